@@ -1,0 +1,69 @@
+"""The append-only store of one space's and modality's vectors: float16 rows in one file."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import DamagedLibraryError
+
+Rows = NDArray[np.float16]
+"""(n, d) float16, each row a unit vector to within half precision."""
+
+
+class EmbeddingsFile:
+    """Row-major float16 rows without a header; the catalog knows how many of them count.
+
+    Rows past the catalog's count are leftovers of a crash and are overwritten by the next append.
+    """
+
+    def __init__(self, path: Path, dimension: int) -> None:
+        self.path = path
+        self.dimension = dimension
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.dimension * np.dtype(np.float16).itemsize
+
+    def write(self, vectors: NDArray[np.floating], first_row: int) -> None:
+        """Store (n, d) vectors as rows first_row .. first_row+n-1 and flush them to the disk.
+
+        Raises ValueError for a wrong width or values that are not finite, DamagedLibraryError
+        when the file is shorter than first_row rows, OSError when the disk is full.
+        """
+        rows = np.ascontiguousarray(vectors, dtype=np.float16)
+        if rows.ndim != 2 or rows.shape[1] != self.dimension:
+            raise ValueError(f"expected (n, {self.dimension}) vectors, got {rows.shape}")
+        if not np.isfinite(rows).all():
+            raise ValueError("vectors must be finite")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+        with os.fdopen(fd, "r+b", buffering=0) as file:
+            self._check_size(os.fstat(fd).st_size, first_row)
+            file.seek(first_row * self._row_bytes)
+            remaining = memoryview(rows).cast("B") if rows.size else memoryview(b"")
+            while remaining:
+                remaining = remaining[file.write(remaining) :]
+            os.fsync(fd)
+
+    def rows(self, count: int) -> Rows:
+        """Map the first `count` rows, (count, d) float16, read-only and without a copy."""
+        if count == 0:
+            return np.empty((0, self.dimension), dtype=np.float16)
+        try:
+            self._check_size(self.path.stat().st_size, count)
+            return np.memmap(self.path, np.float16, mode="r", shape=(count, self.dimension))
+        except FileNotFoundError:
+            raise DamagedLibraryError(self._too_short(0, count)) from None
+
+    def _check_size(self, size: int, rows: int) -> None:
+        if size < rows * self._row_bytes:
+            raise DamagedLibraryError(self._too_short(size // self._row_bytes, rows))
+
+    def _too_short(self, found: int, expected: int) -> str:
+        return (
+            f"{self.path} holds {found} rows, but the catalog counts {expected}: the file was cut "
+            "or replaced. Restore it from a backup, or index the sources into a new library "
+            "(`--library NEW_DIR`)."
+        )

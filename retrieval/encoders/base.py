@@ -1,0 +1,88 @@
+"""What every dual encoder offers: the protocol, its vector space, its token-level outputs."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Vectors = NDArray[np.float32]
+"""(n, d) float32, rows of unit L2 norm."""
+
+Pixels = NDArray[Any]
+"""What `Encoder.preprocess` returns: one image, of one fixed shape and dtype per encoder."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """The identity of a vector space: vectors of two different spaces never meet.
+
+    `weights` is a checksum ("sha256:...") over everything that was learned; `preprocessing`
+    names, in words, each step from a decoded image or a text to the network's input.
+    """
+
+    encoder: str
+    weights: str
+    preprocessing: str
+    dimension: int
+    normalization: str = "l2"
+
+    @property
+    def id(self) -> str:
+        """A directory name: the encoder in readable form and a digest of all fields."""
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", self.encoder).strip("-").lower()[:40]
+        digest = hashlib.sha256(repr(sorted(asdict(self).items())).encode()).hexdigest()[:12]
+        return f"{slug}-{digest}"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token-level outputs of one tower for a batch.
+
+    values: (n, t, c) float32; mask: (n, t) bool, True where a token is present. Values under a
+    False mask are zero.
+    """
+
+    values: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Maps images and texts into one vector space.
+
+    `preprocess` may be called from several threads at once; the other methods are called from
+    one thread at a time. Empty input gives empty output of the right width.
+    """
+
+    space: Space
+    context_length: int
+    """Longest text, in tokens with the special ones; longer texts are truncated."""
+
+    def preprocess(self, image: Image.Image) -> Pixels:
+        """Turn one upright RGB image of any size into the network's input."""
+        ...
+
+    def encode_images(self, pixels: Pixels) -> Vectors:
+        """Encode a stack of preprocessed images, (n, ...) -> (n, d)."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """Encode texts, n strings -> (n, d)."""
+        ...
+
+    def image_tokens(self, pixels: Pixels) -> Tokens:
+        """Spatial outputs of the image tower, one token a position of its map."""
+        ...
+
+    def text_tokens(self, texts: Sequence[str]) -> Tokens:
+        """Outputs of the text tower, one a token."""
+        ...
+
+    def token_count(self, text: str) -> int:
+        """Tokens of a text with the special ones, before truncation."""
+        ...

@@ -1,0 +1,71 @@
+"""The model hub: whether it can be reached, and loading without it."""
+
+import os
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+HUB_TIMEOUT_S = 5.0
+
+
+def can_reach(url: str, timeout_s: float = HUB_TIMEOUT_S) -> bool:
+    """Whether a server answers at all within a time, name resolution included.
+
+    Any HTTP status counts as an answer. Proxies are taken from the environment.
+    """
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(url, method="HEAD")  # noqa: S310
+            urllib.request.urlopen(request, timeout=timeout_s).close()  # noqa: S310
+        except urllib.error.HTTPError:
+            answered.set()
+        except (OSError, ValueError):
+            finished.set()
+        else:
+            answered.set()
+        finished.set()
+
+    finished = threading.Event()
+    # A daemon thread: resolving a name has no time limit and must not keep the process alive.
+    threading.Thread(target=ask, daemon=True).start()
+    finished.wait(timeout_s)
+    return answered.is_set()
+
+
+def hub_is_reachable() -> bool:
+    """Whether the Hugging Face hub (or `HF_ENDPOINT`) answers, unless `HF_HUB_OFFLINE` is set."""
+    from huggingface_hub import constants
+
+    return not constants.HF_HUB_OFFLINE and can_reach(constants.ENDPOINT)
+
+
+def is_cached(repository: str, *filenames: str) -> bool:
+    """Whether all these files of a hub repository are in the local cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return all(
+        isinstance(try_to_load_from_cache(repository, filename), str) for filename in filenames
+    )
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Make the hub's libraries use the local cache only, without asking the network first."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def url_is_cached(url: str) -> bool:
+    """Whether open_clip's own cache has the file of a checkpoint that is not on the hub."""
+    cache = os.path.expanduser("~/.cache/clip")
+    return os.path.isfile(os.path.join(cache, os.path.basename(url)))

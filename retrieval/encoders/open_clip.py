@@ -1,0 +1,229 @@
+"""Any model of open_clip, with its own preprocessing and tokenizer."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+from PIL import Image
+
+from retrieval.encoders import hub
+from retrieval.encoders.base import Pixels, Space, Tokens, Vectors
+from retrieval.errors import EncoderUnavailableError, UsageError
+
+LOCAL_DIR = "local-dir:"
+OPEN_CLIP = "open_clip:"
+
+_TEXTS_PER_BATCH = 64
+
+
+class OpenClipEncoder:
+    """An open_clip model behind the encoder protocol.
+
+    `name` is `open_clip:MODEL/PRETRAINED`, where PRETRAINED is a tag of open_clip or the path of a
+    checkpoint file, or `local-dir:DIR`, a directory as open_clip saves it. Weights come from the
+    local cache, else from the hub. Raises UsageError for a name that cannot be meant,
+    EncoderUnavailableError when the weights cannot be had.
+    """
+
+    def __init__(self, name: str, device: str = "cpu") -> None:
+        model_name, pretrained = _parse(name)
+        name = f"{OPEN_CLIP}{model_name}/{pretrained}" if pretrained else model_name
+        model, transform, tokenizer = _load(name, model_name, pretrained)
+        self._device = torch.device(device)
+        self._transform = transform
+        self._tokenizer = tokenizer
+        self.context_length = int(tokenizer.context_length)
+        self.space = _describe(name, model, tokenizer)
+        self._model = model.eval().to(self._device)
+
+    def preprocess(self, image: Image.Image) -> Pixels:
+        """Apply the model's own transform; (3, height, width) float32."""
+        pixels: Pixels = self._transform(image).numpy()
+        return pixels
+
+    def encode_images(self, pixels: Pixels) -> Vectors:
+        """Encode a stack of preprocessed images, (n, 3, h, w) -> (n, d)."""
+        if len(pixels) == 0:
+            return np.empty((0, self.space.dimension), np.float32)
+        with torch.inference_mode():
+            return _numpy(self._model.encode_image(self._tensor(pixels), normalize=True))
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """Encode texts, n strings -> (n, d)."""
+        with torch.inference_mode():
+            batches = [
+                _numpy(self._model.encode_text(ids, normalize=True))
+                for ids in self._token_ids(texts)
+            ]
+        return np.concatenate([np.empty((0, self.space.dimension), np.float32), *batches])
+
+    def image_tokens(self, pixels: Pixels) -> Tokens:
+        """Last block's spatial outputs, row by row of the patch grid."""
+        with torch.inference_mode():
+            [grid] = self._model.forward_intermediates(
+                image=self._tensor(pixels),
+                image_indices=1,
+                normalize_intermediates=True,
+                intermediates_only=True,
+            )["image_intermediates"]
+        values = _numpy(grid.flatten(2).transpose(1, 2))
+        return Tokens(values, np.ones(values.shape[:2], dtype=np.bool_))
+
+    def text_tokens(self, texts: Sequence[str]) -> Tokens:
+        """Last block's outputs at each token, padding masked."""
+        with torch.inference_mode():
+            batches = [
+                _numpy(
+                    self._model.forward_intermediates(
+                        text=ids,
+                        text_indices=1,
+                        normalize_intermediates=True,
+                        intermediates_only=True,
+                    )["text_intermediates"][0]
+                )
+                for ids in self._token_ids(texts)
+            ]
+        values = np.concatenate(batches)
+        lengths = np.array([self.token_count(text) for text in texts])
+        mask = np.arange(values.shape[1])[np.newaxis] < lengths[:, np.newaxis]
+        return Tokens(values * mask[..., np.newaxis], mask)
+
+    def token_count(self, text: str) -> int:
+        """Tokens of a text with the special ones, before truncation."""
+        if hasattr(self._tokenizer, "encode"):  # open_clip's own CLIP tokenizer
+            return len(self._tokenizer.encode(text)) + 2
+        clean = getattr(self._tokenizer, "clean_fn", str)
+        return len(self._tokenizer.tokenizer(clean(text))["input_ids"])
+
+    def _tensor(self, pixels: Pixels) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
+
+    def _token_ids(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        return [
+            self._tokenizer(list(texts[start : start + _TEXTS_PER_BATCH])).to(self._device)
+            for start in range(0, len(texts), _TEXTS_PER_BATCH)
+        ]
+
+
+def _parse(name: str) -> tuple[str, str | None]:
+    if name.startswith(LOCAL_DIR):
+        directory = Path(name.removeprefix(LOCAL_DIR))
+        if not (directory / "open_clip_config.json").is_file():
+            raise UsageError(
+                f"{name}: {directory} has no open_clip_config.json. Name a directory that "
+                "open_clip's `push_to_hf_hub` or `save_for_hf` has written."
+            )
+        return f"{LOCAL_DIR}{directory.absolute()}", None
+    model_name, slash, pretrained = name.removeprefix(OPEN_CLIP).partition("/")
+    if not slash or not model_name or not pretrained:
+        raise UsageError(
+            f"{name!r} is not of the form open_clip:MODEL/PRETRAINED, for example "
+            "open_clip:ViT-B-32/laion2b_s34b_b79k."
+        )
+    if Path(pretrained).is_file():
+        pretrained = str(Path(pretrained).absolute())
+    return model_name, pretrained
+
+
+def _load(name: str, model_name: str, pretrained: str | None) -> tuple[Any, Any, Any]:
+    try:
+        import open_clip
+    except ImportError as error:
+        raise EncoderUnavailableError(
+            f"open_clip cannot be imported ({error}). Install it again: `pip install "
+            "--force-reinstall open-clip-torch`."
+        ) from error
+
+    url = _check_names(open_clip, name, model_name, pretrained)
+
+    def create() -> tuple[Any, Any, Any]:
+        model, transform = open_clip.create_model_from_pretrained(
+            model_name, pretrained=pretrained, precision="fp32", device="cpu"
+        )
+        return model, transform, open_clip.get_tokenizer(model_name)
+
+    quiet = logging.getLogger()
+    level = quiet.level
+    quiet.setLevel(logging.CRITICAL)  # open_clip logs an expected miss of the cache as an error
+    try:
+        if url and not hub.url_is_cached(url) and not hub.can_reach(url):
+            raise _unreachable(name, "its server does not answer")
+        try:
+            with hub.offline():
+                return create()
+        except Exception as miss:
+            if pretrained is None or Path(pretrained).is_file():
+                raise EncoderUnavailableError(
+                    f"{name} cannot be loaded: {miss}. Check that the file is a complete "
+                    "checkpoint of this model."
+                ) from miss
+            if not hub.hub_is_reachable():
+                raise _unreachable(name, "the model hub does not answer") from miss
+        return create()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise EncoderUnavailableError(f"{name} cannot be loaded: {error}") from error
+    finally:
+        quiet.setLevel(level)
+
+
+def _check_names(
+    open_clip: Any, name: str, model_name: str, pretrained: str | None
+) -> str | None:
+    """Refuse unknown models and tags; returns the address of weights that are not on the hub."""
+    if pretrained is None:
+        return None
+    if model_name not in open_clip.list_models():
+        raise UsageError(
+            f"{name}: open_clip has no model {model_name!r}. `mmsearch encoders --all` lists them."
+        )
+    if Path(pretrained).is_file():
+        return None
+    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    if pretrained not in tags:
+        raise UsageError(
+            f"{name}: {pretrained!r} is neither a file nor a pretrained tag of {model_name}. "
+            f"Its tags: {', '.join(tags) or 'none'}."
+        )
+    config = open_clip.get_pretrained_cfg(model_name, pretrained)
+    return None if config.get("hf_hub") else config.get("url")
+
+
+def _unreachable(name: str, reason: str) -> EncoderUnavailableError:
+    return EncoderUnavailableError(
+        f"The weights of {name} are not on this machine and {reason}. Connect to the network, copy "
+        "the weights here and name them (`open_clip:MODEL/FILE` or `local-dir:DIR`), or use "
+        "`--encoder starter`, which needs no download."
+    )
+
+
+def _describe(name: str, model: Any, tokenizer: Any) -> Space:
+    import open_clip
+
+    digest = xxhash.xxh3_128()
+    for key, tensor in model.state_dict().items():
+        digest.update(key.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    preprocessing = json.dumps(
+        {
+            "image": open_clip.get_model_preprocess_cfg(model),
+            "text": [type(tokenizer).__name__, int(tokenizer.context_length)],
+        },
+        sort_keys=True,
+    )
+    with torch.inference_mode():
+        dimension = model.encode_text(tokenizer(["a"])).shape[-1]
+    return Space(
+        encoder=name,
+        weights=f"xxh3-128:{digest.hexdigest()}",
+        preprocessing=preprocessing,
+        dimension=int(dimension),
+    )
+
+
+def _numpy(tensor: torch.Tensor) -> Any:
+    return tensor.float().cpu().numpy()

@@ -1,0 +1,102 @@
+"""Encoders by name: which there are, which can be used here, and loading one."""
+
+from dataclasses import dataclass
+
+from retrieval.encoders import hub
+from retrieval.encoders.base import Encoder
+from retrieval.errors import UsageError
+
+STARTER = "starter"
+AUTO = "auto"
+
+RECOMMENDED = "open_clip:ViT-B-32-SigLIP2-256/webli"
+"""Fast on a CPU, strong, and multilingual (Tschannen et al. 2025, SigLIP 2)."""
+
+_RECOMMENDED_REPOSITORY = "timm/ViT-B-32-SigLIP2-256"
+_RECOMMENDED_FILES = ("open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json")
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """What `auto` stands for on this machine, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class EncoderListing:
+    """An encoder that can be named; `local`: it can be loaded without a download."""
+
+    name: str
+    local: bool
+    note: str
+
+
+def choose_encoder(name: str = AUTO) -> EncoderChoice:
+    """Resolve `auto`: the recommended model if it is here or can be fetched, else `starter`.
+
+    Takes at most 5 seconds when the hub does not answer. Other names are returned as they are.
+    """
+    if name != AUTO:
+        return EncoderChoice(name, "as asked")
+    if hub.is_cached(_RECOMMENDED_REPOSITORY, *_RECOMMENDED_FILES):
+        return EncoderChoice(RECOMMENDED, "its weights are on this machine")
+    if hub.hub_is_reachable():
+        return EncoderChoice(RECOMMENDED, "the model hub answers; its weights will be downloaded")
+    return EncoderChoice(
+        STARTER,
+        f"the model hub does not answer and {RECOMMENDED} is not on this machine. starter needs no "
+        "download and is modest: for better results index with a stronger encoder once you are "
+        "online",
+    )
+
+
+def load_encoder(name: str, device: str = "auto") -> Encoder:
+    """Load an encoder by its name (not `auto`) onto a torch device.
+
+    Raises UsageError for an unknown name, EncoderUnavailableError when its weights cannot be had.
+    """
+    from retrieval.encoders.open_clip import LOCAL_DIR, OPEN_CLIP
+
+    if name == STARTER:
+        from retrieval.encoders.starter import StarterEncoder
+
+        return StarterEncoder(device=_device(device))
+    if name.startswith((OPEN_CLIP, LOCAL_DIR)):
+        from retrieval.encoders.open_clip import OpenClipEncoder
+
+        return OpenClipEncoder(name, device=_device(device))
+    raise UsageError(
+        f"There is no encoder {name!r}. Use auto, starter, open_clip:MODEL/PRETRAINED or "
+        "local-dir:DIR; `mmsearch encoders` lists what can be used here."
+    )
+
+
+def list_encoders() -> list[EncoderListing]:
+    """Every encoder that can be named: `starter`, then open_clip's, the recommended one first."""
+    import open_clip
+
+    listings = [EncoderListing(STARTER, True, "built in, needs no download, English")]
+    for model, tag in open_clip.list_pretrained():
+        name = f"open_clip:{model}/{tag}"
+        config = open_clip.get_pretrained_cfg(model, tag)
+        repository, _, file = (config.get("hf_hub") or "").rpartition("/")
+        local = (
+            hub.is_cached(repository, file or "open_clip_model.safetensors")
+            if repository
+            else hub.url_is_cached(config.get("url") or "")
+        )
+        note = "recommended, multilingual" if name == RECOMMENDED else ""
+        listings.append(EncoderListing(name, local, note))
+    return sorted(
+        listings, key=lambda e: (e.name != STARTER, e.name != RECOMMENDED, not e.local)
+    )
+
+
+def _device(device: str) -> str:
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,187 @@
+"""Query -> vector -> candidates -> refine -> hits: the stages, and the engine that joins them."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.catalog import Item, Modality, Snapshot
+from retrieval.embeddings import Rows
+from retrieval.encoders.base import Encoder, Space
+from retrieval.encoders.registry import load_encoder
+from retrieval.errors import UsageError
+from retrieval.indices.base import Index
+from retrieval.indices.flat import FlatIndex
+from retrieval.library import Library
+from retrieval.query import ImagePart, Query, TextPart
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An item in the answer. Scores that do not exist are None.
+
+    similarity: cosine, -1..1; match: the reranker's; relevance: calibrated, 0..1.
+    """
+
+    rank: int
+    item: Item
+    similarity: float
+    match: float | None = None
+    relevance: float | None = None
+
+    @property
+    def path(self) -> str:
+        """The file of the item."""
+        return self.item.path
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Hits, best first; the wall time of each stage in milliseconds; what the user should know."""
+
+    hits: tuple[Hit, ...]
+    timings_ms: dict[str, float]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class StageClock:
+    """Adds up the wall time of named stages, in milliseconds."""
+
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = (time.perf_counter() - start) * 1000
+            self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + elapsed
+
+
+def encode_query(encoder: Encoder, query: Query) -> NDArray[np.float32]:
+    """Join a query's parts into one vector, (d,) float32 of unit L2 norm.
+
+    Raises UsageError when the weighted parts cancel out.
+    """
+    texts = [part for part in query.parts if isinstance(part, TextPart)]
+    images = [part for part in query.parts if isinstance(part, ImagePart)]
+    total = np.zeros(encoder.space.dimension, dtype=np.float32)
+    if texts:
+        vectors = encoder.encode_texts([part.text for part in texts])
+        total += np.array([part.weight for part in texts], dtype=np.float32) @ vectors
+    if images:
+        pixels = np.stack([encoder.preprocess(part.image) for part in images])
+        vectors = encoder.encode_images(pixels)
+        total += np.array([part.weight for part in images], dtype=np.float32) @ vectors
+    norm = float(np.linalg.norm(total))
+    if norm < 1e-6:
+        raise UsageError("The parts of the query cancel each other out: nothing is left to find.")
+    return total / np.float32(norm)
+
+
+def refine(
+    vector: NDArray[np.float32], rows: NDArray[np.int64], embeddings: Rows
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Score candidate rows exactly from the embeddings and sort them, best first.
+
+    vector: (d,); rows: (c,) distinct; embeddings: (n, d) float16. Returns (c,) rows and (c,)
+    float32 inner products. Equal scores are ordered by row, the older first.
+    """
+    scores = embeddings[rows].astype(np.float32) @ vector
+    order = np.lexsort((rows, -scores))
+    return rows[order], scores[order]
+
+
+class Engine:
+    """Answers queries over one space of a library; new items are seen at the next query.
+
+    One search at a time; `search` may be called from several threads. The encoder is loaded at the
+    first query.
+    """
+
+    def __init__(
+        self, library: Library, *, space_id: str | None = None, device: str = "auto"
+    ) -> None:
+        self.library = library
+        self.space: Space = library.space(space_id)
+        self._device = device
+        self._encoder: Encoder | None = None
+        self._indices: dict[Modality, Index] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def encoder(self) -> Encoder:
+        """The space's own encoder; raises SpaceMismatchError if its weights have changed."""
+        if self._encoder is None:
+            encoder = load_encoder(self.space.encoder, device=self._device)
+            self.library.require_space(encoder.space, among=self.space)
+            self._encoder = encoder
+        return self._encoder
+
+    def search(self, query: Query) -> Answer:
+        """Find the best k items of the query's modality."""
+        clock = StageClock()
+        with self._lock, clock("total"):
+            with clock("load"):
+                encoder = self.encoder
+            with clock("encode"):
+                vector = encode_query(encoder, query)
+            with self.library.catalog.snapshot() as snapshot:
+                hits = self._find(vector, query, snapshot, clock)
+        return Answer(hits, clock.timings_ms, _truncations(encoder, query))
+
+    def _find(
+        self, vector: NDArray[np.float32], query: Query, snapshot: Snapshot, clock: StageClock
+    ) -> tuple[Hit, ...]:
+        with clock("catalog"):
+            count = snapshot.row_count(self.space.id, query.modality)
+        if count == 0:
+            return ()
+        with clock("candidates"):
+            embeddings = self.library.embeddings(self.space, query.modality).rows(count)
+            index = self._index_covering(embeddings, query.modality)
+        fetch = 2 * query.k
+        while True:
+            fetch = min(fetch, count)
+            with clock("candidates"):
+                _, [rows] = index.search(vector[np.newaxis], fetch)
+            with clock("refine"):
+                rows, scores = refine(vector, rows[rows >= 0], embeddings)
+            with clock("catalog"):
+                items = snapshot.items_at(self.space.id, query.modality, rows.tolist())
+            found = [
+                (item, float(score))
+                for row, score in zip(rows.tolist(), scores, strict=True)
+                for item in items.get(row, ())
+            ]
+            if len(found) >= query.k or fetch == count:
+                break
+            fetch *= 4  # rows of removed and changed files took the place of hits
+        return tuple(
+            Hit(rank, item, similarity)
+            for rank, (item, similarity) in enumerate(found[: query.k], start=1)
+        )
+
+    def _index_covering(self, embeddings: Rows, modality: Modality) -> Index:
+        index = self._indices.setdefault(modality, FlatIndex(self.space.dimension))
+        index.add(embeddings[len(index) :])
+        return index
+
+
+def _truncations(encoder: Encoder, query: Query) -> tuple[str, ...]:
+    warnings = []
+    for part in query.parts:
+        if isinstance(part, TextPart):
+            length = encoder.token_count(part.text)
+            if length > encoder.context_length:
+                warnings.append(
+                    f"The text has {length:,} tokens, but {encoder.space.encoder} reads only "
+                    f"{encoder.context_length}: its end was not searched for."
+                )
+    return tuple(warnings)

@@ -1,0 +1,1 @@
+"""Structures that propose candidates over the embeddings. The only package that imports faiss."""

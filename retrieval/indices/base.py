@@ -1,0 +1,36 @@
+"""What every index offers: the protocol."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.embeddings import Rows
+from retrieval.encoders.base import Vectors
+
+
+class Index(Protocol):
+    """Proposes rows that are near to a query. It covers rows 0 .. len-1 of the embeddings.
+
+    Rows never change once they are committed, so an index only ever grows. Not safe for a search
+    while `add` runs; several searches may run at once.
+    """
+
+    def __len__(self) -> int:
+        """Rows covered."""
+        ...
+
+    def add(self, rows: Rows) -> None:
+        """Cover the (n, d) rows that follow those covered so far."""
+        ...
+
+    def search(
+        self, queries: Vectors, k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Find the best k rows for each of m queries by inner product.
+
+        `allowed`, (len,) bool, leaves only some rows to be found. Returns scores, (m, k) float32,
+        descending, and rows, (m, k) int64; where fewer than k rows can be found the rest of the
+        scores is -inf and of the rows -1.
+        """
+        ...

@@ -1,0 +1,308 @@
+"""The one door to a library: creates, opens, checks and locks the directory that holds all."""
+
+import json
+import os
+import shutil
+import socket
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import filelock
+import platformdirs
+import tomli_w
+
+from retrieval.catalog import Catalog, Modality
+from retrieval.embeddings import EmbeddingsFile
+from retrieval.encoders.base import Space
+from retrieval.errors import (
+    DamagedLibraryError,
+    LibraryError,
+    LibraryLockedError,
+    NotFoundError,
+    SpaceMismatchError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from retrieval.engine import Engine, Hit
+
+_T = TypeVar("_T", "Manifest", Space)
+
+FORMAT_VERSION = 1
+
+_MANIFEST = "library.toml"
+_CATALOG = "catalog.sqlite"
+_WRITER_LOCK = "writer.lock"
+_WRITER_NOTE = "writer.json"
+_OWN_NAMES = {_MANIFEST, _WRITER_LOCK, _WRITER_NOTE, "spaces", "thumbnails"}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `library.toml` says; `default_space` is the id of the space that searches use."""
+
+    format_version: int
+    default_space: str
+    created_by: str
+
+
+def default_library_path() -> Path:
+    """`MMSEARCH_LIBRARY`, else a directory in the user's data directory."""
+    if configured := os.environ.get("MMSEARCH_LIBRARY"):
+        return Path(configured)
+    return Path(platformdirs.user_data_dir("mmsearch", appauthor=False)) / "library"
+
+
+def library_exists(path: Path) -> bool:
+    """Whether a directory holds a library, complete or damaged."""
+    return (path / _MANIFEST).exists()
+
+
+def open_library(path: str | os.PathLike[str] | None = None) -> "Library":
+    """Open an existing library for searching.
+
+    Raises NotFoundError when there is none, LibraryError when another version made it,
+    DamagedLibraryError when its files cannot be read or contradict each other.
+    """
+    directory = Path(path) if path is not None else default_library_path()
+    if not directory.exists():
+        raise NotFoundError(
+            f"There is no library at {directory}. Make one with `mmsearch index PATH...`, or name "
+            "another with `--library DIR`."
+        )
+    manifest = _read_manifest(directory)
+    library = Library(directory, manifest)
+    library.catalog.check_schema()
+    library.space()
+    return library
+
+
+def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
+    """Create a library with one space, or complete one whose creation was interrupted.
+
+    Raises UsageError when the directory holds anything else, LibraryError when it cannot be
+    written.
+    """
+    directory = Path(path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        foreign = [
+            entry.name
+            for entry in directory.iterdir()
+            if entry.name not in _OWN_NAMES and not entry.name.startswith((_CATALOG, _MANIFEST))
+        ]
+        if foreign:
+            raise UsageError(
+                f"{directory} is not a library and not empty (it holds {foreign[0]!r}). Choose a "
+                "new or empty directory with `--library DIR`."
+            )
+        manifest = Manifest(FORMAT_VERSION, space.id, f"mmsearch {version('mmsearch')}")
+        library = Library(directory, manifest)
+        with library.writer():
+            if library_exists(directory):  # another process was faster
+                return open_library(directory)
+            library.catalog.migrate()
+            library.add_space(space)
+            (directory / "thumbnails").mkdir(exist_ok=True)
+            _write_atomically(directory / _MANIFEST, tomli_w.dumps(asdict(manifest)))
+    except OSError as error:
+        raise LibraryError(f"{directory} cannot be made a library: {error.strerror}.") from error
+    return library
+
+
+class Library:
+    """One directory on disk: catalog, embeddings by space, manifest.
+
+    Use `open_library` or `create_library`.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path.absolute()
+        self.manifest = manifest
+        self.catalog = Catalog(self.path / _CATALOG)
+        self._engine: Engine | None = None
+
+    @property
+    def thumbnails(self) -> Path:
+        """Where thumbnails are cached; everything in it can be made again."""
+        return self.path / "thumbnails"
+
+    def space_ids(self) -> list[str]:
+        """The spaces of this library, sorted."""
+        return sorted(entry.parent.name for entry in self.path.glob("spaces/*/space.toml"))
+
+    def space(self, space_id: str | None = None) -> Space:
+        """A space by its id, or the default one.
+
+        Raises UsageError for an unknown id, DamagedLibraryError for a description that cannot be
+        read or is not the one that its directory is named after.
+        """
+        wanted = space_id or self.manifest.default_space
+        file = self._space_directory(wanted) / "space.toml"
+        if not file.exists():
+            if space_id:
+                known = ", ".join(self.space_ids())
+                raise UsageError(f"{self.path} has no space {space_id!r}. It has: {known}.")
+            raise DamagedLibraryError(f"{file} is missing. Restore it from a backup.")
+        space = _parse(Space, file)
+        if space.id != wanted:
+            raise DamagedLibraryError(
+                f"{file} describes the space {space.id}, not {wanted}: it was edited or damaged. "
+                "Restore it from a backup."
+            )
+        return space
+
+    def add_space(self, space: Space) -> None:
+        """Add a space beside those that exist; the default stays."""
+        directory = self._space_directory(space.id)
+        directory.mkdir(parents=True, exist_ok=True)
+        _write_atomically(directory / "space.toml", tomli_w.dumps(asdict(space)))
+
+    def require_space(self, space: Space, *, among: Space | None = None) -> None:
+        """Raise SpaceMismatchError unless an encoder's space is the library's own."""
+        own = among or self.space()
+        if space == own:
+            return
+        differing = ", ".join(
+            name for name, value in asdict(own).items() if asdict(space)[name] != value
+        )
+        raise SpaceMismatchError(
+            f"{self.path} holds vectors of the encoder {own.encoder!r} (space {own.id}), but the "
+            f"encoder at hand is {space.encoder!r} (space {space.id}); they differ in: "
+            f"{differing}. Vectors of two spaces cannot be compared. Either use the library's own "
+            f"encoder, or add a second space with `mmsearch index PATH... --encoder "
+            f"{space.encoder} --space new`, or index into a new library (`--library NEW_DIR`)."
+        )
+
+    def embeddings(self, space: Space, modality: Modality) -> EmbeddingsFile:
+        """The vectors of one space and modality."""
+        return EmbeddingsFile(
+            self._space_directory(space.id) / f"{modality}.f16", space.dimension
+        )
+
+    @contextmanager
+    def writer(self) -> Iterator[None]:
+        """Hold the right to write; released when the process ends, however it ends.
+
+        Raises LibraryLockedError at once when another process holds it.
+        """
+        lock = filelock.FileLock(self.path / _WRITER_LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise LibraryLockedError(
+                f"Another process is writing to {self.path}{self._writer_note()}. Searching goes "
+                "on meanwhile; wait until it has finished, then run this command again."
+            ) from None
+        except OSError as error:
+            raise LibraryError(
+                f"{self.path} cannot be written: {error.strerror}. Check the permissions, or "
+                "name another library with `--library DIR`."
+            ) from error
+        try:
+            note = {"pid": os.getpid(), "host": socket.gethostname()}
+            (self.path / _WRITER_NOTE).write_text(json.dumps(note), encoding="utf-8")
+            yield
+        finally:
+            (self.path / _WRITER_NOTE).unlink(missing_ok=True)
+            lock.release()
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: "str | os.PathLike[str] | Image | None" = None,
+        k: int = 10,
+    ) -> "tuple[Hit, ...]":
+        """Find the images nearest to a text, an image, or both, best first.
+
+        The encoder is loaded at the first call and kept. Raises UsageError for an empty query.
+        """
+        from retrieval.engine import Engine
+        from retrieval.query import Query, read_parts
+
+        if self._engine is None:
+            self._engine = Engine(self)
+        return self._engine.search(Query(read_parts(text, image), k=k)).hits
+
+    def free_bytes(self) -> int:
+        """Free space on the library's disk, in bytes."""
+        return shutil.disk_usage(self.path).free
+
+    def close(self) -> None:
+        """Close the catalog's connections."""
+        self.catalog.close()
+
+    def _space_directory(self, space_id: str) -> Path:
+        return self.path / "spaces" / space_id
+
+    def _writer_note(self) -> str:
+        try:
+            note = json.loads((self.path / _WRITER_NOTE).read_text(encoding="utf-8"))
+            return f" (process {note['pid']} on {note['host']})"
+        except (OSError, ValueError, KeyError):
+            return ""
+
+
+def _read_manifest(directory: Path) -> Manifest:
+    file = directory / _MANIFEST
+    if not file.exists():
+        if any(directory.glob(f"{_CATALOG}*")):
+            raise DamagedLibraryError(
+                f"{file} is missing, but {directory} has a catalog: an interrupted creation, or "
+                "the file was deleted. `mmsearch index` with the same encoder completes it; "
+                "nothing that is there will be overwritten."
+            )
+        raise NotFoundError(
+            f"{directory} is not a library. Make one with `mmsearch index PATH...`, or name "
+            "another with `--library DIR`."
+        )
+    found = _load_toml(file).get("format_version")
+    if isinstance(found, int) and found > FORMAT_VERSION:
+        raise LibraryError(
+            f"{directory} was written by a newer version of mmsearch (format {found}; this "
+            f"version knows {FORMAT_VERSION}). Upgrade with `pip install -U mmsearch`."
+        )
+    return _parse(Manifest, file)
+
+
+def _load_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DamagedLibraryError(
+            f"{file} cannot be read: {error}. Restore it from a backup, or correct it by hand; "
+            "nothing was overwritten."
+        ) from error
+
+
+def _parse(kind: type[_T], file: Path) -> _T:
+    fields = _load_toml(file)
+    expected = kind.__annotations__
+    wrong = [
+        name
+        for name in {*expected, *fields}
+        if name not in expected or not isinstance(fields.get(name), expected[name])
+    ]
+    if wrong:
+        raise DamagedLibraryError(
+            f"{file} has missing, unknown or wrong fields: {', '.join(sorted(wrong))}. Restore it "
+            "from a backup, or correct it by hand; nothing was overwritten."
+        )
+    return kind(**fields)
+
+
+def _write_atomically(file: Path, text: str) -> None:
+    temporary = file.with_name(f"{file.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(file)

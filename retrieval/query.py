@@ -1,0 +1,75 @@
+"""What can be asked: texts and images, each with a signed weight, and how many hits."""
+
+import os
+from dataclasses import dataclass
+
+from PIL import Image
+
+from retrieval.catalog import Modality
+from retrieval.errors import UsageError
+from retrieval.images import UnreadableImageError, read_image
+
+MAX_K = 10_000
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """A text to be near to (weight > 0) or far from (weight < 0)."""
+
+    text: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """An upright RGB image to be near to (weight > 0) or far from (weight < 0)."""
+
+    image: Image.Image
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question: its parts' unit vectors are weighted, summed and scaled to unit length.
+
+    Raises UsageError for no parts, blank texts, weights that cancel out or are not finite, and k
+    outside 1..10,000.
+    """
+
+    parts: tuple[TextPart | ImagePart, ...]
+    k: int = 10
+    modality: Modality = Modality.IMAGE
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise UsageError("The query is empty: give a text, an image, or both.")
+        for part in self.parts:
+            if isinstance(part, TextPart) and not part.text.strip():
+                raise UsageError("The query text is empty. Say in a few words what to look for.")
+            if not 0 < abs(part.weight) < float("inf"):
+                raise UsageError(f"A weight must be a number other than 0, not {part.weight}.")
+        if not 1 <= self.k <= MAX_K:
+            raise UsageError(
+                f"The number of hits (k) must be between 1 and {MAX_K:,}, not {self.k}."
+            )
+
+
+def read_parts(
+    text: str | None = None, image: str | os.PathLike[str] | Image.Image | None = None
+) -> tuple[TextPart | ImagePart, ...]:
+    """Make the parts of the common question: a text, an image, or both with equal weight.
+
+    Raises UsageError for an image file that does not exist or cannot be read.
+    """
+    parts: list[TextPart | ImagePart] = []
+    if text is not None:
+        parts.append(TextPart(text))
+    if isinstance(image, Image.Image):
+        parts.append(ImagePart(image))
+    elif image is not None:
+        try:
+            parts.append(ImagePart(read_image(image)))
+        except (OSError, UnreadableImageError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"The query image {os.fspath(image)}: {reason}.") from error
+    return tuple(parts)
