@@ -109,16 +109,13 @@ def index_sources(
     with library.writer():
         roots = _roots(library, paths)
         with library.catalog.transaction() as transaction:
-            for root in roots if paths else ():
-                transaction.add_source(root)
+            transaction.add_sources(roots)
         on_progress(Progress(0, None))
         comparison = _compare_with_catalog(library, encoder.space, roots, retry_failed)
         with library.catalog.transaction() as transaction:
             summary.removed = transaction.mark_removed(comparison.gone)
             transaction.record_failures(comparison.unlisted)
-        summary.found = (
-            len(comparison.to_read) + comparison.unchanged + comparison.still_failed
-        )
+        summary.found = len(comparison.to_read) + comparison.unchanged + comparison.still_failed
         summary.unchanged = comparison.unchanged
         summary.failed = comparison.still_failed + len(comparison.unlisted)
         total = len(comparison.to_read)
@@ -151,7 +148,7 @@ def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> i
     with library.writer(), library.catalog.transaction() as transaction:
         for path in paths:
             root = _absolute(path)
-            known = [file.path for file in transaction.files_below(root, space_id="")]
+            known = [file.path for file in transaction.files_below([root], space_id="")]
             sources = transaction.remove_sources_below(root)
             if not known and not sources:
                 raise NotFoundError(f"The library knows nothing at {root}; nothing was removed.")
@@ -166,7 +163,7 @@ def _absolute(path: str | os.PathLike[str]) -> str:
 def _roots(library: Library, paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     """Absolute paths without those that lie below another one."""
     if paths:
-        roots = sorted({_absolute(path) for path in paths})
+        roots = [_absolute(path) for path in paths]
         for root in roots:
             if not os.path.lexists(root):
                 raise NotFoundError(
@@ -176,20 +173,22 @@ def _roots(library: Library, paths: Sequence[str | os.PathLike[str]]) -> list[st
     else:
         with library.catalog.snapshot() as snapshot:
             roots = snapshot.sources()
-    return [
-        root
-        for root in roots
-        if not any(root.startswith(other.rstrip(os.sep) + os.sep) for other in roots)
-    ]
+    kept: list[str] = []
+    for root in sorted(set(roots), key=_as_prefix):
+        if not kept or not _as_prefix(root).startswith(_as_prefix(kept[-1])):
+            kept.append(root)
+    return kept
+
+
+def _as_prefix(path: str) -> str:
+    return path.rstrip(os.sep) + os.sep
 
 
 def _compare_with_catalog(
     library: Library, space: Space, roots: Sequence[str], retry_failed: bool
 ) -> Comparison:
     with library.catalog.snapshot() as snapshot:
-        known: Iterator[KnownFile] = chain.from_iterable(
-            snapshot.files_below(root, space.id) for root in roots
-        )
+        known = snapshot.files_below(roots, space.id)
         found = chain.from_iterable(walk(root) for root in roots)
         return compare(found, known, retry_failed=retry_failed)
 
@@ -203,9 +202,7 @@ def _read_ahead(
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
             for found in comparison.to_read:
-                window.append(
-                    pool.submit(_read, found, comparison.known.get(found.path), encoder)
-                )
+                window.append(pool.submit(_read, found, comparison.known.get(found.path), encoder))
                 if len(window) >= 2 * batch_size:
                     yield window.popleft().result()
             while window:
@@ -225,9 +222,7 @@ def _read(
                 digest.update(chunk)
             content_hash = digest.hexdigest()
             if known and known.embedded and known.content_hash == content_hash:
-                read = ReadImage(
-                    found.path, status.st_size, status.st_mtime_ns, content_hash, 0, 0
-                )
+                read = ReadImage(found.path, status.st_size, status.st_mtime_ns, content_hash, 0, 0)
                 return _SameContent(read, is_new=known.state is not FileState.INDEXED)
             file.seek(0)
             image = read_image(file)
@@ -258,7 +253,7 @@ def _commit(library: Library, encoder: Encoder, batch: _Batch, summary: Summary)
         if batch.decoded
         else np.empty((0, encoder.space.dimension), np.float32)
     )
-    usable = np.isfinite(vectors).all(axis=1)
+    usable = [bool(np.isfinite(vector).all()) for vector in vectors]
     embedded = [d for d, is_usable in zip(batch.decoded, usable, strict=True) if is_usable]
     failures = batch.failures + [
         FailedFile(d.file.path, "the encoder gave no finite vector", d.file.size, d.file.mtime_ns)
@@ -281,7 +276,8 @@ def _commit(library: Library, encoder: Encoder, batch: _Batch, summary: Summary)
         transaction.record_touched([same.file for same in batch.same_content])
         transaction.record_failures(failures)
     summary.embedded += len(embedded)
-    summary.added += sum(result.is_new for result in [*embedded, *batch.same_content])
+    summary.added += sum(decoded.is_new for decoded in embedded)
+    summary.added += sum(same.is_new for same in batch.same_content)
     summary.changed += sum(not decoded.is_new for decoded in embedded)
     summary.unchanged += sum(not same.is_new for same in batch.same_content)
     summary.failed += len(failures)

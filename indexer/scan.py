@@ -61,20 +61,11 @@ def walk(root: str) -> Iterator[FoundFile | Unlisted]:
         except OSError as error:
             yield Unlisted(directory, f"cannot be listed: {_reason(error)}")
             continue
-        subdirectories = []
-        for entry in listed:
-            if entry.name.startswith("."):
-                continue
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    subdirectories.append(entry.path)
-                elif is_image_name(entry.name) and not entry.is_dir():
-                    status = entry.stat()
-                    if stat.S_ISREG(status.st_mode):
-                        yield FoundFile(entry.path, status.st_size, status.st_mtime_ns)
-            except OSError as error:
-                yield Unlisted(entry.path, _reason(error))
-        pending.extend(reversed(subdirectories))
+        visible = [entry for entry in listed if not entry.name.startswith(".")]
+        pending.extend(e.path for e in reversed(visible) if e.is_dir(follow_symlinks=False))
+        for entry in visible:
+            if is_image_name(entry.name) and (found := _look_at(entry)):
+                yield found
 
 
 def compare(
@@ -91,37 +82,48 @@ def compare(
     remembered = {file.path: file for file in known}
     result = Comparison()
     seen: set[str] = set()
-    unlisted: list[str] = []
     for entry in found:
-        if isinstance(entry, Unlisted):
-            unlisted.append(entry.path)
-            result.unlisted.append(FailedFile(entry.path, entry.reason))
-            continue
         if entry.path in seen:
             continue
         seen.add(entry.path)
-        before = remembered.get(entry.path)
-        if before is None or (before.size, before.mtime_ns) != (entry.size, entry.mtime_ns):
-            result.to_read.append(entry)
-        elif before.state is FileState.FAILED:
-            if retry_failed:
-                result.to_read.append(entry)
-            else:
-                result.still_failed += 1
-        elif before.state is FileState.REMOVED or not before.embedded:
-            result.to_read.append(entry)
-        else:
-            result.unchanged += 1
-        if before is not None:
-            result.known[entry.path] = before
-    # An unreadable directory is itself on record as a failed path, and is gone once it can be read.
-    hidden = {*unlisted}
-    for path, file in remembered.items():
-        if path in seen or path in hidden or file.state is FileState.REMOVED:
+        if isinstance(entry, Unlisted):
+            result.unlisted.append(FailedFile(entry.path, entry.reason))
             continue
-        if not any(path.startswith(below.rstrip(os.sep) + os.sep) for below in unlisted):
-            result.gone.append(path)
+        before = remembered.get(entry.path)
+        if before and _is_unchanged(entry, before, retry_failed):
+            result.unchanged += before.state is FileState.INDEXED
+            result.still_failed += before.state is FileState.FAILED
+            continue
+        result.to_read.append(entry)
+        if before:
+            result.known[entry.path] = before
+    unlisted = tuple(failed.path.rstrip(os.sep) + os.sep for failed in result.unlisted)
+    result.gone = [
+        path
+        for path, file in remembered.items()
+        if path not in seen
+        and file.state is not FileState.REMOVED
+        and not path.startswith(unlisted)
+    ]
     return result
+
+
+def _look_at(entry: os.DirEntry[str]) -> FoundFile | Unlisted | None:
+    try:
+        status = entry.stat()
+    except OSError as error:
+        return Unlisted(entry.path, _reason(error))
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return FoundFile(entry.path, status.st_size, status.st_mtime_ns)
+
+
+def _is_unchanged(found: FoundFile, before: KnownFile, retry_failed: bool) -> bool:
+    if (before.size, before.mtime_ns) != (found.size, found.mtime_ns):
+        return False
+    if before.state is FileState.FAILED:
+        return not retry_failed
+    return before.state is FileState.INDEXED and before.embedded
 
 
 def _reason(error: OSError) -> str:

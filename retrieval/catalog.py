@@ -27,6 +27,8 @@ SCHEMA_REVISION = "0001"
 _BUSY_TIMEOUT_S = 10
 _PARAMETERS_PER_STATEMENT = 10_000
 """Below SQLite's limit of 32,766 bound values."""
+_ROOTS_PER_STATEMENT = 200
+"""Below SQLite's limit of 1,000 levels of an expression."""
 
 
 _T = TypeVar("_T")
@@ -54,9 +56,11 @@ class FilePath(sa.types.TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> bytes | None:
+        """From Python's spelling, which escapes invalid bytes, to bytes."""
         return None if value is None else os.fsencode(value)
 
     def process_result_value(self, value: bytes | None, dialect: sa.Dialect) -> str | None:
+        """From bytes to Python's spelling."""
         return None if value is None else os.fsdecode(value)
 
 
@@ -233,8 +237,8 @@ class Snapshot:
         fields = self._connection.execute(query).one_or_none()
         return _item(fields) if fields else None
 
-    def files_below(self, root: str, space_id: str) -> Iterator[KnownFile]:
-        """Every file that was seen at or below a path, removed ones too."""
+    def files_below(self, roots: Sequence[str], space_id: str) -> Iterator[KnownFile]:
+        """Every file that was seen at or below some paths, removed ones too."""
         embedded = sa.exists().where(
             ItemRecord.file_id == FileRecord.id,
             RowRecord.item_id == ItemRecord.id,
@@ -248,16 +252,18 @@ class Snapshot:
             FileRecord.mtime_ns,
             FileRecord.content_hash,
             embedded,
-        ).where(_at_or_below(root))
-        for path, state, size, mtime_ns, content_hash, has_row in self._connection.execute(query):
-            yield KnownFile(path, FileState(state), size, mtime_ns, content_hash, has_row)
+        )
+        for chunk in _chunks(roots, _ROOTS_PER_STATEMENT):
+            below = query.where(sa.or_(*(_at_or_below(root) for root in chunk)))
+            for path, state, size, mtime_ns, content_hash, has_row in self._connection.execute(
+                below
+            ):
+                yield KnownFile(path, FileState(state), size, mtime_ns, content_hash, has_row)
 
     def failures(self) -> list[FailedFile]:
         """Files that could not be read, by path."""
         query = (
-            sa.select(
-                FileRecord.path, FileRecord.failure, FileRecord.size, FileRecord.mtime_ns
-            )
+            sa.select(FileRecord.path, FileRecord.failure, FileRecord.size, FileRecord.mtime_ns)
             .where(FileRecord.state == FileState.FAILED)
             .order_by(FileRecord.path)
         )
@@ -268,22 +274,16 @@ class Snapshot:
 
     def counts(self, space_id: str) -> Counts:
         """Files by state, and the items that a search in the space can find."""
-        by_state: dict[str, int] = {
-            state: count
-            for state, count in self._connection.execute(
-                sa.select(FileRecord.state, sa.func.count()).group_by(FileRecord.state)
-            )
-        }
-        by_modality: dict[str, int] = {
-            modality: count
-            for modality, count in self._connection.execute(
-                sa.select(RowRecord.modality, sa.func.count())
-                .join(ItemRecord, ItemRecord.id == RowRecord.item_id)
-                .join(FileRecord, FileRecord.id == ItemRecord.file_id)
-                .where(_CURRENT, RowRecord.space_id == space_id)
-                .group_by(RowRecord.modality)
-            )
-        }
+        by_state = self._tally(
+            sa.select(FileRecord.state, sa.func.count()).group_by(FileRecord.state)
+        )
+        by_modality = self._tally(
+            sa.select(RowRecord.modality, sa.func.count())
+            .join(ItemRecord, ItemRecord.id == RowRecord.item_id)
+            .join(FileRecord, FileRecord.id == ItemRecord.file_id)
+            .where(_CURRENT, RowRecord.space_id == space_id)
+            .group_by(RowRecord.modality)
+        )
         return Counts(
             indexed=by_state.get(FileState.INDEXED, 0),
             failed=by_state.get(FileState.FAILED, 0),
@@ -292,15 +292,19 @@ class Snapshot:
             texts=by_modality.get(Modality.TEXT, 0),
         )
 
+    def _tally(self, query: sa.Select[tuple[str, int]]) -> dict[str, int]:
+        return {row[0]: row[1] for row in self._connection.execute(query)}
+
 
 class Transaction(Snapshot):
     """Reads and writes that take effect together or not at all."""
 
-    def add_source(self, path: str) -> None:
-        """Remember a folder or file as told to be indexed."""
-        if path not in self.sources():
+    def add_sources(self, paths: Iterable[str]) -> None:
+        """Remember folders and files as told to be indexed."""
+        now = int(time.time())
+        if new := set(paths).difference(self.sources()):
             self._connection.execute(
-                sa.insert(SourceRecord).values(path=path, added_at=int(time.time()))
+                sa.insert(SourceRecord), [{"path": path, "added_at": now} for path in new]
             )
 
     def remove_sources_below(self, root: str) -> int:
@@ -309,9 +313,7 @@ class Transaction(Snapshot):
             sa.delete(SourceRecord).where(_at_or_below(root, SourceRecord.path))
         ).rowcount
 
-    def record_images(
-        self, space_id: str, images: Sequence[ReadImage], first_row: int
-    ) -> None:
+    def record_images(self, space_id: str, images: Sequence[ReadImage], first_row: int) -> None:
         """Name rows first_row .. first_row+n-1 of a space as these images' vectors, in order.
 
         The vectors must be on the disk already. Raises DamagedLibraryError when first_row is not
@@ -415,9 +417,7 @@ class Transaction(Snapshot):
                 sa.update(FileRecord).where(FileRecord.id == sa.bindparam("file_id")), updates
             )
         if inserts := [
-            {"path": path, **values}
-            for path, values in values_by_path.items()
-            if path not in known
+            {"path": path, **values} for path, values in values_by_path.items() if path not in known
         ]:
             self._connection.execute(sa.insert(FileRecord), inserts)
             known = self._ids_of_files(values_by_path)
@@ -457,9 +457,7 @@ class Transaction(Snapshot):
             file_id: item_id
             for chunk in _chunks(list(file_ids))
             for file_id, item_id in self._connection.execute(
-                sa.select(ItemRecord.file_id, ItemRecord.id).where(
-                    ItemRecord.file_id.in_(chunk)
-                )
+                sa.select(ItemRecord.file_id, ItemRecord.id).where(ItemRecord.file_id.in_(chunk))
             )
         }
 
@@ -556,13 +554,14 @@ class Catalog:
         with self._connect(write=False) as connection:
             if not sa.inspect(connection).has_table("alembic_version"):
                 return None
-            return connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+            revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+            return None if revision is None else str(revision)
 
     @contextmanager
     def _connect(self, *, write: bool) -> Iterator[sa.Connection]:
         try:
             with self._engine.connect() as connection:
-                connection = connection.execution_options(write=write)
+                connection.execution_options(write=write)
                 with connection.begin():
                     yield connection
         except sa.exc.DatabaseError as error:
@@ -627,6 +626,8 @@ def _at_or_below(root: str, column: Any = FileRecord.path) -> sa.ColumnElement[b
     return sa.or_(column == root, sa.and_(column >= first, column < past_last))
 
 
-def _chunks(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    for start in range(0, len(values), _PARAMETERS_PER_STATEMENT):
-        yield values[start : start + _PARAMETERS_PER_STATEMENT]
+def _chunks(
+    values: Sequence[_T], size: int = _PARAMETERS_PER_STATEMENT
+) -> Iterator[Sequence[_T]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]

@@ -42,7 +42,7 @@ class EmbeddingsFile:
         with os.fdopen(fd, "r+b", buffering=0) as file:
             self._check_size(os.fstat(fd).st_size, first_row)
             file.seek(first_row * self._row_bytes)
-            remaining = memoryview(rows).cast("B") if rows.size else memoryview(b"")
+            remaining = memoryview(rows.tobytes())
             while remaining:
                 remaining = remaining[file.write(remaining) :]
             os.fsync(fd)

@@ -56,6 +56,7 @@ class StageClock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Time the block as (a part of) a stage."""
         start = time.perf_counter()
         try:
             yield

@@ -64,7 +64,7 @@ def _decode(file: BinaryIO) -> Image.Image:
         raise UnreadableImageError(_why_unidentified(file)) from None
     except MemoryError as error:
         raise UnreadableImageError("not enough memory to decode it") from error
-    except Exception as error:  # noqa: BLE001 - codecs raise anything on broken input
+    except Exception as error:
         raise UnreadableImageError(f"cannot be decoded: {error or type(error).__name__}") from error
 
 

@@ -183,9 +183,7 @@ class Library:
 
     def embeddings(self, space: Space, modality: Modality) -> EmbeddingsFile:
         """The vectors of one space and modality."""
-        return EmbeddingsFile(
-            self._space_directory(space.id) / f"{modality}.f16", space.dimension
-        )
+        return EmbeddingsFile(self._space_directory(space.id) / f"{modality}.f16", space.dimension)
 
     @contextmanager
     def writer(self) -> Iterator[None]:
@@ -284,8 +282,8 @@ def _load_toml(file: Path) -> dict[str, Any]:
 
 
 def _parse(kind: type[_T], file: Path) -> _T:
-    fields = _load_toml(file)
-    expected = kind.__annotations__
+    fields: dict[str, Any] = _load_toml(file)
+    expected: dict[str, type] = kind.__annotations__
     wrong = [
         name
         for name in {*expected, *fields}

@@ -1,0 +1,1 @@
+"""Dual encoders: the protocol, open_clip's models, the built-in starter."""

@@ -1,11 +1,11 @@
 """The model hub: whether it can be reached, and loading without it."""
 
-import os
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 HUB_TIMEOUT_S = 5.0
 
@@ -19,8 +19,8 @@ def can_reach(url: str, timeout_s: float = HUB_TIMEOUT_S) -> bool:
 
     def ask() -> None:
         try:
-            request = urllib.request.Request(url, method="HEAD")  # noqa: S310
-            urllib.request.urlopen(request, timeout=timeout_s).close()  # noqa: S310
+            request = urllib.request.Request(url, method="HEAD")
+            urllib.request.urlopen(request, timeout=timeout_s).close()
         except urllib.error.HTTPError:
             answered.set()
         except (OSError, ValueError):
@@ -67,5 +67,4 @@ def offline() -> Iterator[None]:
 
 def url_is_cached(url: str) -> bool:
     """Whether open_clip's own cache has the file of a checkpoint that is not on the hub."""
-    cache = os.path.expanduser("~/.cache/clip")
-    return os.path.isfile(os.path.join(cache, os.path.basename(url)))
+    return (Path.home() / ".cache" / "clip" / url.rpartition("/")[2]).is_file()

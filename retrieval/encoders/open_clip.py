@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import xxhash
+from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.encoders import hub
@@ -51,7 +52,8 @@ class OpenClipEncoder:
         if len(pixels) == 0:
             return np.empty((0, self.space.dimension), np.float32)
         with torch.inference_mode():
-            return _numpy(self._model.encode_image(self._tensor(pixels), normalize=True))
+            vectors = self._model.encode_image(self._tensor(pixels), normalize=True)
+        return _numpy(vectors)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Encode texts, n strings -> (n, d)."""
@@ -171,9 +173,7 @@ def _load(name: str, model_name: str, pretrained: str | None) -> tuple[Any, Any,
         quiet.setLevel(level)
 
 
-def _check_names(
-    open_clip: Any, name: str, model_name: str, pretrained: str | None
-) -> str | None:
+def _check_names(open_clip: Any, name: str, model_name: str, pretrained: str | None) -> str | None:
     """Refuse unknown models and tags; returns the address of weights that are not on the hub."""
     if pretrained is None:
         return None
@@ -225,5 +225,6 @@ def _describe(name: str, model: Any, tokenizer: Any) -> Space:
     )
 
 
-def _numpy(tensor: torch.Tensor) -> Any:
-    return tensor.float().cpu().numpy()
+def _numpy(tensor: torch.Tensor) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = tensor.float().cpu().numpy()
+    return values

@@ -89,9 +89,7 @@ def list_encoders() -> list[EncoderListing]:
         )
         note = "recommended, multilingual" if name == RECOMMENDED else ""
         listings.append(EncoderListing(name, local, note))
-    return sorted(
-        listings, key=lambda e: (e.name != STARTER, e.name != RECOMMENDED, not e.local)
-    )
+    return sorted(listings, key=lambda e: (e.name != STARTER, e.name != RECOMMENDED, not e.local))
 
 
 def _device(device: str) -> str:

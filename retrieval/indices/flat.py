@@ -27,9 +27,8 @@ class FlatIndex:
 
     def add(self, rows: Rows) -> None:
         """Cover the (n, d) rows that follow those covered so far."""
-        codes = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
-        if len(codes):
-            self._index.add_sa_codes(codes)
+        if len(rows):
+            self._index.add_sa_codes(np.ascontiguousarray(rows).view(np.uint8))
 
     def search(
         self, queries: Vectors, k: int, allowed: NDArray[np.bool_] | None = None
@@ -38,7 +37,7 @@ class FlatIndex:
         parameters = None
         if allowed is not None:
             bitmap = np.packbits(allowed, bitorder="little")
-            parameters = faiss.SearchParameters(
+            parameters = faiss.SearchParameters(  # type: ignore[call-arg]
                 sel=faiss.IDSelectorBitmap(len(bitmap), faiss.swig_ptr(bitmap))
             )
         scores, rows = self._index.search(np.ascontiguousarray(queries), k, params=parameters)

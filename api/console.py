@@ -1,0 +1,108 @@
+"""How results look in a terminal."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from api.schemas import valid_text
+from indexer.pipeline import Progress as IndexingProgress
+from indexer.pipeline import Summary
+from retrieval.engine import Hit
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def display_path(path: str) -> str:
+    """Spell a path for a terminal: relative to here if below, control characters escaped."""
+    here = os.getcwd() + os.sep  # noqa: PTH109 - a string prefix, not a Path
+    shown = valid_text(path.removeprefix(here))
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
+
+
+def print_hits(hits: tuple[Hit, ...]) -> None:
+    """Print ranked hits: rank, similarity, path (a link where the terminal knows links)."""
+    for hit in hits:
+        shown = Text(display_path(hit.path))
+        if out.is_terminal:
+            shown.stylize(f"link {Path(valid_text(hit.path)).as_uri()}")
+        out.print(Text.assemble(f"{hit.rank:>4}  ", (f"{hit.similarity:.3f}", "cyan"), "  ", shown))
+
+
+def print_summary(summary: Summary, library: Path) -> None:
+    """Print what an indexing run did."""
+    parts = [
+        f"{count:,} {name}"
+        for name, count in (
+            ("added", summary.added),
+            ("changed", summary.changed),
+            ("unchanged", summary.unchanged),
+            ("removed", summary.removed),
+            ("failed", summary.failed),
+        )
+        if count
+    ]
+    out.print(
+        f"[bold]{', '.join(parts) or 'Nothing to do'}[/bold] in {summary.seconds:.1f} s", end=""
+    )
+    out.print(f" ({summary.images_per_second:.1f} images/s)" if summary.embedded else "", end="\n")
+    out.print(f"Library: {escape(str(library))}")
+    if summary.failed:
+        out.print("Why files failed: mmsearch status --failed")
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
+@contextmanager
+def indexing_progress(*, quiet: bool) -> Iterator["IndexingBar"]:
+    """Show a bar on standard error with rate and remaining time."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(compact=True),
+        console=err,
+        disable=quiet or not err.is_terminal,
+        speed_estimate_period=60,
+    ) as progress:
+        yield IndexingBar(progress)
+
+
+class IndexingBar:
+    """Takes the pipeline's progress events."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("Looking for images", total=None)
+
+    def __call__(self, event: IndexingProgress) -> None:
+        """Show an event."""
+        if event.total is None:
+            return
+        failed = f" ({event.failed:,} failed)" if event.failed else ""
+        self._progress.update(
+            self._task,
+            description=f"Embedding{failed}",
+            completed=event.done,
+            total=event.total,
+        )

@@ -1,0 +1,73 @@
+"""A picture of an answer: its hits side by side, with rank, score and file name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from retrieval.engine import Hit
+from retrieval.errors import MMSearchError, UsageError
+from retrieval.images import UnreadableImageError, read_image
+
+_CELL = 220
+_GAP = 12
+_CAPTION = 40
+_COLUMNS = 5
+_INK = "#1d1d1f"
+_FAINT = "#6e6e73"
+
+
+def write_contact_sheet(hits: Sequence[Hit], title: str, output: Path) -> None:
+    """Draw hits in ranked order into an image file, its format by its ending.
+
+    Files that cannot be read any more leave their place empty. Raises UsageError for no hits or an
+    unknown ending, MMSearchError when the file cannot be written.
+    """
+    if not hits:
+        raise UsageError("There are no hits to draw.")
+    columns = min(_COLUMNS, len(hits))
+    rows = -(-len(hits) // columns)
+    size = (
+        columns * (_CELL + _GAP) + _GAP,
+        rows * (_CELL + _CAPTION + _GAP) + _CAPTION + 2 * _GAP,
+    )
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_GAP, _GAP), _fit(draw, title, size[0] - 2 * _GAP, 22), _INK, _font(22))
+    for place, hit in enumerate(hits):
+        row, column = divmod(place, columns)
+        left = _GAP + column * (_CELL + _GAP)
+        top = _CAPTION + 2 * _GAP + row * (_CELL + _CAPTION + _GAP)
+        sheet.paste(_tile(hit.path), (left, top))
+        name = f"{hit.rank}. {Path(hit.path).name}"
+        draw.text((left, top + _CELL + 4), _fit(draw, name, _CELL, 14), _INK, _font(14))
+        draw.text((left, top + _CELL + 21), f"{hit.similarity:.3f}", _FAINT, _font(13))
+    try:
+        sheet.save(output)
+    except ValueError as error:
+        raise UsageError(f"{output}: name a file that ends in .png, .jpg or .webp.") from error
+    except OSError as error:
+        raise MMSearchError(f"{output} cannot be written: {error.strerror}.") from error
+
+
+def _tile(path: str) -> Image.Image:
+    tile = Image.new("RGB", (_CELL, _CELL), "#f2f2f4")
+    try:
+        fitted = ImageOps.contain(read_image(path), (_CELL, _CELL))
+    except (OSError, UnreadableImageError):
+        return tile
+    tile.paste(fitted, ((_CELL - fitted.width) // 2, (_CELL - fitted.height) // 2))
+    return tile
+
+
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
+
+
+def _fit(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    if draw.textlength(text, _font(size)) <= width:
+        return text
+    while text and draw.textlength(f"{text}...", _font(size)) > width:
+        text = text[:-1]
+    return f"{text}..."

@@ -1,0 +1,58 @@
+"""Errors as problem details (RFC 9457)."""
+
+import logging
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from api.schemas import Problem
+from retrieval.errors import MMSearchError, NotFoundError, UsageError
+from retrieval.images import UnreadableImageError
+
+MEDIA_TYPE = "application/problem+json"
+
+_STATUS_OF_ERRORS: list[tuple[type[MMSearchError], HTTPStatus]] = [
+    (UsageError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (NotFoundError, HTTPStatus.NOT_FOUND),
+    (UnreadableImageError, HTTPStatus.UNPROCESSABLE_ENTITY),
+]
+
+
+def problem(status: int, detail: str) -> JSONResponse:
+    """Make a response of a status and a sentence for the client."""
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
+    return JSONResponse(body.model_dump(), status_code=status, media_type=MEDIA_TYPE)
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer every error of an application with problem details."""
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        details = [
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors()
+        ]
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(details))
+
+    @app.exception_handler(HTTPException)
+    def refused(_request: Request, error: HTTPException) -> JSONResponse:
+        response = problem(error.status_code, str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(MMSearchError)
+    def known(_request: Request, error: MMSearchError) -> JSONResponse:
+        status = next(
+            (status for kind, status in _STATUS_OF_ERRORS if isinstance(error, kind)),
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+        )
+        return problem(status, str(error))
+
+    @app.exception_handler(Exception)
+    def unexpected(_request: Request, error: Exception) -> JSONResponse:
+        logging.getLogger("mmsearch").exception("request failed", exc_info=error)
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed; see its log.")

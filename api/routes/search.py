@@ -1,0 +1,20 @@
+"""Searching."""
+
+from fastapi import APIRouter
+
+from api.routes.dependencies import CurrentService
+from api.schemas import SearchAnswer, SearchRequest, valid_text
+from retrieval.query import Query, TextPart
+
+router = APIRouter(prefix="/v1", tags=["search"])
+
+
+@router.post("/search")
+async def search(request: SearchRequest, service: CurrentService) -> SearchAnswer:
+    """Find the images that a text describes best."""
+    query = Query((TextPart(request.text),), k=request.k)
+    answer = await service.on_inference_thread(lambda: service.engine.search(query))
+    body = SearchAnswer.of(answer, request.text)
+    for hit in body.hits:
+        hit.path = valid_text(hit.path)
+    return body

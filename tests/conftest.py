@@ -1,0 +1,96 @@
+"""What many tests share: real encoders of two sizes, real photos, shared data where it exists."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retrieval.encoders.base import Encoder
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Photos with captions that may not be shipped; `MMSEARCH_SHARED_DATA` says where."""
+    configured = os.environ.get("MMSEARCH_SHARED_DATA")
+    folder = Path(configured) if configured else REPOSITORY.parent / "shared" / "data"
+    if not (folder / "flickr8k" / "captions.jsonl").exists():
+        pytest.skip(f"the shared photos are not at {folder} (set MMSEARCH_SHARED_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a small open_clip model of random weights."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    directory = tmp_path_factory.mktemp("tiny-clip")
+    model_config = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8},
+        "text_cfg": {
+            "context_length": 16,
+            "vocab_size": 49408,
+            "width": 32,
+            "heads": 2,
+            "layers": 2,
+        },
+    }
+    (directory / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": model_config, "preprocess_cfg": {}})
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = open_clip.model.CLIP(**model_config)
+    save_file(model.state_dict(), directory / "open_clip_model.safetensors")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tiny_checkpoint: Path) -> Encoder:
+    """The small open_clip model, loaded: fast, deterministic, knows nothing."""
+    from retrieval.encoders.open_clip import OpenClipEncoder
+
+    return OpenClipEncoder(f"local-dir:{tiny_checkpoint}")
+
+
+@pytest.fixture(scope="session")
+def starter() -> Encoder:
+    """The built-in encoder with its real weights."""
+    from retrieval.encoders.starter import StarterEncoder
+
+    return StarterEncoder()
+
+
+@pytest.fixture(scope="session")
+def photos() -> dict[str, Path]:
+    """Real photos that come with scikit-image, by what they show."""
+    import skimage
+
+    folder = Path(skimage.__file__).parent / "data"
+    return {
+        "cat": folder / "chelsea.png",
+        "coffee": folder / "coffee.png",
+        "astronaut": folder / "astronaut.png",
+        "rocket": folder / "rocket.jpg",
+        "motorcycle": folder / "motorcycle_left.png",
+        "moon": folder / "moon.png",
+    }
+
+
+@pytest.fixture
+def picture_folder(tmp_path: Path) -> Path:
+    """Six small pictures of random noise in nested folders."""
+    folder = tmp_path / "pictures"
+    generator = np.random.default_rng(0)
+    for number in range(6):
+        path = folder / f"folder {number % 2}" / f"picture-{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(path)
+    return folder

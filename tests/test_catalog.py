@@ -1,0 +1,225 @@
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from retrieval.catalog import (
+    SCHEMA_REVISION,
+    Base,
+    Catalog,
+    FailedFile,
+    FileState,
+    Modality,
+    ReadImage,
+)
+from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError
+
+SPACE = "space-1"
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    catalog = Catalog(tmp_path / "catalog.sqlite")
+    catalog.migrate()
+    yield catalog
+    catalog.close()
+
+
+def image(path: str, content: str = "a", mtime_ns: int = 1) -> ReadImage:
+    return ReadImage(path, 10, mtime_ns, content, 4, 3)
+
+
+def paths_at(catalog: Catalog, *rows: int, space: str = SPACE) -> dict[int, list[str]]:
+    with catalog.snapshot() as snapshot:
+        found = snapshot.items_at(space, Modality.IMAGE, rows)
+    return {row: [item.path for item in items] for row, items in found.items()}
+
+
+def test_migrations_make_the_schema_of_the_models(catalog):
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+    from sqlalchemy import create_engine
+
+    engine = create_engine(f"sqlite:///{catalog.path}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, Base.metadata) == []
+    engine.dispose()
+
+
+def test_the_known_revision_is_the_newest_script():
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    import retrieval
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(retrieval.__file__).with_name("migrations")))
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_current_head() == SCHEMA_REVISION
+
+
+def test_items_are_found_at_their_rows(catalog):
+    with catalog.transaction() as transaction:
+        transaction.record_images(SPACE, [image("/a.jpg"), image("/b.jpg", "b")], 0)
+    assert paths_at(catalog, 0, 1, 2) == {0: ["/a.jpg"], 1: ["/b.jpg"]}
+    with catalog.snapshot() as snapshot:
+        assert snapshot.row_count(SPACE, Modality.IMAGE) == 2
+        assert snapshot.counts(SPACE).images == 2
+
+
+def test_a_changed_file_keeps_its_item_and_leaves_its_old_row(catalog):
+    with catalog.transaction() as transaction:
+        transaction.record_images(SPACE, [image("/a.jpg", "old")], 0)
+    with catalog.snapshot() as snapshot:
+        [before] = snapshot.items_at(SPACE, Modality.IMAGE, [0])[0]
+    with catalog.transaction() as transaction:
+        transaction.record_images(SPACE, [image("/a.jpg", "new")], 1)
+    with catalog.snapshot() as snapshot:
+        found = snapshot.items_at(SPACE, Modality.IMAGE, [0, 1])
+    assert list(found) == [1]
+    assert found[1][0].id == before.id
+
+
+def test_a_row_of_older_content_is_not_found_in_another_space(catalog):
+    with catalog.transaction() as transaction:
+        transaction.record_images("space-2", [image("/a.jpg", "old")], 0)
+        transaction.record_images(SPACE, [image("/a.jpg", "new")], 0)
+    assert paths_at(catalog, 0, space="space-2") == {}
+    assert paths_at(catalog, 0) == {0: ["/a.jpg"]}
+
+
+def test_removed_files_vanish_and_return_without_new_rows(catalog):
+    with catalog.transaction() as transaction:
+        transaction.record_images(SPACE, [image("/a.jpg")], 0)
+        assert transaction.mark_removed(["/a.jpg", "/unknown.jpg"]) == 1
+    assert paths_at(catalog, 0) == {}
+    with catalog.snapshot() as snapshot:
+        assert snapshot.item(1) is None
+        [known] = snapshot.files_below(["/"], SPACE)
+    assert known.state is FileState.REMOVED
+    assert known.embedded
+    with catalog.transaction() as transaction:
+        transaction.record_touched([image("/a.jpg", mtime_ns=2)])
+    assert paths_at(catalog, 0) == {0: ["/a.jpg"]}
+
+
+def test_a_file_that_fails_is_listed_and_no_longer_found(catalog):
+    with catalog.transaction() as transaction:
+        transaction.record_images(SPACE, [image("/a.jpg")], 0)
+        transaction.record_failures([FailedFile("/a.jpg", "truncated", 3, 4)])
+    assert paths_at(catalog, 0) == {}
+    with catalog.snapshot() as snapshot:
+        assert snapshot.failures() == [FailedFile("/a.jpg", "truncated", 3, 4)]
+
+
+def test_only_paths_below_the_root_are_below_it(catalog):
+    paths = ["/a/b.jpg", "/a/b/c.jpg", "/ab.jpg", "/a", "/b.jpg"]
+    with catalog.transaction() as transaction:
+        transaction.record_images(SPACE, [image(path) for path in paths], 0)
+    with catalog.snapshot() as snapshot:
+        assert {file.path for file in snapshot.files_below(["/a"], SPACE)} == {
+            "/a",
+            "/a/b.jpg",
+            "/a/b/c.jpg",
+        }
+        assert len(list(snapshot.files_below(["/"], SPACE))) == len(paths)
+
+
+@pytest.mark.parametrize(
+    "name", ["/雪の犬.jpg", os.fsdecode(b"/not utf-8 \xff.jpg"), "/new\nline.jpg", "/100%_.jpg"]
+)
+def test_names_of_any_bytes_come_back(catalog, name):
+    with catalog.transaction() as transaction:
+        transaction.add_sources([name])
+        transaction.record_images(SPACE, [image(name)], 0)
+    assert paths_at(catalog, 0) == {0: [name]}
+    with catalog.snapshot() as snapshot:
+        assert snapshot.sources() == [name]
+
+
+def test_rows_out_of_turn_are_refused_and_rolled_back(catalog):
+    def commit_out_of_turn() -> None:
+        with catalog.transaction() as transaction:
+            transaction.add_sources(["/a"])
+            transaction.record_images(SPACE, [image("/a/b.jpg")], 5)
+
+    with pytest.raises(DamagedLibraryError, match="5, but 0 are committed"):
+        commit_out_of_turn()
+    with catalog.snapshot() as snapshot:
+        assert snapshot.sources() == []
+
+
+def test_a_snapshot_neither_waits_for_a_writer_nor_sees_its_work(catalog):
+    with catalog.transaction() as transaction:
+        transaction.record_images(SPACE, [image("/a.jpg")], 0)
+        assert paths_at(catalog, 0) == {}
+    assert paths_at(catalog, 0) == {0: ["/a.jpg"]}
+
+
+def test_a_second_writer_is_told_so(catalog, monkeypatch):
+    monkeypatch.setattr("retrieval.catalog._BUSY_TIMEOUT_S", 0.05)
+    second = Catalog(catalog.path)
+    with (
+        catalog.transaction(),
+        pytest.raises(LibraryLockedError, match="locked by another process"),
+        second.transaction(),
+    ):
+        pass
+    second.close()
+
+
+def test_many_files_go_through_one_transaction(catalog):
+    images = [image(f"/photos/{number}.jpg", str(number)) for number in range(25_000)]
+    with catalog.transaction() as transaction:
+        transaction.record_images(SPACE, images, 0)
+        assert transaction.mark_removed([i.path for i in images[:12_000]]) == 12_000
+    with catalog.snapshot() as snapshot:
+        assert snapshot.counts(SPACE).images == 13_000
+        assert len(snapshot.items_at(SPACE, Modality.IMAGE, range(25_000))) == 13_000
+
+
+def read_everything(catalog: Catalog) -> None:
+    catalog.check_schema()
+    with catalog.snapshot() as snapshot:
+        snapshot.counts(SPACE)
+        list(snapshot.files_below(["/"], SPACE))
+
+
+@pytest.mark.parametrize("position", [0, 4096])
+def test_a_corrupt_catalog_is_reported_and_not_overwritten(catalog, position):
+    with catalog.transaction() as transaction:
+        transaction.record_images(SPACE, [image(f"/{n}.jpg", str(n)) for n in range(500)], 0)
+    catalog.close()
+    with sqlite3.connect(catalog.path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    with catalog.path.open("r+b") as file:
+        file.seek(position)
+        file.write(b"\xde\xad" * 4000)
+    damaged = catalog.path.read_bytes()
+    again = Catalog(catalog.path)
+    with pytest.raises(DamagedLibraryError, match=r"is damaged.*Nothing was overwritten"):
+        read_everything(again)
+    again.close()
+    assert catalog.path.read_bytes() == damaged
+
+
+def test_another_database_is_left_alone(tmp_path):
+    path = tmp_path / "catalog.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+    with pytest.raises(DamagedLibraryError, match="not a catalog of mmsearch"):
+        Catalog(path).migrate()
+    with pytest.raises(DamagedLibraryError, match="not a catalog of mmsearch"):
+        Catalog(path).check_schema()
+
+
+def test_a_newer_schema_asks_for_an_upgrade(catalog):
+    with sqlite3.connect(catalog.path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(LibraryError, match=r"newer version.*pip install -U mmsearch"):
+        catalog.check_schema()

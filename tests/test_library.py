@@ -1,0 +1,146 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retrieval.encoders.base import Space
+from retrieval.errors import (
+    DamagedLibraryError,
+    LibraryError,
+    LibraryLockedError,
+    NotFoundError,
+    SpaceMismatchError,
+    UsageError,
+)
+from retrieval.library import create_library, default_library_path, open_library
+
+SPACE = Space("starter", "sha256:1", "squash", 8)
+OTHER = Space("open_clip:ViT-B-32/x", "sha256:2", "crop", 16)
+
+
+@pytest.fixture
+def library(tmp_path):
+    return create_library(tmp_path / "library", SPACE)
+
+
+def test_a_created_library_opens_with_its_space(library):
+    opened = open_library(library.path)
+    assert opened.space() == SPACE
+    assert opened.manifest == library.manifest
+    assert opened.space_ids() == [SPACE.id]
+
+
+def test_creating_twice_keeps_the_first(library):
+    again = create_library(library.path, OTHER)
+    assert again.space() == SPACE
+
+
+def test_no_library_says_how_to_make_one(tmp_path):
+    with pytest.raises(NotFoundError, match="mmsearch index"):
+        open_library(tmp_path / "nowhere")
+    with pytest.raises(NotFoundError, match="is not a library"):
+        open_library(tmp_path)
+
+
+def test_a_directory_with_other_things_is_not_taken_over(tmp_path):
+    (tmp_path / "thesis.docx").touch()
+    with pytest.raises(UsageError, match=r"not empty \(it holds 'thesis.docx'\)"):
+        create_library(tmp_path, SPACE)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "missing, unknown or wrong fields"),
+        (b"format_version = ", "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"format_version = 1\ndefault_space = 3\ncreated_by = ''", "default_space"),
+        (b"format_version = 1\ndefault_space = 'x'\ncreated_by = ''\nextra = 1", "extra"),
+    ],
+)
+def test_a_damaged_manifest_is_reported_and_kept(library, content, message):
+    manifest = library.path / "library.toml"
+    manifest.write_bytes(content)
+    with pytest.raises(DamagedLibraryError, match=message):
+        open_library(library.path)
+    assert manifest.read_bytes() == content
+
+
+def test_a_newer_format_asks_for_an_upgrade(library):
+    (library.path / "library.toml").write_text("format_version = 2\nwhatever = true\n")
+    with pytest.raises(LibraryError, match=r"newer version of mmsearch \(format 2"):
+        open_library(library.path)
+
+
+def test_a_missing_catalog_is_not_replaced_by_an_empty_one(library):
+    library.close()
+    (library.path / "catalog.sqlite").unlink()
+    with pytest.raises(DamagedLibraryError, match=r"catalog.sqlite is missing"):
+        open_library(library.path)
+    assert not (library.path / "catalog.sqlite").exists()
+
+
+def test_an_edited_space_is_reported(library):
+    file = library.path / "spaces" / SPACE.id / "space.toml"
+    file.write_text(file.read_text().replace("squash", "crop"))
+    with pytest.raises(DamagedLibraryError, match="edited or damaged"):
+        open_library(library.path)
+
+
+def test_an_interrupted_creation_is_completed(library):
+    (library.path / "library.toml").unlink()
+    with pytest.raises(DamagedLibraryError, match="interrupted creation"):
+        open_library(library.path)
+    assert create_library(library.path, SPACE).space() == SPACE
+
+
+def test_another_encoder_is_refused_with_both_names_and_the_way_out(library):
+    with pytest.raises(SpaceMismatchError) as error:
+        library.require_space(OTHER)
+    for expected in ("'starter'", "'open_clip:ViT-B-32/x'", "--space new", "--library"):
+        assert expected in str(error.value)
+
+
+def test_spaces_live_side_by_side(library):
+    library.add_space(OTHER)
+    assert library.space(OTHER.id) == OTHER
+    assert library.space() == SPACE
+    with pytest.raises(UsageError, match="has no space 'nonsense'"):
+        library.space("nonsense")
+
+
+def test_space_ids_are_stable_and_fit_for_a_file_name():
+    assert SPACE.id == Space("starter", "sha256:1", "squash", 8).id
+    assert SPACE.id != Space("starter", "sha256:1", "squash", 9).id
+    assert OTHER.id.startswith("open-clip-vit-b-32-x-")
+
+
+def test_a_second_writer_is_told_who_writes(library):
+    program = (
+        "import sys; from retrieval import open_library\n"
+        "with open_library(sys.argv[1]).writer(): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, library.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(LibraryLockedError, match=rf"process {other.pid} on"),
+            library.writer(),
+        ):
+            pass
+        other.kill()
+    with library.writer():  # a killed process leaves no lock behind
+        pass
+
+
+def test_the_default_path_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("MMSEARCH_LIBRARY", str(tmp_path))
+    assert default_library_path() == tmp_path
+    monkeypatch.delenv("MMSEARCH_LIBRARY")
+    assert default_library_path().parent.name == "mmsearch"
+    assert default_library_path() != Path(tmp_path)
