@@ -51,6 +51,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")
 ]
+BatchSizeOption = Annotated[
+    int, typer.Option("--batch-size", min=1, max=4096, help="Images encoded and committed at once.")
+]
 SpaceOption = Annotated[
     str | None,
     typer.Option("--space", metavar="ID", help="One of the library's spaces.", show_default=False),
@@ -132,7 +135,7 @@ def index(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Read files again that failed before.")
     ] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=4096)] = 64,
+    batch_size: BatchSizeOption = 64,
     workers: Annotated[
         int | None,
         typer.Option("--workers", min=1, help="Decoding threads. [default: one a core, at most 8]"),
@@ -348,22 +351,30 @@ def serve(
     from api.settings import ServiceSettings
 
     settings = ServiceSettings()
+    if host is not None:
+        settings.host = host
+    if port is not None:
+        settings.port = port
     opened = open_library(library)
-    uvicorn.run(
-        create_app(opened, device=device),
-        host=host or settings.host,
-        port=settings.port if port is None else port,
-        log_level="info",
-    )
+    if not settings.is_loopback:
+        _complain(
+            f"Warning: the service asks for no password; whoever can reach {settings.host} can "
+            "search this library and see its thumbnails."
+        )
+    uvicorn.run(create_app(opened, device=device), host=settings.host, port=settings.port)
 
 
 @bench.command()
 def throughput(
     photos: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of photos.")],
-    encoder: Annotated[str, typer.Option("--encoder", metavar="NAME")] = "starter",
+    encoder: Annotated[
+        str, typer.Option("--encoder", metavar="NAME", help="As for `mmsearch index`.")
+    ] = "starter",
     limit: Annotated[int, typer.Option("--limit", min=1, help="Photos at most.")] = 1000,
-    rounds: Annotated[int, typer.Option("--rounds", min=1)] = 3,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=4096)] = 64,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Measurements of each, in turn.")
+    ] = 3,
+    batch_size: BatchSizeOption = 64,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:

@@ -1,7 +1,8 @@
 """Small pictures of items, made when first asked for and kept in the library."""
 
-import os
+import io
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from retrieval.catalog import Item
@@ -18,19 +19,24 @@ def thumbnail(library: Library, item: Item) -> bytes:
     Raises OSError when the file cannot be opened, UnreadableImageError when it cannot be decoded.
     """
     cached = library.thumbnails / f"{item.content_hash}-{THUMBNAIL_PIXELS}.jpg"
-    try:
+    with suppress(FileNotFoundError, NotADirectoryError):
         return cached.read_bytes()
-    except FileNotFoundError:
-        pass
     image = read_image(item.path)
     image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-    cached.parent.mkdir(exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=cached.parent, suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            image.save(file, "JPEG", quality=85)
-        Path(temporary).replace(cached)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return cached.read_bytes()
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=85)
+    with suppress(OSError):  # a full disk or a read-only library costs the cache, not the answer
+        _write_atomically(cached, stream.getvalue())
+    return stream.getvalue()
+
+
+def _write_atomically(file: Path, content: bytes) -> None:
+    file.parent.mkdir(exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as temporary:
+        try:
+            temporary.write(content)
+            temporary.close()
+            Path(temporary.name).replace(file)
+        except BaseException:
+            Path(temporary.name).unlink(missing_ok=True)
+            raise

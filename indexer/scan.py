@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from retrieval.catalog import FailedFile, FileState, KnownFile
 from retrieval.images import is_image_name
 
+_LIBRARY_FILES = {"library.toml", "catalog.sqlite"}
+
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
@@ -41,8 +43,9 @@ class Comparison:
 def walk(root: str) -> Iterator[FoundFile | Unlisted]:
     """Find image files at or below a path, in a fixed order.
 
-    A root that is a file is taken whatever its name. Names that begin with a dot are passed over;
-    symbolic links to files are followed, those to directories are not, so no link can loop.
+    A root that is a file is taken whatever its name. Names that begin with a dot are passed over,
+    and so are libraries, which hold thumbnails; symbolic links to files are followed, those to
+    directories are not, so no link can loop.
     """
     try:
         status = os.stat(root)  # noqa: PTH116 - names need not be valid text
@@ -60,6 +63,8 @@ def walk(root: str) -> Iterator[FoundFile | Unlisted]:
                 listed = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             yield Unlisted(directory, f"cannot be listed: {_reason(error)}")
+            continue
+        if {entry.name for entry in listed} >= _LIBRARY_FILES:
             continue
         visible = [entry for entry in listed if not entry.name.startswith(".")]
         pending.extend(e.path for e in reversed(visible) if e.is_dir(follow_symlinks=False))

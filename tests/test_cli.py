@@ -168,7 +168,7 @@ def test_encoders_lists_starter_first(run):
         (["search", "  "], 2, "query text is empty"),
         (["search"], 2, "query is empty"),
         (["search", "x", "-k", "0"], 2, "between 1 and 10,000, not 0"),
-        (["search", "x", "-k", "many"], 2, "'many' is not a valid integer"),
+        (["search", "x", "-k", "many"], 2, "Invalid value for '-k'"),
         (["search", "--image", "nowhere.jpg"], 2, "nowhere.jpg: No such file"),
         (["index", "nowhere"], 1, "nothing at nowhere"),
         (["index"], 1, "There is no library at"),

@@ -36,6 +36,11 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path):
     assert found_names(tmp_path) == ["seen.jpg"]
 
 
+def test_a_library_among_the_photos_is_passed_over(tmp_path):
+    make(tmp_path, "lib/library.toml", "lib/catalog.sqlite", "lib/thumbnails/x.jpg", "seen.jpg")
+    assert found_names(tmp_path) == ["seen.jpg"]
+
+
 def test_a_root_that_is_a_file_is_taken_whatever_its_name(tmp_path):
     make(tmp_path, "photo-without-ending")
     assert found_names(tmp_path / "photo-without-ending") == ["."]

@@ -1,0 +1,96 @@
+"""The documents cannot rot: what they name exists, and what exists is named."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from api.cli import app
+from api.server import create_app
+from api.settings import ServiceSettings
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+REFERENCE = (REPOSITORY / "docs" / "reference.md").read_text(encoding="utf-8")
+
+
+def commands(command=None, name: str = "mmsearch") -> Iterator[tuple[str, list[str]]]:
+    """Every command of the program with its options."""
+    command = command or typer.main.get_command(app)
+    options = [opt for p in command.params if p.param_type_name == "option" for opt in p.opts]
+    yield name, [option for option in options if option not in {"-h", "--help"}]
+    for child, below in getattr(command, "commands", {}).items():
+        yield from commands(below, f"{name} {child}")
+
+
+@pytest.mark.parametrize(("name", "options"), commands(), ids=lambda value: str(value)[:40])
+def test_every_command_and_option_is_in_the_reference(name, options):
+    is_group = name in {"mmsearch", "mmsearch bench", "mmsearch train"}
+    assert is_group or f"`{name}" in REFERENCE
+    section = REFERENCE if is_group else REFERENCE.partition(f"### `{name}")[2].partition("\n##")[0]
+    for option in options:
+        assert f"`{option}" in section, f"{name} {option} is not in docs/reference.md"
+
+
+def test_every_setting_and_endpoint_is_in_the_reference(tmp_path):
+    for setting in ServiceSettings.model_fields:
+        assert f"`MMSEARCH_{setting.upper()}`" in REFERENCE
+    for path, methods in create_app(tmp_path).openapi()["paths"].items():
+        for method in methods:
+            assert f"`{method.upper()} {path}" in REFERENCE
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_options_in_the_readme_exist():
+    known = {option for _, options in commands() for option in options}
+    for block in blocks(README, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            used = line.partition("mmsearch ")[2].partition(" | ")[0]
+            for word in shlex.split(used, comments=True):
+                if word.startswith("--"):
+                    assert word in known, line
+
+
+def test_the_readmes_python_finds_what_it_says(tmp_path, photos):
+    """Run the README's main job, as its commands say, and its Python snippet on the result."""
+    main_job = blocks(README, "bash")[0]
+    assert "mmsearch index" in main_job
+    program = [sys.executable, "-c", "from api.cli import main; main()"]
+    subprocess.run(
+        [
+            *program,
+            "index",
+            photos["cat"].parent,
+            "--library",
+            "demo-library",
+            "--encoder",
+            "starter",
+        ],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+    )
+    [snippet] = blocks(README, "python")
+    assert snippet in REFERENCE
+    result = subprocess.run(
+        [sys.executable, "-c", snippet], check=True, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.stdout.splitlines()[0].endswith("coffee.png")
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{p.name}" for p in (REPOSITORY / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(page):
+    file = REPOSITORY / page
+    for target in re.findall(r"\]\(([^)#]+)", file.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (file.parent / target).exists(), f"{page}: {target}"
