@@ -1,0 +1,135 @@
+"""Run and qrels files of TREC, so that other tools can check our figures.
+
+A run has lines `query Q0 item rank score tag`, qrels have `query 0 item gain`; trec_eval,
+ir-measures and ranx read both. Fields are separated by white space, which names of files and
+captions may contain: it is written as `!` and its code in hexadecimal, `!20` for a space and
+`!u3000` for an ideographic one, and so is `!` itself. `!` is the first visible character of ASCII,
+so that escaped ids sort as the ids do and other tools break ties as we do, but for ids that differ
+by white space beyond ASCII. All other ids stay as they are.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks.metrics.base import Qrels, Run
+from retrieval.errors import NotFoundError, UsageError
+
+Value = TypeVar("Value", int, float)
+
+_ESCAPED = re.compile(r"!(?:u([0-9a-f]{4})|([0-9a-f]{2}))")
+# All up to `!`; white space as Python understands it; halves of surrogate pairs, which stand
+# for bytes of file names that are not UTF-8 and cannot be written.
+_UNSAFE = re.compile(r"[\x00-!]|\s|[\ud800-\udfff]")
+
+
+def write_run(
+    path: str | os.PathLike[str],
+    run: Run | Iterable[tuple[str, Mapping[str, float]]],
+    tag: str = "mmsearch",
+) -> None:
+    """Write a run, or its pairs of query id and hits as they come from a generator.
+
+    Items stand by rank as `judge` ranks them, from 1. Scores are written so that they read back as
+    the same float64. trec_eval and what descends from it keep only single precision: their figures
+    are ours where scores are float32 or lie further apart. A query without items leaves no line,
+    and counts as having found nothing all the same.
+
+    Raises UsageError for scores that are not finite and for empty ids.
+    """
+    label = _escape(tag)
+    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+        for query, hits in run.items() if isinstance(run, dict) else run:
+            start = _escape(query)
+            ranking = sorted(sorted(hits, reverse=True), key=hits.__getitem__, reverse=True)
+            for rank, item in enumerate(ranking, start=1):
+                score = float(hits[item])
+                if not math.isfinite(score):
+                    raise UsageError(f"The score of {item!r} for query {query!r} is {score}.")
+                file.write(f"{start} Q0 {_escape(item)} {rank} {score!r} {label}\n")
+
+
+def write_qrels(path: str | os.PathLike[str], qrels: Qrels) -> None:
+    """Write qrels in their order. A query without items leaves no line.
+
+    Raises UsageError for empty ids.
+    """
+    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+        for query, gains in qrels.items():
+            start = _escape(query)
+            file.writelines(f"{start} 0 {_escape(item)} {int(g)}\n" for item, g in gains.items())
+
+
+def read_run(path: str | os.PathLike[str]) -> Run:
+    """Read a run: queries and items in the order of the file, ranks and tags unread.
+
+    trec_eval ranks by score alone, and so do we. Raises NotFoundError for no such file, UsageError
+    with file and line for a line that is malformed or repeats an item.
+    """
+    return _read(path, "query Q0 item rank score tag", 4, _finite)
+
+
+def read_qrels(path: str | os.PathLike[str]) -> Qrels:
+    """Read qrels: queries and items in the order of the file, gains of 0 and less included.
+
+    Raises NotFoundError for no such file, UsageError with file and line for a line that is
+    malformed or repeats an item.
+    """
+    return _read(path, "query 0 item gain", 3, int)
+
+
+def _read(
+    path: str | os.PathLike[str], form: str, column: int, convert: Callable[[bytes], Value]
+) -> dict[str, dict[str, Value]]:
+    table: dict[str, dict[str, Value]] = {}
+    for where, fields in _lines(Path(path), form):
+        try:
+            query, item = _unescape(fields[0].decode()), _unescape(fields[2].decode())
+            value = convert(fields[column])
+        except ValueError as error:
+            raise UsageError(f"{where}: {error}. Expected: {form}.") from error
+        items = table.setdefault(query, {})
+        if item in items:
+            raise UsageError(f"{where}: item {item!r} occurs twice for query {query!r}.")
+        items[item] = value
+    return table
+
+
+def _lines(path: Path, form: str) -> Iterator[tuple[str, list[bytes]]]:
+    """Fields of each line that is not blank, with where it stands."""
+    try:
+        # As bytes, which know only the white space of ASCII: ids may hold other.
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                fields = line.split()
+                if fields and len(fields) != len(form.split()):
+                    raise UsageError(f"{path}:{number}: {len(fields)} fields. Expected: {form}.")
+                if fields:
+                    yield f"{path}:{number}", fields
+    except FileNotFoundError as error:
+        raise NotFoundError(f"There is no file {path}.") from error
+
+
+def _finite(field: bytes) -> float:
+    score = float(field)
+    if not math.isfinite(score):
+        raise ValueError(f"the score is {score}")
+    return score
+
+
+def _escape(name: str) -> str:
+    if not name:
+        raise UsageError("A TREC file cannot hold an empty id.")
+    return _UNSAFE.sub(_code, name)
+
+
+def _code(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"!{code:02x}" if code < 0x100 else f"!u{code:04x}"
+
+
+def _unescape(field: str) -> str:
+    return _ESCAPED.sub(lambda match: chr(int(match[1] or match[2], 16)), field)
