@@ -1,0 +1,118 @@
+"""Retrieval datasets, one format a file, all read by `load_dataset`.
+
+    dataset = load_dataset("jsonl:flickr8k", split="val", language="en")
+    dataset.queries("t2i"), dataset.items("t2i"), dataset.qrels("t2i")
+
+Nothing is fetched: where public data is missing, the error says from where and to which place.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote
+
+from benchmarks.datasets.base import (
+    DIRECTIONS,
+    Direction,
+    Problem,
+    ProblemKind,
+    Qrels,
+    RetrievalDataset,
+    original_name,
+    safe_id,
+)
+from benchmarks.datasets.beir import load_beir
+from benchmarks.datasets.coco import load_coco
+from benchmarks.datasets.csv_table import load_csv
+from benchmarks.datasets.flickr30k_csv import load_flickr30k_csv
+from benchmarks.datasets.image_folder import load_image_folder
+from benchmarks.datasets.jsonl import load_jsonl
+from benchmarks.datasets.karpathy import load_karpathy
+from benchmarks.datasets.parquet_table import load_parquet
+from retrieval.errors import UsageError
+
+__all__ = [
+    "DIRECTIONS",
+    "FORMATS",
+    "Direction",
+    "Problem",
+    "ProblemKind",
+    "Qrels",
+    "RetrievalDataset",
+    "load_dataset",
+    "options_of",
+    "original_name",
+    "safe_id",
+]
+
+FORMATS: dict[str, Callable[..., RetrievalDataset]] = {
+    "jsonl": load_jsonl,
+    "karpathy": load_karpathy,
+    "coco": load_coco,
+    "flickr30k-csv": load_flickr30k_csv,
+    "image-folder": load_image_folder,
+    "csv": load_csv,
+    "parquet": load_parquet,
+    "beir": load_beir,
+}
+"""The function that reads each format; its keyword arguments are the format's options."""
+
+_CAPTIONS = "captions"
+
+
+def options_of(format_name: str) -> list[str]:
+    """The options that may stand after a path of this format, as in `?images=FOLDER`."""
+    parameters = inspect.signature(FORMATS[format_name]).parameters
+    own = [name for name in parameters if name not in {"path", "split", "language"}]
+    return own if format_name == "beir" else [*own, _CAPTIONS]
+
+
+def load_dataset(
+    specification: str, split: str | None = None, language: str | None = None
+) -> RetrievalDataset:
+    """Load `FORMAT:PATH` or `FORMAT:PATH?OPTION=VALUE&OPTION=VALUE`.
+
+    For example `karpathy:coco/dataset_coco.json?images=/data/coco&captions=5`. Each format's
+    options are the keyword arguments of its function in `FORMATS`, and for formats with images
+    `captions=N`, which keeps the first N texts of each image. Percent-encoding is understood in
+    values (`%26` is `&`); a path that exists as it stands may hold question marks.
+
+    Without `split`, the only one is read, else `test`; `all` reads all of them.
+
+    Raises:
+        NotFoundError: a file or folder is missing; says where public data is to be had.
+        UsageError: unknown format, option, split or language, each with a list of those there
+            are; a file that is not of its format, with its line.
+    """
+    format_name, _, rest = specification.partition(":")
+    if format_name not in FORMATS or not rest:
+        raise UsageError(
+            f"'{specification}' is not FORMAT:PATH with one of the formats {', '.join(FORMATS)}."
+        )
+    path, options = _split_options(format_name, rest)
+    captions = options.pop(_CAPTIONS, None)
+    if captions is not None and not (captions.isascii() and captions.isdigit()):
+        raise UsageError(f"captions={captions}: expected how many texts of each image to keep.")
+    dataset = FORMATS[format_name](path, split=split, language=language, **options)
+    if captions is not None:
+        dataset = dataset.first_captions(int(captions))
+    return replace(dataset, specification=specification)
+
+
+def _split_options(format_name: str, rest: str) -> tuple[Path, dict[str, str]]:
+    whole = Path(rest).expanduser()
+    path, mark, query = rest.rpartition("?")
+    if not mark or whole.exists():
+        return whole, {}
+    known = options_of(format_name)
+    options: dict[str, str] = {}
+    for assignment in query.split("&"):
+        name, equals, value = assignment.partition("=")
+        if not equals or not value or name not in known or name in options:
+            raise UsageError(
+                f"'{assignment}' after the path is not an option of format {format_name}. "
+                f"There are: {', '.join(known)}; each once, as OPTION=VALUE."
+            )
+        options[name] = unquote(value)
+    return Path(path).expanduser(), options

@@ -1,0 +1,162 @@
+"""Annotation files: finding, decoding and parsing them, with errors that name file and line."""
+
+import codecs
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.datasets.builder import is_file
+from retrieval.errors import NotFoundError, UsageError
+
+ALL_SPLITS = "all"
+
+NAME_THE_ENCODING = "Name the encoding after the path: '?encoding=NAME', such as cp1252 or gb18030."
+
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def annotation_file(path: Path, patterns: Sequence[str], fetch_hint: str) -> Path:
+    """The file itself, or in a folder the one file whose name matches one of the patterns.
+
+    Raises NotFoundError with the hint when there is none, UsageError when there are several.
+    """
+    if is_file(path):
+        return path
+    if not path.is_dir():
+        raise NotFoundError(f"{path} does not exist. {fetch_hint}")
+    for pattern in patterns:
+        found = sorted(path.glob(pattern))
+        if len(found) > 1:
+            names = ", ".join(str(file.relative_to(path)) for file in found)
+            raise UsageError(f"{path} holds several annotation files: {names}. Name one of them.")
+        if found:
+            return found[0]
+    lack = f"holds no {' or '.join(patterns)}" if patterns else "is a folder, not a file"
+    raise NotFoundError(f"{path} {lack}. {fetch_hint}")
+
+
+def image_folder(
+    chosen: str | None, candidates: Iterable[Path], names: Sequence[str], fetch_hint: str
+) -> Path:
+    """The folder that images are named in: the chosen one, else the first that holds one of them.
+
+    `names` are relative to the folder. Raises NotFoundError with the hint when no candidate fits.
+    """
+    folders = [Path(chosen).expanduser()] if chosen else list(dict.fromkeys(candidates))
+    for folder in folders:
+        if any(is_file(folder / name) for name in names):
+            return folder
+    raise NotFoundError(
+        f"The images are not there: no {names[0]} in {', '.join(map(str, folders))}. {fetch_hint} "
+        "Where they lie elsewhere, put '?images=FOLDER' after the path."
+    )
+
+
+def read_text(path: Path, encoding: str | None = None, *, way_out: str = "") -> str:
+    """Decode a file: as `encoding` says, else as its byte order mark says, else as UTF-8.
+
+    Raises UsageError with the line that is not in that encoding, and `way_out` at its end.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error}.") from error
+    marked = next((e for mark, e in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding or marked)
+    except LookupError as error:
+        raise UsageError(f"Unknown encoding '{encoding}' for {path}: {error}.") from error
+    except UnicodeError as error:
+        start = error.start if isinstance(error, UnicodeDecodeError) else 0
+        line = content.count(b"\n", 0, start) + 1
+        raise UsageError(f"{path}:{line}: not {encoding or marked}. {way_out}".rstrip()) from error
+
+
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, with their numbers.
+
+    Unlike `str.splitlines`, splits nowhere but at line ends: captions hold U+2028 and the like.
+    """
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
+        if line.strip():
+            yield number, line
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Parse a file that holds one JSON object."""
+    text = read_text(path)
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path}:{error.lineno}: not JSON: {error.msg}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not JSON that can be read: {error}.") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}:1: expected a JSON object, found {type(content).__name__}.")
+    return content
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Parse a file of one JSON object a line: (`name:line`, object), blank lines skipped.
+
+    Line by line, since collections of text can be larger than memory. UTF-8, as JSON has to be.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error}.") from error
+    with file:
+        for number, line in enumerate(file, start=1):
+            content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if not content.strip():
+                continue
+            try:
+                row = json.loads(content.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                raise UsageError(f"{path}:{number}: not UTF-8: {error.reason}.") from error
+            except (ValueError, RecursionError) as error:
+                raise UsageError(f"{path}:{number}: not JSON: {error}.") from error
+            if not isinstance(row, dict):
+                raise UsageError(f"{path}:{number}: expected a JSON object.")
+            yield f"{path.name}:{number}", row
+
+
+def choose_split(sizes: Mapping[str, int], wanted: str | None, where: Path) -> str | None:
+    """The split to read: the wanted one, else the only one, else `test`.
+
+    `sizes` says how many images or queries each split has; it is empty where the format knows no
+    splits. `all` stands for all of them together. Raises UsageError listing what there is.
+    """
+    if not sizes:
+        if wanted is not None:
+            raise UsageError(f"{where} has no splits: leave '{wanted}' out.")
+        return None
+    if wanted is None:
+        if len(sizes) == 1:
+            return next(iter(sizes))
+        if "test" in sizes:
+            return "test"
+    elif wanted in sizes or wanted == ALL_SPLITS:
+        return wanted
+    problem = f"{where} has no split '{wanted}'" if wanted else f"{where} needs a split"
+    listing = ", ".join(f"{name} ({size})" for name, size in sizes.items())
+    raise UsageError(f"{problem}. There are: {listing}; or '{ALL_SPLITS}'.")
+
+
+def in_split(row_split: str | None, chosen: str | None) -> bool:
+    """Whether an entry belongs to the split that `choose_split` returned."""
+    return chosen is None or chosen in {ALL_SPLITS, row_split}
+
+
+def only_language(wanted: str | None, there_is: str | None, where: Path) -> str | None:
+    """The language of a format that has one or does not say; UsageError for any other."""
+    if wanted is not None and wanted != there_is:
+        has = f"is in '{there_is}' only" if there_is else "does not name languages: leave it out"
+        raise UsageError(f"{where} has no language '{wanted}': it {has}.")
+    return there_is

@@ -1,0 +1,306 @@
+"""What a retrieval benchmark runs on: images, texts, and which of them belong together."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, unquote
+
+import xxhash
+
+from retrieval.errors import NotFoundError, UsageError
+from retrieval.images import UnreadableImageError, read_image
+
+Direction = Literal["t2i", "i2t", "i2i", "t2t"]
+"""What is asked with, and what is searched: `t2i` is text to image."""
+
+DIRECTIONS: tuple[Direction, ...] = ("t2i", "i2t", "i2i", "t2t")
+
+Qrels = dict[str, dict[str, int]]
+"""`{query_id: {item_id: gain}}`, gains above 0, no query without an item: the form of BEIR."""
+
+
+class ProblemKind(StrEnum):
+    """What can be wrong with one entry of a dataset; the value is how a report words it."""
+
+    MISSING_IMAGE = "missing image"
+    UNREADABLE_IMAGE = "unreadable image"
+    DUPLICATE_ID = "duplicate id"
+    EMPTY_TEXT = "empty text"
+    BROKEN_TEXT = "text with broken characters"
+    UNKNOWN_ID = "unknown id"
+    IMAGE_WITHOUT_TEXT = "image without text"
+    QUERY_WITHOUT_ANSWER = "query without relevant item"
+    DUPLICATE_TEXT = "text of several classes"
+    EMPTY_CLASS = "class without images"
+    NOT_IN_A_CLASS = "image in no class folder"
+    NOT_AN_IMAGE = "file that is not an image"
+    REPAIRED_LINE = "repaired line"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault of a dataset: `where` is `file:line`, a position in a JSON file, or an id."""
+
+    kind: ProblemKind
+    where: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.kind}: {self.detail}"
+
+
+def safe_id(name: str) -> str:
+    """Make a name an id without whitespace, `#` or `%`, since TREC files split at whitespace.
+
+    Percent-encoding of the UTF-8 form (RFC 3986), `/` kept: `my cat.jpg` becomes `my%20cat.jpg`.
+    `original_name` is the inverse for every string, lone surrogates (how Python names files that
+    are not UTF-8) included. Raises ValueError for the empty string, which no file can name.
+    """
+    if not name:
+        raise ValueError("an id cannot be empty")
+    return quote(name, safe="/", errors="surrogatepass")
+
+
+def original_name(identifier: str) -> str:
+    """Inverse of `safe_id`."""
+    return unquote(identifier, errors="surrogatepass")
+
+
+def text_id(image_id: str, number: int | str) -> str:
+    """Id of an image's text: `cat.jpg#0`. Everything before the last `#` is the image's id."""
+    return f"{image_id}#{number}"
+
+
+@dataclass(frozen=True)
+class RetrievalDataset:
+    """Images and texts with their ids, and what is relevant to what.
+
+    Ids hold no whitespace (`safe_id`); images and texts are name spaces of their own.
+
+    `captions` pairs texts with images they describe: a text may describe several images and an
+    image may have several texts. `classes` names the class of an image, where there are classes.
+    `query_texts` and `relevance` are there for text collections with queries of their own
+    (BEIR): the queries, and their gains over `texts`. `problems` lists every entry that was left
+    out or changed, and images that nothing describes; those stay, as distractors.
+    `specification` is what was loaded, in the form that `load_dataset` was given.
+    """
+
+    name: str
+    split: str | None
+    language: str | None
+    images: dict[str, Path]
+    texts: dict[str, str]
+    captions: tuple[tuple[str, str], ...] = ()
+    classes: dict[str, str] = field(default_factory=dict)
+    query_texts: dict[str, str] = field(default_factory=dict)
+    relevance: Qrels = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    specification: str = ""
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """The directions for which something is relevant to something."""
+        images_with_text = Counter(image for _, image in self.captions)
+        defined: dict[Direction, bool] = {
+            "t2i": bool(self.captions),
+            "i2t": bool(self.captions),
+            "i2i": any(count > 1 for count in Counter(self.classes.values()).values()),
+            "t2t": bool(self.relevance) or any(count > 1 for count in images_with_text.values()),
+        }
+        return tuple(direction for direction in DIRECTIONS if defined[direction])
+
+    def qrels(self, direction: str) -> Qrels:
+        """What is relevant to each query of a direction.
+
+        t2i and i2t: the pairs of `captions`. i2i: the other images of the same class. t2t: the
+        gains of the dataset where it has queries of its own, else the other texts of the same
+        image. Queries to which nothing is relevant have no entry.
+
+        In i2i, and in t2t, the item that carries the query's own id is no answer: leave it out of
+        the ranking, as BEIR does.
+
+        Raises UsageError where the direction is not defined for this dataset.
+        """
+        self._require(direction)
+        match direction:
+            case "t2i":
+                return _grouped(self.captions)
+            case "i2t":
+                return _grouped((image, text) for text, image in self.captions)
+            case "i2i":
+                return _companions((name, image) for image, name in self.classes.items())
+            case _ if self.relevance:
+                return {query: dict(gains) for query, gains in self.relevance.items()}
+            case _:
+                return _companions((image, text) for text, image in self.captions)
+
+    def queries(self, direction: str) -> dict[str, str] | dict[str, Path]:
+        """The queries of a direction by id, in the order of `qrels`: texts, or image files."""
+        asked = self.qrels(direction)
+        if direction.startswith("i"):
+            return {query: self.images[query] for query in asked}
+        texts = self.query_texts if direction == "t2t" and self.relevance else self.texts
+        return {query: texts[query] for query in asked}
+
+    def items(self, direction: str) -> dict[str, str] | dict[str, Path]:
+        """Everything that a query of this direction is searched in, by id."""
+        self._require(direction)
+        return dict(self.images) if direction.endswith("i") else dict(self.texts)
+
+    @property
+    def problem_counts(self) -> dict[str, int]:
+        """How many problems there are of each kind, the most frequent first."""
+        return {str(kind): n for kind, n in Counter(p.kind for p in self.problems).most_common()}
+
+    def fingerprint(self) -> str:
+        """Hash of the ids, the texts, what is relevant to what, and the sizes of the image files.
+
+        128 bits in hexadecimal (XXH3). Neither where the files lie nor their order matters, so
+        equal fingerprints on two machines mean the same benchmark, short of images that were
+        exchanged for others of the same size.
+        """
+        digest = xxhash.xxh3_128()
+        sections: list[Iterable[tuple[str, ...]]] = [
+            ((image, str(_size(path))) for image, path in self.images.items()),
+            self.texts.items(),
+            self.captions,
+            self.classes.items(),
+            self.query_texts.items(),
+            (
+                (q, item, str(gain))
+                for q, gains in self.relevance.items()
+                for item, gain in gains.items()
+            ),
+        ]
+        for section in sections:
+            digest.update(b"\x1d")
+            for entry in sorted(section):
+                for part in entry:
+                    encoded = part.encode("utf-8", errors="surrogatepass")
+                    # Lengths keep ("ab", "c") apart from ("a", "bc").
+                    digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        return digest.hexdigest()
+
+    def check_images(
+        self, *, on_image: Callable[[], None] = lambda: None, threads: int | None = None
+    ) -> "RetrievalDataset":
+        """Decode every image; the dataset without those that cannot be, each named in `problems`.
+
+        A few milliseconds an image, hence apart from loading. `on_image` is called once an image.
+        Raises UsageError when not a single image can be read.
+        """
+        reasons: dict[str, str] = {}
+        with ThreadPoolExecutor(threads) as pool:
+            checked = zip(self.images, pool.map(_why_unreadable, self.images.values()), strict=True)
+            for image, reason in checked:
+                if reason is not None:
+                    reasons[image] = reason
+                on_image()
+        return self.without_images(reasons)
+
+    def without_images(
+        self, reasons: Mapping[str, str], kind: ProblemKind = ProblemKind.UNREADABLE_IMAGE
+    ) -> "RetrievalDataset":
+        """Leave out images for a reason each, and the texts that describe only those.
+
+        For images that turn out to be unreadable while they are indexed, so that they need not be
+        decoded twice. Raises UsageError when no image is left.
+        """
+        if not reasons:
+            return self
+        kept = self._restricted_to(self.images.keys() - reasons.keys())
+        if not kept.images:
+            image, reason = next(iter(reasons.items()))
+            raise UsageError(
+                f"None of the {len(reasons)} images of {self.name} can be used. "
+                f"The first: {self.images[image]}: {reason}"
+            )
+        lost = Counter(image for text, image in self.captions if text not in kept.texts)
+        problems = tuple(
+            Problem(kind, image, f"{reason}; left out together with {lost[image]} texts")
+            for image, reason in reasons.items()
+        )
+        return replace(kept, problems=self.problems + problems)
+
+    def first_images(self, count: int) -> "RetrievalDataset":
+        """The first `count` images and their texts, for a quick run."""
+        if count < 1 or not self.images:
+            raise UsageError(f"Cannot take the first {count} of {len(self.images)} images.")
+        return self._restricted_to(set(list(self.images)[:count]))
+
+    def first_captions(self, count: int) -> "RetrievalDataset":
+        """At most `count` texts an image, the first ones.
+
+        Published figures on COCO use five captions an image, where some images have six or seven.
+        """
+        if count < 1 or not self.captions:
+            raise UsageError(f"Cannot take the first {count} captions of each image.")
+        seen: Counter[str] = Counter()
+        kept: list[tuple[str, str]] = []
+        for text, image in self.captions:
+            seen[image] += 1
+            if seen[image] <= count:
+                kept.append((text, image))
+        named = {text for text, _ in kept}
+        return replace(
+            self,
+            captions=tuple(kept),
+            texts={text: words for text, words in self.texts.items() if text in named},
+        )
+
+    def _restricted_to(self, images: Collection[str]) -> "RetrievalDataset":
+        captions = tuple(pair for pair in self.captions if pair[1] in images)
+        orphaned = {text for text, _ in self.captions} - {text for text, _ in captions}
+        return replace(
+            self,
+            images={image: path for image, path in self.images.items() if image in images},
+            texts={text: words for text, words in self.texts.items() if text not in orphaned},
+            captions=captions,
+            classes={image: name for image, name in self.classes.items() if image in images},
+        )
+
+    def _require(self, direction: str) -> None:
+        if direction not in DIRECTIONS:
+            raise UsageError(
+                f"Unknown direction '{direction}'. There are: {', '.join(DIRECTIONS)}."
+            )
+        if direction not in self.directions:
+            raise UsageError(
+                f"Direction {direction} is not defined for {self.name}: nothing in it is relevant "
+                f"to anything that way. It has: {', '.join(self.directions) or 'none'}."
+            )
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> Qrels:
+    qrels: Qrels = {}
+    for query, item in pairs:
+        qrels.setdefault(query, {})[item] = 1
+    return qrels
+
+
+def _companions(memberships: Iterable[tuple[str, str]]) -> Qrels:
+    """For each member of (group, member) pairs, the others of its groups."""
+    qrels: Qrels = {}
+    for members in _grouped(memberships).values():
+        for member in members if len(members) > 1 else ():
+            qrels.setdefault(member, {}).update({other: 1 for other in members if other != member})
+    return qrels
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise NotFoundError(f"{path} was there when the dataset was loaded: {error}") from error
+
+
+def _why_unreadable(path: Path) -> str | None:
+    try:
+        read_image(path)
+    except (UnreadableImageError, OSError) as error:
+        return str(error)
+    return None

@@ -1,0 +1,137 @@
+"""A table with a column of images and a column of texts, whatever file it comes from."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.datasets.annotations import choose_split, image_folder, in_split, only_language
+from benchmarks.datasets.base import ProblemKind, RetrievalDataset, safe_id, text_id
+from benchmarks.datasets.builder import DatasetBuilder
+from retrieval.errors import UsageError
+
+TEXT_NAMES = ("text", "caption", "captions")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of a table's columns; those of ids, splits and classes are optional."""
+
+    image: str
+    text: str
+    text_id: str | None
+    split: str | None
+    image_class: str | None
+
+    @property
+    def used(self) -> list[str]:
+        """All of them that there are, each once."""
+        named = [self.image, self.text, self.text_id, self.split, self.image_class]
+        return list(dict.fromkeys(name for name in named if name))
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row: `where` is `file:line`; several texts where a cell holds a list."""
+
+    where: str
+    image: str
+    texts: Sequence[str | None]
+    text_id: str | None = None
+    split: str | None = None
+    image_class: str | None = None
+
+
+def choose_columns(
+    there_are: Sequence[str],
+    source: Path,
+    *,
+    image: str | None,
+    text: str | None,
+    text_ids: str | None,
+    splits: str | None,
+    classes: str | None,
+) -> Columns:
+    """Check named columns and fall back to `image`, to `text` or `caption`, and to `split`."""
+    default_text = next((name for name in TEXT_NAMES if name in there_are), TEXT_NAMES[0])
+    columns = Columns(
+        image=image or "image",
+        text=text or default_text,
+        text_id=text_ids,
+        split=splits or ("split" if "split" in there_are else None),
+        image_class=classes,
+    )
+    for name in columns.used:
+        if name not in there_are:
+            raise UsageError(
+                f"{source} has no column '{name}'. Its columns: {', '.join(there_are)}. Name "
+                "those to read after the path: '?image=COLUMN&text=COLUMN'."
+            )
+    return columns
+
+
+def dataset_from_rows(
+    rows: Sequence[TableRow],
+    source: Path,
+    *,
+    split: str | None,
+    language: str | None,
+    images: str | None,
+) -> RetrievalDataset:
+    """Make a dataset of rows that each say: this text describes this image.
+
+    Texts are numbered an image, in the order of the rows, and each is a text of its own, unless
+    rows have text ids: rows with the same id are one text, which may describe several images.
+    """
+    only_language(language, None, source)
+    if not rows:
+        raise UsageError(f"{source} has no rows.")
+    sizes = Counter({row.image: row.split for row in rows if row.split is not None}.values())
+    split = choose_split(sizes, split, source)
+    rows = [row for row in rows if in_split(row.split, split)]
+    folder = image_folder(
+        images,
+        [source.parent, source.parent / "images"],
+        list(dict.fromkeys(row.image for row in rows if row.image)) or ["image"],
+        "Names of images are read relative to the table's folder or to images/ beside it.",
+    )
+    builder = DatasetBuilder(source.stem, split)
+    numbers: Counter[str] = Counter()
+    for row in rows:
+        if not row.image:
+            builder.report(ProblemKind.MISSING_IMAGE, row.where, "names no image: left out")
+            continue
+        image = builder.add_image(row.image, folder / row.image)
+        _add_class(builder, image, row)
+        for words in row.texts:
+            if row.text_id is None:
+                identifier = text_id(image, numbers[image])
+                numbers[image] += 1
+                builder.add_caption(identifier, words, image, row.where)
+            else:
+                _add_shared_text(builder, image, row, words)
+    return builder.build()
+
+
+def _add_class(builder: DatasetBuilder, image: str, row: TableRow) -> None:
+    if not row.image_class:
+        return
+    named = safe_id(row.image_class)
+    if builder.classes.setdefault(image, named) != named:
+        builder.report(
+            ProblemKind.DUPLICATE_ID,
+            row.where,
+            f"{image} is of class {builder.classes[image]} already: {named} left out",
+        )
+
+
+def _add_shared_text(builder: DatasetBuilder, image: str, row: TableRow, words: str | None) -> None:
+    if not row.text_id:
+        builder.report(ProblemKind.UNKNOWN_ID, row.where, "the text has no id: left out")
+        return
+    identifier = safe_id(row.text_id)
+    same = builder.texts.get(identifier) == (words or "").strip()
+    if same and (identifier, image) not in builder.captions:
+        builder.captions[identifier, image] = None
+    else:
+        builder.add_caption(identifier, words, image, row.where)
