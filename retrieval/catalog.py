@@ -292,8 +292,8 @@ class Snapshot:
             texts=by_modality.get(Modality.TEXT, 0),
         )
 
-    def _tally(self, query: sa.Select[tuple[str, int]]) -> dict[str, int]:
-        return {row[0]: row[1] for row in self._connection.execute(query)}
+    def _tally(self, query: sa.Executable) -> dict[str, int]:
+        return {name: count for name, count in self._connection.execute(query)}  # noqa: C416
 
 
 class Transaction(Snapshot):

@@ -37,7 +37,7 @@ class FlatIndex:
         parameters = None
         if allowed is not None:
             bitmap = np.packbits(allowed, bitorder="little")
-            parameters = faiss.SearchParameters(  # type: ignore[call-arg]
+            parameters = faiss.SearchParameters(
                 sel=faiss.IDSelectorBitmap(len(bitmap), faiss.swig_ptr(bitmap))
             )
         scores, rows = self._index.search(np.ascontiguousarray(queries), k, params=parameters)
