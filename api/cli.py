@@ -1,6 +1,5 @@
 """The command line: thin commands over the library, the indexer, the engine and the service."""
 
-import json
 import os
 import signal
 import sys
@@ -14,6 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from api.bench import bench
+from api.options import (
+    BatchSizeOption,
+    DeviceOption,
+    JsonOption,
+    LibraryOption,
+    SpaceOption,
+    complain,
+    print_json,
+    require_paths,
+)
+from api.train import train
 from retrieval.errors import MMSearchError, UsageError
 from retrieval.library import (
     Library,
@@ -33,31 +44,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bench = typer.Typer(help="Measure how good and how fast the engine is.", no_args_is_help=True)
-train = typer.Typer(help="Train the parts that this project trains itself.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 app.add_typer(train, name="train")
-
-LibraryOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--library",
-        metavar="DIR",
-        help="The library. [default: $MMSEARCH_LIBRARY, else one in your data directory]",
-        show_default=False,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-DeviceOption = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")
-]
-BatchSizeOption = Annotated[
-    int, typer.Option("--batch-size", min=1, max=4096, help="Images encoded and committed at once.")
-]
-SpaceOption = Annotated[
-    str | None,
-    typer.Option("--space", metavar="ID", help="One of the library's spaces.", show_default=False),
-]
 
 _debug = False
 
@@ -69,10 +57,10 @@ def main() -> None:
     except MMSearchError as error:
         if _debug:
             raise
-        _complain(str(error))
+        complain(str(error))
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
-        _complain("Interrupted.")
+        complain("Interrupted.")
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); Python would complain once more at exit.
@@ -147,7 +135,7 @@ def index(
     from api import console
     from indexer.pipeline import index_sources
 
-    _check_paths(paths or [])
+    require_paths(paths or [])
     opened, loaded = _library_and_encoder(
         library or default_library_path(), encoder, space, device, bool(paths)
     )
@@ -163,7 +151,7 @@ def index(
             should_stop=lambda: bool(stop),
         )
     if as_json:
-        _print_json(
+        print_json(
             {
                 "library": str(opened.path),
                 "space": loaded.space.id,
@@ -177,7 +165,7 @@ def index(
     else:
         console.print_summary(summary, opened.path)
     if summary.interrupted:
-        _complain("Stopped. What was embedded is kept; run the same command again to go on.")
+        complain("Stopped. What was embedded is kept; run the same command again to go on.")
         raise typer.Exit(130)
 
 
@@ -211,10 +199,10 @@ def search(
     answer = Engine(opened, space_id=space, device=device).search(query)
     if as_json:
         body = SearchAnswer.of(answer, text, str(image) if image else None)
-        _print_json(body.model_dump())
+        print_json(body.model_dump())
     else:
         for warning in answer.warnings:
-            _complain(warning)
+            complain(warning)
         console.print_hits(answer.hits)
         if not answer.hits:
             console.err.print("The library holds no images yet: mmsearch index PATH...")
@@ -257,7 +245,7 @@ def status(
     if as_json:
         if failed:
             facts["failures"] = [{"path": f.path, "reason": f.failure} for f in failures]
-        _print_json(facts)
+        print_json(facts)
         return
     if failed:
         for failure in failures:
@@ -291,7 +279,7 @@ def remove(
     opened = open_library(library)
     removed = remove_paths(opened, paths)
     if as_json:
-        _print_json({"library": str(opened.path), "removed": removed})
+        print_json({"library": str(opened.path), "removed": removed})
         return
     console.out.print(f"{removed:,} files forgotten.")
     with opened.catalog.snapshot() as snapshot:
@@ -322,7 +310,7 @@ def encoders(
         if show_all or listing.local or listing.name in {STARTER, RECOMMENDED}
     ]
     if as_json:
-        _print_json({"encoders": [vars(listing) for listing in listings]})
+        print_json({"encoders": [vars(listing) for listing in listings]})
         return
     for listing in listings:
         where = "here" if listing.local else "to download"
@@ -357,62 +345,11 @@ def serve(
         settings.port = port
     opened = open_library(library)
     if not settings.is_loopback:
-        _complain(
+        complain(
             f"Warning: the service asks for no password; whoever can reach {settings.host} can "
             "search this library and see its thumbnails."
         )
     uvicorn.run(create_app(opened, device=device), host=settings.host, port=settings.port)
-
-
-@bench.command()
-def throughput(
-    photos: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of photos.")],
-    encoder: Annotated[
-        str, typer.Option("--encoder", metavar="NAME", help="As for `mmsearch index`.")
-    ] = "starter",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Photos at most.")] = 1000,
-    rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Measurements of each, in turn.")
-    ] = 3,
-    batch_size: BatchSizeOption = 64,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-) -> None:
-    """Images a second: the encoder alone, and the whole indexing run, in turn."""
-    from api import console
-    from benchmarks.throughput import measure_throughput
-    from retrieval.encoders.registry import choose_encoder, load_encoder
-
-    _check_paths([photos])
-    result = measure_throughput(
-        photos,
-        load_encoder(choose_encoder(encoder).name, device),
-        limit=limit,
-        rounds=rounds,
-        batch_size=batch_size,
-        on_round=lambda number, alone, whole: console.err.print(
-            f"round {number}: encoder alone {alone:.1f}, whole run {whole:.1f} images/s"
-        ),
-    )
-    if as_json:
-        _print_json({"encoder": encoder, **vars(result)})
-        return
-    console.out.print(
-        f"{result.images:,} photos, {rounds} rounds, medians:\n"
-        f"encoder alone  {result.median_encoder_alone:8.1f} images/s\n"
-        f"whole run      {result.median_whole_run:8.1f} images/s\n"
-        f"ratio          {result.ratio:8.1%}\n"
-        f"peak memory    {result.peak_memory_bytes / 1e9:8.2f} GB (this process)"
-    )
-
-
-def _check_paths(paths: list[Path]) -> None:
-    """Refuse a missing path before anything is created or loaded."""
-    from retrieval.errors import NotFoundError
-
-    for path in paths:
-        if not os.path.lexists(path):
-            raise NotFoundError(f"There is nothing at {path}.")
 
 
 def _library_and_encoder(
@@ -454,20 +391,10 @@ def _stop_on_ctrl_c() -> Iterator[list[bool]]:
     def note(_signal: int, _frame: FrameType | None) -> None:
         stop.append(True)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        _complain("Finishing the batch in flight. Ctrl-C again: stop at once.")
+        complain("Finishing the batch in flight. Ctrl-C again: stop at once.")
 
     before = signal.signal(signal.SIGINT, note)
     try:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _complain(message: str) -> None:
-    from api import console
-
-    console.err.print(message, markup=False)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value, indent=2))  # noqa: T201

@@ -28,7 +28,7 @@ def commands(command=None, name: str = "mmsearch") -> Iterator[tuple[str, list[s
         yield from commands(below, f"{name} {child}")
 
 
-@pytest.mark.parametrize(("name", "options"), commands(), ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("name", "options"), list(commands()), ids=lambda value: str(value)[:40])
 def test_every_command_and_option_is_in_the_reference(name, options):
     is_group = name in {"mmsearch", "mmsearch bench", "mmsearch train"}
     assert is_group or f"`{name}" in REFERENCE
