@@ -52,7 +52,7 @@ def heads(
     languages: Annotated[
         str, typer.Option("--languages", help="Whose captions are learned, with commas.")
     ] = "en",
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most.")] = 10,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most.")] = 8,
     patience: Annotated[
         int,
         typer.Option("--patience", min=1, help="Epochs without a better recall before the end."),
