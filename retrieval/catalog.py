@@ -626,8 +626,6 @@ def _at_or_below(root: str, column: Any = FileRecord.path) -> sa.ColumnElement[b
     return sa.or_(column == root, sa.and_(column >= first, column < past_last))
 
 
-def _chunks(
-    values: Sequence[_T], size: int = _PARAMETERS_PER_STATEMENT
-) -> Iterator[Sequence[_T]]:
+def _chunks(values: Sequence[_T], size: int = _PARAMETERS_PER_STATEMENT) -> Iterator[Sequence[_T]]:
     for start in range(0, len(values), size):
         yield values[start : start + size]
