@@ -88,6 +88,7 @@ def write_report(
         record=record,
         names=DIRECTION_NAMES,
         figure=format_figure,
+        problems=problems(record),
         published=published_beside(record),
         failures=failures,
         curves=draw_curves({d: r.judgments for d, r in record.directions.items()}),
@@ -123,6 +124,8 @@ def markdown(record: QualityRecord) -> str:
         lines.append(f"| {metric} | {' | '.join(cells)} |")
     if record.rsum is not None:
         lines += ["", f"rsum: {record.rsum:.1f}"]
+    if found := problems(record):
+        lines += ["", f"In the data: {found}."]
     beside = published_beside(record)
     if beside:
         lines += [
@@ -139,6 +142,13 @@ def markdown(record: QualityRecord) -> str:
                 f"{recalls} | {row['source']} |"
             )
     return "\n".join([*lines, ""])
+
+
+def problems(record: QualityRecord) -> str:
+    """What was wrong with a dataset, in words; empty if nothing was."""
+    truncated = max(direction.truncated_texts for direction in record.directions.values())
+    counted = {**record.dataset["problems"], "text cut at the encoder's context": truncated}
+    return ", ".join(f"{count:,} x {kind}" for kind, count in counted.items() if count)
 
 
 def format_figure(metric: str, value: float) -> str:

@@ -31,7 +31,7 @@ def dataset(tmp_path_factory):
     for number in range(30):
         noise = generator.integers(0, 256, (36, 36, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / "images" / f"{number}.png")
-        captions = [f"noise {number} seen {way}" for way in ("here", "there", "<everywhere>")]
+        captions = [f"noise {number} seen {way}" for way in ("here", "there", "<everywhere>" + " again" * 9)]
         lines.append(json.dumps({"image": f"{number}.png", "split": "val", "en": captions}))
     (folder / "captions.jsonl").write_text("\n".join(lines))
     return load_dataset(f"jsonl:{folder}", split="val")
@@ -155,6 +155,13 @@ def test_the_report_is_one_file_that_needs_no_other(measured, dataset, tmp_path)
     assert 'src="http' not in page
     assert "href=" not in page.replace('xlink:href="#', "")
     assert "| hit_recall@1 |" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+
+
+def test_problems_of_the_data_are_told(measured):
+    record, _ = measured
+    assert "30 x text cut at the encoder's context" in markdown(record)
+    broken = replace(record, dataset={**record.dataset, "problems": {"missing image": 3}})
+    assert "3 x missing image" in markdown(broken)
 
 
 def test_published_figures_stand_beside_the_dataset_they_are_of(measured):

@@ -12,7 +12,7 @@ from torch import Tensor
 from retrieval.encoders.towers import ImageFeatures, ImageTower
 
 SIDE = 9
-STRENGTH = (15.0, 85.0)
+STRENGTH = (35.0, 85.0)
 BACKGROUND = (0.5, 1.0)
 
 
