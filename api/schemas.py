@@ -94,7 +94,6 @@ class Health(BaseModel):
 
     status: str
     encoder: str
-    images: int
 
 
 class Problem(BaseModel):
