@@ -71,10 +71,12 @@ def measure_throughput(
             chosen = Path(folder, "photos")
             chosen.mkdir()
             for place, file in enumerate(files):
-                (chosen / f"{place:07}{Path(file).suffix}").symlink_to(file)
+                (chosen / f"{place:07}{Path(file).suffix}").symlink_to(Path(file).absolute())
             library = create_library(Path(folder, "library"), encoder.space)
             summary = index_sources(library, encoder, [chosen], batch_size=batch_size)
             library.close()
+        if summary.failed:
+            raise UsageError(f"{summary.failed:,} of the photos in {photos} cannot be read.")
         whole.append(summary.images_per_second)
         on_round(number + 1, alone[-1], whole[-1])
     return Throughput(

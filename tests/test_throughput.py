@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -6,10 +7,11 @@ from benchmarks.throughput import measure_throughput
 from retrieval.errors import UsageError
 
 
-def test_both_rates_are_measured_in_every_round(tiny_encoder, picture_folder):
+def test_both_rates_are_measured_in_every_round(tiny_encoder, picture_folder, monkeypatch):
+    monkeypatch.chdir(picture_folder)
     rounds = []
     result = measure_throughput(
-        picture_folder,
+        Path("."),
         tiny_encoder,
         limit=5,
         rounds=2,

@@ -61,9 +61,9 @@ class SentenceFeatures:
         steps = np.arange(lengths.max())
         mask = steps < lengths[:, None]
         places = np.where(mask, starts[:, None] + steps, 0)
-        early = self.early[places].astype(np.float32) * mask[:, :, None]
-        pooled = self.pooled[rows].astype(np.float32)
-        return torch.from_numpy(early), torch.from_numpy(pooled), torch.from_numpy(mask)
+        present = torch.from_numpy(mask)
+        early = torch.from_numpy(self.early[places]).float() * present[:, :, None]
+        return early, torch.from_numpy(self.pooled[rows]).float(), present
 
 
 def augment(image: Image.Image, variant: int, seed: Sequence[int]) -> NDArray[np.uint8]:

@@ -257,7 +257,7 @@ class _State:
     def __init__(self, config: HeadsTraining, data: _Data) -> None:
         self.learned = _Heads()
         self.learned.text.start_from(TextTower().layers[-1])
-        names = torch.from_numpy(data.class_names.pooled.astype(np.float32))
+        names = torch.from_numpy(np.array(data.class_names.pooled)).float()
         self.learned.image.class_vectors.copy_(F.normalize(names, dim=1))
         with torch.no_grad():
             # Class names enter both heads by the same projection, and so start out aligned.
@@ -408,9 +408,9 @@ def _photo_batch(
     features: PhotoFeatures, photos: NDArray[np.int64], random: np.random.Generator, device: str
 ) -> tuple[Tensor, Tensor]:
     variants = random.integers(0, len(features.map), len(photos))
-    maps = features.map[variants, photos].astype(np.float32)
-    pooled = features.pooled[variants, photos].astype(np.float32)
-    return torch.from_numpy(maps).to(device), torch.from_numpy(pooled).to(device)
+    maps = torch.from_numpy(features.map[variants, photos]).float()
+    pooled = torch.from_numpy(features.pooled[variants, photos]).float()
+    return maps.to(device), pooled.to(device)
 
 
 def _class_rows(
@@ -445,8 +445,8 @@ def _measure(heads: _Heads, split: _Split, tower: ImageTower) -> Recalls:
     photos, counts = split.photos, np.diff(split.first)
     for start in range(0, len(counts), EVALUATION_BATCH):
         part = slice(start, start + EVALUATION_BATCH)
-        maps = torch.from_numpy(photos.map[0, part].astype(np.float32)).to(device)
-        pooled = torch.from_numpy(photos.pooled[0, part].astype(np.float32)).to(device)
+        maps = torch.from_numpy(np.array(photos.map[0, part])).float().to(device)
+        pooled = torch.from_numpy(np.array(photos.pooled[0, part])).float().to(device)
         images.append(heads.image(maps, pooled, tower.classify(pooled)))
     for start in range(0, int(split.first[-1]), EVALUATION_BATCH):
         rows = np.arange(start, min(start + EVALUATION_BATCH, int(split.first[-1])))

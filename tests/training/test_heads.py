@@ -1,4 +1,5 @@
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 import torch
 
 from retrieval.encoders.starter import StarterEncoder
+from retrieval.encoders.weight_files import heads_digest
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.training import heads as training
 from retrieval.training.heads import EpochResult, HeadsTraining, train_heads
@@ -24,10 +26,6 @@ def config(dataset: Path, cache: Path, tmp_path: Path) -> HeadsTraining:
         class_photos=0,
         averaging=0.5,
     )
-
-
-def same_bytes(one: Path, other: Path) -> bool:
-    return one.read_bytes() == other.read_bytes()
 
 
 def test_two_epochs_lower_the_loss_and_make_usable_heads(config: HeadsTraining) -> None:
@@ -59,7 +57,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     resumed = train_heads(cut)
     for one, other in zip(whole.epochs, resumed.epochs, strict=True):
         assert dataclasses.replace(one, seconds=0) == dataclasses.replace(other, seconds=0)
-    assert same_bytes(whole.heads, resumed.heads)
+    assert heads_digest(whole.heads) == heads_digest(resumed.heads)
 
 
 def test_training_stops_when_validation_no_longer_improves(
@@ -85,9 +83,9 @@ def test_class_photos_are_learned_beside_the_captions(
     short = [texts[:2] for texts in training.class_sentences()]
     monkeypatch.setattr(training, "class_sentences", lambda: short)
     result = train_heads(dataclasses.replace(config, class_photos=32, also_measure=config.dataset))
-    first, second = result.epochs
-    assert 0 < second.class_loss < first.class_loss
-    assert first.also == first.recalls
+    last = result.epochs[-1]
+    assert 0 < last.class_loss < math.log(32)
+    assert last.also == last.recalls
 
 
 def test_an_output_with_a_run_is_not_overwritten(config: HeadsTraining) -> None:
