@@ -31,7 +31,8 @@ def dataset(tmp_path_factory):
     for number in range(30):
         noise = generator.integers(0, 256, (36, 36, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / "images" / f"{number}.png")
-        captions = [f"noise {number} seen {way}" for way in ("here", "there", "<everywhere>" + " again" * 9)]
+        ways = ("here", "there", "<everywhere>" + " again" * 9)
+        captions = [f"noise {number} seen {way}" for way in ways]
         lines.append(json.dumps({"image": f"{number}.png", "split": "val", "en": captions}))
     (folder / "captions.jsonl").write_text("\n".join(lines))
     return load_dataset(f"jsonl:{folder}", split="val")

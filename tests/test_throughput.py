@@ -11,7 +11,7 @@ def test_both_rates_are_measured_in_every_round(tiny_encoder, picture_folder, mo
     monkeypatch.chdir(picture_folder)
     rounds = []
     result = measure_throughput(
-        Path("."),
+        Path(),
         tiny_encoder,
         limit=5,
         rounds=2,

@@ -37,6 +37,10 @@ class FactoryIndex:
         for clustering in self._clusterings():
             clustering.seed = seed
             clustering.min_points_per_centroid = 1  # else FAISS warns on standard output
+        inner = self._index if self._inverted is None else self._inverted
+        if hasattr(inner, "do_polysemous_training"):
+            # It orders codes for Hamming filtering, which is not used, in most of the training time.
+            inner.do_polysemous_training = False
         sample = _sample(training, self._sample_size(len(training)), seed)
         try:
             self._index.train(sample)
