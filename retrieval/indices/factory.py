@@ -39,7 +39,7 @@ class FactoryIndex:
             clustering.min_points_per_centroid = 1  # else FAISS warns on standard output
         inner = self._index if self._inverted is None else self._inverted
         if hasattr(inner, "do_polysemous_training"):
-            # It orders codes for Hamming filtering, which is not used, in most of the training time.
+            # It orders codes for Hamming filtering, which nothing uses, and takes most of the time.
             inner.do_polysemous_training = False
         sample = _sample(training, self._sample_size(len(training)), seed)
         try:
