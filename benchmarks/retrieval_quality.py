@@ -175,6 +175,9 @@ class _Searcher:
         self._rows = rows
         self._item_ids = item_ids
         self._place_of = {item: place for place, item in enumerate(item_ids)}
+        by_id = sorted(range(len(item_ids)), key=item_ids.__getitem__, reverse=True)
+        self._tie_places = np.empty(len(item_ids), dtype=np.int64)
+        self._tie_places[by_id] = np.arange(len(item_ids))
         self._setup = setup
         self._excludes_itself = excludes_itself
         self._depth = min(setup.depth or len(item_ids), len(item_ids))
@@ -194,6 +197,10 @@ class _Searcher:
             rows, similarities = proposed[place][found], proposed_scores[place][found]
             if self._setup.refine:
                 rows, similarities = refine(vector, rows, self._rows)
+                # Equal scores in the order that the metrics rank them, so that a cut list agrees
+                # with a whole one: the same caption often describes several photos.
+                order = np.lexsort((self._tie_places[rows], -similarities))
+                rows, similarities = rows[order], similarities[order]
             if self._excludes_itself and query_id in self._place_of:
                 others = rows != self._place_of[query_id]
                 rows, similarities = rows[others], similarities[others]

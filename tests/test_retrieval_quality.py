@@ -124,6 +124,16 @@ def test_the_depth_cuts_the_lists(planted, cache):
     assert result.directions["t2i"].judgments.ranked.tolist() == [2] * 6
 
 
+def test_equal_scores_are_cut_as_they_are_ranked(planted, cache):
+    dataset, encoder = planted
+    angles = {text: [1.0, 0.0] for text in dataset.texts.values()}  # all captions are alike
+    encoder = PlantedEncoder(angles, encoder._greys)
+    whole = measure_quality(dataset, encoder, Setup(directions=("i2t",)), cache)
+    cut = measure_quality(dataset, encoder, Setup(directions=("i2t",), depth=2), cache)
+    assert first_ranks(whole, "i2t") == {"a.png": 5, "b.png": 3, "c.png": 1}
+    assert first_ranks(cut, "i2t") == {"a.png": math.inf, "b.png": math.inf, "c.png": 1}
+
+
 def test_a_quantised_index_refined_over_everything_is_exact(planted, cache):
     dataset, encoder = planted
     exact = measure_quality(dataset, encoder, Setup(depth=3), cache)
@@ -150,7 +160,7 @@ def test_a_direction_that_is_not_defined_is_refused(planted, cache):
 
 
 def test_the_starter_keeps_its_floor(shared_data: Path, starter, tmp_path):
-    """The gate: 200 photos, 1,000 captions. 84.6 when this was written."""
+    """The gate: 200 photos, 1,000 captions. 91.5 when this was written."""
     dataset = load_dataset(f"jsonl:{shared_data / 'flickr8k'}", split="val", language="en")
     result = measure_quality(
         dataset.first_images(200),
@@ -158,4 +168,4 @@ def test_the_starter_keeps_its_floor(shared_data: Path, starter, tmp_path):
         Setup(directions=("t2i",)),
         EmbeddingCache(tmp_path / "cache"),
     )
-    assert (result.directions["t2i"].judgments.first_ranks <= 10).mean() >= 0.85
+    assert (result.directions["t2i"].judgments.first_ranks <= 10).mean() >= 0.89
