@@ -283,12 +283,11 @@ class _Measurement:
         report: Path | None = None,
     ) -> "QualityRecord":
         """Measure, and write what was asked for."""
-        from benchmarks.trec import write_qrels, write_run
-
         from api import console
         from benchmarks.report import FOUND_SHOWN, write_report
         from benchmarks.results import record_of, write_record
         from benchmarks.retrieval_quality import RankedList, measure_quality
+        from benchmarks.trec import write_qrels, write_run
 
         ranked: dict[str, dict[str, RankedList]] = {d: {} for d in setup.directions}
         keep = None if run_file else FOUND_SHOWN
