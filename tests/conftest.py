@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from indexer.pipeline import index_sources
 from retrieval.encoders.base import Encoder
+from retrieval.library import Library, create_library
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -94,3 +96,11 @@ def picture_folder(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(path)
     return folder
+
+
+@pytest.fixture
+def indexed_library(tmp_path: Path, tiny_encoder: Encoder, picture_folder: Path) -> Library:
+    """A library that holds the six pictures."""
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [picture_folder])
+    return library

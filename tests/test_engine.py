@@ -14,10 +14,8 @@ from retrieval.query import MAX_K, ImagePart, Query, TextPart, read_parts
 
 
 @pytest.fixture
-def library(tmp_path, tiny_encoder, picture_folder):
-    library = create_library(tmp_path / "library", tiny_encoder.space)
-    index_sources(library, tiny_encoder, [picture_folder])
-    return library
+def library(indexed_library):
+    return indexed_library
 
 
 @pytest.fixture

@@ -4,15 +4,11 @@ import pytest
 from PIL import Image
 
 from api.thumbnails import thumbnail
-from indexer.pipeline import index_sources
-from retrieval.library import create_library
 
 
 @pytest.fixture
-def library(tmp_path, tiny_encoder, picture_folder):
-    library = create_library(tmp_path / "library", tiny_encoder.space)
-    index_sources(library, tiny_encoder, [picture_folder])
-    return library
+def library(indexed_library):
+    return indexed_library
 
 
 @pytest.fixture
