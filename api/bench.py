@@ -317,11 +317,13 @@ class _Measurement:
                     ),
                 )
             if qrels_file:
-                write_qrels(_file_of(qrels_file, direction, setup), self._dataset.qrels(direction))
+                write_qrels(
+                    _file_of(qrels_file, direction, setup), result.measured.qrels(direction)
+                )
         if json_file:
             write_record(record, json_file)
         if report:
-            page = write_report(report, record, self._dataset, ranked)
+            page = write_report(report, record, result.measured, ranked)
             console.err.print(f"Report: {page}", markup=False)
         return record
 

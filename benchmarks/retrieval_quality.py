@@ -74,8 +74,12 @@ class DirectionResult:
 
 @dataclass(frozen=True, eq=False)
 class QualityResult:
-    """Everything that was measured, and everything that produced it."""
+    """Everything that was measured, and everything that produced it.
 
+    `measured` is the dataset without the images that could not be read.
+    """
+
+    measured: RetrievalDataset
     dataset: dict[str, Any]
     space: Space
     setup: Setup
@@ -111,6 +115,7 @@ def measure_quality(
         for direction in setup.directions
     }
     return QualityResult(
+        measured=dataset,
         dataset=describe_dataset(dataset),
         space=encoder.space,
         setup=setup,

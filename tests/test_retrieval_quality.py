@@ -150,6 +150,7 @@ def test_broken_images_are_reported_and_leave_with_their_captions(planted, cache
     assert result.dataset["images"] == 2
     assert result.dataset["problems"] == {"unreadable image": 1}
     assert len(result.directions["t2i"].judgments) == 4
+    assert set(result.measured.qrels("t2i")) == set(result.directions["t2i"].judgments.query_ids)
 
 
 def test_a_direction_that_is_not_defined_is_refused(planted, cache):
