@@ -368,8 +368,7 @@ def _library_and_encoder(
         console.err.print(f"Encoder: {choice.name} ({choice.reason}).", markup=False)
         encoder = load_encoder(choice.name, device)
         return create_library(path, encoder.space), encoder
-    library = open_library(path)
-    library.catalog.migrate()
+    library = open_library(path, upgrade=True)
     if space_id == "new":
         if encoder_name is None:
             raise UsageError("`--space new` needs `--encoder NAME`.")

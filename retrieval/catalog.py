@@ -200,10 +200,6 @@ class Snapshot:
         )
         return self._connection.scalar(query) or 0
 
-    def space_ids(self) -> list[str]:
-        """Spaces that have rows."""
-        return list(self._connection.scalars(sa.select(ExtentRecord.space_id).distinct()))
-
     def sources(self) -> list[str]:
         """Paths that the library was told to index, sorted."""
         return sorted(self._connection.scalars(sa.select(SourceRecord.path)))
@@ -324,18 +320,7 @@ class Transaction(Snapshot):
             raise DamagedLibraryError(
                 f"rows were written at {first_row}, but {committed} are committed"
             )
-        file_ids = self._save_files(
-            {
-                image.path: {
-                    "state": FileState.INDEXED,
-                    "failure": None,
-                    "size": image.size,
-                    "mtime_ns": image.mtime_ns,
-                    "content_hash": image.content_hash,
-                }
-                for image in images
-            }
-        )
+        file_ids = self._save_read_files(images)
         item_ids = self._save_image_items(
             {file_ids[image.path]: (image.width, image.height) for image in images}
         )
@@ -381,18 +366,7 @@ class Transaction(Snapshot):
 
     def record_touched(self, images: Sequence[ReadImage]) -> None:
         """Remember new times of files whose content is the same, and find them (again)."""
-        self._save_files(
-            {
-                image.path: {
-                    "state": FileState.INDEXED,
-                    "failure": None,
-                    "size": image.size,
-                    "mtime_ns": image.mtime_ns,
-                    "content_hash": image.content_hash,
-                }
-                for image in images
-            }
-        )
+        self._save_read_files(images)
 
     def mark_removed(self, paths: Iterable[str]) -> int:
         """Hide files from every search at once; returns how many were not hidden before."""
@@ -403,6 +377,20 @@ class Transaction(Snapshot):
                 .values(state=FileState.REMOVED, failure=None)
             ).rowcount
             for chunk in _chunks(list(paths))
+        )
+
+    def _save_read_files(self, images: Sequence[ReadImage]) -> dict[str, int]:
+        return self._save_files(
+            {
+                image.path: {
+                    "state": FileState.INDEXED,
+                    "failure": None,
+                    "size": image.size,
+                    "mtime_ns": image.mtime_ns,
+                    "content_hash": image.content_hash,
+                }
+                for image in images
+            }
         )
 
     def _save_files(self, values_by_path: dict[str, dict[str, Any]]) -> dict[str, int]:
@@ -482,8 +470,8 @@ class Catalog:
         event.listen(self._engine, "connect", _configure_connection)
         event.listen(self._engine, "begin", _begin)
 
-    def check_schema(self) -> None:
-        """Raise if the catalog is not one that this version can read as it is."""
+    def check_schema(self, *, upgrade: bool = False) -> None:
+        """Raise if the catalog is not one that this version can read; `upgrade` an older one."""
         if not self.path.exists():
             raise DamagedLibraryError(
                 f"{self.path} is missing. Restore it from a backup, or index the sources into a "
@@ -497,7 +485,9 @@ class Catalog:
                 f"{self.path} was written by a newer version of mmsearch (schema {revision}; this "
                 f"version knows {SCHEMA_REVISION}). Upgrade with `pip install -U mmsearch`."
             )
-        if revision < SCHEMA_REVISION:
+        if revision < SCHEMA_REVISION and upgrade:
+            self.migrate()
+        elif revision < SCHEMA_REVISION:
             raise LibraryError(
                 f"{self.path} was written by an older version of mmsearch. Run any `mmsearch "
                 "index` on the library to upgrade it."
@@ -509,9 +499,10 @@ class Catalog:
         Raises DamagedLibraryError rather than touch a database that is not a catalog.
         """
         if self.path.exists():
-            if self._revision() == SCHEMA_REVISION:
+            revision = self._revision()
+            if revision == SCHEMA_REVISION:
                 return
-            if self._revision() is None and self._has_tables():
+            if revision is None and self._has_tables():
                 raise self._not_a_catalog()
         from alembic import command
         from alembic.config import Config

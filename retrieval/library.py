@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import tomllib
 from collections.abc import Iterator
@@ -65,8 +64,8 @@ def library_exists(path: Path) -> bool:
     return (path / _MANIFEST).exists()
 
 
-def open_library(path: str | os.PathLike[str] | None = None) -> "Library":
-    """Open an existing library for searching.
+def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = False) -> "Library":
+    """Open an existing library; a writer asks to `upgrade` the catalog of an older version.
 
     Raises NotFoundError when there is none, LibraryError when another version made it,
     DamagedLibraryError when its files cannot be read or contradict each other.
@@ -79,7 +78,7 @@ def open_library(path: str | os.PathLike[str] | None = None) -> "Library":
         )
     manifest = _read_manifest(directory)
     library = Library(directory, manifest)
-    library.catalog.check_schema()
+    library.catalog.check_schema(upgrade=upgrade)
     library.space()
     return library
 
@@ -229,10 +228,6 @@ class Library:
         if self._engine is None:
             self._engine = Engine(self)
         return self._engine.search(Query(read_parts(text, image), k=k)).hits
-
-    def free_bytes(self) -> int:
-        """Free space on the library's disk, in bytes."""
-        return shutil.disk_usage(self.path).free
 
     def close(self) -> None:
         """Close the catalog's connections."""

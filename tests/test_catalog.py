@@ -217,6 +217,14 @@ def test_another_database_is_left_alone(tmp_path):
         Catalog(path).check_schema()
 
 
+def test_an_older_schema_is_not_read_without_an_upgrade(catalog):
+    with sqlite3.connect(catalog.path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0000'")
+    connection.close()
+    with pytest.raises(LibraryError, match=r"older version.*mmsearch index"):
+        catalog.check_schema()
+
+
 def test_a_newer_schema_asks_for_an_upgrade(catalog):
     with sqlite3.connect(catalog.path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
