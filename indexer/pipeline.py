@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 import xxhash
 
-from indexer.scan import Comparison, FoundFile, compare, walk
+from indexer.scan import Comparison, FoundFile, as_prefix, compare, walk
 from retrieval.catalog import FailedFile, FileState, KnownFile, Modality, ReadImage
 from retrieval.encoders.base import Encoder, Pixels, Space
 from retrieval.errors import LibraryError, NotFoundError
@@ -174,14 +174,10 @@ def _roots(library: Library, paths: Sequence[str | os.PathLike[str]]) -> list[st
         with library.catalog.snapshot() as snapshot:
             roots = snapshot.sources()
     kept: list[str] = []
-    for root in sorted(set(roots), key=_as_prefix):
-        if not kept or not _as_prefix(root).startswith(_as_prefix(kept[-1])):
+    for root in sorted(set(roots), key=as_prefix):
+        if not kept or not as_prefix(root).startswith(as_prefix(kept[-1])):
             kept.append(root)
     return kept
-
-
-def _as_prefix(path: str) -> str:
-    return path.rstrip(os.sep) + os.sep
 
 
 def _compare_with_catalog(

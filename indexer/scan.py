@@ -102,7 +102,7 @@ def compare(
         result.to_read.append(entry)
         if before:
             result.known[entry.path] = before
-    unlisted = tuple(failed.path.rstrip(os.sep) + os.sep for failed in result.unlisted)
+    unlisted = tuple(as_prefix(failed.path) for failed in result.unlisted)
     result.gone = [
         path
         for path, file in remembered.items()
@@ -111,6 +111,11 @@ def compare(
         and not path.startswith(unlisted)
     ]
     return result
+
+
+def as_prefix(path: str) -> str:
+    """What every path below this one begins with."""
+    return path.rstrip(os.sep) + os.sep
 
 
 def _look_at(entry: os.DirEntry[str]) -> FoundFile | Unlisted | None:
