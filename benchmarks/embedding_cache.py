@@ -30,10 +30,14 @@ class Embedded:
 
 
 class EmbeddingCache:
-    """A folder of float16 vectors, one store a space and modality, keyed by content hash."""
+    """A folder of float16 vectors, one store a space and modality, keyed by content hash.
+
+    A file is read once for its hash: make another cache to notice that it has changed since.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._key_of: dict[Path, str] = {}  # each direction of a run asks for the same files
 
     def embed_images(
         self,
@@ -46,7 +50,9 @@ class EmbeddingCache:
         unreadable: dict[int, str] = {}
         for position, path in enumerate(paths):
             try:
-                keys.append(xxhash.xxh3_128_hexdigest(path.read_bytes()))
+                if path not in self._key_of:
+                    self._key_of[path] = xxhash.xxh3_128_hexdigest(path.read_bytes())
+                keys.append(self._key_of[path])
             except OSError as error:
                 keys.append(None)
                 unreadable[position] = (error.strerror or str(error)).lower()
