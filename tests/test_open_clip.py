@@ -50,6 +50,8 @@ def test_vectors_have_unit_length_and_do_not_depend_on_the_batch(tiny_encoder, p
 def test_nothing_gives_nothing(tiny_encoder, pixels):
     assert tiny_encoder.encode_texts([]).shape == (0, 32)
     assert tiny_encoder.encode_images(pixels[:0]).shape == (0, 32)
+    assert tiny_encoder.text_tokens([]).values.shape == (0, 16, 32)
+    assert tiny_encoder.image_tokens(pixels[:0]).values.shape == (0, 16, 64)
 
 
 def test_tokens_are_masked_where_there_is_no_text(tiny_encoder, pixels):
@@ -62,6 +64,79 @@ def test_tokens_are_masked_where_there_is_no_text(tiny_encoder, pixels):
     image = tiny_encoder.image_tokens(pixels)
     assert image.values.shape == (3, 16, 64)
     assert image.mask.all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *TEXTS,
+        "",
+        "  Skateboarding,   isn't it?\n",
+        "a dog’s “ball”",
+        "été İstanbul 🐕",
+        "fish &amp; chips <b>today</b>",
+        "word " * 40,
+    ],
+)
+def test_spans_go_with_the_tokens(text, tiny_encoder):
+    spans = tiny_encoder.token_spans(text)
+    assert len(spans) == int(tiny_encoder.text_tokens([text]).mask.sum())
+    assert spans[0] == spans[-1] == (0, 0)
+    for start, end in spans[1:-1]:
+        assert 0 <= start < end <= len(text)
+    starts = [start for start, _ in spans[1:-1]]
+    assert starts == sorted(starts)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("A dog, on  snow", ["A", "dog", ",", "on", "snow"]),
+        ("Don't run", ["Don", "'t", "run"]),
+        ("a dog’s ball", ["a", "dog", "’s", "ball"]),
+        ("the İ dog", ["the", "İ", "dog"]),
+    ],
+)
+def test_spans_point_at_the_words(text, words, tiny_encoder):
+    spans = tiny_encoder.token_spans(text)[1:-1]
+    assert [text[start:end] for start, end in dict.fromkeys(spans)] == words
+
+
+@pytest.mark.parametrize("size", [(200, 100), (100, 200), (150, 150), (250, 40), (33, 247)])
+def test_the_view_is_what_preprocessing_keeps(size, tiny_encoder):
+    left, top, right, bottom = tiny_encoder.view(*size)
+    assert 0 <= left < right <= size[0]
+    assert 0 <= top < bottom <= size[1]
+    black, white = (
+        tiny_encoder.preprocess(Image.new("RGB", size, colour))[0].mean()
+        for colour in ("black", "white")
+    )
+    columns, rows = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    for places, low, high, axis in ((columns, left, right, 1), (rows, top, bottom, 0)):
+        image = Image.fromarray(np.repeat(places[:, :, None], 3, axis=2).astype(np.uint8))
+        line = tiny_encoder.preprocess(image)[0].mean(1 - axis)
+        line = 255 * (line - black) / (white - black)
+        step = (high - low) / 32
+        # A pixel's value is its place, its centre half a pixel further.
+        centres = low + step * (np.arange(32) + 0.5) - 0.5
+        # Resizing rounds to whole pixels before cropping, and blurs a step or so at the rim.
+        np.testing.assert_allclose(line, centres, atol=step + 1)
+
+
+@pytest.mark.parametrize("mode", ["squash", "longest"])
+def test_the_view_follows_the_resize_mode(mode, tiny_checkpoint, tmp_path):
+    directory = shutil.copytree(tiny_checkpoint, tmp_path / "copy")
+    config = json.loads((directory / "open_clip_config.json").read_text())
+    config["preprocess_cfg"] = {"resize_mode": mode}
+    (directory / "open_clip_config.json").write_text(json.dumps(config))
+    encoder = OpenClipEncoder(f"local-dir:{directory}")
+    expected = (0, 0, 60, 20) if mode == "squash" else (0, -20, 60, 40)
+    assert encoder.view(60, 20) == expected
+    band = np.zeros((20, 60, 3), np.uint8)
+    band[:, 30:] = 255
+    line = encoder.preprocess(Image.fromarray(band))[0][16]
+    assert line[4] < line[28]
+    assert np.abs(np.diff(line)).argmax() == pytest.approx(15, abs=1)
 
 
 def test_the_space_is_stable_and_follows_the_weights(tiny_encoder, tiny_checkpoint, tmp_path):

@@ -120,7 +120,7 @@ def test_no_input_gives_no_vectors(encoder: StarterEncoder) -> None:
     nothing = np.empty((0, 260, 260, 3), np.uint8)
     assert encoder.encode_images(nothing).shape == (0, 512)
     assert encoder.encode_texts([]).shape == (0, 512)
-    assert encoder.image_tokens(nothing).values.shape == (0, 81, 352)
+    assert encoder.image_tokens(nothing).values.shape == (0, 81, 734)
     assert encoder.text_tokens([]).mask.shape == (0, 0)
 
 
@@ -132,11 +132,25 @@ def test_texts_past_the_context_are_cut(encoder: StarterEncoder) -> None:
     assert encoder.token_count("") == 2
 
 
-def test_image_tokens_are_the_map(encoder: StarterEncoder, pixels: np.ndarray) -> None:
+def test_image_tokens_end_with_the_map(encoder: StarterEncoder, pixels: np.ndarray) -> None:
     tokens = encoder.image_tokens(pixels)
-    assert tokens.values.shape == (len(pixels), 81, 352)
+    assert tokens.values.shape == (len(pixels), 81, 734)
     assert tokens.values.dtype == np.float32
     assert tokens.mask.all()
+    maps = ImageTower()(pixels).map.numpy()
+    np.testing.assert_allclose(tokens.values[..., -352:] * 2.4, maps, atol=1e-3)
+
+
+def test_image_tokens_begin_with_the_colours_of_their_places(encoder: StarterEncoder) -> None:
+    image = np.zeros((1, 260, 260, 3), np.uint8)
+    image[:, :, 130:, 0] = 255
+    grid = encoder.image_tokens(image).values.reshape(9, 9, 734)
+    red, green = grid[..., 0], grid[..., 1]
+    assert red[:, :4].max() < -2 < 2 < red[:, 5:].min()
+    assert np.ptp(green) == 0
+    spread = grid[..., 3]
+    assert spread[:, 4].min() > 2
+    assert spread[:, [0, 8]].max() < 0.1
 
 
 def test_text_tokens_are_masked_and_zero_where_absent(encoder: StarterEncoder) -> None:
@@ -147,6 +161,61 @@ def test_text_tokens_are_masked_and_zero_where_absent(encoder: StarterEncoder) -
     assert (tokens.values[~tokens.mask] == 0).all()
     alone = encoder.text_tokens([TEXTS[3]]).values[0]
     np.testing.assert_allclose(tokens.values[3, : len(alone)], alone, atol=1e-5)
+
+
+SPANNED = [
+    *TEXTS,
+    "Skateboarding, isn't it?",
+    "雪の中の犬",
+    "été  à la   plage\n",
+    "собака 🐕 &amp; <b>cat</b>",
+]
+
+
+@pytest.mark.parametrize("text", SPANNED)
+def test_spans_go_with_the_tokens(encoder: StarterEncoder, text: str) -> None:
+    spans = encoder.token_spans(text)
+    assert len(spans) == int(encoder.text_tokens([text]).mask.sum())
+    assert spans[0] == spans[-1] == (0, 0)
+    starts = [start for start, _ in spans[1:-1]]
+    assert starts == sorted(starts)
+    for start, end in spans[1:-1]:
+        assert 0 <= start < end <= len(text)
+        assert text[start:end].strip() == text[start:end]
+    covered = {place for start, end in spans for place in range(start, end)}
+    if len(spans) < encoder.context_length:
+        assert covered == {place for place, char in enumerate(text) if not char.isspace()}
+
+
+def test_spans_point_at_the_words(encoder: StarterEncoder) -> None:
+    text = "A dog, skateboarding Été"
+    words = [text[start:end] for start, end in encoder.token_spans(text)[1:-1]]
+    assert words[:3] == ["A", "dog", ","]
+    assert "".join(words) == "Adog,skateboardingÉté"
+    assert len(words) > 5
+
+
+@pytest.mark.parametrize("size", [(200, 100), (100, 200), (150, 150), (250, 30), (31, 247)])
+def test_the_view_is_what_preprocessing_keeps(
+    encoder: StarterEncoder, size: tuple[int, int]
+) -> None:
+    left, top, right, bottom = encoder.view(*size)
+    assert 0 <= left < right <= size[0]
+    assert 0 <= top < bottom <= size[1]
+    columns, rows = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    for places, low, high, axis in ((columns, left, right, 1), (rows, top, bottom, 0)):
+        image = Image.fromarray(np.repeat(places[:, :, None], 3, axis=2).astype(np.uint8))
+        line = encoder.preprocess(image)[:, :, 0].mean(1 - axis)
+        step = (high - low) / 260
+        # A pixel's value is its place, its centre half a pixel further.
+        centres = low + step * (np.arange(260) + 0.5) - 0.5
+        np.testing.assert_allclose(line, centres, atol=1.5)
+
+
+def test_a_mean_side_is_kept_of_the_longer_one(encoder: StarterEncoder) -> None:
+    assert encoder.view(200, 50) == (50, 0, 150, 50)
+    assert encoder.view(50, 200) == (0, 50, 50, 150)
+    assert encoder.view(70, 70) == (0, 0, 70, 70)
 
 
 def test_the_image_tower_recognises_everyday_things(photos: dict[str, Path]) -> None:
@@ -254,7 +323,7 @@ def test_damaged_heads_are_refused(tmp_path: Path) -> None:
 def test_other_files_are_not_taken_for_heads(tmp_path: Path, content: bytes) -> None:
     other = tmp_path / "heads.safetensors"
     other.write_bytes(content)
-    with pytest.raises(EncoderUnavailableError, match="not a heads file"):
+    with pytest.raises(EncoderUnavailableError, match="not a weight file"):
         StarterEncoder(heads=other)
 
 

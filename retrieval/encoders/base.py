@@ -83,6 +83,14 @@ class Encoder(Protocol):
         """Outputs of the text tower, one a token."""
         ...
 
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Where in the text each of its `text_tokens` comes from; (0, 0) for special tokens."""
+        ...
+
+    def view(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of an image that `preprocess` keeps: left, top, right, bottom in pixels."""
+        ...
+
     def token_count(self, text: str) -> int:
         """Tokens of a text with the special ones, before truncation."""
         ...

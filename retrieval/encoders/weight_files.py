@@ -6,10 +6,14 @@ Free of torch, so that a vector space has its name before anything heavy is load
 import hashlib
 import importlib.util
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retrieval.errors import EncoderUnavailableError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IMAGE_WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 TEXT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -50,34 +54,59 @@ def packaged_file(package: str, distribution: str, name: str, sha256: str) -> Pa
 def heads_digest(path: Path) -> str:
     """Check a heads file against the checksum in its own header and return that checksum.
 
-    The file is in safetensors format: eight bytes of header length, a JSON header, the data. Its
-    metadata holds `format` and `sha256`, the checksum over the data.
-
     Raises:
         EncoderUnavailableError: the file is missing, damaged or not a heads file.
     """
     remedy = "Reinstall mmsearch, or train new ones with: mmsearch train heads"
+    return checked_metadata(path, HEADS_FORMAT, remedy)["sha256"]
+
+
+def checked_metadata(path: Path, kind: str, remedy: str) -> dict[str, str]:
+    """Check one of our own weight files against its header and return the header's metadata.
+
+    The file is in safetensors format: eight bytes of header length, a JSON header, the data. Its
+    metadata holds `format`, which must be `kind`, and `sha256`, the checksum over the data.
+
+    Raises:
+        EncoderUnavailableError: the file is missing, damaged or of another kind.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise EncoderUnavailableError(
-            f"Cannot read the starter encoder's heads {path}: {error}. {remedy}"
+            f"Cannot read the weights {path}: {error.strerror or error}. {remedy}"
         ) from error
     length = int.from_bytes(content[:8], "little")
     try:
         header: dict[str, Any] = json.loads(content[8 : 8 + length])
-        metadata = header["__metadata__"]
-        kind, expected = metadata["format"], metadata["sha256"]
+        metadata: dict[str, str] = header["__metadata__"]
+        found, expected = metadata["format"], metadata["sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise EncoderUnavailableError(f"{path} is not a heads file. {remedy}") from error
-    if kind != HEADS_FORMAT:
         raise EncoderUnavailableError(
-            f"{path} has the format {kind}; this version reads {HEADS_FORMAT}. {remedy}"
+            f"{path} is not a weight file of mmsearch. {remedy}"
+        ) from error
+    if found != kind:
+        raise EncoderUnavailableError(
+            f"{path} has the format {found}; expected is {kind}. {remedy}"
         )
     digest = hashlib.sha256(content[8 + length :]).hexdigest()
     if digest != expected:
         raise EncoderUnavailableError(
-            f"The starter encoder's heads {path} are damaged "
-            f"(sha256 {digest}, expected {expected}). {remedy}"
+            f"The weights {path} are damaged (sha256 {digest}, expected {expected}). {remedy}"
         )
-    return digest
+    return metadata
+
+
+def write_weights(
+    path: Path, kind: str, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] = {}
+) -> None:
+    """Write float16 safetensors that `checked_metadata` accepts, in one atomic step."""
+    from safetensors.torch import save
+
+    halves = {name: value.detach().half().cpu().contiguous() for name, value in tensors.items()}
+    plain = save(halves)
+    digest = hashlib.sha256(plain[8 + int.from_bytes(plain[:8], "little") :]).hexdigest()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_bytes(save(halves, {**metadata, "format": kind, "sha256": digest}))
+    fresh.replace(path)
