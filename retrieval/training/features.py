@@ -6,8 +6,7 @@ old cache is never taken for the new one.
 """
 
 import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +18,9 @@ from torch import Tensor
 
 from retrieval.encoders import towers, weight_files
 from retrieval.errors import UsageError
+from retrieval.training.augmentation import draw_crop
 from retrieval.training.captions import CaptionedPhoto, digest_of_photos
-
-Progress = Callable[[str, int, int], None]
-"""Called with a stage's name, the steps done and the steps in total."""
-
-Mapped = np.memmap[tuple[int, ...], np.dtype[np.float16]]
+from retrieval.training.feature_folder import FeatureFolder, Progress
 
 AUGMENTATION = "v2: 0 plain, 1 mirrored, then crops of area 0.4-1, ratio 3/4-4/3, half mirrored"
 PHOTO_BATCH = 32
@@ -76,18 +72,9 @@ def augment(image: Image.Image, variant: int, seed: Sequence[int]) -> NDArray[np
         return towers.resize(image)
     random = np.random.default_rng([*seed, variant])
     mirrored = variant == 1 or random.random() < 0.5
-    pixels = towers.resize(image, None if variant == 1 else _crop(image, random))
+    box = None if variant == 1 else draw_crop(image.width, image.height, random)
+    pixels = towers.resize(image, box)
     return np.ascontiguousarray(pixels[:, ::-1]) if mirrored else pixels
-
-
-def _crop(image: Image.Image, random: np.random.Generator) -> tuple[float, float, float, float]:
-    area = random.uniform(0.4, 1.0)
-    ratio = np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3)))
-    width = image.width * min(1.0, np.sqrt(area * ratio))
-    height = image.height * min(1.0, np.sqrt(area / ratio))
-    left = random.uniform(0, image.width - width)
-    top = random.uniform(0, image.height - height)
-    return left, top, left + width, top + height
 
 
 def photo_features(
@@ -107,11 +94,11 @@ def photo_features(
         UsageError: a photo cannot be decoded.
     """
     key = [digest_of_photos(photos), weight_files.IMAGE_WEIGHTS_SHA256, AUGMENTATION]
-    folder = _folder(cache, "photos", key)
+    folder = FeatureFolder(cache, "photos", key)
     total = variants * len(photos)
-    maps = _open(folder / "map.f16", (total, towers.MAP_POSITIONS, towers.MAP_CHANNELS))
-    pooled = _open(folder / "pooled.f16", (total, towers.POOLED_CHANNELS))
-    done = _read_count(folder)
+    maps = folder.open("map.f16", (total, towers.MAP_POSITIONS, towers.MAP_CHANNELS))
+    pooled = folder.open("pooled.f16", (total, towers.POOLED_CHANNELS))
+    done = folder.done
     if done < total:
         tower = towers.ImageTower(device)
     while done < total:
@@ -120,7 +107,7 @@ def photo_features(
         maps[done : rows.stop] = features.map.cpu().numpy()
         pooled[done : rows.stop] = features.pooled.cpu().numpy()
         done = rows.stop
-        _commit(folder, done, maps, pooled)
+        folder.commit(done, maps, pooled)
         on_progress("image features", done, total)
     shape = (variants, len(photos))
     return PhotoFeatures(
@@ -142,12 +129,12 @@ def sentence_features(
     offsets = np.concatenate([[0], lengths.cumsum()])
     texts = hashlib.sha256("\n".join(sentences).encode()).hexdigest()
     key = [texts, weight_files.TEXT_WEIGHTS_SHA256, weight_files.TOKENIZER_SHA256]
-    folder = _folder(cache, "sentences", key)
-    early = _open(folder / "early.f16", (int(offsets[-1]), towers.TEXT_WIDTH))
-    pooled = _open(folder / "pooled.f16", (len(ids), towers.TEXT_WIDTH))
+    folder = FeatureFolder(cache, "sentences", key)
+    early = folder.open("early.f16", (int(offsets[-1]), towers.TEXT_WIDTH))
+    pooled = folder.open("pooled.f16", (len(ids), towers.TEXT_WIDTH))
     # Sentences of like length share a batch, so that little of it is padding.
     order = np.argsort(lengths, kind="stable")
-    done = _read_count(folder)
+    done = folder.done
     while done < len(ids):
         rows = order[done : done + SENTENCE_BATCH]
         features = tower([ids[row] for row in rows])
@@ -155,7 +142,7 @@ def sentence_features(
         for row, hidden in zip(rows, features.early.cpu().numpy(), strict=True):
             early[offsets[row] : offsets[row + 1]] = hidden[: lengths[row]]
         done += len(rows)
-        _commit(folder, done, early, pooled)
+        folder.commit(done, early, pooled)
         on_progress("text features", done, len(ids))
     return SentenceFeatures(early=early, pooled=pooled, offsets=offsets)
 
@@ -168,29 +155,3 @@ def _pixels(photos: Sequence[CaptionedPhoto], row: int) -> NDArray[np.uint8]:
             return augment(image.convert("RGB"), variant, [number])
     except OSError as error:
         raise UsageError(f"Cannot decode the photo {path}: {error}") from error
-
-
-def _folder(cache: Path, kind: str, key: Sequence[str]) -> Path:
-    digest = hashlib.sha256("\n".join(key).encode()).hexdigest()
-    folder = cache / f"{kind}-{digest[:16]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _open(path: Path, shape: tuple[int, ...]) -> Mapped:
-    # Opened for more rows than it has, a file grows and keeps those it has.
-    return np.memmap(path, np.float16, "r+" if path.exists() else "w+", shape=shape)
-
-
-def _read_count(folder: Path) -> int:
-    counter = folder / "rows.json"
-    return int(json.loads(counter.read_text())) if counter.exists() else 0
-
-
-def _commit(folder: Path, done: int, *arrays: Mapped) -> None:
-    """Record finished rows, after the rows themselves are on disk."""
-    for array in arrays:
-        array.flush()
-    fresh = folder / "rows.json.new"
-    fresh.write_text(json.dumps(done))
-    fresh.replace(folder / "rows.json")

@@ -11,8 +11,9 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +27,9 @@ from retrieval.errors import UsageError
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.class_names import class_sentences
 from retrieval.training.class_photos import ClassPainter
+from retrieval.training.feature_folder import Progress
 from retrieval.training.features import (
     PhotoFeatures,
-    Progress,
     SentenceFeatures,
     photo_features,
     sentence_features,
@@ -319,16 +320,9 @@ class _State:
         self.epochs = [_epoch_result(row) for row in json.loads(saved["epochs"])]
 
 
-def _epoch_result(row: dict[str, object]) -> EpochResult:
-    def read(value: object) -> Recalls | None:
-        if not isinstance(value, dict):
-            return None
-        return Recalls(**{direction: tuple(numbers) for direction, numbers in value.items()})
-
-    result = EpochResult(**row)  # type: ignore[arg-type]
-    own = read(row["recalls"])
-    assert own is not None
-    return replace(result, recalls=own, also=read(row["also"]))
+def _epoch_result(row: dict[str, Any]) -> EpochResult:
+    also = Recalls.from_json(row["also"]) if row["also"] else None
+    return EpochResult(**{**row, "recalls": Recalls.from_json(row["recalls"]), "also": also})
 
 
 def _parameter_groups(heads: _Heads, config: HeadsTraining) -> list[dict[str, object]]:

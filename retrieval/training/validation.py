@@ -1,6 +1,8 @@
 """Recall of heads on captioned photos, for choosing between epochs."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -18,6 +20,11 @@ class Recalls:
 
     text_to_image: tuple[float, float, float]
     image_to_text: tuple[float, float, float]
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Sequence[float]]) -> Self:
+        """Read what `dataclasses.asdict` and JSON made of one."""
+        return cls(**{name: tuple(values) for name, values in fields.items()})  # type: ignore[arg-type]
 
     @property
     def mean(self) -> float:

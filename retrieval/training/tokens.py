@@ -1,0 +1,146 @@
+"""What an encoder says of a dataset, token by token, computed once and memory-mapped.
+
+The fusion model trains on these. The caches are named after the content of the data, the encoder's
+space and the augmentation.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from retrieval.encoders.base import Encoder, Pixels
+from retrieval.errors import UsageError
+from retrieval.training.augmentation import variant_of
+from retrieval.training.captions import CaptionedPhoto, digest_of_photos
+from retrieval.training.feature_folder import FeatureFolder, Progress
+
+AUGMENTATION = "1: plain, mirrored, then crops of area 0.4-1, ratio 3/4-4/3, half mirrored"
+PHOTO_BATCH = 32
+CAPTION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class PhotoTokens:
+    """Outputs of the image tower for n photos in v variants, memory-mapped float16.
+
+    values: (v, n, t, c). vectors: (n, d), of the photos as they are. Every token is present.
+    """
+
+    values: NDArray[np.float16]
+    vectors: NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class CaptionTokens:
+    """Outputs of the text tower for n captions, memory-mapped float16.
+
+    values: (tokens of all captions, c), one caption after the other. vectors: (n, d). offsets:
+    (n + 1,) int64, where each caption starts in `values`.
+    """
+
+    values: NDArray[np.float16]
+    vectors: NDArray[np.float16]
+    offsets: NDArray[np.int64]
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens a caption, (n,)."""
+        return np.diff(self.offsets)
+
+    def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Captions padded to the longest among them: (b, t, c) float32 and a (b, t) bool mask."""
+        steps = np.arange(self.lengths[rows].max())
+        mask = steps < self.lengths[rows][:, None]
+        places = np.where(mask, self.offsets[rows][:, None] + steps, 0)
+        present = torch.from_numpy(mask)
+        return torch.from_numpy(self.values[places]).float() * present[:, :, None], present
+
+
+def photo_tokens(
+    photos: Sequence[CaptionedPhoto],
+    encoder: Encoder,
+    *,
+    variants: int,
+    cache: Path,
+    on_progress: Progress = lambda *_: None,
+) -> PhotoTokens:
+    """Open the cached tokens of photos, computing what is missing; interrupted work goes on.
+
+    Raises:
+        UsageError: a photo cannot be decoded.
+    """
+    probe = encoder.image_tokens(_pixels(photos, encoder, [0])).values.shape[1:]
+    key = [digest_of_photos(photos), encoder.space.id, str(probe), AUGMENTATION]
+    folder = FeatureFolder(cache, "photo-tokens", key)
+    total = variants * len(photos)
+    values = folder.open("values.f16", (total, *probe))
+    vectors = folder.open("vectors.f16", (len(photos), encoder.space.dimension))
+    done = folder.done
+    while done < total:
+        # A batch ends with its variant: vectors are made of the first variant alone.
+        end = min(done + PHOTO_BATCH, (done // len(photos) + 1) * len(photos))
+        pixels = _pixels(photos, encoder, range(done, end))
+        values[done:end] = encoder.image_tokens(pixels).values
+        if done < len(photos):
+            vectors[done:end] = encoder.encode_images(pixels)
+        done = end
+        folder.commit(done, values, vectors)
+        on_progress("image tokens", done, total)
+    return PhotoTokens(values.reshape(variants, len(photos), *probe), vectors)
+
+
+def caption_tokens(
+    captions: Sequence[str],
+    encoder: Encoder,
+    *,
+    cache: Path,
+    on_progress: Progress = lambda *_: None,
+) -> CaptionTokens:
+    """Open the cached tokens of captions, computing what is missing, as for photos."""
+    lengths = np.array(
+        [min(encoder.token_count(text), encoder.context_length) for text in captions]
+    )
+    offsets = np.concatenate([[0], lengths.cumsum()])
+    # One a line, so line breaks inside a caption must not look like those between two.
+    lines = (text.replace("\\", "\\\\").replace("\n", "\\n") for text in captions)
+    texts = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    folder = FeatureFolder(cache, "caption-tokens", [texts, encoder.space.id])
+    width = encoder.text_tokens(captions[:1]).values.shape[2]
+    values = folder.open("values.f16", (int(offsets[-1]), width))
+    vectors = folder.open("vectors.f16", (len(captions), encoder.space.dimension))
+    # Captions of like length share a batch, so that little of it is padding.
+    order = np.argsort(lengths, kind="stable")
+    done = folder.done
+    while done < len(captions):
+        rows = order[done : done + CAPTION_BATCH]
+        batch = [captions[row] for row in rows]
+        tokens = encoder.text_tokens(batch)
+        vectors[rows] = encoder.encode_texts(batch)
+        for row, own, present in zip(rows, tokens.values, tokens.mask, strict=True):
+            values[offsets[row] : offsets[row + 1]] = own[present]
+        done += len(rows)
+        folder.commit(done, values, vectors)
+        on_progress("text tokens", done, len(captions))
+    return CaptionTokens(values, vectors, offsets)
+
+
+def _pixels(photos: Sequence[CaptionedPhoto], encoder: Encoder, rows: Sequence[int]) -> Pixels:
+    return np.stack([_decode(photos, encoder, row) for row in rows])
+
+
+def _decode(photos: Sequence[CaptionedPhoto], encoder: Encoder, row: int) -> Pixels:
+    variant, number = divmod(row, len(photos))
+    path = photos[number].path
+    try:
+        with Image.open(path) as image:
+            return encoder.preprocess(variant_of(image.convert("RGB"), variant, [number]))
+    except OSError as error:
+        raise UsageError(f"Cannot decode the photo {path}: {error}") from error
