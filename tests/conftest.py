@@ -63,6 +63,23 @@ def tiny_encoder(tiny_checkpoint: Path) -> Encoder:
 
 
 @pytest.fixture(scope="session")
+def tiny_fusion(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Path:
+    """A fusion model of random weights for the small encoder."""
+    import torch
+
+    from retrieval.fusion.model import FusionConfig, FusionModel
+    from retrieval.fusion.reranker import FusionCard, save_fusion
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = FusionModel(FusionConfig(64, 32, image_positions=16, width=32, heads=4))
+    file = tmp_path_factory.mktemp("tiny-fusion") / "fusion.safetensors"
+    space = tiny_encoder.space
+    save_fusion(file, model, FusionCard(space.encoder, space.id, match_weight=0.1, depth=4))
+    return file
+
+
+@pytest.fixture(scope="session")
 def starter() -> Encoder:
     """The built-in encoder with its real weights."""
     from retrieval.encoders.starter import StarterEncoder

@@ -1,0 +1,323 @@
+"""Fusion models on disk, and as rerankers of one space."""
+
+import dataclasses
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from retrieval.encoders.base import Tokens
+from retrieval.encoders.weight_files import write_weights
+from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
+from retrieval.fusion import reranker as module
+from retrieval.fusion.base import Reranker, join
+from retrieval.fusion.model import FusionConfig, FusionModel
+from retrieval.fusion.registry import load_reranker
+from retrieval.fusion.reranker import (
+    FORMAT,
+    FusionCard,
+    FusionReranker,
+    load_fusion,
+    save_fusion,
+    shipped_model,
+)
+
+TEXTS = ["a dog", "two cats on a mat, asleep in the warm afternoon sun", "雪", ""]
+IMAGES = [
+    Image.fromarray(pixels)
+    for pixels in np.random.default_rng(0).integers(0, 256, (3, 50, 40, 3), dtype=np.uint8)
+]
+
+
+@pytest.fixture(scope="session")
+def model():
+    """A random model over the tokens of the tiny encoder, with weights that all matter."""
+    config = FusionConfig(64, 32, image_positions=16, width=16, heads=2, depth=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = FusionModel(config).eval().requires_grad_(False)
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture(scope="session")
+def card(tiny_encoder):
+    return FusionCard(tiny_encoder.space.encoder, tiny_encoder.space.id, 0.125, 30)
+
+
+@pytest.fixture(scope="session")
+def saved(model, card, tmp_path_factory):
+    path = tmp_path_factory.mktemp("fusion") / "model.safetensors"
+    save_fusion(path, model, card)
+    return path
+
+
+@pytest.fixture
+def reranker(saved, tiny_encoder):
+    return FusionReranker(saved, tiny_encoder)
+
+
+@pytest.fixture
+def images(reranker):
+    return reranker.image_tokens(np.stack([reranker.preprocess(image) for image in IMAGES]))
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    return Path(shutil.copy(saved, tmp_path / "copy.safetensors"))
+
+
+def rewrite_header(file, change):
+    """Change the JSON header of a safetensors file and leave its data as they are."""
+    content = file.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    change(header)
+    fresh = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(fresh)) + fresh + content[8 + length :])
+
+
+def test_it_keeps_the_protocol(reranker, saved, card):
+    assert isinstance(reranker, Reranker)
+    assert reranker.name == f"fusion:{saved}"
+    assert reranker.match_weight == card.match_weight
+    assert reranker.depth == card.depth
+
+
+def test_a_saved_model_scores_as_before_within_half_precision(saved, model, card, tiny_encoder):
+    loaded, read, digest = load_fusion(saved)
+    assert read == card
+    assert loaded.config == model.config
+    assert len(digest) == 64
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    for name, value in loaded.state_dict().items():
+        torch.testing.assert_close(value, model.state_dict()[name].half().float(), rtol=0, atol=0)
+    texts = tiny_encoder.text_tokens(TEXTS)
+    images = tiny_encoder.image_tokens(np.stack([tiny_encoder.preprocess(i) for i in IMAGES]))
+    tensors = [torch.from_numpy(x) for x in (texts.values, texts.mask, images.values)]
+    before, after = model(*tensors), loaded(*tensors)
+    assert before.std() > 0.1
+    torch.testing.assert_close(after, before, atol=0.05, rtol=0.01)
+
+
+def test_saving_what_was_loaded_gives_the_same_file(saved, tmp_path):
+    model, card, _ = load_fusion(saved)
+    save_fusion(tmp_path / "again.safetensors", model, card)
+    again = load_file(tmp_path / "again.safetensors")
+    for name, value in load_file(saved).items():
+        torch.testing.assert_close(again[name], value, rtol=0, atol=0)
+    assert load_fusion(tmp_path / "again.safetensors")[2] == load_fusion(saved)[2]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["again.safetensors"]
+
+
+def test_scores_are_those_of_the_model(reranker, images):
+    texts = reranker.encoder.text_tokens(TEXTS)
+    pixels = np.stack([reranker.encoder.preprocess(image) for image in IMAGES])
+    expected = reranker.model(
+        torch.from_numpy(texts.values),
+        torch.from_numpy(texts.mask),
+        torch.from_numpy(reranker.encoder.image_tokens(pixels).values),
+    )
+    scores = reranker.match(reranker.text_tokens(TEXTS), images)
+    assert scores.shape == (4, 3)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, expected.numpy().T, atol=1e-5)
+
+
+def test_a_score_depends_on_its_own_pair_alone(reranker, images):
+    scores = reranker.match(reranker.text_tokens(TEXTS), images)
+    for row, text in enumerate(TEXTS):
+        for column in range(len(IMAGES)):
+            one = Tokens(images.values[[column]], images.mask[[column]])
+            alone = reranker.match(reranker.text_tokens([text]), one)
+            np.testing.assert_allclose(alone[0, 0], scores[row, column], atol=1e-5)
+
+
+def test_image_tokens_may_be_padded_and_masked(reranker, images):
+    texts = reranker.text_tokens(TEXTS)
+    padded = Tokens(
+        np.pad(images.values, ((0, 0), (0, 3), (0, 0)), constant_values=7),
+        np.pad(images.mask, ((0, 0), (0, 3))),
+    )
+    np.testing.assert_allclose(
+        reranker.match(texts, padded), reranker.match(texts, images), atol=1e-5
+    )
+
+
+def test_image_tokens_may_be_kept_as_float16(reranker, images):
+    texts = reranker.text_tokens(TEXTS)
+    kept = Tokens(images.values.astype(np.float16), images.mask)
+    scores = reranker.match(texts, kept)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, reranker.match(texts, images), atol=0.02)
+
+
+def test_nothing_gives_nothing(reranker, images):
+    no_texts = reranker.text_tokens([])
+    no_images = reranker.image_tokens(np.empty((0, 3, 32, 32), np.float32))
+    assert no_texts.values.shape == (0, 16, 16)
+    assert no_images.values.shape == (0, 16, 16)
+    assert reranker.match(reranker.text_tokens(TEXTS), no_images).shape == (4, 0)
+    assert reranker.match(no_texts, images).shape == (0, 3)
+
+
+def test_tokens_may_be_read_only(reranker, images):
+    frozen = Tokens(images.values.copy(), images.mask.copy())
+    frozen.values.setflags(write=False)
+    frozen.mask.setflags(write=False)
+    texts = reranker.text_tokens(TEXTS)
+    np.testing.assert_array_equal(reranker.match(texts, frozen), reranker.match(texts, images))
+
+
+def test_attribution_leaves_out_padding(reranker, images):
+    text = "a dog on a mat"
+    tokens = reranker.text_tokens([text])
+    one = Tokens(images.values[:1], images.mask[:1])
+    raised = reranker.attribution(tokens, one)
+    length = reranker.encoder.token_count(text)
+    assert length < tokens.values.shape[1]
+    assert raised.shape == (length, 16)
+    assert raised.dtype == np.float32
+    assert (raised >= 0).all()
+    cut = Tokens(tokens.values[:, :length], tokens.mask[:, :length])
+    np.testing.assert_allclose(reranker.attribution(cut, one), raised, atol=1e-6)
+
+
+def test_the_identity_follows_the_weights(saved, model, card, tiny_encoder, reranker, tmp_path):
+    assert FusionReranker(saved, tiny_encoder).identity == reranker.identity
+    other = tmp_path / "other.safetensors"
+    save_fusion(other, model, dataclasses.replace(card, match_weight=0.5))
+    assert FusionReranker(other, tiny_encoder).identity == reranker.identity
+    changed, _, _ = load_fusion(saved)
+    changed.fusion.bias.add_(0.5)
+    save_fusion(other, changed, card)
+    assert FusionReranker(other, tiny_encoder).identity != reranker.identity
+
+
+def test_a_model_of_another_space_is_refused(model, card, tiny_encoder, tmp_path):
+    other = tmp_path / "other.safetensors"
+    save_fusion(other, model, dataclasses.replace(card, encoder="frob", space_id="frob-123"))
+    with pytest.raises(SpaceMismatchError, match=r"'frob'.*frob-123.*--rerank none"):
+        FusionReranker(other, tiny_encoder)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 100, -1])
+def test_a_cut_file_is_refused(keep, copy, tiny_encoder):
+    copy.write_bytes(copy.read_bytes()[:keep])
+    with pytest.raises(EncoderUnavailableError, match="--rerank none"):
+        FusionReranker(copy, tiny_encoder)
+
+
+def test_a_changed_file_is_refused(copy, tiny_encoder):
+    content = bytearray(copy.read_bytes())
+    content[-100] ^= 1
+    copy.write_bytes(content)
+    with pytest.raises(EncoderUnavailableError, match="damaged"):
+        FusionReranker(copy, tiny_encoder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"12345678", b"\x02\0\0\0\0\0\0\0{}", b"\x02\0\0\0\0\0\0\0[]", b"x" * 5000]
+)
+def test_other_files_are_not_taken_for_a_model(content, tmp_path, tiny_encoder):
+    (tmp_path / "other").write_bytes(content)
+    with pytest.raises(EncoderUnavailableError, match="not a weight file"):
+        FusionReranker(tmp_path / "other", tiny_encoder)
+
+
+def test_a_missing_file_and_a_folder_are_told(tmp_path, tiny_encoder):
+    for path in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(EncoderUnavailableError, match="Cannot read"):
+            FusionReranker.by_name(str(path), tiny_encoder)
+
+
+def test_weights_of_another_kind_are_refused(model, tmp_path, tiny_encoder):
+    heads = tmp_path / "heads.safetensors"
+    write_weights(heads, "mmsearch-heads-1", model.state_dict())
+    with pytest.raises(EncoderUnavailableError, match=f"mmsearch-heads-1; expected is {FORMAT}"):
+        FusionReranker(heads, tiny_encoder)
+
+
+HEADER_CHANGES = {
+    "no configuration": lambda header: header["__metadata__"].pop("config"),
+    "no card": lambda header: header["__metadata__"].pop("card"),
+    "a list for a card": lambda header: header["__metadata__"].update(card="[]"),
+    "no JSON": lambda header: header["__metadata__"].update(config="{"),
+    "an unknown setting": lambda header: change_config(header, frob=1),
+    "a setting of another type": lambda header: change_config(header, width="wide"),
+    "a bad setting": lambda header: change_config(header, depth=0),
+    "another shape": lambda header: change_config(header, width=32),
+    "another depth": lambda header: change_config(header, depth=3),
+    "a tensor too few": lambda header: header.pop("fusion.bias"),
+    "a tensor elsewhere": lambda header: header["fusion.bias"].update(data_offsets=[0, 10**9]),
+}
+
+
+def change_config(header, **settings):
+    metadata = header["__metadata__"]
+    metadata["config"] = json.dumps(json.loads(metadata["config"]) | settings)
+
+
+@pytest.mark.parametrize("change", HEADER_CHANGES)
+def test_an_altered_header_is_refused(change, copy, tiny_encoder):
+    rewrite_header(copy, HEADER_CHANGES[change])
+    with pytest.raises(EncoderUnavailableError, match="another architecture"):
+        FusionReranker(copy, tiny_encoder)
+
+
+def test_no_model_is_shipped_for_other_encoders(tiny_encoder):
+    assert shipped_model(tiny_encoder.space) is None
+    assert load_reranker("auto", tiny_encoder) is None
+    with pytest.raises(UsageError, match=r"No fusion model comes with mmsearch for 'local-dir"):
+        FusionReranker.by_name("", tiny_encoder)
+    with pytest.raises(UsageError, match="No fusion model"):
+        load_reranker("fusion", tiny_encoder)
+
+
+def test_the_shipped_model_serves_its_own_space_only(
+    model, card, starter, tiny_encoder, tmp_path, monkeypatch
+):
+    file = tmp_path / "shipped.safetensors"
+    monkeypatch.setattr(module, "SHIPPED", file)
+    assert shipped_model(starter.space) is None
+    save_fusion(file, model, dataclasses.replace(card, encoder="starter", space_id="older"))
+    assert shipped_model(starter.space) is None
+    assert load_reranker("auto", starter) is None
+    save_fusion(
+        file, model, dataclasses.replace(card, encoder="starter", space_id=starter.space.id)
+    )
+    assert shipped_model(starter.space) == file
+    assert shipped_model(tiny_encoder.space) is None
+    for name in ("auto", "fusion"):
+        loaded = load_reranker(name, starter, "cpu")
+        assert isinstance(loaded, FusionReranker)
+        assert loaded.name == "fusion"
+
+
+def test_rerankers_by_name(saved, tiny_encoder):
+    assert load_reranker("none", tiny_encoder) is None
+    loaded = load_reranker(f"fusion:{saved}", tiny_encoder, "cpu")
+    assert isinstance(loaded, FusionReranker)
+    assert loaded.name == f"fusion:{saved}"
+
+
+@pytest.mark.parametrize("name", ["", "frob", "Fusion", "cross:x", "auto:x", "none:x"])
+def test_unknown_names_are_refused(name, tiny_encoder):
+    with pytest.raises(UsageError, match="There is no reranker"):
+        load_reranker(name, tiny_encoder)
+
+
+def test_joining_adds_the_weighted_match():
+    similarity, match = np.float32([0.25, 0.5]), np.float32([2, -4])
+    joined = join(similarity, match, 0.125)
+    assert joined.dtype == np.float32
+    assert joined.tolist() == [0.5, 0.0]
+    np.testing.assert_array_equal(join(similarity, match, 0.0), similarity)

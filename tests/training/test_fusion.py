@@ -1,0 +1,424 @@
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from retrieval.encoders.base import Encoder, Pixels, Space, Tokens, Vectors
+from retrieval.errors import NotFoundError, UsageError
+from retrieval.fusion.model import FusionConfig, FusionModel
+from retrieval.fusion.reranker import FusionReranker, load_fusion
+from retrieval.training import fusion as training
+from retrieval.training.captions import read_captioned_photos
+from retrieval.training.fusion import (
+    CHECKPOINT_NAME,
+    FusionEpoch,
+    FusionResult,
+    FusionTraining,
+    draw_batches,
+    hard_negatives,
+    train_fusion,
+)
+from retrieval.training.validation import Recalls
+
+
+@pytest.fixture
+def config(dataset: Path, cache: Path, tmp_path: Path) -> FusionTraining:
+    return FusionTraining(
+        dataset=dataset,
+        output=tmp_path / "run",
+        cache=cache,
+        width=16,
+        heads=2,
+        epochs=3,
+        batch_size=6,
+        group_size=3,
+        neighbours=4,
+        variants=2,
+        averaging=0.5,
+    )
+
+
+def same_files(one: Path, other: Path) -> bool:
+    left, right = load_file(one), load_file(other)
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def without_time(epochs: Sequence[FusionEpoch]) -> list[FusionEpoch]:
+    return [dataclasses.replace(epoch, seconds=0) for epoch in epochs]
+
+
+def stop_after(epoch: int) -> Callable[[FusionEpoch], None]:
+    def stop(done: FusionEpoch) -> None:
+        if done.epoch == epoch:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_epochs_lower_the_loss_and_make_a_usable_model(
+    config: FusionTraining, tiny_encoder: Encoder
+) -> None:
+    state = torch.random.get_rng_state()
+    seen: list[FusionEpoch] = []
+    config = dataclasses.replace(config, epochs=8, patience=8, learning_rate=3e-3)
+    result = train_fusion(config, tiny_encoder, on_epoch=seen.append)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert result.epochs == tuple(seen)
+    assert [epoch.epoch for epoch in seen] == list(range(1, 9))
+    assert seen[-1].loss < seen[0].loss
+    assert not result.stopped_early
+    assert {epoch.alone for epoch in seen} == {seen[0].alone}
+    reranker = FusionReranker(result.model, tiny_encoder)
+    assert reranker.match_weight == result.match_weight
+    assert reranker.depth == config.rerank_depth
+    pixels = np.zeros((2, *tiny_encoder.preprocess(Image.new("RGB", (9, 9))).shape), np.float32)
+    scores = reranker.match(reranker.text_tokens(["a red square"]), reranker.image_tokens(pixels))
+    assert scores.shape == (1, 2)
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("kind", ["concat", "gated", "bilinear"])
+def test_the_other_kinds_are_trained_as_well(
+    kind: str, config: FusionTraining, tiny_encoder: Encoder
+) -> None:
+    settings = {"kind": kind, "epochs": 1, "contrastive_weight": 0.5, "depth": 2}
+    result = train_fusion(dataclasses.replace(config, **settings), tiny_encoder)
+    assert load_fusion(result.model)[0].config.kind == kind
+    assert math.isfinite(result.epochs[0].loss)
+
+
+def test_the_same_seed_gives_the_same_model(
+    config: FusionTraining, tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    results = []
+    for number, seed in enumerate((5, 5, 6)):
+        torch.manual_seed(number)
+        output = tmp_path / str(number)
+        results.append(
+            train_fusion(dataclasses.replace(config, output=output, seed=seed), tiny_encoder)
+        )
+    one, same, other = results
+    assert without_time(one.epochs) == without_time(same.epochs)
+    assert same_files(one.model, same.model)
+    assert not same_files(one.model, other.model)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
+    epoch: int, config: FusionTraining, tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(config, depth=2, feed_forward=1)
+    whole = train_fusion(config, tiny_encoder)
+    cut = dataclasses.replace(config, output=tmp_path / "cut", resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        train_fusion(cut, tiny_encoder, on_epoch=stop_after(epoch))
+    rest: list[FusionEpoch] = []
+    resumed = train_fusion(cut, tiny_encoder, on_epoch=rest.append)
+    assert [each.epoch for each in rest] == list(range(epoch + 1, 4))
+    assert without_time(whole.epochs) == without_time(resumed.epochs)
+    assert (whole.match_weight, whole.recalls) == (resumed.match_weight, resumed.recalls)
+    assert same_files(whole.model, resumed.model)
+
+
+def test_a_run_cut_within_an_epoch_ends_the_same(
+    config: FusionTraining, tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    whole = train_fusion(config, tiny_encoder)
+
+    def stop(stage: str, done: int, _: int) -> None:
+        if (stage, done) == ("epoch 2", 2):
+            raise KeyboardInterrupt
+
+    cut = dataclasses.replace(config, output=tmp_path / "cut", resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        train_fusion(cut, tiny_encoder, on_progress=stop)
+    assert same_files(whole.model, train_fusion(cut, tiny_encoder).model)
+
+
+def test_a_finished_run_resumed_stays_as_it_is(
+    config: FusionTraining, tiny_encoder: Encoder
+) -> None:
+    first = train_fusion(config, tiny_encoder)
+    weights, (_, card, digest) = load_file(first.model), load_fusion(first.model)
+    again = train_fusion(dataclasses.replace(config, resume=True), tiny_encoder)
+    assert again == first
+    assert load_fusion(again.model)[1:] == (card, digest)
+    assert all(torch.equal(value, weights[k]) for k, value in load_file(again.model).items())
+
+
+def test_an_output_with_a_run_is_not_overwritten(
+    config: FusionTraining, tiny_encoder: Encoder
+) -> None:
+    train_fusion(dataclasses.replace(config, epochs=1), tiny_encoder)
+    before = (config.output / CHECKPOINT_NAME).read_bytes()
+    with pytest.raises(UsageError, match="holds a training run"):
+        train_fusion(config, tiny_encoder)
+    assert (config.output / CHECKPOINT_NAME).read_bytes() == before
+
+
+@pytest.mark.parametrize("setting", [{"seed": 1}, {"epochs": 5}, {"width": 32}, {"patience": 9}])
+def test_a_run_is_not_resumed_with_other_settings(
+    setting: dict[str, int], config: FusionTraining, tiny_encoder: Encoder
+) -> None:
+    train_fusion(dataclasses.replace(config, epochs=1), tiny_encoder)
+    changed = dataclasses.replace(config, **{"epochs": 1, **setting}, resume=True)
+    with pytest.raises(UsageError, match="other settings"):
+        train_fusion(changed, tiny_encoder)
+
+
+def test_training_stops_when_validation_no_longer_improves(
+    config: FusionTraining, tiny_encoder: Encoder
+) -> None:
+    still = dataclasses.replace(config, epochs=9, patience=2, learning_rate=1e-30)
+    result = train_fusion(still, tiny_encoder)
+    assert result.stopped_early
+    assert [epoch.best for epoch in result.epochs] == [True, False, False]
+
+
+def test_the_model_of_the_best_epoch_is_kept(
+    config: FusionTraining, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    means = iter([0.5, 0.7, 0.6, 0.7, 0.7])
+    measured: list[tuple[object, float]] = []
+
+    def scripted(trials: object, _: float) -> Recalls:
+        if not measured or measured[-1][0] is not trials:
+            measured.append((trials, next(means)))
+        mean = measured[-1][1]
+        return Recalls((mean, mean, mean), (mean, mean, mean))
+
+    kept: list[dict[str, torch.Tensor]] = []
+    monkeypatch.setattr(training, "_recalls", scripted)
+    path = config.output / training.FUSION_NAME
+    result = train_fusion(
+        dataclasses.replace(config, epochs=4),
+        tiny_encoder,
+        on_epoch=lambda _: kept.append(load_file(path)),
+    )
+    assert [epoch.best for epoch in result.epochs] == [True, True, False, False]
+    name = "fusion.word.weight"
+    assert not torch.equal(kept[0][name], kept[1][name])
+    for later in (kept[2], kept[3], load_file(path)):
+        assert torch.equal(later[name], kept[1][name])
+
+
+def vectors(*rows: Sequence[float]) -> np.ndarray:
+    array = np.array(rows, np.float32)
+    return array / np.linalg.norm(array, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("neighbours", [1, 3, 5, 100])
+def test_hard_negatives_are_near_and_never_the_photo_itself(
+    neighbours: int, config: FusionTraining
+) -> None:
+    random = np.random.default_rng(0)
+    photos = vectors(*random.normal(size=(6, 8)))
+    photos[4] = vectors(photos[1] + 0.02 * random.normal(size=8).astype(np.float32))[0]
+    counts = [1, 3, 2, 5, 2, 1]
+    first = np.cumsum([0, *counts])
+    owners = np.repeat(np.arange(6), counts)
+    captions = vectors(*(photos[owners] + 0.1 * random.normal(size=(14, 8)).astype(np.float32)))
+    config = dataclasses.replace(config, neighbours=neighbours)
+    near = hard_negatives(photos, captions, first, config)
+    assert near.shape == (6, min(neighbours, 5))
+    for photo, row in enumerate(near):
+        assert photo not in row
+        assert len(set(row.tolist())) == len(row)
+    assert near[1, 0] == 4
+    assert near[4, 0] == 1
+    if neighbours >= 5:
+        means = np.stack([captions[owners == photo].mean(0) for photo in range(6)])
+        alike = means / np.linalg.norm(means, axis=1, keepdims=True)
+        affinity = means @ photos.T + photos @ means.T + photos @ photos.T + alike @ alike.T
+        for photo, row in enumerate(near):
+            expected = sorted({*range(6)} - {photo}, key=lambda other: -affinity[photo, other])
+            assert row.tolist() == expected
+
+
+@pytest.mark.parametrize(("batch_size", "group_size"), [(2, 1), (6, 3), (7, 40), (12, 4), (50, 5)])
+def test_batches_have_distinct_photos_in_groups(
+    batch_size: int, group_size: int, config: FusionTraining
+) -> None:
+    config = dataclasses.replace(config, batch_size=batch_size, group_size=group_size)
+    near = np.array([[p for p in range(12) if p != photo][:4] for photo in range(12)])
+    drawn = list(draw_batches(near, 30, config, np.random.default_rng(0)))
+    again = list(draw_batches(near, 30, config, np.random.default_rng(0)))
+    assert len(drawn) == 30
+    for batch, same in zip(drawn, again, strict=True):
+        assert batch.tolist() == same.tolist()
+        assert len(set(batch.tolist())) == len(batch) == min(batch_size, 12)
+        head = batch[1 : min(group_size, 5, len(batch))]
+        assert set(head.tolist()) <= set(near[batch[0]].tolist())
+    assert {photo for batch in drawn for photo in batch.tolist()} == set(range(12))
+
+
+def test_each_photo_of_a_batch_meets_one_of_its_own_captions(
+    config: FusionTraining, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owners: list[list[int]] = []
+    shown: set[int] = set()
+    batch = training.CaptionTokens.batch
+    photos = read_captioned_photos(config.dataset, "train")
+    first = np.cumsum([0, *(len(photo.captions) for photo in photos)])
+
+    def spy(self: training.CaptionTokens, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        if len(self.lengths) == first[-1] and len(rows) == config.batch_size:
+            owners.append(np.searchsorted(first, rows, side="right").tolist())
+            shown.update(rows.tolist())
+        return batch(self, rows)
+
+    monkeypatch.setattr(training.CaptionTokens, "batch", spy)
+    train_fusion(dataclasses.replace(config, epochs=9, patience=9), tiny_encoder)
+    assert len(owners) == 9 * (24 // 6)
+    assert all(len(set(row)) == 6 for row in owners)
+    assert shown == set(range(24))
+
+
+def test_a_missing_dataset_is_an_error(
+    config: FusionTraining, tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    with pytest.raises(NotFoundError, match=r"captions\.jsonl"):
+        train_fusion(dataclasses.replace(config, dataset=tmp_path / "nowhere"), tiny_encoder)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"epochs": 0},
+        {"batch_size": 1},
+        {"group_size": 0},
+        {"neighbours": 0},
+        {"patience": 0},
+        {"variants": 0},
+        {"rerank_depth": 0},
+        {"languages": ()},
+    ],
+)
+def test_settings_that_cannot_be_meant_are_errors(
+    setting: dict[str, int], config: FusionTraining
+) -> None:
+    with pytest.raises(UsageError, match=next(iter(setting))):
+        dataclasses.replace(config, **setting)
+
+
+COLOURS = {
+    "red": (255, 0, 0),
+    "green": (0, 255, 0),
+    "blue": (0, 0, 255),
+    "yellow": (255, 255, 0),
+    "white": (255, 255, 255),
+    "black": (0, 0, 0),
+}
+
+
+class MosaicEncoder:
+    """Sees six tiles and reads six words, and has no idea what they say together.
+
+    Every mosaic has the same six colours and every caption the same six words, in an order of
+    its own: the mean of the tokens, and with it the vector, is the same for all of them.
+    """
+
+    space = Space("mosaic", "none", "none", 3)
+    context_length = 6
+
+    def preprocess(self, image: Image.Image) -> Pixels:
+        return np.asarray(image, np.float32).reshape(6, 3) / 255
+
+    def encode_images(self, pixels: Pixels) -> Vectors:
+        means = np.asarray(pixels).mean(1)
+        return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        return np.full((len(texts), 3), 3**-0.5, np.float32)
+
+    def image_tokens(self, pixels: Pixels) -> Tokens:
+        return Tokens(pixels, np.ones(pixels.shape[:2], np.bool_))
+
+    def text_tokens(self, texts: Sequence[str]) -> Tokens:
+        values = np.zeros((len(texts), 6, 12), np.float32)
+        for row, text in enumerate(texts):
+            for place, word in enumerate(text.split()):
+                values[row, place, [place, 6 + list(COLOURS).index(word)]] = 1
+        return Tokens(values, np.ones(values.shape[:2], np.bool_))
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        raise NotImplementedError
+
+    def view(self, width: int, height: int) -> tuple[float, float, float, float]:
+        return 0.0, 0.0, float(width), float(height)
+
+    def token_count(self, text: str) -> int:
+        return len(text.split())
+
+
+@pytest.fixture(scope="module")
+def mosaics(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """160 mosaics to learn from and 40 others, each with the colours of its tiles in order."""
+    folder = tmp_path_factory.mktemp("mosaics")
+    (folder / "images").mkdir()
+    random = np.random.default_rng(0)
+    orders: dict[tuple[int, ...], None] = {}
+    while len(orders) < 200:
+        orders.setdefault(tuple(random.permutation(6).tolist()))
+    lines = []
+    for number, order in enumerate(orders):
+        names = [list(COLOURS)[colour] for colour in order]
+        pixels = np.array([COLOURS[name] for name in names], np.uint8).reshape(2, 3, 3)
+        Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+        split = "train" if number < 160 else "val"
+        lines.append(
+            json.dumps({"image": f"{number}.png", "split": split, "en": [" ".join(names)]})
+        )
+    (folder / "captions.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def recall_at_1(model: FusionModel, mosaics: Path) -> float:
+    """Of the captions of unseen mosaics among all of these."""
+    encoder = MosaicEncoder()
+    photos = read_captioned_photos(mosaics, "val")
+    pixels = np.stack([encoder.preprocess(Image.open(photo.path)) for photo in photos])
+    texts = encoder.text_tokens([photo.captions[0] for photo in photos])
+    with torch.inference_mode():
+        logits = model(
+            torch.from_numpy(texts.values), torch.from_numpy(texts.mask), torch.from_numpy(pixels)
+        )
+    return float((logits.argmax(0) == torch.arange(len(photos))).float().mean())
+
+
+def test_it_learns_what_no_mean_of_tokens_can_tell(mosaics: Path, tmp_path: Path) -> None:
+    config = FusionTraining(
+        dataset=mosaics,
+        output=tmp_path / "run",
+        cache=tmp_path / "cache",
+        width=32,
+        heads=2,
+        dropout=0.0,
+        word_dropout=0.0,
+        position_dropout=0.0,
+        epochs=25,
+        patience=25,
+        batch_size=20,
+        group_size=1,
+        variants=1,
+        learning_rate=1e-2,
+        averaging=0.9,
+    )
+    result: FusionResult = train_fusion(config, MosaicEncoder())
+    trained, _, _ = load_fusion(result.model)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        untrained = FusionModel(FusionConfig(**dataclasses.asdict(trained.config))).eval()
+    assert result.alone.text_to_image[0] == 0
+    assert recall_at_1(untrained, mosaics) < 0.2
+    assert recall_at_1(trained, mosaics) > 0.6
+    assert result.recalls.text_to_image[0] > 0.6
+    assert result.recalls.image_to_text[0] > 0.6
+    assert result.match_weight > 0
