@@ -2,10 +2,12 @@
 
 import os
 import signal
+import stat
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -14,18 +16,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.bench import bench
+from api.explain import explain
 from api.options import (
     BatchSizeOption,
     DeviceOption,
     JsonOption,
     LibraryOption,
+    RerankDepthOption,
+    RerankOption,
     SpaceOption,
     complain,
+    parse_size,
     print_json,
     require_paths,
 )
 from api.train import train
-from retrieval.errors import MMSearchError, UsageError
+from retrieval.errors import LibraryError, MMSearchError, UsageError
 from retrieval.library import (
     Library,
     create_library,
@@ -36,6 +42,7 @@ from retrieval.library import (
 
 if TYPE_CHECKING:
     from retrieval.encoders.base import Encoder
+    from retrieval.fusion.base import Reranker
 
 app = typer.Typer(
     name="mmsearch",
@@ -107,7 +114,7 @@ def index(
             "--encoder",
             metavar="NAME",
             help="auto, starter, open_clip:MODEL/PRETRAINED or local-dir:DIR. "
-            "[default: the library's own; auto for a new library]",
+            "(default: the library's own; auto for a new library)",
             show_default=False,
         ),
     ] = None,
@@ -126,7 +133,29 @@ def index(
     batch_size: BatchSizeOption = 64,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, help="Decoding threads. [default: one a core, at most 8]"),
+        typer.Option("--workers", min=1, help="Decoding threads. (default: one a core, at most 8)"),
+    ] = None,
+    with_tokens: Annotated[
+        bool,
+        typer.Option("--with-tokens", help="Prepare images for reranking; tells how large first."),
+    ] = False,
+    token_cache: Annotated[
+        str | None,
+        typer.Option(
+            "--token-cache",
+            metavar="SIZE",
+            help="How large what is kept for reranking may grow, such as 500MB. (default: 2GB)",
+            show_default=False,
+        ),
+    ] = None,
+    token_precision: Annotated[
+        str | None,
+        typer.Option(
+            "--token-precision",
+            metavar="float16|int8",
+            help="How it is kept; int8 takes half the space. (default: float16)",
+            show_default=False,
+        ),
     ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -136,9 +165,12 @@ def index(
     from indexer.pipeline import index_sources
 
     require_paths(paths or [])
+    token_settings = _token_settings(token_cache, token_precision)
     opened, loaded = _library_and_encoder(
         library or default_library_path(), encoder, space, device, bool(paths)
     )
+    reranker = _reranker_for_tokens(opened, loaded, device, token_settings) if with_tokens else None
+    _configure_tokens(opened, token_settings)
     with console.indexing_progress(quiet=as_json) as bar, _stop_on_ctrl_c() as stop:
         summary = index_sources(
             opened,
@@ -151,20 +183,24 @@ def index(
             should_stop=lambda: bool(stop),
         )
     if as_json:
-        print_json(
-            {
-                "library": str(opened.path),
-                "space": loaded.space.id,
-                **vars(summary),
-                "images_per_second": round(summary.images_per_second, 2),
-            }
-        )
+        facts: dict[str, Any] = {
+            "library": str(opened.path),
+            "space": loaded.space.id,
+            **vars(summary),
+            "images_per_second": round(summary.images_per_second, 2),
+        }
     elif summary.found == 0 and not summary.removed:
         where = ", ".join(str(path) for path in paths or ()) or "the library's sources"
         console.out.print(f"No images found in {where}.", markup=False)
     else:
         console.print_summary(summary, opened.path)
-    if summary.interrupted:
+    is_stopped, tokens = summary.interrupted, None
+    if reranker and not is_stopped:
+        tokens = _prepare_tokens(opened, loaded, reranker, batch_size, workers, as_json)
+        is_stopped = tokens["interrupted"]
+    if as_json:
+        print_json(facts | ({"tokens": tokens} if reranker else {}))
+    if is_stopped:
         complain("Stopped. What was embedded is kept; run the same command again to go on.")
         raise typer.Exit(130)
 
@@ -181,6 +217,12 @@ def search(
         Path | None,
         typer.Option("--contact-sheet", metavar="FILE", help="Draw the hits into an image file."),
     ] = None,
+    rerank: RerankOption = "auto",
+    rerank_depth: RerankDepthOption = None,
+    rerank_budget: Annotated[
+        float,
+        typer.Option("--rerank-budget", min=0, metavar="MS", help="Time that reranking may take."),
+    ] = 2000,
     library: LibraryOption = None,
     space: SpaceOption = None,
     device: DeviceOption = "auto",
@@ -194,9 +236,10 @@ def search(
     opened = open_library(library)
 
     from api.schemas import SearchAnswer
-    from retrieval.engine import Engine
+    from retrieval.engine import Engine, Reranking
 
-    answer = Engine(opened, space_id=space, device=device).search(query)
+    reranking = Reranking(rerank, rerank_depth, rerank_budget)
+    answer = Engine(opened, space_id=space, device=device).search(query, reranking)
     if as_json:
         body = SearchAnswer.of(answer, text, str(image) if image else None)
         print_json(body.model_dump())
@@ -210,6 +253,9 @@ def search(
         from api.contact_sheet import write_contact_sheet
 
         write_contact_sheet(answer.hits, text or str(image), contact_sheet)
+
+
+app.command()(explain)
 
 
 @app.command()
@@ -230,6 +276,7 @@ def status(
         counts = snapshot.counts(space.id)
         sources = snapshot.sources()
         failures = snapshot.failures() if failed else []
+    usage, settings = opened.tokens.usage(), opened.tokens.settings
     facts: dict[str, Any] = {
         "library": str(opened.path),
         "encoder": space.encoder,
@@ -240,7 +287,8 @@ def status(
         "files_indexed": counts.indexed,
         "files_failed": counts.failed,
         "files_removed": counts.removed,
-        "bytes": sum(file.stat().st_size for file in opened.path.rglob("*") if file.is_file()),
+        "bytes": _size_on_disk(opened.path),
+        "token_cache": {**vars(usage), **vars(settings)},
     }
     if as_json:
         if failed:
@@ -261,6 +309,8 @@ def status(
         "Images": f"{counts.images:,}",
         "Failed": f"{counts.failed:,}" + (" (mmsearch status --failed)" if counts.failed else ""),
         "On disk": f"{facts['bytes'] / 1e6:,.1f} MB",
+        "Tokens": f"{usage.images:,} images, {usage.bytes / 1e6:,.1f} MB of at most "
+        f"{settings.limit_bytes / 1e6:,.1f} MB, {settings.precision}",
     }
     for name, value in lines.items():
         console.out.print(f"{name:<9} {value}", markup=False)
@@ -324,11 +374,20 @@ def encoders(
 def serve(
     library: LibraryOption = None,
     host: Annotated[
-        str | None, typer.Option("--host", help="[default: 127.0.0.1]", show_default=False)
+        str | None, typer.Option("--host", help="(default: 127.0.0.1)", show_default=False)
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option("--port", min=0, max=65_535, help="[default: 8765]", show_default=False),
+        typer.Option("--port", min=0, max=65_535, help="(default: 8765)", show_default=False),
+    ] = None,
+    rerank: Annotated[
+        str | None,
+        typer.Option(
+            "--rerank",
+            metavar="NAME",
+            help="As for `mmsearch search`. (default: auto)",
+            show_default=False,
+        ),
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -343,13 +402,16 @@ def serve(
         settings.host = host
     if port is not None:
         settings.port = port
+    if rerank is not None:
+        settings.rerank = rerank
     opened = open_library(library)
     if not settings.is_loopback:
         complain(
             f"Warning: the service asks for no password; whoever can reach {settings.host} can "
             "search this library and see its thumbnails."
         )
-    uvicorn.run(create_app(opened, device=device), host=settings.host, port=settings.port)
+    application = create_app(opened, device=device, rerank=settings.rerank)
+    uvicorn.run(application, host=settings.host, port=settings.port)
 
 
 def _library_and_encoder(
@@ -380,6 +442,110 @@ def _library_and_encoder(
     encoder = load_encoder(encoder_name if encoder_name and asked else space.encoder, device)
     library.require_space(encoder.space, among=space)
     return library, encoder
+
+
+def _token_settings(size: str | None, precision: str | None) -> dict[str, Any]:
+    """Settings of the token cache that were asked for; raises UsageError for wrong ones."""
+    from retrieval.token_cache import TokenCacheSettings
+
+    asked: dict[str, Any] = {}
+    if size is not None:
+        asked["limit_bytes"] = parse_size(size)
+    if precision is not None:
+        asked["precision"] = precision
+    TokenCacheSettings(**asked)
+    return asked
+
+
+def _configure_tokens(library: Library, asked: dict[str, Any]) -> None:
+    if asked:
+        try:
+            library.tokens.configure(replace(library.tokens.settings, **asked))
+        except OSError as error:
+            raise LibraryError(
+                f"{library.tokens.folder} cannot be written: {error.strerror}."
+            ) from error
+
+
+def _reranker_for_tokens(
+    library: Library, encoder: "Encoder", device: str, asked: dict[str, Any]
+) -> "Reranker":
+    """Load the reranker of a space; raise before hours of indexing what can be known before."""
+    from indexer.tokens import plan_tokens
+    from retrieval.fusion.registry import AUTO, load_reranker
+
+    reranker = load_reranker(AUTO, encoder, device)
+    if reranker is None:
+        raise UsageError(
+            f"There is no reranker for {encoder.space.encoder}, so there are no tokens to prepare. "
+            "Leave out `--with-tokens`."
+        )
+    settings = replace(library.tokens.settings, **asked)
+    plan_tokens(library, encoder, reranker, settings).require_room()
+    return reranker
+
+
+def _prepare_tokens(
+    library: Library,
+    encoder: "Encoder",
+    reranker: "Reranker",
+    batch_size: int,
+    workers: int | None,
+    is_quiet: bool,
+) -> dict[str, Any]:
+    """Prepare a library for reranking; returns what is to be said of it in JSON."""
+    from api import console
+    from indexer.tokens import TokensPlan, prepare_tokens
+
+    facts: dict[str, Any] = {}
+
+    def tell(plan: TokensPlan) -> None:
+        limit = plan.settings.limit_bytes
+        complain(
+            f"Preparing {len(plan.missing):,} images for reranking: "
+            f"{plan.bytes_per_image / 1e3:,.1f} kB an image, {plan.new_bytes / 1e6:,.1f} MB in "
+            f"all, beside {plan.held_bytes / 1e6:,.1f} MB that are there (limit "
+            f"{limit / 1e6:,.1f} MB, {plan.settings.precision})."
+        )
+        facts.update(
+            images=len(plan.missing),
+            bytes_per_image=plan.bytes_per_image,
+            bytes=plan.new_bytes,
+            held_bytes=plan.held_bytes,
+            limit_bytes=limit,
+            precision=plan.settings.precision,
+        )
+
+    with console.stage_progress() as show, _stop_on_ctrl_c() as stop:
+        summary = prepare_tokens(
+            library,
+            encoder,
+            reranker,
+            workers=workers,
+            batch_size=batch_size,
+            on_plan=tell,
+            on_progress=lambda event: (
+                None if is_quiet else show("Preparing", event.done, event.total or 0)
+            ),
+            should_stop=lambda: bool(stop),
+        )
+    if not is_quiet:
+        failed = (
+            f", {summary.failed:,} could not be (gone, changed or unreadable)"
+            if summary.failed
+            else ""
+        )
+        console.out.print(f"{summary.made:,} images prepared for reranking{failed}.")
+    return facts | vars(summary)
+
+
+def _size_on_disk(folder: Path) -> int:
+    size = 0
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # the service may drop tokens meanwhile
+            status = file.stat()
+            size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return size
 
 
 @contextmanager

@@ -37,12 +37,16 @@ def display_path(path: str) -> str:
 
 
 def print_hits(hits: tuple[Hit, ...]) -> None:
-    """Print ranked hits: rank, similarity, path (a link where the terminal knows links)."""
+    """Print ranked hits: rank, similarity, match where there is one, path (linked if possible)."""
+    has_match = any(hit.match is not None for hit in hits)
     for hit in hits:
         shown = Text(display_path(hit.path))
         if out.is_terminal:
             shown.stylize(f"link {Path(valid_text(hit.path)).as_uri()}")
-        out.print(Text.assemble(f"{hit.rank:>4}  ", (f"{hit.similarity:.3f}", "cyan"), "  ", shown))
+        scores = f"{hit.similarity:.3f}"
+        if has_match:
+            scores += "       -" if hit.match is None else f"  {hit.match:+6.2f}"
+        out.print(Text.assemble(f"{hit.rank:>4}  ", (scores, "cyan"), "  ", shown))
 
 
 def print_summary(summary: Summary, library: Path) -> None:

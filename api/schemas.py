@@ -1,13 +1,16 @@
 """What goes over the wire and into `--json`, as pydantic models."""
 
 import os
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from retrieval.catalog import Item, Modality
-from retrieval.engine import Answer, Hit
+from retrieval.engine import DEFAULT_BUDGET_MS, Answer, Hit
 from retrieval.query import MAX_K
+
+if TYPE_CHECKING:
+    from retrieval.fusion.explanation import Explanation, HeatMap, WordExplanation
 
 
 class SearchRequest(BaseModel):
@@ -20,6 +23,16 @@ class SearchRequest(BaseModel):
 
     text: Annotated[str, Field(min_length=1, max_length=10_000, description="What to look for.")]
     k: Annotated[int, Field(ge=1, le=MAX_K, description="How many hits at most.")] = 10
+    rerank: Annotated[
+        Literal["auto", "none"], Field(description="auto: with the reranker of the service.")
+    ] = "auto"
+    rerank_depth: Annotated[
+        int | None,
+        Field(ge=1, le=1000, description="Candidates to rerank; null: the reranker's own number."),
+    ] = None
+    rerank_budget_ms: Annotated[
+        float, Field(ge=0, le=60_000, description="Time that reranking may take.")
+    ] = DEFAULT_BUDGET_MS
 
 
 class HitSchema(BaseModel):
@@ -30,7 +43,9 @@ class HitSchema(BaseModel):
     path: str
     modality: Modality
     similarity: Annotated[float, Field(description="Cosine with the query, -1 to 1.")]
-    match: Annotated[float | None, Field(description="The reranker's score.")] = None
+    match: Annotated[float | None, Field(description="The reranker's logit, 0 at even odds.")] = (
+        None
+    )
     relevance: Annotated[float | None, Field(description="Calibrated, 0 to 1.")] = None
 
     @classmethod
@@ -55,6 +70,10 @@ class SearchAnswer(BaseModel):
     hits: list[HitSchema]
     timings_ms: dict[str, float]
     warnings: list[str] = []
+    reranker: Annotated[str | None, Field(description="Whose match is in the hits.")] = None
+    reranked: Annotated[
+        int, Field(description="How many candidates it scored; they stand before all others.")
+    ] = 0
 
     @classmethod
     def of(cls, answer: Answer, query: str | None, image: str | None = None) -> Self:
@@ -65,6 +84,8 @@ class SearchAnswer(BaseModel):
             hits=[HitSchema.of(hit) for hit in answer.hits],
             timings_ms={stage: round(ms, 3) for stage, ms in answer.timings_ms.items()},
             warnings=list(answer.warnings),
+            reranker=answer.reranker,
+            reranked=answer.reranked,
         )
 
 
@@ -108,3 +129,82 @@ class Problem(BaseModel):
 def valid_text(path: str) -> str:
     """Spell a file name that is not valid UTF-8 with escapes, as JSON can carry no raw bytes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+class ExplainRequest(BaseModel):
+    """Which text and which item to explain, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: Annotated[
+        str, Field(min_length=1, max_length=10_000, description="What the image may show.")
+    ]
+    item: Annotated[int, Field(ge=1, le=2**63 - 1, description="The id of an item.")]
+    format: Annotated[
+        Literal["json", "png"], Field(description="Numbers, or a picture of the heat maps.")
+    ] = "json"
+
+
+HeatMapRows = Annotated[
+    list[list[float]],
+    Field(
+        description="Rows from top to bottom, not negative, sum 1: how the look is spread over "
+        "the view. Four significant digits."
+    ),
+]
+
+
+class WordSchema(BaseModel):
+    """One word of the text, `text[start:end]` in Unicode code points."""
+
+    word: str
+    start: int
+    end: int
+    contribution: Annotated[
+        float, Field(description="By how much the match falls without the word.")
+    ]
+    heat: Annotated[HeatMapRows, Field(title="Where the word looked")]
+
+    @classmethod
+    def of(cls, word: "WordExplanation") -> Self:
+        """Flatten one word of an explanation."""
+        return cls(
+            word=word.word,
+            start=word.start,
+            end=word.end,
+            contribution=word.contribution,
+            heat=_rows(word.heat),
+        )
+
+
+class ExplanationSchema(BaseModel):
+    """Why a text and an image match; words in the order of the text."""
+
+    text: str
+    match: Annotated[float, Field(description="The reranker's logit, 0 where it is even odds.")]
+    similarity: Annotated[float, Field(description="Cosine of both vectors, -1 to 1.")]
+    words: list[WordSchema]
+    heat: Annotated[HeatMapRows, Field(title="Where the words looked together")]
+    view: Annotated[
+        tuple[float, float, float, float],
+        Field(
+            description="What the heat maps cover: left, top, right and bottom in pixels of the "
+            "upright image."
+        ),
+    ]
+
+    @classmethod
+    def of(cls, explanation: "Explanation") -> Self:
+        """Flatten an explanation of a reranker."""
+        return cls(
+            text=explanation.text,
+            match=explanation.match,
+            similarity=explanation.similarity,
+            words=[WordSchema.of(word) for word in explanation.words],
+            heat=_rows(explanation.heat),
+            view=explanation.view,
+        )
+
+
+def _rows(heat: "HeatMap") -> list[list[float]]:
+    return [[float(f"{value:.4g}") for value in row] for row in heat.tolist()]

@@ -9,18 +9,19 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from api.problems import MEDIA_TYPE, install_problem_handlers
-from api.routes import health, items, search
+from api.routes import explain, health, items, search
 from api.routes.dependencies import Service
 from api.schemas import Problem
-from retrieval.engine import Engine
+from retrieval.engine import Engine, Reranking
 from retrieval.library import Library, open_library
 from retrieval.query import Query, TextPart
 
 
-def create_app(library: Library | Path, *, device: str = "auto") -> FastAPI:
+def create_app(library: Library | Path, *, device: str = "auto", rerank: str = "auto") -> FastAPI:
     """Make an application over one library.
 
-    The encoder is loaded and warmed when the application starts, so its first answer is as fast as
+    `rerank` names the reranker of all searches that do not switch it off. Encoder and reranker are
+    loaded and warmed when the application starts, so its first answer is as fast as
     the others. All encoding and searching happens on one thread: PyTorch uses all cores by itself.
     """
 
@@ -29,9 +30,9 @@ def create_app(library: Library | Path, *, device: str = "auto") -> FastAPI:
         opened = library if isinstance(library, Library) else open_library(library)
         engine = Engine(opened, device=device)
         with ThreadPoolExecutor(1, thread_name_prefix="inference") as inference:
-            service = Service(opened, engine, inference)
+            service = Service(opened, engine, inference, rerank)
             await service.on_inference_thread(
-                lambda: engine.search(Query((TextPart("a first query"),), k=1))
+                lambda: engine.search(Query((TextPart("a first query"),), k=1), Reranking(rerank))
             )
             app.state.service = service
             yield
@@ -47,6 +48,6 @@ def create_app(library: Library | Path, *, device: str = "auto") -> FastAPI:
         },
     )
     install_problem_handlers(app)
-    for router in (search.router, items.router, health.router):
+    for router in (search.router, explain.router, items.router, health.router):
         app.include_router(router)
     return app

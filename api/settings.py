@@ -7,12 +7,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ServiceSettings(BaseSettings):
-    """Where the service listens. Options of `mmsearch serve` win over the environment."""
+    """Where the service listens and how it ranks.
+
+    Options of `mmsearch serve` win over the environment.
+    """
 
     model_config = SettingsConfigDict(env_prefix="MMSEARCH_", extra="ignore")
 
     host: str = "127.0.0.1"
     port: int = Field(default=8765, ge=0, le=65_535)
+    rerank: str = "auto"
 
     @property
     def is_loopback(self) -> bool:

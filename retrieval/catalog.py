@@ -225,6 +225,19 @@ class Snapshot:
                 found.setdefault(row, []).append(_item(fields))
         return found
 
+    def image_contents(self, space_id: str) -> list[tuple[str, str]]:
+        """Path and content hash of every image that a search in the space can find, by row."""
+        query = (
+            sa.select(FileRecord.path, FileRecord.content_hash)
+            .join_from(FileRecord, ItemRecord, ItemRecord.file_id == FileRecord.id)
+            .join(RowRecord, RowRecord.item_id == ItemRecord.id)
+            .where(_CURRENT, RowRecord.space_id == space_id, RowRecord.modality == Modality.IMAGE)
+            .order_by(RowRecord.row)
+        )
+        return [
+            (path, content_hash or "") for path, content_hash in self._connection.execute(query)
+        ]
+
     def item(self, item_id: int) -> Item | None:
         """An item by its id, unless its file was removed or failed."""
         query = _select_items().where(

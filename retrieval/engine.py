@@ -1,10 +1,11 @@
-"""Query -> vector -> candidates -> refine -> hits: the stages, and the engine that joins them."""
+"""Query -> vector -> candidates -> refine -> rerank -> hits: the engine that joins the stages."""
 
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +15,28 @@ from retrieval.embeddings import Rows
 from retrieval.encoders.base import Encoder, Space
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import UsageError
+from retrieval.fusion.base import Reranker
+from retrieval.fusion.registry import AUTO, load_reranker
+from retrieval.fusion.stage import ImageReranking
 from retrieval.indices.base import Index
 from retrieval.indices.flat import FlatIndex
 from retrieval.library import Library
-from retrieval.query import ImagePart, Query, TextPart
+from retrieval.query import MAX_K, ImagePart, Query, TextPart
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from retrieval.fusion.explanation import Explanation
+
+DEFAULT_BUDGET_MS = 2000.0
 
 
 @dataclass(frozen=True)
 class Hit:
     """An item in the answer. Scores that do not exist are None.
 
-    similarity: cosine, -1..1; match: the reranker's; relevance: calibrated, 0..1.
+    similarity: cosine, -1..1; match: the reranker's logit, 0 at even odds; relevance: calibrated,
+    0..1.
     """
 
     rank: int
@@ -40,12 +52,37 @@ class Hit:
 
 
 @dataclass(frozen=True)
+class Reranking:
+    """How the best candidates are scored again.
+
+    name: `auto`, `none` or another name that `load_reranker` knows. depth: how many candidates;
+    None: as many as the reranker says. budget_ms: wall time that it may take; None: all it needs.
+    """
+
+    name: str = AUTO
+    depth: int | None = None
+    budget_ms: float | None = DEFAULT_BUDGET_MS
+
+    def __post_init__(self) -> None:
+        if self.depth is not None and not 1 <= self.depth <= MAX_K:
+            raise UsageError(f"The rerank depth must be between 1 and {MAX_K:,}, not {self.depth}.")
+        if self.budget_ms is not None and not self.budget_ms >= 0:
+            raise UsageError(f"The rerank budget cannot be {self.budget_ms} ms.")
+
+
+@dataclass(frozen=True)
 class Answer:
-    """Hits, best first; the wall time of each stage in milliseconds; what the user should know."""
+    """Hits, best first; the wall time of each stage in milliseconds; what the user should know.
+
+    reranker: whose match is in the hits, if any. reranked: how many candidates it scored; they
+    stand before all others.
+    """
 
     hits: tuple[Hit, ...]
     timings_ms: dict[str, float]
     warnings: tuple[str, ...] = ()
+    reranker: str | None = None
+    reranked: int = 0
 
 
 @dataclass
@@ -114,6 +151,7 @@ class Engine:
         self._device = device
         self._encoder: Encoder | None = None
         self._indices: dict[Modality, Index] = {}
+        self._rerankers: dict[str, Reranker | None] = {}
         self._lock = threading.Lock()
 
     @property
@@ -125,31 +163,67 @@ class Engine:
             self._encoder = encoder
         return self._encoder
 
-    def search(self, query: Query) -> Answer:
-        """Find the best k items of the query's modality."""
+    def search(self, query: Query, reranking: Reranking = Reranking()) -> Answer:
+        """Find the best k items of the query's modality.
+
+        Texts of the query are matched against images; a query of images alone, and one for texts,
+        is not reranked. Raises UsageError for an unknown reranker.
+        """
         clock = StageClock()
+        texts = [part for part in query.parts if isinstance(part, TextPart)]
         with self._lock, clock("total"):
             with clock("load"):
                 encoder = self.encoder
+                reranker = self.reranker(reranking.name)
+            if not texts or query.modality is not Modality.IMAGE:
+                reranker = None
             with clock("encode"):
                 vector = encode_query(encoder, query)
+            depth = (reranking.depth or reranker.depth) if reranker else 0
             with self.library.catalog.snapshot() as snapshot:
-                hits = self._find(vector, query, snapshot, clock)
-        return Answer(hits, clock.timings_ms, _truncations(encoder, query))
+                found = self._find(vector, query, max(query.k, depth), snapshot, clock)
+            answer = Answer(found, clock.timings_ms, _truncations(encoder, query))
+            if reranker and found:
+                with clock("rerank"):
+                    stage = ImageReranking(reranker, self.library.tokens, reranking.budget_ms)
+                    answer = _rerank(answer, stage, texts, depth)
+        hits = (replace(hit, rank=rank) for rank, hit in enumerate(answer.hits[: query.k], start=1))
+        return replace(answer, hits=tuple(hits))
+
+    def reranker(self, name: str = AUTO) -> Reranker | None:
+        """A reranker for this space, loaded once; None for `none`."""
+        if name not in self._rerankers:
+            self._rerankers[name] = load_reranker(name, self.encoder, self._device)
+        return self._rerankers[name]
+
+    def explain(self, text: str, image: "Image.Image", reranker: str = AUTO) -> "Explanation":
+        """Tell where the words of a text look in an upright RGB image, and which carry the match.
+
+        Raises UsageError when the reranker of this space cannot say.
+        """
+        from retrieval.fusion.explanation import explain
+
+        with self._lock:
+            return explain(self.reranker(reranker), self.encoder, text, image)
 
     def _find(
-        self, vector: NDArray[np.float32], query: Query, snapshot: Snapshot, clock: StageClock
+        self,
+        vector: NDArray[np.float32],
+        query: Query,
+        count: int,
+        snapshot: Snapshot,
+        clock: StageClock,
     ) -> tuple[Hit, ...]:
         with clock("catalog"):
-            count = snapshot.row_count(self.space.id, query.modality)
-        if count == 0:
+            row_count = snapshot.row_count(self.space.id, query.modality)
+        if row_count == 0:
             return ()
         with clock("candidates"):
-            embeddings = self.library.embeddings(self.space, query.modality).rows(count)
+            embeddings = self.library.embeddings(self.space, query.modality).rows(row_count)
             index = self._index_covering(embeddings, query.modality)
-        fetch = 2 * query.k
+        fetch = 2 * count
         while True:
-            fetch = min(fetch, count)
+            fetch = min(fetch, row_count)
             with clock("candidates"):
                 _, [rows] = index.search(vector[np.newaxis], fetch)
             with clock("refine"):
@@ -161,18 +235,41 @@ class Engine:
                 for row, score in zip(rows.tolist(), scores, strict=True)
                 for item in items.get(row, ())
             ]
-            if len(found) >= query.k or fetch == count:
+            if len(found) >= count or fetch == row_count:
                 break
             fetch *= 4  # rows of removed and changed files took the place of hits
         return tuple(
             Hit(rank, item, similarity)
-            for rank, (item, similarity) in enumerate(found[: query.k], start=1)
+            for rank, (item, similarity) in enumerate(found[:count], start=1)
         )
 
     def _index_covering(self, embeddings: Rows, modality: Modality) -> Index:
         index = self._indices.setdefault(modality, FlatIndex(self.space.dimension))
         index.add(embeddings[len(index) :])
         return index
+
+
+def _rerank(answer: Answer, stage: ImageReranking, texts: list[TextPart], depth: int) -> Answer:
+    """Put the first `depth` hits into the order of their joined scores, as far as time allows."""
+    candidates = answer.hits[:depth]
+    outcome = stage.rank(
+        [(part.text, part.weight) for part in texts],
+        [hit.item for hit in candidates],
+        np.array([hit.similarity for hit in candidates], np.float32),
+    )
+    reranked = [
+        replace(candidates[place], match=match)
+        for place, match in zip(outcome.order, outcome.matches, strict=True)
+    ]
+    done = set(outcome.order)
+    rest = [hit for place, hit in enumerate(answer.hits) if place not in done]
+    return replace(
+        answer,
+        hits=(*reranked, *rest),
+        warnings=answer.warnings + outcome.warnings,
+        reranker=stage.reranker.name,
+        reranked=len(reranked),
+    )
 
 
 def _truncations(encoder: Encoder, query: Query) -> tuple[str, ...]:

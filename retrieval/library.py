@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +27,7 @@ from retrieval.errors import (
     SpaceMismatchError,
     UsageError,
 )
+from retrieval.token_cache import TokenCache
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,7 +42,7 @@ _MANIFEST = "library.toml"
 _CATALOG = "catalog.sqlite"
 _WRITER_LOCK = "writer.lock"
 _WRITER_NOTE = "writer.json"
-_OWN_NAMES = {_MANIFEST, _WRITER_LOCK, _WRITER_NOTE, "spaces", "thumbnails"}
+_OWN_NAMES = {_MANIFEST, _WRITER_LOCK, _WRITER_NOTE, "spaces", "thumbnails", "tokens"}
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,11 @@ class Library:
         """Where thumbnails are cached; everything in it can be made again."""
         return self.path / "thumbnails"
 
+    @cached_property
+    def tokens(self) -> TokenCache:
+        """What the reranker needs of images, kept as far as its limit allows."""
+        return TokenCache(self.path / "tokens")
+
     def space_ids(self) -> list[str]:
         """The spaces of this library, sorted."""
         return sorted(entry.parent.name for entry in self.path.glob("spaces/*/space.toml"))
@@ -217,17 +224,21 @@ class Library:
         *,
         image: "str | os.PathLike[str] | Image | None" = None,
         k: int = 10,
+        rerank: str = "auto",
+        rerank_depth: int | None = None,
     ) -> "tuple[Hit, ...]":
         """Find the images nearest to a text, an image, or both, best first.
 
-        The encoder is loaded at the first call and kept. Raises UsageError for an empty query.
+        The encoder is loaded at the first call and kept. Raises UsageError for an empty query and
+        an unknown reranker.
         """
-        from retrieval.engine import Engine
+        from retrieval.engine import Engine, Reranking
         from retrieval.query import Query, read_parts
 
         if self._engine is None:
             self._engine = Engine(self)
-        return self._engine.search(Query(read_parts(text, image), k=k)).hits
+        query = Query(read_parts(text, image), k=k)
+        return self._engine.search(query, Reranking(rerank, rerank_depth)).hits
 
     def close(self) -> None:
         """Close the catalog's connections."""

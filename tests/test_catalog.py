@@ -69,6 +69,21 @@ def test_items_are_found_at_their_rows(catalog):
         assert snapshot.counts(SPACE).images == 2
 
 
+def test_images_of_a_space_come_with_their_content(catalog):
+    with catalog.transaction() as transaction:
+        transaction.record_images(
+            SPACE, [image("/b.jpg", "b"), image("/a.jpg", "a"), image("/copy.jpg", "b")], 0
+        )
+        transaction.record_images("space-2", [image("/a.jpg", "a")], 0)
+    with catalog.transaction() as transaction:
+        transaction.record_images(SPACE, [image("/a.jpg", "new")], 3)
+        transaction.mark_removed(["/copy.jpg"])
+    with catalog.snapshot() as snapshot:
+        assert snapshot.image_contents(SPACE) == [("/b.jpg", "b"), ("/a.jpg", "new")]
+        assert snapshot.image_contents("space-2") == []
+        assert snapshot.image_contents("space-3") == []
+
+
 def test_a_changed_file_keeps_its_item_and_leaves_its_old_row(catalog):
     with catalog.transaction() as transaction:
         transaction.record_images(SPACE, [image("/a.jpg", "old")], 0)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from indexer.pipeline import index_sources, remove_paths
-from retrieval.engine import Engine, encode_query, refine
+from retrieval.engine import Engine, Reranking, encode_query, refine
 from retrieval.errors import SpaceMismatchError, UsageError
 from retrieval.library import create_library, open_library
 from retrieval.query import MAX_K, ImagePart, Query, TextPart, read_parts
@@ -182,3 +182,75 @@ def test_refining_sorts_by_score_and_breaks_ties_by_row(values):
     found, scores = refine(np.ones(1, np.float32), rows, embeddings)
     assert found.tolist() == sorted(range(len(values)), key=lambda row: (-values[row], row))
     assert scores.tolist() == sorted(values, reverse=True)
+
+
+def test_reranking_reorders_the_best_and_keeps_the_rest_below(engine, tiny_fusion):
+    plain = engine.search(ask(k=6), Reranking("none"))
+    answer = engine.search(ask(k=6), Reranking(f"fusion:{tiny_fusion}", depth=4))
+    assert answer.reranker == f"fusion:{tiny_fusion}"
+    assert answer.reranked == 4
+    assert "rerank" in answer.timings_ms
+    first, rest = answer.hits[:4], answer.hits[4:]
+    weight = engine.reranker(f"fusion:{tiny_fusion}").match_weight
+    joined = [hit.similarity + weight * hit.match for hit in first]
+    assert joined == sorted(joined, reverse=True)
+    assert {hit.path for hit in first} == {hit.path for hit in plain.hits[:4]}
+    assert [hit.path for hit in rest] == [hit.path for hit in plain.hits[4:]]
+    assert all(hit.match is None for hit in rest)
+    assert [hit.rank for hit in answer.hits] == [1, 2, 3, 4, 5, 6]
+
+
+def test_fewer_hits_than_candidates_are_the_best_of_all_candidates(engine, tiny_fusion):
+    name = f"fusion:{tiny_fusion}"
+    all_hits = engine.search(ask(k=6), Reranking(name, depth=6)).hits
+    assert engine.search(ask(k=2), Reranking(name, depth=6)).hits == all_hits[:2]
+
+
+def test_the_reranker_says_how_deep_unless_told(engine, tiny_fusion):
+    assert engine.search(ask(k=6), Reranking(f"fusion:{tiny_fusion}")).reranked == 4
+
+
+def test_a_query_of_images_alone_is_not_reranked(engine, tiny_fusion, picture_folder):
+    path = next(picture_folder.rglob("*.png"))
+    answer = engine.search(Query(read_parts(image=path)), Reranking(f"fusion:{tiny_fusion}"))
+    assert answer.reranker is None
+    assert answer.hits[0].match is None
+
+
+def test_the_images_found_by_a_text_and_an_image_are_matched_with_the_text(
+    engine, tiny_fusion, picture_folder
+):
+    path = next(picture_folder.rglob("*.png"))
+    query = Query(read_parts("a dog", path))
+    answer = engine.search(query, Reranking(f"fusion:{tiny_fusion}", depth=6))
+    alone = engine.search(ask(k=6), Reranking(f"fusion:{tiny_fusion}", depth=6))
+    matches = {hit.path: hit.match for hit in answer.hits}
+    assert matches == pytest.approx({hit.path: hit.match for hit in alone.hits}, abs=1e-5)
+
+
+def test_removed_files_are_not_reranked(engine, library, tiny_fusion, picture_folder):
+    reranking = Reranking(f"fusion:{tiny_fusion}", depth=6)
+    gone = engine.search(ask(k=6), reranking).hits[0].path
+    remove_paths(library, [gone])
+    assert gone not in {hit.path for hit in engine.search(ask(k=6), reranking).hits}
+
+
+def test_an_unknown_reranker_is_refused(engine):
+    with pytest.raises(UsageError, match="no reranker 'better'"):
+        engine.search(ask(), Reranking("better"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"depth": 0}, {"depth": MAX_K + 1}, {"budget_ms": -1}, {"budget_ms": float("nan")}]
+)
+def test_impossible_reranking_is_refused(wrong):
+    with pytest.raises(UsageError):
+        Reranking(**wrong)
+
+
+def test_an_explanation_comes_from_the_reranker_of_the_space(engine, tiny_fusion, picture_folder):
+    image = Image.open(next(picture_folder.rglob("*.png"))).convert("RGB")
+    explanation = engine.explain("a dog", image, f"fusion:{tiny_fusion}")
+    assert [word.word for word in explanation.words] == ["a", "dog"]
+    with pytest.raises(UsageError, match="train fusion"):
+        engine.explain("a dog", image)

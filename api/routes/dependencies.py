@@ -21,6 +21,7 @@ class Service:
     library: Library
     engine: Engine
     inference: ThreadPoolExecutor
+    rerank: str
 
     async def on_inference_thread(self, call: Callable[[], _T]) -> _T:
         """Run a call on the thread that owns the encoder, without blocking the event loop."""

@@ -4,6 +4,8 @@ from fastapi import APIRouter
 
 from api.routes.dependencies import CurrentService
 from api.schemas import SearchAnswer, SearchRequest, valid_text
+from retrieval.engine import Reranking
+from retrieval.fusion.registry import NONE
 from retrieval.query import Query, TextPart
 
 router = APIRouter(prefix="/v1", tags=["search"])
@@ -13,7 +15,12 @@ router = APIRouter(prefix="/v1", tags=["search"])
 async def search(request: SearchRequest, service: CurrentService) -> SearchAnswer:
     """Find the images that a text describes best."""
     query = Query((TextPart(request.text),), k=request.k)
-    answer = await service.on_inference_thread(lambda: service.engine.search(query))
+    reranking = Reranking(
+        service.rerank if request.rerank == "auto" else NONE,
+        request.rerank_depth,
+        request.rerank_budget_ms,
+    )
+    answer = await service.on_inference_thread(lambda: service.engine.search(query, reranking))
     body = SearchAnswer.of(answer, request.text)
     for hit in body.hits:
         hit.path = valid_text(hit.path)

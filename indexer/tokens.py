@@ -1,0 +1,200 @@
+"""Image tokens for the reranker, computed ahead of the searches that need them."""
+
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import xxhash
+from PIL import Image
+
+from indexer.pipeline import DEFAULT_BATCH_SIZE, Progress
+from retrieval.encoders.base import Encoder, Pixels
+from retrieval.errors import LibraryError, UsageError
+from retrieval.fusion.base import Reranker
+from retrieval.images import UnreadableImageError, read_image
+from retrieval.library import Library
+from retrieval.token_cache import TokenCacheSettings
+
+
+@dataclass(frozen=True)
+class TokensPlan:
+    """What has to be computed, and how large it will be.
+
+    missing: paths by content hash, in the order of the library's rows. present: contents whose
+    tokens are there. held_bytes: what the cache holds of any reranker.
+    """
+
+    missing: dict[str, list[str]]
+    present: int
+    bytes_per_image: int
+    held_bytes: int
+    settings: TokenCacheSettings
+
+    @property
+    def new_bytes(self) -> int:
+        """What the tokens that are missing will take."""
+        return len(self.missing) * self.bytes_per_image
+
+    def require_room(self) -> None:
+        """Raise UsageError when the cache would have to drop tokens to keep all."""
+        total = self.new_bytes + self.held_bytes
+        if not self.missing or total <= self.settings.limit_bytes:
+            return
+        smaller = "" if self.settings.precision == "int8" else ", or try `--token-precision int8`"
+        raise UsageError(
+            f"The tokens of {len(self.missing):,} images take {self.new_bytes / 1e6:,.1f} MB; with "
+            f"the {self.held_bytes / 1e6:,.1f} MB that are kept already, that is more than the "
+            f"token cache's limit of {self.settings.limit_bytes / 1e6:,.1f} MB. Raise it with "
+            f"`--token-cache {math.ceil(total / 1e6)}MB`{smaller}. No tokens were computed."
+        )
+
+
+@dataclass
+class TokensSummary:
+    """What a run did. Counts are contents: files that are the same byte by byte count once.
+
+    failed: their files are gone, changed since they were indexed, or unreadable. `interrupted`:
+    the run was stopped and the rest is to be done.
+    """
+
+    made: int = 0
+    present: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+
+
+def plan_tokens(
+    library: Library,
+    encoder: Encoder,
+    reranker: Reranker,
+    settings: TokenCacheSettings | None = None,
+) -> TokensPlan:
+    """Find the images of a space that lack tokens; `settings` instead of the library's own."""
+    with library.catalog.snapshot() as snapshot:
+        contents = snapshot.image_contents(encoder.space.id)
+    paths: dict[str, list[str]] = {}
+    for path, content_hash in contents:
+        paths.setdefault(content_hash, []).append(path)
+    cache = library.tokens
+    missing = {
+        content_hash: found
+        for content_hash, found in paths.items()
+        if (reranker.identity, content_hash) not in cache
+    }
+    settings = settings or cache.settings
+    blank = reranker.preprocess(Image.new("RGB", (64, 64)))
+    _, tokens, channels = reranker.image_tokens(blank[np.newaxis]).values.shape
+    return TokensPlan(
+        missing=missing,
+        present=len(paths) - len(missing),
+        bytes_per_image=cache.bytes_per_image(tokens, channels, settings.precision),
+        held_bytes=cache.usage().bytes,
+        settings=settings,
+    )
+
+
+def prepare_tokens(
+    library: Library,
+    encoder: Encoder,
+    reranker: Reranker,
+    *,
+    workers: int | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    on_plan: Callable[[TokensPlan], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TokensSummary:
+    """Compute and keep the tokens of every image of a space that lacks them.
+
+    Files are read once more: what a run of `index_sources` has decoded is not held until here.
+    `on_plan` is called before anything is computed; `should_stop` is asked between batches, and
+    the next call completes what was left. Needs no right to write to the library.
+
+    Raises UsageError when the tokens would not fit beside what the cache holds, LibraryError when
+    they cannot be kept.
+    """
+    start = time.perf_counter()
+    plan = plan_tokens(library, encoder, reranker)
+    on_plan(plan)
+    plan.require_room()
+    summary = TokensSummary(present=plan.present)
+    total, done = len(plan.missing), 0
+    on_progress(Progress(0, total))
+    read = _read_ahead(reranker, plan.missing, batch_size, workers)
+    try:
+        while batch := list(islice(read, batch_size)):
+            made = _keep_tokens(library, reranker, batch)
+            summary.made += made
+            summary.failed += len(batch) - made
+            done += len(batch)
+            on_progress(Progress(done, total, summary.failed))
+            if should_stop():
+                break
+    finally:
+        read.close()
+    summary.interrupted = done < total
+    summary.seconds = time.perf_counter() - start
+    return summary
+
+
+def _read_ahead(
+    reranker: Reranker, missing: dict[str, list[str]], batch_size: int, workers: int | None
+) -> Generator[tuple[str, Pixels | None], None, None]:
+    """Read contents in worker threads, at most two batches ahead, and give them in order."""
+    workers = workers or min(8, os.cpu_count() or 1)
+    window: deque[tuple[str, Future[Pixels | None]]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        try:
+            for content_hash, paths in missing.items():
+                window.append((content_hash, pool.submit(_read, reranker, content_hash, paths)))
+                if len(window) >= 2 * batch_size:
+                    first, pixels = window.popleft()
+                    yield first, pixels.result()
+            while window:
+                first, pixels = window.popleft()
+                yield first, pixels.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read(reranker: Reranker, content_hash: str, paths: Sequence[str]) -> Pixels | None:
+    """Read the first of some files that still has its content; None where none has."""
+    for path in paths:
+        try:
+            content = Path(path).read_bytes()
+            if xxhash.xxh3_128_hexdigest(content) == content_hash:
+                return reranker.preprocess(read_image(content))
+        except (OSError, UnreadableImageError):
+            continue
+    return None
+
+
+def _keep_tokens(
+    library: Library, reranker: Reranker, batch: Sequence[tuple[str, Pixels | None]]
+) -> int:
+    """Compute and keep the tokens of what could be read; returns how many."""
+    readable = [(content_hash, pixels) for content_hash, pixels in batch if pixels is not None]
+    if not readable:
+        return 0
+    tokens = reranker.image_tokens(np.stack([pixels for _, pixels in readable]))
+    made = 0
+    for (content_hash, _), values, mask in zip(readable, tokens.values, tokens.mask, strict=True):
+        if not np.isfinite(values[mask]).all():
+            continue
+        library.tokens.put(reranker.identity, content_hash, values[mask])
+        if (reranker.identity, content_hash) not in library.tokens:
+            raise LibraryError(
+                f"Tokens cannot be kept in {library.tokens.folder}: the disk is full or read-only, "
+                "or another process has filled the cache. What was kept before stays; run the "
+                "same command again to go on."
+            )
+        made += 1
+    return made

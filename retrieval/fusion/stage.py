@@ -1,0 +1,156 @@
+"""The rerank stage: the match of a query's texts with its candidates, within a time budget."""
+
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from retrieval.catalog import Item
+from retrieval.encoders.base import Pixels, Tokens
+from retrieval.fusion.base import Reranker, Scores, join
+from retrieval.images import UnreadableImageError, read_image
+from retrieval.token_cache import TokenCache
+
+_LOOKS_AT_MOST = 64
+_DECODES_AT_MOST = 8
+"""Candidates a step: the clock is read between steps, and reading images is what takes time."""
+
+
+@dataclass(frozen=True)
+class RerankOutcome:
+    """Which candidates were matched, best joined score first, and with what logit.
+
+    order: positions in the list of candidates. The others are to follow in the order they had.
+    """
+
+    order: tuple[int, ...]
+    matches: tuple[float, ...]
+    warnings: tuple[str, ...]
+
+
+class ImageReranking:
+    """Matches texts with images of a library, whose tokens are kept in a cache.
+
+    budget_ms: wall time after which no further candidates are taken up; None: no limit. At least
+    the first step is always done.
+    """
+
+    def __init__(
+        self, reranker: Reranker, cache: TokenCache, budget_ms: float | None = None
+    ) -> None:
+        self.reranker = reranker
+        self._cache = cache
+        self._budget_s = np.inf if budget_ms is None else budget_ms / 1000
+
+    def rank(
+        self, texts: Sequence[tuple[str, float]], items: Sequence[Item], similarity: Scores
+    ) -> RerankOutcome:
+        """Match weighted texts with candidates, best first; several texts give a weighted mean.
+
+        texts: with their signed weights. items: n candidates, the most similar first. similarity:
+        (n,) float32.
+
+        Candidates are taken up in their order. One whose file is gone, changed or unreadable, and
+        whose tokens are not in the cache, is left out.
+        """
+        deadline = time.monotonic() + self._budget_s
+        query = self.reranker.text_tokens([text for text, _ in texts])
+        weights = np.array([weight for _, weight in texts], np.float32)
+        weights /= np.abs(weights).sum()
+        places: list[int] = []
+        matches: list[Scores] = []
+        start = 0
+        while start < len(items):
+            if start and time.monotonic() >= deadline:
+                break
+            tokens, end = self._next_tokens(items, start)
+            readable = [place for place, values in tokens.items() if values is not None]
+            if readable:
+                stacked = _stack([values for values in tokens.values() if values is not None])
+                matches.append(weights @ self.reranker.match(query, stacked))
+                places.extend(readable)
+            start = end
+        match = np.concatenate([np.empty(0, np.float32), *matches])
+        joined = join(similarity[places], match, self.reranker.match_weight)
+        order = np.lexsort((np.array(places), -joined))
+        return RerankOutcome(
+            order=tuple(places[i] for i in order),
+            matches=tuple(match[order].tolist()),
+            warnings=self._warnings(start, len(places), len(items)),
+        )
+
+    def _warnings(self, taken_up: int, matched: int, total: int) -> tuple[str, ...]:
+        warnings = []
+        if taken_up < total:
+            warnings.append(
+                f"Only the first {taken_up} of {total} candidates were reranked in the "
+                f"{1000 * self._budget_s:,.0f} ms that were allowed."
+            )
+        if missing := taken_up - matched:
+            warnings.append(
+                f"{missing} of {total} candidates could not be reranked: their files are gone, "
+                "changed or unreadable. `mmsearch index` brings the library up to date."
+            )
+        return tuple(warnings)
+
+    def _next_tokens(
+        self, items: Sequence[Item], start: int
+    ) -> tuple[dict[int, NDArray[np.float32] | None], int]:
+        """Tokens of the next candidates by place, None where they cannot be had; where to go on."""
+        tokens: dict[int, NDArray[np.float32] | None] = {}
+        missing: list[int] = []
+        place = start
+        while place < len(items) and place - start < _LOOKS_AT_MOST:
+            tokens[place] = self._cache.get(self.reranker.identity, items[place].content_hash)
+            if tokens[place] is None:
+                missing.append(place)
+            place += 1
+            if len(missing) == _DECODES_AT_MOST:
+                break
+        tokens.update(self._make_tokens({place: items[place] for place in missing}))
+        return tokens, place
+
+    def _make_tokens(self, items: dict[int, Item]) -> dict[int, NDArray[np.float32]]:
+        if not items:
+            return {}
+        with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as pool:
+            pixels = dict(zip(items, pool.map(self._read, items.values()), strict=True))
+        readable = {place: value for place, value in pixels.items() if value is not None}
+        if not readable:
+            return {}
+        made = self.reranker.image_tokens(np.stack(list(readable.values())))
+        tokens = {}
+        for place, values, mask in zip(readable, made.values, made.mask, strict=True):
+            if not np.isfinite(values[mask]).all():
+                continue
+            # As the cache will give them, so that the first answer is the same as the next ones.
+            content_hash = items[place].content_hash
+            tokens[place] = self._cache.put(self.reranker.identity, content_hash, values[mask])
+        return tokens
+
+    def _read(self, item: Item) -> Pixels | None:
+        path = Path(item.path)
+        try:
+            # What is a pipe by now would be waited for without end.
+            content = path.read_bytes() if path.is_file() else b""
+            if xxhash.xxh3_128_hexdigest(content) != item.content_hash:
+                return None
+            return self.reranker.preprocess(read_image(content))
+        except (OSError, UnreadableImageError):
+            return None
+
+
+def _stack(tokens: Sequence[NDArray[np.float32]]) -> Tokens:
+    longest = max(len(values) for values in tokens)
+    stacked = np.zeros((len(tokens), longest, tokens[0].shape[1]), np.float32)
+    mask = np.zeros(stacked.shape[:2], np.bool_)
+    for row, values in enumerate(tokens):
+        stacked[row, : len(values)] = values
+        mask[row, : len(values)] = True
+    return Tokens(stacked, mask)

@@ -1,0 +1,238 @@
+"""Image tokens for the reranker, kept on disk up to a size, least recently used out."""
+
+import os
+import threading
+import tomllib
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import time
+from typing import Literal, cast, get_args
+
+import numpy as np
+import tomli_w
+import xxhash
+from numpy.typing import NDArray
+
+from retrieval.errors import UsageError
+
+Precision = Literal["float16", "int8"]
+
+DEFAULT_LIMIT_BYTES = 2_000_000_000
+_SETTINGS = "settings.toml"
+_SUFFIX = ".tokens"
+_UNFINISHED_SUFFIX = ".new"
+_UNFINISHED_FOR_S = 3600
+"""After this long, a file that was not renamed is what a killed process has left."""
+_KEEP_SHARE = 0.9
+"""Room is made for more than one entry at a time: looking for the oldest reads all dates."""
+
+
+@dataclass(frozen=True)
+class TokenCacheSettings:
+    """How large the cache may grow, and how values are kept; a limit of 0 keeps nothing.
+
+    int8 takes half the space of float16: each token is scaled by its largest value.
+    """
+
+    limit_bytes: int = DEFAULT_LIMIT_BYTES
+    precision: Precision = "float16"
+
+    def __post_init__(self) -> None:
+        if type(self.limit_bytes) is not int or self.limit_bytes < 0:
+            raise UsageError(f"The size of the token cache cannot be {self.limit_bytes!r} bytes.")
+        if self.precision not in get_args(Precision):
+            raise UsageError(f"Tokens are kept as float16 or int8, not as {self.precision!r}.")
+
+
+@dataclass(frozen=True)
+class TokenCacheUsage:
+    """What a cache holds: images (one that has tokens of two rerankers counts once) and bytes."""
+
+    images: int
+    bytes: int
+
+
+class TokenCache:
+    """One file an image under `folder`, named after the reranker and the image's content.
+
+    Everything in it can be made again: a file that is damaged, half written or gone is a miss, and
+    a disk that is full or read-only costs the cache, not the answer. Several processes may use it
+    at once, and threads may share it. Another process may take it over the limit by at most what
+    it writes between two counts, a tenth of the limit.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._size: int | None = None
+        self._written_since_count = 0
+        self._lock = threading.Lock()
+
+    @property
+    def settings(self) -> TokenCacheSettings:
+        """As they are on the disk now, since another process may have changed them.
+
+        The defaults where there are none or none that can be read.
+        """
+        try:
+            text = (self.folder / _SETTINGS).read_text(encoding="utf-8")
+            return TokenCacheSettings(**tomllib.loads(text))
+        except (OSError, ValueError, TypeError, UsageError):
+            return TokenCacheSettings()
+
+    def configure(self, settings: TokenCacheSettings) -> None:
+        """Change the settings for good; a smaller limit takes effect at once. Raises OSError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write_atomically(self.folder / _SETTINGS, tomli_w.dumps(asdict(settings)).encode())
+        with self._lock:
+            self._make_room(settings.limit_bytes)
+
+    def get(self, identity: str, content_hash: str) -> NDArray[np.float32] | None:
+        """Tokens of an image, (t, c), or None when they are not here."""
+        from safetensors import SafetensorError
+
+        path = self._path(identity, content_hash)
+        try:
+            values = _decode(path.read_bytes())
+        except OSError:
+            return None
+        except (SafetensorError, KeyError, ValueError):
+            with suppress(OSError):
+                path.unlink()
+            return None
+        with suppress(OSError):
+            os.utime(path)
+        return values
+
+    def put(
+        self, identity: str, content_hash: str, values: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Keep tokens of an image, (t, c); returns them as `get` will give them.
+
+        Values beyond the range of float16 are kept as its largest. Not kept, and returned as they
+        are: tokens with a value that is not finite. Nothing is kept that alone exceeds the limit.
+        """
+        if not np.isfinite(values).all():
+            return values
+        settings = self.settings
+        content = _encode(values, settings.precision)
+        if len(content) <= settings.limit_bytes:
+            with self._lock, suppress(OSError):
+                self._write(self._path(identity, content_hash), content, settings.limit_bytes)
+        return _decode(content)
+
+    def __contains__(self, key: tuple[str, str]) -> bool:
+        return self._path(*key).exists()
+
+    def usage(self) -> TokenCacheUsage:
+        """Count what is here, that of other processes too; reads the size of every file."""
+        entries = list(self._entries())
+        return TokenCacheUsage(
+            images=len({os.path.basename(path) for _, _, path in entries}),  # noqa: PTH119
+            bytes=sum(size for _, size, _ in entries),
+        )
+
+    def bytes_per_image(
+        self, tokens: int, channels: int, precision: Precision | None = None
+    ) -> int:
+        """What the tokens of one image take, in the precision of the settings or another."""
+        zeros = np.zeros((tokens, channels), np.float32)
+        return len(_encode(zeros, precision or self.settings.precision))
+
+    def _write(self, path: Path, content: bytes, limit: int) -> None:
+        if self._size is None or self._written_since_count > (1 - _KEEP_SHARE) * limit:
+            self._size = sum(size for _, size, _ in self._entries())
+            self._written_since_count = 0
+        if self._size + len(content) > limit:
+            self._size = self._make_room(int(_KEEP_SHARE * limit) - len(content))
+            if self._size + len(content) > limit:
+                return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replaced = path.stat().st_size if path.exists() else 0
+        _write_atomically(path, content)
+        self._size += len(content) - replaced
+        self._written_since_count += len(content)
+
+    def _make_room(self, limit: int) -> int:
+        """Remove the least recently used entries down to a size; returns the size then."""
+        entries = sorted(self._entries())
+        size = sum(size for _, size, _ in entries)
+        self._size, self._written_since_count = size, 0
+        for _, entry_size, path in entries:
+            if self._size <= limit:
+                break
+            try:
+                Path(path).unlink(missing_ok=True)
+            except OSError:
+                continue
+            self._size -= entry_size
+        return self._size
+
+    def _entries(self) -> Iterator[tuple[int, int, str]]:
+        """Time of last use in ns, size and path of each; removes what killed processes left."""
+        unfinished_before = (time() - _UNFINISHED_FOR_S) * 1e9
+        for reranker in _scan(self.folder):
+            for shard in _scan(reranker.path):
+                for entry in _scan(shard.path):
+                    with suppress(OSError):
+                        status = entry.stat(follow_symlinks=False)
+                        if entry.name.endswith(_SUFFIX):
+                            yield status.st_mtime_ns, status.st_size, entry.path
+                        elif (
+                            entry.name.endswith(_UNFINISHED_SUFFIX)
+                            and status.st_mtime_ns < unfinished_before
+                        ):
+                            Path(entry.path).unlink()
+
+    def _path(self, identity: str, content_hash: str) -> Path:
+        return self.folder / identity / content_hash[:2] / (content_hash + _SUFFIX)
+
+
+def _scan(folder: str | Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+def _encode(values: NDArray[np.float32], precision: Precision) -> bytes:
+    """A checksum of 8 bytes, since damaged values would go unseen, and safetensors."""
+    from safetensors.numpy import save
+
+    arrays: dict[str, NDArray[np.generic]]
+    if precision == "float16":
+        largest = np.finfo(np.float16).max
+        arrays = {"values": np.clip(values, -largest, largest).astype(np.float16)}
+    else:
+        scales = np.abs(values).max(axis=1, initial=0.0).astype(np.float32) / np.float32(127)
+        steps = values / np.where(scales > 0, scales, np.float32(1))[:, np.newaxis]
+        arrays = {"values": np.clip(np.round(steps), -127, 127).astype(np.int8), "scales": scales}
+    content = cast("bytes", save(arrays))
+    return xxhash.xxh3_64_digest(content) + content
+
+
+def _decode(content: bytes) -> NDArray[np.float32]:
+    from safetensors.numpy import load
+
+    checksum, content = content[:8], content[8:]
+    if checksum != xxhash.xxh3_64_digest(content):
+        raise ValueError("damaged")
+    arrays = load(content)
+    values: NDArray[np.float32] = arrays["values"].astype(np.float32)
+    if "scales" in arrays:
+        values *= arrays["scales"][:, np.newaxis]
+    return values
+
+
+def _write_atomically(file: Path, content: bytes) -> None:
+    # Not `tempfile`, whose files only their owner may read: a service may run as another user.
+    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}{_UNFINISHED_SUFFIX}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,51 @@
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.options import parse_size
+from retrieval.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("800000", 800_000),
+        ("12B", 12),
+        ("1kB", 1000),
+        ("500MB", 500_000_000),
+        ("500 mb", 500_000_000),
+        (" 8GB ", 8_000_000_000),
+        ("1.5GB", 1_500_000_000),
+        ("0.001kB", 1),
+        ("2TB", 2_000_000_000_000),
+    ],
+)
+def test_sizes_are_decimal(text, size):
+    assert parse_size(text) == size
+
+
+NO_SIZES = (
+    *("", "MB", "-1", "-5GB", "1.5", "0.5B", "1,5GB", "1_000", "1e9", ".5GB", "5.GB", "8GiB"),
+    *("8G", "8 GB GB", "8  GB", "much", "nan", "inf", "0x10", "٣GB", "9" * 16, "8\nGB"),
+)
+
+
+@pytest.mark.parametrize("text", NO_SIZES)
+def test_anything_else_is_an_error_that_shows_how(text):
+    with pytest.raises(UsageError, match=r"is not a size\. Write .* such as 500MB"):
+        parse_size(text)
+
+
+@given(st.integers(0, 10**15 - 1), st.sampled_from(["", "B", "kB", "KB", "MB", "GB", "TB"]))
+def test_whole_numbers_of_any_unit(number, unit):
+    exponent = {"k": 3, "K": 3, "M": 6, "G": 9, "T": 12}.get(unit[:1], 0)
+    assert parse_size(f"{number}{unit}") == number * 10**exponent
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_a_size_or_a_usage_error(text):
+    with suppress(UsageError):
+        assert parse_size(text) >= 0
