@@ -1,14 +1,13 @@
 """A picture of an answer: its hits side by side, with rank, score and file name."""
 
 from collections.abc import Sequence
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
+from api.drawing import fit, font_for, save_picture
 from retrieval.engine import Hit
-from retrieval.errors import MMSearchError, UsageError
+from retrieval.errors import UsageError
 from retrieval.images import UnreadableImageError, read_image
 
 _CELL = 220
@@ -17,15 +16,6 @@ _CAPTION = 40
 _COLUMNS = 5
 _INK = "#1d1d1f"
 _FAINT = "#6e6e73"
-_WIDE_FONTS = (
-    "NotoSansCJK-Regular.ttc",
-    "PingFang.ttc",
-    "msyh.ttc",
-    "wqy-zenhei.ttc",
-    "Arial Unicode.ttf",
-    "DejaVuSans.ttf",
-)
-"""Fonts that systems have for scripts that Pillow's own font lacks."""
 
 
 def write_contact_sheet(hits: Sequence[Hit], title: str, output: Path) -> None:
@@ -44,21 +34,16 @@ def write_contact_sheet(hits: Sequence[Hit], title: str, output: Path) -> None:
     )
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, _GAP), _fit(draw, title, size[0] - 2 * _GAP, 22), _INK, _font_for(title, 22))
+    draw.text((_GAP, _GAP), fit(draw, title, size[0] - 2 * _GAP, 22), _INK, font_for(title, 22))
     for place, hit in enumerate(hits):
         row, column = divmod(place, columns)
         left = _GAP + column * (_CELL + _GAP)
         top = _CAPTION + 2 * _GAP + row * (_CELL + _CAPTION + _GAP)
         sheet.paste(_tile(hit.path), (left, top))
         name = f"{hit.rank}. {Path(hit.path).name}"
-        draw.text((left, top + _CELL + 4), _fit(draw, name, _CELL, 14), _INK, _font_for(name, 14))
-        draw.text((left, top + _CELL + 21), f"{hit.similarity:.3f}", _FAINT, _font(13))
-    try:
-        sheet.save(output)
-    except ValueError as error:
-        raise UsageError(f"{output}: name a file that ends in .png, .jpg or .webp.") from error
-    except OSError as error:
-        raise MMSearchError(f"{output} cannot be written: {error.strerror}.") from error
+        draw.text((left, top + _CELL + 4), fit(draw, name, _CELL, 14), _INK, font_for(name, 14))
+        draw.text((left, top + _CELL + 21), f"{hit.similarity:.3f}", _FAINT, font_for("", 13))
+    save_picture(sheet, output)
 
 
 def _tile(path: str) -> Image.Image:
@@ -69,27 +54,3 @@ def _tile(path: str) -> Image.Image:
         return tile
     tile.paste(fitted, ((_CELL - fitted.width) // 2, (_CELL - fitted.height) // 2))
     return tile
-
-
-@cache
-def _font(size: int, script: str = "latin") -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    """Pillow's own font, or for other scripts one that the system may have."""
-    if script != "latin":
-        for name in _WIDE_FONTS:
-            with suppress(OSError):
-                return ImageFont.truetype(name, size)
-    return ImageFont.load_default(size)
-
-
-def _font_for(text: str, size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return _font(size, "latin" if max(text, default=" ") < "\u0250" else "any")
-
-
-def _fit(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    font = _font_for(text, size)
-    if draw.textlength(text, font) <= width:
-        return text
-    while text and draw.textlength(f"{text}...", font) > width:
-        text = text[:-1]
-    return f"{text}..."

@@ -154,6 +154,7 @@ def test_the_description_names_every_route(client):
     paths = client.get("/openapi.json").json()["paths"]
     assert set(paths) == {
         "/v1/search",
+        "/v1/explain",
         "/v1/items/{item_id}",
         "/v1/items/{item_id}/thumbnail",
         "/healthz",

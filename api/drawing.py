@@ -1,0 +1,72 @@
+"""Lettering in any script, and picture files to write: what drawn answers share."""
+
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from retrieval.errors import MMSearchError, UsageError
+
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+_WIDE_FONTS = (
+    "NotoSansCJK-Regular.ttc",
+    "PingFang.ttc",
+    "msyh.ttc",
+    "wqy-zenhei.ttc",
+    "Arial Unicode.ttf",
+    "DejaVuSans.ttf",
+)
+"""Fonts that systems have for scripts that Pillow's own font lacks."""
+
+
+def require_drawable(output: Path) -> None:
+    """Raise UsageError for a path that no picture can be written to: before the work, not after."""
+    if output.suffix.lower() not in _ENDINGS:
+        raise UsageError(f"{output}: name a file that ends in .png, .jpg or .webp.")
+    try:
+        has_folder, is_folder = output.absolute().parent.is_dir(), output.is_dir()
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror}.") from error
+    if not has_folder:
+        raise UsageError(f"{output} cannot be written: there is no folder {output.parent}.")
+    if is_folder:
+        raise UsageError(f"{output} cannot be written: it is a folder.")
+
+
+def save_picture(picture: Image.Image, output: Path) -> None:
+    """Write a picture into a file, its format by its ending.
+
+    Raises UsageError as `require_drawable`, MMSearchError when the file cannot be written.
+    """
+    require_drawable(output)
+    try:
+        picture.save(output)
+    except OSError as error:
+        raise MMSearchError(f"{output} cannot be written: {error.strerror or error}.") from error
+
+
+@cache
+def _font(size: int, script: str = "latin") -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """Pillow's own font, or for other scripts one that the system may have."""
+    if script != "latin":
+        for name in _WIDE_FONTS:
+            with suppress(OSError):
+                return ImageFont.truetype(name, size)
+    return ImageFont.load_default(size)
+
+
+def font_for(text: str, size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """A font of a size in pixels that has the letters of a text, where there is one."""
+    return _font(size, "latin" if max(text, default=" ") < "\u0250" else "any")
+
+
+def fit(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
+    """Shorten a text to a width in pixels; letters that cannot be drawn become question marks."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    font = font_for(text, size)
+    if draw.textlength(text, font) <= width:
+        return text
+    while text and draw.textlength(f"{text}...", font) > width:
+        text = text[:-1]
+    return f"{text}..."
