@@ -1,5 +1,6 @@
 """`mmsearch bench`: how good and how fast the engine is."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,13 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import platformdirs
 import typer
 
-from api.options import BatchSizeOption, DeviceOption, JsonOption, print_json, require_paths
+from api.options import (
+    BatchSizeOption,
+    DeviceOption,
+    JsonOption,
+    RerankOption,
+    complain,
+    print_json,
+    require_paths,
+)
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
     from benchmarks.results import QualityRecord
     from benchmarks.retrieval_quality import Setup
     from retrieval.encoders.base import Encoder
+    from retrieval.fusion.base import Reranker
 
 bench = typer.Typer(help="Measure how good and how fast the engine is.", no_args_is_help=True)
 
@@ -27,7 +37,7 @@ DatasetOption = Annotated[
     ),
 ]
 SplitOption = Annotated[
-    str | None, typer.Option("--split", help="[default: the dataset's only one, or test]")
+    str | None, typer.Option("--split", help="(default: the dataset's only one, or test)")
 ]
 EncoderOption = Annotated[
     str, typer.Option("--encoder", metavar="NAME", help="As for `mmsearch index`.")
@@ -40,14 +50,14 @@ OverfetchOption = Annotated[
 ]
 DepthOption = Annotated[
     int | None,
-    typer.Option("--depth", min=1, help="Length of the ranked lists. [default: all items]"),
+    typer.Option("--depth", min=1, help="Length of the ranked lists. (default: all items)"),
 ]
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, help="Only the first N images and their texts.")
 ]
 CacheOption = Annotated[
     Path | None,
-    typer.Option("--cache", metavar="DIR", help="Vectors kept between runs. [default: yours]"),
+    typer.Option("--cache", metavar="DIR", help="Vectors kept between runs. (default: yours)"),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of training samples and resampling.")]
 
@@ -92,6 +102,113 @@ def throughput(
 
 
 @bench.command()
+def reranking(
+    photos: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of photos.")],
+    candidates: Annotated[
+        int, typer.Option("--candidates", min=1, help="Photos to rerank for a text.")
+    ] = 50,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Measurements of each, in turn.")
+    ] = 20,
+    encoder: EncoderOption = "starter",
+    rerank: RerankOption = "auto",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Milliseconds to encode a query's text, and to rerank its candidates, in turn."""
+    from api import console
+    from benchmarks.reranking import measure_reranking
+
+    require_paths([photos])
+    reranker = _load_reranker(rerank, encoder, device)
+    if reranker is None:
+        raise UsageError(f"There is no reranker to measure: {rerank!r} for {encoder} is none.")
+    result = measure_reranking(
+        photos, _load_encoder(encoder, device), reranker, candidates=candidates, rounds=rounds
+    )
+    if as_json:
+        medians = {
+            "median_encode_ms": result.median_encode_ms,
+            "median_rerank_ms": result.median_rerank_ms,
+        }
+        print_json({"encoder": encoder, **vars(result), **medians})
+        return
+    console.out.print(
+        f"{result.candidates:,} candidates, {rounds} rounds, medians, {result.reranker}:\n"
+        f"encode the query  {result.median_encode_ms:8.1f} ms\n"
+        f"rerank            {result.median_rerank_ms:8.1f} ms\n"
+        f"ratio             {result.ratio:8.2f}\n"
+        f"image tokens      {result.image_tokens_per_second:8.1f} images/s (once an image)",
+        markup=False,
+    )
+
+
+@bench.command()
+def explanations(
+    dataset: DatasetOption,
+    split: SplitOption = None,
+    language: Annotated[
+        str | None, typer.Option("--language", help="Of the texts, where there are several.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Photos at most.")] = 200,
+    share: Annotated[
+        float, typer.Option("--share", min=0.01, max=0.99, help="Of the picture to paint over.")
+    ] = 0.2,
+    encoder: EncoderOption = "starter",
+    rerank: RerankOption = "auto",
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Whether painting over what the words looked at lowers the match more than chance does."""
+    from api import console
+    from benchmarks.datasets import load_dataset
+    from benchmarks.explanations import measure_deletion
+
+    photos = load_dataset(dataset, split=split, language=language)
+    reranker = _load_reranker(rerank, encoder, device)
+    if reranker is None:
+        raise UsageError(f"There is no reranker for {encoder!r}: nothing can be explained.")
+    with console.stage_progress() as progress:
+        result = measure_deletion(
+            photos,
+            _load_encoder(encoder, device),
+            reranker,
+            limit=limit,
+            share=share,
+            seed=seed,
+            on_progress=progress,
+        )
+    means = {
+        name: float(getattr(result, name).mean())
+        for name in ("attended", "random", "least_attended")
+    }
+    if as_json:
+        print_json(
+            {
+                "photos": len(result.attended),
+                "share": share,
+                "reranker": reranker.name,
+                **means,
+                "difference": result.difference,
+                "interval": [result.low, result.high],
+                "wins": result.wins,
+            }
+        )
+        return
+    console.out.print(
+        f"{len(result.attended):,} photos, {share:.0%} of each painted over; the match falls by\n"
+        f"most attended   {means['attended']:6.2f}\n"
+        f"at random       {means['random']:6.2f}\n"
+        f"least attended  {means['least_attended']:6.2f}\n"
+        f"most attended minus random: {result.difference:.2f} "
+        f"({result.low:.2f} to {result.high:.2f}, 95%); more in {result.wins:.0%} of the photos",
+        markup=False,
+        highlight=False,
+    )
+
+
+@bench.command()
 def retrieval(
     dataset: DatasetOption,
     split: SplitOption = None,
@@ -108,9 +225,11 @@ def retrieval(
     ] = True,
     overfetch: OverfetchOption = 10,
     depth: DepthOption = None,
-    rerank: Annotated[
-        str, typer.Option("--rerank", metavar="NAME", help="none: there is no reranker yet.")
-    ] = "none",
+    rerank: RerankOption = "none",
+    rerank_depth: Annotated[
+        int | None,
+        typer.Option("--rerank-depth", min=1, help="Items to rerank. (default: the reranker's)"),
+    ] = None,
     directions: Annotated[
         str, typer.Option("--directions", help="Of t2i, i2t, i2i, t2t, with commas.")
     ] = "t2i,i2t",
@@ -141,8 +260,6 @@ def retrieval(
     from benchmarks.results import DEFAULT_METRICS
     from benchmarks.retrieval_quality import Setup
 
-    if rerank != "none":
-        raise UsageError(f"There is no reranker {rerank!r}. Use --rerank none.")
     names = _split(metrics) if metrics else DEFAULT_METRICS
     for name in names:
         parse_metric(name)
@@ -154,6 +271,8 @@ def retrieval(
         depth=depth,
         directions=_split(directions),
         seed=seed,
+        rerank=rerank,
+        rerank_depth=rerank_depth,
     )
     measured = _Measurement(dataset, split, language, limit, encoder, device, cache_folder)
     record = measured.run(
@@ -196,7 +315,7 @@ def ablation(
     dataset: DatasetOption,
     split: SplitOption = None,
     languages: Annotated[
-        str | None, typer.Option("--languages", help="With commas. [default: the dataset's own]")
+        str | None, typer.Option("--languages", help="With commas. (default: the dataset's own)")
     ] = None,
     encoder: EncoderOption = "starter",
     factory: Annotated[
@@ -208,6 +327,10 @@ def ablation(
     metrics: Annotated[
         str, typer.Option("--metrics", help="With commas.")
     ] = "hit_recall@1,hit_recall@5,hit_recall@10",
+    rerank: RerankOption = "auto",
+    rerank_depths: Annotated[
+        str, typer.Option("--rerank-depths", help="Items to rerank, with commas.")
+    ] = "10,30,100",
     limit: LimitOption = None,
     markdown_file: Annotated[
         Path | None, typer.Option("--markdown", metavar="OUT", help="Write the table.")
@@ -217,24 +340,24 @@ def ablation(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Exact search, a quantised index, and the same refined, for each language, in one table."""
+    """Exact search, a quantised index, the same refined, and reranking, in one table."""
     from api import console
     from benchmarks.comparison import compare_records, comparison_markdown
     from benchmarks.retrieval_quality import FLAT, Setup
 
+    base = Setup(nprobe=nprobe, overfetch=overfetch, depth=depth, seed=seed)
     setups = [
-        Setup(
-            index=name, nprobe=nprobe, refine=refined, overfetch=overfetch, depth=depth, seed=seed
-        )
-        for name, refined in ((FLAT, True), (factory, False), (factory, True))
+        replace(base, index=FLAT),
+        replace(base, index=factory, refine=False),
+        replace(base, index=factory),
     ]
-    records = [
-        _Measurement(dataset, split, language, limit, encoder, device, cache_folder).run(
-            setup, _split(metrics)
-        )
-        for language in (_split(languages) if languages else (None,))
-        for setup in setups
-    ]
+    depths = _depths(rerank_depths)
+    if _load_reranker(rerank, encoder, device) is not None:
+        setups += [replace(base, rerank=rerank, rerank_depth=number) for number in depths]
+    records = []
+    for language in _split(languages) if languages else (None,):
+        measured = _Measurement(dataset, split, language, limit, encoder, device, cache_folder)
+        records += [measured.run(setup, _split(metrics)) for setup in setups]
     rows = compare_records(records, _split(metrics), seed=seed)
     table = comparison_markdown(rows)
     if markdown_file:
@@ -243,6 +366,16 @@ def ablation(
         print_json({"rows": [vars(row) for row in rows]})
     else:
         console.out.print(table, markup=False, end="")
+
+
+def _depths(numbers: str) -> list[int]:
+    try:
+        depths = [int(number) for number in _split(numbers)]
+    except ValueError:
+        depths = [0]
+    if min(depths, default=1) < 1:
+        raise UsageError(f"--rerank-depths takes numbers from 1, with commas, not {numbers!r}.")
+    return depths
 
 
 def _split(names: str) -> tuple[str, ...]:
@@ -268,6 +401,7 @@ class _Measurement:
         self._dataset = load_dataset(dataset, split=split, language=language)
         if limit is not None:
             self._dataset = self._dataset.first_images(limit)
+        self._encoder_name, self._device = encoder, device
         self._encoder = _load_encoder(encoder, device)
         default = Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "benchmarks"
         self._cache = EmbeddingCache(cache_folder or default)
@@ -297,12 +431,14 @@ class _Measurement:
                 one.query_id, one.item_ids[:keep], one.scores[:keep]
             )
 
+        reranker = _load_reranker(setup.rerank, self._encoder_name, self._device)
         with console.stage_progress() as progress:
             result = measure_quality(
                 self._dataset,
                 self._encoder,
                 setup,
                 self._cache,
+                reranker=reranker,
                 on_ranked=collect,
                 on_progress=progress,
             )
@@ -333,6 +469,16 @@ def _load_encoder(name: str, device: str) -> "Encoder":
     from retrieval.encoders.registry import choose_encoder, load_encoder
 
     return load_encoder(choose_encoder(name).name, device)
+
+
+@cache
+def _load_reranker(name: str, encoder: str, device: str) -> "Reranker | None":
+    from retrieval.fusion.registry import AUTO, load_reranker
+
+    reranker = load_reranker(name, _load_encoder(encoder, device), device)
+    if reranker is None and name == AUTO:
+        complain(f"There is no reranker for {encoder}: nothing is reranked.")
+    return reranker
 
 
 def _file_of(file: Path, direction: str, setup: "Setup") -> Path:

@@ -89,6 +89,7 @@ def write_report(
         names=DIRECTION_NAMES,
         figure=format_figure,
         problems=problems(record),
+        reranking=reranking(record),
         published=published_beside(record),
         failures=failures,
         curves=draw_curves({d: r.judgments for d, r in record.directions.items()}),
@@ -111,6 +112,7 @@ def markdown(record: QualityRecord) -> str:
         "",
         f"Encoder {space['encoder']} (weights {space['weights'][:23]}...), "
         f"index {indices}, {dataset['images']:,} images, {dataset['texts']:,} texts.",
+        *reranking(record),
         "",
         "| metric | " + " | ".join(f"{DIRECTION_NAMES[d]} | 95% interval" for d in measured) + " |",
         "| --- |" + " --- | --- |" * len(measured),
@@ -142,6 +144,20 @@ def markdown(record: QualityRecord) -> str:
                 f"{recalls} | {row['source']} |"
             )
     return "\n".join([*lines, ""])
+
+
+def reranking(record: QualityRecord) -> list[str]:
+    """Which directions were reranked by what, and which were not; nothing without a reranker."""
+    if not record.reranker:
+        return []
+    told = []
+    for name, direction in record.directions.items():
+        if direction.reranked:
+            told.append(f"{DIRECTION_NAMES[name]}: the first {direction.reranked:,}")
+        else:
+            told.append(f"{DIRECTION_NAMES[name]}: not, a reranker needs a text and an image")
+    name, weight = record.reranker["name"], record.reranker["match_weight"]
+    return [f"Reranked by {name} (match weight {weight:g}). {'; '.join(told).capitalize()}."]
 
 
 def problems(record: QualityRecord) -> str:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,10 @@ class Figure:
 
 @dataclass(frozen=True, eq=False)
 class DirectionRecord:
-    """What is kept of one direction. `groups`: what each query is resampled with."""
+    """What is kept of one direction. `groups`: what each query is resampled with.
+
+    reranked: how many items of each list a reranker scored; 0 where none did.
+    """
 
     items: int
     index: str
@@ -51,17 +54,22 @@ class DirectionRecord:
     metrics: dict[str, Figure]
     judgments: Judgments
     groups: tuple[str, ...]
+    reranked: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class QualityRecord:
-    """A result with everything that produced it: dataset, space, setup, environment."""
+    """A result with everything that produced it: dataset, space, setup, environment, reranker.
+
+    reranker: name, identity, match_weight and depth; empty where there was none.
+    """
 
     dataset: dict[str, Any]
     space: dict[str, Any]
     setup: dict[str, Any]
     environment: dict[str, Any]
     directions: dict[str, DirectionRecord]
+    reranker: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rsum(self) -> float | None:
@@ -72,11 +80,14 @@ class QualityRecord:
 
     @property
     def label(self) -> str:
-        """A short name for tables: encoder, index, language."""
+        """A short name for tables: encoder, index, reranker, language."""
         setup, language = self.setup, self.dataset["language"]
         index = next(iter(self.directions.values())).index
         refined = " refined" if setup["refine"] and index != "flat" else ""
-        return f"{self.space['encoder']}, {index}{refined}" + (f", {language}" if language else "")
+        name = f"{self.space['encoder']}, {index}{refined}"
+        if any(direction.reranked for direction in self.directions.values()):
+            name += f", rerank {self.reranker['name']}@{self.reranker['depth']}"
+        return name + (f", {language}" if language else "")
 
 
 def record_of(result: QualityResult, metrics: tuple[str, ...] = DEFAULT_METRICS) -> QualityRecord:
@@ -100,6 +111,7 @@ def record_of(result: QualityResult, metrics: tuple[str, ...] = DEFAULT_METRICS)
             },
             judgments=measured.judgments,
             groups=measured.groups,
+            reranked=measured.reranked,
         )
     return QualityRecord(
         dataset=result.dataset,
@@ -107,6 +119,7 @@ def record_of(result: QualityResult, metrics: tuple[str, ...] = DEFAULT_METRICS)
         setup={**asdict(result.setup), "directions": list(result.setup.directions)},
         environment=result.environment,
         directions=directions,
+        reranker=asdict(result.reranker) if result.reranker else {},
     )
 
 
@@ -118,12 +131,14 @@ def write_record(record: QualityRecord, file: Path) -> None:
         "space": record.space,
         "setup": record.setup,
         "environment": record.environment,
+        "reranker": record.reranker,
         "rsum": record.rsum,
         "directions": {
             direction: {
                 "items": kept.items,
                 "queries": len(kept.judgments),
                 "index": kept.index,
+                "reranked": kept.reranked,
                 "milliseconds": kept.milliseconds,
                 "truncated_texts": kept.truncated_texts,
                 "metrics": {
@@ -163,9 +178,11 @@ def read_record(file: Path) -> QualityRecord:
                     },
                     judgments=_judgments(kept["judgments"]),
                     groups=tuple(kept["groups"]),
+                    reranked=kept.get("reranked", 0),
                 )
                 for direction, kept in body["directions"].items()
             },
+            reranker=body.get("reranker", {}),
         )
     except FileNotFoundError:
         raise NotFoundError(f"There is no result at {file}.") from None

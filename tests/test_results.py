@@ -149,6 +149,7 @@ def test_the_report_is_one_file_that_needs_no_other(measured, dataset, tmp_path)
     record, ranked = measured
     page = write_report(tmp_path / "report", record, dataset, ranked).read_text(encoding="utf-8")
     assert page.count("<svg") == 2
+    assert "Reranked" not in page
     assert page.count('class="failure"') == 48
     assert "data:image/jpeg;base64," in page
     assert "&lt;everywhere&gt;" in page
@@ -163,6 +164,45 @@ def test_problems_of_the_data_are_told(measured):
     assert "30 x text cut at the encoder's context" in markdown(record)
     broken = replace(record, dataset={**record.dataset, "problems": {"missing image": 3}})
     assert "3 x missing image" in markdown(broken)
+
+
+@pytest.fixture(scope="module")
+def reranked(measured):
+    """The record as if a reranker had scored the first ten items, and texts been compared too."""
+    record, _ = measured
+    directions = {
+        "t2i": replace(record.directions["t2i"], reranked=10),
+        "t2t": replace(record.directions["i2t"], reranked=0),
+    }
+    reranker = {"name": "fusion", "identity": "abc", "match_weight": 0.05, "depth": 10}
+    return replace(record, directions=directions, reranker=reranker)
+
+
+def test_a_reranked_record_says_by_what_and_how_deep(measured, reranked, tmp_path):
+    assert reranked.label.endswith(", flat, rerank fusion@10, en")
+    assert "rerank" not in measured[0].label
+    table = markdown(reranked)
+    assert "Reranked by fusion (match weight 0.05). Text to image: the first 10;" in table
+    assert "text to text: not, a reranker needs a text and an image" in table
+    assert "Reranked" not in markdown(measured[0])
+    write_record(reranked, tmp_path / "r.json")
+    again = read_record(tmp_path / "r.json")
+    assert again.reranker == reranked.reranker
+    assert [kept.reranked for kept in again.directions.values()] == [10, 0]
+    assert again.label == reranked.label
+
+
+def test_a_record_from_before_there_were_rerankers_is_read(measured, tmp_path):
+    record, _ = measured
+    write_record(record, tmp_path / "r.json")
+    body = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    del body["reranker"]
+    for kept in body["directions"].values():
+        del kept["reranked"]
+    (tmp_path / "r.json").write_text(json.dumps(body), encoding="utf-8")
+    again = read_record(tmp_path / "r.json")
+    assert again.reranker == {}
+    assert again.label == record.label
 
 
 def test_published_figures_stand_beside_the_dataset_they_are_of(measured):

@@ -1,0 +1,114 @@
+"""Do explanations show what the match rests on? The deletion test.
+
+Where a heat map says the words looked, the picture is painted over with its mean colour; as much is
+painted over at random. If the map tells the truth, the first lowers the match more (the deletion
+metric of Petsiuk et al. 2018, RISE, at one share of the picture, on whole cells of the map).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageStat
+
+from benchmarks.datasets import RetrievalDataset
+from retrieval.encoders.base import Encoder
+from retrieval.errors import UsageError
+from retrieval.fusion.base import Reranker
+from retrieval.fusion.explanation import Box, explain
+from retrieval.images import UnreadableImageError, read_image
+
+_RANDOM_DRAWS = 5
+_RESAMPLES = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class DeletionResult:
+    """By how much the match falls, one value a photo, in logits.
+
+    attended, least_attended: (n,), with the cells painted over on which the words looked most, and
+    least. random: (n,), the mean of several random choices of as many cells. share: of the cells.
+    """
+
+    share: float
+    attended: NDArray[np.float64]
+    random: NDArray[np.float64]
+    least_attended: NDArray[np.float64]
+    low: float
+    high: float
+
+    @property
+    def difference(self) -> float:
+        """Mean fall with attended cells minus that with random ones; 95% interval: low, high."""
+        return float((self.attended - self.random).mean())
+
+    @property
+    def wins(self) -> float:
+        """Share of the photos in which attended cells lower the match more than random ones."""
+        return float((self.attended > self.random).mean())
+
+
+def measure_deletion(
+    dataset: RetrievalDataset,
+    encoder: Encoder,
+    reranker: Reranker,
+    *,
+    limit: int = 200,
+    share: float = 0.2,
+    seed: int = 0,
+    on_progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> DeletionResult:
+    """Explain the first `limit` photos by their first caption, and delete what was attended to.
+
+    The interval is of the mean difference, by bootstrap over photos. Raises UsageError for a
+    dataset without captions or readable photos, and for a reranker that cannot explain.
+    """
+    random = np.random.default_rng(seed)
+    first_caption = {image: text for text, image in reversed(dataset.captions)}
+    chosen = [image for image in dataset.images if image in first_caption][:limit]
+    falls = []
+    for done, image_id in enumerate(chosen, start=1):
+        try:
+            image = read_image(dataset.images[image_id])
+        except (OSError, UnreadableImageError):
+            continue
+        text = dataset.texts[first_caption[image_id]]
+        explanation = explain(reranker, encoder, text, image)
+        cells = explanation.heat.size
+        count = max(1, round(share * cells))
+        order = np.argsort(-explanation.heat, axis=None, kind="stable")
+        draws = [random.choice(cells, count, replace=False) for _ in range(_RANDOM_DRAWS)]
+        painted = [
+            paint_over(image, explanation.view, explanation.heat.shape, picked)
+            for picked in (order[:count], order[-count:], *draws)
+        ]
+        pixels = np.stack([reranker.preprocess(one) for one in painted])
+        matches = reranker.match(reranker.text_tokens([text]), reranker.image_tokens(pixels))[0]
+        fall = explanation.match - matches.astype(np.float64)
+        falls.append((fall[0], fall[2:].mean(), fall[1]))
+        on_progress("photos", done, len(chosen))
+    if not falls:
+        raise UsageError("The dataset has no readable photo with a caption to explain.")
+    attended, at_random, least = np.array(falls).T
+    differences = attended - at_random
+    picks = random.integers(0, len(differences), (_RESAMPLES, len(differences)))
+    low, high = np.percentile(differences[picks].mean(1), (2.5, 97.5))
+    return DeletionResult(share, attended, at_random, least, float(low), float(high))
+
+
+def paint_over(
+    image: Image.Image, view: Box, shape: tuple[int, ...], cells: NDArray[np.int64]
+) -> Image.Image:
+    """A copy with some cells of a (rows, columns) grid over `view` in the picture's mean colour."""
+    rows, columns = shape
+    painted = image.copy()
+    draw = ImageDraw.Draw(painted)
+    mean = tuple(round(value) for value in ImageStat.Stat(image).mean)
+    across = list(pairwise(np.linspace(view[0], view[2], columns + 1)))
+    down = list(pairwise(np.linspace(view[1], view[3], rows + 1)))
+    for cell in cells.tolist():
+        (left, right), (top, bottom) = across[cell % columns], down[cell // columns]
+        draw.rectangle((round(left), round(top), round(right) - 1, round(bottom) - 1), fill=mean)
+    return painted

@@ -1,0 +1,141 @@
+"""What reranking costs a query: beside the encoding of its text, in turn in one process."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.scan import FoundFile, walk
+from retrieval.encoders.base import Encoder, Pixels, Tokens, Vectors
+from retrieval.errors import UsageError
+from retrieval.fusion.base import Reranker, join
+from retrieval.images import UnreadableImageError, read_image
+
+QUERIES = (
+    "a dog runs along the beach",
+    "two children play football in a park",
+    "a red car in front of an old house",
+    "a man in a blue jacket climbs a snowy mountain",
+    "people sit at a table and eat",
+    "a black cat sleeps on a sofa next to a window",
+    "sunset over the sea",
+    "a woman with a camera takes a picture of a bridge at night",
+)
+"""Texts as people ask and caption; a round takes the next one."""
+
+_IMAGES_PER_BATCH = 16
+
+
+@dataclass(frozen=True)
+class RerankingLatency:
+    """Milliseconds, one of each kind a round, and what came of them.
+
+    encode_ms: one query text into its vector. rerank_ms: the same text's tokens, the match with
+    `candidates` images whose tokens are held as float16, the join and the sort. ratio: median
+    rerank_ms / median encode_ms. image_tokens_per_second: images a second through
+    `Reranker.image_tokens`, decoding not counted; each image of a library pays it once.
+    """
+
+    reranker: str
+    candidates: int
+    encode_ms: list[float]
+    rerank_ms: list[float]
+    ratio: float
+    image_tokens_per_second: float
+
+    @property
+    def median_encode_ms(self) -> float:
+        """Median of the encodings of a query."""
+        return statistics.median(self.encode_ms)
+
+    @property
+    def median_rerank_ms(self) -> float:
+        """Median of the rerankings."""
+        return statistics.median(self.rerank_ms)
+
+
+def measure_reranking(
+    photos: Path,
+    encoder: Encoder,
+    reranker: Reranker,
+    *,
+    candidates: int = 50,
+    rounds: int = 20,
+) -> RerankingLatency:
+    """Time reranking of the first `candidates` readable photos below a folder.
+
+    A round encodes one text of `QUERIES` and then reranks all candidates for it, so that both meet
+    the machine in the same state. Raises UsageError where there are fewer photos than candidates.
+    """
+    pixels, vectors = _read(photos, encoder, reranker, candidates)
+    reranker.image_tokens(pixels[:1])  # first calls allocate and plan
+    began = time.perf_counter()
+    batches = [
+        reranker.image_tokens(pixels[start : start + _IMAGES_PER_BATCH])
+        for start in range(0, candidates, _IMAGES_PER_BATCH)
+    ]
+    rate = candidates / (time.perf_counter() - began)
+    values = np.concatenate([batch.values.astype(np.float16) for batch in batches])
+    mask = np.concatenate([batch.mask for batch in batches])
+    for text in QUERIES:  # each length of a text plans anew
+        _rerank(reranker, text, encoder.encode_texts([text])[0], vectors, values, mask)
+    encode_ms, rerank_ms = [], []
+    for number in range(rounds):
+        text = QUERIES[number % len(QUERIES)]
+        began = time.perf_counter()
+        [vector] = encoder.encode_texts([text])
+        encode_ms.append(1000 * (time.perf_counter() - began))
+        began = time.perf_counter()
+        _rerank(reranker, text, vector, vectors, values, mask)
+        rerank_ms.append(1000 * (time.perf_counter() - began))
+    return RerankingLatency(
+        reranker=reranker.name,
+        candidates=candidates,
+        encode_ms=encode_ms,
+        rerank_ms=rerank_ms,
+        ratio=statistics.median(rerank_ms) / statistics.median(encode_ms),
+        image_tokens_per_second=rate,
+    )
+
+
+def _rerank(
+    reranker: Reranker,
+    text: str,
+    vector: NDArray[np.float32],
+    vectors: Vectors,
+    values: NDArray[np.float16],
+    mask: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """Order n images for a text, best first, as the engine does with kept tokens."""
+    images = Tokens(values.astype(np.float32), mask)
+    [match] = reranker.match(reranker.text_tokens([text]), images)
+    return np.argsort(-join(vectors @ vector, match, reranker.match_weight), kind="stable")
+
+
+def _read(photos: Path, encoder: Encoder, reranker: Reranker, count: int) -> tuple[Pixels, Vectors]:
+    """The reranker's pixels and the encoder's vectors of the first `count` readable photos."""
+    pixels: list[Pixels] = []
+    vectors: list[Vectors] = []
+    for path in _files(photos):
+        if len(pixels) == count:
+            break
+        try:
+            image = read_image(path)
+        except (OSError, UnreadableImageError):
+            continue
+        pixels.append(reranker.preprocess(image))
+        vectors.append(encoder.encode_images(encoder.preprocess(image)[np.newaxis]))
+    if len(pixels) < count:
+        raise UsageError(
+            f"There are {len(pixels):,} readable photos in {photos}, but {count:,} are to be "
+            f"reranked: name a larger folder, or fewer with --candidates."
+        )
+    return np.stack(pixels), np.concatenate(vectors)
+
+
+def _files(photos: Path) -> Sequence[str]:
+    return [found.path for found in walk(str(photos)) if isinstance(found, FoundFile)]

@@ -1,0 +1,135 @@
+"""`mmsearch bench` as users call it, with a reranker of random weights."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from api.bench import _load_reranker, bench
+from retrieval.errors import UsageError
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    _load_reranker.cache_clear()  # what it tells is told once a process
+
+    def run(*arguments: object):
+        return CliRunner().invoke(bench, [str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture
+def captioned(picture_folder):
+    """The six pictures as a dataset, two captions each."""
+    lines = []
+    for number, file in enumerate(sorted(picture_folder.rglob("*.png"))):
+        file.rename(picture_folder / file.name)
+        captions = [f"{way} {number}" for way in ("noise of kind", "a carpet, number")]
+        lines.append(json.dumps({"image": file.name, "split": "val", "en": captions}))
+    (picture_folder / "images").symlink_to(picture_folder)
+    (picture_folder / "captions.jsonl").write_text("\n".join(lines))
+    return f"jsonl:{picture_folder}"
+
+
+@pytest.fixture(scope="module")
+def random_fusion(starter, tmp_path_factory):
+    """The name of a small fusion model for `starter` that has learned nothing."""
+    import torch
+
+    from retrieval.fusion.model import FusionConfig, FusionModel
+    from retrieval.fusion.reranker import FusionCard, save_fusion
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = FusionModel(FusionConfig(image_width=734, text_width=384, width=16, heads=2))
+    file = tmp_path_factory.mktemp("fusion") / "random.safetensors"
+    save_fusion(file, model, FusionCard("starter", starter.space.id, match_weight=1.0, depth=3))
+    return f"fusion:{file}"
+
+
+def test_a_dataset_is_measured_with_a_reranker(run, captioned, random_fusion, tmp_path):
+    common = (
+        "--dataset",
+        captioned,
+        "--cache",
+        tmp_path / "cache",
+        "--metrics",
+        "hit_recall@3,mrr",
+    )
+    plain, reranked = tmp_path / "plain.json", tmp_path / "reranked.json"
+    assert run("retrieval", *common, "--json", plain).exit_code == 0
+    result = run("retrieval", *common, "--rerank", random_fusion, "--json", reranked)
+    assert result.exit_code == 0, result.output
+    assert "Text to image: the first 3; image to text: the first 3." in result.output
+
+    before, after = (json.loads(file.read_text(encoding="utf-8")) for file in (plain, reranked))
+    assert before["reranker"] == {}
+    assert after["reranker"]["name"] == random_fusion
+    assert after["reranker"]["match_weight"] == 1.0
+    assert after["reranker"]["depth"] == 3
+    assert after["setup"]["rerank"] == random_fusion
+    for direction in ("t2i", "i2t"):
+        assert {"tokens", "rerank"} <= set(after["directions"][direction]["milliseconds"])
+        assert "rerank" not in before["directions"][direction]["milliseconds"]
+        ranks = [body["directions"][direction]["judgments"]["ranks"] for body in (before, after)]
+        assert ranks[0] != ranks[1]
+        hits = [
+            body["directions"][direction]["metrics"]["hit_recall@3"]["value"]
+            for body in (before, after)
+        ]
+        assert hits[0] == hits[1]  # the first three are the same three
+
+    compared = run("compare", plain, reranked, "--metrics", "mrr", "--json")
+    labels = {row["label"] for row in json.loads(compared.output)["rows"]}
+    assert labels == {"starter, flat, en", f"starter, flat, rerank {random_fusion}@3, en"}
+
+
+def test_the_ablation_has_a_row_for_each_depth(run, captioned, random_fusion, tmp_path):
+    result = run(
+        *("ablation", "--dataset", captioned, "--cache", tmp_path / "cache", "--factory", "SQ8"),
+        *("--metrics", "mrr", "--rerank", random_fusion, "--rerank-depths", "2,5", "--json"),
+    )
+    assert result.exit_code == 0, result.output
+    rows = [row for row in json.loads(result.stdout)["rows"] if row["direction"] == "t2i"]
+    assert [row["label"] for row in rows] == [
+        "starter, flat, en",
+        "starter, SQ8, en",
+        "starter, SQ8 refined, en",
+        f"starter, flat, rerank {random_fusion}@2, en",
+        f"starter, flat, rerank {random_fusion}@5, en",
+    ]
+    assert all(0 <= row["p_value"] <= 1 for row in rows[1:])
+
+
+def test_without_a_reranker_for_the_encoder_nothing_is_reranked(
+    run, captioned, tiny_checkpoint, tmp_path
+):
+    encoder = f"local-dir:{tiny_checkpoint}"
+    common = ("--dataset", captioned, "--cache", tmp_path / "cache", "--encoder", encoder)
+    result = run("ablation", *common, "--factory", "SQ8", "--metrics", "mrr", "--json")
+    assert result.exit_code == 0, result.output
+    assert "There is no reranker for local-dir:" in result.stderr
+    rows = json.loads(result.stdout)["rows"]
+    assert len({row["label"] for row in rows}) == 3
+    with pytest.raises(UsageError, match="no reranker to measure"):
+        raise run("reranking", captioned.partition(":")[2], "--encoder", encoder).exception
+
+
+@pytest.mark.parametrize("depths", ["10,x", "0", "-5"])
+def test_depths_that_are_no_depths_are_refused(run, captioned, depths):
+    with pytest.raises(UsageError, match="--rerank-depths"):
+        raise run("ablation", "--dataset", captioned, "--rerank-depths", depths).exception
+
+
+def test_the_cost_of_reranking_is_measured(run, picture_folder, random_fusion):
+    arguments = ("reranking", picture_folder, "--rerank", random_fusion, "--candidates", 4)
+    result = run(*arguments, "--rounds", 3)
+    assert result.exit_code == 0, result.output
+    for words in ("4 candidates, 3 rounds, medians", "encode the query", "ratio", "images/s"):
+        assert words in result.output
+    body = json.loads(run(*arguments, "--rounds", 2, "--json").stdout)
+    assert body["encoder"] == "starter"
+    assert len(body["encode_ms"]) == len(body["rerank_ms"]) == 2
+    assert body["ratio"] == body["median_rerank_ms"] / body["median_encode_ms"]
