@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import platformdirs
 import typer
@@ -10,6 +10,8 @@ import typer
 from api.options import JsonOption, print_json, require_paths
 
 if TYPE_CHECKING:
+    from retrieval.fusion.model import Kind
+    from retrieval.training.fusion import FusionEpoch
     from retrieval.training.heads import EpochResult
     from retrieval.training.validation import Recalls
 
@@ -39,7 +41,7 @@ def heads(
         typer.Option(
             "--cache",
             metavar="DIR",
-            help="Tower outputs, 60 KB a photo and variant. [default: yours]",
+            help="Tower outputs, 60 KB a photo and variant. (default: yours)",
             show_default=False,
         ),
     ] = None,
@@ -113,6 +115,150 @@ def heads(
         )
     else:
         console.out.print(f"Best {_line(result.best)}\nHeads: {result.heads}", markup=False)
+
+
+@train.command()
+def fusion(
+    dataset: Annotated[
+        Path,
+        typer.Option(
+            "--dataset",
+            metavar="DIR",
+            help="A folder with captions.jsonl (splits train and val) and images/.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", metavar="DIR", help="For the model and the checkpoint.")
+    ] = Path("fusion"),
+    encoder: Annotated[
+        str, typer.Option("--encoder", metavar="NAME", help="Whose candidates are reranked.")
+    ] = "starter",
+    cache_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache",
+            metavar="DIR",
+            help="The encoder's tokens, 60 KB a photo and variant with starter. (default: yours)",
+            show_default=False,
+        ),
+    ] = None,
+    languages: Annotated[
+        str, typer.Option("--languages", help="Whose captions are learned, with commas.")
+    ] = "en",
+    kind: Annotated[
+        str, typer.Option("--kind", help="How both sides meet: cross, concat, gated or bilinear.")
+    ] = "cross",
+    width: Annotated[int, typer.Option("--width", min=1, help="Channels of every layer.")] = (256),
+    heads: Annotated[int, typer.Option("--heads", min=1, help="Attention heads.")] = 4,
+    depth: Annotated[int, typer.Option("--depth", min=1, help="Blocks of cross-attention.")] = (1),
+    feed_forward: Annotated[
+        int,
+        typer.Option("--feed-forward", min=0, help="Hidden width of perceptrons, in widths."),
+    ] = 0,
+    dropout: Annotated[
+        float, typer.Option("--dropout", min=0, max=0.9, help="Share of values left out.")
+    ] = 0.2,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most.")] = 10,
+    patience: Annotated[
+        int,
+        typer.Option("--patience", min=1, help="Epochs without a better recall before the end."),
+    ] = 3,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=2, help="Photos a step; all pairs are scored.")
+    ] = 32,
+    group_size: Annotated[
+        int, typer.Option("--group-size", min=1, help="Photos that are hard for each other.")
+    ] = 6,
+    neighbours: Annotated[
+        int, typer.Option("--neighbours", min=1, help="Nearest photos to draw hard ones from.")
+    ] = 60,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="AdamW's peak.")] = (5e-4),
+    weight_decay: Annotated[float, typer.Option("--weight-decay", help="AdamW's.")] = (0.05),
+    matching_weight: Annotated[
+        float, typer.Option("--matching-weight", min=0, help="Of the loss over single pairs.")
+    ] = 0.2,
+    contrastive_weight: Annotated[
+        float, typer.Option("--contrastive-weight", min=0, help="Of the contrastive loss.")
+    ] = 0.0,
+    variants: Annotated[
+        int, typer.Option("--variants", min=1, help="Augmented copies of each training photo.")
+    ] = 2,
+    rerank_depth: Annotated[
+        int, typer.Option("--rerank-depth", min=1, help="Candidates it reranks by default.")
+    ] = 50,
+    seed: Annotated[int, typer.Option("--seed", help="Of weights, order and augmentation.")] = 0,
+    device: Annotated[str, typer.Option("--device", metavar="NAME", help="cpu or cuda.")] = "cpu",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last epoch in --output.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model that reranks what an encoder finds; the defaults made the shipped one."""
+    from api import console
+    from retrieval.encoders.registry import choose_encoder, load_encoder
+    from retrieval.training.fusion import FusionTraining, train_fusion
+
+    require_paths([dataset])
+    default = Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "tokens"
+    config = FusionTraining(
+        dataset=dataset,
+        output=output,
+        cache=cache_folder or default,
+        languages=tuple(name.strip() for name in languages.split(",")),
+        kind=cast("Kind", kind),
+        width=width,
+        heads=heads,
+        depth=depth,
+        feed_forward=feed_forward,
+        dropout=dropout,
+        epochs=epochs,
+        patience=patience,
+        batch_size=batch_size,
+        group_size=group_size,
+        neighbours=neighbours,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        matching_weight=matching_weight,
+        contrastive_weight=contrastive_weight,
+        variants=variants,
+        rerank_depth=rerank_depth,
+        seed=seed,
+        device=device,
+        resume=resume,
+    )
+    with console.stage_progress() as progress:
+        result = train_fusion(
+            config,
+            load_encoder(choose_encoder(encoder).name, device),
+            on_epoch=lambda epoch: console.err.print(_fusion_line(epoch), markup=False),
+            on_progress=progress,
+        )
+    if as_json:
+        print_json(
+            {
+                "model": str(result.model),
+                "match_weight": result.match_weight,
+                "stopped_early": result.stopped_early,
+                "recalls": asdict(result.recalls),
+                "alone": asdict(result.alone),
+                "epochs": [asdict(epoch) for epoch in result.epochs],
+            }
+        )
+    else:
+        console.out.print(
+            f"Encoder alone: {_percentages(result.alone)}\n"
+            f"Reranked:      {_percentages(result.recalls)} (match weight {result.match_weight})\n"
+            f"Model: {result.model}",
+            markup=False,
+        )
+
+
+def _fusion_line(epoch: "FusionEpoch") -> str:
+    return (
+        f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, weight {epoch.weight}, "
+        f"{_percentages(epoch.recalls)}; alone {_percentages(epoch.alone)} "
+        f"({epoch.seconds:.0f} s)"
+    )
 
 
 def _line(epoch: "EpochResult") -> str:
