@@ -158,7 +158,7 @@ def fusion(
     dropout: Annotated[
         float, typer.Option("--dropout", min=0, max=0.9, help="Share of values left out.")
     ] = 0.2,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most.")] = 10,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most.")] = 6,
     patience: Annotated[
         int,
         typer.Option("--patience", min=1, help="Epochs without a better recall before the end."),
@@ -241,6 +241,7 @@ def fusion(
                 "stopped_early": result.stopped_early,
                 "recalls": asdict(result.recalls),
                 "alone": asdict(result.alone),
+                "averaged": result.averaged,
                 "epochs": [asdict(epoch) for epoch in result.epochs],
             }
         )

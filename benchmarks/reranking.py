@@ -112,8 +112,10 @@ def _rerank(
 ) -> NDArray[np.int64]:
     """Order n images for a text, best first, as the engine does with kept tokens."""
     images = Tokens(values.astype(np.float32), mask)
-    [match] = reranker.match(reranker.text_tokens([text]), images)
-    return np.argsort(-join(vectors @ vector, match, reranker.match_weight), kind="stable")
+    words = reranker.text_tokens([text])
+    [match] = reranker.match(words, images)
+    weight = float(reranker.text_trust(words)[0]) * reranker.match_weight
+    return np.argsort(-join(vectors @ vector, match, weight), kind="stable")
 
 
 def _read(photos: Path, encoder: Encoder, reranker: Reranker, count: int) -> tuple[Pixels, Vectors]:

@@ -344,22 +344,28 @@ class _RerankStage:
         best, rest = slice(self._depth), slice(self._depth, None)
         if not len(rows):
             return found
-        match = self._match(self._queries[query_id], [self._items[row] for row in rows[best]])
-        joined = join(similarities[best], match, self._reranker.match_weight)
+        match, trust = self._match(
+            self._queries[query_id], [self._items[row] for row in rows[best]]
+        )
+        joined = join(similarities[best], match, trust * self._reranker.match_weight)
         best_rows, joined = self._ranking.sort(rows[best], joined)
         _, ranks = np.unique(-similarities[rest], return_inverse=True)
         below = np.floor(min(joined[-1], np.float32(0))) - 1 - ranks
         scores = np.concatenate([joined, below.astype(np.float32)])
         return np.concatenate([best_rows, rows[rest]]), scores
 
-    def _match(self, query: str | Path, things: Sequence[str | Path]) -> NDArray[np.float32]:
-        """Logits of one query with c items of the other modality, (c,) float32."""
+    def _match(
+        self, query: str | Path, things: Sequence[str | Path]
+    ) -> tuple[NDArray[np.float32], float]:
+        """Logits of one query with c items of the other modality, (c,) float32, and the trust."""
         if isinstance(query, str):
+            text = self._tokens.text_tokens([query])
             images = self._tokens.image_tokens(cast("Sequence[Path]", things))
-            [match] = self._reranker.match(self._tokens.text_tokens([query]), images)
-            return cast("NDArray[np.float32]", match)
+            return self._reranker.match(text, images)[0], float(self._reranker.text_trust(text)[0])
+        image = self._tokens.image_tokens([query])
         texts = self._tokens.text_tokens(cast("Sequence[str]", things))
-        return self._reranker.match(texts, self._tokens.image_tokens([query]))[:, 0]
+        match = self._reranker.match(texts, image)[:, 0]
+        return match, float(self._reranker.image_trust(image)[0])
 
 
 def build_index(setup: Setup, rows: Rows) -> Index:

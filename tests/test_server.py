@@ -10,6 +10,7 @@ import httpx
 import pytest
 import uvicorn
 from PIL import Image
+from starlette.testclient import TestClient
 
 from api.server import create_app
 from indexer.pipeline import index_sources, remove_paths
@@ -159,3 +160,42 @@ def test_the_description_names_every_route(client):
         "/v1/items/{item_id}/thumbnail",
         "/healthz",
     }
+
+
+@pytest.fixture(scope="module")
+def reranking_client(library, tiny_fusion):
+    app = create_app(library.path, device="cpu", rerank=f"fusion:{tiny_fusion}")
+    with TestClient(app) as client:
+        yield client
+
+
+def test_the_service_reranks_with_its_reranker(reranking_client, tiny_fusion):
+    body = reranking_client.post("/v1/search", json={"text": "a dog", "k": 3}).json()
+    assert body["reranker"] == f"fusion:{tiny_fusion}"
+    assert body["reranked"] == 4
+    assert all(isinstance(hit["match"], float) for hit in body["hits"])
+    assert body["timings_ms"]["rerank"] > 0
+
+
+def test_a_request_can_bound_the_reranking_or_switch_it_off(reranking_client):
+    request = {"text": "a dog", "k": 4, "rerank_depth": 2}
+    hits = reranking_client.post("/v1/search", json=request).json()["hits"]
+    assert [hit["match"] is None for hit in hits] == [False, False, True, True]
+    body = reranking_client.post("/v1/search", json={"text": "a dog", "rerank": "none"}).json()
+    assert body["reranker"] is None
+    assert all(hit["match"] is None for hit in body["hits"])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rerank": "fusion:/etc/passwd"},
+        {"rerank_depth": 0},
+        {"rerank_depth": 1001},
+        {"rerank_budget_ms": -1},
+    ],
+)
+def test_a_request_cannot_load_files_or_ask_for_endless_work(reranking_client, wrong):
+    answer = reranking_client.post("/v1/search", json={"text": "a dog"} | wrong)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"

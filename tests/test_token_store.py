@@ -36,6 +36,12 @@ class PixelReranker:
             mask[place, : len(each)] = True
         return Tokens(values, mask)
 
+    def text_trust(self, texts):
+        return np.ones(len(texts.values), np.float32)
+
+    def image_trust(self, images):
+        return np.ones(len(images.values), np.float32)
+
     def match(self, texts, images):
         return np.zeros((len(texts.values), len(images.values)), np.float32)
 

@@ -52,6 +52,17 @@ class Reranker(Protocol):
         """
         ...
 
+    def text_trust(self, texts: Tokens) -> Scores:
+        """How far to trust the match of each text as a query, (m,), 0 to 1.
+
+        It scales `match_weight`: less for what is unlike anything that the model has learned.
+        """
+        ...
+
+    def image_trust(self, images: Tokens) -> Scores:
+        """How far to trust the match of each image as a query, (n,), 0 to 1."""
+        ...
+
 
 def join(similarity: Scores, match: Scores, weight: float) -> Scores:
     """Join both scores of candidates, elementwise: similarity + weight * match.

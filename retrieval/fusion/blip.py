@@ -111,6 +111,14 @@ class BlipItmReranker:
         values[mask, 0] = [token for one in ids for token in one]
         return Tokens(values, mask)
 
+    def text_trust(self, texts: Tokens) -> Scores:
+        """1 for each text: trained on millions of captions, the model is trusted with all."""
+        return np.ones(len(texts.values), np.float32)
+
+    def image_trust(self, images: Tokens) -> Scores:
+        """1 for each image."""
+        return np.ones(len(images.values), np.float32)
+
     def match(self, texts: Tokens, images: Tokens) -> Scores:
         """Score every text with every image: (m, n) float32, logit(match) - logit(no match).
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retrieval.errors import UsageError
+from retrieval.fusion.familiarity import Familiarity
 
 SUMMARY_QUERIES = 4
 SUMMARY_WIDTH = 512
@@ -401,6 +402,8 @@ class FusionModel(nn.Module):
         self.fusion: CrossFusion | PooledFusion = (
             CrossFusion(config) if config.kind == "cross" else PooledFusion(config)
         )
+        self.text_familiarity = Familiarity(config.width)
+        self.image_familiarity = Familiarity(config.width)
 
     def embed_images(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """What is needed of images, whatever the text: (n, t, image_width) -> (n, t, width)."""

@@ -16,6 +16,7 @@ from retrieval.encoders.base import Encoder, Pixels, Space, Tokens
 from retrieval.encoders.weight_files import checked_metadata, write_weights
 from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
 from retrieval.fusion.base import Scores
+from retrieval.fusion.familiarity import Familiarity, mean_state
 from retrieval.fusion.model import FusionConfig, FusionModel
 
 FORMAT = "mmsearch-fusion-1"
@@ -140,6 +141,20 @@ class FusionReranker:
                 None if images.mask.all() else self._tensor(images.mask),
             )
         return logits.T.cpu().numpy()
+
+    def text_trust(self, texts: Tokens) -> Scores:
+        """Trust in texts as queries, (m,) float32, by how much they are like the training's."""
+        return self._trust(self.model.text_familiarity, texts)
+
+    def image_trust(self, images: Tokens) -> Scores:
+        """Trust in images as queries, (n,) float32, by how much they are like the training's."""
+        return self._trust(self.model.image_familiarity, images)
+
+    def _trust(self, familiarity: Familiarity, tokens: Tokens) -> Scores:
+        with torch.inference_mode():
+            states = self._tensor(tokens.values).float()
+            trust: torch.Tensor = familiarity(mean_state(states, self._tensor(tokens.mask)))
+        return trust.cpu().numpy()
 
     def attribution(self, text: Tokens, image: Tokens) -> NDArray[np.float32]:
         """How much each of t tokens' looks at u image tokens raised the match, (t, u) float32.

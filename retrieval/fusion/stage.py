@@ -77,7 +77,8 @@ class ImageReranking:
                 places.extend(readable)
             start = end
         match = np.concatenate([np.empty(0, np.float32), *matches])
-        joined = join(similarity[places], match, self.reranker.match_weight)
+        trust = float(np.abs(weights) @ self.reranker.text_trust(query))
+        joined = join(similarity[places], match, trust * self.reranker.match_weight)
         order = np.lexsort((np.array(places), -joined))
         return RerankOutcome(
             order=tuple(places[i] for i in order),

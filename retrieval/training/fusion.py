@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from retrieval.encoders.base import Encoder
 from retrieval.errors import UsageError
+from retrieval.fusion.familiarity import mean_state
 from retrieval.fusion.model import FusionConfig, FusionModel, Kind
 from retrieval.fusion.reranker import FusionCard, load_fusion, save_fusion
 from retrieval.training.captions import read_captioned_photos
@@ -31,8 +32,11 @@ from retrieval.training.tokens import CaptionTokens, PhotoTokens, caption_tokens
 from retrieval.training.validation import Recalls
 
 FUSION_NAME = "fusion.safetensors"
+BEST_NAME = "best_epoch.safetensors"
 CHECKPOINT_NAME = "checkpoint.pt"
 WARM_UP_STEPS = 200
+FAMILIAR_SAMPLE = 10_000
+"""About as many captions show the model what is familiar; of photos up to 2,000 or 4,000."""
 CANDIDATES = 100
 """How many candidates are reranked when the finished model is measured."""
 EPOCH_CANDIDATES = 30
@@ -71,7 +75,7 @@ class FusionTraining:
     depth: int = 1
     feed_forward: int = 0
     dropout: float = 0.2
-    epochs: int = 10
+    epochs: int = 6
     batch_size: int = 32
     group_size: int = 6
     neighbours: int = 60
@@ -151,12 +155,16 @@ class FusionEpoch:
 
 @dataclass(frozen=True)
 class FusionResult:
-    """The model of the best epoch, and its recalls on all of `val` at 100 candidates."""
+    """The model, and its recalls on all of `val` at 100 candidates.
+
+    alone: of the dual encoder. averaged: whether it is the mean of the best and the last epoch.
+    """
 
     model: Path
     match_weight: float
     recalls: Recalls
     alone: Recalls
+    averaged: bool
     epochs: tuple[FusionEpoch, ...]
     stopped_early: bool
 
@@ -168,7 +176,7 @@ def train_fusion(
     on_epoch: Callable[[FusionEpoch], None] = lambda _: None,
     on_progress: Progress = lambda *_: None,
 ) -> FusionResult:
-    """Train a fusion model for an encoder's space and save that of the best epoch.
+    """Train a fusion model for an encoder's space and save the best one.
 
     The same settings, data and machine give the same model, interrupted or not.
 
@@ -223,35 +231,79 @@ def _train(
         )
         state.epochs.append(result)
         if result.best:
-            _save(config, encoder, state.averaged, weight)
+            _save(config, encoder, state.averaged, weight, BEST_NAME)
         state.save(checkpoint)
         on_epoch(result)
-    return _finish(config, encoder, state, validation)
+    return _finish(config, encoder, state, train, validation)
 
 
 def _finish(
-    config: FusionTraining, encoder: Encoder, state: "_State", validation: "_Split"
+    config: FusionTraining,
+    encoder: Encoder,
+    state: "_State",
+    train: "_Split",
+    validation: "_Split",
 ) -> FusionResult:
-    """Measure the best epoch's model on all of `val`, as it is on disk, and choose its weight."""
+    """Choose the final model, measure it on all of `val`, and learn what is familiar to it.
+
+    The best epoch's weights compete with their mean with the last epoch's: averaging over a
+    longer part of the run often generalises better (Wortsman et al. 2022, model soups).
+    """
     path = config.output / FUSION_NAME
-    model, _, _ = load_fusion(path, config.device)
+    best = load_fusion(config.output / BEST_NAME, config.device)[0]
+    mean = copy.deepcopy(best)
+    with torch.no_grad():
+        for value, last in zip(mean.parameters(), state.averaged.parameters(), strict=True):
+            value.copy_(value.lerp(last, 0.5).half())
+    model = max(best, mean, key=lambda each: _best_recall(each, validation))
+    _learn_what_is_familiar(model, train, validation)
     trials = _rerank(model, validation, CANDIDATES, quick=False)
     weight = best_weight(trials)
-    _save(config, encoder, model, weight)
+    _save(config, encoder, model, weight, FUSION_NAME)
     return FusionResult(
         model=path,
         match_weight=weight,
         recalls=_recalls(trials, weight),
         alone=_recalls(trials, 0.0),
+        averaged=model is mean,
         epochs=tuple(state.epochs),
         stopped_early=len(state.epochs) < config.epochs,
     )
 
 
-def _save(config: FusionTraining, encoder: Encoder, model: FusionModel, weight: float) -> None:
+def _best_recall(model: FusionModel, validation: "_Split") -> float:
+    trials = _rerank(model, validation, EPOCH_CANDIDATES, quick=True)
+    return _recalls(trials, best_weight(trials)).mean
+
+
+@torch.inference_mode()
+def _learn_what_is_familiar(model: FusionModel, train: "_Split", validation: "_Split") -> None:
+    device = next(model.parameters()).device
+
+    def texts(data: _Split) -> Tensor:
+        rows = np.arange(0, len(data.photo_of), max(1, len(data.photo_of) // FAMILIAR_SAMPLE))
+        means = []
+        for part in np.array_split(rows, max(1, len(rows) // 250)):
+            tokens, words = (each.to(device) for each in data.captions.batch(part))
+            means.append(mean_state(model.embed_texts(tokens, words), words))
+        return torch.cat(means)
+
+    def images(data: _Split) -> Tensor:
+        rows = np.arange(0, len(data.photo_vectors), max(1, len(data.photo_vectors) // 2000))
+        parts = np.array_split(rows, max(1, len(rows) // 100))
+        tokens = (torch.from_numpy(data.photos.values[0, part]).float() for part in parts)
+        return torch.cat([model.embed_images(each.to(device)).mean(1) for each in tokens])
+
+    model.text_familiarity.fit(texts(train), texts(validation))
+    model.image_familiarity.fit(images(train), images(validation))
+
+
+def _save(
+    config: FusionTraining, encoder: Encoder, model: FusionModel, weight: float, name: str
+) -> None:
     space = encoder.space
     card = FusionCard(space.encoder, space.id, weight, config.rerank_depth)
-    save_fusion(config.output / FUSION_NAME, model, card)
+    save_fusion(config.output / name, model, card)
 
 
 class _Split:
@@ -451,8 +503,7 @@ def _loss(
             pos_weight=torch.tensor(len(logits) / 3, device=logits.device),
         )
     if config.contrastive_weight:
-        keep = kept_words[:, :, None]
-        text = F.normalize((text_states * keep).sum(1) / keep.sum(1), dim=1)
+        text = F.normalize(mean_state(text_states, kept_words), dim=1)
         image = F.normalize(image_states.mean(1), dim=1)
         scores = 20.0 * image @ text.T
         contrast = (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
@@ -489,7 +540,8 @@ def _rerank(
     to_image, matches = _top(similarity[captions], depth), []
     for caption, candidates in zip(captions, to_image, strict=True):
         text, words = embed(np.array([caption]))
-        matches.append(model.match(text, words, states[candidates])[:, 0].cpu())
+        trust = model.text_familiarity(mean_state(text, words))
+        matches.append((trust * model.match(text, words, states[candidates])[:, 0]).cpu())
     t2i = Reranked(
         similarity=np.take_along_axis(similarity[captions], to_image, 1),
         match=torch.stack(matches).numpy(),
@@ -498,7 +550,9 @@ def _rerank(
     to_text, matches = _top(similarity.T[photos], depth), []
     for photo, candidates in zip(photos, to_text, strict=True):
         text, words = embed(candidates)
-        matches.append(model.match(text, words, states[photo : photo + 1])[0].cpu())
+        image = states[photo : photo + 1]
+        trust = model.image_familiarity(image.mean(1))
+        matches.append((trust * model.match(text, words, image)[0]).cpu())
     i2t = Reranked(
         similarity=np.take_along_axis(similarity.T[photos], to_text, 1),
         match=torch.stack(matches).numpy(),

@@ -182,10 +182,15 @@ def test_training_stops_when_validation_no_longer_improves(
     assert [epoch.best for epoch in result.epochs] == [True, False, False]
 
 
-def test_the_model_of_the_best_epoch_is_kept(
-    config: FusionTraining, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("mean_recall", [0.6, 0.8])
+def test_the_best_epoch_or_its_mean_with_the_last_is_kept(
+    config: FusionTraining,
+    tiny_encoder: Encoder,
+    monkeypatch: pytest.MonkeyPatch,
+    mean_recall: float,
 ) -> None:
-    means = iter([0.5, 0.7, 0.6, 0.7, 0.7])
+    # four epochs; then the best one, its mean with the last one, and what is kept of the two
+    means = iter([0.5, 0.7, 0.6, 0.7, 0.7, mean_recall, 0.7])
     measured: list[tuple[object, float]] = []
 
     def scripted(trials: object, _: float) -> Recalls:
@@ -196,7 +201,7 @@ def test_the_model_of_the_best_epoch_is_kept(
 
     kept: list[dict[str, torch.Tensor]] = []
     monkeypatch.setattr(training, "_recalls", scripted)
-    path = config.output / training.FUSION_NAME
+    path = config.output / training.BEST_NAME
     result = train_fusion(
         dataclasses.replace(config, epochs=4),
         tiny_encoder,
@@ -207,6 +212,8 @@ def test_the_model_of_the_best_epoch_is_kept(
     assert not torch.equal(kept[0][name], kept[1][name])
     for later in (kept[2], kept[3], load_file(path)):
         assert torch.equal(later[name], kept[1][name])
+    assert result.averaged == (mean_recall > 0.7)
+    assert torch.equal(load_file(result.model)[name], kept[1][name]) != result.averaged
 
 
 def vectors(*rows: Sequence[float]) -> np.ndarray:
