@@ -35,8 +35,8 @@ DEFAULT_BUDGET_MS = 2000.0
 class Hit:
     """An item in the answer. Scores that do not exist are None.
 
-    similarity: cosine, -1..1; match: the reranker's logit, 0 at even odds; relevance: calibrated,
-    0..1.
+    similarity: cosine, -1..1; match: the reranker's logit, 0 at even odds, or, for a query of
+    images alone, its likeness, -1..1; relevance: calibrated, 0..1.
     """
 
     rank: int
@@ -166,16 +166,16 @@ class Engine:
     def search(self, query: Query, reranking: Reranking = Reranking()) -> Answer:
         """Find the best k items of the query's modality.
 
-        Texts of the query are matched against images; a query of images alone, and one for texts,
-        is not reranked. Raises UsageError for an unknown reranker.
+        Texts of the query are matched with images; a query of images alone is reranked by
+        likeness, where the reranker knows it; one for texts is not. Raises UsageError for an
+        unknown reranker.
         """
         clock = StageClock()
-        texts = [part for part in query.parts if isinstance(part, TextPart)]
         with self._lock, clock("total"):
             with clock("load"):
                 encoder = self.encoder
                 reranker = self.reranker(reranking.name)
-            if not texts or query.modality is not Modality.IMAGE:
+            if reranker and not _can_rerank(reranker, query):
                 reranker = None
             with clock("encode"):
                 vector = encode_query(encoder, query)
@@ -186,7 +186,7 @@ class Engine:
             if reranker and found:
                 with clock("rerank"):
                     stage = ImageReranking(reranker, self.library.tokens, reranking.budget_ms)
-                    answer = _rerank(answer, stage, texts, depth)
+                    answer = _rerank(answer, stage, query, depth)
         hits = (replace(hit, rank=rank) for rank, hit in enumerate(answer.hits[: query.k], start=1))
         return replace(answer, hits=tuple(hits))
 
@@ -249,14 +249,22 @@ class Engine:
         return index
 
 
-def _rerank(answer: Answer, stage: ImageReranking, texts: list[TextPart], depth: int) -> Answer:
+def _can_rerank(reranker: Reranker, query: Query) -> bool:
+    has_text = any(isinstance(part, TextPart) for part in query.parts)
+    return query.modality is Modality.IMAGE and (has_text or reranker.likeness_weight > 0)
+
+
+def _rerank(answer: Answer, stage: ImageReranking, query: Query, depth: int) -> Answer:
     """Put the first `depth` hits into the order of their joined scores, as far as time allows."""
     candidates = answer.hits[:depth]
-    outcome = stage.rank(
-        [(part.text, part.weight) for part in texts],
-        [hit.item for hit in candidates],
-        np.array([hit.similarity for hit in candidates], np.float32),
-    )
+    items = [hit.item for hit in candidates]
+    similarity = np.array([hit.similarity for hit in candidates], np.float32)
+    texts = [(part.text, part.weight) for part in query.parts if isinstance(part, TextPart)]
+    images = [(part.image, part.weight) for part in query.parts if isinstance(part, ImagePart)]
+    if texts:
+        outcome = stage.rank(texts, items, similarity)
+    else:
+        outcome = stage.rank_like(images, items, similarity)
     reranked = [
         replace(candidates[place], match=match)
         for place, match in zip(outcome.order, outcome.matches, strict=True)

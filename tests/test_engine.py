@@ -210,9 +210,20 @@ def test_the_reranker_says_how_deep_unless_told(engine, tiny_fusion):
     assert engine.search(ask(k=6), Reranking(f"fusion:{tiny_fusion}")).reranked == 4
 
 
-def test_a_query_of_images_alone_is_not_reranked(engine, tiny_fusion, picture_folder):
-    path = next(picture_folder.rglob("*.png"))
-    answer = engine.search(Query(read_parts(image=path)), Reranking(f"fusion:{tiny_fusion}"))
+def test_a_query_of_images_alone_is_reranked_by_likeness(engine, tiny_fusion, picture_folder):
+    for path in picture_folder.rglob("*.png"):
+        answer = engine.search(Query(read_parts(image=path)), Reranking(f"fusion:{tiny_fusion}"))
+        assert answer.reranked == 4
+        assert answer.hits[0].path == str(path)
+        assert answer.hits[0].match == pytest.approx(1, abs=1e-2)
+        assert all(-1.01 <= hit.match <= 1.01 for hit in answer.hits[:4])
+
+
+def test_a_reranker_without_likeness_leaves_image_queries(engine, tiny_fusion, picture_folder):
+    name = f"fusion:{tiny_fusion}"
+    engine.reranker(name).likeness_weight = 0.0
+    query = Query(read_parts(image=next(picture_folder.rglob("*.png"))))
+    answer = engine.search(query, Reranking(name))
     assert answer.reranker is None
     assert answer.hits[0].match is None
 

@@ -30,6 +30,9 @@ class Reranker(Protocol):
     match_weight: float
     """How much a match counts beside a similarity (`join`), chosen on validation data."""
 
+    likeness_weight: float
+    """How much a likeness counts beside a similarity; 0 where there is none."""
+
     depth: int
     """How many candidates are reranked by default."""
 
@@ -61,6 +64,10 @@ class Reranker(Protocol):
 
     def image_trust(self, images: Tokens) -> Scores:
         """How far to trust the match of each image as a query, (n,), 0 to 1."""
+        ...
+
+    def likeness(self, image: Tokens, images: Tokens) -> Scores:
+        """How alike one image is to each of n others, (n,), for a query without a text."""
         ...
 
 

@@ -60,6 +60,7 @@ class BlipItmReranker:
     """
 
     match_weight = 0.5
+    likeness_weight = 0.0
     depth = 20
 
     def __init__(self, name_or_dir: str | None = None, *, device: str = "cpu") -> None:
@@ -110,6 +111,10 @@ class BlipItmReranker:
         values = np.zeros((*mask.shape, 1), np.float32)
         values[mask, 0] = [token for one in ids for token in one]
         return Tokens(values, mask)
+
+    def likeness(self, image: Tokens, images: Tokens) -> Scores:
+        """0 for all: whether BLIP's tokens tell how alike images are was not measured."""
+        return np.zeros(len(images.values), np.float32)
 
     def text_trust(self, texts: Tokens) -> Scores:
         """1 for each text: trained on millions of captions, the model is trusted with all."""

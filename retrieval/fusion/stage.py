@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
+from PIL import Image
 
 from retrieval.catalog import Item
 from retrieval.encoders.base import Pixels, Tokens
@@ -37,8 +38,8 @@ class RerankOutcome:
 class ImageReranking:
     """Matches texts with images of a library, whose tokens are kept in a cache.
 
-    budget_ms: wall time after which no further candidates are taken up; None: no limit. At least
-    the first step is always done.
+    budget_ms: wall time after which no further candidates are taken up; None: no limit. It counts
+    from the end of the first step, which is always done and may have to load a model.
     """
 
     def __init__(
@@ -59,26 +60,54 @@ class ImageReranking:
         Candidates are taken up in their order. One whose file is gone, changed or unreadable, and
         whose tokens are not in the cache, is left out.
         """
-        deadline = time.monotonic() + self._budget_s
         query = self.reranker.text_tokens([text for text, _ in texts])
-        weights = np.array([weight for _, weight in texts], np.float32)
-        weights /= np.abs(weights).sum()
+        shares = _shares([weight for _, weight in texts])
+        trust = float(np.abs(shares) @ self.reranker.text_trust(query))
+
+        def match(images: Tokens) -> Scores:
+            return shares @ self.reranker.match(query, images)
+
+        return self._rank(match, trust * self.reranker.match_weight, items, similarity)
+
+    def rank_like(
+        self,
+        images: Sequence[tuple[Image.Image, float]],
+        items: Sequence[Item],
+        similarity: Scores,
+    ) -> RerankOutcome:
+        """The same for weighted upright RGB images; the matches are likenesses, -1 to 1."""
+        pixels = np.stack([self.reranker.preprocess(image) for image, _ in images])
+        tokens = self.reranker.image_tokens(pixels)
+        queries = [Tokens(tokens.values[[i]], tokens.mask[[i]]) for i in range(len(images))]
+        shares = _shares([weight for _, weight in images])
+
+        def likeness(found: Tokens) -> Scores:
+            return shares @ np.stack([self.reranker.likeness(query, found) for query in queries])
+
+        return self._rank(likeness, self.reranker.likeness_weight, items, similarity)
+
+    def _rank(
+        self,
+        score: Callable[[Tokens], Scores],
+        weight: float,
+        items: Sequence[Item],
+        similarity: Scores,
+    ) -> RerankOutcome:
         places: list[int] = []
         matches: list[Scores] = []
-        start = 0
-        while start < len(items):
-            if start and time.monotonic() >= deadline:
-                break
+        start, deadline = 0, np.inf
+        while start < len(items) and time.monotonic() < deadline:
             tokens, end = self._next_tokens(items, start)
             readable = [place for place, values in tokens.items() if values is not None]
             if readable:
                 stacked = _stack([values for values in tokens.values() if values is not None])
-                matches.append(weights @ self.reranker.match(query, stacked))
+                matches.append(score(stacked))
                 places.extend(readable)
+            if not start:
+                deadline = time.monotonic() + self._budget_s
             start = end
         match = np.concatenate([np.empty(0, np.float32), *matches])
-        trust = float(np.abs(weights) @ self.reranker.text_trust(query))
-        joined = join(similarity[places], match, trust * self.reranker.match_weight)
+        joined = join(similarity[places], match, weight)
         order = np.lexsort((np.array(places), -joined))
         return RerankOutcome(
             order=tuple(places[i] for i in order),
@@ -145,6 +174,12 @@ class ImageReranking:
             return self.reranker.preprocess(read_image(content))
         except (OSError, UnreadableImageError):
             return None
+
+
+def _shares(weights: Sequence[float]) -> NDArray[np.float32]:
+    signed = np.array(weights, np.float32)
+    shares: NDArray[np.float32] = signed / np.abs(signed).sum()
+    return shares
 
 
 def _stack(tokens: Sequence[NDArray[np.float32]]) -> Tokens:

@@ -456,3 +456,13 @@ def test_attribution_leaves_nothing_behind(fails):
 def test_pooled_models_cannot_say_where_they_looked(kind):
     with pytest.raises(UsageError, match="cross"):
         build(kind=kind).attribution(torch.zeros(2, 8).double(), torch.zeros(4, 8).double())
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_few_queries_see_the_same_without_keys_and_values(masked: bool) -> None:
+    torch.manual_seed(0)
+    attention = Attention(width=12, heads=3).double()
+    queries, seen = torch.randn(1, 4, 12).double(), torch.randn(5, 20, 12).double()
+    mask = torch.rand(5, 20) < 0.7 if masked else None
+    with_keys = attention.train()(queries, seen, mask)
+    torch.testing.assert_close(attention.eval()(queries, seen, mask), with_keys)
