@@ -8,17 +8,15 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
-import xxhash
 from PIL import Image
 
 from indexer.pipeline import DEFAULT_BATCH_SIZE, Progress
 from retrieval.encoders.base import Encoder, Pixels
 from retrieval.errors import LibraryError, UsageError
 from retrieval.fusion.base import Reranker
-from retrieval.images import UnreadableImageError, read_image
+from retrieval.images import read_unchanged
 from retrieval.library import Library
 from retrieval.token_cache import TokenCacheSettings
 
@@ -167,14 +165,9 @@ def _read_ahead(
 
 def _read(reranker: Reranker, content_hash: str, paths: Sequence[str]) -> Pixels | None:
     """Read the first of some files that still has its content; None where none has."""
-    for path in paths:
-        try:
-            content = Path(path).read_bytes()
-            if xxhash.xxh3_128_hexdigest(content) == content_hash:
-                return reranker.preprocess(read_image(content))
-        except (OSError, UnreadableImageError):
-            continue
-    return None
+    images = (read_unchanged(path, content_hash) for path in paths)
+    image = next((image for image in images if image is not None), None)
+    return None if image is None else reranker.preprocess(image)
 
 
 def _keep_tokens(

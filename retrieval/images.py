@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import xxhash
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from retrieval.errors import MMSearchError
@@ -49,6 +50,21 @@ def read_image(source: str | os.PathLike[str] | bytes | BinaryIO) -> Image.Image
         with Path(source).open("rb") as file:
             return _decode(file)
     return _decode(source)
+
+
+def read_unchanged(path: str, content_hash: str) -> Image.Image | None:
+    """Decode an image file that still has a known content; None if it changed or is unreadable.
+
+    content_hash: XXH3 of 128 bits in hexadecimal, as the catalog keeps it.
+    """
+    try:
+        # What is a pipe by now would be waited for without end.
+        content = Path(path).read_bytes() if Path(path).is_file() else b""
+        if xxhash.xxh3_128_hexdigest(content) != content_hash:
+            return None
+        return read_image(content)
+    except (OSError, UnreadableImageError):
+        return None
 
 
 def _decode(file: BinaryIO) -> Image.Image:

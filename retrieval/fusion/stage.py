@@ -5,17 +5,15 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.catalog import Item
 from retrieval.encoders.base import Pixels, Tokens
 from retrieval.fusion.base import Reranker, Scores, join
-from retrieval.images import UnreadableImageError, read_image
+from retrieval.images import read_unchanged
 from retrieval.token_cache import TokenCache
 
 _LOOKS_AT_MOST = 64
@@ -165,15 +163,8 @@ class ImageReranking:
         return tokens
 
     def _read(self, item: Item) -> Pixels | None:
-        path = Path(item.path)
-        try:
-            # What is a pipe by now would be waited for without end.
-            content = path.read_bytes() if path.is_file() else b""
-            if xxhash.xxh3_128_hexdigest(content) != item.content_hash:
-                return None
-            return self.reranker.preprocess(read_image(content))
-        except (OSError, UnreadableImageError):
-            return None
+        image = read_unchanged(item.path, item.content_hash)
+        return None if image is None else self.reranker.preprocess(image)
 
 
 def _shares(weights: Sequence[float]) -> NDArray[np.float32]:
