@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from retrieval.fusion.reranker import FusionCard, load_fusion, save_fusion
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.feature_folder import Progress
 from retrieval.training.reranked import Reranked, best_weight
+from retrieval.training.state import TrainingState
 from retrieval.training.tokens import CaptionTokens, PhotoTokens, caption_tokens, photo_tokens
 from retrieval.training.validation import Recalls
 
@@ -351,17 +353,14 @@ def hard_negatives(
     return np.argsort(-affinity, axis=1, kind="stable")[:, :count]
 
 
-class _State:
-    """What changes while training, and how it is kept on disk."""
-
+class _State(TrainingState[FusionModel, FusionEpoch]):
     def __init__(self, config: FusionTraining, data: _Split) -> None:
         _, _, positions, image_width = data.photos.values.shape
         shape = config.shape(image_width, data.captions.values.shape[1], positions)
-        self.learned = FusionModel(shape).to(config.device)
-        self.averaged = copy.deepcopy(self.learned).eval().requires_grad_(False)
-        matrices = [p for p in self.learned.parameters() if p.ndim > 1]
-        vectors = [p for p in self.learned.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
+        learned = FusionModel(shape).to(config.device)
+        matrices = [p for p in learned.parameters() if p.ndim > 1]
+        vectors = [p for p in learned.parameters() if p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
             [
                 {"params": matrices, "weight_decay": config.weight_decay},
                 {"params": vectors, "weight_decay": 0.0},
@@ -369,65 +368,14 @@ class _State:
             lr=config.learning_rate,
             betas=(0.9, 0.98),
         )
-        self.epochs: list[FusionEpoch] = []
-        self.steps = 0
         vectors_digest = hashlib.sha256(data.photo_vectors.tobytes())
         vectors_digest.update(data.caption_vectors.tobytes())
-        self._recipe = f"{config.recipe()} on {vectors_digest.hexdigest()[:16]}"
+        recipe = f"{config.recipe()} on {vectors_digest.hexdigest()[:16]}"
+        super().__init__(learned, optimizer, recipe)
 
-    @property
-    def stale(self) -> int:
-        """Epochs since the best one."""
-        best = max((epoch.epoch for epoch in self.epochs if epoch.best), default=0)
-        return len(self.epochs) - best
-
-    def average(self, decay: float) -> None:
-        """Move the average; over the first steps it forgets faster, being mostly noise."""
-        decay = min(decay, self.steps / (self.steps + 10))
-        with torch.no_grad():
-            for mean, value in zip(
-                self.averaged.parameters(), self.learned.parameters(), strict=True
-            ):
-                mean.lerp_(value, 1 - decay)
-
-    def save(self, path: Path) -> None:
-        """Write everything that going on needs, in one atomic step."""
-        fresh = path.with_name(path.name + ".new")
-        torch.save(
-            {
-                "recipe": self._recipe,
-                "learned": self.learned.state_dict(),
-                "averaged": self.averaged.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "steps": self.steps,
-                "epochs": json.dumps([asdict(epoch) for epoch in self.epochs]),
-            },
-            fresh,
-        )
-        fresh.replace(path)
-
-    def load(self, path: Path) -> None:
-        """Read a checkpoint of a run with the same settings."""
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        if saved["recipe"] != self._recipe:
-            raise UsageError(
-                f"{path} was made with other settings or data ({saved['recipe']}, now "
-                f"{self._recipe}). Resume with the same ones, or choose another output."
-            )
-        self.learned.load_state_dict(saved["learned"])
-        self.averaged.load_state_dict(saved["averaged"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.steps = saved["steps"]
-        self.epochs = [
-            FusionEpoch(
-                **{
-                    **row,
-                    "recalls": Recalls.from_json(row["recalls"]),
-                    "alone": Recalls.from_json(row["alone"]),
-                }
-            )
-            for row in json.loads(saved["epochs"])
-        ]
+    def read_epoch(self, row: dict[str, Any]) -> FusionEpoch:
+        recalls = {name: Recalls.from_json(row[name]) for name in ("recalls", "alone")}
+        return FusionEpoch(**{**row, **recalls})
 
 
 def _train_epoch(

@@ -6,7 +6,6 @@ classes made from the photos (`class_photos`), which keeps the reach of the towe
 of a few thousand photos would narrow.
 """
 
-import copy
 import json
 import math
 import time
@@ -35,6 +34,7 @@ from retrieval.training.features import (
     sentence_features,
 )
 from retrieval.training.losses import contrastive_loss
+from retrieval.training.state import TrainingState
 from retrieval.training.validation import Recalls, recalls
 
 HEADS_NAME = "starter_heads.safetensors"
@@ -252,77 +252,26 @@ class _Heads(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(20.0)))
 
 
-class _State:
-    """What changes while training, and how it is kept on disk."""
-
+class _State(TrainingState[_Heads, EpochResult]):
     def __init__(self, config: HeadsTraining, data: _Data) -> None:
-        self.learned = _Heads()
-        self.learned.text.start_from(TextTower().layers[-1])
+        learned = _Heads()
+        learned.text.start_from(TextTower().layers[-1])
         names = torch.from_numpy(np.array(data.class_names.pooled)).float()
-        self.learned.image.class_vectors.copy_(F.normalize(names, dim=1))
+        learned.image.class_vectors.copy_(F.normalize(names, dim=1))
         with torch.no_grad():
             # Class names enter both heads by the same projection, and so start out aligned.
-            start = SENTENCE_SCALE * self.learned.text.sentence_out.weight
-            self.learned.image.class_out.weight.copy_(start)
-            self.learned.image.class_out.bias.zero_()
-        self.learned.to(config.device)
-        self.averaged = copy.deepcopy(self.learned).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(
-            _parameter_groups(self.learned, config), lr=config.learning_rate, betas=(0.9, 0.98)
+            start = SENTENCE_SCALE * learned.text.sentence_out.weight
+            learned.image.class_out.weight.copy_(start)
+            learned.image.class_out.bias.zero_()
+        learned.to(config.device)
+        optimizer = torch.optim.AdamW(
+            _parameter_groups(learned, config), lr=config.learning_rate, betas=(0.9, 0.98)
         )
-        self.epochs: list[EpochResult] = []
-        self.steps = 0
-        self._recipe = config.recipe()
+        super().__init__(learned, optimizer, config.recipe())
 
-    @property
-    def stale(self) -> int:
-        """Epochs since the best one."""
-        best = max((epoch.epoch for epoch in self.epochs if epoch.best), default=0)
-        return len(self.epochs) - best
-
-    def average(self, decay: float) -> None:
-        """Move the average; over the first steps it forgets faster, being mostly noise."""
-        decay = min(decay, self.steps / (self.steps + 10))
-        with torch.no_grad():
-            for mean, value in zip(
-                self.averaged.parameters(), self.learned.parameters(), strict=True
-            ):
-                mean.lerp_(value, 1 - decay)
-
-    def save(self, path: Path) -> None:
-        """Write everything that going on needs, in one atomic step."""
-        fresh = path.with_name(path.name + ".new")
-        torch.save(
-            {
-                "recipe": self._recipe,
-                "learned": self.learned.state_dict(),
-                "averaged": self.averaged.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "steps": self.steps,
-                "epochs": json.dumps([asdict(epoch) for epoch in self.epochs]),
-            },
-            fresh,
-        )
-        fresh.replace(path)
-
-    def load(self, path: Path) -> None:
-        """Read a checkpoint of a run with the same settings."""
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        if saved["recipe"] != self._recipe:
-            raise UsageError(
-                f"{path} was made with other settings ({saved['recipe']}, now {self._recipe}). "
-                "Resume with the same ones, or choose another output."
-            )
-        self.learned.load_state_dict(saved["learned"])
-        self.averaged.load_state_dict(saved["averaged"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.steps = saved["steps"]
-        self.epochs = [_epoch_result(row) for row in json.loads(saved["epochs"])]
-
-
-def _epoch_result(row: dict[str, Any]) -> EpochResult:
-    also = Recalls.from_json(row["also"]) if row["also"] else None
-    return EpochResult(**{**row, "recalls": Recalls.from_json(row["recalls"]), "also": also})
+    def read_epoch(self, row: dict[str, Any]) -> EpochResult:
+        also = Recalls.from_json(row["also"]) if row["also"] else None
+        return EpochResult(**{**row, "recalls": Recalls.from_json(row["recalls"]), "also": also})
 
 
 def _parameter_groups(heads: _Heads, config: HeadsTraining) -> list[dict[str, object]]:
