@@ -1,5 +1,7 @@
 """The one exception hierarchy: every error that a user can cause or meet."""
 
+from typing import Self
+
 
 class MMSearchError(Exception):
     """Base of all errors that carry a message for the user.
@@ -34,3 +36,19 @@ class SpaceMismatchError(LibraryError):
 
 class EncoderUnavailableError(MMSearchError):
     """An encoder whose weights or packages cannot be had on this machine."""
+
+
+class UnreadableFileError(MMSearchError):
+    """A file whose content cannot be read; the message is the reason."""
+
+
+class MissingExtraError(UnreadableFileError):
+    """A file that a package could read that is not installed; the message says how to get it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} need an extra package: pip install 'mmsearch[{extra}]'")
+        self.what = what
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self.what, self.extra)
