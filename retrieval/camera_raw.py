@@ -1,0 +1,114 @@
+"""Camera RAW files, as LibRaw reads them: how their pictures lie, the preview, the development."""
+
+import os
+import re
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from PIL import Image
+
+from retrieval.errors import MissingExtraError, UnreadableFileError
+
+RAW_ENDINGS = frozenset(
+    re.findall(
+        r"\S+",
+        ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf"
+        " .pef .raf .rw2 .rwl .sr2 .srf .srw .x3f",
+    )
+)
+"""RAW files are told by their name: many are TIFF inside, of which Pillow would read a stamp."""
+
+_ORIENTATION_OF_FLIP = (1, 2, 4, 3, 5, 8, 6, 7)
+"""EXIF orientations of LibRaw's flips: bit 0 mirrors, bit 1 turns upside down, bit 2 swaps axes."""
+
+
+def is_raw_name(name: str) -> bool:
+    """Whether a file's name ends like that of a camera RAW file."""
+    ending = os.path.splitext(name)[1]  # noqa: PTH122 - names need not be valid text
+    return ending.lower() in RAW_ENDINGS
+
+
+class CameraRaw:
+    """An open camera RAW file: to be used in a `with` statement, and not after it.
+
+    orientation: of what the file stores, as EXIF numbers them. stored_size: width and height of
+    the sensor's picture in pixels, as stored; size: the same, upright. sensor_size: with the
+    sensor's masked borders. Raises UnreadableFileError for what LibRaw cannot open,
+    MissingExtraError without rawpy.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._rawpy = _import_rawpy()
+        self._raw = self._rawpy.RawPy()
+        try:
+            self._raw.open_buffer(file)
+        except self._rawpy.LibRawError as error:
+            self._raw.close()
+            raise UnreadableFileError(f"not a readable RAW file: {_reason(error)}") from error
+        sizes = self._raw.sizes
+        self.orientation: int = _ORIENTATION_OF_FLIP[sizes.flip & 7]
+        self.stored_size: tuple[int, int] = (sizes.width, sizes.height)
+        self.size = self.stored_size[::-1] if self.orientation >= 5 else self.stored_size
+        self.sensor_size: tuple[int, int] = (sizes.raw_width, sizes.raw_height)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._raw.close()
+
+    def preview(self) -> bytes | Image.Image | None:
+        """The picture that the camera made: a JPEG's bytes or an image, as stored; None without.
+
+        A JPEG may tell an orientation in its own EXIF, right or wrong.
+        """
+        try:
+            thumbnail = self._raw.extract_thumb()
+        except self._rawpy.LibRawError:
+            return None
+        if thumbnail.format == self._rawpy.ThumbFormat.JPEG:
+            return bytes(thumbnail.data)
+        return Image.fromarray(np.asarray(thumbnail.data))
+
+    def developed(self) -> Image.Image:
+        """The sensor's picture, upright, as RGB of half its width and height.
+
+        Raises UnreadableFileError where the sensor's values cannot be read.
+        """
+        try:
+            self._raw.unpack()
+            pixels = self._raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8)
+        except self._rawpy.LibRawError as error:
+            raise UnreadableFileError(f"cannot be developed: {_reason(error)}") from error
+        return Image.fromarray(pixels)
+
+
+def raw_preview(file: BinaryIO) -> bytes | None:
+    """The JPEG that a camera RAW file carries, None where it has none or cannot be read."""
+    try:
+        with CameraRaw(file) as raw:
+            preview = raw.preview()
+    except MissingExtraError:
+        raise
+    except UnreadableFileError:
+        return None
+    return preview if isinstance(preview, bytes) else None
+
+
+def _import_rawpy() -> Any:
+    try:
+        import rawpy
+    except ImportError:
+        raise MissingExtraError("Camera RAW files", "raw") from None
+    return rawpy
+
+
+def _reason(error: Exception) -> str:
+    text = error.args[0] if error.args else ""
+    return (text.decode(errors="replace") if isinstance(text, bytes) else str(text)) or "LibRaw"
