@@ -1,0 +1,350 @@
+"""From a video file to upright RGB frames at known times."""
+
+import itertools
+import math
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+import numpy as np
+from PIL import Image
+
+from retrieval.errors import MissingExtraError, UnreadableFileError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.reformatter import VideoReformatter
+    from av.video.stream import VideoStream
+
+_CONTAINER_FORMATS = "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg"
+"""Formats of one self-contained file. Playlists (HLS, DASH, concat) and scripts, which name other
+files or addresses, are not among them."""
+
+_LEADS_MS = (1_000, 10_000, 60_000)
+"""How long before the wanted time to look for a keyframe, tried in turn. The first is not zero
+since containers find keyframes by decoding time, which runs ahead of the time of display."""
+
+_TURNS = {
+    (0, 1, -1, 0): Image.Transpose.ROTATE_270,
+    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
+    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
+    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
+    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
+    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
+    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
+}
+"""What makes a frame upright, by the signs of a, b, c and d of its display matrix (ISO 14496-12,
+6.2.2: x' = ax + cy, y' = bx + dy)."""
+
+
+class Choice(StrEnum):
+    """Which frames are decoded: those passed over cost next to nothing."""
+
+    ALL = "NONE"
+    REFERENCED = "NONREF"
+    """Without those that no other frame refers to, which are never far from one that is kept."""
+    KEYFRAMES = "NONKEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded frame. milliseconds: from the beginning of the video, rounded up."""
+
+    milliseconds: int
+    _decoded: "VideoFrame"
+    _scaler: "VideoReformatter"
+    _pixel_shape: Fraction = Fraction(1)
+
+    def picture(self) -> Image.Image:
+        """Draw the frame: upright RGB, wide pixels made square."""
+        width = max(1, round(self._decoded.width * self._pixel_shape))
+        image: Image.Image = self._decoded.to_image(  # type: ignore[no-untyped-call]
+            width=width, height=self._decoded.height
+        )
+        turn = _TURNS.get(_display_signs(self._decoded))
+        return image if turn is None else image.transpose(turn)
+
+    def sketch(self, side: int) -> np.ndarray[Any, np.dtype[np.int16]]:
+        """Draw the frame tiny and not turned: (side, side, 3) int16, 0 to 255."""
+        small = self._scaler.reformat(
+            self._decoded, width=side, height=side, format="rgb24", interpolation="AREA"
+        )
+        return small.to_ndarray().astype(np.int16)
+
+
+class Video:
+    """An open video file.
+
+    duration_s: None if the file does not tell. tags: what the file says of itself, by names in
+    lower case. damage: why the part that could not be decoded so far could not; None: no such part.
+    """
+
+    def __init__(self, path: str, *, max_pixels: int | None = None) -> None:
+        """Open a file by its path; see `open_video`."""
+        self.damage: str | None = None
+        self._max_pixels = max_pixels or Image.MAX_IMAGE_PIXELS or 2**27
+        self._file: BinaryIO = open(path, "rb")  # noqa: PTH123, SIM115 - names need not be valid text
+        try:
+            self._open()
+        except BaseException:
+            self._file.close()
+            raise
+        if width_height := self._too_large():
+            self.close()
+            raise UnreadableFileError(
+                f"its frames of {width_height} pixels are larger than the limit of "
+                f"{self._max_pixels / 1e6:g} megapixels"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+        self._file.close()
+
+    @property
+    def duration_s(self) -> float | None:
+        """How long the video is, in seconds."""
+        if self._container.duration:
+            return self._container.duration / 1_000_000
+        if self._stream.duration and self._stream.time_base:
+            return float(self._stream.duration * self._stream.time_base)
+        return None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the file says of itself and of its pictures, by names in lower case."""
+        both = {**self._stream.metadata, **self._container.metadata}
+        return {name.lower(): value for name, value in both.items()}
+
+    def keyframes_at_least_every(self, seconds: float) -> bool:
+        """Whether the file's own index shows a keyframe in any stretch of this length."""
+        # Formats such as Matroska read their index only when somebody seeks.
+        self._seek(0)
+        # PyAV lists the index since its version 17.
+        entries = getattr(self._stream, "index_entries", ())
+        unit = self._stream.time_base
+        if not unit or not self.duration_s:
+            return False
+        begin = float(self._begin)
+        moments = [float(entry.timestamp * unit) for entry in entries if entry.is_keyframe]
+        moments = [begin, *sorted(moments), begin + self.duration_s]
+        return all(b - a <= seconds for a, b in itertools.pairwise(moments))
+
+    def frames(self, start_ms: int = 0, choice: Choice = Choice.ALL) -> Iterator[Frame]:
+        """Decode frames in the order of display, from one at or before `start_ms` on.
+
+        The frames at and after `start_ms` are the same wherever decoding began; only MPEG program
+        streams (.mpg), which tell the time now and then, may be off by a frame after a jump. What
+        cannot be decoded is passed over and noted in `damage`.
+        """
+        for lead in _LEADS_MS:
+            if start_ms <= lead:
+                break
+            found = self._frames_before(start_ms, start_ms - lead, choice)
+            if found is not None:
+                yield found[0]
+                yield from found[1]
+                return
+        self._container.close()
+        self._file.seek(0)
+        self._open()
+        yield from self._decode(choice)
+
+    def _open(self) -> None:
+        import av
+
+        try:
+            # Handing over an open file, and refusing to open more, keeps whatever a file names out
+            # of reach, even if some format should follow references.
+            self._container: InputContainer = av.open(
+                self._file,
+                mode="r",
+                container_options={
+                    "format_whitelist": _CONTAINER_FORMATS,
+                    "protocol_whitelist": "",
+                },
+                metadata_errors="replace",
+                io_open=_refuse_to_open,
+            )
+        except _decoding_errors() as error:
+            self._file.seek(0)
+            reason = _reason(error) if self._file.read(1) else "the file is empty"
+            raise UnreadableFileError(f"cannot be opened as a video: {reason}") from None
+        stream = self._container.streams.best("video")
+        if stream is None or _is_cover(stream):
+            self._container.close()
+            raise UnreadableFileError("has no video")
+        self._stream: VideoStream = stream  # type: ignore[assignment]
+        if self._stream.codec_context is None:
+            self._container.close()
+            raise UnreadableFileError("no decoder is known for its video")
+        self._begin = Fraction(self._container.start_time or 0, 1_000_000)
+
+    def _too_large(self) -> str | None:
+        width, height = self._stream.width or 0, self._stream.height or 0
+        return f"{width} x {height}" if width * height > self._max_pixels else None
+
+    def _seek(self, milliseconds: int) -> bool:
+        unit = self._stream.time_base or Fraction(1, 1000)
+        moment = self._begin + Fraction(milliseconds, 1000)
+        try:
+            self._container.seek(int(moment / unit), stream=self._stream)
+        except _decoding_errors():
+            return False
+        return True
+
+    def _frames_before(
+        self, start_ms: int, target_ms: int, choice: Choice
+    ) -> tuple[Frame, Iterator[Frame]] | None:
+        """Frames from a keyframe at or before `start_ms` on; None if seeking does not lead there.
+
+        What comes before the first keyframe after a jump may refer to pictures never decoded.
+        """
+        if not self._seek(target_ms):
+            return None
+        frames = self._decode(choice, need_time=True)
+        for frame in frames:
+            if frame.milliseconds > start_ms:
+                return None
+            if frame._decoded.key_frame:
+                return frame, frames
+        return None
+
+    def _decode(self, choice: Choice, *, need_time: bool = False) -> Iterator[Frame]:
+        from av.video.reformatter import VideoReformatter
+
+        self._prepare(choice)
+        scaler = VideoReformatter()
+        shape = self._stream.sample_aspect_ratio or Fraction(1)
+        if not Fraction(1, 4) <= shape <= 4:
+            shape = Fraction(1)
+        step = 1 / (self._stream.guessed_rate or Fraction(25))
+        moment: Fraction | None = None
+        for decoded in self._decoded():
+            stamp = decoded.pts if decoded.pts is not None else decoded.dts
+            if stamp is not None and decoded.time_base:
+                moment = stamp * decoded.time_base - self._begin
+            elif moment is not None:
+                moment += step
+            elif need_time:
+                return
+            else:
+                moment = Fraction(0)
+            yield Frame(max(0, math.ceil(moment * 1000)), decoded, scaler, shape)
+
+    def _prepare(self, choice: Choice) -> None:
+        context = self._stream.codec_context
+        context.skip_frame = choice.value
+        if not context.is_open:
+            context.thread_count = 1
+            # Refuses frames that grow beyond what the header said.
+            context.options = {"max_pixels": str(self._max_pixels)}
+
+    def _decoded(self) -> Iterator["VideoFrame"]:
+        import av
+
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+            except _decoding_errors() as error:
+                self.damage = _reason(error)
+                return
+            try:
+                frames = packet.decode()
+            except av.error.EOFError:
+                continue
+            except _decoding_errors() as error:
+                self.damage = _reason(error)
+                continue
+            yield from (frame for frame in frames if not frame.is_corrupt)
+
+
+@contextmanager
+def open_video(path: str, *, max_pixels: int | None = None) -> Iterator[Video]:
+    """Open a video file to decode it.
+
+    max_pixels: files with larger frames are refused by their header; None: Pillow's own limit.
+    Raises UnreadableFileError for what is not a video, MissingExtraError without PyAV, OSError
+    when the file cannot be opened.
+    """
+    try:
+        import av  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("Videos", "video") from None
+    with Video(path, max_pixels=max_pixels) as video:
+        yield video
+
+
+def frame_at(path: str, time_s: float) -> Image.Image:
+    """Draw the frame that is shown at a time: the last at or before it, else the first.
+
+    time_s: seconds from the beginning. Upright RGB. Raises as `open_video`, and UnreadableFileError
+    when no frame can be decoded.
+    """
+    wanted_ms = max(0, round(time_s * 1000))
+    shown: Frame | None = None
+    with open_video(path) as video:
+        for frame in video.frames(wanted_ms):
+            if shown is not None and frame.milliseconds > wanted_ms:
+                break
+            shown = frame
+        if shown is None:
+            raise UnreadableFileError(why_no_frame(video))
+        return shown.picture()
+
+
+def why_no_frame(video: Video) -> str:
+    """Tell why not one frame of a video could be decoded."""
+    return f"not one frame can be decoded: {video.damage or 'it has none'}"
+
+
+def _is_cover(stream: Any) -> bool:
+    """Whether a stream is the cover of a piece of music."""
+    import av
+
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
+    raise PermissionError(f"a video may not open other files: {os.fsdecode(url)}")
+
+
+def _decoding_errors() -> tuple[type[Exception], ...]:
+    """What broken content raises; OSError where it leads to places that are not in the file."""
+    import av
+
+    return av.error.FFmpegError, OSError, ValueError, OverflowError, MemoryError
+
+
+def _display_signs(decoded: "VideoFrame") -> tuple[int, int, int, int]:
+    matrix: Any = decoded.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return (1, 0, 0, 1)
+    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
+    scale = max(abs(value) for value in (a, b, c, d)) or 1
+    return round(a / scale), round(b / scale), round(c / scale), round(d / scale)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,50 @@
+"""The picture of an item, read from its file again: an image, a frame of a video, a page."""
+
+import os
+
+from PIL import Image
+
+from retrieval.catalog import Item, Modality
+from retrieval.errors import UnreadableFileError
+from retrieval.images import read_image, read_unchanged
+from retrieval.media import MediaKind
+
+
+def read_picture(item: Item) -> Image.Image:
+    """Read the picture of an item as upright RGB; of a passage, that of its page.
+
+    Raises UnreadableFileError when there is none or it cannot be read any more, OSError when the
+    file cannot be opened.
+    """
+    if item.kind is MediaKind.VIDEO and item.time_s is not None:
+        from retrieval.frames import frame_at
+
+        return frame_at(item.path, item.time_s)
+    if item.kind is MediaKind.DOCUMENT and item.page is not None:
+        from retrieval.pages import render_page
+
+        return render_page(item.path, item.page)
+    if item.modality is Modality.TEXT:
+        raise UnreadableFileError("a text has no picture")
+    return read_image(item.path)
+
+
+_LEAST_SIDE = 1024
+"""Twice the input of the largest network that looks at candidates."""
+
+
+def read_unchanged_picture(item: Item) -> Image.Image | None:
+    """Read the picture of an item if its file is what was indexed; None if not, or unreadable.
+
+    Images are compared by their hash, longer files by size and modification time. Large images are
+    reduced by whole factors, for networks to look at.
+    """
+    if item.kind is MediaKind.IMAGE:
+        return read_unchanged(item.path, item.content_hash, least_side=_LEAST_SIDE)
+    try:
+        status = os.stat(item.path)  # noqa: PTH116 - names need not be valid text
+        if status.st_size != item.size or item.mtime_ns not in {-1, status.st_mtime_ns}:
+            return None
+        return read_picture(item)
+    except (OSError, UnreadableFileError):
+        return None
