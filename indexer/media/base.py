@@ -1,0 +1,85 @@
+"""What every reader of files gives: pictures and texts, and what is known of their file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+from retrieval.media import NO_METADATA, Metadata
+
+Columns = dict[str, Any]
+"""Values of a table's row that JSON can hold: text, numbers, booleans, None, lists of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How files are read.
+
+    least_side: pictures may be made smaller by whole factors while both sides keep at least this
+    many pixels; None: never. max_pixels: larger pictures are refused by their header.
+    text_column, image_column: of tables; None: found by their usual names.
+    """
+
+    least_side: int | None = None
+    max_pixels: int | None = None
+    text_column: str | None = None
+    image_column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PicturePiece:
+    """A picture in a file: the whole file, a frame or a page.
+
+    part: names it inside its file for good, of letters and digits, "" for a whole file, `t12480`
+    for the frame at 12,480 ms, `p3` for the third page. image: upright RGB, possibly reduced.
+    width, height: of the upright original, in pixels. page counts from 1.
+    """
+
+    part: str
+    image: Image.Image
+    width: int
+    height: int
+    page: int | None = None
+    time_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextPiece:
+    """A text in a file, of any length: it is split into passages later.
+
+    part: as for pictures; `r17` for a table's seventeenth row, with `r17n2` for the second text of
+    that row. page counts from 1. columns: the other values of a table's row.
+    """
+
+    part: str
+    text: str
+    page: int | None = None
+    columns: Columns | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What a table says of an image file: absolute path, and the values of its row."""
+
+    image_path: str
+    columns: Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Some pieces of a file, in its order. `next` is where to go on; None: these were the last."""
+
+    pieces: tuple[PicturePiece | TextPiece, ...]
+    metadata: Metadata = NO_METADATA
+    next: int | None = None
+    annotations: tuple[Annotation, ...] = field(default=())
+
+
+Reader = Callable[[str, int, ReadOptions], Reading]
+"""Reads a file by its path, from the beginning (0) or where an earlier call said to go on.
+
+Gives at most a few dozen pieces a call, so that memory stays flat for files of any length. Raises
+UnreadableFileError with the reason when the content cannot be read, MissingExtraError when a
+package that is not installed would be needed, OSError when the file cannot be opened.
+"""

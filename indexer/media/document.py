@@ -1,0 +1,86 @@
+"""PDF documents: a picture and a text of each page."""
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+
+from indexer.media.base import PicturePiece, Reading, ReadOptions, TextPiece
+from retrieval.errors import UnreadableFileError
+from retrieval.images import reduced
+from retrieval.media import Metadata
+from retrieval.pages import Document, open_document
+
+DOCUMENT_ENDINGS = frozenset({".pdf"})
+"""Endings in lower case."""
+
+_PAGES_A_CALL = 16
+_MOST_TEXT = 10_000
+_PDF_DATE = re.compile(
+    r"(?:D:)?(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:Z|([+-])(\d\d)'?(\d\d)?)?"
+)
+
+
+def read(path: str, start: int, options: ReadOptions) -> Reading:
+    """Draw pages and take their text, at most 16 a call, from the page after the first `start` on.
+
+    A page gives a picture and, if it has any, its text, both of the same part. Pages that cannot be
+    read are passed over. Raises as the readers of `indexer.media.base` do; UnreadableFileError too
+    when not one of the first 16 pages can be read.
+    """
+    pieces: list[PicturePiece | TextPiece] = []
+    problem = "has no pages"
+    with open_document(path) as document:
+        end = min(start + _PAGES_A_CALL, len(document))
+        for page in range(start + 1, end + 1):
+            try:
+                pieces += _page(document, page, options)
+            except UnreadableFileError as error:
+                problem = str(error)
+        if not pieces and start == 0:
+            raise UnreadableFileError(problem)
+        go_on = end if end < len(document) else None
+        return Reading(tuple(pieces), read_metadata(document), go_on)
+
+
+def read_metadata(document: Document) -> Metadata:
+    """When a document was made; its title, subject and keywords."""
+    information = document.information
+    lines = (" ".join(information.get(key, "").split()) for key in ("Title", "Subject", "Keywords"))
+    text = "\n".join(dict.fromkeys(line for line in lines if line))[:_MOST_TEXT]
+    return Metadata(
+        taken_at=parse_pdf_date(information.get("CreationDate", "")),
+        text="".join(c for c in text if c.isprintable() or c == "\n") or None,
+    )
+
+
+def parse_pdf_date(text: str) -> int | None:
+    """Read a date such as `D:20240229134500+02'00'` (ISO 32000-1, 7.9.4): seconds since 1970.
+
+    All after the year may be missing; without a zone it is taken as UTC. None for anything else.
+    """
+    found = _PDF_DATE.match(text.strip())
+    if not found:
+        return None
+    year, month, day, hour, minute, second = (
+        int(value) if value else least
+        for value, least in zip(found.groups()[:6], (0, 1, 1, 0, 0, 0), strict=True)
+    )
+    sign, zone_hours, zone_minutes = found.groups()[6:]
+    ahead = timedelta(hours=int(zone_hours or 0), minutes=int(zone_minutes or 0))
+    try:
+        zone = timezone(-ahead if sign == "-" else ahead) if sign else UTC
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=zone)
+        return int(moment.timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _page(document: Document, page: int, options: ReadOptions) -> list[PicturePiece | TextPiece]:
+    image = document.picture(page)
+    width, height = image.size
+    part = f"p{page}"
+    pieces: list[PicturePiece | TextPiece] = [
+        PicturePiece(part, reduced(image, options.least_side), width, height, page=page)
+    ]
+    if text := document.text(page):
+        pieces.append(TextPiece(part, text, page=page))
+    return pieces

@@ -1,0 +1,26 @@
+"""Image files: one picture each."""
+
+from pathlib import Path
+
+from indexer.media.base import PicturePiece, Reading, ReadOptions
+from retrieval.image_metadata import read_metadata
+from retrieval.images import read_picture
+
+
+def read(path: str, start: int, options: ReadOptions) -> Reading:
+    """Read a whole image file, an animation's first frame: one piece, with the part "".
+
+    Satisfies `base.Reader`.
+    """
+    if start > 0:
+        return Reading(())
+    with Path(path).open("rb") as file:
+        picture = read_picture(
+            file,
+            name=path,
+            least_side=options.least_side,
+            max_pixels=options.max_pixels,
+        )
+        metadata = read_metadata(file, name=path)
+    piece = PicturePiece("", picture.image, picture.width, picture.height)
+    return Reading((piece,), metadata)

@@ -1,0 +1,342 @@
+"""Text files: plain text, Markdown, reStructuredText and HTML, in whatever encoding."""
+
+import codecs
+import os
+import re
+from html.parser import HTMLParser
+from typing import BinaryIO
+
+from indexer.media.base import Reading, ReadOptions, TextPiece
+from retrieval.errors import UnreadableFileError
+from retrieval.media import Metadata
+
+_MARKDOWN_ENDINGS = frozenset({".md", ".markdown"})
+_HTML_ENDINGS = frozenset({".html", ".htm", ".xhtml"})
+TEXT_ENDINGS = _MARKDOWN_ENDINGS | _HTML_ENDINGS | {".txt", ".text", ".rst"}
+"""File name endings in lower case, with the dot."""
+
+_CHUNK_BYTES = 200_000
+_LONGEST_HTML_BYTES = 20_000_000
+_LONGEST_METADATA = 10_000
+
+# The mark of UTF-16 is the beginning of that of UTF-32.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_UNIT_BYTES = {"utf-16-le": 2, "utf-16-be": 2, "utf-32-le": 4, "utf-32-be": 4}
+
+_FREQUENT_IDEOGRAPHS = frozenset(
+    "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里"
+    "用道行所然家种事成方多经么去法学如都同现当没动面起看定天分还进好小部其些主样理心她本前开但因只从想实"
+    "日军者意无力它与长把机十民第公此已工使情明性知全三又关点正业外将两高间由问很最重并物手应战向头文体政"
+    "美相见被利什二等产或新己制身果加西斯月话合回特代内信表化老给世位次度门任常先海通教儿原东声提立及比员"
+    "解水名真论处走义各入几口认条平系气题活尔更别打女变四神总何电数安少报才结反受目太量再感建务做接必场件"
+)
+"""The 250 most frequent characters of Chinese, most of any Chinese text."""
+
+_MARKUP = re.compile(
+    r"(?P<code>^(?P<fence>`{3,}+|~{3,}+)[\s\S]*?^(?P=fence)|`[^`\n]*`)"
+    r"|!?\[(?P<text>[^\[\]]*)\]\((?:[^()\n]|\([^()\n]*\))*\)",
+    re.MULTILINE,
+)
+_FRONT_MATTER = re.compile(
+    r"\A(?P<mark>---|\+\+\+)[ \t]*\r?\n(?P<fields>[\s\S]*?)^(?P=mark)[ \t]*\r?$", re.MULTILINE
+)
+_FIELD = re.compile(
+    r"^(title|description|summary|keywords|tags)\s*[:=](.*)$", re.MULTILINE | re.IGNORECASE
+)
+
+_DECLARED = re.compile(
+    rb"<(?:meta\b[^>]{0,300}?charset|\?xml\b[^>]{0,300}?encoding)\s*=\s*[\"']?([\w.:-]+)",
+    re.IGNORECASE,
+)
+_BLOCK = re.compile(
+    r"address|article|aside|blockquote|body|caption|d[dlt]|details|dialog|div|fieldset|figcaption|"
+    r"figure|footer|form|h[1-6r]|head|header|html|legend|li|main|nav|ol|option|p|pre|section|"
+    r"summary|t[dhr]|table|tbody|tfoot|thead|title|ul"
+)
+_HIDDEN = frozenset({"script", "style", "template", "noscript"})
+
+
+def read(path: str, start: int, options: ReadOptions) -> Reading:
+    """Read one piece of at most 200,000 bytes, from a byte offset on; HTML is one piece.
+
+    Pieces end at paragraphs where possible, else at lines or blanks; put together they are the
+    whole text, but for a byte order mark. Text is taken as UTF-8, as UTF-16 or UTF-32 if a mark
+    says so, as what HTML declares, else see `guess_encoding`. Of Markdown, front matter is left
+    out, links and images keep their text, and all else stays as it is: headings, lists and code
+    read well with their signs. Of HTML, what a browser shows is kept, with the title before it and
+    the texts that stand for images.
+
+    Raises UnreadableFileError for empty and binary files, and HTML of more than 20 MB.
+    """
+    del options
+    ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 - names need not be valid text
+    with open(path, "rb") as file:  # noqa: PTH123 - as above
+        if not file.read(1):
+            raise UnreadableFileError("the file is empty")
+        if ending in _HTML_ENDINGS:
+            return _read_html(file)
+        text, end = read_chunk(file, start)
+    metadata = Metadata()
+    if ending in _MARKDOWN_ENDINGS:
+        if start == 0:
+            text, metadata = _without_front_matter(text)
+        text = _without_markup(text)
+    return Reading(_pieces(text, start), metadata, end)
+
+
+def read_chunk(file: BinaryIO, start: int, size: int = _CHUNK_BYTES) -> tuple[str, int | None]:
+    """Decode at most `size` bytes (at least 8) from an offset on; also gives where to go on.
+
+    The second is None at the end of the file. Raises UnreadableFileError for what is not text.
+    """
+    file.seek(0)
+    encoding, mark_length = _marked_encoding(file.read(4))
+    offset = max(start, mark_length)
+    file.seek(offset)
+    # The byte past the chunk tells whether it is the last.
+    raw = file.read(size + 1)
+    is_last = len(raw) <= size
+    raw = raw[:size]
+    if encoding is None:
+        # The last chunk may be too short to guess from.
+        encoding = (
+            guess_encoding_at(file, offset) if is_last else guess_encoding(raw, is_whole=False)
+        )
+    if not is_last:
+        raw = raw[: _last_good_cut(raw, encoding)]
+    text, used = _decode(raw, encoding, "replace", is_whole=is_last)
+    if "\0" in text:
+        raise UnreadableFileError("is not text")
+    return text, None if is_last else offset + used
+
+
+def guess_encoding(raw: bytes, *, is_whole: bool = True) -> str:
+    """Tell the encoding of text without a byte order mark: UTF-8, GB18030 or Windows-1252.
+
+    UTF-8 if it is valid or nearly so (damaged in less than one of 20 characters); GB18030 if it is
+    valid and frequent Chinese characters are frequent; Windows-1252 if it is valid and most
+    letters are ASCII. Nothing else is guessed, since a wrong guess would fill the index with
+    nonsense: raises UnreadableFileError. `is_whole`: no character is cut off at the end.
+    """
+    if b"\0" in raw:
+        raise UnreadableFileError("is not text")
+    if raw.isascii() or _is_nearly_utf_8(raw, is_whole=is_whole):
+        return "utf-8"
+    for encoding, is_plausible in (("gb18030", _is_chinese), ("cp1252", _is_western)):
+        try:
+            text, _ = _decode(raw, encoding, "strict", is_whole=is_whole)
+        except UnicodeDecodeError:
+            continue
+        if is_plausible(text):
+            return encoding
+    raise UnreadableFileError(
+        "is not text in UTF-8, GB18030 or Windows-1252; save it as UTF-8 to have it indexed"
+    )
+
+
+def guess_encoding_at(file: BinaryIO, offset: int, reach: int = _CHUNK_BYTES) -> str:
+    """As `guess_encoding`, from at most `reach` bytes before and after a character's offset."""
+    start = max(0, offset - reach)
+    file.seek(start)
+    sample = file.read(offset - start + reach)
+    is_whole = not file.read(1)
+    if start:
+        # Line ends and blanks are no part of a character in any encoding that is guessed.
+        found = re.compile(rb"[\n ]").search(sample, 0, offset - start)
+        sample = sample[found.start() if found else offset - start :]
+    return guess_encoding(sample, is_whole=is_whole)
+
+
+def _marked_encoding(head: bytes) -> tuple[str | None, int]:
+    return next(((name, len(mark)) for mark, name in _MARKS if head.startswith(mark)), (None, 0))
+
+
+def _decode(raw: bytes, encoding: str, errors: str, *, is_whole: bool) -> tuple[str, int]:
+    """Text, and how many bytes it took: fewer if a character is cut off at the end."""
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    text = decoder.decode(raw, is_whole)
+    return text, len(raw) - len(decoder.getstate()[0])
+
+
+def _last_good_cut(raw: bytes, encoding: str) -> int:
+    """Past the last paragraph, line or word in the second half, else the very end.
+
+    In none of the encodings are these bytes a part of another character, unless out of step.
+    """
+    unit = _UNIT_BYTES.get(encoding, 1)
+    for separator in ("\n\n", "\n\r\n", "\n", " "):
+        sought = separator.encode(encoding)
+        at = raw.rfind(sought, len(raw) // 2)
+        while at >= 0 and at % unit:
+            at = raw.rfind(sought, len(raw) // 2, at + len(sought) - 1)
+        if at >= 0:
+            return at + len(sought)
+    return len(raw)
+
+
+def _is_nearly_utf_8(raw: bytes, *, is_whole: bool) -> bool:
+    try:
+        _decode(raw, "utf-8", "strict", is_whole=is_whole)
+    except UnicodeDecodeError:
+        text, _ = _decode(raw, "utf-8", "replace", is_whole=is_whole)
+        damaged = text.count("\ufffd")
+        return damaged * 20 < sum(not character.isascii() for character in text)
+    return True
+
+
+def _is_chinese(text: str) -> bool:
+    ideographs = [character for character in text if "\u4e00" <= character <= "\u9fff"]
+    frequent = sum(character in _FREQUENT_IDEOGRAPHS for character in ideographs)
+    others = sum(not character.isascii() for character in text) - len(ideographs)
+    return frequent * 4 >= len(ideographs) >= max(1, others)
+
+
+def _is_western(text: str) -> bool:
+    if any(character < " " and character not in "\t\n\r\f\x1b" for character in text):
+        return False
+    letters = [character for character in text if character.isalpha()]
+    return sum(letter.isascii() for letter in letters) * 2 >= len(letters)
+
+
+def _pieces(text: str, offset: int) -> tuple[TextPiece, ...]:
+    return () if not text or text.isspace() else (TextPiece(f"c{offset}", text),)
+
+
+def _metadata(*lines: str | None) -> Metadata:
+    known = [" ".join(line.split()) for line in lines if line and not line.isspace()]
+    return Metadata(text="\n".join(known)[:_LONGEST_METADATA] or None)
+
+
+def _without_front_matter(text: str) -> tuple[str, Metadata]:
+    found = _FRONT_MATTER.match(text)
+    if found is None:
+        return text, Metadata()
+    fields = {
+        name.lower(): value.strip(" \t\r\"'[]") for name, value in _FIELD.findall(found["fields"])
+    }
+    return text[found.end() :], _metadata(
+        fields.get("title"),
+        fields.get("description") or fields.get("summary"),
+        fields.get("keywords") or fields.get("tags"),
+    )
+
+
+def _without_markup(text: str) -> str:
+    # Once for images, and once more for links around images.
+    for _ in range(2):
+        text = _MARKUP.sub(lambda found: found["code"] or found["text"] or "", text)
+    return text
+
+
+def _read_html(file: BinaryIO) -> Reading:
+    file.seek(0)
+    raw = file.read(_LONGEST_HTML_BYTES + 1)
+    if len(raw) > _LONGEST_HTML_BYTES:
+        raise UnreadableFileError(f"is HTML of more than {_LONGEST_HTML_BYTES // 1_000_000} MB")
+    text = _decode_html(raw)
+    if "\0" in text:
+        raise UnreadableFileError("is not text")
+    page = _Page()
+    try:
+        page.feed(text)
+        page.close()
+    except AssertionError as error:  # what the parser raises at declarations that it cannot read
+        raise UnreadableFileError(f"is not HTML that can be read: {error}") from error
+    title = " ".join(page.title.split())
+    text = page.text()
+    if title and not text.startswith(title):
+        text = f"{title}\n\n{text}".strip()
+    description = page.named.get("description") or page.named.get("og:description")
+    return Reading(_pieces(text, 0), _metadata(title, description, page.named.get("keywords")))
+
+
+def _decode_html(raw: bytes) -> str:
+    encoding, mark_length = _marked_encoding(raw[:4])
+    if encoding:
+        return raw[mark_length:].decode(encoding, "replace")
+    declared = _DECLARED.search(raw[:4096])
+    # Pages that declare one encoding and are saved in UTF-8 are common, the reverse is not.
+    if declared and (raw.isascii() or not _is_nearly_utf_8(raw, is_whole=True)):
+        try:
+            return raw.decode(_as_browsers_read(declared[1].decode()), "replace")
+        except (LookupError, UnicodeError):  # an encoding that does not exist, or not of text
+            pass
+    return raw.decode(guess_encoding(raw), "replace")
+
+
+def _as_browsers_read(name: str) -> str:
+    """The larger encoding that pages mean; see the WHATWG Encoding Standard."""
+    name = name.lower()
+    if name in {"iso-8859-1", "latin1", "latin-1", "us-ascii", "ascii"}:
+        return "cp1252"
+    return {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc-kr": "cp949"}.get(
+        name, name
+    )
+
+
+class _Page(HTMLParser):
+    """Collects what a page shows, paragraph by paragraph, its title and its named metadata."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.title = ""
+        self.named: dict[str, str] = {}
+        self._paragraphs: list[str] = []
+        self._current: list[str] = []
+        self._hidden_depth = 0
+        self._preformatted_depth = 0
+        self._in_title = False
+
+    def text(self) -> str:
+        """All paragraphs, with blank lines between them."""
+        self._end_paragraph()
+        return "\n\n".join(self._paragraphs)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Begin a paragraph, or note what the element itself says."""
+        values = {name: value or "" for name, value in attrs}
+        self._in_title = tag == "title" and not self.title
+        if _BLOCK.fullmatch(tag):
+            self._end_paragraph()
+        if tag in _HIDDEN:
+            self._hidden_depth += 1
+        elif tag == "pre":
+            self._preformatted_depth += 1
+        elif tag == "br":
+            self._current.append("\n")
+        elif tag == "img" and not self._hidden_depth:
+            self._current.append(f" {' '.join(values.get('alt', '').split())} ")
+        elif tag == "meta":
+            name = values.get("name") or values.get("property") or ""
+            self.named.setdefault(name.lower(), values.get("content", ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        """End a paragraph, or what was hidden."""
+        self._in_title = False
+        if _BLOCK.fullmatch(tag):
+            self._end_paragraph()
+        if tag in _HIDDEN:
+            self._hidden_depth = max(0, self._hidden_depth - 1)
+        elif tag == "pre":
+            self._preformatted_depth = max(0, self._preformatted_depth - 1)
+
+    def handle_data(self, data: str) -> None:
+        """Take text that is shown."""
+        if self._in_title:
+            self.title += data
+        elif not self._hidden_depth:
+            self._current.append(data if self._preformatted_depth else re.sub(r"\s+", " ", data))
+
+    def _end_paragraph(self) -> None:
+        text = "".join(self._current)
+        self._current.clear()
+        if not self._preformatted_depth:
+            text = re.sub(r"[ ]+", " ", text).replace(" \n", "\n").replace("\n ", "\n")
+        if text and not text.isspace():
+            self._paragraphs.append(text.strip("\n") if self._preformatted_depth else text.strip())

@@ -1,0 +1,188 @@
+"""Videos: the frames at which something new is to be seen."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+
+from indexer.media.base import PicturePiece, Reading, ReadOptions
+from retrieval.errors import UnreadableFileError
+from retrieval.frames import Choice, Frame, Video, open_video, why_no_frame
+from retrieval.images import reduced
+from retrieval.media import Metadata
+
+VIDEO_ENDINGS = frozenset(
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov"}
+    | {".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"}
+)
+"""Endings in lower case. `.ts` is not among them: most files of that name are TypeScript."""
+
+WINDOW_MS = 15_000
+"""Of each stretch of this length the first frame is kept: four frames a minute at least."""
+
+SPACING_MS = 2_000
+"""Other frames are kept no closer than this: eight a window, 32 a minute at most."""
+
+_LOOK_MS = 200
+_DIFFERENCE = 20.0
+_SKETCH_SIDE = 16
+_DENSE_KEYFRAMES_S = 3.0
+
+_FRAMES_A_CALL = 32
+_WINDOWS_A_CALL = 8
+_PIXELS_A_CALL = 2**26
+
+_MOST_TEXT = 10_000
+_ISO_6709 = re.compile(r"([+-])(\d{2,6})(\.\d+)?([+-])(\d{3,7})(\.\d+)?")
+
+
+def read(path: str, start: int, options: ReadOptions) -> Reading:
+    """Sample the frames of a video by scene change, from a time in milliseconds on.
+
+    Gives at most 32 frames of at most two minutes a call. Where the file's index shows a keyframe
+    at least every three seconds, keyframes alone are looked at: encoders put them at cuts. A
+    damaged video gives what can be decoded. Raises as the readers of `indexer.media.base` do.
+    """
+    pieces: list[PicturePiece] = []
+    held_pixels = 0
+    go_on: int | None = None
+    first_window = start // WINDOW_MS
+    with open_video(path, max_pixels=options.max_pixels) as video:
+        dense = video.keyframes_at_least_every(_DENSE_KEYFRAMES_S)
+        choice = Choice.KEYFRAMES if dense else Choice.REFERENCED
+        for frame in sample(video.frames(first_window * WINDOW_MS, choice), start):
+            windows = frame.milliseconds // WINDOW_MS - first_window
+            if pieces and (
+                len(pieces) == _FRAMES_A_CALL
+                or windows >= _WINDOWS_A_CALL
+                or held_pixels >= _PIXELS_A_CALL
+            ):
+                go_on = frame.milliseconds
+                break
+            pieces.append(_piece(frame, options.least_side))
+            held_pixels += pieces[-1].image.width * pieces[-1].image.height
+        if not pieces and start == 0:
+            raise UnreadableFileError(why_no_frame(video))
+        return Reading(tuple(pieces), read_metadata(video), go_on)
+
+
+def sample(frames: Iterable[Frame], start_ms: int = 0) -> Iterator[Frame]:
+    """Choose the frames worth keeping, and give those at or after `start_ms`.
+
+    Time is cut into windows of 15 seconds. The first frame of a window is kept. After that a frame
+    is kept if at least two seconds have passed since the last kept one and the mean absolute
+    difference of their sketches (16 x 16 pixels, RGB) is at least 20 of 255; five frames a second
+    are looked at. No decision depends on another window, so the frames chosen are the same wherever
+    reading begins, given frames from the beginning of the window of `start_ms` on. Frames whose
+    time does not grow are passed over.
+    """
+    latest = start_ms // WINDOW_MS * WINDOW_MS - 1
+    window = -1
+    kept_ms = looked_ms = 0
+    kept_sketch = np.zeros((_SKETCH_SIDE, _SKETCH_SIDE, 3), np.int16)
+    for frame in frames:
+        now = frame.milliseconds
+        if now <= latest:
+            continue
+        latest = now
+        in_old_window = now // WINDOW_MS == window
+        if in_old_window and (now - kept_ms < SPACING_MS or now - looked_ms < _LOOK_MS):
+            continue
+        looked_ms = now
+        sketch = frame.sketch(_SKETCH_SIDE)
+        if in_old_window and float(np.abs(sketch - kept_sketch).mean()) < _DIFFERENCE:
+            continue
+        window, kept_ms, kept_sketch = now // WINDOW_MS, now, sketch
+        if now >= start_ms:
+            yield frame
+
+
+def read_metadata(video: Video) -> Metadata:
+    """What a video says of itself, in the tags of QuickTime, Android and Matroska."""
+    tags = video.tags
+    apple = "com.apple.quicktime."
+    place = _first(tags, f"{apple}location.iso6709", "location", "location-eng")
+    latitude, longitude = parse_iso6709(place or "") or (None, None)
+    make = _first(tags, f"{apple}make", "com.android.manufacturer", "make")
+    model = _first(tags, f"{apple}model", "com.android.model", "model")
+    taken = _first(tags, f"{apple}creationdate", "creation_time", "date")
+    described = (
+        _first(tags, f"{apple}{name}", name)
+        for name in ("title", "description", "comment", "keywords")
+    )
+    text = "\n".join(dict.fromkeys(line for line in described if line))[:_MOST_TEXT]
+    return Metadata(
+        taken_at=parse_moment(taken or ""),
+        camera=_camera(make, model),
+        latitude=latitude,
+        longitude=longitude,
+        duration_s=video.duration_s,
+        text=text or None,
+    )
+
+
+def parse_moment(text: str) -> int | None:
+    """Read a date and time as ISO 8601 writes them: seconds since 1970, UTC where no zone is told.
+
+    None for what is not one, and for what is not after 1970: cameras without a clock say 1904.
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = int(moment.timestamp())
+    except (ValueError, OverflowError):
+        return None
+    return seconds if seconds > 0 and "-" in text else None
+
+
+def parse_iso6709(text: str) -> tuple[float, float] | None:
+    """Read latitude and longitude in degrees from ISO 6709, such as `+48.8577+002.2950/`.
+
+    Degrees, degrees and minutes, or degrees, minutes and seconds; None for anything else.
+    """
+    found = _ISO_6709.match(text.strip())
+    if not found:
+        return None
+    latitude = _degrees(*found.group(1, 2, 3), whole=2)
+    longitude = _degrees(*found.group(4, 5, 6), whole=3)
+    if latitude is None or longitude is None:
+        return None
+    return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else None
+
+
+def _degrees(sign: str, digits: str, fraction: str | None, *, whole: int) -> float | None:
+    """Sum degrees, minutes and seconds, of which the last may have a fraction."""
+    parts = [digits[:whole], *re.findall("..?", digits[whole:])]
+    if len(parts) > 3 or any(len(part) != 2 for part in parts[1:]):
+        return None
+    parts[-1] += fraction or ""
+    value = sum(float(part) / 60**power for power, part in enumerate(parts))
+    return math.copysign(value, -1 if sign == "-" else 1)
+
+
+def _piece(frame: Frame, least_side: int | None) -> PicturePiece:
+    image = frame.picture()
+    width, height = image.size
+    return PicturePiece(
+        part=f"t{frame.milliseconds}",
+        image=reduced(image, least_side),
+        width=width,
+        height=height,
+        time_s=frame.milliseconds / 1000,
+    )
+
+
+def _first(tags: dict[str, str], *names: str) -> str | None:
+    for name in names:
+        if value := " ".join(tags.get(name, "").split()):
+            return "".join(character for character in value if character.isprintable())
+    return None
+
+
+def _camera(make: str | None, model: str | None) -> str | None:
+    if make and model and model.lower().startswith(make.lower()):
+        return model
+    return " ".join(part for part in (make, model) if part) or None

@@ -1,0 +1,298 @@
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from av.video.reformatter import VideoReformatter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from indexer.media import video
+from indexer.media.base import PicturePiece, ReadOptions
+from indexer.media.video import VIDEO_ENDINGS, parse_iso6709, parse_moment, read, sample
+from retrieval.errors import UnreadableFileError
+from retrieval.frames import Frame, frame_at
+from retrieval.media import Metadata
+
+COLOURS = [(200, 30, 40), (20, 180, 60), (30, 40, 200), (240, 240, 240), (10, 10, 10)]
+
+
+def write_video(
+    path: Path,
+    pictures: Iterable[Image.Image],
+    codec: str = "mpeg4",
+    *,
+    rate: int = 5,
+    gop: int = 100,
+    times: Iterable[int] | None = None,
+    tags: dict[str, str] | None = None,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """times: of the frames, in 1/`rate` seconds; None: one after the other."""
+    with av.open(os.fspath(path), "w", options=options or {}) as container:
+        container.metadata.update(tags or {})
+        stream = container.add_stream(codec, rate=rate)
+        stream.pix_fmt, stream.gop_size = "yuv420p", gop
+        moments = iter(times) if times else None
+        for number, picture in enumerate(pictures):
+            if number == 0:
+                stream.width, stream.height = picture.size
+            frame = av.VideoFrame.from_image(picture)
+            frame.pts = next(moments) if moments else number
+            frame.time_base = Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def scenes(*lengths: int, size: tuple[int, int] = (64, 48)) -> Iterator[Image.Image]:
+    """Colours in turn, each for so many frames."""
+    for number, length in enumerate(lengths):
+        picture = Image.new("RGB", size, COLOURS[number % len(COLOURS)])
+        yield from [picture] * length
+
+
+def read_all(path: Path, least_side: int | None = None) -> list[PicturePiece]:
+    options = ReadOptions(least_side=least_side)
+    pieces: list[Any] = []
+    start: int | None = 0
+    while start is not None:
+        reading = read(str(path), start, options)
+        assert reading.next is None or reading.next > start
+        pieces += reading.pieces
+        start = reading.next
+    return pieces
+
+
+def test_scene_changes_are_found_at_their_times(tmp_path):
+    path = write_video(tmp_path / "video.mp4", scenes(15, 20, 25), rate=5)
+    pieces = read_all(path)
+    assert [piece.part for piece in pieces] == ["t0", "t3000", "t7000"]
+    assert [piece.time_s for piece in pieces] == [0, 3, 7]
+    for piece, colour in zip(pieces, COLOURS, strict=False):
+        assert (piece.width, piece.height) == piece.image.size == (64, 48)
+        assert np.abs(np.asarray(piece.image, float) - colour).mean() < 12
+
+
+@pytest.mark.parametrize("gop", [5, 1_000])
+def test_still_scene_gives_four_frames_a_minute(tmp_path, gop):
+    path = write_video(tmp_path / "still.mkv", scenes(300), rate=5, gop=gop)
+    assert [piece.time_s for piece in read_all(path)] == [0, 15, 30, 45]
+
+
+def test_flicker_gives_at_most_32_frames_a_minute(tmp_path):
+    path = write_video(tmp_path / "flicker.mp4", scenes(*[2] * 300), rate=5)
+    times = [piece.time_s for piece in read_all(path)]
+    assert all(len([t for t in times if 60 * m <= t < 60 * m + 60]) <= 32 for m in range(2))
+    assert len(times) > 40
+
+
+def test_long_videos_come_in_calls_of_bounded_size(tmp_path):
+    path = write_video(tmp_path / "long.mp4", scenes(*[6] * 150), rate=2)
+    first = read(str(path), 0, ReadOptions())
+    assert len(first.pieces) == 32
+    assert first.next is not None
+    still = write_video(tmp_path / "still.mp4", scenes(600), rate=2)
+    assert read(str(still), 0, ReadOptions()).next == 120_000
+    assert len(read_all(still)) == 20
+
+
+def test_large_frames_end_a_call_earlier(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "_PIXELS_A_CALL", 3 * 64 * 48)
+    path = write_video(tmp_path / "video.mp4", scenes(*[10] * 8), rate=5)
+    first = read(str(path), 0, ReadOptions())
+    assert len(first.pieces) == 3
+    assert [piece.time_s for piece in read_all(path)] == [2 * n for n in range(8)]
+
+
+CODECS = [
+    (codec, ending)
+    for codec, ending in [
+        ("mpeg4", "mp4"),
+        ("libx264", "mkv"),
+        ("libx264", "mp4"),
+        ("libx264", "mts"),
+        ("libvpx-vp9", "webm"),
+        ("mpeg4", "avi"),
+        ("wmv2", "wmv"),
+    ]
+    if codec in av.codecs_available
+]
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    kind=st.sampled_from(CODECS),
+    lengths=st.lists(st.integers(1, 300), min_size=1, max_size=12),
+    gop=st.integers(1, 400),
+    start=st.integers(1, 120_000),
+)
+def test_reading_from_anywhere_gives_the_same_frames(kind, lengths, gop, start):
+    codec, ending = kind
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"video.{ending}"
+        write_video(path, scenes(10, *lengths, size=(32, 32)), codec, rate=25, gop=gop)
+        pieces = read_all(path)
+        later = read(str(path), start, ReadOptions())
+        expected = [piece for piece in pieces if piece.time_s * 1000 >= start][: len(later.pieces)]
+        assert [p.part for p in later.pieces] == [p.part for p in expected]
+        assert [p.image.tobytes() for p in later.pieces] == [p.image.tobytes() for p in expected]
+        if later.next is None:
+            assert not expected or expected[-1].part == pieces[-1].part
+        assert len({piece.part for piece in pieces}) == len(pieces)
+        for piece in pieces[:3]:
+            assert frame_at(str(path), piece.time_s).tobytes() == piece.image.tobytes()
+
+
+SCALER = VideoReformatter()
+DECODED = [av.VideoFrame.from_image(Image.new("RGB", (16, 16), colour)) for colour in COLOURS]
+
+
+@given(
+    moments=st.lists(
+        st.tuples(st.integers(0, 90_000), st.integers(0, len(COLOURS) - 1)), max_size=60
+    ),
+    start=st.integers(0, 90_000),
+)
+def test_sampling_depends_on_its_window_alone(moments, start):
+    frames = [Frame(moment, DECODED[colour], SCALER) for moment, colour in sorted(moments)]
+    whole = [frame.milliseconds for frame in sample(frames)]
+    from_window = [f for f in frames if f.milliseconds // 15_000 >= start // 15_000]
+    for given_frames in (frames, from_window):
+        later = [frame.milliseconds for frame in sample(given_frames, start)]
+        assert later == [moment for moment in whole if moment >= start]
+    windows = {frame.milliseconds // 15_000 for frame in frames}
+    assert {moment // 15_000 for moment in whole} == windows
+
+
+def test_times_that_do_not_grow_are_passed_over():
+    times = [0, 5_000, 3_000, 5_000, 20_000, 1_000, 40_000]
+    frames = [Frame(t, DECODED[n % 5], SCALER) for n, t in enumerate(times)]
+    assert [frame.milliseconds for frame in sample(frames)] == [0, 5_000, 20_000, 40_000]
+
+
+def test_gaps_between_frames_are_no_matter(tmp_path):
+    path = write_video(tmp_path / "gaps.mkv", scenes(1, 1, 1), times=[0, 500, 2_500], rate=5)
+    assert [piece.time_s for piece in read_all(path)] == [0, 100, 500]
+
+
+def test_still_picture_as_video_gives_its_one_frame(tmp_path):
+    assert [p.part for p in read_all(write_video(tmp_path / "still.mp4", scenes(1)))] == ["t0"]
+
+
+def test_frames_are_reduced_by_whole_factors(tmp_path):
+    path = write_video(tmp_path / "video.mp4", scenes(1, size=(320, 200)))
+    piece = read_all(path, 60)[0]
+    assert piece.image.size == (107, 67)
+    assert (piece.width, piece.height) == (320, 200)
+    assert read_all(path, 400)[0].image.size == (320, 200)
+
+
+def test_too_large_frames_are_refused(tmp_path):
+    path = write_video(tmp_path / "video.mp4", scenes(1, size=(320, 200)))
+    with pytest.raises(UnreadableFileError, match="320 x 200"):
+        read(str(path), 0, ReadOptions(max_pixels=10_000))
+
+
+def test_video_of_which_no_frame_can_be_decoded_is_unreadable(tmp_path):
+    path = write_video(tmp_path / "video.mp4", scenes(20))
+    content = bytearray(path.read_bytes())
+    begin = content.index(b"mdat") + 4
+    content[begin : content.index(b"moov") - 4] = bytes(content.index(b"moov") - 4 - begin)
+    path.write_bytes(content)
+    with pytest.raises(UnreadableFileError, match="not one frame can be decoded"):
+        read(str(path), 0, ReadOptions())
+
+
+def test_cut_off_video_gives_what_is_there(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 48, 64, 3), dtype=np.uint8)
+    path = write_video(tmp_path / "video.mkv", map(Image.fromarray, noise), rate=5)
+    whole = [piece.part for piece in read_all(path)]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    parts = [piece.part for piece in read_all(path)]
+    assert 1 <= len(parts) < len(whole)
+    assert parts == whole[: len(parts)]
+
+
+def test_tags_of_phones_are_read(tmp_path):
+    apple = "com.apple.quicktime."
+    path = write_video(
+        tmp_path / "phone.mov",
+        scenes(20),
+        options={"movflags": "use_metadata_tags"},
+        tags={
+            f"{apple}make": "Apple",
+            f"{apple}model": "iPhone 15",
+            f"{apple}creationdate": "2024-02-29T14:00:00+0200",
+            f"{apple}location.ISO6709": "+48.8577-002.2950+035.000/",
+            "title": "By the\x07 river",
+            "comment": "By the river",
+        },
+    )
+    assert read(str(path), 0, ReadOptions()).metadata == Metadata(
+        taken_at=1_709_208_000,
+        camera="Apple iPhone 15",
+        latitude=48.8577,
+        longitude=-2.295,
+        duration_s=4.0,
+        text="By the river",
+    )
+
+
+def test_file_that_tells_nothing_has_only_its_length(tmp_path):
+    path = write_video(tmp_path / "video.mp4", scenes(20))
+    assert read(str(path), 0, ReadOptions()).metadata == Metadata(duration_s=4.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2024-02-29T12:00:00.000000Z", 1_709_208_000),
+        ("2024-02-29T14:00:00+0200", 1_709_208_000),
+        ("2024-02-29 12:00:00", 1_709_208_000),
+        ("2024-02-29", 1_709_164_800),
+        ("1904-01-01T00:00:00.000000Z", None),
+        ("2024", None),
+        ("soon", None),
+        ("", None),
+        ("0001-01-01T00:00:00+23:59", None),
+    ],
+)
+def test_moments_are_read_with_their_zone(text, seconds):
+    assert parse_moment(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("+48.8577+002.2950/", (48.8577, 2.295)),
+        ("-33.9249+018.4241+010.0/", (-33.9249, 18.4241)),
+        ("+4830.00-00230.00/", (48.5, -2.5)),
+        ("+483030-0023030/", (48.508333, -2.508333)),
+        ("+90+180/", (90, 180)),
+        ("+91+000/", None),
+        ("+00+181/", None),
+        ("48.8 2.2", None),
+        ("+485+002/", None),
+        ("", None),
+    ],
+)
+def test_places_are_read_as_iso_6709_writes_them(text, place):
+    assert parse_iso6709(text) == (None if place is None else pytest.approx(place, abs=1e-6))
+
+
+@given(st.text())
+def test_no_text_breaks_the_tags(text):
+    parse_iso6709(text)
+    parse_moment(text)
+
+
+def test_typescript_is_no_video():
+    assert ".ts" not in VIDEO_ENDINGS
+    assert all(ending == ending.lower() and ending[0] == "." for ending in VIDEO_ENDINGS)
