@@ -1,23 +1,51 @@
-"""Walk the sources and compare with the catalog: added, changed, unchanged, gone."""
+"""Walk the sources and compare with the catalog: added, changed, unchanged, moved, gone."""
 
+import errno
 import os
 import stat
+import struct
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from indexer.formats import kind_of
+from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
 from retrieval.catalog import FailedFile, FileState, KnownFile
-from retrieval.images import is_image_name
+from retrieval.media import MediaKind
 
+ALL_KINDS = frozenset(MediaKind)
 _LIBRARY_FILES = {"library.toml", "catalog.sqlite"}
+_STATES = tuple(FileState)
+_PACKED = struct.Struct("<qqB??")
+
+
+@dataclass(frozen=True, slots=True)
+class WalkOptions:
+    """What a walk takes in.
+
+    hidden: names that begin with a dot too. follow: enter symbolic links to directories.
+    one_file_system: stay on the root's device. ignore_files: honour `.mmsearchignore`. kinds: the
+    families of formats that are looked for.
+    """
+
+    hidden: bool = False
+    follow: bool = False
+    one_file_system: bool = False
+    ignore_files: bool = True
+    kinds: frozenset[MediaKind] = ALL_KINDS
+
+
+DEFAULT_WALK = WalkOptions()
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """An image file, by its name, as the walk met it."""
+    """A file, of a kind by its name, as the walk met it. Bytes, and nanoseconds since 1970."""
 
     path: str
     size: int
     mtime_ns: int
+    kind: MediaKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +56,22 @@ class Unlisted:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class EmptyRoot:
+    """A root with nothing in it at all, as the place of a drive that is not mounted has."""
+
+    path: str
+
+
 @dataclass
 class Comparison:
-    """What a run has to do. `known` holds what the catalog remembers of each path to read."""
+    """What a run has to do.
+
+    to_read: new, changed, or not yet embedded, in the order of the walk. known: what the catalog
+    remembers of each path to read. gone: paths that are no longer there. maybe_moved: files that
+    were indexed and are gone (now, or since an earlier run), by size in bytes and content hash, for
+    the sizes of paths in `to_read` that the catalog has never heard of.
+    """
 
     to_read: list[FoundFile] = field(default_factory=list)
     known: dict[str, KnownFile] = field(default_factory=dict)
@@ -38,14 +79,42 @@ class Comparison:
     still_failed: int = 0
     gone: list[str] = field(default_factory=list)
     unlisted: list[FailedFile] = field(default_factory=list)
+    maybe_moved: dict[tuple[int, str], list[KnownFile]] = field(default_factory=dict)
+
+    def take_moved(self, path: str, size: int, content_hash: str) -> KnownFile | None:
+        """The gone file that a new path with this content was moved from, or None.
+
+        Each is given once, so that of several copies only one takes its place. One that went away
+        now comes before one that went away earlier, then one of the same name, then the first path.
+        """
+        candidates = self.maybe_moved.get((size, content_hash), [])
+        if not candidates or path in self.known:
+            return None
+        name = os.path.basename(path)  # noqa: PTH119 - names need not be valid text
+        moved = min(
+            candidates,
+            key=lambda file: (
+                file.state is FileState.REMOVED,
+                os.path.basename(file.path) != name,  # noqa: PTH119
+                file.path,
+            ),
+        )
+        candidates.remove(moved)
+        return moved
 
 
-def walk(root: str) -> Iterator[FoundFile | Unlisted]:
-    """Find image files at or below a path, in a fixed order.
+def walk(
+    root: str, options: WalkOptions = DEFAULT_WALK
+) -> Iterator[FoundFile | Unlisted | EmptyRoot]:
+    """Find files that can be indexed at or below a path, in a fixed order, each once.
 
-    A root that is a file is taken whatever its name. Names that begin with a dot are passed over,
-    and so are libraries, which hold thumbnails; symbolic links to files are followed, those to
-    directories are not, so no link can loop.
+    A directory's files come before its subdirectories; at most the names of the directories on the
+    way are held. A root that is a file is taken whatever its name and kind, as an image unless it
+    ends like another. Libraries, which hold thumbnails, are passed over, and so is what is neither
+    file nor directory. Symbolic links to files are always followed. With `follow`, those to
+    directories are entered after everything that is reached without them, and a directory that was
+    already entered is not entered again: no link can loop, and what has a path
+    without links is found under that one.
     """
     try:
         status = os.stat(root)  # noqa: PTH116 - names need not be valid text
@@ -53,28 +122,14 @@ def walk(root: str) -> Iterator[FoundFile | Unlisted]:
         yield Unlisted(root, _reason(error))
         return
     if not stat.S_ISDIR(status.st_mode):
-        yield FoundFile(root, status.st_size, status.st_mtime_ns)
+        kind = kind_of(root) or MediaKind.IMAGE
+        yield FoundFile(root, status.st_size, status.st_mtime_ns, kind)
         return
-    pending = [root]
-    while pending:
-        directory = pending.pop()
-        try:
-            with os.scandir(directory) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            yield Unlisted(directory, f"cannot be listed: {_reason(error)}")
-            continue
-        if {entry.name for entry in listed} >= _LIBRARY_FILES:
-            continue
-        visible = [entry for entry in listed if not entry.name.startswith(".")]
-        pending.extend(e.path for e in reversed(visible) if e.is_dir(follow_symlinks=False))
-        for entry in visible:
-            if is_image_name(entry.name) and (found := _look_at(entry)):
-                yield found
+    yield from _Walk(root, status.st_dev, options).entries()
 
 
 def compare(
-    found: Iterable[FoundFile | Unlisted],
+    found: Iterable[FoundFile | Unlisted | EmptyRoot],
     known: Iterable[KnownFile],
     *,
     retry_failed: bool = False,
@@ -82,34 +137,29 @@ def compare(
     """Sort what was found into what must be read, what is unchanged, and what is gone.
 
     A file of the same size and modification time is unchanged; so is one that failed before, unless
-    `retry_failed`. Nothing at or below a path that could not be listed counts as gone.
+    `retry_failed`. A known time of -1 is that of no file: it is read again. Nothing below a path
+    that could not be listed counts as gone, and nothing below a root that is empty all at once. No
+    path may be found twice.
     """
-    remembered = {file.path: file for file in known}
+    remembered = {file.path: _pack(file) for file in known}
     result = Comparison()
-    seen: set[str] = set()
+    empty_roots: set[str] = set()
     for entry in found:
-        if entry.path in seen:
+        if isinstance(entry, EmptyRoot):
+            empty_roots.add(_as_place(entry.path))
             continue
-        seen.add(entry.path)
+        packed = remembered.pop(entry.path, None)
+        before = _unpack(entry.path, packed) if packed else None
         if isinstance(entry, Unlisted):
             result.unlisted.append(FailedFile(entry.path, entry.reason))
-            continue
-        before = remembered.get(entry.path)
-        if before and _is_unchanged(entry, before, retry_failed):
+        elif before and _is_unchanged(entry, before, retry_failed):
             result.unchanged += before.state is FileState.INDEXED
             result.still_failed += before.state is FileState.FAILED
-            continue
-        result.to_read.append(entry)
-        if before:
-            result.known[entry.path] = before
-    unlisted = tuple(as_prefix(failed.path) for failed in result.unlisted)
-    result.gone = [
-        path
-        for path, file in remembered.items()
-        if path not in seen
-        and file.state is not FileState.REMOVED
-        and not path.startswith(unlisted)
-    ]
+        else:
+            result.to_read.append(entry)
+            if before:
+                result.known[entry.path] = before
+    _sort_absent(remembered, empty_roots, result)
     return result
 
 
@@ -118,23 +168,199 @@ def as_prefix(path: str) -> str:
     return path.rstrip(os.sep) + os.sep
 
 
-def _look_at(entry: os.DirEntry[str]) -> FoundFile | Unlisted | None:
-    try:
-        status = entry.stat()
-    except OSError as error:
-        return Unlisted(entry.path, _reason(error))
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return FoundFile(entry.path, status.st_size, status.st_mtime_ns)
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    path: str
+    rules: IgnoreRules
+
+
+@dataclass(slots=True)
+class _Listing:
+    """What a directory holds, as far as a walk cares; names in byte order except for escapes."""
+
+    names: set[str] = field(default_factory=set)
+    """Those that say something of the directory itself."""
+    files: list[str] = field(default_factory=list)
+    directories: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    is_empty: bool = True
+
+
+class _Walk:
+    """The state of one walk: what is still to be entered, and what was."""
+
+    def __init__(self, root: str, device: int, options: WalkOptions) -> None:
+        self._root = root
+        self._device = device
+        self._options = options
+        self._pending: list[_Directory] = []
+        self._links: deque[_Directory] = deque()
+        self._entered: set[tuple[int, int] | str] = set()
+
+    def entries(self) -> Iterator[FoundFile | Unlisted | EmptyRoot]:
+        rules = IgnoreRules()
+        if self._options.ignore_files:
+            rules, problems = rules_of_root(self._root)
+            for path, problem in problems:
+                yield Unlisted(path, problem)
+        self._pending.append(_Directory(self._root, rules))
+        while self._pending or self._links:
+            directory = self._pending.pop() if self._pending else self._links.popleft()
+            try:
+                if not self._may_enter(directory.path):
+                    continue
+                listing = self._list(directory.path)
+            except OSError as error:
+                yield Unlisted(directory.path, f"cannot be listed: {_reason(error)}")
+                continue
+            if listing.is_empty and directory.path == self._root:
+                yield EmptyRoot(self._root)
+            if not listing.names >= _LIBRARY_FILES:
+                yield from self._look_into(directory, listing)
+
+    def _may_enter(self, path: str) -> bool:
+        """Whether a directory is on the right device and new, which counts as entering it."""
+        if not (self._options.follow or self._options.one_file_system):
+            return True
+        status = os.stat(path)  # noqa: PTH116
+        if self._options.one_file_system and status.st_dev != self._device:
+            return False
+        # File systems without inodes call every one of them 0.
+        identity = (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
+        if identity in self._entered:
+            return False
+        if self._options.follow:
+            self._entered.add(identity)
+        return True
+
+    def _list(self, path: str) -> _Listing:
+        listing = _Listing()
+        with os.scandir(path) as entries:
+            for entry in entries:
+                self._sort_in(entry, listing)
+        for names in (listing.files, listing.directories, listing.links):
+            names.sort()
+        return listing
+
+    def _sort_in(self, entry: os.DirEntry[str], listing: _Listing) -> None:
+        name = entry.name
+        listing.is_empty = False
+        if name in _LIBRARY_FILES or name == IGNORE_FILE_NAME:
+            listing.names.add(name)
+        if name.startswith(".") and not self._options.hidden:
+            return
+        if entry.is_dir(follow_symlinks=False):
+            listing.directories.append(name)
+        elif self._options.follow and entry.is_symlink():
+            listing.links.append(name)
+        elif kind_of(name) in self._options.kinds:
+            listing.files.append(name)
+
+    def _look_into(
+        self, directory: _Directory, listing: _Listing
+    ) -> Iterator[FoundFile | Unlisted]:
+        prefix = as_prefix(directory.path)
+        rules = directory.rules
+        if self._options.ignore_files and IGNORE_FILE_NAME in listing.names:
+            path = prefix + IGNORE_FILE_NAME
+            rules, problem = with_ignore_file(rules, path)
+            if problem:
+                yield Unlisted(path, problem)
+        for name in listing.files:
+            if not rules.ignores(prefix + name, is_directory=False):
+                yield from self._look_at(prefix + name)
+        for name in reversed(listing.directories):
+            if not rules.ignores(prefix + name, is_directory=True):
+                self._pending.append(_Directory(prefix + name, rules))
+        for name in listing.links:
+            yield from self._look_through(prefix + name, rules)
+
+    def _look_at(self, path: str) -> Iterator[FoundFile | Unlisted]:
+        try:
+            status = os.stat(path)  # noqa: PTH116
+        except OSError as error:
+            yield Unlisted(path, _reason(error))
+            return
+        kind = kind_of(path)
+        if stat.S_ISREG(status.st_mode) and kind is not None and kind in self._options.kinds:
+            yield FoundFile(path, status.st_size, status.st_mtime_ns, kind)
+
+    def _look_through(self, path: str, rules: IgnoreRules) -> Iterator[FoundFile | Unlisted]:
+        """A link may lead to a directory, also when it leads nowhere now (to an unmounted one)."""
+        is_directory = os.path.isdir(path)  # noqa: PTH112
+        if rules.ignores(path, is_directory=is_directory):
+            return
+        if is_directory:
+            self._links.append(_Directory(path, rules))
+        else:
+            yield from self._look_at(path)
+
+
+def _sort_absent(remembered: dict[str, bytes], empty_roots: set[str], result: Comparison) -> None:
+    """Sort what was not found into what is gone, what may have moved, and what stays."""
+    new_sizes = {file.size for file in result.to_read if file.path not in result.known}
+    unlisted = {_as_place(failed.path) for failed in result.unlisted}
+    for path, packed in remembered.items():
+        file = _unpack(path, packed)
+        if file.state is not FileState.REMOVED:
+            if unlisted and _lies_below(path, unlisted) is not None:
+                continue
+            root = _lies_below(path, empty_roots) if empty_roots else None
+            if root is not None:
+                unlisted.add(root)
+                result.unlisted.append(_suddenly_empty(root))
+                continue
+            result.gone.append(path)
+        if file.size in new_sizes and file.content_hash is not None:
+            result.maybe_moved.setdefault((file.size, file.content_hash), []).append(file)
+    # An earlier run's word that a root is empty is written anew, not taken back.
+    result.gone = [path for path in result.gone if _as_place(path) not in unlisted]
+
+
+def _pack(file: KnownFile) -> bytes:
+    """What is known of a file but its path: half the memory, where a million are held at once."""
+    fields = (file.size, file.mtime_ns, _STATES.index(file.state), file.embedded)
+    has_hash = file.content_hash is not None
+    return _PACKED.pack(*fields, has_hash) + (file.content_hash or "").encode()
+
+
+def _unpack(path: str, packed: bytes) -> KnownFile:
+    size, mtime_ns, state, embedded, has_hash = _PACKED.unpack_from(packed)
+    content_hash = packed[_PACKED.size :].decode() if has_hash else None
+    return KnownFile(path, _STATES[state], size, mtime_ns, content_hash, embedded)
 
 
 def _is_unchanged(found: FoundFile, before: KnownFile, retry_failed: bool) -> bool:
-    if (before.size, before.mtime_ns) != (found.size, found.mtime_ns):
+    if before.mtime_ns == -1 or (before.size, before.mtime_ns) != (found.size, found.mtime_ns):
         return False
     if before.state is FileState.FAILED:
         return not retry_failed
     return before.state is FileState.INDEXED and before.embedded
 
 
+def _as_place(path: str) -> str:
+    return path.rstrip(os.sep)
+
+
+def _lies_below(path: str, places: set[str]) -> str | None:
+    """Which of some places is a directory above a path; by its depth, not by their number."""
+    end = path.rfind(os.sep)
+    while end >= 0:
+        if path[:end] in places:
+            return path[:end]
+        end = path.rfind(os.sep, 0, end)
+    return None
+
+
+def _suddenly_empty(root: str) -> FailedFile:
+    return FailedFile(
+        root or os.sep,
+        "is empty now, and what was indexed from it stays in the library. If it is not mounted, "
+        "mount it and index again; if its files were deleted, `mmsearch remove` forgets them.",
+    )
+
+
 def _reason(error: OSError) -> str:
+    if error.errno == errno.ENAMETOOLONG:
+        return "its path is longer than this system can open"
     return (error.strerror or str(error)).lower()
