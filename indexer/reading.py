@@ -1,0 +1,89 @@
+"""Reading one file in a worker process: its hash, and its pieces unless they are known."""
+
+import os
+import stat
+import time
+from dataclasses import dataclass
+
+import xxhash
+
+from indexer.formats import reader_of
+from indexer.media.base import Reading, ReadOptions
+from retrieval.media import MediaKind
+
+_HASH_CHUNK_BYTES = 1 << 20
+_CLOCK_STEP_NS = 2_000_000_000
+"""The coarsest times that a file system in use keeps: FAT counts in steps of two seconds."""
+
+
+class ChangedWhileReadError(OSError):
+    """A file that was written to while it was read; the next run reads it again."""
+
+    def __init__(self) -> None:
+        super().__init__("it was changed while it was read")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a file held when it was read. A mtime_ns of -1: too fresh to be trusted later.
+
+    hash: XXH3 of 128 bits in hexadecimal.
+    """
+
+    size: int
+    mtime_ns: int
+    hash: str
+
+
+def read_first(
+    path: str, kind: MediaKind, known: frozenset[str], options: ReadOptions
+) -> tuple[Content, Reading | None]:
+    """Hash a file and read its first pieces; None where its content is among the known hashes.
+
+    Raises as `indexer.media.base.Reader`, and ChangedWhileReadError.
+    """
+    now_ns = time.time_ns()
+    before = os.stat(path)  # noqa: PTH116 - names need not be valid text
+    if not stat.S_ISREG(before.st_mode):
+        raise OSError("it is not a regular file any more")
+    digest = xxhash.xxh3_128()
+    with open(path, "rb") as file:  # noqa: PTH123
+        while chunk := file.read(_HASH_CHUNK_BYTES):
+            digest.update(chunk)
+    mtime_ns = before.st_mtime_ns if is_settled(before.st_mtime_ns, now_ns) else -1
+    content = Content(before.st_size, mtime_ns, digest.hexdigest())
+    reading = None if content.hash in known else reader_of(kind)(path, 0, options)
+    _require_same(path, before)
+    return content, reading
+
+
+def read_on(
+    path: str, kind: MediaKind, start: int, content: Content, options: ReadOptions
+) -> Reading:
+    """Read the next pieces of a file that still has the content that was read first.
+
+    Raises as `indexer.media.base.Reader`, and ChangedWhileReadError.
+    """
+    before = os.stat(path)  # noqa: PTH116
+    if before.st_size != content.size or content.mtime_ns not in {-1, before.st_mtime_ns}:
+        raise ChangedWhileReadError
+    reading = reader_of(kind)(path, start, options)
+    _require_same(path, before)
+    return reading
+
+
+def is_settled(mtime_ns: int, now_ns: int) -> bool:
+    """Whether a later change of a file is sure to show in its modification time.
+
+    now_ns: the time before the file was read. A file that is written again within one step of the
+    file system's clock keeps its time, so one that was written less than two seconds ago must be
+    remembered without a time (-1) and read again at the next run, as git does with files as young
+    as its index. Times to come, of clocks that go wrong, are as good as old ones.
+    """
+    return abs(now_ns - mtime_ns) >= _CLOCK_STEP_NS
+
+
+def _require_same(path: str, before: os.stat_result) -> None:
+    after = os.stat(path)  # noqa: PTH116
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise ChangedWhileReadError

@@ -1,0 +1,317 @@
+"""Processes that read files, so that a file that crashes or hangs its codec costs only itself.
+
+Each worker is a fresh interpreter with a pipe of its own in either direction. In a pool whose
+workers share a pipe (`pebble`, `concurrent.futures`, `multiprocessing.Pool`), one that is killed
+while it sends a picture leaves half a message or a lock behind, and all others wait without end.
+They are started by `subprocess`, not `multiprocessing`, which would run the program's `__main__`
+again in each worker where it is a script without a guard, and cannot where it is standard input.
+"""
+
+import contextlib
+import ctypes
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, BinaryIO, Self, TypeVar, TypeVarTuple
+
+from retrieval.errors import MMSearchError, UnreadableFileError
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+_START = """
+import pickle, sys
+pipe = sys.stdin.buffer
+sys.path[:] = pickle.loads(pipe.read(int.from_bytes(pipe.read(8), "little")))
+from indexer.workers import _serve
+_serve()
+"""
+_START_LIMIT_S = 120.0
+_LEAVE_LIMIT_S = 5.0
+_LENGTH = struct.Struct("<Q")
+_PIPE_BYTES = 1 << 20
+_PR_SET_PDEATHSIG = 1
+
+
+class WorkerStartError(MMSearchError):
+    """No process for reading files can be started on this machine; no file is to blame."""
+
+
+class ReadingWorkers:
+    """Up to `count` processes, started when there is work, that make calls and give the results.
+
+    limit_s: how many seconds a call may take, from when its worker begins it. Time in which the
+    whole program is suspended does not count.
+    """
+
+    def __init__(self, count: int, *, limit_s: float = 60.0) -> None:
+        self._limit_s = limit_s
+        self._workers: set[_Worker] = set()
+        self._idle: list[_Worker] = []
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        # One thread for each worker: it sends a call, waits for the result and unpacks it.
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="reading")
+        threading.Thread(target=self._keep_time, name="reading time", daemon=True).start()
+
+    def submit(self, call: Callable[[*Arguments], T], *args: *Arguments) -> Future[T]:
+        """Make a call in a worker, as soon as one is free.
+
+        `call` must be importable by its module and name, which one of `__main__` is not, and
+        arguments and result must be picklable. The future raises UnreadableFileError if the worker
+        died or took longer than `limit_s`, WorkerStartError if there is none, CancelledError if the
+        pool was closed, else what the call raised, with its traceback as a note. An exception that
+        cannot be pickled becomes UnreadableFileError. Raises RuntimeError on a closed pool.
+        """
+        request = pickle.dumps((call, args), pickle.HIGHEST_PROTOCOL)
+        return self._threads.submit(self._answer, request)
+
+    def close(self) -> None:
+        """Cancel what waits, kill the workers and wait for their end. May be called again."""
+        with self._lock:
+            self._closed.set()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            for worker in self._workers:
+                worker.kill()
+        self._threads.shutdown(wait=True)
+        for worker in tuple(self._workers):
+            self._end(worker)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _answer(self, request: bytes) -> Any:
+        worker = self._take()
+        answer = worker.ask(request, self._limit_s)
+        if answer is None:
+            cause = self._bury(worker)
+            if worker.gave_up:
+                raise UnreadableFileError(f"reading it was given up after {self._limit_s:g} s")
+            raise UnreadableFileError(f"the process that read it {cause}")
+        self._idle.append(worker)
+        succeeded, value = pickle.loads(answer)
+        if not succeeded:
+            raise value
+        return value
+
+    def _take(self) -> "_Worker":
+        with contextlib.suppress(IndexError):
+            while True:
+                worker = self._idle.pop()
+                if worker.is_alive():
+                    return worker
+                self._end(worker)
+        return self._start()
+
+    def _start(self) -> "_Worker":
+        try:
+            worker = _Worker()
+        except OSError as error:
+            raise WorkerStartError(f"cannot start a process that reads files: {error}") from error
+        with self._lock:
+            self._workers.add(worker)
+            if self._closed.is_set():
+                worker.kill()
+        if worker.ask(pickle.dumps(sys.path), _START_LIMIT_S) is None:
+            cause = self._bury(worker)
+            raise WorkerStartError(f"a process that reads files {cause} before it read any")
+        return worker
+
+    def _bury(self, worker: "_Worker") -> str:
+        cause = worker.cause_of_death()
+        self._end(worker)
+        if self._closed.is_set():
+            raise CancelledError
+        return cause
+
+    def _end(self, worker: "_Worker") -> None:
+        with self._lock:
+            self._workers.discard(worker)
+        worker.end()
+
+    def _keep_time(self) -> None:
+        # Counting ticks, and not reading a clock, leaves out the time of a suspended program, in
+        # which results lie in the pipes and nobody takes them.
+        tick_s = min(1.0, self._limit_s / 10)
+        while not self._closed.wait(tick_s):
+            with self._lock:
+                for worker in self._workers:
+                    worker.pass_time(tick_s)
+
+
+class _Worker:
+    """One process and its pipes, used by one thread at a time; `kill` and `pass_time` by any."""
+
+    def __init__(self) -> None:
+        self.gave_up = False
+        self._left_s: float | None = None
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            # -P: the folder at hand may hold a `pickle.py` of the user.
+            [sys.executable, "-P", f"-Xutf8={sys.flags.utf8_mode}", "-c", _START],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # One core each: NumPy would start a thread for every core in every worker.
+            env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            # Ctrl-C goes to a terminal's whole process group: the indexer decides, not they.
+            process_group=0,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests: BinaryIO = self._process.stdin  # type: ignore[assignment]
+        self._answers: BinaryIO = self._process.stdout  # type: ignore[assignment]
+        _widen(self._answers)
+
+    def ask(self, request: bytes, limit_s: float) -> bytes | None:
+        """Send a request and wait for the answer; None if the process ended, or was made to."""
+        with self._lock:
+            self._left_s = limit_s
+        try:
+            _send(self._requests, request)
+            return _receive(self._answers)
+        except OSError:
+            return None
+        finally:
+            with self._lock:
+                self._left_s = None
+
+    def pass_time(self, seconds: float) -> None:
+        """Take seconds off what a request has left, and kill the process at its limit."""
+        with self._lock:
+            if self._left_s is None:
+                return
+            self._left_s -= seconds
+            if self._left_s < 0:
+                self.gave_up = True
+                self._process.kill()
+
+    def is_alive(self) -> bool:
+        return not self.gave_up and self._process.poll() is None
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def end(self) -> None:
+        """Kill the process, wait for its end and close its pipes."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._requests, self._answers):
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+    def cause_of_death(self) -> str:
+        """What became of the process that closed its pipe, as the end of a sentence."""
+        try:
+            # One that leaves by itself closes its pipe first.
+            code = self._process.wait(_LEAVE_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            return "closed its pipe"
+        if code >= 0:
+            return f"crashed (exit code {code})"
+        name = {int(known): known.name for known in signal.Signals}.get(-code, str(-code))
+        return "was killed (out of memory?)" if name == "SIGKILL" else f"crashed (signal {name})"
+
+
+def _serve() -> None:
+    """Answer requests until the program that started this process ends: the whole of a worker."""
+    requests, answers = _take_pipes()
+    _settle()
+    inbox: SimpleQueue[bytes] = SimpleQueue()
+    # Beside the calls, so that the end of the indexer also ends a call that hangs.
+    threading.Thread(target=_receive_until_end, args=(requests, inbox), daemon=True).start()
+    with contextlib.suppress(OSError):
+        _send(answers, b"ready")
+        while True:
+            _send(answers, _call(inbox.get()))
+    os._exit(0)
+
+
+def _receive_until_end(requests: BinaryIO, inbox: SimpleQueue[bytes]) -> None:
+    while (request := _receive(requests)) is not None:
+        inbox.put(request)
+    os._exit(0)
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """The pipes of standard input and output, which codecs then cannot read or print to."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    # Errors go to the terminal until here, where a worker that cannot start says why.
+    for standard in (0, 1, 2):
+        os.dup2(nothing, standard)
+    return requests, answers
+
+
+def _settle() -> None:
+    """Leave it to the indexer, or its end, when this process ends; be the first to go."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if sys.platform == "linux":
+        # The end of the pipe is not seen while native code holds the interpreter's lock.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # Out of memory, the kernel kills a worker and not the indexer.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def _call(request: bytes) -> bytes:
+    try:
+        call, args = pickle.loads(request)
+        return pickle.dumps((True, call(*args)), pickle.HIGHEST_PROTOCOL)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again by the indexer
+        return _pack(error)
+
+
+def _pack(error: Exception) -> bytes:
+    error.add_note(f"In the process that read the file:\n{traceback.format_exc()}")
+    try:
+        packed = pickle.dumps((False, error), pickle.HIGHEST_PROTOCOL)
+        pickle.loads(packed)
+    except Exception:  # noqa: BLE001 - an error's own methods may raise anything
+        return pickle.dumps((False, UnreadableFileError(f"{type(error).__name__}: {error}")))
+    return packed
+
+
+def _send(pipe: BinaryIO, message: bytes) -> None:
+    pipe.write(_LENGTH.pack(len(message)))
+    pipe.write(message)
+    pipe.flush()
+
+
+def _receive(pipe: BinaryIO) -> bytes | None:
+    """The next whole message; None at the end of the pipe, also where it cuts a message off."""
+    header = pipe.read(_LENGTH.size)
+    if len(header) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(header)
+    message = pipe.read(length)
+    return message if len(message) == length else None
+
+
+def _widen(pipe: BinaryIO) -> None:
+    """Let a pipe hold a whole picture, so that its sender need not wait; where that is allowed."""
+    if sys.platform == "linux":
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

@@ -1,0 +1,95 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+import xxhash
+from PIL import Image
+
+from indexer import reading
+from indexer.media.base import Reading, ReadOptions
+from indexer.reading import ChangedWhileReadError, is_settled, read_first, read_on
+from retrieval.errors import UnreadableFileError
+from retrieval.media import MediaKind
+
+OPTIONS = ReadOptions()
+
+
+@pytest.fixture
+def picture(tmp_path) -> Path:
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (30, 20), "red").save(path)
+    os.utime(path, ns=(10**18, 10**18))
+    return path
+
+
+def test_a_file_gives_its_content_and_pieces(picture):
+    content, read = read_first(str(picture), MediaKind.IMAGE, frozenset(), OPTIONS)
+    assert content.size == picture.stat().st_size
+    assert content.mtime_ns == 10**18
+    assert content.hash == xxhash.xxh3_128_hexdigest(picture.read_bytes())
+    [piece] = read.pieces
+    assert (piece.width, piece.height) == (30, 20)
+
+
+def test_known_content_is_not_decoded(picture):
+    content, _ = read_first(str(picture), MediaKind.IMAGE, frozenset(), OPTIONS)
+    again = read_first(str(picture), MediaKind.IMAGE, frozenset({content.hash}), OPTIONS)
+    assert again == (content, None)
+
+
+def test_a_fresh_time_is_not_trusted(picture):
+    os.utime(picture)
+    content, _ = read_first(str(picture), MediaKind.IMAGE, frozenset(), OPTIONS)
+    assert content.mtime_ns == -1
+
+
+def test_what_is_no_file_any_more_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(OSError, match="not a regular file"):
+        read_first(str(tmp_path / "pipe.png"), MediaKind.IMAGE, frozenset(), OPTIONS)
+
+
+def test_a_file_that_is_written_to_meanwhile_is_read_another_time(picture, monkeypatch):
+    def reader_of(_kind):
+        def read(path, _start, _options):
+            with Path(path).open("ab") as file:
+                file.write(b"more")
+            return Reading(())
+
+        return read
+
+    monkeypatch.setattr(reading, "reader_of", reader_of)
+    with pytest.raises(ChangedWhileReadError):
+        read_first(str(picture), MediaKind.IMAGE, frozenset(), OPTIONS)
+
+
+def test_the_rest_is_of_the_same_content(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("text\n" + "".join(f"caption {n}\n" for n in range(700)))
+    os.utime(path, ns=(10**18, 10**18))
+    content, first = read_first(str(path), MediaKind.TABLE, frozenset(), OPTIONS)
+    rest = read_on(str(path), MediaKind.TABLE, first.next, content, OPTIONS)
+    texts = [piece.text for piece in (*first.pieces, *rest.pieces)]
+    assert texts == [f"caption {n}" for n in range(700)]
+    assert rest.next is None
+    with path.open("a") as file:
+        file.write("one more\n")
+    with pytest.raises(ChangedWhileReadError):
+        read_on(str(path), MediaKind.TABLE, first.next, content, OPTIONS)
+
+
+def test_what_cannot_be_read_says_why(tmp_path):
+    path = tmp_path / "empty.png"
+    path.touch()
+    with pytest.raises(UnreadableFileError, match="the file is empty"):
+        read_first(str(path), MediaKind.IMAGE, frozenset(), OPTIONS)
+
+
+def test_times_settle_after_the_coarsest_clock_step():
+    now = time.time_ns()
+    second = 1_000_000_000
+    assert is_settled(now - 2 * second, now)
+    assert not is_settled(now - second, now)
+    assert not is_settled(now, now)
+    assert is_settled(now + 3600 * second, now)
