@@ -8,9 +8,9 @@ and not at commit.
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,8 +20,9 @@ from sqlalchemy import event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError
+from retrieval.media import NO_METADATA, MediaKind, Metadata
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The newest migration; a test compares it with the scripts."""
 
 _BUSY_TIMEOUT_S = 10
@@ -75,6 +76,7 @@ class SourceRecord(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     path: Mapped[str] = mapped_column(FilePath, unique=True)
     added_at: Mapped[int]
+    options: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
 
 
 class FileRecord(Base):
@@ -85,20 +87,38 @@ class FileRecord(Base):
     path: Mapped[str] = mapped_column(FilePath, unique=True)
     state: Mapped[str] = mapped_column(sa.String(16), index=True)
     failure: Mapped[str | None] = mapped_column(sa.Text)
-    size: Mapped[int] = mapped_column(sa.BigInteger)
+    size: Mapped[int] = mapped_column(sa.BigInteger, index=True)
     mtime_ns: Mapped[int] = mapped_column(sa.BigInteger)
-    content_hash: Mapped[str | None] = mapped_column(sa.String(64))
+    content_hash: Mapped[str | None] = mapped_column(sa.String(64), index=True)
+    kind: Mapped[str] = mapped_column(sa.String(16), server_default=MediaKind.IMAGE)
+    taken_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+    camera: Mapped[str | None] = mapped_column(sa.Text)
+    latitude: Mapped[float | None] = mapped_column(sa.Double)
+    longitude: Mapped[float | None] = mapped_column(sa.Double)
+    duration_s: Mapped[float | None] = mapped_column(sa.Double)
+    text: Mapped[str | None] = mapped_column(sa.Text)
 
 
 class ItemRecord(Base):
-    """One searchable thing inside a file. Its id stays when the file's content changes."""
+    """One searchable thing inside a file, found there by its modality and part.
+
+    Its id stays when the file moves, and when its content changes but has the same part still.
+    """
 
     __tablename__ = "items"
+    __table_args__ = (
+        sa.Index("ix_items_file_modality_part", "file_id", "modality", "part", unique=True),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
-    file_id: Mapped[int] = mapped_column(sa.ForeignKey("files.id"), index=True)
+    file_id: Mapped[int] = mapped_column(sa.ForeignKey("files.id"))
     modality: Mapped[str] = mapped_column(sa.String(16))
+    part: Mapped[str] = mapped_column(sa.String(64), server_default="")
     width: Mapped[int | None]
     height: Mapped[int | None]
+    page: Mapped[int | None]
+    time_s: Mapped[float | None] = mapped_column(sa.Double)
+    text: Mapped[str | None] = mapped_column(sa.Text)
+    columns: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
 
 
 class RowRecord(Base):
@@ -108,12 +128,34 @@ class RowRecord(Base):
     """
 
     __tablename__ = "rows"
-    __table_args__ = (sa.Index("ix_rows_space_modality_row", "space_id", "modality", "row"),)
+    __table_args__ = (
+        sa.Index("ix_rows_space_modality_row", "space_id", "modality", "row"),
+        sa.Index("ix_rows_content_hash", "content_hash"),
+    )
     space_id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     item_id: Mapped[int] = mapped_column(sa.ForeignKey("items.id"), primary_key=True)
     modality: Mapped[str] = mapped_column(sa.String(16))
     row: Mapped[int] = mapped_column(sa.BigInteger)
     content_hash: Mapped[str] = mapped_column(sa.String(64))
+
+
+class ReadingRecord(Base):
+    """That a content of a file was read to its end in a space; it may have no items at all."""
+
+    __tablename__ = "readings"
+    space_id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    file_id: Mapped[int] = mapped_column(sa.ForeignKey("files.id"), primary_key=True)
+    content_hash: Mapped[str] = mapped_column(sa.String(64))
+
+
+class AnnotationRecord(Base):
+    """What a row of a table says of the image file at a path."""
+
+    __tablename__ = "annotations"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    file_id: Mapped[int] = mapped_column(sa.ForeignKey("files.id"), index=True)
+    image_path: Mapped[str] = mapped_column(FilePath, index=True)
+    columns: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
 
 
 class ExtentRecord(Base):
@@ -127,19 +169,40 @@ class ExtentRecord(Base):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A searchable thing and the file that it lives in. Sizes in pixels, upright."""
+    """A searchable thing and the file that it lives in. Sizes in pixels, upright.
+
+    size, mtime_ns: of the file, in bytes, and nanoseconds since 1970. part: names it inside its
+    file, "" for the whole. page counts from 1. text: the passage, of a text. columns: values of a
+    table's row.
+    """
 
     id: int
     path: str
+    kind: MediaKind
     modality: Modality
-    width: int | None
-    height: int | None
     content_hash: str
+    size: int
+    mtime_ns: int
+    part: str = ""
+    width: int | None = None
+    height: int | None = None
+    page: int | None = None
+    time_s: float | None = None
+    text: str | None = None
+    columns: dict[str, Any] | None = None
+
+    @property
+    def picture_key(self) -> str:
+        """What its picture is, whatever its file is called: fit for a file name."""
+        return f"{self.content_hash}-{self.part}" if self.part else self.content_hash
 
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """What the catalog remembers of a file; `embedded`: its content has a vector in the space."""
+    """What the catalog remembers of a file.
+
+    embedded: its content was read to the end in the space. A mtime_ns of -1: not to be trusted.
+    """
 
     path: str
     state: FileState
@@ -150,15 +213,59 @@ class KnownFile:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadImage:
-    """An image file that was read: what the catalog keeps of it."""
+class ReadFile:
+    """A file that was read: what the catalog keeps of it."""
 
     path: str
+    kind: MediaKind
     size: int
     mtime_ns: int
     content_hash: str
-    width: int
-    height: int
+    metadata: Metadata = NO_METADATA
+
+
+@dataclass(frozen=True, slots=True)
+class ReadItem:
+    """An item that was read, and the row of its vector; fields as those of `Item`."""
+
+    modality: Modality
+    row: int
+    part: str = ""
+    width: int | None = None
+    height: int | None = None
+    page: int | None = None
+    time_s: float | None = None
+    text: str | None = None
+    columns: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileUpdate:
+    """Some items of a file, all of one content, from the first to the last of them.
+
+    is_first, is_complete: whether these begin and end the file. annotations: image path and
+    columns, of a table's rows.
+    """
+
+    file: ReadFile
+    items: Sequence[ReadItem] = ()
+    is_first: bool = True
+    is_complete: bool = True
+    annotations: Sequence[tuple[str, dict[str, Any]]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileDetails:
+    """What is known of an item's file for filters and display.
+
+    taken_at: of the file itself or, where it does not tell, its modification time, seconds since
+    1970. annotations: what tables say of the file.
+    """
+
+    metadata: Metadata
+    taken_at: int
+    size: int
+    annotations: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +289,7 @@ class Counts:
     texts: int
 
 
+_METADATA = tuple(field.name for field in fields(Metadata))
 _CURRENT = sa.and_(
     FileRecord.state == FileState.INDEXED, RowRecord.content_hash == FileRecord.content_hash
 )
@@ -204,6 +312,11 @@ class Snapshot:
         """Paths that the library was told to index, sorted."""
         return sorted(self._connection.scalars(sa.select(SourceRecord.path)))
 
+    def source_options(self) -> dict[str, dict[str, Any] | None]:
+        """How each source was told to be read, by path; None: as usual."""
+        query = sa.select(SourceRecord.path, SourceRecord.options).order_by(SourceRecord.path)
+        return {path: options for path, options in self._connection.execute(query)}  # noqa: C416
+
     def items_at(
         self, space_id: str, modality: Modality, rows: Sequence[int]
     ) -> dict[int, list[Item]]:
@@ -221,22 +334,64 @@ class Snapshot:
                 )
                 .order_by(ItemRecord.id)
             )
-            for row, *fields in self._connection.execute(query):
-                found.setdefault(row, []).append(_item(fields))
+            for row, *values in self._connection.execute(query):
+                found.setdefault(row, []).append(_item(values))
         return found
 
-    def image_contents(self, space_id: str) -> list[tuple[str, str]]:
-        """Path and content hash of every image that a search in the space can find, by row."""
+    def pictures(self, space_id: str) -> list[Item]:
+        """Every picture that a search in the space can find, by row."""
         query = (
-            sa.select(FileRecord.path, FileRecord.content_hash)
-            .join_from(FileRecord, ItemRecord, ItemRecord.file_id == FileRecord.id)
+            _select_items()
             .join(RowRecord, RowRecord.item_id == ItemRecord.id)
             .where(_CURRENT, RowRecord.space_id == space_id, RowRecord.modality == Modality.IMAGE)
-            .order_by(RowRecord.row)
+            .order_by(RowRecord.row, ItemRecord.id)
         )
-        return [
-            (path, content_hash or "") for path, content_hash in self._connection.execute(query)
-        ]
+        return [_item(fields) for fields in self._connection.execute(query)]
+
+    def picture_rows(self, space_id: str, *, parts: bool = False) -> Iterator[tuple[int, str]]:
+        """One row of each distinct image that can be found, and its content's hash; by row.
+
+        parts: frames and pages, too.
+        """
+        row = sa.func.min(RowRecord.row)
+        query = (
+            sa.select(row, RowRecord.content_hash)
+            .join(ItemRecord, ItemRecord.id == RowRecord.item_id)
+            .join(FileRecord, FileRecord.id == ItemRecord.file_id)
+            .where(_CURRENT, RowRecord.space_id == space_id, RowRecord.modality == Modality.IMAGE)
+            .group_by(RowRecord.content_hash, ItemRecord.part)
+            .order_by(row)
+        )
+        if not parts:
+            query = query.where(ItemRecord.part == "")
+        for first_row, content_hash in self._connection.execute(query):  # noqa: UP028
+            yield first_row, content_hash
+
+    def files_of_same_content(self) -> Iterator[ReadFile]:
+        """Files that are not empty and not alone with their content, by its hash, then path.
+
+        Their metadata is left out.
+        """
+        of_content = sa.and_(FileRecord.state == FileState.INDEXED, FileRecord.size > 0)
+        shared = (
+            sa.select(FileRecord.content_hash)
+            .where(of_content)
+            .group_by(FileRecord.content_hash)
+            .having(sa.func.count() > 1)
+        )
+        query = (
+            sa.select(
+                FileRecord.path,
+                FileRecord.kind,
+                FileRecord.size,
+                FileRecord.mtime_ns,
+                FileRecord.content_hash,
+            )
+            .where(of_content, FileRecord.content_hash.in_(shared))
+            .order_by(FileRecord.content_hash, FileRecord.path)
+        )
+        for path, kind, size, mtime_ns, content_hash in self._connection.execute(query):
+            yield ReadFile(path, MediaKind(kind), size, mtime_ns, content_hash or "")
 
     def item(self, item_id: int) -> Item | None:
         """An item by its id, unless its file was removed or failed."""
@@ -249,10 +404,9 @@ class Snapshot:
     def files_below(self, roots: Sequence[str], space_id: str) -> Iterator[KnownFile]:
         """Every file that was seen at or below some paths, removed ones too."""
         embedded = sa.exists().where(
-            ItemRecord.file_id == FileRecord.id,
-            RowRecord.item_id == ItemRecord.id,
-            RowRecord.space_id == space_id,
-            RowRecord.content_hash == FileRecord.content_hash,
+            ReadingRecord.file_id == FileRecord.id,
+            ReadingRecord.space_id == space_id,
+            ReadingRecord.content_hash == FileRecord.content_hash,
         )
         query = sa.select(
             FileRecord.path,
@@ -268,6 +422,103 @@ class Snapshot:
                 below
             ):
                 yield KnownFile(path, FileState(state), size, mtime_ns, content_hash, has_row)
+
+    def contents_of_size(
+        self, space_id: str, sizes: Iterable[int]
+    ) -> dict[int, set[tuple[MediaKind, str]]]:
+        """Kinds and hashes of contents of some sizes that were read to their end in a space."""
+        found: dict[int, set[tuple[MediaKind, str]]] = {}
+        for chunk in _chunks(sorted(set(sizes))):
+            query = (
+                sa.select(FileRecord.size, FileRecord.kind, FileRecord.content_hash)
+                .join(ReadingRecord, ReadingRecord.file_id == FileRecord.id)
+                .where(
+                    FileRecord.size.in_(chunk),
+                    ReadingRecord.space_id == space_id,
+                    ReadingRecord.content_hash == FileRecord.content_hash,
+                )
+            )
+            for size, kind, content_hash in self._connection.execute(query):
+                found.setdefault(size, set()).add((MediaKind(kind), content_hash or ""))
+        return found
+
+    def rows_of_contents(
+        self, space_id: str, content_hashes: Iterable[str]
+    ) -> dict[tuple[str, Modality, str], int]:
+        """Rows that hold vectors of some contents: by content hash, modality and part."""
+        found: dict[tuple[str, Modality, str], int] = {}
+        for chunk in _chunks(sorted(set(content_hashes))):
+            query = (
+                sa.select(
+                    RowRecord.content_hash, RowRecord.modality, ItemRecord.part, RowRecord.row
+                )
+                .join(ItemRecord, ItemRecord.id == RowRecord.item_id)
+                .where(RowRecord.space_id == space_id, RowRecord.content_hash.in_(chunk))
+            )
+            for content_hash, modality, part, row in self._connection.execute(query):
+                found[content_hash, Modality(modality), part] = row
+        return found
+
+    def reading_of(
+        self, space_id: str, kind: MediaKind, content_hash: str
+    ) -> tuple[Metadata, list[ReadItem]] | None:
+        """What was read of a content in a space, whichever file held it; None if it was not."""
+        query = (
+            sa.select(FileRecord)
+            .join(ReadingRecord, ReadingRecord.file_id == FileRecord.id)
+            .where(
+                FileRecord.kind == kind,
+                FileRecord.content_hash == content_hash,
+                ReadingRecord.space_id == space_id,
+                ReadingRecord.content_hash == content_hash,
+            )
+            .limit(1)
+        )
+        file = self._connection.execute(query).one_or_none()
+        if file is None:
+            return None
+        items = (
+            sa.select(
+                RowRecord.modality,
+                RowRecord.row,
+                ItemRecord.part,
+                ItemRecord.width,
+                ItemRecord.height,
+                ItemRecord.page,
+                ItemRecord.time_s,
+                ItemRecord.text,
+                ItemRecord.columns,
+            )
+            .join(ItemRecord, ItemRecord.id == RowRecord.item_id)
+            .where(
+                ItemRecord.file_id == file.id,
+                RowRecord.space_id == space_id,
+                RowRecord.content_hash == content_hash,
+            )
+            .order_by(ItemRecord.id)
+        )
+        read = [
+            ReadItem(Modality(modality), *fields)
+            for modality, *fields in self._connection.execute(items)
+        ]
+        return _metadata(file), read
+
+    def details(self, item: Item) -> FileDetails:
+        """What is known of an item's file."""
+        file = self._connection.execute(
+            sa.select(FileRecord).where(FileRecord.path == item.path)
+        ).one()
+        annotations = self._connection.scalars(
+            sa.select(AnnotationRecord.columns)
+            .join(FileRecord, FileRecord.id == AnnotationRecord.file_id)
+            .where(AnnotationRecord.image_path == item.path, FileRecord.state == FileState.INDEXED)
+            .order_by(AnnotationRecord.id)
+        )
+        metadata = _metadata(file)
+        taken_at = metadata.taken_at
+        if taken_at is None:
+            taken_at = file.mtime_ns // 1_000_000_000
+        return FileDetails(metadata, taken_at, file.size, list(annotations))
 
     def failures(self) -> list[FailedFile]:
         """Files that could not be read, by path."""
@@ -308,13 +559,19 @@ class Snapshot:
 class Transaction(Snapshot):
     """Reads and writes that take effect together or not at all."""
 
-    def add_sources(self, paths: Iterable[str]) -> None:
-        """Remember folders and files as told to be indexed."""
+    def add_sources(self, options_by_path: Mapping[str, dict[str, Any] | None]) -> None:
+        """Remember folders and files as told to be indexed; None keeps what was told before."""
         now = int(time.time())
-        if new := set(paths).difference(self.sources()):
-            self._connection.execute(
-                sa.insert(SourceRecord), [{"path": path, "added_at": now} for path in new]
-            )
+        known = set(self.sources())
+        for path, options in options_by_path.items():
+            if path not in known:
+                self._connection.execute(
+                    sa.insert(SourceRecord).values(path=path, added_at=now, options=options)
+                )
+            elif options is not None:
+                self._connection.execute(
+                    sa.update(SourceRecord).filter_by(path=path).values(options=options)
+                )
 
     def remove_sources_below(self, root: str) -> int:
         """Forget the sources at or below a path; returns how many there were."""
@@ -322,45 +579,82 @@ class Transaction(Snapshot):
             sa.delete(SourceRecord).where(_at_or_below(root, SourceRecord.path))
         ).rowcount
 
-    def record_images(self, space_id: str, images: Sequence[ReadImage], first_row: int) -> None:
-        """Name rows first_row .. first_row+n-1 of a space as these images' vectors, in order.
+    def extend_rows(self, space_id: str, modality: Modality, first_row: int, count: int) -> None:
+        """Count rows first_row .. first_row+count-1 of a space as written.
 
         The vectors must be on the disk already. Raises DamagedLibraryError when first_row is not
         the end of the committed rows.
         """
-        committed = self.row_count(space_id, Modality.IMAGE)
+        committed = self.row_count(space_id, modality)
         if first_row != committed:
             raise DamagedLibraryError(
                 f"rows were written at {first_row}, but {committed} are committed"
             )
-        file_ids = self._save_read_files(images)
-        item_ids = self._save_image_items(
-            {file_ids[image.path]: (image.width, image.height) for image in images}
+        if count:
+            self._set_row_count(space_id, modality, first_row + count)
+
+    def record_files(self, space_id: str, updates: Sequence[FileUpdate]) -> None:
+        """Remember files as read, their items and the rows of these, which must be counted.
+
+        What a file held before it changed is no longer found. At most one update a file.
+        """
+        file_ids = self._save_files(
+            {update.file.path: _values_of(update.file) for update in updates}
         )
-        ids = [item_ids[file_ids[image.path]] for image in images]
-        for chunk in _chunks(ids):
+        self._drop_stale_rows(file_ids.values())
+        self._drop_annotations(file_ids[u.file.path] for u in updates if u.is_first)
+        wanted = {
+            (file_ids[update.file.path], item.modality, item.part): (update.file, item)
+            for update in updates
+            for item in update.items
+        }
+        item_ids = self._save_items({key: item for key, (_, item) in wanted.items()})
+        for chunk in _chunks(list(item_ids.values())):
             self._connection.execute(
                 sa.delete(RowRecord).where(
                     RowRecord.space_id == space_id, RowRecord.item_id.in_(chunk)
                 )
             )
-        if images:
+        if wanted:
             self._connection.execute(
                 sa.insert(RowRecord),
                 [
                     {
                         "space_id": space_id,
-                        "item_id": item_id,
-                        "modality": Modality.IMAGE,
-                        "row": row,
-                        "content_hash": image.content_hash,
+                        "item_id": item_ids[key],
+                        "modality": item.modality,
+                        "row": item.row,
+                        "content_hash": file.content_hash,
                     }
-                    for row, (item_id, image) in enumerate(
-                        zip(ids, images, strict=True), start=first_row
-                    )
+                    for key, (file, item) in wanted.items()
                 ],
             )
-        self._set_row_count(space_id, Modality.IMAGE, first_row + len(images))
+        if annotations := [
+            {"file_id": file_ids[update.file.path], "image_path": path, "columns": columns}
+            for update in updates
+            for path, columns in update.annotations
+        ]:
+            self._connection.execute(sa.insert(AnnotationRecord), annotations)
+        self._record_readings(
+            space_id,
+            {
+                file_ids[update.file.path]: update.file.content_hash
+                for update in updates
+                if update.is_complete
+            },
+        )
+
+    def move_file(self, old_path: str, new_path: str) -> bool:
+        """Let a file's items follow it to another path; False if that path is known already."""
+        if self._ids_of_files([new_path]):
+            return False
+        return bool(
+            self._connection.execute(
+                sa.update(FileRecord)
+                .where(FileRecord.path == old_path)
+                .values(path=new_path, state=FileState.INDEXED)
+            ).rowcount
+        )
 
     def record_failures(self, failures: Sequence[FailedFile]) -> None:
         """Remember files that could not be read; what they held before is no longer found."""
@@ -377,9 +671,20 @@ class Transaction(Snapshot):
             }
         )
 
-    def record_touched(self, images: Sequence[ReadImage]) -> None:
+    def record_touched(self, files: Sequence[ReadFile]) -> None:
         """Remember new times of files whose content is the same, and find them (again)."""
-        self._save_read_files(images)
+        self._save_files(
+            {
+                file.path: {
+                    "state": FileState.INDEXED,
+                    "failure": None,
+                    "size": file.size,
+                    "mtime_ns": file.mtime_ns,
+                    "content_hash": file.content_hash,
+                }
+                for file in files
+            }
+        )
 
     def mark_removed(self, paths: Iterable[str]) -> int:
         """Hide files from every search at once; returns how many were not hidden before."""
@@ -390,20 +695,6 @@ class Transaction(Snapshot):
                 .values(state=FileState.REMOVED, failure=None)
             ).rowcount
             for chunk in _chunks(list(paths))
-        )
-
-    def _save_read_files(self, images: Sequence[ReadImage]) -> dict[str, int]:
-        return self._save_files(
-            {
-                image.path: {
-                    "state": FileState.INDEXED,
-                    "failure": None,
-                    "size": image.size,
-                    "mtime_ns": image.mtime_ns,
-                    "content_hash": image.content_hash,
-                }
-                for image in images
-            }
         )
 
     def _save_files(self, values_by_path: dict[str, dict[str, Any]]) -> dict[str, int]:
@@ -433,32 +724,88 @@ class Transaction(Snapshot):
             )
         }
 
-    def _save_image_items(self, sizes: dict[int, tuple[int, int]]) -> dict[int, int]:
-        """Insert or update the one item of each image file; returns item ids by file id."""
-        known = self._ids_of_items(sizes)
+    def _drop_stale_rows(self, file_ids: Iterable[int]) -> None:
+        """Forget where vectors of earlier contents of some files lie."""
+        current = (
+            sa.select(FileRecord.content_hash)
+            .join(ItemRecord, ItemRecord.file_id == FileRecord.id)
+            .where(ItemRecord.id == RowRecord.item_id)
+            .scalar_subquery()
+        )
+        for chunk in _chunks(list(file_ids)):
+            items = sa.select(ItemRecord.id).where(ItemRecord.file_id.in_(chunk))
+            self._connection.execute(
+                sa.delete(RowRecord).where(
+                    RowRecord.item_id.in_(items), RowRecord.content_hash != current
+                )
+            )
+
+    def _drop_annotations(self, file_ids: Iterable[int]) -> None:
+        for chunk in _chunks(list(file_ids)):
+            self._connection.execute(
+                sa.delete(AnnotationRecord).where(AnnotationRecord.file_id.in_(chunk))
+            )
+
+    def _record_readings(self, space_id: str, content_by_file: Mapping[int, str]) -> None:
+        """Remember files as read to their end; items that only an earlier content had go."""
+        for chunk in _chunks(sorted(content_by_file)):
+            self._connection.execute(
+                sa.delete(ReadingRecord).where(
+                    ReadingRecord.space_id == space_id, ReadingRecord.file_id.in_(chunk)
+                )
+            )
+            self._connection.execute(
+                sa.insert(ReadingRecord),
+                [
+                    {
+                        "space_id": space_id,
+                        "file_id": file_id,
+                        "content_hash": content_by_file[file_id],
+                    }
+                    for file_id in chunk
+                ],
+            )
+            self._connection.execute(
+                sa.delete(ItemRecord).where(
+                    ItemRecord.file_id.in_(chunk),
+                    ~sa.exists().where(RowRecord.item_id == ItemRecord.id),
+                )
+            )
+
+    def _save_items(
+        self, items: Mapping[tuple[int, Modality, str], ReadItem]
+    ) -> dict[tuple[int, Modality, str], int]:
+        """Insert or update items by file, modality and part; returns their ids."""
+        known = self._ids_of_items(items)
         if updates := [
-            {"known_id": known[file_id], "width": width, "height": height}
-            for file_id, (width, height) in sizes.items()
-            if file_id in known
+            {"known_id": known[key], **_values_of_item(item)}
+            for key, item in items.items()
+            if key in known
         ]:
             self._connection.execute(
                 sa.update(ItemRecord).where(ItemRecord.id == sa.bindparam("known_id")), updates
             )
         if inserts := [
-            {"file_id": file_id, "modality": Modality.IMAGE, "width": width, "height": height}
-            for file_id, (width, height) in sizes.items()
-            if file_id not in known
+            {"file_id": key[0], "modality": key[1], "part": key[2], **_values_of_item(item)}
+            for key, item in items.items()
+            if key not in known
         ]:
             self._connection.execute(sa.insert(ItemRecord), inserts)
-            known = self._ids_of_items(sizes)
+            known = self._ids_of_items(items)
         return known
 
-    def _ids_of_items(self, file_ids: Iterable[int]) -> dict[int, int]:
+    def _ids_of_items(
+        self, keys: Iterable[tuple[int, Modality, str]]
+    ) -> dict[tuple[int, Modality, str], int]:
+        """Ids of those of some items that exist."""
+        columns = sa.tuple_(ItemRecord.file_id, ItemRecord.modality, ItemRecord.part)
         return {
-            file_id: item_id
-            for chunk in _chunks(list(file_ids))
-            for file_id, item_id in self._connection.execute(
-                sa.select(ItemRecord.file_id, ItemRecord.id).where(ItemRecord.file_id.in_(chunk))
+            (file_id, Modality(modality), part): item_id
+            for chunk in _chunks(list(keys), _PARAMETERS_PER_STATEMENT // 3)
+            for file_id, modality, part, item_id in self._connection.execute(
+                sa.select(
+                    ItemRecord.file_id, ItemRecord.modality, ItemRecord.part, ItemRecord.id
+                ).where(columns.in_(chunk))
             )
         }
 
@@ -612,16 +959,45 @@ def _select_items(*columns: Any) -> sa.Select[Any]:
         *columns,
         ItemRecord.id,
         FileRecord.path,
+        FileRecord.kind,
         ItemRecord.modality,
+        FileRecord.content_hash,
+        FileRecord.size,
+        FileRecord.mtime_ns,
+        ItemRecord.part,
         ItemRecord.width,
         ItemRecord.height,
-        FileRecord.content_hash,
+        ItemRecord.page,
+        ItemRecord.time_s,
+        ItemRecord.text,
+        ItemRecord.columns,
     ).join_from(ItemRecord, FileRecord, FileRecord.id == ItemRecord.file_id)
 
 
 def _item(fields: Sequence[Any]) -> Item:
-    item_id, path, modality, width, height, content_hash = fields
-    return Item(item_id, path, Modality(modality), width, height, content_hash)
+    item_id, path, kind, modality, *rest = fields
+    return Item(item_id, path, MediaKind(kind), Modality(modality), *rest)
+
+
+def _metadata(file: Any) -> Metadata:
+    return Metadata(**{name: getattr(file, name) for name in _METADATA})
+
+
+def _values_of(file: ReadFile) -> dict[str, Any]:
+    return {
+        "state": FileState.INDEXED,
+        "failure": None,
+        "size": file.size,
+        "mtime_ns": file.mtime_ns,
+        "content_hash": file.content_hash,
+        "kind": file.kind,
+        **{name: getattr(file.metadata, name) for name in _METADATA},
+    }
+
+
+def _values_of_item(item: ReadItem) -> dict[str, Any]:
+    names = ("width", "height", "page", "time_s", "text", "columns")
+    return {name: getattr(item, name) for name in names}
 
 
 def _at_or_below(root: str, column: Any = FileRecord.path) -> sa.ColumnElement[bool]:

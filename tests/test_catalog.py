@@ -10,10 +10,14 @@ from retrieval.catalog import (
     Catalog,
     FailedFile,
     FileState,
+    FileUpdate,
     Modality,
-    ReadImage,
+    ReadFile,
+    ReadItem,
+    Transaction,
 )
 from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError
+from retrieval.media import MediaKind, Metadata
 
 SPACE = "space-1"
 
@@ -26,8 +30,22 @@ def catalog(tmp_path):
     catalog.close()
 
 
-def image(path: str, content: str = "a", mtime_ns: int = 1) -> ReadImage:
-    return ReadImage(path, 10, mtime_ns, content, 4, 3)
+def image(path: str, content: str = "a", mtime_ns: int = 1) -> ReadFile:
+    return ReadFile(path, MediaKind.IMAGE, 10, mtime_ns, content)
+
+
+def record(
+    transaction: Transaction, images: list[ReadFile], first_row: int, space: str = SPACE
+) -> None:
+    """Record one picture a file, at rows that follow each other."""
+    transaction.extend_rows(space, Modality.IMAGE, first_row, len(images))
+    transaction.record_files(
+        space,
+        [
+            FileUpdate(file, [ReadItem(Modality.IMAGE, row, width=4, height=3)])
+            for row, file in enumerate(images, start=first_row)
+        ],
+    )
 
 
 def paths_at(catalog: Catalog, *rows: int, space: str = SPACE) -> dict[int, list[str]]:
@@ -62,35 +80,36 @@ def test_the_known_revision_is_the_newest_script():
 
 def test_items_are_found_at_their_rows(catalog):
     with catalog.transaction() as transaction:
-        transaction.record_images(SPACE, [image("/a.jpg"), image("/b.jpg", "b")], 0)
+        record(transaction, [image("/a.jpg"), image("/b.jpg", "b")], 0)
     assert paths_at(catalog, 0, 1, 2) == {0: ["/a.jpg"], 1: ["/b.jpg"]}
     with catalog.snapshot() as snapshot:
         assert snapshot.row_count(SPACE, Modality.IMAGE) == 2
         assert snapshot.counts(SPACE).images == 2
 
 
-def test_images_of_a_space_come_with_their_content(catalog):
+def test_pictures_of_a_space_come_with_their_content(catalog):
     with catalog.transaction() as transaction:
-        transaction.record_images(
-            SPACE, [image("/b.jpg", "b"), image("/a.jpg", "a"), image("/copy.jpg", "b")], 0
+        record(
+            transaction, [image("/b.jpg", "b"), image("/a.jpg", "a"), image("/copy.jpg", "b")], 0
         )
-        transaction.record_images("space-2", [image("/a.jpg", "a")], 0)
+        record(transaction, [image("/a.jpg", "a")], 0, "space-2")
     with catalog.transaction() as transaction:
-        transaction.record_images(SPACE, [image("/a.jpg", "new")], 3)
+        record(transaction, [image("/a.jpg", "new")], 3)
         transaction.mark_removed(["/copy.jpg"])
     with catalog.snapshot() as snapshot:
-        assert snapshot.image_contents(SPACE) == [("/b.jpg", "b"), ("/a.jpg", "new")]
-        assert snapshot.image_contents("space-2") == []
-        assert snapshot.image_contents("space-3") == []
+        found = [(item.path, item.content_hash) for item in snapshot.pictures(SPACE)]
+        assert found == [("/b.jpg", "b"), ("/a.jpg", "new")]
+        assert snapshot.pictures("space-2") == []
+        assert snapshot.pictures("space-3") == []
 
 
 def test_a_changed_file_keeps_its_item_and_leaves_its_old_row(catalog):
     with catalog.transaction() as transaction:
-        transaction.record_images(SPACE, [image("/a.jpg", "old")], 0)
+        record(transaction, [image("/a.jpg", "old")], 0)
     with catalog.snapshot() as snapshot:
         [before] = snapshot.items_at(SPACE, Modality.IMAGE, [0])[0]
     with catalog.transaction() as transaction:
-        transaction.record_images(SPACE, [image("/a.jpg", "new")], 1)
+        record(transaction, [image("/a.jpg", "new")], 1)
     with catalog.snapshot() as snapshot:
         found = snapshot.items_at(SPACE, Modality.IMAGE, [0, 1])
     assert list(found) == [1]
@@ -99,15 +118,15 @@ def test_a_changed_file_keeps_its_item_and_leaves_its_old_row(catalog):
 
 def test_a_row_of_older_content_is_not_found_in_another_space(catalog):
     with catalog.transaction() as transaction:
-        transaction.record_images("space-2", [image("/a.jpg", "old")], 0)
-        transaction.record_images(SPACE, [image("/a.jpg", "new")], 0)
+        record(transaction, [image("/a.jpg", "old")], 0, "space-2")
+        record(transaction, [image("/a.jpg", "new")], 0)
     assert paths_at(catalog, 0, space="space-2") == {}
     assert paths_at(catalog, 0) == {0: ["/a.jpg"]}
 
 
 def test_removed_files_vanish_and_return_without_new_rows(catalog):
     with catalog.transaction() as transaction:
-        transaction.record_images(SPACE, [image("/a.jpg")], 0)
+        record(transaction, [image("/a.jpg")], 0)
         assert transaction.mark_removed(["/a.jpg", "/unknown.jpg"]) == 1
     assert paths_at(catalog, 0) == {}
     with catalog.snapshot() as snapshot:
@@ -122,7 +141,7 @@ def test_removed_files_vanish_and_return_without_new_rows(catalog):
 
 def test_a_file_that_fails_is_listed_and_no_longer_found(catalog):
     with catalog.transaction() as transaction:
-        transaction.record_images(SPACE, [image("/a.jpg")], 0)
+        record(transaction, [image("/a.jpg")], 0)
         transaction.record_failures([FailedFile("/a.jpg", "truncated", 3, 4)])
     assert paths_at(catalog, 0) == {}
     with catalog.snapshot() as snapshot:
@@ -132,7 +151,7 @@ def test_a_file_that_fails_is_listed_and_no_longer_found(catalog):
 def test_only_paths_below_the_root_are_below_it(catalog):
     paths = ["/a/b.jpg", "/a/b/c.jpg", "/ab.jpg", "/a", "/b.jpg"]
     with catalog.transaction() as transaction:
-        transaction.record_images(SPACE, [image(path) for path in paths], 0)
+        record(transaction, [image(path) for path in paths], 0)
     with catalog.snapshot() as snapshot:
         assert {file.path for file in snapshot.files_below(["/a"], SPACE)} == {
             "/a",
@@ -147,8 +166,8 @@ def test_only_paths_below_the_root_are_below_it(catalog):
 )
 def test_names_of_any_bytes_come_back(catalog, name):
     with catalog.transaction() as transaction:
-        transaction.add_sources([name])
-        transaction.record_images(SPACE, [image(name)], 0)
+        transaction.add_sources({name: None})
+        record(transaction, [image(name)], 0)
     assert paths_at(catalog, 0) == {0: [name]}
     with catalog.snapshot() as snapshot:
         assert snapshot.sources() == [name]
@@ -157,8 +176,8 @@ def test_names_of_any_bytes_come_back(catalog, name):
 def test_rows_out_of_turn_are_refused_and_rolled_back(catalog):
     def commit_out_of_turn() -> None:
         with catalog.transaction() as transaction:
-            transaction.add_sources(["/a"])
-            transaction.record_images(SPACE, [image("/a/b.jpg")], 5)
+            transaction.add_sources({"/a": None})
+            record(transaction, [image("/a/b.jpg")], 5)
 
     with pytest.raises(DamagedLibraryError, match="5, but 0 are committed"):
         commit_out_of_turn()
@@ -168,7 +187,7 @@ def test_rows_out_of_turn_are_refused_and_rolled_back(catalog):
 
 def test_a_snapshot_neither_waits_for_a_writer_nor_sees_its_work(catalog):
     with catalog.transaction() as transaction:
-        transaction.record_images(SPACE, [image("/a.jpg")], 0)
+        record(transaction, [image("/a.jpg")], 0)
         assert paths_at(catalog, 0) == {}
     assert paths_at(catalog, 0) == {0: ["/a.jpg"]}
 
@@ -188,7 +207,7 @@ def test_a_second_writer_is_told_so(catalog, monkeypatch):
 def test_many_files_go_through_one_transaction(catalog):
     images = [image(f"/photos/{number}.jpg", str(number)) for number in range(25_000)]
     with catalog.transaction() as transaction:
-        transaction.record_images(SPACE, images, 0)
+        record(transaction, images, 0)
         assert transaction.mark_removed([i.path for i in images[:12_000]]) == 12_000
     with catalog.snapshot() as snapshot:
         assert snapshot.counts(SPACE).images == 13_000
@@ -205,7 +224,7 @@ def read_everything(catalog: Catalog) -> None:
 @pytest.mark.parametrize("position", [0, 4096])
 def test_a_corrupt_catalog_is_reported_and_not_overwritten(catalog, position):
     with catalog.transaction() as transaction:
-        transaction.record_images(SPACE, [image(f"/{n}.jpg", str(n)) for n in range(500)], 0)
+        record(transaction, [image(f"/{n}.jpg", str(n)) for n in range(500)], 0)
     catalog.close()
     with sqlite3.connect(catalog.path) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -246,3 +265,119 @@ def test_a_newer_schema_asks_for_an_upgrade(catalog):
     connection.close()
     with pytest.raises(LibraryError, match=r"newer version.*pip install -U mmsearch"):
         catalog.check_schema()
+
+
+def test_a_catalog_of_the_first_version_is_upgraded_with_its_items(tmp_path):
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import create_engine
+
+    import retrieval
+
+    path = tmp_path / "catalog.sqlite"
+    config = Config()
+    config.set_main_option("script_location", str(Path(retrieval.__file__).with_name("migrations")))
+    config.set_main_option("path_separator", "os")
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql("INSERT INTO sources VALUES (1, '/', 0)")
+        connection.exec_driver_sql(
+            "INSERT INTO files VALUES (1, CAST('/a.jpg' AS BLOB), 'indexed', NULL, 10, 1, 'a')"
+        )
+        connection.exec_driver_sql("INSERT INTO items VALUES (7, 1, 'image', 4, 3)")
+        connection.exec_driver_sql(f"INSERT INTO rows VALUES ('{SPACE}', 7, 'image', 0, 'a')")
+        connection.exec_driver_sql(f"INSERT INTO extents VALUES ('{SPACE}', 'image', 1)")
+    engine.dispose()
+    catalog = Catalog(path)
+    catalog.check_schema(upgrade=True)
+    with catalog.snapshot() as snapshot:
+        [item] = snapshot.items_at(SPACE, Modality.IMAGE, [0])[0]
+        [known] = snapshot.files_below(["/"], SPACE)
+    catalog.close()
+    assert (item.id, item.path, item.kind, item.part) == (7, "/a.jpg", MediaKind.IMAGE, "")
+    assert known.embedded
+
+
+def video(content: str, *, is_first: bool = True, is_complete: bool = True, parts=("t0",), row=0):
+    file = ReadFile("/v.mp4", MediaKind.VIDEO, 10, 1, content, Metadata(duration_s=2.5))
+    items = [
+        ReadItem(Modality.IMAGE, row + place, part, 4, 3, time_s=int(part[1:]) / 1000)
+        for place, part in enumerate(parts)
+    ]
+    return FileUpdate(file, items, is_first=is_first, is_complete=is_complete)
+
+
+def test_a_file_is_embedded_when_its_last_piece_is_recorded(catalog):
+    with catalog.transaction() as transaction:
+        transaction.extend_rows(SPACE, Modality.IMAGE, 0, 2)
+        transaction.record_files(SPACE, [video("a", is_complete=False)])
+        [known] = transaction.files_below(["/"], SPACE)
+        assert not known.embedded
+        assert transaction.reading_of(SPACE, MediaKind.VIDEO, "a") is None
+        transaction.record_files(SPACE, [video("a", is_first=False, parts=["t900"], row=1)])
+        [known] = transaction.files_below(["/"], SPACE)
+        assert known.embedded
+        metadata, items = transaction.reading_of(SPACE, MediaKind.VIDEO, "a")
+        assert metadata.duration_s == 2.5
+        assert [(item.part, item.row, item.time_s) for item in items] == [
+            ("t0", 0, 0.0),
+            ("t900", 1, 0.9),
+        ]
+        assert transaction.contents_of_size(SPACE, [10, 11]) == {10: {(MediaKind.VIDEO, "a")}}
+        assert transaction.rows_of_contents(SPACE, ["a", "b"]) == {
+            ("a", Modality.IMAGE, "t0"): 0,
+            ("a", Modality.IMAGE, "t900"): 1,
+        }
+
+
+def test_frames_that_a_changed_video_no_longer_has_are_gone(catalog):
+    with catalog.transaction() as transaction:
+        transaction.extend_rows(SPACE, Modality.IMAGE, 0, 4)
+        transaction.record_files(SPACE, [video("a", parts=["t0", "t5"])])
+        [kept], [gone] = transaction.items_at(SPACE, Modality.IMAGE, [0, 1]).values()
+        transaction.record_files(SPACE, [video("b", parts=["t0", "t7"], row=2)])
+        found = transaction.items_at(SPACE, Modality.IMAGE, range(4))
+        assert {row: item.part for row, [item] in found.items()} == {2: "t0", 3: "t7"}
+        assert found[2][0].id == kept.id
+        assert transaction.item(gone.id) is None
+
+
+def test_a_moved_file_keeps_its_items(catalog):
+    with catalog.transaction() as transaction:
+        record(transaction, [image("/a.jpg"), image("/b.jpg", "b")], 0)
+        transaction.mark_removed(["/a.jpg"])
+        assert not transaction.move_file("/a.jpg", "/b.jpg")
+        assert transaction.move_file("/a.jpg", "/new.jpg")
+    assert paths_at(catalog, 0) == {0: ["/new.jpg"]}
+    with catalog.snapshot() as snapshot:
+        assert snapshot.item(1).path == "/new.jpg"
+
+
+def test_what_a_table_says_of_an_image_is_replaced_with_the_table(catalog):
+    def table(content: str, **options) -> FileUpdate:
+        file = ReadFile("/t.csv", MediaKind.TABLE, 10, 1, content)
+        return FileUpdate(file, annotations=[("/a.jpg", {"content": content})], **options)
+
+    with catalog.transaction() as transaction:
+        record(transaction, [image("/a.jpg", mtime_ns=5_000_000_000)], 0)
+        transaction.record_files(SPACE, [table("x", is_complete=False)])
+        transaction.record_files(SPACE, [table("x", is_first=False)])
+        [item] = transaction.pictures(SPACE)
+        details = transaction.details(item)
+        assert details.annotations == [{"content": "x"}, {"content": "x"}]
+        assert details.taken_at == 5
+        transaction.record_files(SPACE, [table("y")])
+        assert transaction.details(item).annotations == [{"content": "y"}]
+        transaction.mark_removed(["/t.csv"])
+        assert transaction.details(item).annotations == []
+
+
+def test_options_of_a_source_stay_until_others_are_told(catalog):
+    with catalog.transaction() as transaction:
+        transaction.add_sources({"/a": {"hidden": True}})
+        transaction.add_sources({"/a": None, "/b": None})
+        assert transaction.source_options() == {"/a": {"hidden": True}, "/b": None}
+        transaction.add_sources({"/a": {"hidden": False}})
+        assert transaction.source_options()["/a"] == {"hidden": False}
