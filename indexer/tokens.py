@@ -13,11 +13,12 @@ import numpy as np
 from PIL import Image
 
 from indexer.pipeline import DEFAULT_BATCH_SIZE, Progress
+from retrieval.catalog import Item
 from retrieval.encoders.base import Encoder, Pixels
 from retrieval.errors import LibraryError, UsageError
 from retrieval.fusion.base import Reranker
-from retrieval.images import read_unchanged
 from retrieval.library import Library
+from retrieval.pictures import read_unchanged_picture
 from retrieval.token_cache import TokenCacheSettings
 
 
@@ -25,11 +26,11 @@ from retrieval.token_cache import TokenCacheSettings
 class TokensPlan:
     """What has to be computed, and how large it will be.
 
-    missing: paths by content hash, in the order of the library's rows. present: contents whose
-    tokens are there. held_bytes: what the cache holds of any reranker.
+    missing: items by what their picture is, in the order of the library's rows. present: pictures
+    whose tokens are there. held_bytes: what the cache holds of any reranker.
     """
 
-    missing: dict[str, list[str]]
+    missing: dict[str, list[Item]]
     present: int
     bytes_per_image: int
     held_bytes: int
@@ -56,7 +57,7 @@ class TokensPlan:
 
 @dataclass
 class TokensSummary:
-    """What a run did. Counts are contents: files that are the same byte by byte count once.
+    """What a run did. Counts are pictures; those of files of the same content count once.
 
     failed: their files are gone, changed since they were indexed, or unreadable. `interrupted`:
     the run was stopped and the rest is to be done.
@@ -77,22 +78,18 @@ def plan_tokens(
 ) -> TokensPlan:
     """Find the images of a space that lack tokens; `settings` instead of the library's own."""
     with library.catalog.snapshot() as snapshot:
-        contents = snapshot.image_contents(encoder.space.id)
-    paths: dict[str, list[str]] = {}
-    for path, content_hash in contents:
-        paths.setdefault(content_hash, []).append(path)
+        pictures = snapshot.pictures(encoder.space.id)
+    items: dict[str, list[Item]] = {}
+    for item in pictures:
+        items.setdefault(item.picture_key, []).append(item)
     cache = library.tokens
-    missing = {
-        content_hash: found
-        for content_hash, found in paths.items()
-        if (reranker.identity, content_hash) not in cache
-    }
+    missing = {key: found for key, found in items.items() if (reranker.identity, key) not in cache}
     settings = settings or cache.settings
     blank = reranker.preprocess(Image.new("RGB", (64, 64)))
     _, tokens, channels = reranker.image_tokens(blank[np.newaxis]).values.shape
     return TokensPlan(
         missing=missing,
-        present=len(paths) - len(missing),
+        present=len(items) - len(missing),
         bytes_per_image=cache.bytes_per_image(tokens, channels, settings.precision),
         held_bytes=cache.usage().bytes,
         settings=settings,
@@ -144,15 +141,15 @@ def prepare_tokens(
 
 
 def _read_ahead(
-    reranker: Reranker, missing: dict[str, list[str]], batch_size: int, workers: int | None
+    reranker: Reranker, missing: dict[str, list[Item]], batch_size: int, workers: int | None
 ) -> Generator[tuple[str, Pixels | None], None, None]:
-    """Read contents in worker threads, at most two batches ahead, and give them in order."""
+    """Read pictures in worker threads, at most two batches ahead, and give them in order."""
     workers = workers or min(8, os.cpu_count() or 1)
     window: deque[tuple[str, Future[Pixels | None]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
-            for content_hash, paths in missing.items():
-                window.append((content_hash, pool.submit(_read, reranker, content_hash, paths)))
+            for key, items in missing.items():
+                window.append((key, pool.submit(_read, reranker, items)))
                 if len(window) >= 2 * batch_size:
                     first, pixels = window.popleft()
                     yield first, pixels.result()
@@ -163,9 +160,9 @@ def _read_ahead(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read(reranker: Reranker, content_hash: str, paths: Sequence[str]) -> Pixels | None:
-    """Read the first of some files that still has its content; None where none has."""
-    images = (read_unchanged(path, content_hash) for path in paths)
+def _read(reranker: Reranker, items: Sequence[Item]) -> Pixels | None:
+    """Read the first of some like pictures whose file is unchanged; None where none is."""
+    images = (read_unchanged_picture(item) for item in items)
     image = next((image for image in images if image is not None), None)
     return None if image is None else reranker.preprocess(image)
 

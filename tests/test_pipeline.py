@@ -1,5 +1,6 @@
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 from PIL import Image
 
 from indexer.pipeline import Progress, index_sources, remove_paths
+from retrieval.catalog import Item, Modality
 from retrieval.engine import Engine
 from retrieval.errors import NotFoundError
 from retrieval.library import Library, create_library
-from retrieval.query import ImagePart, Query
+from retrieval.media import MediaKind
+from retrieval.query import ImagePart, Query, TextPart
 
 
 @pytest.fixture
@@ -33,6 +36,19 @@ def found_paths(library: Library) -> set[str]:
 
 def images_in(folder: Path) -> set[str]:
     return {str(path) for path in folder.rglob("*.png")}
+
+
+def items_in(library: Library) -> list[Item]:
+    space_id = library.space().id
+    with library.catalog.snapshot() as snapshot:
+        return [
+            item
+            for modality in Modality
+            for items in snapshot.items_at(
+                space_id, modality, range(snapshot.row_count(space_id, modality))
+            ).values()
+            for item in items
+        ]
 
 
 def save_noise(path: Path, seed: int) -> None:
@@ -103,10 +119,16 @@ def test_unreadable_files_are_recorded_and_not_retried(library, index, picture_f
     assert index().added == 1
 
 
-def test_failed_files_can_be_retried(index, picture_folder, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # more than twice as much is refused
-    assert index().failed == 6
-    monkeypatch.undo()
+def settle(folder: Path) -> None:
+    """Let all files be an hour old: the times of fresh ones are not trusted."""
+    for path in folder.rglob("*"):
+        then = path.stat().st_mtime - 3600
+        os.utime(path, (then, then))
+
+
+def test_failed_files_can_be_retried(index, picture_folder):
+    settle(picture_folder)
+    assert index(max_pixels=100).failed == 6
     assert index().embedded == 0
     assert index(retry_failed=True).added == 6
 
@@ -150,11 +172,11 @@ def test_a_vector_that_is_not_finite_costs_its_file_only(index, tiny_encoder, mo
 
 
 def test_a_run_can_be_stopped_and_resumed(library, index, picture_folder):
-    summary = index(batch_size=2, should_stop=lambda: True)
-    assert (summary.added, summary.interrupted) == (2, True)
-    assert len(found_paths(library)) == 2
+    summary = index(batch_size=2, should_stop=iter([False] * 2 + [True]).__next__)
+    assert (summary.added, summary.interrupted) == (3, True)
+    assert len(found_paths(library)) == 3
     summary = index(batch_size=2)
-    assert (summary.unchanged, summary.added, summary.interrupted) == (2, 4, False)
+    assert (summary.unchanged, summary.added, summary.interrupted) == (3, 3, False)
     assert found_paths(library) == images_in(picture_folder)
 
 
@@ -211,6 +233,85 @@ def test_removing_hides_at_once_and_leaves_the_disk_alone(library, index, pictur
     assert remove_paths(library, [picture_folder]) == 3
     with library.catalog.snapshot() as snapshot:
         assert snapshot.sources() == []
+
+
+def test_a_moved_file_keeps_its_item_and_its_vector(library, index, picture_folder):
+    index()
+    before = {Path(item.path).name: item.id for item in items_in(library)}
+    (picture_folder / "folder 0").rename(picture_folder / "elsewhere")
+    settle(picture_folder)
+    summary = index()
+    assert (summary.moved, summary.embedded, summary.removed, summary.added) == (3, 0, 0, 0)
+    assert found_paths(library) == images_in(picture_folder)
+    assert {Path(item.path).name: item.id for item in items_in(library)} == before
+
+
+def test_files_of_the_same_content_share_one_vector(library, index, picture_folder, tiny_encoder):
+    paths = sorted(picture_folder.rglob("*.png"))
+    shutil.copy(paths[0], picture_folder / "copy.png")
+    summary = index()
+    assert (summary.added, summary.embedded) == (7, 6)
+    shutil.copy(paths[1], picture_folder / "later copy.png")
+    summary = index()
+    assert (summary.added, summary.duplicates, summary.embedded) == (1, 1, 0)
+    assert found_paths(library) == images_in(picture_folder)
+    with library.catalog.snapshot() as snapshot:
+        assert snapshot.row_count(tiny_encoder.space.id, Modality.IMAGE) == 6
+
+
+def test_a_folder_of_every_kind(library, index, tmp_path):
+    folder = tmp_path / "every kind"
+    folder.mkdir()
+    save_noise(folder / "image.png", 1)
+    pages = [Image.new("RGB", (60, 80), colour) for colour in ("red", "blue")]
+    pages[0].save(folder / "document.pdf", save_all=True, append_images=pages[1:])
+    (folder / "notes.md").write_text("One sentence. " * 40)
+    (folder / "table.csv").write_text("text,image,place\na dog,image.png,Rome\n")
+    summary = index(folder)
+    assert (summary.found, summary.added, summary.failed) == (4, 4, 0)
+    kinds = Counter((item.kind, item.modality) for item in items_in(library))
+    assert kinds.pop((MediaKind.TEXT, Modality.TEXT)) > 2
+    assert kinds == {
+        (MediaKind.IMAGE, Modality.IMAGE): 1,
+        (MediaKind.DOCUMENT, Modality.IMAGE): 2,
+        (MediaKind.TABLE, Modality.TEXT): 1,
+    }
+    [picture] = [item for item in items_in(library) if item.kind is MediaKind.IMAGE]
+    with library.catalog.snapshot() as snapshot:
+        assert snapshot.details(picture).annotations == [{"place": "Rome"}]
+    query = Query((TextPart("a dog"),), k=1, modality=Modality.TEXT)
+    [hit] = Engine(library, device="cpu").search(query).hits
+    assert (hit.item.text, hit.item.columns) == ("a dog", {"image": "image.png", "place": "Rome"})
+
+
+def test_passages_fit_the_encoder(library, index, tmp_path, tiny_encoder):
+    path = tmp_path / "long.txt"
+    path.write_text("The quick brown fox jumps over the lazy dog. " * 30)
+    index(path)
+    texts = [item.text for item in items_in(library)]
+    assert len(texts) > 1
+    assert max(map(tiny_encoder.token_count, texts)) <= tiny_encoder.context_length
+
+
+def test_a_long_file_that_was_stopped_goes_on(library, index, tmp_path):
+    path = tmp_path / "long.csv"
+    path.write_text("text\n" + "".join(f"caption {n}\n" for n in range(1_200)))
+    settle(tmp_path)
+    summary = index(path, should_stop=lambda: True)
+    assert (summary.interrupted, summary.embedded, summary.added) == (True, 500, 0)
+    assert len(items_in(library)) == 500
+    summary = index(path)
+    assert (summary.interrupted, summary.embedded, summary.added) == (False, 700, 1)
+    assert len(items_in(library)) == 1_200
+    assert index(path).unchanged == 1
+
+
+def test_options_of_a_source_are_remembered(library, index, picture_folder):
+    save_noise(picture_folder / ".hidden.png", 1)
+    assert index(changes={"hidden": True}).found == 7
+    assert index().found == 7
+    summary = index(changes={"hidden": False})
+    assert (summary.found, summary.removed) == (6, 1)
 
 
 def test_a_second_space_embeds_the_same_files(library, index, tiny_encoder, monkeypatch):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.encoders import hub
-from retrieval.encoders.base import Pixels, Space, Tokens, Vectors
+from retrieval.encoders.base import REDUCTION, Pixels, Space, Tokens, Vectors
 from retrieval.errors import EncoderUnavailableError, UsageError
 
 LOCAL_DIR = "local-dir:"
@@ -39,6 +39,8 @@ class OpenClipEncoder:
         self._transform = transform
         self._tokenizer = tokenizer
         self.context_length = int(tokenizer.context_length)
+        size = model.visual.image_size
+        self.input_side = int(min(size) if isinstance(size, tuple | list) else size)
         self.space = _describe(name, model, tokenizer)
         self._model = model.eval().to(self._device)
 
@@ -245,6 +247,7 @@ def _describe(name: str, model: Any, tokenizer: Any) -> Space:
         digest.update(tensor.contiguous().numpy().tobytes())
     preprocessing = json.dumps(
         {
+            "reduction": REDUCTION,
             "image": open_clip.get_model_preprocess_cfg(model),
             "text": [type(tokenizer).__name__, int(tokenizer.context_length)],
         },

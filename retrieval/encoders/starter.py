@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.encoders.base import Pixels, Space, Tokens, Vectors
+from retrieval.encoders.base import REDUCTION, Pixels, Space, Tokens, Vectors
 from retrieval.encoders.weight_files import (
     IMAGE_WEIGHTS_SHA256,
     TEXT_WEIGHTS_SHA256,
@@ -60,6 +60,7 @@ class StarterEncoder:
     """
 
     context_length = 128
+    input_side = 260
 
     def __init__(self, device: str = "cpu", *, heads: Path = HEADS_FILE) -> None:
         self.device = device
@@ -69,8 +70,8 @@ class StarterEncoder:
             encoder="starter",
             weights=f"sha256:{_weights_digest(heads)}",
             preprocessing=(
-                "image: RGB, longer side cut to sqrt(width * height), squashed to 260x260 bicubic, "
-                "(x - 127) / 128; "
+                f"image: RGB, {REDUCTION}, longer side cut to sqrt(width * height), squashed to "
+                "260x260 bicubic, (x - 127) / 128; "
                 "text: lower-case WordPiece of at most 128 tokens"
             ),
             dimension=512,

@@ -13,7 +13,7 @@ from PIL import Image
 from retrieval.catalog import Item
 from retrieval.encoders.base import Pixels, Tokens
 from retrieval.fusion.base import Reranker, Scores, join
-from retrieval.images import read_unchanged
+from retrieval.pictures import read_unchanged_picture
 from retrieval.token_cache import TokenCache
 
 _LOOKS_AT_MOST = 64
@@ -135,7 +135,7 @@ class ImageReranking:
         missing: list[int] = []
         place = start
         while place < len(items) and place - start < _LOOKS_AT_MOST:
-            tokens[place] = self._cache.get(self.reranker.identity, items[place].content_hash)
+            tokens[place] = self._cache.get(self.reranker.identity, items[place].picture_key)
             if tokens[place] is None:
                 missing.append(place)
             place += 1
@@ -158,12 +158,12 @@ class ImageReranking:
             if not np.isfinite(values[mask]).all():
                 continue
             # As the cache will give them, so that the first answer is the same as the next ones.
-            content_hash = items[place].content_hash
-            tokens[place] = self._cache.put(self.reranker.identity, content_hash, values[mask])
+            key = items[place].picture_key
+            tokens[place] = self._cache.put(self.reranker.identity, key, values[mask])
         return tokens
 
     def _read(self, item: Item) -> Pixels | None:
-        image = read_unchanged(item.path, item.content_hash)
+        image = read_unchanged_picture(item)
         return None if image is None else self.reranker.preprocess(image)
 
 

@@ -1,0 +1,101 @@
+"""How a source is read: what is walked, and which columns of its tables are meant."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from indexer.scan import WalkOptions, as_prefix
+from retrieval.errors import NotFoundError, UsageError
+from retrieval.library import Library
+from retrieval.media import MediaKind
+
+Changes = Mapping[str, Any]
+"""New values of some options, by name."""
+
+
+@dataclass(frozen=True)
+class SourceOptions(WalkOptions):
+    """Options of a source, remembered by the library.
+
+    text_column, image_column: of tables; None: found by their usual names.
+    """
+
+    text_column: str | None = None
+    image_column: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what differs from the defaults, so that what was not chosen follows new ones."""
+        chosen = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        }
+        if "kinds" in chosen:
+            chosen["kinds"] = sorted(self.kinds)
+        return chosen
+
+    @classmethod
+    def from_json(cls, chosen: Mapping[str, Any]) -> "SourceOptions":
+        """Make them of what `to_json` gave."""
+        return cls(**parse_changes(chosen))
+
+
+def parse_changes(given: Mapping[str, Any]) -> Changes:
+    """Leave out options that are None, and read a list of kinds, or their names with commas.
+
+    Raises UsageError for an unknown kind.
+    """
+    changes = {name: value for name, value in given.items() if value is not None}
+    if "kinds" in changes:
+        kinds = changes["kinds"]
+        names = kinds.split(",") if isinstance(kinds, str) else kinds
+        try:
+            changes["kinds"] = frozenset(MediaKind(name.strip()) for name in names)
+        except ValueError as error:
+            raise UsageError(f"{error}; there are: {', '.join(MediaKind)}.") from None
+    return changes
+
+
+def choose_sources(
+    library: Library, paths: Sequence[str | os.PathLike[str]], changes: Changes | None = None
+) -> dict[str, SourceOptions]:
+    """Say what to walk and how: absolute paths, none below another one, with their options.
+
+    No paths: all sources. What is not changed is as the library was told before, there or above.
+    Raises NotFoundError for a path that does not exist.
+    """
+    with library.catalog.snapshot() as snapshot:
+        remembered = {
+            path: SourceOptions.from_json(chosen or {})
+            for path, chosen in snapshot.source_options().items()
+        }
+    roots = [absolute(path) for path in paths] if paths else list(remembered)
+    for root in roots if paths else ():
+        if not os.path.lexists(root):
+            raise NotFoundError(
+                f"There is nothing at {root}. If it was deleted or is not mounted now, what "
+                "was indexed from it is still in the library; `mmsearch remove` forgets it."
+            )
+    kept: list[str] = []
+    for root in sorted(set(roots), key=as_prefix):
+        if not kept or not as_prefix(root).startswith(as_prefix(kept[-1])):
+            kept.append(root)
+    return {root: replace(_nearest(root, remembered), **(changes or {})) for root in kept}
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Spell a path from the root of the file system; links stay as they are named."""
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
+
+
+def source_above(path: str, sources: Sequence[str]) -> str:
+    """The source that a path was found in."""
+    return max(
+        (source for source in sources if as_prefix(path).startswith(as_prefix(source))), key=len
+    )
+
+
+def _nearest(root: str, remembered: dict[str, SourceOptions]) -> SourceOptions:
+    above = [path for path in remembered if as_prefix(root).startswith(as_prefix(path))]
+    return remembered[max(above, key=len)] if above else SourceOptions()
