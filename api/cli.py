@@ -22,6 +22,7 @@ from api.options import (
     DeviceOption,
     JsonOption,
     LibraryOption,
+    ModalityOption,
     RerankDepthOption,
     RerankOption,
     SpaceOption,
@@ -133,8 +134,72 @@ def index(
     batch_size: BatchSizeOption = 64,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, help="Decoding threads. (default: one a core, at most 8)"),
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Processes that read files. (default: one a core but one, at most 16)",
+            show_default=False,
+        ),
     ] = None,
+    kinds: Annotated[
+        str | None,
+        typer.Option(
+            "--kinds",
+            metavar="LIST",
+            help="Only these, with commas: image, video, document, text, table. (default: all)",
+            show_default=False,
+        ),
+    ] = None,
+    hidden: Annotated[
+        bool | None, typer.Option("--hidden/--no-hidden", help="Files and folders named .*, too.")
+    ] = None,
+    follow: Annotated[
+        bool | None, typer.Option("--follow/--no-follow", help="Enter links to folders, too.")
+    ] = None,
+    one_file_system: Annotated[
+        bool | None,
+        typer.Option(
+            "--one-file-system/--any-file-system", help="Stay out of other drives below a path."
+        ),
+    ] = None,
+    ignore: Annotated[
+        bool | None,
+        typer.Option("--ignore/--no-ignore", help="Heed .mmsearchignore files. (default: heed)"),
+    ] = None,
+    text_column: Annotated[
+        str | None,
+        typer.Option(
+            "--text-column",
+            metavar="NAME",
+            help="Which column of tables is searched. (default: text, caption and their like)",
+            show_default=False,
+        ),
+    ] = None,
+    image_column: Annotated[
+        str | None,
+        typer.Option(
+            "--image-column",
+            metavar="NAME",
+            help="Which column of tables names an image file. (default: image, file_name, ...)",
+            show_default=False,
+        ),
+    ] = None,
+    max_pixels: Annotated[
+        float | None,
+        typer.Option(
+            "--max-pixels",
+            min=0.001,
+            metavar="MILLIONS",
+            help="Larger pictures are refused. (default: by memory, at most 179)",
+            show_default=False,
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float,
+        typer.Option(
+            "--time-limit", min=0.1, metavar="S", help="A file that takes longer is given up."
+        ),
+    ] = 60,
     with_tokens: Annotated[
         bool,
         typer.Option("--with-tokens", help="Prepare images for reranking; tells how large first."),
@@ -160,11 +225,23 @@ def index(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Make folders of images searchable, or bring them up to date."""
+    """Make folders searchable, or bring them up to date: images, videos, PDF, texts, tables."""
     from api import console
     from indexer.pipeline import index_sources
+    from indexer.sources import parse_changes
 
     require_paths(paths or [])
+    changes = parse_changes(
+        {
+            "kinds": kinds,
+            "hidden": hidden,
+            "follow": follow,
+            "one_file_system": one_file_system,
+            "ignore_files": ignore,
+            "text_column": text_column,
+            "image_column": image_column,
+        }
+    )
     token_settings = _token_settings(token_cache, token_precision)
     opened, loaded = _library_and_encoder(
         library or default_library_path(), encoder, space, device, bool(paths)
@@ -176,8 +253,11 @@ def index(
             opened,
             loaded,
             paths or (),
+            changes=changes,
             batch_size=batch_size,
             workers=workers,
+            limit_s=time_limit,
+            max_pixels=None if max_pixels is None else int(max_pixels * 1e6),
             retry_failed=retry_failed,
             on_progress=bar,
             should_stop=lambda: bool(stop),
@@ -187,11 +267,11 @@ def index(
             "library": str(opened.path),
             "space": loaded.space.id,
             **vars(summary),
-            "images_per_second": round(summary.images_per_second, 2),
+            "items_per_second": round(summary.items_per_second, 2),
         }
     elif summary.found == 0 and not summary.removed:
         where = ", ".join(str(path) for path in paths or ()) or "the library's sources"
-        console.out.print(f"No images found in {where}.", markup=False)
+        console.out.print(f"Nothing that can be indexed in {where}.", markup=False)
     else:
         console.print_summary(summary, opened.path)
     is_stopped, tokens = summary.interrupted, None
@@ -213,6 +293,7 @@ def search(
         typer.Option("--image", metavar="FILE", help="Find what is like this image."),
     ] = None,
     k: Annotated[int, typer.Option("-k", metavar="N", help="How many hits.")] = 10,
+    modality: ModalityOption = "image",
     contact_sheet: Annotated[
         Path | None,
         typer.Option("--contact-sheet", metavar="FILE", help="Draw the hits into an image file."),
@@ -228,11 +309,11 @@ def search(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Find images by a text, an image, or both."""
+    """Find images or passages of text by a text, an image, or both."""
     from api import console
-    from retrieval.query import Query, read_parts
+    from retrieval.query import Query, parse_modality, read_parts
 
-    query = Query(read_parts(text, image), k=k)
+    query = Query(read_parts(text, image), k=k, modality=parse_modality(modality))
     opened = open_library(library)
 
     from api.schemas import SearchAnswer
@@ -248,7 +329,7 @@ def search(
             complain(warning)
         console.print_hits(answer.hits)
         if not answer.hits:
-            console.err.print("The library holds no images yet: mmsearch index PATH...")
+            console.err.print(f"The library holds no {modality}s yet: mmsearch index PATH...")
     if contact_sheet and answer.hits:
         from api.contact_sheet import write_contact_sheet
 
@@ -284,6 +365,7 @@ def status(
         "spaces": opened.space_ids(),
         "sources": sources,
         "images": counts.images,
+        "texts": counts.texts,
         "files_indexed": counts.indexed,
         "files_failed": counts.failed,
         "files_removed": counts.removed,
@@ -307,6 +389,7 @@ def status(
         "Encoder": f"{space.encoder} (space {space.id})",
         "Sources": "\n          ".join(valid_text(source) for source in sources) or "none",
         "Images": f"{counts.images:,}",
+        "Texts": f"{counts.texts:,}",
         "Failed": f"{counts.failed:,}" + (" (mmsearch status --failed)" if counts.failed else ""),
         "On disk": f"{facts['bytes'] / 1e6:,.1f} MB",
         "Tokens": f"{usage.images:,} images, {usage.bytes / 1e6:,.1f} MB of at most "

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,7 +24,10 @@ from rich.text import Text
 from api.schemas import valid_text
 from indexer.pipeline import Progress as IndexingProgress
 from indexer.pipeline import Summary
+from retrieval.catalog import Item
 from retrieval.engine import Hit
+
+_PASSAGE_CHARACTERS = 100
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -43,10 +47,25 @@ def print_hits(hits: tuple[Hit, ...]) -> None:
         shown = Text(display_path(hit.path))
         if out.is_terminal:
             shown.stylize(f"link {Path(valid_text(hit.path)).as_uri()}")
+        shown.append(_place(hit.item), style="dim")
         scores = f"{hit.similarity:.3f}"
         if has_match:
             scores += "       -" if hit.match is None else f"  {hit.match:+6.2f}"
         out.print(Text.assemble(f"{hit.rank:>4}  ", (scores, "cyan"), "  ", shown))
+
+
+def _place(item: Item) -> str:
+    """Where in its file an item is, and how a passage begins."""
+    place = ""
+    if item.page is not None:
+        place += f"  page {item.page}"
+    if item.time_s is not None:
+        minutes, seconds = divmod(int(item.time_s), 60)
+        place += f"  at {minutes}:{seconds:02}"
+    if item.text is not None:
+        words = "".join(c if c.isprintable() else " " for c in item.text)
+        place += f"  {shorten(words, _PASSAGE_CHARACTERS, placeholder=' ...')}"
+    return place
 
 
 def print_summary(summary: Summary, library: Path) -> None:
@@ -56,6 +75,7 @@ def print_summary(summary: Summary, library: Path) -> None:
         for name, count in (
             ("added", summary.added),
             ("changed", summary.changed),
+            ("moved", summary.moved),
             ("unchanged", summary.unchanged),
             ("removed", summary.removed),
             ("failed", summary.failed),
@@ -65,7 +85,8 @@ def print_summary(summary: Summary, library: Path) -> None:
     out.print(
         f"[bold]{', '.join(parts) or 'Nothing to do'}[/bold] in {summary.seconds:.1f} s", end=""
     )
-    out.print(f" ({summary.images_per_second:.1f} images/s)" if summary.embedded else "", end="\n")
+    rate = f" ({summary.embedded:,} embedded, {summary.items_per_second:.1f}/s)"
+    out.print(rate if summary.embedded else "")
     out.print(f"Library: {escape(str(library))}")
     if summary.failed:
         out.print("Why files failed: mmsearch status --failed")
@@ -98,7 +119,7 @@ class IndexingBar:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._task = progress.add_task("Looking for images", total=None)
+        self._task = progress.add_task("Looking for files", total=None)
 
     def __call__(self, event: IndexingProgress) -> None:
         """Show an event."""

@@ -6,9 +6,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageOps
 
 from api.drawing import fit, font_for, save_picture
+from retrieval.catalog import Item
 from retrieval.engine import Hit
-from retrieval.errors import UsageError
-from retrieval.images import UnreadableImageError, read_image
+from retrieval.errors import UnreadableFileError, UsageError
+from retrieval.pictures import read_picture
 
 _CELL = 220
 _GAP = 12
@@ -39,18 +40,18 @@ def write_contact_sheet(hits: Sequence[Hit], title: str, output: Path) -> None:
         row, column = divmod(place, columns)
         left = _GAP + column * (_CELL + _GAP)
         top = _CAPTION + 2 * _GAP + row * (_CELL + _CAPTION + _GAP)
-        sheet.paste(_tile(hit.path), (left, top))
+        sheet.paste(_tile(hit.item), (left, top))
         name = f"{hit.rank}. {Path(hit.path).name}"
         draw.text((left, top + _CELL + 4), fit(draw, name, _CELL, 14), _INK, font_for(name, 14))
         draw.text((left, top + _CELL + 21), f"{hit.similarity:.3f}", _FAINT, font_for("", 13))
     save_picture(sheet, output)
 
 
-def _tile(path: str) -> Image.Image:
+def _tile(item: Item) -> Image.Image:
     tile = Image.new("RGB", (_CELL, _CELL), "#f2f2f4")
     try:
-        fitted = ImageOps.contain(read_image(path), (_CELL, _CELL))
-    except (OSError, UnreadableImageError):
+        fitted = ImageOps.contain(read_picture(item), (_CELL, _CELL))
+    except (OSError, UnreadableFileError):
         return tile
     tile.paste(fitted, ((_CELL - fitted.width) // 2, (_CELL - fitted.height) // 2))
     return tile

@@ -78,11 +78,12 @@ def explain(
 
 
 def _read(image: Path) -> "Image.Image":
-    from retrieval.images import UnreadableImageError, read_image
+    from retrieval.errors import UnreadableFileError
+    from retrieval.images import read_image
 
     try:
         return read_image(image)
-    except (OSError, UnreadableImageError) as error:
+    except (OSError, UnreadableFileError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"The image {image}: {reason}.") from error
 

@@ -33,6 +33,14 @@ SpaceOption = Annotated[
     str | None,
     typer.Option("--space", metavar="ID", help="One of the library's spaces.", show_default=False),
 ]
+ModalityOption = Annotated[
+    str,
+    typer.Option(
+        "--modality",
+        metavar="image|text",
+        help="What to find: images, frames and pages, or passages of text.",
+    ),
+]
 RerankOption = Annotated[
     str,
     typer.Option(

@@ -9,15 +9,14 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from api.schemas import Problem
-from retrieval.errors import MMSearchError, NotFoundError, UsageError
-from retrieval.images import UnreadableImageError
+from retrieval.errors import MMSearchError, NotFoundError, UnreadableFileError, UsageError
 
 MEDIA_TYPE = "application/problem+json"
 
 _STATUS_OF_ERRORS: list[tuple[type[MMSearchError], HTTPStatus]] = [
     (UsageError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (NotFoundError, HTTPStatus.NOT_FOUND),
-    (UnreadableImageError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (UnreadableFileError, HTTPStatus.UNPROCESSABLE_ENTITY),
 ]
 
 

@@ -1,12 +1,14 @@
 """What goes over the wire and into `--json`, as pydantic models."""
 
 import os
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from retrieval.catalog import Item, Modality
+from retrieval.catalog import FileDetails, Item, Modality
 from retrieval.engine import DEFAULT_BUDGET_MS, Answer, Hit
+from retrieval.media import MediaKind
 from retrieval.query import MAX_K
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ class SearchRequest(BaseModel):
 
     text: Annotated[str, Field(min_length=1, max_length=10_000, description="What to look for.")]
     k: Annotated[int, Field(ge=1, le=MAX_K, description="How many hits at most.")] = 10
+    modality: Annotated[
+        Modality, Field(description="image: images, frames and pages; text: passages.")
+    ] = Modality.IMAGE
     rerank: Annotated[
         Literal["auto", "none"], Field(description="auto: with the reranker of the service.")
     ] = "auto"
@@ -41,7 +46,14 @@ class HitSchema(BaseModel):
     rank: int
     item_id: int
     path: str
+    kind: MediaKind
     modality: Modality
+    page: Annotated[int | None, Field(description="Of a document, from 1.")] = None
+    time_s: Annotated[float | None, Field(description="Of a video's frame, in seconds.")] = None
+    text: Annotated[str | None, Field(description="The passage, of a text.")] = None
+    columns: Annotated[
+        dict[str, Any] | None, Field(description="Other values of a table's row.")
+    ] = None
     similarity: Annotated[float, Field(description="Cosine with the query, -1 to 1.")]
     match: Annotated[float | None, Field(description="The reranker's logit, 0 at even odds.")] = (
         None
@@ -55,7 +67,12 @@ class HitSchema(BaseModel):
             rank=hit.rank,
             item_id=hit.item.id,
             path=hit.path,
+            kind=hit.item.kind,
             modality=hit.item.modality,
+            page=hit.item.page,
+            time_s=hit.item.time_s,
+            text=hit.item.text,
+            columns=hit.item.columns,
             similarity=hit.similarity,
             match=hit.match,
             relevance=hit.relevance,
@@ -90,23 +107,56 @@ class SearchAnswer(BaseModel):
 
 
 class ItemSchema(BaseModel):
-    """A searchable thing. Sizes in pixels, upright."""
+    """A searchable thing and what is known of its file. Sizes in pixels, upright."""
 
     item_id: int
     path: str
+    kind: MediaKind
     modality: Modality
     width: int | None
     height: int | None
+    page: Annotated[int | None, Field(description="Of a document, from 1.")]
+    time_s: Annotated[float | None, Field(description="Of a video's frame, in seconds.")]
+    text: Annotated[str | None, Field(description="The passage, of a text.")]
+    columns: Annotated[dict[str, Any] | None, Field(description="Other values of a table's row.")]
+    bytes: Annotated[int, Field(description="Size of the file.")]
+    taken_at: Annotated[
+        datetime, Field(description="As the file says, else when it was last changed.")
+    ]
+    camera: str | None
+    latitude: float | None
+    longitude: float | None
+    duration_s: float | None
+    description: Annotated[
+        str | None, Field(description="Title, description and keywords in the file, a line each.")
+    ]
+    annotations: Annotated[
+        list[dict[str, Any]], Field(description="What rows of tables say of the file.")
+    ]
 
     @classmethod
-    def of(cls, item: Item) -> Self:
+    def of(cls, item: Item, details: FileDetails) -> Self:
         """Describe an item of the catalog."""
+        metadata = details.metadata
         return cls(
             item_id=item.id,
-            path=item.path,
+            path=valid_text(item.path),
+            kind=item.kind,
             modality=item.modality,
             width=item.width,
             height=item.height,
+            page=item.page,
+            time_s=item.time_s,
+            text=item.text,
+            columns=item.columns,
+            bytes=details.size,
+            taken_at=datetime.fromtimestamp(details.taken_at, UTC),
+            camera=metadata.camera,
+            latitude=metadata.latitude,
+            longitude=metadata.longitude,
+            duration_s=metadata.duration_s,
+            description=metadata.text,
+            annotations=details.annotations,
         )
 
 

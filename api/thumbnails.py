@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from retrieval.catalog import Item
-from retrieval.images import read_image
 from retrieval.library import Library
+from retrieval.pictures import read_picture
 
 THUMBNAIL_PIXELS = 320
 """The longer side."""
@@ -16,12 +16,12 @@ THUMBNAIL_PIXELS = 320
 def thumbnail(library: Library, item: Item) -> bytes:
     """Return a JPEG of an item, its longer side at most 320 pixels, from the cache if it is there.
 
-    Raises OSError when the file cannot be opened, UnreadableImageError when it cannot be decoded.
+    Raises OSError when the file cannot be opened, UnreadableFileError when it cannot be decoded.
     """
-    cached = library.thumbnails / f"{item.content_hash}-{THUMBNAIL_PIXELS}.jpg"
+    cached = library.thumbnails / f"{item.picture_key}-{THUMBNAIL_PIXELS}.jpg"
     with suppress(FileNotFoundError, NotADirectoryError):
         return cached.read_bytes()
-    image = read_image(item.path)
+    image = read_picture(item)
     image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=85)

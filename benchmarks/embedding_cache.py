@@ -10,8 +10,9 @@ from benchmarks.keyed_rows import KeyedRows, key_of
 from benchmarks.token_store import TokenStore
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Encoder, Vectors
+from retrieval.errors import UnreadableFileError
 from retrieval.fusion.base import Reranker
-from retrieval.images import UnreadableImageError, read_image
+from retrieval.images import read_image
 
 _IMAGES_PER_BATCH = 64
 _TEXTS_PER_BATCH = 256
@@ -75,7 +76,7 @@ class EmbeddingCache:
                 try:
                     pixels.append(encoder.preprocess(read_image(paths[position])))
                     good.append(position)
-                except (OSError, UnreadableImageError) as error:
+                except (OSError, UnreadableFileError) as error:
                     unreadable[position] = str(error)
             if not pixels:
                 return [], np.empty((0, encoder.space.dimension), np.float32)

@@ -15,10 +15,10 @@ from PIL import Image, ImageDraw, ImageStat
 
 from benchmarks.datasets import RetrievalDataset
 from retrieval.encoders.base import Encoder
-from retrieval.errors import UsageError
+from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.fusion.base import Reranker
 from retrieval.fusion.explanation import Box, explain
-from retrieval.images import UnreadableImageError, read_image
+from retrieval.images import read_image
 
 _RANDOM_DRAWS = 5
 _RESAMPLES = 10_000
@@ -72,7 +72,7 @@ def measure_deletion(
     for done, image_id in enumerate(chosen, start=1):
         try:
             image = read_image(dataset.images[image_id])
-        except (OSError, UnreadableImageError):
+        except (OSError, UnreadableFileError):
             continue
         text = dataset.texts[first_caption[image_id]]
         explanation = explain(reranker, encoder, text, image)

@@ -19,8 +19,8 @@ from benchmarks.metrics import Judgments
 from benchmarks.metrics.hit_recall import hit_recall
 from benchmarks.results import QualityRecord
 from benchmarks.retrieval_quality import RankedList
-from retrieval.errors import UsageError
-from retrieval.images import UnreadableImageError, read_image
+from retrieval.errors import UnreadableFileError, UsageError
+from retrieval.images import read_image
 
 FAILURES_SHOWN = 24
 FOUND_SHOWN = 5
@@ -284,7 +284,7 @@ def _show(name: str, value: str | Path, relevant: bool = False) -> Shown:
         return Shown(text=value, name=name, relevant=relevant)
     try:
         image = read_image(value)
-    except (OSError, UnreadableImageError):
+    except (OSError, UnreadableFileError):
         return Shown(text="(cannot be read any more)", name=name, relevant=relevant)
     image.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS), Image.Resampling.LANCZOS)
     stream = io.BytesIO()

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from indexer.scan import FoundFile, walk
 from retrieval.encoders.base import Encoder, Pixels, Tokens, Vectors
-from retrieval.errors import UsageError
+from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.fusion.base import Reranker, join
-from retrieval.images import UnreadableImageError, read_image
+from retrieval.images import read_image
 
 QUERIES = (
     "a dog runs along the beach",
@@ -127,7 +127,7 @@ def _read(photos: Path, encoder: Encoder, reranker: Reranker, count: int) -> tup
             break
         try:
             image = read_image(path)
-        except (OSError, UnreadableImageError):
+        except (OSError, UnreadableFileError):
             continue
         pixels.append(reranker.preprocess(image))
         vectors.append(encoder.encode_images(encoder.preprocess(image)[np.newaxis]))

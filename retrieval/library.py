@@ -224,20 +224,23 @@ class Library:
         *,
         image: "str | os.PathLike[str] | Image | None" = None,
         k: int = 10,
+        modality: str = "image",
         rerank: str = "auto",
         rerank_depth: int | None = None,
     ) -> "tuple[Hit, ...]":
-        """Find the images nearest to a text, an image, or both, best first.
+        """Find the items nearest to a text, an image, or both, best first.
 
-        The encoder is loaded at the first call and kept. Raises UsageError for an empty query and
-        an unknown reranker.
+        modality: `image` finds images, frames and pages; `text` finds passages.
+
+        The encoder is loaded at the first call and kept. Raises UsageError for an empty query, an
+        unknown modality and an unknown reranker.
         """
         from retrieval.engine import Engine, Reranking
-        from retrieval.query import Query, read_parts
+        from retrieval.query import Query, parse_modality, read_parts
 
         if self._engine is None:
             self._engine = Engine(self)
-        query = Query(read_parts(text, image), k=k)
+        query = Query(read_parts(text, image), k=k, modality=parse_modality(modality))
         return self._engine.search(query, Reranking(rerank, rerank_depth)).hits
 
     def close(self) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from PIL import Image
 
 from retrieval.catalog import Modality
-from retrieval.errors import UsageError
-from retrieval.images import UnreadableImageError, read_image
+from retrieval.errors import UnreadableFileError, UsageError
+from retrieval.images import read_image
 
 MAX_K = 10_000
 
@@ -54,6 +54,13 @@ class Query:
             )
 
 
+def parse_modality(name: str) -> Modality:
+    """Say which modality a name means; raises UsageError for an unknown one."""
+    if name not in set(Modality):
+        raise UsageError(f"What can be found is {' or '.join(Modality)}, not {name!r}.")
+    return Modality(name)
+
+
 def read_parts(
     text: str | None = None, image: str | os.PathLike[str] | Image.Image | None = None
 ) -> tuple[TextPart | ImagePart, ...]:
@@ -69,7 +76,7 @@ def read_parts(
     elif image is not None:
         try:
             parts.append(ImagePart(read_image(image)))
-        except (OSError, UnreadableImageError) as error:
+        except (OSError, UnreadableFileError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise UsageError(f"The query image {os.fspath(image)}: {reason}.") from error
     return tuple(parts)

@@ -67,7 +67,7 @@ def test_indexing_as_json(run, encoder_name, picture_folder):
     assert counts["added"] == counts["found"] == counts["embedded"] == 6
     assert counts["failed"] == counts["removed"] == counts["unchanged"] == 0
     assert counts["interrupted"] is False
-    assert counts["images_per_second"] > 0
+    assert counts["items_per_second"] > 0
 
 
 def test_searching_as_json_has_the_promised_shape(indexed, run):
@@ -79,7 +79,12 @@ def test_searching_as_json_has_the_promised_shape(indexed, run):
             "rank",
             "item_id",
             "path",
+            "kind",
             "modality",
+            "page",
+            "time_s",
+            "text",
+            "columns",
             "similarity",
             "match",
             "relevance",
@@ -199,7 +204,7 @@ def test_a_folder_without_images_says_so(run, encoder_name, tmp_path):
     (tmp_path / "empty").mkdir()
     result = run("index", tmp_path / "empty", "--encoder", encoder_name)
     assert result.code == 0
-    assert "No images found in" in result.out
+    assert "Nothing that can be indexed in" in result.out
     result = run("search", "a dog")
     assert result.code == 0
     assert "holds no images yet" in result.err

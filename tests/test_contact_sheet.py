@@ -7,6 +7,7 @@ from api.contact_sheet import write_contact_sheet
 from retrieval.catalog import Item, Modality
 from retrieval.engine import Hit
 from retrieval.errors import MMSearchError, UsageError
+from retrieval.media import MediaKind
 
 
 def hits_of(folder: Path, *colours: str) -> list[Hit]:
@@ -14,7 +15,7 @@ def hits_of(folder: Path, *colours: str) -> list[Hit]:
     for rank, colour in enumerate(colours, start=1):
         path = folder / f"{colour} – 雪.png"
         Image.new("RGB", (300, 200), colour).save(path)
-        item = Item(rank, str(path), Modality.IMAGE, 300, 200, "hash")
+        item = Item(rank, str(path), MediaKind.IMAGE, Modality.IMAGE, "hash", 0, 0)
         hits.append(Hit(rank, item, 1 / rank))
     return hits
 

@@ -10,9 +10,9 @@ from starlette.concurrency import run_in_threadpool
 from api.heat_map import draw_heat_map
 from api.routes.dependencies import CurrentService, Service
 from api.schemas import ExplainRequest, ExplanationSchema
-from retrieval.errors import NotFoundError, UsageError
+from retrieval.errors import NotFoundError, UnreadableFileError, UsageError
 from retrieval.fusion.explanation import Explanation
-from retrieval.images import UnreadableImageError, read_image
+from retrieval.pictures import read_picture
 
 router = APIRouter(prefix="/v1", tags=["search"])
 
@@ -43,10 +43,10 @@ def _image(service: Service, item_id: int) -> Image.Image:
     if item is None:
         raise NotFoundError(f"There is no item {item_id}.")
     try:
-        return read_image(item.path)
+        return read_picture(item)
     except OSError as error:
         raise NotFoundError(f"The file of item {item_id} cannot be opened any more.") from error
-    except UnreadableImageError as error:
+    except UnreadableFileError as error:
         raise NotFoundError(f"The file of item {item_id} cannot be read: {error}.") from error
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Response
 
 from api.routes.dependencies import CurrentService, Service
-from api.schemas import ItemSchema, valid_text
+from api.schemas import ItemSchema
 from api.thumbnails import THUMBNAIL_PIXELS, thumbnail
 from retrieval.catalog import Item
 from retrieval.errors import NotFoundError
@@ -18,9 +18,9 @@ ItemId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 @router.get("/{item_id}")
 def get_item(item_id: ItemId, service: CurrentService) -> ItemSchema:
     """Describe one item."""
-    described = ItemSchema.of(_item(service, item_id))
-    described.path = valid_text(described.path)
-    return described
+    item = _item(service, item_id)
+    with service.library.catalog.snapshot() as snapshot:
+        return ItemSchema.of(item, snapshot.details(item))
 
 
 @router.get(
@@ -35,7 +35,7 @@ def get_thumbnail(
 ) -> Response:
     """Show one item small: a JPEG with a longer side of at most 320 pixels."""
     item = _item(service, item_id)
-    tag = f'"{item.content_hash}-{THUMBNAIL_PIXELS}"'
+    tag = f'"{item.picture_key}-{THUMBNAIL_PIXELS}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if if_none_match and tag in (part.strip() for part in if_none_match.split(",")):
         return Response(status_code=304, headers=headers)

@@ -13,8 +13,8 @@ router = APIRouter(prefix="/v1", tags=["search"])
 
 @router.post("/search")
 async def search(request: SearchRequest, service: CurrentService) -> SearchAnswer:
-    """Find the images that a text describes best."""
-    query = Query((TextPart(request.text),), k=request.k)
+    """Find the images or passages that are nearest to a text."""
+    query = Query((TextPart(request.text),), k=request.k, modality=request.modality)
     reranking = Reranking(
         service.rerank if request.rerank == "auto" else NONE,
         request.rerank_depth,

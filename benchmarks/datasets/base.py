@@ -11,8 +11,8 @@ from urllib.parse import quote, unquote
 
 import xxhash
 
-from retrieval.errors import NotFoundError, UsageError
-from retrieval.images import UnreadableImageError, read_image
+from retrieval.errors import NotFoundError, UnreadableFileError, UsageError
+from retrieval.images import read_image
 
 Direction = Literal["t2i", "i2t", "i2i", "t2t"]
 """What is asked with, and what is searched: `t2i` is text to image."""
@@ -301,6 +301,6 @@ def _size(path: Path) -> int:
 def _why_unreadable(path: Path) -> str | None:
     try:
         read_image(path)
-    except (UnreadableImageError, OSError) as error:
+    except (UnreadableFileError, OSError) as error:
         return str(error)
     return None
