@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.bench import bench
+from api.duplicates import duplicates
 from api.explain import explain
 from api.options import (
     BatchSizeOption,
@@ -337,6 +338,7 @@ def search(
 
 
 app.command()(explain)
+app.command()(duplicates)
 
 
 @app.command()

@@ -47,14 +47,14 @@ def print_hits(hits: tuple[Hit, ...]) -> None:
         shown = Text(display_path(hit.path))
         if out.is_terminal:
             shown.stylize(f"link {Path(valid_text(hit.path)).as_uri()}")
-        shown.append(_place(hit.item), style="dim")
+        shown.append(place_in_file(hit.item), style="dim")
         scores = f"{hit.similarity:.3f}"
         if has_match:
             scores += "       -" if hit.match is None else f"  {hit.match:+6.2f}"
         out.print(Text.assemble(f"{hit.rank:>4}  ", (scores, "cyan"), "  ", shown))
 
 
-def _place(item: Item) -> str:
+def place_in_file(item: Item) -> str:
     """Where in its file an item is, and how a passage begins."""
     place = ""
     if item.page is not None:
