@@ -18,6 +18,7 @@ import typer
 from api.bench import bench
 from api.duplicates import duplicates
 from api.explain import explain
+from api.opening import library_and_encoder
 from api.options import (
     BatchSizeOption,
     DeviceOption,
@@ -33,14 +34,9 @@ from api.options import (
     require_paths,
 )
 from api.train import train
+from api.watch import watch
 from retrieval.errors import LibraryError, MMSearchError, UsageError
-from retrieval.library import (
-    Library,
-    create_library,
-    default_library_path,
-    library_exists,
-    open_library,
-)
+from retrieval.library import Library, default_library_path, open_library
 
 if TYPE_CHECKING:
     from retrieval.encoders.base import Encoder
@@ -244,7 +240,7 @@ def index(
         }
     )
     token_settings = _token_settings(token_cache, token_precision)
-    opened, loaded = _library_and_encoder(
+    opened, loaded = library_and_encoder(
         library or default_library_path(), encoder, space, device, bool(paths)
     )
     reranker = _reranker_for_tokens(opened, loaded, device, token_settings) if with_tokens else None
@@ -339,6 +335,7 @@ def search(
 
 app.command()(explain)
 app.command()(duplicates)
+app.command()(watch)
 
 
 @app.command()
@@ -497,36 +494,6 @@ def serve(
         )
     application = create_app(opened, device=device, rerank=settings.rerank)
     uvicorn.run(application, host=settings.host, port=settings.port)
-
-
-def _library_and_encoder(
-    path: Path, encoder_name: str | None, space_id: str | None, device: str, has_paths: bool
-) -> "tuple[Library, Encoder]":
-    """Open or create the library and load the encoder of the space to be written."""
-    from api import console
-    from retrieval.encoders.registry import AUTO, choose_encoder, load_encoder
-
-    if not library_exists(path):
-        if not has_paths:
-            open_library(path)  # raises: there is nothing to bring up to date
-        if space_id not in {None, "new"}:
-            raise UsageError(f"{path} is not a library yet, so it has no space {space_id!r}.")
-        choice = choose_encoder(encoder_name or AUTO)
-        console.err.print(f"Encoder: {choice.name} ({choice.reason}).", markup=False)
-        encoder = load_encoder(choice.name, device)
-        return create_library(path, encoder.space), encoder
-    library = open_library(path, upgrade=True)
-    if space_id == "new":
-        if encoder_name is None:
-            raise UsageError("`--space new` needs `--encoder NAME`.")
-        encoder = load_encoder(choose_encoder(encoder_name).name, device)
-        library.add_space(encoder.space)
-        return library, encoder
-    space = library.space(space_id)
-    asked = encoder_name not in {None, AUTO}
-    encoder = load_encoder(encoder_name if encoder_name and asked else space.encoder, device)
-    library.require_space(encoder.space, among=space)
-    return library, encoder
 
 
 def _token_settings(size: str | None, precision: str | None) -> dict[str, Any]:

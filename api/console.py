@@ -22,8 +22,8 @@ from rich.progress import (
 from rich.text import Text
 
 from api.schemas import valid_text
-from indexer.pipeline import Progress as IndexingProgress
-from indexer.pipeline import Summary
+from indexer.progress import Progress as IndexingProgress
+from indexer.progress import Summary
 from retrieval.catalog import Item
 from retrieval.engine import Hit
 

@@ -14,7 +14,8 @@ from retrieval.catalog import FailedFile, FileState, KnownFile
 from retrieval.media import MediaKind
 
 ALL_KINDS = frozenset(MediaKind)
-_LIBRARY_FILES = {"library.toml", "catalog.sqlite"}
+LIBRARY_FILES = frozenset({"library.toml", "catalog.sqlite"})
+"""A directory with files of all these names is a library."""
 _STATES = tuple(FileState)
 _PACKED = struct.Struct("<qqB??")
 
@@ -215,7 +216,7 @@ class _Walk:
                 continue
             if listing.is_empty and directory.path == self._root:
                 yield EmptyRoot(self._root)
-            if not listing.names >= _LIBRARY_FILES:
+            if not listing.names >= LIBRARY_FILES:
                 yield from self._look_into(directory, listing)
 
     def _may_enter(self, path: str) -> bool:
@@ -245,7 +246,7 @@ class _Walk:
     def _sort_in(self, entry: os.DirEntry[str], listing: _Listing) -> None:
         name = entry.name
         listing.is_empty = False
-        if name in _LIBRARY_FILES or name == IGNORE_FILE_NAME:
+        if name in LIBRARY_FILES or name == IGNORE_FILE_NAME:
             listing.names.add(name)
         if name.startswith(".") and not self._options.hidden:
             return

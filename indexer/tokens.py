@@ -12,7 +12,8 @@ from itertools import islice
 import numpy as np
 from PIL import Image
 
-from indexer.pipeline import DEFAULT_BATCH_SIZE, Progress
+from indexer.pipeline import DEFAULT_BATCH_SIZE
+from indexer.progress import Progress
 from retrieval.catalog import Item
 from retrieval.encoders.base import Encoder, Pixels
 from retrieval.errors import LibraryError, UsageError

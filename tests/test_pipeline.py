@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.pipeline import Progress, index_sources, remove_paths
+from indexer.pipeline import index_sources, remove_paths
+from indexer.progress import Progress
 from retrieval.catalog import Item, Modality
 from retrieval.engine import Engine
 from retrieval.errors import NotFoundError

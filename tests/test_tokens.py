@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from indexer.pipeline import Progress, index_sources, remove_paths
+from indexer.pipeline import index_sources, remove_paths
+from indexer.progress import Progress
 from indexer.tokens import plan_tokens, prepare_tokens
 from retrieval.encoders.base import Tokens
 from retrieval.errors import LibraryError, UsageError

@@ -1,0 +1,112 @@
+"""Look at some paths of sources only, and find there what a walk of the whole source would find."""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from indexer.formats import kind_of
+from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
+from indexer.scan import LIBRARY_FILES, EmptyRoot, FoundFile, Unlisted, as_prefix, walk
+from indexer.settling import Settling
+from indexer.sources import SourceOptions
+
+_MOST_PATHS = 100
+
+
+@dataclass(frozen=True)
+class Look:
+    """The paths that one run looks at (`indexer.pipeline.Part`)."""
+
+    sources: Mapping[str, SourceOptions]
+    paths: Sequence[str]
+    settling: Settling
+
+    def walk(self, root: str, options: SourceOptions) -> Iterator[FoundFile | Unlisted | EmptyRoot]:
+        """Find what a walk of the whole source would find at or below the paths."""
+        for path in self.paths:
+            if path == root:
+                yield from walk(root, options)
+            elif path.startswith(as_prefix(root)):
+                yield from _walk_below(root, path, options)
+
+    def is_ready(self, found: FoundFile) -> bool:
+        """Whether to read a file in this run; else all that is known of it stays."""
+        return self.settling.admit(found)
+
+
+def narrowed(paths: Sequence[str], sources: Mapping[str, SourceOptions]) -> list[str]:
+    """What to look at, so that all these paths are looked at: none below another, none twice.
+
+    Whole sources where there are many, or links can lead anywhere. What is below none of the
+    sources is left out.
+    """
+    kept: list[str] = []
+    for root, options in sources.items():
+        prefix = as_prefix(root)
+        places = {path for path in paths if is_at(path, prefix)}
+        if places and (len(places) > _MOST_PATHS or options.follow or options.one_file_system):
+            kept.append(root)
+            continue
+        last: str | None = None
+        for path in sorted(places, key=as_prefix):
+            if last is None or not is_at(path, as_prefix(last)):
+                kept.append(path)
+                last = path
+    return kept
+
+
+def is_at(path: str, prefix: str) -> bool:
+    """Whether a path is at or below the one with this prefix (`indexer.scan.as_prefix`)."""
+    return as_prefix(path).startswith(prefix)
+
+
+def names_below(root: str, path: str) -> list[str]:
+    """The names on the way from a source to a path below it, that of the path last."""
+    return path.removeprefix(as_prefix(root)).split(os.sep)  # noqa: PTH206 - need not be valid text
+
+
+def _walk_below(
+    root: str, path: str, options: SourceOptions
+) -> Iterator[FoundFile | Unlisted | EmptyRoot]:
+    """Find what a walk of a source finds at or below one path, without walking the rest of it."""
+    if not os.path.isdir(root):  # noqa: PTH112 - names need not be valid text
+        yield Unlisted(root, "is not there")
+        return
+    try:
+        if not _is_reached(root, path, options):
+            return
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        yield Unlisted(path, (error.strerror or str(error)).lower())
+        return
+    if os.path.isdir(path):  # noqa: PTH112
+        # That a folder is empty says something of a source only.
+        yield from (entry for entry in walk(path, options) if not isinstance(entry, EmptyRoot))
+    elif kind_of(path) in options.kinds:
+        for entry in walk(path, options):
+            if isinstance(entry, Unlisted) or os.path.isfile(path):  # noqa: PTH113
+                yield entry
+
+
+def _is_reached(root: str, path: str, options: SourceOptions) -> bool:
+    """Whether a walk of a source comes to a path: nothing on the way is to be passed over.
+
+    Raises OSError as `os.lstat`, on the way as at the end of it.
+    """
+    rules = rules_of_root(root)[0] if options.ignore_files else IgnoreRules()
+    place, is_directory = root, True
+    for name in names_below(root, path):
+        prefix = as_prefix(place)
+        if not is_directory or (name.startswith(".") and not options.hidden):
+            return False
+        if all(os.path.lexists(prefix + file) for file in LIBRARY_FILES):
+            return False
+        if options.ignore_files:
+            rules, _ = with_ignore_file(rules, prefix + IGNORE_FILE_NAME)
+        place = prefix + name
+        is_directory = stat.S_ISDIR(os.lstat(place).st_mode)
+        if rules.ignores(place, is_directory=is_directory):
+            return False
+    return is_directory or not os.path.isdir(place)  # noqa: PTH112 - a link to a directory is not

@@ -1,0 +1,41 @@
+"""How far an indexing run is, and what it did."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, in files that have to be read. `total` is None while folders are walked."""
+
+    done: int
+    total: int | None
+    failed: int = 0
+
+
+@dataclass
+class Summary:
+    """What a run did. Counts are files, but for `embedded`.
+
+    found: files that are there now. unchanged: neither read nor embedded, or only touched. moved:
+    found at another path than before. duplicates: added files whose content was known already, from
+    another file. failed: could not be read, now or when last looked at. embedded: pictures and
+    passages that a vector was computed for. interrupted: the run was stopped and the rest is to be
+    done.
+    """
+
+    found: int = 0
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    moved: int = 0
+    duplicates: int = 0
+    removed: int = 0
+    failed: int = 0
+    embedded: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def items_per_second(self) -> float:
+        """Vectors computed in a second of the whole run."""
+        return self.embedded / self.seconds if self.seconds else 0.0

@@ -1,0 +1,451 @@
+"""Keep a library up to date with its sources while they change.
+
+What the operating system tells of a change only says where to look again: a run of the pipeline
+that is limited to those paths finds out what it was. So whatever is told twice, late or in another
+order comes to the same, and a move is one comparison that knows both places.
+"""
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import watchfiles
+
+from indexer.formats import kind_of
+from indexer.ignore_files import IGNORE_FILE_NAME
+from indexer.look import Look, is_at, names_below, narrowed
+from indexer.pipeline import DEFAULT_BATCH_SIZE, DEFAULT_LIMIT_S, default_workers, index_sources
+from indexer.progress import Progress, Summary
+from indexer.scan import LIBRARY_FILES, as_prefix
+from indexer.settling import LASTING_S, Settling
+from indexer.sources import Changes, SourceOptions, absolute, choose_sources
+from indexer.workers import ReadingWorkers
+from retrieval.encoders.base import Encoder
+from retrieval.errors import LibraryLockedError, MMSearchError, NotFoundError
+from retrieval.library import Library
+
+DEFAULT_POLL_S = 30.0
+"""How often a source is walked from which no notifications can be had."""
+_TICK_MS = 200
+_CALM_MS = 100
+_BURST_MS = 1_000
+_CHECK_SOURCES_S = 1.0
+_RETRY_LOCKED_S = 1.0
+_RETRY_FAILED_S = 10.0
+_MOST_CHANGES = 5_000
+
+
+@dataclass(frozen=True)
+class Watching:
+    """All sources are up to date and watched; `polled` are those that are walked now and then."""
+
+    sources: tuple[str, ...]
+    polled: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Updated:
+    """A run changed something in the library. Only the first one is told where it did not."""
+
+    summary: Summary
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Another process writes to the library; the changes are taken up when it has finished."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class SourceGone:
+    """A source is not there (any more); what was indexed from it stays, and it is looked for."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class SourceBack:
+    """A source that was not there is looked at, and watched, again."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Polling:
+    """From these sources no notifications can be had: they are walked now and then instead."""
+
+    paths: tuple[str, ...]
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A run failed as a whole; it is tried again, and told again only for another reason."""
+
+    reason: str
+
+
+Event = Watching | Updated | Waiting | SourceGone | SourceBack | Polling | Trouble
+
+
+def watch_sources(
+    library: Library,
+    encoder: Encoder,
+    paths: Sequence[str | os.PathLike[str]] = (),
+    *,
+    on_event: Callable[[Event], None],
+    stop_event: threading.Event,
+    changes: Changes | None = None,
+    poll: float | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    workers: int | None = None,
+    limit_s: float = DEFAULT_LIMIT_S,
+    max_pixels: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> None:
+    """Bring paths, or all sources, up to date, and keep them so until `stop_event` is set.
+
+    `poll`: walk the sources every so many seconds, for file systems of other computers, whose
+    changes nobody tells of; None: be notified. A run that is in progress when `stop_event` is set
+    ends with its batch. The first run brings everything up to date; what changes meanwhile, as in
+    every run, is taken up by the next one. The other options are those of `index_sources`.
+
+    Raises NotFoundError for a path that does not exist when it begins, or without any source.
+    Errors of later runs are told as events, and the runs tried again.
+    """
+    sources = choose_sources(library, paths, changes)
+    if not sources:
+        raise NotFoundError(f"{library.path} has no sources yet: name a folder to watch.")
+    with ReadingWorkers(workers or default_workers(), limit_s=limit_s) as readers:
+
+        def run(look: Look) -> Summary:
+            return index_sources(
+                library,
+                encoder,
+                part=look,
+                readers=readers,
+                batch_size=batch_size,
+                workers=workers,
+                max_pixels=max_pixels,
+                on_progress=on_progress,
+                should_stop=stop_event.is_set,
+            )
+
+        def remember() -> None:
+            chosen = {root: options.to_json() for root, options in sources.items()}
+            with library.writer(), library.catalog.transaction() as transaction:
+                transaction.add_sources(chosen)
+
+        passed_over = absolute(library.path)
+        _Watch(sources, passed_over, remember, run, on_event, stop_event, poll).go_on()
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """What tells whether a source is still the same folder, or a file with the same content."""
+
+    device: int
+    inode: int
+    is_directory: bool
+    size: int = 0
+    mtime_ns: int = 0
+
+    @classmethod
+    def of(cls, path: str) -> "_Identity | None":
+        try:
+            status = os.stat(path)  # noqa: PTH116
+        except OSError:
+            return None
+        if stat.S_ISDIR(status.st_mode):
+            return cls(status.st_dev, status.st_ino, is_directory=True)
+        return cls(status.st_dev, status.st_ino, False, status.st_size, status.st_mtime_ns)
+
+
+class _Watch:
+    """What is to be looked at, and when."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, SourceOptions],
+        passed_over: str,
+        remember: Callable[[], None],
+        run: Callable[[Look], Summary],
+        on_event: Callable[[Event], None],
+        stop: threading.Event,
+        poll: float | None,
+    ) -> None:
+        self._sources = sources
+        self._real = {os.path.realpath(root): root for root in sources}
+        self._passed_over = (passed_over, os.path.realpath(passed_over))
+        self._remember: Callable[[], None] | None = remember
+        self._run = run
+        self._tell = on_event
+        self._stop = stop
+        self._poll_s = poll if poll is not None else DEFAULT_POLL_S
+        self._polled = set() if poll is None else set(sources)
+        self._next_poll = 0.0
+        self._due: dict[str, float] = {}
+        self._not_before = 0.0
+        self._settling = Settling()
+        self._identities: dict[str, _Identity] = {}
+        self._gone: set[str] = set()
+        self._next_check = 0.0
+        self._last_told: Waiting | Trouble | None = None
+        self._is_up_to_date = False
+        self._changes: Generator[set[watchfiles.main.FileChange], None, None] | None = None
+        self._must_reopen = True
+
+    def go_on(self) -> None:
+        """Look and wait until it is to stop."""
+        try:
+            self._look_at_all()
+            while not self._stop.is_set():
+                self._check_sources()
+                self._look()
+                self._collect()
+                self._poll()
+        finally:
+            if self._changes is not None:
+                self._changes.close()
+
+    def _look_at_all(self) -> None:
+        now = time.monotonic()
+        self._due.update((root, now) for root in self._sources if root not in self._gone)
+
+    def _check_sources(self, *, at_once: bool = False) -> None:
+        """Notice sources that went away, came back, or are other folders than before."""
+        if not at_once and time.monotonic() < self._next_check:
+            return
+        self._next_check = time.monotonic() + _CHECK_SOURCES_S
+        for root in self._sources:
+            identity = _Identity.of(root)
+            before = self._identities.get(root)
+            if identity is None or (before and identity != before and _is_empty_folder(root)):
+                if root not in self._gone:
+                    self._lose(root)
+                continue
+            self._identities[root] = identity
+            if root in self._gone:
+                self._gone.discard(root)
+                self._tell(SourceBack(root))
+            elif before is None or identity == before:
+                continue
+            self._must_reopen = self._must_reopen or identity.is_directory
+            self._due[root] = time.monotonic()
+
+    def _lose(self, root: str) -> None:
+        self._gone.add(root)
+        below = as_prefix(root)
+        self._due = {path: at for path, at in self._due.items() if not is_at(path, below)}
+        self._must_reopen = True
+        self._tell(SourceGone(root))
+
+    def _reopen(self) -> None:
+        """Ask for notifications of all sources that are there, from now on."""
+        before, self._changes, self._must_reopen = self._changes, None, False
+        unspeakable = [root for root in self._sources if not _is_unicode(root)]
+        self._fall_back(unspeakable, "its path is not valid text")
+        roots = [
+            root
+            for root, identity in self._identities.items()
+            if identity.is_directory and root not in self._polled and root not in self._gone
+        ]
+        if roots:
+            changes = watchfiles.watch(
+                *roots,
+                watch_filter=None,
+                debounce=_BURST_MS,
+                step=_CALM_MS,
+                stop_event=self._stop,
+                rust_timeout=_TICK_MS,
+                yield_on_timeout=True,
+                ignore_permission_denied=True,
+            )
+            try:
+                self._take(next(changes, set()))
+                self._changes = changes
+            except (OSError, RuntimeError) as error:
+                changes.close()
+                if all(map(os.path.lexists, roots)):
+                    self._fall_back(roots, _why_no_notifications(error))
+                else:
+                    self._next_check, self._must_reopen = 0.0, True
+        if before is not None:
+            # What it has noticed until now, beside what the new one notices.
+            with suppress(RuntimeError):
+                self._take(next(before, set()))
+            before.close()
+
+    def _fall_back(self, roots: Iterable[str], reason: str) -> None:
+        new = tuple(root for root in roots if root not in self._polled)
+        if new:
+            self._polled.update(new)
+            self._tell(Polling(new, self._poll_s, reason))
+
+    def _collect(self) -> None:
+        """Wait a little for changes."""
+        if self._changes is None:
+            self._stop.wait(_TICK_MS / 1e3)
+            return
+        try:
+            self._take(next(self._changes, set()))
+        except RuntimeError:
+            # A name that is not valid text, or too many changes at once: what changed is not known,
+            # and the notifier cannot be used any more.
+            self._stop.wait(_CHECK_SOURCES_S)
+            self._must_reopen = True
+            self._look_at_all()
+
+    def _take(self, changes: set[watchfiles.main.FileChange]) -> None:
+        if len(changes) > _MOST_CHANGES:
+            # The system's queue may have run over, and new folders may have been missed.
+            self._must_reopen = True
+            self._look_at_all()
+            return
+        now = time.monotonic()
+        for change, told in changes:
+            path = self._as_named(told)
+            place = self._place_to_look_at(change, path)
+            if place is None:
+                continue
+            self._due[place] = now
+            if change is watchfiles.Change.added and os.path.isdir(place):  # noqa: PTH112
+                # What came into a new folder before it was watched was not told.
+                self._settling.look_again[place] = now + LASTING_S
+
+    def _as_named(self, path: str) -> str:
+        """Spell a path as below its source: some systems tell it without links."""
+        if any(is_at(path, as_prefix(root)) for root in self._sources):
+            return path
+        for real, root in self._real.items():
+            if is_at(path, as_prefix(real)):
+                return root + path[len(real) :]
+        return path
+
+    def _place_to_look_at(self, change: watchfiles.Change, path: str) -> str | None:
+        """The narrowest path below which a change can matter; None if it cannot."""
+        above = [root for root in self._sources if is_at(path, as_prefix(root))]
+        if not above or any(is_at(path, as_prefix(place)) for place in self._passed_over):
+            return None
+        root = max(above, key=len)
+        if path == root:
+            self._must_reopen = self._must_reopen or change is watchfiles.Change.deleted
+            return root
+        options = self._sources[root]
+        directory, name = os.path.split(path)
+        if name in {IGNORE_FILE_NAME, *LIBRARY_FILES}:
+            return directory
+        is_hidden = any(name.startswith(".") for name in names_below(root, path))
+        # What is gone may have been a directory.
+        may_matter = (
+            change is watchfiles.Change.deleted
+            or kind_of(name) in options.kinds
+            or os.path.isdir(path)  # noqa: PTH112
+        )
+        return path if may_matter and (options.hidden or not is_hidden) else None
+
+    def _poll(self) -> None:
+        now = time.monotonic()
+        if self._is_up_to_date and self._polled and now >= self._next_poll:
+            self._due.update((root, now) for root in self._polled if root not in self._gone)
+
+    def _look(self) -> None:
+        """Run over what is due."""
+        now = time.monotonic()
+        due = [path for path, at in self._due.items() if at <= now]
+        if due:
+            self._check_sources(at_once=True)
+        if self._must_reopen:
+            # Before the look, so that what changes during it is noticed.
+            self._reopen()
+        if now < self._not_before or not due or self._must_reopen:
+            return
+        taken = [
+            path
+            for path in due
+            if self._due.pop(path, None) is not None and not self._settling.is_being_written(path)
+        ]
+        paths = narrowed(taken, self._there())
+        if paths and not self._try(paths):
+            for path in paths:
+                self._due.setdefault(path, now)
+        for path, at in self._settling.look_again.items():
+            self._due.setdefault(path, at)
+        self._settling.look_again.clear()
+
+    def _there(self) -> dict[str, SourceOptions]:
+        """The sources that are looked at: what was indexed from those that are gone stays."""
+        return {root: options for root, options in self._sources.items() if root not in self._gone}
+
+    def _try(self, paths: Sequence[str]) -> bool:
+        """Run over some paths; False if that is to be done again."""
+        self._settling.has_news = False
+        start = time.monotonic()
+        try:
+            if self._remember:
+                self._remember()
+                self._remember = None
+            summary = self._run(Look(self._there(), paths, self._settling))
+        except LibraryLockedError as error:
+            self._put_off(_RETRY_LOCKED_S, Waiting(str(error)))
+            return False
+        except MMSearchError as error:
+            self._put_off(_RETRY_FAILED_S, Trouble(str(error)))
+            return False
+        self._last_told = None
+        now = time.monotonic()
+        if not self._polled.isdisjoint(paths):
+            # Polling must not keep a disk busy all the time.
+            self._next_poll = now + max(self._poll_s, 3 * (now - start))
+        did = summary.added or summary.changed or summary.moved or summary.removed > 0
+        if did or (summary.failed and self._settling.has_news) or not self._is_up_to_date:
+            self._tell(Updated(summary))
+        if not self._is_up_to_date and not summary.interrupted:
+            self._is_up_to_date = True
+            self._tell(Watching(tuple(self._sources), tuple(sorted(self._polled))))
+        return not summary.interrupted
+
+    def _put_off(self, seconds: float, event: Waiting | Trouble) -> None:
+        self._not_before = time.monotonic() + seconds
+        # The reason to wait names the other process, as soon as that has left its name.
+        is_same = isinstance(event, Waiting) and isinstance(self._last_told, Waiting)
+        if not is_same and event != self._last_told:
+            self._tell(event)
+        self._last_told = event
+
+
+def _is_unicode(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_empty_folder(path: str) -> bool:
+    try:
+        with os.scandir(path) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return False
+
+
+def _why_no_notifications(error: OSError | RuntimeError) -> str:
+    reason = str(error).rstrip(".")
+    if "watch limit" in reason or "No space left" in reason:
+        return (
+            f"{reason}. The system allows too few watched folders: raise the limit with "
+            "`sudo sysctl fs.inotify.max_user_watches=1048576`"
+        )
+    if "Too many open files" in reason:
+        return (
+            f"{reason}. The system allows too few watching programs: raise the limit with "
+            "`sudo sysctl fs.inotify.max_user_instances=1024`"
+        )
+    return reason

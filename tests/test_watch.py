@@ -1,0 +1,355 @@
+"""A library that is kept up to date while its folders change: real files, real notifications."""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexer.pipeline import index_sources
+from indexer.scan import walk
+from indexer.sources import SourceOptions
+from indexer.watch import (
+    Event,
+    Look,
+    Polling,
+    Settling,
+    SourceBack,
+    SourceGone,
+    Updated,
+    Waiting,
+    Watching,
+    watch_sources,
+)
+from retrieval.catalog import FileState
+from retrieval.errors import NotFoundError
+from retrieval.library import Library, create_library
+
+DEADLINE_S = 30.0
+CALM_S = 4.0
+"""Longer than it takes until a fresh file has been looked at for the last time."""
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while not is_so():
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.05)
+
+
+def picture(path: Path, seed: int) -> Path:
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+class Watcher:
+    """What a library holds, and what was told, while it is watched."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.events: list[Event] = []
+
+    def of(self, kind: type) -> list:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def total(self, count: str) -> int:
+        return sum(getattr(event.summary, count) for event in self.of(Updated))
+
+    def files(self) -> dict[str, str | None]:
+        """Content hashes of what a search can find, by path."""
+        space = self.library.space().id
+        with self.library.catalog.snapshot() as snapshot:
+            known = snapshot.files_below(["/"], space)
+            return {f.path: f.content_hash for f in known if f.state is FileState.INDEXED}
+
+    def holds(self, *paths: Path) -> bool:
+        return self.files().keys() == {str(path) for path in paths}
+
+    def failures(self) -> list[str]:
+        with self.library.catalog.snapshot() as snapshot:
+            return [failure.path for failure in snapshot.failures()]
+
+
+@contextmanager
+def watching(library: Library, encoder, *paths: Path, **options) -> Iterator[Watcher]:
+    watcher, stop = Watcher(library), threading.Event()
+    errors: list[BaseException] = []
+
+    def watch() -> None:
+        try:
+            watch_sources(
+                library,
+                encoder,
+                paths,
+                on_event=watcher.events.append,
+                stop_event=stop,
+                workers=1,
+                **options,
+            )
+        except BaseException as error:  # noqa: BLE001 - raised again in the test's own thread
+            errors.append(error)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield watcher
+    finally:
+        stop.set()
+        thread.join(DEADLINE_S)
+        if errors:
+            raise errors[0]
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    picture(tmp_path / "photos" / "a.png", 0)
+    picture(tmp_path / "photos" / "sub" / "b.png", 1)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def library(tmp_path, tiny_encoder):
+    return create_library(tmp_path / "library", tiny_encoder.space)
+
+
+@pytest.fixture
+def watched(library, tiny_encoder, folder):
+    """A watcher that has brought the folder up to date and is notified of changes."""
+    with watching(library, tiny_encoder, folder) as watcher:
+        eventually(lambda: bool(watcher.of(Watching)))
+        assert watcher.of(Watching)[0].polled == ()
+        eventually(lambda: watcher.holds(folder / "a.png", folder / "sub" / "b.png"))
+        yield watcher
+
+
+def test_new_edited_renamed_and_deleted_files(watched, folder):
+    a, b, new = folder / "a.png", folder / "sub" / "b.png", folder / "new" / "c.png"
+    picture(new, 2)
+    eventually(lambda: watched.holds(a, b, new))
+
+    before = watched.files()[str(a)]
+    picture(a, 3)
+    eventually(lambda: watched.files().get(str(a)) not in {before, None})
+
+    renamed = folder / "renamed.png"
+    embedded = watched.total("embedded")
+    new.rename(renamed)
+    eventually(lambda: watched.holds(a, b, renamed))
+    assert watched.total("embedded") == embedded
+    assert watched.total("moved") == 1
+
+    renamed.unlink()
+    eventually(lambda: watched.holds(a, b))
+    assert watched.failures() == []
+
+
+def test_moved_folder_is_not_embedded_again(watched, folder):
+    for number in range(5):
+        picture(folder / "sub" / f"{number}.png", 10 + number)
+    eventually(lambda: len(watched.files()) == 7)
+    embedded = watched.total("embedded")
+    (folder / "sub").rename(folder / "other")
+    eventually(lambda: str(folder / "other" / "b.png") in watched.files())
+    eventually(lambda: watched.total("moved") == 6)
+    assert len(watched.files()) == 7
+    assert watched.total("embedded") == embedded
+
+
+def test_unpacked_tree_of_new_folders_is_found_whole(watched, folder, tmp_path):
+    made = [picture(tmp_path / "packed" / f"d{n}" / "e" / f"{n}.png", 20 + n) for n in range(8)]
+    shutil.copytree(tmp_path / "packed", folder / "unpacked")
+    eventually(lambda: len(watched.files()) == 2 + len(made))
+
+
+def test_half_written_file_waits_until_it_is_whole(watched, folder, tmp_path):
+    data = picture(tmp_path / "whole.png", 4).read_bytes()
+    embedded = watched.total("embedded")
+    with (folder / "slow.png").open("wb") as file:
+        for start in range(0, len(data), len(data) // 8):
+            file.write(data[start : start + len(data) // 8])
+            file.flush()
+            time.sleep(0.2)
+            assert str(folder / "slow.png") not in watched.files()
+    eventually(lambda: str(folder / "slow.png") in watched.files())
+    assert watched.total("failed") == 0
+    assert watched.total("embedded") == embedded + 1
+
+
+def test_burst_is_taken_in_few_runs(watched, folder):
+    runs = len(watched.of(Updated))
+    for number in range(120):
+        picture(folder / "burst" / f"{number}.png", 100 + number)
+    eventually(lambda: len(watched.files()) == 122)
+    assert len(watched.of(Updated)) - runs <= 6
+
+
+def test_fresh_file_is_remembered_with_its_time_in_the_end(watched, folder):
+    new = picture(folder / "c.png", 2)
+
+    def time_is_known() -> bool:
+        with watched.library.catalog.snapshot() as snapshot:
+            known = list(snapshot.files_below([str(new)], watched.library.space().id))
+        return [file.mtime_ns for file in known] == [new.stat().st_mtime_ns]
+
+    eventually(time_is_known)
+    assert watched.total("embedded") == 3
+
+
+def test_file_that_cannot_be_read_is_told_once(watched, folder):
+    (folder / "broken.png").write_bytes(b"no picture")
+    eventually(lambda: watched.total("failed") == 1)
+    time.sleep(CALM_S)
+    assert watched.total("failed") == 1
+
+
+def test_changed_ignore_file_hides_and_shows(watched, folder):
+    a, b = folder / "a.png", folder / "sub" / "b.png"
+    (folder / ".mmsearchignore").write_text("sub/\n")
+    eventually(lambda: watched.holds(a))
+    picture(folder / "sub" / "c.png", 2)
+    (folder / ".mmsearchignore").unlink()
+    eventually(lambda: watched.holds(a, b, folder / "sub" / "c.png"))
+
+
+def test_library_inside_the_watched_folder_causes_no_runs(tiny_encoder, folder):
+    library = create_library(folder / "library", tiny_encoder.space)
+    with watching(library, tiny_encoder, folder) as watcher:
+        eventually(lambda: bool(watcher.of(Watching)))
+        picture(folder / "c.png", 2)
+        eventually(lambda: len(watcher.files()) == 3)
+        time.sleep(CALM_S)
+        changed = (library.path / "catalog.sqlite-wal").stat().st_mtime_ns
+        time.sleep(1)
+        assert (library.path / "catalog.sqlite-wal").stat().st_mtime_ns == changed
+
+
+def test_source_that_vanishes_and_returns(watched, folder, tmp_path):
+    folder.rename(tmp_path / "away")
+    eventually(lambda: watched.of(SourceGone) == [SourceGone(str(folder))])
+    assert len(watched.files()) == 2
+    picture(tmp_path / "away" / "c.png", 2)
+    (tmp_path / "away").rename(folder)
+    eventually(lambda: watched.of(SourceBack) == [SourceBack(str(folder))])
+    eventually(lambda: len(watched.files()) == 3)
+    picture(folder / "d.png", 3)
+    eventually(lambda: len(watched.files()) == 4)
+
+
+def test_empty_place_of_a_drive_counts_as_gone(watched, folder, tmp_path):
+    folder.rename(tmp_path / "away")
+    folder.mkdir()
+    eventually(lambda: bool(watched.of(SourceGone)))
+    time.sleep(CALM_S / 2)
+    assert len(watched.files()) == 2
+
+
+def test_another_writer_is_waited_for_and_told_once(watched, folder):
+    with watched.library.writer():
+        picture(folder / "c.png", 2)
+        eventually(lambda: len(watched.of(Waiting)) == 1)
+        time.sleep(CALM_S / 2)
+    eventually(lambda: len(watched.files()) == 3)
+    assert len(watched.of(Waiting)) == 1
+
+
+def test_polling_finds_changes_too(library, tiny_encoder, folder):
+    with watching(library, tiny_encoder, folder, poll=0.3) as watcher:
+        eventually(lambda: bool(watcher.of(Watching)))
+        assert watcher.of(Watching)[0].polled == (str(folder),)
+        picture(folder / "c.png", 2)
+        eventually(lambda: len(watcher.files()) == 3)
+        (folder / "c.png").rename(folder / "d.png")
+        eventually(lambda: str(folder / "d.png") in watcher.files())
+        assert watcher.total("moved") == 1
+
+
+def test_name_that_is_not_valid_text_is_found(watched, folder):
+    name = Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png"))
+    shutil.copy(folder / "a.png", folder.parent / "copy.png")
+    os.rename(folder.parent / "copy.png", name)  # noqa: PTH104
+    eventually(lambda: str(name) in watched.files())
+    picture(folder / "c.png", 2)
+    eventually(lambda: str(folder / "c.png") in watched.files())
+
+
+def test_source_whose_name_is_not_valid_text_is_polled(library, tiny_encoder, tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    picture(tmp_path / "a.png", 0)
+    folder.mkdir()
+    (tmp_path / "a.png").rename(folder / "a.png")
+    with watching(library, tiny_encoder, folder) as watcher:
+        eventually(lambda: bool(watcher.of(Watching)))
+        assert [event.paths for event in watcher.of(Polling)] == [(str(folder),)]
+        eventually(lambda: len(watcher.files()) == 1)
+
+
+def test_source_that_is_a_file(library, tiny_encoder, folder):
+    with watching(library, tiny_encoder, folder / "a.png") as watcher:
+        eventually(lambda: watcher.holds(folder / "a.png"))
+        before = watcher.files()
+        picture(folder / "a.png", 5)
+        eventually(lambda: watcher.files() not in ({}, before))
+
+
+def test_path_that_does_not_exist_is_an_error(library, tiny_encoder, tmp_path):
+    with (
+        pytest.raises(NotFoundError, match="nothing at"),
+        watching(library, tiny_encoder, tmp_path / "missing"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "options", [SourceOptions(), SourceOptions(hidden=True), SourceOptions(ignore_files=False)]
+)
+def test_look_at_a_path_finds_what_a_walk_of_the_source_finds_there(folder, options):
+    root = str(folder)
+    for number, name in enumerate([".hidden/x/a.png", "sub/.c.png", "lib/a.png", "no/x/a.png"]):
+        picture(folder / name, number)
+    (folder / "lib" / "library.toml").touch()
+    (folder / "lib" / "catalog.sqlite").touch()
+    (folder / "sub" / "note.xyz").touch()
+    (folder / ".mmsearchignore").write_text("no/\n")
+    (folder / "link").symlink_to(folder / "sub")
+    (folder / "link.png").symlink_to(folder / "a.png")
+    (folder / "broken.png").symlink_to(folder / "nowhere")
+    everything = list(walk(root, options))
+    for path in [folder / "link" / "b.png", *folder.rglob("*")]:
+        look = Look({root: options}, [str(path)], Settling())
+        expected = [e for e in everything if f"{e.path}/".startswith(f"{path}/")]
+        assert list(look.walk(root, options)) == expected, path
+
+
+def test_stopping_in_the_middle_keeps_what_was_embedded(library, tiny_encoder, folder):
+    for number in range(30):
+        picture(folder / "more" / f"{number}.png", 40 + number)
+    stop = threading.Event()
+    seen = []
+
+    def note(progress) -> None:
+        seen.append(progress)
+        if progress.done >= 4:
+            stop.set()
+
+    watch_sources(
+        library,
+        tiny_encoder,
+        [folder],
+        on_event=lambda _: None,
+        stop_event=stop,
+        batch_size=4,
+        workers=1,
+        on_progress=note,
+    )
+    held = len(Watcher(library).files())
+    assert 4 <= held < 32
+    assert index_sources(library, tiny_encoder).added == 32 - held
