@@ -823,11 +823,19 @@ class Catalog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._engine = sa.create_engine(
-            sa.URL.create("sqlite", database=str(path)),
-            connect_args={"timeout": _BUSY_TIMEOUT_S},
-        )
-        event.listen(self._engine, "connect", _configure_connection)
+        self.is_read_only = _is_at_rest_on_a_read_only_disk(path)
+        if self.is_read_only:
+            # Reading too would write a file beside it, unless SQLite knows that nothing changes.
+            url = sa.URL.create(
+                "sqlite",
+                database=path.absolute().as_uri(),
+                query={"immutable": "1", "mode": "ro", "uri": "true"},
+            )
+        else:
+            url = sa.URL.create("sqlite", database=str(path))
+        self._engine = sa.create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
+        configure = _disable_driver_transactions if self.is_read_only else _configure_connection
+        event.listen(self._engine, "connect", configure)
         event.listen(self._engine, "begin", _begin)
 
     def check_schema(self, *, upgrade: bool = False) -> None:
@@ -930,8 +938,17 @@ class Catalog:
                 f"No space left on the disk of {self.path}. Free some and run the same command "
                 "again: what was committed is kept."
             )
+        if "disk I/O error" in reason:
+            return LibraryError(
+                f"{self.path} cannot be read or written: disk I/O error. There may be no space "
+                "left on its disk, or the disk fails. What was committed is kept; run the same "
+                "command again."
+            )
         if "readonly" in reason or "unable to open" in reason:
-            return LibraryError(f"{self.path} cannot be opened or written: {reason}.")
+            return LibraryError(
+                f"{self.path} cannot be opened or written: {reason}. Check the permissions. A "
+                "library on a read-only disk can be searched only if it was closed in good order."
+            )
         return DamagedLibraryError(
             f"{self.path} is damaged: {reason}. Nothing was overwritten. Restore it from a backup, "
             "try `sqlite3 catalog.sqlite .recover`, or index the sources into a new library "
@@ -939,9 +956,19 @@ class Catalog:
         )
 
 
-def _configure_connection(connection: Any, _record: object) -> None:
+def _is_at_rest_on_a_read_only_disk(path: Path) -> bool:
+    """Whether nobody can write a catalog, nor has left anything in its log."""
+    log = path.with_name(f"{path.name}-wal")
+    return path.exists() and not os.access(path.parent, os.W_OK) and not log.exists()
+
+
+def _disable_driver_transactions(connection: Any, _record: object) -> None:
     # SQLAlchemy, not the driver, opens transactions: the driver would defer the write lock.
     connection.isolation_level = None
+
+
+def _configure_connection(connection: Any, record: object) -> None:
+    _disable_driver_transactions(connection, record)
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")

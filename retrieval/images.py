@@ -239,7 +239,8 @@ def _read(file: BinaryIO, name: str, least_side: int | None, max_pixels: int | N
     except MemoryError as error:
         raise UnreadableImageError("not enough memory to decode it") from error
     except Exception as error:
-        raise UnreadableImageError(f"cannot be decoded: {error or type(error).__name__}") from error
+        reason = str(error).strip() or type(error).__name__
+        raise UnreadableImageError(f"cannot be decoded: {reason}") from error
 
 
 def _read_as_its_kind(

@@ -5,7 +5,7 @@ import os
 import socket
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -212,7 +212,8 @@ class Library:
             ) from error
         try:
             note = {"pid": os.getpid(), "host": socket.gethostname()}
-            (self.path / _WRITER_NOTE).write_text(json.dumps(note), encoding="utf-8")
+            with suppress(OSError):  # it only helps to explain a refusal
+                (self.path / _WRITER_NOTE).write_text(json.dumps(note), encoding="utf-8")
             yield
         finally:
             (self.path / _WRITER_NOTE).unlink(missing_ok=True)
