@@ -49,7 +49,11 @@ def watch(
 
     require_paths(paths or [])
     opened, encoder = library_and_encoder(
-        library or default_library_path(), None, None, device, bool(paths)
+        library or default_library_path(),
+        encoder_name=None,
+        space_id=None,
+        device=device,
+        has_paths=bool(paths),
     )
     with ExitStack() as first_run, _stop_on_signal() as stop:
         bar = first_run.enter_context(console.indexing_progress(quiet=as_json))

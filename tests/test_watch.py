@@ -13,13 +13,9 @@ import pytest
 from PIL import Image
 
 from indexer.pipeline import index_sources
-from indexer.scan import walk
-from indexer.sources import SourceOptions
 from indexer.watch import (
     Event,
-    Look,
     Polling,
-    Settling,
     SourceBack,
     SourceGone,
     Updated,
@@ -306,27 +302,6 @@ def test_path_that_does_not_exist_is_an_error(library, tiny_encoder, tmp_path):
         watching(library, tiny_encoder, tmp_path / "missing"),
     ):
         pass
-
-
-@pytest.mark.parametrize(
-    "options", [SourceOptions(), SourceOptions(hidden=True), SourceOptions(ignore_files=False)]
-)
-def test_look_at_a_path_finds_what_a_walk_of_the_source_finds_there(folder, options):
-    root = str(folder)
-    for number, name in enumerate([".hidden/x/a.png", "sub/.c.png", "lib/a.png", "no/x/a.png"]):
-        picture(folder / name, number)
-    (folder / "lib" / "library.toml").touch()
-    (folder / "lib" / "catalog.sqlite").touch()
-    (folder / "sub" / "note.xyz").touch()
-    (folder / ".mmsearchignore").write_text("no/\n")
-    (folder / "link").symlink_to(folder / "sub")
-    (folder / "link.png").symlink_to(folder / "a.png")
-    (folder / "broken.png").symlink_to(folder / "nowhere")
-    everything = list(walk(root, options))
-    for path in [folder / "link" / "b.png", *folder.rglob("*")]:
-        look = Look({root: options}, [str(path)], Settling())
-        expected = [e for e in everything if f"{e.path}/".startswith(f"{path}/")]
-        assert list(look.walk(root, options)) == expected, path
 
 
 def test_stopping_in_the_middle_keeps_what_was_embedded(library, tiny_encoder, folder):

@@ -1,0 +1,75 @@
+import os
+import time
+
+import pytest
+
+from indexer.scan import FoundFile
+from indexer.settling import LASTING_S, Settling
+from retrieval.media import MediaKind
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"some")
+    return path
+
+
+def age(path, seconds) -> FoundFile:
+    """Let a file have been written so many seconds ago (in so many, where negative)."""
+    mtime_ns = time.time_ns() - int(seconds * 1e9)
+    os.utime(path, ns=(mtime_ns, mtime_ns))
+    return found(path)
+
+
+def found(path) -> FoundFile:
+    status = path.stat()
+    return FoundFile(str(path), status.st_size, status.st_mtime_ns, MediaKind.IMAGE)
+
+
+def test_old_file_is_read_and_not_looked_at_again(file):
+    settling = Settling()
+    assert settling.admit(age(file, 60))
+    assert not settling.is_being_written(str(file))
+    assert settling.look_again == {}
+
+
+def test_fresh_file_is_left_alone_and_looked_at_soon(file):
+    settling = Settling()
+    assert not settling.admit(age(file, 0))
+    assert settling.is_being_written(str(file))
+    assert 0 < settling.look_again[str(file)] - time.monotonic() <= 0.5
+
+
+def test_file_written_lately_is_read_and_looked_at_once_more(file):
+    settling = Settling()
+    assert settling.admit(age(file, 1))
+    left_s = settling.look_again[str(file)] - time.monotonic()
+    assert left_s == pytest.approx(LASTING_S - 1, abs=0.5)
+
+
+def test_file_of_a_time_to_come_is_read_when_it_stays_the_same(file):
+    settling = Settling()
+    assert not settling.admit(age(file, -3600))
+    time.sleep(0.6)
+    file.write_bytes(b"some more")
+    assert not settling.admit(age(file, -3600))
+    time.sleep(0.6)
+    assert settling.admit(found(file))
+
+
+@pytest.mark.parametrize("name", ["", "missing.png"])
+def test_only_files_are_waited_for(tmp_path, name):
+    assert not Settling().is_being_written(str(tmp_path / name))
+
+
+def test_file_that_is_read_again_just_as_it_is_is_no_news(file):
+    settling = Settling()
+    as_it_is = age(file, 1)
+    assert settling.admit(as_it_is)
+    assert settling.has_news
+    settling.has_news = False
+    assert settling.admit(as_it_is)
+    assert not settling.has_news
+    assert settling.admit(age(file, 2))
+    assert settling.has_news
