@@ -1,6 +1,7 @@
 """`mmsearch bench`: how good and how fast the engine is."""
 
-from dataclasses import replace
+import sys
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from benchmarks.retrieval_quality import Setup
     from retrieval.encoders.base import Encoder
     from retrieval.fusion.base import Reranker
+
+_THIS_PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
+_LEAST_MEGAPIXELS, _MOST_MEGAPIXELS = 0.001, 100.0
 
 bench = typer.Typer(help="Measure how good and how fast the engine is.", no_args_is_help=True)
 
@@ -66,39 +70,190 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Of training samples and
 def throughput(
     photos: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of photos.")],
     encoder: EncoderOption = "starter",
+    megapixels: Annotated[
+        str | None,
+        typer.Option(
+            "--megapixels",
+            metavar="LIST",
+            help="Sizes to make the photos before, with commas, such as 0.05,2,12. "
+            "(default: as they are)",
+            show_default=False,
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Photos at most.")] = 1000,
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, help="Measurements of each, in turn.")
     ] = 3,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Processes that read files. (default: one a core but one, at most 16)",
+            show_default=False,
+        ),
+    ] = None,
     batch_size: BatchSizeOption = 64,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Images a second: the encoder alone, and the whole indexing run, in turn."""
+    """Images a second: decoding, encoding and committing alone, and whole runs, in turn."""
     from api import console
-    from benchmarks.throughput import measure_throughput
+    from benchmarks.throughput import STAGES, measure_throughput
 
     require_paths([photos])
-    result = measure_throughput(
-        photos,
-        _load_encoder(encoder, device),
-        limit=limit,
-        rounds=rounds,
-        batch_size=batch_size,
-        on_round=lambda number, alone, whole: console.err.print(
-            f"round {number}: encoder alone {alone:.1f}, whole run {whole:.1f} images/s"
+    results = [
+        measure_throughput(
+            photos,
+            _load_encoder(encoder, device),
+            megapixels=size,
+            limit=limit,
+            rounds=rounds,
+            batch_size=batch_size,
+            workers=workers,
+            on_stage=lambda number, stage, rate: console.err.print(
+                f"round {number}: {stage} {rate:.1f} images/s"
+            ),
+        )
+        for size in (_megapixels(megapixels) if megapixels else [None])
+    ]
+    if as_json:
+        print_json({"encoder": encoder, "sizes": [asdict(result) for result in results]})
+        return
+    for result in results:
+        size = "as they are" if result.megapixels is None else f"{result.megapixels:g} megapixels"
+        lines = [
+            f"{result.images:,} photos, {size}, {result.file_bytes / 1e6:.2f} MB each; "
+            f"{rounds} rounds, medians, {result.workers} reading processes:",
+            *(f"{stage:<12} {result.stages[stage].rate:10.1f} images/s" for stage in STAGES),
+            f"ratio        {result.ratio:10.1%} of the slower of decode and encode",
+            f"cores' bound {result.cores_bound:10.1f} images/s, were no core ever idle",
+            f"peak memory  {result.peak_memory_bytes / 1e9:10.2f} GB (this process)",
+        ]
+        console.out.print("\n".join(lines), markup=False, highlight=False)
+
+
+@bench.command()
+def memory(
+    images: Annotated[
+        str, typer.Option("--images", metavar="LIST", help="Numbers of images, with commas.")
+    ] = "5000,50000",
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            metavar="NAME",
+            help="As for `mmsearch index`. (default: a tiny model, fast and of random weights)",
+            show_default=False,
         ),
+    ] = None,
+    batch_size: BatchSizeOption = 64,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Peak memory of indexing few and many generated images, each in a process of its own."""
+    from api import console
+    from benchmarks.memory import measure_memory
+
+    counts = _whole_numbers(images, "--images")
+    if not counts:
+        raise UsageError("--images takes at least one number of images.")
+    results = measure_memory(
+        counts,
+        encoder,
+        device=device,
+        batch_size=batch_size,
+        on_run=lambda run: console.err.print(f"{run.images:,} images: {run.seconds:.0f} s"),
     )
     if as_json:
-        print_json({"encoder": encoder, **vars(result)})
+        print_json({"encoder": encoder, "runs": [asdict(result) for result in results]})
         return
-    console.out.print(
-        f"{result.images:,} photos, {rounds} rounds, medians:\n"
-        f"encoder alone  {result.median_encoder_alone:8.1f} images/s\n"
-        f"whole run      {result.median_whole_run:8.1f} images/s\n"
-        f"ratio          {result.ratio:8.1%}\n"
-        f"peak memory    {result.peak_memory_bytes / 1e9:8.2f} GB (this process)"
+    lines = ["    images  run, s  loaded, MB  peak, MB  with readers, MB  second run, s (MB)"]
+    for one in results:
+        readers = "?" if one.all_peak_bytes is None else f"{one.all_peak_bytes / 1e6:.0f}"
+        lines.append(
+            f"{one.images:>10,} {one.seconds:>7.1f} {one.ready_bytes / 1e6:>11.0f} "
+            f"{one.process_peak_bytes / 1e6:>9.0f} {readers:>17} {one.second_run_s:>14.1f} "
+            f"({one.second_run_peak_bytes / 1e6:.0f})"
+        )
+    if len(results) > 1:
+        ratio = results[-1].process_peak_bytes / results[0].process_peak_bytes
+        lines.append(f"last peak / first: {ratio:.2f}")
+    console.out.print("\n".join(lines), markup=False, highlight=False)
+
+
+@bench.command()
+def indexers(
+    photos: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of photos.")],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            "--encoder",
+            metavar="NAME",
+            help="Of open_clip; rclip has its own, which is the default here too.",
+        ),
+    ] = "open_clip:ViT-B-32-256/datacomp_s34b_b86k",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Photos at most.")] = 300,
+    rclip: Annotated[
+        Path | None,
+        typer.Option("--rclip", metavar="FILE", help="Its program.", show_default=False),
+    ] = None,
+    rclip_models: Annotated[
+        Path | None,
+        typer.Option(
+            "--rclip-models",
+            metavar="DIR",
+            help="Its data directory. (default: it downloads its models each time)",
+            show_default=False,
+        ),
+    ] = None,
+    clip_retrieval: Annotated[
+        Path | None,
+        typer.Option("--clip-retrieval", metavar="FILE", help="Its program.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Indexing beside rclip and clip-retrieval: speed, memory, a second run without changes."""
+    from api import console
+    from benchmarks import peers
+
+    given = [path for path in (photos, rclip, rclip_models, clip_retrieval) if path is not None]
+    require_paths(given)
+    chosen = [peers.mmsearch(_THIS_PROGRAM, encoder)]
+    if rclip:
+        chosen.append(peers.rclip(rclip.absolute(), rclip_models))
+    else:
+        complain("rclip is left out: name its program with --rclip.")
+    if clip_retrieval:
+        chosen.append(peers.clip_retrieval(clip_retrieval.absolute(), encoder))
+    else:
+        complain("clip-retrieval is left out: name its program with --clip-retrieval.")
+    results = peers.measure_indexers(
+        photos,
+        chosen,
+        limit=limit,
+        on_done=lambda one: console.err.print(f"{one.name}: {one.first_s:.0f} s"),
     )
+    if as_json:
+        rates = ("images_per_second", "images_per_second_started")
+        programs = [
+            {**asdict(one), **{name: getattr(one, name) for name in rates}} for one in results
+        ]
+        print_json({"encoder": encoder, "indexers": programs})
+        return
+    lines = [
+        f"{results[0].images:,} photos, {encoder}:",
+        "program         images/s  once started  start, s  all, s  second run, s  peak, MB",
+    ]
+    for one in results:
+        rate = one.images_per_second_started
+        peak = one.peak_memory_bytes
+        lines.append(
+            f"{one.name:<14} {one.images_per_second:>9.1f} "
+            f"{'?' if rate is None else f'{rate:.1f}':>13} {one.start_s:>9.1f} {one.first_s:>7.1f} "
+            f"{one.second_s:>14.1f} {'?' if peak is None else f'{peak / 1e6:.0f}':>9}"
+        )
+    console.out.print("\n".join(lines), markup=False, highlight=False)
 
 
 @bench.command()
@@ -351,7 +506,7 @@ def ablation(
         replace(base, index=factory, refine=False),
         replace(base, index=factory),
     ]
-    depths = _depths(rerank_depths)
+    depths = _whole_numbers(rerank_depths, "--rerank-depths")
     if _load_reranker(rerank, encoder, device) is not None:
         setups += [replace(base, rerank=rerank, rerank_depth=number) for number in depths]
     records = []
@@ -368,14 +523,27 @@ def ablation(
         console.out.print(table, markup=False, end="")
 
 
-def _depths(numbers: str) -> list[int]:
+def _whole_numbers(numbers: str, option: str) -> list[int]:
     try:
-        depths = [int(number) for number in _split(numbers)]
+        found = [int(number) for number in _split(numbers)]
     except ValueError:
-        depths = [0]
-    if min(depths, default=1) < 1:
-        raise UsageError(f"--rerank-depths takes numbers from 1, with commas, not {numbers!r}.")
-    return depths
+        found = [0]
+    if min(found, default=1) < 1:
+        raise UsageError(f"{option} takes numbers from 1, with commas, not {numbers!r}.")
+    return found
+
+
+def _megapixels(sizes: str) -> list[float]:
+    try:
+        found = [float(size) for size in _split(sizes)]
+    except ValueError:
+        found = []
+    if not found or not all(_LEAST_MEGAPIXELS <= size <= _MOST_MEGAPIXELS for size in found):
+        raise UsageError(
+            f"--megapixels takes numbers from {_LEAST_MEGAPIXELS:g} to {_MOST_MEGAPIXELS:g}, with "
+            f"commas, not {sizes!r}."
+        )
+    return found
 
 
 def _split(names: str) -> tuple[str, ...]:

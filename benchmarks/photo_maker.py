@@ -1,0 +1,77 @@
+"""Photos of a wanted size for measurements of speed and memory, made of the photos at hand."""
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageChops
+
+from retrieval.images import read_image
+
+JPEG_QUALITY = 90
+_NOISE = 6.0
+"""Standard deviation that brings an enlarged photo of 12 megapixels to about 4 MB."""
+_NOISE_SIDE = 1024
+_FILES_IN_A_FOLDER = 1000
+_MOST_FILLING_BYTES = 4096
+
+
+def make_photos(
+    files: Sequence[str | Path], folder: Path, megapixels: float, *, seed: int = 0
+) -> list[Path]:
+    """Write each photo again with about so many megapixels, as JPEG of quality 90; their paths.
+
+    Enlarged photos are softer than those of a camera and would make files of a quarter of their
+    size, which decode too fast: they get grey noise, so that 12 megapixels make 3 to 5 MB. Where
+    their detail lies still differs from a camera's. Raises as `read_image`.
+    """
+    noise = _noise(seed)
+    made = []
+    for place, file in enumerate(files):
+        image = read_image(file)
+        scale = (megapixels * 1e6 / (image.width * image.height)) ** 0.5
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        resized = image.resize(size, Image.Resampling.BICUBIC)
+        if scale > 1:
+            _add(noise, resized, shift=place)
+        made.append(folder / f"{place:07}.jpg")
+        resized.save(made[-1], quality=JPEG_QUALITY)
+    return made
+
+
+def make_many(folder: Path, count: int, *, pictures: int = 200, seed: int = 0) -> None:
+    """Write `count` small JPEG files that all differ, a thousand in a folder, in seconds.
+
+    They show `pictures` different things; behind the end of the picture, where decoders do not
+    look, come the file's number and a filling, so that neither contents nor sizes are the same.
+    """
+    generator = np.random.default_rng(seed)
+    jpegs = []
+    for _ in range(min(pictures, count)):
+        coarse = Image.fromarray(generator.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        file = folder / "picture.jpg"
+        coarse.resize((160, 120), Image.Resampling.BICUBIC).save(file, quality=JPEG_QUALITY)
+        jpegs.append(file.read_bytes())
+        file.unlink()
+    fillings = generator.integers(0, _MOST_FILLING_BYTES, count).tolist()
+    for number, filling in enumerate(fillings):
+        place = folder / f"{number // _FILES_IN_A_FOLDER:04}"
+        if number % _FILES_IN_A_FOLDER == 0:
+            place.mkdir()
+        end = struct.pack("<Q", number) + bytes(filling)
+        (place / f"{number:07}.jpg").write_bytes(jpegs[number % len(jpegs)] + end)
+
+
+def _noise(seed: int) -> Image.Image:
+    values = np.random.default_rng(seed).normal(128, _NOISE, (_NOISE_SIDE, _NOISE_SIDE))
+    return Image.fromarray(np.clip(values.round(), 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _add(noise: Image.Image, image: Image.Image, shift: int) -> None:
+    """Lay noise around 128 over an image, tile by tile; another shift, another picture."""
+    noise = ImageChops.offset(noise, 31 * shift, 17 * shift)
+    for top in range(0, image.height, _NOISE_SIDE):
+        for left in range(0, image.width, _NOISE_SIDE):
+            box = (left, top, left + _NOISE_SIDE, top + _NOISE_SIDE)
+            image.paste(ImageChops.add(image.crop(box), noise, 1, -128), (left, top))
