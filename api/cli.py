@@ -134,7 +134,7 @@ def index(
         typer.Option(
             "--workers",
             min=1,
-            help="Processes that read files. (default: one a core but one, at most 16)",
+            help="Processes that read files. (default: one a core, at most 16)",
             show_default=False,
         ),
     ] = None,

@@ -1,19 +1,19 @@
 """Open the library that a command writes to, or create it, with the encoder that belongs to it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from retrieval.encoders.base import Encoder, Space
+from retrieval.encoders.deferred import DeferredEncoder
 from retrieval.errors import UsageError
 from retrieval.library import Library, create_library, library_exists, open_library
-
-if TYPE_CHECKING:
-    from retrieval.encoders.base import Encoder
 
 
 def library_and_encoder(
     path: Path, encoder_name: str | None, space_id: str | None, device: str, has_paths: bool
-) -> "tuple[Library, Encoder]":
-    """Open or create the library and load the encoder of the space to be written.
+) -> tuple[Library, Encoder]:
+    """Open or create the library, and give the encoder of the space to be written.
+
+    That of a space that is there already is loaded when it is first needed.
 
     encoder_name: None for the library's own; for the best at hand where the library is new.
     space_id: None for the default space, `new` to add one. has_paths: a library is created only for
@@ -43,7 +43,16 @@ def library_and_encoder(
         library.add_space(encoder.space)
         return library, encoder
     space = library.space(space_id)
-    asked = encoder_name not in {None, AUTO}
-    encoder = load_encoder(encoder_name if encoder_name and asked else space.encoder, device)
+    if encoder_name is None or encoder_name in {AUTO, space.encoder}:
+        return library, DeferredEncoder(space, lambda: _encoder_of(library, space, device))
+    encoder = load_encoder(encoder_name, device)
     library.require_space(encoder.space, among=space)
     return library, encoder
+
+
+def _encoder_of(library: Library, space: Space, device: str) -> Encoder:
+    from retrieval.encoders.registry import load_encoder
+
+    encoder = load_encoder(space.encoder, device)
+    library.require_space(encoder.space, among=space)
+    return encoder

@@ -21,7 +21,7 @@ from retrieval.catalog import (
     Transaction,
 )
 from retrieval.encoders.base import Encoder, Pixels, Vectors
-from retrieval.errors import DamagedLibraryError, LibraryError, UnreadableFileError
+from retrieval.errors import LibraryError, UnreadableFileError
 from retrieval.library import Library
 from retrieval.media import NO_METADATA, Metadata
 
@@ -30,7 +30,11 @@ _Key = tuple[str, Modality, str]
 
 
 class Commit:
-    """One batch on its way into the library."""
+    """One batch on its way into the library.
+
+    After `run`, `to_read_again` are files whose content was known when they were read, but not any
+    more: the file that held it has changed in an earlier batch of this run.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class Commit:
         self._comparison = comparison
         self._summary = summary
         self._failures: list[FailedFile] = []
+        self.to_read_again: list[FoundFile] = []
 
     def run(self, batch: Batch) -> None:
         """Encode what has no vector yet, write it, and record everything."""
@@ -66,10 +71,11 @@ class Commit:
         with self._library.catalog.transaction() as transaction:
             for modality, count in counts.items():
                 transaction.extend_rows(self._space_id, modality, ends[modality], count)
-            transaction.record_files(self._space_id, updates)
+            # First those that take over vectors, which changed files are about to let go.
             for same in batch.reads:
                 if same.content and same.is_known_content:
                     self._record_known_content(transaction, same.found, same.content)
+            transaction.record_files(self._space_id, updates)
             transaction.record_failures(self._failures)
         self._summary.embedded += sum(counts.values())
         self._summary.failed += len(self._failures)
@@ -177,10 +183,8 @@ class Commit:
             return
         reading = transaction.reading_of(self._space_id, found.kind, content.hash)
         if reading is None:
-            raise DamagedLibraryError(
-                f"{self._library.path}: the vectors of {found.path} were there a moment ago and "
-                "are not any more. Run the same command again."
-            )
+            self.to_read_again.append(found)
+            return
         metadata, items = reading
         transaction.record_files(
             self._space_id, [FileUpdate(replace(file, metadata=metadata), items)]

@@ -94,35 +94,36 @@ def index_sources(
         comparison = run.compare(retry_failed, part)
         total = len(comparison.to_read)
         on_progress(Progress(0, total, run.summary.failed))
-        batch, done, is_stopping = Batch(), 0, False
+        done, is_stopping = 0, False
         count = workers or default_workers()
-        with (
-            nullcontext(readers)
-            if readers
-            else ReadingWorkers(count, limit_s=limit_s) as processes,
-            closing(run.read_ahead(processes, 2 * count, comparison)) as reads,
-        ):
-            for read in reads:
-                batch.add(read)
-                done += read.next is None
-                is_stopping = should_stop()
-                if is_stopping or batch.is_full(batch_size):
+        with nullcontext(readers) if readers else ReadingWorkers(count, limit_s=limit_s) as pool:
+            files = comparison.to_read
+            while files and not is_stopping:
+                batch = Batch()
+                with closing(run.read_ahead(pool, 2 * count, files)) as reads:
+                    for read in reads:
+                        batch.add(read)
+                        done += read.next is None
+                        is_stopping = should_stop()
+                        if is_stopping or batch.is_full(batch_size):
+                            run.commit(batch)
+                            batch = Batch()
+                            on_progress(Progress(done, total, run.summary.failed))
+                        if is_stopping:
+                            break
+                if batch.reads:
                     run.commit(batch)
-                    batch = Batch()
                     on_progress(Progress(done, total, run.summary.failed))
-                if is_stopping:
-                    break
-        if batch.reads:
-            run.commit(batch)
-            on_progress(Progress(done, total, run.summary.failed))
+                files = run.take_files_to_read_again()
+                done -= len(files)
     run.summary.interrupted = done < total
     run.summary.seconds = time.perf_counter() - start
     return run.summary
 
 
 def default_workers() -> int:
-    """Processes that read files: one core is left to what feeds the encoder."""
-    return max(1, min(16, (os.cpu_count() or 1) - 1))
+    """Processes that read files: one a core, since decoding fills what the encoder leaves."""
+    return min(16, os.cpu_count() or 1)
 
 
 def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> int:
@@ -162,6 +163,7 @@ class _Run:
         self._batch_size = batch_size
         self._max_pixels = max_pixels or default_max_pixels()
         self._comparison = Comparison()
+        self._to_read_again: list[FoundFile] = []
 
     def compare(self, retry_failed: bool, part: Part | None = None) -> Comparison:
         """Walk the sources, or a part of them, and hide what is gone."""
@@ -187,7 +189,7 @@ class _Run:
         return comparison
 
     def read_ahead(
-        self, processes: ReadingWorkers, threads_count: int, comparison: Comparison
+        self, processes: ReadingWorkers, threads_count: int, files: Sequence[FoundFile]
     ) -> Generator[FileRead, None, None]:
         """Read files in processes, a little ahead of the encoder, and give them in order.
 
@@ -198,7 +200,7 @@ class _Run:
         limit = max(2 * self._batch_size, _WEIGHT_OF_MANY_PIECES)
         with ThreadPoolExecutor(threads_count, thread_name_prefix="read") as threads:
             try:
-                for found, known in self._with_known_contents(comparison.to_read):
+                for found, known in self._with_known_contents(files):
                     own = 1 if found.kind is MediaKind.IMAGE else _WEIGHT_OF_MANY_PIECES
                     window.append((own, threads.submit(self._read, processes, found, known)))
                     weight += own
@@ -214,7 +216,14 @@ class _Run:
 
     def commit(self, batch: Batch) -> None:
         """Write rows, flush them, and only then name them in the catalog."""
-        Commit(self._library, self._encoder, self._comparison, self.summary).run(batch)
+        commit = Commit(self._library, self._encoder, self._comparison, self.summary)
+        commit.run(batch)
+        self._to_read_again.extend(commit.to_read_again)
+
+    def take_files_to_read_again(self) -> list[FoundFile]:
+        """Files that a commit could not record; they are forgotten here."""
+        files, self._to_read_again = self._to_read_again, []
+        return files
 
     def _with_known_contents(
         self, files: Sequence[FoundFile]

@@ -243,8 +243,8 @@ class ReadItem:
 class FileUpdate:
     """Some items of a file, all of one content, from the first to the last of them.
 
-    is_first, is_complete: whether these begin and end the file. annotations: image path and
-    columns, of a table's rows.
+    is_first, is_complete: whether these begin and end the file; what is known of the file itself
+    comes with the first. annotations: image path and columns, of a table's rows.
     """
 
     file: ReadFile
@@ -598,9 +598,12 @@ class Transaction(Snapshot):
 
         What a file held before it changed is no longer found. At most one update a file.
         """
-        file_ids = self._save_files(
-            {update.file.path: _values_of(update.file) for update in updates}
-        )
+        file_ids: dict[str, int] = {}
+        for is_first in (True, False):
+            values_of = _values_of if is_first else _values_of_content
+            file_ids |= self._save_files(
+                {u.file.path: values_of(u.file) for u in updates if u.is_first is is_first}
+            )
         self._drop_stale_rows(file_ids.values())
         self._drop_annotations(file_ids[u.file.path] for u in updates if u.is_first)
         wanted = {
@@ -673,18 +676,7 @@ class Transaction(Snapshot):
 
     def record_touched(self, files: Sequence[ReadFile]) -> None:
         """Remember new times of files whose content is the same, and find them (again)."""
-        self._save_files(
-            {
-                file.path: {
-                    "state": FileState.INDEXED,
-                    "failure": None,
-                    "size": file.size,
-                    "mtime_ns": file.mtime_ns,
-                    "content_hash": file.content_hash,
-                }
-                for file in files
-            }
-        )
+        self._save_files({file.path: _values_of_content(file) for file in files})
 
     def mark_removed(self, paths: Iterable[str]) -> int:
         """Hide files from every search at once; returns how many were not hidden before."""
@@ -1011,14 +1003,17 @@ def _metadata(file: Any) -> Metadata:
 
 
 def _values_of(file: ReadFile) -> dict[str, Any]:
+    described = {name: getattr(file.metadata, name) for name in _METADATA}
+    return _values_of_content(file) | {"kind": file.kind} | described
+
+
+def _values_of_content(file: ReadFile) -> dict[str, Any]:
     return {
         "state": FileState.INDEXED,
         "failure": None,
         "size": file.size,
         "mtime_ns": file.mtime_ns,
         "content_hash": file.content_hash,
-        "kind": file.kind,
-        **{name: getattr(file.metadata, name) for name in _METADATA},
     }
 
 

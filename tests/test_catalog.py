@@ -1,5 +1,6 @@
 import os
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from retrieval.catalog import (
     Transaction,
 )
 from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError
-from retrieval.media import MediaKind, Metadata
+from retrieval.media import NO_METADATA, MediaKind, Metadata
 
 SPACE = "space-1"
 
@@ -316,11 +317,13 @@ def test_a_file_is_embedded_when_its_last_piece_is_recorded(catalog):
         [known] = transaction.files_below(["/"], SPACE)
         assert not known.embedded
         assert transaction.reading_of(SPACE, MediaKind.VIDEO, "a") is None
-        transaction.record_files(SPACE, [video("a", is_first=False, parts=["t900"], row=1)])
+        rest = video("a", is_first=False, parts=["t900"], row=1)
+        rest = replace(rest, file=replace(rest.file, metadata=NO_METADATA))
+        transaction.record_files(SPACE, [rest])
         [known] = transaction.files_below(["/"], SPACE)
         assert known.embedded
         metadata, items = transaction.reading_of(SPACE, MediaKind.VIDEO, "a")
-        assert metadata.duration_s == 2.5
+        assert metadata.duration_s == 2.5  # the second step brought none
         assert [(item.part, item.row, item.time_s) for item in items] == [
             ("t0", 0, 0.0),
             ("t900", 1, 0.9),

@@ -247,6 +247,27 @@ def test_a_moved_file_keeps_its_item_and_its_vector(library, index, picture_fold
     assert {Path(item.path).name: item.id for item in items_in(library)} == before
 
 
+def test_files_that_change_places_keep_their_vectors(library, index, picture_folder):
+    index(batch_size=1)
+    first, second, *_ = sorted(picture_folder.rglob("*.png"))
+    contents = first.read_bytes(), second.read_bytes()
+    first.write_bytes(contents[1])
+    second.write_bytes(contents[0])
+    new = picture_folder / "z.png"
+    save_noise(new, 5)
+    third = sorted(picture_folder.rglob("*.png"))[2]
+    third.rename(picture_folder / "zz.png")
+    new.rename(third)
+    summary = index(batch_size=1)
+    assert summary.failed == 0
+    assert found_paths(library) == images_in(picture_folder)
+    for path in images_in(picture_folder):
+        with Image.open(path) as image:
+            [hit, *_] = Engine(library, device="cpu").search(Query((ImagePart(image),))).hits
+        assert hit.path == path
+        assert hit.similarity == pytest.approx(1, abs=1e-3)
+
+
 def test_files_of_the_same_content_share_one_vector(library, index, picture_folder, tiny_encoder):
     paths = sorted(picture_folder.rglob("*.png"))
     shutil.copy(paths[0], picture_folder / "copy.png")

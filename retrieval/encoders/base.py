@@ -72,10 +72,16 @@ class Encoder(Protocol):
     """
 
     space: Space
-    context_length: int
-    """Longest text, in tokens with the special ones; longer texts are truncated."""
-    input_side: int
-    """Shorter side of the network's input, in pixels."""
+
+    @property
+    def context_length(self) -> int:
+        """Longest text, in tokens with the special ones; longer texts are truncated."""
+        ...
+
+    @property
+    def input_side(self) -> int:
+        """Shorter side of the network's input, in pixels."""
+        ...
 
     def preprocess(self, image: Image.Image) -> Pixels:
         """Turn one upright RGB image of any size into the network's input."""

@@ -1,0 +1,71 @@
+"""An encoder that is loaded when it is first needed, for runs that may have nothing to encode."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from PIL import Image
+
+from retrieval.encoders.base import Encoder, Pixels, Space, Tokens, Vectors
+
+
+class DeferredEncoder:
+    """Satisfies `base.Encoder`; of a space that is known, so that loading can wait.
+
+    `load` gives the encoder of this space, and raises what it does when first needed.
+    """
+
+    def __init__(self, space: Space, load: Callable[[], Encoder]) -> None:
+        self.space = space
+        self._load = load
+        self._loaded: Encoder | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def loaded(self) -> Encoder:
+        """The encoder itself; loads it at the first call."""
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+    @property
+    def context_length(self) -> int:
+        """As of the encoder."""
+        return self.loaded.context_length
+
+    @property
+    def input_side(self) -> int:
+        """As of the encoder."""
+        return self.loaded.input_side
+
+    def preprocess(self, image: Image.Image) -> Pixels:
+        """As of the encoder."""
+        return self.loaded.preprocess(image)
+
+    def encode_images(self, pixels: Pixels) -> Vectors:
+        """As of the encoder."""
+        return self.loaded.encode_images(pixels)
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """As of the encoder."""
+        return self.loaded.encode_texts(texts)
+
+    def image_tokens(self, pixels: Pixels) -> Tokens:
+        """As of the encoder."""
+        return self.loaded.image_tokens(pixels)
+
+    def text_tokens(self, texts: Sequence[str]) -> Tokens:
+        """As of the encoder."""
+        return self.loaded.text_tokens(texts)
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """As of the encoder."""
+        return self.loaded.token_spans(text)
+
+    def view(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """As of the encoder."""
+        return self.loaded.view(width, height)
+
+    def token_count(self, text: str) -> int:
+        """As of the encoder."""
+        return self.loaded.token_count(text)

@@ -1,0 +1,44 @@
+import numpy as np
+from PIL import Image
+
+from retrieval.encoders.base import Encoder
+from retrieval.encoders.deferred import DeferredEncoder
+
+
+def test_loading_waits_until_it_is_needed(tiny_encoder):
+    loads = []
+
+    def load() -> Encoder:
+        loads.append(1)
+        return tiny_encoder
+
+    deferred = DeferredEncoder(tiny_encoder.space, load)
+    assert isinstance(deferred, Encoder)
+    assert loads == [1]  # the protocol's check asks for every member
+    deferred = DeferredEncoder(tiny_encoder.space, load)
+    assert deferred.space == tiny_encoder.space
+    assert loads == [1]
+    deferred.preprocess(Image.new("RGB", (9, 9)))
+    deferred.token_count("a dog")
+    assert loads == [1, 1]
+
+
+def test_it_answers_as_the_encoder_does(tiny_encoder):
+    deferred = DeferredEncoder(tiny_encoder.space, lambda: tiny_encoder)
+    pixels = deferred.preprocess(Image.new("RGB", (40, 30), "red"))[np.newaxis]
+    np.testing.assert_array_equal(
+        deferred.encode_images(pixels), tiny_encoder.encode_images(pixels)
+    )
+    np.testing.assert_array_equal(
+        deferred.encode_texts(["a dog"]), tiny_encoder.encode_texts(["a dog"])
+    )
+    np.testing.assert_array_equal(
+        deferred.image_tokens(pixels).values, tiny_encoder.image_tokens(pixels).values
+    )
+    np.testing.assert_array_equal(
+        deferred.text_tokens(["a dog"]).values, tiny_encoder.text_tokens(["a dog"]).values
+    )
+    assert deferred.context_length == tiny_encoder.context_length
+    assert deferred.input_side == tiny_encoder.input_side
+    assert deferred.token_spans("a dog") == tiny_encoder.token_spans("a dog")
+    assert deferred.view(40, 30) == tiny_encoder.view(40, 30)
