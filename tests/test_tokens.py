@@ -53,7 +53,7 @@ def contents(library) -> dict[str, str]:
     """Content hashes of a library's images by path."""
     space = library.space()
     with library.catalog.snapshot() as snapshot:
-        return dict(snapshot.image_contents(space.id))
+        return {item.path: item.content_hash for item in snapshot.pictures(space.id)}
 
 
 def kept(library, reranker) -> set[str]:
@@ -128,7 +128,7 @@ def test_files_that_are_gone_changed_or_unreadable_are_counted(
 
 
 def test_a_picture_that_cannot_be_decoded_is_counted(prepare, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr("retrieval.images.default_max_pixels", lambda: 100)
     assert (summary := prepare()).failed == 6
     assert summary.made == 0
 
