@@ -109,6 +109,7 @@ def index_sources(
                             run.commit(batch)
                             batch = Batch()
                             on_progress(Progress(done, total, run.summary.failed))
+                            is_stopping = is_stopping or should_stop()
                         if is_stopping:
                             break
                 if batch.reads:

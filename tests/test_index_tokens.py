@@ -129,15 +129,15 @@ def test_a_smaller_cache_drops_tokens_at_once(index, run, has_reranker):
 
 
 def test_files_that_are_gone_are_told(index, has_reranker, picture_folder, monkeypatch):
-    from indexer import pipeline
+    from indexer.commit import Commit
 
-    finish = pipeline._commit
+    finish = Commit.run
 
-    def lose_one(*arguments):
-        finish(*arguments)
+    def lose_one(self, batch):
+        finish(self, batch)
         next(picture_folder.rglob("*.png")).unlink(missing_ok=True)
 
-    monkeypatch.setattr(pipeline, "_commit", lose_one)
+    monkeypatch.setattr(Commit, "run", lose_one)
     _, out, _ = index("--with-tokens")
     assert "5 images prepared for reranking, 1 could not be" in out
 
