@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,18 +20,17 @@ from benchmarks.metrics import Judgments, judge_scores
 from benchmarks.token_store import TokenStore
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Encoder, Space
-from retrieval.engine import StageClock, refine
+from retrieval.engine import StageClock
 from retrieval.fusion.base import Reranker, join
 from retrieval.indices import faiss_version
 from retrieval.indices.base import Index
-from retrieval.indices.factory import FactoryIndex
-from retrieval.indices.flat import FlatIndex
+from retrieval.indices.choice import choose
+from retrieval.indices.exact import ExactIndex
+from retrieval.indices.ivf import FactoryIndex
+from retrieval.indices.searcher import refine
 
 FLAT = "flat"
 AUTO = "auto"
-EXACT_UP_TO_ROWS = 50_000
-"""`auto` searches exactly up to this many rows of a modality, as the engine does."""
-
 RERANKED_DIRECTIONS = ("t2i", "i2t")
 """A reranker scores a text with an image; the other directions have no such pair."""
 
@@ -370,13 +370,13 @@ class _RerankStage:
 
 def build_index(setup: Setup, rows: Rows) -> Index:
     """Make the index that a setup names over all rows, (n, d) float16."""
-    if setup.index == FLAT or (setup.index == AUTO and len(rows) <= EXACT_UP_TO_ROWS):
-        index: Index = FlatIndex(rows.shape[1])
+    factory: str | None = setup.index
+    if factory == AUTO:
+        factory = choose(len(rows), rows.shape[1], sys.maxsize).factory
+    index: Index
+    if factory is None or factory == FLAT:
+        index = ExactIndex(rows.shape[1])
     else:
-        factory = setup.index
-        if factory == AUTO:
-            lists = 2 ** round(np.log2(4 * np.sqrt(len(rows))))
-            factory = f"IVF{lists},PQ{rows.shape[1] // 8}"
         index = FactoryIndex(factory, rows, nprobe=setup.nprobe, seed=setup.seed)
     index.add(rows)
     return index

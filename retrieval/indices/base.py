@@ -1,5 +1,6 @@
-"""What every index offers: the protocol."""
+"""What every index offers: the protocol, and how hard a search tries."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -7,6 +8,20 @@ from numpy.typing import NDArray
 
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """How hard a search tries; it travels with the call.
+
+    nprobe: inverted lists visited a query; in a graph (HNSW) the length of the candidate list
+    (efSearch). overfetch: candidates proposed for each wanted hit, before exact refine. recall:
+    share of the exact best that they found when they were tuned, 0..1; None: not tuned.
+    """
+
+    nprobe: int = 16
+    overfetch: int = 10
+    recall: float | None = None
 
 
 class Index(Protocol):

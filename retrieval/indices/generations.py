@@ -1,0 +1,383 @@
+"""Index generations on the disk: `image-7.faiss` and `image-7.json`, written once, then replaced.
+
+The JSON file is written last: a generation without it does not exist. FAISS trusts the files that
+it reads, so nothing is given to it whose length and checksum are not those of its JSON file.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import filelock
+import numpy as np
+import xxhash
+
+from retrieval.embeddings import Rows
+from retrieval.errors import LibraryError, LibraryLockedError
+from retrieval.indices import faiss_version
+from retrieval.indices.base import SearchSettings
+from retrieval.indices.ivf import FactoryIndex
+
+FORMAT_VERSION = 1
+
+_T = TypeVar("_T")
+
+_READ_BLOCK = 8 << 20
+_FINGERPRINT_ROWS = 256
+
+
+class BadGenerationError(Exception):
+    """Files of a generation that cannot be used; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How an index was trained.
+
+    of_rows: how many rows there were; sample: how many of them it looked at. quantisation_error:
+    mean squared distance of rows to the centroid of their list, then; 0 where there are no lists.
+    is_forced: the user chose the factory string. reasons: sentences for the choice.
+    """
+
+    of_rows: int
+    sample: int
+    quantisation_error: float
+    is_forced: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How the settings of searches were found.
+
+    of_rows: how many rows there were. target_recall: what was asked for, at 10 hits. settings: by
+    the modality of the query, "image" or "text".
+    """
+
+    of_rows: int
+    target_recall: float
+    settings: dict[str, SearchSettings]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What is known of an index on the disk. It covers rows 0 .. rows-1 of the embeddings.
+
+    code_bytes: a row's code in it, without the row's number. size: of the file, in bytes.
+    checksum: xxh3-128 of the file. fingerprint: of some of the rows that it covers.
+    """
+
+    modality: str
+    number: int
+    rows: int
+    dimension: int
+    factory: str
+    lists: int | None
+    code_bytes: int
+    size: int
+    checksum: str
+    fingerprint: str
+    training: Training
+    tuning: Tuning
+    faiss: str
+    created: str
+    format_version: int = FORMAT_VERSION
+
+    def index_file(self, directory: Path) -> Path:
+        """Where FAISS's part of it is."""
+        return directory / f"{self.modality}-{self.number}.faiss"
+
+    def settings_for(self, query_modality: str) -> SearchSettings:
+        """Settings of a query's modality; the most thorough where it was not tuned for."""
+        settings = self.tuning.settings
+        if query_modality in settings:
+            return settings[query_modality]
+        return max(
+            settings.values(), key=lambda s: (s.nprobe, s.overfetch), default=SearchSettings()
+        )
+
+
+def latest(
+    directory: Path,
+    modality: str,
+    rows: Rows,
+    on_problem: Callable[[str], None] = lambda _reason: None,
+) -> Generation | None:
+    """Describe the newest usable generation that covers no rows but these, the (n, d) committed.
+
+    Its file is not loaded, nor its checksum compared. on_problem is told of each newer one that is
+    not usable.
+    """
+    return _first_usable(directory, modality, rows, on_problem, lambda generation: generation)
+
+
+def load_latest(
+    directory: Path,
+    modality: str,
+    rows: Rows,
+    on_problem: Callable[[str], None] = lambda _reason: None,
+) -> tuple[Generation, FactoryIndex] | None:
+    """Load what `latest` describes, after its checksum was compared."""
+    return _first_usable(
+        directory,
+        modality,
+        rows,
+        on_problem,
+        lambda generation: (generation, load(directory, generation)),
+    )
+
+
+def generation_numbers(directory: Path, modality: str) -> list[int]:
+    """The numbers of the generations that exist, ascending."""
+    return sorted(
+        number for number, name in _own_files(directory, modality) if name.endswith(".json")
+    )
+
+
+def read_generation(directory: Path, modality: str, number: int, rows: Rows) -> Generation:
+    """Read the description of a generation and check that it fits its file and the rows.
+
+    Raises BadGenerationError, or FileNotFoundError where it has been removed.
+    """
+    file = directory / f"{modality}-{number}.json"
+    generation = _parse(file)
+    if (generation.modality, generation.number) != (modality, number):
+        raise BadGenerationError(f"{file} describes another index")
+    if generation.rows > len(rows):
+        raise BadGenerationError(
+            f"{file} covers {generation.rows:,} rows, but only {len(rows):,} are committed"
+        )
+    if (
+        generation.dimension != rows.shape[1]
+        or _fingerprint(rows[: generation.rows]) != generation.fingerprint
+    ):
+        raise BadGenerationError(f"{file} belongs to other vectors")
+    index_file = generation.index_file(directory)
+    try:
+        size = index_file.stat().st_size
+    except FileNotFoundError:
+        if not file.exists():
+            raise
+        raise BadGenerationError(f"{index_file} is missing") from None
+    if size != generation.size:
+        raise BadGenerationError(
+            f"{index_file} is damaged: it has {size:,} bytes, not {generation.size:,}"
+        )
+    return generation
+
+
+def load(directory: Path, generation: Generation) -> FactoryIndex:
+    """Read the index of a generation into memory, after its checksum was compared.
+
+    Raises BadGenerationError, or FileNotFoundError where it has been removed.
+    """
+    file = generation.index_file(directory)
+    if _checksum(file) != generation.checksum:
+        raise BadGenerationError(f"{file} is damaged: its checksum is wrong")
+    try:
+        index = FactoryIndex.load(file, generation.factory)
+    except RuntimeError as error:
+        if not file.exists():
+            raise FileNotFoundError(str(file)) from error
+        raise BadGenerationError(
+            f"{file}, written with FAISS {generation.faiss}, cannot be read with FAISS "
+            f"{faiss_version()}"
+        ) from error
+    if (len(index), index.dimension) != (generation.rows, generation.dimension):
+        raise BadGenerationError(f"{file} holds another index than its description says")
+    return index
+
+
+@contextmanager
+def building(directory: Path, modality: str) -> Iterator[None]:
+    """Hold the right to write generations of a modality; readers are not held up.
+
+    Raises LibraryLockedError at once when somebody else holds it, LibraryError where nothing can be
+    written.
+    """
+    lock = filelock.FileLock(directory / f"{modality}-index.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise LibraryLockedError(
+            f"Another process is building the index of {directory.name}/{modality}. Searching goes "
+            "on meanwhile."
+        ) from None
+    except OSError as error:
+        raise LibraryError(f"{directory} cannot be written: {error.strerror}.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write(
+    directory: Path,
+    modality: str,
+    index: FactoryIndex,
+    rows: Rows,
+    training: Training,
+    tuning: Tuning,
+) -> Generation:
+    """Write the next generation, an index over all of the (n, d) rows, and remove earlier ones.
+
+    Must be called while `building`. A crash at any instant leaves the earlier generation or this
+    one. Raises LibraryError when it cannot be written.
+    """
+    number = max((number for number, _ in _own_files(directory, modality)), default=0) + 1
+    index_file = directory / f"{modality}-{number}.faiss"
+    description_file = index_file.with_suffix(".json")
+    try:
+        temporary = _temporary(index_file)
+        try:
+            index.save(temporary)
+        except RuntimeError as error:  # FAISS's word for a full disk
+            raise LibraryError(
+                f"{temporary} cannot be written: {str(error).splitlines()[-1]}. There may be no "
+                "space left on its disk. Searches go on without it."
+            ) from error
+        _flush(temporary)
+        generation = Generation(
+            modality=modality,
+            number=number,
+            rows=len(rows),
+            dimension=rows.shape[1],
+            factory=index.factory,
+            lists=index.lists,
+            code_bytes=index.code_bytes,
+            size=temporary.stat().st_size,
+            checksum=_checksum(temporary),
+            fingerprint=_fingerprint(rows),
+            training=training,
+            tuning=tuning,
+            faiss=faiss_version(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        temporary.replace(index_file)
+        temporary = _temporary(description_file)
+        temporary.write_text(json.dumps(asdict(generation), indent=2), encoding="utf-8")
+        _flush(temporary)
+        temporary.replace(description_file)
+        _flush_directory(directory)
+    except OSError as error:
+        raise LibraryError(
+            f"{index_file} cannot be written: {error.strerror}. Searches go on without it."
+        ) from error
+    _remove_others(directory, modality, number)
+    return generation
+
+
+def _first_usable(
+    directory: Path,
+    modality: str,
+    rows: Rows,
+    on_problem: Callable[[str], None],
+    use: Callable[[Generation], _T],
+) -> _T | None:
+    numbers: list[int] | None = None
+    while numbers != (numbers := generation_numbers(directory, modality)):
+        for number in reversed(numbers):
+            try:
+                return use(read_generation(directory, modality, number, rows))
+            except FileNotFoundError:
+                continue  # a builder has removed it since, and there is a newer one
+            except BadGenerationError as error:
+                on_problem(str(error))
+    return None
+
+
+def _own_files(directory: Path, modality: str) -> list[tuple[int, str]]:
+    """Numbers and names of the files of all generations, unfinished ones too."""
+    pattern = re.compile(rf"{re.escape(modality)}-([0-9]{{1,15}})\.(?:faiss|json)(?:\.tmp)?")
+    with suppress(FileNotFoundError):
+        return [
+            (int(match[1]), match[0])
+            for name in os.listdir(directory)  # noqa: PTH208 - in the way of every search
+            if (match := pattern.fullmatch(name))
+        ]
+    return []
+
+
+def _remove_others(directory: Path, modality: str, number: int) -> None:
+    # The description first: a reader must not meet one without its index.
+    for other, name in sorted(
+        _own_files(directory, modality), key=lambda file: file[1].endswith(".faiss")
+    ):
+        if other != number:
+            with suppress(OSError):  # Windows keeps files that are open; the next build tries again
+                (directory / name).unlink()
+
+
+def _temporary(file: Path) -> Path:
+    return file.with_name(f"{file.name}.tmp")
+
+
+def _parse(file: Path) -> Generation:
+    try:
+        facts: Any = json.loads(file.read_text(encoding="utf-8"))
+        if facts["format_version"] != FORMAT_VERSION:
+            raise BadGenerationError(
+                f"{file} has the format {facts['format_version']}, not {FORMAT_VERSION}"
+            )
+        training, tuning = facts["training"], facts["tuning"]
+        training["reasons"] = tuple(training["reasons"])
+        tuning["settings"] = {
+            name: SearchSettings(**settings) for name, settings in tuning["settings"].items()
+        }
+        facts |= {"training": Training(**training), "tuning": Tuning(**tuning)}
+        generation = Generation(**facts)
+        numbers = [generation.rows, generation.size, generation.training.of_rows]
+        numbers += [
+            value
+            for settings in generation.tuning.settings.values()
+            for value in (settings.nprobe, settings.overfetch)
+        ]
+        if not all(isinstance(number, int) and number > 0 for number in numbers):
+            raise BadGenerationError(f"{file} is damaged: it has impossible numbers")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadGenerationError(f"{file} is damaged: {error}") from error
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise BadGenerationError(f"{file} cannot be read: {error.strerror}") from error
+    return generation
+
+
+def _checksum(file: Path) -> str:
+    digest = xxhash.xxh3_128()
+    try:
+        with file.open("rb") as stream:
+            while block := stream.read(_READ_BLOCK):
+                digest.update(block)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BadGenerationError(f"{file} cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _fingerprint(rows: Rows) -> str:
+    """Tell these rows from others that a restored catalog or embeddings file may bring."""
+    chosen = np.unique(np.linspace(0, len(rows) - 1, _FINGERPRINT_ROWS).astype(np.int64))
+    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(rows[chosen]).tobytes())
+
+
+def _flush(file: Path) -> None:
+    with file.open("r+b") as stream:
+        os.fsync(stream.fileno())
+
+
+def _flush_directory(directory: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from retrieval.indices.choice import BYTES_PER_ROW, EXACT_UP_TO_ROWS, choose
+from retrieval.indices.ivf import LEAST_POINTS_PER_CENTROID, FactoryIndex
+
+PLENTY = 1 << 40
+
+
+def test_few_rows_are_searched_exactly():
+    choice = choose(EXACT_UP_TO_ROWS, 512, PLENTY)
+    assert (choice.factory, choice.memory_bytes) == (None, 0)
+    assert "50,000 rows are compared one by one" in choice.reasons[0]
+
+
+@pytest.mark.parametrize("rows", [50_001, 200_000, 1_000_000, 10_000_000, 100_000_000])
+def test_an_index_takes_at_most_80_bytes_a_row(rows):
+    choice = choose(rows, 512, PLENTY)
+    assert choice.memory_bytes <= BYTES_PER_ROW * rows
+    assert choice.code_bytes == 64
+    assert choice.lists <= 4 * rows**0.5
+    assert choice.training_rows >= min(rows, LEAST_POINTS_PER_CENTROID * choice.lists)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("dimension", [7, 64, 100, 384, 512, 521, 768, 1000, 1024])
+def test_every_dimension_has_an_index_that_can_be_built(dimension, device):
+    choice = choose(60_000, dimension, PLENTY, device)
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(choice.lists + 600, dimension)).astype(np.float16)
+    lists, rest = choice.factory.split("IVF")[1].split(",", 1)
+    small = choice.factory.replace(f"IVF{lists}", "IVF4")
+    index = FactoryIndex(small, rows[:600])
+    assert index.code_bytes == choice.code_bytes
+    assert rest.startswith("PQ")
+
+
+def test_codes_are_shortened_to_keep_to_the_memory():
+    codes = [choose(10_000_000, 512, memory) for memory in (10**9, 6 * 10**8, 3 * 10**8)]
+    assert [choice.code_bytes for choice in codes] == [64, 32, 16]
+    assert all(choice.memory_bytes <= 6 * 10**8 for choice in codes[1:])
+    assert any("shortened from 64 bytes" in reason for reason in codes[1].reasons)
+
+
+def test_a_gpu_gets_codes_that_it_can_compare():
+    assert choose(1_000_000, 512, PLENTY, "cuda").factory.endswith(",PQ64")
+
+
+def test_the_reasons_name_the_figures():
+    choice = choose(1_000_000, 512, PLENTY)
+    text = " ".join(choice.reasons)
+    assert f"{choice.lists:,} inverted lists" in text
+    assert "Codes of 64 bytes" in text
+    assert f"{choice.memory_bytes / 1e6:,.0f} MB" in text
+    assert all(reason.endswith(".") for reason in choice.reasons)
