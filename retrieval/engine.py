@@ -11,16 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.catalog import Item, Modality, Snapshot
-from retrieval.embeddings import Rows
 from retrieval.encoders.base import Encoder, Space
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import UsageError
 from retrieval.fusion.base import Reranker
 from retrieval.fusion.registry import AUTO, load_reranker
 from retrieval.fusion.stage import ImageReranking
-from retrieval.indices.base import Index
-from retrieval.indices.flat import FlatIndex
+from retrieval.indices.searcher import Searcher, refine
 from retrieval.library import Library
+from retrieval.live_rows import LiveRows
 from retrieval.query import MAX_K, ImagePart, Query, TextPart
 
 if TYPE_CHECKING:
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from retrieval.fusion.explanation import Explanation
 
 DEFAULT_BUDGET_MS = 2000.0
+
+_SPARE_ROWS = 8
+"""Rows beyond those wanted, for removed files may have taken the place of some."""
 
 
 @dataclass(frozen=True)
@@ -123,19 +125,6 @@ def encode_query(encoder: Encoder, query: Query) -> NDArray[np.float32]:
     return total / np.float32(norm)
 
 
-def refine(
-    vector: NDArray[np.float32], rows: NDArray[np.int64], embeddings: Rows
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Score candidate rows exactly from the embeddings and sort them, best first.
-
-    vector: (d,); rows: (c,) distinct; embeddings: (n, d) float16. Returns (c,) rows and (c,)
-    float32 inner products. Equal scores are ordered by row, the older first.
-    """
-    scores = embeddings[rows].astype(np.float32) @ vector
-    order = np.lexsort((rows, -scores))
-    return rows[order], scores[order]
-
-
 class Engine:
     """Answers queries over one space of a library; new items are seen at the next query.
 
@@ -150,7 +139,8 @@ class Engine:
         self.space: Space = library.space(space_id)
         self._device = device
         self._encoder: Encoder | None = None
-        self._indices: dict[Modality, Index] = {}
+        self._searchers: dict[Modality, Searcher] = {}
+        self._live_rows = LiveRows(library.catalog, self.space.id)
         self._rerankers: dict[str, Reranker | None] = {}
         self._lock = threading.Lock()
 
@@ -182,7 +172,8 @@ class Engine:
             depth = (reranking.depth or reranker.depth) if reranker else 0
             with self.library.catalog.snapshot() as snapshot:
                 found = self._find(vector, query, max(query.k, depth), snapshot, clock)
-            answer = Answer(found, clock.timings_ms, _truncations(encoder, query))
+            warnings = _truncations(encoder, query) + self._index_problems(query.modality)
+            answer = Answer(found, clock.timings_ms, warnings)
             if reranker and found:
                 with clock("rerank"):
                     stage = ImageReranking(reranker, self.library.tokens, reranking.budget_ms)
@@ -219,15 +210,19 @@ class Engine:
         if row_count == 0:
             return ()
         with clock("candidates"):
-            embeddings = self.library.embeddings(self.space, query.modality).rows(row_count)
-            index = self._index_covering(embeddings, query.modality)
-        fetch = 2 * count
+            searcher = self._searcher(query.modality)
+            searcher.refresh(row_count)
+        live = self._live_rows.if_few(query.modality)
+        is_text = any(isinstance(part, TextPart) for part in query.parts)
+        wanted = count + max(_SPARE_ROWS, count // 4)
         while True:
-            fetch = min(fetch, row_count)
             with clock("candidates"):
-                _, [rows] = index.search(vector[np.newaxis], fetch)
+                [proposed] = searcher.candidates(
+                    vector[np.newaxis], wanted, live, "text" if is_text else "image"
+                )
             with clock("refine"):
-                rows, scores = refine(vector, rows[rows >= 0], embeddings)
+                rows, scores = refine(vector, proposed[proposed >= 0], searcher.rows)
+                rows, scores = rows[:wanted], scores[:wanted]
             with clock("catalog"):
                 items = snapshot.items_at(self.space.id, query.modality, rows.tolist())
             found = [
@@ -235,18 +230,32 @@ class Engine:
                 for row, score in zip(rows.tolist(), scores, strict=True)
                 for item in items.get(row, ())
             ]
-            if len(found) >= count or fetch == row_count:
+            if len(found) >= count or live is not None or wanted >= row_count:
                 break
-            fetch *= 4  # rows of removed and changed files took the place of hits
+            with clock("catalog"):  # rows of removed and changed files took the place of hits
+                live = self._live_rows.of(query.modality)
         return tuple(
             Hit(rank, item, similarity)
             for rank, (item, similarity) in enumerate(found[:count], start=1)
         )
 
-    def _index_covering(self, embeddings: Rows, modality: Modality) -> Index:
-        index = self._indices.setdefault(modality, FlatIndex(self.space.dimension))
-        index.add(embeddings[len(index) :])
-        return index
+    def _searcher(self, modality: Modality) -> Searcher:
+        if modality not in self._searchers:
+            self._searchers[modality] = Searcher(
+                self.library.space_directory(self.space),
+                modality,
+                self.library.embeddings(self.space, modality),
+            )
+        return self._searchers[modality]
+
+    def _index_problems(self, modality: Modality) -> tuple[str, ...]:
+        searcher = self._searchers.get(modality)
+        if searcher is None or searcher.problem is None:
+            return ()
+        return (
+            f"{searcher.problem}. It was not used: all {modality}s were compared one by one, which "
+            "is slower. `mmsearch build-index` makes it anew.",
+        )
 
 
 def _can_rerank(reranker: Reranker, query: Query) -> bool:

@@ -191,6 +191,10 @@ class Library:
         """The vectors of one space and modality."""
         return EmbeddingsFile(self._space_directory(space.id) / f"{modality}.f16", space.dimension)
 
+    def space_directory(self, space: Space) -> Path:
+        """Where the embeddings of a space and the indices over them are."""
+        return self._space_directory(space.id)
+
     @contextmanager
     def writer(self) -> Iterator[None]:
         """Hold the right to write; released when the process ends, however it ends.

@@ -2,12 +2,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from indexer.pipeline import index_sources, remove_paths
-from retrieval.engine import Engine, Reranking, encode_query, refine
+from retrieval.engine import Engine, Reranking, encode_query
 from retrieval.errors import SpaceMismatchError, UsageError
 from retrieval.library import create_library, open_library
 from retrieval.query import MAX_K, ImagePart, Query, TextPart, read_parts
@@ -173,15 +171,6 @@ def test_query_images_that_cannot_be_read(tmp_path):
         read_parts(image=tmp_path / "nowhere.jpg")
     with pytest.raises(UsageError, match="Is a directory"):
         read_parts(image=tmp_path)
-
-
-@given(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), min_size=1, max_size=12))
-def test_refining_sorts_by_score_and_breaks_ties_by_row(values):
-    embeddings = np.array(values, dtype=np.float16)[:, np.newaxis]
-    rows = np.random.default_rng(0).permutation(len(values))
-    found, scores = refine(np.ones(1, np.float32), rows, embeddings)
-    assert found.tolist() == sorted(range(len(values)), key=lambda row: (-values[row], row))
-    assert scores.tolist() == sorted(values, reverse=True)
 
 
 def test_reranking_reorders_the_best_and_keeps_the_rest_below(engine, tiny_fusion):

@@ -1,0 +1,165 @@
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexer.pipeline import index_sources, remove_paths
+from retrieval.catalog import Modality
+from retrieval.engine import Engine
+from retrieval.index_building import BackgroundBuilder, build_index, outgrown
+from retrieval.indices import growth
+from retrieval.indices.building import Wishes
+from retrieval.indices.generations import building, generation_numbers, latest
+from retrieval.query import Query, TextPart
+
+
+@pytest.fixture
+def library(indexed_library, tiny_encoder, tmp_path):
+    """A library of 60 pictures."""
+    folder = tmp_path / "more"
+    folder.mkdir()
+    random = np.random.default_rng(1)
+    for number in range(54):
+        noise = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{number}.png")
+    index_sources(indexed_library, tiny_encoder, [folder])
+    return indexed_library
+
+
+@pytest.fixture
+def few_rows_are_many(monkeypatch):
+    monkeypatch.setattr(growth, "EXACT_UP_TO_ROWS", 50)
+
+
+def build(library, encoder, factory="IVF4,Flat", **options):
+    return build_index(
+        library,
+        Modality.IMAGE,
+        lambda: encoder,
+        library.space(),
+        wishes=Wishes(factory, 1.0),
+        **options,
+    )
+
+
+def paths(engine, k=10):
+    hits = engine.search(Query((TextPart("a dog"),), k=k)).hits
+    return [hit.path for hit in hits]
+
+
+def test_an_engine_takes_up_what_is_built_and_finds_the_same(library, tiny_encoder):
+    engine = Engine(library, device="cpu")
+    before = paths(engine)
+    built = build(library, tiny_encoder)
+    assert (built.rows, built.factory) == (60, "IVF4,Flat")
+    assert set(built.tuning.settings) == {"text", "image"}
+    assert paths(engine) == before
+    assert engine._searchers[Modality.IMAGE].generation == built
+
+
+def test_removed_files_change_no_other_hit(library, tiny_encoder):
+    build(library, tiny_encoder)
+    engine = Engine(library, device="cpu")
+    before = paths(engine, k=60)
+    assert len(before) == 60
+    removed = set(before[:40:2]) | set(before[:10])
+    remove_paths(library, removed)
+    expected = [path for path in before if path not in removed]
+    assert paths(engine, k=60) == expected
+    assert paths(engine, k=5) == expected[:5]
+    remove_paths(library, expected[1:])
+    assert paths(engine, k=5) == expected[:1]
+
+
+def test_a_damaged_index_is_a_warning(library, tiny_encoder):
+    before = paths(Engine(library, device="cpu"))
+    file = build(library, tiny_encoder).index_file(library.space_directory(library.space()))
+    file.write_bytes(file.read_bytes()[::-1])
+    answer = Engine(library, device="cpu").search(Query((TextPart("a dog"),)))
+    assert [hit.path for hit in answer.hits] == before
+    [warning] = answer.warnings
+    assert "checksum" in warning
+    assert "mmsearch build-index" in warning
+
+
+def test_small_libraries_need_no_build(library, tiny_encoder):
+    assert outgrown(library, library.space()) == []
+    space = library.space()
+    assert build_index(library, Modality.IMAGE, lambda: tiny_encoder, space) is None
+    wishes = Wishes(force=True)
+    assert build_index(library, Modality.IMAGE, pytest.fail, space, wishes=wishes) is None
+
+
+def test_a_forced_index_of_a_small_library_grows_with_it(library, tiny_encoder, tmp_path):
+    build(library, tiny_encoder)
+    for number in range(10):
+        Image.new("RGB", (9, 9), (20 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    index_sources(library, tiny_encoder, sorted(tmp_path.glob("*.png")))
+    assert outgrown(library, library.space()) == [Modality.IMAGE]
+    built = build_index(library, Modality.IMAGE, lambda: tiny_encoder, library.space())
+    assert (built.rows, built.factory) == (70, "IVF4,Flat")
+    assert outgrown(library, library.space()) == []
+
+
+def test_stopping_a_build_leaves_nothing(library, tiny_encoder):
+    assert build(library, tiny_encoder, should_stop=lambda: True) is None
+    assert generation_numbers(library.space_directory(library.space()), "image") == []
+
+
+def test_searches_go_on_while_an_index_is_built_in_the_background(
+    library, tiny_encoder, few_rows_are_many, monkeypatch
+):
+    from retrieval.indices import building as building_module
+
+    directory = library.space_directory(library.space())
+    go_on, is_building = threading.Event(), threading.Event()
+    real = building_module._choose
+
+    def choose(rows, present, wishes, memory_bytes, device):
+        is_building.set()
+        go_on.wait(10)
+        return real(rows, present, Wishes("IVF4,Flat"), memory_bytes, device)
+
+    monkeypatch.setattr(building_module, "_choose", choose)
+    engine = Engine(library, device="cpu")
+    expected = paths(engine)
+    built, problems = [], []
+    builder = BackgroundBuilder(
+        library,
+        lambda: tiny_encoder,
+        library.space(),
+        on_built=built.append,
+        on_problem=problems.append,
+    )
+    assert builder.consider()
+    assert is_building.wait(10)
+    assert builder.consider()
+    assert paths(engine) == expected
+    assert built == []
+    go_on.set()
+    builder.wait(60)
+    assert problems == []
+    assert [generation.rows for generation in built] == [60]
+    assert not builder.consider()
+    assert paths(engine) == expected
+    with library.catalog.snapshot() as snapshot:
+        count = snapshot.row_count(library.space().id, Modality.IMAGE)
+    rows = library.embeddings(library.space(), Modality.IMAGE).rows(count)
+    assert latest(directory, "image", rows) == built[0]
+
+
+def test_the_background_leaves_a_build_to_who_has_begun_it(
+    library, tiny_encoder, few_rows_are_many
+):
+    problems = []
+    builder = BackgroundBuilder(
+        library, lambda: tiny_encoder, library.space(), on_problem=problems.append
+    )
+    with building(library.space_directory(library.space()), "image"):
+        builder.consider()
+        builder.wait(60)
+    builder.stop()
+    assert problems == []
+    assert not builder.consider()
+    assert generation_numbers(library.space_directory(library.space()), "image") == []
