@@ -1,0 +1,72 @@
+"""Each way to search vectors finds what exact search finds."""
+
+import numpy as np
+import pytest
+
+from benchmarks.vector_measurement import count_hits
+from benchmarks.vector_peers import METHODS, is_installed, make_method
+from benchmarks.vector_peers.autofaiss import autofaiss_factory
+from benchmarks.vector_workload import synthetic_workload
+from retrieval.errors import UsageError
+
+OURS = ("factory:IVF32,PQ16", "factory:HNSW32", "factory:OPQ16,IVF32,PQ16x4fs")
+
+
+@pytest.fixture(scope="module")
+def workload(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vectors")
+    return synthetic_workload(folder, "clip", 3000, dimension=64, queries=50, seed=0)
+
+
+@pytest.mark.parametrize("name", [*METHODS, *OURS])
+def test_the_most_thorough_setting_finds_the_nearest_rows(name, workload, tmp_path):
+    method = make_method(name)
+    if not is_installed(method):
+        pytest.skip(f"{method.package} is not installed")
+    assert method.build(workload.rows, tmp_path, threads=1, seed=0)
+    method = make_method(name)
+    method.open(workload.rows, tmp_path, threads=1)
+    least = 0.6 if name == "autofaiss" else 0.9
+    for k in (10, 100):
+        setting = method.settings(k)[-1]
+        for modality, queries in workload.queries().items():
+            truth = workload.truth()[modality][:, :k]
+            together = method.search(queries, k, setting)
+            assert together.shape == truth.shape
+            assert count_hits(together, truth) > least * truth.size
+            for query in range(3):
+                alone = method.search(queries[query : query + 1], k, setting)
+                # One by one and together may be computed in another order of additions.
+                assert len(np.intersect1d(alone, together[query])) >= 0.9 * k
+
+
+def test_a_name_that_is_none_is_refused():
+    for name in ("nosuch", "factory:", "exact:IVF4"):
+        with pytest.raises(UsageError, match="There is no method"):
+            make_method(name)
+
+
+def test_a_package_that_is_not_there_is_seen():
+    class Absent(type(make_method("exact"))):
+        package = "mmsearch_no_such_package"
+
+    assert not is_installed(Absent())
+    assert is_installed(make_method("mmsearch"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "memory_a_row", "factory"),
+    [
+        (500, 80, "Flat"),
+        (5_000, 80, "HNSW15"),
+        (100_000, 80, "OPQ64_448,IVF1024_HNSW32,PQ64x8"),
+        (20_000, 40, "OPQ32_224,IVF512,PQ32x8"),
+        (100_000, 2_100, "IVF1024,Flat"),
+        (100_000, 2_200, "HNSW19"),
+        (1_000_000, 80, "OPQ64_448,IVF16384_HNSW32,PQ64x8"),
+        (1_000_000, 16_000, "HNSW32"),
+        (100_000_000, 30, "OPQ16_112,IVF65536_HNSW32,PQ16x8"),
+    ],
+)
+def test_autofaiss_is_set_by_its_own_rules(rows, memory_a_row, factory):
+    assert autofaiss_factory(rows, 512, memory_a_row * rows) == factory
