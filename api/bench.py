@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import platformdirs
 import typer
 
+from api.bench_vectors import vectors
 from api.options import (
     BatchSizeOption,
     DeviceOption,
@@ -64,6 +65,9 @@ CacheOption = Annotated[
     typer.Option("--cache", metavar="DIR", help="Vectors kept between runs. (default: yours)"),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of training samples and resampling.")]
+
+
+bench.command()(vectors)
 
 
 @bench.command()

@@ -18,6 +18,7 @@ import typer
 from api.bench import bench
 from api.duplicates import duplicates
 from api.explain import explain
+from api.index_info import build_due_indices, build_index, index_info
 from api.opening import library_and_encoder
 from api.options import (
     BatchSizeOption,
@@ -275,6 +276,9 @@ def index(
     if reranker and not is_stopped:
         tokens = _prepare_tokens(opened, loaded, reranker, batch_size, workers, as_json)
         is_stopped = tokens["interrupted"]
+    if not is_stopped:
+        with _stop_on_ctrl_c() as stop:
+            build_due_indices(opened, loaded, is_quiet=as_json, should_stop=lambda: bool(stop))
     if as_json:
         print_json(facts | ({"tokens": tokens} if reranker else {}))
     if is_stopped:
@@ -336,6 +340,8 @@ def search(
 app.command()(explain)
 app.command()(duplicates)
 app.command()(watch)
+app.command()(index_info)
+app.command()(build_index)
 
 
 @app.command()

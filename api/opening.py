@@ -44,13 +44,14 @@ def library_and_encoder(
         return library, encoder
     space = library.space(space_id)
     if encoder_name is None or encoder_name in {AUTO, space.encoder}:
-        return library, DeferredEncoder(space, lambda: _encoder_of(library, space, device))
+        return library, DeferredEncoder(space, lambda: encoder_of(library, space, device))
     encoder = load_encoder(encoder_name, device)
     library.require_space(encoder.space, among=space)
     return library, encoder
 
 
-def _encoder_of(library: Library, space: Space, device: str) -> Encoder:
+def encoder_of(library: Library, space: Space, device: str) -> Encoder:
+    """Load the encoder of a space; raises SpaceMismatchError if its weights have changed."""
     from retrieval.encoders.registry import load_encoder
 
     encoder = load_encoder(space.encoder, device)

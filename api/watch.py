@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.opening import library_and_encoder
+from api.opening import encoder_of, library_and_encoder
 from api.options import BatchSizeOption, DeviceOption, LibraryOption, complain, require_paths
 from retrieval.library import default_library_path
 
@@ -45,7 +45,8 @@ def watch(
 ) -> None:
     """Bring folders up to date and keep them so: what changes is found within seconds."""
     from api import console
-    from indexer.watch import watch_sources
+    from indexer.watch import Updated, watch_sources
+    from retrieval.index_building import BackgroundBuilder
 
     require_paths(paths or [])
     opened, encoder = library_and_encoder(
@@ -55,11 +56,20 @@ def watch(
         device=device,
         has_paths=bool(paths),
     )
+    # With an encoder of its own: one is used by one thread at a time.
+    builder = BackgroundBuilder(
+        opened,
+        lambda: encoder_of(opened, encoder.space, device),
+        encoder.space,
+        on_problem=lambda reason: complain(f"The index was not built: {reason}"),
+    )
     with ExitStack() as first_run, _stop_on_signal() as stop:
         bar = first_run.enter_context(console.indexing_progress(quiet=as_json))
 
         def tell(event: "Event") -> None:
             first_run.close()
+            if isinstance(event, Updated):
+                builder.consider()
             if as_json:
                 _print_json(event)
             else:
@@ -75,6 +85,7 @@ def watch(
             stop_event=stop,
             on_progress=bar,
         )
+    builder.stop()
 
 
 def _print(event: "Event") -> None:
