@@ -102,11 +102,17 @@ class ReadingWorkers:
     def _answer(self, request: bytes) -> Any:
         worker = self._take()
         answer = worker.ask(request, self._limit_s)
+        if answer is None and worker.has_answered and not worker.gave_up:
+            # It may have died before this call began, which is then not to blame.
+            self._bury(worker)
+            worker = self._start()
+            answer = worker.ask(request, self._limit_s)
         if answer is None:
             cause = self._bury(worker)
             if worker.gave_up:
                 raise UnreadableFileError(f"reading it was given up after {self._limit_s:g} s")
             raise UnreadableFileError(f"the process that read it {cause}")
+        worker.has_answered = True
         self._idle.append(worker)
         succeeded, value = pickle.loads(answer)
         if not succeeded:
@@ -163,6 +169,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self.gave_up = False
+        self.has_answered = False
         self._left_s: float | None = None
         self._lock = threading.Lock()
         self._process = subprocess.Popen(

@@ -343,8 +343,9 @@ def test_ctrl_c_ends_everything_quietly():
         "    print('stopped')\n"
     )
     pid = int(program.stdout.readline())
+    time.sleep(0.5)  # until it waits: Python loses a signal that comes in some of its own code
     os.killpg(program.pid, signal.SIGINT)
-    assert program.communicate(timeout=10) == ("stopped\n", "")
+    assert program.communicate(timeout=60) == ("stopped\n", "")
     assert not is_running(pid)
 
 
