@@ -335,6 +335,8 @@ def test_workers_end_with_a_killed_indexer():
 @on_linux
 def test_ctrl_c_ends_everything_quietly():
     program = run_program(
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background
         "try:\n"
         "    with ReadingWorkers(1) as workers:\n"
         "        print(workers.submit(os.getpid).result(), flush=True)\n"
