@@ -24,15 +24,13 @@ from indexer.reading import read_first
 from indexer.scan import FoundFile, walk
 from indexer.workers import ReadingWorkers
 from retrieval.catalog import FileUpdate, Modality, ReadFile, ReadItem
-from retrieval.encoders.base import Encoder, Pixels
+from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, Pixels
 from retrieval.errors import UsageError
 from retrieval.library import Library, create_library
 
 STAGES = ("decode", "encode", "commit", "whole run")
 _BATCHES_HELD = 4
 """Preprocessed batches that are kept for encoding alone; they come again and again."""
-_REDUCED_AT_LEAST = 2
-"""As in a run: pictures are read no smaller than this many sides of the network's input."""
 
 
 @dataclass
@@ -183,7 +181,7 @@ class _Measurement:
 
     def _pictures(self, files: Sequence[FoundFile]) -> Iterator[Pixels]:
         """Preprocessed pictures, read in processes and awaited by threads, as a run does."""
-        options = ReadOptions(least_side=_REDUCED_AT_LEAST * self._encoder.input_side)
+        options = ReadOptions(least_side=REDUCED_TO_SIDES * self._encoder.input_side)
         window: deque[Future[Pixels]] = deque()
 
         def read(file: FoundFile) -> Pixels:

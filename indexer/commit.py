@@ -82,7 +82,7 @@ class Commit:
         failed = {failure.path for failure in self._failures}
         for done in read:
             if done.next is None and done.found.path not in failed:
-                self._count(done)
+                self._count(done.found.path, _hash(done))
 
     def _items(self, read: FileRead) -> dict[tuple[Modality, str], PreparedPicture | TextPiece]:
         """What a file gave, by modality and part; texts split to what the encoder can read."""
@@ -190,21 +190,17 @@ class Commit:
             self._space_id, [FileUpdate(replace(file, metadata=metadata), items)]
         )
         self._summary.duplicates += 1
-        self._summary.added += not self._is_change(found.path, content)
-        self._summary.changed += self._is_change(found.path, content)
+        self._count(found.path, content.hash)
 
-    def _count(self, read: FileRead) -> None:
-        is_change = self._is_change(read.found.path, read.content)
-        self._summary.added += not is_change
-        self._summary.changed += is_change
-
-    def _is_change(self, path: str, content: Content | None) -> bool:
+    def _count(self, path: str, content_hash: str) -> None:
         before = self._comparison.known.get(path)
-        return (
+        is_change = (
             before is not None
             and before.state is FileState.INDEXED
-            and (content is None or before.content_hash != content.hash)
+            and before.content_hash != content_hash
         )
+        self._summary.added += not is_change
+        self._summary.changed += is_change
 
 
 def _hash(read: FileRead) -> str:

@@ -15,6 +15,7 @@ from retrieval.embeddings import Rows
 from retrieval.encoders.base import Space, Vectors
 from retrieval.errors import UsageError
 from retrieval.library import Library
+from retrieval.pictures import status_as_indexed
 
 DEFAULT_THRESHOLD = 0.9
 """Measured with the starter encoder: of different photos, only shots of one scene come so near."""
@@ -139,7 +140,7 @@ def find_near(
     shown = {
         row: min(present, key=attrgetter("path"))
         for row, found in items.items()
-        if (present := [item for item in found if _status_as_indexed(item)])
+        if (present := [item for item in found if status_as_indexed(item)])
     }
     pairs = [
         NearPair(similarity, *_larger_first(shown[first], shown[second]))
@@ -248,22 +249,12 @@ def _distinct(pictures: Iterable[tuple[int, str]]) -> tuple[NDArray[np.int64], N
     return columns[0], columns[1]
 
 
-def _status_as_indexed(file: ReadFile | Item) -> os.stat_result | None:
-    """None where the file has changed or gone since it was indexed."""
-    try:
-        status = os.stat(file.path)  # noqa: PTH116 - names need not be valid text
-    except (OSError, ValueError):
-        return None
-    is_same = status.st_size == file.size and file.mtime_ns in {-1, status.st_mtime_ns}
-    return status if is_same else None
-
-
 def _one_name_each(files: Sequence[ReadFile]) -> list[str]:
     """Paths of files as they were indexed; of names of one file a symbolic link only if all are."""
     name_of: dict[tuple[int, int] | str, str] = {}
     by_path = sorted(files, key=lambda file: (os.path.islink(file.path), file.path))  # noqa: PTH114
     for file in by_path:
-        if status := _status_as_indexed(file):
+        if status := status_as_indexed(file):
             identity = (
                 (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(file.path)
             )

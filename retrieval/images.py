@@ -16,6 +16,7 @@ from retrieval.camera_raw import RAW_ENDINGS, CameraRaw, is_raw_name
 from retrieval.colours import to_rgb
 from retrieval.drawings import MOST_SVG_BYTES, SVG_ENDINGS, draw_svg, is_svg, parse_svg
 from retrieval.errors import MissingExtraError, UnreadableFileError
+from retrieval.machine import memory_bytes
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
 
@@ -91,11 +92,8 @@ def default_max_pixels() -> int:
     memory at 12 bytes each: the picture decoded, converted and turned. At least 20 million.
     """
     most = 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else sys.maxsize
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Windows
-        return most
-    return max(min(most, memory // 4 // 12), 20_000_000)
+    memory = memory_bytes()
+    return most if memory is None else max(min(most, memory // 4 // 12), 20_000_000)
 
 
 def read_image(

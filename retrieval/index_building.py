@@ -1,6 +1,5 @@
 """Builds the indices of a library when its rows call for it: at once, or in the background."""
 
-import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,6 +18,7 @@ from retrieval.indices.growth import needs_build
 from retrieval.indices.ivf import Stopped
 from retrieval.indices.queries.encoded import encoded_texts
 from retrieval.library import Library
+from retrieval.machine import memory_bytes
 
 _QUERIES = 500
 """Queries of each modality that an index is tuned with."""
@@ -31,11 +31,6 @@ def outgrown(library: Library, space: Space) -> list[Modality]:
     found = []
     for modality in Modality:
         rows = committed_rows(library, space, modality)
-        if not needs_build(len(rows), None):
-            # Few enough rows to do without, unless there is an index that somebody has asked for.
-            directory = library.space_directory(space)
-            if not generations.generation_numbers(directory, modality):
-                continue
         present = generations.latest(library.space_directory(space), modality, rows)
         if needs_build(len(rows), present):
             found.append(modality)
@@ -89,7 +84,7 @@ def build_index(
             modality,
             rows,
             queries,
-            memory_bytes=_memory_bytes(),
+            memory_bytes=(memory_bytes() or _ASSUMED_MEMORY) // 2,
             wishes=wishes or Wishes(),
             on_progress=on_progress,
             should_stop=should_stop,
@@ -175,11 +170,3 @@ class BackgroundBuilder:
 def _sample(count: int) -> NDArray[np.int64]:
     chosen = np.random.default_rng(0).choice(count, min(count, _QUERIES), replace=False)
     return np.sort(chosen).astype(np.int64)
-
-
-def _memory_bytes() -> int:
-    """What an index may take: half of this machine's memory."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, OSError, ValueError):  # Windows
-        return _ASSUMED_MEMORY // 2

@@ -4,10 +4,20 @@ import os
 
 from PIL import Image
 
-from retrieval.catalog import Item, Modality
+from retrieval.catalog import Item, Modality, ReadFile
 from retrieval.errors import UnreadableFileError
 from retrieval.images import read_image, read_unchanged
 from retrieval.media import MediaKind
+
+
+def status_as_indexed(file: Item | ReadFile) -> os.stat_result | None:
+    """The status of a file; None where it has changed or gone since it was indexed."""
+    try:
+        status = os.stat(file.path)  # noqa: PTH116 - names need not be valid text
+    except (OSError, ValueError):
+        return None
+    is_same = status.st_size == file.size and file.mtime_ns in {-1, status.st_mtime_ns}
+    return status if is_same else None
 
 
 def read_picture(item: Item) -> Image.Image:
@@ -41,10 +51,9 @@ def read_unchanged_picture(item: Item) -> Image.Image | None:
     """
     if item.kind is MediaKind.IMAGE:
         return read_unchanged(item.path, item.content_hash, least_side=_LEAST_SIDE)
+    if status_as_indexed(item) is None:
+        return None
     try:
-        status = os.stat(item.path)  # noqa: PTH116 - names need not be valid text
-        if status.st_size != item.size or item.mtime_ns not in {-1, status.st_mtime_ns}:
-            return None
         return read_picture(item)
     except (OSError, UnreadableFileError):
         return None
