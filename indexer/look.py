@@ -16,7 +16,11 @@ _MOST_PATHS = 100
 
 @dataclass(frozen=True)
 class Look:
-    """The paths that one run looks at (`indexer.pipeline.Part`)."""
+    """What one run is limited to, of sources that the library knows.
+
+    sources: all that the paths may lie in. paths: none below another one; only what is known at or
+    below them is compared.
+    """
 
     sources: Mapping[str, SourceOptions]
     paths: Sequence[str]

@@ -3,19 +3,26 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from itertools import chain
-from typing import Protocol
 
 from indexer.batch import Batch, FileRead, PreparedPicture, failed_file
 from indexer.commit import Commit
+from indexer.look import Look
 from indexer.media.base import PicturePiece, Reading, ReadOptions, TextPiece
 from indexer.progress import Progress, Summary
 from indexer.reading import Content, read_first, read_on
-from indexer.scan import Comparison, EmptyRoot, FoundFile, Unlisted, compare, walk
-from indexer.sources import Changes, SourceOptions, absolute, choose_sources, source_above
+from indexer.scan import Comparison, FoundFile, compare, walk
+from indexer.sources import (
+    Changes,
+    SourceOptions,
+    absolute,
+    choose_sources,
+    remember_sources,
+    source_above,
+)
 from indexer.workers import ReadingWorkers
 from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, Space
 from retrieval.errors import NotFoundError, UnreadableFileError
@@ -30,35 +37,13 @@ _WEIGHT_OF_MANY_PIECES = 32
 """How many images a file of another kind counts as, in what is read ahead."""
 
 
-class Part(Protocol):
-    """What a run is limited to, of sources that the library knows already."""
-
-    @property
-    def sources(self) -> Mapping[str, SourceOptions]:
-        """All sources that the paths may lie in, with their options."""
-        ...
-
-    @property
-    def paths(self) -> Sequence[str]:
-        """None below another one. Only what is known at or below them is compared."""
-        ...
-
-    def walk(self, root: str, options: SourceOptions) -> Iterator[FoundFile | Unlisted | EmptyRoot]:
-        """Find what a walk of the whole source would find at or below the paths."""
-        ...
-
-    def is_ready(self, found: FoundFile) -> bool:
-        """Whether to read a file in this run; else all that is known of it stays."""
-        ...
-
-
 def index_sources(
     library: Library,
     encoder: Encoder,
     paths: Sequence[str | os.PathLike[str]] = (),
     *,
     changes: Changes | None = None,
-    part: Part | None = None,
+    look: Look | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     workers: int | None = None,
     readers: ReadingWorkers | None = None,
@@ -74,24 +59,22 @@ def index_sources(
     process, at most the batch in flight is lost, and the next call completes it. `should_stop` is
     asked after each file; what is in flight is committed then. Files are read in worker processes,
     at most `limit_s` seconds at a time; a file that makes its process crash, or takes longer, is
-    recorded as failed. `changes` are of the options of the paths' sources;
-    what they leave out is as the library was told before. `part` takes the place of paths and
-    changes and adds no source. `readers` are processes that are kept for the next run; their own
-    number and time limit hold.
+    recorded as failed. `changes` are of the options of the paths' sources; what they leave out is
+    as the library was told before. `look` takes the place of paths and changes: the run is limited
+    to a part of sources that the library knows. `readers` are processes that are kept for the next
+    run; their own number and time limit hold.
 
     Raises NotFoundError for a path that does not exist, LibraryLockedError when another process is
     writing, LibraryError when the disk is full.
     """
     start = time.perf_counter()
     with library.writer():
-        sources = dict(part.sources) if part else choose_sources(library, paths, changes)
-        if not part:
-            chosen = {root: options.to_json() for root, options in sources.items()}
-            with library.catalog.transaction() as transaction:
-                transaction.add_sources(chosen)
+        sources = dict(look.sources) if look else choose_sources(library, paths, changes)
+        if look is None:
+            remember_sources(library, sources)
         on_progress(Progress(0, None))
         run = _Run(library, encoder, sources, batch_size, max_pixels)
-        comparison = run.compare(retry_failed, part)
+        comparison = run.compare(retry_failed, look)
         total = len(comparison.to_read)
         on_progress(Progress(0, total, run.summary.failed))
         done, is_stopping = 0, False
@@ -166,18 +149,18 @@ class _Run:
         self._comparison = Comparison()
         self._to_read_again: list[FoundFile] = []
 
-    def compare(self, retry_failed: bool, part: Part | None = None) -> Comparison:
+    def compare(self, retry_failed: bool, look: Look | None = None) -> Comparison:
         """Walk the sources, or a part of them, and hide what is gone."""
-        look = part.walk if part else walk
+        find = look.walk if look else walk
         with self._library.catalog.snapshot() as snapshot:
-            places = part.paths if part else list(self._sources)
+            places = look.paths if look else list(self._sources)
             known = snapshot.files_below(places, self._space.id)
             found = chain.from_iterable(
-                look(root, options) for root, options in self._sources.items()
+                find(root, options) for root, options in self._sources.items()
             )
             comparison = compare(found, known, retry_failed=retry_failed)
-        if part:
-            comparison.to_read = [file for file in comparison.to_read if part.is_ready(file)]
+        if look:
+            comparison.to_read = [file for file in comparison.to_read if look.is_ready(file)]
         with self._library.catalog.transaction() as transaction:
             self.summary.removed = transaction.mark_removed(comparison.gone)
             transaction.record_failures(comparison.unlisted)

@@ -84,6 +84,12 @@ def choose_sources(
     return {root: replace(_nearest(root, remembered), **(changes or {})) for root in kept}
 
 
+def remember_sources(library: Library, sources: Mapping[str, SourceOptions]) -> None:
+    """Keep sources and their options for later runs; needs the right to write."""
+    with library.catalog.transaction() as transaction:
+        transaction.add_sources({root: options.to_json() for root, options in sources.items()})
+
+
 def absolute(path: str | os.PathLike[str]) -> str:
     """Spell a path from the root of the file system; links stay as they are named."""
     return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111

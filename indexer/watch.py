@@ -22,7 +22,7 @@ from indexer.pipeline import DEFAULT_BATCH_SIZE, DEFAULT_LIMIT_S, default_worker
 from indexer.progress import Progress, Summary
 from indexer.scan import LIBRARY_FILES, as_prefix
 from indexer.settling import LASTING_S, Settling
-from indexer.sources import Changes, SourceOptions, absolute, choose_sources
+from indexer.sources import Changes, SourceOptions, absolute, choose_sources, remember_sources
 from indexer.workers import ReadingWorkers
 from retrieval.encoders.base import Encoder
 from retrieval.errors import LibraryLockedError, MMSearchError, NotFoundError
@@ -128,7 +128,7 @@ def watch_sources(
             return index_sources(
                 library,
                 encoder,
-                part=look,
+                look=look,
                 readers=readers,
                 batch_size=batch_size,
                 workers=workers,
@@ -138,9 +138,8 @@ def watch_sources(
             )
 
         def remember() -> None:
-            chosen = {root: options.to_json() for root, options in sources.items()}
-            with library.writer(), library.catalog.transaction() as transaction:
-                transaction.add_sources(chosen)
+            with library.writer():
+                remember_sources(library, sources)
 
         passed_over = absolute(library.path)
         _Watch(sources, passed_over, remember, run, on_event, stop_event, poll).go_on()
