@@ -16,9 +16,9 @@ MAY_IMPORT = {
 }
 ONLY_IN = {
     "faiss": ["retrieval/indices/"],
-    "sqlalchemy": ["retrieval/catalog.py", "retrieval/migrations/"],
-    "sqlite3": ["retrieval/catalog.py"],
-    "alembic": ["retrieval/catalog.py", "retrieval/migrations/"],
+    "sqlalchemy": ["retrieval/catalog/", "retrieval/migrations/"],
+    "sqlite3": ["retrieval/catalog/"],
+    "alembic": ["retrieval/catalog/", "retrieval/migrations/"],
     "fastapi": ["api/"],
     "typer": ["api/"],
     "rich": ["api/"],

@@ -194,7 +194,7 @@ def test_a_snapshot_neither_waits_for_a_writer_nor_sees_its_work(catalog):
 
 
 def test_a_second_writer_is_told_so(catalog, monkeypatch):
-    monkeypatch.setattr("retrieval.catalog._BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("retrieval.catalog.database._BUSY_TIMEOUT_S", 0.05)
     second = Catalog(catalog.path)
     with (
         catalog.transaction(),

@@ -1,0 +1,129 @@
+"""The tables of the catalog; `retrieval/migrations` brings a database to them."""
+
+import os
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from retrieval.media import MediaKind
+
+SCHEMA_REVISION = "0002"
+"""The newest migration; a test compares it with the scripts."""
+
+
+class FilePath(sa.types.TypeDecorator[str]):
+    """A path as the file system spells it: its bytes, which need not be valid UTF-8."""
+
+    impl = sa.LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> bytes | None:
+        """From Python's spelling, which escapes invalid bytes, to bytes."""
+        return None if value is None else os.fsencode(value)
+
+    def process_result_value(self, value: bytes | None, dialect: sa.Dialect) -> str | None:
+        """From bytes to Python's spelling."""
+        return None if value is None else os.fsdecode(value)
+
+
+class Base(DeclarativeBase):
+    """The schema; `retrieval/migrations` brings a catalog to it."""
+
+
+class SourceRecord(Base):
+    """A folder or file that the library was told to index."""
+
+    __tablename__ = "sources"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(FilePath, unique=True)
+    added_at: Mapped[int]
+    options: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
+
+
+class FileRecord(Base):
+    """A file as it was when it was last read; its state is what hides removed files."""
+
+    __tablename__ = "files"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(FilePath, unique=True)
+    state: Mapped[str] = mapped_column(sa.String(16), index=True)
+    failure: Mapped[str | None] = mapped_column(sa.Text)
+    size: Mapped[int] = mapped_column(sa.BigInteger, index=True)
+    mtime_ns: Mapped[int] = mapped_column(sa.BigInteger)
+    content_hash: Mapped[str | None] = mapped_column(sa.String(64), index=True)
+    kind: Mapped[str] = mapped_column(sa.String(16), server_default=MediaKind.IMAGE)
+    taken_at: Mapped[int | None] = mapped_column(sa.BigInteger)
+    camera: Mapped[str | None] = mapped_column(sa.Text)
+    latitude: Mapped[float | None] = mapped_column(sa.Double)
+    longitude: Mapped[float | None] = mapped_column(sa.Double)
+    duration_s: Mapped[float | None] = mapped_column(sa.Double)
+    text: Mapped[str | None] = mapped_column(sa.Text)
+
+
+class ItemRecord(Base):
+    """One searchable thing inside a file, found there by its modality and part.
+
+    Its id stays when the file moves, and when its content changes but has the same part still.
+    """
+
+    __tablename__ = "items"
+    __table_args__ = (
+        sa.Index("ix_items_file_modality_part", "file_id", "modality", "part", unique=True),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    file_id: Mapped[int] = mapped_column(sa.ForeignKey("files.id"))
+    modality: Mapped[str] = mapped_column(sa.String(16))
+    part: Mapped[str] = mapped_column(sa.String(64), server_default="")
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    page: Mapped[int | None]
+    time_s: Mapped[float | None] = mapped_column(sa.Double)
+    text: Mapped[str | None] = mapped_column(sa.Text)
+    columns: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
+
+
+class RowRecord(Base):
+    """Where an item's vector lies in a space, and the content that it was computed from.
+
+    A row whose content hash is no longer its file's is stale and does not count.
+    """
+
+    __tablename__ = "rows"
+    __table_args__ = (
+        sa.Index("ix_rows_space_modality_row", "space_id", "modality", "row"),
+        sa.Index("ix_rows_content_hash", "content_hash"),
+    )
+    space_id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    item_id: Mapped[int] = mapped_column(sa.ForeignKey("items.id"), primary_key=True)
+    modality: Mapped[str] = mapped_column(sa.String(16))
+    row: Mapped[int] = mapped_column(sa.BigInteger)
+    content_hash: Mapped[str] = mapped_column(sa.String(64))
+
+
+class ReadingRecord(Base):
+    """That a content of a file was read to its end in a space; it may have no items at all."""
+
+    __tablename__ = "readings"
+    space_id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    file_id: Mapped[int] = mapped_column(sa.ForeignKey("files.id"), primary_key=True)
+    content_hash: Mapped[str] = mapped_column(sa.String(64))
+
+
+class AnnotationRecord(Base):
+    """What a row of a table says of the image file at a path."""
+
+    __tablename__ = "annotations"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    file_id: Mapped[int] = mapped_column(sa.ForeignKey("files.id"), index=True)
+    image_path: Mapped[str] = mapped_column(FilePath, index=True)
+    columns: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+
+
+class ExtentRecord(Base):
+    """How many rows of a space and modality are committed. It never shrinks."""
+
+    __tablename__ = "extents"
+    space_id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    modality: Mapped[str] = mapped_column(sa.String(16), primary_key=True)
+    row_count: Mapped[int] = mapped_column(sa.BigInteger)

@@ -1,0 +1,61 @@
+"""Parts of SQL that several queries are made of."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from retrieval.catalog.schema import FileRecord, ItemRecord, RowRecord
+from retrieval.catalog.values import FileState, Item, Modality
+from retrieval.media import MediaKind
+
+PARAMETERS_PER_STATEMENT = 10_000
+"""Below SQLite's limit of 32,766 bound values."""
+
+_T = TypeVar("_T")
+
+CURRENT = sa.and_(
+    FileRecord.state == FileState.INDEXED, RowRecord.content_hash == FileRecord.content_hash
+)
+"""Joined: that a row is of what its file holds now, and that the file can be found."""
+
+
+def select_items(*columns: Any) -> sa.Select[Any]:
+    """Select the fields of `item_of`, after some other columns."""
+    return sa.select(
+        *columns,
+        ItemRecord.id,
+        FileRecord.path,
+        FileRecord.kind,
+        ItemRecord.modality,
+        FileRecord.content_hash,
+        FileRecord.size,
+        FileRecord.mtime_ns,
+        ItemRecord.part,
+        ItemRecord.width,
+        ItemRecord.height,
+        ItemRecord.page,
+        ItemRecord.time_s,
+        ItemRecord.text,
+        ItemRecord.columns,
+    ).join_from(ItemRecord, FileRecord, FileRecord.id == ItemRecord.file_id)
+
+
+def item_of(fields: Sequence[Any]) -> Item:
+    """An item from what `select_items` selects."""
+    item_id, path, kind, modality, *rest = fields
+    return Item(item_id, path, MediaKind(kind), Modality(modality), *rest)
+
+
+def at_or_below(root: str, column: Any = FileRecord.path) -> sa.ColumnElement[bool]:
+    """Whether a path is another, or lies below it."""
+    first = root.rstrip(os.sep) + os.sep
+    past_last = first[:-1] + chr(ord(os.sep) + 1)
+    return sa.or_(column == root, sa.and_(column >= first, column < past_last))
+
+
+def chunks(values: Sequence[_T], size: int = PARAMETERS_PER_STATEMENT) -> Iterator[Sequence[_T]]:
+    """Cut values into as many as a statement takes."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]

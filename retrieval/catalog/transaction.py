@@ -1,0 +1,295 @@
+"""What can be changed in the catalog."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from retrieval.catalog.schema import (
+    AnnotationRecord,
+    ExtentRecord,
+    FileRecord,
+    ItemRecord,
+    ReadingRecord,
+    RowRecord,
+    SourceRecord,
+)
+from retrieval.catalog.snapshot import METADATA, Snapshot
+from retrieval.catalog.statements import PARAMETERS_PER_STATEMENT, at_or_below, chunks
+from retrieval.catalog.values import FailedFile, FileState, FileUpdate, Modality, ReadFile, ReadItem
+from retrieval.errors import DamagedLibraryError
+
+
+class Transaction(Snapshot):
+    """Reads and writes that take effect together or not at all."""
+
+    def add_sources(self, options_by_path: Mapping[str, dict[str, Any] | None]) -> None:
+        """Remember folders and files as told to be indexed; None keeps what was told before."""
+        now = int(time.time())
+        known = set(self.sources())
+        for path, options in options_by_path.items():
+            if path not in known:
+                self._connection.execute(
+                    sa.insert(SourceRecord).values(path=path, added_at=now, options=options)
+                )
+            elif options is not None:
+                self._connection.execute(
+                    sa.update(SourceRecord).filter_by(path=path).values(options=options)
+                )
+
+    def remove_sources_below(self, root: str) -> int:
+        """Forget the sources at or below a path; returns how many there were."""
+        return self._connection.execute(
+            sa.delete(SourceRecord).where(at_or_below(root, SourceRecord.path))
+        ).rowcount
+
+    def extend_rows(self, space_id: str, modality: Modality, first_row: int, count: int) -> None:
+        """Count rows first_row .. first_row+count-1 of a space as written.
+
+        The vectors must be on the disk already. Raises DamagedLibraryError when first_row is not
+        the end of the committed rows.
+        """
+        committed = self.row_count(space_id, modality)
+        if first_row != committed:
+            raise DamagedLibraryError(
+                f"rows were written at {first_row}, but {committed} are committed"
+            )
+        if count:
+            self._set_row_count(space_id, modality, first_row + count)
+
+    def record_files(self, space_id: str, updates: Sequence[FileUpdate]) -> None:
+        """Remember files as read, their items and the rows of these, which must be counted.
+
+        What a file held before it changed is no longer found. At most one update a file.
+        """
+        file_ids: dict[str, int] = {}
+        for is_first in (True, False):
+            values_of = _values_of if is_first else _values_of_content
+            file_ids |= self._save_files(
+                {u.file.path: values_of(u.file) for u in updates if u.is_first is is_first}
+            )
+        self._drop_stale_rows(file_ids.values())
+        self._drop_annotations(file_ids[u.file.path] for u in updates if u.is_first)
+        wanted = {
+            (file_ids[update.file.path], item.modality, item.part): (update.file, item)
+            for update in updates
+            for item in update.items
+        }
+        item_ids = self._save_items({key: item for key, (_, item) in wanted.items()})
+        for chunk in chunks(list(item_ids.values())):
+            self._connection.execute(
+                sa.delete(RowRecord).where(
+                    RowRecord.space_id == space_id, RowRecord.item_id.in_(chunk)
+                )
+            )
+        if wanted:
+            self._connection.execute(
+                sa.insert(RowRecord),
+                [
+                    {
+                        "space_id": space_id,
+                        "item_id": item_ids[key],
+                        "modality": item.modality,
+                        "row": item.row,
+                        "content_hash": file.content_hash,
+                    }
+                    for key, (file, item) in wanted.items()
+                ],
+            )
+        if annotations := [
+            {"file_id": file_ids[update.file.path], "image_path": path, "columns": columns}
+            for update in updates
+            for path, columns in update.annotations
+        ]:
+            self._connection.execute(sa.insert(AnnotationRecord), annotations)
+        self._record_readings(
+            space_id,
+            {
+                file_ids[update.file.path]: update.file.content_hash
+                for update in updates
+                if update.is_complete
+            },
+        )
+
+    def move_file(self, old_path: str, new_path: str) -> bool:
+        """Let a file's items follow it to another path; False if that path is known already."""
+        if self._ids_of_files([new_path]):
+            return False
+        return bool(
+            self._connection.execute(
+                sa.update(FileRecord)
+                .where(FileRecord.path == old_path)
+                .values(path=new_path, state=FileState.INDEXED)
+            ).rowcount
+        )
+
+    def record_failures(self, failures: Sequence[FailedFile]) -> None:
+        """Remember files that could not be read; what they held before is no longer found."""
+        self._save_files(
+            {
+                failed.path: {
+                    "state": FileState.FAILED,
+                    "failure": failed.failure,
+                    "size": failed.size,
+                    "mtime_ns": failed.mtime_ns,
+                    "content_hash": None,
+                }
+                for failed in failures
+            }
+        )
+
+    def record_touched(self, files: Sequence[ReadFile]) -> None:
+        """Remember new times of files whose content is the same, and find them (again)."""
+        self._save_files({file.path: _values_of_content(file) for file in files})
+
+    def mark_removed(self, paths: Iterable[str]) -> int:
+        """Hide files from every search at once; returns how many were not hidden before."""
+        return sum(
+            self._connection.execute(
+                sa.update(FileRecord)
+                .where(FileRecord.path.in_(chunk), FileRecord.state != FileState.REMOVED)
+                .values(state=FileState.REMOVED, failure=None)
+            ).rowcount
+            for chunk in chunks(list(paths))
+        )
+
+    def _save_files(self, values_by_path: dict[str, dict[str, Any]]) -> dict[str, int]:
+        """Insert or update files by path; returns their ids."""
+        known = self._ids_of_files(values_by_path)
+        if updates := [
+            {"file_id": known[path], **values}
+            for path, values in values_by_path.items()
+            if path in known
+        ]:
+            self._connection.execute(
+                sa.update(FileRecord).where(FileRecord.id == sa.bindparam("file_id")), updates
+            )
+        if inserts := [
+            {"path": path, **values} for path, values in values_by_path.items() if path not in known
+        ]:
+            self._connection.execute(sa.insert(FileRecord), inserts)
+            known = self._ids_of_files(values_by_path)
+        return known
+
+    def _ids_of_files(self, paths: Iterable[str]) -> dict[str, int]:
+        return {
+            path: file_id
+            for chunk in chunks(list(paths))
+            for path, file_id in self._connection.execute(
+                sa.select(FileRecord.path, FileRecord.id).where(FileRecord.path.in_(chunk))
+            )
+        }
+
+    def _drop_stale_rows(self, file_ids: Iterable[int]) -> None:
+        """Forget where vectors of earlier contents of some files lie."""
+        current = (
+            sa.select(FileRecord.content_hash)
+            .join(ItemRecord, ItemRecord.file_id == FileRecord.id)
+            .where(ItemRecord.id == RowRecord.item_id)
+            .scalar_subquery()
+        )
+        for chunk in chunks(list(file_ids)):
+            items = sa.select(ItemRecord.id).where(ItemRecord.file_id.in_(chunk))
+            self._connection.execute(
+                sa.delete(RowRecord).where(
+                    RowRecord.item_id.in_(items), RowRecord.content_hash != current
+                )
+            )
+
+    def _drop_annotations(self, file_ids: Iterable[int]) -> None:
+        for chunk in chunks(list(file_ids)):
+            self._connection.execute(
+                sa.delete(AnnotationRecord).where(AnnotationRecord.file_id.in_(chunk))
+            )
+
+    def _record_readings(self, space_id: str, content_by_file: Mapping[int, str]) -> None:
+        """Remember files as read to their end; items that only an earlier content had go."""
+        for chunk in chunks(sorted(content_by_file)):
+            self._connection.execute(
+                sa.delete(ReadingRecord).where(
+                    ReadingRecord.space_id == space_id, ReadingRecord.file_id.in_(chunk)
+                )
+            )
+            self._connection.execute(
+                sa.insert(ReadingRecord),
+                [
+                    {
+                        "space_id": space_id,
+                        "file_id": file_id,
+                        "content_hash": content_by_file[file_id],
+                    }
+                    for file_id in chunk
+                ],
+            )
+            self._connection.execute(
+                sa.delete(ItemRecord).where(
+                    ItemRecord.file_id.in_(chunk),
+                    ~sa.exists().where(RowRecord.item_id == ItemRecord.id),
+                )
+            )
+
+    def _save_items(
+        self, items: Mapping[tuple[int, Modality, str], ReadItem]
+    ) -> dict[tuple[int, Modality, str], int]:
+        """Insert or update items by file, modality and part; returns their ids."""
+        known = self._ids_of_items(items)
+        if updates := [
+            {"known_id": known[key], **_values_of_item(item)}
+            for key, item in items.items()
+            if key in known
+        ]:
+            self._connection.execute(
+                sa.update(ItemRecord).where(ItemRecord.id == sa.bindparam("known_id")), updates
+            )
+        if inserts := [
+            {"file_id": key[0], "modality": key[1], "part": key[2], **_values_of_item(item)}
+            for key, item in items.items()
+            if key not in known
+        ]:
+            self._connection.execute(sa.insert(ItemRecord), inserts)
+            known = self._ids_of_items(items)
+        return known
+
+    def _ids_of_items(
+        self, keys: Iterable[tuple[int, Modality, str]]
+    ) -> dict[tuple[int, Modality, str], int]:
+        """Ids of those of some items that exist."""
+        columns = sa.tuple_(ItemRecord.file_id, ItemRecord.modality, ItemRecord.part)
+        return {
+            (file_id, Modality(modality), part): item_id
+            for chunk in chunks(list(keys), PARAMETERS_PER_STATEMENT // 3)
+            for file_id, modality, part, item_id in self._connection.execute(
+                sa.select(
+                    ItemRecord.file_id, ItemRecord.modality, ItemRecord.part, ItemRecord.id
+                ).where(columns.in_(chunk))
+            )
+        }
+
+    def _set_row_count(self, space_id: str, modality: Modality, count: int) -> None:
+        key = {"space_id": space_id, "modality": modality}
+        updated = self._connection.execute(
+            sa.update(ExtentRecord).filter_by(**key).values(row_count=count)
+        )
+        if not updated.rowcount:
+            self._connection.execute(sa.insert(ExtentRecord).values(row_count=count, **key))
+
+
+def _values_of(file: ReadFile) -> dict[str, Any]:
+    described = {name: getattr(file.metadata, name) for name in METADATA}
+    return _values_of_content(file) | {"kind": file.kind} | described
+
+
+def _values_of_content(file: ReadFile) -> dict[str, Any]:
+    return {
+        "state": FileState.INDEXED,
+        "failure": None,
+        "size": file.size,
+        "mtime_ns": file.mtime_ns,
+        "content_hash": file.content_hash,
+    }
+
+
+def _values_of_item(item: ReadItem) -> dict[str, Any]:
+    names = ("width", "height", "page", "time_s", "text", "columns")
+    return {name: getattr(item, name) for name in names}
