@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from retrieval.catalog import filtering
 from retrieval.catalog.schema import SCHEMA_REVISION
 from retrieval.catalog.snapshot import Snapshot
 from retrieval.catalog.transaction import Transaction
@@ -39,7 +40,7 @@ class Catalog:
         else:
             url = sa.URL.create("sqlite", database=str(path))
         self._engine = sa.create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
-        configure = _disable_driver_transactions if self.is_read_only else _configure_connection
+        configure = _configure_connection if self.is_read_only else _configure_writable_connection
         event.listen(self._engine, "connect", configure)
         event.listen(self._engine, "begin", _begin)
         self._observer: sa.PoolProxiedConnection | None = None
@@ -191,13 +192,14 @@ def _is_at_rest_on_a_read_only_disk(path: Path) -> bool:
     return path.exists() and not os.access(path.parent, os.W_OK) and not log.exists()
 
 
-def _disable_driver_transactions(connection: Any, _record: object) -> None:
+def _configure_connection(connection: Any, _record: object) -> None:
     # SQLAlchemy, not the driver, opens transactions: the driver would defer the write lock.
     connection.isolation_level = None
+    filtering.add_functions(connection)
 
 
-def _configure_connection(connection: Any, record: object) -> None:
-    _disable_driver_transactions(connection, record)
+def _configure_writable_connection(connection: Any, record: object) -> None:
+    _configure_connection(connection, record)
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")

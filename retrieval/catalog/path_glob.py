@@ -1,0 +1,124 @@
+"""Globs over paths: `*` within a folder, `**` across folders, `?`, `[...]`.
+
+Characters, not bytes, are compared, composed or not (NFC); a byte that is not valid UTF-8 counts as
+a character. Case counts. A backslash does not escape: `[*]` is a star.
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from functools import lru_cache
+
+_WILD = frozenset("*?[")
+_COMPOSED_FROM_OTHERS = frozenset("K;`")
+"""ASCII that NFC makes of other characters, too: of the Kelvin sign, for one."""
+
+_STAR = "*"
+_STARS = "**"
+_BEFORE_SLASH = "(?=/)"
+
+
+def matches(pattern: str, path: bytes) -> bool:
+    """Whether an absolute path matches."""
+    return _compiled(pattern).fullmatch(_composed(os.fsdecode(path))) is not None
+
+
+def literal_prefix(pattern: str) -> str:
+    """What every matching path begins with, in ASCII; "" where nothing is known of it."""
+    prefix = ""
+    if pattern.startswith("/"):
+        for character in _composed(pattern):
+            if character in _WILD | _COMPOSED_FROM_OTHERS or not character.isascii():
+                break
+            prefix += character
+    return prefix
+
+
+def _composed(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+@lru_cache(maxsize=64)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """A regular expression that takes quadratic time at worst, whatever the pattern.
+
+    Between stars lie pieces of fixed length. Where such a piece matches first, the rest has the
+    most room, so that no later place needs to be tried: hence the atomic groups. Only the start of
+    what follows the last `**` must be searched for, as that has to reach the end.
+    """
+    tokens = _tokens(_composed(pattern))
+    runs = [_pieces(run) for run in _split(tokens, _STARS)]
+    expression = ""
+    for number, (first, *others) in enumerate(runs):
+        is_last = number == len(runs) - 1
+        start = f".*?{first}" if number else first
+        if is_last and others:
+            start += _each_at_once(others[:-1]) + f"[^/]*{others[-1]}"
+        else:
+            start += _each_at_once(others)
+        expression += start if is_last else f"(?>{start})"
+    return re.compile(expression, re.DOTALL)
+
+
+def _tokens(pattern: str) -> list[str]:
+    """Expressions of single characters, stars, and double stars."""
+    tokens = [] if pattern.startswith("/") else [_STARS, "/"]
+    place = 0
+    while place < len(pattern):
+        character = pattern[place]
+        end = place + 1
+        if character == "*":
+            while pattern[end : end + 1] == "*":
+                end += 1
+            is_double = end - place > 1
+            if is_double and tokens[-1:] == ["/"] and pattern[end : end + 1] == "/":
+                tokens[-1] = _BEFORE_SLASH  # `a/**/b` is `a/b`, too
+            tokens.append(_STARS if is_double else _STAR)
+        elif character == "[" and (closing := _closing(pattern, place)) > 0:
+            tokens.append(_one_of(pattern[place + 1 : closing]))
+            end = closing + 1
+        else:
+            tokens.append("[^/]" if character == "?" else re.escape(character))
+        place = end
+    return tokens
+
+
+def _closing(pattern: str, place: int) -> int:
+    """Where the set that begins at a place ends, or -1: `[]]` and `[!]]` are sets."""
+    is_negated = pattern[place + 1 : place + 2] == "!"
+    return pattern.find("]", place + (3 if is_negated else 2))
+
+
+def _one_of(inside: str) -> str:
+    is_negated = inside.startswith("!")
+    inside = inside.removeprefix("!")
+    ranges = []
+    while inside:
+        is_range = len(inside) > 2 and inside[1] == "-"
+        first, last = inside[0], inside[2 if is_range else 0]
+        inside = inside[3 if is_range else 1 :]
+        if first <= last:
+            ranges.append(f"{re.escape(first)}-{re.escape(last)}")
+    if not ranges:
+        return "[^/]" if is_negated else "(?!)"
+    return f"(?!/)[{'^' if is_negated else ''}{''.join(ranges)}]"
+
+
+def _split(tokens: Iterable[str], separator: str) -> list[list[str]]:
+    parts: list[list[str]] = [[]]
+    for token in tokens:
+        if token == separator:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return parts
+
+
+def _pieces(run: Iterable[str]) -> list[str]:
+    return ["".join(piece) for piece in _split(run, _STAR)]
+
+
+def _each_at_once(pieces: Iterable[str]) -> str:
+    """Pieces after a star each, at the first place in the folder where they match."""
+    return "".join(f"(?>[^/]*?{piece})" for piece in pieces)

@@ -1,0 +1,252 @@
+import os
+import random
+from datetime import UTC, datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.catalog import Catalog, FileUpdate, Modality, ReadFile, ReadItem
+from retrieval.catalog.path_glob import matches
+from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
+from retrieval.media import MediaKind, Metadata
+
+SPACE = "space"
+NAMES = ["a", "b.c", 'qu"ote', "雪", "$[0]", "it's", ""]
+VALUES = [3, 3.0, "3", " 3.50", 3.5, True, False, "TRUE", None, "Straße", "ÉTÉ", [1, "3"], {"a": 3}]
+CAMERAS = ["Canon EOS R5", "ÉCLAIR 3", "café", "", None]
+
+
+def make(catalog: Catalog, seed: int) -> list[dict]:
+    """Fill a catalog at random; returns what an image's row says of it, a row each."""
+    draw = random.Random(seed)
+    folders = ["/a", "/a/b", "/ab", "/雪", os.fsdecode(b"/\xff"), "/a/x*y"]
+    truth: list[dict] = []
+    updates = []
+    for number in range(60):
+        columns = {
+            name: draw.choice(VALUES) for name in draw.sample(NAMES, draw.randrange(len(NAMES)))
+        }
+        fact = {
+            "path": f"{draw.choice(folders)}/{number}.{draw.choice(['jpg', 'JPG', 'é'])}",
+            "kind": draw.choice(list(MediaKind)),
+            "taken_at": draw.choice([None, -1, 0, 5, 10**9]),
+            "mtime_ns": draw.choice([0, -1, 5_500_000_000, 10**18]),
+            "width": draw.choice([None, 1, 640]),
+            "height": draw.choice([None, 2, 480]),
+            "camera": draw.choice(CAMERAS),
+            "place": draw.choice([(None, None), (10.0, None), (10.0, 179.5), (-5.0, -179.5)]),
+            "columns": columns or None,
+            "annotations": [],
+        }
+        truth.append(fact)
+        latitude, longitude = fact["place"]
+        metadata = Metadata(fact["taken_at"], fact["camera"], latitude, longitude)
+        file = ReadFile(
+            fact["path"], fact["kind"], 10, fact["mtime_ns"], f"content {number}", metadata
+        )
+        item = ReadItem(
+            Modality.IMAGE, number, "", fact["width"], fact["height"], columns=fact["columns"]
+        )
+        updates.append(FileUpdate(file, [item]))
+    annotations = []
+    for fact in draw.sample(truth, 30):
+        said = {draw.choice(NAMES): draw.choice(VALUES)}
+        fact["annotations"].append(said)
+        annotations.append((fact["path"], said))
+    table = ReadFile("/table.csv", MediaKind.TABLE, 10, 0, "table")
+    gone = ReadFile("/gone.csv", MediaKind.TABLE, 10, 0, "gone")
+    with catalog.transaction() as transaction:
+        transaction.extend_rows(SPACE, Modality.IMAGE, 0, len(truth))
+        updates.append(FileUpdate(table, annotations=annotations))
+        updates.append(FileUpdate(gone, annotations=[(fact["path"], {"a": 3}) for fact in truth]))
+        transaction.record_files(SPACE, updates)
+        removed = [fact["path"] for fact in draw.sample(truth, 5)]
+        transaction.mark_removed([*removed, "/gone.csv"])
+    for fact in truth:
+        fact["is_live"] = fact["path"] not in removed
+    return truth
+
+
+@pytest.fixture(scope="module", params=range(3))
+def library(tmp_path_factory, request):
+    catalog = Catalog(tmp_path_factory.mktemp("catalog") / "catalog.sqlite")
+    catalog.migrate()
+    truth = make(catalog, request.param)
+    yield catalog, truth
+    catalog.close()
+
+
+def number(value) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def cell_passes(value, test: ColumnTest) -> bool:
+    if isinstance(value, list):
+        return any(cell_passes(element, test) for element in value)
+    if value is None or isinstance(value, dict):
+        return False
+    as_text = str(value).lower() if isinstance(value, bool) else str(value)
+    holds = []
+    if test.equals is not None:
+        if isinstance(test.equals, bool) or isinstance(value, bool):
+            holds.append(as_text.lower() == str(test.equals).lower())
+        elif isinstance(test.equals, str) and isinstance(value, str):
+            holds.append(value == test.equals)
+        else:
+            holds.append(number(value) is not None and number(value) == number(test.equals))
+    if test.contains is not None:
+        holds.append(test.contains.casefold() in as_text.casefold())
+    if test.min is not None:
+        holds.append(number(value) is not None and number(value) >= test.min)
+    if test.max is not None:
+        holds.append(number(value) is not None and number(value) <= test.max)
+    return all(holds)
+
+
+def in_range(value, limits: Range) -> bool:
+    if limits.min is not None and (value is None or value < limits.min):
+        return False
+    return limits.max is None or (value is not None and value <= limits.max)
+
+
+def expected(fact: dict, where: Filter) -> bool:  # noqa: C901, PLR0912 - a line a condition
+    """The oracle: the docstring of `Filter`, in plain Python."""
+    holds = []
+    if where.source is not None:
+        root = where.source.rstrip("/")
+        holds.append(fact["path"] == where.source or fact["path"].startswith(f"{root}/"))
+    if where.path is not None:
+        holds.append(matches(where.path, os.fsencode(fact["path"])))  # has its own oracle
+    if where.kind is not None:
+        holds.append(fact["kind"] in where.kind)
+    if where.taken_at is not None:
+        seconds = fact["taken_at"]
+        if seconds is None:
+            seconds = fact["mtime_ns"] // 10**9
+        at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+        for instant, is_since in ((where.taken_at.since, True), (where.taken_at.before, False)):
+            if instant is not None:
+                aware = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+                holds.append((at >= aware) is is_since)
+    if where.width is not None:
+        holds.append(in_range(fact["width"], where.width))
+    if where.height is not None:
+        holds.append(in_range(fact["height"], where.height))
+    if where.camera is not None:
+        holds.append(where.camera.casefold() in (fact["camera"] or "").casefold())
+    if where.gps is not None:
+        box, (latitude, longitude) = where.gps, fact["place"]
+        if latitude is None or longitude is None:
+            holds.append(False)
+        else:
+            is_between = box.west <= longitude <= box.east
+            if box.west > box.east:
+                is_between = longitude >= box.west or longitude <= box.east
+            holds.append(box.south <= latitude <= box.north and is_between)
+    for name, test in (where.columns or {}).items():
+        said = [fact["columns"] or {}, *fact["annotations"]]
+        holds.append(
+            test == ColumnTest()
+            or any(name in columns and cell_passes(columns[name], test) for columns in said)
+        )
+    holds += [expected(fact, part) for part in where.all_of or ()]
+    if where.any_of:
+        holds.append(any(expected(fact, part) for part in where.any_of))
+    if where.none_of:
+        holds.append(not expected(fact, where.none_of))
+    return all(holds)
+
+
+def optional(strategy):
+    return st.none() | strategy
+
+
+numbers = st.sampled_from([0, 1, 2, 3, 3.5, 480, 640, -(10.0**30), 1e300])
+instants = st.sampled_from(
+    [
+        datetime(1970, 1, 1),
+        datetime(1970, 1, 1, 0, 0, 5, 500_000, tzinfo=UTC),
+        datetime(1970, 1, 1, 2, 0, 5, tzinfo=timezone(timedelta(hours=2))),
+        datetime.min,
+        datetime.max,
+    ]
+)
+tests = st.builds(
+    ColumnTest,
+    equals=optional(st.sampled_from([3, 3.0, "3", " 3.50", 3.5, True, False, "true", "Straße"])),
+    contains=optional(st.sampled_from(["3", "STRASSE", "été", "tru", "ß"])),
+    min=optional(numbers),
+    max=optional(numbers),
+)
+leaves = st.one_of(
+    st.builds(Filter, source=st.sampled_from(["/", "/a", "/a/", "/ab", "/雪", "/nowhere"])),
+    st.builds(
+        Filter, path=st.sampled_from(["/a/**", "*.jpg", "/雪/*", "/?/*.é", "x[*]y/*", "/a/**/b/*"])
+    ),
+    st.builds(Filter, kind=st.lists(st.sampled_from(list(MediaKind)), min_size=1, max_size=3)),
+    st.builds(
+        Filter,
+        taken_at=st.builds(TimeRange, since=optional(instants), before=optional(instants)),
+    ),
+    st.builds(
+        Filter,
+        width=optional(st.builds(Range, min=optional(numbers), max=optional(numbers))),
+        height=optional(st.builds(Range, min=optional(numbers), max=optional(numbers))),
+    ),
+    st.builds(Filter, camera=st.sampled_from(["canon", "É", "éclair", "CAFÉ", "%", "_"])),
+    st.builds(
+        Filter,
+        gps=st.builds(
+            GeoBox,
+            south=st.sampled_from([-90, -5, 20]),
+            north=st.sampled_from([10, -5]),
+            west=st.sampled_from([-180, 179, 179.5]),
+            east=st.sampled_from([180, -179, -179.5]),
+        ),
+    ),
+    st.builds(Filter, columns=st.dictionaries(st.sampled_from(NAMES), tests, max_size=2)),
+    st.builds(Filter),
+)
+filters = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.builds(
+            Filter,
+            all_of=optional(st.lists(inner, min_size=1, max_size=3)),
+            any_of=optional(st.lists(inner, min_size=1, max_size=3)),
+            none_of=optional(inner),
+        ),
+        st.builds(Filter, camera=optional(st.just("canon")), none_of=inner),
+    ),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(where=filters)
+def test_what_passes_is_what_the_oracle_lets_pass(library, where):
+    catalog, truth = library
+    with catalog.snapshot() as snapshot:
+        found = snapshot.matching_rows(SPACE, Modality.IMAGE, where)
+        others = snapshot.matching_rows(SPACE, Modality.IMAGE, Filter(none_of=where))
+        live = snapshot.live_rows(SPACE, Modality.IMAGE)
+    assert found.tolist() == [fact["is_live"] and expected(fact, where) for fact in truth]
+    assert np.array_equal(found ^ others, live)
+    assert not (found & others).any()
+
+
+def test_an_empty_filter_lets_pass_what_is_live(library):
+    catalog, truth = library
+    with catalog.snapshot() as snapshot:
+        live = snapshot.live_rows(SPACE, Modality.IMAGE)
+        assert np.array_equal(snapshot.matching_rows(SPACE, Modality.IMAGE, Filter()), live)
+        assert live.tolist() == [fact["is_live"] for fact in truth]
+        assert snapshot.matching_rows("space 2", Modality.IMAGE, Filter()).shape == (0,)
+        assert snapshot.matching_rows(SPACE, Modality.TEXT, Filter()).shape == (0,)
