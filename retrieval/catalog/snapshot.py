@@ -8,6 +8,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from retrieval.catalog import listing
 from retrieval.catalog.filtering import condition
 from retrieval.catalog.schema import (
     AnnotationRecord,
@@ -26,6 +27,7 @@ from retrieval.catalog.statements import (
     item_of,
     select_items,
 )
+from retrieval.catalog.text_search import TextSearch
 from retrieval.catalog.values import (
     Counts,
     FailedFile,
@@ -37,6 +39,7 @@ from retrieval.catalog.values import (
     ReadFile,
     ReadItem,
 )
+from retrieval.catalog.word_index import FILE_WORDS, ITEM_WORDS
 from retrieval.filters import Filter
 from retrieval.media import MediaKind, Metadata
 
@@ -73,6 +76,77 @@ class Snapshot:
         folder.
         """
         return self._bitmap(space_id, modality, sa.and_(CURRENT, condition(where)))
+
+    def text_matches(
+        self,
+        space_id: str,
+        modality: Modality,
+        text: str,
+        *,
+        limit: int,
+        where: Filter | None = None,
+        all_words: bool = False,
+    ) -> list[tuple[int, float]]:
+        """Rows of current items that hold words of a text, and their scores (BM25), best first.
+
+        Words are those of passages and table columns, and those of the file: its name and folders,
+        what it and tables say of it, its camera. The words of a file add to the score of those
+        items that match by themselves; of a file without such an item, they stand for the first
+        item alone, so that a video's name does not bring all of its frames.
+
+        One word is enough, and the last one may go on (`bea` finds `beach`, below `bea` itself) if
+        it has three characters and nothing follows it. In a library of more than 10,000 files,
+        words that most files hold are left out where there are others. all_words: an item must
+        hold each word, itself or in its file's, and as it stands. Nothing in the text is syntax; a
+        text without a letter or a digit finds nothing.
+        """
+        search = TextSearch(self._connection, space_id, modality, where)
+        return search.run(text, limit, all_words=all_words)
+
+    def has_words(self) -> bool:
+        """Whether there is anything that `text_matches` can find."""
+        return bool(
+            self._connection.scalar(
+                sa.select(sa.or_(sa.exists(FILE_WORDS.select()), sa.exists(ITEM_WORDS.select())))
+            )
+        )
+
+    def items(
+        self,
+        space_id: str,
+        *,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        after: int = 0,
+        limit: int,
+    ) -> list[Item]:
+        """Current items of a space that pass a filter, by id, from the first past `after` on."""
+        return listing.items(
+            self._connection, space_id, where=where, modality=modality, after=after, limit=limit
+        )
+
+    def item_rows(self, space_id: str, item_ids: Sequence[int]) -> dict[int, tuple[Modality, int]]:
+        """Modalities and rows of those of some items that are current in a space."""
+        return listing.item_rows(self._connection, space_id, item_ids)
+
+    def cameras(self) -> list[str]:
+        """Names of cameras that took what can be found, sorted; at most 1000."""
+        return listing.cameras(self._connection)
+
+    def kinds(self) -> dict[MediaKind, int]:
+        """How many files of each kind can be found."""
+        return listing.kinds(self._connection)
+
+    def taken_between(self) -> tuple[int, int] | None:
+        """When the first and the last file was taken, seconds since 1970; None without files."""
+        return listing.taken_between(self._connection)
+
+    def columns(self) -> dict[str, list[str | int | float | bool]]:
+        """Names of the columns of tables, sorted, each with up to 5 values for example.
+
+        Of each of up to 1000 tables, the first 50 rows tell.
+        """
+        return listing.columns(self._connection)
 
     def _bitmap(
         self, space_id: str, modality: Modality, wanted: sa.ColumnElement[bool]

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from retrieval.catalog import word_index
 from retrieval.catalog.schema import (
     AnnotationRecord,
     ExtentRecord,
@@ -19,6 +20,7 @@ from retrieval.catalog.snapshot import METADATA, Snapshot
 from retrieval.catalog.statements import PARAMETERS_PER_STATEMENT, at_or_below, chunks
 from retrieval.catalog.values import FailedFile, FileState, FileUpdate, Modality, ReadFile, ReadItem
 from retrieval.errors import DamagedLibraryError
+from retrieval.media import MediaKind
 
 
 class Transaction(Snapshot):
@@ -70,7 +72,9 @@ class Transaction(Snapshot):
                 {u.file.path: values_of(u.file) for u in updates if u.is_first is is_first}
             )
         self._drop_stale_rows(file_ids.values())
-        self._drop_annotations(file_ids[u.file.path] for u in updates if u.is_first)
+        with_words = set(file_ids.values()) | self._drop_annotations(
+            [file_ids[u.file.path] for u in updates if u.is_first]
+        )
         wanted = {
             (file_ids[update.file.path], item.modality, item.part): (update.file, item)
             for update in updates
@@ -103,6 +107,13 @@ class Transaction(Snapshot):
             for path, columns in update.annotations
         ]:
             self._connection.execute(sa.insert(AnnotationRecord), annotations)
+            said_of = {path for update in updates for path, _ in update.annotations}
+            with_words |= set(self._ids_of_files(said_of).values())
+        word_index.refresh_files(self._connection, with_words)
+        word_index.refresh_items(
+            self._connection,
+            {item_ids[key]: (item.text, item.columns) for key, (_, item) in wanted.items()},
+        )
         self._record_readings(
             space_id,
             {
@@ -116,13 +127,14 @@ class Transaction(Snapshot):
         """Let a file's items follow it to another path; False if that path is known already."""
         if self._ids_of_files([new_path]):
             return False
-        return bool(
-            self._connection.execute(
-                sa.update(FileRecord)
-                .where(FileRecord.path == old_path)
-                .values(path=new_path, state=FileState.INDEXED)
-            ).rowcount
-        )
+        moved = self._connection.execute(
+            sa.update(FileRecord)
+            .where(FileRecord.path == old_path)
+            .values(path=new_path, state=FileState.INDEXED)
+        ).rowcount
+        word_index.refresh_files(self._connection, self._ids_of_files([new_path]).values())
+        self._refresh_what_tables_say([new_path])
+        return bool(moved)
 
     def record_failures(self, failures: Sequence[FailedFile]) -> None:
         """Remember files that could not be read; what they held before is no longer found."""
@@ -138,21 +150,31 @@ class Transaction(Snapshot):
                 for failed in failures
             }
         )
+        self._refresh_what_tables_say([failed.path for failed in failures])
 
     def record_touched(self, files: Sequence[ReadFile]) -> None:
         """Remember new times of files whose content is the same, and find them (again)."""
         self._save_files({file.path: _values_of_content(file) for file in files})
+        self._refresh_what_tables_say([f.path for f in files if f.kind is MediaKind.TABLE])
 
     def mark_removed(self, paths: Iterable[str]) -> int:
         """Hide files from every search at once; returns how many were not hidden before."""
-        return sum(
+        removed = list(paths)
+        count = sum(
             self._connection.execute(
                 sa.update(FileRecord)
                 .where(FileRecord.path.in_(chunk), FileRecord.state != FileState.REMOVED)
                 .values(state=FileState.REMOVED, failure=None)
             ).rowcount
-            for chunk in chunks(list(paths))
+            for chunk in chunks(removed)
         )
+        self._refresh_what_tables_say(removed)
+        return count
+
+    def _refresh_what_tables_say(self, paths: Sequence[str]) -> None:
+        """Index the files anew of which some files, if they are tables, say something."""
+        said_of = word_index.files_said_of(self._connection, paths)
+        word_index.refresh_files(self._connection, said_of)
 
     def _save_files(self, values_by_path: dict[str, dict[str, Any]]) -> dict[str, int]:
         """Insert or update files by path; returns their ids."""
@@ -197,11 +219,21 @@ class Transaction(Snapshot):
                 )
             )
 
-    def _drop_annotations(self, file_ids: Iterable[int]) -> None:
-        for chunk in chunks(list(file_ids)):
+    def _drop_annotations(self, tables: Sequence[int]) -> set[int]:
+        """Forget what some tables say; returns the files of which they said it."""
+        said_of: set[int] = set()
+        for chunk in chunks(tables):
+            said_of |= set(
+                self._connection.scalars(
+                    sa.select(FileRecord.id)
+                    .join(AnnotationRecord, AnnotationRecord.image_path == FileRecord.path)
+                    .where(AnnotationRecord.file_id.in_(chunk))
+                )
+            )
             self._connection.execute(
                 sa.delete(AnnotationRecord).where(AnnotationRecord.file_id.in_(chunk))
             )
+        return said_of
 
     def _record_readings(self, space_id: str, content_by_file: Mapping[int, str]) -> None:
         """Remember files as read to their end; items that only an earlier content had go."""
@@ -222,12 +254,12 @@ class Transaction(Snapshot):
                     for file_id in chunk
                 ],
             )
-            self._connection.execute(
-                sa.delete(ItemRecord).where(
-                    ItemRecord.file_id.in_(chunk),
-                    ~sa.exists().where(RowRecord.item_id == ItemRecord.id),
-                )
+            gone = sa.and_(
+                ItemRecord.file_id.in_(chunk),
+                ~sa.exists().where(RowRecord.item_id == ItemRecord.id),
             )
+            word_index.forget_items(self._connection, sa.select(ItemRecord.id).where(gone))
+            self._connection.execute(sa.delete(ItemRecord).where(gone))
 
     def _save_items(
         self, items: Mapping[tuple[int, Modality, str], ReadItem]

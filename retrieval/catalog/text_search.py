@@ -1,0 +1,159 @@
+"""Full-text search: the rows whose items, or whose files, hold the words of a query."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from retrieval.catalog.filtering import condition
+from retrieval.catalog.schema import FileRecord, ItemRecord, RowRecord
+from retrieval.catalog.statements import CURRENT, PARAMETERS_PER_STATEMENT, chunks
+from retrieval.catalog.values import Modality
+from retrieval.catalog.words import terms
+from retrieval.filters import Filter
+
+_WEIGHTS = {"file_words": "4.0, 3.0, 1.0, 1.5, 0.5", "item_words": "4.0, 1.0"}
+"""Of the columns: what a person wrote of a picture says more than the name of its folder."""
+
+_FIRST_CHUNK = 500
+_LARGE = 10_000
+"""Documents from which on it pays to leave out what most of them hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """An item that may be found: its file and its row."""
+
+    item_id: int
+    file_id: int
+    row: int
+
+
+class TextSearch:
+    """One query over the current items of a space and modality that pass a filter."""
+
+    def __init__(
+        self, connection: sa.Connection, space_id: str, modality: Modality, where: Filter | None
+    ) -> None:
+        self._connection = connection
+        wanted = [
+            CURRENT,
+            RowRecord.space_id == space_id,
+            RowRecord.modality == modality,
+            ItemRecord.modality == modality,
+        ]
+        if where is not None:
+            wanted.append(condition(where))
+        self._wanted = sa.and_(*wanted)
+
+    def run(self, text: str, limit: int, *, all_words: bool) -> list[tuple[int, float]]:
+        """Rows and scores, as `Snapshot.text_matches` says."""
+        asked = terms(text, all_words=all_words)
+        if not asked or limit < 1:
+            return []
+        if not all_words:
+            asked = self._without_common(asked)
+        in_items = self._scores("item_words", " OR ".join(asked))
+        in_files = self._scores("file_words", (" AND " if all_words else " OR ").join(asked))
+        found = self._items(in_items, limit, asked if all_words else None)
+        scores: dict[int, float] = {}
+        for place, score in found:
+            total = score + in_files.get(place.file_id, 0.0)
+            scores[place.row] = max(total, scores.get(place.row, 0.0))
+        seen = {place.file_id for place, _ in found}
+        rest = [file_id for file_id in in_files if file_id not in seen]
+        firsts: dict[int, float] = {}
+        for place in self._first_items(rest):
+            score = in_files[place.file_id]
+            firsts[place.row] = max(score, firsts.get(place.row, 0.0))
+            if len(firsts) == limit:
+                break
+        for row, score in firsts.items():
+            scores[row] = max(score, scores.get(row, 0.0))
+        return sorted(scores.items(), key=lambda found: (-found[1], found[0]))[:limit]
+
+    def _without_common(self, asked: list[str]) -> list[str]:
+        """Terms that not most documents of a large index hold, if there are any.
+
+        What most of them hold adds next to nothing to a score, and a lot to the time.
+        """
+        size = self._connection.exec_driver_sql("SELECT count(*) FROM file_words_docsize").scalar()
+        if len(asked) == 1 or size is None or size < _LARGE:
+            return asked
+        count = "SELECT count(*) FROM file_words WHERE file_words MATCH ?"
+        rare = [
+            term
+            for term in asked
+            if 2 * int(self._connection.exec_driver_sql(count, (term,)).scalar_one()) < size
+        ]
+        return rare or asked
+
+    def _scores(self, table: str, expression: str) -> dict[int, float]:
+        """BM25 of the documents that match, by id, best first."""
+        query = (
+            f"SELECT rowid, -bm25({table}, {_WEIGHTS[table]}) AS score FROM {table} "
+            f"WHERE {table} MATCH ? ORDER BY score DESC, rowid"
+        )
+        cursor = self._connection.exec_driver_sql(query, (expression,)).cursor
+        return dict(cursor.fetchall()) if cursor else {}
+
+    def _items(
+        self, scores: dict[int, float], limit: int, all_of: list[str] | None
+    ) -> list[tuple[_Place, float]]:
+        """The best items by their own words; more than asked for, as their files' may add to it.
+
+        all_of: only those that hold each of some terms, themselves or in the words of their file.
+        """
+        wanted = list(scores)
+        holders = [
+            (self._holders("item_words", t), self._holders("file_words", t)) for t in all_of or ()
+        ]
+        found: list[tuple[_Place, float]] = []
+        for chunk in _growing(wanted):
+            query = self._places().where(ItemRecord.id.in_(chunk))
+            places = {row[0]: _Place(*row) for row in self._connection.execute(query)}
+            found += [
+                (place, scores[item_id])
+                for item_id in chunk
+                if (place := places.get(item_id))
+                and all(item_id in items or place.file_id in files for items, files in holders)
+            ]
+            if len(found) >= max(4 * limit, _FIRST_CHUNK):
+                break
+        return found
+
+    def _holders(self, table: str, term: str) -> set[int]:
+        query = f"SELECT rowid FROM {table} WHERE {table} MATCH ?"
+        return set(self._connection.exec_driver_sql(query, (term,)).scalars())
+
+    def _first_items(self, file_ids: Sequence[int]) -> Iterator[_Place]:
+        """The first item that may be found of each of some files, in their order."""
+        for chunk in _growing(file_ids):
+            query = (
+                self._places(sa.func.min(ItemRecord.id))
+                .where(ItemRecord.file_id.in_(chunk))
+                .group_by(ItemRecord.file_id)
+            )
+            places = {row[1]: _Place(*row) for row in self._connection.execute(query)}
+            yield from (places[file_id] for file_id in chunk if file_id in places)
+
+    def _places(self, item: sa.ColumnElement[int] | None = None) -> sa.Select[Any]:
+        # SQLite takes the row of a group from the item that is its least.
+        columns: list[Any] = [
+            ItemRecord.id if item is None else item,
+            ItemRecord.file_id,
+            RowRecord.row,
+        ]
+        return (
+            sa.select(*columns)
+            .join_from(ItemRecord, RowRecord, RowRecord.item_id == ItemRecord.id)
+            .join(FileRecord, FileRecord.id == ItemRecord.file_id)
+            .where(self._wanted)
+        )
+
+
+def _growing(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Few at first, as they may do, then as many as a statement takes."""
+    yield ids[:_FIRST_CHUNK]
+    yield from chunks(ids[_FIRST_CHUNK:], PARAMETERS_PER_STATEMENT)

@@ -1,0 +1,16 @@
+"""Words of files and items, for full-text search."""
+
+from alembic import op
+
+from retrieval.catalog.word_index import CREATE, fill
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    for statement in CREATE:
+        op.execute(statement)
+    fill(op.get_bind())

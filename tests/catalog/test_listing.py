@@ -1,0 +1,90 @@
+import pytest
+
+from retrieval.catalog import FileUpdate, Modality, ReadFile, ReadItem
+from retrieval.filters import ColumnTest, Filter, Range
+from retrieval.media import MediaKind, Metadata
+
+SPACE = "space"
+
+
+@pytest.fixture
+def filled(catalog):
+    """Two photos, a table of two rows that says something of one, and a text that was removed."""
+    image, text = Modality.IMAGE, Modality.TEXT
+    first = Metadata(taken_at=100, camera="Canon")
+    updates = [
+        FileUpdate(
+            ReadFile("/a.jpg", MediaKind.IMAGE, 1, 9 * 10**9, "a", first),
+            [ReadItem(image, 0, width=10, height=20)],
+        ),
+        FileUpdate(
+            ReadFile("/b.jpg", MediaKind.IMAGE, 1, 50 * 10**9, "b", Metadata(camera="")),
+            [ReadItem(image, 1, width=30, height=20)],
+        ),
+        FileUpdate(
+            ReadFile("/t.csv", MediaKind.TABLE, 1, 60 * 10**9, "t"),
+            [
+                ReadItem(text, 0, "r1", text="x", columns={"n": 1, "tags": ["p", "q"]}),
+                ReadItem(text, 1, "r2", text="y", columns={"n": 2, "none": None}),
+            ],
+            annotations=[("/a.jpg", {"said": True, "n": 1})],
+        ),
+        FileUpdate(
+            ReadFile("/gone.txt", MediaKind.TEXT, 1, 10**9, "g", Metadata(camera="Gone")),
+            [ReadItem(text, 2, text="z")],
+        ),
+    ]
+    with catalog.transaction() as transaction:
+        transaction.extend_rows(SPACE, image, 0, 2)
+        transaction.extend_rows(SPACE, text, 0, 3)
+        transaction.record_files(SPACE, updates)
+        transaction.mark_removed(["/gone.txt"])
+    return catalog
+
+
+def test_items_come_by_id_page_by_page(filled):
+    with filled.snapshot() as snapshot:
+        everything = snapshot.items(SPACE, limit=10)
+        assert [item.path for item in everything] == ["/a.jpg", "/b.jpg", "/t.csv", "/t.csv"]
+        ids = [item.id for item in everything]
+        assert ids == sorted(ids)
+        paged, after = [], 0
+        while page := snapshot.items(SPACE, after=after, limit=3):
+            paged += page
+            after = page[-1].id
+        assert paged == everything
+        wide = Filter(width=Range(min=20))
+        assert [item.path for item in snapshot.items(SPACE, where=wide, limit=10)] == ["/b.jpg"]
+        texts = snapshot.items(SPACE, modality=Modality.TEXT, limit=10)
+        assert [item.text for item in texts] == ["x", "y"]
+        said = Filter(columns={"n": ColumnTest(equals=1)})
+        found = snapshot.items(SPACE, where=said, limit=10)
+        assert [item.path for item in found] == ["/a.jpg", "/t.csv"]
+        assert snapshot.items("space 2", limit=10) == []
+
+
+def test_rows_of_items_that_are_there(filled):
+    with filled.snapshot() as snapshot:
+        ids = [item.id for item in snapshot.items(SPACE, limit=10)]
+        assert snapshot.item_rows(SPACE, [*ids, 999]) == {
+            ids[0]: (Modality.IMAGE, 0),
+            ids[1]: (Modality.IMAGE, 1),
+            ids[2]: (Modality.TEXT, 0),
+            ids[3]: (Modality.TEXT, 1),
+        }
+        assert snapshot.item_rows("space 2", ids) == {}
+
+
+def test_what_filters_can_ask_for(filled):
+    with filled.snapshot() as snapshot:
+        assert snapshot.cameras() == ["Canon"]
+        assert snapshot.kinds() == {MediaKind.IMAGE: 2, MediaKind.TABLE: 1}
+        assert snapshot.taken_between() == (50, 100)
+        assert snapshot.columns() == {"n": [1, 2], "none": [], "said": [True], "tags": ["p", "q"]}
+
+
+def test_an_empty_catalog_has_nothing_to_ask_for(catalog):
+    with catalog.snapshot() as snapshot:
+        assert snapshot.items(SPACE, limit=10) == []
+        assert (snapshot.cameras(), snapshot.kinds(), snapshot.columns()) == ([], {}, {})
+        assert snapshot.taken_between() is None

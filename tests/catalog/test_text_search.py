@@ -1,0 +1,276 @@
+import os
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from retrieval.catalog import (
+    Catalog,
+    FailedFile,
+    FileUpdate,
+    Modality,
+    ReadFile,
+    ReadItem,
+)
+from retrieval.catalog.words import indexed
+from retrieval.filters import Filter
+from retrieval.media import MediaKind, Metadata
+
+SPACE = "space"
+
+
+class Library:
+    """A catalog into which files are put one by one."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.ends = dict.fromkeys(Modality, 0)
+
+    def add(self, path, kind=MediaKind.IMAGE, *items, said=(), content=None, **metadata) -> None:
+        """Items: of (modality, text, columns); an image by default."""
+        items = items or ((Modality.IMAGE, None, None),)
+        with self.catalog.transaction() as transaction:
+            read = []
+            for place, (modality, text, columns) in enumerate(items):
+                row = self.ends[modality]
+                transaction.extend_rows(SPACE, modality, row, 1)
+                self.ends[modality] += 1
+                read.append(ReadItem(modality, row, f"p{place}", text=text, columns=columns))
+            file = ReadFile(path, kind, 10, 1, content or path, Metadata(**metadata))
+            transaction.record_files(SPACE, [FileUpdate(file, read, annotations=said)])
+
+    def add_pictures(self, paths) -> None:
+        """Many at once."""
+        first_row = self.ends[Modality.IMAGE]
+        updates = [
+            FileUpdate(
+                ReadFile(path, MediaKind.IMAGE, 10, 1, path), [ReadItem(Modality.IMAGE, row)]
+            )
+            for row, path in enumerate(paths, start=first_row)
+        ]
+        self.ends[Modality.IMAGE] += len(updates)
+        with self.catalog.transaction() as transaction:
+            transaction.extend_rows(SPACE, Modality.IMAGE, first_row, len(updates))
+            transaction.record_files(SPACE, updates)
+
+    def find(self, text, modality=Modality.IMAGE, limit=10, **options) -> list[str]:
+        """Paths and parts of what is found, best first."""
+        with self.catalog.snapshot() as snapshot:
+            found = snapshot.text_matches(SPACE, modality, text, limit=limit, **options)
+            items = snapshot.items_at(SPACE, modality, [row for row, _ in found])
+        scores = [score for _, score in found]
+        assert scores == sorted(scores, reverse=True)
+        assert all(score > 0 for score in scores)
+        return [
+            item.path if item.part in {"", "p0"} else f"{item.path}#{item.part}"
+            for row, _ in found
+            for item in items[row]
+        ]
+
+
+@pytest.fixture
+def library(catalog):
+    return Library(catalog)
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("Two dogs on the beach", "DOGS"),
+        ("Café Müller", "cafe muller"),
+        ("cafe", "CAFE\u0301"),
+        ("Straße", "strasse"),
+        ("Ёлка", "елка"),
+        ("Ὀδυσσεύς", "οδυσσευς"),
+        ("ｆｕｌｌ１", "full"),
+        ("一只狗在海滩上", "海滩"),
+        ("一只狗在海滩上", "狗"),
+        ("一只狗在海滩上", "海滩的狗在海滩"),
+        ("東京タワー", "タワー"),
+        ("ｶﾀｶﾅ", "カタ"),
+        ("강아지가 뛴다", "강아지"),
+        ("แมวสีดำ", "สีดำ"),
+        ("नमस्ते दुनिया", "दुनिया"),
+        ("שָׁלוֹם", "שלום"),
+        ("IMG_2023-beach", "img beach"),
+        ("HTMLParser", "parser"),
+        ("iPhone", "iphone"),
+        ("beach2019", "beach2019"),
+        ("beach2019", "2019"),
+        ("seaSide", "sea side"),
+        ("beach", "bea"),
+    ],
+)
+def test_words_of_any_script_are_found(library, text, query):
+    library.add("/a.jpg", text=text)
+    library.add("/b.jpg", text="something else 别的 다른")
+    assert library.find(query) == ["/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("海边的滩", "海滩"),
+        ("beach", "be"),
+        ("beach", "bea "),
+        ("beach", "each"),
+        ("กขคง", "ขก"),
+    ],
+)
+def test_what_only_looks_alike_is_not_found(library, text, query):
+    library.add("/a.jpg", text=text)
+    assert library.find(query) == []
+
+
+def test_every_kind_of_words_is_found(library):
+    library.add("/holidays/IMG_1.jpg", text="A lighthouse", camera="Canon EOS R5")
+    library.add(
+        "/t.csv",
+        MediaKind.TABLE,
+        (Modality.TEXT, "A passage", {"tags": ["windy", 3]}),
+        said=[("/holidays/IMG_1.jpg", {"caption": {"en": ["stormy"]}})],
+    )
+    for query in ("holidays", "img", "lighthouse", "canon", "stormy"):
+        assert library.find(query) == ["/holidays/IMG_1.jpg"], query
+    for query in ("passage", "windy", "csv"):
+        assert library.find(query, Modality.TEXT) == ["/t.csv"], query
+        assert library.find(query) == []
+
+
+def test_what_was_written_of_a_picture_counts_more_than_its_name(library):
+    library.add("/beach.jpg", text="two dogs")
+    library.add("/x.jpg", text="two dogs on a beach")
+    library.add("/beach/y.jpg", text="two dogs")
+    library.add("/z.jpg", text="two cats")
+    assert library.find("beach") == ["/x.jpg", "/beach.jpg", "/beach/y.jpg"]
+
+
+def test_the_whole_word_comes_before_one_that_only_begins_with_it(library):
+    library.add("/a.jpg", text="a carpet on a wall")
+    library.add("/b.jpg", text="a car on a wall")
+    assert library.find("car") == ["/b.jpg", "/a.jpg"]
+    assert library.find("car", all_words=True) == ["/b.jpg"]
+
+
+def test_all_words_may_be_those_of_the_item_and_of_its_file(library):
+    library.add(
+        "/report.txt",
+        MediaKind.TEXT,
+        (Modality.TEXT, "rain in spring", None),
+        (Modality.TEXT, "rain in autumn", None),
+    )
+    library.add("/notes.txt", MediaKind.TEXT, (Modality.TEXT, "rain", None))
+    found = library.find("report rain spring", Modality.TEXT, all_words=True)
+    assert found == ["/report.txt"]
+    assert library.find("report rain", Modality.TEXT, all_words=True) == [
+        "/report.txt",
+        "/report.txt#p1",
+    ]
+    assert library.find("report winter", Modality.TEXT, all_words=True) == []
+    assert library.find("report winter", Modality.TEXT) == ["/report.txt"]
+
+
+def test_a_name_brings_one_frame_and_not_a_thousand(library):
+    library.add("/trip.mp4", MediaKind.VIDEO, *[(Modality.IMAGE, None, None)] * 1000)
+    library.add("/trip.jpg")
+    assert sorted(library.find("trip", limit=100)) == ["/trip.jpg", "/trip.mp4"]
+
+
+def test_only_what_passes_the_filter_is_found(library):
+    library.add_pictures(f"/a/beach {number}.jpg" for number in range(1200))
+    library.add("/b/beach far away.jpg", camera="Canon")
+    assert library.find("beach", where=Filter(camera="canon")) == ["/b/beach far away.jpg"]
+    assert library.find("beach", where=Filter(source="/c")) == []
+    assert len(library.find("beach", limit=1300)) == 1201
+    assert library.find("beach", limit=0) == []
+
+
+def test_copies_of_a_picture_are_one_row(library):
+    library.add("/a/beach.jpg", content="x")
+    with library.catalog.transaction() as transaction:
+        copy = ReadFile("/b/beach.jpg", MediaKind.IMAGE, 10, 1, "x")
+        transaction.record_files(SPACE, [FileUpdate(copy, [ReadItem(Modality.IMAGE, 0)])])
+        assert len(transaction.text_matches(SPACE, Modality.IMAGE, "beach", limit=5)) == 1
+
+
+def test_words_follow_the_files(library):
+    with library.catalog.snapshot() as snapshot:
+        assert not snapshot.has_words()
+    library.add("/old/a.jpg", text="lighthouse")
+    with library.catalog.snapshot() as snapshot:
+        assert snapshot.has_words()
+    table = ReadFile("/t.csv", MediaKind.TABLE, 10, 1, "t")
+    library.add(
+        "/t.csv",
+        MediaKind.TABLE,
+        (Modality.TEXT, "x", None),
+        content="t",
+        said=[("/old/a.jpg", {"x": "stormy"}), ("/new/a.jpg", {"x": "calm"})],
+    )
+    assert library.find("stormy") == ["/old/a.jpg"]
+    with library.catalog.transaction() as transaction:
+        transaction.mark_removed(["/t.csv"])
+    assert library.find("stormy") == []
+    with library.catalog.transaction() as transaction:
+        transaction.record_touched([table])
+    assert library.find("stormy") == ["/old/a.jpg"]
+    with library.catalog.transaction() as transaction:
+        transaction.record_failures([FailedFile("/t.csv", "broken")])
+    assert library.find("stormy") == []
+    library.add(
+        "/t.csv",
+        MediaKind.TABLE,
+        (Modality.TEXT, "y", None),
+        content="t2",
+        said=[("/new/a.jpg", {"x": "calm"})],
+    )
+    with library.catalog.transaction() as transaction:
+        assert transaction.move_file("/old/a.jpg", "/new/a.jpg")
+    assert library.find("old") == library.find("stormy") == []
+    assert library.find("calm") == library.find("new") == ["/new/a.jpg"]
+    library.add("/new/a.jpg", content="changed", text="harbour")
+    assert library.find("lighthouse") == []
+    assert library.find("harbour calm", all_words=True) == ["/new/a.jpg"]
+    with library.catalog.transaction() as transaction:
+        transaction.mark_removed(["/new/a.jpg"])
+    assert library.find("harbour") == []
+
+
+def test_words_of_passages_that_are_gone_are_not_those_of_later_ones(library):
+    text = Modality.TEXT
+    library.add("/a.txt", MediaKind.TEXT, (text, "one", None), (text, "two", None), content="1")
+    library.add("/a.txt", MediaKind.TEXT, (text, "three", None), content="2")
+    library.add("/b.txt", MediaKind.TEXT, (text, "four", None))
+    assert library.find("two", text) == library.find("one", text) == []
+    assert library.find("four", text) == ["/b.txt"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(query=st.text() | st.text("\"*-+^:(){}AND OR NEAR\0\n'a2雪"), all_words=st.booleans())
+@example(query='"', all_words=False)
+@example(query="NEAR(a b)", all_words=True)
+@example(query="said: a*", all_words=False)
+@example(query="a\0b", all_words=False)
+@example(query="🐶", all_words=False)
+@example(query="-", all_words=False)
+@example(query="\ud800 \udcff", all_words=False)
+@example(query="a b " * 5000, all_words=True)
+@example(query="海" * 5000, all_words=False)
+def test_no_text_is_an_error(library, query, all_words):
+    assert library.find(query, all_words=all_words) == []
+
+
+def test_names_of_any_bytes_have_words(library):
+    library.add(os.fsdecode(b"/caf\xff beach.jpg"), content="x")
+    assert len(library.find("beach caf", all_words=True)) == 1
+
+
+@given(text=st.text(max_size=50))
+@example("İ ß ŉ ﷺ ½")
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50
+)
+def test_a_text_finds_itself(library, text):
+    library.add("/x.jpg", text=text)
+    expected = ["/x.jpg"] if indexed(text) else []
+    assert library.find(text) == library.find(text, all_words=True) == expected
