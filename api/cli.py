@@ -18,6 +18,16 @@ import typer
 from api.bench import bench
 from api.duplicates import duplicates
 from api.explain import explain
+from api.filter_options import (
+    AfterOption,
+    BeforeOption,
+    CameraOption,
+    KindFilterOption,
+    PathFilterOption,
+    SourceFilterOption,
+    WhereOption,
+    parse_filter,
+)
 from api.index_info import build_due_indices, build_index, index_info
 from api.opening import library_and_encoder
 from api.options import (
@@ -295,6 +305,13 @@ def search(
     ] = None,
     k: Annotated[int, typer.Option("-k", metavar="N", help="How many hits.")] = 10,
     modality: ModalityOption = "image",
+    source: SourceFilterOption = None,
+    path: PathFilterOption = None,
+    kind: KindFilterOption = None,
+    after: AfterOption = None,
+    before: BeforeOption = None,
+    camera: CameraOption = None,
+    where: WhereOption = None,
     contact_sheet: Annotated[
         Path | None,
         typer.Option("--contact-sheet", metavar="FILE", help="Draw the hits into an image file."),
@@ -314,7 +331,16 @@ def search(
     from api import console
     from retrieval.query import Query, parse_modality, read_parts
 
-    query = Query(read_parts(text, image), k=k, modality=parse_modality(modality))
+    wanted = parse_filter(
+        source=source,
+        path=path,
+        kind=kind,
+        after=after,
+        before=before,
+        camera=camera,
+        where=where,
+    )
+    query = Query(read_parts(text, image), k=k, modality=parse_modality(modality), where=wanted)
     opened = open_library(library)
 
     from api.schemas import SearchAnswer

@@ -4,7 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
 
+import retrieval
 from retrieval.catalog import (
     SCHEMA_REVISION,
     Base,
@@ -55,16 +62,19 @@ def paths_at(catalog: Catalog, *rows: int, space: str = SPACE) -> dict[int, list
     return {row: [item.path for item in items] for row, items in found.items()}
 
 
+def migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(retrieval.__file__).with_name("migrations")))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
 def is_in_models(name: str | None, kind: str, _parents: object) -> bool:
     """Whether a table is one of the models': the full-text index has none."""
     return kind != "table" or not str(name).startswith(("file_words", "item_words"))
 
 
 def test_migrations_make_the_schema_of_the_models(catalog):
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-    from sqlalchemy import create_engine
-
     engine = create_engine(f"sqlite:///{catalog.path}")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"include_name": is_in_models})
@@ -73,15 +83,7 @@ def test_migrations_make_the_schema_of_the_models(catalog):
 
 
 def test_the_known_revision_is_the_newest_script():
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
-    import retrieval
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(retrieval.__file__).with_name("migrations")))
-    config.set_main_option("path_separator", "os")
-    assert ScriptDirectory.from_config(config).get_current_head() == SCHEMA_REVISION
+    assert ScriptDirectory.from_config(migrations()).get_current_head() == SCHEMA_REVISION
 
 
 def test_items_are_found_at_their_rows(catalog):
@@ -274,16 +276,8 @@ def test_a_newer_schema_asks_for_an_upgrade(catalog):
 
 
 def test_a_catalog_of_the_first_version_is_upgraded_with_its_items(tmp_path):
-    from alembic import command
-    from alembic.config import Config
-    from sqlalchemy import create_engine
-
-    import retrieval
-
     path = tmp_path / "catalog.sqlite"
-    config = Config()
-    config.set_main_option("script_location", str(Path(retrieval.__file__).with_name("migrations")))
-    config.set_main_option("path_separator", "os")
+    config = migrations()
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
@@ -304,6 +298,46 @@ def test_a_catalog_of_the_first_version_is_upgraded_with_its_items(tmp_path):
     catalog.close()
     assert (item.id, item.path, item.kind, item.part) == (7, "/a.jpg", MediaKind.IMAGE, "")
     assert known.embedded
+
+
+def test_the_words_of_a_catalog_of_the_second_version_are_indexed(tmp_path):
+    path = tmp_path / "catalog.sqlite"
+    config = migrations()
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        file = (
+            "INSERT INTO files (id, path, state, size, mtime_ns, content_hash, kind, text) VALUES "
+        )
+        connection.exec_driver_sql(
+            f"{file} (1, CAST('/sea/a.jpg' AS BLOB), 'indexed', 1, 1, 'a', 'image', 'Leuchtturm')"
+        )
+        connection.exec_driver_sql(
+            f"{file} (2, CAST('/t.csv' AS BLOB), 'indexed', 1, 1, 't', 'table', NULL)"
+        )
+        item = "INSERT INTO items (id, file_id, modality, part, text, columns) VALUES "
+        connection.exec_driver_sql(f"{item} (7, 1, 'image', '', NULL, NULL)")
+        connection.exec_driver_sql(
+            f"{item} (8, 2, 'text', 'r1', '海滩', json_object('tag', 'windy'))"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO annotations VALUES "
+            "(1, 2, CAST('/sea/a.jpg' AS BLOB), json_object('said', 'stormy'))"
+        )
+        connection.exec_driver_sql(f"INSERT INTO rows VALUES ('{SPACE}', 7, 'image', 0, 'a')")
+        connection.exec_driver_sql(f"INSERT INTO rows VALUES ('{SPACE}', 8, 'text', 0, 't')")
+    engine.dispose()
+    catalog = Catalog(path)
+    catalog.check_schema(upgrade=True)
+    with catalog.snapshot() as snapshot:
+        for modality, word in (
+            *((Modality.IMAGE, word) for word in ("sea", "leuchtturm", "stormy")),
+            *((Modality.TEXT, word) for word in ("海滩", "windy")),
+        ):
+            found = snapshot.text_matches(SPACE, modality, word, limit=2)
+            assert [row for row, _ in found] == [0], word
+    catalog.close()
 
 
 def video(content: str, *, is_first: bool = True, is_complete: bool = True, parts=("t0",), row=0):

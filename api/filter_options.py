@@ -1,0 +1,117 @@
+"""Options that say which items may be found, and the filter that they make."""
+
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from retrieval.errors import UsageError
+from retrieval.filters import Filter
+from retrieval.media import MediaKind
+
+
+def _option(name: str, metavar: str, description: str) -> Any:
+    return typer.Option(name, metavar=metavar, help=description, show_default=False)
+
+
+SourceFilterOption = Annotated[
+    Path | None, _option("--source", "DIR", "Only what is in this folder, or this file.")
+]
+PathFilterOption = Annotated[
+    str | None, _option("--path", "GLOB", "Only paths like this: *.jpg, 2023/**/*.png.")
+]
+KindFilterOption = Annotated[
+    str | None,
+    _option("--kind", "LIST", "Only these, with commas: image, video, document, text, table."),
+]
+AfterOption = Annotated[
+    str | None, _option("--after", "DATE", "Only what was taken then or later: 2023, 2023-05-17.")
+]
+BeforeOption = Annotated[
+    str | None, _option("--before", "DATE", "Only what was taken before: 2024, 2024-01-31T12:00.")
+]
+CameraOption = Annotated[
+    str | None, _option("--camera", "TEXT", "Only what such a camera took: canon.")
+]
+WhereOption = Annotated[
+    str | None, _option("--where", "JSON", "Only what passes a filter; the reference tells how.")
+]
+
+_PARTIAL_DATE = re.compile(r"(\d{4})(?:-(\d\d))?", re.ASCII)
+
+
+def parse_filter(
+    *,
+    source: Path | None = None,
+    path: str | None = None,
+    kind: str | None = None,
+    after: str | None = None,
+    before: str | None = None,
+    camera: str | None = None,
+    where: str | None = None,
+) -> Filter | None:
+    """Make the filter that all given options ask for; None where there are none.
+
+    Raises UsageError for what is no date, kind or filter.
+    """
+    wanted: dict[str, Any] = {}
+    if source is not None:
+        # As the indexer names sources: links stay as they are.
+        wanted["source"] = os.path.abspath(source.expanduser())  # noqa: PTH100
+    if path is not None:
+        wanted["path"] = path
+    if kind is not None:
+        wanted["kind"] = _kinds(kind)
+    if after is not None or before is not None:
+        wanted["taken_at"] = {"since": _date("--after", after), "before": _date("--before", before)}
+    if camera is not None:
+        wanted["camera"] = camera
+    if where is not None:
+        wanted["and"] = [_filter(where)]
+    if not wanted:
+        return None
+    try:
+        return Filter.model_validate(wanted)
+    except ValidationError as error:
+        raise UsageError(_explain(error)) from None
+
+
+def _kinds(text: str) -> list[MediaKind]:
+    try:
+        return [MediaKind(name.strip()) for name in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--kind: {error}; there are: {', '.join(MediaKind)}.") from None
+
+
+def _date(option: str, text: str | None) -> datetime | None:
+    """A date or time of ISO 8601, or only its year and month; UTC where no zone is told."""
+    if text is None:
+        return None
+    partial = _PARTIAL_DATE.fullmatch(text.strip())
+    try:
+        if partial:
+            return datetime(int(partial[1]), int(partial[2] or 1), 1, tzinfo=UTC)
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise UsageError(
+            f"{option}: {text!r} is no date. Write 2023, 2023-05, 2023-05-17 or 2023-05-17T14:30."
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _filter(text: str) -> Filter:
+    try:
+        return Filter.model_validate_json(text)
+    except ValidationError as error:
+        raise UsageError(f"--where: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return f"{place}: {message}." if place else f"{message}."
