@@ -300,7 +300,8 @@ def test_a_folder_of_every_kind(library, index, tmp_path):
     }
     [picture] = [item for item in items_in(library) if item.kind is MediaKind.IMAGE]
     with library.catalog.snapshot() as snapshot:
-        assert snapshot.details(picture).annotations == [{"place": "Rome"}]
+        said = {"text": "a dog", "place": "Rome"}
+        assert snapshot.details(picture).annotations == [said]
     query = Query((TextPart("a dog"),), k=1, modality=Modality.TEXT)
     [hit] = Engine(library, device="cpu").search(query).hits
     assert (hit.item.text, hit.item.columns) == ("a dog", {"image": "image.png", "place": "Rome"})

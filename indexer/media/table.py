@@ -48,7 +48,7 @@ def read(path: str, start: int, options: ReadOptions) -> Reading:
     The columns are those that the options name, else the first of the usual names that there is,
     whatever its case; in JSON Lines, row by row. A text column may hold lists of texts. All other
     columns go with each text. Where a column names image files, relative to the table's folder,
-    all columns but that and the text become an annotation of the image. Rows count from 1, without
+    all other columns, the text too, become an annotation of the image. Rows count from 1, without
     blank lines.
 
     Values are made fit for JSON: bytes are dropped, dates become ISO 8601, what is not a number
@@ -127,19 +127,21 @@ class _Batch:
         """Take a row in; raises ValueError for what cannot be a text."""
         self.rows += 1
         texts = _texts(row.get(roles.text)) if roles.text is not None else []
-        columns = {
+        annotation = {
             _clean(name): _for_json(value)
             for name, value in row.items()
-            if name != roles.text and not isinstance(value, bytes)
+            if not isinstance(value, bytes)
         }
+        columns = {**annotation}
+        if roles.text is not None:
+            columns.pop(_clean(roles.text), None)
         for place, text in enumerate(texts, start=1):
             if text and not text.isspace():
                 part = f"r{number}" if place == 1 else f"r{number}n{place}"
                 self.pieces.append(TextPiece(part, text, columns=columns))
         if roles.image is not None and (path := self._image_path(row.get(roles.image))):
-            columns = {**columns}
-            columns.pop(_clean(roles.image), None)
-            self.annotations.append(Annotation(path, columns))
+            annotation.pop(_clean(roles.image), None)
+            self.annotations.append(Annotation(path, annotation))
 
     def reading(self, following: int | None) -> Reading:
         """What was taken in, and where to go on."""

@@ -82,8 +82,10 @@ def test_rows_become_texts_with_their_columns_and_annotations(tmp_path, name):
     assert parts_of(reading) == {"r1": "A dog, running"}
     assert reading.pieces[0].columns == {"Image": "photos/1.jpg", "year": "2001"}
     assert reading.annotations == (
-        Annotation(str(tmp_path / "photos" / "1.jpg"), {"year": "2001"}),
-        Annotation(str(tmp_path.parent / "2.jpg"), {"year": "2002"}),
+        Annotation(
+            str(tmp_path / "photos" / "1.jpg"), {"caption": "A dog, running", "year": "2001"}
+        ),
+        Annotation(str(tmp_path.parent / "2.jpg"), {"caption": " ", "year": "2002"}),
     )
     assert reading.next is None
 
@@ -165,7 +167,8 @@ def test_lists_of_texts_are_numbered_by_their_place(tmp_path):
     for name in ("a.jsonl", "a.parquet"):
         reading = reading_of(write_rows(tmp_path / name, [row]))
         assert parts_of(reading) == {"r1": "one", "r1n4": "four"}
-        assert reading.annotations == (Annotation(str(tmp_path / "a.jpg"), {}),)
+        said = {"captions": row["captions"]}
+        assert reading.annotations == (Annotation(str(tmp_path / "a.jpg"), said),)
 
 
 @pytest.mark.parametrize(
