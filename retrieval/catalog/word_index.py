@@ -9,6 +9,7 @@ otherwise by a later version.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -117,8 +118,8 @@ def _of_file(
     said: Iterable[dict[str, Any]],
 ) -> tuple[Any, ...]:
     folders, name = os.path.split(path)
-    texts = (_texts_in(said), [text or ""], [camera or ""], [name], [folders])
-    return file_id, *map(_words, texts)
+    words = map(_words, (_texts_in(said), [text or ""], [camera or ""], [name]))
+    return file_id, *words, _words_of_folders(folders)
 
 
 def _of_item(item_id: int, text: str | None, columns: dict[str, Any] | None) -> tuple[Any, ...]:
@@ -136,6 +137,11 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 def _words(texts: Iterable[str]) -> str:
     return indexed("\n".join(texts)[:_LONGEST_TEXT])
+
+
+@lru_cache(maxsize=1024)
+def _words_of_folders(folders: str) -> str:
+    return indexed(folders)
 
 
 def _forget(connection: sa.Connection, table: sa.TableClause, ids: Sequence[int]) -> None:
