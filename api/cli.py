@@ -52,6 +52,7 @@ from retrieval.library import Library, default_library_path, open_library
 if TYPE_CHECKING:
     from retrieval.encoders.base import Encoder
     from retrieval.fusion.base import Reranker
+    from retrieval.query import Query
 
 app = typer.Typer(
     name="mmsearch",
@@ -303,7 +304,19 @@ def search(
         Path | None,
         typer.Option("--image", metavar="FILE", help="Find what is like this image."),
     ] = None,
+    minus: Annotated[
+        list[str],
+        typer.Option("--minus", metavar="TEXT", help="Find what is unlike this text. Repeatable."),
+    ] = [],  # noqa: B006 - Typer needs a list, and it is not changed
+    like: Annotated[
+        list[int],
+        typer.Option("--like", metavar="ID", help="Find what is like this item. Repeatable."),
+    ] = [],  # noqa: B006
     k: Annotated[int, typer.Option("-k", metavar="N", help="How many hits.")] = 10,
+    cursor: Annotated[
+        str | None,
+        typer.Option("--cursor", metavar="CURSOR", help="Go on where an answer ended."),
+    ] = None,
     modality: ModalityOption = "image",
     source: SourceFilterOption = None,
     path: PathFilterOption = None,
@@ -312,6 +325,28 @@ def search(
     before: BeforeOption = None,
     camera: CameraOption = None,
     where: WhereOption = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            "--mode",
+            metavar="NAME",
+            help="vector: by meaning, text: by words, hybrid: by both, auto: by both where the "
+            "words are there.",
+        ),
+    ] = "auto",
+    min_relevance: Annotated[
+        float,
+        typer.Option(
+            "--min-relevance", min=0, max=1, metavar="P", help="Leave out what is less relevant."
+        ),
+    ] = 0,
+    group: Annotated[
+        bool, typer.Option("--group", help="Only the best frame, page or passage of each file.")
+    ] = False,
+    diversity: Annotated[
+        float,
+        typer.Option("--diversity", min=0, max=1, metavar="D", help="How much hits should differ."),
+    ] = 0,
     contact_sheet: Annotated[
         Path | None,
         typer.Option("--contact-sheet", metavar="FILE", help="Draw the hits into an image file."),
@@ -329,7 +364,7 @@ def search(
 ) -> None:
     """Find images or passages of text by a text, an image, or both."""
     from api import console
-    from retrieval.query import Query, parse_modality, read_parts
+    from retrieval.query import Query, parse_modality, parse_mode, read_parts
 
     wanted = parse_filter(
         source=source,
@@ -340,7 +375,17 @@ def search(
         camera=camera,
         where=where,
     )
-    query = Query(read_parts(text, image), k=k, modality=parse_modality(modality), where=wanted)
+    query = Query(
+        read_parts(text, image, minus=minus, like=like),
+        k=k,
+        modality=parse_modality(modality),
+        mode=parse_mode(mode),
+        min_relevance=min_relevance,
+        group_by_file=group,
+        diversity=diversity,
+        cursor=cursor,
+        where=wanted,
+    )
     opened = open_library(library)
 
     from api.schemas import SearchAnswer
@@ -354,13 +399,25 @@ def search(
     else:
         for warning in answer.warnings:
             complain(warning)
-        console.print_hits(answer.hits)
+        console.print_answer(answer)
         if not answer.hits:
-            console.err.print(f"The library holds no {modality}s yet: mmsearch index PATH...")
+            complain(_why_nothing(opened, space, query))
     if contact_sheet and answer.hits:
         from api.contact_sheet import write_contact_sheet
 
-        write_contact_sheet(answer.hits, text or str(image), contact_sheet)
+        title = text or (str(image) if image else f"like {', '.join(map(str, like))}")
+        write_contact_sheet(answer.hits, title, contact_sheet)
+
+
+def _why_nothing(library: Library, space: str | None, query: "Query") -> str:
+    """Say why a search has no hits."""
+    with library.catalog.snapshot() as snapshot:
+        counts = snapshot.counts(library.space(space).id)
+    if not (counts.texts if query.modality == "text" else counts.images):
+        return f"The library holds no {query.modality}s yet: mmsearch index PATH..."
+    if query.cursor:
+        return "There are no further hits."
+    return "Nothing was found: loosen the filters, --min-relevance or --mode."
 
 
 app.command()(explain)

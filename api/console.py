@@ -25,7 +25,8 @@ from api.schemas import valid_text
 from indexer.progress import Progress as IndexingProgress
 from indexer.progress import Summary
 from retrieval.catalog import Item
-from retrieval.engine import Hit
+from retrieval.engine import Answer
+from retrieval.relevance import DEFAULT_MIN_RELEVANCE
 
 _PASSAGE_CHARACTERS = 100
 
@@ -40,18 +41,36 @@ def display_path(path: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
-def print_hits(hits: tuple[Hit, ...]) -> None:
-    """Print ranked hits: rank, similarity, match where there is one, path (linked if possible)."""
-    has_match = any(hit.match is not None for hit in hits)
-    for hit in hits:
+def print_answer(answer: Answer) -> None:
+    """Print ranked hits: rank, relevance, similarity, match where there is one, path (linked).
+
+    To a terminal also how to go on.
+    """
+    has_match = any(hit.match is not None for hit in answer.hits)
+    for hit in answer.hits:
         shown = Text(display_path(hit.path))
         if out.is_terminal:
             shown.stylize(f"link {Path(valid_text(hit.path)).as_uri()}")
         shown.append(place_in_file(hit.item), style="dim")
+        if hit.group:
+            shown.append(f"  and {len(hit.group):,} more of this file", style="dim")
+        if hit.words is not None:
+            shown.append("  by its words", style="dim")
         scores = f"{hit.similarity:.3f}"
         if has_match:
             scores += "       -" if hit.match is None else f"  {hit.match:+6.2f}"
-        out.print(Text.assemble(f"{hit.rank:>4}  ", (scores, "cyan"), "  ", shown))
+        relevance = ("   -  ", "dim")
+        if hit.relevance is not None:
+            relevance = (f"{hit.relevance:>4.0%}  ", _style_of_relevance(hit.relevance))
+        out.print(Text.assemble(f"{hit.rank:>4}  ", relevance, (scores, "cyan"), "  ", shown))
+    if answer.next_cursor and out.is_terminal:
+        out.print(f"More: the same with [bold]--cursor {answer.next_cursor}[/bold]", style="dim")
+
+
+def _style_of_relevance(relevance: float) -> str:
+    if relevance >= 0.5:
+        return "bold green"
+    return "green" if relevance >= DEFAULT_MIN_RELEVANCE else "dim"
 
 
 def place_in_file(item: Item) -> str:

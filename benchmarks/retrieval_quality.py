@@ -20,7 +20,6 @@ from benchmarks.metrics import Judgments, judge_scores
 from benchmarks.token_store import TokenStore
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Encoder, Space
-from retrieval.engine import StageClock
 from retrieval.fusion.base import Reranker, join
 from retrieval.indices import faiss_version
 from retrieval.indices.base import Index
@@ -28,6 +27,7 @@ from retrieval.indices.choice import choose
 from retrieval.indices.exact import ExactIndex
 from retrieval.indices.ivf import FactoryIndex
 from retrieval.indices.searcher import refine
+from retrieval.stage_clock import StageClock
 
 FLAT = "flat"
 AUTO = "auto"

@@ -2,134 +2,69 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from retrieval.catalog import Item, Modality, Snapshot
-from retrieval.encoders.base import Encoder, Space
+from retrieval.answer import DEFAULT_BUDGET_MS, Answer, Hit, Reranking
+from retrieval.background import Backgrounds
+from retrieval.catalog import Modality, Snapshot
+from retrieval.cursor import Cursor, digest_of
+from retrieval.encoders.base import Encoder, Space, Tokens, Vectors
 from retrieval.encoders.registry import load_encoder
-from retrieval.errors import UsageError
+from retrieval.errors import (
+    EncoderUnavailableError,
+    MMSearchError,
+    NotFoundError,
+    SpaceMismatchError,
+    UsageError,
+)
 from retrieval.fusion.base import Reranker
 from retrieval.fusion.registry import AUTO, load_reranker
-from retrieval.fusion.stage import ImageReranking
-from retrieval.indices.searcher import Searcher, refine
+from retrieval.fusion.stage import ImageReranking, stack_tokens
+from retrieval.hit_order import DIVERSE_POOL, FUSED_POOL, spread_out
+from retrieval.indices.searcher import Searcher
+from retrieval.item_cache import ItemCache
 from retrieval.library import Library
 from retrieval.live_rows import LiveRows
-from retrieval.query import MAX_K, ImagePart, Query, TextPart
+from retrieval.nearest_items import Candidate, nearest_items, similarities
+from retrieval.query import ImagePart, ItemPart, Mode, Query, TextPart
+from retrieval.query_vectors import (
+    CountedCache,
+    EncodedText,
+    QueryVectors,
+    Vector,
+    join_parts,
+    truncations,
+)
+from retrieval.relevance import Calibration, QueryKind, calibration_for
+from retrieval.row_sets import RowSets, within
+from retrieval.search import Search
+from retrieval.stage_clock import StageClock
+from retrieval.token_memory import TokenMemory
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from retrieval.fusion.explanation import Explanation
 
-DEFAULT_BUDGET_MS = 2000.0
+__all__ = ["DEFAULT_BUDGET_MS", "Answer", "Engine", "Hit", "Reranking"]
 
-_SPARE_ROWS = 8
-"""Rows beyond those wanted, for removed files may have taken the place of some."""
+_AS_USUAL = Reranking()
 
-
-@dataclass(frozen=True)
-class Hit:
-    """An item in the answer. Scores that do not exist are None.
-
-    similarity: cosine, -1..1; match: the reranker's logit, 0 at even odds, or, for a query of
-    images alone, its likeness, -1..1; relevance: calibrated, 0..1.
-    """
-
-    rank: int
-    item: Item
-    similarity: float
-    match: float | None = None
-    relevance: float | None = None
-
-    @property
-    def path(self) -> str:
-        """The file of the item."""
-        return self.item.path
-
-
-@dataclass(frozen=True)
-class Reranking:
-    """How the best candidates are scored again.
-
-    name: `auto`, `none` or another name that `load_reranker` knows. depth: how many candidates;
-    None: as many as the reranker says. budget_ms: wall time that it may take; None: all it needs.
-    """
-
-    name: str = AUTO
-    depth: int | None = None
-    budget_ms: float | None = DEFAULT_BUDGET_MS
-
-    def __post_init__(self) -> None:
-        if self.depth is not None and not 1 <= self.depth <= MAX_K:
-            raise UsageError(f"The rerank depth must be between 1 and {MAX_K:,}, not {self.depth}.")
-        if self.budget_ms is not None and not self.budget_ms >= 0:
-            raise UsageError(f"The rerank budget cannot be {self.budget_ms} ms.")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Hits, best first; the wall time of each stage in milliseconds; what the user should know.
-
-    reranker: whose match is in the hits, if any. reranked: how many candidates it scored; they
-    stand before all others.
-    """
-
-    hits: tuple[Hit, ...]
-    timings_ms: dict[str, float]
-    warnings: tuple[str, ...] = ()
-    reranker: str | None = None
-    reranked: int = 0
-
-
-@dataclass
-class StageClock:
-    """Adds up the wall time of named stages, in milliseconds."""
-
-    timings_ms: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time the block as (a part of) a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            elapsed = (time.perf_counter() - start) * 1000
-            self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + elapsed
-
-
-def encode_query(encoder: Encoder, query: Query) -> NDArray[np.float32]:
-    """Join a query's parts into one vector, (d,) float32 of unit L2 norm.
-
-    Raises UsageError when the weighted parts cancel out.
-    """
-    texts = [part for part in query.parts if isinstance(part, TextPart)]
-    images = [part for part in query.parts if isinstance(part, ImagePart)]
-    total = np.zeros(encoder.space.dimension, dtype=np.float32)
-    if texts:
-        vectors = encoder.encode_texts([part.text for part in texts])
-        total += np.array([part.weight for part in texts], dtype=np.float32) @ vectors
-    if images:
-        pixels = np.stack([encoder.preprocess(part.image) for part in images])
-        vectors = encoder.encode_images(pixels)
-        total += np.array([part.weight for part in images], dtype=np.float32) @ vectors
-    norm = float(np.linalg.norm(total))
-    if norm < 1e-6:
-        raise UsageError("The parts of the query cancel each other out: nothing is left to find.")
-    return total / np.float32(norm)
+_UNREADABLE = (
+    "The hits were not reranked: the file of the item to compare with is gone, changed or "
+    "unreadable. `mmsearch index` brings the library up to date."
+)
 
 
 class Engine:
     """Answers queries over one space of a library; new items are seen at the next query.
 
-    One search at a time; `search` may be called from several threads. The encoder is loaded at the
-    first query.
+    One call at a time is worked on; `search` and the others may be called from several threads.
+    The encoder is loaded at the first query.
     """
 
     def __init__(
@@ -139,9 +74,15 @@ class Engine:
         self.space: Space = library.space(space_id)
         self._device = device
         self._encoder: Encoder | None = None
+        self._vectors = QueryVectors(lambda: self.encoder)
         self._searchers: dict[Modality, Searcher] = {}
         self._live_rows = LiveRows(library.catalog, self.space.id)
+        self._row_sets = RowSets(self.space.id)
+        self._items = ItemCache(self.space.id)
+        self._backgrounds = Backgrounds()
+        self._tokens = TokenMemory(library.tokens)
         self._rerankers: dict[str, Reranker | None] = {}
+        self._calibrations: dict[str, Calibration] = {}
         self._lock = threading.Lock()
 
     @property
@@ -153,33 +94,57 @@ class Engine:
             self._encoder = encoder
         return self._encoder
 
-    def search(self, query: Query, reranking: Reranking = Reranking()) -> Answer:
+    @property
+    def vector_cache(self) -> CountedCache[EncodedText]:
+        """Vectors of texts that were asked for lately, and how often it had them or not."""
+        return self._vectors.texts
+
+    def search(self, query: Query, reranking: Reranking = _AS_USUAL) -> Answer:
         """Find the best k items of the query's modality.
 
         Texts of the query are matched with images; a query of images alone is reranked by
         likeness, where the reranker knows it; one for texts is not. Raises UsageError for an
-        unknown reranker.
+        unknown reranker and a cursor of another query, NotFoundError for an unknown item.
+        """
+        [answer] = self.search_many([(query, reranking)])
+        if isinstance(answer, MMSearchError):
+            raise answer
+        return answer
+
+    def search_many(
+        self, requests: Sequence[tuple[Query, Reranking]]
+    ) -> list[Answer | MMSearchError]:
+        """Answer several queries together, each as `search` does, for less than one by one.
+
+        What is wrong with a request stands in its place, and leaves the others alone. Raises what
+        concerns all: an encoder that is not the library's, a library that is damaged.
         """
         clock = StageClock()
+        searches = [Search(query, reranking) for query, reranking in requests]
         with self._lock, clock("total"):
             with clock("load"):
-                encoder = self.encoder
-                reranker = self.reranker(reranking.name)
-            if reranker and not _can_rerank(reranker, query):
-                reranker = None
-            with clock("encode"):
-                vector = encode_query(encoder, query)
-            depth = (reranking.depth or reranker.depth) if reranker else 0
+                _ = self.encoder
+                _each(searches, self._begin)
+            version = self.library.catalog.version()
             with self.library.catalog.snapshot() as snapshot:
-                found = self._find(vector, query, max(query.k, depth), snapshot, clock)
-            warnings = _truncations(encoder, query) + self._index_problems(query.modality)
-            answer = Answer(found, clock.timings_ms, warnings)
-            if reranker and found:
-                with clock("rerank"):
-                    stage = ImageReranking(reranker, self.library.tokens, reranking.budget_ms)
-                    answer = _rerank(answer, stage, query, depth)
-        hits = (replace(hit, rank=rank) for rank, hit in enumerate(answer.hits[: query.k], start=1))
-        return replace(answer, hits=tuple(hits))
+                with clock("encode"):
+                    self._encode(searches, snapshot)
+                with clock("catalog"):
+                    _each(searches, lambda search: self._restrict(search, snapshot, version))
+                self._find(_good(searches), snapshot, version, clock)
+        return [search.error or search.answer(clock.timings_ms) for search in searches]
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """Encode n texts, (n, d) float32 of unit L2 norm."""
+        with self._lock:
+            found = self._vectors.of_texts(texts)
+            return _stack([found[text].vector for text in texts], self.space.dimension)
+
+    def encode_images(self, images: "Sequence[Image.Image]") -> Vectors:
+        """Encode n upright RGB images, (n, d) float32 of unit L2 norm."""
+        with self._lock:
+            vectors = self._vectors.of_images([ImagePart(image) for image in images])
+            return _stack(vectors, self.space.dimension)
 
     def reranker(self, name: str = AUTO) -> Reranker | None:
         """A reranker for this space, loaded once; None for `none`."""
@@ -197,56 +162,242 @@ class Engine:
         with self._lock:
             return explain(self.reranker(reranker), self.encoder, text, image)
 
-    def _find(
-        self,
-        vector: NDArray[np.float32],
-        query: Query,
-        count: int,
-        snapshot: Snapshot,
-        clock: StageClock,
-    ) -> tuple[Hit, ...]:
-        with clock("catalog"):
-            row_count = snapshot.row_count(self.space.id, query.modality)
-        if row_count == 0:
-            return ()
-        with clock("candidates"):
-            searcher = self._searcher(query.modality)
-            searcher.refresh(row_count)
-        live = self._live_rows.if_few(query.modality)
-        is_text = any(isinstance(part, TextPart) for part in query.parts)
-        wanted = count + max(_SPARE_ROWS, count // 4)
-        while True:
-            with clock("candidates"):
-                [proposed] = searcher.candidates(
-                    vector[np.newaxis], wanted, live, "text" if is_text else "image"
-                )
-            with clock("refine"):
-                rows, scores = refine(vector, proposed[proposed >= 0], searcher.rows)
-                rows, scores = rows[:wanted], scores[:wanted]
-            with clock("catalog"):
-                items = snapshot.items_at(self.space.id, query.modality, rows.tolist())
-            found = [
-                (item, float(score))
-                for row, score in zip(rows.tolist(), scores, strict=True)
-                for item in items.get(row, ())
-            ]
-            if len(found) >= count or live is not None or wanted >= row_count:
-                break
-            with clock("catalog"):  # rows of removed and changed files took the place of hits
-                live = self._live_rows.of(query.modality)
-        return tuple(
-            Hit(rank, item, similarity)
-            for rank, (item, similarity) in enumerate(found[:count], start=1)
+    def _begin(self, search: Search) -> None:
+        query, reranking = search.query, search.reranking
+        search.reranker = self.reranker(reranking.name)
+        search.digest = digest_of(query, self.space.id, reranking.name, reranking.depth)
+        if query.cursor is not None:
+            search.cursor = Cursor.decode(query.cursor, search.digest)
+
+    def _encode(self, searches: Sequence[Search], snapshot: Snapshot) -> None:
+        """Encode all that is new of all queries at once, and join the parts of each."""
+        good = _good(searches)
+        item_vectors = self._item_vectors(good, snapshot)
+        parts = [part for search in good for part in search.query.parts]
+        texts = self._vectors.of_texts(part.text for part in parts if isinstance(part, TextPart))
+        images = [part for part in parts if isinstance(part, ImagePart)]
+        by_digest = dict(
+            zip((part.digest for part in images), self._vectors.of_images(images), strict=True)
         )
 
-    def _searcher(self, modality: Modality) -> Searcher:
+        def vector_of(part: TextPart | ImagePart | ItemPart) -> Vector:
+            if isinstance(part, TextPart):
+                return texts[part.text].vector
+            if isinstance(part, ImagePart):
+                return by_digest[part.digest]
+            return item_vectors[part.item_id]
+
+        def join(search: Search) -> None:
+            parts = search.query.parts
+            search.vector = join_parts([part.weight for part in parts], [*map(vector_of, parts)])
+            search.warnings = truncations(self.encoder, search.query, texts)
+
+        _each(good, join)
+
+    def _item_vectors(self, searches: Sequence[Search], snapshot: Snapshot) -> dict[int, Vector]:
+        """Vectors of the items that queries name, as they are stored; the queries get the items."""
+        wanted = {item_id for search in searches for item_id in search.query.item_ids}
+        if not wanted:
+            return {}
+        places = snapshot.item_rows(self.space.id, sorted(wanted))
+        items = {item_id: snapshot.item(item_id) for item_id in places}
+
+        def look_up(search: Search) -> None:
+            for item_id in search.query.item_ids:
+                item = items.get(item_id)
+                if item is None:
+                    raise NotFoundError(
+                        f"There is no item {item_id} to compare with: its file was removed or "
+                        "changed, or it never was."
+                    )
+                search.items[item_id] = item
+
+        _each(searches, look_up)
+        vectors = {}
+        for item_id, (modality, row) in places.items():
+            searcher = self._searcher(modality, snapshot.row_count(self.space.id, modality))
+            vector = searcher.rows[row].astype(np.float32)
+            vectors[item_id] = vector / np.linalg.norm(vector)
+        return vectors
+
+    def _restrict(self, search: Search, snapshot: Snapshot, version: int) -> None:
+        """Say which rows may be found, how, and whether the reranker looks at the best of them."""
+        query, modality = search.query, search.modality
+        row_count = snapshot.row_count(self.space.id, modality)
+        search.extent = min(search.cursor.extent, row_count) if search.cursor else row_count
+        allowed = None
+        if query.where is not None and not query.where.is_empty:
+            allowed = self._row_sets.matching(snapshot, version, modality, query.where)
+            search.is_live = True
+        elif (live := self._live_rows.if_few(modality)) is not None:
+            allowed, search.is_live = live, True
+        search.allowed = within(allowed, search.extent, row_count)
+        self._find_words(search, snapshot)
+        if search.reranker and not _can_rerank(search.reranker, search):
+            search.reranker = None
+        search.count = search.first_count()
+
+    def _find_words(self, search: Search, snapshot: Snapshot, limit: int = FUSED_POOL) -> None:
+        """Decide how hits are found, and find by words what is to be."""
+        query = search.query
+        mode = search.cursor.mode if search.cursor else query.mode
+        if mode is Mode.VECTOR or not query.words:
+            search.mode = Mode.VECTOR
+            return
+        # `auto` began with files that hold all words, and goes on with those.
+        matches = snapshot.text_matches(
+            self.space.id,
+            search.modality,
+            query.words,
+            limit=limit,
+            where=query.where,
+            all_words=query.mode is Mode.AUTO,
+        )
+        search.words = {row: score for row, score in matches if row < search.extent}
+        search.words_are_all = len(matches) < limit
+        search.mode = mode
+        if mode is Mode.AUTO:
+            search.mode = Mode.HYBRID if search.words else Mode.VECTOR
+
+    def _find(
+        self, searches: Sequence[Search], snapshot: Snapshot, version: int, clock: StageClock
+    ) -> None:
+        """Look for candidates and put them in order until each page is full, or nothing is left."""
+        pending = searches
+        while pending:
+            for modality in Modality:
+                if alike := [search for search in pending if search.modality is modality]:
+                    self._find_alike(modality, alike, snapshot, version, clock)
+            if unranked := [s for s in pending if s.is_to_rerank]:
+                with clock("rerank"):
+                    self._rerank(unranked)
+            with clock("order"):
+                for search in pending:
+                    search.order(self._calibration(search.kind))
+            pending = [search for search in pending if search.needs_more]
+            for search in pending:
+                search.ask_for_more()
+                if search.mode is Mode.TEXT:
+                    self._find_words(search, snapshot, search.count)
+        with clock("order"):
+            for search in searches:
+                search.warnings += self._index_problems(search.modality)
+                if search.query.diversity and search.ordered:
+                    pool = [one.candidate.row for one in search.ordered[:DIVERSE_POOL]]
+                    rows = self._searchers[search.modality].rows[pool].astype(np.float32)
+                    search.ordered = spread_out(search.ordered, rows, search.query.diversity)
+
+    def _find_alike(
+        self,
+        modality: Modality,
+        searches: Sequence[Search],
+        snapshot: Snapshot,
+        version: int,
+        clock: StageClock,
+    ) -> None:
+        """Find the candidates of queries for one modality."""
+        row_count = snapshot.row_count(self.space.id, modality)
+        if row_count == 0:
+            return
+        with clock("candidates"):
+            searcher = self._searcher(modality, row_count)
+        items_at = partial(self._items.items_at, snapshot, version)
+        by_vector = [search for search in searches if search.mode is not Mode.TEXT]
+        found = nearest_items(
+            searcher,
+            modality,
+            [search.wanted for search in by_vector],
+            items_at,
+            lambda: self._live_rows.of(modality),
+            clock,
+        )
+        for search, nearest in zip(by_vector, found, strict=True):
+            search.nearest = nearest
+        with clock("catalog"):
+            rows = {row for search in searches for row in search.words}
+            items = items_at(modality, sorted(rows))
+        with clock("refine"):
+            for search in searches:
+                exact = similarities(search.vector, [*search.words], searcher)
+                search.found_by_words = tuple(
+                    Candidate(item, row, exact[row]) for row in search.words for item in items[row]
+                )
+            for extent in {search.extent for search in searches}:
+                alike = [search for search in searches if search.extent == extent]
+                vectors = np.stack([search.vector for search in alike])
+                compared = self._backgrounds.similarities(vectors, modality, searcher.rows[:extent])
+                for search, background in zip(alike, compared, strict=True):
+                    search.background = background
+
+    def _rerank(self, searches: Sequence[Search]) -> None:
+        """Match the best candidates of queries, within the time that reranking may take.
+
+        The time counts for all together: it is what each of them waits for.
+        """
+        for reranker in {id(s.reranker): s.reranker for s in searches if s.reranker}.values():
+            alike = [search for search in searches if search.reranker is reranker]
+            texts = [
+                part.text for s in alike for part in s.query.parts if isinstance(part, TextPart)
+            ]
+            tokens = self._vectors.text_tokens(reranker, texts)
+            since = None
+            for search in alike:
+                self._rerank_one(search, reranker, tokens, since)
+                since = since or time.monotonic()
+
+    def _rerank_one(
+        self,
+        search: Search,
+        reranker: Reranker,
+        text_tokens: dict[str, Tokens],
+        since: float | None,
+    ) -> None:
+        parts = search.query.parts
+        # Later pages rerank what the first one had the time for.
+        budget_ms = None if search.cursor else search.reranking.budget_ms
+        stage = ImageReranking(reranker, self._tokens, budget_ms, since)
+        candidates = search.nearest.candidates[: search.to_rerank]
+        items = [candidate.item for candidate in candidates]
+        similarity = np.array([candidate.similarity for candidate in candidates], np.float32)
+        if search.query.has_text:
+            texts = [part for part in parts if isinstance(part, TextPart)]
+            tokens = stack_tokens([text_tokens[part.text].values[0] for part in texts])
+            weights = [part.weight for part in texts]
+            search.outcome = stage.rank_by_texts(tokens, weights, items, similarity)
+        else:
+            images = [
+                self._vectors.image_tokens(reranker, part)
+                if isinstance(part, ImagePart)
+                else stage.tokens_of(search.items[part.item_id])
+                for part in parts
+                if not isinstance(part, TextPart)
+            ]
+            known = [image for image in images if image is not None]
+            if len(known) < len(images):
+                search.reranker = None
+                search.warnings += (_UNREADABLE,)
+                return
+            weights = [part.weight for part in parts]
+            search.outcome = stage.rank_by_images(known, weights, items, similarity)
+        search.warnings += search.outcome.warnings
+
+    def _searcher(self, modality: Modality, row_count: int) -> Searcher:
+        """The searcher of a modality, over at least so many rows."""
         if modality not in self._searchers:
             self._searchers[modality] = Searcher(
                 self.library.space_directory(self.space),
                 modality,
                 self.library.embeddings(self.space, modality),
             )
-        return self._searchers[modality]
+        searcher = self._searchers[modality]
+        searcher.refresh(row_count)
+        return searcher
+
+    def _calibration(self, kind: QueryKind) -> Calibration:
+        if kind not in self._calibrations:
+            own = self.library.space_directory(self.space)
+            self._calibrations[kind] = calibration_for(self.space, kind, own)
+        return self._calibrations[kind]
 
     def _index_problems(self, modality: Modality) -> tuple[str, ...]:
         searcher = self._searchers.get(modality)
@@ -258,45 +409,25 @@ class Engine:
         )
 
 
-def _can_rerank(reranker: Reranker, query: Query) -> bool:
-    has_text = any(isinstance(part, TextPart) for part in query.parts)
-    return query.modality is Modality.IMAGE and (has_text or reranker.likeness_weight > 0)
+def _good(searches: Iterable[Search]) -> list[Search]:
+    return [search for search in searches if search.error is None]
 
 
-def _rerank(answer: Answer, stage: ImageReranking, query: Query, depth: int) -> Answer:
-    """Put the first `depth` hits into the order of their joined scores, as far as time allows."""
-    candidates = answer.hits[:depth]
-    items = [hit.item for hit in candidates]
-    similarity = np.array([hit.similarity for hit in candidates], np.float32)
-    texts = [(part.text, part.weight) for part in query.parts if isinstance(part, TextPart)]
-    images = [(part.image, part.weight) for part in query.parts if isinstance(part, ImagePart)]
-    if texts:
-        outcome = stage.rank(texts, items, similarity)
-    else:
-        outcome = stage.rank_like(images, items, similarity)
-    reranked = [
-        replace(candidates[place], match=match)
-        for place, match in zip(outcome.order, outcome.matches, strict=True)
-    ]
-    done = set(outcome.order)
-    rest = [hit for place, hit in enumerate(answer.hits) if place not in done]
-    return replace(
-        answer,
-        hits=(*reranked, *rest),
-        warnings=answer.warnings + outcome.warnings,
-        reranker=stage.reranker.name,
-        reranked=len(reranked),
-    )
+def _each(searches: Iterable[Search], step: Callable[[Search], None]) -> None:
+    """Take a step with each query that is good so far; one that fails remembers why."""
+    for search in _good(searches):
+        try:
+            step(search)
+        except (UsageError, NotFoundError, EncoderUnavailableError, SpaceMismatchError) as error:
+            search.error = error
 
 
-def _truncations(encoder: Encoder, query: Query) -> tuple[str, ...]:
-    warnings = []
-    for part in query.parts:
-        if isinstance(part, TextPart):
-            length = encoder.token_count(part.text)
-            if length > encoder.context_length:
-                warnings.append(
-                    f"The text has {length:,} tokens, but {encoder.space.encoder} reads only "
-                    f"{encoder.context_length}: its end was not searched for."
-                )
-    return tuple(warnings)
+def _can_rerank(reranker: Reranker, search: Search) -> bool:
+    if search.modality is not Modality.IMAGE or search.mode is Mode.TEXT:
+        return False
+    are_pictures = all(item.modality is Modality.IMAGE for item in search.items.values())
+    return search.query.has_text or (are_pictures and reranker.likeness_weight > 0)
+
+
+def _stack(vectors: Sequence[Vector], dimension: int) -> Vectors:
+    return np.stack(vectors) if vectors else np.empty((0, dimension), np.float32)

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -32,7 +32,9 @@ from retrieval.token_cache import TokenCache
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from retrieval.engine import Engine, Hit
+    from retrieval.answer import Answer
+    from retrieval.engine import Engine
+    from retrieval.filters import Filter
 
 _T = TypeVar("_T", "Manifest", Space)
 
@@ -228,25 +230,47 @@ class Library:
         text: str | None = None,
         *,
         image: "str | os.PathLike[str] | Image | None" = None,
+        minus: Iterable[str] = (),
+        like: Iterable[int] = (),
         k: int = 10,
         modality: str = "image",
+        where: "Filter | None" = None,
+        mode: str = "auto",
+        min_relevance: float = 0.0,
+        group_by_file: bool = False,
+        diversity: float = 0.0,
+        cursor: str | None = None,
         rerank: str = "auto",
         rerank_depth: int | None = None,
-    ) -> "tuple[Hit, ...]":
-        """Find the items nearest to a text, an image, or both, best first.
+    ) -> "Answer":
+        """Find the items nearest to a text, an image, or both: an `Answer` is its hits, best first.
 
-        modality: `image` finds images, frames and pages; `text` finds passages.
+        minus: texts that they are to be far from. like: ids of items that they are to be near to.
+        modality: `image` finds images, frames and pages; `text` finds passages. mode: `vector`
+        finds by meaning, `text` by words, `hybrid` by both, `auto` by both where it helps. The
+        others are as in `Query`.
 
         The encoder is loaded at the first call and kept. Raises UsageError for an empty query, an
-        unknown modality and an unknown reranker.
+        unknown modality, mode or reranker and a cursor of another query, NotFoundError for an
+        unknown item.
         """
         from retrieval.engine import Engine, Reranking
-        from retrieval.query import Query, parse_modality, read_parts
+        from retrieval.query import Query, parse_modality, parse_mode, read_parts
 
         if self._engine is None:
             self._engine = Engine(self)
-        query = Query(read_parts(text, image), k=k, modality=parse_modality(modality))
-        return self._engine.search(query, Reranking(rerank, rerank_depth)).hits
+        query = Query(
+            read_parts(text, image, minus=minus, like=like),
+            k=k,
+            modality=parse_modality(modality),
+            where=where,
+            mode=parse_mode(mode),
+            min_relevance=min_relevance,
+            group_by_file=group_by_file,
+            diversity=diversity,
+            cursor=cursor,
+        )
+        return self._engine.search(query, Reranking(rerank, rerank_depth))
 
     def close(self) -> None:
         """Close the catalog's connections."""

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from indexer.pipeline import index_sources, remove_paths
-from retrieval.engine import Engine, Reranking, encode_query
+from retrieval.engine import Engine, Reranking
 from retrieval.errors import SpaceMismatchError, UsageError
 from retrieval.library import create_library, open_library
 from retrieval.query import MAX_K, ImagePart, Query, TextPart, read_parts
@@ -42,12 +42,12 @@ def test_hits_are_ranked_as_by_hand(engine, tiny_encoder, picture_folder):
         [hit.similarity for hit in answer.hits], [s for s, _ in expected], atol=1e-3
     )
     assert answer.hits[0].match is None
-    assert answer.hits[0].relevance is None
+    assert 0 <= answer.hits[0].relevance <= 1
 
 
 def test_every_stage_is_timed(engine):
     timings = engine.search(ask()).timings_ms
-    assert set(timings) == {"total", "load", "encode", "catalog", "candidates", "refine"}
+    assert set(timings) == {"total", "load", "encode", "catalog", "candidates", "refine", "order"}
     assert sum(timings.values()) - timings["total"] <= timings["total"]
 
 
@@ -151,16 +151,9 @@ def test_queries_that_cannot_be_meant(parts, k, message):
         Query(parts, k=k)
 
 
-def test_parts_that_cancel_out_are_refused(tiny_encoder):
+def test_parts_that_cancel_out_are_refused(engine):
     with pytest.raises(UsageError, match="cancel each other out"):
-        encode_query(tiny_encoder, Query((TextPart("a"), TextPart("a", -1.0))))
-
-
-def test_weights_move_the_query(tiny_encoder):
-    [dog, snow] = tiny_encoder.encode_texts(["dog", "snow"])
-    vector = encode_query(tiny_encoder, Query((TextPart("dog"), TextPart("snow", -0.5))))
-    expected = dog - 0.5 * snow
-    np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), atol=1e-5)
+        engine.search(Query((TextPart("a"), TextPart("a", -1.0))))
 
 
 def test_query_images_that_cannot_be_read(tmp_path):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,6 @@ from retrieval.catalog import Item
 from retrieval.encoders.base import Pixels, Tokens
 from retrieval.fusion.base import Reranker, Scores, join
 from retrieval.pictures import read_unchanged_picture
-from retrieval.token_cache import TokenCache
 
 _LOOKS_AT_MOST = 64
 _DECODES_AT_MOST = 8
@@ -26,25 +26,50 @@ class RerankOutcome:
     """Which candidates were matched, best joined score first, and with what logit.
 
     order: positions in the list of candidates. The others are to follow in the order they had.
+    joined: the scores that put them into this order.
+    taken_up: how many candidates there was time for; those among them that could not be read are
+    not in the order.
     """
 
     order: tuple[int, ...]
     matches: tuple[float, ...]
+    joined: tuple[float, ...]
     warnings: tuple[str, ...]
+    taken_up: int
+
+
+class TokenStore(Protocol):
+    """Where tokens of images are kept; see `TokenCache`."""
+
+    def get(self, identity: str, content_hash: str) -> NDArray[np.float32] | None:
+        """Tokens of an image, (t, c), or None when they are not here."""
+        ...
+
+    def put(
+        self, identity: str, content_hash: str, values: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Keep tokens of an image, (t, c); returns them as `get` will give them."""
+        ...
 
 
 class ImageReranking:
     """Matches texts with images of a library, whose tokens are kept in a cache.
 
     budget_ms: wall time after which no further candidates are taken up; None: no limit. It counts
-    from the end of the first step, which is always done and may have to load a model.
+    from the end of the first step, which is always done and may have to load a model. since: it
+    counts from this instant of `time.monotonic` instead, and there may be no step at all.
     """
 
     def __init__(
-        self, reranker: Reranker, cache: TokenCache, budget_ms: float | None = None
+        self,
+        reranker: Reranker,
+        cache: TokenStore,
+        budget_ms: float | None = None,
+        since: float | None = None,
     ) -> None:
         self.reranker = reranker
         self._cache = cache
+        self._since = since
         self._budget_s = np.inf if budget_ms is None else budget_ms / 1000
 
     def rank(
@@ -58,12 +83,18 @@ class ImageReranking:
         Candidates are taken up in their order. One whose file is gone, changed or unreadable, and
         whose tokens are not in the cache, is left out.
         """
-        query = self.reranker.text_tokens([text for text, _ in texts])
-        shares = _shares([weight for _, weight in texts])
-        trust = float(np.abs(shares) @ self.reranker.text_trust(query))
+        tokens = self.reranker.text_tokens([text for text, _ in texts])
+        return self.rank_by_texts(tokens, [weight for _, weight in texts], items, similarity)
+
+    def rank_by_texts(
+        self, texts: Tokens, weights: Sequence[float], items: Sequence[Item], similarity: Scores
+    ) -> RerankOutcome:
+        """As `rank`, by the reranker's tokens of m texts."""
+        shares = _shares(weights)
+        trust = float(np.abs(shares) @ self.reranker.text_trust(texts))
 
         def match(images: Tokens) -> Scores:
-            return shares @ self.reranker.match(query, images)
+            return shares @ self.reranker.match(texts, images)
 
         return self._rank(match, trust * self.reranker.match_weight, items, similarity)
 
@@ -77,12 +108,27 @@ class ImageReranking:
         pixels = np.stack([self.reranker.preprocess(image) for image, _ in images])
         tokens = self.reranker.image_tokens(pixels)
         queries = [Tokens(tokens.values[[i]], tokens.mask[[i]]) for i in range(len(images))]
-        shares = _shares([weight for _, weight in images])
+        return self.rank_by_images(queries, [weight for _, weight in images], items, similarity)
+
+    def rank_by_images(
+        self,
+        images: Sequence[Tokens],
+        weights: Sequence[float],
+        items: Sequence[Item],
+        similarity: Scores,
+    ) -> RerankOutcome:
+        """As `rank_like`, by the reranker's tokens of images, (1, t, c) each."""
+        shares = _shares(weights)
 
         def likeness(found: Tokens) -> Scores:
-            return shares @ np.stack([self.reranker.likeness(query, found) for query in queries])
+            return shares @ np.stack([self.reranker.likeness(query, found) for query in images])
 
         return self._rank(likeness, self.reranker.likeness_weight, items, similarity)
+
+    def tokens_of(self, item: Item) -> Tokens | None:
+        """What the reranker needs of an item's picture, (1, t, c); None where it cannot be had."""
+        [values] = self._next_tokens([item], 0)[0].values() or [None]
+        return None if values is None else stack_tokens([values])
 
     def _rank(
         self,
@@ -93,15 +139,16 @@ class ImageReranking:
     ) -> RerankOutcome:
         places: list[int] = []
         matches: list[Scores] = []
-        start, deadline = 0, np.inf
+        start = 0
+        deadline = np.inf if self._since is None else self._since + self._budget_s
         while start < len(items) and time.monotonic() < deadline:
             tokens, end = self._next_tokens(items, start)
             readable = [place for place, values in tokens.items() if values is not None]
             if readable:
-                stacked = _stack([values for values in tokens.values() if values is not None])
+                stacked = stack_tokens([values for values in tokens.values() if values is not None])
                 matches.append(score(stacked))
                 places.extend(readable)
-            if not start:
+            if not start and self._since is None:
                 deadline = time.monotonic() + self._budget_s
             start = end
         match = np.concatenate([np.empty(0, np.float32), *matches])
@@ -110,7 +157,9 @@ class ImageReranking:
         return RerankOutcome(
             order=tuple(places[i] for i in order),
             matches=tuple(match[order].tolist()),
+            joined=tuple(joined[order].tolist()),
             warnings=self._warnings(start, len(places), len(items)),
+            taken_up=start,
         )
 
     def _warnings(self, taken_up: int, matched: int, total: int) -> tuple[str, ...]:
@@ -173,7 +222,8 @@ def _shares(weights: Sequence[float]) -> NDArray[np.float32]:
     return shares
 
 
-def _stack(tokens: Sequence[NDArray[np.float32]]) -> Tokens:
+def stack_tokens(tokens: Sequence[NDArray[np.float32]]) -> Tokens:
+    """Pad n times (t, c) to (n, longest t, c), masked where nothing is."""
     longest = max(len(values) for values in tokens)
     stacked = np.zeros((len(tokens), longest, tokens[0].shape[1]), np.float32)
     mask = np.zeros(stacked.shape[:2], np.bool_)
