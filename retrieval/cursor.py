@@ -44,7 +44,7 @@ class Cursor:
     def encode(self) -> str:
         """As text that is safe in an address."""
         ids = sorted(self.given)
-        steps = (after - before for before, after in zip([0, *ids[:-1]], ids, strict=True))
+        steps = (after - before for before, after in zip([0, *ids], ids, strict=False))
         numbers = (_MODES.index(self.mode), self.extent, self.taken_up, len(ids), *steps)
         content = bytes([_VERSION]) + self.digest + b"".join(map(_varint, numbers))
         return base64.urlsafe_b64encode(_checksum(content) + content).decode().rstrip("=")

@@ -1,7 +1,9 @@
 """What many tests share: real encoders of two sizes, real photos, shared data where it exists."""
 
+import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,10 @@ import pytest
 from PIL import Image
 
 from indexer.pipeline import index_sources
+from retrieval.catalog import FileUpdate, Modality, ReadFile, ReadItem
 from retrieval.encoders.base import Encoder
 from retrieval.library import Library, create_library
+from retrieval.media import MediaKind
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -121,3 +125,32 @@ def indexed_library(tmp_path: Path, tiny_encoder: Encoder, picture_folder: Path)
     library = create_library(tmp_path / "library", tiny_encoder.space)
     index_sources(library, tiny_encoder, [picture_folder])
     return library
+
+
+@pytest.fixture(scope="session")
+def write_files() -> Callable[..., None]:
+    """A function that adds files to a library without reading any: `{path: vectors}`, (p, d) each.
+
+    A file of several vectors is a video of as many frames, of one an image.
+    """
+
+    def write(library: Library, files: dict[str, np.ndarray]) -> None:
+        space = library.space()
+        with library.catalog.transaction() as transaction:
+            first = transaction.row_count(space.id, Modality.IMAGE)
+            vectors = np.concatenate(list(files.values()))
+            library.embeddings(space, Modality.IMAGE).write(vectors, first)
+            transaction.extend_rows(space.id, Modality.IMAGE, first, len(vectors))
+            updates = []
+            for path, parts in files.items():
+                kind = MediaKind.VIDEO if len(parts) > 1 else MediaKind.IMAGE
+                names = [f"frame-{part}" for part in range(len(parts))] if len(parts) > 1 else [""]
+                content = hashlib.sha256(path.encode()).hexdigest()[:32]
+                items = [
+                    ReadItem(Modality.IMAGE, first + part, name) for part, name in enumerate(names)
+                ]
+                updates.append(FileUpdate(ReadFile(path, kind, 1, 1, content), items))
+                first += len(parts)
+            transaction.record_files(space.id, updates)
+
+    return write

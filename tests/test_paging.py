@@ -1,0 +1,202 @@
+"""Pages fit together: nothing comes twice, nothing is passed over, whatever happens in between."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from retrieval.catalog import Modality, ReadFile
+from retrieval.engine import Engine, Reranking
+from retrieval.errors import UsageError
+from retrieval.library import create_library
+from retrieval.media import MediaKind
+from retrieval.query import MAX_K, ItemPart, Mode, Query, TextPart
+
+WORDS = ("dog", "snow", "beach")
+VIDEOS, IMAGES = 6, 60
+
+
+def unit(generator, *shape):
+    vectors = generator.normal(size=shape)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory, tiny_encoder, tiny_fusion, write_files):
+    """Images and videos named after words, with kept tokens for all but some."""
+    library = create_library(tmp_path_factory.mktemp("paging") / "library", tiny_encoder.space)
+    generator = np.random.default_rng(0)
+    width = tiny_encoder.space.dimension
+    files = {f"/pictures/{WORDS[n % 3]} {n}.jpg": unit(generator, 1, width) for n in range(IMAGES)}
+    files |= {f"/videos/{WORDS[n % 3]} {n}.mp4": unit(generator, 7, width) for n in range(VIDEOS)}
+    write_files(library, files)
+    engine = Engine(library, device="cpu")
+    identity = engine.reranker(f"fusion:{tiny_fusion}").identity
+    with library.catalog.snapshot() as snapshot:
+        for number, item in enumerate(snapshot.pictures(library.space().id)):
+            if number % 5:
+                tokens = generator.normal(size=(16, 32)).astype(np.float32)
+                library.tokens.put(identity, item.picture_key, tokens)
+    return library
+
+
+@pytest.fixture(scope="module")
+def engine(library):
+    return Engine(library, device="cpu")
+
+
+def pages_of(engine, query, reranking, sizes, between=lambda page: None):
+    """Hits of page after page, of the given sizes in turn, and how many pages there were."""
+    hits, cursor, number = [], None, 0
+    while True:
+        page = engine.search(
+            Query(**{**vars(query), "k": sizes[number % len(sizes)], "cursor": cursor}), reranking
+        )
+        hits += page.hits
+        number += 1
+        if (cursor := page.next_cursor) is None:
+            return hits, number
+        assert page.hits
+        between(number)
+
+
+queries = st.builds(
+    Query,
+    parts=st.sampled_from(
+        [
+            (TextPart("dog"),),
+            (TextPart("snow", 0.5), TextPart("beach", -1.0)),
+            (ItemPart(3),),
+            (ItemPart(64), TextPart("dog")),
+        ]
+    ),
+    mode=st.sampled_from([Mode.AUTO, Mode.VECTOR]),
+    min_relevance=st.sampled_from([0.0, 0.0, 0.2, 0.6]),
+    group_by_file=st.booleans(),
+    diversity=st.sampled_from([0.0, 0.0, 0.3, 1.0]),
+)
+rerankings = st.tuples(st.sampled_from(["none", "fusion"]), st.sampled_from([None, 7, 30]))
+sizes = st.lists(st.integers(1, 40), min_size=1, max_size=4)
+slow = settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def reranking_of(choice, tiny_fusion):
+    name, depth = choice
+    return Reranking("none" if name == "none" else f"fusion:{tiny_fusion}", depth)
+
+
+@slow
+@given(query=queries, choice=rerankings, sizes=sizes)
+def test_pages_are_one_large_answer(engine, tiny_fusion, query, choice, sizes):
+    reranking = reranking_of(choice, tiny_fusion)
+    whole = engine.search(Query(**{**vars(query), "k": MAX_K}), reranking)
+    hits, _ = pages_of(engine, query, reranking, sizes)
+    assert [hit.item.id for hit in hits] == [hit.item.id for hit in whole]
+    assert [hit.rank for hit in hits] == list(range(1, len(whole) + 1))
+    for paged, hit in zip(hits, whole, strict=True):
+        assert paged.similarity == pytest.approx(hit.similarity, abs=1e-5)
+        assert paged.match == pytest.approx(hit.match, abs=1e-4)
+    assert whole.next_cursor is None
+
+
+@pytest.mark.parametrize("mode", [Mode.TEXT, Mode.HYBRID])
+def test_pages_of_words_are_one_large_answer(engine, mode):
+    query = Query((TextPart("dog"),), mode=mode)
+    whole = engine.search(Query((TextPart("dog"),), mode=mode, k=MAX_K))
+    hits, pages = pages_of(engine, query, Reranking("none"), [7])
+    assert [hit.item.id for hit in hits] == [hit.item.id for hit in whole]
+    assert pages == -(-len(whole) // 7)
+
+
+@slow
+@given(query=queries, choice=rerankings, sizes=sizes, seed=st.integers(0, 1000))
+def test_nothing_comes_twice_or_is_lost_while_the_library_changes(
+    library, engine, tiny_fusion, write_files, query, choice, sizes, seed
+):
+    reranking = reranking_of(choice, tiny_fusion)
+    generator = np.random.default_rng(seed)
+    before = engine.search(Query(**{**vars(query), "k": MAX_K}), reranking)
+    expected = {hit.item.id: hit.path for hit in before}
+    with library.catalog.snapshot() as snapshot:
+        asked = {snapshot.item(item_id).path for item_id in query.item_ids}
+    removable = sorted(set(expected.values()) - asked)
+    added, removed = [], set()
+
+    def change(page):
+        added.append(f"/new/dog {generator.integers(2**60)}.jpg")
+        write_files(library, {added[-1]: unit(generator, 1, library.space().dimension)})
+        if page < 4 and removable:
+            path = removable[generator.integers(len(removable))]
+            with library.catalog.transaction() as transaction:
+                transaction.mark_removed([path])
+            removed.add(path)
+
+    try:
+        hits, _ = pages_of(engine, query, reranking, [*sizes, 40], change)
+    finally:
+        with library.catalog.transaction() as transaction:
+            transaction.mark_removed(added)
+            bring_back(transaction, library, removed)
+    ids = [hit.item.id for hit in hits]
+    files = [hit.path for hit in hits]
+    assert len(set(ids)) == len(ids)
+    assert set(files).isdisjoint(added)
+    if query.group_by_file:
+        assert len(set(files)) == len(files)
+        assert {path for path in expected.values() if path not in removed} <= set(files)
+    else:
+        assert set(ids) <= set(expected)
+        assert {one for one, path in expected.items() if path not in removed} <= set(ids)
+
+
+def bring_back(transaction, library, paths):
+    """Undo `mark_removed`."""
+    known = list(transaction.files_below(["/"], library.space().id))
+    transaction.record_touched(
+        [
+            ReadFile(file.path, MediaKind.IMAGE, file.size, file.mtime_ns, file.content_hash)
+            for file in known
+            if file.path in paths
+        ]
+    )
+
+
+def test_a_budget_that_cut_the_first_page_binds_the_others(engine, tiny_fusion):
+    reranking = Reranking(f"fusion:{tiny_fusion}", depth=80, budget_ms=0)
+    parts = (TextPart("dog"),)
+    first = engine.search(Query(parts, k=9, mode=Mode.VECTOR), reranking)
+    assert any("Only the first" in warning for warning in first.warnings)
+    generous = Reranking(f"fusion:{tiny_fusion}", depth=80, budget_ms=None)
+    hits, cursor = [*first], first.next_cursor
+    while cursor:
+        page = engine.search(Query(parts, k=50, mode=Mode.VECTOR, cursor=cursor), generous)
+        hits, cursor = [*hits, *page], page.next_cursor
+    assert len({hit.item.id for hit in hits}) == len(hits)
+    matched = [hit.match is not None for hit in hits]
+    assert matched == sorted(matched, reverse=True)
+    assert sum(matched) == first.reranked
+
+
+def test_a_cursor_of_another_query_is_refused(engine):
+    cursor = engine.search(Query((TextPart("dog"),), k=3), Reranking("none")).next_cursor
+    for other in (
+        Query((TextPart("cat"),), cursor=cursor),
+        Query((TextPart("dog", 0.5),), cursor=cursor),
+        Query((TextPart("dog"),), group_by_file=True, cursor=cursor),
+        Query((TextPart("dog"),), modality=Modality.TEXT, cursor=cursor),
+    ):
+        with pytest.raises(UsageError, match="another query"):
+            engine.search(other, Reranking("none"))
+    with pytest.raises(UsageError, match="another query"):
+        engine.search(Query((TextPart("dog"),), cursor=cursor), Reranking("none", depth=3))
+    assert (
+        engine.search(Query((TextPart("dog"),), k=9, cursor=cursor), Reranking("none"))[0].rank == 4
+    )
+
+
+def test_pages_end_at_the_most_hits_in_all(engine, monkeypatch):
+    monkeypatch.setattr("retrieval.search.MAX_K", 20)
+    hits, _ = pages_of(engine, Query((TextPart("dog"),)), Reranking("none"), [8])
+    assert len(hits) == 20
