@@ -222,12 +222,12 @@ class Engine:
 
     def _restrict(self, search: Search, snapshot: Snapshot, version: int) -> None:
         """Say which rows may be found, how, and whether the reranker looks at the best of them."""
-        query, modality = search.query, search.modality
+        modality = search.modality
         row_count = snapshot.row_count(self.space.id, modality)
         search.extent = min(search.cursor.extent, row_count) if search.cursor else row_count
         allowed = None
-        if query.where is not None and not query.where.is_empty:
-            allowed = self._row_sets.matching(snapshot, version, modality, query.where)
+        if search.where is not None:
+            allowed = self._row_sets.matching(snapshot, version, modality, search.where)
             search.is_live = True
         elif (live := self._live_rows.if_few(modality)) is not None:
             allowed, search.is_live = live, True
@@ -250,7 +250,7 @@ class Engine:
             search.modality,
             query.words,
             limit=limit,
-            where=query.where,
+            where=search.where,
             all_words=query.mode is Mode.AUTO,
         )
         search.words = {row: score for row, score in matches if row < search.extent}
@@ -301,11 +301,10 @@ class Engine:
             return
         with clock("candidates"):
             searcher = self._searcher(modality, row_count)
-        items_at = partial(self._items.items_at, snapshot, version)
+        items_at = partial(self._items.items_at, snapshot, version, modality)
         by_vector = [search for search in searches if search.mode is not Mode.TEXT]
         found = nearest_items(
             searcher,
-            modality,
             [search.wanted for search in by_vector],
             items_at,
             lambda: self._live_rows.of(modality),
@@ -313,15 +312,15 @@ class Engine:
         )
         for search, nearest in zip(by_vector, found, strict=True):
             search.nearest = nearest
-        with clock("catalog"):
-            rows = {row for search in searches for row in search.words}
-            items = items_at(modality, sorted(rows))
-        with clock("refine"):
-            for search in searches:
+        for search in searches:
+            with clock("catalog"):
+                items = items_at(search.where, [*search.words])
+            with clock("refine"):
                 exact = similarities(search.vector, [*search.words], searcher)
-                search.found_by_words = tuple(
-                    Candidate(item, row, exact[row]) for row in search.words for item in items[row]
-                )
+            search.found_by_words = tuple(
+                Candidate(item, row, exact[row]) for row in search.words for item in items[row]
+            )
+        with clock("order"):
             for extent in {search.extent for search in searches}:
                 alike = [search for search in searches if search.extent == extent]
                 vectors = np.stack([search.vector for search in alike])

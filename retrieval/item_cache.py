@@ -5,10 +5,11 @@ from collections.abc import Iterable
 import cachetools
 
 from retrieval.catalog import Item, Modality, Snapshot
+from retrieval.filters import Filter
 
 DEFAULT_ROWS = 20_000
 
-_Key = tuple[Modality, int]
+_Key = tuple[Modality, Filter | None, int]
 
 
 class ItemCache:
@@ -24,9 +25,10 @@ class ItemCache:
         snapshot: Snapshot,
         version: int,
         modality: Modality,
+        where: Filter | None,
         rows: Iterable[int],
     ) -> dict[int, tuple[Item, ...]]:
-        """The current items at some rows, as `Snapshot.items_at`, with rows that have none.
+        """The current items at some rows, as `Snapshot.items_at`, and none where there are none.
 
         version: of the catalog, asked for before the snapshot was taken.
         """
@@ -36,13 +38,13 @@ class ItemCache:
         found: dict[int, tuple[Item, ...]] = {}
         missing = []
         for row in rows:
-            items = self._kept.get((modality, row))
+            items = self._kept.get((modality, where, row))
             if items is None:
                 missing.append(row)
             else:
                 found[row] = items
         if missing:
-            read = snapshot.items_at(self._space_id, modality, missing)
+            read = snapshot.items_at(self._space_id, modality, missing, where)
             for row in missing:
-                found[row] = self._kept[modality, row] = tuple(read.get(row, ()))
+                found[row] = self._kept[modality, where, row] = tuple(read.get(row, ()))
         return found

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.catalog import Item, Modality
+from retrieval.catalog import Item
+from retrieval.filters import Filter
 from retrieval.indices.searcher import Searcher, refine
 from retrieval.row_sets import RowSet
 from retrieval.stage_clock import StageClock
@@ -17,7 +18,7 @@ from retrieval.stage_clock import StageClock
 _SPARE_ROWS = 8
 """Rows beyond those wanted, for removed files may have taken the place of some."""
 
-ItemsAt = Callable[[Modality, Sequence[int]], dict[int, tuple[Item, ...]]]
+ItemsAt = Callable[[Filter | None, Sequence[int]], dict[int, tuple[Item, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class Wanted:
 
     vector: (d,) float32, unit. query_modality: where it comes from, as the index is tuned for it.
     count: how many items. row_count: rows that are searched. allowed: which of them may be found;
-    None: all. is_live: whether those are known to hold current items.
+    None: all. is_live: whether those are known to hold current items. where: what items must be
+    like: copies of a file share a row, and may lie in different folders.
     """
 
     vector: NDArray[np.float32]
@@ -44,6 +46,7 @@ class Wanted:
     row_count: int
     allowed: RowSet | None = None
     is_live: bool = False
+    where: Filter | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,6 @@ class Nearest:
 
 def nearest_items(
     searcher: Searcher,
-    modality: Modality,
     wanted: Sequence[Wanted],
     items_at: ItemsAt,
     live_rows: Callable[[], RowSet],
@@ -67,7 +69,7 @@ def nearest_items(
 ) -> list[Nearest]:
     """Find the most similar items for each of several queries.
 
-    searcher: of the modality, refreshed. live_rows: tells which rows hold current items; called
+    searcher: of their modality, refreshed. live_rows: tells which rows hold current items; called
     only where those that do not took the place of what is wanted.
     """
     found: list[Nearest | None] = [None] * len(wanted)
@@ -80,14 +82,16 @@ def nearest_items(
                 place: _best(one, proposed[place], searcher) for place, one in pending.items()
             }
         with clock("catalog"):
-            rows = {row for best, _ in scored.values() for row in best.tolist()}
-            items = items_at(modality, sorted(rows))
+            rows: dict[Filter | None, set[int]] = {}
+            for place, (best, _) in scored.items():
+                rows.setdefault(pending[place].where, set()).update(best.tolist())
+            items = {where: items_at(where, sorted(some)) for where, some in rows.items()}
         repeated = {}
         for place, one in pending.items():
             candidates = [
                 Candidate(item, row, similarity)
                 for row, similarity in zip(*map(np.ndarray.tolist, scored[place]), strict=True)
-                for item in items[row]
+                for item in items[one.where][row]
             ]
             were_all_scored = _spare(one.count) >= _available(one)
             if len(candidates) >= one.count or one.is_live or were_all_scored:

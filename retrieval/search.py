@@ -8,6 +8,7 @@ from retrieval.answer import Answer, Reranking
 from retrieval.catalog import Item, Modality
 from retrieval.cursor import Cursor
 from retrieval.errors import MMSearchError
+from retrieval.filters import Filter
 from retrieval.fusion.base import Reranker, Scores
 from retrieval.fusion.stage import RerankOutcome
 from retrieval.hit_order import (
@@ -125,8 +126,20 @@ class Search:
     def wanted(self) -> Wanted:
         """What is to be found by meaning."""
         return Wanted(
-            self.vector, self.kind, self.count, self.extent, self.allowed, is_live=self.is_live
+            self.vector,
+            self.kind,
+            self.count,
+            self.extent,
+            self.allowed,
+            is_live=self.is_live,
+            where=self.where,
         )
+
+    @property
+    def where(self) -> Filter | None:
+        """What hits must be like; None where everything passes."""
+        where = self.query.where
+        return None if where is None or where.is_empty else where
 
     def first_count(self) -> int:
         """How many candidates to begin with: one more than wanted tells whether others follow."""

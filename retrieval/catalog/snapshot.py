@@ -173,9 +173,10 @@ class Snapshot:
         return {path: options for path, options in self._connection.execute(query)}  # noqa: C416
 
     def items_at(
-        self, space_id: str, modality: Modality, rows: Sequence[int]
+        self, space_id: str, modality: Modality, rows: Sequence[int], where: Filter | None = None
     ) -> dict[int, list[Item]]:
-        """The current items at some rows; rows that nothing current names are left out."""
+        """The current items at some rows that pass a filter; rows without any are left out."""
+        passing = sa.true() if where is None else condition(where)
         found: dict[int, list[Item]] = {}
         for chunk in chunks(rows):
             query = (
@@ -183,6 +184,7 @@ class Snapshot:
                 .join(RowRecord, RowRecord.item_id == ItemRecord.id)
                 .where(
                     CURRENT,
+                    passing,
                     RowRecord.space_id == space_id,
                     RowRecord.modality == modality,
                     RowRecord.row.in_(chunk),

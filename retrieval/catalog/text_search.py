@@ -105,6 +105,8 @@ class TextSearch:
 
         all_of: only those that hold each of some terms, themselves or in the words of their file.
         """
+        if not scores:
+            return []
         wanted = list(scores)
         holders = [
             (self._holders("item_words", t), self._holders("file_words", t)) for t in all_of or ()
