@@ -88,9 +88,10 @@ def nearest_items(
             items = {where: items_at(where, sorted(some)) for where, some in rows.items()}
         repeated = {}
         for place, one in pending.items():
+            best, cosines = scored[place]
             candidates = [
                 Candidate(item, row, similarity)
-                for row, similarity in zip(*map(np.ndarray.tolist, scored[place]), strict=True)
+                for row, similarity in zip(best.tolist(), cosines.tolist(), strict=True)
                 for item in items[one.where][row]
             ]
             were_all_scored = _spare(one.count) >= _available(one)

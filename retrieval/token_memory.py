@@ -36,14 +36,17 @@ class TokenMemory:
         self.hits = 0
         self.misses = 0
 
-    def get(self, identity: str, content_hash: str) -> NDArray[np.float32] | None:
-        """Tokens of an image, (t, c), or None when they are neither here nor on disk."""
+    def get(self, identity: str, content_hash: str) -> NDArray[np.floating] | None:
+        """Tokens of an image, (t, c), or None when they are neither here nor on disk.
+
+        As float16 where that is exact: to convert them all at once is faster.
+        """
         key = (identity, content_hash)
         with self._lock:
             kept = self._kept.get(key)
         if kept is not None:
             self.hits += 1
-            return kept.astype(np.float32, copy=False)
+            return kept
         self.misses += 1
         values = self._cache.get(identity, content_hash)
         if values is not None:
@@ -52,8 +55,8 @@ class TokenMemory:
 
     def put(
         self, identity: str, content_hash: str, values: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Keep tokens of an image, (t, c), on disk too; returns them as `get` will give them."""
+    ) -> NDArray[np.floating]:
+        """Keep tokens of an image, (t, c), on disk too; returns them as the disk will give them."""
         as_kept = self._cache.put(identity, content_hash, values)
         if np.isfinite(as_kept).all():
             self._keep((identity, content_hash), as_kept)

@@ -55,11 +55,11 @@ class Space:
 class Tokens:
     """Token-level outputs of one tower for a batch.
 
-    values: (n, t, c) float32; mask: (n, t) bool, True where a token is present. Values under a
-    False mask are zero.
+    values: (n, t, c) float32, or float16 as they were kept; mask: (n, t) bool, True where a token
+    is present. Values under a False mask are zero.
     """
 
-    values: NDArray[np.float32]
+    values: NDArray[Any]
     mask: NDArray[np.bool_]
 
 

@@ -41,14 +41,14 @@ class RerankOutcome:
 class TokenStore(Protocol):
     """Where tokens of images are kept; see `TokenCache`."""
 
-    def get(self, identity: str, content_hash: str) -> NDArray[np.float32] | None:
+    def get(self, identity: str, content_hash: str) -> NDArray[np.floating] | None:
         """Tokens of an image, (t, c), or None when they are not here."""
         ...
 
     def put(
         self, identity: str, content_hash: str, values: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Keep tokens of an image, (t, c); returns them as `get` will give them."""
+    ) -> NDArray[np.floating]:
+        """Keep tokens of an image, (t, c); returns the values that `get` will give."""
         ...
 
 
@@ -178,9 +178,9 @@ class ImageReranking:
 
     def _next_tokens(
         self, items: Sequence[Item], start: int
-    ) -> tuple[dict[int, NDArray[np.float32] | None], int]:
+    ) -> tuple[dict[int, NDArray[np.floating] | None], int]:
         """Tokens of the next candidates by place, None where they cannot be had; where to go on."""
-        tokens: dict[int, NDArray[np.float32] | None] = {}
+        tokens: dict[int, NDArray[np.floating] | None] = {}
         missing: list[int] = []
         place = start
         while place < len(items) and place - start < _LOOKS_AT_MOST:
@@ -193,7 +193,7 @@ class ImageReranking:
         tokens.update(self._make_tokens({place: items[place] for place in missing}))
         return tokens, place
 
-    def _make_tokens(self, items: dict[int, Item]) -> dict[int, NDArray[np.float32]]:
+    def _make_tokens(self, items: dict[int, Item]) -> dict[int, NDArray[np.floating]]:
         if not items:
             return {}
         with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as pool:
@@ -202,7 +202,7 @@ class ImageReranking:
         if not readable:
             return {}
         made = self.reranker.image_tokens(np.stack(list(readable.values())))
-        tokens = {}
+        tokens: dict[int, NDArray[np.floating]] = {}
         for place, values, mask in zip(readable, made.values, made.mask, strict=True):
             if not np.isfinite(values[mask]).all():
                 continue
@@ -222,10 +222,14 @@ def _shares(weights: Sequence[float]) -> NDArray[np.float32]:
     return shares
 
 
-def stack_tokens(tokens: Sequence[NDArray[np.float32]]) -> Tokens:
-    """Pad n times (t, c) to (n, longest t, c), masked where nothing is."""
+def stack_tokens(tokens: Sequence[NDArray[np.floating]]) -> Tokens:
+    """Pad n times (t, c) to (n, longest t, c), masked where nothing is.
+
+    Float16 stays what it is where all are: rerankers convert a batch faster than one by one.
+    """
     longest = max(len(values) for values in tokens)
-    stacked = np.zeros((len(tokens), longest, tokens[0].shape[1]), np.float32)
+    dtype = np.result_type(*tokens)
+    stacked = np.zeros((len(tokens), longest, tokens[0].shape[1]), dtype)
     mask = np.zeros(stacked.shape[:2], np.bool_)
     for row, values in enumerate(tokens):
         stacked[row, : len(values)] = values
