@@ -105,9 +105,9 @@ class TextSearch:
 
         all_of: only those that hold each of some terms, themselves or in the words of their file.
         """
-        if not scores:
-            return []
         wanted = list(scores)
+        if not wanted:
+            return []
         holders = [
             (self._holders("item_words", t), self._holders("file_words", t)) for t in all_of or ()
         ]
@@ -157,5 +157,6 @@ class TextSearch:
 
 def _growing(ids: Sequence[int]) -> Iterator[Sequence[int]]:
     """Few at first, as they may do, then as many as a statement takes."""
-    yield ids[:_FIRST_CHUNK]
+    if ids:  # a statement about nothing reads everything
+        yield ids[:_FIRST_CHUNK]
     yield from chunks(ids[_FIRST_CHUNK:], PARAMETERS_PER_STATEMENT)

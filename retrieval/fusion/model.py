@@ -92,7 +92,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, seen: Tensor, mask: Tensor | None = None) -> Tensor:
         """Let (..., q, width) look at (..., k, width) where the (..., k) bool mask is True."""
-        few_queries = self.heads * x.shape[-2] <= seen.shape[-2]
+        few_queries = x.ndim == seen.ndim == 3 and self.heads * x.shape[-2] <= seen.shape[-2]
         if few_queries and self.recorded is None and not self.training and x.shape[0] == 1:
             return self._look_of_few(x, seen, mask)
         key, value = (self._split(part) for part in self.key_value(seen).chunk(2, -1))
@@ -107,23 +107,26 @@ class Attention(nn.Module):
         return self.out(mixed.transpose(-2, -3).flatten(-2))  # type: ignore[no-any-return]
 
     def _look_of_few(self, x: Tensor, seen: Tensor, mask: Tensor | None) -> Tensor:
-        """The same for few queries, (1, ..., q, width), and much to see.
+        """The same for few queries, (1, q, width), and much to see, (n, k, width).
 
         q . (K y) = (K^T q) . y, so no key or value is made of what is seen: for the words of one
         text and many images that is most of the work. What the key's bias adds to all scores of a
-        query alike, the softmax takes away again.
+        query alike, the softmax takes away again. Large products are several times faster here
+        than as many small ones.
         """
         width, depth = seen.shape[-1], seen.shape[-1] // self.heads
         to_key, to_value = self.key_value.weight.view(2, self.heads, depth, width)
         bias = self.key_value.bias[width:].view(self.heads, 1, depth)
-        folded = (self._split(self.query(x)) @ to_key).flatten(-3, -2) / math.sqrt(depth)
-        scores = folded @ seen.transpose(-1, -2)
+        folded = (self._split(self.query(x))[0] @ to_key).flatten(0, 1) / math.sqrt(depth)
+        count, queries = len(seen), x.shape[1]
+        scores = (seen.reshape(-1, width) @ folded.T).view(count, -1, len(folded))
         if mask is not None:
-            scores = scores.masked_fill(~mask[..., None, :], -torch.inf)
-        mixed = scores.softmax(-1) @ seen
-        mixed = mixed.view(*mixed.shape[:-2], self.heads, -1, width) @ to_value.transpose(-1, -2)
-        mixed = (mixed + bias).transpose(-2, -3).flatten(-2)
-        return self.out(mixed)  # type: ignore[no-any-return]
+            scores = scores.masked_fill(~mask[..., None], -torch.inf)
+        mixed = scores.softmax(1).transpose(1, 2) @ seen
+        by_head = mixed.view(count, self.heads, queries, width).transpose(0, 1).flatten(1, 2)
+        values = by_head @ to_value.transpose(1, 2) + bias
+        joined = values.view(self.heads, count, queries, depth).permute(1, 2, 0, 3).flatten(2)
+        return self.out(joined)  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:-1], self.heads, x.shape[-1] // self.heads).transpose(-2, -3)
