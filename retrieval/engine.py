@@ -1,7 +1,6 @@
 """Query -> vector -> candidates -> refine -> rerank -> hits: the engine that joins the stages."""
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from retrieval.answer import DEFAULT_BUDGET_MS, Answer, Hit, Reranking
 from retrieval.background import Backgrounds
 from retrieval.catalog import Modality, Snapshot
 from retrieval.cursor import Cursor, digest_of
-from retrieval.encoders.base import Encoder, Space, Tokens, Vectors
+from retrieval.encoders.base import Encoder, Space, Vectors
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import (
     EncoderUnavailableError,
@@ -23,7 +22,6 @@ from retrieval.errors import (
 )
 from retrieval.fusion.base import Reranker
 from retrieval.fusion.registry import AUTO, load_reranker
-from retrieval.fusion.stage import ImageReranking, stack_tokens
 from retrieval.hit_order import DIVERSE_POOL, FUSED_POOL, spread_out
 from retrieval.indices.searcher import Searcher
 from retrieval.item_cache import ItemCache
@@ -40,6 +38,7 @@ from retrieval.query_vectors import (
     truncations,
 )
 from retrieval.relevance import Calibration, QueryKind, calibration_for
+from retrieval.reranking import can_rerank, rerank
 from retrieval.row_sets import RowSets, within
 from retrieval.search import Search
 from retrieval.stage_clock import StageClock
@@ -53,11 +52,6 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_BUDGET_MS", "Answer", "Engine", "Hit", "Reranking"]
 
 _AS_USUAL = Reranking()
-
-_UNREADABLE = (
-    "The hits were not reranked: the file of the item to compare with is gone, changed or "
-    "unreadable. `mmsearch index` brings the library up to date."
-)
 
 
 class Engine:
@@ -233,7 +227,7 @@ class Engine:
             allowed, search.is_live = live, True
         search.allowed = within(allowed, search.extent, row_count)
         self._find_words(search, snapshot)
-        if search.reranker and not _can_rerank(search.reranker, search):
+        if search.reranker and not can_rerank(search.reranker, search):
             search.reranker = None
         search.count = search.first_count()
 
@@ -270,7 +264,7 @@ class Engine:
                     self._find_alike(modality, alike, snapshot, version, clock)
             if unranked := [s for s in pending if s.is_to_rerank]:
                 with clock("rerank"):
-                    self._rerank(unranked)
+                    rerank(unranked, self._vectors, self._tokens)
             with clock("order"):
                 for search in pending:
                     search.order(self._calibration(search.kind))
@@ -312,7 +306,7 @@ class Engine:
         )
         for search, nearest in zip(by_vector, found, strict=True):
             search.nearest = nearest
-        for search in searches:
+        for search in (one for one in searches if one.words):
             with clock("catalog"):
                 items = items_at(search.where, [*search.words])
             with clock("refine"):
@@ -327,58 +321,6 @@ class Engine:
                 compared = self._backgrounds.similarities(vectors, modality, searcher.rows[:extent])
                 for search, background in zip(alike, compared, strict=True):
                     search.background = background
-
-    def _rerank(self, searches: Sequence[Search]) -> None:
-        """Match the best candidates of queries, within the time that reranking may take.
-
-        The time counts for all together: it is what each of them waits for.
-        """
-        for reranker in {id(s.reranker): s.reranker for s in searches if s.reranker}.values():
-            alike = [search for search in searches if search.reranker is reranker]
-            texts = [
-                part.text for s in alike for part in s.query.parts if isinstance(part, TextPart)
-            ]
-            tokens = self._vectors.text_tokens(reranker, texts)
-            since = None
-            for search in alike:
-                self._rerank_one(search, reranker, tokens, since)
-                since = since or time.monotonic()
-
-    def _rerank_one(
-        self,
-        search: Search,
-        reranker: Reranker,
-        text_tokens: dict[str, Tokens],
-        since: float | None,
-    ) -> None:
-        parts = search.query.parts
-        # Later pages rerank what the first one had the time for.
-        budget_ms = None if search.cursor else search.reranking.budget_ms
-        stage = ImageReranking(reranker, self._tokens, budget_ms, since)
-        candidates = search.nearest.candidates[: search.to_rerank]
-        items = [candidate.item for candidate in candidates]
-        similarity = np.array([candidate.similarity for candidate in candidates], np.float32)
-        if search.query.has_text:
-            texts = [part for part in parts if isinstance(part, TextPart)]
-            tokens = stack_tokens([text_tokens[part.text].values[0] for part in texts])
-            weights = [part.weight for part in texts]
-            search.outcome = stage.rank_by_texts(tokens, weights, items, similarity)
-        else:
-            images = [
-                self._vectors.image_tokens(reranker, part)
-                if isinstance(part, ImagePart)
-                else stage.tokens_of(search.items[part.item_id])
-                for part in parts
-                if not isinstance(part, TextPart)
-            ]
-            known = [image for image in images if image is not None]
-            if len(known) < len(images):
-                search.reranker = None
-                search.warnings += (_UNREADABLE,)
-                return
-            weights = [part.weight for part in parts]
-            search.outcome = stage.rank_by_images(known, weights, items, similarity)
-        search.warnings += search.outcome.warnings
 
     def _searcher(self, modality: Modality, row_count: int) -> Searcher:
         """The searcher of a modality, over at least so many rows."""
@@ -419,13 +361,6 @@ def _each(searches: Iterable[Search], step: Callable[[Search], None]) -> None:
             step(search)
         except (UsageError, NotFoundError, EncoderUnavailableError, SpaceMismatchError) as error:
             search.error = error
-
-
-def _can_rerank(reranker: Reranker, search: Search) -> bool:
-    if search.modality is not Modality.IMAGE or search.mode is Mode.TEXT:
-        return False
-    are_pictures = all(item.modality is Modality.IMAGE for item in search.items.values())
-    return search.query.has_text or (are_pictures and reranker.likeness_weight > 0)
 
 
 def _stack(vectors: Sequence[Vector], dimension: int) -> Vectors:

@@ -90,7 +90,7 @@ def test_searching_as_json_has_the_promised_shape(indexed, run):
             "relevance",
         }
         assert hit["match"] is None
-        assert hit["relevance"] is None
+        assert 0 <= hit["relevance"] <= 1
         assert Path(hit["path"]).exists()
     assert answer["timings_ms"]["total"] > 0
 
@@ -99,8 +99,9 @@ def test_searching_for_people_shows_rank_score_and_path(indexed, run, picture_fo
     monkeypatch.chdir(picture_folder)
     lines = run("search", "a dog", "-k", 2).out.splitlines()
     assert len(lines) == 2
-    rank, score, path = lines[0].split(maxsplit=2)
+    rank, relevance, score, path = lines[0].split(maxsplit=3)
     assert rank == "1"
+    assert 0 <= int(relevance.removesuffix("%")) <= 100
     assert float(score) <= 1
     assert (picture_folder / path).exists()
     assert not path.startswith("/")
@@ -111,6 +112,37 @@ def test_searching_by_image(indexed, run, picture_folder):
     answer = run("search", "--image", image, "--json").json
     assert answer["query"] is None
     assert answer["hits"][0]["path"] == str(image)
+
+
+def test_searching_by_several_parts_and_by_words(indexed, run):
+    like = run("search", "--like", 2, "--minus", "a dog", "--diversity", 0.3, "--group", "--json")
+    assert len(like.json["hits"]) == 6
+    by_words = run("search", "picture-3.png", "--mode", "text", "--rerank", "none").out
+    assert by_words.splitlines()[0].endswith("picture-3.png  by its words")
+    nothing = run("search", "zebra", "--mode", "text")
+    assert (nothing.code, nothing.out) == (0, "")
+    assert "Nothing was found" in nothing.err
+    assert "picture" not in run("search", "a dog", "--min-relevance", 1).out
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("a dog", "--mode", "better"),
+        ("--minus", "a dog", "--mode", "text"),
+        ("a dog", "--cursor", "made up"),
+        ("a dog", "--diversity", 2),
+        (),
+    ],
+)
+def test_searches_that_cannot_be_meant(indexed, run, wrong):
+    assert run("search", *wrong).code == 2
+
+
+def test_an_item_that_is_not_there_is_a_failure(indexed, run):
+    answer = run("search", "--like", 999)
+    assert answer.code == 1
+    assert "no item 999" in answer.err
 
 
 def test_a_contact_sheet_is_drawn(indexed, run, tmp_path):
