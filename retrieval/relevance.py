@@ -1,0 +1,222 @@
+"""How likely a hit is what was asked for: a number in 0..1 in place of a raw similarity.
+
+A cosine means little by itself: what is high differs from encoder to encoder and from query to
+query. So a hit is set against its background, the similarities of the same query with a sample of
+the library: by how many spreads it stands out, and how far the sample's own tail reaches. A
+logistic model, learned where captions say what photos show (`retrieval.training.relevance`), turns
+that into a probability (Platt 1999).
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from retrieval.encoders.base import Space
+from retrieval.errors import UsageError
+
+QueryKind = Literal["text", "image"]
+
+FORMAT = "mmsearch-relevance-1"
+SAMPLE_ROWS = 1024
+DEFAULT_MIN_RELEVANCE = 0.25
+
+OWN_FILE = "relevance.json"
+"""A calibration that a space's directory may hold; it goes before those of the package."""
+
+_SHIPPED = Path(__file__).parent / "calibrations"
+_GENERIC = _SHIPPED / "generic.json"
+_FARTHEST = 20.0
+"""Spreads beyond which a hit stands out no more, so that no logit overflows."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What backgrounds of a space look like, for libraries too small to have one of their own.
+
+    location, scale: median and spread of a typical query's similarities. tail: as `Background`.
+    """
+
+    location: float
+    scale: float
+    tail: float
+
+
+@dataclass(frozen=True)
+class Background:
+    """A query's similarities with a sample of the library, summed up.
+
+    location: their median; scale: their spread below it, in standard deviations of a normal
+    distribution, so that what fits the query (above it) does not count; tail: how many spreads
+    above the median the best hundredth of them begins. rows: how many there were.
+    """
+
+    location: float
+    scale: float
+    tail: float
+    rows: int
+
+    @classmethod
+    def of(cls, similarities: NDArray[np.float32]) -> Self:
+        """Sum up (m,) similarities; those that are not finite do not count."""
+        finite = np.sort(similarities[np.isfinite(similarities)].astype(np.float64))
+        if not len(finite):
+            return cls(0.0, 0.0, 0.0, 0)
+        low, location, high = np.quantile(finite, (0.1, 0.5, 0.99))
+        scale = (location - low) / _DEVIATIONS_OF_A_TENTH
+        tail = (high - location) / scale if scale > 0 else 0.0
+        return cls(float(location), float(scale), float(tail), len(finite))
+
+    def blended(self, reference: Reference, weight: float) -> "Background":
+        """Mix with a reference that counts as much as `weight` rows."""
+        own = self.rows / (self.rows + weight)
+        location = own * self.location + (1 - own) * reference.location
+        scale = np.sqrt(own * self.scale**2 + (1 - own) * reference.scale**2)
+        tail = own * self.tail + (1 - own) * reference.tail
+        return Background(location, float(scale), tail, self.rows)
+
+
+_DEVIATIONS_OF_A_TENTH = 1.2815515655446004
+"""How many standard deviations below the mean the lowest tenth of a normal distribution ends."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """From similarities of one query to relevances: a logistic model over a hit's features.
+
+    z, tail: weights of the spreads by which a hit stands out (above 0), and of its background's
+    tail. reference: what the background of a small library is mixed with; without one the
+    relevance is drawn to `prior`, the share of relevant hits where it was learned, instead.
+    reference_rows: how many rows of a sample count as much as either.
+    """
+
+    intercept: float
+    z: float
+    tail: float
+    prior: float
+    reference_rows: float
+    reference: Reference | None = None
+
+    def __post_init__(self) -> None:
+        numbers = (self.intercept, self.z, self.tail, self.prior, self.reference_rows)
+        if not np.isfinite(numbers).all() or self.z <= 0 or self.reference_rows <= 0:
+            raise UsageError(
+                f"A calibration needs finite numbers, z and reference_rows above 0: {asdict(self)}."
+            )
+
+    def relevance(
+        self,
+        similarity: NDArray[np.float32],
+        background: NDArray[np.float32],
+        match: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """Probabilities, (n,) float32 in 0..1, that hits are what their query asked for.
+
+        similarity: (n,), of the hits. background: (m,), of the same query with the rows of
+        `sample_rows`. match: (n,) logits of a reranker, NaN where there is none; not used, since
+        it does not know of its query whether the library has an answer.
+
+        Never falls as the similarity rises. A similarity that is not a number has relevance 0.
+        """
+        known = Background.of(background)
+        if self.reference is not None:
+            known = known.blended(self.reference, self.reference_rows)
+        if known.scale > 0:
+            z = (similarity.astype(np.float64) - known.location) / known.scale
+        else:
+            z = np.where(np.isnan(similarity), np.nan, 0.0)
+        z = np.clip(z, -_FARTHEST, _FARTHEST)
+        chance = _logistic(self.intercept + self.z * z + self.tail * min(known.tail, _FARTHEST))
+        if self.reference is None:
+            own = known.rows / (known.rows + self.reference_rows)
+            chance = own * chance + (1 - own) * self.prior
+        return np.where(np.isnan(similarity), 0.0, chance).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class CalibrationFile:
+    """A calibration of each kind of query, and what is to be known of them.
+
+    encoder, space_id: whose scores they were learned with. card: data, recipe, quality, limits.
+    """
+
+    encoder: str
+    space_id: str
+    text: Calibration
+    image: Calibration
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file. Raises UsageError for one that is damaged or of another format."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("format") != FORMAT:
+                raise ValueError(f"not of the format {FORMAT}")  # noqa: TRY301
+            kinds = {kind: _calibration(content.pop(kind)) for kind in ("text", "image")}
+            return cls(**content, **kinds)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, UsageError) as error:
+            raise UsageError(
+                f"The calibration {path} cannot be read: {error}. Make it anew with `mmsearch "
+                "train relevance`, or remove it."
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """Write the file, in a form that people can read."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def calibration_for(space: Space, query_kind: QueryKind, own: Path | None = None) -> Calibration:
+    """The calibration of a space for queries of a kind; one with any text in it is "text".
+
+    own: the space's directory, whose `relevance.json` goes before those of the package. A space
+    that no file is for gets the generic one, which was learned with the scores of `starter` too,
+    but uses nothing of their scale: how well it fits another encoder was not measured.
+    """
+    path = own / OWN_FILE if own else None
+    file = _read(path) if path and path.exists() else None
+    if file is None or file.space_id != space.id:
+        shipped = (_read(path) for path in sorted(_SHIPPED.glob("*.json")) if path != _GENERIC)
+        file = next((one for one in shipped if one.space_id == space.id), _read(_GENERIC))
+    return file.text if query_kind == "text" else file.image
+
+
+def sample_rows(row_count: int, live: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """Choose at most SAMPLE_ROWS of [0, row_count) for a background, ascending (m,) int64.
+
+    live: (row_count,), which rows may be chosen; None: all. The choice is always the same, and
+    as rows are added it changes little: those with the lowest hashes are taken, so that a new row
+    takes the place of at most one.
+    """
+    rows = np.arange(row_count) if live is None else np.flatnonzero(live[:row_count])
+    if len(rows) <= SAMPLE_ROWS:
+        return rows.astype(np.int64)
+    chosen = np.argpartition(_hashes(rows), SAMPLE_ROWS)[:SAMPLE_ROWS]
+    return np.sort(rows[chosen]).astype(np.int64)
+
+
+def _hashes(rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """SplitMix64 (Steele et al. 2014) of row numbers."""
+    mixed = (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _logistic(logit: ArrayLike) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(-np.asarray(logit, np.float64)))
+
+
+def _calibration(fields: dict[str, Any]) -> Calibration:
+    reference = fields.pop("reference")
+    return Calibration(**fields, reference=reference and Reference(**reference))
+
+
+@cache
+def _read(path: Path) -> CalibrationFile:
+    return CalibrationFile.read(path)
