@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import platformdirs
 import typer
 
+from api.bench_relevance import relevance
 from api.bench_vectors import vectors
 from api.options import (
     BatchSizeOption,
@@ -68,6 +69,7 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Of training samples and
 
 
 bench.command()(vectors)
+bench.command()(relevance)
 
 
 @bench.command()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from retrieval.fusion.model import Kind
     from retrieval.training.fusion import FusionEpoch
     from retrieval.training.heads import EpochResult
+    from retrieval.training.relevance import Quality
     from retrieval.training.validation import Recalls
 
 train = typer.Typer(help="Train the parts that this project trains itself.", no_args_is_help=True)
@@ -252,6 +253,95 @@ def fusion(
             f"Model: {result.model}",
             markup=False,
         )
+
+
+@train.command()
+def relevance(
+    dataset: Annotated[
+        Path,
+        typer.Option(
+            "--dataset",
+            metavar="DIR",
+            help="A folder with captions.jsonl (splits train and val) and images/.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", metavar="FILE", help="The calibration.")
+    ] = Path("relevance.json"),
+    generic: Annotated[
+        Path | None,
+        typer.Option(
+            "--generic",
+            metavar="FILE",
+            help="Write one for other encoders, too, which uses nothing of this one's scale.",
+            show_default=False,
+        ),
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option("--encoder", metavar="NAME", help="Whose scores are calibrated.")
+    ] = "starter",
+    cache_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache", metavar="DIR", help="Vectors. (default: yours)", show_default=False
+        ),
+    ] = None,
+    distractors: Annotated[
+        int, typer.Option("--distractors", min=0, help="Photos of train in each half.")
+    ] = 1500,
+    searches: Annotated[
+        int, typer.Option("--searches", min=1, help="Simulated ones of each kind and half.")
+    ] = 6000,
+    seed: Annotated[int, typer.Option("--seed", help="Of the simulated searches.")] = 0,
+    device: Annotated[str, typer.Option("--device", metavar="NAME", help="cpu or cuda.")] = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Learn what an encoder's scores say of relevance; the defaults made the shipped files.
+
+    Put the file into a space's directory of a library as relevance.json, and it is used there.
+    """
+    from api import console
+    from retrieval.encoders.registry import choose_encoder, load_encoder
+    from retrieval.training.relevance import RelevanceTraining, train_relevance
+
+    require_paths([dataset])
+    default = Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "relevance"
+    config = RelevanceTraining(
+        dataset=dataset,
+        output=output,
+        cache=cache_folder or default,
+        generic=generic,
+        distractors=distractors,
+        searches=searches,
+        seed=seed,
+    )
+    with console.stage_progress() as progress:
+        result = train_relevance(
+            config, load_encoder(choose_encoder(encoder).name, device), on_progress=progress
+        )
+    if as_json:
+        print_json(
+            {
+                "output": str(output),
+                "quality": {kind: asdict(one) for kind, one in result.quality.items()},
+                "generic_quality": {
+                    kind: asdict(one) for kind, one in result.generic_quality.items()
+                },
+            }
+        )
+        return
+    lines = [f"{kind} queries: {_quality(one)}" for kind, one in result.quality.items()]
+    lines += [
+        f"generic, {kind} queries: {_quality(one)}" for kind, one in result.generic_quality.items()
+    ]
+    console.out.print("\n".join([*lines, f"Calibration: {output}"]), markup=False)
+
+
+def _quality(quality: "Quality") -> str:
+    return (
+        f"Brier score {quality.brier:.4f} (of the base rate alone {quality.base:.4f}), expected "
+        f"calibration error {quality.ece:.4f}, {quality.hits:,} hits held out"
+    )
 
 
 def _fusion_line(epoch: "FusionEpoch") -> str:

@@ -2,12 +2,12 @@
 
 A cosine means little by itself: what is high differs from encoder to encoder and from query to
 query. So a hit is set against its background, the similarities of the same query with a sample of
-the library: by how many spreads it stands out, and how far the sample's own tail reaches. A
-logistic model, learned where captions say what photos show (`retrieval.training.relevance`), turns
-that into a probability (Platt 1999).
+the library: by how many spreads it stands out. A logistic model, learned where captions say what
+photos show (`retrieval.training.relevance`), turns that into a probability (Platt 1999).
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -33,76 +33,70 @@ _GENERIC = _SHIPPED / "generic.json"
 _FARTHEST = 20.0
 """Spreads beyond which a hit stands out no more, so that no logit overflows."""
 
-
-@dataclass(frozen=True)
-class Reference:
-    """What backgrounds of a space look like, for libraries too small to have one of their own.
-
-    location, scale: median and spread of a typical query's similarities. tail: as `Background`.
-    """
-
-    location: float
-    scale: float
-    tail: float
+_LOW_TENTH = 1.2815515655446004
+"""How many standard deviations below the mean the lowest tenth of a normal distribution ends."""
 
 
 @dataclass(frozen=True)
 class Background:
     """A query's similarities with a sample of the library, summed up.
 
-    location: their median; scale: their spread below it, in standard deviations of a normal
-    distribution, so that what fits the query (above it) does not count; tail: how many spreads
-    above the median the best hundredth of them begins. rows: how many there were.
+    location: their median. scale: their spread below it, in standard deviations of a normal
+    distribution: what fits the query stands above, and does not count. rows: how many there were.
     """
 
     location: float
     scale: float
-    tail: float
     rows: int
 
     @classmethod
     def of(cls, similarities: NDArray[np.float32]) -> Self:
         """Sum up (m,) similarities; those that are not finite do not count."""
-        finite = np.sort(similarities[np.isfinite(similarities)].astype(np.float64))
+        finite = similarities[np.isfinite(similarities)].astype(np.float64)
         if not len(finite):
-            return cls(0.0, 0.0, 0.0, 0)
-        low, location, high = np.quantile(finite, (0.1, 0.5, 0.99))
-        scale = (location - low) / _DEVIATIONS_OF_A_TENTH
-        tail = (high - location) / scale if scale > 0 else 0.0
-        return cls(float(location), float(scale), float(tail), len(finite))
-
-    def blended(self, reference: Reference, weight: float) -> "Background":
-        """Mix with a reference that counts as much as `weight` rows."""
-        own = self.rows / (self.rows + weight)
-        location = own * self.location + (1 - own) * reference.location
-        scale = np.sqrt(own * self.scale**2 + (1 - own) * reference.scale**2)
-        tail = own * self.tail + (1 - own) * reference.tail
-        return Background(location, float(scale), tail, self.rows)
+            return cls(0.0, 0.0, 0)
+        low, location = np.quantile(finite, (0.1, 0.5))
+        return cls(float(location), float((location - low) / _LOW_TENTH), len(finite))
 
 
-_DEVIATIONS_OF_A_TENTH = 1.2815515655446004
-"""How many standard deviations below the mean the lowest tenth of a normal distribution ends."""
+@dataclass(frozen=True)
+class Reference:
+    """What backgrounds of a space look like, for libraries too small to have one of their own.
+
+    location, scale: those of a typical query's background.
+    """
+
+    location: float
+    scale: float
+
+    def blended_with(self, own: Background, weight: float) -> Background:
+        """A background mixed with the reference, which counts as much as `weight` rows."""
+        share = own.rows / (own.rows + weight)
+        location = share * own.location + (1 - share) * self.location
+        scale = math.sqrt(share * own.scale**2 + (1 - share) * self.scale**2)
+        return Background(location, scale, own.rows)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """From similarities of one query to relevances: a logistic model over a hit's features.
+    """From similarities of one query to relevances: a logistic model over two features of a hit.
 
-    z, tail: weights of the spreads by which a hit stands out (above 0), and of its background's
-    tail. reference: what the background of a small library is mixed with; without one the
-    relevance is drawn to `prior`, the share of relevant hits where it was learned, instead.
-    reference_rows: how many rows of a sample count as much as either.
+    z: weight of the spreads by which a hit stands out of its background, above 0. rows: weight of
+    the logarithm of the background's rows: of many photos, more stand out by chance. reference:
+    what the background of a small library is mixed with; without one, the relevance is drawn to
+    `prior` instead, the share of relevant hits where it was learned. reference_rows: how many rows
+    of a sample count as much as either.
     """
 
     intercept: float
     z: float
-    tail: float
+    rows: float
     prior: float
     reference_rows: float
     reference: Reference | None = None
 
     def __post_init__(self) -> None:
-        numbers = (self.intercept, self.z, self.tail, self.prior, self.reference_rows)
+        numbers = (self.intercept, self.z, self.rows, self.prior, self.reference_rows)
         if not np.isfinite(numbers).all() or self.z <= 0 or self.reference_rows <= 0:
             raise UsageError(
                 f"A calibration needs finite numbers, z and reference_rows above 0: {asdict(self)}."
@@ -122,19 +116,27 @@ class Calibration:
 
         Never falls as the similarity rises. A similarity that is not a number has relevance 0.
         """
+        features, rows = self.features(similarity, background)
+        chance = _logistic(features @ (self.intercept, self.z, self.rows))
+        if self.reference is None:
+            share = rows / (rows + self.reference_rows)
+            chance = share * chance + (1 - share) * self.prior
+        return np.where(np.isnan(similarity), 0.0, chance).astype(np.float32)
+
+    def features(
+        self, similarity: NDArray[np.float32], background: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], int]:
+        """What the model weighs of each hit, (n, 3): 1, z, log rows; and the rows."""
         known = Background.of(background)
         if self.reference is not None:
-            known = known.blended(self.reference, self.reference_rows)
+            known = self.reference.blended_with(known, self.reference_rows)
+        z = np.zeros(len(similarity))
         if known.scale > 0:
-            z = (similarity.astype(np.float64) - known.location) / known.scale
-        else:
-            z = np.where(np.isnan(similarity), np.nan, 0.0)
-        z = np.clip(z, -_FARTHEST, _FARTHEST)
-        chance = _logistic(self.intercept + self.z * z + self.tail * min(known.tail, _FARTHEST))
-        if self.reference is None:
-            own = known.rows / (known.rows + self.reference_rows)
-            chance = own * chance + (1 - own) * self.prior
-        return np.where(np.isnan(similarity), 0.0, chance).astype(np.float32)
+            z = (np.nan_to_num(similarity.astype(np.float64)) - known.location) / known.scale
+        features = np.ones((len(similarity), 3))
+        features[:, 1] = np.clip(z, -_FARTHEST, _FARTHEST)
+        features[:, 2] = math.log(max(known.rows, 1))
+        return features, known.rows
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,8 @@ class CalibrationFile:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("format") != FORMAT:
                 raise ValueError(f"not of the format {FORMAT}")  # noqa: TRY301
-            kinds = {kind: _calibration(content.pop(kind)) for kind in ("text", "image")}
-            return cls(**content, **kinds)
+            text, image = (_calibration(content.pop(kind)) for kind in ("text", "image"))
+            return cls(**content, text=text, image=image)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, UsageError) as error:
             raise UsageError(
                 f"The calibration {path} cannot be read: {error}. Make it anew with `mmsearch "
