@@ -1,0 +1,239 @@
+"""Relevance: bounded, monotone, free of the scale of scores, and sane for the smallest libraries."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval.encoders.base import Space
+from retrieval.errors import UsageError
+from retrieval.relevance import (
+    DEFAULT_MIN_RELEVANCE,
+    OWN_FILE,
+    SAMPLE_ROWS,
+    Background,
+    Calibration,
+    CalibrationFile,
+    Reference,
+    calibration_for,
+    sample_rows,
+)
+
+OTHER_SPACE = Space("open_clip:other/weights", "sha256:0", "none", 512)
+
+cosines = st.floats(-1, 1, width=32)
+anything = st.floats(width=32)
+kinds = st.sampled_from(["text", "image"])
+
+
+@pytest.fixture(scope="module")
+def shipped(starter):
+    return {
+        "starter": {kind: calibration_for(starter.space, kind) for kind in ("text", "image")},
+        "generic": {kind: calibration_for(OTHER_SPACE, kind) for kind in ("text", "image")},
+    }
+
+
+def array(values):
+    return np.array(values, np.float32)
+
+
+def normal_background(rows=1000, location=0.2, scale=0.03):
+    return np.random.default_rng(0).normal(location, scale, rows).astype(np.float32)
+
+
+names = pytest.mark.parametrize("name", ["starter", "generic"])
+both = pytest.mark.parametrize("kind", ["text", "image"])
+
+
+@names
+@settings(max_examples=60, deadline=None)
+@given(kind=kinds, hits=st.lists(anything, max_size=8), sample=st.lists(anything, max_size=40))
+def test_any_scores_give_numbers_from_0_to_1(shipped, name, kind, hits, sample):
+    found = shipped[name][kind].relevance(array(hits), array(sample))
+    assert found.shape == (len(hits),)
+    assert found.dtype == np.float32
+    assert ((found >= 0) & (found <= 1)).all()
+
+
+@names
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=kinds,
+    hits=st.lists(cosines, min_size=2, max_size=12),
+    sample=st.lists(cosines, min_size=1, max_size=60),
+)
+def test_more_similar_is_never_less_relevant(shipped, name, kind, hits, sample):
+    ascending = shipped[name][kind].relevance(array(sorted(hits)), array(sample))
+    assert (np.diff(ascending) >= 0).all()
+
+
+@names
+@both
+def test_a_hit_that_stands_out_is_more_relevant(shipped, name, kind):
+    found = shipped[name][kind].relevance(array([0.2, 0.26, 0.32, 0.38]), normal_background())
+    assert (np.diff(found) > 0).all()
+
+
+@both
+@settings(max_examples=60, deadline=None)
+@given(factor=st.floats(0.05, 20), shift=st.floats(-3, 3))
+def test_other_encoders_scores_may_have_any_scale_and_zero(shipped, kind, factor, shift):
+    hits, sample = np.linspace(0, 0.5, 9), normal_background().astype(np.float64)
+    generic = shipped["generic"][kind]
+    plain = generic.relevance(array(hits), array(sample))
+    other = generic.relevance(array(factor * hits + shift), array(factor * sample + shift))
+    np.testing.assert_allclose(plain, other, atol=2e-3)
+
+
+@names
+@both
+def test_what_is_not_a_number_has_no_relevance_and_harms_no_other(shipped, name, kind):
+    sample = normal_background()
+    calibration = shipped[name][kind]
+    [good] = calibration.relevance(array([0.35]), sample)
+    spoiled = np.concatenate([sample, array([np.nan, np.inf, -np.inf])])
+    found = calibration.relevance(array([np.nan, 0.35, np.inf, -np.inf]), spoiled)
+    assert found[0] == 0
+    assert found[1] == pytest.approx(good, abs=1e-6)
+    assert found[2] >= found[1] >= found[3]
+
+
+@names
+@both
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 5, 10, 30])
+def test_tiny_libraries_get_answers_in_order(shipped, name, kind, rows):
+    sample = np.linspace(0.1, 0.4, rows).astype(np.float32)
+    found = shipped[name][kind].relevance(sample, sample)
+    assert np.isfinite(found).all()
+    assert (np.diff(found) >= 0).all()
+
+
+def test_a_library_of_one_is_judged_by_what_is_usual_in_its_space(shipped, starter):
+    calibration = shipped["starter"]["text"]
+    usual = calibration.reference
+    assert usual is not None
+    one = array([usual.location])
+    other = array([usual.location + 8 * usual.scale])
+    assert calibration.relevance(one, one)[0] < 0.1
+    assert calibration.relevance(other, other)[0] > 0.5
+
+
+def test_without_a_usual_the_smallest_libraries_are_not_judged(shipped):
+    calibration = shipped["generic"]["text"]
+    for value in (-0.5, 0.0, 0.9):
+        [found] = calibration.relevance(array([value]), array([]))
+        assert found == pytest.approx(calibration.prior, abs=1e-6)
+
+
+def test_many_equal_scores_stand_out_of_nothing(shipped):
+    same = np.full(100, 0.25, np.float32)
+    found = shipped["generic"]["text"].relevance(same, same)
+    assert (found == found[0]).all()
+    assert found[0] < 0.1
+
+
+def test_the_background_is_what_lies_below_its_median():
+    sample = normal_background(5000, location=0.1, scale=0.05)
+    plain = Background.of(sample)
+    assert plain.location == pytest.approx(0.1, abs=0.003)
+    assert plain.scale == pytest.approx(0.05, abs=0.003)
+    assert plain.rows == 5000
+    # A tenth of the library fits the query: the background is still that of the others.
+    with_answers = Background.of(np.concatenate([sample, np.full(500, 0.9, np.float32)]))
+    assert with_answers.location == pytest.approx(0.1, abs=0.01)
+    assert with_answers.scale == pytest.approx(0.05, abs=0.008)
+
+
+def test_a_reference_counts_as_much_as_it_is_worth():
+    own = Background(location=0.2, scale=0.04, rows=10)
+    mixed = Reference(location=0.0, scale=0.1).blended_with(own, 10)
+    assert mixed.location == pytest.approx(0.1)
+    assert mixed.scale == pytest.approx(np.sqrt((0.04**2 + 0.1**2) / 2))
+    alone = Reference(location=0.0, scale=0.1).blended_with(Background(5, 5, 0), 10)
+    assert (alone.location, alone.scale) == (0.0, pytest.approx(0.1))
+
+
+def test_the_logistic_model_is_the_one_that_is_written():
+    calibration = Calibration(-3.0, 1.5, -0.25, 0.1, 8, Reference(0.0, 1.0))
+    sample = normal_background(64, 0.0, 1.0)
+    known = calibration.reference.blended_with(Background.of(sample), 8)
+    logit = -3.0 + 1.5 * (2.0 - known.location) / known.scale - 0.25 * np.log(64)
+    [found] = calibration.relevance(array([2.0]), sample)
+    assert found == pytest.approx(1 / (1 + np.exp(-logit)), rel=1e-5)
+
+
+@pytest.mark.parametrize("broken", [{"z": 0.0}, {"z": float("nan")}, {"reference_rows": 0.0}])
+def test_a_calibration_that_could_fall_as_similarity_rises_is_refused(broken):
+    fields = {"intercept": 0.0, "z": 1.0, "rows": 0.0, "prior": 0.1, "reference_rows": 8.0}
+    with pytest.raises(UsageError, match="z and reference_rows above 0"):
+        Calibration(**{**fields, **broken})
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, SAMPLE_ROWS, SAMPLE_ROWS + 1, 50_000])
+def test_samples_are_of_rows_that_exist_each_once_in_order(rows):
+    chosen = sample_rows(rows)
+    assert chosen.dtype == np.int64
+    assert len(chosen) == min(rows, SAMPLE_ROWS)
+    assert (np.diff(chosen) > 0).all()
+    assert ((chosen >= 0) & (chosen < rows)).all()
+    np.testing.assert_array_equal(chosen, sample_rows(rows))
+
+
+def test_samples_are_of_live_rows_only():
+    live = np.zeros(20_000, np.bool_)
+    live[3::7] = True
+    chosen = sample_rows(20_000, live)
+    assert len(chosen) == SAMPLE_ROWS
+    assert live[chosen].all()
+    np.testing.assert_array_equal(sample_rows(100, live[:100]), np.flatnonzero(live[:100]))
+
+
+def test_samples_are_spread_and_change_little_as_a_library_grows():
+    before, after = sample_rows(100_000), sample_rows(101_000)
+    assert len(np.intersect1d(before, after)) > 0.95 * SAMPLE_ROWS
+    tenths = np.bincount(before // 10_000, minlength=10)
+    assert tenths.min() > 60  # 102 are expected, with a deviation of 10
+
+
+def test_every_space_has_a_calibration_and_starter_its_own(starter, shipped):
+    generic = shipped["generic"]
+    assert generic["text"].reference is None
+    assert shipped["starter"]["text"].reference is not None
+    assert calibration_for(starter.space, "text") == shipped["starter"]["text"]
+    assert generic["text"] != generic["image"]
+    assert 0 < DEFAULT_MIN_RELEVANCE < 0.5
+
+
+def test_a_librarys_own_calibration_goes_first_if_it_is_for_its_space(tmp_path, starter):
+    own = Calibration(-1.0, 2.0, 0.0, 0.5, 3.0)
+    file = CalibrationFile(starter.space.encoder, starter.space.id, own, own, {"data": "mine"})
+    file.write(tmp_path / OWN_FILE)
+    assert calibration_for(starter.space, "image", tmp_path) == own
+    assert calibration_for(OTHER_SPACE, "image", tmp_path) == calibration_for(OTHER_SPACE, "image")
+    assert CalibrationFile.read(tmp_path / OWN_FILE) == file
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"format": "other"}', '{"format": "mmsearch-relevance-1", "text": {}}'],
+)
+def test_a_damaged_calibration_says_which_file_and_what_to_do(tmp_path, content):
+    file = tmp_path / OWN_FILE
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"relevance\.json.*mmsearch train relevance"):
+        CalibrationFile.read(file)
+
+
+def test_shipped_files_say_what_they_are_made_of():
+    from retrieval import relevance
+
+    for file in (relevance._SHIPPED / "starter.json", relevance._GENERIC):
+        card = json.loads(file.read_text(encoding="utf-8"))["card"]
+        assert set(card) >= {"data", "recipe", "labels", "quality", "limits"}
+        for kind in ("text", "image"):
+            quality = card["quality"][kind]
+            assert quality["brier"] < quality["base"]
+            assert quality["ece"] < 0.05
