@@ -289,6 +289,9 @@ def relevance(
     distractors: Annotated[
         int, typer.Option("--distractors", min=0, help="Photos of train in each half.")
     ] = 1500,
+    outside: Annotated[
+        int, typer.Option("--outside", min=0, help="Texts about other things in each half.")
+    ] = 2500,
     searches: Annotated[
         int, typer.Option("--searches", min=1, help="Simulated ones of each kind and half.")
     ] = 6000,
@@ -312,6 +315,7 @@ def relevance(
         cache=cache_folder or default,
         generic=generic,
         distractors=distractors,
+        outside=outside,
         searches=searches,
         seed=seed,
     )

@@ -61,8 +61,8 @@ class RelevanceTraining:
 
     dataset: folder with `captions.jsonl` (splits `train` and `val`) and `images/`. output: the
     file to write. generic: a second one, which uses nothing of the scale of the encoder's scores.
-    cache: folder for vectors. distractors: photos of `train` in each half. searches: simulated
-    ones of each kind of query and half.
+    cache: folder for vectors. distractors: photos of `train` in each half. outside: texts in each
+    half of which most show nothing here. searches: simulated ones of each kind of query and half.
     """
 
     dataset: Path
@@ -70,12 +70,13 @@ class RelevanceTraining:
     cache: Path
     generic: Path | None = None
     distractors: int = 1500
+    outside: int = 2500
     searches: int = 6000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.distractors < 0 or self.searches < 1:
-            raise UsageError("distractors must be at least 0, and searches at least 1.")
+        if self.distractors < 0 or self.outside < 0 or self.searches < 1:
+            raise UsageError("distractors and outside must be at least 0, searches at least 1.")
 
 
 @dataclass(frozen=True)
@@ -155,12 +156,16 @@ def fit_calibration(searches: Sequence[Search], *, with_reference: bool = True) 
     """
     fits = np.concatenate([search.fits for search in searches]).astype(np.float64)
     prior = float(fits.mean())
-    reference = _reference(searches) if with_reference else None
+    backgrounds = [Background.of(search.background) for search in searches]
+    reference = _reference(searches, backgrounds) if with_reference else None
     best, best_loss = None, np.inf
     for rows in REFERENCE_ROWS:
         start = Calibration(0.0, 1.0, 0.0, prior, rows, reference)
         features = np.concatenate(
-            [start.features(search.similarity, search.background)[0] for search in searches]
+            [
+                start.features(search.similarity, background)
+                for search, background in zip(searches, backgrounds, strict=True)
+            ]
         )
         weights = _logistic_regression(features, fits)
         if weights[1] <= 0:
@@ -337,7 +342,7 @@ def _simulate(
         raise UsageError(f"The split val of {config.dataset} has too few photos to learn from.")
     gallery = build_gallery([*asked, *distractors], encoder, config.cache, on_progress)
     captions = np.arange(sum(len(photo.captions) for photo in asked))
-    outside = [text for text in outside_texts() if is_held_out(text) == held_out]
+    outside = [text for text in outside_texts() if is_held_out(text) == held_out][: config.outside]
     texts = ask_texts(gallery, captions, outside, encoder, config.cache, on_progress)
     images = image_questions(gallery, np.arange(len(asked)))
     seed = 2 * config.seed + held_out
@@ -347,13 +352,17 @@ def _simulate(
     }
 
 
-def _reference(searches: Sequence[Search]) -> Reference:
+def _reference(searches: Sequence[Search], backgrounds: Sequence[Background]) -> Reference:
     """The mean background of the larger libraries, or of all where none is large."""
-    large = [search for search in searches if search.rows >= _LARGE_LIBRARY] or searches
-    backgrounds = [Background.of(search.background) for search in large]
+    large = [
+        background
+        for search, background in zip(searches, backgrounds, strict=True)
+        if search.rows >= _LARGE_LIBRARY
+    ]
+    chosen = large or backgrounds
     return Reference(
-        float(np.mean([one.location for one in backgrounds])),
-        float(np.sqrt(np.mean([one.scale**2 for one in backgrounds]))),
+        float(np.mean([one.location for one in chosen])),
+        float(np.sqrt(np.mean([one.scale**2 for one in chosen]))),
     )
 
 
@@ -390,7 +399,8 @@ def _card(
         "data": f"{config.dataset.name}: half of val's photos, and {config.distractors} of train's "
         "that nothing asks for",
         "recipe": f"mmsearch train relevance --encoder {encoder.space.encoder} --distractors "
-        f"{config.distractors} --searches {config.searches} --seed {config.seed}",
+        f"{config.distractors} --outside {config.outside} --searches {config.searches} "
+        f"--seed {config.seed}",
         "labels": "A caption's own photo fits; others by the likeness of their captions with the "
         "query (MiniLM), which 85 pairs judged by hand turned into probabilities.",
         "quality": {

@@ -92,14 +92,19 @@ def image_questions(gallery: Gallery, asked: NDArray[np.int64]) -> list[Question
 
     A photo fits as well as it fits the best of the captions of the photo that is asked with.
     """
-    owners = gallery.caption_owners
-    questions = []
-    for photo in asked.tolist():
-        alike = likeness(gallery.sentences[owners == photo], gallery)
-        fits = chance_of_fit(alike).max(0)
-        name = gallery.photos[photo].path.name
-        questions.append(Question("image", name, gallery.vectors[photo], fits, photo))
-    return questions
+    numbers = np.flatnonzero(np.isin(gallery.caption_owners, asked))
+    owners = gallery.caption_owners[numbers]
+    chances = chance_of_fit(likeness(gallery.sentences[numbers], gallery))
+    return [
+        Question(
+            kind="image",
+            text=gallery.photos[photo].path.name,
+            vector=gallery.vectors[photo],
+            fits=chances[owners == photo].max(0),
+            own=photo,
+        )
+        for photo in asked.tolist()
+    ]
 
 
 def simulate_searches(

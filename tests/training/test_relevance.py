@@ -1,0 +1,153 @@
+"""A planted world in which fitting photos stand out: what is learned must tell them from others."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retrieval.errors import NotFoundError, UsageError
+from retrieval.relevance import CalibrationFile
+from retrieval.training.relevance import (
+    RelevanceTraining,
+    fit_calibration,
+    is_held_out,
+    measure,
+    train_relevance,
+)
+from retrieval.training.simulated_libraries import Question, Search
+
+
+def planted(seed, count=600, *, shift=0.0, factor=1.0):
+    """Searches in which one photo of the library stands four spreads out, or none does."""
+    random = np.random.default_rng(seed)
+    question = Question("caption", "planted", np.zeros(1, np.float32), np.zeros(1, np.float32))
+    searches = []
+    for _ in range(count):
+        rows = int(np.exp(random.uniform(np.log(30), np.log(2000))))
+        scores = random.normal(0, random.uniform(0.8, 1.2), rows)
+        fits = np.zeros(rows, np.float32)
+        answered = random.random() < 0.5
+        if answered:
+            fits[0], scores[0] = 1, random.normal(4, 1)
+        scores = (factor * scores + shift).astype(np.float32)
+        best = np.argsort(-scores)[:20]
+        searches.append(
+            Search(question, scores[best], best, fits[best], scores[:1024], rows, answered)
+        )
+    return searches
+
+
+@pytest.fixture(scope="module")
+def learned():
+    return fit_calibration(planted(0), with_reference=False)
+
+
+def test_what_is_planted_gets_a_high_relevance_and_absence_a_low_one(learned):
+    present, absent = [], []
+    for search in planted(1):
+        best = learned.relevance(search.similarity, search.background).max()
+        (present if search.answered else absent).append(best)
+    assert np.median(present) > 0.6
+    assert np.median(absent) < 0.15
+    assert np.mean(np.array(absent) < 0.25) > 0.8
+
+
+def test_relevances_are_shares_of_what_fits_on_searches_that_were_not_learned_from(learned):
+    quality = measure(learned, planted(2, 2000))
+    assert quality.ece < 0.01
+    assert quality.brier < 0.5 * quality.base
+    for predicted, observed, count in zip(
+        quality.predicted, quality.observed, quality.counts, strict=True
+    ):
+        if count > 300:
+            assert predicted == pytest.approx(observed, abs=0.1)
+    assert sum(quality.counts) == quality.hits
+
+
+def test_the_scale_and_zero_of_scores_do_not_change_what_is_learned(learned):
+    other = fit_calibration(planted(0, shift=0.3, factor=0.02), with_reference=False)
+    assert other.z == pytest.approx(learned.z, rel=1e-3)
+    assert other.intercept == pytest.approx(learned.intercept, rel=1e-3)
+    assert other.rows == pytest.approx(learned.rows, abs=1e-3)
+
+
+def test_the_reference_is_the_background_of_large_libraries():
+    fitted = fit_calibration(planted(3, shift=0.25, factor=0.1))
+    assert fitted.reference is not None
+    assert fitted.reference.location == pytest.approx(0.25, abs=0.01)
+    assert fitted.reference.scale == pytest.approx(0.1, abs=0.01)
+
+
+def test_scores_that_say_the_opposite_cannot_be_calibrated():
+    turned = [
+        Search(one.question, -one.similarity, one.photos, one.fits, -one.background, one.rows, True)
+        for one in planted(4, 200)
+    ]
+    with pytest.raises(UsageError, match="nothing can be learned"):
+        fit_calibration(turned)
+
+
+def test_half_of_all_names_is_held_out():
+    held = np.mean([is_held_out(f"{number}.jpg") for number in range(2000)])
+    assert held == pytest.approx(0.5, abs=0.05)
+    assert is_held_out("a") == is_held_out("a")
+
+
+@pytest.fixture(scope="module")
+def small_dataset(tmp_path_factory, photos):
+    """Crops of five photos that starter knows, of which nobody could tell two of one apart."""
+    folder = tmp_path_factory.mktemp("captioned")
+    (folder / "images").mkdir()
+    captions = {
+        "cat": ("a brown cat looks at the camera", "a brown cat is looking at the camera"),
+        "coffee": ("a cup of coffee on a table", "a cup of coffee stands on a table"),
+        "astronaut": ("an astronaut in a space suit", "an astronaut wears a space suit"),
+        "rocket": ("a rocket on the launch pad", "a rocket at the launch pad"),
+        "motorcycle": ("a motorcycle in a garage", "a motorcycle stands in a garage"),
+    }
+    random = np.random.default_rng(0)
+    lines = []
+    for number in range(50):
+        thing = list(captions)[number % 5]
+        with Image.open(photos[thing]) as image:
+            small = image.convert("RGB").resize((120, 120))
+        left, top = random.integers(0, 25, 2).tolist()
+        small.crop((left, top, left + 95, top + 95)).save(folder / "images" / f"{number}.png")
+        split = "val" if number < 40 else "train"
+        lines.append({"image": f"{number}.png", "split": split, "en": captions[thing]})
+    text = "\n".join(json.dumps(line) for line in lines)
+    (folder / "captions.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_training_writes_what_searches_can_use(tmp_path, small_dataset, starter):
+    config = RelevanceTraining(
+        small_dataset,
+        tmp_path / "relevance.json",
+        tmp_path / "cache",
+        generic=tmp_path / "generic.json",
+        distractors=5,
+        outside=20,
+        searches=150,
+    )
+    result = train_relevance(config, starter)
+    assert CalibrationFile.read(config.output) == result.calibrations
+    assert result.calibrations.space_id == starter.space.id
+    assert result.quality["text"].brier < result.quality["text"].base
+    generic = CalibrationFile.read(tmp_path / "generic.json")
+    assert generic.space_id == ""
+    assert generic.text.reference is None
+    # What is kept of the first run makes the second one the same, and fast.
+    again = train_relevance(replace(config, output=tmp_path / "again.json"), starter)
+    assert again.calibrations.text == result.calibrations.text
+    assert again.calibrations.image == result.calibrations.image
+
+
+def test_a_missing_dataset_or_folder_is_named(tmp_path, starter):
+    with pytest.raises(NotFoundError, match=r"captions\.jsonl"):
+        train_relevance(RelevanceTraining(tmp_path, tmp_path / "out.json", tmp_path), starter)
+    nowhere = tmp_path / "no" / "out.json"
+    with pytest.raises(UsageError, match="no folder"):
+        train_relevance(RelevanceTraining(tmp_path, nowhere, tmp_path), starter)
