@@ -150,7 +150,8 @@ class Calibration:
 class CalibrationFile:
     """A calibration of each kind of query, and what is to be known of them.
 
-    encoder, space_id: whose scores they were learned with; no space for the generic one. card: data, recipe, quality, limits.
+    encoder, space_id: whose scores they were learned with; the generic file names no space. card:
+    data, recipe, quality, limits.
     """
 
     encoder: str
