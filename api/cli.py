@@ -581,7 +581,7 @@ def serve(
             f"Warning: the service asks for no password; whoever can reach {settings.host} can "
             "search this library and see its thumbnails."
         )
-    application = create_app(opened, device=device, rerank=settings.rerank)
+    application = create_app(opened, settings, device=device)
     uvicorn.run(application, host=settings.host, port=settings.port)
 
 

@@ -8,6 +8,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from api.inference import (
+    ClientGoneError,
+    NotReadyError,
+    OverloadedError,
+    PastDeadlineError,
+    RefusedError,
+)
 from api.schemas import Problem
 from retrieval.errors import MMSearchError, NotFoundError, UnreadableFileError, UsageError
 
@@ -17,13 +24,18 @@ _STATUS_OF_ERRORS: list[tuple[type[MMSearchError], HTTPStatus]] = [
     (UsageError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (NotFoundError, HTTPStatus.NOT_FOUND),
     (UnreadableFileError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (OverloadedError, HTTPStatus.TOO_MANY_REQUESTS),
+    (NotReadyError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (PastDeadlineError, HTTPStatus.GATEWAY_TIMEOUT),
+    (ClientGoneError, HTTPStatus.REQUEST_TIMEOUT),
 ]
 
 
-def problem(status: int, detail: str) -> JSONResponse:
-    """Make a response of a status and a sentence for the client."""
+def problem(status: int, detail: str, *, retry_after_s: int | None = None) -> JSONResponse:
+    """Make a response of a status and a sentence for the client, who may try again after a time."""
     body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
-    return JSONResponse(body.model_dump(), status_code=status, media_type=MEDIA_TYPE)
+    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
 
 
 def install_problem_handlers(app: FastAPI) -> None:
@@ -49,7 +61,8 @@ def install_problem_handlers(app: FastAPI) -> None:
             (status for kind, status in _STATUS_OF_ERRORS if isinstance(error, kind)),
             HTTPStatus.INTERNAL_SERVER_ERROR,
         )
-        return problem(status, str(error))
+        retry_after_s = error.retry_after_s if isinstance(error, RefusedError) else None
+        return problem(status, str(error), retry_after_s=retry_after_s)
 
     @app.exception_handler(Exception)
     def unexpected(_request: Request, error: Exception) -> JSONResponse:

@@ -1,42 +1,80 @@
 """The HTTP service: the FastAPI application factory."""
 
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI
 
+from api.connection import Connection
+from api.inference import Inference, Outcome
 from api.problems import MEDIA_TYPE, install_problem_handlers
 from api.routes import explain, health, items, search
 from api.routes.dependencies import Service
 from api.schemas import Problem
+from api.security.access import Authentication
+from api.security.keys import read_keys
+from api.service_metrics import ServiceMetrics
+from api.settings import ServiceSettings
 from retrieval.engine import Engine, Reranking
+from retrieval.errors import MMSearchError
 from retrieval.library import Library, open_library
 from retrieval.query import Query, TextPart
 
+_log = logging.getLogger("mmsearch")
 
-def create_app(library: Library | Path, *, device: str = "auto", rerank: str = "auto") -> FastAPI:
+
+def create_app(
+    library: Library | Path,
+    settings: ServiceSettings | None = None,
+    *,
+    device: str = "auto",
+    load_in_background: bool = False,
+    on_failed: Callable[[Exception], None] = lambda _: None,
+) -> FastAPI:
     """Make an application over one library.
 
-    `rerank` names the reranker of all searches that do not switch it off. Encoder and reranker are
-    loaded and warmed when the application starts, so its first answer is as fast as
-    the others. All encoding and searching happens on one thread: PyTorch uses all cores by itself.
+    Encoder and reranker are loaded and warmed when the application starts, so its first answer is
+    as fast as the others; all encoding and searching happens on one thread, since PyTorch uses all
+    cores by itself. load_in_background: start at once and answer searches with 503 until then;
+    otherwise the application starts when it is ready, or raises what loading raised. on_failed:
+    told of an error of loading in the background.
+
+    Raises UsageError for API keys that are none.
     """
+    chosen = settings or ServiceSettings()
+    keys = read_keys(chosen.api_keys, chosen.api_keys_file)
+    metrics = ServiceMetrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opened = library if isinstance(library, Library) else open_library(library)
         engine = Engine(opened, device=device)
-        with ThreadPoolExecutor(1, thread_name_prefix="inference") as inference:
-            service = Service(opened, engine, inference, rerank)
-            await service.on_inference_thread(
-                lambda: engine.search(Query((TextPart("a first query"),), k=1), Reranking(rerank))
-            )
-            app.state.service = service
+        metrics.watch_engine(engine)
+        inference = Inference(
+            lambda requests: _search_many(engine, requests),
+            metrics,
+            max_batch=chosen.batch,
+            max_wait_s=chosen.batch_wait_ms / 1000,
+            max_waiting=chosen.queue,
+            deadline_s=chosen.deadline_s,
+        )
+        app.state.service = Service(opened, engine, inference, chosen, metrics)
+        loaded = await inference.start(
+            lambda: _warm(engine, chosen.rerank),
+            lambda: on_failed(inference.failure) if inference.failure else None,
+        )
+        if not load_in_background:
+            await loaded
+        try:
+            if inference.failure and not load_in_background:
+                raise inference.failure
             yield
-        opened.close()
+        finally:
+            inference.close(chosen.shutdown_s)
+            opened.close()
 
     app = FastAPI(
         title="mmsearch",
@@ -46,8 +84,27 @@ def create_app(library: Library | Path, *, device: str = "auto", rerank: str = "
         responses={
             status: {"model": Problem, "content": {MEDIA_TYPE: {}}} for status in (404, 422, 500)
         },
+        docs_url=None,
+        redoc_url=None,
     )
     install_problem_handlers(app)
     for router in (search.router, explain.router, items.router, health.router):
         app.include_router(router)
+    # The last one added is the first that a request meets.
+    app.add_middleware(Connection)
+    app.add_middleware(Authentication, keys=keys)
     return app
+
+
+def _warm(engine: Engine, rerank: str) -> None:
+    engine.search(Query((TextPart("a first query"),), k=1), Reranking(rerank))
+
+
+def _search_many(engine: Engine, requests: Sequence[tuple[Query, Reranking]]) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    for query, reranking in requests:
+        try:
+            outcomes.append(engine.search(query, reranking))
+        except MMSearchError as error:
+            outcomes.append(error)
+    return outcomes

@@ -73,7 +73,7 @@ def served(tmp_path_factory, starter, photos):
         }
     (folder / "astronaut.png").unlink()
     (folder / "rocket.jpg").write_bytes(b"no image any more")
-    with TestClient(create_app(library.path, device="cpu")) as client:
+    with TestClient(create_app(library.path, device="cpu"), base_url="http://localhost") as client:
         yield client, {name: item.id for name, item in items.items()}, library.path
 
 
@@ -234,7 +234,9 @@ def test_errors_are_problem_details(served, parameters, status, detail):
 
 
 def test_a_space_that_explains_nothing_is_a_problem(indexed_library):
-    with TestClient(create_app(indexed_library.path, device="cpu")) as client:
+    with TestClient(
+        create_app(indexed_library.path, device="cpu"), base_url="http://localhost"
+    ) as client:
         answer = client.get("/v1/explain", params={"text": "a dog", "item": 1})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"

@@ -13,6 +13,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from api.server import create_app
+from api.settings import ServiceSettings
 from indexer.pipeline import index_sources, remove_paths
 from retrieval.library import create_library, open_library
 
@@ -159,13 +160,15 @@ def test_the_description_names_every_route(client):
         "/v1/items/{item_id}",
         "/v1/items/{item_id}/thumbnail",
         "/healthz",
+        "/readyz",
+        "/metrics",
     }
 
 
 @pytest.fixture(scope="module")
 def reranking_client(library, tiny_fusion):
-    app = create_app(library.path, device="cpu", rerank=f"fusion:{tiny_fusion}")
-    with TestClient(app) as client:
+    app = create_app(library.path, ServiceSettings(rerank=f"fusion:{tiny_fusion}"), device="cpu")
+    with TestClient(app, base_url="http://localhost") as client:
         yield client
 
 

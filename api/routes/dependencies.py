@@ -1,34 +1,71 @@
-"""What the routes share: the open library and the one thread that runs the engine."""
+"""What the routes share: the open library, and the one thread that runs the engine."""
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends, Request
 
-from retrieval.engine import Engine
+from api.inference import Inference
+from api.security import require
+from api.service_metrics import ServiceMetrics
+from api.settings import ServiceSettings
+from retrieval.engine import Answer, Engine, Reranking
 from retrieval.library import Library
+from retrieval.query import Query
+
+__all__ = ["CurrentService", "Service", "require"]
 
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
 class Service:
-    """The state of a running application; made at its start."""
+    """The state of a running application; made at its start.
 
-    library: Library
-    engine: Engine
-    inference: ThreadPoolExecutor
-    rerank: str
+    `stopping` is set as soon as the service is told to end: what would go on for long ends then.
+    """
 
-    async def on_inference_thread(self, call: Callable[[], _T]) -> _T:
-        """Run a call on the thread that owns the encoder, without blocking the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self.inference, call)
+    def __init__(
+        self,
+        library: Library,
+        engine: Engine,
+        inference: Inference,
+        settings: ServiceSettings,
+        metrics: ServiceMetrics,
+    ) -> None:
+        self.library = library
+        self.engine = engine
+        self.inference = inference
+        self.settings = settings
+        self.metrics = metrics
+        self.stopping = asyncio.Event()
+
+    @property
+    def rerank(self) -> str:
+        """The reranker of all searches that do not switch it off."""
+        return self.settings.rerank
+
+    async def search(self, query: Query, reranking: Reranking) -> Answer:
+        """Search, together with what others ask at the same time.
+
+        Raises what `Engine.search` raises, and `api.inference.RefusedError`.
+        """
+        answer = await self.inference.search(query, reranking)
+        self.metrics.observe_stages(answer.timings_ms)
+        return answer
+
+    async def on_inference_thread(
+        self, call: Callable[[], _T], *, deadline_s: float | None = None
+    ) -> _T:
+        """Run a call on the thread that owns the encoder, without blocking the event loop.
+
+        It waits in the queue of the searches. deadline_s: what it may take, waiting included;
+        None: as the settings say. Raises what the call raises, and `api.inference.RefusedError`.
+        """
+        return await self.inference.call(call, deadline_s=deadline_s)
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
     return cast("Service", request.app.state.service)
 
 

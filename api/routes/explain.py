@@ -3,18 +3,18 @@
 import io
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from api.heat_map import draw_heat_map
-from api.routes.dependencies import CurrentService, Service
+from api.routes.dependencies import CurrentService, Service, require
 from api.schemas import ExplainRequest, ExplanationSchema
 from retrieval.errors import NotFoundError, UnreadableFileError, UsageError
 from retrieval.fusion.explanation import Explanation
 from retrieval.pictures import read_picture
 
-router = APIRouter(prefix="/v1", tags=["search"])
+router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require("read"))])
 
 
 @router.get(

@@ -1,14 +1,36 @@
-"""Whether the service runs."""
+"""Whether the service runs, whether it can search, and what it measures of itself."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Response
 
-from api.routes.dependencies import CurrentService
-from api.schemas import Health
+from api.inference import State
+from api.problems import problem
+from api.routes.dependencies import CurrentService, require
+from api.schemas import Health, Problem
+from api.service_metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-def healthz(service: CurrentService) -> Health:
-    """Answer when the service can search."""
+async def healthz(service: CurrentService) -> Health:
+    """Answer as long as the service runs."""
     return Health(status="ok", encoder=service.engine.space.encoder)
+
+
+@router.get("/readyz", responses={503: {"model": Problem}}, response_model=Health)
+async def readyz(service: CurrentService) -> Health | Response:
+    """Answer 200 when the service can search, 503 while it starts or ends."""
+    if service.inference.state is State.READY:
+        return Health(status="ready", encoder=service.engine.space.encoder)
+    return problem(503, service.inference.reason, retry_after_s=1)
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+    dependencies=[Depends(require("read"))],
+)
+def metrics(service: CurrentService) -> Response:
+    """Tell Prometheus of the service."""
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE)

@@ -2,15 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Response
+from fastapi import APIRouter, Depends, Header, Path, Response
 
-from api.routes.dependencies import CurrentService, Service
+from api.routes.dependencies import CurrentService, Service, require
 from api.schemas import ItemSchema
 from api.thumbnails import THUMBNAIL_PIXELS, thumbnail
 from retrieval.catalog import Item
 from retrieval.errors import NotFoundError
 
-router = APIRouter(prefix="/v1/items", tags=["items"])
+router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[Depends(require("read"))])
 
 ItemId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 

@@ -1,14 +1,14 @@
 """Searching."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
-from api.routes.dependencies import CurrentService
+from api.routes.dependencies import CurrentService, require
 from api.schemas import SearchAnswer, SearchRequest, valid_text
 from retrieval.engine import Reranking
 from retrieval.fusion.registry import NONE
 from retrieval.query import Query, TextPart
 
-router = APIRouter(prefix="/v1", tags=["search"])
+router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require("read"))])
 
 
 @router.post("/search")
@@ -20,7 +20,7 @@ async def search(request: SearchRequest, service: CurrentService) -> SearchAnswe
         request.rerank_depth,
         request.rerank_budget_ms,
     )
-    answer = await service.on_inference_thread(lambda: service.engine.search(query, reranking))
+    answer = await service.search(query, reranking)
     body = SearchAnswer.of(answer, request.text)
     for hit in body.hits:
         hit.path = valid_text(hit.path)

@@ -1,0 +1,111 @@
+"""API keys: who a client is and what it may do. Secrets are kept as digests only."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from retrieval.errors import UsageError
+
+_LEAST_SECRET = 16
+_FORM = "NAME:SCOPES:SECRET, such as phone:read:... or admin:read,write:..."
+
+
+class Scope(StrEnum):
+    """What a key allows: to search and see, or to change the library."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who asks. name: of the key; None where no keys are configured."""
+
+    name: str | None
+    scopes: frozenset[Scope]
+
+
+ANYONE = Client(None, frozenset(Scope))
+"""Whoever can reach a service without keys."""
+
+
+class KeyRing:
+    """The keys that a service accepts. An empty one accepts anyone."""
+
+    def __init__(self, clients_by_digest: Iterable[tuple[bytes, Client]] = ()) -> None:
+        self._clients = list(clients_by_digest)
+
+    def __bool__(self) -> bool:
+        return bool(self._clients)
+
+    def client_of(self, secret: str) -> Client | None:
+        """Whose secret it is. Takes the same time for any key and for none."""
+        digest = _digest(secret)
+        found = None
+        for known, client in self._clients:
+            if hmac.compare_digest(known, digest):
+                found = client
+        return found
+
+
+def read_keys(text: str, file: Path | None) -> KeyRing:
+    """Read the keys of the environment (`text`) and of a file, a line each, `#` begins a comment.
+
+    Raises UsageError for a line that is no key, which is never shown, or for a missing file.
+    """
+    lines = [(f"API key {number} of MMSEARCH_API_KEYS", word) for number, word in _words(text)]
+    if file is not None:
+        try:
+            content = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise UsageError(f"The API keys {file} cannot be read: {reason}.") from error
+        lines += [
+            (f"{file}, line {number}", line.strip())
+            for number, line in enumerate(content.splitlines(), start=1)
+            if line.strip() and not line.strip().startswith("#")
+        ]
+        if not lines:
+            raise UsageError(f"There is no API key in {file}. A line is {_FORM}.")
+    ring = [_parse(place, line) for place, line in lines]
+    names = [client.name for _, client in ring]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"Two API keys have the name {name}.")
+    return KeyRing(ring)
+
+
+def may_be_read_by_others(file: Path) -> bool:
+    """Whether other users of this machine can read a file, as POSIX permissions say."""
+    return bool(file.stat().st_mode & 0o077)
+
+
+def new_key(name: str = "me") -> str:
+    """Make the line of a new key with all scopes."""
+    return f"{name}:{','.join(Scope)}:{secrets.token_urlsafe(32)}"
+
+
+def _words(text: str) -> Iterable[tuple[int, str]]:
+    return enumerate(text.split(), start=1)
+
+
+def _parse(place: str, line: str) -> tuple[bytes, Client]:
+    name, _, rest = line.partition(":")
+    scopes, _, secret = rest.partition(":")
+    chosen = {scope.strip() for scope in scopes.split(",")}
+    if not name or not secret or not chosen <= set(Scope):
+        raise UsageError(f"{place} is not {_FORM}.")
+    if len(secret) < _LEAST_SECRET or not secret.isascii() or not secret.isprintable():
+        raise UsageError(
+            f"{place}: the secret of {name} must have at least {_LEAST_SECRET} ASCII characters. "
+            "`mmsearch serve --new-key` makes one."
+        )
+    return _digest(secret), Client(name, frozenset(Scope(scope) for scope in chosen))
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

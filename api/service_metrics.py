@@ -1,0 +1,124 @@
+"""What the service tells Prometheus of itself: one registry an application."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from retrieval.catalog import Modality
+
+if TYPE_CHECKING:
+    from retrieval.engine import Engine
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class ServiceMetrics:
+    """Counters and histograms of one application."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._requests = Histogram(
+            "mmsearch_request_seconds",
+            "Time from the head of a request to the end of its answer.",
+            ["method", "route", "status"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._stages = Histogram(
+            "mmsearch_stage_seconds",
+            "Time of the stages of searches.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._queueing = Histogram(
+            "mmsearch_queue_seconds",
+            "Time that requests waited for the inference thread.",
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._batches = Histogram(
+            "mmsearch_batch_size",
+            "Requests that the inference thread took on together.",
+            buckets=_SIZES,
+            registry=self._registry,
+        )
+        self._depth = Gauge(
+            "mmsearch_queue_depth",
+            "Requests that wait for the inference thread.",
+            registry=self._registry,
+        )
+        self._rejected = Counter(
+            "mmsearch_rejected_requests",
+            "Requests that were refused or given up, by reason.",
+            ["reason"],
+            registry=self._registry,
+        )
+
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answered request. route: as it is declared, so that there are few."""
+        self._requests.labels(method, route, status).observe(seconds)
+
+    def observe_stages(self, timings_ms: Mapping[str, float]) -> None:
+        """Count the stages of a search."""
+        for stage, milliseconds in timings_ms.items():
+            self._stages.labels(stage).observe(milliseconds / 1000)
+
+    def observe_batch(self, size: int, waits_s: Sequence[float]) -> None:
+        """Count what the inference thread took on, and how long each had waited."""
+        self._batches.observe(size)
+        for seconds in waits_s:
+            self._queueing.observe(seconds)
+
+    def reject(self, reason: str) -> None:
+        """Count a request that was refused or given up."""
+        self._rejected.labels(reason).inc()
+
+    def watch_queue(self, depth: Callable[[], int]) -> None:
+        """Ask so how many requests wait."""
+        self._depth.set_function(depth)
+
+    def watch_engine(self, engine: "Engine") -> None:
+        """Tell of an engine's library, indices and cache, too."""
+        self._registry.register(_EngineCollector(engine))
+
+    def text(self) -> bytes:
+        """Everything, in the format of Prometheus. Reads the catalog: not for the event loop."""
+        return generate_latest(self._registry)
+
+
+class _EngineCollector(Collector):
+    """What is looked up when Prometheus asks."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the rows of each modality and the counters of the query cache."""
+        engine = self._engine
+        rows = GaugeMetricFamily(
+            "mmsearch_rows", "Rows of embeddings that the catalog names.", labels=["modality"]
+        )
+        with engine.library.catalog.snapshot() as snapshot:
+            for modality in Modality:
+                rows.add_metric([modality], snapshot.row_count(engine.space.id, modality))
+        yield rows
+        cache = getattr(engine, "vector_cache", None)
+        if cache is not None:
+            for name in ("hits", "misses"):
+                yield CounterMetricFamily(
+                    f"mmsearch_query_cache_{name}",
+                    f"Query vectors: {name} of the cache.",
+                    value=getattr(cache, name),
+                )
