@@ -44,6 +44,7 @@ from api.options import (
     print_json,
     require_paths,
 )
+from api.serve import serve
 from api.train import train
 from api.watch import watch
 from retrieval.errors import LibraryError, MMSearchError, UsageError
@@ -423,6 +424,7 @@ def _why_nothing(library: Library, space: str | None, query: "Query") -> str:
 app.command()(explain)
 app.command()(duplicates)
 app.command()(watch)
+app.command()(serve)
 app.command()(index_info)
 app.command()(build_index)
 
@@ -539,50 +541,6 @@ def encoders(
         console.out.print(line.rstrip(), markup=False)
     if not show_all:
         console.out.print("All models of open_clip: mmsearch encoders --all")
-
-
-@app.command()
-def serve(
-    library: LibraryOption = None,
-    host: Annotated[
-        str | None, typer.Option("--host", help="(default: 127.0.0.1)", show_default=False)
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option("--port", min=0, max=65_535, help="(default: 8765)", show_default=False),
-    ] = None,
-    rerank: Annotated[
-        str | None,
-        typer.Option(
-            "--rerank",
-            metavar="NAME",
-            help="As for `mmsearch search`. (default: auto)",
-            show_default=False,
-        ),
-    ] = None,
-    device: DeviceOption = "auto",
-) -> None:
-    """Answer searches over HTTP; the description of the service is at /docs."""
-    import uvicorn
-
-    from api.server import create_app
-    from api.settings import ServiceSettings
-
-    settings = ServiceSettings()
-    if host is not None:
-        settings.host = host
-    if port is not None:
-        settings.port = port
-    if rerank is not None:
-        settings.rerank = rerank
-    opened = open_library(library)
-    if not settings.is_loopback:
-        complain(
-            f"Warning: the service asks for no password; whoever can reach {settings.host} can "
-            "search this library and see its thumbnails."
-        )
-    application = create_app(opened, settings, device=device)
-    uvicorn.run(application, host=settings.host, port=settings.port)
 
 
 def _token_settings(size: str | None, precision: str | None) -> dict[str, Any]:

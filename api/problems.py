@@ -1,6 +1,5 @@
 """Errors as problem details (RFC 9457)."""
 
-import logging
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -39,7 +38,7 @@ def problem(status: int, detail: str, *, retry_after_s: int | None = None) -> JS
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Answer every error of an application with problem details."""
+    """Answer every error of an application with problem details; see `Observation` for bugs."""
 
     @app.exception_handler(RequestValidationError)
     def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -63,8 +62,3 @@ def install_problem_handlers(app: FastAPI) -> None:
         )
         retry_after_s = error.retry_after_s if isinstance(error, RefusedError) else None
         return problem(status, str(error), retry_after_s=retry_after_s)
-
-    @app.exception_handler(Exception)
-    def unexpected(_request: Request, error: Exception) -> JSONResponse:
-        logging.getLogger("mmsearch").exception("request failed", exc_info=error)
-        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed; see its log.")

@@ -1,29 +1,34 @@
 """The HTTP service: the FastAPI application factory."""
 
-import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from api.connection import Connection
 from api.inference import Inference, Outcome
+from api.observation import Observation
 from api.problems import MEDIA_TYPE, install_problem_handlers
 from api.routes import explain, health, items, search
 from api.routes.dependencies import Service
 from api.schemas import Problem
 from api.security.access import Authentication
-from api.security.keys import read_keys
+from api.security.bodies import BodyLimit
+from api.security.headers import SecurityHeaders
+from api.security.hosts import HostGuard
+from api.security.keys import KeyRing, read_keys
+from api.security.origins import CrossSiteGuard
+from api.security.rates import Rate, RateLimit
 from api.service_metrics import ServiceMetrics
 from api.settings import ServiceSettings
 from retrieval.engine import Engine, Reranking
-from retrieval.errors import MMSearchError
+from retrieval.errors import MMSearchError, UsageError
 from retrieval.library import Library, open_library
 from retrieval.query import Query, TextPart
-
-_log = logging.getLogger("mmsearch")
 
 
 def create_app(
@@ -42,10 +47,13 @@ def create_app(
     otherwise the application starts when it is ready, or raises what loading raised. on_failed:
     told of an error of loading in the background.
 
-    Raises UsageError for API keys that are none.
+    Raises UsageError for API keys that are none, and settings that would open the service to all.
     """
     chosen = settings or ServiceSettings()
     keys = read_keys(chosen.api_keys, chosen.api_keys_file)
+    if "*" in chosen.cors_origins and not keys:
+        raise UsageError("`--cors-origin *` lets every web site in, so it needs an API key.")
+    Rate(chosen.rate_limit)  # raises for one that is none
     metrics = ServiceMetrics()
 
     @asynccontextmanager
@@ -73,6 +81,7 @@ def create_app(
                 raise inference.failure
             yield
         finally:
+            app.state.service.stop()
             inference.close(chosen.shutdown_s)
             opened.close()
 
@@ -84,16 +93,51 @@ def create_app(
         responses={
             status: {"model": Problem, "content": {MEDIA_TYPE: {}}} for status in (404, 422, 500)
         },
-        docs_url=None,
+        docs_url=None,  # its scripts come from elsewhere
         redoc_url=None,
+        middleware=_middleware(chosen, keys, metrics),
     )
     install_problem_handlers(app)
     for router in (search.router, explain.router, items.router, health.router):
         app.include_router(router)
-    # The last one added is the first that a request meets.
-    app.add_middleware(Connection)
-    app.add_middleware(Authentication, keys=keys)
     return app
+
+
+def _middleware(
+    settings: ServiceSettings, keys: KeyRing, metrics: ServiceMetrics
+) -> list[Middleware]:
+    """What a request goes through before its route, in this order.
+
+    Counting and headers come first, since they concern all answers, refusals too. Then what a
+    browser was made to do is refused, then those without a key, then those that ask too often; only
+    of the rest the body is read.
+    """
+    origins = settings.cors_origins
+    guards = [
+        Middleware(Observation, metrics, log=settings.access_log),
+        Middleware(SecurityHeaders),
+    ]
+    if settings.allowed_hosts or not keys:
+        # A page that rebinds a name has no key, so with keys any name will do.
+        guards.append(Middleware(HostGuard, settings.allowed_hosts, metrics))
+    if origins:
+        guards.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=origins,
+                allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=["Authorization", "Content-Type"],
+                expose_headers=["Retry-After"],
+            )
+        )
+    return [
+        *guards,
+        Middleware(CrossSiteGuard, origins, metrics),
+        Middleware(Authentication, keys, metrics),
+        Middleware(RateLimit, settings.rate_limit, metrics),
+        Middleware(BodyLimit, int(settings.max_body_mb * 1e6), metrics),
+        Middleware(Connection),
+    ]
 
 
 def _warm(engine: Engine, rerank: str) -> None:

@@ -39,11 +39,17 @@ class Service:
         self.settings = settings
         self.metrics = metrics
         self.stopping = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
 
     @property
     def rerank(self) -> str:
         """The reranker of all searches that do not switch it off."""
         return self.settings.rerank
+
+    def stop(self) -> None:
+        """Take no new requests; what is in flight is still answered. Safe in a signal handler."""
+        self.inference.refuse_more()
+        self._loop.call_soon_threadsafe(self.stopping.set)
 
     async def search(self, query: Query, reranking: Reranking) -> Answer:
         """Search, together with what others ask at the same time.

@@ -6,11 +6,16 @@ from typing import Literal
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ASGIScope
 
 from api.problems import problem
 from api.security.keys import ANYONE, Client, KeyRing, Scope
+from api.security.rates import Rate, address_of
+from api.service_metrics import ServiceMetrics
+
+_WRONG_KEYS = "20/minute"
 
 PUBLIC_PATHS = frozenset({"/", "/favicon.ico", "/healthz", "/readyz"})
 PUBLIC_FOLDER = "/ui/"
@@ -20,12 +25,15 @@ PUBLIC_FOLDER = "/ui/"
 class Authentication:
     """ASGI middleware: a request without a valid key goes no further, whatever it asks for.
 
-    It leaves the `Client` in `scope["state"]["client"]`.
+    It leaves the `Client` in `scope["state"]["client"]`. An address that has sent many wrong keys
+    is answered 429 for a while; right keys are never held up by wrong ones.
     """
 
-    def __init__(self, app: ASGIApp, keys: KeyRing) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing, metrics: ServiceMetrics) -> None:
         self._app = app
         self._keys = keys
+        self._metrics = metrics
+        self._wrong_keys = Rate(_WRONG_KEYS)
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer 401."""
@@ -37,17 +45,28 @@ class Authentication:
             secret = _bearer(Headers(scope=scope).get("authorization", ""))
             client = self._keys.client_of(secret) if secret else None
             if client is None and not is_public(scope["path"]):
-                detail = (
-                    "The API key is not valid."
-                    if secret
-                    else "This service asks for an API key: send `Authorization: Bearer SECRET`."
-                )
-                answer = problem(HTTPStatus.UNAUTHORIZED, detail)
-                answer.headers["WWW-Authenticate"] = 'Bearer realm="mmsearch"'
-                await answer(scope, receive, send)
+                await self._refusal(scope, bool(secret))(scope, receive, send)
                 return
         scope.setdefault("state", {})["client"] = client
         await self._app(scope, receive, send)
+
+    def _refusal(self, scope: ASGIScope, has_secret: bool) -> Response:
+        if has_secret and not self._wrong_keys.allows(who := address_of(scope)):
+            self._metrics.reject("wrong_keys")
+            return problem(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "Too many wrong API keys from this address.",
+                retry_after_s=self._wrong_keys.seconds_left(who),
+            )
+        self._metrics.reject("key")
+        answer = problem(
+            HTTPStatus.UNAUTHORIZED,
+            "The API key is not valid."
+            if has_secret
+            else "This service asks for an API key: send `Authorization: Bearer SECRET`.",
+        )
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="mmsearch"'
+        return answer
 
 
 def is_public(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import os
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def read_keys(text: str, file: Path | None) -> KeyRing:
 
 def may_be_read_by_others(file: Path) -> bool:
     """Whether other users of this machine can read a file, as POSIX permissions say."""
-    return bool(file.stat().st_mode & 0o077)
+    return os.name == "posix" and bool(file.stat().st_mode & 0o077)
 
 
 def new_key(name: str = "me") -> str:

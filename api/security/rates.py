@@ -1,0 +1,79 @@
+"""How often a client may ask: against exhaustion and the guessing of keys."""
+
+import ipaddress
+import math
+import time
+from http import HTTPStatus
+
+import limits
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.problems import problem
+from api.security.keys import Client
+from api.service_metrics import ServiceMetrics
+from retrieval.errors import UsageError
+
+_NETWORK_BITS = 64
+
+
+class Rate:
+    """A rate such as `100/second`, kept for each of many clients."""
+
+    def __init__(self, rate: str) -> None:
+        try:
+            self._item = limits.parse(rate)
+        except ValueError as error:
+            raise UsageError(
+                f"{rate!r} is not a rate. Write such as 100/second, 600/minute or 5000/hour."
+            ) from error
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+    def allows(self, who: str) -> bool:
+        """Count a request; whether it is within the rate."""
+        return self._limiter.hit(self._item, who)
+
+    def seconds_left(self, who: str) -> int:
+        """When the client may ask again, at least 1."""
+        until = self._limiter.get_window_stats(self._item, who).reset_time
+        return max(1, math.ceil(until - time.time()))
+
+
+class RateLimit:
+    """ASGI middleware that limits the rate of each key or, without keys, of each address."""
+
+    def __init__(self, app: ASGIApp, rate: str, metrics: ServiceMetrics) -> None:
+        self._app = app
+        self._rate = Rate(rate)
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request pass, or answer 429."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        client: Client | None = scope["state"]["client"]
+        who = f"key {client.name}" if client and client.name else address_of(scope)
+        if self._rate.allows(who):
+            await self._app(scope, receive, send)
+            return
+        self._metrics.reject("rate")
+        answer = problem(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "Too many requests from this client.",
+            retry_after_s=self._rate.seconds_left(who),
+        )
+        await answer(scope, receive, send)
+
+
+def address_of(scope: Scope) -> str:
+    """The client's address; of IPv6 the network, within which it can choose any."""
+    host: str = (scope.get("client") or ("unknown",))[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.version == 4:
+        return host
+    return str(ipaddress.ip_network((host, _NETWORK_BITS), strict=False))

@@ -1,0 +1,303 @@
+"""The queue before the inference thread, with an engine whose pace the test sets."""
+
+import asyncio
+import threading
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from api.inference import (
+    Inference,
+    NotReadyError,
+    OverloadedError,
+    PastDeadlineError,
+    State,
+)
+from api.service_metrics import ServiceMetrics
+from retrieval.engine import Answer, Reranking
+from retrieval.errors import UsageError
+from retrieval.query import Query, TextPart
+
+
+def query(text: str) -> Query:
+    return Query((TextPart(text),))
+
+
+class SlowEngine:
+    """Takes a fixed time a batch; keeps what each batch held."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.batches: list[list[str]] = []
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.threads: set[str] = set()
+
+    def search_many(self, requests):
+        self.threads.add(threading.current_thread().name)
+        texts = [asked.parts[0].text for asked, _ in requests]
+        self.batches.append(texts)
+        assert self.may_go_on.wait(10)
+        time.sleep(self.seconds)
+        if "bug" in texts:
+            raise ZeroDivisionError
+        return [
+            UsageError("a bad one") if text == "bad" else Answer((), {}, (text,)) for text in texts
+        ]
+
+
+@asynccontextmanager
+async def running(engine: SlowEngine, load=lambda: None, metrics=None, **options):
+    inference = Inference(engine.search_many, metrics or ServiceMetrics(), **options)
+    await (await inference.start(load))
+    try:
+        yield inference
+    finally:
+        engine.may_go_on.set()
+        inference.close(5)
+
+
+async def search(inference: Inference, text: str) -> str:
+    return (await inference.search(query(text), Reranking())).warnings[0]
+
+
+async def blocked(engine: SlowEngine, inference: Inference) -> "asyncio.Task[str]":
+    """Keep the thread busy with one search until `may_go_on` is set."""
+    engine.may_go_on.clear()
+    task = asyncio.create_task(search(inference, "first"))
+    while not engine.batches or engine.batches[-1] != ["first"]:
+        await asyncio.sleep(0.001)
+    return task
+
+
+def test_searches_that_arrive_together_go_together_and_get_their_own_answers():
+    async def main() -> None:
+        engine = SlowEngine()
+        async with running(engine, max_batch=4) as inference:
+            first = await blocked(engine, inference)
+            others = [asyncio.create_task(search(inference, str(n))) for n in range(6)]
+            await asyncio.sleep(0.01)
+            engine.may_go_on.set()
+            assert await first == "first"
+            assert await asyncio.gather(*others) == [str(n) for n in range(6)]
+        assert engine.batches == [["first"], ["0", "1", "2", "3"], ["4", "5"]]
+        assert engine.threads == {"inference"}
+
+    asyncio.run(main())
+
+
+def test_one_bad_search_fails_alone():
+    async def main() -> None:
+        engine = SlowEngine()
+        async with running(engine) as inference:
+            await blocked(engine, inference)
+            tasks = [asyncio.create_task(search(inference, text)) for text in ("a", "bad", "b")]
+            await asyncio.sleep(0.01)
+            engine.may_go_on.set()
+            good, bad, also_good = await asyncio.gather(*tasks, return_exceptions=True)
+            assert (good, also_good) == ("a", "b")
+            assert isinstance(bad, UsageError)
+
+    asyncio.run(main())
+
+
+def test_a_bug_that_one_search_meets_does_not_fail_those_beside_it():
+    async def main() -> None:
+        engine = SlowEngine()
+        async with running(engine) as inference:
+            await blocked(engine, inference)
+            tasks = [asyncio.create_task(search(inference, text)) for text in ("a", "bug")]
+            await asyncio.sleep(0.01)
+            engine.may_go_on.set()
+            good, bad = await asyncio.gather(*tasks, return_exceptions=True)
+            assert good == "a"
+            assert isinstance(bad, ZeroDivisionError)
+            assert await search(inference, "after") == "after"
+
+    asyncio.run(main())
+
+
+def test_a_lone_client_never_waits_for_others():
+    async def main() -> None:
+        engine = SlowEngine(0.001)
+        async with running(engine, max_wait_s=1.0) as inference:
+            began = time.perf_counter()
+            for number in range(20):
+                await search(inference, str(number))
+            assert time.perf_counter() - began < 0.5
+        assert [len(batch) for batch in engine.batches] == [1] * 20
+
+    asyncio.run(main())
+
+
+def test_clients_that_ask_again_and_again_are_joined():
+    """Without the wait, whoever is back first goes alone, and the others after it."""
+
+    async def main() -> list[int]:
+        engine = SlowEngine(0.02)
+        async with running(engine, max_wait_s=0.01) as inference:
+
+            async def client(name: int) -> None:
+                for number in range(20):
+                    await search(inference, f"{name} {number}")
+                    await asyncio.sleep(name * 0.0002)
+
+            await asyncio.gather(*(client(name) for name in range(8)))
+        return [len(batch) for batch in engine.batches]
+
+    sizes = asyncio.run(main())
+    assert sum(sizes) == 160
+    assert len(sizes) <= 40
+
+
+def test_after_a_lull_the_next_one_does_not_wait():
+    async def main() -> None:
+        engine = SlowEngine(0.2)
+        async with running(engine, max_wait_s=1.0) as inference:
+            await asyncio.gather(*(search(inference, str(number)) for number in range(8)))
+            await asyncio.sleep(0.2)
+            began = time.perf_counter()
+            await search(inference, "alone")
+            assert time.perf_counter() - began < 0.29
+
+    asyncio.run(main())
+
+
+def test_beyond_the_bound_requests_are_refused_and_told_when_to_come_back():
+    async def main() -> None:
+        engine, metrics = SlowEngine(0.5), ServiceMetrics()
+        async with running(engine, max_batch=1, max_waiting=4, metrics=metrics) as inference:
+            await search(inference, "to learn the pace: half a second")
+            first = await blocked(engine, inference)
+            waiting = [asyncio.create_task(search(inference, str(n))) for n in range(4)]
+            await asyncio.sleep(0.01)
+            assert b"mmsearch_queue_depth 4.0" in metrics.text()
+            with pytest.raises(OverloadedError) as refused:
+                await search(inference, "one too many")
+            assert refused.value.retry_after_s == 3  # a little more than 4 times 0.5 s
+            with pytest.raises(OverloadedError):
+                await inference.call(lambda: None)
+            engine.may_go_on.set()
+            assert await asyncio.gather(first, *waiting) == ["first", "0", "1", "2", "3"]
+        assert b'rejected_requests_total{reason="overload"} 2.0' in metrics.text()
+
+    asyncio.run(main())
+
+
+def test_what_is_past_its_deadline_is_dropped_before_work_begins():
+    async def main() -> None:
+        engine = SlowEngine()
+        async with running(engine, deadline_s=0.05) as inference:
+            first = await blocked(engine, inference)
+            with pytest.raises(PastDeadlineError):
+                await search(inference, "late")
+            with pytest.raises(PastDeadlineError):
+                await first
+            engine.may_go_on.set()
+            assert await search(inference, "in time") == "in time"
+        assert engine.batches == [["first"], ["in time"]]
+
+    asyncio.run(main())
+
+
+def test_a_request_that_was_cancelled_leaves_the_queue_at_once():
+    async def main() -> None:
+        engine = SlowEngine()
+        async with running(engine, max_waiting=1) as inference:
+            await blocked(engine, inference)
+            cancelled = asyncio.create_task(search(inference, "cancelled"))
+            await asyncio.sleep(0.01)
+            cancelled.cancel()
+            await asyncio.sleep(0.01)
+            task = asyncio.create_task(search(inference, "has its place"))
+            await asyncio.sleep(0.01)
+            engine.may_go_on.set()
+            assert await task == "has its place"
+        assert engine.batches == [["first"], ["has its place"]]
+
+    asyncio.run(main())
+
+
+def test_calls_run_on_the_thread_in_their_turn_and_raise_in_the_caller():
+    async def main() -> None:
+        engine = SlowEngine()
+        async with running(engine) as inference:
+            await blocked(engine, inference)
+            done: list[str] = []
+            call = asyncio.create_task(inference.call(lambda: done.append("call")))
+            later = [asyncio.create_task(search(inference, text)) for text in ("a", "b")]
+            await asyncio.sleep(0.01)
+            engine.may_go_on.set()
+            await asyncio.gather(call, *later)
+            assert done == ["call"]
+            name = await inference.call(lambda: threading.current_thread().name)
+            assert name == "inference"
+            with pytest.raises(ZeroDivisionError):
+                await inference.call(lambda: 1 / 0)
+        assert engine.batches == [["first"], ["a", "b"]]
+
+    asyncio.run(main())
+
+
+def test_nothing_is_taken_on_before_loading_has_ended():
+    async def main() -> None:
+        engine, may_load = SlowEngine(), threading.Event()
+        inference = Inference(engine.search_many, ServiceMetrics())
+        loaded = await inference.start(lambda: may_load.wait(5) and None)
+        with pytest.raises(NotReadyError) as refused:
+            await search(inference, "early")
+        assert refused.value.retry_after_s
+        may_load.set()
+        await loaded
+        assert inference.state is State.READY
+        assert await search(inference, "now") == "now"
+        inference.close(5)
+
+    asyncio.run(main())
+
+
+def test_a_failure_to_load_is_kept_and_told():
+    async def main() -> None:
+        def fail() -> None:
+            raise UsageError("no such encoder")
+
+        told = []
+        inference = Inference(SlowEngine().search_many, ServiceMetrics())
+        await (await inference.start(fail, lambda: told.append(str(inference.failure))))
+        assert told == ["no such encoder"]
+        assert inference.state is State.FAILED
+        with pytest.raises(NotReadyError, match="could not be loaded"):
+            await search(inference, "x")
+
+    asyncio.run(main())
+
+
+def test_the_end_finishes_what_waits_and_takes_no_more():
+    async def main() -> None:
+        engine = SlowEngine()
+        async with running(engine) as inference:
+            first = await blocked(engine, inference)
+            second = asyncio.create_task(search(inference, "second"))
+            await asyncio.sleep(0.01)
+            inference.refuse_more()
+            with pytest.raises(NotReadyError, match="about to end"):
+                await search(inference, "third")
+            engine.may_go_on.set()
+            assert await asyncio.gather(first, second) == ["first", "second"]
+
+    asyncio.run(main())
+
+
+def test_a_search_that_hangs_does_not_keep_the_end_from_coming():
+    async def main() -> None:
+        engine = SlowEngine()
+        async with running(engine) as inference:
+            task = await blocked(engine, inference)
+            began = time.perf_counter()
+            inference.close(0.1)
+            assert time.perf_counter() - began < 1
+            engine.may_go_on.set()
+            assert await task == "first"
+
+    asyncio.run(main())
