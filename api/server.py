@@ -108,14 +108,14 @@ def _middleware(
 ) -> list[Middleware]:
     """What a request goes through before its route, in this order.
 
-    Counting and headers come first, since they concern all answers, refusals too. Then what a
+    Headers and counting come first, since they concern all answers, refusals too. Then what a
     browser was made to do is refused, then those without a key, then those that ask too often; only
     of the rest the body is read.
     """
     origins = settings.cors_origins
     guards = [
-        Middleware(Observation, metrics, log=settings.access_log),
         Middleware(SecurityHeaders),
+        Middleware(Observation, metrics, log=settings.access_log),
     ]
     if settings.allowed_hosts or not keys:
         # A page that rebinds a name has no key, so with keys any name will do.

@@ -3,8 +3,12 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,6 +19,9 @@ from retrieval.catalog import FileUpdate, Modality, ReadFile, ReadItem
 from retrieval.encoders.base import Encoder
 from retrieval.library import Library, create_library
 from retrieval.media import MediaKind
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -154,3 +161,38 @@ def write_files() -> Callable[..., None]:
             transaction.record_files(space.id, updates)
 
     return write
+
+
+@contextmanager
+def serving(app: "FastAPI") -> Iterator[int]:
+    """Serve an application over real HTTP on 127.0.0.1; gives the port."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def served() -> "Callable[[FastAPI], AbstractContextManager[int]]":
+    """How to serve an application over real HTTP."""
+    return serving
+
+
+@pytest.fixture(scope="session")
+def coloured_library(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Library:
+    """A library of four pictures, each of one colour, which no test may change."""
+    folder = tmp_path_factory.mktemp("coloured")
+    for number, colour in enumerate(["red", "green", "blue", "yellow"]):
+        Image.new("RGB", (600, 400), colour).save(folder / f"{number}-{colour}.png")
+    library = create_library(tmp_path_factory.mktemp("coloured") / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [folder])
+    return library

@@ -25,9 +25,9 @@ class Rate:
         try:
             self._item = limits.parse(rate)
         except ValueError as error:
-            raise UsageError(
-                f"{rate!r} is not a rate. Write such as 100/second, 600/minute or 5000/hour."
-            ) from error
+            raise UsageError(_wrong(rate)) from error
+        if self._item.amount < 1:
+            raise UsageError(_wrong(rate))
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def allows(self, who: str) -> bool:
@@ -65,6 +65,10 @@ class RateLimit:
             retry_after_s=self._rate.seconds_left(who),
         )
         await answer(scope, receive, send)
+
+
+def _wrong(rate: str) -> str:
+    return f"{rate!r} is not a rate. Write such as 100/second, 600/minute or 5000/hour."
 
 
 def address_of(scope: Scope) -> str:
