@@ -10,6 +10,7 @@ import platformdirs
 import typer
 
 from api.bench_relevance import relevance
+from api.bench_service import service
 from api.bench_vectors import vectors
 from api.options import (
     BatchSizeOption,
@@ -70,6 +71,7 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Of training samples and
 
 bench.command()(vectors)
 bench.command()(relevance)
+bench.command()(service)
 
 
 @bench.command()

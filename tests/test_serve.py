@@ -1,0 +1,218 @@
+"""`mmsearch serve` as a process of its own: how it starts, serves and ends."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from api.cli import app as cli
+from api.serve import serve
+from retrieval.errors import UsageError
+
+DEADLINE_S = 90.0
+PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@contextmanager
+def service(library, *options: str):
+    """A running service, listening but maybe not ready, and a client of it."""
+    port = free_port()
+    command = [*PROGRAM, "serve", "--library", str(library.path), "--port", str(port), *options]
+    process = subprocess.Popen(
+        [*command, "--device", "cpu"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            yield process, client
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def eventually(is_so, process) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while not is_so():
+        assert process.poll() is None, f"it ended: {process.stderr.read()}"
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def status(client, path) -> int | None:
+    try:
+        return client.get(path).status_code
+    except httpx.TransportError:
+        return None
+
+
+def test_it_listens_at_once_and_says_when_it_is_ready(starter, tmp_path, photos):
+    from indexer.pipeline import index_sources
+    from retrieval.library import create_library
+
+    library = create_library(tmp_path / "library", starter.space)
+    index_sources(library, starter, [photos["cat"]])
+    with service(library) as (process, client):
+        seen = set()
+        early = None
+
+        def is_ready() -> bool:
+            nonlocal early
+            alive, ready = status(client, "/healthz"), status(client, "/readyz")
+            seen.add((alive, ready))
+            if early is None and ready == 503:
+                answer = client.post("/v1/search", json={"text": "a cat"})
+                early = answer if answer.status_code == 503 else None
+            return ready == 200
+
+        eventually(is_ready, process)
+        assert (200, 503) in seen
+        assert early is not None
+        assert int(early.headers["retry-after"]) >= 1
+        assert early.headers["content-type"] == "application/problem+json"
+        assert client.post("/v1/search", json={"text": "a cat"}).json()["hits"]
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_the_end_finishes_what_is_in_flight(indexed_library, signal_number):
+    with service(indexed_library, "--batch", "1") as (process, client):
+        eventually(lambda: status(client, "/readyz") == 200, process)
+        statuses: list[int] = []
+
+        def ask(number: int) -> None:
+            try:
+                body = {"text": f"question {number} " + "word " * 50}
+                answer = httpx.post(f"{client.base_url}/v1/search", json=body, timeout=30)
+            except httpx.ConnectError:
+                return  # came after the end
+            statuses.append(answer.status_code)
+            if answer.status_code == 200:
+                assert len(answer.json()["hits"]) == 6
+
+        askers = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
+        for asker in askers:
+            asker.start()
+        while len(statuses) < 5:
+            time.sleep(0.001)
+        process.send_signal(signal_number)
+        for asker in askers:
+            asker.join()
+        _, err = process.communicate(timeout=30)
+    assert process.returncode in {0, -signal_number}, err
+    assert set(statuses) <= {200, 503}
+    assert statuses.count(200) >= 5
+    assert "Traceback" not in err
+
+
+def test_a_request_that_hangs_does_not_keep_it_from_ending(indexed_library, monkeypatch):
+    monkeypatch.setenv("MMSEARCH_SHUTDOWN_S", "1")
+    with service(indexed_library) as (process, client):
+        eventually(lambda: status(client, "/readyz") == 200, process)
+        host, port = client.base_url.host, client.base_url.port
+        with socket.create_connection((host, port)) as line:
+            line.sendall(
+                b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+                b"Content-Type: application/json\r\n\r\n{"
+            )
+            time.sleep(0.2)
+            process.terminate()
+            began = time.monotonic()
+            process.communicate(timeout=20)
+            assert time.monotonic() - began < 10
+
+
+def test_items_that_another_process_indexes_are_found_without_a_restart(
+    indexed_library, picture_folder
+):
+    with service(indexed_library) as (process, client):
+        eventually(lambda: status(client, "/readyz") == 200, process)
+
+        def count() -> int:
+            body = client.post("/v1/search", json={"text": "noise", "k": 100}).json()
+            return len(body["hits"])
+
+        assert count() == 6
+        for number in range(6):
+            old = picture_folder / f"folder {number % 2}" / f"picture-{number}.png"
+            (picture_folder / f"new-{number}.png").write_bytes(old.read_bytes())
+        command = [*PROGRAM, "index", "--library", str(indexed_library.path), "--device", "cpu"]
+        with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE) as indexing:
+            while indexing.poll() is None:
+                assert count() in range(6, 13)
+        assert indexing.returncode == 0
+        assert count() == 12
+        metrics = client.get("/metrics").text
+        assert 'mmsearch_rows{modality="image"} 6.0' in metrics  # copies share their rows
+
+
+def test_requests_can_be_logged_as_json(indexed_library):
+    with service(indexed_library, "--access-log", "--log-level", "warning") as (process, client):
+        eventually(lambda: status(client, "/readyz") == 200, process)
+        client.get("/v1/items/1?secret=1")
+        process.terminate()
+        _, err = process.communicate(timeout=20)
+    lines = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+    [asked] = [line for line in lines if line["path"] == "/v1/items/1"]
+    assert asked["route"] == "/v1/items/{item_id}"
+    assert (asked["method"], asked["status"], asked["client"]) == ("GET", 200, "127.0.0.1")
+    assert asked["ms"] > 0
+    assert "secret" not in err
+
+
+def test_an_encoder_that_cannot_be_loaded_ends_it_with_a_message(indexed_library, tiny_checkpoint):
+    space = indexed_library.space()
+    toml = indexed_library.space_directory(space) / "space.toml"
+    text = toml.read_text(encoding="utf-8")
+    toml.write_text(text.replace(str(tiny_checkpoint), "/nowhere"), encoding="utf-8")
+    with service(indexed_library) as (process, _):
+        _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1
+    assert "/nowhere" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", ""])
+def test_exposure_without_a_key_is_refused(indexed_library, host):
+    with pytest.raises(UsageError, match="needs an API key") as refused:
+        serve(library=indexed_library.path, host=host)
+    assert "--new-key" in str(refused.value)
+    assert "--api-keys" in str(refused.value)
+
+
+def test_exposure_with_a_key_is_served_and_loose_permissions_are_told(indexed_library, tmp_path):
+    line = CliRunner().invoke(cli, ["serve", "--new-key"]).stdout
+    file = tmp_path / "keys.txt"
+    file.write_text(line, encoding="utf-8")
+    file.chmod(0o644)
+    secret = line.strip().split(":")[2]
+    options = ["--host", "0.0.0.0", "--api-keys", str(file)]
+    with service(indexed_library, *options) as (process, client):
+        eventually(lambda: status(client, "/readyz") == 200, process)
+        body = {"text": "a dog"}
+        assert client.post("/v1/search", json=body).status_code == 401
+        key = {"Authorization": f"Bearer {secret}"}
+        assert client.post("/v1/search", json=body, headers=key).status_code == 200
+        process.terminate()
+        _, err = process.communicate(timeout=20)
+    assert "can read" in err
+    assert secret not in err
+
+
+def test_wrong_settings_are_usage_errors(indexed_library, monkeypatch):
+    with pytest.raises(UsageError, match="MMSEARCH_LOG_LEVEL"):
+        serve(library=indexed_library.path, log_level="loud")
+    monkeypatch.setenv("MMSEARCH_QUEUE", "none")
+    with pytest.raises(UsageError, match="MMSEARCH_QUEUE"):
+        serve(library=indexed_library.path)
