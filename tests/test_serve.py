@@ -17,7 +17,7 @@ from api.cli import app as cli
 from api.serve import serve
 from retrieval.errors import UsageError
 
-DEADLINE_S = 90.0
+DEADLINE_S = 240.0
 PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
 
 
