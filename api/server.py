@@ -1,6 +1,6 @@
 """The HTTP service: the FastAPI application factory."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from api.connection import Connection
-from api.inference import Inference, Outcome
+from api.inference import Inference
 from api.observation import Observation
 from api.problems import MEDIA_TYPE, install_problem_handlers
 from api.routes import explain, health, items, search
@@ -26,7 +26,7 @@ from api.security.rates import Rate, RateLimit
 from api.service_metrics import ServiceMetrics
 from api.settings import ServiceSettings
 from retrieval.engine import Engine, Reranking
-from retrieval.errors import MMSearchError, UsageError
+from retrieval.errors import UsageError
 from retrieval.library import Library, open_library
 from retrieval.query import Query, TextPart
 
@@ -62,7 +62,7 @@ def create_app(
         engine = Engine(opened, device=device)
         metrics.watch_engine(engine)
         inference = Inference(
-            lambda requests: _search_many(engine, requests),
+            engine.search_many,
             metrics,
             max_batch=chosen.batch,
             max_wait_s=chosen.batch_wait_ms / 1000,
@@ -142,13 +142,3 @@ def _middleware(
 
 def _warm(engine: Engine, rerank: str) -> None:
     engine.search(Query((TextPart("a first query"),), k=1), Reranking(rerank))
-
-
-def _search_many(engine: Engine, requests: Sequence[tuple[Query, Reranking]]) -> list[Outcome]:
-    outcomes: list[Outcome] = []
-    for query, reranking in requests:
-        try:
-            outcomes.append(engine.search(query, reranking))
-        except MMSearchError as error:
-            outcomes.append(error)
-    return outcomes

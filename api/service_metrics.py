@@ -114,11 +114,16 @@ class _EngineCollector(Collector):
             for modality in Modality:
                 rows.add_metric([modality], snapshot.row_count(engine.space.id, modality))
         yield rows
-        cache = getattr(engine, "vector_cache", None)
-        if cache is not None:
-            for name in ("hits", "misses"):
-                yield CounterMetricFamily(
-                    f"mmsearch_query_cache_{name}",
-                    f"Query vectors: {name} of the cache.",
-                    value=getattr(cache, name),
-                )
+        generation = GaugeMetricFamily(
+            "mmsearch_index_generation", "Number of the index in use.", labels=["modality"]
+        )
+        for modality, number in engine.generations.items():
+            generation.add_metric([modality], number)
+        yield generation
+        cache = engine.vector_cache
+        for name, value in {"hits": cache.hits, "misses": cache.misses}.items():
+            yield CounterMetricFamily(
+                f"mmsearch_query_cache_{name}",
+                f"Query texts whose vectors were {'' if name == 'hits' else 'not '}in the cache.",
+                value=value,
+            )

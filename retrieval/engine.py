@@ -93,6 +93,12 @@ class Engine:
         """Vectors of texts that were asked for lately, and how often it had them or not."""
         return self._vectors.texts
 
+    @property
+    def generations(self) -> dict[Modality, int]:
+        """The number of the index that is in use, of each modality that has one and was asked."""
+        found = {modality: s.generation for modality, s in list(self._searchers.items())}
+        return {modality: used.number for modality, used in found.items() if used is not None}
+
     def search(self, query: Query, reranking: Reranking = _AS_USUAL) -> Answer:
         """Find the best k items of the query's modality.
 

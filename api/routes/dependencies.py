@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar, cast
 from fastapi import Depends, Request
 
 from api.inference import Inference
-from api.security import require
+from api.security.access import require
 from api.service_metrics import ServiceMetrics
 from api.settings import ServiceSettings
 from retrieval.engine import Answer, Engine, Reranking
