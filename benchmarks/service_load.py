@@ -32,8 +32,9 @@ class LoadRow:
     """What clients saw. Times in milliseconds, of the requests that were answered.
 
     throughput: answers a second. refused: answered 429. errors: other answers by status, 0 for a
-    lost connection. memory_bytes: resident memory of the service, at first and at last.
-    client_cpu: share of one core that the clients took.
+    lost connection. memory_bytes: resident memory of the service, at first and at last. cpu_ms:
+    processor time that the service took for an answer, which tells what it costs where other
+    programs are at work, too. client_cpu: share of one core that the clients took.
     """
 
     name: str
@@ -47,6 +48,7 @@ class LoadRow:
     refused: int
     errors: dict[str, int]
     memory_bytes: tuple[int, int] | None
+    cpu_ms: float | None
     client_cpu: float
 
 
@@ -226,7 +228,7 @@ class ServiceBenchmark:
         with self._service(library=library) as service:
             before = self._count(service)
             load = self._plan(service, _BESIDE_CLIENTS, seconds)
-            began = time.monotonic()
+            began, cpu_before = time.monotonic(), service.cpu_s()
             asking = Asking(load)
             indexing = subprocess.Popen(
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -239,7 +241,7 @@ class ServiceBenchmark:
             if indexing.returncode:
                 raise ServiceError(f"Indexing failed: {complaint}")
             found.append((time.monotonic() - began, self._count(service)))
-            row = self._row(service, "while indexing", load, asking.result(), began)
+            row = self._row(service, "while indexing", load, asking.result(), began, cpu_before)
             return Beside(row, before, found[-1][1] - before, found)
 
     def crash(self, seconds: float) -> Crash:
@@ -268,12 +270,19 @@ class ServiceBenchmark:
 
     def _load(self, service: ServiceProcess, name: str, clients: int, seconds: float) -> LoadRow:
         load = self._plan(service, clients, seconds)
-        began = time.monotonic()
-        return self._row(service, name, load, ask(load), began)
+        began, cpu_before = time.monotonic(), service.cpu_s()
+        return self._row(service, name, load, ask(load), began, cpu_before)
 
     def _row(
-        self, service: ServiceProcess, name: str, load: Load, asked: Asked, began: float
+        self,
+        service: ServiceProcess,
+        name: str,
+        load: Load,
+        asked: Asked,
+        began: float,
+        cpu_before: float | None,
     ) -> LoadRow:
+        cpu_after = service.cpu_s()
         self._texts.used(len(asked.statuses))
         if asked.ran_out:
             raise ServiceError("The texts were used up before the time was over.")
@@ -284,6 +293,9 @@ class ServiceBenchmark:
             raise ServiceError(f"No request was answered; statuses: {Counter(asked.statuses)}.")
         p50, p95, p99 = np.percentile(answered, [50, 95, 99])
         counts = Counter(asked.statuses)
+        cpu_ms = None
+        if cpu_before is not None and cpu_after is not None:
+            cpu_ms = (cpu_after - cpu_before) * 1000 / len(answered)
         held = service.memory_between(began, time.monotonic())
         return LoadRow(
             name,
@@ -297,6 +309,7 @@ class ServiceBenchmark:
             counts.pop(429, 0),
             {str(status): count for status, count in counts.items() if status != 200},
             (held[0], held[-1]) if held else None,
+            cpu_ms,
             asked.cpu_s / asked.seconds,
         )
 
@@ -307,6 +320,7 @@ def _median(rows: Sequence[LoadRow]) -> LoadRow:
     for row in rows:
         errors.update(row.errors)
     first, last = rows[0], rows[-1]
+    costs = [row.cpu_ms for row in rows if row.cpu_ms is not None]
     memory = None
     if first.memory_bytes and last.memory_bytes:
         memory = (first.memory_bytes[0], last.memory_bytes[1])
@@ -322,6 +336,7 @@ def _median(rows: Sequence[LoadRow]) -> LoadRow:
         sum(row.refused for row in rows),
         dict(errors),
         memory,
+        statistics.median(costs) if costs else None,
         statistics.median(row.client_cpu for row in rows),
     )
 
@@ -331,8 +346,8 @@ def service_markdown(result: ServiceResult) -> str:
     lines = [
         f"{result.images:,} images, {result.rounds} rounds, reranker {result.rerank}:",
         "",
-        "| | clients | answers/s | p50 ms | p95 ms | p99 ms | refused | errors | memory MB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |",
+        "| | clients | answers/s | p50 ms | p95 ms | p99 ms | refused | errors | memory MB | CPU ms |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- | ---: |",
     ]
     extra = [result.overload]
     extra += [part.row for part in (result.soak, result.beside_indexing) if part]
@@ -367,10 +382,11 @@ def _line(row: LoadRow) -> str:
     memory = "-"
     if row.memory_bytes:
         memory = " to ".join(f"{held / 1e6:.0f}" for held in row.memory_bytes)
+    cpu = "-" if row.cpu_ms is None else f"{row.cpu_ms:.1f}"
     errors = ", ".join(f"{status}: {count}" for status, count in row.errors.items()) or "none"
     return (
         f"| {row.name} | {row.clients} | {row.throughput:.1f} | {row.p50_ms:.1f} | "
-        f"{row.p95_ms:.1f} | {row.p99_ms:.1f} | {row.refused:,} | {errors} | {memory} |"
+        f"{row.p95_ms:.1f} | {row.p99_ms:.1f} | {row.refused:,} | {errors} | {memory} | {cpu} |"
     )
 
 

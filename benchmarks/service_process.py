@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -84,6 +85,16 @@ class ServiceProcess:
         """End it at once, as a crash would."""
         self._process.send_signal(signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
         self._process.wait()
+
+    def cpu_s(self) -> float | None:
+        """Processor time that it has taken so far; None elsewhere than on Linux."""
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        except OSError:
+            return None
+        # The name, in brackets, may hold anything; these are the 12th and 13th field after it.
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def memory_between(self, first: float, last: float) -> list[int]:
         """Resident bytes, sampled twice a second, between two readings of `time.monotonic`."""

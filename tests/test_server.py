@@ -149,7 +149,11 @@ def test_many_clients_at_once_get_the_same_answer(client):
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, range(40)))
-    assert all(answer == answers[0] for answer in answers)
+    for answer in answers:
+        for hit, first in zip(answer, answers[0], strict=True):
+            assert hit["item_id"] == first["item_id"]
+            # Matrix products of other sizes round otherwise.
+            assert hit["similarity"] == pytest.approx(first["similarity"], abs=1e-6)
 
 
 def test_the_description_names_every_route(client):

@@ -63,7 +63,7 @@ def test_no_text_is_given_twice():
 
 def row(name: str, clients: int, throughput: float, p50: float, p99: float) -> LoadRow:
     memory = (10**9, 10**9)
-    return LoadRow(name, clients, 1.0, 9, throughput, p50, p99, p99, 2, {"0": 1}, memory, 0.1)
+    return LoadRow(name, clients, 1.0, 9, throughput, p50, p99, p99, 2, {"0": 1}, memory, 5.0, 0.1)
 
 
 def test_ratios_are_those_that_are_promised():
@@ -79,7 +79,9 @@ def test_ratios_are_those_that_are_promised():
     assert result.speedup == 4.0
     assert result.tail == 4.5
     table = service_markdown(result)
-    assert "| batched | 32 | 200.0 | 100.0 | 150.0 | 150.0 | 2 | 0: 1 | 1000 to 1000 |" in table
+    assert (
+        "| batched | 32 | 200.0 | 100.0 | 150.0 | 150.0 | 2 | 0: 1 | 1000 to 1000 | 5.0 |" in table
+    )
     assert "4.00 times" in table
 
 
