@@ -346,7 +346,7 @@ def service_markdown(result: ServiceResult) -> str:
     lines = [
         f"{result.images:,} images, {result.rounds} rounds, reranker {result.rerank}:",
         "",
-        "| | clients | answers/s | p50 ms | p95 ms | p99 ms | refused | errors | memory MB | CPU ms |",
+        "| | clients | answers/s | p50 ms | p95 ms | p99 ms | 429 | errors | memory MB | CPU ms |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- | ---: |",
     ]
     extra = [result.overload]
