@@ -12,10 +12,10 @@ from starlette.middleware.cors import CORSMiddleware
 from api.connection import Connection
 from api.inference import Inference
 from api.observation import Observation
-from api.problems import MEDIA_TYPE, install_problem_handlers
-from api.routes import explain, health, items, search
+from api.openapi import install_description
+from api.problems import install_problem_handlers
+from api.routes import explain, health, item_media, items, search
 from api.routes.dependencies import Service
-from api.schemas import Problem
 from api.security.access import Authentication
 from api.security.bodies import BodyLimit
 from api.security.headers import SecurityHeaders
@@ -90,15 +90,19 @@ def create_app(
         version=version("mmsearch"),
         description="Search pictures by meaning.",
         lifespan=lifespan,
-        responses={
-            status: {"model": Problem, "content": {MEDIA_TYPE: {}}} for status in (404, 422, 500)
-        },
         docs_url=None,  # its scripts come from elsewhere
         redoc_url=None,
         middleware=_middleware(chosen, keys, metrics),
     )
     install_problem_handlers(app)
-    for router in (search.router, explain.router, items.router, health.router):
+    install_description(app)
+    for router in (
+        search.router,
+        explain.router,
+        items.router,
+        item_media.router,
+        health.router,
+    ):
         app.include_router(router)
     return app
 

@@ -3,31 +3,75 @@
 import io
 import tempfile
 from contextlib import suppress
+from enum import IntEnum, StrEnum
 from pathlib import Path
+from urllib.parse import quote
 
-from retrieval.catalog import Item
+from PIL import Image
+
+from api.item_files import ItemFiles
+from retrieval.catalog import Item, Modality
 from retrieval.library import Library
-from retrieval.pictures import read_picture
-
-THUMBNAIL_PIXELS = 320
-"""The longer side."""
+from retrieval.media import MediaKind
 
 
-def thumbnail(library: Library, item: Item) -> bytes:
-    """Return a JPEG of an item, its longer side at most 320 pixels, from the cache if it is there.
+class ThumbnailSize(IntEnum):
+    """The longer side, in pixels. A fixed few, so that clients cannot fill the disk with others."""
 
-    Raises OSError when the file cannot be opened, UnreadableFileError when it cannot be decoded.
+    TINY = 160
+    SMALL = 320
+    MEDIUM = 640
+    LARGE = 1280
+
+
+class ThumbnailFormat(StrEnum):
+    """How a thumbnail is coded; WebP is smaller, JPEG is understood everywhere."""
+
+    WEBP = "webp"
+    JPEG = "jpeg"
+
+
+_OPTIONS = {
+    ThumbnailFormat.WEBP: {"quality": 80, "method": 4},
+    ThumbnailFormat.JPEG: {"quality": 85, "optimize": True},
+}
+
+
+def thumbnail(
+    library: Library,
+    files: ItemFiles,
+    item: Item,
+    size: ThumbnailSize = ThumbnailSize.SMALL,
+    form: ThumbnailFormat = ThumbnailFormat.JPEG,
+) -> bytes:
+    """Return an item small, from the cache if it is there: no side is longer than `size`.
+
+    Smaller pictures keep their size. Raises NotFoundError as `ItemFiles.picture`.
     """
-    cached = library.thumbnails / f"{item.picture_key}-{THUMBNAIL_PIXELS}.jpg"
+    cached = library.thumbnails / f"{item.picture_key}-{int(size)}.{form}"
     with suppress(FileNotFoundError, NotADirectoryError):
         return cached.read_bytes()
-    image = read_picture(item)
-    image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    image = files.picture(item, least_side=2 * size)
+    image.thumbnail((size, size), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=85)
+    image.save(stream, form.upper(), **_OPTIONS[form])
     with suppress(OSError):  # a full disk or a read-only library costs the cache, not the answer
         _write_atomically(cached, stream.getvalue())
     return stream.getvalue()
+
+
+def has_picture(item: Item) -> bool:
+    """Whether there is something to show of an item: not of a passage that is on no page."""
+    return item.modality is Modality.IMAGE or (
+        item.kind is MediaKind.DOCUMENT and item.page is not None
+    )
+
+
+def thumbnail_url(item: Item, size: ThumbnailSize = ThumbnailSize.SMALL) -> str | None:
+    """Where an item's thumbnail is served, at an address that changes with its content."""
+    if not has_picture(item):
+        return None
+    return f"/v1/items/{item.id}/thumbnail?size={int(size)}&v={quote(item.picture_key, safe='')}"
 
 
 def _write_atomically(file: Path, content: bytes) -> None:

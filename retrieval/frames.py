@@ -86,11 +86,12 @@ class Video:
     lower case. damage: why the part that could not be decoded so far could not; None: no such part.
     """
 
-    def __init__(self, path: str, *, max_pixels: int | None = None) -> None:
-        """Open a file by its path; see `open_video`."""
+    def __init__(self, source: str | BinaryIO, *, max_pixels: int | None = None) -> None:
+        """Open a file by its path, or take an open one; see `open_video`."""
         self.damage: str | None = None
         self._max_pixels = max_pixels or Image.MAX_IMAGE_PIXELS or 2**27
-        self._file: BinaryIO = open(path, "rb")  # noqa: PTH123, SIM115 - names need not be valid text
+        # By `open`, not by a Path: names need not be valid text.
+        self._file = open(source, "rb") if isinstance(source, str) else source  # noqa: PTH123, SIM115
         try:
             self._open()
         except BaseException:
@@ -281,8 +282,8 @@ class Video:
 
 
 @contextmanager
-def open_video(path: str, *, max_pixels: int | None = None) -> Iterator[Video]:
-    """Open a video file to decode it.
+def open_video(source: str | BinaryIO, *, max_pixels: int | None = None) -> Iterator[Video]:
+    """Open a video file to decode it, by its path; an open one is closed in the end.
 
     max_pixels: files with larger frames are refused by their header; None: Pillow's own limit.
     Raises UnreadableFileError for what is not a video, MissingExtraError without PyAV, OSError
@@ -292,19 +293,19 @@ def open_video(path: str, *, max_pixels: int | None = None) -> Iterator[Video]:
         import av  # noqa: F401
     except ImportError:
         raise MissingExtraError("Videos", "video") from None
-    with Video(path, max_pixels=max_pixels) as video:
+    with Video(source, max_pixels=max_pixels) as video:
         yield video
 
 
-def frame_at(path: str, time_s: float) -> Image.Image:
+def frame_at(source: str | BinaryIO, time_s: float) -> Image.Image:
     """Draw the frame that is shown at a time: the last at or before it, else the first.
 
-    time_s: seconds from the beginning. Upright RGB. Raises as `open_video`, and UnreadableFileError
-    when no frame can be decoded.
+    source: as for `open_video`. time_s: seconds from the beginning. Upright RGB. Raises as
+    `open_video`, and UnreadableFileError when no frame can be decoded.
     """
     wanted_ms = max(0, round(time_s * 1000))
     shown: Frame | None = None
-    with open_video(path) as video:
+    with open_video(source) as video:
         for frame in video.frames(wanted_ms):
             if shown is not None and frame.milliseconds > wanted_ms:
                 break

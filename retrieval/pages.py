@@ -4,7 +4,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from PIL import Image
 
@@ -92,8 +92,8 @@ class Document:
 
 
 @contextmanager
-def open_document(path: str) -> Iterator[Document]:
-    """Open a PDF file; other threads wait until it is closed.
+def open_document(source: str | BinaryIO) -> Iterator[Document]:
+    """Open a PDF file by its path, or take an open one; other threads wait until it is closed.
 
     Raises UnreadableFileError for what is damaged or protected by a password, MissingExtraError
     without pypdfium2, OSError when the file cannot be opened.
@@ -103,7 +103,7 @@ def open_document(path: str) -> Iterator[Document]:
     except ImportError:
         raise MissingExtraError("PDF documents", "pdf") from None
     # An open file instead of its name: names need not be valid text.
-    with open(path, "rb") as file, _PDFIUM:  # noqa: PTH123
+    with open(source, "rb") if isinstance(source, str) else source as file, _PDFIUM:  # noqa: PTH123
         if not file.read(1):
             raise UnreadableFileError("the file is empty")
         try:
@@ -117,9 +117,9 @@ def open_document(path: str) -> Iterator[Document]:
             pdf.close()
 
 
-def render_page(path: str, page: int, longer_side: int = LONGER_SIDE) -> Image.Image:
+def render_page(source: str | BinaryIO, page: int, longer_side: int = LONGER_SIDE) -> Image.Image:
     """Draw one page of a PDF file, counted from 1: RGB; raises as `open_document` and `picture`."""
-    with open_document(path) as document:
+    with open_document(source) as document:
         return document.picture(page, longer_side)
 
 

@@ -1,6 +1,7 @@
 """The picture of an item, read from its file again: an image, a frame of a video, a page."""
 
 import os
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -20,8 +21,13 @@ def status_as_indexed(file: Item | ReadFile) -> os.stat_result | None:
     return status if is_same else None
 
 
-def read_picture(item: Item) -> Image.Image:
+def read_picture(
+    item: Item, file: BinaryIO | None = None, *, least_side: int | None = None
+) -> Image.Image:
     """Read the picture of an item as upright RGB; of a passage, that of its page.
+
+    file: the item's, opened already; it may be closed by this. least_side: images, not frames and
+    pages, are made smaller by whole factors while both sides keep at least this many pixels.
 
     Raises UnreadableFileError when there is none or it cannot be read any more, OSError when the
     file cannot be opened.
@@ -29,14 +35,14 @@ def read_picture(item: Item) -> Image.Image:
     if item.kind is MediaKind.VIDEO and item.time_s is not None:
         from retrieval.frames import frame_at
 
-        return frame_at(item.path, item.time_s)
+        return frame_at(file or item.path, item.time_s)
     if item.kind is MediaKind.DOCUMENT and item.page is not None:
         from retrieval.pages import render_page
 
-        return render_page(item.path, item.page)
+        return render_page(file or item.path, item.page)
     if item.modality is Modality.TEXT:
         raise UnreadableFileError("a text has no picture")
-    return read_image(item.path)
+    return read_image(file or item.path, name=item.path, least_side=least_side)
 
 
 _LEAST_SIDE = 1024

@@ -3,7 +3,11 @@ import io
 import pytest
 from PIL import Image
 
-from api.thumbnails import thumbnail
+from api.item_files import ItemFiles
+from api.thumbnails import ThumbnailFormat, ThumbnailSize, has_picture, thumbnail, thumbnail_url
+from indexer.pipeline import index_sources
+from retrieval.errors import NotFoundError
+from retrieval.library import create_library
 
 
 @pytest.fixture
@@ -12,25 +16,68 @@ def library(indexed_library):
 
 
 @pytest.fixture
+def files(library):
+    return ItemFiles(library)
+
+
+@pytest.fixture
 def item(library):
     with library.catalog.snapshot() as snapshot:
         return snapshot.item(1)
 
 
-def test_a_thumbnail_is_made_once(library, item):
-    first = thumbnail(library, item)
+def test_a_thumbnail_is_made_once(library, files, item):
+    first = thumbnail(library, files, item)
     with Image.open(io.BytesIO(first)) as image:
         assert image.format == "JPEG"
         assert image.size == (48, 40)
     [cached] = library.thumbnails.iterdir()
     assert cached.read_bytes() == first
     cached.write_bytes(b"from the cache")
-    assert thumbnail(library, item) == b"from the cache"
+    assert thumbnail(library, files, item) == b"from the cache"
 
 
-def test_a_library_that_cannot_be_written_still_shows_thumbnails(library, item):
+@pytest.mark.parametrize("size", list(ThumbnailSize))
+@pytest.mark.parametrize("form", list(ThumbnailFormat))
+def test_sizes_and_formats(tmp_path, tiny_encoder, size, form):
+    Image.new("RGB", (2000, 1000), "red").save(tmp_path / "large.png")
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [tmp_path / "large.png"])
+    with library.catalog.snapshot() as snapshot:
+        large = snapshot.item(1)
+    content = thumbnail(library, ItemFiles(library), large, size, form)
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.format == form.upper()
+        assert image.size == (size, size // 2)
+
+
+def test_a_library_that_cannot_be_written_still_shows_thumbnails(library, files, item):
     library.thumbnails.rmdir()
     library.thumbnails.touch()  # a file in the way stands for every reason not to write
     with pytest.raises(NotADirectoryError):
         (library.thumbnails / "x").read_bytes()
-    assert thumbnail(library, item).startswith(b"\xff\xd8")
+    assert thumbnail(library, files, item).startswith(b"\xff\xd8")
+
+
+def test_a_file_that_has_changed_does_not_get_into_the_cache(library, files, item):
+    """Else the thumbnail of one content would be kept, for ever, under the name of another."""
+    Image.new("RGB", (48, 40), "black").save(item.path)
+    with pytest.raises(NotFoundError, match="has changed"):
+        thumbnail(library, files, item)
+    assert not list(library.thumbnails.iterdir())
+
+
+def test_the_address_changes_with_the_content(library, item):
+    assert thumbnail_url(item) == f"/v1/items/1/thumbnail?size=320&v={item.content_hash}"
+
+
+def test_a_passage_of_a_note_has_no_picture(tmp_path, tiny_encoder):
+    (tmp_path / "note.txt").write_text("A walk through the woods with two dogs.")
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [tmp_path / "note.txt"])
+    with library.catalog.snapshot() as snapshot:
+        passage = snapshot.item(1)
+    assert not has_picture(passage)
+    assert thumbnail_url(passage) is None
+    with pytest.raises(NotFoundError, match="a text has no picture"):
+        thumbnail(library, ItemFiles(library), passage)

@@ -6,7 +6,9 @@ from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends, Request
 
+from api.decoding import Decoding
 from api.inference import Inference
+from api.item_files import ItemFiles
 from api.security.access import require
 from api.service_metrics import ServiceMetrics
 from api.settings import ServiceSettings
@@ -38,6 +40,8 @@ class Service:
         self.inference = inference
         self.settings = settings
         self.metrics = metrics
+        self.files = ItemFiles(library)
+        self.decoding = Decoding()
         self.stopping = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 

@@ -1,54 +1,50 @@
-"""Items and their thumbnails, by id only: a client never names a path of the file system."""
+"""Items by id, and lists of them: a client never names a path of the file system."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Response
+from fastapi import APIRouter, Depends, Path, Query
 
 from api.routes.dependencies import CurrentService, Service, require
-from api.schemas import ItemSchema
-from api.thumbnails import THUMBNAIL_PIXELS, thumbnail
+from api.schemas import ItemList, ItemSchema, ListRequest
+from api.validation import parse_json
 from retrieval.catalog import Item
 from retrieval.errors import NotFoundError
+from retrieval.filters import Filter
 
 router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[Depends(require("read"))])
 
-ItemId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+ItemId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The id of an item.")]
 
 
-@router.get("/{item_id}")
-def get_item(item_id: ItemId, service: CurrentService) -> ItemSchema:
-    """Describe one item."""
-    item = _item(service, item_id)
-    with service.library.catalog.snapshot() as snapshot:
-        return ItemSchema.of(item, snapshot.details(item))
-
-
-@router.get(
-    "/{item_id}/thumbnail",
-    response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "Not modified"}},
-)
-def get_thumbnail(
-    item_id: ItemId,
-    service: CurrentService,
-    if_none_match: Annotated[str | None, Header()] = None,
-) -> Response:
-    """Show one item small: a JPEG with a longer side of at most 320 pixels."""
-    item = _item(service, item_id)
-    tag = f'"{item.picture_key}-{THUMBNAIL_PIXELS}"'
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    if if_none_match and tag in (part.strip() for part in if_none_match.split(",")):
-        return Response(status_code=304, headers=headers)
-    try:
-        content = thumbnail(service.library, item)
-    except OSError as error:
-        raise NotFoundError(f"The file of item {item_id} cannot be opened any more.") from error
-    return Response(content, media_type="image/jpeg", headers=headers)
-
-
-def _item(service: Service, item_id: int) -> Item:
+def current_item(service: Service, item_id: int) -> Item:
+    """Look an item up; raises NotFoundError where its file was removed or failed."""
     with service.library.catalog.snapshot() as snapshot:
         item = snapshot.item(item_id)
     if item is None:
         raise NotFoundError(f"There is no item {item_id}.")
     return item
+
+
+@router.get("")
+def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) -> ItemList:
+    """List the items that can be found, by id."""
+    where = parse_json(Filter, asked.where, "where") if asked.where is not None else None
+    with service.library.catalog.snapshot() as snapshot:
+        items = snapshot.items(
+            service.engine.space.id,
+            where=where,
+            modality=asked.modality,
+            after=int(asked.cursor or 0),
+            limit=asked.limit,
+        )
+    return ItemList.of(items, asked.limit)
+
+
+@router.get("/{item_id}")
+def get_item(item_id: ItemId, service: CurrentService) -> ItemSchema:
+    """Describe one item, and what is known of its file."""
+    with service.library.catalog.snapshot() as snapshot:
+        item = snapshot.item(item_id)
+        if item is None:
+            raise NotFoundError(f"There is no item {item_id}.")
+        return ItemSchema.of(item, snapshot.details(item))

@@ -1,27 +1,94 @@
 """Searching."""
 
-from fastapi import APIRouter, Depends
+from dataclasses import replace
+from typing import Annotated
 
-from api.routes.dependencies import CurrentService, require
-from api.schemas import SearchAnswer, SearchRequest, valid_text
-from retrieval.engine import Reranking
+from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from api.routes.answers import answer_response
+from api.routes.dependencies import CurrentService, Service, require
+from api.routes.items import ItemId, current_item
+from api.schemas import SearchRequest, ServedAnswer, SimilarRequest
+from api.search_body import BODY, read_search_body
+from retrieval.engine import Answer, Reranking, StageClock
 from retrieval.fusion.registry import NONE
-from retrieval.query import Query, TextPart
+from retrieval.query import ItemPart, Mode
+from retrieval.query import Query as Question
 
 router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require("read"))])
 
 
-@router.post("/search")
-async def search(request: SearchRequest, service: CurrentService) -> SearchAnswer:
-    """Find the images or passages that are nearest to a text."""
-    query = Query((TextPart(request.text),), k=request.k, modality=request.modality)
-    reranking = Reranking(
-        service.rerank if request.rerank == "auto" else NONE,
-        request.rerank_depth,
-        request.rerank_budget_ms,
+@router.post("/search", response_model=ServedAnswer, openapi_extra={"requestBody": BODY})
+async def search(request: Request, service: CurrentService) -> Response:
+    """Find images or passages by texts, images and items, each to be near to or far from.
+
+    The body is JSON, or a form with that JSON in the field `request` and image files in `image`.
+    """
+    clock = StageClock()
+    with clock("decode"):
+        body = await read_search_body(request)
+        asked = body.request
+        max_pixels = service.settings.max_pixels
+        if body.has_images:
+            parts = await service.decoding.run(lambda: body.parts(max_pixels))
+        else:
+            parts = body.parts(max_pixels)
+    question = Question(
+        parts,
+        k=asked.k,
+        modality=asked.modality,
+        where=asked.where,
+        mode=asked.mode,
+        min_relevance=asked.min_relevance,
+        group_by_file=asked.group_by_file,
+        diversity=asked.diversity,
+        cursor=asked.cursor,
     )
-    answer = await service.search(query, reranking)
-    body = SearchAnswer.of(answer, request.text)
-    for hit in body.hits:
-        hit.path = valid_text(hit.path)
-    return body
+    answer = await service.search(question, _reranking(service, asked))
+    return await answer_response(answer, body.query, clock.timings_ms)
+
+
+@router.get("/items/{item_id}/similar", response_model=ServedAnswer)
+async def similar(
+    item_id: ItemId, asked: Annotated[SimilarRequest, Query()], service: CurrentService
+) -> Response:
+    """Find what is most like an item, without the item itself."""
+    item = await run_in_threadpool(current_item, service, item_id)
+
+    async def ask(k: int) -> Answer:
+        question = Question(
+            (ItemPart(item_id),),
+            k=k,
+            modality=asked.modality or item.modality,
+            mode=Mode.VECTOR,
+            group_by_file=asked.group_by_file,
+            cursor=asked.cursor,
+        )
+        return await service.search(question, Reranking(_reranker(service, asked)))
+
+    # The item is its own first hit, for which there is room on the first page; if others of the
+    # same content crowd it out, it is left out where it comes.
+    answer = await ask(asked.k if asked.cursor else asked.k + 1)
+    if len(answer.hits) > asked.k and all(hit.item.id != item_id for hit in answer.hits):
+        answer = await ask(asked.k)
+    return await answer_response(_without(item_id, answer), f"item {item_id}")
+
+
+def _reranking(service: Service, asked: SearchRequest) -> Reranking:
+    return Reranking(_reranker(service, asked), asked.rerank_depth, asked.rerank_budget_ms)
+
+
+def _reranker(service: Service, asked: SearchRequest | SimilarRequest) -> str:
+    return service.settings.rerank if asked.rerank == "auto" else NONE
+
+
+def _without(item_id: int, answer: Answer) -> Answer:
+    """Leave an item out of an answer; ranks close up."""
+    hits = [hit for hit in answer.hits if hit.item.id != item_id]
+    if len(hits) == len(answer.hits):
+        return answer
+    first = answer.hits[0].rank
+    return replace(
+        answer, hits=tuple(replace(hit, rank=first + place) for place, hit in enumerate(hits))
+    )
