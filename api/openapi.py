@@ -16,20 +16,22 @@ _HAND_READ: list[type[BaseModel]] = [SearchRequest]
 _REF = "#/components/schemas/{model}"
 
 _ERRORS = {
-    "400": "The request is not HTTP as it should be",
+    "400": "The request or its body is broken",
     "401": "No valid API key",
-    "403": "The API key lacks the scope that this needs",
+    "403": "The API key lacks the scope that this needs, or another web site asks",
     "404": "There is no such thing",
+    "408": "The body did not come in time",
     "413": "The body is too large",
     "415": "The body is of another type",
     "416": "The range lies outside of the file",
+    "421": "The service was reached by a name that it does not know",
     "422": "Something is not as described here",
     "429": "Too many requests: try again after `Retry-After` seconds",
     "500": "The service failed",
     "503": "The service is starting or ending",
     "504": "It took longer than a request may",
 }
-_ALWAYS = ("400", "422", "429", "500", "503", "504")
+_ALWAYS = ("400", "403", "421", "422", "429", "500", "503", "504")
 
 
 def install_description(app: FastAPI) -> None:
@@ -70,11 +72,11 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     statuses = set(_ALWAYS)
     if not is_public(path):
         operation["security"] = [{}, {"key": []}]
-        statuses |= {"401", "403"}
+        statuses.add("401")
     if "{" in path or path in {"/v1/search", "/v1/explain"}:
         statuses.add("404")
     if "requestBody" in operation:
-        statuses |= {"413", "415"}
+        statuses |= {"408", "413", "415"}
     if path.endswith("/file"):
         statuses.add("416")
     responses = operation["responses"]

@@ -220,8 +220,8 @@ def test_a_missing_library_is_told(run, photos, tmp_path):
         ({"text": "a", "item": 1, "path": "/etc/passwd"}, 422, "path"),
         ({"text": "a", "item": 999_999}, 404, "no item 999999"),
         ({"text": "a", "item": "astronaut"}, 404, "cannot be opened any more"),
-        ({"text": "a", "item": "rocket"}, 404, "not an image of a known format"),
-        ({"text": "a", "item": "rocket", "format": "png"}, 404, "not an image of a known format"),
+        ({"text": "a", "item": "rocket"}, 404, "has changed since it was indexed"),
+        ({"text": "a", "item": "rocket", "format": "png"}, 404, "has changed since"),
     ],
 )
 def test_errors_are_problem_details(served, parameters, status, detail):

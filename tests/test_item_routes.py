@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
 def client(tmp_path_factory, tiny_encoder, folder):
     library = create_library(tmp_path_factory.mktemp("served") / "library", tiny_encoder.space)
     index_sources(library, tiny_encoder, [folder])
-    with TestClient(create_app(library.path, device="cpu")) as client:
+    with TestClient(create_app(library.path, device="cpu"), base_url="http://localhost") as client:
         yield client
 
 

@@ -1,0 +1,211 @@
+"""Searching over HTTP: every way to ask, and every limit of what can be asked."""
+
+import base64
+import io
+import json
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from api.server import create_app
+from api.settings import ServiceSettings
+from indexer.pipeline import index_sources
+from retrieval.library import create_library, open_library
+
+
+def png(size=(60, 40), colour="red") -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", size, colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def base64_of(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory, tiny_encoder):
+    folder = tmp_path_factory.mktemp("photos")
+    for colour in ("red", "green", "blue", "yellow"):
+        (folder / f"{colour}.png").write_bytes(png((600, 400), colour))
+    library = create_library(tmp_path_factory.mktemp("searched") / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [folder])
+    return library
+
+
+@pytest.fixture(scope="module")
+def client(library):
+    settings = ServiceSettings(max_pixels=1)
+    with TestClient(
+        create_app(library.path, settings, device="cpu"), base_url="http://localhost"
+    ) as client:
+        yield client
+
+
+def ids(answer) -> list[int]:
+    assert answer.status_code == 200, answer.text
+    return [hit["item_id"] for hit in answer.json()["hits"]]
+
+
+def test_a_hit_tells_what_a_page_needs(client):
+    [hit] = client.post("/v1/search", json={"text": "x", "k": 1}).json()["hits"]
+    assert (hit["width"], hit["height"]) == (600, 400)
+    assert client.get(hit["thumbnail"]).status_code == 200
+    assert hit["group"] == []
+    assert set(hit) >= {"similarity", "match", "relevance", "words", "page", "time_s", "columns"}
+
+
+def test_every_way_to_send_an_image_finds_the_same(client, library):
+    wanted = [
+        hit.item.id
+        for hit in open_library(library.path).search(image=Image.new("RGB", (60, 40), "red"))
+    ]
+    content = base64_of(png())
+    ways = [
+        client.post("/v1/search", json={"image": content}),
+        client.post("/v1/search", json={"parts": [{"image": content}]}),
+        client.post("/v1/search", files={"image": ("x.png", png(), "image/png")}),
+        client.post(
+            "/v1/search", data={"request": "{}"}, files={"image": ("../../etc/passwd", png())}
+        ),
+        client.post(
+            "/v1/search",
+            files={"request": ("blob", b'{"k": 10}', "application/json"), "image": ("x", png())},
+        ),
+    ]
+    assert [ids(way) for way in ways] == [wanted] * len(ways)
+    assert all(way.json()["timings_ms"]["decode"] > 0 for way in ways)
+
+
+def test_a_part_can_be_taken_away(client):
+    liked = client.post("/v1/search", json={"text": "blue"})
+    disliked = client.post("/v1/search", json={"parts": [{"text": "blue", "weight": -1}]})
+    assert ids(disliked) == ids(liked)[::-1]
+
+
+def test_a_form_joins_its_text_with_its_images(client):
+    question = json.dumps({"text": "a photo", "parts": [{"text": "red", "weight": -0.5}]})
+    answer = client.post("/v1/search", data={"request": question}, files={"image": ("x", png())})
+    assert answer.json()["query"] == '"a photo" - 0.5 "red" + image'
+    assert len(ids(answer)) == 4
+
+
+def test_an_item_is_a_part(client):
+    everything = ids(client.post("/v1/search", json={"text": "x"}))
+    for item_id in everything:
+        assert (
+            ids(client.post("/v1/search", json={"item": item_id, "rerank": "none"}))[0] == item_id
+        )
+    missing = client.post("/v1/search", json={"item": 999})
+    assert missing.status_code == 404
+    assert "999" in missing.json()["detail"]
+
+
+def test_page_after_page_finds_all_once(client):
+    whole = client.post("/v1/search", json={"text": "x", "k": 4, "rerank": "none"})
+    found, cursor = [], None
+    while len(found) < 10:
+        question = {"text": "x", "k": 1, "rerank": "none", "cursor": cursor}
+        page = client.post("/v1/search", json=question)
+        found += ids(page)
+        cursor = page.json()["next_cursor"]
+        if cursor is None:
+            break
+    assert found == ids(whole)
+
+
+def test_a_filter(client):
+    answer = client.post("/v1/search", json={"text": "x", "where": {"not": {"path": "**/red.png"}}})
+    assert len(ids(answer)) == 3
+
+
+@pytest.mark.parametrize(
+    ("question", "detail"),
+    [
+        ({"image": "no base64!"}, "The image of part 1: not valid base64"),
+        ({"text": "x", "image": base64_of(b"GIF89a")}, "The image of part 2: "),
+        ({"image": base64_of(png((1001, 1000)))}, "the limit is 1.0"),
+        ({"parts": [{"text": "x"}] * 17}, "parts"),
+        ({"text": "x", "parts": [{"text": "x"}] * 16}, "at most 16 parts"),
+        ({"parts": [{"image": base64_of(png())}] * 9}, "8 of them images"),
+        ({"parts": [{"text": "x", "item": 1}]}, "parts.0"),
+        ({"parts": [{"weight": 1}]}, "parts.0"),
+        ({"parts": [{"text": "x", "weight": 0}]}, "A weight must be a number other than 0"),
+        ({"parts": [{"text": "x", "weight": 101}]}, "parts.0.weight"),
+        ({"parts": [{"text": "x"}, {"text": "x", "weight": -1}]}, "cancel each other out"),
+        ({"text": "x", "k": "5"}, "body.k"),
+        ({"text": "x", "min_relevance": 1.5}, "min_relevance"),
+        ({"text": "x", "diversity": -1}, "diversity"),
+        ({"text": "x", "mode": "magic"}, "mode"),
+        ({"text": "x", "where": {"smell": "good"}}, "where.smell"),
+        ({"text": "x", "where": {"kind": []}}, "where.kind"),
+        ({"text": "x", "cursor": "not a cursor"}, "cursor"),
+        ({"url": "http://169.254.169.254/latest/meta-data"}, "url"),
+        ({"image": "http://169.254.169.254/latest/meta-data"}, "not valid base64"),
+        ([], "body"),
+    ],
+)
+def test_questions_that_cannot_be_meant(client, question, detail):
+    answer = client.post("/v1/search", json=question)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert detail in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("form", "files", "detail"),
+    [
+        ({"request": "{"}, {"image": ("x", png())}, "request"),
+        ({"request": '{"text": "x", "k": 0}'}, {"image": ("x", png())}, "request.k"),
+        ({"request": ["{}", "{}"]}, {"image": ("x", png())}, "give it once"),
+        ({"url": "http://localhost/"}, {"image": ("x", png())}, "no field 'url'"),
+        ({"image": "text"}, {"request": ("x", b"{}")}, "send it as a file"),
+        ({}, {"image": ("x", b"")}, "The uploaded image 1: the file is empty"),
+        ({}, {"image": ("x.png", b"<html>")}, "The uploaded image 1: "),
+    ],
+)
+def test_forms_that_cannot_be_meant(client, form, files, detail):
+    answer = client.post("/v1/search", data=form, files=files)
+    assert answer.status_code == 422
+    assert detail in answer.json()["detail"]
+
+
+def test_more_files_than_are_read(client):
+    answer = client.post("/v1/search", files=[("image", ("x", png()))] * 20)
+    assert answer.status_code in {400, 422}
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "image/png", ""]
+)
+def test_other_types_of_bodies(client, kind):
+    answer = client.post("/v1/search", content=b'{"text": "x"}', headers={"Content-Type": kind})
+    assert answer.status_code == 415
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"--x\r\n",
+        b"--x\r\nContent-Disposition: form-data\r\n\r\n\r\n--x--",
+        b"\x00" * 100,
+        b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc',
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_broken_forms(client, content):
+    answer = client.post(
+        "/v1/search", content=content, headers={"Content-Type": "multipart/form-data; boundary=x"}
+    )
+    assert answer.status_code in {400, 422}
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_form_without_a_boundary(client):
+    answer = client.post(
+        "/v1/search", content=b"x", headers={"Content-Type": "multipart/form-data"}
+    )
+    assert answer.status_code in {400, 422}
