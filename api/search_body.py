@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import HTTPException, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from api.query_images import MAX_IMAGES, read_query_image
@@ -17,6 +18,8 @@ from retrieval.query import ImagePart, ItemPart, TextPart
 JSON = "application/json"
 FORM = "multipart/form-data"
 _MAX_FIELD = 64 * 1024 * 1024
+_LARGE = 64 * 1024
+"""Bytes of JSON that take long enough to read that other requests would notice."""
 
 _EXAMPLES: dict[str, Any] = {
     "text": {"summary": "By a text", "value": {"text": "two dogs fighting over a stick", "k": 5}},
@@ -136,7 +139,7 @@ async def read_search_body(request: Request) -> SearchBody:
             return await _of_form(form)
     content = await request.body()
     if kind == JSON or not content:
-        return SearchBody(parse_json(SearchRequest, content, "body"))
+        return SearchBody(await _parsed(content, "body"))
     raise HTTPException(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Send {JSON} or {FORM}, not {kind or 'nothing'}."
     )
@@ -154,11 +157,17 @@ async def _of_form(form: FormData) -> SearchBody:
             raise invalid("image", "send it as a file, with a file name")
         uploads.append(await value.read())
     content = await _content(asked[0]) if asked else b"{}"
-    return SearchBody(parse_json(SearchRequest, content, "request"), tuple(uploads))
+    return SearchBody(await _parsed(content, "request"), tuple(uploads))
 
 
 async def _content(value: UploadFile | str) -> bytes:
     return value.encode() if isinstance(value, str) else await value.read()
+
+
+async def _parsed(content: bytes, place: str) -> SearchRequest:
+    if len(content) < _LARGE:
+        return parse_json(SearchRequest, content, place)
+    return await run_in_threadpool(parse_json, SearchRequest, content, place)
 
 
 def _spelled(text: str | None, item: int | None) -> str:

@@ -41,7 +41,7 @@ class Service:
         self.settings = settings
         self.metrics = metrics
         self.files = ItemFiles(library)
-        self.decoding = Decoding()
+        self.decoding = Decoding(settings.deadline_s)
         self.stopping = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 

@@ -11,10 +11,12 @@ from api.routes.dependencies import CurrentService, Service, require
 from api.routes.items import ItemId, current_item
 from api.schemas import SearchRequest, ServedAnswer, SimilarRequest
 from api.search_body import BODY, read_search_body
-from retrieval.engine import Answer, Reranking, StageClock
+from retrieval.catalog import Item
+from retrieval.engine import Answer, Reranking
 from retrieval.fusion.registry import NONE
 from retrieval.query import ItemPart, Mode
 from retrieval.query import Query as Question
+from retrieval.stage_clock import StageClock
 
 router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require("read"))])
 
@@ -72,7 +74,7 @@ async def similar(
     answer = await ask(asked.k if asked.cursor else asked.k + 1)
     if len(answer.hits) > asked.k and all(hit.item.id != item_id for hit in answer.hits):
         answer = await ask(asked.k)
-    return await answer_response(_without(item_id, answer), f"item {item_id}")
+    return await answer_response(_without(item, answer, asked), f"item {item_id}")
 
 
 def _reranking(service: Service, asked: SearchRequest) -> Reranking:
@@ -83,12 +85,10 @@ def _reranker(service: Service, asked: SearchRequest | SimilarRequest) -> str:
     return service.settings.rerank if asked.rerank == "auto" else NONE
 
 
-def _without(item_id: int, answer: Answer) -> Answer:
-    """Leave an item out of an answer; ranks close up."""
-    hits = [hit for hit in answer.hits if hit.item.id != item_id]
-    if len(hits) == len(answer.hits):
-        return answer
-    first = answer.hits[0].rank
+def _without(item: Item, answer: Answer, asked: SimilarRequest) -> Answer:
+    """Leave an item out of an answer, and out of its ranks; it stood on the first page."""
+    hits = [hit for hit in answer.hits if hit.item.id != item.id]
+    first = answer.hits[0].rank - (asked.cursor is not None) if answer.hits else 1
     return replace(
         answer, hits=tuple(replace(hit, rank=first + place) for place, hit in enumerate(hits))
     )

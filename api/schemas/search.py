@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.schemas.text import valid_text
 from api.thumbnails import thumbnail_url
+from retrieval.answer import DEFAULT_BUDGET_MS, Answer, Hit
 from retrieval.catalog import Modality
-from retrieval.engine import DEFAULT_BUDGET_MS, Answer, Hit
 from retrieval.filters import Filter
 from retrieval.media import MediaKind
 from retrieval.query import MAX_K, Mode
@@ -21,7 +21,7 @@ QueryText = Annotated[str, Field(min_length=1, max_length=10_000)]
 Base64Image = Annotated[
     str, Field(min_length=1, json_schema_extra={"contentEncoding": "base64", "format": "byte"})
 ]
-Cursor = Annotated[str, Field(min_length=1, max_length=10_000)]
+Cursor = Annotated[str, Field(min_length=1, max_length=200_000)]
 
 
 class PartSchema(BaseModel):
@@ -114,7 +114,7 @@ class SimilarRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    k: Annotated[int, Field(ge=1, le=MAX_K - 1, description="How many hits at most.")] = 10
+    k: Annotated[int, Field(ge=1, le=MAX_K, description="How many hits at most.")] = 10
     cursor: Annotated[
         Cursor | None, Field(description="`next_cursor` of the last answer: its next hits.")
     ] = None
