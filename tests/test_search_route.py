@@ -2,8 +2,10 @@
 
 import base64
 import io
+import itertools
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
@@ -27,8 +29,12 @@ def base64_of(content: bytes) -> str:
 @pytest.fixture(scope="module")
 def library(tmp_path_factory, tiny_encoder):
     folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
     for colour in ("red", "green", "blue", "yellow"):
-        (folder / f"{colour}.png").write_bytes(png((600, 400), colour))
+        noise = generator.integers(0, 256, (400, 600, 3), dtype=np.uint8)
+        Image.fromarray(noise).reduce(generator.integers(1, 9)).resize((600, 400)).save(
+            folder / f"{colour}.png"
+        )
     library = create_library(tmp_path_factory.mktemp("searched") / "library", tiny_encoder.space)
     index_sources(library, tiny_encoder, [folder])
     return library
@@ -79,7 +85,7 @@ def test_every_way_to_send_an_image_finds_the_same(client, library):
 
 
 def test_a_part_can_be_taken_away(client):
-    liked = client.post("/v1/search", json={"text": "blue"})
+    liked = client.post("/v1/search", json={"text": "blue", "mode": "vector"})
     disliked = client.post("/v1/search", json={"parts": [{"text": "blue", "weight": -1}]})
     assert ids(disliked) == ids(liked)[::-1]
 
@@ -93,10 +99,14 @@ def test_a_form_joins_its_text_with_its_images(client):
 
 def test_an_item_is_a_part(client):
     everything = ids(client.post("/v1/search", json={"text": "x"}))
-    for item_id in everything:
-        assert (
-            ids(client.post("/v1/search", json={"item": item_id, "rerank": "none"}))[0] == item_id
-        )
+    for liked, disliked in itertools.permutations(everything, 2):
+        parts = [{"item": liked}, {"item": disliked, "weight": -1}, {"text": "x", "weight": 0.01}]
+        answer = client.post("/v1/search", json={"parts": parts, "mode": "vector"})
+        found = ids(answer)
+        assert found.index(liked) < found.index(disliked)
+        assert answer.json()["query"] == f'item {liked} - item {disliked} + 0.01 "x"'
+    alone = ids(client.post("/v1/search", json={"item": everything[0]}))
+    assert sorted(alone) == sorted(everything[1:])
     missing = client.post("/v1/search", json={"item": 999})
     assert missing.status_code == 404
     assert "999" in missing.json()["detail"]

@@ -1,6 +1,5 @@
 """Searching."""
 
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -11,8 +10,7 @@ from api.routes.dependencies import CurrentService, Service, require
 from api.routes.items import ItemId, current_item
 from api.schemas import SearchRequest, ServedAnswer, SimilarRequest
 from api.search_body import BODY, read_search_body
-from retrieval.catalog import Item
-from retrieval.engine import Answer, Reranking
+from retrieval.engine import Reranking
 from retrieval.fusion.registry import NONE
 from retrieval.query import ItemPart, Mode
 from retrieval.query import Query as Question
@@ -58,23 +56,16 @@ async def similar(
     """Find what is most like an item, without the item itself."""
     item = await run_in_threadpool(current_item, service, item_id)
 
-    async def ask(k: int) -> Answer:
-        question = Question(
-            (ItemPart(item_id),),
-            k=k,
-            modality=asked.modality or item.modality,
-            mode=Mode.VECTOR,
-            group_by_file=asked.group_by_file,
-            cursor=asked.cursor,
-        )
-        return await service.search(question, Reranking(_reranker(service, asked)))
-
-    # The item is its own first hit, for which there is room on the first page; if others of the
-    # same content crowd it out, it is left out where it comes.
-    answer = await ask(asked.k if asked.cursor else asked.k + 1)
-    if len(answer.hits) > asked.k and all(hit.item.id != item_id for hit in answer.hits):
-        answer = await ask(asked.k)
-    return await answer_response(_without(item, answer, asked), f"item {item_id}")
+    question = Question(
+        (ItemPart(item_id),),
+        k=asked.k,
+        modality=asked.modality or item.modality,
+        mode=Mode.VECTOR,
+        group_by_file=asked.group_by_file,
+        cursor=asked.cursor,
+    )
+    answer = await service.search(question, Reranking(_reranker(service, asked)))
+    return await answer_response(answer, f"item {item_id}")
 
 
 def _reranking(service: Service, asked: SearchRequest) -> Reranking:
@@ -83,12 +74,3 @@ def _reranking(service: Service, asked: SearchRequest) -> Reranking:
 
 def _reranker(service: Service, asked: SearchRequest | SimilarRequest) -> str:
     return service.settings.rerank if asked.rerank == "auto" else NONE
-
-
-def _without(item: Item, answer: Answer, asked: SimilarRequest) -> Answer:
-    """Leave an item out of an answer, and out of its ranks; it stood on the first page."""
-    hits = [hit for hit in answer.hits if hit.item.id != item.id]
-    first = answer.hits[0].rank - (asked.cursor is not None) if answer.hits else 1
-    return replace(
-        answer, hits=tuple(replace(hit, rank=first + place) for place, hit in enumerate(hits))
-    )
