@@ -21,6 +21,7 @@ _ERRORS = {
     "403": "The API key lacks the scope that this needs, or another web site asks",
     "404": "There is no such thing",
     "408": "The body did not come in time",
+    "409": "It is too late for that",
     "413": "The body is too large",
     "415": "The body is of another type",
     "416": "The range lies outside of the file",
@@ -30,6 +31,11 @@ _ERRORS = {
     "500": "The service failed",
     "503": "The service is starting or ending",
     "504": "It took longer than a request may",
+    "507": "The disk has no room for it",
+}
+_OF_ONE = {
+    ("post", "/v1/items"): ("404", "507"),
+    ("delete", "/v1/jobs/{job_id}"): ("409",),
 }
 _ALWAYS = ("400", "403", "421", "422", "429", "500", "503", "504")
 
@@ -64,12 +70,12 @@ def _complete(description: dict[str, Any]) -> None:
         }
     }
     for path, operations in description["paths"].items():
-        for operation in operations.values():
-            _complete_operation(path, operation)
+        for method, operation in operations.items():
+            _complete_operation(path, method, operation)
 
 
-def _complete_operation(path: str, operation: dict[str, Any]) -> None:
-    statuses = set(_ALWAYS)
+def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
+    statuses = {*_ALWAYS, *_OF_ONE.get((method, path), ())}
     if not is_public(path):
         operation["security"] = [{}, {"key": []}]
         statuses.add("401")

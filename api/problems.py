@@ -14,7 +14,10 @@ from api.inference import (
     PastDeadlineError,
     RefusedError,
 )
+from api.jobs import FinishedJobError
 from api.schemas import Problem
+from api.upload_check import UnacceptableFileError
+from api.uploads import StorageFullError
 from retrieval.errors import MMSearchError, NotFoundError, UnreadableFileError, UsageError
 
 MEDIA_TYPE = "application/problem+json"
@@ -22,7 +25,10 @@ MEDIA_TYPE = "application/problem+json"
 _STATUS_OF_ERRORS: list[tuple[type[MMSearchError], HTTPStatus]] = [
     (UsageError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (NotFoundError, HTTPStatus.NOT_FOUND),
+    (UnacceptableFileError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
     (UnreadableFileError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (StorageFullError, HTTPStatus.INSUFFICIENT_STORAGE),
+    (FinishedJobError, HTTPStatus.CONFLICT),
     (OverloadedError, HTTPStatus.TOO_MANY_REQUESTS),
     (NotReadyError, HTTPStatus.SERVICE_UNAVAILABLE),
     (PastDeadlineError, HTTPStatus.GATEWAY_TIMEOUT),

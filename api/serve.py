@@ -58,9 +58,22 @@ def serve(
         ),
     ] = None,
     uploads: Annotated[
-        bool | None,
+        Path | None,
         typer.Option(
-            "--uploads/--no-uploads", help="Let clients change the library. (default: no)"
+            "--uploads",
+            metavar="DIR",
+            help="Let clients add files to the library; they are kept in this folder.",
+            show_default=False,
+        ),
+    ] = None,
+    index_below: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--index-below",
+            metavar="DIR",
+            help="Let clients have folders in this one indexed, besides the library's sources. "
+            "Can be repeated.",
+            show_default=False,
         ),
     ] = None,
     rerank: Annotated[
@@ -139,6 +152,7 @@ def serve(
         allowed_hosts=allowed_host,
         cors_origins=cors_origin,
         uploads=uploads,
+        index_below=index_below,
         rerank=rerank,
         rate_limit=rate_limit,
         batch=batch,

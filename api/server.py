@@ -1,20 +1,34 @@
 """The HTTP service: the FastAPI application factory."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from api.connection import Connection
+from api.indexing_process import IndexingProcess
 from api.inference import Inference
+from api.jobs import JobRunner
 from api.observation import Observation
 from api.openapi import install_description
 from api.problems import install_problem_handlers
-from api.routes import explain, health, item_media, items, search
+from api.routes import (
+    embed,
+    explain,
+    health,
+    item_media,
+    items,
+    jobs,
+    search,
+    stats,
+    uploads,
+)
 from api.routes.dependencies import Service
 from api.security.access import Authentication
 from api.security.bodies import BodyLimit
@@ -25,6 +39,7 @@ from api.security.origins import CrossSiteGuard
 from api.security.rates import Rate, RateLimit
 from api.service_metrics import ServiceMetrics
 from api.settings import ServiceSettings
+from api.uploads import UploadFolder, open_upload_folder
 from retrieval.engine import Engine, Reranking
 from retrieval.errors import UsageError
 from retrieval.library import Library, open_library
@@ -69,7 +84,12 @@ def create_app(
             max_waiting=chosen.queue,
             deadline_s=chosen.deadline_s,
         )
-        app.state.service = Service(opened, engine, inference, chosen, metrics)
+        stopping = asyncio.Event()
+        runner = JobRunner(IndexingProcess(opened.path, engine.space.id, device), stopping)
+        folder = _open_uploads(chosen, opened)
+        app.state.service = Service(
+            opened, engine, inference, chosen, metrics, runner, folder, stopping
+        )
         loaded = await inference.start(
             lambda: _warm(engine, chosen.rerank),
             lambda: on_failed(inference.failure) if inference.failure else None,
@@ -82,6 +102,9 @@ def create_app(
             yield
         finally:
             app.state.service.stop()
+            await runner.close()
+            if folder:
+                await run_in_threadpool(folder.close)
             inference.close(chosen.shutdown_s)
             opened.close()
 
@@ -96,14 +119,8 @@ def create_app(
     )
     install_problem_handlers(app)
     install_description(app)
-    for router in (
-        search.router,
-        explain.router,
-        items.router,
-        item_media.router,
-        health.router,
-    ):
-        app.include_router(router)
+    for module in (search, explain, items, item_media, uploads, embed, jobs, stats, health):
+        app.include_router(module.router)
     return app
 
 
@@ -142,6 +159,12 @@ def _middleware(
         Middleware(BodyLimit, int(settings.max_body_mb * 1e6), metrics),
         Middleware(Connection),
     ]
+
+
+def _open_uploads(settings: ServiceSettings, library: Library) -> UploadFolder | None:
+    if settings.uploads is None:
+        return None
+    return open_upload_folder(settings.uploads, library.path, int(settings.max_pixels * 1e6))
 
 
 def _warm(engine: Engine, rerank: str) -> None:

@@ -1,6 +1,7 @@
 """Settings of the service, from options and `MMSEARCH_*` environment variables."""
 
 import ipaddress
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 WordList = Annotated[tuple[str, ...], NoDecode]
 """In the environment: words with commas or spaces between."""
+
+PathList = Annotated[tuple[Path, ...], NoDecode]
+"""In the environment: paths as in PATH, with colons (semicolons on Windows) between."""
 
 
 class ServiceSettings(BaseSettings):
@@ -24,8 +28,10 @@ class ServiceSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8765, ge=0, le=65_535)
     rerank: str = "auto"
-    uploads: bool = False
-    """Whether clients may add files to the library, delete items and start indexing."""
+    uploads: Path | None = None
+    """The folder for files that clients add to the library; None: they may not."""
+    index_below: PathList = ()
+    """Folders besides the library's sources that clients may have indexed."""
 
     api_keys: str = Field(default="", repr=False)
     """Keys themselves, `NAME:SCOPES:SECRET`, with spaces or line ends between."""
@@ -60,6 +66,12 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def _words(cls, value: object) -> object:
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @field_validator("index_below", mode="before")
+    @classmethod
+    def _paths(cls, value: object) -> object:
+        paths = value.split(os.pathsep) if isinstance(value, str) else value
+        return [path for path in paths if path] if isinstance(paths, list) else paths
 
     @property
     def is_loopback(self) -> bool:

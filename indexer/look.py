@@ -19,12 +19,12 @@ class Look:
     """What one run is limited to, of sources that the library knows.
 
     sources: all that the paths may lie in. paths: none below another one; only what is known at or
-    below them is compared.
+    below them is compared. settling: leaves files alone that are being written; None: all are read.
     """
 
     sources: Mapping[str, SourceOptions]
     paths: Sequence[str]
-    settling: Settling
+    settling: Settling | None = None
 
     def walk(self, root: str, options: SourceOptions) -> Iterator[FoundFile | Unlisted | EmptyRoot]:
         """Find what a walk of the whole source would find at or below the paths."""
@@ -36,7 +36,7 @@ class Look:
 
     def is_ready(self, found: FoundFile) -> bool:
         """Whether to read a file in this run; else all that is known of it stays."""
-        return self.settling.admit(found)
+        return self.settling is None or self.settling.admit(found)
 
 
 def narrowed(paths: Sequence[str], sources: Mapping[str, SourceOptions]) -> list[str]:

@@ -128,6 +128,16 @@ def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> i
     return removed
 
 
+def hide_files(library: Library, paths: Sequence[str]) -> int:
+    """Hide files from every search at once, also while another process indexes.
+
+    Sources stay: the next run that finds the files shows them again, without reading them anew.
+    Returns how many were not hidden before.
+    """
+    with library.catalog.transaction() as transaction:
+        return transaction.mark_removed(paths)
+
+
 class _Run:
     """One run over some sources: what the steps of the pipeline share."""
 

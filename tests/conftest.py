@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -196,3 +198,58 @@ def coloured_library(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Enc
     library = create_library(tmp_path_factory.mktemp("coloured") / "library", tiny_encoder.space)
     index_sources(library, tiny_encoder, [folder])
     return library
+
+
+@dataclass
+class Running:
+    """A service that runs, and what stands behind it."""
+
+    client: httpx.Client
+    library: Library
+    photos: Path
+    app: Any
+
+    @property
+    def address(self) -> str:
+        return str(self.client.base_url)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that indexes."""
+        pid: int | None = self.app.state.service.jobs.process.pid
+        return pid
+
+    def finished(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Wait for a job to have finished; gives it as it is then."""
+        for _ in range(4000):
+            job = self.client.get(f"/v1/jobs/{job['id']}").json()
+            if job["state"] in {"succeeded", "failed", "cancelled"}:
+                return job
+            time.sleep(0.05)
+        raise AssertionError(job)
+
+    def paths(self, folder: Path) -> set[str]:
+        """What a search finds below a folder."""
+        hits = self.client.post("/v1/search", json={"text": "x", "k": 10_000}).json()["hits"]
+        return {hit["path"] for hit in hits if hit["path"].startswith(f"{folder}/")}
+
+
+@pytest.fixture(scope="session")
+def running_service() -> Callable[..., AbstractContextManager[Running]]:
+    """How to run a service over a library: `running_service(library, photos, **settings)`."""
+
+    @contextmanager
+    def run(library: Library, photos: Path, **settings: object) -> Iterator[Running]:
+        from api.server import create_app
+        from api.settings import ServiceSettings
+
+        # Tests ask more often than a person does.
+        chosen = ServiceSettings(rerank="none", rate_limit="1000/second", **settings)
+        app = create_app(library.path, chosen, device="cpu")
+        with (
+            serving(app) as port,
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client,
+        ):
+            yield Running(client, library, photos, app)
+
+    return run

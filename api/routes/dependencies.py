@@ -9,9 +9,11 @@ from fastapi import Depends, Request
 from api.decoding import Decoding
 from api.inference import Inference
 from api.item_files import ItemFiles
+from api.jobs import JobRunner
 from api.security.access import require
 from api.service_metrics import ServiceMetrics
 from api.settings import ServiceSettings
+from api.uploads import UploadFolder
 from retrieval.engine import Answer, Engine, Reranking
 from retrieval.library import Library
 from retrieval.query import Query
@@ -34,6 +36,9 @@ class Service:
         inference: Inference,
         settings: ServiceSettings,
         metrics: ServiceMetrics,
+        jobs: JobRunner,
+        uploads: UploadFolder | None,
+        stopping: asyncio.Event,
     ) -> None:
         self.library = library
         self.engine = engine
@@ -42,7 +47,9 @@ class Service:
         self.metrics = metrics
         self.files = ItemFiles(library)
         self.decoding = Decoding(settings.deadline_s)
-        self.stopping = asyncio.Event()
+        self.jobs = jobs
+        self.uploads = uploads
+        self.stopping = stopping
         self._loop = asyncio.get_running_loop()
 
     @property

@@ -1,6 +1,7 @@
 """Disks that are full, read-only or gone: runs end with a reason, and nothing is lost."""
 
 import contextlib
+import io
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from api.uploads import Received, StorageFullError, open_upload_folder
 from indexer.pipeline import index_sources
 from indexer.progress import Summary
 from retrieval.encoders.base import Encoder
@@ -171,3 +173,21 @@ def test_a_drive_that_is_not_mounted_loses_nothing(
         summary = index(where, tiny_encoder)
         assert (summary.unchanged, summary.embedded, summary.failed) == (200, 0, 0)
     assert found(where) == kept
+
+
+def test_an_upload_to_a_full_disk_leaves_nothing_behind(
+    disk: Path, tmp_path: Path, noise: Callable[..., bytes]
+) -> None:
+    uploads = disk / "uploads"
+    folder = open_upload_folder(uploads, tmp_path / "library", 10_000_000)
+    large = noise(0) + bytes(500_000)
+    with contextlib.closing(folder):
+        ballast = fill(disk, 300)
+        with pytest.raises(StorageFullError, match="no room"):
+            folder.add(
+                [Received("small.jpg", io.BytesIO(noise(1))), Received("a.jpg", io.BytesIO(large))]
+            )
+        assert list(uploads.iterdir()) == []
+        ballast.unlink()
+        [kept] = folder.add([Received("a.jpg", io.BytesIO(large))])
+        assert kept.read_bytes() == large

@@ -1,0 +1,53 @@
+"""Vectors of texts and images over the wire."""
+
+from typing import Annotated, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, model_validator
+
+MOST_TEXTS = 256
+MOST_IMAGES = 32
+
+
+class EmbedRequest(BaseModel):
+    """What to embed, at least one text or image."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"texts": ["a dog", "a cat"]}]}
+    )
+
+    texts: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=10_000, pattern=r"\S")]],
+        Field(max_length=MOST_TEXTS),
+    ] = []
+    images: Annotated[
+        list[Annotated[Base64Bytes, Field(min_length=1)]],
+        Field(max_length=MOST_IMAGES, description="Image files in base64."),
+    ] = []
+
+    @model_validator(mode="after")
+    def _is_not_empty(self) -> Self:
+        if not self.texts and not self.images:
+            raise ValueError("give at least one text or image")
+        return self
+
+
+Vector = list[float]
+
+
+class Embeddings(BaseModel):
+    """Vectors of unit L2 norm, in the order of the request, in one space.
+
+    Eight significant digits: what float32 holds, within one unit of its last place.
+    """
+
+    space: Annotated[str, Field(description="Vectors of other spaces cannot be compared.")]
+    dimension: int
+    texts: list[Vector]
+    images: list[Vector]
+
+
+def rounded(vectors: NDArray[np.float32]) -> list[Vector]:
+    """(n, d) float32 as lists of numbers with eight significant digits."""
+    return [[float(f"{value:.8g}") for value in vector] for vector in vectors.tolist()]

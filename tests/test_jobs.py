@@ -1,0 +1,302 @@
+"""Jobs over real HTTP: indexing in a process beside the service, followed, cancelled, killed."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexer.pipeline import index_sources
+from retrieval.errors import LibraryLockedError
+from retrieval.library import create_library
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FINAL = {"succeeded", "failed", "cancelled"}
+
+
+def add_photos(folder: Path, count: int, *, start: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(start, start + count):
+        pixels = np.random.default_rng(seed).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"photo-{seed:04}.jpg")
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory, tiny_encoder):
+    folder = tmp_path_factory.mktemp("jobs")
+    add_photos(folder / "photos", 3)
+    library = create_library(folder / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [folder / "photos"])
+    yield library
+    library.close()
+
+
+@pytest.fixture(scope="module")
+def service(library, running_service):
+    with running_service(library, library.path.parent / "photos") as running:
+        yield running
+
+
+@pytest.fixture
+def album(service, request):
+    """A folder for one test in the source of the library; nothing is left of it."""
+    album = service.photos / request.node.name[:60]
+    album.mkdir()
+    yield album
+    shutil.rmtree(album)
+
+
+def start(service, *paths: Path) -> dict:
+    answer = service.client.post("/v1/index", json={"paths": [str(path) for path in paths] or None})
+    assert answer.status_code == 202
+    return answer.json()
+
+
+def index(service, *paths: Path) -> dict:
+    return service.finished(start(service, *paths))
+
+
+def wait_for_progress(service, job: dict) -> None:
+    while service.client.get(f"/v1/jobs/{job['id']}").json()["progress"]["done"] == 0:
+        time.sleep(0.01)
+
+
+def test_indexing_takes_up_what_is_new(service, album):
+    add_photos(album, 2, start=10)
+    answer = service.client.post("/v1/index")
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"/v1/jobs/{answer.json()['id']}"
+    job = service.finished(answer.json())
+    assert job["state"] == "succeeded"
+    assert (job["result"]["added"], job["result"]["failed"]) == (2, 0)
+    assert job["progress"]["stage"] == "files"
+    assert job["progress"]["done"] == job["progress"]["total"] >= 2
+    assert len(service.paths(album)) == 2
+    assert service.client.get("/v1/jobs").json()["jobs"][0] == job
+
+
+def test_indexing_a_part_leaves_the_rest_and_adds_no_source(service, album):
+    add_photos(album / "a", 1, start=20)
+    add_photos(album / "b", 1, start=21)
+    job = index(service, album / "a")
+    assert job["result"]["added"] == 1
+    assert service.paths(album) == {str(album / "a" / "photo-0020.jpg")}
+    assert service.client.get("/v1/stats").json()["sources"] == [str(service.photos)]
+
+
+def test_an_ignored_file_cannot_be_indexed_by_naming_it(service, album):
+    add_photos(album / ".private", 1, start=30)
+    job = index(service, album / ".private", album / ".private" / "photo-0030.jpg")
+    assert (job["state"], job["result"]["added"]) == ("succeeded", 0)
+
+
+@pytest.mark.parametrize("path", ["/etc", "/", "photos", "{photos}/../other", "{photos}-2", "x\0"])
+def test_indexing_outside_of_the_sources_is_refused(service, path):
+    path = path.format(photos=service.photos)
+    before = service.client.get("/v1/jobs").json()
+    answer = service.client.post("/v1/index", json={"paths": [path]})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert service.client.get("/v1/jobs").json() == before
+
+
+def test_a_link_out_of_a_source_is_not_a_way_out(service, album, tmp_path):
+    add_photos(tmp_path / "secret", 1)
+    (album / "link").symlink_to(tmp_path / "secret")
+    answer = service.client.post("/v1/index", json={"paths": [str(album / "link")]})
+    assert answer.status_code == 422
+
+
+def test_jobs_wait_for_each_other_and_equal_ones_are_one(service, album):
+    add_photos(album, 100, start=40)
+    first = start(service)
+    while service.client.get(f"/v1/jobs/{first['id']}").json()["state"] == "waiting":
+        time.sleep(0.01)
+    second, third = start(service), start(service)
+    assert first["id"] != second["id"] == third["id"]
+    assert second["state"] == "waiting"
+    cancelled = service.client.delete(f"/v1/jobs/{second['id']}").json()
+    assert cancelled["state"] == "cancelled"
+    assert service.finished(first)["state"] == "succeeded"
+    refused = service.client.delete(f"/v1/jobs/{first['id']}")
+    assert (refused.status_code, refused.json()["status"]) == (409, 409)
+    assert service.client.get("/v1/jobs/nowhere").status_code == 404
+
+
+def test_too_many_jobs_are_refused_with_a_time_to_come_back(service):
+    folders = [service.photos / str(number) for number in range(60)]
+    answers = [
+        service.client.post("/v1/index", json={"paths": [str(folder)]}) for folder in folders
+    ]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert refused
+    assert int(refused[0].headers["retry-after"]) > 0
+    for job in service.client.get("/v1/jobs").json()["jobs"]:
+        service.client.delete(f"/v1/jobs/{job['id']}")
+
+
+def events(lines: Iterator[str]) -> Iterator[dict[str, str]]:
+    """The events of a stream, as the standard says to read them; without comments."""
+    event: dict[str, str] = {}
+    for line in lines:
+        if not line:
+            if event:
+                yield event
+            event = {}
+        elif not line.startswith(":"):
+            name, _, value = line.partition(": ")
+            event[name] = value
+
+
+def test_following_a_job_by_server_sent_events(service, album):
+    add_photos(album, 200, start=200)
+    job = start(service)
+    url, accept = f"/v1/jobs/{job['id']}", {"Accept": "text/event-stream"}
+    with service.client.stream("GET", url, headers=accept) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        seen = list(events(stream.iter_lines()))
+    assert seen[0] == {"retry": "2000"}
+    told = [event for event in seen if "data" in event]
+    ids = [int(event["id"]) for event in told]
+    assert ids == sorted(set(ids))
+    assert {event["event"] for event in told[:-1]} == {"progress"}
+    assert told[-1]["event"] == "succeeded"
+    done = [json.loads(event["data"])["progress"]["done"] for event in told]
+    assert done == sorted(done)
+    assert len(set(done)) > 2
+    assert json.loads(told[-1]["data"]) == service.client.get(url).json()
+
+    back = accept | {"Last-Event-ID": str(ids[-2])}
+    with service.client.stream("GET", url, headers=back) as stream:
+        [_, last] = events(stream.iter_lines())
+    assert last == told[-1]
+    nothing_more = service.client.get(url, headers=accept | {"Last-Event-ID": str(ids[-1])})
+    assert nothing_more.status_code == 204
+
+
+def test_searches_go_on_while_a_job_runs(service, album):
+    add_photos(album, 400, start=500)
+    job = start(service)
+    counts = []
+    while service.client.get(f"/v1/jobs/{job['id']}").json()["state"] not in FINAL:
+        counts.append(len(service.paths(album)))
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 2
+    assert len(service.paths(album)) == 400
+
+
+def test_a_running_job_is_cancelled_after_its_batch_and_another_completes_it(service, album):
+    add_photos(album, 300, start=1000)
+    job = start(service)
+    wait_for_progress(service, job)
+    assert service.client.delete(f"/v1/jobs/{job['id']}").json()["cancelling"] is True
+    cancelled = service.finished(job)
+    assert cancelled["state"] == "cancelled"
+    assert cancelled["result"]["interrupted"] is True
+    kept = len(service.paths(album))
+    assert 0 < kept < 300
+    assert kept == cancelled["result"]["added"]
+    assert index(service)["result"]["added"] == 300 - kept
+
+
+def test_a_killed_indexing_process_fails_its_job_only(service, album):
+    add_photos(album, 300, start=2000)
+    job = start(service)
+    wait_for_progress(service, job)
+    os.kill(service.pid, signal.SIGKILL)
+    failed = service.finished(job)
+    assert failed["state"] == "failed"
+    assert "killed by signal 9" in failed["error"]
+    assert 0 < len(service.paths(album)) < 300
+    assert index(service)["state"] == "succeeded"
+    assert len(service.paths(album)) == 300
+
+
+def test_a_library_that_another_process_writes_to_fails_the_job_with_that_reason(service, album):
+    with service.library.writer():
+        failed = index(service)
+    assert failed["state"] == "failed"
+    assert "Another process is writing" in failed["error"]
+    assert index(service)["state"] == "succeeded"
+
+
+def test_more_folders_are_allowed_and_the_end_cancels_the_job_and_keeps_what_was_embedded(
+    tmp_path, tiny_encoder, running_service
+):
+    album = tmp_path / "more" / "album"
+    add_photos(album, 300, start=3000)
+    add_photos(tmp_path / "photos", 1)
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [tmp_path / "photos"])
+    with running_service(library, tmp_path / "photos", index_below=(tmp_path / "more",)) as service:
+        job = start(service, album)
+        wait_for_progress(service, job)
+        assert str(album) in service.client.get("/v1/stats").json()["sources"]
+        pid = service.pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with library.catalog.snapshot() as snapshot:
+        kept = snapshot.counts(tiny_encoder.space.id).images - 1
+    assert 0 < kept < 300
+    assert index_sources(library, tiny_encoder).added == 300 - kept
+    library.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_service_that_ends_in_mid_job_loses_at_most_a_batch(tmp_path, tiny_encoder, how):
+    """Also one whose job is being followed, and one that is killed."""
+    photos = tmp_path / "photos"
+    add_photos(photos, 1)
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [photos])
+    add_photos(photos, 600, start=1)
+    program = "from api.cli import main; main()"
+    command = [sys.executable, "-c", program, "serve", "--port", "0", "--rerank", "none"]
+    environment = os.environ | {"MMSEARCH_LIBRARY": str(library.path)}
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
+    ) as process:
+        log: list[str] = []
+        for line in process.stderr:
+            log.append(line)
+            if found := re.search(r"running on (http://[0-9.:]+)", line):
+                break
+        else:
+            raise AssertionError("".join(log))
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        with httpx.Client(base_url=found[1], timeout=60) as client:
+            job = client.post("/v1/index").json()
+            url, accept = f"/v1/jobs/{job['id']}", {"Accept": "text/event-stream"}
+            told = []
+            with (
+                suppress(httpx.RemoteProtocolError),
+                client.stream("GET", url, headers=accept) as stream,
+            ):
+                for event in events(stream.iter_lines()):
+                    told.append(event)
+                    if "data" in event and json.loads(event["data"])["progress"]["done"]:
+                        process.send_signal(how)
+            assert told
+        assert process.wait(60) == -how if how is signal.SIGKILL else 0
+    for _ in range(600):
+        try:
+            added = index_sources(library, tiny_encoder).added
+            break
+        except LibraryLockedError:  # the process that indexes finishes its batch
+            time.sleep(0.1)
+    assert 0 < added < 600
+    with library.catalog.snapshot() as snapshot:
+        assert snapshot.counts(tiny_encoder.space.id).images == 601
+    library.close()
