@@ -358,6 +358,15 @@ def search(
         float,
         typer.Option("--rerank-budget", min=0, metavar="MS", help="Time that reranking may take."),
     ] = 2000,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            help="Ask a service instead of a library here. (default: $MMSEARCH_SERVER)",
+            show_default=False,
+        ),
+    ] = None,
     library: LibraryOption = None,
     space: SpaceOption = None,
     device: DeviceOption = "auto",
@@ -387,12 +396,29 @@ def search(
         cursor=cursor,
         where=wanted,
     )
-    opened = open_library(library)
+    is_local = library is not None or space is not None or device != "auto"
+    if server and is_local:
+        raise UsageError("`--library`, `--space` and `--device` are of no use with `--server`.")
 
     from api.schemas import SearchAnswer
     from retrieval.engine import Engine, Reranking
 
     reranking = Reranking(rerank, rerank_depth, rerank_budget)
+    title = text or (str(image) if image else f"like {', '.join(map(str, like))}")
+    if address := server or (None if is_local else os.environ.get("MMSEARCH_SERVER")):
+        from api.remote import search_on
+
+        search_on(
+            address,
+            query,
+            reranking,
+            text=text,
+            image=str(image) if image else None,
+            as_json=as_json,
+            contact_sheet=(contact_sheet, title) if contact_sheet else None,
+        )
+        return
+    opened = open_library(library)
     answer = Engine(opened, space_id=space, device=device).search(query, reranking)
     if as_json:
         body = SearchAnswer.of(answer, text, str(image) if image else None)
@@ -406,7 +432,6 @@ def search(
     if contact_sheet and answer.hits:
         from api.contact_sheet import write_contact_sheet
 
-        title = text or (str(image) if image else f"like {', '.join(map(str, like))}")
         write_contact_sheet(answer.hits, title, contact_sheet)
 
 

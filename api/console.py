@@ -41,15 +41,15 @@ def display_path(path: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
-def print_answer(answer: Answer) -> None:
+def print_answer(answer: Answer, *, are_here: bool = True) -> None:
     """Print ranked hits: rank, relevance, similarity, match where there is one, path (linked).
 
-    To a terminal also how to go on.
+    To a terminal also how to go on. are_here: the files are on this machine.
     """
     has_match = any(hit.match is not None for hit in answer.hits)
     for hit in answer.hits:
         shown = Text(display_path(hit.path))
-        if out.is_terminal:
+        if out.is_terminal and are_here:
             shown.stylize(f"link {Path(valid_text(hit.path)).as_uri()}")
         shown.append(place_in_file(hit.item), style="dim")
         if hit.group:

@@ -1,0 +1,316 @@
+"""The Python client, and searches of the command line on a service, over real HTTP."""
+
+import io
+import json
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from api import cli
+from api.client import AccessDeniedError, BusyError, Client, ServiceError, UnreachableError
+from api.schemas import PartSchema
+from indexer.pipeline import index_sources
+from retrieval.errors import NotFoundError, UsageError
+from retrieval.filters import Filter
+from retrieval.library import create_library, open_library
+
+KEYS = "viewer:read:aaaaaaaaaaaaaaaaaaaaaaaa admin:read,write:bbbbbbbbbbbbbbbbbbbbbbbb"
+VIEWER, ADMIN = "a" * 24, "b" * 24
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for number, colour in enumerate(["red", "green", "blue", "yellow"]):
+        Image.new("RGB", (600, 400), colour).save(folder / f"{number}-{colour}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory, tiny_encoder, photos, running_service):
+    folder = tmp_path_factory.mktemp("served")
+    library = create_library(folder / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [photos])
+    with running_service(library, photos, uploads=folder / "uploads", api_keys=KEYS) as service:
+        with Client(service.address, api_key=ADMIN) as client:
+            # The start of all processes may take longer than a request waits.
+            job = client.upload(photos / "0-red.png", wait=False)
+            [uploaded] = list(client.follow(job.id))[-1].result.files
+            client.delete(uploaded.item_ids[0])
+        yield service
+    library.close()
+
+
+@pytest.fixture
+def client(service):
+    with Client(service.address, api_key=ADMIN) as client:
+        yield client
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mmsearch", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_importing_the_client_loads_neither_torch_nor_a_server():
+    program = (
+        "import sys, api.client\n"
+        "heavy = {'torch', 'open_clip', 'transformers', 'timm', 'fastapi', 'starlette'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert result.stdout == "[]\n"
+
+
+def test_the_client_finds_what_the_library_finds(client, service):
+    expected = open_library(service.library.path).search("blue", k=4, rerank="none")
+    answer = client.search("blue", k=4)
+    assert [hit.item_id for hit in answer.hits] == [hit.item.id for hit in expected]
+    np.testing.assert_allclose(
+        [hit.similarity for hit in answer.hits], [hit.similarity for hit in expected], atol=1e-6
+    )
+
+
+def test_images_items_and_parts_can_be_asked_for(client, photos):
+    red = client.search(image=photos / "0-red.png", k=1).hits[0]
+    assert red.path.endswith("0-red.png")
+    assert (
+        client.search(image=Image.new("RGB", (600, 400), "blue"), k=1)
+        .hits[0]
+        .path.endswith("2-blue.png")
+    )
+    parts = [PartSchema(text="x"), PartSchema(text="y", weight=-0.5)]
+    assert len(client.search(parts=parts, k=3).hits) == 3
+
+
+def test_items_their_pictures_and_their_files(client, photos):
+    listed = client.items(limit=3)
+    assert len(listed.items) == 3
+    assert listed.next_cursor is not None
+    assert len(client.items(cursor=listed.next_cursor, where=Filter(kind=("image",))).items) == 1
+    item = client.item(listed.items[0].item_id)
+    assert (item.width, item.height) == (600, 400)
+    with Image.open(io.BytesIO(client.thumbnail(item.item_id, size=160))) as picture:
+        assert (picture.format, picture.size) == ("WEBP", (160, 107))
+    assert client.file(item.item_id) == (photos / "0-red.png").read_bytes()
+
+
+def test_embedding_gives_the_encoders_unit_vectors(client, tiny_encoder):
+    blue = Image.new("RGB", (40, 40), "blue")
+    answer = client.embed(["a dog", "一只狗"], [blue])
+    assert (answer.space, answer.dimension) == (tiny_encoder.space.id, 32)
+    np.testing.assert_allclose(
+        answer.texts, tiny_encoder.encode_texts(["a dog", "一只狗"]), atol=1e-6
+    )
+    pixels = tiny_encoder.preprocess(blue)[np.newaxis]
+    np.testing.assert_allclose(answer.images, tiny_encoder.encode_images(pixels), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(answer.texts, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({}, "at least one"),
+        ({"texts": [" "]}, "texts"),
+        ({"texts": ["x"] * 257}, "texts"),
+        ({"images": ["no base64!"]}, "images"),
+        ({"images": ["bm8gcGljdHVyZQ=="]}, "images.0"),
+        ({"texts": ["x"], "frobnicate": 1}, "frobnicate"),
+    ],
+)
+def test_what_cannot_be_embedded_is_refused(service, body, detail):
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    answer = service.client.post("/v1/embed", json=body, headers=headers)
+    assert answer.status_code == 422
+    assert detail in answer.json()["detail"]
+
+
+def test_uploading_following_deleting_and_indexing(client, tmp_path):
+    file = tmp_path / "purple.png"
+    Image.new("RGB", (50, 50), "purple").save(file)
+    job = client.upload(file)
+    assert job.state == "succeeded"
+    [uploaded] = job.result.files
+    assert client.search(image=file, k=1).hits[0].item_id == uploaded.item_ids[0]
+    assert client.delete(uploaded.item_ids[0]).file_deleted
+    with pytest.raises(NotFoundError):
+        client.item(uploaded.item_ids[0])
+    seen = list(client.follow(client.index().id))
+    assert seen[-1].state == "succeeded"
+    assert client.job(seen[-1].id) == seen[-1] == client.jobs().jobs[0]
+    with pytest.raises(UsageError, match="already"):
+        client.cancel(seen[-1].id)
+
+
+def test_stats_tell_the_library_and_what_the_key_allows(client, service, photos):
+    stats = client.stats()
+    assert stats.images >= 4
+    assert str(photos) in stats.sources
+    assert (stats.uploads, stats.scopes, stats.reranker) == (True, ["read", "write"], None)
+    assert {index.kind for index in stats.indices} == {"exact"}
+    with Client(service.address, api_key=VIEWER) as viewer:
+        assert viewer.stats().scopes == ["read"]
+
+
+def test_a_key_without_the_scope_changes_nothing(service, photos):
+    with Client(service.address, api_key=VIEWER) as viewer:
+        assert viewer.search("x").hits
+        for call in (
+            lambda: viewer.upload(photos / "0-red.png"),
+            lambda: viewer.delete(1),
+            viewer.index,
+            lambda: viewer.cancel("x"),
+        ):
+            with pytest.raises(AccessDeniedError):
+                call()
+
+
+def test_the_key_comes_from_the_environment(service, monkeypatch):
+    with Client(service.address) as nobody, pytest.raises(AccessDeniedError):
+        nobody.search("x")
+    monkeypatch.setenv("MMSEARCH_API_KEY", VIEWER)
+    with Client(service.address) as client:
+        assert client.search("x").hits
+
+
+def test_errors_are_exceptions_with_the_services_words(client):
+    with pytest.raises(NotFoundError, match="no item 999"):
+        client.item(999)
+    with pytest.raises(UsageError, match="empty"):
+        client.search(" ")
+
+
+class _Scripted(BaseHTTPRequestHandler):
+    """Answers as it is told, one answer after the other."""
+
+    answers: ClassVar[list[tuple[int, dict[str, str], bytes]]] = []
+    asked = 0
+
+    def do_GET(self):
+        status, headers, body = type(self).answers[min(self.asked, len(self.answers) - 1)]
+        type(self).asked += 1
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def scripted():
+    """A server that gives scripted answers, which no real service can be made to give in time."""
+    with HTTPServer(("127.0.0.1", 0), _Scripted) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        _Scripted.asked = 0
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+BUSY = json.dumps({"title": "x", "status": 429, "detail": "Too much."}).encode()
+
+
+def test_a_busy_service_is_asked_again_when_it_says(scripted):
+    _Scripted.answers = [(429, {"Retry-After": "1"}, BUSY), (200, {}, b'{"jobs": []}')]
+    start = time.monotonic()
+    with Client(scripted) as client:
+        assert client.jobs().jobs == []
+    assert time.monotonic() - start >= 1
+    assert _Scripted.asked == 2
+
+
+def test_patience_ends(scripted):
+    _Scripted.answers = [(503, {"Retry-After": "0"}, BUSY)]
+    with Client(scripted, retries=2) as client, pytest.raises(BusyError, match=r"Too much\."):
+        client.jobs()
+    assert _Scripted.asked == 3
+    _Scripted.answers = [(429, {"Retry-After": "3600"}, BUSY)]
+    with Client(scripted) as client, pytest.raises(BusyError):
+        client.jobs()
+    assert _Scripted.asked == 4
+
+
+def test_what_is_no_service_is_told(scripted):
+    _Scripted.answers = [(200, {}, b"<html>")]
+    with Client(scripted) as client, pytest.raises(ServiceError, match="no mmsearch service"):
+        client.jobs()
+    with Client("127.0.0.1:9") as client, pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
+        client.jobs()
+    with pytest.raises(UsageError, match="address"):
+        Client("http://a b:c")
+
+
+@pytest.fixture
+def as_viewer(monkeypatch):
+    monkeypatch.setenv("MMSEARCH_API_KEY", VIEWER)
+
+
+@pytest.mark.parametrize("question", [("blue",), ("--image", "{photos}/1-green.png")])
+def test_the_command_line_prints_the_same_of_a_service(service, photos, run, as_viewer, question):
+    question = [word.format(photos=photos) for word in question]
+    here = run("search", *question, "--rerank", "none", "--library", service.library.path)
+    there = run("search", *question, "--server", service.address)
+    assert there == here
+    assert here[0] == 0
+    code, out, _ = run("search", *question, "--server", service.address, "--json")
+    _, expected, _ = run(
+        "search", *question, "--rerank", "none", "--json", "--library", service.library.path
+    )
+    told, here_told = json.loads(out), json.loads(expected)
+    assert code == 0
+    assert set(told) == set(here_told)
+    assert told["image"] == here_told["image"]
+    for hit, expected_hit in zip(told["hits"], here_told["hits"], strict=True):
+        assert hit.pop("similarity") == pytest.approx(expected_hit.pop("similarity"), abs=1e-6)
+        assert hit == expected_hit
+
+
+def test_a_contact_sheet_of_a_service(service, run, tmp_path, as_viewer):
+    sheet = tmp_path / "sheet.png"
+    assert run("search", "x", "--server", service.address, "--contact-sheet", sheet)[0] == 0
+    with Image.open(sheet) as image:
+        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24)}
+    assert {(255, 255, 255)} < colours
+    assert any(r > 200 and max(g, b) < 60 for r, g, b in colours)
+
+
+def test_the_environment_names_the_service_unless_a_library_is_named(
+    service, run, monkeypatch, as_viewer
+):
+    monkeypatch.setenv("MMSEARCH_SERVER", "http://127.0.0.1:9")
+    code, _, err = run("search", "x")
+    assert (code, "127.0.0.1:9" in err) == (1, True)
+    assert run("search", "x", "--rerank", "none", "--library", service.library.path)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--library", "x"), ("--space", "x"), ("--device", "cpu"), ("--rerank", "fusion:x")],
+)
+def test_options_that_make_no_sense_on_a_service_are_errors(run, wrong):
+    code, _, err = run("search", "x", "--server", "http://127.0.0.1:9", *wrong)
+    assert code == 2
+    assert wrong[0] in err
