@@ -165,6 +165,8 @@ def test_stats_tell_the_library_and_what_the_key_allows(client, service, photos)
     stats = client.stats()
     assert stats.images >= 4
     assert str(photos) in stats.sources
+    assert stats.kinds == {"image": 4}
+    assert (stats.cameras, stats.columns) == ([], {})
     assert (stats.uploads, stats.scopes, stats.reranker) == (True, ["read", "write"], None)
     assert {index.kind for index in stats.indices} == {"exact"}
     with Client(service.address, api_key=VIEWER) as viewer:

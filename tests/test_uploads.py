@@ -87,6 +87,7 @@ def test_an_uploaded_picture_can_be_found_and_its_file_lies_in_the_folder(servic
         assert Path(file["path"]).name == name
         [item_id] = file["item_ids"]
         assert service.client.get(f"/v1/items/{item_id}").json()["path"] == file["path"]
+        assert service.client.get(f"/v1/items/{item_id}/thumbnail").status_code == 200
     assert str(uploads) in service.client.get("/v1/stats").json()["sources"]
     assert (uploads / "dog.jpg").read_bytes() == picture(1)
 

@@ -30,6 +30,8 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
     with service.library.catalog.snapshot() as snapshot:
         counts = snapshot.counts(space.id)
         sources = snapshot.sources()
+        kinds, taken_between = snapshot.kinds(), snapshot.taken_between()
+        cameras, columns = snapshot.cameras(), snapshot.columns()
     return Stats(
         version=version("mmsearch"),
         images=counts.images,
@@ -38,6 +40,10 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         files_failed=counts.failed,
         files_removed=counts.removed,
         sources=[valid_text(source) for source in sources],
+        kinds=kinds,
+        taken_between=taken_between,
+        cameras=cameras,
+        columns=columns,
         space=space.id,
         spaces=service.library.space_ids(),
         encoder=space.encoder,

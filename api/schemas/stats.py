@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from retrieval.catalog import Modality
+from retrieval.media import MediaKind
 
 
 class IndexStats(BaseModel):
@@ -36,6 +37,16 @@ class Stats(BaseModel):
     files_failed: int
     files_removed: int
     sources: list[str]
+    kinds: Annotated[dict[MediaKind, int], Field(description="Files that can be found.")]
+    taken_between: Annotated[
+        tuple[int, int] | None,
+        Field(description="When the first and the last file was taken, seconds since 1970."),
+    ]
+    cameras: Annotated[list[str], Field(description="Names of cameras, for filters.")]
+    columns: Annotated[
+        dict[str, list[str | int | float | bool]],
+        Field(description="Columns of tables, for filters, each with some values."),
+    ]
     space: str
     spaces: list[str]
     encoder: str
