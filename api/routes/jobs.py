@@ -48,7 +48,10 @@ async def jobs(service: CurrentService) -> JobList:
 @router.get(
     "/jobs/{job_id}",
     response_model=JobSchema,
-    responses={200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}},
+        204: {"description": "The stream's last event is known: nothing more will come"},
+    },
     dependencies=[Depends(require("read"))],
 )
 async def job(
