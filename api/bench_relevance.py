@@ -104,7 +104,7 @@ def relevance(
         measure_relevance,
     )
     from retrieval.encoders.registry import choose_encoder, load_encoder
-    from retrieval.training.relevance import is_held_out
+    from retrieval.training.relevance import is_held_out, outside_texts
 
     if photos not in ("held-out", "all"):
         raise UsageError(f"--photos takes held-out or all, not {photos!r}.")
@@ -130,6 +130,7 @@ def relevance(
             thresholds=least,
             sizes=library_sizes,
             absent=absent_texts() if outside else (),
+            outside=[text for text in outside_texts() if is_held_out(text)] if outside else (),
             searches=searches,
             seed=seed,
             on_progress=progress,

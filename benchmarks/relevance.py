@@ -24,9 +24,7 @@ from retrieval.training.relevance import (
     Quality,
     ask_texts,
     build_gallery,
-    is_held_out,
     measure,
-    outside_texts,
 )
 from retrieval.training.simulated_libraries import (
     Question,
@@ -105,6 +103,7 @@ def measure_relevance(
     thresholds: Sequence[float],
     sizes: Sequence[int] = (),
     absent: Sequence[str] = (),
+    outside: Sequence[str] = (),
     searches: int = 6000,
     seed: int = 0,
     on_progress: Progress = lambda *_: None,
@@ -113,8 +112,9 @@ def measure_relevance(
 
     asked: photos whose captions are queries, and which are queries themselves; others: photos that
     only lie in the libraries. sizes: of the libraries of the thresholds, beside all photos
-    together. absent: texts that nothing shows. Where photos have one caption each, that is too
-    little to tell what fits besides the own photo: it alone is relevant, and images ask nothing.
+    together. absent: texts that nothing shows, for the thresholds; outside: texts of which most
+    show nothing here, for the curve. Where photos have one caption each, that is too little to
+    tell what fits besides the own photo: it alone is relevant, and images ask nothing.
 
     Raises UsageError for fewer than two photos to ask with, and for one that cannot be decoded.
     """
@@ -122,7 +122,6 @@ def measure_relevance(
         raise UsageError("At least two photos with captions are needed to ask with.")
     gallery = build_gallery([*asked, *others], encoder, cache, on_progress)
     captions = np.arange(sum(len(photo.captions) for photo in asked))
-    outside = [text for text in outside_texts() if is_held_out(text)] if absent else []
     texts = ask_texts(gallery, captions, outside, encoder, cache, on_progress)
     quality = {
         "text": measure(
