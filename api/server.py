@@ -25,6 +25,7 @@ from api.routes import (
     item_media,
     items,
     jobs,
+    page,
     search,
     stats,
     uploads,
@@ -119,7 +120,7 @@ def create_app(
     )
     install_problem_handlers(app)
     install_description(app)
-    for module in (search, explain, items, item_media, uploads, embed, jobs, stats, health):
+    for module in (search, explain, items, item_media, uploads, embed, jobs, stats, health, page):
         app.include_router(module.router)
     return app
 

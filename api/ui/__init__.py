@@ -1,0 +1,1 @@
+"""The page's own files: HTML, style sheets and JavaScript modules, served as they are."""

@@ -1,0 +1,108 @@
+// HTTP: one function asks the service, with the API key if one is needed, and turns what goes wrong
+// into a Problem.
+
+import { forSession } from "./kept.js";
+
+const MOST_PATIENCE_S = 10;
+const TRIES = 3;
+
+export class Problem extends Error {
+  // status 0: the service could not be reached.
+  constructor(status, title, detail) {
+    super(detail);
+    this.status = status;
+    this.title = title;
+  }
+}
+
+let key = forSession.get("key");
+let askForKey = async () => null;
+let asking = null;
+
+export const hasKey = () => Boolean(key);
+
+// `ask(wrong)` shows the prompt and resolves to what was entered.
+export function onMissingKey(ask) {
+  askForKey = ask;
+}
+
+// All requests that are refused meanwhile wait for the same prompt.
+async function newKey(refused) {
+  if (key !== refused) return;
+  asking ??= askForKey(Boolean(refused)).finally(() => (asking = null));
+  key = await asking;
+  forSession.set("key", key);
+}
+
+export async function request(path, { body, signal, accept = "application/json" } = {}) {
+  for (let attempt = 1; ; attempt += 1) {
+    const used = key;
+    const response = await send(path, body, signal, accept);
+    if (response.ok) return response;
+    if (response.status === 401) {
+      await newKey(used);
+      signal?.throwIfAborted();
+    } else if (response.status === 429 && attempt < TRIES) {
+      await pause(Math.min(Number(response.headers.get("Retry-After")) || 1, MOST_PATIENCE_S), signal);
+    } else {
+      throw await problemOf(response);
+    }
+  }
+}
+
+async function send(path, body, signal, accept) {
+  const headers = { Accept: accept };
+  if (key) headers.Authorization = `Bearer ${key}`;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  try {
+    return await fetch(path, {
+      method: body === undefined ? "GET" : "POST",
+      body: body === undefined ? undefined : JSON.stringify(body),
+      headers,
+      signal,
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(0, "", error.message);
+  }
+}
+
+async function problemOf(response) {
+  try {
+    const { title, detail } = await response.json();
+    return new Problem(response.status, title, detail);
+  } catch {
+    return new Problem(response.status, response.statusText, "");
+  }
+}
+
+export function pause(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, seconds * 1000);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    });
+  });
+}
+
+const json = async (path, options) => (await request(path, options)).json();
+
+export const search = (body, signal) => json("/v1/search", { body, signal });
+export const stats = () => json("/v1/stats");
+export const item = (id, signal) => json(`/v1/items/${id}`, { signal });
+export const explain = (text, id, signal) =>
+  json(`/v1/explain?${new URLSearchParams({ text, item: id })}`, { signal });
+
+export function items({ where, cursor, modality, limit }, signal) {
+  const parameters = new URLSearchParams({ limit, modality });
+  if (where) parameters.set("where", JSON.stringify(where));
+  if (cursor) parameters.set("cursor", cursor);
+  return json(`/v1/items?${parameters}`, { signal });
+}
+
+export const fileUrl = (id) => `/v1/items/${id}/file`;
+
+export async function blob(path, signal) {
+  return (await request(path, { signal, accept: "*/*" })).blob();
+}

@@ -1,0 +1,62 @@
+// The chips below the search field: pictures and items that are searched with, each wanted or not,
+// and the words after a minus.
+
+import { byId, element, iconButton } from "./dom.js";
+import { t } from "./i18n.js";
+import { pictureAddress } from "./query-pictures.js";
+import { readText, withoutMinusWord } from "./question.js";
+import { showThumbnail } from "./thumbnails.js";
+
+// `change(part of a question)` is called when a chip is switched or removed; `nameOf(item id)` says
+// the file name of an item, where it is known.
+export function showChips(question, { change, nameOf }) {
+  const things = question.things.filter((thing) => thing.type === "item" || pictureAddress(thing.id));
+  const words = readText(question.text).minus;
+  const list = byId("chips");
+  list.hidden = !things.length && !words.length;
+  list.replaceChildren(
+    ...things.map((thing) => thingChip(thing, question, change, nameOf)),
+    ...words.map((word) => wordChip(word, question, change)),
+  );
+}
+
+function thingChip(thing, question, change, nameOf) {
+  const wanted = thing.weight > 0;
+  const name = thing.type === "item" ? nameOf(thing.id) : t("yourPicture");
+  const picture = element("img", { alt: "" });
+  if (thing.type === "item") showThumbnail(picture, { item_id: thing.id }, 160, { lazy: false });
+  else picture.src = pictureAddress(thing.id);
+  const replace = (other) =>
+    change({ things: question.things.flatMap((each) => (each === thing ? other : [each])) });
+  const sign = element(
+    "button",
+    {
+      type: "button",
+      class: "chip-sign",
+      "aria-label": t(wanted ? "plus" : "minus", { name }),
+      title: t(wanted ? "plus" : "minus", { name }),
+      onclick: () => replace([{ ...thing, weight: -thing.weight }]),
+    },
+    wanted ? "+" : "−",
+  );
+  return element(
+    "li",
+    { class: wanted ? "chip" : "chip minus" },
+    picture,
+    sign,
+    element("span", { class: "chip-name", dir: "auto" }, name),
+    iconButton("close", t("remove", { name }), () => replace([])),
+  );
+}
+
+function wordChip(word, question, change) {
+  const name = t("without", { name: word });
+  return element(
+    "li",
+    { class: "chip minus chip-word" },
+    element("span", { class: "chip-name", dir: "auto" }, name),
+    iconButton("close", t("remove", { name }), () =>
+      change({ text: withoutMinusWord(question.text, word) }),
+    ),
+  );
+}

@@ -1,0 +1,175 @@
+// The panel of filters. It offers only what the library has: no cameras, no choice of cameras.
+
+import { byId, element, fileName } from "./dom.js";
+import { number, percent, t } from "./i18n.js";
+import { library } from "./library.js";
+import { EMPTY, filterCount } from "./question.js";
+
+const SIZES = [640, 1280, 2560, 4000];
+const SHAPES = ["landscape", "portrait", "square"];
+
+// `change(part of a question)` is called when a filter is.
+export function showFilters(question, change) {
+  const panel = byId("filters");
+  const focused = panel.contains(document.activeElement) ? document.activeElement.id : null;
+  panel.replaceChildren(
+    element(
+      "div",
+      { class: "filter-grid" },
+      pills("what", ["image", "text"], [question.modality], ([modality]) => change({ modality }), "radio"),
+      library.kinds.length > 1
+        ? pills("kind", library.kinds, question.kinds, (kinds) => change({ kinds }), "checkbox")
+        : null,
+      pills(
+        "shape",
+        ["any", ...SHAPES],
+        [question.shape || "any"],
+        ([shape]) => change({ shape: shape === "any" ? "" : shape }),
+        "radio",
+      ),
+      choice(
+        "size",
+        SIZES.map((size) => [size, t("sizeMin", { n: size })]),
+        question.size,
+        (value) => change({ size: Number(value) }),
+      ),
+      day("from", question, change),
+      day("to", question, change),
+      library.cameras.length
+        ? choice("camera", library.cameras.map((name) => [name, name]), question.camera, (camera) =>
+            change({ camera }),
+          )
+        : null,
+      library.sources.length > 1
+        ? choice("source", library.sources.map((path) => [path, fileName(path)]), question.source, (source) =>
+            change({ source }),
+          )
+        : null,
+      ...Object.entries(library.columns).map(([name, samples]) =>
+        column(name, samples, question, change),
+      ),
+      relevance(question, change),
+      element(
+        "div",
+        { class: "filter-wide" },
+        toggle("group", question.group, (group) => change({ group })),
+        toggle("rerank", question.rerank, (rerank) => change({ rerank })),
+        filterCount(question)
+          ? element(
+              "button",
+              { type: "button", class: "button", id: "reset", onclick: () => change(unfiltered()) },
+              t("reset"),
+            )
+          : null,
+      ),
+    ),
+  );
+  if (focused) byId(focused)?.focus();
+  const count = byId("filters-count");
+  count.hidden = !filterCount(question);
+  count.textContent = number(filterCount(question));
+}
+
+export function unfiltered() {
+  const { text: _text, things: _things, ...filters } = EMPTY;
+  return { ...filters, columns: {}, kinds: [] };
+}
+
+function pills(name, values, chosen, choose, type) {
+  const read = () =>
+    choose([...group.querySelectorAll("input")].filter((box) => box.checked).map((box) => box.value));
+  const group = element(
+    "fieldset",
+    {},
+    element("legend", {}, t(name)),
+    element(
+      "div",
+      { class: "options" },
+      ...values.map((value) =>
+        element(
+          "label",
+          {},
+          element("input", {
+            type,
+            id: `${name}-${value}`,
+            name,
+            value,
+            checked: chosen.includes(value),
+            onchange: read,
+          }),
+          element("span", {}, value === "any" ? t("any") : t(`${name}_${value}`)),
+        ),
+      ),
+    ),
+  );
+  return group;
+}
+
+function field(label, control, ...more) {
+  return element("label", { class: "field" }, element("span", {}, label, ...more), control);
+}
+
+function choice(name, pairs, chosen, choose, label = t(name)) {
+  const options = [["", t("any")], ...pairs].map(([value, text]) =>
+    element("option", { value: String(value), selected: String(value) === String(chosen || "") }, text),
+  );
+  const select = element("select", { id: `choose-${name}`, onchange: () => choose(select.value) }, ...options);
+  return field(label, select);
+}
+
+function day(name, question, change) {
+  const input = element("input", { type: "date", id: `day-${name}`, value: question[name] });
+  input.addEventListener("change", () => change({ [name]: input.value }));
+  return field(t(name), input);
+}
+
+function column(name, samples, question, change) {
+  const set = (value) => {
+    const { [name]: _old, ...others } = question.columns;
+    change({ columns: value ? { ...others, [name]: value } : others });
+  };
+  const input = element("input", {
+    type: "text",
+    id: `column-${name}`,
+    value: question.columns[name] ?? "",
+    list: `samples-${name}`,
+    onchange: () => set(input.value.trim()),
+  });
+  const known = element(
+    "datalist",
+    { id: `samples-${name}` },
+    ...samples.map((sample) => element("option", { value: String(sample) })),
+  );
+  return element("div", {}, field(name, input), known);
+}
+
+function relevance(question, change) {
+  const shown = element("output", {});
+  const input = element("input", {
+    type: "range",
+    id: "relevance",
+    min: "0",
+    max: "0.95",
+    step: "0.05",
+    value: String(question.min ?? library.minRelevance),
+    oninput: () => tell(),
+    onchange: () => change({ min: Number(input.value) }),
+  });
+  const tell = () => {
+    shown.textContent = percent(Number(input.value));
+    input.setAttribute("aria-valuetext", shown.textContent);
+  };
+  tell();
+  return field(t("relevance"), input, " ", shown);
+}
+
+function toggle(name, on, choose) {
+  const box = element("input", {
+    type: "checkbox",
+    role: "switch",
+    id: `toggle-${name}`,
+    checked: on,
+    onchange: () => choose(box.checked),
+  });
+  return element("label", { class: "switch" }, box, element("span", {}, t(name)));
+}

@@ -1,0 +1,420 @@
+// The page: puts its parts together, and follows the question wherever it changes.
+
+import * as api from "./api.js";
+import { showChips } from "./chips.js";
+import { byId, element, fileName } from "./dom.js";
+import { listenForPictures } from "./drop.js";
+import { openFeed } from "./feed.js";
+import { showFilters, unfiltered } from "./filters.js";
+import { focusFirstHit, focusHit, forgetHits, setModality, showHits } from "./grid.js";
+import { switchLanguage, t, translate } from "./i18n.js";
+import { forEver } from "./kept.js";
+import { library, readLibrary } from "./library.js";
+import { hideMessage, showEmptyLibrary, showMessage, showProblem } from "./messages.js";
+import { addPicture } from "./query-pictures.js";
+import {
+  EMPTY,
+  fromAddress,
+  itemOfAddress,
+  lacksPicture,
+  partsOf,
+  readText,
+  toAddress,
+  whereOf,
+} from "./question.js";
+import { closeViewer, isOpen, listenToViewer, openViewer } from "./viewer.js";
+
+const TYPING_PAUSE_MS = 150;
+// Keystrokes nearer than this to each other are one entry of the history.
+const SAME_THOUGHT_MS = 1500;
+const IDEAS = ["idea1", "idea2", "idea3", "idea4"];
+
+const text = byId("text");
+let question = fromAddress(location.search);
+let feed = null;
+let loading = null;
+let answered = null;
+let lastTyped = 0;
+let viewerPushed = false;
+const names = new Map();
+
+// ---- The question changes
+
+function change(part, { replace = false } = {}) {
+  question = { ...question, ...part };
+  history[replace ? "replaceState" : "pushState"](null, "", toAddress(question));
+  showQuestion();
+  ask();
+}
+
+function showQuestion() {
+  if (text.value !== question.text) text.value = question.text;
+  byId("clear").hidden = !question.text && !question.things.length;
+  showChips(question, { change, nameOf: (id) => names.get(id) ?? `#${id}` });
+  showFilters(question, change);
+  document.title = readText(question.text).plus ? `${question.text} – mmsearch` : "mmsearch";
+}
+
+// ---- Asking, and showing the answer
+
+async function ask() {
+  const asked = (feed = openFeed(question));
+  loading = null;
+  byId("search").classList.add("busy");
+  try {
+    if (!library.known) {
+      await readLibrary();
+      showFilters(question, change);
+      asked.min = question.min ?? library.minRelevance;
+    }
+    const answer = await asked.next();
+    if (asked !== feed) return;
+    showAnswer(asked, answer);
+  } catch (error) {
+    if (asked !== feed || error.name === "AbortError") return;
+    fail(error, asked);
+  }
+  byId("search").classList.remove("busy");
+}
+
+async function fail(error, asked) {
+  clearHits();
+  byId("hello").hidden = true;
+  byId("status").textContent = "";
+  const seconds = showProblem(error, ask);
+  if (seconds === null) return;
+  await api.pause(seconds);
+  if (asked === feed) ask();
+}
+
+function clearHits() {
+  showHits([], hitActions);
+  forgetHits();
+  byId("more").hidden = true;
+  byId("note").textContent = "";
+}
+
+function showAnswer(asked, answer) {
+  answered = question;
+  hideMessage();
+  byId("hello").hidden = asked.isSearch;
+  setModality(question.modality);
+  remember(answer.hits);
+  showHits(answer.hits, hitActions);
+  tell(asked, answer);
+  if (!answer.hits.length) explainNothing(asked);
+  byId("more").hidden = asked.done;
+  if (asked.isSearch && scrollY > 0 && !isOpen()) scrollTo({ top: 0 });
+  askForMoreIfNear();
+}
+
+function remember(hits) {
+  for (const hit of hits) names.set(hit.item_id, fileName(hit.path));
+  if (question.things.some((thing) => thing.type === "item")) {
+    showChips(question, { change, nameOf: (id) => names.get(id) ?? `#${id}` });
+  }
+}
+
+function tell(asked, answer) {
+  const kind = question.modality === "text" ? "Passages" : "";
+  const n = asked.hits.length;
+  byId("status").textContent = !asked.isSearch
+    ? t("earliest")
+    : t(asked.done ? `counted${kind}` : `countedMore${kind}`, { n });
+  const notes = [];
+  if (answer?.ms) notes.push(t("took", { ms: Math.round(answer.ms) }));
+  if (asked.isSearch && asked.done && asked.min > 0 && n) notes.push(t("hidden"));
+  if (lacksPicture(question)) notes.push(t("lostPicture"));
+  notes.push(...(answer?.warnings ?? []));
+  byId("note").textContent = notes.join(" · ");
+}
+
+function explainNothing(asked) {
+  byId("status").textContent = t(question.modality === "text" ? "countedPassages" : "counted", { n: 0 });
+  if (!asked.isSearch && !whereOf(question)) {
+    byId("hello").hidden = true;
+    byId("status").textContent = "";
+    showEmptyLibrary();
+  } else if (asked.isSearch && asked.min > 0) {
+    showMessage(t("noneTitle"), t("noneHint"), {
+      text: t("noneAnyway"),
+      run: () => change({ min: 0 }),
+    });
+  } else if (whereOf(question)) {
+    byId("hello").hidden = true;
+    showMessage(t("filteredTitle"), t("filteredHint"), {
+      text: t("reset"),
+      run: () => change({ ...unfiltered(), modality: question.modality }),
+    });
+  } else {
+    showMessage(t("noneTitle"), t("noneHint"));
+  }
+}
+
+function more() {
+  if (!feed || feed.done || !feed.hits.length) return null;
+  const asked = feed;
+  loading ??= asked
+    .next()
+    .then((answer) => {
+      if (asked !== feed) return;
+      remember(answer.hits);
+      showHits(answer.hits, hitActions, { append: true });
+      byId("more").hidden = asked.done;
+      tell(asked, null);
+    })
+    .catch((error) => {
+      if (error.name === "AbortError" || asked !== feed) return;
+      asked.done = true;
+      byId("more").hidden = true;
+      byId("note").textContent = error.message;
+    })
+    .finally(() => {
+      if (asked === feed) loading = null;
+    });
+  return loading;
+}
+
+const bottom = byId("more-row");
+const nearBottom = new IntersectionObserver(
+  async ([entry]) => {
+    if (!entry.isIntersecting) return;
+    await more();
+    askForMoreIfNear();
+  },
+  { rootMargin: "900px" },
+);
+nearBottom.observe(bottom);
+
+// An observer tells of changes only: where the bottom stays near, it has to be asked again.
+function askForMoreIfNear() {
+  nearBottom.unobserve(bottom);
+  if (feed && !feed.done && feed.hits.length) nearBottom.observe(bottom);
+}
+
+// ---- The viewer
+
+const hitActions = {
+  addressOf: (hit) => toAddress(question, hit.item_id),
+  open: (id) => {
+    history.pushState(null, "", toAddress(question, id));
+    viewerPushed = true;
+    showItem(id);
+  },
+  like: (id) => change({ ...EMPTY, ...filtersOnly(), things: [{ type: "item", id, weight: 1 }] }),
+};
+
+function filtersOnly() {
+  const { text: _text, things: _things, ...filters } = question;
+  return filters;
+}
+
+async function showItem(id) {
+  const at = feed.hits.findIndex((hit) => hit.item_id === id);
+  const words = readText(question.text).plus;
+  if (at >= 0) {
+    const place = { n: at + 1, of: feed.hits.length, more: !feed.done };
+    openViewer(feed.hits[at], place, words, feed.explains);
+    return;
+  }
+  try {
+    openViewer(await api.item(id), null, words, feed.explains);
+  } catch (error) {
+    byId("note").textContent = error.message;
+  }
+}
+
+async function step(by) {
+  const id = itemOfAddress(location.search);
+  const at = feed.hits.findIndex((hit) => hit.item_id === id) + by;
+  if (at >= feed.hits.length) await more();
+  const hit = feed.hits[at];
+  if (!hit || !isOpen()) return;
+  history.replaceState(null, "", toAddress(question, hit.item_id));
+  showItem(hit.item_id);
+}
+
+function closed(id) {
+  if (itemOfAddress(location.search) !== null) {
+    if (viewerPushed) history.back();
+    else history.replaceState(null, "", toAddress(question));
+  }
+  viewerPushed = false;
+  focusHit(id);
+}
+
+function leaveViewer(part) {
+  history.replaceState(null, "", toAddress(question));
+  viewerPushed = false;
+  closeViewer();
+  change(part);
+  text.focus({ preventScroll: true });
+}
+
+listenToViewer({
+  step,
+  closed,
+  like: (id) => leaveViewer({ text: "", things: [{ type: "item", id, weight: 1 }] }),
+  add: (id) => leaveViewer({ things: [...question.things, { type: "item", id, weight: 1 }] }),
+});
+
+// ---- Typing
+
+let typing = null;
+text.addEventListener("input", () => {
+  clearTimeout(typing);
+  byId("clear").hidden = !text.value && !question.things.length;
+  typing = setTimeout(typed, TYPING_PAUSE_MS);
+});
+
+function typed() {
+  clearTimeout(typing);
+  if (text.value === question.text) return;
+  const replace = performance.now() - lastTyped < SAME_THOUGHT_MS;
+  lastTyped = performance.now();
+  change({ text: text.value }, { replace });
+}
+
+byId("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  typed();
+  if (matchMedia("(hover: none)").matches) text.blur();
+});
+
+function clear() {
+  clearTimeout(typing);
+  text.value = "";
+  change({ text: "", things: [] });
+  text.focus();
+}
+
+byId("clear").addEventListener("click", clear);
+
+text.addEventListener("keydown", (event) => {
+  if (event.isComposing) return;
+  if (event.key === "Escape" && (text.value || question.things.length)) {
+    event.preventDefault();
+    clear();
+  } else if (event.key === "ArrowDown") {
+    event.preventDefault();
+    focusFirstHit();
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  const writes = event.target.closest("input, select, textarea");
+  if (event.key === "/" && !writes && !isOpen() && !byId("ask").open) {
+    event.preventDefault();
+    text.focus();
+    text.select();
+  } else if (event.key === "Escape" && !byId("filters").hidden && !isOpen()) {
+    toggleFilters(false);
+  }
+});
+
+listenForPictures(async (file) => {
+  closeViewer();
+  try {
+    const id = await addPicture(file);
+    change({ things: [...question.things, { type: "picture", id, weight: 1 }] });
+  } catch {
+    byId("note").textContent = t("notAPicture");
+  }
+});
+
+// ---- Buttons of the bar
+
+function toggleFilters(open, { focus = true } = {}) {
+  byId("filters").hidden = !open;
+  byId("filters-button").setAttribute("aria-expanded", String(open));
+  if (!open && focus) byId("filters-button").focus();
+}
+
+document.addEventListener("pointerdown", (event) => {
+  const outside = !event.target.closest("#filters, #filters-button");
+  if (outside && !byId("filters").hidden) toggleFilters(false, { focus: false });
+});
+
+byId("filters-button").addEventListener("click", () => toggleFilters(byId("filters").hidden));
+byId("more").addEventListener("click", more);
+
+const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
+function showTheme() {
+  const chosen = document.documentElement.dataset.theme;
+  const dark = chosen ? chosen === "dark" : systemIsDark.matches;
+  document.documentElement.classList.toggle("dark", dark);
+  return dark;
+}
+systemIsDark.addEventListener("change", showTheme);
+byId("theme").addEventListener("click", () => {
+  const theme = showTheme() ? "light" : "dark";
+  document.documentElement.dataset.theme = theme;
+  forEver.set("theme", theme);
+  showTheme();
+});
+
+byId("language").addEventListener("click", () => {
+  switchLanguage();
+  showTexts();
+  showQuestion();
+  ask();
+});
+
+function showTexts() {
+  translate();
+  byId("language").textContent = t("otherLanguage");
+  byId("language").setAttribute("aria-label", t("otherLanguageLabel"));
+  byId("ideas").replaceChildren(
+    ...IDEAS.map((idea) =>
+      element(
+        "li",
+        {},
+        element("button", { type: "button", onclick: () => change({ text: t(idea) }) }, t(idea)),
+      ),
+    ),
+  );
+}
+
+addEventListener("scroll", () => document.querySelector(".bar").classList.toggle("scrolled", scrollY > 4), {
+  passive: true,
+});
+
+// ---- The API key
+
+api.onMissingKey(
+  (wrong) =>
+    new Promise((resolve) => {
+      const dialog = byId("ask");
+      const field = byId("ask-key");
+      byId("ask-reason").textContent = t(wrong ? "keyWrong" : "keyHint");
+      field.value = "";
+      byId("ask-form").onsubmit = (event) => {
+        event.preventDefault();
+        dialog.oncancel = null;
+        dialog.close();
+        resolve(field.value.trim());
+      };
+      dialog.oncancel = (event) => event.preventDefault();
+      dialog.showModal();
+    }),
+);
+
+// ---- Going back and forward
+
+async function followAddress() {
+  const item = itemOfAddress(location.search);
+  question = fromAddress(location.search);
+  if (JSON.stringify(question) !== JSON.stringify(answered)) {
+    showQuestion();
+    await ask();
+  }
+  if (item !== null) showItem(item);
+  else if (isOpen()) closeViewer();
+}
+
+addEventListener("popstate", followAddress);
+
+showTexts();
+showTheme();
+showQuestion();
+followAddress();
