@@ -18,19 +18,6 @@ from starlette.exceptions import HTTPException
 
 router = APIRouter(include_in_schema=False)
 
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' blob: data:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)
-
 _INDEX = "index.html"
 _VERSION_MARK = b"@version@"
 _MEDIA_TYPES = {
@@ -100,13 +87,7 @@ def asset(
 
 
 def _answer(asset: Asset, caching: str, if_none_match: str | None) -> Response:
-    headers = {
-        "ETag": asset.tag,
-        "Cache-Control": caching,
-        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-    }
+    headers = {"ETag": asset.tag, "Cache-Control": caching}
     if if_none_match and asset.tag in (part.strip() for part in if_none_match.split(",")):
         return Response(status_code=304, headers=headers)
     return Response(asset.content, media_type=asset.media_type, headers=headers)

@@ -5,20 +5,24 @@ import { library } from "./library.js";
 import { partsOf, whereOf } from "./question.js";
 
 const PAGE = 60;
-// As-you-type answers should not wait long for images that no reranker has seen yet.
-const RERANK_BUDGET_MS = 600;
+// Above this, reranking is too slow to be waited for at each keystroke: it then follows when the
+// typing has stopped. It is so where the reranker has not seen most images yet.
+const QUICK_MS = 200;
 
-let running = new AbortController();
+let rerankingIsQuick = false;
 
-export function abortFeed() {
-  running.abort();
-}
+const running = [];
 
-// Returns an object with `next()`, a promise of the next page {hits, ms, filtered}, and `done`.
-export function openFeed(question) {
-  running.abort();
-  running = new AbortController();
-  const { signal } = running;
+// Whether a question is better asked without reranking first.
+export const isQuickerFirst = (question) => question.rerank && !rerankingIsQuick;
+
+// Returns an object with `next()`, a promise of the next page: {hits, ms, warnings}.
+// It aborts the feed before it, unless it is to come beside that one.
+export function openFeed(question, { beside = false } = {}) {
+  const controller = new AbortController();
+  if (!beside) for (const other of running.splice(0)) other.abort();
+  running.push(controller);
+  const { signal } = controller;
   const parts = partsOf(question);
   const isSearch = parts.length > 0;
   let cursor = null;
@@ -49,11 +53,11 @@ export function openFeed(question) {
       min_relevance: feed.min,
       group_by_file: question.group,
       rerank: question.rerank ? "auto" : "none",
-      rerank_budget_ms: RERANK_BUDGET_MS,
     };
     if (cursor) body.cursor = cursor;
     if (whereOf(question)) body.where = whereOf(question);
     const answer = await search(body, signal);
+    if (answer.reranked && !cursor) rerankingIsQuick = answer.timings_ms.rerank < QUICK_MS;
     return { ...answer, ms: performance.now() - started };
   }
 

@@ -73,8 +73,6 @@ function makeCell(hit, actions) {
   const cell = element("li", { class: "hit" }, link, like);
   cell.style.setProperty("--ratio", ratio.toFixed(4));
   const image = element("img", { alt: [name, ...marksOf(hit)].join(", "), decoding: "async" });
-  image.addEventListener("load", () => image.classList.add("shown"));
-  image.addEventListener("error", () => image.classList.add("broken"));
   const row = parseFloat(getComputedStyle(list).getPropertyValue("--row"));
   showThumbnail(image, hit, sharpSize(ratio, row * 1.15));
   link.append(image, badges(hit), element("span", { class: "hit-name", "aria-hidden": "true" }, name));

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { showChips } from "./chips.js";
 import { byId, element, fileName } from "./dom.js";
 import { listenForPictures } from "./drop.js";
-import { openFeed } from "./feed.js";
+import { isQuickerFirst, openFeed } from "./feed.js";
 import { showFilters, unfiltered } from "./filters.js";
 import { focusFirstHit, focusHit, forgetHits, setModality, showHits } from "./grid.js";
 import { switchLanguage, t, translate } from "./i18n.js";
@@ -25,6 +25,7 @@ import {
 import { closeViewer, isOpen, listenToViewer, openViewer } from "./viewer.js";
 
 const TYPING_PAUSE_MS = 150;
+const CLOSER_LOOK_PAUSE_S = 0.4;
 // Keystrokes nearer than this to each other are one entry of the history.
 const SAME_THOUGHT_MS = 1500;
 const IDEAS = ["idea1", "idea2", "idea3", "idea4"];
@@ -58,8 +59,8 @@ function showQuestion() {
 // ---- Asking, and showing the answer
 
 async function ask() {
-  const asked = (feed = openFeed(question));
-  loading = null;
+  const quickly = partsOf(question).length > 0 && isQuickerFirst(question);
+  let asked = follow(openFeed(quickly ? { ...question, rerank: false } : question));
   byId("search").classList.add("busy");
   try {
     if (!library.known) {
@@ -70,11 +71,32 @@ async function ask() {
     const answer = await asked.next();
     if (asked !== feed) return;
     showAnswer(asked, answer);
+    if (quickly) {
+      await api.pause(CLOSER_LOOK_PAUSE_S, asked.signal);
+      asked = await lookCloser(asked);
+    }
   } catch (error) {
     if (asked !== feed || error.name === "AbortError") return;
     fail(error, asked);
   }
-  byId("search").classList.remove("busy");
+  if (asked === feed) byId("search").classList.remove("busy");
+}
+
+function follow(asked) {
+  feed = asked;
+  loading = null;
+  return asked;
+}
+
+// The first answer was not reranked. The reranked one takes its place, unless someone already looks
+// further into the first.
+async function lookCloser(asked) {
+  const pages = asked.hits.length;
+  const closer = openFeed(question, { beside: true });
+  const answer = await closer.next();
+  if (asked !== feed || asked.hits.length > pages || isOpen() || scrollY > 300) return feed;
+  showAnswer(follow(closer), answer);
+  return closer;
 }
 
 async function fail(error, asked) {

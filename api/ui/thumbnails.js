@@ -1,7 +1,8 @@
-// Pictures of the service in <img> elements. Without a key the browser fetches them by itself, when
-// they come near the window. With a key they are fetched here, as an <img> cannot send a header.
+// Pictures of the service in <img> elements, fetched when they come near the window.
 
-import { blob, hasKey } from "./api.js";
+import { blob, hasKey, pause } from "./api.js";
+
+const TRIES = 4;
 
 const sources = new WeakMap();
 const near = new IntersectionObserver(
@@ -9,21 +10,11 @@ const near = new IntersectionObserver(
     for (const { target, isIntersecting } of entries) {
       if (!isIntersecting) continue;
       near.unobserve(target);
-      fetchInto(target, sources.get(target));
+      load(target, sources.get(target));
     }
   },
-  { rootMargin: "800px" },
+  { rootMargin: "700px" },
 );
-
-async function fetchInto(image, url) {
-  try {
-    const address = URL.createObjectURL(await blob(url));
-    image.addEventListener("load", () => URL.revokeObjectURL(address), { once: true });
-    image.src = address;
-  } catch {
-    image.dispatchEvent(new Event("error"));
-  }
-}
 
 // The smallest size that is sharp for a picture `height` CSS pixels high.
 export function sharpSize(ratio, height) {
@@ -31,8 +22,15 @@ export function sharpSize(ratio, height) {
   return [320, 640, 1280].find((size) => size * 1.2 >= needed) ?? 1280;
 }
 
-// hit: a hit or an item. The address that comes with it names the version of its picture, so the
-// browser may keep it for ever.
+// hit: a hit or an item. An image gets the class "shown" or, if there is no picture, "broken".
+export function showThumbnail(image, hit, size, { lazy = true } = {}) {
+  sources.set(image, addressOf(hit, size));
+  if (lazy) near.observe(image);
+  else load(image, sources.get(image));
+}
+
+// The address that comes with a hit names the version of its picture, so that the browser may keep it
+// for ever.
 function addressOf(hit, size) {
   const address = new URL(hit.thumbnail ?? `/v1/items/${hit.item_id}/thumbnail`, location.origin);
   address.searchParams.set("size", size);
@@ -40,15 +38,33 @@ function addressOf(hit, size) {
   return address.pathname + address.search;
 }
 
-export function showThumbnail(image, hit, size, { lazy = true } = {}) {
-  const url = addressOf(hit, size);
-  if (!hasKey()) {
-    image.loading = lazy ? "lazy" : "eager";
-    image.src = url;
-  } else if (lazy) {
-    sources.set(image, url);
-    near.observe(image);
-  } else {
-    fetchInto(image, url);
+// Scrolling far asks for more pictures at once than a service may allow: then again, a little later.
+async function load(image, address) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await (hasKey() ? fetchInto(image, address) : point(image, address));
+      image.classList.add("shown");
+      return;
+    } catch {
+      if (attempt === TRIES || !image.isConnected) break;
+      await pause(attempt * 0.7);
+    }
+  }
+  image.classList.add("broken");
+}
+
+async function point(image, address) {
+  image.removeAttribute("src");
+  image.src = address;
+  await image.decode();
+}
+
+// An <img> cannot send the key.
+async function fetchInto(image, address) {
+  const local = URL.createObjectURL(await blob(address));
+  try {
+    await point(image, local);
+  } finally {
+    URL.revokeObjectURL(local);
   }
 }

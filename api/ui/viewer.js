@@ -121,11 +121,10 @@ function picture(hit) {
   if (hit.width) frame.style.setProperty("--most", `${Math.max(hit.width, 480)}px`);
   const small = element("img", { alt: "" });
   const large = element("img", { alt: fileName(hit.path), class: "large" });
-  large.addEventListener("load", () => large.classList.add("shown"));
-  large.addEventListener("error", () => frame.append(element("figcaption", {}, t("missing"))));
   showThumbnail(small, hit, 320, { lazy: false });
   showThumbnail(large, hit, 1280, { lazy: false });
-  frame.append(small, large, element("canvas", { hidden: true, "aria-hidden": "true" }));
+  const canvas = element("canvas", { hidden: true, "aria-hidden": "true" });
+  frame.append(small, large, canvas, element("figcaption", {}, t("missing")));
   return frame;
 }
 

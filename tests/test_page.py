@@ -1,0 +1,617 @@
+"""The page in a real Chromium, served by a real service over real photos."""
+
+import base64
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import skimage
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from api.routes.page import assets
+from api.server import create_app
+from api.settings import ServiceSettings
+from indexer.pipeline import index_sources
+from retrieval.library import create_library
+
+CHROMIUM = ("MMSEARCH_CHROMIUM", "/usr/bin/chromium")
+FLAGS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+]
+SECRET = "a-secret-that-is-long-enough"
+PATIENCE_MS = 15_000
+
+
+@pytest.fixture(scope="module")
+def photo_library(tmp_path_factory, photos, starter):
+    """Six photos that show something, 70 textures of many shapes, and a few texts."""
+    folder = tmp_path_factory.mktemp("photos")
+    for name, path in photos.items():
+        with Image.open(path) as image:
+            image.convert("RGB").save(folder / f"{name}.jpg")
+    with Image.open(photos["coffee"]) as image:
+        exif = Image.Exif()
+        exif[0x0110] = "Testcam 3000"
+        exif.get_ifd(0x8769)[0x9003] = "2019:06:15 12:00:00"
+        image.convert("RGB").crop((0, 0, 500, 380)).save(
+            folder / "breakfast ☕ 早餐.jpg", exif=exif
+        )
+    textures = [
+        Image.open(Path(skimage.data_dir) / f"{name}.png").convert("L").resize((256, 256))
+        for name in ("brick", "grass", "gravel")
+    ]
+    for number in range(70):
+        left, width, height = 2 * (number % 30), 90 + 11 * (number % 9), 90 + 13 * (number % 7)
+        texture = textures[number % 3].crop((left, 0, left + width, height))
+        texture.save(folder / f"texture-{number:02}.png")
+    textures[0].save(folder / "<img src=x onerror=alert(1)>.png")
+    (folder / "notes.txt").write_text("A recipe for bread: flour, water, salt and patience.\n" * 3)
+    library = create_library(tmp_path_factory.mktemp("page") / "library", starter.space)
+    index_sources(library, starter, [folder])
+    return library
+
+
+@contextmanager
+def serving(library, **settings) -> Iterator[str]:
+    """Serve a library at an address."""
+    app = create_app(library.path, ServiceSettings(**settings), device="cpu")
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def address(photo_library) -> Iterator[str]:
+    with serving(photo_library, rate_limit="1000/second") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = os.environ.get(CHROMIUM[0]) or shutil.which("chromium") or CHROMIUM[1]
+    if not Path(program).exists():
+        reason = f"there is no Chromium at {program} (set {CHROMIUM[0]})"
+        if os.environ.get("MMSEARCH_REQUIRE_BROWSER"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=flags)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, address: str, **options) -> Iterator[Page]:
+    """Open a page in a window of its own; fail if the page complains in the console."""
+    options = {"viewport": {"width": 1280, "height": 800}, "locale": "en-US"} | options
+    with browser.new_context(**options) as context:
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda said: complaints.append(f"{said.type}: {said.text}"))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        foreign: list[str] = []
+        page.on("request", lambda request: foreign.append(request.url))
+        page.goto(address)
+        yield page
+        assert not complaints
+        origin = re.match(r"http://[^/]+", address)[0]
+        assert [url for url in foreign if not url.startswith((origin, "blob:", "data:"))] == []
+
+
+@pytest.fixture
+def page(browser, address) -> Iterator[Page]:
+    with opened(browser, address) as page:
+        yield page
+
+
+def names(page: Page) -> list[str]:
+    """The files whose pictures stand in the grid, in order."""
+    return page.locator("#hits img").evaluate_all("all => all.map(image => image.alt)")
+
+
+def first_hit(page: Page, name: str) -> None:
+    expect(page.locator("#hits li").first.locator("img")).to_have_attribute("alt", name)
+
+
+def search(page: Page, text: str, first: str) -> None:
+    page.get_by_role("textbox", name="Search by meaning").fill(text)
+    first_hit(page, first)
+
+
+def drop(page: Page, event: str, content: bytes, kind: str = "image/png") -> None:
+    """Drop or paste a file, as a browser tells of it."""
+    page.evaluate(
+        """([event, base64, type]) => {
+          const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+          const data = new DataTransfer();
+          data.items.add(new File([bytes], "mine", { type }));
+          if (event === "paste") {
+            document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data }));
+            return;
+          }
+          for (const name of ["dragenter", "dragover", "drop"])
+            document.body.dispatchEvent(
+              new DragEvent(name, { dataTransfer: data, bubbles: true, cancelable: true }));
+        }""",
+        [event, base64.b64encode(content).decode(), kind],
+    )
+
+
+def test_the_library_is_shown_before_any_search(page):
+    expect(page.get_by_role("heading", name="What are you looking for?")).to_be_visible()
+    expect(page.locator("#hits li").first).to_be_visible()
+    page.get_by_role("button", name="red flowers").click()
+    expect(page.get_by_role("textbox")).to_have_value("red flowers")
+    expect(page.locator("#hello")).to_be_hidden()
+
+
+def test_typing_finds(page):
+    page.keyboard.press("/")
+    expect(page.get_by_role("textbox")).to_be_focused()
+    page.keyboard.type("a cat", delay=20)
+    first_hit(page, "cat.jpg")
+    expect(page.get_by_role("status")).to_contain_text("picture")
+    assert page.url.endswith("?q=a+cat")
+    assert page.title() == "a cat – mmsearch"
+    image = page.locator("#hits img").first
+    expect(image).to_have_class("shown")
+    assert image.evaluate("image => image.naturalWidth") > 0
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("textbox")).to_have_value("")
+    expect(page.locator("#hello")).to_be_visible()
+
+
+def test_an_older_answer_never_replaces_a_newer_one(page):
+    held = []
+    page.route(
+        "**/v1/search", lambda route: held.append(route) or (len(held) > 1 and route.continue_())
+    )
+    page.get_by_role("textbox").fill("a rocket")
+    page.wait_for_function("() => location.search.includes('rocket')")
+    search(page, "a cup of coffee", "coffee.jpg")
+    page.wait_for_timeout(300)
+    first_hit(page, "coffee.jpg")
+    page.unroute_all(behavior="ignoreErrors")
+
+
+def test_back_forward_and_reload(page):
+    search(page, "a rocket", "rocket.jpg")
+    page.wait_for_timeout(1600)
+    search(page, "a cat", "cat.jpg")
+    page.go_back()
+    first_hit(page, "rocket.jpg")
+    expect(page.get_by_role("textbox")).to_have_value("a rocket")
+    page.go_forward()
+    first_hit(page, "cat.jpg")
+    page.reload()
+    first_hit(page, "cat.jpg")
+
+
+@pytest.mark.parametrize(
+    ("text", "plus", "minus"),
+    [
+        ("a dog -people", "a dog", ["people"]),
+        ('-"tall people" beach −car', "beach", ["tall people", "car"]),
+        ("black-and-white t-shirt", "black-and-white t-shirt", []),
+        ("海滩 －人", "海滩", ["人"]),
+        ("dog -", "dog", []),
+        ("  two   dogs ", "two dogs", []),
+    ],
+)
+def test_words_after_a_minus(page, text, plus, minus):
+    read = page.evaluate(
+        f"async text => (await import('/ui/{assets().version}/question.js')).readText(text)", text
+    )
+    assert read == {"plus": plus, "minus": minus}
+
+
+def test_a_minus_changes_the_answer_and_can_be_taken_back(page):
+    search(page, "a cup of coffee", "coffee.jpg")
+    page.get_by_role("textbox").fill('a cup of coffee -"a cup of coffee on a table"')
+    expect(page.locator("#chips")).to_contain_text("without a cup of coffee on a table")
+    page.get_by_role("button", name="Remove without a cup").click()
+    first_hit(page, "coffee.jpg")
+    expect(page.get_by_role("textbox")).to_have_value("a cup of coffee")
+
+
+def test_the_viewer(page):
+    search(page, "a cat", "cat.jpg")
+    page.get_by_role("link", name="cat.jpg").click()
+    viewer = page.get_by_role("dialog")
+    expect(viewer).to_contain_text("cat.jpg")
+    expect(viewer).to_contain_text("Similarity")
+    expect(viewer).to_contain_text("451 × 300 pixels")
+    expect(viewer.locator("img.large")).to_have_class("large shown")
+    assert "item=" in page.url
+    page.keyboard.press("ArrowRight")
+    expect(viewer.get_by_role("heading", level=2)).not_to_have_text("cat.jpg")
+    page.keyboard.press("ArrowLeft")
+    expect(viewer.get_by_role("heading", level=2)).to_have_text("cat.jpg")
+    shared = page.url
+    page.keyboard.press("Escape")
+    expect(viewer).to_be_hidden()
+    expect(page.get_by_role("link", name="cat.jpg")).to_be_focused()
+    assert "item=" not in page.url
+    page.goto(shared)
+    expect(page.get_by_role("dialog")).to_contain_text("cat.jpg")
+    file = page.get_by_role("link", name="Open the file").get_attribute("href")
+    assert page.request.get(file).headers["content-type"] == "image/jpeg"
+
+
+def test_back_leaves_the_viewer(page):
+    search(page, "a cat", "cat.jpg")
+    page.get_by_role("link", name="cat.jpg").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    first_hit(page, "cat.jpg")
+
+
+def test_where_the_words_looked(page):
+    search(page, "a cat with whiskers", "cat.jpg")
+    expect(page.locator("#search")).not_to_have_class(re.compile("busy"))
+    page.get_by_role("link", name="cat.jpg").click()
+    page.get_by_role("button", name="Where the words looked").click()
+    expect(page.get_by_role("button", name=re.compile("^cat [+-]"))).to_be_visible()
+    read = """canvas => [
+        ...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]"""
+    together = page.locator("dialog canvas").evaluate(read)
+    assert max(together[3::4]) > 150
+    assert min(together[3::4]) < 60
+    page.get_by_role("button", name=re.compile("^whiskers [+-]")).click()
+    assert page.locator("dialog canvas").evaluate(read) != together
+
+
+def test_more_like_this(page):
+    search(page, "a cup of coffee", "coffee.jpg")
+    page.get_by_role("link", name="coffee.jpg").first.click()
+    page.get_by_role("button", name="More like this").click()
+    expect(page.get_by_role("textbox")).to_have_value("")
+    expect(page.locator("#chips")).to_contain_text("coffee.jpg")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.get_by_role("link", name="breakfast")).to_be_visible()
+    assert "breakfast ☕ 早餐.jpg" in names(page)[:3]
+
+
+@pytest.mark.parametrize("event", ["drop", "paste"])
+def test_a_picture_as_the_query(page, photos, event):
+    drop(page, event, photos["rocket"].read_bytes(), "image/jpeg")
+    first_hit(page, "rocket.jpg")
+    expect(page.locator("#chips img")).to_be_visible()
+    expect(page.locator("#drop")).to_be_hidden()
+    page.reload()
+    first_hit(page, "rocket.jpg")
+    page.get_by_role("button", name="Remove your picture").click()
+    expect(page.locator("#hello")).to_be_visible()
+
+
+def test_a_picked_picture_and_words_together(page, photos):
+    page.locator("#file").set_input_files(photos["cat"])
+    first_hit(page, "cat.jpg")
+    page.get_by_role("textbox").fill("a motorcycle")
+    page.get_by_role("button", name="your picture is wanted; switch to unwanted").click()
+    first_hit(page, "motorcycle.jpg")
+    assert "cat.jpg" not in names(page)[:3]
+
+
+def test_a_file_that_is_no_picture_is_refused_in_words(page):
+    drop(page, "drop", b"not a picture", "image/png")
+    expect(page.locator("#note")).to_have_text("This file is no picture that can be searched with.")
+
+
+def test_filters(page):
+    page.get_by_role("button", name="Filters").click()
+    page.get_by_label("Camera").select_option("Testcam 3000")
+    expect(page.locator("#hits li")).to_have_count(1)
+    first_hit(page, "breakfast ☕ 早餐.jpg")
+    expect(page.locator("#filters-count")).to_have_text("1")
+    page.get_by_role("button", name="Reset all filters").click()
+    page.get_by_label("Taken until").fill("2019-06-15")
+    page.get_by_label("Taken until").press("Enter")
+    expect(page.locator("#hits li")).to_have_count(1)
+    page.get_by_label("Taken from").fill("2019-06-16")
+    page.get_by_label("Taken from").press("Enter")
+    expect(page.get_by_role("heading", name="Nothing passes the filters")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#filters")).to_be_hidden()
+    page.get_by_role("button", name="Reset all filters").click()
+    expect(page.locator("#hits li").nth(5)).to_be_visible()
+
+
+def test_nothing_relevant_is_said_and_the_nearest_can_be_seen(page):
+    page.goto(f"{page.url}?q=a+cat&min=0.95")
+    page.get_by_role("textbox").fill("asdfgh qwertz")
+    expect(page.get_by_role("heading", name="Nothing here matches well")).to_be_visible()
+    expect(page.locator("#hits li")).to_have_count(0)
+    page.get_by_role("button", name="Show the nearest anyway").click()
+    expect(page.locator("#hits li").first).to_be_visible()
+
+
+def test_passages(page):
+    page.get_by_role("button", name="Filters").click()
+    page.get_by_text("Passages", exact=True).click()
+    page.keyboard.press("Escape")
+    page.get_by_role("textbox").fill("how to bake bread")
+    passage = page.get_by_role("link", name="A recipe for bread")
+    expect(passage).to_be_visible()
+    passage.click()
+    expect(page.get_by_role("dialog")).to_contain_text("flour, water, salt")
+
+
+def test_scrolling_shows_more(page):
+    page.goto(f"{page.url}?q=stones&min=0")
+    expect(page.locator("#hits li")).to_have_count(60)
+    page.get_by_role("button", name="Show more").scroll_into_view_if_needed()
+    page.mouse.wheel(0, 20_000)
+    expect(page.locator("#hits li")).to_have_count(78)
+    assert len(set(names(page))) == 78
+    expect(page.get_by_role("button", name="Show more")).to_be_hidden()
+
+
+def test_rows_are_justified_and_nothing_moves(browser, address):
+    with opened(browser, address) as page:
+        page.evaluate(
+            """() => { window.moved = 0; new PerformanceObserver((list) => {
+                 for (const entry of list.getEntries()) window.moved += entry.value;
+               }).observe({ type: "layout-shift", buffered: true }); }"""
+        )
+        expect(page.locator("#hits li")).to_have_count(60)
+        page.wait_for_load_state("networkidle")
+        boxes = page.locator("#hits li").evaluate_all(
+            "all => all.map(c => c.getBoundingClientRect()).map(b => [b.top, b.height, b.right])"
+        )
+        rows: dict[int, list[tuple[float, float]]] = {}
+        for top, height, right in boxes:
+            rows.setdefault(round(top), []).append((height, right))
+        full = list(rows.values())[:-1]
+        assert len(full) > 5
+        for row in full:
+            assert max(h for h, _ in row) - min(h for h, _ in row) < 1.5
+        rights = [max(right for _, right in row) for row in full]
+        assert max(rights) - min(rights) < 1.5
+        assert page.evaluate("window.moved") < 0.02
+
+
+def test_arrow_keys_walk_the_grid(page):
+    expect(page.locator("#hits li").nth(20)).to_be_attached()
+    page.get_by_role("textbox").press("ArrowDown")
+    links = page.locator("#hits a.hit-link")
+    expect(links.first).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(links.nth(1)).to_be_focused()
+    top = page.evaluate("document.activeElement.getBoundingClientRect().top + scrollY")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.getBoundingClientRect().top + scrollY") > top
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def test_chinese(browser, address):
+    with opened(browser, address, locale="zh-CN") as page:
+        expect(page.get_by_role("heading", name="您在找什么")).to_be_visible()
+        assert page.evaluate("document.documentElement.lang") == "zh-CN"
+        page.get_by_role("button", name="English").click()
+        expect(page.get_by_role("heading", name="What are you looking for?")).to_be_visible()
+        page.reload()
+        expect(page.get_by_role("heading", name="What are you looking for?")).to_be_visible()
+
+
+def test_every_text_is_in_both_languages(page):
+    keys = page.evaluate(
+        f"""async () => {{
+          const {{ TEXTS }} = await import('/ui/{assets().version}/texts.js');
+          return Object.values(TEXTS).map((texts) => Object.keys(texts).sort());
+        }}"""
+    )
+    assert keys[0] == keys[1]
+
+
+def test_the_theme_follows_the_system_until_it_is_chosen(browser, address):
+    ground = "getComputedStyle(document.body).backgroundColor"
+    with opened(browser, address, color_scheme="dark") as page:
+        dark = page.evaluate(ground)
+        page.get_by_role("button", name="Switch between light and dark").click()
+        light = page.evaluate(ground)
+        page.reload()
+        assert page.evaluate(ground) == light
+    with opened(browser, address, color_scheme="light") as page:
+        assert page.evaluate(ground) == light != dark
+
+
+@pytest.mark.parametrize("width", [320, 768, 1920])
+def test_nothing_sticks_out_of_a_narrow_or_wide_window(browser, address, width):
+    with opened(browser, address, viewport={"width": width, "height": 640}) as page:
+        expect(page.locator("#hits li").first).to_be_visible()
+        overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(overflow) == 0
+        page.get_by_role("button", name="Filters").click()
+        assert page.evaluate(overflow) == 0
+        page.keyboard.press("Escape")
+        page.locator("#hits a.hit-link").first.click()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        assert (
+            page.locator("dialog[open]").evaluate("box => box.scrollWidth - box.clientWidth") == 0
+        )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser, address, scheme):
+    with opened(browser, address, color_scheme=scheme, reduced_motion="reduce") as page:
+        expect(page.locator("#hits img.shown").first).to_be_visible()
+        findings = {"start": serious(page)}
+        page.get_by_role("button", name="Filters").click()
+        findings["filters"] = serious(page)
+        page.keyboard.press("Escape")
+        search(page, "a cat -dog", "cat.jpg")
+        findings["hits"] = serious(page)
+        page.locator("#hits a.hit-link").first.click()
+        expect(page.get_by_role("dialog")).to_contain_text("Similarity")
+        page.wait_for_load_state("networkidle")
+        findings["viewer"] = serious(page)
+        assert findings == {place: [] for place in findings}
+
+
+def serious(page: Page) -> list[str]:
+    violations = Axe().run(page).response["violations"]
+    return [
+        f"{found['id']}: {node['html'][:150]} {node['failureSummary']}"
+        for found in violations
+        if found["impact"] in {"serious", "critical"}
+        for node in found["nodes"]
+    ]
+
+
+def test_a_file_name_is_never_markup(page):
+    dialogs = []
+    page.on("dialog", lambda dialog: dialogs.append(dialog.message) or dialog.dismiss())
+    page.goto(f"{page.url}?q=a+brick+wall&min=0")
+    evil = page.get_by_role("link", name="<img src=x onerror=alert(1)>.png")
+    evil.click()
+    expect(page.get_by_role("dialog").get_by_role("heading", level=2)).to_have_text(
+        "<img src=x onerror=alert(1)>.png"
+    )
+    assert dialogs == []
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_it_waits_for_a_service_that_starts(browser, address):
+    with browser.new_context(locale="en-US") as context:
+        page = context.new_page()
+        refusals = []
+
+        def refuse(route):
+            refusals.append(route.request.url)
+            route.fulfill(status=503, content_type="application/problem+json", body="{}")
+
+        page.route("**/v1/stats", refuse, times=1)
+        page.goto(address)
+        expect(page.get_by_role("heading", name="The service is starting")).to_be_visible()
+        expect(page.locator("#hits li").first).to_be_visible(timeout=PATIENCE_MS)
+        assert len(refusals) == 1
+
+
+def test_an_error_is_told_in_the_services_words(browser, address):
+    with browser.new_context(locale="en-US") as context:
+        page = context.new_page()
+        problem = '{"title": "Teapot", "status": 500, "detail": "The disk is <full>."}'
+        page.route("**/v1/search", lambda route: route.fulfill(status=500, body=problem))
+        page.goto(f"{address}/?q=tea")
+        expect(page.locator("#message")).to_contain_text("The disk is <full>.")
+        page.unroute_all()
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator("#hits li, #message h2").first).to_be_visible()
+
+
+def test_the_api_key(browser, photo_library):
+    keys = f"page:read:{SECRET}"
+    with (
+        serving(photo_library, api_keys=keys) as address,
+        browser.new_context(locale="en-US") as context,
+    ):
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.goto(f"{address}/?q=a+cat")
+        prompt = page.get_by_role("dialog", name="This library needs a key")
+        prompt.get_by_label("API key").fill("wrong")
+        prompt.get_by_role("button", name="Open").click()
+        expect(prompt).to_contain_text("That key was not accepted.")
+        prompt.get_by_label("API key").fill(SECRET)
+        prompt.get_by_role("button", name="Open").click()
+        first_hit(page, "cat.jpg")
+        expect(page.locator("#hits img").first).to_have_class("shown")
+        assert SECRET not in page.url
+        page.reload()
+        first_hit(page, "cat.jpg")
+        expect(prompt).to_be_hidden()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="cat.jpg").click()
+            page.get_by_role("link", name="Open the file").click()
+        assert download.value.suggested_filename == "cat.jpg"
+
+
+@pytest.fixture(scope="module")
+def client(address) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=address) as client:
+        yield client
+
+
+def test_the_index_is_revalidated_and_the_assets_are_kept(client):
+    index = client.get("/")
+    assert index.headers["content-type"] == "text/html; charset=utf-8"
+    assert index.headers["cache-control"] == "no-cache"
+    named = re.findall(r'(?:src|href)="(/ui/[^"]+)"', index.text)
+    assert len(named) >= 6
+    for path in named:
+        asset = client.get(path)
+        assert asset.status_code == 200
+        assert asset.headers["cache-control"].endswith("immutable")
+        again = client.get(path, headers={"If-None-Match": asset.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+    again = client.get("/", headers={"If-None-Match": f'"x", {index.headers["etag"]}'})
+    assert again.status_code == 304
+
+
+def test_the_policy_allows_no_script_but_the_pages_own(client):
+    policy = client.get("/").headers["content-security-policy"].split("; ")
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "style-src 'self'" in policy
+    index = assets().by_name["index.html"].content.decode()
+    assert " style=" not in index
+    assert not re.search(r"\son\w+=|javascript:|<script>|<style>", index)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../server.py",
+        "..%2fserver.py",
+        "%2e%2e/%2e%2e/server.py",
+        "..%5cserver.py",
+        "__init__.py",
+        "main.js/../../../server.py",
+        "/etc/passwd",
+        "%00main.js",
+        "main.js%00",
+        ".",
+        "",
+    ],
+)
+def test_the_page_gives_no_file_but_its_own(client, name):
+    answer = client.get(f"/ui/{assets().version}/{name}")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_files_of_another_version_are_not_mixed_in(client):
+    assert client.get("/ui/0123456789abcdef/main.js").status_code == 404
+
+
+def test_all_modules_of_the_page_are_in_the_package():
+    known = assets().by_name
+    for name, asset in known.items():
+        for imported in re.findall(r'from "\./([^"]+)"', asset.content.decode()):
+            assert imported in known, f"{name} imports {imported}"
