@@ -93,8 +93,10 @@ function follow(asked) {
 async function lookCloser(asked) {
   const pages = asked.hits.length;
   const closer = openFeed(question, { beside: true });
-  const answer = await closer.next();
-  if (asked !== feed || asked.hits.length > pages || isOpen() || scrollY > 300) return feed;
+  const answer = await closer.next().catch((error) => {
+    if (asked === feed && error.name !== "AbortError") byId("note").textContent = error.message;
+  });
+  if (!answer || asked !== feed || asked.hits.length > pages || isOpen() || scrollY > 300) return feed;
   showAnswer(follow(closer), answer);
   return closer;
 }
