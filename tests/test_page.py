@@ -4,8 +4,6 @@ import base64
 import os
 import re
 import shutil
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +11,6 @@ from pathlib import Path
 import httpx
 import pytest
 import skimage
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -49,9 +46,7 @@ def photo_library(tmp_path_factory, photos, starter):
         exif = Image.Exif()
         exif[0x0110] = "Testcam 3000"
         exif.get_ifd(0x8769)[0x9003] = "2019:06:15 12:00:00"
-        image.convert("RGB").crop((0, 0, 500, 380)).save(
-            folder / COPY, exif=exif
-        )
+        image.convert("RGB").crop((0, 0, 500, 380)).save(folder / COPY, exif=exif)
     textures = [
         Image.open(Path(skimage.data_dir) / f"{name}.png").convert("L").resize((256, 256))
         for name in ("brick", "grass", "gravel")
@@ -68,23 +63,16 @@ def photo_library(tmp_path_factory, photos, starter):
 
 
 @contextmanager
-def serving(library, **settings) -> Iterator[str]:
-    """Serve a library at an address."""
-    app = create_app(library.path, ServiceSettings(**settings), device="cpu")
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+def serving(served, library, **settings) -> Iterator[str]:
+    """Serve a library at an address, without hurry: many tests share few cores."""
+    app = create_app(library.path, ServiceSettings(deadline_s=100, **settings), device="cpu")
+    with served(app) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")
-def address(photo_library) -> Iterator[str]:
-    with serving(photo_library, rate_limit="1000/second", deadline_s=100) as address:
+def address(photo_library, served) -> Iterator[str]:
+    with serving(served, photo_library, rate_limit="1000/second") as address:
         yield address
 
 
@@ -239,7 +227,7 @@ def test_a_minus_changes_the_answer_and_can_be_taken_back(page):
     expect(page.get_by_role("textbox")).to_have_value("a cup of coffee")
 
 
-def test_the_viewer(page):
+def test_the_viewer(page, address):
     page.goto(f"{page.url}?q=a+cat&min=0")
     page.get_by_role("link", name="cat.jpg").click()
     viewer = page.get_by_role("dialog")
@@ -260,7 +248,7 @@ def test_the_viewer(page):
     page.goto(shared)
     expect(page.get_by_role("dialog")).to_contain_text("cat.jpg")
     file = page.get_by_role("link", name="Open the file").get_attribute("href")
-    assert page.request.get(file).headers["content-type"] == "image/jpeg"
+    assert page.request.get(address + file).headers["content-type"] == "image/jpeg"
 
 
 def test_back_leaves_the_viewer(page):
@@ -355,6 +343,7 @@ def test_nothing_relevant_is_said_and_the_nearest_can_be_seen(page):
 
 
 def test_passages(page):
+    page.goto(f"{page.url}?min=0")
     page.get_by_role("button", name="Filters").click()
     page.get_by_role("radio", name="Passages").check()
     page.keyboard.press("Escape")
@@ -529,10 +518,9 @@ def test_an_error_is_told_in_the_services_words(browser, address):
         expect(page.locator("#hits li, #message h2").first).to_be_visible()
 
 
-def test_the_api_key(browser, photo_library):
-    keys = f"page:read:{SECRET}"
+def test_the_api_key(browser, photo_library, served):
     with (
-        serving(photo_library, api_keys=keys, deadline_s=100) as address,
+        serving(served, photo_library, api_keys=f"page:read:{SECRET}") as address,
         browser.new_context(locale="en-US") as context,
     ):
         context.set_default_timeout(PATIENCE_MS)
