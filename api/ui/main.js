@@ -58,9 +58,10 @@ function showQuestion() {
 
 // ---- Asking, and showing the answer
 
+// Resolves when the first answer is shown; a closer look may follow it.
 async function ask() {
   const quickly = partsOf(question).length > 0 && isQuickerFirst(question);
-  let asked = follow(openFeed(quickly ? { ...question, rerank: false } : question));
+  const asked = follow(openFeed(quickly ? { ...question, rerank: false } : question));
   byId("search").classList.add("busy");
   try {
     if (!library.known) {
@@ -71,15 +72,11 @@ async function ask() {
     const answer = await asked.next();
     if (asked !== feed) return;
     showAnswer(asked, answer);
-    if (quickly) {
-      await api.pause(CLOSER_LOOK_PAUSE_S, asked.signal);
-      asked = await lookCloser(asked);
-    }
+    if (quickly) lookCloser(asked);
+    else byId("search").classList.remove("busy");
   } catch (error) {
-    if (asked !== feed || error.name === "AbortError") return;
-    fail(error, asked);
+    if (asked === feed && error.name !== "AbortError") fail(error, asked);
   }
-  if (asked === feed) byId("search").classList.remove("busy");
 }
 
 function follow(asked) {
@@ -91,17 +88,23 @@ function follow(asked) {
 // The first answer was not reranked. The reranked one takes its place, unless someone already looks
 // further into the first.
 async function lookCloser(asked) {
-  const pages = asked.hits.length;
-  const closer = openFeed(question, { beside: true });
-  const answer = await closer.next().catch((error) => {
+  const looked = asked.hits.length;
+  try {
+    await api.pause(CLOSER_LOOK_PAUSE_S, asked.signal);
+    const closer = openFeed(question, { beside: true });
+    const answer = await closer.next();
+    if (asked !== feed) return;
+    if (asked.hits.length === looked && !isOpen() && scrollY < 300) showAnswer(follow(closer), answer);
+    else asked.explains ||= closer.explains;
+  } catch (error) {
     if (asked === feed && error.name !== "AbortError") byId("note").textContent = error.message;
-  });
-  if (!answer || asked !== feed || asked.hits.length > pages || isOpen() || scrollY > 300) return feed;
-  showAnswer(follow(closer), answer);
-  return closer;
+  } finally {
+    if (asked.signal.aborted === false) byId("search").classList.remove("busy");
+  }
 }
 
 async function fail(error, asked) {
+  byId("search").classList.remove("busy");
   clearHits();
   byId("hello").hidden = true;
   byId("status").textContent = "";
@@ -115,6 +118,7 @@ function clearHits() {
   showHits([], hitActions);
   forgetHits();
   byId("more").hidden = true;
+  byId("anyway").hidden = true;
   byId("note").textContent = "";
 }
 
@@ -147,7 +151,7 @@ function tell(asked, answer) {
     : t(asked.done ? `counted${kind}` : `countedMore${kind}`, { n });
   const notes = [];
   if (answer?.ms) notes.push(t("took", { ms: Math.round(answer.ms) }));
-  if (asked.isSearch && asked.done && asked.min > 0 && n) notes.push(t("hidden"));
+  byId("anyway").hidden = !(asked.isSearch && asked.done && asked.min > 0 && n);
   if (lacksPicture(question)) notes.push(t("lostPicture"));
   notes.push(...(answer?.warnings ?? []));
   byId("note").textContent = notes.join(" · ");
@@ -361,6 +365,7 @@ document.addEventListener("pointerdown", (event) => {
 
 byId("filters-button").addEventListener("click", () => toggleFilters(byId("filters").hidden));
 byId("more").addEventListener("click", more);
+byId("anyway").addEventListener("click", () => change({ min: 0 }));
 
 const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
 function showTheme() {
