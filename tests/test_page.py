@@ -21,7 +21,6 @@ from api.settings import ServiceSettings
 from indexer.pipeline import index_sources
 from retrieval.library import create_library
 
-CHROMIUM = ("MMSEARCH_CHROMIUM", "/usr/bin/chromium")
 FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
@@ -78,9 +77,10 @@ def address(photo_library, served) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = os.environ.get(CHROMIUM[0]) or shutil.which("chromium") or CHROMIUM[1]
-    if not Path(program).exists():
-        reason = f"there is no Chromium at {program} (set {CHROMIUM[0]})"
+    name = os.environ.get("MMSEARCH_CHROMIUM", "chromium")
+    program = shutil.which(name)
+    if program is None:
+        reason = f"there is no {name} (set MMSEARCH_CHROMIUM to a Chromium)"
         if os.environ.get("MMSEARCH_REQUIRE_BROWSER"):
             pytest.fail(reason)
         pytest.skip(reason)

@@ -6,7 +6,6 @@ import { library } from "./library.js";
 import { EMPTY, filterCount } from "./question.js";
 
 const SIZES = [640, 1280, 2560, 4000];
-const SHAPES = ["landscape", "portrait", "square"];
 
 // `change(part of a question)` is called when a filter is.
 export function showFilters(question, change) {
@@ -20,13 +19,6 @@ export function showFilters(question, change) {
       library.kinds.length > 1
         ? pills("kind", library.kinds, question.kinds, (kinds) => change({ kinds }), "checkbox")
         : null,
-      pills(
-        "shape",
-        ["any", ...SHAPES],
-        [question.shape || "any"],
-        ([shape]) => change({ shape: shape === "any" ? "" : shape }),
-        "radio",
-      ),
       choice(
         "size",
         SIZES.map((size) => [size, t("sizeMin", { n: size })]),
@@ -97,7 +89,7 @@ function pills(name, values, chosen, choose, type) {
             checked: chosen.includes(value),
             onchange: read,
           }),
-          element("span", {}, value === "any" ? t("any") : t(`${name}_${value}`)),
+          element("span", {}, t(`${name}_${value}`)),
         ),
       ),
     ),

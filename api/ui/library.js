@@ -5,7 +5,6 @@ import { stats } from "./api.js";
 
 export const library = {
   known: false,
-  items: null,
   minRelevance: 0,
   kinds: [],
   cameras: [],
@@ -21,6 +20,6 @@ export async function readLibrary() {
     cameras: told.cameras ?? [],
     sources: told.sources ?? [],
     columns: told.columns ?? {},
-    kinds: told.kinds ?? [],
+    kinds: Object.keys(told.kinds ?? {}),
   });
 }

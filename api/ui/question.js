@@ -11,7 +11,6 @@ export const EMPTY = Object.freeze({
   from: "",
   to: "",
   size: 0,
-  shape: "",
   camera: "",
   source: "",
   columns: {},
@@ -20,7 +19,7 @@ export const EMPTY = Object.freeze({
   rerank: true,
 });
 
-const PLAIN = { text: "q", from: "from", to: "to", shape: "shape", camera: "camera", source: "source" };
+const PLAIN = { text: "q", from: "from", to: "to", camera: "camera", source: "source" };
 const MINUS = /(^|\s)[-−－](?:"([^"]+)"|([^\s"−－-]\S*))/gu;
 
 // The words that are wanted, and those after a minus that are not.
@@ -112,7 +111,6 @@ export function whereOf(question) {
   if (question.size) {
     where.or = [{ width: { min: question.size } }, { height: { min: question.size } }];
   }
-  if (question.shape) where.shape = [question.shape];
   if (question.camera) where.camera = question.camera;
   if (question.source) where.source = question.source;
   const columns = Object.entries(question.columns);
@@ -129,7 +127,7 @@ function dayAfter(day) {
 }
 
 export function filterCount(question) {
-  const plain = ["from", "to", "size", "shape", "camera", "source", "group"];
+  const plain = ["from", "to", "size", "camera", "source", "group"];
   return (
     plain.filter((field) => question[field]).length +
     Number(question.kinds.length > 0) +
