@@ -6,8 +6,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from retrieval.catalog.filtering import condition
-from retrieval.catalog.schema import AnnotationRecord, FileRecord, ItemRecord, RowRecord
-from retrieval.catalog.statements import CURRENT, chunks, item_of, select_items
+from retrieval.catalog.schema import AnnotationRecord, FileRecord, ItemRecord
+from retrieval.catalog.statements import (
+    CAN_BE_FOUND,
+    chunks,
+    has_row_in,
+    item_of,
+    row_in,
+    select_items,
+)
 from retrieval.catalog.values import FileState, Item, Modality
 from retrieval.filters import Filter
 from retrieval.media import MediaKind
@@ -33,13 +40,12 @@ def items(
     """As `Snapshot.items` says."""
     query = (
         select_items()
-        .join(RowRecord, RowRecord.item_id == ItemRecord.id)
-        .where(CURRENT, RowRecord.space_id == space_id, ItemRecord.id > after)
+        .where(CAN_BE_FOUND, has_row_in(space_id), ItemRecord.id > after)
         .order_by(ItemRecord.id)
         .limit(limit)
     )
     if modality is not None:
-        query = query.where(RowRecord.modality == modality)
+        query = query.where(ItemRecord.modality == modality)
     if where is not None:
         query = query.where(condition(where))
     return [item_of(fields) for fields in connection.execute(query)]
@@ -50,15 +56,16 @@ def item_rows(
 ) -> dict[int, tuple[Modality, int]]:
     """As `Snapshot.item_rows` says."""
     query = (
-        sa.select(ItemRecord.id, RowRecord.modality, RowRecord.row)
-        .join(RowRecord, RowRecord.item_id == ItemRecord.id)
+        sa.select(ItemRecord.id, ItemRecord.modality, row_in(space_id))
+        .select_from(ItemRecord)
         .join(FileRecord, FileRecord.id == ItemRecord.file_id)
-        .where(CURRENT, RowRecord.space_id == space_id)
+        .where(CAN_BE_FOUND)
     )
     return {
         item_id: (Modality(modality), row)
         for chunk in chunks(item_ids)
         for item_id, modality, row in connection.execute(query.where(ItemRecord.id.in_(chunk)))
+        if row is not None
     }
 
 

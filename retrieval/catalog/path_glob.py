@@ -52,7 +52,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     expression = ""
     for number, (first, *others) in enumerate(runs):
         is_last = number == len(runs) - 1
-        start = f".*?{first}" if number else first
+        anywhere = ".*" if is_last else ".*?"  # names are at the end of paths
+        start = f"{anywhere}{first}" if number else first
         if is_last and others:
             start += _each_at_once(others[:-1]) + f"[^/]*{others[-1]}"
         else:

@@ -20,11 +20,13 @@ from retrieval.catalog.schema import (
     SourceRecord,
 )
 from retrieval.catalog.statements import (
+    CAN_BE_FOUND,
     CURRENT,
     PARAMETERS_PER_STATEMENT,
     at_or_below,
     chunks,
     item_of,
+    row_in,
     select_items,
 )
 from retrieval.catalog.text_search import TextSearch
@@ -67,7 +69,13 @@ class Snapshot:
 
         Takes most of a second for a million rows.
         """
-        return self._bitmap(space_id, modality, CURRENT)
+        query = (
+            sa.select(RowRecord.row)
+            .join(ItemRecord, ItemRecord.id == RowRecord.item_id)
+            .join(FileRecord, FileRecord.id == ItemRecord.file_id)
+            .where(CURRENT, RowRecord.space_id == space_id, RowRecord.modality == modality)
+        )
+        return self._bitmap(space_id, modality, query)
 
     def matching_rows(self, space_id: str, modality: Modality, where: Filter) -> NDArray[np.bool_]:
         """Which of the committed rows hold a current item that passes, (row_count,) bool.
@@ -75,7 +83,15 @@ class Snapshot:
         Takes a second or two for a million rows, and a small part of it where the filter names a
         folder.
         """
-        return self._bitmap(space_id, modality, sa.and_(CURRENT, condition(where)))
+        if where.is_empty:
+            return self.live_rows(space_id, modality)
+        query = (
+            sa.select(row_in(space_id))
+            .select_from(ItemRecord)
+            .join(FileRecord, FileRecord.id == ItemRecord.file_id)
+            .where(CAN_BE_FOUND, ItemRecord.modality == modality, condition(where))
+        )
+        return self._bitmap(space_id, modality, query)
 
     def text_matches(
         self,
@@ -149,18 +165,13 @@ class Snapshot:
         return listing.columns(self._connection)
 
     def _bitmap(
-        self, space_id: str, modality: Modality, wanted: sa.ColumnElement[bool]
+        self, space_id: str, modality: Modality, query: sa.Select[Any]
     ) -> NDArray[np.bool_]:
+        """Which of the committed rows a query finds; NULLs are passed over."""
         found_rows = np.zeros(self.row_count(space_id, modality), dtype=np.bool_)
-        query = (
-            sa.select(RowRecord.row)
-            .join(ItemRecord, ItemRecord.id == RowRecord.item_id)
-            .join(FileRecord, FileRecord.id == ItemRecord.file_id)
-            .where(wanted, RowRecord.space_id == space_id, RowRecord.modality == modality)
-        )
         cursor = self._connection.execute(query).cursor  # SQLAlchemy's own rows take twice as long
         while cursor and (found := cursor.fetchmany(PARAMETERS_PER_STATEMENT)):
-            found_rows[np.fromiter((row for (row,) in found), np.int64, len(found))] = True
+            found_rows[[row for (row,) in found if row is not None]] = True
         return found_rows
 
     def sources(self) -> list[str]:

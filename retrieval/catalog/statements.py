@@ -21,6 +21,39 @@ CURRENT = sa.and_(
 """Joined: that a row is of what its file holds now, and that the file can be found."""
 
 
+CAN_BE_FOUND = FileRecord.state.not_in([FileState.FAILED, FileState.REMOVED])
+"""Of a file: that it is indexed, said so that SQLite does not go through the index of states.
+
+It takes a value that an index is asked for to be rare, and does not know that most files have it.
+"""
+
+
+def row_in(space_id: str) -> sa.ScalarSelect[int]:
+    """The row of an item's current vector in a space, or NULL; files and items are joined outside.
+
+    Not a join: SQLite would begin with the rows of the space, for the reason above.
+    """
+    return _row_in(space_id, RowRecord.row).scalar_subquery()
+
+
+def has_row_in(space_id: str) -> sa.ColumnElement[bool]:
+    """Whether there is a row as `row_in` finds it."""
+    return _row_in(space_id, sa.literal(1)).exists()
+
+
+def _row_in(space_id: str, column: Any) -> sa.Select[Any]:
+    return (
+        sa.select(column)
+        .select_from(RowRecord)
+        .where(
+            RowRecord.space_id == space_id,
+            RowRecord.item_id == ItemRecord.id,
+            RowRecord.content_hash == FileRecord.content_hash,
+        )
+        .correlate(ItemRecord, FileRecord)
+    )
+
+
 def select_items(*columns: Any) -> sa.Select[Any]:
     """Select the fields of `item_of`, after some other columns."""
     return sa.select(

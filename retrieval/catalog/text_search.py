@@ -2,13 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
 from retrieval.catalog.filtering import condition
-from retrieval.catalog.schema import FileRecord, ItemRecord, RowRecord
-from retrieval.catalog.statements import CURRENT, PARAMETERS_PER_STATEMENT, chunks
+from retrieval.catalog.schema import FileRecord, ItemRecord
+from retrieval.catalog.statements import (
+    CAN_BE_FOUND,
+    PARAMETERS_PER_STATEMENT,
+    chunks,
+    has_row_in,
+    row_in,
+)
 from retrieval.catalog.values import Modality
 from retrieval.catalog.words import terms
 from retrieval.filters import Filter
@@ -37,12 +42,8 @@ class TextSearch:
         self, connection: sa.Connection, space_id: str, modality: Modality, where: Filter | None
     ) -> None:
         self._connection = connection
-        wanted = [
-            CURRENT,
-            RowRecord.space_id == space_id,
-            RowRecord.modality == modality,
-            ItemRecord.modality == modality,
-        ]
+        self._space_id = space_id
+        wanted = [CAN_BE_FOUND, ItemRecord.modality == modality]
         if where is not None:
             wanted.append(condition(where))
         self._wanted = sa.and_(*wanted)
@@ -113,8 +114,7 @@ class TextSearch:
         ]
         found: list[tuple[_Place, float]] = []
         for chunk in _growing(wanted):
-            query = self._places().where(ItemRecord.id.in_(chunk))
-            places = {row[0]: _Place(*row) for row in self._connection.execute(query)}
+            places = {place.item_id: place for place in self._places(chunk)}
             found += [
                 (place, scores[item_id])
                 for item_id in chunk
@@ -131,28 +131,28 @@ class TextSearch:
 
     def _first_items(self, file_ids: Sequence[int]) -> Iterator[_Place]:
         """The first item that may be found of each of some files, in their order."""
+        first = sa.func.min(ItemRecord.id)
         for chunk in _growing(file_ids):
             query = (
-                self._places(sa.func.min(ItemRecord.id))
-                .where(ItemRecord.file_id.in_(chunk))
+                sa.select(first)
+                .join(FileRecord, FileRecord.id == ItemRecord.file_id)
+                .where(self._wanted, has_row_in(self._space_id), ItemRecord.file_id.in_(chunk))
                 .group_by(ItemRecord.file_id)
             )
-            places = {row[1]: _Place(*row) for row in self._connection.execute(query)}
+            firsts = self._connection.scalars(query).all()
+            places = {place.file_id: place for place in self._places(firsts)}
             yield from (places[file_id] for file_id in chunk if file_id in places)
 
-    def _places(self, item: sa.ColumnElement[int] | None = None) -> sa.Select[Any]:
-        # SQLite takes the row of a group from the item that is its least.
-        columns: list[Any] = [
-            ItemRecord.id if item is None else item,
-            ItemRecord.file_id,
-            RowRecord.row,
-        ]
-        return (
-            sa.select(*columns)
-            .join_from(ItemRecord, RowRecord, RowRecord.item_id == ItemRecord.id)
+    def _places(self, item_ids: Sequence[int]) -> Iterator[_Place]:
+        """Where those of some items lie that may be found."""
+        query = (
+            sa.select(ItemRecord.id, ItemRecord.file_id, row_in(self._space_id))
             .join(FileRecord, FileRecord.id == ItemRecord.file_id)
-            .where(self._wanted)
+            .where(self._wanted, ItemRecord.id.in_(item_ids))
         )
+        for item_id, file_id, row in self._connection.execute(query):
+            if row is not None:
+                yield _Place(item_id, file_id, row)
 
 
 def _growing(ids: Sequence[int]) -> Iterator[Sequence[int]]:
