@@ -285,7 +285,7 @@ def test_more_like_this(page):
     expect(page.get_by_role("textbox")).to_have_value("")
     expect(page.locator("#chips")).to_contain_text("motorcycle.jpg")
     expect(page.get_by_role("dialog")).to_be_hidden()
-    expect(page.locator("#hits img").nth(1)).to_have_attribute("alt", COPY)
+    expect(page.locator("#hits").get_by_role("link", name=COPY)).to_be_visible()
 
 
 @pytest.mark.parametrize("event", ["drop", "paste"])
@@ -310,6 +310,7 @@ def test_a_picked_picture_and_words_together(page, photos):
 
 
 def test_a_file_that_is_no_picture_is_refused_in_words(page):
+    expect(page.locator("#hits li").first).to_be_visible()
     drop(page, "drop", b"not a picture", "image/png")
     expect(page.locator("#note")).to_have_text("This file is no picture that can be searched with.")
 
