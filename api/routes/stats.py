@@ -12,6 +12,7 @@ from retrieval.catalog import Modality
 from retrieval.index_building import committed_rows
 from retrieval.indices import generations
 from retrieval.indices.choice import EXACT_UP_TO_ROWS
+from retrieval.relevance import DEFAULT_MIN_RELEVANCE
 
 router = APIRouter(prefix="/v1", tags=["library"], dependencies=[Depends(require("read"))])
 
@@ -49,6 +50,7 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         encoder=space.encoder,
         dimension=space.dimension,
         reranker=reranker,
+        default_min_relevance=DEFAULT_MIN_RELEVANCE,
         indices=[_index(service, modality) for modality in Modality],
         vector_cache=CacheStats(hits=cache.hits, misses=cache.misses),
         uploads=service.uploads is not None,

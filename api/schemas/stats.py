@@ -52,6 +52,9 @@ class Stats(BaseModel):
     encoder: str
     dimension: int
     reranker: Annotated[str | None, Field(description="null: hits are not reranked.")]
+    default_min_relevance: Annotated[
+        float, Field(description="From what relevance on the page shows hits of a text.")
+    ]
     indices: list[IndexStats]
     vector_cache: CacheStats
     uploads: Annotated[bool, Field(description="Whether `POST /v1/items` takes files.")]

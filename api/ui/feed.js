@@ -1,7 +1,7 @@
 // The answers to one question, page by page. A new question aborts the one before it.
 
 import { items, search } from "./api.js";
-import { library } from "./library.js";
+import { minRelevanceOf } from "./library.js";
 import { partsOf, whereOf } from "./question.js";
 
 const PAGE = 60;
@@ -28,7 +28,7 @@ export function openFeed(question, { beside = false } = {}) {
   let cursor = null;
   const feed = {
     isSearch,
-    min: question.min ?? library.minRelevance,
+    min: minRelevanceOf(question),
     signal,
     done: false,
     explains: false,

@@ -2,7 +2,7 @@
 
 import { byId, element, fileName } from "./dom.js";
 import { number, percent, t } from "./i18n.js";
-import { library } from "./library.js";
+import { library, minRelevanceOf } from "./library.js";
 import { EMPTY, filterCount } from "./question.js";
 
 const SIZES = [640, 1280, 2560, 4000];
@@ -143,7 +143,7 @@ function relevance(question, change) {
     min: "0",
     max: "0.95",
     step: "0.05",
-    value: String(question.min ?? library.minRelevance),
+    value: String(minRelevanceOf(question)),
     oninput: () => tell(),
     onchange: () => change({ min: Number(input.value) }),
   });

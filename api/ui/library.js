@@ -2,6 +2,7 @@
 // relevance on a hit is shown unless another is asked for.
 
 import { stats } from "./api.js";
+import { readText } from "./question.js";
 
 export const library = {
   known: false,
@@ -16,10 +17,15 @@ export async function readLibrary() {
   const told = await stats();
   Object.assign(library, {
     known: true,
-    minRelevance: told.default_min_relevance ?? 0,
-    cameras: told.cameras ?? [],
-    sources: told.sources ?? [],
-    columns: told.columns ?? {},
-    kinds: Object.keys(told.kinds ?? {}),
+    minRelevance: told.default_min_relevance,
+    cameras: told.cameras,
+    sources: told.sources,
+    columns: told.columns,
+    kinds: Object.keys(told.kinds),
   });
+}
+
+// Pictures alone are not measured by it: what is like a picture is seldom the very same.
+export function minRelevanceOf(question) {
+  return question.min ?? (readText(question.text).plus ? library.minRelevance : 0);
 }

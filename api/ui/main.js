@@ -9,7 +9,7 @@ import { showFilters, unfiltered } from "./filters.js";
 import { focusFirstHit, focusHit, forgetHits, setModality, showHits } from "./grid.js";
 import { switchLanguage, t, translate } from "./i18n.js";
 import { forEver } from "./kept.js";
-import { library, readLibrary } from "./library.js";
+import { library, minRelevanceOf, readLibrary } from "./library.js";
 import { hideMessage, showEmptyLibrary, showMessage, showProblem } from "./messages.js";
 import { addPicture } from "./query-pictures.js";
 import {
@@ -67,7 +67,7 @@ async function ask() {
     if (!library.known) {
       await readLibrary();
       showFilters(question, change);
-      asked.min = question.min ?? library.minRelevance;
+      asked.min = minRelevanceOf(question);
     }
     const answer = await asked.next();
     if (asked !== feed) return;
