@@ -85,9 +85,13 @@ def test_searching_as_json_has_the_promised_shape(indexed, run):
             "time_s",
             "text",
             "columns",
+            "width",
+            "height",
             "similarity",
             "match",
             "relevance",
+            "words",
+            "group",
         }
         assert hit["match"] is None
         assert 0 <= hit["relevance"] <= 1
