@@ -59,6 +59,7 @@ class ServiceProcess:
                 time.sleep(0.02)
         except BaseException:
             self.kill()
+            self._complaints.close()
             raise
         self.ready_s = time.monotonic() - self._began
         self._ended = threading.Event()

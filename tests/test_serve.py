@@ -5,9 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
@@ -87,32 +86,35 @@ def test_it_listens_at_once_and_says_when_it_is_ready(starter, tmp_path, photos)
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_the_end_finishes_what_is_in_flight(indexed_library, signal_number):
-    with service(indexed_library, "--batch", "1") as (process, client):
+    """Whatever has come in before the signal is answered, and nothing that comes after it."""
+    with service(indexed_library, "--batch", "1") as (process, client), ExitStack() as lines:
         eventually(lambda: status(client, "/readyz") == 200, process)
-        statuses: list[int] = []
+        address = (client.base_url.host, client.base_url.port)
+        asking = [
+            lines.enter_context(socket.create_connection(address, timeout=60)) for _ in range(40)
+        ]
 
-        def ask(number: int) -> None:
-            try:
-                body = {"text": f"question {number} " + "word " * 50}
-                answer = httpx.post(f"{client.base_url}/v1/search", json=body, timeout=30)
-            except httpx.ConnectError:
-                return  # came after the end
-            statuses.append(answer.status_code)
-            if answer.status_code == 200:
-                assert len(answer.json()["hits"]) == 6
+        def taken_on() -> float:
+            values = dict(
+                line.rsplit(" ", 1)
+                for line in client.get("/metrics").text.splitlines()
+                if not line.startswith("#")
+            )
+            names = ("mmsearch_queue_seconds_count", "mmsearch_queue_depth")
+            return sum(float(values[name]) for name in names)
 
-        askers = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
-        for asker in askers:
-            asker.start()
-        while len(statuses) < 5:
-            time.sleep(0.001)
+        before = taken_on()
+        for number, line in enumerate(asking):
+            body = json.dumps({"text": f"question {number} " + "word " * 50}).encode()
+            head = f"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}"
+            line.sendall(f"{head}\r\nContent-Type: application/json\r\n\r\n".encode() + body)
+        eventually(lambda: taken_on() == before + len(asking), process)
         process.send_signal(signal_number)
-        for asker in askers:
-            asker.join()
-        _, err = process.communicate(timeout=30)
-    assert process.returncode in {0, -signal_number}, err
-    assert set(statuses) <= {200, 503}
-    assert statuses.count(200) >= 5
+        answers = [line.makefile("rb").readline().split()[1] for line in asking]
+        _, err = process.communicate(timeout=60)
+        assert status(client, "/healthz") is None
+    assert process.returncode in {-signal_number, 130}  # 130: as for any command and Ctrl-C
+    assert answers == [b"200"] * len(asking)
     assert "Traceback" not in err
 
 

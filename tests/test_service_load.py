@@ -33,7 +33,7 @@ def test_clients_count_what_the_service_answered(coloured_library, served):
 def test_clients_keep_what_was_refused_and_lost_apart(coloured_library, served):
     settings = ServiceSettings(rate_limit="5/hour")
     with served(create_app(coloured_library.path, settings, device="cpu")) as port:
-        asked = ask(Load(port, clients=2, seconds=0.5, texts=TEXTS))
+        asked = ask(Load(port, clients=2, seconds=5.0, texts=TEXTS))
     assert asked.statuses.count(200) == 5
     assert set(asked.statuses) == {200, 429}
     lost = ask(Load(port, clients=1, seconds=0.3, texts=TEXTS))
@@ -96,6 +96,7 @@ def test_a_service_that_does_not_start_says_why(tmp_path):
         pass
 
 
+@pytest.mark.timeout(900)  # eight processes load the encoder
 def test_a_whole_run(indexed_library, tmp_path, capsys, picture_folder):
     captions = [{"image": "picture-0.png", "en": TEXTS}]
     data = tmp_path / "data"
