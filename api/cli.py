@@ -290,7 +290,9 @@ def index(
         is_stopped = tokens["interrupted"]
     if not is_stopped:
         with _stop_on_ctrl_c() as stop:
-            build_due_indices(opened, loaded, is_quiet=as_json, should_stop=lambda: bool(stop))
+            build_due_indices(
+                opened, loaded, device=device, is_quiet=as_json, should_stop=lambda: bool(stop)
+            )
     if as_json:
         print_json(facts | ({"tokens": tokens} if reranker else {}))
     if is_stopped:

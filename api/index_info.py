@@ -103,6 +103,7 @@ def build_due_indices(
     library: "Library",
     encoder: "Encoder",
     *,
+    device: str = "auto",
     is_quiet: bool,
     should_stop: "Callable[[], bool]" = lambda: False,
 ) -> "list[Generation]":
@@ -114,7 +115,14 @@ def build_due_indices(
     for modality in outgrown(library, encoder.space):
         try:
             generation = _run(
-                library, encoder.space, modality, lambda: encoder, Wishes(), is_quiet, should_stop
+                library,
+                encoder.space,
+                modality,
+                lambda: encoder,
+                Wishes(),
+                device,
+                is_quiet,
+                should_stop,
             )
         except LibraryError as error:
             complain(f"The index was not built: {error}")
@@ -140,6 +148,7 @@ def _build(
         modality,
         lambda: encoder_of(library, space, device),
         wishes,
+        device,
         is_quiet,
         lambda: False,
     )
@@ -151,6 +160,7 @@ def _run(
     modality: "Modality",
     encoder: "Callable[[], Encoder]",
     wishes: "Wishes",
+    device: str,
     is_quiet: bool,
     should_stop: "Callable[[], bool]",
 ) -> "Generation | None":
@@ -164,6 +174,7 @@ def _run(
             encoder,
             space,
             wishes=wishes,
+            device=device,
             on_progress=(lambda *_: None) if is_quiet else show,
             should_stop=should_stop,
         )

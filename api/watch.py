@@ -61,6 +61,7 @@ def watch(
         opened,
         lambda: encoder_of(opened, encoder.space, device),
         encoder.space,
+        device=device,
         on_problem=lambda reason: complain(f"The index was not built: {reason}"),
     )
     with ExitStack() as first_run, _stop_on_signal() as stop:

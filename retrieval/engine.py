@@ -335,6 +335,7 @@ class Engine:
                 self.library.space_directory(self.space),
                 modality,
                 self.library.embeddings(self.space, modality),
+                self._device,
             )
         searcher = self._searchers[modality]
         searcher.refresh(row_count)
@@ -348,7 +349,11 @@ class Engine:
 
     def _index_problems(self, modality: Modality) -> tuple[str, ...]:
         searcher = self._searchers.get(modality)
-        if searcher is None or searcher.problem is None:
+        if searcher is None:
+            return ()
+        if searcher.device_problem is not None:
+            return (searcher.device_problem,)
+        if searcher.problem is None:
             return ()
         return (
             f"{searcher.problem}. It was not used: all {modality}s were compared one by one, which "

@@ -44,13 +44,14 @@ def build_index(
     space: Space,
     *,
     wishes: Wishes | None = None,
+    device: str = "auto",
     on_progress: Callable[[str, int, int], None] = lambda *_: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Generation | None:
     """Build the index of one modality if its rows call for it, or if it is wished for.
 
-    encoder: loads the space's own; called only where texts must be encoded. Searches go on
-    meanwhile; those that follow use the new index. Returns None where nothing was to be done, or
+    encoder: loads the space's own; called only where texts must be encoded. device: where the index
+    is trained and will be searched, as torch names it. Searches go on meanwhile; those that follow use the new index. Returns None where nothing was to be done, or
     should_stop() said so. Raises what `retrieval.indices.building.build` raises.
     """
     directory = library.space_directory(space)
@@ -86,6 +87,7 @@ def build_index(
             queries,
             memory_bytes=(memory_bytes() or _ASSUMED_MEMORY) // 2,
             wishes=wishes or Wishes(),
+            device=device,
             on_progress=on_progress,
             should_stop=should_stop,
         )
@@ -112,12 +114,14 @@ class BackgroundBuilder:
         encoder: Callable[[], Encoder],
         space: Space,
         *,
+        device: str = "auto",
         on_built: Callable[[Generation], None] = lambda _generation: None,
         on_problem: Callable[[str], None] = lambda _reason: None,
     ) -> None:
         self._library = library
         self._encoder = encoder
         self._space = space
+        self._device = device
         self._on_built = on_built
         self._on_problem = on_problem
         self._stop = threading.Event()
@@ -156,6 +160,7 @@ class BackgroundBuilder:
                     modality,
                     self._encoder,
                     self._space,
+                    device=self._device,
                     should_stop=self._stop.is_set,
                 )
             except LibraryLockedError:

@@ -49,3 +49,26 @@ class Index(Protocol):
         scores is -inf and of the rows -1.
         """
         ...
+
+
+class TunableIndex(Protocol):
+    """An index that settings travel to with each call; an index of no lists has no `lists`."""
+
+    def __len__(self) -> int:
+        """Rows covered."""
+        ...
+
+    @property
+    def lists(self) -> int | None:
+        """Inverted lists."""
+        ...
+
+    def search(
+        self,
+        queries: Vectors,
+        k: int,
+        allowed: NDArray[np.bool_] | None = None,
+        parameters: SearchSettings | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Find k rows for each query; see `Index.search`. Scores estimate inner products."""
+        ...

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
-from retrieval.indices.base import SearchSettings
+from retrieval.indices.base import SearchSettings, TunableIndex
 from retrieval.indices.choice import choose
 from retrieval.indices.generations import (
     Generation,
@@ -20,6 +20,8 @@ from retrieval.indices.generations import (
     load_latest,
     write,
 )
+from retrieval.indices.gpu import gpus
+from retrieval.indices.gpu_index import on_device
 from retrieval.indices.growth import Plan, Step, plan_build
 from retrieval.indices.ivf import FactoryIndex, Stopped
 from retrieval.indices.tuning import tune
@@ -72,7 +74,8 @@ def build(
     queries: makes those to tune with, by their modality; called only if needed. on_progress takes
     what is being done, how much of it is done, and the total.
 
-    memory_bytes: what the index may take. device: where it is searched.
+    memory_bytes: what the index may take. device: where it is trained and searched, as torch names
+    it.
 
     Returns None where there was nothing to do. Raises Stopped soon after should_stop() says so (not
     while FAISS trains), LibraryLockedError while another process builds, LibraryError when the
@@ -94,10 +97,11 @@ def build(
             if factory is None:
                 return None
             on_progress("Training", 0, 1)
-            index = FactoryIndex(factory, rows)
+            index = FactoryIndex(factory, rows, device=device)
             on_progress("Training", 1, 1)
             training = replace(
                 training,
+                reasons=training.reasons + _gpu_reasons(index, device),
                 sample=index.training_rows(len(rows)),
                 quantisation_error=index.quantisation_error(_sample(rows)),
             )
@@ -111,7 +115,7 @@ def build(
                 present.tuning.target_recall if present else TARGET_RECALL
             )
             on_progress("Tuning", 0, 1)
-            settings = _tune(index, rows, queries(), target_recall)
+            settings = _tune(on_device(index, device), rows, queries(), target_recall)
             on_progress("Tuning", 1, 1)
             tuning = Tuning(len(rows), target_recall, settings)
         if should_stop():
@@ -130,15 +134,26 @@ def _choose(
     if is_forced:
         reasons: tuple[str, ...] = (f"{factory} was asked for.",)
     else:
-        choice = choose(len(rows), rows.shape[1], memory_bytes, device)
+        kind = "cuda" if gpus(device) else "cpu"
+        choice = choose(len(rows), rows.shape[1], memory_bytes, kind)
         factory, reasons = choice.factory, choice.reasons
     return factory, Training(
         of_rows=len(rows), sample=0, quantisation_error=0.0, is_forced=is_forced, reasons=reasons
     )
 
 
+def _gpu_reasons(index: FactoryIndex, device: str) -> tuple[str, ...]:
+    """What is said of a GPU that was, or should have been, used for training."""
+    numbers = gpus(device)
+    if not numbers or index.lists is None:
+        return ()
+    if index.gpu_problem:
+        return (f"Trained on the CPU, since the GPU could not: {index.gpu_problem}.",)
+    return (f"Trained on {len(numbers)} GPU{'s' if len(numbers) > 1 else ''}.",)
+
+
 def _tune(
-    index: FactoryIndex, rows: Rows, queries: Mapping[str, TuningQueries], target_recall: float
+    index: TunableIndex, rows: Rows, queries: Mapping[str, TuningQueries], target_recall: float
 ) -> dict[str, SearchSettings]:
     nowhere = {name: np.full(len(q.vectors), -1, np.int64) for name, q in queries.items()}
     own_rows = {name: q.own_rows for name, q in queries.items() if q.own_rows is not None}

@@ -9,6 +9,7 @@ PQ64 of 8 bits, and as fast as RaBitQ, which needs fewer candidates but 82 bytes
 import math
 from dataclasses import dataclass
 
+from retrieval.indices.gpu import CODE_PARTS
 from retrieval.indices.ivf import training_rows
 
 EXACT_UP_TO_ROWS = 50_000
@@ -96,8 +97,9 @@ class _Code:
         most = 64 if on_gpu else 128
         width = 8 if on_gpu else 4
         wanted = max(1, min(most, dimension // width) >> halvings)
-        even = [parts for parts in range(wanted, wanted * 3 // 4, -1) if dimension % parts == 0]
-        parts = even[0] if even else wanted
+        known = [parts for parts in range(wanted, 0, -1) if not on_gpu or parts in CODE_PARTS]
+        even = [parts for parts in known if parts > wanted * 3 // 4 and dimension % parts == 0]
+        parts = even[0] if even else known[0]
         return cls(parts, 8 if on_gpu else 4, dimension, parts * (dimension // parts))
 
     @property

@@ -13,6 +13,7 @@ from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
 from retrieval.errors import UsageError
 from retrieval.indices.base import SearchSettings
+from retrieval.indices.gpu import assigning, gpus, placing
 
 LEAST_POINTS_PER_CENTROID = 39
 """What FAISS asks for; with fewer, centroids follow single points of the sample."""
@@ -56,7 +57,12 @@ class FactoryIndex:
     Settings travel with the call, so that searches with different ones may run at once.
     `settings` are those of calls that bring none. Raises UsageError for a string that FAISS does
     not know, or too few training rows.
+
+    device: where k-means runs, as torch names it. `gpu_problem` tells why a GPU that should have
+    been used was not.
     """
+
+    gpu_problem: str | None = None
 
     def __init__(
         self,
@@ -65,6 +71,7 @@ class FactoryIndex:
         *,
         nprobe: int = 16,
         seed: int = 0,
+        device: str = "cpu",
     ) -> None:
         dimension = training.shape[1]
         try:
@@ -79,7 +86,7 @@ class FactoryIndex:
         self._prepare_training(seed)
         sample = _sample(training, self.training_rows(len(training)), seed)
         try:
-            self._index.train(sample)
+            self._train(sample, device)
         except RuntimeError as error:
             raise UsageError(
                 f"{factory} cannot be trained on {len(sample):,} vectors: "
@@ -123,6 +130,17 @@ class FactoryIndex:
         if isinstance(self._inner, faiss.IndexHNSW):
             return int(faiss.downcast_index(self._inner.storage).sa_code_size())
         return int(self._inner.sa_code_size())
+
+    @property
+    def inner(self) -> Any:
+        """FAISS's index behind the transforms."""
+        return self._inner
+
+    def transformed(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the index behind the transforms is given for (n, d) vectors."""
+        for transform in self._transforms():
+            vectors = transform.apply(vectors)
+        return vectors
 
     def training_rows(self, available: int) -> int:
         """How many of the available rows the training looks at."""
@@ -194,9 +212,7 @@ class FactoryIndex:
         """
         if self._inverted is None or not len(rows):
             return 0.0
-        vectors = np.ascontiguousarray(rows, dtype=np.float32)
-        for transform in self._transforms():
-            vectors = transform.apply(vectors)
+        vectors = self.transformed(np.ascontiguousarray(rows, dtype=np.float32))
         squared, _ = self._inverted.quantizer.search(vectors, 1)
         return float(squared.mean())
 
@@ -237,6 +253,17 @@ class FactoryIndex:
         if hasattr(self._inner, "use_precomputed_table"):
             self._inner.use_precomputed_table = -1
             self._inner.precomputed_table.resize(0)  # fast-scan kinds make it when they are read
+
+    def _train(self, sample: NDArray[np.float32], device: str) -> None:
+        if self._inverted is not None and (numbers := gpus(device)):
+            try:
+                with assigning(self._inner, placing(numbers)):
+                    self._index.train(sample)
+            except RuntimeError as error:
+                self.gpu_problem = str(error).splitlines()[-1]
+            else:
+                return
+        self._index.train(sample)
 
     def _transforms(self) -> list[Any]:
         if not isinstance(self._index, faiss.IndexPreTransform):

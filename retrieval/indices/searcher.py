@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from retrieval.embeddings import EmbeddingsFile, Rows
 from retrieval.encoders.base import Vectors
 from retrieval.indices import generations
-from retrieval.indices.base import SearchSettings
+from retrieval.indices.base import SearchSettings, TunableIndex
 from retrieval.indices.exact import ExactIndex, nearest
 from retrieval.indices.generations import Generation
-from retrieval.indices.ivf import FactoryIndex
+from retrieval.indices.gpu_index import GpuIndex, on_device
 
 FEW_ROWS = 4096
 """So many allowed rows or fewer are scored one by one: exact, and measured to be faster."""
@@ -36,12 +36,12 @@ class _State:
 
     rows: Rows
     generation: Generation | None
-    index: FactoryIndex | None
+    index: TunableIndex | None
     tail: ExactIndex
 
     @classmethod
     def of(
-        cls, rows: Rows, generation: Generation | None = None, index: FactoryIndex | None = None
+        cls, rows: Rows, generation: Generation | None = None, index: TunableIndex | None = None
     ) -> "_State":
         tail = ExactIndex(rows.shape[1])
         tail.add(rows[0 if index is None else len(index) :])
@@ -71,13 +71,17 @@ def refine(
 class Searcher:
     """Finds rows of one space and modality; may be shared by threads.
 
-    It begins with no rows: call `refresh` before each search, with the committed count.
+    It begins with no rows: call `refresh` before each search, with the committed count. device:
+    where the index is searched, as torch names it.
     """
 
-    def __init__(self, directory: Path, modality: str, embeddings: EmbeddingsFile) -> None:
+    def __init__(
+        self, directory: Path, modality: str, embeddings: EmbeddingsFile, device: str = "cpu"
+    ) -> None:
         self.directory = directory
         self.modality = modality
         self._embeddings = embeddings
+        self._device = device
         nothing = np.empty((0, embeddings.dimension), dtype=np.float16)
         self._state = _State.of(nothing)
         self._lock = threading.RLock()
@@ -99,6 +103,12 @@ class Searcher:
     def problem(self) -> str | None:
         """Why an index that exists is not in use, for the user; None if none is missed."""
         return self._problem if self._state.generation is None else None
+
+    @property
+    def device_problem(self) -> str | None:
+        """Why the index is not searched on the GPU that was asked for, for the user."""
+        index = self._state.index
+        return index.problem if isinstance(index, GpuIndex) else None
 
     def refresh(self, row_count: int) -> None:
         """Let the searches that follow cover at least the first row_count rows.
@@ -188,11 +198,12 @@ class Searcher:
         loaded = generations.load_latest(
             self.directory, self.modality, self._state.rows, problems.append
         )
+        placed = loaded and (loaded[0], on_device(loaded[1], self._device))
         with self._lock:
             self._problem = problems[0] if problems else None
             in_use = self._state.generation
-            if loaded and (in_use is None or in_use.number < loaded[0].number):
-                self._state = _State.of(self._state.rows, *loaded)
+            if placed and (in_use is None or in_use.number < placed[0].number):
+                self._state = _State.of(self._state.rows, *placed)
 
 
 def _candidates(
@@ -225,7 +236,7 @@ def _candidates(
 
 
 def _propose(
-    index: FactoryIndex,
+    index: TunableIndex,
     queries: NDArray[np.float32],
     k: int,
     allowed: NDArray[np.bool_] | None,

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
-from retrieval.indices.base import SearchSettings
+from retrieval.indices.base import SearchSettings, TunableIndex
 from retrieval.indices.exact import nearest
-from retrieval.indices.ivf import FactoryIndex
 
 OVERFETCH = (1, 2, 3, 5, 10, 20, 40)
 
@@ -33,7 +32,7 @@ class _Point:
 
 
 def tune(
-    index: FactoryIndex,
+    index: TunableIndex,
     rows: Rows,
     queries: Mapping[str, Vectors],
     target_recall: float,
@@ -60,7 +59,7 @@ def tune(
 
 
 def _tune(
-    index: FactoryIndex,
+    index: TunableIndex,
     rows: Rows,
     queries: Vectors,
     target_recall: float,
@@ -106,7 +105,7 @@ def _points(
         yield _Point(SearchSettings(nprobe, overfetch, float(np.mean(hits))), error)
 
 
-def _probes(index: FactoryIndex) -> list[int]:
+def _probes(index: TunableIndex) -> list[int]:
     """Steps of about the square root of two, up to all lists."""
     limit = index.lists or 1024
     steps = {min(limit, round(2 ** (step / 2))) for step in range(2 * limit.bit_length() + 1)}
@@ -114,7 +113,7 @@ def _probes(index: FactoryIndex) -> list[int]:
 
 
 def _seconds(
-    index: FactoryIndex, rows: Rows, queries: Vectors, settings: SearchSettings, k: int
+    index: TunableIndex, rows: Rows, queries: Vectors, settings: SearchSettings, k: int
 ) -> float:
     """Wall time of a single query, the least of a few runs: what disturbs only ever adds."""
     timed = queries[:_TIMED_QUERIES]
