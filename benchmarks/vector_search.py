@@ -35,16 +35,18 @@ run_task(sys.argv[1])
 class MethodResult:
     """What a method took, and its curves.
 
-    build_peak_bytes: largest memory of the building process, all in. disk_bytes: what it left on
-    the disk. memory_bytes: by how much opening and searching made the process's own memory grow;
-    mapped_bytes: the same of pages of files, such as the embeddings, which the system may drop
-    and read again. Both None elsewhere than on Linux.
+    build_core_s: processor time of all threads together, which other programs on the machine change
+    less than they do the wall time, build_s. build_peak_bytes: largest memory of the building
+    process, all in. disk_bytes: what it left on the disk. memory_bytes: by how much opening and
+    searching made the process's own memory grow; mapped_bytes: the same of pages of files, such as
+    the embeddings, which the system may drop and read again. Both None elsewhere than on Linux.
     """
 
     name: str
     parameters: str
     rows: int
     build_s: float
+    build_core_s: float
     build_peak_bytes: int
     disk_bytes: int
     open_s: float
@@ -198,6 +200,7 @@ def _join(
         parameters=built["parameters"],
         rows=len(workload.rows),
         build_s=built["seconds"],
+        build_core_s=built["core_seconds"],
         build_peak_bytes=built["peak_bytes"],
         disk_bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
         open_s=median(told["open_s"] for told in searched),

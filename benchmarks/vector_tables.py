@@ -13,12 +13,12 @@ def methods_markdown(result: VectorResult, threads: Sequence[int], target: float
     lines = [
         f"{result.workload}: {result.rows:,} x {result.dimension}",
         "",
-        "| method | index | build, s | peak, MB | disk, bytes a vector "
+        "| method | index | build, s | of a core, s | peak, MB | disk, bytes a vector "
         "| memory, bytes a vector | and mapped |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {one.name} | {one.parameters} | {one.build_s:.1f} | "
+        f"| {one.name} | {one.parameters} | {one.build_s:.1f} | {one.build_core_s:.1f} | "
         f"{one.build_peak_bytes / 1e6:.0f} | {one.disk_bytes / one.rows:.0f} | "
         f"{_a_vector(one, one.memory_bytes)} | {_a_vector(one, one.mapped_bytes)} |"
         for one in result.methods

@@ -18,7 +18,9 @@ _DIMENSIONS_PER_CODE = 8
 class LancedbMethod:
     """One code byte for 8 dimensions, as many as our own; the number of lists is its own choice.
 
-    The vectors are stored in half precision. A search of many queries is one call.
+    The vectors are stored in single precision, as its guides do: in half precision its package has
+    no kernels for most processors, and building takes several times as long. A search of many
+    queries is one call.
     """
 
     name = builds = "lancedb"
@@ -30,13 +32,13 @@ class LancedbMethod:
         pyarrow = import_module("pyarrow")
         dimension = rows.shape[1]
         schema = pyarrow.schema(
-            [("id", pyarrow.int64()), ("vector", pyarrow.list_(pyarrow.float16(), dimension))]
+            [("id", pyarrow.int64()), ("vector", pyarrow.list_(pyarrow.float32(), dimension))]
         )
 
         def batches() -> "Iterator[object]":
             for first in range(0, len(rows), _ROWS_PER_BATCH):
-                part = np.ascontiguousarray(rows[first : first + _ROWS_PER_BATCH])
-                values = pyarrow.array(part.reshape(-1), pyarrow.float16())
+                part = rows[first : first + _ROWS_PER_BATCH].astype(np.float32)
+                values = pyarrow.array(part.reshape(-1), pyarrow.float32())
                 ids = pyarrow.array(np.arange(first, first + len(part)))
                 vectors = pyarrow.FixedSizeListArray.from_arrays(values, dimension)
                 yield pyarrow.RecordBatch.from_arrays([ids, vectors], schema=schema)
