@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import platformdirs
 import typer
 
+from api.bench_gpu import gpu
+from api.bench_index import index
 from api.bench_relevance import relevance
 from api.bench_service import service
 from api.bench_vectors import vectors
@@ -72,6 +74,8 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Of training samples and
 bench.command()(vectors)
 bench.command()(relevance)
 bench.command()(service)
+bench.command()(index)
+bench.command()(gpu)
 
 
 @bench.command()

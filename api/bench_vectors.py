@@ -92,6 +92,16 @@ def vectors(
             show_default=False,
         ),
     ] = None,
+    build_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--build-limit",
+            min=1,
+            metavar="SECONDS",
+            help="A method that builds for longer is left out. (default: none is)",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of data and training.")] = 0,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
@@ -127,6 +137,7 @@ def vectors(
             seed=seed,
             target_recall=target_recall,
             indices=keep_indices,
+            build_limit_s=build_limit,
             on_step=lambda step: console.err.print(step, markup=False, highlight=False),
         )
         results.append(result)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,8 +121,16 @@ def _search(
     }
 
 
+class Searching(Protocol):
+    """What can be measured: a method, or anything else that searches with a setting."""
+
+    def search(self, queries: Vectors, k: int, setting: Setting) -> NDArray[np.int64]:
+        """Find k rows for each of (m, d) unit queries, (m, k), -1 where there are fewer."""
+        ...
+
+
 def measure_setting(
-    method: Method, queries: Vectors, truth: NDArray[np.int64], k: int, setting: Setting
+    method: Searching, queries: Vectors, truth: NDArray[np.int64], k: int, setting: Setting
 ) -> list[tuple[int, float, float]]:
     """Queries at a time, recall and queries a second of a setting: of single ones and of batches.
 

@@ -96,6 +96,7 @@ def measure_vectors(
     seed: int = 0,
     target_recall: float | None = None,
     indices: Path | None = None,
+    build_limit_s: float | None = None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> VectorResult:
     """Build and search with each method by name; one that is not installed or fails is skipped.
@@ -103,14 +104,17 @@ def measure_vectors(
     rounds: searches are measured so often, the methods in turn. target_recall: where it is given,
     settings of a curve that go on past it are left out, which saves most of the time. indices: a
     folder where what is built is kept, and taken from in a later run over the same workload; None:
-    it is not kept. Raises UsageError for a name that is none.
+    it is not kept. build_limit_s: a method that builds for longer is skipped. Raises UsageError for
+    a name that is none.
     """
     skipped: dict[str, str] = {}
     results: list[MethodResult] = []
     searched: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory(prefix="mmsearch-vectors-") as scratch:
         place = indices / workload.folder.name if indices else Path(scratch)
-        built = _build(methods, workload, place, max(threads), seed, skipped, on_step)
+        built = _build(
+            methods, workload, place, max(threads), seed, build_limit_s, skipped, on_step
+        )
         tasks = [(name, count) for _ in range(rounds) for name in built for count in threads]
         for name, count in tasks:
             try:
@@ -141,6 +145,7 @@ def _build(
     place: Path,
     threads: int,
     seed: int,
+    limit_s: float | None,
     skipped: dict[str, str],
     on_step: Callable[[str], None],
 ) -> dict[str, tuple[Path, dict[str, Any]]]:
@@ -156,7 +161,9 @@ def _build(
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             try:
-                told = _child("build", method.name, workload, folder, threads, seed=seed)
+                told = _child(
+                    "build", method.name, workload, folder, threads, limit_s=limit_s, seed=seed
+                )
             except MeasurementError as error:
                 skipped[method.name] = str(error)
                 on_step(f"{method.name}: skipped, {error}")
@@ -212,7 +219,14 @@ def _join(
 
 
 def _child(
-    task: str, name: str, workload: Workload, folder: Path, threads: int, **more: Any
+    task: str,
+    name: str,
+    workload: Workload,
+    folder: Path,
+    threads: int,
+    *,
+    limit_s: float | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
     """Run one task in a process of its own that has so many cores; raises MeasurementError."""
     with tempfile.TemporaryDirectory(prefix="mmsearch-vectors-") as place:
@@ -234,8 +248,12 @@ def _child(
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
         finished = run_measured(
-            [sys.executable, "-c", _CHILD, json.dumps(order)], environment=environment
+            [sys.executable, "-c", _CHILD, json.dumps(order)],
+            environment=environment,
+            limit_s=limit_s,
         )
+        if limit_s is not None and finished.exit_code and finished.seconds >= limit_s:
+            raise MeasurementError(f"{name} did not {task} within {limit_s:g} s")
         if finished.exit_code or not answer.exists():
             raise MeasurementError(f"{name} failed to {task}: {finished.output}")
         told: dict[str, Any] = json.loads(answer.read_text())

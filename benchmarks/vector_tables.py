@@ -47,6 +47,9 @@ def methods_markdown(result: VectorResult, threads: Sequence[int], target: float
                 short = "" if point.recall >= target else f" ({point.recall:.3f})"
                 cells.append(f"{point.queries_per_second:,.0f}{short}")
             lines.append(f"| {one.name} | {' | '.join(cells)} |")
+    if result.skipped:
+        told = {name: reason.splitlines()[-1] for name, reason in result.skipped.items()}
+        lines += ["", *(f"- Left out: {name}: {reason}." for name, reason in told.items())]
     return "\n".join(lines) + "\n"
 
 

@@ -51,8 +51,9 @@ def build_index(
     """Build the index of one modality if its rows call for it, or if it is wished for.
 
     encoder: loads the space's own; called only where texts must be encoded. device: where the index
-    is trained and will be searched, as torch names it. Searches go on meanwhile; those that follow use the new index. Returns None where nothing was to be done, or
-    should_stop() said so. Raises what `retrieval.indices.building.build` raises.
+    is trained and will be searched, as torch names it. Searches go on meanwhile; those that follow
+    use the new index. Returns None where nothing was to be done, or should_stop() said so. Raises
+    what `retrieval.indices.building.build` raises.
     """
     directory = library.space_directory(space)
     rows = committed_rows(library, space, modality)

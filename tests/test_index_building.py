@@ -72,6 +72,26 @@ def test_removed_files_change_no_other_hit(library, tiny_encoder):
     assert paths(engine, k=5) == expected[:1]
 
 
+def test_removed_files_change_no_other_hit_of_an_index_that_misses_some(library, tiny_encoder):
+    """Candidates stay those that they were: rows of removed files are left out of them."""
+    build_index(
+        library,
+        Modality.IMAGE,
+        lambda: tiny_encoder,
+        library.space(),
+        wishes=Wishes("IVF8,PQ2x4fs", 0.2),
+    )
+    engine = Engine(library, device="cpu")
+    before = paths(engine)
+    removed = before[1:10:4]
+    remove_paths(library, removed)
+    after = paths(engine)
+    remaining = [path for path in before if path not in removed]
+    assert after[: len(remaining)] == remaining
+    assert len(after) == 10
+    assert not set(after) & set(removed)
+
+
 def test_a_damaged_index_is_a_warning(library, tiny_encoder):
     before = paths(Engine(library, device="cpu"))
     file = build(library, tiny_encoder).index_file(library.space_directory(library.space()))

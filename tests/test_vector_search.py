@@ -26,6 +26,7 @@ def result_of(*points: Point, rows: int = 1000) -> MethodResult:
         parameters="IVF8,PQ8",
         rows=rows,
         build_s=rows / 100,
+        build_core_s=rows / 60,
         build_peak_bytes=10**8,
         disk_bytes=80 * rows,
         open_s=0.1,
@@ -113,7 +114,7 @@ def test_a_curve_is_drawn_through_the_points_that_none_beats(tmp_path):
     ]
     assert all(file.stat().st_size > 5000 for file in files)
     table = methods_markdown(result, [1], 0.95)
-    assert "| some | IVF8,PQ8 | 10.0 | 100 | 80 | 72 | 1024 |" in table
+    assert "| some | IVF8,PQ8 | 10.0 | 16.7 | 100 | 80 | 72 | 1024 |" in table
     assert "| some | 350 | 350 | 350 | 350 |" in table
     assert "100 (0.990)" in methods_markdown(result, [1], 0.999)
 
@@ -159,3 +160,13 @@ def test_kept_indices_are_not_built_again(workload, tmp_path):
     written = kept.stat().st_mtime_ns
     assert measure()[0] == first[0]
     assert kept.stat().st_mtime_ns == written
+
+
+def test_a_method_that_builds_for_too_long_is_left_out_and_told(workload):
+    result = measure_vectors(
+        workload, ["factory:IVF16,PQ16"], threads=(1,), ks=(10,), build_limit_s=0.01
+    )
+    assert result.methods == ()
+    reason = "factory:IVF16,PQ16 did not build within 0.01 s"
+    assert result.skipped == {"factory:IVF16,PQ16": reason}
+    assert f"- Left out: factory:IVF16,PQ16: {reason}." in methods_markdown(result, (1,), 0.95)
