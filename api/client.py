@@ -125,10 +125,17 @@ class Client:
         modality: Literal["image", "text"] | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        order: Literal["oldest", "newest"] = "oldest",
     ) -> ItemList:
-        """List items by id."""
+        """List items in the order in which they were added."""
         condition = where.model_dump_json(by_alias=True, exclude_none=True) if where else None
-        asked = {"limit": limit, "cursor": cursor, "modality": modality, "where": condition}
+        asked = {
+            "limit": limit,
+            "cursor": cursor,
+            "modality": modality,
+            "where": condition,
+            "order": order,
+        }
         return self._read(ItemList, "GET", "/v1/items", params=_given(asked))
 
     def item(self, item_id: int) -> ItemSchema:

@@ -90,7 +90,7 @@ def serve(
         typer.Option(
             "--rate-limit",
             metavar="RATE",
-            help="Of each key or address, such as 600/minute. (default: 100/second)",
+            help="Of each key or address, such as 600/minute. (default: 500/second)",
             show_default=False,
         ),
     ] = None,

@@ -40,7 +40,7 @@ class ServiceSettings(BaseSettings):
     """Names besides the loopback ones that a client may have reached the service by."""
     cors_origins: WordList = ()
     """Web sites whose scripts may use the service, such as `https://example.org`."""
-    rate_limit: str = "100/second"
+    rate_limit: str = "500/second"
     """Of each key or, without keys, of each client's address."""
 
     batch: int = Field(default=32, ge=1, le=1024)

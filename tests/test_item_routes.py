@@ -75,6 +75,14 @@ def test_every_item_is_listed_once_page_by_page(client, items):
     assert pages == 3
 
 
+def test_the_newest_items_come_first_if_asked(client):
+    listed = client.get("/v1/items", params={"limit": 1000}).json()["items"]
+    newest = client.get("/v1/items", params={"limit": 2, "order": "newest"}).json()
+    assert newest["items"] == listed[:-3:-1]
+    following = {"limit": 2, "order": "newest", "cursor": newest["next_cursor"]}
+    assert client.get("/v1/items", params=following).json()["items"] == listed[-3:-5:-1]
+
+
 def test_listing_passages_alone(client):
     listed = client.get("/v1/items", params={"modality": "text"}).json()["items"]
     assert [Path(item["path"]).name for item in listed] == ["page.html"]

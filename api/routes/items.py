@@ -27,7 +27,7 @@ def current_item(service: Service, item_id: int) -> Item:
 
 @router.get("")
 def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) -> ItemList:
-    """List the items that can be found, by id."""
+    """List the items that can be found, in the order in which they were added."""
     where = parse_json(Filter, asked.where, "where") if asked.where is not None else None
     with service.library.catalog.snapshot() as snapshot:
         items = snapshot.items(
@@ -36,6 +36,7 @@ def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) 
             modality=asked.modality,
             after=int(asked.cursor or 0),
             limit=asked.limit,
+            newest_first=asked.order == "newest",
         )
     return ItemList.of(items, asked.limit)
 

@@ -1,7 +1,7 @@
 """Items over the wire."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,6 +30,9 @@ class ListRequest(BaseModel):
     modality: Annotated[
         Modality | None, Field(description="image: images, frames and pages; text: passages.")
     ] = None
+    order: Annotated[
+        Literal["oldest", "newest"], Field(description="Which come first, by when they were added.")
+    ] = "oldest"
     where: Annotated[
         str | None,
         Field(max_length=20_000, description=f"A filter as JSON, such as `{_FILTER}`."),

@@ -95,7 +95,7 @@ export const explain = (text, id, signal) =>
   json(`/v1/explain?${new URLSearchParams({ text, item: id })}`, { signal });
 
 export function items({ where, cursor, modality, limit }, signal) {
-  const parameters = new URLSearchParams({ limit, modality });
+  const parameters = new URLSearchParams({ limit, modality, order: "newest" });
   if (where) parameters.set("where", JSON.stringify(where));
   if (cursor) parameters.set("cursor", cursor);
   return json(`/v1/items?${parameters}`, { signal });

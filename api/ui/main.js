@@ -147,7 +147,7 @@ function tell(asked, answer) {
   const kind = question.modality === "text" ? "Passages" : "";
   const n = asked.hits.length;
   byId("status").textContent = !asked.isSearch
-    ? t("earliest")
+    ? t("newest")
     : t(asked.done ? `counted${kind}` : `countedMore${kind}`, { n });
   const notes = [];
   if (answer?.ms) notes.push(t("took", { ms: Math.round(answer.ms) }));

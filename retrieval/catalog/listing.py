@@ -36,14 +36,16 @@ def items(
     modality: Modality | None,
     after: int,
     limit: int,
+    newest_first: bool,
 ) -> list[Item]:
     """As `Snapshot.items` says."""
-    query = (
-        select_items()
-        .where(CAN_BE_FOUND, has_row_in(space_id), ItemRecord.id > after)
-        .order_by(ItemRecord.id)
-        .limit(limit)
-    )
+    query = select_items().where(CAN_BE_FOUND, has_row_in(space_id)).limit(limit)
+    if newest_first:
+        query = query.order_by(ItemRecord.id.desc())
+        if after:
+            query = query.where(ItemRecord.id < after)
+    else:
+        query = query.where(ItemRecord.id > after).order_by(ItemRecord.id)
     if modality is not None:
         query = query.where(ItemRecord.modality == modality)
     if where is not None:

@@ -135,10 +135,20 @@ class Snapshot:
         modality: Modality | None = None,
         after: int = 0,
         limit: int,
+        newest_first: bool = False,
     ) -> list[Item]:
-        """Current items of a space that pass a filter, by id, from the first past `after` on."""
+        """Current items of a space that pass a filter, by id, from the first past `after` on.
+
+        newest_first: by falling id, and `after` 0 begins with the last.
+        """
         return listing.items(
-            self._connection, space_id, where=where, modality=modality, after=after, limit=limit
+            self._connection,
+            space_id,
+            where=where,
+            modality=modality,
+            after=after,
+            limit=limit,
+            newest_first=newest_first,
         )
 
     def item_rows(self, space_id: str, item_ids: Sequence[int]) -> dict[int, tuple[Modality, int]]:

@@ -63,6 +63,16 @@ def test_items_come_by_id_page_by_page(filled):
         assert snapshot.items("space 2", limit=10) == []
 
 
+def test_the_newest_items_come_first_if_asked(filled):
+    with filled.snapshot() as snapshot:
+        everything = snapshot.items(SPACE, limit=10)
+        paged, after = [], 0
+        while page := snapshot.items(SPACE, after=after, limit=3, newest_first=True):
+            paged += page
+            after = page[-1].id
+    assert paged == everything[::-1]
+
+
 def test_rows_of_items_that_are_there(filled):
     with filled.snapshot() as snapshot:
         ids = [item.id for item in snapshot.items(SPACE, limit=10)]
