@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from retrieval.indices.choice import BYTES_PER_ROW, EXACT_UP_TO_ROWS, choose
+from retrieval.indices.gpu import CODE_PARTS
 from retrieval.indices.ivf import LEAST_POINTS_PER_CENTROID, FactoryIndex
 
 PLENTY = 1 << 40
@@ -27,10 +28,10 @@ def test_an_index_takes_at_most_80_bytes_a_row(rows):
 def test_every_dimension_has_an_index_that_can_be_built(dimension, device):
     choice = choose(60_000, dimension, PLENTY, device)
     generator = np.random.default_rng(0)
-    rows = generator.normal(size=(choice.lists + 600, dimension)).astype(np.float16)
+    rows = generator.normal(size=(1100, dimension)).astype(np.float16)
     lists, rest = choice.factory.split("IVF")[1].split(",", 1)
     small = choice.factory.replace(f"IVF{lists}", "IVF4")
-    index = FactoryIndex(small, rows[:600])
+    index = FactoryIndex(small, rows)
     assert index.code_bytes == choice.code_bytes
     assert rest.startswith("PQ")
 
@@ -44,6 +45,13 @@ def test_codes_are_shortened_to_keep_to_the_memory():
 
 def test_a_gpu_gets_codes_that_it_can_compare():
     assert choose(1_000_000, 512, PLENTY, "cuda").factory.endswith(",PQ64")
+    for dimension in range(1, 1100):
+        for memory in (PLENTY, 3 * 10**7):
+            factory = choose(1_000_000, dimension, memory, "cuda").factory
+            parts = int(factory.rpartition("PQ")[2])
+            reduced = int(factory.partition("_")[2].partition(",")[0] or dimension)
+            assert parts in CODE_PARTS, factory
+            assert reduced % parts == 0, factory
 
 
 def test_the_reasons_name_the_figures():

@@ -220,3 +220,9 @@ def test_the_quantisation_error_grows_with_drift(built, rows):
 def test_strings_that_cannot_be_meant(rows, factory, message):
     with pytest.raises(UsageError, match=message):
         FactoryIndex(factory, rows)
+
+
+def test_a_rotation_of_fewer_rows_than_dimensions_is_refused(rows):
+    """FAISS would end the process."""
+    with pytest.raises(UsageError, match="rotation needs at least 32"):
+        FactoryIndex("OPQ8_16,IVF4,PQ8", rows[:31])

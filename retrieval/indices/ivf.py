@@ -85,6 +85,14 @@ class FactoryIndex:
         self.settings = SearchSettings(nprobe)
         self._prepare_training(seed)
         sample = _sample(training, self.training_rows(len(training)), seed)
+        if len(sample) < dimension and any(
+            isinstance(t, faiss.OPQMatrix) for t in self._transforms()
+        ):
+            # FAISS would end the process.
+            raise UsageError(
+                f"{factory} cannot be trained on {len(sample):,} vectors: its rotation needs at "
+                f"least {dimension:,}, as many as there are dimensions."
+            )
         try:
             self._train(sample, device)
         except RuntimeError as error:
