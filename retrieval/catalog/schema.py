@@ -93,6 +93,7 @@ class RowRecord(Base):
     __table_args__ = (
         sa.Index("ix_rows_space_modality_row", "space_id", "modality", "row"),
         sa.Index("ix_rows_content_hash", "content_hash"),
+        sa.Index("ix_rows_item_id", "item_id"),
     )
     space_id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     item_id: Mapped[int] = mapped_column(sa.ForeignKey("items.id"), primary_key=True)

@@ -1,4 +1,4 @@
-"""Words of files and items, for full-text search."""
+"""Words of files and items, for full-text search; rows by their item, in all spaces."""
 
 from alembic import op
 
@@ -13,4 +13,5 @@ depends_on = None
 def upgrade() -> None:
     for statement in CREATE:
         op.execute(statement)
+    op.create_index("ix_rows_item_id", "rows", ["item_id"])
     fill(op.get_bind())
