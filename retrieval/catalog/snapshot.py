@@ -111,9 +111,9 @@ class Snapshot:
         item alone, so that a video's name does not bring all of its frames.
 
         One word is enough, and the last one may go on (`bea` finds `beach`, below `bea` itself) if
-        it has three characters and nothing follows it. In a library of more than 10,000 files,
-        words that most files hold are left out where there are others. all_words: an item must
-        hold each word, itself or in its file's, and as it stands. Nothing in the text is syntax; a
+        it has three characters and nothing follows it. In a large library, what holds only words
+        that more than a tenth of it holds comes after all else. all_words: an item must hold each
+        word, itself or in its file's, and as it stands. Nothing in the text is syntax; a
         text without a letter or a digit finds nothing.
         """
         search = TextSearch(self._connection, space_id, modality, where)

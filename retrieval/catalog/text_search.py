@@ -23,7 +23,9 @@ _WEIGHTS = {"file_words": "4.0, 3.0, 1.0, 1.5, 0.5", "item_words": "4.0, 1.0"}
 
 _FIRST_CHUNK = 500
 _LARGE = 10_000
-"""Documents from which on it pays to leave out what most of them hold."""
+"""Documents from which on it pays to look at rare words first."""
+_FEW = 0.1
+"""Share of the documents that hold a rare word, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,42 +55,68 @@ class TextSearch:
         asked = terms(text, all_words=all_words)
         if not asked or limit < 1:
             return []
-        if not all_words:
-            asked = self._without_common(asked)
-        in_items = self._scores("item_words", " OR ".join(asked))
-        in_files = self._scores("file_words", (" AND " if all_words else " OR ").join(asked))
-        found = self._items(in_items, limit, asked if all_words else None)
+        if all_words:
+            in_files = self._scores("file_words", " AND ".join(asked))
+            return self._best(self._scores("item_words", _any_of(asked)), in_files, limit, asked)
+        if rare := self._rare(asked):
+            common = [term for term in asked if term not in rare]
+            # With each term twice, so that all keep their weights.
+            narrow = f"({_any_of(rare)}) AND ({_any_of([*rare, *common, *common])})"
+            found = self._best(*self._both(narrow), limit)
+            if len(found) == limit:
+                return [(row, score / 2) for row, score in found]
+        return self._best(*self._both(_any_of(asked)), limit)
+
+    def _rare(self, asked: list[str]) -> list[str]:
+        """Terms that few documents of a large index hold, where others are in many; else none.
+
+        What holds none of them cannot be among the best, if there is enough of what does; and to
+        score what holds only common words takes most of the time.
+        """
+        size = sum(
+            self._connection.exec_driver_sql(f"SELECT count(*) FROM {table}_docsize").scalar_one()
+            for table in _WEIGHTS
+        )
+        if len(asked) == 1 or size < _LARGE:
+            return []
+        count = "SELECT count(*) FROM {0} WHERE {0} MATCH ?"
+        rare = [
+            term
+            for term in asked
+            if sum(
+                self._connection.exec_driver_sql(count.format(table), (term,)).scalar_one()
+                for table in _WEIGHTS
+            )
+            < _FEW * size
+        ]
+        return rare if len(rare) < len(asked) else []
+
+    def _both(self, expression: str) -> tuple[dict[int, float], dict[int, float]]:
+        """Scores of items and of files."""
+        return self._scores("item_words", expression), self._scores("file_words", expression)
+
+    def _best(
+        self,
+        in_items: dict[int, float],
+        in_files: dict[int, float],
+        limit: int,
+        all_of: Sequence[str] = (),
+    ) -> list[tuple[int, float]]:
+        """The best rows by scores of items and of files, each best first."""
+        found = self._items(in_items, limit, all_of)
         scores: dict[int, float] = {}
         for place, score in found:
             total = score + in_files.get(place.file_id, 0.0)
             scores[place.row] = max(total, scores.get(place.row, 0.0))
         seen = {place.file_id for place, _ in found}
-        rest = [file_id for file_id in in_files if file_id not in seen]
         firsts: dict[int, float] = {}
-        for place in self._first_items(rest):
-            score = in_files[place.file_id]
-            firsts[place.row] = max(score, firsts.get(place.row, 0.0))
+        for place in self._first_items([file_id for file_id in in_files if file_id not in seen]):
+            firsts.setdefault(place.row, in_files[place.file_id])
             if len(firsts) == limit:
                 break
         for row, score in firsts.items():
             scores[row] = max(score, scores.get(row, 0.0))
         return sorted(scores.items(), key=lambda found: (-found[1], found[0]))[:limit]
-
-    def _without_common(self, asked: list[str]) -> list[str]:
-        """Terms that not most documents of a large index hold, if there are any.
-
-        What most of them hold adds next to nothing to a score, and a lot to the time.
-        """
-        size = self._connection.exec_driver_sql("SELECT count(*) FROM file_words_docsize").scalar()
-        if len(asked) == 1 or size is None or size < _LARGE:
-            return asked
-        count = "SELECT count(*) FROM file_words WHERE file_words MATCH ?"
-        rare = [
-            term
-            for term in asked
-            if 2 * int(self._connection.exec_driver_sql(count, (term,)).scalar_one()) < size
-        ]
-        return rare or asked
 
     def _scores(self, table: str, expression: str) -> dict[int, float]:
         """BM25 of the documents that match, by id, best first."""
@@ -100,7 +128,7 @@ class TextSearch:
         return dict(cursor.fetchall()) if cursor else {}
 
     def _items(
-        self, scores: dict[int, float], limit: int, all_of: list[str] | None
+        self, scores: dict[int, float], limit: int, all_of: Sequence[str]
     ) -> list[tuple[_Place, float]]:
         """The best items by their own words; more than asked for, as their files' may add to it.
 
@@ -109,9 +137,7 @@ class TextSearch:
         wanted = list(scores)
         if not wanted:
             return []
-        holders = [
-            (self._holders("item_words", t), self._holders("file_words", t)) for t in all_of or ()
-        ]
+        holders = [(self._holders("item_words", t), self._holders("file_words", t)) for t in all_of]
         found: list[tuple[_Place, float]] = []
         for chunk in _growing(wanted):
             places = {place.item_id: place for place in self._places(chunk)}
@@ -153,6 +179,10 @@ class TextSearch:
         for item_id, file_id, row in self._connection.execute(query):
             if row is not None:
                 yield _Place(item_id, file_id, row)
+
+
+def _any_of(asked: Sequence[str]) -> str:
+    return " OR ".join(asked)
 
 
 def _growing(ids: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -185,6 +185,22 @@ def test_only_what_passes_the_filter_is_found(library):
     assert library.find("beach", limit=0) == []
 
 
+def test_rare_words_are_enough_in_a_large_library_unless_more_is_wanted(library):
+    library.add_pictures(f"/a/beach {number}.jpg" for number in range(10_000))
+    library.add("/a/sunset beach.jpg")
+    library.add("/a/sunset.jpg")
+    best = library.find("beach sunset ", limit=2)
+    assert sorted(best) == ["/a/sunset beach.jpg", "/a/sunset.jpg"]
+    found = library.find("beach sunset ", limit=10)
+    assert found[:2] == best
+    assert len(found) == 10
+    with library.catalog.snapshot() as snapshot:
+        few = snapshot.text_matches(SPACE, Modality.IMAGE, "beach sunset ", limit=2)
+        many = snapshot.text_matches(SPACE, Modality.IMAGE, "beach sunset ", limit=10)
+    assert [row for row, _ in few] == [row for row, _ in many[:2]]
+    assert [score for _, score in few] == pytest.approx([score for _, score in many[:2]])
+
+
 def test_copies_of_a_picture_are_one_row(library):
     library.add("/a/beach.jpg", content="x")
     with library.catalog.transaction() as transaction:
