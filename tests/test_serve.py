@@ -1,6 +1,7 @@
 """`mmsearch serve` as a process of its own: how it starts, serves and ends."""
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,10 @@ from typer.testing import CliRunner
 
 from api.cli import app as cli
 from api.serve import serve
+from indexer.pipeline import index_sources
+from retrieval.encoders.open_clip import OpenClipEncoder
 from retrieval.errors import UsageError
+from retrieval.library import create_library
 
 DEADLINE_S = 240.0
 PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
@@ -58,9 +62,6 @@ def status(client, path) -> int | None:
 
 
 def test_it_listens_at_once_and_says_when_it_is_ready(starter, tmp_path, photos):
-    from indexer.pipeline import index_sources
-    from retrieval.library import create_library
-
     library = create_library(tmp_path / "library", starter.space)
     index_sources(library, starter, [photos["cat"]])
     with service(library) as (process, client):
@@ -173,15 +174,16 @@ def test_requests_can_be_logged_as_json(indexed_library):
     assert "secret" not in err
 
 
-def test_an_encoder_that_cannot_be_loaded_ends_it_with_a_message(indexed_library, tiny_checkpoint):
-    space = indexed_library.space()
-    toml = indexed_library.space_directory(space) / "space.toml"
-    text = toml.read_text(encoding="utf-8")
-    toml.write_text(text.replace(str(tiny_checkpoint), "/nowhere"), encoding="utf-8")
-    with service(indexed_library) as (process, _):
+def test_an_encoder_that_cannot_be_loaded_ends_it_with_a_message(tmp_path, tiny_checkpoint):
+    weights = tmp_path / "weights"
+    shutil.copytree(tiny_checkpoint, weights)
+    space = OpenClipEncoder(f"local-dir:{weights}").space
+    library = create_library(tmp_path / "library", space)
+    shutil.rmtree(weights)
+    with service(library) as (process, _):
         _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
-    assert "/nowhere" in err
+    assert str(weights) in err
     assert "Traceback" not in err
 
 
