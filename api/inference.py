@@ -25,6 +25,9 @@ _LULL_S = 0.1
 _WAIT_SHARE = 0.5
 """Of the time that the last batch took, a search waits for company at most so much."""
 
+_DEADLINE_SHARE = 0.8
+"""Requests are refused when those before them are expected to take so much of their time."""
+
 _PATIENCE_S = 0.25
 """Only of requests that take longer it is watched whether their clients are still there."""
 
@@ -101,7 +104,8 @@ class Inference:
 
     search_many: answers several searches at once, each with an answer or an error of its own.
     max_batch: searches that go together at most. max_wait_s: how long one may wait for others.
-    max_waiting: how many requests may wait. deadline_s: what one may take, waiting included.
+    max_waiting: how many requests may wait; fewer, where so many would not be answered before their
+    deadline at the pace of late. deadline_s: what one may take, waiting included.
 
     Its coroutines belong to the event loop that called `start`.
     """
@@ -218,11 +222,13 @@ class Inference:
             raise NotReadyError(self.reason, _START_RETRY_S)
         with self._changed:
             waiting = len(self._waiting)
-            if waiting >= self._max_waiting:
-                seconds = math.ceil(waiting * self._seconds_a_request)
+            expected_s = waiting * self._seconds_a_request
+            # What could not be answered before its deadline would only keep others waiting.
+            is_hopeless = expected_s > _DEADLINE_SHARE * (job.deadline - job.since)
+            if waiting >= self._max_waiting or is_hopeless:
                 raise OverloadedError(
                     f"{waiting:,} requests are waiting already.",
-                    max(1, min(seconds, _MOST_RETRY_S)),
+                    max(1, min(math.ceil(expected_s), _MOST_RETRY_S)),
                 )
             self._waiting.append(job)
             if waiting + 1 >= self._wake_at:
@@ -265,7 +271,8 @@ class Inference:
             outcomes = [_run(batch[0].call)] if batch[0].call else self._search(batch)
             self._in_loop(_settle, batch, outcomes)
             ended = time.monotonic()
-            self._note_pace(len(batch), ended - began)
+            if batch[0].request:
+                self._note_pace(len(batch), ended - began)
             with self._changed:
                 self._company = len(batch) + len(self._waiting)
                 self._batch_s = ended - began

@@ -185,6 +185,34 @@ def test_beyond_the_bound_requests_are_refused_and_told_when_to_come_back():
     asyncio.run(main())
 
 
+def test_no_more_is_taken_on_than_can_be_answered_in_time():
+    async def main() -> None:
+        engine = SlowEngine(0.2)
+        options = {"max_batch": 1, "max_waiting": 100, "deadline_s": 2.0}
+        async with running(engine, **options) as inference:
+            await search(inference, "to learn the pace")
+            outcomes = await asyncio.gather(
+                *(search(inference, str(number)) for number in range(30)), return_exceptions=True
+            )
+        refused = [outcome for outcome in outcomes if isinstance(outcome, OverloadedError)]
+        answered = [outcome for outcome in outcomes if isinstance(outcome, str)]
+        assert len(refused) + len(answered) == 30
+        assert 6 <= len(answered) <= 9
+
+    asyncio.run(main())
+
+
+def test_a_long_call_does_not_make_searches_look_slow():
+    async def main() -> None:
+        engine = SlowEngine()
+        async with running(engine, deadline_s=0.5) as inference:
+            await inference.call(lambda: time.sleep(1.0), deadline_s=5)
+            answers = await asyncio.gather(*(search(inference, str(n)) for n in range(20)))
+        assert answers == [str(number) for number in range(20)]
+
+    asyncio.run(main())
+
+
 def test_what_is_past_its_deadline_is_dropped_before_work_begins():
     async def main() -> None:
         engine = SlowEngine()
