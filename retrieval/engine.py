@@ -27,6 +27,7 @@ from retrieval.indices.searcher import Searcher
 from retrieval.item_cache import ItemCache
 from retrieval.library import Library
 from retrieval.live_rows import LiveRows
+from retrieval.machine import keep_numpy_on_one_thread
 from retrieval.nearest_items import Candidate, nearest_items, similarities
 from retrieval.query import ImagePart, ItemPart, Mode, Query, TextPart
 from retrieval.query_vectors import (
@@ -64,6 +65,7 @@ class Engine:
     def __init__(
         self, library: Library, *, space_id: str | None = None, device: str = "auto"
     ) -> None:
+        keep_numpy_on_one_thread()
         self.library = library
         self.space: Space = library.space(space_id)
         self._device = device
