@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI
+from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -170,3 +171,4 @@ def _open_uploads(settings: ServiceSettings, library: Library) -> UploadFolder |
 
 def _warm(engine: Engine, rerank: str) -> None:
     engine.search(Query((TextPart("a first query"),), k=1), Reranking(rerank))
+    engine.encode_images([Image.new("RGB", (64, 64))])
