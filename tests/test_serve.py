@@ -182,7 +182,7 @@ def test_an_encoder_that_cannot_be_loaded_ends_it_with_a_message(tmp_path, tiny_
     shutil.rmtree(weights)
     with service(library) as (process, _):
         _, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert str(weights) in err
     assert "Traceback" not in err
 

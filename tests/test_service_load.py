@@ -12,7 +12,7 @@ from benchmarks.service_load import DistinctTexts, LoadRow, ServiceResult, servi
 from benchmarks.service_process import ServiceError, ServiceProcess
 from retrieval.errors import UsageError
 
-TEXTS = [f"a dog that runs after ball {number}" for number in range(5000)]
+TEXTS = [f"the dog {number} runs after ball {number}" for number in range(5000)]
 
 
 def test_clients_count_what_the_service_answered(coloured_library, served):
