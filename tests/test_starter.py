@@ -345,3 +345,19 @@ def test_altered_tower_weights_are_refused(tmp_path: Path, monkeypatch: pytest.M
 def test_a_missing_weights_package_is_named() -> None:
     with pytest.raises(EncoderUnavailableError, match="no-such-weights, which is not installed"):
         weight_files.packaged_file("no_such_weights", "no-such-weights", "x", "0" * 64)
+
+
+def test_padding_is_left_out_of_the_work_and_changes_nothing():
+    import torch
+
+    from retrieval.encoders.towers import TransformerLayer, unpacked
+
+    torch.manual_seed(0)
+    layer = TransformerLayer(width=24, heads=2).eval()
+    mask = torch.arange(7) < torch.tensor([7, 1, 4])[:, None]
+    x = torch.randn(3, 7, 24)
+    with torch.inference_mode():
+        whole = layer(x, mask) * mask[:, :, None]
+        packed = layer.packed(x[mask], mask)
+        assert packed.shape == (12, 24)
+        torch.testing.assert_close(unpacked(packed, mask), whole, rtol=0, atol=1e-6)

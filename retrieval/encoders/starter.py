@@ -178,6 +178,8 @@ class StarterEncoder:
         """
         import torch
 
+        from retrieval.encoders.towers import unpacked
+
         if self._last_states is None or self._last_states[0] != tuple(texts):
             ids = self._text_tower.tokenize(texts)
             order = np.argsort([len(row) for row in ids], kind="stable")
@@ -186,7 +188,9 @@ class StarterEncoder:
                 for start in range(0, len(order), TEXT_BATCH):
                     rows = order[start : start + TEXT_BATCH]
                     features = self._text_tower([ids[row] for row in rows])
-                    tokens = self._heads[1].layer(features.early, features.mask)
+                    early = features.early[features.mask]
+                    packed = self._heads[1].layer.packed(early, features.mask)
+                    tokens = unpacked(packed, features.mask)
                     batches.append((rows, _TextStates(tokens, features.pooled, features.mask)))
             if len(texts) > TEXT_BATCH:
                 return batches

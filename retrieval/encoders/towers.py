@@ -205,12 +205,29 @@ class TransformerLayer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Transform (n, t, width) under a (n, t) bool mask, True where a token is present."""
         n, t, width = x.shape
-        q, k, v = self.qkv(x).view(n, t, 3, self.heads, width // self.heads).unbind(2)
+        mixed = self._attend(self.qkv(x), mask).reshape(n, t, width)
+        return self._transform(x, mixed)
+
+    def packed(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Do the same to the present tokens alone, (p, width), in the order of the mask's rows.
+
+        Most of the work is in the linear maps, which so have no padding to work on.
+        """
+        qkv = x.new_zeros(*mask.shape, 3 * x.shape[1])
+        qkv[mask] = self.qkv(x)
+        return self._transform(x, self._attend(qkv, mask)[mask].flatten(1))
+
+    def _attend(self, qkv: Tensor, mask: Tensor) -> Tensor:
+        """Mix the values of each text, (n, t, 3 * width) -> (n, t, heads, width / heads)."""
+        n, t, _ = qkv.shape
+        q, k, v = qkv.view(n, t, 3, self.heads, -1).unbind(2)
         mixed = F.scaled_dot_product_attention(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask[:, None, None]
         )
-        mixed = self.out(mixed.transpose(1, 2).reshape(n, t, width))
-        x = self.norm1(x + F.dropout(mixed, self.dropout, self.training))
+        return mixed.transpose(1, 2)
+
+    def _transform(self, x: Tensor, mixed: Tensor) -> Tensor:
+        x = self.norm1(x + F.dropout(self.out(mixed), self.dropout, self.training))
         grown = self.down(F.gelu(self.up(x)))
         return self.norm2(x + F.dropout(grown, self.dropout, self.training))  # type: ignore[no-any-return]
 
@@ -281,13 +298,19 @@ class TextTower:
         lengths = torch.tensor([len(row) for row in fit])
         padded = padded.to(self.device)
         mask = (torch.arange(longest) < lengths[:, None]).to(self.device)
-        x = early = self._norm(self._words[padded] + self._positions[:longest])
+        x = early = self._norm(self._words[padded] + self._positions[:longest])[mask]
         for layer in self.layers:
-            early, x = x, layer(x, mask)
-        keep = mask[:, :, None]
-        last = x * keep
+            early, x = x, layer.packed(x, mask)
+        last = unpacked(x, mask)
         pooled = last.sum(1) / mask.sum(1, keepdim=True)
-        return TextFeatures(early=early * keep, last=last, pooled=pooled, mask=mask)
+        return TextFeatures(early=unpacked(early, mask), last=last, pooled=pooled, mask=mask)
+
+
+def unpacked(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Put (p, width) tokens to their places under a (n, t) mask; zero elsewhere."""
+    places = tokens.new_zeros(*mask.shape, tokens.shape[1])
+    places[mask] = tokens
+    return places
 
 
 def cut(ids: Sequence[_T]) -> list[_T]:
