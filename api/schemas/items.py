@@ -112,7 +112,11 @@ class ItemSchema(ListedItem):
     """A searchable thing and what is known of its file."""
 
     taken_at: Annotated[
-        datetime, Field(description="As the file says, else when it was last changed.")
+        datetime | None,
+        Field(
+            description="As the file says, else when it was last changed; null where that was only "
+            "just when it was indexed, until the next run."
+        ),
     ]
     camera: str | None
     latitude: float | None
@@ -141,8 +145,10 @@ class ItemSchema(ListedItem):
         )
 
 
-def _moment(seconds: int) -> datetime:
+def _moment(seconds: int | None) -> datetime | None:
     """A time in seconds since 1970; the nearest that can be written, if it cannot."""
+    if seconds is None:
+        return None
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
         seconds=min(max(seconds, _FIRST_SECOND), _LAST_SECOND)
     )

@@ -13,7 +13,7 @@ from sqlalchemy.orm import aliased
 from retrieval.catalog import column_test, path_glob
 from retrieval.catalog.schema import AnnotationRecord, FileRecord, ItemRecord
 from retrieval.catalog.statements import at_or_below
-from retrieval.catalog.values import FileState
+from retrieval.catalog.values import UNTRUSTED_MTIME, FileState
 from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -99,7 +99,9 @@ def _taken(wanted: TimeRange) -> Iterator[Condition]:
         yield sa.or_(
             _is_true(taken, taken >= seconds if is_since else taken < seconds),
             sa.and_(
-                taken.is_(None), modified >= nanoseconds if is_since else modified < nanoseconds
+                taken.is_(None),
+                modified != UNTRUSTED_MTIME,
+                modified >= nanoseconds if is_since else modified < nanoseconds,
             ),
         )
 

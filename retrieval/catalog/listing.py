@@ -15,7 +15,7 @@ from retrieval.catalog.statements import (
     row_in,
     select_items,
 )
-from retrieval.catalog.values import FileState, Item, Modality
+from retrieval.catalog.values import UNTRUSTED_MTIME, FileState, Item, Modality
 from retrieval.filters import Filter
 from retrieval.media import MediaKind
 
@@ -100,7 +100,9 @@ def taken_between(connection: sa.Connection) -> tuple[int, int] | None:
         FileRecord.state == FileState.INDEXED
     )
     modified = sa.select(sa.func.min(FileRecord.mtime_ns), sa.func.max(FileRecord.mtime_ns)).where(
-        FileRecord.state == FileState.INDEXED, FileRecord.taken_at.is_(None)
+        FileRecord.state == FileState.INDEXED,
+        FileRecord.taken_at.is_(None),
+        FileRecord.mtime_ns != UNTRUSTED_MTIME,
     )
     times = [time for time in connection.execute(own).one() if time is not None]
     times += [ns // 10**9 for ns in connection.execute(modified).one() if ns is not None]

@@ -31,6 +31,7 @@ from retrieval.catalog.statements import (
 )
 from retrieval.catalog.text_search import TextSearch
 from retrieval.catalog.values import (
+    UNTRUSTED_MTIME,
     Counts,
     FailedFile,
     FileDetails,
@@ -394,7 +395,7 @@ class Snapshot:
         )
         metadata = _metadata(file)
         taken_at = metadata.taken_at
-        if taken_at is None:
+        if taken_at is None and file.mtime_ns != UNTRUSTED_MTIME:
             taken_at = file.mtime_ns // 1_000_000_000
         return FileDetails(metadata, taken_at, file.size, list(annotations))
 

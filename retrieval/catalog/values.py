@@ -7,6 +7,9 @@ from typing import Any
 
 from retrieval.media import NO_METADATA, MediaKind, Metadata
 
+UNTRUSTED_MTIME = -1
+"""Of a file that was too fresh when it was read: it may change again within the same time."""
+
 
 class Modality(StrEnum):
     """What kind of thing an item is."""
@@ -115,11 +118,11 @@ class FileDetails:
     """What is known of an item's file for filters and display.
 
     taken_at: of the file itself or, where it does not tell, its modification time, seconds since
-    1970. annotations: what tables say of the file.
+    1970; None where that is not trusted yet. annotations: what tables say of the file.
     """
 
     metadata: Metadata
-    taken_at: int
+    taken_at: int | None
     size: int
     annotations: list[dict[str, Any]]
 

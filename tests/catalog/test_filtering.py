@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from retrieval.catalog import Catalog, FileUpdate, Modality, ReadFile, ReadItem
 from retrieval.catalog.path_glob import matches
+from retrieval.catalog.values import UNTRUSTED_MTIME
 from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
 from retrieval.media import MediaKind, Metadata
 
@@ -131,10 +132,11 @@ def expected(fact: dict, where: Filter) -> bool:  # noqa: C901, PLR0912 - a line
         if seconds is None:
             seconds = fact["mtime_ns"] // 10**9
         at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+        is_known = fact["taken_at"] is not None or fact["mtime_ns"] != UNTRUSTED_MTIME
         for instant, is_since in ((where.taken_at.since, True), (where.taken_at.before, False)):
             if instant is not None:
                 aware = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-                holds.append((at >= aware) is is_since)
+                holds.append(is_known and (at >= aware) is is_since)
     if where.width is not None:
         holds.append(in_range(fact["width"], where.width))
     if where.height is not None:
