@@ -23,8 +23,13 @@ export function showHits(hits, actions, { append = false } = {}) {
     cells.set(hit.item_id, cell);
     added.push(cell);
   }
-  if (append) list.append(...added);
-  else list.replaceChildren(...added);
+  if (append) {
+    list.append(...added);
+    return;
+  }
+  const focused = list.contains(document.activeElement) ? document.activeElement : null;
+  list.replaceChildren(...added);
+  if (focused?.isConnected) focused.focus({ preventScroll: true }); // it went while it was moved
 }
 
 export function setModality(modality) {
