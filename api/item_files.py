@@ -17,7 +17,7 @@ from indexer.scan import as_prefix
 from retrieval.catalog import Item
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.library import Library
-from retrieval.media import MediaKind
+from retrieval.media import MediaKind, is_as_read
 from retrieval.pictures import read_picture
 
 _CAN_WALK = os.open in os.supports_dir_fd and os.stat in os.supports_dir_fd
@@ -55,7 +55,7 @@ class ItemFiles:
         except (OSError, ValueError) as error:
             raise NotFoundError(f"The file of item {item.id} cannot be opened any more.") from error
         status = os.fstat(file.fileno())
-        if status.st_size != item.size or item.mtime_ns not in {-1, status.st_mtime_ns}:
+        if not is_as_read(status, item.size, item.mtime_ns):
             file.close()
             raise _changed(item)
         return file

@@ -9,7 +9,7 @@ import xxhash
 
 from indexer.formats import reader_of
 from indexer.media.base import Reading, ReadOptions
-from retrieval.media import MediaKind
+from retrieval.media import UNTRUSTED_MTIME, MediaKind, is_as_read
 
 _HASH_CHUNK_BYTES = 1 << 20
 _CLOCK_STEP_NS = 2_000_000_000
@@ -50,7 +50,8 @@ def read_first(
     with open(path, "rb") as file:  # noqa: PTH123
         while chunk := file.read(_HASH_CHUNK_BYTES):
             digest.update(chunk)
-    mtime_ns = before.st_mtime_ns if is_settled(before.st_mtime_ns, now_ns) else -1
+    is_lasting = is_settled(before.st_mtime_ns, now_ns)
+    mtime_ns = before.st_mtime_ns if is_lasting else UNTRUSTED_MTIME
     content = Content(before.st_size, mtime_ns, digest.hexdigest())
     reading = None if content.hash in known else reader_of(kind)(path, 0, options)
     _require_same(path, before)
@@ -65,7 +66,7 @@ def read_on(
     Raises as `indexer.media.base.Reader`, and ChangedWhileReadError.
     """
     before = os.stat(path)  # noqa: PTH116
-    if before.st_size != content.size or content.mtime_ns not in {-1, before.st_mtime_ns}:
+    if not is_as_read(before, content.size, content.mtime_ns):
         raise ChangedWhileReadError
     reading = reader_of(kind)(path, start, options)
     _require_same(path, before)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from indexer.formats import kind_of
 from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
 from retrieval.catalog import FailedFile, FileState, KnownFile
-from retrieval.media import MediaKind
+from retrieval.media import UNTRUSTED_MTIME, MediaKind
 
 ALL_KINDS = frozenset(MediaKind)
 LIBRARY_FILES = frozenset({"library.toml", "catalog.sqlite"})
@@ -332,7 +332,10 @@ def _unpack(path: str, packed: bytes) -> KnownFile:
 
 
 def _is_unchanged(found: FoundFile, before: KnownFile, retry_failed: bool) -> bool:
-    if before.mtime_ns == -1 or (before.size, before.mtime_ns) != (found.size, found.mtime_ns):
+    if before.mtime_ns == UNTRUSTED_MTIME or (before.size, before.mtime_ns) != (
+        found.size,
+        found.mtime_ns,
+    ):
         return False
     if before.state is FileState.FAILED:
         return not retry_failed

@@ -1,7 +1,11 @@
 """What kinds of files there are, and what a file says of itself."""
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
+
+UNTRUSTED_MTIME = -1
+"""Of a file that was too fresh when it was read: it may change again within the same time."""
 
 
 class MediaKind(StrEnum):
@@ -31,3 +35,8 @@ class Metadata:
 
 
 NO_METADATA = Metadata()
+
+
+def is_as_read(status: os.stat_result, size: int, mtime_ns: int) -> bool:
+    """Whether a file has the size and time that it was read with, as far as that is trusted."""
+    return status.st_size == size and mtime_ns in {UNTRUSTED_MTIME, status.st_mtime_ns}

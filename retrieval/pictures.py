@@ -8,7 +8,7 @@ from PIL import Image
 from retrieval.catalog import Item, Modality, ReadFile
 from retrieval.errors import UnreadableFileError
 from retrieval.images import read_image, read_unchanged
-from retrieval.media import MediaKind
+from retrieval.media import MediaKind, is_as_read
 
 
 def status_as_indexed(file: Item | ReadFile) -> os.stat_result | None:
@@ -17,8 +17,7 @@ def status_as_indexed(file: Item | ReadFile) -> os.stat_result | None:
         status = os.stat(file.path)  # noqa: PTH116 - names need not be valid text
     except (OSError, ValueError):
         return None
-    is_same = status.st_size == file.size and file.mtime_ns in {-1, status.st_mtime_ns}
-    return status if is_same else None
+    return status if is_as_read(status, file.size, file.mtime_ns) else None
 
 
 def read_picture(

@@ -13,8 +13,9 @@ from sqlalchemy.orm import aliased
 from retrieval.catalog import column_test, path_glob
 from retrieval.catalog.schema import AnnotationRecord, FileRecord, ItemRecord
 from retrieval.catalog.statements import at_or_below
-from retrieval.catalog.values import UNTRUSTED_MTIME, FileState
+from retrieval.catalog.values import FileState
 from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
+from retrieval.media import UNTRUSTED_MTIME
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_NS = 2**63 - 1

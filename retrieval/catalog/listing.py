@@ -15,9 +15,9 @@ from retrieval.catalog.statements import (
     row_in,
     select_items,
 )
-from retrieval.catalog.values import UNTRUSTED_MTIME, FileState, Item, Modality
+from retrieval.catalog.values import FileState, Item, Modality
 from retrieval.filters import Filter
-from retrieval.media import MediaKind
+from retrieval.media import UNTRUSTED_MTIME, MediaKind
 
 _MOST_NAMES = 1000
 _MOST_TABLES = 1000

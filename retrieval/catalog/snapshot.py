@@ -31,7 +31,6 @@ from retrieval.catalog.statements import (
 )
 from retrieval.catalog.text_search import TextSearch
 from retrieval.catalog.values import (
-    UNTRUSTED_MTIME,
     Counts,
     FailedFile,
     FileDetails,
@@ -44,7 +43,7 @@ from retrieval.catalog.values import (
 )
 from retrieval.catalog.word_index import FILE_WORDS, ITEM_WORDS
 from retrieval.filters import Filter
-from retrieval.media import MediaKind, Metadata
+from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata
 
 _ROOTS_PER_STATEMENT = 200
 """Below SQLite's limit of 1,000 levels of an expression."""

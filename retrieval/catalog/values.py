@@ -7,9 +7,6 @@ from typing import Any
 
 from retrieval.media import NO_METADATA, MediaKind, Metadata
 
-UNTRUSTED_MTIME = -1
-"""Of a file that was too fresh when it was read: it may change again within the same time."""
-
 
 class Modality(StrEnum):
     """What kind of thing an item is."""

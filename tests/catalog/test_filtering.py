@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from retrieval.catalog import Catalog, FileUpdate, Modality, ReadFile, ReadItem
 from retrieval.catalog.path_glob import matches
-from retrieval.catalog.values import UNTRUSTED_MTIME
 from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
-from retrieval.media import MediaKind, Metadata
+from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata
 
 SPACE = "space"
 NAMES = ["a", "b.c", 'qu"ote', "雪", "$[0]", "it's", ""]
