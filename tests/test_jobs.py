@@ -135,15 +135,18 @@ def test_jobs_wait_for_each_other_and_equal_ones_are_one(service, album):
     assert service.client.get("/v1/jobs/nowhere").status_code == 404
 
 
-def test_too_many_jobs_are_refused_with_a_time_to_come_back(service):
-    folders = [service.photos / str(number) for number in range(60)]
+def test_too_many_jobs_are_refused_with_a_time_to_come_back(service, album, monkeypatch):
+    monkeypatch.setattr("api.jobs._MOST_WAITING", 3)  # all come while the first one runs
+    add_photos(album, 400, start=4000)
+    first = start(service, album)
+    wait_for_progress(service, first)
     answers = [
-        service.client.post("/v1/index", json={"paths": [str(folder)]}) for folder in folders
+        service.client.post("/v1/index", json={"paths": [str(service.photos / name)]})
+        for name in "abcd"
     ]
-    refused = [answer for answer in answers if answer.status_code == 429]
-    assert refused
-    assert int(refused[0].headers["retry-after"]) > 0
-    for job in service.client.get("/v1/jobs").json()["jobs"]:
+    assert [answer.status_code for answer in answers] == [202, 202, 202, 429]
+    assert int(answers[-1].headers["retry-after"]) > 0
+    for job in (first, *(answer.json() for answer in answers[:-1])):
         service.client.delete(f"/v1/jobs/{job['id']}")
 
 

@@ -401,7 +401,7 @@ def _train_epoch(
         counts = np.diff(data.first)[photos]
         captions = data.first[photos] + random.integers(0, counts)
         variants = random.integers(0, len(data.photos.values), len(photos))
-        images = torch.from_numpy(data.photos.values[variants, photos]).float().to(config.device)
+        images = torch.from_numpy(data.photos.values[variants, photos]).to(config.device).float()
         texts, words = (part.to(config.device) for part in data.captions.batch(captions))
         loss = _loss(config, learned, texts, words, images)
         state.optimizer.zero_grad()

@@ -6,6 +6,7 @@ space and the augmentation.
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -133,7 +134,8 @@ def caption_tokens(
 
 
 def _pixels(photos: Sequence[CaptionedPhoto], encoder: Encoder, rows: Sequence[int]) -> Pixels:
-    return np.stack([_decode(photos, encoder, row) for row in rows])
+    with ThreadPoolExecutor() as pool:
+        return np.stack(list(pool.map(lambda row: _decode(photos, encoder, row), rows)))
 
 
 def _decode(photos: Sequence[CaptionedPhoto], encoder: Encoder, row: int) -> Pixels:
