@@ -1,9 +1,8 @@
 """How cost grows with the number of rows, and what that says of more rows than were measured."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from benchmarks.vector_measurement import BATCH, SINGLE
 from benchmarks.vector_search import MethodResult
@@ -11,7 +10,7 @@ from benchmarks.vector_search import MethodResult
 
 @dataclass(frozen=True)
 class Cost:
-    """What one number of rows takes; predicted: by the fit, not measured."""
+    """What one number of rows takes; predicted, not measured, where it says so."""
 
     rows: int
     build_s: float
@@ -24,7 +23,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Growth:
-    """Measured and predicted costs. exponents: of rows, by the name of a cost."""
+    """Measured and predicted costs. exponents: of rows, by the name of a time."""
 
     costs: tuple[Cost, ...]
     exponents: dict[str, float]
@@ -47,29 +46,32 @@ def cost_of(result: MethodResult, *, threads: int, recall: float, modality: str 
 
 
 def predict(costs: Sequence[Cost], rows: int) -> Growth:
-    """Extend each cost by a power law through the measured ones, a * rows ** b.
+    """Extend each cost from the two largest numbers of rows: smaller ones may have no index yet.
 
-    Least squares on the logarithms. Raises ValueError for fewer than two costs.
+    Bytes by a straight line, since part of them is there without any rows; times by a power law,
+    a * rows ** b. Raises ValueError for fewer than two costs.
     """
     if len(costs) < 2:
-        raise ValueError("a fit needs at least two numbers of rows")
-    x = np.log([cost.rows for cost in costs])
+        raise ValueError("a prediction needs at least two numbers of rows")
+    small, large = sorted(costs, key=lambda cost: cost.rows)[-2:]
     predicted: dict[str, float] = {}
     exponents: dict[str, float] = {}
-    for name in ("build_s", "memory_bytes", "mapped_bytes", "milliseconds", "batch_milliseconds"):
-        values = [max(float(getattr(cost, name)), 1e-9) for cost in costs]
-        slope, constant = np.polyfit(x, np.log(values), 1)
-        exponents[name] = float(slope)
-        predicted[name] = float(np.exp(constant + slope * np.log(rows)))
-    largest = max(costs, key=lambda cost: cost.rows)
+    for name in ("memory_bytes", "mapped_bytes"):
+        first, second = float(getattr(small, name)), float(getattr(large, name))
+        a_row = (second - first) / (large.rows - small.rows)
+        predicted[name] = second + a_row * (rows - large.rows)
+    for name in ("build_s", "milliseconds", "batch_milliseconds"):
+        first, second = (max(float(getattr(cost, name)), 1e-9) for cost in (small, large))
+        exponents[name] = math.log(second / first) / math.log(large.rows / small.rows)
+        predicted[name] = second * (rows / large.rows) ** exponents[name]
     return Growth(
         costs=(*costs, Cost(rows=rows, predicted=True, **predicted)),
         exponents=exponents,
         assumptions=(
-            f"Power laws through {', '.join(f'{cost.rows:,}' for cost in costs)} rows, on this "
-            f"machine; {rows:,} is {rows / largest.rows:,.0f} times the largest that was measured.",
-            "The choice of index follows the same rule, and its training sample grows with the "
-            "lists.",
+            f"From {small.rows:,} and {large.rows:,} rows on this machine: bytes by a straight "
+            f"line, times by a power law; {rows:,} is {rows / large.rows:,.0f} times the larger.",
+            "The lists grow with the rows, by the rule that chooses the index: with many of them, "
+            "comparing rows and queries with every list takes more than such a law foresees.",
             "The embeddings stay in the page cache. Where they do not fit, each candidate that is "
             "refined is a read from the disk: add candidates times the latency of a read, divided "
             "by the reads that run at once.",

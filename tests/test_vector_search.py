@@ -119,7 +119,7 @@ def test_a_curve_is_drawn_through_the_points_that_none_beats(tmp_path):
     assert "100 (0.990)" in methods_markdown(result, [1], 0.999)
 
 
-def test_growth_follows_power_laws():
+def test_growth_is_foreseen_from_the_two_largest():
     results = [
         result_of(
             point(0.96, 1e6 / rows**0.5, modality="text"),
@@ -130,9 +130,13 @@ def test_growth_follows_power_laws():
     ]
     costs = [cost_of(result, threads=1, recall=0.95) for result in results]
     assert costs[0] == Cost(10_000, 100, 720_000, 10_240_000, 0.1, 0.025)
-    growth = predict(costs, 100_000_000)
+    without_index = replace(costs[0], build_s=0.0, memory_bytes=0.0)
+    fixed = [replace(cost, memory_bytes=cost.memory_bytes + 10**7) for cost in costs[1:]]
+    growth = predict([without_index, *fixed], 100_000_000)
     last = growth.costs[-1]
     assert last.predicted
+    assert last.memory_bytes == pytest.approx(72e8 + 1e7)
+    assert last.mapped_bytes == pytest.approx(1024e8)
     assert last.build_s == pytest.approx(1e6)
     assert last.milliseconds == pytest.approx(10)
     assert growth.exponents["milliseconds"] == pytest.approx(0.5)
