@@ -1,6 +1,8 @@
 """`mmsearch serve`: answer over HTTP until told to end."""
 
 import logging
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -175,11 +177,14 @@ def serve(
     application = create_app(
         opened, settings, device=device, load_in_background=True, on_failed=end
     )
-    server = _server(application, settings)
+    signals: list[int] = []
+    server = _server(application, settings, signals.append)
     _configure_logs(settings)
     server.run()
     if failures:
         raise failures[0]
+    if signal.SIGINT in signals:
+        raise KeyboardInterrupt  # the one that uvicorn raises can get lost where it strikes
     if not server.started:
         raise typer.Exit(1)  # the server has said why
 
@@ -231,13 +236,16 @@ def _configure_logs(settings: "ServiceSettings") -> None:
         logging.getLogger("mmsearch.access").setLevel(logging.INFO)
 
 
-def _server(application: "FastAPI", settings: "ServiceSettings") -> "uvicorn.Server":
+def _server(
+    application: "FastAPI", settings: "ServiceSettings", on_signal: Callable[[int], None]
+) -> "uvicorn.Server":
     import uvicorn
 
     class Server(uvicorn.Server):
         """Tells the application of the end before connections are closed."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            on_signal(sig)
             service = getattr(application.state, "service", None)
             if service is not None:
                 service.stop()

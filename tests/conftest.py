@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+hypothesis.settings.register_profile("any-machine", deadline=None)
+hypothesis.settings.load_profile("any-machine")
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ class ListRequest(BaseModel):
     ] = "oldest"
     where: Annotated[
         str | None,
-        Field(max_length=20_000, description=f"A filter as JSON, such as `{_FILTER}`."),
+        Field(max_length=10_000, description=f"A filter as JSON, such as `{_FILTER}`."),
     ] = None
 
 

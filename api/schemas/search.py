@@ -22,6 +22,8 @@ Base64Image = Annotated[
     str, Field(min_length=1, json_schema_extra={"contentEncoding": "base64", "format": "byte"})
 ]
 Cursor = Annotated[str, Field(min_length=1, max_length=200_000)]
+AddressCursor = Annotated[str, Field(min_length=1, max_length=10_000)]
+"""One in an address, of which the server takes 64 KiB, where a character can take six bytes."""
 
 
 class PartSchema(BaseModel):
@@ -116,7 +118,11 @@ class SimilarRequest(BaseModel):
 
     k: Annotated[int, Field(ge=1, le=MAX_K, description="How many hits at most.")] = 10
     cursor: Annotated[
-        Cursor | None, Field(description="`next_cursor` of the last answer: its next hits.")
+        AddressCursor | None,
+        Field(
+            description="`next_cursor` of the last answer: its next hits. One longer than 10,000 "
+            "characters, after thousands of hits, goes to `POST /v1/search`."
+        ),
     ] = None
     modality: Annotated[
         Modality | None, Field(description="image or text; the item's own if not given.")
