@@ -388,4 +388,4 @@ class ChangingFolder(RuleBasedStateMachine):
 
 
 TestChangingFolder = ChangingFolder.TestCase
-TestChangingFolder.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestChangingFolder.settings = settings(max_examples=80, stateful_step_count=40)

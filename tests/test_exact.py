@@ -44,7 +44,7 @@ def assert_is_brute_force(found, rows, queries, k, allowed=None) -> None:
     seed=st.integers(0, 1000),
     filtered=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_it_finds_what_brute_force_finds(has_views, n, d, k, queries, split, seed, filtered):
     rows = unit_rows(n, d, seed).astype(np.float16)
     vectors = unit_rows(queries, d, seed + 1)
@@ -60,7 +60,7 @@ def test_it_finds_what_brute_force_finds(has_views, n, d, k, queries, split, see
 
 
 @given(n=st.integers(1, 200), k=st.integers(1, 30), seed=st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_nearest_among_some_rows(n, k, seed):
     rows, queries = unit_rows(n, 8, seed).astype(np.float16), unit_rows(2, 8, seed + 1)
     allowed = np.random.default_rng(seed).random(n) < 0.3

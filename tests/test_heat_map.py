@@ -141,7 +141,7 @@ def heats_and_views(draw):
     return heat.astype(np.float32), (width, height), (left, top, right, bottom)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(heats_and_views(), st.tuples(st.integers(1, 64), st.integers(1, 64)))
 def test_any_heat_map_gives_colours_between_the_photo_and_the_scale(case, size):
     """A warning of numpy (an invalid or overflowing cast) would be an error here."""

@@ -141,7 +141,7 @@ def tree():
         yield root
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(written=st.dictionaries(st.sampled_from(directories), st.lists(lines, max_size=4)))
 def test_ignoring_agrees_with_git(tree, written):
     for directory in directories:

@@ -77,9 +77,7 @@ queries = st.builds(
 )
 rerankings = st.tuples(st.sampled_from(["none", "fusion"]), st.sampled_from([None, 7, 30]))
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=4)
-slow = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+slow = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def reranking_of(choice, tiny_fusion):

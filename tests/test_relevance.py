@@ -49,7 +49,7 @@ both = pytest.mark.parametrize("kind", ["text", "image"])
 
 
 @names
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(kind=kinds, hits=st.lists(anything, max_size=8), sample=st.lists(anything, max_size=40))
 def test_any_scores_give_numbers_from_0_to_1(shipped, name, kind, hits, sample):
     found = shipped[name][kind].relevance(array(hits), array(sample))
@@ -59,7 +59,7 @@ def test_any_scores_give_numbers_from_0_to_1(shipped, name, kind, hits, sample):
 
 
 @names
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     kind=kinds,
     hits=st.lists(cosines, min_size=2, max_size=12),
@@ -78,7 +78,7 @@ def test_a_hit_that_stands_out_is_more_relevant(shipped, name, kind):
 
 
 @both
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(factor=st.floats(0.05, 20), shift=st.floats(-3, 3))
 def test_other_encoders_scores_may_have_any_scale_and_zero(shipped, kind, factor, shift):
     hits, sample = np.linspace(0, 0.5, 9), normal_background().astype(np.float64)

@@ -80,7 +80,7 @@ def test_the_index_and_the_rows_past_it_are_one(tmp_path, searcher, embeddings, 
     covered=st.integers(0, 300),
     few=st.integers(0, 300),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_filters_hold_wherever_rows_are(tmp_path_factory, allowed, covered, few):
     directory = tmp_path_factory.mktemp("space")
     file = EmbeddingsFile(directory / "image.f16", DIMENSION)

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.schemas.text import MOST_IN_AN_ADDRESS
+
 if TYPE_CHECKING:
     from retrieval.fusion.explanation import Explanation, HeatMap, WordExplanation
 
@@ -14,7 +16,8 @@ class ExplainRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     text: Annotated[
-        str, Field(min_length=1, max_length=10_000, description="What the image may show.")
+        str,
+        Field(min_length=1, max_length=MOST_IN_AN_ADDRESS, description="What the image may show."),
     ]
     item: Annotated[int, Field(ge=1, le=2**63 - 1, description="The id of an item.")]
     format: Annotated[

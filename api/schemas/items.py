@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas.text import valid_text
+from api.schemas.text import MOST_IN_AN_ADDRESS, valid_text
 from api.thumbnails import ThumbnailFormat, ThumbnailSize, thumbnail_url
 from retrieval.catalog import FileDetails, Item, Modality
 from retrieval.media import MediaKind
@@ -35,7 +35,10 @@ class ListRequest(BaseModel):
     ] = "oldest"
     where: Annotated[
         str | None,
-        Field(max_length=10_000, description=f"A filter as JSON, such as `{_FILTER}`."),
+        Field(
+            max_length=MOST_IN_AN_ADDRESS,
+            description=f"A filter as JSON, such as `{_FILTER}`.",
+        ),
     ] = None
 
 

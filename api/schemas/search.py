@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from api.schemas.text import valid_text
+from api.schemas.text import MOST_IN_AN_ADDRESS, valid_text
 from api.thumbnails import thumbnail_url
 from retrieval.answer import DEFAULT_BUDGET_MS, Answer, Hit
 from retrieval.catalog import Modality
@@ -22,8 +22,6 @@ Base64Image = Annotated[
     str, Field(min_length=1, json_schema_extra={"contentEncoding": "base64", "format": "byte"})
 ]
 Cursor = Annotated[str, Field(min_length=1, max_length=200_000)]
-AddressCursor = Annotated[str, Field(min_length=1, max_length=10_000)]
-"""One in an address, of which the server takes 64 KiB, where a character can take six bytes."""
 
 
 class PartSchema(BaseModel):
@@ -118,10 +116,13 @@ class SimilarRequest(BaseModel):
 
     k: Annotated[int, Field(ge=1, le=MAX_K, description="How many hits at most.")] = 10
     cursor: Annotated[
-        AddressCursor | None,
+        str | None,
         Field(
-            description="`next_cursor` of the last answer: its next hits. One longer than 10,000 "
-            "characters, after thousands of hits, goes to `POST /v1/search`."
+            min_length=1,
+            max_length=MOST_IN_AN_ADDRESS,
+            description="`next_cursor` of the last answer: its next hits. One longer than "
+            f"{MOST_IN_AN_ADDRESS:,} characters, after thousands of hits, goes to "
+            "`POST /v1/search`.",
         ),
     ] = None
     modality: Annotated[

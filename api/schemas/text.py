@@ -1,6 +1,9 @@
-"""Names of files in JSON."""
+"""Texts over the wire: how names of files are spelled, how long a value may be."""
 
 import os
+
+MOST_IN_AN_ADDRESS = 10_000
+"""Characters of a value there: the server takes 64 KiB, and a character can take six bytes."""
 
 
 def valid_text(path: str) -> str:

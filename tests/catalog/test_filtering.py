@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.catalog import Catalog, FileUpdate, Modality, ReadFile, ReadItem
@@ -230,7 +230,6 @@ filters = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(where=filters)
 def test_what_passes_is_what_the_oracle_lets_pass(library, where):
     catalog, truth = library

@@ -261,7 +261,7 @@ def test_words_of_passages_that_are_gone_are_not_those_of_later_ones(library):
     assert library.find("four", text) == ["/b.txt"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(query=st.text() | st.text("\"*-+^:(){}AND OR NEAR\0\n'a2雪"), all_words=st.booleans())
 @example(query='"', all_words=False)
 @example(query="NEAR(a b)", all_words=True)
@@ -283,9 +283,7 @@ def test_names_of_any_bytes_have_words(library):
 
 @given(text=st.text(max_size=50))
 @example("İ ß ŉ ﷺ ½")
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_a_text_finds_itself(library, text):
     library.add("/x.jpg", text=text)
     expected = ["/x.jpg"] if indexed(text) else []

@@ -255,7 +255,7 @@ batches = st.builds(
 
 
 @models
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(batch=batches, more=st.integers(1, 3), filler=st.sampled_from([0.0, 3.0, 1e6]))
 def test_padding_of_texts_changes_no_score(model, batch, more, filler):
     texts, mask, images, image_mask = batch
@@ -268,7 +268,7 @@ def test_padding_of_texts_changes_no_score(model, batch, more, filler):
 
 
 @models
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(batch=batches, filler=st.sampled_from([0.0, 3.0, 1e6]))
 def test_what_is_masked_changes_no_score(model, batch, filler):
     texts, mask, images, image_mask = batch
@@ -294,7 +294,7 @@ def test_padding_of_images_changes_no_score(kind):
 
 
 @models
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(batch=batches, seed=st.integers(0, 2**32))
 def test_permuting_permutes_the_scores(model, batch, seed):
     texts, mask, images, image_mask = batch
@@ -306,7 +306,7 @@ def test_permuting_permutes_the_scores(model, batch, seed):
 
 
 @models
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(batch=batches)
 def test_a_score_depends_on_its_own_pair_alone(model, batch):
     texts, mask, images, image_mask = batch

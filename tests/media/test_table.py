@@ -22,7 +22,7 @@ from retrieval.errors import MissingExtraError, UnreadableFileError
 pyarrow = importlib.import_module("pyarrow")
 parquet = importlib.import_module("pyarrow.parquet")
 
-ONE_FILE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+ONE_FILE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 CELLS = st.text(st.sampled_from("ab é字,;\t\"'\n\r"), max_size=8) | st.text(
     st.characters(exclude_characters="\0", codec="utf-8"), max_size=8
 )

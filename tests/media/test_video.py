@@ -126,7 +126,7 @@ CODECS = [
 ]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     kind=st.sampled_from(CODECS),
     lengths=st.lists(st.integers(1, 300), min_size=1, max_size=12),

@@ -3,7 +3,7 @@
 import ir_measures
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import AP, RR, R, Rprec, Success, nDCG
 
@@ -47,7 +47,6 @@ scores = st.sampled_from([-2.0, -0.0, 0.0, 0.25, 0.5, 1.0]) | st.floats(-10, 10,
 ids = st.text(alphabet="ab19 é中", min_size=1, max_size=2)
 
 
-@settings(deadline=None)
 @given(
     qrels=st.dictionaries(ids, st.dictionaries(ids, st.integers(0, 3), max_size=6), max_size=4),
     run=st.dictionaries(ids, st.dictionaries(ids, scores, max_size=9), max_size=4),

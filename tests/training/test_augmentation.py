@@ -14,7 +14,7 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(width=sides, height=sides, variant=st.integers(0, 9), seed=st.integers(0, 2**40))
 def test_a_variant_is_a_part_of_the_photo_and_always_the_same(
     width: int, height: int, variant: int, seed: int
@@ -35,7 +35,7 @@ def test_a_variant_is_a_part_of_the_photo_and_always_the_same(
     assert any(found)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(width=sides, height=sides, seed=st.integers(0, 2**40))
 def test_crops_lie_inside_and_keep_most_of_the_photo(width: int, height: int, seed: int) -> None:
     left, top, right, bottom = draw_crop(width, height, np.random.default_rng(seed))

@@ -35,20 +35,20 @@ def counted(trial: Reranked, weight: float) -> tuple[float, ...]:
     return tuple(hits.mean(0))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(trial=trials(), weight=st.sampled_from([0.0, 0.25, 0.5, 2.0]))
 def test_recalls_are_those_counted_by_hand(trial: Reranked, weight: float) -> None:
     assert trial.recalls(weight) == pytest.approx(counted(trial, weight))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(trial=trials(), other=trials())
 def test_without_weight_the_similarity_ranks(trial: Reranked, other: Reranked) -> None:
     shuffled = Reranked(trial.similarity, -trial.match, trial.right)
     assert trial.recalls(0.0) == shuffled.recalls(0.0) == pytest.approx(counted(trial, 0.0))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(one=trials(), other=trials())
 def test_the_best_weight_is_the_smallest_of_the_best(one: Reranked, other: Reranked) -> None:
     def mean(weight: float) -> float:
