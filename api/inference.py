@@ -269,7 +269,6 @@ class Inference:
             began = time.monotonic()
             self._metrics.observe_batch(len(batch), [began - job.since for job in batch])
             outcomes = [_run(batch[0].call)] if batch[0].call else self._search(batch)
-            self._in_loop(_settle, batch, outcomes)
             ended = time.monotonic()
             if batch[0].request:
                 self._note_pace(len(batch), ended - began)
@@ -277,6 +276,8 @@ class Inference:
                 self._company = len(batch) + len(self._waiting)
                 self._batch_s = ended - began
                 self._idle_since = ended
+            # Last, so that whoever asks as soon as it has its answer meets the pace of that answer.
+            self._in_loop(_settle, batch, outcomes)
 
     def _next_batch(self) -> list[_Job]:
         """Wait for work: a call, or searches that go together. Empty when there is no more."""

@@ -44,7 +44,7 @@ def test_a_flood_of_pictures_is_refused(monkeypatch):
 
 def test_what_waits_too_long_is_given_up(monkeypatch):
     monkeypatch.setattr(decoding, "_THREADS", 1)
-    outcomes = asyncio.run(outcomes_of(lambda: time.sleep(0.3), 3, deadline_s=0.4))
+    outcomes = asyncio.run(outcomes_of(lambda: time.sleep(0.6), 3, deadline_s=1.0))
     assert [type(outcome) for outcome in outcomes].count(PastDeadlineError) >= 1
     assert outcomes[0] is None
 

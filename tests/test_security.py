@@ -399,7 +399,7 @@ def test_many_large_bodies_at_once_do_not_fill_the_memory(coloured_library, serv
         lines = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(6)]
         for line in lines[:5]:
             line.sendall(head + b" " * 80_000)
-        time.sleep(0.3)
+        time.sleep(1.0)
         lines[5].sendall(head + b" " * 99_999)
         assert lines[5].recv(1000).startswith(b"HTTP/1.1 429")
         for line in lines:
@@ -432,9 +432,17 @@ def test_floods_from_one_client_are_limited_without_harm_to_others(coloured_libr
 
 def test_after_a_flood_a_client_may_ask_again_at_the_rate():
     rate = Rate("20/second")
-    assert [rate.allows("eve") for _ in range(25)].count(True) in range(20, 23)
+    began = time.monotonic()
+
+    def most() -> float:
+        return 20 + 20 * (time.monotonic() - began)
+
+    at_once = [rate.allows("eve") for _ in range(40)].count(True)
+    assert 20 <= at_once <= most()
     time.sleep(0.12)
-    assert [rate.allows("eve") for _ in range(10)].count(True) in range(2, 10)
+    later = [rate.allows("eve") for _ in range(40)].count(True)
+    assert later >= 2
+    assert at_once + later <= most()
     assert rate.allows("bob")
 
 
