@@ -15,6 +15,8 @@ import pytest
 from retrieval.catalog import Item, Modality
 from retrieval.library import Library, open_library
 
+pytestmark = pytest.mark.timeout(900)  # of one fixture: each of fifty runs starts anew
+
 PROGRAM = Path(__file__).with_name("repeated_kills.py")
 KILLS = 50
 PHOTOS = 500
