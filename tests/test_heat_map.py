@@ -112,7 +112,6 @@ def test_words_that_contribute_most_are_drawn_in_the_order_of_the_text():
     ],
     ids=["japanese", "russian", "hindi", "arabic", "odd", "long", "lines"],
 )
-@pytest.mark.timeout(20)
 def test_words_of_any_script_are_drawn(text):
     sheet = draw_heat_map(explanation_of(text, (60, 40)), Image.new("RGB", (60, 40)))
     assert sheet.width > sheet.height > 100
