@@ -13,6 +13,7 @@ from api.options import DeviceOption, JsonOption, complain, print_json
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
+    from benchmarks.datasets import RetrievalDataset
     from benchmarks.vector_growth import Growth
     from benchmarks.vector_search import VectorResult
     from benchmarks.vector_workload import Workload
@@ -35,6 +36,16 @@ def vectors(
             "dataset of photos and captions, as for `bench retrieval`.",
         ),
     ] = _SYNTHETIC,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split", help="Of a dataset; all: every one. (default: its only one, or test)"
+        ),
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option("--language", help="Of a dataset's texts, where there are several."),
+    ] = None,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -108,6 +119,7 @@ def vectors(
 ) -> None:
     """Recall against queries a second, time to build and memory, of our index and of others."""
     from api import console
+    from benchmarks.datasets import load_dataset
     from benchmarks.vector_peers import METHODS, make_method
     from benchmarks.vector_search import measure_vectors
     from benchmarks.vector_tables import growth_markdown, methods_markdown
@@ -128,7 +140,8 @@ def vectors(
         if data.startswith(_SYNTHETIC):
             workload = _synthetic(cache, data, size, dimension, queries, seed)
         else:
-            workload = _embedded(cache, data, encoder, device, queries)
+            photos = load_dataset(data, split, language)
+            workload = _embedded(cache, photos, encoder, device, queries)
         result = measure_vectors(
             workload,
             names,
@@ -195,7 +208,9 @@ def _synthetic(
     )
 
 
-def _embedded(cache: Path, data: str, encoder: str, device: str, queries: int) -> "Workload":
+def _embedded(
+    cache: Path, data: "RetrievalDataset", encoder: str, device: str, queries: int
+) -> "Workload":
     from api import console
     from benchmarks.embedding_cache import EmbeddingCache
     from benchmarks.vector_workload import dataset_workload

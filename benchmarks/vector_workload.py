@@ -10,7 +10,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from benchmarks.datasets import load_dataset
+from benchmarks.datasets import RetrievalDataset
 from benchmarks.embedding_cache import EmbeddingCache
 from benchmarks.synthetic_vectors import PROFILES, SyntheticVectors
 from retrieval.embeddings import Rows
@@ -74,7 +74,7 @@ def synthetic_workload(
 
 def dataset_workload(
     folder: Path,
-    dataset: str,
+    data: RetrievalDataset,
     encoder: Encoder,
     cache: EmbeddingCache,
     *,
@@ -85,9 +85,8 @@ def dataset_workload(
 
     Raises UsageError for a dataset without captions.
     """
-    data = load_dataset(dataset)
     if not data.images or not data.texts:
-        raise UsageError(f"{dataset} has no photos with texts: there would be no text queries.")
+        raise UsageError(f"{data.name} has no photos with texts: there would be no text queries.")
     embedded = cache.embed_images(
         encoder, list(data.images.values()), partial(on_progress, "images")
     )
@@ -97,7 +96,8 @@ def dataset_workload(
     texts = list(dict.fromkeys(data.texts.values()))[:: max(1, len(data.texts) // queries)]
     said = cache.embed_texts(encoder, texts[:queries], partial(on_progress, "texts")).rows
     held_out = np.arange(len(images)) % _HELD_OUT == 0
-    name = f"{data.name}-{encoder.space.id}-{queries}"
+    chosen = [part for part in (data.split, data.language) if part]
+    name = "-".join([data.name, *chosen, encoder.space.id, str(queries)])
     folder = folder / name
     folder.mkdir(parents=True, exist_ok=True)
     rows = np.ascontiguousarray(images[~held_out])

@@ -57,3 +57,26 @@ def test_wrong_options_are_named(run, arguments, message):
     result = run(*arguments)
     assert isinstance(result.exception, UsageError)
     assert message in str(result.exception)
+
+
+def test_photos_of_all_splits_are_measured(run, shared_data, tmp_path):
+    """On a few of the shared photos, which have two splits and two languages."""
+    folder = tmp_path / "photos"
+    (folder / "images").mkdir(parents=True)
+    lines = (shared_data / "flickr8k" / "captions.jsonl").read_text(encoding="utf-8").splitlines()
+    by_split: dict[str, list[str]] = {}
+    for line in lines:
+        by_split.setdefault(json.loads(line)["split"], []).append(line)
+    chosen = [line for some in by_split.values() for line in some[:60]]
+    (folder / "captions.jsonl").write_text("\n".join(chosen), encoding="utf-8")
+    for line in chosen:
+        name = json.loads(line)["image"]
+        (folder / "images" / name).symlink_to(shared_data / "flickr8k" / "images" / name)
+    data = ("--data", f"jsonl:{folder}", "--methods", "exact", "--threads", 1)
+    refused = run(*data)
+    assert "needs a split. There are: train (60), val (60)" in str(refused.exception)
+    result = run(*data, "--split", "all", "--language", "zh", "--json")
+    assert result.exit_code == 0, result.output
+    [told] = json.loads(result.stdout)["results"]
+    assert told["rows"] == 105
+    assert "-all-zh-starter-" in told["workload"]

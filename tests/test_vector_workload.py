@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.datasets import load_dataset
 from benchmarks.embedding_cache import EmbeddingCache
 from benchmarks.vector_workload import dataset_workload, synthetic_workload
 from retrieval.errors import UsageError
@@ -37,10 +38,12 @@ def test_photos_are_rows_or_queries_and_captions_are_queries(tmp_path, tiny_enco
         Image.fromarray(noise).save(tmp_path / "images" / name)
         lines.append(json.dumps({"image": name, "split": "val", "en": [f"noise {number}"]}))
     (tmp_path / "captions.jsonl").write_text("\n".join(lines))
+    data = load_dataset(f"jsonl:{tmp_path}")
     made = dataset_workload(
-        tmp_path / "made", f"jsonl:{tmp_path}", tiny_encoder, EmbeddingCache(tmp_path / "cache")
+        tmp_path / "made", data, tiny_encoder, EmbeddingCache(tmp_path / "cache")
     )
     queries = made.queries()
+    assert made.name == f"{tmp_path.name}-val-en-{tiny_encoder.space.id}-1000"
     assert made.rows.shape == (14, 32)
     assert {kind: len(vectors) for kind, vectors in queries.items()} == {"image": 2, "text": 16}
     likeness = queries["image"] @ made.rows.astype(np.float32).T
@@ -53,5 +56,6 @@ def test_a_dataset_without_texts_has_no_text_queries(tmp_path, tiny_encoder):
     Image.new("RGB", (32, 32)).save(tmp_path / "images" / "1.png")
     line = json.dumps({"image": "1.png", "split": "val", "en": []})
     (tmp_path / "captions.jsonl").write_text(line)
+    data = load_dataset(f"jsonl:{tmp_path}")
     with pytest.raises(UsageError, match="texts"):
-        dataset_workload(tmp_path, f"jsonl:{tmp_path}", tiny_encoder, EmbeddingCache(tmp_path))
+        dataset_workload(tmp_path, data, tiny_encoder, EmbeddingCache(tmp_path))
