@@ -18,7 +18,9 @@ from api.options import (
     BatchSizeOption,
     DeviceOption,
     JsonOption,
+    LanguageOption,
     RerankOption,
+    SplitOption,
     complain,
     print_json,
     require_paths,
@@ -44,9 +46,6 @@ DatasetOption = Annotated[
         metavar="FORMAT:PATH",
         help="jsonl, karpathy, coco, flickr30k-csv, image-folder, csv, parquet or beir.",
     ),
-]
-SplitOption = Annotated[
-    str | None, typer.Option("--split", help="(default: the dataset's only one, or test)")
 ]
 EncoderOption = Annotated[
     str, typer.Option("--encoder", metavar="NAME", help="As for `mmsearch index`.")
@@ -314,9 +313,7 @@ def reranking(
 def explanations(
     dataset: DatasetOption,
     split: SplitOption = None,
-    language: Annotated[
-        str | None, typer.Option("--language", help="Of the texts, where there are several.")
-    ] = None,
+    language: LanguageOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Photos at most.")] = 200,
     share: Annotated[
         float, typer.Option("--share", min=0.01, max=0.99, help="Of the picture to paint over.")
@@ -379,9 +376,7 @@ def explanations(
 def retrieval(
     dataset: DatasetOption,
     split: SplitOption = None,
-    language: Annotated[
-        str | None, typer.Option("--language", help="Of the texts, where there are several.")
-    ] = None,
+    language: LanguageOption = None,
     encoder: EncoderOption = "starter",
     index: Annotated[
         str, typer.Option("--index", help="flat, auto or a FAISS factory string.")

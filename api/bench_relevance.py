@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import platformdirs
 import typer
 
-from api.options import DeviceOption, JsonOption, print_json, require_paths
+from api.options import (
+    DeviceOption,
+    JsonOption,
+    LanguageOption,
+    SplitOption,
+    print_json,
+    require_paths,
+)
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,12 +32,8 @@ def relevance(
             help="jsonl, karpathy, coco, flickr30k-csv, csv or parquet, as for `bench retrieval`.",
         ),
     ],
-    split: Annotated[
-        str | None, typer.Option("--split", help="(default: the dataset's only one, or test)")
-    ] = None,
-    language: Annotated[
-        str | None, typer.Option("--language", help="Of the texts, where there are several.")
-    ] = None,
+    split: SplitOption = None,
+    language: LanguageOption = None,
     photos: Annotated[
         str,
         typer.Option(

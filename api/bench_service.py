@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from api.options import DeviceOption, JsonOption, LibraryOption, print_json, require_paths
+from api.options import (
+    DeviceOption,
+    JsonOption,
+    LibraryOption,
+    SplitOption,
+    print_json,
+    require_paths,
+)
 from retrieval.errors import UsageError
 from retrieval.library import default_library_path, open_library
 
@@ -24,9 +31,7 @@ def service(
             help="Whose captions are asked, each once; as for `bench retrieval`.",
         ),
     ],
-    split: Annotated[
-        str | None, typer.Option("--split", help="(default: the dataset's only one, or test)")
-    ] = None,
+    split: SplitOption = None,
     library: LibraryOption = None,
     clients: Annotated[
         str, typer.Option("--clients", metavar="LIST", help="Numbers of clients, with commas.")

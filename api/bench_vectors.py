@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import platformdirs
 import typer
 
-from api.options import DeviceOption, JsonOption, complain, print_json
+from api.options import DeviceOption, JsonOption, LanguageOption, SplitOption, complain, print_json
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,16 +36,8 @@ def vectors(
             "dataset of photos and captions, as for `bench retrieval`.",
         ),
     ] = _SYNTHETIC,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split", help="Of a dataset; all: every one. (default: its only one, or test)"
-        ),
-    ] = None,
-    language: Annotated[
-        str | None,
-        typer.Option("--language", help="Of a dataset's texts, where there are several."),
-    ] = None,
+    split: SplitOption = None,
+    language: LanguageOption = None,
     methods: Annotated[
         str | None,
         typer.Option(

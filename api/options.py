@@ -22,6 +22,12 @@ LibraryOption = Annotated[
         show_default=False,
     ),
 ]
+SplitOption = Annotated[
+    str | None, typer.Option("--split", help="(default: the dataset's only one, or test)")
+]
+LanguageOption = Annotated[
+    str | None, typer.Option("--language", help="Of the texts, where there are several.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")
