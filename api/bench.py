@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from benchmarks.results import QualityRecord
     from benchmarks.retrieval_quality import Setup
     from retrieval.encoders.base import Encoder
-    from retrieval.fusion.base import Reranker
+    from retrieval.rerankers.base import Reranker
 
 _THIS_PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
 _LEAST_MEGAPIXELS, _MOST_MEGAPIXELS = 0.001, 100.0
@@ -648,7 +648,7 @@ def _load_encoder(name: str, device: str) -> "Encoder":
 
 @cache
 def _load_reranker(name: str, encoder: str, device: str) -> "Reranker | None":
-    from retrieval.fusion.registry import AUTO, load_reranker
+    from retrieval.rerankers.registry import AUTO, load_reranker
 
     reranker = load_reranker(name, _load_encoder(encoder, device), device)
     if reranker is None and name == AUTO:

@@ -20,7 +20,7 @@ from retrieval.errors import UsageError
 if TYPE_CHECKING:
     from benchmarks.relevance import RelevanceResult
     from retrieval.encoders.base import Space
-    from retrieval.relevance import Calibration
+    from retrieval.search.relevance import Calibration
 
 
 def relevance(
@@ -147,7 +147,7 @@ def relevance(
 
 
 def _calibrations(space: "Space", file: Path | None) -> "dict[str, Calibration]":
-    from retrieval.relevance import CalibrationFile, calibration_for
+    from retrieval.search.relevance import CalibrationFile, calibration_for
 
     if file:
         read = CalibrationFile.read(file)

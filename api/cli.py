@@ -52,8 +52,8 @@ from retrieval.library import Library, default_library_path, open_library
 
 if TYPE_CHECKING:
     from retrieval.encoders.base import Encoder
-    from retrieval.fusion.base import Reranker
-    from retrieval.query import Query
+    from retrieval.rerankers.base import Reranker
+    from retrieval.search.query import Query
 
 app = typer.Typer(
     name="mmsearch",
@@ -376,7 +376,7 @@ def search(
 ) -> None:
     """Find images or passages of text by a text, an image, or both."""
     from api import console
-    from retrieval.query import Query, parse_modality, parse_mode, read_parts
+    from retrieval.search.query import Query, parse_modality, parse_mode, read_parts
 
     wanted = parse_filter(
         source=source,
@@ -403,7 +403,7 @@ def search(
         raise UsageError("`--library`, `--space` and `--device` are of no use with `--server`.")
 
     from api.schemas import SearchAnswer
-    from retrieval.engine import Engine, Reranking
+    from retrieval.search.engine import Engine, Reranking
 
     reranking = Reranking(rerank, rerank_depth, rerank_budget)
     title = text or (str(image) if image else f"like {', '.join(map(str, like))}")
@@ -572,7 +572,7 @@ def encoders(
 
 def _token_settings(size: str | None, precision: str | None) -> dict[str, Any]:
     """Settings of the token cache that were asked for; raises UsageError for wrong ones."""
-    from retrieval.token_cache import TokenCacheSettings
+    from retrieval.rerankers.token_cache import TokenCacheSettings
 
     asked: dict[str, Any] = {}
     if size is not None:
@@ -598,7 +598,7 @@ def _reranker_for_tokens(
 ) -> "Reranker":
     """Load the reranker of a space; raise before hours of indexing what can be known before."""
     from indexer.tokens import plan_tokens
-    from retrieval.fusion.registry import AUTO, load_reranker
+    from retrieval.rerankers.registry import AUTO, load_reranker
 
     reranker = load_reranker(AUTO, encoder, device)
     if reranker is None:

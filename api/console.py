@@ -25,8 +25,8 @@ from api.schemas import valid_text
 from indexer.progress import Progress as IndexingProgress
 from indexer.progress import Summary
 from retrieval.catalog import Item
-from retrieval.engine import Answer
-from retrieval.relevance import DEFAULT_MIN_RELEVANCE
+from retrieval.search.engine import Answer
+from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
 
 _PASSAGE_CHARACTERS = 100
 

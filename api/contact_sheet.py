@@ -7,9 +7,9 @@ from PIL import Image, ImageDraw, ImageOps
 
 from api.drawing import fit, font_for, save_picture
 from retrieval.catalog import Item
-from retrieval.engine import Hit
 from retrieval.errors import UnreadableFileError, UsageError
-from retrieval.pictures import read_picture
+from retrieval.media.items import read_picture
+from retrieval.search.engine import Hit
 
 _CELL = 220
 _GAP = 12

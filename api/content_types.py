@@ -2,8 +2,8 @@
 
 from typing import BinaryIO
 
-from retrieval.drawings import is_svg
 from retrieval.media import MediaKind
+from retrieval.media.svg import is_svg
 
 UNKNOWN = "application/octet-stream"
 TEXT = "text/plain; charset=utf-8"

@@ -11,7 +11,7 @@ from retrieval.errors import UsageError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from retrieval.fusion.explanation import Explanation
+    from retrieval.rerankers.explanation import Explanation
 
 _BAR = 30
 
@@ -79,7 +79,7 @@ def explain(
 
 def _read(image: Path) -> "Image.Image":
     from retrieval.errors import UnreadableFileError
-    from retrieval.images import read_image
+    from retrieval.media.images import read_image
 
     try:
         return read_image(image)
@@ -91,8 +91,8 @@ def _read(image: Path) -> "Image.Image":
 def _with_library(
     text: str, image: "Image.Image", library: Path, rerank: str, device: str
 ) -> "Explanation":
-    from retrieval.engine import Engine
     from retrieval.library import open_library
+    from retrieval.search.engine import Engine
 
     return Engine(open_library(library), device=device).explain(text, image, rerank)
 
@@ -101,8 +101,8 @@ def _with_encoder(
     text: str, image: "Image.Image", name: str, rerank: str, device: str
 ) -> "Explanation":
     from retrieval.encoders.registry import choose_encoder, load_encoder
-    from retrieval.fusion.explanation import explain
-    from retrieval.fusion.registry import load_reranker
+    from retrieval.rerankers.explanation import explain
+    from retrieval.rerankers.registry import load_reranker
 
     encoder = load_encoder(choose_encoder(name).name, device)
     return explain(load_reranker(rerank, encoder, device), encoder, text, image)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from api.drawing import fit, font_for, save_picture
-from retrieval.fusion.explanation import Box, Explanation, HeatMap, WordExplanation
+from retrieval.rerankers.explanation import Box, Explanation, HeatMap, WordExplanation
 
 MAX_WORDS = 12
 """Words that get a panel of their own."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from retrieval.catalog import Modality
     from retrieval.encoders.base import Encoder, Space
-    from retrieval.indices.building import Wishes
+    from retrieval.indices.build import Wishes
     from retrieval.indices.generations import Generation
     from retrieval.library import Library
 
@@ -73,7 +73,7 @@ def build_index(
 ) -> None:
     """Build the search index anew, now. `mmsearch index` does so by itself when it is due."""
     from retrieval.catalog import Modality
-    from retrieval.indices.building import Wishes
+    from retrieval.indices.build import Wishes
     from retrieval.library import open_library
 
     opened = open_library(library)
@@ -108,8 +108,8 @@ def build_due_indices(
     should_stop: "Callable[[], bool]" = lambda: False,
 ) -> "list[Generation]":
     """Build what new rows call for, with a bar; a failure is told, and harms no search."""
-    from retrieval.index_building import outgrown
-    from retrieval.indices.building import Wishes
+    from retrieval.indices.build import Wishes
+    from retrieval.indices.maintenance import outgrown
 
     built = []
     for modality in outgrown(library, encoder.space):
@@ -165,7 +165,7 @@ def _run(
     should_stop: "Callable[[], bool]",
 ) -> "Generation | None":
     from api import console
-    from retrieval.index_building import build_index as build
+    from retrieval.indices.maintenance import build_index as build
 
     with console.stage_progress() as show:
         generation = build(
@@ -189,10 +189,10 @@ def _run(
 
 def _facts(library: "Library", space: "Space", modality: "Modality") -> dict[str, Any]:
     """What is said of one modality; a library may have no index, and need none."""
-    from retrieval.index_building import committed_rows
     from retrieval.indices.choice import EXACT_UP_TO_ROWS
     from retrieval.indices.generations import latest
     from retrieval.indices.growth import plan_build
+    from retrieval.indices.maintenance import committed_rows
 
     rows = committed_rows(library, space, modality)
     problems: list[str] = []

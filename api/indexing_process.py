@@ -265,7 +265,7 @@ class _Indexing:
         outcome: Outcome,
     ) -> None:
         """Build what new rows call for; a failure is told, and harms no search."""
-        from retrieval.index_building import build_index, outgrown
+        from retrieval.indices.maintenance import build_index, outgrown
 
         for modality in outgrown(library, encoder.space):
             try:

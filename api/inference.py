@@ -13,9 +13,9 @@ from typing import Any, TypeVar, cast
 
 from api.connection import client_left
 from api.service_metrics import ServiceMetrics
-from retrieval.engine import Answer, Reranking
 from retrieval.errors import MMSearchError
-from retrieval.query import Query
+from retrieval.search.engine import Answer, Reranking
+from retrieval.search.query import Query
 
 _T = TypeVar("_T")
 

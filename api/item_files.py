@@ -18,7 +18,7 @@ from retrieval.catalog import Item
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.library import Library
 from retrieval.media import MediaKind, is_as_read
-from retrieval.pictures import read_picture
+from retrieval.media.items import read_picture
 
 _CAN_WALK = os.open in os.supports_dir_fd and os.stat in os.supports_dir_fd
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
@@ -63,7 +63,7 @@ class ItemFiles:
     def picture(self, item: Item, *, least_side: int | None = None) -> Image.Image:
         """Read the picture of an item as upright RGB; of a passage, that of its page.
 
-        least_side: as for `retrieval.pictures.read_picture`. Raises as `open`, and NotFoundError
+        least_side: as for `retrieval.media.items.read_picture`. Raises as `open`, and NotFoundError
         for an item that has no picture, or whose picture cannot be read.
         """
         with self.open(item) as file:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from retrieval.errors import NotFoundError, UsageError
-from retrieval.query import MAX_K
+from retrieval.search.query import MAX_K
 
 LibraryOption = Annotated[
     Path | None,

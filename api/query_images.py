@@ -6,7 +6,7 @@ import binascii
 from PIL import Image
 
 from retrieval.errors import UnreadableFileError, UsageError
-from retrieval.images import read_image
+from retrieval.media.images import read_image
 
 MAX_IMAGES = 8
 """Of one question."""

@@ -9,12 +9,12 @@ from PIL import Image
 from api.client import Client, in_base64
 from api.options import complain, print_json
 from api.schemas import HitSchema, PartSchema, SearchAnswer, SearchRequest, ServedAnswer
-from retrieval.answer import Answer, Hit, Reranking
 from retrieval.catalog import Item
 from retrieval.errors import MMSearchError, UnreadableFileError, UsageError
-from retrieval.fusion.registry import AUTO, NONE
-from retrieval.images import reduced
-from retrieval.query import ImagePart, ItemPart, Query, TextPart
+from retrieval.media.images import reduced
+from retrieval.rerankers.registry import AUTO, NONE
+from retrieval.search.answer import Answer, Hit, Reranking
+from retrieval.search.query import ImagePart, ItemPart, Query, TextPart
 
 _LEAST_SIDE = 1024
 """Larger images are sent smaller, by whole factors, while both sides keep so many pixels."""

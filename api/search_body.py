@@ -13,7 +13,7 @@ from api.schemas import SearchRequest
 from api.schemas.search import MAX_PARTS
 from api.validation import invalid, parse_json
 from retrieval.errors import UsageError
-from retrieval.query import ImagePart, ItemPart, TextPart
+from retrieval.search.query import ImagePart, ItemPart, TextPart
 
 JSON = "application/json"
 FORM = "multipart/form-data"

@@ -42,10 +42,10 @@ from api.security.rates import Rate, RateLimit
 from api.service_metrics import ServiceMetrics
 from api.settings import ServiceSettings
 from api.uploads import UploadFolder, open_upload_folder
-from retrieval.engine import Engine, Reranking
 from retrieval.errors import UsageError
 from retrieval.library import Library, open_library
-from retrieval.query import Query, TextPart
+from retrieval.search.engine import Engine, Reranking
+from retrieval.search.query import Query, TextPart
 
 
 def create_app(

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from retrieval.catalog import Modality
 
 if TYPE_CHECKING:
-    from retrieval.engine import Engine
+    from retrieval.search.engine import Engine
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -10,10 +10,10 @@ import typer
 from api.options import JsonOption, print_json, require_paths
 
 if TYPE_CHECKING:
-    from retrieval.fusion.model import Kind
-    from retrieval.training.fusion import FusionEpoch
+    from retrieval.rerankers.cross_attention_model import Kind
     from retrieval.training.heads import EpochResult
     from retrieval.training.relevance import Quality
+    from retrieval.training.rerankers import FusionEpoch
     from retrieval.training.validation import Recalls
 
 train = typer.Typer(help="Train the parts that this project trains itself.", no_args_is_help=True)
@@ -197,7 +197,7 @@ def fusion(
     """Train a model that reranks what an encoder finds; the defaults made the shipped one."""
     from api import console
     from retrieval.encoders.registry import choose_encoder, load_encoder
-    from retrieval.training.fusion import FusionTraining, train_fusion
+    from retrieval.training.rerankers import FusionTraining, train_fusion
 
     require_paths([dataset])
     default = Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "tokens"

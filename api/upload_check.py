@@ -11,11 +11,11 @@ from pathlib import Path
 from indexer.formats import kind_of, reader_of
 from indexer.media.base import ReadOptions
 from indexer.media.video import VIDEO_ENDINGS
-from retrieval.camera_raw import is_raw_name
-from retrieval.drawings import is_svg
 from retrieval.errors import MissingExtraError, UnreadableFileError
-from retrieval.images import UnreadableImageError, open_image, read_picture, readable_formats
 from retrieval.media import MediaKind
+from retrieval.media.images import UnreadableImageError, open_image, read_picture, readable_formats
+from retrieval.media.raw import is_raw_name
+from retrieval.media.svg import is_svg
 
 _IMAGE_ENDINGS = {
     "AVIF": ".avif",

@@ -46,7 +46,7 @@ def watch(
     """Bring folders up to date and keep them so: what changes is found within seconds."""
     from api import console
     from indexer.watch import Updated, watch_sources
-    from retrieval.index_building import BackgroundBuilder
+    from retrieval.indices.maintenance import BackgroundBuilder
 
     require_paths(paths or [])
     opened, encoder = library_and_encoder(

@@ -11,8 +11,8 @@ from benchmarks.token_store import TokenStore
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Encoder, Vectors
 from retrieval.errors import UnreadableFileError
-from retrieval.fusion.base import Reranker
-from retrieval.images import read_image
+from retrieval.media.images import read_image
+from retrieval.rerankers.base import Reranker
 
 _IMAGES_PER_BATCH = 64
 _TEXTS_PER_BATCH = 256

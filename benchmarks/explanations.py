@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw, ImageStat
 from benchmarks.datasets import RetrievalDataset
 from retrieval.encoders.base import Encoder
 from retrieval.errors import UnreadableFileError, UsageError
-from retrieval.fusion.base import Reranker
-from retrieval.fusion.explanation import Box, explain
-from retrieval.images import read_image
+from retrieval.media.images import read_image
+from retrieval.rerankers.base import Reranker
+from retrieval.rerankers.explanation import Box, explain
 
 _RANDOM_DRAWS = 5
 _RESAMPLES = 10_000

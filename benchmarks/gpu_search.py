@@ -15,9 +15,9 @@ from retrieval.encoders.base import Vectors
 from retrieval.errors import MMSearchError
 from retrieval.indices.base import SearchSettings, TunableIndex
 from retrieval.indices.choice import BYTES_PER_ROW, choose
-from retrieval.indices.gpu import gpus
-from retrieval.indices.gpu_index import GpuIndex, on_device
-from retrieval.indices.ivf import FactoryIndex
+from retrieval.indices.faiss.gpu import gpus
+from retrieval.indices.faiss.gpu_index import GpuIndex, on_device
+from retrieval.indices.faiss.ivf import FactoryIndex
 from retrieval.indices.searcher import refine
 
 MOST_RECALL_DIFFERENCE = 0.005

@@ -18,7 +18,7 @@ from benchmarks.vector_workload import MODALITIES, synthetic_workload
 from retrieval.embeddings import EmbeddingsFile, Rows
 from retrieval.encoders.base import Vectors
 from retrieval.errors import MMSearchError
-from retrieval.indices.building import TARGET_RECALL, TuningQueries, Wishes, build
+from retrieval.indices.build import TARGET_RECALL, TuningQueries, Wishes, build
 from retrieval.indices.choice import BYTES_PER_ROW
 from retrieval.indices.exact import nearest
 from retrieval.indices.generations import Generation, load_latest

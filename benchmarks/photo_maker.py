@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops
 
-from retrieval.images import read_image
+from retrieval.media.images import read_image
 
 JPEG_QUALITY = 90
 _NOISE = 6.0

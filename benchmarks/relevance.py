@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.datasets import RetrievalDataset
 from retrieval.encoders.base import Encoder
 from retrieval.errors import UsageError
-from retrieval.relevance import Calibration, sample_rows
+from retrieval.search.relevance import Calibration, sample_rows
 from retrieval.training.captions import CaptionedPhoto
 from retrieval.training.fitting import Gallery
 from retrieval.training.relevance import (

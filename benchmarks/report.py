@@ -20,7 +20,7 @@ from benchmarks.metrics.hit_recall import hit_recall
 from benchmarks.results import QualityRecord
 from benchmarks.retrieval_quality import RankedList
 from retrieval.errors import UnreadableFileError, UsageError
-from retrieval.images import read_image
+from retrieval.media.images import read_image
 
 FAILURES_SHOWN = 24
 FOUND_SHOWN = 5

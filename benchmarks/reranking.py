@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from indexer.scan import FoundFile, walk
 from retrieval.encoders.base import Encoder, Pixels, Tokens, Vectors
 from retrieval.errors import UnreadableFileError, UsageError
-from retrieval.fusion.base import Reranker, join
-from retrieval.images import read_image
+from retrieval.media.images import read_image
+from retrieval.rerankers.base import Reranker, join
 
 QUERIES = (
     "a dog runs along the beach",

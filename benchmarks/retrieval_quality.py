@@ -20,14 +20,14 @@ from benchmarks.metrics import Judgments, judge_scores
 from benchmarks.token_store import TokenStore
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Encoder, Space
-from retrieval.fusion.base import Reranker, join
 from retrieval.indices import faiss_version
 from retrieval.indices.base import Index
 from retrieval.indices.choice import choose
 from retrieval.indices.exact import ExactIndex
-from retrieval.indices.ivf import FactoryIndex
+from retrieval.indices.faiss.ivf import FactoryIndex
 from retrieval.indices.searcher import refine
-from retrieval.stage_clock import StageClock
+from retrieval.rerankers.base import Reranker, join
+from retrieval.search.timer import StageClock
 
 FLAT = "flat"
 AUTO = "auto"

@@ -8,8 +8,8 @@ from PIL import Image
 
 from benchmarks.keyed_rows import KeyedRows, key_of
 from retrieval.encoders.base import Tokens
-from retrieval.fusion.base import Reranker
-from retrieval.images import read_image
+from retrieval.media.images import read_image
+from retrieval.rerankers.base import Reranker
 
 _IMAGES_PER_BATCH = 32
 _TEXTS_PER_BATCH = 256

@@ -5,8 +5,8 @@ import os
 
 from indexer.media import document, image, table, text, video
 from indexer.media.base import Reader
-from retrieval.images import is_image_name
 from retrieval.media import MediaKind
+from retrieval.media.images import is_image_name
 
 _READERS: dict[MediaKind, Reader] = {
     MediaKind.IMAGE: image.read,
@@ -21,7 +21,7 @@ _ENDINGS = {
     **dict.fromkeys(text.TEXT_ENDINGS, MediaKind.TEXT),
     **dict.fromkeys(table.TABLE_ENDINGS, MediaKind.TABLE),
 }
-"""Those of images are asked of `retrieval.images`, which loads many modules to know them."""
+"""Those of images are asked of `retrieval.media.images`, which loads many modules to know them."""
 
 
 def kind_of(name: str) -> MediaKind | None:

@@ -26,9 +26,9 @@ from indexer.sources import (
 from indexer.workers import ReadingWorkers
 from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, Space
 from retrieval.errors import NotFoundError, UnreadableFileError
-from retrieval.images import default_max_pixels
 from retrieval.library import Library
 from retrieval.media import MediaKind
+from retrieval.media.images import default_max_pixels
 
 DEFAULT_BATCH_SIZE = 64
 DEFAULT_LIMIT_S = 60.0

@@ -17,10 +17,10 @@ from indexer.progress import Progress
 from retrieval.catalog import Item
 from retrieval.encoders.base import Encoder, Pixels
 from retrieval.errors import LibraryError, UsageError
-from retrieval.fusion.base import Reranker
 from retrieval.library import Library
-from retrieval.pictures import read_unchanged_picture
-from retrieval.token_cache import TokenCacheSettings
+from retrieval.media.items import read_unchanged_picture
+from retrieval.rerankers.base import Reranker
+from retrieval.rerankers.token_cache import TokenCacheSettings
 
 
 @dataclass(frozen=True)

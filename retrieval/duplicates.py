@@ -15,7 +15,7 @@ from retrieval.embeddings import Rows
 from retrieval.encoders.base import Space, Vectors
 from retrieval.errors import UsageError
 from retrieval.library import Library
-from retrieval.pictures import status_as_indexed
+from retrieval.media.items import status_as_indexed
 
 DEFAULT_THRESHOLD = 0.9
 """Measured with the starter encoder: of different photos, only shots of one scene come so near."""

@@ -27,14 +27,14 @@ from retrieval.errors import (
     SpaceMismatchError,
     UsageError,
 )
-from retrieval.token_cache import TokenCache
+from retrieval.rerankers.token_cache import TokenCache
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from retrieval.answer import Answer
-    from retrieval.engine import Engine
     from retrieval.filters import Filter
+    from retrieval.search.answer import Answer
+    from retrieval.search.engine import Engine
 
 _T = TypeVar("_T", "Manifest", Space)
 
@@ -254,8 +254,8 @@ class Library:
         unknown modality, mode or reranker and a cursor of another query, NotFoundError for an
         unknown item.
         """
-        from retrieval.engine import Engine, Reranking
-        from retrieval.query import Query, parse_modality, parse_mode, read_parts
+        from retrieval.search.engine import Engine, Reranking
+        from retrieval.search.query import Query, parse_modality, parse_mode, read_parts
 
         if self._engine is None:
             self._engine = Engine(self)

@@ -84,8 +84,8 @@ def tiny_fusion(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder)
     """A fusion model of random weights for the small encoder."""
     import torch
 
-    from retrieval.fusion.model import FusionConfig, FusionModel
-    from retrieval.fusion.reranker import FusionCard, save_fusion
+    from retrieval.rerankers.cross_attention import FusionCard, save_fusion
+    from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
 
     with torch.random.fork_rng():
         torch.manual_seed(0)

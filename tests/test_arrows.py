@@ -16,9 +16,9 @@ MAY_IMPORT = {
 }
 ONLY_IN = {
     "faiss": ["retrieval/indices/"],
-    "sqlalchemy": ["retrieval/catalog/", "retrieval/migrations/"],
+    "sqlalchemy": ["retrieval/catalog/"],
     "sqlite3": ["retrieval/catalog/"],
-    "alembic": ["retrieval/catalog/", "retrieval/migrations/"],
+    "alembic": ["retrieval/catalog/"],
     "fastapi": ["api/"],
     "typer": ["api/"],
     "rich": ["api/"],

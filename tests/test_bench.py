@@ -38,8 +38,8 @@ def random_fusion(starter, tmp_path_factory):
     """The name of a small fusion model for `starter` that has learned nothing."""
     import torch
 
-    from retrieval.fusion.model import FusionConfig, FusionModel
-    from retrieval.fusion.reranker import FusionCard, save_fusion
+    from retrieval.rerankers.cross_attention import FusionCard, save_fusion
+    from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
 
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from api.bench import bench
 from benchmarks.relevance import absent_texts, draw_reliability, measure_relevance
 from retrieval.errors import MMSearchError
-from retrieval.relevance import calibration_for
+from retrieval.search.relevance import calibration_for
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.relevance import Quality, is_held_out
 

@@ -3,9 +3,9 @@ import pytest
 
 from retrieval.errors import UsageError
 from retrieval.indices import growth
-from retrieval.indices.building import TARGET_RECALL, TuningQueries, Wishes, build
+from retrieval.indices.build import TARGET_RECALL, TuningQueries, Wishes, build
+from retrieval.indices.faiss.ivf import FactoryIndex, Stopped
 from retrieval.indices.generations import generation_numbers, load_latest
-from retrieval.indices.ivf import FactoryIndex, Stopped
 
 NO_WISHES = Wishes()
 FORCED = Wishes("IVF8,Flat", force=True)

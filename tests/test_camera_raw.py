@@ -7,7 +7,7 @@ import pytest
 import xxhash
 from PIL import Image
 
-from retrieval.images import UnreadableImageError, read_image, read_picture, read_unchanged
+from retrieval.media.images import UnreadableImageError, read_image, read_picture, read_unchanged
 
 RED, GREEN = (200, 30, 40), (20, 180, 60)
 

@@ -64,7 +64,8 @@ def paths_at(catalog: Catalog, *rows: int, space: str = SPACE) -> dict[int, list
 
 def migrations() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(retrieval.__file__).with_name("migrations")))
+    scripts = Path(retrieval.__file__).parent / "catalog" / "migrations"
+    config.set_main_option("script_location", str(scripts))
     config.set_main_option("path_separator", "os")
     return config
 

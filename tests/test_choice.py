@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from retrieval.indices.choice import BYTES_PER_ROW, EXACT_UP_TO_ROWS, choose
-from retrieval.indices.gpu import CODE_PARTS
-from retrieval.indices.ivf import LEAST_POINTS_PER_CENTROID, FactoryIndex
+from retrieval.indices.faiss.gpu import CODE_PARTS
+from retrieval.indices.faiss.ivf import LEAST_POINTS_PER_CENTROID, FactoryIndex
 
 PLENTY = 1 << 40
 

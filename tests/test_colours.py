@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from retrieval.images import read_image
+from retrieval.media.images import read_image
 
 RED, GREEN = (200, 30, 40), (20, 180, 60)
 

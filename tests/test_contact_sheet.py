@@ -5,9 +5,9 @@ from PIL import Image
 
 from api.contact_sheet import write_contact_sheet
 from retrieval.catalog import Item, Modality
-from retrieval.engine import Hit
 from retrieval.errors import MMSearchError, UsageError
 from retrieval.media import MediaKind
+from retrieval.search.engine import Hit
 
 
 def hits_of(folder: Path, *colours: str) -> list[Hit]:

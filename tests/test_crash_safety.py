@@ -12,8 +12,8 @@ from indexer.pipeline import index_sources
 from retrieval.catalog import Modality
 from retrieval.encoders.base import Encoder
 from retrieval.errors import DamagedLibraryError, NotFoundError
-from retrieval.images import read_image
 from retrieval.library import Library, create_library, open_library
+from retrieval.media.images import read_image
 
 PROGRAM = """
 import os, signal, sys

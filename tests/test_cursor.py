@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from retrieval.cursor import Cursor, digest_of
 from retrieval.errors import UsageError
 from retrieval.filters import Filter
-from retrieval.query import ImagePart, ItemPart, Mode, Query, TextPart
+from retrieval.search.cursor import Cursor, digest_of
+from retrieval.search.query import ImagePart, ItemPart, Mode, Query, TextPart
 
 DIGEST = b"8 bytes."
 

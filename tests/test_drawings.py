@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from retrieval.drawings import SVG_SIDE, parse_xml
-from retrieval.images import UnreadableImageError, read_image, read_picture
+from retrieval.media.images import UnreadableImageError, read_image, read_picture
+from retrieval.media.svg import SVG_SIDE, parse_xml
 
 RED = (200, 30, 40)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.embedding_cache import EmbeddingCache
-from retrieval.images import read_image
+from retrieval.media.images import read_image
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from indexer.pipeline import index_sources, remove_paths
-from retrieval.engine import Engine, Reranking
 from retrieval.errors import SpaceMismatchError, UsageError
 from retrieval.library import create_library, open_library
-from retrieval.query import MAX_K, ImagePart, Query, TextPart, read_parts
+from retrieval.search.engine import Engine, Reranking
+from retrieval.search.query import MAX_K, ImagePart, Query, TextPart, read_parts
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_another_encoder_than_the_librarys_is_refused(library, monkeypatch):
     engine = Engine(library, device="cpu")
     loaded = registry.load_encoder(engine.space.encoder, "cpu")
     loaded.space = dataclasses.replace(loaded.space, weights="xxh3-128:0")
-    monkeypatch.setattr("retrieval.engine.load_encoder", lambda *_, **__: loaded)
+    monkeypatch.setattr("retrieval.search.engine.load_encoder", lambda *_, **__: loaded)
     with pytest.raises(SpaceMismatchError, match="differ in: weights"):
         engine.search(ask())
 

@@ -15,10 +15,10 @@ from api import cli
 from api.schemas import ExplanationSchema
 from api.server import create_app
 from indexer.pipeline import index_sources
-from retrieval.fusion import reranker
-from retrieval.fusion.explanation import Explanation, WordExplanation
-from retrieval.fusion.model import FusionConfig, FusionModel
 from retrieval.library import create_library
+from retrieval.rerankers import cross_attention as reranker
+from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+from retrieval.rerankers.explanation import Explanation, WordExplanation
 
 TEXT = "a cup of coffee on a table"
 

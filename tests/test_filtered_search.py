@@ -4,8 +4,8 @@ import pytest
 from benchmarks.filtered_search import CORRELATIONS, filter_recall
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.indices.base import SearchSettings
+from retrieval.indices.faiss.ivf import FactoryIndex
 from retrieval.indices.generations import Training, Tuning, write
-from retrieval.indices.ivf import FactoryIndex
 from retrieval.indices.searcher import Searcher
 
 

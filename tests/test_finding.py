@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from indexer.pipeline import remove_paths
-from retrieval.engine import Engine, Reranking
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.filters import Filter
 from retrieval.library import create_library
-from retrieval.query import ItemPart, Mode, Query, TextPart
+from retrieval.search.engine import Engine, Reranking
+from retrieval.search.query import ItemPart, Mode, Query, TextPart
 
 NONE = Reranking("none")
 

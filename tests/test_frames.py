@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from retrieval.errors import MissingExtraError, UnreadableFileError
-from retrieval.frames import Choice, frame_at, open_video
+from retrieval.media.video import Choice, frame_at, open_video
 
 RED, GREEN, BLUE = (200, 30, 40), (20, 180, 60), (30, 40, 200)
 

@@ -10,6 +10,7 @@ import pytest
 from retrieval.errors import LibraryError, LibraryLockedError
 from retrieval.indices import generations
 from retrieval.indices.base import SearchSettings
+from retrieval.indices.faiss.ivf import FactoryIndex
 from retrieval.indices.generations import (
     Training,
     Tuning,
@@ -19,7 +20,6 @@ from retrieval.indices.generations import (
     load_latest,
     write,
 )
-from retrieval.indices.ivf import FactoryIndex
 
 TRAINING = Training(2000, 800, 0.5, is_forced=False, reasons=("It was small.",))
 TUNING = Tuning(2000, 0.98, {"text": SearchSettings(8, 10, 0.99), "image": SearchSettings(4, 5)})

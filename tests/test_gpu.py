@@ -2,9 +2,9 @@ import faiss
 import numpy as np
 import pytest
 
-from retrieval.indices import ivf
-from retrieval.indices.gpu import CODE_PARTS, assigning, gpus, needs_float16_tables, placing
-from retrieval.indices.ivf import FactoryIndex
+from retrieval.indices.faiss import ivf
+from retrieval.indices.faiss.gpu import CODE_PARTS, assigning, gpus, needs_float16_tables, placing
+from retrieval.indices.faiss.ivf import FactoryIndex
 
 needs_gpu = pytest.mark.skipif(not gpus("cuda"), reason="FAISS sees no GPU here")
 

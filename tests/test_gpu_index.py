@@ -7,11 +7,11 @@ import faiss
 import numpy as np
 import pytest
 
-from retrieval.indices import gpu_index
 from retrieval.indices.base import SearchSettings
-from retrieval.indices.gpu import MOST_SELECTED, gpus
-from retrieval.indices.gpu_index import GpuIndex, on_device
-from retrieval.indices.ivf import FactoryIndex
+from retrieval.indices.faiss import gpu_index
+from retrieval.indices.faiss.gpu import MOST_SELECTED, gpus
+from retrieval.indices.faiss.gpu_index import GpuIndex, on_device
+from retrieval.indices.faiss.ivf import FactoryIndex
 
 SETTINGS = SearchSettings(nprobe=32, overfetch=10)
 

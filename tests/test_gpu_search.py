@@ -8,8 +8,8 @@ from benchmarks import gpu_search
 from benchmarks.gpu_search import MOST_RECALL_DIFFERENCE, compare_gpu, gpu_markdown
 from benchmarks.vector_workload import synthetic_workload
 from retrieval.errors import MMSearchError
-from retrieval.indices import gpu_index, ivf
-from retrieval.indices.gpu import gpus
+from retrieval.indices.faiss import gpu_index, ivf
+from retrieval.indices.faiss.gpu import gpus
 
 
 @pytest.fixture(scope="module")

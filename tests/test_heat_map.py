@@ -10,7 +10,7 @@ from PIL import Image
 
 from api.heat_map import MAX_WORDS, draw_heat_map, overlay, words_to_draw, write_heat_map
 from retrieval.errors import MMSearchError, UsageError
-from retrieval.fusion.explanation import Explanation, WordExplanation
+from retrieval.rerankers.explanation import Explanation, WordExplanation
 
 
 def spot(row: int, column: int, size: int = 9) -> np.ndarray:

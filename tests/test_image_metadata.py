@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
-from retrieval.image_metadata import MOST_CHARACTERS, read_metadata
 from retrieval.media import Metadata
+from retrieval.media.exif import MOST_CHARACTERS, read_metadata
 
 Base, GPS = ExifTags.Base, ExifTags.GPS
 

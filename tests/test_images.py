@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from retrieval.images import (
+from retrieval.media.images import (
     UnreadableImageError,
     default_max_pixels,
     is_image_name,
@@ -173,7 +173,7 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path):
 import sys
 sys.modules.update(pillow_heif=None, resvg_py=None, rawpy=None)
 from retrieval.errors import MissingExtraError
-from retrieval.images import read_image
+from retrieval.media.images import read_image
 for name in ("a.bin", "b.svg", "c.dng"):
     try:
         read_image(name)

@@ -6,12 +6,12 @@ from PIL import Image
 
 from indexer.pipeline import index_sources, remove_paths
 from retrieval.catalog import Modality
-from retrieval.engine import Engine
-from retrieval.index_building import BackgroundBuilder, build_index, outgrown
 from retrieval.indices import growth
-from retrieval.indices.building import Wishes
+from retrieval.indices.build import Wishes
 from retrieval.indices.generations import building, generation_numbers, latest
-from retrieval.query import Query, TextPart
+from retrieval.indices.maintenance import BackgroundBuilder, build_index, outgrown
+from retrieval.search.engine import Engine
+from retrieval.search.query import Query, TextPart
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_stopping_a_build_leaves_nothing(library, tiny_encoder):
 def test_searches_go_on_while_an_index_is_built_in_the_background(
     library, tiny_encoder, few_rows_are_many, monkeypatch
 ):
-    from retrieval.indices import building as building_module
+    from retrieval.indices import build as building_module
 
     directory = library.space_directory(library.space())
     go_on, is_building = threading.Event(), threading.Event()

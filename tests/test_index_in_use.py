@@ -8,9 +8,10 @@ from typer.testing import CliRunner
 from api.bench_index import index as bench_index
 from benchmarks.index_in_use import index_markdown, measure_index
 from retrieval.errors import MMSearchError
-from retrieval.indices import choice, growth, ivf
+from retrieval.indices import choice, growth
 from retrieval.indices import searcher as searcher_module
-from retrieval.indices.ivf import FactoryIndex
+from retrieval.indices.faiss import ivf
+from retrieval.indices.faiss.ivf import FactoryIndex
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 from api import index_info as commands
 from retrieval.catalog import Modality
 from retrieval.errors import UsageError
-from retrieval.index_building import build_index
 from retrieval.indices import growth
-from retrieval.indices.building import Wishes
+from retrieval.indices.build import Wishes
+from retrieval.indices.maintenance import build_index
 from retrieval.library import create_library
 
 app = typer.Typer()
@@ -94,7 +94,7 @@ def test_indexing_builds_what_is_due_and_a_failure_harms_nothing(
 ):
     assert commands.build_due_indices(library, tiny_encoder, is_quiet=True) == []
     monkeypatch.setattr(growth, "EXACT_UP_TO_ROWS", 50)
-    from retrieval.indices import building
+    from retrieval.indices import build as building
 
     real = building._choose
     monkeypatch.setattr(

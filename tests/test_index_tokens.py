@@ -12,10 +12,10 @@ from PIL import Image
 
 from api import cli
 from retrieval.errors import UsageError
-from retrieval.fusion import reranker
-from retrieval.fusion.model import FusionConfig, FusionModel
 from retrieval.library import open_library
-from retrieval.token_cache import TokenCacheSettings
+from retrieval.rerankers import cross_attention as reranker
+from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+from retrieval.rerankers.token_cache import TokenCacheSettings
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from api.inference import (
     State,
 )
 from api.service_metrics import ServiceMetrics
-from retrieval.engine import Answer, Reranking
 from retrieval.errors import UsageError
-from retrieval.query import Query, TextPart
+from retrieval.search.engine import Answer, Reranking
+from retrieval.search.query import Query, TextPart
 
 
 def query(text: str) -> Query:

@@ -1,8 +1,8 @@
 from indexer.pipeline import remove_paths
 from retrieval.catalog import Modality
 from retrieval.filters import Filter
-from retrieval.item_cache import ItemCache
-from retrieval.row_sets import RowSets, within
+from retrieval.search.item_cache import ItemCache
+from retrieval.search.row_sets import RowSets, within
 
 
 def read(library, cache, rows, where=None):

@@ -4,7 +4,7 @@ import pytest
 from retrieval.errors import UsageError
 from retrieval.indices.base import SearchSettings
 from retrieval.indices.exact import ExactIndex
-from retrieval.indices.ivf import LEAST_POINTS_PER_CENTROID, FactoryIndex, Stopped, probes_for
+from retrieval.indices.faiss.ivf import LEAST_POINTS_PER_CENTROID, FactoryIndex, Stopped, probes_for
 
 FLOORS = {
     "Flat": 0.98,
@@ -186,7 +186,7 @@ def test_the_training_sample_has_enough_rows_for_each_centroid(rows):
 
 
 def test_adding_tells_its_progress_and_stops_when_told(rows, monkeypatch):
-    monkeypatch.setattr("retrieval.indices.ivf._ADD_BLOCK", 1000)
+    monkeypatch.setattr("retrieval.indices.faiss.ivf._ADD_BLOCK", 1000)
     index = FactoryIndex("IVF16,Flat", rows)
     states = []
     with pytest.raises(Stopped):

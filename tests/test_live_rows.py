@@ -4,7 +4,7 @@ import pytest
 from indexer.pipeline import index_sources, remove_paths
 from retrieval.catalog import Modality
 from retrieval.library import open_library
-from retrieval.live_rows import LiveRows
+from retrieval.search.live_rows import LiveRows
 
 
 @pytest.fixture

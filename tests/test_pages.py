@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from retrieval.errors import MissingExtraError, UnreadableFileError
-from retrieval.pages import open_document, page_text, render_page
+from retrieval.media.pdf import open_document, page_text, render_page
 
 RED = (200, 30, 40)
 

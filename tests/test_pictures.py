@@ -10,7 +10,7 @@ from retrieval.catalog import Item, Modality
 from retrieval.errors import UnreadableFileError
 from retrieval.library import create_library
 from retrieval.media import MediaKind
-from retrieval.pictures import read_picture, read_unchanged_picture
+from retrieval.media.items import read_picture, read_unchanged_picture
 
 
 def save_video(path: Path, *colours: str) -> None:

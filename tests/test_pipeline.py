@@ -10,11 +10,11 @@ from PIL import Image
 from indexer.pipeline import index_sources, remove_paths
 from indexer.progress import Progress
 from retrieval.catalog import Item, Modality
-from retrieval.engine import Engine
 from retrieval.errors import NotFoundError
 from retrieval.library import Library, create_library
 from retrieval.media import MediaKind
-from retrieval.query import ImagePart, Query, TextPart
+from retrieval.search.engine import Engine
+from retrieval.search.query import ImagePart, Query, TextPart
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ import unicodedata
 import numpy as np
 import pytest
 
-from retrieval.indices.queries import bundled_texts, composition
-from retrieval.indices.queries import encoded as encoded_module
-from retrieval.indices.queries.encoded import encoded_texts
+from benchmarks.vectors import tuning_queries as composition
+from retrieval.indices import tuning_queries as encoded_module
+from retrieval.indices.tuning_queries import bundled_texts, encoded_texts
 
 
 class Encoding:

@@ -3,9 +3,9 @@ import pytest
 from PIL import Image
 
 from retrieval.errors import UsageError
-from retrieval.fusion.reranker import FusionReranker
-from retrieval.query import ImagePart
-from retrieval.query_vectors import CountedCache, QueryVectors, join_parts
+from retrieval.rerankers.cross_attention import FusionReranker
+from retrieval.search.encode import CountedCache, QueryVectors, join_parts
+from retrieval.search.query import ImagePart
 
 
 def test_a_cache_makes_what_is_missing_in_one_call():

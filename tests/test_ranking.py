@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.ranking import maximal_marginal_relevance, reciprocal_rank_fusion
+from retrieval.search.rank_fusion import maximal_marginal_relevance, reciprocal_rank_fusion
 
 
 def test_ranks_are_fused_as_in_the_paper():

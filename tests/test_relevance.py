@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from retrieval.encoders.base import Space
 from retrieval.errors import UsageError
-from retrieval.relevance import (
+from retrieval.search.relevance import (
     DEFAULT_MIN_RELEVANCE,
     OWN_FILE,
     SAMPLE_ROWS,
@@ -228,7 +228,7 @@ def test_a_damaged_calibration_says_which_file_and_what_to_do(tmp_path, content)
 
 
 def test_shipped_files_say_what_they_are_made_of():
-    from retrieval import relevance
+    from retrieval.search.state import relevance
 
     for file in (relevance._SHIPPED / "starter.json", relevance._GENERIC):
         card = json.loads(file.read_text(encoding="utf-8"))["card"]

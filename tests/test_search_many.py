@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from retrieval.catalog import Modality
-from retrieval.engine import Answer, Engine, Reranking
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.filters import Filter
-from retrieval.query import ImagePart, ItemPart, Mode, Query, TextPart, read_parts
+from retrieval.search.engine import Answer, Engine, Reranking
+from retrieval.search.query import ImagePart, ItemPart, Mode, Query, TextPart, read_parts
 
 NONE = Reranking("none")
 

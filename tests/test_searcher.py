@@ -10,8 +10,8 @@ from retrieval.embeddings import EmbeddingsFile
 from retrieval.errors import DamagedLibraryError
 from retrieval.indices import searcher as searcher_module
 from retrieval.indices.base import SearchSettings
+from retrieval.indices.faiss.ivf import FactoryIndex
 from retrieval.indices.generations import Training, Tuning, write
-from retrieval.indices.ivf import FactoryIndex
 from retrieval.indices.searcher import Searcher, refine
 
 DIMENSION = 16

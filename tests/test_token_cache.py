@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from retrieval import token_cache
 from retrieval.errors import UsageError
-from retrieval.token_cache import TokenCache, TokenCacheSettings
+from retrieval.rerankers import token_cache
+from retrieval.rerankers.token_cache import TokenCache, TokenCacheSettings
 
 RERANKER = "reranker-1"
 SMALL = np.ones((4, 8), np.float32)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from retrieval.token_cache import TokenCache, TokenCacheSettings
-from retrieval.token_memory import TokenMemory, default_token_memory
+from retrieval.rerankers.token_cache import TokenCache, TokenCacheSettings
+from retrieval.rerankers.token_memory import TokenMemory, default_token_memory
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import pytest
 
 from benchmarks.embedding_cache import EmbeddingCache
 from retrieval.encoders.base import Tokens
-from retrieval.images import read_image
+from retrieval.media.images import read_image
 
 
 class PixelReranker:

@@ -12,11 +12,11 @@ from indexer.progress import Progress
 from indexer.tokens import plan_tokens, prepare_tokens
 from retrieval.encoders.base import Tokens
 from retrieval.errors import LibraryError, UsageError
-from retrieval.fusion.model import FusionConfig, FusionModel
-from retrieval.fusion.reranker import FusionCard, FusionReranker, save_fusion
-from retrieval.fusion.stage import ImageReranking
-from retrieval.images import read_image
-from retrieval.token_cache import TokenCacheSettings
+from retrieval.media.images import read_image
+from retrieval.rerankers.cross_attention import FusionCard, FusionReranker, save_fusion
+from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+from retrieval.rerankers.stage import ImageReranking
+from retrieval.rerankers.token_cache import TokenCacheSettings
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_files_that_are_gone_changed_or_unreadable_are_counted(
 
 
 def test_a_picture_that_cannot_be_decoded_is_counted(prepare, monkeypatch):
-    monkeypatch.setattr("retrieval.images.default_max_pixels", lambda: 100)
+    monkeypatch.setattr("retrieval.media.images.default_max_pixels", lambda: 100)
     assert (summary := prepare()).failed == 6
     assert summary.made == 0
 

@@ -4,7 +4,7 @@ import pytest
 from retrieval.indices import tuning
 from retrieval.indices.base import SearchSettings
 from retrieval.indices.exact import nearest
-from retrieval.indices.ivf import FactoryIndex
+from retrieval.indices.faiss.ivf import FactoryIndex
 from retrieval.indices.tuning import tune
 
 

@@ -14,9 +14,9 @@ from api.security.access import require
 from api.service_metrics import ServiceMetrics
 from api.settings import ServiceSettings
 from api.uploads import UploadFolder
-from retrieval.engine import Answer, Engine, Reranking
 from retrieval.library import Library
-from retrieval.query import Query
+from retrieval.search.engine import Answer, Engine, Reranking
+from retrieval.search.query import Query
 
 __all__ = ["CurrentService", "Service", "require"]
 

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from api.routes.dependencies import CurrentService, require
 from api.schemas.embeddings import Embeddings, EmbedRequest, rounded
 from retrieval.errors import UnreadableFileError
-from retrieval.images import read_image
+from retrieval.media.images import read_image
 
 router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require("read"))])
 

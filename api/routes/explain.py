@@ -12,7 +12,7 @@ from api.routes.dependencies import CurrentService, require
 from api.routes.items import current_item
 from api.schemas import ExplainRequest, ExplanationSchema
 from retrieval.errors import UsageError
-from retrieval.fusion.explanation import Explanation
+from retrieval.rerankers.explanation import Explanation
 
 router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require("read"))])
 

@@ -10,11 +10,11 @@ from api.routes.dependencies import CurrentService, Service, require
 from api.routes.items import ItemId, current_item
 from api.schemas import SearchRequest, ServedAnswer, SimilarRequest
 from api.search_body import BODY, read_search_body
-from retrieval.engine import Reranking
-from retrieval.fusion.registry import NONE
-from retrieval.query import ItemPart, Mode
-from retrieval.query import Query as Question
-from retrieval.stage_clock import StageClock
+from retrieval.rerankers.registry import NONE
+from retrieval.search.engine import Reranking
+from retrieval.search.query import ItemPart, Mode
+from retrieval.search.query import Query as Question
+from retrieval.search.timer import StageClock
 
 router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require("read"))])
 

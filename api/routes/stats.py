@@ -9,10 +9,10 @@ from api.routes.dependencies import CurrentService, Service, require
 from api.schemas import valid_text
 from api.schemas.stats import CacheStats, IndexStats, Stats
 from retrieval.catalog import Modality
-from retrieval.index_building import committed_rows
 from retrieval.indices import generations
 from retrieval.indices.choice import EXACT_UP_TO_ROWS
-from retrieval.relevance import DEFAULT_MIN_RELEVANCE
+from retrieval.indices.maintenance import committed_rows
+from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
 
 router = APIRouter(prefix="/v1", tags=["library"], dependencies=[Depends(require("read"))])
 

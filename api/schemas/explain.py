@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.schemas.text import MOST_IN_AN_ADDRESS
 
 if TYPE_CHECKING:
-    from retrieval.fusion.explanation import Explanation, HeatMap, WordExplanation
+    from retrieval.rerankers.explanation import Explanation, HeatMap, WordExplanation
 
 
 class ExplainRequest(BaseModel):

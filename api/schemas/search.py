@@ -7,11 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.schemas.text import MOST_IN_AN_ADDRESS, valid_text
 from api.thumbnails import thumbnail_url
-from retrieval.answer import DEFAULT_BUDGET_MS, Answer, Hit
 from retrieval.catalog import Modality
 from retrieval.filters import Filter
 from retrieval.media import MediaKind
-from retrieval.query import MAX_K, Mode
+from retrieval.search.answer import DEFAULT_BUDGET_MS, Answer, Hit
+from retrieval.search.query import MAX_K, Mode
 
 MAX_PARTS = 16
 """Of one question, those of its shorthands and uploads included."""

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 import xxhash
 
 from retrieval.errors import NotFoundError, UnreadableFileError, UsageError
-from retrieval.images import read_image
+from retrieval.media.images import read_image
 
 Direction = Literal["t2i", "i2t", "i2i", "t2t"]
 """What is asked with, and what is searched: `t2i` is text to image."""

@@ -7,7 +7,7 @@ from benchmarks.datasets.annotations import choose_split, numbered_lines, only_l
 from benchmarks.datasets.base import ProblemKind, RetrievalDataset, safe_id
 from benchmarks.datasets.builder import DatasetBuilder, is_file
 from retrieval.errors import NotFoundError, UsageError
-from retrieval.images import is_image_name
+from retrieval.media.images import is_image_name
 
 _SPLITS = {"train", "val", "valid", "validation", "test"}
 

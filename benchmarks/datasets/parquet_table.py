@@ -12,7 +12,7 @@ from benchmarks.datasets.base import RetrievalDataset
 from benchmarks.datasets.builder import is_file
 from benchmarks.datasets.table import TableRow, choose_columns, dataset_from_rows
 from retrieval.errors import NotFoundError, UsageError
-from retrieval.images import is_image_name
+from retrieval.media.images import is_image_name
 
 
 def load_parquet(

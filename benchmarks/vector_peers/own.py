@@ -12,7 +12,7 @@ from retrieval.encoders.base import Vectors
 from retrieval.indices.base import SearchSettings
 from retrieval.indices.choice import BYTES_PER_ROW, choose
 from retrieval.indices.exact import ExactIndex
-from retrieval.indices.ivf import FactoryIndex
+from retrieval.indices.faiss.ivf import FactoryIndex
 from retrieval.indices.searcher import refine
 
 _PROBES = (2, 4, 8, 16, 32, 64, 128, 256)

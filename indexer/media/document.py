@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from indexer.media.base import PicturePiece, Reading, ReadOptions, TextPiece
 from retrieval.errors import UnreadableFileError
-from retrieval.images import reduced
 from retrieval.media import Metadata
-from retrieval.pages import Document, open_document
+from retrieval.media.images import reduced
+from retrieval.media.pdf import Document, open_document
 
 DOCUMENT_ENDINGS = frozenset({".pdf"})
 """Endings in lower case."""

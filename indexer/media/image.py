@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from indexer.media.base import PicturePiece, Reading, ReadOptions
-from retrieval.image_metadata import read_metadata
-from retrieval.images import read_picture
+from retrieval.media.exif import read_metadata
+from retrieval.media.images import read_picture
 
 
 def read(path: str, start: int, options: ReadOptions) -> Reading:

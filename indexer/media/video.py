@@ -9,9 +9,9 @@ import numpy as np
 
 from indexer.media.base import PicturePiece, Reading, ReadOptions
 from retrieval.errors import UnreadableFileError
-from retrieval.frames import Choice, Frame, Video, open_video, why_no_frame
-from retrieval.images import reduced
 from retrieval.media import Metadata
+from retrieval.media.images import reduced
+from retrieval.media.video import Choice, Frame, Video, open_video, why_no_frame
 
 VIDEO_ENDINGS = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov"}

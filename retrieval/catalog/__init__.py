@@ -4,10 +4,7 @@ The only package that speaks SQL.
 """
 
 from retrieval.catalog.database import Catalog
-from retrieval.catalog.schema import SCHEMA_REVISION, Base
-from retrieval.catalog.snapshot import Snapshot
-from retrieval.catalog.transaction import Transaction
-from retrieval.catalog.values import (
+from retrieval.catalog.records import (
     Counts,
     FailedFile,
     FileDetails,
@@ -19,6 +16,9 @@ from retrieval.catalog.values import (
     ReadFile,
     ReadItem,
 )
+from retrieval.catalog.schema import SCHEMA_REVISION, Base
+from retrieval.catalog.snapshot import Snapshot
+from retrieval.catalog.transaction import Transaction
 
 __all__ = [
     "SCHEMA_REVISION",

@@ -84,7 +84,7 @@ class Catalog:
         from alembic.config import Config
 
         config = Config()
-        scripts = str(Path(__file__).parents[1] / "migrations")
+        scripts = str(Path(__file__).parent / "migrations")
         config.set_main_option("script_location", scripts.replace("%", "%%"))
         config.set_main_option("path_separator", "os")
         with self._connect(write=True) as connection:

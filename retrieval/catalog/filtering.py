@@ -10,10 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
-from retrieval.catalog import column_test, path_glob
+from retrieval.catalog import column_condition as column_test
+from retrieval.catalog import path_glob
+from retrieval.catalog.records import FileState
 from retrieval.catalog.schema import AnnotationRecord, FileRecord, ItemRecord
 from retrieval.catalog.statements import at_or_below
-from retrieval.catalog.values import FileState
 from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
 from retrieval.media import UNTRUSTED_MTIME
 

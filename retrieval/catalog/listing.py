@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from retrieval.catalog.filtering import condition
+from retrieval.catalog.records import FileState, Item, Modality
 from retrieval.catalog.schema import AnnotationRecord, FileRecord, ItemRecord
 from retrieval.catalog.statements import (
     CAN_BE_FOUND,
@@ -15,7 +16,6 @@ from retrieval.catalog.statements import (
     row_in,
     select_items,
 )
-from retrieval.catalog.values import FileState, Item, Modality
 from retrieval.filters import Filter
 from retrieval.media import UNTRUSTED_MTIME, MediaKind
 

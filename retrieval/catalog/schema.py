@@ -1,4 +1,4 @@
-"""The tables of the catalog; `retrieval/migrations` brings a database to them."""
+"""The tables of the catalog; `retrieval/catalog/migrations` brings a database to them."""
 
 import os
 from typing import Any
@@ -28,7 +28,7 @@ class FilePath(sa.types.TypeDecorator[str]):
 
 
 class Base(DeclarativeBase):
-    """The schema; `retrieval/migrations` brings a catalog to it."""
+    """The schema; `retrieval/catalog/migrations` brings a catalog to it."""
 
 
 class SourceRecord(Base):

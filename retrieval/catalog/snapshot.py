@@ -10,6 +10,19 @@ from numpy.typing import NDArray
 
 from retrieval.catalog import listing
 from retrieval.catalog.filtering import condition
+from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS
+from retrieval.catalog.fulltext.search import TextSearch
+from retrieval.catalog.records import (
+    Counts,
+    FailedFile,
+    FileDetails,
+    FileState,
+    Item,
+    KnownFile,
+    Modality,
+    ReadFile,
+    ReadItem,
+)
 from retrieval.catalog.schema import (
     AnnotationRecord,
     ExtentRecord,
@@ -29,19 +42,6 @@ from retrieval.catalog.statements import (
     row_in,
     select_items,
 )
-from retrieval.catalog.text_search import TextSearch
-from retrieval.catalog.values import (
-    Counts,
-    FailedFile,
-    FileDetails,
-    FileState,
-    Item,
-    KnownFile,
-    Modality,
-    ReadFile,
-    ReadItem,
-)
-from retrieval.catalog.word_index import FILE_WORDS, ITEM_WORDS
 from retrieval.filters import Filter
 from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata
 

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from retrieval.catalog.records import FileState, Item, Modality
 from retrieval.catalog.schema import FileRecord, ItemRecord, RowRecord
-from retrieval.catalog.values import FileState, Item, Modality
 from retrieval.media import MediaKind
 
 PARAMETERS_PER_STATEMENT = 10_000

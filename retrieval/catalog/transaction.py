@@ -6,7 +6,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from retrieval.catalog import word_index
+from retrieval.catalog.fulltext import index as word_index
+from retrieval.catalog.records import (
+    FailedFile,
+    FileState,
+    FileUpdate,
+    Modality,
+    ReadFile,
+    ReadItem,
+)
 from retrieval.catalog.schema import (
     AnnotationRecord,
     ExtentRecord,
@@ -18,7 +26,6 @@ from retrieval.catalog.schema import (
 )
 from retrieval.catalog.snapshot import METADATA, Snapshot
 from retrieval.catalog.statements import PARAMETERS_PER_STATEMENT, at_or_below, chunks
-from retrieval.catalog.values import FailedFile, FileState, FileUpdate, Modality, ReadFile, ReadItem
 from retrieval.errors import DamagedLibraryError
 from retrieval.media import MediaKind
 

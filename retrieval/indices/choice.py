@@ -9,8 +9,8 @@ PQ64 of 8 bits, and as fast as RaBitQ, which needs fewer candidates but 82 bytes
 import math
 from dataclasses import dataclass
 
-from retrieval.indices.gpu import CODE_PARTS
-from retrieval.indices.ivf import training_rows
+from retrieval.indices.faiss.gpu import CODE_PARTS
+from retrieval.indices.faiss.ivf import training_rows
 
 EXACT_UP_TO_ROWS = 50_000
 """So many rows of 512 numbers are compared in some 4 ms; nobody would feel what an index saves."""

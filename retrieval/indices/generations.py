@@ -22,7 +22,7 @@ from retrieval.embeddings import Rows
 from retrieval.errors import LibraryError, LibraryLockedError
 from retrieval.indices import faiss_version
 from retrieval.indices.base import SearchSettings
-from retrieval.indices.ivf import FactoryIndex
+from retrieval.indices.faiss.ivf import FactoryIndex
 
 FORMAT_VERSION = 1
 

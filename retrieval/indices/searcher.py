@@ -16,8 +16,8 @@ from retrieval.encoders.base import Vectors
 from retrieval.indices import generations
 from retrieval.indices.base import SearchSettings, TunableIndex
 from retrieval.indices.exact import ExactIndex, nearest
+from retrieval.indices.faiss.gpu_index import GpuIndex, on_device
 from retrieval.indices.generations import Generation
-from retrieval.indices.gpu_index import GpuIndex, on_device
 
 FEW_ROWS = 4096
 """So many allowed rows or fewer are scored one by one: exact, and measured to be faster."""

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from retrieval.encoders.base import Encoder
 from retrieval.errors import UnreadableFileError, UsageError
-from retrieval.images import read_image
-from retrieval.indices.queries import bundled_texts
-from retrieval.relevance import Background, Calibration, CalibrationFile, Reference
+from retrieval.indices.tuning_queries import bundled_texts
+from retrieval.media.images import read_image
+from retrieval.search.relevance import Background, Calibration, CalibrationFile, Reference
 from retrieval.training.captions import (
     CaptionedPhoto,
     digest_of_photos,

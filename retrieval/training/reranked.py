@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.fusion.base import join
+from retrieval.rerankers.base import join
 from retrieval.training.validation import DEPTHS
 
 WEIGHTS = (0.0, *(round(float(weight), 4) for weight in np.geomspace(0.005, 0.5, 21)))

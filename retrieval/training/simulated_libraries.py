@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.relevance import SAMPLE_ROWS
+from retrieval.search.relevance import SAMPLE_ROWS
 from retrieval.training.fitting import Floats, Gallery, chance_of_fit, likeness
 
 HITS = 20

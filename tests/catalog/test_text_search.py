@@ -12,7 +12,7 @@ from retrieval.catalog import (
     ReadFile,
     ReadItem,
 )
-from retrieval.catalog.words import indexed
+from retrieval.catalog.fulltext.tokenize import indexed
 from retrieval.filters import Filter
 from retrieval.media import MediaKind, Metadata
 

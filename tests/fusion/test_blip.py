@@ -16,9 +16,9 @@ from PIL import Image
 
 from retrieval.encoders.base import Tokens
 from retrieval.errors import EncoderUnavailableError, UsageError
-from retrieval.fusion.base import Reranker
-from retrieval.fusion.blip import BlipItmReranker
-from retrieval.fusion.registry import load_reranker
+from retrieval.rerankers.base import Reranker
+from retrieval.rerankers.blip import BlipItmReranker
+from retrieval.rerankers.registry import load_reranker
 
 WORDS = ["a", "the", "of", "on", "in", "dog", "dogs", "two", "cats", "mat", "snow", "red", ",", "."]
 TEXTS = ["a dog", "two cats on the mat, asleep, and a red ball in the snow", "snow", ""]

@@ -4,9 +4,9 @@ import torch
 from PIL import Image
 
 from retrieval.errors import UsageError
-from retrieval.fusion.explanation import explain
-from retrieval.fusion.model import FusionConfig, FusionModel
-from retrieval.fusion.reranker import FusionCard, FusionReranker, save_fusion
+from retrieval.rerankers.cross_attention import FusionCard, FusionReranker, save_fusion
+from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+from retrieval.rerankers.explanation import explain
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 40, 3), dtype=np.uint8))
 

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.fusion.familiarity import Familiarity, mean_state
-from retrieval.fusion.model import FusionConfig, FusionModel
+from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+from retrieval.rerankers.ood import Familiarity, mean_state
 
 
 @pytest.fixture(scope="module")

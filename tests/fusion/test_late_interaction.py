@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.encoders.base import Tokens
-from retrieval.fusion.late_interaction import max_sim
+from retrieval.rerankers.late_interaction import max_sim
 
 
 def draw(n: int, tokens: int, seed: int) -> Tokens:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import UsageError
-from retrieval.fusion.model import (
+from retrieval.rerankers.cross_attention_model import (
     Attention,
     FusionConfig,
     FusionModel,

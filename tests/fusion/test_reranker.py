@@ -15,11 +15,9 @@ from safetensors.torch import load_file
 from retrieval.encoders.base import Tokens
 from retrieval.encoders.weight_files import write_weights
 from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
-from retrieval.fusion import reranker as module
-from retrieval.fusion.base import Reranker, join
-from retrieval.fusion.model import FusionConfig, FusionModel
-from retrieval.fusion.registry import load_reranker
-from retrieval.fusion.reranker import (
+from retrieval.rerankers import cross_attention as module
+from retrieval.rerankers.base import Reranker, join
+from retrieval.rerankers.cross_attention import (
     FORMAT,
     FusionCard,
     FusionReranker,
@@ -27,6 +25,8 @@ from retrieval.fusion.reranker import (
     save_fusion,
     shipped_model,
 )
+from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+from retrieval.rerankers.registry import load_reranker
 
 TEXTS = ["a dog", "two cats on a mat, asleep in the warm afternoon sun", "雪", ""]
 IMAGES = [

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from retrieval.catalog import Modality
-from retrieval.fusion.base import join
-from retrieval.fusion.reranker import FusionReranker
-from retrieval.fusion.stage import ImageReranking
-from retrieval.token_cache import TokenCache, TokenCacheSettings
+from retrieval.rerankers.base import join
+from retrieval.rerankers.cross_attention import FusionReranker
+from retrieval.rerankers.stage import ImageReranking
+from retrieval.rerankers.token_cache import TokenCache, TokenCacheSettings
 
 TEXT = [("a dog in the snow", 1.0)]
 

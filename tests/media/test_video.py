@@ -17,8 +17,8 @@ from indexer.media import video
 from indexer.media.base import PicturePiece, ReadOptions
 from indexer.media.video import VIDEO_ENDINGS, parse_iso6709, parse_moment, read, sample
 from retrieval.errors import UnreadableFileError
-from retrieval.frames import Frame, frame_at
 from retrieval.media import Metadata
+from retrieval.media.video import Frame, frame_at
 
 COLOURS = [(200, 30, 40), (20, 180, 60), (30, 40, 200), (240, 240, 240), (10, 10, 10)]
 

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from retrieval.encoders.base import Encoder, Pixels, Space, Tokens, Vectors
 from retrieval.errors import NotFoundError, UsageError
-from retrieval.fusion.model import FusionConfig, FusionModel
-from retrieval.fusion.reranker import FusionReranker, load_fusion
-from retrieval.training import fusion as training
+from retrieval.rerankers.cross_attention import FusionReranker, load_fusion
+from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+from retrieval.training import rerankers as training
 from retrieval.training.captions import read_captioned_photos
-from retrieval.training.fusion import (
+from retrieval.training.rerankers import (
     CHECKPOINT_NAME,
     FusionEpoch,
     FusionResult,

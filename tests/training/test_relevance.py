@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from retrieval.errors import NotFoundError, UsageError
-from retrieval.relevance import CalibrationFile
+from retrieval.search.relevance import CalibrationFile
 from retrieval.training.relevance import (
     RelevanceTraining,
     fit_calibration,

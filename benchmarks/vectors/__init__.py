@@ -1,0 +1,1 @@
+"""Searching vectors: engines side by side, filtered search, an index in use, GPUs."""

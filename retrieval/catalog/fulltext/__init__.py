@@ -1,0 +1,1 @@
+"""Full-text search over captions, file names and chunks of text."""

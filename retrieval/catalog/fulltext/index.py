@@ -1,0 +1,156 @@
+"""The full-text index: a document a file and a document an item, kept as what they are made of.
+
+A file's words are those of its path, of what it says of itself and of what tables say of it; an
+item's are those of its passage and of its columns. The words of files that cannot be found stay, as
+such a file may return. The index holds the words once more than the catalog does: FTS5 can
+drop a document from an index that does not only when it is told its words, and these may be split
+otherwise by a later version.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import aliased
+
+from retrieval.catalog.fulltext.tokenize import indexed
+from retrieval.catalog.records import FileState
+from retrieval.catalog.schema import AnnotationRecord, FileRecord, ItemRecord
+from retrieval.catalog.statements import chunks
+
+FILE_WORDS = sa.table(
+    "file_words", *map(sa.column, ("rowid", "said", "described", "camera", "name", "folders"))
+)
+ITEM_WORDS = sa.table("item_words", *map(sa.column, ("rowid", "passage", "columns")))
+
+CREATE = (
+    "CREATE VIRTUAL TABLE file_words USING fts5"
+    "(said, described, camera, name, folders, tokenize = 'ascii')",
+    "CREATE VIRTUAL TABLE item_words USING fts5(passage, columns, tokenize = 'ascii')",
+)
+"""The tokenizer splits at the spaces that `indexed` puts, and leaves all other scripts alone."""
+
+_MOST_ANNOTATIONS = 100
+_LONGEST_TEXT = 100_000
+"""Characters of a field that are searched."""
+_FILES_AT_ONCE = 1000
+
+
+def fill(connection: sa.Connection) -> None:
+    """Index all that an older catalog holds."""
+    file_ids = connection.scalars(sa.select(FileRecord.id).order_by(FileRecord.id)).all()
+    refresh_files(connection, file_ids)
+    items = sa.select(ItemRecord.id, ItemRecord.text, ItemRecord.columns).where(
+        sa.or_(ItemRecord.text.is_not(None), ItemRecord.columns.is_not(None))
+    )
+    for rows in connection.execute(items).partitions(_FILES_AT_ONCE):
+        _insert(connection, ITEM_WORDS, (_of_item(*row) for row in rows))
+
+
+def refresh_files(connection: sa.Connection, file_ids: Iterable[int]) -> None:
+    """Index some files as they are now."""
+    for chunk in chunks(sorted(set(file_ids)), _FILES_AT_ONCE):
+        files = connection.execute(
+            sa.select(FileRecord.id, FileRecord.path, FileRecord.text, FileRecord.camera).where(
+                FileRecord.id.in_(chunk)
+            )
+        ).all()
+        said = _said_of(connection, [path for _, path, _, _ in files])
+        _forget(connection, FILE_WORDS, chunk)
+        _insert(
+            connection, FILE_WORDS, (_of_file(*file, said.get(file.path, ())) for file in files)
+        )
+
+
+def refresh_items(
+    connection: sa.Connection, items: Mapping[int, tuple[str | None, dict[str, Any] | None]]
+) -> None:
+    """Index texts and columns of some items, by id."""
+    for chunk in chunks(list(items)):
+        _forget(connection, ITEM_WORDS, chunk)
+        _insert(connection, ITEM_WORDS, (_of_item(item_id, *items[item_id]) for item_id in chunk))
+
+
+def forget_items(connection: sa.Connection, item_ids: sa.Select[Any]) -> None:
+    """Drop the words of items that are about to go: their ids may be given to others."""
+    connection.execute(sa.delete(ITEM_WORDS).where(ITEM_WORDS.c.rowid.in_(item_ids)))
+
+
+def files_said_of(connection: sa.Connection, tables: Sequence[str]) -> set[int]:
+    """Ids of the files of which some tables say something."""
+    table = aliased(FileRecord)
+    query = (
+        sa.select(FileRecord.id)
+        .join(AnnotationRecord, AnnotationRecord.image_path == FileRecord.path)
+        .join(table, table.id == AnnotationRecord.file_id)
+    )
+    return {
+        file_id
+        for chunk in chunks(tables)
+        for file_id in connection.scalars(query.where(table.path.in_(chunk)))
+    }
+
+
+def _said_of(connection: sa.Connection, paths: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    table = aliased(FileRecord)
+    query = (
+        sa.select(AnnotationRecord.image_path, AnnotationRecord.columns)
+        .join(table, table.id == AnnotationRecord.file_id)
+        .where(AnnotationRecord.image_path.in_(paths), table.state == FileState.INDEXED)
+        .order_by(AnnotationRecord.id)
+    )
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path, columns in connection.execute(query):
+        said = found.setdefault(path, [])
+        if len(said) < _MOST_ANNOTATIONS:
+            said.append(columns)
+    return found
+
+
+def _of_file(
+    file_id: int,
+    path: str,
+    text: str | None,
+    camera: str | None,
+    said: Iterable[dict[str, Any]],
+) -> tuple[Any, ...]:
+    folders, name = os.path.split(path)
+    words = map(_words, (_texts_in(said), [text or ""], [camera or ""], [name]))
+    return file_id, *words, _words_of_folders(folders)
+
+
+def _of_item(item_id: int, text: str | None, columns: dict[str, Any] | None) -> tuple[Any, ...]:
+    return item_id, _words([text or ""]), _words(_texts_in(columns))
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from chain.from_iterable(map(_texts_in, value.values()))
+    elif isinstance(value, list | tuple):
+        yield from chain.from_iterable(map(_texts_in, value))
+
+
+def _words(texts: Iterable[str]) -> str:
+    return indexed("\n".join(texts)[:_LONGEST_TEXT])
+
+
+@lru_cache(maxsize=1024)
+def _words_of_folders(folders: str) -> str:
+    return indexed(folders)
+
+
+def _forget(connection: sa.Connection, table: sa.TableClause, ids: Sequence[int]) -> None:
+    connection.execute(sa.delete(table).where(table.c.rowid.in_(ids)))
+
+
+def _insert(
+    connection: sa.Connection, table: sa.TableClause, documents: Iterable[tuple[Any, ...]]
+) -> None:
+    names = table.c.keys()
+    if wanted := [dict(zip(names, d, strict=True)) for d in documents if any(d[1:])]:
+        connection.execute(sa.insert(table), wanted)

@@ -1,0 +1,17 @@
+"""Words of files and items, for full-text search; rows by their item, in all spaces."""
+
+from alembic import op
+
+from retrieval.catalog.fulltext.index import CREATE, fill
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    for statement in CREATE:
+        op.execute(statement)
+    op.create_index("ix_rows_item_id", "rows", ["item_id"])
+    fill(op.get_bind())

@@ -1,0 +1,1 @@
+"""Indices that FAISS builds and searches, on the CPU and on GPUs."""

@@ -1,0 +1,134 @@
+"""Search on GPUs, with the index in main memory as the master.
+
+The master is what is written and added to. It also takes over what a GPU does not do: lists of more
+than 2,048 candidates, filters that leave too few of them, and everything where a GPU has no room.
+"""
+
+import math
+import threading
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.encoders.base import Vectors
+from retrieval.indices.base import SearchSettings, TunableIndex
+from retrieval.indices.faiss.gpu import MOST_SELECTED, Placing, gpus, placing
+from retrieval.indices.faiss.ivf import FactoryIndex, probes_for
+
+_BLOCK_QUERIES = 1024
+"""Queries given to the GPU at a time, which bounds what a search takes of its memory."""
+
+_FILTER_MARGIN = 1.5
+"""Candidates fetched for each that is likely to pass a filter."""
+
+_Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+class GpuIndex:
+    """Searches a copy of an index of inverted lists on GPUs, one call at a time.
+
+    FAISS's classic kernels ignore selectors: what a filter leaves is picked from a longer list, and
+    a query for which that is too short is searched on the CPU, with the selector.
+
+    `problem` tells why there is no copy, or none any more: `place` could not make one, or a search
+    on it failed, for want of memory, say. All searches are done by the master then.
+    """
+
+    def __init__(self, master: FactoryIndex, place: Placing) -> None:
+        self._master = master
+        self._lock = threading.Lock()
+        self._copy: Any = None
+        self.problem: str | None = None
+        try:
+            self._copy = place(master.inner)
+        except RuntimeError as error:
+            self._give_up(error)
+
+    def __len__(self) -> int:
+        return len(self._master)
+
+    @property
+    def lists(self) -> int | None:
+        """Inverted lists; None for an index without."""
+        return self._master.lists
+
+    def search(
+        self,
+        queries: Vectors,
+        k: int,
+        allowed: NDArray[np.bool_] | None = None,
+        parameters: SearchSettings | None = None,
+    ) -> _Found:
+        """Find k rows for each query; see `FactoryIndex.search`."""
+        settings = parameters or self._master.settings
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if allowed is not None:
+            return self._search_allowed(queries, k, allowed, settings)
+        found = self._on_gpu(queries, k, settings.nprobe)
+        return self._master.search(queries, k, parameters=settings) if found is None else found
+
+    def _search_allowed(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        allowed: NDArray[np.bool_],
+        settings: SearchSettings,
+    ) -> _Found:
+        count = int(np.count_nonzero(allowed))
+        share = count / max(1, len(self))
+        wanted = min(k, count)
+        fetch = min(len(self), math.ceil(wanted / share * _FILTER_MARGIN)) if count else 0
+        found = self._on_gpu(queries, fetch, probes_for(settings.nprobe, share))
+        if found is None:
+            return self._master.search(queries, k, allowed, settings)
+        passes = (found[1] >= 0) & allowed[found[1]]
+        first = np.argsort(~passes, axis=1, kind="stable")[:, :wanted]
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        rows = np.full((len(queries), k), -1, np.int64)
+        scores[:, :wanted] = np.take_along_axis(found[0], first, axis=1)
+        rows[:, :wanted] = np.take_along_axis(found[1], first, axis=1)
+        is_short = passes.sum(axis=1) < wanted
+        if is_short.any():
+            scores[is_short], rows[is_short] = self._master.search(
+                queries[is_short], k, allowed, settings
+            )
+        return scores, rows
+
+    def _on_gpu(self, queries: NDArray[np.float32], k: int, nprobe: int) -> _Found | None:
+        """Search the copy; None where that cannot be done."""
+        nprobe = min(nprobe, self.lists or 1)
+        if not len(queries) or not 0 < k <= MOST_SELECTED or nprobe > MOST_SELECTED:
+            return None
+        vectors = self._master.transformed(queries)
+        parameters = faiss.SearchParametersIVF(nprobe=nprobe)
+        parts = []
+        with self._lock:
+            if self._copy is None:
+                return None
+            try:
+                parts = [
+                    self._copy.search(vectors[first : first + _BLOCK_QUERIES], k, params=parameters)
+                    for first in range(0, len(vectors), _BLOCK_QUERIES)
+                ]
+            except RuntimeError as error:
+                self._give_up(error)
+                return None
+        squared, rows = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return np.where(rows < 0, -np.inf, 1 - squared / 2).astype(np.float32), rows
+
+    def _give_up(self, error: RuntimeError) -> None:
+        self._copy = None
+        self.problem = (
+            f"{self._master.factory} is searched on the CPU, since the GPU cannot: "
+            f"{str(error).splitlines()[-1]}."
+        )
+
+
+def on_device(index: FactoryIndex, device: str) -> TunableIndex:
+    """Make an index ready to be searched on a device as torch names it; on the CPU, as it is."""
+    numbers = gpus(device)
+    if not numbers or index.lists is None:
+        return index
+    return GpuIndex(index, placing(numbers))

@@ -1,0 +1,303 @@
+"""An index by its FAISS factory string: `IVF1024,PQ64`, `OPQ64_256,IVF256,PQ64x4fs`, `HNSW32`."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.embeddings import Rows
+from retrieval.encoders.base import Vectors
+from retrieval.errors import UsageError
+from retrieval.indices.base import SearchSettings
+from retrieval.indices.faiss.gpu import assigning, gpus, placing
+
+LEAST_POINTS_PER_CENTROID = 39
+"""What FAISS asks for; with fewer, centroids follow single points of the sample."""
+
+_POINTS_PER_CENTROID = 50
+_LEAST_POINTS = 65_536
+"""Training points for product quantisers and rotations: 256 a centroid of each."""
+
+_ROTATION_ROUNDS = 10
+
+_ADD_BLOCK = 16_384
+"""Rows converted to float32 at a time; also how long a stop may have to wait."""
+
+
+def probes_for(nprobe: int, selectivity: float) -> int:
+    """How many lists to visit where only this share of the rows, 0..1, may be found.
+
+    The best of a share s of the rows are among the best k/s of all, which lie in more lists, but
+    not in 1/s times as many. With the power 1/2, recall@10 among a million rows fell to 0.94 where
+    the filter and the query were of different topics; 1 cost twice as much as 3/4 for 0.01 more.
+    """
+    return math.ceil(nprobe * math.pow(max(selectivity, 1e-4), -0.75))
+
+
+def training_rows(available: int, lists: int) -> int:
+    """How many rows training looks at: 50 a centroid, and as many as product quantisers want."""
+    return min(available, max(_LEAST_POINTS, lists * _POINTS_PER_CENTROID))
+
+
+class Stopped(Exception):  # noqa: N818 - somebody wished so, nothing failed
+    """Raised where `should_stop` said so; the index is not usable."""
+
+
+class FactoryIndex:
+    """Any FAISS index over unit vectors, trained on the rows that it will first hold.
+
+    The metric is L2, which on unit vectors ranks as the inner product does: FAISS's inverted lists
+    for inner products have centroids of unit length, which lie farther from their rows, and needed
+    three times the probes for the same recall.
+
+    Settings travel with the call, so that searches with different ones may run at once.
+    `settings` are those of calls that bring none. Raises UsageError for a string that FAISS does
+    not know, or too few training rows.
+
+    device: where k-means runs, as torch names it. `gpu_problem` tells why a GPU that should have
+    been used was not.
+    """
+
+    gpu_problem: str | None = None
+
+    def __init__(
+        self,
+        factory: str,
+        training: Rows,
+        *,
+        nprobe: int = 16,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        dimension = training.shape[1]
+        try:
+            index = faiss.index_factory(dimension, factory, faiss.METRIC_L2)
+        except RuntimeError as error:
+            raise UsageError(
+                f"{factory!r} is not a FAISS factory string for {dimension} dimensions, such as "
+                f"IVF1024,PQ64 ({str(error).splitlines()[-1]})."
+            ) from error
+        self._take(factory, index)
+        self.settings = SearchSettings(nprobe)
+        self._prepare_training(seed)
+        sample = _sample(training, self.training_rows(len(training)), seed)
+        if len(sample) < dimension and any(
+            isinstance(t, faiss.OPQMatrix) for t in self._transforms()
+        ):
+            # FAISS would end the process.
+            raise UsageError(
+                f"{factory} cannot be trained on {len(sample):,} vectors: its rotation needs at "
+                f"least {dimension:,}, as many as there are dimensions."
+            )
+        try:
+            self._train(sample, device)
+        except RuntimeError as error:
+            raise UsageError(
+                f"{factory} cannot be trained on {len(sample):,} vectors: "
+                f"{str(error).splitlines()[-1]}."
+            ) from error
+
+    @classmethod
+    def load(cls, path: Path, factory: str) -> "FactoryIndex":
+        """Read an index that `save` wrote; the caller has checked that the file is whole.
+
+        FAISS trusts what it reads: never give it a file whose checksum does not agree.
+        """
+        self = cls.__new__(cls)
+        self._take(factory, faiss.read_index(str(path), faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE))
+        self._drop_tables()
+        self.settings = SearchSettings()
+        return self
+
+    def save(self, path: Path) -> None:
+        """Write the index to a file, whose metadata are the caller's matter."""
+        faiss.write_index(self._index, str(path))
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    @property
+    def dimension(self) -> int:
+        """Of the vectors that it is given."""
+        return int(self._index.d)
+
+    @property
+    def lists(self) -> int | None:
+        """Inverted lists; None for an index without."""
+        return None if self._inverted is None else int(self._inverted.nlist)
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes that a vector's code takes, without its row number."""
+        if self._inverted is not None:
+            return int(self._inverted.code_size)
+        if isinstance(self._inner, faiss.IndexHNSW):
+            return int(faiss.downcast_index(self._inner.storage).sa_code_size())
+        return int(self._inner.sa_code_size())
+
+    @property
+    def inner(self) -> Any:
+        """FAISS's index behind the transforms."""
+        return self._inner
+
+    def transformed(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the index behind the transforms is given for (n, d) vectors."""
+        for transform in self._transforms():
+            vectors = transform.apply(vectors)
+        return vectors
+
+    def training_rows(self, available: int) -> int:
+        """How many of the available rows the training looks at."""
+        return training_rows(available, self.lists or 0)
+
+    def add(
+        self,
+        rows: Rows,
+        *,
+        on_progress: Callable[[int, int], None] = lambda *_: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Cover the (n, d) rows that follow those covered so far.
+
+        on_progress(done, total) is called after each block. Raises Stopped soon after
+        should_stop() says so; some of the rows are covered then.
+        """
+        for begin in range(0, len(rows), _ADD_BLOCK):
+            if should_stop():
+                raise Stopped
+            self._index.add(
+                np.ascontiguousarray(rows[begin : begin + _ADD_BLOCK], dtype=np.float32)
+            )
+            on_progress(min(begin + _ADD_BLOCK, len(rows)), len(rows))
+
+    def search(
+        self,
+        queries: Vectors,
+        k: int,
+        allowed: NDArray[np.bool_] | None = None,
+        parameters: SearchSettings | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Find k rows for each query; see `Index.search`. Scores estimate inner products.
+
+        Where few rows are allowed, more lists are visited than the settings say: as many as
+        `probes_for` tells, then twice as many each time until the best no longer change. So it
+        finds rows too that are allowed just where the query is not.
+        """
+        settings = parameters or self.settings
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if allowed is None:
+            return self._search(queries, k, settings.nprobe, None)
+        bitmap = np.packbits(allowed, bitorder="little")
+        selector = faiss.IDSelectorBitmap(len(bitmap), faiss.swig_ptr(bitmap))
+        count = int(np.count_nonzero(allowed))
+        if count == 0 or not len(self):
+            shape = (len(queries), k)
+            return np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64)
+        nprobe = probes_for(settings.nprobe, count / len(self))
+        if self.lists is None:
+            nprobe = max(nprobe, math.ceil(k * len(self) / count))  # a graph's candidate list
+        limit = self.lists or len(self)
+        best = min(count, max(1, k // settings.overfetch))
+        scores, rows = self._search(queries, k, nprobe, selector)
+        changing = np.arange(len(queries))
+        while nprobe < limit and changing.size:
+            nprobe *= 2
+            more_scores, more_rows = self._search(queries[changing], k, nprobe, selector)
+            is_changed = (more_rows[:, :best] != rows[changing, :best]).any(axis=1)
+            is_short = more_rows[:, min(k, count) - 1] < 0
+            scores[changing], rows[changing] = more_scores, more_rows
+            changing = changing[is_changed | is_short]
+        return scores, rows
+
+    def quantisation_error(self, rows: Rows) -> float:
+        """Mean squared distance of (n, d) rows to the centroid of their list; 0 without lists.
+
+        It grows when the data drift away from those that the index was trained on.
+        """
+        if self._inverted is None or not len(rows):
+            return 0.0
+        vectors = self.transformed(np.ascontiguousarray(rows, dtype=np.float32))
+        squared, _ = self._inverted.quantizer.search(vectors, 1)
+        return float(squared.mean())
+
+    def _search(
+        self, queries: NDArray[np.float32], k: int, nprobe: int, selector: Any
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        squared, rows = self._index.search(queries, k, params=self._parameters(nprobe, selector))
+        return np.where(rows < 0, -np.inf, 1 - squared / 2).astype(np.float32), rows
+
+    def _parameters(self, nprobe: int, selector: Any) -> Any:
+        if self._inverted is not None:
+            parameters = faiss.SearchParametersIVF(
+                nprobe=min(nprobe, self._inverted.nlist), sel=selector
+            )
+        elif isinstance(self._inner, faiss.IndexHNSW):
+            parameters = faiss.SearchParametersHNSW(efSearch=nprobe, sel=selector)
+        elif selector is not None:
+            parameters = faiss.SearchParameters(sel=selector)
+        else:
+            return None
+        if isinstance(self._index, faiss.IndexPreTransform):
+            # Behind a transform (OPQ) the parameters belong to the index inside.
+            parameters = faiss.SearchParametersPreTransform(index_params=parameters)
+        return parameters
+
+    def _take(self, factory: str, index: Any) -> None:
+        self.factory = factory
+        self._index = index
+        inner = index.index if isinstance(index, faiss.IndexPreTransform) else index
+        self._inner = faiss.downcast_index(inner)
+        self._inverted = self._inner if isinstance(self._inner, faiss.IndexIVF) else None
+
+    def _drop_tables(self) -> None:
+        """Do without tables of distances between centroids and codewords.
+
+        They take 17 to 270 bytes a row at a million rows, and spare no time that could be measured.
+        """
+        if hasattr(self._inner, "use_precomputed_table"):
+            self._inner.use_precomputed_table = -1
+            self._inner.precomputed_table.resize(0)  # fast-scan kinds make it when they are read
+
+    def _train(self, sample: NDArray[np.float32], device: str) -> None:
+        if self._inverted is not None and (numbers := gpus(device)):
+            try:
+                with assigning(self._inner, placing(numbers)):
+                    self._index.train(sample)
+            except RuntimeError as error:
+                self.gpu_problem = str(error).splitlines()[-1]
+            else:
+                return
+        self._index.train(sample)
+
+    def _transforms(self) -> list[Any]:
+        if not isinstance(self._index, faiss.IndexPreTransform):
+            return []
+        chain = self._index.chain
+        return [faiss.downcast_VectorTransform(chain.at(place)) for place in range(chain.size())]
+
+    def _prepare_training(self, seed: int) -> None:
+        inner = self._inner
+        for owner in (inner, getattr(inner, "pq", None)):
+            if (clustering := getattr(owner, "cp", None)) is not None:
+                clustering.seed = seed
+                clustering.min_points_per_centroid = 1  # else FAISS warns on standard output
+        if hasattr(inner, "do_polysemous_training"):
+            # It orders codes for Hamming filtering, which nothing uses, and takes most of the time.
+            inner.do_polysemous_training = False
+        self._drop_tables()
+        if isinstance(inner, faiss.IndexIVFPQFastScan):
+            # Off by default, for speed; but the codes are so much better that half the candidates
+            # reach the same recall.
+            inner.by_residual = True
+        for transform in self._transforms():
+            if isinstance(transform, faiss.OPQMatrix):
+                transform.niter = _ROTATION_ROUNDS  # 50 by default, which takes minutes
+
+
+def _sample(rows: Rows, size: int, seed: int) -> NDArray[np.float32]:
+    chosen = np.random.default_rng(seed).choice(len(rows), size, replace=False)
+    return np.asarray(rows[np.sort(chosen)], dtype=np.float32)

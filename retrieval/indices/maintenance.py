@@ -1,0 +1,178 @@
+"""Builds the indices of a library when its rows call for it: at once, or in the background."""
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.catalog import Modality
+from retrieval.embeddings import Rows
+from retrieval.encoders.base import Encoder, Space
+from retrieval.errors import LibraryLockedError, MMSearchError
+from retrieval.indices import generations
+from retrieval.indices.build import TuningQueries, Wishes, build
+from retrieval.indices.faiss.ivf import Stopped
+from retrieval.indices.generations import Generation
+from retrieval.indices.growth import needs_build
+from retrieval.indices.tuning_queries import encoded_texts
+from retrieval.library import Library
+from retrieval.machine import memory_bytes
+
+_QUERIES = 500
+"""Queries of each modality that an index is tuned with."""
+
+_ASSUMED_MEMORY = 8 << 30
+
+
+def outgrown(library: Library, space: Space) -> list[Modality]:
+    """The modalities whose rows call for a build. Cheap enough to ask after every change."""
+    found = []
+    for modality in Modality:
+        rows = committed_rows(library, space, modality)
+        present = generations.latest(library.space_directory(space), modality, rows)
+        if needs_build(len(rows), present):
+            found.append(modality)
+    return found
+
+
+def build_index(
+    library: Library,
+    modality: Modality,
+    encoder: Callable[[], Encoder],
+    space: Space,
+    *,
+    wishes: Wishes | None = None,
+    device: str = "auto",
+    on_progress: Callable[[str, int, int], None] = lambda *_: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Generation | None:
+    """Build the index of one modality if its rows call for it, or if it is wished for.
+
+    encoder: loads the space's own; called only where texts must be encoded. device: where the index
+    is trained and will be searched, as torch names it. Searches go on meanwhile; those that follow
+    use the new index. Returns None where nothing was to be done, or should_stop() said so. Raises
+    what `retrieval.indices.build.build` raises.
+    """
+    directory = library.space_directory(space)
+    rows = committed_rows(library, space, modality)
+
+    def queries() -> Mapping[str, TuningQueries]:
+        texts = encoded_texts(
+            directory,
+            space.dimension,
+            lambda batch: encoder().encode_texts(batch),
+            on_progress=lambda done, total: on_progress("Encoding queries", done, total),
+            should_stop=should_stop,
+        )
+        if should_stop():
+            raise Stopped
+        found = {"text": TuningQueries(texts[:_QUERIES])}
+        images = (
+            rows if modality is Modality.IMAGE else committed_rows(library, space, Modality.IMAGE)
+        )
+        if len(images):
+            chosen = _sample(len(images))
+            found["image"] = TuningQueries(
+                images[chosen].astype(np.float32),
+                own_rows=chosen if modality is Modality.IMAGE else None,
+            )
+        return found
+
+    with suppress(Stopped):
+        return build(
+            directory,
+            modality,
+            rows,
+            queries,
+            memory_bytes=(memory_bytes() or _ASSUMED_MEMORY) // 2,
+            wishes=wishes or Wishes(),
+            device=device,
+            on_progress=on_progress,
+            should_stop=should_stop,
+        )
+    return None
+
+
+def committed_rows(library: Library, space: Space, modality: Modality) -> Rows:
+    """The (n, d) committed rows of a space and modality, memory-mapped."""
+    with library.catalog.snapshot() as snapshot:
+        count = snapshot.row_count(space.id, modality)
+    return library.embeddings(space, modality).rows(count)
+
+
+class BackgroundBuilder:
+    """Builds what is outgrown in a thread of its own, one build at a time.
+
+    on_built takes each new generation, on_problem why a build failed; both are called in that
+    thread. What stops an earlier build is no reason not to try again at the next change.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        encoder: Callable[[], Encoder],
+        space: Space,
+        *,
+        device: str = "auto",
+        on_built: Callable[[Generation], None] = lambda _generation: None,
+        on_problem: Callable[[str], None] = lambda _reason: None,
+    ) -> None:
+        self._library = library
+        self._encoder = encoder
+        self._space = space
+        self._device = device
+        self._on_built = on_built
+        self._on_problem = on_problem
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def consider(self) -> bool:
+        """Start a build if one is called for and none is running; returns whether one runs."""
+        with self._lock:
+            if self._stop.is_set():
+                return False
+            if self._thread is not None and self._thread.is_alive():
+                return True
+            if not outgrown(self._library, self._space):
+                return False
+            # A daemon: training takes minutes and cannot be stopped, and what is lost is derivable.
+            self._thread = threading.Thread(target=self._run, name="mmsearch-build", daemon=True)
+            self._thread.start()
+            return True
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait for the build that runs, if any."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def stop(self, timeout_s: float | None = 0.0) -> None:
+        """Build no more; a build in flight ends soon, but not before FAISS has trained."""
+        self._stop.set()
+        self.wait(timeout_s)
+
+    def _run(self) -> None:
+        for modality in outgrown(self._library, self._space):
+            try:
+                built = build_index(
+                    self._library,
+                    modality,
+                    self._encoder,
+                    self._space,
+                    device=self._device,
+                    should_stop=self._stop.is_set,
+                )
+            except LibraryLockedError:
+                return  # somebody else builds it
+            except (MMSearchError, RuntimeError, MemoryError) as error:
+                self._on_problem(f"The index was not built: {error}")
+                return
+            if built is not None:
+                self._on_built(built)
+
+
+def _sample(count: int) -> NDArray[np.int64]:
+    chosen = np.random.default_rng(0).choice(count, min(count, _QUERIES), replace=False)
+    return np.sort(chosen).astype(np.int64)

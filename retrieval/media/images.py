@@ -1,0 +1,353 @@
+"""From a file's bytes to an upright RGB image, whatever its format and mode."""
+
+import functools
+import io
+import os
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import xxhash
+from PIL import Image, UnidentifiedImageError
+
+from retrieval.errors import MissingExtraError, UnreadableFileError
+from retrieval.machine import memory_bytes
+from retrieval.media.color import to_rgb
+from retrieval.media.raw import RAW_ENDINGS, CameraRaw, is_raw_name
+from retrieval.media.svg import MOST_SVG_BYTES, SVG_ENDINGS, draw_svg, is_svg, parse_svg
+
+Source = str | os.PathLike[str] | bytes | BinaryIO
+
+_REFUSED_FORMATS = {"EPS", "FITS", "HDF5", "BUFR", "GRIB", "WMF", "MPEG"}
+"""Formats that Pillow names but cannot draw by itself; EPS would start an interpreter."""
+
+_HEIF_ENDINGS = {".heic", ".heics", ".heif", ".heifs", ".hif"}
+
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+_HEIF_CONTAINER_BRANDS = {b"mif1", b"msf1"}
+
+_AVERAGEABLE_MODES = {"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr"}
+"""Modes in which the mean of neighbours is a colour between theirs, unlike palette indices."""
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture of an EXIF orientation upright."""
+
+
+class UnreadableImageError(UnreadableFileError):
+    """Bytes that cannot be read as an image; the message is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An upright RGB image, possibly reduced, and the size of the upright original in pixels.
+
+    The original of a camera RAW file is its sensor's picture; an SVG drawing is its own, drawn
+    with a longer side of `retrieval.media.svg.SVG_SIDE`.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+
+
+@functools.cache
+def readable_formats() -> dict[str, str]:
+    """File name endings in lower case, with the dot, and the format that each stands for.
+
+    Formats whose package is not installed are among them, so that their files are not overlooked.
+    """
+    return {
+        **{
+            extension.lower(): name
+            for extension, name in Image.registered_extensions().items()
+            if name in Image.OPEN and name not in _REFUSED_FORMATS
+        },
+        **dict.fromkeys(_HEIF_ENDINGS, "HEIF"),
+        **dict.fromkeys(RAW_ENDINGS, "RAW"),
+        **dict.fromkeys(SVG_ENDINGS, "SVG"),
+    }
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's name ends like that of an image that can be read, maybe by an extra."""
+    ending = os.path.splitext(name)[1]  # noqa: PTH122 - names need not be valid text
+    return ending.lower() in readable_formats()
+
+
+@functools.cache
+def default_max_pixels() -> int:
+    """Pixels of the largest picture that is read unless told otherwise.
+
+    As many as Pillow takes for harmless (179 million), or as fit in a quarter of this machine's
+    memory at 12 bytes each: the picture decoded, converted and turned. At least 20 million.
+    """
+    most = 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else sys.maxsize
+    memory = memory_bytes()
+    return most if memory is None else max(min(most, memory // 4 // 12), 20_000_000)
+
+
+def read_image(
+    source: Source,
+    *,
+    name: str | None = None,
+    least_side: int | None = None,
+    max_pixels: int | None = None,
+) -> Image.Image:
+    """Decode the first frame of an image, upright, as RGB: the image of `read_picture`."""
+    return read_picture(source, name=name, least_side=least_side, max_pixels=max_pixels).image
+
+
+def read_picture(
+    source: Source,
+    *,
+    name: str | None = None,
+    least_side: int | None = None,
+    max_pixels: int | None = None,
+) -> Picture:
+    """Decode the first frame of an image, upright, as sRGB.
+
+    EXIF orientation and colour profile are applied; transparent parts show white; 16-bit and float
+    images are scaled to 8 bits. What kind of image it is decides the content, except that camera
+    RAW files are told by their name: that of the path or open file, or `name`.
+
+    least_side: the image is made smaller by whole factors while both sides keep at least this many
+    pixels. max_pixels: larger images are refused by their header alone; None: those of more than
+    `default_max_pixels()`. Raises UnreadableImageError for anything that is not a whole image,
+    MissingExtraError when a package is needed that is not installed, OSError when the file itself
+    cannot be read.
+    """
+    if isinstance(source, bytes):
+        return _read(io.BytesIO(source), name or "", least_side, max_pixels)
+    if isinstance(source, str | os.PathLike):
+        with Path(source).open("rb") as file:
+            return _read(file, name or os.fspath(source), least_side, max_pixels)
+    return _read(source, name or name_of(source), least_side, max_pixels)
+
+
+def read_unchanged(
+    path: str, content_hash: str, *, least_side: int | None = None
+) -> Image.Image | None:
+    """Decode an image file that still has a known content; None if it changed or is unreadable.
+
+    content_hash: XXH3 of 128 bits in hexadecimal, as the catalog keeps it. least_side: as for
+    `read_picture`.
+    """
+    try:
+        # What is a pipe by now would be waited for without end.
+        content = Path(path).read_bytes() if Path(path).is_file() else b""
+        if xxhash.xxh3_128_hexdigest(content) != content_hash:
+            return None
+        return read_image(content, name=path, least_side=least_side)
+    except (OSError, UnreadableFileError):
+        return None
+
+
+def name_of(file: BinaryIO) -> str:
+    """The name that an open file was opened by, "" where it has none."""
+    name = getattr(file, "name", "")
+    return name if isinstance(name, str) else ""
+
+
+def open_image(file: BinaryIO) -> Image.Image:
+    """Open an image without decoding it, whatever its size; the caller checks that.
+
+    Raises UnreadableImageError where no format fits, MissingExtraError for HEIC without package.
+    """
+    head = file.read(64)
+    if not head:
+        raise UnreadableImageError("the file is empty")
+    formats = _pillow_formats()
+    if _is_heif(head):
+        _register_heif()
+        formats = ("HEIF", *formats)
+    # Not by Image.open: that compares with a limit which is one for the whole process, and warns
+    # of pictures that we take. Its other work, to find the format, is these lines.
+    for name in formats:
+        factory, accept = Image.OPEN[name]
+        try:
+            accepted = accept is None or accept(head[:16])
+            if isinstance(accepted, str) or not accepted:
+                continue
+            file.seek(0)
+            return factory(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue  # The format's way to say that it is another one.
+    raise UnreadableImageError("not an image of a known format")
+
+
+def reduced(image: Image.Image, least_side: int | None) -> Image.Image:
+    """Make an image smaller by a whole factor while both sides keep at least `least_side` pixels.
+
+    The same image where that is None or no such factor is above 1, and in modes such as palettes,
+    in which no mean of pixels is a colour between theirs.
+    """
+    if not least_side or image.mode not in _AVERAGEABLE_MODES or "transparency" in image.info:
+        return image
+    factor = min(image.size) // least_side
+    return image.reduce(factor) if factor > 1 else image
+
+
+@functools.cache
+def _pillow_formats() -> tuple[str, ...]:
+    """Formats in the order of trying: those last that know no magic number, so take anything."""
+    formats = set(readable_formats().values()) & set(Image.OPEN) - {"HEIF"}
+    return tuple(sorted(formats, key=lambda name: (Image.OPEN[name][1] is None, name)))
+
+
+def _is_heif(head: bytes) -> bool:
+    if head[4:8] != b"ftyp":
+        return False
+    length = int.from_bytes(head[:4], "big")
+    compatible = {head[at : at + 4] for at in range(16, min(length, len(head)), 4)}
+    brand = head[8:12]
+    return brand in _HEIF_BRANDS or (brand in _HEIF_CONTAINER_BRANDS and b"avif" not in compatible)
+
+
+@functools.cache
+def _register_heif() -> None:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise MissingExtraError("HEIC images", "heic") from None
+    pillow_heif.register_heif_opener(thumbnails=False)
+
+
+def _read(file: BinaryIO, name: str, least_side: int | None, max_pixels: int | None) -> Picture:
+    max_pixels = default_max_pixels() if max_pixels is None else max_pixels
+    try:
+        return _read_as_its_kind(file, name, least_side, max_pixels)
+    except (UnreadableImageError, MissingExtraError):
+        raise
+    except UnreadableFileError as error:
+        raise UnreadableImageError(str(error)) from error
+    except Image.DecompressionBombError as error:
+        raise UnreadableImageError(f"refused as too large: {error}") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError("not an image of a known format") from error
+    except MemoryError as error:
+        raise UnreadableImageError("not enough memory to decode it") from error
+    except Exception as error:
+        reason = str(error).strip() or type(error).__name__
+        raise UnreadableImageError(f"cannot be decoded: {reason}") from error
+
+
+def _read_as_its_kind(
+    file: BinaryIO, name: str, least_side: int | None, max_pixels: int
+) -> Picture:
+    if not file.seekable():
+        file = io.BytesIO(file.read())
+    file.seek(0)
+    head = file.read(4096)
+    file.seek(0)
+    if not head:
+        raise UnreadableImageError("the file is empty")
+    if is_raw_name(name):
+        return _read_raw(file, least_side, max_pixels)
+    if is_svg(head, name):
+        png = io.BytesIO(draw_svg(parse_svg(file.read(MOST_SVG_BYTES + 1))))
+        return _read_by_pillow(png, least_side, max_pixels)
+    return _read_by_pillow(file, least_side, max_pixels)
+
+
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    if size[0] * size[1] > max_pixels:
+        raise UnreadableImageError(
+            f"refused as too large: {size[0] * size[1] / 1e6:,.1f} megapixels,"
+            f" the limit is {max_pixels / 1e6:,.1f}"
+        )
+
+
+def _read_by_pillow(
+    file: BinaryIO, least_side: int | None, max_pixels: int, orientation: int = 1
+) -> Picture:
+    """Orientation: of a picture that tells none itself, as EXIF numbers them."""
+    with open_image(file) as image:
+        _check_pixels(image.size, max_pixels)
+        size = image.size
+        drafted = (
+            least_side is not None
+            and image.format in {"JPEG", "MPO"}
+            and image.draft(None, (least_side, least_side)) is not None
+        )
+        _allocate_large_tiff(image, max_pixels)
+        image.load()
+        if not drafted:
+            size = image.size  # TIFF and HEIF are turned while they are decoded.
+        orientation = _orientation(image, orientation)
+        rgb = reduced(to_rgb(reduced(image, least_side)), least_side)
+        upright = _upright(rgb.copy() if rgb is image else rgb, orientation)
+    # Left there, the orientation would be applied a second time by whoever looks for it.
+    upright.info = {}
+    return Picture(upright, *(size[::-1] if orientation >= 5 else size))
+
+
+def _allocate_large_tiff(image: Image.Image, max_pixels: int) -> None:
+    """Provide memory for what Pillow's TIFF reader would refuse or warn of, by its own limit."""
+    tile: tuple[int, int] | None = getattr(image, "_tile_size", None)
+    if tile and Image.MAX_IMAGE_PIXELS and tile[0] * tile[1] > Image.MAX_IMAGE_PIXELS:
+        _check_pixels(tile, max_pixels)
+        image.im = Image.new(image.mode, tile, None).im
+
+
+def _orientation(image: Image.Image, default: int) -> int:
+    try:
+        value = image.getexif().get(0x0112, default)
+    except Exception:  # noqa: BLE001 - broken EXIF is no reason to refuse a picture
+        return default
+    return value if value in range(1, 9) else default
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
+
+
+def _read_raw(file: BinaryIO, least_side: int | None, max_pixels: int) -> Picture:
+    try:
+        opened = CameraRaw(file)
+    except MissingExtraError:
+        raise
+    except UnreadableFileError as error:
+        file.seek(0)
+        try:
+            return _read_by_pillow(file, least_side, max_pixels)
+        except UnreadableImageError:
+            raise UnreadableImageError(str(error)) from error
+    with opened as raw:
+        _check_pixels(raw.sensor_size, max_pixels)
+        preview = _read_raw_preview(raw, least_side, max_pixels)
+        if preview is None or 4 * max(preview.width, preview.height) < max(raw.size):
+            try:
+                return Picture(reduced(raw.developed(), least_side), *raw.size)
+            except UnreadableFileError:
+                if preview is None:
+                    raise
+        return Picture(preview.image, *raw.size)
+
+
+def _read_raw_preview(raw: CameraRaw, least_side: int | None, max_pixels: int) -> Picture | None:
+    try:
+        stored = raw.preview()
+        if stored is None:
+            return None
+        if isinstance(stored, Image.Image):
+            image = _upright(stored, raw.orientation)
+            return Picture(reduced(image.convert("RGB"), least_side), *image.size)
+        preview = _read_by_pillow(io.BytesIO(stored), least_side, max_pixels, raw.orientation)
+        lies = (preview.width > preview.height) != (raw.stored_size[0] > raw.stored_size[1])
+        if raw.orientation >= 5 and not lies:
+            # A camera that turned neither the preview nor its EXIF.
+            image = _upright(preview.image, raw.orientation)
+            return Picture(image, preview.height, preview.width)
+    except Exception:  # noqa: BLE001 - the sensor's own values are still there
+        return None
+    return preview

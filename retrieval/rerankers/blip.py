@@ -1,0 +1,310 @@
+"""BLIP's image-text matching as a reranker, through `transformers`."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+from PIL import Image
+
+from retrieval.encoders import hub
+from retrieval.encoders.base import Pixels, Tokens
+from retrieval.errors import EncoderUnavailableError, UsageError
+from retrieval.rerankers.base import Scores
+
+BLIP_ITM = "blip-itm"
+DEFAULT_CHECKPOINT = "Salesforce/blip-itm-base-coco"
+
+# Any one file of each kind makes a checkpoint complete.
+_PARTS = {
+    "configuration": ("config.json",),
+    "weights in safetensors format": ("model.safetensors", "model.safetensors.index.json"),
+    "image preprocessing": ("preprocessor_config.json", "processor_config.json"),
+    "tokenizer": ("tokenizer.json", "vocab.txt"),
+}
+_WAYS_OUT = f"use a folder with the checkpoint (`--rerank {BLIP_ITM}:DIR`), or `--rerank none`"
+
+_IMAGES_PER_BATCH = 8
+_PAIRS_PER_BATCH = 16
+
+
+class BlipItmReranker:
+    """BLIP for image-text retrieval (Li et al. 2022) behind the reranker protocol.
+
+    `name_or_dir` is a repository of the model hub or a folder in the layout of `save_pretrained`,
+    with the processor's files; weights are read from safetensors files only. The local cache of
+    the hub is used before the network. The whole model runs in float32 on `device`.
+
+    `match` is logit(match) - logit(no match) of the matching head. The text goes in as
+    `transformers` and BLIP's `blip_itm` give it, with [CLS] in front; BLIP's training puts its
+    [ENC] there instead, which the published tokenizers do not have.
+
+    `match_weight`: not measured. BLIP's evaluation (`train_retrieval.py`, and LAVIS after it) ranks
+    by similarity + logit(match). The gradients of a two-class softmax on its two logits cancel, so
+    training moves them apart symmetrically and logit(match) is half of the difference but for what
+    remains of their initial values: hence 0.5. The similarity is that of the encoder at hand and
+    not of BLIP's own towers, so another weight may suit it better.
+
+    `depth`: BLIP reranks 128 (Flickr30k) or 256 (COCO) candidates on GPUs. In BLIP-base at 384
+    pixels the keys and values of 577 image tokens in 12 layers cost 16 GFLOP a pair, 0.3 to 0.6 s
+    measured on two busy CPU cores: hence 20 here.
+
+    Raises UsageError for a name that is neither a folder nor a hub repository,
+    EncoderUnavailableError when `transformers` or the weights cannot be had.
+    """
+
+    match_weight = 0.5
+    likeness_weight = 0.0
+    depth = 20
+
+    def __init__(self, name_or_dir: str | None = None, *, device: str = "cpu") -> None:
+        checkpoint = name_or_dir or DEFAULT_CHECKPOINT
+        directory = _local_folder(checkpoint)
+        if directory:
+            checkpoint = str(directory)
+        self.name = f"{BLIP_ITM}:{checkpoint}" if name_or_dir else BLIP_ITM
+        transformers = _import_transformers(self.name)
+        directory = directory or _hub_folder(checkpoint)
+        model, self._processor, self._tokenizer = _load(transformers, self.name, directory)
+        self._device = torch.device(device)
+        self.context_length = min(
+            int(self._tokenizer.model_max_length),
+            int(model.config.text_config.max_position_embeddings),
+        )
+        self.identity = _digest(model, self._processor, self._tokenizer, self.context_length)
+        self._model = model.to(self._device)
+
+    def preprocess(self, image: Image.Image) -> Pixels:
+        """Apply the checkpoint's own image processor; (3, height, width) float32."""
+        pixels: Pixels = self._processor(image, return_tensors="np")["pixel_values"][0]
+        return pixels.astype(np.float32, copy=False)
+
+    def image_tokens(self, pixels: Pixels) -> Tokens:
+        """Last hidden states of the vision model, (n, 3, h, w) -> (n, 1 + patches, c) float32."""
+        width = self._model.config.vision_config.hidden_size
+        batches = [np.empty((0, self._image_token_count(), width), np.float32)]
+        with torch.inference_mode():
+            for start in range(0, len(pixels), _IMAGES_PER_BATCH):
+                batch = self._tensor(pixels[start : start + _IMAGES_PER_BATCH], np.float32)
+                states = self._model.vision_model(pixel_values=batch).last_hidden_state
+                batches.append(states.cpu().numpy())
+        values = np.concatenate(batches)
+        return Tokens(values, np.ones(values.shape[:2], np.bool_))
+
+    def text_tokens(self, texts: Sequence[str]) -> Tokens:
+        """Token ids with the special ones, exact as float32: (m, t, 1), t that of the longest text.
+
+        Texts beyond `context_length` tokens are truncated.
+        """
+        ids = [
+            self._tokenizer(text, truncation=True, max_length=self.context_length)["input_ids"]
+            for text in texts
+        ]
+        lengths = np.array([len(one) for one in ids], np.int64)
+        mask = np.arange(max(lengths, default=0)) < lengths[:, np.newaxis]
+        values = np.zeros((*mask.shape, 1), np.float32)
+        values[mask, 0] = [token for one in ids for token in one]
+        return Tokens(values, mask)
+
+    def likeness(self, image: Tokens, images: Tokens) -> Scores:
+        """0 for all: whether BLIP's tokens tell how alike images are was not measured."""
+        return np.zeros(len(images.values), np.float32)
+
+    def text_trust(self, texts: Tokens) -> Scores:
+        """1 for each text: trained on millions of captions, the model is trusted with all."""
+        return np.ones(len(texts.values), np.float32)
+
+    def image_trust(self, images: Tokens) -> Scores:
+        """1 for each image."""
+        return np.ones(len(images.values), np.float32)
+
+    def match(self, texts: Tokens, images: Tokens) -> Scores:
+        """Score every text with every image: (m, n) float32, logit(match) - logit(no match).
+
+        Memory is bounded: a fixed number of pairs goes through the network at a time. Raises
+        ValueError for masked image tokens, which BLIP has none of.
+        """
+        # Refused, since the cross-attention of transformers 5.23 silently ignores its mask.
+        if not images.mask.all():
+            raise ValueError("BLIP takes image tokens whole: their mask must be all True.")
+        scores = np.empty((len(texts.values), len(images.values)), np.float32)
+        for start in range(0, scores.size, _PAIRS_PER_BATCH):
+            pairs = np.arange(start, min(start + _PAIRS_PER_BATCH, scores.size))
+            rows, columns = np.unravel_index(pairs, scores.shape)
+            scores[rows, columns] = self._match_pairs(
+                texts.values[rows, :, 0],
+                texts.mask[rows],
+                images.values[columns],
+            )
+        return scores
+
+    def _match_pairs(
+        self,
+        token_ids: NDArray[np.float32],
+        text_mask: NDArray[np.bool_],
+        image_values: NDArray[Any],
+    ) -> Scores:
+        longest = int(text_mask.sum(axis=1).max())
+        with torch.inference_mode():
+            states = self._model.text_encoder(
+                input_ids=self._tensor(token_ids[:, :longest], np.int64),
+                attention_mask=self._tensor(text_mask[:, :longest], np.int64),
+                encoder_hidden_states=self._tensor(image_values, np.float32),
+            ).last_hidden_state
+            logits = self._model.itm_head(states[:, 0])
+            scores: Scores = (logits[:, 1] - logits[:, 0]).cpu().numpy()
+        return scores
+
+    def _tensor(self, values: NDArray[Any], dtype: type[np.generic]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values, dtype)).to(self._device)
+
+    def _image_token_count(self) -> int:
+        return int(self._model.vision_model.embeddings.num_positions)
+
+
+def _local_folder(checkpoint: str) -> Path | None:
+    """The folder that a name means, None where it can only be a repository of the hub."""
+    directory = Path(checkpoint).expanduser()
+    if directory.is_dir():
+        return directory.absolute()
+    # As the hub allows them; paths such as ./blip and ../blip are none.
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", checkpoint, re.ASCII):
+        raise UsageError(
+            f"{BLIP_ITM}:{checkpoint}: there is no folder {directory}. Name a folder as "
+            "`save_pretrained` writes it, or a repository of the model hub such as "
+            f"{DEFAULT_CHECKPOINT}."
+        )
+    return None
+
+
+def _hub_folder(repository: str) -> Path:
+    """The folder of a repository in the hub's cache, downloaded first where it is not there."""
+    from huggingface_hub import snapshot_download
+
+    # Neither pickled weights nor those of other frameworks.
+    wanted = ["*.json", "*.txt", "*.safetensors"]
+    if hub.is_cached(repository, "config.json"):
+        cached = Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=True))
+        if _missing_part(cached) is None:
+            return cached
+    if not hub.hub_is_reachable():
+        raise EncoderUnavailableError(
+            f"The weights of {BLIP_ITM}:{repository} are not on this machine and the model hub "
+            f"does not answer. Connect to the network, {_WAYS_OUT}."
+        )
+    try:
+        return Path(snapshot_download(repository, allow_patterns=wanted))
+    except Exception as error:  # several libraries' network errors have no common base
+        raise EncoderUnavailableError(
+            f"{BLIP_ITM}:{repository} cannot be downloaded: {_first_line(error)}. Check "
+            f"the name, {_WAYS_OUT}."
+        ) from error
+
+
+def _missing_part(directory: Path) -> str | None:
+    for part, files in _PARTS.items():
+        if not any((directory / file).is_file() for file in files):
+            return f"{part} ({' or '.join(files)})"
+    return None
+
+
+def _import_transformers(name: str) -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise EncoderUnavailableError(
+            f"{name} needs the package transformers, which cannot be imported ({error}). Install "
+            "it again: `pip install --force-reinstall transformers`, or use `--rerank none`."
+        ) from error
+    return transformers
+
+
+def _load(transformers: Any, name: str, directory: Path) -> tuple[Any, Any, Any]:
+    """The model in float32, the image processor and the tokenizer of a folder."""
+    missing = _missing_part(directory)
+    if missing:
+        raise EncoderUnavailableError(
+            f"{name} cannot be loaded: {directory} has no {missing}. Name a folder as "
+            "`save_pretrained` writes it, with the processor's files."
+        )
+    # BLIP was trained on images that Pillow had resized. The class has this name since version 5.
+    processor_class = getattr(
+        transformers, "BlipImageProcessorPil", transformers.BlipImageProcessor
+    )
+    try:
+        _check_model_type(directory)
+        with _quiet(transformers), hub.offline():
+            processor = processor_class.from_pretrained(directory)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+            model, report = transformers.BlipForImageTextRetrieval.from_pretrained(
+                directory, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+    except Exception as error:  # each library underneath has errors of its own
+        raise EncoderUnavailableError(
+            f"{name} cannot be loaded: {_first_line(error)}. Check that {directory} holds a "
+            f"complete BLIP checkpoint, {_WAYS_OUT}."
+        ) from error
+    # A weight that is not in the file would be random, and so would every score.
+    unset = sorted(key for key in report["missing_keys"] if not key.endswith("position_ids"))
+    if unset:
+        raise EncoderUnavailableError(
+            f"{name} cannot be loaded: {directory} lacks {len(unset)} weights of image-text "
+            f"matching, such as {unset[0]}. Use a checkpoint of BlipForImageTextRetrieval such as "
+            f"{DEFAULT_CHECKPOINT}."
+        )
+    return model.float().eval(), processor, tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    """The start of a message: `transformers` lists every weight of a wrong shape."""
+    return str(error).strip().partition("\n")[0].rstrip(".: ") or type(error).__name__
+
+
+def _check_model_type(directory: Path) -> None:
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    if model_type != "blip":
+        raise ValueError(f"config.json is of the model type {model_type!r}, not 'blip'")
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Keep `transformers` from logging and from drawing progress bars."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
+
+    logging = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    no_hub_bars = are_progress_bars_disabled()
+    logging.set_verbosity(logging.CRITICAL)
+    if bars:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+            if no_hub_bars:  # transformers switches those of the hub with its own
+                disable_progress_bars()
+
+
+def _digest(model: Any, processor: Any, tokenizer: Any, context_length: int) -> str:
+    digest = xxhash.xxh3_128()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    steps = {
+        key: value
+        for key, value in processor.to_dict().items()
+        if key.startswith(("do_", "image_", "resample", "rescale", "size"))
+        and not key.endswith("_type")
+    }
+    preprocessing = [steps, sorted(tokenizer.get_vocab().items()), context_length]
+    digest.update(json.dumps(preprocessing, sort_keys=True, default=str).encode())
+    return f"xxh3-128:{digest.hexdigest()}"

@@ -1,0 +1,114 @@
+"""Why a text and an image match: where each word looked, and which words carried it."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+from PIL import Image
+
+from retrieval.encoders.base import Encoder
+from retrieval.errors import UsageError
+from retrieval.rerankers.base import Reranker
+from retrieval.rerankers.cross_attention import FusionReranker
+
+_LETTERS = r"[\p{L}\p{M}\p{N}_]+"
+_WORD = regex.compile(rf"[\p{{Han}}\p{{Hiragana}}\p{{Katakana}}]|{_LETTERS}(?:[-'’]{_LETTERS})*")
+"""A run of letters and digits, or one character of the scripts that put no space between words."""
+
+HeatMap = NDArray[np.float32]
+"""(rows, columns) float32, not negative, sum 1: how the look is spread over the image's view."""
+
+Box = tuple[float, float, float, float]
+"""left, top, right, bottom in pixels of the upright image."""
+
+
+@dataclass(frozen=True, eq=False)
+class WordExplanation:
+    """One word of the text, `text[start:end]`.
+
+    contribution: by how much the match falls without the word. heat: where it looked.
+    """
+
+    word: str
+    start: int
+    end: int
+    contribution: float
+    heat: HeatMap
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """A text and an image, explained.
+
+    match: the reranker's logit; similarity: the cosine of both vectors; heat: where the words
+    looked together. view: the part of the upright image that the heat maps cover.
+    """
+
+    text: str
+    match: float
+    similarity: float
+    words: tuple[WordExplanation, ...]
+    heat: HeatMap
+    view: Box
+
+
+def explain(
+    reranker: Reranker | None, encoder: Encoder, text: str, image: Image.Image
+) -> Explanation:
+    """Explain the match of a text and an upright RGB image.
+
+    A word's contribution is found by leaving it out; where it looked, from the model's attention
+    and what each look did to the match (`FusionModel.attribution`).
+
+    Raises UsageError for a blank text, and for a reranker that cannot say where it looked.
+    """
+    if not text.strip():
+        raise UsageError("The text is empty: say what to look for in the image.")
+    if not isinstance(reranker, FusionReranker):
+        raise UsageError(
+            f"Only a fusion model can explain a match, and there is none for "
+            f"{encoder.space.encoder!r}. Train one with `mmsearch train fusion`, or use the "
+            "encoder `starter`."
+        )
+    pixels = encoder.preprocess(image)[np.newaxis]
+    seen = reranker.image_tokens(pixels)
+    spans = [word.span() for word in _WORD.finditer(text)] or [(0, len(text))]
+    without = [f"{text[:start].rstrip()} {text[end:].lstrip()}".strip() for start, end in spans]
+    matches = np.array(
+        [reranker.match(reranker.text_tokens([each]), seen)[0, 0] for each in (text, *without)]
+    )
+    raised = reranker.attribution(reranker.text_tokens([text]), seen)
+    tokens = encoder.token_spans(text)
+    vectors = encoder.encode_texts([text]), encoder.encode_images(pixels)
+    return Explanation(
+        text=text,
+        match=float(matches[0]),
+        similarity=float(vectors[0][0] @ vectors[1][0]),
+        words=tuple(
+            WordExplanation(
+                word=text[start:end],
+                start=start,
+                end=end,
+                contribution=float(matches[0] - match),
+                heat=_heat_map(
+                    raised[[i for i, (a, b) in enumerate(tokens) if a < end and b > start]]
+                ),
+            )
+            for (start, end), match in zip(spans, matches[1:], strict=True)
+        ),
+        heat=_heat_map(raised),
+        view=encoder.view(image.width, image.height),
+    )
+
+
+def _heat_map(raised: NDArray[np.float32]) -> HeatMap:
+    """Add up (t, u) over the tokens and lay it out as the square grid that the image tokens are."""
+    heat = raised.sum(0)
+    side = math.isqrt(heat.size)
+    if side * side != heat.size:
+        raise UsageError(f"The {heat.size} image tokens of this encoder are no square grid.")
+    total = heat.sum()
+    spread: HeatMap = heat / total if total > 0 else np.full_like(heat, 1 / heat.size)
+    return spread.reshape(side, side)

@@ -1,0 +1,163 @@
+"""Vectors and tokens of what is asked, kept in memory: people and pages ask the same again."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import cachetools
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.encoders.base import Encoder, Tokens
+from retrieval.errors import UsageError
+from retrieval.rerankers.base import Reranker
+from retrieval.search.query import ImagePart, Query, TextPart
+
+DEFAULT_VECTOR_BYTES = 16_000_000
+DEFAULT_TOKEN_BYTES = 48_000_000
+
+_T = TypeVar("_T")
+
+Vector = NDArray[np.float32]
+
+
+class CountedCache(Generic[_T]):
+    """The most recently used values up to a size in bytes; counts what it had and had not.
+
+    max_bytes of 0 keeps nothing.
+    """
+
+    def __init__(self, max_bytes: int, size_of: Callable[[_T], int]) -> None:
+        self._kept: cachetools.LRUCache[Any, _T] = cachetools.LRUCache(max_bytes, size_of)
+        self.hits = 0
+        self.misses = 0
+
+    def get_many(
+        self, keys: Iterable[Any], make: Callable[[list[Any]], Iterable[_T]]
+    ) -> dict[Any, _T]:
+        """Values by key; `make` is called once with the distinct keys that are not here, if any."""
+        found: dict[Any, _T] = {}
+        missing: list[Any] = []
+        for key in dict.fromkeys(keys):
+            try:
+                found[key] = self._kept[key]
+            except KeyError:
+                missing.append(key)
+        self.hits += len(found)
+        self.misses += len(missing)
+        if missing:
+            for key, value in zip(missing, make(missing), strict=True):
+                found[key] = value
+                if self._kept.getsizeof(value) <= self._kept.maxsize:
+                    self._kept[key] = value
+        return found
+
+    def clear(self) -> None:
+        """Forget all values, not the counts."""
+        self._kept.clear()
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """A text's vector, (d,) float32 of unit norm, and how many tokens it had before truncation."""
+
+    vector: Vector
+    token_count: int
+
+
+class QueryVectors:
+    """What the encoder and the rerankers make of texts and images of queries.
+
+    All that is not known of a call's texts is encoded at once, and so with its images. Call it
+    from one thread at a time.
+
+    encoder: asked for when there is something to encode.
+    """
+
+    def __init__(
+        self,
+        encoder: Callable[[], Encoder],
+        *,
+        vector_bytes: int = DEFAULT_VECTOR_BYTES,
+        token_bytes: int = DEFAULT_TOKEN_BYTES,
+    ) -> None:
+        self._encoder = encoder
+        self.texts: CountedCache[EncodedText] = CountedCache(
+            vector_bytes, lambda text: text.vector.nbytes + 200
+        )
+        self.images: CountedCache[Vector] = CountedCache(
+            vector_bytes, lambda vector: vector.nbytes + 200
+        )
+        self._tokens: CountedCache[Vector] = CountedCache(
+            token_bytes, lambda values: values.nbytes + 200
+        )
+
+    def of_texts(self, texts: Iterable[str]) -> dict[str, EncodedText]:
+        """Vectors and lengths by text."""
+        return self.texts.get_many(texts, self._encode_texts)
+
+    def of_images(self, parts: Sequence[ImagePart]) -> list[Vector]:
+        """Vectors of upright RGB images, in their order."""
+        by_digest = {part.digest: part for part in parts}
+        found = self.images.get_many(
+            by_digest, lambda missing: self._encode([by_digest[digest] for digest in missing])
+        )
+        return [found[part.digest] for part in parts]
+
+    def text_tokens(self, reranker: Reranker, texts: Iterable[str]) -> dict[str, Tokens]:
+        """What a reranker needs of texts, by text, (1, t, c) each."""
+        keys = {(reranker.identity, "text", text): text for text in texts}
+        found = self._tokens.get_many(
+            keys, lambda missing: _split(reranker.text_tokens([keys[key] for key in missing]))
+        )
+        return {text: _whole(found[key]) for key, text in keys.items()}
+
+    def image_tokens(self, reranker: Reranker, part: ImagePart) -> Tokens:
+        """What a reranker needs of an upright RGB image, (1, t, c)."""
+        key = (reranker.identity, "image", part.digest)
+        found = self._tokens.get_many(
+            [key],
+            lambda _: _split(reranker.image_tokens(reranker.preprocess(part.image)[np.newaxis])),
+        )
+        return _whole(found[key])
+
+    def _encode_texts(self, texts: list[str]) -> list[EncodedText]:
+        vectors = self._encoder().encode_texts(texts)
+        counts = [self._encoder().token_count(text) for text in texts]
+        return [EncodedText(vectors[i].copy(), counts[i]) for i in range(len(texts))]
+
+    def _encode(self, parts: list[ImagePart]) -> list[Vector]:
+        pixels = np.stack([self._encoder().preprocess(part.image) for part in parts])
+        return [vector.copy() for vector in self._encoder().encode_images(pixels)]
+
+
+def join_parts(weights: Sequence[float], vectors: Sequence[Vector]) -> Vector:
+    """Join the unit vectors of a query's parts into one of unit L2 norm, (d,) float32.
+
+    Raises UsageError when the weighted parts cancel out.
+    """
+    total = np.array(weights, np.float32) @ np.stack(vectors)
+    norm = float(np.linalg.norm(total))
+    if norm < 1e-6:
+        raise UsageError("The parts of the query cancel each other out: nothing is left to find.")
+    joined: Vector = total / np.float32(norm)
+    return joined
+
+
+def truncations(encoder: Encoder, query: Query, encoded: dict[str, EncodedText]) -> tuple[str, ...]:
+    """Warn of texts that are longer than the encoder reads."""
+    return tuple(
+        f"The text has {length:,} tokens, but {encoder.space.encoder} reads only "
+        f"{encoder.context_length}: its end was not searched for."
+        for part in query.parts
+        if isinstance(part, TextPart)
+        and (length := encoded[part.text].token_count) > encoder.context_length
+    )
+
+
+def _split(tokens: Tokens) -> list[Vector]:
+    return [values[mask].copy() for values, mask in zip(tokens.values, tokens.mask, strict=True)]
+
+
+def _whole(values: Vector) -> Tokens:
+    return Tokens(values[np.newaxis], np.ones((1, len(values)), np.bool_))

@@ -1,0 +1,161 @@
+"""What can be asked: texts, images and items with signed weights, and how hits are chosen."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import xxhash
+from PIL import Image
+
+from retrieval.catalog import Modality
+from retrieval.errors import UnreadableFileError, UsageError
+from retrieval.filters import Filter
+from retrieval.media.images import read_image
+
+MAX_K = 10_000
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """A text to be near to (weight > 0) or far from (weight < 0)."""
+
+    text: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """An upright RGB image to be near to (weight > 0) or far from (weight < 0)."""
+
+    image: Image.Image
+    weight: float = 1.0
+
+    @cached_property
+    def digest(self) -> str:
+        """What its pixels are, in a few characters."""
+        digest = xxhash.xxh3_128(repr((self.image.size, self.image.mode)).encode())
+        digest.update(self.image.tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class ItemPart:
+    """An item of the library to be near to (weight > 0) or far from (weight < 0)."""
+
+    item_id: int
+    weight: float = 1.0
+
+
+class Mode(StrEnum):
+    """How hits are found: by meaning, by words, or by both joined.
+
+    auto: both, where all words of the query stand together in what is known of some file, else by
+    meaning. Only texts with a positive weight are looked for by their words.
+    """
+
+    AUTO = "auto"
+    VECTOR = "vector"
+    TEXT = "text"
+    HYBRID = "hybrid"
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question: its parts' unit vectors are weighted, summed and scaled to unit length.
+
+    where: what hits must be like. min_relevance: 0..1, hits below are left out unless the words of
+    the query found them. group_by_file: the best item of each file stands for the others.
+    diversity: 0..1, how much hits should differ from those before them (1 - lambda of maximal
+    marginal relevance). cursor: from the answer whose next hits are wanted.
+
+    Raises UsageError for no parts, blank texts, weights that are 0 or not finite, a mode that needs
+    words where there are none, and numbers outside their ranges (k: 1..10,000).
+    """
+
+    parts: tuple[TextPart | ImagePart | ItemPart, ...]
+    k: int = 10
+    modality: Modality = Modality.IMAGE
+    where: Filter | None = None
+    mode: Mode = Mode.AUTO
+    min_relevance: float = 0.0
+    group_by_file: bool = False
+    diversity: float = 0.0
+    cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise UsageError("The query is empty: give a text, an image, or both.")
+        for part in self.parts:
+            if isinstance(part, TextPart) and not part.text.strip():
+                raise UsageError("The query text is empty. Say in a few words what to look for.")
+            if not 0 < abs(part.weight) < float("inf"):
+                raise UsageError(f"A weight must be a number other than 0, not {part.weight}.")
+        if not 1 <= self.k <= MAX_K:
+            raise UsageError(
+                f"The number of hits (k) must be between 1 and {MAX_K:,}, not {self.k}."
+            )
+        if self.mode in {Mode.TEXT, Mode.HYBRID} and not self.words:
+            raise UsageError(f"The mode {self.mode} needs a text whose words can be looked for.")
+        for name in ("min_relevance", "diversity"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} must be between 0 and 1, not {getattr(self, name)}.")
+
+    @property
+    def words(self) -> str:
+        """The texts that hits are to be near to, one after the other; "" where there are none."""
+        texts = (part for part in self.parts if isinstance(part, TextPart))
+        return " ".join(part.text for part in texts if part.weight > 0)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether any part is a text."""
+        return any(isinstance(part, TextPart) for part in self.parts)
+
+    @property
+    def item_ids(self) -> tuple[int, ...]:
+        """The items among the parts."""
+        return tuple(part.item_id for part in self.parts if isinstance(part, ItemPart))
+
+
+def parse_modality(name: str) -> Modality:
+    """Say which modality a name means; raises UsageError for an unknown one."""
+    if name not in set(Modality):
+        raise UsageError(f"What can be found is {' or '.join(Modality)}, not {name!r}.")
+    return Modality(name)
+
+
+def parse_mode(name: str) -> Mode:
+    """Say which mode a name means; raises UsageError for an unknown one."""
+    if name not in set(Mode):
+        raise UsageError(f"The mode is one of {', '.join(Mode)}, not {name!r}.")
+    return Mode(name)
+
+
+def read_parts(
+    text: str | None = None,
+    image: str | os.PathLike[str] | Image.Image | None = None,
+    *,
+    minus: Iterable[str] = (),
+    like: Iterable[int] = (),
+) -> tuple[TextPart | ImagePart | ItemPart, ...]:
+    """Make the parts of the common question: a text, an image, or both with equal weight.
+
+    minus: texts to be far from. like: ids of items to be near to. Raises UsageError for an image
+    file that does not exist or cannot be read.
+    """
+    parts: list[TextPart | ImagePart | ItemPart] = []
+    if text is not None:
+        parts.append(TextPart(text))
+    parts += [TextPart(unwanted, -1.0) for unwanted in minus]
+    parts += [ItemPart(item_id) for item_id in like]
+    if isinstance(image, Image.Image):
+        parts.append(ImagePart(image))
+    elif image is not None:
+        try:
+            parts.append(ImagePart(read_image(image)))
+        except (OSError, UnreadableFileError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"The query image {os.fspath(image)}: {reason}.") from error
+    return tuple(parts)

@@ -1,0 +1,518 @@
+"""The training of fusion models: which of a query's candidates does it belong to?
+
+The towers and the dual encoder stay as they are. Each batch is made of groups of photos that the
+dual encoder confuses, so that every caption meets its own hard negatives and random ones at once;
+all pairs of the batch are scored. The other captions of a photo never count against it.
+"""
+
+import copy
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from retrieval.encoders.base import Encoder
+from retrieval.errors import UsageError
+from retrieval.rerankers.cross_attention import FusionCard, load_fusion, save_fusion
+from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel, Kind
+from retrieval.rerankers.ood import mean_state
+from retrieval.training.captions import read_captioned_photos
+from retrieval.training.feature_folder import Progress
+from retrieval.training.reranked import Reranked, best_weight
+from retrieval.training.state import TrainingState
+from retrieval.training.tokens import CaptionTokens, PhotoTokens, caption_tokens, photo_tokens
+from retrieval.training.validation import Recalls
+
+FUSION_NAME = "fusion.safetensors"
+BEST_NAME = "best_epoch.safetensors"
+CHECKPOINT_NAME = "checkpoint.pt"
+WARM_UP_STEPS = 200
+FAMILIAR_SAMPLE = 10_000
+"""About as many captions show the model what is familiar; of photos up to 2,000 or 4,000."""
+CANDIDATES = 100
+"""How many candidates are reranked when the finished model is measured."""
+EPOCH_CANDIDATES = 30
+"""The same after each epoch, for one caption a photo and every second photo: it is quicker."""
+
+
+@dataclass(frozen=True)
+class FusionTraining:
+    """Settings of a training run.
+
+    dataset: folder with `captions.jsonl` and `images/`; its splits `train` and `val` are used.
+    output: folder for the model, the checkpoint and the history.
+    cache: folder for the encoder's tokens.
+    kind, width, heads, depth, feed_forward, dropout: as in `FusionConfig`.
+    epochs: each shows every caption about once.
+    batch_size: photos a step, one caption each; all pairs are scored.
+    group_size: photos of a batch that are each other's hard negatives; 1: random ones alone.
+    neighbours: how many of the dual encoder's nearest photos hard negatives are drawn from.
+    matching_weight: how much telling single pairs right from wrong counts beside the listwise
+    loss. contrastive_weight: the same for a contrastive loss of both sides' mean tokens.
+    word_dropout, position_dropout: share of the tokens that are hidden while training.
+    patience: epochs without a better recall on `val` before training stops.
+    variants: augmented copies of each training photo, the photo itself included.
+    averaging: decay of the moving average of the weights, which is what is measured and saved.
+    rerank_depth: how many candidates the model reranks by default.
+    resume: go on after the last epoch that `output` holds.
+    """
+
+    dataset: Path
+    output: Path
+    cache: Path
+    languages: tuple[str, ...] = ("en",)
+    kind: Kind = "cross"
+    width: int = 256
+    heads: int = 4
+    depth: int = 1
+    feed_forward: int = 0
+    dropout: float = 0.2
+    epochs: int = 6
+    batch_size: int = 32
+    group_size: int = 6
+    neighbours: int = 60
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.05
+    matching_weight: float = 0.2
+    contrastive_weight: float = 0.0
+    word_dropout: float = 0.1
+    position_dropout: float = 0.2
+    patience: int = 3
+    variants: int = 2
+    averaging: float = 0.998
+    rerank_depth: int = 50
+    seed: int = 0
+    device: str = "cpu"
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        least = {
+            "epochs": 1,
+            "batch_size": 2,
+            "group_size": 1,
+            "neighbours": 1,
+            "patience": 1,
+            "variants": 1,
+            "rerank_depth": 1,
+        }
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise UsageError(f"{name} must be at least {low}, not {getattr(self, name)}.")
+        shares = ("word_dropout", "position_dropout", "averaging")
+        for name in shares:
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 0 and less than 1.")
+        if not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"learning_rate must be greater than 0, not {self.learning_rate}.")
+        if not self.languages:
+            raise UsageError("languages must name at least one language of the captions.")
+        self.shape(1, 1, 1)
+
+    def shape(self, image_width: int, text_width: int, image_positions: int) -> FusionConfig:
+        """The configuration of the model, for tokens of some widths; checks the settings of it."""
+        return FusionConfig(
+            image_width=image_width,
+            text_width=text_width,
+            image_positions=image_positions,
+            kind=self.kind,
+            width=self.width,
+            heads=self.heads,
+            depth=self.depth,
+            feed_forward=self.feed_forward,
+            dropout=self.dropout,
+        )
+
+    def recipe(self) -> str:
+        """What makes two runs the same run, as JSON: a resumed run must agree on it."""
+        where = ("output", "cache", "device", "resume", "dataset")
+        settings = {name: value for name, value in asdict(self).items() if name not in where}
+        return json.dumps(settings, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class FusionEpoch:
+    """One epoch: the mean loss over its steps, and the reranked recall of the averaged weights.
+
+    alone: recalls of the dual encoder on the same queries. weight: the match's best weight.
+    """
+
+    epoch: int
+    loss: float
+    weight: float
+    recalls: Recalls
+    alone: Recalls
+    best: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FusionResult:
+    """The model, and its recalls on all of `val` at 100 candidates.
+
+    alone: of the dual encoder. averaged: whether it is the mean of the best and the last epoch.
+    """
+
+    model: Path
+    match_weight: float
+    recalls: Recalls
+    alone: Recalls
+    averaged: bool
+    epochs: tuple[FusionEpoch, ...]
+    stopped_early: bool
+
+
+def train_fusion(
+    config: FusionTraining,
+    encoder: Encoder,
+    *,
+    on_epoch: Callable[[FusionEpoch], None] = lambda _: None,
+    on_progress: Progress = lambda *_: None,
+) -> FusionResult:
+    """Train a fusion model for an encoder's space and save the best one.
+
+    The same settings, data and machine give the same model, interrupted or not.
+
+    Args:
+        config: the settings.
+        encoder: whose tokens the model reads, and whose candidates it reranks.
+        on_epoch: called after each epoch.
+        on_progress: called along the way: stage, done, total.
+
+    Raises:
+        NotFoundError: the dataset or a photo of it does not exist.
+        UsageError: the dataset or a setting cannot be used, or `output` holds another run.
+    """
+    if (config.output / CHECKPOINT_NAME).exists() and not config.resume:
+        raise UsageError(
+            f"{config.output} holds a training run already. Resume it, or choose another output."
+        )
+    with torch.random.fork_rng(devices=[]):
+        return _train(config, encoder, on_epoch, on_progress)
+
+
+def _train(
+    config: FusionTraining,
+    encoder: Encoder,
+    on_epoch: Callable[[FusionEpoch], None],
+    on_progress: Progress,
+) -> FusionResult:
+    checkpoint = config.output / CHECKPOINT_NAME
+    config.output.mkdir(parents=True, exist_ok=True)
+    train = _Split(config, encoder, "train", on_progress)
+    validation = _Split(config, encoder, "val", on_progress)
+    near = hard_negatives(train.photo_vectors, train.caption_vectors, train.first, config)
+    torch.manual_seed(config.seed)
+    state = _State(config, train)
+    if config.resume and checkpoint.exists():
+        state.load(checkpoint)
+    while len(state.epochs) < config.epochs and state.stale < config.patience:
+        started = time.monotonic()
+        # Seeded anew, so that a resumed run draws what an uninterrupted one would.
+        torch.manual_seed(config.seed * 100_003 + len(state.epochs) + 1)
+        loss = _train_epoch(config, train, near, state, on_progress)
+        trials = _rerank(state.averaged, validation, EPOCH_CANDIDATES, quick=True)
+        weight = best_weight(trials)
+        result = FusionEpoch(
+            epoch=len(state.epochs) + 1,
+            loss=loss,
+            weight=weight,
+            recalls=_recalls(trials, weight),
+            alone=_recalls(trials, 0.0),
+            best=all(_recalls(trials, weight).mean > epoch.recalls.mean for epoch in state.epochs),
+            seconds=time.monotonic() - started,
+        )
+        state.epochs.append(result)
+        if result.best:
+            _save(config, encoder, state.averaged, weight, BEST_NAME)
+        state.save(checkpoint)
+        on_epoch(result)
+    return _finish(config, encoder, state, train, validation)
+
+
+def _finish(
+    config: FusionTraining,
+    encoder: Encoder,
+    state: "_State",
+    train: "_Split",
+    validation: "_Split",
+) -> FusionResult:
+    """Choose the final model, measure it on all of `val`, and learn what is familiar to it.
+
+    The best epoch's weights compete with their mean with the last epoch's: averaging over a
+    longer part of the run often generalises better (Wortsman et al. 2022, model soups).
+    """
+    path = config.output / FUSION_NAME
+    best = load_fusion(config.output / BEST_NAME, config.device)[0]
+    mean = copy.deepcopy(best)
+    with torch.no_grad():
+        for value, last in zip(mean.parameters(), state.averaged.parameters(), strict=True):
+            value.copy_(value.lerp(last, 0.5).half())
+    model = max(best, mean, key=lambda each: _best_recall(each, validation))
+    _learn_what_is_familiar(model, train, validation)
+    trials = _rerank(model, validation, CANDIDATES, quick=False)
+    weight = best_weight(trials)
+    _save(config, encoder, model, weight, FUSION_NAME)
+    return FusionResult(
+        model=path,
+        match_weight=weight,
+        recalls=_recalls(trials, weight),
+        alone=_recalls(trials, 0.0),
+        averaged=model is mean,
+        epochs=tuple(state.epochs),
+        stopped_early=len(state.epochs) < config.epochs,
+    )
+
+
+def _best_recall(model: FusionModel, validation: "_Split") -> float:
+    trials = _rerank(model, validation, EPOCH_CANDIDATES, quick=True)
+    return _recalls(trials, best_weight(trials)).mean
+
+
+@torch.inference_mode()
+def _learn_what_is_familiar(model: FusionModel, train: "_Split", validation: "_Split") -> None:
+    device = next(model.parameters()).device
+
+    def texts(data: _Split) -> Tensor:
+        rows = np.arange(0, len(data.photo_of), max(1, len(data.photo_of) // FAMILIAR_SAMPLE))
+        means = []
+        for part in np.array_split(rows, max(1, len(rows) // 250)):
+            tokens, words = (each.to(device) for each in data.captions.batch(part))
+            means.append(mean_state(model.embed_texts(tokens, words), words))
+        return torch.cat(means)
+
+    def images(data: _Split) -> Tensor:
+        rows = np.arange(0, len(data.photo_vectors), max(1, len(data.photo_vectors) // 2000))
+        parts = np.array_split(rows, max(1, len(rows) // 100))
+        tokens = (torch.from_numpy(data.photos.values[0, part]).float() for part in parts)
+        return torch.cat([model.embed_images(each.to(device)).mean(1) for each in tokens])
+
+    model.text_familiarity.fit(texts(train), texts(validation))
+    model.image_familiarity.fit(images(train), images(validation))
+
+
+def _save(
+    config: FusionTraining, encoder: Encoder, model: FusionModel, weight: float, name: str
+) -> None:
+    space = encoder.space
+    card = FusionCard(space.encoder, space.id, weight, config.rerank_depth)
+    save_fusion(config.output / name, model, card)
+
+
+class _Split:
+    """Photos, captions and vectors; the captions of photo i are `first[i]` up to `first[i + 1]`."""
+
+    def __init__(
+        self, config: FusionTraining, encoder: Encoder, name: str, on_progress: Progress
+    ) -> None:
+        photos = read_captioned_photos(config.dataset, name, config.languages)
+        captions = [text for photo in photos for text in photo.captions]
+        self.captions: CaptionTokens = caption_tokens(
+            captions, encoder, cache=config.cache, on_progress=on_progress
+        )
+        self.photos: PhotoTokens = photo_tokens(
+            photos,
+            encoder,
+            variants=config.variants if name == "train" else 1,
+            cache=config.cache,
+            on_progress=on_progress,
+        )
+        self.first = np.cumsum([0, *(len(photo.captions) for photo in photos)])
+        self.photo_of = np.repeat(np.arange(len(photos)), np.diff(self.first))
+        self.photo_vectors = np.asarray(self.photos.vectors, np.float32)
+        self.caption_vectors = np.asarray(self.captions.vectors, np.float32)
+
+
+def hard_negatives(
+    photos: NDArray[np.float32],
+    captions: NDArray[np.float32],
+    first: NDArray[np.int64],
+    config: FusionTraining,
+) -> NDArray[np.int64]:
+    """Photos that the dual encoder confuses with each one, (n, neighbours) rows, nearest first.
+
+    Near are photos whose captions lie near the photo, whose own captions lie near theirs, and that
+    are alike: the mean of the similarities of captions to photos (both ways), of photos, and of
+    mean captions.
+    """
+    means = np.add.reduceat(captions, first[:-1]) / np.diff(first)[:, None]
+    across = means @ photos.T
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    affinity = across + across.T + photos @ photos.T + means @ means.T
+    np.fill_diagonal(affinity, -np.inf)
+    count = min(config.neighbours, len(photos) - 1)
+    return np.argsort(-affinity, axis=1, kind="stable")[:, :count]
+
+
+class _State(TrainingState[FusionModel, FusionEpoch]):
+    def __init__(self, config: FusionTraining, data: _Split) -> None:
+        _, _, positions, image_width = data.photos.values.shape
+        shape = config.shape(image_width, data.captions.values.shape[1], positions)
+        learned = FusionModel(shape).to(config.device)
+        matrices = [p for p in learned.parameters() if p.ndim > 1]
+        vectors = [p for p in learned.parameters() if p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": config.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+        )
+        vectors_digest = hashlib.sha256(data.photo_vectors.tobytes())
+        vectors_digest.update(data.caption_vectors.tobytes())
+        recipe = f"{config.recipe()} on {vectors_digest.hexdigest()[:16]}"
+        super().__init__(learned, optimizer, recipe)
+
+    def read_epoch(self, row: dict[str, Any]) -> FusionEpoch:
+        recalls = {name: Recalls.from_json(row[name]) for name in ("recalls", "alone")}
+        return FusionEpoch(**{**row, **recalls})
+
+
+def _train_epoch(
+    config: FusionTraining,
+    data: _Split,
+    near: NDArray[np.int64],
+    state: _State,
+    on_progress: Progress,
+) -> float:
+    random = np.random.default_rng([config.seed, len(state.epochs)])
+    steps = max(1, len(data.photo_of) // config.batch_size)
+    total = steps * config.epochs
+    warm_up = min(WARM_UP_STEPS, max(1, total // 5))
+    learned = state.learned.train()
+    losses = 0.0
+    stage = f"epoch {len(state.epochs) + 1}"
+    for step, photos in enumerate(draw_batches(near, steps, config, random), start=1):
+        state.steps += 1
+        warm = min(1.0, state.steps / warm_up)
+        rate = config.learning_rate * warm * (1 + math.cos(math.pi * state.steps / total)) / 2
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        counts = np.diff(data.first)[photos]
+        captions = data.first[photos] + random.integers(0, counts)
+        variants = random.integers(0, len(data.photos.values), len(photos))
+        images = torch.from_numpy(data.photos.values[variants, photos]).to(config.device).float()
+        texts, words = (part.to(config.device) for part in data.captions.batch(captions))
+        loss = _loss(config, learned, texts, words, images)
+        state.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(learned.parameters(), 2.0)
+        state.optimizer.step()
+        state.average(config.averaging)
+        losses += loss.item()
+        on_progress(stage, step, steps)
+    return losses / steps
+
+
+def draw_batches(
+    near: NDArray[np.int64], steps: int, config: FusionTraining, random: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
+    """Batches of distinct photos: groups of a random photo and some of its neighbours."""
+    size = min(config.batch_size, len(near))
+    for _ in range(steps):
+        chosen: dict[int, None] = {}
+        while len(chosen) < size:
+            first = int(random.integers(len(near)))
+            others = random.permutation(near[first])[: config.group_size - 1]
+            for photo in (first, *others.tolist()):
+                if len(chosen) < size:
+                    chosen.setdefault(photo)
+        yield np.array(list(chosen))
+
+
+def _loss(
+    config: FusionTraining, model: FusionModel, texts: Tensor, words: Tensor, images: Tensor
+) -> Tensor:
+    """Listwise, matching and contrastive losses of one batch; text i belongs to image i."""
+    kept_words = words & (torch.rand(words.shape, device=words.device) >= config.word_dropout)
+    kept_words[:, 0] = True
+    seen = torch.rand(images.shape[:2], device=images.device) >= config.position_dropout
+    seen[:, 0] = True
+    image_states = model.embed_images(images)
+    text_states = model.embed_texts(texts, kept_words)
+    logits = model.match(text_states, kept_words, image_states, seen)
+    own = torch.arange(len(logits), device=logits.device)
+    loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    if config.matching_weight:
+        # The own pair counts as much as three wrong ones: with all of them, "no" is nearly right.
+        loss = loss + config.matching_weight * F.binary_cross_entropy_with_logits(
+            logits,
+            torch.eye(len(logits), device=logits.device),
+            pos_weight=torch.tensor(len(logits) / 3, device=logits.device),
+        )
+    if config.contrastive_weight:
+        text = F.normalize(mean_state(text_states, kept_words), dim=1)
+        image = F.normalize(image_states.mean(1), dim=1)
+        scores = 20.0 * image @ text.T
+        contrast = (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
+        loss = loss + config.contrastive_weight * contrast
+    return loss
+
+
+@torch.inference_mode()
+def _rerank(
+    model: FusionModel, data: _Split, depth: int, *, quick: bool
+) -> tuple[Reranked, Reranked]:
+    """Rerank candidates of captions among photos, and of photos among captions.
+
+    quick: one caption a photo, in turn its first, second, ..., and every second photo.
+    """
+    device = next(model.parameters()).device
+    n = len(data.photo_vectors)
+    counts = np.diff(data.first)
+    captions = data.first[:-1] + np.arange(n) % counts if quick else np.arange(len(data.photo_of))
+    photos = np.arange(0, n, 2 if quick else 1)
+    parts = np.array_split(np.arange(n), max(1, n // 100))
+    states = torch.cat(
+        [
+            model.embed_images(torch.from_numpy(data.photos.values[0, part]).float().to(device))
+            for part in parts
+        ]
+    )
+    similarity = data.caption_vectors @ data.photo_vectors.T
+
+    def embed(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        texts, words = (part.to(device) for part in data.captions.batch(rows))
+        return model.embed_texts(texts, words), words
+
+    to_image, matches = _top(similarity[captions], depth), []
+    for caption, candidates in zip(captions, to_image, strict=True):
+        text, words = embed(np.array([caption]))
+        trust = model.text_familiarity(mean_state(text, words))
+        matches.append((trust * model.match(text, words, states[candidates])[:, 0]).cpu())
+    t2i = Reranked(
+        similarity=np.take_along_axis(similarity[captions], to_image, 1),
+        match=torch.stack(matches).numpy(),
+        right=to_image == data.photo_of[captions][:, None],
+    )
+    to_text, matches = _top(similarity.T[photos], depth), []
+    for photo, candidates in zip(photos, to_text, strict=True):
+        text, words = embed(candidates)
+        image = states[photo : photo + 1]
+        trust = model.image_familiarity(image.mean(1))
+        matches.append((trust * model.match(text, words, image)[0]).cpu())
+    i2t = Reranked(
+        similarity=np.take_along_axis(similarity.T[photos], to_text, 1),
+        match=torch.stack(matches).numpy(),
+        right=data.photo_of[to_text] == photos[:, None],
+    )
+    return t2i, i2t
+
+
+def _top(similarity: NDArray[np.float32], depth: int) -> NDArray[np.int64]:
+    return np.argsort(-similarity, axis=1, kind="stable")[:, :depth]
+
+
+def _recalls(trials: tuple[Reranked, Reranked], weight: float) -> Recalls:
+    t2i, i2t = trials
+    return Recalls(t2i.recalls(weight), i2t.recalls(weight))
