@@ -597,7 +597,7 @@ def _reranker_for_tokens(
     library: Library, encoder: "Encoder", device: str, asked: dict[str, Any]
 ) -> "Reranker":
     """Load the reranker of a space; raise before hours of indexing what can be known before."""
-    from indexer.tokens import plan_tokens
+    from indexer.reranker_tokens import plan_tokens
     from retrieval.rerankers.registry import AUTO, load_reranker
 
     reranker = load_reranker(AUTO, encoder, device)
@@ -621,7 +621,7 @@ def _prepare_tokens(
 ) -> dict[str, Any]:
     """Prepare a library for reranking; returns what is to be said of it in JSON."""
     from api import console
-    from indexer.tokens import TokensPlan, prepare_tokens
+    from indexer.reranker_tokens import TokensPlan, prepare_tokens
 
     facts: dict[str, Any] = {}
 

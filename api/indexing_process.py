@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from retrieval.errors import LibraryError, MMSearchError
 
 if TYPE_CHECKING:
+    from indexer.decoder_pool import ReadingWorkers
     from indexer.progress import Summary
-    from indexer.workers import ReadingWorkers
     from retrieval.encoders.base import Encoder
     from retrieval.library import Library
 
@@ -209,11 +209,11 @@ class _Indexing:
     def _run(
         self, request: IndexingRequest, setting: dict[str, str], should_stop: Callable[[], bool]
     ) -> Outcome:
-        from indexer.look import Look, narrowed
+        from indexer.decoder_pool import ReadingWorkers
+        from indexer.partial_scan import Look, narrowed
         from indexer.pipeline import default_workers, index_sources
         from indexer.progress import Progress
         from indexer.sources import choose_sources
-        from indexer.workers import ReadingWorkers
 
         library, encoder = self._opened(setting)
         self._readers = self._readers or ReadingWorkers(default_workers())

@@ -1,6 +1,6 @@
 """What an uploaded file is, by its content; what may be kept, and under which name.
 
-Runs in a process of its own (`indexer.workers`), since it decodes what strangers send.
+Runs in a process of its own (`indexer.decoder_pool`), since it decodes what strangers send.
 """
 
 import os
@@ -8,8 +8,8 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.formats import kind_of, reader_of
 from indexer.media.base import ReadOptions
+from indexer.media.registry import kind_of, reader_of
 from indexer.media.video import VIDEO_ENDINGS
 from retrieval.errors import MissingExtraError, UnreadableFileError
 from retrieval.media import MediaKind

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from api.upload_check import Accepted, UnacceptableFileError, check
+from indexer.decoder_pool import ReadingWorkers
 from indexer.scan import LIBRARY_FILES
-from indexer.workers import ReadingWorkers
 from retrieval.errors import LibraryError, UnreadableFileError, UsageError
 
 _CHECKS_AT_ONCE = 2

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.photo_maker import make_photos
+from indexer.decode import read_first
+from indexer.decoder_pool import ReadingWorkers
 from indexer.media.base import PicturePiece, ReadOptions
 from indexer.pipeline import DEFAULT_BATCH_SIZE, default_workers, index_sources
-from indexer.reading import read_first
 from indexer.scan import FoundFile, walk
-from indexer.workers import ReadingWorkers
 from retrieval.catalog import FileUpdate, Modality, ReadFile, ReadItem
 from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, Pixels
 from retrieval.errors import UsageError

@@ -4,8 +4,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from indexer.decode import Content, is_settled
 from indexer.media.base import PicturePiece, TextPiece
-from indexer.reading import Content, is_settled
 from indexer.scan import FoundFile
 from retrieval.catalog import FailedFile
 from retrieval.encoders.base import Pixels

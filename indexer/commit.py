@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from indexer.batch import Batch, FileRead, PreparedPicture, failed_file
+from indexer.decode import Content
 from indexer.media.base import TextPiece
-from indexer.passages import split
+from indexer.media.chunking import split
 from indexer.progress import Summary
-from indexer.reading import Content
 from indexer.scan import Comparison, FoundFile
 from retrieval.catalog import (
     FailedFile,

@@ -10,10 +10,11 @@ from itertools import chain
 
 from indexer.batch import Batch, FileRead, PreparedPicture, failed_file
 from indexer.commit import Commit
-from indexer.look import Look
+from indexer.decode import Content, read_first, read_on
+from indexer.decoder_pool import ReadingWorkers
 from indexer.media.base import PicturePiece, Reading, ReadOptions, TextPiece
+from indexer.partial_scan import Look
 from indexer.progress import Progress, Summary
-from indexer.reading import Content, read_first, read_on
 from indexer.scan import Comparison, FoundFile, compare, walk
 from indexer.sources import (
     Changes,
@@ -23,7 +24,6 @@ from indexer.sources import (
     remember_sources,
     source_above,
 )
-from indexer.workers import ReadingWorkers
 from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, Space
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.library import Library

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from indexer.formats import kind_of
 from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
+from indexer.media.registry import kind_of
 from retrieval.catalog import FailedFile, FileState, KnownFile
 from retrieval.media import UNTRUSTED_MTIME, MediaKind
 

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 
 import watchfiles
 
-from indexer.formats import kind_of
+from indexer.decoder_pool import ReadingWorkers
 from indexer.ignore_files import IGNORE_FILE_NAME
-from indexer.look import Look, is_at, names_below, narrowed
+from indexer.media.registry import kind_of
+from indexer.partial_scan import Look, is_at, names_below, narrowed
 from indexer.pipeline import DEFAULT_BATCH_SIZE, DEFAULT_LIMIT_S, default_workers, index_sources
 from indexer.progress import Progress, Summary
 from indexer.scan import LIBRARY_FILES, as_prefix
-from indexer.settling import LASTING_S, Settling
 from indexer.sources import Changes, SourceOptions, absolute, choose_sources, remember_sources
-from indexer.workers import ReadingWorkers
+from indexer.write_stability import LASTING_S, Settling
 from retrieval.encoders.base import Encoder
 from retrieval.errors import LibraryLockedError, MMSearchError, NotFoundError
 from retrieval.library import Library

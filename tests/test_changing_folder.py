@@ -13,9 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from indexer.formats import kind_of
+from indexer.decode import is_settled
 from indexer.ignore_files import IGNORE_FILE_NAME
-from indexer.reading import is_settled
+from indexer.media.registry import kind_of
 from indexer.scan import FoundFile, compare, walk
 from retrieval.catalog import FileState, KnownFile
 

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from indexer.formats import kind_of, reader_of
+from indexer.media.registry import kind_of, reader_of
 from retrieval.media import MediaKind
 
 
@@ -36,7 +36,7 @@ def test_every_kind_has_its_own_reader(kind):
 
 def test_asking_for_kinds_and_readers_imports_nothing_heavy():
     program = (
-        "import sys, indexer.formats as f\n"
+        "import sys, indexer.media.registry as f\n"
         "f.kind_of('a.jpg'), [f.reader_of(kind) for kind in f.MediaKind]\n"
         "heavy = {'torch', 'av', 'pypdfium2', 'pyarrow', 'rawpy', 'pillow_heif', 'resvg_py'}\n"
         "print(sorted(heavy & set(sys.modules)))"

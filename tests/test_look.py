@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from indexer.look import Look, is_at, narrowed
+from indexer.partial_scan import Look, is_at, narrowed
 from indexer.scan import EmptyRoot, Unlisted, as_prefix, walk
-from indexer.settling import Settling
 from indexer.sources import SourceOptions
+from indexer.write_stability import Settling
 
 FILES = [
     "a.png",

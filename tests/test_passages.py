@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from indexer.passages import Passage, split
+from indexer.media.chunking import Passage, split
 
 TEXTS = st.text(
     st.sampled_from('abC é1.!?…。！、， \t\n\r\f\x1c\u2029-*"”)字が한กा\u0301\U0001f600\0'),

@@ -6,9 +6,9 @@ import pytest
 import xxhash
 from PIL import Image
 
-from indexer import reading
+from indexer import decode as reading
+from indexer.decode import ChangedWhileReadError, is_settled, read_first, read_on
 from indexer.media.base import Reading, ReadOptions
-from indexer.reading import ChangedWhileReadError, is_settled, read_first, read_on
 from retrieval.errors import UnreadableFileError
 from retrieval.media import MediaKind
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.formats import kind_of
-from indexer.reading import is_settled
+from indexer.decode import is_settled
+from indexer.media.registry import kind_of
 from indexer.scan import (
     EmptyRoot,
     FoundFile,

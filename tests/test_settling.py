@@ -4,7 +4,7 @@ import time
 import pytest
 
 from indexer.scan import FoundFile
-from indexer.settling import LASTING_S, Settling
+from indexer.write_stability import LASTING_S, Settling
 from retrieval.media import MediaKind
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from indexer.pipeline import index_sources, remove_paths
 from indexer.progress import Progress
-from indexer.tokens import plan_tokens, prepare_tokens
+from indexer.reranker_tokens import plan_tokens, prepare_tokens
 from retrieval.encoders.base import Tokens
 from retrieval.errors import LibraryError, UsageError
 from retrieval.media.images import read_image

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from indexer.decoder_pool import ReadingWorkers, WorkerStartError
 from indexer.media.base import PicturePiece, Reading
-from indexer.workers import ReadingWorkers, WorkerStartError
 from retrieval.errors import MissingExtraError, UnreadableFileError
 
 HANG_WITH_LOCK = ("(a+)+$", "a" * 60 + "b")
@@ -300,7 +300,7 @@ def test_an_exception_closes_as_well():
 
 
 def run_program(body: str, *how: str) -> subprocess.Popen[str]:
-    text = f"import os, re, sys, time\nfrom indexer.workers import ReadingWorkers\n{body}"
+    text = f"import os, re, sys, time\nfrom indexer.decoder_pool import ReadingWorkers\n{body}"
     return subprocess.Popen(
         [sys.executable, *(how or ("-c", text))],
         stdin=subprocess.PIPE if how == ("-",) else None,
@@ -358,7 +358,7 @@ def test_a_program_without_a_guard_runs_once(tmp_path: Path, way: str):
         "with ReadingWorkers(2) as workers:\n"
         "    print(sum(workers.submit(abs, -n).result() for n in range(5)))\n"
     )
-    text = f"from indexer.workers import ReadingWorkers\n{body}"
+    text = f"from indexer.decoder_pool import ReadingWorkers\n{body}"
     script = tmp_path / "index my photos.py"
     script.write_text(text)
     out, errors = run_program("", str(script) if way == "script" else "-").communicate(

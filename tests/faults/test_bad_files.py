@@ -386,7 +386,7 @@ def test_a_second_run_reads_nothing(run: Run, run_mmsearch: Callable[..., object
 FATEFUL_READING = """
 import os, signal, time
 from pathlib import Path
-from indexer.reading import read_first as read_as_ever
+from indexer.decode import read_first as read_as_ever
 
 def read_first(path, *args):
     fate = Path(path).stem

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import xxhash
 
-from indexer.formats import reader_of
 from indexer.media.base import Reading, ReadOptions
+from indexer.media.registry import reader_of
 from retrieval.media import UNTRUSTED_MTIME, MediaKind, is_as_read
 
 _HASH_CHUNK_BYTES = 1 << 20

@@ -33,7 +33,7 @@ _START = """
 import pickle, sys
 pipe = sys.stdin.buffer
 sys.path[:] = pickle.loads(pipe.read(int.from_bytes(pipe.read(8), "little")))
-from indexer.workers import _serve
+from indexer.decoder_pool import _serve
 _serve()
 """
 _START_LIMIT_S = 120.0
