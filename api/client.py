@@ -15,10 +15,10 @@ import httpx
 from PIL import Image
 from pydantic import BaseModel
 
-from api.schemas import ItemList, ItemSchema, PartSchema, SearchRequest, ServedAnswer
-from api.schemas.embeddings import Embeddings
-from api.schemas.jobs import FINAL_STATES, JobList, JobSchema, Removal
-from api.schemas.stats import Stats
+from api.http.schemas import ItemList, ItemSchema, PartSchema, SearchRequest, ServedAnswer
+from api.http.schemas.embeddings import Embeddings
+from api.http.schemas.jobs import FINAL_STATES, JobList, JobSchema, Removal
+from api.http.schemas.stats import Stats
 from retrieval.errors import MMSearchError, NotFoundError, UsageError
 from retrieval.filters import Filter
 

@@ -244,8 +244,8 @@ def running_service() -> Callable[..., AbstractContextManager[Running]]:
 
     @contextmanager
     def run(library: Library, photos: Path, **settings: object) -> Iterator[Running]:
-        from api.server import create_app
-        from api.settings import ServiceSettings
+        from api.http.app import create_app
+        from api.http.settings import ServiceSettings
 
         # Tests ask more often than a person does.
         chosen = ServiceSettings(rerank="none", rate_limit="1000/second", **settings)

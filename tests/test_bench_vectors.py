@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from api.bench_vectors import vectors
+from api.cli.bench.vectors import vectors
 from retrieval.errors import UsageError
 
 

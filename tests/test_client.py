@@ -15,7 +15,7 @@ from PIL import Image
 
 from api import cli
 from api.client import AccessDeniedError, BusyError, Client, ServiceError, UnreachableError
-from api.schemas import PartSchema
+from api.http.schemas import PartSchema
 from indexer.pipeline import index_sources
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.filters import Filter

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from api.contact_sheet import write_contact_sheet
+from api.drawing.contact_sheet import write_contact_sheet
 from retrieval.catalog import Item, Modality
 from retrieval.errors import MMSearchError, UsageError
 from retrieval.media import MediaKind

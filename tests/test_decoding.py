@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from api import decoding
-from api.decoding import Decoding
-from api.inference import OverloadedError, PastDeadlineError
+from api.http import decode_pool as decoding
+from api.http.batching import OverloadedError, PastDeadlineError
+from api.http.decode_pool import Decoding
 
 
 async def outcomes_of(call, count: int, deadline_s: float = 60) -> list:

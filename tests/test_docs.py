@@ -11,8 +11,8 @@ import pytest
 import typer
 
 from api.cli import app
-from api.server import create_app
-from api.settings import ServiceSettings
+from api.http.app import create_app
+from api.http.settings import ServiceSettings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

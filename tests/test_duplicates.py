@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from api.duplicates import duplicates
+from api.cli.duplicates import duplicates
 from indexer.pipeline import index_sources
 from retrieval import duplicates as module
 from retrieval.duplicates import find_exact, find_near, similar_rows

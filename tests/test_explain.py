@@ -12,8 +12,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from api import cli
-from api.schemas import ExplanationSchema
-from api.server import create_app
+from api.http.app import create_app
+from api.http.schemas import ExplanationSchema
 from indexer.pipeline import index_sources
 from retrieval.library import create_library
 from retrieval.rerankers import cross_attention as reranker

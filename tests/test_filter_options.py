@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.filter_options import parse_filter
+from api.cli.filter_options import parse_filter
 from retrieval.errors import UsageError
 from retrieval.filters import Filter, Range, TimeRange
 from retrieval.media import MediaKind

@@ -3,7 +3,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from api.bench_gpu import gpu
+from api.cli.bench.gpu import gpu
 from benchmarks import gpu_search
 from benchmarks.gpu_search import MOST_RECALL_DIFFERENCE, compare_gpu, gpu_markdown
 from benchmarks.vector_workload import synthetic_workload

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from api.heat_map import MAX_WORDS, draw_heat_map, overlay, words_to_draw, write_heat_map
+from api.drawing.heat_map import MAX_WORDS, draw_heat_map, overlay, words_to_draw, write_heat_map
 from retrieval.errors import MMSearchError, UsageError
 from retrieval.rerankers.explanation import Explanation, WordExplanation
 

@@ -5,7 +5,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from api.bench_index import index as bench_index
+from api.cli.bench.index import index as bench_index
 from benchmarks.index_in_use import index_markdown, measure_index
 from retrieval.errors import MMSearchError
 from retrieval.indices import choice, growth

@@ -5,7 +5,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from api import index_info as commands
+from api.cli import index_info as commands
 from retrieval.catalog import Modality
 from retrieval.errors import UsageError
 from retrieval.indices import growth

@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from api.inference import (
+from api.http.batching import (
     Inference,
     NotReadyError,
     OverloadedError,
     PastDeadlineError,
     State,
 )
-from api.service_metrics import ServiceMetrics
+from api.http.metrics import ServiceMetrics
 from retrieval.errors import UsageError
 from retrieval.search.engine import Answer, Reranking
 from retrieval.search.query import Query, TextPart

@@ -7,7 +7,7 @@ import threading
 import pytest
 from PIL import Image
 
-from api.item_files import ItemFiles
+from api.http.files import ItemFiles
 from indexer.pipeline import index_sources
 from retrieval.errors import NotFoundError
 from retrieval.library import create_library

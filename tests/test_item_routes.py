@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from api.server import create_app
+from api.http.app import create_app
 from indexer.pipeline import index_sources
 from retrieval.library import create_library
 

@@ -136,7 +136,7 @@ def test_jobs_wait_for_each_other_and_equal_ones_are_one(service, album):
 
 
 def test_too_many_jobs_are_refused_with_a_time_to_come_back(service, album, monkeypatch):
-    monkeypatch.setattr("api.jobs._MOST_WAITING", 3)  # all come while the first one runs
+    monkeypatch.setattr("api.http.jobs._MOST_WAITING", 3)  # all come while the first one runs
     add_photos(album, 400, start=4000)
     first = start(service, album)
     wait_for_progress(service, first)

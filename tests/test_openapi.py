@@ -12,8 +12,8 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from api.server import create_app
-from api.settings import ServiceSettings
+from api.http.app import create_app
+from api.http.settings import ServiceSettings
 from indexer.pipeline import index_sources
 from retrieval.library import create_library
 
@@ -112,7 +112,7 @@ def test_every_operation_and_field_is_described(description):
 
 
 def test_examples_of_searches_are_searches(description):
-    from api.schemas import SearchRequest
+    from api.http.schemas import SearchRequest
 
     body = description["paths"]["/v1/search"]["post"]["requestBody"]["content"]
     assert set(body) == {"application/json", "multipart/form-data"}

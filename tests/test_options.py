@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.options import parse_size
+from api.cli.options import parse_size
 from retrieval.errors import UsageError
 
 

@@ -15,9 +15,9 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from api.routes.page import assets
-from api.server import create_app
-from api.settings import ServiceSettings
+from api.http.app import create_app
+from api.http.routes.page import assets
+from api.http.settings import ServiceSettings
 from indexer.pipeline import index_sources
 from retrieval.library import create_library
 

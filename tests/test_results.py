@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import ranx
 
-from api.bench import _file_of
+from api.cli.bench import _file_of
 from benchmarks.comparison import compare_records, comparison_markdown
 from benchmarks.datasets import load_dataset
 from benchmarks.embedding_cache import EmbeddingCache

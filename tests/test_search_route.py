@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from api.server import create_app
-from api.settings import ServiceSettings
+from api.http.app import create_app
+from api.http.settings import ServiceSettings
 from indexer.pipeline import index_sources
 from retrieval.library import create_library, open_library
 

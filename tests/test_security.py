@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from api import server
-from api.inference import Inference
-from api.security import bodies
-from api.security.headers import POLICY
-from api.security.keys import Client, KeyRing, new_key, read_keys
-from api.security.rates import Rate, address_of
-from api.server import create_app
-from api.settings import ServiceSettings
+from api.http import app as server
+from api.http.app import create_app
+from api.http.batching import Inference
+from api.http.middleware import bodies
+from api.http.middleware.headers import POLICY
+from api.http.middleware.keys import Client, KeyRing, new_key, read_keys
+from api.http.middleware.rates import Rate, address_of
+from api.http.settings import ServiceSettings
 from retrieval.errors import UsageError
 
 READER = "reader-secret-0123456789"

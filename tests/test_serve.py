@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from api.cli import app as cli
-from api.serve import serve
+from api.cli.serve import serve
 from indexer.pipeline import index_sources
 from retrieval.encoders.open_clip import OpenClipEncoder
 from retrieval.errors import UsageError

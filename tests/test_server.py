@@ -12,8 +12,8 @@ import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
 
-from api.server import create_app
-from api.settings import ServiceSettings
+from api.http.app import create_app
+from api.http.settings import ServiceSettings
 from indexer.pipeline import index_sources, remove_paths
 from retrieval.library import create_library, open_library
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from api.bench_service import service
-from api.server import create_app
-from api.settings import ServiceSettings
+from api.cli.bench.service import service
+from api.http.app import create_app
+from api.http.settings import ServiceSettings
 from benchmarks.load_client import Load, ask
 from benchmarks.service_load import DistinctTexts, LoadRow, ServiceResult, service_markdown
 from benchmarks.service_process import ServiceError, ServiceProcess

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from api.server import create_app
+from api.http.app import create_app
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 import pytest
 
-from api.settings import ServiceSettings
+from api.http.settings import ServiceSettings
 
 
 def test_the_service_listens_on_the_loopback_interface_by_default():

@@ -3,8 +3,14 @@ import io
 import pytest
 from PIL import Image
 
-from api.item_files import ItemFiles
-from api.thumbnails import ThumbnailFormat, ThumbnailSize, has_picture, thumbnail, thumbnail_url
+from api.http.files import ItemFiles
+from api.http.thumbnails import (
+    ThumbnailFormat,
+    ThumbnailSize,
+    has_picture,
+    thumbnail,
+    thumbnail_url,
+)
 from indexer.pipeline import index_sources
 from retrieval.errors import NotFoundError
 from retrieval.library import create_library

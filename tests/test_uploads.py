@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from api.upload_check import safe_name
-from api.uploads import open_upload_folder
+from api.http.upload_check import safe_name
+from api.http.uploads import open_upload_folder
 from indexer.pipeline import index_sources
 from retrieval.errors import UsageError
 from retrieval.library import create_library

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from api.uploads import Received, StorageFullError, open_upload_folder
+from api.http.uploads import Received, StorageFullError, open_upload_folder
 from indexer.pipeline import index_sources
 from indexer.progress import Summary
 from retrieval.encoders.base import Encoder

@@ -1,0 +1,82 @@
+"""`mmsearch bench index`: the index of a large library through its life."""
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+import typer
+
+from api.cli.options import DeviceOption, JsonOption, print_json
+
+
+def index(
+    rows: Annotated[
+        int, typer.Option("--rows", min=50_001, help="Fewer are compared one by one.")
+    ] = 100_000,
+    dimension: Annotated[int, typer.Option("--dimension", min=16, max=4096)] = 512,
+    queries: Annotated[int, typer.Option("--queries", min=20, help="Of each modality.")] = 500,
+    filter_queries: Annotated[
+        int,
+        typer.Option("--filter-queries", min=1, help="Of each modality, under each filter."),
+    ] = 20,
+    added: Annotated[int, typer.Option("--added", min=1, help="Rows that come.")] = 10_000,
+    removed: Annotated[
+        int | None,
+        typer.Option(
+            "--removed", min=1, help="Rows that go. (default: a tenth)", show_default=False
+        ),
+    ] = None,
+    target_recall: Annotated[
+        float,
+        typer.Option("--target-recall", min=0.1, max=0.9999, help="As for `build-index`."),
+    ] = 0.98,
+    cache_folder: Annotated[
+        Path | None,
+        typer.Option("--cache", metavar="DIR", help="Data kept between runs. (default: yours)"),
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep-index",
+            metavar="DIR",
+            help="Where embeddings and index stay for later runs. (default: they are deleted)",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of data and filters.")] = 0,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Recall of the default index at any size: filters, added and removed rows."""
+    from api.cli import console
+    from benchmarks.index_in_use import index_markdown, measure_index
+
+    cache = cache_folder or (
+        Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "benchmarks"
+    )
+    with ExitStack() as stack:
+        folder = keep or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="mmsearch-index-"))
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        result = measure_index(
+            cache / "vectors",
+            rows,
+            dimension=dimension,
+            queries=queries,
+            filter_queries=filter_queries,
+            added=added,
+            removed=rows // 10 if removed is None else removed,
+            target_recall=target_recall,
+            folder=folder,
+            seed=seed,
+            device=device,
+            on_step=lambda step: console.err.print(step, markup=False, highlight=False),
+        )
+    if as_json:
+        print_json(asdict(result))
+        return
+    console.out.print(index_markdown(result), markup=False, highlight=False, end="", soft_wrap=True)

@@ -1,0 +1,199 @@
+"""`mmsearch bench relevance`: whether relevances are honest, and what a threshold does."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import platformdirs
+import typer
+
+from api.cli.options import (
+    DeviceOption,
+    JsonOption,
+    LanguageOption,
+    SplitOption,
+    print_json,
+    require_paths,
+)
+from retrieval.errors import UsageError
+
+if TYPE_CHECKING:
+    from benchmarks.relevance import RelevanceResult
+    from retrieval.encoders.base import Space
+    from retrieval.search.relevance import Calibration
+
+
+def relevance(
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset",
+            metavar="FORMAT:PATH",
+            help="jsonl, karpathy, coco, flickr30k-csv, csv or parquet, as for `bench retrieval`.",
+        ),
+    ],
+    split: SplitOption = None,
+    language: LanguageOption = None,
+    photos: Annotated[
+        str,
+        typer.Option(
+            "--photos",
+            metavar="held-out|all",
+            help="held-out: only the half that `mmsearch train relevance` does not learn from.",
+        ),
+    ] = "held-out",
+    others: Annotated[
+        str | None,
+        typer.Option(
+            "--others", metavar="SPLIT", help="Photos that lie in the libraries and ask nothing."
+        ),
+    ] = None,
+    other_photos: Annotated[
+        int, typer.Option("--other-photos", min=0, help="At most, of the held-out half.")
+    ] = 1500,
+    outside: Annotated[
+        bool,
+        typer.Option(
+            "--outside/--no-outside",
+            help="Also ask texts about what Flickr8k does not show.",
+        ),
+    ] = True,
+    encoder: Annotated[
+        str, typer.Option("--encoder", metavar="NAME", help="As for `mmsearch index`.")
+    ] = "starter",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            metavar="FILE",
+            help="Of `mmsearch train relevance`. (default: the one that searches use)",
+            show_default=False,
+        ),
+    ] = None,
+    thresholds: Annotated[
+        str, typer.Option("--thresholds", metavar="LIST", help="Least relevances, with commas.")
+    ] = "0.05,0.1,0.15,0.2,0.25,0.3,0.4,0.5",
+    sizes: Annotated[
+        str,
+        typer.Option(
+            "--sizes", metavar="LIST", help="Of libraries for the thresholds, beside all photos."
+        ),
+    ] = "30,200,1000",
+    searches: Annotated[
+        int, typer.Option("--searches", min=1, help="Simulated ones of each kind of query.")
+    ] = 6000,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", metavar="FILE", help="Draw the curve (PNG or SVG).", show_default=False
+        ),
+    ] = None,
+    cache_folder: Annotated[
+        Path | None,
+        typer.Option("--cache", metavar="DIR", help="Vectors kept between runs. (default: yours)"),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the libraries.")] = 0,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """The reliability curve of relevance, and what is left at a threshold."""
+    from api.cli import console
+    from benchmarks.datasets import load_dataset
+    from benchmarks.relevance import (
+        PLOT_ENDINGS,
+        absent_texts,
+        captioned,
+        draw_reliability,
+        measure_relevance,
+    )
+    from retrieval.encoders.registry import choose_encoder, load_encoder
+    from retrieval.training.relevance import is_held_out, outside_texts
+
+    if photos not in ("held-out", "all"):
+        raise UsageError(f"--photos takes held-out or all, not {photos!r}.")
+    if output and output.suffix.lower() not in PLOT_ENDINGS:
+        raise UsageError(f"The plot is a .png or an .svg; {output} is neither.")
+    require_paths([calibration] if calibration else [])
+    least = _numbers(thresholds, "--thresholds", 1.0)
+    library_sizes = [int(size) for size in _numbers(sizes, "--sizes", 1e9)]
+    asked = captioned(load_dataset(dataset, split=split, language=language))
+    if photos == "held-out":
+        asked = [photo for photo in asked if is_held_out(photo.path.name)]
+    lying = captioned(load_dataset(dataset, split=others, language=language)) if others else []
+    lying = [photo for photo in lying if is_held_out(photo.path.name)][:other_photos]
+    loaded = load_encoder(choose_encoder(encoder).name, device)
+    default = Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "relevance"
+    with console.stage_progress() as progress:
+        result = measure_relevance(
+            asked,
+            lying,
+            loaded,
+            _calibrations(loaded.space, calibration),
+            cache_folder or default,
+            thresholds=least,
+            sizes=library_sizes,
+            absent=absent_texts() if outside else (),
+            outside=[text for text in outside_texts() if is_held_out(text)] if outside else (),
+            searches=searches,
+            seed=seed,
+            on_progress=progress,
+        )
+    if output:
+        draw_reliability(result.quality, output)
+    if as_json:
+        print_json({"encoder": encoder, "dataset": dataset, **asdict(result)})
+    else:
+        console.out.print("\n".join(_lines(result)), markup=False, highlight=False)
+
+
+def _calibrations(space: "Space", file: Path | None) -> "dict[str, Calibration]":
+    from retrieval.search.relevance import CalibrationFile, calibration_for
+
+    if file:
+        read = CalibrationFile.read(file)
+        return {"text": read.text, "image": read.image}
+    return {"text": calibration_for(space, "text"), "image": calibration_for(space, "image")}
+
+
+def _numbers(text: str, option: str, most: float) -> list[float]:
+    try:
+        found = [float(number) for number in text.split(",") if number.strip()]
+    except ValueError:
+        found = [-1.0]
+    if not all(0 < number <= most for number in found):
+        raise UsageError(
+            f"{option} takes numbers above 0 and up to {most:g}, with commas, not {text!r}."
+        )
+    return found
+
+
+def _lines(result: "RelevanceResult") -> list[str]:
+    lines = []
+    for kind, one in result.quality.items():
+        lines += [
+            f"{kind} queries: {one.searches:,} simulated searches, {one.hits:,} hits; expected "
+            f"calibration error {one.ece:.4f}, Brier score {one.brier:.4f} (of the base rate "
+            f"alone {one.base:.4f})",
+            "relevance  predicted  observed      hits",
+        ]
+        for number, (predicted, observed, count) in enumerate(
+            zip(one.predicted, one.observed, one.counts, strict=True)
+        ):
+            if count:
+                span = f"{number / len(one.counts):.1f}-{(number + 1) / len(one.counts):.1f}"
+                lines.append(f"{span:<9} {predicted:>10.3f} {observed:>9.3f} {count:>9,}")
+        lines.append("")
+    lines += [
+        f"{result.queries:,} captions with their photo in the library, and taken out; "
+        f"{result.absent_texts} texts that nothing shows:",
+        "  photos  least  photo stays  no hit  hits  taken out: no hit  absent: no hit  at most 3",
+    ]
+    for row in result.thresholds:
+        none_there = "-" if row.absent_none is None else f"{row.absent_none:.0%}"
+        few = "-" if row.absent_few is None else f"{row.absent_few:.0%}"
+        lines.append(
+            f"{row.rows:>8,} {row.threshold:>6g} {row.present_kept:>12.0%} "
+            f"{row.present_none:>7.0%} {row.present_hits:>5g} {row.removed_none:>18.0%} "
+            f"{none_there:>15} {few:>10}"
+        )
+    return lines

@@ -1,0 +1,123 @@
+"""`mmsearch bench service`: the HTTP service under load."""
+
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api.cli.options import (
+    DeviceOption,
+    JsonOption,
+    LibraryOption,
+    SplitOption,
+    print_json,
+    require_paths,
+)
+from retrieval.errors import UsageError
+from retrieval.library import default_library_path, open_library
+
+_THIS_PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
+
+
+def service(
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset",
+            metavar="FORMAT:PATH",
+            help="Whose captions are asked, each once; as for `bench retrieval`.",
+        ),
+    ],
+    split: SplitOption = None,
+    library: LibraryOption = None,
+    clients: Annotated[
+        str, typer.Option("--clients", metavar="LIST", help="Numbers of clients, with commas.")
+    ] = "1,8,32,128",
+    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="Of each measurement.")] = 30,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Measurements of each, in turn.")
+    ] = 1,
+    rerank: Annotated[
+        str, typer.Option("--rerank", metavar="NAME", help="As for `mmsearch serve`.")
+    ] = "auto",
+    overload: Annotated[
+        int | None,
+        typer.Option(
+            "--overload",
+            min=2,
+            metavar="CLIENTS",
+            help="Also: so many clients before a queue with a quarter as many places.",
+            show_default=False,
+        ),
+    ] = None,
+    soak: Annotated[
+        float | None,
+        typer.Option(
+            "--soak",
+            min=1,
+            metavar="S",
+            help="Also: 8 clients for so long, and whether memory grows.",
+            show_default=False,
+        ),
+    ] = None,
+    indexing: Annotated[
+        Path | None,
+        typer.Option(
+            "--indexing",
+            metavar="DIR",
+            help="Also: index this folder into a copy of the library meanwhile.",
+            show_default=False,
+        ),
+    ] = None,
+    kill: Annotated[
+        bool, typer.Option("--kill", help="Also: SIGKILL under load, and a new start.")
+    ] = False,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Searches a second, their times, errors and memory, with and without batching, in turn."""
+    from api.cli import console
+    from benchmarks.datasets import load_dataset
+    from benchmarks.service_load import ServiceBenchmark, service_markdown
+
+    require_paths([indexing] if indexing else [])
+    counts = _counts(clients)
+    opened = open_library(library or default_library_path())
+    captions = list(load_dataset(dataset, split=split).texts.values())
+    benchmark = ServiceBenchmark(
+        _THIS_PROGRAM,
+        opened.path,
+        captions,
+        rerank=rerank,
+        device=device,
+        on_step=lambda step: console.err.print(step, markup=False, highlight=False),
+    )
+    result = benchmark.measure(counts, seconds, rounds)
+    if overload:
+        result.overload = benchmark.overload(overload, seconds, max(1, overload // 4))
+    if soak:
+        result.soak = benchmark.soak(soak)
+    if indexing:
+        with tempfile.TemporaryDirectory() as workspace:
+            result.beside_indexing = benchmark.beside_indexing(indexing, Path(workspace), seconds)
+    if kill:
+        result.crash = benchmark.crash(min(seconds, 10))
+    if as_json:
+        print_json({**asdict(result), "speedup": result.speedup, "tail": result.tail})
+    else:
+        console.out.print(
+            service_markdown(result), markup=False, highlight=False, end="", soft_wrap=True
+        )
+
+
+def _counts(clients: str) -> list[int]:
+    try:
+        found = [int(part) for part in clients.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise UsageError(f"--clients takes numbers from 1, with commas, not {clients!r}.")
+    return found

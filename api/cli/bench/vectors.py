@@ -1,0 +1,249 @@
+"""`mmsearch bench vectors`: ways to search vectors, side by side."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import platformdirs
+import typer
+
+from api.cli.options import (
+    DeviceOption,
+    JsonOption,
+    LanguageOption,
+    SplitOption,
+    complain,
+    print_json,
+)
+from retrieval.errors import UsageError
+
+if TYPE_CHECKING:
+    from benchmarks.datasets import RetrievalDataset
+    from benchmarks.vector_growth import Growth
+    from benchmarks.vector_search import VectorResult
+    from benchmarks.vector_workload import Workload
+
+_SYNTHETIC = "synthetic"
+_PREDICTED_ROWS = 100_000_000
+
+
+def vectors(
+    rows: Annotated[int, typer.Option("--rows", min=200, help="Of synthetic data.")] = 100_000,
+    dimension: Annotated[
+        int, typer.Option("--dimension", min=16, max=4096, help="Of synthetic data.")
+    ] = 512,
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            metavar="NAME",
+            help="synthetic, synthetic:starter (hardly a modality gap), or FORMAT:PATH of a "
+            "dataset of photos and captions, as for `bench retrieval`.",
+        ),
+    ] = _SYNTHETIC,
+    split: SplitOption = None,
+    language: LanguageOption = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods",
+            metavar="LIST",
+            help="With semicolons; also factory:STRING. (default: all that are installed)",
+            show_default=False,
+        ),
+    ] = None,
+    threads: Annotated[
+        str, typer.Option("--threads", metavar="LIST", help="Numbers of threads, with commas.")
+    ] = "1,2",
+    target_recall: Annotated[
+        float, typer.Option("--target-recall", min=0.1, max=0.9999, help="Of the table.")
+    ] = 0.95,
+    queries: Annotated[
+        int, typer.Option("--queries", min=100, help="Of each modality, at most.")
+    ] = 1000,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Measurements of each, in turn.")
+    ] = 1,
+    growth: Annotated[
+        str | None,
+        typer.Option(
+            "--growth",
+            metavar="LIST",
+            help="Numbers of rows, with commas: how one method's cost grows. "
+            "(with --methods: of the first)",
+            show_default=False,
+        ),
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option("--encoder", metavar="NAME", help="Of a dataset, as for `index`.")
+    ] = "starter",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="DIR",
+            help="Where plots and results.json go. (default: none are written)",
+            show_default=False,
+        ),
+    ] = None,
+    cache_folder: Annotated[
+        Path | None,
+        typer.Option("--cache", metavar="DIR", help="Data kept between runs. (default: yours)"),
+    ] = None,
+    keep_indices: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep-indices",
+            metavar="DIR",
+            help="Where built indices stay for later runs; empty it when a method has changed. "
+            "(default: they are deleted)",
+            show_default=False,
+        ),
+    ] = None,
+    build_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--build-limit",
+            min=1,
+            metavar="SECONDS",
+            help="A method that builds for longer is left out. (default: none is)",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of data and training.")] = 0,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Recall against queries a second, time to build and memory, of our index and of others."""
+    from api.cli import console
+    from benchmarks.datasets import load_dataset
+    from benchmarks.vector_peers import METHODS, make_method
+    from benchmarks.vector_search import measure_vectors
+    from benchmarks.vector_tables import growth_markdown, methods_markdown
+
+    names = _split(methods, ";") if methods else list(METHODS)
+    for name in names:
+        make_method(name)
+    counts = _numbers(threads, "--threads")
+    sizes = [rows]
+    if growth:
+        sizes = _sizes(growth, data)
+        names = names[:1] if methods else ["mmsearch"]
+    cache = cache_folder or (
+        Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "benchmarks"
+    )
+    results = []
+    for size in sizes:
+        if data.startswith(_SYNTHETIC):
+            workload = _synthetic(cache, data, size, dimension, queries, seed)
+        else:
+            photos = load_dataset(data, split, language)
+            workload = _embedded(cache, photos, encoder, device, queries)
+        result = measure_vectors(
+            workload,
+            names,
+            threads=counts,
+            rounds=rounds,
+            seed=seed,
+            target_recall=target_recall,
+            indices=keep_indices,
+            build_limit_s=build_limit,
+            on_step=lambda step: console.err.print(step, markup=False, highlight=False),
+        )
+        results.append(result)
+        for name, reason in result.skipped.items():
+            complain(f"{name} is left out: {reason}")
+        if output:
+            _write(result, output / str(size) if growth else output)
+    grown = _growth(results, counts, target_recall) if growth else None
+    if as_json:
+        body = asdict(grown) if grown else None
+        print_json({"results": [asdict(result) for result in results], "growth": body})
+        return
+    tables = [methods_markdown(result, counts, target_recall) for result in results]
+    tables += [growth_markdown(grown)] if grown else []
+    console.out.print("\n".join(tables), markup=False, highlight=False, end="", soft_wrap=True)
+
+
+def _write(result: "VectorResult", folder: Path) -> None:
+    from api.cli import console
+    from benchmarks.vector_plot import draw_curves
+
+    for file in draw_curves(result, folder):
+        console.err.print(f"Plot: {file}", markup=False)
+    text = json.dumps(asdict(result), indent=1)
+    (folder / "results.json").write_text(text, encoding="utf-8")
+
+
+def _growth(results: "Sequence[VectorResult]", threads: Sequence[int], target: float) -> "Growth":
+    from benchmarks.vector_growth import cost_of, predict
+
+    costs = [
+        cost_of(method, threads=max(threads), recall=target)
+        for result in results
+        for method in result.methods
+    ]
+    if len(costs) < 2:
+        raise UsageError("The method could not be measured at two numbers of rows.")
+    return predict(costs, _PREDICTED_ROWS)
+
+
+def _synthetic(
+    cache: Path, data: str, rows: int, dimension: int, queries: int, seed: int
+) -> "Workload":
+    from benchmarks.synthetic_vectors import PROFILES
+    from benchmarks.vector_workload import synthetic_workload
+
+    profile = data.partition(":")[2] or "clip"
+    if profile not in PROFILES:
+        raise UsageError(
+            f"There is no synthetic data {data!r}. There are: "
+            f"{', '.join(f'{_SYNTHETIC}:{name}' for name in PROFILES)}."
+        )
+    return synthetic_workload(
+        cache / "vectors", profile, rows, dimension=dimension, queries=queries, seed=seed
+    )
+
+
+def _embedded(
+    cache: Path, data: "RetrievalDataset", encoder: str, device: str, queries: int
+) -> "Workload":
+    from api.cli import console
+    from benchmarks.embedding_cache import EmbeddingCache
+    from benchmarks.vector_workload import dataset_workload
+    from retrieval.encoders.registry import choose_encoder, load_encoder
+
+    with console.stage_progress() as progress:
+        return dataset_workload(
+            cache / "vectors",
+            data,
+            load_encoder(choose_encoder(encoder).name, device),
+            EmbeddingCache(cache),
+            queries=queries,
+            on_progress=progress,
+        )
+
+
+def _sizes(growth: str, data: str) -> list[int]:
+    sizes = _numbers(growth, "--growth")
+    if len(sizes) < 2:
+        raise UsageError("--growth takes at least two numbers of rows, with commas.")
+    if not data.startswith(_SYNTHETIC):
+        raise UsageError("--growth needs data of any size: --data synthetic.")
+    return sizes
+
+
+def _split(text: str, separator: str) -> list[str]:
+    return [part.strip() for part in text.split(separator) if part.strip()]
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        found = [int(part) for part in _split(text, ",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise UsageError(f"{option} takes numbers from 1, with commas, not {text!r}.")
+    return found

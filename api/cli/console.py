@@ -1,0 +1,175 @@
+"""How results look in a terminal."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import shorten
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from api.http.schemas import valid_text
+from indexer.progress import Progress as IndexingProgress
+from indexer.progress import Summary
+from retrieval.catalog import Item
+from retrieval.search.engine import Answer
+from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
+
+_PASSAGE_CHARACTERS = 100
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def display_path(path: str) -> str:
+    """Spell a path for a terminal: relative to here if below, control characters escaped."""
+    here = os.getcwd() + os.sep  # noqa: PTH109 - a string prefix, not a Path
+    shown = valid_text(path.removeprefix(here))
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
+
+
+def print_answer(answer: Answer, *, are_here: bool = True) -> None:
+    """Print ranked hits: rank, relevance, similarity, match where there is one, path (linked).
+
+    To a terminal also how to go on. are_here: the files are on this machine.
+    """
+    has_match = any(hit.match is not None for hit in answer.hits)
+    for hit in answer.hits:
+        shown = Text(display_path(hit.path))
+        if out.is_terminal and are_here:
+            shown.stylize(f"link {Path(valid_text(hit.path)).as_uri()}")
+        shown.append(place_in_file(hit.item), style="dim")
+        if hit.group:
+            shown.append(f"  and {len(hit.group):,} more of this file", style="dim")
+        if hit.words is not None:
+            shown.append("  by its words", style="dim")
+        scores = f"{hit.similarity:.3f}"
+        if has_match:
+            scores += "       -" if hit.match is None else f"  {hit.match:+6.2f}"
+        relevance = ("   -  ", "dim")
+        if hit.relevance is not None:
+            relevance = (f"{hit.relevance:>4.0%}  ", _style_of_relevance(hit.relevance))
+        out.print(Text.assemble(f"{hit.rank:>4}  ", relevance, (scores, "cyan"), "  ", shown))
+    if answer.next_cursor and out.is_terminal:
+        out.print(f"More: the same with [bold]--cursor {answer.next_cursor}[/bold]", style="dim")
+
+
+def _style_of_relevance(relevance: float) -> str:
+    if relevance >= 0.5:
+        return "bold green"
+    return "green" if relevance >= DEFAULT_MIN_RELEVANCE else "dim"
+
+
+def place_in_file(item: Item) -> str:
+    """Where in its file an item is, and how a passage begins."""
+    place = ""
+    if item.page is not None:
+        place += f"  page {item.page}"
+    if item.time_s is not None:
+        minutes, seconds = divmod(int(item.time_s), 60)
+        place += f"  at {minutes}:{seconds:02}"
+    if item.text is not None:
+        words = "".join(c if c.isprintable() else " " for c in item.text)
+        place += f"  {shorten(words, _PASSAGE_CHARACTERS, placeholder=' ...')}"
+    return place
+
+
+def print_summary(summary: Summary, library: Path) -> None:
+    """Print what an indexing run did."""
+    parts = [
+        f"{count:,} {name}"
+        for name, count in (
+            ("added", summary.added),
+            ("changed", summary.changed),
+            ("moved", summary.moved),
+            ("unchanged", summary.unchanged),
+            ("removed", summary.removed),
+            ("failed", summary.failed),
+        )
+        if count
+    ]
+    out.print(
+        f"[bold]{', '.join(parts) or 'Nothing to do'}[/bold] in {summary.seconds:.1f} s", end=""
+    )
+    rate = f" ({summary.embedded:,} embedded, {summary.items_per_second:.1f}/s)"
+    out.print(rate if summary.embedded else "")
+    out.print(f"Library: {escape(str(library))}")
+    if summary.failed:
+        out.print("Why files failed: mmsearch status --failed")
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
+@contextmanager
+def indexing_progress(*, quiet: bool) -> Iterator["IndexingBar"]:
+    """Show a bar on standard error with rate and remaining time."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(compact=True),
+        console=err,
+        disable=quiet or not err.is_terminal,
+        speed_estimate_period=60,
+    ) as progress:
+        yield IndexingBar(progress)
+
+
+class IndexingBar:
+    """Takes the pipeline's progress events."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("Looking for files", total=None)
+
+    def __call__(self, event: IndexingProgress) -> None:
+        """Show an event."""
+        if event.total is None:
+            return
+        failed = f" ({event.failed:,} failed)" if event.failed else ""
+        self._progress.update(
+            self._task,
+            description=f"Embedding{failed}",
+            completed=event.done,
+            total=event.total,
+        )
+
+
+@contextmanager
+def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar on standard error for each named stage: called with name, done, total."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        console=err,
+        disable=not err.is_terminal,
+        transient=True,
+    ) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done, total=total)
+
+        yield show

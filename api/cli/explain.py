@@ -1,0 +1,131 @@
+"""`mmsearch explain`: why a text and an image match."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli.options import DeviceOption, JsonOption, print_json
+from retrieval.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from retrieval.rerankers.explanation import Explanation
+
+_BAR = 30
+
+
+def explain(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What the image may show.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Draw where each word looked into an image file."
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            metavar="NAME",
+            help="starter, open_clip:MODEL/PRETRAINED or local-dir:DIR (default: starter).",
+            show_default=False,
+        ),
+    ] = None,
+    library: Annotated[
+        Path | None,
+        typer.Option("--library", metavar="DIR", help="Use this library's encoder instead."),
+    ] = None,
+    rerank: Annotated[
+        str,
+        typer.Option(
+            "--rerank",
+            metavar="NAME",
+            help="The fusion model: auto (made for the encoder) or fusion:FILE.",
+        ),
+    ] = "auto",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Explain a match: which words carried it, and where in the image each looked."""
+    if not text.strip():
+        raise UsageError("The text is empty. Say in a few words what the image may show.")
+    if library and encoder:
+        raise UsageError("--library brings its own encoder: give it or --encoder, not both.")
+    picture = _read(image)
+    if output:
+        from api.drawing.text import require_drawable
+
+        require_drawable(output)
+        if output.exists() and output.samefile(image):
+            raise UsageError(f"{output} is the image itself: name another file to draw into.")
+    if library:
+        explanation = _with_library(text, picture, library, rerank, device)
+    else:
+        explanation = _with_encoder(text, picture, encoder or "starter", rerank, device)
+    if as_json:
+        from api.http.schemas import ExplanationSchema
+
+        print_json(ExplanationSchema.of(explanation).model_dump())
+    else:
+        _print(explanation)
+    if output:
+        from api.drawing.heat_map import write_heat_map
+
+        write_heat_map(explanation, picture, output)
+
+
+def _read(image: Path) -> "Image.Image":
+    from retrieval.errors import UnreadableFileError
+    from retrieval.media.images import read_image
+
+    try:
+        return read_image(image)
+    except (OSError, UnreadableFileError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"The image {image}: {reason}.") from error
+
+
+def _with_library(
+    text: str, image: "Image.Image", library: Path, rerank: str, device: str
+) -> "Explanation":
+    from retrieval.library import open_library
+    from retrieval.search.engine import Engine
+
+    return Engine(open_library(library), device=device).explain(text, image, rerank)
+
+
+def _with_encoder(
+    text: str, image: "Image.Image", name: str, rerank: str, device: str
+) -> "Explanation":
+    from retrieval.encoders.registry import choose_encoder, load_encoder
+    from retrieval.rerankers.explanation import explain
+    from retrieval.rerankers.registry import load_reranker
+
+    encoder = load_encoder(choose_encoder(name).name, device)
+    return explain(load_reranker(rerank, encoder, device), encoder, text, image)
+
+
+def _print(explanation: "Explanation") -> None:
+    from rich.cells import cell_len, set_cell_size
+    from rich.text import Text
+
+    from api.cli.console import out
+
+    out.print(f"match {explanation.match:.3f}   similarity {explanation.similarity:.3f}")
+    words = sorted(explanation.words, key=lambda word: -word.contribution)
+    shown = ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in w.word) for w in words]
+    width = min(max(map(cell_len, shown), default=0), 24)
+    longest = max((abs(word.contribution) for word in words), default=0.0)
+    block = "█" if out.encoding.lower().startswith("utf") else "#"
+    for place, (word, name) in enumerate(zip(words, shown, strict=True)):
+        share = abs(word.contribution) / longest if longest else 0.0
+        out.print(
+            Text.assemble(
+                (f"  {set_cell_size(name, width)}", "bold" if place == 0 else ""),
+                f"  {word.contribution:+7.3f}  ",
+                (block * round(_BAR * share), "magenta" if word.contribution > 0 else "dim"),
+            )
+        )

@@ -1,0 +1,254 @@
+"""`mmsearch build-index` and `mmsearch index-info`: how the vectors of a library are searched."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.cli.options import (
+    DeviceOption,
+    JsonOption,
+    LibraryOption,
+    SpaceOption,
+    complain,
+    print_json,
+)
+from retrieval.errors import LibraryError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from retrieval.catalog import Modality
+    from retrieval.encoders.base import Encoder, Space
+    from retrieval.indices.build import Wishes
+    from retrieval.indices.generations import Generation
+    from retrieval.library import Library
+
+
+def index_info(
+    library: LibraryOption = None, space: SpaceOption = None, as_json: JsonOption = False
+) -> None:
+    """Tell how vectors are searched: the index, why it was chosen, its settings and recall."""
+    from retrieval.catalog import Modality
+    from retrieval.library import open_library
+
+    opened = open_library(library)
+    chosen = opened.space(space)
+    facts = {modality.value: _facts(opened, chosen, modality) for modality in Modality}
+    if as_json:
+        print_json({"library": str(opened.path), "space": chosen.id, "indices": facts})
+        return
+    for name, of_modality in facts.items():
+        if of_modality["rows"]:
+            _print(name, of_modality)
+    if not any(of_modality["rows"] for of_modality in facts.values()):
+        complain("The library holds no vectors yet: mmsearch index PATH...")
+
+
+def build_index(
+    target_recall: Annotated[
+        float | None,
+        typer.Option(
+            "--target-recall",
+            min=0.01,
+            max=1.0,
+            metavar="R",
+            help="Share of the best 10 that searches must find. (default: as before, or 0.98)",
+            show_default=False,
+        ),
+    ] = None,
+    factory: Annotated[
+        str | None,
+        typer.Option(
+            "--factory",
+            metavar="STRING",
+            help="A FAISS factory string such as IVF4096,PQ64. (default: by size)",
+            show_default=False,
+        ),
+    ] = None,
+    library: LibraryOption = None,
+    space: SpaceOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Build the search index anew, now. `mmsearch index` does so by itself when it is due."""
+    from retrieval.catalog import Modality
+    from retrieval.indices.build import Wishes
+    from retrieval.library import open_library
+
+    opened = open_library(library)
+    chosen = opened.space(space)
+    wishes = Wishes(factory, target_recall, force=True)
+    modalities = [m for m in Modality if _facts(opened, chosen, m)["rows"]]
+    if not modalities:
+        raise UsageError(f"{opened.path} holds no vectors yet: mmsearch index PATH...")
+    built = [
+        generation
+        for modality in modalities
+        if (generation := _build(opened, chosen, modality, device, wishes, as_json))
+    ]
+    if as_json:
+        print_json({"library": str(opened.path), "built": [asdict(g) for g in built]})
+    elif not built:
+        from api.cli import console
+        from retrieval.indices.choice import EXACT_UP_TO_ROWS
+
+        console.out.print(
+            f"Nothing to build: up to {EXACT_UP_TO_ROWS:,} vectors are compared one by one. "
+            "`--factory STRING` builds an index all the same."
+        )
+
+
+def build_due_indices(
+    library: "Library",
+    encoder: "Encoder",
+    *,
+    device: str = "auto",
+    is_quiet: bool,
+    should_stop: "Callable[[], bool]" = lambda: False,
+) -> "list[Generation]":
+    """Build what new rows call for, with a bar; a failure is told, and harms no search."""
+    from retrieval.indices.build import Wishes
+    from retrieval.indices.maintenance import outgrown
+
+    built = []
+    for modality in outgrown(library, encoder.space):
+        try:
+            generation = _run(
+                library,
+                encoder.space,
+                modality,
+                lambda: encoder,
+                Wishes(),
+                device,
+                is_quiet,
+                should_stop,
+            )
+        except LibraryError as error:
+            complain(f"The index was not built: {error}")
+            continue
+        if generation is not None:
+            built.append(generation)
+    return built
+
+
+def _build(
+    library: "Library",
+    space: "Space",
+    modality: "Modality",
+    device: str,
+    wishes: "Wishes",
+    is_quiet: bool,
+) -> "Generation | None":
+    from api.cli.open_library import encoder_of
+
+    return _run(
+        library,
+        space,
+        modality,
+        lambda: encoder_of(library, space, device),
+        wishes,
+        device,
+        is_quiet,
+        lambda: False,
+    )
+
+
+def _run(
+    library: "Library",
+    space: "Space",
+    modality: "Modality",
+    encoder: "Callable[[], Encoder]",
+    wishes: "Wishes",
+    device: str,
+    is_quiet: bool,
+    should_stop: "Callable[[], bool]",
+) -> "Generation | None":
+    from api.cli import console
+    from retrieval.indices.maintenance import build_index as build
+
+    with console.stage_progress() as show:
+        generation = build(
+            library,
+            modality,
+            encoder,
+            space,
+            wishes=wishes,
+            device=device,
+            on_progress=(lambda *_: None) if is_quiet else show,
+            should_stop=should_stop,
+        )
+    if generation is not None and not is_quiet:
+        console.out.print(
+            f"Index of {generation.rows:,} {modality}s built: {generation.factory}, "
+            f"{generation.size / 1e6:,.1f} MB.",
+            markup=False,
+        )
+    return generation
+
+
+def _facts(library: "Library", space: "Space", modality: "Modality") -> dict[str, Any]:
+    """What is said of one modality; a library may have no index, and need none."""
+    from retrieval.indices.choice import EXACT_UP_TO_ROWS
+    from retrieval.indices.generations import latest
+    from retrieval.indices.growth import plan_build
+    from retrieval.indices.maintenance import committed_rows
+
+    rows = committed_rows(library, space, modality)
+    problems: list[str] = []
+    generation = latest(library.space_directory(space), modality, rows, problems.append)
+    facts: dict[str, Any] = {
+        "kind": generation.factory if generation else "exact",
+        "rows": len(rows),
+        "rows_covered": generation.rows if generation else 0,
+        "rows_past": len(rows) - (generation.rows if generation else 0),
+        "embeddings_bytes": rows.nbytes,
+        "next": plan_build(len(rows), generation, lambda: 1.0).reason,
+        "problems": problems,
+        "index": None,
+    }
+    if generation:
+        facts["index"] = asdict(generation) | {"bytes_per_row": generation.size / generation.rows}
+    elif len(rows) <= EXACT_UP_TO_ROWS:
+        facts["reasons"] = [f"Up to {EXACT_UP_TO_ROWS:,} vectors are compared one by one."]
+    else:
+        facts["reasons"] = ["There is no usable index yet; `mmsearch build-index` makes one."]
+    if generation:
+        facts["reasons"] = list(generation.training.reasons)
+    return facts
+
+
+def _print(name: str, facts: dict[str, Any]) -> None:
+    from api.cli import console
+
+    lines = {"Index": f"{facts['kind']}, of {name}s"}
+    lines["Rows"] = (
+        f"{facts['rows']:,}: {facts['rows_covered']:,} in the index, {facts['rows_past']:,} past "
+        f"it, compared one by one"
+    )
+    lines["Vectors"] = f"{facts['embeddings_bytes'] / 1e6:,.1f} MB, memory-mapped"
+    if index := facts["index"]:
+        training, tuning = index["training"], index["tuning"]
+        lists = f"{index['lists']:,} lists, " if index["lists"] else ""
+        lines["Codes"] = f"{lists}{index['code_bytes']} bytes a row"
+        lines["Memory"] = (
+            f"{index['size'] / 1e6:,.1f} MB ({index['bytes_per_row']:.1f} bytes a row all in)"
+        )
+        lines["Trained"] = f"on {training['sample']:,} of {training['of_rows']:,} rows"
+        lines["Built"] = f"{index['created']}, generation {index['number']}, FAISS {index['faiss']}"
+        for modality, settings in tuning["settings"].items():
+            recall = settings["recall"]
+            found = "not measured" if recall is None else f"recall@10 {recall:.3f}"
+            lines[f"{modality.capitalize()} queries"] = (
+                f"{settings['nprobe']:,} probes, {settings['overfetch']} candidates a hit: {found} "
+                f"(wanted: {tuning['target_recall']:g})"
+            )
+    lines["Why"] = "\n".join(facts["reasons"])
+    lines["Next"] = facts["next"]
+    if facts["problems"]:
+        lines["Problems"] = "\n".join(facts["problems"])
+    width = max(map(len, lines)) + 2
+    for title, text in lines.items():
+        shown = text.replace("\n", "\n" + " " * width)
+        console.out.print(f"{title:<{width}}{shown}", markup=False)
+    console.out.print()

@@ -1,0 +1,59 @@
+"""Open the library that a command writes to, or create it, with the encoder that belongs to it."""
+
+from pathlib import Path
+
+from retrieval.encoders.base import Encoder, Space
+from retrieval.encoders.deferred import DeferredEncoder
+from retrieval.errors import UsageError
+from retrieval.library import Library, create_library, library_exists, open_library
+
+
+def library_and_encoder(
+    path: Path, encoder_name: str | None, space_id: str | None, device: str, has_paths: bool
+) -> tuple[Library, Encoder]:
+    """Open or create the library, and give the encoder of the space to be written.
+
+    That of a space that is there already is loaded when it is first needed.
+
+    encoder_name: None for the library's own; for the best at hand where the library is new.
+    space_id: None for the default space, `new` to add one. has_paths: a library is created only for
+    something to put into it.
+
+    Raises NotFoundError where there is no library and none is to be created, UsageError for a
+    combination that cannot be meant or an unknown space, SpaceMismatchError for an encoder that is
+    not the space's own, EncoderUnavailableError, and LibraryError.
+    """
+    from api.cli import console
+    from retrieval.encoders.registry import AUTO, choose_encoder, load_encoder
+
+    if not library_exists(path):
+        if not has_paths:
+            open_library(path)  # raises: there is nothing to bring up to date
+        if space_id not in {None, "new"}:
+            raise UsageError(f"{path} is not a library yet, so it has no space {space_id!r}.")
+        choice = choose_encoder(encoder_name or AUTO)
+        console.err.print(f"Encoder: {choice.name} ({choice.reason}).", markup=False)
+        encoder = load_encoder(choice.name, device)
+        return create_library(path, encoder.space), encoder
+    library = open_library(path, upgrade=True)
+    if space_id == "new":
+        if encoder_name is None:
+            raise UsageError("`--space new` needs `--encoder NAME`.")
+        encoder = load_encoder(choose_encoder(encoder_name).name, device)
+        library.add_space(encoder.space)
+        return library, encoder
+    space = library.space(space_id)
+    if encoder_name is None or encoder_name in {AUTO, space.encoder}:
+        return library, DeferredEncoder(space, lambda: encoder_of(library, space, device))
+    encoder = load_encoder(encoder_name, device)
+    library.require_space(encoder.space, among=space)
+    return library, encoder
+
+
+def encoder_of(library: Library, space: Space, device: str) -> Encoder:
+    """Load the encoder of a space; raises SpaceMismatchError if its weights have changed."""
+    from retrieval.encoders.registry import load_encoder
+
+    encoder = load_encoder(space.encoder, device)
+    library.require_space(encoder.space, among=space)
+    return encoder

@@ -1,0 +1,115 @@
+"""What several commands share: options, checks, the two ways to print."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from retrieval.errors import NotFoundError, UsageError
+from retrieval.search.query import MAX_K
+
+LibraryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--library",
+        metavar="DIR",
+        help="The library. (default: $MMSEARCH_LIBRARY, else one in your data directory)",
+        show_default=False,
+    ),
+]
+SplitOption = Annotated[
+    str | None, typer.Option("--split", help="(default: the dataset's only one, or test)")
+]
+LanguageOption = Annotated[
+    str | None, typer.Option("--language", help="Of the texts, where there are several.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")
+]
+BatchSizeOption = Annotated[
+    int, typer.Option("--batch-size", min=1, max=4096, help="Images encoded and committed at once.")
+]
+SpaceOption = Annotated[
+    str | None,
+    typer.Option("--space", metavar="ID", help="One of the library's spaces.", show_default=False),
+]
+ModalityOption = Annotated[
+    str,
+    typer.Option(
+        "--modality",
+        metavar="image|text",
+        help="What to find: images, frames and pages, or passages of text.",
+    ),
+]
+RerankOption = Annotated[
+    str,
+    typer.Option(
+        "--rerank", metavar="NAME", help="auto, none, fusion[:FILE] or blip-itm[:NAME_OR_DIR]."
+    ),
+]
+RerankDepthOption = Annotated[
+    int | None,
+    typer.Option(
+        "--rerank-depth",
+        min=1,
+        max=MAX_K,
+        metavar="N",
+        help="Candidates that are reranked. (default: the reranker's own)",
+        show_default=False,
+    ),
+]
+
+
+def require_paths(paths: Iterable[Path]) -> None:
+    """Refuse a missing path before anything is created or loaded."""
+    for path in paths:
+        if not os.path.lexists(path):
+            raise NotFoundError(f"There is nothing at {path}.")
+
+
+_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as `500MB`, `1.5 GB` or `800000`; units are decimal, in either case.
+
+    Raises UsageError for anything else.
+    """
+    found = re.fullmatch(r"([0-9]{1,15})(?:\.([0-9]{1,15}))? ?([KMGT]?B)?", text.strip().upper())
+    if found:
+        whole, decimals, unit = found.groups(default="")
+        scaled, scale = int(whole + decimals) * _BYTES[unit], int(10 ** len(decimals))
+        if scaled % scale == 0:
+            return scaled // scale
+    raise UsageError(
+        f"{text!r} is not a size. Write a whole number of bytes, or a number with kB, MB, GB or TB "
+        "(of 1,000 each), such as 500MB or 1.5GB."
+    )
+
+
+def complain(message: str) -> None:
+    """Print a message for the user to standard error."""
+    from api.cli import console
+
+    console.err.print(message, markup=False)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print machine-readable output. JSON has no infinities; they become null."""
+    print(json.dumps(_finite(value), indent=2))  # noqa: T201
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value

@@ -1,0 +1,118 @@
+"""Searching on a service, with the output of a search here."""
+
+import io
+from dataclasses import fields
+from pathlib import Path
+
+from PIL import Image
+
+from api.cli.options import complain, print_json
+from api.client import Client, in_base64
+from api.http.schemas import HitSchema, PartSchema, SearchAnswer, SearchRequest, ServedAnswer
+from retrieval.catalog import Item
+from retrieval.errors import MMSearchError, UnreadableFileError, UsageError
+from retrieval.media.images import reduced
+from retrieval.rerankers.registry import AUTO, NONE
+from retrieval.search.answer import Answer, Hit, Reranking
+from retrieval.search.query import ImagePart, ItemPart, Query, TextPart
+
+_LEAST_SIDE = 1024
+"""Larger images are sent smaller, by whole factors, while both sides keep so many pixels."""
+
+
+def search_on(
+    server: str,
+    query: Query,
+    reranking: Reranking,
+    *,
+    text: str | None,
+    image: str | None,
+    as_json: bool,
+    contact_sheet: tuple[Path, str] | None,
+) -> None:
+    """Ask a service and print what a search here would print.
+
+    text, image: what the user asked for. contact_sheet: where to draw it, and its title. Raises
+    what `api.client.Client` raises, and UsageError for a reranker by name.
+    """
+    from api.cli import console
+
+    with Client(server) as client:
+        answer = answer_of(client.ask(request_of(query, reranking)))
+        if as_json:
+            print_json(SearchAnswer.of(answer, text, image).model_dump())
+        else:
+            for warning in answer.warnings:
+                complain(warning)
+            console.print_answer(answer, are_here=False)
+            if not answer.hits:
+                complain(f"Nothing was found on {server}.")
+        if contact_sheet and answer.hits:
+            from api.drawing.contact_sheet import write_contact_sheet
+
+            output, title = contact_sheet
+            write_contact_sheet(answer.hits, title, output, lambda item: _picture(client, item))
+
+
+def request_of(query: Query, reranking: Reranking) -> SearchRequest:
+    """Say a query in the words of the service.
+
+    Raises UsageError for a reranker by name, which only the service's operator chooses.
+    """
+    if reranking.name not in {AUTO, NONE}:
+        raise UsageError(
+            f"A service reranks with its own reranker: `--rerank` can be {AUTO} or {NONE}, not "
+            f"{reranking.name}."
+        )
+    asked = {
+        "k": query.k,
+        "modality": query.modality,
+        "where": query.where,
+        "mode": query.mode,
+        "min_relevance": query.min_relevance,
+        "group_by_file": query.group_by_file,
+        "diversity": query.diversity,
+        "cursor": query.cursor,
+        "rerank": reranking.name,
+        "rerank_depth": reranking.depth,
+        "rerank_budget_ms": reranking.budget_ms,
+    }
+    return SearchRequest.model_validate(asked | {"parts": [_part(part) for part in query.parts]})
+
+
+def answer_of(answer: ServedAnswer) -> Answer:
+    """An answer as the engine gives it; what a service does not tell of files is left empty."""
+    return Answer(
+        hits=tuple(_hit(hit) for hit in answer.hits),
+        timings_ms=answer.timings_ms,
+        warnings=tuple(answer.warnings),
+        reranker=answer.reranker,
+        reranked=answer.reranked,
+        mode=answer.mode,
+        next_cursor=answer.next_cursor,
+    )
+
+
+def _picture(client: Client, item: Item) -> Image.Image:
+    """The picture of an item, small; raises UnreadableFileError for one that has none."""
+    try:
+        content = client.thumbnail(item.id, size=320, form="jpeg")
+    except MMSearchError as error:
+        raise UnreadableFileError(str(error)) from error
+    return Image.open(io.BytesIO(content)).convert("RGB")
+
+
+def _part(part: TextPart | ImagePart | ItemPart) -> PartSchema:
+    if isinstance(part, TextPart):
+        return PartSchema(text=part.text, weight=part.weight)
+    if isinstance(part, ItemPart):
+        return PartSchema(item=part.item_id, weight=part.weight)
+    return PartSchema(image=in_base64(reduced(part.image, _LEAST_SIDE)), weight=part.weight)
+
+
+def _hit(hit: HitSchema) -> Hit:
+    told = dict(hit)
+    in_file = {f.name: told[f.name] for f in fields(Item) if f.name in told}
+    item = Item(id=hit.item_id, content_hash="", size=0, mtime_ns=-1, **in_file)
+    scores = {f.name: told[f.name] for f in fields(Hit) if f.name in told}
+    return Hit(item=item, **scores | {"group": tuple(hit.group)})

@@ -1,0 +1,264 @@
+"""`mmsearch serve`: answer over HTTP until told to end."""
+
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.cli.options import DeviceOption, LibraryOption, complain
+from retrieval.errors import UsageError
+from retrieval.library import open_library
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
+    from api.http.settings import ServiceSettings
+
+
+def serve(
+    library: LibraryOption = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="(default: 127.0.0.1)", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=0, max=65_535, help="(default: 8765)", show_default=False),
+    ] = None,
+    api_keys: Annotated[
+        Path | None,
+        typer.Option(
+            "--api-keys",
+            metavar="FILE",
+            help="Keys that clients must have, a line each: NAME:SCOPES:SECRET.",
+            show_default=False,
+        ),
+    ] = None,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Print a new line for that file, and end.")
+    ] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allowed-host",
+            metavar="NAME",
+            help="A name that the service is reached by, besides localhost. Can be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cors-origin",
+            metavar="ORIGIN",
+            help="A web site whose scripts may use the service. Can be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    uploads: Annotated[
+        Path | None,
+        typer.Option(
+            "--uploads",
+            metavar="DIR",
+            help="Let clients add files to the library; they are kept in this folder.",
+            show_default=False,
+        ),
+    ] = None,
+    index_below: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--index-below",
+            metavar="DIR",
+            help="Let clients have folders in this one indexed, besides the library's sources. "
+            "Can be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    rerank: Annotated[
+        str | None,
+        typer.Option(
+            "--rerank",
+            metavar="NAME",
+            help="As for `mmsearch search`. (default: auto)",
+            show_default=False,
+        ),
+    ] = None,
+    rate_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--rate-limit",
+            metavar="RATE",
+            help="Of each key or address, such as 600/minute. (default: 500/second)",
+            show_default=False,
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            min=1,
+            help="Searches encoded together at most; 1: one by one. (default: 32)",
+            show_default=False,
+        ),
+    ] = None,
+    queue: Annotated[
+        int | None,
+        typer.Option(
+            "--queue",
+            min=1,
+            help="Requests that may wait; more are answered 429. (default: 256)",
+            show_default=False,
+        ),
+    ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            "--deadline",
+            min=0.01,
+            metavar="S",
+            help="What a request may take. (default: 10)",
+            show_default=False,
+        ),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(
+            "--log-level",
+            metavar="NAME",
+            help="debug, info, warning or error. (default: info)",
+            show_default=False,
+        ),
+    ] = None,
+    access_log: Annotated[
+        bool | None,
+        typer.Option(
+            "--access-log/--no-access-log", help="A JSON line for each request. (default: no)"
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Answer searches over HTTP, and show a page to search with at /."""
+    if new_key:
+        from api.http.middleware.keys import new_key as make_key
+
+        print(make_key())  # noqa: T201
+        return
+    settings = _settings(
+        host=host,
+        port=port,
+        api_keys_file=api_keys,
+        allowed_hosts=allowed_host,
+        cors_origins=cors_origin,
+        uploads=uploads,
+        index_below=index_below,
+        rerank=rerank,
+        rate_limit=rate_limit,
+        batch=batch,
+        queue=queue,
+        deadline_s=deadline,
+        log_level=log_level,
+        access_log=access_log,
+    )
+    opened = open_library(library)
+    _check_exposure(settings)
+
+    from api.http.app import create_app
+
+    failures: list[Exception] = []
+
+    def end(error: Exception) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    application = create_app(
+        opened, settings, device=device, load_in_background=True, on_failed=end
+    )
+    signals: list[int] = []
+    server = _server(application, settings, signals.append)
+    _configure_logs(settings)
+    server.run()
+    if failures:
+        raise failures[0]
+    if signal.SIGINT in signals:
+        raise KeyboardInterrupt  # the one that uvicorn raises can get lost where it strikes
+    if not server.started:
+        raise typer.Exit(1)  # the server has said why
+
+
+def _settings(**options: Any) -> "ServiceSettings":
+    """Settings of the environment, with the options that were given; raises UsageError."""
+    from pydantic import ValidationError
+
+    from api.http.settings import ServiceSettings
+
+    given = {name: value for name, value in options.items() if value not in (None, [])}
+    try:
+        return ServiceSettings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"MMSEARCH_{name.upper()}: {first['msg']}.") from error
+
+
+def _check_exposure(settings: "ServiceSettings") -> None:
+    """Refuse to listen to others without a key; warn of keys that others can read."""
+    from api.http.middleware.keys import may_be_read_by_others, read_keys
+
+    file = settings.api_keys_file
+    has_keys = bool(read_keys(settings.api_keys, file))
+    if not settings.is_loopback and not has_keys:
+        raise UsageError(
+            f"Whoever can reach {settings.host or 'this machine'} could search this library, so "
+            "that needs an API key. Make one with `mmsearch serve --new-key > keys.txt`, then add "
+            "`--api-keys keys.txt`; or put keys into MMSEARCH_API_KEYS."
+        )
+    if file is not None and may_be_read_by_others(file):
+        complain(f"Warning: other users of this machine can read {file}: chmod 600 it.")
+
+
+def _configure_logs(settings: "ServiceSettings") -> None:
+    """Log as uvicorn does, but requests as bare JSON lines."""
+    for name, form in [
+        ("mmsearch", "%(levelname)s:     %(message)s"),
+        ("mmsearch.access", "%(message)s"),
+    ]:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter(form))
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(settings.log_level.upper())
+    if settings.access_log:
+        logging.getLogger("mmsearch.access").setLevel(logging.INFO)
+
+
+def _server(
+    application: "FastAPI", settings: "ServiceSettings", on_signal: Callable[[int], None]
+) -> "uvicorn.Server":
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """Tells the application of the end before connections are closed."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            on_signal(sig)
+            service = getattr(application.state, "service", None)
+            if service is not None:
+                service.stop()
+            super().handle_exit(sig, frame)
+
+    config = uvicorn.Config(
+        application,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # a client could give itself any address
+        timeout_graceful_shutdown=round(settings.shutdown_s),
+    )
+    return Server(config)

@@ -1,0 +1,169 @@
+"""`mmsearch watch`: keep a library up to date while its folders change."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli.open_library import encoder_of, library_and_encoder
+from api.cli.options import BatchSizeOption, DeviceOption, LibraryOption, complain, require_paths
+from retrieval.library import default_library_path
+
+if TYPE_CHECKING:
+    from indexer.progress import Summary
+    from indexer.watch import Event
+
+
+def watch(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PATH...", help="Folders and files. None: all known sources."),
+    ] = None,
+    library: LibraryOption = None,
+    poll: Annotated[
+        float | None,
+        typer.Option(
+            "--poll",
+            min=0.1,
+            metavar="S",
+            help="Look every so many seconds instead of being notified: for network drives.",
+            show_default=False,
+        ),
+    ] = None,
+    batch_size: BatchSizeOption = 64,
+    device: DeviceOption = "auto",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line for each event.")
+    ] = False,
+) -> None:
+    """Bring folders up to date and keep them so: what changes is found within seconds."""
+    from api.cli import console
+    from indexer.watch import Updated, watch_sources
+    from retrieval.indices.maintenance import BackgroundBuilder
+
+    require_paths(paths or [])
+    opened, encoder = library_and_encoder(
+        library or default_library_path(),
+        encoder_name=None,
+        space_id=None,
+        device=device,
+        has_paths=bool(paths),
+    )
+    # With an encoder of its own: one is used by one thread at a time.
+    builder = BackgroundBuilder(
+        opened,
+        lambda: encoder_of(opened, encoder.space, device),
+        encoder.space,
+        device=device,
+        on_problem=lambda reason: complain(f"The index was not built: {reason}"),
+    )
+    with ExitStack() as first_run, _stop_on_signal() as stop:
+        bar = first_run.enter_context(console.indexing_progress(quiet=as_json))
+
+        def tell(event: "Event") -> None:
+            first_run.close()
+            if isinstance(event, Updated):
+                builder.consider()
+            if as_json:
+                _print_json(event)
+            else:
+                _print(event)
+
+        watch_sources(
+            opened,
+            encoder,
+            paths or (),
+            poll=poll,
+            batch_size=batch_size,
+            on_event=tell,
+            stop_event=stop,
+            on_progress=bar,
+        )
+    builder.stop()
+
+
+def _print(event: "Event") -> None:
+    from api.cli import console
+    from indexer import watch as events
+
+    def say(message: str) -> None:
+        console.out.print(f"{time.strftime('%H:%M:%S')}  {message}", markup=False)
+
+    match event:
+        case events.Watching(sources, polled):
+            shown = ", ".join(map(console.display_path, sources))
+            how = " (looking now and then)" if polled else ""
+            say(f"Watching {shown}{how}. Ctrl-C ends it.")
+        case events.Updated(summary):
+            say(_counts(summary))
+        case events.SourceGone(path):
+            say(f"{console.display_path(path)} is not there; what is known of it stays searchable.")
+        case events.SourceBack(path):
+            say(f"{console.display_path(path)} is back.")
+        case events.Waiting(reason) | events.Trouble(reason):
+            complain(reason)
+        case events.Polling(places, seconds, reason):
+            shown = ", ".join(map(console.display_path, places))
+            complain(f"{shown} is looked at every {seconds:g} s from now on: {reason}.")
+
+
+def _counts(summary: "Summary") -> str:
+    counts = {
+        "added": summary.added,
+        "changed": summary.changed,
+        "moved": summary.moved,
+        "removed": max(0, summary.removed),
+        "failed": summary.failed,
+    }
+    parts = [f"{count:,} {name}" for name, count in counts.items() if count]
+    return ", ".join(parts) or f"up to date ({summary.found:,} files)"
+
+
+def _print_json(event: "Event") -> None:
+    from api.http.schemas import valid_text
+    from indexer import watch as events
+
+    facts: dict[str, object] = {"event": _EVENT_NAMES[type(event).__name__], "time": time.time()}
+    for name, value in vars(event).items():
+        if isinstance(event, events.Updated):
+            facts |= vars(event.summary)
+        elif isinstance(value, tuple):
+            facts[name] = [valid_text(path) for path in value]
+        else:
+            facts[name] = valid_text(value) if isinstance(value, str) else value
+    print(json.dumps(facts), flush=True)  # noqa: T201
+
+
+_EVENT_NAMES = {
+    "Watching": "watching",
+    "Updated": "updated",
+    "Waiting": "waiting",
+    "SourceGone": "source_gone",
+    "SourceBack": "source_back",
+    "Polling": "polling",
+    "Trouble": "trouble",
+}
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """Take the first Ctrl-C, or SIGTERM, as a wish to stop; a second Ctrl-C interrupts."""
+    stop = threading.Event()
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

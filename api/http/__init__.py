@@ -1,0 +1,1 @@
+"""The HTTP service: the application, its routes and schemas, and the page."""

@@ -1,0 +1,174 @@
+"""The HTTP service: the FastAPI application factory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI
+from PIL import Image
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from api.http.batching import Inference
+from api.http.indexing_process import IndexingProcess
+from api.http.jobs import JobRunner
+from api.http.metrics import ServiceMetrics
+from api.http.middleware.access import Authentication
+from api.http.middleware.access_log import Observation
+from api.http.middleware.bodies import BodyLimit
+from api.http.middleware.disconnect import Connection
+from api.http.middleware.headers import SecurityHeaders
+from api.http.middleware.hosts import HostGuard
+from api.http.middleware.keys import KeyRing, read_keys
+from api.http.middleware.origins import CrossSiteGuard
+from api.http.middleware.rates import Rate, RateLimit
+from api.http.openapi import install_description
+from api.http.problems import install_problem_handlers
+from api.http.routes import (
+    embed,
+    explain,
+    health,
+    item_media,
+    items,
+    jobs,
+    page,
+    search,
+    stats,
+    uploads,
+)
+from api.http.routes.dependencies import Service
+from api.http.settings import ServiceSettings
+from api.http.uploads import UploadFolder, open_upload_folder
+from retrieval.errors import UsageError
+from retrieval.library import Library, open_library
+from retrieval.search.engine import Engine, Reranking
+from retrieval.search.query import Query, TextPart
+
+
+def create_app(
+    library: Library | Path,
+    settings: ServiceSettings | None = None,
+    *,
+    device: str = "auto",
+    load_in_background: bool = False,
+    on_failed: Callable[[Exception], None] = lambda _: None,
+) -> FastAPI:
+    """Make an application over one library.
+
+    Encoder and reranker are loaded and warmed when the application starts, so its first answer is
+    as fast as the others; all encoding and searching happens on one thread, since PyTorch uses all
+    cores by itself. load_in_background: start at once and answer searches with 503 until then;
+    otherwise the application starts when it is ready, or raises what loading raised. on_failed:
+    told of an error of loading in the background.
+
+    Raises UsageError for API keys that are none, and settings that would open the service to all.
+    """
+    chosen = settings or ServiceSettings()
+    keys = read_keys(chosen.api_keys, chosen.api_keys_file)
+    if "*" in chosen.cors_origins and not keys:
+        raise UsageError("`--cors-origin *` lets every web site in, so it needs an API key.")
+    Rate(chosen.rate_limit)  # raises for one that is none
+    metrics = ServiceMetrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        opened = library if isinstance(library, Library) else open_library(library)
+        engine = Engine(opened, device=device)
+        metrics.watch_engine(engine)
+        inference = Inference(
+            engine.search_many,
+            metrics,
+            max_batch=chosen.batch,
+            max_wait_s=chosen.batch_wait_ms / 1000,
+            max_waiting=chosen.queue,
+            deadline_s=chosen.deadline_s,
+        )
+        stopping = asyncio.Event()
+        runner = JobRunner(IndexingProcess(opened.path, engine.space.id, device), stopping)
+        folder = _open_uploads(chosen, opened)
+        app.state.service = Service(
+            opened, engine, inference, chosen, metrics, runner, folder, stopping
+        )
+        loaded = await inference.start(
+            lambda: _warm(engine, chosen.rerank),
+            lambda: on_failed(inference.failure) if inference.failure else None,
+        )
+        if not load_in_background:
+            await loaded
+        try:
+            if inference.failure and not load_in_background:
+                raise inference.failure
+            yield
+        finally:
+            app.state.service.stop()
+            await runner.close()
+            if folder:
+                await run_in_threadpool(folder.close)
+            inference.close(chosen.shutdown_s)
+            opened.close()
+
+    app = FastAPI(
+        title="mmsearch",
+        version=version("mmsearch"),
+        description="Search pictures by meaning.",
+        lifespan=lifespan,
+        docs_url=None,  # its scripts come from elsewhere
+        redoc_url=None,
+        middleware=_middleware(chosen, keys, metrics),
+    )
+    install_problem_handlers(app)
+    install_description(app)
+    for module in (search, explain, items, item_media, uploads, embed, jobs, stats, health, page):
+        app.include_router(module.router)
+    return app
+
+
+def _middleware(
+    settings: ServiceSettings, keys: KeyRing, metrics: ServiceMetrics
+) -> list[Middleware]:
+    """What a request goes through before its route, in this order.
+
+    Headers and counting come first, since they concern all answers, refusals too. Then what a
+    browser was made to do is refused, then those without a key, then those that ask too often; only
+    of the rest the body is read.
+    """
+    origins = settings.cors_origins
+    guards = [
+        Middleware(SecurityHeaders),
+        Middleware(Observation, metrics, log=settings.access_log),
+    ]
+    if settings.allowed_hosts or not keys:
+        # A page that rebinds a name has no key, so with keys any name will do.
+        guards.append(Middleware(HostGuard, settings.allowed_hosts, metrics))
+    if origins:
+        guards.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=origins,
+                allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=["Authorization", "Content-Type"],
+                expose_headers=["Retry-After"],
+            )
+        )
+    return [
+        *guards,
+        Middleware(CrossSiteGuard, origins, metrics),
+        Middleware(Authentication, keys, metrics),
+        Middleware(RateLimit, settings.rate_limit, metrics),
+        Middleware(BodyLimit, int(settings.max_body_mb * 1e6), metrics),
+        Middleware(Connection),
+    ]
+
+
+def _open_uploads(settings: ServiceSettings, library: Library) -> UploadFolder | None:
+    if settings.uploads is None:
+        return None
+    return open_upload_folder(settings.uploads, library.path, int(settings.max_pixels * 1e6))
+
+
+def _warm(engine: Engine, rerank: str) -> None:
+    engine.search(Query((TextPart("a first query"),), k=1), Reranking(rerank))
+    engine.encode_images([Image.new("RGB", (64, 64))])

@@ -1,0 +1,324 @@
+"""A process beside the service that indexes for it, so that searches neither wait nor die with it.
+
+The service sends a line of JSON for each run, or `cancel`; the process sends a line for each step
+and one at the end. It lives on for the next run until its input ends, and that also ends the run in
+flight after its batch, however the service ends.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from retrieval.errors import LibraryError, MMSearchError
+
+if TYPE_CHECKING:
+    from indexer.decoder_pool import ReadingWorkers
+    from indexer.progress import Summary
+    from retrieval.encoders.base import Encoder
+    from retrieval.library import Library
+
+_LINE_BYTES = 1 << 20
+_NICENESS = 10
+"""Searches come first where cores are short."""
+_Runs = queue.SimpleQueue[tuple[dict[str, Any], threading.Event] | None]
+"""Runs that were asked for, each with what cancels it; None at the end."""
+_START = "import sys; sys.path[:] = {path!r}; from api.http.indexing_process import serve; serve()"
+
+
+class IndexingFailedError(MMSearchError):
+    """A run that ended without doing what it was asked; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class IndexingRequest:
+    """What one run does: absolute paths, as Python spells them.
+
+    sources: to be indexed as `mmsearch index PATH...` does, and remembered. within: places in known
+    sources, where only what a run over the whole source takes is taken. Neither: all sources.
+    """
+
+    sources: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a run is. stage: `files`, or what is done to build an index. total: None if unknown.
+
+    failed: files that could not be read so far.
+    """
+
+    stage: str = "files"
+    done: int = 0
+    total: int | None = None
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did: the counts of `indexer.progress.Summary`, indices built, and what failed."""
+
+    counts: dict[str, Any] = field(default_factory=dict)
+    indices: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether it was cancelled and left something to be done."""
+        return bool(self.counts.get("interrupted"))
+
+
+class IndexingProcess:
+    """The service's end: one process, one run at a time; used on one event loop."""
+
+    def __init__(self, library: Path, space_id: str, device: str) -> None:
+        self._setting = {"library": os.fspath(library), "space": space_id, "device": device}
+        self._process: asyncio.subprocess.Process | None = None
+        self._is_cancelled = False
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while there is one."""
+        return self._process.pid if self._process else None
+
+    async def run(self, request: IndexingRequest, on_step: Callable[[Step], None]) -> Outcome:
+        """Make a run, and start the process if there is none.
+
+        Raises IndexingFailedError with the reason of a run that failed, or of the process's death;
+        what was embedded by then is kept.
+        """
+        self._is_cancelled = False
+        process = await self._started()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(ConnectionError):  # its death is seen below
+            process.stdin.write(_line({"run": asdict(request) | self._setting}))
+            if self._is_cancelled:  # while the process was started
+                self.cancel()
+            await process.stdin.drain()
+        while line := await process.stdout.readline():
+            message = json.loads(line)
+            if "step" in message:
+                on_step(Step(**message["step"]))
+            elif "error" in message:
+                raise IndexingFailedError(message["error"])
+            else:
+                return Outcome(**message["outcome"])
+        code = await process.wait()
+        self._process = None
+        cause = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        raise IndexingFailedError(
+            f"The process that indexes {cause}{' (out of memory?)' if code == -9 else ''}. What "
+            "was embedded before is kept; another run goes on where it stopped."
+        )
+
+    def cancel(self) -> None:
+        """Let the run end after the batch in flight."""
+        self._is_cancelled = True
+        if self._process and self._process.stdin:
+            with contextlib.suppress(ConnectionError):
+                self._process.stdin.write(_line({"cancel": True}))
+
+    async def close(self, limit_s: float = 0.0) -> None:
+        """End the process: the run in flight after its batch, if that takes less than `limit_s`."""
+        process, self._process = self._process, None
+        if process is None or process.stdin is None:
+            return
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(limit_s):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        if self._process is not None and self._process.returncode is None:
+            return self._process
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                f"-Xutf8={sys.flags.utf8_mode}",
+                "-c",
+                _START.format(path=sys.path),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=_LINE_BYTES,
+                # Ctrl-C goes to a terminal's whole process group: the service decides, not it.
+                process_group=0,
+            )
+        except OSError as error:
+            raise IndexingFailedError(
+                f"The process that indexes cannot be started: {error}."
+            ) from error
+        return self._process
+
+
+def serve() -> None:
+    """Make the runs that standard input asks for, until it ends: the whole of the process."""
+    replies = _take_output()
+    with contextlib.suppress(OSError, AttributeError):
+        os.nice(_NICENESS)
+    runs: _Runs = queue.SimpleQueue()
+    # Beside the run, so that it can be cancelled.
+    threading.Thread(target=_listen, args=(runs,), daemon=True).start()
+    indexing = _Indexing(replies)
+    with contextlib.suppress(BrokenPipeError):  # the service has gone, and nobody asks any more
+        while (asked := runs.get()) is not None:
+            indexing.answer(*asked)
+    indexing.close()
+
+
+class _Indexing:
+    """The runs of one process; the encoder and the readers of files stay for the next one."""
+
+    def __init__(self, replies: TextIO) -> None:
+        self._replies = replies
+        self._library: Library | None = None
+        self._encoder: Encoder | None = None
+        self._readers: ReadingWorkers | None = None
+
+    def answer(self, run: dict[str, Any], stop: threading.Event) -> None:
+        request = IndexingRequest(tuple(run["sources"]), tuple(run["within"]))
+        try:
+            outcome = self._run(request, run, stop.is_set)
+            self._send({"outcome": asdict(outcome)})
+        except MMSearchError as error:
+            self._send({"error": str(error)})
+        except BrokenPipeError:
+            raise
+        except Exception:
+            logging.getLogger("mmsearch").exception("indexing failed")
+            self._send({"error": "The indexing failed unexpectedly; see the service's log."})
+
+    def close(self) -> None:
+        if self._readers:
+            self._readers.close()
+
+    def _run(
+        self, request: IndexingRequest, setting: dict[str, str], should_stop: Callable[[], bool]
+    ) -> Outcome:
+        from indexer.decoder_pool import ReadingWorkers
+        from indexer.partial_scan import Look, narrowed
+        from indexer.pipeline import default_workers, index_sources
+        from indexer.progress import Progress
+        from indexer.sources import choose_sources
+
+        library, encoder = self._opened(setting)
+        self._readers = self._readers or ReadingWorkers(default_workers())
+
+        def tell(progress: Progress) -> None:
+            self._step(Step("files", progress.done, progress.total, progress.failed))
+
+        def index(paths: Sequence[str] = (), look: Look | None = None) -> "Summary":
+            return index_sources(
+                library,
+                encoder,
+                paths,
+                look=look,
+                readers=self._readers,
+                on_progress=tell,
+                should_stop=should_stop,
+            )
+
+        summaries = []
+        if request.sources or not request.within:
+            summaries.append(index(request.sources))
+        if request.within and not should_stop():
+            known = choose_sources(library, ())
+            summaries.append(index(look=Look(known, narrowed(request.within, known))))
+        outcome = Outcome(_total(summaries))
+        if not should_stop():
+            self._build_due_indices(library, encoder, should_stop, outcome)
+        return outcome
+
+    def _opened(self, setting: dict[str, str]) -> "tuple[Library, Encoder]":
+        from api.cli.open_library import encoder_of
+        from retrieval.encoders.deferred import DeferredEncoder
+        from retrieval.library import open_library
+
+        if self._library is None or self._encoder is None:
+            library = open_library(setting["library"], upgrade=True)
+            space = library.space(setting["space"])
+            self._library = library
+            self._encoder = DeferredEncoder(
+                space, lambda: encoder_of(library, space, setting["device"])
+            )
+        return self._library, self._encoder
+
+    def _build_due_indices(
+        self,
+        library: "Library",
+        encoder: "Encoder",
+        should_stop: Callable[[], bool],
+        outcome: Outcome,
+    ) -> None:
+        """Build what new rows call for; a failure is told, and harms no search."""
+        from retrieval.indices.maintenance import build_index, outgrown
+
+        for modality in outgrown(library, encoder.space):
+            try:
+                generation = build_index(
+                    library,
+                    modality,
+                    lambda: encoder,
+                    encoder.space,
+                    on_progress=lambda stage, done, total: self._step(Step(stage, done, total)),
+                    should_stop=should_stop,
+                )
+            except LibraryError as error:
+                outcome.problems.append(f"The index was not built: {error}")
+                continue
+            if generation is not None:
+                built = f"{generation.rows:,} {modality}s: {generation.factory}"
+                outcome.indices.append(built)
+
+    def _step(self, step: Step) -> None:
+        self._send({"step": asdict(step)})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        print(json.dumps(message), file=self._replies, flush=True)
+
+
+def _total(summaries: "Sequence[Summary]") -> dict[str, Any]:
+    """The counts of all runs together."""
+    totals: dict[str, Any] = {}
+    for summary in summaries:
+        for name, value in vars(summary).items():
+            totals[name] = totals.get(name, 0) + value
+    return totals | {"interrupted": bool(totals["interrupted"])}
+
+
+def _listen(runs: _Runs) -> None:
+    stop = threading.Event()
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "run" in message:
+            stop = threading.Event()
+            runs.put((message["run"], stop))
+        else:
+            stop.set()
+    runs.put(None)
+    stop.set()
+
+
+def _take_output() -> TextIO:
+    """The pipe of standard output, into which nothing else can print then."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return replies
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    return json.dumps(message).encode() + b"\n"

@@ -1,0 +1,233 @@
+"""Long work that the service does beside answering: one job at a time, the others wait."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from api.http.batching import NotReadyError, OverloadedError
+from api.http.indexing_process import IndexingProcess, IndexingRequest, Outcome, Step
+from api.http.schemas.jobs import FINAL_STATES, JobKind, JobState
+from retrieval.errors import MMSearchError, NotFoundError
+
+_KEPT = 100
+"""Finished jobs that are remembered."""
+_MOST_WAITING = 50
+_RETRY_S = 10
+_IDLE_S = 60.0
+"""For so long the process stays for the next job: an upload need not wait for its start."""
+_BATCH_LIMIT_S = 20.0
+"""How long a job may take for its last batch when the service ends."""
+
+Finish = Callable[[Outcome], Awaitable[dict[str, Any]]]
+"""What is done in the service after a run, and gives more of the job's result."""
+
+
+class TooManyJobsError(OverloadedError):
+    """As many jobs wait as the service remembers."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"{_MOST_WAITING} jobs are waiting already. Try again when some are done.", _RETRY_S
+        )
+
+
+class FinishedJobError(MMSearchError):
+    """A job that cannot be cancelled: it has ended."""
+
+
+async def _nothing_more(_outcome: Outcome) -> dict[str, Any]:
+    return {}
+
+
+@dataclass
+class Job:
+    """A piece of work and how far it is. Times are seconds since 1970.
+
+    version: counts its changes from 1. result: what it did, also what a cancelled one did. error:
+    why it failed.
+    """
+
+    id: str
+    kind: JobKind
+    request: IndexingRequest
+    created_at: float
+    finish: Finish = _nothing_more
+    state: JobState = JobState.WAITING
+    started_at: float | None = None
+    finished_at: float | None = None
+    is_cancelling: bool = False
+    step: Step = field(default_factory=Step)
+    result: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    version: int = 1
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing of it changes any more."""
+        return self.state in FINAL_STATES
+
+    def change(self, **values: Any) -> None:
+        """Set some fields and wake up all who follow the job."""
+        for name, value in values.items():
+            setattr(self, name, value)
+        self.version += 1
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def wait_for_change(self, limit_s: float) -> bool:
+        """Whether it changed within the time."""
+        try:
+            await asyncio.wait_for(self._changed.wait(), limit_s)
+        except TimeoutError:
+            return False
+        return True
+
+
+class JobRunner:
+    """Runs jobs one after another in a process beside the service; used on one event loop.
+
+    stopping: set when the service is about to end: nobody is kept waiting for a job then.
+    """
+
+    def __init__(self, process: IndexingProcess, stopping: asyncio.Event) -> None:
+        self.process = process
+        self._stopping = stopping
+        self._jobs: dict[str, Job] = {}
+        self._waiting: deque[Job] = deque()
+        self._running: Job | None = None
+        self._has_work = asyncio.Event()
+        self._work_task = asyncio.create_task(self._work())
+        self._stop_task = asyncio.create_task(self._let_go())
+
+    def submit(
+        self, kind: JobKind, request: IndexingRequest, finish: Finish = _nothing_more
+    ) -> Job:
+        """Take up a job; an `index` job like one that still waits is that one.
+
+        Raises TooManyJobsError, and NotReadyError when the service is about to end.
+        """
+        if kind is JobKind.INDEX:
+            for job in self._waiting:
+                if (job.kind, job.request) == (kind, request):
+                    return job
+        if self._stopping.is_set():
+            raise NotReadyError("The service is ending.")
+        if len(self._waiting) >= _MOST_WAITING:
+            raise TooManyJobsError
+        job = Job(secrets.token_urlsafe(12), kind, request, time.time(), finish)
+        self._jobs[job.id] = job
+        self._waiting.append(job)
+        self._forget_old_ones()
+        self._has_work.set()
+        return job
+
+    def job(self, job_id: str) -> Job:
+        """A job by its id; raises NotFoundError."""
+        if job_id not in self._jobs:
+            raise NotFoundError(
+                f"There is no job {job_id}. The last {_KEPT} are remembered until the service ends."
+            )
+        return self._jobs[job_id]
+
+    def jobs(self) -> list[Job]:
+        """All that are remembered, the newest first."""
+        return list(reversed(self._jobs.values()))
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job: one that runs after its batch. Raises NotFoundError, FinishedJobError."""
+        job = self.job(job_id)
+        if job.is_finished:
+            raise FinishedJobError(f"The job {job_id} has {job.state} already.")
+        if job is self._running:
+            if not job.is_cancelling:
+                job.change(is_cancelling=True)
+                self.process.cancel()
+        else:
+            self._waiting.remove(job)
+            job.change(state=JobState.CANCELLED, finished_at=time.time())
+        return job
+
+    async def follow(self, job: Job, heartbeat_s: float, seen: int = 0) -> AsyncIterator[bool]:
+        """Give True for each change of a job until it has finished, False when time has passed.
+
+        seen: the version that is known already. Ends when the service is about to.
+        """
+        while not self._stopping.is_set():
+            if job.version != seen:
+                seen = job.version
+                yield True
+                if job.is_finished:
+                    return
+            elif not await job.wait_for_change(heartbeat_s):
+                yield False
+
+    async def wait(self, job: Job, limit_s: float) -> None:
+        """Wait until a job has finished, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                async for _ in self.follow(job, limit_s):
+                    pass
+
+    async def close(self) -> None:
+        """Cancel what runs and waits; what was embedded is kept."""
+        self._stopping.set()
+        for job in tuple(self._waiting):
+            self.cancel(job.id)
+        if self._running:
+            self._running.change(is_cancelling=True)
+        self._has_work.set()
+        await self.process.close(_BATCH_LIMIT_S if self._running else 0)
+        while not self._work_task.done():
+            # It was just starting the process.
+            await asyncio.wait([self._work_task], timeout=0.1)
+            await self.process.close()
+        await self._stop_task
+
+    async def _let_go(self) -> None:
+        await self._stopping.wait()
+        self._has_work.set()
+        for job in self._jobs.values():
+            job.change()
+
+    async def _work(self) -> None:
+        while not self._stopping.is_set():
+            if self._waiting:
+                self._running = self._waiting.popleft()
+                await self._run(self._running)
+                self._running = None
+                continue
+            self._has_work.clear()
+            try:
+                await asyncio.wait_for(self._has_work.wait(), _IDLE_S)
+            except TimeoutError:
+                await self.process.close()
+                await self._has_work.wait()
+
+    async def _run(self, job: Job) -> None:
+        job.change(state=JobState.RUNNING, started_at=time.time())
+        try:
+            outcome = await self.process.run(job.request, lambda step: job.change(step=step))
+            result = outcome.counts | {"indices": outcome.indices, "problems": outcome.problems}
+            result |= await job.finish(outcome)
+            state = JobState.CANCELLED if outcome.is_interrupted else JobState.SUCCEEDED
+            job.change(state=state, result=result, finished_at=time.time())
+        except MMSearchError as error:
+            was_ended = job.is_cancelling and self._stopping.is_set()
+            state = JobState.CANCELLED if was_ended else JobState.FAILED
+            job.change(state=state, error=str(error), finished_at=time.time())
+        except Exception as error:
+            logging.getLogger("mmsearch").exception("job failed", exc_info=error)
+            reason = "The job failed unexpectedly; see the service's log."
+            job.change(state=JobState.FAILED, error=reason, finished_at=time.time())
+
+    def _forget_old_ones(self) -> None:
+        finished = [job for job in self._jobs.values() if job.is_finished]
+        for job in finished[: max(0, len(finished) - _KEPT)]:
+            del self._jobs[job.id]

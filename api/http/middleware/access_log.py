@@ -1,0 +1,72 @@
+"""What becomes of each request: counted for Prometheus and, where wanted, logged as JSON."""
+
+import json
+import logging
+import time
+from http import HTTPStatus
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.http.metrics import ServiceMetrics
+from api.http.problems import problem
+
+_log = logging.getLogger("mmsearch")
+_access = logging.getLogger("mmsearch.access")
+
+
+class Observation:
+    """ASGI middleware that times requests, and answers 500 to those that fail unexpectedly."""
+
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics, *, log: bool) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._logs = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on and note its end."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status, size = 0, 0
+
+        async def noting_send(message: Message) -> None:
+            nonlocal status, size
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            else:
+                size += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_send)
+        except Exception:
+            _log.exception("%s %s failed", scope["method"], scope["path"])
+            if status:
+                raise  # half of the answer is sent: the server must break the connection
+            answer = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed; see its log.")
+            await answer(scope, receive, noting_send)
+        finally:
+            seconds = time.perf_counter() - began
+            # The router leaves the route in the scope; what no route answers is counted as one.
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.observe_request(scope["method"], route, status, seconds)
+            if self._logs:
+                _access.info("%s", _line(scope, route, status, seconds, size))
+
+
+def _line(scope: Scope, route: str, status: int, seconds: float, size: int) -> str:
+    client = scope.get("state", {}).get("client")
+    return json.dumps(
+        {
+            "time": round(time.time(), 3),
+            "client": (scope.get("client") or [None])[0],
+            "key": client.name if client else None,
+            "method": scope["method"],
+            "route": route,
+            "path": scope["path"],
+            "status": status,
+            "ms": round(seconds * 1000, 2),
+            "bytes": size,
+        }
+    )

@@ -1,0 +1,51 @@
+"""The names that the service answers to: against DNS rebinding.
+
+A page of somebody else's can let its own name resolve to 127.0.0.1. To the browser the service is
+then of the same origin as that page, which may read all answers; but the Host header has the name.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from http import HTTPStatus
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.http.metrics import ServiceMetrics
+from api.http.problems import problem
+from api.http.settings import is_loopback_name
+
+
+class HostGuard:
+    """ASGI middleware that refuses requests for other names than loopback and allowed ones."""
+
+    def __init__(self, app: ASGIApp, allowed: Iterable[str], metrics: ServiceMetrics) -> None:
+        self._app = app
+        self._allowed = frozenset(name.lower() for name in allowed)
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request pass, or answer 421."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        names = [value for name, value in scope["headers"] if name == b"host"]
+        host = host_name(names[0]) if len(names) == 1 else ""
+        if is_loopback_name(host) or host in self._allowed:
+            await self._app(scope, receive, send)
+            return
+        self._metrics.reject("host")
+        answer = problem(
+            HTTPStatus.MISDIRECTED_REQUEST,
+            "The service does not answer to the name in the Host header. "
+            "`mmsearch serve --allowed-host NAME` lets it.",
+        )
+        await answer(scope, receive, send)
+
+
+@lru_cache(maxsize=256)
+def host_name(header: bytes) -> str:
+    """The name or address in a Host header, in lower case, without port and brackets."""
+    text = header.decode("latin-1").strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0].removesuffix(".")

@@ -1,0 +1,69 @@
+"""Who may make a browser send requests: against cross-site request forgery.
+
+Any page that a user visits can send requests to a service on their own machine. Browsers tell where
+a request comes from, in `Origin` and `Sec-Fetch-Site`; other programs send neither.
+"""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.http.metrics import ServiceMetrics
+from api.http.problems import problem
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class CrossSiteGuard:
+    """ASGI middleware that refuses what other sites make a browser send.
+
+    allowed: origins whose scripts may use the service, or `*`. Following a link is allowed to
+    anyone.
+    """
+
+    def __init__(self, app: ASGIApp, allowed: Iterable[str], metrics: ServiceMetrics) -> None:
+        self._app = app
+        self._allowed = frozenset(allowed)
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request pass, or answer 403."""
+        if scope["type"] == "http" and self._is_foreign(scope["method"], Headers(scope=scope)):
+            self._metrics.reject("cross_site")
+            answer = problem(
+                HTTPStatus.FORBIDDEN,
+                "Another web site may not use this service. `mmsearch serve --cors-origin ORIGIN` "
+                "lets it.",
+            )
+            await answer(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _is_foreign(self, method: str, headers: Headers) -> bool:
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if origin is None and site is None:
+            return False
+        if origin in self._allowed or "*" in self._allowed:
+            return False
+        is_safe = method in _SAFE_METHODS
+        if origin is not None and not _is_same(origin, headers.get("host", "")):
+            return True
+        if site in {"cross-site", "same-site"}:
+            return not (is_safe and headers.get("sec-fetch-mode") == "navigate")
+        return False
+
+
+def _is_same(origin: str, host: str) -> bool:
+    """Whether an origin is that of the service, whose scheme a proxy may have changed."""
+    try:
+        parts = urlsplit(origin)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+        asked = urlsplit(f"{parts.scheme}://{host}")
+        asked_port = asked.port or _DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:
+        return False
+    return bool(parts.hostname) and (parts.hostname, port) == (asked.hostname, asked_port)

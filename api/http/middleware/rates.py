@@ -1,0 +1,96 @@
+"""How often a client may ask: against exhaustion and the guessing of keys."""
+
+import ipaddress
+import math
+import time
+from http import HTTPStatus
+
+import limits
+from cachetools import LRUCache
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.http.metrics import ServiceMetrics
+from api.http.middleware.keys import Client
+from api.http.problems import problem
+from retrieval.errors import UsageError
+
+_NETWORK_BITS = 64
+_MOST_CLIENTS = 20_000
+_ROUNDING_S = 1e-6
+
+
+class Rate:
+    """A rate such as `100/second`, kept for each of many clients.
+
+    The generic cell rate algorithm (ITU-T I.371): so many requests at once, then as many as the
+    rate gives back. It costs a lookup a request, and of each client a number is kept.
+    """
+
+    def __init__(self, rate: str) -> None:
+        try:
+            item = limits.parse(rate)
+        except ValueError as error:
+            raise UsageError(_wrong(rate)) from error
+        if item.amount < 1:
+            raise UsageError(_wrong(rate))
+        self._window_s: float = item.get_expiry()
+        self._interval_s = self._window_s / item.amount
+        self._full_at: LRUCache[str, float] = LRUCache(_MOST_CLIENTS)
+        """When each client, asking no more, could send a whole burst again."""
+
+    def allows(self, who: str) -> bool:
+        """Count a request; whether it is within the rate."""
+        now = time.monotonic()
+        full_at = max(self._full_at.get(who, now), now) + self._interval_s
+        if full_at - now > self._window_s + _ROUNDING_S:
+            return False
+        self._full_at[who] = full_at
+        return True
+
+    def seconds_left(self, who: str) -> int:
+        """When a client that was not allowed may ask again, at least 1."""
+        full_at = self._full_at.get(who, 0.0)
+        return max(1, math.ceil(full_at + self._interval_s - self._window_s - time.monotonic()))
+
+
+class RateLimit:
+    """ASGI middleware that limits the rate of each key or, without keys, of each address."""
+
+    def __init__(self, app: ASGIApp, rate: str, metrics: ServiceMetrics) -> None:
+        self._app = app
+        self._rate = Rate(rate)
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request pass, or answer 429."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        client: Client | None = scope["state"]["client"]
+        who = f"key {client.name}" if client and client.name else address_of(scope)
+        if self._rate.allows(who):
+            await self._app(scope, receive, send)
+            return
+        self._metrics.reject("rate")
+        answer = problem(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "Too many requests from this client.",
+            retry_after_s=self._rate.seconds_left(who),
+        )
+        await answer(scope, receive, send)
+
+
+def _wrong(rate: str) -> str:
+    return f"{rate!r} is not a rate. Write such as 100/second, 600/minute or 5000/hour."
+
+
+def address_of(scope: Scope) -> str:
+    """The client's address; of IPv6 the network, within which it can choose any."""
+    host: str = (scope.get("client") or ("unknown",))[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.version == 4:
+        return host
+    return str(ipaddress.ip_network((host, _NETWORK_BITS), strict=False))

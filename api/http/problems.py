@@ -1,0 +1,70 @@
+"""Errors as problem details (RFC 9457)."""
+
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from api.http.batching import (
+    ClientGoneError,
+    NotReadyError,
+    OverloadedError,
+    PastDeadlineError,
+    RefusedError,
+)
+from api.http.jobs import FinishedJobError
+from api.http.schemas import Problem
+from api.http.upload_check import UnacceptableFileError
+from api.http.uploads import StorageFullError
+from retrieval.errors import MMSearchError, NotFoundError, UnreadableFileError, UsageError
+
+MEDIA_TYPE = "application/problem+json"
+
+_STATUS_OF_ERRORS: list[tuple[type[MMSearchError], HTTPStatus]] = [
+    (UsageError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (NotFoundError, HTTPStatus.NOT_FOUND),
+    (UnacceptableFileError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+    (UnreadableFileError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (StorageFullError, HTTPStatus.INSUFFICIENT_STORAGE),
+    (FinishedJobError, HTTPStatus.CONFLICT),
+    (OverloadedError, HTTPStatus.TOO_MANY_REQUESTS),
+    (NotReadyError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (PastDeadlineError, HTTPStatus.GATEWAY_TIMEOUT),
+    (ClientGoneError, HTTPStatus.REQUEST_TIMEOUT),
+]
+
+
+def problem(status: int, detail: str, *, retry_after_s: int | None = None) -> JSONResponse:
+    """Make a response of a status and a sentence for the client, who may try again after a time."""
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
+    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer every error of an application with problem details; see `Observation` for bugs."""
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        details = [
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors()
+        ]
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(details))
+
+    @app.exception_handler(HTTPException)
+    def refused(_request: Request, error: HTTPException) -> JSONResponse:
+        response = problem(error.status_code, str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(MMSearchError)
+    def known(_request: Request, error: MMSearchError) -> JSONResponse:
+        status = next(
+            (status for kind, status in _STATUS_OF_ERRORS if isinstance(error, kind)),
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+        )
+        retry_after_s = error.retry_after_s if isinstance(error, RefusedError) else None
+        return problem(status, str(error), retry_after_s=retry_after_s)

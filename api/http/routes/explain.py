@@ -1,0 +1,45 @@
+"""Explaining why a text and an item match."""
+
+import io
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+from PIL import Image
+from starlette.concurrency import run_in_threadpool
+
+from api.drawing.heat_map import draw_heat_map
+from api.http.routes.dependencies import CurrentService, require
+from api.http.routes.items import current_item
+from api.http.schemas import ExplainRequest, ExplanationSchema
+from retrieval.errors import UsageError
+from retrieval.rerankers.explanation import Explanation
+
+router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require("read"))])
+
+
+@router.get(
+    "/explain",
+    response_model=ExplanationSchema,
+    responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def explain(
+    asked: Annotated[ExplainRequest, Query()], service: CurrentService
+) -> ExplanationSchema | Response:
+    """Tell which words of a text carry its match with an item, and where each looked."""
+    if not asked.text.strip():
+        raise UsageError("The text is empty. Say in a few words what the image may show.")
+    item = await run_in_threadpool(current_item, service, asked.item)
+    image = await service.decoding.run(lambda: service.files.picture(item))
+    explanation = await service.on_inference_thread(
+        lambda: service.engine.explain(asked.text, image)
+    )
+    if asked.format == "json":
+        return ExplanationSchema.of(explanation)
+    picture = await service.decoding.run(lambda: _png(explanation, image))
+    return Response(picture, media_type="image/png")
+
+
+def _png(explanation: Explanation, image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    draw_heat_map(explanation, image).save(stream, "PNG")
+    return stream.getvalue()

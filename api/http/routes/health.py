@@ -1,0 +1,36 @@
+"""Whether the service runs, whether it can search, and what it measures of itself."""
+
+from fastapi import APIRouter, Depends, Response
+
+from api.http.batching import State
+from api.http.metrics import CONTENT_TYPE
+from api.http.problems import problem
+from api.http.routes.dependencies import CurrentService, require
+from api.http.schemas import Health, Problem
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def healthz(service: CurrentService) -> Health:
+    """Answer as long as the service runs."""
+    return Health(status="ok", encoder=service.engine.space.encoder)
+
+
+@router.get("/readyz", responses={503: {"model": Problem}}, response_model=Health)
+async def readyz(service: CurrentService) -> Health | Response:
+    """Answer 200 when the service can search, 503 while it starts or ends."""
+    if service.inference.state is State.READY:
+        return Health(status="ready", encoder=service.engine.space.encoder)
+    return problem(503, service.inference.reason, retry_after_s=1)
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+    dependencies=[Depends(require("read"))],
+)
+def metrics(service: CurrentService) -> Response:
+    """Tell Prometheus of the service."""
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE)

@@ -1,0 +1,107 @@
+"""What items look like: thumbnails, and their files."""
+
+from typing import Annotated, Any, BinaryIO
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from api.http.file_response import file_headers, matches, not_modified, respond
+from api.http.file_types import content_type
+from api.http.routes.dependencies import CurrentService, Service, require
+from api.http.routes.items import ItemId, current_item
+from api.http.schemas import ThumbnailRequest
+from api.http.thumbnails import ThumbnailFormat, thumbnail
+from retrieval.catalog import Item
+
+router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[Depends(require("read"))])
+
+_BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+
+
+@router.get(
+    "/{item_id}/thumbnail",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The picture",
+            "content": {"image/webp": _BINARY, "image/jpeg": _BINARY},
+        },
+        304: {"description": "The client has it already"},
+    },
+)
+async def get_thumbnail(
+    item_id: ItemId,
+    asked: Annotated[ThumbnailRequest, Query()],
+    service: CurrentService,
+    accept: Annotated[str, Header()] = "",
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Show one item small: no side is longer than `size` pixels.
+
+    Hits and items name an address of theirs with a `v`, which a browser may keep for ever.
+    """
+    item = await run_in_threadpool(current_item, service, item_id)
+    form = asked.format or _understood(accept)
+    is_lasting = asked.v == item.picture_key
+    headers = {
+        "ETag": f'"{item.picture_key}-{int(asked.size)}-{form}"',
+        "Cache-Control": f"private, {'max-age=31536000, immutable' if is_lasting else 'no-cache'}",
+        **({} if asked.format else {"Vary": "Accept"}),
+    }
+    if matches(headers["ETag"], if_none_match):
+        return not_modified(headers)
+    content = await service.decoding.run(
+        lambda: thumbnail(service.library, service.files, item, asked.size, form)
+    )
+    return Response(content, media_type=f"image/{form}", headers=headers)
+
+
+@router.get(
+    "/{item_id}/file",
+    response_class=Response,
+    responses={
+        200: {"description": "The file", "content": {"*/*": _BINARY}},
+        206: {"description": "The range asked for", "content": {"*/*": _BINARY}},
+        304: {"description": "The client has it already"},
+    },
+)
+async def get_file(
+    item_id: ItemId,
+    request: Request,
+    service: CurrentService,
+    range_: Annotated[str | None, Header(alias="Range", description="One range of bytes.")] = None,
+    if_range: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Give the file of an item, or a range of it.
+
+    Only what still is as it was indexed, below a source of the library.
+    """
+    item, file, headers = await run_in_threadpool(_open, service, item_id)
+    given = {"range": range_, "if-range": if_range, "if-none-match": if_none_match}
+    return respond(
+        file, item.size, headers, {name: value for name, value in given.items() if value}
+    )
+
+
+@router.head("/{item_id}/file", response_class=Response)
+async def head_file(item_id: ItemId, service: CurrentService) -> Response:
+    """Tell size and type of the file of an item."""
+    item, file, headers = await run_in_threadpool(_open, service, item_id)
+    file.close()
+    return Response(headers={**headers, "Content-Length": str(item.size)})
+
+
+def _open(service: Service, item_id: int) -> tuple[Item, BinaryIO, dict[str, str]]:
+    item = current_item(service, item_id)
+    file = service.files.open(item)
+    try:
+        headers = file_headers(item.path, content_type(file, item.kind), f'"{item.content_hash}"')
+    except BaseException:
+        file.close()
+        raise
+    return item, file, headers
+
+
+def _understood(accept: str) -> ThumbnailFormat:
+    return ThumbnailFormat.WEBP if "image/webp" in accept else ThumbnailFormat.JPEG

@@ -1,0 +1,51 @@
+"""Items by id, and lists of them: a client never names a path of the file system."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query
+
+from api.http.routes.dependencies import CurrentService, Service, require
+from api.http.schemas import ItemList, ItemSchema, ListRequest
+from api.http.validation import parse_json
+from retrieval.catalog import Item
+from retrieval.errors import NotFoundError
+from retrieval.filters import Filter
+
+router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[Depends(require("read"))])
+
+ItemId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The id of an item.")]
+
+
+def current_item(service: Service, item_id: int) -> Item:
+    """Look an item up; raises NotFoundError where its file was removed or failed."""
+    with service.library.catalog.snapshot() as snapshot:
+        item = snapshot.item(item_id)
+    if item is None:
+        raise NotFoundError(f"There is no item {item_id}.")
+    return item
+
+
+@router.get("")
+def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) -> ItemList:
+    """List the items that can be found, in the order in which they were added."""
+    where = parse_json(Filter, asked.where, "where") if asked.where is not None else None
+    with service.library.catalog.snapshot() as snapshot:
+        items = snapshot.items(
+            service.engine.space.id,
+            where=where,
+            modality=asked.modality,
+            after=int(asked.cursor or 0),
+            limit=asked.limit,
+            newest_first=asked.order == "newest",
+        )
+    return ItemList.of(items, asked.limit)
+
+
+@router.get("/{item_id}")
+def get_item(item_id: ItemId, service: CurrentService) -> ItemSchema:
+    """Describe one item, and what is known of its file."""
+    with service.library.catalog.snapshot() as snapshot:
+        item = snapshot.item(item_id)
+        if item is None:
+            raise NotFoundError(f"There is no item {item_id}.")
+        return ItemSchema.of(item, snapshot.details(item))

@@ -1,0 +1,93 @@
+"""The page at `/`: files of the package `api.http.ui`, and nothing else, ever leave through here.
+
+All files are read at the start. The page names them below a digest of them all, so that a browser
+may keep them for ever, and never mixes the files of two versions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Annotated
+
+import xxhash
+from fastapi import APIRouter, Header, Response
+from starlette.exceptions import HTTPException
+
+router = APIRouter(include_in_schema=False)
+
+_INDEX = "index.html"
+_VERSION_MARK = b"@version@"
+_MEDIA_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file of the page."""
+
+    content: bytes
+    media_type: str
+    tag: str
+
+
+@dataclass(frozen=True)
+class Assets:
+    """All files of the page by their names, and the version that they are together."""
+
+    version: str
+    by_name: Mapping[str, Asset]
+
+
+@cache
+def assets() -> Assets:
+    """Read the files of the page."""
+    contents = {
+        entry.name: entry.read_bytes()
+        for entry in files("api.http.ui").iterdir()
+        if PurePosixPath(entry.name).suffix in _MEDIA_TYPES
+    }
+    digest = xxhash.xxh3_128()
+    for name in sorted(contents):
+        digest.update(name.encode() + b"\0" + contents[name] + b"\0")
+    version = digest.hexdigest()[:16]
+    contents[_INDEX] = contents[_INDEX].replace(_VERSION_MARK, version.encode())
+    by_name = {
+        name: Asset(
+            content,
+            _MEDIA_TYPES[PurePosixPath(name).suffix],
+            f'"{xxhash.xxh3_128_hexdigest(content)}"',
+        )
+        for name, content in contents.items()
+    }
+    return Assets(version, MappingProxyType(by_name))
+
+
+@router.get("/")
+def index(if_none_match: Annotated[str | None, Header()] = None) -> Response:
+    """Show the page; browsers ask each time whether it has changed."""
+    return _answer(assets().by_name[_INDEX], "no-cache", if_none_match)
+
+
+@router.get("/ui/{version}/{name}")
+def asset(
+    version: str, name: str, if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
+    """Give one file of the page's present version."""
+    known = assets()
+    if version != known.version or name not in known.by_name:
+        raise HTTPException(404, "The page has no such file.")
+    return _answer(known.by_name[name], "public, max-age=31536000, immutable", if_none_match)
+
+
+def _answer(asset: Asset, caching: str, if_none_match: str | None) -> Response:
+    headers = {"ETag": asset.tag, "Cache-Control": caching}
+    if if_none_match and asset.tag in (part.strip() for part in if_none_match.split(",")):
+        return Response(status_code=304, headers=headers)
+    return Response(asset.content, media_type=asset.media_type, headers=headers)

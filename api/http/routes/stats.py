@@ -1,0 +1,90 @@
+"""What the library holds and how it is searched."""
+
+from importlib.metadata import version
+
+from fastapi import APIRouter, Depends, Request
+from starlette.concurrency import run_in_threadpool
+
+from api.http.routes.dependencies import CurrentService, Service, require
+from api.http.schemas import valid_text
+from api.http.schemas.stats import CacheStats, IndexStats, Stats
+from retrieval.catalog import Modality
+from retrieval.indices import generations
+from retrieval.indices.choice import EXACT_UP_TO_ROWS
+from retrieval.indices.maintenance import committed_rows
+from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
+
+router = APIRouter(prefix="/v1", tags=["library"], dependencies=[Depends(require("read"))])
+
+
+@router.get("/stats")
+async def stats(request: Request, service: CurrentService) -> Stats:
+    """Tell what the library holds, how it is searched, and what the caller may do."""
+    reranker = await service.on_inference_thread(lambda: service.engine.reranker(service.rerank))
+    return await run_in_threadpool(
+        _stats, service, reranker.name if reranker else None, sorted(request.state.client.scopes)
+    )
+
+
+def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
+    space, cache = service.engine.space, service.engine.vector_cache
+    with service.library.catalog.snapshot() as snapshot:
+        counts = snapshot.counts(space.id)
+        sources = snapshot.sources()
+        kinds, taken_between = snapshot.kinds(), snapshot.taken_between()
+        cameras, columns = snapshot.cameras(), snapshot.columns()
+    return Stats(
+        version=version("mmsearch"),
+        images=counts.images,
+        texts=counts.texts,
+        files_indexed=counts.indexed,
+        files_failed=counts.failed,
+        files_removed=counts.removed,
+        sources=[valid_text(source) for source in sources],
+        kinds=kinds,
+        taken_between=taken_between,
+        cameras=cameras,
+        columns=columns,
+        space=space.id,
+        spaces=service.library.space_ids(),
+        encoder=space.encoder,
+        dimension=space.dimension,
+        reranker=reranker,
+        default_min_relevance=DEFAULT_MIN_RELEVANCE,
+        indices=[_index(service, modality) for modality in Modality],
+        vector_cache=CacheStats(hits=cache.hits, misses=cache.misses),
+        uploads=service.uploads is not None,
+        scopes=scopes,
+        jobs_waiting=sum(not job.is_finished for job in service.jobs.jobs()),
+    )
+
+
+def _index(service: Service, modality: Modality) -> IndexStats:
+    space = service.engine.space
+    rows = len(committed_rows(service.library, space, modality))
+    directory = service.library.space_directory(space)
+    present = generations.latest(
+        directory, modality, committed_rows(service.library, space, modality)
+    )
+    if present is None:
+        why = f"Up to {EXACT_UP_TO_ROWS:,} vectors are compared one by one."
+        if rows > EXACT_UP_TO_ROWS:
+            why = "There is no usable index yet; `mmsearch build-index` makes one."
+        return IndexStats(
+            modality=modality,
+            kind="exact",
+            rows=rows,
+            rows_covered=0,
+            generation=None,
+            created=None,
+            reasons=[why],
+        )
+    return IndexStats(
+        modality=modality,
+        kind=present.factory,
+        rows=rows,
+        rows_covered=present.rows,
+        generation=present.number,
+        created=present.created,
+        reasons=list(present.training.reasons),
+    )

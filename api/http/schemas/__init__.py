@@ -1,0 +1,33 @@
+"""What goes over the wire and into `--json`, as pydantic models: one subject a module."""
+
+from api.http.schemas.explain import ExplainRequest, ExplanationSchema
+from api.http.schemas.health import Health
+from api.http.schemas.items import ItemList, ItemSchema, ListRequest, ThumbnailRequest
+from api.http.schemas.problems import Problem
+from api.http.schemas.search import (
+    HitSchema,
+    PartSchema,
+    SearchAnswer,
+    SearchRequest,
+    ServedAnswer,
+    SimilarRequest,
+)
+from api.http.schemas.text import valid_text
+
+__all__ = [
+    "ExplainRequest",
+    "ExplanationSchema",
+    "Health",
+    "HitSchema",
+    "ItemList",
+    "ItemSchema",
+    "ListRequest",
+    "PartSchema",
+    "Problem",
+    "SearchAnswer",
+    "SearchRequest",
+    "ServedAnswer",
+    "SimilarRequest",
+    "ThumbnailRequest",
+    "valid_text",
+]

@@ -1,0 +1,90 @@
+"""Why a text and an item match, over the wire and in `--json`."""
+
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.http.schemas.text import MOST_IN_AN_ADDRESS
+
+if TYPE_CHECKING:
+    from retrieval.rerankers.explanation import Explanation, HeatMap, WordExplanation
+
+
+class ExplainRequest(BaseModel):
+    """Which text and which item to explain, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: Annotated[
+        str,
+        Field(min_length=1, max_length=MOST_IN_AN_ADDRESS, description="What the image may show."),
+    ]
+    item: Annotated[int, Field(ge=1, le=2**63 - 1, description="The id of an item.")]
+    format: Annotated[
+        Literal["json", "png"], Field(description="Numbers, or a picture of the heat maps.")
+    ] = "json"
+
+
+HeatMapRows = Annotated[
+    list[list[float]],
+    Field(
+        description="Rows from top to bottom, not negative, sum 1: how the look is spread over "
+        "the view. Four significant digits."
+    ),
+]
+
+
+class WordSchema(BaseModel):
+    """One word of the text, `text[start:end]` in Unicode code points."""
+
+    word: str
+    start: int
+    end: int
+    contribution: Annotated[
+        float, Field(description="By how much the match falls without the word.")
+    ]
+    heat: Annotated[HeatMapRows, Field(title="Where the word looked")]
+
+    @classmethod
+    def of(cls, word: "WordExplanation") -> Self:
+        """Flatten one word of an explanation."""
+        return cls(
+            word=word.word,
+            start=word.start,
+            end=word.end,
+            contribution=word.contribution,
+            heat=_rows(word.heat),
+        )
+
+
+class ExplanationSchema(BaseModel):
+    """Why a text and an image match; words in the order of the text."""
+
+    text: str
+    match: Annotated[float, Field(description="The reranker's logit, 0 where it is even odds.")]
+    similarity: Annotated[float, Field(description="Cosine of both vectors, -1 to 1.")]
+    words: list[WordSchema]
+    heat: Annotated[HeatMapRows, Field(title="Where the words looked together")]
+    view: Annotated[
+        tuple[float, float, float, float],
+        Field(
+            description="What the heat maps cover: left, top, right and bottom in pixels of the "
+            "upright image."
+        ),
+    ]
+
+    @classmethod
+    def of(cls, explanation: "Explanation") -> Self:
+        """Flatten an explanation of a reranker."""
+        return cls(
+            text=explanation.text,
+            match=explanation.match,
+            similarity=explanation.similarity,
+            words=[WordSchema.of(word) for word in explanation.words],
+            heat=_rows(explanation.heat),
+            view=explanation.view,
+        )
+
+
+def _rows(heat: "HeatMap") -> list[list[float]]:
+    return [[float(f"{value:.4g}") for value in row] for row in heat.tolist()]

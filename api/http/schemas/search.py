@@ -1,0 +1,264 @@
+"""Questions and answers, over the wire and in `--json`."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from api.http.schemas.text import MOST_IN_AN_ADDRESS, valid_text
+from api.http.thumbnails import thumbnail_url
+from retrieval.catalog import Modality
+from retrieval.filters import Filter
+from retrieval.media import MediaKind
+from retrieval.search.answer import DEFAULT_BUDGET_MS, Answer, Hit
+from retrieval.search.query import MAX_K, Mode
+
+MAX_PARTS = 16
+"""Of one question, those of its shorthands and uploads included."""
+
+ItemNumber = Annotated[int, Field(ge=1, le=2**63 - 1)]
+QueryText = Annotated[str, Field(min_length=1, max_length=10_000)]
+Base64Image = Annotated[
+    str, Field(min_length=1, json_schema_extra={"contentEncoding": "base64", "format": "byte"})
+]
+Cursor = Annotated[str, Field(min_length=1, max_length=200_000)]
+
+
+class PartSchema(BaseModel):
+    """One part of a question: a text, an image or an item, to be near to or far from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: Annotated[QueryText | None, Field(description="What to look for.")] = None
+    image: Annotated[Base64Image | None, Field(description="An image file, in base64.")] = None
+    item: Annotated[ItemNumber | None, Field(description="The id of an item.")] = None
+    weight: Annotated[
+        float,
+        Field(ge=-100, le=100, description="Below 0: hits should be unlike it. Not 0."),
+    ] = 1.0
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        if sum(value is not None for value in (self.text, self.image, self.item)) != 1:
+            raise ValueError("a part is a text, an image or an item: give one of them")
+        return self
+
+
+class SearchRequest(BaseModel):
+    """A question in JSON."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"text": "two dogs fighting over a stick", "k": 5}]},
+    )
+
+    text: Annotated[
+        QueryText | None, Field(description="What to look for: a part of weight 1.")
+    ] = None
+    image: Annotated[
+        Base64Image | None, Field(description="An image file, in base64: a part of weight 1.")
+    ] = None
+    item: Annotated[ItemNumber | None, Field(description="The id of an item: as a part.")] = None
+    parts: Annotated[
+        list[PartSchema], Field(max_length=MAX_PARTS, description="Added up by their weights.")
+    ] = []
+    k: Annotated[int, Field(ge=1, le=MAX_K, description="How many hits at most.")] = 10
+    cursor: Annotated[
+        Cursor | None,
+        Field(description="`next_cursor` of the last answer to the same question: its next hits."),
+    ] = None
+    modality: Annotated[
+        Modality, Field(description="image: images, frames and pages; text: passages.")
+    ] = Modality.IMAGE
+    where: Annotated[Filter | None, Field(description="What hits must be like.")] = None
+    mode: Annotated[
+        Mode,
+        Field(
+            description="vector: by meaning; text: by words; hybrid: both joined; auto: both where "
+            "the words of the question stand together in what is known of some file."
+        ),
+    ] = Mode.AUTO
+    min_relevance: Annotated[
+        float, Field(ge=0, le=1, description="Hits of less relevance are left out.")
+    ] = 0.0
+    group_by_file: Annotated[
+        bool, Field(description="The best frame, page or passage of a file stands for the others.")
+    ] = False
+    diversity: Annotated[
+        float, Field(ge=0, le=1, description="How much hits should differ from those before them.")
+    ] = 0.0
+    rerank: Annotated[
+        Literal["auto", "none"], Field(description="auto: with the reranker of the service.")
+    ] = "auto"
+    rerank_depth: Annotated[
+        int | None,
+        Field(ge=1, le=1000, description="Candidates to rerank; null: the reranker's own number."),
+    ] = None
+    rerank_budget_ms: Annotated[
+        float, Field(ge=0, le=60_000, description="Time that reranking may take.")
+    ] = DEFAULT_BUDGET_MS
+
+    @property
+    def all_parts(self) -> list[PartSchema]:
+        """The parts of the question, its shorthands first."""
+        return [
+            *([PartSchema(text=self.text)] if self.text is not None else []),
+            *([PartSchema(image=self.image)] if self.image is not None else []),
+            *([PartSchema(item=self.item)] if self.item is not None else []),
+            *self.parts,
+        ]
+
+
+class SimilarRequest(BaseModel):
+    """What to find beside an item."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    k: Annotated[int, Field(ge=1, le=MAX_K, description="How many hits at most.")] = 10
+    cursor: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=MOST_IN_AN_ADDRESS,
+            description="`next_cursor` of the last answer: its next hits. One longer than "
+            f"{MOST_IN_AN_ADDRESS:,} characters, after thousands of hits, goes to "
+            "`POST /v1/search`.",
+        ),
+    ] = None
+    modality: Annotated[
+        Modality | None, Field(description="image or text; the item's own if not given.")
+    ] = None
+    group_by_file: Annotated[
+        bool, Field(description="The best frame, page or passage of a file stands for the others.")
+    ] = False
+    rerank: Annotated[
+        Literal["auto", "none"], Field(description="auto: with the reranker of the service.")
+    ] = "auto"
+
+
+class HitSchema(BaseModel):
+    """An item in the answer; scores that do not exist are null."""
+
+    rank: int
+    item_id: int
+    path: str
+    kind: MediaKind
+    modality: Modality
+    page: Annotated[int | None, Field(description="Of a document, from 1.")] = None
+    time_s: Annotated[float | None, Field(description="Of a video's frame, in seconds.")] = None
+    text: Annotated[str | None, Field(description="The passage, of a text.")] = None
+    columns: Annotated[
+        dict[str, Any] | None, Field(description="Other values of a table's row.")
+    ] = None
+    width: Annotated[int | None, Field(description="In pixels, upright.")] = None
+    height: Annotated[int | None, Field(description="In pixels, upright.")] = None
+    similarity: Annotated[float, Field(description="Cosine with the query, -1 to 1.")]
+    match: Annotated[float | None, Field(description="The reranker's logit, 0 at even odds.")] = (
+        None
+    )
+    relevance: Annotated[float | None, Field(description="Calibrated, 0 to 1.")] = None
+    words: Annotated[
+        float | None, Field(description="How well the words fit that are known of it (BM25).")
+    ] = None
+    group: Annotated[
+        list[int], Field(description="Ids of other items of its file that it stands for.")
+    ] = []
+
+    @classmethod
+    def of(cls, hit: Hit) -> Self:
+        """Flatten a hit of the engine."""
+        item = hit.item
+        return cls(
+            rank=hit.rank,
+            item_id=item.id,
+            path=hit.path,
+            kind=item.kind,
+            modality=item.modality,
+            page=item.page,
+            time_s=item.time_s,
+            text=item.text,
+            columns=item.columns,
+            width=item.width,
+            height=item.height,
+            similarity=hit.similarity,
+            match=hit.match,
+            relevance=hit.relevance,
+            words=hit.words,
+            group=list(hit.group),
+        )
+
+
+class ServedHit(HitSchema):
+    """A hit as the service gives it."""
+
+    path: Annotated[str, Field(description="Bytes that are not valid UTF-8 are escaped.")]
+    thumbnail: Annotated[
+        str | None, Field(description="Where to get it small, for ever; null: it has no picture.")
+    ] = None
+
+    @classmethod
+    def of(cls, hit: Hit) -> Self:
+        """Flatten a hit, and tell where its thumbnail is."""
+        served = super().of(hit)
+        served.path = valid_text(served.path)
+        served.thumbnail = thumbnail_url(hit.item)
+        return served
+
+
+class _AnswerBase(BaseModel):
+    query: Annotated[str | None, Field(description="The question in words.")]
+    mode: Annotated[Mode, Field(description="How the hits were found; never auto.")]
+    timings_ms: Annotated[dict[str, float], Field(description="Wall time of each stage.")]
+    warnings: list[str] = []
+    reranker: Annotated[
+        str | None,
+        Field(description="Whose match is in the hits; `/v1/explain` can explain a `fusion` one."),
+    ] = None
+    reranked: Annotated[
+        int, Field(description="How many candidates it scored; they stand before all others.")
+    ] = 0
+    next_cursor: Annotated[
+        str | None, Field(description="Ask the same with this `cursor` for the next hits.")
+    ] = None
+
+
+class SearchAnswer(_AnswerBase):
+    """Hits, best first, with the wall time of each stage in milliseconds."""
+
+    image: str | None = None
+    hits: list[HitSchema]
+
+    @classmethod
+    def of(cls, answer: Answer, query: str | None, image: str | None = None) -> Self:
+        """Flatten an answer of the engine."""
+        hits = [HitSchema.of(hit) for hit in answer.hits]
+        return cls(image=image, hits=hits, **_facts(answer, query))
+
+
+class ServedAnswer(_AnswerBase):
+    """Hits, best first, with the wall time of each stage in milliseconds."""
+
+    hits: list[ServedHit]
+
+    @classmethod
+    def of(cls, answer: Answer, query: str | None, timings_ms: Mapping[str, float] = {}) -> Self:
+        """Flatten an answer of the engine; `timings_ms` are of stages before it."""
+        facts = _facts(answer, query)
+        facts["timings_ms"] = _rounded(timings_ms) | facts["timings_ms"]
+        return cls(hits=[ServedHit.of(hit) for hit in answer.hits], **facts)
+
+
+def _facts(answer: Answer, query: str | None) -> dict[str, Any]:
+    return {
+        "query": query,
+        "mode": answer.mode,
+        "timings_ms": _rounded(answer.timings_ms),
+        "warnings": list(answer.warnings),
+        "reranker": answer.reranker,
+        "reranked": answer.reranked,
+        "next_cursor": answer.next_cursor,
+    }
+
+
+def _rounded(timings_ms: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(ms, 3) for stage, ms in timings_ms.items()}
