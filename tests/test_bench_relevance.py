@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from api.cli.bench import bench
-from benchmarks.relevance import absent_texts, draw_reliability, measure_relevance
+from benchmarks.quality.relevance import absent_texts, draw_reliability, measure_relevance
 from retrieval.errors import MMSearchError
 from retrieval.search.relevance import calibration_for
 from retrieval.training.captions import read_captioned_photos

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.embedding_cache import EmbeddingCache
+from benchmarks.quality.embedding_cache import EmbeddingCache
 from retrieval.media.images import read_image
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.filtered_search import CORRELATIONS, filter_recall
+from benchmarks.vectors.filtered_search import CORRELATIONS, filter_recall
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.indices.base import SearchSettings
 from retrieval.indices.faiss.ivf import FactoryIndex

@@ -4,9 +4,9 @@ import typer
 from typer.testing import CliRunner
 
 from api.cli.bench.gpu import gpu
-from benchmarks import gpu_search
-from benchmarks.gpu_search import MOST_RECALL_DIFFERENCE, compare_gpu, gpu_markdown
-from benchmarks.vector_workload import synthetic_workload
+from benchmarks.vectors import gpu as gpu_search
+from benchmarks.vectors.gpu import MOST_RECALL_DIFFERENCE, compare_gpu, gpu_markdown
+from benchmarks.vectors.workload import synthetic_workload
 from retrieval.errors import MMSearchError
 from retrieval.indices.faiss import gpu_index, ivf
 from retrieval.indices.faiss.gpu import gpus

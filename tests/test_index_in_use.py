@@ -6,7 +6,7 @@ import typer
 from typer.testing import CliRunner
 
 from api.cli.bench.index import index as bench_index
-from benchmarks.index_in_use import index_markdown, measure_index
+from benchmarks.vectors.lifecycle import index_markdown, measure_index
 from retrieval.errors import MMSearchError
 from retrieval.indices import choice, growth
 from retrieval.indices import searcher as searcher_module
@@ -92,7 +92,7 @@ def test_the_command_takes_rows_that_get_an_index(tmp_path, monkeypatch):
         asked.update(options, rows=rows, cache=cache)
         raise MMSearchError("enough")
 
-    monkeypatch.setattr("benchmarks.index_in_use.measure_index", record)
+    monkeypatch.setattr("benchmarks.vectors.lifecycle.measure_index", record)
     CliRunner().invoke(app, ["--rows", "60000", "--cache", str(tmp_path)])
     assert (asked["rows"], asked["removed"], asked["added"]) == (60_000, 6_000, 10_000)
     assert asked["cache"] == tmp_path / "vectors"

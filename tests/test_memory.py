@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.memory import MeasurementError, measure_memory
+from benchmarks.speed.memory import MeasurementError, measure_memory
 
 
 def test_each_count_is_indexed_twice_in_processes_of_its_own(tiny_checkpoint):

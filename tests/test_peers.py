@@ -2,7 +2,14 @@ import sys
 
 import pytest
 
-from benchmarks.peers import Call, Indexer, IndexerFailedError, measure_indexers, mmsearch, rclip
+from benchmarks.speed.indexers import (
+    Call,
+    Indexer,
+    IndexerFailedError,
+    measure_indexers,
+    mmsearch,
+    rclip,
+)
 from retrieval.errors import UsageError
 
 THIS_PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]

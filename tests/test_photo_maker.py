@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.photo_maker import make_many, make_photos
+from benchmarks.speed.photo_maker import make_many, make_photos
 
 
 @pytest.mark.parametrize("megapixels", [0.05, 2])

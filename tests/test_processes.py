@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from benchmarks.processes import run_measured
+from benchmarks.speed.processes import run_measured
 
 
 def run(program: str, **options):

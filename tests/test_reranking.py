@@ -4,7 +4,7 @@ import statistics
 import numpy as np
 import pytest
 
-from benchmarks.reranking import QUERIES, measure_reranking
+from benchmarks.speed.rerank_latency import QUERIES, measure_reranking
 from retrieval.encoders.base import Tokens
 from retrieval.errors import UsageError
 

@@ -8,14 +8,14 @@ import pytest
 import ranx
 
 from api.cli.bench import _file_of
-from benchmarks.comparison import compare_records, comparison_markdown
 from benchmarks.datasets import load_dataset
-from benchmarks.embedding_cache import EmbeddingCache
 from benchmarks.metrics import evaluate
-from benchmarks.report import format_figure, markdown, published_beside, write_report
-from benchmarks.results import read_record, record_of, write_record
-from benchmarks.retrieval_quality import Setup, measure_quality
-from benchmarks.trec import write_qrels, write_run
+from benchmarks.quality.comparison import compare_records, comparison_markdown
+from benchmarks.quality.embedding_cache import EmbeddingCache
+from benchmarks.quality.report import format_figure, markdown, published_beside, write_report
+from benchmarks.quality.results import read_record, record_of, write_record
+from benchmarks.quality.retrieval import Setup, measure_quality
+from benchmarks.quality.trec import write_qrels, write_run
 from retrieval.errors import NotFoundError, UsageError
 
 

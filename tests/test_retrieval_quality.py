@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.datasets import load_dataset
-from benchmarks.embedding_cache import EmbeddingCache
-from benchmarks.retrieval_quality import Setup, measure_quality
+from benchmarks.quality.embedding_cache import EmbeddingCache
+from benchmarks.quality.retrieval import Setup, measure_quality
 from retrieval.encoders.base import Space, Tokens
 from retrieval.errors import UsageError
 

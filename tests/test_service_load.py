@@ -7,9 +7,9 @@ import pytest
 from api.cli.bench.service import service
 from api.http.app import create_app
 from api.http.settings import ServiceSettings
-from benchmarks.load_client import Load, ask
-from benchmarks.service_load import DistinctTexts, LoadRow, ServiceResult, service_markdown
-from benchmarks.service_process import ServiceError, ServiceProcess
+from benchmarks.service.client import Load, ask
+from benchmarks.service.load import DistinctTexts, LoadRow, ServiceResult, service_markdown
+from benchmarks.service.process import ServiceError, ServiceProcess
 from retrieval.errors import UsageError
 
 TEXTS = [f"the dog {number} runs after ball {number}" for number in range(5000)]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.metrics import Judgments
-from benchmarks.significance import confidence_interval, paired_test
+from benchmarks.quality.significance import confidence_interval, paired_test
 from retrieval.errors import UsageError
 
 

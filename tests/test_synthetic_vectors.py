@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from benchmarks.synthetic_vectors import BLOCK, CLIP, STARTER, SyntheticVectors
+from benchmarks.vectors.synthetic_vectors import BLOCK, CLIP, STARTER, SyntheticVectors
 
 ROWS = 500
 LISTS = 16
@@ -90,7 +90,7 @@ def share_in_same_list(images, neighbours) -> float:
 def real(shared_data, starter, request) -> Statistics:
     """The validation photos of Flickr8k under `starter`, which was not trained on them."""
     from benchmarks.datasets import load_dataset
-    from benchmarks.embedding_cache import EmbeddingCache
+    from benchmarks.quality.embedding_cache import EmbeddingCache
 
     data = load_dataset(f"jsonl:{shared_data / 'flickr8k'}", split="val", language="en")
     data = data.first_images(ROWS)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.throughput import STAGES, measure_throughput
+from benchmarks.speed.throughput import STAGES, measure_throughput
 from retrieval.errors import UsageError
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.embedding_cache import EmbeddingCache
+from benchmarks.quality.embedding_cache import EmbeddingCache
 from retrieval.encoders.base import Tokens
 from retrieval.media.images import read_image
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.metrics import judge
-from benchmarks.trec import read_qrels, read_run, write_qrels, write_run
+from benchmarks.quality.trec import read_qrels, read_run, write_qrels, write_run
 from retrieval.errors import NotFoundError, UsageError
 
 any_id = st.text(alphabet=st.characters(codec=None, exclude_categories=()), min_size=1)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmarks.vector_measurement import count_hits
-from benchmarks.vector_peers import METHODS, is_installed, make_method
-from benchmarks.vector_peers.autofaiss import autofaiss_factory
-from benchmarks.vector_workload import synthetic_workload
+from benchmarks.vectors.measurement import count_hits
+from benchmarks.vectors.peers import METHODS, is_installed, make_method
+from benchmarks.vectors.peers.autofaiss import autofaiss_factory
+from benchmarks.vectors.workload import synthetic_workload
 from retrieval.errors import UsageError
 
 OURS = ("factory:IVF32,PQ16", "factory:HNSW32", "factory:OPQ16,IVF32,PQ16x4fs")

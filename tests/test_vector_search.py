@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.vector_growth import Cost, cost_of, predict
-from benchmarks.vector_measurement import Point, count_hits, measure_setting
-from benchmarks.vector_peers import make_method
-from benchmarks.vector_plot import draw_curves, frontier
-from benchmarks.vector_search import MethodResult, VectorResult, measure_vectors
-from benchmarks.vector_tables import growth_markdown, methods_markdown
-from benchmarks.vector_workload import synthetic_workload
+from benchmarks.vectors.growth import Cost, cost_of, predict
+from benchmarks.vectors.measurement import Point, count_hits, measure_setting
+from benchmarks.vectors.peers import make_method
+from benchmarks.vectors.plot import draw_curves, frontier
+from benchmarks.vectors.search import MethodResult, VectorResult, measure_vectors
+from benchmarks.vectors.tables import growth_markdown, methods_markdown
+from benchmarks.vectors.workload import synthetic_workload
 from retrieval.errors import UsageError
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.datasets import load_dataset
-from benchmarks.embedding_cache import EmbeddingCache
-from benchmarks.vector_workload import dataset_workload, synthetic_workload
+from benchmarks.quality.embedding_cache import EmbeddingCache
+from benchmarks.vectors.workload import dataset_workload, synthetic_workload
 from retrieval.errors import UsageError
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ir_measures import AP, RR, R, Rprec, Success, nDCG
 
 from benchmarks.metrics import evaluate, judge, per_query
-from benchmarks.trec import write_qrels, write_run
+from benchmarks.quality.trec import write_qrels, write_run
 
 
 def trec_names(k):

@@ -28,8 +28,8 @@ from api.cli.options import (
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
-    from benchmarks.results import QualityRecord
-    from benchmarks.retrieval_quality import Setup
+    from benchmarks.quality.results import QualityRecord
+    from benchmarks.quality.retrieval import Setup
     from retrieval.encoders.base import Encoder
     from retrieval.rerankers.base import Reranker
 
@@ -110,7 +110,7 @@ def throughput(
 ) -> None:
     """Images a second: decoding, encoding and committing alone, and whole runs, in turn."""
     from api.cli import console
-    from benchmarks.throughput import STAGES, measure_throughput
+    from benchmarks.speed.throughput import STAGES, measure_throughput
 
     require_paths([photos])
     results = [
@@ -164,7 +164,7 @@ def memory(
 ) -> None:
     """Peak memory of indexing few and many generated images, each in a process of its own."""
     from api.cli import console
-    from benchmarks.memory import measure_memory
+    from benchmarks.speed.memory import measure_memory
 
     counts = _whole_numbers(images, "--images")
     if not counts:
@@ -226,7 +226,7 @@ def indexers(
 ) -> None:
     """Indexing beside rclip and clip-retrieval: speed, memory, a second run without changes."""
     from api.cli import console
-    from benchmarks import peers
+    from benchmarks.speed import indexers as peers
 
     given = [path for path in (photos, rclip, rclip_models, clip_retrieval) if path is not None]
     require_paths(given)
@@ -283,7 +283,7 @@ def reranking(
 ) -> None:
     """Milliseconds to encode a query's text, and to rerank its candidates, in turn."""
     from api.cli import console
-    from benchmarks.reranking import measure_reranking
+    from benchmarks.speed.rerank_latency import measure_reranking
 
     require_paths([photos])
     reranker = _load_reranker(rerank, encoder, device)
@@ -327,7 +327,7 @@ def explanations(
     """Whether painting over what the words looked at lowers the match more than chance does."""
     from api.cli import console
     from benchmarks.datasets import load_dataset
-    from benchmarks.explanations import measure_deletion
+    from benchmarks.quality.explanations import measure_deletion
 
     photos = load_dataset(dataset, split=split, language=language)
     reranker = _load_reranker(rerank, encoder, device)
@@ -418,9 +418,9 @@ def retrieval(
     """Recall, ranks and precision on a dataset, through the engine that searches use."""
     from api.cli import console
     from benchmarks.metrics import parse_metric
-    from benchmarks.report import markdown
-    from benchmarks.results import DEFAULT_METRICS
-    from benchmarks.retrieval_quality import Setup
+    from benchmarks.quality.report import markdown
+    from benchmarks.quality.results import DEFAULT_METRICS
+    from benchmarks.quality.retrieval import Setup
 
     names = _split(metrics) if metrics else DEFAULT_METRICS
     for name in names:
@@ -459,8 +459,8 @@ def compare(
 ) -> None:
     """Set results beside the first one: differences, intervals, significance."""
     from api.cli import console
-    from benchmarks.comparison import compare_records, comparison_markdown
-    from benchmarks.results import read_record
+    from benchmarks.quality.comparison import compare_records, comparison_markdown
+    from benchmarks.quality.results import read_record
 
     rows = compare_records([read_record(file) for file in results], _split(metrics), seed=seed)
     table = comparison_markdown(rows)
@@ -504,8 +504,8 @@ def ablation(
 ) -> None:
     """Exact search, a quantised index, the same refined, and reranking, in one table."""
     from api.cli import console
-    from benchmarks.comparison import compare_records, comparison_markdown
-    from benchmarks.retrieval_quality import FLAT, Setup
+    from benchmarks.quality.comparison import compare_records, comparison_markdown
+    from benchmarks.quality.retrieval import FLAT, Setup
 
     base = Setup(nprobe=nprobe, overfetch=overfetch, depth=depth, seed=seed)
     setups = [
@@ -571,7 +571,7 @@ class _Measurement:
         cache_folder: Path | None,
     ) -> None:
         from benchmarks.datasets import load_dataset
-        from benchmarks.embedding_cache import EmbeddingCache
+        from benchmarks.quality.embedding_cache import EmbeddingCache
 
         self._dataset = load_dataset(dataset, split=split, language=language)
         if limit is not None:
@@ -593,10 +593,10 @@ class _Measurement:
     ) -> "QualityRecord":
         """Measure, and write what was asked for."""
         from api.cli import console
-        from benchmarks.report import FOUND_SHOWN, write_report
-        from benchmarks.results import record_of, write_record
-        from benchmarks.retrieval_quality import RankedList, measure_quality
-        from benchmarks.trec import write_qrels, write_run
+        from benchmarks.quality.report import FOUND_SHOWN, write_report
+        from benchmarks.quality.results import record_of, write_record
+        from benchmarks.quality.retrieval import RankedList, measure_quality
+        from benchmarks.quality.trec import write_qrels, write_run
 
         ranked: dict[str, dict[str, RankedList]] = {d: {} for d in setup.directions}
         keep = None if run_file else FOUND_SHOWN

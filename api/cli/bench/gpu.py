@@ -35,8 +35,8 @@ def gpu(
 ) -> None:
     """Train and search the same index on GPU and CPU: recall of both, and how much faster."""
     from api.cli import console
-    from benchmarks.gpu_search import compare_gpu, gpu_markdown, require_gpus
-    from benchmarks.vector_workload import synthetic_workload
+    from benchmarks.vectors.gpu import compare_gpu, gpu_markdown, require_gpus
+    from benchmarks.vectors.workload import synthetic_workload
 
     require_gpus(device)  # before data are made, which takes minutes
     cache = cache_folder or (

@@ -52,7 +52,7 @@ def index(
 ) -> None:
     """Recall of the default index at any size: filters, added and removed rows."""
     from api.cli import console
-    from benchmarks.index_in_use import index_markdown, measure_index
+    from benchmarks.vectors.lifecycle import index_markdown, measure_index
 
     cache = cache_folder or (
         Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "benchmarks"

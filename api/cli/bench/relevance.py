@@ -18,7 +18,7 @@ from api.cli.options import (
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
-    from benchmarks.relevance import RelevanceResult
+    from benchmarks.quality.relevance import RelevanceResult
     from retrieval.encoders.base import Space
     from retrieval.search.relevance import Calibration
 
@@ -99,7 +99,7 @@ def relevance(
     """The reliability curve of relevance, and what is left at a threshold."""
     from api.cli import console
     from benchmarks.datasets import load_dataset
-    from benchmarks.relevance import (
+    from benchmarks.quality.relevance import (
         PLOT_ENDINGS,
         absent_texts,
         captioned,

@@ -81,7 +81,7 @@ def service(
     """Searches a second, their times, errors and memory, with and without batching, in turn."""
     from api.cli import console
     from benchmarks.datasets import load_dataset
-    from benchmarks.service_load import ServiceBenchmark, service_markdown
+    from benchmarks.service.load import ServiceBenchmark, service_markdown
 
     require_paths([indexing] if indexing else [])
     counts = _counts(clients)

@@ -21,9 +21,9 @@ from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
     from benchmarks.datasets import RetrievalDataset
-    from benchmarks.vector_growth import Growth
-    from benchmarks.vector_search import VectorResult
-    from benchmarks.vector_workload import Workload
+    from benchmarks.vectors.growth import Growth
+    from benchmarks.vectors.search import VectorResult
+    from benchmarks.vectors.workload import Workload
 
 _SYNTHETIC = "synthetic"
 _PREDICTED_ROWS = 100_000_000
@@ -119,9 +119,9 @@ def vectors(
     """Recall against queries a second, time to build and memory, of our index and of others."""
     from api.cli import console
     from benchmarks.datasets import load_dataset
-    from benchmarks.vector_peers import METHODS, make_method
-    from benchmarks.vector_search import measure_vectors
-    from benchmarks.vector_tables import growth_markdown, methods_markdown
+    from benchmarks.vectors.peers import METHODS, make_method
+    from benchmarks.vectors.search import measure_vectors
+    from benchmarks.vectors.tables import growth_markdown, methods_markdown
 
     names = _split(methods, ";") if methods else list(METHODS)
     for name in names:
@@ -169,7 +169,7 @@ def vectors(
 
 def _write(result: "VectorResult", folder: Path) -> None:
     from api.cli import console
-    from benchmarks.vector_plot import draw_curves
+    from benchmarks.vectors.plot import draw_curves
 
     for file in draw_curves(result, folder):
         console.err.print(f"Plot: {file}", markup=False)
@@ -178,7 +178,7 @@ def _write(result: "VectorResult", folder: Path) -> None:
 
 
 def _growth(results: "Sequence[VectorResult]", threads: Sequence[int], target: float) -> "Growth":
-    from benchmarks.vector_growth import cost_of, predict
+    from benchmarks.vectors.growth import cost_of, predict
 
     costs = [
         cost_of(method, threads=max(threads), recall=target)
@@ -193,8 +193,8 @@ def _growth(results: "Sequence[VectorResult]", threads: Sequence[int], target: f
 def _synthetic(
     cache: Path, data: str, rows: int, dimension: int, queries: int, seed: int
 ) -> "Workload":
-    from benchmarks.synthetic_vectors import PROFILES
-    from benchmarks.vector_workload import synthetic_workload
+    from benchmarks.vectors.synthetic_vectors import PROFILES
+    from benchmarks.vectors.workload import synthetic_workload
 
     profile = data.partition(":")[2] or "clip"
     if profile not in PROFILES:
@@ -211,8 +211,8 @@ def _embedded(
     cache: Path, data: "RetrievalDataset", encoder: str, device: str, queries: int
 ) -> "Workload":
     from api.cli import console
-    from benchmarks.embedding_cache import EmbeddingCache
-    from benchmarks.vector_workload import dataset_workload
+    from benchmarks.quality.embedding_cache import EmbeddingCache
+    from benchmarks.vectors.workload import dataset_workload
     from retrieval.encoders.registry import choose_encoder, load_encoder
 
     with console.stage_progress() as progress:

@@ -1,0 +1,1 @@
+"""How good searches are: recall, significance, relevance, explanations, and reports of them."""

@@ -1,0 +1,233 @@
+"""Is relevance honest? How often hits of a relevance fit, and what a threshold keeps and drops.
+
+The reliability curve comes from simulated searches in libraries of all sizes, as a calibration
+learns from (`retrieval.training.simulated_libraries`), of photos and texts that it did not learn
+from. What a threshold does is measured on one library at a time: of queries whose photo is in it,
+whose photo was taken out, and of texts that nothing in it shows.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.datasets import RetrievalDataset
+from retrieval.encoders.base import Encoder
+from retrieval.errors import UsageError
+from retrieval.search.relevance import Calibration, sample_rows
+from retrieval.training.captions import CaptionedPhoto
+from retrieval.training.fitting import Gallery
+from retrieval.training.relevance import (
+    Quality,
+    ask_texts,
+    build_gallery,
+    measure,
+)
+from retrieval.training.simulated_libraries import (
+    Question,
+    image_questions,
+    outside_questions,
+    simulate_searches,
+)
+
+FEW = 3
+PLOT_ENDINGS = (".png", ".svg")
+_QUERIES = 1000
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class ThresholdResult:
+    """What hits of at least a relevance are left of, in libraries of a size.
+
+    present_kept: share of captions whose own photo stays. present_none: share of them left with no
+    hit at all. present_hits: hits a caption, the median. removed_none: share of captions whose
+    photo is not in the library that get no hit; other photos may fit them. absent_none,
+    absent_few: share of texts that nothing shows with no hit, and with at most three; None
+    without such texts.
+    """
+
+    rows: int
+    threshold: float
+    present_kept: float
+    present_none: float
+    present_hits: float
+    removed_none: float
+    absent_none: float | None
+    absent_few: float | None
+
+
+@dataclass(frozen=True)
+class RelevanceResult:
+    """photos: in the gallery. quality: the reliability curve of each kind of query.
+
+    queries: captions that were asked; absent_texts: texts that nothing in the dataset shows.
+    """
+
+    photos: int
+    queries: int
+    absent_texts: int
+    quality: dict[str, Quality]
+    thresholds: tuple[ThresholdResult, ...]
+
+
+def absent_texts() -> list[str]:
+    """Sixty queries written by hand for things that Flickr8k does not show; never learned from."""
+    text = files(__package__).joinpath("absent_queries.txt").read_text(encoding="utf-8")
+    return text.splitlines()
+
+
+def captioned(dataset: RetrievalDataset) -> list[CaptionedPhoto]:
+    """The photos of a dataset that have captions, with them."""
+    captions: dict[str, list[str]] = {}
+    for text, image in dataset.captions:
+        captions.setdefault(image, []).append(dataset.texts[text])
+    return [
+        CaptionedPhoto(path, tuple(captions[image]))
+        for image, path in dataset.images.items()
+        if image in captions
+    ]
+
+
+def measure_relevance(
+    asked: Sequence[CaptionedPhoto],
+    others: Sequence[CaptionedPhoto],
+    encoder: Encoder,
+    calibrations: dict[str, Calibration],
+    cache: Path,
+    *,
+    thresholds: Sequence[float],
+    sizes: Sequence[int] = (),
+    absent: Sequence[str] = (),
+    outside: Sequence[str] = (),
+    searches: int = 6000,
+    seed: int = 0,
+    on_progress: Progress = lambda *_: None,
+) -> RelevanceResult:
+    """Measure calibrations of text and image queries.
+
+    asked: photos whose captions are queries, and which are queries themselves; others: photos that
+    only lie in the libraries. sizes: of the libraries of the thresholds, beside all photos
+    together. absent: texts that nothing shows, for the thresholds; outside: texts of which most
+    show nothing here, for the curve. Where photos have one caption each, that is too little to
+    tell what fits besides the own photo: it alone is relevant, and images ask nothing.
+
+    Raises UsageError for fewer than two photos to ask with, and for one that cannot be decoded.
+    """
+    if len(asked) < 2:
+        raise UsageError("At least two photos with captions are needed to ask with.")
+    gallery = build_gallery([*asked, *others], encoder, cache, on_progress)
+    captions = np.arange(sum(len(photo.captions) for photo in asked))
+    texts = ask_texts(gallery, captions, outside, encoder, cache, on_progress)
+    quality = {
+        "text": measure(
+            calibrations["text"], simulate_searches(gallery, texts, searches, seed=seed)
+        )
+    }
+    if gallery.tells_what_fits:
+        images = image_questions(gallery, np.arange(len(asked)))
+        found = simulate_searches(gallery, images, searches, seed=seed)
+        quality["image"] = measure(calibrations["image"], found)
+    random = np.random.default_rng(seed)
+    own = [question for question in texts if question.kind == "caption"]
+    picked = random.permutation(len(own))[:_QUERIES]
+    own = [own[place] for place in sorted(picked.tolist())]
+    vectors = encoder.encode_texts(absent)
+    nothing = outside_questions(absent, vectors, len(gallery.photos))
+    results = [
+        _at_thresholds(gallery, own, nothing, calibrations["text"], size, thresholds, random)
+        for size in [*(size for size in sizes if size < len(gallery.photos)), len(gallery.photos)]
+    ]
+    return RelevanceResult(
+        photos=len(gallery.photos),
+        queries=len(own),
+        absent_texts=len(absent),
+        quality=quality,
+        thresholds=tuple(one for found in results for one in found),
+    )
+
+
+def _at_thresholds(
+    gallery: Gallery,
+    own: Sequence[Question],
+    nothing: Sequence[Question],
+    calibration: Calibration,
+    size: int,
+    thresholds: Sequence[float],
+    random: np.random.Generator,
+) -> list[ThresholdResult]:
+    """Ask each question of a library of this size; the own photo is its first row."""
+    present, removed, absent = [], [], []
+    for question in own:
+        rows = _library(len(gallery.photos), size, random, question.own)
+        present.append(_relevances(gallery, question, rows, calibration))
+        removed.append(_relevances(gallery, question, rows[1:], calibration))
+    for question in nothing:
+        rows = _library(len(gallery.photos), size, random)
+        absent.append(_relevances(gallery, question, rows, calibration))
+    results = []
+    for threshold in thresholds:
+        hits = np.array([(each >= threshold).sum() for each in present])
+        none_there = np.array([(each >= threshold).sum() for each in absent])
+        results.append(
+            ThresholdResult(
+                rows=size,
+                threshold=threshold,
+                present_kept=float(np.mean([each[0] >= threshold for each in present])),
+                present_none=float(np.mean(hits == 0)),
+                present_hits=float(np.median(hits)),
+                removed_none=float(np.mean([not (each >= threshold).any() for each in removed])),
+                absent_none=float(np.mean(none_there == 0)) if absent else None,
+                absent_few=float(np.mean(none_there <= FEW)) if absent else None,
+            )
+        )
+    return results
+
+
+def _library(
+    total: int, size: int, random: np.random.Generator, own: int | None = None
+) -> NDArray[np.int64]:
+    """Numbers of `size` photos, with one's own as the first."""
+    chosen = random.permutation(total)[:size]
+    if own is None:
+        return chosen
+    return np.concatenate([[own], chosen[chosen != own]])[:size]
+
+
+def _relevances(
+    gallery: Gallery, question: Question, rows: NDArray[np.int64], calibration: Calibration
+) -> NDArray[np.float32]:
+    similarity = gallery.vectors[rows] @ question.vector
+    return calibration.relevance(similarity, similarity[sample_rows(len(rows))])
+
+
+def draw_reliability(quality: dict[str, Quality], file: Path) -> None:
+    """Draw predicted against observed shares and how many hits there are; PNG or SVG by its name.
+
+    Raises UsageError when matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError("The plot needs matplotlib: pip install 'mmsearch[bench]'.") from error
+    figure = Figure(figsize=(4.2 * len(quality), 5.4), layout="constrained")
+    panels = figure.subplots(
+        2, len(quality), sharex=True, squeeze=False, height_ratios=(3, 1), sharey="row"
+    )
+    for column, (kind, one) in enumerate(quality.items()):
+        curve, bars = panels[:, column]
+        curve.plot((0, 1), (0, 1), color="0.6", linewidth=1, linestyle="--")
+        curve.plot(one.predicted, one.observed, marker="o", color="C0")
+        curve.set_title(f"{kind} queries: error {one.ece:.3f}, Brier {one.brier:.3f}", fontsize=10)
+        curve.grid(alpha=0.3)
+        centres = (np.arange(len(one.counts)) + 0.5) / len(one.counts)
+        bars.bar(centres, one.counts, width=0.09, color="C0")
+        bars.set_yscale("log")
+        bars.set_xlabel("relevance")
+    panels[0][0].set_ylabel("share of hits that fit")
+    panels[1][0].set_ylabel("hits")
+    figure.savefig(file, dpi=120)

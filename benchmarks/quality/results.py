@@ -1,0 +1,222 @@
+"""A measured result as a JSON file: every figure, and the ranks that it is computed from."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.metrics import Judgments, evaluate, rsum
+from benchmarks.quality.retrieval import QualityResult
+from benchmarks.quality.significance import confidence_interval
+from retrieval.errors import NotFoundError, UsageError
+
+FORMAT = 1
+DEFAULT_METRICS = (
+    "hit_recall@1",
+    "hit_recall@5",
+    "hit_recall@10",
+    "recall@10",
+    "median_rank",
+    "mean_rank",
+    "map",
+    "map@10",
+    "map@r",
+    "r_precision",
+    "mrr",
+    "ndcg@10",
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric's value with its bootstrap 95% confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class DirectionRecord:
+    """What is kept of one direction. `groups`: what each query is resampled with.
+
+    reranked: how many items of each list a reranker scored; 0 where none did.
+    """
+
+    items: int
+    index: str
+    milliseconds: dict[str, float]
+    truncated_texts: int
+    metrics: dict[str, Figure]
+    judgments: Judgments
+    groups: tuple[str, ...]
+    reranked: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class QualityRecord:
+    """A result with everything that produced it: dataset, space, setup, environment, reranker.
+
+    reranker: name, identity, match_weight and depth; empty where there was none.
+    """
+
+    dataset: dict[str, Any]
+    space: dict[str, Any]
+    setup: dict[str, Any]
+    environment: dict[str, Any]
+    directions: dict[str, DirectionRecord]
+    reranker: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rsum(self) -> float | None:
+        """Sum of both directions' hit recalls at 1, 5, 10 in percent, where both were measured."""
+        if not {"t2i", "i2t"} <= self.directions.keys():
+            return None
+        return rsum(self.directions["t2i"].judgments, self.directions["i2t"].judgments)
+
+    @property
+    def label(self) -> str:
+        """A short name for tables: encoder, index, reranker, language."""
+        setup, language = self.setup, self.dataset["language"]
+        index = next(iter(self.directions.values())).index
+        refined = " refined" if setup["refine"] and index != "flat" else ""
+        name = f"{self.space['encoder']}, {index}{refined}"
+        if any(direction.reranked for direction in self.directions.values()):
+            name += f", rerank {self.reranker['name']}@{self.reranker['depth']}"
+        return name + (f", {language}" if language else "")
+
+
+def record_of(result: QualityResult, metrics: tuple[str, ...] = DEFAULT_METRICS) -> QualityRecord:
+    """Compute the figures of a result. Raises UsageError for an unknown metric."""
+    directions = {}
+    for direction, measured in result.directions.items():
+        values = evaluate(measured.judgments, metrics)
+        directions[direction] = DirectionRecord(
+            items=measured.items,
+            index=measured.index,
+            milliseconds={name: round(ms, 3) for name, ms in measured.milliseconds.items()},
+            truncated_texts=measured.truncated_texts,
+            metrics={
+                name: Figure(
+                    values[name],
+                    *confidence_interval(
+                        measured.judgments, name, groups=measured.groups, seed=result.setup.seed
+                    ),
+                )
+                for name in metrics
+            },
+            judgments=measured.judgments,
+            groups=measured.groups,
+            reranked=measured.reranked,
+        )
+    return QualityRecord(
+        dataset=result.dataset,
+        space={"id": result.space.id, **asdict(result.space)},
+        setup={**asdict(result.setup), "directions": list(result.setup.directions)},
+        environment=result.environment,
+        directions=directions,
+        reranker=asdict(result.reranker) if result.reranker else {},
+    )
+
+
+def write_record(record: QualityRecord, file: Path) -> None:
+    """Write a result as JSON; `read_record` gives it back exactly. Infinity becomes null."""
+    body = {
+        "format": FORMAT,
+        "dataset": record.dataset,
+        "space": record.space,
+        "setup": record.setup,
+        "environment": record.environment,
+        "reranker": record.reranker,
+        "rsum": record.rsum,
+        "directions": {
+            direction: {
+                "items": kept.items,
+                "queries": len(kept.judgments),
+                "index": kept.index,
+                "reranked": kept.reranked,
+                "milliseconds": kept.milliseconds,
+                "truncated_texts": kept.truncated_texts,
+                "metrics": {
+                    name: {key: _finite(value) for key, value in asdict(figure).items()}
+                    for name, figure in kept.metrics.items()
+                },
+                "judgments": _plain_judgments(kept.judgments),
+                "groups": list(kept.groups),
+            }
+            for direction, kept in record.directions.items()
+        },
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(body, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+
+
+def read_record(file: Path) -> QualityRecord:
+    """Read a result. Raises NotFoundError, UsageError for a file that is not one."""
+    try:
+        body = json.loads(file.read_text(encoding="utf-8"))
+        if body["format"] != FORMAT:
+            raise UsageError(f"{file} has format {body['format']}; this version reads {FORMAT}.")
+        return QualityRecord(
+            dataset=body["dataset"],
+            space=body["space"],
+            setup=body["setup"],
+            environment=body["environment"],
+            directions={
+                direction: DirectionRecord(
+                    items=kept["items"],
+                    index=kept["index"],
+                    milliseconds=kept["milliseconds"],
+                    truncated_texts=kept["truncated_texts"],
+                    metrics={
+                        name: Figure(**{key: _number(value) for key, value in figure.items()})
+                        for name, figure in kept["metrics"].items()
+                    },
+                    judgments=_judgments(kept["judgments"]),
+                    groups=tuple(kept["groups"]),
+                    reranked=kept.get("reranked", 0),
+                )
+                for direction, kept in body["directions"].items()
+            },
+            reranker=body.get("reranker", {}),
+        )
+    except FileNotFoundError:
+        raise NotFoundError(f"There is no result at {file}.") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{file} is not a result of `mmsearch bench retrieval --json` ({error})."
+        ) from error
+
+
+def _plain_judgments(judgments: Judgments) -> dict[str, Any]:
+    return {
+        "query_ids": list(judgments.query_ids),
+        "offsets": judgments.offsets.tolist(),
+        "ranks": [_finite(rank) for rank in judgments.ranks.tolist()],
+        "gains": judgments.gains.tolist(),
+        "ranked": judgments.ranked.tolist(),
+        "without_relevant": list(judgments.without_relevant),
+    }
+
+
+def _judgments(plain: Mapping[str, Any]) -> Judgments:
+    return Judgments(
+        query_ids=tuple(plain["query_ids"]),
+        offsets=np.array(plain["offsets"], dtype=np.int64),
+        ranks=np.array([_number(rank) for rank in plain["ranks"]], dtype=np.float64),
+        gains=np.array(plain["gains"], dtype=np.float64),
+        ranked=np.array(plain["ranked"], dtype=np.int64),
+        without_relevant=tuple(plain["without_relevant"]),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.inf if value is None else value

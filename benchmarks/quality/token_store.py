@@ -1,0 +1,86 @@
+"""A reranker's tokens: of images on disk by content, of texts in memory, each computed once."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.quality.keyed_rows import KeyedRows, key_of
+from retrieval.encoders.base import Tokens
+from retrieval.media.images import read_image
+from retrieval.rerankers.base import Reranker
+
+_IMAGES_PER_BATCH = 32
+_TEXTS_PER_BATCH = 256
+
+
+class TokenStore:
+    """The tokens that a reranker needs of a dataset.
+
+    Image tokens are float16 rows below a folder, by the reranker's identity and the content of the
+    file, so that a run at another depth finds them. All images of a reranker have tokens of one
+    shape. Text tokens stay float32: a reranker promises half precision for images alone.
+    """
+
+    def __init__(
+        self, folder: Path, reranker: Reranker, key_of_file: Callable[[Path], str]
+    ) -> None:
+        self._reranker = reranker
+        self._key_of_file = key_of_file
+        blank = reranker.preprocess(Image.new("RGB", (64, 64)))
+        self._positions, self._width = reranker.image_tokens(blank[np.newaxis]).values.shape[1:]
+        stem = folder / "tokens" / key_of(reranker.identity.encode())
+        self._images = KeyedRows(stem, self._positions * (self._width + 1))
+        self._texts: dict[str, Tokens] = {}
+
+    def add_images(
+        self, paths: Sequence[Path], on_progress: Callable[[int, int], None] = lambda *_: None
+    ) -> None:
+        """Compute the tokens of image files that have none yet.
+
+        Raises OSError and UnreadableImageError for a file that cannot be read, ValueError for
+        tokens that are not finite in float16.
+        """
+        missing: dict[str, Path] = {}
+        for path in paths:
+            key = self._key_of_file(path)
+            if key not in self._images.row_of:
+                missing.setdefault(key, path)
+        keys = list(missing)
+        for start in range(0, len(keys), _IMAGES_PER_BATCH):
+            batch = keys[start : start + _IMAGES_PER_BATCH]
+            pixels = [self._reranker.preprocess(read_image(missing[key])) for key in batch]
+            tokens = self._reranker.image_tokens(np.stack(pixels))
+            values = tokens.values.reshape(len(batch), -1)
+            # The mask stands behind the values, so that both are flushed together.
+            self._images.append(batch, np.hstack([values, tokens.mask.astype(np.float32)]))
+            on_progress(start + len(batch), len(keys))
+
+    def add_texts(self, texts: Sequence[str]) -> None:
+        """Compute the tokens of texts that have none yet."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        for start in range(0, len(missing), _TEXTS_PER_BATCH):
+            batch = missing[start : start + _TEXTS_PER_BATCH]
+            tokens = self._reranker.text_tokens(batch)
+            for text, values, mask in zip(batch, tokens.values, tokens.mask, strict=True):
+                length = int(np.flatnonzero(mask)[-1]) + 1 if mask.any() else 0
+                self._texts[text] = Tokens(values[:length].copy(), mask[:length].copy())
+
+    def image_tokens(self, paths: Sequence[Path]) -> Tokens:
+        """Tokens of n images that were added, (n, t, c)."""
+        rows = self._images.take([self._key_of_file(path) for path in paths])
+        values, mask = np.split(rows, [self._positions * self._width], axis=1)
+        shape = (len(paths), self._positions, self._width)
+        return Tokens(values.reshape(shape).astype(np.float32), mask.astype(np.bool_))
+
+    def text_tokens(self, texts: Sequence[str]) -> Tokens:
+        """Tokens of n texts that were added, (n, t, c), t those of the longest."""
+        each = [self._texts[text] for text in texts]
+        longest = max(len(tokens.mask) for tokens in each)
+        values = np.zeros((len(each), longest, each[0].values.shape[1]), np.float32)
+        mask = np.zeros((len(each), longest), np.bool_)
+        for place, tokens in enumerate(each):
+            values[place, : len(tokens.mask)] = tokens.values
+            mask[place, : len(tokens.mask)] = tokens.mask
+        return Tokens(values, mask)

@@ -1,0 +1,1 @@
+"""How the HTTP service holds under load."""

@@ -1,0 +1,398 @@
+"""How many searches a second the service answers, how fast, and what it does when that is too much.
+
+Two services run over the library: one joins searches that arrive together, the other answers them
+one by one. Every text is asked once only, so that no cache makes the figures better.
+"""
+
+import shutil
+import statistics
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.service.client import Asked, Asking, Load, ask
+from benchmarks.service.process import ServiceError, ServiceProcess
+
+_WARM_UP_CLIENTS = 8
+_WARM_UP_S = 3.0
+_MOST_A_SECOND = 1500
+_BESIDE_CLIENTS = 8
+"""Clients that ask while something else is shown: a soak, indexing, a crash."""
+_POLL_S = 1.0
+_MANY_HITS = 10_000
+
+
+@dataclass(frozen=True)
+class LoadRow:
+    """What clients saw. Times in milliseconds, of the requests that were answered.
+
+    throughput: answers a second. refused: answered 429. errors: other answers by status, 0 for a
+    lost connection. memory_bytes: resident memory of the service, at first and at last. cpu_ms:
+    processor time that the service took for an answer, which tells what it costs where other
+    programs are at work, too. client_cpu: share of one core that the clients took.
+    """
+
+    name: str
+    clients: int
+    seconds: float
+    answered: int
+    throughput: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    refused: int
+    errors: dict[str, int]
+    memory_bytes: tuple[int, int] | None
+    cpu_ms: float | None
+    client_cpu: float
+
+
+@dataclass(frozen=True)
+class Soak:
+    """Memory of the service under load for long: medians of its first and its last third."""
+
+    row: LoadRow
+    first_third_bytes: float
+    last_third_bytes: float
+    samples: list[tuple[float, int]]
+
+    @property
+    def growth(self) -> float:
+        """By how much of the first third memory grew."""
+        return self.last_third_bytes / self.first_third_bytes - 1
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What was found while another process indexed: items by seconds since it began."""
+
+    row: LoadRow
+    items_before: int
+    items_added: int
+    found: list[tuple[float, int]]
+
+
+@dataclass(frozen=True)
+class Crash:
+    """Seconds until ready after a start, and after SIGKILL under load; and what was found."""
+
+    cold_start_s: float
+    restart_s: float
+    items_before: int
+    items_after: int
+
+
+@dataclass
+class ServiceResult:
+    """Everything that was measured."""
+
+    images: int
+    rounds: int
+    rerank: str
+    rows: list[LoadRow] = field(default_factory=list)
+    overload: LoadRow | None = None
+    overload_queue: int | None = None
+    soak: Soak | None = None
+    beside_indexing: Beside | None = None
+    crash: Crash | None = None
+
+    def row(self, clients: int, name: str = "batched") -> LoadRow | None:
+        """The row of so many clients, if it was measured."""
+        return next((r for r in self.rows if (r.name, r.clients) == (name, clients)), None)
+
+    @property
+    def speedup(self) -> float | None:
+        """Throughput at 32 clients in that of one client that is answered one by one."""
+        many, one = self.row(32), self.row(1, "one by one")
+        return many.throughput / one.throughput if many and one else None
+
+    @property
+    def tail(self) -> float | None:
+        """The 99th percentile at 8 clients in medians of a single client."""
+        some, one = self.row(8), self.row(1)
+        return some.p99_ms / one.p50_ms if some and one else None
+
+
+class DistinctTexts:
+    """Captions, each once; then first halves of some with second halves of others."""
+
+    def __init__(self, captions: Sequence[str]) -> None:
+        self._texts = _distinct(list(dict.fromkeys(captions)))
+        self._ahead: list[str] = []
+
+    def first(self, count: int) -> list[str]:
+        """The next texts; they stay the next until they are `used`."""
+        while len(self._ahead) < count:
+            self._ahead.append(next(self._texts))
+        return self._ahead[:count]
+
+    def used(self, count: int) -> None:
+        """Never give the next so many again."""
+        del self._ahead[:count]
+
+
+def _distinct(captions: list[str]) -> Iterator[str]:
+    yield from captions
+    seen = set(captions)
+    for step in range(1, len(captions)):
+        for place, caption in enumerate(captions):
+            words, others = caption.split(), captions[(place + step) % len(captions)].split()
+            text = " ".join(words[: len(words) // 2] + others[len(others) // 2 :])
+            if text not in seen:
+                seen.add(text)
+                yield text
+    raise ServiceError("The captions are too few for so long a run: every text is asked once.")
+
+
+class ServiceBenchmark:
+    """Measures one library.
+
+    program: the command line of mmsearch. captions: what is asked. rerank: the services' reranker.
+    on_step: told what is measured.
+    """
+
+    def __init__(
+        self,
+        program: Sequence[str],
+        library: Path,
+        captions: Sequence[str],
+        *,
+        rerank: str = "auto",
+        device: str = "auto",
+        on_step: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._program = program
+        self._library = library
+        self._texts = DistinctTexts(captions)
+        self._rerank = rerank
+        self._options = ("--rerank", rerank, "--device", device)
+        self._tell = on_step
+
+    def measure(self, clients: Sequence[int], seconds: float, rounds: int) -> ServiceResult:
+        """Measure one client answered one by one, and so many clients at once, in turn.
+
+        Of several rounds the medians are kept. Raises ServiceError and LoadError.
+        """
+        alone = self._service("--batch", "1")
+        with alone, self._service() as together:
+            for service in (alone, together):
+                self._load(service, "warm-up", _WARM_UP_CLIENTS, _WARM_UP_S)
+            found = self._count(together)
+            result = ServiceResult(found, rounds, self._rerank)
+            plan = [(alone, "one by one", 1), *((together, "batched", n) for n in clients)]
+            rows: list[list[LoadRow]] = [[] for _ in plan]
+            for number in range(1, rounds + 1):
+                for place, (service, name, count) in enumerate(plan):
+                    row = self._load(service, name, count, seconds)
+                    rows[place].append(row)
+                    self._tell(
+                        f"round {number}: {name}, {count} clients: {row.throughput:.1f} a second"
+                    )
+        result.rows = [_median(measured) for measured in rows]
+        return result
+
+    def overload(self, clients: int, seconds: float, queue: int) -> LoadRow:
+        """Measure clients that are many more than the queue has places."""
+        self._tell(f"overload: {clients} clients, a queue of {queue}")
+        with self._service("--queue", str(queue)) as service:
+            self._load(service, "warm-up", _WARM_UP_CLIENTS, _WARM_UP_S)
+            return self._load(service, "overload", clients, seconds)
+
+    def soak(self, seconds: float) -> Soak:
+        """Measure the service's memory for long."""
+        self._tell(f"soak: {seconds:g} s")
+        with self._service() as service:
+            self._load(service, "warm-up", _WARM_UP_CLIENTS, _WARM_UP_S)
+            began = time.monotonic()
+            row = self._load(service, "soak", _BESIDE_CLIENTS, seconds)
+            held = service.memory_between(began, time.monotonic())
+            third = max(1, len(held) // 3)
+            return Soak(
+                row,
+                statistics.median(held[:third]),
+                statistics.median(held[-third:]),
+                service.memory,
+            )
+
+    def beside_indexing(self, photos: Path, workspace: Path, seconds: float) -> Beside:
+        """Index a folder into a copy of the library while clients search it."""
+        self._tell(f"indexing {photos} meanwhile")
+        library = workspace / "library"
+        shutil.copytree(self._library, library)
+        command = [*self._program, "index", str(photos), "--library", str(library), "--json"]
+        with self._service(library=library) as service:
+            before = self._count(service)
+            load = self._plan(service, _BESIDE_CLIENTS, seconds)
+            began, cpu_before = time.monotonic(), service.cpu_s()
+            asking = Asking(load)
+            indexing = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            )
+            found = []
+            while indexing.poll() is None:
+                time.sleep(_POLL_S)
+                found.append((time.monotonic() - began, self._count(service)))
+            _, complaint = indexing.communicate()
+            if indexing.returncode:
+                raise ServiceError(f"Indexing failed: {complaint}")
+            found.append((time.monotonic() - began, self._count(service)))
+            row = self._row(service, "while indexing", load, asking.result(), began, cpu_before)
+            return Beside(row, before, found[-1][1] - before, found)
+
+    def crash(self, seconds: float) -> Crash:
+        """Kill a service under load and start it again."""
+        self._tell("SIGKILL under load, and a new start")
+        with self._service() as service:
+            cold_start_s = service.ready_s
+            before = self._count(service)
+            asking = Asking(self._plan(service, _BESIDE_CLIENTS, seconds))
+            time.sleep(seconds / 2)
+            service.kill()
+            self._texts.used(len(asking.result().statuses))
+        with self._service() as service:
+            return Crash(cold_start_s, service.ready_s, before, self._count(service))
+
+    def _service(self, *options: str, library: Path | None = None) -> ServiceProcess:
+        where = library or self._library
+        return ServiceProcess(self._program, where, *self._options, *options)
+
+    def _count(self, service: ServiceProcess) -> int:
+        return len(service.search(text="anything", k=_MANY_HITS, rerank="none")["hits"])
+
+    def _plan(self, service: ServiceProcess, clients: int, seconds: float) -> Load:
+        texts = self._texts.first(int(_MOST_A_SECOND * seconds))
+        return Load(service.port, clients, seconds, texts)
+
+    def _load(self, service: ServiceProcess, name: str, clients: int, seconds: float) -> LoadRow:
+        load = self._plan(service, clients, seconds)
+        began, cpu_before = time.monotonic(), service.cpu_s()
+        return self._row(service, name, load, ask(load), began, cpu_before)
+
+    def _row(
+        self,
+        service: ServiceProcess,
+        name: str,
+        load: Load,
+        asked: Asked,
+        began: float,
+        cpu_before: float | None,
+    ) -> LoadRow:
+        cpu_after = service.cpu_s()
+        self._texts.used(len(asked.statuses))
+        if asked.ran_out:
+            raise ServiceError("The texts were used up before the time was over.")
+        took = np.array(asked.took_ms)
+        statuses = np.array(asked.statuses)
+        answered = took[statuses == 200]
+        if not len(answered):
+            raise ServiceError(f"No request was answered; statuses: {Counter(asked.statuses)}.")
+        p50, p95, p99 = np.percentile(answered, [50, 95, 99])
+        counts = Counter(asked.statuses)
+        cpu_ms = None
+        if cpu_before is not None and cpu_after is not None:
+            cpu_ms = (cpu_after - cpu_before) * 1000 / len(answered)
+        held = service.memory_between(began, time.monotonic())
+        return LoadRow(
+            name,
+            load.clients,
+            asked.seconds,
+            len(answered),
+            len(answered) / asked.seconds,
+            float(p50),
+            float(p95),
+            float(p99),
+            counts.pop(429, 0),
+            {str(status): count for status, count in counts.items() if status != 200},
+            (held[0], held[-1]) if held else None,
+            cpu_ms,
+            asked.cpu_s / asked.seconds,
+        )
+
+
+def _median(rows: Sequence[LoadRow]) -> LoadRow:
+    """Join the rounds of one row: sums of counts, medians of rates and times."""
+    errors: Counter[str] = Counter()
+    for row in rows:
+        errors.update(row.errors)
+    first, last = rows[0], rows[-1]
+    costs = [row.cpu_ms for row in rows if row.cpu_ms is not None]
+    memory = None
+    if first.memory_bytes and last.memory_bytes:
+        memory = (first.memory_bytes[0], last.memory_bytes[1])
+    return LoadRow(
+        first.name,
+        first.clients,
+        sum(row.seconds for row in rows),
+        sum(row.answered for row in rows),
+        statistics.median(row.throughput for row in rows),
+        statistics.median(row.p50_ms for row in rows),
+        statistics.median(row.p95_ms for row in rows),
+        statistics.median(row.p99_ms for row in rows),
+        sum(row.refused for row in rows),
+        dict(errors),
+        memory,
+        statistics.median(costs) if costs else None,
+        statistics.median(row.client_cpu for row in rows),
+    )
+
+
+def service_markdown(result: ServiceResult) -> str:
+    """Write the figures as tables."""
+    lines = [
+        f"{result.images:,} images, {result.rounds} rounds, reranker {result.rerank}:",
+        "",
+        "| | clients | answers/s | p50 ms | p95 ms | p99 ms | 429 | errors | memory MB | CPU ms |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- | ---: |",
+    ]
+    extra = [result.overload]
+    extra += [part.row for part in (result.soak, result.beside_indexing) if part]
+    lines += [_line(row) for row in [*result.rows, *extra] if row]
+    if result.speedup:
+        lines += ["", f"32 clients batched against 1 one by one: {result.speedup:.2f} times."]
+    if result.tail:
+        lines += ["", f"p99 at 8 clients: {result.tail:.2f} medians of a single client."]
+    if (soak := result.soak) is not None:
+        lines += [
+            "",
+            f"Soak: median memory {soak.first_third_bytes / 1e6:.1f} MB in the first third, "
+            f"{soak.last_third_bytes / 1e6:.1f} MB in the last ({soak.growth:+.2%}).",
+        ]
+    if (beside := result.beside_indexing) is not None:
+        lines += [
+            "",
+            f"While {beside.items_added:,} items were added to {beside.items_before:,}, searches "
+            f"found {', '.join(f'{count:,}' for _, count in _thinned(beside.found))}.",
+        ]
+    if (crash := result.crash) is not None:
+        lines += [
+            "",
+            f"Ready {crash.cold_start_s:.2f} s after a start and {crash.restart_s:.2f} s after "
+            f"SIGKILL under load; {crash.items_before:,} items before it, {crash.items_after:,} "
+            "after.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: LoadRow) -> str:
+    memory = "-"
+    if row.memory_bytes:
+        memory = " to ".join(f"{held / 1e6:.0f}" for held in row.memory_bytes)
+    cpu = "-" if row.cpu_ms is None else f"{row.cpu_ms:.1f}"
+    errors = ", ".join(f"{status}: {count}" for status, count in row.errors.items()) or "none"
+    return (
+        f"| {row.name} | {row.clients} | {row.throughput:.1f} | {row.p50_ms:.1f} | "
+        f"{row.p95_ms:.1f} | {row.p99_ms:.1f} | {row.refused:,} | {errors} | {memory} | {cpu} |"
+    )
+
+
+def _thinned(found: Sequence[tuple[float, int]], most: int = 8) -> Sequence[tuple[float, int]]:
+    changes = [
+        pair for place, pair in enumerate(found) if not place or pair[1] != found[place - 1][1]
+    ]
+    step = max(1, -(-len(changes) // most))
+    return [*changes[:-1:step], *changes[-1:]]

@@ -1,0 +1,289 @@
+"""Images a second of each stage of indexing alone and of whole runs, in turn in one process."""
+
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.speed.photo_maker import make_photos
+from indexer.decode import read_first
+from indexer.decoder_pool import ReadingWorkers
+from indexer.media.base import PicturePiece, ReadOptions
+from indexer.pipeline import DEFAULT_BATCH_SIZE, default_workers, index_sources
+from indexer.scan import FoundFile, walk
+from retrieval.catalog import FileUpdate, Modality, ReadFile, ReadItem
+from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, Pixels
+from retrieval.errors import UsageError
+from retrieval.library import Library, create_library
+
+STAGES = ("decode", "encode", "commit", "whole run")
+_BATCHES_HELD = 4
+"""Preprocessed batches that are kept for encoding alone; they come again and again."""
+
+
+@dataclass
+class StageRates:
+    """One stage over all rounds: images a second, and processor seconds an image."""
+
+    rates: list[float] = field(default_factory=list)
+    processor_s: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Median of the images a second."""
+        return statistics.median(self.rates)
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What came of measuring photos of one size. Stages are named as in `STAGES`.
+
+    megapixels: None for photos as they are. workers: processes that read files. ratio: median over
+    the rounds of whole run / the slower of decode and encode. cores_bound: images a second if no
+    core were ever idle while decoding and encoding share them, by the processor time of the two
+    alone; where it is below both of them, no pipeline brings the ratio to 1 on this machine.
+    peak_memory_bytes: largest resident size of this process, all stages included.
+    """
+
+    megapixels: float | None
+    images: int
+    batch_size: int
+    workers: int
+    file_bytes: float
+    stages: dict[str, StageRates]
+    ratio: float
+    cores_bound: float
+    peak_memory_bytes: int
+
+
+def measure_throughput(
+    photos: Path,
+    encoder: Encoder,
+    *,
+    megapixels: float | None = None,
+    limit: int = 1000,
+    rounds: int = 3,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    workers: int | None = None,
+    on_stage: Callable[[int, str, float], None] = lambda *_: None,
+) -> Throughput:
+    """Compare the stages of indexing with indexing, on the first `limit` photos below a folder.
+
+    megapixels: first make the photos that large, see `photo_maker.make_photos`; each is another
+    file then, which fits the caches of no machine longer than that of a user.
+
+    A round takes four measures, one after the other so that all meet the machine in the same state:
+
+    - decode: the reading processes of a run read all files, hash them, decode, and the pictures are
+      preprocessed in this process; the start of the processes is included.
+    - encode: `encode_images` alone on preprocessed batches that are held in memory.
+    - commit: rows and catalog of as many images with vectors that are there, batch by batch.
+    - whole run: `index_sources` into a new library, with the walk and everything.
+
+    Raises UsageError for a folder without photos, or with one that cannot be read.
+    """
+    found = [entry for entry in walk(str(photos)) if isinstance(entry, FoundFile)][:limit]
+    if not found:
+        raise UsageError(f"No images found in {photos}.")
+    with tempfile.TemporaryDirectory(prefix="mmsearch-bench-") as folder:
+        chosen = Path(folder, "photos")
+        chosen.mkdir()
+        if megapixels is None:
+            for place, entry in enumerate(found):
+                link = chosen / f"{place:07}{Path(entry.path).suffix}"
+                link.symlink_to(Path(entry.path).absolute())
+        else:
+            make_photos([entry.path for entry in found], chosen, megapixels)
+        files = [entry for entry in walk(str(chosen)) if isinstance(entry, FoundFile)]
+        measured = _Measurement(encoder, chosen, files, batch_size, workers or default_workers())
+        ratios = []
+        for number in range(1, rounds + 1):
+            for stage in STAGES:
+                on_stage(number, stage, measured.run(stage))
+            last = {stage: rates.rates[-1] for stage, rates in measured.stages.items()}
+            ratios.append(last["whole run"] / min(last["decode"], last["encode"]))
+    shared_s = sum(
+        statistics.median(measured.stages[stage].processor_s) for stage in ("decode", "encode")
+    )
+    return Throughput(
+        megapixels=megapixels,
+        images=len(files),
+        batch_size=batch_size,
+        workers=measured.workers,
+        file_bytes=statistics.mean(file.size for file in files),
+        stages=measured.stages,
+        ratio=statistics.median(ratios),
+        cores_bound=(os.cpu_count() or 1) / shared_s,
+        peak_memory_bytes=_peak_memory_bytes(),
+    )
+
+
+class _Measurement:
+    """Files and an encoder, and the stages that are timed on them."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        photos: Path,
+        files: Sequence[FoundFile],
+        batch_size: int,
+        workers: int,
+    ) -> None:
+        self.workers = workers
+        self.stages = {stage: StageRates() for stage in STAGES}
+        self._encoder = encoder
+        self._photos = photos
+        self._files = files
+        self._batch_size = batch_size
+        self._held: list[Pixels] = []
+        self._hold_batches()
+
+    def run(self, stage: str) -> float:
+        """Measure a stage once more; returns images a second."""
+        measure = {
+            "decode": self._decode_all,
+            "encode": self._encode_all,
+            "commit": self._commit_all,
+            "whole run": self._index,
+        }[stage]
+        used = _processor_s()
+        seconds = measure()
+        rates = self.stages[stage]
+        rates.rates.append(len(self._files) / seconds)
+        rates.processor_s.append((_processor_s() - used) / len(self._files))
+        return rates.rates[-1]
+
+    def _hold_batches(self) -> None:
+        """Keep some preprocessed batches, and encode one: first calls allocate and plan."""
+        some = self._files[: _BATCHES_HELD * self._batch_size]
+        pixels = list(self._pictures(some))
+        for start in range(0, len(pixels), self._batch_size):
+            self._held.append(np.stack(pixels[start : start + self._batch_size]))
+        self._encoder.encode_images(self._held[0])
+
+    def _decode_all(self) -> float:
+        began = time.perf_counter()
+        for _ in self._pictures(self._files):
+            pass
+        return time.perf_counter() - began
+
+    def _pictures(self, files: Sequence[FoundFile]) -> Iterator[Pixels]:
+        """Preprocessed pictures, read in processes and awaited by threads, as a run does."""
+        options = ReadOptions(least_side=REDUCED_TO_SIDES * self._encoder.input_side)
+        window: deque[Future[Pixels]] = deque()
+
+        def read(file: FoundFile) -> Pixels:
+            _, reading = processes.submit(
+                read_first, file.path, file.kind, frozenset(), options
+            ).result()
+            if reading is None or not isinstance(reading.pieces[0], PicturePiece):
+                raise UsageError(f"{file.path} is no image.")
+            return self._encoder.preprocess(reading.pieces[0].image)
+
+        with (
+            ReadingWorkers(self.workers) as processes,
+            ThreadPoolExecutor(2 * self.workers) as threads,
+        ):
+            for file in files:
+                window.append(threads.submit(read, file))
+                if len(window) >= 2 * self._batch_size:
+                    yield window.popleft().result()
+            while window:
+                yield window.popleft().result()
+
+    def _encode_all(self) -> float:
+        seconds, left = 0.0, len(self._files)
+        for batch in cycle(self._held):
+            began = time.perf_counter()
+            self._encoder.encode_images(batch[:left])
+            seconds += time.perf_counter() - began
+            left -= len(batch)
+            if left <= 0:
+                return seconds
+        raise AssertionError("there is a batch")
+
+    def _commit_all(self) -> float:
+        generator = np.random.default_rng(0)
+        vectors = generator.normal(size=(self._batch_size, self._encoder.space.dimension))
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        with self._new_library() as library:
+            began = time.perf_counter()
+            with library.writer():
+                for start in range(0, len(self._files), self._batch_size):
+                    files = self._files[start : start + self._batch_size]
+                    _commit(library, self._encoder, files, vectors[: len(files)], start)
+            return time.perf_counter() - began
+
+    def _index(self) -> float:
+        with self._new_library() as library:
+            began = time.perf_counter()
+            summary = index_sources(
+                library,
+                self._encoder,
+                [self._photos],
+                batch_size=self._batch_size,
+                workers=self.workers,
+            )
+            seconds = time.perf_counter() - began
+        if summary.failed:
+            raise UsageError(f"{summary.failed:,} of the photos cannot be read.")
+        return seconds
+
+    @contextmanager
+    def _new_library(self) -> Iterator[Library]:
+        with tempfile.TemporaryDirectory(prefix="mmsearch-bench-") as folder:
+            library = create_library(Path(folder, "library"), self._encoder.space)
+            try:
+                yield library
+            finally:
+                library.close()
+
+
+def _commit(
+    library: Library,
+    encoder: Encoder,
+    files: Sequence[FoundFile],
+    vectors: NDArray[np.floating],
+    first_row: int,
+) -> None:
+    """Write a batch in the order of a run: rows first, then the catalog."""
+    space = encoder.space
+    library.embeddings(space, Modality.IMAGE).write(vectors, first_row)
+    updates = [
+        FileUpdate(
+            ReadFile(file.path, file.kind, file.size, file.mtime_ns, f"{row:032x}"),
+            [ReadItem(Modality.IMAGE, row, width=1, height=1)],
+        )
+        for row, file in enumerate(files, first_row)
+    ]
+    with library.catalog.transaction() as transaction:
+        transaction.extend_rows(space.id, Modality.IMAGE, first_row, len(files))
+        transaction.record_files(space.id, updates)
+
+
+def _processor_s() -> float:
+    """Seconds of processor time, of this process and of those that it started and that ended."""
+    return sum(
+        usage.ru_utime + usage.ru_stime
+        for usage in (
+            resource.getrusage(resource.RUSAGE_SELF),
+            resource.getrusage(resource.RUSAGE_CHILDREN),
+        )
+    )
+
+
+def _peak_memory_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

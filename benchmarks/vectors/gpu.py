@@ -1,0 +1,216 @@
+"""GPU against CPU: the same index trained and searched on both, on the same machine."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.vectors.measurement import BATCH, SINGLE, measure_setting
+from benchmarks.vectors.peers.base import Setting
+from benchmarks.vectors.workload import MODALITIES, Workload
+from retrieval.embeddings import Rows
+from retrieval.encoders.base import Vectors
+from retrieval.errors import MMSearchError
+from retrieval.indices.base import SearchSettings, TunableIndex
+from retrieval.indices.choice import BYTES_PER_ROW, choose
+from retrieval.indices.faiss.gpu import gpus
+from retrieval.indices.faiss.gpu_index import GpuIndex, on_device
+from retrieval.indices.faiss.ivf import FactoryIndex
+from retrieval.indices.searcher import refine
+
+MOST_RECALL_DIFFERENCE = 0.005
+
+_PROBES = (8, 32, 128)
+_OVERFETCH = 10
+_K = 10
+
+
+@dataclass(frozen=True)
+class Build:
+    """Seconds to train an index somewhere and to add all rows, which the CPU does."""
+
+    factory: str
+    trained_on: str
+    train_s: float
+    add_s: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One setting on both: recall@10 after refine, and queries a second. batch: at a time."""
+
+    modality: str
+    batch: int
+    nprobe: int
+    cpu_recall: float
+    gpu_recall: float
+    cpu_speed: float
+    gpu_speed: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast the GPU is."""
+        return self.gpu_speed / self.cpu_speed
+
+
+@dataclass(frozen=True)
+class GpuResult:
+    """All comparisons. cpu_trained: recall of the same index trained on the CPU, by modality."""
+
+    workload: str
+    rows: int
+    dimension: int
+    gpus: int
+    builds: tuple[Build, ...]
+    comparisons: tuple[Comparison, ...]
+    cpu_trained: dict[str, float]
+    gpu_trained: dict[str, float]
+
+    @property
+    def largest_difference(self) -> float:
+        """Of recall between CPU and GPU, searching and training both counted."""
+        searched = [abs(one.cpu_recall - one.gpu_recall) for one in self.comparisons]
+        trained = [abs(self.cpu_trained[kind] - self.gpu_trained[kind]) for kind in MODALITIES]
+        return max(searched + trained)
+
+
+class _Refined:
+    """An index whose candidates are scored exactly, as `measure_setting` searches it."""
+
+    def __init__(self, index: TunableIndex, rows: Rows) -> None:
+        self._index = index
+        self._rows = rows
+
+    def search(self, queries: Vectors, k: int, setting: Setting) -> NDArray[np.int64]:
+        """Find k rows for each of (m, d) queries, (m, k)."""
+        settings = SearchSettings(setting["nprobe"])
+        _, proposed = self._index.search(queries, k * _OVERFETCH, None, settings)
+        found = np.full((len(queries), k), -1, np.int64)
+        for place, (vector, candidates) in enumerate(zip(queries, proposed, strict=True)):
+            best, _ = refine(vector, candidates[candidates >= 0], self._rows)
+            found[place, : len(best[:k])] = best[:k]
+        return found
+
+
+def require_gpus(device: str) -> tuple[int, ...]:
+    """Numbers of the GPUs that are compared; raises MMSearchError where FAISS sees none."""
+    if numbers := gpus(device):
+        return numbers
+    raise MMSearchError(
+        f"FAISS sees no GPU for {device!r} here: there is nothing to compare with the CPU."
+    )
+
+
+def compare_gpu(
+    workload: Workload,
+    device: str = "cuda",
+    *,
+    factory: str | None = None,
+    seed: int = 0,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> GpuResult:
+    """Train, fill and search the index that a library of this size gets on a GPU, on both.
+
+    factory: another than that. Raises MMSearchError where FAISS sees no such GPU, or where the GPU
+    gave up.
+    """
+    numbers = require_gpus(device)
+    rows = workload.rows
+    factory = factory or choose(len(rows), rows.shape[1], BYTES_PER_ROW * len(rows), "cuda").factory
+    if factory is None:
+        raise MMSearchError(f"{len(rows):,} rows get no index: they are compared one by one.")
+    builds, indices = [], {}
+    for place in ("cpu", device):
+        on_step(f"Building {factory}, trained on {place}")
+        began = time.perf_counter()
+        index = FactoryIndex(factory, rows, seed=seed, device=place)
+        trained = time.perf_counter()
+        if index.gpu_problem:
+            raise MMSearchError(f"The GPU could not train {factory}: {index.gpu_problem}.")
+        index.add(rows)
+        builds.append(Build(factory, place, trained - began, time.perf_counter() - trained))
+        indices[place] = index
+    master = indices[device]
+    copy = on_device(master, device)
+    queries, truth = workload.queries(), workload.truth()
+    comparisons = []
+    for kind in MODALITIES:
+        for nprobe in (n for n in _PROBES if n <= (master.lists or n)):
+            on_step(f"Searching, {kind} queries, {nprobe} probes")
+            cpu, gpu = (
+                measure_setting(
+                    _Refined(index, rows), queries[kind], truth[kind], _K, {"nprobe": nprobe}
+                )
+                for index in (master, copy)
+            )
+            if isinstance(copy, GpuIndex) and copy.problem:
+                raise MMSearchError(copy.problem)
+            comparisons += [
+                Comparison(kind, batch, nprobe, cpu_recall, gpu_recall, cpu_speed, gpu_speed)
+                for (batch, cpu_recall, cpu_speed), (_, gpu_recall, gpu_speed) in zip(
+                    cpu, gpu, strict=True
+                )
+            ]
+    most = max(one.nprobe for one in comparisons)
+    recalls = []
+    for index in (indices["cpu"], master):
+        refined = _Refined(index, rows)
+        recalls.append(
+            {
+                kind: measure_setting(refined, queries[kind], truth[kind], _K, {"nprobe": most})[0][
+                    1
+                ]
+                for kind in MODALITIES
+            }
+        )
+    return GpuResult(
+        workload=workload.name,
+        rows=len(rows),
+        dimension=rows.shape[1],
+        gpus=len(numbers),
+        builds=tuple(builds),
+        comparisons=tuple(comparisons),
+        cpu_trained=recalls[0],
+        gpu_trained=recalls[1],
+    )
+
+
+def gpu_markdown(result: GpuResult) -> str:
+    """The comparison as Markdown, with the verdict."""
+    words = {SINGLE: "single", BATCH: f"by {BATCH}"}
+    lines = [
+        f"{result.workload}: {result.rows:,} x {result.dimension}, {result.gpus} GPU"
+        f"{'s' if result.gpus > 1 else ''}",
+        "",
+        "| index | trained on | training, s | adding on the CPU, s |",
+        "| --- | --- | ---: | ---: |",
+    ]
+    lines += [
+        f"| {one.factory} | {one.trained_on} | {one.train_s:.1f} | {one.add_s:.1f} |"
+        for one in result.builds
+    ]
+    lines += [
+        "",
+        "| queries | at a time | probes | recall@10, CPU | GPU | queries a second, CPU | GPU "
+        "| GPU / CPU |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {one.modality} | {words[one.batch]} | {one.nprobe} | {one.cpu_recall:.4f} | "
+        f"{one.gpu_recall:.4f} | {one.cpu_speed:,.0f} | {one.gpu_speed:,.0f} | {one.ratio:.2f} |"
+        for one in result.comparisons
+    ]
+    trained = ", ".join(
+        f"{kind} {result.cpu_trained[kind]:.4f} and {result.gpu_trained[kind]:.4f}"
+        for kind in MODALITIES
+    )
+    is_equal = result.largest_difference <= MOST_RECALL_DIFFERENCE
+    lines += [
+        "",
+        f"- Searched on the CPU, trained on the CPU and on the GPU: recall@10 {trained}.",
+        f"- The largest difference of recall is {result.largest_difference:.4f}, "
+        f"{'within' if is_equal else 'MORE THAN'} {MOST_RECALL_DIFFERENCE:g}.",
+    ]
+    return "\n".join(lines) + "\n"
