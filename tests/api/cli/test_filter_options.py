@@ -14,7 +14,7 @@ from retrieval.errors import UsageError
 from retrieval.filters import Filter, Range, TimeRange
 from retrieval.media import MediaKind
 
-REFERENCE = (Path(__file__).resolve().parents[1] / "docs" / "reference.md").read_text("utf-8")
+REFERENCE = (Path(__file__).resolve().parents[3] / "docs" / "reference.md").read_text("utf-8")
 
 
 def test_no_options_make_no_filter():

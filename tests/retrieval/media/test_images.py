@@ -180,7 +180,7 @@ for name in ("a.bin", "b.svg", "c.dng"):
     except MissingExtraError as error:
         print(error)
 """
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[3])
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {root!r}){script}"],
         cwd=tmp_path,

@@ -22,7 +22,7 @@ from indexer.pipeline import index_sources
 from retrieval.errors import LibraryLockedError
 from retrieval.library import create_library
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[3]
 FINAL = {"succeeded", "failed", "cancelled"}
 
 
