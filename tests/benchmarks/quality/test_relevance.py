@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from api.cli.bench import bench
+from api.cli.bench.program import bench
 from benchmarks.quality.relevance import absent_texts, draw_reliability, measure_relevance
 from retrieval.errors import MMSearchError
 from retrieval.search.relevance import calibration_for

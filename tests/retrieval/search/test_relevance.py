@@ -228,7 +228,7 @@ def test_a_damaged_calibration_says_which_file_and_what_to_do(tmp_path, content)
 
 
 def test_shipped_files_say_what_they_are_made_of():
-    from retrieval.search.state import relevance
+    from retrieval.search import relevance
 
     for file in (relevance._SHIPPED / "starter.json", relevance._GENERIC):
         card = json.loads(file.read_text(encoding="utf-8"))["card"]

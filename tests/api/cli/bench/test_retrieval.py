@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from api.cli.bench import _load_reranker, bench
+from api.cli.bench.program import _load_reranker, bench
 from retrieval.errors import UsageError
 
 
