@@ -1,4 +1,4 @@
-"""Options that say which items may be found, and the filter that they make."""
+"""Filter options of `mmsearch search`, and the filter that they make."""
 
 import os
 import re
@@ -19,26 +19,27 @@ def _option(name: str, metavar: str, description: str) -> Any:
 
 
 SourceFilterOption = Annotated[
-    Path | None, _option("--source", "DIR", "Only what is in this folder, or this file.")
+    Path | None, _option("--source", "DIR", "Only items in this directory or file.")
 ]
 PathFilterOption = Annotated[
-    str | None, _option("--path", "GLOB", "Only paths like this: *.jpg, 2023/**/*.png.")
+    str | None, _option("--path", "GLOB", "Only paths that match a glob: *.jpg, 2023/**/*.png.")
 ]
 KindFilterOption = Annotated[
     str | None,
-    _option("--kind", "LIST", "Only these, with commas: image, video, document, text, table."),
+    _option("--kind", "LIST", "Comma-separated file kinds: image, video, document, text, table."),
 ]
 AfterOption = Annotated[
-    str | None, _option("--after", "DATE", "Only what was taken then or later: 2023, 2023-05-17.")
+    str | None, _option("--after", "DATE", "Only items taken at or after a date: 2023, 2023-05-17.")
 ]
 BeforeOption = Annotated[
-    str | None, _option("--before", "DATE", "Only what was taken before: 2024, 2024-01-31T12:00.")
+    str | None,
+    _option("--before", "DATE", "Only items taken before a date: 2024, 2024-01-31T12:00."),
 ]
 CameraOption = Annotated[
-    str | None, _option("--camera", "TEXT", "Only what such a camera took: canon.")
+    str | None, _option("--camera", "TEXT", "Only items whose camera name contains TEXT: canon.")
 ]
 WhereOption = Annotated[
-    str | None, _option("--where", "JSON", "Only what passes a filter; the reference tells how.")
+    str | None, _option("--where", "JSON", "Filter as JSON; see the reference.")
 ]
 
 _PARTIAL_DATE = re.compile(r"(\d{4})(?:-(\d\d))?", re.ASCII)
@@ -56,7 +57,7 @@ def parse_filter(
 ) -> Filter | None:
     """Make the filter that all given options ask for; None where there are none.
 
-    Raises UsageError for what is no date, kind or filter.
+    Raises UsageError for an invalid date, kind or filter.
     """
     wanted: dict[str, Any] = {}
     if source is not None:
@@ -98,7 +99,8 @@ def _date(option: str, text: str | None) -> datetime | None:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
         raise UsageError(
-            f"{option}: {text!r} is no date. Write 2023, 2023-05, 2023-05-17 or 2023-05-17T14:30."
+            f"{option}: {text!r} is not a date. Write 2023, 2023-05, 2023-05-17 or "
+            "2023-05-17T14:30."
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 

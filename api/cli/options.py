@@ -1,4 +1,4 @@
-"""What several commands share: options, checks, the two ways to print."""
+"""Options, checks and output that several commands share."""
 
 import json
 import math
@@ -18,33 +18,41 @@ LibraryOption = Annotated[
     typer.Option(
         "--library",
         metavar="DIR",
-        help="The library. (default: $MMSEARCH_LIBRARY, else one in your data directory)",
+        help="Library directory. (default: $MMSEARCH_LIBRARY, else one in your data directory)",
         show_default=False,
     ),
 ]
 SplitOption = Annotated[
-    str | None, typer.Option("--split", help="(default: the dataset's only one, or test)")
+    str | None, typer.Option("--split", help="Dataset split. (default: its only one, or test)")
 ]
 LanguageOption = Annotated[
-    str | None, typer.Option("--language", help="Of the texts, where there are several.")
+    str | None, typer.Option("--language", help="Caption language, if the dataset has several.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DeviceOption = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")
+    str, typer.Option("--device", metavar="NAME", help="Device: auto, cpu, cuda, cuda:1, mps.")
 ]
 BatchSizeOption = Annotated[
-    int, typer.Option("--batch-size", min=1, max=4096, help="Images encoded and committed at once.")
+    int,
+    typer.Option(
+        "--batch-size", min=1, max=4096, help="Number of images encoded and committed at once."
+    ),
 ]
 SpaceOption = Annotated[
     str | None,
-    typer.Option("--space", metavar="ID", help="One of the library's spaces.", show_default=False),
+    typer.Option(
+        "--space",
+        metavar="ID",
+        help="Id of the vector space to use, if the library has several.",
+        show_default=False,
+    ),
 ]
 ModalityOption = Annotated[
     str,
     typer.Option(
         "--modality",
         metavar="image|text",
-        help="What to find: images, frames and pages, or passages of text.",
+        help="Modality to find: image (with video frames and pages) or text (chunks of text).",
     ),
 ]
 RerankOption = Annotated[
@@ -60,14 +68,14 @@ RerankDepthOption = Annotated[
         min=1,
         max=MAX_K,
         metavar="N",
-        help="Candidates that are reranked. (default: the reranker's own)",
+        help="Number of candidates to rerank. (default: the reranker's)",
         show_default=False,
     ),
 ]
 
 
 def require_paths(paths: Iterable[Path]) -> None:
-    """Refuse a missing path before anything is created or loaded."""
+    """Raise NotFoundError for a missing path, before anything is created or loaded."""
     for path in paths:
         if not os.path.lexists(path):
             raise NotFoundError(f"There is nothing at {path}.")

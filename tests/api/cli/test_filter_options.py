@@ -64,9 +64,9 @@ def test_dates_may_be_short(text, moment):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"after": "soon"}, r"--after: 'soon' is no date. Write 2023"),
-        ({"before": "2023-13"}, r"--before: '2023-13' is no date"),
-        ({"before": "0000"}, r"is no date"),
+        ({"after": "soon"}, r"--after: 'soon' is not a date. Write 2023"),
+        ({"before": "2023-13"}, r"--before: '2023-13' is not a date"),
+        ({"before": "0000"}, r"is not a date"),
         ({"kind": "image,photo"}, r"--kind: 'photo' is not .* there are: image, video"),
         ({"where": "{"}, r"--where: Invalid JSON"),
         ({"where": '{"sauce": "/a"}'}, r"--where: sauce: Extra inputs"),

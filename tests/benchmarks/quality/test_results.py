@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import ranx
 
-from api.cli.bench.program import _file_of
+from api.cli.bench.retrieval import _file_of
 from benchmarks.datasets import load_dataset
 from benchmarks.metrics import evaluate
 from benchmarks.quality.comparison import compare_records, comparison_markdown

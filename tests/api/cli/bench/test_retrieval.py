@@ -5,14 +5,15 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from api.cli.bench.program import _load_reranker, bench
+from api.cli.bench.options import load_chosen_reranker
+from api.cli.bench.program import bench
 from retrieval.errors import UsageError
 
 
 @pytest.fixture
 def run(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    _load_reranker.cache_clear()  # what it tells is told once a process
+    load_chosen_reranker.cache_clear()  # what it tells is told once a process
 
     def run(*arguments: object):
         return CliRunner().invoke(bench, [str(argument) for argument in arguments])

@@ -1,0 +1,238 @@
+"""`mmsearch bench throughput`, `memory` and `indexers`: how fast, and in how much memory."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli.bench.options import (
+    EncoderOption,
+    load_chosen_encoder,
+    split_list,
+    whole_numbers,
+)
+from api.cli.options import (
+    BatchSizeOption,
+    DeviceOption,
+    JsonOption,
+    complain,
+    print_json,
+    require_paths,
+)
+from retrieval.errors import UsageError
+
+if TYPE_CHECKING:
+    pass
+
+
+_THIS_PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
+_LEAST_MEGAPIXELS, _MOST_MEGAPIXELS = 0.001, 100.0
+
+
+def throughput(
+    photos: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of photos.")],
+    encoder: EncoderOption = "starter",
+    megapixels: Annotated[
+        str | None,
+        typer.Option(
+            "--megapixels",
+            metavar="LIST",
+            help="Comma-separated sizes to resize the photos to first, such as 0.05,2,12. "
+            "(default: no resizing)",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of photos.")] = 1000,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Number of measurements, taken in turn.")
+    ] = 3,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Number of decoder processes. (default: one per core, at most 16)",
+            show_default=False,
+        ),
+    ] = None,
+    batch_size: BatchSizeOption = 64,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure indexing speed: decoding, encoding and committing alone, and whole runs."""
+    from api.cli import console
+    from benchmarks.speed.throughput import STAGES, measure_throughput
+
+    require_paths([photos])
+    results = [
+        measure_throughput(
+            photos,
+            load_chosen_encoder(encoder, device),
+            megapixels=size,
+            limit=limit,
+            rounds=rounds,
+            batch_size=batch_size,
+            workers=workers,
+            on_stage=lambda number, stage, rate: console.err.print(
+                f"round {number}: {stage} {rate:.1f} images/s"
+            ),
+        )
+        for size in (_megapixels(megapixels) if megapixels else [None])
+    ]
+    if as_json:
+        print_json({"encoder": encoder, "sizes": [asdict(result) for result in results]})
+        return
+    for result in results:
+        size = "as they are" if result.megapixels is None else f"{result.megapixels:g} megapixels"
+        lines = [
+            f"{result.images:,} photos, {size}, {result.file_bytes / 1e6:.2f} MB each; "
+            f"{rounds} rounds, medians, {result.workers} reading processes:",
+            *(f"{stage:<12} {result.stages[stage].rate:10.1f} images/s" for stage in STAGES),
+            f"ratio        {result.ratio:10.1%} of the slower of decode and encode",
+            f"cores' bound {result.cores_bound:10.1f} images/s, were no core ever idle",
+            f"peak memory  {result.peak_memory_bytes / 1e9:10.2f} GB (this process)",
+        ]
+        console.out.print("\n".join(lines), markup=False, highlight=False)
+
+
+def memory(
+    images: Annotated[
+        str, typer.Option("--images", metavar="LIST", help="Comma-separated numbers of images.")
+    ] = "5000,50000",
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            metavar="NAME",
+            help="Encoder, as for `mmsearch index`. (default: a tiny model of random weights)",
+            show_default=False,
+        ),
+    ] = None,
+    batch_size: BatchSizeOption = 64,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the peak memory of indexing few and many generated images."""
+    from api.cli import console
+    from benchmarks.speed.memory import measure_memory
+
+    counts = whole_numbers(images, "--images")
+    if not counts:
+        raise UsageError("--images takes at least one number of images.")
+    results = measure_memory(
+        counts,
+        encoder,
+        device=device,
+        batch_size=batch_size,
+        on_run=lambda run: console.err.print(f"{run.images:,} images: {run.seconds:.0f} s"),
+    )
+    if as_json:
+        print_json({"encoder": encoder, "runs": [asdict(result) for result in results]})
+        return
+    lines = ["    images  run, s  loaded, MB  peak, MB  with readers, MB  second run, s (MB)"]
+    for one in results:
+        readers = "?" if one.all_peak_bytes is None else f"{one.all_peak_bytes / 1e6:.0f}"
+        lines.append(
+            f"{one.images:>10,} {one.seconds:>7.1f} {one.ready_bytes / 1e6:>11.0f} "
+            f"{one.process_peak_bytes / 1e6:>9.0f} {readers:>17} {one.second_run_s:>14.1f} "
+            f"({one.second_run_peak_bytes / 1e6:.0f})"
+        )
+    if len(results) > 1:
+        ratio = results[-1].process_peak_bytes / results[0].process_peak_bytes
+        lines.append(f"last peak / first: {ratio:.2f}")
+    console.out.print("\n".join(lines), markup=False, highlight=False)
+
+
+def indexers(
+    photos: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of photos.")],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            "--encoder",
+            metavar="NAME",
+            help="Encoder of open_clip. (default: the one that rclip uses)",
+        ),
+    ] = "open_clip:ViT-B-32-256/datacomp_s34b_b86k",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of photos.")] = 300,
+    rclip: Annotated[
+        Path | None,
+        typer.Option(
+            "--rclip", metavar="FILE", help="Path of the rclip executable.", show_default=False
+        ),
+    ] = None,
+    rclip_models: Annotated[
+        Path | None,
+        typer.Option(
+            "--rclip-models",
+            metavar="DIR",
+            help="Data directory of rclip. (default: it downloads its models each time)",
+            show_default=False,
+        ),
+    ] = None,
+    clip_retrieval: Annotated[
+        Path | None,
+        typer.Option(
+            "--clip-retrieval",
+            metavar="FILE",
+            help="Path of the clip-retrieval executable.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare indexing with rclip and clip-retrieval: speed, memory, a second run."""
+    from api.cli import console
+    from benchmarks.speed import indexers as peers
+
+    given = [path for path in (photos, rclip, rclip_models, clip_retrieval) if path is not None]
+    require_paths(given)
+    chosen = [peers.mmsearch(_THIS_PROGRAM, encoder)]
+    if rclip:
+        chosen.append(peers.rclip(rclip.absolute(), rclip_models))
+    else:
+        complain("rclip is left out: give its path with --rclip.")
+    if clip_retrieval:
+        chosen.append(peers.clip_retrieval(clip_retrieval.absolute(), encoder))
+    else:
+        complain("clip-retrieval is left out: give its path with --clip-retrieval.")
+    results = peers.measure_indexers(
+        photos,
+        chosen,
+        limit=limit,
+        on_done=lambda one: console.err.print(f"{one.name}: {one.first_s:.0f} s"),
+    )
+    if as_json:
+        rates = ("images_per_second", "images_per_second_started")
+        programs = [
+            {**asdict(one), **{name: getattr(one, name) for name in rates}} for one in results
+        ]
+        print_json({"encoder": encoder, "indexers": programs})
+        return
+    lines = [
+        f"{results[0].images:,} photos, {encoder}:",
+        "program         images/s  once started  start, s  all, s  second run, s  peak, MB",
+    ]
+    for one in results:
+        rate = one.images_per_second_started
+        peak = one.peak_memory_bytes
+        lines.append(
+            f"{one.name:<14} {one.images_per_second:>9.1f} "
+            f"{'?' if rate is None else f'{rate:.1f}':>13} {one.start_s:>9.1f} {one.first_s:>7.1f} "
+            f"{one.second_s:>14.1f} {'?' if peak is None else f'{peak / 1e6:.0f}':>9}"
+        )
+    console.out.print("\n".join(lines), markup=False, highlight=False)
+
+
+def _megapixels(sizes: str) -> list[float]:
+    try:
+        found = [float(size) for size in split_list(sizes)]
+    except ValueError:
+        found = []
+    if not found or not all(_LEAST_MEGAPIXELS <= size <= _MOST_MEGAPIXELS for size in found):
+        raise UsageError(
+            f"--megapixels takes comma-separated numbers from {_LEAST_MEGAPIXELS:g} to "
+            f"{_MOST_MEGAPIXELS:g}, not {sizes!r}."
+        )
+    return found

@@ -1,0 +1,293 @@
+"""`mmsearch bench retrieval`, `compare` and `ablation`: how good searches are."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import platformdirs
+import typer
+
+from api.cli.bench.options import (
+    CacheOption,
+    DatasetOption,
+    DepthOption,
+    EncoderOption,
+    LimitOption,
+    NprobeOption,
+    OverfetchOption,
+    SeedOption,
+    load_chosen_encoder,
+    load_chosen_reranker,
+    split_list,
+    whole_numbers,
+)
+from api.cli.options import (
+    DeviceOption,
+    JsonOption,
+    LanguageOption,
+    RerankOption,
+    SplitOption,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from benchmarks.quality.results import QualityRecord
+    from benchmarks.quality.retrieval import Setup
+
+
+def retrieval(
+    dataset: DatasetOption,
+    split: SplitOption = None,
+    language: LanguageOption = None,
+    encoder: EncoderOption = "starter",
+    index: Annotated[
+        str, typer.Option("--index", help="Index: flat, auto or a FAISS factory string.")
+    ] = "flat",
+    nprobe: NprobeOption = 16,
+    refine: Annotated[
+        bool,
+        typer.Option("--refine/--no-refine", help="Score candidates exactly from the embeddings."),
+    ] = True,
+    overfetch: OverfetchOption = 10,
+    depth: DepthOption = None,
+    rerank: RerankOption = "none",
+    rerank_depth: Annotated[
+        int | None,
+        typer.Option(
+            "--rerank-depth",
+            min=1,
+            help="Number of candidates to rerank. (default: the reranker's)",
+        ),
+    ] = None,
+    directions: Annotated[
+        str, typer.Option("--directions", help="Comma-separated directions: t2i, i2t, i2i, t2t.")
+    ] = "t2i,i2t",
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", help="Comma-separated metrics, such as hit_recall@1,map."),
+    ] = None,
+    limit: LimitOption = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT", help="Write the whole result.")
+    ] = None,
+    run_file: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="OUT", help="Write the ranked lists (TREC run file)."),
+    ] = None,
+    qrels_file: Annotated[
+        Path | None,
+        typer.Option("--qrels", metavar="OUT", help="Write the relevance judgements (TREC qrels)."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="DIR", help="Write a report (HTML and Markdown)."),
+    ] = None,
+    cache_folder: CacheOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+) -> None:
+    """Measure recall, ranks and precision on a dataset with the stages of the search engine."""
+    from api.cli import console
+    from benchmarks.metrics import parse_metric
+    from benchmarks.quality.report import markdown
+    from benchmarks.quality.results import DEFAULT_METRICS
+    from benchmarks.quality.retrieval import Setup
+
+    names = split_list(metrics) if metrics else DEFAULT_METRICS
+    for name in names:
+        parse_metric(name)
+    setup = Setup(
+        index=index,
+        nprobe=nprobe,
+        refine=refine,
+        overfetch=overfetch,
+        depth=depth,
+        directions=split_list(directions),
+        seed=seed,
+        rerank=rerank,
+        rerank_depth=rerank_depth,
+    )
+    measured = _Measurement(dataset, split, language, limit, encoder, device, cache_folder)
+    record = measured.run(
+        setup, names, run_file=run_file, qrels_file=qrels_file, json_file=json_file, report=report
+    )
+    console.out.print(markdown(record), markup=False, end="")
+
+
+def compare(
+    results: Annotated[
+        list[Path], typer.Argument(metavar="RESULT...", help="Files of `bench retrieval --json`.")
+    ],
+    metrics: Annotated[
+        str, typer.Option("--metrics", help="Comma-separated metrics.")
+    ] = "hit_recall@1,hit_recall@5,hit_recall@10,map",
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", metavar="OUT", help="Write the table as Markdown.")
+    ] = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare results with the first one: differences, confidence intervals, significance."""
+    from api.cli import console
+    from benchmarks.quality.comparison import compare_records, comparison_markdown
+    from benchmarks.quality.results import read_record
+
+    rows = compare_records([read_record(file) for file in results], split_list(metrics), seed=seed)
+    table = comparison_markdown(rows)
+    if markdown_file:
+        markdown_file.write_text(table, encoding="utf-8")
+    if as_json:
+        print_json({"rows": [vars(row) for row in rows]})
+    else:
+        console.out.print(table, markup=False, end="")
+
+
+def ablation(
+    dataset: DatasetOption,
+    split: SplitOption = None,
+    languages: Annotated[
+        str | None,
+        typer.Option(
+            "--languages",
+            help="Comma-separated caption languages. (default: the dataset's only one)",
+        ),
+    ] = None,
+    encoder: EncoderOption = "starter",
+    factory: Annotated[
+        str, typer.Option("--factory", help="FAISS index to compare with exact search.")
+    ] = "IVF32,PQ64",
+    nprobe: NprobeOption = 16,
+    overfetch: OverfetchOption = 10,
+    depth: DepthOption = 10,
+    metrics: Annotated[
+        str, typer.Option("--metrics", help="Comma-separated metrics.")
+    ] = "hit_recall@1,hit_recall@5,hit_recall@10",
+    rerank: RerankOption = "auto",
+    rerank_depths: Annotated[
+        str,
+        typer.Option("--rerank-depths", help="Comma-separated numbers of candidates to rerank."),
+    ] = "10,30,100",
+    limit: LimitOption = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", metavar="OUT", help="Write the table as Markdown.")
+    ] = None,
+    cache_folder: CacheOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Compare exact search, a quantised index, the same refined, and reranking."""
+    from api.cli import console
+    from benchmarks.quality.comparison import compare_records, comparison_markdown
+    from benchmarks.quality.retrieval import FLAT, Setup
+
+    base = Setup(nprobe=nprobe, overfetch=overfetch, depth=depth, seed=seed)
+    setups = [
+        replace(base, index=FLAT),
+        replace(base, index=factory, refine=False),
+        replace(base, index=factory),
+    ]
+    depths = whole_numbers(rerank_depths, "--rerank-depths")
+    if load_chosen_reranker(rerank, encoder, device) is not None:
+        setups += [replace(base, rerank=rerank, rerank_depth=number) for number in depths]
+    records = []
+    for language in split_list(languages) if languages else (None,):
+        measured = _Measurement(dataset, split, language, limit, encoder, device, cache_folder)
+        records += [measured.run(setup, split_list(metrics)) for setup in setups]
+    rows = compare_records(records, split_list(metrics), seed=seed)
+    table = comparison_markdown(rows)
+    if markdown_file:
+        markdown_file.write_text(table, encoding="utf-8")
+    if as_json:
+        print_json({"rows": [vars(row) for row in rows]})
+    else:
+        console.out.print(table, markup=False, end="")
+
+
+class _Measurement:
+    """A dataset and an encoder, loaded once, measured in any setups."""
+
+    def __init__(
+        self,
+        dataset: str,
+        split: str | None,
+        language: str | None,
+        limit: int | None,
+        encoder: str,
+        device: str,
+        cache_folder: Path | None,
+    ) -> None:
+        from benchmarks.datasets import load_dataset
+        from benchmarks.quality.embedding_cache import EmbeddingCache
+
+        self._dataset = load_dataset(dataset, split=split, language=language)
+        if limit is not None:
+            self._dataset = self._dataset.first_images(limit)
+        self._encoder_name, self._device = encoder, device
+        self._encoder = load_chosen_encoder(encoder, device)
+        default = Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "benchmarks"
+        self._cache = EmbeddingCache(cache_folder or default)
+
+    def run(
+        self,
+        setup: "Setup",
+        metrics: tuple[str, ...],
+        *,
+        run_file: Path | None = None,
+        qrels_file: Path | None = None,
+        json_file: Path | None = None,
+        report: Path | None = None,
+    ) -> "QualityRecord":
+        """Measure, and write what was asked for."""
+        from api.cli import console
+        from benchmarks.quality.report import FOUND_SHOWN, write_report
+        from benchmarks.quality.results import record_of, write_record
+        from benchmarks.quality.retrieval import RankedList, measure_quality
+        from benchmarks.quality.trec import write_qrels, write_run
+
+        ranked: dict[str, dict[str, RankedList]] = {d: {} for d in setup.directions}
+        keep = None if run_file else FOUND_SHOWN
+
+        def collect(direction: str, one: RankedList) -> None:
+            ranked[direction][one.query_id] = RankedList(
+                one.query_id, one.item_ids[:keep], one.scores[:keep]
+            )
+
+        reranker = load_chosen_reranker(setup.rerank, self._encoder_name, self._device)
+        with console.stage_progress() as progress:
+            result = measure_quality(
+                self._dataset,
+                self._encoder,
+                setup,
+                self._cache,
+                reranker=reranker,
+                on_ranked=collect,
+                on_progress=progress,
+            )
+        record = record_of(result, metrics)
+        for direction in setup.directions:
+            if run_file:
+                write_run(
+                    _file_of(run_file, direction, setup),
+                    (
+                        (one.query_id, dict(zip(one.item_ids, one.scores, strict=True)))
+                        for one in ranked[direction].values()
+                    ),
+                )
+            if qrels_file:
+                write_qrels(
+                    _file_of(qrels_file, direction, setup), result.measured.qrels(direction)
+                )
+        if json_file:
+            write_record(record, json_file)
+        if report:
+            page = write_report(report, record, result.measured, ranked)
+            console.err.print(f"Report: {page}", markup=False)
+        return record
+
+
+def _file_of(file: Path, direction: str, setup: "Setup") -> Path:
+    """One file a direction: ids of different directions may be the same."""
+    if len(setup.directions) == 1:
+        return file
+    return file.with_name(f"{file.stem}.{direction}{file.suffix}")

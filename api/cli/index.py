@@ -1,0 +1,333 @@
+"""`mmsearch index`: make folders searchable, or bring them up to date."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.cli.index_info import build_due_indices
+from api.cli.open_library import library_and_encoder
+from api.cli.options import (
+    BatchSizeOption,
+    DeviceOption,
+    JsonOption,
+    LibraryOption,
+    complain,
+    parse_size,
+    print_json,
+    require_paths,
+)
+from retrieval.errors import LibraryError, UsageError
+from retrieval.library import Library, default_library_path
+
+if TYPE_CHECKING:
+    from retrieval.encoders.base import Encoder
+    from retrieval.rerankers.base import Reranker
+
+
+def index(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="PATH...", help="Directories and files. (default: all known sources)"
+        ),
+    ] = None,
+    library: LibraryOption = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            metavar="NAME",
+            help="Encoder: auto, starter, open_clip:MODEL/PRETRAINED or local-dir:DIR. "
+            "(default: the library's own; auto for a new library)",
+            show_default=False,
+        ),
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space",
+            metavar="ID|new",
+            help="Id of the vector space, or `new` to add one for --encoder.",
+            show_default=False,
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Retry files that failed before.")
+    ] = False,
+    batch_size: BatchSizeOption = 64,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Number of decoder processes. (default: one per core, at most 16)",
+            show_default=False,
+        ),
+    ] = None,
+    kinds: Annotated[
+        str | None,
+        typer.Option(
+            "--kinds",
+            metavar="LIST",
+            help="Comma-separated file kinds: image, video, document, text, table. (default: all)",
+            show_default=False,
+        ),
+    ] = None,
+    hidden: Annotated[
+        bool | None,
+        typer.Option("--hidden/--no-hidden", help="Include hidden files and directories."),
+    ] = None,
+    follow: Annotated[
+        bool | None,
+        typer.Option("--follow/--no-follow", help="Follow symbolic links to directories."),
+    ] = None,
+    one_file_system: Annotated[
+        bool | None,
+        typer.Option(
+            "--one-file-system/--any-file-system", help="Do not cross file-system boundaries."
+        ),
+    ] = None,
+    ignore: Annotated[
+        bool | None,
+        typer.Option("--ignore/--no-ignore", help="Respect .mmsearchignore files."),
+    ] = None,
+    text_column: Annotated[
+        str | None,
+        typer.Option(
+            "--text-column",
+            metavar="NAME",
+            help="Text column of tables. (default: text, caption and similar names)",
+            show_default=False,
+        ),
+    ] = None,
+    image_column: Annotated[
+        str | None,
+        typer.Option(
+            "--image-column",
+            metavar="NAME",
+            help="Image file column of tables. (default: image, file_name and similar names)",
+            show_default=False,
+        ),
+    ] = None,
+    max_pixels: Annotated[
+        float | None,
+        typer.Option(
+            "--max-pixels",
+            min=0.001,
+            metavar="MILLIONS",
+            help="Maximum image size in megapixels. (default: by memory, at most 179)",
+            show_default=False,
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float,
+        typer.Option("--time-limit", min=0.1, metavar="S", help="Time limit per file in seconds."),
+    ] = 60,
+    with_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--with-tokens", help="Precompute the reranker's image tokens; prints their size first."
+        ),
+    ] = False,
+    token_cache: Annotated[
+        str | None,
+        typer.Option(
+            "--token-cache",
+            metavar="SIZE",
+            help="Maximum size of the reranker token cache, such as 500MB. (default: 2GB)",
+            show_default=False,
+        ),
+    ] = None,
+    token_precision: Annotated[
+        str | None,
+        typer.Option(
+            "--token-precision",
+            metavar="float16|int8",
+            help="Storage precision of cached tokens; int8 halves the size. (default: float16)",
+            show_default=False,
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Index directories, or update their index: images, videos, PDF, texts, tables."""
+    from api.cli import console
+    from indexer.pipeline import index_sources
+    from indexer.sources import parse_changes
+
+    require_paths(paths or [])
+    changes = parse_changes(
+        {
+            "kinds": kinds,
+            "hidden": hidden,
+            "follow": follow,
+            "one_file_system": one_file_system,
+            "ignore_files": ignore,
+            "text_column": text_column,
+            "image_column": image_column,
+        }
+    )
+    token_settings = _token_settings(token_cache, token_precision)
+    opened, loaded = library_and_encoder(
+        library or default_library_path(), encoder, space, device, bool(paths)
+    )
+    reranker = _reranker_for_tokens(opened, loaded, device, token_settings) if with_tokens else None
+    _configure_tokens(opened, token_settings)
+    with console.indexing_progress(quiet=as_json) as bar, stop_on_ctrl_c() as stop:
+        summary = index_sources(
+            opened,
+            loaded,
+            paths or (),
+            changes=changes,
+            batch_size=batch_size,
+            workers=workers,
+            limit_s=time_limit,
+            max_pixels=None if max_pixels is None else int(max_pixels * 1e6),
+            retry_failed=retry_failed,
+            on_progress=bar,
+            should_stop=lambda: bool(stop),
+        )
+    if as_json:
+        facts: dict[str, Any] = {
+            "library": str(opened.path),
+            "space": loaded.space.id,
+            **vars(summary),
+            "items_per_second": round(summary.items_per_second, 2),
+        }
+    elif summary.found == 0 and not summary.removed:
+        where = ", ".join(str(path) for path in paths or ()) or "the library's sources"
+        console.out.print(f"Nothing that can be indexed in {where}.", markup=False)
+    else:
+        console.print_summary(summary, opened.path)
+    is_stopped, tokens = summary.interrupted, None
+    if reranker and not is_stopped:
+        tokens = _prepare_tokens(opened, loaded, reranker, batch_size, workers, as_json)
+        is_stopped = tokens["interrupted"]
+    if not is_stopped:
+        with stop_on_ctrl_c() as stop:
+            build_due_indices(
+                opened, loaded, device=device, is_quiet=as_json, should_stop=lambda: bool(stop)
+            )
+    if as_json:
+        print_json(facts | ({"tokens": tokens} if reranker else {}))
+    if is_stopped:
+        complain("Stopped. What was embedded is kept; run the same command again to go on.")
+        raise typer.Exit(130)
+
+
+def _token_settings(size: str | None, precision: str | None) -> dict[str, Any]:
+    """Settings of the token cache that were asked for; raises UsageError for wrong ones."""
+    from retrieval.rerankers.token_cache import TokenCacheSettings
+
+    asked: dict[str, Any] = {}
+    if size is not None:
+        asked["limit_bytes"] = parse_size(size)
+    if precision is not None:
+        asked["precision"] = precision
+    TokenCacheSettings(**asked)
+    return asked
+
+
+def _configure_tokens(library: Library, asked: dict[str, Any]) -> None:
+    if asked:
+        try:
+            library.tokens.configure(replace(library.tokens.settings, **asked))
+        except OSError as error:
+            raise LibraryError(
+                f"{library.tokens.folder} cannot be written: {error.strerror}."
+            ) from error
+
+
+def _reranker_for_tokens(
+    library: Library, encoder: "Encoder", device: str, asked: dict[str, Any]
+) -> "Reranker":
+    """Load the reranker of a space; raise before hours of indexing what can be known before."""
+    from indexer.reranker_tokens import plan_tokens
+    from retrieval.rerankers.registry import AUTO, load_reranker
+
+    reranker = load_reranker(AUTO, encoder, device)
+    if reranker is None:
+        raise UsageError(
+            f"There is no reranker for {encoder.space.encoder}, so there are no tokens to prepare. "
+            "Leave out `--with-tokens`."
+        )
+    settings = replace(library.tokens.settings, **asked)
+    plan_tokens(library, encoder, reranker, settings).require_room()
+    return reranker
+
+
+def _prepare_tokens(
+    library: Library,
+    encoder: "Encoder",
+    reranker: "Reranker",
+    batch_size: int,
+    workers: int | None,
+    is_quiet: bool,
+) -> dict[str, Any]:
+    """Prepare a library for reranking; returns what is to be said of it in JSON."""
+    from api.cli import console
+    from indexer.reranker_tokens import TokensPlan, prepare_tokens
+
+    facts: dict[str, Any] = {}
+
+    def tell(plan: TokensPlan) -> None:
+        limit = plan.settings.limit_bytes
+        complain(
+            f"Preparing {len(plan.missing):,} images for reranking: "
+            f"{plan.bytes_per_image / 1e3:,.1f} kB an image, {plan.new_bytes / 1e6:,.1f} MB in "
+            f"all, beside {plan.held_bytes / 1e6:,.1f} MB that are there (limit "
+            f"{limit / 1e6:,.1f} MB, {plan.settings.precision})."
+        )
+        facts.update(
+            images=len(plan.missing),
+            bytes_per_image=plan.bytes_per_image,
+            bytes=plan.new_bytes,
+            held_bytes=plan.held_bytes,
+            limit_bytes=limit,
+            precision=plan.settings.precision,
+        )
+
+    with console.stage_progress() as show, stop_on_ctrl_c() as stop:
+        summary = prepare_tokens(
+            library,
+            encoder,
+            reranker,
+            workers=workers,
+            batch_size=batch_size,
+            on_plan=tell,
+            on_progress=lambda event: (
+                None if is_quiet else show("Preparing", event.done, event.total or 0)
+            ),
+            should_stop=lambda: bool(stop),
+        )
+    if not is_quiet:
+        failed = (
+            f", {summary.failed:,} could not be (gone, changed or unreadable)"
+            if summary.failed
+            else ""
+        )
+        console.out.print(f"{summary.made:,} images prepared for reranking{failed}.")
+    return facts | vars(summary)
+
+
+@contextmanager
+def stop_on_ctrl_c() -> Iterator[list[bool]]:
+    """Collect the first Ctrl-C as a wish to stop after the batch; a second one interrupts."""
+    stop: list[bool] = []
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        stop.append(True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        complain("Finishing the batch in flight. Ctrl-C again: stop at once.")
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,138 @@
+"""`mmsearch status`, `remove` and `encoders`: what a library holds, and what can make one."""
+
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.cli.options import (
+    JsonOption,
+    LibraryOption,
+    print_json,
+)
+from retrieval.library import open_library
+
+if TYPE_CHECKING:
+    pass
+
+
+def status(
+    failed: Annotated[
+        bool, typer.Option("--failed", help="List the files that could not be read, with reasons.")
+    ] = False,
+    library: LibraryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a library holds."""
+    from api.cli import console
+    from api.http.schemas import valid_text
+
+    opened = open_library(library)
+    space = opened.space()
+    with opened.catalog.snapshot() as snapshot:
+        counts = snapshot.counts(space.id)
+        sources = snapshot.sources()
+        failures = snapshot.failures() if failed else []
+    usage, settings = opened.tokens.usage(), opened.tokens.settings
+    facts: dict[str, Any] = {
+        "library": str(opened.path),
+        "encoder": space.encoder,
+        "space": space.id,
+        "spaces": opened.space_ids(),
+        "sources": sources,
+        "images": counts.images,
+        "texts": counts.texts,
+        "files_indexed": counts.indexed,
+        "files_failed": counts.failed,
+        "files_removed": counts.removed,
+        "bytes": _size_on_disk(opened.path),
+        "token_cache": {**vars(usage), **vars(settings)},
+    }
+    if as_json:
+        if failed:
+            facts["failures"] = [{"path": f.path, "reason": f.failure} for f in failures]
+        print_json(facts)
+        return
+    if failed:
+        for failure in failures:
+            path, reason = console.display_path(failure.path), failure.failure
+            console.out.print(f"{path}: {reason}", markup=False)
+        if not failures:
+            console.out.print("No file has failed.")
+        return
+    lines = {
+        "Library": str(opened.path),
+        "Encoder": f"{space.encoder} (space {space.id})",
+        "Sources": "\n          ".join(valid_text(source) for source in sources) or "none",
+        "Images": f"{counts.images:,}",
+        "Texts": f"{counts.texts:,}",
+        "Failed": f"{counts.failed:,}" + (" (mmsearch status --failed)" if counts.failed else ""),
+        "On disk": f"{facts['bytes'] / 1e6:,.1f} MB",
+        "Tokens": f"{usage.images:,} images, {usage.bytes / 1e6:,.1f} MB of at most "
+        f"{settings.limit_bytes / 1e6:,.1f} MB, {settings.precision}",
+    }
+    for name, value in lines.items():
+        console.out.print(f"{name:<9} {value}", markup=False)
+
+
+def remove(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Directories and files.")],
+    library: LibraryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove directories and files from a library; the files themselves stay."""
+    from api.cli import console
+    from indexer.pipeline import remove_paths
+
+    opened = open_library(library)
+    removed = remove_paths(opened, paths)
+    if as_json:
+        print_json({"library": str(opened.path), "removed": removed})
+        return
+    console.out.print(f"{removed:,} files forgotten.")
+    with opened.catalog.snapshot() as snapshot:
+        sources = snapshot.sources()
+    for path in paths:
+        containing = [s for s in sources if Path(s) in path.absolute().parents]
+        for source in containing:
+            console.out.print(
+                f"{path} lies in the source {source}: the next `mmsearch index` finds it again.",
+                markup=False,
+            )
+
+
+def encoders(
+    show_all: Annotated[
+        bool, typer.Option("--all", help="List all models of open_clip, not only local ones.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the available encoders, and which are on this machine."""
+    from api.cli import console
+    from retrieval.encoders.registry import RECOMMENDED, STARTER, list_encoders
+
+    listings = [
+        listing
+        for listing in list_encoders()
+        if show_all or listing.local or listing.name in {STARTER, RECOMMENDED}
+    ]
+    if as_json:
+        print_json({"encoders": [vars(listing) for listing in listings]})
+        return
+    for listing in listings:
+        where = "here" if listing.local else "to download"
+        line = f"{listing.name:<55} {where:<12} {listing.note}"
+        console.out.print(line.rstrip(), markup=False)
+    if not show_all:
+        console.out.print("All models of open_clip: mmsearch encoders --all")
+
+
+def _size_on_disk(folder: Path) -> int:
+    size = 0
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # the service may drop tokens meanwhile
+            status = file.stat()
+            size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return size

@@ -1,0 +1,200 @@
+"""`mmsearch search`: find images or texts, in a library here or on a service."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli.filter_options import (
+    AfterOption,
+    BeforeOption,
+    CameraOption,
+    KindFilterOption,
+    PathFilterOption,
+    SourceFilterOption,
+    WhereOption,
+    parse_filter,
+)
+from api.cli.options import (
+    DeviceOption,
+    JsonOption,
+    LibraryOption,
+    ModalityOption,
+    RerankDepthOption,
+    RerankOption,
+    SpaceOption,
+    complain,
+    print_json,
+)
+from retrieval.errors import UsageError
+from retrieval.library import Library, open_library
+
+if TYPE_CHECKING:
+    from retrieval.search.query import Query
+
+
+def search(
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="Text to search for.")] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", metavar="FILE", help="Find items similar to this image."),
+    ] = None,
+    minus: Annotated[
+        list[str],
+        typer.Option(
+            "--minus", metavar="TEXT", help="Find items dissimilar to this text. Repeatable."
+        ),
+    ] = [],  # noqa: B006 - Typer needs a list, and it is not changed
+    like: Annotated[
+        list[int],
+        typer.Option("--like", metavar="ID", help="Find items similar to this item. Repeatable."),
+    ] = [],  # noqa: B006
+    k: Annotated[int, typer.Option("-k", metavar="N", help="Number of hits.")] = 10,
+    cursor: Annotated[
+        str | None,
+        typer.Option(
+            "--cursor", metavar="CURSOR", help="Continue from `next_cursor` of an earlier answer."
+        ),
+    ] = None,
+    modality: ModalityOption = "image",
+    source: SourceFilterOption = None,
+    path: PathFilterOption = None,
+    kind: KindFilterOption = None,
+    after: AfterOption = None,
+    before: BeforeOption = None,
+    camera: CameraOption = None,
+    where: WhereOption = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            "--mode",
+            metavar="NAME",
+            help="Search mode: vector (by meaning), text (by words), hybrid (by both), auto (hybrid if "
+            "some file has all the words, else vector).",
+        ),
+    ] = "auto",
+    min_relevance: Annotated[
+        float,
+        typer.Option(
+            "--min-relevance", min=0, max=1, metavar="P", help="Minimum relevance of hits, 0 to 1."
+        ),
+    ] = 0,
+    group: Annotated[
+        bool,
+        typer.Option(
+            "--group", help="Collapse by file: only the best frame, page or chunk of each."
+        ),
+    ] = False,
+    diversity: Annotated[
+        float,
+        typer.Option(
+            "--diversity",
+            min=0,
+            max=1,
+            metavar="D",
+            help="Result diversity, 0 to 1 (maximal marginal relevance, 1 - lambda).",
+        ),
+    ] = 0,
+    contact_sheet: Annotated[
+        Path | None,
+        typer.Option(
+            "--contact-sheet",
+            metavar="FILE",
+            help="Write the hits as a contact sheet (image file).",
+        ),
+    ] = None,
+    rerank: RerankOption = "auto",
+    rerank_depth: RerankDepthOption = None,
+    rerank_budget: Annotated[
+        float,
+        typer.Option(
+            "--rerank-budget", min=0, metavar="MS", help="Maximum reranking time in milliseconds."
+        ),
+    ] = 2000,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            help="Search on a service instead of a local library. (default: $MMSEARCH_SERVER)",
+            show_default=False,
+        ),
+    ] = None,
+    library: LibraryOption = None,
+    space: SpaceOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Search for images or texts by a text, an image, or both."""
+    from api.cli import console
+    from retrieval.search.query import Query, parse_modality, parse_mode, read_parts
+
+    wanted = parse_filter(
+        source=source,
+        path=path,
+        kind=kind,
+        after=after,
+        before=before,
+        camera=camera,
+        where=where,
+    )
+    query = Query(
+        read_parts(text, image, minus=minus, like=like),
+        k=k,
+        modality=parse_modality(modality),
+        mode=parse_mode(mode),
+        min_relevance=min_relevance,
+        group_by_file=group,
+        diversity=diversity,
+        cursor=cursor,
+        where=wanted,
+    )
+    is_local = library is not None or space is not None or device != "auto"
+    if server and is_local:
+        raise UsageError("`--library`, `--space` and `--device` cannot be used with `--server`.")
+
+    from api.http.schemas import SearchAnswer
+    from retrieval.search.engine import Engine, Reranking
+
+    reranking = Reranking(rerank, rerank_depth, rerank_budget)
+    title = text or (str(image) if image else f"like {', '.join(map(str, like))}")
+    if address := server or (None if is_local else os.environ.get("MMSEARCH_SERVER")):
+        from api.cli.remote import search_on
+
+        search_on(
+            address,
+            query,
+            reranking,
+            text=text,
+            image=str(image) if image else None,
+            as_json=as_json,
+            contact_sheet=(contact_sheet, title) if contact_sheet else None,
+        )
+        return
+    opened = open_library(library)
+    answer = Engine(opened, space_id=space, device=device).search(query, reranking)
+    if as_json:
+        body = SearchAnswer.of(answer, text, str(image) if image else None)
+        print_json(body.model_dump())
+    else:
+        for warning in answer.warnings:
+            complain(warning)
+        console.print_answer(answer)
+        if not answer.hits:
+            complain(_why_nothing(opened, space, query))
+    if contact_sheet and answer.hits:
+        from api.drawing.contact_sheet import write_contact_sheet
+
+        write_contact_sheet(answer.hits, title, contact_sheet)
+
+
+def _why_nothing(library: Library, space: str | None, query: "Query") -> str:
+    """Say why a search has no hits."""
+    with library.catalog.snapshot() as snapshot:
+        counts = snapshot.counts(library.space(space).id)
+    if not (counts.texts if query.modality == "text" else counts.images):
+        return f"The library holds no {query.modality}s yet: mmsearch index PATH..."
+    if query.cursor:
+        return "There are no further hits."
+    return "Nothing was found: loosen the filters, --min-relevance or --mode."
