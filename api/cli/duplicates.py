@@ -25,16 +25,16 @@ def duplicates(
             min=0,
             max=1,
             metavar="COSINE",
-            help="How similar pictures must be to be reported. "
+            help="Minimum similarity of near-duplicates. "
             "(default: 0.9, chosen for the starter encoder)",
             show_default=False,
         ),
     ] = None,
     exact_only: Annotated[
-        bool, typer.Option("--exact-only", help="Only files of the same content.")
+        bool, typer.Option("--exact-only", help="Only report files with identical content.")
     ] = False,
     frames: Annotated[
-        bool, typer.Option("--frames", help="Compare frames of videos and pages, too.")
+        bool, typer.Option("--frames", help="Also compare video frames and document pages.")
     ] = False,
     limit: Annotated[
         int | None,
@@ -42,7 +42,7 @@ def duplicates(
             "--limit",
             min=1,
             metavar="N",
-            help="Pairs of similar pictures to report, the most similar first. (default: 100)",
+            help="Maximum number of near-duplicate pairs, the most similar first. (default: 100)",
             show_default=False,
         ),
     ] = None,
@@ -50,7 +50,7 @@ def duplicates(
     space: SpaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find files of the same content, and pictures that look the same. Nothing is deleted."""
+    """Find duplicates: identical files, and images that look the same. Nothing is deleted."""
     if exact_only and (frames or limit is not None or threshold is not None):
         raise UsageError(
             "--exact-only leaves similar pictures out: give it, or --threshold, --frames and "

@@ -17,12 +17,12 @@ _BAR = 30
 
 
 def explain(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What the image may show.")],
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Text to match with the image.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Image file.")],
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="Draw where each word looked into an image file."
+            "-o", "--output", metavar="FILE", help="Write the attention maps (image file)."
         ),
     ] = None,
     encoder: Annotated[
@@ -30,13 +30,14 @@ def explain(
         typer.Option(
             "--encoder",
             metavar="NAME",
-            help="starter, open_clip:MODEL/PRETRAINED or local-dir:DIR (default: starter).",
+            help="Encoder: starter, open_clip:MODEL/PRETRAINED or local-dir:DIR. "
+            "(default: starter)",
             show_default=False,
         ),
     ] = None,
     library: Annotated[
         Path | None,
-        typer.Option("--library", metavar="DIR", help="Use this library's encoder instead."),
+        typer.Option("--library", metavar="DIR", help="Use the encoder of this library instead."),
     ] = None,
     rerank: Annotated[
         str,
@@ -49,7 +50,7 @@ def explain(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Explain a match: which words carried it, and where in the image each looked."""
+    """Explain a match: the words that carried it, and the image regions they attended to."""
     if not text.strip():
         raise UsageError("The text is empty. Say in a few words what the image may show.")
     if library and encoder:

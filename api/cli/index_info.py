@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def index_info(
     library: LibraryOption = None, space: SpaceOption = None, as_json: JsonOption = False
 ) -> None:
-    """Tell how vectors are searched: the index, why it was chosen, its settings and recall."""
+    """Show the search index: its kind, why it was chosen, its settings and recall."""
     from retrieval.catalog import Modality
     from retrieval.library import open_library
 
@@ -53,7 +53,7 @@ def build_index(
             min=0.01,
             max=1.0,
             metavar="R",
-            help="Share of the best 10 that searches must find. (default: as before, or 0.98)",
+            help="Target recall at 10, 0 to 1. (default: as before, or 0.98)",
             show_default=False,
         ),
     ] = None,
@@ -62,7 +62,7 @@ def build_index(
         typer.Option(
             "--factory",
             metavar="STRING",
-            help="A FAISS factory string such as IVF4096,PQ64. (default: by size)",
+            help="FAISS factory string, such as IVF4096,PQ64. (default: by size)",
             show_default=False,
         ),
     ] = None,
@@ -71,7 +71,7 @@ def build_index(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Build the search index anew, now. `mmsearch index` does so by itself when it is due."""
+    """Rebuild the search index now. `mmsearch index` does this by itself when it is due."""
     from retrieval.catalog import Modality
     from retrieval.indices.build import Wishes
     from retrieval.library import open_library
@@ -107,7 +107,7 @@ def build_due_indices(
     is_quiet: bool,
     should_stop: "Callable[[], bool]" = lambda: False,
 ) -> "list[Generation]":
-    """Build what new rows call for, with a bar; a failure is told, and harms no search."""
+    """Build the indices that are due, with a progress bar; failures harm no search."""
     from retrieval.indices.build import Wishes
     from retrieval.indices.maintenance import outgrown
 
@@ -188,7 +188,7 @@ def _run(
 
 
 def _facts(library: "Library", space: "Space", modality: "Modality") -> dict[str, Any]:
-    """What is said of one modality; a library may have no index, and need none."""
+    """Describe the index of one modality; a library may have none, and need none."""
     from retrieval.indices.choice import EXACT_UP_TO_ROWS
     from retrieval.indices.generations import latest
     from retrieval.indices.growth import plan_build

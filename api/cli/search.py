@@ -70,8 +70,8 @@ def search(
         typer.Option(
             "--mode",
             metavar="NAME",
-            help="Search mode: vector (by meaning), text (by words), hybrid (by both), auto (hybrid if "
-            "some file has all the words, else vector).",
+            help="Search mode: vector (by meaning), text (by words), hybrid (both), auto (hybrid "
+            "if some file has all the words, else vector).",
         ),
     ] = "auto",
     min_relevance: Annotated[

@@ -23,30 +23,39 @@ if TYPE_CHECKING:
 def serve(
     library: LibraryOption = None,
     host: Annotated[
-        str | None, typer.Option("--host", help="(default: 127.0.0.1)", show_default=False)
+        str | None,
+        typer.Option(
+            "--host", help="Address to listen on. (default: 127.0.0.1)", show_default=False
+        ),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option("--port", min=0, max=65_535, help="(default: 8765)", show_default=False),
+        typer.Option(
+            "--port",
+            min=0,
+            max=65_535,
+            help="Port to listen on. (default: 8765)",
+            show_default=False,
+        ),
     ] = None,
     api_keys: Annotated[
         Path | None,
         typer.Option(
             "--api-keys",
             metavar="FILE",
-            help="Keys that clients must have, a line each: NAME:SCOPES:SECRET.",
+            help="File of API keys, one per line: NAME:SCOPES:SECRET.",
             show_default=False,
         ),
     ] = None,
     new_key: Annotated[
-        bool, typer.Option("--new-key", help="Print a new line for that file, and end.")
+        bool, typer.Option("--new-key", help="Print a new line for the API key file and exit.")
     ] = False,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
             "--allowed-host",
             metavar="NAME",
-            help="A name that the service is reached by, besides localhost. Can be repeated.",
+            help="Host name that requests may use, besides localhost. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -55,7 +64,7 @@ def serve(
         typer.Option(
             "--cors-origin",
             metavar="ORIGIN",
-            help="A web site whose scripts may use the service. Can be repeated.",
+            help="Web origin whose scripts may use the service (CORS). Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -64,7 +73,7 @@ def serve(
         typer.Option(
             "--uploads",
             metavar="DIR",
-            help="Let clients add files to the library; they are kept in this folder.",
+            help="Allow uploads, stored in this directory.",
             show_default=False,
         ),
     ] = None,
@@ -73,7 +82,7 @@ def serve(
         typer.Option(
             "--index-below",
             metavar="DIR",
-            help="Let clients have folders in this one indexed, besides the library's sources. "
+            help="Allow indexing of directories below this one, besides the sources. "
             "Can be repeated.",
             show_default=False,
         ),
@@ -83,7 +92,7 @@ def serve(
         typer.Option(
             "--rerank",
             metavar="NAME",
-            help="As for `mmsearch search`. (default: auto)",
+            help="Reranker, as for `mmsearch search`. (default: auto)",
             show_default=False,
         ),
     ] = None,
@@ -92,7 +101,7 @@ def serve(
         typer.Option(
             "--rate-limit",
             metavar="RATE",
-            help="Of each key or address, such as 600/minute. (default: 500/second)",
+            help="Rate limit per key or address, such as 600/minute. (default: 500/second)",
             show_default=False,
         ),
     ] = None,
@@ -101,7 +110,7 @@ def serve(
         typer.Option(
             "--batch",
             min=1,
-            help="Searches encoded together at most; 1: one by one. (default: 32)",
+            help="Maximum number of searches in a batch; 1: no batching. (default: 32)",
             show_default=False,
         ),
     ] = None,
@@ -110,7 +119,7 @@ def serve(
         typer.Option(
             "--queue",
             min=1,
-            help="Requests that may wait; more are answered 429. (default: 256)",
+            help="Maximum queue length; further requests are answered 429. (default: 256)",
             show_default=False,
         ),
     ] = None,
@@ -120,7 +129,7 @@ def serve(
             "--deadline",
             min=0.01,
             metavar="S",
-            help="What a request may take. (default: 10)",
+            help="Time limit per request in seconds. (default: 10)",
             show_default=False,
         ),
     ] = None,
@@ -129,19 +138,19 @@ def serve(
         typer.Option(
             "--log-level",
             metavar="NAME",
-            help="debug, info, warning or error. (default: info)",
+            help="Log level: debug, info, warning or error. (default: info)",
             show_default=False,
         ),
     ] = None,
     access_log: Annotated[
         bool | None,
         typer.Option(
-            "--access-log/--no-access-log", help="A JSON line for each request. (default: no)"
+            "--access-log/--no-access-log", help="Log each request as a JSON line. (default: no)"
         ),
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Answer searches over HTTP, and show a page to search with at /."""
+    """Run the HTTP API and the web page."""
     if new_key:
         from api.http.middleware.keys import new_key as make_key
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 def watch(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="PATH...", help="Folders and files. None: all known sources."),
+        typer.Argument(
+            metavar="PATH...", help="Directories and files. (default: all known sources)"
+        ),
     ] = None,
     library: LibraryOption = None,
     poll: Annotated[
@@ -33,17 +35,15 @@ def watch(
             "--poll",
             min=0.1,
             metavar="S",
-            help="Look every so many seconds instead of being notified: for network drives.",
+            help="Poll every S seconds instead of using notifications (for network drives).",
             show_default=False,
         ),
     ] = None,
     batch_size: BatchSizeOption = 64,
     device: DeviceOption = "auto",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a line for each event.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines.")] = False,
 ) -> None:
-    """Bring folders up to date and keep them so: what changes is found within seconds."""
+    """Watch directories and index changes within seconds."""
     from api.cli import console
     from indexer.watch import Updated, watch_sources
     from retrieval.indices.maintenance import BackgroundBuilder

@@ -11,29 +11,35 @@ from api.cli.options import JsonOption, print_json
 
 
 def gpu(
-    rows: Annotated[int, typer.Option("--rows", min=200, help="Of synthetic data.")] = 1_000_000,
+    rows: Annotated[
+        int, typer.Option("--rows", min=200, help="Number of synthetic rows.")
+    ] = 1_000_000,
     dimension: Annotated[int, typer.Option("--dimension", min=16, max=4096)] = 512,
-    queries: Annotated[int, typer.Option("--queries", min=100, help="Of each modality.")] = 1000,
+    queries: Annotated[
+        int, typer.Option("--queries", min=100, help="Number of queries per modality.")
+    ] = 1000,
     factory: Annotated[
         str | None,
         typer.Option(
             "--factory",
             metavar="STRING",
-            help="A FAISS factory string. (default: by size, as on a GPU)",
+            help="FAISS factory string. (default: by size, as on a GPU)",
             show_default=False,
         ),
     ] = None,
     cache_folder: Annotated[
         Path | None,
-        typer.Option("--cache", metavar="DIR", help="Data kept between runs. (default: yours)"),
+        typer.Option(
+            "--cache", metavar="DIR", help="Benchmark cache directory. (default: user cache)"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of data and training.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
     device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="cuda (all GPUs) or cuda:1.")
+        str, typer.Option("--device", metavar="NAME", help="Device: cuda (all GPUs) or cuda:1.")
     ] = "cuda",
     as_json: JsonOption = False,
 ) -> None:
-    """Train and search the same index on GPU and CPU: recall of both, and how much faster."""
+    """Compare the same index on GPU and CPU: build time, recall and speed."""
     from api.cli import console
     from benchmarks.vectors.gpu import compare_gpu, gpu_markdown, require_gpus
     from benchmarks.vectors.workload import synthetic_workload

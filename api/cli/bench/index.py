@@ -14,43 +14,52 @@ from api.cli.options import DeviceOption, JsonOption, print_json
 
 def index(
     rows: Annotated[
-        int, typer.Option("--rows", min=50_001, help="Fewer are compared one by one.")
+        int, typer.Option("--rows", min=50_001, help="Number of rows; fewer are searched exactly.")
     ] = 100_000,
     dimension: Annotated[int, typer.Option("--dimension", min=16, max=4096)] = 512,
-    queries: Annotated[int, typer.Option("--queries", min=20, help="Of each modality.")] = 500,
+    queries: Annotated[
+        int, typer.Option("--queries", min=20, help="Number of queries per modality.")
+    ] = 500,
     filter_queries: Annotated[
         int,
-        typer.Option("--filter-queries", min=1, help="Of each modality, under each filter."),
+        typer.Option("--filter-queries", min=1, help="Number of queries per modality and filter."),
     ] = 20,
-    added: Annotated[int, typer.Option("--added", min=1, help="Rows that come.")] = 10_000,
+    added: Annotated[int, typer.Option("--added", min=1, help="Number of rows to add.")] = 10_000,
     removed: Annotated[
         int | None,
         typer.Option(
-            "--removed", min=1, help="Rows that go. (default: a tenth)", show_default=False
+            "--removed",
+            min=1,
+            help="Number of rows to remove. (default: a tenth)",
+            show_default=False,
         ),
     ] = None,
     target_recall: Annotated[
         float,
-        typer.Option("--target-recall", min=0.1, max=0.9999, help="As for `build-index`."),
+        typer.Option(
+            "--target-recall", min=0.1, max=0.9999, help="Target recall, as for `build-index`."
+        ),
     ] = 0.98,
     cache_folder: Annotated[
         Path | None,
-        typer.Option("--cache", metavar="DIR", help="Data kept between runs. (default: yours)"),
+        typer.Option(
+            "--cache", metavar="DIR", help="Benchmark cache directory. (default: user cache)"
+        ),
     ] = None,
     keep: Annotated[
         Path | None,
         typer.Option(
             "--keep-index",
             metavar="DIR",
-            help="Where embeddings and index stay for later runs. (default: they are deleted)",
+            help="Directory to keep embeddings and index in. (default: deleted afterwards)",
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of data and filters.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
-    """Recall of the default index at any size: filters, added and removed rows."""
+    """Measure the recall of the default index: filters, added and removed rows."""
     from api.cli import console
     from benchmarks.vectors.lifecycle import index_markdown, measure_index
 

@@ -29,7 +29,7 @@ def relevance(
         typer.Option(
             "--dataset",
             metavar="FORMAT:PATH",
-            help="jsonl, karpathy, coco, flickr30k-csv, csv or parquet, as for `bench retrieval`.",
+            help="Dataset: jsonl, karpathy, coco, flickr30k-csv, csv or parquet.",
         ),
     ],
     split: SplitOption = None,
@@ -39,64 +39,73 @@ def relevance(
         typer.Option(
             "--photos",
             metavar="held-out|all",
-            help="held-out: only the half that `mmsearch train relevance` does not learn from.",
+            help="held-out: only the half that `mmsearch train relevance` does not train on.",
         ),
     ] = "held-out",
     others: Annotated[
         str | None,
-        typer.Option(
-            "--others", metavar="SPLIT", help="Photos that lie in the libraries and ask nothing."
-        ),
+        typer.Option("--others", metavar="SPLIT", help="Split of the distractor photos."),
     ] = None,
     other_photos: Annotated[
-        int, typer.Option("--other-photos", min=0, help="At most, of the held-out half.")
+        int, typer.Option("--other-photos", min=0, help="Maximum number of distractor photos.")
     ] = 1500,
     outside: Annotated[
         bool,
         typer.Option(
             "--outside/--no-outside",
-            help="Also ask texts about what Flickr8k does not show.",
+            help="Also search for things that Flickr8k does not show.",
         ),
     ] = True,
     encoder: Annotated[
-        str, typer.Option("--encoder", metavar="NAME", help="As for `mmsearch index`.")
+        str, typer.Option("--encoder", metavar="NAME", help="Encoder, as for `mmsearch index`.")
     ] = "starter",
     calibration: Annotated[
         Path | None,
         typer.Option(
             "--calibration",
             metavar="FILE",
-            help="Of `mmsearch train relevance`. (default: the one that searches use)",
+            help="Calibration file of `mmsearch train relevance`. (default: the one in use)",
             show_default=False,
         ),
     ] = None,
     thresholds: Annotated[
-        str, typer.Option("--thresholds", metavar="LIST", help="Least relevances, with commas.")
+        str,
+        typer.Option("--thresholds", metavar="LIST", help="Comma-separated relevance thresholds."),
     ] = "0.05,0.1,0.15,0.2,0.25,0.3,0.4,0.5",
     sizes: Annotated[
         str,
         typer.Option(
-            "--sizes", metavar="LIST", help="Of libraries for the thresholds, beside all photos."
+            "--sizes",
+            metavar="LIST",
+            help="Comma-separated sizes of simulated libraries, besides all photos.",
         ),
     ] = "30,200,1000",
     searches: Annotated[
-        int, typer.Option("--searches", min=1, help="Simulated ones of each kind of query.")
+        int,
+        typer.Option(
+            "--searches", min=1, help="Number of simulated searches of each kind of query."
+        ),
     ] = 6000,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", metavar="FILE", help="Draw the curve (PNG or SVG).", show_default=False
+            "--output",
+            metavar="FILE",
+            help="Write the reliability curve (PNG or SVG).",
+            show_default=False,
         ),
     ] = None,
     cache_folder: Annotated[
         Path | None,
-        typer.Option("--cache", metavar="DIR", help="Vectors kept between runs. (default: yours)"),
+        typer.Option(
+            "--cache", metavar="DIR", help="Embedding cache directory. (default: user cache)"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the libraries.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """The reliability curve of relevance, and what is left at a threshold."""
+    """Measure the calibration of relevance: reliability curve, and what thresholds keep."""
     from api.cli import console
     from benchmarks.datasets import load_dataset
     from benchmarks.quality.relevance import (
@@ -162,7 +171,7 @@ def _numbers(text: str, option: str, most: float) -> list[float]:
         found = [-1.0]
     if not all(0 < number <= most for number in found):
         raise UsageError(
-            f"{option} takes numbers above 0 and up to {most:g}, with commas, not {text!r}."
+            f"{option} takes comma-separated numbers above 0 and up to {most:g}, not {text!r}."
         )
     return found
 

@@ -28,20 +28,22 @@ def service(
         typer.Option(
             "--dataset",
             metavar="FORMAT:PATH",
-            help="Whose captions are asked, each once; as for `bench retrieval`.",
+            help="Dataset whose captions are the queries; as for `bench retrieval`.",
         ),
     ],
     split: SplitOption = None,
     library: LibraryOption = None,
     clients: Annotated[
-        str, typer.Option("--clients", metavar="LIST", help="Numbers of clients, with commas.")
+        str, typer.Option("--clients", metavar="LIST", help="Comma-separated numbers of clients.")
     ] = "1,8,32,128",
-    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="Of each measurement.")] = 30,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.5, help="Duration of each measurement in seconds.")
+    ] = 30,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Measurements of each, in turn.")
+        int, typer.Option("--rounds", min=1, help="Number of measurements, taken in turn.")
     ] = 1,
     rerank: Annotated[
-        str, typer.Option("--rerank", metavar="NAME", help="As for `mmsearch serve`.")
+        str, typer.Option("--rerank", metavar="NAME", help="Reranker, as for `mmsearch serve`.")
     ] = "auto",
     overload: Annotated[
         int | None,
@@ -49,7 +51,7 @@ def service(
             "--overload",
             min=2,
             metavar="CLIENTS",
-            help="Also: so many clients before a queue with a quarter as many places.",
+            help="Also test overload: N clients and a queue a quarter as long.",
             show_default=False,
         ),
     ] = None,
@@ -59,7 +61,7 @@ def service(
             "--soak",
             min=1,
             metavar="S",
-            help="Also: 8 clients for so long, and whether memory grows.",
+            help="Also test for memory growth: 8 clients for S seconds.",
             show_default=False,
         ),
     ] = None,
@@ -68,17 +70,17 @@ def service(
         typer.Option(
             "--indexing",
             metavar="DIR",
-            help="Also: index this folder into a copy of the library meanwhile.",
+            help="Also index this directory into a copy of the library meanwhile.",
             show_default=False,
         ),
     ] = None,
     kill: Annotated[
-        bool, typer.Option("--kill", help="Also: SIGKILL under load, and a new start.")
+        bool, typer.Option("--kill", help="Also test SIGKILL under load and a restart.")
     ] = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Searches a second, their times, errors and memory, with and without batching, in turn."""
+    """Load-test the service: throughput, latency, errors and memory, with and without batching."""
     from api.cli import console
     from benchmarks.datasets import load_dataset
     from benchmarks.service.load import ServiceBenchmark, service_markdown
@@ -119,5 +121,5 @@ def _counts(clients: str) -> list[int]:
     except ValueError:
         found = []
     if not found or min(found) < 1:
-        raise UsageError(f"--clients takes numbers from 1, with commas, not {clients!r}.")
+        raise UsageError(f"--clients takes comma-separated integers from 1, not {clients!r}.")
     return found

@@ -30,9 +30,11 @@ _PREDICTED_ROWS = 100_000_000
 
 
 def vectors(
-    rows: Annotated[int, typer.Option("--rows", min=200, help="Of synthetic data.")] = 100_000,
+    rows: Annotated[
+        int, typer.Option("--rows", min=200, help="Number of synthetic rows.")
+    ] = 100_000,
     dimension: Annotated[
-        int, typer.Option("--dimension", min=16, max=4096, help="Of synthetic data.")
+        int, typer.Option("--dimension", min=16, max=4096, help="Dimension of synthetic rows.")
     ] = 512,
     data: Annotated[
         str,
@@ -50,54 +52,60 @@ def vectors(
         typer.Option(
             "--methods",
             metavar="LIST",
-            help="With semicolons; also factory:STRING. (default: all that are installed)",
+            help="Semicolon-separated methods, or factory:STRING. (default: all installed)",
             show_default=False,
         ),
     ] = None,
     threads: Annotated[
-        str, typer.Option("--threads", metavar="LIST", help="Numbers of threads, with commas.")
+        str, typer.Option("--threads", metavar="LIST", help="Comma-separated numbers of threads.")
     ] = "1,2",
     target_recall: Annotated[
-        float, typer.Option("--target-recall", min=0.1, max=0.9999, help="Of the table.")
+        float,
+        typer.Option("--target-recall", min=0.1, max=0.9999, help="Target recall of the table."),
     ] = 0.95,
     queries: Annotated[
-        int, typer.Option("--queries", min=100, help="Of each modality, at most.")
+        int, typer.Option("--queries", min=100, help="Maximum number of queries per modality.")
     ] = 1000,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Measurements of each, in turn.")
+        int, typer.Option("--rounds", min=1, help="Number of measurements, taken in turn.")
     ] = 1,
     growth: Annotated[
         str | None,
         typer.Option(
             "--growth",
             metavar="LIST",
-            help="Numbers of rows, with commas: how one method's cost grows. "
+            help="Comma-separated numbers of rows: how the cost of one method grows. "
             "(with --methods: of the first)",
             show_default=False,
         ),
     ] = None,
     encoder: Annotated[
-        str, typer.Option("--encoder", metavar="NAME", help="Of a dataset, as for `index`.")
+        str,
+        typer.Option(
+            "--encoder", metavar="NAME", help="Encoder of a dataset, as for `mmsearch index`."
+        ),
     ] = "starter",
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             metavar="DIR",
-            help="Where plots and results.json go. (default: none are written)",
+            help="Directory for plots and results.json. (default: none are written)",
             show_default=False,
         ),
     ] = None,
     cache_folder: Annotated[
         Path | None,
-        typer.Option("--cache", metavar="DIR", help="Data kept between runs. (default: yours)"),
+        typer.Option(
+            "--cache", metavar="DIR", help="Benchmark cache directory. (default: user cache)"
+        ),
     ] = None,
     keep_indices: Annotated[
         Path | None,
         typer.Option(
             "--keep-indices",
             metavar="DIR",
-            help="Where built indices stay for later runs; empty it when a method has changed. "
+            help="Directory to reuse built indices from; empty it when a method has changed. "
             "(default: they are deleted)",
             show_default=False,
         ),
@@ -108,15 +116,15 @@ def vectors(
             "--build-limit",
             min=1,
             metavar="SECONDS",
-            help="A method that builds for longer is left out. (default: none is)",
+            help="Maximum build time in seconds; slower methods are left out. (default: none)",
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of data and training.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
-    """Recall against queries a second, time to build and memory, of our index and of others."""
+    """Compare vector engines: recall against queries per second, build time and memory."""
     from api.cli import console
     from benchmarks.datasets import load_dataset
     from benchmarks.vectors.peers import METHODS, make_method
@@ -229,7 +237,7 @@ def _embedded(
 def _sizes(growth: str, data: str) -> list[int]:
     sizes = _numbers(growth, "--growth")
     if len(sizes) < 2:
-        raise UsageError("--growth takes at least two numbers of rows, with commas.")
+        raise UsageError("--growth takes at least two comma-separated numbers of rows.")
     if not data.startswith(_SYNTHETIC):
         raise UsageError("--growth needs data of any size: --data synthetic.")
     return sizes
@@ -245,5 +253,5 @@ def _numbers(text: str, option: str) -> list[int]:
     except ValueError:
         found = []
     if not found or min(found) < 1:
-        raise UsageError(f"{option} takes numbers from 1, with commas, not {text!r}.")
+        raise UsageError(f"{option} takes comma-separated integers from 1, not {text!r}.")
     return found

@@ -47,7 +47,7 @@ def test_growth_is_predicted(run):
     ("arguments", "message"),
     [
         (("--methods", "nosuch"), "There is no method 'nosuch'"),
-        (("--threads", "0"), "--threads takes numbers from 1"),
+        (("--threads", "0"), "--threads takes comma-separated integers from 1"),
         (("--growth", "1000"), "at least two"),
         (("--growth", "1000,2000", "--data", "jsonl:x"), "--data synthetic"),
         (("--data", "synthetic:nosuch"), "synthetic:clip"),
