@@ -36,6 +36,7 @@ from api.options import (
     JsonOption,
     LibraryOption,
     ModalityOption,
+    RerankBudgetOption,
     RerankDepthOption,
     RerankOption,
     SpaceOption,
@@ -47,6 +48,7 @@ from api.options import (
 from api.serve import serve
 from api.train import train
 from api.watch import watch
+from retrieval.answer import DEFAULT_BUDGET_MS
 from retrieval.errors import LibraryError, MMSearchError, UsageError
 from retrieval.library import Library, default_library_path, open_library
 
@@ -356,10 +358,7 @@ def search(
     ] = None,
     rerank: RerankOption = "auto",
     rerank_depth: RerankDepthOption = None,
-    rerank_budget: Annotated[
-        float,
-        typer.Option("--rerank-budget", min=0, metavar="MS", help="Time that reranking may take."),
-    ] = 2000,
+    rerank_budget: RerankBudgetOption = DEFAULT_BUDGET_MS,
     server: Annotated[
         str | None,
         typer.Option(

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from retrieval.errors import NotFoundError, UsageError
-from retrieval.query import MAX_K
+from retrieval.query import MAX_RERANK_BUDGET_MS, MAX_RERANK_DEPTH
 
 LibraryOption = Annotated[
     Path | None,
@@ -58,10 +58,20 @@ RerankDepthOption = Annotated[
     typer.Option(
         "--rerank-depth",
         min=1,
-        max=MAX_K,
+        max=MAX_RERANK_DEPTH,
         metavar="N",
         help="Candidates that are reranked. (default: the reranker's own)",
         show_default=False,
+    ),
+]
+RerankBudgetOption = Annotated[
+    float,
+    typer.Option(
+        "--rerank-budget",
+        min=0,
+        max=MAX_RERANK_BUDGET_MS,
+        metavar="MS",
+        help="Time that reranking may take.",
     ),
 ]
 

@@ -10,10 +10,9 @@ from starlette.datastructures import FormData, UploadFile
 
 from api.query_images import MAX_IMAGES, read_query_image
 from api.schemas import SearchRequest
-from api.schemas.search import MAX_PARTS
 from api.validation import invalid, parse_json
 from retrieval.errors import UsageError
-from retrieval.query import ImagePart, ItemPart, TextPart
+from retrieval.query import MAX_PARTS, ImagePart, ItemPart, TextPart
 
 JSON = "application/json"
 FORM = "multipart/form-data"
