@@ -4,10 +4,11 @@ import sys
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import platformdirs
 import typer
+from typer.core import TyperCommand
 
 from api.bench_gpu import gpu
 from api.bench_index import index
@@ -372,7 +373,18 @@ def explanations(
     )
 
 
-@bench.command()
+class _OnceJsonToFile(TyperCommand):
+    """Takes `--json OUT`, as it was spelled once, for `--json-file OUT`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments of the command line."""
+        for place, (word, after) in enumerate(zip(args, [*args[1:], "-"], strict=True)):
+            if word.startswith("--json=") or (word == "--json" and not after.startswith("-")):
+                args[place] = word.replace("--json", "--json-file", 1)
+        return super().parse_args(ctx, args)
+
+
+@bench.command(cls=_OnceJsonToFile)
 def retrieval(
     dataset: DatasetOption,
     split: SplitOption = None,
@@ -400,7 +412,7 @@ def retrieval(
     ] = None,
     limit: LimitOption = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="OUT", help="Write the whole result.")
+        Path | None, typer.Option("--json-file", metavar="OUT", help="Write the whole result.")
     ] = None,
     run_file: Annotated[
         Path | None, typer.Option("--run", metavar="OUT", help="Write the ranked lists (TREC).")
@@ -414,12 +426,13 @@ def retrieval(
     cache_folder: CacheOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    as_json: JsonOption = False,
 ) -> None:
     """Recall, ranks and precision on a dataset, through the engine that searches use."""
     from api import console
     from benchmarks.metrics import parse_metric
     from benchmarks.report import markdown
-    from benchmarks.results import DEFAULT_METRICS
+    from benchmarks.results import DEFAULT_METRICS, record_body
     from benchmarks.retrieval_quality import Setup
 
     names = _split(metrics) if metrics else DEFAULT_METRICS
@@ -440,13 +453,17 @@ def retrieval(
     record = measured.run(
         setup, names, run_file=run_file, qrels_file=qrels_file, json_file=json_file, report=report
     )
-    console.out.print(markdown(record), markup=False, end="")
+    if as_json:
+        print_json(record_body(record))
+    else:
+        console.out.print(markdown(record), markup=False, end="")
 
 
 @bench.command()
 def compare(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULT...", help="Files of `bench retrieval --json`.")
+        list[Path],
+        typer.Argument(metavar="RESULT...", help="Files of `bench retrieval --json-file`."),
     ],
     metrics: Annotated[
         str, typer.Option("--metrics", help="With commas.")
