@@ -22,6 +22,7 @@ from api.options import (
     LanguageOption,
     RerankOption,
     SplitOption,
+    WorkersOption,
     complain,
     print_json,
     require_paths,
@@ -96,15 +97,7 @@ def throughput(
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, help="Measurements of each, in turn.")
     ] = 3,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            min=1,
-            help="Processes that read files. (default: one a core but one, at most 16)",
-            show_default=False,
-        ),
-    ] = None,
+    workers: WorkersOption = None,
     batch_size: BatchSizeOption = 64,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

@@ -40,6 +40,7 @@ from api.options import (
     RerankDepthOption,
     RerankOption,
     SpaceOption,
+    WorkersOption,
     complain,
     parse_size,
     print_json,
@@ -144,15 +145,7 @@ def index(
         bool, typer.Option("--retry-failed", help="Read files again that failed before.")
     ] = False,
     batch_size: BatchSizeOption = 64,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            min=1,
-            help="Processes that read files. (default: one a core, at most 16)",
-            show_default=False,
-        ),
-    ] = None,
+    workers: WorkersOption = None,
     kinds: Annotated[
         str | None,
         typer.Option(

@@ -35,6 +35,15 @@ DeviceOption = Annotated[
 BatchSizeOption = Annotated[
     int, typer.Option("--batch-size", min=1, max=4096, help="Images encoded and committed at once.")
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Processes that read files. (default: one a core, at most 16)",
+        show_default=False,
+    ),
+]
 SpaceOption = Annotated[
     str | None,
     typer.Option("--space", metavar="ID", help="One of the library's spaces.", show_default=False),
