@@ -82,7 +82,9 @@ class Filter(_Condition):
 
     source: Annotated[str | None, Field(min_length=1, max_length=4096)] = None
     path: Annotated[str | None, Field(min_length=1, max_length=4096)] = None
-    kind: Annotated[tuple[MediaKind, ...] | None, Field(min_length=1, max_length=5)] = None
+    kind: Annotated[
+        tuple[MediaKind, ...] | None, Field(min_length=1, max_length=len(MediaKind))
+    ] = None
     taken_at: TimeRange | None = None
     width: Range | None = None
     height: Range | None = None
