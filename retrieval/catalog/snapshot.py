@@ -41,7 +41,6 @@ from retrieval.catalog.values import (
     ReadFile,
     ReadItem,
 )
-from retrieval.catalog.word_index import FILE_WORDS, ITEM_WORDS
 from retrieval.filters import Filter
 from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata
 
@@ -118,14 +117,6 @@ class Snapshot:
         """
         search = TextSearch(self._connection, space_id, modality, where)
         return search.run(text, limit, all_words=all_words)
-
-    def has_words(self) -> bool:
-        """Whether there is anything that `text_matches` can find."""
-        return bool(
-            self._connection.scalar(
-                sa.select(sa.or_(sa.exists(FILE_WORDS.select()), sa.exists(ITEM_WORDS.select())))
-            )
-        )
 
     def items(
         self,
