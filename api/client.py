@@ -13,13 +13,13 @@ from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
 
 import httpx
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from api.http.schemas import ItemList, ItemSchema, PartSchema, SearchRequest, ServedAnswer
 from api.http.schemas.embeddings import Embeddings
 from api.http.schemas.jobs import FINAL_STATES, JobList, JobSchema, Removal
 from api.http.schemas.stats import Stats
-from retrieval.errors import MMSearchError, NotFoundError, UsageError
+from retrieval.errors import MMSearchError, NotFoundError, UsageError, first_problem
 from retrieval.filters import Filter
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image
@@ -52,6 +52,14 @@ class BusyError(ServiceError):
 
 class UnreachableError(ServiceError):
     """No answer came: wrong address, no service there, no network, or too slow."""
+
+
+def search_request(fields: dict[str, Any]) -> SearchRequest:
+    """Make a search request of its fields; raises UsageError for what no service accepts."""
+    try:
+        return SearchRequest.model_validate(fields)
+    except ValidationError as error:
+        raise UsageError(first_problem(error)) from None
 
 
 class SearchOptions(TypedDict, total=False):
@@ -111,7 +119,7 @@ class Client:
     ) -> ServedAnswer:
         """Find what is near to a text, an image, or both; more is said by the options."""
         encoded = None if image is None else in_base64(image)
-        return self.ask(SearchRequest.model_validate({"text": text, "image": encoded, **options}))
+        return self.ask(search_request({"text": text, "image": encoded, **options}))
 
     def ask(self, request: SearchRequest) -> ServedAnswer:
         """Answer a search request."""

@@ -1,6 +1,9 @@
 """The one exception hierarchy: every error that a user can cause or meet."""
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class MMSearchError(Exception):
@@ -52,3 +55,11 @@ class MissingExtraError(UnreadableFileError):
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
         return type(self), (self.what, self.extra)
+
+
+def first_problem(error: "ValidationError") -> str:
+    """Say in a sentence what is wrong first, and in which field."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return f"{place}: {message}." if place else f"{message}."

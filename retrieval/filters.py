@@ -1,6 +1,8 @@
 """What items must be like to be found: a condition, combined with and, or and not."""
 
+import json
 from datetime import datetime
+from functools import cached_property
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,7 +17,23 @@ ColumnValue = str | int | float | bool
 
 
 class _Condition(BaseModel):
+    """Equal and hashed by its JSON, so that it can be a cache key.
+
+    Its fields would not do: a dict has no hash, and in Python `True == 1`, which are different
+    values of a column.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and self._json == other._json
+
+    def __hash__(self) -> int:
+        return hash(self._json)
+
+    @cached_property
+    def _json(self) -> str:
+        return json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True)
 
 
 class TimeRange(_Condition):
@@ -64,7 +82,9 @@ class Filter(_Condition):
 
     source: Annotated[str | None, Field(min_length=1, max_length=4096)] = None
     path: Annotated[str | None, Field(min_length=1, max_length=4096)] = None
-    kind: Annotated[tuple[MediaKind, ...] | None, Field(min_length=1, max_length=5)] = None
+    kind: Annotated[
+        tuple[MediaKind, ...] | None, Field(min_length=1, max_length=len(MediaKind))
+    ] = None
     taken_at: TimeRange | None = None
     width: Range | None = None
     height: Range | None = None

@@ -169,6 +169,23 @@ def write_files() -> Callable[..., None]:
     return write
 
 
+@pytest.fixture(scope="session")
+def short_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of a colour, in a format that every browser plays."""
+    import av
+
+    file = tmp_path_factory.mktemp("video") / "short.webm"
+    with av.open(os.fspath(file), "w") as container:
+        stream = container.add_stream("libvpx", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        frame = av.VideoFrame.from_image(Image.new("RGB", (64, 48), "green"))
+        for number in range(10):
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file
+
+
 @contextmanager
 def serving(app: "FastAPI") -> Iterator[int]:
     """Serve an application over real HTTP on 127.0.0.1; gives the port."""

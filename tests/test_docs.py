@@ -1,7 +1,9 @@
 """The documents cannot rot: what they name exists, and what exists is named."""
 
+import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,10 +11,15 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from api.cli import app
 from api.http.app import create_app
+from api.http.schemas import ExplanationSchema, HitSchema, SearchAnswer
+from api.http.schemas.explain import WordSchema
 from api.http.settings import ServiceSettings
+from indexer.pipeline import index_sources
+from retrieval.search.engine import Engine
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -43,6 +50,34 @@ def test_every_setting_and_endpoint_is_in_the_reference(tmp_path):
     for path, methods in create_app(tmp_path).openapi()["paths"].items():
         for method in methods:
             assert f"`{method.upper()} {path}" in REFERENCE
+
+
+def documented_keys(command: str) -> set[str]:
+    """The JSON keys that the reference names for `--json` of a command, at every depth."""
+    section = REFERENCE.partition(f"### `mmsearch {command}")[2].partition("\n##")[0]
+    [row] = re.findall(r"^\| `--json` \| `(\{.*?\})`", section, re.MULTILINE)
+    return set(re.findall(r'"(\w+)"', row))
+
+
+@pytest.mark.parametrize(
+    ("command", "models"),
+    [
+        ("search", [SearchAnswer, HitSchema]),
+        ("explain", [ExplanationSchema, WordSchema]),
+    ],
+)
+def test_every_json_key_is_in_the_reference(command, models):
+    assert documented_keys(command) == {key for model in models for key in model.model_fields}
+
+
+def test_every_json_key_of_duplicates_is_in_the_reference(indexed_library, picture_folder):
+    one, *_ = picture_folder.rglob("*.png")
+    shutil.copy(one, picture_folder / "a copy.png")
+    index_sources(indexed_library, Engine(indexed_library, device="cpu").encoder)
+    options = ["--json", "--threshold", "0", "--library", str(indexed_library.path)]
+    printed = json.loads(CliRunner().invoke(app, ["duplicates", *options]).stdout)
+    inner = {key for part in ("exact", "near") for key in printed[part][0]}
+    assert documented_keys("duplicates") == {*printed, *inner}
 
 
 def blocks(text: str, language: str) -> list[str]:

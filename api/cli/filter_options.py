@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from retrieval.errors import UsageError
+from retrieval.errors import UsageError, first_problem
 from retrieval.filters import Filter
 from retrieval.media import MediaKind
 
@@ -78,7 +78,7 @@ def parse_filter(
     try:
         return Filter.model_validate(wanted)
     except ValidationError as error:
-        raise UsageError(_explain(error)) from None
+        raise UsageError(first_problem(error)) from None
 
 
 def _kinds(text: str) -> list[MediaKind]:
@@ -109,11 +109,4 @@ def _filter(text: str) -> Filter:
     try:
         return Filter.model_validate_json(text)
     except ValidationError as error:
-        raise UsageError(f"--where: {_explain(error)}") from None
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return f"{place}: {message}." if place else f"{message}."
+        raise UsageError(f"--where: {first_problem(error)}") from None

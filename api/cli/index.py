@@ -17,6 +17,7 @@ from api.cli.options import (
     DeviceOption,
     JsonOption,
     LibraryOption,
+    WorkersOption,
     complain,
     parse_size,
     print_json,
@@ -61,15 +62,7 @@ def index(
         bool, typer.Option("--retry-failed", help="Retry files that failed before.")
     ] = False,
     batch_size: BatchSizeOption = 64,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            min=1,
-            help="Number of decoder processes. (default: one per core, at most 16)",
-            show_default=False,
-        ),
-    ] = None,
+    workers: WorkersOption = None,
     kinds: Annotated[
         str | None,
         typer.Option(

@@ -54,6 +54,6 @@ def encoder_of(library: Library, space: Space, device: str) -> Encoder:
     """Load the encoder of a space; raises SpaceMismatchError if its weights have changed."""
     from retrieval.encoders.registry import load_encoder
 
-    encoder = load_encoder(space.encoder, device)
+    encoder = load_encoder(space.encoder, device, space.weights)
     library.require_space(encoder.space, among=space)
     return encoder

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from retrieval.errors import NotFoundError, UsageError
-from retrieval.search.query import MAX_K
+from retrieval.search.query import MAX_RERANK_BUDGET_MS, MAX_RERANK_DEPTH
 
 LibraryOption = Annotated[
     Path | None,
@@ -36,6 +36,15 @@ BatchSizeOption = Annotated[
     int,
     typer.Option(
         "--batch-size", min=1, max=4096, help="Number of images encoded and committed at once."
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Number of decoder processes. (default: one per core, at most 16)",
+        show_default=False,
     ),
 ]
 SpaceOption = Annotated[
@@ -66,10 +75,20 @@ RerankDepthOption = Annotated[
     typer.Option(
         "--rerank-depth",
         min=1,
-        max=MAX_K,
+        max=MAX_RERANK_DEPTH,
         metavar="N",
         help="Number of candidates to rerank. (default: the reranker's)",
         show_default=False,
+    ),
+]
+RerankBudgetOption = Annotated[
+    float,
+    typer.Option(
+        "--rerank-budget",
+        min=0,
+        max=MAX_RERANK_BUDGET_MS,
+        metavar="MS",
+        help="Maximum reranking time in milliseconds.",
     ),
 ]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from PIL import Image
 
 from api.cli.options import complain, print_json
-from api.client import Client, in_base64
-from api.http.schemas import HitSchema, PartSchema, SearchAnswer, SearchRequest, ServedAnswer
+from api.client import Client, in_base64, search_request
+from api.http.schemas import HitSchema, SearchAnswer, SearchRequest, ServedAnswer
 from retrieval.catalog import Item
 from retrieval.errors import MMSearchError, UnreadableFileError, UsageError
 from retrieval.media.images import reduced
@@ -57,7 +57,8 @@ def search_on(
 def request_of(query: Query, reranking: Reranking) -> SearchRequest:
     """Say a query in the words of the service.
 
-    Raises UsageError for a reranker by name, which only the service's operator chooses.
+    Raises UsageError for what a service cannot accept, and for a reranker by name, which only the
+    service's operator chooses.
     """
     if reranking.name not in {AUTO, NONE}:
         raise UsageError(
@@ -77,7 +78,7 @@ def request_of(query: Query, reranking: Reranking) -> SearchRequest:
         "rerank_depth": reranking.depth,
         "rerank_budget_ms": reranking.budget_ms,
     }
-    return SearchRequest.model_validate(asked | {"parts": [_part(part) for part in query.parts]})
+    return search_request(asked | {"parts": [_part(part) for part in query.parts]})
 
 
 def answer_of(answer: ServedAnswer) -> Answer:
@@ -102,12 +103,12 @@ def _picture(client: Client, item: Item) -> Image.Image:
     return Image.open(io.BytesIO(content)).convert("RGB")
 
 
-def _part(part: TextPart | ImagePart | ItemPart) -> PartSchema:
+def _part(part: TextPart | ImagePart | ItemPart) -> dict[str, str | int | float]:
     if isinstance(part, TextPart):
-        return PartSchema(text=part.text, weight=part.weight)
+        return {"text": part.text, "weight": part.weight}
     if isinstance(part, ItemPart):
-        return PartSchema(item=part.item_id, weight=part.weight)
-    return PartSchema(image=in_base64(reduced(part.image, _LEAST_SIDE)), weight=part.weight)
+        return {"item": part.item_id, "weight": part.weight}
+    return {"image": in_base64(reduced(part.image, _LEAST_SIDE)), "weight": part.weight}
 
 
 def _hit(hit: HitSchema) -> Hit:

@@ -21,6 +21,7 @@ from api.cli.options import (
     JsonOption,
     LibraryOption,
     ModalityOption,
+    RerankBudgetOption,
     RerankDepthOption,
     RerankOption,
     SpaceOption,
@@ -29,6 +30,7 @@ from api.cli.options import (
 )
 from retrieval.errors import UsageError
 from retrieval.library import Library, open_library
+from retrieval.search.answer import DEFAULT_BUDGET_MS
 
 if TYPE_CHECKING:
     from retrieval.search.query import Query
@@ -106,12 +108,7 @@ def search(
     ] = None,
     rerank: RerankOption = "auto",
     rerank_depth: RerankDepthOption = None,
-    rerank_budget: Annotated[
-        float,
-        typer.Option(
-            "--rerank-budget", min=0, metavar="MS", help="Maximum reranking time in milliseconds."
-        ),
-    ] = 2000,
+    rerank_budget: RerankBudgetOption = DEFAULT_BUDGET_MS,
     server: Annotated[
         str | None,
         typer.Option(

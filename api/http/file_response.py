@@ -38,6 +38,12 @@ INLINE_TYPES = frozenset(
 """What a browser shows by itself and cannot run; all else is offered as a download."""
 
 
+_INERT = "sandbox; default-src 'none'"
+# A browser shows a video in a document of its own, which loads the file again: from an origin that
+# is the service's, as a sandboxed document's is not.
+_PLAYER = "default-src 'none'; media-src 'self'"
+
+
 class OpenFileResponse(StreamingResponse):
     """Streams `length` bytes of an open file from `start` on, and closes it however that ends."""
 
@@ -57,10 +63,12 @@ class OpenFileResponse(StreamingResponse):
 
 def file_headers(path: str, content_type: str, tag: str) -> dict[str, str]:
     """Headers of a file of some type and entity tag, whatever its name is."""
+    inline = content_type in INLINE_TYPES
+    plays = inline and content_type.startswith("video/")
     return {
         "Content-Type": content_type,
-        "Content-Disposition": content_disposition(path, inline=content_type in INLINE_TYPES),
-        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Content-Disposition": content_disposition(path, inline=inline),
+        "Content-Security-Policy": _PLAYER if plays else _INERT,
         "X-Content-Type-Options": "nosniff",
         "Accept-Ranges": "bytes",
         "ETag": tag,

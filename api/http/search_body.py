@@ -10,10 +10,9 @@ from starlette.datastructures import FormData, UploadFile
 
 from api.http.query_images import MAX_IMAGES, read_query_image
 from api.http.schemas import SearchRequest
-from api.http.schemas.search import MAX_PARTS
 from api.http.validation import invalid, parse_json
 from retrieval.errors import UsageError
-from retrieval.search.query import ImagePart, ItemPart, TextPart
+from retrieval.search.query import MAX_PARTS, ImagePart, ItemPart, TextPart
 
 JSON = "application/json"
 FORM = "multipart/form-data"

@@ -124,8 +124,15 @@ def record_of(result: QualityResult, metrics: tuple[str, ...] = DEFAULT_METRICS)
 
 
 def write_record(record: QualityRecord, file: Path) -> None:
-    """Write a result as JSON; `read_record` gives it back exactly. Infinity becomes null."""
-    body = {
+    """Write a result as JSON; `read_record` gives it back exactly."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record_body(record), ensure_ascii=False, allow_nan=False)
+    file.write_text(text, encoding="utf-8")
+
+
+def record_body(record: QualityRecord) -> dict[str, Any]:
+    """Give a result as what JSON knows; infinity becomes null."""
+    return {
         "format": FORMAT,
         "dataset": record.dataset,
         "space": record.space,
@@ -151,8 +158,6 @@ def write_record(record: QualityRecord, file: Path) -> None:
             for direction, kept in record.directions.items()
         },
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(body, ensure_ascii=False, allow_nan=False), encoding="utf-8")
 
 
 def read_record(file: Path) -> QualityRecord:

@@ -24,15 +24,13 @@ from retrieval.indices.exact import nearest
 from retrieval.indices.generations import Generation, load_latest
 from retrieval.indices.growth import needs_build
 from retrieval.indices.searcher import Searcher, refine
+from retrieval.search.candidates import with_spare_rows
 
 K = 10
 
 _WRITE_ROWS = 65_536
 _TUNING_QUERIES = 500
 _BATCH = 100
-
-_SPARE_ROWS = 8
-"""Rows that the engine asks for beyond those wanted, since the best may be of removed files."""
 
 
 @dataclass(frozen=True)
@@ -305,7 +303,7 @@ def _as_the_engine(
     searcher: Searcher, query: NDArray[np.float32], kind: str, live: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     """The live ones of the best rows, spare ones among them, as the engine leaves them."""
-    wanted = K + _SPARE_ROWS
+    wanted = with_spare_rows(K)
     [proposed] = searcher.candidates(query[np.newaxis], wanted, None, kind)
     best = refine(query, proposed[proposed >= 0], searcher.rows)[0][:wanted]
     return best[live[best]][:K]

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from retrieval.catalog import listing
 from retrieval.catalog.filtering import condition
-from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS
 from retrieval.catalog.fulltext.search import TextSearch
 from retrieval.catalog.records import (
     Counts,
@@ -118,14 +117,6 @@ class Snapshot:
         """
         search = TextSearch(self._connection, space_id, modality, where)
         return search.run(text, limit, all_words=all_words)
-
-    def has_words(self) -> bool:
-        """Whether there is anything that `text_matches` can find."""
-        return bool(
-            self._connection.scalar(
-                sa.select(sa.or_(sa.exists(FILE_WORDS.select()), sa.exists(ITEM_WORDS.select())))
-            )
-        )
 
     def items(
         self,

@@ -1,5 +1,6 @@
-"""The model hub: whether it can be reached, and loading without it."""
+"""The model hub: whether it can be reached, loading without it, and without its code."""
 
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -63,6 +64,24 @@ def offline() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+@contextmanager
+def without_remote_code() -> Iterator[None]:
+    """Make `transformers` refuse the code of a checkpoint, not ask whether it may be run."""
+    from transformers import dynamic_module_utils
+
+    before = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    try:
+        yield
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
+
+
+def is_repository_name(name: str) -> bool:
+    """Whether a name can be one of a repository, with its owner or without, and no path."""
+    return re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name, re.ASCII) is not None
 
 
 def url_is_cached(url: str) -> bool:

@@ -2,9 +2,10 @@
 
 import json
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,10 +15,16 @@ from PIL import Image
 
 from retrieval.encoders import hub
 from retrieval.encoders.base import REDUCTION, Pixels, Space, Tokens, Vectors
-from retrieval.errors import EncoderUnavailableError, UsageError
+from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
+
+_T = TypeVar("_T")
 
 LOCAL_DIR = "local-dir:"
 OPEN_CLIP = "open_clip:"
+
+_CONFIG = "open_clip_config.json"
+_TOKENIZER_OPTIONS = frozenset({"clean", "strip_sep_token", "language"})
+"""Those that open_clip takes for itself; it passes all others on to `transformers`."""
 
 _TEXTS_PER_BATCH = 64
 
@@ -27,21 +34,24 @@ class OpenClipEncoder:
 
     `name` is `open_clip:MODEL/PRETRAINED`, where PRETRAINED is a tag of open_clip or the path of a
     checkpoint file, or `local-dir:DIR`, a directory as open_clip saves it. Weights come from the
-    local cache, else from the hub. Raises UsageError for a name that cannot be meant,
-    EncoderUnavailableError when the weights cannot be had.
+    local cache, else from the hub. `weights` is the checksum that they must have.
+
+    A checkpoint from a stranger is data: no code in it is run. Raises UsageError for a name that
+    cannot be meant, EncoderUnavailableError when the weights cannot be had or the configuration
+    asks for what a checkpoint may not, SpaceMismatchError for weights of another checksum.
     """
 
-    def __init__(self, name: str, device: str = "cpu") -> None:
+    def __init__(self, name: str, device: str = "cpu", weights: str | None = None) -> None:
         model_name, pretrained = _parse(name)
         name = f"{OPEN_CLIP}{model_name}/{pretrained}" if pretrained else model_name
-        model, transform, tokenizer = _load(name, model_name, pretrained)
+        model, transform, tokenizer, checksum = _load(name, model_name, pretrained, weights)
         self._device = torch.device(device)
         self._transform = transform
         self._tokenizer = tokenizer
         self.context_length = int(tokenizer.context_length)
         size = model.visual.image_size
         self.input_side = int(min(size) if isinstance(size, tuple | list) else size)
-        self.space = _describe(name, model, tokenizer)
+        self.space = _describe(name, model, tokenizer, checksum)
         self._model = model.eval().to(self._device)
 
     def preprocess(self, image: Image.Image) -> Pixels:
@@ -152,9 +162,9 @@ class OpenClipEncoder:
 def _parse(name: str) -> tuple[str, str | None]:
     if name.startswith(LOCAL_DIR):
         directory = Path(name.removeprefix(LOCAL_DIR))
-        if not (directory / "open_clip_config.json").is_file():
+        if not (directory / _CONFIG).is_file():
             raise UsageError(
-                f"{name}: {directory} has no open_clip_config.json. Name a directory that "
+                f"{name}: {directory} has no {_CONFIG}. Name a directory that "
                 "open_clip's `push_to_hf_hub` or `save_for_hf` has written."
             )
         return f"{LOCAL_DIR}{directory.absolute()}", None
@@ -169,7 +179,10 @@ def _parse(name: str) -> tuple[str, str | None]:
     return model_name, pretrained
 
 
-def _load(name: str, model_name: str, pretrained: str | None) -> tuple[Any, Any, Any]:
+def _load(
+    name: str, model_name: str, pretrained: str | None, weights: str | None
+) -> tuple[Any, Any, Any, str]:
+    """Load model, image transform and tokenizer, and give the checksum of the model's weights."""
     try:
         import open_clip
     except ImportError as error:
@@ -179,35 +192,85 @@ def _load(name: str, model_name: str, pretrained: str | None) -> tuple[Any, Any,
         ) from error
 
     url = _check_names(open_clip, name, model_name, pretrained)
-
-    def create() -> tuple[Any, Any, Any]:
-        model, transform = open_clip.create_model_from_pretrained(
+    if pretrained is None:
+        _check_config(name, Path(model_name.removeprefix(LOCAL_DIR)) / _CONFIG)
+    is_file = pretrained is None or Path(pretrained).is_file()
+    if url and not hub.url_is_cached(url) and not hub.can_reach(url):
+        raise _unreachable(name, "its server does not answer")
+    model, transform = _offline_first(
+        name,
+        is_file,
+        lambda: open_clip.create_model_from_pretrained(
             model_name, pretrained=pretrained, precision="fp32", device="cpu"
+        ),
+    )
+    checksum = _checksum(model)
+    if weights not in {None, checksum}:
+        raise SpaceMismatchError(
+            f"The weights of {name} are others than the library was made with: their checksum is "
+            f"{checksum}, not {weights}. Vectors of two spaces cannot be compared. Restore those "
+            "weights, or index into a new library (`--library NEW_DIR`)."
         )
-        return model, transform, open_clip.get_tokenizer(model_name)
+    tokenizer = _offline_first(name, is_file, lambda: open_clip.get_tokenizer(model_name))
+    return model, transform, tokenizer, checksum
 
+
+def _offline_first(name: str, is_file: bool, load: Callable[[], _T]) -> _T:
+    """Load from this machine, and where that fails and it is no file, from the hub."""
     quiet = logging.getLogger()
     level = quiet.level
     quiet.setLevel(logging.CRITICAL)  # open_clip logs an expected miss of the cache as an error
     try:
-        if url and not hub.url_is_cached(url) and not hub.can_reach(url):
-            raise _unreachable(name, "its server does not answer")
-        try:
-            with hub.offline():
-                return create()
-        except Exception as miss:
-            if pretrained is None or Path(pretrained).is_file():
-                raise EncoderUnavailableError(
-                    f"{name} cannot be loaded: {miss}. Check that the file is a complete "
-                    "checkpoint of this model."
-                ) from miss
-            if not hub.hub_is_reachable():
-                raise _unreachable(name, "the model hub does not answer") from miss
-        return create()
+        with hub.without_remote_code():
+            try:
+                with hub.offline():
+                    return load()
+            except Exception as miss:
+                if is_file:
+                    raise EncoderUnavailableError(
+                        f"{name} cannot be loaded: {miss}. Check that the file is a complete "
+                        "checkpoint of this model."
+                    ) from miss
+                if not hub.hub_is_reachable():
+                    raise _unreachable(name, "the model hub does not answer") from miss
+            return load()
     except (OSError, RuntimeError, ValueError) as error:
         raise EncoderUnavailableError(f"{name} cannot be loaded: {error}") from error
     finally:
         quiet.setLevel(level)
+
+
+def _check_config(name: str, file: Path) -> None:
+    """Refuse a configuration whose options could run code or read what is not in its directory.
+
+    open_clip passes tokenizer options on to `transformers`, `trust_remote_code` among them, and
+    takes the names of towers for directories or repositories.
+    """
+
+    def refuse(reason: str) -> EncoderUnavailableError:
+        return EncoderUnavailableError(
+            f"{name} cannot be loaded: {file} {reason}. A checkpoint may not choose that; remove "
+            "it if you trust where the file is from."
+        )
+
+    try:
+        config: Any = json.loads(file.read_text(encoding="utf-8"))
+        sections = [value for value in config["model_cfg"].values() if isinstance(value, dict)]
+        options = {
+            str(key) for section in sections for key in section.get("tokenizer_kwargs") or ()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise EncoderUnavailableError(
+            f"{name} cannot be loaded: {file} is no configuration of open_clip."
+        ) from error
+    for option in sorted(options - _TOKENIZER_OPTIONS):
+        raise refuse(f"has the tokenizer option {option!r}")
+    for section in sections:
+        image_tower, text_tower = section.get("timm_model_name"), section.get("hf_model_name")
+        if image_tower and not re.fullmatch(r"[\w.-]+", str(image_tower), re.ASCII):
+            raise refuse(f"names the image tower {image_tower!r}")
+        if text_tower and not hub.is_repository_name(str(text_tower)):
+            raise refuse(f"names the text tower {text_tower!r}")
 
 
 def _check_names(open_clip: Any, name: str, model_name: str, pretrained: str | None) -> str | None:
@@ -238,13 +301,17 @@ def _unreachable(name: str, reason: str) -> EncoderUnavailableError:
     )
 
 
-def _describe(name: str, model: Any, tokenizer: Any) -> Space:
-    import open_clip
-
+def _checksum(model: Any) -> str:
     digest = xxhash.xxh3_128()
     for key, tensor in model.state_dict().items():
         digest.update(key.encode())
         digest.update(tensor.contiguous().numpy().tobytes())
+    return f"xxh3-128:{digest.hexdigest()}"
+
+
+def _describe(name: str, model: Any, tokenizer: Any, weights: str) -> Space:
+    import open_clip
+
     preprocessing = json.dumps(
         {
             "reduction": REDUCTION,
@@ -257,7 +324,7 @@ def _describe(name: str, model: Any, tokenizer: Any) -> Space:
         dimension = model.encode_text(tokenizer(["a"])).shape[-1]
     return Space(
         encoder=name,
-        weights=f"xxh3-128:{digest.hexdigest()}",
+        weights=weights,
         preprocessing=preprocessing,
         dimension=int(dimension),
     )

@@ -52,10 +52,14 @@ def choose_encoder(name: str = AUTO) -> EncoderChoice:
     )
 
 
-def load_encoder(name: str, device: str = "auto") -> Encoder:
+def load_encoder(name: str, device: str = "auto", weights: str | None = None) -> Encoder:
     """Load an encoder by its name (not `auto`) onto a torch device.
 
-    Raises UsageError for an unknown name, EncoderUnavailableError when its weights cannot be had.
+    weights: the checksum that they must have (`Space.weights`); it is compared before anything
+    that lies beside them is read. Those of `starter` always have their own.
+
+    Raises UsageError for an unknown name, EncoderUnavailableError when its weights cannot be had,
+    SpaceMismatchError when they are others than they must be.
     """
     from retrieval.encoders.open_clip import LOCAL_DIR, OPEN_CLIP
 
@@ -66,7 +70,7 @@ def load_encoder(name: str, device: str = "auto") -> Encoder:
     if name.startswith((OPEN_CLIP, LOCAL_DIR)):
         from retrieval.encoders.open_clip import OpenClipEncoder
 
-        return OpenClipEncoder(name, device=resolve_device(device))
+        return OpenClipEncoder(name, resolve_device(device), weights)
     raise UsageError(
         f"There is no encoder {name!r}. Use auto, starter, open_clip:MODEL/PRETRAINED or "
         "local-dir:DIR; `mmsearch encoders` lists what can be used here."

@@ -123,12 +123,6 @@ def render_page(source: str | BinaryIO, page: int, longer_side: int = LONGER_SID
         return document.picture(page, longer_side)
 
 
-def page_text(path: str, page: int) -> str:
-    """Text of one page of a PDF file, counted from 1; raises as `open_document` and `text`."""
-    with open_document(path) as document:
-        return document.text(page)
-
-
 def _why_not_opened(error: Exception) -> str:
     if "password" in str(error).lower():
         return "is protected by a password"

@@ -241,7 +241,9 @@ def _load(transformers: Any, name: str, directory: Path) -> tuple[Any, Any, Any]
         _check_model_type(directory)
         with _quiet(transformers), hub.offline():
             processor = processor_class.from_pretrained(directory)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                directory, trust_remote_code=False
+            )
             model, report = transformers.BlipForImageTextRetrieval.from_pretrained(
                 directory, use_safetensors=True, local_files_only=True, output_loading_info=True
             )

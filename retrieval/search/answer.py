@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from retrieval.catalog import Item
 from retrieval.errors import UsageError
 from retrieval.rerankers.registry import AUTO
-from retrieval.search.query import MAX_K, Mode
+from retrieval.search.query import MAX_RERANK_BUDGET_MS, MAX_RERANK_DEPTH, Mode
 
 DEFAULT_BUDGET_MS = 2000.0
 
@@ -48,10 +48,15 @@ class Reranking:
     budget_ms: float | None = DEFAULT_BUDGET_MS
 
     def __post_init__(self) -> None:
-        if self.depth is not None and not 1 <= self.depth <= MAX_K:
-            raise UsageError(f"The rerank depth must be between 1 and {MAX_K:,}, not {self.depth}.")
-        if self.budget_ms is not None and not self.budget_ms >= 0:
-            raise UsageError(f"The rerank budget cannot be {self.budget_ms} ms.")
+        if self.depth is not None and not 1 <= self.depth <= MAX_RERANK_DEPTH:
+            raise UsageError(
+                f"The rerank depth must be between 1 and {MAX_RERANK_DEPTH:,}, not {self.depth}."
+            )
+        if self.budget_ms is not None and not 0 <= self.budget_ms <= MAX_RERANK_BUDGET_MS:
+            raise UsageError(
+                f"The rerank budget must be between 0 and {MAX_RERANK_BUDGET_MS:,.0f} ms, not "
+                f"{self.budget_ms}."
+            )
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def nearest_items(
                 for row, similarity in zip(best.tolist(), cosines.tolist(), strict=True)
                 for item in items[one.where][row]
             ]
-            were_all_scored = _spare(one.count) >= _available(one)
+            were_all_scored = with_spare_rows(one.count) >= _available(one)
             if len(candidates) >= one.count or one.is_live or were_all_scored:
                 is_all = len(candidates) <= one.count and (
                     were_all_scored or len(candidates) < one.count
@@ -126,7 +126,7 @@ def _propose(searcher: Searcher, wanted: dict[int, Wanted]) -> dict[int, NDArray
     """Rows for each query; those that are searched for alike go through the index together."""
     alike: dict[tuple[str, int, int], list[int]] = {}
     for place, one in wanted.items():
-        key = (one.query_modality, _spare(one.count), id(one.allowed))
+        key = (one.query_modality, with_spare_rows(one.count), id(one.allowed))
         alike.setdefault(key, []).append(place)
     proposed: dict[int, NDArray[np.int64]] = {}
     for (query_modality, count, _), places in alike.items():
@@ -141,11 +141,12 @@ def _best(
     one: Wanted, proposed: NDArray[np.int64], searcher: Searcher
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     rows, scores = refine(one.vector, proposed[proposed >= 0], searcher.rows)
-    count = _spare(one.count)
+    count = with_spare_rows(one.count)
     return rows[:count], scores[:count]
 
 
-def _spare(count: int) -> int:
+def with_spare_rows(count: int) -> int:
+    """Rows to ask for where `count` are wanted, since the best may be of removed files."""
     return count + max(_SPARE_ROWS, count // 4)
 
 

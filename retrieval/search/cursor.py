@@ -22,7 +22,7 @@ _DIGEST_BYTES = 8
 _CHECKSUM_BYTES = 4
 _MODES = (Mode.VECTOR, Mode.TEXT, Mode.HYBRID)
 _LARGEST = 2**63 - 1
-_LONGEST = 200_000
+MAX_CURSOR_LENGTH = 200_000
 """Characters; ids of MAX_K items that lie far apart take less."""
 
 
@@ -111,7 +111,7 @@ def _checksum(content: bytes) -> bytes:
 
 
 def _unpack(text: str) -> bytes:
-    if len(text) > _LONGEST or not text.isascii():
+    if len(text) > MAX_CURSOR_LENGTH or not text.isascii():
         raise _damaged()
     try:
         packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -85,7 +85,7 @@ class Engine:
     def encoder(self) -> Encoder:
         """The space's own encoder; raises SpaceMismatchError if its weights have changed."""
         if self._encoder is None:
-            encoder = load_encoder(self.space.encoder, device=self._device)
+            encoder = load_encoder(self.space.encoder, self._device, self.space.weights)
             self.library.require_space(encoder.space, among=self.space)
             self._encoder = encoder
         return self._encoder

@@ -14,7 +14,15 @@ from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.filters import Filter
 from retrieval.media.images import read_image
 
+# Limits of every query: in Python, at the terminal and over HTTP.
 MAX_K = 10_000
+MAX_PARTS = 16
+MAX_TEXT_LENGTH = 10_000
+"""Characters of one text; encoders read far fewer."""
+MAX_WEIGHT = 100.0
+MAX_ITEM_ID = 2**63 - 1
+MAX_RERANK_DEPTH = MAX_K
+MAX_RERANK_BUDGET_MS = 60_000.0
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,8 @@ class Query:
     diversity: 0..1, how much hits should differ from those before them (1 - lambda of maximal
     marginal relevance). cursor: from the answer whose next hits are wanted.
 
-    Raises UsageError for no parts, blank texts, weights that are 0 or not finite, a mode that needs
-    words where there are none, and numbers outside their ranges (k: 1..10,000).
+    Raises UsageError for no parts, blank texts, weights that are 0, a mode that needs words where
+    there are none, and what is beyond a limit.
     """
 
     parts: tuple[TextPart | ImagePart | ItemPart, ...]
@@ -87,11 +95,10 @@ class Query:
     def __post_init__(self) -> None:
         if not self.parts:
             raise UsageError("The query is empty: give a text, an image, or both.")
+        if len(self.parts) > MAX_PARTS:
+            raise UsageError(f"A query has at most {MAX_PARTS} parts, not {len(self.parts)}.")
         for part in self.parts:
-            if isinstance(part, TextPart) and not part.text.strip():
-                raise UsageError("The query text is empty. Say in a few words what to look for.")
-            if not 0 < abs(part.weight) < float("inf"):
-                raise UsageError(f"A weight must be a number other than 0, not {part.weight}.")
+            _check_part(part)
         if not 1 <= self.k <= MAX_K:
             raise UsageError(
                 f"The number of hits (k) must be between 1 and {MAX_K:,}, not {self.k}."
@@ -117,6 +124,24 @@ class Query:
     def item_ids(self) -> tuple[int, ...]:
         """The items among the parts."""
         return tuple(part.item_id for part in self.parts if isinstance(part, ItemPart))
+
+
+def _check_part(part: TextPart | ImagePart | ItemPart) -> None:
+    if isinstance(part, TextPart):
+        if not part.text.strip():
+            raise UsageError("The query text is empty. Say in a few words what to look for.")
+        if len(part.text) > MAX_TEXT_LENGTH:
+            raise UsageError(
+                f"The query text has {len(part.text):,} characters; {MAX_TEXT_LENGTH:,} are the "
+                "most."
+            )
+    if isinstance(part, ItemPart) and not 1 <= part.item_id <= MAX_ITEM_ID:
+        raise UsageError(f"{part.item_id} is not the id of an item, a whole number from 1.")
+    if not 0 < abs(part.weight) <= MAX_WEIGHT:
+        raise UsageError(
+            f"A weight must be a number other than 0, from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}, not "
+            f"{part.weight}."
+        )
 
 
 def parse_modality(name: str) -> Modality:

@@ -20,6 +20,13 @@ from indexer.pipeline import index_sources
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.filters import Filter
 from retrieval.library import create_library, open_library
+from retrieval.search.query import (
+    MAX_K,
+    MAX_PARTS,
+    MAX_RERANK_BUDGET_MS,
+    MAX_RERANK_DEPTH,
+    MAX_TEXT_LENGTH,
+)
 
 KEYS = "viewer:read:aaaaaaaaaaaaaaaaaaaaaaaa admin:read,write:bbbbbbbbbbbbbbbbbbbbbbbb"
 VIEWER, ADMIN = "a" * 24, "b" * 24
@@ -288,6 +295,62 @@ def test_the_command_line_prints_the_same_of_a_service(service, photos, run, as_
     for hit, expected_hit in zip(told["hits"], here_told["hits"], strict=True):
         assert hit.pop("similarity") == pytest.approx(expected_hit.pop("similarity"), abs=1e-6)
         assert hit == expected_hit
+
+
+BEYOND_LIMITS = [
+    (("x", "-k", MAX_K + 1), "10,000"),
+    (("x" * (MAX_TEXT_LENGTH + 1),), "10,001 characters; 10,000 are the most"),
+    (("x", *["--minus", "y"] * MAX_PARTS), "at most 16 parts, not 17"),
+    (("x", "--rerank-depth", MAX_RERANK_DEPTH + 1), "--rerank-depth"),
+    (("x", "--rerank-budget", MAX_RERANK_BUDGET_MS + 1), "--rerank-budget"),
+    (("x", "--rerank-budget", "nan"), "--rerank-budget"),
+]
+
+
+@pytest.mark.parametrize("place", ["--server", "--library"])
+@pytest.mark.parametrize(("question", "message"), BEYOND_LIMITS)
+def test_limits_are_the_same_here_and_on_a_service(
+    service, run, as_viewer, place, question, message
+):
+    where = service.address if place == "--server" else service.library.path
+    code, out, err = run("search", *question, place, where)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("place", ["--server", "--library"])
+@pytest.mark.parametrize(
+    "question",
+    [
+        ("x", "--rerank-depth", 2000),
+        ("x" * MAX_TEXT_LENGTH, "--rerank-budget", MAX_RERANK_BUDGET_MS, "-k", MAX_K),
+    ],
+)
+def test_what_is_within_the_limits_is_answered(service, run, as_viewer, place, question):
+    where = service.address if place == "--server" else service.library.path
+    assert run("search", *question, place, where, "--rerank", "none")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "question",
+    [("--like", 0), ("--like", 2**63), ("x", "--cursor", "")],
+)
+def test_what_no_service_accepts_is_a_usage_error(service, run, as_viewer, question):
+    code, _, err = run("search", *question, "--server", service.address)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("item", [0, 2**63])
+def test_an_item_that_cannot_be_there_is_a_usage_error(service, run, item):
+    code, _, err = run("search", "--like", item, "--library", service.library.path)
+    assert (code, len(err.splitlines())) == (2, 1)
+
+
+def test_the_client_refuses_what_no_service_accepts():
+    with Client("127.0.0.1:9") as client, pytest.raises(UsageError, match="rerank_depth"):
+        client.search("x", rerank_depth=MAX_RERANK_DEPTH + 1)
 
 
 def test_a_contact_sheet_of_a_service(service, run, tmp_path, as_viewer):

@@ -17,6 +17,7 @@ from api.cli.options import (
     BatchSizeOption,
     DeviceOption,
     JsonOption,
+    WorkersOption,
     complain,
     print_json,
     require_paths,
@@ -48,15 +49,7 @@ def throughput(
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, help="Number of measurements, taken in turn.")
     ] = 3,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            min=1,
-            help="Number of decoder processes. (default: one per core, at most 16)",
-            show_default=False,
-        ),
-    ] = None,
+    workers: WorkersOption = None,
     batch_size: BatchSizeOption = 64,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

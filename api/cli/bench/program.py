@@ -7,13 +7,13 @@ from api.cli.bench.index import index
 from api.cli.bench.indexing import indexers, memory, throughput
 from api.cli.bench.relevance import relevance
 from api.cli.bench.reranking import explanations, reranking
-from api.cli.bench.retrieval import ablation, compare, retrieval
+from api.cli.bench.retrieval import OnceJsonToFile, ablation, compare, retrieval
 from api.cli.bench.service import service
 from api.cli.bench.vectors import vectors
 
 bench = typer.Typer(help="Measure how good and how fast the engine is.", no_args_is_help=True)
+bench.command(cls=OnceJsonToFile)(retrieval)
 for command in (
-    retrieval,
     compare,
     ablation,
     relevance,

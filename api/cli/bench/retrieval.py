@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import platformdirs
 import typer
+from typer.core import TyperCommand
 
 from api.cli.bench.options import (
     CacheOption,
@@ -33,6 +34,17 @@ from api.cli.options import (
 if TYPE_CHECKING:
     from benchmarks.quality.results import QualityRecord
     from benchmarks.quality.retrieval import Setup
+
+
+class OnceJsonToFile(TyperCommand):
+    """Accepts the earlier spelling `--json OUT` of `--json-file OUT`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments of the command line."""
+        for place, (word, after) in enumerate(zip(args, [*args[1:], "-"], strict=True)):
+            if word.startswith("--json=") or (word == "--json" and not after.startswith("-")):
+                args[place] = word.replace("--json", "--json-file", 1)
+        return super().parse_args(ctx, args)
 
 
 def retrieval(
@@ -68,7 +80,8 @@ def retrieval(
     ] = None,
     limit: LimitOption = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="OUT", help="Write the whole result.")
+        Path | None,
+        typer.Option("--json-file", metavar="OUT", help="Write the whole result as JSON."),
     ] = None,
     run_file: Annotated[
         Path | None,
@@ -85,12 +98,13 @@ def retrieval(
     cache_folder: CacheOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    as_json: JsonOption = False,
 ) -> None:
     """Measure recall, ranks and precision on a dataset with the stages of the search engine."""
     from api.cli import console
     from benchmarks.metrics import parse_metric
     from benchmarks.quality.report import markdown
-    from benchmarks.quality.results import DEFAULT_METRICS
+    from benchmarks.quality.results import DEFAULT_METRICS, record_body
     from benchmarks.quality.retrieval import Setup
 
     names = split_list(metrics) if metrics else DEFAULT_METRICS
@@ -111,12 +125,16 @@ def retrieval(
     record = measured.run(
         setup, names, run_file=run_file, qrels_file=qrels_file, json_file=json_file, report=report
     )
-    console.out.print(markdown(record), markup=False, end="")
+    if as_json:
+        print_json(record_body(record))
+    else:
+        console.out.print(markdown(record), markup=False, end="")
 
 
 def compare(
     results: Annotated[
-        list[Path], typer.Argument(metavar="RESULT...", help="Files of `bench retrieval --json`.")
+        list[Path],
+        typer.Argument(metavar="RESULT...", help="Files of `bench retrieval --json-file`."),
     ],
     metrics: Annotated[
         str, typer.Option("--metrics", help="Comma-separated metrics.")

@@ -2,10 +2,10 @@
 
 import ipaddress
 import math
+import re
 import time
 from http import HTTPStatus
 
-import limits
 from cachetools import LRUCache
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,24 +17,36 @@ from retrieval.errors import UsageError
 _NETWORK_BITS = 64
 _MOST_CLIENTS = 20_000
 _ROUNDING_S = 1e-6
+_RATE = re.compile(
+    r"\s*([0-9]{1,9})\s*(?:/|per)\s*([0-9]{1,9})?\s*(second|minute|hour|day|month|year)s?\s*",
+    re.IGNORECASE,
+)
+_SECONDS = {
+    "second": 1,
+    "minute": 60,
+    "hour": 3600,
+    "day": 86_400,
+    "month": 30 * 86_400,
+    "year": 360 * 86_400,
+}
 
 
 class Rate:
-    """A rate such as `100/second`, kept for each of many clients.
+    """A rate such as `100/second` or `5 per 2 hours`, kept for each of many clients.
 
     The generic cell rate algorithm (ITU-T I.371): so many requests at once, then as many as the
     rate gives back. It costs a lookup a request, and of each client a number is kept.
     """
 
     def __init__(self, rate: str) -> None:
-        try:
-            item = limits.parse(rate)
-        except ValueError as error:
-            raise UsageError(_wrong(rate)) from error
-        if item.amount < 1:
-            raise UsageError(_wrong(rate))
-        self._window_s: float = item.get_expiry()
-        self._interval_s = self._window_s / item.amount
+        found = _RATE.fullmatch(rate)
+        amount = int(found[1]) if found else 0
+        if not found or amount < 1:
+            raise UsageError(
+                f"{rate!r} is not a rate. Write such as 100/second, 600/minute or 5000/hour."
+            )
+        self._window_s = float(int(found[2] or 1) or 1) * _SECONDS[found[3].lower()]
+        self._interval_s = self._window_s / amount
         self._full_at: LRUCache[str, float] = LRUCache(_MOST_CLIENTS)
         """When each client, asking no more, could send a whole burst again."""
 
@@ -78,10 +90,6 @@ class RateLimit:
             retry_after_s=self._rate.seconds_left(who),
         )
         await answer(scope, receive, send)
-
-
-def _wrong(rate: str) -> str:
-    return f"{rate!r} is not a rate. Write such as 100/second, 600/minute or 5000/hour."
 
 
 def address_of(scope: Scope) -> str:

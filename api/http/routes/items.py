@@ -10,10 +10,11 @@ from api.http.validation import parse_json
 from retrieval.catalog import Item
 from retrieval.errors import NotFoundError
 from retrieval.filters import Filter
+from retrieval.search.query import MAX_ITEM_ID
 
 router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[Depends(require("read"))])
 
-ItemId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The id of an item.")]
+ItemId = Annotated[int, Path(ge=1, le=MAX_ITEM_ID, description="The id of an item.")]
 
 
 def current_item(service: Service, item_id: int) -> Item:

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, model_validator
 
+from retrieval.search.query import MAX_TEXT_LENGTH
+
 MOST_TEXTS = 256
 MOST_IMAGES = 32
 
@@ -18,7 +20,7 @@ class EmbedRequest(BaseModel):
     )
 
     texts: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=10_000, pattern=r"\S")]],
+        list[Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH, pattern=r"\S")]],
         Field(max_length=MOST_TEXTS),
     ] = []
     images: Annotated[

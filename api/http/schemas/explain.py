@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.http.schemas.text import MOST_IN_AN_ADDRESS
+from retrieval.search.query import MAX_ITEM_ID
 
 if TYPE_CHECKING:
     from retrieval.rerankers.explanation import Explanation, HeatMap, WordExplanation
@@ -19,7 +20,7 @@ class ExplainRequest(BaseModel):
         str,
         Field(min_length=1, max_length=MOST_IN_AN_ADDRESS, description="What the image may show."),
     ]
-    item: Annotated[int, Field(ge=1, le=2**63 - 1, description="The id of an item.")]
+    item: Annotated[int, Field(ge=1, le=MAX_ITEM_ID, description="The id of an item.")]
     format: Annotated[
         Literal["json", "png"], Field(description="Numbers, or a picture of the heat maps.")
     ] = "json"

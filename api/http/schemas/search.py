@@ -11,17 +11,24 @@ from retrieval.catalog import Modality
 from retrieval.filters import Filter
 from retrieval.media import MediaKind
 from retrieval.search.answer import DEFAULT_BUDGET_MS, Answer, Hit
-from retrieval.search.query import MAX_K, Mode
+from retrieval.search.cursor import MAX_CURSOR_LENGTH
+from retrieval.search.query import (
+    MAX_ITEM_ID,
+    MAX_K,
+    MAX_PARTS,
+    MAX_RERANK_BUDGET_MS,
+    MAX_RERANK_DEPTH,
+    MAX_TEXT_LENGTH,
+    MAX_WEIGHT,
+    Mode,
+)
 
-MAX_PARTS = 16
-"""Of one question, those of its shorthands and uploads included."""
-
-ItemNumber = Annotated[int, Field(ge=1, le=2**63 - 1)]
-QueryText = Annotated[str, Field(min_length=1, max_length=10_000)]
+ItemNumber = Annotated[int, Field(ge=1, le=MAX_ITEM_ID)]
+QueryText = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH)]
 Base64Image = Annotated[
     str, Field(min_length=1, json_schema_extra={"contentEncoding": "base64", "format": "byte"})
 ]
-Cursor = Annotated[str, Field(min_length=1, max_length=200_000)]
+Cursor = Annotated[str, Field(min_length=1, max_length=MAX_CURSOR_LENGTH)]
 
 
 class PartSchema(BaseModel):
@@ -34,7 +41,9 @@ class PartSchema(BaseModel):
     item: Annotated[ItemNumber | None, Field(description="The id of an item.")] = None
     weight: Annotated[
         float,
-        Field(ge=-100, le=100, description="Below 0: hits should be unlike it. Not 0."),
+        Field(
+            ge=-MAX_WEIGHT, le=MAX_WEIGHT, description="Below 0: hits should be unlike it. Not 0."
+        ),
     ] = 1.0
 
     @model_validator(mode="after")
@@ -92,10 +101,15 @@ class SearchRequest(BaseModel):
     ] = "auto"
     rerank_depth: Annotated[
         int | None,
-        Field(ge=1, le=1000, description="Candidates to rerank; null: the reranker's own number."),
+        Field(
+            ge=1,
+            le=MAX_RERANK_DEPTH,
+            description="Candidates to rerank; null: the reranker's own number.",
+        ),
     ] = None
     rerank_budget_ms: Annotated[
-        float, Field(ge=0, le=60_000, description="Time that reranking may take.")
+        float,
+        Field(ge=0, le=MAX_RERANK_BUDGET_MS, description="Time that reranking may take."),
     ] = DEFAULT_BUDGET_MS
 
     @property

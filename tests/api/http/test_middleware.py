@@ -453,7 +453,25 @@ def test_a_flood_from_many_addresses_does_not_fill_the_memory():
     assert len(rate._full_at) <= 20_000
 
 
-@pytest.mark.parametrize("rate", ["many", "0/second", "-1/minute", "5/fortnight", ""])
+@pytest.mark.parametrize(
+    ("rate", "amount", "window_s"),
+    [
+        ("100/second", 100, 1),
+        ("5 per 2 hours", 5, 7200),
+        ("10/ 3minutes", 10, 180),
+        ("1 PER Day", 1, 86_400),
+        ("7per5month", 7, 5 * 30 * 86_400),
+        (" 3 / years ", 3, 360 * 86_400),
+    ],
+)
+def test_a_rate_is_an_amount_in_a_time(rate, amount, window_s):
+    read = Rate(rate)
+    assert (read._window_s / read._interval_s, read._window_s) == (amount, window_s)
+
+
+@pytest.mark.parametrize(
+    "rate", ["many", "0/second", "-1/minute", "5/fortnight", "5/1 2second", "1/secondly", ""]
+)
 def test_a_wrong_rate_is_an_error(coloured_library, rate):
     with pytest.raises(UsageError, match="is not a rate"):
         create_app(coloured_library.path, ServiceSettings(rate_limit=rate))

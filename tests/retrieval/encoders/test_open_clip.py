@@ -1,13 +1,19 @@
+import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
+from api.http.app import create_app
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.open_clip import OpenClipEncoder
-from retrieval.errors import EncoderUnavailableError, UsageError
+from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
+from retrieval.library import create_library
 
 TEXTS = ["a dog", "two cats on a mat, asleep", "雪の中の犬", "x"]
 
@@ -196,3 +202,94 @@ def test_a_damaged_checkpoint_is_refused(damage, tiny_checkpoint, tmp_path):
         (directory / "open_clip_config.json").write_text(json.dumps({"model_cfg": {}}))
     with pytest.raises(EncoderUnavailableError, match="cannot be loaded"):
         OpenClipEncoder(f"local-dir:{directory}")
+
+
+@pytest.fixture
+def strange(tiny_checkpoint, tmp_path):
+    """A checkpoint with code of a stranger, by what its configuration adds; and the code's mark."""
+    mark = tmp_path / "the code ran"
+
+    def make(model_config: dict):
+        directory = tmp_path / "strange"
+        shutil.copytree(tiny_checkpoint, directory)
+        config = json.loads((directory / "open_clip_config.json").read_text())
+        for section, options in model_config.items():
+            config["model_cfg"].setdefault(section, {}).update(options)
+        (directory / "open_clip_config.json").write_text(json.dumps(config))
+        code = {"AutoTokenizer": ["strange.T", None], "AutoConfig": "strange.C"}
+        for name, facts in (
+            ("tokenizer_config.json", {"auto_map": code, "tokenizer_class": "T"}),
+            ("config.json", {"auto_map": code, "model_type": "strange"}),
+        ):
+            (directory / name).write_text(json.dumps(facts))
+        (directory / "strange.py").write_text(
+            f"open({str(mark)!r}, 'w')\nclass T: ...\nclass C: ..."
+        )
+        return directory
+
+    return make, mark
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"text_cfg": {"tokenizer_kwargs": {"trust_remote_code": True}}}, "'trust_remote_code'"),
+        ({"text_cfg": {"tokenizer_kwargs": {"bpe_path": "/etc/passwd"}}}, "'bpe_path'"),
+        ({"text_cfg": {"tokenizer_kwargs": 1}}, "no configuration of open_clip"),
+        ({"text_cfg": {"hf_tokenizer_name": "any"}}, "custom code"),
+        ({"text_cfg": {"hf_model_name": "{directory}"}}, "names the text tower"),
+        ({"text_cfg": {"hf_model_name": "../strange"}}, "names the text tower"),
+        ({"vision_cfg": {"timm_model_name": "hf-hub:somebody/model"}}, "names the image tower"),
+    ],
+)
+def test_a_checkpoint_runs_no_code(strange, options, message, tmp_path, capfd):
+    make, mark = strange
+    for section in options.values():
+        if "hf_model_name" in section:
+            section["hf_model_name"] = section["hf_model_name"].format(directory=tmp_path)
+    with pytest.raises(EncoderUnavailableError, match=message):
+        OpenClipEncoder(f"local-dir:{make(options)}")
+    assert not mark.exists()
+    assert "Do you wish to run" not in "".join(capfd.readouterr())
+
+
+def test_weights_are_compared_before_the_tokenizer_is_read(strange, tiny_encoder):
+    make, _ = strange
+    directory = make({"text_cfg": {"hf_tokenizer_name": "any"}})
+    with pytest.raises(SpaceMismatchError, match="xxh3-128:00"):
+        OpenClipEncoder(f"local-dir:{directory}", weights="xxh3-128:00")
+    with pytest.raises(EncoderUnavailableError, match="custom code"):
+        OpenClipEncoder(f"local-dir:{directory}", weights=tiny_encoder.space.weights)
+
+
+@pytest.fixture
+def strange_library(strange, tiny_encoder):
+    """A library whose encoder lies within it, and asks for its code to be run."""
+    make, _ = strange
+    directory = make({"text_cfg": {"tokenizer_kwargs": {"trust_remote_code": True}}})
+    encoder = f"local-dir:{directory.parent}/library/thumbnails/model"
+    space = dataclasses.replace(tiny_encoder.space, encoder=encoder)
+    library = create_library(directory.parent / "library", space)
+    directory.rename(library.thumbnails / "model")
+    return library
+
+
+def test_a_library_from_a_stranger_runs_no_code_by_any_way(strange_library, strange, tmp_path):
+    _, mark = strange
+    with pytest.raises(EncoderUnavailableError, match="trust_remote_code"):
+        strange_library.search("a dog")
+    app = create_app(strange_library.path, device="cpu")
+    with pytest.raises(EncoderUnavailableError, match="trust_remote_code"), TestClient(app):
+        pass  # the service does not start
+    program = [sys.executable, "-c", "from api.cli import main; main()", "search", "a dog"]
+    run = subprocess.run(
+        [*program, "--library", strange_library.path],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert run.returncode == 1
+    assert "trust_remote_code" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not mark.exists()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from retrieval.errors import MissingExtraError, UnreadableFileError
-from retrieval.media.pdf import open_document, page_text, render_page
+from retrieval.media.pdf import open_document, render_page
 
 RED = (200, 30, 40)
 
@@ -70,6 +70,11 @@ def test_page_is_drawn_dark_on_white_at_the_size_asked_for(tmp_path):
     assert pixels[-1, -1].tolist() == [255, 255, 255]
     assert pixels.min() < 50
     assert max(render_page(str(path), 1).size) == 1536
+
+
+def page_text(path: str, page: int) -> str:
+    with open_document(path) as document:
+        return document.text(page)
 
 
 def test_text_of_a_page_is_its_own(tmp_path):

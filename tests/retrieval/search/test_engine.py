@@ -8,7 +8,18 @@ from indexer.pipeline import index_sources, remove_paths
 from retrieval.errors import SpaceMismatchError, UsageError
 from retrieval.library import create_library, open_library
 from retrieval.search.engine import Engine, Reranking
-from retrieval.search.query import MAX_K, ImagePart, Query, TextPart, read_parts
+from retrieval.search.query import (
+    MAX_K,
+    MAX_PARTS,
+    MAX_RERANK_BUDGET_MS,
+    MAX_RERANK_DEPTH,
+    MAX_TEXT_LENGTH,
+    MAX_WEIGHT,
+    ImagePart,
+    Query,
+    TextPart,
+    read_parts,
+)
 
 
 @pytest.fixture
@@ -144,6 +155,9 @@ def test_the_python_interface_takes_text_image_or_both(library, picture_folder):
         ((TextPart("a", 0.0),), 1, "weight"),
         ((TextPart("a", float("nan")),), 1, "weight"),
         ((TextPart("a", float("inf")),), 1, "weight"),
+        ((TextPart("a", MAX_WEIGHT + 1),), 1, "from -100 to 100"),
+        ((TextPart("a" * (MAX_TEXT_LENGTH + 1)),), 1, "10,001 characters; 10,000 are the most"),
+        ((TextPart("a"),) * (MAX_PARTS + 1), 1, "at most 16 parts, not 17"),
     ],
 )
 def test_queries_that_cannot_be_meant(parts, k, message):
@@ -234,7 +248,14 @@ def test_an_unknown_reranker_is_refused(engine):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"depth": 0}, {"depth": MAX_K + 1}, {"budget_ms": -1}, {"budget_ms": float("nan")}]
+    "wrong",
+    [
+        {"depth": 0},
+        {"depth": MAX_RERANK_DEPTH + 1},
+        {"budget_ms": -1},
+        {"budget_ms": MAX_RERANK_BUDGET_MS + 1},
+        {"budget_ms": float("nan")},
+    ],
 )
 def test_impossible_reranking_is_refused(wrong):
     with pytest.raises(UsageError):

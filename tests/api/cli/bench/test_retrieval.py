@@ -87,6 +87,20 @@ def test_a_dataset_is_measured_with_a_reranker(run, captioned, random_fusion, tm
     assert labels == {"starter, flat, en", f"starter, flat, rerank {random_fusion}@3, en"}
 
 
+@pytest.mark.parametrize("spelling", ["--json-file OUT", "--json OUT", "--json=OUT"])
+def test_a_result_is_printed_or_written_as_json(run, captioned, tmp_path, spelling):
+    common = ("--dataset", captioned, "--cache", tmp_path / "cache", "--metrics", "mrr")
+    file = tmp_path / "result.json"
+    written = run("retrieval", *common, *spelling.replace("OUT", str(file)).split())
+    assert written.exit_code == 0, written.output
+    assert "mrr" in written.stdout
+    body = json.loads(file.read_text(encoding="utf-8"))
+    for options in (("--json",), ("--json", "--seed", 0)):
+        printed = json.loads(run("retrieval", *common, *options).stdout)
+        assert set(printed) == set(body)
+        assert printed["directions"]["t2i"]["metrics"] == body["directions"]["t2i"]["metrics"]
+
+
 def test_the_ablation_has_a_row_for_each_depth(run, captioned, random_fusion, tmp_path):
     result = run(
         *("ablation", "--dataset", captioned, "--cache", tmp_path / "cache", "--factory", "SQ8"),

@@ -163,6 +163,17 @@ def test_scripts_in_files_do_not_run(client, items, name, content_type, disposit
     assert answer.headers["content-security-policy"].startswith("sandbox;")
 
 
+def test_a_video_may_be_loaded_by_the_player_and_run_nothing(tmp_path, tiny_encoder, short_video):
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [short_video])
+    with TestClient(create_app(library.path, device="cpu"), base_url="http://localhost") as client:
+        answer = client.get("/v1/items/1/file")
+    assert answer.headers["content-type"] == "video/webm"
+    assert answer.headers["content-disposition"].startswith("inline;")
+    assert answer.headers["content-security-policy"] == "default-src 'none'; media-src 'self'"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 @pytest.mark.parametrize(
     ("asked", "first", "last"),
     [

@@ -520,6 +520,17 @@ def test_an_error_is_told_in_the_services_words(browser, address):
         expect(page.locator("#hits li, #message h2").first).to_be_visible()
 
 
+def test_a_video_that_is_opened_plays(browser, served, short_video, starter, tmp_path):
+    library = create_library(tmp_path / "library", starter.space)
+    index_sources(library, starter, [short_video])
+    with serving(served, library) as address, opened(browser, address) as page:
+        page.get_by_role("link", name="short.webm").first.click()
+        file = page.get_by_role("link", name="Open the file").get_attribute("href")
+        page.goto(address + file)
+        page.wait_for_function("document.querySelector('video').currentTime > 0")
+        assert page.evaluate("document.querySelector('video').videoWidth") == 64
+
+
 def test_the_api_key(browser, photo_library, served):
     with (
         serving(served, photo_library, api_keys=f"page:read:{SECRET}") as address,

@@ -14,6 +14,14 @@ from api.http.app import create_app
 from api.http.settings import ServiceSettings
 from indexer.pipeline import index_sources
 from retrieval.library import create_library, open_library
+from retrieval.search.query import (
+    MAX_K,
+    MAX_PARTS,
+    MAX_RERANK_BUDGET_MS,
+    MAX_RERANK_DEPTH,
+    MAX_TEXT_LENGTH,
+    MAX_WEIGHT,
+)
 
 
 def png(size=(60, 40), colour="red") -> bytes:
@@ -145,6 +153,10 @@ def test_a_filter(client):
         ({"parts": [{"text": "x", "weight": 101}]}, "parts.0.weight"),
         ({"parts": [{"text": "x"}, {"text": "x", "weight": -1}]}, "cancel each other out"),
         ({"text": "x", "k": "5"}, "body.k"),
+        ({"text": "x", "k": MAX_K + 1}, "body.k"),
+        ({"text": "x" * (MAX_TEXT_LENGTH + 1)}, "body.text"),
+        ({"text": "x", "rerank_depth": MAX_RERANK_DEPTH + 1}, "rerank_depth"),
+        ({"text": "x", "rerank_budget_ms": MAX_RERANK_BUDGET_MS + 1}, "rerank_budget_ms"),
         ({"text": "x", "min_relevance": 1.5}, "min_relevance"),
         ({"text": "x", "diversity": -1}, "diversity"),
         ({"text": "x", "mode": "magic"}, "mode"),
@@ -161,6 +173,16 @@ def test_questions_that_cannot_be_meant(client, question, detail):
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert detail in answer.json()["detail"]
+
+
+def test_the_most_that_can_be_asked(client):
+    question = {
+        "parts": [{"text": "x " * (MAX_TEXT_LENGTH // 2), "weight": MAX_WEIGHT}] * MAX_PARTS,
+        "k": MAX_K,
+        "rerank_depth": MAX_RERANK_DEPTH,
+        "rerank_budget_ms": MAX_RERANK_BUDGET_MS,
+    }
+    assert len(ids(client.post("/v1/search", json=question))) == 4
 
 
 @pytest.mark.parametrize(

@@ -211,10 +211,10 @@ def test_copies_of_a_picture_are_one_row(library):
 
 def test_words_follow_the_files(library):
     with library.catalog.snapshot() as snapshot:
-        assert not snapshot.has_words()
+        assert not snapshot.text_matches(SPACE, Modality.IMAGE, "lighthouse", limit=5)
     library.add("/old/a.jpg", text="lighthouse")
     with library.catalog.snapshot() as snapshot:
-        assert snapshot.has_words()
+        assert snapshot.text_matches(SPACE, Modality.IMAGE, "lighthouse", limit=5)
     table = ReadFile("/t.csv", MediaKind.TABLE, 10, 1, "t")
     library.add(
         "/t.csv",
