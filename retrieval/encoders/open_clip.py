@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,8 +13,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.encoders import hub
-from retrieval.encoders.base import REDUCTION, Pixels, Space, Tokens, Vectors
+from retrieval.encoders.base import (
+    REDUCTION,
+    Inputs,
+    Pixels,
+    Space,
+    Tokens,
+    Vectors,
+    cannot_encode,
+)
 from retrieval.errors import EncoderUnavailableError, UsageError
+from retrieval.media import Modality
 
 LOCAL_DIR = "local-dir:"
 OPEN_CLIP = "open_clip:"
@@ -30,6 +39,8 @@ class OpenClipEncoder:
     local cache, else from the hub. Raises UsageError for a name that cannot be meant,
     EncoderUnavailableError when the weights cannot be had.
     """
+
+    modalities = frozenset({Modality.IMAGE, Modality.TEXT})
 
     def __init__(self, name: str, device: str = "cpu") -> None:
         model_name, pretrained = _parse(name)
@@ -49,16 +60,24 @@ class OpenClipEncoder:
         pixels: Pixels = self._transform(image).numpy()
         return pixels
 
-    def encode_images(self, pixels: Pixels) -> Vectors:
-        """Encode a stack of preprocessed images, (n, 3, h, w) -> (n, d)."""
+    def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
+        """Encode n images, (3, h, w) each, or n strings -> (n, d) float32, unit L2 norm."""
+        match modality:
+            case Modality.IMAGE:
+                return self._encode_images(np.asarray(inputs))
+            case Modality.TEXT:
+                return self._encode_texts(cast("Sequence[str]", inputs))
+            case _:
+                raise cannot_encode(self, modality)
+
+    def _encode_images(self, pixels: Pixels) -> Vectors:
         if len(pixels) == 0:
             return np.empty((0, self.space.dimension), np.float32)
         with torch.inference_mode():
             vectors = self._model.encode_image(self._tensor(pixels), normalize=True)
         return _numpy(vectors)
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Encode texts, n strings -> (n, d)."""
+    def _encode_texts(self, texts: Sequence[str]) -> Vectors:
         with torch.inference_mode():
             batches = [
                 _numpy(self._model.encode_text(ids, normalize=True))
