@@ -336,6 +336,7 @@ class MosaicEncoder:
     space = Space("mosaic", "none", "none", 3)
     modalities = frozenset({Modality.IMAGE, Modality.TEXT})
     context_length = 6
+    input_side = 2
 
     def preprocess(self, image: Image.Image) -> Pixels:
         return np.asarray(image, np.float32).reshape(6, 3) / 255
