@@ -116,10 +116,10 @@ class Commit:
                     texts[key] = piece.text
         vectors: dict[Modality, dict[_Key, Vectors]] = {}
         if pictures:
-            encoded = self._encoder.encode_images(np.stack(list(pictures.values())))
+            encoded = self._encoder.encode(Modality.IMAGE, np.stack(list(pictures.values())))
             vectors[Modality.IMAGE] = dict(zip(pictures, encoded, strict=True))
         if texts:
-            encoded = self._encoder.encode_texts(list(texts.values()))
+            encoded = self._encoder.encode(Modality.TEXT, list(texts.values()))
             vectors[Modality.TEXT] = dict(zip(texts, encoded, strict=True))
         return vectors
 

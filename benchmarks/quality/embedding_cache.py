@@ -11,6 +11,7 @@ from benchmarks.quality.token_store import TokenStore
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Encoder, Vectors
 from retrieval.errors import UnreadableFileError
+from retrieval.media import Modality
 from retrieval.media.images import read_image
 from retrieval.rerankers.base import Reranker
 
@@ -80,7 +81,7 @@ class EmbeddingCache:
                     unreadable[position] = str(error)
             if not pixels:
                 return [], np.empty((0, encoder.space.dimension), np.float32)
-            return good, encoder.encode_images(np.stack(pixels))
+            return good, encoder.encode(Modality.IMAGE, np.stack(pixels))
 
         rows = self._embed(encoder, "image", keys, encode, _IMAGES_PER_BATCH, on_progress)
         return Embedded(rows, unreadable)
@@ -95,7 +96,7 @@ class EmbeddingCache:
         keys: list[str | None] = [key_of(text.encode()) for text in texts]
 
         def encode(positions: Sequence[int]) -> tuple[list[int], Vectors]:
-            return list(positions), encoder.encode_texts([texts[p] for p in positions])
+            return list(positions), encoder.encode(Modality.TEXT, [texts[p] for p in positions])
 
         rows = self._embed(encoder, "text", keys, encode, _TEXTS_PER_BATCH, on_progress)
         return Embedded(rows, {})

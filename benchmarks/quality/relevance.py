@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.datasets import RetrievalDataset
 from retrieval.encoders.base import Encoder
 from retrieval.errors import UsageError
+from retrieval.media import Modality
 from retrieval.search.relevance import Calibration, sample_rows
 from retrieval.training.captions import CaptionedPhoto
 from retrieval.training.fitting import Gallery
@@ -136,7 +137,7 @@ def measure_relevance(
     own = [question for question in texts if question.kind == "caption"]
     picked = random.permutation(len(own))[:_QUERIES]
     own = [own[place] for place in sorted(picked.tolist())]
-    vectors = encoder.encode_texts(absent)
+    vectors = encoder.encode(Modality.TEXT, absent)
     nothing = outside_questions(absent, vectors, len(gallery.photos))
     results = [
         _at_thresholds(gallery, own, nothing, calibrations["text"], size, thresholds, random)

@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.speed.photo_maker import make_many
 from benchmarks.speed.processes import run_measured
 from retrieval.errors import MMSearchError
+from retrieval.media import Modality
 
 _CHILD = """
 import sys
@@ -142,7 +143,7 @@ def _index(place: str, encoder_name: str, device: str, batch_size: str, answer: 
 
     encoder = load_encoder(encoder_name, device)
     pixels = encoder.preprocess(Image.new("RGB", (160, 120)))
-    encoder.encode_images(np.stack([pixels] * int(batch_size)))
+    encoder.encode(Modality.IMAGE, np.stack([pixels] * int(batch_size)))
     ready = _peak_bytes()
     path = Path(place, "library")
     library = open_library(path) if library_exists(path) else create_library(path, encoder.space)

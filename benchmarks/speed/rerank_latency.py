@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from indexer.scan import FoundFile, walk
 from retrieval.encoders.base import Encoder, Pixels, Tokens, Vectors
 from retrieval.errors import UnreadableFileError, UsageError
+from retrieval.media import Modality
 from retrieval.media.images import read_image
 from retrieval.rerankers.base import Reranker, join
 
@@ -82,12 +83,12 @@ def measure_reranking(
     values = np.concatenate([batch.values.astype(np.float16) for batch in batches])
     mask = np.concatenate([batch.mask for batch in batches])
     for text in QUERIES:  # each length of a text plans anew
-        _rerank(reranker, text, encoder.encode_texts([text])[0], vectors, values, mask)
+        _rerank(reranker, text, encoder.encode(Modality.TEXT, [text])[0], vectors, values, mask)
     encode_ms, rerank_ms = [], []
     for number in range(rounds):
         text = QUERIES[number % len(QUERIES)]
         began = time.perf_counter()
-        [vector] = encoder.encode_texts([text])
+        [vector] = encoder.encode(Modality.TEXT, [text])
         encode_ms.append(1000 * (time.perf_counter() - began))
         began = time.perf_counter()
         _rerank(reranker, text, vector, vectors, values, mask)
@@ -130,7 +131,7 @@ def _read(photos: Path, encoder: Encoder, reranker: Reranker, count: int) -> tup
         except (OSError, UnreadableFileError):
             continue
         pixels.append(reranker.preprocess(image))
-        vectors.append(encoder.encode_images(encoder.preprocess(image)[np.newaxis]))
+        vectors.append(encoder.encode(Modality.IMAGE, encoder.preprocess(image)[np.newaxis]))
     if len(pixels) < count:
         raise UsageError(
             f"There are {len(pixels):,} readable photos in {photos}, but {count:,} are to be "

@@ -88,7 +88,7 @@ def measure_throughput(
 
     - decode: the reading processes of a run read all files, hash them, decode, and the pictures are
       preprocessed in this process; the start of the processes is included.
-    - encode: `encode_images` alone on preprocessed batches that are held in memory.
+    - encode: `Encoder.encode` alone on preprocessed batches that are held in memory.
     - commit: rows and catalog of as many images with vectors that are there, batch by batch.
     - whole run: `index_sources` into a new library, with the walk and everything.
 
@@ -171,7 +171,7 @@ class _Measurement:
         pixels = list(self._pictures(some))
         for start in range(0, len(pixels), self._batch_size):
             self._held.append(np.stack(pixels[start : start + self._batch_size]))
-        self._encoder.encode_images(self._held[0])
+        self._encoder.encode(Modality.IMAGE, self._held[0])
 
     def _decode_all(self) -> float:
         began = time.perf_counter()
@@ -207,7 +207,7 @@ class _Measurement:
         seconds, left = 0.0, len(self._files)
         for batch in cycle(self._held):
             began = time.perf_counter()
-            self._encoder.encode_images(batch[:left])
+            self._encoder.encode(Modality.IMAGE, batch[:left])
             seconds += time.perf_counter() - began
             left -= len(batch)
             if left <= 0:

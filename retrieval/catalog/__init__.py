@@ -12,13 +12,13 @@ from retrieval.catalog.records import (
     FileUpdate,
     Item,
     KnownFile,
-    Modality,
     ReadFile,
     ReadItem,
 )
 from retrieval.catalog.schema import SCHEMA_REVISION, Base
 from retrieval.catalog.snapshot import Snapshot
 from retrieval.catalog.transaction import Transaction
+from retrieval.media import Modality
 
 __all__ = [
     "SCHEMA_REVISION",

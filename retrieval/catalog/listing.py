@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from retrieval.catalog.filtering import condition
-from retrieval.catalog.records import FileState, Item, Modality
+from retrieval.catalog.records import FileState, Item
 from retrieval.catalog.schema import AnnotationRecord, FileRecord, ItemRecord
 from retrieval.catalog.statements import (
     CAN_BE_FOUND,
@@ -17,7 +17,7 @@ from retrieval.catalog.statements import (
     select_items,
 )
 from retrieval.filters import Filter
-from retrieval.media import UNTRUSTED_MTIME, MediaKind
+from retrieval.media import UNTRUSTED_MTIME, MediaKind, Modality
 
 _MOST_NAMES = 1000
 _MOST_TABLES = 1000

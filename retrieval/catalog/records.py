@@ -5,14 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from retrieval.media import NO_METADATA, MediaKind, Metadata
-
-
-class Modality(StrEnum):
-    """What kind of thing an item is."""
-
-    IMAGE = "image"
-    TEXT = "text"
+from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
 
 
 class FileState(StrEnum):

@@ -18,7 +18,6 @@ from retrieval.catalog.records import (
     FileState,
     Item,
     KnownFile,
-    Modality,
     ReadFile,
     ReadItem,
 )
@@ -42,7 +41,7 @@ from retrieval.catalog.statements import (
     select_items,
 )
 from retrieval.filters import Filter
-from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata
+from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality
 
 _ROOTS_PER_STATEMENT = 200
 """Below SQLite's limit of 1,000 levels of an expression."""

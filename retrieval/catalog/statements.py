@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from retrieval.catalog.records import FileState, Item, Modality
+from retrieval.catalog.records import FileState, Item
 from retrieval.catalog.schema import FileRecord, ItemRecord, RowRecord
-from retrieval.media import MediaKind
+from retrieval.media import MediaKind, Modality
 
 PARAMETERS_PER_STATEMENT = 10_000
 """Below SQLite's limit of 32,766 bound values."""

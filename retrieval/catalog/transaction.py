@@ -11,7 +11,6 @@ from retrieval.catalog.records import (
     FailedFile,
     FileState,
     FileUpdate,
-    Modality,
     ReadFile,
     ReadItem,
 )
@@ -27,7 +26,7 @@ from retrieval.catalog.schema import (
 from retrieval.catalog.snapshot import METADATA, Snapshot
 from retrieval.catalog.statements import PARAMETERS_PER_STATEMENT, at_or_below, chunks
 from retrieval.errors import DamagedLibraryError
-from retrieval.media import MediaKind
+from retrieval.media import MediaKind, Modality
 
 
 class Transaction(Snapshot):

@@ -10,11 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from retrieval.errors import UsageError
+from retrieval.media import Modality
+
 Vectors = NDArray[np.float32]
 """(n, d) float32, rows of unit L2 norm."""
 
 Pixels = NDArray[Any]
 """What `Encoder.preprocess` returns: one image, of one fixed shape and dtype per encoder."""
+
+Inputs = NDArray[Any] | Sequence[Any]
+"""n inputs of one modality: preprocessed images, stacked (n, ...) or one by one; or strings."""
 
 
 REDUCED_TO_SIDES = 2
@@ -65,13 +71,18 @@ class Tokens:
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Maps images and texts into one vector space.
+    """Maps inputs of its modalities into one vector space.
 
     `preprocess` may be called from several threads at once; the other methods are called from
     one thread at a time. Empty input gives empty output of the right width.
     """
 
     space: Space
+
+    @property
+    def modalities(self) -> frozenset[Modality]:
+        """The modalities that `encode` takes."""
+        ...
 
     @property
     def context_length(self) -> int:
@@ -87,13 +98,22 @@ class Encoder(Protocol):
         """Turn one upright RGB image of any size into the network's input."""
         ...
 
-    def encode_images(self, pixels: Pixels) -> Vectors:
-        """Encode a stack of preprocessed images, (n, ...) -> (n, d)."""
+    def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
+        """Encode n inputs of one modality, (n, d) float32 of unit L2 norm.
+
+        Images are given as `preprocess` returns them, texts as strings, any other modality as its
+        reader in `indexer.media` gives it. Raises UsageError for a modality not in `modalities`.
+        """
         ...
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Encode texts, n strings -> (n, d)."""
+    def token_count(self, text: str) -> int:
+        """Tokens of a text with the special ones, before truncation."""
         ...
+
+
+@runtime_checkable
+class TokenEncoder(Encoder, Protocol):
+    """An encoder that also gives the outputs of its towers, for rerankers and explanations."""
 
     def image_tokens(self, pixels: Pixels) -> Tokens:
         """Spatial outputs of the image tower, one token a position of its map."""
@@ -111,6 +131,20 @@ class Encoder(Protocol):
         """The part of an image that `preprocess` keeps: left, top, right, bottom in pixels."""
         ...
 
-    def token_count(self, text: str) -> int:
-        """Tokens of a text with the special ones, before truncation."""
-        ...
+
+def require_tokens(encoder: Encoder) -> TokenEncoder:
+    """Narrow an encoder to one with token-level outputs; raises UsageError where it has none."""
+    if not isinstance(encoder, TokenEncoder):
+        raise UsageError(
+            f"The encoder {encoder.space.encoder!r} gives vectors only, and no tokens of images "
+            "and texts. Use `--rerank none` or `--rerank blip-itm`, or another encoder."
+        )
+    return encoder
+
+
+def cannot_encode(encoder: Encoder, modality: Modality) -> UsageError:
+    """Say that an encoder does not take a modality."""
+    return UsageError(
+        f"The encoder {encoder.space.encoder!r} takes {' and '.join(sorted(encoder.modalities))}, "
+        f"not {modality}. Use one that does; `mmsearch encoders` lists what can be used here."
+    )

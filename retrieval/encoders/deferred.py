@@ -5,11 +5,20 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image
 
-from retrieval.encoders.base import Encoder, Pixels, Space, Tokens, Vectors
+from retrieval.encoders.base import (
+    Encoder,
+    Inputs,
+    Pixels,
+    Space,
+    Tokens,
+    Vectors,
+    require_tokens,
+)
+from retrieval.media import Modality
 
 
 class DeferredEncoder:
-    """Satisfies `base.Encoder`; of a space that is known, so that loading can wait.
+    """Satisfies `base.TokenEncoder`; of a space that is known, so that loading can wait.
 
     `load` gives the encoder of this space, and raises what it does when first needed.
     """
@@ -29,6 +38,11 @@ class DeferredEncoder:
             return self._loaded
 
     @property
+    def modalities(self) -> frozenset[Modality]:
+        """As of the encoder."""
+        return self.loaded.modalities
+
+    @property
     def context_length(self) -> int:
         """As of the encoder."""
         return self.loaded.context_length
@@ -42,29 +56,25 @@ class DeferredEncoder:
         """As of the encoder."""
         return self.loaded.preprocess(image)
 
-    def encode_images(self, pixels: Pixels) -> Vectors:
+    def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
         """As of the encoder."""
-        return self.loaded.encode_images(pixels)
-
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """As of the encoder."""
-        return self.loaded.encode_texts(texts)
+        return self.loaded.encode(modality, inputs)
 
     def image_tokens(self, pixels: Pixels) -> Tokens:
         """As of the encoder."""
-        return self.loaded.image_tokens(pixels)
+        return require_tokens(self.loaded).image_tokens(pixels)
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens:
         """As of the encoder."""
-        return self.loaded.text_tokens(texts)
+        return require_tokens(self.loaded).text_tokens(texts)
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """As of the encoder."""
-        return self.loaded.token_spans(text)
+        return require_tokens(self.loaded).token_spans(text)
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
         """As of the encoder."""
-        return self.loaded.view(width, height)
+        return require_tokens(self.loaded).view(width, height)
 
     def token_count(self, text: str) -> int:
         """As of the encoder."""

@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -14,8 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.encoders import hub
-from retrieval.encoders.base import REDUCTION, Pixels, Space, Tokens, Vectors
+from retrieval.encoders.base import (
+    REDUCTION,
+    Inputs,
+    Pixels,
+    Space,
+    Tokens,
+    Vectors,
+    cannot_encode,
+)
 from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
+from retrieval.media import Modality
 
 _T = TypeVar("_T")
 
@@ -41,6 +50,8 @@ class OpenClipEncoder:
     asks for what a checkpoint may not, SpaceMismatchError for weights of another checksum.
     """
 
+    modalities = frozenset({Modality.IMAGE, Modality.TEXT})
+
     def __init__(self, name: str, device: str = "cpu", weights: str | None = None) -> None:
         model_name, pretrained = _parse(name)
         name = f"{OPEN_CLIP}{model_name}/{pretrained}" if pretrained else model_name
@@ -59,16 +70,24 @@ class OpenClipEncoder:
         pixels: Pixels = self._transform(image).numpy()
         return pixels
 
-    def encode_images(self, pixels: Pixels) -> Vectors:
-        """Encode a stack of preprocessed images, (n, 3, h, w) -> (n, d)."""
+    def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
+        """Encode n images, (3, h, w) each, or n strings -> (n, d) float32, unit L2 norm."""
+        match modality:
+            case Modality.IMAGE:
+                return self._encode_images(np.asarray(inputs))
+            case Modality.TEXT:
+                return self._encode_texts(cast("Sequence[str]", inputs))
+            case _:
+                raise cannot_encode(self, modality)
+
+    def _encode_images(self, pixels: Pixels) -> Vectors:
         if len(pixels) == 0:
             return np.empty((0, self.space.dimension), np.float32)
         with torch.inference_mode():
             vectors = self._model.encode_image(self._tensor(pixels), normalize=True)
         return _numpy(vectors)
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Encode texts, n strings -> (n, d)."""
+    def _encode_texts(self, texts: Sequence[str]) -> Vectors:
         with torch.inference_mode():
             batches = [
                 _numpy(self._model.encode_text(ids, normalize=True))

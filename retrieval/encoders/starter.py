@@ -9,19 +9,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.encoders.base import REDUCTION, Pixels, Space, Tokens, Vectors
+from retrieval.encoders.base import (
+    REDUCTION,
+    Inputs,
+    Pixels,
+    Space,
+    Tokens,
+    Vectors,
+    cannot_encode,
+)
 from retrieval.encoders.weight_files import (
     IMAGE_WEIGHTS_SHA256,
     TEXT_WEIGHTS_SHA256,
     TOKENIZER_SHA256,
     heads_digest,
 )
+from retrieval.media import Modality
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,8 +55,8 @@ class _TextStates:
 class StarterEncoder:
     """EfficientNet-Lite2 and MiniLM-L6 under projection heads trained on Flickr8k.
 
-    Satisfies `base.Encoder`. Building one reads only the heads file; each tower loads when it is
-    first needed, so that a text query never loads the image tower.
+    Satisfies `base.TokenEncoder`. Building one reads only the heads file; each tower loads when it
+    is first needed, so that a text query never loads the image tower.
 
     Args:
         device: where the towers run, as torch names it ("cpu", "cuda", "cuda:1").
@@ -59,6 +68,7 @@ class StarterEncoder:
             package is missing or altered.
     """
 
+    modalities = frozenset({Modality.IMAGE, Modality.TEXT})
     context_length = 128
     input_side = 260
 
@@ -101,8 +111,17 @@ class StarterEncoder:
 
         return resize(image)
 
-    def encode_images(self, pixels: Pixels) -> Vectors:
-        """Encode (n, 260, 260, 3) uint8 -> (n, 512) float32, unit L2 norm."""
+    def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
+        """Encode n images, (260, 260, 3) uint8 each, or n strings -> (n, 512), unit L2 norm."""
+        match modality:
+            case Modality.IMAGE:
+                return self._encode_images(np.asarray(inputs))
+            case Modality.TEXT:
+                return self._encode_texts(cast("Sequence[str]", inputs))
+            case _:
+                raise cannot_encode(self, modality)
+
+    def _encode_images(self, pixels: Pixels) -> Vectors:
         import torch
 
         vectors = np.empty((len(pixels), self.space.dimension), np.float32)
@@ -113,8 +132,7 @@ class StarterEncoder:
                 vectors[start : start + IMAGE_BATCH] = encoded.cpu().numpy()
         return vectors
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Encode n texts -> (n, 512) float32, unit L2 norm."""
+    def _encode_texts(self, texts: Sequence[str]) -> Vectors:
         import torch
 
         vectors = np.empty((len(texts), self.space.dimension), np.float32)

@@ -62,7 +62,7 @@ def build_index(
         texts = encoded_texts(
             directory,
             space.dimension,
-            lambda batch: encoder().encode_texts(batch),
+            lambda batch: encoder().encode(Modality.TEXT, batch),
             on_progress=lambda done, total: on_progress("Encoding queries", done, total),
             should_stop=should_stop,
         )

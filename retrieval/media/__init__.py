@@ -1,4 +1,4 @@
-"""What kinds of files there are, and what a file says of itself."""
+"""What kinds of files and items there are, and what a file says of itself."""
 
 import os
 from dataclasses import dataclass
@@ -6,6 +6,13 @@ from enum import StrEnum
 
 UNTRUSTED_MTIME = -1
 """Of a file that was too fresh when it was read: it may change again within the same time."""
+
+
+class Modality(StrEnum):
+    """What kind of thing an item is. Another modality begins with one more line here."""
+
+    IMAGE = "image"
+    TEXT = "text"
 
 
 class MediaKind(StrEnum):

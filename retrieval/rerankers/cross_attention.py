@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.encoders.base import Encoder, Pixels, Space, Tokens
+from retrieval.encoders.base import Pixels, Space, TokenEncoder, Tokens
 from retrieval.encoders.weight_files import checked_metadata, write_weights
 from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
 from retrieval.rerankers.base import Scores
@@ -87,7 +87,7 @@ class FusionReranker:
         SpaceMismatchError: it was trained for another space.
     """
 
-    def __init__(self, file: Path, encoder: Encoder, device: str = "cpu") -> None:
+    def __init__(self, file: Path, encoder: TokenEncoder, device: str = "cpu") -> None:
         self.model, card, digest = load_fusion(file, device)
         if card.space_id != encoder.space.id:
             raise SpaceMismatchError(
@@ -105,7 +105,7 @@ class FusionReranker:
         self.device = device
 
     @classmethod
-    def by_name(cls, file: str, encoder: Encoder, device: str = "cpu") -> Self:
+    def by_name(cls, file: str, encoder: TokenEncoder, device: str = "cpu") -> Self:
         """Load a file, or, for an empty name, the shipped model of the encoder's space."""
         path = Path(file) if file else shipped_model(encoder.space)
         if path is None:

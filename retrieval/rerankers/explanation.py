@@ -10,6 +10,7 @@ from PIL import Image
 
 from retrieval.encoders.base import Encoder
 from retrieval.errors import UsageError
+from retrieval.media import Modality
 from retrieval.rerankers.base import Reranker
 from retrieval.rerankers.cross_attention import FusionReranker
 
@@ -80,8 +81,8 @@ def explain(
         [reranker.match(reranker.text_tokens([each]), seen)[0, 0] for each in (text, *without)]
     )
     raised = reranker.attribution(reranker.text_tokens([text]), seen)
-    tokens = encoder.token_spans(text)
-    vectors = encoder.encode_texts([text]), encoder.encode_images(pixels)
+    tokens = reranker.encoder.token_spans(text)
+    vectors = encoder.encode(Modality.TEXT, [text]), encoder.encode(Modality.IMAGE, pixels)
     return Explanation(
         text=text,
         match=float(matches[0]),
@@ -99,7 +100,7 @@ def explain(
             for (start, end), match in zip(spans, matches[1:], strict=True)
         ),
         heat=_heat_map(raised),
-        view=encoder.view(image.width, image.height),
+        view=reranker.encoder.view(image.width, image.height),
     )
 
 

@@ -1,6 +1,6 @@
 """Rerankers by name: which there are, and loading the one that fits an encoder."""
 
-from retrieval.encoders.base import Encoder
+from retrieval.encoders.base import Encoder, require_tokens
 from retrieval.encoders.registry import resolve_device
 from retrieval.errors import UsageError
 from retrieval.rerankers.base import Reranker
@@ -29,9 +29,9 @@ def load_reranker(name: str, encoder: Encoder, device: str = "auto") -> Reranker
     device = resolve_device(device)
     if name == AUTO:
         file = shipped_model(encoder.space)
-        return FusionReranker(file, encoder, device) if file else None
+        return FusionReranker(file, require_tokens(encoder), device) if file else None
     if kind == FUSION:
-        return FusionReranker.by_name(which, encoder, device)
+        return FusionReranker.by_name(which, require_tokens(encoder), device)
     if kind == BLIP_ITM:
         from retrieval.rerankers.blip import BlipItmReranker
 

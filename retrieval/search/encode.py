@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from retrieval.encoders.base import Encoder, Tokens
 from retrieval.errors import UsageError
+from retrieval.media import Modality
 from retrieval.rerankers.base import Reranker
 from retrieval.search.query import ImagePart, Query, TextPart
 
@@ -122,13 +123,13 @@ class QueryVectors:
         return _whole(found[key])
 
     def _encode_texts(self, texts: list[str]) -> list[EncodedText]:
-        vectors = self._encoder().encode_texts(texts)
+        vectors = self._encoder().encode(Modality.TEXT, texts)
         counts = [self._encoder().token_count(text) for text in texts]
         return [EncodedText(vectors[i].copy(), counts[i]) for i in range(len(texts))]
 
     def _encode(self, parts: list[ImagePart]) -> list[Vector]:
         pixels = np.stack([self._encoder().preprocess(part.image) for part in parts])
-        return [vector.copy() for vector in self._encoder().encode_images(pixels)]
+        return [vector.copy() for vector in self._encoder().encode(Modality.IMAGE, pixels)]
 
 
 def join_parts(weights: Sequence[float], vectors: Sequence[Vector]) -> Vector:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from retrieval.encoders.base import Encoder
 from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.indices.tuning_queries import bundled_texts
+from retrieval.media import Modality
 from retrieval.media.images import read_image
 from retrieval.search.relevance import Background, Calibration, CalibrationFile, Reference
 from retrieval.training.captions import (
@@ -261,7 +262,7 @@ def text_vectors(
         "text-vectors",
         [encoder.space.id, _digest(texts)],
         (len(texts), encoder.space.dimension),
-        lambda begin, end: encoder.encode_texts(texts[begin:end]),
+        lambda begin, end: encoder.encode(Modality.TEXT, texts[begin:end]),
         _TEXT_BATCH,
         on_progress,
     )
@@ -298,7 +299,7 @@ def _photo_vectors(
                 pixels.append(encoder.preprocess(read_image(photo.path)))
             except (OSError, UnreadableFileError) as error:
                 raise UsageError(f"Cannot decode the photo {photo.path}: {error}") from error
-        return encoder.encode_images(np.stack(pixels))
+        return encoder.encode(Modality.IMAGE, np.stack(pixels))
 
     key = [encoder.space.id, digest_of_photos(photos)]
     shape = (len(photos), encoder.space.dimension)

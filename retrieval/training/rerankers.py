@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from retrieval.encoders.base import Encoder
+from retrieval.encoders.base import Encoder, require_tokens
 from retrieval.errors import UsageError
 from retrieval.rerankers.cross_attention import FusionCard, load_fusion, save_fusion
 from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel, Kind
@@ -317,11 +317,11 @@ class _Split:
         photos = read_captioned_photos(config.dataset, name, config.languages)
         captions = [text for photo in photos for text in photo.captions]
         self.captions: CaptionTokens = caption_tokens(
-            captions, encoder, cache=config.cache, on_progress=on_progress
+            captions, require_tokens(encoder), cache=config.cache, on_progress=on_progress
         )
         self.photos: PhotoTokens = photo_tokens(
             photos,
-            encoder,
+            require_tokens(encoder),
             variants=config.variants if name == "train" else 1,
             cache=config.cache,
             on_progress=on_progress,

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from retrieval.encoders.base import Encoder, Pixels
+from retrieval.encoders.base import Pixels, TokenEncoder
 from retrieval.errors import UsageError
+from retrieval.media import Modality
 from retrieval.training.augmentation import variant_of
 from retrieval.training.captions import CaptionedPhoto, digest_of_photos
 from retrieval.training.feature_folder import FeatureFolder, Progress
@@ -67,7 +68,7 @@ class CaptionTokens:
 
 def photo_tokens(
     photos: Sequence[CaptionedPhoto],
-    encoder: Encoder,
+    encoder: TokenEncoder,
     *,
     variants: int,
     cache: Path,
@@ -91,7 +92,7 @@ def photo_tokens(
         pixels = _pixels(photos, encoder, range(done, end))
         values[done:end] = encoder.image_tokens(pixels).values
         if done < len(photos):
-            vectors[done:end] = encoder.encode_images(pixels)
+            vectors[done:end] = encoder.encode(Modality.IMAGE, pixels)
         done = end
         folder.commit(done, values, vectors)
         on_progress("image tokens", done, total)
@@ -100,7 +101,7 @@ def photo_tokens(
 
 def caption_tokens(
     captions: Sequence[str],
-    encoder: Encoder,
+    encoder: TokenEncoder,
     *,
     cache: Path,
     on_progress: Progress = lambda *_: None,
@@ -124,7 +125,7 @@ def caption_tokens(
         rows = order[done : done + CAPTION_BATCH]
         batch = [captions[row] for row in rows]
         tokens = encoder.text_tokens(batch)
-        vectors[rows] = encoder.encode_texts(batch)
+        vectors[rows] = encoder.encode(Modality.TEXT, batch)
         for row, own, present in zip(rows, tokens.values, tokens.mask, strict=True):
             values[offsets[row] : offsets[row + 1]] = own[present]
         done += len(rows)
@@ -133,12 +134,12 @@ def caption_tokens(
     return CaptionTokens(values, vectors, offsets)
 
 
-def _pixels(photos: Sequence[CaptionedPhoto], encoder: Encoder, rows: Sequence[int]) -> Pixels:
+def _pixels(photos: Sequence[CaptionedPhoto], encoder: TokenEncoder, rows: Sequence[int]) -> Pixels:
     with ThreadPoolExecutor() as pool:
         return np.stack(list(pool.map(lambda row: _decode(photos, encoder, row), rows)))
 
 
-def _decode(photos: Sequence[CaptionedPhoto], encoder: Encoder, row: int) -> Pixels:
+def _decode(photos: Sequence[CaptionedPhoto], encoder: TokenEncoder, row: int) -> Pixels:
     variant, number = divmod(row, len(photos))
     path = photos[number].path
     try:

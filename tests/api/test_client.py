@@ -20,6 +20,7 @@ from indexer.pipeline import index_sources
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.filters import Filter
 from retrieval.library import create_library, open_library
+from retrieval.media import Modality
 from retrieval.search.query import (
     MAX_K,
     MAX_PARTS,
@@ -126,10 +127,12 @@ def test_embedding_gives_the_encoders_unit_vectors(client, tiny_encoder):
     answer = client.embed(["a dog", "一只狗"], [blue])
     assert (answer.space, answer.dimension) == (tiny_encoder.space.id, 32)
     np.testing.assert_allclose(
-        answer.texts, tiny_encoder.encode_texts(["a dog", "一只狗"]), atol=1e-6
+        answer.texts, tiny_encoder.encode(Modality.TEXT, ["a dog", "一只狗"]), atol=1e-6
     )
     pixels = tiny_encoder.preprocess(blue)[np.newaxis]
-    np.testing.assert_allclose(answer.images, tiny_encoder.encode_images(pixels), atol=1e-6)
+    np.testing.assert_allclose(
+        answer.images, tiny_encoder.encode(Modality.IMAGE, pixels), atol=1e-6
+    )
     np.testing.assert_allclose(np.linalg.norm(answer.texts, axis=1), 1, atol=1e-6)
 
 

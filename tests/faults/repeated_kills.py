@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,9 @@ import xxhash
 from PIL import Image
 
 from indexer.pipeline import index_sources
-from retrieval.encoders.base import Pixels, Space, Vectors
+from retrieval.encoders.base import Inputs, Pixels, Space, Vectors
 from retrieval.library import create_library
+from retrieval.media import Modality
 
 DIMENSION = 32
 
@@ -32,6 +32,7 @@ class ProjectingEncoder:
     """Projects pixels at random, and draws texts from their hash: light enough to be forked."""
 
     space = Space("projection", "seed 0", "8 x 8 pixels, bilinear", DIMENSION)
+    modalities = frozenset({Modality.IMAGE, Modality.TEXT})
     context_length = 100
     input_side = 8
 
@@ -41,11 +42,10 @@ class ProjectingEncoder:
     def preprocess(self, image: Image.Image) -> Pixels:
         return np.asarray(image.resize((8, 8), Image.Resampling.BILINEAR), np.float32).ravel()
 
-    def encode_images(self, pixels: Pixels) -> Vectors:
-        return self._unit((pixels / 127.5 - 1) @ self._weights)
-
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        seeds = (xxhash.xxh3_64_intdigest(text.encode()) for text in texts)
+    def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
+        if modality is Modality.IMAGE:
+            return self._unit((np.asarray(inputs) / 127.5 - 1) @ self._weights)
+        seeds = (xxhash.xxh3_64_intdigest(text.encode()) for text in inputs)
         return self._unit(
             [np.random.default_rng(seed).standard_normal(DIMENSION) for seed in seeds]
         )

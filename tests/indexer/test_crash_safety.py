@@ -119,7 +119,9 @@ def test_killed_and_resumed(
     resumed = contents(library)
     assert len(resumed) == 6
     for path, row in resumed.items():
-        [vector] = tiny_encoder.encode_images(tiny_encoder.preprocess(read_image(path))[None])
+        [vector] = tiny_encoder.encode(
+            Modality.IMAGE, tiny_encoder.preprocess(read_image(path))[None]
+        )
         np.testing.assert_allclose(row, vector, atol=1e-3)
     for path, row in committed.items():
         np.testing.assert_array_equal(row, resumed[path])

@@ -143,16 +143,16 @@ def test_a_file_that_breaks_is_no_longer_found(library, index, picture_folder):
 
 
 def test_an_exception_in_a_batch_loses_no_other_batch(index, tiny_encoder, monkeypatch):
-    encode = tiny_encoder.encode_images
+    encode = tiny_encoder.encode
     calls = []
 
-    def fail_at_the_third(pixels):
-        calls.append(len(pixels))
+    def fail_at_the_third(modality, inputs):
+        calls.append(len(inputs))
         if len(calls) == 3:
             raise RuntimeError("out of memory")
-        return encode(pixels)
+        return encode(modality, inputs)
 
-    monkeypatch.setattr(tiny_encoder, "encode_images", fail_at_the_third)
+    monkeypatch.setattr(tiny_encoder, "encode", fail_at_the_third)
     with pytest.raises(RuntimeError, match="out of memory"):
         index(batch_size=2)
     summary = index(batch_size=2)
@@ -160,14 +160,14 @@ def test_an_exception_in_a_batch_loses_no_other_batch(index, tiny_encoder, monke
 
 
 def test_a_vector_that_is_not_finite_costs_its_file_only(index, tiny_encoder, monkeypatch):
-    encode = tiny_encoder.encode_images
+    encode = tiny_encoder.encode
 
-    def break_one(pixels):
-        vectors = encode(pixels)
+    def break_one(modality, inputs):
+        vectors = encode(modality, inputs)
         vectors[1] = np.nan
         return vectors
 
-    monkeypatch.setattr(tiny_encoder, "encode_images", break_one)
+    monkeypatch.setattr(tiny_encoder, "encode", break_one)
     summary = index()
     assert (summary.added, summary.failed) == (5, 1)
 

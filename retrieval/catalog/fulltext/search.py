@@ -7,7 +7,6 @@ import sqlalchemy as sa
 
 from retrieval.catalog.filtering import condition
 from retrieval.catalog.fulltext.tokenize import terms
-from retrieval.catalog.records import Modality
 from retrieval.catalog.schema import FileRecord, ItemRecord
 from retrieval.catalog.statements import (
     CAN_BE_FOUND,
@@ -17,6 +16,7 @@ from retrieval.catalog.statements import (
     row_in,
 )
 from retrieval.filters import Filter
+from retrieval.media import Modality
 
 _WEIGHTS = {"file_words": "4.0, 3.0, 1.0, 1.5, 0.5", "item_words": "4.0, 1.0"}
 """Of the columns: what a person wrote of a picture says more than the name of its folder."""

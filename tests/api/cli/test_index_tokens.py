@@ -223,13 +223,13 @@ def test_ctrl_c_finishes_the_batch_and_the_next_run_goes_on(index, has_reranker,
 def test_after_a_stopped_indexing_no_tokens_are_made(index, has_reranker, monkeypatch):
     from retrieval.encoders.open_clip import OpenClipEncoder
 
-    encode = OpenClipEncoder.encode_images
+    encode = OpenClipEncoder.encode
 
-    def press_ctrl_c(self, pixels):
+    def press_ctrl_c(self, modality, inputs):
         signal.raise_signal(signal.SIGINT)
-        return encode(self, pixels)
+        return encode(self, modality, inputs)
 
-    monkeypatch.setattr(OpenClipEncoder, "encode_images", press_ctrl_c)
+    monkeypatch.setattr(OpenClipEncoder, "encode", press_ctrl_c)
     code, out, _ = index("--with-tokens", "--batch-size", 2, "--json")
     assert code == 130
     assert json.loads(out)["interrupted"] is True

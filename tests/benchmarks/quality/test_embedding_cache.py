@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.quality.embedding_cache import EmbeddingCache
+from retrieval.media import Modality
 from retrieval.media.images import read_image
 
 
@@ -17,15 +18,13 @@ def encoded_counts(tiny_encoder, monkeypatch):
     """How many things each call of the encoder was given."""
     counts = []
 
-    def counted(original):
-        def encode(things):
-            counts.append(len(things))
-            return original(things)
+    encode = tiny_encoder.encode
 
-        return encode
+    def counted(modality, inputs):
+        counts.append(len(inputs))
+        return encode(modality, inputs)
 
-    for name in ("encode_images", "encode_texts"):
-        monkeypatch.setattr(tiny_encoder, name, counted(getattr(tiny_encoder, name)))
+    monkeypatch.setattr(tiny_encoder, "encode", counted)
     return counts
 
 
@@ -41,7 +40,7 @@ def test_images_are_encoded_once_by_content(cache, tiny_encoder, picture_folder,
     np.testing.assert_array_equal(again.rows[1:], first.rows[:6])
     for path, row in zip(paths, first.rows, strict=False):
         pixels = tiny_encoder.preprocess(read_image(path))[None]
-        np.testing.assert_allclose(row, tiny_encoder.encode_images(pixels)[0], atol=1e-3)
+        np.testing.assert_allclose(row, tiny_encoder.encode(Modality.IMAGE, pixels)[0], atol=1e-3)
 
 
 def test_texts_are_encoded_once(cache, tiny_encoder, encoded_counts):

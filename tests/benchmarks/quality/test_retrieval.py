@@ -14,6 +14,7 @@ from benchmarks.quality.embedding_cache import EmbeddingCache
 from benchmarks.quality.retrieval import Setup, measure_quality
 from retrieval.encoders.base import Space, Tokens
 from retrieval.errors import UsageError
+from retrieval.media import Modality
 
 
 class PlantedEncoder:
@@ -28,11 +29,10 @@ class PlantedEncoder:
     def preprocess(self, image):
         return np.asarray(image)[0, 0]
 
-    def encode_images(self, pixels):
-        return self._unit([self._greys[int(pixel[0])] for pixel in pixels])
-
-    def encode_texts(self, texts):
-        return self._unit([self._texts[text] for text in texts])
+    def encode(self, modality, inputs):
+        if modality is Modality.IMAGE:
+            return self._unit([self._greys[int(pixel[0])] for pixel in inputs])
+        return self._unit([self._texts[text] for text in inputs])
 
     def token_count(self, text):
         return len(text.split())

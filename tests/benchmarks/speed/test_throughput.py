@@ -54,9 +54,9 @@ def test_all_images_are_encoded_where_fewer_batches_are_held(tiny_encoder, pictu
         def __getattr__(self, name):
             return getattr(tiny_encoder, name)
 
-        def encode_images(self, pixels):
-            encoded.append(len(pixels))
-            return tiny_encoder.encode_images(pixels)
+        def encode(self, modality, inputs):
+            encoded.append(len(inputs))
+            return tiny_encoder.encode(modality, inputs)
 
     measure_throughput(picture_folder, Counting(), rounds=1, batch_size=1)
     warm, alone, whole = encoded[:1], encoded[1:7], encoded[7:]

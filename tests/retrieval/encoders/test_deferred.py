@@ -3,6 +3,7 @@ from PIL import Image
 
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.deferred import DeferredEncoder
+from retrieval.media import Modality
 
 
 def test_loading_waits_until_it_is_needed(tiny_encoder):
@@ -27,10 +28,10 @@ def test_it_answers_as_the_encoder_does(tiny_encoder):
     deferred = DeferredEncoder(tiny_encoder.space, lambda: tiny_encoder)
     pixels = deferred.preprocess(Image.new("RGB", (40, 30), "red"))[np.newaxis]
     np.testing.assert_array_equal(
-        deferred.encode_images(pixels), tiny_encoder.encode_images(pixels)
+        deferred.encode(Modality.IMAGE, pixels), tiny_encoder.encode(Modality.IMAGE, pixels)
     )
     np.testing.assert_array_equal(
-        deferred.encode_texts(["a dog"]), tiny_encoder.encode_texts(["a dog"])
+        deferred.encode(Modality.TEXT, ["a dog"]), tiny_encoder.encode(Modality.TEXT, ["a dog"])
     )
     np.testing.assert_array_equal(
         deferred.image_tokens(pixels).values, tiny_encoder.image_tokens(pixels).values

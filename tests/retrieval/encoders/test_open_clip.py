@@ -14,6 +14,7 @@ from retrieval.encoders.base import Encoder
 from retrieval.encoders.open_clip import OpenClipEncoder
 from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
 from retrieval.library import create_library
+from retrieval.media import Modality
 
 TEXTS = ["a dog", "two cats on a mat, asleep", "雪の中の犬", "x"]
 
@@ -38,15 +39,18 @@ def test_vectors_are_those_of_open_clip_itself(tiny_encoder, tiny_checkpoint, pi
     with torch.inference_mode():
         images = model.encode_image(transform(noise)[None], normalize=True).numpy()
         texts = model.encode_text(tokenizer(TEXTS), normalize=True).numpy()
-    np.testing.assert_allclose(tiny_encoder.encode_images(pixels[:1]), images, atol=1e-5)
-    np.testing.assert_allclose(tiny_encoder.encode_texts(TEXTS), texts, atol=1e-5)
+    np.testing.assert_allclose(tiny_encoder.encode(Modality.IMAGE, pixels[:1]), images, atol=1e-5)
+    np.testing.assert_allclose(tiny_encoder.encode(Modality.TEXT, TEXTS), texts, atol=1e-5)
 
 
 def test_vectors_have_unit_length_and_do_not_depend_on_the_batch(tiny_encoder, pixels):
-    images, texts = tiny_encoder.encode_images(pixels), tiny_encoder.encode_texts(TEXTS)
+    images, texts = (
+        tiny_encoder.encode(Modality.IMAGE, pixels),
+        tiny_encoder.encode(Modality.TEXT, TEXTS),
+    )
     for vectors, one in (
-        (images, tiny_encoder.encode_images(pixels[1:2])[0]),
-        (texts, tiny_encoder.encode_texts(TEXTS[1:2])[0]),
+        (images, tiny_encoder.encode(Modality.IMAGE, pixels[1:2])[0]),
+        (texts, tiny_encoder.encode(Modality.TEXT, TEXTS[1:2])[0]),
     ):
         assert vectors.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
@@ -54,8 +58,8 @@ def test_vectors_have_unit_length_and_do_not_depend_on_the_batch(tiny_encoder, p
 
 
 def test_nothing_gives_nothing(tiny_encoder, pixels):
-    assert tiny_encoder.encode_texts([]).shape == (0, 32)
-    assert tiny_encoder.encode_images(pixels[:0]).shape == (0, 32)
+    assert tiny_encoder.encode(Modality.TEXT, []).shape == (0, 32)
+    assert tiny_encoder.encode(Modality.IMAGE, pixels[:0]).shape == (0, 32)
     assert tiny_encoder.text_tokens([]).values.shape == (0, 16, 32)
     assert tiny_encoder.image_tokens(pixels[:0]).values.shape == (0, 16, 64)
 
@@ -167,7 +171,7 @@ def test_a_checkpoint_file_of_a_known_model(tmp_path):
     torch.save(model.state_dict(), checkpoint)
     encoder = OpenClipEncoder(f"open_clip:ViT-S-32-alt/{checkpoint}")
     assert encoder.space.encoder == f"open_clip:ViT-S-32-alt/{checkpoint}"
-    assert encoder.encode_texts(["a dog"]).shape == (1, encoder.space.dimension)
+    assert encoder.encode(Modality.TEXT, ["a dog"]).shape == (1, encoder.space.dimension)
 
 
 @pytest.mark.parametrize(

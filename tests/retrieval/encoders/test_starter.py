@@ -15,6 +15,7 @@ from retrieval.encoders.base import Encoder
 from retrieval.encoders.starter import HEADS_FILE, StarterEncoder
 from retrieval.encoders.towers import ImageTower, TextTower, TransformerLayer, cut, resize
 from retrieval.errors import EncoderUnavailableError
+from retrieval.media import Modality
 from retrieval.training.class_names import class_names
 from retrieval.training.validation import recalls
 
@@ -63,7 +64,8 @@ def test_the_space_is_known_without_loading_torch() -> None:
 def test_a_text_query_loads_neither_timm_nor_transformers() -> None:
     code = (
         "import sys; from retrieval.encoders.starter import StarterEncoder; "
-        "StarterEncoder().encode_texts(['a cat']); "
+        "from retrieval.media import Modality; "
+        "StarterEncoder().encode(Modality.TEXT, ['a cat']); "
         "print([name for name in ('timm', 'transformers', 'torchvision') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -74,16 +76,16 @@ def test_photos_find_their_names(encoder: StarterEncoder, photos: dict[str, Path
     # Astronauts, rocket launches and the moon are beyond it (see its model card).
     queries = {"cat": "a cat", "coffee": "a cup of coffee", "motorcycle": "a motorcycle"}
     names = list(photos)
-    images = encoder.encode_images(
-        np.stack([encoder.preprocess(Image.open(path)) for path in photos.values()])
+    images = encoder.encode(
+        Modality.IMAGE, np.stack([encoder.preprocess(Image.open(path)) for path in photos.values()])
     )
     for expected, query in queries.items():
-        similarity = encoder.encode_texts([query])[0] @ images.T
+        similarity = encoder.encode(Modality.TEXT, [query])[0] @ images.T
         assert names[int(similarity.argmax())] == expected, query
 
 
 def test_vectors_are_float32_and_of_unit_norm(encoder: StarterEncoder, pixels: np.ndarray) -> None:
-    for vectors in (encoder.encode_images(pixels), encoder.encode_texts(TEXTS)):
+    for vectors in (encoder.encode(Modality.IMAGE, pixels), encoder.encode(Modality.TEXT, TEXTS)):
         assert vectors.dtype == np.float32
         assert vectors.shape[1] == 512
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
@@ -98,34 +100,38 @@ def test_preprocessing_takes_any_size_and_mode(encoder: StarterEncoder) -> None:
 
 def test_images_do_not_depend_on_their_batch(encoder: StarterEncoder, pixels: np.ndarray) -> None:
     many = np.concatenate([pixels] * 7)
-    together = encoder.encode_images(many)
+    together = encoder.encode(Modality.IMAGE, many)
     for number in range(len(pixels)):
-        alone = encoder.encode_images(pixels[number : number + 1])[0]
+        alone = encoder.encode(Modality.IMAGE, pixels[number : number + 1])[0]
         np.testing.assert_allclose(together[number], alone, atol=1e-5)
         np.testing.assert_allclose(together[-len(pixels) + number], alone, atol=1e-5)
 
 
 def test_texts_keep_their_order_and_do_not_depend_on_padding(encoder: StarterEncoder) -> None:
-    together = encoder.encode_texts(TEXTS * 20)
-    alone = np.concatenate([encoder.encode_texts([text]) for text in TEXTS])
+    together = encoder.encode(Modality.TEXT, TEXTS * 20)
+    alone = np.concatenate([encoder.encode(Modality.TEXT, [text]) for text in TEXTS])
     np.testing.assert_allclose(together, np.tile(alone, (20, 1)), atol=1e-5)
 
 
 def test_encoding_twice_gives_the_same(encoder: StarterEncoder, pixels: np.ndarray) -> None:
-    np.testing.assert_array_equal(encoder.encode_images(pixels), encoder.encode_images(pixels))
-    np.testing.assert_array_equal(encoder.encode_texts(TEXTS), encoder.encode_texts(TEXTS))
+    np.testing.assert_array_equal(
+        encoder.encode(Modality.IMAGE, pixels), encoder.encode(Modality.IMAGE, pixels)
+    )
+    np.testing.assert_array_equal(
+        encoder.encode(Modality.TEXT, TEXTS), encoder.encode(Modality.TEXT, TEXTS)
+    )
 
 
 def test_no_input_gives_no_vectors(encoder: StarterEncoder) -> None:
     nothing = np.empty((0, 260, 260, 3), np.uint8)
-    assert encoder.encode_images(nothing).shape == (0, 512)
-    assert encoder.encode_texts([]).shape == (0, 512)
+    assert encoder.encode(Modality.IMAGE, nothing).shape == (0, 512)
+    assert encoder.encode(Modality.TEXT, []).shape == (0, 512)
     assert encoder.image_tokens(nothing).values.shape == (0, 81, 734)
     assert encoder.text_tokens([]).mask.shape == (0, 0)
 
 
 def test_texts_past_the_context_are_cut(encoder: StarterEncoder) -> None:
-    same = encoder.encode_texts(["word " * 126, "word " * 400])
+    same = encoder.encode(Modality.TEXT, ["word " * 126, "word " * 400])
     np.testing.assert_allclose(same[0], same[1], atol=1e-5)
     assert encoder.token_count("word " * 400) == 402
     assert encoder.token_count("a cat") == 4
@@ -301,8 +307,8 @@ def test_retrieval_quality_has_a_floor(encoder: StarterEncoder, shared_data: Pat
     )
     captions = [text for row in rows for text in row["en"]]
     measured = recalls(
-        torch.from_numpy(encoder.encode_images(pixels)),
-        torch.from_numpy(encoder.encode_texts(captions)),
+        torch.from_numpy(encoder.encode(Modality.IMAGE, pixels)),
+        torch.from_numpy(encoder.encode(Modality.TEXT, captions)),
         torch.arange(len(rows)).repeat_interleave(5),
     )
     assert measured.text_to_image[0] >= 0.42

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from retrieval.errors import UsageError
+from retrieval.media import Modality
 from retrieval.rerankers.cross_attention import FusionCard, FusionReranker, save_fusion
 from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
 from retrieval.rerankers.explanation import explain
@@ -97,7 +98,10 @@ def test_the_numbers_are_those_of_the_reranker(which, request):
     assert explanation.match == pytest.approx(whole, abs=1e-5)
     for word, rest in zip(explanation.words, ["dog, asleep", "a , asleep", "a dog,"], strict=True):
         assert word.contribution == pytest.approx(whole - match(rest), abs=1e-5)
-    cosine = encoder.encode_texts(["a dog, asleep"])[0] @ encoder.encode_images(pixels)[0]
+    cosine = (
+        encoder.encode(Modality.TEXT, ["a dog, asleep"])[0]
+        @ encoder.encode(Modality.IMAGE, pixels)[0]
+    )
     assert explanation.similarity == pytest.approx(float(cosine), abs=1e-5)
     assert explanation.view == encoder.view(*IMAGE.size)
 

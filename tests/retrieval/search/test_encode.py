@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from retrieval.errors import UsageError
+from retrieval.media import Modality
 from retrieval.rerankers.cross_attention import FusionReranker
 from retrieval.search.encode import CountedCache, QueryVectors, join_parts
 from retrieval.search.query import ImagePart
@@ -42,7 +43,7 @@ def test_vectors_and_tokens_are_those_of_the_models(tiny_encoder, tiny_fusion):
     vectors = QueryVectors(lambda: tiny_encoder)
     reranker = FusionReranker(tiny_fusion, tiny_encoder)
     texts = ["a dog", "two people in the snow", "a dog"]
-    expected = tiny_encoder.encode_texts(texts)
+    expected = tiny_encoder.encode(Modality.TEXT, texts)
     for _ in range(2):
         found = vectors.of_texts(texts)
         for text, vector in zip(texts, expected, strict=True):

@@ -7,6 +7,7 @@ from PIL import Image
 from indexer.pipeline import index_sources, remove_paths
 from retrieval.errors import SpaceMismatchError, UsageError
 from retrieval.library import create_library, open_library
+from retrieval.media import Modality
 from retrieval.search.engine import Engine, Reranking
 from retrieval.search.query import (
     MAX_K,
@@ -43,8 +44,8 @@ def test_hits_are_ranked_as_by_hand(engine, tiny_encoder, picture_folder):
         for path in picture_folder.rglob("*.png")
     }
     similarities = (
-        tiny_encoder.encode_images(np.stack(list(pixels.values())))
-        @ tiny_encoder.encode_texts(["a dog"])[0]
+        tiny_encoder.encode(Modality.IMAGE, np.stack(list(pixels.values())))
+        @ tiny_encoder.encode(Modality.TEXT, ["a dog"])[0]
     )
     expected = sorted(zip(similarities, pixels, strict=True), reverse=True)[:4]
     assert [hit.path for hit in answer.hits] == [path for _, path in expected]

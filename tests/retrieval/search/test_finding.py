@@ -7,6 +7,7 @@ from indexer.pipeline import remove_paths
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.filters import Filter
 from retrieval.library import create_library
+from retrieval.media import Modality
 from retrieval.search.engine import Engine, Reranking
 from retrieval.search.query import ItemPart, Mode, Query, TextPart
 
@@ -20,7 +21,7 @@ def engine(indexed_library):
 
 @pytest.fixture
 def asked(tiny_encoder):
-    return tiny_encoder.encode_texts(["a dog"])[0]
+    return tiny_encoder.encode(Modality.TEXT, ["a dog"])[0]
 
 
 def near(vector, similarity, seed=0):

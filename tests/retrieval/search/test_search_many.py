@@ -89,8 +89,10 @@ def test_what_is_wrong_with_one_leaves_the_others_alone(engine):
 
 def test_texts_are_encoded_once_and_in_one_call(engine):
     calls = []
-    encode = engine.encoder.encode_texts
-    engine.encoder.encode_texts = lambda texts: calls.append(list(texts)) or encode(texts)
+    encode = engine.encoder.encode
+    engine.encoder.encode = lambda modality, texts: (
+        calls.append(list(texts)) or encode(modality, texts)
+    )
     queries = [Query((TextPart(text),)) for text in ("dog", "cat", "dog", "bird")]
     engine.search_many([(query, NONE) for query in queries])
     engine.search(queries[0], NONE)
@@ -105,12 +107,12 @@ def test_no_request_has_no_answer(engine):
 def test_texts_and_images_are_encoded_as_by_the_encoder(engine, tiny_encoder, picture_folder):
     vectors = engine.encode_texts(["a dog", "snow", "a dog"])
     np.testing.assert_allclose(
-        vectors, tiny_encoder.encode_texts(["a dog", "snow", "a dog"]), atol=1e-6
+        vectors, tiny_encoder.encode(Modality.TEXT, ["a dog", "snow", "a dog"]), atol=1e-6
     )
     [part] = read_parts(image=next(picture_folder.rglob("*.png")))
     pixels = tiny_encoder.preprocess(part.image)[np.newaxis]
     np.testing.assert_allclose(
-        engine.encode_images([part.image]), tiny_encoder.encode_images(pixels), atol=1e-6
+        engine.encode_images([part.image]), tiny_encoder.encode(Modality.IMAGE, pixels), atol=1e-6
     )
     assert engine.encode_texts([]).shape == (0, 32)
     assert engine.encode_images([]).shape == (0, 32)

@@ -9,6 +9,7 @@ import torch
 from retrieval.encoders.starter import StarterEncoder
 from retrieval.encoders.weight_files import heads_digest
 from retrieval.errors import NotFoundError, UsageError
+from retrieval.media import Modality
 from retrieval.training import heads as training
 from retrieval.training.heads import EpochResult, HeadsTraining, train_heads
 from retrieval.training.validation import Recalls
@@ -39,7 +40,7 @@ def test_two_epochs_lower_the_loss_and_make_usable_heads(config: HeadsTraining) 
     assert torch.equal(state, torch.random.get_rng_state())
     encoder = StarterEncoder(heads=result.heads)
     assert encoder.space != StarterEncoder().space
-    vectors = encoder.encode_texts(["a red square", "a green stripe"])
+    vectors = encoder.encode(Modality.TEXT, ["a red square", "a green stripe"])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 

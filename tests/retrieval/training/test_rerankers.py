@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from retrieval.encoders.base import Encoder, Pixels, Space, Tokens, Vectors
+from retrieval.encoders.base import Encoder, Inputs, Pixels, Space, Tokens, Vectors
 from retrieval.errors import NotFoundError, UsageError
+from retrieval.media import Modality
 from retrieval.rerankers.cross_attention import FusionReranker, load_fusion
 from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
 from retrieval.training import rerankers as training
@@ -333,17 +334,18 @@ class MosaicEncoder:
     """
 
     space = Space("mosaic", "none", "none", 3)
+    modalities = frozenset({Modality.IMAGE, Modality.TEXT})
     context_length = 6
+    input_side = 2
 
     def preprocess(self, image: Image.Image) -> Pixels:
         return np.asarray(image, np.float32).reshape(6, 3) / 255
 
-    def encode_images(self, pixels: Pixels) -> Vectors:
-        means = np.asarray(pixels).mean(1)
+    def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
+        if modality is Modality.TEXT:
+            return np.full((len(inputs), 3), 3**-0.5, np.float32)
+        means = np.asarray(inputs).mean(1)
         return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
-
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        return np.full((len(texts), 3), 3**-0.5, np.float32)
 
     def image_tokens(self, pixels: Pixels) -> Tokens:
         return Tokens(pixels, np.ones(pixels.shape[:2], np.bool_))

@@ -7,6 +7,7 @@ from PIL import Image
 
 from retrieval.encoders.base import Encoder
 from retrieval.errors import UsageError
+from retrieval.media import Modality
 from retrieval.training import tokens
 from retrieval.training.augmentation import variant_of
 from retrieval.training.captions import CaptionedPhoto, read_captioned_photos
@@ -54,7 +55,7 @@ def test_photo_tokens_are_the_encoders(
             direct = tiny_encoder.image_tokens(pixels).values[0]
             np.testing.assert_allclose(cached.values[variant, number], direct, atol=5e-3)
             if variant == 0:
-                vector = tiny_encoder.encode_images(pixels)[0]
+                vector = tiny_encoder.encode(Modality.IMAGE, pixels)[0]
                 np.testing.assert_allclose(cached.vectors[number], vector, atol=1e-3)
 
 
@@ -129,7 +130,7 @@ def test_a_line_break_does_not_make_two_captions_of_one(
 ) -> None:
     for captions in (["a dog\na cat", "snow"], ["a dog", "a cat\nsnow"]):
         cached = caption_tokens(captions, tiny_encoder, cache=tmp_path)
-        expected = tiny_encoder.encode_texts(captions)
+        expected = tiny_encoder.encode(Modality.TEXT, captions)
         np.testing.assert_allclose(cached.vectors, expected, atol=1e-3)
 
 
@@ -137,7 +138,7 @@ def test_caption_tokens_are_the_encoders(tiny_encoder: Encoder, tmp_path: Path) 
     cached = caption_tokens([*CAPTIONS, "dog " * 40], tiny_encoder, cache=tmp_path)
     np.testing.assert_array_equal(cached.lengths[:4], [9, 3, 7, 4])
     assert cached.lengths[-1] == tiny_encoder.context_length == 16
-    vectors = tiny_encoder.encode_texts(CAPTIONS)
+    vectors = tiny_encoder.encode(Modality.TEXT, CAPTIONS)
     np.testing.assert_allclose(cached.vectors[:-1], vectors, atol=1e-3)
     for row, text in enumerate(CAPTIONS):
         direct = tiny_encoder.text_tokens([text])
