@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# Numba, in ranx, would compile for a minute what then runs for a millisecond.
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+
 hypothesis.settings.register_profile("any-machine", deadline=None)
 hypothesis.settings.load_profile("any-machine")
 

@@ -94,6 +94,7 @@ def test_the_options_in_the_readme_exist():
                     assert word in known, line
 
 
+@pytest.mark.slow
 def test_the_readmes_python_finds_what_it_says(tmp_path, photos):
     """Run the README's main job, as its commands say, and its Python snippet on the result."""
     [main_job] = [block for block in blocks(README, "bash") if "demo-library" in block]

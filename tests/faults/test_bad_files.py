@@ -25,6 +25,8 @@ from indexer.progress import Summary
 from retrieval.encoders.base import Encoder
 from retrieval.library import Library, create_library, open_library
 
+pytestmark = pytest.mark.slow
+
 FORMATS = {"gif": "GIF", "webp": "WEBP", "tif": "TIFF", "bmp": "BMP", "avif": "AVIF"}
 ZEROS = bytes(100_000_000)
 LARGE = "refused as too large"

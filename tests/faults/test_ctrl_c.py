@@ -6,7 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from retrieval.library import open_library
+
+pytestmark = pytest.mark.slow
 
 PHOTOS = 200
 

@@ -16,6 +16,8 @@ from retrieval.encoders.base import Encoder
 from retrieval.errors import LibraryError
 from retrieval.library import create_library, open_library
 
+pytestmark = pytest.mark.slow
+
 DISK_KIB = 8192
 
 

@@ -15,7 +15,7 @@ import pytest
 from retrieval.catalog import Item, Modality
 from retrieval.library import Library, open_library
 
-pytestmark = pytest.mark.timeout(900)  # of one fixture: each of fifty runs starts anew
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # one fixture starts fifty runs
 
 PROGRAM = Path(__file__).with_name("repeated_kills.py")
 KILLS = 50

@@ -50,6 +50,7 @@ def served(library, keys: str) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "headers"),
     [("", []), (KEYS, ["--header", f"Authorization: Bearer {READER}"])],

@@ -90,7 +90,7 @@ RANX_NAMES = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")  # of numba, when it compiles what ranx is made of
+@pytest.mark.filterwarnings("ignore")  # of numba
 def test_written_files_give_the_same_figures_in_other_tools(tmp_path):
     """Ids hold spaces. Scores have no ties, since ranx breaks them in no stated way."""
     import ranx

@@ -243,6 +243,7 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.slow
 def test_the_image_tower_classifies_imagenet(shared_data: Path) -> None:
     folder = shared_data / "imagenet-samples"
     rows = _rows(folder)[::5]
@@ -299,6 +300,7 @@ def test_the_text_tower_knows_which_sentences_are_alike() -> None:
     assert similarity[0, 2] < 0.25
 
 
+@pytest.mark.slow
 def test_retrieval_quality_has_a_floor(encoder: StarterEncoder, shared_data: Path) -> None:
     folder = shared_data / "flickr8k"
     rows = [row for row in _rows(folder) if row["split"] == "val"][::5]

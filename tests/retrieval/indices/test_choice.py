@@ -6,6 +6,8 @@ from retrieval.indices.faiss.gpu import CODE_PARTS
 from retrieval.indices.faiss.ivf import LEAST_POINTS_PER_CENTROID, FactoryIndex
 
 PLENTY = 1 << 40
+SLOW_TO_TRAIN = [pytest.param(dimension, marks=pytest.mark.slow) for dimension in (521, 1000)]
+"""Those that need a large rotation."""
 
 
 def test_few_rows_are_searched_exactly():
@@ -24,7 +26,7 @@ def test_an_index_takes_at_most_80_bytes_a_row(rows):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-@pytest.mark.parametrize("dimension", [7, 64, 100, 384, 512, 521, 768, 1000, 1024])
+@pytest.mark.parametrize("dimension", [7, 64, 100, 384, 512, 768, 1024, *SLOW_TO_TRAIN])
 def test_every_dimension_has_an_index_that_can_be_built(dimension, device):
     choice = choose(60_000, dimension, PLENTY, device)
     generator = np.random.default_rng(0)

@@ -98,6 +98,7 @@ def test_rows_of_another_dimension_are_refused():
         ExactIndex(8).cover(unit_rows(3, 4, 0).astype(np.float16))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize("queries", [1, 20])
 def test_rows_are_not_copied_into_memory(tmp_path, queries):

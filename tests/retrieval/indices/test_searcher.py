@@ -182,6 +182,7 @@ def test_more_hits_than_the_visited_lists_hold_are_found(searcher, embeddings, t
     assert (found >= 0).all()
 
 
+@pytest.mark.slow
 def test_swaps_under_concurrent_searches_lose_and_double_nothing(tmp_path):
     """10,000 searches in threads, while rows are added and generations written."""
     step, steps, k, searches = 100, 20, 10, 10_000

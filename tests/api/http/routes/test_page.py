@@ -21,6 +21,8 @@ from api.http.settings import ServiceSettings
 from indexer.pipeline import index_sources
 from retrieval.library import create_library
 
+pytestmark = pytest.mark.slow
+
 FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",

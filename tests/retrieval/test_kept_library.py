@@ -1,0 +1,96 @@
+"""A library that version 0.1 made, in `tests/fixtures/library-0.1`, still does all that it did.
+
+`tests/fixtures/make_library.py` made it. The photos have been moved since: their paths in the
+catalog lead nowhere, as on another machine.
+"""
+
+import json
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from api.http.app import create_app
+from indexer.pipeline import index_sources
+from retrieval.catalog import Modality
+from retrieval.filters import Filter
+from retrieval.indices.generations import load_latest
+from retrieval.library import Library, open_library
+
+KEPT = Path(__file__).resolve().parents[1] / "fixtures" / "library-0.1"
+ANSWERS = json.loads((KEPT / "answers.json").read_text(encoding="utf-8"))
+SEARCHES = {
+    "a red circle": {},
+    "a train through the mountains": {"modality": "text"},
+    "lighthouse": {"modality": "text", "mode": "text"},
+    "a shape": {"where": Filter(camera="test", path="**/*.jpg")},
+}
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A copy of the library, and of the photos in a new place."""
+    return Path(shutil.copytree(KEPT, tmp_path / "kept"))
+
+
+def assert_answers(library: Library) -> None:
+    for text, options in SEARCHES.items():
+        hits = library.search(text, rerank="none", **options)
+        assert [Path(hit.path).name for hit in hits] == [hit["name"] for hit in ANSWERS[text]]
+        for hit, then in zip(hits, ANSWERS[text], strict=True):
+            assert hit.similarity == pytest.approx(then["similarity"], abs=2e-3)
+            assert hit.relevance == pytest.approx(then["relevance"], abs=2e-3)
+
+
+def test_searches_find_what_they_found(kept):
+    with closing(open_library(kept / "library")) as library:
+        assert_answers(library)
+
+
+def test_its_reranker_tokens_are_used(kept):
+    """The photos are not where they were, so that they cannot be computed again."""
+    text = "a yellow star"
+    with closing(open_library(kept / "library")) as library:
+        answer = library.search(text, rerank="auto", rerank_depth=2)
+        assert list(answer.warnings) == []
+        then = ANSWERS[text]
+        assert [Path(hit.path).name for hit in answer] == [hit["name"] for hit in then]
+        matches = [hit.match for hit in answer]
+        assert matches[:2] == pytest.approx([hit["match"] for hit in then[:2]], abs=0.05)
+        assert matches[2:] == [None] * (len(then) - 2)
+
+
+def test_its_thumbnails_are_used(kept):
+    [first, _] = sorted((kept / "library" / "thumbnails").iterdir())
+    with TestClient(create_app(kept / "library"), base_url="http://localhost") as client:
+        items = client.get("/v1/items", params={"modality": "image"}).json()["items"]
+        shown = [client.get(f"/v1/items/{item['item_id']}/thumbnail?format=webp") for item in items]
+    assert first.read_bytes() in [answer.content for answer in shown if answer.is_success]
+
+
+@pytest.mark.parametrize("modality", Modality)
+def test_its_index_is_used(kept, modality):
+    with closing(open_library(kept / "library")) as library:
+        space = library.space()
+        with library.catalog.snapshot() as snapshot:
+            count = snapshot.row_count(space.id, modality)
+        rows = library.embeddings(space, modality).rows(count)
+        loaded = load_latest(library.space_directory(space), modality, rows, pytest.fail)
+        assert loaded is not None
+        assert loaded[0].rows == count > 0
+
+
+def test_it_is_upgraded_and_indexed_on(kept, starter):
+    """Photos that were only moved are not encoded again; a new one is found beside them."""
+    with closing(open_library(kept / "library", upgrade=True)) as library:
+        assert_answers(library)
+        moved = index_sources(library, starter, [kept / "photos"])
+        assert (moved.embedded, moved.failed) == (0, 1)
+        Image.new("RGB", (96, 96), "orange").save(kept / "photos" / "orange.png")
+        assert index_sources(library, starter, [kept / "photos"]).embedded == 1
+        hits = library.search("a red circle", k=100, rerank="none")
+        names = {Path(hit.path).name for hit in hits}
+        assert names == {hit["name"] for hit in ANSWERS["a red circle"]} | {"orange.png"}
