@@ -1,6 +1,5 @@
 """The bundled query texts as vectors of a space, encoded once and kept beside its embeddings."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import xxhash
 
 from retrieval.encoders.base import Vectors
+from retrieval.files import write_atomically
 from retrieval.indices.queries import bundled_texts
 
 _FILE = "queries.f16"
@@ -41,9 +41,7 @@ def encoded_texts(
             return np.concatenate(batches)
     rows = np.concatenate(batches).astype(np.float16)
     content = rows.tobytes()
-    temporary = file.with_name(f"{_FILE}.{os.getpid()}.tmp")
-    temporary.write_bytes(content + _digest(listed, content))
-    temporary.replace(file)
+    write_atomically(file, content + _digest(listed, content))
     return rows.astype(np.float32)
 
 
