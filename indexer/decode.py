@@ -5,13 +5,11 @@ import stat
 import time
 from dataclasses import dataclass
 
-import xxhash
-
 from indexer.media.base import Reading, ReadOptions
 from indexer.media.registry import reader_of
+from retrieval.files import content_hash
 from retrieval.media import UNTRUSTED_MTIME, MediaKind, is_as_read
 
-_HASH_CHUNK_BYTES = 1 << 20
 _CLOCK_STEP_NS = 2_000_000_000
 """The coarsest times that a file system in use keeps: FAT counts in steps of two seconds."""
 
@@ -46,13 +44,11 @@ def read_first(
     before = os.stat(path)  # noqa: PTH116 - names need not be valid text
     if not stat.S_ISREG(before.st_mode):
         raise OSError("it is not a regular file any more")
-    digest = xxhash.xxh3_128()
     with open(path, "rb") as file:  # noqa: PTH123
-        while chunk := file.read(_HASH_CHUNK_BYTES):
-            digest.update(chunk)
+        digest = content_hash(file)
     is_lasting = is_settled(before.st_mtime_ns, now_ns)
     mtime_ns = before.st_mtime_ns if is_lasting else UNTRUSTED_MTIME
-    content = Content(before.st_size, mtime_ns, digest.hexdigest())
+    content = Content(before.st_size, mtime_ns, digest)
     reading = None if content.hash in known else reader_of(kind)(path, 0, options)
     _require_same(path, before)
     return content, reading

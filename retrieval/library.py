@@ -27,6 +27,7 @@ from retrieval.errors import (
     SpaceMismatchError,
     UsageError,
 )
+from retrieval.files import write_atomically
 from retrieval.rerankers.token_cache import TokenCache
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
             library.catalog.migrate()
             library.add_space(space)
             (directory / "thumbnails").mkdir(exist_ok=True)
-            _write_atomically(directory / _MANIFEST, tomli_w.dumps(asdict(manifest)))
+            _write_toml(directory / _MANIFEST, manifest)
     except OSError as error:
         raise LibraryError(f"{directory} cannot be made a library: {error.strerror}.") from error
     return library
@@ -171,7 +172,7 @@ class Library:
         """Add a space beside those that exist; the default stays."""
         directory = self._space_directory(space.id)
         directory.mkdir(parents=True, exist_ok=True)
-        _write_atomically(directory / "space.toml", tomli_w.dumps(asdict(space)))
+        _write_toml(directory / "space.toml", space)
 
     def require_space(self, space: Space, *, among: Space | None = None) -> None:
         """Raise SpaceMismatchError unless an encoder's space is the library's own."""
@@ -335,10 +336,5 @@ def _parse(kind: type[_T], file: Path) -> _T:
     return kind(**fields)
 
 
-def _write_atomically(file: Path, text: str) -> None:
-    temporary = file.with_name(f"{file.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)
+def _write_toml(file: Path, facts: Manifest | Space) -> None:
+    write_atomically(file, tomli_w.dumps(asdict(facts)).encode(), durable=True)

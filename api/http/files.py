@@ -10,12 +10,12 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-import xxhash
 from PIL import Image
 
 from indexer.scan import as_prefix
 from retrieval.catalog import Item
 from retrieval.errors import NotFoundError, UnreadableFileError
+from retrieval.files import content_hash
 from retrieval.library import Library
 from retrieval.media import MediaKind, is_as_read
 from retrieval.media.items import read_picture
@@ -114,12 +114,10 @@ def _require_regular(status: os.stat_result) -> None:
 
 
 def _hash(file: BinaryIO) -> str:
-    """XXH3 of 128 bits in hexadecimal, as the catalog keeps it; rewinds the file."""
-    digest = xxhash.xxh3_128()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
+    """The hash of a file's content; rewinds the file."""
+    digest = content_hash(file)
     file.seek(0)
-    return digest.hexdigest()
+    return digest
 
 
 def _changed(item: Item) -> NotFoundError:

@@ -1,16 +1,15 @@
 """Small pictures of items, made when first asked for and kept in the library."""
 
 import io
-import tempfile
 from contextlib import suppress
 from enum import IntEnum, StrEnum
-from pathlib import Path
 from urllib.parse import quote
 
 from PIL import Image
 
 from api.http.files import ItemFiles
 from retrieval.catalog import Item, Modality
+from retrieval.files import write_atomically
 from retrieval.library import Library
 from retrieval.media import MediaKind
 
@@ -56,7 +55,8 @@ def thumbnail(
     stream = io.BytesIO()
     image.save(stream, form.upper(), **_OPTIONS[form])
     with suppress(OSError):  # a full disk or a read-only library costs the cache, not the answer
-        _write_atomically(cached, stream.getvalue())
+        library.thumbnails.mkdir(exist_ok=True)
+        write_atomically(cached, stream.getvalue())
     return stream.getvalue()
 
 
@@ -72,15 +72,3 @@ def thumbnail_url(item: Item, size: ThumbnailSize = ThumbnailSize.SMALL) -> str 
     if not has_picture(item):
         return None
     return f"/v1/items/{item.id}/thumbnail?size={int(size)}&v={quote(item.picture_key, safe='')}"
-
-
-def _write_atomically(file: Path, content: bytes) -> None:
-    file.parent.mkdir(exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as temporary:
-        try:
-            temporary.write(content)
-            temporary.close()
-            Path(temporary.name).replace(file)
-        except BaseException:
-            Path(temporary.name).unlink(missing_ok=True)
-            raise

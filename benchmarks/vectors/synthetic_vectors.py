@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
+from retrieval.files import replacing
 
 BLOCK = 8192
 """Rows made at once, from a seed of their own: a row is the same however many are made."""
@@ -121,11 +122,9 @@ class SyntheticVectors:
 
     def write(self, path: Path, count: int) -> Rows:
         """Write the first `count` images as an embeddings file and map it, (count, d) float16."""
-        unfinished = path.with_name(path.name + ".part")
-        with unfinished.open("wb") as file:
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
             for block in self.image_blocks(count):
                 file.write(block.astype(np.float16).tobytes())
-        unfinished.replace(path)
         return np.memmap(path, np.float16, mode="r", shape=(count, self.dimension))
 
     def _image_block(self, stream: int, block: int) -> Vectors:

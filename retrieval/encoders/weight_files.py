@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrieval.errors import EncoderUnavailableError
+from retrieval.files import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,6 +108,4 @@ def write_weights(
     plain = save(halves)
     digest = hashlib.sha256(plain[8 + int.from_bytes(plain[:8], "little") :]).hexdigest()
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_bytes(save(halves, {**metadata, "format": kind, "sha256": digest}))
-    fresh.replace(path)
+    write_atomically(path, save(halves, {**metadata, "format": kind, "sha256": digest}))

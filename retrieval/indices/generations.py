@@ -20,6 +20,7 @@ import xxhash
 
 from retrieval.embeddings import Rows
 from retrieval.errors import LibraryError, LibraryLockedError
+from retrieval.files import content_hash, replacing, write_atomically
 from retrieval.indices import faiss_version
 from retrieval.indices.base import SearchSettings
 from retrieval.indices.faiss.ivf import FactoryIndex
@@ -28,7 +29,6 @@ FORMAT_VERSION = 1
 
 _T = TypeVar("_T")
 
-_READ_BLOCK = 8 << 20
 _FINGERPRINT_ROWS = 256
 
 
@@ -234,15 +234,15 @@ def write(
     index_file = directory / f"{modality}-{number}.faiss"
     description_file = index_file.with_suffix(".json")
     try:
-        temporary = _temporary(index_file)
-        try:
-            index.save(temporary)
-        except RuntimeError as error:  # FAISS's word for a full disk
-            raise LibraryError(
-                f"{temporary} cannot be written: {str(error).splitlines()[-1]}. There may be no "
-                "space left on its disk. Searches go on without it."
-            ) from error
-        _flush(temporary)
+        with replacing(index_file, durable=True) as unfinished:
+            try:
+                index.save(unfinished)
+            except RuntimeError as error:  # FAISS's word for a full disk
+                raise LibraryError(
+                    f"{index_file} cannot be written: {str(error).splitlines()[-1]}. There may be "
+                    "no space left on its disk. Searches go on without it."
+                ) from error
+            size, checksum = unfinished.stat().st_size, _checksum(unfinished)
         generation = Generation(
             modality=modality,
             number=number,
@@ -251,20 +251,16 @@ def write(
             factory=index.factory,
             lists=index.lists,
             code_bytes=index.code_bytes,
-            size=temporary.stat().st_size,
-            checksum=_checksum(temporary),
+            size=size,
+            checksum=checksum,
             fingerprint=_fingerprint(rows),
             training=training,
             tuning=tuning,
             faiss=faiss_version(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        temporary.replace(index_file)
-        temporary = _temporary(description_file)
-        temporary.write_text(json.dumps(asdict(generation), indent=2), encoding="utf-8")
-        _flush(temporary)
-        temporary.replace(description_file)
-        _flush_directory(directory)
+        description = json.dumps(asdict(generation), indent=2).encode()
+        write_atomically(description_file, description, durable=True)
     except OSError as error:
         raise LibraryError(
             f"{index_file} cannot be written: {error.strerror}. Searches go on without it."
@@ -294,7 +290,8 @@ def _first_usable(
 
 def _own_files(directory: Path, modality: str) -> list[tuple[int, str]]:
     """Numbers and names of the files of all generations, unfinished ones too."""
-    pattern = re.compile(rf"{re.escape(modality)}-([0-9]{{1,15}})\.(?:faiss|json)(?:\.tmp)?")
+    unfinished = r"(?:\.tmp|\.\w+\.new)?"  # earlier versions wrote the former
+    pattern = re.compile(rf"{re.escape(modality)}-([0-9]{{1,15}})\.(?:faiss|json){unfinished}")
     with suppress(FileNotFoundError):
         return [
             (int(match[1]), match[0])
@@ -312,10 +309,6 @@ def _remove_others(directory: Path, modality: str, number: int) -> None:
         if other != number:
             with suppress(OSError):  # Windows keeps files that are open; the next build tries again
                 (directory / name).unlink()
-
-
-def _temporary(file: Path) -> Path:
-    return file.with_name(f"{file.name}.tmp")
 
 
 def _parse(file: Path) -> Generation:
@@ -350,34 +343,16 @@ def _parse(file: Path) -> Generation:
 
 
 def _checksum(file: Path) -> str:
-    digest = xxhash.xxh3_128()
     try:
         with file.open("rb") as stream:
-            while block := stream.read(_READ_BLOCK):
-                digest.update(block)
+            return content_hash(stream)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise BadGenerationError(f"{file} cannot be read: {error.strerror}") from error
-    return digest.hexdigest()
 
 
 def _fingerprint(rows: Rows) -> str:
     """Tell these rows from others that a restored catalog or embeddings file may bring."""
     chosen = np.unique(np.linspace(0, len(rows) - 1, _FINGERPRINT_ROWS).astype(np.int64))
     return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(rows[chosen]).tobytes())
-
-
-def _flush(file: Path) -> None:
-    with file.open("r+b") as stream:
-        os.fsync(stream.fileno())
-
-
-def _flush_directory(directory: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

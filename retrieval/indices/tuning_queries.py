@@ -1,6 +1,5 @@
 """Texts that people might search for, to tune an index with, and their vectors in a space."""
 
-import os
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import xxhash
 
 from retrieval.encoders.base import Vectors
+from retrieval.files import write_atomically
 
 _TEXTS = "tuning_queries.txt"
 _FILE = "queries.f16"
@@ -51,9 +51,7 @@ def encoded_texts(
             return np.concatenate(batches)
     rows = np.concatenate(batches).astype(np.float16)
     content = rows.tobytes()
-    temporary = file.with_name(f"{_FILE}.{os.getpid()}.tmp")
-    temporary.write_bytes(content + _digest(listed, content))
-    temporary.replace(file)
+    write_atomically(file, content + _digest(listed, content))
     return rows.astype(np.float32)
 
 

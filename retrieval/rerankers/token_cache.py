@@ -3,7 +3,6 @@
 import os
 import threading
 import tomllib
-import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -17,13 +16,13 @@ import xxhash
 from numpy.typing import NDArray
 
 from retrieval.errors import UsageError
+from retrieval.files import UNFINISHED_SUFFIX, write_atomically
 
 Precision = Literal["float16", "int8"]
 
 DEFAULT_LIMIT_BYTES = 2_000_000_000
 _SETTINGS = "settings.toml"
 _SUFFIX = ".tokens"
-_UNFINISHED_SUFFIX = ".new"
 _UNFINISHED_FOR_S = 3600
 """After this long, a file that was not renamed is what a killed process has left."""
 _KEEP_SHARE = 0.9
@@ -85,7 +84,7 @@ class TokenCache:
     def configure(self, settings: TokenCacheSettings) -> None:
         """Change the settings for good; a smaller limit takes effect at once. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write_atomically(self.folder / _SETTINGS, tomli_w.dumps(asdict(settings)).encode())
+        write_atomically(self.folder / _SETTINGS, tomli_w.dumps(asdict(settings)).encode())
         with self._lock:
             self._make_room(settings.limit_bytes)
 
@@ -151,7 +150,7 @@ class TokenCache:
                 return
         path.parent.mkdir(parents=True, exist_ok=True)
         replaced = path.stat().st_size if path.exists() else 0
-        _write_atomically(path, content)
+        write_atomically(path, content)
         self._size += len(content) - replaced
         self._written_since_count += len(content)
 
@@ -181,7 +180,7 @@ class TokenCache:
                         if entry.name.endswith(_SUFFIX):
                             yield status.st_mtime_ns, status.st_size, entry.path
                         elif (
-                            entry.name.endswith(_UNFINISHED_SUFFIX)
+                            entry.name.endswith(UNFINISHED_SUFFIX)
                             and status.st_mtime_ns < unfinished_before
                         ):
                             Path(entry.path).unlink()
@@ -225,14 +224,3 @@ def _decode(content: bytes) -> NDArray[np.float32]:
     if "scales" in arrays:
         values *= arrays["scales"][:, np.newaxis]
     return values
-
-
-def _write_atomically(file: Path, content: bytes) -> None:
-    # Not `tempfile`, whose files only their owner may read: a service may run as another user.
-    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}{_UNFINISHED_SUFFIX}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

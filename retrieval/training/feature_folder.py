@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from retrieval.files import write_atomically
+
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done and the steps in total."""
 
@@ -36,6 +38,4 @@ class FeatureFolder:
         """Record finished rows, after the rows themselves are on disk."""
         for array in arrays:
             array.flush()
-        fresh = self.path / "rows.json.new"
-        fresh.write_text(json.dumps(done))
-        fresh.replace(self.path / "rows.json")
+        write_atomically(self.path / "rows.json", json.dumps(done).encode())

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from retrieval.errors import UsageError
+from retrieval.files import replacing
 
 _Model = TypeVar("_Model", bound=nn.Module)
 _Epoch = TypeVar("_Epoch", bound=Any)
@@ -47,19 +48,16 @@ class TrainingState(Generic[_Model, _Epoch]):
 
     def save(self, path: Path) -> None:
         """Write everything that going on needs, in one atomic step."""
-        fresh = path.with_name(path.name + ".new")
-        torch.save(
-            {
-                "recipe": self._recipe,
-                "learned": self.learned.state_dict(),
-                "averaged": self.averaged.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "steps": self.steps,
-                "epochs": json.dumps([asdict(epoch) for epoch in self.epochs]),
-            },
-            fresh,
-        )
-        fresh.replace(path)
+        checkpoint = {
+            "recipe": self._recipe,
+            "learned": self.learned.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+            "epochs": json.dumps([asdict(epoch) for epoch in self.epochs]),
+        }
+        with replacing(path) as unfinished:
+            torch.save(checkpoint, unfinished)
 
     def read_epoch(self, row: dict[str, Any]) -> _Epoch:
         """Make an epoch of what `dataclasses.asdict` and JSON made of it."""

@@ -50,12 +50,12 @@ def write_half_and_die(self, vectors, first_row):
     die()
 
 full_write = embeddings.EmbeddingsFile.write
-if step == "manifest": kill_at_call(library, "_write_atomically", 2)
-if step == "space": kill_at_call(library, "_write_atomically", 1)
+if step == "manifest": kill_at_call(library, "write_atomically", 2)
+if step == "space": kill_at_call(library, "write_atomically", 1)
 if step == "migrate": kill_at_call(catalog.Catalog, "migrate", 1)
 if step == "before rows": kill_at_call(embeddings.EmbeddingsFile, "write", 2)
 if step == "half rows": embeddings.EmbeddingsFile.write = write_half_and_die
-if step == "before flush": kill_at_call(os, "fsync", 4)
+if step == "before flush": kill_at_call(os, "fsync", 6)
 if step == "after rows": kill_at_call(embeddings.EmbeddingsFile, "write", 2, after=True)
 if step == "in transaction": kill_at_call(catalog.Transaction, "record_files", 2, after=True)
 if step == "after commit": kill_at_call(commit.Commit, "run", 2, after=True)

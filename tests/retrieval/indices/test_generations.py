@@ -1,8 +1,10 @@
 import json
+import os
 import shutil
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +67,7 @@ def test_what_is_written_is_found_again(tmp_path, rows, written):
 def test_the_next_generation_replaces_those_before(tmp_path, rows, written):
     (tmp_path / "image-99.faiss").write_bytes(b"left by a crash")
     (tmp_path / "image-7.faiss.tmp").write_bytes(b"left by a crash")
+    (tmp_path / "image-8.json.0a1b2c3d.new").write_bytes(b"left by a crash")
     (tmp_path / "image.f16").write_bytes(b"vectors")
     (tmp_path / "text-1.json").write_bytes(b"of another modality")
     following = write(tmp_path, "image", index_over(rows), rows, TRAINING, TUNING)
@@ -170,13 +173,19 @@ def test_a_bad_generation_leaves_the_one_before(tmp_path, rows, written):
     assert len(problems) == 1
 
 
-@pytest.mark.parametrize("step", ["_flush", "_flush_directory", "_remove_others"])
-@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize(
+    ("owner", "step", "call"),
+    [
+        *((os, "fsync", call) for call in range(1, 5)),  # each file and its folder
+        *((Path, "replace", call) for call in (1, 2)),
+        (generations, "_remove_others", 1),
+    ],
+)
 def test_a_crash_between_files_leaves_a_whole_generation(
-    tmp_path, rows, written, monkeypatch, step, call
+    tmp_path, rows, written, monkeypatch, owner, step, call
 ):
     calls = []
-    real = getattr(generations, step)
+    real = getattr(owner, step)
 
     def crash(*arguments):
         calls.append(arguments)
@@ -184,7 +193,7 @@ def test_a_crash_between_files_leaves_a_whole_generation(
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(generations, step, crash)
+    monkeypatch.setattr(owner, step, crash)
     with suppress(KeyboardInterrupt):
         write(tmp_path, "image", index_over(rows), rows, TRAINING, TUNING)
     monkeypatch.undo()
