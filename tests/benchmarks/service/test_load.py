@@ -96,6 +96,7 @@ def test_a_service_that_does_not_start_says_why(tmp_path):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # eight processes load the encoder
 def test_a_whole_run(indexed_library, tmp_path, capsys, picture_folder):
     captions = [{"image": "picture-0.png", "en": TEXTS}]
