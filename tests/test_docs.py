@@ -122,6 +122,11 @@ def test_the_readmes_python_finds_what_it_says(tmp_path, photos):
     assert result.stdout.splitlines()[0].endswith("coffee.png")
 
 
+def test_the_gate_runs_the_tests_as_the_readme_does():
+    [options] = re.findall(r"/bin/pytest (.*)", "".join(blocks(README, "bash")))
+    assert f'/bin/pytest" {options}' in (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     "page", ["README.md", *(f"docs/{p.name}" for p in (REPOSITORY / "docs").glob("*.md"))]
 )
