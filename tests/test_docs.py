@@ -128,10 +128,23 @@ def test_the_gate_runs_the_tests_as_the_readme_does():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{p.name}" for p in (REPOSITORY / "docs").glob("*.md"))]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        *(f"docs/{p.name}" for p in (REPOSITORY / "docs").glob("*.md")),
+    ],
 )
 def test_links_lead_somewhere(page):
     file = REPOSITORY / page
     for target in re.findall(r"\]\(([^)#]+)", file.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (file.parent / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.xfail(strict=False, reason="some of the modules are on their way")
+def test_the_files_that_the_architecture_names_exist():
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:api|benchmarks|docs|indexer|retrieval|tests)/[\w./-]*)`", text)
+    assert [path for path in named if not (REPOSITORY / path).exists()] == []
