@@ -12,6 +12,8 @@ from benchmarks.service.load import DistinctTexts, LoadRow, ServiceResult, servi
 from benchmarks.service.process import ServiceError, ServiceProcess
 from retrieval.errors import UsageError
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [f"the dog {number} runs after ball {number}" for number in range(5000)]
 
 
@@ -96,7 +98,6 @@ def test_a_service_that_does_not_start_says_why(tmp_path):
         pass
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)  # eight processes load the encoder
 def test_a_whole_run(indexed_library, tmp_path, capsys, picture_folder):
     captions = [{"image": "picture-0.png", "en": TEXTS}]
