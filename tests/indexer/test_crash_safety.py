@@ -88,6 +88,7 @@ def contents(library: Library) -> dict[str, np.ndarray]:
     return {item.path: rows[row] for row, [item] in items.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_and_resumed(
     step: str,

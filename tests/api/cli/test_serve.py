@@ -61,6 +61,7 @@ def status(client, path) -> int | None:
         return None
 
 
+@pytest.mark.slow
 def test_it_listens_at_once_and_says_when_it_is_ready(starter, tmp_path, photos):
     library = create_library(tmp_path / "library", starter.space)
     index_sources(library, starter, [photos["cat"]])
@@ -85,6 +86,7 @@ def test_it_listens_at_once_and_says_when_it_is_ready(starter, tmp_path, photos)
         assert client.post("/v1/search", json={"text": "a cat"}).json()["hits"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_the_end_finishes_what_is_in_flight(indexed_library, signal_number):
     """Whatever has come in before the signal is answered, and nothing that comes after it."""
@@ -119,6 +121,7 @@ def test_the_end_finishes_what_is_in_flight(indexed_library, signal_number):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_request_that_hangs_does_not_keep_it_from_ending(indexed_library, monkeypatch):
     monkeypatch.setenv("MMSEARCH_SHUTDOWN_S", "1")
     with service(indexed_library) as (process, client):
@@ -136,6 +139,7 @@ def test_a_request_that_hangs_does_not_keep_it_from_ending(indexed_library, monk
             assert time.monotonic() - began < 10
 
 
+@pytest.mark.slow
 def test_items_that_another_process_indexes_are_found_without_a_restart(
     indexed_library, picture_folder
 ):
@@ -160,6 +164,7 @@ def test_items_that_another_process_indexes_are_found_without_a_restart(
         assert 'mmsearch_rows{modality="image"} 6.0' in metrics  # copies share their rows
 
 
+@pytest.mark.slow
 def test_requests_can_be_logged_as_json(indexed_library):
     with service(indexed_library, "--access-log", "--log-level", "warning") as (process, client):
         eventually(lambda: status(client, "/readyz") == 200, process)
@@ -195,6 +200,7 @@ def test_exposure_without_a_key_is_refused(indexed_library, host):
     assert "--api-keys" in str(refused.value)
 
 
+@pytest.mark.slow
 def test_exposure_with_a_key_is_served_and_loose_permissions_are_told(indexed_library, tmp_path):
     line = CliRunner().invoke(cli, ["serve", "--new-key"]).stdout
     file = tmp_path / "keys.txt"

@@ -13,6 +13,7 @@ from retrieval.library import create_library
 DEADLINE_S = 60.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_events_are_lines_of_json_until_a_signal_ends_it(
     tmp_path, tiny_encoder, picture_folder, signal_number

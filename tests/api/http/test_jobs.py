@@ -22,6 +22,8 @@ from indexer.pipeline import index_sources
 from retrieval.errors import LibraryLockedError
 from retrieval.library import create_library
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 FINAL = {"succeeded", "failed", "cancelled"}
 
@@ -200,7 +202,6 @@ def test_searches_go_on_while_a_job_runs(service, album):
     assert len(service.paths(album)) == 400
 
 
-@pytest.mark.slow
 def test_a_running_job_is_cancelled_after_its_batch_and_another_completes_it(service, album):
     add_photos(album, 300, start=1000)
     job = start(service)
@@ -215,7 +216,6 @@ def test_a_running_job_is_cancelled_after_its_batch_and_another_completes_it(ser
     assert index(service)["result"]["added"] == 300 - kept
 
 
-@pytest.mark.slow
 def test_a_killed_indexing_process_fails_its_job_only(service, album):
     add_photos(album, 300, start=2000)
     job = start(service)
@@ -237,7 +237,6 @@ def test_a_library_that_another_process_writes_to_fails_the_job_with_that_reason
     assert index(service)["state"] == "succeeded"
 
 
-@pytest.mark.slow
 def test_more_folders_are_allowed_and_the_end_cancels_the_job_and_keeps_what_was_embedded(
     tmp_path, tiny_encoder, running_service
 ):
@@ -260,7 +259,6 @@ def test_more_folders_are_allowed_and_the_end_cancels_the_job_and_keeps_what_was
     library.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_service_that_ends_in_mid_job_loses_at_most_a_batch(tmp_path, tiny_encoder, how):
     """Also one whose job is being followed, and one that is killed."""

@@ -326,6 +326,7 @@ def test_text_to_text_is_not_reranked(planted, cache):
     assert set(reranker.pairs) == {(1, 2)}
 
 
+@pytest.mark.slow
 def test_the_starter_keeps_its_floor(shared_data: Path, starter, tmp_path):
     """The gate: 200 photos, 1,000 captions. 91.5 when this was written."""
     dataset = load_dataset(f"jsonl:{shared_data / 'flickr8k'}", split="val", language="en")

@@ -12,6 +12,8 @@ from benchmarks.service.load import DistinctTexts, LoadRow, ServiceResult, servi
 from benchmarks.service.process import ServiceError, ServiceProcess
 from retrieval.errors import UsageError
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [f"the dog {number} runs after ball {number}" for number in range(5000)]
 
 

@@ -23,6 +23,7 @@ def script(name: str, program: str) -> Indexer:
     )
 
 
+@pytest.mark.slow
 def test_this_program_is_measured_as_its_users_run_it(picture_folder, tiny_checkpoint):
     indexer = mmsearch(THIS_PROGRAM, f"local-dir:{tiny_checkpoint}")
     told = []

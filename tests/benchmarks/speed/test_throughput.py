@@ -8,6 +8,7 @@ from benchmarks.speed.throughput import STAGES, measure_throughput
 from retrieval.errors import UsageError
 
 
+@pytest.mark.slow
 def test_every_stage_is_measured_in_every_round(tiny_encoder, picture_folder, monkeypatch):
     monkeypatch.chdir(picture_folder)
     told = []

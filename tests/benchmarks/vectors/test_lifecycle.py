@@ -32,6 +32,7 @@ def measure(tmp_path, few_rows_are_many):
     return run
 
 
+@pytest.mark.slow
 def test_an_index_is_followed_through_its_life(measure):
     steps = []
     result = measure(on_step=steps.append)
@@ -56,6 +57,7 @@ def test_an_index_is_followed_through_its_life(measure):
     assert "300 rows added call for a build; they could" in index_markdown(many)
 
 
+@pytest.mark.slow
 def test_an_index_that_is_kept_is_not_built_again(measure):
     first = measure()
     again = measure()
@@ -64,6 +66,7 @@ def test_an_index_that_is_kept_is_not_built_again(measure):
     assert "kept from an earlier run" in index_markdown(again)
 
 
+@pytest.mark.slow
 def test_it_notices_an_index_that_loses_rows(measure, monkeypatch):
     search = FactoryIndex.search
 

@@ -43,6 +43,7 @@ def workload(tmp_path_factory):
     return synthetic_workload(folder, "clip", 2000, dimension=64, queries=100, seed=0)
 
 
+@pytest.mark.slow
 def test_methods_are_measured_side_by_side(workload):
     steps = []
     result = measure_vectors(
@@ -145,6 +146,7 @@ def test_growth_is_foreseen_from_the_two_largest():
         predict(costs[:1], 10)
 
 
+@pytest.mark.slow
 def test_kept_indices_are_not_built_again(workload, tmp_path):
     def measure() -> list[str]:
         steps: list[str] = []

@@ -56,6 +56,7 @@ def test_the_target_is_reached_for_each_modality(index, rows, queries, target):
         )
 
 
+@pytest.mark.slow
 def test_a_higher_target_costs_more(index, rows, queries):
     costs = []
     for target in (0.5, 0.99):
@@ -87,6 +88,7 @@ def test_rows_past_the_index_are_not_missed(index, rows, queries):
     assert tune(index, more, {"image": queries["image"]}, 0.95)["image"].recall >= 0.95
 
 
+@pytest.mark.slow
 def test_a_graph_has_a_breadth_in_place_of_probes(rows, queries):
     graph = FactoryIndex("HNSW16", rows)
     graph.add(rows)

@@ -20,6 +20,8 @@ from retrieval.rerankers.base import Reranker
 from retrieval.rerankers.blip import BlipItmReranker
 from retrieval.rerankers.registry import load_reranker
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["a", "the", "of", "on", "in", "dog", "dogs", "two", "cats", "mat", "snow", "red", ",", "."]
 TEXTS = ["a dog", "two cats on the mat, asleep, and a red ball in the snow", "snow", ""]
 IMAGES = [

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -9,6 +10,7 @@ from retrieval.training.class_names import class_names, class_sentences
 from retrieval.training.class_photos import ClassPainter
 
 
+@pytest.mark.slow
 def test_painted_photos_are_taken_for_their_class(photos: dict[str, Path]) -> None:
     tower = ImageTower()
     plain = tower(np.stack([resize(Image.open(path)) for path in photos.values()]))

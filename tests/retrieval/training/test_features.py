@@ -11,6 +11,7 @@ from retrieval.training.captions import CaptionedPhoto, read_captioned_photos
 from retrieval.training.features import augment, photo_features, sentence_features
 
 
+@pytest.mark.slow
 def test_interrupted_photo_features_go_on_where_they_stopped(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ def config(dataset: Path, cache: Path, tmp_path: Path) -> HeadsTraining:
     )
 
 
+@pytest.mark.slow
 def test_two_epochs_lower_the_loss_and_make_usable_heads(config: HeadsTraining) -> None:
     state = torch.random.get_rng_state()
     seen: list[EpochResult] = []
@@ -44,6 +45,7 @@ def test_two_epochs_lower_the_loss_and_make_usable_heads(config: HeadsTraining) 
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     config: HeadsTraining, tmp_path: Path
 ) -> None:
@@ -61,6 +63,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     assert heads_digest(whole.heads) == heads_digest(resumed.heads)
 
 
+@pytest.mark.slow
 def test_training_stops_when_validation_no_longer_improves(
     config: HeadsTraining, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +80,7 @@ def test_training_stops_when_validation_no_longer_improves(
     assert result.best.epoch == 2
 
 
+@pytest.mark.slow
 def test_class_photos_are_learned_beside_the_captions(
     config: HeadsTraining, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +99,7 @@ def test_an_output_with_a_run_is_not_overwritten(config: HeadsTraining) -> None:
         train_heads(config)
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_with_other_settings(config: HeadsTraining) -> None:
     train_heads(dataclasses.replace(config, epochs=1))
     with pytest.raises(UsageError, match="other settings"):

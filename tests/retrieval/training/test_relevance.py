@@ -122,6 +122,7 @@ def small_dataset(tmp_path_factory, photos):
     return folder
 
 
+@pytest.mark.slow
 def test_training_writes_what_searches_can_use(tmp_path, small_dataset, starter):
     config = RelevanceTraining(
         small_dataset,

@@ -111,6 +111,7 @@ def test_the_same_seed_gives_the_same_model(
     assert not same_files(one.model, other.model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     epoch: int, config: FusionTraining, tiny_encoder: Encoder, tmp_path: Path
@@ -402,6 +403,7 @@ def recall_at_1(model: FusionModel, mosaics: Path) -> float:
     return float((logits.argmax(0) == torch.arange(len(photos))).float().mean())
 
 
+@pytest.mark.slow
 def test_it_learns_what_no_mean_of_tokens_can_tell(mosaics: Path, tmp_path: Path) -> None:
     config = FusionTraining(
         dataset=mosaics,

@@ -71,7 +71,10 @@ class Recorder:
         return Copy()
 
 
-@pytest.mark.parametrize("factory", ["IVF32,PQ16", "IVF32,Flat", "OPQ16_32,IVF32,PQ16"])
+@pytest.mark.parametrize(
+    "factory",
+    ["IVF32,PQ16", "IVF32,Flat", pytest.param("OPQ16_32,IVF32,PQ16", marks=pytest.mark.slow)],
+)
 def test_the_copy_finds_what_the_master_finds(rows, queries, factory):
     master, place = build(rows, factory), Recorder()
     index = GpuIndex(master, place)

@@ -63,7 +63,10 @@ def recall_at_10(index, rows, queries, allowed=None, overfetch=1, **options) -> 
     )
 
 
-@pytest.mark.parametrize("factory", FLOORS)
+@pytest.mark.parametrize(
+    "factory",
+    [pytest.param(f, marks=pytest.mark.slow) if f.startswith("OPQ") else f for f in FLOORS],
+)
 def test_recall_against_brute_force(built, rows, queries, factory):
     index = built(factory)
     assert len(index) == 4000

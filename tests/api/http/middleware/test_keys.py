@@ -1,0 +1,63 @@
+"""API keys: how they are read and compared."""
+
+import hmac
+
+import pytest
+
+from api.http.middleware.keys import KeyRing, new_key, read_keys
+from retrieval.errors import UsageError
+
+READER = "reader-secret-0123456789"
+WRITER = "writer-secret-0123456789"
+KEYS = f"eve:read:{READER} bob:write:{WRITER}"
+
+
+def test_timing_tells_nothing_of_a_key(monkeypatch):
+    """Whichever key is sent, all are compared, each in constant time."""
+    ring = read_keys(KEYS, None)
+    compared = []
+
+    def counting(known: bytes, sent: bytes) -> bool:
+        compared.append(len(known) == len(sent) == 32)
+        return hmac_compare(known, sent)
+
+    hmac_compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", counting)
+    for secret in (READER, WRITER, READER[:-1] + "x", "x", "é" * 10_000):
+        compared.clear()
+        ring.client_of(secret)
+        assert compared == [True, True]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "eve",
+        "eve:read",
+        "eve:read:",
+        ":read:0123456789abcdef",
+        "eve::0123456789abcdef",
+        "eve:read:short",
+        "eve:read:é0123456789abcdef",
+        "eve:read,root:0123456789abcdef",
+        f"a:read:{READER} a:write:{WRITER}",
+    ],
+)
+def test_weak_and_wrong_keys_are_refused(line):
+    with pytest.raises(UsageError):
+        read_keys(line, None)
+
+
+def test_keys_come_from_a_file_with_comments(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text(f"# of the house\n\n eve:read:{READER}\n{new_key('me')}\n", encoding="utf-8")
+    ring = read_keys("", file)
+    client = ring.client_of(READER)
+    assert client is not None
+    assert (client.name, client.scopes) == ("eve", {"read"})
+    file.write_text("# nothing\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="no API key"):
+        read_keys("", file)
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_keys("", tmp_path / "gone")
+    assert not KeyRing()
