@@ -6,16 +6,21 @@ import os
 import secrets
 import shutil
 import time
+import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from api.http.upload_check import Accepted, UnacceptableFileError, check
 from indexer.decoder_pool import ReadingWorkers
+from indexer.media.base import ReadOptions
+from indexer.media.registry import reader_of
 from indexer.scan import LIBRARY_FILES
 from retrieval.errors import LibraryError, UnreadableFileError, UsageError
+from retrieval.media import MediaKind
+from retrieval.media.images import read_picture
+from retrieval.media.registry import Format, format_of, format_of_content
 
 _CHECKS_AT_ONCE = 2
 _CHECK_LIMIT_S = 30.0
@@ -25,9 +30,24 @@ _SUFFIX = ".part"
 """A hidden name that nothing can be indexed by."""
 _ABANDONED_AFTER_S = 3600
 
+_HEAD_BYTES = 4096
+_LEAST_SIDE = 512
+_LONGEST_STEM_BYTES = 150
+_RESERVED = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789")}
+)
+"""Names of devices on Windows, with any ending."""
+_FORBIDDEN = frozenset('<>:"|?*')
+_JOINERS = frozenset("\u200c\u200d")
+"""Format characters that scripts such as Persian and Hindi need."""
+
 
 class StorageFullError(LibraryError):
     """A disk without room for what was sent."""
+
+
+class UnacceptableFileError(UnreadableFileError):
+    """A kind of file that is not taken; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,7 @@ class UploadFolder:
                 temporary = self._write(file)
                 written.append(temporary)
             names = [
-                self._check(path, file.name).name for path, file in zip(written, files, strict=True)
+                self._check(path, file.name) for path, file in zip(written, files, strict=True)
             ]
             for temporary, name in zip(written, names, strict=True):
                 path = self._name(temporary, name)
@@ -105,7 +125,7 @@ class UploadFolder:
             raise
         return temporary
 
-    def _check(self, path: Path, name: str) -> Accepted:
+    def _check(self, path: Path, name: str) -> str:
         try:
             return self._checkers.submit(check, os.fspath(path), name, self._max_pixels).result()
         except UnacceptableFileError as error:
@@ -171,3 +191,73 @@ def open_upload_folder(path: Path, library: Path, max_pixels: int) -> UploadFold
             "of their own."
         )
     return UploadFolder(folder, max_pixels)
+
+
+def check(path: str, name: str, max_pixels: int) -> str:
+    """Decode a file that a client called `name`, and give the safe name under which it is kept.
+
+    It ends as its content is. Runs in a process of its own (`indexer.decoder_pool`), since it
+    decodes what strangers send.
+
+    Raises UnacceptableFileError for a format that is not taken, UnreadableFileError for what is
+    broken or too large, OSError when the file cannot be opened.
+    """
+    asked = safe_name(name)
+    with Path(path).open("rb") as file:
+        found = _format_of(file.read(_HEAD_BYTES), asked)
+        stem, ending = _split(asked)
+        if not _may_end(found, ending):
+            asked = f"{stem}{found.endings[0]}"
+        if found.kind is MediaKind.IMAGE:
+            # By the name that it will have: camera RAW files are told by it.
+            read_picture(file, name=asked, least_side=_LEAST_SIDE, max_pixels=max_pixels)
+    if found.kind is not MediaKind.IMAGE:
+        reader_of(found)(path, 0, ReadOptions(_LEAST_SIDE, max_pixels))
+    return asked
+
+
+def safe_name(name: str) -> str:
+    """Make of any text the name of a file: in any script, but of one part, and harmless anywhere.
+
+    Without folders, control and direction characters, a leading dot, what Windows forbids or
+    reserves; at most some 150 bytes before its ending; never empty.
+    """
+    last = unicodedata.normalize("NFC", name).replace("\\", "/").rpartition("/")[2]
+    kept = "".join(
+        c for c in last if c in _JOINERS or unicodedata.category(c)[0] not in "CZ" or c == " "
+    )
+    kept = "".join("_" if c in _FORBIDDEN else c for c in kept).strip(" .")
+    stem, ending = _split(kept)
+    stem = stem.encode()[:_LONGEST_STEM_BYTES].decode(errors="ignore").strip(" .")
+    if stem.partition(".")[0].strip().lower() in _RESERVED:
+        stem = f"_{stem}"
+    return f"{stem or 'upload'}{ending}"
+
+
+def _format_of(head: bytes, name: str) -> Format:
+    """The format of a file that is taken; raises for others."""
+    if not head:
+        raise UnreadableFileError("the file is empty")
+    found = format_of_content(head, name)
+    if found is None:
+        raise UnacceptableFileError("is of no format that is taken, or not what its name says")
+    if found.no_upload is not None:
+        raise UnacceptableFileError(f"is {found.name}, which {found.no_upload}")
+    return found
+
+
+def _may_end(found: Format, ending: str) -> bool:
+    """Whether a file of a format may keep its ending: one of its own, or read by the same package.
+
+    Videos are told by their content whatever their ending, and so are HEIC and HEIF.
+    """
+    named = format_of(ending and f"file{ending}")
+    return named is found or (
+        named is not None and found.extra is not None and named.extra == found.extra
+    )
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A name without and with its ending; an ending that nothing here reads belongs to the name."""
+    stem, ending = os.path.splitext(name)  # noqa: PTH122 - a name, not a path
+    return (stem, ending) if format_of(name) is not None else (name, "")

@@ -9,9 +9,6 @@ from retrieval.media import Metadata
 from retrieval.media.images import reduced
 from retrieval.media.pdf import Document, open_document
 
-DOCUMENT_ENDINGS = frozenset({".pdf"})
-"""Endings in lower case."""
-
 _PAGES_A_CALL = 16
 _MOST_TEXT = 10_000
 _PDF_DATE = re.compile(

@@ -20,9 +20,7 @@ from typing import Any, BinaryIO
 from indexer.media.base import Annotation, Reading, ReadOptions, TextPiece
 from indexer.media.text import guess_encoding_at
 from retrieval.errors import MissingExtraError, UnreadableFileError
-
-TABLE_ENDINGS = frozenset({".jsonl", ".ndjson", ".csv", ".tsv", ".parquet"})
-"""File name endings in lower case, with the dot."""
+from retrieval.media.registry import CSV, JSON_LINES, TSV, format_of
 
 _TEXT_NAMES = (
     *("caption", "captions", "text", "description", "title"),
@@ -57,16 +55,17 @@ def read(path: str, start: int, options: ReadOptions) -> Reading:
     Raises UnreadableFileError for a malformed row, by its line, and for a table that has none of
     the columns; MissingExtraError for Parquet where pyarrow is not installed.
     """
-    ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 - names need not be valid text
+    format_ = format_of(path)
+    # Not by `pathlib`: names need not be valid text.
     batch = _Batch(os.path.dirname(os.path.abspath(path)), options)  # noqa: PTH100, PTH120
-    with open(path, "rb") as file:  # noqa: PTH123 - as above
+    with open(path, "rb") as file:  # noqa: PTH123
         if not file.read(1):
             raise UnreadableFileError("the file is empty")
         row, offset = divmod(start, _OFFSETS)
-        if ending in {".jsonl", ".ndjson"}:
+        if format_ is JSON_LINES:
             return _read_json_lines(file, row, offset, batch)
-        if ending in {".csv", ".tsv"}:
-            return _read_csv(file, row, offset, batch, "\t" if ending == ".tsv" else ",\t;")
+        if format_ in {CSV, TSV}:
+            return _read_csv(file, row, offset, batch, "\t" if format_ is TSV else ",\t;")
     return _read_parquet(path, start, batch)
 
 

@@ -1,7 +1,6 @@
 """Text files: plain text, Markdown, reStructuredText and HTML, in whatever encoding."""
 
 import codecs
-import os
 import re
 from html.parser import HTMLParser
 from typing import BinaryIO
@@ -9,11 +8,7 @@ from typing import BinaryIO
 from indexer.media.base import Reading, ReadOptions, TextPiece
 from retrieval.errors import UnreadableFileError
 from retrieval.media import Metadata
-
-_MARKDOWN_ENDINGS = frozenset({".md", ".markdown"})
-_HTML_ENDINGS = frozenset({".html", ".htm", ".xhtml"})
-TEXT_ENDINGS = _MARKDOWN_ENDINGS | _HTML_ENDINGS | {".txt", ".text", ".rst"}
-"""File name endings in lower case, with the dot."""
+from retrieval.media.registry import HTML, MARKDOWN, format_of
 
 _CHUNK_BYTES = 200_000
 _LONGEST_HTML_BYTES = 20_000_000
@@ -75,15 +70,15 @@ def read(path: str, start: int, options: ReadOptions) -> Reading:
     Raises UnreadableFileError for empty and binary files, and HTML of more than 20 MB.
     """
     del options
-    ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 - names need not be valid text
-    with open(path, "rb") as file:  # noqa: PTH123 - as above
+    format_ = format_of(path)
+    with open(path, "rb") as file:  # noqa: PTH123 - names need not be valid text
         if not file.read(1):
             raise UnreadableFileError("the file is empty")
-        if ending in _HTML_ENDINGS:
+        if format_ is HTML:
             return _read_html(file)
         text, end = read_chunk(file, start)
     metadata = Metadata()
-    if ending in _MARKDOWN_ENDINGS:
+    if format_ is MARKDOWN:
         if start == 0:
             text, metadata = _without_front_matter(text)
         text = _without_markup(text)

@@ -13,12 +13,6 @@ from retrieval.media import Metadata
 from retrieval.media.images import reduced
 from retrieval.media.video import Choice, Frame, Video, open_video, why_no_frame
 
-VIDEO_ENDINGS = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov"}
-    | {".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"}
-)
-"""Endings in lower case. `.ts` is not among them: most files of that name are TypeScript."""
-
 WINDOW_MS = 15_000
 """Of each stretch of this length the first frame is kept: four frames a minute at least."""
 

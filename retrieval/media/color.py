@@ -1,4 +1,4 @@
-"""From an image of any mode, depth and colour profile to sRGB of 8 bits."""
+"""From an image of any mode, depth and color profile to sRGB of 8 bits."""
 
 import functools
 import io
@@ -12,7 +12,7 @@ _MODE_OF_PROFILE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert a decoded image to sRGB, maybe the same object: what it looks like, on white.
 
-    Its colour profile is applied where it fits; 16-bit and float values are scaled to 8 bits.
+    Its color profile is applied where it fits; 16-bit and float values are scaled to 8 bits.
     """
     profile = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):
@@ -45,7 +45,7 @@ def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
 
 @functools.lru_cache(maxsize=16)
 def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """None where there is nothing to do: sRGB already, broken, or of other colours than these."""
+    """None where there is nothing to do: sRGB already, broken, or of other colors than these."""
     try:
         opened = ImageCms.getOpenProfile(io.BytesIO(profile))
         if _MODE_OF_PROFILE.get(opened.profile.xcolor_space.strip()) != mode:

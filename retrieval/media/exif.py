@@ -10,7 +10,6 @@ import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 from xml.etree import ElementTree
 
@@ -18,8 +17,9 @@ from PIL import ExifTags, Image, IptcImagePlugin
 
 from retrieval.errors import UnreadableFileError
 from retrieval.media import Metadata
-from retrieval.media.images import Source, name_of, open_image
-from retrieval.media.raw import is_raw_name, raw_preview
+from retrieval.media.images import Source, open_image, opened
+from retrieval.media.raw import CameraRaw
+from retrieval.media.registry import RAW, format_of
 from retrieval.media.svg import MOST_SVG_BYTES, is_svg, parse_svg, parse_xml
 
 MOST_CHARACTERS = 10_000
@@ -64,12 +64,8 @@ def read_metadata(source: Source | Image.Image, *, name: str | None = None) -> M
     """
     if isinstance(source, Image.Image):
         return _of_image(source)
-    if isinstance(source, bytes):
-        return _of_file(io.BytesIO(source), name or "")
-    if isinstance(source, str | os.PathLike):
-        with Path(source).open("rb") as file:
-            return _of_file(file, name or os.fspath(source))
-    return _of_file(source, name or name_of(source))
+    with opened(source, name) as (file, known_name):
+        return _of_file(file, known_name)
 
 
 def _of_file(file: BinaryIO, name: str) -> Metadata:
@@ -81,7 +77,7 @@ def _of_file(file: BinaryIO, name: str) -> Metadata:
             return _of_svg(parse_svg(file.read(MOST_SVG_BYTES + 1)))
         if head.startswith(_PNG_SIGNATURE):
             file = _without_pixels(file)
-        if not is_raw_name(name):
+        if format_of(name) is not RAW:
             with open_image(file) as image:
                 return _of_image(image)
         return _of_raw(file)
@@ -99,8 +95,9 @@ def _of_raw(file: BinaryIO) -> Metadata:
     if metadata != Metadata():
         return metadata
     file.seek(0)
-    preview = raw_preview(file)
-    return _of_file(io.BytesIO(preview), "") if preview else metadata
+    with CameraRaw(file) as raw:
+        preview = raw.preview()
+    return _of_file(io.BytesIO(preview), "") if isinstance(preview, bytes) else metadata
 
 
 def _of_svg(root: ElementTree.Element) -> Metadata:

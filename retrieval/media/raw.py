@@ -1,7 +1,5 @@
 """Camera RAW files, as LibRaw reads them: how their pictures lie, the preview, the development."""
 
-import os
-import re
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -10,23 +8,8 @@ from PIL import Image
 
 from retrieval.errors import MissingExtraError, UnreadableFileError
 
-RAW_ENDINGS = frozenset(
-    re.findall(
-        r"\S+",
-        ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf"
-        " .pef .raf .rw2 .rwl .sr2 .srf .srw .x3f",
-    )
-)
-"""RAW files are told by their name: many are TIFF inside, of which Pillow would read a stamp."""
-
 _ORIENTATION_OF_FLIP = (1, 2, 4, 3, 5, 8, 6, 7)
 """EXIF orientations of LibRaw's flips: bit 0 mirrors, bit 1 turns upside down, bit 2 swaps axes."""
-
-
-def is_raw_name(name: str) -> bool:
-    """Whether a file's name ends like that of a camera RAW file."""
-    ending = os.path.splitext(name)[1]  # noqa: PTH122 - names need not be valid text
-    return ending.lower() in RAW_ENDINGS
 
 
 class CameraRaw:
@@ -87,18 +70,6 @@ class CameraRaw:
         except self._rawpy.LibRawError as error:
             raise UnreadableFileError(f"cannot be developed: {_reason(error)}") from error
         return Image.fromarray(pixels)
-
-
-def raw_preview(file: BinaryIO) -> bytes | None:
-    """The JPEG that a camera RAW file carries, None where it has none or cannot be read."""
-    try:
-        with CameraRaw(file) as raw:
-            preview = raw.preview()
-    except MissingExtraError:
-        raise
-    except UnreadableFileError:
-        return None
-    return preview if isinstance(preview, bytes) else None
 
 
 def _import_rawpy() -> Any:

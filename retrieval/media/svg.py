@@ -1,7 +1,6 @@
 """SVG drawings: parsed without trust, drawn by a process of their own."""
 
 import importlib.util
-import os
 import re
 import subprocess
 import sys
@@ -11,9 +10,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from retrieval.errors import MissingExtraError, UnreadableFileError
-
-SVG_ENDINGS = frozenset({".svg", ".svgz"})
-"""Endings in lower case."""
+from retrieval.media.registry import SVG, format_of
 
 SVG_SIDE = 1024
 """Longer side of a drawing without pixels of its own, in pixels."""
@@ -44,13 +41,9 @@ sys.stdout.buffer.write(bytes(png))
 
 def is_svg(head: bytes, name: str) -> bool:
     """Whether a file that begins with these bytes (some thousand), so named, can be an SVG."""
-    ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - names need not be valid text
-    if ending in SVG_ENDINGS and head.startswith((b"\x1f\x8b", b"\xff\xfe", b"\xfe\xff")):
-        return True
+    begins = (b"<", b"\x1f\x8b", b"\xff\xfe", b"\xfe\xff")  # XML, compressed, in UTF-16
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return text.startswith(b"<") and (
-        ending in SVG_ENDINGS or re.search(rb"<([\w-]+:)?svg[\s>]", text) is not None
-    )
+    return SVG.begins(head) or (format_of(name) is SVG and text.startswith(begins))
 
 
 def parse_xml(data: bytes, *, doctype: bool) -> ElementTree.Element:
