@@ -61,7 +61,7 @@ INLINE_TYPES = frozenset(
 
 
 class ItemFiles:
-    """The files of a library's items.
+    """Opens the files of a library's items.
 
     Where a source leads, if it is a link, is looked up once: one that is turned elsewhere while the
     service runs is not followed.
@@ -198,13 +198,13 @@ def respond(
 
 
 def matches(tag: str, if_none_match: str | None) -> bool:
-    """Whether a client has what an entity tag names (RFC 9110, section 13.1.2)."""
+    """Return whether a client has the version of an entity tag (RFC 9110, section 13.1.2)."""
     given = [part.strip().removeprefix("W/") for part in (if_none_match or "").split(",")]
     return tag in given or given == ["*"]
 
 
 def not_modified(headers: Mapping[str, str]) -> Response:
-    """Tell a client to use what it has."""
+    """Tell a client to use its cached copy."""
     kept = {"ETag", "Cache-Control", "Vary"}
     return Response(
         status_code=304, headers={name: headers[name] for name in headers if name in kept}
@@ -217,17 +217,17 @@ def _open_regular(path: str) -> int:
         descriptor = os.open(path, _FILE)
     else:
         *folders, name = Path(path).parts[1:]
-        place = os.open(os.sep, _FOLDER)
+        directory = os.open(os.sep, _FOLDER)
         try:
             for folder in folders:
-                below = os.open(folder, _FOLDER | _NO_LINK, dir_fd=place)
-                os.close(place)
-                place = below
+                below = os.open(folder, _FOLDER | _NO_LINK, dir_fd=directory)
+                os.close(directory)
+                directory = below
             # Opening alone can do harm to a device, and waits for the other end of some pipes.
-            _require_regular(os.stat(name, dir_fd=place, follow_symlinks=False))
-            descriptor = os.open(name, _FILE | _NO_LINK, dir_fd=place)
+            _require_regular(os.stat(name, dir_fd=directory, follow_symlinks=False))
+            descriptor = os.open(name, _FILE | _NO_LINK, dir_fd=directory)
         finally:
-            os.close(place)
+            os.close(directory)
     try:
         _require_regular(os.fstat(descriptor))
     except OSError:
@@ -242,7 +242,7 @@ def _require_regular(status: os.stat_result) -> None:
 
 
 def _hash(file: BinaryIO) -> str:
-    """XXH3 of 128 bits in hexadecimal, as the catalog keeps it; rewinds the file."""
+    """Hash a file by XXH3 of 128 bits, in hexadecimal as in the catalog; rewinds it."""
     digest = xxhash.xxh3_128()
     while chunk := file.read(1 << 20):
         digest.update(chunk)
@@ -255,7 +255,7 @@ def _changed(item: Item) -> NotFoundError:
 
 
 def _part(asked: Mapping[str, str], tag: str, size: int) -> tuple[int, int] | None:
-    """First and last byte asked for; None: all, also where what is asked for is no range."""
+    """Return the first and last byte requested; None: all, also for an invalid range."""
     found = _RANGE.fullmatch(asked.get("range", ""))
     if not found or asked.get("if-range", tag).strip() != tag:
         return None

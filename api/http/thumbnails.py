@@ -25,7 +25,7 @@ def thumbnail(
     size: ThumbnailSize = ThumbnailSize.SMALL,
     form: ThumbnailFormat = ThumbnailFormat.JPEG,
 ) -> bytes:
-    """Return an item small, from the cache if it is there: no side is longer than `size`.
+    """Return the thumbnail of an item, cached if possible: no side is longer than `size`.
 
     Smaller pictures keep their size. Raises NotFoundError as `ItemFiles.picture`.
     """

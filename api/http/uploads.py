@@ -1,4 +1,4 @@
-"""The folder that a service keeps uploaded files in: a source of its library."""
+"""Store uploaded files in a folder, which is a source of the library."""
 
 import contextlib
 import errno
@@ -27,7 +27,7 @@ _CHECK_LIMIT_S = 30.0
 _MOST_OF_ONE_NAME = 10_000
 _PREFIX = ".upload-"
 _SUFFIX = ".part"
-"""A hidden name that nothing can be indexed by."""
+"""A hidden name without an ending that is indexed."""
 _ABANDONED_AFTER_S = 3600
 
 _HEAD_BYTES = 4096
@@ -43,11 +43,11 @@ _JOINERS = frozenset("\u200c\u200d")
 
 
 class StorageFullError(LibraryError):
-    """A disk without room for what was sent."""
+    """No space left on the disk for an upload."""
 
 
 class UnacceptableFileError(UnreadableFileError):
-    """A kind of file that is not taken; the message is the reason."""
+    """A file format that is not accepted; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Received:
 
 
 class UploadFolder:
-    """Takes files up: all that came together, or none. May be used from several threads.
+    """Stores uploads: all files of a request, or none. May be used from several threads.
 
     Each is written to a hidden name, checked by its content in a process of its own, flushed to
     the disk and only then named. max_pixels: of the largest picture.
@@ -71,7 +71,7 @@ class UploadFolder:
         self._checkers = ReadingWorkers(_CHECKS_AT_ONCE, limit_s=_CHECK_LIMIT_S)
 
     def add(self, files: Sequence[Received]) -> list[Path]:
-        """Keep files, and give their paths, in the order of the files.
+        """Store files, and return their paths in order.
 
         Raises UnacceptableFileError for a kind of file that is not taken and UnreadableFileError
         for a broken or too large one, which name it; StorageFullError, and LibraryError where files
@@ -100,12 +100,12 @@ class UploadFolder:
         return named
 
     def discard(self, paths: Sequence[str | Path]) -> None:
-        """Delete files of the folder that are there."""
+        """Delete files of the folder that exist."""
         for path in paths:
             Path(path).unlink(missing_ok=True)
 
     def holds(self, path: str) -> bool:
-        """Whether a file lies in the folder, whatever links lead there."""
+        """Return whether a file lies in the folder after links are resolved."""
         folder = os.path.realpath(os.path.dirname(path))  # noqa: PTH120 - need not be valid text
         return Path(folder) == self.path or self.path in Path(folder).parents
 
@@ -136,7 +136,7 @@ class UploadFolder:
             raise LibraryError("The service is ending; no file was kept.") from None
 
     def _name(self, temporary: Path, name: str) -> Path:
-        """Give a file its name, or that with the first number that is free; never takes one."""
+        """Rename a file, with the first free number if the name exists; never overwrites."""
         stem, ending = os.path.splitext(name)  # noqa: PTH122 - a name, not a path
         for number in range(1, _MOST_OF_ONE_NAME):
             path = self.path / (name if number == 1 else f"{stem}-{number}{ending}")
@@ -235,7 +235,7 @@ def safe_name(name: str) -> str:
 
 
 def _format_of(head: bytes, name: str) -> Format:
-    """The format of a file that is taken; raises for others."""
+    """Detect the format; raises UnreadableFileError for one that is not accepted."""
     if not head:
         raise UnreadableFileError("the file is empty")
     found = format_of_content(head, name)
@@ -247,7 +247,7 @@ def _format_of(head: bytes, name: str) -> Format:
 
 
 def _may_end(found: Format, ending: str) -> bool:
-    """Whether a file of a format may keep its ending: one of its own, or read by the same package.
+    """Return whether an ending suits a format: its own, or one that the same package reads.
 
     Videos are told by their content whatever their ending, and so are HEIC and HEIF.
     """
@@ -258,6 +258,6 @@ def _may_end(found: Format, ending: str) -> bool:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """A name without and with its ending; an ending that nothing here reads belongs to the name."""
+    """Split off the ending; one that is not of a known format belongs to the name."""
     stem, ending = os.path.splitext(name)  # noqa: PTH122 - a name, not a path
     return (stem, ending) if format_of(name) is not None else (name, "")

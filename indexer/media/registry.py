@@ -1,4 +1,4 @@
-"""Which function reads files of a format. To add a format, see `retrieval.media.registry`."""
+"""The reader of each file format. To add a format, see `retrieval.media.registry`."""
 
 from indexer.media import document, image, table, text, video
 from indexer.media.base import Reader
@@ -12,9 +12,9 @@ READERS: dict[Format | MediaKind, Reader] = {
     MediaKind.TEXT: text.read,
     MediaKind.TABLE: table.read,
 }
-"""By format, or by the kind of all formats that one function reads."""
+"""By format, or by kind where one function reads all formats of the kind."""
 
 
 def reader_of(format_: Format) -> Reader:
-    """What reads files of a format. Packages that it needs are imported when it first reads."""
+    """Return the reader of a format. It imports the packages that it needs when it first reads."""
     return READERS.get(format_) or READERS[format_.kind]

@@ -1,4 +1,4 @@
-"""Text files: plain text, Markdown, reStructuredText and HTML, in whatever encoding."""
+"""Read text files: plain text, Markdown, reStructuredText and HTML, in any encoding."""
 
 import codecs
 import re
@@ -112,7 +112,7 @@ def read_chunk(file: BinaryIO, start: int, size: int = _CHUNK_BYTES) -> tuple[st
 
 
 def guess_encoding(raw: bytes, *, is_whole: bool = True) -> str:
-    """Tell the encoding of text without a byte order mark: UTF-8, GB18030 or Windows-1252.
+    """Guess the encoding of text without a byte order mark: UTF-8, GB18030 or Windows-1252.
 
     UTF-8 if it is valid or nearly so (damaged in less than one of 20 characters); GB18030 if it is
     valid and frequent Chinese characters are frequent; Windows-1252 if it is valid and most
@@ -153,14 +153,14 @@ def _marked_encoding(head: bytes) -> tuple[str | None, int]:
 
 
 def _decode(raw: bytes, encoding: str, errors: str, *, is_whole: bool) -> tuple[str, int]:
-    """Text, and how many bytes it took: fewer if a character is cut off at the end."""
+    """Return text and the number of bytes decoded: fewer if the last character is cut off."""
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     text = decoder.decode(raw, is_whole)
     return text, len(raw) - len(decoder.getstate()[0])
 
 
 def _last_good_cut(raw: bytes, encoding: str) -> int:
-    """Past the last paragraph, line or word in the second half, else the very end.
+    """Return the end of the last paragraph, line or word in the second half, else of all.
 
     In none of the encodings are these bytes a part of another character, unless out of step.
     """
@@ -266,7 +266,7 @@ def _decode_html(raw: bytes) -> str:
 
 
 def _as_browsers_read(name: str) -> str:
-    """The larger encoding that pages mean; see the WHATWG Encoding Standard."""
+    """Return the superset that browsers decode a label as; see the WHATWG Encoding Standard."""
     name = name.lower()
     if name in {"iso-8859-1", "latin1", "latin-1", "us-ascii", "ascii"}:
         return "cp1252"

@@ -1,4 +1,4 @@
-"""From a file's bytes to an upright RGB image, whatever its format and mode."""
+"""Decode image files of any format and mode to upright RGB images."""
 
 import functools
 import io
@@ -25,13 +25,13 @@ from retrieval.media.svg import MOST_SVG_BYTES, draw_svg, is_svg, parse_svg
 Source = str | os.PathLike[str] | bytes | BinaryIO
 
 LEAST_SIDE = 1024
-"""Pixels to which both sides of an image that networks look at may be reduced, at least.
+"""Pixels that both sides of an image for an encoder or reranker keep when it is reduced.
 
 Twice the input of the largest network.
 """
 
 _AVERAGEABLE_MODES = {"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr"}
-"""Modes in which the mean of neighbours is a color between theirs, unlike palette indices."""
+"""Modes in which the mean of pixels is a color between theirs, unlike palette indices."""
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,7 +42,7 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture of an EXIF orientation upright."""
+"""The operation that makes an image of an EXIF orientation upright."""
 
 
 class UnreadableImageError(UnreadableFileError):
@@ -64,10 +64,10 @@ class Picture:
 
 @functools.cache
 def default_max_pixels() -> int:
-    """Pixels of the largest picture that is read unless told otherwise.
+    """Return the default maximum number of pixels of an image.
 
-    As many as Pillow takes for harmless (179 million), or as fit in a quarter of this machine's
-    memory at 12 bytes each: the picture decoded, converted and turned. At least 20 million.
+    Pillow's limit against decompression bombs (179 million), or as many as fit in a quarter of this
+    machine's memory at 12 bytes each: decoded, converted and rotated. At least 20 million.
     """
     most = 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else sys.maxsize
     memory = memory_bytes()
@@ -147,17 +147,17 @@ def read_unchanged(
 
 @contextmanager
 def opened(source: Source, name: str | None = None) -> Iterator[tuple[BinaryIO, str]]:
-    """Give a path, content or open file as an open file, and its name, "" where it has none.
+    """Open a path, content or open file; yields the file and its name, "" where it has none.
 
-    Only a path is closed in the end. Raises OSError when it cannot be opened.
+    Only a file opened from a path is closed afterwards. Raises OSError when it cannot be opened.
     """
     if isinstance(source, str | os.PathLike):
         with Path(source).open("rb") as opened_file:
             yield opened_file, name or os.fspath(source)
         return
     file = io.BytesIO(source) if isinstance(source, bytes) else source
-    own = getattr(file, "name", "")
-    yield file, name or (own if isinstance(own, str) else "")
+    known = getattr(file, "name", "")
+    yield file, name or (known if isinstance(known, str) else "")
 
 
 def open_image(file: BinaryIO) -> Image.Image:
@@ -201,7 +201,7 @@ def reduced(image: Image.Image, least_side: int | None) -> Image.Image:
 
 @functools.cache
 def _pillow_formats() -> tuple[str, ...]:
-    """Formats in the order of trying: those last that know no magic number, so take anything."""
+    """List formats in the order of trying; those without a signature accept anything: last."""
     Image.init()
     known = {one.name for one in FORMATS if one.kind is MediaKind.IMAGE}
     formats = known & set(Image.OPEN) - {"HEIF"}
@@ -219,7 +219,7 @@ def _register_heif() -> None:
 
 @contextmanager
 def _decoding_errors_explained() -> Iterator[None]:
-    """Raise whatever a broken file makes of a decoder as UnreadableImageError with the reason."""
+    """Raise the errors of decoders of broken files as UnreadableImageError with the reason."""
     try:
         yield
     except (UnreadableImageError, MissingExtraError):
@@ -270,7 +270,7 @@ def _decode(
 
 
 def _allocate_large_tiff(image: Image.Image, max_pixels: int) -> None:
-    """Provide memory for what Pillow's TIFF reader would refuse or warn of, by its own limit."""
+    """Allocate large TIFF tiles here: Pillow refuses them, or warns, by its own pixel limit."""
     tile: tuple[int, int] | None = getattr(image, "_tile_size", None)
     if tile and Image.MAX_IMAGE_PIXELS and tile[0] * tile[1] > Image.MAX_IMAGE_PIXELS:
         _check_pixels(tile, max_pixels)

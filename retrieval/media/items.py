@@ -1,4 +1,4 @@
-"""The image of an item, read from its file again: an image file, a frame of a video, a page."""
+"""Read the image of an item from its file again: an image file, a video frame, a page."""
 
 import os
 from typing import BinaryIO
@@ -13,7 +13,7 @@ from retrieval.media.registry import format_of_indexed
 
 
 def status_as_indexed(file: Item | ReadFile) -> os.stat_result | None:
-    """The status of a file; None where it has changed or gone since it was indexed."""
+    """Return the status of a file; None if it was changed or removed since it was indexed."""
     try:
         status = os.stat(file.path)  # noqa: PTH116 - names need not be valid text
     except (OSError, ValueError):
@@ -22,7 +22,7 @@ def status_as_indexed(file: Item | ReadFile) -> os.stat_result | None:
 
 
 def has_picture(item: Item) -> bool:
-    """Whether there is something to show of an item: not of a text that is on no page."""
+    """Return whether an item has an image; a text has one if it lies on a page."""
     return item.modality is Modality.IMAGE or (
         item.page is not None and format_of_indexed(item.path).render is not None
     )

@@ -1,4 +1,4 @@
-"""Camera RAW files, as LibRaw reads them: how their pictures lie, the preview, the development."""
+"""Read camera RAW files by LibRaw: orientation, embedded preview and developed image."""
 
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -9,15 +9,15 @@ from PIL import Image
 from retrieval.errors import MissingExtraError, UnreadableFileError
 
 _ORIENTATION_OF_FLIP = (1, 2, 4, 3, 5, 8, 6, 7)
-"""EXIF orientations of LibRaw's flips: bit 0 mirrors, bit 1 turns upside down, bit 2 swaps axes."""
+"""EXIF orientations of LibRaw's flips: bit 0 mirrors, bit 1 flips vertically, bit 2 transposes."""
 
 
 class CameraRaw:
-    """An open camera RAW file: to be used in a `with` statement, and not after it.
+    """An open camera RAW file, for use in a `with` statement.
 
-    orientation: of what the file stores, as EXIF numbers them. stored_size: width and height of
-    the sensor's picture in pixels, as stored; size: the same, upright. sensor_size: with the
-    sensor's masked borders. Raises UnreadableFileError for what LibRaw cannot open,
+    orientation: of the stored image, as EXIF numbers them. stored_size: width and height of the
+    sensor's image in pixels, as stored; size: the same, upright. sensor_size: with the sensor's
+    masked borders. Raises UnreadableFileError for what LibRaw cannot open,
     MissingExtraError without rawpy.
     """
 
@@ -47,9 +47,9 @@ class CameraRaw:
         self._raw.close()
 
     def preview(self) -> bytes | Image.Image | None:
-        """The picture that the camera made: a JPEG's bytes or an image, as stored; None without.
+        """Extract the camera's own preview: a JPEG's bytes or an image, as stored; None without.
 
-        A JPEG may tell an orientation in its own EXIF, right or wrong.
+        A JPEG may have an orientation in its own EXIF, right or wrong.
         """
         try:
             thumbnail = self._raw.extract_thumb()
@@ -60,7 +60,7 @@ class CameraRaw:
         return Image.fromarray(np.asarray(thumbnail.data))
 
     def developed(self) -> Image.Image:
-        """The sensor's picture, upright, as RGB of half its width and height.
+        """Develop the sensor's image: upright RGB of half its width and height.
 
         Raises UnreadableFileError where the sensor's values cannot be read.
         """

@@ -1,4 +1,4 @@
-"""The file formats that can be indexed: one `Format` each, whatever is done with its files.
+"""The registry of file formats that can be indexed: one `Format` object a format.
 
 To add one, add a `Format` here, and its reader in `indexer.media.registry` where the usual reader
 of its kind does not read it. Nothing else lists endings or signatures.
@@ -22,7 +22,7 @@ UNKNOWN_TYPE = "application/octet-stream"
 _TEXT_TYPE = "text/plain; charset=utf-8"
 
 Renderer = Callable[[str | BinaryIO, "Item", int | None], "Image.Image"]
-"""Draws an item from its file: path or open file, item, least side in pixels or None; RGB."""
+"""Renders an item from its file as RGB: path or open file, item, least side in pixels or None."""
 
 
 def _render_image(source: str | BinaryIO, item: "Item", least_side: int | None) -> "Image.Image":
@@ -52,7 +52,7 @@ class Format:
     content_type: for HTTP. HTML and other markup is plain text, so that no browser runs it.
     magic: regular expression of a file's first bytes; empty: the format is told by the file's name.
     kind: the family that users filter by.
-    render: draws an item's image, frame or page; None: its items have no pictures.
+    render: decodes an item's image, frame or page; None: its items have no images.
     extra: of the packages that read it, as in `pip install 'mmsearch[pdf]'`.
     no_upload: why a service takes no uploads of it, as the end of "is HTML, which ..."; None: it
         takes them.
@@ -69,7 +69,7 @@ class Format:
     no_upload: str | None = None
 
     def begins(self, head: bytes) -> bool:
-        """Whether a file that begins with these bytes has the format's signature."""
+        """Return whether a file with these first bytes has the format's signature."""
         return bool(self.magic) and re.match(self.magic, head, re.DOTALL) is not None
 
 
@@ -124,7 +124,7 @@ TSV = _table("TSV", (".tsv",))
 PARQUET = _table("Parquet", (".parquet",), content_type=UNKNOWN_TYPE, extra="tables")
 
 UNNAMED_IMAGE = _image("image", ())
-"""A file that was named as a source is taken for an image, whatever its name."""
+"""The format of a file that was given as a source and whose name has no known ending."""
 
 # Name and endings. Nothing that Pillow names but cannot draw by itself: EPS, which would start an
 # interpreter, WMF, MPEG, FITS, HDF5, BUFR and GRIB.
@@ -140,7 +140,7 @@ _by_ending: dict[str, Format] = {}
 
 
 def register(*formats: Format) -> None:
-    """Add formats after those that are there."""
+    """Add formats; their signatures are compared after those of earlier ones."""
     FORMATS.extend(formats)
     _by_ending.update((ending, one) for one in formats for ending in one.endings)
 
@@ -201,23 +201,23 @@ register(
 
 
 def format_of(name: str) -> Format | None:
-    """The format that a file's name ends like, in any case; None: nothing that can be indexed."""
+    """Return the format of a file name's ending, in any case; None: it cannot be indexed."""
     return _by_ending.get(os.path.splitext(name)[1].lower())  # noqa: PTH122 - may not be valid text
 
 
 def kind_of(name: str) -> MediaKind | None:
-    """The kind of the format that a file's name ends like; None: nothing that can be indexed."""
+    """Return the kind of a file name's ending, in any case; None: it cannot be indexed."""
     found = format_of(name)
     return None if found is None else found.kind
 
 
 def format_of_indexed(path: str) -> Format:
-    """The format of a file that was indexed, which a name like that of no format made an image."""
+    """Return the format of an indexed file by its name; without a known ending it is an image."""
     return format_of(path) or UNNAMED_IMAGE
 
 
 def format_of_content(head: bytes, name: str, kind: MediaKind | None = None) -> Format | None:
-    """Tell a file's format by its content, and by its name where formats have no signature.
+    """Detect a file's format by its content, and by its name for formats without a signature.
 
     Args:
         head: The first bytes of the file, 4,096 where it has as many.
