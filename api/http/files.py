@@ -30,14 +30,13 @@ from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.library import Library
 from retrieval.media import MediaKind, is_as_read
 from retrieval.media.items import read_item_image
-from retrieval.media.registry import UNKNOWN_TYPE, format_of_content
+from retrieval.media.registry import UNKNOWN_TYPE, format_of_content, read_head
 
 _CAN_WALK = os.open in os.supports_dir_fd and os.stat in os.supports_dir_fd
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
-_HEAD_BYTES = 4096
 _CHUNK = 256 * 1024
 _LONGEST_NAME = 150
 _RANGE = re.compile(r"\s*bytes=\s*([0-9]*)-([0-9]*)\s*", re.IGNORECASE)
@@ -122,9 +121,7 @@ def content_type(file: BinaryIO, item: Item) -> str:
 
     Markup, HTML too, is plain text; SVG is known by its type, since no `<img>` shows it otherwise.
     """
-    file.seek(0)
-    head = file.read(_HEAD_BYTES)
-    file.seek(0)
+    head = read_head(file)
     found = format_of_content(head, item.path, item.kind)
     is_text = found is not None and found.content_type.startswith("text/")
     return UNKNOWN_TYPE if found is None or (is_text and b"\0" in head) else found.content_type

@@ -20,7 +20,7 @@ from indexer.scan import LIBRARY_FILES
 from retrieval.errors import LibraryError, UnreadableFileError, UsageError
 from retrieval.media import MediaKind
 from retrieval.media.images import read_picture
-from retrieval.media.registry import Format, format_of, format_of_content
+from retrieval.media.registry import Format, format_of, format_of_content, read_head
 
 _CHECKS_AT_ONCE = 2
 _CHECK_LIMIT_S = 30.0
@@ -30,7 +30,6 @@ _SUFFIX = ".part"
 """A hidden name without an ending that is indexed."""
 _ABANDONED_AFTER_S = 3600
 
-_HEAD_BYTES = 4096
 _LEAST_SIDE = 512
 _LONGEST_STEM_BYTES = 150
 _RESERVED = frozenset(
@@ -204,7 +203,7 @@ def check(path: str, name: str, max_pixels: int) -> str:
     """
     asked = safe_name(name)
     with Path(path).open("rb") as file:
-        found = _format_of(file.read(_HEAD_BYTES), asked)
+        found = _format_of(read_head(file), asked)
         stem, ending = _split(asked)
         if not _may_end(found, ending):
             asked = f"{stem}{found.endings[0]}"

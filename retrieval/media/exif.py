@@ -19,7 +19,7 @@ from retrieval.errors import UnreadableFileError
 from retrieval.media import Metadata
 from retrieval.media.images import Source, open_image, opened
 from retrieval.media.raw import CameraRaw
-from retrieval.media.registry import RAW, format_of
+from retrieval.media.registry import RAW, format_of, read_head
 from retrieval.media.svg import MOST_SVG_BYTES, is_svg, parse_svg, parse_xml
 
 MOST_CHARACTERS = 10_000
@@ -70,9 +70,7 @@ def read_metadata(source: Source | Image.Image, *, name: str | None = None) -> M
 
 def _of_file(file: BinaryIO, name: str) -> Metadata:
     try:
-        file.seek(0)
-        head = file.read(4096)
-        file.seek(0)
+        head = read_head(file)
         if is_svg(head, name):
             return _of_svg(parse_svg(file.read(MOST_SVG_BYTES + 1)))
         if head.startswith(_PNG_SIGNATURE):

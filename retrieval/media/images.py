@@ -19,7 +19,7 @@ from retrieval.machine import memory_bytes
 from retrieval.media import MediaKind
 from retrieval.media.color import to_rgb
 from retrieval.media.raw import CameraRaw
-from retrieval.media.registry import FORMATS, HEIC, HEIF, RAW, format_of
+from retrieval.media.registry import FORMATS, HEIC, HEIF, RAW, format_of, read_head
 from retrieval.media.svg import MOST_SVG_BYTES, draw_svg, is_svg, parse_svg
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
@@ -95,8 +95,8 @@ def read_picture(
     """Decode the first frame of an image, upright, as sRGB.
 
     EXIF orientation and color profile are applied; transparent parts show white; 16-bit and float
-    images are scaled to 8 bits. What kind of image it is decides the content, except that camera
-    RAW files are told by their name: that of the path or open file, or `name`.
+    images are scaled to 8 bits. The format is detected by the content, except that of camera RAW
+    files, which is told by the name.
 
     Args:
         source: Path, content or open file, of which the position does not matter.
@@ -114,9 +114,7 @@ def read_picture(
     max_pixels = default_max_pixels() if max_pixels is None else max_pixels
     with opened(source, name) as (stream, known_name), _decoding_errors_explained():
         file = stream if stream.seekable() else io.BytesIO(stream.read())
-        file.seek(0)
-        head = file.read(4096)
-        file.seek(0)
+        head = read_head(file)
         if not head:
             raise UnreadableImageError("the file is empty")
         if format_of(known_name) is RAW:
@@ -291,7 +289,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 def _read_raw(file: BinaryIO, least_side: int | None, max_pixels: int) -> Picture:
     try:
-        opened = CameraRaw(file)
+        raw_file = CameraRaw(file)
     except MissingExtraError:
         raise
     except UnreadableFileError as error:
@@ -300,7 +298,7 @@ def _read_raw(file: BinaryIO, least_side: int | None, max_pixels: int) -> Pictur
             return _decode(file, least_side, max_pixels)
         except UnreadableImageError:
             raise UnreadableImageError(str(error)) from error
-    with opened as raw:
+    with raw_file as raw:
         _check_pixels(raw.sensor_size, max_pixels)
         preview = _read_raw_preview(raw, least_side, max_pixels)
         if preview is None or 4 * max(preview.width, preview.height) < max(raw.size):

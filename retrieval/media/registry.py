@@ -216,11 +216,19 @@ def format_of_indexed(path: str) -> Format:
     return format_of(path) or UNNAMED_IMAGE
 
 
+def read_head(file: BinaryIO) -> bytes:
+    """Read the first 4,096 bytes of an open file, which show its format; rewinds it."""
+    file.seek(0)
+    head = file.read(4096)
+    file.seek(0)
+    return head
+
+
 def format_of_content(head: bytes, name: str, kind: MediaKind | None = None) -> Format | None:
     """Detect a file's format by its content, and by its name for formats without a signature.
 
     Args:
-        head: The first bytes of the file, 4,096 where it has as many.
+        head: What `read_head` gives of the file.
         name: Name or path of the file.
         kind: What it was indexed as; None: it may be of any kind.
     """
