@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from indexer.media.base import Reading, ReadOptions
 from indexer.media.registry import reader_of
 from retrieval.files import content_hash
-from retrieval.media import UNTRUSTED_MTIME, MediaKind, is_as_read
+from retrieval.media import UNTRUSTED_MTIME, is_as_read
+from retrieval.media.registry import format_of_indexed
 
 _CLOCK_STEP_NS = 2_000_000_000
 """The coarsest times that a file system in use keeps: FAT counts in steps of two seconds."""
@@ -34,7 +35,7 @@ class Content:
 
 
 def read_first(
-    path: str, kind: MediaKind, known: frozenset[str], options: ReadOptions
+    path: str, known: frozenset[str], options: ReadOptions
 ) -> tuple[Content, Reading | None]:
     """Hash a file and read its first pieces; None where its content is among the known hashes.
 
@@ -49,14 +50,13 @@ def read_first(
     is_lasting = is_settled(before.st_mtime_ns, now_ns)
     mtime_ns = before.st_mtime_ns if is_lasting else UNTRUSTED_MTIME
     content = Content(before.st_size, mtime_ns, digest)
-    reading = None if content.hash in known else reader_of(kind)(path, 0, options)
+    read = reader_of(format_of_indexed(path))
+    reading = None if content.hash in known else read(path, 0, options)
     _require_same(path, before)
     return content, reading
 
 
-def read_on(
-    path: str, kind: MediaKind, start: int, content: Content, options: ReadOptions
-) -> Reading:
+def read_on(path: str, start: int, content: Content, options: ReadOptions) -> Reading:
     """Read the next pieces of a file that still has the content that was read first.
 
     Raises as `indexer.media.base.Reader`, and ChangedWhileReadError.
@@ -64,7 +64,7 @@ def read_on(
     before = os.stat(path)  # noqa: PTH116
     if not is_as_read(before, content.size, content.mtime_ns):
         raise ChangedWhileReadError
-    reading = reader_of(kind)(path, start, options)
+    reading = reader_of(format_of_indexed(path))(path, start, options)
     _require_same(path, before)
     return reading
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
-from indexer.media.registry import kind_of
 from indexer.scan import LIBRARY_FILES, EmptyRoot, FoundFile, Unlisted, as_prefix, walk
 from indexer.sources import SourceOptions
 from indexer.write_stability import Settling
+from retrieval.media.registry import kind_of
 
 _MOST_PATHS = 100
 

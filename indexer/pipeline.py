@@ -242,9 +242,7 @@ class _Run:
     def _read(self, processes: ReadingWorkers, found: FoundFile, known: frozenset[str]) -> FileRead:
         options = self._options(found)
         try:
-            content, reading = processes.submit(
-                read_first, found.path, found.kind, known, options
-            ).result()
+            content, reading = processes.submit(read_first, found.path, known, options).result()
         except (OSError, UnreadableFileError) as error:
             return FileRead(found, failure=failed_file(found, error))
         if reading is None:
@@ -256,9 +254,7 @@ class _Run:
     ) -> FileRead:
         options = self._options(found)
         try:
-            reading = processes.submit(
-                read_on, found.path, found.kind, start, content, options
-            ).result()
+            reading = processes.submit(read_on, found.path, start, content, options).result()
         except (OSError, UnreadableFileError) as error:
             return FileRead(found, failure=failed_file(found, error))
         return self._prepared(found, content, reading, is_first=False)

@@ -18,7 +18,7 @@ from retrieval.catalog import Item
 from retrieval.encoders.base import Encoder, Pixels
 from retrieval.errors import LibraryError, UsageError
 from retrieval.library import Library
-from retrieval.media.items import read_unchanged_picture
+from retrieval.media.items import read_item_image_if_unchanged
 from retrieval.rerankers.base import Reranker
 from retrieval.rerankers.token_cache import TokenCacheSettings
 
@@ -163,7 +163,7 @@ def _read_ahead(
 
 def _read(reranker: Reranker, items: Sequence[Item]) -> Pixels | None:
     """Read the first of some like pictures whose file is unchanged; None where none is."""
-    images = (read_unchanged_picture(item) for item in items)
+    images = (read_item_image_if_unchanged(item) for item in items)
     image = next((image for image in images if image is not None), None)
     return None if image is None else reranker.preprocess(image)
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
-from indexer.media.registry import kind_of
 from retrieval.catalog import FailedFile, FileState, KnownFile
 from retrieval.media import UNTRUSTED_MTIME, MediaKind
+from retrieval.media.registry import format_of_indexed, kind_of
 
 ALL_KINDS = frozenset(MediaKind)
 LIBRARY_FILES = frozenset({"library.toml", "catalog.sqlite"})
@@ -123,7 +123,7 @@ def walk(
         yield Unlisted(root, _reason(error))
         return
     if not stat.S_ISDIR(status.st_mode):
-        kind = kind_of(root) or MediaKind.IMAGE
+        kind = format_of_indexed(root).kind
         yield FoundFile(root, status.st_size, status.st_mtime_ns, kind)
         return
     yield from _Walk(root, status.st_dev, options).entries()

@@ -17,7 +17,6 @@ import watchfiles
 
 from indexer.decoder_pool import ReadingWorkers
 from indexer.ignore_files import IGNORE_FILE_NAME
-from indexer.media.registry import kind_of
 from indexer.partial_scan import Look, is_at, names_below, narrowed
 from indexer.pipeline import DEFAULT_BATCH_SIZE, DEFAULT_LIMIT_S, default_workers, index_sources
 from indexer.progress import Progress, Summary
@@ -27,6 +26,7 @@ from indexer.write_stability import LASTING_S, Settling
 from retrieval.encoders.base import Encoder
 from retrieval.errors import LibraryLockedError, MMSearchError, NotFoundError
 from retrieval.library import Library
+from retrieval.media.registry import kind_of
 
 DEFAULT_POLL_S = 30.0
 """How often a source is walked from which no notifications can be had."""

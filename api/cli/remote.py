@@ -11,13 +11,10 @@ from api.client import Client, in_base64, search_request
 from api.http.schemas import HitSchema, SearchAnswer, SearchRequest, ServedAnswer
 from retrieval.catalog import Item
 from retrieval.errors import MMSearchError, UnreadableFileError, UsageError
-from retrieval.media.images import reduced
+from retrieval.media.images import LEAST_SIDE, reduced
 from retrieval.rerankers.registry import AUTO, NONE
 from retrieval.search.answer import Answer, Hit, Reranking
 from retrieval.search.query import ImagePart, ItemPart, Query, TextPart
-
-_LEAST_SIDE = 1024
-"""Larger images are sent smaller, by whole factors, while both sides keep so many pixels."""
 
 
 def search_on(
@@ -108,7 +105,7 @@ def _part(part: TextPart | ImagePart | ItemPart) -> dict[str, str | int | float]
         return {"text": part.text, "weight": part.weight}
     if isinstance(part, ItemPart):
         return {"item": part.item_id, "weight": part.weight}
-    return {"image": in_base64(reduced(part.image, _LEAST_SIDE)), "weight": part.weight}
+    return {"image": in_base64(reduced(part.image, LEAST_SIDE)), "weight": part.weight}
 
 
 def _hit(hit: HitSchema) -> Hit:

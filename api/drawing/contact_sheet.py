@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageOps
 from api.drawing.text import fit, font_for, save_picture
 from retrieval.catalog import Item
 from retrieval.errors import UnreadableFileError, UsageError
-from retrieval.media.items import read_picture
+from retrieval.media.items import read_item_image
 from retrieval.search.engine import Hit
 
 _CELL = 220
@@ -23,13 +23,13 @@ def write_contact_sheet(
     hits: Sequence[Hit],
     title: str,
     output: Path,
-    read: Callable[[Item], Image.Image] = read_picture,
+    read: Callable[[Item], Image.Image] = read_item_image,
 ) -> None:
     """Draw hits in ranked order into an image file, its format by its ending.
 
-    read: gives the picture of an item, or raises as `read_picture`. Files that cannot be read any
-    more leave their place empty. Raises UsageError for no hits or an unknown ending, MMSearchError
-    when the file cannot be written.
+    read: gives the picture of an item, or raises as `read_item_image`. Files that cannot be read
+    any more leave their place empty. Raises UsageError for no hits or an unknown ending,
+    MMSearchError when the file cannot be written.
     """
     if not hits:
         raise UsageError("There are no hits to draw.")

@@ -16,8 +16,7 @@ from api.http.batching import (
 )
 from api.http.jobs import FinishedJobError
 from api.http.schemas import Problem
-from api.http.upload_check import UnacceptableFileError
-from api.http.uploads import StorageFullError
+from api.http.uploads import StorageFullError, UnacceptableFileError
 from retrieval.errors import MMSearchError, NotFoundError, UnreadableFileError, UsageError
 
 MEDIA_TYPE = "application/problem+json"

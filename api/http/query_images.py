@@ -6,13 +6,10 @@ import binascii
 from PIL import Image
 
 from retrieval.errors import UnreadableFileError, UsageError
-from retrieval.media.images import read_image
+from retrieval.media.images import LEAST_SIDE, read_image
 
 MAX_IMAGES = 8
 """Of one question."""
-
-_LEAST_SIDE = 1024
-"""Twice the input of the largest network that looks at pictures."""
 
 
 def read_query_image(content: str | bytes, max_pixels: float, name: str = "image") -> Image.Image:
@@ -26,6 +23,6 @@ def read_query_image(content: str | bytes, max_pixels: float, name: str = "image
     except (binascii.Error, ValueError) as error:
         raise UsageError(f"{name}: not valid base64.") from error
     try:
-        return read_image(data, least_side=_LEAST_SIDE, max_pixels=int(max_pixels * 1e6))
+        return read_image(data, least_side=LEAST_SIDE, max_pixels=int(max_pixels * 1e6))
     except UnreadableFileError as error:
         raise UsageError(f"{name}: {error}.") from error

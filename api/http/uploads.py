@@ -1,4 +1,4 @@
-"""The folder that a service keeps uploaded files in: a source of its library."""
+"""Store uploaded files in a folder, which is a source of the library."""
 
 import contextlib
 import errno
@@ -6,28 +6,47 @@ import os
 import secrets
 import shutil
 import time
+import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from api.http.upload_check import Accepted, UnacceptableFileError, check
 from indexer.decoder_pool import ReadingWorkers
+from indexer.media.base import ReadOptions
+from indexer.media.registry import reader_of
 from indexer.scan import LIBRARY_FILES
 from retrieval.errors import LibraryError, UnreadableFileError, UsageError
+from retrieval.media import MediaKind
+from retrieval.media.images import read_picture
+from retrieval.media.registry import Format, format_of, format_of_content, read_head
 
 _CHECKS_AT_ONCE = 2
 _CHECK_LIMIT_S = 30.0
 _MOST_OF_ONE_NAME = 10_000
 _PREFIX = ".upload-"
 _SUFFIX = ".part"
-"""A hidden name that nothing can be indexed by."""
+"""A hidden name without an ending that is indexed."""
 _ABANDONED_AFTER_S = 3600
+
+_LEAST_SIDE = 512
+_LONGEST_STEM_BYTES = 150
+_RESERVED = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789")}
+)
+"""Names of devices on Windows, with any ending."""
+_FORBIDDEN = frozenset('<>:"|?*')
+_JOINERS = frozenset("\u200c\u200d")
+"""Format characters that scripts such as Persian and Hindi need."""
 
 
 class StorageFullError(LibraryError):
-    """A disk without room for what was sent."""
+    """No space left on the disk for an upload."""
+
+
+class UnacceptableFileError(UnreadableFileError):
+    """A file format that is not accepted; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +58,7 @@ class Received:
 
 
 class UploadFolder:
-    """Takes files up: all that came together, or none. May be used from several threads.
+    """Stores uploads: all files of a request, or none. May be used from several threads.
 
     Each is written to a hidden name, checked by its content in a process of its own, flushed to
     the disk and only then named. max_pixels: of the largest picture.
@@ -51,7 +70,7 @@ class UploadFolder:
         self._checkers = ReadingWorkers(_CHECKS_AT_ONCE, limit_s=_CHECK_LIMIT_S)
 
     def add(self, files: Sequence[Received]) -> list[Path]:
-        """Keep files, and give their paths, in the order of the files.
+        """Store files, and return their paths in order.
 
         Raises UnacceptableFileError for a kind of file that is not taken and UnreadableFileError
         for a broken or too large one, which name it; StorageFullError, and LibraryError where files
@@ -64,7 +83,7 @@ class UploadFolder:
                 temporary = self._write(file)
                 written.append(temporary)
             names = [
-                self._check(path, file.name).name for path, file in zip(written, files, strict=True)
+                self._check(path, file.name) for path, file in zip(written, files, strict=True)
             ]
             for temporary, name in zip(written, names, strict=True):
                 path = self._name(temporary, name)
@@ -80,12 +99,12 @@ class UploadFolder:
         return named
 
     def discard(self, paths: Sequence[str | Path]) -> None:
-        """Delete files of the folder that are there."""
+        """Delete files of the folder that exist."""
         for path in paths:
             Path(path).unlink(missing_ok=True)
 
     def holds(self, path: str) -> bool:
-        """Whether a file lies in the folder, whatever links lead there."""
+        """Return whether a file lies in the folder after links are resolved."""
         folder = os.path.realpath(os.path.dirname(path))  # noqa: PTH120 - need not be valid text
         return Path(folder) == self.path or self.path in Path(folder).parents
 
@@ -105,7 +124,7 @@ class UploadFolder:
             raise
         return temporary
 
-    def _check(self, path: Path, name: str) -> Accepted:
+    def _check(self, path: Path, name: str) -> str:
         try:
             return self._checkers.submit(check, os.fspath(path), name, self._max_pixels).result()
         except UnacceptableFileError as error:
@@ -116,7 +135,7 @@ class UploadFolder:
             raise LibraryError("The service is ending; no file was kept.") from None
 
     def _name(self, temporary: Path, name: str) -> Path:
-        """Give a file its name, or that with the first number that is free; never takes one."""
+        """Rename a file, with the first free number if the name exists; never overwrites."""
         stem, ending = os.path.splitext(name)  # noqa: PTH122 - a name, not a path
         for number in range(1, _MOST_OF_ONE_NAME):
             path = self.path / (name if number == 1 else f"{stem}-{number}{ending}")
@@ -171,3 +190,73 @@ def open_upload_folder(path: Path, library: Path, max_pixels: int) -> UploadFold
             "of their own."
         )
     return UploadFolder(folder, max_pixels)
+
+
+def check(path: str, name: str, max_pixels: int) -> str:
+    """Decode a file that a client called `name`, and give the safe name under which it is kept.
+
+    It ends as its content is. Runs in a process of its own (`indexer.decoder_pool`), since it
+    decodes what strangers send.
+
+    Raises UnacceptableFileError for a format that is not taken, UnreadableFileError for what is
+    broken or too large, OSError when the file cannot be opened.
+    """
+    asked = safe_name(name)
+    with Path(path).open("rb") as file:
+        found = _format_of(read_head(file), asked)
+        stem, ending = _split(asked)
+        if not _may_end(found, ending):
+            asked = f"{stem}{found.endings[0]}"
+        if found.kind is MediaKind.IMAGE:
+            # By the name that it will have: camera RAW files are told by it.
+            read_picture(file, name=asked, least_side=_LEAST_SIDE, max_pixels=max_pixels)
+    if found.kind is not MediaKind.IMAGE:
+        reader_of(found)(path, 0, ReadOptions(_LEAST_SIDE, max_pixels))
+    return asked
+
+
+def safe_name(name: str) -> str:
+    """Make of any text the name of a file: in any script, but of one part, and harmless anywhere.
+
+    Without folders, control and direction characters, a leading dot, what Windows forbids or
+    reserves; at most some 150 bytes before its ending; never empty.
+    """
+    last = unicodedata.normalize("NFC", name).replace("\\", "/").rpartition("/")[2]
+    kept = "".join(
+        c for c in last if c in _JOINERS or unicodedata.category(c)[0] not in "CZ" or c == " "
+    )
+    kept = "".join("_" if c in _FORBIDDEN else c for c in kept).strip(" .")
+    stem, ending = _split(kept)
+    stem = stem.encode()[:_LONGEST_STEM_BYTES].decode(errors="ignore").strip(" .")
+    if stem.partition(".")[0].strip().lower() in _RESERVED:
+        stem = f"_{stem}"
+    return f"{stem or 'upload'}{ending}"
+
+
+def _format_of(head: bytes, name: str) -> Format:
+    """Detect the format; raises UnreadableFileError for one that is not accepted."""
+    if not head:
+        raise UnreadableFileError("the file is empty")
+    found = format_of_content(head, name)
+    if found is None:
+        raise UnacceptableFileError("is of no format that is taken, or not what its name says")
+    if found.no_upload is not None:
+        raise UnacceptableFileError(f"is {found.name}, which {found.no_upload}")
+    return found
+
+
+def _may_end(found: Format, ending: str) -> bool:
+    """Return whether an ending suits a format: its own, or one that the same package reads.
+
+    Videos are told by their content whatever their ending, and so are HEIC and HEIF.
+    """
+    named = format_of(ending and f"file{ending}")
+    return named is found or (
+        named is not None and found.extra is not None and named.extra == found.extra
+    )
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Split off the ending; one that is not of a known format belongs to the name."""
+    stem, ending = os.path.splitext(name)  # noqa: PTH122 - a name, not a path
+    return (stem, ending) if format_of(name) is not None else (name, "")

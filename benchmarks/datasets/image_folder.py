@@ -7,7 +7,8 @@ from benchmarks.datasets.annotations import choose_split, numbered_lines, only_l
 from benchmarks.datasets.base import ProblemKind, RetrievalDataset, safe_id
 from benchmarks.datasets.builder import DatasetBuilder, is_file
 from retrieval.errors import NotFoundError, UsageError
-from retrieval.media.images import is_image_name
+from retrieval.media import MediaKind
+from retrieval.media.registry import kind_of
 
 _SPLITS = {"train", "val", "valid", "validation", "test"}
 
@@ -47,7 +48,7 @@ def load_image_folder(
         name = class_names.get(folder.name, folder.name.replace("_", " "))
         _add_class(builder, folder, prompt.replace("{name}", name))
     for file in sorted(root.iterdir()):
-        if is_file(file) and is_image_name(file.name):
+        if is_file(file) and kind_of(file.name) is MediaKind.IMAGE:
             builder.report(ProblemKind.NOT_IN_A_CLASS, file.name, "left out")
     if not builder.images:
         raise UsageError(f"{root} has no sub-folder with images: each is one class.")
@@ -105,7 +106,7 @@ def _add_images(builder: DatasetBuilder, folder: Path) -> list[str]:
         name = file.relative_to(folder.parent).as_posix()
         if file.name.startswith(".") or file.is_dir():
             continue
-        if is_image_name(file.name):
+        if kind_of(file.name) is MediaKind.IMAGE:
             members.append(builder.add_image(name, file))
         else:
             builder.report(ProblemKind.NOT_AN_IMAGE, name, "by its name: left out")

@@ -12,7 +12,8 @@ from benchmarks.datasets.base import RetrievalDataset
 from benchmarks.datasets.builder import is_file
 from benchmarks.datasets.table import TableRow, choose_columns, dataset_from_rows
 from retrieval.errors import NotFoundError, UsageError
-from retrieval.media.images import is_image_name
+from retrieval.media import MediaKind
+from retrieval.media.registry import kind_of
 
 
 def load_parquet(
@@ -129,7 +130,7 @@ def _image_name(cell: object, folder: Path | None, file: Path) -> str:
             f"{file} holds the images themselves. Name a folder to unpack them into: "
             "'?images=FOLDER' after the path."
         )
-    ending = Path(name).suffix if name and is_image_name(name) else ".jpg"
+    ending = Path(name).suffix if name and kind_of(name) is MediaKind.IMAGE else ".jpg"
     target = folder / f"{xxhash.xxh3_128_hexdigest(content)}{ending}"
     if not is_file(target) or target.stat().st_size != len(content):
         folder.mkdir(parents=True, exist_ok=True)

@@ -185,9 +185,7 @@ class _Measurement:
         window: deque[Future[Pixels]] = deque()
 
         def read(file: FoundFile) -> Pixels:
-            _, reading = processes.submit(
-                read_first, file.path, file.kind, frozenset(), options
-            ).result()
+            _, reading = processes.submit(read_first, file.path, frozenset(), options).result()
             if reading is None or not isinstance(reading.pieces[0], PicturePiece):
                 raise UsageError(f"{file.path} is no image.")
             return self._encoder.preprocess(reading.pieces[0].image)

@@ -1,1 +1,1 @@
-"""What can be read: one module a family of formats, each a function from a file to its pieces."""
+"""Read files: one module for each family of formats, a function from a file to its pieces."""

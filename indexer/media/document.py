@@ -1,4 +1,4 @@
-"""PDF documents: a picture and a text of each page."""
+"""Read PDF documents: an image and the text of each page."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -9,9 +9,6 @@ from retrieval.media import Metadata
 from retrieval.media.images import reduced
 from retrieval.media.pdf import Document, open_document
 
-DOCUMENT_ENDINGS = frozenset({".pdf"})
-"""Endings in lower case."""
-
 _PAGES_A_CALL = 16
 _MOST_TEXT = 10_000
 _PDF_DATE = re.compile(
@@ -20,7 +17,7 @@ _PDF_DATE = re.compile(
 
 
 def read(path: str, start: int, options: ReadOptions) -> Reading:
-    """Draw pages and take their text, at most 16 a call, from the page after the first `start` on.
+    """Render pages and extract their text, at most 16 a call, after the first `start` pages.
 
     A page gives a picture and, if it has any, its text, both of the same part. Pages that cannot be
     read are passed over. Raises as the readers of `indexer.media.base` do; UnreadableFileError too
@@ -42,7 +39,7 @@ def read(path: str, start: int, options: ReadOptions) -> Reading:
 
 
 def read_metadata(document: Document) -> Metadata:
-    """When a document was made; its title, subject and keywords."""
+    """Read the creation date, title, subject and keywords of a document."""
     information = document.information
     lines = (" ".join(information.get(key, "").split()) for key in ("Title", "Subject", "Keywords"))
     text = "\n".join(dict.fromkeys(line for line in lines if line))[:_MOST_TEXT]

@@ -1,4 +1,4 @@
-"""Image files: one picture each."""
+"""Read image files: one image each."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tables of texts, and of what is known of images: JSON Lines, CSV, TSV and Parquet."""
+"""Read tables of texts, and of annotations of images: JSON Lines, CSV, TSV and Parquet."""
 
 import codecs
 import csv
@@ -20,9 +20,7 @@ from typing import Any, BinaryIO
 from indexer.media.base import Annotation, Reading, ReadOptions, TextPiece
 from indexer.media.text import guess_encoding_at
 from retrieval.errors import MissingExtraError, UnreadableFileError
-
-TABLE_ENDINGS = frozenset({".jsonl", ".ndjson", ".csv", ".tsv", ".parquet"})
-"""File name endings in lower case, with the dot."""
+from retrieval.media.registry import CSV, JSON_LINES, TSV, format_of
 
 _TEXT_NAMES = (
     *("caption", "captions", "text", "description", "title"),
@@ -57,22 +55,23 @@ def read(path: str, start: int, options: ReadOptions) -> Reading:
     Raises UnreadableFileError for a malformed row, by its line, and for a table that has none of
     the columns; MissingExtraError for Parquet where pyarrow is not installed.
     """
-    ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 - names need not be valid text
+    format_ = format_of(path)
+    # Not by `pathlib`: names need not be valid text.
     batch = _Batch(os.path.dirname(os.path.abspath(path)), options)  # noqa: PTH100, PTH120
-    with open(path, "rb") as file:  # noqa: PTH123 - as above
+    with open(path, "rb") as file:  # noqa: PTH123
         if not file.read(1):
             raise UnreadableFileError("the file is empty")
         row, offset = divmod(start, _OFFSETS)
-        if ending in {".jsonl", ".ndjson"}:
+        if format_ is JSON_LINES:
             return _read_json_lines(file, row, offset, batch)
-        if ending in {".csv", ".tsv"}:
-            return _read_csv(file, row, offset, batch, "\t" if ending == ".tsv" else ",\t;")
+        if format_ in {CSV, TSV}:
+            return _read_csv(file, row, offset, batch, "\t" if format_ is TSV else ",\t;")
     return _read_parquet(path, start, batch)
 
 
 @dataclass(frozen=True, slots=True)
 class _Roles:
-    """Which column holds the texts, and which the names of image files."""
+    """The columns of texts and of image file names."""
 
     text: str | None
     image: str | None
@@ -144,7 +143,7 @@ class _Batch:
             self.annotations.append(Annotation(path, annotation))
 
     def reading(self, following: int | None) -> Reading:
-        """What was taken in, and where to go on."""
+        """Return the rows read so far, and where to continue."""
         return Reading(tuple(self.pieces), next=following, annotations=tuple(self.annotations))
 
     def _image_path(self, value: object) -> str | None:
@@ -161,7 +160,7 @@ class _Batch:
 
 
 def _texts(value: object) -> list[str]:
-    """The texts of a cell, each at its place; "" for none."""
+    """Return the texts of a cell in order; "" for a missing one."""
     values = value if isinstance(value, list) else [value]
     texts = []
     for text in values:
@@ -177,7 +176,7 @@ def _texts(value: object) -> list[str]:
 
 
 def _clean(text: str) -> str:
-    """Without halves of surrogate pairs, which no database takes."""
+    """Replace lone surrogates, which no database stores."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -186,7 +185,7 @@ def _clean(text: str) -> str:
 
 
 def _for_json(value: Any) -> Any:
-    """A value that JSON can hold, not longer than 10,000 characters."""
+    """Convert a value to one that JSON can hold, of at most 10,000 characters."""
     if isinstance(value, dict | list | tuple | set):
         value = _nested_for_json(value)
         written = json.dumps(value, ensure_ascii=False)
@@ -481,7 +480,7 @@ def _is_bytes(leaf: Any) -> bool:
 
 
 def _in_microseconds(records: Any) -> Any:
-    """Python knows no nanoseconds."""
+    """Convert nanoseconds, which Python's datetime has not."""
     pyarrow = importlib.import_module("pyarrow")
     for place, column in enumerate(records.schema):
         if pyarrow.types.is_timestamp(column.type) and column.type.unit == "ns":

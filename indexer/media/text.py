@@ -1,7 +1,6 @@
-"""Text files: plain text, Markdown, reStructuredText and HTML, in whatever encoding."""
+"""Read text files: plain text, Markdown, reStructuredText and HTML, in any encoding."""
 
 import codecs
-import os
 import re
 from html.parser import HTMLParser
 from typing import BinaryIO
@@ -9,11 +8,7 @@ from typing import BinaryIO
 from indexer.media.base import Reading, ReadOptions, TextPiece
 from retrieval.errors import UnreadableFileError
 from retrieval.media import Metadata
-
-_MARKDOWN_ENDINGS = frozenset({".md", ".markdown"})
-_HTML_ENDINGS = frozenset({".html", ".htm", ".xhtml"})
-TEXT_ENDINGS = _MARKDOWN_ENDINGS | _HTML_ENDINGS | {".txt", ".text", ".rst"}
-"""File name endings in lower case, with the dot."""
+from retrieval.media.registry import HTML, MARKDOWN, format_of
 
 _CHUNK_BYTES = 200_000
 _LONGEST_HTML_BYTES = 20_000_000
@@ -75,15 +70,15 @@ def read(path: str, start: int, options: ReadOptions) -> Reading:
     Raises UnreadableFileError for empty and binary files, and HTML of more than 20 MB.
     """
     del options
-    ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 - names need not be valid text
-    with open(path, "rb") as file:  # noqa: PTH123 - as above
+    format_ = format_of(path)
+    with open(path, "rb") as file:  # noqa: PTH123 - names need not be valid text
         if not file.read(1):
             raise UnreadableFileError("the file is empty")
-        if ending in _HTML_ENDINGS:
+        if format_ is HTML:
             return _read_html(file)
         text, end = read_chunk(file, start)
     metadata = Metadata()
-    if ending in _MARKDOWN_ENDINGS:
+    if format_ is MARKDOWN:
         if start == 0:
             text, metadata = _without_front_matter(text)
         text = _without_markup(text)
@@ -117,7 +112,7 @@ def read_chunk(file: BinaryIO, start: int, size: int = _CHUNK_BYTES) -> tuple[st
 
 
 def guess_encoding(raw: bytes, *, is_whole: bool = True) -> str:
-    """Tell the encoding of text without a byte order mark: UTF-8, GB18030 or Windows-1252.
+    """Guess the encoding of text without a byte order mark: UTF-8, GB18030 or Windows-1252.
 
     UTF-8 if it is valid or nearly so (damaged in less than one of 20 characters); GB18030 if it is
     valid and frequent Chinese characters are frequent; Windows-1252 if it is valid and most
@@ -158,14 +153,14 @@ def _marked_encoding(head: bytes) -> tuple[str | None, int]:
 
 
 def _decode(raw: bytes, encoding: str, errors: str, *, is_whole: bool) -> tuple[str, int]:
-    """Text, and how many bytes it took: fewer if a character is cut off at the end."""
+    """Return text and the number of bytes decoded: fewer if the last character is cut off."""
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     text = decoder.decode(raw, is_whole)
     return text, len(raw) - len(decoder.getstate()[0])
 
 
 def _last_good_cut(raw: bytes, encoding: str) -> int:
-    """Past the last paragraph, line or word in the second half, else the very end.
+    """Return the end of the last paragraph, line or word in the second half, else of all.
 
     In none of the encodings are these bytes a part of another character, unless out of step.
     """
@@ -271,7 +266,7 @@ def _decode_html(raw: bytes) -> str:
 
 
 def _as_browsers_read(name: str) -> str:
-    """The larger encoding that pages mean; see the WHATWG Encoding Standard."""
+    """Return the superset that browsers decode a label as; see the WHATWG Encoding Standard."""
     name = name.lower()
     if name in {"iso-8859-1", "latin1", "latin-1", "us-ascii", "ascii"}:
         return "cp1252"

@@ -1,4 +1,4 @@
-"""Videos: the frames at which something new is to be seen."""
+"""Read videos: frames sampled by scene change."""
 
 import math
 import re
@@ -13,17 +13,11 @@ from retrieval.media import Metadata
 from retrieval.media.images import reduced
 from retrieval.media.video import Choice, Frame, Video, open_video, why_no_frame
 
-VIDEO_ENDINGS = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov"}
-    | {".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"}
-)
-"""Endings in lower case. `.ts` is not among them: most files of that name are TypeScript."""
-
 WINDOW_MS = 15_000
-"""Of each stretch of this length the first frame is kept: four frames a minute at least."""
+"""Window length: the first frame of each window is sampled, at least four a minute."""
 
 SPACING_MS = 2_000
-"""Other frames are kept no closer than this: eight a window, 32 a minute at most."""
+"""Minimum distance of other sampled frames: at most eight a window, 32 a minute."""
 
 _LOOK_MS = 200
 _DIFFERENCE = 20.0
@@ -69,7 +63,7 @@ def read(path: str, start: int, options: ReadOptions) -> Reading:
 
 
 def sample(frames: Iterable[Frame], start_ms: int = 0) -> Iterator[Frame]:
-    """Choose the frames worth keeping, and give those at or after `start_ms`.
+    """Sample frames by scene change, and yield those at or after `start_ms`.
 
     Time is cut into windows of 15 seconds. The first frame of a window is kept. After that a frame
     is kept if at least two seconds have passed since the last kept one and the mean absolute
@@ -100,7 +94,7 @@ def sample(frames: Iterable[Frame], start_ms: int = 0) -> Iterator[Frame]:
 
 
 def read_metadata(video: Video) -> Metadata:
-    """What a video says of itself, in the tags of QuickTime, Android and Matroska."""
+    """Read the metadata of a video from the tags of QuickTime, Android and Matroska."""
     tags = video.tags
     apple = "com.apple.quicktime."
     place = _first(tags, f"{apple}location.iso6709", "location", "location-eng")

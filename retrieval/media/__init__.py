@@ -1,11 +1,11 @@
-"""What kinds of files and items there are, and what a file says of itself."""
+"""Kinds of files and modalities of items, and the metadata that files hold."""
 
 import os
 from dataclasses import dataclass
 from enum import StrEnum
 
 UNTRUSTED_MTIME = -1
-"""Of a file that was too fresh when it was read: it may change again within the same time."""
+"""Recorded for a file just written when it was read: it may change again within the same time."""
 
 
 class Modality(StrEnum):
@@ -16,7 +16,11 @@ class Modality(StrEnum):
 
 
 class MediaKind(StrEnum):
-    """What family of formats a file is of."""
+    """The family of formats that a file belongs to.
+
+    Nothing counts or lists the kinds: another one is one more line here, a `Format` of it in
+    `retrieval.media.registry` and its reader in `indexer.media.registry`.
+    """
 
     IMAGE = "image"
     VIDEO = "video"
@@ -27,10 +31,11 @@ class MediaKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a file says of itself; None where it does not.
+    """Metadata of a file; None where it has none.
 
-    taken_at: seconds since 1970 (UTC; local time taken as UTC where no zone is told). Degrees,
-    north and east positive. text: title, description and keywords, a line each.
+    taken_at: seconds since 1970 (UTC; local time is taken as UTC where no zone is given).
+    latitude, longitude: degrees, north and east positive.
+    text: title, description and keywords, a line each.
     """
 
     taken_at: int | None = None
@@ -45,5 +50,5 @@ NO_METADATA = Metadata()
 
 
 def is_as_read(status: os.stat_result, size: int, mtime_ns: int) -> bool:
-    """Whether a file has the size and time that it was read with, as far as that is trusted."""
+    """Check that a file has the size and modification time of when it was read, if trusted."""
     return status.st_size == size and mtime_ns in {UNTRUSTED_MTIME, status.st_mtime_ns}

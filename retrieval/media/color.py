@@ -1,4 +1,4 @@
-"""From an image of any mode, depth and colour profile to sRGB of 8 bits."""
+"""Convert images of any mode, bit depth and color profile to 8-bit sRGB."""
 
 import functools
 import io
@@ -10,9 +10,10 @@ _MODE_OF_PROFILE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a decoded image to sRGB, maybe the same object: what it looks like, on white.
+    """Convert a decoded image to sRGB on a white background; may return the same object.
 
-    Its colour profile is applied where it fits; 16-bit and float values are scaled to 8 bits.
+    Its color profile is applied where it fits the mode; 16-bit and float values are scaled to 8
+    bits.
     """
     profile = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):
@@ -45,7 +46,7 @@ def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
 
 @functools.lru_cache(maxsize=16)
 def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """None where there is nothing to do: sRGB already, broken, or of other colours than these."""
+    """Build the transform; None if the profile is sRGB, broken or for another color space."""
     try:
         opened = ImageCms.getOpenProfile(io.BytesIO(profile))
         if _MODE_OF_PROFILE.get(opened.profile.xcolor_space.strip()) != mode:
@@ -58,7 +59,7 @@ def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
 
 
 def _scale_to_8_bits(image: Image.Image) -> Image.Image:
-    """Scale integers over their range of 8 or 16 bits, other values from least to greatest."""
+    """Scale integers from their 8- or 16-bit range, other values from minimum to maximum."""
     values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
     if image.mode != "F" and low >= 0 and high <= 65_535:

@@ -1,4 +1,4 @@
-"""What an image file says of itself: when, where and by which camera, and in which words."""
+"""Read the metadata of image files: EXIF, IPTC, XMP and PNG texts."""
 
 import io
 import itertools
@@ -10,7 +10,6 @@ import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 from xml.etree import ElementTree
 
@@ -18,12 +17,13 @@ from PIL import ExifTags, Image, IptcImagePlugin
 
 from retrieval.errors import UnreadableFileError
 from retrieval.media import Metadata
-from retrieval.media.images import Source, name_of, open_image
-from retrieval.media.raw import is_raw_name, raw_preview
+from retrieval.media.images import Source, open_image, opened
+from retrieval.media.raw import CameraRaw
+from retrieval.media.registry import RAW, format_of, read_head
 from retrieval.media.svg import MOST_SVG_BYTES, is_svg, parse_svg, parse_xml
 
 MOST_CHARACTERS = 10_000
-"""Of a title, a description or all keywords."""
+"""Maximum length of a title, a description or all keywords."""
 
 _MOST_XMP_BYTES = 1 << 20
 _MOST_HEADER_BYTES = 16 << 20
@@ -41,7 +41,7 @@ _TIMES = (  # the time and its offset from UTC
 )
 
 _WRITTEN_BY_CAMERAS = {"olympus digital camera", "sony dsc", "dsc", "digital camera", "default"}
-"""Descriptions that cameras put into every picture."""
+"""Default descriptions that cameras write into every image."""
 
 _DC = "{http://purl.org/dc/elements/1.1/}"
 _RDF_ITEM = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}li"
@@ -57,31 +57,25 @@ _T = TypeVar("_T")
 
 
 def read_metadata(source: Source | Image.Image, *, name: str | None = None) -> Metadata:
-    """Read what an image file, or a Pillow image opened from one, says of itself.
+    """Read the metadata of an image file, or of a Pillow image opened from one.
 
-    Broken metadata is no error: what cannot be read is None. Nothing is decoded but headers. name:
-    of the file, where the source has none. Raises OSError when the file cannot be opened.
+    Fields that cannot be read are None: broken metadata is no error. Only headers are decoded.
+    name: of the file, where the source has none. Raises OSError when the file cannot be opened.
     """
     if isinstance(source, Image.Image):
         return _of_image(source)
-    if isinstance(source, bytes):
-        return _of_file(io.BytesIO(source), name or "")
-    if isinstance(source, str | os.PathLike):
-        with Path(source).open("rb") as file:
-            return _of_file(file, name or os.fspath(source))
-    return _of_file(source, name or name_of(source))
+    with opened(source, name) as (file, known_name):
+        return _of_file(file, known_name)
 
 
 def _of_file(file: BinaryIO, name: str) -> Metadata:
     try:
-        file.seek(0)
-        head = file.read(4096)
-        file.seek(0)
+        head = read_head(file)
         if is_svg(head, name):
             return _of_svg(parse_svg(file.read(MOST_SVG_BYTES + 1)))
         if head.startswith(_PNG_SIGNATURE):
             file = _without_pixels(file)
-        if not is_raw_name(name):
+        if format_of(name) is not RAW:
             with open_image(file) as image:
                 return _of_image(image)
         return _of_raw(file)
@@ -90,7 +84,7 @@ def _of_file(file: BinaryIO, name: str) -> Metadata:
 
 
 def _of_raw(file: BinaryIO) -> Metadata:
-    """From its TIFF header where it has one, else from its preview."""
+    """Read the TIFF header if there is one, else the embedded preview."""
     try:
         with open_image(file) as image:
             metadata = _of_image(image)
@@ -99,8 +93,9 @@ def _of_raw(file: BinaryIO) -> Metadata:
     if metadata != Metadata():
         return metadata
     file.seek(0)
-    preview = raw_preview(file)
-    return _of_file(io.BytesIO(preview), "") if preview else metadata
+    with CameraRaw(file) as raw:
+        preview = raw.preview()
+    return _of_file(io.BytesIO(preview), "") if isinstance(preview, bytes) else metadata
 
 
 def _of_svg(root: ElementTree.Element) -> Metadata:
@@ -125,7 +120,7 @@ def _of_image(image: Image.Image) -> Metadata:
 
 
 def _tried(function: Callable[_P, _T], *arguments: _P.args, **options: _P.kwargs) -> _T | None:
-    """The result, None where broken metadata made an error of it."""
+    """Return the result, or None where broken metadata raised an error."""
     try:
         return function(*arguments, **options)
     except Exception:  # noqa: BLE001 - broken metadata comes in every form
@@ -166,7 +161,7 @@ def _camera(tags: _Tags) -> str | None:
 
 
 def _position(tags: _Tags) -> tuple[float, float] | None:
-    """Degrees north and east; None for what no receiver measured, as exactly 0, 0."""
+    """Return degrees north and east; None if no receiver measured them, as for exactly 0, 0."""
     if _decoded(tags.get(ExifTags.GPS.GPSStatus)).upper() == "V":
         return None
     latitude = _degrees(
@@ -231,7 +226,7 @@ def _words(image: Image.Image, tags: _Tags) -> str | None:
 def _text(
     titles: Iterable[str], descriptions: Iterable[str], keywords: Iterable[str]
 ) -> str | None:
-    """A line for each title and description, a last one for the keywords; nothing twice."""
+    """Join titles and descriptions, a line each, and the keywords, without duplicates."""
     seen: set[str] = set()
 
     def new(texts: Iterable[str]) -> Iterator[str]:
@@ -249,7 +244,7 @@ def _text(
 
 
 def _xmp(image: Image.Image, tags: _Tags) -> tuple[list[str], list[str], list[str]]:
-    """Title, description and subjects of Dublin Core; of each text its default language."""
+    """Read title, description and subjects of Dublin Core, each in its default language."""
     packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or tags.get(700) or b""
     data = packet.encode() if isinstance(packet, str) else bytes(packet)
     if not data or len(data) > _MOST_XMP_BYTES:
@@ -269,7 +264,7 @@ def _xmp(image: Image.Image, tags: _Tags) -> tuple[list[str], list[str], list[st
 
 
 def _decoded(value: object) -> str:
-    """Text of EXIF, IPTC or PNG: UTF-8 where it is that, whatever the standard says, or Latin-1."""
+    """Decode text of EXIF, IPTC or PNG: UTF-8 if valid, whatever the standard says, or Latin-1."""
     if isinstance(value, str):
         try:
             value = value.encode("latin-1")
@@ -284,14 +279,14 @@ def _decoded(value: object) -> str:
 
 
 def _utf16(value: object) -> str:
-    """Text of the tags that Windows writes: UTF-16, little end first."""
+    """Decode the tags that Windows writes: UTF-16, little-endian."""
     if isinstance(value, tuple):
         value = bytes(value)
     return value.decode("utf-16-le", errors="ignore") if isinstance(value, bytes) else ""
 
 
 def _clean(text: str) -> str:
-    """One line without control characters, of at most `MOST_CHARACTERS`."""
+    """Return one line without control characters, of at most `MOST_CHARACTERS`."""
     # Ten times more than is kept, so that little text behind many spaces is found, in bounded time.
     begun = text[: 10 * MOST_CHARACTERS]
     kept = (
@@ -303,7 +298,7 @@ def _clean(text: str) -> str:
 
 
 def _without_pixels(file: BinaryIO) -> io.BytesIO:
-    """The PNG without pixels: Pillow would decode them to see the headers that stand behind."""
+    """Drop the pixels of a PNG: Pillow would decode them to reach the headers behind them."""
     file.seek(len(_PNG_SIGNATURE))
     chunks = [_PNG_SIGNATURE]
     left = _MOST_HEADER_BYTES

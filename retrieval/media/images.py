@@ -1,10 +1,12 @@
-"""From a file's bytes to an upright RGB image, whatever its format and mode."""
+"""Decode image files of any format and mode to upright RGB images."""
 
 import functools
 import io
 import os
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -14,22 +16,22 @@ from PIL import Image, UnidentifiedImageError
 
 from retrieval.errors import MissingExtraError, UnreadableFileError
 from retrieval.machine import memory_bytes
+from retrieval.media import MediaKind
 from retrieval.media.color import to_rgb
-from retrieval.media.raw import RAW_ENDINGS, CameraRaw, is_raw_name
-from retrieval.media.svg import MOST_SVG_BYTES, SVG_ENDINGS, draw_svg, is_svg, parse_svg
+from retrieval.media.raw import CameraRaw
+from retrieval.media.registry import FORMATS, HEIC, HEIF, RAW, format_of, read_head
+from retrieval.media.svg import MOST_SVG_BYTES, draw_svg, is_svg, parse_svg
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
 
-_REFUSED_FORMATS = {"EPS", "FITS", "HDF5", "BUFR", "GRIB", "WMF", "MPEG"}
-"""Formats that Pillow names but cannot draw by itself; EPS would start an interpreter."""
+LEAST_SIDE = 1024
+"""Pixels that both sides of an image for an encoder or reranker keep when it is reduced.
 
-_HEIF_ENDINGS = {".heic", ".heics", ".heif", ".heifs", ".hif"}
-
-_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
-_HEIF_CONTAINER_BRANDS = {b"mif1", b"msf1"}
+Twice the input of the largest network.
+"""
 
 _AVERAGEABLE_MODES = {"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr"}
-"""Modes in which the mean of neighbours is a colour between theirs, unlike palette indices."""
+"""Modes in which the mean of pixels is a color between theirs, unlike palette indices."""
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,7 +42,7 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture of an EXIF orientation upright."""
+"""The operation that makes an image of an EXIF orientation upright."""
 
 
 class UnreadableImageError(UnreadableFileError):
@@ -61,35 +63,11 @@ class Picture:
 
 
 @functools.cache
-def readable_formats() -> dict[str, str]:
-    """File name endings in lower case, with the dot, and the format that each stands for.
-
-    Formats whose package is not installed are among them, so that their files are not overlooked.
-    """
-    return {
-        **{
-            extension.lower(): name
-            for extension, name in Image.registered_extensions().items()
-            if name in Image.OPEN and name not in _REFUSED_FORMATS
-        },
-        **dict.fromkeys(_HEIF_ENDINGS, "HEIF"),
-        **dict.fromkeys(RAW_ENDINGS, "RAW"),
-        **dict.fromkeys(SVG_ENDINGS, "SVG"),
-    }
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file's name ends like that of an image that can be read, maybe by an extra."""
-    ending = os.path.splitext(name)[1]  # noqa: PTH122 - names need not be valid text
-    return ending.lower() in readable_formats()
-
-
-@functools.cache
 def default_max_pixels() -> int:
-    """Pixels of the largest picture that is read unless told otherwise.
+    """Return the default maximum number of pixels of an image.
 
-    As many as Pillow takes for harmless (179 million), or as fit in a quarter of this machine's
-    memory at 12 bytes each: the picture decoded, converted and turned. At least 20 million.
+    Pillow's limit against decompression bombs (179 million), or as many as fit in a quarter of this
+    machine's memory at 12 bytes each: decoded, converted and rotated. At least 20 million.
     """
     most = 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else sys.maxsize
     memory = memory_bytes()
@@ -116,22 +94,35 @@ def read_picture(
 ) -> Picture:
     """Decode the first frame of an image, upright, as sRGB.
 
-    EXIF orientation and colour profile are applied; transparent parts show white; 16-bit and float
-    images are scaled to 8 bits. What kind of image it is decides the content, except that camera
-    RAW files are told by their name: that of the path or open file, or `name`.
+    EXIF orientation and color profile are applied; transparent parts show white; 16-bit and float
+    images are scaled to 8 bits. The format is detected by the content, except that of camera RAW
+    files, which is told by the name.
 
-    least_side: the image is made smaller by whole factors while both sides keep at least this many
-    pixels. max_pixels: larger images are refused by their header alone; None: those of more than
-    `default_max_pixels()`. Raises UnreadableImageError for anything that is not a whole image,
-    MissingExtraError when a package is needed that is not installed, OSError when the file itself
-    cannot be read.
+    Args:
+        source: Path, content or open file, of which the position does not matter.
+        name: Of the file, where the source has none or another.
+        least_side: The image is made smaller by whole factors while both sides keep at least this
+            many pixels; None: never.
+        max_pixels: Larger images are refused by their header alone; None: those of more than
+            `default_max_pixels()`.
+
+    Raises:
+        UnreadableImageError: Not a whole image.
+        MissingExtraError: A package is needed that is not installed.
+        OSError: The file itself cannot be opened.
     """
-    if isinstance(source, bytes):
-        return _read(io.BytesIO(source), name or "", least_side, max_pixels)
-    if isinstance(source, str | os.PathLike):
-        with Path(source).open("rb") as file:
-            return _read(file, name or os.fspath(source), least_side, max_pixels)
-    return _read(source, name or name_of(source), least_side, max_pixels)
+    max_pixels = default_max_pixels() if max_pixels is None else max_pixels
+    with opened(source, name) as (stream, known_name), _decoding_errors_explained():
+        file = stream if stream.seekable() else io.BytesIO(stream.read())
+        head = read_head(file)
+        if not head:
+            raise UnreadableImageError("the file is empty")
+        if format_of(known_name) is RAW:
+            return _read_raw(file, least_side, max_pixels)
+        if is_svg(head, known_name):
+            png = draw_svg(parse_svg(file.read(MOST_SVG_BYTES + 1)))
+            return _decode(io.BytesIO(png), least_side, max_pixels)
+        return _decode(file, least_side, max_pixels)
 
 
 def read_unchanged(
@@ -152,10 +143,19 @@ def read_unchanged(
         return None
 
 
-def name_of(file: BinaryIO) -> str:
-    """The name that an open file was opened by, "" where it has none."""
-    name = getattr(file, "name", "")
-    return name if isinstance(name, str) else ""
+@contextmanager
+def opened(source: Source, name: str | None = None) -> Iterator[tuple[BinaryIO, str]]:
+    """Open a path, content or open file; yields the file and its name, "" where it has none.
+
+    Only a file opened from a path is closed afterwards. Raises OSError when it cannot be opened.
+    """
+    if isinstance(source, str | os.PathLike):
+        with Path(source).open("rb") as opened_file:
+            yield opened_file, name or os.fspath(source)
+        return
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    known = getattr(file, "name", "")
+    yield file, name or (known if isinstance(known, str) else "")
 
 
 def open_image(file: BinaryIO) -> Image.Image:
@@ -167,7 +167,7 @@ def open_image(file: BinaryIO) -> Image.Image:
     if not head:
         raise UnreadableImageError("the file is empty")
     formats = _pillow_formats()
-    if _is_heif(head):
+    if HEIC.begins(head) or HEIF.begins(head):
         _register_heif()
         formats = ("HEIF", *formats)
     # Not by Image.open: that compares with a limit which is one for the whole process, and warns
@@ -189,7 +189,7 @@ def reduced(image: Image.Image, least_side: int | None) -> Image.Image:
     """Make an image smaller by a whole factor while both sides keep at least `least_side` pixels.
 
     The same image where that is None or no such factor is above 1, and in modes such as palettes,
-    in which no mean of pixels is a colour between theirs.
+    in which no mean of pixels is a color between theirs.
     """
     if not least_side or image.mode not in _AVERAGEABLE_MODES or "transparency" in image.info:
         return image
@@ -199,18 +199,11 @@ def reduced(image: Image.Image, least_side: int | None) -> Image.Image:
 
 @functools.cache
 def _pillow_formats() -> tuple[str, ...]:
-    """Formats in the order of trying: those last that know no magic number, so take anything."""
-    formats = set(readable_formats().values()) & set(Image.OPEN) - {"HEIF"}
+    """List formats in the order of trying; those without a signature accept anything: last."""
+    Image.init()
+    known = {one.name for one in FORMATS if one.kind is MediaKind.IMAGE}
+    formats = known & set(Image.OPEN) - {"HEIF"}
     return tuple(sorted(formats, key=lambda name: (Image.OPEN[name][1] is None, name)))
-
-
-def _is_heif(head: bytes) -> bool:
-    if head[4:8] != b"ftyp":
-        return False
-    length = int.from_bytes(head[:4], "big")
-    compatible = {head[at : at + 4] for at in range(16, min(length, len(head)), 4)}
-    brand = head[8:12]
-    return brand in _HEIF_BRANDS or (brand in _HEIF_CONTAINER_BRANDS and b"avif" not in compatible)
 
 
 @functools.cache
@@ -222,10 +215,11 @@ def _register_heif() -> None:
     pillow_heif.register_heif_opener(thumbnails=False)
 
 
-def _read(file: BinaryIO, name: str, least_side: int | None, max_pixels: int | None) -> Picture:
-    max_pixels = default_max_pixels() if max_pixels is None else max_pixels
+@contextmanager
+def _decoding_errors_explained() -> Iterator[None]:
+    """Raise the errors of decoders of broken files as UnreadableImageError with the reason."""
     try:
-        return _read_as_its_kind(file, name, least_side, max_pixels)
+        yield
     except (UnreadableImageError, MissingExtraError):
         raise
     except UnreadableFileError as error:
@@ -241,24 +235,6 @@ def _read(file: BinaryIO, name: str, least_side: int | None, max_pixels: int | N
         raise UnreadableImageError(f"cannot be decoded: {reason}") from error
 
 
-def _read_as_its_kind(
-    file: BinaryIO, name: str, least_side: int | None, max_pixels: int
-) -> Picture:
-    if not file.seekable():
-        file = io.BytesIO(file.read())
-    file.seek(0)
-    head = file.read(4096)
-    file.seek(0)
-    if not head:
-        raise UnreadableImageError("the file is empty")
-    if is_raw_name(name):
-        return _read_raw(file, least_side, max_pixels)
-    if is_svg(head, name):
-        png = io.BytesIO(draw_svg(parse_svg(file.read(MOST_SVG_BYTES + 1))))
-        return _read_by_pillow(png, least_side, max_pixels)
-    return _read_by_pillow(file, least_side, max_pixels)
-
-
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     if size[0] * size[1] > max_pixels:
         raise UnreadableImageError(
@@ -267,10 +243,10 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
         )
 
 
-def _read_by_pillow(
+def _decode(
     file: BinaryIO, least_side: int | None, max_pixels: int, orientation: int = 1
 ) -> Picture:
-    """Orientation: of a picture that tells none itself, as EXIF numbers them."""
+    """Decode by Pillow. orientation: of an image that tells none itself, as EXIF numbers them."""
     with open_image(file) as image:
         _check_pixels(image.size, max_pixels)
         size = image.size
@@ -292,7 +268,7 @@ def _read_by_pillow(
 
 
 def _allocate_large_tiff(image: Image.Image, max_pixels: int) -> None:
-    """Provide memory for what Pillow's TIFF reader would refuse or warn of, by its own limit."""
+    """Allocate large TIFF tiles here: Pillow refuses them, or warns, by its own pixel limit."""
     tile: tuple[int, int] | None = getattr(image, "_tile_size", None)
     if tile and Image.MAX_IMAGE_PIXELS and tile[0] * tile[1] > Image.MAX_IMAGE_PIXELS:
         _check_pixels(tile, max_pixels)
@@ -313,16 +289,16 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 def _read_raw(file: BinaryIO, least_side: int | None, max_pixels: int) -> Picture:
     try:
-        opened = CameraRaw(file)
+        raw_file = CameraRaw(file)
     except MissingExtraError:
         raise
     except UnreadableFileError as error:
         file.seek(0)
         try:
-            return _read_by_pillow(file, least_side, max_pixels)
+            return _decode(file, least_side, max_pixels)
         except UnreadableImageError:
             raise UnreadableImageError(str(error)) from error
-    with opened as raw:
+    with raw_file as raw:
         _check_pixels(raw.sensor_size, max_pixels)
         preview = _read_raw_preview(raw, least_side, max_pixels)
         if preview is None or 4 * max(preview.width, preview.height) < max(raw.size):
@@ -342,7 +318,7 @@ def _read_raw_preview(raw: CameraRaw, least_side: int | None, max_pixels: int) -
         if isinstance(stored, Image.Image):
             image = _upright(stored, raw.orientation)
             return Picture(reduced(image.convert("RGB"), least_side), *image.size)
-        preview = _read_by_pillow(io.BytesIO(stored), least_side, max_pixels, raw.orientation)
+        preview = _decode(io.BytesIO(stored), least_side, max_pixels, raw.orientation)
         lies = (preview.width > preview.height) != (raw.stored_size[0] > raw.stored_size[1])
         if raw.orientation >= 5 and not lies:
             # A camera that turned neither the preview nor its EXIF.

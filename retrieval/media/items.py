@@ -1,4 +1,4 @@
-"""The picture of an item, read from its file again: an image, a frame of a video, a page."""
+"""Read the image of an item from its file again: an image file, a video frame, a page."""
 
 import os
 from typing import BinaryIO
@@ -8,11 +8,12 @@ from PIL import Image
 from retrieval.catalog import Item, Modality, ReadFile
 from retrieval.errors import UnreadableFileError
 from retrieval.media import MediaKind, is_as_read
-from retrieval.media.images import read_image, read_unchanged
+from retrieval.media.images import LEAST_SIDE, read_unchanged
+from retrieval.media.registry import format_of_indexed
 
 
 def status_as_indexed(file: Item | ReadFile) -> os.stat_result | None:
-    """The status of a file; None where it has changed or gone since it was indexed."""
+    """Return the status of a file; None if it was changed or removed since it was indexed."""
     try:
         status = os.stat(file.path)  # noqa: PTH116 - names need not be valid text
     except (OSError, ValueError):
@@ -20,45 +21,45 @@ def status_as_indexed(file: Item | ReadFile) -> os.stat_result | None:
     return status if is_as_read(status, file.size, file.mtime_ns) else None
 
 
-def read_picture(
+def has_picture(item: Item) -> bool:
+    """Return whether an item has an image; a text has one if it lies on a page."""
+    return item.modality is Modality.IMAGE or (
+        item.page is not None and format_of_indexed(item.path).render is not None
+    )
+
+
+def read_item_image(
     item: Item, file: BinaryIO | None = None, *, least_side: int | None = None
 ) -> Image.Image:
-    """Read the picture of an item as upright RGB; of a passage, that of its page.
+    """Read the image of an item as upright RGB; of a chunk of text, that of its page.
 
-    file: the item's, opened already; it may be closed by this. least_side: images, not frames and
-    pages, are made smaller by whole factors while both sides keep at least this many pixels.
+    Args:
+        item: What to show.
+        file: The item's file, opened already; it may be closed by this.
+        least_side: Image files, not frames and pages, are made smaller by whole factors while both
+            sides keep at least this many pixels.
 
-    Raises UnreadableFileError when there is none or it cannot be read any more, OSError when the
-    file cannot be opened.
+    Raises:
+        UnreadableFileError: There is no image, or it cannot be read any more.
+        OSError: The file cannot be opened.
     """
-    if item.kind is MediaKind.VIDEO and item.time_s is not None:
-        from retrieval.media.video import frame_at
-
-        return frame_at(file or item.path, item.time_s)
-    if item.kind is MediaKind.DOCUMENT and item.page is not None:
-        from retrieval.media.pdf import render_page
-
-        return render_page(file or item.path, item.page)
-    if item.modality is Modality.TEXT:
+    render = format_of_indexed(item.path).render
+    if render is None or not has_picture(item):
         raise UnreadableFileError("a text has no picture")
-    return read_image(file or item.path, name=item.path, least_side=least_side)
+    return render(file or item.path, item, least_side)
 
 
-_LEAST_SIDE = 1024
-"""Twice the input of the largest network that looks at candidates."""
-
-
-def read_unchanged_picture(item: Item) -> Image.Image | None:
-    """Read the picture of an item if its file is what was indexed; None if not, or unreadable.
+def read_item_image_if_unchanged(item: Item) -> Image.Image | None:
+    """Read the image of an item if its file is what was indexed; None if not, or unreadable.
 
     Images are compared by their hash, longer files by size and modification time. Large images are
     reduced by whole factors, for networks to look at.
     """
     if item.kind is MediaKind.IMAGE:
-        return read_unchanged(item.path, item.content_hash, least_side=_LEAST_SIDE)
+        return read_unchanged(item.path, item.content_hash, least_side=LEAST_SIDE)
     if status_as_indexed(item) is None:
         return None
     try:
-        return read_picture(item)
+        return read_item_image(item)
     except (OSError, UnreadableFileError):
         return None

@@ -1,4 +1,4 @@
-"""From a PDF file to pictures of its pages and their text."""
+"""Render pages of PDF files, and extract their text."""
 
 import re
 import threading
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
 
 LONGER_SIDE = 1536
-"""Pixels of the longer side of a drawn page, unless the caller says otherwise."""
+"""Default longer side of a rendered page in pixels."""
 
 _PDFIUM = threading.Lock()
 """PDFium may only be called from one thread at a time, whatever the document."""
@@ -24,7 +24,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class Document:
-    """An open PDF document: made by `open_document`, of no use after it."""
+    """An open PDF document, valid inside `open_document`."""
 
     def __init__(self, pdf: "PdfDocument") -> None:
         self._pdf = pdf
@@ -34,7 +34,7 @@ class Document:
 
     @property
     def information(self) -> dict[str, str]:
-        """What the document says of itself: Title, Subject, Keywords, CreationDate and so on."""
+        """The document information: Title, Subject, Keywords, CreationDate and so on."""
         from pypdfium2 import PdfiumError
 
         try:
@@ -43,10 +43,10 @@ class Document:
             return {}
 
     def picture(self, page: int, longer_side: int = LONGER_SIDE) -> Image.Image:
-        """Draw a page, counted from 1, upright on white, with its annotations and form fields.
+        """Render a page, counted from 1, upright on white, with its annotations and form fields.
 
         The longer side has `longer_side` pixels, the other at least one. Raises UnreadableFileError
-        for a page that does not exist or cannot be drawn.
+        for a page that does not exist or cannot be rendered.
         """
         with self._page(page) as opened:
             width, height = opened.get_size()
@@ -62,7 +62,7 @@ class Document:
         return image.crop((0, 0, min(longer_side, image.width), min(longer_side, image.height)))
 
     def text(self, page: int) -> str:
-        """Text of a page, counted from 1, in the file's order; "" where it has none.
+        """Extract the text of a page, counted from 1, in the file's order; "" if it has none.
 
         Words divided at line ends are joined. Raises as `picture`.
         """
@@ -118,7 +118,7 @@ def open_document(source: str | BinaryIO) -> Iterator[Document]:
 
 
 def render_page(source: str | BinaryIO, page: int, longer_side: int = LONGER_SIDE) -> Image.Image:
-    """Draw one page of a PDF file, counted from 1: RGB; raises as `open_document` and `picture`."""
+    """Render a page of a PDF file, counted from 1: RGB; raises as `open_document` and `picture`."""
     with open_document(source) as document:
         return document.picture(page, longer_side)
 

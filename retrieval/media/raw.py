@@ -1,7 +1,5 @@
-"""Camera RAW files, as LibRaw reads them: how their pictures lie, the preview, the development."""
+"""Read camera RAW files by LibRaw: orientation, embedded preview and developed image."""
 
-import os
-import re
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -10,31 +8,16 @@ from PIL import Image
 
 from retrieval.errors import MissingExtraError, UnreadableFileError
 
-RAW_ENDINGS = frozenset(
-    re.findall(
-        r"\S+",
-        ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf"
-        " .pef .raf .rw2 .rwl .sr2 .srf .srw .x3f",
-    )
-)
-"""RAW files are told by their name: many are TIFF inside, of which Pillow would read a stamp."""
-
 _ORIENTATION_OF_FLIP = (1, 2, 4, 3, 5, 8, 6, 7)
-"""EXIF orientations of LibRaw's flips: bit 0 mirrors, bit 1 turns upside down, bit 2 swaps axes."""
-
-
-def is_raw_name(name: str) -> bool:
-    """Whether a file's name ends like that of a camera RAW file."""
-    ending = os.path.splitext(name)[1]  # noqa: PTH122 - names need not be valid text
-    return ending.lower() in RAW_ENDINGS
+"""EXIF orientations of LibRaw's flips: bit 0 mirrors, bit 1 flips vertically, bit 2 transposes."""
 
 
 class CameraRaw:
-    """An open camera RAW file: to be used in a `with` statement, and not after it.
+    """An open camera RAW file, for use in a `with` statement.
 
-    orientation: of what the file stores, as EXIF numbers them. stored_size: width and height of
-    the sensor's picture in pixels, as stored; size: the same, upright. sensor_size: with the
-    sensor's masked borders. Raises UnreadableFileError for what LibRaw cannot open,
+    orientation: of the stored image, as EXIF numbers them. stored_size: width and height of the
+    sensor's image in pixels, as stored; size: the same, upright. sensor_size: with the sensor's
+    masked borders. Raises UnreadableFileError for what LibRaw cannot open,
     MissingExtraError without rawpy.
     """
 
@@ -64,9 +47,9 @@ class CameraRaw:
         self._raw.close()
 
     def preview(self) -> bytes | Image.Image | None:
-        """The picture that the camera made: a JPEG's bytes or an image, as stored; None without.
+        """Extract the camera's own preview: a JPEG's bytes or an image, as stored; None without.
 
-        A JPEG may tell an orientation in its own EXIF, right or wrong.
+        A JPEG may have an orientation in its own EXIF, right or wrong.
         """
         try:
             thumbnail = self._raw.extract_thumb()
@@ -77,7 +60,7 @@ class CameraRaw:
         return Image.fromarray(np.asarray(thumbnail.data))
 
     def developed(self) -> Image.Image:
-        """The sensor's picture, upright, as RGB of half its width and height.
+        """Develop the sensor's image: upright RGB of half its width and height.
 
         Raises UnreadableFileError where the sensor's values cannot be read.
         """
@@ -87,18 +70,6 @@ class CameraRaw:
         except self._rawpy.LibRawError as error:
             raise UnreadableFileError(f"cannot be developed: {_reason(error)}") from error
         return Image.fromarray(pixels)
-
-
-def raw_preview(file: BinaryIO) -> bytes | None:
-    """The JPEG that a camera RAW file carries, None where it has none or cannot be read."""
-    try:
-        with CameraRaw(file) as raw:
-            preview = raw.preview()
-    except MissingExtraError:
-        raise
-    except UnreadableFileError:
-        return None
-    return preview if isinstance(preview, bytes) else None
 
 
 def _import_rawpy() -> Any:

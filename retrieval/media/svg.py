@@ -1,7 +1,6 @@
-"""SVG drawings: parsed without trust, drawn by a process of their own."""
+"""Parse SVG drawings from strangers, and render them in a separate process."""
 
 import importlib.util
-import os
 import re
 import subprocess
 import sys
@@ -11,12 +10,10 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from retrieval.errors import MissingExtraError, UnreadableFileError
-
-SVG_ENDINGS = frozenset({".svg", ".svgz"})
-"""Endings in lower case."""
+from retrieval.media.registry import SVG, format_of
 
 SVG_SIDE = 1024
-"""Longer side of a drawing without pixels of its own, in pixels."""
+"""Longer side of a rendered drawing in pixels."""
 
 MOST_SVG_BYTES = 32 << 20
 _MOST_XML_DEPTH = 200
@@ -43,18 +40,14 @@ sys.stdout.buffer.write(bytes(png))
 
 
 def is_svg(head: bytes, name: str) -> bool:
-    """Whether a file that begins with these bytes (some thousand), so named, can be an SVG."""
-    ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - names need not be valid text
-    if ending in SVG_ENDINGS and head.startswith((b"\x1f\x8b", b"\xff\xfe", b"\xfe\xff")):
-        return True
+    """Return whether a file with these first bytes (some thousand) and this name may be an SVG."""
+    begins = (b"<", b"\x1f\x8b", b"\xff\xfe", b"\xfe\xff")  # XML, compressed, in UTF-16
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return text.startswith(b"<") and (
-        ending in SVG_ENDINGS or re.search(rb"<([\w-]+:)?svg[\s>]", text) is not None
-    )
+    return SVG.begins(head) or (format_of(name) is SVG and text.startswith(begins))
 
 
 def parse_xml(data: bytes, *, doctype: bool) -> ElementTree.Element:
-    """Parse XML from strangers; names are `{namespace}name`.
+    """Parse untrusted XML; names are `{namespace}name`.
 
     doctype: whether a document type may be declared; even then nothing is fetched and no entity may
     contain another. Raises ValueError for that, for elements nested too deep and for broken XML.
@@ -118,9 +111,9 @@ def parse_svg(data: bytes) -> ElementTree.Element:
 
 
 def draw_svg(root: ElementTree.Element) -> bytes:
-    """Draw as PNG, with a longer side of `SVG_SIDE`; what is on other files or the net is left out.
+    """Render as PNG, with a longer side of `SVG_SIDE`, without references to files or the network.
 
-    Raises UnreadableFileError for what cannot be drawn in time, MissingExtraError without resvg.
+    Raises UnreadableFileError if it cannot be rendered in time, MissingExtraError without resvg.
     """
     # In a process of its own, since the renderer ends its process on large drawings.
     package = importlib.util.find_spec("resvg_py")

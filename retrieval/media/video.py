@@ -1,4 +1,4 @@
-"""From a video file to upright RGB frames at known times."""
+"""Decode video files to upright RGB frames with timestamps."""
 
 import itertools
 import math
@@ -28,7 +28,7 @@ _CONTAINER_FORMATS = "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg"
 files or addresses, are not among them."""
 
 _LEADS_MS = (1_000, 10_000, 60_000)
-"""How long before the wanted time to look for a keyframe, tried in turn. The first is not zero
+"""How long before the requested time to seek a keyframe, tried in turn. The first is not zero
 since containers find keyframes by decoding time, which runs ahead of the time of display."""
 
 _TURNS = {
@@ -40,12 +40,12 @@ _TURNS = {
     (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
     (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
 }
-"""What makes a frame upright, by the signs of a, b, c and d of its display matrix (ISO 14496-12,
-6.2.2: x' = ax + cy, y' = bx + dy)."""
+"""The operation that makes a frame upright, by the signs of a, b, c and d of its display matrix
+(ISO 14496-12, 6.2.2: x' = ax + cy, y' = bx + dy)."""
 
 
 class Choice(StrEnum):
-    """Which frames are decoded: those passed over cost next to nothing."""
+    """Which frames are decoded; skipped ones cost next to nothing."""
 
     ALL = "NONE"
     REFERENCED = "NONREF"
@@ -63,7 +63,7 @@ class Frame:
     _pixel_shape: Fraction = Fraction(1)
 
     def picture(self) -> Image.Image:
-        """Draw the frame: upright RGB, wide pixels made square."""
+        """Convert the frame to upright RGB with square pixels."""
         width = max(1, round(self._decoded.width * self._pixel_shape))
         image: Image.Image = self._decoded.to_image(  # type: ignore[no-untyped-call]
             width=width, height=self._decoded.height
@@ -72,7 +72,7 @@ class Frame:
         return image if turn is None else image.transpose(turn)
 
     def sketch(self, side: int) -> np.ndarray[Any, np.dtype[np.int16]]:
-        """Draw the frame tiny and not turned: (side, side, 3) int16, 0 to 255."""
+        """Downscale the frame, without rotation: (side, side, 3) int16, 0 to 255."""
         small = self._scaler.reformat(
             self._decoded, width=side, height=side, format="rgb24", interpolation="AREA"
         )
@@ -122,7 +122,7 @@ class Video:
 
     @property
     def duration_s(self) -> float | None:
-        """How long the video is, in seconds."""
+        """Duration in seconds; None if unknown."""
         if self._container.duration:
             return self._container.duration / 1_000_000
         if self._stream.duration and self._stream.time_base:
@@ -131,12 +131,12 @@ class Video:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What the file says of itself and of its pictures, by names in lower case."""
+        """Metadata of the container and the video stream, by names in lower case."""
         both = {**self._stream.metadata, **self._container.metadata}
         return {name.lower(): value for name, value in both.items()}
 
     def keyframes_at_least_every(self, seconds: float) -> bool:
-        """Whether the file's own index shows a keyframe in any stretch of this length."""
+        """Return whether the container's index has a keyframe in any interval of this length."""
         # Formats such as Matroska read their index only when somebody seeks.
         self._seek(0)
         # PyAV lists the index since its version 17.
@@ -298,7 +298,7 @@ def open_video(source: str | BinaryIO, *, max_pixels: int | None = None) -> Iter
 
 
 def frame_at(source: str | BinaryIO, time_s: float) -> Image.Image:
-    """Draw the frame that is shown at a time: the last at or before it, else the first.
+    """Decode the frame that is shown at a time: the last at or before it, else the first.
 
     source: as for `open_video`. time_s: seconds from the beginning. Upright RGB. Raises as
     `open_video`, and UnreadableFileError when no frame can be decoded.
@@ -316,12 +316,12 @@ def frame_at(source: str | BinaryIO, time_s: float) -> Image.Image:
 
 
 def why_no_frame(video: Video) -> str:
-    """Tell why not one frame of a video could be decoded."""
+    """Explain why no frame of a video could be decoded."""
     return f"not one frame can be decoded: {video.damage or 'it has none'}"
 
 
 def _is_cover(stream: Any) -> bool:
-    """Whether a stream is the cover of a piece of music."""
+    """Return whether a stream is the cover art of a piece of music."""
     import av
 
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
@@ -332,7 +332,7 @@ def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
 
 
 def _decoding_errors() -> tuple[type[Exception], ...]:
-    """What broken content raises; OSError where it leads to places that are not in the file."""
+    """The errors of broken content; OSError where an offset points outside the file."""
     import av
 
     return av.error.FFmpegError, OSError, ValueError, OverflowError, MemoryError

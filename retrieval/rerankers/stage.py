@@ -13,7 +13,7 @@ from PIL import Image
 
 from retrieval.catalog import Item
 from retrieval.encoders.base import Pixels, Tokens
-from retrieval.media.items import read_unchanged_picture
+from retrieval.media.items import read_item_image_if_unchanged
 from retrieval.rerankers.base import Reranker, Scores, join
 
 _LOOKS_AT_MOST = 64
@@ -212,7 +212,7 @@ class ImageReranking:
         return tokens
 
     def _read(self, item: Item) -> Pixels | None:
-        image = read_unchanged_picture(item)
+        image = read_item_image_if_unchanged(item)
         return None if image is None else self.reranker.preprocess(image)
 
 

@@ -15,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from indexer.decode import is_settled
 from indexer.ignore_files import IGNORE_FILE_NAME
-from indexer.media.registry import kind_of
 from indexer.scan import FoundFile, compare, walk
 from retrieval.catalog import FileState, KnownFile
+from retrieval.media.registry import kind_of
 
 SECOND = 1_000_000_000
 directories = st.sampled_from(["x", "y", "x/y", "x/y/z", ".hidden"])

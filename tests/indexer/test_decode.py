@@ -10,7 +10,6 @@ from indexer import decode as reading
 from indexer.decode import ChangedWhileReadError, is_settled, read_first, read_on
 from indexer.media.base import Reading, ReadOptions
 from retrieval.errors import UnreadableFileError
-from retrieval.media import MediaKind
 
 OPTIONS = ReadOptions()
 
@@ -24,7 +23,7 @@ def picture(tmp_path) -> Path:
 
 
 def test_a_file_gives_its_content_and_pieces(picture):
-    content, read = read_first(str(picture), MediaKind.IMAGE, frozenset(), OPTIONS)
+    content, read = read_first(str(picture), frozenset(), OPTIONS)
     assert content.size == picture.stat().st_size
     assert content.mtime_ns == 10**18
     assert content.hash == xxhash.xxh3_128_hexdigest(picture.read_bytes())
@@ -33,25 +32,25 @@ def test_a_file_gives_its_content_and_pieces(picture):
 
 
 def test_known_content_is_not_decoded(picture):
-    content, _ = read_first(str(picture), MediaKind.IMAGE, frozenset(), OPTIONS)
-    again = read_first(str(picture), MediaKind.IMAGE, frozenset({content.hash}), OPTIONS)
+    content, _ = read_first(str(picture), frozenset(), OPTIONS)
+    again = read_first(str(picture), frozenset({content.hash}), OPTIONS)
     assert again == (content, None)
 
 
 def test_a_fresh_time_is_not_trusted(picture):
     os.utime(picture)
-    content, _ = read_first(str(picture), MediaKind.IMAGE, frozenset(), OPTIONS)
+    content, _ = read_first(str(picture), frozenset(), OPTIONS)
     assert content.mtime_ns == -1
 
 
 def test_what_is_no_file_any_more_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(OSError, match="not a regular file"):
-        read_first(str(tmp_path / "pipe.png"), MediaKind.IMAGE, frozenset(), OPTIONS)
+        read_first(str(tmp_path / "pipe.png"), frozenset(), OPTIONS)
 
 
 def test_a_file_that_is_written_to_meanwhile_is_read_another_time(picture, monkeypatch):
-    def reader_of(_kind):
+    def reader_of(_format):
         def read(path, _start, _options):
             with Path(path).open("ab") as file:
                 file.write(b"more")
@@ -61,29 +60,29 @@ def test_a_file_that_is_written_to_meanwhile_is_read_another_time(picture, monke
 
     monkeypatch.setattr(reading, "reader_of", reader_of)
     with pytest.raises(ChangedWhileReadError):
-        read_first(str(picture), MediaKind.IMAGE, frozenset(), OPTIONS)
+        read_first(str(picture), frozenset(), OPTIONS)
 
 
 def test_the_rest_is_of_the_same_content(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("text\n" + "".join(f"caption {n}\n" for n in range(700)))
     os.utime(path, ns=(10**18, 10**18))
-    content, first = read_first(str(path), MediaKind.TABLE, frozenset(), OPTIONS)
-    rest = read_on(str(path), MediaKind.TABLE, first.next, content, OPTIONS)
+    content, first = read_first(str(path), frozenset(), OPTIONS)
+    rest = read_on(str(path), first.next, content, OPTIONS)
     texts = [piece.text for piece in (*first.pieces, *rest.pieces)]
     assert texts == [f"caption {n}" for n in range(700)]
     assert rest.next is None
     with path.open("a") as file:
         file.write("one more\n")
     with pytest.raises(ChangedWhileReadError):
-        read_on(str(path), MediaKind.TABLE, first.next, content, OPTIONS)
+        read_on(str(path), first.next, content, OPTIONS)
 
 
 def test_what_cannot_be_read_says_why(tmp_path):
     path = tmp_path / "empty.png"
     path.touch()
     with pytest.raises(UnreadableFileError, match="the file is empty"):
-        read_first(str(path), MediaKind.IMAGE, frozenset(), OPTIONS)
+        read_first(str(path), frozenset(), OPTIONS)
 
 
 def test_times_settle_after_the_coarsest_clock_step():

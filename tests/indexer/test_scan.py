@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.decode import is_settled
-from indexer.media.registry import kind_of
 from indexer.scan import (
     EmptyRoot,
     FoundFile,
@@ -20,6 +19,7 @@ from indexer.scan import (
 )
 from retrieval.catalog import FileState, KnownFile
 from retrieval.media import MediaKind
+from retrieval.media.registry import kind_of
 
 IMAGES = WalkOptions(kinds=frozenset({MediaKind.IMAGE}))
 FOLLOW = WalkOptions(follow=True)

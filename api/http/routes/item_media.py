@@ -5,12 +5,12 @@ from typing import Annotated, Any, BinaryIO
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from api.http.file_response import file_headers, matches, not_modified, respond
-from api.http.file_types import content_type
+from api.http.files import content_type, file_headers, matches, not_modified, respond
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.routes.items import ItemId, current_item
 from api.http.schemas import ThumbnailRequest
-from api.http.thumbnails import ThumbnailFormat, thumbnail
+from api.http.schemas.items import ThumbnailFormat
+from api.http.thumbnails import thumbnail
 from retrieval.catalog import Item
 
 router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[Depends(require("read"))])
@@ -96,7 +96,7 @@ def _open(service: Service, item_id: int) -> tuple[Item, BinaryIO, dict[str, str
     item = current_item(service, item_id)
     file = service.files.open(item)
     try:
-        headers = file_headers(item.path, content_type(file, item.kind), f'"{item.content_hash}"')
+        headers = file_headers(item.path, content_type(file, item), f'"{item.content_hash}"')
     except BaseException:
         file.close()
         raise

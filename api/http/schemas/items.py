@@ -1,14 +1,16 @@
 """Items over the wire."""
 
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.http.schemas.text import MOST_IN_AN_ADDRESS, valid_text
-from api.http.thumbnails import ThumbnailFormat, ThumbnailSize, thumbnail_url
 from retrieval.catalog import FileDetails, Item, Modality
 from retrieval.media import MediaKind
+from retrieval.media.items import has_picture
 
 _FIRST_SECOND = -62_135_596_800
 _LAST_SECOND = 253_402_300_799
@@ -40,6 +42,22 @@ class ListRequest(BaseModel):
             description=f"A filter as JSON, such as `{_FILTER}`.",
         ),
     ] = None
+
+
+class ThumbnailSize(IntEnum):
+    """The longer side, in pixels. A fixed few, so that clients cannot fill the disk with others."""
+
+    TINY = 160
+    SMALL = 320
+    MEDIUM = 640
+    LARGE = 1280
+
+
+class ThumbnailFormat(StrEnum):
+    """How a thumbnail is coded; WebP is smaller, JPEG is understood everywhere."""
+
+    WEBP = "webp"
+    JPEG = "jpeg"
 
 
 class ThumbnailRequest(BaseModel):
@@ -146,6 +164,13 @@ class ItemSchema(ListedItem):
             description=metadata.text,
             annotations=details.annotations,
         )
+
+
+def thumbnail_url(item: Item, size: ThumbnailSize = ThumbnailSize.SMALL) -> str | None:
+    """Where an item's thumbnail is served, at an address that changes with its content."""
+    if not has_picture(item):
+        return None
+    return f"/v1/items/{item.id}/thumbnail?size={int(size)}&v={quote(item.picture_key, safe='')}"
 
 
 def _moment(seconds: int | None) -> datetime | None:

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from api.http.upload_check import safe_name
-from api.http.uploads import open_upload_folder
+from api.http.uploads import open_upload_folder, safe_name
 from indexer.pipeline import index_sources
 from retrieval.errors import UsageError
 from retrieval.library import create_library
@@ -103,6 +102,13 @@ def test_texts_and_documents_are_taken(service):
     answer = send(service, ("notes.md", "# Kühe\n\nTwo cows stand by the water.".encode()))
     [file] = answer.json()["result"]["files"]
     assert len(file["item_ids"]) == 1
+
+
+def test_texts_that_begin_like_videos_and_images_are_taken(service, uploads):
+    """A G begins MPEG transport streams too, BM bitmaps."""
+    answer = send(service, ("g.txt", b"Good dogs."), ("bm.md", b"BM stands for bitmap."))
+    assert answer.status_code == 200, answer.text
+    assert names(uploads) == {"g.txt", "bm.md"}
 
 
 def test_deleting_an_uploaded_item_deletes_its_file(service, uploads):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.media.base import Reading, ReadOptions
-from indexer.media.text import TEXT_ENDINGS, guess_encoding, read, read_chunk
+from indexer.media.text import guess_encoding, read, read_chunk
 from retrieval.errors import UnreadableFileError
 
 CHINESE = "这是一只在草地上奔跑的狗。我们都看到了它，它跑得很快。"
@@ -268,7 +268,3 @@ def test_broken_html_is_read_or_refused(tmp_path_factory, parts):
         read(str(path), 0, ReadOptions())
     except UnreadableFileError as error:
         assert "is not HTML that can be read" in str(error)  # noqa: PT017 - most are read
-
-
-def test_endings_are_in_lower_case_with_a_dot():
-    assert {".txt", ".text", ".md", ".markdown", ".rst", ".html", ".htm", ".xhtml"} == TEXT_ENDINGS

@@ -15,7 +15,7 @@ from PIL import Image
 
 from indexer.media import video
 from indexer.media.base import PicturePiece, ReadOptions
-from indexer.media.video import VIDEO_ENDINGS, parse_iso6709, parse_moment, read, sample
+from indexer.media.video import parse_iso6709, parse_moment, read, sample
 from retrieval.errors import UnreadableFileError
 from retrieval.media import Metadata
 from retrieval.media.video import Frame, frame_at
@@ -291,8 +291,3 @@ def test_places_are_read_as_iso_6709_writes_them(text, place):
 def test_no_text_breaks_the_tags(text):
     parse_iso6709(text)
     parse_moment(text)
-
-
-def test_typescript_is_no_video():
-    assert ".ts" not in VIDEO_ENDINGS
-    assert all(ending == ending.lower() and ending[0] == "." for ending in VIDEO_ENDINGS)

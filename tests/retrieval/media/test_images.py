@@ -17,7 +17,6 @@ from PIL import Image
 from retrieval.media.images import (
     UnreadableImageError,
     default_max_pixels,
-    is_image_name,
     read_image,
     read_picture,
     read_unchanged,
@@ -137,21 +136,6 @@ def test_what_is_not_an_image_is_named(data, reason):
 def test_a_missing_file_is_an_os_error():
     with pytest.raises(FileNotFoundError):
         read_image(Path("nowhere.jpg"))
-
-
-@pytest.mark.parametrize("name", ["a.JPG", "b.jpeg", "雪.png", "c.tar.webp", "d.TIF", "e.gif"])
-def test_image_names(name):
-    assert is_image_name(name)
-
-
-@pytest.mark.parametrize("name", ["a.txt", "jpg", "noextension", "b.pdf", "c.eps", "d.mp4", ""])
-def test_other_names(name):
-    assert not is_image_name(name)
-
-
-def test_endings_of_extras_are_image_names():
-    for name in ("a.HEIC", "b.heif", "c.svg", "d.svgz", "e.CR2", "f.cr3", "g.nef", "h.dng"):
-        assert is_image_name(name)
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])

@@ -10,7 +10,7 @@ from retrieval.catalog import Item, Modality
 from retrieval.errors import UnreadableFileError
 from retrieval.library import create_library
 from retrieval.media import MediaKind
-from retrieval.media.items import read_picture, read_unchanged_picture
+from retrieval.media.items import read_item_image, read_item_image_if_unchanged
 
 
 def save_video(path: Path, *colours: str) -> None:
@@ -67,10 +67,10 @@ def test_each_item_shows_its_own_picture(items):
     shown = {}
     for (kind, part), item in items.items():
         if kind is not MediaKind.TEXT:
-            image = read_picture(item)
+            image = read_item_image(item)
             assert image.mode == "RGB"
             shown[kind, part] = colour_of(image)
-            assert colour_of(read_unchanged_picture(item)) == shown[kind, part]
+            assert colour_of(read_item_image_if_unchanged(item)) == shown[kind, part]
     assert shown[MediaKind.IMAGE, ""] == "yellow"
     assert shown[MediaKind.VIDEO, "t0"] == "red"
     assert shown[MediaKind.VIDEO, "t4000"] == "blue"
@@ -80,8 +80,8 @@ def test_each_item_shows_its_own_picture(items):
 
 def test_a_text_has_no_picture(items):
     with pytest.raises(UnreadableFileError, match="no picture"):
-        read_picture(items[MediaKind.TEXT, "c0"])
-    assert read_unchanged_picture(items[MediaKind.TEXT, "c0"]) is None
+        read_item_image(items[MediaKind.TEXT, "c0"])
+    assert read_item_image_if_unchanged(items[MediaKind.TEXT, "c0"]) is None
 
 
 @pytest.mark.parametrize("key", [(MediaKind.IMAGE, ""), (MediaKind.VIDEO, "t0")])
@@ -89,11 +89,11 @@ def test_a_file_that_is_another_one_by_now_is_not_shown(items, key):
     item = items[key]
     with Path(item.path).open("ab") as file:
         file.write(b"more")
-    assert read_unchanged_picture(item) is None
+    assert read_item_image_if_unchanged(item) is None
     Path(item.path).unlink()
-    assert read_unchanged_picture(item) is None
+    assert read_item_image_if_unchanged(item) is None
     with pytest.raises(OSError, match="No such file"):
-        read_picture(item)
+        read_item_image(item)
 
 
 def test_pictures_of_one_file_are_told_apart(items):
