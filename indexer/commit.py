@@ -1,234 +1,268 @@
-"""From a batch to the library: encode what is new, write it, record everything."""
+"""From steps through files to the library: encode what is new, write it, record everything."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from indexer.batch import Batch, FileRead, PreparedPicture, failed_file
-from indexer.decode import Content
-from indexer.media.base import TextPiece
+from indexer.decode import Content, is_settled
+from indexer.media.base import Piece, Reading
 from indexer.media.chunking import split
 from indexer.progress import Summary
 from indexer.scan import Comparison, FoundFile
-from retrieval.catalog import (
-    FailedFile,
-    FileState,
-    FileUpdate,
-    Modality,
-    ReadFile,
-    ReadItem,
-    Transaction,
-)
-from retrieval.encoders.base import Encoder, Pixels, Vectors
-from retrieval.errors import LibraryError, UnreadableFileError
+from retrieval.catalog import FailedFile, FileState, FileUpdate, ReadFile, ReadItem, Transaction
+from retrieval.encoders.base import Encoder, Vectors
+from retrieval.errors import LibraryError, MissingExtraError, UnreadableFileError
 from retrieval.library import Library
-from retrieval.media import NO_METADATA, Metadata
+from retrieval.media import NO_METADATA, Metadata, Modality
 
 _Key = tuple[str, Modality, str]
 """What a vector is of: content hash, modality, part."""
 
 
-class Commit:
-    """One batch on its way into the library.
+@dataclass(frozen=True, slots=True)
+class FileStep:
+    """One step through a file: what it gave, with payloads as the encoder takes them.
 
-    After `run`, `to_read_again` are files whose content was known when they were read, but not any
-    more: the file that held it has changed in an earlier batch of this run.
+    Long texts are not split yet. content is None where the file could not be read, for the reason
+    in `failure`. reading is None there, and where the content was known before.
     """
 
-    def __init__(
-        self,
-        library: Library,
-        encoder: Encoder,
-        comparison: Comparison,
-        summary: Summary,
-    ) -> None:
-        self._library = library
-        self._encoder = encoder
-        self._space_id = encoder.space.id
-        self._comparison = comparison
-        self._summary = summary
-        self._failures: list[FailedFile] = []
-        self.to_read_again: list[FoundFile] = []
+    found: FoundFile
+    content: Content | None = None
+    reading: Reading | None = None
+    failure: FailedFile | None = None
+    is_first: bool = True
 
-    def run(self, batch: Batch) -> None:
-        """Encode what has no vector yet, write it, and record everything."""
-        self._failures = [read.failure for read in batch.reads if read.failure]
-        read = [r for r in batch.reads if r.content and not r.is_known_content]
-        items = {place: self._items(r) for place, r in enumerate(read)}
-        with self._library.catalog.snapshot() as snapshot:
-            rows = snapshot.rows_of_contents(self._space_id, {_hash(r) for r in read})
-            ends = {modality: snapshot.row_count(self._space_id, modality) for modality in Modality}
-        vectors = self._encode(read, items, set(rows))
-        counts = {}
-        for modality, found in vectors.items():
-            first_row = ends[modality]
-            usable = {key: vector for key, vector in found.items() if np.isfinite(vector).all()}
-            rows.update(zip(usable, range(first_row, first_row + len(usable)), strict=True))
-            counts[modality] = len(usable)
-            self._write(modality, list(usable.values()), first_row)
-        updates = self._updates(read, items, rows)
-        with self._library.catalog.transaction() as transaction:
-            for modality, count in counts.items():
-                transaction.extend_rows(self._space_id, modality, ends[modality], count)
-            # First those that take over vectors, which changed files are about to let go.
-            for same in batch.reads:
-                if same.content and same.is_known_content:
-                    self._record_known_content(transaction, same.found, same.content)
-            transaction.record_files(self._space_id, updates)
-            transaction.record_failures(self._failures)
-        self._summary.embedded += sum(counts.values())
-        self._summary.failed += len(self._failures)
-        failed = {failure.path for failure in self._failures}
-        for done in read:
-            if done.next is None and done.found.path not in failed:
-                self._count(done.found.path, _hash(done))
+    @property
+    def next(self) -> int | None:
+        """Where the next step begins; None: this was the last."""
+        return self.reading.next if self.reading else None
 
-    def _items(self, read: FileRead) -> dict[tuple[Modality, str], PreparedPicture | TextPiece]:
-        """What a file gave, by modality and part; texts split to what the encoder can read."""
-        items: dict[tuple[Modality, str], PreparedPicture | TextPiece] = {
-            (Modality.IMAGE, picture.piece.part): picture for picture in read.pictures
-        }
-        for piece in read.texts:
-            passages = split(piece.text, self._encoder.token_count, self._encoder.context_length)
-            for passage in passages:
-                part = piece.part if len(passages) == 1 else f"{piece.part}x{passage.start}"
-                items[Modality.TEXT, part] = replace(piece, part=part, text=passage.text)
-        return items
 
-    def _encode(
-        self,
-        read: Sequence[FileRead],
-        items: dict[int, dict[tuple[Modality, str], PreparedPicture | TextPiece]],
-        known: set[_Key],
-    ) -> dict[Modality, dict[_Key, Vectors]]:
-        """Vectors of what has none yet; contents that several files share are encoded once."""
-        pictures: dict[_Key, Pixels] = {}
-        texts: dict[_Key, str] = {}
-        for place, r in enumerate(read):
-            for (modality, part), piece in items[place].items():
-                key = (_hash(r), modality, part)
-                if key in known:
-                    continue
-                if isinstance(piece, PreparedPicture):
-                    pictures[key] = piece.pixels
-                else:
-                    texts[key] = piece.text
-        vectors: dict[Modality, dict[_Key, Vectors]] = {}
-        if pictures:
-            encoded = self._encoder.encode(Modality.IMAGE, np.stack(list(pictures.values())))
-            vectors[Modality.IMAGE] = dict(zip(pictures, encoded, strict=True))
-        if texts:
-            encoded = self._encoder.encode(Modality.TEXT, list(texts.values()))
-            vectors[Modality.TEXT] = dict(zip(texts, encoded, strict=True))
-        return vectors
+@dataclass
+class Batch:
+    """Steps that are committed together, and how many pieces of each modality they gave."""
 
-    def _write(self, modality: Modality, vectors: Sequence[Vectors], first_row: int) -> None:
-        if not vectors:
-            return
-        try:
-            embeddings = self._library.embeddings(self._encoder.space, modality)
-            embeddings.write(np.stack(vectors), first_row)
-        except OSError as error:
-            raise LibraryError(
-                f"{self._library.path} cannot be written: {error.strerror}. What was committed "
-                "before is kept; run the same command again to go on."
-            ) from error
+    steps: list[FileStep] = field(default_factory=list)
+    counts: Counter[Modality] = field(default_factory=Counter)
 
-    def _updates(
-        self,
-        read: Sequence[FileRead],
-        items: dict[int, dict[tuple[Modality, str], PreparedPicture | TextPiece]],
-        rows: dict[_Key, int],
-    ) -> list[FileUpdate]:
-        """What is to be recorded, one update a file."""
-        updates: dict[str, FileUpdate] = {}
-        for place, r in enumerate(read):
-            found = []
-            for (modality, part), piece in items[place].items():
-                row = rows.get((_hash(r), modality, part))
-                if row is None:
-                    reason = "the encoder gave no finite vector"
-                    self._failures.append(failed_file(r.found, UnreadableFileError(reason)))
-                    break
-                found.append(_read_item(piece, row))
-            update = FileUpdate(
-                _read_file(r.found, r.content, r.metadata),
-                found,
-                r.is_first,
-                r.next is None,
-                r.annotations,
+    def add(self, step: FileStep) -> None:
+        """Take in one step through a file."""
+        self.steps.append(step)
+        if step.reading:
+            self.counts.update(piece.modality for piece in step.reading.pieces)
+
+    def is_full(self, size: int) -> bool:
+        """Whether there is enough for the encoder, or too much to lose."""
+        return max(self.counts.values(), default=0) >= size or len(self.steps) >= 4 * size
+
+
+def failed_file(found: FoundFile, error: OSError | UnreadableFileError) -> FailedFile:
+    """Record why a file failed; a reason that may pass by itself has it tried at the next run."""
+    if isinstance(error, OSError):
+        return FailedFile(found.path, (error.strerror or str(error)).lower())
+    is_lasting = is_settled(found.mtime_ns, time.time_ns())
+    if isinstance(error, MissingExtraError) or not is_lasting:
+        return FailedFile(found.path, str(error))
+    return FailedFile(found.path, str(error), found.size, found.mtime_ns)
+
+
+def commit(
+    library: Library, encoder: Encoder, batch: Batch, comparison: Comparison, summary: Summary
+) -> list[FoundFile]:
+    """Encode what has no vector yet, write and flush it, and only then name it in the catalog.
+
+    Returns the files to be read again: their content was known when they were read, but is not any
+    more, since the file that held it has changed in an earlier batch of the run.
+    """
+    space = encoder.space
+    steps = [_with_passages(step, encoder) for step in batch.steps if step.reading]
+    with library.catalog.snapshot() as snapshot:
+        rows = snapshot.rows_of_contents(space.id, {_content(step).hash for step in steps})
+        ends = {modality: snapshot.row_count(space.id, modality) for modality in Modality}
+    counts = {}
+    for modality, vectors in _encode(encoder, steps, set(rows)).items():
+        first = ends[modality]
+        usable = {key: vector for key, vector in vectors.items() if np.isfinite(vector).all()}
+        rows.update(zip(usable, range(first, first + len(usable)), strict=True))
+        counts[modality] = len(usable)
+        if usable:
+            _write(library, encoder, modality, list(usable.values()), first)
+    updates, incomplete = _updates(steps, rows)
+    failures = [*(step.failure for step in batch.steps if step.failure), *incomplete]
+    to_read_again = []
+    with library.catalog.transaction() as transaction:
+        for modality, count in counts.items():
+            transaction.extend_rows(space.id, modality, ends[modality], count)
+        # First those that take over vectors, which changed files are about to let go.
+        for step in batch.steps:
+            if step.content and not step.reading:
+                recorded = _record_known(transaction, space.id, step, comparison, summary)
+                to_read_again += [] if recorded else [step.found]
+        transaction.record_files(space.id, updates)
+        transaction.record_failures(failures)
+    summary.embedded += sum(counts.values())
+    summary.failed += len(failures)
+    failed = {failure.path for failure in failures}
+    for step in steps:
+        if step.next is None and step.found.path not in failed:
+            _count(step, comparison, summary)
+    return to_read_again
+
+
+def _with_passages(step: FileStep, encoder: Encoder) -> FileStep:
+    """Split long texts into passages that the encoder reads whole, each a piece of its own."""
+    pieces: list[Piece] = []
+    for piece in _reading(step).pieces:
+        if piece.modality is not Modality.TEXT:
+            pieces.append(piece)
+            continue
+        passages = split(piece.payload, encoder.token_count, encoder.context_length)
+        for passage in passages:
+            locator = piece.locator
+            if len(passages) > 1:
+                locator = replace(locator, part=f"{locator.part}x{passage.start}")
+            pieces.append(Piece(Modality.TEXT, passage.text, locator))
+    return replace(step, reading=replace(_reading(step), pieces=tuple(pieces)))
+
+
+def _encode(
+    encoder: Encoder, steps: Sequence[FileStep], known: set[_Key]
+) -> dict[Modality, dict[_Key, Vectors]]:
+    """Vectors of what has none yet; contents that several files share are encoded once."""
+    new: dict[Modality, dict[_Key, Piece]] = {}
+    for step in steps:
+        for key, piece in _pieces(step):
+            if key not in known:
+                new.setdefault(piece.modality, {})[key] = piece
+    return {
+        modality: dict(
+            zip(
+                pieces,
+                encoder.encode(modality, [piece.payload for piece in pieces.values()]),
+                strict=True,
             )
-            before = updates.get(r.found.path)
-            updates[r.found.path] = _joined(before, update) if before else update
-        return list(updates.values())
-
-    def _record_known_content(
-        self, transaction: Transaction, found: FoundFile, content: Content
-    ) -> None:
-        """Record a file whose content has its vectors: touched, moved, returned or a duplicate."""
-        file = _read_file(found, content)
-        before = self._comparison.known.get(found.path)
-        if before and before.embedded and before.content_hash == content.hash:
-            transaction.record_touched([file])
-            is_new = before.state is not FileState.INDEXED
-            self._summary.added += is_new
-            self._summary.unchanged += not is_new
-            return
-        moved = self._comparison.take_moved(found.path, content.size, content.hash)
-        if moved and transaction.move_file(moved.path, found.path):
-            transaction.record_touched([file])
-            self._summary.moved += 1
-            self._summary.removed -= moved.state is not FileState.REMOVED
-            return
-        reading = transaction.reading_of(self._space_id, found.kind, content.hash)
-        if reading is None:
-            self.to_read_again.append(found)
-            return
-        metadata, items = reading
-        transaction.record_files(
-            self._space_id, [FileUpdate(replace(file, metadata=metadata), items)]
         )
-        self._summary.duplicates += 1
-        self._count(found.path, content.hash)
+        for modality, pieces in new.items()
+    }
 
-    def _count(self, path: str, content_hash: str) -> None:
-        before = self._comparison.known.get(path)
-        is_change = (
-            before is not None
-            and before.state is FileState.INDEXED
-            and before.content_hash != content_hash
+
+def _write(
+    library: Library,
+    encoder: Encoder,
+    modality: Modality,
+    vectors: Sequence[Vectors],
+    first_row: int,
+) -> None:
+    try:
+        library.embeddings(encoder.space, modality).write(np.stack(vectors), first_row)
+    except OSError as error:
+        raise LibraryError(
+            f"{library.path} cannot be written: {error.strerror}. What was committed before is "
+            "kept; run the same command again to go on."
+        ) from error
+
+
+def _updates(
+    steps: Sequence[FileStep], rows: dict[_Key, int]
+) -> tuple[list[FileUpdate], list[FailedFile]]:
+    """What is to be recorded, one update a file, and the files that lack a vector."""
+    updates: dict[str, FileUpdate] = {}
+    failures = []
+    for step in steps:
+        reading = _reading(step)
+        items = [
+            ReadItem(
+                piece.modality,
+                rows[key],
+                text=piece.payload if piece.modality is Modality.TEXT else None,
+                **vars(piece.locator),
+            )
+            for key, piece in _pieces(step)
+            if key in rows
+        ]
+        if len(items) < len(reading.pieces):
+            reason = "the encoder gave no finite vector"
+            failures.append(failed_file(step.found, UnreadableFileError(reason)))
+        update = FileUpdate(
+            _read_file(step, reading.metadata),
+            items,
+            step.is_first,
+            step.next is None,
+            [(said.image_path, said.columns) for said in reading.annotations],
         )
-        self._summary.added += not is_change
-        self._summary.changed += is_change
+        before = updates.get(step.found.path)
+        updates[step.found.path] = _joined(before, update) if before else update
+    return list(updates.values()), failures
 
 
-def _hash(read: FileRead) -> str:
-    return read.content.hash if read.content else ""
+def _record_known(
+    transaction: Transaction,
+    space_id: str,
+    step: FileStep,
+    comparison: Comparison,
+    summary: Summary,
+) -> bool:
+    """Record a file whose content has its vectors: touched, moved, returned or a duplicate.
+
+    Returns False where the content has none any more.
+    """
+    found, content, file = step.found, _content(step), _read_file(step)
+    before = comparison.known.get(found.path)
+    if before and before.embedded and before.content_hash == content.hash:
+        transaction.record_touched([file])
+        is_new = before.state is not FileState.INDEXED
+        summary.added += is_new
+        summary.unchanged += not is_new
+        return True
+    moved = comparison.take_moved(found.path, content.size, content.hash)
+    if moved and transaction.move_file(moved.path, found.path):
+        transaction.record_touched([file])
+        summary.moved += 1
+        summary.removed -= moved.state is not FileState.REMOVED
+        return True
+    known = transaction.reading_of(space_id, found.kind, content.hash)
+    if known is None:
+        return False
+    metadata, items = known
+    transaction.record_files(space_id, [FileUpdate(replace(file, metadata=metadata), items)])
+    summary.duplicates += 1
+    _count(step, comparison, summary)
+    return True
 
 
-def _read_file(
-    found: FoundFile, content: Content | None, metadata: Metadata = NO_METADATA
-) -> ReadFile:
-    assert content is not None
-    return ReadFile(found.path, found.kind, content.size, content.mtime_ns, content.hash, metadata)
-
-
-def _read_item(piece: PreparedPicture | TextPiece, row: int) -> ReadItem:
-    if isinstance(piece, PreparedPicture):
-        picture = piece.piece
-        return ReadItem(
-            Modality.IMAGE,
-            row,
-            picture.part,
-            picture.width,
-            picture.height,
-            picture.page,
-            picture.time_s,
-        )
-    return ReadItem(
-        Modality.TEXT, row, piece.part, page=piece.page, text=piece.text, columns=piece.columns
+def _count(step: FileStep, comparison: Comparison, summary: Summary) -> None:
+    before = comparison.known.get(step.found.path)
+    is_change = (
+        before is not None
+        and before.state is FileState.INDEXED
+        and before.content_hash != _content(step).hash
     )
+    summary.added += not is_change
+    summary.changed += is_change
+
+
+def _content(step: FileStep) -> Content:
+    assert step.content is not None
+    return step.content
+
+
+def _reading(step: FileStep) -> Reading:
+    assert step.reading is not None
+    return step.reading
+
+
+def _pieces(step: FileStep) -> Iterator[tuple[_Key, Piece]]:
+    for piece in _reading(step).pieces:
+        yield (_content(step).hash, piece.modality, piece.locator.part), piece
+
+
+def _read_file(step: FileStep, metadata: Metadata = NO_METADATA) -> ReadFile:
+    found, content = step.found, _content(step)
+    return ReadFile(found.path, found.kind, content.size, content.mtime_ns, content.hash, metadata)
 
 
 def _joined(first: FileUpdate, second: FileUpdate) -> FileUpdate:

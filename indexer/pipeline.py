@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from itertools import chain
 
-from indexer.batch import Batch, FileRead, PreparedPicture, failed_file
-from indexer.commit import Commit
-from indexer.decode import Content, read_first, read_on
+from indexer.commit import Batch, FileStep, commit, failed_file
+from indexer.decode import read_first, read_on
 from indexer.decoder_pool import ReadingWorkers
-from indexer.media.base import PicturePiece, Reading, ReadOptions, TextPiece
+from indexer.media.base import Piece, Reading, ReadOptions
 from indexer.partial_scan import Look
 from indexer.progress import Progress, Summary
 from indexer.scan import Comparison, FoundFile, compare, walk
@@ -24,10 +24,10 @@ from indexer.sources import (
     remember_sources,
     source_above,
 )
-from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, Space
+from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, Space, cannot_encode
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.library import Library
-from retrieval.media import MediaKind
+from retrieval.media import MediaKind, Modality
 from retrieval.media.images import default_max_pixels
 
 DEFAULT_BATCH_SIZE = 64
@@ -83,10 +83,10 @@ def index_sources(
             files = comparison.to_read
             while files and not is_stopping:
                 batch = Batch()
-                with closing(run.read_ahead(pool, 2 * count, files)) as reads:
-                    for read in reads:
-                        batch.add(read)
-                        done += read.next is None
+                with closing(run.read_ahead(pool, 2 * count, files)) as steps:
+                    for step in steps:
+                        batch.add(step)
+                        done += step.next is None
                         is_stopping = should_stop()
                         if is_stopping or batch.is_full(batch_size):
                             run.commit(batch)
@@ -95,7 +95,7 @@ def index_sources(
                             is_stopping = is_stopping or should_stop()
                         if is_stopping:
                             break
-                if batch.reads:
+                if batch.steps:
                     run.commit(batch)
                     on_progress(Progress(done, total, run.summary.failed))
                 files = run.take_files_to_read_again()
@@ -184,12 +184,12 @@ class _Run:
 
     def read_ahead(
         self, processes: ReadingWorkers, threads_count: int, files: Sequence[FoundFile]
-    ) -> Generator[FileRead, None, None]:
+    ) -> Generator[FileStep, None, None]:
         """Read files in processes, a little ahead of the encoder, and give them in order.
 
         Threads wait for the processes and make pictures ready for the encoder.
         """
-        window: deque[tuple[int, Future[FileRead]]] = deque()
+        window: deque[tuple[int, Future[FileStep]]] = deque()
         weight = 0
         limit = max(2 * self._batch_size, _WEIGHT_OF_MANY_PIECES)
         with ThreadPoolExecutor(threads_count, thread_name_prefix="read") as threads:
@@ -209,10 +209,10 @@ class _Run:
                 threads.shutdown(wait=False, cancel_futures=True)
 
     def commit(self, batch: Batch) -> None:
-        """Write rows, flush them, and only then name them in the catalog."""
-        commit = Commit(self._library, self._encoder, self._comparison, self.summary)
-        commit.run(batch)
-        self._to_read_again.extend(commit.to_read_again)
+        """Bring a batch into the library."""
+        self._to_read_again += commit(
+            self._library, self._encoder, batch, self._comparison, self.summary
+        )
 
     def take_files_to_read_again(self) -> list[FoundFile]:
         """Files that a commit could not record; they are forgotten here."""
@@ -239,53 +239,59 @@ class _Run:
                     hashes.add(before.content_hash)
                 yield file, frozenset(hashes)
 
-    def _read(self, processes: ReadingWorkers, found: FoundFile, known: frozenset[str]) -> FileRead:
-        options = self._options(found)
-        try:
-            content, reading = processes.submit(read_first, found.path, known, options).result()
-        except (OSError, UnreadableFileError) as error:
-            return FileRead(found, failure=failed_file(found, error))
-        if reading is None:
-            return FileRead(found, content, is_known_content=True)
-        return self._prepared(found, content, reading)
+    def _read(
+        self,
+        processes: ReadingWorkers,
+        found: FoundFile,
+        known: frozenset[str] = frozenset(),
+        before: FileStep | None = None,
+    ) -> FileStep:
+        """Take the first step through a file, or the one after another step.
 
-    def _read_on(
-        self, processes: ReadingWorkers, found: FoundFile, content: Content, start: int
-    ) -> FileRead:
+        known: content hashes that spare the reading.
+        """
         options = self._options(found)
+        reading: Reading | None
         try:
-            reading = processes.submit(read_on, found.path, start, content, options).result()
+            if before is None or before.content is None or before.next is None:
+                content, reading = processes.submit(read_first, found.path, known, options).result()
+            else:
+                content = before.content
+                reading = processes.submit(
+                    read_on, found.path, before.next, content, options
+                ).result()
         except (OSError, UnreadableFileError) as error:
-            return FileRead(found, failure=failed_file(found, error))
-        return self._prepared(found, content, reading, is_first=False)
+            return FileStep(found, failure=failed_file(found, error))
+        step = FileStep(found, content, is_first=before is None)
+        return self._prepared(step, reading) if reading else step
 
     def _read_to_the_end(
-        self, processes: ReadingWorkers, threads: ThreadPoolExecutor, read: FileRead
-    ) -> Iterator[FileRead]:
-        """Give what was read, and the rest of its file, of which one step is read ahead."""
-        while read.next is not None and read.content is not None:
-            future = threads.submit(self._read_on, processes, read.found, read.content, read.next)
-            yield read
-            read = future.result()
-        yield read
+        self, processes: ReadingWorkers, threads: ThreadPoolExecutor, step: FileStep
+    ) -> Iterator[FileStep]:
+        """Give a first step and the others through its file, of which one is read ahead."""
+        while step.next is not None:
+            future = threads.submit(self._read, processes, step.found, before=step)
+            yield step
+            step = future.result()
+        yield step
 
-    def _prepared(
-        self, found: FoundFile, content: Content, reading: Reading, *, is_first: bool = True
-    ) -> FileRead:
-        return FileRead(
-            found,
-            content,
-            pictures=tuple(
-                PreparedPicture(piece, self._encoder.preprocess(piece.image))
-                for piece in reading.pieces
-                if isinstance(piece, PicturePiece)
-            ),
-            texts=tuple(piece for piece in reading.pieces if isinstance(piece, TextPiece)),
-            metadata=reading.metadata,
-            annotations=tuple((a.image_path, a.columns) for a in reading.annotations),
-            is_first=is_first,
-            next=reading.next,
-        )
+    def _prepared(self, step: FileStep, reading: Reading) -> FileStep:
+        """Turn images into the encoder's input; leave out what the encoder does not take.
+
+        A file of whose first pieces it takes none has failed.
+        """
+        taken = [piece for piece in reading.pieces if piece.modality in self._encoder.modalities]
+        if step.is_first and reading.pieces and not taken:
+            error = UnreadableFileError(
+                str(cannot_encode(self._encoder, reading.pieces[0].modality))
+            )
+            return FileStep(step.found, failure=failed_file(step.found, error))
+        return replace(step, reading=replace(reading, pieces=tuple(map(self._as_input, taken))))
+
+    def _as_input(self, piece: Piece) -> Piece:
+        if piece.modality is not Modality.IMAGE:
+            return piece
+        return replace(piece, payload=self._encoder.preprocess(piece.payload))
 
     def _options(self, found: FoundFile) -> ReadOptions:
         source = self._sources[source_above(found.path, list(self._sources))]

@@ -6,7 +6,7 @@ from. What a threshold does is measured on one library at a time: of queries who
 whose photo was taken out, and of texts that nothing in it shows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -98,7 +98,7 @@ def measure_relevance(
     asked: Sequence[CaptionedPhoto],
     others: Sequence[CaptionedPhoto],
     encoder: Encoder,
-    calibrations: dict[str, Calibration],
+    calibrations: Mapping[Modality, Calibration],
     cache: Path,
     *,
     thresholds: Sequence[float],
@@ -126,13 +126,13 @@ def measure_relevance(
     texts = ask_texts(gallery, captions, outside, encoder, cache, on_progress)
     quality = {
         "text": measure(
-            calibrations["text"], simulate_searches(gallery, texts, searches, seed=seed)
+            calibrations[Modality.TEXT], simulate_searches(gallery, texts, searches, seed=seed)
         )
     }
     if gallery.tells_what_fits:
         images = image_questions(gallery, np.arange(len(asked)))
         found = simulate_searches(gallery, images, searches, seed=seed)
-        quality["image"] = measure(calibrations["image"], found)
+        quality["image"] = measure(calibrations[Modality.IMAGE], found)
     random = np.random.default_rng(seed)
     own = [question for question in texts if question.kind == "caption"]
     picked = random.permutation(len(own))[:_QUERIES]
@@ -140,7 +140,7 @@ def measure_relevance(
     vectors = encoder.encode(Modality.TEXT, absent)
     nothing = outside_questions(absent, vectors, len(gallery.photos))
     results = [
-        _at_thresholds(gallery, own, nothing, calibrations["text"], size, thresholds, random)
+        _at_thresholds(gallery, own, nothing, calibrations[Modality.TEXT], size, thresholds, random)
         for size in [*(size for size in sizes if size < len(gallery.photos)), len(gallery.photos)]
     ]
     return RelevanceResult(

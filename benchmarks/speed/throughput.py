@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.speed.photo_maker import make_photos
 from indexer.decode import read_first
 from indexer.decoder_pool import ReadingWorkers
-from indexer.media.base import PicturePiece, ReadOptions
+from indexer.media.base import ReadOptions
 from indexer.pipeline import DEFAULT_BATCH_SIZE, default_workers, index_sources
 from indexer.scan import FoundFile, walk
 from retrieval.catalog import FileUpdate, Modality, ReadFile, ReadItem
@@ -186,9 +186,9 @@ class _Measurement:
 
         def read(file: FoundFile) -> Pixels:
             _, reading = processes.submit(read_first, file.path, frozenset(), options).result()
-            if reading is None or not isinstance(reading.pieces[0], PicturePiece):
+            if reading is None or reading.pieces[0].modality is not Modality.IMAGE:
                 raise UsageError(f"{file.path} is no image.")
-            return self._encoder.preprocess(reading.pieces[0].image)
+            return self._encoder.preprocess(reading.pieces[0].payload)
 
         with (
             ReadingWorkers(self.workers) as processes,

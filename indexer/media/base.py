@@ -1,12 +1,10 @@
-"""What every reader of files gives: pictures and texts, and what is known of their file."""
+"""What every reader of files gives: pieces of any modality, and what is known of their file."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from PIL import Image
-
-from retrieval.media import NO_METADATA, Metadata
+from retrieval.media import NO_METADATA, Metadata, Modality
 
 Columns = dict[str, Any]
 """Values of a table's row that JSON can hold: text, numbers, booleans, None, lists of these."""
@@ -27,35 +25,35 @@ class ReadOptions:
     image_column: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PicturePiece:
-    """A picture in a file: the whole file, a frame or a page.
+@dataclass(frozen=True)
+class Locator:
+    """Where in its file a piece is.
 
-    part: names it inside its file for good, of letters and digits, "" for a whole file, `t12480`
-    for the frame at 12,480 ms, `p3` for the third page. image: upright RGB, possibly reduced.
-    width, height: of the upright original, in pixels. page counts from 1.
+    part: names the piece inside its file and modality for good, of letters and digits: "" for a
+    whole file, `t12480` for the frame at 12,480 ms, `p3` for the third page, `r17` for a table's
+    seventeenth row, with `r17n2` for the second text of that row. width, height: of an upright
+    original image, in pixels. page counts from 1. columns: the other values of a table's row.
     """
 
-    part: str
-    image: Image.Image
-    width: int
-    height: int
+    part: str = ""
+    width: int | None = None
+    height: int | None = None
     page: int | None = None
     time_s: float | None = None
+    columns: Columns | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class TextPiece:
-    """A text in a file, of any length: it is split into passages later.
+class Piece:
+    """A part of a file that becomes an item, or several where it is a long text.
 
-    part: as for pictures; `r17` for a table's seventeenth row, with `r17n2` for the second text of
-    that row. page counts from 1. columns: the other values of a table's row.
+    payload: an upright RGB image, possibly reduced; a text of any length; of any other modality
+    what `Encoder.encode` takes.
     """
 
-    part: str
-    text: str
-    page: int | None = None
-    columns: Columns | None = None
+    modality: Modality
+    payload: Any
+    locator: Locator = Locator()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class Annotation:
 class Reading:
     """Some pieces of a file, in its order. `next` is where to go on; None: these were the last."""
 
-    pieces: tuple[PicturePiece | TextPiece, ...]
+    pieces: tuple[Piece, ...]
     metadata: Metadata = NO_METADATA
     next: int | None = None
     annotations: tuple[Annotation, ...] = field(default=())

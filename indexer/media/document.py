@@ -3,9 +3,9 @@
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
-from indexer.media.base import PicturePiece, Reading, ReadOptions, TextPiece
+from indexer.media.base import Locator, Piece, Reading, ReadOptions
 from retrieval.errors import UnreadableFileError
-from retrieval.media import Metadata
+from retrieval.media import Metadata, Modality
 from retrieval.media.images import reduced
 from retrieval.media.pdf import Document, open_document
 
@@ -23,7 +23,7 @@ def read(path: str, start: int, options: ReadOptions) -> Reading:
     read are passed over. Raises as the readers of `indexer.media.base` do; UnreadableFileError too
     when not one of the first 16 pages can be read.
     """
-    pieces: list[PicturePiece | TextPiece] = []
+    pieces: list[Piece] = []
     problem = "has no pages"
     with open_document(path) as document:
         end = min(start + _PAGES_A_CALL, len(document))
@@ -71,13 +71,12 @@ def parse_pdf_date(text: str) -> int | None:
         return None
 
 
-def _page(document: Document, page: int, options: ReadOptions) -> list[PicturePiece | TextPiece]:
+def _page(document: Document, page: int, options: ReadOptions) -> list[Piece]:
     image = document.picture(page)
     width, height = image.size
     part = f"p{page}"
-    pieces: list[PicturePiece | TextPiece] = [
-        PicturePiece(part, reduced(image, options.least_side), width, height, page=page)
-    ]
+    locator = Locator(part, width, height, page)
+    pieces = [Piece(Modality.IMAGE, reduced(image, options.least_side), locator)]
     if text := document.text(page):
-        pieces.append(TextPiece(part, text, page=page))
+        pieces.append(Piece(Modality.TEXT, text, Locator(part, page=page)))
     return pieces

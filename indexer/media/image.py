@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from indexer.media.base import PicturePiece, Reading, ReadOptions
+from indexer.media.base import Locator, Piece, Reading, ReadOptions
+from retrieval.media import Modality
 from retrieval.media.exif import read_metadata
 from retrieval.media.images import read_picture
 
@@ -22,5 +23,5 @@ def read(path: str, start: int, options: ReadOptions) -> Reading:
             max_pixels=options.max_pixels,
         )
         metadata = read_metadata(file, name=path)
-    piece = PicturePiece("", picture.image, picture.width, picture.height)
+    piece = Piece(Modality.IMAGE, picture.image, Locator("", picture.width, picture.height))
     return Reading((piece,), metadata)

@@ -17,9 +17,10 @@ from datetime import date, time
 from decimal import Decimal
 from typing import Any, BinaryIO
 
-from indexer.media.base import Annotation, Reading, ReadOptions, TextPiece
+from indexer.media.base import Annotation, Locator, Piece, Reading, ReadOptions
 from indexer.media.text import guess_encoding_at
 from retrieval.errors import MissingExtraError, UnreadableFileError
+from retrieval.media import Modality
 from retrieval.media.registry import CSV, JSON_LINES, TSV, format_of
 
 _TEXT_NAMES = (
@@ -119,7 +120,7 @@ class _Batch:
     folder: str
     options: ReadOptions
     rows: int = 0
-    pieces: list[TextPiece] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
     annotations: list[Annotation] = field(default_factory=list)
 
     def take(self, number: int, row: dict[str, Any], roles: _Roles) -> None:
@@ -137,7 +138,8 @@ class _Batch:
         for place, text in enumerate(texts, start=1):
             if text and not text.isspace():
                 part = f"r{number}" if place == 1 else f"r{number}n{place}"
-                self.pieces.append(TextPiece(part, text, columns=columns))
+                locator = Locator(part, columns=columns)
+                self.pieces.append(Piece(Modality.TEXT, text, locator))
         if roles.image is not None and (path := self._image_path(row.get(roles.image))):
             annotation.pop(_clean(roles.image), None)
             self.annotations.append(Annotation(path, annotation))

@@ -5,9 +5,9 @@ import re
 from html.parser import HTMLParser
 from typing import BinaryIO
 
-from indexer.media.base import Reading, ReadOptions, TextPiece
+from indexer.media.base import Locator, Piece, Reading, ReadOptions
 from retrieval.errors import UnreadableFileError
-from retrieval.media import Metadata
+from retrieval.media import Metadata, Modality
 from retrieval.media.registry import HTML, MARKDOWN, format_of
 
 _CHUNK_BYTES = 200_000
@@ -199,8 +199,10 @@ def _is_western(text: str) -> bool:
     return sum(letter.isascii() for letter in letters) * 2 >= len(letters)
 
 
-def _pieces(text: str, offset: int) -> tuple[TextPiece, ...]:
-    return () if not text or text.isspace() else (TextPiece(f"c{offset}", text),)
+def _pieces(text: str, offset: int) -> tuple[Piece, ...]:
+    if not text or text.isspace():
+        return ()
+    return (Piece(Modality.TEXT, text, Locator(f"c{offset}")),)
 
 
 def _metadata(*lines: str | None) -> Metadata:

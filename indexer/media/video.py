@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from indexer.media.base import PicturePiece, Reading, ReadOptions
+from indexer.media.base import Locator, Piece, Reading, ReadOptions
 from retrieval.errors import UnreadableFileError
-from retrieval.media import Metadata
+from retrieval.media import Metadata, Modality
 from retrieval.media.images import reduced
 from retrieval.media.video import Choice, Frame, Video, open_video, why_no_frame
 
@@ -39,7 +39,7 @@ def read(path: str, start: int, options: ReadOptions) -> Reading:
     at least every three seconds, keyframes alone are looked at: encoders put them at cuts. A
     damaged video gives what can be decoded. Raises as the readers of `indexer.media.base` do.
     """
-    pieces: list[PicturePiece] = []
+    pieces: list[Piece] = []
     held_pixels = 0
     go_on: int | None = None
     first_window = start // WINDOW_MS
@@ -56,7 +56,7 @@ def read(path: str, start: int, options: ReadOptions) -> Reading:
                 go_on = frame.milliseconds
                 break
             pieces.append(_piece(frame, options.least_side))
-            held_pixels += pieces[-1].image.width * pieces[-1].image.height
+            held_pixels += pieces[-1].payload.width * pieces[-1].payload.height
         if not pieces and start == 0:
             raise UnreadableFileError(why_no_frame(video))
         return Reading(tuple(pieces), read_metadata(video), go_on)
@@ -157,16 +157,11 @@ def _degrees(sign: str, digits: str, fraction: str | None, *, whole: int) -> flo
     return math.copysign(value, -1 if sign == "-" else 1)
 
 
-def _piece(frame: Frame, least_side: int | None) -> PicturePiece:
+def _piece(frame: Frame, least_side: int | None) -> Piece:
     image = frame.picture()
     width, height = image.size
-    return PicturePiece(
-        part=f"t{frame.milliseconds}",
-        image=reduced(image, least_side),
-        width=width,
-        height=height,
-        time_s=frame.milliseconds / 1000,
-    )
+    locator = Locator(f"t{frame.milliseconds}", width, height, time_s=frame.milliseconds / 1000)
+    return Piece(Modality.IMAGE, reduced(image, least_side), locator)
 
 
 def _first(tags: dict[str, str], *names: str) -> str | None:

@@ -8,18 +8,21 @@ photos show (`retrieval.training.relevance`), turns that into a probability (Pla
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from retrieval.encoders.base import Space
 from retrieval.errors import UsageError
+from retrieval.media import Modality
 
-QueryKind = Literal["text", "image"]
+QueryKind = Modality
+"""By what a query asks: by text where any of its parts is one."""
 
 FORMAT = "mmsearch-relevance-1"
 SAMPLE_ROWS = 1024
@@ -150,14 +153,13 @@ class Calibration:
 class CalibrationFile:
     """A calibration of each kind of query, and what is to be known of them.
 
-    encoder, space_id: whose scores they were learned with; the generic file names no space. card:
-    data, recipe, quality, limits.
+    encoder, space_id: whose scores they were learned with; the generic file names no space.
+    by_kind: of text and image queries at least. card: data, recipe, quality, limits.
     """
 
     encoder: str
     space_id: str
-    text: Calibration
-    image: Calibration
+    by_kind: Mapping[QueryKind, Calibration]
     card: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -167,8 +169,9 @@ class CalibrationFile:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("format") != FORMAT:
                 raise ValueError(f"not of the format {FORMAT}")  # noqa: TRY301
-            text, image = (_calibration(content.pop(kind)) for kind in ("text", "image"))
-            return cls(**content, text=text, image=image)
+            kinds = [k for k in QueryKind if k in content or k in {Modality.TEXT, Modality.IMAGE}]
+            by_kind = {kind: _calibration(content.pop(kind)) for kind in kinds}
+            return cls(**content, by_kind=by_kind)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, UsageError) as error:
             raise UsageError(
                 f"The calibration {path} cannot be read: {error}. Make it anew with `mmsearch "
@@ -177,12 +180,15 @@ class CalibrationFile:
 
     def write(self, path: Path) -> None:
         """Write the file, in a form that people can read."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False)
+        fields = asdict(self)
+        by_kind, card = fields.pop("by_kind"), fields.pop("card")
+        content = {"format": FORMAT, **fields, **by_kind, "card": card}
+        text = json.dumps(content, indent=2, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
 
 
 def calibration_for(space: Space, query_kind: QueryKind, own: Path | None = None) -> Calibration:
-    """The calibration of a space for queries of a kind; one with any text in it is "text".
+    """The calibration of a space for queries of a kind; that of texts where a kind has none.
 
     own: the space's directory, whose `relevance.json` goes before those of the package. A space
     that no file is for gets the generic one, which was learned with the scores of `starter` too,
@@ -193,7 +199,7 @@ def calibration_for(space: Space, query_kind: QueryKind, own: Path | None = None
     if file is None or file.space_id != space.id:
         shipped = (_read(path) for path in sorted(_SHIPPED.glob("*.json")) if path != _GENERIC)
         file = next((one for one in shipped if one.space_id == space.id), _read(_GENERIC))
-    return file.text if query_kind == "text" else file.image
+    return file.by_kind.get(query_kind, file.by_kind[Modality.TEXT])
 
 
 def sample_rows(row_count: int, live: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:

@@ -73,9 +73,9 @@ class Search:
 
     @property
     def kind(self) -> QueryKind:
-        """Of the query: "text" where any part is one, else "image"."""
+        """Of the query: text where any part is one, else image."""
         is_passage = any(item.modality is Modality.TEXT for item in self.items.values())
-        return "text" if self.query.has_text or is_passage else "image"
+        return Modality.TEXT if self.query.has_text or is_passage else Modality.IMAGE
 
     @property
     def given(self) -> frozenset[int]:

@@ -6,7 +6,7 @@ nothing asks for. Half of all photos and texts is learned from (`is_held_out`); 
 is, is measured on the other half.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,8 +104,8 @@ class TrainedRelevance:
     """What was written, and its quality on the held-out half, by kind of query."""
 
     calibrations: CalibrationFile
-    quality: dict[str, Quality]
-    generic_quality: dict[str, Quality]
+    quality: Mapping[Modality, Quality]
+    generic_quality: Mapping[Modality, Quality]
 
 
 def is_held_out(name: str) -> bool:
@@ -135,17 +135,14 @@ def train_relevance(
     file = CalibrationFile(
         encoder=encoder.space.encoder,
         space_id=encoder.space.id,
-        text=fitted["text"],
-        image=fitted["image"],
+        by_kind=fitted,
         card=_card(config, encoder, quality),
     )
     file.write(config.output)
     if config.generic:
         card = _card(config, encoder, generic_quality)
         card["limits"].insert(0, "Learned with this encoder's scores; unmeasured on any other's.")
-        replace(file, space_id="", text=plain["text"], image=plain["image"], card=card).write(
-            config.generic
-        )
+        replace(file, space_id="", by_kind=plain, card=card).write(config.generic)
     return TrainedRelevance(file, quality, generic_quality)
 
 
@@ -332,7 +329,7 @@ def _computed(
 
 def _simulate(
     config: RelevanceTraining, encoder: Encoder, *, held_out: bool, on_progress: Progress
-) -> dict[str, list[Search]]:
+) -> dict[Modality, list[Search]]:
     """Searches of both kinds of queries over one half of the dataset."""
     splits = []
     for split in ("val", "train"):
@@ -348,8 +345,8 @@ def _simulate(
     images = image_questions(gallery, np.arange(len(asked)))
     seed = 2 * config.seed + held_out
     return {
-        "text": simulate_searches(gallery, texts, config.searches, seed=seed),
-        "image": simulate_searches(gallery, images, config.searches, seed=seed),
+        Modality.TEXT: simulate_searches(gallery, texts, config.searches, seed=seed),
+        Modality.IMAGE: simulate_searches(gallery, images, config.searches, seed=seed),
     }
 
 
@@ -394,7 +391,7 @@ def _logistic_regression(
 
 
 def _card(
-    config: RelevanceTraining, encoder: Encoder, quality: dict[str, Quality]
+    config: RelevanceTraining, encoder: Encoder, quality: Mapping[Modality, Quality]
 ) -> dict[str, Any]:
     return {
         "data": f"{config.dataset.name}: half of val's photos, and {config.distractors} of train's "

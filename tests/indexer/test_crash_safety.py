@@ -17,7 +17,7 @@ from retrieval.media.images import read_image
 
 PROGRAM = """
 import os, signal, sys
-from indexer import commit, pipeline
+from indexer import pipeline
 from retrieval import catalog, embeddings, library
 from retrieval.encoders.open_clip import OpenClipEncoder
 
@@ -58,7 +58,7 @@ if step == "half rows": embeddings.EmbeddingsFile.write = write_half_and_die
 if step == "before flush": kill_at_call(os, "fsync", 6)
 if step == "after rows": kill_at_call(embeddings.EmbeddingsFile, "write", 2, after=True)
 if step == "in transaction": kill_at_call(catalog.Transaction, "record_files", 2, after=True)
-if step == "after commit": kill_at_call(commit.Commit, "run", 2, after=True)
+if step == "after commit": kill_at_call(pipeline, "commit", 2, after=True)
 
 opened = library.create_library(where, encoder.space)
 pipeline.index_sources(opened, encoder, [folder], batch_size=2)

@@ -28,7 +28,7 @@ def test_a_file_gives_its_content_and_pieces(picture):
     assert content.mtime_ns == 10**18
     assert content.hash == xxhash.xxh3_128_hexdigest(picture.read_bytes())
     [piece] = read.pieces
-    assert (piece.width, piece.height) == (30, 20)
+    assert (piece.locator.width, piece.locator.height) == (30, 20)
 
 
 def test_known_content_is_not_decoded(picture):
@@ -69,7 +69,7 @@ def test_the_rest_is_of_the_same_content(tmp_path):
     os.utime(path, ns=(10**18, 10**18))
     content, first = read_first(str(path), frozenset(), OPTIONS)
     rest = read_on(str(path), first.next, content, OPTIONS)
-    texts = [piece.text for piece in (*first.pieces, *rest.pieces)]
+    texts = [piece.payload for piece in (*first.pieces, *rest.pieces)]
     assert texts == [f"caption {n}" for n in range(700)]
     assert rest.next is None
     with path.open("a") as file:

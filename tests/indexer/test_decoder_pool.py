@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from indexer.decoder_pool import ReadingWorkers, WorkerStartError
-from indexer.media.base import PicturePiece, Reading
+from indexer.media.base import Locator, Piece, Reading
 from retrieval.errors import MissingExtraError, UnreadableFileError
+from retrieval.media import Modality
 
 HANG_WITH_LOCK = ("(a+)+$", "a" * 60 + "b")
 """Arguments of `re.match` that keep it busy for ever, and the interpreter's lock taken."""
@@ -70,9 +71,9 @@ def test_pictures_come_through(workers: ReadingWorkers):
     pixels = os.urandom(520 * 700 * 3)
     image = workers.submit(Image.frombytes, "RGB", (520, 700), pixels).result()
     assert image.tobytes() == pixels
-    piece = workers.submit(PicturePiece, "p3", image, 520, 700, 3).result()
+    piece = workers.submit(Piece, Modality.IMAGE, image, Locator("p3", 520, 700, 3)).result()
     reading = workers.submit(Reading, (piece,)).result()
-    assert reading.pieces[0].image.tobytes() == pixels
+    assert reading.pieces[0].payload.tobytes() == pixels
 
 
 def test_names_that_are_not_text_come_through(workers: ReadingWorkers, tmp_path: Path):

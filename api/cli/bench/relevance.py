@@ -18,9 +18,11 @@ from api.cli.options import (
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from benchmarks.quality.relevance import RelevanceResult
     from retrieval.encoders.base import Space
-    from retrieval.search.relevance import Calibration
+    from retrieval.search.relevance import Calibration, QueryKind
 
 
 def relevance(
@@ -155,13 +157,12 @@ def relevance(
         console.out.print("\n".join(_lines(result)), markup=False, highlight=False)
 
 
-def _calibrations(space: "Space", file: Path | None) -> "dict[str, Calibration]":
-    from retrieval.search.relevance import CalibrationFile, calibration_for
+def _calibrations(space: "Space", file: Path | None) -> "Mapping[QueryKind, Calibration]":
+    from retrieval.search.relevance import CalibrationFile, QueryKind, calibration_for
 
     if file:
-        read = CalibrationFile.read(file)
-        return {"text": read.text, "image": read.image}
-    return {"text": calibration_for(space, "text"), "image": calibration_for(space, "image")}
+        return CalibrationFile.read(file).by_kind
+    return {kind: calibration_for(space, kind) for kind in QueryKind}
 
 
 def _numbers(text: str, option: str, most: float) -> list[float]:

@@ -129,15 +129,16 @@ def test_a_smaller_cache_drops_tokens_at_once(index, run, has_reranker):
 
 
 def test_files_that_are_gone_are_told(index, has_reranker, picture_folder, monkeypatch):
-    from indexer.commit import Commit
+    from indexer import pipeline
 
-    finish = Commit.run
+    commit = pipeline.commit
 
-    def lose_one(self, batch):
-        finish(self, batch)
+    def lose_one(*args):
+        to_read_again = commit(*args)
         next(picture_folder.rglob("*.png")).unlink(missing_ok=True)
+        return to_read_again
 
-    monkeypatch.setattr(Commit, "run", lose_one)
+    monkeypatch.setattr(pipeline, "commit", lose_one)
     _, out, _ = index("--with-tokens")
     assert "5 images prepared for reranking, 1 could not be" in out
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from indexer.media.base import PicturePiece, ReadOptions, TextPiece
+from indexer.media.base import ReadOptions
 from indexer.media.document import parse_pdf_date, read
 from retrieval.errors import UnreadableFileError
 from retrieval.media import Metadata
@@ -38,19 +38,19 @@ def test_each_page_gives_a_picture_and_its_text(tmp_path):
     path = write_pdf(tmp_path / "words.pdf", "Cats sleep", "Dogs bark")
     reading = read(str(path), 0, ReadOptions())
     assert reading.next is None
-    assert [(type(p), p.part, p.page) for p in reading.pieces] == [
-        (PicturePiece, "p1", 1),
-        (TextPiece, "p1", 1),
-        (PicturePiece, "p2", 2),
-        (TextPiece, "p2", 2),
+    assert [(p.modality, p.locator.part, p.locator.page) for p in reading.pieces] == [
+        ("image", "p1", 1),
+        ("text", "p1", 1),
+        ("image", "p2", 2),
+        ("text", "p2", 2),
     ]
-    assert [p.text for p in reading.pieces if isinstance(p, TextPiece)] == [
+    assert [p.payload for p in reading.pieces if p.modality == "text"] == [
         "Cats sleep",
         "Dogs bark",
     ]
     picture = reading.pieces[0]
-    assert isinstance(picture, PicturePiece)
-    assert picture.image.size == (picture.width, picture.height) == (1152, 1536)
+    assert picture.modality == "image"
+    assert picture.payload.size == (picture.locator.width, picture.locator.height) == (1152, 1536)
 
 
 def test_long_documents_come_sixteen_pages_a_call(tmp_path):
@@ -59,7 +59,7 @@ def test_long_documents_come_sixteen_pages_a_call(tmp_path):
     while start is not None:
         starts.append(start)
         reading = read(str(path), start, ReadOptions(least_side=50))
-        texts += [p.text for p in reading.pieces if isinstance(p, TextPiece)]
+        texts += [p.payload for p in reading.pieces if p.modality == "text"]
         start = reading.next
     assert starts == [0, 16, 32]
     assert texts == [f"Page {n}" for n in range(1, 36)]
@@ -69,15 +69,15 @@ def test_scanned_pages_give_pictures_only(tmp_path):
     path = tmp_path / "scan.pdf"
     page = Image.new("RGB", (100, 140), "red")
     page.save(path, save_all=True, append_images=[page])
-    assert [type(p) for p in read(str(path), 0, ReadOptions()).pieces] == [PicturePiece] * 2
+    assert [p.modality for p in read(str(path), 0, ReadOptions()).pieces] == ["image"] * 2
 
 
 def test_pictures_are_reduced_by_whole_factors(tmp_path):
     path = write_pdf(tmp_path / "words.pdf", "Cats")
     picture = read(str(path), 0, ReadOptions(least_side=500)).pieces[0]
-    assert isinstance(picture, PicturePiece)
-    assert picture.image.size == (576, 768)
-    assert (picture.width, picture.height) == (1152, 1536)
+    assert picture.modality == "image"
+    assert picture.payload.size == (576, 768)
+    assert (picture.locator.width, picture.locator.height) == (1152, 1536)
 
 
 def test_what_the_document_says_of_itself_is_read(tmp_path):
@@ -114,7 +114,7 @@ def test_broken_page_is_passed_over(tmp_path):
     content = path.read_bytes()
     assert content.count(b"/Kids[ 4 0 R ") == 1
     path.write_bytes(content.replace(b"/Kids[ 4 0 R ", b"/Kids[99 0 R "))
-    parts = [piece.part for piece in read(str(path), 0, ReadOptions()).pieces]
+    parts = [piece.locator.part for piece in read(str(path), 0, ReadOptions()).pieces]
     assert parts == ["p2", "p2"]
 
 

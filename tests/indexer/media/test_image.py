@@ -14,8 +14,8 @@ def test_a_file_is_one_piece_with_its_metadata(tmp_path):
     Image.new("RGB", (400, 200), "red").save(path, exif=exif)
     reading = read(str(path), 0, ReadOptions(least_side=50))
     [piece] = reading.pieces
-    assert (piece.part, piece.width, piece.height) == ("", 200, 400)
-    assert piece.image.size == (50, 100)
+    assert (piece.locator.part, piece.locator.width, piece.locator.height) == ("", 200, 400)
+    assert piece.payload.size == (50, 100)
     assert reading.metadata.camera == "Box"
     assert reading.next is None
     assert read(str(path), 1, ReadOptions()).pieces == ()

@@ -63,7 +63,7 @@ def read_through(path: Path) -> list[Reading]:
 
 
 def parts_of(reading: Reading) -> dict[str, str]:
-    return {piece.part: piece.text for piece in reading.pieces}
+    return {piece.locator.part: piece.payload for piece in reading.pieces}
 
 
 def refusal(path: Path, **options: str) -> str:
@@ -80,7 +80,7 @@ def test_rows_become_texts_with_their_columns_and_annotations(tmp_path, name):
     ]
     reading = reading_of(write_rows(tmp_path / name, rows))
     assert parts_of(reading) == {"r1": "A dog, running"}
-    assert reading.pieces[0].columns == {"Image": "photos/1.jpg", "year": "2001"}
+    assert reading.pieces[0].locator.columns == {"Image": "photos/1.jpg", "year": "2001"}
     assert reading.annotations == (
         Annotation(
             str(tmp_path / "photos" / "1.jpg"), {"caption": "A dog, running", "year": "2001"}
@@ -96,9 +96,9 @@ def test_long_tables_are_read_in_turns_without_gaps(tmp_path, name):
     readings = read_through(write_rows(tmp_path / name, rows))
     assert max(len(reading.pieces) for reading in readings) == 500
     pieces = [piece for reading in readings for piece in reading.pieces]
-    assert [piece.part for piece in pieces] == [f"r{n}" for n in range(1, 1801)]
-    assert [piece.text for piece in pieces] == [row["text"] for row in rows]
-    assert [piece.columns["id"] for piece in pieces] == [row["id"] for row in rows]
+    assert [piece.locator.part for piece in pieces] == [f"r{n}" for n in range(1, 1801)]
+    assert [piece.payload for piece in pieces] == [row["text"] for row in rows]
+    assert [piece.locator.columns["id"] for piece in pieces] == [row["id"] for row in rows]
 
 
 @ONE_FILE
@@ -110,12 +110,12 @@ def test_what_a_writer_wrote_is_read_whatever_is_in_it(tmp_path, cells, ending):
     with monkey.context() as patch:
         patch.setattr("indexer.media.table._ROWS_A_CALL", 2)
         readings = read_through(path)
-    found = {piece.part: piece for reading in readings for piece in reading.pieces}
+    found = {piece.locator.part: piece for reading in readings for piece in reading.pieces}
     expected = {f"r{n}": row for n, row in enumerate(rows, start=1) if row["text"].strip()}
-    assert found.pop(f"r{len(rows) + 1}").text == "end"
-    assert {part: (piece.text, piece.columns["note"]) for part, piece in found.items()} == {
-        part: (row["text"], row["note"]) for part, row in expected.items()
-    }
+    assert found.pop(f"r{len(rows) + 1}").payload == "end"
+    assert {
+        part: (piece.payload, piece.locator.columns["note"]) for part, piece in found.items()
+    } == {part: (row["text"], row["note"]) for part, row in expected.items()}
 
 
 @pytest.mark.parametrize("order", [[0, 500, 1000], [1000, 500, 0], [500, 500, 1000, 0, 1000]])
@@ -123,15 +123,15 @@ def test_any_row_of_parquet_can_be_gone_on_from(tmp_path, order):
     path = write_rows(tmp_path / "a.parquet", [{"text": f"t{n}"} for n in range(1, 1101)])
     for start in order:
         reading = read(str(path), start, ReadOptions())
-        assert reading.pieces[0].part == f"r{start + 1}"
-        assert reading.pieces[0].text == f"t{start + 1}"
+        assert reading.pieces[0].locator.part == f"r{start + 1}"
+        assert reading.pieces[0].payload == f"t{start + 1}"
 
 
 def test_a_parquet_file_that_was_replaced_is_not_gone_on_with(tmp_path):
     path = write_rows(tmp_path / "a.parquet", [{"text": "old"}] * 1800)
     assert read(str(path), 0, ReadOptions()).next == 500
     write_rows(path, [{"text": "replaced"}] * 1800)
-    assert read(str(path), 500, ReadOptions()).pieces[0].text == "replaced"
+    assert read(str(path), 500, ReadOptions()).pieces[0].payload == "replaced"
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
@@ -211,7 +211,7 @@ def test_json_lines_may_have_columns_in_some_rows_only(tmp_path):
     )
     reading = reading_of(path)
     assert parts_of(reading) == {"r2": "a", "r3": "b"}
-    assert reading.pieces[1].columns == {"title": "c"}
+    assert reading.pieces[1].locator.columns == {"title": "c"}
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_csv_comes_in_several_encodings_and_dialects(tmp_path, encoding, delimit
     content = f'"x, y"{delimiter}text\r\n"1\n2"{delimiter}{text}\r\n\r\n'
     reading = reading_of(write(tmp_path / "a.csv", content.encode(encoding)))
     assert parts_of(reading) == {"r1": text}
-    assert reading.pieces[0].columns == {"x, y": "1\n2"}
+    assert reading.pieces[0].locator.columns == {"x, y": "1\n2"}
 
 
 def test_lines_may_end_with_carriage_returns_alone(tmp_path):
@@ -289,7 +289,9 @@ def test_a_table_of_no_rows_has_no_pieces(tmp_path, content):
 
 
 def test_long_fields_are_read_and_endless_ones_refused(tmp_path):
-    assert len(reading_of(write(tmp_path / "a.csv", "text\n" + "x" * 200_000)).pieces[0].text) > 1e5
+    assert (
+        len(reading_of(write(tmp_path / "a.csv", "text\n" + "x" * 200_000)).pieces[0].payload) > 1e5
+    )
     endless = "x" * 16_000_001
     assert "line 2" in refusal(write(tmp_path / "a.csv", f"text\n{endless}"))
     assert "line 1" in refusal(write(tmp_path / "a.jsonl", f'{{"text": "{endless}"}}'))
@@ -310,7 +312,7 @@ def test_values_are_made_fit_for_json(tmp_path):
         "longer": [["x" * 20_000]],
     }
     parquet.write_table(pyarrow.table(row), tmp_path / "a.parquet")
-    columns = reading_of(tmp_path / "a.parquet").pieces[0].columns
+    columns = reading_of(tmp_path / "a.parquet").pieces[0].locator.columns
     for name in ("long", "longer"):
         assert len(columns.pop(name)) == 10_000
     assert json.loads(json.dumps(columns, allow_nan=False)) == {
@@ -328,7 +330,7 @@ def test_halves_of_surrogate_pairs_do_not_get_through(tmp_path):
     reading = reading_of(path)
     assert reading.annotations == ()
     assert parts_of(reading) == {"r1": "a?"}
-    json.dumps(reading.pieces[0].columns, ensure_ascii=False).encode()
+    json.dumps(reading.pieces[0].locator.columns, ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize("value", ["https://a.b/c.jpg", "", " ", None, 3, ["a.jpg"]])

@@ -25,8 +25,8 @@ def reading_of(tmp_path: Path, name: str, content: str | bytes) -> Reading:
 
 def text_of(tmp_path: Path, name: str, content: str | bytes) -> str:
     (piece,) = reading_of(tmp_path, name, content).pieces
-    assert piece.part == "c0"
-    return piece.text
+    assert piece.locator.part == "c0"
+    return piece.payload
 
 
 def read_through(path: Path) -> list[str]:
@@ -34,8 +34,8 @@ def read_through(path: Path) -> list[str]:
     while start is not None:
         reading = read(str(path), start, ReadOptions())
         for piece in reading.pieces:
-            assert piece.part == f"c{start}"
-            texts.append(piece.text)
+            assert piece.locator.part == f"c{start}"
+            texts.append(piece.payload)
         assert reading.next is None or reading.next > start
         start = reading.next
     return texts
@@ -100,7 +100,7 @@ def test_memory_stays_flat_and_each_call_is_quick(tmp_path):
     assert time.perf_counter() - began < 5
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
-    assert reading.pieces[0].text == "\nthe end\n"
+    assert reading.pieces[0].payload == "\nthe end\n"
     assert reading.next is None
 
 
@@ -178,7 +178,7 @@ def test_names_need_not_be_valid_text(tmp_path):
     path = os.fsencode(tmp_path) + b"/\xff.txt"
     with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - names need not be valid text
         file.write("found")
-    assert read(os.fsdecode(path), 0, ReadOptions()).pieces[0].text == "found"
+    assert read(os.fsdecode(path), 0, ReadOptions()).pieces[0].payload == "found"
 
 
 def test_markdown_keeps_its_words_and_code_and_loses_its_addresses(tmp_path):
@@ -190,7 +190,7 @@ def test_markdown_keeps_its_words_and_code_and_loses_its_addresses(tmp_path):
         "[![badge](b.svg)](https://c.d)\n\n```python\nf[0](x)\n```\nand `g[1](y)`, a[i].\n",
     )
     (piece,) = reading.pieces
-    assert piece.text.strip() == (
+    assert piece.payload.strip() == (
         "# Dogs\n\nSee the *park* and a dog.\nbadge\n\n"
         "```python\nf[0](x)\n```\nand `g[1](y)`, a[i]."
     )
@@ -224,7 +224,7 @@ def test_html_gives_what_is_seen_with_the_title_first(tmp_path):
         "<table><tr><td>1<td>2</table>caf&eacute;</body></html>",
     )
     (piece,) = reading.pieces
-    assert piece.text.split("\n\n") == [
+    assert piece.payload.split("\n\n") == [
         *("A & B", "Head", "One bold line\nand next.", "Two a dog", "first", "second"),
         *("def f():\n    pass", "1", "2", "café"),
     ]

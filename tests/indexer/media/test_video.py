@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from indexer.media import video
-from indexer.media.base import PicturePiece, ReadOptions
+from indexer.media.base import Piece, ReadOptions
 from indexer.media.video import parse_iso6709, parse_moment, read, sample
 from retrieval.errors import UnreadableFileError
 from retrieval.media import Metadata
@@ -58,7 +58,7 @@ def scenes(*lengths: int, size: tuple[int, int] = (64, 48)) -> Iterator[Image.Im
         yield from [picture] * length
 
 
-def read_all(path: Path, least_side: int | None = None) -> list[PicturePiece]:
+def read_all(path: Path, least_side: int | None = None) -> list[Piece]:
     options = ReadOptions(least_side=least_side)
     pieces: list[Any] = []
     start: int | None = 0
@@ -73,22 +73,22 @@ def read_all(path: Path, least_side: int | None = None) -> list[PicturePiece]:
 def test_scene_changes_are_found_at_their_times(tmp_path):
     path = write_video(tmp_path / "video.mp4", scenes(15, 20, 25), rate=5)
     pieces = read_all(path)
-    assert [piece.part for piece in pieces] == ["t0", "t3000", "t7000"]
-    assert [piece.time_s for piece in pieces] == [0, 3, 7]
+    assert [piece.locator.part for piece in pieces] == ["t0", "t3000", "t7000"]
+    assert [piece.locator.time_s for piece in pieces] == [0, 3, 7]
     for piece, colour in zip(pieces, COLOURS, strict=False):
-        assert (piece.width, piece.height) == piece.image.size == (64, 48)
-        assert np.abs(np.asarray(piece.image, float) - colour).mean() < 12
+        assert (piece.locator.width, piece.locator.height) == piece.payload.size == (64, 48)
+        assert np.abs(np.asarray(piece.payload, float) - colour).mean() < 12
 
 
 @pytest.mark.parametrize("gop", [5, 1_000])
 def test_still_scene_gives_four_frames_a_minute(tmp_path, gop):
     path = write_video(tmp_path / "still.mkv", scenes(300), rate=5, gop=gop)
-    assert [piece.time_s for piece in read_all(path)] == [0, 15, 30, 45]
+    assert [piece.locator.time_s for piece in read_all(path)] == [0, 15, 30, 45]
 
 
 def test_flicker_gives_at_most_32_frames_a_minute(tmp_path):
     path = write_video(tmp_path / "flicker.mp4", scenes(*[2] * 300), rate=5)
-    times = [piece.time_s for piece in read_all(path)]
+    times = [piece.locator.time_s for piece in read_all(path)]
     assert all(len([t for t in times if 60 * m <= t < 60 * m + 60]) <= 32 for m in range(2))
     assert len(times) > 40
 
@@ -108,7 +108,7 @@ def test_large_frames_end_a_call_earlier(tmp_path, monkeypatch):
     path = write_video(tmp_path / "video.mp4", scenes(*[10] * 8), rate=5)
     first = read(str(path), 0, ReadOptions())
     assert len(first.pieces) == 3
-    assert [piece.time_s for piece in read_all(path)] == [2 * n for n in range(8)]
+    assert [piece.locator.time_s for piece in read_all(path)] == [2 * n for n in range(8)]
 
 
 CODECS = [
@@ -140,14 +140,16 @@ def test_reading_from_anywhere_gives_the_same_frames(kind, lengths, gop, start):
         write_video(path, scenes(10, *lengths, size=(32, 32)), codec, rate=25, gop=gop)
         pieces = read_all(path)
         later = read(str(path), start, ReadOptions())
-        expected = [piece for piece in pieces if piece.time_s * 1000 >= start][: len(later.pieces)]
-        assert [p.part for p in later.pieces] == [p.part for p in expected]
-        assert [p.image.tobytes() for p in later.pieces] == [p.image.tobytes() for p in expected]
+        expected = [piece for piece in pieces if piece.locator.time_s * 1000 >= start]
+        expected = expected[: len(later.pieces)]
+        assert [p.locator.part for p in later.pieces] == [p.locator.part for p in expected]
+        for got, wanted in zip(later.pieces, expected, strict=True):
+            assert got.payload.tobytes() == wanted.payload.tobytes()
         if later.next is None:
-            assert not expected or expected[-1].part == pieces[-1].part
-        assert len({piece.part for piece in pieces}) == len(pieces)
+            assert not expected or expected[-1].locator.part == pieces[-1].locator.part
+        assert len({piece.locator.part for piece in pieces}) == len(pieces)
         for piece in pieces[:3]:
-            assert frame_at(str(path), piece.time_s).tobytes() == piece.image.tobytes()
+            assert frame_at(str(path), piece.locator.time_s).tobytes() == piece.payload.tobytes()
 
 
 SCALER = VideoReformatter()
@@ -179,19 +181,20 @@ def test_times_that_do_not_grow_are_passed_over():
 
 def test_gaps_between_frames_are_no_matter(tmp_path):
     path = write_video(tmp_path / "gaps.mkv", scenes(1, 1, 1), times=[0, 500, 2_500], rate=5)
-    assert [piece.time_s for piece in read_all(path)] == [0, 100, 500]
+    assert [piece.locator.time_s for piece in read_all(path)] == [0, 100, 500]
 
 
 def test_still_picture_as_video_gives_its_one_frame(tmp_path):
-    assert [p.part for p in read_all(write_video(tmp_path / "still.mp4", scenes(1)))] == ["t0"]
+    [piece] = read_all(write_video(tmp_path / "still.mp4", scenes(1)))
+    assert piece.locator.part == "t0"
 
 
 def test_frames_are_reduced_by_whole_factors(tmp_path):
     path = write_video(tmp_path / "video.mp4", scenes(1, size=(320, 200)))
     piece = read_all(path, 60)[0]
-    assert piece.image.size == (107, 67)
-    assert (piece.width, piece.height) == (320, 200)
-    assert read_all(path, 400)[0].image.size == (320, 200)
+    assert piece.payload.size == (107, 67)
+    assert (piece.locator.width, piece.locator.height) == (320, 200)
+    assert read_all(path, 400)[0].payload.size == (320, 200)
 
 
 def test_too_large_frames_are_refused(tmp_path):
@@ -213,9 +216,9 @@ def test_video_of_which_no_frame_can_be_decoded_is_unreadable(tmp_path):
 def test_cut_off_video_gives_what_is_there(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (200, 48, 64, 3), dtype=np.uint8)
     path = write_video(tmp_path / "video.mkv", map(Image.fromarray, noise), rate=5)
-    whole = [piece.part for piece in read_all(path)]
+    whole = [piece.locator.part for piece in read_all(path)]
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    parts = [piece.part for piece in read_all(path)]
+    parts = [piece.locator.part for piece in read_all(path)]
     assert 1 <= len(parts) < len(whole)
     assert parts == whole[: len(parts)]
 

@@ -209,7 +209,8 @@ def test_every_space_has_a_calibration_and_starter_its_own(starter, shipped):
 
 def test_a_librarys_own_calibration_goes_first_if_it_is_for_its_space(tmp_path, starter):
     own = Calibration(-1.0, 2.0, 0.0, 0.5, 3.0)
-    file = CalibrationFile(starter.space.encoder, starter.space.id, own, own, {"data": "mine"})
+    by_kind = {"text": own, "image": own}
+    file = CalibrationFile(starter.space.encoder, starter.space.id, by_kind, {"data": "mine"})
     file.write(tmp_path / OWN_FILE)
     assert calibration_for(starter.space, "image", tmp_path) == own
     assert calibration_for(OTHER_SPACE, "image", tmp_path) == calibration_for(OTHER_SPACE, "image")

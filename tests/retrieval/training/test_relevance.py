@@ -139,11 +139,10 @@ def test_training_writes_what_searches_can_use(tmp_path, small_dataset, starter)
     assert result.quality["text"].brier < result.quality["text"].base
     generic = CalibrationFile.read(tmp_path / "generic.json")
     assert generic.space_id == ""
-    assert generic.text.reference is None
+    assert generic.by_kind["text"].reference is None
     # What is kept of the first run makes the second one the same, and fast.
     again = train_relevance(replace(config, output=tmp_path / "again.json"), starter)
-    assert again.calibrations.text == result.calibrations.text
-    assert again.calibrations.image == result.calibrations.image
+    assert again.calibrations.by_kind == result.calibrations.by_kind
 
 
 def test_a_missing_dataset_or_folder_is_named(tmp_path, starter):
