@@ -22,7 +22,7 @@ from retrieval.library import Library
 from retrieval.machine import keep_numpy_on_one_thread
 from retrieval.rerankers.base import Reranker
 from retrieval.rerankers.registry import AUTO, load_reranker
-from retrieval.rerankers.token_memory import TokenMemory
+from retrieval.rerankers.token_cache import TokenMemory
 from retrieval.search.answer import DEFAULT_BUDGET_MS, Answer, Hit, Reranking
 from retrieval.search.candidates import Candidate, nearest_items, similarities
 from retrieval.search.cursor import Cursor, digest_of
