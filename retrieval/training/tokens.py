@@ -1,7 +1,6 @@
-"""What an encoder says of a dataset, token by token, computed once and memory-mapped.
+"""Cache an encoder's tokens of a dataset, memory-mapped, for training rerankers.
 
-The fusion model trains on these. The caches are named after the content of the data, the encoder's
-space and the augmentation.
+Caches are named after the content of the data, the encoder's space and the augmentation.
 """
 
 import hashlib

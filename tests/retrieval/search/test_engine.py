@@ -245,5 +245,5 @@ def test_an_explanation_comes_from_the_reranker_of_the_space(engine, tiny_fusion
     image = Image.open(next(picture_folder.rglob("*.png"))).convert("RGB")
     explanation = engine.explain("a dog", image, f"fusion:{tiny_fusion}")
     assert [word.word for word in explanation.words] == ["a", "dog"]
-    with pytest.raises(UsageError, match="train fusion"):
+    with pytest.raises(UsageError, match="train reranker"):
         engine.explain("a dog", image)
