@@ -60,7 +60,7 @@ class BlipItmReranker:
     """
 
     match_weight = 0.5
-    likeness_weight = 0.0
+    image_similarity_weight = 0.0
     depth = 20
 
     def __init__(self, name_or_dir: str | None = None, *, device: str = "cpu") -> None:
@@ -112,15 +112,15 @@ class BlipItmReranker:
         values[mask, 0] = [token for row in ids for token in row]
         return Tokens(values, mask)
 
-    def likeness(self, image: Tokens, images: Tokens) -> Scores:
-        """0 for all: whether BLIP's tokens tell how alike images are was not measured."""
+    def image_similarity(self, image: Tokens, images: Tokens) -> Scores:
+        """Return 0 for all: image similarity by BLIP's tokens was not measured."""
         return np.zeros(len(images.values), np.float32)
 
-    def text_trust(self, texts: Tokens) -> Scores:
+    def text_query_weight(self, texts: Tokens) -> Scores:
         """Return 1 for each text: BLIP was trained on millions of captions."""
         return np.ones(len(texts.values), np.float32)
 
-    def image_trust(self, images: Tokens) -> Scores:
+    def image_query_weight(self, images: Tokens) -> Scores:
         """Return 1 for each image."""
         return np.ones(len(images.values), np.float32)
 

@@ -24,7 +24,7 @@ FORMAT = "mmsearch-fusion-1"
 SHIPPED = Path(__file__).parent / "weights" / "starter_fusion.safetensors"
 SHIPPED_FOR = "starter"
 
-LIKENESS_WEIGHT = 1.0
+IMAGE_SIMILARITY_WEIGHT = 1.0
 """Best of 0.1 to 2 on `val` of Flickr8k, by the similarity of the captions of query and hits."""
 
 _REMEDY = "Reinstall mmsearch, train one with `mmsearch train reranker`, or use `--rerank none`."
@@ -104,7 +104,7 @@ class CrossAttentionReranker:
         everything = json.dumps([asdict(self.model.config), card.space_id, digest])
         self.identity = f"fusion-{hashlib.sha256(everything.encode()).hexdigest()[:16]}"
         self.match_weight = card.match_weight
-        self.likeness_weight = LIKENESS_WEIGHT
+        self.image_similarity_weight = IMAGE_SIMILARITY_WEIGHT
         self.depth = card.depth
         self.encoder = encoder
         self.device = device
@@ -152,12 +152,12 @@ class CrossAttentionReranker:
             )
         return logits.T.cpu().numpy()
 
-    def text_trust(self, texts: Tokens) -> Scores:
-        """Trust in texts as queries, (m,) float32, by how much they are like the training's."""
+    def text_query_weight(self, texts: Tokens) -> Scores:
+        """Compute the out-of-distribution trust in texts as queries, (m,) float32, 0 to 1."""
         return self._trust(self.model.text_trust, texts)
 
-    def image_trust(self, images: Tokens) -> Scores:
-        """Trust in images as queries, (n,) float32, by how much they are like the training's."""
+    def image_query_weight(self, images: Tokens) -> Scores:
+        """Compute the out-of-distribution trust in images as queries, (n,) float32, 0 to 1."""
         return self._trust(self.model.image_trust, images)
 
     def _trust(self, model: MahalanobisTrust, tokens: Tokens) -> Scores:
@@ -166,8 +166,8 @@ class CrossAttentionReranker:
             trust: torch.Tensor = model(mean_state(states, self._tensor(tokens.mask)))
         return trust.cpu().numpy()
 
-    def likeness(self, image: Tokens, images: Tokens) -> Scores:
-        """How alike one image is to each of n others by late interaction, (n,), -1 to 1."""
+    def image_similarity(self, image: Tokens, images: Tokens) -> Scores:
+        """Compare one image with n others by late interaction, (n,) float32, -1 to 1."""
         return max_sim(image, images, self.model.image_trust.mean.cpu().numpy())
 
     def attribution(self, text: Tokens, image: Tokens) -> NDArray[np.float32]:

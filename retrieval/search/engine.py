@@ -105,7 +105,7 @@ class Engine:
         """Find the best k items of the query's modality.
 
         Texts of the query are matched with images; a query of images alone is reranked by
-        likeness, where the reranker knows it; one for texts is not. Raises UsageError for an
+        image similarity, if the reranker has one; one for texts is not. Raises UsageError for an
         unknown reranker and a cursor of another query, NotFoundError for an unknown item.
         """
         [answer] = self.search_many([(query, reranking)])

@@ -24,7 +24,7 @@ def can_rerank(reranker: Reranker, search: Search) -> bool:
     if search.modality is not Modality.IMAGE or search.mode is Mode.TEXT:
         return False
     are_pictures = all(item.modality is Modality.IMAGE for item in search.items.values())
-    return search.query.has_text or (are_pictures and reranker.likeness_weight > 0)
+    return search.query.has_text or (are_pictures and reranker.image_similarity_weight > 0)
 
 
 def rerank(searches: Sequence[Search], vectors: QueryVectors, store: TokenStore) -> None:

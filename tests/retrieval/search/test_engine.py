@@ -192,7 +192,9 @@ def test_the_reranker_says_how_deep_unless_told(engine, tiny_fusion):
     assert engine.search(ask(k=6), Reranking(f"fusion:{tiny_fusion}")).reranked == 4
 
 
-def test_a_query_of_images_alone_is_reranked_by_likeness(engine, tiny_fusion, picture_folder):
+def test_a_query_of_images_alone_is_reranked_by_image_similarity(
+    engine, tiny_fusion, picture_folder
+):
     for path in picture_folder.rglob("*.png"):
         answer = engine.search(Query(read_parts(image=path)), Reranking(f"fusion:{tiny_fusion}"))
         assert answer.reranked == 4
@@ -201,9 +203,11 @@ def test_a_query_of_images_alone_is_reranked_by_likeness(engine, tiny_fusion, pi
         assert all(-1.01 <= hit.match <= 1.01 for hit in answer.hits[:4])
 
 
-def test_a_reranker_without_likeness_leaves_image_queries(engine, tiny_fusion, picture_folder):
+def test_a_reranker_without_image_similarity_leaves_image_queries(
+    engine, tiny_fusion, picture_folder
+):
     name = f"fusion:{tiny_fusion}"
-    engine.reranker(name).likeness_weight = 0.0
+    engine.reranker(name).image_similarity_weight = 0.0
     query = Query(read_parts(image=next(picture_folder.rglob("*.png"))))
     answer = engine.search(query, Reranking(name))
     assert answer.reranker is None
