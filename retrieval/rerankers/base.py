@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.encoders.base import Pixels, Tokens
+from retrieval.encoders.base import Encoder, Pixels, Tokens
 
 Scores = NDArray[np.float32]
 
@@ -29,9 +29,6 @@ class Reranker(Protocol):
 
     match_weight: float
     """Weight of the match beside the similarity (`join`), chosen on validation data."""
-
-    image_similarity_weight: float
-    """Weight of the image similarity beside the similarity; 0 if there is none."""
 
     depth: int
     """Number of candidates reranked by default."""
@@ -66,8 +63,28 @@ class Reranker(Protocol):
         """Compute a factor of `match_weight` for each image as a query, (n,) float32, 0 to 1."""
         ...
 
+
+@runtime_checkable
+class ImageSimilarityReranker(Reranker, Protocol):
+    """A reranker that also compares images, for queries without a text."""
+
+    image_similarity_weight: float
+    """Weight of the image similarity beside the similarity."""
+
     def image_similarity(self, image: Tokens, images: Tokens) -> Scores:
-        """Compare one image with n others, (n,) float32, for a query without a text."""
+        """Compare one image with n others, (n,) float32."""
+        ...
+
+
+@runtime_checkable
+class ExplainableReranker(Reranker, Protocol):
+    """A reranker that can attribute a match to tokens."""
+
+    encoder: Encoder
+    """The encoder whose tokens it reads."""
+
+    def attribution(self, text: Tokens, image: Tokens) -> NDArray[np.float32]:
+        """Attribute the match of one text and one image to pairs of their tokens, (t, u)."""
         ...
 
 

@@ -60,7 +60,6 @@ class BlipItmReranker:
     """
 
     match_weight = 0.5
-    image_similarity_weight = 0.0
     depth = 20
 
     def __init__(self, name_or_dir: str | None = None, *, device: str = "cpu") -> None:
@@ -111,10 +110,6 @@ class BlipItmReranker:
         values = np.zeros((*mask.shape, 1), np.float32)
         values[mask, 0] = [token for row in ids for token in row]
         return Tokens(values, mask)
-
-    def image_similarity(self, image: Tokens, images: Tokens) -> Scores:
-        """Return 0 for all: image similarity by BLIP's tokens was not measured."""
-        return np.zeros(len(images.values), np.float32)
 
     def text_query_weight(self, texts: Tokens) -> Scores:
         """Return 1 for each text: BLIP was trained on millions of captions."""

@@ -10,8 +10,7 @@ from PIL import Image
 
 from retrieval.encoders.base import Encoder
 from retrieval.errors import UsageError
-from retrieval.rerankers.base import Reranker
-from retrieval.rerankers.cross_attention import CrossAttentionReranker
+from retrieval.rerankers.base import ExplainableReranker, Reranker
 
 _LETTERS = r"[\p{L}\p{M}\p{N}_]+"
 _WORD = regex.compile(rf"[\p{{Han}}\p{{Hiragana}}\p{{Katakana}}]|{_LETTERS}(?:[-'’]{_LETTERS})*")
@@ -73,7 +72,7 @@ def explain(
     """
     if not text.strip():
         raise UsageError("The text is empty: say what to look for in the image.")
-    if not isinstance(reranker, CrossAttentionReranker):
+    if not isinstance(reranker, ExplainableReranker):
         raise UsageError(
             "Only a cross-attention model can explain a match, and there is none for "
             f"{encoder.space.encoder!r}. Train one with `mmsearch train reranker`, or use the "
@@ -87,7 +86,7 @@ def explain(
         [reranker.match(reranker.text_tokens([each]), seen)[0, 0] for each in (text, *without)]
     )
     raised = reranker.attribution(reranker.text_tokens([text]), seen)
-    tokens = encoder.token_spans(text)
+    tokens = reranker.encoder.token_spans(text)
     vectors = encoder.encode_texts([text]), encoder.encode_images(pixels)
     return Explanation(
         text=text,
@@ -106,7 +105,7 @@ def explain(
             for (start, end), match in zip(spans, matches[1:], strict=True)
         ),
         heat=_heat_map(raised),
-        view=encoder.view(image.width, image.height),
+        view=reranker.encoder.view(image.width, image.height),
     )
 
 

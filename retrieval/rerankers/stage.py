@@ -14,7 +14,7 @@ from PIL import Image
 from retrieval.catalog import Item
 from retrieval.encoders.base import Pixels, Tokens
 from retrieval.media.items import read_unchanged_picture
-from retrieval.rerankers.base import Reranker, Scores, join
+from retrieval.rerankers.base import ImageSimilarityReranker, Reranker, Scores, join
 
 _LOOKS_AT_MOST = 64
 _DECODES_AT_MOST = 8
@@ -118,16 +118,13 @@ class ImageReranking:
         similarity: Scores,
     ) -> RerankOutcome:
         """As `rank_like`, by the reranker's tokens of images, (1, t, c) each."""
-        shares = _shares(weights)
+        shares, reranker = _shares(weights), self.reranker
+        assert isinstance(reranker, ImageSimilarityReranker)
 
         def similarity_to_query(found: Tokens) -> Scores:
-            return shares @ np.stack(
-                [self.reranker.image_similarity(query, found) for query in images]
-            )
+            return shares @ np.stack([reranker.image_similarity(query, found) for query in images])
 
-        return self._rank(
-            similarity_to_query, self.reranker.image_similarity_weight, items, similarity
-        )
+        return self._rank(similarity_to_query, reranker.image_similarity_weight, items, similarity)
 
     def tokens_of(self, item: Item) -> Tokens | None:
         """What the reranker needs of an item's picture, (1, t, c); None where it cannot be had."""

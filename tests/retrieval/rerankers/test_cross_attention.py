@@ -17,7 +17,12 @@ from retrieval.encoders.base import Tokens
 from retrieval.encoders.weight_files import write_weights
 from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
 from retrieval.rerankers import cross_attention as module
-from retrieval.rerankers.base import Reranker, join
+from retrieval.rerankers.base import (
+    ExplainableReranker,
+    ImageSimilarityReranker,
+    Reranker,
+    join,
+)
 from retrieval.rerankers.cross_attention import (
     FORMAT,
     CrossAttentionCard,
@@ -90,6 +95,8 @@ def rewrite_header(file, change):
 
 def test_it_keeps_the_protocol(reranker, saved, card):
     assert isinstance(reranker, Reranker)
+    assert isinstance(reranker, ImageSimilarityReranker)
+    assert isinstance(reranker, ExplainableReranker)
     assert reranker.name == f"fusion:{saved}"
     assert reranker.match_weight == card.match_weight
     assert reranker.depth == card.depth

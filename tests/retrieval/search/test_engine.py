@@ -7,6 +7,7 @@ from PIL import Image
 from indexer.pipeline import index_sources, remove_paths
 from retrieval.errors import SpaceMismatchError, UsageError
 from retrieval.library import create_library, open_library
+from retrieval.rerankers.cross_attention import CrossAttentionReranker
 from retrieval.search.engine import Engine, Reranking
 from retrieval.search.query import MAX_K, ImagePart, Query, TextPart, read_parts
 
@@ -204,10 +205,10 @@ def test_a_query_of_images_alone_is_reranked_by_image_similarity(
 
 
 def test_a_reranker_without_image_similarity_leaves_image_queries(
-    engine, tiny_fusion, picture_folder
+    engine, tiny_fusion, picture_folder, monkeypatch
 ):
     name = f"fusion:{tiny_fusion}"
-    engine.reranker(name).image_similarity_weight = 0.0
+    monkeypatch.delattr(CrossAttentionReranker, "image_similarity")
     query = Query(read_parts(image=next(picture_folder.rglob("*.png"))))
     answer = engine.search(query, Reranking(name))
     assert answer.reranker is None
