@@ -84,18 +84,20 @@ def tiny_encoder(tiny_checkpoint: Path) -> Encoder:
 
 @pytest.fixture(scope="session")
 def tiny_fusion(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Path:
-    """A fusion model of random weights for the small encoder."""
+    """A cross-attention model of random weights for the small encoder."""
     import torch
 
-    from retrieval.rerankers.cross_attention import FusionCard, save_fusion
-    from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+    from retrieval.rerankers.cross_attention import CrossAttentionCard, save_model
+    from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = FusionModel(FusionConfig(64, 32, image_positions=16, width=32, heads=4))
+        model = CrossAttentionModel(
+            CrossAttentionConfig(64, 32, image_positions=16, width=32, heads=4)
+        )
     file = tmp_path_factory.mktemp("tiny-fusion") / "fusion.safetensors"
     space = tiny_encoder.space
-    save_fusion(file, model, FusionCard(space.encoder, space.id, match_weight=0.1, depth=4))
+    save_model(file, model, CrossAttentionCard(space.encoder, space.id, match_weight=0.1, depth=4))
     return file
 
 

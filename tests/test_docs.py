@@ -32,7 +32,8 @@ def commands(command=None, name: str = "mmsearch") -> Iterator[tuple[str, list[s
     options = [opt for p in command.params if p.param_type_name == "option" for opt in p.opts]
     yield name, [option for option in options if option not in {"-h", "--help"}]
     for child, below in getattr(command, "commands", {}).items():
-        yield from commands(below, f"{name} {child}")
+        if not below.hidden:
+            yield from commands(below, f"{name} {child}")
 
 
 @pytest.mark.parametrize(("name", "options"), list(commands()), ids=lambda value: str(value)[:40])

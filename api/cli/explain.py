@@ -44,7 +44,7 @@ def explain(
         typer.Option(
             "--rerank",
             metavar="NAME",
-            help="The fusion model: auto (made for the encoder) or fusion:FILE.",
+            help="Reranker: auto (shipped for the encoder) or cross-attention:FILE.",
         ),
     ] = "auto",
     device: DeviceOption = "auto",

@@ -67,7 +67,9 @@ ModalityOption = Annotated[
 RerankOption = Annotated[
     str,
     typer.Option(
-        "--rerank", metavar="NAME", help="auto, none, fusion[:FILE] or blip-itm[:NAME_OR_DIR]."
+        "--rerank",
+        metavar="NAME",
+        help="Reranker: auto, none, cross-attention[:FILE] or blip-itm[:NAME_OR_DIR].",
     ),
 ]
 RerankDepthOption = Annotated[

@@ -1,4 +1,4 @@
-"""`mmsearch train`: the parts that this project trains itself."""
+"""`mmsearch train`: train the built-in models."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -13,70 +13,92 @@ if TYPE_CHECKING:
     from retrieval.rerankers.cross_attention_model import Kind
     from retrieval.training.heads import EpochResult
     from retrieval.training.relevance import Quality
-    from retrieval.training.rerankers import FusionEpoch
+    from retrieval.training.rerankers import RerankerEpoch
     from retrieval.training.validation import Recalls
 
-train = typer.Typer(help="Train the parts that this project trains itself.", no_args_is_help=True)
+DatasetOption = Annotated[
+    Path,
+    typer.Option(
+        "--dataset",
+        metavar="DIR",
+        help="Dataset directory with captions.jsonl (splits train and val) and images/.",
+    ),
+]
+LanguagesOption = Annotated[
+    str, typer.Option("--languages", help="Comma-separated caption languages to train on.")
+]
+EpochsOption = Annotated[int, typer.Option("--epochs", min=1, help="Maximum number of epochs.")]
+PatienceOption = Annotated[
+    int,
+    typer.Option("--patience", min=1, help="Early stopping: epochs without a better recall."),
+]
+LearningRateOption = Annotated[
+    float, typer.Option("--learning-rate", help="Peak learning rate of AdamW.")
+]
+WeightDecayOption = Annotated[float, typer.Option("--weight-decay", help="Weight decay of AdamW.")]
+VariantsOption = Annotated[
+    int,
+    typer.Option(
+        "--variants", min=1, help="Augmented copies of each training photo, itself included."
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
+TrainingDeviceOption = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="Device: cpu or cuda.")
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Resume after the last epoch in --output.")
+]
+
+train = typer.Typer(help="Train the built-in models.", no_args_is_help=True)
 
 
 @train.callback()
 def group() -> None:
-    """Train the parts that this project trains itself."""
+    """Train the built-in models."""
 
 
 @train.command()
 def heads(
-    dataset: Annotated[
-        Path,
-        typer.Option(
-            "--dataset",
-            metavar="DIR",
-            help="A folder with captions.jsonl (splits train and val) and images/.",
-        ),
-    ],
+    dataset: DatasetOption,
     output: Annotated[
-        Path, typer.Option("--output", metavar="DIR", help="For the heads and the checkpoint.")
+        Path, typer.Option("--output", metavar="DIR", help="Directory for heads and checkpoint.")
     ] = Path("heads"),
     cache_folder: Annotated[
         Path | None,
         typer.Option(
             "--cache",
             metavar="DIR",
-            help="Tower outputs, 60 KB a photo and variant. (default: yours)",
+            help="Cache of tower outputs, 60 KB a photo and variant. (default: user cache)",
             show_default=False,
         ),
     ] = None,
     also_measure: Annotated[
         Path | None,
         typer.Option(
-            "--also-measure", metavar="DIR", help="A second dataset, measured, never chosen by."
+            "--also-measure", metavar="DIR", help="Second dataset, measured after each epoch only."
         ),
     ] = None,
-    languages: Annotated[
-        str, typer.Option("--languages", help="Whose captions are learned, with commas.")
-    ] = "en",
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most.")] = 8,
-    patience: Annotated[
-        int,
-        typer.Option("--patience", min=1, help="Epochs without a better recall before the end."),
-    ] = 3,
+    languages: LanguagesOption = "en",
+    epochs: EpochsOption = 8,
+    patience: PatienceOption = 3,
     batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Photos a step.")] = 512,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="AdamW's peak.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option("--weight-decay", help="AdamW's.")] = 0.05,
-    variants: Annotated[
-        int, typer.Option("--variants", min=1, help="Augmented copies of each training photo.")
-    ] = 8,
+    learning_rate: LearningRateOption = 1e-3,
+    weight_decay: WeightDecayOption = 0.05,
+    variants: VariantsOption = 8,
     class_photos: Annotated[
-        int, typer.Option("--class-photos", min=0, help="Made-up photos of classes a step.")
+        int,
+        typer.Option("--class-photos", min=0, help="Synthetic photos of ImageNet classes a step."),
     ] = 128,
-    seed: Annotated[int, typer.Option("--seed", help="Of weights, order and augmentation.")] = 0,
-    device: Annotated[str, typer.Option("--device", metavar="NAME", help="cpu or cuda.")] = "cpu",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after the last epoch in --output.")
-    ] = False,
+    seed: SeedOption = 0,
+    device: TrainingDeviceOption = "cpu",
+    resume: ResumeOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the projection heads of the starter encoder; the defaults made the shipped ones."""
+    """Train the projection heads of the starter encoder.
+
+    The shipped heads were trained with the defaults.
+    """
     from api.cli import console
     from retrieval.training.heads import HeadsTraining, train_heads
 
@@ -118,92 +140,98 @@ def heads(
         console.out.print(f"Best {_line(result.best)}\nHeads: {result.heads}", markup=False)
 
 
+@train.command("fusion", hidden=True)  # the earlier name
 @train.command()
-def fusion(
-    dataset: Annotated[
-        Path,
-        typer.Option(
-            "--dataset",
-            metavar="DIR",
-            help="A folder with captions.jsonl (splits train and val) and images/.",
-        ),
-    ],
+def reranker(
+    context: typer.Context,
+    dataset: DatasetOption,
     output: Annotated[
-        Path, typer.Option("--output", metavar="DIR", help="For the model and the checkpoint.")
-    ] = Path("fusion"),
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="DIR",
+            help="Directory for model and checkpoint. (default: reranker)",
+            show_default=False,
+        ),
+    ] = None,
     encoder: Annotated[
-        str, typer.Option("--encoder", metavar="NAME", help="Whose candidates are reranked.")
+        str,
+        typer.Option("--encoder", metavar="NAME", help="Encoder whose candidates are reranked."),
     ] = "starter",
     cache_folder: Annotated[
         Path | None,
         typer.Option(
             "--cache",
             metavar="DIR",
-            help="The encoder's tokens, 60 KB a photo and variant with starter. (default: yours)",
+            help="Cache of encoder tokens, 60 KB a photo and variant. (default: user cache)",
             show_default=False,
         ),
     ] = None,
-    languages: Annotated[
-        str, typer.Option("--languages", help="Whose captions are learned, with commas.")
-    ] = "en",
+    languages: LanguagesOption = "en",
     kind: Annotated[
-        str, typer.Option("--kind", help="How both sides meet: cross, concat, gated or bilinear.")
+        str, typer.Option("--kind", help="Architecture: cross, concat, gated or bilinear.")
     ] = "cross",
-    width: Annotated[int, typer.Option("--width", min=1, help="Channels of every layer.")] = (256),
-    heads: Annotated[int, typer.Option("--heads", min=1, help="Attention heads.")] = 4,
-    depth: Annotated[int, typer.Option("--depth", min=1, help="Blocks of cross-attention.")] = (1),
+    width: Annotated[int, typer.Option("--width", min=1, help="Channels of every layer.")] = 256,
+    heads: Annotated[int, typer.Option("--heads", min=1, help="Number of attention heads.")] = 4,
+    depth: Annotated[int, typer.Option("--depth", min=1, help="Cross-attention blocks.")] = 1,
     feed_forward: Annotated[
         int,
-        typer.Option("--feed-forward", min=0, help="Hidden width of perceptrons, in widths."),
+        typer.Option(
+            "--feed-forward", min=0, help="Hidden width of perceptrons, as a multiple of --width."
+        ),
     ] = 0,
     dropout: Annotated[
-        float, typer.Option("--dropout", min=0, max=0.9, help="Share of values left out.")
+        float, typer.Option("--dropout", min=0, max=0.9, help="Dropout rate.")
     ] = 0.2,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most.")] = 6,
-    patience: Annotated[
-        int,
-        typer.Option("--patience", min=1, help="Epochs without a better recall before the end."),
-    ] = 3,
+    epochs: EpochsOption = 6,
+    patience: PatienceOption = 3,
     batch_size: Annotated[
         int, typer.Option("--batch-size", min=2, help="Photos a step; all pairs are scored.")
     ] = 32,
     group_size: Annotated[
-        int, typer.Option("--group-size", min=1, help="Photos that are hard for each other.")
+        int,
+        typer.Option(
+            "--group-size", min=1, help="Photos of a batch that are hard negatives of each other."
+        ),
     ] = 6,
     neighbours: Annotated[
-        int, typer.Option("--neighbours", min=1, help="Nearest photos to draw hard ones from.")
+        int, typer.Option("--neighbours", min=1, help="Nearest photos to draw hard negatives from.")
     ] = 60,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="AdamW's peak.")] = (5e-4),
-    weight_decay: Annotated[float, typer.Option("--weight-decay", help="AdamW's.")] = (0.05),
+    learning_rate: LearningRateOption = 5e-4,
+    weight_decay: WeightDecayOption = 0.05,
     matching_weight: Annotated[
-        float, typer.Option("--matching-weight", min=0, help="Of the loss over single pairs.")
+        float,
+        typer.Option(
+            "--matching-weight", min=0, help="Weight of the matching loss over single pairs."
+        ),
     ] = 0.2,
     contrastive_weight: Annotated[
-        float, typer.Option("--contrastive-weight", min=0, help="Of the contrastive loss.")
+        float, typer.Option("--contrastive-weight", min=0, help="Weight of the contrastive loss.")
     ] = 0.0,
-    variants: Annotated[
-        int, typer.Option("--variants", min=1, help="Augmented copies of each training photo.")
-    ] = 2,
+    variants: VariantsOption = 2,
     rerank_depth: Annotated[
-        int, typer.Option("--rerank-depth", min=1, help="Candidates it reranks by default.")
+        int, typer.Option("--rerank-depth", min=1, help="Candidates the model reranks by default.")
     ] = 50,
-    seed: Annotated[int, typer.Option("--seed", help="Of weights, order and augmentation.")] = 0,
-    device: Annotated[str, typer.Option("--device", metavar="NAME", help="cpu or cuda.")] = "cpu",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after the last epoch in --output.")
-    ] = False,
+    seed: SeedOption = 0,
+    device: TrainingDeviceOption = "cpu",
+    resume: ResumeOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model that reranks what an encoder finds; the defaults made the shipped one."""
+    """Train a cross-attention reranker for an encoder.
+
+    The shipped model was trained with the defaults.
+    """
     from api.cli import console
     from retrieval.encoders.registry import choose_encoder, load_encoder
-    from retrieval.training.rerankers import FusionTraining, train_fusion
+    from retrieval.training.rerankers import RerankerTraining, train_reranker
 
     require_paths([dataset])
     default = Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "tokens"
-    config = FusionTraining(
+    name = context.info_name or "reranker"
+    config = RerankerTraining(
         dataset=dataset,
-        output=output,
+        output=output or Path(name),
+        file_name=f"{name}.safetensors",
         cache=cache_folder or default,
         languages=tuple(name.strip() for name in languages.split(",")),
         kind=cast("Kind", kind),
@@ -228,10 +256,10 @@ def fusion(
         resume=resume,
     )
     with console.stage_progress() as progress:
-        result = train_fusion(
+        result = train_reranker(
             config,
             load_encoder(choose_encoder(encoder).name, device),
-            on_epoch=lambda epoch: console.err.print(_fusion_line(epoch), markup=False),
+            on_epoch=lambda epoch: console.err.print(_reranker_line(epoch), markup=False),
             on_progress=progress,
         )
     if as_json:
@@ -257,51 +285,51 @@ def fusion(
 
 @train.command()
 def relevance(
-    dataset: Annotated[
-        Path,
-        typer.Option(
-            "--dataset",
-            metavar="DIR",
-            help="A folder with captions.jsonl (splits train and val) and images/.",
-        ),
-    ],
+    dataset: DatasetOption,
     output: Annotated[
-        Path, typer.Option("--output", metavar="FILE", help="The calibration.")
+        Path, typer.Option("--output", metavar="FILE", help="Calibration file.")
     ] = Path("relevance.json"),
     generic: Annotated[
         Path | None,
         typer.Option(
             "--generic",
             metavar="FILE",
-            help="Write one for other encoders, too, which uses nothing of this one's scale.",
+            help="Also write a scale-free calibration for other encoders.",
             show_default=False,
         ),
     ] = None,
     encoder: Annotated[
-        str, typer.Option("--encoder", metavar="NAME", help="Whose scores are calibrated.")
+        str, typer.Option("--encoder", metavar="NAME", help="Encoder whose scores are calibrated.")
     ] = "starter",
     cache_folder: Annotated[
         Path | None,
         typer.Option(
-            "--cache", metavar="DIR", help="Vectors. (default: yours)", show_default=False
+            "--cache",
+            metavar="DIR",
+            help="Embedding cache. (default: user cache)",
+            show_default=False,
         ),
     ] = None,
     distractors: Annotated[
-        int, typer.Option("--distractors", min=0, help="Photos of train in each half.")
+        int,
+        typer.Option(
+            "--distractors", min=0, help="Photos of train to add to each half as distractors."
+        ),
     ] = 1500,
     outside: Annotated[
-        int, typer.Option("--outside", min=0, help="Texts about other things in each half.")
+        int, typer.Option("--outside", min=0, help="Out-of-domain texts in each half.")
     ] = 2500,
     searches: Annotated[
-        int, typer.Option("--searches", min=1, help="Simulated ones of each kind and half.")
+        int, typer.Option("--searches", min=1, help="Simulated searches of each kind and half.")
     ] = 6000,
-    seed: Annotated[int, typer.Option("--seed", help="Of the simulated searches.")] = 0,
-    device: Annotated[str, typer.Option("--device", metavar="NAME", help="cpu or cuda.")] = "cpu",
+    seed: SeedOption = 0,
+    device: TrainingDeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
-    """Learn what an encoder's scores say of relevance; the defaults made the shipped files.
+    """Calibrate the relevance of an encoder's scores.
 
-    Put the file into a space's directory of a library as relevance.json, and it is used there.
+    The shipped calibrations were made with the defaults. To use another one in a library, put it
+    into the directory of its space as relevance.json.
     """
     from api.cli import console
     from retrieval.encoders.registry import choose_encoder, load_encoder
@@ -327,16 +355,17 @@ def relevance(
         print_json(
             {
                 "output": str(output),
-                "quality": {kind: asdict(one) for kind, one in result.quality.items()},
+                "quality": {kind: asdict(each) for kind, each in result.quality.items()},
                 "generic_quality": {
-                    kind: asdict(one) for kind, one in result.generic_quality.items()
+                    kind: asdict(each) for kind, each in result.generic_quality.items()
                 },
             }
         )
         return
-    lines = [f"{kind} queries: {_quality(one)}" for kind, one in result.quality.items()]
+    lines = [f"{kind} queries: {_quality(each)}" for kind, each in result.quality.items()]
     lines += [
-        f"generic, {kind} queries: {_quality(one)}" for kind, one in result.generic_quality.items()
+        f"generic, {kind} queries: {_quality(each)}"
+        for kind, each in result.generic_quality.items()
     ]
     console.out.print("\n".join([*lines, f"Calibration: {output}"]), markup=False)
 
@@ -348,7 +377,7 @@ def _quality(quality: "Quality") -> str:
     )
 
 
-def _fusion_line(epoch: "FusionEpoch") -> str:
+def _reranker_line(epoch: "RerankerEpoch") -> str:
     return (
         f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, weight {epoch.weight}, "
         f"{_percentages(epoch.recalls)}; alone {_percentages(epoch.alone)} "

@@ -28,9 +28,9 @@ from retrieval.training.relevance import (
     measure,
 )
 from retrieval.training.simulated_libraries import (
-    Question,
-    image_questions,
-    outside_questions,
+    SimulatedQuery,
+    image_queries,
+    outside_queries,
     simulate_searches,
 )
 
@@ -130,15 +130,15 @@ def measure_relevance(
         )
     }
     if gallery.tells_what_fits:
-        images = image_questions(gallery, np.arange(len(asked)))
+        images = image_queries(gallery, np.arange(len(asked)))
         found = simulate_searches(gallery, images, searches, seed=seed)
         quality["image"] = measure(calibrations[Modality.IMAGE], found)
     random = np.random.default_rng(seed)
-    own = [question for question in texts if question.kind == "caption"]
+    own = [query for query in texts if query.kind == "caption"]
     picked = random.permutation(len(own))[:_QUERIES]
     own = [own[place] for place in sorted(picked.tolist())]
     vectors = encoder.encode(Modality.TEXT, absent)
-    nothing = outside_questions(absent, vectors, len(gallery.photos))
+    nothing = outside_queries(absent, vectors, len(gallery.photos))
     results = [
         _at_thresholds(gallery, own, nothing, calibrations[Modality.TEXT], size, thresholds, random)
         for size in [*(size for size in sizes if size < len(gallery.photos)), len(gallery.photos)]
@@ -154,22 +154,22 @@ def measure_relevance(
 
 def _at_thresholds(
     gallery: Gallery,
-    own: Sequence[Question],
-    nothing: Sequence[Question],
+    own: Sequence[SimulatedQuery],
+    nothing: Sequence[SimulatedQuery],
     calibration: Calibration,
     size: int,
     thresholds: Sequence[float],
     random: np.random.Generator,
 ) -> list[ThresholdResult]:
-    """Ask each question of a library of this size; the own photo is its first row."""
+    """Ask each query of a library of this size; the own photo is its first row."""
     present, removed, absent = [], [], []
-    for question in own:
-        rows = _library(len(gallery.photos), size, random, question.own)
-        present.append(_relevances(gallery, question, rows, calibration))
-        removed.append(_relevances(gallery, question, rows[1:], calibration))
-    for question in nothing:
+    for query in own:
+        rows = _library(len(gallery.photos), size, random, query.source_photo)
+        present.append(_relevances(gallery, query, rows, calibration))
+        removed.append(_relevances(gallery, query, rows[1:], calibration))
+    for query in nothing:
         rows = _library(len(gallery.photos), size, random)
-        absent.append(_relevances(gallery, question, rows, calibration))
+        absent.append(_relevances(gallery, query, rows, calibration))
     results = []
     for threshold in thresholds:
         hits = np.array([(each >= threshold).sum() for each in present])
@@ -200,9 +200,9 @@ def _library(
 
 
 def _relevances(
-    gallery: Gallery, question: Question, rows: NDArray[np.int64], calibration: Calibration
+    gallery: Gallery, query: SimulatedQuery, rows: NDArray[np.int64], calibration: Calibration
 ) -> NDArray[np.float32]:
-    similarity = gallery.vectors[rows] @ question.vector
+    similarity = gallery.vectors[rows] @ query.vector
     return calibration.relevance(similarity, similarity[sample_rows(len(rows))])
 
 

@@ -361,11 +361,13 @@ class _RerankStage:
         if isinstance(query, str):
             text = self._tokens.text_tokens([query])
             images = self._tokens.image_tokens(cast("Sequence[Path]", things))
-            return self._reranker.match(text, images)[0], float(self._reranker.text_trust(text)[0])
+            return self._reranker.match(text, images)[0], float(
+                self._reranker.text_query_weight(text)[0]
+            )
         image = self._tokens.image_tokens([query])
         texts = self._tokens.text_tokens(cast("Sequence[str]", things))
         match = self._reranker.match(texts, image)[:, 0]
-        return match, float(self._reranker.image_trust(image)[0])
+        return match, float(self._reranker.image_query_weight(image)[0])
 
 
 def build_index(setup: Setup, rows: Rows) -> Index:

@@ -115,7 +115,7 @@ def _rerank(
     images = Tokens(values.astype(np.float32), mask)
     words = reranker.text_tokens([text])
     [match] = reranker.match(words, images)
-    weight = float(reranker.text_trust(words)[0]) * reranker.match_weight
+    weight = float(reranker.text_query_weight(words)[0]) * reranker.match_weight
     return np.argsort(-join(vectors @ vector, match, weight), kind="stable")
 
 

@@ -1,1 +1,1 @@
-"""Rerankers: models that see a text and an image together and say how well they match."""
+"""Rerankers: models that score a text and an image together."""

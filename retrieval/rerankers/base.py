@@ -1,4 +1,4 @@
-"""What every reranker offers, and how its match joins the similarity."""
+"""Protocol of rerankers, and how their match joins the similarity."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -7,74 +7,91 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.encoders.base import Pixels, Tokens
+from retrieval.encoders.base import Pixels, TokenEncoder, Tokens
 
 Scores = NDArray[np.float32]
 
 
 @runtime_checkable
 class Reranker(Protocol):
-    """Scores pairs of a text and an image by looking at both together.
+    """Scores pairs of a text and an image from the tokens of both.
 
-    What depends on one side alone is computed apart, by `image_tokens` and `text_tokens`, so that
-    it can be kept and used again; `match` does what needs both. `preprocess` may be called from
-    several threads at once; the other methods are called from one thread at a time.
+    Tokens depend on one side alone, so that they can be cached; `match` computes what needs both.
+    `preprocess` may be called from several threads at once; the other methods are called from one
+    thread at a time.
     """
 
     name: str
-    """As a user names it, such as `fusion` or `blip-itm:DIR`."""
+    """Name in answers and reports, such as `fusion` or `blip-itm:DIR`."""
 
     identity: str
-    """A digest of all that the tokens depend on: tokens of two identities never meet."""
+    """Digest of everything that tokens depend on; the key of cached tokens."""
 
     match_weight: float
-    """How much a match counts beside a similarity (`join`), chosen on validation data."""
-
-    likeness_weight: float
-    """How much a likeness counts beside a similarity; 0 where there is none."""
+    """Weight of the match beside the similarity (`join`), chosen on validation data."""
 
     depth: int
-    """How many candidates are reranked by default."""
+    """Number of candidates reranked by default."""
 
     def preprocess(self, image: Image.Image) -> Pixels:
-        """Turn one upright RGB image of any size into the network's input."""
+        """Preprocess one upright RGB image of any size into the network's input."""
         ...
 
     def image_tokens(self, pixels: Pixels) -> Tokens:
-        """Everything that `match` needs of n images: (n, t, c), fit to be kept as float16."""
+        """Encode n preprocessed images to tokens, (n, t, c), within the range of float16."""
         ...
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens:
-        """Everything that `match` needs of m texts: (m, t, c)."""
+        """Encode m texts to tokens, (m, t, c)."""
         ...
 
     def match(self, texts: Tokens, images: Tokens) -> Scores:
-        """Score every text with every image: (m, n) float32 logits, 0 where it is even odds.
+        """Score every text with every image: (m, n) float32 logits, 0 at even odds.
 
-        A score depends on its own text and image alone.
+        A score depends on its text and image alone, not on the rest of the batch.
         """
         ...
 
-    def text_trust(self, texts: Tokens) -> Scores:
-        """How far to trust the match of each text as a query, (m,), 0 to 1.
+    def text_query_weight(self, texts: Tokens) -> Scores:
+        """Compute a factor of `match_weight` for each text as a query, (m,) float32, 0 to 1.
 
-        It scales `match_weight`: less for what is unlike anything that the model has learned.
+        Lower for queries that are out of the distribution of the training data.
         """
         ...
 
-    def image_trust(self, images: Tokens) -> Scores:
-        """How far to trust the match of each image as a query, (n,), 0 to 1."""
+    def image_query_weight(self, images: Tokens) -> Scores:
+        """Compute a factor of `match_weight` for each image as a query, (n,) float32, 0 to 1."""
         ...
 
-    def likeness(self, image: Tokens, images: Tokens) -> Scores:
-        """How alike one image is to each of n others, (n,), for a query without a text."""
+
+@runtime_checkable
+class ImageSimilarityReranker(Reranker, Protocol):
+    """A reranker that also compares images, for queries without a text."""
+
+    image_similarity_weight: float
+    """Weight of the image similarity beside the similarity."""
+
+    def image_similarity(self, image: Tokens, images: Tokens) -> Scores:
+        """Compare one image with n others, (n,) float32."""
+        ...
+
+
+@runtime_checkable
+class ExplainableReranker(Reranker, Protocol):
+    """A reranker that can attribute a match to tokens."""
+
+    encoder: TokenEncoder
+    """The encoder whose tokens it reads."""
+
+    def attribution(self, text: Tokens, image: Tokens) -> NDArray[np.float32]:
+        """Attribute the match of one text and one image to pairs of their tokens, (t, u)."""
         ...
 
 
 def join(similarity: Scores, match: Scores, weight: float) -> Scores:
-    """Join both scores of candidates, elementwise: similarity + weight * match.
+    """Join two scores of candidates elementwise: similarity + weight * match.
 
-    As BLIP's protocol adds the match to the similarity (Li et al. 2022); the similarity is what
-    ranks where the reranker is unsure.
+    BLIP adds the match to the similarity in the same way (Li et al. 2022); the similarity decides
+    where the reranker is unsure.
     """
     return similarity + np.float32(weight) * match

@@ -1,4 +1,4 @@
-"""BLIP's image-text matching as a reranker, through `transformers`."""
+"""Rerank with BLIP's image-text matching, through `transformers`."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from retrieval.rerankers.base import Scores
 BLIP_ITM = "blip-itm"
 DEFAULT_CHECKPOINT = "Salesforce/blip-itm-base-coco"
 
-# Any one file of each kind makes a checkpoint complete.
+# A checkpoint needs any one file of each kind.
 _PARTS = {
     "configuration": ("config.json",),
     "weights in safetensors format": ("model.safetensors", "model.safetensors.index.json"),
@@ -60,7 +60,6 @@ class BlipItmReranker:
     """
 
     match_weight = 0.5
-    likeness_weight = 0.0
     depth = 20
 
     def __init__(self, name_or_dir: str | None = None, *, device: str = "cpu") -> None:
@@ -86,7 +85,7 @@ class BlipItmReranker:
         return pixels.astype(np.float32, copy=False)
 
     def image_tokens(self, pixels: Pixels) -> Tokens:
-        """Last hidden states of the vision model, (n, 3, h, w) -> (n, 1 + patches, c) float32."""
+        """Encode images, (n, 3, h, w), to last hidden states, (n, 1 + patches, c) float32."""
         width = self._model.config.vision_config.hidden_size
         batches = [np.empty((0, self._image_token_count(), width), np.float32)]
         with torch.inference_mode():
@@ -98,7 +97,7 @@ class BlipItmReranker:
         return Tokens(values, np.ones(values.shape[:2], np.bool_))
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens:
-        """Token ids with the special ones, exact as float32: (m, t, 1), t that of the longest text.
+        """Tokenize texts to ids with special tokens, (m, t, 1) float32, padded to the longest.
 
         Texts beyond `context_length` tokens are truncated.
         """
@@ -106,29 +105,25 @@ class BlipItmReranker:
             self._tokenizer(text, truncation=True, max_length=self.context_length)["input_ids"]
             for text in texts
         ]
-        lengths = np.array([len(one) for one in ids], np.int64)
+        lengths = np.array([len(row) for row in ids], np.int64)
         mask = np.arange(max(lengths, default=0)) < lengths[:, np.newaxis]
         values = np.zeros((*mask.shape, 1), np.float32)
-        values[mask, 0] = [token for one in ids for token in one]
+        values[mask, 0] = [token for row in ids for token in row]
         return Tokens(values, mask)
 
-    def likeness(self, image: Tokens, images: Tokens) -> Scores:
-        """0 for all: whether BLIP's tokens tell how alike images are was not measured."""
-        return np.zeros(len(images.values), np.float32)
-
-    def text_trust(self, texts: Tokens) -> Scores:
-        """1 for each text: trained on millions of captions, the model is trusted with all."""
+    def text_query_weight(self, texts: Tokens) -> Scores:
+        """Return 1 for each text: BLIP was trained on millions of captions."""
         return np.ones(len(texts.values), np.float32)
 
-    def image_trust(self, images: Tokens) -> Scores:
-        """1 for each image."""
+    def image_query_weight(self, images: Tokens) -> Scores:
+        """Return 1 for each image."""
         return np.ones(len(images.values), np.float32)
 
     def match(self, texts: Tokens, images: Tokens) -> Scores:
         """Score every text with every image: (m, n) float32, logit(match) - logit(no match).
 
-        Memory is bounded: a fixed number of pairs goes through the network at a time. Raises
-        ValueError for masked image tokens, which BLIP has none of.
+        A fixed number of pairs goes through the network at a time. Raises ValueError for masked
+        image tokens.
         """
         # Refused, since the cross-attention of transformers 5.23 silently ignores its mask.
         if not images.mask.all():
@@ -169,11 +164,11 @@ class BlipItmReranker:
 
 
 def _local_folder(checkpoint: str) -> Path | None:
-    """The folder that a name means, None where it can only be a repository of the hub."""
+    """Resolve a checkpoint name to a local folder; None for a repository of the hub."""
     directory = Path(checkpoint).expanduser()
     if directory.is_dir():
         return directory.absolute()
-    # As the hub allows them; paths such as ./blip and ../blip are none.
+    # The hub's rule for names; paths such as ./blip and ../blip do not match.
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", checkpoint, re.ASCII):
         raise UsageError(
             f"{BLIP_ITM}:{checkpoint}: there is no folder {directory}. Name a folder as "
@@ -184,7 +179,7 @@ def _local_folder(checkpoint: str) -> Path | None:
 
 
 def _hub_folder(repository: str) -> Path:
-    """The folder of a repository in the hub's cache, downloaded first where it is not there."""
+    """Find a repository in the hub's cache, downloading it if it is missing."""
     from huggingface_hub import snapshot_download
 
     # Neither pickled weights nor those of other frameworks.
@@ -226,7 +221,7 @@ def _import_transformers(name: str) -> Any:
 
 
 def _load(transformers: Any, name: str, directory: Path) -> tuple[Any, Any, Any]:
-    """The model in float32, the image processor and the tokenizer of a folder."""
+    """Load the model in float32, the image processor and the tokenizer from a folder."""
     missing = _missing_part(directory)
     if missing:
         raise EncoderUnavailableError(
@@ -264,7 +259,7 @@ def _load(transformers: Any, name: str, directory: Path) -> tuple[Any, Any, Any]
 
 
 def _first_line(error: Exception) -> str:
-    """The start of a message: `transformers` lists every weight of a wrong shape."""
+    """Shorten an error message: `transformers` lists every weight of a wrong shape."""
     return str(error).strip().partition("\n")[0].rstrip(".: ") or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""The cross-attention fusion model as a reranker of one space."""
+"""Rerank the candidates of one vector space with a cross-attention model; save and load it."""
 
 import hashlib
 import json
@@ -16,26 +16,26 @@ from retrieval.encoders.base import Pixels, Space, TokenEncoder, Tokens
 from retrieval.encoders.weight_files import checked_metadata, write_weights
 from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
 from retrieval.rerankers.base import Scores
-from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
 from retrieval.rerankers.late_interaction import max_sim
-from retrieval.rerankers.ood import Familiarity, mean_state
+from retrieval.rerankers.ood import MahalanobisTrust, mean_state
 
 FORMAT = "mmsearch-fusion-1"
 SHIPPED = Path(__file__).parent / "weights" / "starter_fusion.safetensors"
 SHIPPED_FOR = "starter"
 
-LIKENESS_WEIGHT = 1.0
-"""Best of 0.1 to 2 on `val` of Flickr8k, by how alike the captions of what is found are."""
+IMAGE_SIMILARITY_WEIGHT = 1.0
+"""Best of 0.1 to 2 on `val` of Flickr8k, by the similarity of the captions of query and hits."""
 
-_REMEDY = "Reinstall mmsearch, train one with `mmsearch train fusion`, or use `--rerank none`."
+_REMEDY = "Reinstall mmsearch, train one with `mmsearch train reranker`, or use `--rerank none`."
 
 
 @dataclass(frozen=True)
-class FusionCard:
-    """What a fusion file says of itself beside its weights.
+class CrossAttentionCard:
+    """Metadata of a weight file.
 
-    encoder, space_id: the space that it was trained for. match_weight: how much a match counts
-    beside a similarity. depth: how many candidates it reranks by default.
+    encoder, space_id: the vector space that the model was trained for. match_weight: weight of
+    the match beside the similarity. depth: number of candidates reranked by default.
     """
 
     encoder: str
@@ -44,14 +44,16 @@ class FusionCard:
     depth: int
 
 
-def save_fusion(path: Path, model: FusionModel, card: FusionCard) -> None:
-    """Write a fusion model as float16 safetensors, its configuration and card in the header."""
+def save_model(path: Path, model: CrossAttentionModel, card: CrossAttentionCard) -> None:
+    """Write a model as float16 safetensors, its configuration and card in the header."""
     header = {"config": json.dumps(asdict(model.config)), "card": json.dumps(asdict(card))}
     write_weights(path, FORMAT, model.state_dict(), header)
 
 
-def load_fusion(path: Path, device: str = "cpu") -> tuple[FusionModel, FusionCard, str]:
-    """Read a fusion model, ready for inference, its card and the checksum of its weights.
+def load_model(
+    path: Path, device: str = "cpu"
+) -> tuple[CrossAttentionModel, CrossAttentionCard, str]:
+    """Read a model in inference mode, its card and the SHA-256 of its weights.
 
     Raises:
         EncoderUnavailableError: the file is missing, damaged or of another architecture.
@@ -61,58 +63,61 @@ def load_fusion(path: Path, device: str = "cpu") -> tuple[FusionModel, FusionCar
 
     metadata = checked_metadata(path, FORMAT, _REMEDY)
     try:
-        model = FusionModel(FusionConfig(**json.loads(metadata["config"])))
-        card = FusionCard(**json.loads(metadata["card"]))
+        model = CrossAttentionModel(CrossAttentionConfig(**json.loads(metadata["config"])))
+        card = CrossAttentionCard(**json.loads(metadata["card"]))
         model.load_state_dict({k: v.float() for k, v in load_file(path, device=device).items()})
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, UsageError) as error:
         raise EncoderUnavailableError(
-            f"The fusion model {path} has another architecture than this version: {error}"
+            f"The cross-attention model {path} has another architecture than this version: {error}"
         ) from error
     return model.to(device).eval().requires_grad_(False), card, metadata["sha256"]
 
 
 def shipped_model(space: Space) -> Path | None:
-    """The fusion model in the package that was trained for a space, if there is one."""
+    """Find the weight file in the package that was trained for a space; None if there is none."""
     if space.encoder != SHIPPED_FOR or not SHIPPED.exists():
         return None
     card = json.loads(checked_metadata(SHIPPED, FORMAT, _REMEDY)["card"])
     return SHIPPED if card["space_id"] == space.id else None
 
 
-class FusionReranker:
-    """Satisfies `base.Reranker` with a `FusionModel` over the tokens of its space's encoder.
+class CrossAttentionReranker:
+    """Rerank with a `CrossAttentionModel` over the tokens of its space's encoder.
 
     Raises:
         EncoderUnavailableError: the file is missing or damaged.
-        SpaceMismatchError: it was trained for another space.
+        SpaceMismatchError: the model was trained for another space.
     """
 
     def __init__(self, file: Path, encoder: TokenEncoder, device: str = "cpu") -> None:
-        self.model, card, digest = load_fusion(file, device)
+        self.model, card, digest = load_model(file, device)
         if card.space_id != encoder.space.id:
             raise SpaceMismatchError(
-                f"The fusion model {file} was trained for the encoder {card.encoder!r} (space "
-                f"{card.space_id}), not for {encoder.space.encoder!r} (space {encoder.space.id}). "
-                "Use `--rerank none`, or train one for this space with `mmsearch train fusion`."
+                f"The cross-attention model {file} was trained for the encoder {card.encoder!r} "
+                f"(space {card.space_id}), not for {encoder.space.encoder!r} (space "
+                f"{encoder.space.id}). Use `--rerank none`, or train one for this space with "
+                "`mmsearch train reranker`."
             )
+        # Clients compare the name with `fusion`, and caches find tokens by the identity: both
+        # stay what they were.
         self.name = "fusion" if file == SHIPPED else f"fusion:{file}"
         everything = json.dumps([asdict(self.model.config), card.space_id, digest])
         self.identity = f"fusion-{hashlib.sha256(everything.encode()).hexdigest()[:16]}"
         self.match_weight = card.match_weight
-        self.likeness_weight = LIKENESS_WEIGHT
+        self.image_similarity_weight = IMAGE_SIMILARITY_WEIGHT
         self.depth = card.depth
         self.encoder = encoder
         self.device = device
 
     @classmethod
     def by_name(cls, file: str, encoder: TokenEncoder, device: str = "cpu") -> Self:
-        """Load a file, or, for an empty name, the shipped model of the encoder's space."""
+        """Load a weight file or, for an empty name, the shipped model of the encoder's space."""
         path = Path(file) if file else shipped_model(encoder.space)
         if path is None:
             raise UsageError(
-                f"No fusion model comes with mmsearch for {encoder.space.encoder!r}. Train one "
-                "with `mmsearch train fusion` and name it (`--rerank fusion:FILE`), or use "
-                "`--rerank none`."
+                f"No cross-attention model comes with mmsearch for {encoder.space.encoder!r}. "
+                "Train one with `mmsearch train reranker` and name it "
+                "(`--rerank cross-attention:FILE`), or use `--rerank none`."
             )
         return cls(path, encoder, device)
 
@@ -135,7 +140,7 @@ class FusionReranker:
         return Tokens(states.cpu().numpy(), tokens.mask)
 
     def match(self, texts: Tokens, images: Tokens) -> Scores:
-        """Match logits of all pairs, (m, n) float32."""
+        """Compute the match logits of all pairs, (m, n) float32."""
         if not len(texts.values) or not len(images.values):
             return np.empty((len(texts.values), len(images.values)), np.float32)
         with torch.inference_mode():
@@ -147,29 +152,28 @@ class FusionReranker:
             )
         return logits.T.cpu().numpy()
 
-    def text_trust(self, texts: Tokens) -> Scores:
-        """Trust in texts as queries, (m,) float32, by how much they are like the training's."""
-        return self._trust(self.model.text_familiarity, texts)
+    def text_query_weight(self, texts: Tokens) -> Scores:
+        """Compute the out-of-distribution trust in texts as queries, (m,) float32, 0 to 1."""
+        return self._trust(self.model.text_trust, texts)
 
-    def image_trust(self, images: Tokens) -> Scores:
-        """Trust in images as queries, (n,) float32, by how much they are like the training's."""
-        return self._trust(self.model.image_familiarity, images)
+    def image_query_weight(self, images: Tokens) -> Scores:
+        """Compute the out-of-distribution trust in images as queries, (n,) float32, 0 to 1."""
+        return self._trust(self.model.image_trust, images)
 
-    def _trust(self, familiarity: Familiarity, tokens: Tokens) -> Scores:
+    def _trust(self, model: MahalanobisTrust, tokens: Tokens) -> Scores:
         with torch.inference_mode():
             states = self._tensor(tokens.values).float()
-            trust: torch.Tensor = familiarity(mean_state(states, self._tensor(tokens.mask)))
+            trust: torch.Tensor = model(mean_state(states, self._tensor(tokens.mask)))
         return trust.cpu().numpy()
 
-    def likeness(self, image: Tokens, images: Tokens) -> Scores:
-        """How alike one image is to each of n others by late interaction, (n,), -1 to 1."""
-        return max_sim(image, images, self.model.image_familiarity.mean.cpu().numpy())
+    def image_similarity(self, image: Tokens, images: Tokens) -> Scores:
+        """Compare one image with n others by late interaction, (n,) float32, -1 to 1."""
+        return max_sim(image, images, self.model.image_trust.mean.cpu().numpy())
 
     def attribution(self, text: Tokens, image: Tokens) -> NDArray[np.float32]:
-        """How much each of t tokens' looks at u image tokens raised the match, (t, u) float32.
+        """Attribute the match of one text and one image to their tokens, (t, u) float32.
 
-        Of one text and one image; t and u count what is present, not padding. As
-        `FusionModel.attribution`.
+        t and u count text and image tokens without padding. See `CrossAttentionModel.attribution`.
         """
         raised = self.model.attribution(
             self._tensor(text.values[0, text.mask[0]]).float(),

@@ -1,9 +1,9 @@
-"""The cross-attention fusion model: tokens of texts and images in, match logits out.
+"""Cross-attention model: tokens of texts and images in, match logits out.
 
-Two streams as in LXMERT (Tan and Bansal 2019) and co-attention (Lu et al. 2019): each side first
-through layers of its own, then through blocks in which the text attends to the image and the image
-to the text. Everything that depends on one side alone is computed once a text and once an image,
-not once a pair. Texts are packed, so that padding is never computed, let alone seen.
+Two streams as in LXMERT (Tan and Bansal 2019) and co-attention (Lu et al. 2019): self-attention
+layers for each side, then blocks in which the text attends to the image and the image to the text.
+Everything that depends on one side alone is computed once per text and once per image, not once per
+pair. Texts are packed, so padding costs nothing.
 """
 
 import math
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retrieval.errors import UsageError
-from retrieval.rerankers.ood import Familiarity
+from retrieval.rerankers.ood import MahalanobisTrust
 
 SUMMARY_QUERIES = 4
 SUMMARY_WIDTH = 512
@@ -24,15 +24,15 @@ Kind = Literal["cross", "concat", "gated", "bilinear"]
 
 
 @dataclass(frozen=True)
-class FusionConfig:
-    """The shape of a fusion model.
+class CrossAttentionConfig:
+    """Hyperparameters of a cross-attention model.
 
-    image_width, text_width: channels of the tokens that come in. image_positions: length of the
-    learned position table, 0 for none. kind: how the sides meet; all but `cross` pool each side
-    first (`PooledFusion`). width, heads, feed_forward (hidden width in widths, 0 for none): of
-    every layer. depth: blocks of cross-attention. text_layers, image_layers: layers of self-
-    attention before the sides meet. co_attention: whether images also attend to texts, between the
-    blocks. dropout: share of values left out while training.
+    image_width, text_width: channels of the input tokens. image_positions: length of the learned
+    position table, 0 for none. kind: how text and image interact; all but `cross` pool each side
+    first (`PooledScorer`). width, heads: channels and attention heads of every layer.
+    feed_forward: hidden width of perceptrons as a multiple of `width`, 0 for none. depth: number
+    of cross-attention blocks. text_layers, image_layers: self-attention layers before them.
+    co_attention: whether images also attend to texts, between the blocks. dropout: dropout rate.
     """
 
     image_width: int
@@ -72,7 +72,7 @@ class FusionConfig:
 
 
 def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(Q K^T / sqrt(d_k)), (..., q, k), of (..., q, d_k) and (..., k, d_k)."""
+    """Compute softmax(Q K^T / sqrt(d_k)), (..., q, k), of (..., q, d_k) and (..., k, d_k)."""
     scores = query @ key.transpose(-1, -2) / math.sqrt(key.shape[-1])
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
@@ -90,12 +90,12 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
         self.recorded: list[Tensor] | None = None
 
-    def forward(self, x: Tensor, seen: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Let (..., q, width) look at (..., k, width) where the (..., k) bool mask is True."""
-        few_queries = x.ndim == seen.ndim == 3 and self.heads * x.shape[-2] <= seen.shape[-2]
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend from (..., q, width) to (..., k, width) where the (..., k) bool mask is True."""
+        few_queries = x.ndim == context.ndim == 3 and self.heads * x.shape[-2] <= context.shape[-2]
         if few_queries and self.recorded is None and not self.training and x.shape[0] == 1:
-            return self._look_of_few(x, seen, mask)
-        key, value = (self._split(part) for part in self.key_value(seen).chunk(2, -1))
+            return self._attend_with_few(x, context, mask)
+        key, value = (self._split(part) for part in self.key_value(context).chunk(2, -1))
         query = self._split(self.query(x)).expand(*key.shape[:-2], -1, -1)
         bias = None if mask is None else mask[..., None, None, :]
         if self.recorded is None:
@@ -106,23 +106,22 @@ class Attention(nn.Module):
             mixed = weights @ value
         return self.out(mixed.transpose(-2, -3).flatten(-2))  # type: ignore[no-any-return]
 
-    def _look_of_few(self, x: Tensor, seen: Tensor, mask: Tensor | None) -> Tensor:
-        """The same for few queries, (1, q, width), and much to see, (n, k, width).
+    def _attend_with_few(self, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend with few queries, (1, q, width), to many tokens, (n, k, width).
 
-        q . (K y) = (K^T q) . y, so no key or value is made of what is seen: for the words of one
-        text and many images that is most of the work. What the key's bias adds to all scores of a
-        query alike, the softmax takes away again. Large products are several times faster here
-        than as many small ones.
+        q . (K y) = (K^T q) . y, so no keys and values are computed, which for the words of one text
+        and many images is most of the work. The softmax cancels the bias of the keys, a constant
+        for each query. One large product is several times faster here than many small ones.
         """
-        width, depth = seen.shape[-1], seen.shape[-1] // self.heads
+        width, depth = context.shape[-1], context.shape[-1] // self.heads
         to_key, to_value = self.key_value.weight.view(2, self.heads, depth, width)
         bias = self.key_value.bias[width:].view(self.heads, 1, depth)
         folded = (self._split(self.query(x))[0] @ to_key).flatten(0, 1) / math.sqrt(depth)
-        count, queries = len(seen), x.shape[1]
-        scores = (seen.reshape(-1, width) @ folded.T).view(count, -1, len(folded))
+        count, queries = len(context), x.shape[1]
+        scores = (context.reshape(-1, width) @ folded.T).view(count, -1, len(folded))
         if mask is not None:
             scores = scores.masked_fill(~mask[..., None], -torch.inf)
-        mixed = scores.softmax(1).transpose(1, 2) @ seen
+        mixed = scores.softmax(1).transpose(1, 2) @ context
         by_head = mixed.view(count, self.heads, queries, width).transpose(0, 1).flatten(1, 2)
         values = by_head @ to_value.transpose(1, 2) + bias
         joined = values.view(self.heads, count, queries, depth).permute(1, 2, 0, 3).flatten(2)
@@ -135,7 +134,7 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """Pre-norm two-layer perceptron with a residual."""
 
-    def __init__(self, config: FusionConfig) -> None:
+    def __init__(self, config: CrossAttentionConfig) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.width)
         self.up = nn.Linear(config.width, config.feed_forward * config.width)
@@ -149,9 +148,9 @@ class FeedForward(nn.Module):
 
 
 class SelfAttentionLayer(nn.Module):
-    """A pre-norm transformer layer over one side's tokens."""
+    """Pre-norm transformer layer over the tokens of one side."""
 
-    def __init__(self, config: FusionConfig) -> None:
+    def __init__(self, config: CrossAttentionConfig) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.width)
         self.attention = Attention(config.width, config.heads)
@@ -167,9 +166,11 @@ class SelfAttentionLayer(nn.Module):
 
 
 class Stem(nn.Module):
-    """One side alone: projection to the model's width, positions, self-attention layers."""
+    """Layers of one side: projection to the model's width, positions, self-attention."""
 
-    def __init__(self, config: FusionConfig, channels: int, layers: int, positions: int) -> None:
+    def __init__(
+        self, config: CrossAttentionConfig, channels: int, layers: int, positions: int
+    ) -> None:
         super().__init__()
         self.dropout = config.dropout
         self.norm = nn.LayerNorm(channels)
@@ -189,10 +190,10 @@ class Stem(nn.Module):
 
 @dataclass
 class Packed:
-    """The tokens of m texts, one text after the other, without padding.
+    """The tokens of m texts, concatenated without padding.
 
-    values: (1 or n, s, width), for all images alike or for each of n. mask: (m, t) bool, where
-    the tokens were; s is the number of its True.
+    values: (1, s, width), shared by all images, or (n, s, width), one set per image. mask: (m, t)
+    bool, the positions of the s tokens before packing.
     """
 
     values: Tensor
@@ -200,13 +201,13 @@ class Packed:
 
     @property
     def sums(self) -> Tensor:
-        """(s, m), 1 where a token belongs to a text: `x @ sums` adds up each text's tokens."""
+        """One-hot text of each token, (s, m): `x @ sums` adds up the tokens of each text."""
         texts = torch.arange(len(self.mask), device=self.mask.device)
         owner = texts[:, None].expand_as(self.mask)[self.mask]
         return F.one_hot(owner, len(self.mask)).to(self.values.dtype)
 
     def unpack(self, packed: Tensor) -> Tensor:
-        """(n, s, c) -> (n, m, t, c), zero where no token is."""
+        """Pad (n, s, c) to (n, m, t, c) with zeros."""
         shape = (len(packed), *self.mask.shape, packed.shape[-1])
         padded = packed.new_zeros(shape)
         padded[:, self.mask] = packed
@@ -216,18 +217,18 @@ class Packed:
 class CrossBlock(nn.Module):
     """Text attends to itself, then to the image; the image attends to the text.
 
-    The first block skips the text's self-attention: the stem has done it. The last one leaves the
-    image as it is: nothing reads it any more.
+    The first block skips the self-attention of the text, which the stem has done. The last block
+    does not update the image, which nothing reads afterwards.
     """
 
-    def __init__(self, config: FusionConfig, *, first: bool, last: bool) -> None:
+    def __init__(self, config: CrossAttentionConfig, *, first: bool, last: bool) -> None:
         super().__init__()
         self.dropout = config.dropout / 2
         self.text_self = None if first else SelfAttentionLayer(config)
         self.text_norm = nn.LayerNorm(config.width)
         self.image_norm = nn.LayerNorm(config.width)
         self.to_image = Attention(config.width, config.heads)
-        # Without perceptrons nothing but what the last block saw is read.
+        # Without perceptrons only the attention output of the last block is read.
         self.is_read_out = last and not config.feed_forward
         self.feed_forward = FeedForward(config) if config.feed_forward else nn.Identity()
         self.to_text: Attention | None = None
@@ -242,10 +243,14 @@ class CrossBlock(nn.Module):
     ) -> tuple[Packed, Tensor, Tensor]:
         """Run the block.
 
-        texts: s tokens of m texts. images: (n, t, width), or (n, m, t, width) once images have
-        attended to texts. image_mask: (n, t) bool.
+        Args:
+            texts: s tokens of m texts.
+            images: (n, t, width), or (n, m, t, width) once images have attended to texts.
+            image_mask: (n, t) bool.
 
-        Returns the new texts, the new images, and what each text token saw, (n, s, width).
+        Returns:
+            The new texts, the new images, and the attention output of each text token, (n, s,
+            width).
         """
         x = texts.values
         if self.text_self is not None:
@@ -278,9 +283,9 @@ class CrossBlock(nn.Module):
 
 
 class Summary(nn.Module):
-    """One unit vector of a side, pooled by attention from several learned queries."""
+    """Unit vector of one side, pooled by attention with several learned queries."""
 
-    def __init__(self, config: FusionConfig) -> None:
+    def __init__(self, config: CrossAttentionConfig) -> None:
         super().__init__()
         self.dropout = config.dropout
         self.norm = nn.LayerNorm(config.width)
@@ -288,7 +293,7 @@ class Summary(nn.Module):
         self.out = nn.Linear(SUMMARY_QUERIES * config.width, SUMMARY_WIDTH)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Summarise (n, t, width) under an (n, t) bool mask: (n, 512), unit L2 norm."""
+        """Pool (n, t, width) under an (n, t) bool mask to (n, 512), unit L2 norm."""
         x = self.norm(x)
         score = self.score(x)
         if mask is not None:
@@ -297,16 +302,16 @@ class Summary(nn.Module):
         return F.normalize(self.out(F.dropout(pooled, self.dropout, self.training)), dim=1)
 
 
-class CrossFusion(nn.Module):
-    """Blocks of cross-attention, read out by comparing each word with what it saw.
+class CrossAttentionScorer(nn.Module):
+    """Cross-attention blocks, read out by comparing each word with its attention output.
 
-    The logit is scale * sum_i w_i cos(a_i, b_i): a_i the text token before the last look, b_i the
-    image content that it saw, w a softmax over the text's tokens (Lee et al. 2018, SCAN, with
-    learned weights), plus the scaled cosine of both sides' summaries, plus, where there are
-    perceptrons, what one makes of the last block's pooled tokens.
+    The logit is scale * sum_i w_i cos(a_i, b_i), with a_i the text token before the last
+    cross-attention, b_i its attention output over the image and w a softmax over the text tokens
+    (Lee et al. 2018, SCAN, with learned weights), plus the scaled cosine of both summaries, plus,
+    if `feed_forward` is not 0, a perceptron over the pooled tokens of the last block.
     """
 
-    def __init__(self, config: FusionConfig) -> None:
+    def __init__(self, config: CrossAttentionConfig) -> None:
         super().__init__()
         last = config.depth - 1
         self.blocks = nn.ModuleList(
@@ -323,14 +328,14 @@ class CrossFusion(nn.Module):
         self.pooled = _Readout(config.width, config) if config.feed_forward else None
 
     @property
-    def looks(self) -> list[Attention]:
-        """Where texts attend to images, block by block."""
+    def text_to_image(self) -> list[Attention]:
+        """The attention of texts over images, one a block."""
         return [cast("CrossBlock", block).to_image for block in self.blocks]
 
     def forward(
         self, texts: Tensor, mask: Tensor, images: Tensor, image_mask: Tensor | None
     ) -> Tensor:
-        """Match logits of all pairs, (n, m)."""
+        """Compute the match logits of all pairs, (n, m)."""
         packed = Packed(texts[mask][None], mask)
         sums = packed.sums
         importance = self.importance(self.importance_norm(texts))[..., 0]
@@ -353,14 +358,14 @@ class CrossFusion(nn.Module):
         return logits  # type: ignore[no-any-return]
 
 
-class PooledFusion(nn.Module):
-    """The simpler fusions: each side is pooled by attention to one vector before they meet.
+class PooledScorer(nn.Module):
+    """Baselines without cross-attention: each side is first pooled by attention to one vector.
 
     concat: [t; v]. gated: g * tanh(W t) + (1 - g) * tanh(V v), g = sigmoid(G [t; v]) (Arevalo et
     al. 2017). bilinear: (W t) * (V v), a bilinear form of low rank (Kim et al. 2017).
     """
 
-    def __init__(self, config: FusionConfig) -> None:
+    def __init__(self, config: CrossAttentionConfig) -> None:
         super().__init__()
         width = config.width
         self.kind = config.kind
@@ -375,7 +380,7 @@ class PooledFusion(nn.Module):
     def forward(
         self, texts: Tensor, mask: Tensor, images: Tensor, image_mask: Tensor | None
     ) -> Tensor:
-        """Match logits of all pairs, (n, m)."""
+        """Compute the match logits of all pairs, (n, m)."""
         text = _pool(texts, self.text_score(texts), mask)[None]
         image = _pool(images, self.image_score(images), image_mask)[:, None]
         pairs = (len(images), len(texts), -1)
@@ -390,9 +395,9 @@ class PooledFusion(nn.Module):
 
 
 class _Readout(nn.Module):
-    """A perceptron from a fused vector to a logit, zero at first."""
+    """Perceptron from a vector of a pair to a logit, initialised to zero."""
 
-    def __init__(self, channels: int, config: FusionConfig) -> None:
+    def __init__(self, channels: int, config: CrossAttentionConfig) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
         self.hidden = nn.Linear(channels, config.width)
@@ -402,51 +407,79 @@ class _Readout(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., channels) -> (...)."""
+        """Map (..., channels) to (...)."""
         hidden = F.dropout(F.gelu(self.hidden(self.norm(x))), self.dropout, self.training)
         return self.out(hidden)[..., 0]  # type: ignore[no-any-return]
 
 
 def _pool(x: Tensor, score: Tensor, mask: Tensor | None) -> Tensor:
-    """Pool (n, t, c) to (n, c) by a softmax over the tokens of (n, t, 1) scores."""
+    """Pool (n, t, c) to (n, c) by a softmax over the (n, t, 1) scores."""
     if mask is not None:
         score = score.masked_fill(~mask[..., None], -torch.inf)
     return (score.softmax(1) * x).sum(1)
 
 
-class FusionModel(nn.Module):
-    """Tokens of both towers with their masks in, a match logit for every pair out."""
+_FILE_NAMES = {
+    "scorer": "fusion",
+    "text_trust": "text_familiarity",
+    "image_trust": "image_familiarity",
+    "full_trust_distance": "near",
+    "zero_trust_distance": "far",
+}
+"""Names of modules and buffers in weight files and checkpoints, kept from the first version."""
 
-    def __init__(self, config: FusionConfig) -> None:
+
+def _use_file_names(_module: nn.Module, state: dict[str, Tensor], *_: object) -> None:
+    _rename(state, _FILE_NAMES)
+
+
+def _use_attribute_names(_module: nn.Module, state: dict[str, Tensor], *_: object) -> None:
+    _rename(state, {there: here for here, there in _FILE_NAMES.items()})
+
+
+def _rename(state: dict[str, Tensor], names: dict[str, str]) -> None:
+    for key in list(state):
+        state[".".join(names.get(part, part) for part in key.split("."))] = state.pop(key)
+
+
+class CrossAttentionModel(nn.Module):
+    """Score all pairs of texts and images from the tokens of both towers."""
+
+    def __init__(self, config: CrossAttentionConfig) -> None:
         super().__init__()
         self.config = config
         self.image_stem = Stem(
             config, config.image_width, config.image_layers, config.image_positions
         )
         self.text_stem = Stem(config, config.text_width, config.text_layers, 0)
-        self.fusion: CrossFusion | PooledFusion = (
-            CrossFusion(config) if config.kind == "cross" else PooledFusion(config)
+        self.scorer: CrossAttentionScorer | PooledScorer = (
+            CrossAttentionScorer(config) if config.kind == "cross" else PooledScorer(config)
         )
-        self.text_familiarity = Familiarity(config.width)
-        self.image_familiarity = Familiarity(config.width)
+        self.text_trust = MahalanobisTrust(config.width)
+        self.image_trust = MahalanobisTrust(config.width)
+        self.register_state_dict_post_hook(_use_file_names)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_use_attribute_names)  # type: ignore[no-untyped-call]
 
     def embed_images(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What is needed of images, whatever the text: (n, t, image_width) -> (n, t, width)."""
+        """Embed images, independently of any text: (n, t, image_width) -> (n, t, width)."""
         return self.image_stem(tokens, mask)  # type: ignore[no-any-return]
 
     def embed_texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """What is needed of texts, whatever the image: (m, t, text_width) -> (m, t, width)."""
+        """Embed texts, independently of any image: (m, t, text_width) -> (m, t, width)."""
         return self.text_stem(tokens, mask)  # type: ignore[no-any-return]
 
     def match(
         self, texts: Tensor, text_mask: Tensor, images: Tensor, image_mask: Tensor | None = None
     ) -> Tensor:
-        """Match logits of all pairs, (n, m), of embedded texts and images.
+        """Compute the match logits of all pairs of embedded texts and images, (n, m).
 
-        texts: (m, t, width), text_mask: (m, t) bool with at least one True a row. images: (n, u,
-        width), image_mask: (n, u) bool likewise, or None when all tokens are present.
+        Args:
+            texts: (m, t, width).
+            text_mask: (m, t) bool, at least one True a row.
+            images: (n, u, width).
+            image_mask: (n, u) bool, at least one True a row; None: all tokens are present.
         """
-        return self.fusion(texts, text_mask, images, image_mask)  # type: ignore[no-any-return]
+        return self.scorer(texts, text_mask, images, image_mask)  # type: ignore[no-any-return]
 
     def forward(
         self,
@@ -455,33 +488,35 @@ class FusionModel(nn.Module):
         image_tokens: Tensor,
         image_mask: Tensor | None = None,
     ) -> Tensor:
-        """Match logits of all pairs, (n, m), straight from both towers' tokens."""
+        """Embed texts and images and compute the match logits of all pairs, (n, m)."""
         texts = self.embed_texts(text_tokens, text_mask)
         return self.match(texts, text_mask, self.embed_images(image_tokens, image_mask), image_mask)
 
     def attribution(self, text: Tensor, image: Tensor) -> Tensor:
-        """How much each text token's look at each image token raised the match of one pair.
+        """Attribute the match of one pair to pairs of tokens, (t, u), not negative.
 
-        Attention times the gradient of the logit by it, where positive, averaged over heads and
-        added up over blocks (Chefer et al. 2021). text: (t, width), image: (u, width), both
-        embedded, without padding. Returns (t, u).
+        Attention times the gradient of the logit with respect to it, where positive, averaged over
+        heads and summed over blocks (Chefer et al. 2021). text: (t, width), image: (u, width),
+        both embedded, without padding.
 
-        Raises UsageError for a model that pools both sides: nothing in it looks anywhere.
+        Raises UsageError for a model that pools both sides, which has no cross-attention.
         """
-        if not isinstance(self.fusion, CrossFusion):
-            raise UsageError("Only a fusion model of kind `cross` can tell where the words looked.")
-        looks = self.fusion.looks
+        if not isinstance(self.scorer, CrossAttentionScorer):
+            raise UsageError(
+                "Only a model of kind `cross` has cross-attention to explain a match with."
+            )
+        layers = self.scorer.text_to_image
         recorded: list[Tensor] = []
         mask = torch.ones(1, len(text), dtype=torch.bool, device=text.device)
         try:
-            for look in looks:
-                look.recorded = recorded
+            for layer in layers:
+                layer.recorded = recorded
             with torch.enable_grad():
                 logit = self.match(text[None], mask, image[None]).sum()
             gradients = torch.autograd.grad(logit, recorded)
         finally:
-            for look in looks:
-                look.recorded = None
+            for layer in layers:
+                layer.recorded = None
         raised = [
             (weights.detach() * gradient).clamp(min=0).mean(-3).flatten(0, -2)
             for weights, gradient in zip(recorded, gradients, strict=True)

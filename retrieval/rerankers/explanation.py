@@ -1,4 +1,4 @@
-"""Why a text and an image match: where each word looked, and which words carried it."""
+"""Explain a match: each word's contribution and its attention over the image."""
 
 import math
 from dataclasses import dataclass
@@ -11,15 +11,14 @@ from PIL import Image
 from retrieval.encoders.base import Encoder
 from retrieval.errors import UsageError
 from retrieval.media import Modality
-from retrieval.rerankers.base import Reranker
-from retrieval.rerankers.cross_attention import FusionReranker
+from retrieval.rerankers.base import ExplainableReranker, Reranker
 
 _LETTERS = r"[\p{L}\p{M}\p{N}_]+"
 _WORD = regex.compile(rf"[\p{{Han}}\p{{Hiragana}}\p{{Katakana}}]|{_LETTERS}(?:[-'’]{_LETTERS})*")
 """A run of letters and digits, or one character of the scripts that put no space between words."""
 
 HeatMap = NDArray[np.float32]
-"""(rows, columns) float32, not negative, sum 1: how the look is spread over the image's view."""
+"""(rows, columns) float32, not negative, sum 1: attention over the image's view."""
 
 Box = tuple[float, float, float, float]
 """left, top, right, bottom in pixels of the upright image."""
@@ -29,7 +28,7 @@ Box = tuple[float, float, float, float]
 class WordExplanation:
     """One word of the text, `text[start:end]`.
 
-    contribution: by how much the match falls without the word. heat: where it looked.
+    contribution: by how much the match falls without the word. heat: its attention.
     """
 
     word: str
@@ -41,10 +40,10 @@ class WordExplanation:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """A text and an image, explained.
+    """The explanation of a match of a text and an image.
 
-    match: the reranker's logit; similarity: the cosine of both vectors; heat: where the words
-    looked together. view: the part of the upright image that the heat maps cover.
+    match: the reranker's logit. similarity: the cosine of both vectors. heat: attention of all
+    words together. view: the part of the upright image that the heat maps cover.
     """
 
     text: str
@@ -60,17 +59,24 @@ def explain(
 ) -> Explanation:
     """Explain the match of a text and an upright RGB image.
 
-    A word's contribution is found by leaving it out; where it looked, from the model's attention
-    and what each look did to the match (`FusionModel.attribution`).
+    The contribution of a word is the difference in the match without it (leave one out); its heat
+    map is attention times gradient (`CrossAttentionModel.attribution`).
 
-    Raises UsageError for a blank text, and for a reranker that cannot say where it looked.
+    Args:
+        reranker: a reranker with attention, such as the cross-attention model of the encoder.
+        encoder: the encoder of the reranker's space.
+        text: the query.
+        image: the upright RGB image.
+
+    Raises:
+        UsageError: the text is blank, or the reranker cannot attribute its match to tokens.
     """
     if not text.strip():
         raise UsageError("The text is empty: say what to look for in the image.")
-    if not isinstance(reranker, FusionReranker):
+    if not isinstance(reranker, ExplainableReranker):
         raise UsageError(
-            f"Only a fusion model can explain a match, and there is none for "
-            f"{encoder.space.encoder!r}. Train one with `mmsearch train fusion`, or use the "
+            "Only a cross-attention model can explain a match, and there is none for "
+            f"{encoder.space.encoder!r}. Train one with `mmsearch train reranker`, or use the "
             "encoder `starter`."
         )
     pixels = encoder.preprocess(image)[np.newaxis]

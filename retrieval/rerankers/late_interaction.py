@@ -1,4 +1,4 @@
-"""Late interaction: how alike two images are, place by place."""
+"""Late interaction: image similarity token by token (MaxSim)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,18 +10,22 @@ from retrieval.rerankers.base import Scores
 def max_sim(image: Tokens, images: Tokens, centre: NDArray[np.float32]) -> Scores:
     """Compare the tokens of one image with those of n others, (n,) float32, -1 to 1.
 
-    The mean, over the tokens of either image, of the cosine with the nearest token of the other,
-    averaged over both directions (Khattab and Zaharia 2020, ColBERT's MaxSim, made symmetric).
-    centre: (c,), what all images have in common, taken off before.
+    For each token the cosine with the nearest token of the other image, averaged over tokens and
+    over both directions (symmetric MaxSim; Khattab and Zaharia 2020, ColBERT).
+
+    Args:
+        image: (1, t, c).
+        images: (n, u, c).
+        centre: (c,), the mean over many images, subtracted from every token.
     """
-    own = _unit(image.values[0, image.mask[0]], centre)
+    query = _unit(image.values[0, image.mask[0]], centre)
     others = _unit(images.values, centre)
-    cosines = np.einsum("ac,nbc->nab", own, others, optimize=True)
+    cosines = np.einsum("ac,nbc->nab", query, others, optimize=True)
     cosines = np.where(images.mask[:, np.newaxis], cosines, -np.inf)
-    of_own = cosines.max(2).mean(1)
+    of_query = cosines.max(2).mean(1)
     nearest = np.where(images.mask, cosines.max(1), 0)
     of_others = nearest.sum(1) / images.mask.sum(1)
-    scores: Scores = ((of_own + of_others) / 2).astype(np.float32)
+    scores: Scores = ((of_query + of_others) / 2).astype(np.float32)
     return scores
 
 

@@ -1,35 +1,36 @@
-"""How much a query is like what a fusion model has learned from: how far to trust its match."""
+"""Out-of-distribution trust: less of it the further a query is from the training data."""
 
 import torch
 from torch import Tensor, nn
 
 _SHRINKAGE = 1e-3
-_NEAR, _FAR = 0.9, 0.99
+_TRUST_QUANTILES = (0.9, 0.99)
 
 
-class Familiarity(nn.Module):
-    """Mahalanobis distance from the training data, and which distances are still familiar.
+class MahalanobisTrust(nn.Module):
+    """Trust in inputs, 1 to 0, by their Mahalanobis distance from the training data.
 
-    The distance of x is |(x - mean) whitening| (Lee et al. 2018 find unfamiliar inputs so). Below
-    `near` x is trusted wholly, beyond `far` not at all. Until `fit`, everything is familiar.
+    The distance of x is |(x - mean) whitening| (Lee et al. 2018). Trust is 1 up to
+    `full_trust_distance` and falls linearly to 0 at `zero_trust_distance`. Until `fit`, it is 1 for
+    everything.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.mean: Tensor
         self.whitening: Tensor
-        self.near: Tensor
-        self.far: Tensor
+        self.full_trust_distance: Tensor
+        self.zero_trust_distance: Tensor
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("whitening", torch.zeros(width, width))
-        self.register_buffer("near", torch.zeros(1))
-        self.register_buffer("far", torch.ones(1))
+        self.register_buffer("full_trust_distance", torch.zeros(1))
+        self.register_buffer("zero_trust_distance", torch.ones(1))
 
     def fit(self, training: Tensor, held_out: Tensor) -> None:
-        """Learn from (n, width) training states and (m, width) held-out ones of the same kind.
+        """Fit the distribution of (n, width) training states.
 
-        near and far become the distances below which 90% and 99% of the held-out states lie. All
-        is rounded to float16, as it will be kept.
+        The trust distances become the 90th and 99th percentile of the distances of (m, width)
+        held-out states. Everything is rounded to float16, the precision of the weight file.
         """
         mean = training.double().mean(0)
         centred = training.double() - mean
@@ -39,23 +40,23 @@ class Familiarity(nn.Module):
         root = torch.linalg.cholesky(torch.linalg.inv(covariance))
         self.mean.copy_(mean.half())
         self.whitening.copy_(root.half())
-        levels = torch.tensor([_NEAR, _FAR], device=mean.device)
-        near, far = torch.quantile(self.distance(held_out), levels).half()
-        self.near.fill_(near)
-        self.far.fill_(far)
+        levels = torch.tensor(_TRUST_QUANTILES, device=mean.device)
+        full, zero = torch.quantile(self.distance(held_out), levels).half()
+        self.full_trust_distance.fill_(full)
+        self.zero_trust_distance.fill_(zero)
 
     def distance(self, x: Tensor) -> Tensor:
-        """Distance of (n, width) states from the training data, (n,)."""
+        """Mahalanobis distance of (n, width) states from the training data, (n,)."""
         distance: Tensor = ((x - self.mean) @ self.whitening).norm(dim=1)
         return distance
 
     def forward(self, x: Tensor) -> Tensor:
-        """Trust in (n, width) states, (n,): from 1 at `near` straight down to 0 at `far`."""
-        far = torch.maximum(self.far, self.near + 1e-3)
-        return ((far - self.distance(x)) / (far - self.near)).clamp(0, 1)
+        """Compute the trust in (n, width) states, (n,), 0 to 1."""
+        zero = torch.maximum(self.zero_trust_distance, self.full_trust_distance + 1e-3)
+        return ((zero - self.distance(x)) / (zero - self.full_trust_distance)).clamp(0, 1)
 
 
 def mean_state(states: Tensor, mask: Tensor) -> Tensor:
-    """The mean of the present tokens, (n, t, width) under an (n, t) bool mask -> (n, width)."""
+    """Average the present tokens, (n, t, width) under an (n, t) bool mask -> (n, width)."""
     present = mask[:, :, None]
     return (states * present).sum(1) / present.sum(1)

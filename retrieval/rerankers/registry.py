@@ -1,4 +1,4 @@
-"""Rerankers by name: which there are, and loading the one that fits an encoder."""
+"""Registry of rerankers: load one by its name for an encoder."""
 
 from retrieval.encoders.base import Encoder, require_tokens
 from retrieval.encoders.registry import resolve_device
@@ -7,21 +7,31 @@ from retrieval.rerankers.base import Reranker
 
 AUTO = "auto"
 NONE = "none"
+CROSS_ATTENTION = "cross-attention"
 FUSION = "fusion"
+"""The earlier name of `cross-attention`, still valid."""
 BLIP_ITM = "blip-itm"
 
 
 def load_reranker(name: str, encoder: Encoder, device: str = "auto") -> Reranker | None:
-    """Load a reranker by its name for an encoder's space; None for `none`.
+    """Load a reranker by its name for an encoder's space.
 
-    `auto` is the fusion model that was made for this space, if there is one, else `none`.
-    `fusion`, `fusion:FILE`: our own cross-attention model. `blip-itm`, `blip-itm:NAME_OR_DIR`:
-    BLIP through `transformers`, for any space.
+    Args:
+        name: `auto` (the cross-attention model shipped for this space, if there is one, else
+            `none`), `cross-attention`, `cross-attention:FILE`, `blip-itm` or
+            `blip-itm:NAME_OR_DIR` (BLIP through `transformers`, for any space) or `none`.
+        encoder: the encoder whose candidates are reranked.
+        device: `cpu`, `cuda` or `auto`.
 
-    Raises UsageError for an unknown name, SpaceMismatchError for a fusion model of another space,
-    EncoderUnavailableError when weights cannot be had.
+    Returns:
+        The reranker, or None for `none`.
+
+    Raises:
+        UsageError: unknown name.
+        SpaceMismatchError: the cross-attention model was trained for another space.
+        EncoderUnavailableError: missing or damaged weights.
     """
-    from retrieval.rerankers.cross_attention import FusionReranker, shipped_model
+    from retrieval.rerankers.cross_attention import CrossAttentionReranker, shipped_model
 
     kind, _, which = name.partition(":")
     if name == NONE:
@@ -29,14 +39,14 @@ def load_reranker(name: str, encoder: Encoder, device: str = "auto") -> Reranker
     device = resolve_device(device)
     if name == AUTO:
         file = shipped_model(encoder.space)
-        return FusionReranker(file, require_tokens(encoder), device) if file else None
-    if kind == FUSION:
-        return FusionReranker.by_name(which, require_tokens(encoder), device)
+        return CrossAttentionReranker(file, require_tokens(encoder), device) if file else None
+    if kind in (CROSS_ATTENTION, FUSION):
+        return CrossAttentionReranker.by_name(which, require_tokens(encoder), device)
     if kind == BLIP_ITM:
         from retrieval.rerankers.blip import BlipItmReranker
 
         return BlipItmReranker(which or None, device=device)
     raise UsageError(
-        f"There is no reranker {name!r}. Use auto, fusion, fusion:FILE, blip-itm, "
-        "blip-itm:NAME_OR_DIR or none."
+        f"There is no reranker {name!r}. Use auto, cross-attention, cross-attention:FILE, "
+        "blip-itm, blip-itm:NAME_OR_DIR or none."
     )

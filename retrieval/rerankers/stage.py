@@ -14,7 +14,7 @@ from PIL import Image
 from retrieval.catalog import Item
 from retrieval.encoders.base import Pixels, Tokens
 from retrieval.media.items import read_item_image_if_unchanged
-from retrieval.rerankers.base import Reranker, Scores, join
+from retrieval.rerankers.base import ImageSimilarityReranker, Reranker, Scores, join
 
 _LOOKS_AT_MOST = 64
 _DECODES_AT_MOST = 8
@@ -91,7 +91,7 @@ class ImageReranking:
     ) -> RerankOutcome:
         """As `rank`, by the reranker's tokens of m texts."""
         shares = _shares(weights)
-        trust = float(np.abs(shares) @ self.reranker.text_trust(texts))
+        trust = float(np.abs(shares) @ self.reranker.text_query_weight(texts))
 
         def match(images: Tokens) -> Scores:
             return shares @ self.reranker.match(texts, images)
@@ -104,7 +104,7 @@ class ImageReranking:
         items: Sequence[Item],
         similarity: Scores,
     ) -> RerankOutcome:
-        """The same for weighted upright RGB images; the matches are likenesses, -1 to 1."""
+        """The same for weighted upright RGB images; the matches are image similarities, -1 to 1."""
         pixels = np.stack([self.reranker.preprocess(image) for image, _ in images])
         tokens = self.reranker.image_tokens(pixels)
         queries = [Tokens(tokens.values[[i]], tokens.mask[[i]]) for i in range(len(images))]
@@ -118,12 +118,13 @@ class ImageReranking:
         similarity: Scores,
     ) -> RerankOutcome:
         """As `rank_like`, by the reranker's tokens of images, (1, t, c) each."""
-        shares = _shares(weights)
+        shares, reranker = _shares(weights), self.reranker
+        assert isinstance(reranker, ImageSimilarityReranker)
 
-        def likeness(found: Tokens) -> Scores:
-            return shares @ np.stack([self.reranker.likeness(query, found) for query in images])
+        def similarity_to_query(found: Tokens) -> Scores:
+            return shares @ np.stack([reranker.image_similarity(query, found) for query in images])
 
-        return self._rank(likeness, self.reranker.likeness_weight, items, similarity)
+        return self._rank(similarity_to_query, reranker.image_similarity_weight, items, similarity)
 
     def tokens_of(self, item: Item) -> Tokens | None:
         """What the reranker needs of an item's picture, (1, t, c); None where it cannot be had."""

@@ -1,4 +1,4 @@
-"""Image tokens for the reranker, kept on disk up to a size, least recently used out."""
+"""Image tokens of rerankers: an LRU cache on disk, and one in memory in front of it."""
 
 import os
 import threading
@@ -10,6 +10,7 @@ from pathlib import Path
 from time import time
 from typing import Literal, cast, get_args
 
+import cachetools
 import numpy as np
 import tomli_w
 import xxhash
@@ -17,21 +18,24 @@ from numpy.typing import NDArray
 
 from retrieval.errors import UsageError
 from retrieval.files import UNFINISHED_SUFFIX, write_atomically
+from retrieval.machine import memory_bytes
 
 Precision = Literal["float16", "int8"]
 
 DEFAULT_LIMIT_BYTES = 2_000_000_000
+_MOST_MEMORY_BYTES = 512_000_000
+_SHARE_OF_MEMORY = 32
 _SETTINGS = "settings.toml"
 _SUFFIX = ".tokens"
 _UNFINISHED_FOR_S = 3600
-"""After this long, a file that was not renamed is what a killed process has left."""
+"""Older temporary files are leftovers of killed processes."""
 _KEEP_SHARE = 0.9
-"""Room is made for more than one entry at a time: looking for the oldest reads all dates."""
+"""Evict down to this share of the limit: finding the oldest entries reads every file's date."""
 
 
 @dataclass(frozen=True)
 class TokenCacheSettings:
-    """How large the cache may grow, and how values are kept; a limit of 0 keeps nothing.
+    """Maximum size of the cache, 0 to disable it, and the storage precision of values.
 
     int8 takes half the space of float16: each token is scaled by its largest value.
     """
@@ -43,24 +47,23 @@ class TokenCacheSettings:
         if type(self.limit_bytes) is not int or self.limit_bytes < 0:
             raise UsageError(f"The size of the token cache cannot be {self.limit_bytes!r} bytes.")
         if self.precision not in get_args(Precision):
-            raise UsageError(f"Tokens are kept as float16 or int8, not as {self.precision!r}.")
+            raise UsageError(f"Tokens are stored as float16 or int8, not as {self.precision!r}.")
 
 
 @dataclass(frozen=True)
 class TokenCacheUsage:
-    """What a cache holds: images (one that has tokens of two rerankers counts once) and bytes."""
+    """Number of images, each counted once even with tokens of several rerankers, and bytes."""
 
     images: int
     bytes: int
 
 
 class TokenCache:
-    """One file an image under `folder`, named after the reranker and the image's content.
+    """LRU cache on disk: one file per image and reranker, keyed by the image's content hash.
 
-    Everything in it can be made again: a file that is damaged, half written or gone is a miss, and
-    a disk that is full or read-only costs the cache, not the answer. Several processes may use it
-    at once, and threads may share it. Another process may take it over the limit by at most what
-    it writes between two counts, a tenth of the limit.
+    A damaged, half-written or missing file is a miss; a full or read-only disk disables writes and
+    raises nothing. Safe for several threads and processes; concurrent writers may exceed the limit
+    by at most a tenth each, what they write between two counts.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,9 +74,9 @@ class TokenCache:
 
     @property
     def settings(self) -> TokenCacheSettings:
-        """As they are on the disk now, since another process may have changed them.
+        """Settings on disk, read each time since another process may change them.
 
-        The defaults where there are none or none that can be read.
+        Defaults if the file is missing or unreadable.
         """
         try:
             text = (self.folder / _SETTINGS).read_text(encoding="utf-8")
@@ -82,14 +85,14 @@ class TokenCache:
             return TokenCacheSettings()
 
     def configure(self, settings: TokenCacheSettings) -> None:
-        """Change the settings for good; a smaller limit takes effect at once. Raises OSError."""
+        """Store the settings; a smaller limit evicts at once. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / _SETTINGS, tomli_w.dumps(asdict(settings)).encode())
         with self._lock:
             self._make_room(settings.limit_bytes)
 
     def get(self, identity: str, content_hash: str) -> NDArray[np.float32] | None:
-        """Tokens of an image, (t, c), or None when they are not here."""
+        """Read the tokens of an image, (t, c); None if they are not cached."""
         from safetensors import SafetensorError
 
         path = self._path(identity, content_hash)
@@ -108,10 +111,10 @@ class TokenCache:
     def put(
         self, identity: str, content_hash: str, values: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Keep tokens of an image, (t, c); returns them as `get` will give them.
+        """Store the tokens of an image, (t, c), and return them as `get` will.
 
-        Values beyond the range of float16 are kept as its largest. Not kept, and returned as they
-        are: tokens with a value that is not finite. Nothing is kept that alone exceeds the limit.
+        Values beyond the range of float16 are clipped. Tokens with a value that is not finite are
+        returned unchanged and not stored; nor is an entry that alone exceeds the limit.
         """
         if not np.isfinite(values).all():
             return values
@@ -126,7 +129,7 @@ class TokenCache:
         return self._path(*key).exists()
 
     def usage(self) -> TokenCacheUsage:
-        """Count what is here, that of other processes too; reads the size of every file."""
+        """Count images and bytes on disk, by reading the size of every file."""
         entries = list(self._entries())
         return TokenCacheUsage(
             images=len({os.path.basename(path) for _, _, path in entries}),  # noqa: PTH119
@@ -136,7 +139,7 @@ class TokenCache:
     def bytes_per_image(
         self, tokens: int, channels: int, precision: Precision | None = None
     ) -> int:
-        """What the tokens of one image take, in the precision of the settings or another."""
+        """Compute the size of one entry; precision None: that of the settings."""
         zeros = np.zeros((tokens, channels), np.float32)
         return len(_encode(zeros, precision or self.settings.precision))
 
@@ -155,7 +158,7 @@ class TokenCache:
         self._written_since_count += len(content)
 
     def _make_room(self, limit: int) -> int:
-        """Remove the least recently used entries down to a size; returns the size then."""
+        """Evict the least recently used entries down to a size; return the size reached."""
         entries = sorted(self._entries())
         size = sum(size for _, size, _ in entries)
         self._size, self._written_since_count = size, 0
@@ -170,7 +173,7 @@ class TokenCache:
         return self._size
 
     def _entries(self) -> Iterator[tuple[int, int, str]]:
-        """Time of last use in ns, size and path of each; removes what killed processes left."""
+        """Yield last use (ns), size and path of entries; remove leftovers of killed processes."""
         unfinished_before = (time() - _UNFINISHED_FOR_S) * 1e9
         for reranker in _scan(self.folder):
             for shard in _scan(reranker.path):
@@ -189,6 +192,66 @@ class TokenCache:
         return self.folder / identity / content_hash[:2] / (content_hash + _SUFFIX)
 
 
+def default_token_memory() -> int:
+    """Compute the default size of the memory cache: a 32nd of the RAM, at most 512 MB."""
+    return min(_MOST_MEMORY_BYTES, (memory_bytes() or 8 << 30) // _SHARE_OF_MEMORY)
+
+
+class TokenMemory:
+    """LRU cache in memory in front of a `TokenCache`; safe for several threads.
+
+    Keys are content hashes, so entries never become stale.
+    """
+
+    def __init__(self, cache: TokenCache, max_bytes: int | None = None) -> None:
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._entries: cachetools.LRUCache[tuple[str, str], NDArray[np.floating]] = (
+            cachetools.LRUCache(
+                default_token_memory() if max_bytes is None else max_bytes,
+                lambda values: values.nbytes + 200,
+            )
+        )
+        self.hits = 0
+        self.misses = 0
+
+    def get(self, identity: str, content_hash: str) -> NDArray[np.floating] | None:
+        """Read the tokens of an image, (t, c), from memory or disk; None if neither has them.
+
+        float16 where that is exact: a reranker converts a whole batch faster.
+        """
+        key = (identity, content_hash)
+        with self._lock:
+            found = self._entries.get(key)
+        if found is not None:
+            self.hits += 1
+            return found
+        self.misses += 1
+        values = self._cache.get(identity, content_hash)
+        if values is not None:
+            self._add(key, values)
+        return values
+
+    def put(
+        self, identity: str, content_hash: str, values: NDArray[np.float32]
+    ) -> NDArray[np.floating]:
+        """Store the tokens of an image, (t, c), in memory and on disk; return what `get` will."""
+        stored = self._cache.put(identity, content_hash, values)
+        if np.isfinite(stored).all():
+            self._add((identity, content_hash), stored)
+        return stored
+
+    def _add(self, key: tuple[str, str], values: NDArray[np.float32]) -> None:
+        """Add an entry, as float16 if that is exact."""
+        with np.errstate(over="ignore"):
+            halves = values.astype(np.float16)
+        is_exact = bool((halves == values).all())
+        small: NDArray[np.floating] = halves if is_exact else values
+        with self._lock:
+            if self._entries.getsizeof(small) <= self._entries.maxsize:
+                self._entries[key] = small
+
+
 def _scan(folder: str | Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
@@ -198,7 +261,7 @@ def _scan(folder: str | Path) -> list[os.DirEntry[str]]:
 
 
 def _encode(values: NDArray[np.float32], precision: Precision) -> bytes:
-    """A checksum of 8 bytes, since damaged values would go unseen, and safetensors."""
+    """Serialise to an 8-byte checksum, which detects damaged values, and safetensors."""
     from safetensors.numpy import save
 
     arrays: dict[str, NDArray[np.generic]]

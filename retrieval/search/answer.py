@@ -16,9 +16,9 @@ class Hit:
     """An item in the answer. Scores that do not exist are None.
 
     similarity: cosine, -1..1; match: the reranker's logit, 0 at even odds, or, for a query of
-    images alone, its likeness, -1..1; relevance: calibrated, 0..1; words: how well the words of the
-    query fit what is known of the file (BM25), where the text search found it. group: other items
-    of the same file among the candidates, by their ids, the best first.
+    images alone, its image similarity, -1..1; relevance: calibrated, 0..1; words: how well the
+    words of the query fit what is known of the file (BM25), where the text search found it. group:
+    other items of the same file among the candidates, by their ids, the best first.
     """
 
     rank: int

@@ -22,7 +22,7 @@ from retrieval.library import Library
 from retrieval.machine import keep_numpy_on_one_thread
 from retrieval.rerankers.base import Reranker
 from retrieval.rerankers.registry import AUTO, load_reranker
-from retrieval.rerankers.token_memory import TokenMemory
+from retrieval.rerankers.token_cache import TokenMemory
 from retrieval.search.answer import DEFAULT_BUDGET_MS, Answer, Hit, Reranking
 from retrieval.search.candidates import Candidate, nearest_items, similarities
 from retrieval.search.cursor import Cursor, digest_of
@@ -105,7 +105,7 @@ class Engine:
         """Find the best k items of the query's modality.
 
         Texts of the query are matched with images; a query of images alone is reranked by
-        likeness, where the reranker knows it; one for texts is not. Raises UsageError for an
+        image similarity, if the reranker has one; one for texts is not. Raises UsageError for an
         unknown reranker and a cursor of another query, NotFoundError for an unknown item.
         """
         [answer] = self.search_many([(query, reranking)])

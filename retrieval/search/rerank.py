@@ -7,7 +7,7 @@ import numpy as np
 
 from retrieval.catalog import Modality
 from retrieval.encoders.base import Tokens
-from retrieval.rerankers.base import Reranker
+from retrieval.rerankers.base import ImageSimilarityReranker, Reranker
 from retrieval.rerankers.stage import ImageReranking, TokenStore, stack_tokens
 from retrieval.search.encode import QueryVectors
 from retrieval.search.query import ImagePart, ItemPart, Mode, TextPart
@@ -24,7 +24,7 @@ def can_rerank(reranker: Reranker, search: Search) -> bool:
     if search.modality is not Modality.IMAGE or search.mode is Mode.TEXT:
         return False
     are_pictures = all(item.modality is Modality.IMAGE for item in search.items.values())
-    return search.query.has_text or (are_pictures and reranker.likeness_weight > 0)
+    return search.query.has_text or (are_pictures and isinstance(reranker, ImageSimilarityReranker))
 
 
 def rerank(searches: Sequence[Search], vectors: QueryVectors, store: TokenStore) -> None:

@@ -1,4 +1,4 @@
-"""Variants of a photo to train on."""
+"""Augment photos for training: mirror and crop."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ Crop = tuple[float, float, float, float]
 def draw_crop(width: int, height: int, random: np.random.Generator) -> Crop:
     """Draw a part of a photo as in Szegedy et al. 2015, by area and aspect ratio.
 
-    At least two fifths of the area, so that most of what a caption tells stays in the picture.
+    At least two fifths of the area, so that most of what a caption describes stays in the picture.
     """
     area = random.uniform(0.4, 1.0)
     ratio = np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3)))

@@ -1,4 +1,4 @@
-"""Captioned photos to train on: a folder with `captions.jsonl` and `images/`."""
+"""Read datasets of captioned photos: a directory with `captions.jsonl` and `images/`."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from retrieval.errors import NotFoundError, UsageError
 
 @dataclass(frozen=True)
 class CaptionedPhoto:
-    """One photo and its captions in all the languages asked for."""
+    """A photo and its captions in the chosen languages."""
 
     path: Path
     captions: tuple[str, ...]
@@ -58,7 +58,7 @@ def read_captioned_photos(
 
 
 def digest_of_photos(photos: Sequence[CaptionedPhoto]) -> str:
-    """Sha256 over the bytes of the photos, in their order."""
+    """Compute the SHA-256 of the contents of the photos, in their order."""
     digest = hashlib.sha256()
     for photo in photos:
         with photo.path.open("rb") as file:

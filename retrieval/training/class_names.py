@@ -1,4 +1,4 @@
-"""Names of the image tower's classes in sentences, to tie the class path to language."""
+"""Sentences with the names of the image tower's ImageNet classes."""
 
 from functools import cache
 
@@ -18,7 +18,7 @@ NAMES_A_CLASS = 3
 
 @cache
 def class_names() -> tuple[tuple[str, ...], ...]:
-    """WordNet names of the 1000 ImageNet-1k classes in the classifier's order, best known first."""
+    """List the WordNet names of the 1000 ImageNet-1k classes, in the classifier's order."""
     from timm.data import ImageNetInfo
 
     info = ImageNetInfo()
@@ -29,7 +29,7 @@ def class_names() -> tuple[tuple[str, ...], ...]:
 
 
 def class_sentences() -> list[list[str]]:
-    """Every name of each class in every template, the best known name's sentences first."""
+    """Fill every template with every name of each class, best known name first."""
     return [
         [template.format(name) for name in names for template in TEMPLATES]
         for names in class_names()

@@ -1,8 +1,8 @@
-"""Features of photos that were never taken: ImageNet classes painted onto training photos.
+"""Synthesise image features of ImageNet classes from features of training photos.
 
 Captions cover a small part of the thousand classes that the image tower knows. The classifier's
-weights tell where in its feature space a class lies, so that features of the class can be made
-from those of any photo and paired with sentences of its name.
+weights give the direction of a class in feature space, so features of the class can be synthesised
+from any photo and paired with sentences of its name.
 """
 
 import torch
@@ -17,14 +17,14 @@ BACKGROUND = (0.5, 1.0)
 
 
 class ClassPainter:
-    """Makes image tower outputs of given classes out of those of given photos.
+    """Synthesise image tower outputs of given classes from those of given photos.
 
     The direction of a class in the map is its classifier row, less the mean row, carried back
-    through `conv_head` without its nonlinearity. A photo's map is pulled towards the mean map
-    (what is left of it is the background), and the direction is added under a Gaussian bump at a
-    random place. Pooled features and logits follow from the map through the tower's own last
-    layers, so that the classifier's confusions come out as they would. With `STRENGTH` and
-    `BACKGROUND` the classifier is right, and sure of itself, about as often as on real photos.
+    through `conv_head` without its nonlinearity. A photo's map is shrunk towards the mean map
+    (the remainder is the background), and the direction is added under a Gaussian bump at a
+    random position. Pooled features and logits follow from the map through the tower's last
+    layers, so the classifier's confusions stay realistic. With `STRENGTH` and `BACKGROUND` the
+    classifier is as accurate and confident as on real photos.
     """
 
     def __init__(self, tower: ImageTower, mean_map: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""A folder of memory-mapped arrays that is filled in order and goes on where it stopped."""
+"""Cache directory of memory-mapped arrays that is filled in order and can be resumed."""
 
 import hashlib
 import json
@@ -10,13 +10,13 @@ import numpy as np
 from retrieval.files import write_atomically
 
 Progress = Callable[[str, int, int], None]
-"""Called with a stage's name, the steps done and the steps in total."""
+"""Called with a stage's name, the steps done and the total."""
 
 Mapped = np.memmap[tuple[int, ...], np.dtype[np.float16]]
 
 
 class FeatureFolder:
-    """What was computed from one kind of input, under a name made of everything it depends on."""
+    """Features of one kind of input, under a name hashed from everything they depend on."""
 
     def __init__(self, cache: Path, kind: str, key: Sequence[str]) -> None:
         digest = hashlib.sha256("\n".join(key).encode()).hexdigest()
@@ -24,13 +24,13 @@ class FeatureFolder:
         self.path.mkdir(parents=True, exist_ok=True)
 
     def open(self, name: str, shape: tuple[int, ...]) -> Mapped:
-        """Map an array for writing. Opened for more rows than it has, it grows and keeps them."""
+        """Map an array for writing; it grows if `shape` has more rows than the file."""
         path = self.path / name
         return np.memmap(path, np.float16, "r+" if path.exists() else "w+", shape=shape)
 
     @property
     def done(self) -> int:
-        """How many rows are finished."""
+        """Number of finished rows."""
         counter = self.path / "rows.json"
         return int(json.loads(counter.read_text())) if counter.exists() else 0
 

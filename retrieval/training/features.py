@@ -1,8 +1,7 @@
-"""What the frozen towers say of a dataset, computed once and memory-mapped.
+"""Cache the outputs of the frozen towers for a dataset, memory-mapped, for training heads.
 
-Heads train on tower outputs, so that an epoch costs seconds instead of minutes. A cache is named
-after the content of the photos, the tower's checksum and the augmentation: whatever changes, an
-old cache is never taken for the new one.
+An epoch then takes seconds instead of minutes. Caches are named after the content of the photos,
+the tower's checksum and the augmentation, so none is ever stale.
 """
 
 import hashlib
@@ -51,7 +50,7 @@ class SentenceFeatures:
     offsets: NDArray[np.int64]
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """Sentences padded to the longest among them: early, pooled and mask for a text head."""
+        """Pad sentences to the longest: early, pooled and mask for a text head."""
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
         steps = np.arange(lengths.max())
@@ -66,7 +65,7 @@ def augment(image: Image.Image, variant: int, seed: Sequence[int]) -> NDArray[np
     """Make one variant of a photo, (260, 260, 3) uint8, the same one at each call.
 
     Crops are drawn as in Szegedy et al. 2015 (area and aspect ratio), with at least two fifths
-    of the area, so that most of what a caption tells stays in the picture.
+    of the area, so that most of what a caption describes stays in the picture.
     """
     if variant == 0:
         return towers.resize(image)
@@ -85,10 +84,16 @@ def photo_features(
     device: str = "cpu",
     on_progress: Progress = lambda *_: None,
 ) -> PhotoFeatures:
-    """Open the cached features of photos, computing what is missing.
+    """Open the cached features of photos, computing missing ones.
 
-    Interrupted work goes on where it stopped: rows are written in order, and a count of finished
-    rows is kept beside them.
+    Resumes interrupted work: rows are written in order, with a count of finished rows.
+
+    Args:
+        photos: the photos.
+        variants: augmented copies of each, itself included.
+        cache: directory of the cache.
+        device: device of the tower.
+        on_progress: called with stage, done and total.
 
     Raises:
         UsageError: a photo cannot be decoded.
@@ -122,7 +127,7 @@ def sentence_features(
     device: str = "cpu",
     on_progress: Progress = lambda *_: None,
 ) -> SentenceFeatures:
-    """Open the cached features of sentences, computing what is missing, as for photos."""
+    """Open the cached features of sentences, computing missing ones as for photos."""
     tower = towers.TextTower(device)
     ids = [towers.cut(row) for row in tower.tokenize(sentences)]
     lengths = np.array([len(row) for row in ids])
@@ -132,7 +137,7 @@ def sentence_features(
     folder = FeatureFolder(cache, "sentences", key)
     early = folder.open("early.f16", (int(offsets[-1]), towers.TEXT_WIDTH))
     pooled = folder.open("pooled.f16", (len(ids), towers.TEXT_WIDTH))
-    # Sentences of like length share a batch, so that little of it is padding.
+    # Batches of similar length need little padding.
     order = np.argsort(lengths, kind="stable")
     done = folder.done
     while done < len(ids):

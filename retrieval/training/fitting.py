@@ -1,8 +1,8 @@
-"""Which photos fit a text, as far as their captions tell: the labels of relevance.
+"""Label which photos are relevant to a text, by their captions.
 
-Captions are incomplete labels: of a caption, its own photo is known to fit, but others do, too. So
-a photo's captions are compared with the text by MiniLM, which has seen no photo, and how alike
-they are becomes a probability that a searcher would take the photo for an answer.
+Captions are incomplete labels: a caption is known to describe its own photo, but may describe
+others, too. So the captions of a photo are compared with the text by MiniLM, which has seen no
+photo, and their similarity becomes a probability that the photo is relevant.
 """
 
 import re
@@ -19,15 +19,15 @@ Floats = NDArray[np.float32]
 
 FIT_SLOPE = 18.5
 FIT_MIDDLE = 0.66
-"""Of the probability that a photo fits a text, by their likeness.
+"""Logistic model of the probability that a photo is relevant to a text, by caption similarity.
 
-Learned from 85 pairs of a caption of Flickr8k's `val` and another photo among `starter`'s first
-ten, drawn evenly over the likenesses and judged by hand from the texts. Shares of fitting photos by
-likeness: none of 18 below 0.45, 5% to 0.55, 26% to 0.65, 74% to 0.75, 88% above.
+Fitted to 85 pairs of a caption of Flickr8k's `val` and another photo among `starter`'s first ten,
+drawn evenly over the similarities and judged by hand from the texts. Share of relevant photos by
+similarity: none of 18 below 0.45, 5% to 0.55, 26% to 0.65, 74% to 0.75, 88% above.
 """
 
-UNLIKE = 0.45
-"""Below this likeness nothing fitted."""
+UNRELATED_BELOW = 0.45
+"""Below this caption similarity no photo was relevant."""
 
 _WORD_AGREEMENT = 0.5
 _WORD_PHOTOS = 5
@@ -36,7 +36,7 @@ _MOST_PHOTOS = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """Photos that libraries are drawn from.
+    """Photos that simulated libraries are drawn from.
 
     photos: n photos with captions; vectors: (n, d) float32, unit, of the encoder; sentences: unit
     MiniLM vectors of all captions, (m, 384), one photo's after the other's.
@@ -54,42 +54,43 @@ class Gallery:
 
     @property
     def caption_owners(self) -> NDArray[np.int64]:
-        """Which photo each caption is of, (m,)."""
-        return np.repeat(np.arange(len(self.photos)), [len(one.captions) for one in self.photos])
+        """The photo of each caption, (m,)."""
+        return np.repeat(np.arange(len(self.photos)), [len(each.captions) for each in self.photos])
 
     @property
     def tells_what_fits(self) -> bool:
-        """Whether captions can tell what else fits: a single one a photo, or a class, cannot."""
+        """Whether captions can label other photos: a single caption, or a class, cannot."""
         return any(len(photo.captions) > 1 for photo in self.photos)
 
 
-def likeness(texts: Floats, gallery: Gallery) -> Floats:
-    """How alike q texts and the captions of n photos are, (q, n): the mean of the best two cosines.
+def caption_similarity(texts: Floats, gallery: Gallery) -> Floats:
+    """Compare q texts with the captions of n photos, (q, n): the mean of the best two cosines.
 
-    texts: (q, 384) float32, unit. A photo with one caption has that one's cosine.
+    texts: (q, 384) float32, unit. A photo with one caption has its cosine.
     """
     cosines = texts @ gallery.sentences.T
-    alike = np.empty((len(texts), len(gallery.photos)), np.float32)
+    similarity = np.empty((len(texts), len(gallery.photos)), np.float32)
     owners = gallery.caption_owners
     starts = np.searchsorted(owners, np.arange(len(gallery.photos)))
     ends = np.searchsorted(owners, np.arange(len(gallery.photos)), side="right")
     for photo, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        own = cosines[:, start:end]
-        alike[:, photo] = np.partition(own, -min(2, end - start), axis=1)[:, -2:].mean(1)
-    return alike
+        of_photo = cosines[:, start:end]
+        similarity[:, photo] = np.partition(of_photo, -min(2, end - start), axis=1)[:, -2:].mean(1)
+    return similarity
 
 
-def chance_of_fit(alike: Floats) -> Floats:
-    """The probability that a photo is an answer, by the likeness of its captions with the text."""
-    chances: Floats = 1 / (1 + np.exp(-FIT_SLOPE * (alike - FIT_MIDDLE)))
+def chance_of_fit(similarity: Floats) -> Floats:
+    """Compute the probability that a photo is relevant from its caption similarity."""
+    chances: Floats = 1 / (1 + np.exp(-FIT_SLOPE * (similarity - FIT_MIDDLE)))
     return chances
 
 
 def naming_words(photos: Sequence[CaptionedPhoto]) -> dict[str, Floats]:
-    """Words as short queries, and which photos they fit, (n,): named twice 1, once a half.
+    """Choose words as short queries, with their relevance to each photo, (n,).
 
-    Those that the captions of a photo agree on: on average at least half of its captions name what
-    one of them does. At least five photos and at most three tenths of them.
+    1 for photos whose captions name the word twice, 0.5 for once. Chosen are words that captions
+    agree on (on average at least half of a photo's captions name what one of them does), of at
+    least five photos and at most three tenths of them.
     """
     counts: dict[str, Counter[int]] = {}
     forms: dict[str, Counter[str]] = {}
@@ -110,6 +111,6 @@ def naming_words(photos: Sequence[CaptionedPhoto]) -> dict[str, Floats]:
 
 
 def _words(caption: str) -> dict[str, str]:
-    """The different words of a caption in lower case, by what is left without a plural's s."""
+    """Collect the distinct words of a caption in lower case, by their stem without a plural's s."""
     words = re.findall(r"[a-z]{3,}", caption.lower())
     return {re.sub(r"(?<=[a-rt-z])s$", "", word): word for word in words}

@@ -1,9 +1,8 @@
-"""The training of the starter encoder's projection heads.
+"""Train the projection heads of the starter encoder.
 
-`train_heads` with its default settings on Flickr8k made the heads that are shipped. Two kinds of
-pairs are learned at once: captioned photos, and sentences of class names with features of those
-classes made from the photos (`class_photos`), which keeps the reach of the towers that captions
-of a few thousand photos would narrow.
+The shipped heads were trained by `train_heads` on Flickr8k with its defaults, on two kinds of pairs
+at once: captioned photos, and sentences of class names with synthetic features of those classes
+(`class_photos`), which preserve the vocabulary of the towers beyond a few thousand photos.
 """
 
 import json
@@ -49,18 +48,18 @@ EVALUATION_BATCH = 250
 class HeadsTraining:
     """Settings of a training run.
 
-    dataset: folder with `captions.jsonl` and `images/`; its splits `train` and `val` are used.
-    output: folder for the heads, the checkpoint and the history.
-    cache: folder for tower outputs, about 60 KB a photo and variant.
-    languages: whose captions are learned.
-    epochs: each shows every caption about once.
-    patience: epochs without a better mean recall on `val` before training stops.
-    variants: augmented copies of each training photo, the photo itself included.
-    class_photos: made-up photos of classes a step; 0 leaves the classes out.
-    class_weight: how much their loss counts against that of the captions.
-    averaging: decay of the moving average of the weights, which is what is measured and saved.
-    also_measure: a second dataset whose `val` is measured with the rest, never chosen by.
-    resume: go on after the last epoch that `output` holds.
+    dataset: directory with `captions.jsonl` and `images/`; its splits `train` and `val` are used.
+    output: directory for the heads and the checkpoint.
+    cache: directory for tower outputs, about 60 KB a photo and variant.
+    languages: caption languages to train on.
+    epochs: each draws every caption about once.
+    patience: early stopping after so many epochs without a better mean recall on `val`.
+    variants: augmented copies of each training photo, itself included.
+    class_photos: synthetic photos of classes a step; 0 for none.
+    class_weight: weight of their loss beside that of the captions.
+    averaging: decay of the moving average of the weights, which is measured and saved.
+    also_measure: second dataset whose `val` is measured after each epoch only.
+    resume: resume after the last epoch in `output`.
     """
 
     dataset: Path
@@ -90,7 +89,7 @@ class HeadsTraining:
             raise UsageError("languages must name at least one language of the captions.")
 
     def recipe(self) -> str:
-        """What makes two runs the same run, as JSON: a resumed run must agree on it."""
+        """Serialise the settings that a resumed run must share with the first one, as JSON."""
         where = ("output", "cache", "device", "also_measure", "resume", "dataset")
         settings = {name: value for name, value in asdict(self).items() if name not in where}
         return json.dumps(settings, sort_keys=True)
@@ -98,7 +97,7 @@ class HeadsTraining:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch: mean losses over its steps, and the averaged weights' recall after it.
+    """Results of one epoch: mean losses over its steps, and recalls of the averaged weights.
 
     best: whether the mean recall on `val` was the highest so far.
     """
@@ -115,7 +114,7 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The heads file of the best epoch, and every epoch."""
+    """Weight file of the best epoch, and the results of all epochs."""
 
     heads: Path
     best: EpochResult
@@ -131,12 +130,12 @@ def train_heads(
 ) -> TrainingResult:
     """Train projection heads and save those of the best epoch.
 
-    The same settings, data and machine give the same heads, interrupted or not.
+    Deterministic: the same settings, data and machine give the same heads, resumed or not.
 
     Args:
         config: the settings.
         on_epoch: called after each epoch.
-        on_progress: called while tower outputs are computed: stage, done, total.
+        on_progress: called with stage, done and total.
 
     Raises:
         NotFoundError: the dataset or a photo of it does not exist.
@@ -163,7 +162,7 @@ def _train(
         state.load(checkpoint)
     while len(state.epochs) < config.epochs and state.stale < config.patience:
         started = time.monotonic()
-        # Seeded anew, so that a resumed run draws what an uninterrupted one would.
+        # A seed per epoch, so that a resumed run draws what an uninterrupted one would.
         torch.manual_seed(config.seed * 100_003 + len(state.epochs) + 1)
         loss, class_loss = _train_epoch(config, data, state)
         measured = _measure(state.averaged, data.validation, data.tower)
@@ -193,7 +192,7 @@ def _train(
 
 @dataclass(frozen=True)
 class _Split:
-    """Photos and their captions; those of photo i are `first[i]` up to `first[i + 1]`."""
+    """Features of one split; photo i has the captions `first[i]` to `first[i + 1]`."""
 
     photos: PhotoFeatures
     captions: SentenceFeatures
@@ -201,7 +200,7 @@ class _Split:
 
 
 class _Data:
-    """All tower outputs that a run needs."""
+    """Tower outputs of all splits and of class names."""
 
     def __init__(self, config: HeadsTraining, on_progress: Progress) -> None:
         self._config = config
@@ -275,7 +274,7 @@ class _State(TrainingState[_Heads, EpochResult]):
 
 
 def _parameter_groups(heads: _Heads, config: HeadsTraining) -> list[dict[str, object]]:
-    """Matrices decay, vectors do not, and the layer taken over from the tower learns slowly."""
+    """Set weight decay for matrices only, and a lower rate for the layer copied from the tower."""
     taken: list[nn.Parameter] = []
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -333,7 +332,7 @@ def _train_epoch(config: HeadsTraining, data: _Data, state: _State) -> tuple[flo
 def _batches(
     split: _Split, size: int, random: np.random.Generator
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows of distinct photos and of one caption each, every caption about once in all."""
+    """Draw batches of distinct photos with one caption each, every caption about once in all."""
     counts = np.diff(split.first)
     n = len(counts)
     size = min(size, n)
@@ -359,7 +358,7 @@ def _photo_batch(
 def _class_rows(
     first: NDArray[np.int64], classes: NDArray[np.int64], random: np.random.Generator
 ) -> NDArray[np.int64]:
-    """One sentence a class; the smaller of two draws favours the best known name."""
+    """Draw one sentence a class; the smaller of two draws favours the best known name."""
     counts = first[classes + 1] - first[classes]
     draws = np.minimum(random.integers(0, counts), random.integers(0, counts))
     return np.asarray(first[classes] + draws)
@@ -394,5 +393,5 @@ def _measure(heads: _Heads, split: _Split, tower: ImageTower) -> Recalls:
     for start in range(0, int(split.first[-1]), EVALUATION_BATCH):
         rows = np.arange(start, min(start + EVALUATION_BATCH, int(split.first[-1])))
         texts.append(_encode_sentences(heads.text, split.captions, rows))
-    own = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(device)
-    return recalls(torch.cat(images), torch.cat(texts), own)
+    photo_of_text = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(device)
+    return recalls(torch.cat(images), torch.cat(texts), photo_of_text)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
-    """Symmetric InfoNCE: tell the own text of each image from all others, and the reverse.
+    """Compute the symmetric InfoNCE loss of paired images and texts.
 
     L = (1/2n) sum_i [ -log softmax_j(scale * x_i . y_j)[i] - log softmax_j(scale * y_i . x_j)[i] ]
 
@@ -18,8 +18,8 @@ def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
         scale: the inverse temperature, a scalar.
 
     Returns:
-        A scalar; log(n) for vectors that say nothing.
+        A scalar; log(n) for uninformative vectors.
     """
     logits = scale * images @ texts.T
-    own = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    target = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

@@ -1,9 +1,9 @@
-"""The learning of calibrations: what the scores of hits say of their relevance.
+"""Calibrate relevance: fit the probability that a hit is relevant to its score.
 
-`train_relevance` with its default settings on Flickr8k made those that are shipped. Searches are
-simulated on photos of `val`, since encoders are trained on `train`, among photos of `train` that
-nothing asks for. Half of all photos and texts is learned from (`is_held_out`); how good the result
-is, is measured on the other half.
+The shipped calibrations were made by `train_relevance` on Flickr8k with its defaults. Searches are
+simulated on photos of `val`, since encoders are trained on `train`, with photos of `train` as
+distractors. Half of all photos and texts is for training, the other half for measuring
+(`is_held_out`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,15 +28,21 @@ from retrieval.training.captions import (
 )
 from retrieval.training.class_names import class_names
 from retrieval.training.feature_folder import FeatureFolder, Progress
-from retrieval.training.fitting import UNLIKE, Floats, Gallery, likeness, naming_words
+from retrieval.training.fitting import (
+    UNRELATED_BELOW,
+    Floats,
+    Gallery,
+    caption_similarity,
+    naming_words,
+)
 from retrieval.training.simulated_libraries import (
-    Question,
-    Search,
-    caption_questions,
-    image_questions,
-    outside_questions,
+    SimulatedQuery,
+    SimulatedSearch,
+    caption_queries,
+    image_queries,
+    outside_queries,
     simulate_searches,
-    word_questions,
+    word_queries,
 )
 
 REFERENCE_ROWS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -47,8 +53,8 @@ _TEXT_BATCH = 64
 _RIDGE = 1e-6
 
 LIMITS = (
-    "Labels are captions and their likeness, not people's judgements of hits.",
-    "The likeness is MiniLM's, which is starter's text tower, too.",
+    "Labels are captions and their similarity, not people's judgements of hits.",
+    "The similarity is MiniLM's, which is starter's text tower, too.",
     "Of the simulated text queries under half have an answer; where more of them do, relevances "
     "are too low, where fewer do, too high.",
     "Libraries of up to two thousand photos of people, dogs, sports and landscapes; English.",
@@ -60,10 +66,10 @@ LIMITS = (
 class RelevanceTraining:
     """Settings of a run.
 
-    dataset: folder with `captions.jsonl` (splits `train` and `val`) and `images/`. output: the
-    file to write. generic: a second one, which uses nothing of the scale of the encoder's scores.
-    cache: folder for vectors. distractors: photos of `train` in each half. outside: texts in each
-    half of which most show nothing here. searches: simulated ones of each kind of query and half.
+    dataset: directory with `captions.jsonl` (splits `train` and `val`) and `images/`. output: file
+    to write. generic: second file, independent of the scale of the encoder's scores. cache:
+    directory for embeddings. distractors: photos of `train` in each half. outside: out-of-domain
+    texts in each half. searches: simulated searches of each kind of query and half.
     """
 
     dataset: Path
@@ -82,7 +88,7 @@ class RelevanceTraining:
 
 @dataclass(frozen=True)
 class Quality:
-    """How well relevances agree with what fits, over the hits of simulated searches.
+    """Agreement of relevances with labels, over the hits of simulated searches.
 
     brier: mean squared difference; ece: expected calibration error (Guo et al. 2017) in ten bins
     of equal width. base: the Brier score of saying the mean share of fitting hits each time.
@@ -101,7 +107,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class TrainedRelevance:
-    """What was written, and its quality on the held-out half, by kind of query."""
+    """Calibrations and their quality on the held-out half, by kind of query."""
 
     calibrations: CalibrationFile
     quality: Mapping[Modality, Quality]
@@ -109,14 +115,14 @@ class TrainedRelevance:
 
 
 def is_held_out(name: str) -> bool:
-    """Whether a photo (by its file's name) or a text is in the half that is not learned from."""
+    """Whether a photo (by its file name) or a text is in the half that is not trained on."""
     return xxhash.xxh3_64_intdigest(name.encode()) % 2 == 1
 
 
 def train_relevance(
     config: RelevanceTraining, encoder: Encoder, *, on_progress: Progress = lambda *_: None
 ) -> TrainedRelevance:
-    """Learn calibrations for an encoder's space and write them.
+    """Fit calibrations for an encoder's space and write them.
 
     Raises:
         UsageError: the dataset has too few photos, or one of them cannot be decoded.
@@ -146,11 +152,13 @@ def train_relevance(
     return TrainedRelevance(file, quality, generic_quality)
 
 
-def fit_calibration(searches: Sequence[Search], *, with_reference: bool = True) -> Calibration:
-    """Fit the logistic model to the hits of searches by their probabilities of fitting.
+def fit_calibration(
+    searches: Sequence[SimulatedSearch], *, with_reference: bool = True
+) -> Calibration:
+    """Fit the logistic model to the hits of searches, with probabilities as labels.
 
-    How many rows the reference counts as is chosen by the likelihood on the same hits. Raises
-    UsageError where similarity tells nothing of what fits.
+    The weight of the reference, in rows, is chosen by the likelihood of the same hits. Raises
+    UsageError if relevance does not rise with similarity.
     """
     fits = np.concatenate([search.fits for search in searches]).astype(np.float64)
     prior = float(fits.mean())
@@ -167,26 +175,28 @@ def fit_calibration(searches: Sequence[Search], *, with_reference: bool = True) 
         )
         weights = _logistic_regression(features, fits)
         if weights[1] <= 0:
-            raise UsageError("What is more similar fits no better here: nothing can be learned.")
+            raise UsageError(
+                "Relevance does not rise with similarity here: nothing can be learned."
+            )
         intercept, z, log_rows = weights.tolist()
         fitted = Calibration(intercept, z, log_rows, prior, rows, reference)
         loss = _log_loss(_relevances(fitted, searches), fits)
         if loss < best_loss:
             best, best_loss = fitted, loss
     if best is None:
-        raise UsageError("The relevances that were learned are not numbers.")
+        raise UsageError("The fitted relevances are not numbers.")
     return best
 
 
-def measure(calibration: Calibration, searches: Sequence[Search]) -> Quality:
-    """Compare relevances with what fits."""
+def measure(calibration: Calibration, searches: Sequence[SimulatedSearch]) -> Quality:
+    """Compare relevances with labels."""
     fits = np.concatenate([search.fits for search in searches]).astype(np.float64)
     relevances = _relevances(calibration, searches)
-    place = np.minimum((relevances * BINS).astype(np.int64), BINS - 1)
-    counts = np.bincount(place, minlength=BINS)
+    bins = np.minimum((relevances * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        predicted = np.bincount(place, relevances, BINS) / counts
-        observed = np.bincount(place, fits, BINS) / counts
+        predicted = np.bincount(bins, relevances, BINS) / counts
+        observed = np.bincount(bins, fits, BINS) / counts
     gaps = np.abs(np.nan_to_num(predicted - observed))
     return Quality(
         hits=len(fits),
@@ -206,9 +216,16 @@ def build_gallery(
     cache: Path,
     on_progress: Progress = lambda *_: None,
 ) -> Gallery:
-    """Encode photos with the encoder and their captions with MiniLM, or find both in the cache.
+    """Embed photos with the encoder and their captions with MiniLM, through the cache.
 
-    Raises UsageError for a photo that cannot be decoded.
+    Args:
+        photos: the photos with captions.
+        encoder: embeds the photos.
+        cache: directory of the embedding cache.
+        on_progress: called with stage, done and total.
+
+    Raises:
+        UsageError: a photo cannot be decoded.
     """
     captions = [caption for photo in photos for caption in photo.captions]
     return Gallery(
@@ -225,27 +242,34 @@ def ask_texts(
     encoder: Encoder,
     cache: Path,
     on_progress: Progress = lambda *_: None,
-) -> list[Question]:
-    """Text questions to a gallery: captions by number, naming words, and texts from outside.
+) -> list[SimulatedQuery]:
+    """Make the text queries of a gallery: captions, words and out-of-domain texts.
 
-    Of the outside texts, those are taken that are like no caption of the gallery.
+    Args:
+        gallery: the photos.
+        asked: (n,) int64, numbers of the captions to ask.
+        outside: candidates of out-of-domain texts; those similar to a caption are dropped.
+        encoder: embeds the texts.
+        cache: directory of the embedding cache.
+        on_progress: called with stage, done and total.
     """
     captions = [caption for photo in gallery.photos for caption in photo.captions]
     words = naming_words(gallery.photos) if gallery.tells_what_fits else {}
-    alike = likeness(sentence_vectors(outside, cache, on_progress), gallery).max(1, initial=0)
-    absent = [text for text, most in zip(outside, alike, strict=True) if most < UNLIKE]
+    outside_vectors = sentence_vectors(outside, cache, on_progress)
+    nearest = caption_similarity(outside_vectors, gallery).max(1, initial=0)
+    absent = [text for text, most in zip(outside, nearest, strict=True) if most < UNRELATED_BELOW]
     texts = [*(captions[number] for number in asked), *words, *absent]
     vectors = text_vectors(texts, encoder, cache, on_progress)
     first, second = len(asked), len(asked) + len(words)
     return [
-        *caption_questions(gallery, vectors[:first], asked),
-        *word_questions(words, vectors[first:second]),
-        *outside_questions(absent, vectors[second:], len(gallery.photos)),
+        *caption_queries(gallery, vectors[:first], asked),
+        *word_queries(words, vectors[first:second]),
+        *outside_queries(absent, vectors[second:], len(gallery.photos)),
     ]
 
 
 def outside_texts() -> list[str]:
-    """Texts about all the world: the bundled query texts in ASCII, and the classes of ImageNet."""
+    """List out-of-domain texts: the bundled query texts in ASCII, and the classes of ImageNet."""
     names = (f"a photo of a {names[0]}" for names in class_names())
     return [text for text in (*bundled_texts(), *names) if text.isascii()]
 
@@ -253,7 +277,7 @@ def outside_texts() -> list[str]:
 def text_vectors(
     texts: Sequence[str], encoder: Encoder, cache: Path, on_progress: Progress = lambda *_: None
 ) -> Floats:
-    """Vectors of texts, (n, d) float32, computed once."""
+    """Embed texts through the cache, (n, d) float32."""
     return _computed(
         cache,
         "text-vectors",
@@ -268,7 +292,7 @@ def text_vectors(
 def sentence_vectors(
     texts: Sequence[str], cache: Path, on_progress: Progress = lambda *_: None
 ) -> Floats:
-    """MiniLM's unit vectors of texts, (n, 384) float32, computed once."""
+    """Embed texts with MiniLM through the cache, (n, 384) float32, unit."""
     from retrieval.encoders.towers import TEXT_WIDTH, TextTower
     from retrieval.encoders.weight_files import TEXT_WEIGHTS_SHA256
 
@@ -312,7 +336,7 @@ def _computed(
     batch: int,
     on_progress: Progress,
 ) -> Floats:
-    """Rows that are computed once, as float32 of what float16 keeps."""
+    """Compute rows through the cache; float32 with float16 precision."""
     if not shape[0]:
         return np.empty(shape, np.float32)
     folder = FeatureFolder(cache, name, key)
@@ -329,12 +353,12 @@ def _computed(
 
 def _simulate(
     config: RelevanceTraining, encoder: Encoder, *, held_out: bool, on_progress: Progress
-) -> dict[Modality, list[Search]]:
-    """Searches of both kinds of queries over one half of the dataset."""
+) -> dict[Modality, list[SimulatedSearch]]:
+    """Simulate searches of both kinds of queries over one half of the dataset."""
     splits = []
     for split in ("val", "train"):
         photos = read_captioned_photos(config.dataset, split)
-        splits.append([one for one in photos if is_held_out(one.path.name) == held_out])
+        splits.append([photo for photo in photos if is_held_out(photo.path.name) == held_out])
     asked, distractors = splits[0], splits[1][: config.distractors]
     if len(asked) < 2:
         raise UsageError(f"The split val of {config.dataset} has too few photos to learn from.")
@@ -342,7 +366,7 @@ def _simulate(
     captions = np.arange(sum(len(photo.captions) for photo in asked))
     outside = [text for text in outside_texts() if is_held_out(text) == held_out][: config.outside]
     texts = ask_texts(gallery, captions, outside, encoder, config.cache, on_progress)
-    images = image_questions(gallery, np.arange(len(asked)))
+    images = image_queries(gallery, np.arange(len(asked)))
     seed = 2 * config.seed + held_out
     return {
         Modality.TEXT: simulate_searches(gallery, texts, config.searches, seed=seed),
@@ -350,8 +374,8 @@ def _simulate(
     }
 
 
-def _reference(searches: Sequence[Search], backgrounds: Sequence[Background]) -> Reference:
-    """The mean background of the larger libraries, or of all where none is large."""
+def _reference(searches: Sequence[SimulatedSearch], backgrounds: Sequence[Background]) -> Reference:
+    """Average the background over the larger libraries, or over all if none is large."""
     large = [
         background
         for search, background in zip(searches, backgrounds, strict=True)
@@ -359,14 +383,16 @@ def _reference(searches: Sequence[Search], backgrounds: Sequence[Background]) ->
     ]
     chosen = large or backgrounds
     return Reference(
-        float(np.mean([one.location for one in chosen])),
-        float(np.sqrt(np.mean([one.scale**2 for one in chosen]))),
+        float(np.mean([each.location for each in chosen])),
+        float(np.sqrt(np.mean([each.scale**2 for each in chosen]))),
     )
 
 
-def _relevances(calibration: Calibration, searches: Sequence[Search]) -> NDArray[np.float64]:
-    each = [calibration.relevance(one.similarity, one.background) for one in searches]
-    return np.concatenate(each).astype(np.float64)
+def _relevances(
+    calibration: Calibration, searches: Sequence[SimulatedSearch]
+) -> NDArray[np.float64]:
+    relevances = [calibration.relevance(each.similarity, each.background) for each in searches]
+    return np.concatenate(relevances).astype(np.float64)
 
 
 def _log_loss(chances: NDArray[np.float64], fits: NDArray[np.float64]) -> float:
@@ -377,7 +403,7 @@ def _log_loss(chances: NDArray[np.float64], fits: NDArray[np.float64]) -> float:
 def _logistic_regression(
     features: NDArray[np.float64], fits: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Weights of the most likely logistic model for probabilities as labels, by Newton's method."""
+    """Fit a logistic regression to probabilities as labels, by Newton's method."""
     weights = np.zeros(features.shape[1])
     ridge = _RIDGE * len(fits) * np.eye(features.shape[1])
     for _ in range(50):
@@ -399,11 +425,11 @@ def _card(
         "recipe": f"mmsearch train relevance --encoder {encoder.space.encoder} --distractors "
         f"{config.distractors} --outside {config.outside} --searches {config.searches} "
         f"--seed {config.seed}",
-        "labels": "A caption's own photo fits; others by the likeness of their captions with the "
+        "labels": "A caption's own photo fits; others by the similarity of their captions with the "
         "query (MiniLM), which 85 pairs judged by hand turned into probabilities.",
         "quality": {
-            kind: {name: value for name, value in asdict(one).items() if name in _SHOWN}
-            for kind, one in quality.items()
+            kind: {name: value for name, value in asdict(each).items() if name in _SHOWN}
+            for kind, each in quality.items()
         },
         "limits": list(LIMITS),
     }

@@ -1,4 +1,4 @@
-"""Recall of reranked candidates, for choosing between epochs and weights."""
+"""Recall of reranked candidates, for choosing epochs and the weight of the match."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ WEIGHTS = (0.0, *(round(float(weight), 4) for weight in np.geomspace(0.005, 0.5,
 
 @dataclass(frozen=True, eq=False)
 class Reranked:
-    """The candidates of q queries with both scores, and which of them are right.
+    """Candidates of q queries with both scores and labels.
 
     similarity, match: (q, c) float32. right: (q, c) bool; a row without a True is a miss.
     """
@@ -24,7 +24,7 @@ class Reranked:
     right: NDArray[np.bool_]
 
     def recalls(self, weight: float) -> tuple[float, float, float]:
-        """Recall@1, @5 and @10 of the joined scores: any right candidate among the first k.
+        """Compute recall@1, @5 and @10 of the joined scores: any right candidate in the first k.
 
         A candidate that ties with the best right one counts as ranked before it.
         """
@@ -41,8 +41,8 @@ class Reranked:
 
 
 def best_weight(trials: Sequence[Reranked], weights: Sequence[float] = WEIGHTS) -> float:
-    """The weight of the match with the highest mean recall over all trials and depths.
+    """Choose the weight of the match with the highest mean recall over all trials and depths.
 
-    Of equal ones the smallest: 0 where the match does not help.
+    The smallest of equal weights: 0 if the match does not help.
     """
     return max(weights, key=lambda weight: np.mean([trial.recalls(weight) for trial in trials]))

@@ -1,8 +1,8 @@
-"""The training of fusion models: which of a query's candidates does it belong to?
+"""Train cross-attention rerankers by image-text matching with hard negatives.
 
-The towers and the dual encoder stay as they are. Each batch is made of groups of photos that the
-dual encoder confuses, so that every caption meets its own hard negatives and random ones at once;
-all pairs of the batch are scored. The other captions of a photo never count against it.
+The encoder stays frozen. Each batch is made of groups of photos that the encoder confuses, so that
+every caption meets hard and random negatives at once; all pairs of the batch are scored. Other
+captions of a photo are never negatives.
 """
 
 import copy
@@ -23,8 +23,12 @@ from torch import Tensor, nn
 
 from retrieval.encoders.base import Encoder, require_tokens
 from retrieval.errors import UsageError
-from retrieval.rerankers.cross_attention import FusionCard, load_fusion, save_fusion
-from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel, Kind
+from retrieval.rerankers.cross_attention import CrossAttentionCard, load_model, save_model
+from retrieval.rerankers.cross_attention_model import (
+    CrossAttentionConfig,
+    CrossAttentionModel,
+    Kind,
+)
 from retrieval.rerankers.ood import mean_state
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.feature_folder import Progress
@@ -33,38 +37,37 @@ from retrieval.training.state import TrainingState
 from retrieval.training.tokens import CaptionTokens, PhotoTokens, caption_tokens, photo_tokens
 from retrieval.training.validation import Recalls
 
-FUSION_NAME = "fusion.safetensors"
 BEST_NAME = "best_epoch.safetensors"
 CHECKPOINT_NAME = "checkpoint.pt"
 WARM_UP_STEPS = 200
-FAMILIAR_SAMPLE = 10_000
-"""About as many captions show the model what is familiar; of photos up to 2,000 or 4,000."""
+TRUST_SAMPLE = 10_000
+"""About as many captions fit the out-of-distribution trust; of photos up to 2,000 or 4,000."""
 CANDIDATES = 100
-"""How many candidates are reranked when the finished model is measured."""
+"""Candidates to rerank when the final model is measured."""
 EPOCH_CANDIDATES = 30
-"""The same after each epoch, for one caption a photo and every second photo: it is quicker."""
+"""Candidates to rerank after each epoch, for one caption a photo and every second photo."""
 
 
 @dataclass(frozen=True)
-class FusionTraining:
+class RerankerTraining:
     """Settings of a training run.
 
     dataset: folder with `captions.jsonl` and `images/`; its splits `train` and `val` are used.
-    output: folder for the model, the checkpoint and the history.
-    cache: folder for the encoder's tokens.
-    kind, width, heads, depth, feed_forward, dropout: as in `FusionConfig`.
-    epochs: each shows every caption about once.
+    output: directory for the model (`file_name`) and the checkpoint.
+    cache: directory for the encoder's tokens.
+    kind, width, heads, depth, feed_forward, dropout: as in `CrossAttentionConfig`.
+    epochs: each draws every caption about once.
     batch_size: photos a step, one caption each; all pairs are scored.
-    group_size: photos of a batch that are each other's hard negatives; 1: random ones alone.
-    neighbours: how many of the dual encoder's nearest photos hard negatives are drawn from.
-    matching_weight: how much telling single pairs right from wrong counts beside the listwise
-    loss. contrastive_weight: the same for a contrastive loss of both sides' mean tokens.
-    word_dropout, position_dropout: share of the tokens that are hidden while training.
-    patience: epochs without a better recall on `val` before training stops.
-    variants: augmented copies of each training photo, the photo itself included.
-    averaging: decay of the moving average of the weights, which is what is measured and saved.
-    rerank_depth: how many candidates the model reranks by default.
-    resume: go on after the last epoch that `output` holds.
+    group_size: photos of a batch that are hard negatives of each other; 1: random negatives only.
+    neighbours: nearest photos, by the encoder, that hard negatives are drawn from.
+    matching_weight: weight of the matching loss over single pairs beside the listwise loss.
+    contrastive_weight: weight of a contrastive loss over the mean tokens of both sides.
+    word_dropout, position_dropout: share of text and image tokens masked while training.
+    patience: early stopping after so many epochs without a better recall on `val`.
+    variants: augmented copies of each training photo, itself included.
+    averaging: decay of the moving average of the weights, which is measured and saved.
+    rerank_depth: candidates that the model reranks by default.
+    resume: resume after the last epoch in `output`.
     """
 
     dataset: Path
@@ -94,6 +97,7 @@ class FusionTraining:
     seed: int = 0
     device: str = "cpu"
     resume: bool = False
+    file_name: str = "reranker.safetensors"
 
     def __post_init__(self) -> None:
         least = {
@@ -118,9 +122,11 @@ class FusionTraining:
             raise UsageError("languages must name at least one language of the captions.")
         self.shape(1, 1, 1)
 
-    def shape(self, image_width: int, text_width: int, image_positions: int) -> FusionConfig:
-        """The configuration of the model, for tokens of some widths; checks the settings of it."""
-        return FusionConfig(
+    def shape(
+        self, image_width: int, text_width: int, image_positions: int
+    ) -> CrossAttentionConfig:
+        """Build the configuration of the model for tokens of some widths; checks it."""
+        return CrossAttentionConfig(
             image_width=image_width,
             text_width=text_width,
             image_positions=image_positions,
@@ -133,17 +139,17 @@ class FusionTraining:
         )
 
     def recipe(self) -> str:
-        """What makes two runs the same run, as JSON: a resumed run must agree on it."""
-        where = ("output", "cache", "device", "resume", "dataset")
+        """Serialise the settings that a resumed run must share with the first one, as JSON."""
+        where = ("output", "file_name", "cache", "device", "resume", "dataset")
         settings = {name: value for name, value in asdict(self).items() if name not in where}
         return json.dumps(settings, sort_keys=True)
 
 
 @dataclass(frozen=True)
-class FusionEpoch:
-    """One epoch: the mean loss over its steps, and the reranked recall of the averaged weights.
+class RerankerEpoch:
+    """Results of one epoch: mean loss, and reranked recalls of the averaged weights.
 
-    alone: recalls of the dual encoder on the same queries. weight: the match's best weight.
+    alone: recalls of the encoder on the same queries. weight: best weight of the match.
     """
 
     epoch: int
@@ -156,10 +162,11 @@ class FusionEpoch:
 
 
 @dataclass(frozen=True)
-class FusionResult:
-    """The model, and its recalls on all of `val` at 100 candidates.
+class RerankerResult:
+    """Path of the trained model, and its recalls on all of `val` at 100 candidates.
 
-    alone: of the dual encoder. averaged: whether it is the mean of the best and the last epoch.
+    alone: recalls of the encoder. averaged: whether the model is the mean of the best and the last
+    epoch.
     """
 
     model: Path
@@ -167,26 +174,26 @@ class FusionResult:
     recalls: Recalls
     alone: Recalls
     averaged: bool
-    epochs: tuple[FusionEpoch, ...]
+    epochs: tuple[RerankerEpoch, ...]
     stopped_early: bool
 
 
-def train_fusion(
-    config: FusionTraining,
+def train_reranker(
+    config: RerankerTraining,
     encoder: Encoder,
     *,
-    on_epoch: Callable[[FusionEpoch], None] = lambda _: None,
+    on_epoch: Callable[[RerankerEpoch], None] = lambda _: None,
     on_progress: Progress = lambda *_: None,
-) -> FusionResult:
-    """Train a fusion model for an encoder's space and save the best one.
+) -> RerankerResult:
+    """Train a reranker for the space of an encoder and save the best one.
 
-    The same settings, data and machine give the same model, interrupted or not.
+    Deterministic: the same settings, data and machine give the same model, resumed or not.
 
     Args:
         config: the settings.
-        encoder: whose tokens the model reads, and whose candidates it reranks.
+        encoder: the encoder whose candidates are reranked from its tokens.
         on_epoch: called after each epoch.
-        on_progress: called along the way: stage, done, total.
+        on_progress: called with stage, done and total.
 
     Raises:
         NotFoundError: the dataset or a photo of it does not exist.
@@ -201,11 +208,11 @@ def train_fusion(
 
 
 def _train(
-    config: FusionTraining,
+    config: RerankerTraining,
     encoder: Encoder,
-    on_epoch: Callable[[FusionEpoch], None],
+    on_epoch: Callable[[RerankerEpoch], None],
     on_progress: Progress,
-) -> FusionResult:
+) -> RerankerResult:
     checkpoint = config.output / CHECKPOINT_NAME
     config.output.mkdir(parents=True, exist_ok=True)
     train = _Split(config, encoder, "train", on_progress)
@@ -217,12 +224,12 @@ def _train(
         state.load(checkpoint)
     while len(state.epochs) < config.epochs and state.stale < config.patience:
         started = time.monotonic()
-        # Seeded anew, so that a resumed run draws what an uninterrupted one would.
+        # A seed per epoch, so that a resumed run draws what an uninterrupted one would.
         torch.manual_seed(config.seed * 100_003 + len(state.epochs) + 1)
         loss = _train_epoch(config, train, near, state, on_progress)
         trials = _rerank(state.averaged, validation, EPOCH_CANDIDATES, quick=True)
         weight = best_weight(trials)
-        result = FusionEpoch(
+        result = RerankerEpoch(
             epoch=len(state.epochs) + 1,
             loss=loss,
             weight=weight,
@@ -240,29 +247,29 @@ def _train(
 
 
 def _finish(
-    config: FusionTraining,
+    config: RerankerTraining,
     encoder: Encoder,
     state: "_State",
     train: "_Split",
     validation: "_Split",
-) -> FusionResult:
-    """Choose the final model, measure it on all of `val`, and learn what is familiar to it.
+) -> RerankerResult:
+    """Choose the final model, fit its out-of-distribution trust and measure it on all of `val`.
 
     The best epoch's weights compete with their mean with the last epoch's: averaging over a
     longer part of the run often generalises better (Wortsman et al. 2022, model soups).
     """
-    path = config.output / FUSION_NAME
-    best = load_fusion(config.output / BEST_NAME, config.device)[0]
+    path = config.output / config.file_name
+    best = load_model(config.output / BEST_NAME, config.device)[0]
     mean = copy.deepcopy(best)
     with torch.no_grad():
         for value, last in zip(mean.parameters(), state.averaged.parameters(), strict=True):
             value.copy_(value.lerp(last, 0.5).half())
     model = max(best, mean, key=lambda each: _best_recall(each, validation))
-    _learn_what_is_familiar(model, train, validation)
+    _fit_trust(model, train, validation)
     trials = _rerank(model, validation, CANDIDATES, quick=False)
     weight = best_weight(trials)
-    _save(config, encoder, model, weight, FUSION_NAME)
-    return FusionResult(
+    _save(config, encoder, model, weight, config.file_name)
+    return RerankerResult(
         model=path,
         match_weight=weight,
         recalls=_recalls(trials, weight),
@@ -273,17 +280,17 @@ def _finish(
     )
 
 
-def _best_recall(model: FusionModel, validation: "_Split") -> float:
+def _best_recall(model: CrossAttentionModel, validation: "_Split") -> float:
     trials = _rerank(model, validation, EPOCH_CANDIDATES, quick=True)
     return _recalls(trials, best_weight(trials)).mean
 
 
 @torch.inference_mode()
-def _learn_what_is_familiar(model: FusionModel, train: "_Split", validation: "_Split") -> None:
+def _fit_trust(model: CrossAttentionModel, train: "_Split", validation: "_Split") -> None:
     device = next(model.parameters()).device
 
     def texts(data: _Split) -> Tensor:
-        rows = np.arange(0, len(data.photo_of), max(1, len(data.photo_of) // FAMILIAR_SAMPLE))
+        rows = np.arange(0, len(data.photo_of), max(1, len(data.photo_of) // TRUST_SAMPLE))
         means = []
         for part in np.array_split(rows, max(1, len(rows) // 250)):
             tokens, words = (each.to(device) for each in data.captions.batch(part))
@@ -296,23 +303,23 @@ def _learn_what_is_familiar(model: FusionModel, train: "_Split", validation: "_S
         tokens = (torch.from_numpy(data.photos.values[0, part]).float() for part in parts)
         return torch.cat([model.embed_images(each.to(device)).mean(1) for each in tokens])
 
-    model.text_familiarity.fit(texts(train), texts(validation))
-    model.image_familiarity.fit(images(train), images(validation))
+    model.text_trust.fit(texts(train), texts(validation))
+    model.image_trust.fit(images(train), images(validation))
 
 
 def _save(
-    config: FusionTraining, encoder: Encoder, model: FusionModel, weight: float, name: str
+    config: RerankerTraining, encoder: Encoder, model: CrossAttentionModel, weight: float, name: str
 ) -> None:
     space = encoder.space
-    card = FusionCard(space.encoder, space.id, weight, config.rerank_depth)
-    save_fusion(config.output / name, model, card)
+    card = CrossAttentionCard(space.encoder, space.id, weight, config.rerank_depth)
+    save_model(config.output / name, model, card)
 
 
 class _Split:
-    """Photos, captions and vectors; the captions of photo i are `first[i]` up to `first[i + 1]`."""
+    """Tokens and vectors of one split; photo i has the captions `first[i]` to `first[i + 1]`."""
 
     def __init__(
-        self, config: FusionTraining, encoder: Encoder, name: str, on_progress: Progress
+        self, config: RerankerTraining, encoder: Encoder, name: str, on_progress: Progress
     ) -> None:
         photos = read_captioned_photos(config.dataset, name, config.languages)
         captions = [text for photo in photos for text in photo.captions]
@@ -336,13 +343,21 @@ def hard_negatives(
     photos: NDArray[np.float32],
     captions: NDArray[np.float32],
     first: NDArray[np.int64],
-    config: FusionTraining,
+    config: RerankerTraining,
 ) -> NDArray[np.int64]:
-    """Photos that the dual encoder confuses with each one, (n, neighbours) rows, nearest first.
+    """Find the photos that the encoder confuses with each photo, nearest first.
 
-    Near are photos whose captions lie near the photo, whose own captions lie near theirs, and that
-    are alike: the mean of the similarities of captions to photos (both ways), of photos, and of
-    mean captions.
+    By the sum of the similarities of mean captions to photos (both ways), of photos and of mean
+    captions.
+
+    Args:
+        photos: (n, d) unit vectors.
+        captions: (m, d) unit vectors, grouped by photo.
+        first: (n + 1,) int64, photo i has the captions `first[i]` to `first[i + 1]`.
+        config: the settings; `neighbours` is used.
+
+    Returns:
+        (n, neighbours) int64, rows of photos.
     """
     means = np.add.reduceat(captions, first[:-1]) / np.diff(first)[:, None]
     across = means @ photos.T
@@ -353,11 +368,11 @@ def hard_negatives(
     return np.argsort(-affinity, axis=1, kind="stable")[:, :count]
 
 
-class _State(TrainingState[FusionModel, FusionEpoch]):
-    def __init__(self, config: FusionTraining, data: _Split) -> None:
+class _State(TrainingState[CrossAttentionModel, RerankerEpoch]):
+    def __init__(self, config: RerankerTraining, data: _Split) -> None:
         _, _, positions, image_width = data.photos.values.shape
         shape = config.shape(image_width, data.captions.values.shape[1], positions)
-        learned = FusionModel(shape).to(config.device)
+        learned = CrossAttentionModel(shape).to(config.device)
         matrices = [p for p in learned.parameters() if p.ndim > 1]
         vectors = [p for p in learned.parameters() if p.ndim <= 1]
         optimizer = torch.optim.AdamW(
@@ -373,13 +388,13 @@ class _State(TrainingState[FusionModel, FusionEpoch]):
         recipe = f"{config.recipe()} on {vectors_digest.hexdigest()[:16]}"
         super().__init__(learned, optimizer, recipe)
 
-    def read_epoch(self, row: dict[str, Any]) -> FusionEpoch:
+    def read_epoch(self, row: dict[str, Any]) -> RerankerEpoch:
         recalls = {name: Recalls.from_json(row[name]) for name in ("recalls", "alone")}
-        return FusionEpoch(**{**row, **recalls})
+        return RerankerEpoch(**{**row, **recalls})
 
 
 def _train_epoch(
-    config: FusionTraining,
+    config: RerankerTraining,
     data: _Split,
     near: NDArray[np.int64],
     state: _State,
@@ -415,9 +430,16 @@ def _train_epoch(
 
 
 def draw_batches(
-    near: NDArray[np.int64], steps: int, config: FusionTraining, random: np.random.Generator
+    near: NDArray[np.int64], steps: int, config: RerankerTraining, random: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
-    """Batches of distinct photos: groups of a random photo and some of its neighbours."""
+    """Draw batches of distinct photos: groups of a random photo and some of its neighbours.
+
+    Args:
+        near: (n, neighbours) int64 as of `hard_negatives`.
+        steps: number of batches.
+        config: the settings; `batch_size` and `group_size` are used.
+        random: the source of randomness.
+    """
     size = min(config.batch_size, len(near))
     for _ in range(steps):
         chosen: dict[int, None] = {}
@@ -431,9 +453,13 @@ def draw_batches(
 
 
 def _loss(
-    config: FusionTraining, model: FusionModel, texts: Tensor, words: Tensor, images: Tensor
+    config: RerankerTraining,
+    model: CrossAttentionModel,
+    texts: Tensor,
+    words: Tensor,
+    images: Tensor,
 ) -> Tensor:
-    """Listwise, matching and contrastive losses of one batch; text i belongs to image i."""
+    """Compute the listwise, matching and contrastive losses; text i belongs to image i."""
     kept_words = words & (torch.rand(words.shape, device=words.device) >= config.word_dropout)
     kept_words[:, 0] = True
     seen = torch.rand(images.shape[:2], device=images.device) >= config.position_dropout
@@ -441,10 +467,10 @@ def _loss(
     image_states = model.embed_images(images)
     text_states = model.embed_texts(texts, kept_words)
     logits = model.match(text_states, kept_words, image_states, seen)
-    own = torch.arange(len(logits), device=logits.device)
-    loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    target = torch.arange(len(logits), device=logits.device)
+    loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
     if config.matching_weight:
-        # The own pair counts as much as three wrong ones: with all of them, "no" is nearly right.
+        # One positive weighs as much as three negatives: with more, "no" is nearly always right.
         loss = loss + config.matching_weight * F.binary_cross_entropy_with_logits(
             logits,
             torch.eye(len(logits), device=logits.device),
@@ -454,14 +480,14 @@ def _loss(
         text = F.normalize(mean_state(text_states, kept_words), dim=1)
         image = F.normalize(image_states.mean(1), dim=1)
         scores = 20.0 * image @ text.T
-        contrast = (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
+        contrast = (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
         loss = loss + config.contrastive_weight * contrast
     return loss
 
 
 @torch.inference_mode()
 def _rerank(
-    model: FusionModel, data: _Split, depth: int, *, quick: bool
+    model: CrossAttentionModel, data: _Split, depth: int, *, quick: bool
 ) -> tuple[Reranked, Reranked]:
     """Rerank candidates of captions among photos, and of photos among captions.
 
@@ -488,7 +514,7 @@ def _rerank(
     to_image, matches = _top(similarity[captions], depth), []
     for caption, candidates in zip(captions, to_image, strict=True):
         text, words = embed(np.array([caption]))
-        trust = model.text_familiarity(mean_state(text, words))
+        trust = model.text_trust(mean_state(text, words))
         matches.append((trust * model.match(text, words, states[candidates])[:, 0]).cpu())
     t2i = Reranked(
         similarity=np.take_along_axis(similarity[captions], to_image, 1),
@@ -499,7 +525,7 @@ def _rerank(
     for photo, candidates in zip(photos, to_text, strict=True):
         text, words = embed(candidates)
         image = states[photo : photo + 1]
-        trust = model.image_familiarity(image.mean(1))
+        trust = model.image_trust(image.mean(1))
         matches.append((trust * model.match(text, words, image)[0]).cpu())
     i2t = Reranked(
         similarity=np.take_along_axis(similarity.T[photos], to_text, 1),

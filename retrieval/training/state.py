@@ -1,4 +1,4 @@
-"""What changes while training, and how it is kept on disk."""
+"""Training state and its checkpoints."""
 
 import copy
 import json
@@ -17,10 +17,10 @@ _Epoch = TypeVar("_Epoch", bound=Any)
 
 
 class TrainingState(Generic[_Model, _Epoch]):
-    """The weights that learn, their moving average, the optimizer, and the epochs so far.
+    """Trained weights, their moving average, the optimizer, and the epochs so far.
 
-    recipe: what makes two runs the same run; a checkpoint of another one is refused. An epoch is a
-    dataclass with its number, `epoch`, and whether it was the best one so far, `best`.
+    recipe: settings and data of the run; a checkpoint of another recipe is refused. An epoch is a
+    dataclass with its number, `epoch`, and whether it is the best so far, `best`.
     """
 
     def __init__(self, learned: _Model, optimizer: torch.optim.Optimizer, recipe: str) -> None:
@@ -38,7 +38,7 @@ class TrainingState(Generic[_Model, _Epoch]):
         return len(self.epochs) - int(best)
 
     def average(self, decay: float) -> None:
-        """Move the average; over the first steps it forgets faster, being mostly noise."""
+        """Update the moving average, with a lower decay over the first steps."""
         decay = min(decay, self.steps / (self.steps + 10))
         with torch.no_grad():
             for mean, value in zip(
@@ -47,7 +47,7 @@ class TrainingState(Generic[_Model, _Epoch]):
                 mean.lerp_(value, 1 - decay)
 
     def save(self, path: Path) -> None:
-        """Write everything that going on needs, in one atomic step."""
+        """Write a checkpoint in one atomic step."""
         checkpoint = {
             "recipe": self._recipe,
             "learned": self.learned.state_dict(),
@@ -60,7 +60,7 @@ class TrainingState(Generic[_Model, _Epoch]):
             torch.save(checkpoint, unfinished)
 
     def read_epoch(self, row: dict[str, Any]) -> _Epoch:
-        """Make an epoch of what `dataclasses.asdict` and JSON made of it."""
+        """Parse an epoch from the JSON of its `dataclasses.asdict`."""
         raise NotImplementedError
 
     def load(self, path: Path) -> None:

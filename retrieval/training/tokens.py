@@ -1,7 +1,6 @@
-"""What an encoder says of a dataset, token by token, computed once and memory-mapped.
+"""Cache an encoder's tokens of a dataset, memory-mapped, for training rerankers.
 
-The fusion model trains on these. The caches are named after the content of the data, the encoder's
-space and the augmentation.
+Caches are named after the content of the data, the encoder's space and the augmentation.
 """
 
 import hashlib
@@ -33,7 +32,7 @@ CAPTION_BATCH = 64
 class PhotoTokens:
     """Outputs of the image tower for n photos in v variants, memory-mapped float16.
 
-    values: (v, n, t, c). vectors: (n, d), of the photos as they are. Every token is present.
+    values: (v, n, t, c), without padding. vectors: (n, d), of the photos without augmentation.
     """
 
     values: NDArray[np.float16]
@@ -54,11 +53,11 @@ class CaptionTokens:
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens a caption, (n,)."""
+        """Number of tokens of each caption, (n,)."""
         return np.diff(self.offsets)
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Captions padded to the longest among them: (b, t, c) float32 and a (b, t) bool mask."""
+        """Pad captions to the longest: (b, t, c) float32 and a (b, t) bool mask."""
         steps = np.arange(self.lengths[rows].max())
         mask = steps < self.lengths[rows][:, None]
         places = np.where(mask, self.offsets[rows][:, None] + steps, 0)
@@ -74,7 +73,14 @@ def photo_tokens(
     cache: Path,
     on_progress: Progress = lambda *_: None,
 ) -> PhotoTokens:
-    """Open the cached tokens of photos, computing what is missing; interrupted work goes on.
+    """Open the cached tokens of photos, computing missing ones; resumes interrupted work.
+
+    Args:
+        photos: the photos.
+        encoder: computes tokens and vectors.
+        variants: augmented copies of each photo, itself included.
+        cache: directory of the cache.
+        on_progress: called with stage, done and total.
 
     Raises:
         UsageError: a photo cannot be decoded.
@@ -87,7 +93,7 @@ def photo_tokens(
     vectors = folder.open("vectors.f16", (len(photos), encoder.space.dimension))
     done = folder.done
     while done < total:
-        # A batch ends with its variant: vectors are made of the first variant alone.
+        # A batch ends with its variant: vectors are computed for the first variant only.
         end = min(done + PHOTO_BATCH, (done // len(photos) + 1) * len(photos))
         pixels = _pixels(photos, encoder, range(done, end))
         values[done:end] = encoder.image_tokens(pixels).values
@@ -106,7 +112,7 @@ def caption_tokens(
     cache: Path,
     on_progress: Progress = lambda *_: None,
 ) -> CaptionTokens:
-    """Open the cached tokens of captions, computing what is missing, as for photos."""
+    """Open the cached tokens of captions, computing missing ones as for photos."""
     lengths = np.array(
         [min(encoder.token_count(text), encoder.context_length) for text in captions]
     )
@@ -118,7 +124,7 @@ def caption_tokens(
     width = encoder.text_tokens(captions[:1]).values.shape[2]
     values = folder.open("values.f16", (int(offsets[-1]), width))
     vectors = folder.open("vectors.f16", (len(captions), encoder.space.dimension))
-    # Captions of like length share a batch, so that little of it is padding.
+    # Batches of similar length need little padding.
     order = np.argsort(lengths, kind="stable")
     done = folder.done
     while done < len(captions):
@@ -126,8 +132,8 @@ def caption_tokens(
         batch = [captions[row] for row in rows]
         tokens = encoder.text_tokens(batch)
         vectors[rows] = encoder.encode(Modality.TEXT, batch)
-        for row, own, present in zip(rows, tokens.values, tokens.mask, strict=True):
-            values[offsets[row] : offsets[row + 1]] = own[present]
+        for row, padded, present in zip(rows, tokens.values, tokens.mask, strict=True):
+            values[offsets[row] : offsets[row + 1]] = padded[present]
         done += len(rows)
         folder.commit(done, values, vectors)
         on_progress("text tokens", done, len(captions))

@@ -1,4 +1,4 @@
-"""Recall of heads on captioned photos, for choosing between epochs."""
+"""Recall on captioned photos, for model selection."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ class Recalls:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Sequence[float]]) -> Self:
-        """Read what `dataclasses.asdict` and JSON made of one."""
+        """Parse the JSON of `dataclasses.asdict`."""
         return cls(**{name: tuple(values) for name, values in fields.items()})  # type: ignore[arg-type]
 
     @property
     def mean(self) -> float:
-        """The mean of all six, one number to choose by."""
+        """Mean of all six."""
         return sum(self.text_to_image + self.image_to_text) / 6
 
 
@@ -43,10 +43,10 @@ def recalls(images: Tensor, texts: Tensor, photo_of_text: Tensor) -> Recalls:
     An item that ties with the right one counts as ranked before it.
     """
     similarity = texts @ images.T
-    own = similarity.gather(1, photo_of_text[:, None])
-    before_photo = (similarity >= own).sum(1) - 1
+    positive = similarity.gather(1, photo_of_text[:, None])
+    before_photo = (similarity >= positive).sum(1) - 1
     best = torch.full((len(images),), -torch.inf, device=images.device).scatter_reduce(
-        0, photo_of_text, own[:, 0], "amax"
+        0, photo_of_text, positive[:, 0], "amax"
     )
     foreign = photo_of_text[:, None] != torch.arange(len(images), device=images.device)
     before_text = ((similarity >= best) & foreign).sum(0)

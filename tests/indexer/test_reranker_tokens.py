@@ -13,8 +13,12 @@ from indexer.reranker_tokens import plan_tokens, prepare_tokens
 from retrieval.encoders.base import Tokens
 from retrieval.errors import LibraryError, UsageError
 from retrieval.media.images import read_image
-from retrieval.rerankers.cross_attention import FusionCard, FusionReranker, save_fusion
-from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+from retrieval.rerankers.cross_attention import (
+    CrossAttentionCard,
+    CrossAttentionReranker,
+    save_model,
+)
+from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
 from retrieval.rerankers.stage import ImageReranking
 from retrieval.rerankers.token_cache import TokenCacheSettings
 
@@ -26,17 +30,17 @@ def fusion_file(tmp_path_factory, tiny_encoder):
     text_width = tiny_encoder.text_tokens(["a"]).values.shape[2]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = FusionConfig(image_width, text_width, positions, width=16, heads=2)
-        model = FusionModel(config)
+        config = CrossAttentionConfig(image_width, text_width, positions, width=16, heads=2)
+        model = CrossAttentionModel(config)
     file = tmp_path_factory.mktemp("fusion") / "tiny.safetensors"
-    save_fusion(file, model, FusionCard("tiny", tiny_encoder.space.id, 0.1, 10))
+    save_model(file, model, CrossAttentionCard("tiny", tiny_encoder.space.id, 0.1, 10))
     return file
 
 
 @pytest.fixture
 def reranker(fusion_file, tiny_encoder):
     """Loaded anew for each test, so that a test may change it."""
-    return FusionReranker(fusion_file, tiny_encoder)
+    return CrossAttentionReranker(fusion_file, tiny_encoder)
 
 
 @pytest.fixture

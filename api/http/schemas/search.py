@@ -226,7 +226,7 @@ class _AnswerBase(BaseModel):
     warnings: list[str] = []
     reranker: Annotated[
         str | None,
-        Field(description="Whose match is in the hits; `/v1/explain` can explain a `fusion` one."),
+        Field(description="Name of the reranker; `/v1/explain` can explain hits of `fusion`."),
     ] = None
     reranked: Annotated[
         int, Field(description="How many candidates it scored; they stand before all others.")

@@ -17,7 +17,7 @@ from api.http.schemas import ExplanationSchema
 from indexer.pipeline import index_sources
 from retrieval.library import create_library
 from retrieval.rerankers import cross_attention as reranker
-from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
 from retrieval.rerankers.explanation import Explanation, WordExplanation
 
 TEXT = "a cup of coffee on a table"
@@ -25,16 +25,16 @@ TEXT = "a cup of coffee on a table"
 
 @pytest.fixture(scope="module", autouse=True)
 def fusion_model(tmp_path_factory, starter):
-    """The fusion model that is shipped for starter, or in a checkout without it a random one."""
+    """The cross-attention model shipped for starter, or a random one in a checkout without it."""
     with pytest.MonkeyPatch.context() as patch:
         if not reranker.SHIPPED.exists():
             file = tmp_path_factory.mktemp("fusion") / "random.safetensors"
             with torch.random.fork_rng():
                 torch.manual_seed(0)
-                config = FusionConfig(734, 384, image_positions=81, width=32, heads=4)
-                model = FusionModel(config)
-            card = reranker.FusionCard("starter", starter.space.id, 0.1, 100)
-            reranker.save_fusion(file, model, card)
+                config = CrossAttentionConfig(734, 384, image_positions=81, width=32, heads=4)
+                model = CrossAttentionModel(config)
+            card = reranker.CrossAttentionCard("starter", starter.space.id, 0.1, 100)
+            reranker.save_model(file, model, card)
             patch.setattr(reranker, "SHIPPED", file)
         yield reranker.SHIPPED
 
@@ -179,7 +179,7 @@ def test_odd_words_are_printed_harmlessly(run, photos):
         (["a cat", "PHOTO", "--library", ".", "--encoder", "starter"], "not both"),
         (["a cat", "PHOTO", "--encoder", "frob"], "no encoder 'frob'"),
         (["a cat", "PHOTO", "--rerank", "frob"], "no reranker 'frob'"),
-        (["a cat", "PHOTO", "--rerank", "none"], "Only a fusion model"),
+        (["a cat", "PHOTO", "--rerank", "none"], "Only a cross-attention model"),
         (["a cat", "PHOTO", "--encoder", "TINY"], "none for 'local-dir"),
     ],
 )
@@ -240,4 +240,4 @@ def test_a_space_that_explains_nothing_is_a_problem(indexed_library):
         answer = client.get("/v1/explain", params={"text": "a dog", "item": 1})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
-    assert "fusion" in answer.json()["detail"]
+    assert "cross-attention" in answer.json()["detail"]

@@ -14,7 +14,7 @@ from api import cli
 from retrieval.errors import UsageError
 from retrieval.library import open_library
 from retrieval.rerankers import cross_attention as reranker
-from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
 from retrieval.rerankers.token_cache import TokenCacheSettings
 
 
@@ -44,21 +44,21 @@ def index(run, picture_folder, tiny_checkpoint):
     )
 
 
-def save_random_model(file: Path, config: FusionConfig, space) -> None:
+def save_random_model(file: Path, config: CrossAttentionConfig, space) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = FusionModel(config)
-    reranker.save_fusion(file, model, reranker.FusionCard(space.encoder, space.id, 0.1, 10))
+        model = CrossAttentionModel(config)
+    reranker.save_model(file, model, reranker.CrossAttentionCard(space.encoder, space.id, 0.1, 10))
 
 
 @pytest.fixture
 def has_reranker(monkeypatch, tmp_path, tiny_encoder):
-    """A fusion model is shipped for the small encoder."""
+    """Ship a cross-attention model for the small encoder."""
     pixels = tiny_encoder.preprocess(Image.new("RGB", (32, 32)))[np.newaxis]
     _, positions, image_width = tiny_encoder.image_tokens(pixels).values.shape
     text_width = tiny_encoder.text_tokens(["a"]).values.shape[2]
     file = tmp_path / "tiny.safetensors"
-    config = FusionConfig(image_width, text_width, positions, width=16, heads=2)
+    config = CrossAttentionConfig(image_width, text_width, positions, width=16, heads=2)
     save_random_model(file, config, tiny_encoder.space)
     monkeypatch.setattr(reranker, "SHIPPED", file)
     monkeypatch.setattr(reranker, "SHIPPED_FOR", tiny_encoder.space.encoder)
@@ -202,7 +202,7 @@ def test_a_token_folder_that_cannot_be_written_is_an_error(index, tmp_path):
 
 def test_ctrl_c_finishes_the_batch_and_the_next_run_goes_on(index, has_reranker, monkeypatch):
     index()
-    compute, calls = reranker.FusionReranker.image_tokens, []
+    compute, calls = reranker.CrossAttentionReranker.image_tokens, []
 
     def press_ctrl_c(self, pixels):
         calls.append(len(pixels))
@@ -210,13 +210,13 @@ def test_ctrl_c_finishes_the_batch_and_the_next_run_goes_on(index, has_reranker,
             signal.raise_signal(signal.SIGINT)
         return compute(self, pixels)
 
-    monkeypatch.setattr(reranker.FusionReranker, "image_tokens", press_ctrl_c)
+    monkeypatch.setattr(reranker.CrossAttentionReranker, "image_tokens", press_ctrl_c)
     code, out, err = index("--with-tokens", "--batch-size", 2, "--json")
     assert code == 130
     assert "run the same command again to go on" in err
     assert json.loads(out)["tokens"]["made"] == 4
     assert json.loads(out)["tokens"]["interrupted"] is True
-    monkeypatch.setattr(reranker.FusionReranker, "image_tokens", compute)
+    monkeypatch.setattr(reranker.CrossAttentionReranker, "image_tokens", compute)
     _, out, _ = index("--with-tokens", "--json")
     assert (json.loads(out)["tokens"]["present"], json.loads(out)["tokens"]["made"]) == (4, 2)
 
@@ -239,7 +239,7 @@ def test_after_a_stopped_indexing_no_tokens_are_made(index, has_reranker, monkey
 
 def test_starter_is_prepared_and_then_searched(run, picture_folder, starter, monkeypatch, tmp_path):
     file = tmp_path / "starter.safetensors"
-    config = FusionConfig(734, 384, image_positions=81, width=32, heads=4)
+    config = CrossAttentionConfig(734, 384, image_positions=81, width=32, heads=4)
     save_random_model(file, config, starter.space)
     monkeypatch.setattr(reranker, "SHIPPED", file)
     code, out, err = run("index", picture_folder, "--encoder", "starter", "--with-tokens")
@@ -249,7 +249,7 @@ def test_starter_is_prepared_and_then_searched(run, picture_folder, starter, mon
     def refuse(*_):
         raise UsageError("computed again")
 
-    monkeypatch.setattr(reranker.FusionReranker, "image_tokens", refuse)
+    monkeypatch.setattr(reranker.CrossAttentionReranker, "image_tokens", refuse)
     code, out, err = run("search", "a dog", "--json")
     assert code == 0, err
     assert all(hit["match"] is not None for hit in json.loads(out)["hits"])

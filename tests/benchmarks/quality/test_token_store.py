@@ -36,10 +36,10 @@ class PixelReranker:
             mask[place, : len(each)] = True
         return Tokens(values, mask)
 
-    def text_trust(self, texts):
+    def text_query_weight(self, texts):
         return np.ones(len(texts.values), np.float32)
 
-    def image_trust(self, images):
+    def image_query_weight(self, images):
         return np.ones(len(images.values), np.float32)
 
     def match(self, texts, images):

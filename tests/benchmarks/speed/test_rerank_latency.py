@@ -33,10 +33,10 @@ class RecordingReranker:
         self.texts += texts
         return Tokens(np.ones((len(texts), 2, 4), np.float32), np.ones((len(texts), 2), np.bool_))
 
-    def text_trust(self, texts):
+    def text_query_weight(self, texts):
         return np.ones(len(texts.values), np.float32)
 
-    def image_trust(self, images):
+    def image_query_weight(self, images):
         return np.ones(len(images.values), np.float32)
 
     def match(self, texts, images):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from retrieval.encoders.base import Tokens
 from retrieval.errors import EncoderUnavailableError, UsageError
-from retrieval.rerankers.base import Reranker
+from retrieval.rerankers.base import ExplainableReranker, ImageSimilarityReranker, Reranker
 from retrieval.rerankers.blip import BlipItmReranker
 from retrieval.rerankers.registry import load_reranker
 
@@ -103,6 +103,7 @@ def pick(tokens, rows):
 
 def test_it_keeps_the_protocol(reranker, checkpoint):
     assert isinstance(reranker, Reranker)
+    assert not isinstance(reranker, ImageSimilarityReranker | ExplainableReranker)
     assert reranker.name == f"blip-itm:{checkpoint}"
 
 

@@ -1,10 +1,11 @@
-"""Fusion models on disk, and as rerankers of one space."""
+"""Cross-attention models on disk, and as rerankers of one space."""
 
 import dataclasses
 import json
 import shutil
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,17 +17,25 @@ from retrieval.encoders.base import Tokens
 from retrieval.encoders.weight_files import write_weights
 from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
 from retrieval.rerankers import cross_attention as module
-from retrieval.rerankers.base import Reranker, join
+from retrieval.rerankers.base import (
+    ExplainableReranker,
+    ImageSimilarityReranker,
+    Reranker,
+    join,
+)
 from retrieval.rerankers.cross_attention import (
     FORMAT,
-    FusionCard,
-    FusionReranker,
-    load_fusion,
-    save_fusion,
+    CrossAttentionCard,
+    CrossAttentionReranker,
+    load_model,
+    save_model,
     shipped_model,
 )
-from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
 from retrieval.rerankers.registry import load_reranker
+
+KEPT = Path(__file__).parents[2] / "fixtures" / "fusion_checkpoint.safetensors"
+"""A small random model that mmsearch 0.1 saved before the names of classes changed."""
 
 TEXTS = ["a dog", "two cats on a mat, asleep in the warm afternoon sun", "雪", ""]
 IMAGES = [
@@ -38,10 +47,10 @@ IMAGES = [
 @pytest.fixture(scope="session")
 def model():
     """A random model over the tokens of the tiny encoder, with weights that all matter."""
-    config = FusionConfig(64, 32, image_positions=16, width=16, heads=2, depth=2)
+    config = CrossAttentionConfig(64, 32, image_positions=16, width=16, heads=2, depth=2)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = FusionModel(config).eval().requires_grad_(False)
+        model = CrossAttentionModel(config).eval().requires_grad_(False)
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     return model
@@ -49,19 +58,19 @@ def model():
 
 @pytest.fixture(scope="session")
 def card(tiny_encoder):
-    return FusionCard(tiny_encoder.space.encoder, tiny_encoder.space.id, 0.125, 30)
+    return CrossAttentionCard(tiny_encoder.space.encoder, tiny_encoder.space.id, 0.125, 30)
 
 
 @pytest.fixture(scope="session")
 def saved(model, card, tmp_path_factory):
     path = tmp_path_factory.mktemp("fusion") / "model.safetensors"
-    save_fusion(path, model, card)
+    save_model(path, model, card)
     return path
 
 
 @pytest.fixture
 def reranker(saved, tiny_encoder):
-    return FusionReranker(saved, tiny_encoder)
+    return CrossAttentionReranker(saved, tiny_encoder)
 
 
 @pytest.fixture
@@ -86,13 +95,15 @@ def rewrite_header(file, change):
 
 def test_it_keeps_the_protocol(reranker, saved, card):
     assert isinstance(reranker, Reranker)
+    assert isinstance(reranker, ImageSimilarityReranker)
+    assert isinstance(reranker, ExplainableReranker)
     assert reranker.name == f"fusion:{saved}"
     assert reranker.match_weight == card.match_weight
     assert reranker.depth == card.depth
 
 
 def test_a_saved_model_scores_as_before_within_half_precision(saved, model, card, tiny_encoder):
-    loaded, read, digest = load_fusion(saved)
+    loaded, read, digest = load_model(saved)
     assert read == card
     assert loaded.config == model.config
     assert len(digest) == 64
@@ -108,13 +119,51 @@ def test_a_saved_model_scores_as_before_within_half_precision(saved, model, card
     torch.testing.assert_close(after, before, atol=0.05, rtol=0.01)
 
 
+def test_a_checkpoint_of_an_earlier_version_loads_and_scores_as_then():
+    model, card, _ = load_model(KEPT)
+    assert card == CrossAttentionCard("local-dir:tiny", "kept-space", 0.125, 30)
+    generator = torch.Generator().manual_seed(2)
+    texts = torch.randn(2, 3, 32, generator=generator)
+    images = torch.randn(3, 16, 64, generator=generator)
+    logits = model(texts, torch.ones(2, 3, dtype=torch.bool), images)
+    expected = [[-1.2666, -0.7289], [0.4391, -0.9352], [-0.0664, 0.1973]]
+    torch.testing.assert_close(logits, torch.tensor(expected), atol=1e-3, rtol=0)
+    axes = torch.nn.functional.one_hot(torch.arange(5), 8)
+    states = torch.linspace(3.6, 4.0, 5)[:, None] * axes
+    for trust, values in (
+        (model.text_trust, [1, 1, 0.0917, 1, 1]),
+        (model.image_trust, [1, 1, 0.4965, 0.1318, 1]),
+    ):
+        torch.testing.assert_close(trust(states), torch.tensor(values), atol=1e-3, rtol=0)
+
+
+def test_files_keep_the_names_of_earlier_versions(tmp_path):
+    model, card, digest = load_model(KEPT)
+    save_model(tmp_path / "again.safetensors", model, card)
+    again, kept = load_file(tmp_path / "again.safetensors"), load_file(KEPT)
+    assert again.keys() == kept.keys()
+    assert load_model(tmp_path / "again.safetensors")[2] == digest
+
+
+def test_the_identity_of_a_model_never_changes():
+    """Tokens in the caches of libraries are found by it."""
+    encoder = SimpleNamespace(space=SimpleNamespace(id="kept-space"))
+    assert CrossAttentionReranker(KEPT, encoder).identity == "fusion-85f13d2f35cbe55d"
+
+
+def test_the_identity_of_the_shipped_model_never_changes(starter):
+    if not module.SHIPPED.exists():
+        pytest.skip("this checkout has no trained weights")
+    assert load_reranker("auto", starter, "cpu").identity == "fusion-078da758da5510e7"
+
+
 def test_saving_what_was_loaded_gives_the_same_file(saved, tmp_path):
-    model, card, _ = load_fusion(saved)
-    save_fusion(tmp_path / "again.safetensors", model, card)
+    model, card, _ = load_model(saved)
+    save_model(tmp_path / "again.safetensors", model, card)
     again = load_file(tmp_path / "again.safetensors")
     for name, value in load_file(saved).items():
         torch.testing.assert_close(again[name], value, rtol=0, atol=0)
-    assert load_fusion(tmp_path / "again.safetensors")[2] == load_fusion(saved)[2]
+    assert load_model(tmp_path / "again.safetensors")[2] == load_model(saved)[2]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["again.safetensors"]
 
 
@@ -192,28 +241,28 @@ def test_attribution_leaves_out_padding(reranker, images):
 
 
 def test_the_identity_follows_the_weights(saved, model, card, tiny_encoder, reranker, tmp_path):
-    assert FusionReranker(saved, tiny_encoder).identity == reranker.identity
+    assert CrossAttentionReranker(saved, tiny_encoder).identity == reranker.identity
     other = tmp_path / "other.safetensors"
-    save_fusion(other, model, dataclasses.replace(card, match_weight=0.5))
-    assert FusionReranker(other, tiny_encoder).identity == reranker.identity
-    changed, _, _ = load_fusion(saved)
-    changed.fusion.bias.add_(0.5)
-    save_fusion(other, changed, card)
-    assert FusionReranker(other, tiny_encoder).identity != reranker.identity
+    save_model(other, model, dataclasses.replace(card, match_weight=0.5))
+    assert CrossAttentionReranker(other, tiny_encoder).identity == reranker.identity
+    changed, _, _ = load_model(saved)
+    changed.scorer.bias.add_(0.5)
+    save_model(other, changed, card)
+    assert CrossAttentionReranker(other, tiny_encoder).identity != reranker.identity
 
 
 def test_a_model_of_another_space_is_refused(model, card, tiny_encoder, tmp_path):
     other = tmp_path / "other.safetensors"
-    save_fusion(other, model, dataclasses.replace(card, encoder="frob", space_id="frob-123"))
+    save_model(other, model, dataclasses.replace(card, encoder="frob", space_id="frob-123"))
     with pytest.raises(SpaceMismatchError, match=r"'frob'.*frob-123.*--rerank none"):
-        FusionReranker(other, tiny_encoder)
+        CrossAttentionReranker(other, tiny_encoder)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 8, 100, -1])
 def test_a_cut_file_is_refused(keep, copy, tiny_encoder):
     copy.write_bytes(copy.read_bytes()[:keep])
     with pytest.raises(EncoderUnavailableError, match="--rerank none"):
-        FusionReranker(copy, tiny_encoder)
+        CrossAttentionReranker(copy, tiny_encoder)
 
 
 def test_a_changed_file_is_refused(copy, tiny_encoder):
@@ -221,7 +270,7 @@ def test_a_changed_file_is_refused(copy, tiny_encoder):
     content[-100] ^= 1
     copy.write_bytes(content)
     with pytest.raises(EncoderUnavailableError, match="damaged"):
-        FusionReranker(copy, tiny_encoder)
+        CrossAttentionReranker(copy, tiny_encoder)
 
 
 @pytest.mark.parametrize(
@@ -230,20 +279,20 @@ def test_a_changed_file_is_refused(copy, tiny_encoder):
 def test_other_files_are_not_taken_for_a_model(content, tmp_path, tiny_encoder):
     (tmp_path / "other").write_bytes(content)
     with pytest.raises(EncoderUnavailableError, match="not a weight file"):
-        FusionReranker(tmp_path / "other", tiny_encoder)
+        CrossAttentionReranker(tmp_path / "other", tiny_encoder)
 
 
 def test_a_missing_file_and_a_folder_are_told(tmp_path, tiny_encoder):
     for path in (tmp_path / "nothing", tmp_path):
         with pytest.raises(EncoderUnavailableError, match="Cannot read"):
-            FusionReranker.by_name(str(path), tiny_encoder)
+            CrossAttentionReranker.by_name(str(path), tiny_encoder)
 
 
 def test_weights_of_another_kind_are_refused(model, tmp_path, tiny_encoder):
     heads = tmp_path / "heads.safetensors"
     write_weights(heads, "mmsearch-heads-1", model.state_dict())
     with pytest.raises(EncoderUnavailableError, match=f"mmsearch-heads-1; expected is {FORMAT}"):
-        FusionReranker(heads, tiny_encoder)
+        CrossAttentionReranker(heads, tiny_encoder)
 
 
 HEADER_CHANGES = {
@@ -270,16 +319,19 @@ def change_config(header, **settings):
 def test_an_altered_header_is_refused(change, copy, tiny_encoder):
     rewrite_header(copy, HEADER_CHANGES[change])
     with pytest.raises(EncoderUnavailableError, match="another architecture"):
-        FusionReranker(copy, tiny_encoder)
+        CrossAttentionReranker(copy, tiny_encoder)
 
 
 def test_no_model_is_shipped_for_other_encoders(tiny_encoder):
     assert shipped_model(tiny_encoder.space) is None
     assert load_reranker("auto", tiny_encoder) is None
-    with pytest.raises(UsageError, match=r"No fusion model comes with mmsearch for 'local-dir"):
-        FusionReranker.by_name("", tiny_encoder)
-    with pytest.raises(UsageError, match="No fusion model"):
-        load_reranker("fusion", tiny_encoder)
+    with pytest.raises(
+        UsageError, match=r"No cross-attention model comes with mmsearch for 'local-dir"
+    ):
+        CrossAttentionReranker.by_name("", tiny_encoder)
+    for name in ("cross-attention", "fusion"):
+        with pytest.raises(UsageError, match="No cross-attention model"):
+            load_reranker(name, tiny_encoder)
 
 
 def test_the_shipped_model_serves_its_own_space_only(
@@ -288,25 +340,24 @@ def test_the_shipped_model_serves_its_own_space_only(
     file = tmp_path / "shipped.safetensors"
     monkeypatch.setattr(module, "SHIPPED", file)
     assert shipped_model(starter.space) is None
-    save_fusion(file, model, dataclasses.replace(card, encoder="starter", space_id="older"))
+    save_model(file, model, dataclasses.replace(card, encoder="starter", space_id="older"))
     assert shipped_model(starter.space) is None
     assert load_reranker("auto", starter) is None
-    save_fusion(
-        file, model, dataclasses.replace(card, encoder="starter", space_id=starter.space.id)
-    )
+    save_model(file, model, dataclasses.replace(card, encoder="starter", space_id=starter.space.id))
     assert shipped_model(starter.space) == file
     assert shipped_model(tiny_encoder.space) is None
-    for name in ("auto", "fusion"):
+    for name in ("auto", "cross-attention", "fusion"):
         loaded = load_reranker(name, starter, "cpu")
-        assert isinstance(loaded, FusionReranker)
+        assert isinstance(loaded, CrossAttentionReranker)
         assert loaded.name == "fusion"
 
 
 def test_rerankers_by_name(saved, tiny_encoder):
     assert load_reranker("none", tiny_encoder) is None
-    loaded = load_reranker(f"fusion:{saved}", tiny_encoder, "cpu")
-    assert isinstance(loaded, FusionReranker)
-    assert loaded.name == f"fusion:{saved}"
+    for name in (f"cross-attention:{saved}", f"fusion:{saved}"):
+        loaded = load_reranker(name, tiny_encoder, "cpu")
+        assert isinstance(loaded, CrossAttentionReranker)
+        assert loaded.name == f"fusion:{saved}"
 
 
 @pytest.mark.parametrize("name", ["", "frob", "Fusion", "cross:x", "auto:x", "none:x"])

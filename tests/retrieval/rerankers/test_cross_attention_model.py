@@ -1,4 +1,4 @@
-"""The fusion model against its formulas, written out pair by pair, without padding or batches."""
+"""The model against its formulas, written out pair by pair, without padding or batches."""
 
 import math
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from retrieval.errors import UsageError
 from retrieval.rerankers.cross_attention_model import (
     Attention,
-    FusionConfig,
-    FusionModel,
+    CrossAttentionConfig,
+    CrossAttentionModel,
     Packed,
     attention_weights,
 )
@@ -21,9 +21,9 @@ IMAGE_WIDTH, TEXT_WIDTH, POSITIONS = 6, 5, 4
 KINDS = ("cross", "concat", "gated", "bilinear")
 
 
-def build(seed: int = 0, **settings: object) -> FusionModel:
+def build(seed: int = 0, **settings: object) -> CrossAttentionModel:
     """A model in float64 none of whose weights is at an initial value that hides it."""
-    config = FusionConfig(
+    config = CrossAttentionConfig(
         **{
             "image_width": IMAGE_WIDTH,
             "text_width": TEXT_WIDTH,
@@ -36,7 +36,7 @@ def build(seed: int = 0, **settings: object) -> FusionModel:
     random = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = FusionModel(config).double().eval()
+        model = CrossAttentionModel(config).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=random, dtype=torch.float64)
@@ -63,7 +63,7 @@ def draw(texts: int, words: int, images: int, seed: int = 0) -> tuple[torch.Tens
 class Reference:
     """The model's formulas for one text and one image in plain NumPy."""
 
-    def __init__(self, model: FusionModel) -> None:
+    def __init__(self, model: CrossAttentionModel) -> None:
         self.config = model.config
         self.weights = {name: value.numpy() for name, value in model.state_dict().items()}
 
@@ -373,7 +373,7 @@ def test_every_weight_is_learned(model):
 )
 def test_shapes_that_cannot_be_meant_are_refused(setting):
     with pytest.raises(UsageError, match=next(iter(setting))):
-        FusionConfig(**{"image_width": 4, "text_width": 4, **setting})
+        CrossAttentionConfig(**{"image_width": 4, "text_width": 4, **setting})
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -394,7 +394,7 @@ def test_attribution_is_attention_times_gradient(depth, co_attention):
 
 def difference_quotients(model, text, image):
     """Attention times the slope of the logit along it, measured by moving each weight a little."""
-    block = model.fusion.blocks[0]
+    block = model.scorer.blocks[0]
     attention: Attention = block.to_image
     seen = block.image_norm(image)
     key, value = (attention._split(part) for part in attention.key_value(seen).chunk(2, -1))
@@ -426,7 +426,7 @@ def test_recording_changes_no_score(co_attention):
     batch = draw(3, 4, 2)
     plain = scores(model, *batch)
     recorded = []
-    for look in model.fusion.looks:
+    for look in model.scorer.text_to_image:
         look.recorded = recorded
     with torch.no_grad():
         np.testing.assert_allclose(model(*batch), plain, atol=1e-9)
@@ -448,7 +448,7 @@ def test_attribution_leaves_nothing_behind(fails):
             model.attribution(text, image[:, :-1])
     else:
         model.attribution(text, image)
-    assert [look.recorded for look in model.fusion.looks] == [None, None]
+    assert [look.recorded for look in model.scorer.text_to_image] == [None, None]
     assert all(parameter.grad is None for parameter in model.parameters())
 
 

@@ -5,8 +5,12 @@ from PIL import Image
 
 from retrieval.errors import UsageError
 from retrieval.media import Modality
-from retrieval.rerankers.cross_attention import FusionCard, FusionReranker, save_fusion
-from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+from retrieval.rerankers.cross_attention import (
+    CrossAttentionCard,
+    CrossAttentionReranker,
+    save_model,
+)
+from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
 from retrieval.rerankers.explanation import explain
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 40, 3), dtype=np.uint8))
@@ -16,7 +20,7 @@ def build(encoder, folder, **settings):
     """A random model over an encoder's tokens, with weights that all matter."""
     pixels = encoder.preprocess(IMAGE)[np.newaxis]
     image, text = encoder.image_tokens(pixels).values, encoder.text_tokens(["a"]).values
-    config = FusionConfig(
+    config = CrossAttentionConfig(
         **{
             "image_width": image.shape[2],
             "text_width": text.shape[2],
@@ -28,12 +32,12 @@ def build(encoder, folder, **settings):
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = FusionModel(config).requires_grad_(False)
+        model = CrossAttentionModel(config).requires_grad_(False)
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     path = folder / "model.safetensors"
-    save_fusion(path, model, FusionCard(encoder.space.encoder, encoder.space.id, 0.1, 50))
-    return FusionReranker(path, encoder)
+    save_model(path, model, CrossAttentionCard(encoder.space.encoder, encoder.space.id, 0.1, 50))
+    return CrossAttentionReranker(path, encoder)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +145,7 @@ def test_a_blank_text_is_refused(text, reranker, tiny_encoder):
 
 
 def test_without_a_fusion_model_nothing_is_explained(tiny_encoder):
-    with pytest.raises(UsageError, match="mmsearch train fusion"):
+    with pytest.raises(UsageError, match="mmsearch train reranker"):
         explain(None, tiny_encoder, "a dog", IMAGE)
 
 

@@ -3,18 +3,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
-from retrieval.rerankers.ood import Familiarity, mean_state
+from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
+from retrieval.rerankers.ood import MahalanobisTrust, mean_state
 
 
 @pytest.fixture(scope="module")
-def fitted() -> Familiarity:
+def fitted() -> MahalanobisTrust:
     generator = torch.Generator().manual_seed(0)
     mixing = torch.randn(8, 8, generator=generator)
     training, held_out = (torch.randn(n, 8, generator=generator) @ mixing + 3 for n in (4000, 1000))
-    familiarity = Familiarity(8)
-    familiarity.fit(training, held_out)
-    return familiarity
+    trust = MahalanobisTrust(8)
+    trust.fit(training, held_out)
+    return trust
 
 
 def draw(n: int, seed: int = 1) -> torch.Tensor:
@@ -39,8 +39,8 @@ def test_the_like_is_trusted_and_the_unlike_is_not(fitted):
     assert (fitted(draw(100) + 40) == 0).all()
 
 
-def test_before_it_is_fitted_everything_is_familiar():
-    assert (Familiarity(4)(torch.randn(5, 4) * 100) == 1).all()
+def test_before_it_is_fitted_everything_is_trusted():
+    assert (MahalanobisTrust(4)(torch.randn(5, 4) * 100) == 1).all()
 
 
 @given(st.floats(-1e4, 1e4), st.integers(0, 10))
@@ -50,10 +50,10 @@ def test_trust_lies_between_0_and_1(fitted, scale, seed):
 
 
 def test_data_without_spread_can_be_fitted():
-    familiarity = Familiarity(3)
-    familiarity.fit(torch.ones(10, 3), torch.ones(5, 3))
-    assert torch.isfinite(familiarity(torch.ones(2, 3))).all()
-    assert (familiarity(torch.ones(2, 3)) == 1).all()
+    trust = MahalanobisTrust(3)
+    trust.fit(torch.ones(10, 3), torch.ones(5, 3))
+    assert torch.isfinite(trust(torch.ones(2, 3))).all()
+    assert (trust(torch.ones(2, 3)) == 1).all()
 
 
 def test_the_mean_state_leaves_out_padding():
@@ -62,9 +62,9 @@ def test_the_mean_state_leaves_out_padding():
 
 
 def test_it_travels_with_the_model():
-    model = FusionModel(FusionConfig(5, 6, width=8, heads=2))
-    model.text_familiarity.fit(torch.randn(100, 8), torch.randn(100, 8))
-    other = FusionModel(model.config)
+    model = CrossAttentionModel(CrossAttentionConfig(5, 6, width=8, heads=2))
+    model.text_trust.fit(torch.randn(100, 8), torch.randn(100, 8))
+    other = CrossAttentionModel(model.config)
     other.load_state_dict(model.state_dict())
     x = torch.randn(4, 8) * 2
-    torch.testing.assert_close(other.text_familiarity(x), model.text_familiarity(x))
+    torch.testing.assert_close(other.text_trust(x), model.text_trust(x))

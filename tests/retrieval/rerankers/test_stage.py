@@ -8,7 +8,7 @@ from PIL import Image
 
 from retrieval.catalog import Modality
 from retrieval.rerankers.base import join
-from retrieval.rerankers.cross_attention import FusionReranker
+from retrieval.rerankers.cross_attention import CrossAttentionReranker
 from retrieval.rerankers.stage import ImageReranking
 from retrieval.rerankers.token_cache import TokenCache, TokenCacheSettings
 
@@ -17,7 +17,7 @@ TEXT = [("a dog in the snow", 1.0)]
 
 @pytest.fixture
 def reranker(tiny_fusion, tiny_encoder):
-    return FusionReranker(tiny_fusion, tiny_encoder)
+    return CrossAttentionReranker(tiny_fusion, tiny_encoder)
 
 
 @pytest.fixture

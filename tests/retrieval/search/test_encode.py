@@ -4,7 +4,7 @@ from PIL import Image
 
 from retrieval.errors import UsageError
 from retrieval.media import Modality
-from retrieval.rerankers.cross_attention import FusionReranker
+from retrieval.rerankers.cross_attention import CrossAttentionReranker
 from retrieval.search.encode import CountedCache, QueryVectors, join_parts
 from retrieval.search.query import ImagePart
 
@@ -41,7 +41,7 @@ def test_what_does_not_fit_is_given_all_the_same():
 
 def test_vectors_and_tokens_are_those_of_the_models(tiny_encoder, tiny_fusion):
     vectors = QueryVectors(lambda: tiny_encoder)
-    reranker = FusionReranker(tiny_fusion, tiny_encoder)
+    reranker = CrossAttentionReranker(tiny_fusion, tiny_encoder)
     texts = ["a dog", "two people in the snow", "a dog"]
     expected = tiny_encoder.encode(Modality.TEXT, texts)
     for _ in range(2):

@@ -8,6 +8,7 @@ from indexer.pipeline import index_sources, remove_paths
 from retrieval.errors import SpaceMismatchError, UsageError
 from retrieval.library import create_library, open_library
 from retrieval.media import Modality
+from retrieval.rerankers.cross_attention import CrossAttentionReranker
 from retrieval.search.engine import Engine, Reranking
 from retrieval.search.query import (
     MAX_K,
@@ -207,7 +208,9 @@ def test_the_reranker_says_how_deep_unless_told(engine, tiny_fusion):
     assert engine.search(ask(k=6), Reranking(f"fusion:{tiny_fusion}")).reranked == 4
 
 
-def test_a_query_of_images_alone_is_reranked_by_likeness(engine, tiny_fusion, picture_folder):
+def test_a_query_of_images_alone_is_reranked_by_image_similarity(
+    engine, tiny_fusion, picture_folder
+):
     for path in picture_folder.rglob("*.png"):
         answer = engine.search(Query(read_parts(image=path)), Reranking(f"fusion:{tiny_fusion}"))
         assert answer.reranked == 4
@@ -216,9 +219,11 @@ def test_a_query_of_images_alone_is_reranked_by_likeness(engine, tiny_fusion, pi
         assert all(-1.01 <= hit.match <= 1.01 for hit in answer.hits[:4])
 
 
-def test_a_reranker_without_likeness_leaves_image_queries(engine, tiny_fusion, picture_folder):
+def test_a_reranker_without_image_similarity_leaves_image_queries(
+    engine, tiny_fusion, picture_folder, monkeypatch
+):
     name = f"fusion:{tiny_fusion}"
-    engine.reranker(name).likeness_weight = 0.0
+    monkeypatch.delattr(CrossAttentionReranker, "image_similarity")
     query = Query(read_parts(image=next(picture_folder.rglob("*.png"))))
     answer = engine.search(query, Reranking(name))
     assert answer.reranker is None
@@ -267,5 +272,5 @@ def test_an_explanation_comes_from_the_reranker_of_the_space(engine, tiny_fusion
     image = Image.open(next(picture_folder.rglob("*.png"))).convert("RGB")
     explanation = engine.explain("a dog", image, f"fusion:{tiny_fusion}")
     assert [word.word for word in explanation.words] == ["a", "dog"]
-    with pytest.raises(UsageError, match="train fusion"):
+    with pytest.raises(UsageError, match="train reranker"):
         engine.explain("a dog", image)

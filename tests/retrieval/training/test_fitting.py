@@ -1,4 +1,4 @@
-"""Which photos fit a text: by the likeness of captions, and by the words that they agree on."""
+"""Which photos fit a text: by the similarity of captions, and by the words that they agree on."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from retrieval.training.captions import CaptionedPhoto
-from retrieval.training.fitting import Gallery, chance_of_fit, likeness, naming_words
+from retrieval.training.fitting import Gallery, caption_similarity, chance_of_fit, naming_words
 from retrieval.training.relevance import sentence_vectors
 
 
@@ -22,8 +22,8 @@ def unit(vectors):
 def test_the_best_two_captions_count():
     sentences = unit([[1, 0], [0, 1], [1, 1], [0, 1]])
     gallery = Gallery([photo("a", "b", "c"), photo("d")], np.zeros((2, 4), np.float32), sentences)
-    alike = likeness(unit([[1, 0]]), gallery)
-    np.testing.assert_allclose(alike, [[(1 + np.sqrt(0.5)) / 2, 0.0]], atol=1e-6)
+    similarity = caption_similarity(unit([[1, 0]]), gallery)
+    np.testing.assert_allclose(similarity, [[(1 + np.sqrt(0.5)) / 2, 0.0]], atol=1e-6)
 
 
 def test_vectors_must_belong_to_the_photos():
@@ -33,7 +33,7 @@ def test_vectors_must_belong_to_the_photos():
         Gallery([photo("a", "b")], np.zeros((1, 4), np.float32), np.zeros((1, 2), np.float32))
 
 
-def test_chances_rise_with_likeness_as_the_judged_pairs_did():
+def test_chances_rise_with_similarity_as_the_judged_pairs_did():
     chances = chance_of_fit(np.array([0.3, 0.45, 0.55, 0.65, 0.75, 0.85], np.float32))
     assert (np.diff(chances) > 0).all()
     assert chances[1] < 0.05
@@ -51,7 +51,7 @@ def test_paraphrases_fit_and_other_scenes_do_not(tmp_path):
     vectors = sentence_vectors(texts, tmp_path)
     photos = [photo(*texts[1:3]), photo(*texts[3:])]
     gallery = Gallery(photos, np.zeros((2, 4), np.float32), vectors[1:])
-    dog, singer = chance_of_fit(likeness(vectors[:1], gallery))[0]
+    dog, singer = chance_of_fit(caption_similarity(vectors[:1], gallery))[0]
     assert dog > 0.6
     assert singer < 0.01
 

@@ -16,13 +16,13 @@ from retrieval.training.relevance import (
     measure,
     train_relevance,
 )
-from retrieval.training.simulated_libraries import Question, Search
+from retrieval.training.simulated_libraries import SimulatedQuery, SimulatedSearch
 
 
 def planted(seed, count=600, *, shift=0.0, factor=1.0):
     """Searches in which one photo of the library stands four spreads out, or none does."""
     random = np.random.default_rng(seed)
-    question = Question("caption", "planted", np.zeros(1, np.float32), np.zeros(1, np.float32))
+    query = SimulatedQuery("caption", "planted", np.zeros(1, np.float32), np.zeros(1, np.float32))
     searches = []
     for _ in range(count):
         rows = int(np.exp(random.uniform(np.log(30), np.log(2000))))
@@ -34,7 +34,7 @@ def planted(seed, count=600, *, shift=0.0, factor=1.0):
         scores = (factor * scores + shift).astype(np.float32)
         best = np.argsort(-scores)[:20]
         searches.append(
-            Search(question, scores[best], best, fits[best], scores[:1024], rows, answered)
+            SimulatedSearch(query, scores[best], best, fits[best], scores[:1024], rows, answered)
         )
     return searches
 
@@ -82,7 +82,9 @@ def test_the_reference_is_the_background_of_large_libraries():
 
 def test_scores_that_say_the_opposite_cannot_be_calibrated():
     turned = [
-        Search(one.question, -one.similarity, one.photos, one.fits, -one.background, one.rows, True)
+        SimulatedSearch(
+            one.query, -one.similarity, one.photos, one.fits, -one.background, one.rows, True
+        )
         for one in planted(4, 200)
     ]
     with pytest.raises(UsageError, match="nothing can be learned"):

@@ -13,25 +13,25 @@ from safetensors.torch import load_file
 from retrieval.encoders.base import Encoder, Inputs, Pixels, Space, Tokens, Vectors
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.media import Modality
-from retrieval.rerankers.cross_attention import FusionReranker, load_fusion
-from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+from retrieval.rerankers.cross_attention import CrossAttentionReranker, load_model
+from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
 from retrieval.training import rerankers as training
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.rerankers import (
     CHECKPOINT_NAME,
-    FusionEpoch,
-    FusionResult,
-    FusionTraining,
+    RerankerEpoch,
+    RerankerResult,
+    RerankerTraining,
     draw_batches,
     hard_negatives,
-    train_fusion,
+    train_reranker,
 )
 from retrieval.training.validation import Recalls
 
 
 @pytest.fixture
-def config(dataset: Path, cache: Path, tmp_path: Path) -> FusionTraining:
-    return FusionTraining(
+def config(dataset: Path, cache: Path, tmp_path: Path) -> RerankerTraining:
+    return RerankerTraining(
         dataset=dataset,
         output=tmp_path / "run",
         cache=cache,
@@ -51,12 +51,12 @@ def same_files(one: Path, other: Path) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
-def without_time(epochs: Sequence[FusionEpoch]) -> list[FusionEpoch]:
+def without_time(epochs: Sequence[RerankerEpoch]) -> list[RerankerEpoch]:
     return [dataclasses.replace(epoch, seconds=0) for epoch in epochs]
 
 
-def stop_after(epoch: int) -> Callable[[FusionEpoch], None]:
-    def stop(done: FusionEpoch) -> None:
+def stop_after(epoch: int) -> Callable[[RerankerEpoch], None]:
+    def stop(done: RerankerEpoch) -> None:
         if done.epoch == epoch:
             raise KeyboardInterrupt
 
@@ -64,19 +64,19 @@ def stop_after(epoch: int) -> Callable[[FusionEpoch], None]:
 
 
 def test_epochs_lower_the_loss_and_make_a_usable_model(
-    config: FusionTraining, tiny_encoder: Encoder
+    config: RerankerTraining, tiny_encoder: Encoder
 ) -> None:
     state = torch.random.get_rng_state()
-    seen: list[FusionEpoch] = []
+    seen: list[RerankerEpoch] = []
     config = dataclasses.replace(config, epochs=8, patience=8, learning_rate=3e-3)
-    result = train_fusion(config, tiny_encoder, on_epoch=seen.append)
+    result = train_reranker(config, tiny_encoder, on_epoch=seen.append)
     assert torch.equal(state, torch.random.get_rng_state())
     assert result.epochs == tuple(seen)
     assert [epoch.epoch for epoch in seen] == list(range(1, 9))
     assert seen[-1].loss < seen[0].loss
     assert not result.stopped_early
     assert {epoch.alone for epoch in seen} == {seen[0].alone}
-    reranker = FusionReranker(result.model, tiny_encoder)
+    reranker = CrossAttentionReranker(result.model, tiny_encoder)
     assert reranker.match_weight == result.match_weight
     assert reranker.depth == config.rerank_depth
     pixels = np.zeros((2, *tiny_encoder.preprocess(Image.new("RGB", (9, 9))).shape), np.float32)
@@ -87,23 +87,23 @@ def test_epochs_lower_the_loss_and_make_a_usable_model(
 
 @pytest.mark.parametrize("kind", ["concat", "gated", "bilinear"])
 def test_the_other_kinds_are_trained_as_well(
-    kind: str, config: FusionTraining, tiny_encoder: Encoder
+    kind: str, config: RerankerTraining, tiny_encoder: Encoder
 ) -> None:
     settings = {"kind": kind, "epochs": 1, "contrastive_weight": 0.5, "depth": 2}
-    result = train_fusion(dataclasses.replace(config, **settings), tiny_encoder)
-    assert load_fusion(result.model)[0].config.kind == kind
+    result = train_reranker(dataclasses.replace(config, **settings), tiny_encoder)
+    assert load_model(result.model)[0].config.kind == kind
     assert math.isfinite(result.epochs[0].loss)
 
 
 def test_the_same_seed_gives_the_same_model(
-    config: FusionTraining, tiny_encoder: Encoder, tmp_path: Path
+    config: RerankerTraining, tiny_encoder: Encoder, tmp_path: Path
 ) -> None:
     results = []
     for number, seed in enumerate((5, 5, 6)):
         torch.manual_seed(number)
         output = tmp_path / str(number)
         results.append(
-            train_fusion(dataclasses.replace(config, output=output, seed=seed), tiny_encoder)
+            train_reranker(dataclasses.replace(config, output=output, seed=seed), tiny_encoder)
         )
     one, same, other = results
     assert without_time(one.epochs) == without_time(same.epochs)
@@ -114,15 +114,15 @@ def test_the_same_seed_gives_the_same_model(
 @pytest.mark.slow
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
-    epoch: int, config: FusionTraining, tiny_encoder: Encoder, tmp_path: Path
+    epoch: int, config: RerankerTraining, tiny_encoder: Encoder, tmp_path: Path
 ) -> None:
     config = dataclasses.replace(config, depth=2, feed_forward=1)
-    whole = train_fusion(config, tiny_encoder)
+    whole = train_reranker(config, tiny_encoder)
     cut = dataclasses.replace(config, output=tmp_path / "cut", resume=True)
     with pytest.raises(KeyboardInterrupt):
-        train_fusion(cut, tiny_encoder, on_epoch=stop_after(epoch))
-    rest: list[FusionEpoch] = []
-    resumed = train_fusion(cut, tiny_encoder, on_epoch=rest.append)
+        train_reranker(cut, tiny_encoder, on_epoch=stop_after(epoch))
+    rest: list[RerankerEpoch] = []
+    resumed = train_reranker(cut, tiny_encoder, on_epoch=rest.append)
     assert [each.epoch for each in rest] == list(range(epoch + 1, 4))
     assert without_time(whole.epochs) == without_time(resumed.epochs)
     assert (whole.match_weight, whole.recalls) == (resumed.match_weight, resumed.recalls)
@@ -130,9 +130,9 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
 
 
 def test_a_run_cut_within_an_epoch_ends_the_same(
-    config: FusionTraining, tiny_encoder: Encoder, tmp_path: Path
+    config: RerankerTraining, tiny_encoder: Encoder, tmp_path: Path
 ) -> None:
-    whole = train_fusion(config, tiny_encoder)
+    whole = train_reranker(config, tiny_encoder)
 
     def stop(stage: str, done: int, _: int) -> None:
         if (stage, done) == ("epoch 2", 2):
@@ -140,53 +140,53 @@ def test_a_run_cut_within_an_epoch_ends_the_same(
 
     cut = dataclasses.replace(config, output=tmp_path / "cut", resume=True)
     with pytest.raises(KeyboardInterrupt):
-        train_fusion(cut, tiny_encoder, on_progress=stop)
-    assert same_files(whole.model, train_fusion(cut, tiny_encoder).model)
+        train_reranker(cut, tiny_encoder, on_progress=stop)
+    assert same_files(whole.model, train_reranker(cut, tiny_encoder).model)
 
 
 def test_a_finished_run_resumed_stays_as_it_is(
-    config: FusionTraining, tiny_encoder: Encoder
+    config: RerankerTraining, tiny_encoder: Encoder
 ) -> None:
-    first = train_fusion(config, tiny_encoder)
-    weights, (_, card, digest) = load_file(first.model), load_fusion(first.model)
-    again = train_fusion(dataclasses.replace(config, resume=True), tiny_encoder)
+    first = train_reranker(config, tiny_encoder)
+    weights, (_, card, digest) = load_file(first.model), load_model(first.model)
+    again = train_reranker(dataclasses.replace(config, resume=True), tiny_encoder)
     assert again == first
-    assert load_fusion(again.model)[1:] == (card, digest)
+    assert load_model(again.model)[1:] == (card, digest)
     assert all(torch.equal(value, weights[k]) for k, value in load_file(again.model).items())
 
 
 def test_an_output_with_a_run_is_not_overwritten(
-    config: FusionTraining, tiny_encoder: Encoder
+    config: RerankerTraining, tiny_encoder: Encoder
 ) -> None:
-    train_fusion(dataclasses.replace(config, epochs=1), tiny_encoder)
+    train_reranker(dataclasses.replace(config, epochs=1), tiny_encoder)
     before = (config.output / CHECKPOINT_NAME).read_bytes()
     with pytest.raises(UsageError, match="holds a training run"):
-        train_fusion(config, tiny_encoder)
+        train_reranker(config, tiny_encoder)
     assert (config.output / CHECKPOINT_NAME).read_bytes() == before
 
 
 @pytest.mark.parametrize("setting", [{"seed": 1}, {"epochs": 5}, {"width": 32}, {"patience": 9}])
 def test_a_run_is_not_resumed_with_other_settings(
-    setting: dict[str, int], config: FusionTraining, tiny_encoder: Encoder
+    setting: dict[str, int], config: RerankerTraining, tiny_encoder: Encoder
 ) -> None:
-    train_fusion(dataclasses.replace(config, epochs=1), tiny_encoder)
+    train_reranker(dataclasses.replace(config, epochs=1), tiny_encoder)
     changed = dataclasses.replace(config, **{"epochs": 1, **setting}, resume=True)
     with pytest.raises(UsageError, match="other settings"):
-        train_fusion(changed, tiny_encoder)
+        train_reranker(changed, tiny_encoder)
 
 
 def test_training_stops_when_validation_no_longer_improves(
-    config: FusionTraining, tiny_encoder: Encoder
+    config: RerankerTraining, tiny_encoder: Encoder
 ) -> None:
     still = dataclasses.replace(config, epochs=9, patience=2, learning_rate=1e-30)
-    result = train_fusion(still, tiny_encoder)
+    result = train_reranker(still, tiny_encoder)
     assert result.stopped_early
     assert [epoch.best for epoch in result.epochs] == [True, False, False]
 
 
 @pytest.mark.parametrize("mean_recall", [0.6, 0.8])
 def test_the_best_epoch_or_its_mean_with_the_last_is_kept(
-    config: FusionTraining,
+    config: RerankerTraining,
     tiny_encoder: Encoder,
     monkeypatch: pytest.MonkeyPatch,
     mean_recall: float,
@@ -204,7 +204,7 @@ def test_the_best_epoch_or_its_mean_with_the_last_is_kept(
     kept: list[dict[str, torch.Tensor]] = []
     monkeypatch.setattr(training, "_recalls", scripted)
     path = config.output / training.BEST_NAME
-    result = train_fusion(
+    result = train_reranker(
         dataclasses.replace(config, epochs=4),
         tiny_encoder,
         on_epoch=lambda _: kept.append(load_file(path)),
@@ -225,7 +225,7 @@ def vectors(*rows: Sequence[float]) -> np.ndarray:
 
 @pytest.mark.parametrize("neighbours", [1, 3, 5, 100])
 def test_hard_negatives_are_near_and_never_the_photo_itself(
-    neighbours: int, config: FusionTraining
+    neighbours: int, config: RerankerTraining
 ) -> None:
     random = np.random.default_rng(0)
     photos = vectors(*random.normal(size=(6, 8)))
@@ -253,7 +253,7 @@ def test_hard_negatives_are_near_and_never_the_photo_itself(
 
 @pytest.mark.parametrize(("batch_size", "group_size"), [(2, 1), (6, 3), (7, 40), (12, 4), (50, 5)])
 def test_batches_have_distinct_photos_in_groups(
-    batch_size: int, group_size: int, config: FusionTraining
+    batch_size: int, group_size: int, config: RerankerTraining
 ) -> None:
     config = dataclasses.replace(config, batch_size=batch_size, group_size=group_size)
     near = np.array([[p for p in range(12) if p != photo][:4] for photo in range(12)])
@@ -269,7 +269,7 @@ def test_batches_have_distinct_photos_in_groups(
 
 
 def test_each_photo_of_a_batch_meets_one_of_its_own_captions(
-    config: FusionTraining, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+    config: RerankerTraining, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owners: list[list[int]] = []
     shown: set[int] = set()
@@ -284,17 +284,17 @@ def test_each_photo_of_a_batch_meets_one_of_its_own_captions(
         return batch(self, rows)
 
     monkeypatch.setattr(training.CaptionTokens, "batch", spy)
-    train_fusion(dataclasses.replace(config, epochs=9, patience=9), tiny_encoder)
+    train_reranker(dataclasses.replace(config, epochs=9, patience=9), tiny_encoder)
     assert len(owners) == 9 * (24 // 6)
     assert all(len(set(row)) == 6 for row in owners)
     assert shown == set(range(24))
 
 
 def test_a_missing_dataset_is_an_error(
-    config: FusionTraining, tiny_encoder: Encoder, tmp_path: Path
+    config: RerankerTraining, tiny_encoder: Encoder, tmp_path: Path
 ) -> None:
     with pytest.raises(NotFoundError, match=r"captions\.jsonl"):
-        train_fusion(dataclasses.replace(config, dataset=tmp_path / "nowhere"), tiny_encoder)
+        train_reranker(dataclasses.replace(config, dataset=tmp_path / "nowhere"), tiny_encoder)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_a_missing_dataset_is_an_error(
     ],
 )
 def test_settings_that_cannot_be_meant_are_errors(
-    setting: dict[str, int], config: FusionTraining
+    setting: dict[str, int], config: RerankerTraining
 ) -> None:
     with pytest.raises(UsageError, match=next(iter(setting))):
         dataclasses.replace(config, **setting)
@@ -390,7 +390,7 @@ def mosaics(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recall_at_1(model: FusionModel, mosaics: Path) -> float:
+def recall_at_1(model: CrossAttentionModel, mosaics: Path) -> float:
     """Of the captions of unseen mosaics among all of these."""
     encoder = MosaicEncoder()
     photos = read_captioned_photos(mosaics, "val")
@@ -405,7 +405,7 @@ def recall_at_1(model: FusionModel, mosaics: Path) -> float:
 
 @pytest.mark.slow
 def test_it_learns_what_no_mean_of_tokens_can_tell(mosaics: Path, tmp_path: Path) -> None:
-    config = FusionTraining(
+    config = RerankerTraining(
         dataset=mosaics,
         output=tmp_path / "run",
         cache=tmp_path / "cache",
@@ -422,11 +422,13 @@ def test_it_learns_what_no_mean_of_tokens_can_tell(mosaics: Path, tmp_path: Path
         learning_rate=1e-2,
         averaging=0.9,
     )
-    result: FusionResult = train_fusion(config, MosaicEncoder())
-    trained, _, _ = load_fusion(result.model)
+    result: RerankerResult = train_reranker(config, MosaicEncoder())
+    trained, _, _ = load_model(result.model)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        untrained = FusionModel(FusionConfig(**dataclasses.asdict(trained.config))).eval()
+        untrained = CrossAttentionModel(
+            CrossAttentionConfig(**dataclasses.asdict(trained.config))
+        ).eval()
     assert result.alone.text_to_image[0] == 0
     assert recall_at_1(untrained, mosaics) < 0.2
     assert recall_at_1(trained, mosaics) > 0.6

@@ -1,4 +1,4 @@
-"""Simulated searches: every kind of question, with and without an answer in the library."""
+"""Simulated searches: every kind of query, with and without an answer in the library."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,11 +10,11 @@ from retrieval.training.captions import CaptionedPhoto
 from retrieval.training.fitting import Gallery
 from retrieval.training.simulated_libraries import (
     HITS,
-    caption_questions,
-    image_questions,
-    outside_questions,
+    caption_queries,
+    image_queries,
+    outside_queries,
     simulate_searches,
-    word_questions,
+    word_queries,
 )
 
 PHOTOS = 120
@@ -33,70 +33,70 @@ def gallery():
 
 
 @pytest.fixture(scope="module")
-def questions(gallery):
+def queries(gallery):
     random = np.random.default_rng(1)
     asked = np.arange(40)
     word = np.zeros(PHOTOS, np.float32)
     word[:30] = 1
     vectors = unit(random.normal(size=(42, 32)))
     return [
-        *caption_questions(gallery, vectors[:40], asked),
-        *word_questions({"word": word}, vectors[40:41]),
-        *outside_questions(["nothing"], vectors[41:], PHOTOS),
+        *caption_queries(gallery, vectors[:40], asked),
+        *word_queries({"word": word}, vectors[40:41]),
+        *outside_queries(["nothing"], vectors[41:], PHOTOS),
     ]
 
 
-def test_hits_are_the_most_similar_of_the_library(gallery, questions):
-    for search in simulate_searches(gallery, questions, 200):
-        expected = gallery.vectors[search.photos] @ search.question.vector
+def test_hits_are_the_most_similar_of_the_library(gallery, queries):
+    for search in simulate_searches(gallery, queries, 200):
+        expected = gallery.vectors[search.photos] @ search.query.vector
         np.testing.assert_allclose(search.similarity, expected, rtol=1e-5)
         assert (np.diff(search.similarity) <= 0).all()
         assert len(search.similarity) == min(HITS, search.rows)
         assert len(set(search.photos.tolist())) == len(search.photos)
-        np.testing.assert_array_equal(search.fits, search.question.fits[search.photos])
+        np.testing.assert_array_equal(search.fits, search.query.fits[search.photos])
         assert len(search.background) == search.rows
 
 
-def test_every_kind_is_asked_with_and_without_an_answer(gallery, questions):
-    searches = simulate_searches(gallery, questions, 1500)
-    kinds = Counter(search.question.kind for search in searches)
+def test_every_kind_is_asked_with_and_without_an_answer(gallery, queries):
+    searches = simulate_searches(gallery, queries, 1500)
+    kinds = Counter(search.query.kind for search in searches)
     assert kinds["caption"] / 1500 == pytest.approx(0.45, abs=0.05)
     assert kinds["outside"] / 1500 == pytest.approx(0.3, abs=0.05)
     for search in searches:
-        if search.question.kind == "outside":
+        if search.query.kind == "outside":
             assert not search.answered
             assert not search.fits.any()
-        elif search.question.kind == "word" and not search.answered:
+        elif search.query.kind == "word" and not search.answered:
             assert not search.fits.any()
         elif search.rows <= HITS:  # all of the library is among the hits
             assert (search.fits == 1).any() == search.answered
-    answered = [s.answered for s in searches if s.question.kind == "caption"]
+    answered = [s.answered for s in searches if s.query.kind == "caption"]
     assert np.mean(answered) == pytest.approx(2 / 3, abs=0.06)
 
 
-def test_libraries_are_of_all_sizes(gallery, questions):
-    rows = [search.rows for search in simulate_searches(gallery, questions, 600)]
+def test_libraries_are_of_all_sizes(gallery, queries):
+    rows = [search.rows for search in simulate_searches(gallery, queries, 600)]
     assert min(rows) <= 5
     assert max(rows) > 100
     assert np.median(rows) == pytest.approx(np.sqrt(4 * PHOTOS), rel=0.3)
 
 
 def test_a_photo_is_never_found_by_itself(gallery):
-    images = image_questions(gallery, np.arange(10))
+    images = image_queries(gallery, np.arange(10))
     for search in simulate_searches(gallery, images, 200):
-        assert search.question.own not in search.photos
+        assert search.query.source_photo not in search.photos
 
 
 def test_single_captions_leave_only_the_own_photo(gallery):
     photos = [CaptionedPhoto(one.path, one.captions[:1]) for one in gallery.photos]
     alone = Gallery(photos, gallery.vectors, gallery.sentences[::2])
     assert not alone.tells_what_fits
-    [question] = caption_questions(alone, gallery.vectors[:1], np.array([7]))
-    assert question.fits.sum() == question.fits[7] == 1
+    [query] = caption_queries(alone, gallery.vectors[:1], np.array([7]))
+    assert query.fits.sum() == query.fits[7] == 1
 
 
-def test_the_same_seed_asks_the_same(gallery, questions):
-    first, second = (simulate_searches(gallery, questions, 50, seed=3) for _ in range(2))
+def test_the_same_seed_asks_the_same(gallery, queries):
+    first, second = (simulate_searches(gallery, queries, 50, seed=3) for _ in range(2))
     assert [s.photos.tolist() for s in first] == [s.photos.tolist() for s in second]
-    other = simulate_searches(gallery, questions, 50, seed=4)
+    other = simulate_searches(gallery, queries, 50, seed=4)
     assert [s.photos.tolist() for s in first] != [s.photos.tolist() for s in other]

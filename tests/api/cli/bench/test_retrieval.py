@@ -36,17 +36,21 @@ def captioned(picture_folder):
 
 @pytest.fixture(scope="module")
 def random_fusion(starter, tmp_path_factory):
-    """The name of a small fusion model for `starter` that has learned nothing."""
+    """The name of a small, untrained cross-attention model for `starter`."""
     import torch
 
-    from retrieval.rerankers.cross_attention import FusionCard, save_fusion
-    from retrieval.rerankers.cross_attention_model import FusionConfig, FusionModel
+    from retrieval.rerankers.cross_attention import CrossAttentionCard, save_model
+    from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = FusionModel(FusionConfig(image_width=734, text_width=384, width=16, heads=2))
+        model = CrossAttentionModel(
+            CrossAttentionConfig(image_width=734, text_width=384, width=16, heads=2)
+        )
     file = tmp_path_factory.mktemp("fusion") / "random.safetensors"
-    save_fusion(file, model, FusionCard("starter", starter.space.id, match_weight=1.0, depth=3))
+    save_model(
+        file, model, CrossAttentionCard("starter", starter.space.id, match_weight=1.0, depth=3)
+    )
     return f"fusion:{file}"
 
 
