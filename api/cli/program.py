@@ -53,7 +53,7 @@ from retrieval.library import Library, default_library_path, open_library
 if TYPE_CHECKING:
     from retrieval.encoders.base import Encoder
     from retrieval.rerankers.base import Reranker
-    from retrieval.search.query import Query
+    from retrieval.search.query import Query, Reranking, parse_modality, parse_mode, read_parts
 
 app = typer.Typer(
     name="mmsearch",
@@ -376,7 +376,6 @@ def search(
 ) -> None:
     """Find images or passages of text by a text, an image, or both."""
     from api.cli import console
-    from retrieval.search.query import Query, parse_modality, parse_mode, read_parts
 
     wanted = parse_filter(
         source=source,
@@ -403,7 +402,7 @@ def search(
         raise UsageError("`--library`, `--space` and `--device` are of no use with `--server`.")
 
     from api.http.schemas import SearchAnswer
-    from retrieval.search.engine import Engine, Reranking
+    from retrieval.search.engine import Engine
 
     reranking = Reranking(rerank, rerank_depth, rerank_budget)
     title = text or (str(image) if image else f"like {', '.join(map(str, like))}")

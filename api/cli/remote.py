@@ -13,8 +13,8 @@ from retrieval.catalog import Item
 from retrieval.errors import MMSearchError, UnreadableFileError, UsageError
 from retrieval.media.images import reduced
 from retrieval.rerankers.registry import AUTO, NONE
-from retrieval.search.answer import Answer, Hit, Reranking
-from retrieval.search.query import ImagePart, ItemPart, Query, TextPart
+from retrieval.search.answer import Answer, Hit
+from retrieval.search.query import ImagePart, ItemPart, Query, Reranking, TextPart
 
 _LEAST_SIDE = 1024
 """Larger images are sent smaller, by whole factors, while both sides keep so many pixels."""

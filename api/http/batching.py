@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 from api.http.metrics import ServiceMetrics
 from api.http.middleware.disconnect import client_left
 from retrieval.errors import MMSearchError
-from retrieval.search.engine import Answer, Reranking
-from retrieval.search.query import Query
+from retrieval.search.answer import Answer
+from retrieval.search.query import Query, Reranking
 
 _T = TypeVar("_T")
 

@@ -27,7 +27,7 @@ from retrieval.indices.exact import ExactIndex
 from retrieval.indices.faiss.ivf import FactoryIndex
 from retrieval.indices.searcher import refine
 from retrieval.rerankers.base import Reranker, join
-from retrieval.search.timer import StageClock
+from retrieval.search.answer import StageTimer
 
 FLAT = "flat"
 AUTO = "auto"
@@ -181,7 +181,7 @@ def _measure_direction(
 ) -> DirectionResult:
     qrels = dataset.qrels(direction)
     queries, items = dataset.queries(direction), dataset.items(direction)
-    clock = StageClock()
+    clock = StageTimer()
     with clock("embed"):
         rows = _embed(items, direction[2], encoder, cache)
         vectors = _embed(queries, direction[0], encoder, cache)

@@ -13,8 +13,10 @@ from retrieval.catalog import Modality
 from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.filters import Filter
 from retrieval.media.images import read_image
+from retrieval.rerankers.registry import AUTO
 
 MAX_K = 10_000
+DEFAULT_BUDGET_MS = 2000.0
 
 
 @dataclass(frozen=True)
@@ -105,18 +107,36 @@ class Query:
     @property
     def words(self) -> str:
         """The texts that hits are to be near to, one after the other; "" where there are none."""
-        texts = (part for part in self.parts if isinstance(part, TextPart))
-        return " ".join(part.text for part in texts if part.weight > 0)
+        return " ".join(part.text for part in self.text_parts if part.weight > 0)
 
     @property
-    def has_text(self) -> bool:
-        """Whether any part is a text."""
-        return any(isinstance(part, TextPart) for part in self.parts)
+    def text_parts(self) -> list[TextPart]:
+        """The texts among the parts."""
+        return [part for part in self.parts if isinstance(part, TextPart)]
 
     @property
     def item_ids(self) -> tuple[int, ...]:
         """The items among the parts."""
         return tuple(part.item_id for part in self.parts if isinstance(part, ItemPart))
+
+
+@dataclass(frozen=True)
+class Reranking:
+    """How the best candidates are scored again.
+
+    name: `auto`, `none` or another name that `load_reranker` knows. depth: how many candidates;
+    None: as many as the reranker says. budget_ms: wall time that it may take; None: all it needs.
+    """
+
+    name: str = AUTO
+    depth: int | None = None
+    budget_ms: float | None = DEFAULT_BUDGET_MS
+
+    def __post_init__(self) -> None:
+        if self.depth is not None and not 1 <= self.depth <= MAX_K:
+            raise UsageError(f"The rerank depth must be between 1 and {MAX_K:,}, not {self.depth}.")
+        if self.budget_ms is not None and not self.budget_ms >= 0:
+            raise UsageError(f"The rerank budget cannot be {self.budget_ms} ms.")
 
 
 def parse_modality(name: str) -> Modality:

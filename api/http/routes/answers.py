@@ -6,7 +6,7 @@ from fastapi import Response
 from starlette.concurrency import run_in_threadpool
 
 from api.http.schemas import ServedAnswer
-from retrieval.search.engine import Answer
+from retrieval.search.answer import Answer
 
 _MANY_HITS = 100
 """More take long enough to write down that other requests would notice."""

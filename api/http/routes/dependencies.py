@@ -15,8 +15,9 @@ from api.http.middleware.access import require
 from api.http.settings import ServiceSettings
 from api.http.uploads import UploadFolder
 from retrieval.library import Library
-from retrieval.search.engine import Answer, Engine, Reranking
-from retrieval.search.query import Query
+from retrieval.search.answer import Answer
+from retrieval.search.engine import Engine
+from retrieval.search.query import Query, Reranking
 
 __all__ = ["CurrentService", "Service", "require"]
 

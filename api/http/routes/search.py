@@ -11,10 +11,9 @@ from api.http.routes.items import ItemId, current_item
 from api.http.schemas import SearchRequest, ServedAnswer, SimilarRequest
 from api.http.search_body import BODY, read_search_body
 from retrieval.rerankers.registry import NONE
-from retrieval.search.engine import Reranking
-from retrieval.search.query import ItemPart, Mode
+from retrieval.search.answer import StageTimer
+from retrieval.search.query import ItemPart, Mode, Reranking
 from retrieval.search.query import Query as Question
-from retrieval.search.timer import StageClock
 
 router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require("read"))])
 
@@ -25,7 +24,7 @@ async def search(request: Request, service: CurrentService) -> Response:
 
     The body is JSON, or a form with that JSON in the field `request` and image files in `image`.
     """
-    clock = StageClock()
+    clock = StageTimer()
     with clock("decode"):
         body = await read_search_body(request)
         asked = body.request

@@ -10,8 +10,8 @@ from api.http.thumbnails import thumbnail_url
 from retrieval.catalog import Modality
 from retrieval.filters import Filter
 from retrieval.media import MediaKind
-from retrieval.search.answer import DEFAULT_BUDGET_MS, Answer, Hit
-from retrieval.search.query import MAX_K, Mode
+from retrieval.search.answer import Answer, Hit
+from retrieval.search.query import DEFAULT_BUDGET_MS, MAX_K, Mode
 
 MAX_PARTS = 16
 """Of one question, those of its shorthands and uploads included."""

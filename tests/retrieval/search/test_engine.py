@@ -7,8 +7,8 @@ from PIL import Image
 from indexer.pipeline import index_sources, remove_paths
 from retrieval.errors import SpaceMismatchError, UsageError
 from retrieval.library import create_library, open_library
-from retrieval.search.engine import Engine, Reranking
-from retrieval.search.query import MAX_K, ImagePart, Query, TextPart, read_parts
+from retrieval.search.engine import Engine
+from retrieval.search.query import MAX_K, ImagePart, Query, Reranking, TextPart, read_parts
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from indexer.pipeline import remove_paths
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.filters import Filter
 from retrieval.library import create_library
-from retrieval.search.engine import Engine, Reranking
-from retrieval.search.query import ItemPart, Mode, Query, TextPart
+from retrieval.search.engine import Engine
+from retrieval.search.query import ItemPart, Mode, Query, Reranking, TextPart
 
 NONE = Reranking("none")
 
