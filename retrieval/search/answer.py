@@ -4,11 +4,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from retrieval.catalog import Item
-from retrieval.search.candidates import Candidates
-from retrieval.search.ordering import Groups
 from retrieval.search.query import Mode
+
+if TYPE_CHECKING:  # so that clients and `--help` do without the indices
+    from retrieval.search.candidates import Candidates
+    from retrieval.search.ordering import Groups
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Answer:
 
 
 def make_hits(
-    page: Candidates, items: Mapping[int, Item], groups: Groups, first_rank: int
+    page: "Candidates", items: Mapping[int, Item], groups: "Groups", first_rank: int
 ) -> tuple[Hit, ...]:
     """The candidates of a page as hits. items: by id."""
     scores = zip(

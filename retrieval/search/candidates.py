@@ -84,10 +84,6 @@ class Candidates:
         """Those at some places, as NumPy indexes: numbers, a mask or a slice."""
         return type(self)(*(values[places] for values in vars(self).values()))
 
-    def scored(self, **arrays: NDArray[Any]) -> Self:
-        """The same candidates with other values in some arrays."""
-        return replace(self, **arrays)
-
 
 def with_spare(count: int) -> int:
     """How many rows to look at for so many items."""
@@ -160,7 +156,7 @@ def at_text_matches(
     similarity = similarity[order[np.searchsorted(found, rows, sorter=order)]]
     candidates = at_rows(rows, similarity, items)
     text_score = np.array([text_scores[row] for row in candidates.rows.tolist()], np.float64)
-    return candidates.scored(text_score=text_score)
+    return replace(candidates, text_score=text_score)
 
 
 def first_rows(

@@ -58,10 +58,10 @@ from retrieval.search.ordering import (
     rank_by_text,
     rank_by_vector,
 )
-from retrieval.search.query import MAX_K, ImagePart, ItemPart, Mode, Query, Reranking, TextPart
+from retrieval.search.query import MAX_K, ImagePart, Mode, Query, Reranking, TextPart
 from retrieval.search.relevance import Calibration, QueryKind, calibration_for
 from retrieval.search.rerank import (
-    Reranked,
+    RerankOutcome,
     Scorer,
     can_rerank,
     image_scorer,
@@ -83,6 +83,7 @@ _OF_ONE_QUERY = (UsageError, NotFoundError, EncoderUnavailableError, SpaceMismat
 _MAX_CANDIDATES = 5 * MAX_K
 """More are not looked through for hits of other files, or relevant enough."""
 _WIDEN = 4
+_NO_CANDIDATES = Candidates.none()
 _UNREADABLE = (
     "The hits were not reranked: the file of the item to compare with is gone, changed or "
     "unreadable. `mmsearch index` brings the library up to date."
@@ -103,8 +104,10 @@ class _Plan:
 
     items: those that the query names, by id. where: None where everything passes. row_limit: rows
     that were committed at the first page. allowed: which of them may be found; None: all.
-    allowed_are_live: whether those are known to hold current items. count: how many candidates to
-    look at; 0 until the rest is known.
+    allowed_are_live: whether those are known to hold current items. seen_ids: items on the pages
+    before. excluded_ids: items that a query which asks only for what is like them does not want.
+    k: hits of this page at most. rerank_count: candidates to rerank. fused_pool: how many of the
+    best by vector are fused with what the text search found. count: candidates to look at.
     """
 
     query: Query
@@ -121,38 +124,12 @@ class _Plan:
     allowed_are_live: bool
     mode: Mode
     text: _TextMatches
-    count: int = 0
-
-    @property
-    def k(self) -> int:
-        """How many hits this page has at most."""
-        return min(self.query.k, MAX_K - len(self.seen_ids))
-
-    @property
-    def seen_ids(self) -> frozenset[int]:
-        """Ids of the items on the pages before."""
-        return self.cursor.seen_ids if self.cursor else frozenset()
-
-    @property
-    def excluded_ids(self) -> frozenset[int]:
-        """Items that a query which asks only for what is like them does not want."""
-        items = [part.item_id for part in self.query.parts if isinstance(part, ItemPart)]
-        return frozenset(items if len(items) == len(self.query.parts) else ())
-
-    @property
-    def depth(self) -> int:
-        """How many candidates are reranked, time permitting; 0 where none are."""
-        return (self.reranking.depth or self.reranker.depth) if self.reranker else 0
-
-    @property
-    def fused_pool(self) -> int:
-        """How many of the best by vector are fused with what the text search found."""
-        return max(FUSED_POOL, self.depth)
-
-    @property
-    def rerank_count(self) -> int:
-        """How many candidates are reranked: as many as at the first page, 0 without a reranker."""
-        return self.cursor.reranked_count if self.cursor and self.reranker else self.depth
+    seen_ids: frozenset[int]
+    excluded_ids: frozenset[int]
+    k: int
+    rerank_count: int
+    fused_pool: int
+    count: int
 
 
 class _Found(NamedTuple):
@@ -300,10 +277,11 @@ class Engine:
         self, queries: Sequence[Query], snapshot: Snapshot
     ) -> tuple[dict[int, Item], dict[int, Vector]]:
         """The current items that queries name, and their unit vectors, by id."""
-        wanted = sorted({item_id for query in queries for item_id in query.item_ids})
+        if not (wanted := sorted({item_id for query in queries for item_id in query.item_ids})):
+            return {}, {}
         items: dict[int, Item] = {}
         vectors: dict[int, Vector] = {}
-        places = snapshot.item_rows(self.space.id, wanted) if wanted else {}
+        places = snapshot.item_rows(self.space.id, wanted)
         for item_id, (modality, row) in places.items():
             if (item := snapshot.item(item_id)) is not None:
                 items[item_id] = item
@@ -334,9 +312,21 @@ class Engine:
         else:
             allowed = self._cache.rows_matching(snapshot, query.modality, where)
         named = {item_id: items[item_id] for item_id in query.item_ids}
-        is_text = bool(query.text_parts) or any(i.modality is Modality.TEXT for i in named.values())
+        is_text = query.text_parts or any(i.modality is Modality.TEXT for i in named.values())
         kind: QueryKind = "text" if is_text else "image"
-        plan = _Plan(
+        mode, text = cursor.mode if cursor else query.mode, _TextMatches({}, exhausted=True)
+        if mode is not Mode.VECTOR:
+            text = self._match_text(query, where, row_limit, FUSED_POOL, snapshot)
+            if mode is Mode.AUTO:
+                mode = Mode.HYBRID if text.scores else Mode.VECTOR
+        if reranker and not can_rerank(reranker, query, mode, kind):
+            reranker = None
+        depth = (reranking.depth or reranker.depth) if reranker else 0
+        fused_pool = max(FUSED_POOL, depth)
+        seen_ids = cursor.seen_ids if cursor else frozenset()
+        excluded_ids = frozenset(named if len(query.item_ids) == len(query.parts) else ())
+        k = min(query.k, MAX_K - len(seen_ids))
+        return _Plan(
             query,
             reranking,
             reranker,
@@ -349,41 +339,46 @@ class Engine:
             row_limit,
             first_rows(allowed, row_limit, row_count),
             allowed is not None,
-            cursor.mode if cursor else query.mode,
-            _TextMatches({}, exhausted=True),
+            mode,
+            text,
+            seen_ids,
+            excluded_ids,
+            k,
+            rerank_count=cursor.reranked_count if cursor and reranker else depth,
+            fused_pool=fused_pool,
+            count=max(
+                # One more than wanted tells whether others follow.
+                len(seen_ids) + len(excluded_ids) + k + 1,
+                depth,
+                fused_pool if mode is Mode.HYBRID else 0,
+                DIVERSE_POOL if query.diversity else 0,
+            ),
         )
-        if plan.mode is not Mode.VECTOR:
-            plan = self._match_text(plan, FUSED_POOL, snapshot)
-        if reranker and not can_rerank(reranker, query, plan.mode, kind):
-            plan = replace(plan, reranker=None)
-        return replace(plan, count=_first_count(plan))
 
-    def _match_text(self, plan: _Plan, limit: int, snapshot: Snapshot) -> _Plan:
-        """Search for the words of a query; where `auto` finds none, go on by vector alone."""
-        words = plan.query.words
-        if not words:
-            return replace(plan, mode=Mode.VECTOR)
+    def _match_text(
+        self, query: Query, where: Filter | None, row_limit: int, limit: int, snapshot: Snapshot
+    ) -> _TextMatches:
+        """Search for the words of a query."""
+        if not (words := query.words):
+            return _TextMatches({}, exhausted=True)
         # `auto` began with files that hold all words, and goes on with those.
         matches = snapshot.text_matches(
             self.space.id,
-            plan.query.modality,
+            query.modality,
             words,
             limit=limit,
-            where=plan.where,
-            all_words=plan.query.mode is Mode.AUTO,
+            where=where,
+            all_words=query.mode is Mode.AUTO,
         )
-        scores = {row: score for row, score in matches if row < plan.row_limit}
-        mode = plan.mode
-        if mode is Mode.AUTO:
-            mode = Mode.HYBRID if scores else Mode.VECTOR
-        return replace(plan, mode=mode, text=_TextMatches(scores, len(matches) < limit))
+        scores = {row: score for row, score in matches if row < row_limit}
+        return _TextMatches(scores, exhausted=len(matches) < limit)
 
     def _answer(
         self, plans: Mapping[int, _Plan], snapshot: Snapshot, timer: StageTimer
     ) -> dict[int, Answer]:
         """Find, rerank and order candidates until each page is full, or nothing is left."""
         answers: dict[int, Answer] = {}
-        reranked: dict[int, Reranked] = {}
+        reranked: dict[int, RerankOutcome] = {}
         pending = dict(plans)
         while pending:
             found: dict[int, _Found] = {}
@@ -431,8 +426,8 @@ class Engine:
                 cohorts = np.stack([plans[place].vector for place in alike]) @ sample.T
             for place, cohort in zip(alike, cohorts, strict=True):
                 plan = plans[place]
-                candidates, exhausted, items = nearest.get(place, (Candidates.none(), True, {}))
-                by_text = Candidates.none()
+                candidates, exhausted, items = nearest.get(place, (_NO_CANDIDATES, True, {}))
+                by_text = _NO_CANDIDATES
                 if plan.text.scores:
                     with timer("catalog"):
                         at = self._cache.items_at(snapshot, modality, plan.text.scores, plan.where)
@@ -500,7 +495,7 @@ class Engine:
 
     def _rerank(
         self, plans: Mapping[int, _Plan], found: Mapping[int, _Found]
-    ) -> dict[int, Reranked]:
+    ) -> dict[int, RerankOutcome]:
         """Match the best candidates with their queries, within the time that it may take.
 
         The time counts for all together: it is what each of them waits for.
@@ -514,7 +509,7 @@ class Engine:
             for place, plan in alike.items():
                 scorer = self._scorer(plan, reranker, text_tokens)
                 if scorer is None:
-                    reranked[place] = Reranked(None, warnings=(_UNREADABLE,))
+                    reranked[place] = RerankOutcome(None, warnings=(_UNREADABLE,))
                     continue
                 first = found[place].nearest.ids[: plan.rerank_count].tolist()
                 reranked[place] = rerank(
@@ -548,7 +543,7 @@ class Engine:
             return None
         return image_scorer(reranker, known, [part.weight for part in plan.query.parts])
 
-    def _order(self, plan: _Plan, found: _Found, reranked: Reranked | None) -> _Ordering:
+    def _order(self, plan: _Plan, found: _Found, reranked: RerankOutcome | None) -> _Ordering:
         """Put what was found so far into the order of the hits, but for its diversity."""
         query = plan.query
         calibration = self._calibration(plan.kind)
@@ -580,7 +575,7 @@ class Engine:
         plan: _Plan,
         found: _Found,
         ordering: _Ordering,
-        reranked: Reranked | None,
+        reranked: RerankOutcome | None,
         timer: StageTimer,
     ) -> Answer:
         """The page of hits, and the way to the next."""
@@ -623,8 +618,10 @@ class Engine:
 
     def _widen(self, plan: _Plan, snapshot: Snapshot) -> _Plan:
         """Look at several times as many candidates."""
-        plan = replace(plan, count=min(_MAX_CANDIDATES, _WIDEN * plan.count))
-        return self._match_text(plan, plan.count, snapshot) if plan.mode is Mode.TEXT else plan
+        count, text = min(_MAX_CANDIDATES, _WIDEN * plan.count), plan.text
+        if plan.mode is Mode.TEXT:
+            text = self._match_text(plan.query, plan.where, plan.row_limit, count, snapshot)
+        return replace(plan, count=count, text=text)
 
     def _searcher(self, modality: Modality, snapshot: Snapshot) -> Searcher:
         """The searcher of a modality, over at least the rows that are committed."""
@@ -647,14 +644,6 @@ class Engine:
 
     def _digest(self, query: Query, reranking: Reranking) -> bytes:
         return digest_of(query, self.space.id, reranking.name, reranking.depth)
-
-
-def _first_count(plan: _Plan) -> int:
-    """How many candidates to begin with: one more than wanted tells whether others follow."""
-    wanted = len(plan.seen_ids) + len(plan.excluded_ids) + plan.k + 1
-    pool = plan.fused_pool if plan.mode is Mode.HYBRID else 0
-    diverse = DIVERSE_POOL if plan.query.diversity else 0
-    return max(wanted, plan.depth, pool, diverse)
 
 
 def _by_id(items: Mapping[int, Iterable[Item]]) -> dict[int, Item]:

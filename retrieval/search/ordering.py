@@ -5,6 +5,7 @@ looks at more than one candidate looks at a pool of a fixed size.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -47,14 +48,14 @@ def rank_by_vector(
     all_match, score = candidates.match.copy(), candidates.score.copy()
     all_match[: len(match)] = match
     score[best] = joined[best]
-    return candidates.scored(match=all_match, score=score).take(
+    return replace(candidates, match=all_match, score=score).take(
         np.concatenate([best, np.flatnonzero(is_rest)])
     )
 
 
 def rank_by_text(found: Candidates) -> Candidates:
     """Order what the text search found by its text score alone, as it stands."""
-    return found.scored(score=found.text_score)
+    return replace(found, score=found.text_score)
 
 
 def fuse_lexical(ranked: Candidates, found: Candidates, pool: int) -> Candidates:
@@ -73,7 +74,7 @@ def fuse_lexical(ranked: Candidates, found: Candidates, pool: int) -> Candidates
     score = np.zeros(len(both))  # of the rest: below any fused score, so that all are on one scale
     score[places] = [score for _, score in fused]
     order = [*places, *range(len(places), len(both))]
-    return both.scored(text_score=text_score, score=score).take(order)
+    return replace(both, text_score=text_score, score=score).take(order)
 
 
 def calibrate(
@@ -84,7 +85,7 @@ def calibrate(
     cohort: (m,) similarities of the query with a sample of the library.
     """
     relevance = calibration.relevance(candidates.similarity, cohort)
-    candidates = candidates.scored(relevance=relevance)
+    candidates = replace(candidates, relevance=relevance)
     if not min_relevance:
         return candidates
     return candidates.take((relevance >= min_relevance) | ~np.isnan(candidates.text_score))

@@ -12,7 +12,6 @@ from PIL import Image
 from retrieval.catalog import Modality
 from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.filters import Filter
-from retrieval.media.images import read_image
 from retrieval.rerankers.registry import AUTO
 
 MAX_K = 10_000
@@ -165,6 +164,8 @@ def read_parts(
     minus: texts to be far from. like: ids of items to be near to. Raises UsageError for an image
     file that does not exist or cannot be read.
     """
+    from retrieval.media.images import read_image
+
     parts: list[TextPart | ImagePart | ItemPart] = []
     if text is not None:
         parts.append(TextPart(text))

@@ -45,7 +45,7 @@ class Scorer:
 
 
 @dataclass(frozen=True, eq=False)
-class Reranked:
+class RerankOutcome:
     """What a reranker says of the first candidates of a query.
 
     match: (r,) float32 of those that there was time for, NaN for what could not be read; None where
@@ -90,7 +90,7 @@ def rerank(
     *,
     budget_ms: float | None = None,
     since: float | None = None,
-) -> Reranked:
+) -> RerankOutcome:
     """Score the first candidates of a query, in their order, while there is time.
 
     One whose file is gone, changed or unreadable, and whose tokens are not in the store, is not
@@ -116,7 +116,7 @@ def rerank(
         if not start and since is None:
             deadline = time.monotonic() + budget_s
         start = end
-    return Reranked(match[:start], scorer.weight, _warnings(match, start, budget_s))
+    return RerankOutcome(match[:start], scorer.weight, _warnings(match, start, budget_s))
 
 
 def item_tokens(item: Item, reranker: Reranker, store: TokenStore) -> Tokens | None:

@@ -10,7 +10,8 @@ from api.http.file_types import content_type
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.routes.items import ItemId, current_item
 from api.http.schemas import ThumbnailRequest
-from api.http.thumbnails import ThumbnailFormat, thumbnail
+from api.http.schemas.items import ThumbnailFormat
+from api.http.thumbnails import thumbnail
 from retrieval.catalog import Item
 
 router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[Depends(require("read"))])

@@ -1,12 +1,13 @@
 """Items over the wire."""
 
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.http.schemas.text import MOST_IN_AN_ADDRESS, valid_text
-from api.http.thumbnails import ThumbnailFormat, ThumbnailSize, thumbnail_url
 from retrieval.catalog import FileDetails, Item, Modality
 from retrieval.media import MediaKind
 
@@ -15,6 +16,22 @@ _LAST_SECOND = 253_402_300_799
 """Of the years 1 and 9999, since 1970; file systems can tell others."""
 
 _FILTER = '{"kind": ["video"], "taken_at": {"since": "2024-01-01"}}'
+
+
+class ThumbnailSize(IntEnum):
+    """The longer side, in pixels. A fixed few, so that clients cannot fill the disk with others."""
+
+    TINY = 160
+    SMALL = 320
+    MEDIUM = 640
+    LARGE = 1280
+
+
+class ThumbnailFormat(StrEnum):
+    """How a thumbnail is coded; WebP is smaller, JPEG is understood everywhere."""
+
+    WEBP = "webp"
+    JPEG = "jpeg"
 
 
 class ListRequest(BaseModel):
@@ -40,6 +57,20 @@ class ListRequest(BaseModel):
             description=f"A filter as JSON, such as `{_FILTER}`.",
         ),
     ] = None
+
+
+def has_picture(item: Item) -> bool:
+    """Whether there is something to show of an item: not of a passage that is on no page."""
+    return item.modality is Modality.IMAGE or (
+        item.kind is MediaKind.DOCUMENT and item.page is not None
+    )
+
+
+def thumbnail_url(item: Item, size: ThumbnailSize = ThumbnailSize.SMALL) -> str | None:
+    """Where an item's thumbnail is served, at an address that changes with its content."""
+    if not has_picture(item):
+        return None
+    return f"/v1/items/{item.id}/thumbnail?size={int(size)}&v={quote(item.picture_key, safe='')}"
 
 
 class ThumbnailRequest(BaseModel):

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from api.http.schemas.items import thumbnail_url
 from api.http.schemas.text import MOST_IN_AN_ADDRESS, valid_text
-from api.http.thumbnails import thumbnail_url
 from retrieval.catalog import Modality
 from retrieval.filters import Filter
 from retrieval.media import MediaKind
@@ -171,7 +171,7 @@ class HitSchema(BaseModel):
         return cls(
             rank=hit.rank,
             item_id=item.id,
-            path=hit.path,
+            path=item.path,
             kind=item.kind,
             modality=item.modality,
             page=item.page,

@@ -4,13 +4,8 @@ import pytest
 from PIL import Image
 
 from api.http.files import ItemFiles
-from api.http.thumbnails import (
-    ThumbnailFormat,
-    ThumbnailSize,
-    has_picture,
-    thumbnail,
-    thumbnail_url,
-)
+from api.http.schemas.items import ThumbnailFormat, ThumbnailSize, has_picture, thumbnail_url
+from api.http.thumbnails import thumbnail
 from indexer.pipeline import index_sources
 from retrieval.errors import NotFoundError
 from retrieval.library import create_library
