@@ -89,7 +89,8 @@ class Axes:
     def __init__(self):
         self.calls = []
 
-    def encode_texts(self, texts):
+    def encode(self, modality, texts):
+        assert modality is Modality.TEXT
         self.calls.append(list(texts))
         return np.array([[1, 0] if text.startswith("x") else [0, 1] for text in texts], np.float32)
 

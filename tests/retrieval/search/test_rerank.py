@@ -1,7 +1,6 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from PIL import Image
 
 from retrieval.catalog import Modality
 from retrieval.encoders.base import Tokens
+from retrieval.rerankers.blip import BlipItmReranker
 from retrieval.rerankers.cross_attention import CrossAttentionReranker
 from retrieval.rerankers.token_cache import TokenCache, TokenCacheSettings
 from retrieval.search.query import ImagePart, Mode, Query, TextPart
@@ -136,9 +136,9 @@ def test_images_are_compared_by_the_mean_of_their_weights(reranker, items, cache
     queries = [item_tokens(item, reranker, cache) for item in items[:2]]
     scorer = image_scorer(reranker, queries, [1.0, -0.5])
     found = stack_tokens([item_tokens(item, reranker, cache).values[0] for item in items])
-    one, other = (reranker.likeness(query, found) for query in queries)
+    one, other = (reranker.image_similarity(query, found) for query in queries)
     np.testing.assert_allclose(scorer.score(found), (one - 0.5 * other) / 1.5, atol=1e-5)
-    assert scorer.weight == reranker.likeness_weight
+    assert scorer.weight == reranker.image_similarity_weight
 
 
 class HeldTokens:
@@ -187,16 +187,17 @@ def test_tokens_of_different_lengths_are_masked():
     assert stacked.values[0].tolist() == [[1, 1], [0, 0], [0, 0]]
 
 
-def test_what_can_be_reranked():
-    with_likeness, without = (
-        SimpleNamespace(likeness_weight=0.1),
-        SimpleNamespace(likeness_weight=0),
-    )
+def test_what_can_be_reranked(reranker):
+    without = BlipItmReranker.__new__(BlipItmReranker)  # BLIP compares no images
     text = Query((TextPart("a"),))
     image = Query((ImagePart(Image.new("RGB", (2, 2))),))
-    assert can_rerank(without, text, Mode.HYBRID, "text")
-    assert not can_rerank(with_likeness, text, Mode.TEXT, "text")
-    assert not can_rerank(with_likeness, replace(text, modality=Modality.TEXT), Mode.VECTOR, "text")
-    assert can_rerank(with_likeness, image, Mode.VECTOR, "image")
-    assert not can_rerank(without, image, Mode.VECTOR, "image")
-    assert not can_rerank(with_likeness, image, Mode.VECTOR, "text")  # like an item that is a text
+    assert can_rerank(without, text, Mode.HYBRID, Modality.TEXT)
+    assert not can_rerank(reranker, text, Mode.TEXT, Modality.TEXT)
+    assert not can_rerank(
+        reranker, replace(text, modality=Modality.TEXT), Mode.VECTOR, Modality.TEXT
+    )
+    assert can_rerank(reranker, image, Mode.VECTOR, Modality.IMAGE)
+    assert not can_rerank(without, image, Mode.VECTOR, Modality.IMAGE)
+    assert not can_rerank(
+        reranker, image, Mode.VECTOR, Modality.TEXT
+    )  # like an item that is a text
