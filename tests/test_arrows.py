@@ -181,6 +181,5 @@ def test_help_imports_nothing_heavy():
     assert heavy & loaded_by("api.cli") == set()
 
 
-@pytest.mark.xfail(strict=False, reason="the schemas ask thumbnails which items have a picture")
 def test_schemas_load_no_reader_of_files():
     assert [name for name in loaded_by("api.http.schemas") if name.startswith("indexer")] == []
