@@ -255,8 +255,8 @@ class Library:
         unknown modality, mode or reranker and a cursor of another query, NotFoundError for an
         unknown item.
         """
-        from retrieval.search.engine import Engine, Reranking
-        from retrieval.search.query import Query, parse_modality, parse_mode, read_parts
+        from retrieval.search.engine import Engine
+        from retrieval.search.query import Query, Reranking, parse_modality, parse_mode, read_parts
 
         if self._engine is None:
             self._engine = Engine(self)

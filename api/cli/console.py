@@ -25,7 +25,7 @@ from api.http.schemas import valid_text
 from indexer.progress import Progress as IndexingProgress
 from indexer.progress import Summary
 from retrieval.catalog import Item
-from retrieval.search.engine import Answer
+from retrieval.search.answer import Answer
 from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
 
 _PASSAGE_CHARACTERS = 100

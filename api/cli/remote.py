@@ -13,8 +13,8 @@ from retrieval.catalog import Item
 from retrieval.errors import MMSearchError, UnreadableFileError, UsageError
 from retrieval.media.images import LEAST_SIDE, reduced
 from retrieval.rerankers.registry import AUTO, NONE
-from retrieval.search.answer import Answer, Hit, Reranking
-from retrieval.search.query import ImagePart, ItemPart, Query, TextPart
+from retrieval.search.answer import Answer, Hit
+from retrieval.search.query import ImagePart, ItemPart, Query, Reranking, TextPart
 
 
 def search_on(

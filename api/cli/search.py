@@ -30,7 +30,7 @@ from api.cli.options import (
 )
 from retrieval.errors import UsageError
 from retrieval.library import Library, open_library
-from retrieval.search.answer import DEFAULT_BUDGET_MS
+from retrieval.search.query import DEFAULT_BUDGET_MS
 
 if TYPE_CHECKING:
     from retrieval.search.query import Query
@@ -152,7 +152,8 @@ def search(
         raise UsageError("`--library`, `--space` and `--device` cannot be used with `--server`.")
 
     from api.http.schemas import SearchAnswer
-    from retrieval.search.engine import Engine, Reranking
+    from retrieval.search.engine import Engine
+    from retrieval.search.query import Reranking
 
     reranking = Reranking(rerank, rerank_depth, rerank_budget)
     title = text or (str(image) if image else f"like {', '.join(map(str, like))}")

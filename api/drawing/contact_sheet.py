@@ -9,7 +9,7 @@ from api.drawing.text import fit, font_for, save_picture
 from retrieval.catalog import Item
 from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.media.items import read_item_image
-from retrieval.search.engine import Hit
+from retrieval.search.answer import Hit
 
 _CELL = 220
 _GAP = 12

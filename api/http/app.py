@@ -44,8 +44,8 @@ from api.http.settings import ServiceSettings
 from api.http.uploads import UploadFolder, open_upload_folder
 from retrieval.errors import UsageError
 from retrieval.library import Library, open_library
-from retrieval.search.engine import Engine, Reranking
-from retrieval.search.query import Query, TextPart
+from retrieval.search.engine import Engine
+from retrieval.search.query import Query, Reranking, TextPart
 
 
 def create_app(

@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 from api.http.metrics import ServiceMetrics
 from api.http.middleware.disconnect import client_left
 from retrieval.errors import MMSearchError
-from retrieval.search.engine import Answer, Reranking
-from retrieval.search.query import Query
+from retrieval.search.answer import Answer
+from retrieval.search.query import Query, Reranking
 
 _T = TypeVar("_T")
 
@@ -174,7 +174,9 @@ class Inference:
 
     async def search(self, query: Query, reranking: Reranking) -> Answer:
         """Answer one search; raises its error, or RefusedError."""
-        return cast("Answer", await self._do(request=(query, reranking)))
+        answer = cast("Answer", await self._do(request=(query, reranking)))
+        self._metrics.observe_stages(answer.timings_ms)
+        return answer
 
     async def call(self, call: Callable[[], _T], *, deadline_s: float | None = None) -> _T:
         """Run a call on the thread; raises what it raises, or RefusedError."""

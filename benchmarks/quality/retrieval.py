@@ -3,8 +3,10 @@
 import os
 import platform
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -18,16 +20,21 @@ from benchmarks.datasets import RetrievalDataset
 from benchmarks.metrics import Judgments, judge_scores
 from benchmarks.quality.embedding_cache import EmbeddingCache
 from benchmarks.quality.token_store import TokenStore
-from retrieval.embeddings import Rows
-from retrieval.encoders.base import Encoder, Space
+from retrieval.embeddings import EmbeddingsFile, Rows
+from retrieval.encoders.base import Encoder, Space, Vectors
 from retrieval.indices import faiss_version
 from retrieval.indices.base import Index
-from retrieval.indices.choice import choose
+from retrieval.indices.build import TuningQueries, build
 from retrieval.indices.exact import ExactIndex
 from retrieval.indices.faiss.ivf import FactoryIndex
-from retrieval.indices.searcher import refine
-from retrieval.rerankers.base import Reranker, join
-from retrieval.search.timer import StageClock
+from retrieval.indices.searcher import Searcher
+from retrieval.indices.tuning_queries import encoded_texts
+from retrieval.media import Modality
+from retrieval.rerankers.base import Reranker
+from retrieval.search.answer import StageTimer
+from retrieval.search.candidates import Candidates, Proposer, propose, score_exactly
+from retrieval.search.ordering import exclude, rank_by_vector
+from retrieval.search.rerank import text_scorer
 
 FLAT = "flat"
 AUTO = "auto"
@@ -35,16 +42,16 @@ RERANKED_DIRECTIONS = ("t2i", "i2t")
 """A reranker scores a text with an image; the other directions have no such pair."""
 
 _QUERIES_PER_BLOCK = 256
-
-_Candidates = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Rows of the corpus, (c,), best first, and their scores, (c,)."""
+_TUNING_QUERIES = 500
+"""As many as a library's index is tuned with."""
 
 
 @dataclass(frozen=True)
 class Setup:
     """What is measured beside the encoder.
 
-    index: `flat`, `auto` or a FAISS factory string; nprobe: inverted lists visited a query.
+    index: `flat`, `auto` (built and tuned as for a library of this size) or a FAISS factory string;
+    nprobe: inverted lists visited a query, not by `auto`.
     refine: score `overfetch * depth` candidates exactly and keep the best. depth: length of the
     ranked lists; None: all items. directions: `t2i`, `i2t`, `i2i`, `t2t`.
     rerank: the reranker's name as it was asked for; rerank_depth: how many items of each list it
@@ -77,7 +84,8 @@ class RankedList:
     """The items found for one query, best first, with their scores.
 
     Scores are similarities. In a reranked list they are joined scores down to the reranker's depth
-    and negative whole numbers below it, which say the order and nothing else.
+    and negative whole numbers below it, which say the order and nothing else. Where two are equal,
+    the later one is given the next smaller number.
     """
 
     query_id: str
@@ -181,207 +189,230 @@ def _measure_direction(
 ) -> DirectionResult:
     qrels = dataset.qrels(direction)
     queries, items = dataset.queries(direction), dataset.items(direction)
-    clock = StageClock()
-    with clock("embed"):
+    query_ids, item_ids = list(queries), list(items)
+    place_of = {item: place for place, item in enumerate(item_ids)}
+    depth = min(setup.depth or len(items), len(items))
+    timer = StageTimer()
+    with timer("embed"):
         rows = _embed(items, direction[2], encoder, cache)
         vectors = _embed(queries, direction[0], encoder, cache)
-    with clock("build"):
-        index = build_index(setup, rows)
-    ranking = _Ranking(list(items), setup.depth)
     stage, reranked = None, 0
     if reranker is not None and direction in RERANKED_DIRECTIONS:
         reranked = min(setup.rerank_depth or reranker.depth, len(items))
-        stage = _RerankStage(reranker, reranked, cache.tokens(reranker), queries, items, ranking)
-    searcher = _Searcher(index, rows, ranking, setup, direction in {"i2i", "t2t"}, reranked)
-    query_ids = list(queries)
+        stage = _RerankedPairs(reranker, cache.tokens(reranker), [*items.values()])
+    wanted = max(depth, reranked)
 
-    def blocks() -> Iterator[NDArray[np.float32]]:
+    def blocks(index: _MeasuredIndex) -> Iterator[NDArray[np.float32]]:
         for begin in range(0, len(query_ids), _QUERIES_PER_BLOCK):
             chosen = query_ids[begin : begin + _QUERIES_PER_BLOCK]
-            with clock("search"):
-                found = searcher.find(
-                    chosen, vectors[begin : begin + len(chosen)].astype(np.float32)
-                )
+            block = vectors[begin : begin + len(chosen)].astype(np.float32)
+            with timer("search"):
+                found = index.find(block, wanted + (direction in {"i2i", "t2t"}))
+                if direction in {"i2i", "t2t"}:
+                    found = [
+                        exclude(candidates, {place_of.get(query, -1)})
+                        for query, candidates in zip(chosen, found, strict=True)
+                    ]
+                found = [candidates.take(slice(wanted)) for candidates in found]
             if stage is not None:
-                with clock("tokens"):
-                    stage.add_tokens(chosen, found, partial(on_progress, "image tokens"))
-                with clock("rerank"):
-                    found = [stage.rerank(*pair) for pair in zip(chosen, found, strict=True)]
-            scores, lists = ranking.cut(chosen, found)
-            for ranked in lists:
-                on_ranked(direction, ranked)
-            yield scores
+                asked = [queries[query] for query in chosen]
+                with timer("tokens"):
+                    stage.add_tokens(asked, found, reranked, partial(on_progress, "image tokens"))
+                with timer("rerank"):
+                    found = [
+                        stage.rerank(query, candidates, reranked)
+                        for query, candidates in zip(asked, found, strict=True)
+                    ]
+            order = np.full((len(chosen), len(item_ids)), -np.inf, np.float32)
+            for place, (query, candidates) in enumerate(zip(chosen, found, strict=True)):
+                kept = candidates.take(slice(depth))
+                # Judged by their places alone: the engine's order decides where scores are equal.
+                order[place, kept.ids] = -np.arange(len(kept), dtype=np.float32)
+                scores = _descending(kept.score, reranked)
+                ids = tuple(item_ids[item] for item in kept.ids)
+                on_ranked(direction, RankedList(query, ids, tuple(scores.tolist())))
+            yield order
 
-    judgments = judge_scores(qrels, query_ids, list(items), blocks())
+    with ExitStack() as stack:
+        with timer("build"):
+            index = stack.enter_context(_measured_index(setup, rows, direction, vectors, encoder))
+        judgments = judge_scores(qrels, query_ids, item_ids, blocks(index))
+        description = index.description
     texts = [text for text in (*queries.values(), *items.values()) if isinstance(text, str)]
     return DirectionResult(
         direction=direction,
         judgments=judgments,
         groups=_groups(dataset, direction, judgments),
         items=len(items),
-        index=index.factory if isinstance(index, FactoryIndex) else FLAT,
-        milliseconds=clock.timings_ms,
+        index=description,
+        milliseconds=timer.timings_ms,
         truncated_texts=sum(encoder.token_count(text) > encoder.context_length for text in texts),
         reranked=reranked,
     )
 
 
-class _Ranking:
-    """Lists over one corpus: how long they are, and how equal scores are ordered in them."""
+def _descending(scores: NDArray[np.float64], reranked: int) -> NDArray[np.float64]:
+    """Scores that say the order: each below the one before it, by as little as possible.
 
-    def __init__(self, item_ids: Sequence[str], depth: int | None) -> None:
-        self.item_ids = item_ids
-        self.depth = min(depth or len(item_ids), len(item_ids))
-        self.place_of = {item: place for place, item in enumerate(item_ids)}
-        by_id = sorted(range(len(item_ids)), key=item_ids.__getitem__, reverse=True)
-        self._tie_places = np.empty(len(item_ids), dtype=np.int64)
-        self._tie_places[by_id] = np.arange(len(item_ids))
+    Those below the reranker's depth become negative whole numbers: similarities could be above
+    joined scores.
+    """
+    scores = scores.copy()
+    if 0 < reranked < len(scores):
+        lowest = np.floor(min(scores[reranked - 1], 0))
+        scores[reranked:] = lowest - 1 - np.arange(len(scores) - reranked)
+    # They have single precision: between two that differ, there is room for all equal ones.
+    for place in np.flatnonzero(np.diff(scores) >= 0) + 1:
+        scores[place] = np.nextafter(scores[place - 1], -np.inf)
+    return scores
 
-    def sort(self, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> _Candidates:
-        """Best first, equal scores in the order that the metrics rank them.
 
-        So a cut list agrees with a whole one: the same caption often describes several photos.
-        """
-        order = np.lexsort((self._tie_places[rows], -scores))
-        return rows[order], scores[order]
+@dataclass(frozen=True)
+class _MeasuredIndex:
+    """An index over a corpus, searched with the engine's own stages.
 
-    def cut(
-        self, query_ids: Sequence[str], found: Sequence[_Candidates]
-    ) -> tuple[NDArray[np.float32], list[RankedList]]:
-        """Scores of all items, (b, n) float32, -inf where not found, and the same as lists."""
-        matrix = np.full((len(found), len(self.item_ids)), -np.inf, np.float32)
-        lists = []
-        for place, (query_id, (rows, scores)) in enumerate(zip(query_ids, found, strict=True)):
-            kept, kept_scores = rows[: self.depth], scores[: self.depth]
-            matrix[place, kept] = kept_scores
-            lists.append(
-                RankedList(
-                    query_id,
-                    tuple(self.item_ids[row] for row in kept),
-                    tuple(kept_scores.tolist()),
-                )
+    refined: whether candidates are scored exactly; else the scores are the index's own estimates.
+    """
+
+    index: Proposer
+    rows: Rows
+    query_kind: str
+    description: str
+    refined: bool = True
+
+    def find(self, vectors: NDArray[np.float32], count: int) -> list[Candidates]:
+        """The best items of each query, `count` of them or a few more."""
+        if not self.refined and isinstance(self.index, _FixedIndex):
+            found = self.index.estimates(vectors, count)
+        else:
+            every = len(vectors)
+            proposed = propose(
+                self.index,
+                list(vectors),
+                [count] * every,
+                [None] * every,
+                [self.query_kind] * every,
             )
-        return matrix, lists
+            found = [
+                score_exactly(vector, rows, self.rows, count)
+                for vector, rows in zip(vectors, proposed, strict=True)
+            ]
+        return [Candidates.of(rows, rows, similarity) for rows, similarity in found]
 
 
-class _Searcher:
-    """The engine's stages over one corpus: candidates, then exact re-scoring."""
+@dataclass(frozen=True)
+class _FixedIndex:
+    """An index that was named, not chosen: it proposes `overfetch` rows for each wanted one."""
 
-    def __init__(
+    index: Index
+    overfetch: int
+
+    def candidates(
         self,
-        index: Index,
-        rows: Rows,
-        ranking: _Ranking,
-        setup: Setup,
-        excludes_itself: bool,
-        at_least: int,
-    ) -> None:
-        self._index = index
-        self._rows = rows
-        self._ranking = ranking
-        self._setup = setup
-        self._excludes_itself = excludes_itself
-        self._wanted = max(ranking.depth, at_least)
+        queries: Vectors,
+        k: int,
+        allowed: NDArray[np.bool_] | None = None,
+        query_modality: str = "text",
+    ) -> NDArray[np.int64]:
+        """Propose rows, the best by the index's own estimate."""
+        fetch = min(len(self.index), k * self.overfetch)
+        return self.index.search(queries, fetch, allowed)[1]
 
-    def find(self, query_ids: Sequence[str], vectors: NDArray[np.float32]) -> list[_Candidates]:
-        """The best items of each query, as many as the list or the reranker needs."""
-        wanted = self._wanted + self._excludes_itself
-        fetch = wanted * (self._setup.overfetch if self._setup.refine else 1)
-        proposed_scores, proposed = self._index.search(vectors, min(len(self._rows), fetch))
-        candidates = []
-        for place, (query_id, vector) in enumerate(zip(query_ids, vectors, strict=True)):
-            found = proposed[place] >= 0
-            rows, similarities = proposed[place][found], proposed_scores[place][found]
-            if self._setup.refine:
-                rows, similarities = self._ranking.sort(*refine(vector, rows, self._rows))
-            if self._excludes_itself and query_id in self._ranking.place_of:
-                others = rows != self._ranking.place_of[query_id]
-                rows, similarities = rows[others], similarities[others]
-            candidates.append((rows[: self._wanted], similarities[: self._wanted]))
-        return candidates
+    def estimates(
+        self, queries: Vectors, k: int
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """The best k rows of each query and their scores, as the index estimates them."""
+        scores, rows = self.index.search(queries, min(len(self.index), k))
+        return [(row[row >= 0], score[row >= 0]) for row, score in zip(rows, scores, strict=True)]
 
 
-class _RerankStage:
-    """Orders the first items of lists by the join of similarity and match."""
+@contextmanager
+def _measured_index(
+    setup: Setup, rows: Rows, direction: str, queries: Rows, encoder: Encoder
+) -> Iterator[_MeasuredIndex]:
+    """Make the index that a setup names over all rows, (n, d) float16.
 
-    def __init__(
-        self,
-        reranker: Reranker,
-        depth: int,
-        tokens: TokenStore,
-        queries: dict[str, str] | dict[str, Path],
-        items: dict[str, str] | dict[str, Path],
-        ranking: _Ranking,
-    ) -> None:
+    `auto` is the index of a library of so many rows, built and tuned as there.
+    """
+    query_kind = "text" if direction.startswith("t") else "image"
+    if setup.index != AUTO:
+        index: Index
+        if setup.index == FLAT:
+            index = ExactIndex(rows.shape[1])
+        else:
+            index = FactoryIndex(setup.index, rows, nprobe=setup.nprobe, seed=setup.seed)
+        index.add(rows)
+        fixed = _FixedIndex(index, setup.overfetch if setup.refine else 1)
+        yield _MeasuredIndex(fixed, rows, query_kind, setup.index, refined=setup.refine)
+        return
+
+    def tuning_queries() -> Mapping[str, TuningQueries]:
+        if query_kind == "text":
+            texts = encoded_texts(
+                folder, rows.shape[1], lambda batch: encoder.encode(Modality.TEXT, batch)
+            )
+            return {"text": TuningQueries(texts[:_TUNING_QUERIES])}
+        size = min(len(queries), _TUNING_QUERIES)
+        chosen = np.sort(
+            np.random.default_rng(setup.seed).choice(len(queries), size, replace=False)
+        )
+        own_rows = chosen if direction == "i2i" else None
+        return {"image": TuningQueries(queries[chosen].astype(np.float32), own_rows)}
+
+    with tempfile.TemporaryDirectory(prefix="mmsearch-bench-") as name:
+        folder = Path(name)
+        modality = "image" if direction.endswith("i") else "text"
+        embeddings = EmbeddingsFile(folder / f"{modality}.f16", rows.shape[1])
+        embeddings.write(rows, 0)
+        build(
+            folder,
+            modality,
+            embeddings.rows(len(rows)),
+            tuning_queries,
+            memory_bytes=sys.maxsize,  # so that figures are the same on every machine
+        )
+        searcher = Searcher(folder, modality, embeddings)
+        searcher.refresh(len(rows))
+        generation = searcher.generation
+        description = generation.factory if generation else FLAT
+        yield _MeasuredIndex(searcher, searcher.rows, query_kind, description)
+
+
+class _RerankedPairs:
+    """Scores pairs of a text and an image, whichever of them is the query."""
+
+    def __init__(self, reranker: Reranker, tokens: TokenStore, items: Sequence[str | Path]) -> None:
         self._reranker = reranker
-        self._depth = depth
         self._tokens = tokens
-        self._queries = queries
-        self._items: list[str | Path] = list(items.values())
-        self._ranking = ranking
+        self._items = items
 
     def add_tokens(
         self,
-        query_ids: Sequence[str],
-        found: Sequence[_Candidates],
+        queries: Sequence[str | Path],
+        found: Sequence[Candidates],
+        depth: int,
         on_progress: Callable[[int, int], None],
     ) -> None:
-        """Compute the tokens that `rerank` needs for these lists and that are not there yet."""
-        rows = np.unique(np.concatenate([rows[: self._depth] for rows, _ in found]))
-        things = [self._queries[query] for query in query_ids]
-        things += [self._items[row] for row in rows]
+        """Compute the tokens that `rerank` needs for these queries and that are not there yet."""
+        rows = np.unique(np.concatenate([candidates.rows[:depth] for candidates in found]))
+        things = [*queries, *(self._items[row] for row in rows)]
         self._tokens.add_images([t for t in things if isinstance(t, Path)], on_progress)
         self._tokens.add_texts([t for t in things if isinstance(t, str)])
 
-    def rerank(self, query_id: str, found: _Candidates) -> _Candidates:
-        """Score the first items of a list anew; the others keep their order below them.
-
-        The scores of the others become whole numbers below the lowest joined score. Subtracting a
-        constant would keep them closer to similarities, but single precision could then make equal
-        what differed, and equal scores are ordered by id.
-        """
-        rows, similarities = found
-        best, rest = slice(self._depth), slice(self._depth, None)
-        if not len(rows):
+    def rerank(self, query: str | Path, found: Candidates, depth: int) -> Candidates:
+        """Order the first items of a list by the join of similarity and match."""
+        if not len(found):
             return found
-        match, trust = self._match(
-            self._queries[query_id], [self._items[row] for row in rows[best]]
-        )
-        joined = join(similarities[best], match, trust * self._reranker.match_weight)
-        best_rows, joined = self._ranking.sort(rows[best], joined)
-        _, ranks = np.unique(-similarities[rest], return_inverse=True)
-        below = np.floor(min(joined[-1], np.float32(0))) - 1 - ranks
-        scores = np.concatenate([joined, below.astype(np.float32)])
-        return np.concatenate([best_rows, rows[rest]]), scores
-
-    def _match(
-        self, query: str | Path, things: Sequence[str | Path]
-    ) -> tuple[NDArray[np.float32], float]:
-        """Logits of one query with c items of the other modality, (c,) float32, and the trust."""
+        things = [self._items[row] for row in found.rows[:depth]]
         if isinstance(query, str):
-            text = self._tokens.text_tokens([query])
-            images = self._tokens.image_tokens(cast("Sequence[Path]", things))
-            return self._reranker.match(text, images)[0], float(
-                self._reranker.text_query_weight(text)[0]
-            )
+            scorer = text_scorer(self._reranker, self._tokens.text_tokens([query]), [1.0])
+            match = scorer.score(self._tokens.image_tokens(cast("Sequence[Path]", things)))
+            return rank_by_vector(found, match, scorer.weight)
         image = self._tokens.image_tokens([query])
         texts = self._tokens.text_tokens(cast("Sequence[str]", things))
         match = self._reranker.match(texts, image)[:, 0]
-        return match, float(self._reranker.image_query_weight(image)[0])
-
-
-def build_index(setup: Setup, rows: Rows) -> Index:
-    """Make the index that a setup names over all rows, (n, d) float16."""
-    factory: str | None = setup.index
-    if factory == AUTO:
-        factory = choose(len(rows), rows.shape[1], sys.maxsize).factory
-    index: Index
-    if factory is None or factory == FLAT:
-        index = ExactIndex(rows.shape[1])
-    else:
-        index = FactoryIndex(factory, rows, nprobe=setup.nprobe, seed=setup.seed)
-    index.add(rows)
-    return index
+        trust = float(self._reranker.image_query_weight(image)[0])
+        return rank_by_vector(found, match, trust * self._reranker.match_weight)
 
 
 def describe_dataset(dataset: RetrievalDataset) -> dict[str, Any]:

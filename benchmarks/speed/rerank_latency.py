@@ -14,7 +14,10 @@ from retrieval.encoders.base import Encoder, Pixels, Tokens, Vectors
 from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.media import Modality
 from retrieval.media.images import read_image
-from retrieval.rerankers.base import Reranker, join
+from retrieval.rerankers.base import Reranker
+from retrieval.search.candidates import Candidates
+from retrieval.search.ordering import rank_by_vector
+from retrieval.search.rerank import text_scorer
 
 QUERIES = (
     "a dog runs along the beach",
@@ -110,13 +113,13 @@ def _rerank(
     vectors: Vectors,
     values: NDArray[np.float16],
     mask: NDArray[np.bool_],
-) -> NDArray[np.int64]:
-    """Order n images for a text, best first, as the engine does with kept tokens."""
-    images = Tokens(values.astype(np.float32), mask)
-    words = reranker.text_tokens([text])
-    [match] = reranker.match(words, images)
-    weight = float(reranker.text_query_weight(words)[0]) * reranker.match_weight
-    return np.argsort(-join(vectors @ vector, match, weight), kind="stable")
+) -> Candidates:
+    """Order n images for a text, best first, as the engine does with cached tokens."""
+    scorer = text_scorer(reranker, reranker.text_tokens([text]), [1.0])
+    rows = np.arange(len(vectors))
+    candidates = Candidates.of(rows, rows, vectors @ vector)
+    match = scorer.score(Tokens(values.astype(np.float32), mask))
+    return rank_by_vector(candidates, match, scorer.weight)
 
 
 def _read(photos: Path, encoder: Encoder, reranker: Reranker, count: int) -> tuple[Pixels, Vectors]:

@@ -24,7 +24,7 @@ from retrieval.indices.exact import nearest
 from retrieval.indices.generations import Generation, load_latest
 from retrieval.indices.growth import needs_build
 from retrieval.indices.searcher import Searcher, refine
-from retrieval.search.candidates import with_spare_rows
+from retrieval.search.candidates import with_spare
 
 K = 10
 
@@ -303,7 +303,7 @@ def _as_the_engine(
     searcher: Searcher, query: NDArray[np.float32], kind: str, live: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     """The live ones of the best rows, spare ones among them, as the engine leaves them."""
-    wanted = with_spare_rows(K)
+    wanted = with_spare(K)
     [proposed] = searcher.candidates(query[np.newaxis], wanted, None, kind)
     best = refine(query, proposed[proposed >= 0], searcher.rows)[0][:wanted]
     return best[live[best]][:K]

@@ -1,14 +1,17 @@
-"""What comes back for a query: hits with named scores, and how they were found."""
+"""What comes back for a query: hits with named scores, and the wall time of each stage."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from retrieval.catalog import Item
-from retrieval.errors import UsageError
-from retrieval.rerankers.registry import AUTO
-from retrieval.search.query import MAX_RERANK_BUDGET_MS, MAX_RERANK_DEPTH, Mode
+from retrieval.search.query import Mode
 
-DEFAULT_BUDGET_MS = 2000.0
+if TYPE_CHECKING:  # so that clients and `--help` do without the indices
+    from retrieval.search.candidates import Candidates
+    from retrieval.search.ordering import Groups
 
 
 @dataclass(frozen=True)
@@ -16,9 +19,10 @@ class Hit:
     """An item in the answer. Scores that do not exist are None.
 
     similarity: cosine, -1..1; match: the reranker's logit, 0 at even odds, or, for a query of
-    images alone, its image similarity, -1..1; relevance: calibrated, 0..1; words: how well the
-    words of the query fit what is known of the file (BM25), where the text search found it. group:
-    other items of the same file among the candidates, by their ids, the best first.
+    images alone, its image similarity, -1..1; relevance: calibrated, 0..1; words: lexical score,
+    how well the words of the query fit what is known of the file (BM25), where the text search
+    found it. group: other items of the same file among the candidates, by their ids, the best
+    first.
     """
 
     rank: int
@@ -36,36 +40,12 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Reranking:
-    """How the best candidates are scored again.
-
-    name: `auto`, `none` or another name that `load_reranker` knows. depth: how many candidates;
-    None: as many as the reranker says. budget_ms: wall time that it may take; None: all it needs.
-    """
-
-    name: str = AUTO
-    depth: int | None = None
-    budget_ms: float | None = DEFAULT_BUDGET_MS
-
-    def __post_init__(self) -> None:
-        if self.depth is not None and not 1 <= self.depth <= MAX_RERANK_DEPTH:
-            raise UsageError(
-                f"The rerank depth must be between 1 and {MAX_RERANK_DEPTH:,}, not {self.depth}."
-            )
-        if self.budget_ms is not None and not 0 <= self.budget_ms <= MAX_RERANK_BUDGET_MS:
-            raise UsageError(
-                f"The rerank budget must be between 0 and {MAX_RERANK_BUDGET_MS:,.0f} ms, not "
-                f"{self.budget_ms}."
-            )
-
-
-@dataclass(frozen=True)
 class Answer:
     """Hits, best first; the wall time of each stage in milliseconds; what the user should know.
 
     It is a sequence of its hits. timings_ms: of all queries that were answered together. reranker:
     whose match is in the hits, if any. reranked: how many candidates it scored; in the order by
-    meaning they stand before all others. mode: how the hits were found, never `auto`. next_cursor:
+    vector they stand before all others. mode: how the hits were found, never `auto`. next_cursor:
     for the hits that follow; None: there are no more, or as many as MAX_K were given.
     """
 
@@ -85,3 +65,48 @@ class Answer:
 
     def __getitem__(self, place: int) -> Hit:
         return self.hits[place]
+
+
+def make_hits(
+    page: "Candidates", items: Mapping[int, Item], groups: "Groups", first_rank: int
+) -> tuple[Hit, ...]:
+    """The candidates of a page as hits. items: by id."""
+    scores = zip(
+        page.ids.tolist(),
+        page.similarity.tolist(),
+        page.match.tolist(),
+        page.relevance.tolist(),
+        page.text_score.tolist(),
+        strict=True,
+    )
+    return tuple(
+        Hit(
+            rank,
+            items[item_id],
+            similarity,
+            None if match != match else match,  # noqa: PLR0124 - NaN: there is none
+            None if relevance != relevance else relevance,  # noqa: PLR0124
+            None if text_score != text_score else text_score,  # noqa: PLR0124
+            groups.get(item_id, ()),
+        )
+        for rank, (item_id, similarity, match, relevance, text_score) in enumerate(
+            scores, start=first_rank
+        )
+    )
+
+
+@dataclass
+class StageTimer:
+    """Adds up the wall time of named stages, in milliseconds."""
+
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time the block as (a part of) a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = (time.perf_counter() - start) * 1000
+            self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + elapsed

@@ -1,154 +1,168 @@
-"""The items most similar to queries: candidates, refine, and what the catalog has at their rows.
+"""Finding candidates: rows that an index proposes, scored exactly, and the items at them.
 
-Many queries are answered together: one call of the index, one of the catalog.
+The only over-fetch and exact refine: the service, the benchmarks and the trainers call these.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.catalog import Item
-from retrieval.filters import Filter
-from retrieval.indices.searcher import Searcher, refine
-from retrieval.search.row_sets import RowSet
-from retrieval.search.timer import StageClock
+from retrieval.embeddings import Rows
+from retrieval.encoders.base import Vectors
+from retrieval.indices.searcher import refine
 
 _SPARE_ROWS = 8
 """Rows beyond those wanted, for removed files may have taken the place of some."""
 
-ItemsAt = Callable[[Filter | None, Sequence[int]], dict[int, tuple[Item, ...]]]
+Vector = NDArray[np.float32]
+RowNumbers = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An item, the row of its vector, and its cosine with a query, -1..1."""
+class Proposer(Protocol):
+    """What proposes rows: `retrieval.indices.searcher.Searcher`."""
 
-    item: Item
-    row: int
-    similarity: float
+    def candidates(
+        self,
+        queries: Vectors,
+        k: int,
+        allowed: NDArray[np.bool_] | None = None,
+        query_modality: str = "text",
+    ) -> RowNumbers:
+        """Propose rows for each query, at least k if there are so many, then -1."""
+        ...
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """The most similar items for one query.
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Items that may be hits of one query, best first: arrays of one entry an item.
 
-    vector: (d,) float32, unit. query_modality: where it comes from, as the index is tuned for it.
-    count: how many items. row_count: rows that are searched. allowed: which of them may be found;
-    None: all. is_live: whether those are known to hold current items. where: what items must be
-    like: copies of a file share a row, and may lie in different folders.
+    ids: of the items, (c,) int64. rows: of their vectors, (c,) int64; copies of a file share one.
+    similarity: exact cosines, (c,) float32. match: a reranker's score, (c,) float32, NaN where
+    there is none. text_score: BM25, (c,) float64, NaN where the text search found nothing. score:
+    what they are ordered by, (c,) float64, comparable within one order. relevance: calibrated
+    probabilities, (c,) float32, NaN until `calibrate`.
     """
 
-    vector: NDArray[np.float32]
-    query_modality: str
-    count: int
-    row_count: int
-    allowed: RowSet | None = None
-    is_live: bool = False
-    where: Filter | None = None
+    ids: RowNumbers
+    rows: RowNumbers
+    similarity: Vector
+    match: Vector
+    text_score: NDArray[np.float64]
+    score: NDArray[np.float64]
+    relevance: Vector
+
+    @classmethod
+    def of(
+        cls,
+        ids: RowNumbers,
+        rows: RowNumbers,
+        similarity: Vector,
+        text_score: NDArray[np.float64] | None = None,
+    ) -> Self:
+        """Candidates that neither a reranker nor a calibration has seen."""
+        unknown = np.full(len(ids), np.nan, np.float32)
+        if text_score is None:
+            text_score = unknown.astype(np.float64)
+        return cls(
+            ids, rows, similarity, unknown, text_score, similarity.astype(np.float64), unknown
+        )
+
+    @classmethod
+    def none(cls) -> Self:
+        """No candidates."""
+        nothing = np.empty(0, np.int64)
+        return cls.of(nothing, nothing, np.empty(0, np.float32))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, places: Any) -> Self:
+        """Those at some places, as NumPy indexes: numbers, a mask or a slice."""
+        return type(self)(*(values[places] for values in vars(self).values()))
 
 
-@dataclass(frozen=True)
-class Nearest:
-    """Candidates, the most similar first; of equals, the older row first.
-
-    is_all: there are no others.
-    """
-
-    candidates: tuple[Candidate, ...]
-    is_all: bool
-
-
-def nearest_items(
-    searcher: Searcher,
-    wanted: Sequence[Wanted],
-    items_at: ItemsAt,
-    live_rows: Callable[[], RowSet],
-    clock: StageClock,
-) -> list[Nearest]:
-    """Find the most similar items for each of several queries.
-
-    searcher: of their modality, refreshed. live_rows: tells which rows hold current items; called
-    only where those that do not took the place of what is wanted.
-    """
-    found: list[Nearest | None] = [None] * len(wanted)
-    pending = dict(enumerate(wanted))
-    while pending:
-        with clock("candidates"):
-            proposed = _propose(searcher, pending)
-        with clock("refine"):
-            scored = {
-                place: _best(one, proposed[place], searcher) for place, one in pending.items()
-            }
-        with clock("catalog"):
-            rows: dict[Filter | None, set[int]] = {}
-            for place, (best, _) in scored.items():
-                rows.setdefault(pending[place].where, set()).update(best.tolist())
-            items = {where: items_at(where, sorted(some)) for where, some in rows.items()}
-        repeated = {}
-        for place, one in pending.items():
-            best, cosines = scored[place]
-            candidates = [
-                Candidate(item, row, similarity)
-                for row, similarity in zip(best.tolist(), cosines.tolist(), strict=True)
-                for item in items[one.where][row]
-            ]
-            were_all_scored = with_spare_rows(one.count) >= _available(one)
-            if len(candidates) >= one.count or one.is_live or were_all_scored:
-                is_all = len(candidates) <= one.count and (
-                    were_all_scored or len(candidates) < one.count
-                )
-                found[place] = Nearest(tuple(candidates[: one.count]), is_all)
-                continue
-            with clock("catalog"):
-                live = live_rows()
-            # What was committed since the query began may be among the live rows: left out here.
-            allowed = live[: one.row_count]
-            if one.allowed is not None:
-                allowed = allowed & one.allowed[: len(allowed)]
-            repeated[place] = replace(one, allowed=allowed, is_live=True)
-        pending = repeated
-    return [nearest for nearest in found if nearest is not None]
-
-
-def similarities(
-    vector: NDArray[np.float32], rows: Sequence[int], searcher: Searcher
-) -> dict[int, float]:
-    """Exact cosines of a query with some rows, by row."""
-    if not rows:
-        return {}
-    found, scores = refine(vector, np.array(sorted(set(rows)), np.int64), searcher.rows)
-    return dict(zip(found.tolist(), scores.tolist(), strict=True))
-
-
-def _propose(searcher: Searcher, wanted: dict[int, Wanted]) -> dict[int, NDArray[np.int64]]:
-    """Rows for each query; those that are searched for alike go through the index together."""
-    alike: dict[tuple[str, int, int], list[int]] = {}
-    for place, one in wanted.items():
-        key = (one.query_modality, with_spare_rows(one.count), id(one.allowed))
-        alike.setdefault(key, []).append(place)
-    proposed: dict[int, NDArray[np.int64]] = {}
-    for (query_modality, count, _), places in alike.items():
-        vectors = np.stack([wanted[place].vector for place in places])
-        allowed = wanted[places[0]].allowed
-        found = searcher.candidates(vectors, count, allowed, query_modality)
-        proposed.update(zip(places, found, strict=True))
-    return proposed
-
-
-def _best(
-    one: Wanted, proposed: NDArray[np.int64], searcher: Searcher
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    rows, scores = refine(one.vector, proposed[proposed >= 0], searcher.rows)
-    count = with_spare_rows(one.count)
-    return rows[:count], scores[:count]
-
-
-def with_spare_rows(count: int) -> int:
-    """Rows to ask for where `count` are wanted, since the best may be of removed files."""
+def with_spare(count: int) -> int:
+    """How many rows to look at for so many items."""
     return count + max(_SPARE_ROWS, count // 4)
 
 
-def _available(one: Wanted) -> int:
-    return one.row_count if one.allowed is None else int(np.count_nonzero(one.allowed))
+def propose(
+    index: Proposer,
+    vectors: Sequence[Vector],
+    counts: Sequence[int],
+    allowed: Sequence[NDArray[np.bool_] | None],
+    query_kinds: Sequence[str],
+) -> list[RowNumbers]:
+    """Propose rows for each of q queries; those searched alike go through the index together.
+
+    vectors: (d,) float32, unit. counts: how many items are wanted. allowed: (n,) bool, the only
+    rows to be found; None: all. query_kinds: "text" or "image", as the index is tuned for each.
+    Returns distinct rows in no order, for each query at least `with_spare(count)` if there are so
+    many.
+    """
+    alike: dict[tuple[str, int, int], list[int]] = {}
+    for place, key in enumerate(zip(query_kinds, counts, map(id, allowed), strict=True)):
+        alike.setdefault(key, []).append(place)
+    proposed: dict[int, RowNumbers] = {}
+    for (query_kind, count, _), places in alike.items():
+        found = index.candidates(
+            np.stack([vectors[place] for place in places]),
+            with_spare(count),
+            allowed[places[0]],
+            query_kind,
+        )
+        proposed.update(zip(places, found, strict=True))
+    return [proposed[place][proposed[place] >= 0] for place in range(len(vectors))]
+
+
+def score_exactly(
+    vector: Vector, proposed: RowNumbers, embeddings: Rows, count: int | None = None
+) -> tuple[RowNumbers, Vector]:
+    """Score proposed rows from the embeddings: the best first, of equals the older row.
+
+    Returns rows and cosines, as many as so many items need (`with_spare`); None: all.
+    """
+    rows, similarity = refine(vector, proposed, embeddings)
+    limit = len(rows) if count is None else with_spare(count)
+    return rows[:limit], similarity[:limit]
+
+
+def at_rows(
+    rows: RowNumbers, similarity: Vector, items: Mapping[int, Sequence[Item]]
+) -> Candidates:
+    """The items at rows, in their order; copies share a row, and some rows hold none."""
+    numbers = rows.tolist()
+    ids = np.array([item.id for row in numbers for item in items[row]], np.int64)
+    copies = [len(items[row]) for row in numbers]
+    return Candidates.of(ids, np.repeat(rows, copies), np.repeat(similarity, copies))
+
+
+def at_text_matches(
+    vector: Vector,
+    text_scores: Mapping[int, float],
+    embeddings: Rows,
+    items: Mapping[int, Sequence[Item]],
+) -> Candidates:
+    """The items at the rows that a text search found, in its order, with exact cosines."""
+    if not text_scores:
+        return Candidates.none()
+    rows = np.fromiter(text_scores, np.int64)
+    found, similarity = score_exactly(vector, np.sort(rows), embeddings)
+    order = np.argsort(found)
+    similarity = similarity[order[np.searchsorted(found, rows, sorter=order)]]
+    candidates = at_rows(rows, similarity, items)
+    text_score = np.array([text_scores[row] for row in candidates.rows.tolist()], np.float64)
+    return replace(candidates, text_score=text_score)
+
+
+def first_rows(
+    allowed: NDArray[np.bool_] | None, limit: int, row_count: int
+) -> NDArray[np.bool_] | None:
+    """Leave only the first `limit` of `row_count` rows; None stands for all of them."""
+    if limit >= row_count:
+        return allowed
+    return np.ones(limit, np.bool_) if allowed is None else allowed[:limit]

@@ -30,22 +30,22 @@ MAX_CURSOR_LENGTH = 200_000
 class Cursor:
     """The end of a page.
 
-    digest: of the query, its reranking and its space. extent: rows that count. mode: as decided at
-    the first page. taken_up: candidates that the reranker took up then. given: ids of the items
-    that were given.
+    digest: of the query, its reranking and its space. row_limit: rows that count. mode: as decided
+    at the first page. reranked_count: candidates that the reranker took up then. seen_ids: of the
+    items on the pages so far.
     """
 
     digest: bytes
-    extent: int
+    row_limit: int
     mode: Mode
-    taken_up: int
-    given: frozenset[int]
+    reranked_count: int
+    seen_ids: frozenset[int]
 
     def encode(self) -> str:
         """As text that is safe in an address."""
-        ids = sorted(self.given)
+        ids = sorted(self.seen_ids)
         steps = (after - before for before, after in zip([0, *ids], ids, strict=False))
-        numbers = (_MODES.index(self.mode), self.extent, self.taken_up, len(ids), *steps)
+        numbers = (_MODES.index(self.mode), self.row_limit, self.reranked_count, len(ids), *steps)
         content = bytes([_VERSION]) + self.digest + b"".join(map(_varint, numbers))
         return base64.urlsafe_b64encode(_checksum(content) + content).decode().rstrip("=")
 
@@ -63,15 +63,15 @@ class Cursor:
             )
         numbers = _numbers(content[1 + _DIGEST_BYTES :])
         try:
-            mode, extent, taken_up, count = (next(numbers) for _ in range(4))
+            mode, row_limit, reranked_count, count = (next(numbers) for _ in range(4))
             steps = list(numbers)
             if len(steps) != count or count > MAX_K:
                 raise _damaged()
-            given, item_id = set(), 0
+            seen_ids, item_id = set(), 0
             for step in steps:
                 item_id += step
-                given.add(item_id)
-            return cls(digest, extent, _MODES[mode], taken_up, frozenset(given))
+                seen_ids.add(item_id)
+            return cls(digest, row_limit, _MODES[mode], reranked_count, frozenset(seen_ids))
         except (RuntimeError, IndexError):  # a generator that ends inside another is the former
             raise _damaged() from None
 

@@ -1,6 +1,6 @@
-"""Vectors and tokens of what is asked, kept in memory: people and pages ask the same again."""
+"""Encoding queries: vectors and tokens, cached since people and pages ask the same again."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.encoders.base import Encoder, Tokens
-from retrieval.errors import UsageError
+from retrieval.errors import MMSearchError, NotFoundError, UsageError
 from retrieval.media import Modality
 from retrieval.rerankers.base import Reranker
-from retrieval.search.query import ImagePart, Query, TextPart
+from retrieval.search.query import ImagePart, ItemPart, Query, TextPart
 
 DEFAULT_VECTOR_BYTES = 16_000_000
 DEFAULT_TOKEN_BYTES = 48_000_000
@@ -130,6 +130,61 @@ class QueryVectors:
     def _encode(self, parts: list[ImagePart]) -> list[Vector]:
         pixels = np.stack([self._encoder().preprocess(part.image) for part in parts])
         return [vector.copy() for vector in self._encoder().encode(Modality.IMAGE, pixels)]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedQuery:
+    """A query's unit vector, (d,) float32, and what the user should know of its encoding."""
+
+    vector: Vector
+    warnings: tuple[str, ...] = ()
+
+
+def encode(
+    queries: Sequence[Query],
+    vectors: QueryVectors,
+    encoder: Encoder,
+    item_vectors: Mapping[int, Vector],
+) -> list[EncodedQuery | MMSearchError]:
+    """Encode all that is new of several queries at once, and join the parts of each.
+
+    item_vectors: unit vectors of the items that queries name, by id. What is wrong with a query
+    stands in its place: UsageError for parts that cancel out, NotFoundError for an unknown item.
+    """
+    parts = [part for query in queries for part in query.parts]
+    texts = vectors.of_texts(part.text for part in parts if isinstance(part, TextPart))
+    image_parts = [part for part in parts if isinstance(part, ImagePart)]
+    images = dict(
+        zip(
+            (part.digest for part in image_parts),
+            vectors.of_images(image_parts) if image_parts else (),
+            strict=True,
+        )
+    )
+
+    def vector_of(part: TextPart | ImagePart | ItemPart) -> Vector:
+        if isinstance(part, TextPart):
+            return texts[part.text].vector
+        if isinstance(part, ImagePart):
+            return images[part.digest]
+        if part.item_id not in item_vectors:
+            raise NotFoundError(
+                f"There is no item {part.item_id} to compare with: its file was removed or "
+                "changed, or it never was."
+            )
+        return item_vectors[part.item_id]
+
+    encoded: list[EncodedQuery | MMSearchError] = []
+    for query in queries:
+        try:
+            joined = join_parts(
+                [part.weight for part in query.parts], [vector_of(part) for part in query.parts]
+            )
+        except (UsageError, NotFoundError) as error:
+            encoded.append(error)
+        else:
+            encoded.append(EncodedQuery(joined, truncations(encoder, query, texts)))
+    return encoded
 
 
 def join_parts(weights: Sequence[float], vectors: Sequence[Vector]) -> Vector:

@@ -1,14 +1,16 @@
-"""Query -> vector -> candidates -> refine -> rerank -> hits: the engine that joins the stages."""
+"""The engine: query -> vector -> candidates -> refine -> rerank -> order -> hits."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from retrieval.catalog import Modality, Snapshot
-from retrieval.encoders.base import Encoder, Space, Vectors
+from retrieval.catalog import Item, Modality, Snapshot
+from retrieval.encoders.base import Encoder, Space, Tokens, Vectors
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import (
     EncoderUnavailableError,
@@ -17,42 +19,144 @@ from retrieval.errors import (
     SpaceMismatchError,
     UsageError,
 )
+from retrieval.filters import Filter
 from retrieval.indices.searcher import Searcher
 from retrieval.library import Library
 from retrieval.machine import keep_numpy_on_one_thread
 from retrieval.rerankers.base import Reranker
 from retrieval.rerankers.registry import AUTO, load_reranker
 from retrieval.rerankers.token_cache import TokenMemory
-from retrieval.search.answer import DEFAULT_BUDGET_MS, Answer, Hit, Reranking
-from retrieval.search.candidates import Candidate, nearest_items, similarities
+from retrieval.search.answer import Answer, StageTimer, make_hits
+from retrieval.search.cache import CatalogCache, RowSet
+from retrieval.search.candidates import (
+    Candidates,
+    at_rows,
+    at_text_matches,
+    first_rows,
+    propose,
+    score_exactly,
+    with_spare,
+)
 from retrieval.search.cursor import Cursor, digest_of
 from retrieval.search.encode import (
     CountedCache,
+    EncodedQuery,
     EncodedText,
     QueryVectors,
     Vector,
-    join_parts,
-    truncations,
+    encode,
 )
-from retrieval.search.item_cache import ItemCache
-from retrieval.search.live_rows import LiveRows
-from retrieval.search.ordering import DIVERSE_POOL, FUSED_POOL, spread_out
-from retrieval.search.query import ImagePart, ItemPart, Mode, Query, TextPart
+from retrieval.search.ordering import (
+    DIVERSE_POOL,
+    FUSED_POOL,
+    Groups,
+    calibrate,
+    collapse_by_file,
+    diversify,
+    exclude,
+    fuse_lexical,
+    rank_by_text,
+    rank_by_vector,
+)
+from retrieval.search.query import MAX_K, ImagePart, Mode, Query, Reranking, TextPart
 from retrieval.search.relevance import Calibration, QueryKind, calibration_for
-from retrieval.search.rerank import can_rerank, rerank
-from retrieval.search.row_sets import RowSets, within
-from retrieval.search.score_normalization import Backgrounds
-from retrieval.search.state import Search
-from retrieval.search.timer import StageClock
+from retrieval.search.rerank import (
+    RerankOutcome,
+    Scorer,
+    can_rerank,
+    image_scorer,
+    item_tokens,
+    rerank,
+    stack_tokens,
+    text_scorer,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from retrieval.rerankers.explanation import Explanation
 
-__all__ = ["DEFAULT_BUDGET_MS", "Answer", "Engine", "Hit", "Reranking"]
+_DEFAULT_RERANKING = Reranking()
+_OF_ONE_QUERY = (UsageError, NotFoundError, EncoderUnavailableError, SpaceMismatchError)
+"""Errors that concern one query, and leave those that are answered with it alone."""
 
-_AS_USUAL = Reranking()
+_MAX_CANDIDATES = 5 * MAX_K
+"""More are not looked through for hits of other files, or relevant enough."""
+_WIDEN = 4
+_NO_CANDIDATES = Candidates.none()
+_UNREADABLE = (
+    "The hits were not reranked: the file of the item to compare with is gone, changed or "
+    "unreadable. `mmsearch index` brings the library up to date."
+)
+
+
+@dataclass(frozen=True)
+class _TextMatches:
+    """BM25 of rows by text search, the best first, and whether there are no others."""
+
+    scores: dict[int, float]
+    exhausted: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """A query against the library as it is: which rows may be hits, and how they are found.
+
+    items: those that the query names, by id. where: None where everything passes. row_limit: rows
+    that were committed at the first page. allowed: which of them may be found; None: all.
+    allowed_are_live: whether those are known to hold current items. seen_ids: items on the pages
+    before. excluded_ids: items that a query which asks only for what is like them does not want.
+    k: hits of this page at most. rerank_count: candidates to rerank. fused_pool: how many of the
+    best by vector are fused with what the text search found. count: candidates to look at.
+    """
+
+    query: Query
+    reranking: Reranking
+    reranker: Reranker | None
+    cursor: Cursor | None
+    vector: Vector
+    warnings: tuple[str, ...]
+    items: Mapping[int, Item]
+    kind: QueryKind
+    where: Filter | None
+    row_limit: int
+    allowed: RowSet | None
+    allowed_are_live: bool
+    mode: Mode
+    text: _TextMatches
+    seen_ids: frozenset[int]
+    excluded_ids: frozenset[int]
+    k: int
+    rerank_count: int
+    fused_pool: int
+    count: int
+
+
+class _Found(NamedTuple):
+    """What there is for a query: items near to its vector, and those of its words.
+
+    exhausted: there are no others near to it. cohort: similarities with a sample of the library.
+    items: by id, those of all candidates.
+    """
+
+    nearest: Candidates
+    exhausted: bool
+    by_text: Candidates
+    cohort: Vector
+    items: dict[int, Item]
+
+
+class _Ordering(NamedTuple):
+    """Candidates in the order of the hits, but for diversity.
+
+    groups: as `Hit.group`, by id. exhausted: no others could become hits. is_full: they are enough
+    for the page, or all that there are.
+    """
+
+    candidates: Candidates
+    groups: Groups
+    exhausted: bool
+    is_full: bool
 
 
 class Engine:
@@ -72,10 +176,7 @@ class Engine:
         self._encoder: Encoder | None = None
         self._vectors = QueryVectors(lambda: self.encoder)
         self._searchers: dict[Modality, Searcher] = {}
-        self._live_rows = LiveRows(library.catalog, self.space.id)
-        self._row_sets = RowSets(self.space.id)
-        self._items = ItemCache(self.space.id)
-        self._backgrounds = Backgrounds()
+        self._cache = CatalogCache(library.catalog, self.space.id)
         self._tokens = TokenMemory(library.tokens)
         self._rerankers: dict[str, Reranker | None] = {}
         self._calibrations: dict[str, Calibration] = {}
@@ -92,7 +193,7 @@ class Engine:
 
     @property
     def vector_cache(self) -> CountedCache[EncodedText]:
-        """Vectors of texts that were asked for lately, and how often it had them or not."""
+        """The cache of vectors of recent query texts, with its hits and misses."""
         return self._vectors.texts
 
     @property
@@ -101,11 +202,11 @@ class Engine:
         found = {modality: s.generation for modality, s in list(self._searchers.items())}
         return {modality: used.number for modality, used in found.items() if used is not None}
 
-    def search(self, query: Query, reranking: Reranking = _AS_USUAL) -> Answer:
+    def search(self, query: Query, reranking: Reranking = _DEFAULT_RERANKING) -> Answer:
         """Find the best k items of the query's modality.
 
-        Texts of the query are matched with images; a query of images alone is reranked by
-        image similarity, if the reranker has one; one for texts is not. Raises UsageError for an
+        Texts of the query are matched with images; a query of images alone is reranked by image
+        similarity, if the reranker has one; one for texts is not. Raises UsageError for an
         unknown reranker and a cursor of another query, NotFoundError for an unknown item.
         """
         [answer] = self.search_many([(query, reranking)])
@@ -121,20 +222,28 @@ class Engine:
         What is wrong with a request stands in its place, and leaves the others alone. Raises what
         concerns all: an encoder that is not the library's, a library that is damaged.
         """
-        clock = StageClock()
-        searches = [Search(query, reranking) for query, reranking in requests]
-        with self._lock, clock("total"):
-            with clock("load"):
-                _ = self.encoder
-                _each(searches, self._begin)
-            version = self.library.catalog.version()
-            with self.library.catalog.snapshot() as snapshot:
-                with clock("encode"):
-                    self._encode(searches, snapshot)
-                with clock("catalog"):
-                    _each(searches, lambda search: self._restrict(search, snapshot, version))
-                self._find(_good(searches), snapshot, version, clock)
-        return [search.error or search.answer(clock.timings_ms) for search in searches]
+        timer = StageTimer()
+        answers: dict[int, Answer | MMSearchError] = {}
+        plans: dict[int, _Plan] = {}
+        with self._lock, timer("total"):
+            with timer("load"):
+                encoder = self.encoder
+                for _, reranking in requests:
+                    with suppress(*_OF_ONE_QUERY):  # told where the query is planned
+                        self.reranker(reranking.name)
+            with self._cache.snapshot() as snapshot:
+                with timer("encode"):
+                    queries = [query for query, _ in requests]
+                    items, vectors = self._named_items(queries, snapshot)
+                    encoded = encode(queries, self._vectors, encoder, vectors)
+                with timer("catalog"):
+                    for place, request in enumerate(requests):
+                        try:
+                            plans[place] = self._plan(*request, encoded[place], items, snapshot)
+                        except _OF_ONE_QUERY as error:
+                            answers[place] = error
+                answers |= self._answer(plans, snapshot, timer)
+        return [answers[place] for place in range(len(requests))]
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Encode n texts, (n, d) float32 of unit L2 norm."""
@@ -164,174 +273,358 @@ class Engine:
         with self._lock:
             return explain(self.reranker(reranker), self.encoder, text, image)
 
-    def _begin(self, search: Search) -> None:
-        query, reranking = search.query, search.reranking
-        search.reranker = self.reranker(reranking.name)
-        search.digest = digest_of(query, self.space.id, reranking.name, reranking.depth)
-        if query.cursor is not None:
-            search.cursor = Cursor.decode(query.cursor, search.digest)
+    def _named_items(
+        self, queries: Sequence[Query], snapshot: Snapshot
+    ) -> tuple[dict[int, Item], dict[int, Vector]]:
+        """The current items that queries name, and their unit vectors, by id."""
+        if not (wanted := sorted({item_id for query in queries for item_id in query.item_ids})):
+            return {}, {}
+        items: dict[int, Item] = {}
+        vectors: dict[int, Vector] = {}
+        places = snapshot.item_rows(self.space.id, wanted)
+        for item_id, (modality, row) in places.items():
+            if (item := snapshot.item(item_id)) is not None:
+                items[item_id] = item
+                vector = self._searcher(modality, snapshot).rows[row].astype(np.float32)
+                vectors[item_id] = vector / np.linalg.norm(vector)
+        return items, vectors
 
-    def _encode(self, searches: Sequence[Search], snapshot: Snapshot) -> None:
-        """Encode all that is new of all queries at once, and join the parts of each."""
-        good = _good(searches)
-        item_vectors = self._item_vectors(good, snapshot)
-        parts = [part for search in good for part in search.query.parts]
-        texts = self._vectors.of_texts(part.text for part in parts if isinstance(part, TextPart))
-        images = [part for part in parts if isinstance(part, ImagePart)]
-        by_digest = dict(
-            zip((part.digest for part in images), self._vectors.of_images(images), strict=True)
+    def _plan(
+        self,
+        query: Query,
+        reranking: Reranking,
+        encoded: EncodedQuery | MMSearchError,
+        items: Mapping[int, Item],
+        snapshot: Snapshot,
+    ) -> _Plan:
+        """Decide which rows may be hits, how they are found, and whether they are reranked."""
+        cursor = None
+        if query.cursor is not None:
+            cursor = Cursor.decode(query.cursor, self._digest(query, reranking))
+        reranker = self.reranker(reranking.name)
+        if isinstance(encoded, MMSearchError):
+            raise encoded
+        row_count = snapshot.row_count(self.space.id, query.modality)
+        row_limit = min(cursor.row_limit, row_count) if cursor else row_count
+        where = None if query.where is None or query.where.is_empty else query.where
+        if where is None:
+            allowed = self._cache.live_rows_if_few(query.modality)
+        else:
+            allowed = self._cache.rows_matching(snapshot, query.modality, where)
+        named = {item_id: items[item_id] for item_id in query.item_ids}
+        is_text = query.text_parts or any(i.modality is Modality.TEXT for i in named.values())
+        kind = Modality.TEXT if is_text else Modality.IMAGE
+        mode, text = cursor.mode if cursor else query.mode, _TextMatches({}, exhausted=True)
+        if mode is not Mode.VECTOR:
+            text = self._match_text(query, where, row_limit, FUSED_POOL, snapshot)
+            if mode is Mode.AUTO:
+                mode = Mode.HYBRID if text.scores else Mode.VECTOR
+        if reranker and not can_rerank(reranker, query, mode, kind):
+            reranker = None
+        depth = (reranking.depth or reranker.depth) if reranker else 0
+        fused_pool = max(FUSED_POOL, depth)
+        seen_ids = cursor.seen_ids if cursor else frozenset()
+        excluded_ids = frozenset(named if len(query.item_ids) == len(query.parts) else ())
+        k = min(query.k, MAX_K - len(seen_ids))
+        return _Plan(
+            query,
+            reranking,
+            reranker,
+            cursor,
+            encoded.vector,
+            encoded.warnings,
+            named,
+            kind,
+            where,
+            row_limit,
+            first_rows(allowed, row_limit, row_count),
+            allowed is not None,
+            mode,
+            text,
+            seen_ids,
+            excluded_ids,
+            k,
+            rerank_count=cursor.reranked_count if cursor and reranker else depth,
+            fused_pool=fused_pool,
+            count=max(
+                # One more than wanted tells whether others follow.
+                len(seen_ids) + len(excluded_ids) + k + 1,
+                depth,
+                fused_pool if mode is Mode.HYBRID else 0,
+                DIVERSE_POOL if query.diversity else 0,
+            ),
         )
 
-        def vector_of(part: TextPart | ImagePart | ItemPart) -> Vector:
-            if isinstance(part, TextPart):
-                return texts[part.text].vector
-            if isinstance(part, ImagePart):
-                return by_digest[part.digest]
-            return item_vectors[part.item_id]
-
-        def join(search: Search) -> None:
-            parts = search.query.parts
-            search.vector = join_parts([part.weight for part in parts], [*map(vector_of, parts)])
-            search.warnings = truncations(self.encoder, search.query, texts)
-
-        _each(good, join)
-
-    def _item_vectors(self, searches: Sequence[Search], snapshot: Snapshot) -> dict[int, Vector]:
-        """Vectors of the items that queries name, as they are stored; the queries get the items."""
-        wanted = {item_id for search in searches for item_id in search.query.item_ids}
-        if not wanted:
-            return {}
-        places = snapshot.item_rows(self.space.id, sorted(wanted))
-        items = {item_id: snapshot.item(item_id) for item_id in places}
-
-        def look_up(search: Search) -> None:
-            for item_id in search.query.item_ids:
-                item = items.get(item_id)
-                if item is None:
-                    raise NotFoundError(
-                        f"There is no item {item_id} to compare with: its file was removed or "
-                        "changed, or it never was."
-                    )
-                search.items[item_id] = item
-
-        _each(searches, look_up)
-        vectors = {}
-        for item_id, (modality, row) in places.items():
-            searcher = self._searcher(modality, snapshot.row_count(self.space.id, modality))
-            vector = searcher.rows[row].astype(np.float32)
-            vectors[item_id] = vector / np.linalg.norm(vector)
-        return vectors
-
-    def _restrict(self, search: Search, snapshot: Snapshot, version: int) -> None:
-        """Say which rows may be found, how, and whether the reranker looks at the best of them."""
-        modality = search.modality
-        row_count = snapshot.row_count(self.space.id, modality)
-        search.extent = min(search.cursor.extent, row_count) if search.cursor else row_count
-        allowed = None
-        if search.where is not None:
-            allowed = self._row_sets.matching(snapshot, version, modality, search.where)
-            search.is_live = True
-        elif (live := self._live_rows.if_few(modality)) is not None:
-            allowed, search.is_live = live, True
-        search.allowed = within(allowed, search.extent, row_count)
-        self._find_words(search, snapshot)
-        if search.reranker and not can_rerank(search.reranker, search):
-            search.reranker = None
-        search.count = search.first_count()
-
-    def _find_words(self, search: Search, snapshot: Snapshot, limit: int = FUSED_POOL) -> None:
-        """Decide how hits are found, and find by words what is to be."""
-        query = search.query
-        mode = search.cursor.mode if search.cursor else query.mode
-        if mode is Mode.VECTOR or not query.words:
-            search.mode = Mode.VECTOR
-            return
+    def _match_text(
+        self, query: Query, where: Filter | None, row_limit: int, limit: int, snapshot: Snapshot
+    ) -> _TextMatches:
+        """Search for the words of a query."""
+        if not (words := query.words):
+            return _TextMatches({}, exhausted=True)
         # `auto` began with files that hold all words, and goes on with those.
         matches = snapshot.text_matches(
             self.space.id,
-            search.modality,
-            query.words,
+            query.modality,
+            words,
             limit=limit,
-            where=search.where,
+            where=where,
             all_words=query.mode is Mode.AUTO,
         )
-        search.words = {row: score for row, score in matches if row < search.extent}
-        search.words_are_all = len(matches) < limit
-        search.mode = mode
-        if mode is Mode.AUTO:
-            search.mode = Mode.HYBRID if search.words else Mode.VECTOR
+        scores = {row: score for row, score in matches if row < row_limit}
+        return _TextMatches(scores, exhausted=len(matches) < limit)
+
+    def _answer(
+        self, plans: Mapping[int, _Plan], snapshot: Snapshot, timer: StageTimer
+    ) -> dict[int, Answer]:
+        """Find, rerank and order candidates until each page is full, or nothing is left."""
+        answers: dict[int, Answer] = {}
+        reranked: dict[int, RerankOutcome] = {}
+        pending = dict(plans)
+        while pending:
+            found: dict[int, _Found] = {}
+            for modality in Modality:
+                if alike := {p: x for p, x in pending.items() if x.query.modality is modality}:
+                    found |= self._find(modality, alike, snapshot, timer)
+            if unranked := {
+                place: plan
+                for place, plan in pending.items()
+                if plan.rerank_count and place not in reranked and len(found[place].nearest)
+            }:
+                with timer("rerank"):
+                    reranked |= self._rerank(unranked, found)
+            with timer("order"):
+                for place, plan in pending.items():
+                    ordering = self._order(plan, found[place], reranked.get(place))
+                    if ordering.is_full:
+                        answers[place] = self._page(
+                            plan, found[place], ordering, reranked.get(place), timer
+                        )
+            pending = {
+                place: self._widen(plan, snapshot)
+                for place, plan in pending.items()
+                if place not in answers
+            }
+        return answers
 
     def _find(
-        self, searches: Sequence[Search], snapshot: Snapshot, version: int, clock: StageClock
-    ) -> None:
-        """Look for candidates and put them in order until each page is full, or nothing is left."""
-        pending = searches
-        while pending:
-            for modality in Modality:
-                if alike := [search for search in pending if search.modality is modality]:
-                    self._find_alike(modality, alike, snapshot, version, clock)
-            if unranked := [s for s in pending if s.is_to_rerank]:
-                with clock("rerank"):
-                    rerank(unranked, self._vectors, self._tokens)
-            with clock("order"):
-                for search in pending:
-                    search.order(self._calibration(search.kind))
-            pending = [search for search in pending if search.needs_more]
-            for search in pending:
-                search.ask_for_more()
-                if search.mode is Mode.TEXT:
-                    self._find_words(search, snapshot, search.count)
-        with clock("order"):
-            for search in searches:
-                search.warnings += self._index_problems(search.modality)
-                if search.query.diversity and search.ordered:
-                    pool = [one.candidate.row for one in search.ordered[:DIVERSE_POOL]]
-                    rows = self._searchers[search.modality].rows[pool].astype(np.float32)
-                    search.ordered = spread_out(search.ordered, rows, search.query.diversity)
-
-    def _find_alike(
-        self,
-        modality: Modality,
-        searches: Sequence[Search],
-        snapshot: Snapshot,
-        version: int,
-        clock: StageClock,
-    ) -> None:
-        """Find the candidates of queries for one modality."""
-        row_count = snapshot.row_count(self.space.id, modality)
-        if row_count == 0:
-            return
-        with clock("candidates"):
-            searcher = self._searcher(modality, row_count)
-        items_at = partial(self._items.items_at, snapshot, version, modality)
-        by_vector = [search for search in searches if search.mode is not Mode.TEXT]
-        found = nearest_items(
+        self, modality: Modality, plans: Mapping[int, _Plan], snapshot: Snapshot, timer: StageTimer
+    ) -> dict[int, _Found]:
+        """Find the candidates of queries for one modality, by vector and by text."""
+        with timer("candidates"):
+            searcher = self._searcher(modality, snapshot)
+        nearest = self._nearest(
             searcher,
-            [search.wanted for search in by_vector],
-            items_at,
-            lambda: self._live_rows.of(modality),
-            clock,
+            {place: plan for place, plan in plans.items() if plan.mode is not Mode.TEXT},
+            snapshot,
+            timer,
         )
-        for search, nearest in zip(by_vector, found, strict=True):
-            search.nearest = nearest
-        for search in (one for one in searches if one.words):
-            with clock("catalog"):
-                items = items_at(search.where, [*search.words])
-            with clock("refine"):
-                exact = similarities(search.vector, [*search.words], searcher)
-            search.found_by_words = tuple(
-                Candidate(item, row, exact[row]) for row in search.words for item in items[row]
-            )
-        with clock("order"):
-            for extent in {search.extent for search in searches}:
-                alike = [search for search in searches if search.extent == extent]
-                vectors = np.stack([search.vector for search in alike])
-                compared = self._backgrounds.similarities(vectors, modality, searcher.rows[:extent])
-                for search, background in zip(alike, compared, strict=True):
-                    search.background = background
+        found = {}
+        for limit in {plan.row_limit for plan in plans.values()}:
+            alike = [place for place, plan in plans.items() if plan.row_limit == limit]
+            with timer("order"):
+                sample = self._cache.sample(modality, searcher.rows[:limit])
+                cohorts = np.stack([plans[place].vector for place in alike]) @ sample.T
+            for place, cohort in zip(alike, cohorts, strict=True):
+                plan = plans[place]
+                candidates, exhausted, items = nearest.get(place, (_NO_CANDIDATES, True, {}))
+                by_text = _NO_CANDIDATES
+                if plan.text.scores:
+                    with timer("catalog"):
+                        at = self._cache.items_at(snapshot, modality, plan.text.scores, plan.where)
+                    with timer("refine"):
+                        by_text = at_text_matches(plan.vector, plan.text.scores, searcher.rows, at)
+                    items = items | _by_id(at)
+                found[place] = _Found(candidates, exhausted, by_text, cohort, items)
+        return found
 
-    def _searcher(self, modality: Modality, row_count: int) -> Searcher:
-        """The searcher of a modality, over at least so many rows."""
+    def _nearest(
+        self,
+        searcher: Searcher,
+        plans: Mapping[int, _Plan],
+        snapshot: Snapshot,
+        timer: StageTimer,
+    ) -> dict[int, tuple[Candidates, bool, dict[int, Item]]]:
+        """The items nearest to each vector, whether there are no others, and the items by id.
+
+        One call of the index for queries that are searched alike, one of the catalog for those with
+        the same filter.
+        """
+        if not plans:
+            return {}
+        with timer("candidates"):
+            proposed = propose(
+                searcher,
+                [plan.vector for plan in plans.values()],
+                [plan.count for plan in plans.values()],
+                [plan.allowed for plan in plans.values()],
+                [plan.kind for plan in plans.values()],
+            )
+        with timer("refine"):
+            scored = {
+                place: score_exactly(plan.vector, rows, searcher.rows, plan.count)
+                for (place, plan), rows in zip(plans.items(), proposed, strict=True)
+            }
+        modality = next(iter(plans.values())).query.modality
+        with timer("catalog"):
+            wanted: dict[Filter | None, set[int]] = {}
+            for place, (rows, _) in scored.items():
+                wanted.setdefault(plans[place].where, set()).update(rows.tolist())
+            at = {
+                where: self._cache.items_at(snapshot, modality, sorted(rows), where)
+                for where, rows in wanted.items()
+            }
+            items = {where: _by_id(found) for where, found in at.items()}
+        found = {}
+        repeated = {}
+        for place, (rows, similarity) in scored.items():
+            plan = plans[place]
+            candidates = at_rows(rows, similarity, at[plan.where])
+            left = len(candidates) - plan.count
+            scored_all = with_spare(plan.count) >= (
+                plan.row_limit if plan.allowed is None else np.count_nonzero(plan.allowed)
+            )
+            if left < 0 and not scored_all and not plan.allowed_are_live:
+                # Removed files have taken the place of what is wanted.
+                with timer("catalog"):
+                    live = self._cache.live_rows(snapshot, modality)[: plan.row_limit]
+                repeated[place] = replace(plan, allowed=live, allowed_are_live=True)
+            else:
+                exhausted = left < 0 or (left == 0 and bool(scored_all))
+                found[place] = candidates.take(slice(plan.count)), exhausted, items[plan.where]
+        return found | self._nearest(searcher, repeated, snapshot, timer)
+
+    def _rerank(
+        self, plans: Mapping[int, _Plan], found: Mapping[int, _Found]
+    ) -> dict[int, RerankOutcome]:
+        """Match the best candidates with their queries, within the time that it may take.
+
+        The time counts for all together: it is what each of them waits for.
+        """
+        reranked = {}
+        for reranker in {id(p.reranker): p.reranker for p in plans.values() if p.reranker}.values():
+            alike = {p: plan for p, plan in plans.items() if plan.reranker is reranker}
+            texts = [part.text for plan in alike.values() for part in plan.query.text_parts]
+            text_tokens = self._vectors.text_tokens(reranker, texts)
+            since = None
+            for place, plan in alike.items():
+                scorer = self._scorer(plan, reranker, text_tokens)
+                if scorer is None:
+                    reranked[place] = RerankOutcome(None, warnings=(_UNREADABLE,))
+                    continue
+                first = found[place].nearest.ids[: plan.rerank_count].tolist()
+                reranked[place] = rerank(
+                    [found[place].items[item_id] for item_id in first],
+                    scorer,
+                    reranker,
+                    self._tokens,
+                    # Later pages rerank what the first one had the time for.
+                    budget_ms=None if plan.cursor else plan.reranking.budget_ms,
+                    since=since,
+                )
+                since = since or time.monotonic()
+        return reranked
+
+    def _scorer(
+        self, plan: _Plan, reranker: Reranker, text_tokens: Mapping[str, Tokens]
+    ) -> Scorer | None:
+        """How a query scores images; None where the picture of one of its items is not there."""
+        if texts := plan.query.text_parts:
+            tokens = stack_tokens([text_tokens[part.text].values[0] for part in texts])
+            return text_scorer(reranker, tokens, [part.weight for part in texts])
+        images = [
+            self._vectors.image_tokens(reranker, part)
+            if isinstance(part, ImagePart)
+            else item_tokens(plan.items[part.item_id], reranker, self._tokens)
+            for part in plan.query.parts
+            if not isinstance(part, TextPart)
+        ]
+        known = [tokens for tokens in images if tokens is not None]
+        if len(known) < len(images):
+            return None
+        return image_scorer(reranker, known, [part.weight for part in plan.query.parts])
+
+    def _order(self, plan: _Plan, found: _Found, reranked: RerankOutcome | None) -> _Ordering:
+        """Put what was found so far into the order of the hits, but for its diversity."""
+        query = plan.query
+        calibration = self._calibration(plan.kind)
+        if plan.mode is Mode.TEXT:
+            ranked, exhausted = rank_by_text(found.by_text), plan.text.exhausted
+        else:
+            ranked, exhausted = found.nearest, found.exhausted
+            if reranked is not None:
+                ranked = rank_by_vector(ranked, reranked.match, reranked.weight)
+            if plan.mode is Mode.HYBRID:
+                ranked = fuse_lexical(ranked, found.by_text, plan.fused_pool)
+            if query.min_relevance and len(found.nearest):
+                # All others are less similar than the last, and so less relevant.
+                [least] = calibration.relevance(found.nearest.similarity[-1:], found.cohort)
+                exhausted = exhausted or bool(least < query.min_relevance)
+        ranked = exclude(ranked, plan.excluded_ids)
+        ranked = calibrate(ranked, calibration, found.cohort, query.min_relevance)
+        groups: Groups = {}
+        if query.group_by_file:
+            files = [found.items[item_id].path for item_id in ranked.ids.tolist()]
+            ranked, groups = collapse_by_file(ranked, files)
+        exhausted = exhausted or plan.count >= _MAX_CANDIDATES
+        has_enough = len(exclude(ranked, plan.seen_ids, groups)) > plan.k
+        has_pool = not query.diversity or len(ranked) >= DIVERSE_POOL
+        return _Ordering(ranked, groups, exhausted, exhausted or (has_enough and has_pool))
+
+    def _page(
+        self,
+        plan: _Plan,
+        found: _Found,
+        ordering: _Ordering,
+        reranked: RerankOutcome | None,
+        timer: StageTimer,
+    ) -> Answer:
+        """The page of hits, and the way to the next."""
+        ordered, groups, exhausted, _ = ordering
+        query, searcher = plan.query, self._searchers.get(plan.query.modality)
+        if query.diversity and searcher and len(ordered):
+            pool = searcher.rows[ordered.rows[:DIVERSE_POOL]].astype(np.float32)
+            ordered = diversify(ordered, pool, query.diversity)
+        left = exclude(ordered, plan.seen_ids, groups)
+        page = left.take(slice(plan.k))
+        hits = make_hits(page, found.items, groups, first_rank=len(plan.seen_ids) + 1)
+        seen_ids = plan.seen_ids.union(page.ids.tolist())
+        match = None if reranked is None else reranked.match
+        next_cursor = None
+        if len(page) and (len(left) > len(page) or not exhausted) and len(seen_ids) < MAX_K:
+            if match is not None:
+                reranked_count = len(match)
+            else:
+                reranked_count = plan.cursor.reranked_count if plan.cursor else 0
+            next_cursor = Cursor(
+                self._digest(query, plan.reranking),
+                plan.row_limit,
+                plan.mode,
+                reranked_count,
+                seen_ids,
+            ).encode()
+        return Answer(
+            hits,
+            timer.timings_ms,
+            (
+                *plan.warnings,
+                *(reranked.warnings if reranked else ()),
+                *(_index_warnings(searcher) if searcher else ()),
+            ),
+            reranker=plan.reranker.name if plan.reranker and match is not None else None,
+            reranked=0 if match is None else int(np.count_nonzero(~np.isnan(match))),
+            mode=plan.mode,
+            next_cursor=next_cursor,
+        )
+
+    def _widen(self, plan: _Plan, snapshot: Snapshot) -> _Plan:
+        """Look at several times as many candidates."""
+        count, text = min(_MAX_CANDIDATES, _WIDEN * plan.count), plan.text
+        if plan.mode is Mode.TEXT:
+            text = self._match_text(plan.query, plan.where, plan.row_limit, count, snapshot)
+        return replace(plan, count=count, text=text)
+
+    def _searcher(self, modality: Modality, snapshot: Snapshot) -> Searcher:
+        """The searcher of a modality, over at least the rows that are committed."""
         if modality not in self._searchers:
             self._searchers[modality] = Searcher(
                 self.library.space_directory(self.space),
@@ -340,7 +633,7 @@ class Engine:
                 self._device,
             )
         searcher = self._searchers[modality]
-        searcher.refresh(row_count)
+        searcher.refresh(snapshot.row_count(self.space.id, modality))
         return searcher
 
     def _calibration(self, kind: QueryKind) -> Calibration:
@@ -349,31 +642,23 @@ class Engine:
             self._calibrations[kind] = calibration_for(self.space, kind, own)
         return self._calibrations[kind]
 
-    def _index_problems(self, modality: Modality) -> tuple[str, ...]:
-        searcher = self._searchers.get(modality)
-        if searcher is None:
-            return ()
-        if searcher.device_problem is not None:
-            return (searcher.device_problem,)
-        if searcher.problem is None:
-            return ()
-        return (
-            f"{searcher.problem}. It was not used: all {modality}s were compared one by one, which "
-            "is slower. `mmsearch build-index` makes it anew.",
-        )
+    def _digest(self, query: Query, reranking: Reranking) -> bytes:
+        return digest_of(query, self.space.id, reranking.name, reranking.depth)
 
 
-def _good(searches: Iterable[Search]) -> list[Search]:
-    return [search for search in searches if search.error is None]
+def _by_id(items: Mapping[int, Iterable[Item]]) -> dict[int, Item]:
+    return {item.id: item for at_row in items.values() for item in at_row}
 
 
-def _each(searches: Iterable[Search], step: Callable[[Search], None]) -> None:
-    """Take a step with each query that is good so far; one that fails remembers why."""
-    for search in _good(searches):
-        try:
-            step(search)
-        except (UsageError, NotFoundError, EncoderUnavailableError, SpaceMismatchError) as error:
-            search.error = error
+def _index_warnings(searcher: Searcher) -> tuple[str, ...]:
+    if searcher.device_problem is not None:
+        return (searcher.device_problem,)
+    if searcher.problem is None:
+        return ()
+    return (
+        f"{searcher.problem}. It was not used: all {searcher.modality}s were compared one by one, "
+        "which is slower. `mmsearch build-index` makes it anew.",
+    )
 
 
 def _stack(vectors: Sequence[Vector], dimension: int) -> Vectors:

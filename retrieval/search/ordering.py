@@ -1,150 +1,140 @@
-"""In what order candidates become hits: by meaning, by words, by file, and spread out.
+"""In what order candidates become hits: by vector, by text, by file, and diverse.
 
 Each order is the same whatever number of hits is wanted of it, so that pages fit together: what
 looks at more than one candidate looks at a pool of a fixed size.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.catalog import Item
-from retrieval.rerankers.stage import RerankOutcome
-from retrieval.search.answer import Hit
-from retrieval.search.candidates import Candidate
+from retrieval.rerankers.base import join
+from retrieval.search.candidates import Candidates, Vector
 from retrieval.search.rank_fusion import maximal_marginal_relevance, reciprocal_rank_fusion
+from retrieval.search.relevance import Calibration
 
 FUSED_POOL = 200
-"""How many of the best by meaning and by words are joined; more, where more are reranked."""
+"""How many of the best by vector and by text are fused; more, where more are reranked."""
 
 DIVERSE_POOL = 200
-"""How many of the best are spread out; the others follow as they are."""
+"""How many of the best are diversified; the others follow as they are."""
+
+Groups = Mapping[int, tuple[int, ...]]
+"""Ids of other items of the same file, the best first, by the id of the one that stands for it."""
+
+_File = TypeVar("_File")
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """A candidate in its place. score: what it was put there by, comparable within one order.
-
-    The other scores are as in `Hit`.
-    """
-
-    candidate: Candidate
-    score: float
-    match: float | None = None
-    words: float | None = None
-    relevance: float | None = None
-    group: tuple[int, ...] = ()
-
-    @property
-    def item(self) -> Item:
-        """What was found."""
-        return self.candidate.item
-
-    def hit(self, rank: int) -> Hit:
-        """What it is in an answer."""
-        return Hit(
-            rank,
-            self.item,
-            self.candidate.similarity,
-            self.match,
-            self.relevance,
-            self.words,
-            self.group,
-        )
-
-
-def by_meaning(
-    candidates: Sequence[Candidate], outcome: RerankOutcome | None = None
-) -> list[Ranked]:
+def rank_by_vector(
+    candidates: Candidates, match: Vector | None = None, weight: float = 0.0
+) -> Candidates:
     """Put what was reranked into the order of its joined scores, and before all others.
 
-    candidates: the most similar first; outcome: of the first of them.
+    candidates: the most similar first. match: (r,) scores of a reranker for the first r of them,
+    NaN for what it could not score. weight: of the match in the joined score. Of equals, the more
+    similar comes first.
     """
-    if outcome is None:
-        return [Ranked(candidate, candidate.similarity) for candidate in candidates]
-    reranked = [
-        Ranked(candidates[place], joined, match)
-        for place, match, joined in zip(outcome.order, outcome.matches, outcome.joined, strict=True)
-    ]
-    done = set(outcome.order)
-    rest = (candidate for place, candidate in enumerate(candidates) if place not in done)
-    return [*reranked, *(Ranked(candidate, candidate.similarity) for candidate in rest)]
-
-
-def with_words(
-    ranked: Sequence[Ranked], found: Sequence[Candidate], words: Mapping[int, float], pool: int
-) -> list[Ranked]:
-    """Join the first `pool` by meaning with what the words found, by reciprocal ranks.
-
-    found: by words, the best first. words: their scores by row. The rest by meaning follows.
-    """
-    first = {one.item.id: one for one in ranked[:pool]}
-    found_by_id = {candidate.item.id: candidate for candidate in found}
-    fused = []
-    for item_id, score in reciprocal_rank_fusion([list(first), list(found_by_id)]):
-        one = first.get(item_id) or Ranked(found_by_id[item_id], score)
-        found_here = words.get(one.candidate.row) if item_id in found_by_id else None
-        fused.append(replace(one, score=score, words=found_here))
-    rest = (one for one in ranked[pool:] if one.item.id not in found_by_id)
-    # Below any fused score, so that all are on one scale.
-    return [*fused, *(replace(one, score=0.0) for one in rest)]
-
-
-def by_words(found: Sequence[Candidate], words: Mapping[int, float]) -> list[Ranked]:
-    """What the words found, the best first."""
-    return [Ranked(candidate, score := words[candidate.row], words=score) for candidate in found]
-
-
-def relevant(
-    ranked: Sequence[Ranked],
-    relevance: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]],
-    least: float,
-) -> list[Ranked]:
-    """Give each its relevance, and leave out those below the least that words did not find.
-
-    relevance: of (n,) similarities and (n,) matches, NaN where there is none.
-    """
-    if not ranked:
-        return []
-    similarity = np.array([one.candidate.similarity for one in ranked], np.float32)
-    match = np.array([np.nan if one.match is None else one.match for one in ranked], np.float32)
-    return [
-        replace(one, relevance=chance)
-        for one, chance in zip(ranked, relevance(similarity, match).tolist(), strict=True)
-        if chance >= least or one.words is not None
-    ]
-
-
-def one_of_each_file(ranked: Iterable[Ranked]) -> list[Ranked]:
-    """Keep the first of each file: frames of a video, pages and passages of a document.
-
-    The ids of the others, in their order, are its group.
-    """
-    files: dict[str, list[Ranked]] = {}
-    for one in ranked:
-        files.setdefault(one.item.path, []).append(one)
-    return [
-        replace(best, group=tuple(other.item.id for other in others)) if others else best
-        for best, *others in files.values()
-    ]
-
-
-def spread_out(
-    ranked: Sequence[Ranked], vectors: NDArray[np.float32], diversity: float
-) -> list[Ranked]:
-    """Order the first by maximal marginal relevance. vectors: (pool, d) float32, unit, of these."""
-    # What was not reranked stands below, though its score may be on another scale.
-    scores = np.minimum.accumulate(
-        np.array([one.score for one in ranked[: len(vectors)]], np.float32)
+    if match is None:
+        return candidates
+    joined = join(candidates.similarity[: len(match)], match, weight)
+    scored = np.flatnonzero(~np.isnan(match))
+    best = scored[np.argsort(-joined[scored], kind="stable")]
+    is_rest = np.ones(len(candidates), np.bool_)
+    is_rest[best] = False
+    all_match, score = candidates.match.copy(), candidates.score.copy()
+    all_match[: len(match)] = match
+    score[best] = joined[best]
+    return replace(candidates, match=all_match, score=score).take(
+        np.concatenate([best, np.flatnonzero(is_rest)])
     )
+
+
+def rank_by_text(found: Candidates) -> Candidates:
+    """Order what the text search found by its text score alone, as it stands."""
+    return replace(found, score=found.text_score)
+
+
+def fuse_lexical(ranked: Candidates, found: Candidates, pool: int) -> Candidates:
+    """Fuse the first `pool` by vector with what the text search found, by reciprocal ranks.
+
+    ranked: by vector, best first. found: by text, best first. The rest by vector follows.
+    """
+    first, rest = ranked.take(slice(pool)), ranked.take(slice(pool, None))
+    fused = reciprocal_rank_fusion([first.ids.tolist(), found.ids.tolist()])
+    rest = rest.take(~np.isin(rest.ids, found.ids))
+    both = _concatenate([first, found.take(~np.isin(found.ids, first.ids)), rest])
+    place_of = {item_id: place for place, item_id in enumerate(both.ids.tolist())}
+    text_score = np.full(len(both), np.nan)
+    text_score[[place_of[item_id] for item_id in found.ids.tolist()]] = found.text_score
+    places = [place_of[item_id] for item_id, _ in fused]
+    score = np.zeros(len(both))  # of the rest: below any fused score, so that all are on one scale
+    score[places] = [score for _, score in fused]
+    order = [*places, *range(len(places), len(both))]
+    return replace(both, text_score=text_score, score=score).take(order)
+
+
+def calibrate(
+    candidates: Candidates, calibration: Calibration, cohort: Vector, min_relevance: float
+) -> Candidates:
+    """Give each its relevance, and leave out those below the least that the text did not find.
+
+    cohort: (m,) similarities of the query with a sample of the library.
+    """
+    relevance = calibration.relevance(candidates.similarity, cohort)
+    candidates = replace(candidates, relevance=relevance)
+    if not min_relevance:
+        return candidates
+    return candidates.take((relevance >= min_relevance) | ~np.isnan(candidates.text_score))
+
+
+def exclude(
+    candidates: Candidates, ids: Collection[int], groups: Groups = MappingProxyType({})
+) -> Candidates:
+    """Leave out some items, and those that stand for any of them."""
+    if not ids:
+        return candidates
+    excluded = set(ids)
+    return candidates.take(
+        [
+            place
+            for place, item_id in enumerate(candidates.ids.tolist())
+            if item_id not in excluded and excluded.isdisjoint(groups.get(item_id, ()))
+        ]
+    )
+
+
+def collapse_by_file(
+    candidates: Candidates, files: Sequence[_File]
+) -> tuple[Candidates, dict[int, tuple[int, ...]]]:
+    """Keep the first of each file: frames of a video, pages and chunks of a document.
+
+    files: of each candidate. Returns those left, and the ids of the others by that of the first.
+    """
+    places: dict[_File, list[int]] = {}
+    for place, file in enumerate(files):
+        places.setdefault(file, []).append(place)
+    ids = candidates.ids.tolist()
+    groups = {
+        ids[first]: tuple(ids[place] for place in others)
+        for first, *others in places.values()
+        if others
+    }
+    return candidates.take([first for first, *_ in places.values()]), groups
+
+
+def diversify(candidates: Candidates, vectors: NDArray[np.float32], diversity: float) -> Candidates:
+    """Order the first by maximal marginal relevance. vectors: (pool, d) float32, unit, of these."""
+    pool = len(vectors)
+    # What was not reranked stands below, though its score may be on another scale.
+    scores = np.minimum.accumulate(candidates.score[:pool].astype(np.float32))
     order = maximal_marginal_relevance(scores, vectors, diversity)
-    return [*(ranked[place] for place in order), *ranked[len(vectors) :]]
+    return candidates.take([*order, *range(pool, len(candidates))])
 
 
-def without(ranked: Iterable[Ranked], item_ids: frozenset[int]) -> list[Ranked]:
-    """Leave out some items, and groups that hold any of them."""
-    if not item_ids:
-        return list(ranked)
-    return [one for one in ranked if one.item.id not in item_ids and item_ids.isdisjoint(one.group)]
+def _concatenate(parts: Sequence[Candidates]) -> Candidates:
+    arrays = zip(*(vars(part).values() for part in parts), strict=True)
+    return Candidates(*(np.concatenate(values) for values in arrays))

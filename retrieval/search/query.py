@@ -12,7 +12,7 @@ from PIL import Image
 from retrieval.catalog import Modality
 from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.filters import Filter
-from retrieval.media.images import read_image
+from retrieval.rerankers.registry import AUTO
 
 # Limits of every query: in Python, at the terminal and over HTTP.
 MAX_K = 10_000
@@ -23,6 +23,7 @@ MAX_WEIGHT = 100.0
 MAX_ITEM_ID = 2**63 - 1
 MAX_RERANK_DEPTH = MAX_K
 MAX_RERANK_BUDGET_MS = 60_000.0
+DEFAULT_BUDGET_MS = 2000.0
 
 
 @dataclass(frozen=True)
@@ -112,18 +113,41 @@ class Query:
     @property
     def words(self) -> str:
         """The texts that hits are to be near to, one after the other; "" where there are none."""
-        texts = (part for part in self.parts if isinstance(part, TextPart))
-        return " ".join(part.text for part in texts if part.weight > 0)
+        return " ".join(part.text for part in self.text_parts if part.weight > 0)
 
     @property
-    def has_text(self) -> bool:
-        """Whether any part is a text."""
-        return any(isinstance(part, TextPart) for part in self.parts)
+    def text_parts(self) -> list[TextPart]:
+        """The texts among the parts."""
+        return [part for part in self.parts if isinstance(part, TextPart)]
 
     @property
     def item_ids(self) -> tuple[int, ...]:
         """The items among the parts."""
         return tuple(part.item_id for part in self.parts if isinstance(part, ItemPart))
+
+
+@dataclass(frozen=True)
+class Reranking:
+    """How the best candidates are scored again.
+
+    name: `auto`, `none` or another name that `load_reranker` knows. depth: how many candidates;
+    None: as many as the reranker says. budget_ms: wall time that it may take; None: all it needs.
+    """
+
+    name: str = AUTO
+    depth: int | None = None
+    budget_ms: float | None = DEFAULT_BUDGET_MS
+
+    def __post_init__(self) -> None:
+        if self.depth is not None and not 1 <= self.depth <= MAX_RERANK_DEPTH:
+            raise UsageError(
+                f"The rerank depth must be between 1 and {MAX_RERANK_DEPTH:,}, not {self.depth}."
+            )
+        if self.budget_ms is not None and not 0 <= self.budget_ms <= MAX_RERANK_BUDGET_MS:
+            raise UsageError(
+                f"The rerank budget must be between 0 and {MAX_RERANK_BUDGET_MS:,.0f} ms, not "
+                f"{self.budget_ms}."
+            )
 
 
 def _check_part(part: TextPart | ImagePart | ItemPart) -> None:
@@ -170,6 +194,8 @@ def read_parts(
     minus: texts to be far from. like: ids of items to be near to. Raises UsageError for an image
     file that does not exist or cannot be read.
     """
+    from retrieval.media.images import read_image
+
     parts: list[TextPart | ImagePart | ItemPart] = []
     if text is not None:
         parts.append(TextPart(text))

@@ -114,13 +114,11 @@ class Calibration:
         self,
         similarity: NDArray[np.float32],
         background: NDArray[np.float32],
-        match: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Probabilities, (n,) float32 in 0..1, that hits are what their query asked for.
 
         similarity: (n,), of the hits. background: (m,), of the same query with the rows of
-        `sample_rows`. match: (n,) logits of a reranker, NaN where there is none; not used yet, for
-        none was learned with.
+        `sample_rows`.
 
         Never falls as the similarity rises. A similarity that is not a number has relevance 0.
         """

@@ -1,75 +1,205 @@
-"""The rerank stage of many queries: their texts at once, then each with its own candidates."""
+"""Reranking: the match of a query's texts or images with its candidates, within a time budget."""
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from retrieval.catalog import Modality
-from retrieval.encoders.base import Tokens
-from retrieval.rerankers.base import ImageSimilarityReranker, Reranker
-from retrieval.rerankers.stage import ImageReranking, TokenStore, stack_tokens
-from retrieval.search.encode import QueryVectors
-from retrieval.search.query import ImagePart, ItemPart, Mode, TextPart
-from retrieval.search.state import Search
+from retrieval.catalog import Item, Modality
+from retrieval.encoders.base import Pixels, Tokens
+from retrieval.media.items import read_item_image_if_unchanged
+from retrieval.rerankers.base import ImageSimilarityReranker, Reranker, Scores
+from retrieval.search.query import Mode, Query
+from retrieval.search.relevance import QueryKind
 
-_UNREADABLE = (
-    "The hits were not reranked: the file of the item to compare with is gone, changed or "
-    "unreadable. `mmsearch index` brings the library up to date."
-)
+_LOOKS_AT_MOST = 64
+_DECODES_AT_MOST = 8
+"""Candidates a step: the clock is read between steps, and reading images is what takes time."""
 
-
-def can_rerank(reranker: Reranker, search: Search) -> bool:
-    """Whether a reranker can look at what a query asks for and what it is to find."""
-    if search.modality is not Modality.IMAGE or search.mode is Mode.TEXT:
-        return False
-    are_pictures = all(item.modality is Modality.IMAGE for item in search.items.values())
-    return search.query.has_text or (are_pictures and isinstance(reranker, ImageSimilarityReranker))
+TokenValues = NDArray[np.floating]
 
 
-def rerank(searches: Sequence[Search], vectors: QueryVectors, store: TokenStore) -> None:
-    """Match the best candidates of queries with them, within the time that it may take.
+class TokenStore(Protocol):
+    """Where tokens of images are kept; see `TokenCache`."""
 
-    The time counts for all together: it is what each of them waits for. store: where the tokens of
-    images are kept.
+    def get(self, identity: str, content_hash: str) -> TokenValues | None:
+        """Tokens of an image, (t, c), or None when they are not here."""
+        ...
+
+    def put(self, identity: str, content_hash: str, values: NDArray[np.float32]) -> TokenValues:
+        """Keep tokens of an image, (t, c); returns the values that `get` will give."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """How one query scores images by their tokens, (n,), and how much that counts (`join`)."""
+
+    score: Callable[[Tokens], Scores]
+    weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class RerankOutcome:
+    """What a reranker says of the first candidates of a query.
+
+    match: (r,) float32 of those that there was time for, NaN for what could not be read; None where
+    the query itself could not be read. weight: of the match in the joined score.
     """
-    for reranker in {id(one.reranker): one.reranker for one in searches if one.reranker}.values():
-        alike = [search for search in searches if search.reranker is reranker]
-        texts = [part.text for s in alike for part in s.query.parts if isinstance(part, TextPart)]
-        text_tokens = vectors.text_tokens(reranker, texts)
-        since = None
-        for search in alike:
-            # Later pages rerank what the first one had the time for.
-            budget_ms = None if search.cursor else search.reranking.budget_ms
-            stage = ImageReranking(reranker, store, budget_ms, since)
-            _match(search, stage, vectors, text_tokens)
-            since = since or time.monotonic()
+
+    match: Scores | None
+    weight: float = 0.0
+    warnings: tuple[str, ...] = ()
 
 
-def _match(
-    search: Search, stage: ImageReranking, vectors: QueryVectors, text_tokens: dict[str, Tokens]
-) -> None:
-    candidates = search.nearest.candidates[: search.to_rerank]
-    items = [candidate.item for candidate in candidates]
-    similarity = np.array([candidate.similarity for candidate in candidates], np.float32)
-    if search.query.has_text:
-        texts = [part for part in search.query.parts if isinstance(part, TextPart)]
-        tokens = stack_tokens([text_tokens[part.text].values[0] for part in texts])
-        weights = [part.weight for part in texts]
-        search.outcome = stage.rank_by_texts(tokens, weights, items, similarity)
-    else:
-        images = []
-        for part in search.query.parts:
-            if isinstance(part, ImagePart):
-                images.append(vectors.image_tokens(stage.reranker, part))
-            elif isinstance(part, ItemPart) and (
-                tokens_of_item := stage.tokens_of(search.items[part.item_id])
-            ):
-                images.append(tokens_of_item)
-        weights = [part.weight for part in search.query.parts]
-        if len(images) < len(weights):
-            search.reranker = None
-            search.warnings += (_UNREADABLE,)
-            return
-        search.outcome = stage.rank_by_images(images, weights, items, similarity)
-    search.warnings += search.outcome.warnings
+def can_rerank(reranker: Reranker, query: Query, mode: Mode, kind: QueryKind) -> bool:
+    """Whether a reranker can look at what a query asks for and what it is to find."""
+    if query.modality is not Modality.IMAGE or mode is Mode.TEXT:
+        return False
+    return bool(query.text_parts) or (
+        kind is Modality.IMAGE and isinstance(reranker, ImageSimilarityReranker)
+    )
+
+
+def text_scorer(reranker: Reranker, texts: Tokens, weights: Sequence[float]) -> Scorer:
+    """Match m texts with images; several give a mean by their signed weights."""
+    shares = _shares(weights)
+    trust = float(np.abs(shares) @ reranker.text_query_weight(texts))
+    return Scorer(
+        lambda images: shares @ reranker.match(texts, images), trust * reranker.match_weight
+    )
+
+
+def image_scorer(reranker: Reranker, images: Sequence[Tokens], weights: Sequence[float]) -> Scorer:
+    """Compare images, (1, t, c) each, with others: the scores are image similarities, -1 to 1."""
+    assert isinstance(reranker, ImageSimilarityReranker)
+    shares = _shares(weights)
+    return Scorer(
+        lambda found: shares @ np.stack([reranker.image_similarity(q, found) for q in images]),
+        reranker.image_similarity_weight,
+    )
+
+
+def rerank(
+    items: Sequence[Item],
+    scorer: Scorer,
+    reranker: Reranker,
+    store: TokenStore,
+    *,
+    budget_ms: float | None = None,
+    since: float | None = None,
+) -> RerankOutcome:
+    """Score the first candidates of a query, in their order, while there is time.
+
+    One whose file is gone, changed or unreadable, and whose tokens are not in the store, is not
+    scored.
+
+    Args:
+        items: the candidates to rerank, the most similar first.
+        scorer: of the query.
+        reranker: whose tokens the scorer needs.
+        store: where tokens of images are kept.
+        budget_ms: wall time after which no further candidates are taken up; None: no limit. It
+            counts from the end of the first step, which is always done and may load a model.
+        since: it counts from this instant of `time.monotonic` instead, and there may be no step.
+    """
+    budget_s = np.inf if budget_ms is None else budget_ms / 1000
+    deadline = np.inf if since is None else since + budget_s
+    match = np.full(len(items), np.nan, np.float32)
+    start = 0
+    while start < len(items) and time.monotonic() < deadline:
+        tokens, end = _next_tokens(items, start, reranker, store)
+        if readable := {place: values for place, values in tokens.items() if values is not None}:
+            match[[*readable]] = scorer.score(stack_tokens([*readable.values()]))
+        if not start and since is None:
+            deadline = time.monotonic() + budget_s
+        start = end
+    return RerankOutcome(match[:start], scorer.weight, _warnings(match, start, budget_s))
+
+
+def item_tokens(item: Item, reranker: Reranker, store: TokenStore) -> Tokens | None:
+    """What the reranker needs of an item's picture, (1, t, c); None where it cannot be had."""
+    [values] = _next_tokens([item], 0, reranker, store)[0].values()
+    return None if values is None else stack_tokens([values])
+
+
+def stack_tokens(tokens: Sequence[TokenValues]) -> Tokens:
+    """Pad n times (t, c) to (n, longest t, c), masked where nothing is.
+
+    Float16 stays what it is where all are: rerankers convert a batch faster than one by one.
+    """
+    longest = max(len(values) for values in tokens)
+    dtype = np.result_type(*tokens)
+    stacked = np.zeros((len(tokens), longest, tokens[0].shape[1]), dtype)
+    mask = np.zeros(stacked.shape[:2], np.bool_)
+    for row, values in enumerate(tokens):
+        stacked[row, : len(values)] = values
+        mask[row, : len(values)] = True
+    return Tokens(stacked, mask)
+
+
+def _warnings(match: Scores, taken_up: int, budget_s: float) -> tuple[str, ...]:
+    total = len(match)
+    warnings = []
+    if taken_up < total:
+        warnings.append(
+            f"Only the first {taken_up} of {total} candidates were reranked in the "
+            f"{1000 * budget_s:,.0f} ms that were allowed."
+        )
+    if missing := int(np.isnan(match[:taken_up]).sum()):
+        warnings.append(
+            f"{missing} of {total} candidates could not be reranked: their files are gone, "
+            "changed or unreadable. `mmsearch index` brings the library up to date."
+        )
+    return tuple(warnings)
+
+
+def _next_tokens(
+    items: Sequence[Item], start: int, reranker: Reranker, store: TokenStore
+) -> tuple[dict[int, TokenValues | None], int]:
+    """Tokens of the next candidates by place, None where they cannot be had; where to go on."""
+    tokens: dict[int, TokenValues | None] = {}
+    missing: list[int] = []
+    place = start
+    while place < len(items) and place - start < _LOOKS_AT_MOST:
+        tokens[place] = store.get(reranker.identity, items[place].picture_key)
+        if tokens[place] is None:
+            missing.append(place)
+        place += 1
+        if len(missing) == _DECODES_AT_MOST:
+            break
+    if missing:
+        tokens |= _make_tokens({place: items[place] for place in missing}, reranker, store)
+    return tokens, place
+
+
+def _make_tokens(
+    items: dict[int, Item], reranker: Reranker, store: TokenStore
+) -> dict[int, TokenValues | None]:
+    def read(item: Item) -> Pixels | None:
+        image = read_item_image_if_unchanged(item)
+        return None if image is None else reranker.preprocess(image)
+
+    with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as pool:
+        pixels = dict(zip(items, pool.map(read, items.values()), strict=True))
+    readable = {place: value for place, value in pixels.items() if value is not None}
+    if not readable:
+        return {}
+    made = reranker.image_tokens(np.stack(list(readable.values())))
+    return {
+        # As the store will give them, so that the first answer is the same as the next ones.
+        place: store.put(reranker.identity, items[place].picture_key, values[mask])
+        for place, values, mask in zip(readable, made.values, made.mask, strict=True)
+        if np.isfinite(values[mask]).all()
+    }
+
+
+def _shares(weights: Sequence[float]) -> NDArray[np.float32]:
+    signed = np.array(weights, np.float32)
+    shares: NDArray[np.float32] = signed / np.abs(signed).sum()
+    return shares

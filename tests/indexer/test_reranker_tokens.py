@@ -19,8 +19,8 @@ from retrieval.rerankers.cross_attention import (
     save_model,
 )
 from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
-from retrieval.rerankers.stage import ImageReranking
 from retrieval.rerankers.token_cache import TokenCacheSettings
+from retrieval.search.rerank import rerank, text_scorer
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +93,9 @@ def test_a_search_computes_no_tokens_any_more(library, reranker, prepare, monkey
     with library.catalog.snapshot() as snapshot:
         items = [found[0] for found in snapshot.items_at(space.id, "image", range(6)).values()]
     monkeypatch.setattr(reranker, "image_tokens", None)
-    outcome = ImageReranking(reranker, library.tokens).rank(
-        [("a dog", 1.0)], items, np.linspace(0.3, 0.2, 6, dtype=np.float32)
-    )
-    assert sorted(outcome.order) == list(range(6))
+    scorer = text_scorer(reranker, reranker.text_tokens(["a dog"]), [1.0])
+    outcome = rerank(items, scorer, reranker, library.tokens)
+    assert np.isfinite(outcome.match).tolist() == [True] * 6
     assert outcome.warnings == ()
 
 

@@ -15,8 +15,7 @@ from api.http.middleware.access import require
 from api.http.settings import ServiceSettings
 from api.http.uploads import UploadFolder
 from retrieval.library import Library
-from retrieval.search.engine import Answer, Engine, Reranking
-from retrieval.search.query import Query
+from retrieval.search.engine import Engine
 
 __all__ = ["CurrentService", "Service", "require"]
 
@@ -61,15 +60,6 @@ class Service:
         """Take no new requests; what is in flight is still answered. Safe in a signal handler."""
         self.inference.refuse_more()
         self._loop.call_soon_threadsafe(self.stopping.set)
-
-    async def search(self, query: Query, reranking: Reranking) -> Answer:
-        """Search, together with what others ask at the same time.
-
-        Raises what `Engine.search` raises, and `api.http.batching.RefusedError`.
-        """
-        answer = await self.inference.search(query, reranking)
-        self.metrics.observe_stages(answer.timings_ms)
-        return answer
 
     async def on_inference_thread(
         self, call: Callable[[], _T], *, deadline_s: float | None = None

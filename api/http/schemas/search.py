@@ -10,9 +10,10 @@ from api.http.schemas.text import MOST_IN_AN_ADDRESS, valid_text
 from retrieval.catalog import Modality
 from retrieval.filters import Filter
 from retrieval.media import MediaKind
-from retrieval.search.answer import DEFAULT_BUDGET_MS, Answer, Hit
+from retrieval.search.answer import Answer, Hit
 from retrieval.search.cursor import MAX_CURSOR_LENGTH
 from retrieval.search.query import (
+    DEFAULT_BUDGET_MS,
     MAX_ITEM_ID,
     MAX_K,
     MAX_PARTS,
@@ -185,7 +186,7 @@ class HitSchema(BaseModel):
         return cls(
             rank=hit.rank,
             item_id=item.id,
-            path=hit.path,
+            path=item.path,
             kind=item.kind,
             modality=item.modality,
             page=item.page,

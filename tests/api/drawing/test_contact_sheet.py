@@ -7,7 +7,7 @@ from api.drawing.contact_sheet import write_contact_sheet
 from retrieval.catalog import Item, Modality
 from retrieval.errors import MMSearchError, UsageError
 from retrieval.media import MediaKind
-from retrieval.search.engine import Hit
+from retrieval.search.answer import Hit
 
 
 def hits_of(folder: Path, *colours: str) -> list[Hit]:

@@ -16,8 +16,8 @@ from api.http.batching import (
 )
 from api.http.metrics import ServiceMetrics
 from retrieval.errors import UsageError
-from retrieval.search.engine import Answer, Reranking
-from retrieval.search.query import Query, TextPart
+from retrieval.search.answer import Answer
+from retrieval.search.query import Query, Reranking, TextPart
 
 
 def query(text: str) -> Query:

@@ -10,11 +10,17 @@ import pytest
 from PIL import Image
 
 from benchmarks.datasets import load_dataset
+from benchmarks.metrics import evaluate, judge
 from benchmarks.quality.embedding_cache import EmbeddingCache
-from benchmarks.quality.retrieval import Setup, measure_quality
+from benchmarks.quality.retrieval import Setup, _measured_index, measure_quality
+from indexer.pipeline import index_sources
 from retrieval.encoders.base import Space, Tokens
 from retrieval.errors import UsageError
+from retrieval.indices.maintenance import build_index
+from retrieval.library import create_library
 from retrieval.media import Modality
+from retrieval.search.engine import Engine
+from retrieval.search.query import ItemPart, Mode, Query, Reranking, TextPart
 
 
 class PlantedEncoder:
@@ -176,8 +182,9 @@ def test_equal_scores_are_cut_as_they_are_ranked(planted, cache):
     encoder = PlantedEncoder(angles, encoder._greys)
     whole = measure_quality(dataset, encoder, Setup(directions=("i2t",)), cache)
     cut = measure_quality(dataset, encoder, Setup(directions=("i2t",), depth=2), cache)
-    assert first_ranks(whole, "i2t") == {"a.png": 5, "b.png": 3, "c.png": 1}
-    assert first_ranks(cut, "i2t") == {"a.png": math.inf, "b.png": math.inf, "c.png": 1}
+    # As in the engine, of equals the older row comes first.
+    assert first_ranks(whole, "i2t") == {"a.png": 1, "b.png": 3, "c.png": 5}
+    assert first_ranks(cut, "i2t") == {"a.png": 1, "b.png": math.inf, "c.png": math.inf}
 
 
 def test_a_quantised_index_refined_over_everything_is_exact(planted, cache):
@@ -282,7 +289,7 @@ def test_what_is_not_reranked_keeps_its_place_below(planted, cache):
     for direction in ("t2i", "i2t"):
         for query, one in plain_lists[direction].items():
             found = lists[direction][query]
-            # A million lower, all similarities are equal in single precision: ids decide.
+            # A million lower, all similarities are equal in single precision.
             assert set(found.item_ids[:2]) == set(one.item_ids[:2])
             assert found.item_ids[2:] == one.item_ids[2:]
             assert list(found.scores) == sorted(found.scores, reverse=True)
@@ -324,6 +331,153 @@ def test_text_to_text_is_not_reranked(planted, cache):
     assert result.directions["t2t"].reranked == 0
     assert "rerank" not in result.directions["t2t"].milliseconds
     assert set(reranker.pairs) == {(1, 2)}
+
+
+def bench_lists(dataset, encoder, setup, folder, reranker=None):
+    lists = {}
+    result = measure_quality(
+        dataset,
+        encoder,
+        setup,
+        EmbeddingCache(folder),
+        reranker=reranker,
+        on_ranked=lambda _, one: lists.update({one.query_id: one}),
+    )
+    return lists, result.directions[setup.directions[0]].judgments
+
+
+class OneByOne:
+    """An encoder whose vectors do not depend on what else is in a batch."""
+
+    def __init__(self, encoder):
+        self._encoder = encoder
+
+    def __getattr__(self, name):
+        return getattr(self._encoder, name)
+
+    def encode(self, modality, inputs):
+        return np.concatenate(
+            [self._encoder.encode(modality, inputs[n : n + 1]) for n in range(len(inputs))]
+        )
+
+
+@pytest.fixture(scope="module")
+def photo_library(tmp_path_factory, tiny_encoder):
+    """Twelve photos with captions, four of them alike but for their bytes, as data and library."""
+    folder = tmp_path_factory.mktemp("congruence")
+    (folder / "images").mkdir()
+    for number in range(12):
+        seed = 3 if number in {3, 4, 8, 11} else number
+        pixels = np.random.default_rng(seed).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        path = folder / "images" / f"{number:02}.png"
+        Image.fromarray(pixels).save(path)
+        path.write_bytes(path.read_bytes() + bytes([number]))  # no copies: a row for each
+    library = create_library(folder / "library", tiny_encoder.space)
+    encoder = OneByOne(tiny_encoder)
+    index_sources(library, encoder, [folder / "images"])
+    with library.catalog.snapshot() as snapshot:
+        rows = snapshot.items_at(library.space().id, Modality.IMAGE, range(12))
+    lines = [
+        json.dumps(
+            {
+                "image": Path(item.path).name,
+                "split": "val",
+                "en": [f"{row} things", f"a photo of {Path(item.path).stem}"],
+            }
+        )
+        for row, [item] in sorted(rows.items())
+    ]
+    (folder / "captions.jsonl").write_text("\n".join(lines))
+    engine = Engine(library, device="cpu")
+    engine._encoder = encoder
+    return load_dataset(f"jsonl:{folder}", split="val"), engine
+
+
+TIED = {"03.png", "04.png", "08.png", "11.png"}
+
+
+def engine_lists(dataset, engine, reranking):
+    """The names of the engine's hits for each query of a dataset, best first."""
+    return {
+        query_id: [
+            Path(hit.path).name
+            for hit in engine.search(Query((TextPart(text),), k=100, mode=Mode.VECTOR), reranking)
+        ]
+        for query_id, text in dataset.queries("t2i").items()
+    }
+
+
+@pytest.mark.parametrize("index", ["flat", "auto"])
+def test_figures_are_those_of_the_engine_over_the_same_photos(photo_library, tmp_path, index):
+    dataset, engine = photo_library
+    setup = Setup(index=index, directions=("t2i",))
+    lists, judgments = bench_lists(dataset, engine.encoder, setup, tmp_path)
+    expected = engine_lists(dataset, engine, Reranking("none"))
+    assert {query: list(one.item_ids) for query, one in lists.items()} == expected
+    for names in expected.values():
+        older_first = [name for name in dataset.images if name in TIED]
+        assert [name for name in names if name in TIED] == older_first
+    run = {
+        query: {name: -float(rank) for rank, name in enumerate(names)}
+        for query, names in expected.items()
+    }
+    of_engine = judge(dataset.qrels("t2i"), run)
+    assert judgments.query_ids == of_engine.query_ids
+    np.testing.assert_array_equal(judgments.ranks, of_engine.ranks)
+    metrics = ["hit_recall@1", "hit_recall@5", "map"]
+    assert evaluate(judgments, metrics) == evaluate(of_engine, metrics)
+
+
+@pytest.mark.parametrize("index", ["flat", "auto"])
+def test_reranked_lists_are_those_of_the_engine(photo_library, tiny_fusion, tmp_path, index):
+    dataset, engine = photo_library
+    name = f"fusion:{tiny_fusion}"
+    setup = Setup(index=index, directions=("t2i",), rerank=name, rerank_depth=7)
+    lists, _ = bench_lists(dataset, engine.encoder, setup, tmp_path, engine.reranker(name))
+    expected = engine_lists(dataset, engine, Reranking(name, depth=7, budget_ms=None))
+    assert expected != engine_lists(dataset, engine, Reranking("none"))
+
+    def untied(names):  # the match of equal photos differs in the last digit, by the batch
+        return ["tied" if name in TIED else name for name in names]
+
+    for query, names in expected.items():
+        assert untied(lists[query].item_ids) == untied(names)
+
+
+def test_scores_of_a_list_say_its_order(photo_library, tiny_encoder, tmp_path):
+    dataset, _ = photo_library
+    lists, judgments = bench_lists(dataset, tiny_encoder, Setup(directions=("t2i",)), tmp_path)
+    assert all((np.diff(one.scores) < 0).all() for one in lists.values())
+    run = {query: dict(zip(one.item_ids, one.scores, strict=True)) for query, one in lists.items()}
+    np.testing.assert_array_equal(judge(dataset.qrels("t2i"), run).ranks, judgments.ranks)
+
+
+def test_auto_is_the_index_that_a_library_builds_and_tunes(
+    tmp_path, tiny_encoder, write_files, monkeypatch
+):
+    for module in ("choice", "growth"):
+        monkeypatch.setattr(f"retrieval.indices.{module}.EXACT_UP_TO_ROWS", 1000)
+    monkeypatch.setattr(
+        "retrieval.indices.maintenance.encoded_texts",
+        lambda _, width, *__, **___: np.eye(width, dtype=np.float32),
+    )
+    vectors = np.random.default_rng(0).normal(size=(2000, tiny_encoder.space.dimension))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    write_files(library, {f"/{n:05}.jpg": vectors[[n]] for n in range(len(vectors))})
+    built = build_index(library, Modality.IMAGE, lambda: tiny_encoder, library.space())
+    engine = Engine(library, device="cpu")
+    rows = vectors.astype(np.float16)
+    with _measured_index(Setup(index="auto"), rows, "i2i", rows, tiny_encoder) as index:
+        assert index.description == built.factory
+        asked = rows[:20].astype(np.float32)
+        found = index.find(asked / np.linalg.norm(asked, axis=1, keepdims=True), 11)
+    for place, candidates in enumerate(found):
+        answer = engine.search(
+            Query((ItemPart(place + 1),), k=10, mode=Mode.VECTOR), Reranking("none")
+        )
+        names = [f"/{row:05}.jpg" for row in candidates.ids.tolist() if row != place]
+        assert [hit.path for hit in answer] == names[:10]
 
 
 @pytest.mark.slow

@@ -15,10 +15,10 @@ DIGEST = b"8 bytes."
 cursors = st.builds(
     Cursor,
     digest=st.just(DIGEST),
-    extent=st.integers(0, 2**40),
+    row_limit=st.integers(0, 2**40),
     mode=st.sampled_from([Mode.VECTOR, Mode.TEXT, Mode.HYBRID]),
-    taken_up=st.integers(0, 10_000),
-    given=st.frozensets(st.integers(1, 2**62), max_size=50),
+    reranked_count=st.integers(0, 10_000),
+    seen_ids=st.frozensets(st.integers(1, 2**62), max_size=50),
 )
 
 

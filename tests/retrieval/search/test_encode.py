@@ -1,12 +1,14 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.errors import UsageError
+from retrieval.errors import NotFoundError, UsageError
 from retrieval.media import Modality
 from retrieval.rerankers.cross_attention import CrossAttentionReranker
-from retrieval.search.encode import CountedCache, QueryVectors, join_parts
-from retrieval.search.query import ImagePart
+from retrieval.search.encode import CountedCache, QueryVectors, encode, join_parts
+from retrieval.search.query import ImagePart, ItemPart, Query, TextPart
 
 
 def test_a_cache_makes_what_is_missing_in_one_call():
@@ -76,3 +78,47 @@ def test_parts_are_weighted_and_scaled_to_unit_length():
     )
     with pytest.raises(UsageError, match="cancel each other out"):
         join_parts([1, -1], [one, one])
+
+
+class Axes:
+    """An encoder of two texts, each along an axis; longer texts than one word are cut."""
+
+    context_length = 1
+    space = SimpleNamespace(encoder="axes")
+
+    def __init__(self):
+        self.calls = []
+
+    def encode_texts(self, texts):
+        self.calls.append(list(texts))
+        return np.array([[1, 0] if text.startswith("x") else [0, 1] for text in texts], np.float32)
+
+    def token_count(self, text):
+        return len(text.split())
+
+
+def test_queries_are_encoded_together_and_what_is_wrong_stands_in_its_place():
+    encoder = Axes()
+    item_vectors = {7: np.array([0, 1], np.float32)}
+    x, y = TextPart("x"), TextPart("y")
+    encoded = encode(
+        [
+            Query((x,)),
+            Query((x, y)),
+            Query((y, ItemPart(7, -1.0))),
+            Query((ItemPart(8),)),
+            Query((x, ItemPart(7))),
+            Query((TextPart("x x x"),)),
+        ],
+        QueryVectors(lambda: encoder),
+        encoder,
+        item_vectors,
+    )
+    assert encoder.calls == [["x", "y", "x x x"]]
+    assert isinstance(encoded[2], UsageError)
+    assert isinstance(encoded[3], NotFoundError)
+    half = np.sqrt(0.5)
+    for place, expected in {0: [1, 0], 1: [half, half], 4: [half, half], 5: [1, 0]}.items():
+        np.testing.assert_allclose(encoded[place].vector, expected, atol=1e-6)
+    assert encoded[0].warnings == ()
+    assert "has 3 tokens, but axes reads only 1" in encoded[5].warnings[0]

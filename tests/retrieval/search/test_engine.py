@@ -9,7 +9,7 @@ from retrieval.errors import SpaceMismatchError, UsageError
 from retrieval.library import create_library, open_library
 from retrieval.media import Modality
 from retrieval.rerankers.cross_attention import CrossAttentionReranker
-from retrieval.search.engine import Engine, Reranking
+from retrieval.search.engine import Engine
 from retrieval.search.query import (
     MAX_K,
     MAX_PARTS,
@@ -19,6 +19,7 @@ from retrieval.search.query import (
     MAX_WEIGHT,
     ImagePart,
     Query,
+    Reranking,
     TextPart,
     read_parts,
 )

@@ -8,8 +8,8 @@ from retrieval.errors import NotFoundError, UsageError
 from retrieval.filters import Filter
 from retrieval.library import create_library
 from retrieval.media import Modality
-from retrieval.search.engine import Engine, Reranking
-from retrieval.search.query import ItemPart, Mode, Query, TextPart
+from retrieval.search.engine import Engine
+from retrieval.search.query import ItemPart, Mode, Query, Reranking, TextPart
 
 NONE = Reranking("none")
 

@@ -9,8 +9,8 @@ from retrieval.catalog import Modality, ReadFile
 from retrieval.errors import UsageError
 from retrieval.library import create_library
 from retrieval.media import MediaKind
-from retrieval.search.engine import Engine, Reranking
-from retrieval.search.query import MAX_K, ItemPart, Mode, Query, TextPart
+from retrieval.search.engine import Engine
+from retrieval.search.query import MAX_K, ItemPart, Mode, Query, Reranking, TextPart
 
 WORDS = ("dog", "snow", "beach")
 VIDEOS, IMAGES = 6, 60
@@ -195,6 +195,6 @@ def test_a_cursor_of_another_query_is_refused(engine):
 
 
 def test_pages_end_at_the_most_hits_in_all(engine, monkeypatch):
-    monkeypatch.setattr("retrieval.search.state.MAX_K", 20)
+    monkeypatch.setattr("retrieval.search.engine.MAX_K", 20)
     hits, _ = pages_of(engine, Query((TextPart("dog"),)), Reranking("none"), [8])
     assert len(hits) == 20

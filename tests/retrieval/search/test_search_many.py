@@ -7,8 +7,9 @@ from PIL import Image
 from retrieval.catalog import Modality
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.filters import Filter
-from retrieval.search.engine import Answer, Engine, Reranking
-from retrieval.search.query import ImagePart, ItemPart, Mode, Query, TextPart, read_parts
+from retrieval.search.answer import Answer
+from retrieval.search.engine import Engine
+from retrieval.search.query import ImagePart, ItemPart, Mode, Query, Reranking, TextPart, read_parts
 
 NONE = Reranking("none")
 

@@ -1,0 +1,106 @@
+"""What is remembered of the catalog between queries: answers name the same items over and over."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import cachetools
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.catalog import Catalog, Item, Modality, Snapshot
+from retrieval.embeddings import Rows
+from retrieval.filters import Filter
+from retrieval.search.relevance import sample_rows
+
+RowSet = NDArray[np.bool_]
+"""(n,), which of the committed rows may be found."""
+
+DEFAULT_ITEM_ROWS = 20_000
+_ROW_SET_BYTES = 64_000_000
+_SAMPLES = 8
+_FEW_LIVE = 0.5
+"""Below this share of live rows, a search that looks at dead rows is likely to be repeated."""
+
+
+class CatalogCache:
+    """Items, sets of rows and samples of one space, remembered until the catalog changes.
+
+    Not safe for several threads at once.
+    """
+
+    def __init__(
+        self, catalog: Catalog, space_id: str, *, item_rows: int = DEFAULT_ITEM_ROWS
+    ) -> None:
+        self._catalog = catalog
+        self._space_id = space_id
+        self._version: int | None = None
+        self._items: cachetools.LRUCache[tuple[Modality, Filter | None, int], tuple[Item, ...]] = (
+            cachetools.LRUCache(item_rows)
+        )
+        self._matching: cachetools.LRUCache[tuple[Modality, Filter], RowSet] = cachetools.LRUCache(
+            _ROW_SET_BYTES, lambda rows: rows.nbytes + 200
+        )
+        self._live: dict[Modality, RowSet] = {}
+        # Rows never change, so a sample of the first n of them is good for ever.
+        self._samples: cachetools.LRUCache[tuple[Modality, int], NDArray[np.float32]] = (
+            cachetools.LRUCache(_SAMPLES)
+        )
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """The catalog as it is now; what is remembered of an earlier one is dropped."""
+        # Asked for before the snapshot, which may be of a later version: dropped once too often.
+        version = self._catalog.version()
+        if version != self._version:
+            self._items.clear()
+            self._matching.clear()
+            self._live.clear()
+            self._version = version
+        with self._catalog.snapshot() as snapshot:
+            yield snapshot
+
+    def items_at(
+        self, snapshot: Snapshot, modality: Modality, rows: Iterable[int], where: Filter | None
+    ) -> dict[int, tuple[Item, ...]]:
+        """The current items at some rows that pass a filter; () where there are none."""
+        found: dict[int, tuple[Item, ...]] = {}
+        missing = []
+        for row in rows:
+            items = self._items.get((modality, where, row))
+            if items is None:
+                missing.append(row)
+            else:
+                found[row] = items
+        if missing:
+            read = snapshot.items_at(self._space_id, modality, missing, where)
+            for row in missing:
+                found[row] = self._items[modality, where, row] = tuple(read.get(row, ()))
+        return found
+
+    def rows_matching(self, snapshot: Snapshot, modality: Modality, where: Filter) -> RowSet:
+        """Which of the committed rows hold a current item that passes a filter, (n,) bool."""
+        key = (modality, where)
+        if (rows := self._matching.get(key)) is None:
+            rows = snapshot.matching_rows(self._space_id, modality, where)
+            if self._matching.getsizeof(rows) <= self._matching.maxsize:
+                self._matching[key] = rows
+        return rows
+
+    def live_rows(self, snapshot: Snapshot, modality: Modality) -> RowSet:
+        """Which of the committed rows are not of removed or changed files, (n,) bool."""
+        if modality not in self._live:
+            self._live[modality] = snapshot.live_rows(self._space_id, modality)
+        return self._live[modality]
+
+    def live_rows_if_few(self, modality: Modality) -> RowSet | None:
+        """As `live_rows`, where they are known already and most rows are dead; else None."""
+        live = self._live.get(modality)
+        return live if live is not None and live.mean() < _FEW_LIVE else None
+
+    def sample(self, modality: Modality, rows: Rows) -> NDArray[np.float32]:
+        """The fixed sample of (n, d) rows that scores are normalised with, (m, d) float32."""
+        key = (modality, len(rows))
+        if (sample := self._samples.get(key)) is None:
+            sample = np.asarray(rows)[sample_rows(len(rows))].astype(np.float32)
+            self._samples[key] = sample
+        return sample

@@ -1,0 +1,133 @@
+"""The stages that find candidates, without a library: an index that compares everything."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.indices.exact import nearest
+from retrieval.search.candidates import (
+    Candidates,
+    at_rows,
+    at_text_matches,
+    first_rows,
+    propose,
+    score_exactly,
+    with_spare,
+)
+
+
+@dataclass
+class Numbered:
+    id: int
+
+
+class Exhaustive:
+    """Proposes the best rows, and notes how it was called."""
+
+    def __init__(self, rows):
+        self.rows = rows
+        self.calls = []
+
+    def candidates(self, queries, k, allowed=None, query_modality="text"):
+        self.calls.append((len(queries), k, query_modality))
+        among = None if allowed is None else np.flatnonzero(allowed)
+        return nearest(queries, self.rows, k, among)[1]
+
+
+def unit_rows(count, width=8, seed=0):
+    vectors = np.random.default_rng(seed).normal(size=(count, width))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+
+
+@pytest.fixture
+def rows():
+    return unit_rows(100)
+
+
+def queries(count):
+    return list(unit_rows(count, seed=1).astype(np.float32))
+
+
+def test_queries_that_are_alike_go_through_the_index_together(rows):
+    index = Exhaustive(rows)
+    few = np.arange(100) < 5
+    found = propose(
+        index,
+        queries(5),
+        [10, 10, 40, 10, 10],
+        [None, None, None, few, few],
+        ["text", "text", "text", "text", "image"],
+    )
+    assert index.calls == [(2, 18, "text"), (1, 50, "text"), (1, 18, "text"), (1, 18, "image")]
+    assert [len(proposed) for proposed in found] == [18, 18, 50, 5, 5]  # no row stands for nothing
+    assert set(found[3].tolist()) == set(range(5))
+    alone = [propose(index, [q], [10], [None], ["text"])[0] for q in queries(2)]
+    for one, other in zip(found[:2], alone, strict=True):
+        assert one.tolist() == other.tolist()
+
+
+def test_proposed_rows_are_scored_exactly_and_cut_to_what_is_wanted(rows):
+    [vector] = queries(1)
+    proposed = np.random.default_rng(2).permutation(100)
+    found, similarity = score_exactly(vector, proposed, rows, 10)
+    exact = rows.astype(np.float32) @ vector
+    assert found.tolist() == np.argsort(-exact)[:18].tolist()
+    np.testing.assert_allclose(similarity, exact[found], atol=1e-5)
+    assert len(score_exactly(vector, proposed, rows)[0]) == 100
+
+
+def test_of_equals_the_older_row_comes_first():
+    rows = np.repeat(unit_rows(2), 3, axis=0)
+    vector = rows[0].astype(np.float32)
+    found, _ = score_exactly(vector, np.array([5, 2, 4, 0, 1]), rows)
+    assert found.tolist() == [0, 1, 2, 4, 5]
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, 9), (10, 18), (32, 40), (100, 125)])
+def test_more_rows_are_looked_at_than_items_are_wanted(count, rows):
+    assert with_spare(count) == rows
+
+
+def test_copies_share_a_row_and_some_rows_hold_nothing():
+    items = {7: (Numbered(1), Numbered(2)), 3: (), 5: (Numbered(9),)}
+    found = at_rows(np.array([7, 3, 5]), np.array([0.9, 0.8, 0.7], np.float32), items)
+    assert found.ids.tolist() == [1, 2, 9]
+    assert found.rows.tolist() == [7, 7, 5]
+    assert found.similarity.tolist() == pytest.approx([0.9, 0.9, 0.7])
+    assert np.isnan(found.match).all()
+    assert np.isnan(found.text_score).all()
+    assert len(at_rows(np.array([3]), np.array([0.8], np.float32), items)) == 0
+
+
+@given(st.permutations(range(20)), st.integers(0, 20))
+def test_text_matches_keep_their_order_and_get_their_cosine(order, count):
+    rows = unit_rows(20)
+    vector = rows[0].astype(np.float32)
+    scores = {row: float(20 - place) for place, row in enumerate(order[:count])}
+    items = {row: (Numbered(100 + row),) for row in range(20)}
+    found = at_text_matches(vector, scores, rows, items)
+    assert found.ids.tolist() == [100 + row for row in order[:count]]
+    assert found.text_score.tolist() == list(scores.values())
+    exact = rows.astype(np.float32) @ vector
+    np.testing.assert_allclose(found.similarity, exact[order[:count]], atol=1e-5)
+
+
+def test_rows_past_the_limit_are_left_out():
+    allowed = np.array([True, False, True, True])
+    assert first_rows(None, 4, 4) is None
+    assert first_rows(None, 2, 4).tolist() == [True, True]
+    assert first_rows(allowed, 4, 4) is allowed
+    assert first_rows(allowed, 3, 4).tolist() == [True, False, True]
+
+
+def test_candidates_are_taken_by_places_masks_and_slices():
+    numbers = np.arange(4)
+    found = Candidates.of(numbers, numbers, numbers.astype(np.float32))
+    assert found.take([2, 0]).ids.tolist() == [2, 0]
+    assert found.take(slice(1)).ids.tolist() == [0]
+    assert found.take(numbers > 1).similarity.tolist() == [2, 3]
+    assert found.take([]).ids.tolist() == []
+    assert len(Candidates.none()) == 0
