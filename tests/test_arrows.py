@@ -41,6 +41,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/benchmarks/metrics/test_oracles.py",
     "tests/indexer/test_changing_folder.py",
     "tests/indexer/test_crash_safety.py",
+    "tests/indexer/test_new_modality.py",
     "tests/retrieval/search/test_finding.py",
     "tests/retrieval/search/test_paging.py",
     "tests/retrieval/search/test_search_many.py",
