@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.media import registry
 from indexer.media.base import Locator, Piece, Reading, ReadOptions
+from indexer.media.registry import READERS
 from indexer.pipeline import index_sources
 from indexer.progress import Summary
 from retrieval.encoders.base import Encoder, Inputs, Pixels, Space, Vectors, cannot_encode
 from retrieval.library import Library, create_library
 from retrieval.media import MediaKind, Modality
+from retrieval.media import registry as formats
 from retrieval.search.engine import Engine
 from retrieval.search.query import ItemPart, Query, TextPart
 
@@ -75,8 +76,10 @@ def add_member(patch: pytest.MonkeyPatch, kinds: type[StrEnum], value: str) -> S
 def audio(monkeypatch: pytest.MonkeyPatch) -> Modality:
     modality = add_member(monkeypatch, Modality, "audio")
     kind = add_member(monkeypatch, MediaKind, "audio")
-    monkeypatch.setitem(registry._ENDINGS, ".tune", kind)
-    monkeypatch.setitem(registry._READERS, kind, read_tune)
+    monkeypatch.setattr(formats, "FORMATS", list(formats.FORMATS))
+    monkeypatch.setattr(formats, "_by_ending", dict(formats._by_ending))
+    formats.register(formats.Format("Tune", kind=kind, endings=(".tune",)))
+    monkeypatch.setitem(READERS, kind, read_tune)
     return modality
 
 
