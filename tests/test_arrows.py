@@ -41,6 +41,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/benchmarks/metrics/test_oracles.py",
     "tests/indexer/test_changing_folder.py",
     "tests/indexer/test_crash_safety.py",
+    "tests/indexer/test_new_modality.py",
     "tests/retrieval/search/test_finding.py",
     "tests/retrieval/search/test_paging.py",
     "tests/retrieval/search/test_search_many.py",
@@ -181,6 +182,5 @@ def test_help_imports_nothing_heavy():
     assert heavy & loaded_by("api.cli") == set()
 
 
-@pytest.mark.xfail(strict=False, reason="the schemas ask thumbnails which items have a picture")
 def test_schemas_load_no_reader_of_files():
     assert [name for name in loaded_by("api.http.schemas") if name.startswith("indexer")] == []

@@ -21,7 +21,6 @@ from retrieval.encoders.base import Encoder, Inputs, Pixels, Space, Vectors, can
 from retrieval.library import Library, create_library
 from retrieval.media import MediaKind, Modality
 from retrieval.media import registry as formats
-from retrieval.media.registry import Format
 from retrieval.search.engine import Engine
 from retrieval.search.query import ItemPart, Query, TextPart
 
@@ -77,11 +76,10 @@ def add_member(patch: pytest.MonkeyPatch, kinds: type[StrEnum], value: str) -> S
 def audio(monkeypatch: pytest.MonkeyPatch) -> Modality:
     modality = add_member(monkeypatch, Modality, "audio")
     kind = add_member(monkeypatch, MediaKind, "audio")
-    monkeypatch.setattr(formats, "FORMATS", [*formats.FORMATS])
-    monkeypatch.setattr(formats, "_by_ending", {**formats._by_ending})
-    tune = Format("Tune", (".tune",), kind=kind)
-    formats.register(tune)
-    monkeypatch.setitem(READERS, tune, read_tune)
+    monkeypatch.setattr(formats, "FORMATS", list(formats.FORMATS))
+    monkeypatch.setattr(formats, "_by_ending", dict(formats._by_ending))
+    formats.register(formats.Format("Tune", kind=kind, endings=(".tune",)))
+    monkeypatch.setitem(READERS, kind, read_tune)
     return modality
 
 

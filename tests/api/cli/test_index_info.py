@@ -49,6 +49,7 @@ def test_a_small_library_says_that_it_needs_no_index(library):
     assert "Nothing to build" in result.stdout
 
 
+@pytest.mark.slow
 def test_an_index_that_was_asked_for_is_built_and_explained(library):
     result = run(
         "build-index", "--factory", "IVF4,Flat", "--target-recall", "0.9", "--library", library.path

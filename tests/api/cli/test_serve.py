@@ -179,6 +179,7 @@ def test_requests_can_be_logged_as_json(indexed_library):
     assert "secret" not in err
 
 
+@pytest.mark.slow
 def test_an_encoder_that_cannot_be_loaded_ends_it_with_a_message(tmp_path, tiny_checkpoint):
     weights = tmp_path / "weights"
     shutil.copytree(tiny_checkpoint, weights)

@@ -54,6 +54,7 @@ def random_fusion(starter, tmp_path_factory):
     return f"fusion:{file}"
 
 
+@pytest.mark.slow
 def test_a_dataset_is_measured_with_a_reranker(run, captioned, random_fusion, tmp_path):
     common = (
         "--dataset",

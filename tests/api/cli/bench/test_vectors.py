@@ -22,6 +22,7 @@ def run(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_tables_plots_and_results_are_written(run, tmp_path):
     output = tmp_path / "out"
     result = run("--rows", 1000, "--methods", "exact", "--threads", 1, "--output", output)
@@ -59,6 +60,7 @@ def test_wrong_options_are_named(run, arguments, message):
     assert message in str(result.exception)
 
 
+@pytest.mark.slow
 def test_photos_of_all_splits_are_measured(run, shared_data, tmp_path):
     """On a few of the shared photos, which have two splits and two languages."""
     folder = tmp_path / "photos"
