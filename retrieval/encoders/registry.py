@@ -1,5 +1,6 @@
 """Encoders by name: which there are, which can be used here, and loading one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from retrieval.encoders import hub
@@ -61,20 +62,34 @@ def load_encoder(name: str, device: str = "auto", weights: str | None = None) ->
     Raises UsageError for an unknown name, EncoderUnavailableError when its weights cannot be had,
     SpaceMismatchError when they are others than they must be.
     """
-    from retrieval.encoders.open_clip import LOCAL_DIR, OPEN_CLIP
+    kind, colon, _ = name.partition(":")
+    load = LOADERS.get(kind + colon)
+    if load is None:
+        raise UsageError(
+            f"There is no encoder {name!r}. Use auto, starter, open_clip:MODEL/PRETRAINED or "
+            "local-dir:DIR; `mmsearch encoders` lists what can be used here."
+        )
+    return load(name, resolve_device(device), weights)
 
-    if name == STARTER:
-        from retrieval.encoders.starter import StarterEncoder
 
-        return StarterEncoder(device=resolve_device(device))
-    if name.startswith((OPEN_CLIP, LOCAL_DIR)):
-        from retrieval.encoders.open_clip import OpenClipEncoder
+def _load_starter(_: str, device: str, _weights: str | None) -> Encoder:
+    from retrieval.encoders.starter import StarterEncoder
 
-        return OpenClipEncoder(name, resolve_device(device), weights)
-    raise UsageError(
-        f"There is no encoder {name!r}. Use auto, starter, open_clip:MODEL/PRETRAINED or "
-        "local-dir:DIR; `mmsearch encoders` lists what can be used here."
-    )
+    return StarterEncoder(device)
+
+
+def _load_open_clip(name: str, device: str, weights: str | None) -> Encoder:
+    from retrieval.encoders.open_clip import OpenClipEncoder
+
+    return OpenClipEncoder(name, device, weights)
+
+
+LOADERS: dict[str, Callable[[str, str, str | None], Encoder]] = {
+    STARTER: _load_starter,
+    "open_clip:": _load_open_clip,
+    "local-dir:": _load_open_clip,
+}
+"""By the name, or its part up to the colon: called with name, device and expected checksum."""
 
 
 def list_encoders() -> list[EncoderListing]:

@@ -1,4 +1,4 @@
-"""A third modality takes a reader, an encoder that knows it, and a line in each of three lists.
+"""A third modality takes a reader, an encoder that knows it, and a line in each of four lists.
 
 Here they are toys: files of numbers, an encoder that hears their pitch, and the lines are added for
 a test. Library, catalog, embeddings, exact index and engine are those of the product.
@@ -18,6 +18,7 @@ from indexer.media.registry import READERS
 from indexer.pipeline import index_sources
 from indexer.progress import Summary
 from retrieval.encoders.base import Encoder, Inputs, Pixels, Space, Vectors, cannot_encode
+from retrieval.encoders.registry import LOADERS
 from retrieval.library import Library, create_library
 from retrieval.media import MediaKind, Modality
 from retrieval.media import registry as formats
@@ -123,7 +124,7 @@ def test_items_of_a_new_modality_are_found_by_text_and_by_item(audio, library, i
     assert (summary.added, summary.embedded, summary.failed) == (3, 7, 0)
     assert index(encoder).unchanged == 3
     assert (library.space_directory(encoder.space) / "audio.f16").exists()
-    monkeypatch.setattr("retrieval.search.engine.load_encoder", lambda *_, **__: encoder)
+    monkeypatch.setitem(LOADERS, "listener", lambda _name, _device: encoder)
     engine = Engine(library, device="cpu")
     assert sorted(found(engine, [TextPart("5 waves")])) == [("both", 0), ("low", 2)]
     assert sorted(found(engine, [TextPart("20 waves")])) == [("both", 1), ("high", 0)]
