@@ -40,6 +40,7 @@ class CatalogCache:
         self._matching: cachetools.LRUCache[tuple[Modality, Filter], RowSet] = cachetools.LRUCache(
             _ROW_SET_BYTES, lambda rows: rows.nbytes + 200
         )
+        self._row_counts: dict[Modality, int] = {}
         self._live: dict[Modality, RowSet] = {}
         # Rows never change, so a sample of the first n of them is good for ever.
         self._samples: cachetools.LRUCache[tuple[Modality, int], NDArray[np.float32]] = (
@@ -54,10 +55,17 @@ class CatalogCache:
         if version != self._version:
             self._items.clear()
             self._matching.clear()
+            self._row_counts.clear()
             self._live.clear()
             self._version = version
         with self._catalog.snapshot() as snapshot:
             yield snapshot
+
+    def row_count(self, snapshot: Snapshot, modality: Modality) -> int:
+        """Committed rows of a modality."""
+        if modality not in self._row_counts:
+            self._row_counts[modality] = snapshot.row_count(self._space_id, modality)
+        return self._row_counts[modality]
 
     def items_at(
         self, snapshot: Snapshot, modality: Modality, rows: Iterable[int], where: Filter | None

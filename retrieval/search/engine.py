@@ -176,7 +176,8 @@ class Engine:
         self._encoder: Encoder | None = None
         self._vectors = QueryVectors(lambda: self.encoder)
         self._searchers: dict[Modality, Searcher] = {}
-        self._cache = CatalogCache(library.catalog, self.space.id)
+        self._space_id = self.space.id  # a digest that takes a while
+        self._cache = CatalogCache(library.catalog, self._space_id)
         self._tokens = TokenMemory(library.tokens)
         self._rerankers: dict[str, Reranker | None] = {}
         self._calibrations: dict[str, Calibration] = {}
@@ -281,7 +282,7 @@ class Engine:
             return {}, {}
         items: dict[int, Item] = {}
         vectors: dict[int, Vector] = {}
-        places = snapshot.item_rows(self.space.id, wanted)
+        places = snapshot.item_rows(self._space_id, wanted)
         for item_id, (modality, row) in places.items():
             if (item := snapshot.item(item_id)) is not None:
                 items[item_id] = item
@@ -304,7 +305,7 @@ class Engine:
         reranker = self.reranker(reranking.name)
         if isinstance(encoded, MMSearchError):
             raise encoded
-        row_count = snapshot.row_count(self.space.id, query.modality)
+        row_count = self._cache.row_count(snapshot, query.modality)
         row_limit = min(cursor.row_limit, row_count) if cursor else row_count
         where = None if query.where is None or query.where.is_empty else query.where
         if where is None:
@@ -363,7 +364,7 @@ class Engine:
             return _TextMatches({}, exhausted=True)
         # `auto` began with files that hold all words, and goes on with those.
         matches = snapshot.text_matches(
-            self.space.id,
+            self._space_id,
             query.modality,
             words,
             limit=limit,
@@ -633,7 +634,7 @@ class Engine:
                 self._device,
             )
         searcher = self._searchers[modality]
-        searcher.refresh(snapshot.row_count(self.space.id, modality))
+        searcher.refresh(self._cache.row_count(snapshot, modality))
         return searcher
 
     def _calibration(self, kind: QueryKind) -> Calibration:
@@ -643,7 +644,7 @@ class Engine:
         return self._calibrations[kind]
 
     def _digest(self, query: Query, reranking: Reranking) -> bytes:
-        return digest_of(query, self.space.id, reranking.name, reranking.depth)
+        return digest_of(query, self._space_id, reranking.name, reranking.depth)
 
 
 def _by_id(items: Mapping[int, Iterable[Item]]) -> dict[int, Item]:
