@@ -1,4 +1,4 @@
-"""A client of the service, on httpx: the same models as the server's, errors as exceptions."""
+"""HTTP client of the service, on httpx: returns the service's models, raises errors."""
 
 import base64
 import email.utils
@@ -23,19 +23,19 @@ from retrieval.errors import MMSearchError, NotFoundError, UsageError, first_pro
 from retrieval.filters import Filter
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image
-"""An image file by its path, its content, or an image in memory."""
+"""Path of an image file, its content, or a PIL image."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
-_FOR_THE_TIME_BEING = frozenset({429, 503})
+_RETRYABLE = frozenset({429, 503})
 _FIRST_PAUSE_S = 0.5
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 _WAIT_TIMEOUT = httpx.Timeout(90.0, connect=5.0)
-"""The service itself answers after a minute."""
+"""For requests with `wait`, which the service answers after at most a minute."""
 
 
 class ServiceError(MMSearchError):
-    """What a service answered instead. status: of HTTP; None: there was no answer at all."""
+    """The service answered with an error. status: HTTP status; None without an answer."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -47,15 +47,15 @@ class AccessDeniedError(ServiceError):
 
 
 class BusyError(ServiceError):
-    """The service could not answer now, also after waiting as it asked."""
+    """The service is overloaded or not ready, even after the retries."""
 
 
 class UnreachableError(ServiceError):
-    """No answer came: wrong address, no service there, no network, or too slow."""
+    """No answer: wrong address, no service there, no network, or timeout."""
 
 
 def search_request(fields: dict[str, Any]) -> SearchRequest:
-    """Make a search request of its fields; raises UsageError for what no service accepts."""
+    """Build a search request from its fields; raises UsageError for invalid ones."""
     try:
         return SearchRequest.model_validate(fields)
     except ValidationError as error:
@@ -63,7 +63,7 @@ def search_request(fields: dict[str, Any]) -> SearchRequest:
 
 
 class SearchOptions(TypedDict, total=False):
-    """As the fields of `SearchRequest`."""
+    """The fields of `SearchRequest`."""
 
     item: int | None
     parts: list[PartSchema]
@@ -81,14 +81,17 @@ class SearchOptions(TypedDict, total=False):
 
 
 class Client:
-    """Asks one service; may be used from several threads.
+    """Client of one service; thread-safe.
 
-    api_key: the secret of a key; None: `MMSEARCH_API_KEY`, if it is set. retries: how often a
-    request is sent again that was refused for the time being (429, 503). patience_s: how long a
-    request may wait for that in all.
+    Args:
+        server: URL of the service, or its host and port.
+        api_key: Secret of an API key. (default: `MMSEARCH_API_KEY`)
+        timeout: Timeout of one HTTP request, in seconds.
+        retries: Maximum number of retries of a request that was refused temporarily (429, 503).
+        patience_s: Maximum time in seconds to wait for retries of one request.
 
-    Every method raises NotFoundError, UsageError for what the service cannot accept,
-    AccessDeniedError, BusyError, UnreachableError, and ServiceError for all else.
+    Every method raises NotFoundError, UsageError for invalid arguments, AccessDeniedError,
+    BusyError, UnreachableError, and ServiceError for everything else.
     """
 
     def __init__(
@@ -117,12 +120,12 @@ class Client:
         image: ImageLike | None = None,
         **options: Unpack[SearchOptions],
     ) -> ServedAnswer:
-        """Find what is near to a text, an image, or both; more is said by the options."""
+        """Search by a text, an image, or both; options are the fields of `SearchRequest`."""
         encoded = None if image is None else in_base64(image)
         return self.ask(search_request({"text": text, "image": encoded, **options}))
 
     def ask(self, request: SearchRequest) -> ServedAnswer:
-        """Answer a search request."""
+        """Send a search request."""
         body = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return self._read(ServedAnswer, "POST", "/v1/search", json=body)
 
@@ -135,7 +138,15 @@ class Client:
         cursor: str | None = None,
         order: Literal["oldest", "newest"] = "oldest",
     ) -> ItemList:
-        """List items in the order in which they were added."""
+        """List items in the order in which they were added.
+
+        Args:
+            where: Filter of the items.
+            modality: Only items of this modality.
+            limit: Maximum number of items, 1 to 1000.
+            cursor: `next_cursor` of the previous page.
+            order: Which items come first.
+        """
         condition = where.model_dump_json(by_alias=True, exclude_none=True) if where else None
         asked = {
             "limit": limit,
@@ -153,30 +164,30 @@ class Client:
     def thumbnail(
         self, item_id: int, *, size: int = 320, form: Literal["webp", "jpeg"] = "webp"
     ) -> bytes:
-        """An item's picture, its longer side at most `size` pixels (160, 320, 640 or 1280)."""
+        """Download a thumbnail, its longer side at most `size` pixels (160, 320, 640 or 1280)."""
         asked = {"size": size, "format": form}
         return self._request("GET", f"/v1/items/{item_id}/thumbnail", params=asked).content
 
     def file(self, item_id: int) -> bytes:
-        """The file of an item."""
+        """Download the file of an item."""
         return self._request("GET", f"/v1/items/{item_id}/file").content
 
     def similar(
         self, item_id: int, *, k: int = 10, cursor: str | None = None, rerank: str = "auto"
     ) -> ServedAnswer:
-        """Find what is like an item."""
+        """Find items similar to an item."""
         asked = _given({"k": k, "cursor": cursor, "rerank": rerank})
         return self._read(ServedAnswer, "GET", f"/v1/items/{item_id}/similar", params=asked)
 
     def embed(self, texts: Sequence[str] = (), images: Sequence[ImageLike] = ()) -> Embeddings:
-        """Unit vectors of texts and images."""
+        """Embed texts and images as unit vectors."""
         body = {"texts": list(texts), "images": [in_base64(image) for image in images]}
         return self._read(Embeddings, "POST", "/v1/embed", json=body)
 
     def upload(self, *paths: str | os.PathLike[str], wait: bool = True) -> JobSchema:
-        """Add files to the library: all of them, or none if one is refused.
+        """Upload files to the library: all of them, or none if one is refused.
 
-        wait: for the job that indexes them, up to a minute; its state says whether it has finished.
+        wait: Wait up to a minute for the job that indexes them; `state` tells if it has finished.
         """
         with ExitStack() as stack:
             files = [
@@ -193,28 +204,28 @@ class Client:
             )
 
     def delete(self, item_id: int) -> Removal:
-        """Hide the file of an item from searches; one that was uploaded is deleted."""
+        """Hide the file of an item from searches; delete it if it was uploaded."""
         return self._read(Removal, "DELETE", f"/v1/items/{item_id}")
 
     def index(self, paths: Sequence[str] | None = None) -> JobSchema:
-        """Bring the library up to date with its sources, or a part of them."""
+        """Update the library from all its sources, or from some paths in them."""
         body = {"paths": list(paths) if paths else None}
         return self._read(JobSchema, "POST", "/v1/index", json=body)
 
     def jobs(self) -> JobList:
-        """List jobs, the newest first."""
+        """List jobs, newest first."""
         return self._read(JobList, "GET", "/v1/jobs")
 
     def job(self, job_id: str) -> JobSchema:
-        """Tell how far a job is."""
+        """Return the current state of a job."""
         return self._read(JobSchema, "GET", f"/v1/jobs/{job_id}")
 
     def cancel(self, job_id: str) -> JobSchema:
-        """Cancel a job: one that runs after its batch in flight."""
+        """Cancel a job; a running one ends after its current batch."""
         return self._read(JobSchema, "DELETE", f"/v1/jobs/{job_id}")
 
     def follow(self, job_id: str) -> Iterator[JobSchema]:
-        """Give a job at each of its changes, until it has finished."""
+        """Yield a job at each change, until it has finished."""
         headers = {"Accept": "text/event-stream"}
         while True:
             try:
@@ -236,7 +247,7 @@ class Client:
             time.sleep(_FIRST_PAUSE_S)
 
     def stats(self) -> Stats:
-        """What the library holds, how it is searched, and what this client may do."""
+        """Return the contents of the library, its indices, and the scopes of this client."""
         return self._read(Stats, "GET", "/v1/stats")
 
     def close(self) -> None:
@@ -260,7 +271,7 @@ class Client:
             return model.model_validate_json(answer.content)
         except ValueError as error:
             raise ServiceError(
-                f"{self._server} is no mmsearch service, or one of another version: {error}.",
+                f"{self._server} is not an mmsearch service, or has another version: {error}.",
                 answer.status_code,
             ) from error
 
@@ -278,7 +289,7 @@ class Client:
                 return answer
             wait_s = _retry_after(answer, pause_s)
             is_last = attempt == self._retries or time.monotonic() + wait_s > deadline
-            if answer.status_code not in _FOR_THE_TIME_BEING or is_last:
+            if answer.status_code not in _RETRYABLE or is_last:
                 raise _error(answer)
             time.sleep(wait_s)
             pause_s *= 2
@@ -290,7 +301,7 @@ class Client:
 
 
 def in_base64(image: ImageLike) -> str:
-    """Spell an image file, or an image in memory as PNG, in base64."""
+    """Encode an image file, or a PIL image as PNG, in base64."""
     if isinstance(image, Image.Image):
         stream = io.BytesIO()
         image.save(stream, "PNG")
@@ -305,7 +316,7 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _error(answer: httpx.Response) -> MMSearchError:
-    """The exception that stands for an answer."""
+    """Map an error answer to an exception."""
     try:
         message = str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
@@ -323,11 +334,11 @@ def _error(answer: httpx.Response) -> MMSearchError:
 
 
 def _retry_after(answer: httpx.Response, default_s: float) -> float:
-    """Seconds that a service asks to wait, told as a number or a date."""
-    told = answer.headers.get("retry-after", "")
-    if told.isascii() and told.isdigit():
-        return float(told)
+    """Parse `Retry-After`, a number of seconds or a date, into seconds."""
+    value = answer.headers.get("retry-after", "")
+    if value.isascii() and value.isdigit():
+        return float(value)
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(told).timestamp() - time.time())
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return default_s

@@ -1,4 +1,4 @@
-"""Files that are the same, and pictures that look it: resized, recompressed, cropped copies."""
+"""Find identical files and near-duplicate images: resized, recompressed, cropped copies."""
 
 import os
 import time
@@ -18,19 +18,19 @@ from retrieval.library import Library
 from retrieval.media.items import status_as_indexed
 
 DEFAULT_THRESHOLD = 0.9
-"""Measured with the starter encoder: of different photos, only shots of one scene come so near."""
+"""Measured with `starter`: of different photos, only shots of one scene are as similar."""
 
 _BLOCK = 2048
-"""Rows compared with as many others at once: 16 MiB of cosines."""
+"""Block size of the comparison: 2048 x 2048 cosines are 16 MiB."""
 _ROUNDING = 1e-6
-"""By how much the float32 cosine of equal vectors may stay below 1."""
+"""Tolerance below 1 of the float32 cosine of equal vectors."""
 _PAIRS_KEPT = 1_000_000
-"""So many pairs, of 20 bytes each, may be held before all but the best are dropped."""
+"""Maximum number of pairs, of 20 bytes each, before all but the best are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExactGroup:
-    """At least two files of one content. size: of each, in bytes. paths: sorted."""
+    """At least two files with the same content. size: bytes of each file. paths: sorted."""
 
     content_hash: str
     size: int
@@ -38,13 +38,13 @@ class ExactGroup:
 
     @property
     def spare_bytes(self) -> int:
-        """What all but one of the files take."""
+        """Bytes of all files but one."""
         return self.size * (len(self.paths) - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class NearPair:
-    """Two pictures of different contents; `first` has at least as many pixels as `second`.
+    """Two images of different content; `first` has at least as many pixels as `second`.
 
     similarity: cosine, at most 1.
     """
@@ -56,11 +56,11 @@ class NearPair:
 
 @dataclass(frozen=True, slots=True)
 class NearDuplicates:
-    """Pairs, the most similar first.
+    """Near-duplicate pairs, the most similar first.
 
-    pictures: how many were compared. found: pairs at or above the threshold, those past the limit
-    and outdated ones too. outdated: how many of the best are left out of `pairs`, since a file of
-    theirs has changed or gone after it was indexed.
+    pictures: number of compared images. found: number of pairs at or above the threshold, including
+    those beyond the limit and outdated ones. outdated: number of the best pairs that are excluded
+    from `pairs`, because a file was changed or deleted after it was indexed.
     """
 
     pairs: tuple[NearPair, ...]
@@ -71,10 +71,10 @@ class NearDuplicates:
 
 @dataclass(frozen=True, slots=True)
 class SimilarRows:
-    """Pairs of rows, the most similar first; equal ones by rows.
+    """Pairs of rows, the most similar first; ties by rows.
 
-    similarity: (p,) float32, at most 1; first, second: (p,) int64, first < second. found: pairs
-    in all, those past a limit too.
+    similarity: (p,) float32, at most 1; first, second: (p,) int64, first < second. found: number of
+    pairs, including those beyond a limit.
     """
 
     similarity: NDArray[np.float32]
@@ -84,10 +84,10 @@ class SimilarRows:
 
 
 def find_exact(snapshot: Snapshot) -> list[ExactGroup]:
-    """Find files of the same content, those groups first that take the most space for nothing.
+    """Find groups of identical files, those that waste the most space first.
 
-    Files of every kind, but no empty ones. Files that have changed or gone since they were indexed
-    are left out; of several names of one file on the disk (links) only one counts.
+    Files of every kind except empty ones. Files that were changed or deleted since they were
+    indexed are excluded; several names of one file (symlinks, hard links) count once.
     """
     groups = []
     for content_hash, files in groupby(
@@ -110,14 +110,22 @@ def find_near(
     on_plan: Callable[[int], None] = lambda _pictures: None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> NearDuplicates:
-    """Find pairs of pictures whose vectors have a cosine of at least `threshold`.
+    """Find pairs of images whose vectors have a cosine of at least `threshold`.
 
-    Every picture is compared with every other one, exactly. Pictures of the same content stand
-    for one; pairs within one file are left out. frames: compare frames and pages, too. limit:
-    return only so many of the best pairs. `on_plan` is told how many pictures there are before
-    they are compared, `on_progress` how many blocks of pairs are done, and of how many.
+    All pairs are compared exactly, in O(n^2 d) time. Images of the same content are compared once;
+    pairs within one file are excluded.
 
-    Raises UsageError for a threshold outside 0..1.
+    Args:
+        library: The library.
+        space: The vector space.
+        threshold: Minimum cosine, 0 to 1.
+        frames: Also compare video frames and document pages.
+        limit: Maximum number of pairs, the most similar first.
+        on_plan: Called with the number of images before they are compared.
+        on_progress: Called with the numbers of compared and of all blocks.
+
+    Raises:
+        UsageError: `threshold` is outside 0..1.
     """
     if not 0 <= threshold <= 1:
         raise UsageError(f"The threshold is a cosine between 0 and 1, not {threshold}.")
@@ -133,7 +141,7 @@ def find_near(
         limit=limit,
         on_progress=on_progress,
     )
-    # A snapshot held for the whole comparison would keep the indexer's log from being folded in.
+    # A snapshot held during the whole comparison would block checkpoints of the WAL.
     with library.catalog.snapshot() as snapshot:
         wanted = np.union1d(similar.first, similar.second).tolist()
         items = snapshot.items_at(space.id, Modality.IMAGE, wanted)
@@ -165,10 +173,16 @@ def similar_rows(
     limit: int | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> SimilarRows:
-    """Find the pairs of some rows whose cosine is at least `threshold`, in O(n^2 d) time.
+    """Find the pairs of rows whose cosine is at least `threshold`, in O(n^2 d) time.
 
-    embeddings: (N, d); rows: (n,) ascending; contents: (n,), a number for what each shows: rows of
-    one number are not paired. Memory stays flat where there is a limit.
+    Args:
+        embeddings: (N, d) float16.
+        rows: (n,) int64, ascending: rows to compare.
+        contents: (n,) int64, number of the content of each row; rows of the same content are not
+            paired.
+        threshold: Minimum cosine.
+        limit: Maximum number of pairs; also bounds the memory.
+        on_progress: Called with the numbers of compared and of all blocks.
     """
     best = _BestPairs(limit)
     starts = range(0, len(rows), _BLOCK)
@@ -191,7 +205,7 @@ def similar_rows(
 
 
 def estimate_seconds(pictures: int, dimension: int) -> float:
-    """How long this machine will take to compare so many pictures, from one block of them."""
+    """Estimate the seconds to compare this number of images, by timing one block."""
     block = np.full((_BLOCK, dimension), 1 / dimension, dtype=np.float32)
     seconds = 0.0
     for _ in range(2):  # the first product is slower
@@ -202,7 +216,7 @@ def estimate_seconds(pictures: int, dimension: int) -> float:
 
 
 class _BestPairs:
-    """Collects pairs; drops all but the best where there is a limit."""
+    """Collects pairs; with a limit, drops all but the best."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
@@ -234,7 +248,7 @@ class _BestPairs:
 
 
 def _unit_vectors(embeddings: Rows, rows: NDArray[np.int64]) -> Vectors:
-    """Half precision leaves norms that are off by some 1e-5; a vector of zeros stays so."""
+    """Normalise rows, whose norms half precision changes by some 1e-5; zeros stay zeros."""
     vectors = embeddings[rows].astype(np.float32)
     norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))[:, np.newaxis]
     np.divide(vectors, norms, out=vectors, where=norms > 0)
@@ -242,7 +256,7 @@ def _unit_vectors(embeddings: Rows, rows: NDArray[np.int64]) -> Vectors:
 
 
 def _distinct(pictures: Iterable[tuple[int, str]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows, and a number for the content of each, from rows and hashes."""
+    """Split (row, content hash) pairs into rows and numbers of the contents."""
     numbers: dict[str, int] = {}
     both = [(row, numbers.setdefault(content, len(numbers))) for row, content in pictures]
     columns = np.array(both, dtype=np.int64).reshape(-1, 2).T
@@ -250,7 +264,7 @@ def _distinct(pictures: Iterable[tuple[int, str]]) -> tuple[NDArray[np.int64], N
 
 
 def _one_name_each(files: Sequence[ReadFile]) -> list[str]:
-    """Paths of files as they were indexed; of names of one file a symbolic link only if all are."""
+    """List unchanged files, one name per file; a symlink only if all its names are symlinks."""
     name_of: dict[tuple[int, int] | str, str] = {}
     by_path = sorted(files, key=lambda file: (os.path.islink(file.path), file.path))  # noqa: PTH114
     for file in by_path:

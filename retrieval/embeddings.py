@@ -1,4 +1,4 @@
-"""The append-only store of one space's and modality's vectors: float16 rows in one file."""
+"""Append-only file of the vectors of one space and modality: float16 rows."""
 
 import os
 from pathlib import Path
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from retrieval.errors import DamagedLibraryError
 
 Rows = NDArray[np.float16]
-"""(n, d) float16, each row a unit vector to within half precision."""
+"""(n, d) float16; each row is a unit vector to within half precision."""
 
 
 class EmbeddingsFile:
-    """Row-major float16 rows without a header; the catalog knows how many of them count.
+    """Row-major float16 rows without a header; the catalog stores how many are valid.
 
-    Rows past the catalog's count are leftovers of a crash and are overwritten by the next append.
+    Rows beyond that were left by a crash and are overwritten by the next append.
     """
 
     def __init__(self, path: Path, dimension: int) -> None:
@@ -27,10 +27,10 @@ class EmbeddingsFile:
         return self.dimension * np.dtype(np.float16).itemsize
 
     def write(self, vectors: NDArray[np.floating], first_row: int) -> None:
-        """Store (n, d) vectors as rows first_row .. first_row+n-1 and flush them to the disk.
+        """Write (n, d) vectors as rows first_row .. first_row+n-1, and flush them to disk.
 
-        Raises ValueError for a wrong width or values that are not finite, DamagedLibraryError
-        when the file is shorter than first_row rows, OSError when the disk is full.
+        Raises ValueError for a wrong shape or values that are not finite, DamagedLibraryError if
+        the file is shorter than first_row rows, OSError if the disk is full.
         """
         rows = np.ascontiguousarray(vectors, dtype=np.float16)
         if rows.ndim != 2 or rows.shape[1] != self.dimension:
@@ -48,7 +48,7 @@ class EmbeddingsFile:
             os.fsync(fd)
 
     def rows(self, count: int) -> Rows:
-        """Map the first `count` rows, (count, d) float16, read-only and without a copy."""
+        """Memory-map the first `count` rows, (count, d) float16, read-only."""
         if count == 0:
             return np.empty((0, self.dimension), dtype=np.float16)
         try:
@@ -63,7 +63,7 @@ class EmbeddingsFile:
 
     def _too_short(self, found: int, expected: int) -> str:
         return (
-            f"{self.path} holds {found} rows, but the catalog counts {expected}: the file was cut "
+            f"{self.path} has {found} rows, but the catalog has {expected}: the file was truncated "
             "or replaced. Restore it from a backup, or index the sources into a new library "
             "(`--library NEW_DIR`)."
         )

@@ -1,4 +1,4 @@
-"""The one exception hierarchy: every error that a user can cause or meet."""
+"""Exception hierarchy of all errors that a user can cause or meet."""
 
 from typing import TYPE_CHECKING, Self
 
@@ -14,7 +14,7 @@ class MMSearchError(Exception):
 
 
 class UsageError(MMSearchError):
-    """A request that cannot be meant: an empty query, a wrong option, an unknown encoder."""
+    """Invalid request: an empty query, a wrong option, an unknown encoder."""
 
 
 class NotFoundError(MMSearchError):
@@ -22,11 +22,11 @@ class NotFoundError(MMSearchError):
 
 
 class LibraryError(MMSearchError):
-    """A library that cannot be opened or written: wrong format, locked, read-only."""
+    """A library cannot be opened or written: wrong format, locked, read-only."""
 
 
 class DamagedLibraryError(LibraryError):
-    """A library whose files contradict each other or cannot be read."""
+    """Files of a library are inconsistent or cannot be read."""
 
 
 class LibraryLockedError(LibraryError):
@@ -34,19 +34,19 @@ class LibraryLockedError(LibraryError):
 
 
 class SpaceMismatchError(LibraryError):
-    """The encoder at hand is not the one that made the library's vectors."""
+    """The encoder is not the one that made the vectors of the library."""
 
 
 class EncoderUnavailableError(MMSearchError):
-    """An encoder whose weights or packages cannot be had on this machine."""
+    """The weights or packages of an encoder are not available on this machine."""
 
 
 class UnreadableFileError(MMSearchError):
-    """A file whose content cannot be read; the message is the reason."""
+    """A file cannot be read; the message is the reason."""
 
 
 class MissingExtraError(UnreadableFileError):
-    """A file that a package could read that is not installed; the message says how to get it."""
+    """A file needs a package that is not installed; the message says how to install it."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} need an extra package: pip install 'mmsearch[{extra}]'")
@@ -58,7 +58,7 @@ class MissingExtraError(UnreadableFileError):
 
 
 def first_problem(error: "ValidationError") -> str:
-    """Say in a sentence what is wrong first, and in which field."""
+    """Describe the first validation error and its field in a sentence."""
     first = error.errors(include_url=False)[0]
     place = ".".join(map(str, first["loc"]))
     message = str(first["msg"]).removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and what is in them."""
+"""Atomic writes and content hashes of files."""
 
 import os
 import uuid
@@ -10,20 +10,20 @@ from typing import BinaryIO
 import xxhash
 
 UNFINISHED_SUFFIX = ".new"
-"""Of a file that is being written; one that stays was left by a killed process."""
+"""Suffix of a file that is being written; a killed process may leave one behind."""
 
 
 def write_atomically(file: Path, content: bytes, *, durable: bool = False) -> None:
-    """Replace a file, or create it, in one step; as `replacing`."""
+    """Replace or create a file atomically; options as of `replacing`."""
     with replacing(file, durable=durable) as unfinished:
         unfinished.write_bytes(content)
 
 
 @contextmanager
 def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Give a path beside a file to write to, which takes the file's place at the end.
+    """Yield a temporary path in the same directory, which replaces the file at the end.
 
-    durable: the content and the name outlast a power cut. After an exception nothing has changed.
+    durable: content and name survive a power cut (fsync). After an exception, the file is unchanged.
     """
     # Not `tempfile`, whose files only their owner may read: a service may run as another user.
     unfinished = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}{UNFINISHED_SUFFIX}")
@@ -36,7 +36,7 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    if durable and os.name == "posix":  # Windows opens no folders
+    if durable and os.name == "posix":  # Windows cannot open directories
         folder = os.open(file.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -45,7 +45,7 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def content_hash(file: BinaryIO) -> str:
-    """XXH3 of 128 bits in hexadecimal, as the catalog keeps it, of an open file's content."""
+    """Compute the 128-bit XXH3 of an open file in hexadecimal, as stored in the catalog."""
     digest = xxhash.xxh3_128()
     while block := file.read(1 << 20):
         digest.update(block)

@@ -1,4 +1,4 @@
-"""What items must be like to be found: a condition, combined with and, or and not."""
+"""Filters: conditions on items, combined with and, or and not."""
 
 import json
 from datetime import datetime
@@ -17,10 +17,10 @@ ColumnValue = str | int | float | bool
 
 
 class _Condition(BaseModel):
-    """Equal and hashed by its JSON, so that it can be a cache key.
+    """Base of conditions, compared and hashed by their JSON, so that they can be cache keys.
 
-    Its fields would not do: a dict has no hash, and in Python `True == 1`, which are different
-    values of a column.
+    Comparing the fields would not do: a dict is not hashable, and in Python `True == 1`, which are
+    different values of a column.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -37,21 +37,21 @@ class _Condition(BaseModel):
 
 
 class TimeRange(_Condition):
-    """From the first instant on and before the second; times without a zone are UTC."""
+    """At or after `since` and before `before`; times without a time zone are UTC."""
 
     since: datetime | None = None
     before: datetime | None = None
 
 
 class Range(_Condition):
-    """Between two numbers, both included."""
+    """Between two numbers, inclusive."""
 
     min: Annotated[float | None, Field(allow_inf_nan=False)] = None
     max: Annotated[float | None, Field(allow_inf_nan=False)] = None
 
 
 class GeoBox(_Condition):
-    """A box in degrees; west > east where it crosses the 180th meridian."""
+    """Bounding box in degrees; west > east if it crosses the 180th meridian."""
 
     south: Annotated[float, Field(ge=-90, le=90)]
     north: Annotated[float, Field(ge=-90, le=90)]
@@ -60,7 +60,7 @@ class GeoBox(_Condition):
 
 
 class ColumnTest(_Condition):
-    """What a column of a user's table must hold, for the item itself or for the file it is in."""
+    """Condition on a table column, in the row of the item itself or in a row about its file."""
 
     equals: ColumnValue | None = None
     contains: Annotated[str | None, Field(min_length=1, max_length=1000)] = None
@@ -69,15 +69,21 @@ class ColumnTest(_Condition):
 
 
 class Filter(_Condition):
-    """All that is given must hold. An empty filter lets everything pass.
+    """Filter of items; all given fields must hold. An empty filter matches everything.
 
-    source: a path that the library was told to index, or any path below which the file must lie.
-    path: a glob over the absolute path, `*` within a folder, `**` across folders, `?` and `[...]`;
-    a pattern that does not begin with a slash may begin at any folder. taken_at: of the file itself
-    or, where it does not tell, its modification time. width, height: pixels, upright. camera: part
-    of its name, in either case. columns: by name.
+    At most 8 levels and 100 conditions in total.
 
-    At most 8 levels and 100 conditions in all.
+    Args:
+        source: Absolute path of the file, or of a directory above it.
+        path: Glob over the absolute path: `*` within a directory, `**` across directories, `?` and
+            `[...]`; a pattern that does not begin with a slash may begin at any directory.
+        kind: File kinds.
+        taken_at: Date of the file, or its modification time if it has no date.
+        width: Pixels, upright.
+        height: Pixels, upright.
+        camera: Part of the camera name, not case-sensitive.
+        gps: Bounding box of the place.
+        columns: Conditions on table columns, by name.
     """
 
     source: Annotated[str | None, Field(min_length=1, max_length=4096)] = None
@@ -105,22 +111,24 @@ class Filter(_Condition):
 
     @property
     def parts(self) -> tuple["Filter", ...]:
-        """The filters directly inside this one."""
+        """Filters directly inside this one."""
         negated = (self.none_of,) if self.none_of else ()
         return (self.all_of or ()) + (self.any_of or ()) + negated
 
     @property
     def depth(self) -> int:
-        """Levels of filters within filters, from 1."""
+        """Nesting depth, from 1."""
         return 1 + max((part.depth for part in self.parts), default=0)
 
     @property
     def size(self) -> int:
-        """Conditions and filters, this one included."""
-        own = len(self.model_fields_set - {"all_of", "any_of", "none_of"}) + len(self.columns or {})
-        return 1 + own + sum(part.size for part in self.parts)
+        """Number of conditions and filters, including this one."""
+        conditions = len(self.model_fields_set - {"all_of", "any_of", "none_of"}) + len(
+            self.columns or {}
+        )
+        return 1 + conditions + sum(part.size for part in self.parts)
 
     @property
     def is_empty(self) -> bool:
-        """Whether everything passes."""
+        """Whether the filter matches everything."""
         return self == Filter()

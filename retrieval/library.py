@@ -1,4 +1,4 @@
-"""The one door to a library: creates, opens, checks and locks the directory that holds all."""
+"""Create, open, check and lock a library: the directory with catalog, embeddings and indices."""
 
 import json
 import os
@@ -50,7 +50,7 @@ _OWN_NAMES = {_MANIFEST, _WRITER_LOCK, _WRITER_NOTE, "spaces", "thumbnails", "to
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `library.toml` says; `default_space` is the id of the space that searches use."""
+    """Content of `library.toml`; `default_space` is the id of the space that searches use."""
 
     format_version: int
     default_space: str
@@ -58,27 +58,27 @@ class Manifest:
 
 
 def default_library_path() -> Path:
-    """`MMSEARCH_LIBRARY`, else a directory in the user's data directory."""
+    """Return `MMSEARCH_LIBRARY`, else a directory in the user's data directory."""
     if configured := os.environ.get("MMSEARCH_LIBRARY"):
         return Path(configured)
     return Path(platformdirs.user_data_dir("mmsearch", appauthor=False)) / "library"
 
 
 def library_exists(path: Path) -> bool:
-    """Whether a directory holds a library, complete or damaged."""
+    """Return whether a directory holds a library, complete or damaged."""
     return (path / _MANIFEST).exists()
 
 
 def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = False) -> "Library":
-    """Open an existing library; a writer asks to `upgrade` the catalog of an older version.
+    """Open an existing library. upgrade: migrate the catalog of an older version (writers only).
 
-    Raises NotFoundError when there is none, LibraryError when another version made it,
-    DamagedLibraryError when its files cannot be read or contradict each other.
+    Raises NotFoundError if it does not exist, LibraryError if a newer version made it,
+    DamagedLibraryError if its files cannot be read or are inconsistent.
     """
     directory = Path(path) if path is not None else default_library_path()
     if not directory.exists():
         raise NotFoundError(
-            f"There is no library at {directory}. Make one with `mmsearch index PATH...`, or name "
+            f"There is no library at {directory}. Create one with `mmsearch index PATH...`, or choose "
             "another with `--library DIR`."
         )
     manifest = _read_manifest(directory)
@@ -91,8 +91,7 @@ def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = 
 def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
     """Create a library with one space, or complete one whose creation was interrupted.
 
-    Raises UsageError when the directory holds anything else, LibraryError when it cannot be
-    written.
+    Raises UsageError if the directory contains other files, LibraryError if it cannot be written.
     """
     directory = Path(path)
     try:
@@ -104,7 +103,7 @@ def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
         ]
         if foreign:
             raise UsageError(
-                f"{directory} is not a library and not empty (it holds {foreign[0]!r}). Choose a "
+                f"{directory} is not a library and not empty (it contains {foreign[0]!r}). Choose a "
                 "new or empty directory with `--library DIR`."
             )
         manifest = Manifest(FORMAT_VERSION, space.id, f"mmsearch {version('mmsearch')}")
@@ -117,14 +116,14 @@ def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
             (directory / "thumbnails").mkdir(exist_ok=True)
             _write_toml(directory / _MANIFEST, manifest)
     except OSError as error:
-        raise LibraryError(f"{directory} cannot be made a library: {error.strerror}.") from error
+        raise LibraryError(f"Cannot create a library in {directory}: {error.strerror}.") from error
     return library
 
 
 class Library:
-    """One directory on disk: catalog, embeddings by space, manifest.
+    """A library: catalog, embeddings by space, manifest.
 
-    Use `open_library` or `create_library`.
+    Use `open_library` or `create_library` to get one.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
@@ -135,23 +134,23 @@ class Library:
 
     @property
     def thumbnails(self) -> Path:
-        """Where thumbnails are cached; everything in it can be made again."""
+        """Directory of cached thumbnails; they can be generated again."""
         return self.path / "thumbnails"
 
     @cached_property
     def tokens(self) -> TokenCache:
-        """What the reranker needs of images, kept as far as its limit allows."""
+        """Token cache of the rerankers, with a maximum size."""
         return TokenCache(self.path / "tokens")
 
     def space_ids(self) -> list[str]:
-        """The spaces of this library, sorted."""
+        """Ids of the spaces of this library, sorted."""
         return sorted(entry.parent.name for entry in self.path.glob("spaces/*/space.toml"))
 
     def space(self, space_id: str | None = None) -> Space:
-        """A space by its id, or the default one.
+        """Return a space by its id, or the default one.
 
-        Raises UsageError for an unknown id, DamagedLibraryError for a description that cannot be
-        read or is not the one that its directory is named after.
+        Raises UsageError for an unknown id, DamagedLibraryError if its description cannot be read
+        or does not match the name of its directory.
         """
         wanted = space_id or self.manifest.default_space
         file = self._space_directory(wanted) / "space.toml"
@@ -169,57 +168,57 @@ class Library:
         return space
 
     def add_space(self, space: Space) -> None:
-        """Add a space beside those that exist; the default stays."""
+        """Add a space; the default space stays the same."""
         directory = self._space_directory(space.id)
         directory.mkdir(parents=True, exist_ok=True)
         _write_toml(directory / "space.toml", space)
 
     def require_space(self, space: Space, *, among: Space | None = None) -> None:
-        """Raise SpaceMismatchError unless an encoder's space is the library's own."""
-        own = among or self.space()
-        if space == own:
+        """Raise SpaceMismatchError unless the space is that of the library, or `among`."""
+        expected = among or self.space()
+        if space == expected:
             return
         differing = ", ".join(
-            name for name, value in asdict(own).items() if asdict(space)[name] != value
+            name for name, value in asdict(expected).items() if asdict(space)[name] != value
         )
         raise SpaceMismatchError(
-            f"{self.path} holds vectors of the encoder {own.encoder!r} (space {own.id}), but the "
-            f"encoder at hand is {space.encoder!r} (space {space.id}); they differ in: "
+            f"{self.path} has vectors of the encoder {expected.encoder!r} (space {expected.id}), but "
+            f"the current encoder is {space.encoder!r} (space {space.id}); they differ in: "
             f"{differing}. Vectors of two spaces cannot be compared. Either use the library's own "
             f"encoder, or add a second space with `mmsearch index PATH... --encoder "
             f"{space.encoder} --space new`, or index into a new library (`--library NEW_DIR`)."
         )
 
     def embeddings(self, space: Space, modality: Modality) -> EmbeddingsFile:
-        """The vectors of one space and modality."""
+        """Return the embeddings file of a space and modality."""
         return EmbeddingsFile(self._space_directory(space.id) / f"{modality}.f16", space.dimension)
 
     def space_directory(self, space: Space) -> Path:
-        """Where the embeddings of a space and the indices over them are."""
+        """Return the directory with embeddings and indices of a space."""
         return self._space_directory(space.id)
 
     @contextmanager
     def writer(self) -> Iterator[None]:
-        """Hold the right to write; released when the process ends, however it ends.
+        """Hold the writer lock; the system releases it when the process ends.
 
-        Raises LibraryLockedError at once when another process holds it.
+        Raises LibraryLockedError at once if another process holds it.
         """
         lock = filelock.FileLock(self.path / _WRITER_LOCK)
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
             raise LibraryLockedError(
-                f"Another process is writing to {self.path}{self._writer_note()}. Searching goes "
-                "on meanwhile; wait until it has finished, then run this command again."
+                f"Another process is writing to {self.path}{self._writer_note()}. Searches still "
+                "work; wait until it has finished, then run this command again."
             ) from None
         except OSError as error:
             raise LibraryError(
                 f"{self.path} cannot be written: {error.strerror}. Check the permissions, or "
-                "name another library with `--library DIR`."
+                "choose another library with `--library DIR`."
             ) from error
         try:
             note = {"pid": os.getpid(), "host": socket.gethostname()}
-            with suppress(OSError):  # it only helps to explain a refusal
+            with suppress(OSError):  # it is only used in an error message
                 (self.path / _WRITER_NOTE).write_text(json.dumps(note), encoding="utf-8")
             yield
         finally:
@@ -244,16 +243,31 @@ class Library:
         rerank: str = "auto",
         rerank_depth: int | None = None,
     ) -> "Answer":
-        """Find the items nearest to a text, an image, or both: an `Answer` is its hits, best first.
+        """Search by a text, an image, or both. The encoder is loaded at the first call.
 
-        minus: texts that they are to be far from. like: ids of items that they are to be near to.
-        modality: `image` finds images, frames and pages; `text` finds passages. mode: `vector`
-        finds by meaning, `text` by words, `hybrid` by both, `auto` by both where it helps. The
-        others are as in `Query`.
+        Args:
+            text: Text to search for.
+            image: Find items similar to this image: a path or a PIL image.
+            minus: Find items dissimilar to these texts.
+            like: Find items similar to the items with these ids.
+            k: Maximum number of hits.
+            modality: `image` finds images, frames and pages; `text` finds chunks of text.
+            where: Filter of the items.
+            mode: `vector` (by meaning), `text` (by words), `hybrid` (both) or `auto` (hybrid if
+                some file has all the words, else vector).
+            min_relevance: Minimum relevance of hits, 0 to 1.
+            group_by_file: Collapse by file: only the best frame, page or chunk of each file.
+            diversity: Result diversity, 0 to 1 (maximal marginal relevance, 1 - lambda).
+            cursor: `next_cursor` of an earlier answer to the same query.
+            rerank: Name of the reranker, `auto` or `none`.
+            rerank_depth: Number of candidates to rerank. (default: the reranker's)
 
-        The encoder is loaded at the first call and kept. Raises UsageError for an empty query, an
-        unknown modality, mode or reranker and a cursor of another query, NotFoundError for an
-        unknown item.
+        Returns:
+            The answer, a sequence of hits, best first.
+
+        Raises:
+            UsageError: Empty query; unknown modality, mode or reranker; cursor of another query.
+            NotFoundError: Unknown item.
         """
         from retrieval.search.engine import Engine
         from retrieval.search.query import Query, Reranking, parse_modality, parse_mode, read_parts
@@ -293,19 +307,19 @@ def _read_manifest(directory: Path) -> Manifest:
     if not file.exists():
         if any(directory.glob(f"{_CATALOG}*")):
             raise DamagedLibraryError(
-                f"{file} is missing, but {directory} has a catalog: an interrupted creation, or "
-                "the file was deleted. `mmsearch index` with the same encoder completes it; "
-                "nothing that is there will be overwritten."
+                f"{file} is missing, but {directory} has a catalog: its creation was interrupted, or "
+                "the file was deleted. `mmsearch index` with the same encoder completes it "
+                "without overwriting anything."
             )
         raise NotFoundError(
-            f"{directory} is not a library. Make one with `mmsearch index PATH...`, or name "
+            f"{directory} is not a library. Create one with `mmsearch index PATH...`, or choose "
             "another with `--library DIR`."
         )
     found = _load_toml(file).get("format_version")
     if isinstance(found, int) and found > FORMAT_VERSION:
         raise LibraryError(
             f"{directory} was written by a newer version of mmsearch (format {found}; this "
-            f"version knows {FORMAT_VERSION}). Upgrade with `pip install -U mmsearch`."
+            f"version supports {FORMAT_VERSION}). Upgrade with `pip install -U mmsearch`."
         )
     return _parse(Manifest, file)
 

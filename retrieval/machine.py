@@ -1,10 +1,10 @@
-"""What this machine has."""
+"""Memory and threads of this machine."""
 
 import os
 
 
 def memory_bytes() -> int | None:
-    """Its physical memory; None where the system does not tell (Windows)."""
+    """Return the physical memory in bytes; None if the system does not report it (Windows)."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
@@ -12,10 +12,11 @@ def memory_bytes() -> int | None:
 
 
 def keep_numpy_on_one_thread() -> None:
-    """Let NumPy's own OpenBLAS work on the calling thread, from now on.
+    """Limit NumPy's OpenBLAS to the calling thread, from now on.
 
     Its threads spin for many milliseconds after each product, and take the cores from the encoder.
-    The products of a query are too small to need them. FAISS's OpenBLAS is another, left as it is.
+    The products of a query are too small to need them. FAISS has another OpenBLAS, which is not
+    changed.
     """
     from threadpoolctl import ThreadpoolController
 

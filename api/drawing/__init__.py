@@ -1,1 +1,1 @@
-"""Pictures that commands and the service draw: contact sheets and heat maps."""
+"""Draw contact sheets and heat maps."""

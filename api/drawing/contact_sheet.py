@@ -1,4 +1,4 @@
-"""A picture of an answer: its hits side by side, with rank, score and file name."""
+"""Draw a contact sheet: the hits side by side, with rank, score and file name."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ def write_contact_sheet(
     output: Path,
     read: Callable[[Item], Image.Image] = read_item_image,
 ) -> None:
-    """Draw hits in ranked order into an image file, its format by its ending.
+    """Draw hits in ranked order into an image file; its ending sets the format.
 
     read: gives the picture of an item, or raises as `read_item_image`. Files that cannot be read
     any more leave their place empty. Raises UsageError for no hits or an unknown ending,
@@ -42,8 +42,8 @@ def write_contact_sheet(
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP, _GAP), fit(draw, title, size[0] - 2 * _GAP, 22), _INK, font_for(title, 22))
-    for place, hit in enumerate(hits):
-        row, column = divmod(place, columns)
+    for position, hit in enumerate(hits):
+        row, column = divmod(position, columns)
         left = _GAP + column * (_CELL + _GAP)
         top = _CAPTION + 2 * _GAP + row * (_CELL + _CAPTION + _GAP)
         sheet.paste(_tile(hit.item, read), (left, top))

@@ -1,4 +1,4 @@
-"""A picture of an explanation: the photo under heat maps, one for all words and one for each."""
+"""Draw an explanation: the image with heat maps, one of all words and one per word."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from api.drawing.text import fit, font_for, save_picture
 from retrieval.rerankers.explanation import Box, Explanation, HeatMap, WordExplanation
 
 MAX_WORDS = 12
-"""Words that get a panel of their own."""
+"""Maximum number of words with a panel."""
 
 _PANEL = 220
 _NARROWEST = 120
@@ -36,11 +36,11 @@ _MAGMA = np.array(
     ],
     np.float32,
 )
-"""Equally spaced colours of matplotlib's perceptually uniform map."""
+"""Equally spaced colours of matplotlib's perceptually uniform colour map `magma`."""
 
 
 def write_heat_map(explanation: Explanation, image: Image.Image, output: Path) -> None:
-    """Draw an explanation into an image file, its format by its ending.
+    """Draw an explanation into an image file; its ending sets the format.
 
     image: the upright RGB image that was explained. Raises as `save_picture`.
     """
@@ -48,11 +48,11 @@ def write_heat_map(explanation: Explanation, image: Image.Image, output: Path) -
 
 
 def draw_heat_map(explanation: Explanation, image: Image.Image) -> Image.Image:
-    """Draw an explanation as an RGB picture.
+    """Draw an explanation as an RGB image.
 
-    image: the upright RGB image that was explained. At left it lies under the joint heat map; then
-    comes a panel for each of the 12 words that contribute most, in the order of the text, with the
-    word and its contribution.
+    image: the upright RGB image that was explained. It is drawn at left with the heat map of all
+    words, followed by a panel for each of the 12 words that contribute most, in the order of the
+    text, with the word and its contribution.
     """
     words = words_to_draw(explanation)
     rows = 1 if not words else 2 if len(words) <= 8 else 3
@@ -79,8 +79,8 @@ def draw_heat_map(explanation: Explanation, image: Image.Image) -> Image.Image:
         (_GAP, top + main[1] + 6), fit(draw, scores, main_width, 15), _FAINT, font_for(scores, 15)
     )
     longest = max((abs(word.contribution) for word in words), default=0.0)
-    for place, word in enumerate(words):
-        row, column = divmod(place, columns)
+    for position, word in enumerate(words):
+        row, column = divmod(position, columns)
         left = _GAP + main_width + _GAP + column * (cell[0] + _GAP)
         under = top + row * cell[1] + panel[1]
         sheet.paste(overlay(image, word.heat, explanation.view, panel), (left, under - panel[1]))
@@ -89,16 +89,16 @@ def draw_heat_map(explanation: Explanation, image: Image.Image) -> Image.Image:
 
 
 def words_to_draw(explanation: Explanation) -> list[WordExplanation]:
-    """Choose the 12 words that contribute most, in the order of the text."""
+    """Select the 12 words that contribute most, in the order of the text."""
     by_contribution = sorted(explanation.words, key=lambda word: -word.contribution)
     return sorted(by_contribution[:MAX_WORDS], key=lambda word: word.start)
 
 
 def overlay(image: Image.Image, heat: HeatMap, view: Box, size: tuple[int, int]) -> Image.Image:
-    """Lay a heat map over an RGB image, scaled to size (width, height); RGB.
+    """Overlay a heat map on an RGB image, scaled to size (width, height); returns RGB.
 
-    What lies outside the view is faded. Colours go from the least to the greatest heat, but a map
-    that differs by less than its mean from place to place is not stretched to look decided.
+    Everything outside the view is faded. Colours range from the minimum to the maximum of the map,
+    but a map whose range is smaller than its mean is not stretched to full contrast.
     """
     photo = np.asarray(image.resize(size, Image.Resampling.LANCZOS), np.float32)
     grey = photo @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -108,14 +108,14 @@ def overlay(image: Image.Image, heat: HeatMap, view: Box, size: tuple[int, int])
     strength = _upsample(heat, (right - left, bottom - top))[..., np.newaxis]
     part = np.s_[top:bottom, left:right]
     opacity = 0.3 + 0.4 * strength
-    # Half of the photo's own colour goes, lest it be read as heat.
+    # Half of the saturation is removed, so that colours of the photo are not read as heat.
     pale = 0.5 * photo[part] + 0.5 * grey[part][..., np.newaxis]
     result[part] = (1 - opacity) * pale + opacity * _colours(strength[..., 0])
     return Image.fromarray(np.clip(np.round(result), 0, 255).astype(np.uint8))
 
 
 def _inside(view: Box, image: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Whole pixels of the scaled image that a view covers, at least one each way."""
+    """Convert a view to whole pixels of the scaled image, at least one in each direction."""
     edges = []
     for low, high, whole, pixels in (
         (view[0], view[2], image[0], size[0]),
@@ -128,7 +128,7 @@ def _inside(view: Box, image: tuple[int, int], size: tuple[int, int]) -> tuple[i
 
 
 def _upsample(heat: HeatMap, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Spread a heat map over size (width, height), scaled to 0..1: (height, width) float32."""
+    """Upsample a heat map to size (width, height), scaled to 0..1: (height, width) float32."""
     spread = max(float(heat.max() - heat.min()), float(heat.mean()))
     scaled = (heat - heat.min()) / np.float32(spread or 1.0)
     smooth = Image.fromarray(scaled.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
@@ -137,7 +137,7 @@ def _upsample(heat: HeatMap, size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def _colours(strength: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Colour values of 0..1: (h, w) -> (h, w, 3), 0..255."""
+    """Map values of 0..1 to colours: (h, w) -> (h, w, 3), 0..255."""
     anchors = np.linspace(0.0, 1.0, len(_MAGMA))
     channels = [np.interp(strength, anchors, channel) for channel in _MAGMA.T]
     return np.stack(channels, axis=-1).astype(np.float32)
@@ -151,11 +151,11 @@ def _scaled(size: tuple[int, int], longer_side: int) -> tuple[int, int]:
 def _caption(
     draw: ImageDraw.ImageDraw,
     word: WordExplanation,
-    place: tuple[int, int],
+    corner: tuple[int, int],
     width: int,
     longest: float,
 ) -> None:
-    left, top = place
+    left, top = corner
     contribution = f"{word.contribution:+.2f}"
     room = width - round(draw.textlength(contribution, font_for(contribution, 14))) - 8
     name = _one_line(word.word)
@@ -170,5 +170,5 @@ def _caption(
 
 
 def _one_line(text: str) -> str:
-    """Join lines and keep what could fit at all: fitting looks at each letter."""
+    """Join lines, and truncate to what could fit: `fit` measures each letter."""
     return " ".join(text[:400].split())

@@ -1,4 +1,4 @@
-"""Lettering in any script, and picture files to write: what drawn answers share."""
+"""Draw text in any script, and save image files."""
 
 from contextlib import suppress
 from functools import cache
@@ -17,25 +17,27 @@ _WIDE_FONTS = (
     "Arial Unicode.ttf",
     "DejaVuSans.ttf",
 )
-"""Fonts that systems have for scripts that Pillow's own font lacks."""
+"""System fonts for scripts that the default font of Pillow lacks."""
 
 
 def require_drawable(output: Path) -> None:
-    """Raise UsageError for a path that no picture can be written to: before the work, not after."""
+    """Raise UsageError if no image can be written to a path: before the work, not after."""
     if output.suffix.lower() not in _ENDINGS:
-        raise UsageError(f"{output}: name a file that ends in .png, .jpg or .webp.")
+        raise UsageError(f"{output}: the file name must end in .png, .jpg or .webp.")
     try:
         has_folder, is_folder = output.absolute().parent.is_dir(), output.is_dir()
     except OSError as error:
         raise UsageError(f"{output} cannot be written: {error.strerror}.") from error
     if not has_folder:
-        raise UsageError(f"{output} cannot be written: there is no folder {output.parent}.")
+        raise UsageError(
+            f"{output} cannot be written: the directory {output.parent} does not exist."
+        )
     if is_folder:
-        raise UsageError(f"{output} cannot be written: it is a folder.")
+        raise UsageError(f"{output} cannot be written: it is a directory.")
 
 
 def save_picture(picture: Image.Image, output: Path) -> None:
-    """Write a picture into a file, its format by its ending.
+    """Save an image; the ending of the file sets the format.
 
     Raises UsageError as `require_drawable`, MMSearchError when the file cannot be written.
     """
@@ -48,7 +50,7 @@ def save_picture(picture: Image.Image, output: Path) -> None:
 
 @cache
 def _font(size: int, script: str = "latin") -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    """Pillow's own font, or for other scripts one that the system may have."""
+    """Load the default font of Pillow, or a system font for other scripts."""
     if script != "latin":
         for name in _WIDE_FONTS:
             with suppress(OSError):
@@ -57,12 +59,12 @@ def _font(size: int, script: str = "latin") -> ImageFont.ImageFont | ImageFont.F
 
 
 def font_for(text: str, size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    """A font of a size in pixels that has the letters of a text, where there is one."""
+    """Return a font of a size in pixels that has the letters of a text, if one is installed."""
     return _font(size, "latin" if max(text, default=" ") < "\u0250" else "any")
 
 
 def fit(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
-    """Shorten a text to a width in pixels; letters that cannot be drawn become question marks."""
+    """Truncate a text to a width in pixels; unprintable characters become question marks."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     font = font_for(text, size)
     if draw.textlength(text, font) <= width:

@@ -1,1 +1,1 @@
-"""The HTTP service: the application, its routes and schemas, and the page."""
+"""HTTP service: application, routes, schemas, middleware and web page."""

@@ -1,4 +1,4 @@
-"""The HTTP service: the FastAPI application factory."""
+"""Build the FastAPI application of the HTTP service."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -17,9 +17,9 @@ from api.http.indexing_process import IndexingProcess
 from api.http.jobs import JobRunner
 from api.http.metrics import ServiceMetrics
 from api.http.middleware.access import Authentication
-from api.http.middleware.access_log import Observation
+from api.http.middleware.access_log import AccessLog
 from api.http.middleware.bodies import BodyLimit
-from api.http.middleware.disconnect import Connection
+from api.http.middleware.disconnect import DisconnectDetection
 from api.http.middleware.headers import SecurityHeaders
 from api.http.middleware.hosts import HostGuard
 from api.http.middleware.keys import KeyRing, read_keys
@@ -56,21 +56,28 @@ def create_app(
     load_in_background: bool = False,
     on_failed: Callable[[Exception], None] = lambda _: None,
 ) -> FastAPI:
-    """Make an application over one library.
+    """Build the application of one library.
 
-    Encoder and reranker are loaded and warmed when the application starts, so its first answer is
-    as fast as the others; all encoding and searching happens on one thread, since PyTorch uses all
-    cores by itself. load_in_background: start at once and answer searches with 503 until then;
-    otherwise the application starts when it is ready, or raises what loading raised. on_failed:
-    told of an error of loading in the background.
+    Encoder and reranker are loaded and warmed up when the application starts, so that its first
+    answer is as fast as the others. All encoding and searching runs on one thread, because PyTorch
+    uses all cores by itself.
 
-    Raises UsageError for API keys that are none, and settings that would open the service to all.
+    Args:
+        library: The library, or its directory.
+        settings: Settings of the service. (default: from the environment)
+        device: Device of the encoder.
+        load_in_background: Start at once and answer searches with 503 until the models are
+            loaded; otherwise start when they are loaded, or raise the error of loading.
+        on_failed: Called with the error of loading in the background.
+
+    Raises:
+        UsageError: Invalid API keys, an invalid rate limit, or CORS for every origin without keys.
     """
     chosen = settings or ServiceSettings()
     keys = read_keys(chosen.api_keys, chosen.api_keys_file)
     if "*" in chosen.cors_origins and not keys:
-        raise UsageError("`--cors-origin *` lets every web site in, so it needs an API key.")
-    Rate(chosen.rate_limit)  # raises for one that is none
+        raise UsageError("`--cors-origin *` allows every web site, so it needs an API key.")
+    Rate(chosen.rate_limit)  # raises UsageError if it is invalid
     metrics = ServiceMetrics()
 
     @asynccontextmanager
@@ -113,9 +120,9 @@ def create_app(
     app = FastAPI(
         title="mmsearch",
         version=version("mmsearch"),
-        description="Search pictures by meaning.",
+        description="Search images and texts by meaning.",
         lifespan=lifespan,
-        docs_url=None,  # its scripts come from elsewhere
+        docs_url=None,  # its scripts come from another server
         redoc_url=None,
         middleware=_middleware(chosen, keys, metrics),
     )
@@ -129,19 +136,19 @@ def create_app(
 def _middleware(
     settings: ServiceSettings, keys: KeyRing, metrics: ServiceMetrics
 ) -> list[Middleware]:
-    """What a request goes through before its route, in this order.
+    """List the middleware in the order in which requests pass it.
 
-    Headers and counting come first, since they concern all answers, refusals too. Then what a
-    browser was made to do is refused, then those without a key, then those that ask too often; only
-    of the rest the body is read.
+    Security headers and metrics come first, since they apply to all answers, also to refusals. Then
+    cross-site requests are refused, then requests without a valid key, then those beyond the rate
+    limit; only after that the body is read.
     """
     origins = settings.cors_origins
     guards = [
         Middleware(SecurityHeaders),
-        Middleware(Observation, metrics, log=settings.access_log),
+        Middleware(AccessLog, metrics, log=settings.access_log),
     ]
     if settings.allowed_hosts or not keys:
-        # A page that rebinds a name has no key, so with keys any name will do.
+        # DNS rebinding gives a page no key, so with keys any host name is safe.
         guards.append(Middleware(HostGuard, settings.allowed_hosts, metrics))
     if origins:
         guards.append(
@@ -159,7 +166,7 @@ def _middleware(
         Middleware(Authentication, keys, metrics),
         Middleware(RateLimit, settings.rate_limit, metrics),
         Middleware(BodyLimit, int(settings.max_body_mb * 1e6), metrics),
-        Middleware(Connection),
+        Middleware(DisconnectDetection),
     ]
 
 

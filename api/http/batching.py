@@ -1,4 +1,4 @@
-"""One thread for the encoder: what arrives together is searched together, within bounds."""
+"""Dynamic batching: one inference thread, a bounded queue, deadlines and load shedding."""
 
 import asyncio
 import math
@@ -20,32 +20,32 @@ from retrieval.search.query import Query, Reranking
 _T = TypeVar("_T")
 
 _LULL_S = 0.1
-"""After so long without a search, nobody else is expected."""
+"""Idle time in seconds after which no concurrent search is expected."""
 
 _WAIT_SHARE = 0.5
-"""Of the time that the last batch took, a search waits for company at most so much."""
+"""Maximum wait for a batch, as a share of the time that the last batch took."""
 
 _DEADLINE_SHARE = 0.8
-"""Requests are refused when those before them are expected to take so much of their time."""
+"""Refuse requests whose expected time in the queue exceeds this share of their deadline."""
 
 _PATIENCE_S = 0.25
-"""Only of requests that take longer it is watched whether their clients are still there."""
+"""Seconds after which a waiting request begins to watch for a disconnect of its client."""
 
 _START_RETRY_S = 2
 _MOST_RETRY_S = 60
 
 _SMOOTHING = 0.2
-"""Weight of the newest batch in the running mean of the time that a request takes."""
+"""Weight of the newest batch in the moving average of the time per request."""
 
 Outcome = Answer | MMSearchError
 SearchMany = Callable[[Sequence[tuple[Query, Reranking]]], Sequence[Outcome]]
 
 
 class RefusedError(MMSearchError):
-    """A request that the service did not take on or gave up; it may be sent again.
+    """A request that was rejected or timed out, and may be retried.
 
-    reason: a word for the metrics. retry_after_s: when to try again; None where waiting does not
-    help.
+    reason: label of the metrics. retry_after_s: seconds to wait before a retry; None if waiting
+    does not help.
     """
 
     reason = "refused"
@@ -56,31 +56,31 @@ class RefusedError(MMSearchError):
 
 
 class OverloadedError(RefusedError):
-    """Too many requests are waiting."""
+    """The queue is full."""
 
     reason = "overload"
 
 
 class NotReadyError(RefusedError):
-    """The service cannot search yet, or not any more."""
+    """The service is starting or shutting down."""
 
     reason = "not_ready"
 
 
 class PastDeadlineError(RefusedError):
-    """The request was not answered in time."""
+    """The request missed its deadline."""
 
     reason = "deadline"
 
 
 class ClientGoneError(RefusedError):
-    """The client closed its connection, so nobody waits for the answer."""
+    """The client closed its connection."""
 
     reason = "disconnected"
 
 
 class State(StrEnum):
-    """How far the thread is."""
+    """State of the inference thread."""
 
     STARTING = "starting"
     READY = "ready"
@@ -90,7 +90,7 @@ class State(StrEnum):
 
 @dataclass(eq=False)
 class _Job:
-    """Something to do on the thread: a search to be joined with others, or else a call."""
+    """A job of the thread: a search, which can be batched, or a call."""
 
     outcome: "asyncio.Future[Any]"
     deadline: float
@@ -100,14 +100,18 @@ class _Job:
 
 
 class Inference:
-    """The thread that encodes and searches, and the queue before it.
-
-    search_many: answers several searches at once, each with an answer or an error of its own.
-    max_batch: searches that go together at most. max_wait_s: how long one may wait for others.
-    max_waiting: how many requests may wait; fewer, where so many would not be answered before their
-    deadline at the pace of late. deadline_s: what one may take, waiting included.
+    """The thread that encodes and searches, with its queue.
 
     Its coroutines belong to the event loop that called `start`.
+
+    Args:
+        search_many: Answers a batch of searches, each with an answer or an error.
+        metrics: Metrics of the service.
+        max_batch: Maximum number of searches in a batch.
+        max_wait_s: Maximum time in seconds that a search waits for others to form a batch.
+        max_waiting: Maximum queue length; shorter if that many requests would miss their
+            deadlines at the recent throughput.
+        deadline_s: Time limit per request in seconds, with the wait in the queue.
     """
 
     def __init__(
@@ -132,7 +136,7 @@ class Inference:
         self._changed = threading.Condition()
         self._wake_at = 1
         self._is_closed = False
-        self._company = 1
+        self._last_concurrency = 1
         self._batch_s = 0.0
         self._idle_since = 0.0
         self._seconds_a_request = 0.0
@@ -141,9 +145,9 @@ class Inference:
     async def start(
         self, load: Callable[[], None], on_failed: Callable[[], None] = lambda: None
     ) -> "asyncio.Future[None]":
-        """Start the thread with a call that makes searching possible; the future ends with it.
+        """Start the thread, which calls `load` first; the future completes when `load` has returned.
 
-        on_failed: called in the event loop when `load` has raised, which `failure` then holds.
+        on_failed: called in the event loop if `load` raised; `failure` holds the exception.
         """
         self._loop = asyncio.get_running_loop()
         loaded: asyncio.Future[None] = self._loop.create_future()
@@ -157,7 +161,7 @@ class Inference:
         def run() -> None:
             try:
                 load()
-            except Exception as error:  # noqa: BLE001 - told by `failure`
+            except Exception as error:  # noqa: BLE001 - reported by `failure`
                 self.failure = error
                 self.state = State.FAILED
             else:
@@ -173,7 +177,7 @@ class Inference:
         return loaded
 
     async def search(self, query: Query, reranking: Reranking) -> Answer:
-        """Answer one search; raises its error, or RefusedError."""
+        """Run one search; raises its error, or RefusedError."""
         answer = cast("Answer", await self._do(request=(query, reranking)))
         self._metrics.observe_stages(answer.timings_ms)
         return answer
@@ -184,15 +188,15 @@ class Inference:
 
     @property
     def reason(self) -> str:
-        """Why nothing is taken on, where `state` is not READY."""
+        """Reason why requests are refused, if `state` is not READY."""
         return _REASONS[self.state]
 
     def refuse_more(self) -> None:
-        """Take no new requests; what is waiting is still answered. Safe in a signal handler."""
+        """Refuse new requests; waiting ones are still answered. Safe in a signal handler."""
         self.state = State.STOPPING
 
     def close(self, timeout_s: float) -> None:
-        """End the thread after what it does now, and wait for it for so long."""
+        """End the thread after its current batch, and wait for it up to `timeout_s` seconds."""
         self.refuse_more()
         with self._changed:
             self._is_closed = True
@@ -225,11 +229,11 @@ class Inference:
         with self._changed:
             waiting = len(self._waiting)
             expected_s = waiting * self._seconds_a_request
-            # What could not be answered before its deadline would only keep others waiting.
+            # A request that would miss its deadline would only delay the others.
             is_hopeless = expected_s > _DEADLINE_SHARE * (job.deadline - job.since)
             if waiting >= self._max_waiting or is_hopeless:
                 raise OverloadedError(
-                    f"{waiting:,} requests are waiting already.",
+                    f"The queue is full: {waiting:,} requests are waiting.",
                     max(1, min(math.ceil(expected_s), _MOST_RETRY_S)),
                 )
             self._waiting.append(job)
@@ -237,7 +241,7 @@ class Inference:
                 self._changed.notify()
 
     async def _wait_for(self, job: _Job) -> None:
-        """Wait until a job is done; raise when its time is over or its client has left."""
+        """Wait for a job; raise if it misses its deadline or its client disconnects."""
         left = job.deadline - time.monotonic()
         done, _ = await asyncio.wait({job.outcome}, timeout=min(left, _PATIENCE_S))
         if done:
@@ -255,7 +259,7 @@ class Inference:
         if departure.done() and not departure.cancelled():
             raise ClientGoneError("The client has closed the connection.")
         raise PastDeadlineError(
-            f"No answer within {job.deadline - job.since:g} s: the service has too much to do."
+            f"Not answered within {job.deadline - job.since:g} s: the service is overloaded."
         )
 
     def _withdraw(self, job: _Job) -> None:
@@ -273,36 +277,36 @@ class Inference:
             outcomes = [_run(batch[0].call)] if batch[0].call else self._search(batch)
             ended = time.monotonic()
             if batch[0].request:
-                self._note_pace(len(batch), ended - began)
+                self._update_throughput(len(batch), ended - began)
             with self._changed:
-                self._company = len(batch) + len(self._waiting)
+                self._last_concurrency = len(batch) + len(self._waiting)
                 self._batch_s = ended - began
                 self._idle_since = ended
-            # Last, so that whoever asks as soon as it has its answer meets the pace of that answer.
+            # Last, so that a client that asks again at once is judged by the updated throughput.
             self._in_loop(_settle, batch, outcomes)
 
     def _next_batch(self) -> list[_Job]:
-        """Wait for work: a call, or searches that go together. Empty when there is no more."""
+        """Wait for the next call or batch of searches. Empty after `close`."""
         with self._changed:
             while True:
                 while not self._waiting:
                     if self._is_closed:
                         return []
                     self._changed.wait()
-                self._await_company()
+                self._await_batch()
                 batch = self._take()
                 if batch:
                     return batch
 
-    def _await_company(self) -> None:
-        """Wait a little for searches that are likely to come: clients answered last ask again.
+    def _await_batch(self) -> None:
+        """Wait briefly for as many searches as the last batch had: its clients may ask again.
 
-        A lone client is never kept waiting, since the last batch held nobody else.
+        A single client never waits, since its last batch had no other searches.
         """
         first = self._waiting[0]
         if first.call or time.monotonic() - self._idle_since > _LULL_S:
             return
-        expected = min(self._company, self._max_batch)
+        expected = min(self._last_concurrency, self._max_batch)
         wait_s = min(self._max_wait_s, self._batch_s * _WAIT_SHARE)
         until = max(self._idle_since, first.since) + wait_s
         self._wake_at = expected
@@ -314,7 +318,7 @@ class Inference:
         self._wake_at = 1
 
     def _take(self) -> list[_Job]:
-        """Take the first job and, if it is a search, others; those past their time are dropped."""
+        """Take the first job and, if it is a search, further ones; drop those past their deadline."""
         now = time.monotonic()
         batch: list[_Job] = []
         passed: list[_Job] = []
@@ -336,18 +340,18 @@ class Inference:
         requests = [job.request for job in batch if job.request]
         try:
             return list(self._search_many(requests))
-        except Exception as error:  # noqa: BLE001 - the one that caused it gets it
+        except Exception as error:  # noqa: BLE001 - returned to the request that caused it
             if len(batch) == 1:
                 return [error]
             return [outcome for job in batch for outcome in self._search([job])]
 
-    def _note_pace(self, count: int, seconds: float) -> None:
+    def _update_throughput(self, count: int, seconds: float) -> None:
         newest = seconds / count
         before = self._seconds_a_request or newest
         self._seconds_a_request = before + _SMOOTHING * (newest - before)
 
     def _in_loop(self, call: Callable[..., None], *arguments: object) -> None:
-        with suppress(RuntimeError):  # the loop has ended; nobody waits any more
+        with suppress(RuntimeError):  # the loop has ended, and no request waits
             self._loop.call_soon_threadsafe(call, *arguments)
 
 
@@ -355,7 +359,7 @@ _REASONS = {
     State.READY: "The service is ready.",
     State.STARTING: "The encoder is being loaded.",
     State.FAILED: "The encoder could not be loaded; see the log of the service.",
-    State.STOPPING: "The service is about to end.",
+    State.STOPPING: "The service is shutting down.",
 }
 
 

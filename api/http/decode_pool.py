@@ -1,6 +1,6 @@
-"""Pictures are decoded by a few threads: beside the event loop, beside the encoder, not too many.
+"""Decode images on a small thread pool, off the event loop and the inference thread.
 
-Decoding can take as much memory as a picture has pixels, so that its threads bound the memory.
+Decoding needs memory in proportion to the pixels, so the number of threads bounds the memory.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ _THREADS = max(2, min(4, os.cpu_count() or 1))
 _WAITING = 256
 
 
-class Decoding:
-    """Runs calls on a few threads. deadline_s: what one may take, waiting included."""
+class DecodePool:
+    """Runs calls on a few threads. deadline_s: time limit per call, with the wait in the queue."""
 
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s
@@ -29,16 +29,16 @@ class Decoding:
     async def run(self, call: Callable[[], _T]) -> _T:
         """Run a call on one of the threads.
 
-        Raises what it raises, OverloadedError where too many wait, PastDeadlineError where it takes
-        too long; even then its thread is free for others only when it has ended.
+        Raises its exception, OverloadedError if the queue is full, PastDeadlineError if it misses
+        the deadline; its thread stays busy until the call has ended.
         """
         if self._calls >= _THREADS + _WAITING:
-            raise OverloadedError("Too many pictures wait to be decoded.", retry_after_s=1)
+            raise OverloadedError("Too many images are waiting to be decoded.", retry_after_s=1)
         self._calls += 1
         try:
             async with asyncio.timeout(self._deadline_s):
                 return await to_thread.run_sync(call, limiter=self._limiter)
         except TimeoutError:
-            raise PastDeadlineError("The picture was not decoded in time.") from None
+            raise PastDeadlineError("The image was not decoded in time.") from None
         finally:
             self._calls -= 1

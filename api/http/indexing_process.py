@@ -1,8 +1,8 @@
-"""A process beside the service that indexes for it, so that searches neither wait nor die with it.
+"""Index in a separate process, so that indexing neither blocks nor crashes the service.
 
-The service sends a line of JSON for each run, or `cancel`; the process sends a line for each step
-and one at the end. It lives on for the next run until its input ends, and that also ends the run in
-flight after its batch, however the service ends.
+The service writes a JSON line for each run, or `cancel`; the process writes a JSON line for each
+step and one at the end. It waits for further runs until its input ends, which also ends the current
+run after its batch, however the service ends.
 """
 
 import asyncio
@@ -28,22 +28,23 @@ if TYPE_CHECKING:
 
 _LINE_BYTES = 1 << 20
 _NICENESS = 10
-"""Searches come first where cores are short."""
+"""Gives priority to searches if cores are short."""
 _Runs = queue.SimpleQueue[tuple[dict[str, Any], threading.Event] | None]
-"""Runs that were asked for, each with what cancels it; None at the end."""
+"""Requested runs, each with the event that cancels it; None at the end."""
 _START = "import sys; sys.path[:] = {path!r}; from api.http.indexing_process import serve; serve()"
 
 
 class IndexingFailedError(MMSearchError):
-    """A run that ended without doing what it was asked; the message is the reason."""
+    """A run that failed; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class IndexingRequest:
-    """What one run does: absolute paths, as Python spells them.
+    """Absolute paths to index in one run.
 
-    sources: to be indexed as `mmsearch index PATH...` does, and remembered. within: places in known
-    sources, where only what a run over the whole source takes is taken. Neither: all sources.
+    sources: indexed as by `mmsearch index PATH...`, and added to the sources. within: paths in known
+    sources, where the same files are indexed as by a run over the whole source. Neither: all
+    sources.
     """
 
     sources: tuple[str, ...] = ()
@@ -52,9 +53,9 @@ class IndexingRequest:
 
 @dataclass(frozen=True)
 class Step:
-    """How far a run is. stage: `files`, or what is done to build an index. total: None if unknown.
+    """Progress of a run. stage: `files`, or a stage of building an index. total: None if unknown.
 
-    failed: files that could not be read so far.
+    failed: number of files that could not be read so far.
     """
 
     stage: str = "files"
@@ -65,7 +66,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did: the counts of `indexer.progress.Summary`, indices built, and what failed."""
+    """Result of a run: counts of `indexer.progress.Summary`, built indices, and problems."""
 
     counts: dict[str, Any] = field(default_factory=dict)
     indices: list[str] = field(default_factory=list)
@@ -73,12 +74,12 @@ class Outcome:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether it was cancelled and left something to be done."""
+        """Whether the run was cancelled before it had finished."""
         return bool(self.counts.get("interrupted"))
 
 
 class IndexingProcess:
-    """The service's end: one process, one run at a time; used on one event loop."""
+    """Service side: one process, one run at a time; used on one event loop."""
 
     def __init__(self, library: Path, space_id: str, device: str) -> None:
         self._setting = {"library": os.fspath(library), "space": space_id, "device": device}
@@ -87,14 +88,14 @@ class IndexingProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, while there is one."""
+        """Process id; None if no process runs."""
         return self._process.pid if self._process else None
 
     async def run(self, request: IndexingRequest, on_step: Callable[[Step], None]) -> Outcome:
-        """Make a run, and start the process if there is none.
+        """Run a request, and start the process if it does not run yet.
 
-        Raises IndexingFailedError with the reason of a run that failed, or of the process's death;
-        what was embedded by then is kept.
+        Raises IndexingFailedError if the run fails or the process dies; items embedded by then
+        stay in the library.
         """
         self._is_cancelled = False
         process = await self._started()
@@ -117,19 +118,19 @@ class IndexingProcess:
         self._process = None
         cause = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         raise IndexingFailedError(
-            f"The process that indexes {cause}{' (out of memory?)' if code == -9 else ''}. What "
-            "was embedded before is kept; another run goes on where it stopped."
+            f"The indexing process {cause}{' (out of memory?)' if code == -9 else ''}. Items "
+            "embedded before are in the library; the next run continues from there."
         )
 
     def cancel(self) -> None:
-        """Let the run end after the batch in flight."""
+        """End the run after its current batch."""
         self._is_cancelled = True
         if self._process and self._process.stdin:
             with contextlib.suppress(ConnectionError):
                 self._process.stdin.write(_line({"cancel": True}))
 
     async def close(self, limit_s: float = 0.0) -> None:
-        """End the process: the run in flight after its batch, if that takes less than `limit_s`."""
+        """End the process after its current batch, or kill it after `limit_s` seconds."""
         process, self._process = self._process, None
         if process is None or process.stdin is None:
             return
@@ -155,33 +156,33 @@ class IndexingProcess:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=_LINE_BYTES,
-                # Ctrl-C goes to a terminal's whole process group: the service decides, not it.
+                # Ctrl-C goes to the whole process group of a terminal; the service decides instead.
                 process_group=0,
             )
         except OSError as error:
             raise IndexingFailedError(
-                f"The process that indexes cannot be started: {error}."
+                f"The indexing process cannot be started: {error}."
             ) from error
         return self._process
 
 
 def serve() -> None:
-    """Make the runs that standard input asks for, until it ends: the whole of the process."""
+    """Run requests from standard input until it ends: the main function of the process."""
     replies = _take_output()
     with contextlib.suppress(OSError, AttributeError):
         os.nice(_NICENESS)
     runs: _Runs = queue.SimpleQueue()
-    # Beside the run, so that it can be cancelled.
+    # On another thread, so that a run can be cancelled.
     threading.Thread(target=_listen, args=(runs,), daemon=True).start()
     indexing = _Indexing(replies)
-    with contextlib.suppress(BrokenPipeError):  # the service has gone, and nobody asks any more
+    with contextlib.suppress(BrokenPipeError):  # the service has ended
         while (asked := runs.get()) is not None:
             indexing.answer(*asked)
     indexing.close()
 
 
 class _Indexing:
-    """The runs of one process; the encoder and the readers of files stay for the next one."""
+    """Runs requests, with an encoder and decoder processes that are reused."""
 
     def __init__(self, replies: TextIO) -> None:
         self._replies = replies
@@ -200,7 +201,7 @@ class _Indexing:
             raise
         except Exception:
             logging.getLogger("mmsearch").exception("indexing failed")
-            self._send({"error": "The indexing failed unexpectedly; see the service's log."})
+            self._send({"error": "Indexing failed unexpectedly; see the log of the service."})
 
     def close(self) -> None:
         if self._readers:
@@ -264,7 +265,7 @@ class _Indexing:
         should_stop: Callable[[], bool],
         outcome: Outcome,
     ) -> None:
-        """Build what new rows call for; a failure is told, and harms no search."""
+        """Build the indices that are due; failures are reported as problems."""
         from retrieval.indices.maintenance import build_index, outgrown
 
         for modality in outgrown(library, encoder.space):
@@ -292,7 +293,7 @@ class _Indexing:
 
 
 def _total(summaries: "Sequence[Summary]") -> dict[str, Any]:
-    """The counts of all runs together."""
+    """Add up the counts of all runs."""
     totals: dict[str, Any] = {}
     for summary in summaries:
         for name, value in vars(summary).items():
@@ -314,7 +315,7 @@ def _listen(runs: _Runs) -> None:
 
 
 def _take_output() -> TextIO:
-    """The pipe of standard output, into which nothing else can print then."""
+    """Take over the pipe of standard output, so that nothing else can print to it."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return replies

@@ -1,4 +1,4 @@
-"""Long work that the service does beside answering: one job at a time, the others wait."""
+"""Queue of background jobs: one runs at a time, the others wait."""
 
 import asyncio
 import contextlib
@@ -15,30 +15,30 @@ from api.http.indexing_process import IndexingProcess, IndexingRequest, Outcome,
 from api.http.schemas.jobs import FINAL_STATES, JobKind, JobState
 from retrieval.errors import MMSearchError, NotFoundError
 
-_KEPT = 100
-"""Finished jobs that are remembered."""
+_MOST_FINISHED = 100
+"""Maximum number of finished jobs to keep."""
 _MOST_WAITING = 50
 _RETRY_S = 10
 _IDLE_S = 60.0
-"""For so long the process stays for the next job: an upload need not wait for its start."""
+"""Seconds that the idle process waits for the next job, which then need not start one."""
 _BATCH_LIMIT_S = 20.0
-"""How long a job may take for its last batch when the service ends."""
+"""Time limit in seconds for the last batch of a job at shutdown."""
 
 Finish = Callable[[Outcome], Awaitable[dict[str, Any]]]
-"""What is done in the service after a run, and gives more of the job's result."""
+"""Callback after a run; returns further fields of the job's result."""
 
 
 class TooManyJobsError(OverloadedError):
-    """As many jobs wait as the service remembers."""
+    """The job queue is full."""
 
     def __init__(self) -> None:
         super().__init__(
-            f"{_MOST_WAITING} jobs are waiting already. Try again when some are done.", _RETRY_S
+            f"The job queue is full: {_MOST_WAITING} jobs are waiting. Retry later.", _RETRY_S
         )
 
 
 class FinishedJobError(MMSearchError):
-    """A job that cannot be cancelled: it has ended."""
+    """A job that cannot be cancelled, because it has finished."""
 
 
 async def _nothing_more(_outcome: Outcome) -> dict[str, Any]:
@@ -47,10 +47,10 @@ async def _nothing_more(_outcome: Outcome) -> dict[str, Any]:
 
 @dataclass
 class Job:
-    """A piece of work and how far it is. Times are seconds since 1970.
+    """A job and its state. Times are Unix timestamps in seconds.
 
-    version: counts its changes from 1. result: what it did, also what a cancelled one did. error:
-    why it failed.
+    version: number of changes, from 1. result: counts, also of a cancelled job. error: reason of a
+    failure.
     """
 
     id: str
@@ -70,11 +70,11 @@ class Job:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing of it changes any more."""
+        """Whether the job has reached a final state."""
         return self.state in FINAL_STATES
 
     def change(self, **values: Any) -> None:
-        """Set some fields and wake up all who follow the job."""
+        """Set fields and notify all followers of the job."""
         for name, value in values.items():
             setattr(self, name, value)
         self.version += 1
@@ -82,7 +82,7 @@ class Job:
         changed.set()
 
     async def wait_for_change(self, limit_s: float) -> bool:
-        """Whether it changed within the time."""
+        """Wait up to `limit_s` seconds; return whether the job has changed."""
         try:
             await asyncio.wait_for(self._changed.wait(), limit_s)
         except TimeoutError:
@@ -91,9 +91,9 @@ class Job:
 
 
 class JobRunner:
-    """Runs jobs one after another in a process beside the service; used on one event loop.
+    """Runs jobs one after another in a separate process; used on one event loop.
 
-    stopping: set when the service is about to end: nobody is kept waiting for a job then.
+    stopping: set when the service shuts down; followers stop waiting then.
     """
 
     def __init__(self, process: IndexingProcess, stopping: asyncio.Event) -> None:
@@ -104,21 +104,21 @@ class JobRunner:
         self._running: Job | None = None
         self._has_work = asyncio.Event()
         self._work_task = asyncio.create_task(self._work())
-        self._stop_task = asyncio.create_task(self._let_go())
+        self._stop_task = asyncio.create_task(self._notify_followers())
 
     def submit(
         self, kind: JobKind, request: IndexingRequest, finish: Finish = _nothing_more
     ) -> Job:
-        """Take up a job; an `index` job like one that still waits is that one.
+        """Queue a job; an `index` job equal to a waiting one returns that one.
 
-        Raises TooManyJobsError, and NotReadyError when the service is about to end.
+        Raises TooManyJobsError, and NotReadyError if the service is shutting down.
         """
         if kind is JobKind.INDEX:
             for job in self._waiting:
                 if (job.kind, job.request) == (kind, request):
                     return job
         if self._stopping.is_set():
-            raise NotReadyError("The service is ending.")
+            raise NotReadyError("The service is shutting down.")
         if len(self._waiting) >= _MOST_WAITING:
             raise TooManyJobsError
         job = Job(secrets.token_urlsafe(12), kind, request, time.time(), finish)
@@ -129,22 +129,26 @@ class JobRunner:
         return job
 
     def job(self, job_id: str) -> Job:
-        """A job by its id; raises NotFoundError."""
+        """Return a job by its id; raises NotFoundError."""
         if job_id not in self._jobs:
             raise NotFoundError(
-                f"There is no job {job_id}. The last {_KEPT} are remembered until the service ends."
+                f"No job with id {job_id}. The last {_MOST_FINISHED} finished jobs are kept until the "
+                "service ends."
             )
         return self._jobs[job_id]
 
     def jobs(self) -> list[Job]:
-        """All that are remembered, the newest first."""
+        """List the jobs, newest first."""
         return list(reversed(self._jobs.values()))
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job: one that runs after its batch. Raises NotFoundError, FinishedJobError."""
+        """Cancel a job; a running one ends after its batch.
+
+        Raises NotFoundError, FinishedJobError.
+        """
         job = self.job(job_id)
         if job.is_finished:
-            raise FinishedJobError(f"The job {job_id} has {job.state} already.")
+            raise FinishedJobError(f"Job {job_id} has finished already: {job.state}.")
         if job is self._running:
             if not job.is_cancelling:
                 job.change(is_cancelling=True)
@@ -155,9 +159,9 @@ class JobRunner:
         return job
 
     async def follow(self, job: Job, heartbeat_s: float, seen: int = 0) -> AsyncIterator[bool]:
-        """Give True for each change of a job until it has finished, False when time has passed.
+        """Yield True at each change of a job until it has finished, False at each heartbeat.
 
-        seen: the version that is known already. Ends when the service is about to.
+        seen: the last known version. Ends when the service shuts down.
         """
         while not self._stopping.is_set():
             if job.version != seen:
@@ -169,14 +173,14 @@ class JobRunner:
                 yield False
 
     async def wait(self, job: Job, limit_s: float) -> None:
-        """Wait until a job has finished, at most so long."""
+        """Wait until a job has finished, at most `limit_s` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 async for _ in self.follow(job, limit_s):
                     pass
 
     async def close(self) -> None:
-        """Cancel what runs and waits; what was embedded is kept."""
+        """Cancel all jobs and end the process; embedded items stay in the library."""
         self._stopping.set()
         for job in tuple(self._waiting):
             self.cancel(job.id)
@@ -185,12 +189,12 @@ class JobRunner:
         self._has_work.set()
         await self.process.close(_BATCH_LIMIT_S if self._running else 0)
         while not self._work_task.done():
-            # It was just starting the process.
+            # The task was starting the process.
             await asyncio.wait([self._work_task], timeout=0.1)
             await self.process.close()
         await self._stop_task
 
-    async def _let_go(self) -> None:
+    async def _notify_followers(self) -> None:
         await self._stopping.wait()
         self._has_work.set()
         for job in self._jobs.values():
@@ -224,10 +228,10 @@ class JobRunner:
             job.change(state=state, error=str(error), finished_at=time.time())
         except Exception as error:
             logging.getLogger("mmsearch").exception("job failed", exc_info=error)
-            reason = "The job failed unexpectedly; see the service's log."
+            reason = "The job failed unexpectedly; see the log of the service."
             job.change(state=JobState.FAILED, error=reason, finished_at=time.time())
 
     def _forget_old_ones(self) -> None:
         finished = [job for job in self._jobs.values() if job.is_finished]
-        for job in finished[: max(0, len(finished) - _KEPT)]:
+        for job in finished[: max(0, len(finished) - _MOST_FINISHED)]:
             del self._jobs[job.id]

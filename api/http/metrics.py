@@ -1,4 +1,4 @@
-"""What the service tells Prometheus of itself: one registry an application."""
+"""Prometheus metrics of the service: one registry per application."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -30,76 +30,76 @@ class ServiceMetrics:
         ProcessCollector(registry=self._registry)
         self._requests = Histogram(
             "mmsearch_request_seconds",
-            "Time from the head of a request to the end of its answer.",
+            "Latency from the head of a request to the end of its answer.",
             ["method", "route", "status"],
             buckets=_SECONDS,
             registry=self._registry,
         )
         self._stages = Histogram(
             "mmsearch_stage_seconds",
-            "Time of the stages of searches.",
+            "Duration of each stage of searches.",
             ["stage"],
             buckets=_SECONDS,
             registry=self._registry,
         )
         self._queueing = Histogram(
             "mmsearch_queue_seconds",
-            "Time that requests waited for the inference thread.",
+            "Waiting time of requests in the queue of the inference thread.",
             buckets=_SECONDS,
             registry=self._registry,
         )
         self._batches = Histogram(
             "mmsearch_batch_size",
-            "Requests that the inference thread took on together.",
+            "Number of requests in a batch.",
             buckets=_SIZES,
             registry=self._registry,
         )
         self._depth = Gauge(
             "mmsearch_queue_depth",
-            "Requests that wait for the inference thread.",
+            "Number of requests in the queue of the inference thread.",
             registry=self._registry,
         )
         self._rejected = Counter(
             "mmsearch_rejected_requests",
-            "Requests that were refused or given up, by reason.",
+            "Rejected and timed-out requests by reason.",
             ["reason"],
             registry=self._registry,
         )
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count an answered request. route: as it is declared, so that there are few."""
+        """Count an answered request. route: the path template, which keeps label values few."""
         self._requests.labels(method, route, status).observe(seconds)
 
     def observe_stages(self, timings_ms: Mapping[str, float]) -> None:
-        """Count the stages of a search."""
+        """Record the stage durations of a search."""
         for stage, milliseconds in timings_ms.items():
             self._stages.labels(stage).observe(milliseconds / 1000)
 
     def observe_batch(self, size: int, waits_s: Sequence[float]) -> None:
-        """Count what the inference thread took on, and how long each had waited."""
+        """Record the size of a batch, and the waiting time of each request."""
         self._batches.observe(size)
         for seconds in waits_s:
             self._queueing.observe(seconds)
 
     def reject(self, reason: str) -> None:
-        """Count a request that was refused or given up."""
+        """Count a rejected or timed-out request."""
         self._rejected.labels(reason).inc()
 
     def watch_queue(self, depth: Callable[[], int]) -> None:
-        """Ask so how many requests wait."""
+        """Set the function that returns the queue length."""
         self._depth.set_function(depth)
 
     def watch_engine(self, engine: "Engine") -> None:
-        """Tell of an engine's library, indices and cache, too."""
+        """Add the metrics of an engine's library, indices and query cache."""
         self._registry.register(_EngineCollector(engine))
 
     def text(self) -> bytes:
-        """Everything, in the format of Prometheus. Reads the catalog: not for the event loop."""
+        """Render all metrics in the format of Prometheus. Blocks: reads the catalog."""
         return generate_latest(self._registry)
 
 
 class _EngineCollector(Collector):
-    """What is looked up when Prometheus asks."""
+    """Collects the metrics of an engine at each scrape."""
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
@@ -108,14 +108,14 @@ class _EngineCollector(Collector):
         """Read the rows of each modality and the counters of the query cache."""
         engine = self._engine
         rows = GaugeMetricFamily(
-            "mmsearch_rows", "Rows of embeddings that the catalog names.", labels=["modality"]
+            "mmsearch_rows", "Rows of embeddings in the catalog.", labels=["modality"]
         )
         with engine.library.catalog.snapshot() as snapshot:
             for modality in Modality:
                 rows.add_metric([modality], snapshot.row_count(engine.space.id, modality))
         yield rows
         generation = GaugeMetricFamily(
-            "mmsearch_index_generation", "Number of the index in use.", labels=["modality"]
+            "mmsearch_index_generation", "Generation of the index in use.", labels=["modality"]
         )
         for modality, number in engine.generations.items():
             generation.add_metric([modality], number)

@@ -1,4 +1,4 @@
-"""The description of the service: what FastAPI cannot tell by itself."""
+"""Complete the OpenAPI description with the parts that FastAPI cannot derive."""
 
 from typing import Any
 
@@ -10,30 +10,30 @@ from api.http.middleware.access import is_public
 from api.http.problems import MEDIA_TYPE
 from api.http.schemas import SearchRequest
 
-_HAND_READ: list[type[BaseModel]] = [SearchRequest]
-"""Bodies that routes read themselves."""
+_HAND_PARSED: list[type[BaseModel]] = [SearchRequest]
+"""Models of bodies that routes parse themselves."""
 
 _REF = "#/components/schemas/{model}"
 
 _ERRORS = {
-    "400": "The request or its body is broken",
+    "400": "The request or its body is malformed",
     "401": "No valid API key",
-    "403": "The API key lacks the scope that this needs, or another web site asks",
-    "404": "There is no such thing",
-    "408": "The body did not come in time",
-    "409": "It is too late for that",
+    "403": "The API key lacks the required scope, or the request is cross-site",
+    "404": "Not found",
+    "408": "The body did not arrive in time",
+    "409": "The job has finished already",
     "413": "The body is too large",
-    "415": "The body is of another type",
-    "416": "The range lies outside of the file",
-    "421": "The service was reached by a name that it does not know",
-    "422": "Something is not as described here",
-    "429": "Too many requests: try again after `Retry-After` seconds",
+    "415": "The media type of the body is not supported",
+    "416": "The range is outside of the file",
+    "421": "The Host header is not a name of the service",
+    "422": "A field is missing, unknown or invalid",
+    "429": "Rate limit exceeded or queue full: retry after `Retry-After` seconds",
     "500": "The service failed",
-    "503": "The service is starting or ending",
-    "504": "It took longer than a request may",
-    "507": "The disk has no room for it",
+    "503": "The service is starting or shutting down",
+    "504": "Not answered before the deadline",
+    "507": "No space left on the disk",
 }
-_OF_ONE = {
+_OF_OPERATION = {
     ("post", "/v1/items"): ("404", "507"),
     ("delete", "/v1/jobs/{job_id}"): ("409",),
 }
@@ -41,7 +41,7 @@ _ALWAYS = ("400", "403", "421", "422", "429", "500", "503", "504")
 
 
 def install_description(app: FastAPI) -> None:
-    """Let an application describe bodies read by hand, every error status and the API keys."""
+    """Add hand-parsed bodies, error statuses and API keys to the OpenAPI description."""
     described = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _complete(description: dict[str, Any]) -> None:
     components = description.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     _, defined = models_json_schema(
-        [(model, "validation") for model in _HAND_READ], ref_template=_REF
+        [(model, "validation") for model in _HAND_PARSED], ref_template=_REF
     )
     for name, schema in defined["$defs"].items():
         schemas.setdefault(name, schema)
@@ -66,7 +66,7 @@ def _complete(description: dict[str, Any]) -> None:
         "key": {
             "type": "http",
             "scheme": "bearer",
-            "description": "An API key, where the service asks for one.",
+            "description": "An API key, if the service requires one.",
         }
     }
     for path, operations in description["paths"].items():
@@ -75,7 +75,7 @@ def _complete(description: dict[str, Any]) -> None:
 
 
 def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
-    statuses = {*_ALWAYS, *_OF_ONE.get((method, path), ())}
+    statuses = {*_ALWAYS, *_OF_OPERATION.get((method, path), ())}
     if not is_public(path):
         operation["security"] = [{}, {"key": []}]
         statuses.add("401")

@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457)."""
+"""Answer errors with problem details (RFC 9457)."""
 
 from http import HTTPStatus
 
@@ -36,14 +36,14 @@ _STATUS_OF_ERRORS: list[tuple[type[MMSearchError], HTTPStatus]] = [
 
 
 def problem(status: int, detail: str, *, retry_after_s: int | None = None) -> JSONResponse:
-    """Make a response of a status and a sentence for the client, who may try again after a time."""
+    """Build an error response; `retry_after_s` sets the Retry-After header."""
     body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
     return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Answer every error of an application with problem details; see `Observation` for bugs."""
+    """Install handlers of expected errors; `AccessLog` answers unexpected ones with 500."""
 
     @app.exception_handler(RequestValidationError)
     def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:

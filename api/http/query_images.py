@@ -1,4 +1,4 @@
-"""Pictures that clients send to search with: decoded by their content, within limits."""
+"""Decode query images sent by clients, within limits."""
 
 import base64
 import binascii
@@ -9,14 +9,14 @@ from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.media.images import LEAST_SIDE, read_image
 
 MAX_IMAGES = 8
-"""Of one question."""
+"""Maximum number of images in a query."""
 
 
 def read_query_image(content: str | bytes, max_pixels: float, name: str = "image") -> Image.Image:
-    """Decode the bytes of an image file, or their base64, to upright RGB.
+    """Decode an image file, given as bytes or base64, to upright RGB; reduce it if it is large.
 
-    Large ones are reduced by whole factors. max_pixels: in millions. name: what the message calls
-    it. Raises UsageError for what is not base64, not an image, or has more pixels.
+    max_pixels: maximum size in megapixels. name: name of the image in error messages. Raises
+    UsageError for invalid base64, an invalid image, or too many pixels.
     """
     try:
         data = base64.b64decode(content, validate=True) if isinstance(content, str) else content

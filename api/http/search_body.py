@@ -1,4 +1,4 @@
-"""The body of a search: JSON, or a form with JSON and image files."""
+"""Parse the body of a search: JSON, or a form with JSON and image files."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -18,12 +18,12 @@ JSON = "application/json"
 FORM = "multipart/form-data"
 _MAX_FIELD = 64 * 1024 * 1024
 _LARGE = 64 * 1024
-"""Bytes of JSON that take long enough to read that other requests would notice."""
+"""Size in bytes from which JSON is parsed on another thread than the event loop."""
 
 _EXAMPLES: dict[str, Any] = {
     "text": {"summary": "By a text", "value": {"text": "two dogs fighting over a stick", "k": 5}},
     "parts": {
-        "summary": "A beach without people, like item 12",
+        "summary": "A beach without people, similar to item 12",
         "value": {
             "parts": [
                 {"text": "a beach"},
@@ -33,7 +33,7 @@ _EXAMPLES: dict[str, Any] = {
         },
     },
     "filter": {
-        "summary": "Videos of one summer, a frame each",
+        "summary": "Videos of one summer, collapsed by file",
         "value": {
             "text": "children running",
             "where": {
@@ -68,32 +68,30 @@ BODY: dict[str, Any] = {
         },
     },
 }
-"""What OpenAPI says of it."""
+"""OpenAPI description of the body."""
 
 
 @dataclass(frozen=True)
 class SearchBody:
-    """What was asked, and the image files that came with it."""
+    """A search request and its uploaded image files."""
 
     request: SearchRequest
     uploads: tuple[bytes, ...] = ()
 
     @property
     def has_images(self) -> bool:
-        """Whether there is something to decode."""
+        """Whether there are images to decode."""
         return bool(self.uploads) or any(part.image for part in self.request.all_parts)
 
     def parts(self, max_pixels: float) -> tuple[TextPart | ImagePart | ItemPart, ...]:
-        """Decode it; max_pixels: of an image, in millions.
+        """Decode the query parts. max_pixels: maximum size of an image, in megapixels.
 
         Raises UsageError for too many parts, and as `read_query_image`.
         """
         asked = self.request.all_parts
         images = len(self.uploads) + sum(part.image is not None for part in asked)
         if images > MAX_IMAGES or len(asked) + len(self.uploads) > MAX_PARTS:
-            raise UsageError(
-                f"A question has at most {MAX_PARTS} parts, {MAX_IMAGES} of them images."
-            )
+            raise UsageError(f"A query has at most {MAX_PARTS} parts, {MAX_IMAGES} of them images.")
         parts: list[TextPart | ImagePart | ItemPart] = []
         for number, part in enumerate(asked, start=1):
             if part.text is not None:
@@ -110,7 +108,7 @@ class SearchBody:
 
     @property
     def query(self) -> str | None:
-        """The question in words: the text if that is all, else every part with its sign."""
+        """Describe the query: its text if it has no other part, else all parts with signs."""
         asked = [*self.request.all_parts]
         if not self.uploads and len(asked) == 1 and asked[0].weight == 1:
             return asked[0].text
@@ -124,14 +122,14 @@ class SearchBody:
 
 
 async def read_search_body(request: Request) -> SearchBody:
-    """Read and check a search.
+    """Parse and validate the body of a search.
 
-    Raises RequestValidationError for what is not as described, HTTPException with 415 for another
-    type of content.
+    Raises RequestValidationError for an invalid body, HTTPException with status 415 for an
+    unsupported media type.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == FORM:
-        # A form's files are closed, and deleted, at its end.
+        # The files of a form are closed and deleted when its context ends.
         async with request.form(
             max_files=MAX_IMAGES + 1, max_fields=2, max_part_size=_MAX_FIELD
         ) as form:

@@ -1,4 +1,4 @@
-"""Settings of the service, from options and `MMSEARCH_*` environment variables."""
+"""Service settings from options and `MMSEARCH_*` environment variables."""
 
 import ipaddress
 import os
@@ -9,16 +9,16 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 WordList = Annotated[tuple[str, ...], NoDecode]
-"""In the environment: words with commas or spaces between."""
+"""In the environment: separated by commas or spaces."""
 
 PathList = Annotated[tuple[Path, ...], NoDecode]
-"""In the environment: paths as in PATH, with colons (semicolons on Windows) between."""
+"""In the environment: separated like PATH, by colons (semicolons on Windows)."""
 
 
 class ServiceSettings(BaseSettings):
-    """Where the service listens, who may ask, how much it takes on, and how it ranks.
+    """Address, access, limits and ranking of the service.
 
-    Options of `mmsearch serve` win over the environment.
+    Options of `mmsearch serve` take precedence over the environment.
     """
 
     model_config = SettingsConfigDict(
@@ -29,38 +29,38 @@ class ServiceSettings(BaseSettings):
     port: int = Field(default=8765, ge=0, le=65_535)
     rerank: str = "auto"
     uploads: Path | None = None
-    """The folder for files that clients add to the library; None: they may not."""
+    """Directory for uploads; None: no uploads."""
     index_below: PathList = ()
-    """Folders besides the library's sources that clients may have indexed."""
+    """Directories in which clients may index paths, besides the library's sources."""
 
     api_keys: str = Field(default="", repr=False)
-    """Keys themselves, `NAME:SCOPES:SECRET`, with spaces or line ends between."""
+    """API keys, `NAME:SCOPES:SECRET`, separated by white space."""
     api_keys_file: Path | None = None
     allowed_hosts: WordList = ()
-    """Names besides the loopback ones that a client may have reached the service by."""
+    """Host names that requests may use, besides those of the loopback interface."""
     cors_origins: WordList = ()
-    """Web sites whose scripts may use the service, such as `https://example.org`."""
+    """Web origins whose scripts may use the service (CORS), such as `https://example.org`."""
     rate_limit: str = "500/second"
-    """Of each key or, without keys, of each client's address."""
+    """Rate limit per API key or, without keys, per client address."""
 
     batch: int = Field(default=32, ge=1, le=1024)
-    """Searches encoded together at most; 1 answers them one by one."""
+    """Maximum number of searches in a batch; 1 disables batching."""
     batch_wait_ms: float = Field(default=5.0, ge=0, le=1000)
-    """How long a search may wait for others to go with it, when others are expected."""
+    """Maximum time that a search waits for others to form a batch, if others are expected."""
     queue: int = Field(default=256, ge=1, le=100_000)
-    """Requests that wait for the encoder at most."""
+    """Maximum queue length of requests for the encoder."""
     deadline_s: float = Field(default=10.0, gt=0, le=3600)
-    """What a request may take, waiting included."""
+    """Time limit per request, with the wait in the queue."""
     shutdown_s: float = Field(default=10.0, gt=0, le=3600)
-    """What is in flight when the service is told to end may take so long."""
+    """Grace period for requests in flight at shutdown."""
     max_body_mb: float = Field(default=50.0, gt=0, le=10_000)
-    """The largest request body, in millions of bytes."""
+    """Maximum size of request bodies in MB (10^6 bytes)."""
     max_pixels: float = Field(default=50.0, gt=0, le=179)
-    """The largest picture that is decoded for a client, in millions of pixels."""
+    """Maximum size of images decoded for clients, in megapixels."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = False
-    """One JSON object a request, on standard error."""
+    """Log each request as a JSON line on standard error."""
 
     @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
@@ -75,12 +75,12 @@ class ServiceSettings(BaseSettings):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach the service."""
+        """Whether the service is reachable from this machine only."""
         return is_loopback_name(self.host)
 
 
 def is_loopback_name(host: str) -> bool:
-    """Whether a host name or address, IPv6 without brackets, means this machine alone."""
+    """Whether a host name or address (IPv6 without brackets) is a loopback one."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Checking JSON that FastAPI does not see: bodies read by hand, and JSON inside of parameters."""
+"""Validate JSON that FastAPI does not parse: hand-parsed bodies and JSON parameters."""
 
 from typing import TypeVar
 
@@ -9,9 +9,9 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def parse_json(model: type[_Model], content: str | bytes, place: str) -> _Model:
-    """Read JSON as a model; types must be right, `"5"` is no number.
+    """Parse JSON strictly as a model; `"5"` is not accepted as a number.
 
-    place: what messages call it. Raises RequestValidationError.
+    place: name of the value in error messages. Raises RequestValidationError.
     """
     if not content:
         raise invalid(place, "it is empty")
@@ -27,5 +27,5 @@ def parse_json(model: type[_Model], content: str | bytes, place: str) -> _Model:
 
 
 def invalid(place: str, message: str) -> RequestValidationError:
-    """Say that something in a request is not as described."""
+    """Build the error of an invalid value in a request."""
     return RequestValidationError([{"loc": (place,), "msg": message, "type": "value_error"}])

@@ -267,7 +267,7 @@ def test_patience_ends(scripted):
 
 def test_what_is_no_service_is_told(scripted):
     _Scripted.answers = [(200, {}, b"<html>")]
-    with Client(scripted) as client, pytest.raises(ServiceError, match="no mmsearch service"):
+    with Client(scripted) as client, pytest.raises(ServiceError, match="not an mmsearch service"):
         client.jobs()
     with Client("127.0.0.1:9") as client, pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
         client.jobs()

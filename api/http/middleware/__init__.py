@@ -1,1 +1,1 @@
-"""Who may ask what of the service, and how much: one defence a module."""
+"""Access control and limits of the service: one defence per module."""

@@ -1,4 +1,4 @@
-"""Authentication by API key, and the scope that a route asks for."""
+"""Authentication by API key, and authorisation by scope."""
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -19,14 +19,14 @@ _WRONG_KEYS = "20/minute"
 
 PUBLIC_PATHS = frozenset({"/", "/favicon.ico", "/healthz", "/readyz"})
 PUBLIC_FOLDER = "/ui/"
-"""What a browser needs before it can be given a key: the shell of the page, without any data."""
+"""The files of the page, which contain no data: a browser loads them before it has a key."""
 
 
 class Authentication:
-    """ASGI middleware: a request without a valid key goes no further, whatever it asks for.
+    """ASGI middleware that refuses requests without a valid key.
 
-    It leaves the `Client` in `scope["state"]["client"]`. An address that has sent many wrong keys
-    is answered 429 for a while; right keys are never held up by wrong ones.
+    It stores the `Client` in `scope["state"]["client"]`. An address that has sent many wrong keys
+    is answered 429 for a while; valid keys are still accepted from it.
     """
 
     def __init__(self, app: ASGIApp, keys: KeyRing, metrics: ServiceMetrics) -> None:
@@ -63,19 +63,19 @@ class Authentication:
             HTTPStatus.UNAUTHORIZED,
             "The API key is not valid."
             if has_secret
-            else "This service asks for an API key: send `Authorization: Bearer SECRET`.",
+            else "This service requires an API key: send `Authorization: Bearer SECRET`.",
         )
         answer.headers["WWW-Authenticate"] = 'Bearer realm="mmsearch"'
         return answer
 
 
 def is_public(path: str) -> bool:
-    """Whether a path may be had without a key."""
+    """Whether a path needs no key."""
     return path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDER)
 
 
 def require(scope: Literal["read", "write"]) -> Callable[[Request], Awaitable[None]]:
-    """Make a dependency of a route that answers 403 to a key without the scope."""
+    """Build a route dependency that answers 403 to a key without the scope."""
     needed = Scope(scope)
 
     async def check(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""What becomes of each request: counted for Prometheus and, where wanted, logged as JSON."""
+"""Request metrics and access log."""
 
 import json
 import logging
@@ -14,8 +14,8 @@ _log = logging.getLogger("mmsearch")
 _access = logging.getLogger("mmsearch.access")
 
 
-class Observation:
-    """ASGI middleware that times requests, and answers 500 to those that fail unexpectedly."""
+class AccessLog:
+    """ASGI middleware that measures and logs requests, and answers unexpected errors with 500."""
 
     def __init__(self, app: ASGIApp, metrics: ServiceMetrics, *, log: bool) -> None:
         self._app = app
@@ -23,14 +23,14 @@ class Observation:
         self._logs = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and note its end."""
+        """Pass a request on; measure and log it at its end."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
         status, size = 0, 0
 
-        async def noting_send(message: Message) -> None:
+        async def counting_send(message: Message) -> None:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -39,16 +39,16 @@ class Observation:
             await send(message)
 
         try:
-            await self._app(scope, receive, noting_send)
+            await self._app(scope, receive, counting_send)
         except Exception:
             _log.exception("%s %s failed", scope["method"], scope["path"])
             if status:
-                raise  # half of the answer is sent: the server must break the connection
+                raise  # the answer has begun: the server must close the connection
             answer = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed; see its log.")
-            await answer(scope, receive, noting_send)
+            await answer(scope, receive, counting_send)
         finally:
             seconds = time.perf_counter() - began
-            # The router leaves the route in the scope; what no route answers is counted as one.
+            # The router stores the route in the scope; unknown paths share one label.
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.observe_request(scope["method"], route, status, seconds)
             if self._logs:

@@ -1,4 +1,4 @@
-"""What a client may send: against bodies that are too large, too slow, packed, or too many."""
+"""Limits on request bodies: against large, slow, compressed and too many bodies."""
 
 import asyncio
 import time
@@ -12,19 +12,19 @@ from api.http.metrics import ServiceMetrics
 from api.http.problems import problem
 
 _CHUNK_S = 15.0
-"""Without a byte for so long, a body is given up."""
+"""Timeout in seconds without a byte of the body."""
 
 _BODY_S = 120.0
-"""A body must be complete after so long."""
+"""Timeout in seconds of a whole body."""
 
 _BODIES_AT_ONCE = 4
-"""All requests at work hold at most so many bodies of the largest size."""
+"""Memory limit of all bodies together, as a number of bodies of maximum size."""
 
 _RETRY_S = 5
 
 
 class BodyLimit:
-    """ASGI middleware that bounds the size of bodies while they come in, whatever they declare."""
+    """ASGI middleware that limits the size of bodies while they are received."""
 
     def __init__(self, app: ASGIApp, max_bytes: int, metrics: ServiceMetrics) -> None:
         self._app = app
@@ -33,7 +33,7 @@ class BodyLimit:
         self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on with its body bounded, or refuse what it declares."""
+        """Pass a request on with a limited body, or refuse its headers."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -43,7 +43,7 @@ class BodyLimit:
             status, detail, reason = refusal
             self._metrics.reject(reason)
             answer = problem(status, detail)
-            # The body is not read, so nothing else can follow on this connection.
+            # The body is not read, so the connection cannot be reused.
             answer.headers["Connection"] = "close"
             await answer(scope, receive, send)
             return
@@ -57,7 +57,7 @@ class BodyLimit:
             self._held_bytes -= body.bytes
 
     def admit(self, body_bytes: int, more_bytes: int) -> None:
-        """Count bytes that have come in; raises HTTPException when they are too many."""
+        """Count received bytes; raises HTTPException if they exceed a limit."""
         self._held_bytes += more_bytes
         if body_bytes > self._max_bytes:
             self._metrics.reject("body_size")
@@ -66,18 +66,20 @@ class BodyLimit:
             self._metrics.reject("memory")
             raise _closing(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                "Too many large requests come in at the same time.",
+                "Too many large requests at the same time.",
                 {"Retry-After": str(_RETRY_S)},
             )
 
     def give_up(self) -> HTTPException:
-        """Make the error of a body that did not come in time."""
+        """Build the error of a body that timed out."""
         self._metrics.reject("body_time")
-        return _closing(HTTPStatus.REQUEST_TIMEOUT, "The body of the request did not come in time.")
+        return _closing(
+            HTTPStatus.REQUEST_TIMEOUT, "The body of the request did not arrive in time."
+        )
 
     def _refusal(self, headers: Headers) -> tuple[int, str, str] | None:
         if headers.get("content-encoding", "identity").lower() != "identity":
-            detail = "Bodies must not be packed: leave out Content-Encoding."
+            detail = "Compressed bodies are not supported: leave out Content-Encoding."
             return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, "body_encoding"
         declared = headers.get("content-length", "0")
         if declared.isdecimal() and int(declared[:20]) > self._max_bytes:
@@ -85,11 +87,11 @@ class BodyLimit:
         return None
 
     def _too_large(self) -> str:
-        return f"A request body may have {self._max_bytes / 1e6:g} MB at most."
+        return f"The request body is too large: at most {self._max_bytes / 1e6:g} MB."
 
 
 class _Body:
-    """The body of one request, counted."""
+    """Counts the bytes of one request body."""
 
     def __init__(self, limit: BodyLimit, receive: Receive) -> None:
         self.bytes = 0

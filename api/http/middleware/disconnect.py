@@ -1,4 +1,4 @@
-"""Whether the client of the request at hand still waits for its answer."""
+"""Detect that the client of the current request has disconnected."""
 
 import asyncio
 from contextvars import ContextVar
@@ -6,27 +6,27 @@ from contextvars import ContextVar
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class Connection:
-    """ASGI middleware that lets `client_left` work in whatever answers a request."""
+class DisconnectDetection:
+    """ASGI middleware that makes `client_left` work while a request is answered."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and remember when its body is complete."""
+        """Pass a request on, and track whether its body is complete."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        line = _Line(receive)
-        token = _line.set(line)
+        channel = _Channel(receive)
+        token = _channel.set(channel)
         try:
-            await self._app(scope, line.receive, send)
+            await self._app(scope, channel.receive, send)
         finally:
-            _line.reset(token)
+            _channel.reset(token)
 
 
-class _Line:
-    """What comes from a client."""
+class _Channel:
+    """Messages of one client."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -39,17 +39,17 @@ class _Line:
         return message
 
 
-_line: ContextVar[_Line | None] = ContextVar("line", default=None)
+_channel: ContextVar[_Channel | None] = ContextVar("channel", default=None)
 
 
 async def client_left() -> None:
-    """Return when the client of this request has closed its connection, and not before.
+    """Wait until the client of this request has closed its connection.
 
-    Outside of requests, and while a body is still to be read, that is not known.
+    Outside of requests, and while the body is not read completely, it waits for ever.
     """
-    line = _line.get()
-    if line is None or not line.is_complete:
+    channel = _channel.get()
+    if channel is None or not channel.is_complete:
         await asyncio.Event().wait()
     else:
-        while (await line.receive())["type"] != "http.disconnect":
+        while (await channel.receive())["type"] != "http.disconnect":
             pass

@@ -1,4 +1,4 @@
-"""Headers that tell a browser what an answer may do: nothing but what our own page needs."""
+"""Security headers: allow a browser only what the page needs."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,16 +27,16 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """ASGI middleware that adds the headers to every answer, unless the route has set its own.
+    """ASGI middleware that adds the headers to every answer, unless the route has set them.
 
-    What says nothing of caching is not to be stored: answers tell of private pictures.
+    Answers without an ETag get `Cache-Control: no-store`, since they describe private images.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and add to the head of its answer."""
+        """Pass a request on, and add headers to its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,7 +1,7 @@
-"""The names that the service answers to: against DNS rebinding.
+"""Check the Host header: against DNS rebinding.
 
-A page of somebody else's can let its own name resolve to 127.0.0.1. To the browser the service is
-then of the same origin as that page, which may read all answers; but the Host header has the name.
+A foreign page can let its own host name resolve to 127.0.0.1. The browser then treats the service as
+the same origin and lets the page read all answers, but the Host header still has the foreign name.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from api.http.settings import is_loopback_name
 
 
 class HostGuard:
-    """ASGI middleware that refuses requests for other names than loopback and allowed ones."""
+    """ASGI middleware that accepts only loopback and allowed host names."""
 
     def __init__(self, app: ASGIApp, allowed: Iterable[str], metrics: ServiceMetrics) -> None:
         self._app = app
@@ -36,15 +36,15 @@ class HostGuard:
         self._metrics.reject("host")
         answer = problem(
             HTTPStatus.MISDIRECTED_REQUEST,
-            "The service does not answer to the name in the Host header. "
-            "`mmsearch serve --allowed-host NAME` lets it.",
+            "The name in the Host header is not allowed. Allow it with "
+            "`mmsearch serve --allowed-host NAME`.",
         )
         await answer(scope, receive, send)
 
 
 @lru_cache(maxsize=256)
 def host_name(header: bytes) -> str:
-    """The name or address in a Host header, in lower case, without port and brackets."""
+    """Parse the name or address of a Host header: lower case, without port and brackets."""
     text = header.decode("latin-1").strip().lower()
     if text.startswith("["):
         return text[1:].partition("]")[0]

@@ -1,4 +1,4 @@
-"""API keys: who a client is and what it may do. Secrets are kept as digests only."""
+"""API keys: identity and scopes of a client. Only digests of the secrets are stored."""
 
 import hashlib
 import hmac
@@ -16,7 +16,7 @@ _FORM = "NAME:SCOPES:SECRET, such as phone:read:... or admin:read,write:..."
 
 
 class Scope(StrEnum):
-    """What a key allows: to search and see, or to change the library."""
+    """Permission of a key: search and view (read), or change the library (write)."""
 
     READ = "read"
     WRITE = "write"
@@ -24,18 +24,18 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class Client:
-    """Who asks. name: of the key; None where no keys are configured."""
+    """An authenticated client. name: name of the key; None if no keys are configured."""
 
     name: str | None
     scopes: frozenset[Scope]
 
 
 ANYONE = Client(None, frozenset(Scope))
-"""Whoever can reach a service without keys."""
+"""Any client of a service without keys."""
 
 
 class KeyRing:
-    """The keys that a service accepts. An empty one accepts anyone."""
+    """The keys that a service accepts. An empty ring accepts anyone."""
 
     def __init__(self, clients_by_digest: Iterable[tuple[bytes, Client]] = ()) -> None:
         self._clients = list(clients_by_digest)
@@ -44,7 +44,7 @@ class KeyRing:
         return bool(self._clients)
 
     def client_of(self, secret: str) -> Client | None:
-        """Whose secret it is. Takes the same time for any key and for none."""
+        """Find the client of a secret, in constant time."""
         digest = _digest(secret)
         found = None
         for known, client in self._clients:
@@ -54,9 +54,9 @@ class KeyRing:
 
 
 def read_keys(text: str, file: Path | None) -> KeyRing:
-    """Read the keys of the environment (`text`) and of a file, a line each, `#` begins a comment.
+    """Read keys from the environment (`text`) and from a file: one per line, `#` for comments.
 
-    Raises UsageError for a line that is no key, which is never shown, or for a missing file.
+    Raises UsageError for a missing file or an invalid line, which is never shown.
     """
     lines = [(f"API key {number} of MMSEARCH_API_KEYS", word) for number, word in _words(text)]
     if file is not None:
@@ -64,14 +64,14 @@ def read_keys(text: str, file: Path | None) -> KeyRing:
             content = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise UsageError(f"The API keys {file} cannot be read: {reason}.") from error
+            raise UsageError(f"The API keys in {file} cannot be read: {reason}.") from error
         lines += [
             (f"{file}, line {number}", line.strip())
             for number, line in enumerate(content.splitlines(), start=1)
             if line.strip() and not line.strip().startswith("#")
         ]
         if not lines:
-            raise UsageError(f"There is no API key in {file}. A line is {_FORM}.")
+            raise UsageError(f"There is no API key in {file}. The format of a line is {_FORM}.")
     ring = [_parse(place, line) for place, line in lines]
     names = [client.name for _, client in ring]
     for name in names:
@@ -81,12 +81,12 @@ def read_keys(text: str, file: Path | None) -> KeyRing:
 
 
 def may_be_read_by_others(file: Path) -> bool:
-    """Whether other users of this machine can read a file, as POSIX permissions say."""
+    """Whether other users of this machine can read a file (POSIX permissions)."""
     return os.name == "posix" and bool(file.stat().st_mode & 0o077)
 
 
 def new_key(name: str = "me") -> str:
-    """Make the line of a new key with all scopes."""
+    """Generate the line of a new key with all scopes."""
     return f"{name}:{','.join(Scope)}:{secrets.token_urlsafe(32)}"
 
 
@@ -99,11 +99,11 @@ def _parse(place: str, line: str) -> tuple[bytes, Client]:
     scopes, _, secret = rest.partition(":")
     chosen = {scope.strip() for scope in scopes.split(",")}
     if not name or not secret or not chosen <= set(Scope):
-        raise UsageError(f"{place} is not {_FORM}.")
+        raise UsageError(f"{place} is not of the form {_FORM}.")
     if len(secret) < _LEAST_SECRET or not secret.isascii() or not secret.isprintable():
         raise UsageError(
             f"{place}: the secret of {name} must have at least {_LEAST_SECRET} ASCII characters. "
-            "`mmsearch serve --new-key` makes one."
+            "Generate one with `mmsearch serve --new-key`."
         )
     return _digest(secret), Client(name, frozenset(Scope(scope) for scope in chosen))
 

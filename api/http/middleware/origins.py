@@ -1,7 +1,7 @@
-"""Who may make a browser send requests: against cross-site request forgery.
+"""Refuse cross-site requests of browsers: against cross-site request forgery (CSRF).
 
-Any page that a user visits can send requests to a service on their own machine. Browsers tell where
-a request comes from, in `Origin` and `Sec-Fetch-Site`; other programs send neither.
+Any page that a user visits can send requests to a service on the user's machine. Browsers state the
+origin of a request in `Origin` and `Sec-Fetch-Site`; other programs send neither.
 """
 
 from collections.abc import Iterable
@@ -19,10 +19,10 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class CrossSiteGuard:
-    """ASGI middleware that refuses what other sites make a browser send.
+    """ASGI middleware that refuses cross-site requests of browsers.
 
-    allowed: origins whose scripts may use the service, or `*`. Following a link is allowed to
-    anyone.
+    allowed: origins whose scripts may use the service, or `*`. Navigation by a link is always
+    allowed.
     """
 
     def __init__(self, app: ASGIApp, allowed: Iterable[str], metrics: ServiceMetrics) -> None:
@@ -36,8 +36,8 @@ class CrossSiteGuard:
             self._metrics.reject("cross_site")
             answer = problem(
                 HTTPStatus.FORBIDDEN,
-                "Another web site may not use this service. `mmsearch serve --cors-origin ORIGIN` "
-                "lets it.",
+                "Cross-site request refused. Allow the web site with "
+                "`mmsearch serve --cors-origin ORIGIN`.",
             )
             await answer(scope, receive, send)
             return
@@ -58,7 +58,7 @@ class CrossSiteGuard:
 
 
 def _is_same(origin: str, host: str) -> bool:
-    """Whether an origin is that of the service, whose scheme a proxy may have changed."""
+    """Whether an origin is that of the service; a proxy may have changed the scheme."""
     try:
         parts = urlsplit(origin)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme)

@@ -1,4 +1,4 @@
-"""How often a client may ask: against exhaustion and the guessing of keys."""
+"""Rate limiting: against exhaustion and the guessing of keys."""
 
 import ipaddress
 import math
@@ -32,10 +32,10 @@ _SECONDS = {
 
 
 class Rate:
-    """A rate such as `100/second` or `5 per 2 hours`, kept for each of many clients.
+    """Rate limiter for many clients, with a rate such as `100/second` or `5 per 2 hours`.
 
-    The generic cell rate algorithm (ITU-T I.371): so many requests at once, then as many as the
-    rate gives back. It costs a lookup a request, and of each client a number is kept.
+    The generic cell rate algorithm (ITU-T I.371): bursts up to the amount, then the average rate.
+    It stores one number per client.
     """
 
     def __init__(self, rate: str) -> None:
@@ -43,15 +43,15 @@ class Rate:
         amount = int(found[1]) if found else 0
         if not found or amount < 1:
             raise UsageError(
-                f"{rate!r} is not a rate. Write such as 100/second, 600/minute or 5000/hour."
+                f"Invalid rate {rate!r}: write 100/second, 600/minute or 5000/hour, for example."
             )
         self._window_s = float(int(found[2] or 1) or 1) * _SECONDS[found[3].lower()]
         self._interval_s = self._window_s / amount
         self._full_at: LRUCache[str, float] = LRUCache(_MOST_CLIENTS)
-        """When each client, asking no more, could send a whole burst again."""
+        """Per client, the time at which its whole burst is available again."""
 
     def allows(self, who: str) -> bool:
-        """Count a request; whether it is within the rate."""
+        """Count a request; return whether it is within the rate."""
         now = time.monotonic()
         full_at = max(self._full_at.get(who, now), now) + self._interval_s
         if full_at - now > self._window_s + _ROUNDING_S:
@@ -60,13 +60,13 @@ class Rate:
         return True
 
     def seconds_left(self, who: str) -> int:
-        """When a client that was not allowed may ask again, at least 1."""
+        """Seconds until a refused client may retry, at least 1."""
         full_at = self._full_at.get(who, 0.0)
         return max(1, math.ceil(full_at + self._interval_s - self._window_s - time.monotonic()))
 
 
 class RateLimit:
-    """ASGI middleware that limits the rate of each key or, without keys, of each address."""
+    """ASGI middleware that limits the rate per API key or, without keys, per address."""
 
     def __init__(self, app: ASGIApp, rate: str, metrics: ServiceMetrics) -> None:
         self._app = app
@@ -86,14 +86,14 @@ class RateLimit:
         self._metrics.reject("rate")
         answer = problem(
             HTTPStatus.TOO_MANY_REQUESTS,
-            "Too many requests from this client.",
+            "Rate limit exceeded: too many requests from this client.",
             retry_after_s=self._rate.seconds_left(who),
         )
         await answer(scope, receive, send)
 
 
 def address_of(scope: Scope) -> str:
-    """The client's address; of IPv6 the network, within which it can choose any."""
+    """Return the client address; for IPv6 its /64 network, where clients choose addresses freely."""
     host: str = (scope.get("client") or ("unknown",))[0]
     try:
         address = ipaddress.ip_address(host)

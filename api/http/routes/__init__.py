@@ -1,1 +1,1 @@
-"""One router a subject."""
+"""Routers of the HTTP API, one per subject."""

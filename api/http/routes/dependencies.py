@@ -1,4 +1,4 @@
-"""What the routes share: the open library, and the one thread that runs the engine."""
+"""State shared by the routes: the open library and the inference thread."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar, cast
 from fastapi import Depends, Request
 
 from api.http.batching import Inference
-from api.http.decode_pool import Decoding
+from api.http.decode_pool import DecodePool
 from api.http.files import ItemFiles
 from api.http.jobs import JobRunner
 from api.http.metrics import ServiceMetrics
@@ -23,9 +23,9 @@ _T = TypeVar("_T")
 
 
 class Service:
-    """The state of a running application; made at its start.
+    """State of a running application, created at its start.
 
-    `stopping` is set as soon as the service is told to end: what would go on for long ends then.
+    `stopping` is set when shutdown begins; long-running answers end then.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Service:
         self.settings = settings
         self.metrics = metrics
         self.files = ItemFiles(library)
-        self.decoding = Decoding(settings.deadline_s)
+        self.decoding = DecodePool(settings.deadline_s)
         self.jobs = jobs
         self.uploads = uploads
         self.stopping = stopping
@@ -53,11 +53,11 @@ class Service:
 
     @property
     def rerank(self) -> str:
-        """The reranker of all searches that do not switch it off."""
+        """Name of the reranker of all searches that do not disable it."""
         return self.settings.rerank
 
     def stop(self) -> None:
-        """Take no new requests; what is in flight is still answered. Safe in a signal handler."""
+        """Refuse new requests; those in flight are still answered. Safe in a signal handler."""
         self.inference.refuse_more()
         self._loop.call_soon_threadsafe(self.stopping.set)
 
@@ -66,8 +66,8 @@ class Service:
     ) -> _T:
         """Run a call on the thread that owns the encoder, without blocking the event loop.
 
-        It waits in the queue of the searches. deadline_s: what it may take, waiting included;
-        None: as the settings say. Raises what the call raises, and RefusedError.
+        It waits in the queue of the searches. deadline_s: time limit with the wait; None: that of
+        the settings. Raises the exception of the call, and RefusedError.
         """
         return await self.inference.call(call, deadline_s=deadline_s)
 

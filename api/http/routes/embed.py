@@ -1,4 +1,4 @@
-"""Texts and images to vectors."""
+"""Embed texts and images."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require(
 
 @router.post("/embed")
 async def embed(request: EmbedRequest, service: CurrentService) -> Embeddings:
-    """Embed texts and images with the encoder of the library, as searches do."""
+    """Embed texts and images with the encoder of the library."""
     max_pixels = int(service.settings.max_pixels * 1e6)
     images = await run_in_threadpool(_decoded, request.images, max_pixels)
     texts, pictures = await service.on_inference_thread(
@@ -36,9 +36,9 @@ async def embed(request: EmbedRequest, service: CurrentService) -> Embeddings:
 
 def _decoded(contents: Sequence[bytes], max_pixels: int) -> list[Image.Image]:
     images = []
-    for place, content in enumerate(contents):
+    for position, content in enumerate(contents):
         try:
             images.append(read_image(content, max_pixels=max_pixels))
         except UnreadableFileError as error:
-            raise UnreadableFileError(f"images.{place}: {error}.") from error
+            raise UnreadableFileError(f"images.{position}: {error}.") from error
     return images

@@ -1,4 +1,4 @@
-"""Explaining why a text and an item match."""
+"""Explain why a text and an item match."""
 
 import io
 from typing import Annotated
@@ -25,9 +25,9 @@ router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require(
 async def explain(
     asked: Annotated[ExplainRequest, Query()], service: CurrentService
 ) -> ExplanationSchema | Response:
-    """Tell which words of a text carry its match with an item, and where each looked."""
+    """Explain which words of a text contribute to its match with an item, and where each looked."""
     if not asked.text.strip():
-        raise UsageError("The text is empty. Say in a few words what the image may show.")
+        raise UsageError("The text is empty. Describe in a few words what the image may show.")
     item = await run_in_threadpool(current_item, service, asked.item)
     image = await service.decoding.run(lambda: service.files.picture(item))
     explanation = await service.on_inference_thread(

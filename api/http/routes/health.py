@@ -1,4 +1,4 @@
-"""Whether the service runs, whether it can search, and what it measures of itself."""
+"""Liveness, readiness and metrics."""
 
 from fastapi import APIRouter, Depends, Response
 
@@ -19,7 +19,7 @@ async def healthz(service: CurrentService) -> Health:
 
 @router.get("/readyz", responses={503: {"model": Problem}}, response_model=Health)
 async def readyz(service: CurrentService) -> Health | Response:
-    """Answer 200 when the service can search, 503 while it starts or ends."""
+    """Answer 200 if the service can search, 503 while it starts or shuts down."""
     if service.inference.state is State.READY:
         return Health(status="ready", encoder=service.engine.space.encoder)
     return problem(503, service.inference.reason, retry_after_s=1)
@@ -32,5 +32,5 @@ async def readyz(service: CurrentService) -> Health | Response:
     dependencies=[Depends(require("read"))],
 )
 def metrics(service: CurrentService) -> Response:
-    """Tell Prometheus of the service."""
+    """Return metrics for Prometheus."""
     return Response(service.metrics.text(), media_type=CONTENT_TYPE)

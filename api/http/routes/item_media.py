@@ -1,4 +1,4 @@
-"""What items look like: thumbnails, and their files."""
+"""Thumbnails and files of items."""
 
 from typing import Annotated, Any, BinaryIO
 
@@ -23,10 +23,10 @@ _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
     response_class=Response,
     responses={
         200: {
-            "description": "The picture",
+            "description": "The thumbnail",
             "content": {"image/webp": _BINARY, "image/jpeg": _BINARY},
         },
-        304: {"description": "The client has it already"},
+        304: {"description": "Not modified"},
     },
 )
 async def get_thumbnail(
@@ -36,9 +36,9 @@ async def get_thumbnail(
     accept: Annotated[str, Header()] = "",
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Show one item small: no side is longer than `size` pixels.
+    """Return a thumbnail of an item: no side is longer than `size` pixels.
 
-    Hits and items name an address of theirs with a `v`, which a browser may keep for ever.
+    Hits and items have its URL with a parameter `v`, so that browsers may cache it for ever.
     """
     item = await run_in_threadpool(current_item, service, item_id)
     form = asked.format or _understood(accept)
@@ -61,8 +61,8 @@ async def get_thumbnail(
     response_class=Response,
     responses={
         200: {"description": "The file", "content": {"*/*": _BINARY}},
-        206: {"description": "The range asked for", "content": {"*/*": _BINARY}},
-        304: {"description": "The client has it already"},
+        206: {"description": "The requested range", "content": {"*/*": _BINARY}},
+        304: {"description": "Not modified"},
     },
 )
 async def get_file(
@@ -73,9 +73,9 @@ async def get_file(
     if_range: Annotated[str | None, Header()] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Give the file of an item, or a range of it.
+    """Return the file of an item, or a byte range of it.
 
-    Only what still is as it was indexed, below a source of the library.
+    Only if it is unchanged since it was indexed, and lies below a source of the library.
     """
     item, file, headers = await run_in_threadpool(_open, service, item_id)
     given = {"range": range_, "if-range": if_range, "if-none-match": if_none_match}
@@ -86,7 +86,7 @@ async def get_file(
 
 @router.head("/{item_id}/file", response_class=Response)
 async def head_file(item_id: ItemId, service: CurrentService) -> Response:
-    """Tell size and type of the file of an item."""
+    """Return size and type of the file of an item."""
     item, file, headers = await run_in_threadpool(_open, service, item_id)
     file.close()
     return Response(headers={**headers, "Content-Length": str(item.size)})

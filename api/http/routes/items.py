@@ -1,4 +1,4 @@
-"""Items by id, and lists of them: a client never names a path of the file system."""
+"""Items by id, and lists of items; clients never send paths of the file system."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ ItemId = Annotated[int, Path(ge=1, le=MAX_ITEM_ID, description="The id of an ite
 
 
 def current_item(service: Service, item_id: int) -> Item:
-    """Look an item up; raises NotFoundError where its file was removed or failed."""
+    """Look up an item; raises NotFoundError if its file was removed or failed."""
     with service.library.catalog.snapshot() as snapshot:
         item = snapshot.item(item_id)
     if item is None:
@@ -44,7 +44,7 @@ def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) 
 
 @router.get("/{item_id}")
 def get_item(item_id: ItemId, service: CurrentService) -> ItemSchema:
-    """Describe one item, and what is known of its file."""
+    """Describe an item, with the metadata of its file."""
     with service.library.catalog.snapshot() as snapshot:
         item = snapshot.item(item_id)
         if item is None:

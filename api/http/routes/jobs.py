@@ -1,4 +1,4 @@
-"""Indexing, and the jobs that do it: started, followed and cancelled over HTTP."""
+"""Indexing jobs: started, followed and cancelled over HTTP."""
 
 import os
 from collections.abc import AsyncIterator
@@ -28,9 +28,9 @@ JobId = Annotated[str, Path(max_length=64)]
 async def index(
     service: CurrentService, response: Response, request: IndexRequest | None = None
 ) -> JobSchema:
-    """Bring the library up to date with its sources, or a part of them.
+    """Update the library from all its sources, or from some paths in them.
 
-    One job runs at a time, the others wait; a request like one that waits is that one.
+    One job runs at a time, the others wait; a request equal to a waiting job returns that job.
     """
     paths = request.paths if request else None
     asked = await run_in_threadpool(_allowed, service, paths) if paths else IndexingRequest()
@@ -41,7 +41,7 @@ async def index(
 
 @router.get("/jobs", dependencies=[Depends(require("read"))])
 async def jobs(service: CurrentService) -> JobList:
-    """List the jobs of this service, the newest first; the last 100 finished ones are kept."""
+    """List the jobs of this service, newest first, with the last 100 finished ones."""
     return JobList(jobs=[JobSchema.of(job) for job in service.jobs.jobs()])
 
 
@@ -50,7 +50,7 @@ async def jobs(service: CurrentService) -> JobList:
     response_model=JobSchema,
     responses={
         200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}},
-        204: {"description": "The stream's last event is known: nothing more will come"},
+        204: {"description": "The last event of the stream is known: no more events will follow"},
     },
     dependencies=[Depends(require("read"))],
 )
@@ -60,17 +60,17 @@ async def job(
     accept: Annotated[str, Header()] = "",
     last_event_id: Annotated[str, Header(max_length=20)] = "",
 ) -> JobSchema | Response:
-    """Tell how far a job is; with `Accept: text/event-stream`, at each change until it is done.
+    """Return the state of a job; with `Accept: text/event-stream`, an event at each change.
 
-    Each event holds the whole job: `progress` while it goes on, then `succeeded`, `failed` or
-    `cancelled`. A client that comes back with `Last-Event-ID` is told what has changed since.
+    Each event holds the whole job: `progress` while it runs, then `succeeded`, `failed` or
+    `cancelled`. A client that reconnects with `Last-Event-ID` gets the changes since.
     """
     found = service.jobs.job(job_id)
     if EVENT_STREAM not in accept:
         return JobSchema.of(found)
     seen = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else 0
     if found.is_finished and seen == found.version:
-        # What tells browsers not to come back.
+        # Browsers do not reconnect after this status.
         return Response(status_code=HTTPStatus.NO_CONTENT)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(
@@ -80,7 +80,7 @@ async def job(
 
 @router.delete("/jobs/{job_id}", dependencies=[Depends(require("write"))])
 async def cancel(job_id: JobId, service: CurrentService) -> JobSchema:
-    """Cancel a job: at once while it waits, after the batch in flight while it runs."""
+    """Cancel a job: at once while it waits, after the current batch while it runs."""
     return JobSchema.of(service.jobs.cancel(job_id))
 
 
@@ -92,32 +92,32 @@ async def _events(runner: JobRunner, job: Job, seen: int) -> AsyncIterator[str]:
             body = JobSchema.of(job).model_dump_json()
             yield f"id: {job.version}\nevent: {name}\ndata: {body}\n\n"
         else:
-            yield ": the job goes on\n\n"
+            yield ": the job is running\n\n"
 
 
 def _allowed(service: Service, paths: list[str]) -> IndexingRequest:
-    """Say what to index; raises UsageError for what lies outside of what may be."""
+    """Check which paths may be indexed; raises UsageError for others."""
     with service.library.catalog.snapshot() as snapshot:
         sources = snapshot.sources()
     within, new = [], []
     for path in paths:
         if not os.path.isabs(path):  # noqa: PTH117 - need not be valid text
             raise UsageError(f"{path} is not an absolute path.")
-        place = os.path.normpath(path)
-        if _lies_in(place, sources):
-            within.append(place)
-        elif _lies_in(place, [os.fspath(root) for root in service.settings.index_below]):
-            new.append(place)
+        normalized = os.path.normpath(path)
+        if _lies_in(normalized, sources):
+            within.append(normalized)
+        elif _lies_in(normalized, [os.fspath(root) for root in service.settings.index_below]):
+            new.append(normalized)
         else:
             raise UsageError(
-                f"{path} lies in none of the library's sources. `mmsearch index` adds it, or the "
-                "service can be started with `--index-below DIR`."
+                f"{path} is not in a source of the library. Add it with `mmsearch index`, or start "
+                "the service with `--index-below DIR`."
             )
     return IndexingRequest(tuple(new), tuple(within))
 
 
 def _lies_in(path: str, folders: list[str]) -> bool:
-    """Whether a path is at or below one of some folders, by its name and wherever links lead."""
+    """Whether a path is at or below a folder, both by name and after symlinks are resolved."""
     return any(
         _is_below(path, folder) and _is_below(os.path.realpath(path), os.path.realpath(folder))
         for folder in folders

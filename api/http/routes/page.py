@@ -1,7 +1,7 @@
-"""The page at `/`: files of the package `api.http.ui`, and nothing else, ever leave through here.
+"""Serve the web page at `/`: only files of the package `api.http.ui`.
 
-All files are read at the start. The page names them below a digest of them all, so that a browser
-may keep them for ever, and never mixes the files of two versions.
+All files are read once. Their URLs contain a digest of all files, so that browsers can cache them for
+ever and never mix the files of two versions.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Asset:
 
 @dataclass(frozen=True)
 class Assets:
-    """All files of the page by their names, and the version that they are together."""
+    """All files of the page by name, and their common version."""
 
     version: str
     by_name: Mapping[str, Asset]
@@ -71,7 +71,7 @@ def assets() -> Assets:
 
 @router.get("/")
 def index(if_none_match: Annotated[str | None, Header()] = None) -> Response:
-    """Show the page; browsers ask each time whether it has changed."""
+    """Return the page; browsers revalidate it each time."""
     return _answer(assets().by_name[_INDEX], "no-cache", if_none_match)
 
 
@@ -79,7 +79,7 @@ def index(if_none_match: Annotated[str | None, Header()] = None) -> Response:
 def asset(
     version: str, name: str, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
-    """Give one file of the page's present version."""
+    """Return a file of the current version of the page."""
     known = assets()
     if version != known.version or name not in known.by_name:
         raise HTTPException(404, "The page has no such file.")

@@ -1,4 +1,4 @@
-"""What the library holds and how it is searched."""
+"""Contents and indices of the library."""
 
 from importlib.metadata import version
 
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1", tags=["library"], dependencies=[Depends(require
 
 @router.get("/stats")
 async def stats(request: Request, service: CurrentService) -> Stats:
-    """Tell what the library holds, how it is searched, and what the caller may do."""
+    """Describe the library, its indices, and the scopes of the caller."""
     reranker = await service.on_inference_thread(lambda: service.engine.reranker(service.rerank))
     return await run_in_threadpool(
         _stats, service, reranker.name if reranker else None, sorted(request.state.client.scopes)
@@ -67,9 +67,9 @@ def _index(service: Service, modality: Modality) -> IndexStats:
         directory, modality, committed_rows(service.library, space, modality)
     )
     if present is None:
-        why = f"Up to {EXACT_UP_TO_ROWS:,} vectors are compared one by one."
+        why = f"Up to {EXACT_UP_TO_ROWS:,} vectors are searched exactly."
         if rows > EXACT_UP_TO_ROWS:
-            why = "There is no usable index yet; `mmsearch build-index` makes one."
+            why = "No usable index yet: build one with `mmsearch build-index`."
         return IndexStats(
             modality=modality,
             kind="exact",

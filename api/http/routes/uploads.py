@@ -1,4 +1,4 @@
-"""Adding files to a library, and taking items out of it."""
+"""Upload files to the library, and delete items."""
 
 import os
 from http import HTTPStatus
@@ -31,25 +31,25 @@ _MOST_ITEMS = 10_000
 async def upload(
     files: Annotated[
         list[UploadFile],
-        File(min_length=1, max_length=MOST_FILES, description="Pictures, videos, PDF, texts."),
+        File(min_length=1, max_length=MOST_FILES, description="Images, videos, PDF, texts."),
     ],
     service: CurrentService,
     response: Response,
     wait: Annotated[
-        bool, Query(description="Answer when the files can be found, or after a minute.")
+        bool, Query(description="Answer when the files are indexed, or after a minute.")
     ] = False,
 ) -> JobSchema:
-    """Add files to the library: all of them, or none if one is refused.
+    """Upload files to the library: all of them, or none if one is refused.
 
-    They are checked by their content and kept in the folder for uploads. The answer is the job
-    that indexes them: 200 when it has finished, 202 while it goes on.
+    They are checked by their content and stored in the uploads directory. The answer is the job
+    that indexes them: 200 when it has finished, 202 while it runs.
     """
     folder = _upload_folder(service)
     received = [Received(file.filename or "", file.file) for file in files]
     paths = [os.fspath(path) for path in await run_in_threadpool(folder.add, received)]
 
     async def finish(_outcome: Outcome) -> dict[str, Any]:
-        return {"files": await run_in_threadpool(_what_became_of, service, folder, paths)}
+        return {"files": await run_in_threadpool(_upload_results, service, folder, paths)}
 
     try:
         job = service.jobs.submit(
@@ -68,10 +68,10 @@ async def upload(
 
 @router.delete("/{item_id}")
 def remove(item_id: ItemId, service: CurrentService) -> Removal:
-    """Hide the file of an item from every search, with all its frames, pages and passages.
+    """Hide the file of an item from every search, with all its frames, pages and chunks.
 
-    An uploaded file is deleted. Any other stays on the disk, and the next indexing of its source
-    finds it again: `.mmsearchignore` leaves it out for good.
+    An uploaded file is deleted. Any other stays on disk, and the next indexing of its source finds
+    it again; exclude it permanently with `.mmsearchignore`.
     """
     with service.library.catalog.snapshot() as snapshot:
         item = snapshot.item(item_id)
@@ -93,7 +93,9 @@ def remove(item_id: ItemId, service: CurrentService) -> Removal:
 
 def _upload_folder(service: Service) -> UploadFolder:
     if service.uploads is None:
-        raise NotFoundError("This service takes no uploads; `mmsearch serve --uploads DIR` does.")
+        raise NotFoundError(
+            "Uploads are not allowed. Start the service with `mmsearch serve --uploads DIR`."
+        )
     return service.uploads
 
 
@@ -106,10 +108,10 @@ def _delete(item: Item) -> None:
         raise LibraryError(f"{item.path} cannot be deleted: {error.strerror}.") from error
 
 
-def _what_became_of(
+def _upload_results(
     service: Service, folder: UploadFolder, paths: list[str]
 ) -> list[dict[str, Any]]:
-    """The items of uploaded files; one that could not be indexed is deleted again."""
+    """List the items of uploaded files; delete files that could not be indexed."""
     with service.library.catalog.snapshot() as snapshot:
         reasons = {failed.path: failed.failure for failed in snapshot.failures()}
         items = {

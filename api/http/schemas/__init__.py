@@ -1,4 +1,4 @@
-"""What goes over the wire and into `--json`, as pydantic models: one subject a module."""
+"""Pydantic models of the HTTP API and of `--json`, one module per subject."""
 
 from api.http.schemas.explain import ExplainRequest, ExplanationSchema
 from api.http.schemas.health import Health

@@ -1,4 +1,4 @@
-"""Vectors of texts and images over the wire."""
+"""Schemas of embeddings."""
 
 from typing import Annotated, Self
 
@@ -13,7 +13,7 @@ MOST_IMAGES = 32
 
 
 class EmbedRequest(BaseModel):
-    """What to embed, at least one text or image."""
+    """Texts and images to embed, at least one."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"texts": ["a dog", "a cat"]}]}
@@ -39,9 +39,9 @@ Vector = list[float]
 
 
 class Embeddings(BaseModel):
-    """Vectors of unit L2 norm, in the order of the request, in one space.
+    """Vectors of unit L2 norm in one space, in the order of the request.
 
-    Eight significant digits: what float32 holds, within one unit of its last place.
+    Eight significant digits: float32 to within one unit in the last place.
     """
 
     space: Annotated[str, Field(description="Vectors of other spaces cannot be compared.")]
@@ -51,5 +51,5 @@ class Embeddings(BaseModel):
 
 
 def rounded(vectors: NDArray[np.float32]) -> list[Vector]:
-    """(n, d) float32 as lists of numbers with eight significant digits."""
+    """Convert (n, d) float32 to lists of numbers with eight significant digits."""
     return [[float(f"{value:.8g}") for value in vector] for vector in vectors.tolist()]

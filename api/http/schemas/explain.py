@@ -1,4 +1,4 @@
-"""Why a text and an item match, over the wire and in `--json`."""
+"""Schemas of explanations, also for `--json`."""
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ExplainRequest(BaseModel):
-    """Which text and which item to explain, and how."""
+    """Text and item to explain, and the format of the answer."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -22,33 +22,31 @@ class ExplainRequest(BaseModel):
     ]
     item: Annotated[int, Field(ge=1, le=MAX_ITEM_ID, description="The id of an item.")]
     format: Annotated[
-        Literal["json", "png"], Field(description="Numbers, or a picture of the heat maps.")
+        Literal["json", "png"], Field(description="Numbers, or an image of the heat maps.")
     ] = "json"
 
 
 HeatMapRows = Annotated[
     list[list[float]],
     Field(
-        description="Rows from top to bottom, not negative, sum 1: how the look is spread over "
-        "the view. Four significant digits."
+        description="Attention over the view: rows from top to bottom, not negative, sum 1. Four "
+        "significant digits."
     ),
 ]
 
 
 class WordSchema(BaseModel):
-    """One word of the text, `text[start:end]` in Unicode code points."""
+    """A word of the text, `text[start:end]` in Unicode code points."""
 
     word: str
     start: int
     end: int
-    contribution: Annotated[
-        float, Field(description="By how much the match falls without the word.")
-    ]
+    contribution: Annotated[float, Field(description="How much the match falls without the word.")]
     heat: Annotated[HeatMapRows, Field(title="Where the word looked")]
 
     @classmethod
     def of(cls, word: "WordExplanation") -> Self:
-        """Flatten one word of an explanation."""
+        """Build from a word of an explanation."""
         return cls(
             word=word.word,
             start=word.start,
@@ -59,24 +57,24 @@ class WordSchema(BaseModel):
 
 
 class ExplanationSchema(BaseModel):
-    """Why a text and an image match; words in the order of the text."""
+    """Explanation why a text and an image match; words in the order of the text."""
 
     text: str
-    match: Annotated[float, Field(description="The reranker's logit, 0 where it is even odds.")]
+    match: Annotated[float, Field(description="Logit of the reranker; 0 means even odds.")]
     similarity: Annotated[float, Field(description="Cosine of both vectors, -1 to 1.")]
     words: list[WordSchema]
     heat: Annotated[HeatMapRows, Field(title="Where the words looked together")]
     view: Annotated[
         tuple[float, float, float, float],
         Field(
-            description="What the heat maps cover: left, top, right and bottom in pixels of the "
-            "upright image."
+            description="Box that the heat maps cover: left, top, right and bottom in pixels of "
+            "the upright image."
         ),
     ]
 
     @classmethod
     def of(cls, explanation: "Explanation") -> Self:
-        """Flatten an explanation of a reranker."""
+        """Build from an explanation of a reranker."""
         return cls(
             text=explanation.text,
             match=explanation.match,

@@ -1,10 +1,10 @@
-"""Whether the service runs."""
+"""Schema of liveness and readiness."""
 
 from pydantic import BaseModel
 
 
 class Health(BaseModel):
-    """That the service runs, and over what."""
+    """Status of the service, and its encoder."""
 
     status: str
     encoder: str

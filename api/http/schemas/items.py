@@ -1,4 +1,4 @@
-"""Items over the wire."""
+"""Schemas of items."""
 
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
@@ -14,26 +14,26 @@ from retrieval.media.items import has_picture
 
 _FIRST_SECOND = -62_135_596_800
 _LAST_SECOND = 253_402_300_799
-"""Of the years 1 and 9999, since 1970; file systems can tell others."""
+"""Unix times of the years 1 and 9999; file systems can have others."""
 
 _FILTER = '{"kind": ["video"], "taken_at": {"since": "2024-01-01"}}'
 
 
 class ListRequest(BaseModel):
-    """Which items to list."""
+    """Selection of items to list."""
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: Annotated[int, Field(ge=1, le=1000, description="How many at most.")] = 100
+    limit: Annotated[int, Field(ge=1, le=1000, description="Maximum number of items.")] = 100
     cursor: Annotated[
         str | None,
         Field(pattern=r"^[0-9]{1,18}$", description="`next_cursor` of the last page."),
     ] = None
     modality: Annotated[
-        Modality | None, Field(description="image: images, frames and pages; text: passages.")
+        Modality | None, Field(description="image: images, frames and pages; text: chunks of text.")
     ] = None
     order: Annotated[
-        Literal["oldest", "newest"], Field(description="Which come first, by when they were added.")
+        Literal["oldest", "newest"], Field(description="Order by the time when they were added.")
     ] = "oldest"
     where: Annotated[
         str | None,
@@ -61,24 +61,24 @@ class ThumbnailFormat(StrEnum):
 
 
 class ThumbnailRequest(BaseModel):
-    """How to show an item small."""
+    """Size and format of a thumbnail."""
 
     model_config = ConfigDict(extra="forbid")
 
-    size: Annotated[ThumbnailSize, Field(description="The longer side at most, in pixels.")] = (
-        ThumbnailSize.SMALL
-    )
+    size: Annotated[
+        ThumbnailSize, Field(description="Maximum length of the longer side in pixels.")
+    ] = ThumbnailSize.SMALL
     format: Annotated[
-        ThumbnailFormat | None, Field(description="If not given, what `Accept` says, else JPEG.")
+        ThumbnailFormat | None, Field(description="Default: by the `Accept` header, else JPEG.")
     ] = None
     v: Annotated[
         str | None,
-        Field(max_length=300, description="Of the addresses that the service gives: the content."),
+        Field(max_length=300, description="Version of the content, from URLs of the service."),
     ] = None
 
 
 class ListedItem(BaseModel):
-    """A searchable thing. Sizes in pixels, upright."""
+    """An item. Sizes are in pixels, upright."""
 
     item_id: int
     path: Annotated[str, Field(description="Bytes that are not valid UTF-8 are escaped.")]
@@ -86,18 +86,18 @@ class ListedItem(BaseModel):
     modality: Modality
     width: int | None
     height: int | None
-    page: Annotated[int | None, Field(description="Of a document, from 1.")]
-    time_s: Annotated[float | None, Field(description="Of a video's frame, in seconds.")]
-    text: Annotated[str | None, Field(description="The passage, of a text.")]
-    columns: Annotated[dict[str, Any] | None, Field(description="Other values of a table's row.")]
+    page: Annotated[int | None, Field(description="Page of a document, from 1.")]
+    time_s: Annotated[float | None, Field(description="Time of a video frame in seconds.")]
+    text: Annotated[str | None, Field(description="The chunk of text.")]
+    columns: Annotated[dict[str, Any] | None, Field(description="Other values of the table row.")]
     bytes: Annotated[int, Field(description="Size of the file.")]
     thumbnail: Annotated[
-        str | None, Field(description="Where to get it small, for ever; null: it has no picture.")
+        str | None, Field(description="URL of the thumbnail, cacheable for ever; null: none.")
     ]
 
     @classmethod
     def facts_of(cls, item: Item) -> dict[str, Any]:
-        """What an item of the catalog says, by field."""
+        """Fields of an item of the catalog."""
         return {
             "item_id": item.id,
             "path": valid_text(item.path),
@@ -118,11 +118,11 @@ class ItemList(BaseModel):
     """A page of items, by id."""
 
     items: list[ListedItem]
-    next_cursor: Annotated[str | None, Field(description="null: these are the last.")]
+    next_cursor: Annotated[str | None, Field(description="null: this is the last page.")]
 
     @classmethod
     def of(cls, items: list[Item], limit: int) -> Self:
-        """Describe a page that ends before `limit` items only where the items end."""
+        """Build a page; one with fewer than `limit` items is the last."""
         return cls(
             items=[ListedItem(**ListedItem.facts_of(item)) for item in items],
             next_cursor=str(items[-1].id) if len(items) == limit else None,
@@ -130,13 +130,13 @@ class ItemList(BaseModel):
 
 
 class ItemSchema(ListedItem):
-    """A searchable thing and what is known of its file."""
+    """An item and the metadata of its file."""
 
     taken_at: Annotated[
         datetime | None,
         Field(
-            description="As the file says, else when it was last changed; null where that was only "
-            "just when it was indexed, until the next run."
+            description="Date in the file, else its modification time; null until the next run if the "
+            "file had only just changed when it was indexed."
         ),
     ]
     camera: str | None
@@ -144,15 +144,13 @@ class ItemSchema(ListedItem):
     longitude: float | None
     duration_s: float | None
     description: Annotated[
-        str | None, Field(description="Title, description and keywords in the file, a line each.")
+        str | None, Field(description="Title, description and keywords of the file, one per line.")
     ]
-    annotations: Annotated[
-        list[dict[str, Any]], Field(description="What rows of tables say of the file.")
-    ]
+    annotations: Annotated[list[dict[str, Any]], Field(description="Table rows about the file.")]
 
     @classmethod
     def of(cls, item: Item, details: FileDetails) -> Self:
-        """Describe an item of the catalog."""
+        """Build from an item of the catalog."""
         metadata = details.metadata
         return cls(
             **cls.facts_of(item),
@@ -174,7 +172,7 @@ def thumbnail_url(item: Item, size: ThumbnailSize = ThumbnailSize.SMALL) -> str 
 
 
 def _moment(seconds: int | None) -> datetime | None:
-    """A time in seconds since 1970; the nearest that can be written, if it cannot."""
+    """Convert a Unix time, clipped to the years that can be written."""
     if seconds is None:
         return None
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(

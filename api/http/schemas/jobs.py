@@ -1,4 +1,4 @@
-"""Jobs, uploads and removals over the wire."""
+"""Schemas of jobs, uploads and removals."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class JobKind(StrEnum):
-    """What asked for a job."""
+    """Kind of a job."""
 
     INDEX = "index"
     UPLOAD = "upload"
 
 
 class JobState(StrEnum):
-    """Where a job is; the last three are final."""
+    """State of a job; the last three are final."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -36,7 +36,7 @@ AbsolutePath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^
 
 
 class IndexRequest(BaseModel):
-    """What to bring up to date."""
+    """Paths to index."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"paths": None}]})
 
@@ -51,26 +51,26 @@ class IndexRequest(BaseModel):
 
 
 class JobProgress(BaseModel):
-    """How far a job is, in files that have to be read, or in steps of building an index."""
+    """Progress of a job, in files to read, or in steps of building an index."""
 
-    stage: Annotated[str, Field(description="`files`, or what is done to build an index.")]
+    stage: Annotated[str, Field(description="`files`, or a stage of building an index.")]
     done: int
-    total: Annotated[int | None, Field(description="null while folders are looked through.")]
+    total: Annotated[int | None, Field(description="null while directories are scanned.")]
     failed: Annotated[int, Field(description="Files that could not be read.")]
 
 
 class UploadedFile(BaseModel):
-    """A file that was sent, and what became of it."""
+    """An uploaded file and its items."""
 
-    path: Annotated[str, Field(description="Where it is kept.")]
-    item_ids: Annotated[list[int], Field(description="Its picture, frames, pages or passages.")]
+    path: Annotated[str, Field(description="Path where it is stored.")]
+    item_ids: Annotated[list[int], Field(description="Its image, frames, pages or chunks.")]
     failure: Annotated[
-        str | None, Field(description="Why it could not be indexed; it was deleted again.")
+        str | None, Field(description="Reason why it could not be indexed; it was deleted again.")
     ] = None
 
 
 class JobResult(BaseModel):
-    """What a job did, in files but for `embedded`; a cancelled one, too."""
+    """Counts of a job, also of a cancelled one; in files, except `embedded`."""
 
     found: int
     added: int
@@ -80,31 +80,31 @@ class JobResult(BaseModel):
     duplicates: int
     removed: int
     failed: int
-    embedded: Annotated[int, Field(description="Pictures and passages that were embedded.")]
+    embedded: Annotated[int, Field(description="Number of embedded images and chunks.")]
     seconds: float
     interrupted: bool
-    indices: Annotated[list[str], Field(description="Search indices that were built.")] = []
-    problems: Annotated[list[str], Field(description="What failed without harm.")] = []
-    files: Annotated[list[UploadedFile] | None, Field(description="Of an upload.")] = None
+    indices: Annotated[list[str], Field(description="Indices that were built.")] = []
+    problems: Annotated[list[str], Field(description="Problems that did not fail the job.")] = []
+    files: Annotated[list[UploadedFile] | None, Field(description="Files of an upload.")] = None
 
 
 class JobSchema(BaseModel):
-    """A piece of work beside the answering. `succeeded`, `failed`, `cancelled` are final."""
+    """A background job. `succeeded`, `failed`, `cancelled` are final."""
 
     id: str
     kind: JobKind
     state: JobState
-    cancelling: Annotated[bool, Field(description="It ends after the batch in flight.")]
+    cancelling: Annotated[bool, Field(description="Whether it ends after the current batch.")]
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     progress: JobProgress
     result: JobResult | None
-    error: Annotated[str | None, Field(description="Why it failed.")]
+    error: Annotated[str | None, Field(description="Reason of a failure.")]
 
     @classmethod
     def of(cls, job: "Job") -> Self:
-        """Describe a job as it is now."""
+        """Build from the current state of a job."""
         return cls(
             id=job.id,
             kind=job.kind,
@@ -125,18 +125,18 @@ class JobSchema(BaseModel):
 
 
 class JobList(BaseModel):
-    """Jobs of this service since its start, the newest first."""
+    """Jobs of this service since its start, newest first."""
 
     jobs: list[JobSchema]
 
 
 class Removal(BaseModel):
-    """An item whose file is hidden from every search, with all that was found in it."""
+    """An item whose file is hidden from every search, with all its other items."""
 
     item_id: int
     path: str
     file_deleted: Annotated[
-        bool, Field(description="Only files that were uploaded are deleted from the disk.")
+        bool, Field(description="Whether the file was deleted: only uploaded files are.")
     ]
     comes_back: Annotated[
         bool,

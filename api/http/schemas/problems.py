@@ -1,10 +1,10 @@
-"""Errors over the wire."""
+"""Schema of errors."""
 
 from pydantic import BaseModel
 
 
 class Problem(BaseModel):
-    """An error, after RFC 9457."""
+    """Problem details (RFC 9457)."""
 
     type: str = "about:blank"
     title: str

@@ -1,4 +1,4 @@
-"""What a service tells of itself and its library."""
+"""Schema of the statistics of a service and its library."""
 
 from typing import Annotated
 
@@ -9,54 +9,58 @@ from retrieval.media import MediaKind
 
 
 class IndexStats(BaseModel):
-    """How the vectors of one modality are searched."""
+    """Index of one modality."""
 
     modality: Modality
     kind: Annotated[str, Field(description="`exact`, or the FAISS factory string of the index.")]
-    rows: Annotated[int, Field(description="Vectors, those of removed items included.")]
-    rows_covered: Annotated[int, Field(description="By the index; the rest is compared exactly.")]
-    generation: Annotated[int | None, Field(description="Number of the index.")]
+    rows: Annotated[int, Field(description="Number of vectors, including removed items.")]
+    rows_covered: Annotated[
+        int, Field(description="Rows in the index; the others are searched exactly.")
+    ]
+    generation: Annotated[int | None, Field(description="Generation of the index.")]
     created: str | None
-    reasons: Annotated[list[str], Field(description="Why it is searched like that.")]
+    reasons: Annotated[list[str], Field(description="Reasons for this kind of index.")]
 
 
 class CacheStats(BaseModel):
-    """How often the vector of a text was still known from an earlier query, since the start."""
+    """Hits and misses of the cache of query vectors, since the start."""
 
     hits: int
     misses: int
 
 
 class Stats(BaseModel):
-    """The library, how it is searched, and what the caller may do."""
+    """The library, its indices, and the permissions of the caller."""
 
     version: str
-    images: Annotated[int, Field(description="Images, frames and pages that can be found.")]
-    texts: Annotated[int, Field(description="Passages that can be found.")]
+    images: Annotated[int, Field(description="Searchable images, frames and pages.")]
+    texts: Annotated[int, Field(description="Searchable chunks of text.")]
     files_indexed: int
     files_failed: int
     files_removed: int
     sources: list[str]
-    kinds: Annotated[dict[MediaKind, int], Field(description="Files that can be found.")]
+    kinds: Annotated[dict[MediaKind, int], Field(description="Searchable files by kind.")]
     taken_between: Annotated[
         tuple[int, int] | None,
-        Field(description="When the first and the last file was taken, seconds since 1970."),
+        Field(description="Unix times when the first and the last file was taken."),
     ]
-    cameras: Annotated[list[str], Field(description="Names of cameras, for filters.")]
+    cameras: Annotated[list[str], Field(description="Camera names, for filters.")]
     columns: Annotated[
         dict[str, list[str | int | float | bool]],
-        Field(description="Columns of tables, for filters, each with some values."),
+        Field(description="Table columns with some of their values, for filters."),
     ]
     space: str
     spaces: list[str]
     encoder: str
     dimension: int
-    reranker: Annotated[str | None, Field(description="null: hits are not reranked.")]
+    reranker: Annotated[str | None, Field(description="Name of the reranker; null: none.")]
     default_min_relevance: Annotated[
-        float, Field(description="From what relevance on the page shows hits of a text.")
+        float, Field(description="Minimum relevance of the page for hits of a text.")
     ]
     indices: list[IndexStats]
     vector_cache: CacheStats
-    uploads: Annotated[bool, Field(description="Whether `POST /v1/items` takes files.")]
-    scopes: Annotated[list[str], Field(description="What the key of this request allows.")]
-    jobs_waiting: Annotated[int, Field(description="Also the one that runs.")]
+    uploads: Annotated[bool, Field(description="Whether `POST /v1/items` accepts files.")]
+    scopes: Annotated[list[str], Field(description="Scopes of the API key of this request.")]
+    jobs_waiting: Annotated[
+        int, Field(description="Number of unfinished jobs, with the running one.")
+    ]

@@ -1,11 +1,11 @@
-"""Texts over the wire: how names of files are spelled, how long a value may be."""
+"""Encoding of file names, and maximum length of values."""
 
 import os
 
 MOST_IN_AN_ADDRESS = 10_000
-"""Characters of a value there: the server takes 64 KiB, and a character can take six bytes."""
+"""Maximum characters of a value in a URL: the server accepts 64 KiB, a character has up to six."""
 
 
 def valid_text(path: str) -> str:
-    """Spell a file name that is not valid UTF-8 with escapes, as JSON can carry no raw bytes."""
+    """Escape bytes of a file name that are not valid UTF-8, since JSON has no raw bytes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

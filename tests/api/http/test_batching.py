@@ -329,7 +329,7 @@ def test_the_end_finishes_what_waits_and_takes_no_more():
             second = asyncio.create_task(search(inference, "second"))
             await asyncio.sleep(0.01)
             inference.refuse_more()
-            with pytest.raises(NotReadyError, match="about to end"):
+            with pytest.raises(NotReadyError, match="shutting down"):
                 await search(inference, "third")
             engine.may_go_on.set()
             assert await asyncio.gather(first, second) == ["first", "second"]

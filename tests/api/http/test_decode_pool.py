@@ -6,12 +6,12 @@ import pytest
 
 from api.http import decode_pool as decoding
 from api.http.batching import OverloadedError, PastDeadlineError
-from api.http.decode_pool import Decoding
+from api.http.decode_pool import DecodePool
 
 
 async def outcomes_of(call, count: int, deadline_s: float = 60) -> list:
     """Run a call many times at once."""
-    threads = Decoding(deadline_s)
+    threads = DecodePool(deadline_s)
     return await asyncio.gather(*(threads.run(call) for _ in range(count)), return_exceptions=True)
 
 
@@ -54,4 +54,4 @@ def test_what_a_call_raises_is_raised():
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        asyncio.run(Decoding(1).run(fail))
+        asyncio.run(DecodePool(1).run(fail))

@@ -71,7 +71,7 @@ def test_a_rate_is_an_amount_in_a_time(rate, amount, window_s):
     "rate", ["many", "0/second", "-1/minute", "5/fortnight", "5/1 2second", "1/secondly", ""]
 )
 def test_a_wrong_rate_is_an_error(coloured_library, rate):
-    with pytest.raises(UsageError, match="is not a rate"):
+    with pytest.raises(UsageError, match="Invalid rate"):
         create_app(coloured_library.path, ServiceSettings(rate_limit=rate))
 
 
