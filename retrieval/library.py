@@ -1,28 +1,25 @@
 """The one door to a library: creates, opens, checks and locks the directory that holds all."""
 
-import json
 import os
-import socket
 import tomllib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import filelock
 import platformdirs
 import tomli_w
 
 from retrieval.catalog import Catalog, Modality
+from retrieval.catalog.dialects.sqlite import WRITER_LOCK, WRITER_NOTE
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.encoders.base import Space
 from retrieval.errors import (
     DamagedLibraryError,
     LibraryError,
-    LibraryLockedError,
     NotFoundError,
     SpaceMismatchError,
     UsageError,
@@ -42,9 +39,7 @@ FORMAT_VERSION = 1
 
 _MANIFEST = "library.toml"
 _CATALOG = "catalog.sqlite"
-_WRITER_LOCK = "writer.lock"
-_WRITER_NOTE = "writer.json"
-_OWN_NAMES = {_MANIFEST, _WRITER_LOCK, _WRITER_NOTE, "spaces", "thumbnails", "tokens"}
+_OWN_NAMES = {_MANIFEST, WRITER_LOCK, WRITER_NOTE, "spaces", "thumbnails", "tokens"}
 
 
 @dataclass(frozen=True)
@@ -197,33 +192,12 @@ class Library:
         """Where the embeddings of a space and the indices over them are."""
         return self._space_directory(space.id)
 
-    @contextmanager
-    def writer(self) -> Iterator[None]:
+    def writer(self) -> AbstractContextManager[None]:
         """Hold the right to write; released when the process ends, however it ends.
 
         Raises LibraryLockedError at once when another process holds it.
         """
-        lock = filelock.FileLock(self.path / _WRITER_LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise LibraryLockedError(
-                f"Another process is writing to {self.path}{self._writer_note()}. Searching goes "
-                "on meanwhile; wait until it has finished, then run this command again."
-            ) from None
-        except OSError as error:
-            raise LibraryError(
-                f"{self.path} cannot be written: {error.strerror}. Check the permissions, or "
-                "name another library with `--library DIR`."
-            ) from error
-        try:
-            note = {"pid": os.getpid(), "host": socket.gethostname()}
-            with suppress(OSError):  # it only helps to explain a refusal
-                (self.path / _WRITER_NOTE).write_text(json.dumps(note), encoding="utf-8")
-            yield
-        finally:
-            (self.path / _WRITER_NOTE).unlink(missing_ok=True)
-            lock.release()
+        return self.catalog.dialect.writer()
 
     def search(
         self,
@@ -278,13 +252,6 @@ class Library:
 
     def _space_directory(self, space_id: str) -> Path:
         return self.path / "spaces" / space_id
-
-    def _writer_note(self) -> str:
-        try:
-            note = json.loads((self.path / _WRITER_NOTE).read_text(encoding="utf-8"))
-            return f" (process {note['pid']} on {note['host']})"
-        except (OSError, ValueError, KeyError):
-            return ""
 
 
 def _read_manifest(directory: Path) -> Manifest:

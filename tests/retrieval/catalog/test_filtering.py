@@ -70,8 +70,8 @@ def make(catalog: Catalog, seed: int) -> list[dict]:
 
 
 @pytest.fixture(scope="module", params=range(3))
-def library(tmp_path_factory, request):
-    catalog = Catalog(tmp_path_factory.mktemp("catalog") / "catalog.sqlite")
+def library(new_location, tmp_path_factory, request):
+    catalog = Catalog(new_location(tmp_path_factory.mktemp("catalog")))
     catalog.migrate()
     truth = make(catalog, request.param)
     yield catalog, truth

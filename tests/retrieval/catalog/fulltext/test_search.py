@@ -210,11 +210,7 @@ def test_copies_of_a_picture_are_one_row(library):
 
 
 def test_words_follow_the_files(library):
-    with library.catalog.snapshot() as snapshot:
-        assert not snapshot.has_words()
     library.add("/old/a.jpg", text="lighthouse")
-    with library.catalog.snapshot() as snapshot:
-        assert snapshot.has_words()
     table = ReadFile("/t.csv", MediaKind.TABLE, 10, 1, "t")
     library.add(
         "/t.csv",
