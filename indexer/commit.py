@@ -13,11 +13,11 @@ from indexer.progress import Summary
 from indexer.scan import Comparison, FoundFile
 from retrieval.catalog import (
     FailedFile,
+    FileEntry,
     FileState,
     FileUpdate,
+    ItemEntry,
     Modality,
-    ReadFile,
-    ReadItem,
     Transaction,
 )
 from retrieval.encoders.base import Encoder, Pixels, Vectors
@@ -181,7 +181,7 @@ class Commit:
             self._summary.moved += 1
             self._summary.removed -= moved.state is not FileState.REMOVED
             return
-        reading = transaction.reading_of(self._space_id, found.kind, content.hash)
+        reading = transaction.embedded_content(self._space_id, found.kind, content.hash)
         if reading is None:
             self.to_read_again.append(found)
             return
@@ -209,15 +209,15 @@ def _hash(read: FileRead) -> str:
 
 def _read_file(
     found: FoundFile, content: Content | None, metadata: Metadata = NO_METADATA
-) -> ReadFile:
+) -> FileEntry:
     assert content is not None
-    return ReadFile(found.path, found.kind, content.size, content.mtime_ns, content.hash, metadata)
+    return FileEntry(found.path, found.kind, content.size, content.mtime_ns, content.hash, metadata)
 
 
-def _read_item(piece: PreparedPicture | TextPiece, row: int) -> ReadItem:
+def _read_item(piece: PreparedPicture | TextPiece, row: int) -> ItemEntry:
     if isinstance(piece, PreparedPicture):
         picture = piece.piece
-        return ReadItem(
+        return ItemEntry(
             Modality.IMAGE,
             row,
             picture.part,
@@ -226,7 +226,7 @@ def _read_item(piece: PreparedPicture | TextPiece, row: int) -> ReadItem:
             picture.page,
             picture.time_s,
         )
-    return ReadItem(
+    return ItemEntry(
         Modality.TEXT, row, piece.part, page=piece.page, text=piece.text, columns=piece.columns
     )
 

@@ -441,7 +441,7 @@ def _why_nothing(library: Library, space: str | None, query: "Query") -> str:
     """Say why a search has no hits."""
     with library.catalog.snapshot() as snapshot:
         counts = snapshot.counts(library.space(space).id)
-    if not (counts.texts if query.modality == "text" else counts.images):
+    if not counts.items[query.modality]:
         return f"The library holds no {query.modality}s yet: mmsearch index PATH..."
     if query.cursor:
         return "There are no further hits."
@@ -481,8 +481,7 @@ def status(
         "space": space.id,
         "spaces": opened.space_ids(),
         "sources": sources,
-        "images": counts.images,
-        "texts": counts.texts,
+        **{f"{modality}s": count for modality, count in counts.items.items()},
         "files_indexed": counts.indexed,
         "files_failed": counts.failed,
         "files_removed": counts.removed,
@@ -505,8 +504,7 @@ def status(
         "Library": str(opened.path),
         "Encoder": f"{space.encoder} (space {space.id})",
         "Sources": "\n          ".join(valid_text(source) for source in sources) or "none",
-        "Images": f"{counts.images:,}",
-        "Texts": f"{counts.texts:,}",
+        **{f"{modality}s".title(): f"{count:,}" for modality, count in counts.items.items()},
         "Failed": f"{counts.failed:,}" + (" (mmsearch status --failed)" if counts.failed else ""),
         "On disk": f"{facts['bytes'] / 1e6:,.1f} MB",
         "Tokens": f"{usage.images:,} images, {usage.bytes / 1e6:,.1f} MB of at most "

@@ -16,19 +16,19 @@ from retrieval.catalog.records import (
     Counts,
     FailedFile,
     FileDetails,
+    FileEntry,
     FileState,
     Item,
+    ItemEntry,
     KnownFile,
     Modality,
-    ReadFile,
-    ReadItem,
 )
 from retrieval.catalog.schema import (
     AnnotationRecord,
+    EmbeddedFileRecord,
     ExtentRecord,
     FileRecord,
     ItemRecord,
-    ReadingRecord,
     RowRecord,
     SourceRecord,
 )
@@ -285,7 +285,7 @@ class Snapshot:
             taken_at = file.mtime_ns // 1_000_000_000
         return FileDetails(metadata, taken_at, file.size, list(annotations))
 
-    def files_of_same_content(self) -> Iterator[ReadFile]:
+    def files_of_same_content(self) -> Iterator[FileEntry]:
         """Yield non-empty files that share their content, by its hash, then path.
 
         Their metadata is left out.
@@ -309,14 +309,14 @@ class Snapshot:
             .order_by(FileRecord.content_hash, FileRecord.path)
         )
         for path, kind, size, mtime_ns, content_hash in self._connection.execute(query):
-            yield ReadFile(path, MediaKind(kind), size, mtime_ns, content_hash or "")
+            yield FileEntry(path, MediaKind(kind), size, mtime_ns, content_hash or "")
 
     def files_below(self, roots: Sequence[str], space_id: str) -> Iterator[KnownFile]:
         """Yield every file that was seen at or below some paths, including removed ones."""
         embedded = sa.exists().where(
-            ReadingRecord.file_id == FileRecord.id,
-            ReadingRecord.space_id == space_id,
-            ReadingRecord.content_hash == FileRecord.content_hash,
+            EmbeddedFileRecord.file_id == FileRecord.id,
+            EmbeddedFileRecord.space_id == space_id,
+            EmbeddedFileRecord.content_hash == FileRecord.content_hash,
         )
         query = sa.select(
             FileRecord.path,
@@ -341,11 +341,11 @@ class Snapshot:
         for chunk in chunks(sorted(set(sizes))):
             query = (
                 sa.select(FileRecord.size, FileRecord.kind, FileRecord.content_hash)
-                .join(ReadingRecord, ReadingRecord.file_id == FileRecord.id)
+                .join(EmbeddedFileRecord, EmbeddedFileRecord.file_id == FileRecord.id)
                 .where(
                     FileRecord.size.in_(chunk),
-                    ReadingRecord.space_id == space_id,
-                    ReadingRecord.content_hash == FileRecord.content_hash,
+                    EmbeddedFileRecord.space_id == space_id,
+                    EmbeddedFileRecord.content_hash == FileRecord.content_hash,
                 )
             )
             for size, kind, content_hash in self._connection.execute(query):
@@ -369,21 +369,21 @@ class Snapshot:
                 found[content_hash, Modality(modality), part] = row
         return found
 
-    def reading_of(
+    def embedded_content(
         self, space_id: str, kind: MediaKind, content_hash: str
-    ) -> tuple[Metadata, list[ReadItem]] | None:
+    ) -> tuple[Metadata, list[ItemEntry]] | None:
         """Return metadata and items of a content, from any file; None unless embedded completely.
 
         Spares reading a copy of a known file.
         """
         query = (
             sa.select(FileRecord)
-            .join(ReadingRecord, ReadingRecord.file_id == FileRecord.id)
+            .join(EmbeddedFileRecord, EmbeddedFileRecord.file_id == FileRecord.id)
             .where(
                 FileRecord.kind == kind,
                 FileRecord.content_hash == content_hash,
-                ReadingRecord.space_id == space_id,
-                ReadingRecord.content_hash == content_hash,
+                EmbeddedFileRecord.space_id == space_id,
+                EmbeddedFileRecord.content_hash == content_hash,
             )
             .limit(1)
         )
@@ -401,7 +401,7 @@ class Snapshot:
             .order_by(ItemRecord.id)
         )
         entries = [
-            ReadItem(Modality(modality), *values)
+            ItemEntry(Modality(modality), *values)
             for modality, *values in self._connection.execute(items)
         ]
         return _metadata(file), entries
@@ -443,8 +443,7 @@ class Snapshot:
             indexed=by_state.get(FileState.INDEXED, 0),
             failed=by_state.get(FileState.FAILED, 0),
             removed=by_state.get(FileState.REMOVED, 0),
-            images=by_modality.get(Modality.IMAGE, 0),
-            texts=by_modality.get(Modality.TEXT, 0),
+            items={modality: by_modality.get(modality, 0) for modality in Modality},
         )
 
     def kinds(self) -> dict[MediaKind, int]:

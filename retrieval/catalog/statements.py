@@ -53,7 +53,7 @@ ITEM_COLUMNS = (
     ItemRecord.text,
     ItemRecord.columns,
 )
-"""In the order of the fields of `Item` and `ReadItem`."""
+"""In the order of the fields of `Item` and `ItemEntry`."""
 
 
 def select_items(*columns: Any) -> sa.Select[Any]:

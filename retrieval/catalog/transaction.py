@@ -9,18 +9,18 @@ import sqlalchemy as sa
 from retrieval.catalog.fulltext import index as text_index
 from retrieval.catalog.records import (
     FailedFile,
+    FileEntry,
     FileState,
     FileUpdate,
+    ItemEntry,
     Modality,
-    ReadFile,
-    ReadItem,
 )
 from retrieval.catalog.schema import (
     AnnotationRecord,
+    EmbeddedFileRecord,
     ExtentRecord,
     FileRecord,
     ItemRecord,
-    ReadingRecord,
     RowRecord,
     SourceRecord,
 )
@@ -166,7 +166,7 @@ class Transaction(Snapshot):
         )
         self._refresh_annotated([failed.path for failed in failures])
 
-    def record_touched(self, files: Sequence[ReadFile]) -> None:
+    def record_touched(self, files: Sequence[FileEntry]) -> None:
         """Record new times of files with the same content, which can be found (again)."""
         self._save_files({file.path: _values_of_content(file) for file in files})
         self._refresh_annotated([f.path for f in files if f.kind is MediaKind.TABLE])
@@ -197,7 +197,7 @@ class Transaction(Snapshot):
         )
 
     def _save_items(
-        self, items: Mapping[tuple[int, Modality, str], ReadItem]
+        self, items: Mapping[tuple[int, Modality, str], ItemEntry]
     ) -> dict[tuple[int, Modality, str], int]:
         """Insert or update items by file, modality and part; returns their ids."""
         names = ("file_id", "modality", "part")
@@ -270,12 +270,12 @@ class Transaction(Snapshot):
         """Record files as embedded completely; deletes items that only an earlier content had."""
         for chunk in chunks(sorted(content_by_file)):
             self._connection.execute(
-                sa.delete(ReadingRecord).where(
-                    ReadingRecord.space_id == space_id, ReadingRecord.file_id.in_(chunk)
+                sa.delete(EmbeddedFileRecord).where(
+                    EmbeddedFileRecord.space_id == space_id, EmbeddedFileRecord.file_id.in_(chunk)
                 )
             )
             self._connection.execute(
-                sa.insert(ReadingRecord),
+                sa.insert(EmbeddedFileRecord),
                 [
                     {
                         "space_id": space_id,
@@ -316,12 +316,12 @@ class Transaction(Snapshot):
             self._connection.execute(sa.insert(ExtentRecord).values(row_count=count, **key))
 
 
-def _values_of(file: ReadFile) -> dict[str, Any]:
+def _values_of(file: FileEntry) -> dict[str, Any]:
     described = {name: getattr(file.metadata, name) for name in METADATA}
     return _values_of_content(file) | {"kind": file.kind} | described
 
 
-def _values_of_content(file: ReadFile) -> dict[str, Any]:
+def _values_of_content(file: FileEntry) -> dict[str, Any]:
     return {
         "state": FileState.INDEXED,
         "failure": None,
@@ -331,5 +331,5 @@ def _values_of_content(file: ReadFile) -> dict[str, Any]:
     }
 
 
-def _values_of_item(item: ReadItem) -> dict[str, Any]:
+def _values_of_item(item: ItemEntry) -> dict[str, Any]:
     return {column.key: getattr(item, column.key) for column in ITEM_COLUMNS[1:]}

@@ -5,13 +5,13 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from retrieval.catalog import Item, Modality, ReadFile
+from retrieval.catalog import FileEntry, Item, Modality
 from retrieval.errors import UnreadableFileError
 from retrieval.media import MediaKind, is_as_read
 from retrieval.media.images import read_image, read_unchanged
 
 
-def status_as_indexed(file: Item | ReadFile) -> os.stat_result | None:
+def status_as_indexed(file: Item | FileEntry) -> os.stat_result | None:
     """The status of a file; None where it has changed or gone since it was indexed."""
     try:
         status = os.stat(file.path)  # noqa: PTH116 - names need not be valid text

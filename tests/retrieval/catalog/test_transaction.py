@@ -6,11 +6,11 @@ import pytest
 from retrieval.catalog import (
     Catalog,
     FailedFile,
+    FileEntry,
     FileState,
     FileUpdate,
+    ItemEntry,
     Modality,
-    ReadFile,
-    ReadItem,
     Transaction,
 )
 from retrieval.errors import DamagedLibraryError
@@ -19,19 +19,19 @@ from retrieval.media import NO_METADATA, MediaKind, Metadata
 SPACE = "space-1"
 
 
-def image(path: str, content: str = "a", mtime_ns: int = 1) -> ReadFile:
-    return ReadFile(path, MediaKind.IMAGE, 10, mtime_ns, content)
+def image(path: str, content: str = "a", mtime_ns: int = 1) -> FileEntry:
+    return FileEntry(path, MediaKind.IMAGE, 10, mtime_ns, content)
 
 
 def record(
-    transaction: Transaction, images: list[ReadFile], first_row: int, space: str = SPACE
+    transaction: Transaction, images: list[FileEntry], first_row: int, space: str = SPACE
 ) -> None:
     """Record one picture a file, at rows that follow each other."""
     transaction.extend_rows(space, Modality.IMAGE, first_row, len(images))
     transaction.record_files(
         space,
         [
-            FileUpdate(file, [ReadItem(Modality.IMAGE, row, width=4, height=3)])
+            FileUpdate(file, [ItemEntry(Modality.IMAGE, row, width=4, height=3)])
             for row, file in enumerate(images, start=first_row)
         ],
     )
@@ -49,7 +49,7 @@ def test_items_are_found_at_their_rows(catalog):
     assert paths_at(catalog, 0, 1, 2) == {0: ["/a.jpg"], 1: ["/b.jpg"]}
     with catalog.snapshot() as snapshot:
         assert snapshot.row_count(SPACE, Modality.IMAGE) == 2
-        assert snapshot.counts(SPACE).images == 2
+        assert snapshot.counts(SPACE).items[Modality.IMAGE] == 2
 
 
 def test_pictures_of_a_space_come_with_their_content(catalog):
@@ -163,14 +163,14 @@ def test_many_files_go_through_one_transaction(catalog):
         record(transaction, images, 0)
         assert transaction.mark_removed([i.path for i in images[:12_000]]) == 12_000
     with catalog.snapshot() as snapshot:
-        assert snapshot.counts(SPACE).images == 13_000
+        assert snapshot.counts(SPACE).items[Modality.IMAGE] == 13_000
         assert len(snapshot.items_at(SPACE, Modality.IMAGE, range(25_000))) == 13_000
 
 
 def video(content: str, *, is_first: bool = True, is_complete: bool = True, parts=("t0",), row=0):
-    file = ReadFile("/v.mp4", MediaKind.VIDEO, 10, 1, content, Metadata(duration_s=2.5))
+    file = FileEntry("/v.mp4", MediaKind.VIDEO, 10, 1, content, Metadata(duration_s=2.5))
     items = [
-        ReadItem(Modality.IMAGE, row + place, part, 4, 3, time_s=int(part[1:]) / 1000)
+        ItemEntry(Modality.IMAGE, row + place, part, 4, 3, time_s=int(part[1:]) / 1000)
         for place, part in enumerate(parts)
     ]
     return FileUpdate(file, items, is_first=is_first, is_complete=is_complete)
@@ -182,13 +182,13 @@ def test_a_file_is_embedded_when_its_last_piece_is_recorded(catalog):
         transaction.record_files(SPACE, [video("a", is_complete=False)])
         [known] = transaction.files_below(["/"], SPACE)
         assert not known.embedded
-        assert transaction.reading_of(SPACE, MediaKind.VIDEO, "a") is None
+        assert transaction.embedded_content(SPACE, MediaKind.VIDEO, "a") is None
         rest = video("a", is_first=False, parts=["t900"], row=1)
         rest = replace(rest, file=replace(rest.file, metadata=NO_METADATA))
         transaction.record_files(SPACE, [rest])
         [known] = transaction.files_below(["/"], SPACE)
         assert known.embedded
-        metadata, items = transaction.reading_of(SPACE, MediaKind.VIDEO, "a")
+        metadata, items = transaction.embedded_content(SPACE, MediaKind.VIDEO, "a")
         assert metadata.duration_s == 2.5  # the second step brought none
         assert [(item.part, item.row, item.time_s) for item in items] == [
             ("t0", 0, 0.0),
@@ -226,7 +226,7 @@ def test_a_moved_file_keeps_its_items(catalog):
 
 def test_what_a_table_says_of_an_image_is_replaced_with_the_table(catalog):
     def table(content: str, **options) -> FileUpdate:
-        file = ReadFile("/t.csv", MediaKind.TABLE, 10, 1, content)
+        file = FileEntry("/t.csv", MediaKind.TABLE, 10, 1, content)
         return FileUpdate(file, annotations=[("/a.jpg", {"content": content})], **options)
 
     with catalog.transaction() as transaction:

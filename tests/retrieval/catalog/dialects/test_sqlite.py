@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
 import retrieval
-from retrieval.catalog import Catalog, FileUpdate, Modality, ReadFile, ReadItem
+from retrieval.catalog import Catalog, FileEntry, FileUpdate, ItemEntry, Modality
 from retrieval.catalog.dialects.sqlite import SQLite
 from retrieval.catalog.fulltext.index import FILE_WORDS
 from retrieval.catalog.fulltext.tokenize import terms
@@ -44,13 +44,13 @@ def read_everything(catalog: Catalog) -> None:
 def test_a_corrupt_catalog_is_reported_and_not_overwritten(path, position):
     catalog = Catalog(path)
     catalog.migrate()
-    files = [ReadFile(f"/{n}.jpg", MediaKind.IMAGE, 10, 1, str(n)) for n in range(500)]
+    files = [FileEntry(f"/{n}.jpg", MediaKind.IMAGE, 10, 1, str(n)) for n in range(500)]
     with catalog.transaction() as transaction:
         transaction.extend_rows(SPACE, Modality.IMAGE, 0, len(files))
         transaction.record_files(
             SPACE,
             [
-                FileUpdate(file, [ReadItem(Modality.IMAGE, row, width=4, height=3)])
+                FileUpdate(file, [ItemEntry(Modality.IMAGE, row, width=4, height=3)])
                 for row, file in enumerate(files)
             ],
         )
