@@ -12,7 +12,7 @@ from indexer.media.base import Piece, Reading
 from indexer.media.chunking import split
 from indexer.progress import Summary
 from indexer.scan import Comparison, FoundFile
-from retrieval.catalog import FailedFile, FileState, FileUpdate, ReadFile, ReadItem, Transaction
+from retrieval.catalog import FailedFile, FileEntry, FileState, FileUpdate, ItemEntry, Transaction
 from retrieval.encoders.base import Encoder, Vectors
 from retrieval.errors import LibraryError, MissingExtraError, UnreadableFileError
 from retrieval.library import Library
@@ -175,7 +175,7 @@ def _updates(
     for step in steps:
         reading = _reading(step)
         items = [
-            ReadItem(
+            ItemEntry(
                 piece.modality,
                 rows[key],
                 text=piece.payload if piece.modality is Modality.TEXT else None,
@@ -224,7 +224,7 @@ def _record_known(
         summary.moved += 1
         summary.removed -= moved.state is not FileState.REMOVED
         return True
-    known = transaction.reading_of(space_id, found.kind, content.hash)
+    known = transaction.embedded_content(space_id, found.kind, content.hash)
     if known is None:
         return False
     metadata, items = known
@@ -260,9 +260,9 @@ def _pieces(step: FileStep) -> Iterator[tuple[_Key, Piece]]:
         yield (_content(step).hash, piece.modality, piece.locator.part), piece
 
 
-def _read_file(step: FileStep, metadata: Metadata = NO_METADATA) -> ReadFile:
+def _read_file(step: FileStep, metadata: Metadata = NO_METADATA) -> FileEntry:
     found, content = step.found, _content(step)
-    return ReadFile(found.path, found.kind, content.size, content.mtime_ns, content.hash, metadata)
+    return FileEntry(found.path, found.kind, content.size, content.mtime_ns, content.hash, metadata)
 
 
 def _joined(first: FileUpdate, second: FileUpdate) -> FileUpdate:

@@ -10,7 +10,7 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.catalog import Item, Modality, ReadFile, Snapshot
+from retrieval.catalog import FileEntry, Item, Modality, Snapshot
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Space, Vectors
 from retrieval.errors import UsageError
@@ -263,7 +263,7 @@ def _distinct(pictures: Iterable[tuple[int, str]]) -> tuple[NDArray[np.int64], N
     return columns[0], columns[1]
 
 
-def _one_name_each(files: Sequence[ReadFile]) -> list[str]:
+def _one_name_each(files: Sequence[FileEntry]) -> list[str]:
     """List unchanged files, one name per file; a symlink only if all its names are symlinks."""
     name_of: dict[tuple[int, int] | str, str] = {}
     by_path = sorted(files, key=lambda file: (os.path.islink(file.path), file.path))  # noqa: PTH114

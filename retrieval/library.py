@@ -1,28 +1,25 @@
 """Create, open, check and lock a library: the directory with catalog, embeddings and indices."""
 
-import json
 import os
-import socket
 import tomllib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import filelock
 import platformdirs
 import tomli_w
 
 from retrieval.catalog import Catalog, Modality
+from retrieval.catalog.dialects.sqlite import WRITER_LOCK, WRITER_NOTE
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.encoders.base import Space
 from retrieval.errors import (
     DamagedLibraryError,
     LibraryError,
-    LibraryLockedError,
     NotFoundError,
     SpaceMismatchError,
     UsageError,
@@ -43,9 +40,7 @@ FORMAT_VERSION = 1
 
 _MANIFEST = "library.toml"
 _CATALOG = "catalog.sqlite"
-_WRITER_LOCK = "writer.lock"
-_WRITER_NOTE = "writer.json"
-_OWN_NAMES = {_MANIFEST, _WRITER_LOCK, _WRITER_NOTE, "spaces", "thumbnails", "tokens"}
+_OWN_NAMES = {_MANIFEST, WRITER_LOCK, WRITER_NOTE, "spaces", "thumbnails", "tokens"}
 
 
 @dataclass(frozen=True)
@@ -197,33 +192,12 @@ class Library:
         """Return the directory with embeddings and indices of a space."""
         return self._space_directory(space.id)
 
-    @contextmanager
-    def writer(self) -> Iterator[None]:
+    def writer(self) -> AbstractContextManager[None]:
         """Hold the writer lock; the system releases it when the process ends.
 
         Raises LibraryLockedError at once if another process holds it.
         """
-        lock = filelock.FileLock(self.path / _WRITER_LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise LibraryLockedError(
-                f"Another process is writing to {self.path}{self._writer_note()}. Searches still "
-                "work; wait until it has finished, then run this command again."
-            ) from None
-        except OSError as error:
-            raise LibraryError(
-                f"{self.path} cannot be written: {error.strerror}. Check the permissions, or "
-                "choose another library with `--library DIR`."
-            ) from error
-        try:
-            note = {"pid": os.getpid(), "host": socket.gethostname()}
-            with suppress(OSError):  # it is only used in an error message
-                (self.path / _WRITER_NOTE).write_text(json.dumps(note), encoding="utf-8")
-            yield
-        finally:
-            (self.path / _WRITER_NOTE).unlink(missing_ok=True)
-            lock.release()
+        return self.catalog.dialect.writer()
 
     def search(
         self,
@@ -293,13 +267,6 @@ class Library:
 
     def _space_directory(self, space_id: str) -> Path:
         return self.path / "spaces" / space_id
-
-    def _writer_note(self) -> str:
-        try:
-            note = json.loads((self.path / _WRITER_NOTE).read_text(encoding="utf-8"))
-            return f" (process {note['pid']} on {note['host']})"
-        except (OSError, ValueError, KeyError):
-            return ""
 
 
 def _read_manifest(directory: Path) -> Manifest:

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from indexer.pipeline import index_sources
-from retrieval.catalog import FileUpdate, Modality, ReadFile, ReadItem
+from retrieval.catalog import FileEntry, FileUpdate, ItemEntry, Modality
 from retrieval.encoders.base import Encoder
 from retrieval.library import Library, create_library
 from retrieval.media import MediaKind
@@ -165,9 +165,9 @@ def write_files() -> Callable[..., None]:
                 names = [f"frame-{part}" for part in range(len(parts))] if len(parts) > 1 else [""]
                 content = hashlib.sha256(path.encode()).hexdigest()[:32]
                 items = [
-                    ReadItem(Modality.IMAGE, first + part, name) for part, name in enumerate(names)
+                    ItemEntry(Modality.IMAGE, first + part, name) for part, name in enumerate(names)
                 ]
-                updates.append(FileUpdate(ReadFile(path, kind, 1, 1, content), items))
+                updates.append(FileUpdate(FileEntry(path, kind, 1, 1, content), items))
                 first += len(parts)
             transaction.record_files(space.id, updates)
 

@@ -191,7 +191,7 @@ def _why_nothing(library: Library, space: str | None, query: "Query") -> str:
     """Say why a search has no hits."""
     with library.catalog.snapshot() as snapshot:
         counts = snapshot.counts(library.space(space).id)
-    if not (counts.texts if query.modality == "text" else counts.images):
+    if not counts.items[query.modality]:
         return f"The library holds no {query.modality}s yet: mmsearch index PATH..."
     if query.cursor:
         return "There are no further hits."

@@ -23,7 +23,7 @@ from indexer.decoder_pool import ReadingWorkers
 from indexer.media.base import ReadOptions
 from indexer.pipeline import DEFAULT_BATCH_SIZE, default_workers, index_sources
 from indexer.scan import FoundFile, walk
-from retrieval.catalog import FileUpdate, Modality, ReadFile, ReadItem
+from retrieval.catalog import FileEntry, FileUpdate, ItemEntry, Modality
 from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, Pixels
 from retrieval.errors import UsageError
 from retrieval.library import Library, create_library
@@ -261,8 +261,8 @@ def _commit(
     library.embeddings(space, Modality.IMAGE).write(vectors, first_row)
     updates = [
         FileUpdate(
-            ReadFile(file.path, file.kind, file.size, file.mtime_ns, f"{row:032x}"),
-            [ReadItem(Modality.IMAGE, row, width=1, height=1)],
+            FileEntry(file.path, file.kind, file.size, file.mtime_ns, f"{row:032x}"),
+            [ItemEntry(Modality.IMAGE, row, width=1, height=1)],
         )
         for row, file in enumerate(files, first_row)
     ]

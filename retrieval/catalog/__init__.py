@@ -1,6 +1,6 @@
-"""The truth about what exists: sources, files, items and the rows that hold their vectors.
+"""The catalog: sources, files, items and the rows that hold their vectors.
 
-The only package that speaks SQL.
+The only package that uses SQL; `dialects` has what only one database understands.
 """
 
 from retrieval.catalog.database import Catalog
@@ -8,12 +8,12 @@ from retrieval.catalog.records import (
     Counts,
     FailedFile,
     FileDetails,
+    FileEntry,
     FileState,
     FileUpdate,
     Item,
+    ItemEntry,
     KnownFile,
-    ReadFile,
-    ReadItem,
 )
 from retrieval.catalog.schema import SCHEMA_REVISION, Base
 from retrieval.catalog.snapshot import Snapshot
@@ -27,13 +27,13 @@ __all__ = [
     "Counts",
     "FailedFile",
     "FileDetails",
+    "FileEntry",
     "FileState",
     "FileUpdate",
     "Item",
+    "ItemEntry",
     "KnownFile",
     "Modality",
-    "ReadFile",
-    "ReadItem",
     "Snapshot",
     "Transaction",
 ]

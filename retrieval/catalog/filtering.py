@@ -1,4 +1,4 @@
-"""Filters as conditions of SQL, over a file and an item of it.
+"""Translate filters to SQL conditions over a file and an item of it.
 
 No condition is ever NULL, so that `not` lets pass exactly what its filter does not.
 """
@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
-from retrieval.catalog import column_condition as column_test
-from retrieval.catalog import path_glob
+from retrieval.catalog.dialects.base import Condition, Dialect
+from retrieval.catalog.path_glob import literal_prefix
 from retrieval.catalog.records import FileState
 from retrieval.catalog.schema import AnnotationRecord, FileRecord, ItemRecord
 from retrieval.catalog.statements import at_or_below
@@ -21,43 +21,33 @@ from retrieval.media import UNTRUSTED_MTIME
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_NS = 2**63 - 1
 
-Condition = sa.ColumnElement[bool]
 
-
-def add_functions(connection: Any) -> None:
-    """Give a connection of SQLite the functions that conditions call."""
-    for name, count, function in (
-        ("mmsearch_glob", 2, path_glob.matches),
-        ("mmsearch_contains", 2, _contains),
-        ("mmsearch_passes", 3, column_test.passes),
-    ):
-        connection.create_function(name, count, function, deterministic=True)
-
-
-def condition(where: Filter) -> Condition:
-    """What a file and an item must be like to pass; a range without an end asks for nothing."""
+def condition(where: Filter | None, dialect: Dialect) -> Condition:
+    """Translate a filter; None and ranges without an end let everything pass."""
+    if where is None:
+        return sa.true()
     wanted = [
-        *_of_place(where),
-        *_of_content(where),
-        *(condition(part) for part in where.all_of or ()),
+        *_path_conditions(where, dialect),
+        *_content_conditions(where, dialect),
+        *(condition(part, dialect) for part in where.all_of or ()),
     ]
     if where.any_of:
-        wanted.append(sa.or_(*(condition(part) for part in where.any_of)))
+        wanted.append(sa.or_(*(condition(part, dialect) for part in where.any_of)))
     if where.none_of:
-        wanted.append(sa.not_(condition(where.none_of)))
+        wanted.append(sa.not_(condition(where.none_of, dialect)))
     return sa.and_(sa.true(), *wanted)
 
 
-def _of_place(where: Filter) -> Iterator[Condition]:
+def _path_conditions(where: Filter, dialect: Dialect) -> Iterator[Condition]:
     if where.source is not None:
         yield at_or_below(where.source)
     if where.path is not None:
-        yield _glob(where.path)
+        yield _glob(where.path, dialect)
     if where.gps is not None:
         yield _inside(where.gps)
 
 
-def _of_content(where: Filter) -> Iterator[Condition]:
+def _content_conditions(where: Filter, dialect: Dialect) -> Iterator[Condition]:
     if where.kind is not None:
         yield FileRecord.kind.in_(where.kind)
     if where.taken_at is not None:
@@ -66,24 +56,19 @@ def _of_content(where: Filter) -> Iterator[Condition]:
         if limits is not None:
             yield from _between(column, limits)
     if where.camera is not None:
-        camera = column_test.folded(where.camera)
-        yield _is_true(FileRecord.camera, sa.func.mmsearch_contains(FileRecord.camera, camera) == 1)
+        yield dialect.contains(FileRecord.camera, where.camera)
     for name, test in (where.columns or {}).items():
         if test != ColumnTest():
-            yield _column(name, test)
-
-
-def _contains(text: str | None, part: str) -> bool:
-    return text is not None and part in column_test.folded(text)
+            yield _column(name, test, dialect)
 
 
 def _is_true(column: Any, condition: Condition) -> Condition:
     return sa.and_(column.is_not(None), condition)
 
 
-def _glob(pattern: str) -> Condition:
-    matches = sa.func.mmsearch_glob(pattern, FileRecord.path) == 1
-    prefix = path_glob.literal_prefix(pattern)
+def _glob(pattern: str, dialect: Dialect) -> Condition:
+    matches = dialect.path_matches(FileRecord.path, pattern)
+    prefix = literal_prefix(pattern)
     if not prefix:
         return matches
     past_last = prefix[:-1] + chr(ord(prefix[-1]) + 1)
@@ -131,8 +116,8 @@ def _inside(box: GeoBox) -> Condition:
     )
 
 
-def _column(name: str, test: ColumnTest) -> Condition:
-    """Of the item itself, or of what a table that is there now says of its file."""
+def _column(name: str, test: ColumnTest, dialect: Dialect) -> Condition:
+    """Test the item's own columns, and what tables that are there now say of its file."""
     table = aliased(FileRecord)
     annotated = (
         sa.exists()
@@ -140,22 +125,9 @@ def _column(name: str, test: ColumnTest) -> Condition:
             AnnotationRecord.image_path == FileRecord.path,
             table.id == AnnotationRecord.file_id,
             table.state == FileState.INDEXED,
-            _cell(AnnotationRecord.columns, name, test),
+            dialect.cell_passes(AnnotationRecord.columns, name, test),
         )
         .correlate(FileRecord)
     )
-    return sa.or_(_is_true(ItemRecord.columns, _cell(ItemRecord.columns, name, test)), annotated)
-
-
-def _cell(columns: Any, name: str, test: ColumnTest) -> Condition:
-    # Not `json_extract`: its paths cannot name every column.
-    cell = sa.func.json_each(columns).table_valued("key", "value", "type")
-    return (
-        sa.select(1)
-        .select_from(cell)
-        .where(
-            cell.c.key == name,
-            sa.func.mmsearch_passes(cell.c.value, cell.c.type, column_test.written(test)) == 1,
-        )
-        .exists()
-    )
+    own = dialect.cell_passes(ItemRecord.columns, name, test)
+    return sa.or_(_is_true(ItemRecord.columns, own), annotated)

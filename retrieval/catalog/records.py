@@ -1,6 +1,6 @@
-"""What goes into the catalog and comes out of it: files, items and what is known of them."""
+"""Values that go into the catalog and come out of it: files, items and their metadata."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -9,7 +9,7 @@ from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
 
 
 class FileState(StrEnum):
-    """Whether a file's items can be found, and if not, why."""
+    """Whether the items of a file can be found, and if not, why."""
 
     INDEXED = "indexed"
     FAILED = "failed"
@@ -18,11 +18,11 @@ class FileState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A searchable thing and the file that it lives in. Sizes in pixels, upright.
+    """A searchable thing and the file that it is in.
 
     size, mtime_ns: of the file, in bytes, and nanoseconds since 1970. part: names it inside its
-    file, "" for the whole. page counts from 1. text: the passage, of a text. columns: values of a
-    table's row.
+    file, "" for the whole. width, height: pixels, upright. page: counts from 1. text: the chunk, of
+    a text. columns: values of a table's row.
     """
 
     id: int
@@ -42,15 +42,15 @@ class Item:
 
     @property
     def picture_key(self) -> str:
-        """What its picture is, whatever its file is called: fit for a file name."""
+        """Identify its picture by content; usable as a file name."""
         return f"{self.content_hash}-{self.part}" if self.part else self.content_hash
 
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """What the catalog remembers of a file.
+    """A file as a scan compares it with the disk.
 
-    embedded: its content was read to the end in the space. A mtime_ns of -1: not to be trusted.
+    embedded: its content was embedded completely in the space. mtime_ns: -1 if not to be trusted.
     """
 
     path: str
@@ -62,8 +62,8 @@ class KnownFile:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadFile:
-    """A file that was read: what the catalog keeps of it."""
+class FileEntry:
+    """A file as it is recorded."""
 
     path: str
     kind: MediaKind
@@ -74,8 +74,8 @@ class ReadFile:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadItem:
-    """An item that was read, and the row of its vector; fields as those of `Item`."""
+class ItemEntry:
+    """An item as it is recorded, with the row of its vector; fields as those of `Item`."""
 
     modality: Modality
     row: int
@@ -90,14 +90,14 @@ class ReadItem:
 
 @dataclass(frozen=True, slots=True)
 class FileUpdate:
-    """Some items of a file, all of one content, from the first to the last of them.
+    """Consecutive items of a file, all of one content.
 
-    is_first, is_complete: whether these begin and end the file; what is known of the file itself
-    comes with the first. annotations: image path and columns, of a table's rows.
+    is_first, is_complete: whether these begin and end the file; its metadata comes with the first.
+    annotations: image path and columns, of a table's rows.
     """
 
-    file: ReadFile
-    items: Sequence[ReadItem] = ()
+    file: FileEntry
+    items: Sequence[ItemEntry] = ()
     is_first: bool = True
     is_complete: bool = True
     annotations: Sequence[tuple[str, dict[str, Any]]] = ()
@@ -105,10 +105,10 @@ class FileUpdate:
 
 @dataclass(frozen=True, slots=True)
 class FileDetails:
-    """What is known of an item's file for filters and display.
+    """Metadata of an item's file for filters and display.
 
-    taken_at: of the file itself or, where it does not tell, its modification time, seconds since
-    1970; None where that is not trusted yet. annotations: what tables say of the file.
+    taken_at: capture time or, without one, modification time, seconds since 1970; None where that
+    is not to be trusted. size: bytes. annotations: what tables say of the file.
     """
 
     metadata: Metadata
@@ -119,7 +119,7 @@ class FileDetails:
 
 @dataclass(frozen=True, slots=True)
 class FailedFile:
-    """A file that could not be read, and why. A `mtime_ns` of -1: try again at the next run."""
+    """A file that could not be read, and why. mtime_ns: -1 to try again at the next run."""
 
     path: str
     failure: str
@@ -129,10 +129,9 @@ class FailedFile:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a library holds: files by state, found items by modality in one space."""
+    """Numbers of files by state, and of items of one space that can be found, by modality."""
 
     indexed: int
     failed: int
     removed: int
-    images: int
-    texts: int
+    items: Mapping[Modality, int]

@@ -102,8 +102,8 @@ class RowRecord(Base):
     content_hash: Mapped[str] = mapped_column(sa.String(64))
 
 
-class ReadingRecord(Base):
-    """That a content of a file was read to its end in a space; it may have no items at all."""
+class EmbeddedFileRecord(Base):
+    """A content of a file that was embedded completely in a space; it may have no items at all."""
 
     __tablename__ = "readings"
     space_id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)

@@ -1,4 +1,4 @@
-"""What can be asked of the catalog."""
+"""Read the catalog."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -8,31 +8,33 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from retrieval.catalog import listing
+from retrieval.catalog.dialects.base import Dialect
 from retrieval.catalog.filtering import condition
 from retrieval.catalog.fulltext.search import TextSearch
+from retrieval.catalog.fulltext.tokenize import terms
 from retrieval.catalog.records import (
     Counts,
     FailedFile,
     FileDetails,
+    FileEntry,
     FileState,
     Item,
+    ItemEntry,
     KnownFile,
-    ReadFile,
-    ReadItem,
 )
 from retrieval.catalog.schema import (
     AnnotationRecord,
+    EmbeddedFileRecord,
     ExtentRecord,
     FileRecord,
     ItemRecord,
-    ReadingRecord,
     RowRecord,
     SourceRecord,
 )
 from retrieval.catalog.statements import (
     CAN_BE_FOUND,
     CURRENT,
+    ITEM_COLUMNS,
     PARAMETERS_PER_STATEMENT,
     at_or_below,
     chunks,
@@ -40,30 +42,36 @@ from retrieval.catalog.statements import (
     row_in,
     select_items,
 )
-from retrieval.filters import Filter
+from retrieval.filters import ColumnValue, Filter
 from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality
+
+METADATA = tuple(field.name for field in fields(Metadata))
 
 _ROOTS_PER_STATEMENT = 200
 """Below SQLite's limit of 1,000 levels of an expression."""
-
-METADATA = tuple(field.name for field in fields(Metadata))
+_MOST_NAMES = 1000
+_MOST_TABLES = 1000
+_ROWS_A_TABLE = 50
+_SAMPLES = 5
+_LONGEST_SAMPLE = 100
 
 
 class Snapshot:
     """Read queries that all see the catalog as it was at one instant."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, dialect: Dialect) -> None:
         self._connection = connection
+        self._dialect = dialect
 
     def row_count(self, space_id: str, modality: Modality) -> int:
-        """Committed rows of a space and modality."""
+        """Count the committed rows of a space and modality, stale ones included."""
         query = sa.select(ExtentRecord.row_count).where(
             ExtentRecord.space_id == space_id, ExtentRecord.modality == modality
         )
         return self._connection.scalar(query) or 0
 
     def live_rows(self, space_id: str, modality: Modality) -> NDArray[np.bool_]:
-        """Which of the committed rows hold a current item, (row_count,) bool.
+        """Return which of the committed rows hold a current item, (row_count,) bool.
 
         Takes most of a second for a million rows.
         """
@@ -76,7 +84,7 @@ class Snapshot:
         return self._bitmap(space_id, modality, query)
 
     def matching_rows(self, space_id: str, modality: Modality, where: Filter) -> NDArray[np.bool_]:
-        """Which of the committed rows hold a current item that passes, (row_count,) bool.
+        """Return which of the committed rows hold a current item that passes, (row_count,) bool.
 
         Takes a second or two for a million rows, and a small part of it where the filter names a
         folder.
@@ -87,7 +95,7 @@ class Snapshot:
             sa.select(row_in(space_id))
             .select_from(ItemRecord)
             .join(FileRecord, FileRecord.id == ItemRecord.file_id)
-            .where(CAN_BE_FOUND, ItemRecord.modality == modality, condition(where))
+            .where(CAN_BE_FOUND, ItemRecord.modality == modality, condition(where, self._dialect))
         )
         return self._bitmap(space_id, modality, query)
 
@@ -101,93 +109,57 @@ class Snapshot:
         where: Filter | None = None,
         all_words: bool = False,
     ) -> list[tuple[int, float]]:
-        """Rows of current items that hold words of a text, and their scores (BM25), best first.
+        """Find the rows of current items that hold words of a text.
 
-        Words are those of passages and table columns, and those of the file: its name and folders,
-        what it and tables say of it, its camera. The words of a file add to the score of those
-        items that match by themselves; of a file without such an item, they stand for the first
-        item alone, so that a video's name does not bring all of its frames.
+        Words are those of chunks of text and table columns, and those of the file: its name and
+        folders, its embedded text, its camera, what tables say of it. The words of a file add to
+        the score of those items that match by themselves; of a file without such an item, they
+        stand for the first item alone, so that a video's name does not bring all of its frames.
 
         One word is enough, and the last one may go on (`bea` finds `beach`, below `bea` itself) if
         it has three characters and nothing follows it. In a large library, what holds only words
-        that more than a tenth of it holds comes after all else. all_words: an item must hold each
-        word, itself or in its file's, and as it stands. Nothing in the text is syntax; a
-        text without a letter or a digit finds nothing.
+        that more than a tenth of it holds comes after all else.
+
+        Args:
+            space_id: Space in which items must have a vector.
+            modality: Modality of the items.
+            text: Words to search for. Nothing in it is syntax; without a letter or a digit, it
+                finds nothing.
+            limit: Maximum number of rows.
+            where: Filter that the items must pass.
+            all_words: An item must hold each word, itself or in its file's, and as it stands.
+
+        Returns:
+            Rows and their lexical scores (BM25), best first.
         """
-        search = TextSearch(self._connection, space_id, modality, where)
-        return search.run(text, limit, all_words=all_words)
-
-    def items(
-        self,
-        space_id: str,
-        *,
-        where: Filter | None = None,
-        modality: Modality | None = None,
-        after: int = 0,
-        limit: int,
-        newest_first: bool = False,
-    ) -> list[Item]:
-        """Current items of a space that pass a filter, by id, from the first past `after` on.
-
-        newest_first: by falling id, and `after` 0 begins with the last.
-        """
-        return listing.items(
-            self._connection,
-            space_id,
-            where=where,
-            modality=modality,
-            after=after,
-            limit=limit,
-            newest_first=newest_first,
-        )
-
-    def item_rows(self, space_id: str, item_ids: Sequence[int]) -> dict[int, tuple[Modality, int]]:
-        """Modalities and rows of those of some items that are current in a space."""
-        return listing.item_rows(self._connection, space_id, item_ids)
-
-    def cameras(self) -> list[str]:
-        """Names of cameras that took what can be found, sorted; at most 1000."""
-        return listing.cameras(self._connection)
-
-    def kinds(self) -> dict[MediaKind, int]:
-        """How many files of each kind can be found."""
-        return listing.kinds(self._connection)
-
-    def taken_between(self) -> tuple[int, int] | None:
-        """When the first and the last file was taken, seconds since 1970; None without files."""
-        return listing.taken_between(self._connection)
-
-    def columns(self) -> dict[str, list[str | int | float | bool]]:
-        """Names of the columns of tables, sorted, each with up to 5 values for example.
-
-        Of each of up to 1000 tables, the first 50 rows tell.
-        """
-        return listing.columns(self._connection)
-
-    def _bitmap(
-        self, space_id: str, modality: Modality, query: sa.Select[Any]
-    ) -> NDArray[np.bool_]:
-        """Which of the committed rows a query finds; NULLs are passed over."""
-        found_rows = np.zeros(self.row_count(space_id, modality), dtype=np.bool_)
-        cursor = self._connection.execute(query).cursor  # SQLAlchemy's own rows take twice as long
-        while cursor and (found := cursor.fetchmany(PARAMETERS_PER_STATEMENT)):
-            found_rows[[row for (row,) in found if row is not None]] = True
-        return found_rows
-
-    def sources(self) -> list[str]:
-        """Paths that the library was told to index, sorted."""
-        return sorted(self._connection.scalars(sa.select(SourceRecord.path)))
-
-    def source_options(self) -> dict[str, dict[str, Any] | None]:
-        """How each source was told to be read, by path; None: as usual."""
-        query = sa.select(SourceRecord.path, SourceRecord.options).order_by(SourceRecord.path)
-        return {path: options for path, options in self._connection.execute(query)}  # noqa: C416
+        asked = terms(text, all_words=all_words)
+        if not asked or limit < 1:
+            return []
+        search = TextSearch(self._connection, self._dialect, space_id, modality, where)
+        if all_words:
+            return search.best(asked, limit, match_all=True)
+        if rare := search.rare(asked):
+            found = search.best(asked, limit, any_of=rare)
+            if len(found) == limit:
+                return found
+        return search.best(asked, limit)
 
     def items_at(
         self, space_id: str, modality: Modality, rows: Sequence[int], where: Filter | None = None
     ) -> dict[int, list[Item]]:
-        """The current items at some rows that pass a filter; rows without any are left out."""
-        passing = sa.true() if where is None else condition(where)
+        """Return the current items at some rows.
+
+        Args:
+            space_id: Space of the rows.
+            modality: Modality of the rows.
+            rows: Rows, in any order.
+            where: Filter that the items must pass.
+
+        Returns:
+            Items by row, sorted by id: several where files have the same content. Rows without
+            any are left out.
+        """
+        passing = condition(where, self._dialect)
         found: dict[int, list[Item]] = {}
         for chunk in chunks(rows):
             query = (
@@ -206,8 +178,68 @@ class Snapshot:
                 found.setdefault(row, []).append(item_of(values))
         return found
 
+    def item_rows(self, space_id: str, item_ids: Sequence[int]) -> dict[int, tuple[Modality, int]]:
+        """Return modalities and rows of those of some items that are current in a space, by id."""
+        query = (
+            sa.select(ItemRecord.id, ItemRecord.modality, row_in(space_id))
+            .select_from(ItemRecord)
+            .join(FileRecord, FileRecord.id == ItemRecord.file_id)
+            .where(CAN_BE_FOUND)
+        )
+        return {
+            item_id: (Modality(modality), row)
+            for chunk in chunks(item_ids)
+            for item_id, modality, row in self._connection.execute(
+                query.where(ItemRecord.id.in_(chunk))
+            )
+            if row is not None
+        }
+
+    def item(self, item_id: int) -> Item | None:
+        """Return an item by its id; None if its file was removed or failed."""
+        query = select_items().where(
+            ItemRecord.id == item_id, FileRecord.state == FileState.INDEXED
+        )
+        fields = self._connection.execute(query).one_or_none()
+        return item_of(fields) if fields else None
+
+    def items(
+        self,
+        space_id: str,
+        *,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        after: int = 0,
+        limit: int,
+        newest_first: bool = False,
+    ) -> list[Item]:
+        """List current items of a space by id, page by page.
+
+        Args:
+            space_id: Space in which items must have a vector.
+            where: Filter that the items must pass.
+            modality: Modality of the items; None for all.
+            after: Id of the last item of the page before; 0 for the first page.
+            limit: Maximum number of items.
+            newest_first: Sort by falling id.
+        """
+        query = (
+            select_items()
+            .where(CAN_BE_FOUND, row_in(space_id).is_not(None), condition(where, self._dialect))
+            .limit(limit)
+        )
+        if newest_first:
+            query = query.order_by(ItemRecord.id.desc())
+            if after:
+                query = query.where(ItemRecord.id < after)
+        else:
+            query = query.where(ItemRecord.id > after).order_by(ItemRecord.id)
+        if modality is not None:
+            query = query.where(ItemRecord.modality == modality)
+        return [item_of(fields) for fields in self._connection.execute(query)]
+
     def pictures(self, space_id: str) -> list[Item]:
-        """Every picture that a search in the space can find, by row."""
+        """List every image, frame and page that a search in the space can find, by row."""
         query = (
             select_items()
             .join(RowRecord, RowRecord.item_id == ItemRecord.id)
@@ -217,9 +249,9 @@ class Snapshot:
         return [item_of(fields) for fields in self._connection.execute(query)]
 
     def picture_rows(self, space_id: str, *, parts: bool = False) -> Iterator[tuple[int, str]]:
-        """One row of each distinct image that can be found, and its content's hash; by row.
+        """Yield one row and the content hash of each distinct image that can be found, by row.
 
-        parts: frames and pages, too.
+        parts: include frames and pages.
         """
         row = sa.func.min(RowRecord.row)
         query = (
@@ -235,8 +267,25 @@ class Snapshot:
         for first_row, content_hash in self._connection.execute(query):  # noqa: UP028
             yield first_row, content_hash
 
-    def files_of_same_content(self) -> Iterator[ReadFile]:
-        """Files that are not empty and not alone with their content, by its hash, then path.
+    def details(self, item: Item) -> FileDetails:
+        """Return the metadata of an item's file."""
+        file = self._connection.execute(
+            sa.select(FileRecord).where(FileRecord.path == item.path)
+        ).one()
+        annotations = self._connection.scalars(
+            sa.select(AnnotationRecord.columns)
+            .join(FileRecord, FileRecord.id == AnnotationRecord.file_id)
+            .where(AnnotationRecord.image_path == item.path, FileRecord.state == FileState.INDEXED)
+            .order_by(AnnotationRecord.id)
+        )
+        metadata = _metadata(file)
+        taken_at = metadata.taken_at
+        if taken_at is None and file.mtime_ns != UNTRUSTED_MTIME:
+            taken_at = file.mtime_ns // 1_000_000_000
+        return FileDetails(metadata, taken_at, file.size, list(annotations))
+
+    def files_of_same_content(self) -> Iterator[FileEntry]:
+        """Yield non-empty files that share their content, by its hash, then path.
 
         Their metadata is left out.
         """
@@ -259,22 +308,14 @@ class Snapshot:
             .order_by(FileRecord.content_hash, FileRecord.path)
         )
         for path, kind, size, mtime_ns, content_hash in self._connection.execute(query):
-            yield ReadFile(path, MediaKind(kind), size, mtime_ns, content_hash or "")
-
-    def item(self, item_id: int) -> Item | None:
-        """An item by its id, unless its file was removed or failed."""
-        query = select_items().where(
-            ItemRecord.id == item_id, FileRecord.state == FileState.INDEXED
-        )
-        fields = self._connection.execute(query).one_or_none()
-        return item_of(fields) if fields else None
+            yield FileEntry(path, MediaKind(kind), size, mtime_ns, content_hash or "")
 
     def files_below(self, roots: Sequence[str], space_id: str) -> Iterator[KnownFile]:
-        """Every file that was seen at or below some paths, removed ones too."""
+        """Yield every file that was seen at or below some paths, including removed ones."""
         embedded = sa.exists().where(
-            ReadingRecord.file_id == FileRecord.id,
-            ReadingRecord.space_id == space_id,
-            ReadingRecord.content_hash == FileRecord.content_hash,
+            EmbeddedFileRecord.file_id == FileRecord.id,
+            EmbeddedFileRecord.space_id == space_id,
+            EmbeddedFileRecord.content_hash == FileRecord.content_hash,
         )
         query = sa.select(
             FileRecord.path,
@@ -294,16 +335,16 @@ class Snapshot:
     def contents_of_size(
         self, space_id: str, sizes: Iterable[int]
     ) -> dict[int, set[tuple[MediaKind, str]]]:
-        """Kinds and hashes of contents of some sizes that were read to their end in a space."""
+        """Return kinds and hashes of contents that were embedded completely, by size in bytes."""
         found: dict[int, set[tuple[MediaKind, str]]] = {}
         for chunk in chunks(sorted(set(sizes))):
             query = (
                 sa.select(FileRecord.size, FileRecord.kind, FileRecord.content_hash)
-                .join(ReadingRecord, ReadingRecord.file_id == FileRecord.id)
+                .join(EmbeddedFileRecord, EmbeddedFileRecord.file_id == FileRecord.id)
                 .where(
                     FileRecord.size.in_(chunk),
-                    ReadingRecord.space_id == space_id,
-                    ReadingRecord.content_hash == FileRecord.content_hash,
+                    EmbeddedFileRecord.space_id == space_id,
+                    EmbeddedFileRecord.content_hash == FileRecord.content_hash,
                 )
             )
             for size, kind, content_hash in self._connection.execute(query):
@@ -313,7 +354,7 @@ class Snapshot:
     def rows_of_contents(
         self, space_id: str, content_hashes: Iterable[str]
     ) -> dict[tuple[str, Modality, str], int]:
-        """Rows that hold vectors of some contents: by content hash, modality and part."""
+        """Return the rows that hold vectors of some contents, by hash, modality and part."""
         found: dict[tuple[str, Modality, str], int] = {}
         for chunk in chunks(sorted(set(content_hashes))):
             query = (
@@ -327,18 +368,21 @@ class Snapshot:
                 found[content_hash, Modality(modality), part] = row
         return found
 
-    def reading_of(
+    def embedded_content(
         self, space_id: str, kind: MediaKind, content_hash: str
-    ) -> tuple[Metadata, list[ReadItem]] | None:
-        """What was read of a content in a space, whichever file held it; None if it was not."""
+    ) -> tuple[Metadata, list[ItemEntry]] | None:
+        """Return metadata and items of a content, from any file; None unless embedded completely.
+
+        Spares reading a copy of a known file.
+        """
         query = (
             sa.select(FileRecord)
-            .join(ReadingRecord, ReadingRecord.file_id == FileRecord.id)
+            .join(EmbeddedFileRecord, EmbeddedFileRecord.file_id == FileRecord.id)
             .where(
                 FileRecord.kind == kind,
                 FileRecord.content_hash == content_hash,
-                ReadingRecord.space_id == space_id,
-                ReadingRecord.content_hash == content_hash,
+                EmbeddedFileRecord.space_id == space_id,
+                EmbeddedFileRecord.content_hash == content_hash,
             )
             .limit(1)
         )
@@ -346,17 +390,7 @@ class Snapshot:
         if file is None:
             return None
         items = (
-            sa.select(
-                RowRecord.modality,
-                RowRecord.row,
-                ItemRecord.part,
-                ItemRecord.width,
-                ItemRecord.height,
-                ItemRecord.page,
-                ItemRecord.time_s,
-                ItemRecord.text,
-                ItemRecord.columns,
-            )
+            sa.select(RowRecord.modality, RowRecord.row, *ITEM_COLUMNS)
             .join(ItemRecord, ItemRecord.id == RowRecord.item_id)
             .where(
                 ItemRecord.file_id == file.id,
@@ -365,31 +399,14 @@ class Snapshot:
             )
             .order_by(ItemRecord.id)
         )
-        read = [
-            ReadItem(Modality(modality), *fields)
-            for modality, *fields in self._connection.execute(items)
+        entries = [
+            ItemEntry(Modality(modality), *values)
+            for modality, *values in self._connection.execute(items)
         ]
-        return _metadata(file), read
-
-    def details(self, item: Item) -> FileDetails:
-        """What is known of an item's file."""
-        file = self._connection.execute(
-            sa.select(FileRecord).where(FileRecord.path == item.path)
-        ).one()
-        annotations = self._connection.scalars(
-            sa.select(AnnotationRecord.columns)
-            .join(FileRecord, FileRecord.id == AnnotationRecord.file_id)
-            .where(AnnotationRecord.image_path == item.path, FileRecord.state == FileState.INDEXED)
-            .order_by(AnnotationRecord.id)
-        )
-        metadata = _metadata(file)
-        taken_at = metadata.taken_at
-        if taken_at is None and file.mtime_ns != UNTRUSTED_MTIME:
-            taken_at = file.mtime_ns // 1_000_000_000
-        return FileDetails(metadata, taken_at, file.size, list(annotations))
+        return _metadata(file), entries
 
     def failures(self) -> list[FailedFile]:
-        """Files that could not be read, by path."""
+        """List the files that could not be read, by path."""
         query = (
             sa.select(FileRecord.path, FileRecord.failure, FileRecord.size, FileRecord.mtime_ns)
             .where(FileRecord.state == FileState.FAILED)
@@ -400,12 +417,21 @@ class Snapshot:
             for path, failure, size, mtime_ns in self._connection.execute(query)
         ]
 
+    def sources(self) -> list[str]:
+        """List the paths that the library was told to index, sorted."""
+        return sorted(self._connection.scalars(sa.select(SourceRecord.path)))
+
+    def source_options(self) -> dict[str, dict[str, Any] | None]:
+        """Return the options of each source, by path; None for the defaults."""
+        query = sa.select(SourceRecord.path, SourceRecord.options).order_by(SourceRecord.path)
+        return self._mapping(query)
+
     def counts(self, space_id: str) -> Counts:
-        """Files by state, and the items that a search in the space can find."""
-        by_state = self._tally(
+        """Count files by state, and the items that a search in the space can find."""
+        by_state: dict[str, int] = self._mapping(
             sa.select(FileRecord.state, sa.func.count()).group_by(FileRecord.state)
         )
-        by_modality = self._tally(
+        by_modality: dict[str, int] = self._mapping(
             sa.select(RowRecord.modality, sa.func.count())
             .join(ItemRecord, ItemRecord.id == RowRecord.item_id)
             .join(FileRecord, FileRecord.id == ItemRecord.file_id)
@@ -416,13 +442,97 @@ class Snapshot:
             indexed=by_state.get(FileState.INDEXED, 0),
             failed=by_state.get(FileState.FAILED, 0),
             removed=by_state.get(FileState.REMOVED, 0),
-            images=by_modality.get(Modality.IMAGE, 0),
-            texts=by_modality.get(Modality.TEXT, 0),
+            items={modality: by_modality.get(modality, 0) for modality in Modality},
         )
 
-    def _tally(self, query: sa.Executable) -> dict[str, int]:
-        return {name: count for name, count in self._connection.execute(query)}  # noqa: C416
+    def kinds(self) -> dict[MediaKind, int]:
+        """Count the files of each kind that can be found."""
+        query = (
+            sa.select(FileRecord.kind, sa.func.count())
+            .where(FileRecord.state == FileState.INDEXED)
+            .group_by(FileRecord.kind)
+            .order_by(FileRecord.kind)
+        )
+        return {MediaKind(kind): count for kind, count in self._connection.execute(query)}
+
+    def cameras(self) -> list[str]:
+        """List camera names of files that can be found, sorted; at most 1000."""
+        query = (
+            sa.select(FileRecord.camera)
+            .where(FileRecord.camera.is_not(None), FileRecord.state == FileState.INDEXED)
+            .distinct()
+            .order_by(FileRecord.camera)
+            .limit(_MOST_NAMES)
+        )
+        return [camera for camera in self._connection.scalars(query) if camera]
+
+    def taken_between(self) -> tuple[int, int] | None:
+        """Return the first and the last capture time, seconds since 1970; None without files."""
+        own = sa.select(sa.func.min(FileRecord.taken_at), sa.func.max(FileRecord.taken_at)).where(
+            FileRecord.state == FileState.INDEXED
+        )
+        modified = sa.select(
+            sa.func.min(FileRecord.mtime_ns), sa.func.max(FileRecord.mtime_ns)
+        ).where(
+            FileRecord.state == FileState.INDEXED,
+            FileRecord.taken_at.is_(None),
+            FileRecord.mtime_ns != UNTRUSTED_MTIME,
+        )
+        times = [time for time in self._connection.execute(own).one() if time is not None]
+        times += [ns // 10**9 for ns in self._connection.execute(modified).one() if ns is not None]
+        return (min(times), max(times)) if times else None
+
+    def columns(self) -> dict[str, list[ColumnValue]]:
+        """Return the column names of tables, sorted, each with up to 5 sample values.
+
+        Reads the first 50 rows of each of up to 1000 tables.
+        """
+        found: dict[str, list[ColumnValue]] = {}
+        for row in self._first_rows_of_tables():
+            for name, value in row.items():
+                if name in found or len(found) < _MOST_NAMES:
+                    _add_samples(found.setdefault(name, []), value)
+        return dict(sorted(found.items()))
+
+    def _first_rows_of_tables(self) -> Iterator[dict[str, Any]]:
+        tables = (
+            sa.select(FileRecord.id)
+            .where(FileRecord.kind == MediaKind.TABLE, FileRecord.state == FileState.INDEXED)
+            .order_by(FileRecord.id)
+            .limit(_MOST_TABLES)
+        )
+        for file_id in self._connection.scalars(tables).all():
+            for record in (AnnotationRecord, ItemRecord):
+                rows = (
+                    sa.select(record.columns)
+                    .where(record.file_id == file_id, record.columns.is_not(None))
+                    .order_by(record.id)
+                    .limit(_ROWS_A_TABLE)
+                )
+                yield from self._connection.scalars(rows)
+
+    def _bitmap(
+        self, space_id: str, modality: Modality, query: sa.Select[Any]
+    ) -> NDArray[np.bool_]:
+        """Return which of the committed rows a query finds; ignores NULLs."""
+        found_rows = np.zeros(self.row_count(space_id, modality), dtype=np.bool_)
+        cursor = self._connection.execute(query).cursor  # SQLAlchemy's own rows take twice as long
+        while cursor and (found := cursor.fetchmany(PARAMETERS_PER_STATEMENT)):
+            found_rows[[row for (row,) in found if row is not None]] = True
+        return found_rows
+
+    def _mapping(self, query: sa.Executable) -> dict[str, Any]:
+        return {key: value for key, value in self._connection.execute(query)}  # noqa: C416
 
 
 def _metadata(file: Any) -> Metadata:
     return Metadata(**{name: getattr(file, name) for name in METADATA})
+
+
+def _add_samples(samples: list[ColumnValue], value: Any) -> None:
+    for single in value if isinstance(value, list) else [value]:
+        is_fit = isinstance(single, int | float) or (
+            isinstance(single, str) and 0 < len(single) <= _LONGEST_SAMPLE
+        )
+        if is_fit and len(samples) < _SAMPLES and single not in samples:
+            samples.append(single)

@@ -1,39 +1,46 @@
-"""What can be changed in the catalog."""
+"""Write the catalog."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from retrieval.catalog.fulltext import index as word_index
+from retrieval.catalog.fulltext import index as text_index
 from retrieval.catalog.records import (
     FailedFile,
+    FileEntry,
     FileState,
     FileUpdate,
-    ReadFile,
-    ReadItem,
+    ItemEntry,
 )
 from retrieval.catalog.schema import (
     AnnotationRecord,
+    EmbeddedFileRecord,
     ExtentRecord,
     FileRecord,
     ItemRecord,
-    ReadingRecord,
     RowRecord,
     SourceRecord,
 )
 from retrieval.catalog.snapshot import METADATA, Snapshot
-from retrieval.catalog.statements import PARAMETERS_PER_STATEMENT, at_or_below, chunks
+from retrieval.catalog.statements import (
+    ITEM_COLUMNS,
+    PARAMETERS_PER_STATEMENT,
+    at_or_below,
+    chunks,
+)
 from retrieval.errors import DamagedLibraryError
 from retrieval.media import MediaKind, Modality
+
+_Key = TypeVar("_Key")
 
 
 class Transaction(Snapshot):
     """Reads and writes that take effect together or not at all."""
 
     def add_sources(self, options_by_path: Mapping[str, dict[str, Any] | None]) -> None:
-        """Remember folders and files as told to be indexed; None keeps what was told before."""
+        """Add sources with their options; None keeps the options of a known source."""
         now = int(time.time())
         known = set(self.sources())
         for path, options in options_by_path.items():
@@ -47,13 +54,13 @@ class Transaction(Snapshot):
                 )
 
     def remove_sources_below(self, root: str) -> int:
-        """Forget the sources at or below a path; returns how many there were."""
+        """Remove the sources at or below a path; returns their number."""
         return self._connection.execute(
             sa.delete(SourceRecord).where(at_or_below(root, SourceRecord.path))
         ).rowcount
 
     def extend_rows(self, space_id: str, modality: Modality, first_row: int, count: int) -> None:
-        """Count rows first_row .. first_row+count-1 of a space as written.
+        """Commit rows first_row .. first_row+count-1 of a space.
 
         The vectors must be on the disk already. Raises DamagedLibraryError when first_row is not
         the end of the committed rows.
@@ -67,9 +74,9 @@ class Transaction(Snapshot):
             self._set_row_count(space_id, modality, first_row + count)
 
     def record_files(self, space_id: str, updates: Sequence[FileUpdate]) -> None:
-        """Remember files as read, their items and the rows of these, which must be counted.
+        """Record files, their items and the rows of these, which `extend_rows` must have committed.
 
-        What a file held before it changed is no longer found. At most one update a file.
+        The earlier content of a changed file is no longer found. At most one update a file.
         """
         file_ids: dict[str, int] = {}
         for is_first in (True, False):
@@ -115,12 +122,12 @@ class Transaction(Snapshot):
             self._connection.execute(sa.insert(AnnotationRecord), annotations)
             said_of = {path for update in updates for path, _ in update.annotations}
             with_words |= set(self._ids_of_files(said_of).values())
-        word_index.refresh_files(self._connection, with_words)
-        word_index.refresh_items(
+        text_index.refresh_files(self._connection, with_words)
+        text_index.refresh_items(
             self._connection,
             {item_ids[key]: (item.text, item.columns) for key, (_, item) in wanted.items()},
         )
-        self._record_readings(
+        self._record_embedded(
             space_id,
             {
                 file_ids[update.file.path]: update.file.content_hash
@@ -130,7 +137,7 @@ class Transaction(Snapshot):
         )
 
     def move_file(self, old_path: str, new_path: str) -> bool:
-        """Let a file's items follow it to another path; False if that path is known already."""
+        """Change the path of a file, which keeps its items; False if the new path is taken."""
         if self._ids_of_files([new_path]):
             return False
         moved = self._connection.execute(
@@ -138,12 +145,12 @@ class Transaction(Snapshot):
             .where(FileRecord.path == old_path)
             .values(path=new_path, state=FileState.INDEXED)
         ).rowcount
-        word_index.refresh_files(self._connection, self._ids_of_files([new_path]).values())
-        self._refresh_what_tables_say([new_path])
+        text_index.refresh_files(self._connection, self._ids_of_files([new_path]).values())
+        self._refresh_annotated([new_path])
         return bool(moved)
 
     def record_failures(self, failures: Sequence[FailedFile]) -> None:
-        """Remember files that could not be read; what they held before is no longer found."""
+        """Record files that could not be read; their earlier content is no longer found."""
         self._save_files(
             {
                 failed.path: {
@@ -156,12 +163,12 @@ class Transaction(Snapshot):
                 for failed in failures
             }
         )
-        self._refresh_what_tables_say([failed.path for failed in failures])
+        self._refresh_annotated([failed.path for failed in failures])
 
-    def record_touched(self, files: Sequence[ReadFile]) -> None:
-        """Remember new times of files whose content is the same, and find them (again)."""
+    def record_touched(self, files: Sequence[FileEntry]) -> None:
+        """Record new times of files with the same content, which can be found (again)."""
         self._save_files({file.path: _values_of_content(file) for file in files})
-        self._refresh_what_tables_say([f.path for f in files if f.kind is MediaKind.TABLE])
+        self._refresh_annotated([f.path for f in files if f.kind is MediaKind.TABLE])
 
     def mark_removed(self, paths: Iterable[str]) -> int:
         """Hide files from every search at once; returns how many were not hidden before."""
@@ -174,30 +181,47 @@ class Transaction(Snapshot):
             ).rowcount
             for chunk in chunks(removed)
         )
-        self._refresh_what_tables_say(removed)
+        self._refresh_annotated(removed)
         return count
 
-    def _refresh_what_tables_say(self, paths: Sequence[str]) -> None:
-        """Index the files anew of which some files, if they are tables, say something."""
-        said_of = word_index.files_said_of(self._connection, paths)
-        word_index.refresh_files(self._connection, said_of)
+    def _refresh_annotated(self, paths: Sequence[str]) -> None:
+        """Update the text index for the files that some tables annotate."""
+        said_of = text_index.files_said_of(self._connection, paths)
+        text_index.refresh_files(self._connection, said_of)
 
-    def _save_files(self, values_by_path: dict[str, dict[str, Any]]) -> dict[str, int]:
+    def _save_files(self, values_by_path: Mapping[str, dict[str, Any]]) -> dict[str, int]:
         """Insert or update files by path; returns their ids."""
-        known = self._ids_of_files(values_by_path)
+        return self._save(
+            FileRecord, values_by_path, self._ids_of_files, lambda path: {"path": path}
+        )
+
+    def _save_items(
+        self, items: Mapping[tuple[int, Modality, str], ItemEntry]
+    ) -> dict[tuple[int, Modality, str], int]:
+        """Insert or update items by file, modality and part; returns their ids."""
+        names = ("file_id", "modality", "part")
+        values = {key: _values_of_item(item) for key, item in items.items()}
+        return self._save(
+            ItemRecord, values, self._ids_of_items, lambda key: dict(zip(names, key, strict=True))
+        )
+
+    def _save(
+        self,
+        record: type[FileRecord | ItemRecord],
+        values: Mapping[_Key, dict[str, Any]],
+        ids_of: Callable[[Iterable[_Key]], dict[_Key, int]],
+        columns_of: Callable[[_Key], dict[str, Any]],
+    ) -> dict[_Key, int]:
+        known = ids_of(values)
         if updates := [
-            {"file_id": known[path], **values}
-            for path, values in values_by_path.items()
-            if path in known
+            {"known_id": known[key], **new} for key, new in values.items() if key in known
         ]:
             self._connection.execute(
-                sa.update(FileRecord).where(FileRecord.id == sa.bindparam("file_id")), updates
+                sa.update(record).where(record.id == sa.bindparam("known_id")), updates
             )
-        if inserts := [
-            {"path": path, **values} for path, values in values_by_path.items() if path not in known
-        ]:
-            self._connection.execute(sa.insert(FileRecord), inserts)
-            known = self._ids_of_files(values_by_path)
+        if inserts := [columns_of(key) | new for key, new in values.items() if key not in known]:
+            self._connection.execute(sa.insert(record), inserts)
+            known = ids_of(values)
         return known
 
     def _ids_of_files(self, paths: Iterable[str]) -> dict[str, int]:
@@ -210,7 +234,7 @@ class Transaction(Snapshot):
         }
 
     def _drop_stale_rows(self, file_ids: Iterable[int]) -> None:
-        """Forget where vectors of earlier contents of some files lie."""
+        """Delete the rows of earlier contents of some files."""
         current = (
             sa.select(FileRecord.content_hash)
             .join(ItemRecord, ItemRecord.file_id == FileRecord.id)
@@ -226,7 +250,7 @@ class Transaction(Snapshot):
             )
 
     def _drop_annotations(self, tables: Sequence[int]) -> set[int]:
-        """Forget what some tables say; returns the files of which they said it."""
+        """Delete the annotations of some tables; returns the ids of the annotated files."""
         said_of: set[int] = set()
         for chunk in chunks(tables):
             said_of |= set(
@@ -241,16 +265,16 @@ class Transaction(Snapshot):
             )
         return said_of
 
-    def _record_readings(self, space_id: str, content_by_file: Mapping[int, str]) -> None:
-        """Remember files as read to their end; items that only an earlier content had go."""
+    def _record_embedded(self, space_id: str, content_by_file: Mapping[int, str]) -> None:
+        """Record files as embedded completely; deletes items that only an earlier content had."""
         for chunk in chunks(sorted(content_by_file)):
             self._connection.execute(
-                sa.delete(ReadingRecord).where(
-                    ReadingRecord.space_id == space_id, ReadingRecord.file_id.in_(chunk)
+                sa.delete(EmbeddedFileRecord).where(
+                    EmbeddedFileRecord.space_id == space_id, EmbeddedFileRecord.file_id.in_(chunk)
                 )
             )
             self._connection.execute(
-                sa.insert(ReadingRecord),
+                sa.insert(EmbeddedFileRecord),
                 [
                     {
                         "space_id": space_id,
@@ -264,35 +288,13 @@ class Transaction(Snapshot):
                 ItemRecord.file_id.in_(chunk),
                 ~sa.exists().where(RowRecord.item_id == ItemRecord.id),
             )
-            word_index.forget_items(self._connection, sa.select(ItemRecord.id).where(gone))
+            text_index.forget_items(self._connection, sa.select(ItemRecord.id).where(gone))
             self._connection.execute(sa.delete(ItemRecord).where(gone))
-
-    def _save_items(
-        self, items: Mapping[tuple[int, Modality, str], ReadItem]
-    ) -> dict[tuple[int, Modality, str], int]:
-        """Insert or update items by file, modality and part; returns their ids."""
-        known = self._ids_of_items(items)
-        if updates := [
-            {"known_id": known[key], **_values_of_item(item)}
-            for key, item in items.items()
-            if key in known
-        ]:
-            self._connection.execute(
-                sa.update(ItemRecord).where(ItemRecord.id == sa.bindparam("known_id")), updates
-            )
-        if inserts := [
-            {"file_id": key[0], "modality": key[1], "part": key[2], **_values_of_item(item)}
-            for key, item in items.items()
-            if key not in known
-        ]:
-            self._connection.execute(sa.insert(ItemRecord), inserts)
-            known = self._ids_of_items(items)
-        return known
 
     def _ids_of_items(
         self, keys: Iterable[tuple[int, Modality, str]]
     ) -> dict[tuple[int, Modality, str], int]:
-        """Ids of those of some items that exist."""
+        """Return the ids of those of some items that exist."""
         columns = sa.tuple_(ItemRecord.file_id, ItemRecord.modality, ItemRecord.part)
         return {
             (file_id, Modality(modality), part): item_id
@@ -313,12 +315,12 @@ class Transaction(Snapshot):
             self._connection.execute(sa.insert(ExtentRecord).values(row_count=count, **key))
 
 
-def _values_of(file: ReadFile) -> dict[str, Any]:
+def _values_of(file: FileEntry) -> dict[str, Any]:
     described = {name: getattr(file.metadata, name) for name in METADATA}
     return _values_of_content(file) | {"kind": file.kind} | described
 
 
-def _values_of_content(file: ReadFile) -> dict[str, Any]:
+def _values_of_content(file: FileEntry) -> dict[str, Any]:
     return {
         "state": FileState.INDEXED,
         "failure": None,
@@ -328,6 +330,5 @@ def _values_of_content(file: ReadFile) -> dict[str, Any]:
     }
 
 
-def _values_of_item(item: ReadItem) -> dict[str, Any]:
-    names = ("width", "height", "page", "time_s", "text", "columns")
-    return {name: getattr(item, name) for name in names}
+def _values_of_item(item: ItemEntry) -> dict[str, Any]:
+    return {column.key: getattr(item, column.key) for column in ITEM_COLUMNS[1:]}

@@ -5,14 +5,14 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from retrieval.catalog import Item, Modality, ReadFile
+from retrieval.catalog import FileEntry, Item, Modality
 from retrieval.errors import UnreadableFileError
 from retrieval.media import MediaKind, is_as_read
 from retrieval.media.images import LEAST_SIDE, read_unchanged
 from retrieval.media.registry import format_of_indexed
 
 
-def status_as_indexed(file: Item | ReadFile) -> os.stat_result | None:
+def status_as_indexed(file: Item | FileEntry) -> os.stat_result | None:
     """Return the status of a file; None if it was changed or removed since it was indexed."""
     try:
         status = os.stat(file.path)  # noqa: PTH116 - names need not be valid text

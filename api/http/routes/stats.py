@@ -35,8 +35,8 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         cameras, columns = snapshot.cameras(), snapshot.columns()
     return Stats(
         version=version("mmsearch"),
-        images=counts.images,
-        texts=counts.texts,
+        images=counts.items[Modality.IMAGE],
+        texts=counts.items[Modality.TEXT],
         files_indexed=counts.indexed,
         files_failed=counts.failed,
         files_removed=counts.removed,

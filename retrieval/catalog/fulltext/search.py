@@ -1,31 +1,24 @@
-"""Full-text search: the rows whose items, or whose files, hold the words of a query."""
+"""Full-text search: find the rows whose items, or whose files, hold the words of a query."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from retrieval.catalog.dialects.base import Dialect
 from retrieval.catalog.filtering import condition
-from retrieval.catalog.fulltext.tokenize import terms
+from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS
+from retrieval.catalog.fulltext.tokenize import Term
 from retrieval.catalog.schema import FileRecord, ItemRecord
-from retrieval.catalog.statements import (
-    CAN_BE_FOUND,
-    PARAMETERS_PER_STATEMENT,
-    chunks,
-    has_row_in,
-    row_in,
-)
+from retrieval.catalog.statements import CAN_BE_FOUND, chunks, row_in
 from retrieval.filters import Filter
 from retrieval.media import Modality
-
-_WEIGHTS = {"file_words": "4.0, 3.0, 1.0, 1.5, 0.5", "item_words": "4.0, 1.0"}
-"""Of the columns: what a person wrote of a picture says more than the name of its folder."""
 
 _FIRST_CHUNK = 500
 _LARGE = 10_000
 """Documents from which on it pays to look at rare words first."""
 _FEW = 0.1
-"""Share of the documents that hold a rare word, at most."""
+"""Maximum share of the documents that hold a rare word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,72 +31,39 @@ class _Place:
 
 
 class TextSearch:
-    """One query over the current items of a space and modality that pass a filter."""
+    """A search of the current items of a space and modality that pass a filter."""
 
     def __init__(
-        self, connection: sa.Connection, space_id: str, modality: Modality, where: Filter | None
+        self,
+        connection: sa.Connection,
+        dialect: Dialect,
+        space_id: str,
+        modality: Modality,
+        where: Filter | None,
     ) -> None:
         self._connection = connection
+        self._dialect = dialect
         self._space_id = space_id
-        wanted = [CAN_BE_FOUND, ItemRecord.modality == modality]
-        if where is not None:
-            wanted.append(condition(where))
-        self._wanted = sa.and_(*wanted)
-
-    def run(self, text: str, limit: int, *, all_words: bool) -> list[tuple[int, float]]:
-        """Rows and scores, as `Snapshot.text_matches` says."""
-        asked = terms(text, all_words=all_words)
-        if not asked or limit < 1:
-            return []
-        if all_words:
-            in_files = self._scores("file_words", " AND ".join(asked))
-            return self._best(self._scores("item_words", _any_of(asked)), in_files, limit, asked)
-        if rare := self._rare(asked):
-            common = [term for term in asked if term not in rare]
-            # With each term twice, so that all keep their weights.
-            narrow = f"({_any_of(rare)}) AND ({_any_of([*rare, *common, *common])})"
-            found = self._best(*self._both(narrow), limit)
-            if len(found) == limit:
-                return [(row, score / 2) for row, score in found]
-        return self._best(*self._both(_any_of(asked)), limit)
-
-    def _rare(self, asked: list[str]) -> list[str]:
-        """Terms that few documents of a large index hold, where others are in many; else none.
-
-        What holds none of them cannot be among the best, if there is enough of what does; and to
-        score what holds only common words takes most of the time.
-        """
-        size = sum(
-            self._connection.exec_driver_sql(f"SELECT count(*) FROM {table}_docsize").scalar_one()
-            for table in _WEIGHTS
+        self._wanted = sa.and_(
+            CAN_BE_FOUND, ItemRecord.modality == modality, condition(where, dialect)
         )
-        if len(asked) == 1 or size < _LARGE:
-            return []
-        count = "SELECT count(*) FROM {0} WHERE {0} MATCH ?"
-        rare = [
-            term
-            for term in asked
-            if sum(
-                self._connection.exec_driver_sql(count.format(table), (term,)).scalar_one()
-                for table in _WEIGHTS
-            )
-            < _FEW * size
-        ]
-        return rare if len(rare) < len(asked) else []
 
-    def _both(self, expression: str) -> tuple[dict[int, float], dict[int, float]]:
-        """Scores of items and of files."""
-        return self._scores("item_words", expression), self._scores("file_words", expression)
-
-    def _best(
+    def best(
         self,
-        in_items: dict[int, float],
-        in_files: dict[int, float],
+        terms: Sequence[Term],
         limit: int,
-        all_of: Sequence[str] = (),
+        *,
+        match_all: bool = False,
+        any_of: Sequence[Term] = (),
     ) -> list[tuple[int, float]]:
-        """The best rows by scores of items and of files, each best first."""
-        found = self._items(in_items, limit, all_of)
+        """Return the best rows and their scores.
+
+        match_all, any_of: only items that hold all terms, or one of these, themselves or in their
+        file's words, instead of any term.
+        """
+        in_items = self._scores(ITEM_WORDS, terms, any_of=any_of)
+        in_files = self._scores(FILE_WORDS, terms, match_all=match_all, any_of=any_of)
+        found = self._items(in_items, limit, terms if match_all else ())
         scores: dict[int, float] = {}
         for place, score in found:
             total = score + in_files.get(place.file_id, 0.0)
@@ -118,26 +78,52 @@ class TextSearch:
             scores[row] = max(score, scores.get(row, 0.0))
         return sorted(scores.items(), key=lambda found: (-found[1], found[0]))[:limit]
 
-    def _scores(self, table: str, expression: str) -> dict[int, float]:
-        """BM25 of the documents that match, by id, best first."""
-        query = (
-            f"SELECT rowid, -bm25({table}, {_WEIGHTS[table]}) AS score FROM {table} "
-            f"WHERE {table} MATCH ? ORDER BY score DESC, rowid"
-        )
-        cursor = self._connection.exec_driver_sql(query, (expression,)).cursor
+    def rare(self, terms: Sequence[Term]) -> list[Term]:
+        """Return the terms that few documents of a large index hold, if others are in many.
+
+        What holds none of them cannot be among the best, if there is enough of what does; and to
+        score what holds only common words takes most of the time.
+        """
+        if len(terms) == 1:
+            return []
+        tables = (ITEM_WORDS, FILE_WORDS)
+        size = sum(self._count(table) for table in tables)
+        if size < _LARGE:
+            return []
+        rare = [
+            term
+            for term in terms
+            if sum(self._count(table, term) for table in tables) < _FEW * size
+        ]
+        return rare if len(rare) < len(terms) else []
+
+    def _count(self, table: sa.TableClause, term: Term | None = None) -> int:
+        return int(self._connection.scalar(self._dialect.document_count(table, term)))
+
+    def _scores(
+        self,
+        table: sa.TableClause,
+        terms: Sequence[Term],
+        *,
+        match_all: bool = False,
+        any_of: Sequence[Term] = (),
+    ) -> dict[int, float]:
+        """Return the scores of the documents that match, by id, best first."""
+        query = self._dialect.text_scores(table, terms, match_all=match_all, any_of=any_of)
+        cursor = self._connection.execute(query).cursor  # SQLAlchemy's own rows take twice as long
         return dict(cursor.fetchall()) if cursor else {}
 
     def _items(
-        self, scores: dict[int, float], limit: int, all_of: Sequence[str]
+        self, scores: dict[int, float], limit: int, all_of: Sequence[Term]
     ) -> list[tuple[_Place, float]]:
-        """The best items by their own words; more than asked for, as their files' may add to it.
+        """Return the best items by their own words; more than `limit`, as files' words may add.
 
         all_of: only those that hold each of some terms, themselves or in the words of their file.
         """
         wanted = list(scores)
         if not wanted:
             return []
-        holders = [(self._holders("item_words", t), self._holders("file_words", t)) for t in all_of]
+        holders = [(self._holders(ITEM_WORDS, t), self._holders(FILE_WORDS, t)) for t in all_of]
         found: list[tuple[_Place, float]] = []
         for chunk in _growing(wanted):
             places = {place.item_id: place for place in self._places(chunk)}
@@ -151,18 +137,21 @@ class TextSearch:
                 break
         return found
 
-    def _holders(self, table: str, term: str) -> set[int]:
-        query = f"SELECT rowid FROM {table} WHERE {table} MATCH ?"
-        return set(self._connection.exec_driver_sql(query, (term,)).scalars())
+    def _holders(self, table: sa.TableClause, term: Term) -> set[int]:
+        return set(self._connection.scalars(self._dialect.documents_with(table, term)))
 
     def _first_items(self, file_ids: Sequence[int]) -> Iterator[_Place]:
-        """The first item that may be found of each of some files, in their order."""
+        """Yield the first item that may be found of each of some files, in their order."""
         first = sa.func.min(ItemRecord.id)
         for chunk in _growing(file_ids):
             query = (
                 sa.select(first)
                 .join(FileRecord, FileRecord.id == ItemRecord.file_id)
-                .where(self._wanted, has_row_in(self._space_id), ItemRecord.file_id.in_(chunk))
+                .where(
+                    self._wanted,
+                    row_in(self._space_id).is_not(None),
+                    ItemRecord.file_id.in_(chunk),
+                )
                 .group_by(ItemRecord.file_id)
             )
             firsts = self._connection.scalars(query).all()
@@ -170,7 +159,7 @@ class TextSearch:
             yield from (places[file_id] for file_id in chunk if file_id in places)
 
     def _places(self, item_ids: Sequence[int]) -> Iterator[_Place]:
-        """Where those of some items lie that may be found."""
+        """Yield the files and rows of those of some items that may be found."""
         query = (
             sa.select(ItemRecord.id, ItemRecord.file_id, row_in(self._space_id))
             .join(FileRecord, FileRecord.id == ItemRecord.file_id)
@@ -181,12 +170,8 @@ class TextSearch:
                 yield _Place(item_id, file_id, row)
 
 
-def _any_of(asked: Sequence[str]) -> str:
-    return " OR ".join(asked)
-
-
 def _growing(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Few at first, as they may do, then as many as a statement takes."""
+    """Cut ids into few at first, which may suffice, then as many as a statement takes."""
     if ids:  # a statement about nothing reads everything
         yield ids[:_FIRST_CHUNK]
-    yield from chunks(ids[_FIRST_CHUNK:], PARAMETERS_PER_STATEMENT)
+    yield from chunks(ids[_FIRST_CHUNK:])

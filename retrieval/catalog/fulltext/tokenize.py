@@ -9,11 +9,23 @@ and a run of them is asked for as a phrase.
 import re
 import unicodedata
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import regex
 
 MOST_TERMS = 64
-"""Of a query; what follows them is left out."""
+"""Maximum terms of a query, and phrases of a term; the rest is ignored."""
+
+
+class Phrase(NamedTuple):
+    """Words that follow each other, separated by spaces; is_prefix: the last may go on."""
+
+    words: str
+    is_prefix: bool = False
+
+
+Term = tuple[Phrase, ...]
+"""Phrases one of which a document must hold. Their words are letters, marks and digits."""
 
 _LONGEST_WORD = 64
 _SHORTEST_PREFIX = 3
@@ -49,30 +61,30 @@ def indexed(text: str) -> str:
     return " ".join(words)
 
 
-def terms(text: str, *, all_words: bool) -> list[str]:
-    """What a query asks for, each an expression of FTS5 that cannot be mistaken for another.
+def terms(text: str, *, all_words: bool) -> list[Term]:
+    """Split a query into the terms to search for.
 
     A compound is asked for as it is and as its pieces, a run of a script without spaces as a
     phrase. Unless all words must be found, the parts of such a run are asked for, too, and the last
     word may go on, where it has three characters and nothing follows it.
     """
-    found: dict[str, None] = {}
+    found: dict[Term, None] = {}
     runs = list(_runs(text))
     is_unfinished = bool(text) and bool(_RUN.fullmatch(unicodedata.normalize("NFKC", text[-1])))
     for place, (script, pieces) in enumerate(runs):
-        wanted = [_phrase(pieces)]
+        wanted = [Phrase(" ".join(pieces))]
         if script == "spaced":
             word = "".join(pieces)[:_LONGEST_WORD]
             if len(pieces) > 1:
-                wanted.insert(0, _phrase([word]))
+                wanted.insert(0, Phrase(word))
             may_go_on = is_unfinished and not all_words and place == len(runs) - 1
             if may_go_on and len(word) >= _SHORTEST_PREFIX:
-                wanted.append(f"{_phrase([word])} *")
+                wanted.append(Phrase(word, is_prefix=True))
         elif not all_words:
             size = _GRAM[script]
             starts = range(len(pieces) - size + 1) if len(pieces) > size else ()
-            wanted += [_phrase(pieces[start : start + size]) for start in starts]
-        found[f"({' OR '.join(wanted[:MOST_TERMS])})"] = None
+            wanted += [Phrase(" ".join(pieces[start : start + size])) for start in starts]
+        found[tuple(wanted[:MOST_TERMS])] = None
     return list(found)[:MOST_TERMS]
 
 
@@ -94,7 +106,3 @@ def _runs(text: str) -> Iterator[tuple[str, list[str]]]:
 def _folded(word: str) -> str:
     bare = _MARKS.sub("", unicodedata.normalize("NFD", word.casefold()))
     return unicodedata.normalize("NFC", bare)[:_LONGEST_WORD]
-
-
-def _phrase(words: list[str]) -> str:
-    return f'"{" ".join(words)}"'

@@ -265,11 +265,11 @@ def test_file_that_is_not_what_was_indexed(library, files, item, folder, change)
 
 def index_sources_again_makes_times_known(library, item) -> None:
     """Record a time, as a later run of the indexer does: that of a fresh file is not trusted."""
-    from retrieval.catalog import ReadFile
+    from retrieval.catalog import FileEntry
 
     with library.catalog.transaction() as transaction:
         transaction.record_touched(
-            [ReadFile(item.path, item.kind, item.size, 0, item.content_hash)]
+            [FileEntry(item.path, item.kind, item.size, 0, item.content_hash)]
         )
 
 

@@ -253,7 +253,7 @@ def test_more_folders_are_allowed_and_the_end_cancels_the_job_and_keeps_what_was
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     with library.catalog.snapshot() as snapshot:
-        kept = snapshot.counts(tiny_encoder.space.id).images - 1
+        kept = snapshot.counts(tiny_encoder.space.id).items["image"] - 1
     assert 0 < kept < 300
     assert index_sources(library, tiny_encoder).added == 300 - kept
     library.close()
@@ -303,5 +303,5 @@ def test_a_service_that_ends_in_mid_job_loses_at_most_a_batch(tmp_path, tiny_enc
             time.sleep(0.1)
     assert 0 < added < 600
     with library.catalog.snapshot() as snapshot:
-        assert snapshot.counts(tiny_encoder.space.id).images == 601
+        assert snapshot.counts(tiny_encoder.space.id).items["image"] == 601
     library.close()

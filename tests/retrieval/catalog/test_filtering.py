@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.catalog import Catalog, FileUpdate, Modality, ReadFile, ReadItem
+from retrieval.catalog import Catalog, FileEntry, FileUpdate, ItemEntry, Modality
 from retrieval.catalog.path_glob import matches
 from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
 from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata
@@ -43,10 +43,10 @@ def make(catalog: Catalog, seed: int) -> list[dict]:
         truth.append(fact)
         latitude, longitude = fact["place"]
         metadata = Metadata(fact["taken_at"], fact["camera"], latitude, longitude)
-        file = ReadFile(
+        file = FileEntry(
             fact["path"], fact["kind"], 10, fact["mtime_ns"], f"content {number}", metadata
         )
-        item = ReadItem(
+        item = ItemEntry(
             Modality.IMAGE, number, "", fact["width"], fact["height"], columns=fact["columns"]
         )
         updates.append(FileUpdate(file, [item]))
@@ -55,8 +55,8 @@ def make(catalog: Catalog, seed: int) -> list[dict]:
         said = {draw.choice(NAMES): draw.choice(VALUES)}
         fact["annotations"].append(said)
         annotations.append((fact["path"], said))
-    table = ReadFile("/table.csv", MediaKind.TABLE, 10, 0, "table")
-    gone = ReadFile("/gone.csv", MediaKind.TABLE, 10, 0, "gone")
+    table = FileEntry("/table.csv", MediaKind.TABLE, 10, 0, "table")
+    gone = FileEntry("/gone.csv", MediaKind.TABLE, 10, 0, "gone")
     with catalog.transaction() as transaction:
         transaction.extend_rows(SPACE, Modality.IMAGE, 0, len(truth))
         updates.append(FileUpdate(table, annotations=annotations))
@@ -70,8 +70,8 @@ def make(catalog: Catalog, seed: int) -> list[dict]:
 
 
 @pytest.fixture(scope="module", params=range(3))
-def library(tmp_path_factory, request):
-    catalog = Catalog(tmp_path_factory.mktemp("catalog") / "catalog.sqlite")
+def library(new_location, tmp_path_factory, request):
+    catalog = Catalog(new_location(tmp_path_factory.mktemp("catalog")))
     catalog.migrate()
     truth = make(catalog, request.param)
     yield catalog, truth

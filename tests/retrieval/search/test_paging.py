@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrieval.catalog import Modality, ReadFile
+from retrieval.catalog import FileEntry, Modality
 from retrieval.errors import UsageError
 from retrieval.library import create_library
 from retrieval.media import MediaKind
@@ -154,7 +154,7 @@ def bring_back(transaction, library, paths):
     known = list(transaction.files_below(["/"], library.space().id))
     transaction.record_touched(
         [
-            ReadFile(file.path, MediaKind.IMAGE, file.size, file.mtime_ns, file.content_hash)
+            FileEntry(file.path, MediaKind.IMAGE, file.size, file.mtime_ns, file.content_hash)
             for file in known
             if file.path in paths
         ]

@@ -2,7 +2,8 @@
 
 from alembic import op
 
-from retrieval.catalog.fulltext.index import CREATE, fill
+from retrieval.catalog.dialects import DIALECTS
+from retrieval.catalog.fulltext.index import fill
 
 revision = "0003"
 down_revision = "0002"
@@ -11,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    for statement in CREATE:
-        op.execute(statement)
+    connection = op.get_bind()
+    DIALECTS[connection.dialect.name].create_text_index(connection)
     op.create_index("ix_rows_item_id", "rows", ["item_id"])
-    fill(op.get_bind())
+    fill(connection)

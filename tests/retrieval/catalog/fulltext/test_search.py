@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from retrieval.catalog import (
     Catalog,
     FailedFile,
+    FileEntry,
     FileUpdate,
+    ItemEntry,
     Modality,
-    ReadFile,
-    ReadItem,
 )
 from retrieval.catalog.fulltext.tokenize import indexed
 from retrieval.filters import Filter
@@ -35,8 +35,8 @@ class Library:
                 row = self.ends[modality]
                 transaction.extend_rows(SPACE, modality, row, 1)
                 self.ends[modality] += 1
-                read.append(ReadItem(modality, row, f"p{place}", text=text, columns=columns))
-            file = ReadFile(path, kind, 10, 1, content or path, Metadata(**metadata))
+                read.append(ItemEntry(modality, row, f"p{place}", text=text, columns=columns))
+            file = FileEntry(path, kind, 10, 1, content or path, Metadata(**metadata))
             transaction.record_files(SPACE, [FileUpdate(file, read, annotations=said)])
 
     def add_pictures(self, paths) -> None:
@@ -44,7 +44,7 @@ class Library:
         first_row = self.ends[Modality.IMAGE]
         updates = [
             FileUpdate(
-                ReadFile(path, MediaKind.IMAGE, 10, 1, path), [ReadItem(Modality.IMAGE, row)]
+                FileEntry(path, MediaKind.IMAGE, 10, 1, path), [ItemEntry(Modality.IMAGE, row)]
             )
             for row, path in enumerate(paths, start=first_row)
         ]
@@ -204,8 +204,8 @@ def test_rare_words_are_enough_in_a_large_library_unless_more_is_wanted(library)
 def test_copies_of_a_picture_are_one_row(library):
     library.add("/a/beach.jpg", content="x")
     with library.catalog.transaction() as transaction:
-        copy = ReadFile("/b/beach.jpg", MediaKind.IMAGE, 10, 1, "x")
-        transaction.record_files(SPACE, [FileUpdate(copy, [ReadItem(Modality.IMAGE, 0)])])
+        copy = FileEntry("/b/beach.jpg", MediaKind.IMAGE, 10, 1, "x")
+        transaction.record_files(SPACE, [FileUpdate(copy, [ItemEntry(Modality.IMAGE, 0)])])
         assert len(transaction.text_matches(SPACE, Modality.IMAGE, "beach", limit=5)) == 1
 
 
@@ -215,7 +215,7 @@ def test_words_follow_the_files(library):
     library.add("/old/a.jpg", text="lighthouse")
     with library.catalog.snapshot() as snapshot:
         assert snapshot.text_matches(SPACE, Modality.IMAGE, "lighthouse", limit=5)
-    table = ReadFile("/t.csv", MediaKind.TABLE, 10, 1, "t")
+    table = FileEntry("/t.csv", MediaKind.TABLE, 10, 1, "t")
     library.add(
         "/t.csv",
         MediaKind.TABLE,

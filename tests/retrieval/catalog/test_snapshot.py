@@ -1,6 +1,6 @@
 import pytest
 
-from retrieval.catalog import FileUpdate, Modality, ReadFile, ReadItem
+from retrieval.catalog import FileEntry, FileUpdate, ItemEntry, Modality
 from retrieval.filters import ColumnTest, Filter, Range
 from retrieval.media import MediaKind, Metadata
 
@@ -14,24 +14,24 @@ def filled(catalog):
     first = Metadata(taken_at=100, camera="Canon")
     updates = [
         FileUpdate(
-            ReadFile("/a.jpg", MediaKind.IMAGE, 1, 9 * 10**9, "a", first),
-            [ReadItem(image, 0, width=10, height=20)],
+            FileEntry("/a.jpg", MediaKind.IMAGE, 1, 9 * 10**9, "a", first),
+            [ItemEntry(image, 0, width=10, height=20)],
         ),
         FileUpdate(
-            ReadFile("/b.jpg", MediaKind.IMAGE, 1, 50 * 10**9, "b", Metadata(camera="")),
-            [ReadItem(image, 1, width=30, height=20)],
+            FileEntry("/b.jpg", MediaKind.IMAGE, 1, 50 * 10**9, "b", Metadata(camera="")),
+            [ItemEntry(image, 1, width=30, height=20)],
         ),
         FileUpdate(
-            ReadFile("/t.csv", MediaKind.TABLE, 1, 60 * 10**9, "t"),
+            FileEntry("/t.csv", MediaKind.TABLE, 1, 60 * 10**9, "t"),
             [
-                ReadItem(text, 0, "r1", text="x", columns={"n": 1, "tags": ["p", "q"]}),
-                ReadItem(text, 1, "r2", text="y", columns={"n": 2, "none": None}),
+                ItemEntry(text, 0, "r1", text="x", columns={"n": 1, "tags": ["p", "q"]}),
+                ItemEntry(text, 1, "r2", text="y", columns={"n": 2, "none": None}),
             ],
             annotations=[("/a.jpg", {"said": True, "n": 1})],
         ),
         FileUpdate(
-            ReadFile("/gone.txt", MediaKind.TEXT, 1, 10**9, "g", Metadata(camera="Gone")),
-            [ReadItem(text, 2, text="z")],
+            FileEntry("/gone.txt", MediaKind.TEXT, 1, 10**9, "g", Metadata(camera="Gone")),
+            [ItemEntry(text, 2, text="z")],
         ),
     ]
     with catalog.transaction() as transaction:

@@ -1,56 +1,37 @@
 import os
-import sqlite3
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
 
-import retrieval
 from retrieval.catalog import (
-    SCHEMA_REVISION,
-    Base,
     Catalog,
     FailedFile,
+    FileEntry,
     FileState,
     FileUpdate,
+    ItemEntry,
     Modality,
-    ReadFile,
-    ReadItem,
     Transaction,
 )
-from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError
+from retrieval.errors import DamagedLibraryError
 from retrieval.media import NO_METADATA, MediaKind, Metadata
 
 SPACE = "space-1"
 
 
-@pytest.fixture
-def catalog(tmp_path):
-    catalog = Catalog(tmp_path / "catalog.sqlite")
-    catalog.migrate()
-    yield catalog
-    catalog.close()
-
-
-def image(path: str, content: str = "a", mtime_ns: int = 1) -> ReadFile:
-    return ReadFile(path, MediaKind.IMAGE, 10, mtime_ns, content)
+def image(path: str, content: str = "a", mtime_ns: int = 1) -> FileEntry:
+    return FileEntry(path, MediaKind.IMAGE, 10, mtime_ns, content)
 
 
 def record(
-    transaction: Transaction, images: list[ReadFile], first_row: int, space: str = SPACE
+    transaction: Transaction, images: list[FileEntry], first_row: int, space: str = SPACE
 ) -> None:
     """Record one picture a file, at rows that follow each other."""
     transaction.extend_rows(space, Modality.IMAGE, first_row, len(images))
     transaction.record_files(
         space,
         [
-            FileUpdate(file, [ReadItem(Modality.IMAGE, row, width=4, height=3)])
+            FileUpdate(file, [ItemEntry(Modality.IMAGE, row, width=4, height=3)])
             for row, file in enumerate(images, start=first_row)
         ],
     )
@@ -62,38 +43,13 @@ def paths_at(catalog: Catalog, *rows: int, space: str = SPACE) -> dict[int, list
     return {row: [item.path for item in items] for row, items in found.items()}
 
 
-def migrations() -> Config:
-    config = Config()
-    scripts = Path(retrieval.__file__).parent / "catalog" / "migrations"
-    config.set_main_option("script_location", str(scripts))
-    config.set_main_option("path_separator", "os")
-    return config
-
-
-def is_in_models(name: str | None, kind: str, _parents: object) -> bool:
-    """Whether a table is one of the models': the full-text index has none."""
-    return kind != "table" or not str(name).startswith(("file_words", "item_words"))
-
-
-def test_migrations_make_the_schema_of_the_models(catalog):
-    engine = create_engine(f"sqlite:///{catalog.path}")
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"include_name": is_in_models})
-        assert compare_metadata(context, Base.metadata) == []
-    engine.dispose()
-
-
-def test_the_known_revision_is_the_newest_script():
-    assert ScriptDirectory.from_config(migrations()).get_current_head() == SCHEMA_REVISION
-
-
 def test_items_are_found_at_their_rows(catalog):
     with catalog.transaction() as transaction:
         record(transaction, [image("/a.jpg"), image("/b.jpg", "b")], 0)
     assert paths_at(catalog, 0, 1, 2) == {0: ["/a.jpg"], 1: ["/b.jpg"]}
     with catalog.snapshot() as snapshot:
         assert snapshot.row_count(SPACE, Modality.IMAGE) == 2
-        assert snapshot.counts(SPACE).images == 2
+        assert snapshot.counts(SPACE).items[Modality.IMAGE] == 2
 
 
 def test_pictures_of_a_space_come_with_their_content(catalog):
@@ -201,150 +157,20 @@ def test_a_snapshot_neither_waits_for_a_writer_nor_sees_its_work(catalog):
     assert paths_at(catalog, 0) == {0: ["/a.jpg"]}
 
 
-def test_a_second_writer_is_told_so(catalog, monkeypatch):
-    monkeypatch.setattr("retrieval.catalog.database._BUSY_TIMEOUT_S", 0.05)
-    second = Catalog(catalog.path)
-    with (
-        catalog.transaction(),
-        pytest.raises(LibraryLockedError, match="locked by another process"),
-        second.transaction(),
-    ):
-        pass
-    second.close()
-
-
 def test_many_files_go_through_one_transaction(catalog):
     images = [image(f"/photos/{number}.jpg", str(number)) for number in range(25_000)]
     with catalog.transaction() as transaction:
         record(transaction, images, 0)
         assert transaction.mark_removed([i.path for i in images[:12_000]]) == 12_000
     with catalog.snapshot() as snapshot:
-        assert snapshot.counts(SPACE).images == 13_000
+        assert snapshot.counts(SPACE).items[Modality.IMAGE] == 13_000
         assert len(snapshot.items_at(SPACE, Modality.IMAGE, range(25_000))) == 13_000
 
 
-def read_everything(catalog: Catalog) -> None:
-    catalog.check_schema()
-    with catalog.snapshot() as snapshot:
-        snapshot.counts(SPACE)
-        list(snapshot.files_below(["/"], SPACE))
-
-
-@pytest.mark.parametrize("position", [0, 4096])
-def test_a_corrupt_catalog_is_reported_and_not_overwritten(catalog, position):
-    with catalog.transaction() as transaction:
-        record(transaction, [image(f"/{n}.jpg", str(n)) for n in range(500)], 0)
-    catalog.close()
-    with sqlite3.connect(catalog.path) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-    with catalog.path.open("r+b") as file:
-        file.seek(position)
-        file.write(b"\xde\xad" * 4000)
-    damaged = catalog.path.read_bytes()
-    again = Catalog(catalog.path)
-    with pytest.raises(DamagedLibraryError, match=r"is damaged.*Nothing was overwritten"):
-        read_everything(again)
-    again.close()
-    assert catalog.path.read_bytes() == damaged
-
-
-def test_another_database_is_left_alone(tmp_path):
-    path = tmp_path / "catalog.sqlite"
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE mine (x)")
-    connection.close()
-    with pytest.raises(DamagedLibraryError, match="not a catalog of mmsearch"):
-        Catalog(path).migrate()
-    with pytest.raises(DamagedLibraryError, match="not a catalog of mmsearch"):
-        Catalog(path).check_schema()
-
-
-def test_an_older_schema_is_not_read_without_an_upgrade(catalog):
-    with sqlite3.connect(catalog.path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '0000'")
-    connection.close()
-    with pytest.raises(LibraryError, match=r"older version.*mmsearch index"):
-        catalog.check_schema()
-
-
-def test_a_newer_schema_asks_for_an_upgrade(catalog):
-    with sqlite3.connect(catalog.path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
-    with pytest.raises(LibraryError, match=r"newer version.*pip install -U mmsearch"):
-        catalog.check_schema()
-
-
-def test_a_catalog_of_the_first_version_is_upgraded_with_its_items(tmp_path):
-    path = tmp_path / "catalog.sqlite"
-    config = migrations()
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        connection.exec_driver_sql("INSERT INTO sources VALUES (1, '/', 0)")
-        connection.exec_driver_sql(
-            "INSERT INTO files VALUES (1, CAST('/a.jpg' AS BLOB), 'indexed', NULL, 10, 1, 'a')"
-        )
-        connection.exec_driver_sql("INSERT INTO items VALUES (7, 1, 'image', 4, 3)")
-        connection.exec_driver_sql(f"INSERT INTO rows VALUES ('{SPACE}', 7, 'image', 0, 'a')")
-        connection.exec_driver_sql(f"INSERT INTO extents VALUES ('{SPACE}', 'image', 1)")
-    engine.dispose()
-    catalog = Catalog(path)
-    catalog.check_schema(upgrade=True)
-    with catalog.snapshot() as snapshot:
-        [item] = snapshot.items_at(SPACE, Modality.IMAGE, [0])[0]
-        [known] = snapshot.files_below(["/"], SPACE)
-    catalog.close()
-    assert (item.id, item.path, item.kind, item.part) == (7, "/a.jpg", MediaKind.IMAGE, "")
-    assert known.embedded
-
-
-def test_the_words_of_a_catalog_of_the_second_version_are_indexed(tmp_path):
-    path = tmp_path / "catalog.sqlite"
-    config = migrations()
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0002")
-        file = (
-            "INSERT INTO files (id, path, state, size, mtime_ns, content_hash, kind, text) VALUES "
-        )
-        connection.exec_driver_sql(
-            f"{file} (1, CAST('/sea/a.jpg' AS BLOB), 'indexed', 1, 1, 'a', 'image', 'Leuchtturm')"
-        )
-        connection.exec_driver_sql(
-            f"{file} (2, CAST('/t.csv' AS BLOB), 'indexed', 1, 1, 't', 'table', NULL)"
-        )
-        item = "INSERT INTO items (id, file_id, modality, part, text, columns) VALUES "
-        connection.exec_driver_sql(f"{item} (7, 1, 'image', '', NULL, NULL)")
-        connection.exec_driver_sql(
-            f"{item} (8, 2, 'text', 'r1', '海滩', json_object('tag', 'windy'))"
-        )
-        connection.exec_driver_sql(
-            "INSERT INTO annotations VALUES "
-            "(1, 2, CAST('/sea/a.jpg' AS BLOB), json_object('said', 'stormy'))"
-        )
-        connection.exec_driver_sql(f"INSERT INTO rows VALUES ('{SPACE}', 7, 'image', 0, 'a')")
-        connection.exec_driver_sql(f"INSERT INTO rows VALUES ('{SPACE}', 8, 'text', 0, 't')")
-    engine.dispose()
-    catalog = Catalog(path)
-    catalog.check_schema(upgrade=True)
-    with catalog.snapshot() as snapshot:
-        for modality, word in (
-            *((Modality.IMAGE, word) for word in ("sea", "leuchtturm", "stormy")),
-            *((Modality.TEXT, word) for word in ("海滩", "windy")),
-        ):
-            found = snapshot.text_matches(SPACE, modality, word, limit=2)
-            assert [row for row, _ in found] == [0], word
-    catalog.close()
-
-
 def video(content: str, *, is_first: bool = True, is_complete: bool = True, parts=("t0",), row=0):
-    file = ReadFile("/v.mp4", MediaKind.VIDEO, 10, 1, content, Metadata(duration_s=2.5))
+    file = FileEntry("/v.mp4", MediaKind.VIDEO, 10, 1, content, Metadata(duration_s=2.5))
     items = [
-        ReadItem(Modality.IMAGE, row + place, part, 4, 3, time_s=int(part[1:]) / 1000)
+        ItemEntry(Modality.IMAGE, row + place, part, 4, 3, time_s=int(part[1:]) / 1000)
         for place, part in enumerate(parts)
     ]
     return FileUpdate(file, items, is_first=is_first, is_complete=is_complete)
@@ -356,13 +182,13 @@ def test_a_file_is_embedded_when_its_last_piece_is_recorded(catalog):
         transaction.record_files(SPACE, [video("a", is_complete=False)])
         [known] = transaction.files_below(["/"], SPACE)
         assert not known.embedded
-        assert transaction.reading_of(SPACE, MediaKind.VIDEO, "a") is None
+        assert transaction.embedded_content(SPACE, MediaKind.VIDEO, "a") is None
         rest = video("a", is_first=False, parts=["t900"], row=1)
         rest = replace(rest, file=replace(rest.file, metadata=NO_METADATA))
         transaction.record_files(SPACE, [rest])
         [known] = transaction.files_below(["/"], SPACE)
         assert known.embedded
-        metadata, items = transaction.reading_of(SPACE, MediaKind.VIDEO, "a")
+        metadata, items = transaction.embedded_content(SPACE, MediaKind.VIDEO, "a")
         assert metadata.duration_s == 2.5  # the second step brought none
         assert [(item.part, item.row, item.time_s) for item in items] == [
             ("t0", 0, 0.0),
@@ -400,7 +226,7 @@ def test_a_moved_file_keeps_its_items(catalog):
 
 def test_what_a_table_says_of_an_image_is_replaced_with_the_table(catalog):
     def table(content: str, **options) -> FileUpdate:
-        file = ReadFile("/t.csv", MediaKind.TABLE, 10, 1, content)
+        file = FileEntry("/t.csv", MediaKind.TABLE, 10, 1, content)
         return FileUpdate(file, annotations=[("/a.jpg", {"content": content})], **options)
 
     with catalog.transaction() as transaction:

@@ -1,0 +1,32 @@
+"""Databases that can hold a catalog: one module each, behind `base.Dialect`."""
+
+import os
+
+import sqlalchemy as sa
+
+from retrieval.catalog.dialects.base import Dialect
+from retrieval.catalog.dialects.sqlite import SQLite
+from retrieval.errors import UsageError
+
+DIALECTS: dict[str, type[Dialect]] = {"sqlite": SQLite}
+"""By SQLAlchemy's name of the database."""
+
+
+def open_dialect(location: str | os.PathLike[str]) -> Dialect:
+    """Open the path of an SQLite file, or a database by its SQLAlchemy URL.
+
+    Raises UsageError for a URL that cannot be parsed or names an unsupported database.
+    """
+    try:
+        if isinstance(location, str) and "://" in location:
+            url = sa.make_url(location)
+        else:
+            url = sa.URL.create("sqlite", database=os.fspath(location))
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise UsageError(f"Invalid database URL: {error}") from error
+    name = url.get_backend_name()
+    if name not in DIALECTS:
+        raise UsageError(
+            f"Unsupported database {name!r} for a catalog. Supported: {', '.join(DIALECTS)}."
+        )
+    return DIALECTS[name](url)

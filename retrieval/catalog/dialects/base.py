@@ -1,0 +1,112 @@
+"""What a database must offer to hold a catalog, beyond standard SQL."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import sqlalchemy as sa
+
+from retrieval.catalog.fulltext.tokenize import Term
+from retrieval.filters import ColumnTest
+
+Condition = sa.ColumnElement[bool]
+
+
+class Dialect(ABC):
+    """An open database, and the SQL that only databases of its kind understand.
+
+    The conditions that it makes are never NULL for arguments that are not.
+    """
+
+    location: str
+    """Names the database in messages."""
+
+    @abstractmethod
+    def __init__(self, url: sa.URL) -> None:
+        """Prepare to use a database; connects later. Raises UsageError for an unusable URL."""
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """True if the database exists; the first connection may create it."""
+
+    @abstractmethod
+    def connect(self, *, write: bool) -> AbstractContextManager[sa.Connection]:
+        """Run a transaction: commit at the end, roll back on any exception.
+
+        A reader sees one state throughout and never waits for a writer; a writer takes the write
+        lock at the start. Raises LibraryLockedError when another transaction holds it for too long,
+        DamagedLibraryError or LibraryError for other errors of the database.
+        """
+
+    @abstractmethod
+    def version(self) -> int:
+        """Return a number that changes with every commit, whoever makes it, while this lives.
+
+        A reader that connects after the call sees that version or a later one.
+        """
+
+    @abstractmethod
+    def writer(self) -> AbstractContextManager[None]:
+        """Hold the lock of the library's only writer; the end of the process releases it.
+
+        Raises LibraryLockedError at once when another process holds it.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close all connections."""
+
+    @staticmethod
+    @abstractmethod
+    def path_matches(path: Any, pattern: str) -> Condition:
+        """Compare a column of paths with a glob; `path_glob` says what it means."""
+
+    @staticmethod
+    @abstractmethod
+    def contains(text: Any, part: str) -> Condition:
+        """Search a column of texts for a part, ignoring case; False for NULL."""
+
+    @staticmethod
+    @abstractmethod
+    def cell_passes(columns: Any, name: str, test: ColumnTest) -> Condition:
+        """Test one value of a column of JSON objects; `column_condition` says how."""
+
+    @staticmethod
+    @abstractmethod
+    def create_text_index(connection: sa.Connection) -> None:
+        """Create the tables `FILE_WORDS` and `ITEM_WORDS` of `fulltext.index`.
+
+        They are written with plain INSERT and DELETE.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def document_count(table: sa.TableClause, term: Term | None = None) -> sa.Executable:
+        """Count the documents of a table, in little time, or those that hold a term."""
+
+    @staticmethod
+    @abstractmethod
+    def documents_with(table: sa.TableClause, term: Term) -> sa.Executable:
+        """Select the ids (rowid) of the documents that hold a term in any column."""
+
+    @staticmethod
+    @abstractmethod
+    def text_scores(
+        table: sa.TableClause,
+        terms: Sequence[Term],
+        *,
+        match_all: bool = False,
+        any_of: Sequence[Term] = (),
+    ) -> sa.Executable:
+        """Select the ids (rowid) and scores of documents that hold terms, best first.
+
+        Args:
+            table: `FILE_WORDS` or `ITEM_WORDS`; `WEIGHTS` has the weights of its columns.
+            terms: What is searched for; each that a document holds adds to its score.
+            match_all: Only documents that hold all terms, instead of one at least.
+            any_of: Only documents that hold one of these, which are among the terms.
+
+        Returns:
+            Scores are BM25 or the like: positive, comparable within one query.
+        """
