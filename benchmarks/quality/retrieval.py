@@ -21,11 +21,11 @@ from benchmarks.quality.token_store import TokenStore
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Encoder, Space
 from retrieval.indices import faiss_version
-from retrieval.indices.base import Index
+from retrieval.indices.base import VectorEngine, VectorIndex
 from retrieval.indices.choice import choose
 from retrieval.indices.exact import ExactIndex
 from retrieval.indices.faiss.ivf import FactoryIndex
-from retrieval.indices.searcher import refine
+from retrieval.indices.refine import refine
 from retrieval.rerankers.base import Reranker, join
 from retrieval.search.timer import StageClock
 
@@ -219,7 +219,7 @@ def _measure_direction(
         judgments=judgments,
         groups=_groups(dataset, direction, judgments),
         items=len(items),
-        index=index.factory if isinstance(index, FactoryIndex) else FLAT,
+        index=index.kind if isinstance(index, FactoryIndex) else FLAT,
         milliseconds=clock.timings_ms,
         truncated_texts=sum(encoder.token_count(text) > encoder.context_length for text in texts),
         reranked=reranked,
@@ -269,7 +269,7 @@ class _Searcher:
 
     def __init__(
         self,
-        index: Index,
+        index: VectorIndex,
         rows: Rows,
         ranking: _Ranking,
         setup: Setup,
@@ -368,12 +368,12 @@ class _RerankStage:
         return match, float(self._reranker.image_trust(image)[0])
 
 
-def build_index(setup: Setup, rows: Rows) -> Index:
+def build_index(setup: Setup, rows: Rows) -> VectorEngine:
     """Make the index that a setup names over all rows, (n, d) float16."""
     factory: str | None = setup.index
     if factory == AUTO:
         factory = choose(len(rows), rows.shape[1], sys.maxsize).factory
-    index: Index
+    index: VectorEngine
     if factory is None or factory == FLAT:
         index = ExactIndex(rows.shape[1])
     else:

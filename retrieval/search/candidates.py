@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.catalog import Item
+from retrieval.catalog import Item, Modality
 from retrieval.filters import Filter
-from retrieval.indices.searcher import Searcher, refine
+from retrieval.indices.refine import refine
+from retrieval.indices.searcher import Searcher
 from retrieval.search.row_sets import RowSet
 from retrieval.search.timer import StageClock
 
@@ -132,7 +133,7 @@ def _propose(searcher: Searcher, wanted: dict[int, Wanted]) -> dict[int, NDArray
     for (query_modality, count, _), places in alike.items():
         vectors = np.stack([wanted[place].vector for place in places])
         allowed = wanted[places[0]].allowed
-        found = searcher.candidates(vectors, count, allowed, query_modality)
+        found = searcher.candidates(vectors, count, allowed, Modality(query_modality))
         proposed.update(zip(places, found, strict=True))
     return proposed
 
