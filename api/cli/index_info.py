@@ -1,6 +1,5 @@
 """`mmsearch build-index` and `mmsearch index-info`: how the vectors of a library are searched."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from retrieval.catalog import Modality
     from retrieval.encoders.base import Encoder, Space
-    from retrieval.indices.build import Wishes
+    from retrieval.indices.build import BuildOptions
     from retrieval.indices.generations import Generation
     from retrieval.library import Library
 
@@ -72,23 +71,34 @@ def build_index(
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild the search index now. `mmsearch index` does this by itself when it is due."""
+    from api.cli.open_library import encoder_of
     from retrieval.catalog import Modality
-    from retrieval.indices.build import Wishes
+    from retrieval.indices.build import BuildOptions
     from retrieval.library import open_library
 
     opened = open_library(library)
     chosen = opened.space(space)
-    wishes = Wishes(factory, target_recall, force=True)
+    options = BuildOptions(factory, target_recall, force=True)
     modalities = [m for m in Modality if _facts(opened, chosen, m)["rows"]]
     if not modalities:
         raise UsageError(f"{opened.path} holds no vectors yet: mmsearch index PATH...")
-    built = [
-        generation
-        for modality in modalities
-        if (generation := _build(opened, chosen, modality, device, wishes, as_json))
-    ]
+    built = []
+    for modality in modalities:
+        generation = _build(
+            opened,
+            chosen,
+            modality,
+            lambda: encoder_of(opened, chosen, device),
+            device,
+            options=options,
+            is_quiet=as_json,
+        )
+        if generation is not None:
+            built.append(generation)
     if as_json:
-        print_json({"library": str(opened.path), "built": [asdict(g) for g in built]})
+        print_json(
+            {"library": str(opened.path), "built": [generation.facts() for generation in built]}
+        )
     elif not built:
         from api.cli import console
         from retrieval.indices.choice import EXACT_UP_TO_ROWS
@@ -108,21 +118,19 @@ def build_due_indices(
     should_stop: "Callable[[], bool]" = lambda: False,
 ) -> "list[Generation]":
     """Build the indices that are due, with a progress bar; failures harm no search."""
-    from retrieval.indices.build import Wishes
-    from retrieval.indices.maintenance import outgrown
+    from retrieval.indices.maintenance import needs_rebuild
 
     built = []
-    for modality in outgrown(library, encoder.space):
+    for modality in needs_rebuild(library, encoder.space):
         try:
-            generation = _run(
+            generation = _build(
                 library,
                 encoder.space,
                 modality,
                 lambda: encoder,
-                Wishes(),
                 device,
-                is_quiet,
-                should_stop,
+                is_quiet=is_quiet,
+                should_stop=should_stop,
             )
         except LibraryError as error:
             complain(f"The index was not built: {error}")
@@ -136,33 +144,12 @@ def _build(
     library: "Library",
     space: "Space",
     modality: "Modality",
-    device: str,
-    wishes: "Wishes",
-    is_quiet: bool,
-) -> "Generation | None":
-    from api.cli.open_library import encoder_of
-
-    return _run(
-        library,
-        space,
-        modality,
-        lambda: encoder_of(library, space, device),
-        wishes,
-        device,
-        is_quiet,
-        lambda: False,
-    )
-
-
-def _run(
-    library: "Library",
-    space: "Space",
-    modality: "Modality",
     encoder: "Callable[[], Encoder]",
-    wishes: "Wishes",
     device: str,
+    *,
+    options: "BuildOptions | None" = None,
     is_quiet: bool,
-    should_stop: "Callable[[], bool]",
+    should_stop: "Callable[[], bool]" = lambda: False,
 ) -> "Generation | None":
     from api.cli import console
     from retrieval.indices.maintenance import build_index as build
@@ -173,14 +160,14 @@ def _run(
             modality,
             encoder,
             space,
-            wishes=wishes,
+            options=options,
             device=device,
             on_progress=(lambda *_: None) if is_quiet else show,
             should_stop=should_stop,
         )
     if generation is not None and not is_quiet:
         console.out.print(
-            f"Index of {generation.rows:,} {modality}s built: {generation.factory}, "
+            f"Index of {generation.rows:,} {modality}s built: {generation.kind}, "
             f"{generation.size / 1e6:,.1f} MB.",
             markup=False,
         )
@@ -189,16 +176,16 @@ def _run(
 
 def _facts(library: "Library", space: "Space", modality: "Modality") -> dict[str, Any]:
     """Describe the index of one modality; a library may have none, and need none."""
+    from retrieval.indices.build import plan_build
     from retrieval.indices.choice import EXACT_UP_TO_ROWS
     from retrieval.indices.generations import latest
-    from retrieval.indices.growth import plan_build
     from retrieval.indices.maintenance import committed_rows
 
     rows = committed_rows(library, space, modality)
     problems: list[str] = []
     generation = latest(library.space_directory(space), modality, rows, problems.append)
     facts: dict[str, Any] = {
-        "kind": generation.factory if generation else "exact",
+        "kind": generation.kind if generation else "exact",
         "rows": len(rows),
         "rows_covered": generation.rows if generation else 0,
         "rows_past": len(rows) - (generation.rows if generation else 0),
@@ -208,7 +195,7 @@ def _facts(library: "Library", space: "Space", modality: "Modality") -> dict[str
         "index": None,
     }
     if generation:
-        facts["index"] = asdict(generation) | {"bytes_per_row": generation.size / generation.rows}
+        facts["index"] = generation.facts() | {"bytes_per_row": generation.size / generation.rows}
     elif len(rows) <= EXACT_UP_TO_ROWS:
         facts["reasons"] = [f"Up to {EXACT_UP_TO_ROWS:,} vectors are compared one by one."]
     else:

@@ -70,7 +70,7 @@ def watch(
         def tell(event: "Event") -> None:
             first_run.close()
             if isinstance(event, Updated):
-                builder.consider()
+                builder.start_if_due()
             if as_json:
                 _print_json(event)
             else:

@@ -266,9 +266,9 @@ class _Indexing:
         outcome: Outcome,
     ) -> None:
         """Build the indices that are due; failures are reported as problems."""
-        from retrieval.indices.maintenance import build_index, outgrown
+        from retrieval.indices.maintenance import build_index, needs_rebuild
 
-        for modality in outgrown(library, encoder.space):
+        for modality in needs_rebuild(library, encoder.space):
             try:
                 generation = build_index(
                     library,
@@ -282,7 +282,7 @@ class _Indexing:
                 outcome.problems.append(f"The index was not built: {error}")
                 continue
             if generation is not None:
-                built = f"{generation.rows:,} {modality}s: {generation.factory}"
+                built = f"{generation.rows:,} {modality}s: {generation.kind}"
                 outcome.indices.append(built)
 
     def _step(self, step: Step) -> None:

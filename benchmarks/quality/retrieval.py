@@ -23,11 +23,12 @@ from benchmarks.quality.token_store import TokenStore
 from retrieval.embeddings import EmbeddingsFile, Rows
 from retrieval.encoders.base import Encoder, Space, Vectors
 from retrieval.indices import faiss_version
-from retrieval.indices.base import Index
-from retrieval.indices.build import TuningQueries, build
+from retrieval.indices.base import AllowedRows, VectorEngine
+from retrieval.indices.build import build
 from retrieval.indices.exact import ExactIndex
 from retrieval.indices.faiss.ivf import FactoryIndex
 from retrieval.indices.searcher import Searcher
+from retrieval.indices.tuning import TuningQueries
 from retrieval.indices.tuning_queries import encoded_texts
 from retrieval.media import Modality
 from retrieval.rerankers.base import Reranker
@@ -276,7 +277,7 @@ class _MeasuredIndex:
 
     index: Proposer
     rows: Rows
-    query_kind: str
+    query_kind: Modality
     description: str
     refined: bool = True
 
@@ -304,15 +305,15 @@ class _MeasuredIndex:
 class _FixedIndex:
     """An index that was named, not chosen: it proposes `overfetch` rows for each wanted one."""
 
-    index: Index
+    index: VectorEngine
     overfetch: int
 
     def candidates(
         self,
         queries: Vectors,
         k: int,
-        allowed: NDArray[np.bool_] | None = None,
-        query_modality: str = "text",
+        allowed: AllowedRows | None = None,
+        query_modality: Modality = Modality.TEXT,
     ) -> NDArray[np.int64]:
         """Propose rows, the best by the index's own estimate."""
         fetch = min(len(self.index), k * self.overfetch)
@@ -334,9 +335,9 @@ def _measured_index(
 
     `auto` is the index of a library of so many rows, built and tuned as there.
     """
-    query_kind = "text" if direction.startswith("t") else "image"
+    query_kind = Modality.TEXT if direction.startswith("t") else Modality.IMAGE
     if setup.index != AUTO:
-        index: Index
+        index: VectorEngine
         if setup.index == FLAT:
             index = ExactIndex(rows.shape[1])
         else:
@@ -346,22 +347,22 @@ def _measured_index(
         yield _MeasuredIndex(fixed, rows, query_kind, setup.index, refined=setup.refine)
         return
 
-    def tuning_queries() -> Mapping[str, TuningQueries]:
-        if query_kind == "text":
+    def tuning_queries() -> Mapping[Modality, TuningQueries]:
+        if query_kind is Modality.TEXT:
             texts = encoded_texts(
                 folder, rows.shape[1], lambda batch: encoder.encode(Modality.TEXT, batch)
             )
-            return {"text": TuningQueries(texts[:_TUNING_QUERIES])}
+            return {query_kind: TuningQueries(texts[:_TUNING_QUERIES])}
         size = min(len(queries), _TUNING_QUERIES)
         chosen = np.sort(
             np.random.default_rng(setup.seed).choice(len(queries), size, replace=False)
         )
         own_rows = chosen if direction == "i2i" else None
-        return {"image": TuningQueries(queries[chosen].astype(np.float32), own_rows)}
+        return {query_kind: TuningQueries(queries[chosen].astype(np.float32), own_rows)}
 
     with tempfile.TemporaryDirectory(prefix="mmsearch-bench-") as name:
         folder = Path(name)
-        modality = "image" if direction.endswith("i") else "text"
+        modality = Modality.IMAGE if direction.endswith("i") else Modality.TEXT
         embeddings = EmbeddingsFile(folder / f"{modality}.f16", rows.shape[1])
         embeddings.write(rows, 0)
         build(
@@ -374,7 +375,7 @@ def _measured_index(
         searcher = Searcher(folder, modality, embeddings)
         searcher.refresh(len(rows))
         generation = searcher.generation
-        description = generation.factory if generation else FLAT
+        description = generation.kind if generation else FLAT
         yield _MeasuredIndex(searcher, searcher.rows, query_kind, description)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.catalog import Modality
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
 from retrieval.indices.searcher import Searcher
@@ -41,7 +42,7 @@ class FilterRecall:
 def filter_recall(
     searcher: Searcher,
     queries: Vectors,
-    query_modality: str = "text",
+    query_modality: Modality = Modality.TEXT,
     *,
     k: int = 10,
     selectivities: Sequence[float] = SELECTIVITIES,

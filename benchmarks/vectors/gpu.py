@@ -4,21 +4,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from benchmarks.vectors.measurement import BATCH, SINGLE, measure_setting
-from benchmarks.vectors.peers.base import Setting
+from benchmarks.vectors.measurement import BATCH, SINGLE, measure_search
 from benchmarks.vectors.workload import MODALITIES, Workload
-from retrieval.embeddings import Rows
-from retrieval.encoders.base import Vectors
+from retrieval.catalog import Modality
 from retrieval.errors import MMSearchError
-from retrieval.indices.base import SearchSettings, TunableIndex
+from retrieval.indices.base import Effort, VectorIndex
 from retrieval.indices.choice import BYTES_PER_ROW, choose
 from retrieval.indices.faiss.gpu import gpus
-from retrieval.indices.faiss.gpu_index import GpuIndex, on_device
 from retrieval.indices.faiss.ivf import FactoryIndex
-from retrieval.indices.searcher import refine
+from retrieval.indices.refine import search_refined
 
 MOST_RECALL_DIFFERENCE = 0.005
 
@@ -65,8 +59,8 @@ class GpuResult:
     gpus: int
     builds: tuple[Build, ...]
     comparisons: tuple[Comparison, ...]
-    cpu_trained: dict[str, float]
-    gpu_trained: dict[str, float]
+    cpu_trained: dict[Modality, float]
+    gpu_trained: dict[Modality, float]
 
     @property
     def largest_difference(self) -> float:
@@ -74,24 +68,6 @@ class GpuResult:
         searched = [abs(one.cpu_recall - one.gpu_recall) for one in self.comparisons]
         trained = [abs(self.cpu_trained[kind] - self.gpu_trained[kind]) for kind in MODALITIES]
         return max(searched + trained)
-
-
-class _Refined:
-    """An index whose candidates are scored exactly, as `measure_setting` searches it."""
-
-    def __init__(self, index: TunableIndex, rows: Rows) -> None:
-        self._index = index
-        self._rows = rows
-
-    def search(self, queries: Vectors, k: int, setting: Setting) -> NDArray[np.int64]:
-        """Find k rows for each of (m, d) queries, (m, k)."""
-        settings = SearchSettings(setting["nprobe"])
-        _, proposed = self._index.search(queries, k * _OVERFETCH, None, settings)
-        found = np.full((len(queries), k), -1, np.int64)
-        for place, (vector, candidates) in enumerate(zip(queries, proposed, strict=True)):
-            best, _ = refine(vector, candidates[candidates >= 0], self._rows)
-            found[place, : len(best[:k])] = best[:k]
-        return found
 
 
 def require_gpus(device: str) -> tuple[int, ...]:
@@ -133,19 +109,24 @@ def compare_gpu(
         builds.append(Build(factory, place, trained - began, time.perf_counter() - trained))
         indices[place] = index
     master = indices[device]
-    copy = on_device(master, device)
+    copy = master.on_device(device)
     queries, truth = workload.queries(), workload.truth()
+
+    def measure(index: VectorIndex, kind: Modality, nprobe: int) -> list[tuple[int, float, float]]:
+        effort = Effort(nprobe, _OVERFETCH)
+        return measure_search(
+            lambda some: search_refined(index, rows, some, _K, effort)[1],
+            queries[kind],
+            truth[kind],
+            _K,
+        )
+
     comparisons = []
     for kind in MODALITIES:
         for nprobe in (n for n in _PROBES if n <= (master.lists or n)):
             on_step(f"Searching, {kind} queries, {nprobe} probes")
-            cpu, gpu = (
-                measure_setting(
-                    _Refined(index, rows), queries[kind], truth[kind], _K, {"nprobe": nprobe}
-                )
-                for index in (master, copy)
-            )
-            if isinstance(copy, GpuIndex) and copy.problem:
+            cpu, gpu = (measure(index, kind, nprobe) for index in (master, copy))
+            if copy.problem:
                 raise MMSearchError(copy.problem)
             comparisons += [
                 Comparison(kind, batch, nprobe, cpu_recall, gpu_recall, cpu_speed, gpu_speed)
@@ -154,17 +135,10 @@ def compare_gpu(
                 )
             ]
     most = max(one.nprobe for one in comparisons)
-    recalls = []
-    for index in (indices["cpu"], master):
-        refined = _Refined(index, rows)
-        recalls.append(
-            {
-                kind: measure_setting(refined, queries[kind], truth[kind], _K, {"nprobe": most})[0][
-                    1
-                ]
-                for kind in MODALITIES
-            }
-        )
+    recalls = [
+        {kind: measure(index, kind, most)[0][1] for kind in MODALITIES}
+        for index in (indices["cpu"], master)
+    ]
     return GpuResult(
         workload=workload.name,
         rows=len(rows),

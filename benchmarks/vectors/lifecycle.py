@@ -15,15 +15,17 @@ from benchmarks.vectors.filtered_search import FilterRecall, filter_recall
 from benchmarks.vectors.measurement import count_hits
 from benchmarks.vectors.synthetic_vectors import PROFILES, SyntheticVectors
 from benchmarks.vectors.workload import MODALITIES, synthetic_workload
+from retrieval.catalog import Modality
 from retrieval.embeddings import EmbeddingsFile, Rows
 from retrieval.encoders.base import Vectors
 from retrieval.errors import MMSearchError
-from retrieval.indices.build import TARGET_RECALL, TuningQueries, Wishes, build
+from retrieval.indices.build import BuildOptions, build, is_build_due
 from retrieval.indices.choice import BYTES_PER_ROW
 from retrieval.indices.exact import nearest
 from retrieval.indices.generations import Generation, load_latest
-from retrieval.indices.growth import needs_build
-from retrieval.indices.searcher import Searcher, refine
+from retrieval.indices.refine import refine_all
+from retrieval.indices.searcher import Searcher
+from retrieval.indices.tuning import TARGET_RECALL, TuningQueries
 from retrieval.search.candidates import with_spare
 
 K = 10
@@ -133,7 +135,9 @@ def measure_index(
         stored,
         lambda: _tuning_queries(vectors, stored, queries, seed),
         memory_bytes=BYTES_PER_ROW * rows,
-        wishes=Wishes(target_recall=target_recall) if target_recall != TARGET_RECALL else Wishes(),
+        options=BuildOptions(
+            target_recall=None if target_recall == TARGET_RECALL else target_recall
+        ),
         device=device,
         on_progress=lambda what, done, _: on_step(what) if done == 0 else None,
     )
@@ -184,19 +188,19 @@ def _embeddings(folder: Path, rows: Rows) -> EmbeddingsFile:
 
 def _tuning_queries(
     vectors: SyntheticVectors, rows: Rows, measured: int, seed: int
-) -> dict[str, TuningQueries]:
+) -> dict[Modality, TuningQueries]:
     """As a library's: texts that are not those measured with, and images among the rows."""
     texts = vectors.texts(measured + _TUNING_QUERIES)[measured:]
     count = min(_TUNING_QUERIES, len(rows))
     chosen = np.sort(np.random.default_rng(seed).choice(len(rows), count, replace=False))
-    images = TuningQueries(rows[chosen].astype(np.float32), own_rows=chosen.astype(np.int64))
-    return {"text": TuningQueries(texts), "image": images}
+    images = TuningQueries(rows[chosen].astype(np.float32), source_rows=chosen.astype(np.int64))
+    return {Modality.TEXT: TuningQueries(texts), Modality.IMAGE: images}
 
 
 def _recalls(
     searcher: Searcher,
-    queries: dict[str, Vectors],
-    truth: dict[str, NDArray[np.int64]],
+    queries: dict[Modality, Vectors],
+    truth: dict[Modality, NDArray[np.int64]],
     allowed: NDArray[np.bool_] | None = None,
 ) -> tuple[QueryRecall, ...]:
     measured = []
@@ -208,7 +212,7 @@ def _recalls(
 
 
 def _one_by_one(
-    searcher: Searcher, queries: Vectors, kind: str, allowed: NDArray[np.bool_] | None
+    searcher: Searcher, queries: Vectors, kind: Modality, allowed: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.int64], list[float]]:
     found, seconds = [], []
     for query in queries:
@@ -219,7 +223,10 @@ def _one_by_one(
 
 
 def _addition(
-    searcher: Searcher, new: Rows, asked: dict[str, Vectors], truth: dict[str, NDArray[np.int64]]
+    searcher: Searcher,
+    new: Rows,
+    asked: dict[Modality, Vectors],
+    truth: dict[Modality, NDArray[np.int64]],
 ) -> Addition:
     before = len(searcher.rows)
     generation = searcher.generation
@@ -229,7 +236,7 @@ def _addition(
     found = 0
     for first in range(0, len(new), _BATCH):
         wanted = new[first : first + _BATCH].astype(np.float32)
-        _, best = searcher.search(wanted, 1, query_modality="image")
+        _, best = searcher.search(wanted, 1, query_modality=Modality.IMAGE)
         own = np.arange(before + first, before + first + len(wanted))
         found += int(np.count_nonzero(best[:, 0] == own))
     rows = searcher.rows
@@ -237,20 +244,18 @@ def _addition(
     for kind, queries in asked.items():
         _, theirs = nearest(queries, rows[before:], min(K, len(new)))
         both = np.hstack([truth[kind], theirs + before])
-        merged[kind] = np.stack(
-            [refine(query, some, rows)[0][:K] for query, some in zip(queries, both, strict=True)]
-        )
+        merged[kind] = refine_all(queries, both, K, rows)[1]
     return Addition(
         rows=len(new),
         refresh_ms=refresh_ms,
-        needs_build=needs_build(len(rows), generation),
+        needs_build=is_build_due(len(rows), generation),
         found=found / len(new),
         recalls=_recalls(searcher, asked, merged),
     )
 
 
 def _removal(
-    searcher: Searcher, asked: dict[str, Vectors], live: NDArray[np.bool_]
+    searcher: Searcher, asked: dict[Modality, Vectors], live: NDArray[np.bool_]
 ) -> tuple[Removal, Masking]:
     rows = searcher.rows
     among = np.flatnonzero(live)
@@ -300,13 +305,12 @@ def _removal(
 
 
 def _as_the_engine(
-    searcher: Searcher, query: NDArray[np.float32], kind: str, live: NDArray[np.bool_]
+    searcher: Searcher, query: NDArray[np.float32], kind: Modality, live: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     """The live ones of the best rows, spare ones among them, as the engine leaves them."""
-    wanted = with_spare(K)
-    [proposed] = searcher.candidates(query[np.newaxis], wanted, None, kind)
-    best = refine(query, proposed[proposed >= 0], searcher.rows)[0][:wanted]
-    return best[live[best]][:K]
+    [best] = searcher.search(query[np.newaxis], with_spare(K), None, kind)[1]
+    remaining: NDArray[np.int64] = best[(best >= 0) & live[best]]
+    return remaining[:K]
 
 
 def index_markdown(result: IndexInUse) -> str:
@@ -316,7 +320,7 @@ def index_markdown(result: IndexInUse) -> str:
         "kept from an earlier run" if result.build_s is None else f"built in {result.build_s:.0f} s"
     )
     lines = [
-        f"{result.workload}: {result.rows:,} x {result.dimension}; {built.factory}, {took}, "
+        f"{result.workload}: {result.rows:,} x {result.dimension}; {built.kind}, {took}, "
         f"{built.size / built.rows:.1f} bytes a row, target recall {built.tuning.target_recall:g}",
         "",
         "| queries | state | recall@10 | a single query, ms |",

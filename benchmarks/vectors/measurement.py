@@ -7,17 +7,18 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.vectors.peers import make_method
-from benchmarks.vectors.peers.base import Method, Setting
+from benchmarks.vectors.peers import Method, Setting, make_method
 from benchmarks.vectors.workload import Workload, open_workload
 from retrieval.encoders.base import Vectors
 
@@ -88,19 +89,20 @@ def _search(
     _give_back_memory()
     before = _resident()
     began = time.perf_counter()
-    method.open(workload.rows, folder, threads=order["threads"])
+    index = method.open(workload.rows, folder, order["built"], threads=order["threads"])
     open_s = time.perf_counter() - began
     memory: tuple[int | None, int | None] = (None, None)
     points: list[Point] = []
     for k in order["ks"]:
         for modality, vectors in queries.items():
             reached: dict[str, bool] = {}
-            for setting in method.settings(k):
+            for setting in method.settings(index, k):
                 # A family of settings differs in its first value alone, which grows.
                 family = json.dumps(list(setting.items())[1:])
                 if reached.get(family):
                     continue
-                pair = measure_setting(method, vectors, truth[modality], k, setting)
+                search = partial(method.search, index, workload.rows, k=k, setting=setting)
+                pair = measure_search(search, vectors, truth[modality], k)
                 measured = [
                     Point(modality, k, batch, order["threads"], setting, recall, speed)
                     for batch, recall, speed in pair
@@ -121,23 +123,19 @@ def _search(
     }
 
 
-class Searching(Protocol):
-    """What can be measured: a method, or anything else that searches with a setting."""
-
-    def search(self, queries: Vectors, k: int, setting: Setting) -> NDArray[np.int64]:
-        """Find k rows for each of (m, d) unit queries, (m, k), -1 where there are fewer."""
-        ...
-
-
-def measure_setting(
-    method: Searching, queries: Vectors, truth: NDArray[np.int64], k: int, setting: Setting
+def measure_search(
+    search: Callable[[Vectors], NDArray[np.int64]],
+    queries: Vectors,
+    truth: NDArray[np.int64],
+    k: int,
 ) -> list[tuple[int, float, float]]:
-    """Queries at a time, recall and queries a second of a setting: of single ones and of batches.
+    """Queries at a time, recall and queries a second of a search: of single ones and of batches.
 
-    The speed is that of the median search, since other programs on the machine disturb some.
+    search: finds k rows for each of (m, d) unit queries, (m, k), -1 where there are fewer. The
+    speed is that of the median search, since other programs on the machine disturb some.
     """
     for query in range(min(_WARM_UP, len(queries))):
-        method.search(queries[query : query + 1], k, setting)
+        search(queries[query : query + 1])
     hits = counted = 0
     spent: list[float] = []
     batches = [
@@ -147,7 +145,7 @@ def measure_setting(
         if len(spent) >= _FEWEST_BATCHES and sum(spent) > _BATCH_S:
             break
         began = time.perf_counter()
-        found = method.search(queries[batch], k, setting)
+        found = search(queries[batch])
         spent.append((time.perf_counter() - began) / len(found))
         hits += count_hits(found, truth[batch, :k])
         counted += found.size
@@ -158,7 +156,7 @@ def measure_setting(
         if query >= _FEWEST_SINGLES and sum(spent) > _SINGLE_S:
             break
         began = time.perf_counter()
-        method.search(queries[query : query + 1], k, setting)
+        search(queries[query : query + 1])
         spent.append(time.perf_counter() - began)
     return [(SINGLE, recall, 1 / median(spent)), (BATCH, recall, batch_speed)]
 

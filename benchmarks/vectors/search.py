@@ -118,8 +118,17 @@ def measure_vectors(
         tasks = [(name, count) for _ in range(rounds) for name in built for count in threads]
         for name, count in tasks:
             try:
-                folder = built[name][0]
-                told = _child("search", name, workload, folder, count, ks=ks, target=target_recall)
+                folder, told = built[name]
+                told = _child(
+                    "search",
+                    name,
+                    workload,
+                    folder,
+                    count,
+                    built=told["parameters"],
+                    ks=ks,
+                    target=target_recall,
+                )
             except MeasurementError as error:
                 skipped[name] = str(error)
                 on_step(f"{name}: skipped, {error}")

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from benchmarks.datasets import RetrievalDataset
 from benchmarks.quality.embedding_cache import EmbeddingCache
 from benchmarks.vectors.synthetic_vectors import PROFILES, SyntheticVectors
+from retrieval.catalog import Modality
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Encoder, Vectors
 from retrieval.errors import UsageError
 from retrieval.indices.exact import nearest
 
-MODALITIES = ("image", "text")
+MODALITIES = (Modality.IMAGE, Modality.TEXT)
 TRUTH_DEPTH = 100
 _HELD_OUT = 8
 """Of so many real photos, one is a query and none of the rows."""
@@ -35,11 +36,11 @@ class Workload:
     name: str
     rows: Rows
 
-    def queries(self) -> dict[str, Vectors]:
+    def queries(self) -> dict[Modality, Vectors]:
         """(q, d) float32 unit queries of each modality; images among them are none of the rows."""
         return {kind: np.load(self.folder / f"{kind}-queries.npy") for kind in MODALITIES}
 
-    def truth(self) -> dict[str, NDArray[np.int64]]:
+    def truth(self) -> dict[Modality, NDArray[np.int64]]:
         """The nearest rows of each query, (q, 100) int64, best first, -1 past the rows' number."""
         return {kind: np.load(self.folder / f"{kind}-truth.npy") for kind in MODALITIES}
 

@@ -1,4 +1,4 @@
-"""Structures that propose candidates over the embeddings. The only package that imports faiss."""
+"""Vector engines propose candidates over the embeddings. The only package that imports faiss."""
 
 
 def faiss_version() -> str:

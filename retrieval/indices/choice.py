@@ -13,25 +13,26 @@ from retrieval.indices.faiss.gpu import CODE_PARTS
 from retrieval.indices.faiss.ivf import training_rows
 
 EXACT_UP_TO_ROWS = 50_000
-"""So many rows of 512 numbers are compared in some 4 ms; nobody would feel what an index saves."""
+"""Comparing all of them takes about 4 ms at 512 dimensions: an index would save nothing."""
 
 BYTES_PER_ROW = 80
-"""Of memory that a row may take in an index, everything counted."""
+"""Memory of a row in an index, everything counted, in bytes."""
 
 _SPARE_BYTES = 2
-"""Of these, kept free: lists are not equally long, and codebooks take some memory too."""
+"""Spare part of these: lists are not equally long, and codebooks take some memory too."""
 
 _ID_BYTES = 8
 _BLOCK_ROWS = 32
-"""Fast-scan codes lie in blocks of so many rows; the last block of a list is half empty."""
+"""Rows of a block of fast-scan codes; the last block of a list is half empty on average."""
 
 
 @dataclass(frozen=True)
 class Choice:
     """An index and the reasons for it, in sentences.
 
-    factory: a FAISS factory string; None: exact search. lists: inverted lists; code_bytes: of a
-    row's code; training_rows: how many the training looks at; memory_bytes: of all rows together.
+    factory: a FAISS factory string; None: exact search. lists: number of inverted lists.
+    code_bytes: size of a row's code. training_rows: rows that the training looks at. memory_bytes:
+    memory of all rows together.
     """
 
     factory: str | None
@@ -43,9 +44,9 @@ class Choice:
 
 
 def choose(rows: int, dimension: int, memory_bytes: int, device: str = "cpu") -> Choice:
-    """Choose an index for so many rows of a dimension.
+    """Choose an index for a number of rows of a dimension.
 
-    memory_bytes: what the index may take; codes are shortened to keep to it. device: `cpu` or
+    memory_bytes: limit for the index; codes are shortened to keep to it. device: `cpu` or
     `cuda`.
     """
     if rows <= EXACT_UP_TO_ROWS:

@@ -1,8 +1,10 @@
 """Exact search: every row is compared, where it lies in the memory-mapped file."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Self
 
 import faiss
 import numpy as np
@@ -10,11 +12,17 @@ from numpy.typing import NDArray
 
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
+from retrieval.indices.base import (
+    AllowedRows,
+    Capabilities,
+    Effort,
+    Found,
+    VectorEngine,
+    nothing_found,
+)
 
 _BLOCK_BYTES = 8 << 20
-"""Of rows that are gathered or converted at a time."""
-
-_Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Bytes of rows that are gathered or converted at a time."""
 
 
 class _Stretch(NamedTuple):
@@ -27,47 +35,56 @@ class _Stretch(NamedTuple):
     view: "faiss.IndexScalarQuantizer | None"
 
 
-class ExactIndex:
+class ExactIndex(VectorEngine):
     """Exact inner products of float32 queries with float16 rows, which are never copied.
 
     FAISS's scalar quantiser with QT_fp16 codes rows as the embeddings file does (2d bytes a row),
-    so it is given the mapped file for its codes. `add` and `cover` may run while others search:
-    a search sees the rows from before or after.
+    so it is given the mapped file for its codes. Rows are kept, not copied: they must not change.
+    `add` may run while others search: a search sees the rows from before or after.
     """
+
+    name = "exact"
+    capabilities = Capabilities(refines=True)
+    library = "FAISS"
+    kind = "exact"
+    block_rows = sys.maxsize
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
         self._stretches: tuple[_Stretch, ...] = ()
 
+    @classmethod
+    def create(
+        cls, path: Path, rows: Rows, kind: str = "", *, seed: int = 0, device: str = "cpu"
+    ) -> Self:
+        """Make an index that covers nothing yet; there is nothing to train."""
+        return cls(rows.shape[1])
+
+    @classmethod
+    def open(cls, path: Path, rows: Rows, kind: str) -> Self:
+        """Cover all of the (n, d) rows."""
+        index = cls(rows.shape[1])
+        index.add(rows)
+        return index
+
     def __len__(self) -> int:
         return sum(len(stretch.rows) for stretch in self._stretches)
 
-    def add(self, rows: Rows) -> None:
-        """Cover the (n, d) rows that follow those covered so far; see `cover` for many small steps.
-
-        The rows are kept, not copied: they must not change.
-        """
-        if len(rows):
-            self._stretches = (*self._stretches, self._stretch(rows))
-
-    def cover(self, rows: Rows) -> None:
-        """Cover these (n, d) rows in place of all others: a larger map of the same file."""
-        self._stretches = (self._stretch(rows),) if len(rows) else ()
-
-    def search(
-        self, queries: Vectors, k: int, allowed: NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find the best k rows for each query; see `Index.search`."""
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
+    def _search(
+        self, queries: Vectors, k: int, allowed: AllowedRows | None, effort: Effort
+    ) -> Found:
         found = None
         first = 0
         for stretch in self._stretches:
-            part = None if allowed is None else allowed[first : first + len(stretch.rows)]
+            part = None if allowed is None else allowed.bitmap[first : first + len(stretch.rows)]
             scores, rows = _search_stretch(stretch, queries, k, part)
             more = scores, np.where(rows < 0, rows, rows + first)
             found = more if found is None else _best(found, more)
             first += len(stretch.rows)
-        return _nothing(len(queries), k) if found is None else found
+        return found or nothing_found(len(queries), k)
+
+    def _insert(self, rows: Rows) -> None:
+        self._stretches = (*self._stretches, self._stretch(rows))
 
     def _stretch(self, rows: Rows) -> _Stretch:
         if rows.ndim != 2 or rows.shape[1] != self.dimension:
@@ -77,18 +94,16 @@ class ExactIndex:
         return _Stretch(plain, _view(plain))
 
 
-def nearest(
-    queries: Vectors, rows: Rows, k: int, among: NDArray[np.int64] | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def nearest(queries: Vectors, rows: Rows, k: int, among: NDArray[np.int64] | None = None) -> Found:
     """Find the best k of the (n, d) rows for each query, exactly.
 
     among: (c,) distinct row numbers, the only ones that count; None: all. Returns scores and
-    rows as `Index.search` does.
+    rows as `VectorIndex.search` does.
     """
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     if among is None:
         index = ExactIndex(rows.shape[1])
-        index.cover(rows)
+        index.add(rows)
         return index.search(queries, k)
     # Rows as single items: NumPy gathers these several times faster than rows of numbers.
     plain = np.ascontiguousarray(rows).view(np.ndarray)
@@ -101,12 +116,12 @@ def nearest(
         scores, places = _search_stretch(_Stretch(gathered, _view(gathered)), queries, k, None)
         more = scores, np.where(places < 0, places, chosen[places])
         found = more if found is None else _best(found, more)
-    return _nothing(len(queries), k) if found is None else found
+    return nothing_found(len(queries), k) if found is None else found
 
 
 def _search_stretch(
     stretch: _Stretch, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None
-) -> _Found:
+) -> Found:
     if stretch.view is None:
         return _search_converted(stretch.rows, queries, k, allowed)
     parameters = None
@@ -124,10 +139,10 @@ def _search_stretch(
 
 def _search_converted(
     rows: Rows, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None
-) -> _Found:
+) -> Found:
     """Without FAISS: ten times slower for one query, in flat memory as well."""
     block = max(1, _BLOCK_BYTES // (4 * rows.shape[1]))
-    found = _nothing(len(queries), k)
+    found = nothing_found(len(queries), k)
     for begin in range(0, len(rows), block):
         numbers = np.arange(begin, min(begin + block, len(rows)))
         if allowed is not None:
@@ -139,7 +154,7 @@ def _search_converted(
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Let FAISS use so many threads when this one calls it; others keep their number."""
+    """Set the number of threads for FAISS calls of this thread; others keep theirs."""
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(count)
     try:
@@ -163,12 +178,8 @@ def _view(rows: Rows) -> "faiss.IndexScalarQuantizer | None":
     return index
 
 
-def _nothing(queries: int, k: int) -> _Found:
-    return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64)
-
-
-def _best(found: _Found, more: _Found) -> _Found:
-    """Join two lists a query, the first of the length that is kept, best first."""
+def _best(found: Found, more: Found) -> Found:
+    """Merge two lists a query, best first, to the length of the first."""
     k = found[0].shape[1]
     scores = np.hstack([found[0], more[0]])
     rows = np.hstack([found[1], more[1]])

@@ -1,7 +1,7 @@
-"""Index generations on the disk: `image-7.faiss` and `image-7.json`, written once, then replaced.
+"""Index generations on disk: `image-7.faiss` and `image-7.json`, written once, then replaced.
 
-The JSON file is written last: a generation without it does not exist. FAISS trusts the files that
-it reads, so nothing is given to it whose length and checksum are not those of its JSON file.
+The JSON file is written last: a generation without it does not exist. Engines trust the files that
+they read, so they are given none whose length and checksum are not those of its JSON file.
 """
 
 import json
@@ -18,14 +18,16 @@ import filelock
 import numpy as np
 import xxhash
 
+from retrieval.catalog import Modality
 from retrieval.embeddings import Rows
 from retrieval.errors import LibraryError, LibraryLockedError
 from retrieval.files import content_hash, replacing, write_atomically
-from retrieval.indices import faiss_version
-from retrieval.indices.base import SearchSettings
-from retrieval.indices.faiss.ivf import FactoryIndex
+from retrieval.indices.base import ENGINES, Effort, VectorEngine, load_engine
 
 FORMAT_VERSION = 1
+
+_SUFFIXES = "|".join([*map(re.escape, ENGINES), "json"])
+_NAMES_ON_DISK = {"kind": "factory", "version": "faiss", "breadth": "nprobe"}
 
 _T = TypeVar("_T")
 
@@ -41,8 +43,8 @@ class Training:
     """How an index was trained.
 
     of_rows: how many rows there were; sample: how many of them it looked at. quantisation_error:
-    mean squared distance of rows to the centroid of their list, then; 0 where there are no lists.
-    is_forced: the user chose the factory string. reasons: sentences for the choice.
+    `VectorEngine.quantisation_error` of these rows. is_forced: the user chose what to build.
+    reasons: sentences for the choice.
     """
 
     of_rows: int
@@ -54,53 +56,65 @@ class Training:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How the settings of searches were found.
+    """How the efforts of searches were found.
 
     of_rows: how many rows there were. target_recall: what was asked for, at 10 hits. settings: by
-    the modality of the query, "image" or "text".
+    the modality of the query.
     """
 
     of_rows: int
     target_recall: float
-    settings: dict[str, SearchSettings]
+    settings: dict[Modality, Effort]
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What is known of an index on the disk. It covers rows 0 .. rows-1 of the embeddings.
+    """Description of an index on disk. It covers rows 0 .. rows-1 of the embeddings.
 
-    code_bytes: a row's code in it, without the row's number. size: of the file, in bytes.
-    checksum: xxh3-128 of the file. fingerprint: of some of the rows that it covers.
+    kind: what was built, in the engine's words. details: facts of this engine alone. size: of the
+    file, in bytes. checksum: xxh3-128 of the file. fingerprint: of some of the rows that it covers.
+    version: of the engine's library. engine: its name in `ENGINES`.
     """
 
     modality: str
     number: int
     rows: int
     dimension: int
-    factory: str
-    lists: int | None
-    code_bytes: int
+    kind: str
+    details: dict[str, Any]
     size: int
     checksum: str
     fingerprint: str
     training: Training
     tuning: Tuning
-    faiss: str
+    version: str
     created: str
     format_version: int = FORMAT_VERSION
+    engine: str = "faiss"
 
     def index_file(self, directory: Path) -> Path:
-        """Where FAISS's part of it is."""
-        return directory / f"{self.modality}-{self.number}.faiss"
+        """Where the engine's part of it is."""
+        return directory / f"{self.modality}-{self.number}.{self.engine}"
 
-    def settings_for(self, query_modality: str) -> SearchSettings:
-        """Settings of a query's modality; the most thorough where it was not tuned for."""
+    def effort_for(self, query_modality: Modality) -> Effort:
+        """Effort for queries of a modality; the most thorough where it was not tuned for."""
         settings = self.tuning.settings
         if query_modality in settings:
             return settings[query_modality]
-        return max(
-            settings.values(), key=lambda s: (s.nprobe, s.overfetch), default=SearchSettings()
-        )
+        return max(settings.values(), key=lambda e: (e.breadth, e.overfetch), default=Effort())
+
+    def facts(self) -> dict[str, Any]:
+        """Describe it as its JSON file does, whose names are those of FAISS."""
+        facts: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            facts |= value if name == "details" else {_NAMES_ON_DISK.get(name, name): value}
+        facts["tuning"]["settings"] = {
+            modality: {_NAMES_ON_DISK.get(name, name): value for name, value in effort.items()}
+            for modality, effort in facts["tuning"]["settings"].items()
+        }
+        if self.engine == "faiss":
+            del facts["engine"]  # as in libraries from before there were others
+        return facts
 
 
 def latest(
@@ -111,8 +125,8 @@ def latest(
 ) -> Generation | None:
     """Describe the newest usable generation that covers no rows but these, the (n, d) committed.
 
-    Its file is not loaded, nor its checksum compared. on_problem is told of each newer one that is
-    not usable.
+    Its file is not loaded, nor its checksum compared. on_problem is called for each newer one that
+    is not usable.
     """
     return _first_usable(directory, modality, rows, on_problem, lambda generation: generation)
 
@@ -122,22 +136,20 @@ def load_latest(
     modality: str,
     rows: Rows,
     on_problem: Callable[[str], None] = lambda _reason: None,
-) -> tuple[Generation, FactoryIndex] | None:
+) -> tuple[Generation, VectorEngine] | None:
     """Load what `latest` describes, after its checksum was compared."""
     return _first_usable(
         directory,
         modality,
         rows,
         on_problem,
-        lambda generation: (generation, load(directory, generation)),
+        lambda generation: (generation, load(directory, generation, rows)),
     )
 
 
 def generation_numbers(directory: Path, modality: str) -> list[int]:
-    """The numbers of the generations that exist, ascending."""
-    return sorted(
-        number for number, name in _own_files(directory, modality) if name.endswith(".json")
-    )
+    """Numbers of the generations that exist, ascending."""
+    return sorted(number for number, name in _files(directory, modality) if name.endswith(".json"))
 
 
 def read_generation(directory: Path, modality: str, number: int, rows: Rows) -> Generation:
@@ -172,22 +184,24 @@ def read_generation(directory: Path, modality: str, number: int, rows: Rows) -> 
     return generation
 
 
-def load(directory: Path, generation: Generation) -> FactoryIndex:
+def load(directory: Path, generation: Generation, rows: Rows) -> VectorEngine:
     """Read the index of a generation into memory, after its checksum was compared.
 
-    Raises BadGenerationError, or FileNotFoundError where it has been removed.
+    rows: the (n, d) committed. Raises BadGenerationError, or FileNotFoundError where it has been
+    removed.
     """
     file = generation.index_file(directory)
     if _checksum(file) != generation.checksum:
         raise BadGenerationError(f"{file} is damaged: its checksum is wrong")
+    engine = load_engine(generation.engine)
     try:
-        index = FactoryIndex.load(file, generation.factory)
+        index = engine.open(file, rows, generation.kind)
     except RuntimeError as error:
         if not file.exists():
             raise FileNotFoundError(str(file)) from error
         raise BadGenerationError(
-            f"{file}, written with FAISS {generation.faiss}, cannot be read with FAISS "
-            f"{faiss_version()}"
+            f"{file}, written with {engine.library} {generation.version}, cannot be read with "
+            f"{engine.library} {engine.version()}"
         ) from error
     if (len(index), index.dimension) != (generation.rows, generation.dimension):
         raise BadGenerationError(f"{file} holds another index than its description says")
@@ -220,7 +234,7 @@ def building(directory: Path, modality: str) -> Iterator[None]:
 def write(
     directory: Path,
     modality: str,
-    index: FactoryIndex,
+    index: VectorEngine,
     rows: Rows,
     training: Training,
     tuning: Tuning,
@@ -230,14 +244,14 @@ def write(
     Must be called while `building`. A crash at any instant leaves the earlier generation or this
     one. Raises LibraryError when it cannot be written.
     """
-    number = max((number for number, _ in _own_files(directory, modality)), default=0) + 1
-    index_file = directory / f"{modality}-{number}.faiss"
+    number = max((number for number, _ in _files(directory, modality)), default=0) + 1
+    index_file = directory / f"{modality}-{number}.{index.name}"
     description_file = index_file.with_suffix(".json")
     try:
         with replacing(index_file, durable=True) as unfinished:
             try:
                 index.save(unfinished)
-            except RuntimeError as error:  # FAISS's word for a full disk
+            except RuntimeError as error:  # FAISS's error for a full disk
                 raise LibraryError(
                     f"{index_file} cannot be written: {str(error).splitlines()[-1]}. There may be "
                     "no space left on its disk. Searches go on without it."
@@ -248,18 +262,18 @@ def write(
             number=number,
             rows=len(rows),
             dimension=rows.shape[1],
-            factory=index.factory,
-            lists=index.lists,
-            code_bytes=index.code_bytes,
+            kind=index.kind,
+            details=index.details(),
             size=size,
             checksum=checksum,
             fingerprint=_fingerprint(rows),
             training=training,
             tuning=tuning,
-            faiss=faiss_version(),
+            version=index.version(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            engine=index.name,
         )
-        description = json.dumps(asdict(generation), indent=2).encode()
+        description = json.dumps(generation.facts(), indent=2).encode()
         write_atomically(description_file, description, durable=True)
     except OSError as error:
         raise LibraryError(
@@ -288,10 +302,10 @@ def _first_usable(
     return None
 
 
-def _own_files(directory: Path, modality: str) -> list[tuple[int, str]]:
+def _files(directory: Path, modality: str) -> list[tuple[int, str]]:
     """Numbers and names of the files of all generations, unfinished ones too."""
     unfinished = r"(?:\.tmp|\.\w+\.new)?"  # earlier versions wrote the former
-    pattern = re.compile(rf"{re.escape(modality)}-([0-9]{{1,15}})\.(?:faiss|json){unfinished}")
+    pattern = re.compile(rf"{re.escape(modality)}-([0-9]{{1,15}})\.(?:{_SUFFIXES}){unfinished}")
     with suppress(FileNotFoundError):
         return [
             (int(match[1]), match[0])
@@ -304,7 +318,7 @@ def _own_files(directory: Path, modality: str) -> list[tuple[int, str]]:
 def _remove_others(directory: Path, modality: str, number: int) -> None:
     # The description first: a reader must not meet one without its index.
     for other, name in sorted(
-        _own_files(directory, modality), key=lambda file: file[1].endswith(".faiss")
+        _files(directory, modality), key=lambda file: not file[1].endswith(".json")
     ):
         if other != number:
             with suppress(OSError):  # Windows keeps files that are open; the next build tries again
@@ -318,18 +332,23 @@ def _parse(file: Path) -> Generation:
             raise BadGenerationError(
                 f"{file} has the format {facts['format_version']}, not {FORMAT_VERSION}"
             )
+        engine = load_engine(facts.get("engine", "faiss"))
+        facts |= {name: facts.pop(_NAMES_ON_DISK[name]) for name in ("kind", "version")}
+        facts["details"] = {name: facts.pop(name) for name in engine.detail_names}
         training, tuning = facts["training"], facts["tuning"]
         training["reasons"] = tuple(training["reasons"])
         tuning["settings"] = {
-            name: SearchSettings(**settings) for name, settings in tuning["settings"].items()
+            Modality(name): Effort(effort.pop("nprobe"), **effort)
+            for name, effort in tuning["settings"].items()
+            if name in set(Modality)
         }
         facts |= {"training": Training(**training), "tuning": Tuning(**tuning)}
         generation = Generation(**facts)
         numbers = [generation.rows, generation.size, generation.training.of_rows]
         numbers += [
             value
-            for settings in generation.tuning.settings.values()
-            for value in (settings.nprobe, settings.overfetch)
+            for effort in generation.tuning.settings.values()
+            for value in (effort.breadth, effort.overfetch)
         ]
         if not all(isinstance(number, int) and number > 0 for number in numbers):
             raise BadGenerationError(f"{file} is damaged: it has impossible numbers")

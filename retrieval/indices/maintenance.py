@@ -12,10 +12,10 @@ from retrieval.embeddings import Rows
 from retrieval.encoders.base import Encoder, Space
 from retrieval.errors import LibraryLockedError, MMSearchError
 from retrieval.indices import generations
-from retrieval.indices.build import TuningQueries, Wishes, build
-from retrieval.indices.faiss.ivf import Stopped
+from retrieval.indices.base import BuildCancelled
+from retrieval.indices.build import BuildOptions, build, is_build_due
 from retrieval.indices.generations import Generation
-from retrieval.indices.growth import needs_build
+from retrieval.indices.tuning import TuningQueries
 from retrieval.indices.tuning_queries import encoded_texts
 from retrieval.library import Library
 from retrieval.machine import memory_bytes
@@ -26,13 +26,13 @@ _QUERIES = 500
 _ASSUMED_MEMORY = 8 << 30
 
 
-def outgrown(library: Library, space: Space) -> list[Modality]:
-    """The modalities whose rows call for a build. Cheap enough to ask after every change."""
+def needs_rebuild(library: Library, space: Space) -> list[Modality]:
+    """List the modalities whose rows call for a build. Cheap enough to ask after every change."""
     found = []
     for modality in Modality:
         rows = committed_rows(library, space, modality)
         present = generations.latest(library.space_directory(space), modality, rows)
-        if needs_build(len(rows), present):
+        if is_build_due(len(rows), present):
             found.append(modality)
     return found
 
@@ -43,12 +43,12 @@ def build_index(
     encoder: Callable[[], Encoder],
     space: Space,
     *,
-    wishes: Wishes | None = None,
+    options: BuildOptions | None = None,
     device: str = "auto",
     on_progress: Callable[[str, int, int], None] = lambda *_: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Generation | None:
-    """Build the index of one modality if its rows call for it, or if it is wished for.
+    """Build the index of one modality if its rows, or the options, call for it.
 
     encoder: loads the space's own; called only where texts must be encoded. device: where the index
     is trained and will be searched, as torch names it. Searches go on meanwhile; those that follow
@@ -58,7 +58,7 @@ def build_index(
     directory = library.space_directory(space)
     rows = committed_rows(library, space, modality)
 
-    def queries() -> Mapping[str, TuningQueries]:
+    def queries() -> Mapping[Modality, TuningQueries]:
         texts = encoded_texts(
             directory,
             space.dimension,
@@ -67,27 +67,27 @@ def build_index(
             should_stop=should_stop,
         )
         if should_stop():
-            raise Stopped
-        found = {"text": TuningQueries(texts[:_QUERIES])}
+            raise BuildCancelled
+        found = {Modality.TEXT: TuningQueries(texts[:_QUERIES])}
         images = (
             rows if modality is Modality.IMAGE else committed_rows(library, space, Modality.IMAGE)
         )
         if len(images):
             chosen = _sample(len(images))
-            found["image"] = TuningQueries(
+            found[Modality.IMAGE] = TuningQueries(
                 images[chosen].astype(np.float32),
-                own_rows=chosen if modality is Modality.IMAGE else None,
+                source_rows=chosen if modality is Modality.IMAGE else None,
             )
         return found
 
-    with suppress(Stopped):
+    with suppress(BuildCancelled):
         return build(
             directory,
             modality,
             rows,
             queries,
             memory_bytes=(memory_bytes() or _ASSUMED_MEMORY) // 2,
-            wishes=wishes or Wishes(),
+            options=options or BuildOptions(),
             device=device,
             on_progress=on_progress,
             should_stop=should_stop,
@@ -103,7 +103,7 @@ def committed_rows(library: Library, space: Space, modality: Modality) -> Rows:
 
 
 class BackgroundBuilder:
-    """Builds what is outgrown in a thread of its own, one build at a time.
+    """Builds the indices that are due in a thread of its own, one build at a time.
 
     on_built takes each new generation, on_problem why a build failed; both are called in that
     thread. What stops an earlier build is no reason not to try again at the next change.
@@ -129,14 +129,14 @@ class BackgroundBuilder:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def consider(self) -> bool:
+    def start_if_due(self) -> bool:
         """Start a build if one is called for and none is running; returns whether one runs."""
         with self._lock:
             if self._stop.is_set():
                 return False
             if self._thread is not None and self._thread.is_alive():
                 return True
-            if not outgrown(self._library, self._space):
+            if not needs_rebuild(self._library, self._space):
                 return False
             # A daemon: training takes minutes and cannot be stopped, and what is lost is derivable.
             self._thread = threading.Thread(target=self._run, name="mmsearch-build", daemon=True)
@@ -154,7 +154,7 @@ class BackgroundBuilder:
         self.wait(timeout_s)
 
     def _run(self) -> None:
-        for modality in outgrown(self._library, self._space):
+        for modality in needs_rebuild(self._library, self._space):
             try:
                 built = build_index(
                     self._library,

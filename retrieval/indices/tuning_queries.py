@@ -32,17 +32,17 @@ def encoded_texts(
     on_progress: Callable[[int, int], None] = lambda *_: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Vectors:
-    """Encode the bundled texts, or read what an earlier call has kept: (m, d) float32, unit.
+    """Encode the bundled texts, or read what an earlier call wrote: (m, d) float32, unit.
 
     The file is float16 rows, then the xxh3-128 digest of the list of texts and the rows. One that
-    does not agree is made anew. Stops after a batch where should_stop() says so, with what there is
-    by then, and keeps nothing.
+    does not agree is rewritten. Stops after a batch where should_stop() says so, with what there is
+    by then, and writes nothing.
     """
     texts = bundled_texts()
     listed = "\n".join(texts).encode()
     file = directory / _FILE
-    if (kept := _read(file, listed, (len(texts), dimension))) is not None:
-        return kept
+    if (encoded := _read(file, listed, (len(texts), dimension))) is not None:
+        return encoded
     batches = []
     for begin in range(0, len(texts), _BATCH):
         batches.append(encode(texts[begin : begin + _BATCH]))

@@ -10,10 +10,11 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.catalog import Item
+from retrieval.catalog import Item, Modality
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
-from retrieval.indices.searcher import refine
+from retrieval.indices.base import AllowedRows
+from retrieval.indices.refine import refine
 
 _SPARE_ROWS = 8
 """Rows beyond those wanted, for removed files may have taken the place of some."""
@@ -29,8 +30,8 @@ class Proposer(Protocol):
         self,
         queries: Vectors,
         k: int,
-        allowed: NDArray[np.bool_] | None = None,
-        query_modality: str = "text",
+        allowed: AllowedRows | None = None,
+        query_modality: Modality = Modality.TEXT,
     ) -> RowNumbers:
         """Propose rows for each query, at least k if there are so many, then -1."""
         ...
@@ -94,18 +95,18 @@ def propose(
     index: Proposer,
     vectors: Sequence[Vector],
     counts: Sequence[int],
-    allowed: Sequence[NDArray[np.bool_] | None],
-    query_kinds: Sequence[str],
+    allowed: Sequence[AllowedRows | None],
+    query_kinds: Sequence[Modality],
 ) -> list[RowNumbers]:
     """Propose rows for each of q queries; those searched alike go through the index together.
 
-    vectors: (d,) float32, unit. counts: how many items are wanted. allowed: (n,) bool, the only
-    rows to be found; None: all. query_kinds: "text" or "image", as the index is tuned for each.
-    Returns distinct rows in no order, for each query at least `with_spare(count)` if there are so
-    many.
+    vectors: (d,) float32, unit. counts: how many items are wanted. allowed: the only rows to be
+    found; None: all. query_kinds: modalities of the queries, as the index is tuned for each. Returns
+    distinct rows in no order, for each query at least `with_spare(count)` unless there are fewer.
     """
-    alike: dict[tuple[str, int, int], list[int]] = {}
-    for place, key in enumerate(zip(query_kinds, counts, map(id, allowed), strict=True)):
+    alike: dict[tuple[Modality, int, int | None], list[int]] = {}
+    bitmaps = [None if rows is None else id(rows.bitmap) for rows in allowed]
+    for place, key in enumerate(zip(query_kinds, counts, bitmaps, strict=True)):
         alike.setdefault(key, []).append(place)
     proposed: dict[int, RowNumbers] = {}
     for (query_kind, count, _), places in alike.items():

@@ -20,6 +20,7 @@ from retrieval.errors import (
     UsageError,
 )
 from retrieval.filters import Filter
+from retrieval.indices.base import AllowedRows
 from retrieval.indices.searcher import Searcher
 from retrieval.library import Library
 from retrieval.machine import keep_numpy_on_one_thread
@@ -130,6 +131,11 @@ class _Plan:
     rerank_count: int
     fused_pool: int
     count: int
+
+    @property
+    def allowed_rows(self) -> AllowedRows | None:
+        """The rows that may be found, in each form that a vector engine may understand."""
+        return None if self.allowed is None else AllowedRows(self.allowed, self.where)
 
 
 class _Found(NamedTuple):
@@ -457,7 +463,7 @@ class Engine:
                 searcher,
                 [plan.vector for plan in plans.values()],
                 [plan.count for plan in plans.values()],
-                [plan.allowed for plan in plans.values()],
+                [plan.allowed_rows for plan in plans.values()],
                 [plan.kind for plan in plans.values()],
             )
         with timer("refine"):

@@ -86,6 +86,6 @@ def index(
             on_step=lambda step: console.err.print(step, markup=False, highlight=False),
         )
     if as_json:
-        print_json(asdict(result))
+        print_json(asdict(result) | {"built": result.built.facts()})
         return
     console.out.print(index_markdown(result), markup=False, highlight=False, end="", soft_wrap=True)

@@ -81,7 +81,7 @@ def _index(service: Service, modality: Modality) -> IndexStats:
         )
     return IndexStats(
         modality=modality,
-        kind=present.factory,
+        kind=present.kind,
         rows=rows,
         rows_covered=present.rows,
         generation=present.number,

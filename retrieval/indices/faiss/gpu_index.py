@@ -4,7 +4,6 @@ The master is what is written and added to. It also takes over what a GPU does n
 than 2,048 candidates, filters that leave too few of them, and everything where a GPU has no room.
 """
 
-import math
 import threading
 from typing import Any
 
@@ -13,20 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.encoders.base import Vectors
-from retrieval.indices.base import SearchSettings, TunableIndex
+from retrieval.indices.base import AllowedRows, Effort, Found, VectorIndex
 from retrieval.indices.faiss.gpu import MOST_SELECTED, Placing, gpus, placing
 from retrieval.indices.faiss.ivf import FactoryIndex, probes_for
+from retrieval.indices.refine import filtered_fetch, keep_allowed
 
 _BLOCK_QUERIES = 1024
 """Queries given to the GPU at a time, which bounds what a search takes of its memory."""
 
-_FILTER_MARGIN = 1.5
-"""Candidates fetched for each that is likely to pass a filter."""
 
-_Found = tuple[NDArray[np.float32], NDArray[np.int64]]
-
-
-class GpuIndex:
+class GpuIndex(VectorIndex):
     """Searches a copy of an index of inverted lists on GPUs, one call at a time.
 
     FAISS's classic kernels ignore selectors: what a filter leaves is picked from a longer list, and
@@ -38,6 +33,7 @@ class GpuIndex:
 
     def __init__(self, master: FactoryIndex, place: Placing) -> None:
         self._master = master
+        self.effort = master.effort
         self._lock = threading.Lock()
         self._copy: Any = None
         self.problem: str | None = None
@@ -50,55 +46,36 @@ class GpuIndex:
         return len(self._master)
 
     @property
-    def lists(self) -> int | None:
-        """Inverted lists; None for an index without."""
-        return self._master.lists
+    def max_breadth(self) -> int:
+        """All inverted lists."""
+        return self._master.max_breadth
 
-    def search(
-        self,
-        queries: Vectors,
-        k: int,
-        allowed: NDArray[np.bool_] | None = None,
-        parameters: SearchSettings | None = None,
-    ) -> _Found:
-        """Find k rows for each query; see `FactoryIndex.search`."""
-        settings = parameters or self._master.settings
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
+    def _search(
+        self, queries: Vectors, k: int, allowed: AllowedRows | None, effort: Effort
+    ) -> Found:
         if allowed is not None:
-            return self._search_allowed(queries, k, allowed, settings)
-        found = self._on_gpu(queries, k, settings.nprobe)
-        return self._master.search(queries, k, parameters=settings) if found is None else found
+            return self._search_allowed(queries, k, allowed, effort)
+        found = self._on_gpu(queries, k, effort.breadth)
+        return self._master.search(queries, k, None, effort) if found is None else found
 
     def _search_allowed(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        allowed: NDArray[np.bool_],
-        settings: SearchSettings,
-    ) -> _Found:
-        count = int(np.count_nonzero(allowed))
-        share = count / max(1, len(self))
-        wanted = min(k, count)
-        fetch = min(len(self), math.ceil(wanted / share * _FILTER_MARGIN)) if count else 0
-        found = self._on_gpu(queries, fetch, probes_for(settings.nprobe, share))
-        if found is None:
-            return self._master.search(queries, k, allowed, settings)
-        passes = (found[1] >= 0) & allowed[found[1]]
-        first = np.argsort(~passes, axis=1, kind="stable")[:, :wanted]
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        rows = np.full((len(queries), k), -1, np.int64)
-        scores[:, :wanted] = np.take_along_axis(found[0], first, axis=1)
-        rows[:, :wanted] = np.take_along_axis(found[1], first, axis=1)
-        is_short = passes.sum(axis=1) < wanted
+        self, queries: NDArray[np.float32], k: int, allowed: AllowedRows, effort: Effort
+    ) -> Found:
+        probes = probes_for(effort.breadth, allowed.count / max(1, len(self)))
+        longer = self._on_gpu(queries, filtered_fetch(k, allowed), probes)
+        if longer is None:
+            return self._master.search(queries, k, allowed, effort)
+        scores, rows = keep_allowed(longer, k, allowed)
+        is_short = rows[:, min(k, allowed.count) - 1] < 0
         if is_short.any():
             scores[is_short], rows[is_short] = self._master.search(
-                queries[is_short], k, allowed, settings
+                queries[is_short], k, allowed, effort
             )
         return scores, rows
 
-    def _on_gpu(self, queries: NDArray[np.float32], k: int, nprobe: int) -> _Found | None:
+    def _on_gpu(self, queries: NDArray[np.float32], k: int, nprobe: int) -> Found | None:
         """Search the copy; None where that cannot be done."""
-        nprobe = min(nprobe, self.lists or 1)
+        nprobe = min(nprobe, self.max_breadth)
         if not len(queries) or not 0 < k <= MOST_SELECTED or nprobe > MOST_SELECTED:
             return None
         vectors = self._master.transformed(queries)
@@ -121,12 +98,12 @@ class GpuIndex:
     def _give_up(self, error: RuntimeError) -> None:
         self._copy = None
         self.problem = (
-            f"{self._master.factory} is searched on the CPU, since the GPU cannot: "
+            f"{self._master.kind} is searched on the CPU, since the GPU cannot: "
             f"{str(error).splitlines()[-1]}."
         )
 
 
-def on_device(index: FactoryIndex, device: str) -> TunableIndex:
+def on_device(index: FactoryIndex, device: str) -> VectorIndex:
     """Make an index ready to be searched on a device as torch names it; on the CPU, as it is."""
     numbers = gpus(device)
     if not numbers or index.lists is None:

@@ -1,9 +1,8 @@
 """An index by its FAISS factory string: `IVF1024,PQ64`, `OPQ64_256,IVF256,PQ64x4fs`, `HNSW32`."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import faiss
 import numpy as np
@@ -12,7 +11,14 @@ from numpy.typing import NDArray
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
 from retrieval.errors import UsageError
-from retrieval.indices.base import SearchSettings
+from retrieval.indices import faiss_version
+from retrieval.indices.base import (
+    AllowedRows,
+    Effort,
+    Found,
+    VectorEngine,
+    VectorIndex,
+)
 from retrieval.indices.faiss.gpu import assigning, gpus, placing
 
 LEAST_POINTS_PER_CENTROID = 39
@@ -23,9 +29,6 @@ _LEAST_POINTS = 65_536
 """Training points for product quantisers and rotations: 256 a centroid of each."""
 
 _ROTATION_ROUNDS = 10
-
-_ADD_BLOCK = 16_384
-"""Rows converted to float32 at a time; also how long a stop may have to wait."""
 
 
 def probes_for(nprobe: int, selectivity: float) -> int:
@@ -43,25 +46,27 @@ def training_rows(available: int, lists: int) -> int:
     return min(available, max(_LEAST_POINTS, lists * _POINTS_PER_CENTROID))
 
 
-class Stopped(Exception):  # noqa: N818 - somebody wished so, nothing failed
-    """Raised where `should_stop` said so; the index is not usable."""
-
-
-class FactoryIndex:
+class FactoryIndex(VectorEngine):
     """Any FAISS index over unit vectors, trained on the rows that it will first hold.
+
+    Its kind is the factory string. The breadth of an effort is the number of inverted lists that a
+    query visits (nprobe), or the length of a graph's candidate list (efSearch).
 
     The metric is L2, which on unit vectors ranks as the inner product does: FAISS's inverted lists
     for inner products have centroids of unit length, which lie farther from their rows, and needed
     three times the probes for the same recall.
 
-    Settings travel with the call, so that searches with different ones may run at once.
-    `settings` are those of calls that bring none. Raises UsageError for a string that FAISS does
-    not know, or too few training rows.
+    `effort` is that of calls that bring none. Raises UsageError for a string that FAISS does not
+    know, or too few training rows.
 
     device: where k-means runs, as torch names it. `gpu_problem` tells why a GPU that should have
     been used was not.
     """
 
+    name = "faiss"
+    library = "FAISS"
+    detail_names = ("lists", "code_bytes")
+    block_rows = 16_384
     gpu_problem: str | None = None
 
     def __init__(
@@ -82,7 +87,7 @@ class FactoryIndex:
                 f"IVF1024,PQ64 ({str(error).splitlines()[-1]})."
             ) from error
         self._take(factory, index)
-        self.settings = SearchSettings(nprobe)
+        self.effort = Effort(nprobe)
         self._prepare_training(seed)
         sample = _sample(training, self.training_rows(len(training)), seed)
         if len(sample) < dimension and any(
@@ -102,28 +107,49 @@ class FactoryIndex:
             ) from error
 
     @classmethod
-    def load(cls, path: Path, factory: str) -> "FactoryIndex":
+    def create(
+        cls, path: Path, rows: Rows, kind: str = "", *, seed: int = 0, device: str = "cpu"
+    ) -> Self:
+        """Train an index; see `VectorEngine.create`."""
+        return cls(kind or "Flat", rows, seed=seed, device=device)
+
+    @classmethod
+    def open(cls, path: Path, rows: Rows, kind: str) -> Self:
         """Read an index that `save` wrote; the caller has checked that the file is whole.
 
         FAISS trusts what it reads: never give it a file whose checksum does not agree.
         """
         self = cls.__new__(cls)
-        self._take(factory, faiss.read_index(str(path), faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE))
+        self._take(kind, faiss.read_index(str(path), faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE))
         self._drop_tables()
-        self.settings = SearchSettings()
         return self
+
+    @classmethod
+    def version(cls) -> str:
+        """Version of FAISS."""
+        return faiss_version()
 
     def save(self, path: Path) -> None:
         """Write the index to a file, whose metadata are the caller's matter."""
         faiss.write_index(self._index, str(path))
 
+    def on_device(self, device: str) -> VectorIndex:
+        """Copy the index to the GPUs of a device, if FAISS sees any and the index has lists."""
+        from retrieval.indices.faiss.gpu_index import on_device
+
+        return on_device(self, device)
+
+    def details(self) -> dict[str, Any]:
+        """Inverted lists, and the size of a row's code."""
+        return {"lists": self.lists, "code_bytes": self.code_bytes}
+
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
     @property
-    def dimension(self) -> int:
-        """Of the vectors that it is given."""
-        return int(self._index.d)
+    def max_breadth(self) -> int:
+        """All inverted lists; in a graph, a candidate list of all rows."""
+        return self.lists or len(self)
 
     @property
     def lists(self) -> int | None:
@@ -154,61 +180,34 @@ class FactoryIndex:
         """How many of the available rows the training looks at."""
         return training_rows(available, self.lists or 0)
 
-    def add(
-        self,
-        rows: Rows,
-        *,
-        on_progress: Callable[[int, int], None] = lambda *_: None,
-        should_stop: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """Cover the (n, d) rows that follow those covered so far.
+    def _insert(self, rows: Rows) -> None:
+        self._index.add(rows.astype(np.float32))
 
-        on_progress(done, total) is called after each block. Raises Stopped soon after
-        should_stop() says so; some of the rows are covered then.
-        """
-        for begin in range(0, len(rows), _ADD_BLOCK):
-            if should_stop():
-                raise Stopped
-            self._index.add(
-                np.ascontiguousarray(rows[begin : begin + _ADD_BLOCK], dtype=np.float32)
-            )
-            on_progress(min(begin + _ADD_BLOCK, len(rows)), len(rows))
+    def _search(
+        self, queries: Vectors, k: int, allowed: AllowedRows | None, effort: Effort
+    ) -> Found:
+        """Scores estimate inner products.
 
-    def search(
-        self,
-        queries: Vectors,
-        k: int,
-        allowed: NDArray[np.bool_] | None = None,
-        parameters: SearchSettings | None = None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find k rows for each query; see `Index.search`. Scores estimate inner products.
-
-        Where few rows are allowed, more lists are visited than the settings say: as many as
+        Where few rows are allowed, more lists are visited than the effort says: as many as
         `probes_for` tells, then twice as many each time until the best no longer change. So it
         finds rows too that are allowed just where the query is not.
         """
-        settings = parameters or self.settings
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
         if allowed is None:
-            return self._search(queries, k, settings.nprobe, None)
-        bitmap = np.packbits(allowed, bitorder="little")
+            return self._probe(queries, k, effort.breadth, None)
+        bitmap = np.packbits(allowed.bitmap, bitorder="little")
         selector = faiss.IDSelectorBitmap(len(bitmap), faiss.swig_ptr(bitmap))
-        count = int(np.count_nonzero(allowed))
-        if count == 0 or not len(self):
-            shape = (len(queries), k)
-            return np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64)
-        nprobe = probes_for(settings.nprobe, count / len(self))
-        if self.lists is None:
-            nprobe = max(nprobe, math.ceil(k * len(self) / count))  # a graph's candidate list
-        limit = self.lists or len(self)
-        best = min(count, max(1, k // settings.overfetch))
-        scores, rows = self._search(queries, k, nprobe, selector)
+        nprobe = probes_for(effort.breadth, allowed.count / len(self))
+        if self.lists is None:  # a graph's candidate list
+            nprobe = max(nprobe, math.ceil(k * len(self) / allowed.count))
+        limit = self.max_breadth
+        best = min(allowed.count, max(1, k // effort.overfetch))
+        scores, rows = self._probe(queries, k, nprobe, selector)
         changing = np.arange(len(queries))
         while nprobe < limit and changing.size:
             nprobe *= 2
-            more_scores, more_rows = self._search(queries[changing], k, nprobe, selector)
+            more_scores, more_rows = self._probe(queries[changing], k, nprobe, selector)
             is_changed = (more_rows[:, :best] != rows[changing, :best]).any(axis=1)
-            is_short = more_rows[:, min(k, count) - 1] < 0
+            is_short = more_rows[:, min(k, allowed.count) - 1] < 0
             scores[changing], rows[changing] = more_scores, more_rows
             changing = changing[is_changed | is_short]
         return scores, rows
@@ -224,9 +223,7 @@ class FactoryIndex:
         squared, _ = self._inverted.quantizer.search(vectors, 1)
         return float(squared.mean())
 
-    def _search(
-        self, queries: NDArray[np.float32], k: int, nprobe: int, selector: Any
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _probe(self, queries: Vectors, k: int, nprobe: int, selector: Any) -> Found:
         squared, rows = self._index.search(queries, k, params=self._parameters(nprobe, selector))
         return np.where(rows < 0, -np.inf, 1 - squared / 2).astype(np.float32), rows
 
@@ -247,7 +244,8 @@ class FactoryIndex:
         return parameters
 
     def _take(self, factory: str, index: Any) -> None:
-        self.factory = factory
+        self.kind = factory
+        self.dimension = int(index.d)
         self._index = index
         inner = index.index if isinstance(index, faiss.IndexPreTransform) else index
         self._inner = faiss.downcast_index(inner)
@@ -269,7 +267,12 @@ class FactoryIndex:
                     self._index.train(sample)
             except RuntimeError as error:
                 self.gpu_problem = str(error).splitlines()[-1]
+                self.training_reasons = (
+                    f"Trained on the CPU, since the GPU could not: {self.gpu_problem}.",
+                )
             else:
+                count = len(numbers)
+                self.training_reasons = (f"Trained on {count} GPU{'s' if count > 1 else ''}.",)
                 return
         self._index.train(sample)
 

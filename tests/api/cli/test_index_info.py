@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from api.cli import index_info as commands
 from retrieval.catalog import Modality
 from retrieval.errors import UsageError
-from retrieval.indices import growth
-from retrieval.indices.build import Wishes
+from retrieval.indices import build as build_module
+from retrieval.indices.build import BuildOptions
 from retrieval.indices.maintenance import build_index
 from retrieval.library import create_library
 
@@ -74,9 +74,9 @@ def test_an_index_that_was_asked_for_is_built_and_explained(library):
 
 
 def test_a_damaged_index_is_told(library, tiny_encoder):
-    wishes = Wishes("IVF4,Flat")
+    options = BuildOptions("IVF4,Flat")
     built = build_index(
-        library, Modality.IMAGE, lambda: tiny_encoder, library.space(), wishes=wishes
+        library, Modality.IMAGE, lambda: tiny_encoder, library.space(), options=options
     )
     built.index_file(library.space_directory(library.space())).write_bytes(b"")
     assert "0 bytes" in facts(library)["problems"][0]
@@ -94,16 +94,14 @@ def test_indexing_builds_what_is_due_and_a_failure_harms_nothing(
     library, tiny_encoder, monkeypatch, capsys
 ):
     assert commands.build_due_indices(library, tiny_encoder, is_quiet=True) == []
-    monkeypatch.setattr(growth, "EXACT_UP_TO_ROWS", 50)
-    from retrieval.indices import build as building
-
-    real = building._choose
+    monkeypatch.setattr(build_module, "EXACT_UP_TO_ROWS", 50)
+    real = build_module._choose
     monkeypatch.setattr(
-        building,
+        build_module,
         "_choose",
-        lambda rows, present, wishes, *rest: real(rows, present, Wishes("IVF4,Flat"), *rest),
+        lambda rows, present, options, *rest: real(rows, present, BuildOptions("IVF4,Flat"), *rest),
     )
-    with building.building(library.space_directory(tiny_encoder.space), "image"):
+    with build_module.building(library.space_directory(tiny_encoder.space), "image"):
         assert commands.build_due_indices(library, tiny_encoder, is_quiet=True) == []
     assert "The index was not built: Another process" in capsys.readouterr().err
     [built] = commands.build_due_indices(library, tiny_encoder, is_quiet=True)

@@ -3,7 +3,7 @@ import pytest
 
 from benchmarks.vectors.filtered_search import CORRELATIONS, filter_recall
 from retrieval.embeddings import EmbeddingsFile
-from retrieval.indices.base import SearchSettings
+from retrieval.indices.base import Effort
 from retrieval.indices.faiss.ivf import FactoryIndex
 from retrieval.indices.generations import Training, Tuning, write
 from retrieval.indices.searcher import Searcher
@@ -25,7 +25,7 @@ def searcher_over(directory, rows, nprobe, overfetch=20):
     stored = file.rows(len(rows))
     index = FactoryIndex("IVF64,PQ16x4fs", stored)
     index.add(stored)
-    tuning = Tuning(len(rows), 0.98, {"text": SearchSettings(nprobe, overfetch)})
+    tuning = Tuning(len(rows), 0.98, {"text": Effort(nprobe, overfetch)})
     write(directory, "image", index, stored, Training(len(rows), 0, 0.5, False, ()), tuning)
     searcher = Searcher(directory, "image", file)
     searcher.refresh(len(rows))

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 from api.cli.bench.index import index as bench_index
 from benchmarks.vectors.lifecycle import index_markdown, measure_index
 from retrieval.errors import MMSearchError
-from retrieval.indices import choice, growth
+from retrieval.indices import build as build_module
+from retrieval.indices import choice
 from retrieval.indices import searcher as searcher_module
 from retrieval.indices.faiss import ivf
 from retrieval.indices.faiss.ivf import FactoryIndex
@@ -17,7 +18,7 @@ from retrieval.indices.faiss.ivf import FactoryIndex
 @pytest.fixture
 def few_rows_are_many(monkeypatch):
     """An index from 1,000 rows, and filters answered by it from 50."""
-    for module in (choice, growth):
+    for module in (choice, build_module):
         monkeypatch.setattr(module, "EXACT_UP_TO_ROWS", 1000)
     monkeypatch.setattr(searcher_module, "FEW_ROWS", 50)
     monkeypatch.setattr(ivf, "_LEAST_POINTS", 2000)
@@ -70,8 +71,8 @@ def test_an_index_that_is_kept_is_not_built_again(measure):
 def test_it_notices_an_index_that_loses_rows(measure, monkeypatch):
     search = FactoryIndex.search
 
-    def careless(self, queries, k, allowed=None, parameters=None):
-        scores, rows = search(self, queries, k, allowed, parameters)
+    def careless(self, queries, k, allowed=None, effort=None):
+        scores, rows = search(self, queries, k, allowed, effort)
         return scores, np.where(rows % 3 == 0, -1, rows)
 
     measure()

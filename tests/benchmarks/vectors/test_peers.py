@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from benchmarks.vectors.autofaiss import autofaiss_factory
 from benchmarks.vectors.measurement import count_hits
 from benchmarks.vectors.peers import METHODS, is_installed, make_method
-from benchmarks.vectors.peers.autofaiss import autofaiss_factory
 from benchmarks.vectors.workload import synthetic_workload
 from retrieval.errors import UsageError
 
@@ -23,19 +23,19 @@ def test_the_most_thorough_setting_finds_the_nearest_rows(name, workload, tmp_pa
     method = make_method(name)
     if not is_installed(method):
         pytest.skip(f"{method.package} is not installed")
-    assert method.build(workload.rows, tmp_path, threads=1, seed=0)
-    method = make_method(name)
-    method.open(workload.rows, tmp_path, threads=1)
+    rows = workload.rows
+    built = method.build(rows, tmp_path, threads=1, seed=0)
+    index = method.open(rows, tmp_path, built, threads=1)
     least = 0.6 if name == "autofaiss" else 0.9
     for k in (10, 100):
-        setting = method.settings(k)[-1]
+        setting = method.settings(index, k)[-1]
         for modality, queries in workload.queries().items():
             truth = workload.truth()[modality][:, :k]
-            together = method.search(queries, k, setting)
+            together = method.search(index, rows, queries, k, setting)
             assert together.shape == truth.shape
             assert count_hits(together, truth) > least * truth.size
             for query in range(3):
-                alone = method.search(queries[query : query + 1], k, setting)
+                alone = method.search(index, rows, queries[query : query + 1], k, setting)
                 # One by one and together may be computed in another order of additions.
                 assert len(np.intersect1d(alone, together[query])) >= 0.9 * k
 
@@ -50,7 +50,7 @@ def test_a_package_that_is_not_there_is_seen():
     class Absent(type(make_method("exact"))):
         package = "mmsearch_no_such_package"
 
-    assert not is_installed(Absent())
+    assert not is_installed(Absent("absent", "exact"))
     assert is_installed(make_method("mmsearch"))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.vectors.growth import Cost, cost_of, predict
-from benchmarks.vectors.measurement import Point, count_hits, measure_setting
+from benchmarks.vectors.measurement import Point, count_hits, measure_search
 from benchmarks.vectors.peers import make_method
 from benchmarks.vectors.plot import draw_curves, frontier
 from benchmarks.vectors.search import MethodResult, VectorResult, measure_vectors
@@ -86,9 +86,11 @@ def test_hits_are_counted_wherever_they_stand():
 
 def test_single_queries_and_batches_are_measured(workload):
     method = make_method("exact")
-    method.open(workload.rows, workload.folder, threads=1)
+    index = method.open(workload.rows, workload.folder, "exact", threads=1)
     queries, truth = workload.queries()["text"], workload.truth()["text"]
-    measured = measure_setting(method, queries, truth, 10, {})
+    measured = measure_search(
+        lambda some: method.search(index, workload.rows, some, 10, {}), queries, truth, 10
+    )
     assert [(batch, recall) for batch, recall, _ in measured] == [(1, 1.0), (100, 1.0)]
 
 

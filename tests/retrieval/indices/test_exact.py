@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.indices import exact
+from retrieval.indices.base import AllowedRows
 from retrieval.indices.exact import ExactIndex, nearest
 
 
@@ -56,7 +57,8 @@ def test_it_finds_what_brute_force_finds(has_views, n, d, k, queries, split, see
         index.add(rows[: int(split * n)])
         index.add(rows[int(split * n) :])
     assert len(index) == n
-    assert_is_brute_force(index.search(vectors, k, allowed), rows, vectors, k, allowed)
+    given = None if allowed is None else AllowedRows(allowed)
+    assert_is_brute_force(index.search(vectors, k, given), rows, vectors, k, allowed)
 
 
 @given(n=st.integers(1, 200), k=st.integers(1, 30), seed=st.integers(0, 1000))
@@ -71,31 +73,19 @@ def test_the_nearest_among_some_rows(n, k, seed):
     assert_is_brute_force(nearest(queries, rows, k), rows, queries, k)
 
 
-def test_a_larger_map_of_the_file_takes_the_place_of_the_smaller(tmp_path):
-    rows = unit_rows(50, 16, 0)
-    file = EmbeddingsFile(tmp_path / "image.f16", 16)
-    index = ExactIndex(16)
-    for begin, end in ((0, 20), (20, 50)):
-        file.write(rows[begin:end], begin)
-        index.cover(file.rows(end))
-        assert len(index) == end
-        _, [[found]] = index.search(rows[end - 1 : end], 1)
-        assert found == end - 1
-
-
 def test_rows_stay_mapped_when_only_the_index_knows_them(tmp_path):
     rows = unit_rows(3000, 64, 0)
     file = EmbeddingsFile(tmp_path / "image.f16", 64)
     file.write(rows, 0)
     index = ExactIndex(64)
-    index.cover(file.rows(3000))
+    index.add(file.rows(3000))
     _, found = index.search(rows[2990:2991], 1)
     assert found.tolist() == [[2990]]
 
 
 def test_rows_of_another_dimension_are_refused():
     with pytest.raises(ValueError, match=r"expected \(n, 8\) rows, got \(3, 4\)"):
-        ExactIndex(8).cover(unit_rows(3, 4, 0).astype(np.float16))
+        ExactIndex(8).add(unit_rows(3, 4, 0).astype(np.float16))
 
 
 @pytest.mark.slow
@@ -131,7 +121,8 @@ vectors = np.ones((queries, 512), np.float32)
 index.add(np.zeros((1, 512), np.float16))
 index.search(vectors, 10)
 before = own_memory()
-index.cover(EmbeddingsFile(Path(path), 512).rows(rows))
+index = ExactIndex(512)
+index.add(EmbeddingsFile(Path(path), 512).rows(rows))
 scores, _ = index.search(vectors, 10)
 assert (scores == 0).all()
 print(own_memory() - before)

@@ -11,7 +11,7 @@ import pytest
 
 from retrieval.errors import LibraryError, LibraryLockedError
 from retrieval.indices import generations
-from retrieval.indices.base import SearchSettings
+from retrieval.indices.base import Effort
 from retrieval.indices.faiss.ivf import FactoryIndex
 from retrieval.indices.generations import (
     Training,
@@ -24,7 +24,7 @@ from retrieval.indices.generations import (
 )
 
 TRAINING = Training(2000, 800, 0.5, is_forced=False, reasons=("It was small.",))
-TUNING = Tuning(2000, 0.98, {"text": SearchSettings(8, 10, 0.99), "image": SearchSettings(4, 5)})
+TUNING = Tuning(2000, 0.98, {"text": Effort(8, 10, 0.99), "image": Effort(4, 5)})
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,8 @@ def test_what_is_written_is_found_again(tmp_path, rows, written):
     assert latest(tmp_path, "image", rows) == written
     generation, index = load_latest(tmp_path, "image", rows)
     assert generation == written
-    assert (generation.rows, generation.lists, generation.factory) == (2000, 16, "IVF16,Flat")
+    assert (generation.rows, generation.kind) == (2000, "IVF16,Flat")
+    assert generation.details["lists"] == 16
     queries = rows[:5].astype(np.float32)
     for found, expected in zip(
         index.search(queries, 3), index_over(rows).search(queries, 3), strict=True
@@ -82,10 +83,10 @@ def test_the_next_generation_replaces_those_before(tmp_path, rows, written):
 
 
 def test_settings_of_an_unknown_query_modality_are_the_most_thorough(written):
-    assert written.settings_for("image").nprobe == 4
-    assert written.settings_for("sound").nprobe == 8
+    assert written.effort_for("image").breadth == 4
+    assert written.effort_for("sound").breadth == 8
     untuned = replace(written, tuning=replace(TUNING, settings={}))
-    assert untuned.settings_for("text") == SearchSettings()
+    assert untuned.effort_for("text") == Effort()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_settings_of_an_unknown_query_modality_are_the_most_thorough(written):
 def test_faiss_never_reads_a_damaged_file(tmp_path, rows, written, monkeypatch, damage, message):
     file = written.index_file(tmp_path)
     file.write_bytes(damage(file.read_bytes()))
-    monkeypatch.setattr(FactoryIndex, "load", lambda *_: pytest.fail("FAISS has read it"))
+    monkeypatch.setattr(FactoryIndex, "open", lambda *_: pytest.fail("FAISS has read it"))
     [problem] = problems_of(tmp_path, rows)
     assert message in problem
     assert str(file) in problem

@@ -6,10 +6,10 @@ from PIL import Image
 
 from indexer.pipeline import index_sources, remove_paths
 from retrieval.catalog import Modality
-from retrieval.indices import growth
-from retrieval.indices.build import Wishes
+from retrieval.indices import build as build_module
+from retrieval.indices.build import BuildOptions
 from retrieval.indices.generations import building, generation_numbers, latest
-from retrieval.indices.maintenance import BackgroundBuilder, build_index, outgrown
+from retrieval.indices.maintenance import BackgroundBuilder, build_index, needs_rebuild
 from retrieval.search.engine import Engine
 from retrieval.search.query import Query, TextPart
 
@@ -29,7 +29,7 @@ def library(indexed_library, tiny_encoder, tmp_path):
 
 @pytest.fixture
 def few_rows_are_many(monkeypatch):
-    monkeypatch.setattr(growth, "EXACT_UP_TO_ROWS", 50)
+    monkeypatch.setattr(build_module, "EXACT_UP_TO_ROWS", 50)
 
 
 def build(library, encoder, factory="IVF4,Flat", **options):
@@ -38,7 +38,7 @@ def build(library, encoder, factory="IVF4,Flat", **options):
         Modality.IMAGE,
         lambda: encoder,
         library.space(),
-        wishes=Wishes(factory, 1.0),
+        options=BuildOptions(factory, 1.0),
         **options,
     )
 
@@ -52,7 +52,7 @@ def test_an_engine_takes_up_what_is_built_and_finds_the_same(library, tiny_encod
     engine = Engine(library, device="cpu")
     before = paths(engine)
     built = build(library, tiny_encoder)
-    assert (built.rows, built.factory) == (60, "IVF4,Flat")
+    assert (built.rows, built.kind) == (60, "IVF4,Flat")
     assert set(built.tuning.settings) == {"text", "image"}
     assert paths(engine) == before
     assert engine._searchers[Modality.IMAGE].generation == built
@@ -79,7 +79,7 @@ def test_removed_files_change_no_other_hit_of_an_index_that_misses_some(library,
         Modality.IMAGE,
         lambda: tiny_encoder,
         library.space(),
-        wishes=Wishes("IVF8,PQ2x4fs", 0.2),
+        options=BuildOptions("IVF8,PQ2x4fs", 0.2),
     )
     engine = Engine(library, device="cpu")
     before = paths(engine)
@@ -104,11 +104,11 @@ def test_a_damaged_index_is_a_warning(library, tiny_encoder):
 
 
 def test_small_libraries_need_no_build(library, tiny_encoder):
-    assert outgrown(library, library.space()) == []
+    assert needs_rebuild(library, library.space()) == []
     space = library.space()
     assert build_index(library, Modality.IMAGE, lambda: tiny_encoder, space) is None
-    wishes = Wishes(force=True)
-    assert build_index(library, Modality.IMAGE, pytest.fail, space, wishes=wishes) is None
+    forced = BuildOptions(force=True)
+    assert build_index(library, Modality.IMAGE, pytest.fail, space, options=forced) is None
 
 
 def test_a_forced_index_of_a_small_library_grows_with_it(library, tiny_encoder, tmp_path):
@@ -116,10 +116,10 @@ def test_a_forced_index_of_a_small_library_grows_with_it(library, tiny_encoder, 
     for number in range(10):
         Image.new("RGB", (9, 9), (20 * number, 0, 0)).save(tmp_path / f"{number}.png")
     index_sources(library, tiny_encoder, sorted(tmp_path.glob("*.png")))
-    assert outgrown(library, library.space()) == [Modality.IMAGE]
+    assert needs_rebuild(library, library.space()) == [Modality.IMAGE]
     built = build_index(library, Modality.IMAGE, lambda: tiny_encoder, library.space())
-    assert (built.rows, built.factory) == (70, "IVF4,Flat")
-    assert outgrown(library, library.space()) == []
+    assert (built.rows, built.kind) == (70, "IVF4,Flat")
+    assert needs_rebuild(library, library.space()) == []
 
 
 def test_stopping_a_build_leaves_nothing(library, tiny_encoder):
@@ -130,18 +130,16 @@ def test_stopping_a_build_leaves_nothing(library, tiny_encoder):
 def test_searches_go_on_while_an_index_is_built_in_the_background(
     library, tiny_encoder, few_rows_are_many, monkeypatch
 ):
-    from retrieval.indices import build as building_module
-
     directory = library.space_directory(library.space())
     go_on, is_building = threading.Event(), threading.Event()
-    real = building_module._choose
+    real = build_module._choose
 
-    def choose(rows, present, wishes, memory_bytes, device):
+    def choose(rows, present, options, memory_bytes, device):
         is_building.set()
         go_on.wait(10)
-        return real(rows, present, Wishes("IVF4,Flat"), memory_bytes, device)
+        return real(rows, present, BuildOptions("IVF4,Flat"), memory_bytes, device)
 
-    monkeypatch.setattr(building_module, "_choose", choose)
+    monkeypatch.setattr(build_module, "_choose", choose)
     engine = Engine(library, device="cpu")
     expected = paths(engine)
     built, problems = [], []
@@ -152,16 +150,16 @@ def test_searches_go_on_while_an_index_is_built_in_the_background(
         on_built=built.append,
         on_problem=problems.append,
     )
-    assert builder.consider()
+    assert builder.start_if_due()
     assert is_building.wait(10)
-    assert builder.consider()
+    assert builder.start_if_due()
     assert paths(engine) == expected
     assert built == []
     go_on.set()
     builder.wait(60)
     assert problems == []
     assert [generation.rows for generation in built] == [60]
-    assert not builder.consider()
+    assert not builder.start_if_due()
     assert paths(engine) == expected
     with library.catalog.snapshot() as snapshot:
         count = snapshot.row_count(library.space().id, Modality.IMAGE)
@@ -177,9 +175,9 @@ def test_the_background_leaves_a_build_to_who_has_begun_it(
         library, lambda: tiny_encoder, library.space(), on_problem=problems.append
     )
     with building(library.space_directory(library.space()), "image"):
-        builder.consider()
+        builder.start_if_due()
         builder.wait(60)
     builder.stop()
     assert problems == []
-    assert not builder.consider()
+    assert not builder.start_if_due()
     assert generation_numbers(library.space_directory(library.space()), "image") == []

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.errors import DamagedLibraryError
 from retrieval.indices import searcher as searcher_module
-from retrieval.indices.base import SearchSettings
+from retrieval.indices.base import Effort
 from retrieval.indices.faiss.ivf import FactoryIndex
 from retrieval.indices.generations import Training, Tuning, write
-from retrieval.indices.searcher import Searcher, refine
+from retrieval.indices.refine import refine
+from retrieval.indices.searcher import Searcher
 
 DIMENSION = 16
 
@@ -37,7 +38,7 @@ def searcher(tmp_path, embeddings):
 def build(directory, rows, factory="IVF8,Flat", nprobe=8):
     index = FactoryIndex(factory, rows)
     index.add(rows)
-    tuning = Tuning(len(rows), 0.98, {"text": SearchSettings(nprobe, 10)})
+    tuning = Tuning(len(rows), 0.98, {"text": Effort(nprobe, 10)})
     training = Training(len(rows), 400, 0.5, is_forced=False, reasons=())
     return write(directory, "image", index, rows, training, tuning)
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from retrieval.indices import tuning
-from retrieval.indices.base import SearchSettings
+from retrieval.indices.base import Effort
 from retrieval.indices.exact import nearest
 from retrieval.indices.faiss.ivf import FactoryIndex
-from retrieval.indices.tuning import tune
+from retrieval.indices.tuning import TuningQueries, tune
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,13 @@ def index(rows):
     return index
 
 
+def tuning_queries(**vectors):
+    return {name: TuningQueries(some) for name, some in vectors.items()}
+
+
 def recall(index, rows, queries, settings, k=10) -> float:
     _, expected = nearest(queries, rows, k)
-    _, proposed = index.search(queries, k * settings.overfetch, parameters=settings)
+    _, proposed = index.search(queries, k * settings.overfetch, effort=settings)
     shares = []
     for query, found, want in zip(queries, proposed, expected, strict=True):
         _, [best] = nearest(query[None], rows, k, found[found >= 0])
@@ -47,7 +51,7 @@ def recall(index, rows, queries, settings, k=10) -> float:
 
 @pytest.mark.parametrize("target", [0.8, 0.95, 0.99])
 def test_the_target_is_reached_for_each_modality(index, rows, queries, target):
-    settings = tune(index, rows, queries, target)
+    settings = tune(index, rows, tuning_queries(**queries), target)
     assert settings.keys() == {"image", "text"}
     for modality, chosen in settings.items():
         assert chosen.recall >= target
@@ -60,14 +64,14 @@ def test_the_target_is_reached_for_each_modality(index, rows, queries, target):
 def test_a_higher_target_costs_more(index, rows, queries):
     costs = []
     for target in (0.5, 0.99):
-        settings = tune(index, rows, queries, target)["text"]
-        costs.append(settings.nprobe * settings.overfetch)
+        settings = tune(index, rows, tuning_queries(**queries), target)["text"]
+        costs.append(settings.breadth * settings.overfetch)
     assert costs[0] < costs[1]
 
 
 def test_the_best_there_is_where_the_target_cannot_be_reached(index, rows, queries, monkeypatch):
     monkeypatch.setattr(tuning, "OVERFETCH", (1,))
-    chosen = tune(index, rows, queries, 0.999)["image"]
+    chosen = tune(index, rows, tuning_queries(**queries), 0.999)["image"]
     assert chosen.recall < 0.999
     assert recall(index, rows, queries["image"], chosen) == pytest.approx(chosen.recall, abs=2e-3)
 
@@ -75,9 +79,9 @@ def test_the_best_there_is_where_the_target_cannot_be_reached(index, rows, queri
 def test_a_query_does_not_find_the_row_that_it_was_taken_from(rows):
     only_itself = FactoryIndex("IVF4,Flat", rows)
     only_itself.add(rows)
-    own = np.arange(0, 400, 2)
-    vectors = rows[own].astype(np.float32)
-    settings = tune(only_itself, rows, {"image": vectors}, 1.0, 1, own_rows={"image": own})
+    sources = np.arange(0, 400, 2)
+    asked = TuningQueries(rows[sources].astype(np.float32), sources)
+    settings = tune(only_itself, rows, {"image": asked}, 1.0, 1)
     # Without itself, the best row is the second candidate at the earliest.
     assert settings["image"].overfetch > 1
     assert settings["image"].recall == 1
@@ -85,19 +89,19 @@ def test_a_query_does_not_find_the_row_that_it_was_taken_from(rows):
 
 def test_rows_past_the_index_are_not_missed(index, rows, queries):
     more = np.concatenate([rows, queries["image"].astype(np.float16)])
-    assert tune(index, more, {"image": queries["image"]}, 0.95)["image"].recall >= 0.95
+    assert tune(index, more, tuning_queries(image=queries["image"]), 0.95)["image"].recall >= 0.95
 
 
 @pytest.mark.slow
 def test_a_graph_has_a_breadth_in_place_of_probes(rows, queries):
     graph = FactoryIndex("HNSW16", rows)
     graph.add(rows)
-    assert tune(graph, rows, queries, 0.95)["text"].recall >= 0.95
+    assert tune(graph, rows, tuning_queries(**queries), 0.95)["text"].recall >= 0.95
 
 
 def test_settings_are_written_as_json():
     import json
     from dataclasses import asdict
 
-    settings = SearchSettings(nprobe=8, overfetch=5, recall=0.97)
-    assert SearchSettings(**json.loads(json.dumps(asdict(settings)))) == settings
+    settings = Effort(breadth=8, overfetch=5, recall=0.97)
+    assert Effort(**json.loads(json.dumps(asdict(settings)))) == settings

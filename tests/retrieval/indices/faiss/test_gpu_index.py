@@ -7,13 +7,13 @@ import faiss
 import numpy as np
 import pytest
 
-from retrieval.indices.base import SearchSettings
+from retrieval.indices.base import AllowedRows, Effort
 from retrieval.indices.faiss import gpu_index
 from retrieval.indices.faiss.gpu import MOST_SELECTED, gpus
 from retrieval.indices.faiss.gpu_index import GpuIndex, on_device
 from retrieval.indices.faiss.ivf import FactoryIndex
 
-SETTINGS = SearchSettings(nprobe=32, overfetch=10)
+SETTINGS = Effort(breadth=32, overfetch=10)
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +78,10 @@ class Recorder:
 def test_the_copy_finds_what_the_master_finds(rows, queries, factory):
     master, place = build(rows, factory), Recorder()
     index = GpuIndex(master, place)
-    assert (len(index), index.lists, index.problem) == (6000, 32, None)
+    assert (len(index), index.max_breadth, index.problem) == (6000, 32, None)
     for k in (1, 10, 300):
-        scores, found = index.search(queries, k, parameters=SETTINGS)
-        expected_scores, expected = master.search(queries, k, parameters=SETTINGS)
+        scores, found = index.search(queries, k, effort=SETTINGS)
+        expected_scores, expected = master.search(queries, k, effort=SETTINGS)
         np.testing.assert_array_equal(found, expected)
         np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
     assert [k for _, k in place.calls] == [1, 10, 300]
@@ -93,7 +93,7 @@ def test_filters_are_applied_to_longer_lists(master, rows, queries, share, k):
     place = Recorder()
     index = GpuIndex(master, place)
     allowed = np.random.default_rng(1).random(len(rows)) < share
-    scores, found = index.search(queries, k, allowed, SETTINGS)
+    scores, found = index.search(queries, k, AllowedRows(allowed), SETTINGS)
     assert found.shape == scores.shape == (len(queries), k)
     named = found >= 0
     assert allowed[found[named]].all()
@@ -101,7 +101,7 @@ def test_filters_are_applied_to_longer_lists(master, rows, queries, share, k):
     assert (scores[~named] == -np.inf).all()
     assert all(len(set(row[row >= 0])) == (row >= 0).sum() for row in found)
     # Every list is visited, so that both find the best by the same estimates.
-    _, expected = master.search(queries, k, allowed, SETTINGS)
+    _, expected = master.search(queries, k, AllowedRows(allowed), SETTINGS)
     same = [len(np.intersect1d(a[a >= 0], b[b >= 0])) for a, b in zip(found, expected, strict=True)]
     assert np.mean(same) >= 0.99 * min(k, allowed.sum())
     assert all(k <= MOST_SELECTED for _, k in place.calls)
@@ -113,14 +113,15 @@ def test_rows_far_from_the_query_are_found_with_the_selector(master, rows, queri
     for query in queries[:10]:
         likeness = rows.astype(np.float32) @ query
         allowed = likeness < np.quantile(likeness, 0.3)
-        _, found = index.search(query[None], 100, allowed, SETTINGS)
-        _, expected = master.search(query[None], 100, allowed, SETTINGS)
+        _, found = index.search(query[None], 100, AllowedRows(allowed), SETTINGS)
+        _, expected = master.search(query[None], 100, AllowedRows(allowed), SETTINGS)
         assert allowed[found].all()
         np.testing.assert_array_equal(found, expected)
 
 
 def test_nothing_is_found_where_nothing_is_allowed(master, rows, queries):
-    scores, found = GpuIndex(master, Recorder()).search(queries, 3, np.zeros(len(rows), bool))
+    nothing = AllowedRows(np.zeros(len(rows), bool))
+    scores, found = GpuIndex(master, Recorder()).search(queries, 3, nothing)
     assert (found == -1).all()
     assert (scores == -np.inf).all()
 
@@ -128,7 +129,7 @@ def test_nothing_is_found_where_nothing_is_allowed(master, rows, queries):
 def test_what_a_gpu_cannot_select_is_searched_on_the_cpu(master, queries):
     place = Recorder()
     index = GpuIndex(master, place)
-    _, found = index.search(queries, MOST_SELECTED + 1, parameters=SETTINGS)
+    _, found = index.search(queries, MOST_SELECTED + 1, effort=SETTINGS)
     assert found.shape == (len(queries), MOST_SELECTED + 1)
     assert not place.calls
     assert index.problem is None
@@ -138,9 +139,9 @@ def test_many_queries_are_given_in_blocks(master, rows, monkeypatch):
     monkeypatch.setattr(gpu_index, "_BLOCK_QUERIES", 16)
     place = Recorder()
     many = rows[:40].astype(np.float32)
-    _, found = GpuIndex(master, place).search(many, 5, parameters=SETTINGS)
+    _, found = GpuIndex(master, place).search(many, 5, effort=SETTINGS)
     assert [count for count, _ in place.calls] == [16, 16, 8]
-    np.testing.assert_array_equal(found, master.search(many, 5, parameters=SETTINGS)[1])
+    np.testing.assert_array_equal(found, master.search(many, 5, effort=SETTINGS)[1])
     assert GpuIndex(master, place).search(many[:0], 5)[1].shape == (0, 5)
 
 
@@ -148,11 +149,9 @@ def test_settings_travel_with_the_call_and_one_search_runs_at_a_time(master, que
     place = Recorder()
     index = GpuIndex(master, place)
     probes = (1, 2, 4, 32) * 10
-    expected = {n: master.search(queries, 10, parameters=SearchSettings(n))[1] for n in probes}
+    expected = {n: master.search(queries, 10, effort=Effort(n))[1] for n in probes}
     with ThreadPoolExecutor(4) as pool:
-        found = pool.map(
-            lambda n: index.search(queries, 10, parameters=SearchSettings(n))[1], probes
-        )
+        found = pool.map(lambda n: index.search(queries, 10, effort=Effort(n))[1], probes)
         for nprobe, rows in zip(probes, found, strict=True):
             np.testing.assert_array_equal(rows, expected[nprobe])
     assert place.most_at_once == 1
@@ -168,17 +167,17 @@ def test_a_gpu_without_room_is_told_and_done_without(master, queries):
     index = GpuIndex(master, full)
     assert "searched on the CPU" in index.problem
     assert "Invalid GPU device 98" in index.problem
-    expected = master.search(queries, 10, parameters=SETTINGS)[1]
-    np.testing.assert_array_equal(index.search(queries, 10, parameters=SETTINGS)[1], expected)
+    expected = master.search(queries, 10, effort=SETTINGS)[1]
+    np.testing.assert_array_equal(index.search(queries, 10, effort=SETTINGS)[1], expected)
 
 
 def test_a_search_that_fails_is_done_on_the_cpu_and_so_are_those_after_it(master, queries):
     # An index without training raises FAISS's RuntimeError when it is searched.
     index = GpuIndex(master, lambda _: faiss.IndexIVFPQ(faiss.IndexFlatL2(32), 32, 32, 8, 8))
     assert index.problem is None
-    expected = master.search(queries, 10, parameters=SETTINGS)[1]
+    expected = master.search(queries, 10, effort=SETTINGS)[1]
     for _ in range(2):
-        np.testing.assert_array_equal(index.search(queries, 10, parameters=SETTINGS)[1], expected)
+        np.testing.assert_array_equal(index.search(queries, 10, effort=SETTINGS)[1], expected)
         assert "is_trained" in index.problem
 
 
@@ -197,7 +196,7 @@ def test_an_index_that_is_not_meant_for_a_gpu_stays_as_it_is(master, rows, monke
 def test_codes_that_only_processors_compare_are_told(rows, queries):
     """The kind that a library without a GPU chose, opened where there is one."""
     index = on_device(build(rows, "IVF32,PQ16x4fs"), "cpu")
-    assert index.search(queries, 10, parameters=SETTINGS)[1].shape == (60, 10)
+    assert index.search(queries, 10, effort=SETTINGS)[1].shape == (60, 10)
 
 
 @pytest.mark.skipif(not gpus("cuda"), reason="FAISS sees no GPU here")
@@ -207,9 +206,9 @@ def test_cpu_and_gpu_agree(rows, queries, factory):
     index = on_device(master, "cuda")
     assert index.problem is None
     allowed = np.random.default_rng(1).random(len(rows)) < 0.2
-    for bitmap in (None, allowed):
-        _, found = index.search(queries, 100, bitmap, SETTINGS)
-        _, expected = master.search(queries, 100, bitmap, SETTINGS)
+    for some in (None, AllowedRows(allowed)):
+        _, found = index.search(queries, 100, some, SETTINGS)
+        _, expected = master.search(queries, 100, some, SETTINGS)
         same = [len(np.intersect1d(a, b)) for a, b in zip(found, expected, strict=True)]
         assert np.mean(same) >= 99
     assert index.problem is None

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from retrieval.errors import UsageError
-from retrieval.indices.base import SearchSettings
+from retrieval.indices.base import AllowedRows, BuildCancelled, Effort
 from retrieval.indices.exact import ExactIndex
-from retrieval.indices.faiss.ivf import LEAST_POINTS_PER_CENTROID, FactoryIndex, Stopped, probes_for
+from retrieval.indices.faiss.ivf import LEAST_POINTS_PER_CENTROID, FactoryIndex, probes_for
 
 FLOORS = {
     "Flat": 0.98,
@@ -20,6 +20,8 @@ FLOORS = {
     "HNSW16": 0.95,
 }
 """Recall@10 of the index alone, without over-fetch and refine."""
+
+EMPTY = np.empty((0, 32), np.float16)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,7 @@ def built(rows):
 def recall_at_10(index, rows, queries, allowed=None, overfetch=1, **options) -> float:
     exact = ExactIndex(rows.shape[1])
     exact.add(rows)
+    allowed = None if allowed is None else AllowedRows(allowed)
     _, expected = exact.search(queries, 10, allowed)
     _, found = index.search(queries, 10 * overfetch, allowed, **options)
     wanted = [set(row[row >= 0]) for row in expected]
@@ -82,8 +85,8 @@ def test_over_fetch_finds_what_codes_blur(built, rows, queries, factory):
 def test_a_saved_index_finds_the_same(built, rows, queries, factory, tmp_path):
     index = built(factory)
     index.save(tmp_path / "image-1.faiss")
-    again = FactoryIndex.load(tmp_path / "image-1.faiss", factory)
-    assert (len(again), again.dimension, again.lists, again.code_bytes, again.factory) == (
+    again = FactoryIndex.open(tmp_path / "image-1.faiss", EMPTY, factory)
+    assert (len(again), again.dimension, again.lists, again.code_bytes, again.kind) == (
         4000,
         32,
         index.lists,
@@ -102,7 +105,7 @@ def test_only_allowed_rows_are_found_and_nearly_all_of_them(
 ):
     index = built(factory)
     allowed = np.random.default_rng(1).random(4000) < selectivity
-    scores, found = index.search(queries, 10, allowed)
+    scores, found = index.search(queries, 10, AllowedRows(allowed))
     assert allowed[found[found >= 0]].all()
     assert (scores[:, :-1] >= scores[:, 1:]).all()
     assert recall_at_10(index, rows, queries, allowed, overfetch=10) >= 0.95
@@ -112,7 +115,7 @@ def test_rows_far_from_the_query_are_found_where_only_they_are_allowed(rows, que
     index = FactoryIndex("IVF64,SQ8", rows)
     index.add(rows)
     similarity = queries @ rows.astype(np.float32).T
-    one_probe = SearchSettings(nprobe=1, overfetch=4)
+    one_probe = Effort(breadth=1, overfetch=4)
     recalls = [
         recall_at_10(
             index,
@@ -120,7 +123,7 @@ def test_rows_far_from_the_query_are_found_where_only_they_are_allowed(rows, que
             query[None],
             likeness < np.quantile(likeness, 0.3),
             one_probe.overfetch,
-            parameters=one_probe,
+            effort=one_probe,
         )
         for query, likeness in zip(queries, similarity, strict=True)
     ]
@@ -128,7 +131,7 @@ def test_rows_far_from_the_query_are_found_where_only_they_are_allowed(rows, que
 
 
 def test_nothing_is_found_where_nothing_is_allowed(built, queries):
-    scores, found = built("IVF16,PQ16").search(queries, 3, np.zeros(4000, bool))
+    scores, found = built("IVF16,PQ16").search(queries, 3, AllowedRows(np.zeros(4000, bool)))
     assert (found == -1).all()
     assert (scores == -np.inf).all()
 
@@ -143,11 +146,11 @@ def test_settings_travel_with_the_call(built, rows):
     index = built("IVF16,Flat")
     queries = np.random.default_rng(2).normal(size=(100, 32)).astype(np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    few = recall_at_10(index, rows, queries, parameters=SearchSettings(nprobe=1))
-    all_lists = SearchSettings(nprobe=16)
+    few = recall_at_10(index, rows, queries, effort=Effort(breadth=1))
+    all_lists = Effort(breadth=16)
     assert few < 0.8
-    assert recall_at_10(index, rows, queries, parameters=all_lists) > 0.98
-    assert recall_at_10(index, rows, queries, parameters=SearchSettings(nprobe=1)) == few
+    assert recall_at_10(index, rows, queries, effort=all_lists) > 0.98
+    assert recall_at_10(index, rows, queries, effort=Effort(breadth=1)) == few
 
 
 def test_scores_are_inner_products(built, rows, queries):
@@ -167,7 +170,7 @@ def test_too_few_rows_leave_places_empty(rows):
 @pytest.mark.parametrize("factory", ["IVF16,PQ16", "IVF16,PQ32x4fs"])
 def test_a_loaded_index_keeps_no_tables_in_memory(built, factory, tmp_path):
     built(factory).save(tmp_path / "image-1.faiss")
-    again = FactoryIndex.load(tmp_path / "image-1.faiss", factory)
+    again = FactoryIndex.open(tmp_path / "image-1.faiss", EMPTY, factory)
     assert again._inverted.precomputed_table.size() == 0
 
 
@@ -189,10 +192,10 @@ def test_the_training_sample_has_enough_rows_for_each_centroid(rows):
 
 
 def test_adding_tells_its_progress_and_stops_when_told(rows, monkeypatch):
-    monkeypatch.setattr("retrieval.indices.faiss.ivf._ADD_BLOCK", 1000)
+    monkeypatch.setattr(FactoryIndex, "block_rows", 1000)
     index = FactoryIndex("IVF16,Flat", rows)
     states = []
-    with pytest.raises(Stopped):
+    with pytest.raises(BuildCancelled):
         index.add(
             rows,
             on_progress=lambda done, total: states.append((done, total)),

@@ -1,35 +1,9 @@
-"""Raw FAISS as autofaiss would set it up."""
+"""The FAISS index that autofaiss would choose."""
 
 import math
 
-from benchmarks.vectors.peers.mmsearch import FactoryMethod
-from retrieval.embeddings import Rows
-
-BYTES_A_VECTOR = 80
-"""The memory that it may take: what our own index may."""
-
 _CODE_BYTES = (256, 128, 64, 48, 32, 24, 16, 8, 4)
 _ID_BYTES = 8
-
-
-class AutofaissMethod(FactoryMethod):
-    """The index string of autofaiss for the memory; FAISS builds and searches it.
-
-    autofaiss refines nothing. `refined` adds our exact scoring of candidates, to tell what its
-    choice of index costs from what the lack of refinement does. The metric is L2, which ranks unit
-    vectors as its default, the inner product, does.
-    """
-
-    def __init__(self, *, refined: bool = False) -> None:
-        super().__init__(
-            "",
-            name="autofaiss-refined" if refined else "autofaiss",
-            overfetch=(3, 10, 30) if refined else (0,),
-        )
-        self.builds = "autofaiss"
-
-    def _choose(self, rows: Rows) -> str:
-        return autofaiss_factory(len(rows), rows.shape[1], BYTES_A_VECTOR * len(rows))
 
 
 def autofaiss_factory(rows: int, dimension: int, memory_bytes: float) -> str:
