@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-from indexer.media.base import Reading, ReadOptions
+from indexer.media.base import Decoded, ReadOptions
 from indexer.media.registry import reader_of
 from retrieval.media import UNTRUSTED_MTIME, MediaKind, is_as_read
 
@@ -37,7 +37,7 @@ class Content:
 
 def read_first(
     path: str, kind: MediaKind, known: frozenset[str], options: ReadOptions
-) -> tuple[Content, Reading | None]:
+) -> tuple[Content, Decoded | None]:
     """Hash a file and read its first pieces; None where its content is among the known hashes.
 
     Raises as `indexer.media.base.Reader`, and ChangedWhileReadError.
@@ -60,7 +60,7 @@ def read_first(
 
 def read_on(
     path: str, kind: MediaKind, start: int, content: Content, options: ReadOptions
-) -> Reading:
+) -> Decoded:
     """Read the next pieces of a file that still has the content that was read first.
 
     Raises as `indexer.media.base.Reader`, and ChangedWhileReadError.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from api.http.upload_check import Accepted, UnacceptableFileError, check
-from indexer.decoder_pool import ReadingWorkers
+from indexer.decoder_pool import DecoderPool
 from indexer.scan import LIBRARY_FILES
 from retrieval.errors import LibraryError, UnreadableFileError, UsageError
 
@@ -48,7 +48,7 @@ class UploadFolder:
     def __init__(self, path: Path, max_pixels: int) -> None:
         self.path = path
         self._max_pixels = max_pixels
-        self._checkers = ReadingWorkers(_CHECKS_AT_ONCE, limit_s=_CHECK_LIMIT_S)
+        self._checkers = DecoderPool(_CHECKS_AT_ONCE, limit_s=_CHECK_LIMIT_S)
 
     def add(self, files: Sequence[Received]) -> list[Path]:
         """Keep files, and give their paths, in the order of the files.
