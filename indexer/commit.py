@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from indexer.decode import Content, is_settled
-from indexer.media.base import Piece, Reading
+from indexer.media.base import Decoded, Piece
 from indexer.media.chunking import split
 from indexer.progress import Summary
 from indexer.scan import Comparison, FoundFile
@@ -27,19 +27,19 @@ class FileStep:
     """One step through a file: what it gave, with payloads as the encoder takes them.
 
     Long texts are not split yet. content is None where the file could not be read, for the reason
-    in `failure`. reading is None there, and where the content was known before.
+    in `failure`. decoded is None there, and where the content was known before.
     """
 
     found: FoundFile
     content: Content | None = None
-    reading: Reading | None = None
+    decoded: Decoded | None = None
     failure: FailedFile | None = None
     is_first: bool = True
 
     @property
     def next(self) -> int | None:
         """Where the next step begins; None: this was the last."""
-        return self.reading.next if self.reading else None
+        return self.decoded.next if self.decoded else None
 
 
 @dataclass
@@ -52,8 +52,8 @@ class Batch:
     def add(self, step: FileStep) -> None:
         """Take in one step through a file."""
         self.steps.append(step)
-        if step.reading:
-            self.counts.update(piece.modality for piece in step.reading.pieces)
+        if step.decoded:
+            self.counts.update(piece.modality for piece in step.decoded.pieces)
 
     def is_full(self, size: int) -> bool:
         """Whether there is enough for the encoder, or too much to lose."""
@@ -79,7 +79,7 @@ def commit(
     more, since the file that held it has changed in an earlier batch of the run.
     """
     space = encoder.space
-    steps = [_with_passages(step, encoder) for step in batch.steps if step.reading]
+    steps = [_with_passages(step, encoder) for step in batch.steps if step.decoded]
     with library.catalog.snapshot() as snapshot:
         rows = snapshot.rows_of_contents(space.id, {_content(step).hash for step in steps})
         ends = {modality: snapshot.row_count(space.id, modality) for modality in Modality}
@@ -99,7 +99,7 @@ def commit(
             transaction.extend_rows(space.id, modality, ends[modality], count)
         # First those that take over vectors, which changed files are about to let go.
         for step in batch.steps:
-            if step.content and not step.reading:
+            if step.content and not step.decoded:
                 recorded = _record_known(transaction, space.id, step, comparison, summary)
                 to_read_again += [] if recorded else [step.found]
         transaction.record_files(space.id, updates)
@@ -116,7 +116,7 @@ def commit(
 def _with_passages(step: FileStep, encoder: Encoder) -> FileStep:
     """Split long texts into passages that the encoder reads whole, each a piece of its own."""
     pieces: list[Piece] = []
-    for piece in _reading(step).pieces:
+    for piece in _decoded(step).pieces:
         if piece.modality is not Modality.TEXT:
             pieces.append(piece)
             continue
@@ -126,7 +126,7 @@ def _with_passages(step: FileStep, encoder: Encoder) -> FileStep:
             if len(passages) > 1:
                 locator = replace(locator, part=f"{locator.part}x{passage.start}")
             pieces.append(Piece(Modality.TEXT, passage.text, locator))
-    return replace(step, reading=replace(_reading(step), pieces=tuple(pieces)))
+    return replace(step, decoded=replace(_decoded(step), pieces=tuple(pieces)))
 
 
 def _encode(
@@ -173,7 +173,7 @@ def _updates(
     updates: dict[str, FileUpdate] = {}
     failures = []
     for step in steps:
-        reading = _reading(step)
+        decoded = _decoded(step)
         items = [
             ItemEntry(
                 piece.modality,
@@ -184,15 +184,15 @@ def _updates(
             for key, piece in _pieces(step)
             if key in rows
         ]
-        if len(items) < len(reading.pieces):
+        if len(items) < len(decoded.pieces):
             reason = "the encoder gave no finite vector"
             failures.append(failed_file(step.found, UnreadableFileError(reason)))
         update = FileUpdate(
-            _read_file(step, reading.metadata),
+            _read_file(step, decoded.metadata),
             items,
             step.is_first,
             step.next is None,
-            [(said.image_path, said.columns) for said in reading.annotations],
+            [(said.image_path, said.columns) for said in decoded.annotations],
         )
         before = updates.get(step.found.path)
         updates[step.found.path] = _joined(before, update) if before else update
@@ -250,13 +250,13 @@ def _content(step: FileStep) -> Content:
     return step.content
 
 
-def _reading(step: FileStep) -> Reading:
-    assert step.reading is not None
-    return step.reading
+def _decoded(step: FileStep) -> Decoded:
+    assert step.decoded is not None
+    return step.decoded
 
 
 def _pieces(step: FileStep) -> Iterator[tuple[_Key, Piece]]:
-    for piece in _reading(step).pieces:
+    for piece in _decoded(step).pieces:
         yield (_content(step).hash, piece.modality, piece.locator.part), piece
 
 

@@ -1,11 +1,11 @@
-"""Reading one file in a worker process: its hash, and its pieces unless they are known."""
+"""Decoded one file in a worker process: its hash, and its pieces unless they are known."""
 
 import os
 import stat
 import time
 from dataclasses import dataclass
 
-from indexer.media.base import Reading, ReadOptions
+from indexer.media.base import Decoded, ReadOptions
 from indexer.media.registry import reader_of
 from retrieval.files import content_hash
 from retrieval.media import UNTRUSTED_MTIME, is_as_read
@@ -36,7 +36,7 @@ class Content:
 
 def read_first(
     path: str, known: frozenset[str], options: ReadOptions
-) -> tuple[Content, Reading | None]:
+) -> tuple[Content, Decoded | None]:
     """Hash a file and read its first pieces; None where its content is among the known hashes.
 
     Raises as `indexer.media.base.Reader`, and ChangedWhileReadError.
@@ -56,7 +56,7 @@ def read_first(
     return content, reading
 
 
-def read_on(path: str, start: int, content: Content, options: ReadOptions) -> Reading:
+def read_on(path: str, start: int, content: Content, options: ReadOptions) -> Decoded:
     """Read the next pieces of a file that still has the content that was read first.
 
     Raises as `indexer.media.base.Reader`, and ChangedWhileReadError.

@@ -47,7 +47,7 @@ class WorkerStartError(MMSearchError):
     """No process for reading files can be started on this machine; no file is to blame."""
 
 
-class ReadingWorkers:
+class DecoderPool:
     """Up to `count` processes, started when there is work, that make calls and give the results.
 
     limit_s: how many seconds a call may take, from when its worker begins it. Time in which the

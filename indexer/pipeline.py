@@ -11,8 +11,8 @@ from itertools import chain
 
 from indexer.commit import Batch, FileStep, commit, failed_file
 from indexer.decode import read_first, read_on
-from indexer.decoder_pool import ReadingWorkers
-from indexer.media.base import Piece, Reading, ReadOptions
+from indexer.decoder_pool import DecoderPool
+from indexer.media.base import Decoded, Piece, ReadOptions
 from indexer.partial_scan import Look
 from indexer.progress import Progress, Summary
 from indexer.scan import Comparison, FoundFile, compare, walk
@@ -46,7 +46,7 @@ def index_sources(
     look: Look | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     workers: int | None = None,
-    readers: ReadingWorkers | None = None,
+    readers: DecoderPool | None = None,
     limit_s: float = DEFAULT_LIMIT_S,
     max_pixels: int | None = None,
     retry_failed: bool = False,
@@ -79,7 +79,7 @@ def index_sources(
         on_progress(Progress(0, total, run.summary.failed))
         done, is_stopping = 0, False
         count = workers or default_workers()
-        with nullcontext(readers) if readers else ReadingWorkers(count, limit_s=limit_s) as pool:
+        with nullcontext(readers) if readers else DecoderPool(count, limit_s=limit_s) as pool:
             files = comparison.to_read
             while files and not is_stopping:
                 batch = Batch()
@@ -183,7 +183,7 @@ class _Run:
         return comparison
 
     def read_ahead(
-        self, processes: ReadingWorkers, threads_count: int, files: Sequence[FoundFile]
+        self, processes: DecoderPool, threads_count: int, files: Sequence[FoundFile]
     ) -> Generator[FileStep, None, None]:
         """Read files in processes, a little ahead of the encoder, and give them in order.
 
@@ -241,7 +241,7 @@ class _Run:
 
     def _read(
         self,
-        processes: ReadingWorkers,
+        processes: DecoderPool,
         found: FoundFile,
         known: frozenset[str] = frozenset(),
         before: FileStep | None = None,
@@ -251,7 +251,7 @@ class _Run:
         known: content hashes that spare the reading.
         """
         options = self._options(found)
-        reading: Reading | None
+        reading: Decoded | None
         try:
             if before is None or before.content is None or before.next is None:
                 content, reading = processes.submit(read_first, found.path, known, options).result()
@@ -266,7 +266,7 @@ class _Run:
         return self._prepared(step, reading) if reading else step
 
     def _read_to_the_end(
-        self, processes: ReadingWorkers, threads: ThreadPoolExecutor, step: FileStep
+        self, processes: DecoderPool, threads: ThreadPoolExecutor, step: FileStep
     ) -> Iterator[FileStep]:
         """Give a first step and the others through its file, of which one is read ahead."""
         while step.next is not None:
@@ -275,7 +275,7 @@ class _Run:
             step = future.result()
         yield step
 
-    def _prepared(self, step: FileStep, reading: Reading) -> FileStep:
+    def _prepared(self, step: FileStep, reading: Decoded) -> FileStep:
         """Turn images into the encoder's input; leave out what the encoder does not take.
 
         A file of whose first pieces it takes none has failed.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import watchfiles
 
-from indexer.decoder_pool import ReadingWorkers
+from indexer.decoder_pool import DecoderPool
 from indexer.ignore_files import IGNORE_FILE_NAME
 from indexer.partial_scan import Look, is_at, names_below, narrowed
 from indexer.pipeline import DEFAULT_BATCH_SIZE, DEFAULT_LIMIT_S, default_workers, index_sources
@@ -122,7 +122,7 @@ def watch_sources(
     sources = choose_sources(library, paths, changes)
     if not sources:
         raise NotFoundError(f"{library.path} has no sources yet: name a folder to watch.")
-    with ReadingWorkers(workers or default_workers(), limit_s=limit_s) as readers:
+    with DecoderPool(workers or default_workers(), limit_s=limit_s) as readers:
 
         def run(look: Look) -> Summary:
             return index_sources(

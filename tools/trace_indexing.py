@@ -56,14 +56,14 @@ def call_traced(call: Any, args: tuple[Any, ...]) -> tuple[Any, list[Function]]:
 
 def trace_indexing(jpeg: Path) -> tuple[list[Function], list[Function]]:
     """Index a file into a library that has another; what is called here, and in the worker."""
-    from indexer.decoder_pool import ReadingWorkers
+    from indexer.decoder_pool import DecoderPool
     from indexer.pipeline import index_sources
     from retrieval.encoders.starter import StarterEncoder
     from retrieval.library import create_library
 
     in_worker: list[Function] = []
 
-    class TracedWorkers(ReadingWorkers):
+    class TracedWorkers(DecoderPool):
         def submit(self, call: Any, *args: Any) -> Future[Any]:
             result, functions = super().submit(call_traced, call, args).result()
             in_worker[:] = functions

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from retrieval.errors import LibraryError, MMSearchError
 
 if TYPE_CHECKING:
-    from indexer.decoder_pool import ReadingWorkers
+    from indexer.decoder_pool import DecoderPool
     from indexer.progress import Summary
     from retrieval.encoders.base import Encoder
     from retrieval.library import Library
@@ -188,7 +188,7 @@ class _Indexing:
         self._replies = replies
         self._library: Library | None = None
         self._encoder: Encoder | None = None
-        self._readers: ReadingWorkers | None = None
+        self._readers: DecoderPool | None = None
 
     def answer(self, run: dict[str, Any], stop: threading.Event) -> None:
         request = IndexingRequest(tuple(run["sources"]), tuple(run["within"]))
@@ -210,14 +210,14 @@ class _Indexing:
     def _run(
         self, request: IndexingRequest, setting: dict[str, str], should_stop: Callable[[], bool]
     ) -> Outcome:
-        from indexer.decoder_pool import ReadingWorkers
+        from indexer.decoder_pool import DecoderPool
         from indexer.partial_scan import Look, narrowed
         from indexer.pipeline import default_workers, index_sources
         from indexer.progress import Progress
         from indexer.sources import choose_sources
 
         library, encoder = self._opened(setting)
-        self._readers = self._readers or ReadingWorkers(default_workers())
+        self._readers = self._readers or DecoderPool(default_workers())
 
         def tell(progress: Progress) -> None:
             self._step(Step("files", progress.done, progress.total, progress.failed))

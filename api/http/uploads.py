@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from indexer.decoder_pool import ReadingWorkers
+from indexer.decoder_pool import DecoderPool
 from indexer.media.base import ReadOptions
 from indexer.media.registry import reader_of
 from indexer.scan import LIBRARY_FILES
@@ -67,7 +67,7 @@ class UploadFolder:
     def __init__(self, path: Path, max_pixels: int) -> None:
         self.path = path
         self._max_pixels = max_pixels
-        self._checkers = ReadingWorkers(_CHECKS_AT_ONCE, limit_s=_CHECK_LIMIT_S)
+        self._checkers = DecoderPool(_CHECKS_AT_ONCE, limit_s=_CHECK_LIMIT_S)
 
     def add(self, files: Sequence[Received]) -> list[Path]:
         """Store files, and return their paths in order.

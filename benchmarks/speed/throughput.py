@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.speed.photo_maker import make_photos
 from indexer.decode import read_first
-from indexer.decoder_pool import ReadingWorkers
+from indexer.decoder_pool import DecoderPool
 from indexer.media.base import ReadOptions
 from indexer.pipeline import DEFAULT_BATCH_SIZE, default_workers, index_sources
 from indexer.scan import FoundFile, walk
@@ -191,7 +191,7 @@ class _Measurement:
             return self._encoder.preprocess(reading.pieces[0].payload)
 
         with (
-            ReadingWorkers(self.workers) as processes,
+            DecoderPool(self.workers) as processes,
             ThreadPoolExecutor(2 * self.workers) as threads,
         ):
             for file in files:

@@ -65,7 +65,7 @@ class Annotation:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Decoded:
     """Some pieces of a file, in its order. `next` is where to go on; None: these were the last."""
 
     pieces: tuple[Piece, ...]
@@ -74,7 +74,7 @@ class Reading:
     annotations: tuple[Annotation, ...] = field(default=())
 
 
-Reader = Callable[[str, int, ReadOptions], Reading]
+Reader = Callable[[str, int, ReadOptions], Decoded]
 """Reads a file by its path, from the beginning (0) or where an earlier call said to go on.
 
 Gives at most a few dozen pieces a call, so that memory stays flat for files of any length. Raises

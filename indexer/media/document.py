@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
-from indexer.media.base import Locator, Piece, Reading, ReadOptions
+from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from retrieval.errors import UnreadableFileError
 from retrieval.media import Metadata, Modality
 from retrieval.media.images import reduced
@@ -16,7 +16,7 @@ _PDF_DATE = re.compile(
 )
 
 
-def read(path: str, start: int, options: ReadOptions) -> Reading:
+def read(path: str, start: int, options: ReadOptions) -> Decoded:
     """Render pages and extract their text, at most 16 a call, after the first `start` pages.
 
     A page gives a picture and, if it has any, its text, both of the same part. Pages that cannot be
@@ -35,7 +35,7 @@ def read(path: str, start: int, options: ReadOptions) -> Reading:
         if not pieces and start == 0:
             raise UnreadableFileError(problem)
         go_on = end if end < len(document) else None
-        return Reading(tuple(pieces), read_metadata(document), go_on)
+        return Decoded(tuple(pieces), read_metadata(document), go_on)
 
 
 def read_metadata(document: Document) -> Metadata:

@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from indexer.media.base import Locator, Piece, Reading, ReadOptions
+from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from retrieval.media import Modality
 from retrieval.media.exif import read_metadata
 from retrieval.media.images import read_picture
 
 
-def read(path: str, start: int, options: ReadOptions) -> Reading:
+def read(path: str, start: int, options: ReadOptions) -> Decoded:
     """Read a whole image file, an animation's first frame: one piece, with the part "".
 
     Satisfies `base.Reader`.
     """
     if start > 0:
-        return Reading(())
+        return Decoded(())
     with Path(path).open("rb") as file:
         picture = read_picture(
             file,
@@ -24,4 +24,4 @@ def read(path: str, start: int, options: ReadOptions) -> Reading:
         )
         metadata = read_metadata(file, name=path)
     piece = Piece(Modality.IMAGE, picture.image, Locator("", picture.width, picture.height))
-    return Reading((piece,), metadata)
+    return Decoded((piece,), metadata)

@@ -17,7 +17,7 @@ from datetime import date, time
 from decimal import Decimal
 from typing import Any, BinaryIO
 
-from indexer.media.base import Annotation, Locator, Piece, Reading, ReadOptions
+from indexer.media.base import Annotation, Decoded, Locator, Piece, ReadOptions
 from indexer.media.text import guess_encoding_at
 from retrieval.errors import MissingExtraError, UnreadableFileError
 from retrieval.media import Modality
@@ -41,7 +41,7 @@ _OFFSETS = 1 << 48
 """`next` of JSON Lines and CSV: rows read, times this, plus the byte offset of the next row."""
 
 
-def read(path: str, start: int, options: ReadOptions) -> Reading:
+def read(path: str, start: int, options: ReadOptions) -> Decoded:
     """Read at most 500 rows: the texts of one column, and what each row says of its image.
 
     The columns are those that the options name, else the first of the usual names that there is,
@@ -144,9 +144,9 @@ class _Batch:
             annotation.pop(_clean(roles.image), None)
             self.annotations.append(Annotation(path, annotation))
 
-    def reading(self, following: int | None) -> Reading:
+    def reading(self, following: int | None) -> Decoded:
         """Return the rows read so far, and where to continue."""
-        return Reading(tuple(self.pieces), next=following, annotations=tuple(self.annotations))
+        return Decoded(tuple(self.pieces), next=following, annotations=tuple(self.annotations))
 
     def _image_path(self, value: object) -> str | None:
         # Hugging Face keeps images as records of their bytes and their path.
@@ -220,7 +220,7 @@ def _single_for_json(value: Any) -> str | int | float | bool | None:
     return _clean(str(value))
 
 
-def _read_json_lines(file: BinaryIO, row: int, offset: int, batch: _Batch) -> Reading:
+def _read_json_lines(file: BinaryIO, row: int, offset: int, batch: _Batch) -> Decoded:
     file.seek(offset)
     began = offset
     names: dict[str, None] = {}
@@ -316,7 +316,7 @@ class _Lines:
         self._file.seek(ahead)
 
 
-def _read_csv(file: BinaryIO, row: int, offset: int, batch: _Batch, delimiters: str) -> Reading:
+def _read_csv(file: BinaryIO, row: int, offset: int, batch: _Batch, delimiters: str) -> Decoded:
     # The limit is one for the whole process. It is only ever raised, which no thread minds.
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_LINE))
     header, first_offset, delimiter = _read_header(file, delimiters)
@@ -427,7 +427,7 @@ _of_thread = threading.local()
 """`rows`: the _ParquetRows that a thread read last, and may be asked to go on with."""
 
 
-def _read_parquet(path: str, start: int, batch: _Batch) -> Reading:
+def _read_parquet(path: str, start: int, batch: _Batch) -> Decoded:
     """Go on where the last call of this thread ended or before, else from the row group's start.
 
     A row group cannot be entered in the middle and commonly has a million rows, so that beginning

@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 from typing import BinaryIO
 
-from indexer.media.base import Locator, Piece, Reading, ReadOptions
+from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from retrieval.errors import UnreadableFileError
 from retrieval.media import Metadata, Modality
 from retrieval.media.registry import HTML, MARKDOWN, format_of
@@ -57,7 +57,7 @@ _BLOCK = re.compile(
 _HIDDEN = frozenset({"script", "style", "template", "noscript"})
 
 
-def read(path: str, start: int, options: ReadOptions) -> Reading:
+def read(path: str, start: int, options: ReadOptions) -> Decoded:
     """Read one piece of at most 200,000 bytes, from a byte offset on; HTML is one piece.
 
     Pieces end at paragraphs where possible, else at lines or blanks; put together they are the
@@ -82,7 +82,7 @@ def read(path: str, start: int, options: ReadOptions) -> Reading:
         if start == 0:
             text, metadata = _without_front_matter(text)
         text = _without_markup(text)
-    return Reading(_pieces(text, start), metadata, end)
+    return Decoded(_pieces(text, start), metadata, end)
 
 
 def read_chunk(file: BinaryIO, start: int, size: int = _CHUNK_BYTES) -> tuple[str, int | None]:
@@ -231,7 +231,7 @@ def _without_markup(text: str) -> str:
     return text
 
 
-def _read_html(file: BinaryIO) -> Reading:
+def _read_html(file: BinaryIO) -> Decoded:
     file.seek(0)
     raw = file.read(_LONGEST_HTML_BYTES + 1)
     if len(raw) > _LONGEST_HTML_BYTES:
@@ -250,7 +250,7 @@ def _read_html(file: BinaryIO) -> Reading:
     if title and not text.startswith(title):
         text = f"{title}\n\n{text}".strip()
     description = page.named.get("description") or page.named.get("og:description")
-    return Reading(_pieces(text, 0), _metadata(title, description, page.named.get("keywords")))
+    return Decoded(_pieces(text, 0), _metadata(title, description, page.named.get("keywords")))
 
 
 def _decode_html(raw: bytes) -> str:

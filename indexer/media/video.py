@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from indexer.media.base import Locator, Piece, Reading, ReadOptions
+from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from retrieval.errors import UnreadableFileError
 from retrieval.media import Metadata, Modality
 from retrieval.media.images import reduced
@@ -32,7 +32,7 @@ _MOST_TEXT = 10_000
 _ISO_6709 = re.compile(r"([+-])(\d{2,6})(\.\d+)?([+-])(\d{3,7})(\.\d+)?")
 
 
-def read(path: str, start: int, options: ReadOptions) -> Reading:
+def read(path: str, start: int, options: ReadOptions) -> Decoded:
     """Sample the frames of a video by scene change, from a time in milliseconds on.
 
     Gives at most 32 frames of at most two minutes a call. Where the file's index shows a keyframe
@@ -59,7 +59,7 @@ def read(path: str, start: int, options: ReadOptions) -> Reading:
             held_pixels += pieces[-1].payload.width * pieces[-1].payload.height
         if not pieces and start == 0:
             raise UnreadableFileError(why_no_frame(video))
-        return Reading(tuple(pieces), read_metadata(video), go_on)
+        return Decoded(tuple(pieces), read_metadata(video), go_on)
 
 
 def sample(frames: Iterable[Frame], start_ms: int = 0) -> Iterator[Frame]:

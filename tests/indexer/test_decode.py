@@ -8,7 +8,7 @@ from PIL import Image
 
 from indexer import decode as reading
 from indexer.decode import ChangedWhileReadError, is_settled, read_first, read_on
-from indexer.media.base import Reading, ReadOptions
+from indexer.media.base import Decoded, ReadOptions
 from retrieval.errors import UnreadableFileError
 
 OPTIONS = ReadOptions()
@@ -54,7 +54,7 @@ def test_a_file_that_is_written_to_meanwhile_is_read_another_time(picture, monke
         def read(path, _start, _options):
             with Path(path).open("ab") as file:
                 file.write(b"more")
-            return Reading(())
+            return Decoded(())
 
         return read
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from indexer.decoder_pool import ReadingWorkers, WorkerStartError
-from indexer.media.base import Locator, Piece, Reading
+from indexer.decoder_pool import DecoderPool, WorkerStartError
+from indexer.media.base import Decoded, Locator, Piece
 from retrieval.errors import MissingExtraError, UnreadableFileError
 from retrieval.media import Modality
 
@@ -28,12 +28,12 @@ on_posix = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[ReadingWorkers]:
-    with ReadingWorkers(2) as pool:
+def workers() -> Iterator[DecoderPool]:
+    with DecoderPool(2) as pool:
         yield pool
 
 
-def raise_in_worker(workers: ReadingWorkers, statements: str) -> BaseException | None:
+def raise_in_worker(workers: DecoderPool, statements: str) -> BaseException | None:
     return workers.submit(exec, statements).exception()
 
 
@@ -52,12 +52,12 @@ def wait_until_gone(pids: list[int], seconds: float = 10.0) -> bool:
     return not any(map(is_running, pids))
 
 
-def test_results_belong_to_their_calls(workers: ReadingWorkers):
+def test_results_belong_to_their_calls(workers: DecoderPool):
     futures = [workers.submit(divmod, number, 7) for number in range(100)]
     assert [future.result() for future in futures] == [divmod(n, 7) for n in range(100)]
 
 
-def test_calls_run_in_other_processes_side_by_side(workers: ReadingWorkers):
+def test_calls_run_in_other_processes_side_by_side(workers: DecoderPool):
     futures = [
         workers.submit(eval, f"__import__('time').sleep({s}) or __import__('os').getpid()")
         for s in (0.3, 0.3)
@@ -67,16 +67,16 @@ def test_calls_run_in_other_processes_side_by_side(workers: ReadingWorkers):
     assert os.getpid() not in pids
 
 
-def test_pictures_come_through(workers: ReadingWorkers):
+def test_pictures_come_through(workers: DecoderPool):
     pixels = os.urandom(520 * 700 * 3)
     image = workers.submit(Image.frombytes, "RGB", (520, 700), pixels).result()
     assert image.tobytes() == pixels
     piece = workers.submit(Piece, Modality.IMAGE, image, Locator("p3", 520, 700, 3)).result()
-    reading = workers.submit(Reading, (piece,)).result()
+    reading = workers.submit(Decoded, (piece,)).result()
     assert reading.pieces[0].payload.tobytes() == pixels
 
 
-def test_names_that_are_not_text_come_through(workers: ReadingWorkers, tmp_path: Path):
+def test_names_that_are_not_text_come_through(workers: DecoderPool, tmp_path: Path):
     folder = os.fsencode(tmp_path)
     try:
         Path(os.fsdecode(folder + b"/caf\xe9.txt")).write_text("found")
@@ -98,7 +98,7 @@ def test_names_that_are_not_text_come_through(workers: ReadingWorkers, tmp_path:
         ("sys.exit(2)", "crashed (exit code 2)"),
     ],
 )
-def test_death_costs_only_its_own_call(workers: ReadingWorkers, death: str, reason: str):
+def test_death_costs_only_its_own_call(workers: DecoderPool, death: str, reason: str):
     before = workers.submit(time.sleep, 0.1)
     dying = workers.submit(exec, f"import os, signal, sys; {death}")
     after = [workers.submit(abs, -number) for number in range(10)]
@@ -109,7 +109,7 @@ def test_death_costs_only_its_own_call(workers: ReadingWorkers, death: str, reas
 
 
 @on_posix
-def test_death_in_the_middle_of_a_result_costs_only_its_own_call(workers: ReadingWorkers):
+def test_death_in_the_middle_of_a_result_costs_only_its_own_call(workers: DecoderPool):
     half_a_message = (1_000_000).to_bytes(8, "little") + b"half"
     error = raise_in_worker(
         workers,
@@ -125,7 +125,7 @@ def test_death_in_the_middle_of_a_result_costs_only_its_own_call(workers: Readin
 
 @on_linux
 def test_death_of_an_idle_worker_costs_nothing():
-    with ReadingWorkers(1) as workers:
+    with DecoderPool(1) as workers:
         pid = workers.submit(os.getpid).result()
         os.kill(pid, signal.SIGKILL)
         assert wait_until_gone([pid])
@@ -136,7 +136,7 @@ def test_death_of_an_idle_worker_costs_nothing():
     ("call", "args"), [(time.sleep, (60,)), (re.match, HANG_WITH_LOCK)], ids=["sleeps", "computes"]
 )
 def test_what_hangs_is_given_up(call, args):
-    with ReadingWorkers(1, limit_s=0.3) as workers:
+    with DecoderPool(1, limit_s=0.3) as workers:
         workers.submit(abs, 1).result()
         start = time.monotonic()
         hanging, next_one = workers.submit(call, *args), workers.submit(abs, -1)
@@ -147,7 +147,7 @@ def test_what_hangs_is_given_up(call, args):
 
 
 def test_time_in_the_queue_does_not_count():
-    with ReadingWorkers(1, limit_s=0.6) as workers:
+    with DecoderPool(1, limit_s=0.6) as workers:
         for future in [workers.submit(time.sleep, 0.3) for _ in range(3)]:
             future.result()
 
@@ -155,7 +155,7 @@ def test_time_in_the_queue_does_not_count():
 @on_posix
 def test_time_of_a_suspended_program_does_not_count():
     program = run_program(
-        "with ReadingWorkers(1, limit_s=0.5) as workers:\n"
+        "with DecoderPool(1, limit_s=0.5) as workers:\n"
         "    workers.submit(abs, 1).result()\n"
         "    future = workers.submit(time.sleep, 0.3)\n"
         "    print('started', flush=True)\n"
@@ -188,26 +188,26 @@ def test_time_of_a_suspended_program_does_not_count():
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_exceptions_come_through(workers: ReadingWorkers, statements: str, expected: Exception):
+def test_exceptions_come_through(workers: DecoderPool, statements: str, expected: Exception):
     error = raise_in_worker(workers, statements)
     assert type(error) is type(expected)
     assert str(error) == str(expected)
 
 
-def test_exceptions_say_where_they_were_raised(workers: ReadingWorkers):
+def test_exceptions_say_where_they_were_raised(workers: DecoderPool):
     error = raise_in_worker(workers, "def read_page(): 1 / 0\nread_page()")
     assert error is not None
     assert "in read_page" in error.__notes__[0]
 
 
-def test_os_errors_keep_number_and_name(workers: ReadingWorkers, tmp_path: Path):
+def test_os_errors_keep_number_and_name(workers: DecoderPool, tmp_path: Path):
     with pytest.raises(FileNotFoundError) as caught:
         workers.submit(open, str(tmp_path / "gone.jpg")).result()
     assert caught.value.errno == errno.ENOENT
     assert caught.value.filename == str(tmp_path / "gone.jpg")
 
 
-def test_exceptions_that_cannot_be_pickled_become_a_reason(workers: ReadingWorkers):
+def test_exceptions_that_cannot_be_pickled_become_a_reason(workers: DecoderPool):
     pid = workers.submit(os.getpid).result()
     error = raise_in_worker(
         workers,
@@ -220,7 +220,7 @@ def test_exceptions_that_cannot_be_pickled_become_a_reason(workers: ReadingWorke
     assert pid in {workers.submit(os.getpid).result() for _ in range(4)}
 
 
-def test_results_and_arguments_that_cannot_be_pickled_are_errors(workers: ReadingWorkers):
+def test_results_and_arguments_that_cannot_be_pickled_are_errors(workers: DecoderPool):
     with pytest.raises(TypeError, match="pickle"):
         workers.submit(threading.Lock).result()
     with pytest.raises(TypeError, match="pickle"):
@@ -228,7 +228,7 @@ def test_results_and_arguments_that_cannot_be_pickled_are_errors(workers: Readin
     assert workers.submit(abs, -1).result() == 1
 
 
-def test_what_codecs_print_is_seen_nowhere(workers: ReadingWorkers, capfd):
+def test_what_codecs_print_is_seen_nowhere(workers: DecoderPool, capfd):
     for descriptor in (1, 2):
         assert workers.submit(os.write, descriptor, b"deprecated pixel format").result() == 23
     assert workers.submit(os.read, 0, 10).result() == b""
@@ -237,17 +237,17 @@ def test_what_codecs_print_is_seen_nowhere(workers: ReadingWorkers, capfd):
 
 @on_posix
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_the_indexer_decides_when_workers_end(workers: ReadingWorkers, name: str):
+def test_the_indexer_decides_when_workers_end(workers: DecoderPool, name: str):
     workers.submit(signal.raise_signal, getattr(signal, name)).result()
 
 
 @on_linux
-def test_the_kernel_kills_a_worker_first(workers: ReadingWorkers):
+def test_the_kernel_kills_a_worker_first(workers: DecoderPool):
     assert workers.submit(Path.read_text, Path("/proc/self/oom_score_adj")).result() == "500\n"
 
 
-def test_workers_are_light(workers: ReadingWorkers):
-    workers.submit(Reading, ()).result()
+def test_workers_are_light(workers: DecoderPool):
+    workers.submit(Decoded, ()).result()
     loaded = (
         "sorted({'torch', 'faiss', 'open_clip', 'transformers'} & {*__import__('sys').modules})"
     )
@@ -258,20 +258,20 @@ def test_modules_in_the_folder_at_hand_are_not_imported(tmp_path: Path, monkeypa
     for name in ("pickle", "struct", "PIL"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
     monkeypatch.chdir(tmp_path)
-    with ReadingWorkers(1) as workers:
+    with DecoderPool(1) as workers:
         assert workers.submit(Image.new, "L", (1, 1)).result().size == (1, 1)
 
 
 @pytest.mark.parametrize("executable", ["no-such-interpreter", "/bin/false"])
 def test_no_file_is_to_blame_when_no_worker_starts(monkeypatch, executable: str):
     monkeypatch.setattr(sys, "executable", executable)
-    with ReadingWorkers(1) as workers, pytest.raises(WorkerStartError, match=r"process(es)? that"):
+    with DecoderPool(1) as workers, pytest.raises(WorkerStartError, match=r"process(es)? that"):
         workers.submit(abs, 1).result()
 
 
 @on_linux
 def test_closing_is_quick_and_leaves_nothing():
-    with ReadingWorkers(2) as workers:
+    with DecoderPool(2) as workers:
         pids = [workers.submit(os.getpid).result()]
         running = [workers.submit(time.sleep, 60), workers.submit(re.match, *HANG_WITH_LOCK)]
         waiting = [workers.submit(abs, 1) for _ in range(10)]
@@ -286,7 +286,7 @@ def test_closing_is_quick_and_leaves_nothing():
 
 
 def test_an_exception_closes_as_well():
-    workers = ReadingWorkers(1)
+    workers = DecoderPool(1)
 
     def index() -> None:
         with workers:
@@ -301,7 +301,7 @@ def test_an_exception_closes_as_well():
 
 
 def run_program(body: str, *how: str) -> subprocess.Popen[str]:
-    text = f"import os, re, sys, time\nfrom indexer.decoder_pool import ReadingWorkers\n{body}"
+    text = f"import os, re, sys, time\nfrom indexer.decoder_pool import DecoderPool\n{body}"
     return subprocess.Popen(
         [sys.executable, *(how or ("-c", text))],
         stdin=subprocess.PIPE if how == ("-",) else None,
@@ -315,7 +315,7 @@ def run_program(body: str, *how: str) -> subprocess.Popen[str]:
 @on_linux
 def test_workers_end_with_a_killed_indexer():
     program = run_program(
-        "workers = ReadingWorkers(3)\n"
+        "workers = DecoderPool(3)\n"
         'get_pid = \'__import__("time").sleep(0.5) or __import__("os").getpid()\'\n'
         "futures = [workers.submit(eval, get_pid) for _ in range(3)]\n"
         "pids = {future.result() for future in futures}\n"
@@ -339,7 +339,7 @@ def test_ctrl_c_ends_everything_quietly():
         "import signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background
         "try:\n"
-        "    with ReadingWorkers(1) as workers:\n"
+        "    with DecoderPool(1) as workers:\n"
         "        print(workers.submit(os.getpid).result(), flush=True)\n"
         "        workers.submit(time.sleep, 60).result()\n"
         "except KeyboardInterrupt:\n"
@@ -356,10 +356,10 @@ def test_ctrl_c_ends_everything_quietly():
 def test_a_program_without_a_guard_runs_once(tmp_path: Path, way: str):
     body = (
         "print('body')\n"
-        "with ReadingWorkers(2) as workers:\n"
+        "with DecoderPool(2) as workers:\n"
         "    print(sum(workers.submit(abs, -n).result() for n in range(5)))\n"
     )
-    text = f"from indexer.decoder_pool import ReadingWorkers\n{body}"
+    text = f"from indexer.decoder_pool import DecoderPool\n{body}"
     script = tmp_path / "index my photos.py"
     script.write_text(text)
     out, errors = run_program("", str(script) if way == "script" else "-").communicate(

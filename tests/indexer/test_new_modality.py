@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.media.base import Locator, Piece, Reading, ReadOptions
+from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from indexer.media.registry import READERS
 from indexer.pipeline import index_sources
 from indexer.progress import Summary
@@ -29,14 +29,14 @@ WINDOW = 64
 """Samples a piece; as many as a second has."""
 
 
-def read_tune(path: str, start: int, _: ReadOptions) -> Reading:
+def read_tune(path: str, start: int, _: ReadOptions) -> Decoded:
     """Read the windows of a file of numbers, two a call."""
     windows = np.loadtxt(path, np.float32).reshape(-1, WINDOW)[start : start + 2]
     pieces = [
         Piece(Modality("audio"), window, Locator(f"t{1000 * second}", time_s=float(second)))
         for second, window in enumerate(windows, start)
     ]
-    return Reading(tuple(pieces), next=start + 2 if len(windows) == 2 else None)
+    return Decoded(tuple(pieces), next=start + 2 if len(windows) == 2 else None)
 
 
 class Listener:

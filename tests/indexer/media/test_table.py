@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer.media.base import Annotation, Reading, ReadOptions
+from indexer.media.base import Annotation, Decoded, ReadOptions
 from indexer.media.table import read
 from retrieval.errors import MissingExtraError, UnreadableFileError
 
@@ -49,11 +49,11 @@ def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
-def reading_of(path: Path, **options: str) -> Reading:
+def reading_of(path: Path, **options: str) -> Decoded:
     return read(str(path), 0, ReadOptions(**options))
 
 
-def read_through(path: Path) -> list[Reading]:
+def read_through(path: Path) -> list[Decoded]:
     readings, start = [], 0
     while start is not None:
         readings.append(read(str(path), start, ReadOptions()))
@@ -62,7 +62,7 @@ def read_through(path: Path) -> list[Reading]:
     return readings
 
 
-def parts_of(reading: Reading) -> dict[str, str]:
+def parts_of(reading: Decoded) -> dict[str, str]:
     return {piece.locator.part: piece.payload for piece in reading.pieces}
 
 
@@ -285,7 +285,7 @@ def test_a_damaged_place_in_csv_stays_one(tmp_path):
 
 @pytest.mark.parametrize("content", ["text,x\n", " \n\n", codecs.BOM_UTF8])
 def test_a_table_of_no_rows_has_no_pieces(tmp_path, content):
-    assert reading_of(write(tmp_path / "a.csv", content)) == Reading(())
+    assert reading_of(write(tmp_path / "a.csv", content)) == Decoded(())
 
 
 def test_long_fields_are_read_and_endless_ones_refused(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.media.base import Reading, ReadOptions
+from indexer.media.base import Decoded, ReadOptions
 from indexer.media.text import guess_encoding, read, read_chunk
 from retrieval.errors import UnreadableFileError
 
@@ -17,7 +17,7 @@ FRENCH = "Un garçon joue près de l'océan où il a vu des élèves. Ça va êt
 RUSSIAN = "Собака бежит по траве, и мы все это видим. Она очень быстрая.\n"
 
 
-def reading_of(tmp_path: Path, name: str, content: str | bytes) -> Reading:
+def reading_of(tmp_path: Path, name: str, content: str | bytes) -> Decoded:
     path = tmp_path / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return read(str(path), 0, ReadOptions())
@@ -165,7 +165,7 @@ def test_files_that_are_not_text_are_refused_with_the_reason(tmp_path, name, con
 @pytest.mark.parametrize("name", ["a.txt", "a.md", "a.rst", "a.html"])
 @pytest.mark.parametrize("content", [b" \n\t\n", "\ufeff\u3000".encode()])
 def test_blanks_alone_are_no_piece(tmp_path, name, content):
-    assert reading_of(tmp_path, name, content) == Reading(())
+    assert reading_of(tmp_path, name, content) == Decoded(())
 
 
 def test_a_missing_file_is_an_os_error(tmp_path):
