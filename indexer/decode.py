@@ -1,4 +1,4 @@
-"""Decoded one file in a worker process: its hash, and its pieces unless they are known."""
+"""Read one file in a worker process: its hash, and its pieces unless they are known."""
 
 import os
 import stat

@@ -251,19 +251,19 @@ class _Run:
         known: content hashes that spare the reading.
         """
         options = self._options(found)
-        reading: Decoded | None
+        decoded: Decoded | None
         try:
             if before is None or before.content is None or before.next is None:
-                content, reading = processes.submit(read_first, found.path, known, options).result()
+                content, decoded = processes.submit(read_first, found.path, known, options).result()
             else:
                 content = before.content
-                reading = processes.submit(
+                decoded = processes.submit(
                     read_on, found.path, before.next, content, options
                 ).result()
         except (OSError, UnreadableFileError) as error:
             return FileStep(found, failure=failed_file(found, error))
         step = FileStep(found, content, is_first=before is None)
-        return self._prepared(step, reading) if reading else step
+        return self._prepared(step, decoded) if decoded else step
 
     def _read_to_the_end(
         self, processes: DecoderPool, threads: ThreadPoolExecutor, step: FileStep
@@ -275,18 +275,18 @@ class _Run:
             step = future.result()
         yield step
 
-    def _prepared(self, step: FileStep, reading: Decoded) -> FileStep:
+    def _prepared(self, step: FileStep, decoded: Decoded) -> FileStep:
         """Turn images into the encoder's input; leave out what the encoder does not take.
 
         A file of whose first pieces it takes none has failed.
         """
-        taken = [piece for piece in reading.pieces if piece.modality in self._encoder.modalities]
-        if step.is_first and reading.pieces and not taken:
+        taken = [piece for piece in decoded.pieces if piece.modality in self._encoder.modalities]
+        if step.is_first and decoded.pieces and not taken:
             error = UnreadableFileError(
-                str(cannot_encode(self._encoder, reading.pieces[0].modality))
+                str(cannot_encode(self._encoder, decoded.pieces[0].modality))
             )
             return FileStep(step.found, failure=failed_file(step.found, error))
-        return replace(step, reading=replace(reading, pieces=tuple(map(self._as_input, taken))))
+        return replace(step, decoded=replace(decoded, pieces=tuple(map(self._as_input, taken))))
 
     def _as_input(self, piece: Piece) -> Piece:
         if piece.modality is not Modality.IMAGE:

@@ -87,7 +87,7 @@ def trace_indexing(jpeg: Path) -> tuple[list[Function], list[Function]]:
 
 def main() -> None:
     """Print the functions module by module, and how many there are."""
-    from tools import trace_indexing as tool  # the worker knows no function of `__main__`
+    from tools import trace_indexing as tool  # noqa: PLW0406 - a worker knows no function of `__main__`
 
     jpeg = Path(sys.argv[1]) if len(sys.argv) > 1 else _photo()
     here, there = tool.trace_indexing(jpeg)
