@@ -20,12 +20,12 @@ _BEFORE_SLASH = "(?=/)"
 
 
 def matches(pattern: str, path: bytes) -> bool:
-    """Whether an absolute path matches."""
+    """True if an absolute path matches."""
     return _compiled(pattern).fullmatch(_composed(os.fsdecode(path))) is not None
 
 
 def literal_prefix(pattern: str) -> str:
-    """What every matching path begins with, in ASCII; "" where nothing is known of it."""
+    """Return what every matching path begins with, in ASCII; "" if unknown."""
     prefix = ""
     if pattern.startswith("/"):
         for character in _composed(pattern):
@@ -41,7 +41,7 @@ def _composed(text: str) -> str:
 
 @lru_cache(maxsize=64)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """A regular expression that takes quadratic time at worst, whatever the pattern.
+    """Compile a regular expression that takes quadratic time at worst, whatever the pattern.
 
     Between stars lie pieces of fixed length. Where such a piece matches first, the rest has the
     most room, so that no later place needs to be tried: hence the atomic groups. Only the start of

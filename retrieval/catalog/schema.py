@@ -19,11 +19,11 @@ class FilePath(sa.types.TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> bytes | None:
-        """From Python's spelling, which escapes invalid bytes, to bytes."""
+        """Encode Python's spelling, which escapes invalid bytes."""
         return None if value is None else os.fsencode(value)
 
     def process_result_value(self, value: bytes | None, dialect: sa.Dialect) -> str | None:
-        """From bytes to Python's spelling."""
+        """Decode to Python's spelling."""
         return None if value is None else os.fsdecode(value)
 
 
@@ -122,7 +122,7 @@ class AnnotationRecord(Base):
 
 
 class ExtentRecord(Base):
-    """How many rows of a space and modality are committed. It never shrinks."""
+    """The number of committed rows of a space and modality. It never shrinks."""
 
     __tablename__ = "extents"
     space_id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)

@@ -120,8 +120,8 @@ class Transaction(Snapshot):
             for path, columns in update.annotations
         ]:
             self._connection.execute(sa.insert(AnnotationRecord), annotations)
-            said_of = {path for update in updates for path, _ in update.annotations}
-            with_words |= set(self._ids_of_files(said_of).values())
+            annotated = {path for update in updates for path, _ in update.annotations}
+            with_words |= set(self._ids_of_files(annotated).values())
         text_index.refresh_files(self._connection, with_words)
         text_index.refresh_items(
             self._connection,
@@ -186,8 +186,8 @@ class Transaction(Snapshot):
 
     def _refresh_annotated(self, paths: Sequence[str]) -> None:
         """Update the text index for the files that some tables annotate."""
-        said_of = text_index.files_said_of(self._connection, paths)
-        text_index.refresh_files(self._connection, said_of)
+        annotated = text_index.annotated_files(self._connection, paths)
+        text_index.refresh_files(self._connection, annotated)
 
     def _save_files(self, values_by_path: Mapping[str, dict[str, Any]]) -> dict[str, int]:
         """Insert or update files by path; returns their ids."""
@@ -251,9 +251,9 @@ class Transaction(Snapshot):
 
     def _drop_annotations(self, tables: Sequence[int]) -> set[int]:
         """Delete the annotations of some tables; returns the ids of the annotated files."""
-        said_of: set[int] = set()
+        annotated: set[int] = set()
         for chunk in chunks(tables):
-            said_of |= set(
+            annotated |= set(
                 self._connection.scalars(
                     sa.select(FileRecord.id)
                     .join(AnnotationRecord, AnnotationRecord.image_path == FileRecord.path)
@@ -263,7 +263,7 @@ class Transaction(Snapshot):
             self._connection.execute(
                 sa.delete(AnnotationRecord).where(AnnotationRecord.file_id.in_(chunk))
             )
-        return said_of
+        return annotated
 
     def _record_embedded(self, space_id: str, content_by_file: Mapping[int, str]) -> None:
         """Record files as embedded completely; deletes items that only an earlier content had."""

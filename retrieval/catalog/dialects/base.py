@@ -16,7 +16,7 @@ Condition = sa.ColumnElement[bool]
 class Dialect(ABC):
     """An open database, and the SQL that only databases of its kind understand.
 
-    The conditions that it makes are never NULL for arguments that are not.
+    Conditions are never NULL where the column is not.
     """
 
     location: str

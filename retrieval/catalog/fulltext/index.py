@@ -29,12 +29,12 @@ WEIGHTS = {FILE_WORDS.name: (4.0, 3.0, 1.0, 1.5, 0.5), ITEM_WORDS.name: (4.0, 1.
 
 _MOST_ANNOTATIONS = 100
 _LONGEST_TEXT = 100_000
-"""Characters of a field that are searched."""
+"""Characters of a field that are indexed; the rest is ignored."""
 _FILES_AT_ONCE = 1000
 
 
 def fill(connection: sa.Connection) -> None:
-    """Index all that an older catalog holds."""
+    """Index all files and items of a catalog that has no text index yet."""
     file_ids = connection.scalars(sa.select(FileRecord.id).order_by(FileRecord.id)).all()
     refresh_files(connection, file_ids)
     items = sa.select(ItemRecord.id, ItemRecord.text, ItemRecord.columns).where(
@@ -45,36 +45,38 @@ def fill(connection: sa.Connection) -> None:
 
 
 def refresh_files(connection: sa.Connection, file_ids: Iterable[int]) -> None:
-    """Index some files as they are now."""
+    """Replace the documents of some files."""
     for chunk in chunks(sorted(set(file_ids)), _FILES_AT_ONCE):
         files = connection.execute(
             sa.select(FileRecord.id, FileRecord.path, FileRecord.text, FileRecord.camera).where(
                 FileRecord.id.in_(chunk)
             )
         ).all()
-        said = _said_of(connection, [path for _, path, _, _ in files])
+        annotations = _annotations_of(connection, [path for _, path, _, _ in files])
         _forget(connection, FILE_WORDS, chunk)
         _insert(
-            connection, FILE_WORDS, (_of_file(*file, said.get(file.path, ())) for file in files)
+            connection,
+            FILE_WORDS,
+            (_of_file(*file, annotations.get(file.path, ())) for file in files),
         )
 
 
 def refresh_items(
     connection: sa.Connection, items: Mapping[int, tuple[str | None, dict[str, Any] | None]]
 ) -> None:
-    """Index texts and columns of some items, by id."""
+    """Replace the documents of some items, given their texts and columns by id."""
     for chunk in chunks(list(items)):
         _forget(connection, ITEM_WORDS, chunk)
         _insert(connection, ITEM_WORDS, (_of_item(item_id, *items[item_id]) for item_id in chunk))
 
 
 def forget_items(connection: sa.Connection, item_ids: sa.Select[Any]) -> None:
-    """Drop the words of items that are about to go: their ids may be given to others."""
+    """Delete the documents of items before they are deleted, as ids may be used again."""
     connection.execute(sa.delete(ITEM_WORDS).where(ITEM_WORDS.c.rowid.in_(item_ids)))
 
 
-def files_said_of(connection: sa.Connection, tables: Sequence[str]) -> set[int]:
-    """Ids of the files of which some tables say something."""
+def annotated_files(connection: sa.Connection, tables: Sequence[str]) -> set[int]:
+    """Return the ids of the files that some tables annotate."""
     table = aliased(FileRecord)
     query = (
         sa.select(FileRecord.id)
@@ -88,7 +90,9 @@ def files_said_of(connection: sa.Connection, tables: Sequence[str]) -> set[int]:
     }
 
 
-def _said_of(connection: sa.Connection, paths: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+def _annotations_of(
+    connection: sa.Connection, paths: Sequence[str]
+) -> dict[str, list[dict[str, Any]]]:
     table = aliased(FileRecord)
     query = (
         sa.select(AnnotationRecord.image_path, AnnotationRecord.columns)
@@ -98,9 +102,9 @@ def _said_of(connection: sa.Connection, paths: Sequence[str]) -> dict[str, list[
     )
     found: dict[str, list[dict[str, Any]]] = {}
     for path, columns in connection.execute(query):
-        said = found.setdefault(path, [])
-        if len(said) < _MOST_ANNOTATIONS:
-            said.append(columns)
+        annotations = found.setdefault(path, [])
+        if len(annotations) < _MOST_ANNOTATIONS:
+            annotations.append(columns)
     return found
 
 
@@ -109,10 +113,10 @@ def _of_file(
     path: str,
     text: str | None,
     camera: str | None,
-    said: Iterable[dict[str, Any]],
+    annotations: Iterable[dict[str, Any]],
 ) -> tuple[Any, ...]:
     folders, name = os.path.split(path)
-    words = map(_words, (_texts_in(said), [text or ""], [camera or ""], [name]))
+    words = map(_words, (_texts_in(annotations), [text or ""], [camera or ""], [name]))
     return file_id, *words, _words_of_folders(folders)
 
 
