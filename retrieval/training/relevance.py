@@ -19,7 +19,7 @@ from retrieval.encoders.base import Encoder
 from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.indices.tuning_queries import bundled_texts
 from retrieval.media.images import read_image
-from retrieval.search.relevance import Background, Calibration, CalibrationFile, Reference
+from retrieval.search.relevance import Calibration, CalibrationFile, CohortStatistics, Reference
 from retrieval.training.captions import (
     CaptionedPhoto,
     digest_of_photos,
@@ -156,15 +156,15 @@ def fit_calibration(searches: Sequence[Search], *, with_reference: bool = True) 
     """
     fits = np.concatenate([search.fits for search in searches]).astype(np.float64)
     prior = float(fits.mean())
-    backgrounds = [Background.of(search.background) for search in searches]
-    reference = _reference(searches, backgrounds) if with_reference else None
+    cohorts = [CohortStatistics.of(search.cohort) for search in searches]
+    reference = _reference(searches, cohorts) if with_reference else None
     best, best_loss = None, np.inf
     for rows in REFERENCE_ROWS:
         start = Calibration(0.0, 1.0, 0.0, prior, rows, reference)
         features = np.concatenate(
             [
-                start.features(search.similarity, background)
-                for search, background in zip(searches, backgrounds, strict=True)
+                start.features(search.similarity, cohort)
+                for search, cohort in zip(searches, cohorts, strict=True)
             ]
         )
         weights = _logistic_regression(features, fits)
@@ -352,14 +352,14 @@ def _simulate(
     }
 
 
-def _reference(searches: Sequence[Search], backgrounds: Sequence[Background]) -> Reference:
-    """The mean background of the larger libraries, or of all where none is large."""
+def _reference(searches: Sequence[Search], cohorts: Sequence[CohortStatistics]) -> Reference:
+    """The mean cohort of the larger libraries, or of all where none is large."""
     large = [
-        background
-        for search, background in zip(searches, backgrounds, strict=True)
+        cohort
+        for search, cohort in zip(searches, cohorts, strict=True)
         if search.rows >= _LARGE_LIBRARY
     ]
-    chosen = large or backgrounds
+    chosen = large or cohorts
     return Reference(
         float(np.mean([one.location for one in chosen])),
         float(np.sqrt(np.mean([one.scale**2 for one in chosen]))),
@@ -367,7 +367,7 @@ def _reference(searches: Sequence[Search], backgrounds: Sequence[Background]) ->
 
 
 def _relevances(calibration: Calibration, searches: Sequence[Search]) -> NDArray[np.float64]:
-    each = [calibration.relevance(one.similarity, one.background) for one in searches]
+    each = [calibration.relevance(one.similarity, one.cohort) for one in searches]
     return np.concatenate(each).astype(np.float64)
 
 

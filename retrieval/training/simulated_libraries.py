@@ -45,7 +45,7 @@ class Search:
     """What a question found in one simulated library.
 
     similarity: (k,) of the hits, best first; photos: (k,), which of the gallery they are; fits:
-    (k,), the probability that each is an answer; background: (m,), similarities of a sample of the
+    (k,), the probability that each is an answer; cohort: (m,), similarities of a sample of the
     library. rows: how large the library was. answered: whether what the question was made from, or
     what shows its word, was left in it.
     """
@@ -54,7 +54,7 @@ class Search:
     similarity: Floats
     photos: NDArray[np.int64]
     fits: Floats
-    background: Floats
+    cohort: Floats
     rows: int
     answered: bool
 
@@ -157,7 +157,7 @@ def _search(gallery: Gallery, question: Question, random: np.random.Generator) -
         similarity=similarity[best],
         photos=rows[best],
         fits=question.fits[rows[best]],
-        background=similarity[sample],
+        cohort=similarity[sample],
         rows=len(rows),
         answered=bool(answered),
     )
