@@ -21,9 +21,9 @@ from benchmarks.metrics import Judgments, judge_scores
 from benchmarks.quality.embedding_cache import EmbeddingCache
 from benchmarks.quality.token_store import TokenStore
 from retrieval.embeddings import EmbeddingsFile, Rows
-from retrieval.encoders.base import Encoder, Space, Vectors
+from retrieval.encoders.base import Encoder, Space
 from retrieval.indices import faiss_version
-from retrieval.indices.base import AllowedRows, VectorEngine
+from retrieval.indices.base import VectorEngine
 from retrieval.indices.build import build
 from retrieval.indices.exact import ExactIndex
 from retrieval.indices.faiss.ivf import FactoryIndex
@@ -33,7 +33,7 @@ from retrieval.indices.tuning_queries import encoded_texts
 from retrieval.media import Modality
 from retrieval.rerankers.base import Reranker
 from retrieval.search.answer import StageTimer
-from retrieval.search.candidates import Candidates, Proposer, propose, score_exactly
+from retrieval.search.candidates import Candidates, propose, score_exactly
 from retrieval.search.ordering import exclude, rank_by_vector
 from retrieval.search.rerank import text_scorer
 
@@ -270,61 +270,38 @@ def _descending(scores: NDArray[np.float64], reranked: int) -> NDArray[np.float6
 
 @dataclass(frozen=True)
 class _MeasuredIndex:
-    """An index over a corpus, searched with the engine's own stages.
+    """An index over a corpus: a library's own, or one that was named.
 
-    refined: whether candidates are scored exactly; else the scores are the index's own estimates.
+    overfetch: candidates that a named one proposes for each wanted item; 0: it is not refined, and
+    the scores are its own estimates.
     """
 
-    index: Proposer
+    index: Searcher | VectorEngine
     rows: Rows
     query_kind: Modality
     description: str
-    refined: bool = True
+    overfetch: int = 0
 
     def find(self, vectors: NDArray[np.float32], count: int) -> list[Candidates]:
-        """The best items of each query, `count` of them or a few more."""
-        if not self.refined and isinstance(self.index, _FixedIndex):
-            found = self.index.estimates(vectors, count)
+        """The best items of each query, `count` of them or more."""
+        if isinstance(self.index, Searcher):
+            q = len(vectors)
+            kinds = [self.query_kind] * q
+            proposed = propose(self.index, list(vectors), [count] * q, [None] * q, kinds)
         else:
-            every = len(vectors)
-            proposed = propose(
-                self.index,
-                list(vectors),
-                [count] * every,
-                [None] * every,
-                [self.query_kind] * every,
-            )
-            found = [
-                score_exactly(vector, rows, self.rows, count)
-                for vector, rows in zip(vectors, proposed, strict=True)
-            ]
-        return [Candidates.of(rows, rows, similarity) for rows, similarity in found]
-
-
-@dataclass(frozen=True)
-class _FixedIndex:
-    """An index that was named, not chosen: it proposes `overfetch` rows for each wanted one."""
-
-    index: VectorEngine
-    overfetch: int
-
-    def candidates(
-        self,
-        queries: Vectors,
-        k: int,
-        allowed: AllowedRows | None = None,
-        query_modality: Modality = Modality.TEXT,
-    ) -> NDArray[np.int64]:
-        """Propose rows, the best by the index's own estimate."""
-        fetch = min(len(self.index), k * self.overfetch)
-        return self.index.search(queries, fetch, allowed)[1]
-
-    def estimates(
-        self, queries: Vectors, k: int
-    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """The best k rows of each query and their scores, as the index estimates them."""
-        scores, rows = self.index.search(queries, min(len(self.index), k))
-        return [(row[row >= 0], score[row >= 0]) for row, score in zip(rows, scores, strict=True)]
+            fetch = min(len(self.rows), count * max(self.overfetch, 1))
+            scores, rows = self.index.search(vectors, fetch)
+            proposed = [row[row >= 0] for row in rows]
+            if not self.overfetch:
+                return [
+                    Candidates.of(row, row, score[: len(row)])
+                    for row, score in zip(proposed, scores, strict=True)
+                ]
+        scored = (
+            score_exactly(vector, row, self.rows)
+            for vector, row in zip(vectors, proposed, strict=True)
+        )
+        return [Candidates.of(row, row, similarity) for row, similarity in scored]
 
 
 @contextmanager
@@ -343,8 +320,8 @@ def _measured_index(
         else:
             index = FactoryIndex(setup.index, rows, nprobe=setup.nprobe, seed=setup.seed)
         index.add(rows)
-        fixed = _FixedIndex(index, setup.overfetch if setup.refine else 1)
-        yield _MeasuredIndex(fixed, rows, query_kind, setup.index, refined=setup.refine)
+        overfetch = setup.overfetch if setup.refine else 0
+        yield _MeasuredIndex(index, rows, query_kind, setup.index, overfetch)
         return
 
     def tuning_queries() -> Mapping[Modality, TuningQueries]:

@@ -392,13 +392,13 @@ class Engine:
             for modality in Modality:
                 if alike := {p: x for p, x in pending.items() if x.query.modality is modality}:
                     found |= self._find(modality, alike, snapshot, timer)
-            if unranked := {
+            if first := {
                 place: plan
                 for place, plan in pending.items()
                 if plan.rerank_count and place not in reranked and len(found[place].nearest)
             }:
                 with timer("rerank"):
-                    reranked |= self._rerank(unranked, found)
+                    reranked |= self._rerank(first, found)
             with timer("order"):
                 for place, plan in pending.items():
                     ordering = self._order(plan, found[place], reranked.get(place))
@@ -587,8 +587,8 @@ class Engine:
     ) -> Answer:
         """The page of hits, and the way to the next."""
         ordered, groups, exhausted, _ = ordering
-        query, searcher = plan.query, self._searchers.get(plan.query.modality)
-        if query.diversity and searcher and len(ordered):
+        query, searcher = plan.query, self._searchers[plan.query.modality]
+        if query.diversity and len(ordered):
             pool = searcher.rows[ordered.rows[:DIVERSE_POOL]].astype(np.float32)
             ordered = diversify(ordered, pool, query.diversity)
         left = exclude(ordered, plan.seen_ids, groups)
@@ -598,24 +598,17 @@ class Engine:
         match = None if reranked is None else reranked.match
         next_cursor = None
         if len(page) and (len(left) > len(page) or not exhausted) and len(seen_ids) < MAX_K:
-            if match is not None:
-                reranked_count = len(match)
-            else:
-                reranked_count = plan.cursor.reranked_count if plan.cursor else 0
-            next_cursor = Cursor(
-                self._digest(query, plan.reranking),
-                plan.row_limit,
-                plan.mode,
-                reranked_count,
-                seen_ids,
-            ).encode()
+            before = plan.cursor.reranked_count if plan.cursor else 0
+            count = before if match is None else len(match)
+            digest = self._digest(query, plan.reranking)
+            next_cursor = Cursor(digest, plan.row_limit, plan.mode, count, seen_ids).encode()
         return Answer(
             hits,
             timer.timings_ms,
             (
                 *plan.warnings,
                 *(reranked.warnings if reranked else ()),
-                *(_index_warnings(searcher) if searcher else ()),
+                *_index_warnings(searcher),
             ),
             reranker=plan.reranker.name if plan.reranker and match is not None else None,
             reranked=0 if match is None else int(np.count_nonzero(~np.isnan(match))),

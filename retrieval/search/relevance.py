@@ -1,7 +1,7 @@
 """How likely a hit is what was asked for: a number in 0..1 in place of a raw similarity.
 
 A cosine means little by itself: what is high differs from encoder to encoder and from query to
-query. So a hit is set against its background, the similarities of the same query with a sample of
+query. So scores are normalised by a cohort, the similarities of the same query with a sample of
 the library: by how many spreads it stands out. A logistic model, learned where captions say what
 photos show (`retrieval.training.relevance`), turns that into a probability (Platt 1999).
 """
@@ -46,7 +46,7 @@ _LOW_TENTH = 1.2815515655446004
 
 
 @dataclass(frozen=True)
-class Background:
+class CohortStatistics:
     """A query's similarities with a sample of the library, summed up.
 
     location: their median. scale: their spread below it, in standard deviations of a normal
@@ -69,29 +69,29 @@ class Background:
 
 @dataclass(frozen=True)
 class Reference:
-    """What backgrounds of a space look like, for libraries too small to have one of their own.
+    """What cohorts of a space look like, for libraries too small to have one of their own.
 
-    location, scale: those of a typical query's background.
+    location, scale: those of a typical query's cohort.
     """
 
     location: float
     scale: float
 
-    def blended_with(self, own: Background, weight: float) -> Background:
-        """A background mixed with the reference, which counts as much as `weight` rows."""
+    def blended_with(self, own: CohortStatistics, weight: float) -> CohortStatistics:
+        """Statistics mixed with the reference, which counts as much as `weight` rows."""
         share = own.rows / (own.rows + weight)
         location = share * own.location + (1 - share) * self.location
         scale = math.sqrt(share * own.scale**2 + (1 - share) * self.scale**2)
-        return Background(location, scale, own.rows)
+        return CohortStatistics(location, scale, own.rows)
 
 
 @dataclass(frozen=True)
 class Calibration:
     """From similarities of one query to relevances: a logistic model over two features of a hit.
 
-    z: weight of the spreads by which a hit stands out of its background, above 0. rows: weight of
-    the logarithm of the background's rows: of many photos, more stand out by chance. reference:
-    what the background of a small library is mixed with; without one, the relevance is drawn to
+    z: weight of the spreads by which a hit stands out of its cohort, above 0. rows: weight of
+    the logarithm of the cohort's rows: of many photos, more stand out by chance. reference:
+    what the cohort of a small library is mixed with; without one, the relevance is drawn to
     `prior` instead, the share of relevant hits where it was learned. reference_rows: how many rows
     of a sample count as much as either.
     """
@@ -113,16 +113,16 @@ class Calibration:
     def relevance(
         self,
         similarity: NDArray[np.float32],
-        background: NDArray[np.float32],
+        cohort: NDArray[np.float32],
     ) -> NDArray[np.float32]:
         """Probabilities, (n,) float32 in 0..1, that hits are what their query asked for.
 
-        similarity: (n,), of the hits. background: (m,), of the same query with the rows of
+        similarity: (n,), of the hits. cohort: (m,), of the same query with the rows of
         `sample_rows`.
 
         Never falls as the similarity rises. A similarity that is not a number has relevance 0.
         """
-        known = Background.of(background)
+        known = CohortStatistics.of(cohort)
         features = self.features(similarity, known)
         chance = _logistic(features @ (self.intercept, self.z, self.rows))
         if self.reference is None:
@@ -131,12 +131,12 @@ class Calibration:
         return np.where(np.isnan(similarity), 0.0, chance).astype(np.float32)
 
     def features(
-        self, similarity: NDArray[np.float32], background: Background
+        self, similarity: NDArray[np.float32], cohort: CohortStatistics
     ) -> NDArray[np.float64]:
         """What the model weighs of each hit, (n, 3): 1, z and the logarithm of the rows."""
-        known = background
+        known = cohort
         if self.reference is not None:
-            known = self.reference.blended_with(background, self.reference_rows)
+            known = self.reference.blended_with(cohort, self.reference_rows)
         features = np.zeros((len(similarity), 3))
         features[:, 0] = 1
         if known.scale > 0:
@@ -201,7 +201,7 @@ def calibration_for(space: Space, query_kind: QueryKind, own: Path | None = None
 
 
 def sample_rows(row_count: int, live: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-    """Choose at most SAMPLE_ROWS of [0, row_count) for a background, ascending (m,) int64.
+    """Choose at most SAMPLE_ROWS of [0, row_count) for a cohort, ascending (m,) int64.
 
     live: (row_count,), which rows may be chosen; None: all. The choice is always the same, and
     as rows are added it changes little: those with the lowest hashes are taken, so that a new row

@@ -20,7 +20,7 @@ from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.indices.tuning_queries import bundled_texts
 from retrieval.media import Modality
 from retrieval.media.images import read_image
-from retrieval.search.relevance import Background, Calibration, CalibrationFile, Reference
+from retrieval.search.relevance import Calibration, CalibrationFile, CohortStatistics, Reference
 from retrieval.training.captions import (
     CaptionedPhoto,
     digest_of_photos,
@@ -162,15 +162,15 @@ def fit_calibration(
     """
     fits = np.concatenate([search.fits for search in searches]).astype(np.float64)
     prior = float(fits.mean())
-    backgrounds = [Background.of(search.background) for search in searches]
-    reference = _reference(searches, backgrounds) if with_reference else None
+    cohorts = [CohortStatistics.of(search.cohort) for search in searches]
+    reference = _reference(searches, cohorts) if with_reference else None
     best, best_loss = None, np.inf
     for rows in REFERENCE_ROWS:
         start = Calibration(0.0, 1.0, 0.0, prior, rows, reference)
         features = np.concatenate(
             [
-                start.features(search.similarity, background)
-                for search, background in zip(searches, backgrounds, strict=True)
+                start.features(search.similarity, cohort)
+                for search, cohort in zip(searches, cohorts, strict=True)
             ]
         )
         weights = _logistic_regression(features, fits)
@@ -374,14 +374,16 @@ def _simulate(
     }
 
 
-def _reference(searches: Sequence[SimulatedSearch], backgrounds: Sequence[Background]) -> Reference:
-    """Average the background over the larger libraries, or over all if none is large."""
+def _reference(
+    searches: Sequence[SimulatedSearch], cohorts: Sequence[CohortStatistics]
+) -> Reference:
+    """Average the cohort over the larger libraries, or over all if none is large."""
     large = [
-        background
-        for search, background in zip(searches, backgrounds, strict=True)
+        cohort
+        for search, cohort in zip(searches, cohorts, strict=True)
         if search.rows >= _LARGE_LIBRARY
     ]
-    chosen = large or backgrounds
+    chosen = large or cohorts
     return Reference(
         float(np.mean([each.location for each in chosen])),
         float(np.sqrt(np.mean([each.scale**2 for each in chosen]))),
@@ -391,7 +393,7 @@ def _reference(searches: Sequence[SimulatedSearch], backgrounds: Sequence[Backgr
 def _relevances(
     calibration: Calibration, searches: Sequence[SimulatedSearch]
 ) -> NDArray[np.float64]:
-    relevances = [calibration.relevance(each.similarity, each.background) for each in searches]
+    relevances = [calibration.relevance(each.similarity, each.cohort) for each in searches]
     return np.concatenate(relevances).astype(np.float64)
 
 

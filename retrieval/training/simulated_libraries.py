@@ -44,15 +44,15 @@ class SimulatedSearch:
     """Hits of a query in one simulated library.
 
     similarity: (k,), best first. photos: (k,), rows of the gallery. fits: (k,), the probability
-    that each hit is relevant. background: (m,), similarities of a sample of the library. rows:
-    size of the library. answered: whether it holds the source photo, or photos that show the word.
+    that each hit is relevant. cohort: (m,), similarities of a sample of the library. rows: size of
+    the library. answered: whether it holds the source photo, or photos that show the word.
     """
 
     query: SimulatedQuery
     similarity: Floats
     photos: NDArray[np.int64]
     fits: Floats
-    background: Floats
+    cohort: Floats
     rows: int
     answered: bool
 
@@ -157,7 +157,7 @@ def _search(
         similarity=similarity[best],
         photos=rows[best],
         fits=query.fits[rows[best]],
-        background=similarity[sample],
+        cohort=similarity[sample],
         rows=len(rows),
         answered=bool(answered),
     )

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from indexer.pipeline import index_sources, remove_paths
 from retrieval.catalog import Modality
@@ -108,6 +109,20 @@ def test_few_are_told_only_where_it_is_known(indexed_library, cache, picture_fol
     assert live_rows_if_few(cache) is None
     live_rows(cache)
     assert live_rows_if_few(cache).sum() == 2
+
+
+def test_rows_are_counted_again_after_a_commit(
+    indexed_library, cache, picture_folder, tiny_encoder
+):
+    def row_count():
+        with cache.snapshot() as snapshot:
+            return cache.row_count(snapshot, Modality.IMAGE)
+
+    assert row_count() == row_count() == 6
+    new = picture_folder / "new.png"
+    Image.new("RGB", (9, 9)).save(new)
+    index_sources(open_library(indexed_library.path), tiny_encoder, [new])
+    assert row_count() == 7
 
 
 def test_a_sample_is_drawn_once_for_so_many_rows(cache):

@@ -13,9 +13,9 @@ from retrieval.search.relevance import (
     DEFAULT_MIN_RELEVANCE,
     OWN_FILE,
     SAMPLE_ROWS,
-    Background,
     Calibration,
     CalibrationFile,
+    CohortStatistics,
     Reference,
     calibration_for,
     sample_rows,
@@ -40,7 +40,7 @@ def array(values):
     return np.array(values, np.float32)
 
 
-def normal_background(rows=1000, location=0.2, scale=0.03):
+def normal_cohort(rows=1000, location=0.2, scale=0.03):
     return np.random.default_rng(0).normal(location, scale, rows).astype(np.float32)
 
 
@@ -73,7 +73,7 @@ def test_more_similar_is_never_less_relevant(shipped, name, kind, hits, sample):
 @names
 @both
 def test_a_hit_that_stands_out_is_more_relevant(shipped, name, kind):
-    found = shipped[name][kind].relevance(array([0.2, 0.26, 0.32, 0.38]), normal_background())
+    found = shipped[name][kind].relevance(array([0.2, 0.26, 0.32, 0.38]), normal_cohort())
     assert (np.diff(found) > 0).all()
 
 
@@ -81,7 +81,7 @@ def test_a_hit_that_stands_out_is_more_relevant(shipped, name, kind):
 @settings(max_examples=40)
 @given(factor=st.floats(0.05, 20), shift=st.floats(-3, 3))
 def test_other_encoders_scores_may_have_any_scale_and_zero(shipped, kind, factor, shift):
-    hits, sample = np.linspace(0, 0.5, 9), normal_background().astype(np.float64)
+    hits, sample = np.linspace(0, 0.5, 9), normal_cohort().astype(np.float64)
     generic = shipped["generic"][kind]
     plain = generic.relevance(array(hits), array(sample))
     other = generic.relevance(array(factor * hits + shift), array(factor * sample + shift))
@@ -91,7 +91,7 @@ def test_other_encoders_scores_may_have_any_scale_and_zero(shipped, kind, factor
 @names
 @both
 def test_what_is_not_a_number_has_no_relevance_and_harms_no_other(shipped, name, kind):
-    sample = normal_background()
+    sample = normal_cohort()
     calibration = shipped[name][kind]
     [good] = calibration.relevance(array([0.35]), sample)
     spoiled = np.concatenate([sample, array([np.nan, np.inf, -np.inf])])
@@ -135,31 +135,31 @@ def test_many_equal_scores_stand_out_of_nothing(shipped):
     assert found[0] < 0.1
 
 
-def test_the_background_is_what_lies_below_its_median():
-    sample = normal_background(5000, location=0.1, scale=0.05)
-    plain = Background.of(sample)
+def test_the_cohort_is_what_lies_below_its_median():
+    sample = normal_cohort(5000, location=0.1, scale=0.05)
+    plain = CohortStatistics.of(sample)
     assert plain.location == pytest.approx(0.1, abs=0.003)
     assert plain.scale == pytest.approx(0.05, abs=0.003)
     assert plain.rows == 5000
-    # A tenth of the library fits the query: the background is still that of the others.
-    with_answers = Background.of(np.concatenate([sample, np.full(500, 0.9, np.float32)]))
+    # A tenth of the library fits the query: the cohort is still that of the others.
+    with_answers = CohortStatistics.of(np.concatenate([sample, np.full(500, 0.9, np.float32)]))
     assert with_answers.location == pytest.approx(0.1, abs=0.01)
     assert with_answers.scale == pytest.approx(0.05, abs=0.008)
 
 
 def test_a_reference_counts_as_much_as_it_is_worth():
-    own = Background(location=0.2, scale=0.04, rows=10)
+    own = CohortStatistics(location=0.2, scale=0.04, rows=10)
     mixed = Reference(location=0.0, scale=0.1).blended_with(own, 10)
     assert mixed.location == pytest.approx(0.1)
     assert mixed.scale == pytest.approx(np.sqrt((0.04**2 + 0.1**2) / 2))
-    alone = Reference(location=0.0, scale=0.1).blended_with(Background(5, 5, 0), 10)
+    alone = Reference(location=0.0, scale=0.1).blended_with(CohortStatistics(5, 5, 0), 10)
     assert (alone.location, alone.scale) == (0.0, pytest.approx(0.1))
 
 
 def test_the_logistic_model_is_the_one_that_is_written():
     calibration = Calibration(-3.0, 1.5, -0.25, 0.1, 8, Reference(0.0, 1.0))
-    sample = normal_background(64, 0.0, 1.0)
-    known = calibration.reference.blended_with(Background.of(sample), 8)
+    sample = normal_cohort(64, 0.0, 1.0)
+    known = calibration.reference.blended_with(CohortStatistics.of(sample), 8)
     logit = -3.0 + 1.5 * (2.0 - known.location) / known.scale - 0.25 * np.log(64)
     [found] = calibration.relevance(array([2.0]), sample)
     assert found == pytest.approx(1 / (1 + np.exp(-logit)), rel=1e-5)

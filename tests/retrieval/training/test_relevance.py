@@ -47,7 +47,7 @@ def learned():
 def test_what_is_planted_gets_a_high_relevance_and_absence_a_low_one(learned):
     present, absent = [], []
     for search in planted(1):
-        best = learned.relevance(search.similarity, search.background).max()
+        best = learned.relevance(search.similarity, search.cohort).max()
         (present if search.answered else absent).append(best)
     assert np.median(present) > 0.6
     assert np.median(absent) < 0.15
@@ -73,7 +73,7 @@ def test_the_scale_and_zero_of_scores_do_not_change_what_is_learned(learned):
     assert other.rows == pytest.approx(learned.rows, abs=1e-3)
 
 
-def test_the_reference_is_the_background_of_large_libraries():
+def test_the_reference_is_the_cohort_of_large_libraries():
     fitted = fit_calibration(planted(3, shift=0.25, factor=0.1))
     assert fitted.reference is not None
     assert fitted.reference.location == pytest.approx(0.25, abs=0.01)
@@ -83,7 +83,7 @@ def test_the_reference_is_the_background_of_large_libraries():
 def test_scores_that_say_the_opposite_cannot_be_calibrated():
     turned = [
         SimulatedSearch(
-            one.query, -one.similarity, one.photos, one.fits, -one.background, one.rows, True
+            one.query, -one.similarity, one.photos, one.fits, -one.cohort, one.rows, True
         )
         for one in planted(4, 200)
     ]

@@ -54,7 +54,7 @@ def test_hits_are_the_most_similar_of_the_library(gallery, queries):
         assert len(search.similarity) == min(HITS, search.rows)
         assert len(set(search.photos.tolist())) == len(search.photos)
         np.testing.assert_array_equal(search.fits, search.query.fits[search.photos])
-        assert len(search.background) == search.rows
+        assert len(search.cohort) == search.rows
 
 
 def test_every_kind_is_asked_with_and_without_an_answer(gallery, queries):
