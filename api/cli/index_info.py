@@ -176,8 +176,7 @@ def _build(
 
 def _facts(library: "Library", space: "Space", modality: "Modality") -> dict[str, Any]:
     """Describe the index of one modality; a library may have none, and need none."""
-    from retrieval.indices.build import plan_build
-    from retrieval.indices.choice import EXACT_UP_TO_ROWS
+    from retrieval.indices.build import plan_build, reasons_for
     from retrieval.indices.generations import latest
     from retrieval.indices.maintenance import committed_rows
 
@@ -196,12 +195,7 @@ def _facts(library: "Library", space: "Space", modality: "Modality") -> dict[str
     }
     if generation:
         facts["index"] = generation.facts() | {"bytes_per_row": generation.size / generation.rows}
-    elif len(rows) <= EXACT_UP_TO_ROWS:
-        facts["reasons"] = [f"Up to {EXACT_UP_TO_ROWS:,} vectors are compared one by one."]
-    else:
-        facts["reasons"] = ["There is no usable index yet; `mmsearch build-index` makes one."]
-    if generation:
-        facts["reasons"] = list(generation.training.reasons)
+    facts["reasons"] = reasons_for(len(rows), generation)
     return facts
 
 

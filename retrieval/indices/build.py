@@ -73,6 +73,15 @@ def is_build_due(rows: int, generation: Generation | None) -> bool:
     return rows - generation.rows > min(_TAIL_SHARE * generation.rows, EXACT_UP_TO_ROWS)
 
 
+def reasons_for(rows: int, generation: Generation | None) -> list[str]:
+    """Say in sentences why rows are searched with this generation, or exactly without one."""
+    if generation is not None:
+        return list(generation.training.reasons)
+    if rows > EXACT_UP_TO_ROWS:
+        return ["There is no usable index yet; `mmsearch build-index` makes one."]
+    return [f"Up to {EXACT_UP_TO_ROWS:,} vectors are compared one by one."]
+
+
 def plan_build(rows: int, generation: Generation | None, drift: Callable[[], float]) -> Plan:
     """Decide what a build has to do.
 

@@ -196,6 +196,8 @@ def load(directory: Path, generation: Generation, rows: Rows) -> VectorEngine:
     engine = load_engine(generation.engine)
     try:
         index = engine.open(file, rows, generation.kind)
+    except ImportError as error:
+        raise BadGenerationError(f"{file} needs the package {engine.package}") from error
     except RuntimeError as error:
         if not file.exists():
             raise FileNotFoundError(str(file)) from error

@@ -107,7 +107,8 @@ def search_index(
         return nothing_found(len(queries), k)
     while True:
         found = keep_allowed(index.search(queries, fetch, None, effort), k, allowed)
-        if fetch >= len(index) or (found[1][:, wanted - 1] >= 0).all():
+        is_all = fetch >= len(index) and effort.breadth >= index.max_breadth
+        if is_all or (found[1][:, wanted - 1] >= 0).all():
             return found
         fetch = min(len(index), 4 * fetch)
         effort = effort.widened(4)

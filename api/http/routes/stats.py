@@ -10,7 +10,7 @@ from api.http.schemas import valid_text
 from api.http.schemas.stats import CacheStats, IndexStats, Stats
 from retrieval.catalog import Modality
 from retrieval.indices import generations
-from retrieval.indices.choice import EXACT_UP_TO_ROWS
+from retrieval.indices.build import reasons_for
 from retrieval.indices.maintenance import committed_rows
 from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
 
@@ -61,30 +61,14 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
 
 def _index(service: Service, modality: Modality) -> IndexStats:
     space = service.engine.space
-    rows = len(committed_rows(service.library, space, modality))
-    directory = service.library.space_directory(space)
-    present = generations.latest(
-        directory, modality, committed_rows(service.library, space, modality)
-    )
-    if present is None:
-        why = f"Up to {EXACT_UP_TO_ROWS:,} vectors are searched exactly."
-        if rows > EXACT_UP_TO_ROWS:
-            why = "No usable index yet: build one with `mmsearch build-index`."
-        return IndexStats(
-            modality=modality,
-            kind="exact",
-            rows=rows,
-            rows_covered=0,
-            generation=None,
-            created=None,
-            reasons=[why],
-        )
+    rows = committed_rows(service.library, space, modality)
+    present = generations.latest(service.library.space_directory(space), modality, rows)
     return IndexStats(
         modality=modality,
-        kind=present.kind,
-        rows=rows,
-        rows_covered=present.rows,
-        generation=present.number,
-        created=present.created,
-        reasons=list(present.training.reasons),
+        kind=present.kind if present else "exact",
+        rows=len(rows),
+        rows_covered=present.rows if present else 0,
+        generation=present.number if present else None,
+        created=present.created if present else None,
+        reasons=reasons_for(len(rows), present),
     )

@@ -12,7 +12,6 @@ from retrieval.indices import searcher as searcher_module
 from retrieval.indices.base import Effort
 from retrieval.indices.faiss.ivf import FactoryIndex
 from retrieval.indices.generations import Training, Tuning, write
-from retrieval.indices.refine import refine
 from retrieval.indices.searcher import Searcher
 
 DIMENSION = 16
@@ -236,12 +235,3 @@ def test_swaps_under_concurrent_searches_lose_and_double_nothing(tmp_path):
     searcher.settle()
     assert committed[0] == steps
     assert len(used) > 5
-
-
-@given(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), min_size=1, max_size=12))
-def test_refining_sorts_by_score_and_breaks_ties_by_row(values):
-    embeddings = np.array(values, dtype=np.float16)[:, np.newaxis]
-    rows = np.random.default_rng(0).permutation(len(values))
-    found, scores = refine(np.ones(1, np.float32), rows, embeddings)
-    assert found.tolist() == sorted(range(len(values)), key=lambda row: (-values[row], row))
-    assert scores.tolist() == sorted(values, reverse=True)
