@@ -21,7 +21,7 @@ _WIDE_FONTS = (
 
 
 def require_drawable(output: Path) -> None:
-    """Raise UsageError if no image can be written to a path: before the work, not after."""
+    """Raise UsageError if no image can be written to a path, before the work is done."""
     if output.suffix.lower() not in _ENDINGS:
         raise UsageError(f"{output}: the file name must end in .png, .jpg or .webp.")
     try:
@@ -29,7 +29,9 @@ def require_drawable(output: Path) -> None:
     except OSError as error:
         raise UsageError(f"{output} cannot be written: {error.strerror}.") from error
     if not has_folder:
-        raise UsageError(f"{output} cannot be written: the directory {output.parent} does not exist.")
+        raise UsageError(
+            f"{output} cannot be written: the directory {output.parent} does not exist."
+        )
     if is_folder:
         raise UsageError(f"{output} cannot be written: it is a directory.")
 
