@@ -23,7 +23,7 @@ def write_atomically(file: Path, content: bytes, *, durable: bool = False) -> No
 def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the same directory, which replaces the file at the end.
 
-    durable: content and name survive a power cut (fsync). After an exception, the file is unchanged.
+    durable: content and name survive a power cut (fsync). After an exception the file is unchanged.
     """
     # Not `tempfile`, whose files only their owner may read: a service may run as another user.
     unfinished = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}{UNFINISHED_SUFFIX}")

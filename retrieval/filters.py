@@ -123,10 +123,8 @@ class Filter(_Condition):
     @property
     def size(self) -> int:
         """Number of conditions and filters, including this one."""
-        conditions = len(self.model_fields_set - {"all_of", "any_of", "none_of"}) + len(
-            self.columns or {}
-        )
-        return 1 + conditions + sum(part.size for part in self.parts)
+        fields = self.model_fields_set - {"all_of", "any_of", "none_of"}
+        return 1 + len(fields) + len(self.columns or {}) + sum(part.size for part in self.parts)
 
     @property
     def is_empty(self) -> bool:

@@ -73,8 +73,8 @@ def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = 
     directory = Path(path) if path is not None else default_library_path()
     if not directory.exists():
         raise NotFoundError(
-            f"There is no library at {directory}. Create one with `mmsearch index PATH...`, or choose "
-            "another with `--library DIR`."
+            f"There is no library at {directory}. Create one with `mmsearch index PATH...`, or "
+            "choose another with `--library DIR`."
         )
     manifest = _read_manifest(directory)
     library = Library(directory, manifest)
@@ -86,7 +86,7 @@ def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = 
 def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
     """Create a library with one space, or complete one whose creation was interrupted.
 
-    Raises UsageError if the directory contains other files, LibraryError if it cannot be written.
+    Raises UsageError if the directory has other files, LibraryError if it cannot be written.
     """
     directory = Path(path)
     try:
@@ -98,8 +98,8 @@ def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
         ]
         if foreign:
             raise UsageError(
-                f"{directory} is not a library and not empty (it contains {foreign[0]!r}). Choose a "
-                "new or empty directory with `--library DIR`."
+                f"{directory} is not a library and not empty (it contains {foreign[0]!r}). Choose "
+                "a new or empty directory with `--library DIR`."
             )
         manifest = Manifest(FORMAT_VERSION, space.id, f"mmsearch {version('mmsearch')}")
         library = Library(directory, manifest)
@@ -177,8 +177,8 @@ class Library:
             name for name, value in asdict(expected).items() if asdict(space)[name] != value
         )
         raise SpaceMismatchError(
-            f"{self.path} has vectors of the encoder {expected.encoder!r} (space {expected.id}), but "
-            f"the current encoder is {space.encoder!r} (space {space.id}); they differ in: "
+            f"{self.path} has vectors of the encoder {expected.encoder!r} (space {expected.id}), "
+            f"but the current encoder is {space.encoder!r} (space {space.id}); they differ in: "
             f"{differing}. Vectors of two spaces cannot be compared. Either use the library's own "
             f"encoder, or add a second space with `mmsearch index PATH... --encoder "
             f"{space.encoder} --space new`, or index into a new library (`--library NEW_DIR`)."
@@ -274,8 +274,8 @@ def _read_manifest(directory: Path) -> Manifest:
     if not file.exists():
         if any(directory.glob(f"{_CATALOG}*")):
             raise DamagedLibraryError(
-                f"{file} is missing, but {directory} has a catalog: its creation was interrupted, or "
-                "the file was deleted. `mmsearch index` with the same encoder completes it "
+                f"{file} is missing, but {directory} has a catalog: its creation was interrupted, "
+                "or the file was deleted. `mmsearch index` with the same encoder completes it "
                 "without overwriting anything."
             )
         raise NotFoundError(

@@ -1,4 +1,4 @@
-"""The command line: `mmsearch`, a command or a group of them a module."""
+"""Command line `mmsearch`: one module per command or group of commands."""
 
 from api.cli.program import app, main
 

@@ -1,4 +1,4 @@
-"""How results look in a terminal."""
+"""Print results and progress in a terminal."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -28,23 +28,23 @@ from retrieval.catalog import Item
 from retrieval.search.answer import Answer
 from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
 
-_PASSAGE_CHARACTERS = 100
+_CHUNK_CHARACTERS = 100
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def display_path(path: str) -> str:
-    """Spell a path for a terminal: relative to here if below, control characters escaped."""
+    """Format a path: relative to the current directory if below, control characters escaped."""
     here = os.getcwd() + os.sep  # noqa: PTH109 - a string prefix, not a Path
     shown = valid_text(path.removeprefix(here))
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
 def print_answer(answer: Answer, *, are_here: bool = True) -> None:
-    """Print ranked hits: rank, relevance, similarity, match where there is one, path (linked).
+    """Print ranked hits: rank, relevance, similarity, match if reranked, path (as a link).
 
-    To a terminal also how to go on. are_here: the files are on this machine.
+    A terminal also gets the cursor of the next page. are_here: the files are on this machine.
     """
     has_match = any(hit.match is not None for hit in answer.hits)
     for hit in answer.hits:
@@ -74,17 +74,17 @@ def _style_of_relevance(relevance: float) -> str:
 
 
 def place_in_file(item: Item) -> str:
-    """Where in its file an item is, and how a passage begins."""
-    place = ""
+    """Describe the position of an item in its file: page, time, or beginning of the chunk."""
+    position = ""
     if item.page is not None:
-        place += f"  page {item.page}"
+        position += f"  page {item.page}"
     if item.time_s is not None:
         minutes, seconds = divmod(int(item.time_s), 60)
-        place += f"  at {minutes}:{seconds:02}"
+        position += f"  at {minutes}:{seconds:02}"
     if item.text is not None:
         words = "".join(c if c.isprintable() else " " for c in item.text)
-        place += f"  {shorten(words, _PASSAGE_CHARACTERS, placeholder=' ...')}"
-    return place
+        position += f"  {shorten(words, _CHUNK_CHARACTERS, placeholder=' ...')}"
+    return position
 
 
 def print_summary(summary: Summary, library: Path) -> None:
@@ -118,7 +118,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def indexing_progress(*, quiet: bool) -> Iterator["IndexingBar"]:
-    """Show a bar on standard error with rate and remaining time."""
+    """Show a progress bar on standard error with rate and remaining time."""
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -134,14 +134,14 @@ def indexing_progress(*, quiet: bool) -> Iterator["IndexingBar"]:
 
 
 class IndexingBar:
-    """Takes the pipeline's progress events."""
+    """Displays progress events of the pipeline."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task = progress.add_task("Looking for files", total=None)
 
     def __call__(self, event: IndexingProgress) -> None:
-        """Show an event."""
+        """Display an event."""
         if event.total is None:
             return
         failed = f" ({event.failed:,} failed)" if event.failed else ""
@@ -155,7 +155,7 @@ class IndexingBar:
 
 @contextmanager
 def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar on standard error for each named stage: called with name, done, total."""
+    """Yield a callback (name, done, total) that shows a bar per stage on standard error."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""`mmsearch duplicates`: files that are the same, and pictures that look it."""
+"""`mmsearch duplicates`: list identical files and near-duplicate images."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,8 +53,8 @@ def duplicates(
     """Find duplicates: identical files, and images that look the same. Nothing is deleted."""
     if exact_only and (frames or limit is not None or threshold is not None):
         raise UsageError(
-            "--exact-only leaves similar pictures out: give it, or --threshold, --frames and "
-            "--limit, not both."
+            "--exact-only excludes near-duplicates: use it, or --threshold, --frames and --limit, "
+            "not both."
         )
     from retrieval.duplicates import DEFAULT_THRESHOLD, find_exact
     from retrieval.library import open_library
@@ -93,8 +93,8 @@ def _near(
         if pictures > _MANY_PICTURES:
             minutes = estimate_seconds(pictures, space.dimension) / 60
             complain(
-                f"Comparing {pictures:,} pictures with each other takes about {minutes:,.0f} "
-                "minutes. Ctrl-C stops; --exact-only does without."
+                f"Comparing {pictures:,} images takes about {minutes:,.0f} minutes. Stop with "
+                "Ctrl-C; --exact-only skips this."
             )
 
     with console.stage_progress() as show:
@@ -110,7 +110,7 @@ def _near(
 
 
 def _exact_facts(groups: "list[ExactGroup]") -> dict[str, Any]:
-    """Facts of files of the same content; `bytes` is the size of one of them."""
+    """JSON fields of identical files; `bytes` is the size of one file."""
     from api.http.schemas import valid_text
 
     return {
@@ -128,7 +128,7 @@ def _exact_facts(groups: "list[ExactGroup]") -> dict[str, Any]:
 
 
 def _near_facts(near: "NearDuplicates | None") -> dict[str, Any]:
-    """Facts of similar pictures; null where they were not looked for."""
+    """JSON fields of near-duplicates; null if they were not searched for."""
     if near is None:
         return {"pictures": None, "near_found": None, "near_outdated": None, "near": None}
     return {
@@ -171,8 +171,8 @@ def _print_exact(groups: "list[ExactGroup]") -> None:
     files = sum(len(group.paths) for group in groups)
     spare = sum(group.spare_bytes for group in groups)
     console.out.print(
-        f"{files:,} files share {len(groups):,} contents; one of each would take {_size(spare)} "
-        "less:"
+        f"{files:,} files in {len(groups):,} groups of identical files; removing the copies would "
+        f"free {_size(spare)}:"
     )
     for group in groups:
         for place, path in enumerate(group.paths):
@@ -183,11 +183,11 @@ def _print_exact(groups: "list[ExactGroup]") -> None:
 def _print_near(near: "NearDuplicates", threshold: float) -> None:
     from api.cli import console
 
-    compared = f"of {near.pictures:,} pictures (similarity at least {threshold:g})"
+    compared = f"of {near.pictures:,} images (similarity at least {threshold:g})"
     if not near.found:
-        console.out.print(f"No similar pairs {compared}.")
+        console.out.print(f"No near-duplicate pairs {compared}.")
         return
-    console.out.print(f"{near.found:,} similar pairs {compared}:")
+    console.out.print(f"{near.found:,} near-duplicate pairs {compared}:")
     for pair in near.pairs:
         for similarity, item in ((f"{pair.similarity:.3f}", pair.first), ("", pair.second)):
             pixels = f"{item.width} x {item.height}" if item.width and item.height else ""
@@ -195,7 +195,7 @@ def _print_near(near: "NearDuplicates", threshold: float) -> None:
             console.out.print(f"{similarity:>7}  {pixels:>13}  {path}", markup=False)
     if near.outdated:
         complain(
-            f"{near.outdated:,} pairs are left out: their files have changed or gone since they "
+            f"{near.outdated:,} pairs are left out: their files were changed or deleted after they "
             "were indexed. Run `mmsearch index`."
         )
     rest = near.found - near.outdated - len(near.pairs)

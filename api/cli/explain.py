@@ -52,16 +52,18 @@ def explain(
 ) -> None:
     """Explain a match: the words that carried it, and the image regions they attended to."""
     if not text.strip():
-        raise UsageError("The text is empty. Say in a few words what the image may show.")
+        raise UsageError("The text is empty. Describe in a few words what the image may show.")
     if library and encoder:
-        raise UsageError("--library brings its own encoder: give it or --encoder, not both.")
+        raise UsageError(
+            "--library uses the encoder of the library: use it or --encoder, not both."
+        )
     picture = _read(image)
     if output:
         from api.drawing.text import require_drawable
 
         require_drawable(output)
         if output.exists() and output.samefile(image):
-            raise UsageError(f"{output} is the image itself: name another file to draw into.")
+            raise UsageError(f"{output} is the input image: choose another output file.")
     if library:
         explanation = _with_library(text, picture, library, rerank, device)
     else:
@@ -86,7 +88,7 @@ def _read(image: Path) -> "Image.Image":
         return read_image(image)
     except (OSError, UnreadableFileError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"The image {image}: {reason}.") from error
+        raise UsageError(f"The image {image} cannot be read: {reason}.") from error
 
 
 def _with_library(
@@ -121,11 +123,11 @@ def _print(explanation: "Explanation") -> None:
     width = min(max(map(cell_len, shown), default=0), 24)
     longest = max((abs(word.contribution) for word in words), default=0.0)
     block = "█" if out.encoding.lower().startswith("utf") else "#"
-    for place, (word, name) in enumerate(zip(words, shown, strict=True)):
+    for position, (word, name) in enumerate(zip(words, shown, strict=True)):
         share = abs(word.contribution) / longest if longest else 0.0
         out.print(
             Text.assemble(
-                (f"  {set_cell_size(name, width)}", "bold" if place == 0 else ""),
+                (f"  {set_cell_size(name, width)}", "bold" if position == 0 else ""),
                 f"  {word.contribution:+7.3f}  ",
                 (block * round(_BAR * share), "magenta" if word.contribution > 0 else "dim"),
             )

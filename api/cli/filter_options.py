@@ -1,4 +1,4 @@
-"""Filter options of `mmsearch search`, and the filter that they make."""
+"""Filter options of `mmsearch search`, and their conversion to a filter."""
 
 import os
 import re
@@ -55,13 +55,23 @@ def parse_filter(
     camera: str | None = None,
     where: str | None = None,
 ) -> Filter | None:
-    """Make the filter that all given options ask for; None where there are none.
+    """Build a filter that requires all given options; None without options.
 
-    Raises UsageError for an invalid date, kind or filter.
+    Args:
+        source: Directory or file.
+        path: Glob over paths.
+        kind: Comma-separated file kinds.
+        after: First date, inclusive.
+        before: Last date, exclusive.
+        camera: Part of the camera name.
+        where: Filter as JSON.
+
+    Raises:
+        UsageError: Invalid date, kind or filter.
     """
     wanted: dict[str, Any] = {}
     if source is not None:
-        # As the indexer names sources: links stay as they are.
+        # Like the sources of the indexer: symlinks are not resolved.
         wanted["source"] = os.path.abspath(source.expanduser())  # noqa: PTH100
     if path is not None:
         wanted["path"] = path
@@ -85,11 +95,11 @@ def _kinds(text: str) -> list[MediaKind]:
     try:
         return [MediaKind(name.strip()) for name in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"--kind: {error}; there are: {', '.join(MediaKind)}.") from None
+        raise UsageError(f"--kind: {error}; the kinds are {', '.join(MediaKind)}.") from None
 
 
 def _date(option: str, text: str | None) -> datetime | None:
-    """A date or time of ISO 8601, or only its year and month; UTC where no zone is told."""
+    """Parse an ISO 8601 date or time, or its year and month; UTC without a time zone."""
     if text is None:
         return None
     partial = _PARTIAL_DATE.fullmatch(text.strip())

@@ -1,4 +1,4 @@
-"""`mmsearch index`: make folders searchable, or bring them up to date."""
+"""`mmsearch index`: index directories, or update their index."""
 
 import signal
 from collections.abc import Iterator
@@ -195,7 +195,7 @@ def index(
         }
     elif summary.found == 0 and not summary.removed:
         where = ", ".join(str(path) for path in paths or ()) or "the library's sources"
-        console.out.print(f"Nothing that can be indexed in {where}.", markup=False)
+        console.out.print(f"No files that can be indexed in {where}.", markup=False)
     else:
         console.print_summary(summary, opened.path)
     is_stopped, tokens = summary.interrupted, None
@@ -210,12 +210,14 @@ def index(
     if as_json:
         print_json(facts | ({"tokens": tokens} if reranker else {}))
     if is_stopped:
-        complain("Stopped. What was embedded is kept; run the same command again to go on.")
+        complain(
+            "Stopped: run the same command again to continue; embedded items are in the library."
+        )
         raise typer.Exit(130)
 
 
 def _token_settings(size: str | None, precision: str | None) -> dict[str, Any]:
-    """Settings of the token cache that were asked for; raises UsageError for wrong ones."""
+    """Build the given settings of the token cache; raises UsageError for invalid ones."""
     from retrieval.rerankers.token_cache import TokenCacheSettings
 
     asked: dict[str, Any] = {}
@@ -240,14 +242,14 @@ def _configure_tokens(library: Library, asked: dict[str, Any]) -> None:
 def _reranker_for_tokens(
     library: Library, encoder: "Encoder", device: str, asked: dict[str, Any]
 ) -> "Reranker":
-    """Load the reranker of a space; raise before hours of indexing what can be known before."""
+    """Load the reranker of a space; raise foreseeable errors before hours of indexing."""
     from indexer.reranker_tokens import plan_tokens
     from retrieval.rerankers.registry import AUTO, load_reranker
 
     reranker = load_reranker(AUTO, encoder, device)
     if reranker is None:
         raise UsageError(
-            f"There is no reranker for {encoder.space.encoder}, so there are no tokens to prepare. "
+            f"There is no reranker for {encoder.space.encoder}, so no tokens can be precomputed. "
             "Leave out `--with-tokens`."
         )
     settings = replace(library.tokens.settings, **asked)
@@ -263,7 +265,7 @@ def _prepare_tokens(
     workers: int | None,
     is_quiet: bool,
 ) -> dict[str, Any]:
-    """Prepare a library for reranking; returns what is to be said of it in JSON."""
+    """Precompute the reranker tokens of a library; returns the fields of `--json`."""
     from api.cli import console
     from indexer.reranker_tokens import TokensPlan, prepare_tokens
 
@@ -272,9 +274,9 @@ def _prepare_tokens(
     def tell(plan: TokensPlan) -> None:
         limit = plan.settings.limit_bytes
         complain(
-            f"Preparing {len(plan.missing):,} images for reranking: "
-            f"{plan.bytes_per_image / 1e3:,.1f} kB an image, {plan.new_bytes / 1e6:,.1f} MB in "
-            f"all, beside {plan.held_bytes / 1e6:,.1f} MB that are there (limit "
+            f"Precomputing reranker tokens of {len(plan.missing):,} images: "
+            f"{plan.bytes_per_image / 1e3:,.1f} kB per image, {plan.new_bytes / 1e6:,.1f} MB in "
+            f"total, besides {plan.held_bytes / 1e6:,.1f} MB in the token cache (maximum "
             f"{limit / 1e6:,.1f} MB, {plan.settings.precision})."
         )
         facts.update(
@@ -295,29 +297,29 @@ def _prepare_tokens(
             batch_size=batch_size,
             on_plan=tell,
             on_progress=lambda event: (
-                None if is_quiet else show("Preparing", event.done, event.total or 0)
+                None if is_quiet else show("Computing tokens", event.done, event.total or 0)
             ),
             should_stop=lambda: bool(stop),
         )
     if not is_quiet:
         failed = (
-            f", {summary.failed:,} could not be (gone, changed or unreadable)"
+            f", {summary.failed:,} failed (deleted, changed or unreadable)"
             if summary.failed
             else ""
         )
-        console.out.print(f"{summary.made:,} images prepared for reranking{failed}.")
+        console.out.print(f"Reranker tokens of {summary.made:,} images precomputed{failed}.")
     return facts | vars(summary)
 
 
 @contextmanager
 def stop_on_ctrl_c() -> Iterator[list[bool]]:
-    """Collect the first Ctrl-C as a wish to stop after the batch; a second one interrupts."""
+    """Collect the first Ctrl-C as a request to stop after the batch; a second one interrupts."""
     stop: list[bool] = []
 
     def note(_signal: int, _frame: FrameType | None) -> None:
         stop.append(True)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        complain("Finishing the batch in flight. Ctrl-C again: stop at once.")
+        complain("Finishing the current batch. Press Ctrl-C again to stop at once.")
 
     before = signal.signal(signal.SIGINT, note)
     try:

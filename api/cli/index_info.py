@@ -1,4 +1,4 @@
-"""`mmsearch build-index` and `mmsearch index-info`: how the vectors of a library are searched."""
+"""`mmsearch build-index` and `mmsearch index-info`: build and show vector indices."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,7 +70,7 @@ def build_index(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Rebuild the search index now. `mmsearch index` does this by itself when it is due."""
+    """Rebuild the search index now. `mmsearch index` does this automatically when it is due."""
     from api.cli.open_library import encoder_of
     from retrieval.catalog import Modality
     from retrieval.indices.build import BuildOptions
@@ -104,8 +104,8 @@ def build_index(
         from retrieval.indices.choice import EXACT_UP_TO_ROWS
 
         console.out.print(
-            f"Nothing to build: up to {EXACT_UP_TO_ROWS:,} vectors are compared one by one. "
-            "`--factory STRING` builds an index all the same."
+            f"Nothing to build: up to {EXACT_UP_TO_ROWS:,} vectors are searched exactly. "
+            "`--factory STRING` forces an index."
         )
 
 
@@ -117,7 +117,7 @@ def build_due_indices(
     is_quiet: bool,
     should_stop: "Callable[[], bool]" = lambda: False,
 ) -> "list[Generation]":
-    """Build the indices that are due, with a progress bar; failures harm no search."""
+    """Build the indices that are due, with a progress bar; failures are only reported."""
     from retrieval.indices.maintenance import needs_rebuild
 
     built = []
@@ -175,7 +175,7 @@ def _build(
 
 
 def _facts(library: "Library", space: "Space", modality: "Modality") -> dict[str, Any]:
-    """Describe the index of one modality; a library may have none, and need none."""
+    """Describe the index of one modality, if it has one."""
     from retrieval.indices.build import plan_build, reasons_for
     from retrieval.indices.generations import latest
     from retrieval.indices.maintenance import committed_rows
@@ -204,16 +204,16 @@ def _print(name: str, facts: dict[str, Any]) -> None:
 
     lines = {"Index": f"{facts['kind']}, of {name}s"}
     lines["Rows"] = (
-        f"{facts['rows']:,}: {facts['rows_covered']:,} in the index, {facts['rows_past']:,} past "
-        f"it, compared one by one"
+        f"{facts['rows']:,}: {facts['rows_covered']:,} in the index, {facts['rows_past']:,} added "
+        f"since, searched exactly"
     )
     lines["Vectors"] = f"{facts['embeddings_bytes'] / 1e6:,.1f} MB, memory-mapped"
     if index := facts["index"]:
         training, tuning = index["training"], index["tuning"]
         lists = f"{index['lists']:,} lists, " if index["lists"] else ""
-        lines["Codes"] = f"{lists}{index['code_bytes']} bytes a row"
+        lines["Codes"] = f"{lists}{index['code_bytes']} bytes per row"
         lines["Memory"] = (
-            f"{index['size'] / 1e6:,.1f} MB ({index['bytes_per_row']:.1f} bytes a row all in)"
+            f"{index['size'] / 1e6:,.1f} MB ({index['bytes_per_row']:.1f} bytes per row in total)"
         )
         lines["Trained"] = f"on {training['sample']:,} of {training['of_rows']:,} rows"
         lines["Built"] = f"{index['created']}, generation {index['number']}, FAISS {index['faiss']}"
@@ -221,8 +221,8 @@ def _print(name: str, facts: dict[str, Any]) -> None:
             recall = settings["recall"]
             found = "not measured" if recall is None else f"recall@10 {recall:.3f}"
             lines[f"{modality.capitalize()} queries"] = (
-                f"{settings['nprobe']:,} probes, {settings['overfetch']} candidates a hit: {found} "
-                f"(wanted: {tuning['target_recall']:g})"
+                f"{settings['nprobe']:,} probes, {settings['overfetch']} candidates per hit: "
+                f"{found} (target: {tuning['target_recall']:g})"
             )
     lines["Why"] = "\n".join(facts["reasons"])
     lines["Next"] = facts["next"]

@@ -1,4 +1,4 @@
-"""`mmsearch status`, `remove` and `encoders`: what a library holds, and what can make one."""
+"""`mmsearch status`, `remove` and `encoders`."""
 
 import stat
 from contextlib import suppress
@@ -59,7 +59,7 @@ def status(
             path, reason = console.display_path(failure.path), failure.failure
             console.out.print(f"{path}: {reason}", markup=False)
         if not failures:
-            console.out.print("No file has failed.")
+            console.out.print("No files failed.")
         return
     lines = {
         "Library": str(opened.path),
@@ -89,14 +89,14 @@ def remove(
     if as_json:
         print_json({"library": str(opened.path), "removed": removed})
         return
-    console.out.print(f"{removed:,} files forgotten.")
+    console.out.print(f"{removed:,} files removed from the library.")
     with opened.catalog.snapshot() as snapshot:
         sources = snapshot.sources()
     for path in paths:
         containing = [s for s in sources if Path(s) in path.absolute().parents]
         for source in containing:
             console.out.print(
-                f"{path} lies in the source {source}: the next `mmsearch index` finds it again.",
+                f"{path} is in the source {source}: the next `mmsearch index` will find it again.",
                 markup=False,
             )
 
@@ -130,7 +130,7 @@ def encoders(
 def _size_on_disk(folder: Path) -> int:
     size = 0
     for file in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # the service may drop tokens meanwhile
+        with suppress(FileNotFoundError):  # the service may delete cached tokens meanwhile
             status = file.stat()
             size += status.st_size if stat.S_ISREG(status.st_mode) else 0
     return size

@@ -1,4 +1,4 @@
-"""Open the library that a command writes to, or create it, with the encoder that belongs to it."""
+"""Open or create the library that a command writes to, with its encoder."""
 
 from pathlib import Path
 
@@ -11,24 +11,30 @@ from retrieval.library import Library, create_library, library_exists, open_libr
 def library_and_encoder(
     path: Path, encoder_name: str | None, space_id: str | None, device: str, has_paths: bool
 ) -> tuple[Library, Encoder]:
-    """Open or create the library, and give the encoder of the space to be written.
+    """Open or create the library, with the encoder of the space to write to.
 
-    That of a space that is there already is loaded when it is first needed.
+    The encoder of an existing space is loaded when it is first used.
 
-    encoder_name: None for the library's own; for the best at hand where the library is new.
-    space_id: None for the default space, `new` to add one. has_paths: a library is created only for
-    something to put into it.
+    Args:
+        path: Directory of the library.
+        encoder_name: Name of the encoder. (default: the library's; for a new library, `auto`)
+        space_id: Id of the space, or `new` to add one. (default: the default space)
+        device: Device of the encoder.
+        has_paths: Whether there is something to index; only then a library is created.
 
-    Raises NotFoundError where there is no library and none is to be created, UsageError for a
-    combination that cannot be meant or an unknown space, SpaceMismatchError for an encoder that is
-    not the space's own, EncoderUnavailableError, and LibraryError.
+    Raises:
+        NotFoundError: The library does not exist and `has_paths` is false.
+        UsageError: Invalid combination of options, or unknown space.
+        SpaceMismatchError: The encoder is not that of the space.
+        EncoderUnavailableError: The encoder cannot be loaded.
+        LibraryError: The library cannot be opened or written.
     """
     from api.cli import console
     from retrieval.encoders.registry import AUTO, choose_encoder, load_encoder
 
     if not library_exists(path):
         if not has_paths:
-            open_library(path)  # raises: there is nothing to bring up to date
+            open_library(path)  # raises: there is nothing to update
         if space_id not in {None, "new"}:
             raise UsageError(f"{path} is not a library yet, so it has no space {space_id!r}.")
         choice = choose_encoder(encoder_name or AUTO)

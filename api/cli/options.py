@@ -1,4 +1,4 @@
-"""Options, checks and output that several commands share."""
+"""Options, checks and output shared by several commands."""
 
 import json
 import math
@@ -106,7 +106,7 @@ _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a size such as `500MB`, `1.5 GB` or `800000`; units are decimal, in either case.
+    """Parse a size such as `500MB`, `1.5 GB` or `800000` into bytes; units are decimal.
 
     Raises UsageError for anything else.
     """
@@ -118,19 +118,19 @@ def parse_size(text: str) -> int:
             return scaled // scale
     raise UsageError(
         f"{text!r} is not a size. Write a whole number of bytes, or a number with kB, MB, GB or TB "
-        "(of 1,000 each), such as 500MB or 1.5GB."
+        "(powers of 1,000), such as 500MB or 1.5GB."
     )
 
 
 def complain(message: str) -> None:
-    """Print a message for the user to standard error."""
+    """Print a message to standard error."""
     from api.cli import console
 
     console.err.print(message, markup=False)
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """Print machine-readable output. JSON has no infinities; they become null."""
+    """Print JSON; infinities and NaN, which JSON lacks, become null."""
     print(json.dumps(_finite(value), indent=2))  # noqa: T201
 
 

@@ -1,4 +1,4 @@
-"""`mmsearch`: the commands, and how errors end."""
+"""`mmsearch`: register the commands, and turn errors into messages and exit codes."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ from retrieval.errors import MMSearchError, UsageError
 
 app = typer.Typer(
     name="mmsearch",
-    help='Search pictures by meaning: `mmsearch index ./photos`, then `mmsearch search "a dog"`.',
+    help='Search images by meaning: `mmsearch index ./photos`, then `mmsearch search "a dog"`.',
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -50,7 +50,7 @@ _debug = False
 
 
 def main() -> None:
-    """Run the command line; errors end in a message and an exit code, not in a traceback."""
+    """Run the command line; errors end in a message and an exit code instead of a traceback."""
     try:
         app()
     except MMSearchError as error:
@@ -62,7 +62,7 @@ def main() -> None:
         complain("Interrupted.")
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`); Python would complain once more at exit.
+        # The reader of the output has ended (`| head`); avoid a second error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
 
@@ -86,8 +86,8 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """Search pictures by meaning."""
-    global _debug  # noqa: PLW0603 - `main` must know when a command has failed
+    """Search images by meaning."""
+    global _debug  # noqa: PLW0603 - read by `main` when a command has failed
     _debug = debug
     if not debug:
         warnings.simplefilter("ignore")

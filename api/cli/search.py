@@ -1,4 +1,4 @@
-"""`mmsearch search`: find images or texts, in a library here or on a service."""
+"""`mmsearch search`: search a local library or a service."""
 
 import os
 from pathlib import Path
@@ -188,11 +188,11 @@ def search(
 
 
 def _why_nothing(library: Library, space: str | None, query: "Query") -> str:
-    """Say why a search has no hits."""
+    """Explain why a search has no hits."""
     with library.catalog.snapshot() as snapshot:
         counts = snapshot.counts(library.space(space).id)
     if not counts.items[query.modality]:
-        return f"The library holds no {query.modality}s yet: mmsearch index PATH..."
+        return f"The library has no {query.modality}s yet. Add some with `mmsearch index PATH...`."
     if query.cursor:
-        return "There are no further hits."
-    return "Nothing was found: loosen the filters, --min-relevance or --mode."
+        return "No more hits."
+    return "No hits. Relax the filters, --min-relevance or --mode."

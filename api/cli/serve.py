@@ -1,4 +1,4 @@
-"""`mmsearch serve`: answer over HTTP until told to end."""
+"""`mmsearch serve`: run the HTTP API and the web page."""
 
 import logging
 import signal
@@ -193,13 +193,13 @@ def serve(
     if failures:
         raise failures[0]
     if signal.SIGINT in signals:
-        raise KeyboardInterrupt  # the one that uvicorn raises can get lost where it strikes
+        raise KeyboardInterrupt  # the one raised by uvicorn can get lost
     if not server.started:
-        raise typer.Exit(1)  # the server has said why
+        raise typer.Exit(1)  # the server has logged the reason
 
 
 def _settings(**options: Any) -> "ServiceSettings":
-    """Settings of the environment, with the options that were given; raises UsageError."""
+    """Combine options and environment into settings; raises UsageError for invalid ones."""
     from pydantic import ValidationError
 
     from api.http.settings import ServiceSettings
@@ -214,23 +214,24 @@ def _settings(**options: Any) -> "ServiceSettings":
 
 
 def _check_exposure(settings: "ServiceSettings") -> None:
-    """Refuse to listen to others without a key; warn of keys that others can read."""
+    """Refuse a non-loopback address without API keys; warn if others can read the key file."""
     from api.http.middleware.keys import may_be_read_by_others, read_keys
 
     file = settings.api_keys_file
     has_keys = bool(read_keys(settings.api_keys, file))
     if not settings.is_loopback and not has_keys:
         raise UsageError(
-            f"Whoever can reach {settings.host or 'this machine'} could search this library, so "
-            "that needs an API key. Make one with `mmsearch serve --new-key > keys.txt`, then add "
-            "`--api-keys keys.txt`; or put keys into MMSEARCH_API_KEYS."
+            f"Other machines could reach {settings.host or 'this machine'} and search this "
+            "library, so this address needs an API key. Create one with "
+            "`mmsearch serve --new-key > keys.txt` and add `--api-keys keys.txt`, or set "
+            "MMSEARCH_API_KEYS."
         )
     if file is not None and may_be_read_by_others(file):
-        complain(f"Warning: other users of this machine can read {file}: chmod 600 it.")
+        complain(f"Warning: other users of this machine can read {file}. Run `chmod 600` on it.")
 
 
 def _configure_logs(settings: "ServiceSettings") -> None:
-    """Log as uvicorn does, but requests as bare JSON lines."""
+    """Log in the format of uvicorn, but requests as plain JSON lines."""
     for name, form in [
         ("mmsearch", "%(levelname)s:     %(message)s"),
         ("mmsearch.access", "%(message)s"),
@@ -251,7 +252,7 @@ def _server(
     import uvicorn
 
     class Server(uvicorn.Server):
-        """Tells the application of the end before connections are closed."""
+        """Server that notifies the application of shutdown before it closes connections."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             on_signal(sig)
@@ -267,7 +268,7 @@ def _server(
         log_level=settings.log_level,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # a client could give itself any address
+        proxy_headers=False,  # a client could claim any address
         timeout_graceful_shutdown=round(settings.shutdown_s),
     )
     return Server(config)

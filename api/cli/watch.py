@@ -1,4 +1,4 @@
-"""`mmsearch watch`: keep a library up to date while its folders change."""
+"""`mmsearch watch`: index changes in directories as they happen."""
 
 import json
 import signal
@@ -56,7 +56,7 @@ def watch(
         device=device,
         has_paths=bool(paths),
     )
-    # With an encoder of its own: one is used by one thread at a time.
+    # With a second encoder, since an encoder is not thread-safe.
     builder = BackgroundBuilder(
         opened,
         lambda: encoder_of(opened, encoder.space, device),
@@ -99,19 +99,19 @@ def _print(event: "Event") -> None:
     match event:
         case events.Watching(sources, polled):
             shown = ", ".join(map(console.display_path, sources))
-            how = " (looking now and then)" if polled else ""
-            say(f"Watching {shown}{how}. Ctrl-C ends it.")
+            how = " (polling)" if polled else ""
+            say(f"Watching {shown}{how}. Press Ctrl-C to stop.")
         case events.Updated(summary):
             say(_counts(summary))
         case events.SourceGone(path):
-            say(f"{console.display_path(path)} is not there; what is known of it stays searchable.")
+            say(f"{console.display_path(path)} is missing; its items stay searchable.")
         case events.SourceBack(path):
             say(f"{console.display_path(path)} is back.")
         case events.Waiting(reason) | events.Trouble(reason):
             complain(reason)
         case events.Polling(places, seconds, reason):
             shown = ", ".join(map(console.display_path, places))
-            complain(f"{shown} is looked at every {seconds:g} s from now on: {reason}.")
+            complain(f"Polling {shown} every {seconds:g} s from now on: {reason}.")
 
 
 def _counts(summary: "Summary") -> str:
@@ -154,7 +154,7 @@ _EVENT_NAMES = {
 
 @contextmanager
 def _stop_on_signal() -> Iterator[threading.Event]:
-    """Take the first Ctrl-C, or SIGTERM, as a wish to stop; a second Ctrl-C interrupts."""
+    """Yield an event that the first Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts."""
     stop = threading.Event()
 
     def note(_signal: int, _frame: FrameType | None) -> None:

@@ -21,7 +21,7 @@ _WIDE_FONTS = (
 
 
 def require_drawable(output: Path) -> None:
-    """Raise UsageError if no image can be written to a path: before the work, not after."""
+    """Raise UsageError if no image can be written to a path, before the work is done."""
     if output.suffix.lower() not in _ENDINGS:
         raise UsageError(f"{output}: the file name must end in .png, .jpg or .webp.")
     try:

@@ -145,7 +145,7 @@ class Inference:
     async def start(
         self, load: Callable[[], None], on_failed: Callable[[], None] = lambda: None
     ) -> "asyncio.Future[None]":
-        """Start the thread, which calls `load` first; the future completes when `load` has returned.
+        """Start the thread, which calls `load` first; the future completes when that has ended.
 
         on_failed: called in the event loop if `load` raised; `failure` holds the exception.
         """
@@ -318,7 +318,7 @@ class Inference:
         self._wake_at = 1
 
     def _take(self) -> list[_Job]:
-        """Take the first job and, if it is a search, further ones; drop those past their deadline."""
+        """Take the first job and, if it is a search, further ones; drop those past the deadline."""
         now = time.monotonic()
         batch: list[_Job] = []
         passed: list[_Job] = []

@@ -42,8 +42,8 @@ class IndexingFailedError(MMSearchError):
 class IndexingRequest:
     """Absolute paths to index in one run.
 
-    sources: indexed as by `mmsearch index PATH...`, and added to the sources. within: paths in known
-    sources, where the same files are indexed as by a run over the whole source. Neither: all
+    sources: indexed as by `mmsearch index PATH...`, and added to the sources. within: paths in
+    known sources, where the same files are indexed as by a run over the whole source. Neither: all
     sources.
     """
 

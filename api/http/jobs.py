@@ -132,8 +132,8 @@ class JobRunner:
         """Return a job by its id; raises NotFoundError."""
         if job_id not in self._jobs:
             raise NotFoundError(
-                f"No job with id {job_id}. The last {_MOST_FINISHED} finished jobs are kept until the "
-                "service ends."
+                f"There is no job {job_id}. The last {_MOST_FINISHED} finished jobs are kept until "
+                "the service ends."
             )
         return self._jobs[job_id]
 

@@ -78,8 +78,8 @@ def reasons_for(rows: int, generation: Generation | None) -> list[str]:
     if generation is not None:
         return list(generation.training.reasons)
     if rows > EXACT_UP_TO_ROWS:
-        return ["There is no usable index yet; `mmsearch build-index` makes one."]
-    return [f"Up to {EXACT_UP_TO_ROWS:,} vectors are compared one by one."]
+        return ["No usable index yet: build one with `mmsearch build-index`."]
+    return [f"Up to {EXACT_UP_TO_ROWS:,} vectors are searched exactly."]
 
 
 def plan_build(rows: int, generation: Generation | None, drift: Callable[[], float]) -> Plan:

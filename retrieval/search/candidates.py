@@ -101,8 +101,9 @@ def propose(
     """Propose rows for each of q queries; those searched alike go through the index together.
 
     vectors: (d,) float32, unit. counts: how many items are wanted. allowed: the only rows to be
-    found; None: all. query_kinds: modalities of the queries, as the index is tuned for each. Returns
-    distinct rows in no order, for each query at least `with_spare(count)` unless there are fewer.
+    found; None: all. query_kinds: modalities of the queries, as the index is tuned for each.
+    Returns distinct rows in no order, for each query at least `with_spare(count)` unless there are
+    fewer.
     """
     alike: dict[tuple[Modality, int, int | None], list[int]] = {}
     bitmaps = [None if rows is None else id(rows.bitmap) for rows in allowed]

@@ -34,8 +34,8 @@ def test_the_batch_is_finished_and_the_same_command_goes_on(
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Finishing the batch" in err
-    assert "run the same command again to go on" in err
+    assert "Finishing the current batch" in err
+    assert "run the same command again to continue" in err
     assert "Traceback" not in err
 
     def found() -> set[str]:

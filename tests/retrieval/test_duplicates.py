@@ -205,15 +205,15 @@ def test_exact_only_says_that_it_did_not_look_for_similar_ones(run):
     answer = json.loads(run("--exact-only", "--json"))
     assert len(answer["exact"]) == 2
     assert answer["near"] is answer["threshold"] is answer["near_found"] is None
-    assert "similar" not in run("--exact-only")
+    assert "near-duplicate" not in run("--exact-only")
     with pytest.raises(UsageError, match="not both"):
         run("--exact-only", "--frames")
 
 
 def test_the_table_shows_sizes_and_similarity(run):
     lines = run("--threshold", 0, "--limit", 1).splitlines()
-    assert lines[0].startswith("4 files share 2 contents")
-    assert "similar pairs of 7 pictures (similarity at least 0)" in lines[5]
+    assert lines[0].startswith("4 files in 2 groups of identical files")
+    assert "near-duplicate pairs of 7 images (similarity at least 0)" in lines[5]
     assert "96 x 80" in lines[6]
     assert lines[6].endswith("larger.png")
     assert "48 x 40" in lines[7]

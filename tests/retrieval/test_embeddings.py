@@ -55,7 +55,7 @@ def test_a_cut_file_is_reported_not_read(tmp_path):
     file.write(np.eye(2), 0)
     with file.path.open("r+b") as stream:
         stream.truncate(6)
-    with pytest.raises(DamagedLibraryError, match="holds 1 rows, but the catalog counts 2"):
+    with pytest.raises(DamagedLibraryError, match="has 1 rows, but the catalog has 2"):
         file.rows(2)
     with pytest.raises(DamagedLibraryError, match="holds 1 rows"):
         file.write(np.eye(2), 2)

@@ -90,7 +90,7 @@ def test_an_edited_space_is_reported(library):
 
 def test_an_interrupted_creation_is_completed(library):
     (library.path / "library.toml").unlink()
-    with pytest.raises(DamagedLibraryError, match="interrupted creation"):
+    with pytest.raises(DamagedLibraryError, match="creation was interrupted"):
         open_library(library.path)
     assert create_library(library.path, SPACE).space() == SPACE
 

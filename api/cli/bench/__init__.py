@@ -1,1 +1,1 @@
-"""`mmsearch bench`, a command or a group of them a module."""
+"""`mmsearch bench`: one module per command or group of commands."""

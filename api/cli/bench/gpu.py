@@ -1,4 +1,4 @@
-"""`mmsearch bench gpu`: the index on a GPU against the CPU of the same machine."""
+"""`mmsearch bench gpu`: compare the index on GPU and CPU."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -44,7 +44,7 @@ def gpu(
     from benchmarks.vectors.gpu import compare_gpu, gpu_markdown, require_gpus
     from benchmarks.vectors.workload import synthetic_workload
 
-    require_gpus(device)  # before data are made, which takes minutes
+    require_gpus(device)  # before the data are generated, which takes minutes
     cache = cache_folder or (
         Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "benchmarks"
     )

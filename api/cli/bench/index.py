@@ -1,4 +1,4 @@
-"""`mmsearch bench index`: the index of a large library through its life."""
+"""`mmsearch bench index`: recall of the default index over its life."""
 
 import tempfile
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""`mmsearch bench throughput`, `memory` and `indexers`: how fast, and in how much memory."""
+"""`mmsearch bench throughput`, `memory` and `indexers`: speed and memory of indexing."""
 
 import sys
 from dataclasses import asdict
@@ -78,13 +78,13 @@ def throughput(
         print_json({"encoder": encoder, "sizes": [asdict(result) for result in results]})
         return
     for result in results:
-        size = "as they are" if result.megapixels is None else f"{result.megapixels:g} megapixels"
+        size = "original size" if result.megapixels is None else f"{result.megapixels:g} megapixels"
         lines = [
             f"{result.images:,} photos, {size}, {result.file_bytes / 1e6:.2f} MB each; "
-            f"{rounds} rounds, medians, {result.workers} reading processes:",
+            f"{rounds} rounds, medians, {result.workers} decoder processes:",
             *(f"{stage:<12} {result.stages[stage].rate:10.1f} images/s" for stage in STAGES),
             f"ratio        {result.ratio:10.1%} of the slower of decode and encode",
-            f"cores' bound {result.cores_bound:10.1f} images/s, were no core ever idle",
+            f"cores' bound {result.cores_bound:10.1f} images/s, if no core were ever idle",
             f"peak memory  {result.peak_memory_bytes / 1e9:10.2f} GB (this process)",
         ]
         console.out.print("\n".join(lines), markup=False, highlight=False)
@@ -113,7 +113,7 @@ def memory(
 
     counts = whole_numbers(images, "--images")
     if not counts:
-        raise UsageError("--images takes at least one number of images.")
+        raise UsageError("--images needs at least one number of images.")
     results = measure_memory(
         counts,
         encoder,
@@ -125,12 +125,12 @@ def memory(
         print_json({"encoder": encoder, "runs": [asdict(result) for result in results]})
         return
     lines = ["    images  run, s  loaded, MB  peak, MB  with readers, MB  second run, s (MB)"]
-    for one in results:
-        readers = "?" if one.all_peak_bytes is None else f"{one.all_peak_bytes / 1e6:.0f}"
+    for run in results:
+        readers = "?" if run.all_peak_bytes is None else f"{run.all_peak_bytes / 1e6:.0f}"
         lines.append(
-            f"{one.images:>10,} {one.seconds:>7.1f} {one.ready_bytes / 1e6:>11.0f} "
-            f"{one.process_peak_bytes / 1e6:>9.0f} {readers:>17} {one.second_run_s:>14.1f} "
-            f"({one.second_run_peak_bytes / 1e6:.0f})"
+            f"{run.images:>10,} {run.seconds:>7.1f} {run.ready_bytes / 1e6:>11.0f} "
+            f"{run.process_peak_bytes / 1e6:>9.0f} {readers:>17} {run.second_run_s:>14.1f} "
+            f"({run.second_run_peak_bytes / 1e6:.0f})"
         )
     if len(results) > 1:
         ratio = results[-1].process_peak_bytes / results[0].process_peak_bytes
@@ -194,12 +194,12 @@ def indexers(
         photos,
         chosen,
         limit=limit,
-        on_done=lambda one: console.err.print(f"{one.name}: {one.first_s:.0f} s"),
+        on_done=lambda speed: console.err.print(f"{speed.name}: {speed.first_s:.0f} s"),
     )
     if as_json:
         rates = ("images_per_second", "images_per_second_started")
         programs = [
-            {**asdict(one), **{name: getattr(one, name) for name in rates}} for one in results
+            {**asdict(speed), **{name: getattr(speed, name) for name in rates}} for speed in results
         ]
         print_json({"encoder": encoder, "indexers": programs})
         return
@@ -207,13 +207,14 @@ def indexers(
         f"{results[0].images:,} photos, {encoder}:",
         "program         images/s  once started  start, s  all, s  second run, s  peak, MB",
     ]
-    for one in results:
-        rate = one.images_per_second_started
-        peak = one.peak_memory_bytes
+    for speed in results:
+        rate = speed.images_per_second_started
+        peak = speed.peak_memory_bytes
+        started = "?" if rate is None else f"{rate:.1f}"
         lines.append(
-            f"{one.name:<14} {one.images_per_second:>9.1f} "
-            f"{'?' if rate is None else f'{rate:.1f}':>13} {one.start_s:>9.1f} {one.first_s:>7.1f} "
-            f"{one.second_s:>14.1f} {'?' if peak is None else f'{peak / 1e6:.0f}':>9}"
+            f"{speed.name:<14} {speed.images_per_second:>9.1f} "
+            f"{started:>13} {speed.start_s:>9.1f} {speed.first_s:>7.1f} "
+            f"{speed.second_s:>14.1f} {'?' if peak is None else f'{peak / 1e6:.0f}':>9}"
         )
     console.out.print("\n".join(lines), markup=False, highlight=False)
 

@@ -1,4 +1,4 @@
-"""Options and loading that the benchmarks share."""
+"""Options and loaders shared by the benchmarks."""
 
 from functools import cache
 from pathlib import Path
@@ -60,13 +60,13 @@ def whole_numbers(numbers: str, option: str) -> list[int]:
 
 
 def split_list(names: str) -> tuple[str, ...]:
-    """Split a comma-separated list; blanks around its members and empty ones are dropped."""
+    """Split a comma-separated list; strips blanks and drops empty members."""
     return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 @cache
 def load_chosen_encoder(name: str, device: str) -> "Encoder":
-    """Load the encoder that `--encoder` names, once a process."""
+    """Load the encoder of `--encoder`, once per process."""
     from retrieval.encoders.registry import choose_encoder, load_encoder
 
     return load_encoder(choose_encoder(name).name, device)
@@ -74,10 +74,10 @@ def load_chosen_encoder(name: str, device: str) -> "Encoder":
 
 @cache
 def load_chosen_reranker(name: str, encoder: str, device: str) -> "Reranker | None":
-    """Load the reranker that `--rerank` names for an encoder, once a process; None for none."""
+    """Load the reranker of `--rerank` for an encoder, once per process; None for `none`."""
     from retrieval.rerankers.registry import AUTO, load_reranker
 
     reranker = load_reranker(name, load_chosen_encoder(encoder, device), device)
     if reranker is None and name == AUTO:
-        complain(f"There is no reranker for {encoder}: nothing is reranked.")
+        complain(f"There is no reranker for {encoder}: results are not reranked.")
     return reranker

@@ -1,4 +1,4 @@
-"""`mmsearch bench`: the group of all benchmarks."""
+"""`mmsearch bench`: register the benchmarks."""
 
 import typer
 

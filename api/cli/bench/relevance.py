@@ -123,7 +123,7 @@ def relevance(
     if photos not in ("held-out", "all"):
         raise UsageError(f"--photos takes held-out or all, not {photos!r}.")
     if output and output.suffix.lower() not in PLOT_ENDINGS:
-        raise UsageError(f"The plot is a .png or an .svg; {output} is neither.")
+        raise UsageError(f"{output}: the file name must end in .png or .svg.")
     require_paths([calibration] if calibration else [])
     least = _numbers(thresholds, "--thresholds", 1.0)
     library_sizes = [int(size) for size in _numbers(sizes, "--sizes", 1e9)]
@@ -179,24 +179,26 @@ def _numbers(text: str, option: str, most: float) -> list[float]:
 
 def _lines(result: "RelevanceResult") -> list[str]:
     lines = []
-    for kind, one in result.quality.items():
+    for kind, quality in result.quality.items():
         lines += [
-            f"{kind} queries: {one.searches:,} simulated searches, {one.hits:,} hits; expected "
-            f"calibration error {one.ece:.4f}, Brier score {one.brier:.4f} (of the base rate "
-            f"alone {one.base:.4f})",
+            f"{kind} queries: {quality.searches:,} simulated searches, {quality.hits:,} hits; "
+            f"expected calibration error {quality.ece:.4f}, Brier score {quality.brier:.4f} (of "
+            f"the base rate alone {quality.base:.4f})",
             "relevance  predicted  observed      hits",
         ]
         for number, (predicted, observed, count) in enumerate(
-            zip(one.predicted, one.observed, one.counts, strict=True)
+            zip(quality.predicted, quality.observed, quality.counts, strict=True)
         ):
             if count:
-                span = f"{number / len(one.counts):.1f}-{(number + 1) / len(one.counts):.1f}"
+                span = (
+                    f"{number / len(quality.counts):.1f}-{(number + 1) / len(quality.counts):.1f}"
+                )
                 lines.append(f"{span:<9} {predicted:>10.3f} {observed:>9.3f} {count:>9,}")
         lines.append("")
     lines += [
-        f"{result.queries:,} captions with their photo in the library, and taken out; "
-        f"{result.absent_texts} texts that nothing shows:",
-        "  photos  least  photo stays  no hit  hits  taken out: no hit  absent: no hit  at most 3",
+        f"{result.queries:,} captions with their photo in the library, and removed; "
+        f"{result.absent_texts} texts about things that no photo shows:",
+        "  photos    min  photo stays  no hit  hits    removed: no hit  absent: no hit  at most 3",
     ]
     for row in result.thresholds:
         none_there = "-" if row.absent_none is None else f"{row.absent_none:.0%}"

@@ -47,7 +47,7 @@ def reranking(
     require_paths([photos])
     reranker = load_chosen_reranker(rerank, encoder, device)
     if reranker is None:
-        raise UsageError(f"There is no reranker to measure: {rerank!r} for {encoder} is none.")
+        raise UsageError(f"There is no reranker to measure for {encoder} with --rerank {rerank}.")
     result = measure_reranking(
         photos, load_chosen_encoder(encoder, device), reranker, candidates=candidates, rounds=rounds
     )
@@ -63,7 +63,7 @@ def reranking(
         f"encode the query  {result.median_encode_ms:8.1f} ms\n"
         f"rerank            {result.median_rerank_ms:8.1f} ms\n"
         f"ratio             {result.ratio:8.2f}\n"
-        f"image tokens      {result.image_tokens_per_second:8.1f} images/s (once an image)",
+        f"image tokens      {result.image_tokens_per_second:8.1f} images/s (once per image)",
         markup=False,
     )
 
@@ -90,7 +90,7 @@ def explanations(
     photos = load_dataset(dataset, split=split, language=language)
     reranker = load_chosen_reranker(rerank, encoder, device)
     if reranker is None:
-        raise UsageError(f"There is no reranker for {encoder!r}: nothing can be explained.")
+        raise UsageError(f"There is no reranker for {encoder!r}, so matches cannot be explained.")
     with console.stage_progress() as progress:
         result = measure_deletion(
             photos,

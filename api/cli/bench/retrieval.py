@@ -1,4 +1,4 @@
-"""`mmsearch bench retrieval`, `compare` and `ablation`: how good searches are."""
+"""`mmsearch bench retrieval`, `compare` and `ablation`: retrieval quality."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,9 +41,9 @@ class OnceJsonToFile(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments of the command line."""
-        for place, (word, after) in enumerate(zip(args, [*args[1:], "-"], strict=True)):
+        for position, (word, after) in enumerate(zip(args, [*args[1:], "-"], strict=True)):
             if word.startswith("--json=") or (word == "--json" and not after.startswith("-")):
-                args[place] = word.replace("--json", "--json-file", 1)
+                args[position] = word.replace("--json", "--json-file", 1)
         return super().parse_args(ctx, args)
 
 
@@ -223,7 +223,7 @@ def ablation(
 
 
 class _Measurement:
-    """A dataset and an encoder, loaded once, measured in any setups."""
+    """A dataset and an encoder, loaded once and measured in several setups."""
 
     def __init__(
         self,
@@ -256,7 +256,7 @@ class _Measurement:
         json_file: Path | None = None,
         report: Path | None = None,
     ) -> "QualityRecord":
-        """Measure, and write what was asked for."""
+        """Measure one setup, and write the requested files."""
         from api.cli import console
         from benchmarks.quality.report import FOUND_SHOWN, write_report
         from benchmarks.quality.results import record_of, write_record
@@ -266,9 +266,9 @@ class _Measurement:
         ranked: dict[str, dict[str, RankedList]] = {d: {} for d in setup.directions}
         keep = None if run_file else FOUND_SHOWN
 
-        def collect(direction: str, one: RankedList) -> None:
-            ranked[direction][one.query_id] = RankedList(
-                one.query_id, one.item_ids[:keep], one.scores[:keep]
+        def collect(direction: str, result: RankedList) -> None:
+            ranked[direction][result.query_id] = RankedList(
+                result.query_id, result.item_ids[:keep], result.scores[:keep]
             )
 
         reranker = load_chosen_reranker(setup.rerank, self._encoder_name, self._device)
@@ -288,8 +288,8 @@ class _Measurement:
                 write_run(
                     _file_of(run_file, direction, setup),
                     (
-                        (one.query_id, dict(zip(one.item_ids, one.scores, strict=True)))
-                        for one in ranked[direction].values()
+                        (hits.query_id, dict(zip(hits.item_ids, hits.scores, strict=True)))
+                        for hits in ranked[direction].values()
                     ),
                 )
             if qrels_file:
@@ -305,7 +305,7 @@ class _Measurement:
 
 
 def _file_of(file: Path, direction: str, setup: "Setup") -> Path:
-    """One file a direction: ids of different directions may be the same."""
+    """Name one file per direction, since ids of different directions may be equal."""
     if len(setup.directions) == 1:
         return file
     return file.with_name(f"{file.stem}.{direction}{file.suffix}")

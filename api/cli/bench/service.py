@@ -1,4 +1,4 @@
-"""`mmsearch bench service`: the HTTP service under load."""
+"""`mmsearch bench service`: load test of the HTTP service."""
 
 import sys
 import tempfile

@@ -1,4 +1,4 @@
-"""`mmsearch bench vectors`: ways to search vectors, side by side."""
+"""`mmsearch bench vectors`: compare vector engines."""
 
 import json
 from collections.abc import Sequence
@@ -194,7 +194,7 @@ def _growth(results: "Sequence[VectorResult]", threads: Sequence[int], target: f
         for method in result.methods
     ]
     if len(costs) < 2:
-        raise UsageError("The method could not be measured at two numbers of rows.")
+        raise UsageError("--growth needs measurements at two numbers of rows at least.")
     return predict(costs, _PREDICTED_ROWS)
 
 
@@ -207,7 +207,7 @@ def _synthetic(
     profile = data.partition(":")[2] or "clip"
     if profile not in PROFILES:
         raise UsageError(
-            f"There is no synthetic data {data!r}. There are: "
+            f"Unknown synthetic data {data!r}. Available: "
             f"{', '.join(f'{_SYNTHETIC}:{name}' for name in PROFILES)}."
         )
     return synthetic_workload(

@@ -1,7 +1,7 @@
 """Check the Host header: against DNS rebinding.
 
-A foreign page can let its own host name resolve to 127.0.0.1. The browser then treats the service as
-the same origin and lets the page read all answers, but the Host header still has the foreign name.
+A foreign page can let its own host name resolve to 127.0.0.1. The browser then treats the service
+as the same origin and lets the page read all answers, but the Host header has the foreign name.
 """
 
 from collections.abc import Iterable

@@ -93,7 +93,7 @@ class RateLimit:
 
 
 def address_of(scope: Scope) -> str:
-    """Return the client address; for IPv6 its /64 network, where clients choose addresses freely."""
+    """Return the client address; for IPv6 its /64 network, where clients choose any address."""
     host: str = (scope.get("client") or ("unknown",))[0]
     try:
         address = ipaddress.ip_address(host)

@@ -1,7 +1,7 @@
 """Serve the web page at `/`: only files of the package `api.http.ui`.
 
-All files are read once. Their URLs contain a digest of all files, so that browsers can cache them for
-ever and never mix the files of two versions.
+All files are read once. Their URLs contain a digest of all files, so that browsers can cache them
+for ever and never mix the files of two versions.
 """
 
 from collections.abc import Mapping

@@ -135,8 +135,8 @@ class ItemSchema(ListedItem):
     taken_at: Annotated[
         datetime | None,
         Field(
-            description="Date in the file, else its modification time; null until the next run if the "
-            "file had only just changed when it was indexed."
+            description="Date in the file, else its modification time; null until the next run if "
+            "the file had only just changed when it was indexed."
         ),
     ]
     camera: str | None

@@ -125,7 +125,7 @@ def test_searching_by_several_parts_and_by_words(indexed, run):
     assert by_words.splitlines()[0].endswith("picture-3.png  by its words")
     nothing = run("search", "zebra", "--mode", "text")
     assert (nothing.code, nothing.out) == (0, "")
-    assert "Nothing was found" in nothing.err
+    assert "No hits" in nothing.err
     assert "picture" not in run("search", "a dog", "--min-relevance", 1).out
 
 
@@ -187,7 +187,7 @@ def test_names_that_are_not_utf8_are_printed(run, encoder_name, tmp_path):
 def test_removing_forgets(indexed, run, picture_folder):
     result = run("remove", picture_folder / "folder 0")
     assert "3 files forgotten" in result.out
-    assert "next `mmsearch index` finds it again" in result.out
+    assert "next `mmsearch index` will find it again" in result.out
     assert len(run("search", "x", "--json").json["hits"]) == 3
     assert run("remove", picture_folder, "--json").json["removed"] == 3
     assert run("remove", picture_folder / "nowhere").code == 1
@@ -240,7 +240,7 @@ def test_a_folder_without_images_says_so(run, encoder_name, tmp_path):
     (tmp_path / "empty").mkdir()
     result = run("index", tmp_path / "empty", "--encoder", encoder_name)
     assert result.code == 0
-    assert "Nothing that can be indexed in" in result.out
+    assert "No files that can be indexed in" in result.out
     result = run("search", "a dog")
     assert result.code == 0
     assert "holds no images yet" in result.err
@@ -301,7 +301,7 @@ def test_ctrl_c_finishes_the_batch_and_the_next_run_goes_on(run, encoder_name, t
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "run the same command again to go on" in err
+    assert "run the same command again to continue" in err
     before = run("status", "--json").json["images"]
     assert 0 < before < 200
     summary = run("index", folder, "--json").json

@@ -43,7 +43,7 @@ def test_a_small_library_says_that_it_needs_no_index(library):
     told = run("index-info", "--library", library.path).stdout
     assert "exact, of images" in told
     assert "300: 0 in the index" in told
-    assert "Up to 50,000 vectors are compared one by one." in told
+    assert "Up to 50,000 vectors are searched exactly." in told
     assert facts(library)["index"] is None
     result = run("build-index", "--library", library.path)
     assert "Nothing to build" in result.stdout

@@ -67,20 +67,20 @@ def has_reranker(monkeypatch, tmp_path, tiny_encoder):
 def test_the_size_is_told_before_the_tokens_are_made(index, has_reranker):
     code, out, err = index("--with-tokens")
     assert code == 0, err
-    assert "Preparing 6 images for reranking: " in err
-    assert "kB an image" in err
-    assert "beside 0.0 MB that are there (limit 2,000.0 MB, float16)" in err
+    assert "Precomputing reranker tokens of 6 images: " in err
+    assert "kB per image" in err
+    assert "besides 0.0 MB in the token cache (maximum 2,000.0 MB, float16)" in err
     assert "6 added" in out
-    assert "6 images prepared for reranking." in out
+    assert "Reranker tokens of 6 images precomputed." in out
     _, out, err = index("--with-tokens")
-    assert "Preparing 0 images" in err
-    assert "0 images prepared" in out
+    assert "Precomputing reranker tokens of 0 images" in err
+    assert "0 images precomputed" in out
 
 
 def test_json_has_the_sizes_and_the_counts(index, run, has_reranker):
     code, out, err = index("--with-tokens", "--token-precision", "int8", "--json")
     assert code == 0, err
-    assert "Preparing 6 images" in err
+    assert "Precomputing reranker tokens of 6 images" in err
     tokens = json.loads(out)["tokens"]
     assert tokens.pop("seconds") > 0
     assert tokens["bytes"] == 6 * tokens["bytes_per_image"]
@@ -140,7 +140,7 @@ def test_files_that_are_gone_are_told(index, has_reranker, picture_folder, monke
 
     monkeypatch.setattr(pipeline, "commit", lose_one)
     _, out, _ = index("--with-tokens")
-    assert "5 images prepared for reranking, 1 could not be" in out
+    assert "5 images precomputed, 1 failed" in out
 
 
 def test_a_cache_that_is_too_small_is_an_error_after_indexing_where_it_was_not_known(
@@ -153,7 +153,7 @@ def test_a_cache_that_is_too_small_is_an_error_after_indexing_where_it_was_not_k
     assert "Tokens    0 images" in run("status")[1]
     code, out, err = index("--with-tokens", "--token-cache", "1MB")
     assert code == 0, err
-    assert "6 images prepared" in out
+    assert "6 images precomputed" in out
 
 
 def test_a_cache_that_is_too_small_is_an_error_before_indexing_where_it_is_known(
@@ -213,7 +213,7 @@ def test_ctrl_c_finishes_the_batch_and_the_next_run_goes_on(index, has_reranker,
     monkeypatch.setattr(reranker.CrossAttentionReranker, "image_tokens", press_ctrl_c)
     code, out, err = index("--with-tokens", "--batch-size", 2, "--json")
     assert code == 130
-    assert "run the same command again to go on" in err
+    assert "run the same command again to continue" in err
     assert json.loads(out)["tokens"]["made"] == 4
     assert json.loads(out)["tokens"]["interrupted"] is True
     monkeypatch.setattr(reranker.CrossAttentionReranker, "image_tokens", compute)
@@ -244,7 +244,7 @@ def test_starter_is_prepared_and_then_searched(run, picture_folder, starter, mon
     monkeypatch.setattr(reranker, "SHIPPED", file)
     code, out, err = run("index", picture_folder, "--encoder", "starter", "--with-tokens")
     assert code == 0, err
-    assert "6 images prepared" in out
+    assert "6 images precomputed" in out
 
     def refuse(*_):
         raise UsageError("computed again")

@@ -39,7 +39,7 @@ def test_files_that_are_gone_leave_their_place_empty(tmp_path):
 def test_what_cannot_be_drawn_is_told(tmp_path):
     with pytest.raises(UsageError, match="no hits"):
         write_contact_sheet([], "x", tmp_path / "s.png")
-    with pytest.raises(UsageError, match=r"ends in .png"):
+    with pytest.raises(UsageError, match=r"must end in \.png"):
         write_contact_sheet(hits_of(tmp_path, "red"), "x", tmp_path / "s.xyz")
     with pytest.raises(MMSearchError, match="cannot be written"):
         write_contact_sheet(hits_of(tmp_path, "red"), "x", tmp_path / "nowhere" / "s.png")

@@ -165,12 +165,12 @@ def test_what_cannot_be_drawn_is_told(tmp_path):
     photo = Image.new("RGB", (60, 40))
     explanation = explanation_of("a dog", photo.size)
     for name in ("map.xyz", "map", "map.psd"):
-        with pytest.raises(UsageError, match=r"ends in .png"):
+        with pytest.raises(UsageError, match=r"must end in \.png"):
             write_heat_map(explanation, photo, tmp_path / name)
-    with pytest.raises(UsageError, match="no folder"):
+    with pytest.raises(UsageError, match="does not exist"):
         write_heat_map(explanation, photo, tmp_path / "nowhere" / "map.png")
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(UsageError, match="it is a folder"):
+    with pytest.raises(UsageError, match="it is a directory"):
         write_heat_map(explanation, photo, tmp_path / "folder.png")
     with pytest.raises(UsageError, match="cannot be written: File name too long"):
         write_heat_map(explanation, photo, tmp_path / ("x" * 300 + ".png"))
