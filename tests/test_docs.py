@@ -144,7 +144,6 @@ def test_links_lead_somewhere(page):
             assert (file.parent / target).exists(), f"{page}: {target}"
 
 
-@pytest.mark.xfail(strict=False, reason="some of the modules are on their way")
 def test_the_files_that_the_architecture_names_exist():
     text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = re.findall(r"`((?:api|benchmarks|docs|indexer|retrieval|tests)/[\w./-]*)`", text)

@@ -51,7 +51,6 @@ def helps(command, name: str) -> Iterator[tuple[str, str]]:
         yield from helps(below, f"{name} {child}")
 
 
-@pytest.mark.xfail(strict=False, reason="help and documents are not rewritten yet")
 def test_help_and_documents_use_words_that_people_search_for():
     found = [
         f"{name}: write {instead!r}: {text[max(0, match.start() - 30) : match.end() + 20]}"
