@@ -53,7 +53,7 @@ from retrieval.library import Library, default_library_path, open_library
 if TYPE_CHECKING:
     from retrieval.encoders.base import Encoder
     from retrieval.rerankers.base import Reranker
-    from retrieval.search.query import Query, Reranking, parse_modality, parse_mode, read_parts
+    from retrieval.search.query import Query
 
 app = typer.Typer(
     name="mmsearch",
@@ -376,6 +376,7 @@ def search(
 ) -> None:
     """Find images or passages of text by a text, an image, or both."""
     from api.cli import console
+    from retrieval.search.query import Query, Reranking, parse_modality, parse_mode, read_parts
 
     wanted = parse_filter(
         source=source,
