@@ -315,7 +315,9 @@ def test_a_picked_picture_and_words_together(page, photos):
 def test_a_file_that_is_no_picture_is_refused_in_words(page):
     expect(page.locator("#hits li").first).to_be_visible()
     drop(page, "drop", b"not a picture", "image/png")
-    expect(page.locator("#note")).to_have_text("This file is not a picture that can be searched with.")
+    expect(page.locator("#note")).to_have_text(
+        "This file is not a picture that can be searched with."
+    )
 
 
 def test_filters(page):
