@@ -117,11 +117,11 @@ def _compare(
     )
 
 
-def _require_same_queries(direction: str, one: Judgments, other: Judgments) -> None:
-    if one.query_ids != other.query_ids or not np.array_equal(one.relevant, other.relevant):
+def _require_same_queries(direction: str, base: Judgments, other: Judgments) -> None:
+    if base.query_ids != other.query_ids or not np.array_equal(base.relevant, other.relevant):
         raise UsageError(
             f"The results answer different queries ({DIRECTION_NAMES[direction]}: "
-            f"{len(one):,} and {len(other):,}). Compare results on the same dataset and split."
+            f"{len(base):,} and {len(other):,}). Compare results on the same dataset and split."
         )
 
 

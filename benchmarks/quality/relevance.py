@@ -2,8 +2,8 @@
 
 The reliability curve comes from simulated searches in libraries of all sizes, like those of
 training (`retrieval.training.simulated_libraries`), with photos and texts that were not trained on.
-The effect of a threshold is measured on one library at a time: for queries whose photo is in it, whose
-photo was removed, and for texts about things that it does not show.
+The effect of a threshold is measured on one library at a time: for queries whose photo is in it,
+whose photo was removed, and for texts about things that it does not show.
 """
 
 from collections.abc import Callable, Sequence
@@ -161,7 +161,7 @@ def measure_relevance(
         queries=len(own),
         absent_texts=len(absent),
         quality=quality,
-        thresholds=tuple(one for found in results for one in found),
+        thresholds=tuple(result for of_size in results for result in of_size),
     )
 
 
@@ -232,14 +232,16 @@ def draw_reliability(quality: dict[str, Quality], file: Path) -> None:
     panels = figure.subplots(
         2, len(quality), sharex=True, squeeze=False, height_ratios=(3, 1), sharey="row"
     )
-    for column, (kind, one) in enumerate(quality.items()):
+    for column, (kind, measured) in enumerate(quality.items()):
         curve, bars = panels[:, column]
         curve.plot((0, 1), (0, 1), color="0.6", linewidth=1, linestyle="--")
-        curve.plot(one.predicted, one.observed, marker="o", color="C0")
-        curve.set_title(f"{kind} queries: error {one.ece:.3f}, Brier {one.brier:.3f}", fontsize=10)
+        curve.plot(measured.predicted, measured.observed, marker="o", color="C0")
+        curve.set_title(
+            f"{kind} queries: error {measured.ece:.3f}, Brier {measured.brier:.3f}", fontsize=10
+        )
         curve.grid(alpha=0.3)
-        centres = (np.arange(len(one.counts)) + 0.5) / len(one.counts)
-        bars.bar(centres, one.counts, width=0.09, color="C0")
+        centres = (np.arange(len(measured.counts)) + 0.5) / len(measured.counts)
+        bars.bar(centres, measured.counts, width=0.09, color="C0")
         bars.set_yscale("log")
         bars.set_xlabel("relevance")
     panels[0][0].set_ylabel("share of relevant hits")

@@ -108,14 +108,14 @@ class ServiceResult:
     @property
     def speedup(self) -> float | None:
         """Throughput at 32 clients, divided by that of one client without batching."""
-        many, one = self.row(32), self.row(1, "one by one")
-        return many.throughput / one.throughput if many and one else None
+        many, single = self.row(32), self.row(1, "one by one")
+        return many.throughput / single.throughput if many and single else None
 
     @property
     def tail(self) -> float | None:
         """99th percentile at 8 clients, divided by the median of a single client."""
-        some, one = self.row(8), self.row(1)
-        return some.p99_ms / one.p50_ms if some and one else None
+        some, single = self.row(8), self.row(1)
+        return some.p99_ms / single.p50_ms if some and single else None
 
 
 class DistinctTexts:
