@@ -121,7 +121,7 @@ def _rerank(
     values: NDArray[np.float16],
     mask: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """Rank n images for a text, best first, as the engine does with cached tokens."""
+    """Order n images for a text, best first, as the engine does with kept tokens."""
     images = Tokens(values.astype(np.float32), mask)
     words = reranker.text_tokens([text])
     [match] = reranker.match(words, images)

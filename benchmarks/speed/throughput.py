@@ -197,7 +197,7 @@ class _Measurement:
                 read_first, file.path, file.kind, frozenset(), options
             ).result()
             if reading is None or not isinstance(reading.pieces[0], PicturePiece):
-                raise UsageError(f"{file.path} is not an image.")
+                raise UsageError(f"{file.path} is no image.")
             return self._encoder.preprocess(reading.pieces[0].image)
 
         with (
