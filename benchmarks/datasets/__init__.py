@@ -1,9 +1,9 @@
-"""Retrieval datasets, one format a file, all read by `load_dataset`.
+"""Retrieval datasets, one module per format, all loaded by `load_dataset`.
 
     dataset = load_dataset("jsonl:flickr8k", split="val", language="en")
     dataset.queries("t2i"), dataset.items("t2i"), dataset.qrels("t2i")
 
-Nothing is fetched: where public data is missing, the error says from where and to which place.
+Nothing is downloaded: if public data is missing, the error names its source and where to put it.
 """
 
 import inspect
@@ -56,16 +56,16 @@ FORMATS: dict[str, Callable[..., RetrievalDataset]] = {
     "parquet": load_parquet,
     "beir": load_beir,
 }
-"""The function that reads each format; its keyword arguments are the format's options."""
+"""Loader of each format; its keyword arguments are the options of the format."""
 
 _CAPTIONS = "captions"
 
 
 def options_of(format_name: str) -> list[str]:
-    """The options that may stand after a path of this format, as in `?images=FOLDER`."""
+    """List the options of a format, as in `?images=FOLDER` after the path."""
     parameters = inspect.signature(FORMATS[format_name]).parameters
-    own = [name for name in parameters if name not in {"path", "split", "language"}]
-    return own if format_name == "beir" else [*own, _CAPTIONS]
+    options = [name for name in parameters if name not in {"path", "split", "language"}]
+    return options if format_name == "beir" else [*options, _CAPTIONS]
 
 
 def load_dataset(
@@ -74,16 +74,15 @@ def load_dataset(
     """Load `FORMAT:PATH` or `FORMAT:PATH?OPTION=VALUE&OPTION=VALUE`.
 
     For example `karpathy:coco/dataset_coco.json?images=/data/coco&captions=5`. Each format's
-    options are the keyword arguments of its function in `FORMATS`, and for formats with images
-    `captions=N`, which keeps the first N texts of each image. Percent-encoding is understood in
-    values (`%26` is `&`); a path that exists as it stands may hold question marks.
+    options are the keyword arguments of its loader in `FORMATS`, and for formats with images
+    `captions=N`, which selects the first N texts of each image. Values are percent-decoded (`%26`
+    is `&`); the path of an existing file may contain question marks.
 
-    Without `split`, the only one is read, else `test`; `all` reads all of them.
+    Default of `split`: the only one, else `test`; `all` loads all splits.
 
     Raises:
-        NotFoundError: a file or folder is missing; says where public data is to be had.
-        UsageError: unknown format, option, split or language, each with a list of those there
-            are; a file that is not of its format, with its line.
+        NotFoundError: A file or folder is missing; the message names the source of public data.
+        UsageError: Unknown format, option, split or language; a malformed file, with its line.
     """
     format_name, _, rest = specification.partition(":")
     if format_name not in FORMATS or not rest:
@@ -93,7 +92,7 @@ def load_dataset(
     path, options = _split_options(format_name, rest)
     captions = options.pop(_CAPTIONS, None)
     if captions is not None and not (captions.isascii() and captions.isdigit()):
-        raise UsageError(f"captions={captions}: expected how many texts of each image to keep.")
+        raise UsageError(f"captions={captions}: expected the number of texts per image.")
     dataset = FORMATS[format_name](path, split=split, language=language, **options)
     if captions is not None:
         dataset = dataset.first_captions(int(captions))

@@ -1,4 +1,4 @@
-"""Annotation files: finding, decoding and parsing them, with errors that name file and line."""
+"""Find, decode and parse annotation files, with errors that name file and line."""
 
 import codecs
 import json
@@ -22,9 +22,9 @@ _BYTE_ORDER_MARKS = {
 
 
 def annotation_file(path: Path, patterns: Sequence[str], fetch_hint: str) -> Path:
-    """The file itself, or in a folder the one file whose name matches one of the patterns.
+    """Return the file itself, or the one file in a folder whose name matches a pattern.
 
-    Raises NotFoundError with the hint when there is none, UsageError when there are several.
+    Raises NotFoundError with the hint if no file matches, UsageError if several do.
     """
     if is_file(path):
         return path
@@ -34,7 +34,7 @@ def annotation_file(path: Path, patterns: Sequence[str], fetch_hint: str) -> Pat
         found = sorted(path.glob(pattern))
         if len(found) > 1:
             names = ", ".join(str(file.relative_to(path)) for file in found)
-            raise UsageError(f"{path} holds several annotation files: {names}. Name one of them.")
+            raise UsageError(f"{path} has several annotation files: {names}. Choose one of them.")
         if found:
             return found[0]
     lack = f"holds no {' or '.join(patterns)}" if patterns else "is a folder, not a file"
@@ -44,24 +44,31 @@ def annotation_file(path: Path, patterns: Sequence[str], fetch_hint: str) -> Pat
 def image_folder(
     chosen: str | None, candidates: Iterable[Path], names: Sequence[str], fetch_hint: str
 ) -> Path:
-    """The folder that images are named in: the chosen one, else the first that holds one of them.
+    """Find the folder of the images: the chosen one, else the first that contains one of them.
 
-    `names` are relative to the folder. Raises NotFoundError with the hint when no candidate fits.
+    Args:
+        chosen: Folder given by the user, if any.
+        candidates: Folders to search otherwise.
+        names: Image files, relative to the folder.
+        fetch_hint: End of the error message.
+
+    Raises:
+        NotFoundError: No folder contains an image.
     """
     folders = [Path(chosen).expanduser()] if chosen else list(dict.fromkeys(candidates))
     for folder in folders:
         if any(is_file(folder / name) for name in names):
             return folder
     raise NotFoundError(
-        f"The images are not there: no {names[0]} in {', '.join(map(str, folders))}. {fetch_hint} "
-        "Where they lie elsewhere, put '?images=FOLDER' after the path."
+        f"Images not found: no {names[0]} in {', '.join(map(str, folders))}. {fetch_hint} "
+        "If they are elsewhere, add '?images=FOLDER' to the path."
     )
 
 
 def read_text(path: Path, encoding: str | None = None, *, way_out: str = "") -> str:
-    """Decode a file: as `encoding` says, else as its byte order mark says, else as UTF-8.
+    """Decode a file: with `encoding`, else by its byte order mark, else as UTF-8.
 
-    Raises UsageError with the line that is not in that encoding, and `way_out` at its end.
+    Raises UsageError with the line that cannot be decoded, and `way_out` at its end.
     """
     try:
         content = path.read_bytes()
@@ -79,9 +86,9 @@ def read_text(path: Path, encoding: str | None = None, *, way_out: str = "") -> 
 
 
 def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, with their numbers.
+    """Yield lines that are not blank, with their numbers.
 
-    Unlike `str.splitlines`, splits nowhere but at line ends: captions hold U+2028 and the like.
+    Unlike `str.splitlines`, splits only at line ends: captions contain U+2028 and the like.
     """
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
         if line.strip():
@@ -89,7 +96,7 @@ def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Parse a file that holds one JSON object."""
+    """Parse a file with one JSON object."""
     text = read_text(path)
     try:
         content = json.loads(text)
@@ -103,9 +110,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Parse a file of one JSON object a line: (`name:line`, object), blank lines skipped.
+    """Parse a JSON Lines file (UTF-8): yields (`name:line`, object), skips blank lines.
 
-    Line by line, since collections of text can be larger than memory. UTF-8, as JSON has to be.
+    It is read line by line, since text collections can be larger than memory.
     """
     try:
         file = path.open("rb")
@@ -128,10 +135,10 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def choose_split(sizes: Mapping[str, int], wanted: str | None, where: Path) -> str | None:
-    """The split to read: the wanted one, else the only one, else `test`.
+    """Choose the split to load: the requested one, else the only one, else `test`.
 
-    `sizes` says how many images or queries each split has; it is empty where the format knows no
-    splits. `all` stands for all of them together. Raises UsageError listing what there is.
+    `sizes` has the number of images or queries of each split; it is empty for formats without
+    splits. `all` means all splits. Raises UsageError with a list of the splits.
     """
     if not sizes:
         if wanted is not None:
@@ -155,7 +162,7 @@ def in_split(row_split: str | None, chosen: str | None) -> bool:
 
 
 def only_language(wanted: str | None, there_is: str | None, where: Path) -> str | None:
-    """The language of a format that has one or does not say; UsageError for any other."""
+    """Check the language of a format with one or no language; UsageError for any other."""
     if wanted is not None and wanted != there_is:
         has = f"is in '{there_is}' only" if there_is else "does not name languages: leave it out"
         raise UsageError(f"{where} has no language '{wanted}': it {has}.")

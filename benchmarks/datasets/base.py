@@ -1,4 +1,4 @@
-"""What a retrieval benchmark runs on: images, texts, and which of them belong together."""
+"""Retrieval datasets: images, texts, and relevance judgements."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -15,16 +15,16 @@ from retrieval.errors import NotFoundError, UnreadableFileError, UsageError
 from retrieval.media.images import read_image
 
 Direction = Literal["t2i", "i2t", "i2i", "t2t"]
-"""What is asked with, and what is searched: `t2i` is text to image."""
+"""Modality of queries and items: `t2i` is text to image."""
 
 DIRECTIONS: tuple[Direction, ...] = ("t2i", "i2t", "i2i", "t2t")
 
 Qrels = dict[str, dict[str, int]]
-"""`{query_id: {item_id: gain}}`, gains above 0, no query without an item: the form of BEIR."""
+"""`{query_id: {item_id: gain}}`, gains above 0, no query without an item, as in BEIR."""
 
 
 class ProblemKind(StrEnum):
-    """What can be wrong with one entry of a dataset; the value is how a report words it."""
+    """Kind of a problem with an entry of a dataset; the value is its name in reports."""
 
     MISSING_IMAGE = "missing image"
     UNREADABLE_IMAGE = "unreadable image"
@@ -43,7 +43,7 @@ class ProblemKind(StrEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault of a dataset: `where` is `file:line`, a position in a JSON file, or an id."""
+    """A problem of a dataset: `where` is `file:line`, a position in a JSON file, or an id."""
 
     kind: ProblemKind
     where: str
@@ -54,11 +54,11 @@ class Problem:
 
 
 def safe_id(name: str) -> str:
-    """Make a name an id without whitespace, `#` or `%`, since TREC files split at whitespace.
+    """Convert a name to an id without whitespace, `#` or `%`, since TREC files split at whitespace.
 
     Percent-encoding of the UTF-8 form (RFC 3986), `/` kept: `my cat.jpg` becomes `my%20cat.jpg`.
     `original_name` is the inverse for every string, lone surrogates (how Python names files that
-    are not UTF-8) included. Raises ValueError for the empty string, which no file can name.
+    are not UTF-8) included. Raises ValueError for an empty string.
     """
     if not name:
         raise ValueError("an id cannot be empty")
@@ -66,27 +66,27 @@ def safe_id(name: str) -> str:
 
 
 def original_name(identifier: str) -> str:
-    """Inverse of `safe_id`."""
+    """Convert an id back to its name, the inverse of `safe_id`."""
     return unquote(identifier, errors="surrogatepass")
 
 
 def text_id(image_id: str, number: int | str) -> str:
-    """Id of an image's text: `cat.jpg#0`. Everything before the last `#` is the image's id."""
+    """Build the id of an image's text: `cat.jpg#0`. The id of the image precedes the last `#`."""
     return f"{image_id}#{number}"
 
 
 @dataclass(frozen=True)
 class RetrievalDataset:
-    """Images and texts with their ids, and what is relevant to what.
+    """Images and texts with their ids, and relevance judgements.
 
-    Ids hold no whitespace (`safe_id`); images and texts are name spaces of their own.
+    Ids contain no whitespace (`safe_id`); images and texts have separate name spaces.
 
     `captions` pairs texts with images they describe: a text may describe several images and an
-    image may have several texts. `classes` names the class of an image, where there are classes.
-    `query_texts` and `relevance` are there for text collections with queries of their own
-    (BEIR): the queries, and their gains over `texts`. `problems` lists every entry that was left
-    out or changed, and images that nothing describes; those stay, as distractors.
-    `specification` is what was loaded, in the form that `load_dataset` was given.
+    image may have several texts. `classes` has the class of each image, if there are classes.
+    `query_texts` and `relevance` are the queries of text collections with separate queries (BEIR),
+    and their gains over `texts`. `problems` lists every entry that was excluded or changed, and
+    images without texts, which remain as distractors. `specification` is the argument of
+    `load_dataset`.
     """
 
     name: str
@@ -103,7 +103,7 @@ class RetrievalDataset:
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """The directions for which something is relevant to something."""
+        """Directions with relevance judgements."""
         images_with_text = Counter(image for _, image in self.captions)
         defined: dict[Direction, bool] = {
             "t2i": bool(self.captions),
@@ -114,16 +114,15 @@ class RetrievalDataset:
         return tuple(direction for direction in DIRECTIONS if defined[direction])
 
     def qrels(self, direction: str) -> Qrels:
-        """What is relevant to each query of a direction.
+        """Return the relevant items of each query of a direction.
 
         t2i and i2t: the pairs of `captions`. i2i: the other images of the same class. t2t: the
-        gains of the dataset where it has queries of its own, else the other texts of the same
-        image. Queries to which nothing is relevant have no entry.
+        gains of the dataset if it has separate queries, else the other texts of the same image.
+        Queries without relevant items have no entry.
 
-        In i2i, and in t2t, the item that carries the query's own id is no answer: leave it out of
-        the ranking, as BEIR does.
+        In i2i and t2t, exclude the item with the id of the query from the ranking, as BEIR does.
 
-        Raises UsageError where the direction is not defined for this dataset.
+        Raises UsageError if the direction is not defined for this dataset.
         """
         self._require(direction)
         match direction:
@@ -139,7 +138,7 @@ class RetrievalDataset:
                 return _companions((image, text) for text, image in self.captions)
 
     def queries(self, direction: str) -> dict[str, str] | dict[str, Path]:
-        """The queries of a direction by id, in the order of `qrels`: texts, or image files."""
+        """Return the queries of a direction by id, in the order of `qrels`: texts or files."""
         asked = self.qrels(direction)
         if direction.startswith("i"):
             return {query: self.images[query] for query in asked}
@@ -147,21 +146,21 @@ class RetrievalDataset:
         return {query: texts[query] for query in asked}
 
     def items(self, direction: str) -> dict[str, str] | dict[str, Path]:
-        """Everything that a query of this direction is searched in, by id."""
+        """Return all items of a direction by id."""
         self._require(direction)
         return dict(self.images) if direction.endswith("i") else dict(self.texts)
 
     @property
     def problem_counts(self) -> dict[str, int]:
-        """How many problems there are of each kind, the most frequent first."""
+        """Number of problems of each kind, the most frequent first."""
         return {str(kind): n for kind, n in Counter(p.kind for p in self.problems).most_common()}
 
     def fingerprint(self) -> str:
-        """Hash of the ids, the texts, what is relevant to what, and the sizes of the image files.
+        """Hash the ids, the texts, the relevance judgements, and the sizes of the image files.
 
-        128 bits in hexadecimal (XXH3). Neither where the files lie nor their order matters, so
-        equal fingerprints on two machines mean the same benchmark, short of images that were
-        exchanged for others of the same size.
+        128 bits in hexadecimal (XXH3), independent of the location and order of the files: equal
+        fingerprints on two machines mean the same benchmark, unless images were replaced by others
+        of the same size.
         """
         digest = xxhash.xxh3_128()
         sections: list[Iterable[tuple[str, ...]]] = [
@@ -188,10 +187,10 @@ class RetrievalDataset:
     def check_images(
         self, *, on_image: Callable[[], None] = lambda: None, threads: int | None = None
     ) -> "RetrievalDataset":
-        """Decode every image; the dataset without those that cannot be, each named in `problems`.
+        """Decode every image; returns the dataset without unreadable ones, listed in `problems`.
 
-        A few milliseconds an image, hence apart from loading. `on_image` is called once an image.
-        Raises UsageError when not a single image can be read.
+        It takes a few milliseconds per image, and is thus separate from loading. `on_image` is
+        called once per image. Raises UsageError if no image can be read.
         """
         reasons: dict[str, str] = {}
         with ThreadPoolExecutor(threads) as pool:
@@ -205,10 +204,10 @@ class RetrievalDataset:
     def without_images(
         self, reasons: Mapping[str, str], kind: ProblemKind = ProblemKind.UNREADABLE_IMAGE
     ) -> "RetrievalDataset":
-        """Leave out images for a reason each, and the texts that describe only those.
+        """Exclude images, each for a reason, and the texts that describe only those.
 
-        For images that turn out to be unreadable while they are indexed, so that they need not be
-        decoded twice. Raises UsageError when no image is left.
+        Used for images that prove unreadable during encoding, so that they are not decoded twice.
+        Raises UsageError if no image is left.
         """
         if not reasons:
             return self
@@ -227,15 +226,15 @@ class RetrievalDataset:
         return replace(kept, problems=self.problems + problems)
 
     def first_images(self, count: int) -> "RetrievalDataset":
-        """The first `count` images and their texts, for a quick run."""
+        """Select the first `count` images and their texts, for a quick run."""
         if count < 1 or not self.images:
             raise UsageError(f"Cannot take the first {count} of {len(self.images)} images.")
         return self._restricted_to(set(list(self.images)[:count]))
 
     def first_captions(self, count: int) -> "RetrievalDataset":
-        """At most `count` texts an image, the first ones.
+        """Select the first `count` texts of each image.
 
-        Published figures on COCO use five captions an image, where some images have six or seven.
+        Published figures on COCO use five captions per image; some images have six or seven.
         """
         if count < 1 or not self.captions:
             raise UsageError(f"Cannot take the first {count} captions of each image.")
@@ -283,7 +282,7 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> Qrels:
 
 
 def _companions(memberships: Iterable[tuple[str, str]]) -> Qrels:
-    """For each member of (group, member) pairs, the others of its groups."""
+    """Map each member of (group, member) pairs to the other members of its groups."""
     qrels: Qrels = {}
     for members in _grouped(memberships).values():
         for member in members if len(members) > 1 else ():
@@ -295,7 +294,7 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise NotFoundError(f"{path} was there when the dataset was loaded: {error}") from error
+        raise NotFoundError(f"{path} existed when the dataset was loaded: {error}") from error
 
 
 def _why_unreadable(path: Path) -> str | None:

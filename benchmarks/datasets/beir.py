@@ -20,21 +20,21 @@ _FETCH = (
     "one and name its folder, which holds corpus.jsonl, queries.jsonl and qrels/test.tsv."
 )
 _Judgment = tuple[str, str, str, int]
-"""Where it stands, query, document, gain."""
+"""Position, query, document, gain."""
 
 
 def load_beir(
     path: Path, *, split: str | None = None, language: str | None = None
 ) -> RetrievalDataset:
-    """Read a BEIR folder; the splits are the files in `qrels/`, without `split`: test.
+    """Load a BEIR folder; the splits are the files in `qrels/` (default: test).
 
-    A document is its title and its text. Only queries that the split judges are queries. Gains of
-    0 and below mean judged and not relevant, which is the same as not judged to our metrics; they
-    are not kept.
+    A document is its title and its text. Only queries with judgements in the split are queries.
+    Gains of 0 and below mean judged and not relevant, which our metrics treat like not judged; they
+    are dropped.
 
     Raises:
-        NotFoundError: one of the files is missing.
-        UsageError: a line is not of this form; there is no such split or language.
+        NotFoundError: A file is missing.
+        UsageError: Malformed line, or unknown split or language.
     """
     only_language(language, None, path)
     for part in ("corpus.jsonl", "queries.jsonl"):
@@ -105,7 +105,7 @@ def _add_gain(builder: DatasetBuilder, query: str, item: str, gain: int, where: 
 
 
 def _parse_judgment(line: str, file: Path, number: int) -> tuple[str, str, int] | None:
-    """Query, document and gain; None for the header, which some collections lack."""
+    """Parse query, document and gain; None for the header, which some collections lack."""
     fields = [field.strip() for field in line.split("\t")]
     if len(fields) == 3 and fields[0] and fields[1]:
         try:

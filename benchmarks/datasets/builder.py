@@ -1,4 +1,4 @@
-"""Collects a dataset entry by entry and keeps account of everything that is wrong with it."""
+"""Build a dataset entry by entry, and report its problems."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +9,9 @@ from retrieval.errors import NotFoundError
 
 @dataclass
 class DatasetBuilder:
-    """The common part of all formats: ids, empty and duplicate entries, missing files.
+    """Common part of all formats: ids, empty and duplicate entries, missing files.
 
-    `where` in the methods says where an entry stands: `captions.jsonl:12`.
+    `where` in the methods is the position of an entry: `captions.jsonl:12`.
     """
 
     name: str
@@ -26,17 +26,17 @@ class DatasetBuilder:
     problems: list[Problem] = field(default_factory=list)
 
     def report(self, kind: ProblemKind, where: str, detail: str) -> None:
-        """Put a problem on the list."""
+        """Add a problem."""
         self.problems.append(Problem(kind, where, detail))
 
     def add_image(self, name: str, path: Path) -> str:
-        """Register an image under the id made of its name; the id. A path already there stays."""
+        """Add an image with an id made of its name; returns the id. An existing path stays."""
         image = safe_id(name)
         self.images.setdefault(image, path)
         return image
 
     def add_text(self, identifier: str, words: str | None, where: str) -> bool:
-        """Register a text unless it is empty or its id is taken, which is reported."""
+        """Add a text, or report that it is empty or its id exists; returns whether it was added."""
         cleaned = self.cleaned(words, identifier, where)
         if cleaned is None:
             return False
@@ -50,12 +50,12 @@ class DatasetBuilder:
         return True
 
     def add_caption(self, identifier: str, words: str | None, image: str, where: str) -> None:
-        """Register a text and that it describes an image."""
+        """Add a text that describes an image."""
         if self.add_text(identifier, words, where):
             self.captions[identifier, image] = None
 
     def cleaned(self, words: str | None, identifier: str, where: str) -> str | None:
-        """The text without space around it, or None, reported, when nothing is left of it."""
+        """Strip and repair a text; returns None, and reports it, if it is empty."""
         stripped = (words or "").strip()
         if not stripped:
             self.report(ProblemKind.EMPTY_TEXT, where, f"{identifier}: left out")
@@ -69,9 +69,9 @@ class DatasetBuilder:
         return encodable
 
     def build(self, *, fetch_hint: str = "") -> RetrievalDataset:
-        """The dataset, without images whose file is missing and their texts.
+        """Build the dataset, without images whose file is missing and their texts.
 
-        Raises NotFoundError, with `fetch_hint` at its end, when all image files are missing.
+        Raises NotFoundError, with `fetch_hint` at its end, if all image files are missing.
         """
         described = {image for _, image in self.captions}
         for image in self.images:
@@ -98,14 +98,14 @@ class DatasetBuilder:
         }
         if missing and len(missing) == len(self.images):
             raise NotFoundError(
-                f"None of the {len(missing)} images of {self.name} is there, such as "
+                f"None of the {len(missing)} images of {self.name} exists, such as "
                 f"{next(iter(self.images.values()))}. {fetch_hint}".rstrip()
             )
         return dataset.without_images(missing, ProblemKind.MISSING_IMAGE)
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there; False also for names that the file system cannot hold."""
+    """Return whether a file exists; False also for names that the file system does not support."""
     try:
         return path.is_file()
     except (OSError, ValueError):

@@ -35,8 +35,8 @@ def load_coco(
     report, are others than val2017: that is the format karpathy.
 
     Raises:
-        NotFoundError: the file or all images are missing.
-        UsageError: the file is not of this form; there is no such split or language.
+        NotFoundError: The file or all images are missing.
+        UsageError: Malformed file, or unknown split or language.
     """
     source = _choose_file(path, split)
     language = only_language(language, "en", source)

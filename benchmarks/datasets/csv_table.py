@@ -28,7 +28,7 @@ def load_csv(
     delimiter: str | None = None,
     encoding: str | None = None,
 ) -> RetrievalDataset:
-    """Read a table by the names of its columns.
+    """Load a table by the names of its columns.
 
     Args:
         path: the file.
@@ -44,8 +44,8 @@ def load_csv(
         encoding: else UTF-8, or UTF-16 where the file starts so.
 
     Raises:
-        NotFoundError: the file or all images are missing.
-        UsageError: there is no such column, split or language, or a line has a field too many.
+        NotFoundError: The file or all images are missing.
+        UsageError: Unknown column, split or language, or a line with too many fields.
     """
     source = annotation_file(path, [], _FORM)
     separator = {"tab": "\t", None: "\t" if source.suffix.lower() == ".tsv" else ","}.get(
@@ -80,9 +80,9 @@ def load_csv(
 
 
 def read_csv(source: Path, text: str, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows by column name, with the number of their last line; blank lines are skipped.
+    """Yield rows by column name, with the number of their last line; skips blank lines.
 
-    Strict, since a quote that nothing closes would else swallow the rest of the file in silence.
+    Strict, since an unclosed quote would otherwise silently swallow the rest of the file.
     """
     with _fields_of_any_size():
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -105,7 +105,7 @@ def read_csv(source: Path, text: str, delimiter: str) -> Iterator[tuple[int, dic
 
 @contextmanager
 def _fields_of_any_size() -> Iterator[None]:
-    """Lift the limit of 128 KiB a field, which the csv module keeps for the whole process."""
+    """Raise the field size limit of 128 KiB, which is global in the csv module."""
     before = csv.field_size_limit(2**31 - 1)
     try:
         yield

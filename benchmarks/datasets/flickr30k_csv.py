@@ -1,4 +1,4 @@
-"""The tables in which Flickr30k and Flickr8k go round: one caption a line, or one image a line."""
+"""Tables of Flickr30k and Flickr8k in circulation: one caption or one image per line."""
 
 import csv
 import json
@@ -61,10 +61,10 @@ def load_flickr30k_csv(
     images: str | None = None,
     encoding: str | None = None,
 ) -> RetrievalDataset:
-    """Read one of the layouts, told apart by their first line, or the folder that holds one.
+    """Load one of these layouts, detected by the first line, or a folder that contains one.
 
-    - `image_name| comment_number| comment` (results.csv), also with commas (captions.txt). The
-      bar that is missing in one line of the file that goes round is put in, which is reported.
+    - `image_name| comment_number| comment` (results.csv), also comma-separated (captions.txt). The
+      bar missing in one line of the file in circulation is added, and reported.
     - `image,caption` (captions.txt), commas in unquoted captions understood.
     - `1.jpg#0<TAB>caption` (the .token files of the authors).
     - `raw,sentids,split,filename,img_id` with JSON lists of captions; without `split`, `test`.
@@ -72,8 +72,8 @@ def load_flickr30k_csv(
     Only the last one has splits; for the others they are in Karpathy's JSON (format karpathy).
 
     Raises:
-        NotFoundError: the file or all images are missing.
-        UsageError: a line is not of the form of the first; there is no such split or language.
+        NotFoundError: The file or all images are missing.
+        UsageError: Line of another layout than the first, or unknown split or language.
     """
     source = annotation_file(path, _FILES, _FETCH)
     language = only_language(language, "en", source)

@@ -1,4 +1,4 @@
-"""A folder with one sub-folder of images for each class, and a prompt for each class."""
+"""Folder with one sub-folder of images per class, and a prompt per class."""
 
 from collections import defaultdict
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A folder with `captions.jsonl` and `images/`: one line an image, captions by language."""
+"""Folder with `captions.jsonl` and `images/`: one line per image, captions by language."""
 
 from collections import Counter
 from pathlib import Path
@@ -28,15 +28,15 @@ def load_jsonl(
     language: str | None = None,
     images: str | None = None,
 ) -> RetrievalDataset:
-    """Read captions.jsonl: `image`, optionally `split`, and a list of captions for each language.
+    """Load captions.jsonl: `image`, optionally `split`, and a list of captions for each language.
 
-    Any key with a list of strings is a language. Without `language`, the only one is read, or
-    `en`. Captions are numbered by their place in the list. An image on a second line is reported,
-    and only captions that it did not have are added.
+    Any key with a list of strings is a language. Default of `language`: the only one, or
+    `en`. Captions are numbered by their index in the list. An image on a second line is reported,
+    and only its new captions are added.
 
     Raises:
-        NotFoundError: the file or all images are missing.
-        UsageError: a line is not of this form; there is no such split or language.
+        NotFoundError: The file or all images are missing.
+        UsageError: Malformed line, or unknown split or language.
     """
     listing = annotation_file(path, ["captions.jsonl"], _FORM)
     rows = [(where, _checked(row, where, listing)) for where, row in read_json_lines(listing)]

@@ -48,8 +48,8 @@ def load_karpathy(
     Captions are numbered in the order of an image's sentences, English.
 
     Raises:
-        NotFoundError: the file or all images are missing.
-        UsageError: the file is not of this form; there is no such split or language.
+        NotFoundError: The file or all images are missing.
+        UsageError: Malformed file, or unknown split or language.
     """
     source = annotation_file(path, ["dataset_*.json"], _FETCH)
     language = only_language(language, "en", source)

@@ -36,9 +36,9 @@ def load_parquet(
     hash of its content.
 
     Raises:
-        NotFoundError: the file or all images are missing.
-        UsageError: pyarrow is not installed; the file is not Parquet; there is no such column,
-            split or language; the file holds images and no `images` says where to unpack them.
+        NotFoundError: The file or all images are missing.
+        UsageError: pyarrow is not installed; invalid Parquet file; unknown column, split or
+            language; embedded images without `images`, the folder to extract them to.
     """
     try:
         parquet = importlib.import_module("pyarrow.parquet")

@@ -1,4 +1,4 @@
-"""A table with a column of images and a column of texts, whatever file it comes from."""
+"""Build a dataset from a table with a column of images and a column of texts."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ TEXT_NAMES = ("text", "caption", "captions")
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of a table's columns; those of ids, splits and classes are optional."""
+    """Names of the columns of a table; ids, splits and classes are optional."""
 
     image: str
     text: str
@@ -25,14 +25,14 @@ class Columns:
 
     @property
     def used(self) -> list[str]:
-        """All of them that there are, each once."""
+        """Distinct names of the columns in use."""
         named = [self.image, self.text, self.text_id, self.split, self.image_class]
         return list(dict.fromkeys(name for name in named if name))
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row: `where` is `file:line`; several texts where a cell holds a list."""
+    """A row: `where` is `file:line`; several texts if the cell is a list."""
 
     where: str
     image: str
@@ -43,7 +43,7 @@ class TableRow:
 
 
 def choose_columns(
-    there_are: Sequence[str],
+    available: Sequence[str],
     source: Path,
     *,
     image: str | None,
@@ -52,19 +52,19 @@ def choose_columns(
     splits: str | None,
     classes: str | None,
 ) -> Columns:
-    """Check named columns and fall back to `image`, to `text` or `caption`, and to `split`."""
-    default_text = next((name for name in TEXT_NAMES if name in there_are), TEXT_NAMES[0])
+    """Check the given columns; defaults are `image`, `text` or `caption`, and `split`."""
+    default_text = next((name for name in TEXT_NAMES if name in available), TEXT_NAMES[0])
     columns = Columns(
         image=image or "image",
         text=text or default_text,
         text_id=text_ids,
-        split=splits or ("split" if "split" in there_are else None),
+        split=splits or ("split" if "split" in available else None),
         image_class=classes,
     )
     for name in columns.used:
-        if name not in there_are:
+        if name not in available:
             raise UsageError(
-                f"{source} has no column '{name}'. Its columns: {', '.join(there_are)}. Name "
+                f"{source} has no column '{name}'. Its columns: {', '.join(available)}. Name "
                 "those to read after the path: '?image=COLUMN&text=COLUMN'."
             )
     return columns
@@ -78,10 +78,10 @@ def dataset_from_rows(
     language: str | None,
     images: str | None,
 ) -> RetrievalDataset:
-    """Make a dataset of rows that each say: this text describes this image.
+    """Build a dataset from rows of which each pairs a text with an image.
 
-    Texts are numbered an image, in the order of the rows, and each is a text of its own, unless
-    rows have text ids: rows with the same id are one text, which may describe several images.
+    Texts are numbered per image, in the order of the rows, and are distinct, unless rows have text
+    ids: rows with the same id are one text, which may describe several images.
     """
     only_language(language, None, source)
     if not rows:

@@ -1,4 +1,4 @@
-"""Where the relevant items of each query stand: the one structure that all metrics read."""
+"""Ranks of the relevant items of each query: the input of all metrics."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from retrieval.errors import UsageError
 
 Qrels = dict[str, dict[str, int]]
-"""What is relevant: {query id: {item id: gain}}. A gain of 0 or less means not relevant."""
+"""Relevance judgements: {query id: {item id: gain}}. A gain of 0 or less: not relevant."""
 
 Run = dict[str, dict[str, float]]
-"""What was found: {query id: {item id: score}}, in any order, finite scores."""
+"""Results: {query id: {item id: score}}, in any order, finite scores."""
 
 PerQuery = NDArray[np.float64]
-"""(q,) float64, one value a query, in the order of `Judgments.query_ids`."""
+"""(q,) float64, one value per query, in the order of `Judgments.query_ids`."""
 
 Scores = NDArray[np.floating[Any]]
-"""(b, n) floats, one row a query and one column an item."""
+"""(b, n) floats, one row per query and one column per item."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +35,9 @@ class Judgments:
     - `ranks`, (m,) float64: ascending within a query, 1 for the first item of its list. A relevant
       item that was not found has rank infinity.
     - `gains`, (m,) float64: the gains of the same items, all greater than 0.
-    - `ranked`, (q,) int64: how many items the query's list holds.
-    - `without_relevant`: queries of the qrels without a relevant item. No engine can answer them;
-      they count in no metric.
+    - `ranked`, (q,) int64: length of the ranked list of the query.
+    - `without_relevant`: queries of the qrels without a relevant item, which are excluded from all
+      metrics.
     """
 
     query_ids: tuple[str, ...]
@@ -52,17 +52,17 @@ class Judgments:
 
     @cached_property
     def relevant(self) -> NDArray[np.int64]:
-        """How many items are relevant to each query, found or not: (q,) int64, all at least 1."""
+        """Number of relevant items of each query, found or not: (q,) int64, all at least 1."""
         return np.diff(self.offsets)
 
     @cached_property
     def first_ranks(self) -> PerQuery:
-        """Rank of each query's first relevant item: (q,) float64, infinity where none was found."""
+        """Rank of each query's first relevant item: (q,) float64, infinity if none was found."""
         return self.ranks[self.offsets[:-1]]
 
     @cached_property
     def queries(self) -> NDArray[np.int64]:
-        """The place of the query that owns each entry of `ranks`: (m,) int64, ascending."""
+        """Index of the query of each entry of `ranks`: (m,) int64, ascending."""
         return np.repeat(np.arange(len(self)), self.relevant)
 
     @cached_property
@@ -71,7 +71,7 @@ class Judgments:
         return np.arange(1, len(self.ranks) + 1) - self.offsets[self.queries]
 
     def sum(self, values: NDArray[Any]) -> PerQuery:
-        """Add up (m,) values of the relevant items over each query."""
+        """Sum (m,) values of the relevant items per query."""
         return np.add.reduceat(values, self.offsets[:-1], dtype=np.float64)
 
 
@@ -89,10 +89,10 @@ def judge(qrels: Qrels, run: Run) -> Judgments:
     Items are ranked by score, descending; equal scores by item id, descending as strings. This is
     the rule of trec_eval, except that trec_eval keeps scores in single precision and so sees ties
     between scores that differ by less. A query that the run lacks found nothing; a query that the
-    qrels lack is ignored; one without a relevant item is left out and named in
+    qrels lack is ignored; one without a relevant item is excluded and listed in
     `Judgments.without_relevant`.
 
-    Raises UsageError for scores that are not finite and where no query has a relevant item.
+    Raises UsageError for scores that are not finite, or if no query has a relevant item.
     """
     judged: dict[str, _Found] = {}
     for query, gains in qrels.items():
@@ -119,12 +119,12 @@ def judge_scores(
     """Find the ranks of the relevant items in scores of every query with every item.
 
     `scores` is (len(query_ids), len(item_ids)) floats, or an iterable of blocks of its rows: a
-    generator of blocks keeps memory bounded. They are compared in the precision they have. A
-    score of -inf leaves an item out of a query's list, such as the query itself in a search from
-    image to image. The result is that of `judge` on the same scores as a run, ties included; one
-    sort a row, O(n log n), takes the place of dictionaries.
+    generator of blocks keeps memory bounded. They are compared in their own precision. A score of
+    -inf excludes an item from a query's list, such as the query itself in image-to-image search.
+    The result equals that of `judge` on the same scores as a run, including ties, with one sort per
+    row, O(n log n), instead of dictionaries.
 
-    Raises UsageError for NaN, +inf, repeated ids and where no query has a relevant item, ValueError
+    Raises UsageError for NaN, +inf, repeated ids, or if no query has a relevant item, ValueError
     for scores of another shape.
     """
     column_of = _numbered(item_ids, "item")

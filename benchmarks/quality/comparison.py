@@ -1,4 +1,4 @@
-"""Results side by side: differences with intervals and significance, on the same queries."""
+"""Compare results on the same queries: differences with intervals and p values."""
 
 import math
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from retrieval.errors import UsageError
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One result's figure for a metric, and how it differs from the first result's.
+    """Value of a metric for one result, and its difference from the first result.
 
-    difference, low, high: in the metric's unit, with a 95% interval; p_value: of the paired test.
-    All None in the first result's own row, all NaN where a figure is infinite.
+    difference, low, high: in the unit of the metric, with a 95% interval; p_value: of the paired
+    test. None for the first result itself, NaN if a value is infinite.
     """
 
     label: str
@@ -38,13 +38,19 @@ def compare_records(
     *,
     seed: int = 0,
 ) -> list[ComparisonRow]:
-    """Compare results with the first one, direction by direction, metric by metric.
+    """Compare results with the first one, for each direction and metric.
 
-    Raises UsageError for fewer than two results, or where no two share a direction with the same
-    queries: what was asked must be the same for a difference to mean something.
+    Args:
+        records: At least two results.
+        metrics: Names of the metrics.
+        labels: Names of the results. (default: `QualityRecord.label`)
+        seed: Random seed of the resampling.
+
+    Raises:
+        UsageError: Fewer than two results, or results on different queries.
     """
     if len(records) < 2:
-        raise UsageError("A comparison needs two results or more.")
+        raise UsageError("A comparison needs at least two results.")
     names = list(labels or (record.label for record in records))
     first = records[0]
     rows = []
@@ -59,7 +65,7 @@ def compare_records(
 
 
 def comparison_markdown(rows: Sequence[ComparisonRow]) -> str:
-    """The rows as a Markdown table; differences in points for percentages."""
+    """Format the rows as a Markdown table; differences of percentages in points."""
     lines = [
         "| direction | metric | result | value | difference | 95% interval | p |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -111,11 +117,11 @@ def _compare(
     )
 
 
-def _require_same_queries(direction: str, one: Judgments, other: Judgments) -> None:
-    if one.query_ids != other.query_ids or not np.array_equal(one.relevant, other.relevant):
+def _require_same_queries(direction: str, base: Judgments, other: Judgments) -> None:
+    if base.query_ids != other.query_ids or not np.array_equal(base.relevant, other.relevant):
         raise UsageError(
             f"The results answer different queries ({DIRECTION_NAMES[direction]}: "
-            f"{len(one):,} and {len(other):,}). Compare results on the same dataset and split."
+            f"{len(base):,} and {len(other):,}). Compare results on the same dataset and split."
         )
 
 

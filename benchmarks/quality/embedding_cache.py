@@ -1,4 +1,4 @@
-"""Vectors by space and content, kept between benchmark runs, so that only the first one encodes."""
+"""Cache embeddings by space and content, so that only the first benchmark run encodes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ _TEXTS_PER_BATCH = 256
 
 @dataclass(frozen=True)
 class Embedded:
-    """Vectors of a list of things, in its order, and why some have none.
+    """Embeddings of a list of inputs, in its order.
 
-    rows: (n, d) float16, zero where the thing could not be read; unreadable: reasons by position.
+    rows: (n, d) float16, zero for unreadable inputs; unreadable: reasons by position.
     """
 
     rows: Rows
@@ -31,9 +31,9 @@ class Embedded:
 
 
 class EmbeddingCache:
-    """A folder of float16 vectors, one store a space and modality, keyed by content hash.
+    """A folder of float16 vectors: one store per space and modality, keyed by content hash.
 
-    A file is read once for its hash: make another cache to notice that it has changed since.
+    Each file is hashed once; create a new object to notice later changes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,13 +42,13 @@ class EmbeddingCache:
         self._token_stores: dict[str, TokenStore] = {}
 
     def key_of_file(self, path: Path) -> str:
-        """The key of a file's content. Raises OSError."""
+        """Return the content hash of a file. Raises OSError."""
         if path not in self._key_of:
             self._key_of[path] = key_of(path.read_bytes())
         return self._key_of[path]
 
     def tokens(self, reranker: Reranker) -> TokenStore:
-        """The tokens of a reranker, kept in this folder beside the vectors."""
+        """Return the token cache of a reranker, in the same folder."""
         if reranker.identity not in self._token_stores:
             self._token_stores[reranker.identity] = TokenStore(
                 self.folder, reranker, self.key_of_file
@@ -61,7 +61,7 @@ class EmbeddingCache:
         paths: Sequence[Path],
         on_progress: Callable[[int, int], None] = lambda *_: None,
     ) -> Embedded:
-        """Encode image files, or find their vectors from an earlier run."""
+        """Embed image files; vectors of an earlier run are reused."""
         keys: list[str | None] = []
         unreadable: dict[int, str] = {}
         for position, path in enumerate(paths):
@@ -92,7 +92,7 @@ class EmbeddingCache:
         texts: Sequence[str],
         on_progress: Callable[[int, int], None] = lambda *_: None,
     ) -> Embedded:
-        """Encode texts, or find their vectors from an earlier run."""
+        """Embed texts; vectors of an earlier run are reused."""
         keys: list[str | None] = [key_of(text.encode()) for text in texts]
 
         def encode(positions: Sequence[int]) -> tuple[list[int], Vectors]:

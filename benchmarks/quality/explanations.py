@@ -1,8 +1,8 @@
-"""Do explanations show what the match rests on? The deletion test.
+"""Faithfulness of explanations: the deletion test.
 
-Where a heat map says the words looked, the picture is painted over with its mean colour; as much is
-painted over at random. If the map tells the truth, the first lowers the match more (the deletion
-metric of Petsiuk et al. 2018, RISE, at one share of the picture, on whole cells of the map).
+The most attended cells of an image are painted over with its mean colour, and as many random cells.
+If the heat map is faithful, the first lowers the match more (the deletion metric of Petsiuk et al.
+2018, RISE, at one share of the image, on whole cells of the map).
 """
 
 from collections.abc import Callable
@@ -26,10 +26,10 @@ _RESAMPLES = 10_000
 
 @dataclass(frozen=True, eq=False)
 class DeletionResult:
-    """By how much the match falls, one value a photo, in logits.
+    """Fall of the match by deletion, one value per photo, in logits.
 
-    attended, least_attended: (n,), with the cells painted over on which the words looked most, and
-    least. random: (n,), the mean of several random choices of as many cells. share: of the cells.
+    attended, least_attended: (n,) float64, with the most and the least attended cells painted over.
+    random: (n,), mean over several random choices of as many cells. share: share of the cells.
     """
 
     share: float
@@ -60,10 +60,21 @@ def measure_deletion(
     seed: int = 0,
     on_progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> DeletionResult:
-    """Explain the first `limit` photos by their first caption, and delete what was attended to.
+    """Explain the first `limit` photos by their first caption, and delete the most attended cells.
 
-    The interval is of the mean difference, by bootstrap over photos. Raises UsageError for a
-    dataset without captions or readable photos, and for a reranker that cannot explain.
+    The interval of the mean difference is a bootstrap over photos.
+
+    Args:
+        dataset: Photos with captions.
+        encoder: The encoder.
+        reranker: A reranker that can explain.
+        limit: Maximum number of photos.
+        share: Share of the cells to delete.
+        seed: Random seed.
+        on_progress: Called with stage, done and total.
+
+    Raises:
+        UsageError: No captions or readable photos, or a reranker that cannot explain.
     """
     random = np.random.default_rng(seed)
     first_caption = {image: text for text, image in reversed(dataset.captions)}
@@ -84,7 +95,7 @@ def measure_deletion(
             paint_over(image, explanation.view, explanation.heat.shape, picked)
             for picked in (order[:count], order[-count:], *draws)
         ]
-        pixels = np.stack([reranker.preprocess(one) for one in painted])
+        pixels = np.stack([reranker.preprocess(copy) for copy in painted])
         matches = reranker.match(reranker.text_tokens([text]), reranker.image_tokens(pixels))[0]
         fall = explanation.match - matches.astype(np.float64)
         falls.append((fall[0], fall[2:].mean(), fall[1]))
@@ -101,7 +112,7 @@ def measure_deletion(
 def paint_over(
     image: Image.Image, view: Box, shape: tuple[int, ...], cells: NDArray[np.int64]
 ) -> Image.Image:
-    """A copy with some cells of a (rows, columns) grid over `view` in the picture's mean colour."""
+    """Copy an image with some cells of a (rows, columns) grid over `view` in its mean colour."""
     rows, columns = shape
     painted = image.copy()
     draw = ImageDraw.Draw(painted)

@@ -1,4 +1,4 @@
-"""Rows by content, kept between benchmark runs: what was computed once is found again."""
+"""Cache of float16 rows, keyed by content hash."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -14,12 +14,12 @@ _KEY_LETTERS = 32
 
 
 def key_of(content: bytes) -> str:
-    """The key of what has this content: XXH3, 128 bits in hexadecimal."""
+    """Compute the key of a content: 128-bit XXH3 in hexadecimal."""
     return xxhash.xxh3_128_hexdigest(content)
 
 
 class KeyedRows:
-    """Float16 rows in a file beside a file of their keys. Rows are flushed before their keys.
+    """Float16 rows in one file and their keys in another. Rows are flushed before their keys.
 
     A key is a hash in 32 hexadecimal letters (`key_of`).
     """
@@ -30,7 +30,7 @@ class KeyedRows:
         self.row_of: dict[str, int] = {}
         if self._keys.exists():
             lines = self._keys.read_text(encoding="ascii").split("\n")[:-1]
-            # A line that a crash cut off does not count, nor does what came after it.
+            # Incomplete lines, left by a crash, are ignored.
             complete = [line for line in lines if len(line) == _KEY_LETTERS]
             self.row_of = {key: row for row, key in enumerate(complete)}
 
@@ -39,15 +39,15 @@ class KeyedRows:
         first = len(self.row_of)
         self._rows.write(vectors, first)
         self._write_keys(keys, first)
-        self.row_of.update((key, first + place) for place, key in enumerate(keys))
+        self.row_of.update((key, first + offset) for offset, key in enumerate(keys))
 
     def take(self, keys: Iterable[str | None]) -> Rows:
-        """Copy the rows of keys, (n, d) float16 in their order; zeros where there is none."""
-        places = [-1 if key is None else self.row_of.get(key, -1) for key in keys]
+        """Copy the rows of keys, (n, d) float16 in their order; zeros for unknown keys."""
+        rows = [-1 if key is None else self.row_of.get(key, -1) for key in keys]
         stored = self._rows.rows(len(self.row_of))
-        taken = np.zeros((len(places), self._rows.dimension), np.float16)
-        found = np.array([place >= 0 for place in places], dtype=np.bool_)
-        taken[found] = stored[[place for place in places if place >= 0]]
+        taken = np.zeros((len(rows), self._rows.dimension), np.float16)
+        found = np.array([row >= 0 for row in rows], dtype=np.bool_)
+        taken[found] = stored[[row for row in rows if row >= 0]]
         return taken
 
     def _write_keys(self, keys: Sequence[str], first: int) -> None:

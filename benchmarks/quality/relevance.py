@@ -1,9 +1,9 @@
-"""Is relevance honest? How often hits of a relevance fit, and what a threshold keeps and drops.
+"""Measure the calibration of relevance: reliability curve, and effect of thresholds.
 
-The reliability curve comes from simulated searches in libraries of all sizes, as a calibration
-learns from (`retrieval.training.simulated_libraries`), of photos and texts that it did not learn
-from. What a threshold does is measured on one library at a time: of queries whose photo is in it,
-whose photo was taken out, and of texts that nothing in it shows.
+The reliability curve comes from simulated searches in libraries of all sizes, like those of
+training (`retrieval.training.simulated_libraries`), with photos and texts that were not trained on.
+The effect of a threshold is measured on one library at a time: for queries whose photo is in it,
+whose photo was removed, and for texts about things that it does not show.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,13 +43,12 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class ThresholdResult:
-    """What hits of at least a relevance are left of, in libraries of a size.
+    """Effect of a minimum relevance in libraries of one size.
 
-    present_kept: share of captions whose own photo stays. present_none: share of them left with no
-    hit at all. present_hits: hits a caption, the median. removed_none: share of captions whose
-    photo is not in the library that get no hit; other photos may fit them. absent_none,
-    absent_few: share of texts that nothing shows with no hit, and with at most three; None
-    without such texts.
+    present_kept: share of captions whose own photo stays. present_none: share of them without a
+    hit. present_hits: median number of hits of a caption. removed_none: share of captions without a
+    hit if their photo is not in the library; other photos may be relevant. absent_none, absent_few:
+    share of absent texts without a hit, and with at most three; None without such texts.
     """
 
     rows: int
@@ -64,9 +63,11 @@ class ThresholdResult:
 
 @dataclass(frozen=True)
 class RelevanceResult:
-    """photos: in the gallery. quality: the reliability curve of each kind of query.
+    """Calibration of relevance, and effect of thresholds.
 
-    queries: captions that were asked; absent_texts: texts that nothing in the dataset shows.
+    photos: number of photos in the gallery. queries: number of captions. absent_texts: number of
+    texts about things that the dataset does not show. quality: reliability curve of each kind of
+    query.
     """
 
     photos: int
@@ -77,13 +78,13 @@ class RelevanceResult:
 
 
 def absent_texts() -> list[str]:
-    """Sixty queries written by hand for things that Flickr8k does not show; never learned from."""
+    """Return 60 hand-written queries about things that Flickr8k does not show; never trained on."""
     text = files(__package__).joinpath("absent_queries.txt").read_text(encoding="utf-8")
     return text.splitlines()
 
 
 def captioned(dataset: RetrievalDataset) -> list[CaptionedPhoto]:
-    """The photos of a dataset that have captions, with them."""
+    """List the photos of a dataset that have captions, with their captions."""
     captions: dict[str, list[str]] = {}
     for text, image in dataset.captions:
         captions.setdefault(image, []).append(dataset.texts[text])
@@ -109,18 +110,30 @@ def measure_relevance(
     seed: int = 0,
     on_progress: Progress = lambda *_: None,
 ) -> RelevanceResult:
-    """Measure calibrations of text and image queries.
+    """Measure the calibrations of text and image queries.
 
-    asked: photos whose captions are queries, and which are queries themselves; others: photos that
-    only lie in the libraries. sizes: of the libraries of the thresholds, beside all photos
-    together. absent: texts that nothing shows, for the thresholds; outside: texts of which most
-    show nothing here, for the curve. Where photos have one caption each, that is too little to
-    tell what fits besides the own photo: it alone is relevant, and images ask nothing.
+    If photos have only one caption each, relevance of other photos is unknown: only the photo of a
+    caption is relevant to it, and there are no image queries.
 
-    Raises UsageError for fewer than two photos to ask with, and for one that cannot be decoded.
+    Args:
+        asked: Photos whose captions, and which themselves, are queries.
+        others: Photos that are only distractors in the libraries.
+        encoder: The encoder.
+        calibrations: Calibration of text and of image queries.
+        cache: Directory of the embedding cache.
+        thresholds: Minimum relevances.
+        sizes: Library sizes for the thresholds, besides all photos.
+        absent: Texts about things that no photo shows, for the thresholds.
+        outside: Texts about other things, for the reliability curve.
+        searches: Number of simulated searches of each kind of query.
+        seed: Random seed.
+        on_progress: Called with stage, done and total.
+
+    Raises:
+        UsageError: Fewer than two photos with captions, or one that cannot be decoded.
     """
     if len(asked) < 2:
-        raise UsageError("At least two photos with captions are needed to ask with.")
+        raise UsageError("At least two photos with captions are needed.")
     gallery = build_gallery([*asked, *others], encoder, cache, on_progress)
     captions = np.arange(sum(len(photo.captions) for photo in asked))
     texts = ask_texts(gallery, captions, outside, encoder, cache, on_progress)
@@ -148,7 +161,7 @@ def measure_relevance(
         queries=len(own),
         absent_texts=len(absent),
         quality=quality,
-        thresholds=tuple(one for found in results for one in found),
+        thresholds=tuple(result for of_size in results for result in of_size),
     )
 
 
@@ -192,7 +205,7 @@ def _at_thresholds(
 def _library(
     total: int, size: int, random: np.random.Generator, own: int | None = None
 ) -> NDArray[np.int64]:
-    """Numbers of `size` photos, with one's own as the first."""
+    """Choose `size` photos at random, with the source photo of the query first."""
     chosen = random.permutation(total)[:size]
     if own is None:
         return chosen
@@ -207,7 +220,7 @@ def _relevances(
 
 
 def draw_reliability(quality: dict[str, Quality], file: Path) -> None:
-    """Draw predicted against observed shares and how many hits there are; PNG or SVG by its name.
+    """Plot observed against predicted relevance, and a histogram, as PNG or SVG by the ending.
 
     Raises UsageError when matplotlib is not installed.
     """
@@ -219,16 +232,18 @@ def draw_reliability(quality: dict[str, Quality], file: Path) -> None:
     panels = figure.subplots(
         2, len(quality), sharex=True, squeeze=False, height_ratios=(3, 1), sharey="row"
     )
-    for column, (kind, one) in enumerate(quality.items()):
+    for column, (kind, measured) in enumerate(quality.items()):
         curve, bars = panels[:, column]
         curve.plot((0, 1), (0, 1), color="0.6", linewidth=1, linestyle="--")
-        curve.plot(one.predicted, one.observed, marker="o", color="C0")
-        curve.set_title(f"{kind} queries: error {one.ece:.3f}, Brier {one.brier:.3f}", fontsize=10)
+        curve.plot(measured.predicted, measured.observed, marker="o", color="C0")
+        curve.set_title(
+            f"{kind} queries: error {measured.ece:.3f}, Brier {measured.brier:.3f}", fontsize=10
+        )
         curve.grid(alpha=0.3)
-        centres = (np.arange(len(one.counts)) + 0.5) / len(one.counts)
-        bars.bar(centres, one.counts, width=0.09, color="C0")
+        centres = (np.arange(len(measured.counts)) + 0.5) / len(measured.counts)
+        bars.bar(centres, measured.counts, width=0.09, color="C0")
         bars.set_yscale("log")
         bars.set_xlabel("relevance")
-    panels[0][0].set_ylabel("share of hits that fit")
+    panels[0][0].set_ylabel("share of relevant hits")
     panels[1][0].set_ylabel("hits")
     figure.savefig(file, dpi=120)

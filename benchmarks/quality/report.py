@@ -1,4 +1,4 @@
-"""A result as a page for people: one self-contained HTML file and the same tables in Markdown."""
+"""Write a report of a result: one self-contained HTML file, and its tables in Markdown."""
 
 import base64
 import io
@@ -37,7 +37,7 @@ DIRECTION_NAMES = {
 
 @dataclass(frozen=True)
 class Shown:
-    """An item as the page shows it: a picture as data URI, or a text."""
+    """An item in the report: an image as data URI, or a text."""
 
     text: str | None = None
     picture: str | None = None
@@ -47,7 +47,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Failure:
-    """A query whose relevant items came late: what was asked, found and wanted."""
+    """A query whose relevant items have low ranks, with the found and the relevant items."""
 
     rank: float
     query: Shown
@@ -56,7 +56,7 @@ class Failure:
 
     @property
     def shown_rank(self) -> str:
-        """The rank in words."""
+        """The rank as text."""
         return f"rank {self.rank:,.0f}" if math.isfinite(self.rank) else "not found"
 
 
@@ -103,7 +103,7 @@ def write_report(
 
 
 def markdown(record: QualityRecord) -> str:
-    """The tables of a result in Markdown."""
+    """Format the tables of a result in Markdown."""
     dataset, space, measured = record.dataset, record.space, record.directions
     indices = ", ".join(sorted({direction.index for direction in measured.values()}))
     lines = [
@@ -147,33 +147,33 @@ def markdown(record: QualityRecord) -> str:
 
 
 def reranking(record: QualityRecord) -> list[str]:
-    """Which directions were reranked by what, and which were not; nothing without a reranker."""
+    """Describe which directions were reranked; empty without a reranker."""
     if not record.reranker:
         return []
-    told = []
+    parts = []
     for name, direction in record.directions.items():
         if direction.reranked:
-            told.append(f"{DIRECTION_NAMES[name]}: the first {direction.reranked:,}")
+            parts.append(f"{DIRECTION_NAMES[name]}: the first {direction.reranked:,}")
         else:
-            told.append(f"{DIRECTION_NAMES[name]}: not, a reranker needs a text and an image")
+            parts.append(f"{DIRECTION_NAMES[name]}: not, a reranker needs a text and an image")
     name, weight = record.reranker["name"], record.reranker["match_weight"]
-    return [f"Reranked by {name} (match weight {weight:g}). {'; '.join(told).capitalize()}."]
+    return [f"Reranked by {name} (match weight {weight:g}). {'; '.join(parts).capitalize()}."]
 
 
 def problems(record: QualityRecord) -> str:
-    """What was wrong with a dataset, in words; empty if nothing was."""
+    """Summarise the problems of a dataset; empty if it has none."""
     truncated = max(direction.truncated_texts for direction in record.directions.values())
     counted = {**record.dataset["problems"], "text cut at the encoder's context": truncated}
     return ", ".join(f"{count:,} x {kind}" for kind, count in counted.items() if count)
 
 
 def format_figure(metric: str, value: float) -> str:
-    """Ranks as they are, everything else in percent."""
+    """Format a metric: ranks as they are, everything else in percent."""
     return f"{value:,.1f}" if metric.endswith("_rank") else f"{100 * value:.1f}"
 
 
 def published_beside(record: QualityRecord) -> list[dict[str, Any]]:
-    """Rows of `published.json` about the data set and split of a result, if it is one of those."""
+    """Return published results on the dataset and split of a result, if there are any."""
     name = record.dataset["name"].lower()
     known = next((known for known in ("flickr30k", "coco") if known in name), None)
     if known is None or record.dataset["split"] not in {"test", None}:
@@ -194,7 +194,7 @@ def find_failures(
     direction: str,
     ranked: Mapping[str, RankedList],
 ) -> list[Failure]:
-    """The queries whose first relevant item came latest, worst first."""
+    """Find the queries whose first relevant item has the lowest rank, worst first."""
     judgments = record.directions[direction].judgments
     qrels, queries, items = (
         dataset.qrels(direction),
@@ -203,8 +203,8 @@ def find_failures(
     )
     worst = np.argsort(-judgments.first_ranks, kind="stable")[:FAILURES_SHOWN]
     failures = []
-    for place in worst:
-        rank, query = float(judgments.first_ranks[place]), judgments.query_ids[place]
+    for index in worst:
+        rank, query = float(judgments.first_ranks[index]), judgments.query_ids[index]
         if rank <= 1:
             break
         wanted = [item for item, gain in qrels[query].items() if gain > 0][:FOUND_SHOWN]
@@ -221,7 +221,7 @@ def find_failures(
 
 
 def draw_curves(judgments: Mapping[str, Judgments]) -> str:
-    """Hit recall at k = 1..100, a line a direction, as SVG."""
+    """Plot hit recall at k = 1..100, one line per direction, as SVG."""
     figure, axes = _figure()
     cutoffs = np.arange(1, _CURVE_DEPTH + 1)
     for direction, judged in judgments.items():
@@ -234,7 +234,7 @@ def draw_curves(judgments: Mapping[str, Judgments]) -> str:
 
 
 def draw_histograms(judgments: Mapping[str, Judgments]) -> str:
-    """How often the first relevant item came at which rank, in powers of two, as SVG."""
+    """Plot a histogram of the rank of the first relevant item, in powers of two, as SVG."""
     figure, axes = _figure()
     longest = max(int(judged.ranked.max(initial=1)) for judged in judgments.values())
     edges = [1, *(2**n + 1 for n in range(max(1, longest - 1).bit_length() + 1))]

@@ -1,4 +1,4 @@
-"""A measured result as a JSON file: every figure, and the ranks that it is computed from."""
+"""Results as JSON files: all metrics, and the ranks that they are computed from."""
 
 import json
 import math
@@ -33,7 +33,7 @@ DEFAULT_METRICS = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric's value with its bootstrap 95% confidence interval."""
+    """Value of a metric with its bootstrap 95% confidence interval."""
 
     value: float
     low: float
@@ -42,9 +42,9 @@ class Figure:
 
 @dataclass(frozen=True, eq=False)
 class DirectionRecord:
-    """What is kept of one direction. `groups`: what each query is resampled with.
+    """Result of one direction. `groups`: cluster of each query in the bootstrap.
 
-    reranked: how many items of each list a reranker scored; 0 where none did.
+    reranked: number of items of each list that a reranker scored; 0 without a reranker.
     """
 
     items: int
@@ -59,9 +59,9 @@ class DirectionRecord:
 
 @dataclass(frozen=True, eq=False)
 class QualityRecord:
-    """A result with everything that produced it: dataset, space, setup, environment, reranker.
+    """A result with its provenance: dataset, space, setup, environment, reranker.
 
-    reranker: name, identity, match_weight and depth; empty where there was none.
+    reranker: name, identity, match_weight and depth; empty without a reranker.
     """
 
     dataset: dict[str, Any]
@@ -73,14 +73,14 @@ class QualityRecord:
 
     @property
     def rsum(self) -> float | None:
-        """Sum of both directions' hit recalls at 1, 5, 10 in percent, where both were measured."""
+        """Sum of hit recall at 1, 5, 10 of both directions in percent, if both were measured."""
         if not {"t2i", "i2t"} <= self.directions.keys():
             return None
         return rsum(self.directions["t2i"].judgments, self.directions["i2t"].judgments)
 
     @property
     def label(self) -> str:
-        """A short name for tables: encoder, index, reranker, language."""
+        """Short name for tables: encoder, index, reranker, language."""
         setup, language = self.setup, self.dataset["language"]
         index = next(iter(self.directions.values())).index
         refined = " refined" if setup["refine"] and index != "flat" else ""
@@ -91,7 +91,7 @@ class QualityRecord:
 
 
 def record_of(result: QualityResult, metrics: tuple[str, ...] = DEFAULT_METRICS) -> QualityRecord:
-    """Compute the figures of a result. Raises UsageError for an unknown metric."""
+    """Compute the metrics of a result. Raises UsageError for an unknown metric."""
     directions = {}
     for direction, measured in result.directions.items():
         values = evaluate(measured.judgments, metrics)
@@ -124,14 +124,14 @@ def record_of(result: QualityResult, metrics: tuple[str, ...] = DEFAULT_METRICS)
 
 
 def write_record(record: QualityRecord, file: Path) -> None:
-    """Write a result as JSON; `read_record` gives it back exactly."""
+    """Write a result as JSON; `read_record` reads it back exactly."""
     file.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record_body(record), ensure_ascii=False, allow_nan=False)
     file.write_text(text, encoding="utf-8")
 
 
 def record_body(record: QualityRecord) -> dict[str, Any]:
-    """Give a result as what JSON knows; infinity becomes null."""
+    """Convert a result to a JSON object; infinity becomes null."""
     return {
         "format": FORMAT,
         "dataset": record.dataset,
@@ -142,20 +142,20 @@ def record_body(record: QualityRecord) -> dict[str, Any]:
         "rsum": record.rsum,
         "directions": {
             direction: {
-                "items": kept.items,
-                "queries": len(kept.judgments),
-                "index": kept.index,
-                "reranked": kept.reranked,
-                "milliseconds": kept.milliseconds,
-                "truncated_texts": kept.truncated_texts,
+                "items": measured.items,
+                "queries": len(measured.judgments),
+                "index": measured.index,
+                "reranked": measured.reranked,
+                "milliseconds": measured.milliseconds,
+                "truncated_texts": measured.truncated_texts,
                 "metrics": {
                     name: {key: _finite(value) for key, value in asdict(figure).items()}
-                    for name, figure in kept.metrics.items()
+                    for name, figure in measured.metrics.items()
                 },
-                "judgments": _plain_judgments(kept.judgments),
-                "groups": list(kept.groups),
+                "judgments": _plain_judgments(measured.judgments),
+                "groups": list(measured.groups),
             }
-            for direction, kept in record.directions.items()
+            for direction, measured in record.directions.items()
         },
     }
 
@@ -173,19 +173,19 @@ def read_record(file: Path) -> QualityRecord:
             environment=body["environment"],
             directions={
                 direction: DirectionRecord(
-                    items=kept["items"],
-                    index=kept["index"],
-                    milliseconds=kept["milliseconds"],
-                    truncated_texts=kept["truncated_texts"],
+                    items=stored["items"],
+                    index=stored["index"],
+                    milliseconds=stored["milliseconds"],
+                    truncated_texts=stored["truncated_texts"],
                     metrics={
                         name: Figure(**{key: _number(value) for key, value in figure.items()})
-                        for name, figure in kept["metrics"].items()
+                        for name, figure in stored["metrics"].items()
                     },
-                    judgments=_judgments(kept["judgments"]),
-                    groups=tuple(kept["groups"]),
-                    reranked=kept.get("reranked", 0),
+                    judgments=_judgments(stored["judgments"]),
+                    groups=tuple(stored["groups"]),
+                    reranked=stored.get("reranked", 0),
                 )
-                for direction, kept in body["directions"].items()
+                for direction, stored in body["directions"].items()
             },
             reranker=body.get("reranker", {}),
         )

@@ -1,12 +1,12 @@
-"""How far a figure can be trusted: bootstrap intervals, and a paired test between two runs.
+"""Statistical significance: bootstrap intervals, and a paired test between two runs.
 
     low, high = confidence_interval(judgments, "hit_recall@1", groups=photo_of_each_caption)
     paired_test(other, judgments, "hit_recall@1", groups=photo_of_each_caption).p_value
 
 Queries that share a photo are not independent: the five captions of a clear photo all succeed.
-Resampling them one by one understates the interval. `groups` names what is independent, such as
-the photo of each caption, in the order of `Judgments.query_ids`; whole groups are then drawn, or
-exchanged between two runs.
+Resampling them one by one understates the interval. `groups` gives the independent cluster of each
+query, such as the photo of each caption, in the order of `Judgments.query_ids`; whole clusters are
+then drawn, or exchanged between two runs.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -22,11 +22,11 @@ RESAMPLES = 10_000
 _BLOCK_CELLS = 300_000  # a block that fits the cache of a CPU core is several times as fast
 
 Groups = Sequence[Hashable]
-"""q labels, one a query: queries of equal label stay together."""
+"""q labels, one per query: queries of equal label are resampled together."""
 
 
 class Interval(NamedTuple):
-    """Bounds between which a figure lies with some confidence, in the figure's unit."""
+    """Bounds of a confidence interval, in the unit of the metric."""
 
     low: float
     high: float
@@ -35,9 +35,9 @@ class Interval(NamedTuple):
 class PairedTest(NamedTuple):
     """First run minus second: difference of the figures, its interval, two-sided p value.
 
-    `p_value`, greater than 0 and up to 1: how often a difference at least as large comes about
-    where chance alone says which of the two runs a result belongs to. All four are NaN where a
-    figure is infinite: a run that cuts off before a relevant item has no mean rank to compare.
+    `p_value`, greater than 0 and up to 1: probability of a difference at least as large if results
+    are assigned to the two runs at random. All four are NaN if a figure is infinite: a run that is
+    truncated before a relevant item has no mean rank to compare.
     """
 
     difference: float
@@ -57,13 +57,22 @@ def confidence_interval(
 ) -> Interval:
     """Bootstrap the percentile interval of a metric over q queries.
 
-    As many queries as there are, or groups of them, are drawn with replacement, and the figure of
-    those drawn is computed, `resamples` times; the interval holds the middle `level`, 0 to 1, of
-    these figures (Efron and Tibshirani 1993, chapter 13; for groups, the cluster bootstrap of Field
-    and Welsh 2007). The same seed gives the same interval. Bounds are infinite where the figures of
-    resamples are, as mean ranks of items that were not found.
+    Queries, or groups of them, are drawn with replacement `resamples` times, and the metric is
+    computed for each draw; the interval contains the middle `level`, 0 to 1, of these values (Efron
+    and Tibshirani 1993, chapter 13; for groups, the cluster bootstrap of Field and Welsh 2007). The
+    same seed gives the same interval. Bounds are infinite if the values of resamples are, such as
+    mean ranks of items that were not found.
 
-    Raises UsageError for an unknown metric and for groups of another number than the queries.
+    Args:
+        judgments: Ranks of the relevant items.
+        name: Name of the metric.
+        groups: Cluster of each query. (default: queries are independent)
+        resamples: Number of resamples.
+        level: Confidence level, 0 to 1.
+        seed: Random seed.
+
+    Raises:
+        UsageError: Unknown metric, or another number of groups than queries.
     """
     metric = parse_metric(name)
     numbers = _group_numbers(groups, len(judgments))
@@ -90,8 +99,18 @@ def paired_test(
     and Smyth 2010). The interval is a paired bootstrap, as in `confidence_interval`: both runs are
     measured on the same drawn queries.
 
-    Raises UsageError for an unknown metric, runs on different queries, and groups of another number
-    than the queries.
+    Args:
+        first: Ranks of the first run.
+        second: Ranks of the second run, on the same queries.
+        name: Name of the metric.
+        groups: Cluster of each query. (default: queries are independent)
+        resamples: Number of resamples.
+        level: Confidence level of the interval, 0 to 1.
+        seed: Random seed.
+
+    Raises:
+        UsageError: Unknown metric, runs on different queries, or another number of groups than
+            queries.
     """
     metric = parse_metric(name)
     if first.query_ids != second.query_ids:
@@ -117,7 +136,7 @@ def paired_test(
 
 
 def _difference(first: PerQuery, second: PerQuery) -> PerQuery:
-    """First minus second, 0 where both are infinite: none found it is no difference."""
+    """Subtract second from first; 0 if both are infinite."""
     return np.subtract(first, second, out=np.zeros_like(first), where=first != second)
 
 
@@ -144,7 +163,7 @@ def _resampled(
     resamples: int,
     seed: int,
 ) -> NDArray[np.float64]:
-    """Figures of each sample on the same draws of groups: (samples, resamples) float64."""
+    """Compute the metric of each sample on the same draws: (samples, resamples) float64."""
     generator = np.random.default_rng(seed)
     groups = int(numbers.max()) + 1
     blocks = []
@@ -160,19 +179,19 @@ def _resampled(
 def _means(
     sample: PerQuery, numbers: NDArray[np.int64], times: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Mean where group g occurs times[i, g] times: (b,) from (b, groups) counts."""
+    """Mean if group g occurs times[i, g] times: (b,) from (b, groups) counts."""
     weights = times.astype(np.float64)
     found = np.isfinite(sample)
     total = weights @ np.bincount(numbers, np.where(found, sample, 0))
     means: NDArray[np.float64] = total / (weights @ np.bincount(numbers))
-    means[weights @ np.bincount(numbers, ~found) > 0] = np.inf  # 0 times infinity is no number
+    means[weights @ np.bincount(numbers, ~found) > 0] = np.inf  # 0 times infinity is NaN
     return means
 
 
 def _medians(
     sample: PerQuery, numbers: NDArray[np.int64], times: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Median where group g occurs times[i, g] times: (b,) from (b, groups) counts."""
+    """Median if group g occurs times[i, g] times: (b,) from (b, groups) counts."""
     order = np.argsort(sample)
     up_to = np.cumsum(times[:, numbers[order]], axis=1)
     total = up_to[:, -1:]
@@ -190,7 +209,7 @@ def _exchanged(
     seed: int,
 ) -> NDArray[np.float64]:
     """Differences of the figures after random exchanges of whole groups: (resamples,) float64."""
-    # Another stream than the bootstrap's, so that the two do not share their luck.
+    # Another random stream than that of the bootstrap, so that the two are independent.
     generator = np.random.default_rng([seed, 1])
     groups = int(numbers.max()) + 1
     first, second = pair
@@ -214,7 +233,7 @@ def _exchanged(
 
 def _percentiles(figures: NDArray[np.float64], level: float) -> Interval:
     tail = (1 - level) / 2
-    # Figures of resamples, not between them: infinity minus infinity is no number.
+    # Values of resamples, not interpolated: infinity minus infinity is NaN.
     low = np.quantile(figures, tail, method="lower")
     high = np.quantile(figures, 1 - tail, method="higher")
     return Interval(float(low), float(high))

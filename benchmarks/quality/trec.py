@@ -1,4 +1,4 @@
-"""Run and qrels files of TREC, so that other tools can check our figures.
+"""Read and write TREC run and qrels files, so that other tools can check our figures.
 
 A run has lines `query Q0 item rank score tag`, qrels have `query 0 item gain`; trec_eval,
 ir-measures and ranx read both. Fields are separated by white space, which names of files and
@@ -31,12 +31,12 @@ def write_run(
     run: Run | Iterable[tuple[str, Mapping[str, float]]],
     tag: str = "mmsearch",
 ) -> None:
-    """Write a run, or its pairs of query id and hits as they come from a generator.
+    """Write a run, or pairs of query id and hits from a generator.
 
-    Items stand by rank as `judge` ranks them, from 1. Scores are written so that they read back as
-    the same float64. trec_eval and what descends from it keep only single precision: their figures
-    are ours where scores are float32 or lie further apart. A query without items leaves no line,
-    and counts as having found nothing all the same.
+    Items are ranked as by `judge`, from 1. Scores are written so that they read back as the same
+    float64. trec_eval and derived tools use single precision: their figures equal ours if scores
+    are float32 or differ by more. A query without items has no line, but still counts as having
+    found nothing.
 
     Raises UsageError for scores that are not finite and for empty ids.
     """
@@ -53,7 +53,7 @@ def write_run(
 
 
 def write_qrels(path: str | os.PathLike[str], qrels: Qrels) -> None:
-    """Write qrels in their order. A query without items leaves no line.
+    """Write qrels in their order. A query without items has no line.
 
     Raises UsageError for empty ids.
     """
@@ -99,7 +99,7 @@ def _read(
 
 
 def _lines(path: Path, form: str) -> Iterator[tuple[str, list[bytes]]]:
-    """Fields of each line that is not blank, with where it stands."""
+    """Yield the fields of each line that is not blank, with its file and line number."""
     try:
         # As bytes, which know only the white space of ASCII: ids may hold other.
         with path.open("rb") as file:
@@ -122,7 +122,7 @@ def _finite(field: bytes) -> float:
 
 def _escape(name: str) -> str:
     if not name:
-        raise UsageError("A TREC file cannot hold an empty id.")
+        raise UsageError("A TREC file cannot contain an empty id.")
     return _UNSAFE.sub(_code, name)
 
 

@@ -1,1 +1,1 @@
-"""How the HTTP service holds under load."""
+"""Load tests of the HTTP service."""

@@ -1,7 +1,7 @@
-"""Clients that ask a service over HTTP, in a process of their own: light, so as not to be measured.
+"""Load generator: concurrent HTTP clients in a separate process.
 
-Each of them keeps one connection open, and asks again as soon as it was answered. HTTP is spoken
-here directly, since a client library would take about as much of the processor as the service.
+Each client keeps one connection open and sends the next request as soon as the last was answered.
+It writes HTTP directly, since a client library would use about as much CPU time as the service.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ _GRACE_S = 120.0
 
 
 class LoadError(MMSearchError):
-    """The clients did not run to their end."""
+    """The load generator did not run to its end."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked: `clients` at once, each the next of the texts, for so many seconds.
+    """A load: `clients` concurrent clients search for the next of the texts, for `seconds`.
 
-    fields: of every request's JSON besides the text, such as `{"k": 10}`.
+    fields: additional JSON fields of every request, such as `{"k": 10}`.
     """
 
     port: int
@@ -46,10 +46,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Asked:
-    """What came of it: of each answer when it was asked for, its milliseconds and its status.
+    """Result of a load. Per request: start time, latency in ms, HTTP status.
 
-    began_s: seconds since the load began. Status 0 is a connection that was lost. seconds: until
-    the last answer. cpu_s: processor time of all clients. ran_out: the texts were used up.
+    began_s: start time in seconds since the load began. Status 0 is a lost connection. seconds:
+    time until the last answer. cpu_s: CPU time of all clients. ran_out: there were too few texts.
     """
 
     began_s: list[float]
@@ -61,7 +61,7 @@ class Asked:
 
 
 class Asking:
-    """Clients at work in a process of their own."""
+    """A running load generator in a separate process."""
 
     def __init__(self, load: Load) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -74,20 +74,22 @@ class Asking:
         )
 
     def result(self) -> Asked:
-        """Wait until their time is over; raises LoadError when they fail."""
+        """Wait for the result; raises LoadError if the load generator fails."""
         with self._folder, self._process as process:
             try:
                 _, complaint = process.communicate(timeout=self._limit_s)
             except subprocess.TimeoutExpired:
                 process.kill()
-                raise LoadError("The clients did not end: the service does not answer.") from None
+                raise LoadError(
+                    "The load generator did not end: the service does not answer."
+                ) from None
             if process.returncode:
-                raise LoadError(f"The clients failed: {complaint.decode(errors='replace')}")
+                raise LoadError(f"The load generator failed: {complaint.decode(errors='replace')}")
             return Asked(**json.loads(self._answer.read_text(encoding="utf-8")))
 
 
 def ask(load: Load) -> Asked:
-    """Ask from a process of its own, and wait until the time is over."""
+    """Run a load in a separate process, and wait for its result."""
     return Asking(load).result()
 
 

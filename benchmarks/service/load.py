@@ -1,7 +1,7 @@
-"""How many searches a second the service answers, how fast, and what it does when that is too much.
+"""Load test of the service: throughput, latency and behaviour under overload.
 
-Two services run over the library: one joins searches that arrive together, the other answers them
-one by one. Every text is asked once only, so that no cache makes the figures better.
+Two services run on the library: one with batching, one without. Every text is sent once, so that
+caches do not improve the figures.
 """
 
 import shutil
@@ -22,19 +22,19 @@ _WARM_UP_CLIENTS = 8
 _WARM_UP_S = 3.0
 _MOST_A_SECOND = 1500
 _BESIDE_CLIENTS = 8
-"""Clients that ask while something else is shown: a soak, indexing, a crash."""
+"""Number of clients during a soak test, indexing, or a crash."""
 _POLL_S = 1.0
 _MANY_HITS = 10_000
 
 
 @dataclass(frozen=True)
 class LoadRow:
-    """What clients saw. Times in milliseconds, of the requests that were answered.
+    """Result of one load. Latencies in milliseconds, of the answered requests.
 
-    throughput: answers a second. refused: answered 429. errors: other answers by status, 0 for a
-    lost connection. memory_bytes: resident memory of the service, at first and at last. cpu_ms:
-    processor time that the service took for an answer, which tells what it costs where other
-    programs are at work, too. client_cpu: share of one core that the clients took.
+    throughput: answers per second. refused: answers with status 429. errors: other answers by
+    status, 0 for a lost connection. memory_bytes: resident memory of the service at the beginning
+    and end. cpu_ms: CPU time of the service per answer, which is comparable even if other programs
+    are running. client_cpu: share of one core that the clients used.
     """
 
     name: str
@@ -54,7 +54,7 @@ class LoadRow:
 
 @dataclass(frozen=True)
 class Soak:
-    """Memory of the service under load for long: medians of its first and its last third."""
+    """Memory of the service under a long load: medians of the first and the last third."""
 
     row: LoadRow
     first_third_bytes: float
@@ -63,13 +63,13 @@ class Soak:
 
     @property
     def growth(self) -> float:
-        """By how much of the first third memory grew."""
+        """Growth of the memory, relative to the first third."""
         return self.last_third_bytes / self.first_third_bytes - 1
 
 
 @dataclass(frozen=True)
 class Beside:
-    """What was found while another process indexed: items by seconds since it began."""
+    """Items found while another process indexes, by seconds since its start."""
 
     row: LoadRow
     items_before: int
@@ -79,7 +79,7 @@ class Beside:
 
 @dataclass(frozen=True)
 class Crash:
-    """Seconds until ready after a start, and after SIGKILL under load; and what was found."""
+    """Seconds until ready after a start and after SIGKILL under load; numbers of items."""
 
     cold_start_s: float
     restart_s: float
@@ -89,7 +89,7 @@ class Crash:
 
 @dataclass
 class ServiceResult:
-    """Everything that was measured."""
+    """Results of all load tests."""
 
     images: int
     rounds: int
@@ -102,37 +102,37 @@ class ServiceResult:
     crash: Crash | None = None
 
     def row(self, clients: int, name: str = "batched") -> LoadRow | None:
-        """The row of so many clients, if it was measured."""
+        """Return the result for a number of clients, if it was measured."""
         return next((r for r in self.rows if (r.name, r.clients) == (name, clients)), None)
 
     @property
     def speedup(self) -> float | None:
-        """Throughput at 32 clients in that of one client that is answered one by one."""
-        many, one = self.row(32), self.row(1, "one by one")
-        return many.throughput / one.throughput if many and one else None
+        """Throughput at 32 clients, divided by that of one client without batching."""
+        many, single = self.row(32), self.row(1, "one by one")
+        return many.throughput / single.throughput if many and single else None
 
     @property
     def tail(self) -> float | None:
-        """The 99th percentile at 8 clients in medians of a single client."""
-        some, one = self.row(8), self.row(1)
-        return some.p99_ms / one.p50_ms if some and one else None
+        """99th percentile at 8 clients, divided by the median of a single client."""
+        some, single = self.row(8), self.row(1)
+        return some.p99_ms / single.p50_ms if some and single else None
 
 
 class DistinctTexts:
-    """Captions, each once; then first halves of some with second halves of others."""
+    """Distinct texts: each caption once, then combinations of halves of two captions."""
 
     def __init__(self, captions: Sequence[str]) -> None:
         self._texts = _distinct(list(dict.fromkeys(captions)))
         self._ahead: list[str] = []
 
     def first(self, count: int) -> list[str]:
-        """The next texts; they stay the next until they are `used`."""
+        """Return the next texts without consuming them."""
         while len(self._ahead) < count:
             self._ahead.append(next(self._texts))
         return self._ahead[:count]
 
     def used(self, count: int) -> None:
-        """Never give the next so many again."""
+        """Consume the next `count` texts."""
         del self._ahead[:count]
 
 
@@ -140,20 +140,25 @@ def _distinct(captions: list[str]) -> Iterator[str]:
     yield from captions
     seen = set(captions)
     for step in range(1, len(captions)):
-        for place, caption in enumerate(captions):
-            words, others = caption.split(), captions[(place + step) % len(captions)].split()
+        for number, caption in enumerate(captions):
+            words, others = caption.split(), captions[(number + step) % len(captions)].split()
             text = " ".join(words[: len(words) // 2] + others[len(others) // 2 :])
             if text not in seen:
                 seen.add(text)
                 yield text
-    raise ServiceError("The captions are too few for so long a run: every text is asked once.")
+    raise ServiceError("Too few captions for this duration, since every text is sent once.")
 
 
 class ServiceBenchmark:
-    """Measures one library.
+    """Load tests of the service on one library.
 
-    program: the command line of mmsearch. captions: what is asked. rerank: the services' reranker.
-    on_step: told what is measured.
+    Args:
+        program: Command line of mmsearch.
+        library: Directory of the library.
+        captions: Texts to search for.
+        rerank: Reranker of the services.
+        device: Device of the encoder.
+        on_step: Called with a description of each measurement.
     """
 
     def __init__(
@@ -174,9 +179,9 @@ class ServiceBenchmark:
         self._tell = on_step
 
     def measure(self, clients: Sequence[int], seconds: float, rounds: int) -> ServiceResult:
-        """Measure one client answered one by one, and so many clients at once, in turn.
+        """Measure one client without batching, and numbers of clients with it, in turn.
 
-        Of several rounds the medians are kept. Raises ServiceError and LoadError.
+        Returns medians over the rounds. Raises ServiceError and LoadError.
         """
         alone = self._service("--batch", "1")
         with alone, self._service() as together:
@@ -187,24 +192,24 @@ class ServiceBenchmark:
             plan = [(alone, "one by one", 1), *((together, "batched", n) for n in clients)]
             rows: list[list[LoadRow]] = [[] for _ in plan]
             for number in range(1, rounds + 1):
-                for place, (service, name, count) in enumerate(plan):
+                for index, (service, name, count) in enumerate(plan):
                     row = self._load(service, name, count, seconds)
-                    rows[place].append(row)
+                    rows[index].append(row)
                     self._tell(
-                        f"round {number}: {name}, {count} clients: {row.throughput:.1f} a second"
+                        f"round {number}: {name}, {count} clients: {row.throughput:.1f} answers/s"
                     )
         result.rows = [_median(measured) for measured in rows]
         return result
 
     def overload(self, clients: int, seconds: float, queue: int) -> LoadRow:
-        """Measure clients that are many more than the queue has places."""
-        self._tell(f"overload: {clients} clients, a queue of {queue}")
+        """Measure many more clients than the queue is long."""
+        self._tell(f"overload: {clients} clients, queue length {queue}")
         with self._service("--queue", str(queue)) as service:
             self._load(service, "warm-up", _WARM_UP_CLIENTS, _WARM_UP_S)
             return self._load(service, "overload", clients, seconds)
 
     def soak(self, seconds: float) -> Soak:
-        """Measure the service's memory for long."""
+        """Measure the memory of the service under a long load."""
         self._tell(f"soak: {seconds:g} s")
         with self._service() as service:
             self._load(service, "warm-up", _WARM_UP_CLIENTS, _WARM_UP_S)
@@ -246,7 +251,7 @@ class ServiceBenchmark:
 
     def crash(self, seconds: float) -> Crash:
         """Kill a service under load and start it again."""
-        self._tell("SIGKILL under load, and a new start")
+        self._tell("SIGKILL under load, and a restart")
         with self._service() as service:
             cold_start_s = service.ready_s
             before = self._count(service)
@@ -285,7 +290,7 @@ class ServiceBenchmark:
         cpu_after = service.cpu_s()
         self._texts.used(len(asked.statuses))
         if asked.ran_out:
-            raise ServiceError("The texts were used up before the time was over.")
+            raise ServiceError("Too few texts for this duration.")
         took = np.array(asked.took_ms)
         statuses = np.array(asked.statuses)
         answered = took[statuses == 200]
@@ -315,7 +320,7 @@ class ServiceBenchmark:
 
 
 def _median(rows: Sequence[LoadRow]) -> LoadRow:
-    """Join the rounds of one row: sums of counts, medians of rates and times."""
+    """Combine the rounds of one load: sums of counts, medians of rates and times."""
     errors: Counter[str] = Counter()
     for row in rows:
         errors.update(row.errors)
@@ -342,7 +347,7 @@ def _median(rows: Sequence[LoadRow]) -> LoadRow:
 
 
 def service_markdown(result: ServiceResult) -> str:
-    """Write the figures as tables."""
+    """Format the results as Markdown tables."""
     lines = [
         f"{result.images:,} images, {result.rounds} rounds, reranker {result.rerank}:",
         "",
@@ -353,7 +358,10 @@ def service_markdown(result: ServiceResult) -> str:
     extra += [part.row for part in (result.soak, result.beside_indexing) if part]
     lines += [_line(row) for row in [*result.rows, *extra] if row]
     if result.speedup:
-        lines += ["", f"32 clients batched against 1 one by one: {result.speedup:.2f} times."]
+        lines += [
+            "",
+            f"Throughput of 32 clients, batched, against 1 one by one: {result.speedup:.2f} times.",
+        ]
     if result.tail:
         lines += ["", f"p99 at 8 clients: {result.tail:.2f} medians of a single client."]
     if (soak := result.soak) is not None:
@@ -391,8 +399,6 @@ def _line(row: LoadRow) -> str:
 
 
 def _thinned(found: Sequence[tuple[float, int]], most: int = 8) -> Sequence[tuple[float, int]]:
-    changes = [
-        pair for place, pair in enumerate(found) if not place or pair[1] != found[place - 1][1]
-    ]
+    changes = [pair for i, pair in enumerate(found) if not i or pair[1] != found[i - 1][1]]
     step = max(1, -(-len(changes) // most))
     return [*changes[:-1:step], *changes[-1:]]

@@ -1,4 +1,4 @@
-"""A service in a process of its own: when it is ready, and how its memory grows."""
+"""Run the service in a separate process; measure start-up time, CPU time and memory."""
 
 import http.client
 import json
@@ -22,18 +22,19 @@ _READY_LIMIT_S = 300.0
 _END_LIMIT_S = 30.0
 _LAST_CHARACTERS = 2000
 _MANY_REQUESTS = "1000000/second"
-"""A rate that no benchmark reaches, so that the limit is at work and refuses nobody."""
+"""A rate limit that no benchmark reaches, so that the limiter runs but refuses nothing."""
 
 
 class ServiceError(MMSearchError):
-    """The service did not start, or ended by itself."""
+    """The service did not start, or ended unexpectedly."""
 
 
 class ServiceProcess:
-    """`mmsearch serve` over a library, on a free port; a context that ends it.
+    """`mmsearch serve` on a free port; a context manager.
 
-    program: the command line of mmsearch. ready_s: from the start of the process until it could
-    search. memory: seconds since the start, and resident bytes; empty elsewhere than on Linux.
+    program: command line of mmsearch. ready_s: seconds from the start of the process until it could
+    search. memory: samples of seconds since the start and resident bytes; empty on other systems
+    than Linux.
     """
 
     def __init__(self, program: Sequence[str], library: Path, *options: str) -> None:
@@ -83,26 +84,26 @@ class ServiceProcess:
         self._complaints.close()
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill the process, like a crash."""
         self._process.send_signal(signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
         self._process.wait()
 
     def cpu_s(self) -> float | None:
-        """Processor time that it has taken so far; None elsewhere than on Linux."""
+        """CPU time of the process so far in seconds; None on other systems than Linux."""
         try:
             stat = Path(f"/proc/{self._process.pid}/stat").read_text()
         except OSError:
             return None
-        # The name, in brackets, may hold anything; these are the 12th and 13th field after it.
+        # The name, in brackets, may contain anything; these are the 12th and 13th field after it.
         user, system = stat.rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def memory_between(self, first: float, last: float) -> list[int]:
-        """Resident bytes, sampled twice a second, between two readings of `time.monotonic`."""
+        """Samples of resident bytes between two values of `time.monotonic`."""
         return [held for at, held in self.memory if first <= at + self._began <= last]
 
     def search(self, **fields: object) -> dict[str, Any]:
-        """Ask once; raises ServiceError for anything but an answer."""
+        """Send one search; raises ServiceError unless the status is 200."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             headers = {"Content-Type": "application/json"}

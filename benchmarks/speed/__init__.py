@@ -1,1 +1,1 @@
-"""How fast indexing and reranking are, and what memory they take."""
+"""Speed and memory of indexing and reranking."""

@@ -1,8 +1,8 @@
-"""Indexing side by side with other programs that embed folders of photos.
+"""Compare indexing with other programs that embed folders of photos.
 
-Each runs as its users run it, in a process of its own, over the same files: what it takes to start
-is measured with a single photo and told apart, since loading a model takes some as long as
-hundreds of photos.
+Each runs as its users run it, in a separate process, on the same files. The time to start is
+measured with a single photo and reported separately, since loading a model takes some programs as
+long as hundreds of photos.
 """
 
 import os
@@ -21,12 +21,12 @@ _DATABASE = "db.sqlite3"
 
 
 class IndexerFailedError(MMSearchError):
-    """A program that was to be measured ended with an error."""
+    """A measured program ended with an error."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """How a program is called: its arguments, the folder it runs in, what its environment adds."""
+    """Call of a program: arguments, working directory, additional environment variables."""
 
     command: Sequence[str]
     folder: Path | None = None
@@ -37,8 +37,8 @@ class Call:
 class Indexer:
     """A program that embeds the photos of a folder.
 
-    call: for a folder of photos, and an empty one for all that it writes, how to call it; called
-    again with the same two, it gives a second run.
+    call: returns the call for a folder of photos and a working folder, empty at first; the same
+    arguments again give a second run.
     """
 
     name: str
@@ -47,10 +47,10 @@ class Indexer:
 
 @dataclass(frozen=True)
 class IndexerSpeed:
-    """What a program took for `images` photos; seconds of whole processes.
+    """Speed of a program on `images` photos, in seconds of whole processes.
 
-    start_s: for one photo alone. first_s: for all, from nothing. second_s: for all once more, with
-    what it keeps and no photo changed. peak_memory_bytes: see `processes.Finished`.
+    start_s: one photo alone. first_s: first run over all photos. second_s: second run without
+    changes. peak_memory_bytes: see `processes.Finished`.
     """
 
     name: str
@@ -62,21 +62,21 @@ class IndexerSpeed:
 
     @property
     def images_per_second(self) -> float:
-        """Of the first run, its start included."""
+        """Rate of the first run, including the start."""
         return self.images / self.first_s
 
     @property
     def images_per_second_started(self) -> float | None:
-        """Of the first run without what one photo takes; None where that leaves nothing."""
+        """Rate of the first run without the time of one photo; None if nothing remains."""
         seconds = self.first_s - self.start_s
         return (self.images - 1) / seconds if seconds > 0 and self.images > 1 else None
 
 
 def mmsearch(command: Sequence[str], encoder: str) -> Indexer:
-    """This program, as `command`, with an encoder as for `mmsearch index`."""
+    """Describe this program, called as `command`, with an encoder of `mmsearch index`."""
 
-    def call(photos: Path, place: Path) -> Call:
-        library = place / "library"
+    def call(photos: Path, workspace: Path) -> Call:
+        library = workspace / "library"
         known = [] if library.exists() else ["--encoder", encoder]
         return Call([*command, "index", str(photos), "--library", str(library), *known])
 
@@ -84,14 +84,14 @@ def mmsearch(command: Sequence[str], encoder: str) -> Indexer:
 
 
 def rclip(program: Path, models: Path | None = None) -> Indexer:
-    """Rclip, which embeds what is new and then answers a query; that is part of its time.
+    """Describe rclip, which embeds new photos and then answers a query, within the measured time.
 
-    models: a data directory of its own with the models that it would else download again, each
-    time, into the empty one that it is given.
+    models: data directory of rclip with its models, which it would otherwise download into the
+    empty data directory of each run.
     """
 
-    def call(photos: Path, place: Path) -> Call:
-        data = place / "data"
+    def call(photos: Path, workspace: Path) -> Call:
+        data = workspace / "data"
         if not data.exists():
             data.mkdir()
             for entry in models.iterdir() if models else ():
@@ -104,23 +104,23 @@ def rclip(program: Path, models: Path | None = None) -> Indexer:
 
 
 def clip_retrieval(program: Path, encoder: str) -> Indexer:
-    """`clip-retrieval inference`, without the index that a second command builds.
+    """Describe `clip-retrieval inference`, without the index that a second command builds.
 
-    encoder: `open_clip:MODEL/TAG_OR_FILE`, which it understands as this project does. It keeps
-    nothing that would spare a second run the work of the first.
+    encoder: `open_clip:MODEL/TAG_OR_FILE`, which it reads like this project. A second run repeats
+    the work of the first.
     """
 
-    def call(photos: Path, place: Path) -> Call:
+    def call(photos: Path, workspace: Path) -> Call:
         options = {
             "input_dataset": photos,
-            "output_folder": place / "embeddings",
+            "output_folder": workspace / "embeddings",
             "enable_text": False,
             "clip_model": encoder,
             "batch_size": 64,
             "num_prepro_workers": max(1, (os.cpu_count() or 1) - 1),
         }
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        return Call([str(program), "inference", *words], place)
+        return Call([str(program), "inference", *words], workspace)
 
     return Indexer("clip-retrieval", call)
 
@@ -146,16 +146,16 @@ def measure_indexers(
         raise UsageError(f"No images found in {photos}.")
     results = []
     with tempfile.TemporaryDirectory(prefix="mmsearch-bench-") as folder:
-        one, all_of_them = Path(folder, "one"), Path(folder, "all")
-        for chosen, files in ((one, found[:1]), (all_of_them, found)):
+        first_photo, all_photos = Path(folder, "one"), Path(folder, "all")
+        for chosen, files in ((first_photo, found[:1]), (all_photos, found)):
             chosen.mkdir()
             for number, file in enumerate(files):
                 shutil.copyfile(file, chosen / f"{number:07}{Path(file).suffix.lower()}")
         for indexer in indexers:
-            started = _run(indexer, one, Path(folder, f"{indexer.name}-one"))
-            place = Path(folder, f"{indexer.name}-all")
-            first = _run(indexer, all_of_them, place)
-            second = _run(indexer, all_of_them, place)
+            started = _run(indexer, first_photo, Path(folder, f"{indexer.name}-one"))
+            workspace = Path(folder, f"{indexer.name}-all")
+            first = _run(indexer, all_photos, workspace)
+            second = _run(indexer, all_photos, workspace)
             speed = IndexerSpeed(
                 name=indexer.name,
                 images=len(found),
@@ -169,9 +169,9 @@ def measure_indexers(
     return results
 
 
-def _run(indexer: Indexer, photos: Path, place: Path) -> Finished:
-    place.mkdir(exist_ok=True)
-    call = indexer.call(photos, place)
+def _run(indexer: Indexer, photos: Path, workspace: Path) -> Finished:
+    workspace.mkdir(exist_ok=True)
+    call = indexer.call(photos, workspace)
     finished = run_measured(call.command, folder=call.folder, environment=call.environment)
     if finished.exit_code:
         raise IndexerFailedError(

@@ -1,4 +1,4 @@
-"""Peak memory of indexing runs over few and many images, each in a process of its own."""
+"""Peak memory of indexing few and many images, each run in a separate process."""
 
 import json
 import os
@@ -22,17 +22,17 @@ _index(*sys.argv[1:])
 
 
 class MeasurementError(MMSearchError):
-    """A program that was to be measured did not run to its end."""
+    """A measured program did not run to its end."""
 
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """What an indexing run over `images` images took.
+    """Time and memory of an indexing run over `images` images.
 
-    process_peak_bytes: largest resident size of the indexing process; exact. all_peak_bytes: the
-    same with the processes that read files, sampled (see `processes.Finished`). second_run_*: of
-    another run over the same files, which finds nothing to do. ready_bytes: resident size when the
-    encoder had encoded its first batch and no image had been indexed, which the peaks include.
+    process_peak_bytes: peak resident size of the indexing process; exact. all_peak_bytes: with the
+    decoder processes, sampled (see `processes.Finished`). second_run_*: of a second run without
+    changes. ready_bytes: resident size after the encoder's first batch and before the first image;
+    included in the peaks.
     """
 
     images: int
@@ -52,11 +52,18 @@ def measure_memory(
     batch_size: int = 64,
     on_run: Callable[[MemoryUse], None] = lambda _: None,
 ) -> list[MemoryUse]:
-    """Index generated images (160x120) into new libraries, one run for each count, in its order.
+    """Index generated images (160x120) into new libraries, one run per count.
 
-    encoder: a name as for `mmsearch index`; None: a small open_clip model of random weights, fast
-    enough for many images, since what grows with their number is the pipeline's. Raises
-    MeasurementError when a run fails.
+    Args:
+        counts: Numbers of images.
+        encoder: Encoder of `mmsearch index`. (default: a small open_clip model of random weights,
+            fast enough for many images, since only the memory of the pipeline grows with them)
+        device: Device of the encoder.
+        batch_size: Number of images encoded and committed at once.
+        on_run: Called with the result of each run.
+
+    Raises:
+        MeasurementError: A run failed.
     """
     results = []
     with tempfile.TemporaryDirectory(prefix="mmsearch-bench-") as folder:
@@ -95,7 +102,7 @@ def write_tiny_model(directory: Path) -> Path:
 
 
 def _measure(place: Path, count: int, encoder: str, device: str, batch_size: int) -> MemoryUse:
-    told = []
+    reports = []
     peaks = []
     for number in range(2):
         answer = place / f"run-{number}.json"
@@ -114,9 +121,9 @@ def _measure(place: Path, count: int, encoder: str, device: str, batch_size: int
         )
         if finished.exit_code:
             raise MeasurementError(f"Indexing {count:,} images failed:\n{finished.output}")
-        told.append(json.loads(answer.read_text()))
+        reports.append(json.loads(answer.read_text()))
         peaks.append(finished.peak_memory_bytes)
-    first, second = told
+    first, second = reports
     if first["embedded"] != count or second["embedded"]:
         raise MeasurementError(
             f"{first['embedded']:,} and then {second['embedded']:,} images were embedded of {count}"
@@ -133,7 +140,7 @@ def _measure(place: Path, count: int, encoder: str, device: str, batch_size: int
 
 
 def _index(place: str, encoder_name: str, device: str, batch_size: str, answer: str) -> None:
-    """Index in this process, and write what it took."""
+    """Index in this process, and write time and memory to a file."""
     import numpy as np
     from PIL import Image
 
@@ -152,16 +159,16 @@ def _index(place: str, encoder_name: str, device: str, batch_size: str, answer: 
         summary = index_sources(library, encoder, [photos], batch_size=int(batch_size))
     finally:
         library.close()
-    told = {
+    report = {
         "seconds": summary.seconds,
         "embedded": summary.embedded,
         "ready_bytes": ready,
         "peak_bytes": _peak_bytes(),
     }
-    Path(answer).write_text(json.dumps(told))
+    Path(answer).write_text(json.dumps(report))
 
 
 def _peak_bytes() -> int:
-    """Largest resident size of this process so far."""
+    """Peak resident size of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,4 +1,4 @@
-"""Photos of a wanted size for measurements of speed and memory, made of the photos at hand."""
+"""Make photos of a given size for measurements of speed and memory."""
 
 import struct
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ _MOST_FILLING_BYTES = 4096
 def make_photos(
     files: Sequence[str | Path], folder: Path, megapixels: float, *, seed: int = 0
 ) -> list[Path]:
-    """Write each photo again with about so many megapixels, as JPEG of quality 90; their paths.
+    """Resize each photo to about `megapixels`, save it as JPEG of quality 90, return the paths.
 
-    Enlarged photos are softer than those of a camera and would make files of a quarter of their
-    size, which decode too fast: they get grey noise, so that 12 megapixels make 3 to 5 MB. Where
-    their detail lies still differs from a camera's. Raises as `read_image`.
+    Enlarged photos are softer than those of a camera, so their files would have a quarter of the
+    size and decode too fast: grey noise is added, so that 12 megapixels have 3 to 5 MB. The
+    distribution of detail still differs from that of a camera. Raises as `read_image`.
     """
     noise = _noise(seed)
     made = []
@@ -41,10 +41,10 @@ def make_photos(
 
 
 def make_many(folder: Path, count: int, *, pictures: int = 200, seed: int = 0) -> None:
-    """Write `count` small JPEG files that all differ, a thousand in a folder, in seconds.
+    """Write `count` different small JPEG files, a thousand per folder, in seconds.
 
-    They show `pictures` different things; behind the end of the picture, where decoders do not
-    look, come the file's number and a filling, so that neither contents nor sizes are the same.
+    They have `pictures` different images. The file number and padding follow the end of the image,
+    where decoders do not read, so that all contents and sizes differ.
     """
     generator = np.random.default_rng(seed)
     jpegs = []
@@ -69,7 +69,7 @@ def _noise(seed: int) -> Image.Image:
 
 
 def _add(noise: Image.Image, image: Image.Image, shift: int) -> None:
-    """Lay noise around 128 over an image, tile by tile; another shift, another picture."""
+    """Add noise around 128 to an image, tile by tile, shifted differently for each image."""
     noise = ImageChops.offset(noise, 31 * shift, 17 * shift)
     for top in range(0, image.height, _NOISE_SIDE):
         for left in range(0, image.width, _NOISE_SIDE):

@@ -1,4 +1,4 @@
-"""Wall time and peak memory of a program and all processes that it starts."""
+"""Measure wall time and peak memory of a program and its descendant processes."""
 
 import os
 import subprocess
@@ -16,12 +16,11 @@ _LAST_LINES = 15
 
 @dataclass(frozen=True)
 class Finished:
-    """How a program ended. `output`: the last lines that it printed, to either stream.
+    """Result of a program. `output`: its last lines on standard output and error.
 
-    peak_memory_bytes: the largest sum, over the program and its descendants, of what each has in
-    memory, pages that several share counted once (PSS). It is sampled twice a second, since that
-    takes a little of a core: a shorter peak can be missed. None where the system does not tell,
-    elsewhere than on Linux.
+    peak_memory_bytes: maximum of the summed memory of the program and its descendants, with shared
+    pages counted once (PSS). It is sampled twice a second, so that short peaks can be missed. None
+    on other systems than Linux.
     """
 
     exit_code: int
@@ -37,10 +36,16 @@ def run_measured(
     environment: Mapping[str, str] | None = None,
     limit_s: float | None = None,
 ) -> Finished:
-    """Run a program to its end, in a folder, with more in its environment than this process has.
+    """Run a program to its end.
 
-    Raises OSError when it cannot be started. One that takes longer than `limit_s` is killed, and
-    has the exit code of that.
+    Args:
+        command: The command line.
+        folder: Working directory.
+        environment: Additional environment variables.
+        limit_s: Time limit in seconds, after which the program is killed.
+
+    Raises:
+        OSError: The program cannot be started.
     """
     with tempfile.TemporaryFile() as output:
         began = time.perf_counter()
@@ -70,7 +75,7 @@ def run_measured(
 
 
 class _Sampler(threading.Thread):
-    """Looks at a process and its descendants until told to stop."""
+    """Thread that samples the memory of a process and its descendants."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(name="memory", daemon=True)
@@ -93,7 +98,7 @@ class _Sampler(threading.Thread):
 
 
 def _with_descendants(root: int) -> list[int]:
-    """The process and all that descend from it, as far as they are there."""
+    """List a process and its running descendants."""
     children: dict[int, list[int]] = {}
     for entry in os.scandir("/proc"):
         if entry.name.isdecimal():
@@ -101,7 +106,7 @@ def _with_descendants(root: int) -> list[int]:
                 stat = Path(entry.path, "stat").read_text(errors="replace")
             except OSError:
                 continue
-            # The name, in brackets, may hold anything; the parent is the second field after it.
+            # The name, in brackets, may contain anything; the parent is the second field after it.
             parent = int(stat.rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(entry.name))
     found = [root]
@@ -111,7 +116,7 @@ def _with_descendants(root: int) -> list[int]:
 
 
 def _held_bytes(pid: int) -> int:
-    """What a process has in memory, with its share of shared pages; 0 for one that is gone."""
+    """Memory of a process with its share of shared pages (PSS) in bytes; 0 if it has ended."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

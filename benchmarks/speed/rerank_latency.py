@@ -1,4 +1,4 @@
-"""What reranking costs a query: beside the encoding of its text, in turn in one process."""
+"""Latency of reranking, compared with encoding the text of a query."""
 
 import statistics
 import time
@@ -29,19 +29,19 @@ QUERIES = (
     "sunset over the sea",
     "a woman with a camera takes a picture of a bridge at night",
 )
-"""Texts as people ask and caption; a round takes the next one."""
+"""Typical queries and captions; each round takes the next one."""
 
 _IMAGES_PER_BATCH = 16
 
 
 @dataclass(frozen=True)
 class RerankingLatency:
-    """Milliseconds, one of each kind a round, and what came of them.
+    """Latencies in milliseconds, one of each kind per round.
 
-    encode_ms: one query text into its vector. rerank_ms: the same text's tokens, the match with
-    `candidates` images whose tokens are held as float16, the join and the sort. ratio: median
-    rerank_ms / median encode_ms. image_tokens_per_second: images a second through
-    `Reranker.image_tokens`, decoding not counted; each image of a library pays it once.
+    encode_ms: encoding a query text. rerank_ms: computing its tokens, matching `candidates` images
+    with tokens cached as float16, combining and sorting. ratio: median rerank_ms / median
+    encode_ms. image_tokens_per_second: images per second of `Reranker.image_tokens`, without
+    decoding; done once per image of a library.
     """
 
     reranker: str
@@ -70,13 +70,23 @@ def measure_reranking(
     candidates: int = 50,
     rounds: int = 20,
 ) -> RerankingLatency:
-    """Time reranking of the first `candidates` readable photos below a folder.
+    """Measure reranking of the first `candidates` readable photos below a folder.
 
-    A round encodes one text of `QUERIES` and then reranks all candidates for it, so that both meet
-    the machine in the same state. Raises UsageError where there are fewer photos than candidates.
+    A round encodes one text of `QUERIES` and then reranks all candidates for it, so that both are
+    measured under the same load of the machine.
+
+    Args:
+        photos: Folder of photos.
+        encoder: Encoder of the queries and photos.
+        reranker: The reranker.
+        candidates: Number of photos to rerank.
+        rounds: Number of measurements.
+
+    Raises:
+        UsageError: There are fewer photos than candidates.
     """
     pixels, vectors = _read(photos, encoder, reranker, candidates)
-    reranker.image_tokens(pixels[:1])  # first calls allocate and plan
+    reranker.image_tokens(pixels[:1])  # the first calls allocate memory
     began = time.perf_counter()
     batches = [
         reranker.image_tokens(pixels[start : start + _IMAGES_PER_BATCH])
@@ -85,7 +95,7 @@ def measure_reranking(
     rate = candidates / (time.perf_counter() - began)
     values = np.concatenate([batch.values.astype(np.float16) for batch in batches])
     mask = np.concatenate([batch.mask for batch in batches])
-    for text in QUERIES:  # each length of a text plans anew
+    for text in QUERIES:  # the first call for each text length is slower
         _rerank(reranker, text, encoder.encode(Modality.TEXT, [text])[0], vectors, values, mask)
     encode_ms, rerank_ms = [], []
     for number in range(rounds):
@@ -123,7 +133,7 @@ def _rerank(
 
 
 def _read(photos: Path, encoder: Encoder, reranker: Reranker, count: int) -> tuple[Pixels, Vectors]:
-    """The reranker's pixels and the encoder's vectors of the first `count` readable photos."""
+    """Preprocess and encode the first `count` readable photos."""
     pixels: list[Pixels] = []
     vectors: list[Vectors] = []
     for path in _files(photos):
@@ -137,8 +147,8 @@ def _read(photos: Path, encoder: Encoder, reranker: Reranker, count: int) -> tup
         vectors.append(encoder.encode(Modality.IMAGE, encoder.preprocess(image)[np.newaxis]))
     if len(pixels) < count:
         raise UsageError(
-            f"There are {len(pixels):,} readable photos in {photos}, but {count:,} are to be "
-            f"reranked: name a larger folder, or fewer with --candidates."
+            f"There are {len(pixels):,} readable photos in {photos}, but {count:,} are needed: use "
+            f"a larger folder or a smaller --candidates."
         )
     return np.stack(pixels), np.concatenate(vectors)
 

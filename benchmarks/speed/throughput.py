@@ -1,4 +1,4 @@
-"""Images a second of each stage of indexing alone and of whole runs, in turn in one process."""
+"""Indexing speed: images per second of each stage alone and of whole runs, in turn."""
 
 import os
 import resource
@@ -30,31 +30,31 @@ from retrieval.library import Library, create_library
 
 STAGES = ("decode", "encode", "commit", "whole run")
 _BATCHES_HELD = 4
-"""Preprocessed batches that are kept for encoding alone; they come again and again."""
+"""Number of preprocessed batches that are reused to measure encoding alone."""
 
 
 @dataclass
 class StageRates:
-    """One stage over all rounds: images a second, and processor seconds an image."""
+    """One stage over all rounds: images per second, and CPU seconds per image."""
 
     rates: list[float] = field(default_factory=list)
     processor_s: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
-        """Median of the images a second."""
+        """Median of the images per second."""
         return statistics.median(self.rates)
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """What came of measuring photos of one size. Stages are named as in `STAGES`.
+    """Result for photos of one size. Stages are named as in `STAGES`.
 
-    megapixels: None for photos as they are. workers: processes that read files. ratio: median over
-    the rounds of whole run / the slower of decode and encode. cores_bound: images a second if no
-    core were ever idle while decoding and encoding share them, by the processor time of the two
-    alone; where it is below both of them, no pipeline brings the ratio to 1 on this machine.
-    peak_memory_bytes: largest resident size of this process, all stages included.
+    megapixels: None for the original size. workers: number of decoder processes. ratio: median over
+    the rounds of whole run / the slower of decode and encode. cores_bound: images per second if no
+    core were ever idle while decoding and encoding share them, from the CPU time of the two alone;
+    if it is below both of them, no pipeline reaches a ratio of 1 on this machine.
+    peak_memory_bytes: peak resident size of this process over all stages.
     """
 
     megapixels: float | None
@@ -79,20 +79,28 @@ def measure_throughput(
     workers: int | None = None,
     on_stage: Callable[[int, str, float], None] = lambda *_: None,
 ) -> Throughput:
-    """Compare the stages of indexing with indexing, on the first `limit` photos below a folder.
+    """Compare the stages of indexing with whole runs, on the first `limit` photos below a folder.
 
-    megapixels: first make the photos that large, see `photo_maker.make_photos`; each is another
-    file then, which fits the caches of no machine longer than that of a user.
+    A round takes four measurements, one after the other, under the same load of the machine:
 
-    A round takes four measures, one after the other so that all meet the machine in the same state:
+    - decode: the decoder processes read, hash and decode all files, and this process preprocesses
+      the images; includes the start of the processes.
+    - encode: `Encoder.encode` alone, on preprocessed batches in memory.
+    - commit: write rows and catalog of as many images with random vectors, batch by batch.
+    - whole run: `index_sources` into a new library, with scanning the folder.
 
-    - decode: the reading processes of a run read all files, hash them, decode, and the pictures are
-      preprocessed in this process; the start of the processes is included.
-    - encode: `Encoder.encode` alone on preprocessed batches that are held in memory.
-    - commit: rows and catalog of as many images with vectors that are there, batch by batch.
-    - whole run: `index_sources` into a new library, with the walk and everything.
+    Args:
+        photos: Folder of photos.
+        encoder: The encoder.
+        megapixels: Resize the photos first (`photo_maker.make_photos`). (default: original size)
+        limit: Maximum number of photos.
+        rounds: Number of measurements of each stage.
+        batch_size: Number of images encoded and committed at once.
+        workers: Number of decoder processes. (default: as for indexing)
+        on_stage: Called with round, stage and images per second.
 
-    Raises UsageError for a folder without photos, or with one that cannot be read.
+    Raises:
+        UsageError: No photos in the folder, or one that cannot be read.
     """
     found = [entry for entry in walk(str(photos)) if isinstance(entry, FoundFile)][:limit]
     if not found:
@@ -101,8 +109,8 @@ def measure_throughput(
         chosen = Path(folder, "photos")
         chosen.mkdir()
         if megapixels is None:
-            for place, entry in enumerate(found):
-                link = chosen / f"{place:07}{Path(entry.path).suffix}"
+            for number, entry in enumerate(found):
+                link = chosen / f"{number:07}{Path(entry.path).suffix}"
                 link.symlink_to(Path(entry.path).absolute())
         else:
             make_photos([entry.path for entry in found], chosen, megapixels)
@@ -151,7 +159,7 @@ class _Measurement:
         self._hold_batches()
 
     def run(self, stage: str) -> float:
-        """Measure a stage once more; returns images a second."""
+        """Measure a stage once; returns images per second."""
         measure = {
             "decode": self._decode_all,
             "encode": self._encode_all,
@@ -166,7 +174,7 @@ class _Measurement:
         return rates.rates[-1]
 
     def _hold_batches(self) -> None:
-        """Keep some preprocessed batches, and encode one: first calls allocate and plan."""
+        """Preprocess some batches, and encode one as a warm-up."""
         some = self._files[: _BATCHES_HELD * self._batch_size]
         pixels = list(self._pictures(some))
         for start in range(0, len(pixels), self._batch_size):
@@ -180,7 +188,7 @@ class _Measurement:
         return time.perf_counter() - began
 
     def _pictures(self, files: Sequence[FoundFile]) -> Iterator[Pixels]:
-        """Preprocessed pictures, read in processes and awaited by threads, as a run does."""
+        """Yield preprocessed images, decoded in processes and awaited by threads, as in a run."""
         options = ReadOptions(least_side=REDUCED_TO_SIDES * self._encoder.input_side)
         window: deque[Future[Pixels]] = deque()
 
@@ -256,7 +264,7 @@ def _commit(
     vectors: NDArray[np.floating],
     first_row: int,
 ) -> None:
-    """Write a batch in the order of a run: rows first, then the catalog."""
+    """Commit a batch in the order of a run: rows first, then the catalog."""
     space = encoder.space
     library.embeddings(space, Modality.IMAGE).write(vectors, first_row)
     updates = [
@@ -272,7 +280,7 @@ def _commit(
 
 
 def _processor_s() -> float:
-    """Seconds of processor time, of this process and of those that it started and that ended."""
+    """CPU seconds of this process and of its finished child processes."""
     return sum(
         usage.ru_utime + usage.ru_stime
         for usage in (

@@ -57,12 +57,12 @@ def test_a_cut_file_is_reported_not_read(tmp_path):
         stream.truncate(6)
     with pytest.raises(DamagedLibraryError, match="has 1 rows, but the catalog has 2"):
         file.rows(2)
-    with pytest.raises(DamagedLibraryError, match="holds 1 rows"):
+    with pytest.raises(DamagedLibraryError, match="has 1 rows"):
         file.write(np.eye(2), 2)
 
 
 def test_a_missing_file_is_reported(tmp_path):
-    with pytest.raises(DamagedLibraryError, match="holds 0 rows"):
+    with pytest.raises(DamagedLibraryError, match="has 0 rows"):
         EmbeddingsFile(tmp_path / "image.f16", 2).rows(1)
 
 

@@ -45,7 +45,7 @@ def test_no_library_says_how_to_make_one(tmp_path):
 
 def test_a_directory_with_other_things_is_not_taken_over(tmp_path):
     (tmp_path / "thesis.docx").touch()
-    with pytest.raises(UsageError, match=r"not empty \(it holds 'thesis.docx'\)"):
+    with pytest.raises(UsageError, match=r"not empty \(it contains 'thesis.docx'\)"):
         create_library(tmp_path, SPACE)
 
 

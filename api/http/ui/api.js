@@ -1,7 +1,7 @@
 // HTTP: one function asks the service, with the API key if one is needed, and turns what goes wrong
 // into a Problem.
 
-import { forSession } from "./kept.js";
+import { session } from "./storage.js";
 
 const MOST_PATIENCE_S = 10;
 const TRIES = 3;
@@ -15,7 +15,7 @@ export class Problem extends Error {
   }
 }
 
-let key = forSession.get("key");
+let key = session.get("key");
 let askForKey = async () => null;
 let asking = null;
 
@@ -31,7 +31,7 @@ async function newKey(refused) {
   if (key !== refused) return;
   asking ??= askForKey(Boolean(refused)).finally(() => (asking = null));
   key = await asking;
-  forSession.set("key", key);
+  session.set("key", key);
 }
 
 export async function request(path, { body, signal, accept = "application/json" } = {}) {

@@ -4,30 +4,30 @@
 import { byId, element, iconButton } from "./dom.js";
 import { t } from "./i18n.js";
 import { pictureAddress } from "./query-pictures.js";
-import { readText, withoutMinusWord } from "./question.js";
+import { readText, withoutMinusWord } from "./query.js";
 import { showThumbnail } from "./thumbnails.js";
 
-// `change(part of a question)` is called when a chip is switched or removed; `nameOf(item id)` says
+// `change(part of a query)` is called when a chip is switched or removed; `nameOf(item id)` says
 // the file name of an item, where it is known.
-export function showChips(question, { change, nameOf }) {
-  const things = question.things.filter((thing) => thing.type === "item" || pictureAddress(thing.id));
-  const words = readText(question.text).minus;
+export function showChips(query, { change, nameOf }) {
+  const things = query.things.filter((thing) => thing.type === "item" || pictureAddress(thing.id));
+  const words = readText(query.text).minus;
   const list = byId("chips");
   list.hidden = !things.length && !words.length;
   list.replaceChildren(
-    ...things.map((thing) => thingChip(thing, question, change, nameOf)),
-    ...words.map((word) => wordChip(word, question, change)),
+    ...things.map((thing) => thingChip(thing, query, change, nameOf)),
+    ...words.map((word) => wordChip(word, query, change)),
   );
 }
 
-function thingChip(thing, question, change, nameOf) {
+function thingChip(thing, query, change, nameOf) {
   const wanted = thing.weight > 0;
   const name = thing.type === "item" ? nameOf(thing.id) : t("yourPicture");
   const picture = element("img", { alt: "" });
   if (thing.type === "item") showThumbnail(picture, { item_id: thing.id }, 160, { lazy: false });
   else picture.src = pictureAddress(thing.id);
   const replace = (other) =>
-    change({ things: question.things.flatMap((each) => (each === thing ? other : [each])) });
+    change({ things: query.things.flatMap((each) => (each === thing ? other : [each])) });
   const sign = element(
     "button",
     {
@@ -49,14 +49,14 @@ function thingChip(thing, question, change, nameOf) {
   );
 }
 
-function wordChip(word, question, change) {
+function wordChip(word, query, change) {
   const name = t("without", { name: word });
   return element(
     "li",
     { class: "chip minus chip-word" },
     element("span", { class: "chip-name", dir: "auto" }, name),
     iconButton("close", t("remove", { name }), () =>
-      change({ text: withoutMinusWord(question.text, word) }),
+      change({ text: withoutMinusWord(query.text, word) }),
     ),
   );
 }

@@ -1,8 +1,8 @@
-// The answers to one question, page by page. A new question aborts the one before it.
+// The answers to a query, page by page. A new query aborts the previous one.
 
 import { items, search } from "./api.js";
 import { minRelevanceOf } from "./library.js";
-import { partsOf, whereOf } from "./question.js";
+import { partsOf, whereOf } from "./query.js";
 
 const PAGE = 60;
 // Above this, reranking is too slow to be waited for at each keystroke: it then follows when the
@@ -13,22 +13,22 @@ let rerankingIsQuick = false;
 
 const running = [];
 
-// Whether a question is better asked without reranking first.
-export const isQuickerFirst = (question) => question.rerank && !rerankingIsQuick;
+// Whether a query is better asked without reranking first.
+export const isQuickerFirst = (query) => query.rerank && !rerankingIsQuick;
 
 // Returns an object with `next()`, a promise of the next page: {hits, ms, warnings}.
 // It aborts the feed before it, unless it is to come beside that one.
-export function openFeed(question, { beside = false } = {}) {
+export function openFeed(query, { beside = false } = {}) {
   const controller = new AbortController();
   if (!beside) for (const other of running.splice(0)) other.abort();
   running.push(controller);
   const { signal } = controller;
-  const parts = partsOf(question);
+  const parts = partsOf(query);
   const isSearch = parts.length > 0;
   let cursor = null;
   const feed = {
     isSearch,
-    min: minRelevanceOf(question),
+    min: minRelevanceOf(query),
     signal,
     done: false,
     explains: false,
@@ -49,13 +49,13 @@ export function openFeed(question, { beside = false } = {}) {
     const body = {
       parts,
       k: PAGE,
-      modality: question.modality,
+      modality: query.modality,
       min_relevance: feed.min,
-      group_by_file: question.group,
-      rerank: question.rerank ? "auto" : "none",
+      group_by_file: query.group,
+      rerank: query.rerank ? "auto" : "none",
     };
     if (cursor) body.cursor = cursor;
-    if (whereOf(question)) body.where = whereOf(question);
+    if (whereOf(query)) body.where = whereOf(query);
     const answer = await search(body, signal);
     if (answer.reranked && !cursor) rerankingIsQuick = answer.timings_ms.rerank < QUICK_MS;
     return { ...answer, ms: performance.now() - started };
@@ -63,7 +63,7 @@ export function openFeed(question, { beside = false } = {}) {
 
   async function listed() {
     const { items: hits, next_cursor } = await items(
-      { where: whereOf(question), cursor, modality: question.modality, limit: PAGE },
+      { where: whereOf(query), cursor, modality: query.modality, limit: PAGE },
       signal,
     );
     return { hits, next_cursor, ms: null };

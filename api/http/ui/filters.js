@@ -3,50 +3,50 @@
 import { byId, element, fileName } from "./dom.js";
 import { number, percent, t } from "./i18n.js";
 import { library, minRelevanceOf } from "./library.js";
-import { EMPTY, filterCount } from "./question.js";
+import { EMPTY, filterCount } from "./query.js";
 
 const SIZES = [640, 1280, 2560, 4000];
 
-// `change(part of a question)` is called when a filter is.
-export function showFilters(question, change) {
+// `change(part of a query)` is called when a filter is.
+export function showFilters(query, change) {
   const panel = byId("filters");
   const focused = panel.contains(document.activeElement) ? document.activeElement.id : null;
   panel.replaceChildren(
     element(
       "div",
       { class: "filter-grid" },
-      pills("what", ["image", "text"], [question.modality], ([modality]) => change({ modality }), "radio"),
+      pills("what", ["image", "text"], [query.modality], ([modality]) => change({ modality }), "radio"),
       library.kinds.length > 1
-        ? pills("kind", library.kinds, question.kinds, (kinds) => change({ kinds }), "checkbox")
+        ? pills("kind", library.kinds, query.kinds, (kinds) => change({ kinds }), "checkbox")
         : null,
       choice(
         "size",
         SIZES.map((size) => [size, t("sizeMin", { n: size })]),
-        question.size,
+        query.size,
         (value) => change({ size: Number(value) }),
       ),
-      day("from", question, change),
-      day("to", question, change),
+      day("from", query, change),
+      day("to", query, change),
       library.cameras.length
-        ? choice("camera", library.cameras.map((name) => [name, name]), question.camera, (camera) =>
+        ? choice("camera", library.cameras.map((name) => [name, name]), query.camera, (camera) =>
             change({ camera }),
           )
         : null,
       library.sources.length > 1
-        ? choice("source", library.sources.map((path) => [path, fileName(path)]), question.source, (source) =>
+        ? choice("source", library.sources.map((path) => [path, fileName(path)]), query.source, (source) =>
             change({ source }),
           )
         : null,
       ...Object.entries(library.columns).map(([name, samples]) =>
-        column(name, samples, question, change),
+        column(name, samples, query, change),
       ),
-      relevance(question, change),
+      relevance(query, change),
       element(
         "div",
         { class: "filter-wide" },
-        toggle("group", question.group, (group) => change({ group })),
-        toggle("rerank", question.rerank, (rerank) => change({ rerank })),
-        filterCount(question)
+        toggle("group", query.group, (group) => change({ group })),
+        toggle("rerank", query.rerank, (rerank) => change({ rerank })),
+        filterCount(query)
           ? element(
               "button",
               { type: "button", class: "button", id: "reset", onclick: () => change(unfiltered()) },
@@ -58,8 +58,8 @@ export function showFilters(question, change) {
   );
   if (focused) byId(focused)?.focus();
   const count = byId("filters-count");
-  count.hidden = !filterCount(question);
-  count.textContent = number(filterCount(question));
+  count.hidden = !filterCount(query);
+  count.textContent = number(filterCount(query));
 }
 
 export function unfiltered() {
@@ -109,21 +109,21 @@ function choice(name, pairs, chosen, choose, label = t(name)) {
   return field(label, select);
 }
 
-function day(name, question, change) {
-  const input = element("input", { type: "date", id: `day-${name}`, value: question[name] });
+function day(name, query, change) {
+  const input = element("input", { type: "date", id: `day-${name}`, value: query[name] });
   input.addEventListener("change", () => change({ [name]: input.value }));
   return field(t(name), input);
 }
 
-function column(name, samples, question, change) {
+function column(name, samples, query, change) {
   const set = (value) => {
-    const { [name]: _old, ...others } = question.columns;
+    const { [name]: _old, ...others } = query.columns;
     change({ columns: value ? { ...others, [name]: value } : others });
   };
   const input = element("input", {
     type: "text",
     id: `column-${name}`,
-    value: question.columns[name] ?? "",
+    value: query.columns[name] ?? "",
     list: `samples-${name}`,
     onchange: () => set(input.value.trim()),
   });
@@ -135,7 +135,7 @@ function column(name, samples, question, change) {
   return element("div", {}, field(name, input), known);
 }
 
-function relevance(question, change) {
+function relevance(query, change) {
   const shown = element("output", {});
   const input = element("input", {
     type: "range",
@@ -143,7 +143,7 @@ function relevance(question, change) {
     min: "0",
     max: "0.95",
     step: "0.05",
-    value: String(minRelevanceOf(question)),
+    value: String(minRelevanceOf(query)),
     oninput: () => tell(),
     onchange: () => change({ min: Number(input.value) }),
   });

@@ -43,7 +43,7 @@ export function focusHit(id) {
 
 export const forgetHits = () => (cells = new Map());
 
-// A cell whose picture is there already is kept, so that it does not blink.
+// A cell whose image is loaded already is reused, so that it does not flicker.
 function reused(cell, hit, actions) {
   if (!cell || cell.classList.contains("passage") !== (hit.modality === "text")) return null;
   cell.querySelector("a").href = actions.addressOf(hit);

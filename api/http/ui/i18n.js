@@ -1,9 +1,9 @@
 // The language of the page, and its texts, numbers and dates in it.
 
-import { forEver } from "./kept.js";
+import { local } from "./storage.js";
 import { TEXTS } from "./texts.js";
 
-const preferred = [forEver.get("language"), ...navigator.languages].map((tag) => tag?.split("-")[0]);
+const preferred = [local.get("language"), ...navigator.languages].map((tag) => tag?.split("-")[0]);
 let language = preferred.find((tag) => tag in TEXTS) ?? "en";
 
 export function locale() {
@@ -16,7 +16,7 @@ function preferredRegion() {
 
 export function switchLanguage() {
   language = language === "zh" ? "en" : "zh";
-  forEver.set("language", language);
+  local.set("language", language);
 }
 
 export function t(key, values = {}) {

@@ -2,7 +2,7 @@
 // relevance on a hit is shown unless another is asked for.
 
 import { stats } from "./api.js";
-import { readText } from "./question.js";
+import { readText } from "./query.js";
 
 export const library = {
   known: false,
@@ -26,6 +26,6 @@ export async function readLibrary() {
 }
 
 // Pictures alone are not measured by it: what is like a picture is seldom the very same.
-export function minRelevanceOf(question) {
-  return question.min ?? (readText(question.text).plus ? library.minRelevance : 0);
+export function minRelevanceOf(query) {
+  return query.min ?? (readText(query.text).plus ? library.minRelevance : 0);
 }

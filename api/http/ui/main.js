@@ -1,4 +1,4 @@
-// The page: puts its parts together, and follows the question wherever it changes.
+// The page: connects its parts, and updates them when the query changes.
 
 import * as api from "./api.js";
 import { showChips } from "./chips.js";
@@ -8,7 +8,7 @@ import { isQuickerFirst, openFeed } from "./feed.js";
 import { showFilters, unfiltered } from "./filters.js";
 import { focusFirstHit, focusHit, forgetHits, setModality, showHits } from "./grid.js";
 import { switchLanguage, t, translate } from "./i18n.js";
-import { forEver } from "./kept.js";
+import { local } from "./storage.js";
 import { library, minRelevanceOf, readLibrary } from "./library.js";
 import { hideMessage, showEmptyLibrary, showMessage, showProblem } from "./messages.js";
 import { addPicture } from "./query-pictures.js";
@@ -21,7 +21,7 @@ import {
   readText,
   toAddress,
   whereOf,
-} from "./question.js";
+} from "./query.js";
 import { closeViewer, isOpen, listenToViewer, openViewer } from "./viewer.js";
 
 const TYPING_PAUSE_MS = 150;
@@ -31,7 +31,7 @@ const SAME_THOUGHT_MS = 1500;
 const IDEAS = ["idea1", "idea2", "idea3", "idea4"];
 
 const text = byId("text");
-let question = fromAddress(location.search);
+let query = fromAddress(location.search);
 let feed = null;
 let loading = null;
 let answered = null;
@@ -39,35 +39,35 @@ let lastTyped = 0;
 let viewerPushed = false;
 const names = new Map();
 
-// ---- The question changes
+// ---- The query changes
 
 function change(part, { replace = false } = {}) {
-  question = { ...question, ...part };
-  history[replace ? "replaceState" : "pushState"](null, "", toAddress(question));
+  query = { ...query, ...part };
+  history[replace ? "replaceState" : "pushState"](null, "", toAddress(query));
   showQuestion();
   ask();
 }
 
 function showQuestion() {
-  if (text.value !== question.text) text.value = question.text;
-  byId("clear").hidden = !question.text && !question.things.length;
-  showChips(question, { change, nameOf: (id) => names.get(id) ?? `#${id}` });
-  showFilters(question, change);
-  document.title = readText(question.text).plus ? `${question.text} – mmsearch` : "mmsearch";
+  if (text.value !== query.text) text.value = query.text;
+  byId("clear").hidden = !query.text && !query.things.length;
+  showChips(query, { change, nameOf: (id) => names.get(id) ?? `#${id}` });
+  showFilters(query, change);
+  document.title = readText(query.text).plus ? `${query.text} – mmsearch` : "mmsearch";
 }
 
 // ---- Asking, and showing the answer
 
 // Resolves when the first answer is shown; a closer look may follow it.
 async function ask() {
-  const quickly = partsOf(question).length > 0 && isQuickerFirst(question);
-  const asked = follow(openFeed(quickly ? { ...question, rerank: false } : question));
+  const quickly = partsOf(query).length > 0 && isQuickerFirst(query);
+  const asked = follow(openFeed(quickly ? { ...query, rerank: false } : query));
   byId("search").classList.add("busy");
   try {
     if (!library.known) {
       await readLibrary();
-      showFilters(question, change);
-      asked.min = minRelevanceOf(question);
+      showFilters(query, change);
+      asked.min = minRelevanceOf(query);
     }
     const answer = await asked.next();
     if (asked !== feed) return;
@@ -91,7 +91,7 @@ async function lookCloser(asked) {
   const looked = asked.hits.length;
   try {
     await api.pause(CLOSER_LOOK_PAUSE_S, asked.signal);
-    const closer = openFeed(question, { beside: true });
+    const closer = openFeed(query, { beside: true });
     const answer = await closer.next();
     if (asked !== feed) return;
     if (asked.hits.length === looked && !isOpen() && scrollY < 300) showAnswer(follow(closer), answer);
@@ -123,10 +123,10 @@ function clearHits() {
 }
 
 function showAnswer(asked, answer) {
-  answered = question;
+  answered = query;
   hideMessage();
   byId("hello").hidden = asked.isSearch;
-  setModality(question.modality);
+  setModality(query.modality);
   remember(answer.hits);
   showHits(answer.hits, hitActions);
   tell(asked, answer);
@@ -138,13 +138,13 @@ function showAnswer(asked, answer) {
 
 function remember(hits) {
   for (const hit of hits) names.set(hit.item_id, fileName(hit.path));
-  if (question.things.some((thing) => thing.type === "item")) {
-    showChips(question, { change, nameOf: (id) => names.get(id) ?? `#${id}` });
+  if (query.things.some((thing) => thing.type === "item")) {
+    showChips(query, { change, nameOf: (id) => names.get(id) ?? `#${id}` });
   }
 }
 
 function tell(asked, answer) {
-  const kind = question.modality === "text" ? "Passages" : "";
+  const kind = query.modality === "text" ? "Passages" : "";
   const n = asked.hits.length;
   byId("status").textContent = !asked.isSearch
     ? t("newest")
@@ -152,14 +152,14 @@ function tell(asked, answer) {
   const notes = [];
   if (answer?.ms) notes.push(t("took", { ms: Math.round(answer.ms) }));
   byId("anyway").hidden = !(asked.isSearch && asked.done && asked.min > 0 && n);
-  if (lacksPicture(question)) notes.push(t("lostPicture"));
+  if (lacksPicture(query)) notes.push(t("lostPicture"));
   notes.push(...(answer?.warnings ?? []));
   byId("note").textContent = notes.join(" · ");
 }
 
 function explainNothing(asked) {
-  byId("status").textContent = t(question.modality === "text" ? "countedPassages" : "counted", { n: 0 });
-  if (!asked.isSearch && !whereOf(question)) {
+  byId("status").textContent = t(query.modality === "text" ? "countedPassages" : "counted", { n: 0 });
+  if (!asked.isSearch && !whereOf(query)) {
     byId("hello").hidden = true;
     byId("status").textContent = "";
     showEmptyLibrary();
@@ -168,11 +168,11 @@ function explainNothing(asked) {
       text: t("noneAnyway"),
       run: () => change({ min: 0 }),
     });
-  } else if (whereOf(question)) {
+  } else if (whereOf(query)) {
     byId("hello").hidden = true;
     showMessage(t("filteredTitle"), t("filteredHint"), {
       text: t("reset"),
-      run: () => change({ ...unfiltered(), modality: question.modality }),
+      run: () => change({ ...unfiltered(), modality: query.modality }),
     });
   } else {
     showMessage(t("noneTitle"), t("noneHint"));
@@ -223,9 +223,9 @@ function askForMoreIfNear() {
 // ---- The viewer
 
 const hitActions = {
-  addressOf: (hit) => toAddress(question, hit.item_id),
+  addressOf: (hit) => toAddress(query, hit.item_id),
   open: (id) => {
-    history.pushState(null, "", toAddress(question, id));
+    history.pushState(null, "", toAddress(query, id));
     viewerPushed = true;
     showItem(id);
   },
@@ -233,13 +233,13 @@ const hitActions = {
 };
 
 function filtersOnly() {
-  const { text: _text, things: _things, ...filters } = question;
+  const { text: _text, things: _things, ...filters } = query;
   return filters;
 }
 
 async function showItem(id) {
   const at = feed.hits.findIndex((hit) => hit.item_id === id);
-  const words = readText(question.text).plus;
+  const words = readText(query.text).plus;
   if (at >= 0) {
     const place = { n: at + 1, of: feed.hits.length, more: !feed.done };
     openViewer(feed.hits[at], place, words, feed.explains);
@@ -258,21 +258,21 @@ async function step(by) {
   if (at >= feed.hits.length) await more();
   const hit = feed.hits[at];
   if (!hit || !isOpen()) return;
-  history.replaceState(null, "", toAddress(question, hit.item_id));
+  history.replaceState(null, "", toAddress(query, hit.item_id));
   showItem(hit.item_id);
 }
 
 function closed(id) {
   if (itemOfAddress(location.search) !== null) {
     if (viewerPushed) history.back();
-    else history.replaceState(null, "", toAddress(question));
+    else history.replaceState(null, "", toAddress(query));
   }
   viewerPushed = false;
   focusHit(id);
 }
 
 function leaveViewer(part) {
-  history.replaceState(null, "", toAddress(question));
+  history.replaceState(null, "", toAddress(query));
   viewerPushed = false;
   closeViewer();
   change(part);
@@ -283,7 +283,7 @@ listenToViewer({
   step,
   closed,
   like: (id) => leaveViewer({ text: "", things: [{ type: "item", id, weight: 1 }] }),
-  add: (id) => leaveViewer({ things: [...question.things, { type: "item", id, weight: 1 }] }),
+  add: (id) => leaveViewer({ things: [...query.things, { type: "item", id, weight: 1 }] }),
 });
 
 // ---- Typing
@@ -291,13 +291,13 @@ listenToViewer({
 let typing = null;
 text.addEventListener("input", () => {
   clearTimeout(typing);
-  byId("clear").hidden = !text.value && !question.things.length;
+  byId("clear").hidden = !text.value && !query.things.length;
   typing = setTimeout(typed, TYPING_PAUSE_MS);
 });
 
 function typed() {
   clearTimeout(typing);
-  if (text.value === question.text) return;
+  if (text.value === query.text) return;
   const replace = performance.now() - lastTyped < SAME_THOUGHT_MS;
   lastTyped = performance.now();
   change({ text: text.value }, { replace });
@@ -320,7 +320,7 @@ byId("clear").addEventListener("click", clear);
 
 text.addEventListener("keydown", (event) => {
   if (event.isComposing) return;
-  if (event.key === "Escape" && (text.value || question.things.length)) {
+  if (event.key === "Escape" && (text.value || query.things.length)) {
     event.preventDefault();
     clear();
   } else if (event.key === "ArrowDown") {
@@ -344,7 +344,7 @@ listenForPictures(async (file) => {
   closeViewer();
   try {
     const id = await addPicture(file);
-    change({ things: [...question.things, { type: "picture", id, weight: 1 }] });
+    change({ things: [...query.things, { type: "picture", id, weight: 1 }] });
   } catch {
     byId("note").textContent = t("notAPicture");
   }
@@ -378,7 +378,7 @@ systemIsDark.addEventListener("change", showTheme);
 byId("theme").addEventListener("click", () => {
   const theme = showTheme() ? "light" : "dark";
   document.documentElement.dataset.theme = theme;
-  forEver.set("theme", theme);
+  local.set("theme", theme);
   showTheme();
 });
 
@@ -432,8 +432,8 @@ api.onMissingKey(
 
 async function followAddress() {
   const item = itemOfAddress(location.search);
-  question = fromAddress(location.search);
-  if (JSON.stringify(question) !== JSON.stringify(answered)) {
+  query = fromAddress(location.search);
+  if (JSON.stringify(query) !== JSON.stringify(answered)) {
     showQuestion();
     await ask();
   }

@@ -1,7 +1,7 @@
 // Pictures to search with. They are made small in the browser, so that each search sends little, and
-// are kept until the window closes, so that going back and reloading find them again.
+// are stored until the window closes, so that going back and reloading find them again.
 
-import { forSession } from "./kept.js";
+import { session } from "./storage.js";
 
 const LONGER_SIDE = 768;
 const DECODED_BY_BROWSERS = /^image\//;
@@ -15,13 +15,13 @@ export async function addPicture(file) {
   const name = crypto.getRandomValues(new Uint32Array(1))[0].toString(36);
   const address = await small(file);
   known.set(name, address);
-  forSession.set(`picture-${name}`, address);
+  session.set(`picture-${name}`, address);
   return name;
 }
 
 // A data URL, or null where the picture was added in another window.
 export function pictureAddress(name) {
-  return known.get(name) ?? forSession.get(`picture-${name}`);
+  return known.get(name) ?? session.get(`picture-${name}`);
 }
 
 export const pictureBase64 = (name) => pictureAddress(name)?.split(",")[1] ?? null;

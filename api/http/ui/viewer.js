@@ -41,7 +41,7 @@ export function listenToViewer(given) {
 }
 
 // hit: a hit or a listed item. place: {n, of, more} among the hits, or null. words: the wanted text
-// of the question, "" without one.
+// of the query, "" without one.
 export function openViewer(hit, place, words, explains) {
   running.abort();
   running = new AbortController();

@@ -186,7 +186,7 @@ def test_names_that_are_not_utf8_are_printed(run, encoder_name, tmp_path):
 
 def test_removing_forgets(indexed, run, picture_folder):
     result = run("remove", picture_folder / "folder 0")
-    assert "3 files forgotten" in result.out
+    assert "3 files removed from the library" in result.out
     assert "next `mmsearch index` will find it again" in result.out
     assert len(run("search", "x", "--json").json["hits"]) == 3
     assert run("remove", picture_folder, "--json").json["removed"] == 3
@@ -243,7 +243,7 @@ def test_a_folder_without_images_says_so(run, encoder_name, tmp_path):
     assert "No files that can be indexed in" in result.out
     result = run("search", "a dog")
     assert result.code == 0
-    assert "holds no images yet" in result.err
+    assert "has no images yet" in result.err
 
 
 def test_another_encoder_than_the_librarys(indexed, run, picture_folder, tiny_checkpoint, tmp_path):

@@ -170,8 +170,8 @@ def test_odd_words_are_printed_harmlessly(run, photos):
     ("arguments", "message"),
     [
         (["  ", "PHOTO"], "text is empty"),
-        (["a cat", "nowhere.png"], "The image nowhere.png: No such file"),
-        (["a cat", "."], "The image .: Is a directory"),
+        (["a cat", "nowhere.png"], "The image nowhere.png cannot be read: No such file"),
+        (["a cat", "."], "The image . cannot be read: Is a directory"),
         (["a cat", "BROKEN"], "not an image of a known format"),
         (["a cat", "PHOTO", "-o", "map.xyz"], "must end in .png"),
         (["a cat", "PHOTO", "-o", "nowhere/map.png"], "the directory nowhere does not exist"),

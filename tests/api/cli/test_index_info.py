@@ -58,7 +58,7 @@ def test_an_index_that_was_asked_for_is_built_and_explained(library):
     told = run("index-info", "--library", library.path).stdout
     for line in (
         "IVF4,Flat, of images",
-        "300: 300 in the index, 0 past it",
+        "300: 300 in the index, 0 added since",
         "4 lists, 128 bytes a row",
         "Text queries",
         "Image queries",

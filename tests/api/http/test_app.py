@@ -201,7 +201,7 @@ def test_a_request_can_bound_the_reranking_or_switch_it_off(reranking_client):
     [
         {"rerank": "fusion:/etc/passwd"},
         {"rerank_depth": 0},
-        {"rerank_depth": 1001},
+        {"rerank_depth": 10_001},
         {"rerank_budget_ms": -1},
     ],
 )

@@ -153,7 +153,7 @@ def test_the_fingerprint_changes_with_an_image(dataset):
         file.write(b"\0")
     assert dataset.fingerprint() != before
     dataset.images["a.jpg"].unlink()
-    with pytest.raises(NotFoundError, match="was there when"):
+    with pytest.raises(NotFoundError, match="existed when"):
         dataset.fingerprint()
 
 

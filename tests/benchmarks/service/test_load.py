@@ -59,7 +59,7 @@ def test_no_text_is_given_twice():
     assert len(set(given)) == 5
     assert given[1:3] == ["a b g h", "e f j"]
     texts.used(5)
-    with pytest.raises(ServiceError, match="too few"):
+    with pytest.raises(ServiceError, match="Too few captions"):
         texts.first(3)
 
 

@@ -216,7 +216,7 @@ def test_back_forward_and_reload(page):
 )
 def test_words_after_a_minus(page, text, plus, minus):
     read = page.evaluate(
-        f"async text => (await import('/ui/{assets().version}/question.js')).readText(text)", text
+        f"async text => (await import('/ui/{assets().version}/query.js')).readText(text)", text
     )
     assert read == {"plus": plus, "minus": minus}
 
@@ -307,7 +307,7 @@ def test_a_picked_picture_and_words_together(page, photos):
     page.locator("#file").set_input_files(photos["cat"])
     first_hit(page, "cat.jpg")
     page.get_by_role("textbox").fill("a motorcycle")
-    page.get_by_role("button", name="your picture is wanted; switch to unwanted").click()
+    page.get_by_role("button", name="your picture: included; switch to excluded").click()
     expect(page.locator("#hits img").first).to_have_attribute("alt", re.compile("^motor"))
     assert "cat.jpg" not in names(page)[:3]
 
@@ -315,7 +315,9 @@ def test_a_picked_picture_and_words_together(page, photos):
 def test_a_file_that_is_no_picture_is_refused_in_words(page):
     expect(page.locator("#hits li").first).to_be_visible()
     drop(page, "drop", b"not a picture", "image/png")
-    expect(page.locator("#note")).to_have_text("This file is no picture that can be searched with.")
+    expect(page.locator("#note")).to_have_text(
+        "This file is not a picture that can be searched with."
+    )
 
 
 def test_filters(page):

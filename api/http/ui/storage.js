@@ -1,9 +1,9 @@
-// What the browser keeps: for ever (local) or until the window closes (session). Where storage is
-// switched off or full, things are kept until the page is left.
+// Browser storage: permanent (local) or until the window closes (session). If storage is disabled
+// or full, values are stored in memory until the page is left.
 
 const fallback = new Map();
 
-function keeper(storageName) {
+function storageOf(storageName) {
   return {
     get(name) {
       try {
@@ -22,5 +22,5 @@ function keeper(storageName) {
   };
 }
 
-export const forEver = keeper("localStorage");
-export const forSession = keeper("sessionStorage");
+export const local = storageOf("localStorage");
+export const session = storageOf("sessionStorage");

@@ -1,0 +1,139 @@
+// The query as one plain object, and its conversion to and from the URL of the page and to a request.
+// `things` are images and items besides the text: {type, id, weight}, weight 1 or -1.
+
+import { pictureBase64 } from "./query-pictures.js";
+
+export const EMPTY = Object.freeze({
+  text: "",
+  things: [],
+  modality: "image",
+  kinds: [],
+  from: "",
+  to: "",
+  size: 0,
+  camera: "",
+  source: "",
+  columns: {},
+  min: null,
+  group: false,
+  rerank: true,
+});
+
+const PLAIN = { text: "q", from: "from", to: "to", camera: "camera", source: "source" };
+const MINUS = /(^|\s)[-−－](?:"([^"]+)"|([^\s"−－-]\S*))/gu;
+
+// Split a text into positive words, and negative ones after a minus.
+export function readText(text) {
+  const minus = [];
+  const plus = text.replace(MINUS, (_, before, quoted, word) => {
+    minus.push(quoted ?? word);
+    return before;
+  });
+  return { plus: plus.replace(/(^|\s)[-−－](?=\s|$)/gu, "$1").replace(/\s+/gu, " ").trim(), minus };
+}
+
+export function withoutMinusWord(text, word) {
+  return text
+    .replace(MINUS, (whole, before, quoted, plain) => ((quoted ?? plain) === word ? before : whole))
+    .replace(/\s+/gu, " ")
+    .trim();
+}
+
+export function fromAddress(address) {
+  const given = new URLSearchParams(address);
+  const query = { ...EMPTY, things: [], columns: {}, kinds: given.getAll("kind") };
+  for (const [field, name] of Object.entries(PLAIN)) query[field] = given.get(name) ?? "";
+  for (const [name, value] of given) {
+    const thing = { like: "item", picture: "picture" }[name];
+    if (thing) query.things.push(readThing(thing, value));
+    if (name.startsWith("column.")) query.columns[name.slice(7)] = value;
+  }
+  if (given.get("what") === "text") query.modality = "text";
+  query.size = Number(given.get("size")) || 0;
+  if (given.has("min")) query.min = Math.min(1, Math.max(0, Number(given.get("min")) || 0));
+  query.group = given.has("group");
+  query.rerank = given.get("rerank") !== "none";
+  return query;
+}
+
+function readThing(type, value) {
+  const weight = value.startsWith("-") ? -1 : 1;
+  const name = value.replace(/^-/, "");
+  return { type, id: type === "item" ? Number(name) : name, weight };
+}
+
+export function toAddress(query, item = null) {
+  const given = new URLSearchParams();
+  for (const [field, name] of Object.entries(PLAIN)) {
+    if (query[field]) given.set(name, query[field]);
+  }
+  for (const { type, id, weight } of query.things) {
+    given.append(type === "item" ? "like" : "picture", weight < 0 ? `-${id}` : id);
+  }
+  if (query.modality === "text") given.set("what", "text");
+  for (const kind of query.kinds) given.append("kind", kind);
+  if (query.size) given.set("size", query.size);
+  for (const [name, value] of Object.entries(query.columns)) given.set(`column.${name}`, value);
+  if (query.min !== null) given.set("min", query.min);
+  if (query.group) given.set("group", "1");
+  if (!query.rerank) given.set("rerank", "none");
+  if (item !== null) given.set("item", item);
+  const address = given.toString();
+  return address ? `/?${address}` : "/";
+}
+
+export const itemOfAddress = (address) => Number(new URLSearchParams(address).get("item")) || null;
+
+// The query parts; without any, the page shows the library.
+export function partsOf(query) {
+  const { plus, minus } = readText(query.text);
+  const parts = plus ? [{ text: plus }] : [];
+  parts.push(...minus.map((text) => ({ text, weight: -1 })));
+  for (const { type, id, weight } of query.things) {
+    if (type === "item") parts.push({ item: id, weight });
+    else if (pictureBase64(id)) parts.push({ image: pictureBase64(id), weight });
+  }
+  return parts;
+}
+
+export const lacksPicture = (query) =>
+  query.things.some(({ type, id }) => type === "picture" && !pictureBase64(id));
+
+// The filter for the service, or null.
+export function whereOf(query) {
+  const where = {};
+  if (query.kinds.length) where.kind = query.kinds;
+  if (query.from || query.to) {
+    where.taken_at = {};
+    if (query.from) where.taken_at.since = `${query.from}T00:00:00Z`;
+    if (query.to) where.taken_at.before = dayAfter(query.to);
+  }
+  if (query.size) {
+    where.or = [{ width: { min: query.size } }, { height: { min: query.size } }];
+  }
+  if (query.camera) where.camera = query.camera;
+  if (query.source) where.source = query.source;
+  const columns = Object.entries(query.columns);
+  if (columns.length) {
+    where.columns = Object.fromEntries(columns.map(([name, value]) => [name, { contains: value }]));
+  }
+  return Object.keys(where).length ? where : null;
+}
+
+function dayAfter(day) {
+  const next = new Date(`${day}T00:00:00Z`);
+  next.setUTCDate(next.getUTCDate() + 1);
+  return next.toISOString();
+}
+
+export function filterCount(query) {
+  const plain = ["from", "to", "size", "camera", "source", "group"];
+  return (
+    plain.filter((field) => query[field]).length +
+    Number(query.kinds.length > 0) +
+    Object.keys(query.columns).length +
+    Number(query.min !== null) +
+    Number(!query.rerank) +
+    Number(query.modality === "text")
+  );
+}
