@@ -5,11 +5,11 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from retrieval.catalog import FileEntry, Item, Modality
+from retrieval.catalog import FileEntry, Item
 from retrieval.errors import UnreadableFileError
 from retrieval.media import MediaKind, is_as_read
 from retrieval.media.images import LEAST_SIDE, read_unchanged
-from retrieval.media.registry import format_of_indexed
+from retrieval.media.registry import format_of_indexed, has_picture
 
 
 def status_as_indexed(file: Item | FileEntry) -> os.stat_result | None:
@@ -19,13 +19,6 @@ def status_as_indexed(file: Item | FileEntry) -> os.stat_result | None:
     except (OSError, ValueError):
         return None
     return status if is_as_read(status, file.size, file.mtime_ns) else None
-
-
-def has_picture(item: Item) -> bool:
-    """Return whether an item has an image; a text has one if it lies on a page."""
-    return item.modality is Modality.IMAGE or (
-        item.page is not None and format_of_indexed(item.path).render is not None
-    )
 
 
 def read_item_image(

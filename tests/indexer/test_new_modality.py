@@ -124,7 +124,7 @@ def test_items_of_a_new_modality_are_found_by_text_and_by_item(audio, library, i
     assert (summary.added, summary.embedded, summary.failed) == (3, 7, 0)
     assert index(encoder).unchanged == 3
     assert (library.space_directory(encoder.space) / "audio.f16").exists()
-    monkeypatch.setitem(LOADERS, "listener", lambda _name, _device: encoder)
+    monkeypatch.setitem(LOADERS, "listener", lambda *_: encoder)
     engine = Engine(library, device="cpu")
     assert sorted(found(engine, [TextPart("5 waves")])) == [("both", 0), ("low", 2)]
     assert sorted(found(engine, [TextPart("20 waves")])) == [("both", 1), ("high", 0)]

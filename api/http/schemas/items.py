@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.http.schemas.text import MOST_IN_AN_ADDRESS, valid_text
 from retrieval.catalog import FileDetails, Item, Modality
 from retrieval.media import MediaKind
-from retrieval.media.items import has_picture
+from retrieval.media.registry import has_picture
 
 _FIRST_SECOND = -62_135_596_800
 _LAST_SECOND = 253_402_300_799

@@ -9,7 +9,7 @@ from api.http.thumbnails import thumbnail
 from indexer.pipeline import index_sources
 from retrieval.errors import NotFoundError
 from retrieval.library import create_library
-from retrieval.media.items import has_picture
+from retrieval.media.registry import has_picture
 
 
 @pytest.fixture

@@ -455,7 +455,7 @@ def test_scores_of_a_list_say_its_order(photo_library, tiny_encoder, tmp_path):
 def test_auto_is_the_index_that_a_library_builds_and_tunes(
     tmp_path, tiny_encoder, write_files, monkeypatch
 ):
-    for module in ("choice", "growth"):
+    for module in ("choice", "build"):
         monkeypatch.setattr(f"retrieval.indices.{module}.EXACT_UP_TO_ROWS", 1000)
     monkeypatch.setattr(
         "retrieval.indices.maintenance.encoded_texts",

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrieval.indices.base import AllowedRows
 from retrieval.indices.exact import nearest
+from retrieval.media import Modality
 from retrieval.search.candidates import (
     Candidates,
     at_rows,
@@ -31,9 +33,9 @@ class Exhaustive:
         self.rows = rows
         self.calls = []
 
-    def candidates(self, queries, k, allowed=None, query_modality="text"):
+    def candidates(self, queries, k, allowed=None, query_modality=Modality.TEXT):
         self.calls.append((len(queries), k, query_modality))
-        among = None if allowed is None else np.flatnonzero(allowed)
+        among = None if allowed is None else allowed.ids
         return nearest(queries, self.rows, k, among)[1]
 
 
@@ -53,18 +55,18 @@ def queries(count):
 
 def test_queries_that_are_alike_go_through_the_index_together(rows):
     index = Exhaustive(rows)
-    few = np.arange(100) < 5
+    few = AllowedRows(np.arange(100) < 5)
     found = propose(
         index,
         queries(5),
         [10, 10, 40, 10, 10],
         [None, None, None, few, few],
-        ["text", "text", "text", "text", "image"],
+        [Modality.TEXT] * 4 + [Modality.IMAGE],
     )
     assert index.calls == [(2, 18, "text"), (1, 50, "text"), (1, 18, "text"), (1, 18, "image")]
     assert [len(proposed) for proposed in found] == [18, 18, 50, 5, 5]  # no row stands for nothing
     assert set(found[3].tolist()) == set(range(5))
-    alone = [propose(index, [q], [10], [None], ["text"])[0] for q in queries(2)]
+    alone = [propose(index, [q], [10], [None], [Modality.TEXT])[0] for q in queries(2)]
     for one, other in zip(found[:2], alone, strict=True):
         assert one.tolist() == other.tolist()
 
