@@ -59,11 +59,11 @@ def test_an_index_that_was_asked_for_is_built_and_explained(library):
     for line in (
         "IVF4,Flat, of images",
         "300: 300 in the index, 0 added since",
-        "4 lists, 128 bytes a row",
+        "4 lists, 128 bytes per row",
         "Text queries",
         "Image queries",
         "recall@10",
-        "(wanted: 0.9)",
+        "(target: 0.9)",
         "IVF4,Flat was asked for.",
     ):
         assert line in told
