@@ -469,7 +469,7 @@ def test_auto_is_the_index_that_a_library_builds_and_tunes(
     engine = Engine(library, device="cpu")
     rows = vectors.astype(np.float16)
     with _measured_index(Setup(index="auto"), rows, "i2i", rows, tiny_encoder) as index:
-        assert index.description == built.factory
+        assert index.description == built.kind
         asked = rows[:20].astype(np.float32)
         found = index.find(asked / np.linalg.norm(asked, axis=1, keepdims=True), 11)
     for place, candidates in enumerate(found):
