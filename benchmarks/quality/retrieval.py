@@ -23,10 +23,10 @@ from benchmarks.quality.token_store import TokenStore
 from retrieval.embeddings import EmbeddingsFile, Rows
 from retrieval.encoders.base import Encoder, Space
 from retrieval.indices import faiss_version
-from retrieval.indices.base import VectorEngine
+from retrieval.indices.base import Effort
 from retrieval.indices.build import build
-from retrieval.indices.exact import ExactIndex
 from retrieval.indices.faiss.ivf import FactoryIndex
+from retrieval.indices.refine import search_refined
 from retrieval.indices.searcher import Searcher
 from retrieval.indices.tuning import TuningQueries
 from retrieval.indices.tuning_queries import encoded_texts
@@ -35,7 +35,7 @@ from retrieval.rerankers.base import Reranker
 from retrieval.search.answer import StageTimer
 from retrieval.search.candidates import Candidates, propose, score_exactly
 from retrieval.search.ordering import exclude, rank_by_vector
-from retrieval.search.rerank import text_scorer
+from retrieval.search.rerank import image_text_scorer, text_scorer
 
 FLAT = "flat"
 AUTO = "auto"
@@ -51,7 +51,8 @@ _TUNING_QUERIES = 500
 class Setup:
     """What is measured beside the encoder.
 
-    index: `flat`, `auto` (built and tuned as for a library of this size) or a FAISS factory string;
+    index: `flat` (exact, as small libraries are searched), `auto` (built and tuned as for a library
+    of this size) or a FAISS factory string;
     nprobe: inverted lists visited a query, not by `auto`.
     refine: score `overfetch * depth` candidates exactly and keep the best. depth: length of the
     ranked lists; None: all items. directions: `t2i`, `i2t`, `i2i`, `t2t`.
@@ -272,15 +273,14 @@ def _descending(scores: NDArray[np.float64], reranked: int) -> NDArray[np.float6
 class _MeasuredIndex:
     """An index over a corpus: a library's own, or one that was named.
 
-    overfetch: candidates that a named one proposes for each wanted item; 0: it is not refined, and
-    the scores are its own estimates.
+    effort: of a named one; None: it is not refined, and the scores are its own estimates.
     """
 
-    index: Searcher | VectorEngine
+    index: Searcher | FactoryIndex
     rows: Rows
     query_kind: Modality
     description: str
-    overfetch: int = 0
+    effort: Effort | None = None
 
     def find(self, vectors: NDArray[np.float32], count: int) -> list[Candidates]:
         """The best items of each query, `count` of them or more."""
@@ -288,20 +288,19 @@ class _MeasuredIndex:
             q = len(vectors)
             kinds = [self.query_kind] * q
             proposed = propose(self.index, list(vectors), [count] * q, [None] * q, kinds)
+            scored = [
+                score_exactly(vector, rows, self.rows)
+                for vector, rows in zip(vectors, proposed, strict=True)
+            ]
         else:
-            fetch = min(len(self.rows), count * max(self.overfetch, 1))
-            scores, rows = self.index.search(vectors, fetch)
-            proposed = [row[row >= 0] for row in rows]
-            if not self.overfetch:
-                return [
-                    Candidates.of(row, row, score[: len(row)])
-                    for row, score in zip(proposed, scores, strict=True)
-                ]
-        scored = (
-            score_exactly(vector, row, self.rows)
-            for vector, row in zip(vectors, proposed, strict=True)
-        )
-        return [Candidates.of(row, row, similarity) for row, similarity in scored]
+            if self.effort is None:
+                found = self.index.search(vectors, count)
+            else:
+                found = search_refined(self.index, self.rows, vectors, count, self.effort)
+            scored = [
+                (rows[rows >= 0], scores[rows >= 0]) for scores, rows in zip(*found, strict=True)
+            ]
+        return [Candidates.of(rows, rows, similarity) for rows, similarity in scored]
 
 
 @contextmanager
@@ -310,18 +309,15 @@ def _measured_index(
 ) -> Iterator[_MeasuredIndex]:
     """Make the index that a setup names over all rows, (n, d) float16.
 
-    `auto` is the index of a library of so many rows, built and tuned as there.
+    `auto` is the index of a library with as many rows, built and tuned as there; `flat` is such a
+    library without an index.
     """
     query_kind = Modality.TEXT if direction.startswith("t") else Modality.IMAGE
-    if setup.index != AUTO:
-        index: VectorEngine
-        if setup.index == FLAT:
-            index = ExactIndex(rows.shape[1])
-        else:
-            index = FactoryIndex(setup.index, rows, nprobe=setup.nprobe, seed=setup.seed)
+    if setup.index not in {AUTO, FLAT}:
+        index = FactoryIndex(setup.index, rows, nprobe=setup.nprobe, seed=setup.seed)
         index.add(rows)
-        overfetch = setup.overfetch if setup.refine else 0
-        yield _MeasuredIndex(index, rows, query_kind, setup.index, overfetch)
+        effort = Effort(setup.nprobe, setup.overfetch) if setup.refine else None
+        yield _MeasuredIndex(index, rows, query_kind, setup.index, effort)
         return
 
     def tuning_queries() -> Mapping[Modality, TuningQueries]:
@@ -342,13 +338,14 @@ def _measured_index(
         modality = Modality.IMAGE if direction.endswith("i") else Modality.TEXT
         embeddings = EmbeddingsFile(folder / f"{modality}.f16", rows.shape[1])
         embeddings.write(rows, 0)
-        build(
-            folder,
-            modality,
-            embeddings.rows(len(rows)),
-            tuning_queries,
-            memory_bytes=sys.maxsize,  # so that figures are the same on every machine
-        )
+        if setup.index == AUTO:
+            build(
+                folder,
+                modality,
+                embeddings.rows(len(rows)),
+                tuning_queries,
+                memory_bytes=sys.maxsize,  # so that figures are the same on every machine
+            )
         searcher = Searcher(folder, modality, embeddings)
         searcher.refresh(len(rows))
         generation = searcher.generation
@@ -384,13 +381,11 @@ class _RerankedPairs:
         things = [self._items[row] for row in found.rows[:depth]]
         if isinstance(query, str):
             scorer = text_scorer(self._reranker, self._tokens.text_tokens([query]), [1.0])
-            match = scorer.score(self._tokens.image_tokens(cast("Sequence[Path]", things)))
-            return rank_by_vector(found, match, scorer.weight)
-        image = self._tokens.image_tokens([query])
-        texts = self._tokens.text_tokens(cast("Sequence[str]", things))
-        match = self._reranker.match(texts, image)[:, 0]
-        trust = float(self._reranker.image_query_weight(image)[0])
-        return rank_by_vector(found, match, trust * self._reranker.match_weight)
+            tokens = self._tokens.image_tokens(cast("Sequence[Path]", things))
+        else:
+            scorer = image_text_scorer(self._reranker, self._tokens.image_tokens([query]))
+            tokens = self._tokens.text_tokens(cast("Sequence[str]", things))
+        return rank_by_vector(found, scorer.score(tokens), scorer.weight)
 
 
 def describe_dataset(dataset: RetrievalDataset) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Over-fetch and exact refine: from the candidates that an index proposes to the best k rows.
 
-The only place where candidates are proposed and re-scored; searches, tuning and benchmarks call it.
+The only over-fetch and exact refine of an index; searches, tuning and benchmarks call them.
 """
 
 import math
@@ -69,7 +69,7 @@ def search_refined(
     return refine_all(queries, found[1], k, embeddings)
 
 
-def propose(
+def propose_rows(
     index: VectorIndex,
     queries: Vectors,
     k: int,

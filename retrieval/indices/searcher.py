@@ -18,7 +18,7 @@ from retrieval.indices import generations
 from retrieval.indices.base import AllowedRows, Found, VectorIndex
 from retrieval.indices.exact import ExactIndex, nearest
 from retrieval.indices.generations import Generation
-from retrieval.indices.refine import propose, refine_all
+from retrieval.indices.refine import propose_rows, refine_all
 
 FEW_ROWS = 4096
 """Up to this number of allowed rows, all are scored: exact, and measured to be faster."""
@@ -208,7 +208,7 @@ def _candidates(
     if allowed is not None:
         in_index = allowed.part(0, state.covered)
         in_tail = allowed.part(state.covered, len(state.rows))
-    proposed = propose(state.index, queries, k, in_index, effort)
+    proposed = propose_rows(state.index, queries, k, in_index, effort)
     if not len(state.tail):
         return proposed
     rows = state.tail.search(queries, min(k, len(state.tail)), in_tail)[1]

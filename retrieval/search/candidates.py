@@ -1,6 +1,7 @@
 """Finding candidates: rows that an index proposes, scored exactly, and the items at them.
 
-The only over-fetch and exact refine: the service, the benchmarks and the trainers call these.
+The engine and `bench retrieval` call these. They add spare rows for removed files; over-fetch and
+exact refine are those of `retrieval.indices.refine`.
 """
 
 from collections.abc import Mapping, Sequence

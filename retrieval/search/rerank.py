@@ -38,7 +38,7 @@ class TokenStore(Protocol):
 
 @dataclass(frozen=True)
 class Scorer:
-    """How one query scores images by their tokens, (n,), and how much that counts (`join`)."""
+    """How one query scores items by their tokens, (n,), and how much that counts (`join`)."""
 
     score: Callable[[Tokens], Scores]
     weight: float
@@ -73,6 +73,12 @@ def text_scorer(reranker: Reranker, texts: Tokens, weights: Sequence[float]) -> 
     return Scorer(
         lambda images: shares @ reranker.match(texts, images), trust * reranker.match_weight
     )
+
+
+def image_text_scorer(reranker: Reranker, image: Tokens) -> Scorer:
+    """Match an image, (1, t, c), with texts."""
+    trust = float(reranker.image_query_weight(image)[0])
+    return Scorer(lambda texts: reranker.match(texts, image)[:, 0], trust * reranker.match_weight)
 
 
 def image_scorer(reranker: Reranker, images: Sequence[Tokens], weights: Sequence[float]) -> Scorer:

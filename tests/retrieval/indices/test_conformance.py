@@ -8,7 +8,7 @@ import pytest
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.indices.base import ENGINES, AllowedRows, BuildCancelled, Effort, load_engine
 from retrieval.indices.generations import Training, Tuning, load_latest, write
-from retrieval.indices.refine import propose, search_index, search_refined
+from retrieval.indices.refine import propose_rows, search_index, search_refined
 from retrieval.indices.searcher import Searcher
 
 ROWS, DIMENSION, K = 1500, 32, 10
@@ -183,7 +183,7 @@ def test_lists_may_be_longer_than_the_rows(store, rows, queries):
     scores, found = index.search(queries[:3], 320, None, Effort(breadth=2000))
     assert_is_well_formed(scores, found, 300, 320)
     assert (found >= 0).sum(axis=1).min() >= 0.95 * 300
-    proposed = propose(index, queries[:3], 320, None, Effort(breadth=1))
+    proposed = propose_rows(index, queries[:3], 320, None, Effort(breadth=1))
     assert (proposed >= 0).sum(axis=1).min() >= 0.95 * 300
     index.close()
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.indices.base import AllowedRows, Capabilities, Effort, VectorIndex
-from retrieval.indices.refine import keep_allowed, propose, refine, refine_all, search_refined
+from retrieval.indices.refine import keep_allowed, propose_rows, refine, refine_all, search_refined
 
 EMBEDDINGS = np.eye(8, dtype=np.float16)
 QUERIES = np.linspace(1, 0, 8, dtype=np.float32)[None]
@@ -62,15 +62,15 @@ def test_an_index_that_refines_by_itself_is_asked_for_the_hits_alone():
 
 def test_the_effort_is_raised_until_the_list_is_full():
     index = Recorded()
-    rows = propose(index, QUERIES, 5, None, Effort(breadth=1, overfetch=1))
+    rows = propose_rows(index, QUERIES, 5, None, Effort(breadth=1, overfetch=1))
     assert [breadth for _, breadth in index.asked] == [1, 4, 16]
     assert set(rows[0].tolist()) == set(range(8))
-    assert propose(index, QUERIES, 5, AllowedRows(np.zeros(8, bool)), Effort()).shape == (1, 0)
+    assert propose_rows(index, QUERIES, 5, AllowedRows(np.zeros(8, bool)), Effort()).shape == (1, 0)
 
 
 def test_longer_lists_need_more_breadth():
     index = Recorded()
-    propose(index, QUERIES, 100, None, Effort(breadth=8))
+    propose_rows(index, QUERIES, 100, None, Effort(breadth=8))
     assert index.asked == [(8, round(8 * 10**0.6))]
 
 
