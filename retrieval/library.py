@@ -14,7 +14,6 @@ import platformdirs
 import tomli_w
 
 from retrieval.catalog import Catalog, Modality
-from retrieval.catalog.dialects.sqlite import WRITER_LOCK, WRITER_NOTE
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.encoders.base import Space
 from retrieval.errors import (
@@ -40,7 +39,7 @@ FORMAT_VERSION = 1
 
 _MANIFEST = "library.toml"
 _CATALOG = "catalog.sqlite"
-_OWN_NAMES = {_MANIFEST, WRITER_LOCK, WRITER_NOTE, "spaces", "thumbnails", "tokens"}
+_DIRECTORIES = {"spaces", "thumbnails", "tokens"}
 
 
 @dataclass(frozen=True)
@@ -91,18 +90,19 @@ def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
     directory = Path(path)
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        manifest = Manifest(FORMAT_VERSION, space.id, f"mmsearch {version('mmsearch')}")
+        library = Library(directory, manifest)
+        file_names = (_MANIFEST, *library.catalog.dialect.file_names)
         foreign = [
             entry.name
             for entry in directory.iterdir()
-            if entry.name not in _OWN_NAMES and not entry.name.startswith((_CATALOG, _MANIFEST))
+            if entry.name not in _DIRECTORIES and not entry.name.startswith(file_names)
         ]
         if foreign:
             raise UsageError(
                 f"{directory} is not a library and not empty (it contains {foreign[0]!r}). Choose "
                 "a new or empty directory with `--library DIR`."
             )
-        manifest = Manifest(FORMAT_VERSION, space.id, f"mmsearch {version('mmsearch')}")
-        library = Library(directory, manifest)
         with library.writer():
             if library_exists(directory):  # another process was faster
                 return open_library(directory)

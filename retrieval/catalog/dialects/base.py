@@ -21,6 +21,8 @@ class Dialect(ABC):
 
     location: str
     """Names the database in messages."""
+    file_names: frozenset[str] = frozenset()
+    """Files in the directory of the library; others of the database have names that begin so."""
 
     @abstractmethod
     def __init__(self, url: sa.URL) -> None:

@@ -26,8 +26,8 @@ from retrieval.catalog.fulltext.tokenize import Phrase, Term
 from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError, UsageError
 from retrieval.filters import ColumnTest
 
-WRITER_LOCK = "writer.lock"
-WRITER_NOTE = "writer.json"
+_WRITER_LOCK = "writer.lock"
+_WRITER_NOTE = "writer.json"
 
 _BUSY_TIMEOUT_S = 10
 
@@ -40,6 +40,7 @@ class SQLite(Dialect):
             raise UsageError("Name the file of an SQLite catalog, without options: sqlite:///PATH.")
         self.location = str(url.database)
         self._path = Path(self.location)
+        self.file_names = frozenset({self._path.name, _WRITER_LOCK, _WRITER_NOTE})
         is_read_only = _is_read_only_without_wal(self._path)
         if is_read_only:
             # Reading too would write a file beside it, unless SQLite knows that nothing changes.
@@ -81,8 +82,8 @@ class SQLite(Dialect):
     def writer(self) -> Iterator[None]:
         """Hold the lock file; a note beside it says who does."""
         directory = self._path.parent
-        lock = filelock.FileLock(directory / WRITER_LOCK)
-        note = directory / WRITER_NOTE
+        lock = filelock.FileLock(directory / _WRITER_LOCK)
+        note = directory / _WRITER_NOTE
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
