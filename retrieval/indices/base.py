@@ -56,9 +56,11 @@ class Effort:
 class Capabilities:
     """What an engine does by itself.
 
-    refines: its scores are exact inner products, so that nothing has to be re-scored from local
-    rows. filters: it takes allowed rows; others are asked for longer lists. is_shared: several
-    machines may search one index.
+    refines: its scores are exact inner products. `search_refined`, which tuning and benchmarks
+    call, takes them as they are; a search of the library re-scores its few candidates all the same,
+    which also puts equal scores in order, the older row first. filters: it takes allowed rows;
+    others are asked for longer lists. is_shared: several machines may search one index; nothing
+    reads it yet, it is for engines of several machines.
     """
 
     refines: bool = False
@@ -70,8 +72,9 @@ class Capabilities:
 class AllowedRows:
     """The only rows that may be found, in every form that an engine may understand.
 
-    bitmap: (n,) bool, over the rows of the index. filter: a condition that says the same; None
-    where there is none.
+    bitmap: (n,) bool, over the rows of the index. filter: a condition that says the same, for
+    engines of several machines, which hold the fields of a filter beside the vectors; None where
+    there is none.
     """
 
     bitmap: NDArray[np.bool_]
