@@ -27,7 +27,7 @@ ONLY_IN = {
     "rich": "api/",
 }
 LAYERS = [
-    {"errors", "files", "machine", "modality"},
+    {"errors", "files", "machine"},
     {"catalog", "embeddings", "encoders", "filters", "media"},
     {"duplicates", "indices", "library", "rerankers"},
     {"search"},

@@ -10,16 +10,19 @@ counted; comprehensions and closures are.
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("retrieval/", "indexer/")
 OUTSIDE = ("retrieval/encoders/",)
 """The encoder is the same whatever is indexed."""
 
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 Function = tuple[str, str]
 """Path of a module and qualified name."""
 
@@ -64,10 +67,10 @@ def trace_indexing(jpeg: Path) -> tuple[list[Function], list[Function]]:
     in_worker: list[Function] = []
 
     class TracedWorkers(DecoderPool):
-        def submit(self, call: Any, *args: Any) -> Future[Any]:
+        def submit(self, call: Callable[[*Arguments], T], *args: *Arguments) -> Future[T]:
             result, functions = super().submit(call_traced, call, args).result()
             in_worker[:] = functions
-            answer: Future[Any] = Future()
+            answer: Future[T] = Future()
             answer.set_result(result)
             return answer
 
@@ -106,7 +109,7 @@ def main() -> None:
 def _photo() -> Path:
     import skimage
 
-    return Path(skimage.__file__).parent / "data" / "chelsea.png"
+    return Path(skimage.__file__).parent / "data" / "rocket.jpg"
 
 
 if __name__ == "__main__":
