@@ -12,13 +12,6 @@ from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, w
 from indexer.scan import FoundFile, Unlisted, walk
 
 
-def make(root: Path, *names: str) -> None:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-
-
 def ignore(directory: Path, *lines: str) -> None:
     (directory / IGNORE_FILE_NAME).write_text("\n".join(lines), encoding="utf-8")
 
@@ -31,34 +24,34 @@ def found_names(root: Path) -> set[str]:
     }
 
 
-def test_lines_hold_for_their_directory_and_below(tmp_path):
+def test_lines_hold_for_their_directory_and_below(tmp_path, make):
     make(tmp_path, "a.png", "a.jpg", "sub/b.png", "sub/deep/c.png", "sub/c.jpg")
     ignore(tmp_path / "sub", "*.png")
     assert found_names(tmp_path) == {"a.png", "a.jpg", "sub/c.jpg"}
 
 
-def test_deeper_files_win_and_later_lines_win(tmp_path):
+def test_deeper_files_win_and_later_lines_win(tmp_path, make):
     make(tmp_path, "a.png", "keep.png", "sub/b.png", "sub/c.png")
     ignore(tmp_path, "*.png", "!keep.png")
     ignore(tmp_path / "sub", "!b.png")
     assert found_names(tmp_path) == {"keep.png", "sub/b.png"}
 
 
-def test_ignored_directories_are_not_entered(tmp_path):
+def test_ignored_directories_are_not_entered(tmp_path, make):
     make(tmp_path, "raw/1.jpg", "raw/deep/2.jpg", "seen.jpg")
     ignore(tmp_path, "raw/")
     ignore(tmp_path / "raw", "!1.jpg")
     assert found_names(tmp_path) == {"seen.jpg"}
 
 
-def test_git_ignore_files_are_not_honoured(tmp_path):
+def test_git_ignore_files_are_not_honoured(tmp_path, make):
     make(tmp_path, "1.jpg")
     (tmp_path / ".gitignore").write_text("*.jpg")
     (tmp_path / ".ignore").write_text("*.jpg")
     assert found_names(tmp_path) == {"1.jpg"}
 
 
-def test_files_above_the_root_count_but_never_against_the_root(tmp_path, monkeypatch):
+def test_files_above_the_root_count_but_never_against_the_root(tmp_path, monkeypatch, make):
     make(tmp_path, "album/raw/1.jpg", "album/2.jpg", "album/3.png")
     ignore(tmp_path, "album/", "album/raw", "*.png")
     assert found_names(tmp_path / "album") == {"2.jpg"}
@@ -67,7 +60,7 @@ def test_files_above_the_root_count_but_never_against_the_root(tmp_path, monkeyp
     assert found_names(Path("album/raw")) == {"1.jpg"}
 
 
-def test_names_that_are_not_utf8_can_be_ignored(tmp_path):
+def test_names_that_are_not_utf8_can_be_ignored(tmp_path, make):
     name = os.fsdecode(b"caf\xe9.jpg")
     try:
         make(tmp_path, name, "seen.jpg")
@@ -77,13 +70,13 @@ def test_names_that_are_not_utf8_can_be_ignored(tmp_path):
     assert found_names(tmp_path) == {"seen.jpg"}
 
 
-def test_names_with_line_feeds_and_blanks(tmp_path):
+def test_names_with_line_feeds_and_blanks(tmp_path, make):
     make(tmp_path, "a\nb/1.jpg", "1.jpg\n.jpg", "dir /2.jpg", "dir/3.jpg")
     ignore(tmp_path, "1.jpg   ", "dir\\ ")
     assert found_names(tmp_path) == {"1.jpg\n.jpg", "dir/3.jpg"}
 
 
-def test_what_cannot_be_understood_is_told_and_the_rest_holds(tmp_path):
+def test_what_cannot_be_understood_is_told_and_the_rest_holds(tmp_path, make):
     make(tmp_path, "a.png", "b.jpg")
     ignore(tmp_path, "*.png", "!", "bad\\")
     [problem] = [entry for entry in walk(str(tmp_path)) if isinstance(entry, Unlisted)]
@@ -92,7 +85,7 @@ def test_what_cannot_be_understood_is_told_and_the_rest_holds(tmp_path):
     assert found_names(tmp_path) == {"b.jpg"}
 
 
-def test_an_ignore_file_that_cannot_be_read_is_told(tmp_path):
+def test_an_ignore_file_that_cannot_be_read_is_told(tmp_path, make):
     make(tmp_path, "b.jpg")
     (tmp_path / IGNORE_FILE_NAME).symlink_to(tmp_path / IGNORE_FILE_NAME)
     [problem] = [entry for entry in walk(str(tmp_path)) if isinstance(entry, Unlisted)]
@@ -100,7 +93,7 @@ def test_an_ignore_file_that_cannot_be_read_is_told(tmp_path):
     assert found_names(tmp_path) == {"b.jpg"}
 
 
-def test_a_pipe_or_directory_for_an_ignore_file_is_none(tmp_path):
+def test_a_pipe_or_directory_for_an_ignore_file_is_none(tmp_path, make):
     make(tmp_path, "b.jpg", f"sub/{IGNORE_FILE_NAME}/c.jpg")
     os.mkfifo(tmp_path / IGNORE_FILE_NAME)
     assert {type(entry) for entry in walk(str(tmp_path))} == {FoundFile}
@@ -129,7 +122,7 @@ files = [f"{directory}/{name}".lstrip("/") for directory in directories for name
 
 
 @pytest.fixture(scope="module")
-def tree():
+def tree(make):
     """A tree of a few files, which git takes for a working tree."""
     if not shutil.which("git"):
         pytest.skip("git is not installed")

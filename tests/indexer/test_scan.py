@@ -41,19 +41,12 @@ def unlisted(root: Path, options: WalkOptions = IMAGES) -> dict[str, str]:
     }
 
 
-def make(root: Path, *names: str) -> None:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-
-
-def test_images_are_found_in_a_fixed_order(tmp_path):
+def test_images_are_found_in_a_fixed_order(tmp_path, make):
     make(tmp_path, "b/2.JPG", "a.png", "b/1.webp", "notes.txt", "c/d/e/deep.gif", "noext")
     assert found_names(tmp_path) == ["a.png", "b/1.webp", "b/2.JPG", "c/d/e/deep.gif"]
 
 
-def test_every_kind_is_found_unless_only_some_are_asked_for(tmp_path):
+def test_every_kind_is_found_unless_only_some_are_asked_for(tmp_path, make):
     make(tmp_path, "a.jpg", "b.mp4", "c.pdf", "d.txt", "e.csv", "f.exe")
     kinds = [entry.kind for entry in walk(str(tmp_path)) if isinstance(entry, FoundFile)]
     assert kinds == list(MediaKind)
@@ -61,7 +54,7 @@ def test_every_kind_is_found_unless_only_some_are_asked_for(tmp_path):
     assert found_names(tmp_path, some) == ["b.mp4", "d.txt"]
 
 
-def test_hidden_files_and_folders_are_passed_over_unless_asked_for(tmp_path):
+def test_hidden_files_and_folders_are_passed_over_unless_asked_for(tmp_path, make):
     make(tmp_path, ".hidden.jpg", ".git/x.jpg", "seen.jpg")
     assert found_names(tmp_path) == ["seen.jpg"]
     assert found_names(tmp_path, WalkOptions(hidden=True)) == [
@@ -71,19 +64,19 @@ def test_hidden_files_and_folders_are_passed_over_unless_asked_for(tmp_path):
     ]
 
 
-def test_a_library_among_the_photos_is_passed_over(tmp_path):
+def test_a_library_among_the_photos_is_passed_over(tmp_path, make):
     make(tmp_path, "lib/library.toml", "lib/catalog.sqlite", "lib/thumbnails/x.jpg", "seen.jpg")
     assert found_names(tmp_path) == ["seen.jpg"]
 
 
-def test_a_root_that_is_a_file_is_taken_whatever_its_name(tmp_path):
+def test_a_root_that_is_a_file_is_taken_whatever_its_name(tmp_path, make):
     make(tmp_path, "photo-without-ending", "notes.txt")
     [photo] = walk(str(tmp_path / "photo-without-ending"))
     [notes] = walk(str(tmp_path / "notes.txt"), IMAGES)
     assert (photo.size, photo.kind, notes.kind) == (1, MediaKind.IMAGE, MediaKind.TEXT)
 
 
-def test_link_loops_end_and_links_to_files_count(tmp_path):
+def test_link_loops_end_and_links_to_files_count(tmp_path, make):
     make(tmp_path, "a/1.jpg")
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
     (tmp_path / "linked.jpg").symlink_to(tmp_path / "a" / "1.jpg")
@@ -93,7 +86,7 @@ def test_link_loops_end_and_links_to_files_count(tmp_path):
     assert set(unlisted(tmp_path)) == {"broken.jpg", "self.jpg"}
 
 
-def test_links_to_folders_are_entered_when_asked_for_and_loops_end(tmp_path):
+def test_links_to_folders_are_entered_when_asked_for_and_loops_end(tmp_path, make):
     make(tmp_path, "root/a/1.jpg", "elsewhere/2.jpg", "elsewhere/deep/3.jpg")
     root = tmp_path / "root"
     (root / "a" / "loop").symlink_to(root)
@@ -104,7 +97,7 @@ def test_links_to_folders_are_entered_when_asked_for_and_loops_end(tmp_path):
     assert found_names(root, FOLLOW) == ["a/1.jpg", "link/2.jpg", "link/deep/3.jpg"]
 
 
-def test_a_folder_reached_twice_is_entered_once_by_its_path_without_links(tmp_path):
+def test_a_folder_reached_twice_is_entered_once_by_its_path_without_links(tmp_path, make):
     make(tmp_path, "z/1.jpg", "y/x/2.jpg")
     (tmp_path / "a").symlink_to("z")
     (tmp_path / "b").symlink_to("y/x")
@@ -120,7 +113,7 @@ def test_followed_links_that_lead_nowhere_keep_what_was_known_below(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
-def test_other_file_systems_are_not_entered_when_asked_not_to(tmp_path):
+def test_other_file_systems_are_not_entered_when_asked_not_to(tmp_path, make):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
         if os.stat(other).st_dev == tmp_path.stat().st_dev:  # noqa: PTH116
             pytest.skip("needs a second file system")
@@ -162,13 +155,13 @@ def test_a_tree_deeper_than_a_path_can_be_is_walked_as_far_as_files_can_be_opene
     assert compare(entries, [known_file(below, 1)]).gone == []
 
 
-def test_pipes_and_directories_with_image_names_are_not_files(tmp_path):
+def test_pipes_and_directories_with_image_names_are_not_files(tmp_path, make):
     os.mkfifo(tmp_path / "pipe.jpg")
     make(tmp_path, "folder.jpg/inside.png")
     assert found_names(tmp_path) == ["folder.jpg/inside.png"]
 
 
-def test_names_that_are_not_utf8(tmp_path):
+def test_names_that_are_not_utf8(tmp_path, make):
     try:
         make(tmp_path, os.fsdecode(b"caf\xe9.jpg"), "雪の犬.jpg", "new\nline.jpg", "blank / .jpg")
     except OSError:
@@ -197,7 +190,7 @@ def without_privileges():
         os.seteuid(uid)
 
 
-def test_an_unreadable_folder_is_told_and_hides_nothing_known(folder_of_all):
+def test_an_unreadable_folder_is_told_and_hides_nothing_known(folder_of_all, make):
     make(folder_of_all, "open/1.jpg", "closed/2.jpg")
     closed = folder_of_all / "closed"
     closed.chmod(0)
@@ -236,7 +229,7 @@ def test_an_empty_root_of_which_nothing_was_known_is_fine(tmp_path):
     assert (result.unlisted, result.gone) == ([], [elsewhere])
 
 
-def test_a_root_with_anything_left_in_it_lost_its_files(tmp_path):
+def test_a_root_with_anything_left_in_it_lost_its_files(tmp_path, make):
     make(tmp_path, "readme")
     known = known_file(str(tmp_path / "1.jpg"), 1)
     assert compare(walk(str(tmp_path)), [known]).gone == [known.path]

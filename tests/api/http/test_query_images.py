@@ -7,17 +7,6 @@ import time
 
 import pytest
 from PIL import Image
-from starlette.testclient import TestClient
-
-from api.http.app import create_app
-from api.http.settings import ServiceSettings
-
-
-@pytest.fixture(scope="module")
-def client(coloured_library):
-    app = create_app(coloured_library.path, ServiceSettings(max_body_mb=0.1), device="cpu")
-    with TestClient(app, base_url="http://localhost") as client:
-        yield client
 
 
 def ask_with(client, picture: bytes | str):

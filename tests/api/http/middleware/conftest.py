@@ -13,13 +13,6 @@ KEYS = f"eve:read:{READER} bob:write:{WRITER}"
 
 
 @pytest.fixture(scope="session")
-def client(coloured_library):
-    app = create_app(coloured_library.path, ServiceSettings(max_body_mb=0.1), device="cpu")
-    with TestClient(app, base_url="http://localhost") as client:
-        yield client
-
-
-@pytest.fixture(scope="session")
 def locked(coloured_library):
     """A service with keys."""
     app = create_app(coloured_library.path, ServiceSettings(api_keys=KEYS), device="cpu")
