@@ -50,6 +50,13 @@ def test_a_catalog_may_be_opened_by_its_url(catalog, location):
     again.close()
 
 
+def test_the_files_that_it_makes_have_the_names_that_it_tells(catalog, tmp_path):
+    with catalog.dialect.writer(), catalog.transaction() as transaction:
+        transaction.add_sources({"/a": None})
+        names = [entry.name for entry in tmp_path.iterdir()]
+    assert [name for name in names if not name.startswith(tuple(catalog.dialect.file_names))] == []
+
+
 def test_the_version_changes_with_every_commit_of_anybody(catalog, location):
     second = Catalog(location)
     versions = [catalog.version()]
