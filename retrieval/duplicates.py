@@ -10,11 +10,12 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.catalog import FileEntry, Item, Modality, Snapshot
+from retrieval.catalog import FileEntry, Item, Snapshot
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Space, Vectors
 from retrieval.errors import UsageError
 from retrieval.library import Library
+from retrieval.media import Modality
 from retrieval.media.items import status_as_indexed
 
 DEFAULT_THRESHOLD = 0.9

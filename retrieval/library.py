@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import platformdirs
 import tomli_w
 
-from retrieval.catalog import Catalog, Modality
+from retrieval.catalog import Catalog
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.encoders.base import Space
 from retrieval.errors import (
@@ -24,6 +24,7 @@ from retrieval.errors import (
     UsageError,
 )
 from retrieval.files import write_atomically
+from retrieval.media import Modality
 from retrieval.rerankers.token_cache import TokenCache
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 from indexer.pipeline import index_sources
-from retrieval.catalog import FileEntry, FileUpdate, ItemEntry, Modality
+from retrieval.catalog import FileEntry, FileUpdate, ItemEntry
 from retrieval.encoders.base import Encoder
 from retrieval.library import Library, create_library
-from retrieval.media import MediaKind
+from retrieval.media import MediaKind, Modality
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

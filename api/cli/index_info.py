@@ -17,19 +17,19 @@ from retrieval.errors import LibraryError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from retrieval.catalog import Modality
     from retrieval.encoders.base import Encoder, Space
     from retrieval.indices.build import BuildOptions
     from retrieval.indices.generations import Generation
     from retrieval.library import Library
+    from retrieval.media import Modality
 
 
 def index_info(
     library: LibraryOption = None, space: SpaceOption = None, as_json: JsonOption = False
 ) -> None:
     """Show the search index: its kind, why it was chosen, its settings and recall."""
-    from retrieval.catalog import Modality
     from retrieval.library import open_library
+    from retrieval.media import Modality
 
     opened = open_library(library)
     chosen = opened.space(space)
@@ -72,9 +72,9 @@ def build_index(
 ) -> None:
     """Rebuild the search index now. `mmsearch index` does this automatically when it is due."""
     from api.cli.open_library import encoder_of
-    from retrieval.catalog import Modality
     from retrieval.indices.build import BuildOptions
     from retrieval.library import open_library
+    from retrieval.media import Modality
 
     opened = open_library(library)
     chosen = opened.space(space)

@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from retrieval.catalog import Modality
+from retrieval.media import Modality
 
 if TYPE_CHECKING:
     from retrieval.search.engine import Engine

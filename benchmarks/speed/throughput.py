@@ -23,10 +23,11 @@ from indexer.decoder_pool import DecoderPool
 from indexer.media.base import ReadOptions
 from indexer.pipeline import DEFAULT_BATCH_SIZE, default_workers, index_sources
 from indexer.scan import FoundFile, walk
-from retrieval.catalog import FileEntry, FileUpdate, ItemEntry, Modality
+from retrieval.catalog import FileEntry, FileUpdate, ItemEntry
 from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, Pixels
 from retrieval.errors import UsageError
 from retrieval.library import Library, create_library
+from retrieval.media import Modality
 
 STAGES = ("decode", "encode", "commit", "whole run")
 _BATCHES_HELD = 4

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.catalog import Modality
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
 from retrieval.indices.searcher import Searcher
+from retrieval.media import Modality
 
 SELECTIVITIES = (0.5, 0.1, 0.01, 0.001, 0.0001)
 CORRELATIONS = ("none", "near", "far")

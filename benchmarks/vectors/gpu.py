@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from benchmarks.vectors.measurement import BATCH, SINGLE, measure_search
 from benchmarks.vectors.workload import MODALITIES, Workload
-from retrieval.catalog import Modality
 from retrieval.errors import MMSearchError
 from retrieval.indices.base import Effort, VectorIndex
 from retrieval.indices.choice import BYTES_PER_ROW, choose
 from retrieval.indices.faiss.gpu import gpus
 from retrieval.indices.faiss.ivf import FactoryIndex
 from retrieval.indices.refine import search_refined
+from retrieval.media import Modality
 
 MOST_RECALL_DIFFERENCE = 0.005
 

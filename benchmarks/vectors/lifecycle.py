@@ -15,7 +15,6 @@ from benchmarks.vectors.filtered_search import FilterRecall, filter_recall
 from benchmarks.vectors.measurement import count_hits
 from benchmarks.vectors.synthetic_vectors import PROFILES, SyntheticVectors
 from benchmarks.vectors.workload import MODALITIES, synthetic_workload
-from retrieval.catalog import Modality
 from retrieval.embeddings import EmbeddingsFile, Rows
 from retrieval.encoders.base import Vectors
 from retrieval.errors import MMSearchError
@@ -26,6 +25,7 @@ from retrieval.indices.generations import Generation, load_latest
 from retrieval.indices.refine import refine_all
 from retrieval.indices.searcher import Searcher
 from retrieval.indices.tuning import TARGET_RECALL, TuningQueries
+from retrieval.media import Modality
 from retrieval.search.candidates import with_spare
 
 K = 10

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from benchmarks.datasets import RetrievalDataset
 from benchmarks.quality.embedding_cache import EmbeddingCache
 from benchmarks.vectors.synthetic_vectors import PROFILES, SyntheticVectors
-from retrieval.catalog import Modality
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Encoder, Vectors
 from retrieval.errors import UsageError
 from retrieval.indices.exact import nearest
+from retrieval.media import Modality
 
 MODALITIES = (Modality.IMAGE, Modality.TEXT)
 TRUTH_DEPTH = 100

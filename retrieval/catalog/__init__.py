@@ -18,7 +18,6 @@ from retrieval.catalog.records import (
 from retrieval.catalog.schema import SCHEMA_REVISION, Base
 from retrieval.catalog.snapshot import Snapshot
 from retrieval.catalog.transaction import Transaction
-from retrieval.media import Modality
 
 __all__ = [
     "SCHEMA_REVISION",
@@ -33,7 +32,6 @@ __all__ = [
     "Item",
     "ItemEntry",
     "KnownFile",
-    "Modality",
     "Snapshot",
     "Transaction",
 ]

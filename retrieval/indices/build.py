@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.catalog import Modality
 from retrieval.embeddings import Rows
 from retrieval.indices.base import BuildCancelled, VectorEngine, load_engine
 from retrieval.indices.choice import EXACT_UP_TO_ROWS, choose
@@ -25,6 +24,7 @@ from retrieval.indices.generations import (
     write,
 )
 from retrieval.indices.tuning import TARGET_RECALL, TuningQueries, tune
+from retrieval.media import Modality
 
 ENGINE = "faiss"
 """The engine of the indices that are built."""

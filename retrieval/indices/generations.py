@@ -18,11 +18,11 @@ import filelock
 import numpy as np
 import xxhash
 
-from retrieval.catalog import Modality
 from retrieval.embeddings import Rows
 from retrieval.errors import LibraryError, LibraryLockedError
 from retrieval.files import content_hash, replacing, write_atomically
 from retrieval.indices.base import ENGINES, Effort, VectorEngine, load_engine
+from retrieval.media import Modality
 
 FORMAT_VERSION = 1
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.catalog import Modality
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Encoder, Space
 from retrieval.errors import LibraryLockedError, MMSearchError
@@ -19,6 +18,7 @@ from retrieval.indices.tuning import TuningQueries
 from retrieval.indices.tuning_queries import encoded_texts
 from retrieval.library import Library
 from retrieval.machine import memory_bytes
+from retrieval.media import Modality
 
 _QUERIES = 500
 """Queries of each modality that an index is tuned with."""

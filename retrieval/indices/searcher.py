@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.catalog import Modality
 from retrieval.embeddings import EmbeddingsFile, Rows
 from retrieval.encoders.base import Vectors
 from retrieval.indices import generations
@@ -19,6 +18,7 @@ from retrieval.indices.base import AllowedRows, Found, VectorIndex
 from retrieval.indices.exact import ExactIndex, nearest
 from retrieval.indices.generations import Generation
 from retrieval.indices.refine import propose_rows, refine_all
+from retrieval.media import Modality
 
 FEW_ROWS = 4096
 """Up to this number of allowed rows, all are scored: exact, and measured to be faster."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.catalog import Modality
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
 from retrieval.indices.base import Effort, VectorIndex
 from retrieval.indices.exact import nearest
 from retrieval.indices.refine import search_refined
+from retrieval.media import Modality
 
 TARGET_RECALL = 0.98
 """Share of the best 10 by exact search that a tuned index finds."""

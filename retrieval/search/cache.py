@@ -7,9 +7,10 @@ import cachetools
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.catalog import Catalog, Item, Modality, Snapshot
+from retrieval.catalog import Catalog, Item, Snapshot
 from retrieval.embeddings import Rows
 from retrieval.filters import Filter
+from retrieval.media import Modality
 from retrieval.search.relevance import sample_rows
 
 RowSet = NDArray[np.bool_]

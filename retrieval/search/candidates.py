@@ -11,11 +11,12 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.catalog import Item, Modality
+from retrieval.catalog import Item
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
 from retrieval.indices.base import AllowedRows
 from retrieval.indices.refine import refine
+from retrieval.media import Modality
 
 _SPARE_ROWS = 8
 """Rows beyond those wanted, for removed files may have taken the place of some."""

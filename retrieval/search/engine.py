@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from retrieval.catalog import Item, Modality, Snapshot
+from retrieval.catalog import Item, Snapshot
 from retrieval.encoders.base import Encoder, Space, Tokens, Vectors
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import (
@@ -24,6 +24,7 @@ from retrieval.indices.base import AllowedRows
 from retrieval.indices.searcher import Searcher
 from retrieval.library import Library
 from retrieval.machine import keep_numpy_on_one_thread
+from retrieval.media import Modality
 from retrieval.rerankers.base import Reranker
 from retrieval.rerankers.registry import AUTO, load_reranker
 from retrieval.rerankers.token_cache import TokenMemory

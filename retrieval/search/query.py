@@ -9,9 +9,9 @@ from functools import cached_property
 import xxhash
 from PIL import Image
 
-from retrieval.catalog import Modality
 from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.filters import Filter
+from retrieval.media import Modality
 from retrieval.rerankers.registry import AUTO
 
 # Limits of every query: in Python, at the terminal and over HTTP.

@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.catalog import Item, Modality
+from retrieval.catalog import Item
 from retrieval.encoders.base import Pixels, Tokens
+from retrieval.media import Modality
 from retrieval.media.items import read_item_image_if_unchanged
 from retrieval.rerankers.base import ImageSimilarityReranker, Reranker, Scores
 from retrieval.search.query import Mode, Query

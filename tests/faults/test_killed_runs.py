@@ -12,8 +12,9 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from retrieval.catalog import Item, Modality
+from retrieval.catalog import Item
 from retrieval.library import Library, open_library
+from retrieval.media import Modality
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # one fixture starts fifty runs
 

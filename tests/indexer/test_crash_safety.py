@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from indexer.pipeline import index_sources
-from retrieval.catalog import Modality
 from retrieval.encoders.base import Encoder
 from retrieval.errors import DamagedLibraryError, NotFoundError
 from retrieval.library import Library, create_library, open_library
+from retrieval.media import Modality
 from retrieval.media.images import read_image
 
 PROGRAM = """

@@ -9,10 +9,10 @@ from PIL import Image
 
 from indexer.pipeline import index_sources, remove_paths
 from indexer.progress import Progress
-from retrieval.catalog import Item, Modality
+from retrieval.catalog import Item
 from retrieval.errors import NotFoundError
 from retrieval.library import Library, create_library
-from retrieval.media import MediaKind
+from retrieval.media import MediaKind, Modality
 from retrieval.search.engine import Engine
 from retrieval.search.query import ImagePart, Query, TextPart
 

@@ -15,10 +15,10 @@ from starlette.testclient import TestClient
 
 from api.http.app import create_app
 from indexer.pipeline import index_sources
-from retrieval.catalog import Modality
 from retrieval.filters import Filter
 from retrieval.indices.generations import load_latest
 from retrieval.library import Library, open_library
+from retrieval.media import Modality
 
 KEPT = Path(__file__).resolve().parents[1] / "fixtures" / "library-0.1"
 ANSWERS = json.loads((KEPT / "answers.json").read_text(encoding="utf-8"))

@@ -8,10 +8,10 @@ from starlette.concurrency import run_in_threadpool
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.schemas import valid_text
 from api.http.schemas.stats import CacheStats, IndexStats, Stats
-from retrieval.catalog import Modality
 from retrieval.indices import generations
 from retrieval.indices.build import reasons_for
 from retrieval.indices.maintenance import committed_rows
+from retrieval.media import Modality
 from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
 
 router = APIRouter(prefix="/v1", tags=["library"], dependencies=[Depends(require("read"))])

@@ -8,8 +8,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.http.schemas.text import MOST_IN_AN_ADDRESS, valid_text
-from retrieval.catalog import FileDetails, Item, Modality
-from retrieval.media import MediaKind
+from retrieval.catalog import FileDetails, Item
+from retrieval.media import MediaKind, Modality
 from retrieval.media.registry import has_picture
 
 _FIRST_SECOND = -62_135_596_800

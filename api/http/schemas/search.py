@@ -7,9 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.http.schemas.items import thumbnail_url
 from api.http.schemas.text import MOST_IN_AN_ADDRESS, valid_text
-from retrieval.catalog import Modality
 from retrieval.filters import Filter
-from retrieval.media import MediaKind
+from retrieval.media import MediaKind, Modality
 from retrieval.search.answer import Answer, Hit
 from retrieval.search.cursor import MAX_CURSOR_LENGTH
 from retrieval.search.query import (

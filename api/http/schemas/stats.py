@@ -4,8 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from retrieval.catalog import Modality
-from retrieval.media import MediaKind
+from retrieval.media import MediaKind, Modality
 
 
 class IndexStats(BaseModel):

@@ -6,12 +6,12 @@ import typer
 from typer.testing import CliRunner
 
 from api.cli import index_info as commands
-from retrieval.catalog import Modality
 from retrieval.errors import UsageError
 from retrieval.indices import build as build_module
 from retrieval.indices.build import BuildOptions
 from retrieval.indices.maintenance import build_index
 from retrieval.library import create_library
+from retrieval.media import Modality
 
 app = typer.Typer()
 app.command()(commands.index_info)

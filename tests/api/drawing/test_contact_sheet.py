@@ -4,9 +4,9 @@ import pytest
 from PIL import Image
 
 from api.drawing.contact_sheet import write_contact_sheet
-from retrieval.catalog import Item, Modality
+from retrieval.catalog import Item
 from retrieval.errors import MMSearchError, UsageError
-from retrieval.media import MediaKind
+from retrieval.media import MediaKind, Modality
 from retrieval.search.answer import Hit
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.catalog import Catalog, FileEntry, FileUpdate, ItemEntry, Modality
+from retrieval.catalog import Catalog, FileEntry, FileUpdate, ItemEntry
 from retrieval.catalog.path_glob import matches
 from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
-from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata
+from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality
 
 SPACE = "space"
 NAMES = ["a", "b.c", 'qu"ote', "雪", "$[0]", "it's", ""]

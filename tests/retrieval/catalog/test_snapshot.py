@@ -1,8 +1,8 @@
 import pytest
 
-from retrieval.catalog import FileEntry, FileUpdate, ItemEntry, Modality
+from retrieval.catalog import FileEntry, FileUpdate, ItemEntry
 from retrieval.filters import ColumnTest, Filter, Range
-from retrieval.media import MediaKind, Metadata
+from retrieval.media import MediaKind, Metadata, Modality
 
 SPACE = "space"
 

@@ -10,11 +10,10 @@ from retrieval.catalog import (
     FileState,
     FileUpdate,
     ItemEntry,
-    Modality,
     Transaction,
 )
 from retrieval.errors import DamagedLibraryError
-from retrieval.media import NO_METADATA, MediaKind, Metadata
+from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
 
 SPACE = "space-1"
 

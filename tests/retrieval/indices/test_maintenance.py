@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 from indexer.pipeline import index_sources, remove_paths
-from retrieval.catalog import Modality
 from retrieval.indices import build as build_module
 from retrieval.indices.build import BuildOptions
 from retrieval.indices.generations import building, generation_numbers, latest
 from retrieval.indices.maintenance import BackgroundBuilder, build_index, needs_rebuild
+from retrieval.media import Modality
 from retrieval.search.engine import Engine
 from retrieval.search.query import Query, TextPart
 

@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 from indexer.pipeline import index_sources
-from retrieval.catalog import Item, Modality
+from retrieval.catalog import Item
 from retrieval.errors import UnreadableFileError
 from retrieval.library import create_library
-from retrieval.media import MediaKind
+from retrieval.media import MediaKind, Modality
 from retrieval.media.items import read_item_image, read_item_image_if_unchanged
 
 

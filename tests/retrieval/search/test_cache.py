@@ -3,9 +3,9 @@ import pytest
 from PIL import Image
 
 from indexer.pipeline import index_sources, remove_paths
-from retrieval.catalog import Modality
 from retrieval.filters import Filter
 from retrieval.library import open_library
+from retrieval.media import Modality
 from retrieval.search.cache import CatalogCache
 
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrieval.catalog import FileEntry, Modality
+from retrieval.catalog import FileEntry
 from retrieval.errors import UsageError
 from retrieval.library import create_library
-from retrieval.media import MediaKind
+from retrieval.media import MediaKind, Modality
 from retrieval.search.engine import Engine
 from retrieval.search.query import MAX_K, ItemPart, Mode, Query, Reranking, TextPart
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.catalog import Modality
 from retrieval.encoders.base import Tokens
+from retrieval.media import Modality
 from retrieval.rerankers.blip import BlipItmReranker
 from retrieval.rerankers.cross_attention import CrossAttentionReranker
 from retrieval.rerankers.token_cache import TokenCache, TokenCacheSettings

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.catalog import Modality
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.filters import Filter
+from retrieval.media import Modality
 from retrieval.search.answer import Answer
 from retrieval.search.engine import Engine
 from retrieval.search.query import ImagePart, ItemPart, Mode, Query, Reranking, TextPart, read_parts

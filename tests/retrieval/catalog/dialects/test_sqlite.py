@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
 import retrieval
-from retrieval.catalog import Catalog, FileEntry, FileUpdate, ItemEntry, Modality
+from retrieval.catalog import Catalog, FileEntry, FileUpdate, ItemEntry
 from retrieval.catalog.dialects.sqlite import SQLite
 from retrieval.catalog.fulltext.index import FILE_WORDS
 from retrieval.catalog.fulltext.tokenize import terms
 from retrieval.errors import DamagedLibraryError
-from retrieval.media import MediaKind
+from retrieval.media import MediaKind, Modality
 
 SPACE = "space-1"
 

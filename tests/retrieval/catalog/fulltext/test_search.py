@@ -4,17 +4,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from retrieval.catalog import (
-    Catalog,
-    FailedFile,
-    FileEntry,
-    FileUpdate,
-    ItemEntry,
-    Modality,
-)
+from retrieval.catalog import Catalog, FailedFile, FileEntry, FileUpdate, ItemEntry
 from retrieval.catalog.fulltext.tokenize import indexed
 from retrieval.filters import Filter
-from retrieval.media import MediaKind, Metadata
+from retrieval.media import MediaKind, Metadata, Modality
 
 SPACE = "space"
 
