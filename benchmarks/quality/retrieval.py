@@ -27,13 +27,14 @@ from retrieval.indices.base import VectorEngine
 from retrieval.indices.build import build
 from retrieval.indices.exact import ExactIndex
 from retrieval.indices.faiss.ivf import FactoryIndex
+from retrieval.indices.refine import refine
 from retrieval.indices.searcher import Searcher
 from retrieval.indices.tuning import TuningQueries
 from retrieval.indices.tuning_queries import encoded_texts
 from retrieval.media import Modality
 from retrieval.rerankers.base import Reranker
 from retrieval.search.answer import StageTimer
-from retrieval.search.candidates import Candidates, propose, score_exactly
+from retrieval.search.candidates import Candidates, propose
 from retrieval.search.ordering import exclude, rank_by_vector
 from retrieval.search.rerank import text_scorer
 
@@ -298,8 +299,7 @@ class _MeasuredIndex:
                     for row, score in zip(proposed, scores, strict=True)
                 ]
         scored = (
-            score_exactly(vector, row, self.rows)
-            for vector, row in zip(vectors, proposed, strict=True)
+            refine(vector, row, self.rows) for vector, row in zip(vectors, proposed, strict=True)
         )
         return [Candidates.of(row, row, similarity) for row, similarity in scored]
 
