@@ -1,16 +1,17 @@
-"""Parse the body of a search: JSON, or a form with JSON and image files."""
+"""Parse JSON that FastAPI does not: the body of a search, alone or in a form with image files."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from api.http.query_images import MAX_IMAGES, read_query_image
 from api.http.schemas import SearchRequest
-from api.http.validation import invalid, parse_json
 from retrieval.errors import UsageError
 from retrieval.search.query import MAX_PARTS, ImagePart, ItemPart, TextPart
 
@@ -19,6 +20,8 @@ FORM = "multipart/form-data"
 _MAX_FIELD = 64 * 1024 * 1024
 _LARGE = 64 * 1024
 """Size in bytes from which JSON is parsed on another thread than the event loop."""
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 _EXAMPLES: dict[str, Any] = {
     "text": {"summary": "By a text", "value": {"text": "two dogs fighting over a stick", "k": 5}},
@@ -78,11 +81,6 @@ class SearchBody:
     request: SearchRequest
     uploads: tuple[bytes, ...] = ()
 
-    @property
-    def has_images(self) -> bool:
-        """Whether there are images to decode."""
-        return bool(self.uploads) or any(part.image for part in self.request.all_parts)
-
     def parts(self, max_pixels: float) -> tuple[TextPart | ImagePart | ItemPart, ...]:
         """Decode the query parts. max_pixels: maximum size of an image, in megapixels.
 
@@ -128,43 +126,67 @@ async def read_search_body(request: Request) -> SearchBody:
     unsupported media type.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    uploads: tuple[bytes, ...] = ()
     if kind == FORM:
         # The files of a form are closed and deleted when its context ends.
         async with request.form(
             max_files=MAX_IMAGES + 1, max_fields=2, max_part_size=_MAX_FIELD
         ) as form:
-            return await _of_form(form)
-    content = await request.body()
-    if kind == JSON or not content:
-        return SearchBody(await _parsed(content, "body"))
-    raise HTTPException(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Send {JSON} or {FORM}, not {kind or 'nothing'}."
-    )
+            content, uploads = await _read_form(form)
+        place = "request"
+    else:
+        place, content = "body", await request.body()
+        if content and kind != JSON:
+            raise HTTPException(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                f"Send {JSON} or {FORM}, not {kind or 'nothing'}.",
+            )
+    if len(content) < _LARGE:
+        asked = parse_json(SearchRequest, content, place)
+    else:
+        asked = await run_in_threadpool(parse_json, SearchRequest, content, place)
+    return SearchBody(asked, uploads)
 
 
-async def _of_form(form: FormData) -> SearchBody:
+def parse_json(model: type[_Model], content: str | bytes, place: str) -> _Model:
+    """Parse JSON strictly as a model; `"5"` is not accepted as a number.
+
+    place: name of the value in error messages. Raises RequestValidationError.
+    """
+    if not content:
+        raise _invalid(place, "it is empty")
+    try:
+        return model.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        raise RequestValidationError(
+            [
+                {"loc": (place, *item["loc"]), "msg": item["msg"], "type": item["type"]}
+                for item in error.errors(include_url=False, include_context=False)
+            ]
+        ) from error
+
+
+def _invalid(place: str, message: str) -> RequestValidationError:
+    """Build the error of an invalid value in a request."""
+    return RequestValidationError([{"loc": (place,), "msg": message, "type": "value_error"}])
+
+
+async def _read_form(form: FormData) -> tuple[bytes, tuple[bytes, ...]]:
+    """Read the JSON of a form and its image files."""
     if unknown := set(form) - {"request", "image"}:
-        raise invalid("body", f"there is no field {min(unknown)!r}; use request and image")
+        raise _invalid("body", f"there is no field {min(unknown)!r}; use request and image")
     asked = form.getlist("request")
     if len(asked) > 1:
-        raise invalid("request", "give it once")
+        raise _invalid("request", "give it once")
     uploads = []
     for value in form.getlist("image"):
         if not isinstance(value, UploadFile):
-            raise invalid("image", "send it as a file, with a file name")
+            raise _invalid("image", "send it as a file, with a file name")
         uploads.append(await value.read())
-    content = await _content(asked[0]) if asked else b"{}"
-    return SearchBody(await _parsed(content, "request"), tuple(uploads))
-
-
-async def _content(value: UploadFile | str) -> bytes:
-    return value.encode() if isinstance(value, str) else await value.read()
-
-
-async def _parsed(content: bytes, place: str) -> SearchRequest:
-    if len(content) < _LARGE:
-        return parse_json(SearchRequest, content, place)
-    return await run_in_threadpool(parse_json, SearchRequest, content, place)
+    content = b"{}"
+    for value in asked:
+        content = value.encode() if isinstance(value, str) else await value.read()
+    return content, tuple(uploads)
 
 
 def _spelled(text: str | None, item: int | None) -> str:

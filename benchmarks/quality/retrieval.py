@@ -26,14 +26,14 @@ from retrieval.indices import faiss_version
 from retrieval.indices.base import Effort
 from retrieval.indices.build import build
 from retrieval.indices.faiss.ivf import FactoryIndex
-from retrieval.indices.refine import search_refined
+from retrieval.indices.refine import refine, search_refined
 from retrieval.indices.searcher import Searcher
 from retrieval.indices.tuning import TuningQueries
 from retrieval.indices.tuning_queries import encoded_texts
 from retrieval.media import Modality
 from retrieval.rerankers.base import Reranker
 from retrieval.search.answer import StageTimer
-from retrieval.search.candidates import Candidates, propose, score_exactly
+from retrieval.search.candidates import Candidates, propose
 from retrieval.search.ordering import exclude, rank_by_vector
 from retrieval.search.rerank import image_text_scorer, text_scorer
 
@@ -289,7 +289,7 @@ class _MeasuredIndex:
             kinds = [self.query_kind] * q
             proposed = propose(self.index, list(vectors), [count] * q, [None] * q, kinds)
             scored = [
-                score_exactly(vector, rows, self.rows)
+                refine(vector, rows, self.rows)
                 for vector, rows in zip(vectors, proposed, strict=True)
             ]
         else:

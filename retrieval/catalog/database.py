@@ -83,13 +83,6 @@ class Catalog:
         with self.dialect.connect(write=True) as connection:
             yield Transaction(connection, self.dialect)
 
-    def version(self) -> int:
-        """Return a number that changes with every commit, whoever makes it, while this lives.
-
-        A snapshot taken after the call shows that version or a later one.
-        """
-        return self.dialect.version()
-
     def close(self) -> None:
         """Close all connections."""
         self.dialect.close()

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
+from retrieval.media.registry import format_of_indexed
 
 
 class FileState(StrEnum):
@@ -39,6 +40,13 @@ class Item:
     time_s: float | None = None
     text: str | None = None
     columns: dict[str, Any] | None = None
+
+    @property
+    def has_picture(self) -> bool:
+        """Whether there is an image of it; of a text there is one if it lies on a page."""
+        return self.modality is Modality.IMAGE or (
+            self.page is not None and format_of_indexed(self.path).render is not None
+        )
 
     @property
     def picture_key(self) -> str:

@@ -25,15 +25,15 @@ _BREADTH_BY_K = 0.6
 
 
 def refine(
-    vector: NDArray[np.float32], rows: NDArray[np.int64], embeddings: Rows
+    vector: NDArray[np.float32], rows: NDArray[np.int64], embeddings: Rows, k: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Score candidate rows exactly from the embeddings and sort them, best first.
+    """Score candidate rows exactly from the embeddings, and keep the best k; None: all.
 
-    vector: (d,); rows: (c,) distinct; embeddings: (n, d) float16. Returns (c,) rows and (c,)
+    vector: (d,); rows: (c,) distinct; embeddings: (n, d) float16. Returns rows, best first, and
     float32 inner products. Equal scores are ordered by row, the older first.
     """
     [scores], [found] = nearest(vector[np.newaxis], embeddings, len(rows), among=rows)
-    order = np.lexsort((found, -scores))
+    order = np.lexsort((found, -scores))[:k]
     return found[order], scores[order]
 
 
@@ -41,9 +41,8 @@ def refine_all(queries: Vectors, candidates: NDArray[np.int64], k: int, embeddin
     """Refine the candidates, (m, c) rows and -1, of each of m queries, and keep the best k."""
     scores, rows = nothing_found(len(queries), k)
     for query, proposed in enumerate(candidates):
-        best, best_scores = refine(queries[query], proposed[proposed >= 0], embeddings)
-        count = min(k, len(best))
-        rows[query, :count], scores[query, :count] = best[:count], best_scores[:count]
+        best, best_scores = refine(queries[query], proposed[proposed >= 0], embeddings, k)
+        rows[query, : len(best)], scores[query, : len(best)] = best, best_scores
     return scores, rows
 
 

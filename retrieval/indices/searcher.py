@@ -82,13 +82,15 @@ class Searcher:
 
     @property
     def problem(self) -> str | None:
-        """Why an index that exists is not in use, for the user; None if none is missed."""
-        return self._problem if self._state.generation is None else None
-
-    @property
-    def device_problem(self) -> str | None:
-        """Why the index is not searched on the GPU that was asked for, for the user."""
-        return self._state.index.problem if self._state.index else None
+        """Why an index is not in use, or not on the GPU that was asked for, for the user."""
+        if self._state.index is not None:
+            return self._state.index.problem
+        if self._problem is None:
+            return None
+        return (
+            f"{self._problem}. It was not used: all {self.modality}s were compared one by one, "
+            "which is slower. `mmsearch build-index` makes it anew."
+        )
 
     def refresh(self, row_count: int) -> None:
         """Let the searches that follow cover at least the first row_count rows.
@@ -133,7 +135,28 @@ class Searcher:
         Returns:
             (m, c) distinct rows in no order, then -1; at least k rows unless there are fewer.
         """
-        return _candidates(self._state, queries, k, allowed, query_modality)
+        state = self._state
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        count = len(state.rows)
+        if allowed is not None:
+            allowed = allowed if isinstance(allowed, AllowedRows) else AllowedRows(allowed)
+            allowed = allowed.part(0, count)
+            count = allowed.count
+            if count <= FEW_ROWS:
+                return nearest(queries, state.rows, min(k, count), allowed.ids)[1]
+        k = min(k, count)
+        if state.index is None or state.generation is None:
+            return state.tail.search(queries, k, allowed)[1]
+        effort = state.generation.effort_for(query_modality)
+        in_index = in_tail = None
+        if allowed is not None:
+            in_index = allowed.part(0, state.covered)
+            in_tail = allowed.part(state.covered, len(state.rows))
+        proposed = propose_rows(state.index, queries, k, in_index, effort)
+        if not len(state.tail):
+            return proposed
+        rows = state.tail.search(queries, min(k, len(state.tail)), in_tail)[1]
+        return np.hstack([proposed, np.where(rows < 0, rows, rows + state.covered)])
 
     def search(
         self,
@@ -143,9 +166,8 @@ class Searcher:
         query_modality: Modality = Modality.TEXT,
     ) -> Found:
         """Find the best k rows for each query, refined exactly; see `VectorIndex.search`."""
-        state = self._state
-        found = _candidates(state, queries, k, allowed, query_modality)
-        return refine_all(queries, found, k, state.rows)
+        found = self.candidates(queries, k, allowed, query_modality)
+        return refine_all(queries, found, k, self.rows)  # which hold all that were there before
 
     def _is_whole(self, row_count: int) -> bool:
         """Tell whether the file still has these rows: reading past its end would crash."""
@@ -183,33 +205,3 @@ class Searcher:
             in_use = self._state.generation
             if placed and (in_use is None or in_use.number < placed[0].number):
                 self._state = _State.of(self._state.rows, *placed)
-
-
-def _candidates(
-    state: _State,
-    queries: Vectors,
-    k: int,
-    allowed: AllowedRows | NDArray[np.bool_] | None,
-    query_modality: Modality,
-) -> NDArray[np.int64]:
-    queries = np.ascontiguousarray(queries, dtype=np.float32)
-    count = len(state.rows)
-    if allowed is not None:
-        allowed = allowed if isinstance(allowed, AllowedRows) else AllowedRows(allowed)
-        allowed = allowed.part(0, count)
-        count = allowed.count
-        if count <= FEW_ROWS:
-            return nearest(queries, state.rows, min(k, count), allowed.ids)[1]
-    k = min(k, count)
-    if state.index is None or state.generation is None:
-        return state.tail.search(queries, k, allowed)[1]
-    effort = state.generation.effort_for(query_modality)
-    in_index = in_tail = None
-    if allowed is not None:
-        in_index = allowed.part(0, state.covered)
-        in_tail = allowed.part(state.covered, len(state.rows))
-    proposed = propose_rows(state.index, queries, k, in_index, effort)
-    if not len(state.tail):
-        return proposed
-    rows = state.tail.search(queries, min(k, len(state.tail)), in_tail)[1]
-    return np.hstack([proposed, np.where(rows < 0, rows, rows + state.covered)])

@@ -9,7 +9,7 @@ from retrieval.catalog import FileEntry, Item
 from retrieval.errors import UnreadableFileError
 from retrieval.media import MediaKind, is_as_read
 from retrieval.media.images import LEAST_SIDE, read_unchanged
-from retrieval.media.registry import format_of_indexed, has_picture
+from retrieval.media.registry import format_of_indexed
 
 
 def status_as_indexed(file: Item | FileEntry) -> os.stat_result | None:
@@ -37,7 +37,7 @@ def read_item_image(
         OSError: The file cannot be opened.
     """
     render = format_of_indexed(item.path).render
-    if render is None or not has_picture(item):
+    if render is None or not item.has_picture:
         raise UnreadableFileError("a text has no picture")
     return render(file or item.path, item, least_side)
 

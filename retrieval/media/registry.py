@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
-from retrieval.media import MediaKind, Modality
+from retrieval.media import MediaKind
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -214,13 +214,6 @@ def kind_of(name: str) -> MediaKind | None:
 def format_of_indexed(path: str) -> Format:
     """Return the format of an indexed file by its name; without a known ending it is an image."""
     return format_of(path) or UNNAMED_IMAGE
-
-
-def has_picture(item: "Item") -> bool:
-    """Return whether an item has an image; a text has one if it lies on a page."""
-    return item.modality is Modality.IMAGE or (
-        item.page is not None and format_of_indexed(item.path).render is not None
-    )
 
 
 def read_head(file: BinaryIO) -> bytes:

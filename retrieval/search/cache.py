@@ -52,7 +52,7 @@ class CatalogCache:
     def snapshot(self) -> Iterator[Snapshot]:
         """The catalog as it is now; what is remembered of an earlier one is dropped."""
         # Asked for before the snapshot, which may be of a later version: dropped once too often.
-        version = self._catalog.version()
+        version = self._catalog.dialect.version()
         if version != self._version:
             self._items.clear()
             self._matching.clear()

@@ -123,18 +123,6 @@ def propose(
     return [proposed[place][proposed[place] >= 0] for place in range(len(vectors))]
 
 
-def score_exactly(
-    vector: Vector, proposed: RowNumbers, embeddings: Rows, count: int | None = None
-) -> tuple[RowNumbers, Vector]:
-    """Score proposed rows from the embeddings: the best first, of equals the older row.
-
-    Returns rows and cosines, as many as so many items need (`with_spare`); None: all.
-    """
-    rows, similarity = refine(vector, proposed, embeddings)
-    limit = len(rows) if count is None else with_spare(count)
-    return rows[:limit], similarity[:limit]
-
-
 def at_rows(
     rows: RowNumbers, similarity: Vector, items: Mapping[int, Sequence[Item]]
 ) -> Candidates:
@@ -155,7 +143,7 @@ def at_text_matches(
     if not text_scores:
         return Candidates.none()
     rows = np.fromiter(text_scores, np.int64)
-    found, similarity = score_exactly(vector, np.sort(rows), embeddings)
+    found, similarity = refine(vector, np.sort(rows), embeddings)
     order = np.argsort(found)
     similarity = similarity[order[np.searchsorted(found, rows, sorter=order)]]
     candidates = at_rows(rows, similarity, items)

@@ -21,6 +21,7 @@ from retrieval.errors import (
 )
 from retrieval.filters import Filter
 from retrieval.indices.base import AllowedRows
+from retrieval.indices.refine import refine
 from retrieval.indices.searcher import Searcher
 from retrieval.library import Library
 from retrieval.machine import keep_numpy_on_one_thread
@@ -29,14 +30,13 @@ from retrieval.rerankers.base import Reranker
 from retrieval.rerankers.registry import AUTO, load_reranker
 from retrieval.rerankers.token_cache import TokenMemory
 from retrieval.search.answer import Answer, StageTimer, make_hits
-from retrieval.search.cache import CatalogCache, RowSet
+from retrieval.search.cache import CatalogCache
 from retrieval.search.candidates import (
     Candidates,
     at_rows,
     at_text_matches,
     first_rows,
     propose,
-    score_exactly,
     with_spare,
 )
 from retrieval.search.cursor import Cursor, digest_of
@@ -122,7 +122,7 @@ class _Plan:
     kind: QueryKind
     where: Filter | None
     row_limit: int
-    allowed: RowSet | None
+    allowed: AllowedRows | None
     allowed_are_live: bool
     mode: Mode
     text: _TextMatches
@@ -132,11 +132,6 @@ class _Plan:
     rerank_count: int
     fused_pool: int
     count: int
-
-    @property
-    def allowed_rows(self) -> AllowedRows | None:
-        """The rows that may be found, in each form that a vector engine may understand."""
-        return None if self.allowed is None else AllowedRows(self.allowed, self.where)
 
 
 class _Found(NamedTuple):
@@ -316,9 +311,10 @@ class Engine:
         row_limit = min(cursor.row_limit, row_count) if cursor else row_count
         where = None if query.where is None or query.where.is_empty else query.where
         if where is None:
-            allowed = self._cache.live_rows_if_few(query.modality)
+            live = self._cache.live_rows_if_few(query.modality)
         else:
-            allowed = self._cache.rows_matching(snapshot, query.modality, where)
+            live = self._cache.rows_matching(snapshot, query.modality, where)
+        allowed = first_rows(live, row_limit, row_count)
         named = {item_id: items[item_id] for item_id in query.item_ids}
         is_text = query.text_parts or any(i.modality is Modality.TEXT for i in named.values())
         kind = Modality.TEXT if is_text else Modality.IMAGE
@@ -345,8 +341,8 @@ class Engine:
             kind,
             where,
             row_limit,
-            first_rows(allowed, row_limit, row_count),
-            allowed is not None,
+            None if allowed is None else AllowedRows(allowed, where),
+            live is not None,
             mode,
             text,
             seen_ids,
@@ -464,12 +460,12 @@ class Engine:
                 searcher,
                 [plan.vector for plan in plans.values()],
                 [plan.count for plan in plans.values()],
-                [plan.allowed_rows for plan in plans.values()],
+                [plan.allowed for plan in plans.values()],
                 [plan.kind for plan in plans.values()],
             )
         with timer("refine"):
             scored = {
-                place: score_exactly(plan.vector, rows, searcher.rows, plan.count)
+                place: refine(plan.vector, rows, searcher.rows, with_spare(plan.count))
                 for (place, plan), rows in zip(plans.items(), proposed, strict=True)
             }
         modality = next(iter(plans.values())).query.modality
@@ -489,15 +485,15 @@ class Engine:
             candidates = at_rows(rows, similarity, at[plan.where])
             left = len(candidates) - plan.count
             scored_all = with_spare(plan.count) >= (
-                plan.row_limit if plan.allowed is None else np.count_nonzero(plan.allowed)
+                plan.row_limit if plan.allowed is None else plan.allowed.count
             )
             if left < 0 and not scored_all and not plan.allowed_are_live:
                 # Removed files have taken the place of what is wanted.
                 with timer("catalog"):
                     live = self._cache.live_rows(snapshot, modality)[: plan.row_limit]
-                repeated[place] = replace(plan, allowed=live, allowed_are_live=True)
+                repeated[place] = replace(plan, allowed=AllowedRows(live), allowed_are_live=True)
             else:
-                exhausted = left < 0 or (left == 0 and bool(scored_all))
+                exhausted = left < 0 or (left == 0 and scored_all)
                 found[place] = candidates.take(slice(plan.count)), exhausted, items[plan.where]
         return found | self._nearest(searcher, repeated, snapshot, timer)
 
@@ -609,7 +605,7 @@ class Engine:
             (
                 *plan.warnings,
                 *(reranked.warnings if reranked else ()),
-                *_index_warnings(searcher),
+                *((searcher.problem,) if searcher.problem else ()),
             ),
             reranker=plan.reranker.name if plan.reranker and match is not None else None,
             reranked=0 if match is None else int(np.count_nonzero(~np.isnan(match))),
@@ -649,17 +645,6 @@ class Engine:
 
 def _by_id(items: Mapping[int, Iterable[Item]]) -> dict[int, Item]:
     return {item.id: item for at_row in items.values() for item in at_row}
-
-
-def _index_warnings(searcher: Searcher) -> tuple[str, ...]:
-    if searcher.device_problem is not None:
-        return (searcher.device_problem,)
-    if searcher.problem is None:
-        return ()
-    return (
-        f"{searcher.problem}. It was not used: all {searcher.modality}s were compared one by one, "
-        "which is slower. `mmsearch build-index` makes it anew.",
-    )
 
 
 def _stack(vectors: Sequence[Vector], dimension: int) -> Vectors:

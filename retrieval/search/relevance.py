@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from retrieval.encoders.base import Space
 from retrieval.errors import UsageError
@@ -124,7 +124,7 @@ class Calibration:
         """
         known = CohortStatistics.of(cohort)
         features = self.features(similarity, known)
-        chance = _logistic(features @ (self.intercept, self.z, self.rows))
+        chance = 1 / (1 + np.exp(-(features @ (self.intercept, self.z, self.rows))))
         if self.reference is None:
             share = known.rows / (known.rows + self.reference_rows)
             chance = share * chance + (1 - share) * self.prior
@@ -220,10 +220,6 @@ def _hashes(rows: NDArray[np.int64]) -> NDArray[np.uint64]:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))
-
-
-def _logistic(logit: ArrayLike) -> NDArray[np.float64]:
-    return 1 / (1 + np.exp(-np.asarray(logit, np.float64)))
 
 
 def _calibration(fields: dict[str, Any]) -> Calibration:

@@ -51,11 +51,6 @@ class Service:
         self.stopping = stopping
         self._loop = asyncio.get_running_loop()
 
-    @property
-    def rerank(self) -> str:
-        """Name of the reranker of all searches that do not disable it."""
-        return self.settings.rerank
-
     def stop(self) -> None:
         """Refuse new requests; those in flight are still answered. Safe in a signal handler."""
         self.inference.refuse_more()

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Path, Query
 
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.schemas import ItemList, ItemSchema, ListRequest
-from api.http.validation import parse_json
+from api.http.search_body import parse_json
 from retrieval.catalog import Item
 from retrieval.errors import NotFoundError
 from retrieval.filters import Filter

@@ -32,7 +32,7 @@ async def search(request: Request, service: CurrentService) -> Response:
         body = await read_search_body(request)
         asked = body.request
         max_pixels = service.settings.max_pixels
-        if body.has_images:
+        if body.uploads or any(part.image for part in asked.all_parts):
             parts = await service.decoding.run(lambda: body.parts(max_pixels))
         else:
             parts = body.parts(max_pixels)

@@ -20,7 +20,9 @@ router = APIRouter(prefix="/v1", tags=["library"], dependencies=[Depends(require
 @router.get("/stats")
 async def stats(request: Request, service: CurrentService) -> Stats:
     """Describe the library, its indices, and the scopes of the caller."""
-    reranker = await service.on_inference_thread(lambda: service.engine.reranker(service.rerank))
+    reranker = await service.on_inference_thread(
+        lambda: service.engine.reranker(service.settings.rerank)
+    )
     return await run_in_threadpool(
         _stats, service, reranker.name if reranker else None, sorted(request.state.client.scopes)
     )

@@ -2,7 +2,13 @@
 
 from api.http.schemas.explain import ExplainRequest, ExplanationSchema
 from api.http.schemas.health import Health
-from api.http.schemas.items import ItemList, ItemSchema, ListRequest, ThumbnailRequest
+from api.http.schemas.items import (
+    ItemList,
+    ItemSchema,
+    ListRequest,
+    ThumbnailRequest,
+    valid_text,
+)
 from api.http.schemas.problems import Problem
 from api.http.schemas.search import (
     HitSchema,
@@ -12,7 +18,6 @@ from api.http.schemas.search import (
     ServedAnswer,
     SimilarRequest,
 )
-from api.http.schemas.text import valid_text
 
 __all__ = [
     "ExplainRequest",

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.http.schemas.text import MOST_IN_AN_ADDRESS
+from api.http.schemas.items import MOST_IN_AN_ADDRESS
 from retrieval.search.query import MAX_ITEM_ID
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 """Schemas of items."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal, Self
@@ -7,10 +8,11 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.http.schemas.text import MOST_IN_AN_ADDRESS, valid_text
 from retrieval.catalog import FileDetails, Item
 from retrieval.media import MediaKind, Modality
-from retrieval.media.registry import has_picture
+
+MOST_IN_AN_ADDRESS = 10_000
+"""Maximum characters of a value in a URL: the server accepts 64 KiB, a character has up to six."""
 
 _FIRST_SECOND = -62_135_596_800
 _LAST_SECOND = 253_402_300_799
@@ -164,9 +166,14 @@ class ItemSchema(ListedItem):
         )
 
 
+def valid_text(path: str) -> str:
+    """Escape bytes of a file name that are not valid UTF-8, since JSON has no raw bytes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def thumbnail_url(item: Item, size: ThumbnailSize = ThumbnailSize.SMALL) -> str | None:
     """Where an item's thumbnail is served, at an address that changes with its content."""
-    if not has_picture(item):
+    if not item.has_picture:
         return None
     return f"/v1/items/{item.id}/thumbnail?size={int(size)}&v={quote(item.picture_key, safe='')}"
 

@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from api.http.schemas.items import thumbnail_url
-from api.http.schemas.text import MOST_IN_AN_ADDRESS, valid_text
+from api.http.schemas.items import MOST_IN_AN_ADDRESS, thumbnail_url, valid_text
 from retrieval.filters import Filter
 from retrieval.media import MediaKind, Modality
 from retrieval.search.answer import Answer, Hit
@@ -257,22 +256,21 @@ class ServedAnswer(_AnswerBase):
     @classmethod
     def of(cls, answer: Answer, query: str | None, timings_ms: Mapping[str, float] = {}) -> Self:
         """Flatten an answer of the engine; `timings_ms` are of stages before it."""
-        facts = _facts(answer, query)
-        facts["timings_ms"] = _rounded(timings_ms) | facts["timings_ms"]
-        return cls(hits=[ServedHit.of(hit) for hit in answer.hits], **facts)
+        hits = [ServedHit.of(hit) for hit in answer.hits]
+        return cls(hits=hits, **_facts(answer, query, timings_ms))
 
 
-def _facts(answer: Answer, query: str | None) -> dict[str, Any]:
+def _facts(
+    answer: Answer, query: str | None, timings_ms: Mapping[str, float] = {}
+) -> dict[str, Any]:
     return {
         "query": query,
         "mode": answer.mode,
-        "timings_ms": _rounded(answer.timings_ms),
+        "timings_ms": {
+            stage: round(ms, 3) for stage, ms in {**timings_ms, **answer.timings_ms}.items()
+        },
         "warnings": list(answer.warnings),
         "reranker": answer.reranker,
         "reranked": answer.reranked,
         "next_cursor": answer.next_cursor,
     }
-
-
-def _rounded(timings_ms: Mapping[str, float]) -> dict[str, float]:
-    return {stage: round(ms, 3) for stage, ms in timings_ms.items()}

@@ -241,7 +241,7 @@ function offerHeat(section, frame, hit, words, signal) {
     if (!on || explanation) return;
     detail.replaceChildren(element("p", { class: "hint" }, t("loading")));
     try {
-      explanation = await api.cli.explain(words, hit.item_id, signal);
+      explanation = await api.explain(words, hit.item_id, signal);
       tellWords(detail, canvas, explanation, hit);
     } catch (error) {
       if (error.name === "AbortError") return;

@@ -22,7 +22,7 @@ from sqlalchemy import event
 from retrieval.catalog import column_condition, path_glob
 from retrieval.catalog.dialects.base import Condition, Dialect
 from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS, WEIGHTS
-from retrieval.catalog.fulltext.tokenize import Phrase, Term
+from retrieval.catalog.fulltext.tokenize import Term
 from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError, UsageError
 from retrieval.filters import ColumnTest
 
@@ -51,7 +51,6 @@ class SQLite(Dialect):
         self._engine = sa.create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
         configure = _configure_connection if is_read_only else _configure_writable_connection
         event.listen(self._engine, "connect", configure)
-        event.listen(self._engine, "begin", _begin)
         self._observer: sa.PoolProxiedConnection | None = None
         self._observer_lock = threading.Lock()
 
@@ -62,10 +61,9 @@ class SQLite(Dialect):
     @contextmanager
     def connect(self, *, write: bool) -> Iterator[sa.Connection]:
         """Run a transaction on a connection of its own."""
-        with self._errors_explained(), self._engine.connect() as connection:
-            connection.execution_options(write=write)
-            with connection.begin():
-                yield connection
+        with self._errors_explained(), self._engine.begin() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+            yield connection
 
     def version(self) -> int:
         """Return SQLite's count of the commits of all connections but the one that asks."""
@@ -260,11 +258,6 @@ def _configure_writable_connection(connection: Any, record: object) -> None:
     cursor.close()
 
 
-def _begin(connection: sa.Connection) -> None:
-    write = connection.get_execution_options().get("write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-
 def _contains(text: str | None, part: str) -> bool:
     return text is not None and part in column_condition.folded(text)
 
@@ -298,9 +291,8 @@ def _select_matches(
 
 def _any_of(terms: Sequence[Term]) -> str:
     """Write terms in FTS5's language; phrases hold letters and digits only."""
-    phrases = [" OR ".join(map(_written, term)) for term in terms]
+    phrases = [
+        " OR ".join(f'"{words}" *' if is_prefix else f'"{words}"' for words, is_prefix in term)
+        for term in terms
+    ]
     return f"({' OR '.join(f'({term})' for term in phrases)})"
-
-
-def _written(phrase: Phrase) -> str:
-    return f'"{phrase.words}" *' if phrase.is_prefix else f'"{phrase.words}"'

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import sqlalchemy as sa
 
-from retrieval.catalog.dialects.base import Dialect
+from retrieval.catalog.dialects.base import Condition, Dialect
 from retrieval.catalog.filtering import condition
 from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS
 from retrieval.catalog.fulltext.tokenize import Term
@@ -44,9 +45,14 @@ class TextSearch:
         self._connection = connection
         self._dialect = dialect
         self._space_id = space_id
-        self._wanted = sa.and_(
-            CAN_BE_FOUND, ItemRecord.modality == modality, condition(where, dialect)
-        )
+        self._modality = modality
+        self._where = where
+
+    @cached_property
+    def _wanted(self) -> Condition:
+        """Say which items may be found; joined files and items outside."""
+        passing = condition(self._where, self._dialect)
+        return sa.and_(CAN_BE_FOUND, ItemRecord.modality == self._modality, passing)
 
     def best(
         self,
@@ -63,6 +69,8 @@ class TextSearch:
         """
         in_items = self._scores(ITEM_WORDS, terms, any_of=any_of)
         in_files = self._scores(FILE_WORDS, terms, match_all=match_all, any_of=any_of)
+        if not in_items and not in_files:
+            return []
         found = self._items(in_items, limit, terms if match_all else ())
         scores: dict[int, float] = {}
         for place, score in found:

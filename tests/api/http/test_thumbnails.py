@@ -9,7 +9,6 @@ from api.http.thumbnails import thumbnail
 from indexer.pipeline import index_sources
 from retrieval.errors import NotFoundError
 from retrieval.library import create_library
-from retrieval.media.registry import has_picture
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def test_a_passage_of_a_note_has_no_picture(tmp_path, tiny_encoder):
     index_sources(library, tiny_encoder, [tmp_path / "note.txt"])
     with library.catalog.snapshot() as snapshot:
         passage = snapshot.item(1)
-    assert not has_picture(passage)
+    assert not passage.has_picture
     assert thumbnail_url(passage) is None
     with pytest.raises(NotFoundError, match="a text has no picture"):
         thumbnail(library, ItemFiles(library), passage)

@@ -37,6 +37,17 @@ def test_refining_sorts_by_score_and_breaks_ties_by_row(values):
     assert scores.tolist() == sorted(values, reverse=True)
 
 
+def test_refining_scores_exactly_and_keeps_what_is_wanted():
+    generator = np.random.default_rng(2)
+    embeddings = generator.normal(size=(100, 8)).astype(np.float16)
+    vector = generator.normal(size=8).astype(np.float32)
+    found, similarity = refine(vector, generator.permutation(100), embeddings, 18)
+    exact = embeddings.astype(np.float32) @ vector
+    assert found.tolist() == np.argsort(-exact)[:18].tolist()
+    np.testing.assert_allclose(similarity, exact[found], atol=1e-5)
+    assert len(refine(vector, np.arange(100), embeddings)[0]) == 100
+
+
 def test_candidates_of_each_query_are_refined_apart():
     candidates = np.array([[3, -1, 1], [-1, -1, -1]])
     scores, rows = refine_all(np.repeat(QUERIES, 2, axis=0), candidates, 2, EMBEDDINGS)

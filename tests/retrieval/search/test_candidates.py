@@ -16,7 +16,6 @@ from retrieval.search.candidates import (
     at_text_matches,
     first_rows,
     propose,
-    score_exactly,
     with_spare,
 )
 
@@ -69,23 +68,6 @@ def test_queries_that_are_alike_go_through_the_index_together(rows):
     alone = [propose(index, [q], [10], [None], [Modality.TEXT])[0] for q in queries(2)]
     for one, other in zip(found[:2], alone, strict=True):
         assert one.tolist() == other.tolist()
-
-
-def test_proposed_rows_are_scored_exactly_and_cut_to_what_is_wanted(rows):
-    [vector] = queries(1)
-    proposed = np.random.default_rng(2).permutation(100)
-    found, similarity = score_exactly(vector, proposed, rows, 10)
-    exact = rows.astype(np.float32) @ vector
-    assert found.tolist() == np.argsort(-exact)[:18].tolist()
-    np.testing.assert_allclose(similarity, exact[found], atol=1e-5)
-    assert len(score_exactly(vector, proposed, rows)[0]) == 100
-
-
-def test_of_equals_the_older_row_comes_first():
-    rows = np.repeat(unit_rows(2), 3, axis=0)
-    vector = rows[0].astype(np.float32)
-    found, _ = score_exactly(vector, np.array([5, 2, 4, 0, 1]), rows)
-    assert found.tolist() == [0, 1, 2, 4, 5]
 
 
 @pytest.mark.parametrize(("count", "rows"), [(1, 9), (10, 18), (32, 40), (100, 125)])
