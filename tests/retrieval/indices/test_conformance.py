@@ -52,6 +52,7 @@ class Store:
 
     def build(self, rows):
         index = self.engine.create(self.path, rows, self.kind)
+        index.threads = 1  # several insert in another order each time, which makes another graph
         index.add(rows)
         index.save(self.path)
         return index
