@@ -15,6 +15,8 @@ from retrieval.catalog.records import (
     ItemEntry,
 )
 from retrieval.catalog.schema import (
+    ITEM_COLUMNS,
+    PARAMETERS_PER_STATEMENT,
     AnnotationRecord,
     EmbeddedFileRecord,
     ExtentRecord,
@@ -22,14 +24,10 @@ from retrieval.catalog.schema import (
     ItemRecord,
     RowRecord,
     SourceRecord,
-)
-from retrieval.catalog.snapshot import METADATA, Snapshot
-from retrieval.catalog.statements import (
-    ITEM_COLUMNS,
-    PARAMETERS_PER_STATEMENT,
     at_or_below,
     chunks,
 )
+from retrieval.catalog.snapshot import METADATA, Snapshot
 from retrieval.errors import DamagedLibraryError
 from retrieval.media import MediaKind, Modality
 

@@ -1,6 +1,6 @@
 """The registry of file formats that can be indexed: one `Format` object a format.
 
-To add one, add a `Format` here, and its reader in `indexer.media.registry` where the usual reader
+To add one, add a `Format` here, and its reader in `indexer.decode` where the usual reader
 of its kind does not read it. Nothing else lists endings or signatures.
 """
 
@@ -221,6 +221,13 @@ def has_picture(item: "Item") -> bool:
     return item.modality is Modality.IMAGE or (
         item.page is not None and format_of_indexed(item.path).render is not None
     )
+
+
+def is_svg(head: bytes, name: str) -> bool:
+    """Return whether a file with these first bytes (some thousand) and this name may be an SVG."""
+    begins = (b"<", b"\x1f\x8b", b"\xff\xfe", b"\xfe\xff")  # XML, compressed, in UTF-16
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return SVG.begins(head) or (format_of(name) is SVG and text.startswith(begins))
 
 
 def read_head(file: BinaryIO) -> bytes:
