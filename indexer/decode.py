@@ -7,10 +7,12 @@ import os
 import stat
 import time
 from dataclasses import dataclass
+from hashlib import file_digest
+
+import xxhash
 
 from indexer.media import document, image, table, text, video
 from indexer.media.base import Decoded, Reader, ReadOptions
-from retrieval.files import content_hash
 from retrieval.media import UNTRUSTED_MTIME, MediaKind, is_as_read
 from retrieval.media.registry import PDF, Format, format_of_indexed
 
@@ -63,7 +65,7 @@ def read_first(
     if not stat.S_ISREG(before.st_mode):
         raise OSError("it is not a regular file any more")
     with open(path, "rb") as file:  # noqa: PTH123
-        digest = content_hash(file)
+        digest = file_digest(file, xxhash.xxh3_128).hexdigest()
     is_lasting = is_settled(before.st_mtime_ns, now_ns)
     mtime_ns = before.st_mtime_ns if is_lasting else UNTRUSTED_MTIME
     content = Content(before.st_size, mtime_ns, digest)

@@ -13,10 +13,12 @@ import re
 import stat
 import unicodedata
 from collections.abc import AsyncIterator, Mapping
+from hashlib import file_digest
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
+import xxhash
 from fastapi import HTTPException, Response
 from fastapi.responses import StreamingResponse
 from PIL import Image
@@ -26,7 +28,6 @@ from starlette.types import Receive, Scope, Send
 from indexer.scan import as_prefix
 from retrieval.catalog import Item
 from retrieval.errors import NotFoundError, UnreadableFileError
-from retrieval.files import content_hash
 from retrieval.library import Library
 from retrieval.media import MediaKind, is_as_read
 from retrieval.media.items import read_item_image
@@ -247,7 +248,7 @@ def _require_regular(status: os.stat_result) -> None:
 
 def _hash(file: BinaryIO) -> str:
     """The hash of a file's content; rewinds the file."""
-    digest = content_hash(file)
+    digest = file_digest(file, xxhash.xxh3_128).hexdigest()
     file.seek(0)
     return digest
 
