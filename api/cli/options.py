@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
+import platformdirs
 import typer
 
 from retrieval.errors import NotFoundError, UsageError
@@ -32,6 +33,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="NAME", help="Device: auto, cpu, cuda, cuda:1, mps.")
 ]
+EncoderOption = Annotated[
+    str, typer.Option("--encoder", metavar="NAME", help="Encoder, as for `mmsearch index`.")
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="DIR", help="Cache directory. (default: user cache)"),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
 BatchSizeOption = Annotated[
     int,
     typer.Option(
@@ -93,6 +102,11 @@ RerankBudgetOption = Annotated[
         help="Maximum reranking time in milliseconds.",
     ),
 ]
+
+
+def cache_directory(chosen: Path | None, name: str) -> Path:
+    """Return the directory of `--cache`, or the one of this name in the user's cache."""
+    return chosen or platformdirs.user_cache_path("mmsearch", appauthor=False) / name
 
 
 def require_paths(paths: Iterable[Path]) -> None:

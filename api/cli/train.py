@@ -4,10 +4,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
-import platformdirs
 import typer
 
-from api.cli.options import JsonOption, print_json, require_paths
+from api.cli.options import (
+    CacheOption,
+    JsonOption,
+    SeedOption,
+    cache_directory,
+    print_json,
+    require_paths,
+)
 
 if TYPE_CHECKING:
     from retrieval.rerankers.cross_attention_model import Kind
@@ -42,7 +48,6 @@ VariantsOption = Annotated[
         "--variants", min=1, help="Augmented copies of each training photo, itself included."
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
 TrainingDeviceOption = Annotated[
     str, typer.Option("--device", metavar="NAME", help="Device: cpu or cuda.")
 ]
@@ -64,15 +69,7 @@ def heads(
     output: Annotated[
         Path, typer.Option("--output", metavar="DIR", help="Directory for heads and checkpoint.")
     ] = Path("heads"),
-    cache_folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache",
-            metavar="DIR",
-            help="Cache of tower outputs, 60 KB a photo and variant. (default: user cache)",
-            show_default=False,
-        ),
-    ] = None,
+    cache_folder: CacheOption = None,
     also_measure: Annotated[
         Path | None,
         typer.Option(
@@ -103,11 +100,10 @@ def heads(
     from retrieval.training.heads import HeadsTraining, train_heads
 
     require_paths([dataset])
-    default = Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "towers"
     config = HeadsTraining(
         dataset=dataset,
         output=output,
-        cache=cache_folder or default,
+        cache=cache_directory(cache_folder, "towers"),
         languages=tuple(name.strip() for name in languages.split(",")),
         epochs=epochs,
         patience=patience,
@@ -158,15 +154,7 @@ def reranker(
         str,
         typer.Option("--encoder", metavar="NAME", help="Encoder whose candidates are reranked."),
     ] = "starter",
-    cache_folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache",
-            metavar="DIR",
-            help="Cache of encoder tokens, 60 KB a photo and variant. (default: user cache)",
-            show_default=False,
-        ),
-    ] = None,
+    cache_folder: CacheOption = None,
     languages: LanguagesOption = "en",
     kind: Annotated[
         str, typer.Option("--kind", help="Architecture: cross, concat, gated or bilinear.")
@@ -226,13 +214,12 @@ def reranker(
     from retrieval.training.rerankers import RerankerTraining, train_reranker
 
     require_paths([dataset])
-    default = Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "tokens"
     name = context.info_name or "reranker"
     config = RerankerTraining(
         dataset=dataset,
         output=output or Path(name),
         file_name=f"{name}.safetensors",
-        cache=cache_folder or default,
+        cache=cache_directory(cache_folder, "tokens"),
         languages=tuple(name.strip() for name in languages.split(",")),
         kind=cast("Kind", kind),
         width=width,
@@ -301,15 +288,7 @@ def relevance(
     encoder: Annotated[
         str, typer.Option("--encoder", metavar="NAME", help="Encoder whose scores are calibrated.")
     ] = "starter",
-    cache_folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache",
-            metavar="DIR",
-            help="Embedding cache. (default: user cache)",
-            show_default=False,
-        ),
-    ] = None,
+    cache_folder: CacheOption = None,
     distractors: Annotated[
         int,
         typer.Option(
@@ -336,11 +315,10 @@ def relevance(
     from retrieval.training.relevance import RelevanceTraining, train_relevance
 
     require_paths([dataset])
-    default = Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "relevance"
     config = RelevanceTraining(
         dataset=dataset,
         output=output,
-        cache=cache_folder or default,
+        cache=cache_directory(cache_folder, "relevance"),
         generic=generic,
         distractors=distractors,
         outside=outside,

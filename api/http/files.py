@@ -14,6 +14,7 @@ import stat
 import unicodedata
 from collections.abc import AsyncIterator, Mapping
 from hashlib import file_digest
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -77,7 +78,7 @@ class ItemFiles:
         self._roots: dict[str, str] = {}
         self._resolved_sources()
 
-    def open(self, item: Item) -> BinaryIO:
+    def open(self, item: Item) -> BufferedReader:
         """Open the file of an item to read it.
 
         Raises NotFoundError where it is not below a source after links are resolved, is not a
@@ -246,7 +247,7 @@ def _require_regular(status: os.stat_result) -> None:
         raise OSError("not a regular file")
 
 
-def _hash(file: BinaryIO) -> str:
+def _hash(file: BufferedReader) -> str:
     """The hash of a file's content; rewinds the file."""
     digest = file_digest(file, xxhash.xxh3_128).hexdigest()
     file.seek(0)

@@ -3,12 +3,13 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from api.cli.bench.options import (
-    EncoderOption,
+    MostPhotosOption,
+    RoundsOption,
     load_chosen_encoder,
     split_list,
     whole_numbers,
@@ -16,6 +17,7 @@ from api.cli.bench.options import (
 from api.cli.options import (
     BatchSizeOption,
     DeviceOption,
+    EncoderOption,
     JsonOption,
     WorkersOption,
     complain,
@@ -23,10 +25,6 @@ from api.cli.options import (
     require_paths,
 )
 from retrieval.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
-
 
 _THIS_PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
 _LEAST_MEGAPIXELS, _MOST_MEGAPIXELS = 0.001, 100.0
@@ -45,10 +43,8 @@ def throughput(
             show_default=False,
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of photos.")] = 1000,
-    rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Number of measurements, taken in turn.")
-    ] = 3,
+    limit: MostPhotosOption = 1000,
+    rounds: RoundsOption = 3,
     workers: WorkersOption = None,
     batch_size: BatchSizeOption = 64,
     device: DeviceOption = "auto",
@@ -112,8 +108,6 @@ def memory(
     from benchmarks.speed.memory import measure_memory
 
     counts = whole_numbers(images, "--images")
-    if not counts:
-        raise UsageError("--images needs at least one number of images.")
     results = measure_memory(
         counts,
         encoder,
@@ -148,7 +142,7 @@ def indexers(
             help="Encoder of open_clip. (default: the one that rclip uses)",
         ),
     ] = "open_clip:ViT-B-32-256/datacomp_s34b_b86k",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of photos.")] = 300,
+    limit: MostPhotosOption = 300,
     rclip: Annotated[
         Path | None,
         typer.Option(

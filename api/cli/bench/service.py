@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli.bench.options import RoundsOption, whole_numbers
 from api.cli.options import (
     DeviceOption,
     JsonOption,
@@ -16,7 +17,6 @@ from api.cli.options import (
     print_json,
     require_paths,
 )
-from retrieval.errors import UsageError
 from retrieval.library import default_library_path, open_library
 
 _THIS_PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
@@ -39,9 +39,7 @@ def service(
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.5, help="Duration of each measurement in seconds.")
     ] = 30,
-    rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Number of measurements, taken in turn.")
-    ] = 1,
+    rounds: RoundsOption = 1,
     rerank: Annotated[
         str, typer.Option("--rerank", metavar="NAME", help="Reranker, as for `mmsearch serve`.")
     ] = "auto",
@@ -86,7 +84,7 @@ def service(
     from benchmarks.service.load import ServiceBenchmark, service_markdown
 
     require_paths([indexing] if indexing else [])
-    counts = _counts(clients)
+    counts = whole_numbers(clients, "--clients")
     opened = open_library(library or default_library_path())
     captions = list(load_dataset(dataset, split=split).texts.values())
     benchmark = ServiceBenchmark(
@@ -113,13 +111,3 @@ def service(
         console.out.print(
             service_markdown(result), markup=False, highlight=False, end="", soft_wrap=True
         )
-
-
-def _counts(clients: str) -> list[int]:
-    try:
-        found = [int(part) for part in clients.split(",")]
-    except ValueError:
-        found = []
-    if not found or min(found) < 1:
-        raise UsageError(f"--clients takes comma-separated integers from 1, not {clients!r}.")
-    return found
