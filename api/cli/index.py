@@ -4,7 +4,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +16,7 @@ from api.cli.options import (
     DeviceOption,
     JsonOption,
     LibraryOption,
+    SourcesArgument,
     WorkersOption,
     complain,
     parse_size,
@@ -32,12 +32,7 @@ if TYPE_CHECKING:
 
 
 def index(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="PATH...", help="Directories and files. (default: all known sources)"
-        ),
-    ] = None,
+    paths: SourcesArgument = None,
     library: LibraryOption = None,
     encoder: Annotated[
         str | None,

@@ -23,6 +23,10 @@ LibraryOption = Annotated[
         show_default=False,
     ),
 ]
+SourcesArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="PATH...", help="Directories and files. (default: all known sources)"),
+]
 SplitOption = Annotated[
     str | None, typer.Option("--split", help="Dataset split. (default: its only one, or test)")
 ]
