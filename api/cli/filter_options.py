@@ -15,7 +15,7 @@ from retrieval.media import MediaKind
 
 
 def _option(name: str, metavar: str, description: str) -> Any:
-    return typer.Option(name, metavar=metavar, help=description, show_default=False)
+    return typer.Option(name, metavar=metavar, help=description)
 
 
 SourceFilterOption = Annotated[

@@ -20,7 +20,6 @@ LibraryOption = Annotated[
         "--library",
         metavar="DIR",
         help="Library directory. (default: $MMSEARCH_LIBRARY, else one in your data directory)",
-        show_default=False,
     ),
 ]
 SourcesArgument = Annotated[
@@ -54,19 +53,13 @@ BatchSizeOption = Annotated[
 WorkersOption = Annotated[
     int | None,
     typer.Option(
-        "--workers",
-        min=1,
-        help="Number of decoder processes. (default: one per core, at most 16)",
-        show_default=False,
+        "--workers", min=1, help="Number of decoder processes. (default: one per core, at most 16)"
     ),
 ]
 SpaceOption = Annotated[
     str | None,
     typer.Option(
-        "--space",
-        metavar="ID",
-        help="Id of the vector space to use, if the library has several.",
-        show_default=False,
+        "--space", metavar="ID", help="Id of the vector space to use, if the library has several."
     ),
 ]
 ModalityOption = Annotated[
@@ -93,7 +86,6 @@ RerankDepthOption = Annotated[
         max=MAX_RERANK_DEPTH,
         metavar="N",
         help="Number of candidates to rerank. (default: the reranker's)",
-        show_default=False,
     ),
 ]
 RerankBudgetOption = Annotated[

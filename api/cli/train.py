@@ -35,8 +35,7 @@ LanguagesOption = Annotated[
 ]
 EpochsOption = Annotated[int, typer.Option("--epochs", min=1, help="Maximum number of epochs.")]
 PatienceOption = Annotated[
-    int,
-    typer.Option("--patience", min=1, help="Early stopping: epochs without a better recall."),
+    int, typer.Option("--patience", min=1, help="Early stopping: epochs without a better recall.")
 ]
 LearningRateOption = Annotated[
     float, typer.Option("--learning-rate", help="Peak learning rate of AdamW.")
@@ -147,7 +146,6 @@ def reranker(
             "--output",
             metavar="DIR",
             help="Directory for model and checkpoint. (default: reranker)",
-            show_default=False,
         ),
     ] = None,
     encoder: Annotated[
@@ -282,7 +280,6 @@ def relevance(
             "--generic",
             metavar="FILE",
             help="Also write a scale-free calibration for other encoders.",
-            show_default=False,
         ),
     ] = None,
     encoder: Annotated[

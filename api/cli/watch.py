@@ -37,7 +37,6 @@ def watch(
             min=0.1,
             metavar="S",
             help="Poll every S seconds instead of using notifications (for network drives).",
-            show_default=False,
         ),
     ] = None,
     batch_size: BatchSizeOption = 64,

@@ -19,7 +19,6 @@ def gpu(
             "--factory",
             metavar="STRING",
             help="FAISS factory string. (default: by size, as on a GPU)",
-            show_default=False,
         ),
     ] = None,
     cache_folder: CacheOption = None,

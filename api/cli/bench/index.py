@@ -34,12 +34,7 @@ def index(
     added: Annotated[int, typer.Option("--added", min=1, help="Number of rows to add.")] = 10_000,
     removed: Annotated[
         int | None,
-        typer.Option(
-            "--removed",
-            min=1,
-            help="Number of rows to remove. (default: a tenth)",
-            show_default=False,
-        ),
+        typer.Option("--removed", min=1, help="Number of rows to remove. (default: a tenth)"),
     ] = None,
     target_recall: Annotated[
         float,
@@ -54,7 +49,6 @@ def index(
             "--keep-index",
             metavar="DIR",
             help="Directory to keep embeddings and index in. (default: deleted afterwards)",
-            show_default=False,
         ),
     ] = None,
     seed: SeedOption = 0,

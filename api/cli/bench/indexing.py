@@ -40,7 +40,6 @@ def throughput(
             metavar="LIST",
             help="Comma-separated sizes to resize the photos to first, such as 0.05,2,12. "
             "(default: no resizing)",
-            show_default=False,
         ),
     ] = None,
     limit: MostPhotosOption = 1000,
@@ -96,7 +95,6 @@ def memory(
             "--encoder",
             metavar="NAME",
             help="Encoder, as for `mmsearch index`. (default: a tiny model of random weights)",
-            show_default=False,
         ),
     ] = None,
     batch_size: BatchSizeOption = 64,
@@ -144,10 +142,7 @@ def indexers(
     ] = "open_clip:ViT-B-32-256/datacomp_s34b_b86k",
     limit: MostPhotosOption = 300,
     rclip: Annotated[
-        Path | None,
-        typer.Option(
-            "--rclip", metavar="FILE", help="Path of the rclip executable.", show_default=False
-        ),
+        Path | None, typer.Option("--rclip", metavar="FILE", help="Path of the rclip executable.")
     ] = None,
     rclip_models: Annotated[
         Path | None,
@@ -155,16 +150,12 @@ def indexers(
             "--rclip-models",
             metavar="DIR",
             help="Data directory of rclip. (default: it downloads its models each time)",
-            show_default=False,
         ),
     ] = None,
     clip_retrieval: Annotated[
         Path | None,
         typer.Option(
-            "--clip-retrieval",
-            metavar="FILE",
-            help="Path of the clip-retrieval executable.",
-            show_default=False,
+            "--clip-retrieval", metavar="FILE", help="Path of the clip-retrieval executable."
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -57,8 +57,7 @@ def relevance(
     outside: Annotated[
         bool,
         typer.Option(
-            "--outside/--no-outside",
-            help="Also search for things that Flickr8k does not show.",
+            "--outside/--no-outside", help="Also search for things that Flickr8k does not show."
         ),
     ] = True,
     encoder: EncoderOption = "starter",
@@ -68,7 +67,6 @@ def relevance(
             "--calibration",
             metavar="FILE",
             help="Calibration file of `mmsearch train relevance`. (default: the one in use)",
-            show_default=False,
         ),
     ] = None,
     thresholds: Annotated[
@@ -91,12 +89,7 @@ def relevance(
     ] = 6000,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            metavar="FILE",
-            help="Write the reliability curve (PNG or SVG).",
-            show_default=False,
-        ),
+        typer.Option("--output", metavar="FILE", help="Write the reliability curve (PNG or SVG)."),
     ] = None,
     cache_folder: CacheOption = None,
     seed: SeedOption = 0,

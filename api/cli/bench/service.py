@@ -50,7 +50,6 @@ def service(
             min=2,
             metavar="CLIENTS",
             help="Also test overload: N clients and a queue a quarter as long.",
-            show_default=False,
         ),
     ] = None,
     soak: Annotated[
@@ -60,7 +59,6 @@ def service(
             min=1,
             metavar="S",
             help="Also test for memory growth: 8 clients for S seconds.",
-            show_default=False,
         ),
     ] = None,
     indexing: Annotated[
@@ -69,7 +67,6 @@ def service(
             "--indexing",
             metavar="DIR",
             help="Also index this directory into a copy of the library meanwhile.",
-            show_default=False,
         ),
     ] = None,
     kill: Annotated[

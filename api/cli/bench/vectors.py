@@ -60,7 +60,6 @@ def vectors(
             "--methods",
             metavar="LIST",
             help="Semicolon-separated methods, or factory:STRING. (default: all installed)",
-            show_default=False,
         ),
     ] = None,
     threads: Annotated[
@@ -79,7 +78,6 @@ def vectors(
             metavar="LIST",
             help="Comma-separated numbers of rows: how the cost of one method grows. "
             "(with --methods: of the first)",
-            show_default=False,
         ),
     ] = None,
     encoder: EncoderOption = "starter",
@@ -89,7 +87,6 @@ def vectors(
             "--output",
             metavar="DIR",
             help="Directory for plots and results.json. (default: none are written)",
-            show_default=False,
         ),
     ] = None,
     cache_folder: CacheOption = None,
@@ -100,7 +97,6 @@ def vectors(
             metavar="DIR",
             help="Directory to reuse built indices from; empty it when a method has changed. "
             "(default: they are deleted)",
-            show_default=False,
         ),
     ] = None,
     build_limit: Annotated[
@@ -110,7 +106,6 @@ def vectors(
             min=1,
             metavar="SECONDS",
             help="Maximum build time in seconds; slower methods are left out. (default: none)",
-            show_default=False,
         ),
     ] = None,
     seed: SeedOption = 0,
