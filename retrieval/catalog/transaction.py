@@ -7,13 +7,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from retrieval.catalog.fulltext import index as text_index
-from retrieval.catalog.records import (
-    FailedFile,
-    FileEntry,
-    FileState,
-    FileUpdate,
-    ItemEntry,
-)
+from retrieval.catalog.records import FailedFile, FileEntry, FileState, FileUpdate, ItemEntry
 from retrieval.catalog.schema import (
     ITEM_COLUMNS,
     PARAMETERS_PER_STATEMENT,
