@@ -95,7 +95,7 @@ def _kinds(text: str) -> list[MediaKind]:
     try:
         return [MediaKind(name.strip()) for name in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"--kind: {error}; the kinds are {', '.join(MediaKind)}.") from None
+        raise UsageError(f"--kind: {error}; there are: {', '.join(MediaKind)}.") from None
 
 
 def _date(option: str, text: str | None) -> datetime | None:

@@ -1,6 +1,5 @@
 """`mmsearch bench throughput`, `memory` and `indexers`: speed and memory of indexing."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from api.cli.bench.options import (
+    THIS_PROGRAM,
     MostPhotosOption,
     RoundsOption,
     load_chosen_encoder,
@@ -26,7 +26,6 @@ from api.cli.options import (
 )
 from retrieval.errors import UsageError
 
-_THIS_PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
 _LEAST_MEGAPIXELS, _MOST_MEGAPIXELS = 0.001, 100.0
 
 
@@ -166,7 +165,7 @@ def indexers(
 
     given = [path for path in (photos, rclip, rclip_models, clip_retrieval) if path is not None]
     require_paths(given)
-    chosen = [peers.mmsearch(_THIS_PROGRAM, encoder)]
+    chosen = [peers.mmsearch(THIS_PROGRAM, encoder)]
     if rclip:
         chosen.append(peers.rclip(rclip.absolute(), rclip_models))
     else:

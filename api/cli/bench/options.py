@@ -1,5 +1,6 @@
 """Options and loaders shared by the benchmarks."""
 
+import sys
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from retrieval.encoders.base import Encoder
     from retrieval.rerankers.base import Reranker
 
+
+THIS_PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
 
 DatasetOption = Annotated[
     str,

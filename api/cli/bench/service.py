@@ -1,6 +1,5 @@
 """`mmsearch bench service`: load test of the HTTP service."""
 
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli.bench.options import RoundsOption, whole_numbers
+from api.cli.bench.options import THIS_PROGRAM, RoundsOption, whole_numbers
 from api.cli.options import (
     DeviceOption,
     JsonOption,
@@ -18,8 +17,6 @@ from api.cli.options import (
     require_paths,
 )
 from retrieval.library import default_library_path, open_library
-
-_THIS_PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
 
 
 def service(
@@ -85,7 +82,7 @@ def service(
     opened = open_library(library or default_library_path())
     captions = list(load_dataset(dataset, split=split).texts.values())
     benchmark = ServiceBenchmark(
-        _THIS_PROGRAM,
+        THIS_PROGRAM,
         opened.path,
         captions,
         rerank=rerank,
