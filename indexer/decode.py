@@ -1,15 +1,29 @@
-"""Read one file in a worker process: its hash, and its pieces unless they are known."""
+"""Read one file in a worker process: its hash, and its pieces unless they are known.
+
+To add a format, see `retrieval.media.registry`.
+"""
 
 import os
 import stat
 import time
 from dataclasses import dataclass
+from hashlib import file_digest
 
-from indexer.media.base import Decoded, ReadOptions
-from indexer.media.registry import reader_of
-from retrieval.files import content_hash
-from retrieval.media import UNTRUSTED_MTIME, is_as_read
-from retrieval.media.registry import format_of_indexed
+import xxhash
+
+from indexer.media import document, image, table, text, video
+from indexer.media.base import Decoded, Reader, ReadOptions
+from retrieval.media import UNTRUSTED_MTIME, MediaKind, is_as_read
+from retrieval.media.registry import PDF, Format, format_of_indexed
+
+READERS: dict[Format | MediaKind, Reader] = {
+    MediaKind.IMAGE: image.read,
+    MediaKind.VIDEO: video.read,
+    PDF: document.read,
+    MediaKind.TEXT: text.read,
+    MediaKind.TABLE: table.read,
+}
+"""By format, or by kind where one function reads all formats of the kind."""
 
 _CLOCK_STEP_NS = 2_000_000_000
 """The coarsest times that a file system in use keeps: FAT counts in steps of two seconds."""
@@ -34,6 +48,11 @@ class Content:
     hash: str
 
 
+def reader_of(format_: Format) -> Reader:
+    """Return the reader of a format. It imports the packages that it needs when it first reads."""
+    return READERS.get(format_) or READERS[format_.kind]
+
+
 def read_first(
     path: str, known: frozenset[str], options: ReadOptions
 ) -> tuple[Content, Decoded | None]:
@@ -46,7 +65,7 @@ def read_first(
     if not stat.S_ISREG(before.st_mode):
         raise OSError("it is not a regular file any more")
     with open(path, "rb") as file:  # noqa: PTH123
-        digest = content_hash(file)
+        digest = file_digest(file, xxhash.xxh3_128).hexdigest()
     is_lasting = is_settled(before.st_mtime_ns, now_ns)
     mtime_ns = before.st_mtime_ns if is_lasting else UNTRUSTED_MTIME
     content = Content(before.st_size, mtime_ns, digest)

@@ -1,13 +1,10 @@
-"""Atomic writes and content hashes of files."""
+"""Atomic writes of files."""
 
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
-
-import xxhash
 
 UNFINISHED_SUFFIX = ".new"
 """Suffix of a file that is being written; a killed process may leave one behind."""
@@ -42,11 +39,3 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-
-def content_hash(file: BinaryIO) -> str:
-    """Compute the 128-bit XXH3 of an open file in hexadecimal, as stored in the catalog."""
-    digest = xxhash.xxh3_128()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()

@@ -27,7 +27,6 @@ def duplicates(
             metavar="COSINE",
             help="Minimum similarity of near-duplicates. "
             "(default: 0.9, chosen for the starter encoder)",
-            show_default=False,
         ),
     ] = None,
     exact_only: Annotated[
@@ -43,7 +42,6 @@ def duplicates(
             min=1,
             metavar="N",
             help="Maximum number of near-duplicate pairs, the most similar first. (default: 100)",
-            show_default=False,
         ),
     ] = None,
     library: LibraryOption = None,

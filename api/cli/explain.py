@@ -32,7 +32,6 @@ def explain(
             metavar="NAME",
             help="Encoder: starter, open_clip:MODEL/PRETRAINED or local-dir:DIR. "
             "(default: starter)",
-            show_default=False,
         ),
     ] = None,
     library: Annotated[

@@ -15,7 +15,7 @@ from retrieval.media import MediaKind
 
 
 def _option(name: str, metavar: str, description: str) -> Any:
-    return typer.Option(name, metavar=metavar, help=description, show_default=False)
+    return typer.Option(name, metavar=metavar, help=description)
 
 
 SourceFilterOption = Annotated[
@@ -95,7 +95,7 @@ def _kinds(text: str) -> list[MediaKind]:
     try:
         return [MediaKind(name.strip()) for name in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"--kind: {error}; the kinds are {', '.join(MediaKind)}.") from None
+        raise UsageError(f"--kind: {error}; there are: {', '.join(MediaKind)}.") from None
 
 
 def _date(option: str, text: str | None) -> datetime | None:

@@ -4,7 +4,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +16,7 @@ from api.cli.options import (
     DeviceOption,
     JsonOption,
     LibraryOption,
+    SourcesArgument,
     WorkersOption,
     complain,
     parse_size,
@@ -32,12 +32,7 @@ if TYPE_CHECKING:
 
 
 def index(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="PATH...", help="Directories and files. (default: all known sources)"
-        ),
-    ] = None,
+    paths: SourcesArgument = None,
     library: LibraryOption = None,
     encoder: Annotated[
         str | None,
@@ -46,7 +41,6 @@ def index(
             metavar="NAME",
             help="Encoder: auto, starter, open_clip:MODEL/PRETRAINED or local-dir:DIR. "
             "(default: the library's own; auto for a new library)",
-            show_default=False,
         ),
     ] = None,
     space: Annotated[
@@ -55,7 +49,6 @@ def index(
             "--space",
             metavar="ID|new",
             help="Id of the vector space, or `new` to add one for --encoder.",
-            show_default=False,
         ),
     ] = None,
     retry_failed: Annotated[
@@ -69,7 +62,6 @@ def index(
             "--kinds",
             metavar="LIST",
             help="Comma-separated file kinds: image, video, document, text, table. (default: all)",
-            show_default=False,
         ),
     ] = None,
     hidden: Annotated[
@@ -87,8 +79,7 @@ def index(
         ),
     ] = None,
     ignore: Annotated[
-        bool | None,
-        typer.Option("--ignore/--no-ignore", help="Respect .mmsearchignore files."),
+        bool | None, typer.Option("--ignore/--no-ignore", help="Respect .mmsearchignore files.")
     ] = None,
     text_column: Annotated[
         str | None,
@@ -96,7 +87,6 @@ def index(
             "--text-column",
             metavar="NAME",
             help="Text column of tables. (default: text, caption and similar names)",
-            show_default=False,
         ),
     ] = None,
     image_column: Annotated[
@@ -105,7 +95,6 @@ def index(
             "--image-column",
             metavar="NAME",
             help="Image file column of tables. (default: image, file_name and similar names)",
-            show_default=False,
         ),
     ] = None,
     max_pixels: Annotated[
@@ -115,7 +104,6 @@ def index(
             min=0.001,
             metavar="MILLIONS",
             help="Maximum image size in megapixels. (default: by memory, at most 179)",
-            show_default=False,
         ),
     ] = None,
     time_limit: Annotated[
@@ -134,7 +122,6 @@ def index(
             "--token-cache",
             metavar="SIZE",
             help="Maximum size of the reranker token cache, such as 500MB. (default: 2GB)",
-            show_default=False,
         ),
     ] = None,
     token_precision: Annotated[
@@ -143,7 +130,6 @@ def index(
             "--token-precision",
             metavar="float16|int8",
             help="Storage precision of cached tokens; int8 halves the size. (default: float16)",
-            show_default=False,
         ),
     ] = None,
     device: DeviceOption = "auto",

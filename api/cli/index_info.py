@@ -53,7 +53,6 @@ def build_index(
             max=1.0,
             metavar="R",
             help="Target recall at 10, 0 to 1. (default: as before, or 0.98)",
-            show_default=False,
         ),
     ] = None,
     factory: Annotated[
@@ -62,7 +61,6 @@ def build_index(
             "--factory",
             metavar="STRING",
             help="FAISS factory string, such as IVF4096,PQ64. (default: by size)",
-            show_default=False,
         ),
     ] = None,
     library: LibraryOption = None,

@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.options import (
-    JsonOption,
-    LibraryOption,
-    print_json,
-)
+from api.cli.options import JsonOption, LibraryOption, print_json
 from retrieval.library import open_library
 
 if TYPE_CHECKING:

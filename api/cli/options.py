@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
+import platformdirs
 import typer
 
 from retrieval.errors import NotFoundError, UsageError
@@ -19,8 +20,11 @@ LibraryOption = Annotated[
         "--library",
         metavar="DIR",
         help="Library directory. (default: $MMSEARCH_LIBRARY, else one in your data directory)",
-        show_default=False,
     ),
+]
+SourcesArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="PATH...", help="Directories and files. (default: all known sources)"),
 ]
 SplitOption = Annotated[
     str | None, typer.Option("--split", help="Dataset split. (default: its only one, or test)")
@@ -32,6 +36,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="NAME", help="Device: auto, cpu, cuda, cuda:1, mps.")
 ]
+EncoderOption = Annotated[
+    str, typer.Option("--encoder", metavar="NAME", help="Encoder, as for `mmsearch index`.")
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="DIR", help="Cache directory. (default: user cache)"),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
 BatchSizeOption = Annotated[
     int,
     typer.Option(
@@ -41,19 +53,13 @@ BatchSizeOption = Annotated[
 WorkersOption = Annotated[
     int | None,
     typer.Option(
-        "--workers",
-        min=1,
-        help="Number of decoder processes. (default: one per core, at most 16)",
-        show_default=False,
+        "--workers", min=1, help="Number of decoder processes. (default: one per core, at most 16)"
     ),
 ]
 SpaceOption = Annotated[
     str | None,
     typer.Option(
-        "--space",
-        metavar="ID",
-        help="Id of the vector space to use, if the library has several.",
-        show_default=False,
+        "--space", metavar="ID", help="Id of the vector space to use, if the library has several."
     ),
 ]
 ModalityOption = Annotated[
@@ -80,7 +86,6 @@ RerankDepthOption = Annotated[
         max=MAX_RERANK_DEPTH,
         metavar="N",
         help="Number of candidates to rerank. (default: the reranker's)",
-        show_default=False,
     ),
 ]
 RerankBudgetOption = Annotated[
@@ -93,6 +98,11 @@ RerankBudgetOption = Annotated[
         help="Maximum reranking time in milliseconds.",
     ),
 ]
+
+
+def cache_directory(chosen: Path | None, name: str) -> Path:
+    """Return the directory of `--cache`, or the one of this name in the user's cache."""
+    return chosen or platformdirs.user_cache_path("mmsearch", appauthor=False) / name
 
 
 def require_paths(paths: Iterable[Path]) -> None:

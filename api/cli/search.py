@@ -115,7 +115,6 @@ def search(
             "--server",
             metavar="URL",
             help="Search on a service instead of a local library. (default: $MMSEARCH_SERVER)",
-            show_default=False,
         ),
     ] = None,
     library: LibraryOption = None,

@@ -23,28 +23,16 @@ if TYPE_CHECKING:
 def serve(
     library: LibraryOption = None,
     host: Annotated[
-        str | None,
-        typer.Option(
-            "--host", help="Address to listen on. (default: 127.0.0.1)", show_default=False
-        ),
+        str | None, typer.Option("--host", help="Address to listen on. (default: 127.0.0.1)")
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(
-            "--port",
-            min=0,
-            max=65_535,
-            help="Port to listen on. (default: 8765)",
-            show_default=False,
-        ),
+        typer.Option("--port", min=0, max=65_535, help="Port to listen on. (default: 8765)"),
     ] = None,
     api_keys: Annotated[
         Path | None,
         typer.Option(
-            "--api-keys",
-            metavar="FILE",
-            help="File of API keys, one per line: NAME:SCOPES:SECRET.",
-            show_default=False,
+            "--api-keys", metavar="FILE", help="File of API keys, one per line: NAME:SCOPES:SECRET."
         ),
     ] = None,
     new_key: Annotated[
@@ -56,7 +44,6 @@ def serve(
             "--allowed-host",
             metavar="NAME",
             help="Host name that requests may use, besides localhost. Repeatable.",
-            show_default=False,
         ),
     ] = None,
     cors_origin: Annotated[
@@ -65,17 +52,11 @@ def serve(
             "--cors-origin",
             metavar="ORIGIN",
             help="Web origin whose scripts may use the service (CORS). Repeatable.",
-            show_default=False,
         ),
     ] = None,
     uploads: Annotated[
         Path | None,
-        typer.Option(
-            "--uploads",
-            metavar="DIR",
-            help="Allow uploads, stored in this directory.",
-            show_default=False,
-        ),
+        typer.Option("--uploads", metavar="DIR", help="Allow uploads, stored in this directory."),
     ] = None,
     index_below: Annotated[
         list[Path] | None,
@@ -84,16 +65,12 @@ def serve(
             metavar="DIR",
             help="Allow indexing of directories below this one, besides the sources. "
             "Can be repeated.",
-            show_default=False,
         ),
     ] = None,
     rerank: Annotated[
         str | None,
         typer.Option(
-            "--rerank",
-            metavar="NAME",
-            help="Reranker, as for `mmsearch search`. (default: auto)",
-            show_default=False,
+            "--rerank", metavar="NAME", help="Reranker, as for `mmsearch search`. (default: auto)"
         ),
     ] = None,
     rate_limit: Annotated[
@@ -102,7 +79,6 @@ def serve(
             "--rate-limit",
             metavar="RATE",
             help="Rate limit per key or address, such as 600/minute. (default: 500/second)",
-            show_default=False,
         ),
     ] = None,
     batch: Annotated[
@@ -111,7 +87,6 @@ def serve(
             "--batch",
             min=1,
             help="Maximum number of searches in a batch; 1: no batching. (default: 32)",
-            show_default=False,
         ),
     ] = None,
     queue: Annotated[
@@ -120,7 +95,6 @@ def serve(
             "--queue",
             min=1,
             help="Maximum queue length; further requests are answered 429. (default: 256)",
-            show_default=False,
         ),
     ] = None,
     deadline: Annotated[
@@ -130,7 +104,6 @@ def serve(
             min=0.01,
             metavar="S",
             help="Time limit per request in seconds. (default: 10)",
-            show_default=False,
         ),
     ] = None,
     log_level: Annotated[
@@ -139,7 +112,6 @@ def serve(
             "--log-level",
             metavar="NAME",
             help="Log level: debug, info, warning or error. (default: info)",
-            show_default=False,
         ),
     ] = None,
     access_log: Annotated[

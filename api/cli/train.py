@@ -4,10 +4,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
-import platformdirs
 import typer
 
-from api.cli.options import JsonOption, print_json, require_paths
+from api.cli.options import (
+    CacheOption,
+    JsonOption,
+    SeedOption,
+    cache_directory,
+    print_json,
+    require_paths,
+)
 
 if TYPE_CHECKING:
     from retrieval.rerankers.cross_attention_model import Kind
@@ -29,8 +35,7 @@ LanguagesOption = Annotated[
 ]
 EpochsOption = Annotated[int, typer.Option("--epochs", min=1, help="Maximum number of epochs.")]
 PatienceOption = Annotated[
-    int,
-    typer.Option("--patience", min=1, help="Early stopping: epochs without a better recall."),
+    int, typer.Option("--patience", min=1, help="Early stopping: epochs without a better recall.")
 ]
 LearningRateOption = Annotated[
     float, typer.Option("--learning-rate", help="Peak learning rate of AdamW.")
@@ -42,7 +47,6 @@ VariantsOption = Annotated[
         "--variants", min=1, help="Augmented copies of each training photo, itself included."
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
 TrainingDeviceOption = Annotated[
     str, typer.Option("--device", metavar="NAME", help="Device: cpu or cuda.")
 ]
@@ -64,15 +68,7 @@ def heads(
     output: Annotated[
         Path, typer.Option("--output", metavar="DIR", help="Directory for heads and checkpoint.")
     ] = Path("heads"),
-    cache_folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache",
-            metavar="DIR",
-            help="Cache of tower outputs, 60 KB a photo and variant. (default: user cache)",
-            show_default=False,
-        ),
-    ] = None,
+    cache_folder: CacheOption = None,
     also_measure: Annotated[
         Path | None,
         typer.Option(
@@ -103,11 +99,10 @@ def heads(
     from retrieval.training.heads import HeadsTraining, train_heads
 
     require_paths([dataset])
-    default = Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "towers"
     config = HeadsTraining(
         dataset=dataset,
         output=output,
-        cache=cache_folder or default,
+        cache=cache_directory(cache_folder, "towers"),
         languages=tuple(name.strip() for name in languages.split(",")),
         epochs=epochs,
         patience=patience,
@@ -151,22 +146,13 @@ def reranker(
             "--output",
             metavar="DIR",
             help="Directory for model and checkpoint. (default: reranker)",
-            show_default=False,
         ),
     ] = None,
     encoder: Annotated[
         str,
         typer.Option("--encoder", metavar="NAME", help="Encoder whose candidates are reranked."),
     ] = "starter",
-    cache_folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache",
-            metavar="DIR",
-            help="Cache of encoder tokens, 60 KB a photo and variant. (default: user cache)",
-            show_default=False,
-        ),
-    ] = None,
+    cache_folder: CacheOption = None,
     languages: LanguagesOption = "en",
     kind: Annotated[
         str, typer.Option("--kind", help="Architecture: cross, concat, gated or bilinear.")
@@ -226,13 +212,12 @@ def reranker(
     from retrieval.training.rerankers import RerankerTraining, train_reranker
 
     require_paths([dataset])
-    default = Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "tokens"
     name = context.info_name or "reranker"
     config = RerankerTraining(
         dataset=dataset,
         output=output or Path(name),
         file_name=f"{name}.safetensors",
-        cache=cache_folder or default,
+        cache=cache_directory(cache_folder, "tokens"),
         languages=tuple(name.strip() for name in languages.split(",")),
         kind=cast("Kind", kind),
         width=width,
@@ -295,21 +280,12 @@ def relevance(
             "--generic",
             metavar="FILE",
             help="Also write a scale-free calibration for other encoders.",
-            show_default=False,
         ),
     ] = None,
     encoder: Annotated[
         str, typer.Option("--encoder", metavar="NAME", help="Encoder whose scores are calibrated.")
     ] = "starter",
-    cache_folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache",
-            metavar="DIR",
-            help="Embedding cache. (default: user cache)",
-            show_default=False,
-        ),
-    ] = None,
+    cache_folder: CacheOption = None,
     distractors: Annotated[
         int,
         typer.Option(
@@ -336,11 +312,10 @@ def relevance(
     from retrieval.training.relevance import RelevanceTraining, train_relevance
 
     require_paths([dataset])
-    default = Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "relevance"
     config = RelevanceTraining(
         dataset=dataset,
         output=output,
-        cache=cache_folder or default,
+        cache=cache_directory(cache_folder, "relevance"),
         generic=generic,
         distractors=distractors,
         outside=outside,

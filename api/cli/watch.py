@@ -6,14 +6,20 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from api.cli.open_library import encoder_of, library_and_encoder
-from api.cli.options import BatchSizeOption, DeviceOption, LibraryOption, complain, require_paths
+from api.cli.options import (
+    BatchSizeOption,
+    DeviceOption,
+    LibraryOption,
+    SourcesArgument,
+    complain,
+    require_paths,
+)
 from retrieval.library import default_library_path
 
 if TYPE_CHECKING:
@@ -22,12 +28,7 @@ if TYPE_CHECKING:
 
 
 def watch(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="PATH...", help="Directories and files. (default: all known sources)"
-        ),
-    ] = None,
+    paths: SourcesArgument = None,
     library: LibraryOption = None,
     poll: Annotated[
         float | None,
@@ -36,7 +37,6 @@ def watch(
             min=0.1,
             metavar="S",
             help="Poll every S seconds instead of using notifications (for network drives).",
-            show_default=False,
         ),
     ] = None,
     batch_size: BatchSizeOption = 64,

@@ -13,10 +13,13 @@ import re
 import stat
 import unicodedata
 from collections.abc import AsyncIterator, Mapping
+from hashlib import file_digest
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
+import xxhash
 from fastapi import HTTPException, Response
 from fastapi.responses import StreamingResponse
 from PIL import Image
@@ -26,7 +29,6 @@ from starlette.types import Receive, Scope, Send
 from indexer.scan import as_prefix
 from retrieval.catalog import Item
 from retrieval.errors import NotFoundError, UnreadableFileError
-from retrieval.files import content_hash
 from retrieval.library import Library
 from retrieval.media import MediaKind, is_as_read
 from retrieval.media.items import read_item_image
@@ -76,7 +78,7 @@ class ItemFiles:
         self._roots: dict[str, str] = {}
         self._resolved_sources()
 
-    def open(self, item: Item) -> BinaryIO:
+    def open(self, item: Item) -> BufferedReader:
         """Open the file of an item to read it.
 
         Raises NotFoundError where it is not below a source after links are resolved, is not a
@@ -245,9 +247,9 @@ def _require_regular(status: os.stat_result) -> None:
         raise OSError("not a regular file")
 
 
-def _hash(file: BinaryIO) -> str:
+def _hash(file: BufferedReader) -> str:
     """The hash of a file's content; rewinds the file."""
-    digest = content_hash(file)
+    digest = file_digest(file, xxhash.xxh3_128).hexdigest()
     file.seek(0)
     return digest
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from indexer.decode import reader_of
 from indexer.decoder_pool import DecoderPool
 from indexer.media.base import ReadOptions
-from indexer.media.registry import reader_of
 from indexer.scan import LIBRARY_FILES
 from retrieval.errors import LibraryError, UnreadableFileError, UsageError
 from retrieval.media import MediaKind

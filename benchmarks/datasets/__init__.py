@@ -19,7 +19,6 @@ from benchmarks.datasets.base import (
     ProblemKind,
     Qrels,
     RetrievalDataset,
-    original_name,
     safe_id,
 )
 from benchmarks.datasets.beir import load_beir
@@ -42,7 +41,6 @@ __all__ = [
     "RetrievalDataset",
     "load_dataset",
     "options_of",
-    "original_name",
     "safe_id",
 ]
 

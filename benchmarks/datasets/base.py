@@ -1,18 +1,16 @@
 """Retrieval datasets: images, texts, and relevance judgements."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import xxhash
 
-from retrieval.errors import NotFoundError, UnreadableFileError, UsageError
-from retrieval.media.images import read_image
+from retrieval.errors import NotFoundError, UsageError
 
 Direction = Literal["t2i", "i2t", "i2i", "t2t"]
 """Modality of queries and items: `t2i` is text to image."""
@@ -57,17 +55,12 @@ def safe_id(name: str) -> str:
     """Convert a name to an id without whitespace, `#` or `%`, since TREC files split at whitespace.
 
     Percent-encoding of the UTF-8 form (RFC 3986), `/` kept: `my cat.jpg` becomes `my%20cat.jpg`.
-    `original_name` is the inverse for every string, lone surrogates (how Python names files that
-    are not UTF-8) included. Raises ValueError for an empty string.
+    `unquote(identifier, errors="surrogatepass")` is the inverse for every string, lone surrogates
+    (how Python names files that are not UTF-8) included. Raises ValueError for an empty string.
     """
     if not name:
         raise ValueError("an id cannot be empty")
     return quote(name, safe="/", errors="surrogatepass")
-
-
-def original_name(identifier: str) -> str:
-    """Convert an id back to its name, the inverse of `safe_id`."""
-    return unquote(identifier, errors="surrogatepass")
 
 
 def text_id(image_id: str, number: int | str) -> str:
@@ -184,23 +177,6 @@ class RetrievalDataset:
                     digest.update(len(encoded).to_bytes(8, "little") + encoded)
         return digest.hexdigest()
 
-    def check_images(
-        self, *, on_image: Callable[[], None] = lambda: None, threads: int | None = None
-    ) -> "RetrievalDataset":
-        """Decode every image; returns the dataset without unreadable ones, listed in `problems`.
-
-        It takes a few milliseconds per image, and is thus separate from loading. `on_image` is
-        called once per image. Raises UsageError if no image can be read.
-        """
-        reasons: dict[str, str] = {}
-        with ThreadPoolExecutor(threads) as pool:
-            checked = zip(self.images, pool.map(_why_unreadable, self.images.values()), strict=True)
-            for image, reason in checked:
-                if reason is not None:
-                    reasons[image] = reason
-                on_image()
-        return self.without_images(reasons)
-
     def without_images(
         self, reasons: Mapping[str, str], kind: ProblemKind = ProblemKind.UNREADABLE_IMAGE
     ) -> "RetrievalDataset":
@@ -295,11 +271,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError as error:
         raise NotFoundError(f"{path} existed when the dataset was loaded: {error}") from error
-
-
-def _why_unreadable(path: Path) -> str | None:
-    try:
-        read_image(path)
-    except (UnreadableFileError, OSError) as error:
-        return str(error)
-    return None

@@ -21,12 +21,7 @@ from retrieval.media import Modality
 from retrieval.search.relevance import Calibration, sample_rows
 from retrieval.training.captions import CaptionedPhoto
 from retrieval.training.fitting import Gallery
-from retrieval.training.relevance import (
-    Quality,
-    ask_texts,
-    build_gallery,
-    measure,
-)
+from retrieval.training.relevance import Quality, ask_texts, build_gallery, measure
 from retrieval.training.simulated_libraries import (
     SimulatedQuery,
     image_queries,

@@ -1,4 +1,4 @@
-"""Read and write TREC run and qrels files, so that other tools can check our figures.
+"""Write TREC run and qrels files, so that other tools can check our figures.
 
 A run has lines `query Q0 item rank score tag`, qrels have `query 0 item gain`; trec_eval,
 ir-measures and ranx read both. Fields are separated by white space, which names of files and
@@ -11,16 +11,12 @@ by white space beyond ASCII. All other ids stay as they are.
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 from benchmarks.metrics.base import Qrels, Run
-from retrieval.errors import NotFoundError, UsageError
+from retrieval.errors import UsageError
 
-Value = TypeVar("Value", int, float)
-
-_ESCAPED = re.compile(r"!(?:u([0-9a-f]{4})|([0-9a-f]{2}))")
 # All up to `!`; white space as Python understands it; halves of surrogate pairs, which stand
 # for bytes of file names that are not UTF-8 and cannot be written.
 _UNSAFE = re.compile(r"[\x00-!]|\s|[\ud800-\udfff]")
@@ -63,63 +59,6 @@ def write_qrels(path: str | os.PathLike[str], qrels: Qrels) -> None:
             file.writelines(f"{start} 0 {_escape(item)} {int(g)}\n" for item, g in gains.items())
 
 
-def read_run(path: str | os.PathLike[str]) -> Run:
-    """Read a run: queries and items in the order of the file, ranks and tags unread.
-
-    trec_eval ranks by score alone, and so do we. Raises NotFoundError for no such file, UsageError
-    with file and line for a line that is malformed or repeats an item.
-    """
-    return _read(path, "query Q0 item rank score tag", 4, _finite)
-
-
-def read_qrels(path: str | os.PathLike[str]) -> Qrels:
-    """Read qrels: queries and items in the order of the file, gains of 0 and less included.
-
-    Raises NotFoundError for no such file, UsageError with file and line for a line that is
-    malformed or repeats an item.
-    """
-    return _read(path, "query 0 item gain", 3, int)
-
-
-def _read(
-    path: str | os.PathLike[str], form: str, column: int, convert: Callable[[bytes], Value]
-) -> dict[str, dict[str, Value]]:
-    table: dict[str, dict[str, Value]] = {}
-    for where, fields in _lines(Path(path), form):
-        try:
-            query, item = _unescape(fields[0].decode()), _unescape(fields[2].decode())
-            value = convert(fields[column])
-        except ValueError as error:
-            raise UsageError(f"{where}: {error}. Expected: {form}.") from error
-        items = table.setdefault(query, {})
-        if item in items:
-            raise UsageError(f"{where}: item {item!r} occurs twice for query {query!r}.")
-        items[item] = value
-    return table
-
-
-def _lines(path: Path, form: str) -> Iterator[tuple[str, list[bytes]]]:
-    """Yield the fields of each line that is not blank, with its file and line number."""
-    try:
-        # As bytes, which know only the white space of ASCII: ids may hold other.
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                fields = line.split()
-                if fields and len(fields) != len(form.split()):
-                    raise UsageError(f"{path}:{number}: {len(fields)} fields. Expected: {form}.")
-                if fields:
-                    yield f"{path}:{number}", fields
-    except FileNotFoundError as error:
-        raise NotFoundError(f"There is no file {path}.") from error
-
-
-def _finite(field: bytes) -> float:
-    score = float(field)
-    if not math.isfinite(score):
-        raise ValueError(f"the score is {score}")
-    return score
-
-
 def _escape(name: str) -> str:
     if not name:
         raise UsageError("A TREC file cannot contain an empty id.")
@@ -129,7 +68,3 @@ def _escape(name: str) -> str:
 def _code(match: re.Match[str]) -> str:
     code = ord(match[0])
     return f"!{code:02x}" if code < 0x100 else f"!u{code:04x}"
-
-
-def _unescape(field: str) -> str:
-    return _ESCAPED.sub(lambda match: chr(int(match[1] or match[2], 16)), field)

@@ -55,11 +55,6 @@ class MethodResult:
     rows_in_file: bool
     points: tuple[Point, ...]
 
-    @property
-    def bytes_a_vector(self) -> float | None:
-        """The process's own memory, without pages of files."""
-        return None if self.memory_bytes is None else self.memory_bytes / self.rows
-
     def fastest(self, modality: str, k: int, batch: int, threads: int, recall: float) -> Point:
         """The fastest point with at least this recall; where there is none, that of most recall."""
         curve = [

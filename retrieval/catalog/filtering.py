@@ -13,8 +13,7 @@ from sqlalchemy.orm import aliased
 from retrieval.catalog.dialects.base import Condition, Dialect
 from retrieval.catalog.path_glob import literal_prefix
 from retrieval.catalog.records import FileState
-from retrieval.catalog.schema import AnnotationRecord, FileRecord, ItemRecord
-from retrieval.catalog.statements import at_or_below
+from retrieval.catalog.schema import AnnotationRecord, FileRecord, ItemRecord, at_or_below
 from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
 from retrieval.media import UNTRUSTED_MTIME
 

@@ -23,6 +23,10 @@ from retrieval.catalog.records import (
     KnownFile,
 )
 from retrieval.catalog.schema import (
+    CAN_BE_FOUND,
+    CURRENT,
+    ITEM_COLUMNS,
+    PARAMETERS_PER_STATEMENT,
     AnnotationRecord,
     EmbeddedFileRecord,
     ExtentRecord,
@@ -30,12 +34,6 @@ from retrieval.catalog.schema import (
     ItemRecord,
     RowRecord,
     SourceRecord,
-)
-from retrieval.catalog.statements import (
-    CAN_BE_FOUND,
-    CURRENT,
-    ITEM_COLUMNS,
-    PARAMETERS_PER_STATEMENT,
     at_or_below,
     chunks,
     item_of,

@@ -7,14 +7,10 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from retrieval.catalog.fulltext import index as text_index
-from retrieval.catalog.records import (
-    FailedFile,
-    FileEntry,
-    FileState,
-    FileUpdate,
-    ItemEntry,
-)
+from retrieval.catalog.records import FailedFile, FileEntry, FileState, FileUpdate, ItemEntry
 from retrieval.catalog.schema import (
+    ITEM_COLUMNS,
+    PARAMETERS_PER_STATEMENT,
     AnnotationRecord,
     EmbeddedFileRecord,
     ExtentRecord,
@@ -22,14 +18,10 @@ from retrieval.catalog.schema import (
     ItemRecord,
     RowRecord,
     SourceRecord,
-)
-from retrieval.catalog.snapshot import METADATA, Snapshot
-from retrieval.catalog.statements import (
-    ITEM_COLUMNS,
-    PARAMETERS_PER_STATEMENT,
     at_or_below,
     chunks,
 )
+from retrieval.catalog.snapshot import METADATA, Snapshot
 from retrieval.errors import DamagedLibraryError
 from retrieval.media import MediaKind, Modality
 

@@ -5,15 +5,7 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image
 
-from retrieval.encoders.base import (
-    Encoder,
-    Inputs,
-    Pixels,
-    Space,
-    Tokens,
-    Vectors,
-    require_tokens,
-)
+from retrieval.encoders.base import Encoder, Inputs, Pixels, Space, Tokens, Vectors, require_tokens
 from retrieval.media import Modality
 
 

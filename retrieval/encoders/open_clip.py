@@ -14,15 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.encoders import hub
-from retrieval.encoders.base import (
-    REDUCTION,
-    Inputs,
-    Pixels,
-    Space,
-    Tokens,
-    Vectors,
-    cannot_encode,
-)
+from retrieval.encoders.base import REDUCTION, Inputs, Pixels, Space, Tokens, Vectors, cannot_encode
 from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
 from retrieval.media import Modality
 

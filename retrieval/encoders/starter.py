@@ -15,15 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.encoders.base import (
-    REDUCTION,
-    Inputs,
-    Pixels,
-    Space,
-    Tokens,
-    Vectors,
-    cannot_encode,
-)
+from retrieval.encoders.base import REDUCTION, Inputs, Pixels, Space, Tokens, Vectors, cannot_encode
 from retrieval.encoders.weight_files import (
     IMAGE_WEIGHTS_SHA256,
     TEXT_WEIGHTS_SHA256,

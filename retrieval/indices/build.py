@@ -15,14 +15,7 @@ from retrieval.embeddings import Rows
 from retrieval.indices.base import BuildCancelled, VectorEngine, load_engine
 from retrieval.indices.choice import EXACT_UP_TO_ROWS, choose
 from retrieval.indices.faiss.gpu import gpus
-from retrieval.indices.generations import (
-    Generation,
-    Training,
-    Tuning,
-    building,
-    load_latest,
-    write,
-)
+from retrieval.indices.generations import Generation, Training, Tuning, building, load_latest, write
 from retrieval.indices.tuning import TARGET_RECALL, TuningQueries, tune
 from retrieval.media import Modality
 

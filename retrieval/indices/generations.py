@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ import xxhash
 
 from retrieval.embeddings import Rows
 from retrieval.errors import LibraryError, LibraryLockedError
-from retrieval.files import content_hash, replacing, write_atomically
+from retrieval.files import replacing, write_atomically
 from retrieval.indices.base import ENGINES, Effort, VectorEngine, load_engine
 from retrieval.media import Modality
 
@@ -366,7 +367,7 @@ def _parse(file: Path) -> Generation:
 def _checksum(file: Path) -> str:
     try:
         with file.open("rb") as stream:
-            return content_hash(stream)
+            return file_digest(stream, xxhash.xxh3_128).hexdigest()
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -9,13 +9,7 @@ import numpy as np
 
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
-from retrieval.indices.base import (
-    AllowedRows,
-    Effort,
-    Found,
-    VectorEngine,
-    nothing_found,
-)
+from retrieval.indices.base import AllowedRows, Effort, Found, VectorEngine, nothing_found
 
 _SEGMENT_ROWS = 100_000
 """Most rows of a segment; each has lists of its own."""

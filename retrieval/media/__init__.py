@@ -19,7 +19,7 @@ class MediaKind(StrEnum):
     """The family of formats that a file belongs to.
 
     Nothing counts or lists the kinds: another one is one more line here, a `Format` of it in
-    `retrieval.media.registry` and its reader in `indexer.media.registry`.
+    `retrieval.media.registry` and its reader in `indexer.decode`.
     """
 
     IMAGE = "image"

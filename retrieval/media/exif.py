@@ -19,8 +19,8 @@ from retrieval.errors import UnreadableFileError
 from retrieval.media import Metadata
 from retrieval.media.images import Source, open_image, opened
 from retrieval.media.raw import CameraRaw
-from retrieval.media.registry import RAW, format_of, read_head
-from retrieval.media.svg import MOST_SVG_BYTES, is_svg, parse_svg, parse_xml
+from retrieval.media.registry import RAW, format_of, is_svg, read_head
+from retrieval.media.svg import MOST_SVG_BYTES, parse_svg, parse_xml
 
 MOST_CHARACTERS = 10_000
 """Maximum length of a title, a description or all keywords."""

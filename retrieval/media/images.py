@@ -19,8 +19,8 @@ from retrieval.machine import memory_bytes
 from retrieval.media import MediaKind
 from retrieval.media.color import to_rgb
 from retrieval.media.raw import CameraRaw
-from retrieval.media.registry import FORMATS, HEIC, HEIF, RAW, format_of, read_head
-from retrieval.media.svg import MOST_SVG_BYTES, draw_svg, is_svg, parse_svg
+from retrieval.media.registry import FORMATS, HEIC, HEIF, RAW, format_of, is_svg, read_head
+from retrieval.media.svg import MOST_SVG_BYTES, draw_svg, parse_svg
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
 

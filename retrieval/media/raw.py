@@ -1,6 +1,5 @@
 """Read camera RAW files by LibRaw: orientation, embedded preview and developed image."""
 
-from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
@@ -38,12 +37,7 @@ class CameraRaw:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._raw.close()
 
     def preview(self) -> bytes | Image.Image | None:

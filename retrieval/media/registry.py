@@ -1,6 +1,6 @@
 """The registry of file formats that can be indexed: one `Format` object a format.
 
-To add one, add a `Format` here, and its reader in `indexer.media.registry` where the usual reader
+To add one, add a `Format` here, and its reader in `indexer.decode` where the usual reader
 of its kind does not read it. Nothing else lists endings or signatures.
 """
 
@@ -214,6 +214,13 @@ def kind_of(name: str) -> MediaKind | None:
 def format_of_indexed(path: str) -> Format:
     """Return the format of an indexed file by its name; without a known ending it is an image."""
     return format_of(path) or UNNAMED_IMAGE
+
+
+def is_svg(head: bytes, name: str) -> bool:
+    """Return whether a file with these first bytes (some thousand) and this name may be an SVG."""
+    begins = (b"<", b"\x1f\x8b", b"\xff\xfe", b"\xfe\xff")  # XML, compressed, in UTF-16
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return SVG.begins(head) or (format_of(name) is SVG and text.startswith(begins))
 
 
 def read_head(file: BinaryIO) -> bytes:

@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from retrieval.errors import MissingExtraError, UnreadableFileError
-from retrieval.media.registry import SVG, format_of
 
 SVG_SIDE = 1024
 """Longer side of a rendered drawing in pixels."""
@@ -37,13 +36,6 @@ except ValueError as error:
     sys.exit(str(error))
 sys.stdout.buffer.write(bytes(png))
 """
-
-
-def is_svg(head: bytes, name: str) -> bool:
-    """Return whether a file with these first bytes (some thousand) and this name may be an SVG."""
-    begins = (b"<", b"\x1f\x8b", b"\xff\xfe", b"\xfe\xff")  # XML, compressed, in UTF-16
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return SVG.begins(head) or (format_of(name) is SVG and text.startswith(begins))
 
 
 def parse_xml(data: bytes, *, doctype: bool) -> ElementTree.Element:

@@ -21,11 +21,7 @@ from retrieval.indices.tuning_queries import bundled_texts
 from retrieval.media import Modality
 from retrieval.media.images import read_image
 from retrieval.search.relevance import Calibration, CalibrationFile, CohortStatistics, Reference
-from retrieval.training.captions import (
-    CaptionedPhoto,
-    digest_of_photos,
-    read_captioned_photos,
-)
+from retrieval.training.captions import CaptionedPhoto, digest_of_photos, read_captioned_photos
 from retrieval.training.class_names import class_names
 from retrieval.training.feature_folder import FeatureFolder, Progress
 from retrieval.training.fitting import (

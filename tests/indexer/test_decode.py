@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -7,9 +9,10 @@ import xxhash
 from PIL import Image
 
 from indexer import decode as reading
-from indexer.decode import ChangedWhileReadError, is_settled, read_first, read_on
+from indexer.decode import ChangedWhileReadError, is_settled, read_first, read_on, reader_of
 from indexer.media.base import Decoded, ReadOptions
 from retrieval.errors import UnreadableFileError
+from retrieval.media.registry import FORMATS, UNNAMED_IMAGE
 
 OPTIONS = ReadOptions()
 
@@ -92,3 +95,21 @@ def test_times_settle_after_the_coarsest_clock_step():
     assert not is_settled(now - second, now)
     assert not is_settled(now, now)
     assert is_settled(now + 3600 * second, now)
+
+
+@pytest.mark.parametrize("form", [*FORMATS, UNNAMED_IMAGE], ids=lambda form: form.name)
+def test_every_format_has_a_reader_of_its_kind(form):
+    assert reader_of(form).__module__ == f"indexer.media.{form.kind}"
+
+
+def test_asking_for_readers_imports_nothing_heavy():
+    program = (
+        "import sys, indexer.decode as readers, retrieval.media.registry as formats\n"
+        "[readers.reader_of(form) for form in formats.FORMATS]\n"
+        "heavy = {'torch', 'av', 'pypdfium2', 'pyarrow', 'rawpy', 'pillow_heif', 'resvg_py'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert result.stdout == "[]\n"

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from indexer.decode import READERS
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
-from indexer.media.registry import READERS
 from indexer.pipeline import index_sources
 from indexer.progress import Summary
 from retrieval.encoders.base import Encoder, Inputs, Pixels, Space, Vectors, cannot_encode

@@ -1,10 +1,8 @@
-import io
 import os
 
 import pytest
-import xxhash
 
-from retrieval.files import content_hash, replacing, write_atomically
+from retrieval.files import replacing, write_atomically
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -57,12 +55,3 @@ def test_others_may_read_it_as_far_as_the_umask_says(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
-
-
-@pytest.mark.parametrize("size", [0, 1, 3_000_000])
-def test_the_hash_is_that_of_the_whole_content(tmp_path, size):
-    content = os.urandom(size)
-    (tmp_path / "file").write_bytes(content)
-    with (tmp_path / "file").open("rb") as file:
-        assert content_hash(file) == xxhash.xxh3_128_hexdigest(content)
-    assert content_hash(io.BytesIO(content)) == xxhash.xxh3_128_hexdigest(content)

@@ -1,39 +1,28 @@
 """`mmsearch bench gpu`: compare the index on GPU and CPU."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
-import platformdirs
 import typer
 
-from api.cli.options import JsonOption, print_json
+from api.cli.bench.options import DimensionOption, QueriesOption, SyntheticRowsOption
+from api.cli.options import CacheOption, JsonOption, SeedOption, cache_directory, print_json
 
 
 def gpu(
-    rows: Annotated[
-        int, typer.Option("--rows", min=200, help="Number of synthetic rows.")
-    ] = 1_000_000,
-    dimension: Annotated[int, typer.Option("--dimension", min=16, max=4096)] = 512,
-    queries: Annotated[
-        int, typer.Option("--queries", min=100, help="Number of queries per modality.")
-    ] = 1000,
+    rows: SyntheticRowsOption = 1_000_000,
+    dimension: DimensionOption = 512,
+    queries: QueriesOption = 1000,
     factory: Annotated[
         str | None,
         typer.Option(
             "--factory",
             metavar="STRING",
             help="FAISS factory string. (default: by size, as on a GPU)",
-            show_default=False,
         ),
     ] = None,
-    cache_folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache", metavar="DIR", help="Benchmark cache directory. (default: user cache)"
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
+    cache_folder: CacheOption = None,
+    seed: SeedOption = 0,
     device: Annotated[
         str, typer.Option("--device", metavar="NAME", help="Device: cuda (all GPUs) or cuda:1.")
     ] = "cuda",
@@ -45,9 +34,7 @@ def gpu(
     from benchmarks.vectors.workload import synthetic_workload
 
     require_gpus(device)  # before the data are generated, which takes minutes
-    cache = cache_folder or (
-        Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "benchmarks"
-    )
+    cache = cache_directory(cache_folder, "benchmarks")
     result = compare_gpu(
         synthetic_workload(
             cache / "vectors", "clip", rows, dimension=dimension, queries=queries, seed=seed

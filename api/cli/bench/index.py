@@ -6,17 +6,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import platformdirs
 import typer
 
-from api.cli.options import DeviceOption, JsonOption, print_json
+from api.cli.bench.options import DimensionOption
+from api.cli.options import (
+    CacheOption,
+    DeviceOption,
+    JsonOption,
+    SeedOption,
+    cache_directory,
+    print_json,
+)
 
 
 def index(
     rows: Annotated[
         int, typer.Option("--rows", min=50_001, help="Number of rows; fewer are searched exactly.")
     ] = 100_000,
-    dimension: Annotated[int, typer.Option("--dimension", min=16, max=4096)] = 512,
+    dimension: DimensionOption = 512,
     queries: Annotated[
         int, typer.Option("--queries", min=20, help="Number of queries per modality.")
     ] = 500,
@@ -27,12 +34,7 @@ def index(
     added: Annotated[int, typer.Option("--added", min=1, help="Number of rows to add.")] = 10_000,
     removed: Annotated[
         int | None,
-        typer.Option(
-            "--removed",
-            min=1,
-            help="Number of rows to remove. (default: a tenth)",
-            show_default=False,
-        ),
+        typer.Option("--removed", min=1, help="Number of rows to remove. (default: a tenth)"),
     ] = None,
     target_recall: Annotated[
         float,
@@ -40,22 +42,16 @@ def index(
             "--target-recall", min=0.1, max=0.9999, help="Target recall, as for `build-index`."
         ),
     ] = 0.98,
-    cache_folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache", metavar="DIR", help="Benchmark cache directory. (default: user cache)"
-        ),
-    ] = None,
+    cache_folder: CacheOption = None,
     keep: Annotated[
         Path | None,
         typer.Option(
             "--keep-index",
             metavar="DIR",
             help="Directory to keep embeddings and index in. (default: deleted afterwards)",
-            show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
+    seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
@@ -63,9 +59,7 @@ def index(
     from api.cli import console
     from benchmarks.vectors.lifecycle import index_markdown, measure_index
 
-    cache = cache_folder or (
-        Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "benchmarks"
-    )
+    cache = cache_directory(cache_folder, "benchmarks")
     with ExitStack() as stack:
         folder = keep or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="mmsearch-index-"))

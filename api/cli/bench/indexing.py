@@ -1,14 +1,15 @@
 """`mmsearch bench throughput`, `memory` and `indexers`: speed and memory of indexing."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from api.cli.bench.options import (
-    EncoderOption,
+    THIS_PROGRAM,
+    MostPhotosOption,
+    RoundsOption,
     load_chosen_encoder,
     split_list,
     whole_numbers,
@@ -16,6 +17,7 @@ from api.cli.bench.options import (
 from api.cli.options import (
     BatchSizeOption,
     DeviceOption,
+    EncoderOption,
     JsonOption,
     WorkersOption,
     complain,
@@ -24,11 +26,6 @@ from api.cli.options import (
 )
 from retrieval.errors import UsageError
 
-if TYPE_CHECKING:
-    pass
-
-
-_THIS_PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
 _LEAST_MEGAPIXELS, _MOST_MEGAPIXELS = 0.001, 100.0
 
 
@@ -42,13 +39,10 @@ def throughput(
             metavar="LIST",
             help="Comma-separated sizes to resize the photos to first, such as 0.05,2,12. "
             "(default: no resizing)",
-            show_default=False,
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of photos.")] = 1000,
-    rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Number of measurements, taken in turn.")
-    ] = 3,
+    limit: MostPhotosOption = 1000,
+    rounds: RoundsOption = 3,
     workers: WorkersOption = None,
     batch_size: BatchSizeOption = 64,
     device: DeviceOption = "auto",
@@ -100,7 +94,6 @@ def memory(
             "--encoder",
             metavar="NAME",
             help="Encoder, as for `mmsearch index`. (default: a tiny model of random weights)",
-            show_default=False,
         ),
     ] = None,
     batch_size: BatchSizeOption = 64,
@@ -112,8 +105,6 @@ def memory(
     from benchmarks.speed.memory import measure_memory
 
     counts = whole_numbers(images, "--images")
-    if not counts:
-        raise UsageError("--images needs at least one number of images.")
     results = measure_memory(
         counts,
         encoder,
@@ -148,12 +139,9 @@ def indexers(
             help="Encoder of open_clip. (default: the one that rclip uses)",
         ),
     ] = "open_clip:ViT-B-32-256/datacomp_s34b_b86k",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of photos.")] = 300,
+    limit: MostPhotosOption = 300,
     rclip: Annotated[
-        Path | None,
-        typer.Option(
-            "--rclip", metavar="FILE", help="Path of the rclip executable.", show_default=False
-        ),
+        Path | None, typer.Option("--rclip", metavar="FILE", help="Path of the rclip executable.")
     ] = None,
     rclip_models: Annotated[
         Path | None,
@@ -161,16 +149,12 @@ def indexers(
             "--rclip-models",
             metavar="DIR",
             help="Data directory of rclip. (default: it downloads its models each time)",
-            show_default=False,
         ),
     ] = None,
     clip_retrieval: Annotated[
         Path | None,
         typer.Option(
-            "--clip-retrieval",
-            metavar="FILE",
-            help="Path of the clip-retrieval executable.",
-            show_default=False,
+            "--clip-retrieval", metavar="FILE", help="Path of the clip-retrieval executable."
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -181,7 +165,7 @@ def indexers(
 
     given = [path for path in (photos, rclip, rclip_models, clip_retrieval) if path is not None]
     require_paths(given)
-    chosen = [peers.mmsearch(_THIS_PROGRAM, encoder)]
+    chosen = [peers.mmsearch(THIS_PROGRAM, encoder)]
     if rclip:
         chosen.append(peers.rclip(rclip.absolute(), rclip_models))
     else:

@@ -1,20 +1,21 @@
 """Options and loaders shared by the benchmarks."""
 
+import sys
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli.options import (
-    complain,
-)
+from api.cli.options import complain
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
     from retrieval.encoders.base import Encoder
     from retrieval.rerankers.base import Reranker
 
+
+THIS_PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
 
 DatasetOption = Annotated[
     str,
@@ -24,9 +25,6 @@ DatasetOption = Annotated[
         help="Dataset; formats: jsonl, karpathy, coco, flickr30k-csv, image-folder, csv, parquet, "
         "beir.",
     ),
-]
-EncoderOption = Annotated[
-    str, typer.Option("--encoder", metavar="NAME", help="Encoder, as for `mmsearch index`.")
 ]
 NprobeOption = Annotated[
     int, typer.Option("--nprobe", min=1, help="Number of inverted lists to visit.")
@@ -41,11 +39,22 @@ DepthOption = Annotated[
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, help="Use only the first N images and their texts.")
 ]
-CacheOption = Annotated[
-    Path | None,
-    typer.Option("--cache", metavar="DIR", help="Embedding cache directory. (default: user cache)"),
+MostPhotosOption = Annotated[int, typer.Option("--limit", min=1, help="Maximum number of photos.")]
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--markdown", metavar="OUT", help="Write the table as Markdown.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
+RoundsOption = Annotated[
+    int, typer.Option("--rounds", min=1, help="Number of measurements, taken in turn.")
+]
+SyntheticRowsOption = Annotated[
+    int, typer.Option("--rows", min=200, help="Number of synthetic rows.")
+]
+DimensionOption = Annotated[
+    int, typer.Option("--dimension", min=16, max=4096, help="Dimension of synthetic rows.")
+]
+QueriesOption = Annotated[
+    int, typer.Option("--queries", min=100, help="Maximum number of queries per modality.")
+]
 
 
 def whole_numbers(numbers: str, option: str) -> list[int]:
@@ -53,15 +62,15 @@ def whole_numbers(numbers: str, option: str) -> list[int]:
     try:
         found = [int(number) for number in split_list(numbers)]
     except ValueError:
-        found = [0]
-    if min(found, default=1) < 1:
+        found = []
+    if not found or min(found) < 1:
         raise UsageError(f"{option} takes comma-separated integers from 1, not {numbers!r}.")
     return found
 
 
-def split_list(names: str) -> tuple[str, ...]:
-    """Split a comma-separated list; strips blanks and drops empty members."""
-    return tuple(name.strip() for name in names.split(",") if name.strip())
+def split_list(names: str, separator: str = ",") -> tuple[str, ...]:
+    """Split a list at commas or another separator; strips blanks and drops empty members."""
+    return tuple(name.strip() for name in names.split(separator) if name.strip())
 
 
 @cache

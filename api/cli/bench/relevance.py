@@ -4,14 +4,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import platformdirs
 import typer
 
 from api.cli.options import (
+    CacheOption,
     DeviceOption,
+    EncoderOption,
     JsonOption,
     LanguageOption,
+    SeedOption,
     SplitOption,
+    cache_directory,
     print_json,
     require_paths,
 )
@@ -54,20 +57,16 @@ def relevance(
     outside: Annotated[
         bool,
         typer.Option(
-            "--outside/--no-outside",
-            help="Also search for things that Flickr8k does not show.",
+            "--outside/--no-outside", help="Also search for things that Flickr8k does not show."
         ),
     ] = True,
-    encoder: Annotated[
-        str, typer.Option("--encoder", metavar="NAME", help="Encoder, as for `mmsearch index`.")
-    ] = "starter",
+    encoder: EncoderOption = "starter",
     calibration: Annotated[
         Path | None,
         typer.Option(
             "--calibration",
             metavar="FILE",
             help="Calibration file of `mmsearch train relevance`. (default: the one in use)",
-            show_default=False,
         ),
     ] = None,
     thresholds: Annotated[
@@ -90,20 +89,10 @@ def relevance(
     ] = 6000,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            metavar="FILE",
-            help="Write the reliability curve (PNG or SVG).",
-            show_default=False,
-        ),
+        typer.Option("--output", metavar="FILE", help="Write the reliability curve (PNG or SVG)."),
     ] = None,
-    cache_folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache", metavar="DIR", help="Embedding cache directory. (default: user cache)"
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
+    cache_folder: CacheOption = None,
+    seed: SeedOption = 0,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -133,14 +122,13 @@ def relevance(
     lying = captioned(load_dataset(dataset, split=others, language=language)) if others else []
     lying = [photo for photo in lying if is_held_out(photo.path.name)][:other_photos]
     loaded = load_encoder(choose_encoder(encoder).name, device)
-    default = Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "relevance"
     with console.stage_progress() as progress:
         result = measure_relevance(
             asked,
             lying,
             loaded,
             _calibrations(loaded.space, calibration),
-            cache_folder or default,
+            cache_directory(cache_folder, "relevance"),
             thresholds=least,
             sizes=library_sizes,
             absent=absent_texts() if outside else (),

@@ -1,30 +1,29 @@
 """`mmsearch bench reranking` and `explanations`: its cost, and whether its maps hold."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from api.cli.bench.options import (
     DatasetOption,
-    EncoderOption,
-    SeedOption,
+    MostPhotosOption,
+    RoundsOption,
     load_chosen_encoder,
     load_chosen_reranker,
 )
 from api.cli.options import (
     DeviceOption,
+    EncoderOption,
     JsonOption,
     LanguageOption,
     RerankOption,
+    SeedOption,
     SplitOption,
     print_json,
     require_paths,
 )
 from retrieval.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 
 def reranking(
@@ -32,9 +31,7 @@ def reranking(
     candidates: Annotated[
         int, typer.Option("--candidates", min=1, help="Number of photos to rerank per query.")
     ] = 50,
-    rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Number of measurements, taken in turn.")
-    ] = 20,
+    rounds: RoundsOption = 20,
     encoder: EncoderOption = "starter",
     rerank: RerankOption = "auto",
     device: DeviceOption = "auto",
@@ -72,7 +69,7 @@ def explanations(
     dataset: DatasetOption,
     split: SplitOption = None,
     language: LanguageOption = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of photos.")] = 200,
+    limit: MostPhotosOption = 200,
     share: Annotated[
         float, typer.Option("--share", min=0.01, max=0.99, help="Share of the image to paint over.")
     ] = 0.2,

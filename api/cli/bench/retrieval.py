@@ -4,30 +4,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import platformdirs
 import typer
 from typer.core import TyperCommand
 
 from api.cli.bench.options import (
-    CacheOption,
     DatasetOption,
     DepthOption,
-    EncoderOption,
     LimitOption,
+    MarkdownOption,
     NprobeOption,
     OverfetchOption,
-    SeedOption,
     load_chosen_encoder,
     load_chosen_reranker,
     split_list,
     whole_numbers,
 )
 from api.cli.options import (
+    CacheOption,
     DeviceOption,
+    EncoderOption,
     JsonOption,
     LanguageOption,
     RerankOption,
+    SeedOption,
     SplitOption,
+    cache_directory,
     print_json,
 )
 
@@ -139,9 +140,7 @@ def compare(
     metrics: Annotated[
         str, typer.Option("--metrics", help="Comma-separated metrics.")
     ] = "hit_recall@1,hit_recall@5,hit_recall@10,map",
-    markdown_file: Annotated[
-        Path | None, typer.Option("--markdown", metavar="OUT", help="Write the table as Markdown.")
-    ] = None,
+    markdown_file: MarkdownOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -186,9 +185,7 @@ def ablation(
         typer.Option("--rerank-depths", help="Comma-separated numbers of candidates to rerank."),
     ] = "10,30,100",
     limit: LimitOption = None,
-    markdown_file: Annotated[
-        Path | None, typer.Option("--markdown", metavar="OUT", help="Write the table as Markdown.")
-    ] = None,
+    markdown_file: MarkdownOption = None,
     cache_folder: CacheOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
@@ -243,8 +240,7 @@ class _Measurement:
             self._dataset = self._dataset.first_images(limit)
         self._encoder_name, self._device = encoder, device
         self._encoder = load_chosen_encoder(encoder, device)
-        default = Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "benchmarks"
-        self._cache = EmbeddingCache(cache_folder or default)
+        self._cache = EmbeddingCache(cache_directory(cache_folder, "benchmarks"))
 
     def run(
         self,

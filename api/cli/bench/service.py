@@ -1,6 +1,5 @@
 """`mmsearch bench service`: load test of the HTTP service."""
 
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli.bench.options import THIS_PROGRAM, RoundsOption, whole_numbers
 from api.cli.options import (
     DeviceOption,
     JsonOption,
@@ -16,10 +16,7 @@ from api.cli.options import (
     print_json,
     require_paths,
 )
-from retrieval.errors import UsageError
 from retrieval.library import default_library_path, open_library
-
-_THIS_PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
 
 
 def service(
@@ -39,9 +36,7 @@ def service(
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.5, help="Duration of each measurement in seconds.")
     ] = 30,
-    rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Number of measurements, taken in turn.")
-    ] = 1,
+    rounds: RoundsOption = 1,
     rerank: Annotated[
         str, typer.Option("--rerank", metavar="NAME", help="Reranker, as for `mmsearch serve`.")
     ] = "auto",
@@ -52,7 +47,6 @@ def service(
             min=2,
             metavar="CLIENTS",
             help="Also test overload: N clients and a queue a quarter as long.",
-            show_default=False,
         ),
     ] = None,
     soak: Annotated[
@@ -62,7 +56,6 @@ def service(
             min=1,
             metavar="S",
             help="Also test for memory growth: 8 clients for S seconds.",
-            show_default=False,
         ),
     ] = None,
     indexing: Annotated[
@@ -71,7 +64,6 @@ def service(
             "--indexing",
             metavar="DIR",
             help="Also index this directory into a copy of the library meanwhile.",
-            show_default=False,
         ),
     ] = None,
     kill: Annotated[
@@ -86,11 +78,11 @@ def service(
     from benchmarks.service.load import ServiceBenchmark, service_markdown
 
     require_paths([indexing] if indexing else [])
-    counts = _counts(clients)
+    counts = whole_numbers(clients, "--clients")
     opened = open_library(library or default_library_path())
     captions = list(load_dataset(dataset, split=split).texts.values())
     benchmark = ServiceBenchmark(
-        _THIS_PROGRAM,
+        THIS_PROGRAM,
         opened.path,
         captions,
         rerank=rerank,
@@ -113,13 +105,3 @@ def service(
         console.out.print(
             service_markdown(result), markup=False, highlight=False, end="", soft_wrap=True
         )
-
-
-def _counts(clients: str) -> list[int]:
-    try:
-        found = [int(part) for part in clients.split(",")]
-    except ValueError:
-        found = []
-    if not found or min(found) < 1:
-        raise UsageError(f"--clients takes comma-separated integers from 1, not {clients!r}.")
-    return found

@@ -6,14 +6,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import platformdirs
 import typer
 
+from api.cli.bench.options import (
+    DimensionOption,
+    QueriesOption,
+    RoundsOption,
+    SyntheticRowsOption,
+    split_list,
+    whole_numbers,
+)
 from api.cli.options import (
+    CacheOption,
     DeviceOption,
+    EncoderOption,
     JsonOption,
     LanguageOption,
+    SeedOption,
     SplitOption,
+    cache_directory,
     complain,
     print_json,
 )
@@ -30,12 +41,8 @@ _PREDICTED_ROWS = 100_000_000
 
 
 def vectors(
-    rows: Annotated[
-        int, typer.Option("--rows", min=200, help="Number of synthetic rows.")
-    ] = 100_000,
-    dimension: Annotated[
-        int, typer.Option("--dimension", min=16, max=4096, help="Dimension of synthetic rows.")
-    ] = 512,
+    rows: SyntheticRowsOption = 100_000,
+    dimension: DimensionOption = 512,
     data: Annotated[
         str,
         typer.Option(
@@ -53,7 +60,6 @@ def vectors(
             "--methods",
             metavar="LIST",
             help="Semicolon-separated methods, or factory:STRING. (default: all installed)",
-            show_default=False,
         ),
     ] = None,
     threads: Annotated[
@@ -63,12 +69,8 @@ def vectors(
         float,
         typer.Option("--target-recall", min=0.1, max=0.9999, help="Target recall of the table."),
     ] = 0.95,
-    queries: Annotated[
-        int, typer.Option("--queries", min=100, help="Maximum number of queries per modality.")
-    ] = 1000,
-    rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Number of measurements, taken in turn.")
-    ] = 1,
+    queries: QueriesOption = 1000,
+    rounds: RoundsOption = 1,
     growth: Annotated[
         str | None,
         typer.Option(
@@ -76,30 +78,18 @@ def vectors(
             metavar="LIST",
             help="Comma-separated numbers of rows: how the cost of one method grows. "
             "(with --methods: of the first)",
-            show_default=False,
         ),
     ] = None,
-    encoder: Annotated[
-        str,
-        typer.Option(
-            "--encoder", metavar="NAME", help="Encoder of a dataset, as for `mmsearch index`."
-        ),
-    ] = "starter",
+    encoder: EncoderOption = "starter",
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             metavar="DIR",
             help="Directory for plots and results.json. (default: none are written)",
-            show_default=False,
         ),
     ] = None,
-    cache_folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache", metavar="DIR", help="Benchmark cache directory. (default: user cache)"
-        ),
-    ] = None,
+    cache_folder: CacheOption = None,
     keep_indices: Annotated[
         Path | None,
         typer.Option(
@@ -107,7 +97,6 @@ def vectors(
             metavar="DIR",
             help="Directory to reuse built indices from; empty it when a method has changed. "
             "(default: they are deleted)",
-            show_default=False,
         ),
     ] = None,
     build_limit: Annotated[
@@ -117,10 +106,9 @@ def vectors(
             min=1,
             metavar="SECONDS",
             help="Maximum build time in seconds; slower methods are left out. (default: none)",
-            show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
+    seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
@@ -131,17 +119,15 @@ def vectors(
     from benchmarks.vectors.search import measure_vectors
     from benchmarks.vectors.tables import growth_markdown, methods_markdown
 
-    names = _split(methods, ";") if methods else list(METHODS)
+    names = list(split_list(methods, ";")) if methods else list(METHODS)
     for name in names:
         make_method(name)
-    counts = _numbers(threads, "--threads")
+    counts = whole_numbers(threads, "--threads")
     sizes = [rows]
     if growth:
         sizes = _sizes(growth, data)
         names = names[:1] if methods else ["mmsearch"]
-    cache = cache_folder or (
-        Path(platformdirs.user_cache_dir("mmsearch", appauthor=False)) / "benchmarks"
-    )
+    cache = cache_directory(cache_folder, "benchmarks")
     results = []
     for size in sizes:
         if data.startswith(_SYNTHETIC):
@@ -235,23 +221,9 @@ def _embedded(
 
 
 def _sizes(growth: str, data: str) -> list[int]:
-    sizes = _numbers(growth, "--growth")
+    sizes = whole_numbers(growth, "--growth")
     if len(sizes) < 2:
         raise UsageError("--growth takes at least two comma-separated numbers of rows.")
     if not data.startswith(_SYNTHETIC):
         raise UsageError("--growth needs data of any size: --data synthetic.")
     return sizes
-
-
-def _split(text: str, separator: str) -> list[str]:
-    return [part.strip() for part in text.split(separator) if part.strip()]
-
-
-def _numbers(text: str, option: str) -> list[int]:
-    try:
-        found = [int(part) for part in _split(text, ",")]
-    except ValueError:
-        found = []
-    if not found or min(found) < 1:
-        raise UsageError(f"{option} takes comma-separated integers from 1, not {text!r}.")
-    return found

@@ -16,8 +16,7 @@ from sqlalchemy.orm import aliased
 
 from retrieval.catalog.fulltext.tokenize import indexed
 from retrieval.catalog.records import FileState
-from retrieval.catalog.schema import AnnotationRecord, FileRecord, ItemRecord
-from retrieval.catalog.statements import chunks
+from retrieval.catalog.schema import AnnotationRecord, FileRecord, ItemRecord, chunks
 
 FILE_WORDS = sa.table(
     "file_words", *map(sa.column, ("rowid", "said", "described", "camera", "name", "folders"))

@@ -10,8 +10,7 @@ from retrieval.catalog.dialects.base import Condition, Dialect
 from retrieval.catalog.filtering import condition
 from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS
 from retrieval.catalog.fulltext.tokenize import Term
-from retrieval.catalog.schema import FileRecord, ItemRecord
-from retrieval.catalog.statements import CAN_BE_FOUND, chunks, row_in
+from retrieval.catalog.schema import CAN_BE_FOUND, FileRecord, ItemRecord, chunks, row_in
 from retrieval.filters import Filter
 from retrieval.media import Modality
 

@@ -12,13 +12,7 @@ from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
 from retrieval.errors import UsageError
 from retrieval.indices import faiss_version
-from retrieval.indices.base import (
-    AllowedRows,
-    Effort,
-    Found,
-    VectorEngine,
-    VectorIndex,
-)
+from retrieval.indices.base import AllowedRows, Effort, Found, VectorEngine, VectorIndex
 from retrieval.indices.faiss.gpu import assigning, gpus, placing
 
 LEAST_POINTS_PER_CENTROID = 39

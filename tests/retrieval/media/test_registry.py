@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.media.registry import READERS
+from indexer.decode import READERS
 from indexer.pipeline import index_sources
 from retrieval.library import create_library
 from retrieval.media import MediaKind
@@ -186,7 +186,7 @@ TOY = """
 import tempfile
 
 from indexer.media import image
-from indexer.media.registry import READERS
+from indexer.decode import READERS
 from retrieval.media import MediaKind
 from retrieval.media.images import read_image
 from retrieval.media.registry import Format, register
