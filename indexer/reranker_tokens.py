@@ -50,7 +50,7 @@ class TokensPlan:
         smaller = "" if self.settings.precision == "int8" else ", or try `--token-precision int8`"
         raise UsageError(
             f"The tokens of {len(self.missing):,} images take {self.new_bytes / 1e6:,.1f} MB; with "
-            f"the {self.held_bytes / 1e6:,.1f} MB that are kept already, that is more than the "
+            f"the {self.held_bytes / 1e6:,.1f} MB that are cached already, that is more than the "
             f"token cache's limit of {self.settings.limit_bytes / 1e6:,.1f} MB. Raise it with "
             f"`--token-cache {math.ceil(total / 1e6)}MB`{smaller}. No tokens were computed."
         )
@@ -115,7 +115,7 @@ def prepare_tokens(
     the next call completes what was left. Needs no right to write to the library.
 
     Raises UsageError when the tokens would not fit beside what the cache holds, LibraryError when
-    they cannot be kept.
+    they cannot be cached.
     """
     start = time.perf_counter()
     plan = plan_tokens(library, encoder, reranker)
@@ -183,9 +183,9 @@ def _keep_tokens(
         library.tokens.put(reranker.identity, content_hash, values[mask])
         if (reranker.identity, content_hash) not in library.tokens:
             raise LibraryError(
-                f"Tokens cannot be kept in {library.tokens.folder}: the disk is full or read-only, "
-                "or another process has filled the cache. What was kept before stays; run the "
-                "same command again to go on."
+                f"Tokens cannot be cached in {library.tokens.folder}: the disk is full or "
+                "read-only, or another process has filled the cache. What was cached before stays; "
+                "run the same command again to go on."
             )
         made += 1
     return made

@@ -360,7 +360,7 @@ def _suddenly_empty(root: str) -> FailedFile:
     return FailedFile(
         root or os.sep,
         "is empty now, and what was indexed from it stays in the library. If it is not mounted, "
-        "mount it and index again; if its files were deleted, `mmsearch remove` forgets them.",
+        "mount it and index again; if its files were deleted, remove them with `mmsearch remove`.",
     )
 
 

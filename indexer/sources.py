@@ -75,7 +75,7 @@ def choose_sources(
         if not os.path.lexists(root):
             raise NotFoundError(
                 f"There is nothing at {root}. If it was deleted or is not mounted now, what "
-                "was indexed from it is still in the library; `mmsearch remove` forgets it."
+                "was indexed from it is still in the library; remove it with `mmsearch remove`."
             )
     kept: list[str] = []
     for root in sorted(set(roots), key=as_prefix):

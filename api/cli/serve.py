@@ -82,8 +82,7 @@ def serve(
         typer.Option(
             "--index-below",
             metavar="DIR",
-            help="Allow indexing of directories below this one, besides the sources. "
-            "Can be repeated.",
+            help="Allow indexing of directories below this one, besides the sources. Repeatable.",
             show_default=False,
         ),
     ] = None,

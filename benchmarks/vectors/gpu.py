@@ -96,7 +96,7 @@ def compare_gpu(
     rows = workload.rows
     factory = factory or choose(len(rows), rows.shape[1], BYTES_PER_ROW * len(rows), "cuda").factory
     if factory is None:
-        raise MMSearchError(f"{len(rows):,} rows get no index: they are compared one by one.")
+        raise MMSearchError(f"{len(rows):,} rows get no index: they are searched exactly.")
     builds, indices = [], {}
     for place in ("cpu", device):
         on_step(f"Building {factory}, trained on {place}")

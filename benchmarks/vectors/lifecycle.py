@@ -144,7 +144,7 @@ def measure_index(
     build_s = time.perf_counter() - began if built else None
     loaded = load_latest(folder, "image", stored)
     if loaded is None:
-        raise MMSearchError(f"{rows:,} rows get no index: they are compared one by one.")
+        raise MMSearchError(f"{rows:,} rows get no index: they are searched exactly.")
     searcher = Searcher(folder, "image", file, device)
     searcher.refresh(rows)
     asked = workload.queries()

@@ -226,7 +226,7 @@ def _load(
     checksum = _checksum(model)
     if weights not in {None, checksum}:
         raise SpaceMismatchError(
-            f"The weights of {name} are others than the library was made with: their checksum is "
+            f"The weights of {name} differ from those of the library: their checksum is "
             f"{checksum}, not {weights}. Vectors of two spaces cannot be compared. Restore those "
             "weights, or index into a new library (`--library NEW_DIR`)."
         )

@@ -57,7 +57,7 @@ def choose(rows: int, dimension: int, memory_bytes: int, device: str = "cpu") ->
             training_rows=0,
             memory_bytes=0,
             reasons=(
-                f"Up to {EXACT_UP_TO_ROWS:,} rows are compared one by one, straight from the "
+                f"Up to {EXACT_UP_TO_ROWS:,} rows are searched exactly, straight from the "
                 "file: that takes milliseconds, no memory and no training.",
             ),
         )

@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require(
 
 @router.post("/search", response_model=ServedAnswer, openapi_extra={"requestBody": BODY})
 async def search(request: Request, service: CurrentService) -> Response:
-    """Find images or passages by texts, images and items, each to be near to or far from.
+    """Find images or chunks of text by texts, images and items with signed weights.
 
     The body is JSON, or a form with that JSON in the field `request` and image files in `image`.
     """
