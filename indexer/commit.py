@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from indexer.decode import Content, is_settled
+from indexer.decode import Content, is_stable
 from indexer.media.base import Decoded, Piece
 from indexer.media.chunking import split
 from indexer.progress import Summary
@@ -64,7 +64,7 @@ def failed_file(found: FoundFile, error: OSError | UnreadableFileError) -> Faile
     """Record why a file failed; a reason that may pass by itself has it tried at the next run."""
     if isinstance(error, OSError):
         return FailedFile(found.path, (error.strerror or str(error)).lower())
-    is_lasting = is_settled(found.mtime_ns, time.time_ns())
+    is_lasting = is_stable(found.mtime_ns, time.time_ns())
     if isinstance(error, MissingExtraError) or not is_lasting:
         return FailedFile(found.path, str(error))
     return FailedFile(found.path, str(error), found.size, found.mtime_ns)
@@ -114,18 +114,18 @@ def commit(
 
 
 def _with_passages(step: FileStep, encoder: Encoder) -> FileStep:
-    """Split long texts into passages that the encoder reads whole, each a piece of its own."""
+    """Split long texts into chunks that the encoder reads whole, each a piece of its own."""
     pieces: list[Piece] = []
     for piece in _decoded(step).pieces:
         if piece.modality is not Modality.TEXT:
             pieces.append(piece)
             continue
-        passages = split(piece.payload, encoder.token_count, encoder.context_length)
-        for passage in passages:
+        chunks = split(piece.payload, encoder.token_count, encoder.context_length)
+        for chunk in chunks:
             locator = piece.locator
-            if len(passages) > 1:
-                locator = replace(locator, part=f"{locator.part}x{passage.start}")
-            pieces.append(Piece(Modality.TEXT, passage.text, locator))
+            if len(chunks) > 1:
+                locator = replace(locator, part=f"{locator.part}x{chunk.start}")
+            pieces.append(Piece(Modality.TEXT, chunk.text, locator))
     return replace(step, decoded=replace(_decoded(step), pieces=tuple(pieces)))
 
 

@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
 from indexer.scan import LIBRARY_FILES, EmptyRoot, FoundFile, Unlisted, as_prefix, walk
 from indexer.sources import SourceOptions
-from indexer.write_stability import Settling
+from indexer.write_stability import WriteStability
 from retrieval.media.registry import kind_of
 
 _MOST_PATHS = 100
 
 
 @dataclass(frozen=True)
-class Look:
+class PartialScan:
     """What one run is limited to, of sources that the library knows.
 
     sources: all that the paths may lie in. paths: none below another one; only what is known at or
-    below them is compared. settling: leaves files alone that are being written; None: all are read.
+    below them is compared. stability: skips files that are being written; None: all are read.
     """
 
     sources: Mapping[str, SourceOptions]
     paths: Sequence[str]
-    settling: Settling | None = None
+    stability: WriteStability | None = None
 
     def walk(self, root: str, options: SourceOptions) -> Iterator[FoundFile | Unlisted | EmptyRoot]:
         """Find what a walk of the whole source would find at or below the paths."""
@@ -36,7 +36,7 @@ class Look:
 
     def is_ready(self, found: FoundFile) -> bool:
         """Whether to read a file in this run; else all that is known of it stays."""
-        return self.settling is None or self.settling.admit(found)
+        return self.stability is None or self.stability.admit(found)
 
 
 def narrowed(paths: Sequence[str], sources: Mapping[str, SourceOptions]) -> list[str]:

@@ -17,12 +17,12 @@ import watchfiles
 
 from indexer.decoder_pool import DecoderPool
 from indexer.ignore_files import IGNORE_FILE_NAME
-from indexer.partial_scan import Look, is_at, names_below, narrowed
+from indexer.partial_scan import PartialScan, is_at, names_below, narrowed
 from indexer.pipeline import DEFAULT_BATCH_SIZE, DEFAULT_LIMIT_S, default_workers, index_sources
 from indexer.progress import Progress, Summary
 from indexer.scan import LIBRARY_FILES, as_prefix
 from indexer.sources import Changes, SourceOptions, absolute, choose_sources, remember_sources
-from indexer.write_stability import LASTING_S, Settling
+from indexer.write_stability import LASTING_S, WriteStability
 from retrieval.encoders.base import Encoder
 from retrieval.errors import LibraryLockedError, MMSearchError, NotFoundError
 from retrieval.library import Library
@@ -124,11 +124,11 @@ def watch_sources(
         raise NotFoundError(f"{library.path} has no sources yet: name a folder to watch.")
     with DecoderPool(workers or default_workers(), limit_s=limit_s) as readers:
 
-        def run(look: Look) -> Summary:
+        def run(partial: PartialScan) -> Summary:
             return index_sources(
                 library,
                 encoder,
-                look=look,
+                partial=partial,
                 readers=readers,
                 batch_size=batch_size,
                 workers=workers,
@@ -174,7 +174,7 @@ class _Watch:
         sources: Mapping[str, SourceOptions],
         passed_over: str,
         remember: Callable[[], None],
-        run: Callable[[Look], Summary],
+        run: Callable[[PartialScan], Summary],
         on_event: Callable[[Event], None],
         stop: threading.Event,
         poll: float | None,
@@ -191,7 +191,7 @@ class _Watch:
         self._next_poll = 0.0
         self._due: dict[str, float] = {}
         self._not_before = 0.0
-        self._settling = Settling()
+        self._stability = WriteStability()
         self._identities: dict[str, _Identity] = {}
         self._gone: set[str] = set()
         self._next_check = 0.0
@@ -316,7 +316,7 @@ class _Watch:
             self._due[place] = now
             if change is watchfiles.Change.added and os.path.isdir(place):  # noqa: PTH112
                 # What came into a new folder before it was watched was not told.
-                self._settling.look_again[place] = now + LASTING_S
+                self._stability.look_again[place] = now + LASTING_S
 
     def _as_named(self, path: str) -> str:
         """Spell a path as below its source: some systems tell it without links."""
@@ -368,15 +368,15 @@ class _Watch:
         taken = [
             path
             for path in due
-            if self._due.pop(path, None) is not None and not self._settling.is_being_written(path)
+            if self._due.pop(path, None) is not None and not self._stability.is_being_written(path)
         ]
         paths = narrowed(taken, self._there())
         if paths and not self._try(paths):
             for path in paths:
                 self._due.setdefault(path, now)
-        for path, at in self._settling.look_again.items():
+        for path, at in self._stability.look_again.items():
             self._due.setdefault(path, at)
-        self._settling.look_again.clear()
+        self._stability.look_again.clear()
 
     def _there(self) -> dict[str, SourceOptions]:
         """The sources that are looked at: what was indexed from those that are gone stays."""
@@ -384,13 +384,13 @@ class _Watch:
 
     def _try(self, paths: Sequence[str]) -> bool:
         """Run over some paths; False if that is to be done again."""
-        self._settling.has_news = False
+        self._stability.has_news = False
         start = time.monotonic()
         try:
             if self._remember:
                 self._remember()
                 self._remember = None
-            summary = self._run(Look(self._there(), paths, self._settling))
+            summary = self._run(PartialScan(self._there(), paths, self._stability))
         except LibraryLockedError as error:
             self._put_off(_RETRY_LOCKED_S, Waiting(str(error)))
             return False
@@ -403,7 +403,7 @@ class _Watch:
             # Polling must not keep a disk busy all the time.
             self._next_poll = now + max(self._poll_s, 3 * (now - start))
         did = summary.added or summary.changed or summary.moved or summary.removed > 0
-        if did or (summary.failed and self._settling.has_news) or not self._is_up_to_date:
+        if did or (summary.failed and self._stability.has_news) or not self._is_up_to_date:
             self._tell(Updated(summary))
         if not self._is_up_to_date and not summary.interrupted:
             self._is_up_to_date = True

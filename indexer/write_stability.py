@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from indexer.scan import FoundFile
 
 LASTING_S = 2.1
-"""From this age on, a modification time can be remembered (`indexer.decode.is_settled`)."""
+"""From this age on, a modification time can be remembered (`indexer.decode.is_stable`)."""
 _WRITTEN_S = 0.5
 """A file is taken as written when its size and time have stayed the same for so long."""
 _REMEMBERED = 10_000
 
 
 @dataclass
-class Settling:
+class WriteStability:
     """Which files are still being written, and which were written too lately to be remembered."""
 
     look_again: dict[str, float] = field(default_factory=dict)
