@@ -56,7 +56,7 @@ class Batch:
             self.counts.update(piece.modality for piece in step.decoded.pieces)
 
     def is_full(self, size: int) -> bool:
-        """Whether there is enough for the encoder, or too much to lose."""
+        """Return whether there is enough for the encoder, or too much to lose."""
         return max(self.counts.values(), default=0) >= size or len(self.steps) >= 4 * size
 
 
@@ -169,7 +169,7 @@ def _write(
 def _updates(
     steps: Sequence[FileStep], rows: dict[_Key, int]
 ) -> tuple[list[FileUpdate], list[FailedFile]]:
-    """What is to be recorded, one update a file, and the files that lack a vector."""
+    """Collect the updates to record, one a file, and the files that lack a vector."""
     updates: dict[str, FileUpdate] = {}
     failures = []
     for step in steps:

@@ -70,7 +70,7 @@ def read_on(path: str, start: int, content: Content, options: ReadOptions) -> De
 
 
 def is_stable(mtime_ns: int, now_ns: int) -> bool:
-    """Whether a later change of a file is sure to show in its modification time.
+    """Return whether a later change of a file is sure to show in its modification time.
 
     now_ns: the time before the file was read. A file that is written again within one step of the
     file system's clock keeps its time, so one that was written less than two seconds ago must be

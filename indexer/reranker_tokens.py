@@ -39,7 +39,7 @@ class TokensPlan:
 
     @property
     def new_bytes(self) -> int:
-        """What the tokens that are missing will take."""
+        """Estimate the size of the missing tokens, in bytes."""
         return len(self.missing) * self.bytes_per_image
 
     def require_room(self) -> None:
@@ -108,7 +108,7 @@ def prepare_tokens(
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TokensSummary:
-    """Compute and keep the tokens of every image of a space that lacks them.
+    """Compute and cache the tokens of every image of a space that lacks them.
 
     Files are read once more: what a run of `index_sources` has decoded is not held until here.
     `on_plan` is called before anything is computed; `should_stop` is asked between batches, and

@@ -1,7 +1,7 @@
 """Keep a library up to date with its sources while they change.
 
 What the operating system tells of a change only says where to look again: a run of the pipeline
-that is limited to those paths finds out what it was. So whatever is told twice, late or in another
+that is limited to those paths finds out what it was. So what is reported twice, late or in another
 order comes to the same, and a move is one comparison that knows both places.
 """
 
@@ -49,7 +49,7 @@ class Watching:
 
 @dataclass(frozen=True)
 class Updated:
-    """A run changed something in the library. Only the first one is told where it did not."""
+    """A run changed something in the library, or was the first."""
 
     summary: Summary
 
@@ -86,7 +86,7 @@ class Polling:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A run failed as a whole; it is tried again, and told again only for another reason."""
+    """A run failed as a whole; it is tried again, and reported again only for another reason."""
 
     reason: str
 
@@ -111,13 +111,13 @@ def watch_sources(
 ) -> None:
     """Bring paths, or all sources, up to date, and keep them so until `stop_event` is set.
 
-    `poll`: walk the sources every so many seconds, for file systems of other computers, whose
-    changes nobody tells of; None: be notified. A run that is in progress when `stop_event` is set
+    `poll`: seconds between walks of the sources, for network file systems, which report no changes
+    of other computers; None: be notified. A run that is in progress when `stop_event` is set
     ends with its batch. The first run brings everything up to date; what changes meanwhile, as in
     every run, is taken up by the next one. The other options are those of `index_sources`.
 
     Raises NotFoundError for a path that does not exist when it begins, or without any source.
-    Errors of later runs are told as events, and the runs tried again.
+    Errors of later runs are reported as events, and the runs are tried again.
     """
     sources = choose_sources(library, paths, changes)
     if not sources:
@@ -308,14 +308,14 @@ class _Watch:
             self._look_at_all()
             return
         now = time.monotonic()
-        for change, told in changes:
-            path = self._as_named(told)
+        for change, changed in changes:
+            path = self._as_named(changed)
             place = self._place_to_look_at(change, path)
             if place is None:
                 continue
             self._due[place] = now
             if change is watchfiles.Change.added and os.path.isdir(place):  # noqa: PTH112
-                # What came into a new folder before it was watched was not told.
+                # What came into a new folder before it was watched was not reported.
                 self._stability.look_again[place] = now + LASTING_S
 
     def _as_named(self, path: str) -> str:
@@ -328,7 +328,7 @@ class _Watch:
         return path
 
     def _place_to_look_at(self, change: watchfiles.Change, path: str) -> str | None:
-        """The narrowest path below which a change can matter; None if it cannot."""
+        """Find the narrowest path below which a change can matter; None if it cannot."""
         above = [root for root in self._sources if is_at(path, as_prefix(root))]
         if not above or any(is_at(path, as_prefix(place)) for place in self._passed_over):
             return None
@@ -379,7 +379,7 @@ class _Watch:
         self._stability.look_again.clear()
 
     def _there(self) -> dict[str, SourceOptions]:
-        """The sources that are looked at: what was indexed from those that are gone stays."""
+        """Select the sources to look at: what was indexed from those that are gone stays."""
         return {root: options for root, options in self._sources.items() if root not in self._gone}
 
     def _try(self, paths: Sequence[str]) -> bool:

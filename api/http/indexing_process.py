@@ -74,7 +74,7 @@ class Outcome:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether the run was cancelled before it had finished."""
+        """Return whether the run was cancelled before it had finished."""
         return bool(self.counts.get("interrupted"))
 
 

@@ -208,7 +208,7 @@ def check(path: str, name: str, max_pixels: int) -> str:
         if not _may_end(found, ending):
             asked = f"{stem}{found.endings[0]}"
         if found.kind is MediaKind.IMAGE:
-            # By the name that it will have: camera RAW files are told by it.
+            # By the name that it will have: camera RAW files are detected by it.
             read_picture(file, name=asked, least_side=_LEAST_SIDE, max_pixels=max_pixels)
     if found.kind is not MediaKind.IMAGE:
         reader_of(found)(path, 0, ReadOptions(_LEAST_SIDE, max_pixels))
@@ -248,7 +248,7 @@ def _format_of(head: bytes, name: str) -> Format:
 def _may_end(found: Format, ending: str) -> bool:
     """Return whether an ending suits a format: its own, or one that the same package reads.
 
-    Videos are told by their content whatever their ending, and so are HEIC and HEIF.
+    Videos are detected by their content whatever their ending, and so are HEIC and HEIF.
     """
     named = format_of(ending and f"file{ending}")
     return named is found or (

@@ -56,7 +56,7 @@ class Failure:
 
     @property
     def shown_rank(self) -> str:
-        """The rank as text."""
+        """Format the rank."""
         return f"rank {self.rank:,.0f}" if math.isfinite(self.rank) else "not found"
 
 

@@ -310,7 +310,7 @@ def _measured_index(
 ) -> Iterator[_MeasuredIndex]:
     """Make the index that a setup names over all rows, (n, d) float16.
 
-    `auto` is the index of a library of so many rows, built and tuned as there.
+    `auto` is the index of a library of this size, built and tuned as there.
     """
     query_kind = Modality.TEXT if direction.startswith("t") else Modality.IMAGE
     if setup.index != AUTO:
@@ -394,7 +394,7 @@ class _RerankedPairs:
 
 
 def describe_dataset(dataset: RetrievalDataset) -> dict[str, Any]:
-    """What a result says of its dataset; the fingerprint tells two datasets apart."""
+    """Describe the dataset of a result; the fingerprint identifies it."""
     return {
         "name": dataset.name,
         "specification": dataset.specification,
@@ -433,7 +433,7 @@ def _embed(
 
 
 def _groups(dataset: RetrievalDataset, direction: str, judgments: Judgments) -> tuple[str, ...]:
-    """The captions of one photo are no independent sample: they are resampled together."""
+    """Group the captions of each photo: they are no independent sample."""
     if not direction.startswith("t") or dataset.relevance:
         return judgments.query_ids
     image_of = dict(dataset.captions)

@@ -45,7 +45,7 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast the GPU is."""
+        """Divide the GPU's speed by the CPU's."""
         return self.gpu_speed / self.cpu_speed
 
 
@@ -152,7 +152,7 @@ def compare_gpu(
 
 
 def gpu_markdown(result: GpuResult) -> str:
-    """The comparison as Markdown, with the verdict."""
+    """Format the comparison as Markdown, with the verdict."""
     words = {SINGLE: "single", BATCH: f"by {BATCH}"}
     lines = [
         f"{result.workload}: {result.rows:,} x {result.dimension}, {result.gpus} GPU"

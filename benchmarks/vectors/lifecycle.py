@@ -307,14 +307,14 @@ def _removal(
 def _as_the_engine(
     searcher: Searcher, query: NDArray[np.float32], kind: Modality, live: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """The live ones of the best rows, spare ones among them, as the engine leaves them."""
+    """Select the live ones of the best rows and the spare ones, as the engine does."""
     [best] = searcher.search(query[np.newaxis], with_spare(K), None, kind)[1]
     remaining: NDArray[np.int64] = best[(best >= 0) & live[best]]
     return remaining[:K]
 
 
 def index_markdown(result: IndexInUse) -> str:
-    """The measurements as Markdown."""
+    """Format the measurements as Markdown."""
     built = result.built
     took = (
         "kept from an earlier run" if result.build_s is None else f"built in {result.build_s:.0f} s"

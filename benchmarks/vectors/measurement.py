@@ -162,7 +162,7 @@ def measure_search(
 
 
 def count_hits(found: NDArray[np.int64], truth: NDArray[np.int64]) -> int:
-    """How many of the true rows, (m, k), were found, (m, k), over all queries."""
+    """Count the true rows, (m, k), that were found, (m, k), over all queries."""
     pairs = zip(found, truth, strict=True)
     return int(sum(np.isin(right, got[got >= 0]).sum() for got, right in pairs))
 

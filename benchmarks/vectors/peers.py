@@ -47,12 +47,12 @@ class Method:
 
     @property
     def package(self) -> str | None:
-        """The module that it needs, besides ours."""
+        """Name the module that it needs, besides ours."""
         return load_engine(self.engine).package
 
     @property
     def rows_in_file(self) -> bool:
-        """Whether it reads the embeddings file as it searches: its pages are memory then, too."""
+        """Return whether searches read the embeddings file, whose pages are memory, too."""
         return self.refined or self.engine == EXACT
 
     def build(self, rows: Rows, folder: Path, *, threads: int, seed: int) -> str:
@@ -115,7 +115,7 @@ def make_method(name: str) -> Method:
 
 
 def is_installed(method: Method) -> bool:
-    """Whether the package that a method needs is here."""
+    """Return whether the package that a method needs is installed."""
     return method.package is None or find_spec(method.package) is not None
 
 
@@ -142,12 +142,12 @@ def _faiss(
 
 
 def _chosen(rows: Rows) -> str:
-    """The index that a library of this size gets."""
+    """Choose the index that a library of this size gets."""
     return choose(len(rows), rows.shape[1], BYTES_PER_ROW * len(rows)).factory or EXACT
 
 
 def _chosen_by_autofaiss(rows: Rows) -> str:
-    """The index string of autofaiss for the same memory; FAISS builds and searches it.
+    """Choose the index string of autofaiss for the same memory, for FAISS.
 
     autofaiss refines nothing. `autofaiss-refined` adds our exact scoring of candidates, to tell
     what its choice of index costs from what the lack of refinement does. The metric is L2, which

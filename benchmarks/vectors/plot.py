@@ -69,7 +69,7 @@ def curve_of(method: MethodResult, modality: str, k: int, batch: int, threads: i
 
 
 def frontier(curve: Sequence[Point]) -> list[Point]:
-    """The points that no other beats in recall and in speed, in the order of recall."""
+    """Select the points that no other beats in recall and in speed, by recall."""
     kept: list[Point] = []
     for point in sorted(curve, key=lambda p: (p.recall, p.queries_per_second), reverse=True):
         if not kept or point.queries_per_second > kept[-1].queries_per_second:

@@ -57,7 +57,7 @@ class MethodResult:
 
     @property
     def bytes_a_vector(self) -> float | None:
-        """The process's own memory, without pages of files."""
+        """Return the process's private memory a vector, without pages of files."""
         return None if self.memory_bytes is None else self.memory_bytes / self.rows
 
     def fastest(self, modality: str, k: int, batch: int, threads: int, recall: float) -> Point:
@@ -158,7 +158,7 @@ def _build(
     skipped: dict[str, str],
     on_step: Callable[[str], None],
 ) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Build what is installed; folders, and what the builders told, by method name."""
+    """Build what is installed; returns folders and the builders' answers by method name."""
     built: dict[str, tuple[Path, dict[str, Any]]] = {}
     for method in [make_method(name) for name in methods]:
         if not is_installed(method):
@@ -237,7 +237,7 @@ def _child(
     limit_s: float | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Run one task in a process of its own that has so many cores; raises MeasurementError."""
+    """Run one task in a process with `threads` cores; raises MeasurementError."""
     with tempfile.TemporaryDirectory(prefix="mmsearch-vectors-") as place:
         answer = Path(place, "answer.json")
         order = {

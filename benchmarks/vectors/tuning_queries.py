@@ -1,4 +1,4 @@
-"""Composes the bundled query texts from words written for it; `main` writes the file anew.
+"""Composes the bundled query texts from words written for it; `main` rewrites the file.
 
 Nothing is taken from a data set of captions, so that none that a benchmark asks is among them.
 """

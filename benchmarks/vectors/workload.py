@@ -22,7 +22,7 @@ from retrieval.indices.exact import nearest
 MODALITIES = (Modality.IMAGE, Modality.TEXT)
 TRUTH_DEPTH = 100
 _HELD_OUT = 8
-"""Of so many real photos, one is a query and none of the rows."""
+"""One in this number of real photos is a query and none of the rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Workload:
         return {kind: np.load(self.folder / f"{kind}-queries.npy") for kind in MODALITIES}
 
     def truth(self) -> dict[Modality, NDArray[np.int64]]:
-        """The nearest rows of each query, (q, 100) int64, best first, -1 past the rows' number."""
+        """Find the nearest rows, (q, 100) int64, best first, -1 past the number of rows."""
         return {kind: np.load(self.folder / f"{kind}-truth.npy") for kind in MODALITIES}
 
 

@@ -43,7 +43,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """What chunks are made of: a sentence, or a part of one that is too long. Cost: tokens."""
+    """A part of a chunk: a sentence, or a part of one that is too long. Cost: tokens."""
 
     start: int
     end: int
@@ -112,7 +112,7 @@ class _Source:
         return self._count(self._text[start:end]) <= self._limit
 
     def reach(self, start: int, ends: Sequence[int], first: int, guess: int) -> int:
-        """How many of ends[first:], which ascend, a chunk from `start` can take in.
+        """Count how many of ends[first:], which ascend, a chunk from `start` can take in.
 
         Near the guess it asks first, so that what is too long by far is never counted. Unless it is
         0, the answer was counted and fits, even where a longer text counts less.
@@ -154,7 +154,7 @@ class _Source:
                 yield from self._parts(line_start, line_end, cost)
 
     def _parts(self, start: int, end: int, cost: int) -> Iterator[_Unit]:
-        """The longest runs of words that fit, in turn; a word that does not fit is cut anywhere."""
+        """Yield the longest runs of words that fit; a word that does not fit is cut."""
         ends = [found.end() for found in _WORD.finditer(self._text, start, end)]
         words_a_part = self._limit * len(ends) // cost
         characters_a_part = self._limit * (end - start) // cost

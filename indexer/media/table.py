@@ -409,7 +409,7 @@ class _ParquetRows:
         )
 
     def next_from(self, start: int) -> list[dict[str, Any]]:
-        """The next batch of rows that begins at a row, at least one unless all are passed."""
+        """Read the batch of rows that begins at a row, at least one unless all are passed."""
         for records in self._batches:
             skipped = max(0, start - self.done)
             self.done += records.num_rows

@@ -81,7 +81,7 @@ class Encoder(Protocol):
 
     @property
     def modalities(self) -> frozenset[Modality]:
-        """The modalities that `encode` takes."""
+        """List the modalities that `encode` takes."""
         ...
 
     @property
@@ -128,7 +128,7 @@ class TokenEncoder(Encoder, Protocol):
         ...
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The part of an image that `preprocess` keeps: left, top, right, bottom in pixels."""
+        """Return the part of an image that `preprocess` keeps: left, top, right, bottom (px)."""
         ...
 
 

@@ -153,7 +153,7 @@ class OpenClipEncoder:
         return [*found[: self.context_length - 1], (0, 0)]
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The part of an image that the transform keeps: left, top, right, bottom in pixels."""
+        """Return the part of an image that the transform keeps: left, top, right, bottom (px)."""
         mode = self._model.visual.preprocess_cfg.get("resize_mode", "shortest")
         if mode == "squash":
             return 0.0, 0.0, float(width), float(height)

@@ -180,7 +180,7 @@ class StarterEncoder:
         return cut(self._text_tower.spans(text))
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The part of an image that is looked at: left, top, right, bottom in pixels."""
+        """Return the part of an image that is looked at: left, top, right, bottom in pixels."""
         from retrieval.encoders.towers import view
 
         return view(width, height)

@@ -96,7 +96,7 @@ def build_index(
 
 
 def committed_rows(library: Library, space: Space, modality: Modality) -> Rows:
-    """The (n, d) committed rows of a space and modality, memory-mapped."""
+    """Open the (n, d) committed rows of a space and modality, memory-mapped."""
     with library.catalog.snapshot() as snapshot:
         count = snapshot.row_count(space.id, modality)
     return library.embeddings(space, modality).rows(count)

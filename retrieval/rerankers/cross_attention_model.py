@@ -329,7 +329,7 @@ class CrossAttentionScorer(nn.Module):
 
     @property
     def text_to_image(self) -> list[Attention]:
-        """The attention of texts over images, one a block."""
+        """Return the attention of texts over images, one a block."""
         return [cast("CrossBlock", block).to_image for block in self.blocks]
 
     def forward(
