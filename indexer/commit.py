@@ -75,11 +75,19 @@ def commit(
 ) -> list[FoundFile]:
     """Encode what has no vector yet, write and flush it, and only then name it in the catalog.
 
-    Returns the files to be read again: their content was known when they were read, but is not any
-    more, since the file that held it has changed in an earlier batch of the run.
+    Args:
+        library: the library to write to.
+        encoder: the encoder of the space whose vectors are computed.
+        batch: decoded files.
+        comparison: what the scan found, to recognise moved files.
+        summary: counts, which are updated.
+
+    Returns:
+        The files to be read again: their content was known when they were read, but is not any
+        more, since the file that held it has changed in an earlier batch of the run.
     """
     space = encoder.space
-    steps = [_with_passages(step, encoder) for step in batch.steps if step.decoded]
+    steps = [_with_chunks(step, encoder) for step in batch.steps if step.decoded]
     with library.catalog.snapshot() as snapshot:
         rows = snapshot.rows_of_contents(space.id, {_content(step).hash for step in steps})
         ends = {modality: snapshot.row_count(space.id, modality) for modality in Modality}
@@ -113,7 +121,7 @@ def commit(
     return to_read_again
 
 
-def _with_passages(step: FileStep, encoder: Encoder) -> FileStep:
+def _with_chunks(step: FileStep, encoder: Encoder) -> FileStep:
     """Split long texts into chunks that the encoder reads whole, each a piece of its own."""
     pieces: list[Piece] = []
     for piece in _decoded(step).pieces:

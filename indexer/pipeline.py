@@ -56,16 +56,31 @@ def index_sources(
     """Make a library hold what is at some paths now, or at all its sources if none are given.
 
     Rows are written and flushed before the catalog names them, batch by batch: whatever ends the
-    process, at most the batch in flight is lost, and the next call completes it. `should_stop` is
-    asked after each file; what is in flight is committed then. Files are read in worker processes,
-    at most `limit_s` seconds at a time; a file that makes its process crash, or takes longer, is
-    recorded as failed. `changes` are of the options of the paths' sources; what they leave out is
-    as the library has it. `partial` takes the place of paths and changes: the run is limited to a
-    part of sources that the library knows. `readers` are processes that are kept for the next
-    run; their own number and time limit hold.
+    process, at most the batch in flight is lost, and the next call completes it. Files are read in
+    worker processes; one that makes its process crash is recorded as failed.
 
-    Raises NotFoundError for a path that does not exist, LibraryLockedError when another process is
-    writing, LibraryError when the disk is full.
+    Args:
+        library: the library to write to.
+        encoder: the encoder of the space whose vectors are computed.
+        paths: files and directories, which become sources; empty: all sources.
+        changes: to the options of the paths' sources; options that they omit stay.
+        partial: instead of paths and changes: the part of known sources to scan.
+        batch_size: number of inputs that are encoded together.
+        workers: number of decoder processes; None: by the number of cores.
+        readers: a decoder pool to use instead and to leave open, with its number and time limit.
+        limit_s: time limit of one read, in seconds; a file that takes longer has failed.
+        max_pixels: limit of an image's pixels; None: `default_max_pixels`.
+        retry_failed: also read files again that failed and have not changed.
+        on_progress: called as files are done.
+        should_stop: asked after each file; if true, the run commits what is in flight and ends.
+
+    Returns:
+        Counts of what was added, removed and failed.
+
+    Raises:
+        NotFoundError: a path does not exist.
+        LibraryLockedError: another process is writing.
+        LibraryError: the disk is full.
     """
     start = time.perf_counter()
     with library.writer():

@@ -111,11 +111,21 @@ def prepare_tokens(
     """Compute and cache the tokens of every image of a space that lacks them.
 
     Files are read once more: what a run of `index_sources` has decoded is not held until here.
-    `on_plan` is called before anything is computed; `should_stop` is asked between batches, and
-    the next call completes what was left. Needs no right to write to the library.
+    Needs no right to write to the library.
 
-    Raises UsageError when the tokens would not fit beside what the cache holds, LibraryError when
-    they cannot be cached.
+    Args:
+        library: the library whose images and token cache are used.
+        encoder: the encoder of the space, which decides how images are preprocessed.
+        reranker: the model that computes the tokens.
+        workers: number of decoder processes; None: by the number of cores.
+        batch_size: number of images that are encoded together.
+        on_plan: called before anything is computed.
+        on_progress: called as images are done.
+        should_stop: asked between batches; the next call completes what was left.
+
+    Raises:
+        UsageError: the tokens would not fit beside what the cache holds.
+        LibraryError: the tokens cannot be cached.
     """
     start = time.perf_counter()
     plan = plan_tokens(library, encoder, reranker)

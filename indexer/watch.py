@@ -111,13 +111,19 @@ def watch_sources(
 ) -> None:
     """Bring paths, or all sources, up to date, and keep them so until `stop_event` is set.
 
-    `poll`: seconds between walks of the sources, for network file systems, which report no changes
-    of other computers; None: be notified. A run that is in progress when `stop_event` is set
-    ends with its batch. The first run brings everything up to date; what changes meanwhile, as in
-    every run, is taken up by the next one. The other options are those of `index_sources`.
+    The first run brings everything up to date; what changes meanwhile, as in every run, is taken up
+    by the next one. Errors of later runs are reported as events, and the runs are tried again.
 
-    Raises NotFoundError for a path that does not exist when it begins, or without any source.
-    Errors of later runs are reported as events, and the runs are tried again.
+    Args:
+        library, encoder, paths, changes: as for `index_sources`.
+        on_event: called with what happened, in this thread.
+        stop_event: ends the watch; a run that is in progress ends with its batch.
+        poll: seconds between walks of the sources, for network file systems, which report no
+            changes of other computers; None: be notified.
+        batch_size, workers, limit_s, max_pixels, on_progress: as for `index_sources`.
+
+    Raises:
+        NotFoundError: a path does not exist when it begins, or there is no source.
     """
     sources = choose_sources(library, paths, changes)
     if not sources:

@@ -68,8 +68,14 @@ def write_report(
 ) -> Path:
     """Write report.html and report.md into a folder; returns the path of the page.
 
-    `ranked` holds, by direction and query, at least the first items of each ranked list. Raises
-    UsageError when the packages for plots and pages are not installed.
+    Args:
+        folder: for both files.
+        record: the measurements.
+        dataset: what was measured.
+        ranked: by direction and query, at least the first items of each ranked list.
+
+    Raises:
+        UsageError: the packages for plots and pages are not installed.
     """
     try:
         from jinja2 import Environment, select_autoescape

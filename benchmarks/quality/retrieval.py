@@ -140,11 +140,18 @@ def measure_quality(
 ) -> QualityResult:
     """Rank a dataset's items for its queries with the engine's own stages, and judge the ranks.
 
-    `reranker` orders the first items of each list by the join of similarity and match, between
-    texts and images only; the items below keep their order. `on_ranked(direction, list)` is given
-    each query's ranked list, `on_progress(what, done, total)` the state of the encoding. Raises
-    UsageError for a direction that the dataset does not define and for an index that cannot be
-    built over it.
+    Args:
+        dataset: images, texts and their relevance.
+        encoder: the encoder to measure.
+        setup: directions, index, depth and reranking.
+        cache: vectors of earlier runs.
+        reranker: orders the first items of each list by the join of similarity and match, between
+            texts and images only; the items below keep their order.
+        on_ranked: called with the direction and each query's ranked list.
+        on_progress: called with what is encoded, and how many are done of how many.
+
+    Raises:
+        UsageError: the dataset does not define a direction, or the index cannot be built over it.
     """
     if any("i" in direction for direction in setup.directions):
         embedded = cache.embed_images(

@@ -89,8 +89,15 @@ def compare_gpu(
 ) -> GpuResult:
     """Train, fill and search the index that a library of this size gets on a GPU, on both.
 
-    factory: another than that. Raises MMSearchError where FAISS sees no such GPU, or where the GPU
-    gave up.
+    Args:
+        workload: rows, queries and their true neighbours.
+        device: the GPU, as torch names it.
+        factory: a FAISS index string; None: the one that a library of this size gets.
+        seed: of training.
+        on_step: called with a line of text before each step.
+
+    Raises:
+        MMSearchError: FAISS sees no such GPU, the GPU failed, or so few rows get no index.
     """
     numbers = require_gpus(device)
     rows = workload.rows

@@ -119,8 +119,23 @@ def measure_index(
 ) -> IndexInUse:
     """Build an index over synthetic rows as a library does, and measure all of the above.
 
-    folder: for the embeddings and the index; an index that an earlier run left there is taken.
-    Raises MMSearchError where so few rows get no index.
+    Args:
+        cache: folder of synthetic workloads.
+        rows: number of rows to build over.
+        profile: of the synthetic vectors, a key of `PROFILES`.
+        dimension: of the vectors.
+        queries: number of queries per modality.
+        filter_queries: number of queries per modality and filter.
+        added: number of rows to add after the build.
+        removed: number of rows to remove then.
+        target_recall: recall@10 to tune for, 0 to 1.
+        folder: for the embeddings and the index; an index of an earlier run there is reused.
+        seed: of the vectors and of training.
+        device: where to train and search, as torch names it.
+        on_step: called with a line of text before each step.
+
+    Raises:
+        MMSearchError: so few rows get no index.
     """
     workload = synthetic_workload(
         cache, profile, rows, dimension=dimension, queries=queries, seed=seed

@@ -62,7 +62,15 @@ def draw_curves(result: VectorResult, folder: Path) -> list[Path]:
 
 
 def curve_of(method: MethodResult, modality: str, k: int, batch: int, threads: int) -> list[Point]:
-    """The points of one curve, in the order of their recall."""
+    """Select the points of one curve, by recall.
+
+    Args:
+        method: the measurements of one method.
+        modality: of the queries.
+        k: length of the result lists.
+        batch: number of queries at a time.
+        threads: number of search threads.
+    """
     wanted = (modality, k, batch, threads)
     curve = [p for p in method.points if (p.modality, p.k, p.batch, p.threads) == wanted]
     return sorted(curve, key=lambda point: point.recall)

@@ -61,9 +61,13 @@ def split(
     tokens, except for a single character that has more. Sentences are found by their stops, in most
     scripts; abbreviations and numbers do not end one.
 
-    count_tokens: tokens of a text, special ones included if the limit includes them. Called once a
-    sentence and a few times a chunk. A longer text should not count less, else chunks may be
-    shorter than need be.
+    Args:
+        text: the text to split.
+        count_tokens: tokens of a text, special ones included if the limit includes them. Called
+            once a sentence and a few times a chunk. A longer text should not count less, else
+            chunks may be shorter than need be.
+        limit: maximum number of tokens of a chunk.
+        overlap: number of sentences that neighbours share.
     """
     source = _Source(text, count_tokens, limit)
     units = [unit for start, end in _sentences(text) for unit in source.units(start, end)]
