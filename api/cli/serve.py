@@ -82,7 +82,8 @@ def serve(
         typer.Option(
             "--index-below",
             metavar="DIR",
-            help="Allow indexing of directories below this one, besides the sources. Repeatable.",
+            help="Allow indexing of directories below this one, besides the sources. "
+            "Can be repeated.",
             show_default=False,
         ),
     ] = None,

@@ -246,7 +246,7 @@ def _require_regular(status: os.stat_result) -> None:
 
 
 def _hash(file: BinaryIO) -> str:
-    """Hash a file's content; rewinds the file."""
+    """The hash of a file's content; rewinds the file."""
     digest = content_hash(file)
     file.seek(0)
     return digest

@@ -80,7 +80,7 @@ class SearchBody:
 
     @property
     def has_images(self) -> bool:
-        """Return whether there are images to decode."""
+        """Whether there are images to decode."""
         return bool(self.uploads) or any(part.image for part in self.request.all_parts)
 
     def parts(self, max_pixels: float) -> tuple[TextPart | ImagePart | ItemPart, ...]:

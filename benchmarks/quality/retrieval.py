@@ -317,7 +317,7 @@ def _measured_index(
 ) -> Iterator[_MeasuredIndex]:
     """Make the index that a setup names over all rows, (n, d) float16.
 
-    `auto` is the index of a library of this size, built and tuned as there.
+    `auto` is the index of a library of so many rows, built and tuned as there.
     """
     query_kind = Modality.TEXT if direction.startswith("t") else Modality.IMAGE
     if setup.index != AUTO:

@@ -57,7 +57,7 @@ class MethodResult:
 
     @property
     def bytes_a_vector(self) -> float | None:
-        """Return the process's private memory a vector, without pages of files."""
+        """The process's own memory, without pages of files."""
         return None if self.memory_bytes is None else self.memory_bytes / self.rows
 
     def fastest(self, modality: str, k: int, batch: int, threads: int, recall: float) -> Point:

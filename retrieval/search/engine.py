@@ -656,8 +656,8 @@ def _index_warnings(searcher: Searcher) -> tuple[str, ...]:
     if searcher.problem is None:
         return ()
     return (
-        f"{searcher.problem}. It was not used: all vectors were searched exactly, which is slower. "
-        "`mmsearch build-index` rebuilds it.",
+        f"{searcher.problem}. It was not used: all {searcher.modality}s were compared one by one, "
+        "which is slower. `mmsearch build-index` makes it anew.",
     )
 
 

@@ -14,9 +14,7 @@ def gpu(
     rows: Annotated[
         int, typer.Option("--rows", min=200, help="Number of synthetic rows.")
     ] = 1_000_000,
-    dimension: Annotated[
-        int, typer.Option("--dimension", min=16, max=4096, help="Dimension of synthetic rows.")
-    ] = 512,
+    dimension: Annotated[int, typer.Option("--dimension", min=16, max=4096)] = 512,
     queries: Annotated[
         int, typer.Option("--queries", min=100, help="Number of queries per modality.")
     ] = 1000,

@@ -16,9 +16,7 @@ def index(
     rows: Annotated[
         int, typer.Option("--rows", min=50_001, help="Number of rows; fewer are searched exactly.")
     ] = 100_000,
-    dimension: Annotated[
-        int, typer.Option("--dimension", min=16, max=4096, help="Dimension of synthetic rows.")
-    ] = 512,
+    dimension: Annotated[int, typer.Option("--dimension", min=16, max=4096)] = 512,
     queries: Annotated[
         int, typer.Option("--queries", min=20, help="Number of queries per modality.")
     ] = 500,
