@@ -59,6 +59,12 @@ def read_first(
 def read_on(path: str, start: int, content: Content, options: ReadOptions) -> Decoded:
     """Read the next pieces of a file that still has the content that was read first.
 
+    Args:
+        path: the file.
+        start: where to read on, as the last read returned it.
+        content: size, modification time and hash of the first read.
+        options: as of the first read.
+
     Raises as `indexer.media.base.Reader`, and ChangedWhileReadError.
     """
     before = os.stat(path)  # noqa: PTH116

@@ -77,7 +77,14 @@ def plan_tokens(
     reranker: Reranker,
     settings: TokenCacheSettings | None = None,
 ) -> TokensPlan:
-    """Find the images of a space that lack tokens; `settings` instead of the library's own."""
+    """Find the images of a space that lack tokens.
+
+    Args:
+        library: the library whose images and token cache are compared.
+        encoder: the encoder of the space.
+        reranker: the model whose tokens are needed.
+        settings: of the token cache; None: those of the library.
+    """
     with library.catalog.snapshot() as snapshot:
         pictures = snapshot.pictures(encoder.space.id)
     items: dict[str, list[Item]] = {}

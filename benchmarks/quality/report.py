@@ -200,7 +200,14 @@ def find_failures(
     direction: str,
     ranked: Mapping[str, RankedList],
 ) -> list[Failure]:
-    """Find the queries whose first relevant item has the lowest rank, worst first."""
+    """Find the queries whose first relevant item has the lowest rank, worst first.
+
+    Args:
+        record: the measurements.
+        dataset: what was measured.
+        direction: such as `t2i`.
+        ranked: the ranked list of each query.
+    """
     judgments = record.directions[direction].judgments
     qrels, queries, items = (
         dataset.qrels(direction),

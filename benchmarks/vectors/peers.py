@@ -56,7 +56,17 @@ class Method:
         return self.refined or self.engine == EXACT
 
     def build(self, rows: Rows, folder: Path, *, threads: int, seed: int) -> str:
-        """Build from (n, d) rows, leave it in the folder, and say what was built."""
+        """Build an index and save it.
+
+        Args:
+            rows: (n, d) float16, unit.
+            folder: for the index.
+            threads: number of threads.
+            seed: of training.
+
+        Returns:
+            The kind of the index that was built.
+        """
         kind = self.choose(rows) if self.choose else self.kind
         engine = load_engine(EXACT if kind == EXACT else self.engine)
         path = folder / f"index.{engine.name}"
@@ -68,7 +78,14 @@ class Method:
         return index.kind
 
     def open(self, rows: Rows, folder: Path, kind: str, *, threads: int) -> VectorIndex:
-        """Make ready to search what `build` left, in this process."""
+        """Open an index that `build` saved.
+
+        Args:
+            rows: (n, d) float16, the rows that it was built from.
+            folder: as for `build`.
+            kind: as `build` returned it.
+            threads: number of search threads.
+        """
         engine = load_engine(EXACT if kind == EXACT else self.engine)
         index = engine.open(folder / f"index.{engine.name}", rows, kind)
         index.threads = threads
@@ -91,7 +108,18 @@ class Method:
     def search(
         self, index: VectorIndex, rows: Rows, queries: Vectors, k: int, setting: Setting
     ) -> NDArray[np.int64]:
-        """Find k rows for each of (m, d) unit queries, (m, k), -1 where there are fewer."""
+        """Find the nearest rows of each query.
+
+        Args:
+            index: as `open` returned it.
+            rows: (n, d) float16, for exact refine.
+            queries: (m, d) float32, unit.
+            k: number of rows per query.
+            setting: one of `settings`.
+
+        Returns:
+            (m, k) row numbers, -1 where there are fewer.
+        """
         effort = Effort(*setting.values())
         if self.refined:
             return search_refined(index, rows, queries, k, effort)[1]
