@@ -38,7 +38,7 @@ class FileStep:
 
     @property
     def next(self) -> int | None:
-        """Where the next step begins; None: this was the last."""
+        """Return where the next step begins; None: this was the last."""
         return self.decoded.next if self.decoded else None
 
 

@@ -287,7 +287,7 @@ class _Walk:
             yield FoundFile(path, status.st_size, status.st_mtime_ns, kind)
 
     def _look_through(self, path: str, rules: IgnoreRules) -> Iterator[FoundFile | Unlisted]:
-        """A link may lead to a directory, also when it leads nowhere now (to an unmounted one)."""
+        """Follow a link, which may lead to a directory, also one that is not mounted now."""
         is_directory = os.path.isdir(path)  # noqa: PTH112
         if rules.ignores(path, is_directory=is_directory):
             return
@@ -347,7 +347,7 @@ def _as_place(path: str) -> str:
 
 
 def _lies_below(path: str, places: set[str]) -> str | None:
-    """Which of some places is a directory above a path; by its depth, not by their number."""
+    """Find the directory above a path among some places, in time of its depth."""
     end = path.rfind(os.sep)
     while end >= 0:
         if path[:end] in places:

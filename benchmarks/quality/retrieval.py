@@ -415,7 +415,7 @@ def describe_dataset(dataset: RetrievalDataset) -> dict[str, Any]:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions and machine, as far as they can change a figure."""
+    """Describe versions and machine, as far as they can change a figure."""
     return {
         "mmsearch": version("mmsearch"),
         "python": platform.python_version(),

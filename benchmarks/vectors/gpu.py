@@ -64,7 +64,7 @@ class GpuResult:
 
     @property
     def largest_difference(self) -> float:
-        """Of recall between CPU and GPU, searching and training both counted."""
+        """Return the largest difference of recall between CPU and GPU, in search or training."""
         searched = [abs(one.cpu_recall - one.gpu_recall) for one in self.comparisons]
         trained = [abs(self.cpu_trained[kind] - self.gpu_trained[kind]) for kind in MODALITIES]
         return max(searched + trained)

@@ -204,7 +204,7 @@ def _embeddings(folder: Path, rows: Rows) -> EmbeddingsFile:
 def _tuning_queries(
     vectors: SyntheticVectors, rows: Rows, measured: int, seed: int
 ) -> dict[Modality, TuningQueries]:
-    """As a library's: texts that are not those measured with, and images among the rows."""
+    """Make tuning queries as a library's: other texts than measured, images of the rows."""
     texts = vectors.texts(measured + _TUNING_QUERIES)[measured:]
     count = min(_TUNING_QUERIES, len(rows))
     chosen = np.sort(np.random.default_rng(seed).choice(len(rows), count, replace=False))

@@ -52,7 +52,7 @@ class Point:
 
     @property
     def milliseconds(self) -> float:
-        """A query's share of the time."""
+        """Compute a query's share of the time, in milliseconds."""
         return 1000 / self.queries_per_second
 
 

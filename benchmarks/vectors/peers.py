@@ -92,7 +92,7 @@ class Method:
         return index
 
     def settings(self, index: VectorIndex, k: int) -> list[Setting]:
-        """Settings to measure, from fast to thorough, for lists of k."""
+        """List the settings to measure, from fast to thorough, for lists of k."""
         if not self.breadths or (index.capabilities.refines and self.refined):
             return [{}]
         shortest = k if self.setting_names == ("ef",) else 1
@@ -155,7 +155,7 @@ def _faiss(
     builds: str = "",
     overfetch: tuple[int, ...] = (3, 10, 30),
 ) -> Method:
-    """A FAISS index; with an over-fetch of 0 its own order stands."""
+    """Make a FAISS method; with an over-fetch of 0 its own order stands."""
     return Method(
         name,
         "faiss",

@@ -208,7 +208,7 @@ def _join(
     built: dict[str, Any],
     searched: list[dict[str, Any]],
 ) -> MethodResult:
-    """One result of all rounds: medians of speed and memory."""
+    """Join the results of all rounds: medians of speed and memory."""
     seen: dict[str, list[Point]] = {}
     for told in searched:
         for body in told["points"]:

@@ -87,7 +87,7 @@ def split(
 
 
 def _with_overlap(units: list[_Unit], done: int, least: int, limit: int) -> int:
-    """Where to begin so that, by the sum of costs, the first unit that is not done fits in."""
+    """Find where to begin so that, by the sum of costs, the first unit not done fits in."""
     first, cost = done, units[done].cost
     while first > least and cost + units[first - 1].cost <= limit:
         first -= 1
@@ -139,7 +139,7 @@ class _Source:
         return low
 
     def units(self, start: int, end: int) -> Iterator[_Unit]:
-        """A sentence as a whole where it fits, else its lines, else what fits of these."""
+        """Yield a sentence as a whole where it fits, else its lines, else what fits of these."""
         cost = self._cost(start, end)
         if cost <= self._limit:
             yield _Unit(start, end, cost)
@@ -175,7 +175,7 @@ class _Source:
             start = next((at for at in range(past, end) if not self._text[at].isspace()), end)
 
     def _before_marks(self, start: int, past: int) -> int:
-        """A cut that leaves accents and vowel signs with their letter, if there is one nearby."""
+        """Move a cut so that accents and vowel signs stay with their letter, if it is nearby."""
         for cut in range(past, max(start, past - 8), -1):
             if not unicodedata.category(self._text[cut : cut + 1] or " ").startswith("M"):
                 return cut if cut == past or self.fits(start, cut) else past

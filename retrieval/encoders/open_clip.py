@@ -133,7 +133,7 @@ class OpenClipEncoder:
         return Tokens(values * mask[..., np.newaxis], mask)
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """Where in the text each of its tokens comes from; (0, 0) for special ones and padding.
+        """Locate each of a text's tokens in it; (0, 0) for special ones and padding.
 
         Of a text that the tokenizer's clean-up makes shorter or longer (markup, repeated spaces)
         the places after the change are off by as much.

@@ -174,7 +174,7 @@ class StarterEncoder:
         return Tokens(values, mask)
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """Where in the text each of its tokens comes from; (0, 0) for the special ones."""
+        """Locate each of a text's tokens in it; (0, 0) for the special ones."""
         from retrieval.encoders.towers import cut
 
         return cut(self._text_tower.spans(text))

@@ -286,7 +286,7 @@ class TextTower:
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where in a text each token comes from; (0, 0) for the special ones. Not truncated."""
+        """Locate each token in a text; (0, 0) for the special ones. Not truncated."""
         return list(self._tokenizer.encode(text).offsets)
 
     @torch.inference_mode()

@@ -148,7 +148,7 @@ class FactoryIndex(VectorEngine):
 
     @property
     def max_breadth(self) -> int:
-        """All inverted lists; in a graph, a candidate list of all rows."""
+        """Return the number of inverted lists; in a graph, that of all rows."""
         return self.lists or len(self)
 
     @property
