@@ -58,7 +58,7 @@ async def search(request: Request, service: CurrentService) -> Response:
 async def similar(
     item_id: ItemId, asked: Annotated[SimilarRequest, Query()], service: CurrentService
 ) -> Response:
-    """Find what is most like an item, without the item itself."""
+    """Find the items most similar to an item, without the item itself."""
     item = await run_in_threadpool(current_item, service, item_id)
 
     question = Question(
