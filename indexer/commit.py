@@ -38,7 +38,7 @@ class FileStep:
 
     @property
     def next(self) -> int | None:
-        """Where the next step begins; None: this was the last."""
+        """Return where the next step begins; None: this was the last."""
         return self.decoded.next if self.decoded else None
 
 
@@ -56,7 +56,7 @@ class Batch:
             self.counts.update(piece.modality for piece in step.decoded.pieces)
 
     def is_full(self, size: int) -> bool:
-        """Whether there is enough for the encoder, or too much to lose."""
+        """Return whether there is enough for the encoder, or too much to lose."""
         return max(self.counts.values(), default=0) >= size or len(self.steps) >= 4 * size
 
 
@@ -75,11 +75,19 @@ def commit(
 ) -> list[FoundFile]:
     """Encode what has no vector yet, write and flush it, and only then name it in the catalog.
 
-    Returns the files to be read again: their content was known when they were read, but is not any
-    more, since the file that held it has changed in an earlier batch of the run.
+    Args:
+        library: the library to write to.
+        encoder: the encoder of the space whose vectors are computed.
+        batch: decoded files.
+        comparison: what the scan found, to recognise moved files.
+        summary: counts, which are updated.
+
+    Returns:
+        The files to be read again: their content was known when they were read, but is not any
+        more, since the file that held it has changed in an earlier batch of the run.
     """
     space = encoder.space
-    steps = [_with_passages(step, encoder) for step in batch.steps if step.decoded]
+    steps = [_with_chunks(step, encoder) for step in batch.steps if step.decoded]
     with library.catalog.snapshot() as snapshot:
         rows = snapshot.rows_of_contents(space.id, {_content(step).hash for step in steps})
         ends = {modality: snapshot.row_count(space.id, modality) for modality in Modality}
@@ -113,19 +121,19 @@ def commit(
     return to_read_again
 
 
-def _with_passages(step: FileStep, encoder: Encoder) -> FileStep:
-    """Split long texts into passages that the encoder reads whole, each a piece of its own."""
+def _with_chunks(step: FileStep, encoder: Encoder) -> FileStep:
+    """Split long texts into chunks that the encoder reads whole, each a piece of its own."""
     pieces: list[Piece] = []
     for piece in _decoded(step).pieces:
         if piece.modality is not Modality.TEXT:
             pieces.append(piece)
             continue
-        passages = split(piece.payload, encoder.token_count, encoder.context_length)
-        for passage in passages:
+        chunks = split(piece.payload, encoder.token_count, encoder.context_length)
+        for chunk in chunks:
             locator = piece.locator
-            if len(passages) > 1:
-                locator = replace(locator, part=f"{locator.part}x{passage.start}")
-            pieces.append(Piece(Modality.TEXT, passage.text, locator))
+            if len(chunks) > 1:
+                locator = replace(locator, part=f"{locator.part}x{chunk.start}")
+            pieces.append(Piece(Modality.TEXT, chunk.text, locator))
     return replace(step, decoded=replace(_decoded(step), pieces=tuple(pieces)))
 
 
@@ -169,7 +177,7 @@ def _write(
 def _updates(
     steps: Sequence[FileStep], rows: dict[_Key, int]
 ) -> tuple[list[FileUpdate], list[FailedFile]]:
-    """What is to be recorded, one update a file, and the files that lack a vector."""
+    """Collect the updates to record, one a file, and the files that lack a vector."""
     updates: dict[str, FileUpdate] = {}
     failures = []
     for step in steps:

@@ -78,6 +78,12 @@ def read_first(
 def read_on(path: str, start: int, content: Content, options: ReadOptions) -> Decoded:
     """Read the next pieces of a file that still has the content that was read first.
 
+    Args:
+        path: the file.
+        start: where to read on, as the last read returned it.
+        content: size, modification time and hash of the first read.
+        options: as of the first read.
+
     Raises as `indexer.media.base.Reader`, and ChangedWhileReadError.
     """
     before = os.stat(path)  # noqa: PTH116
@@ -89,7 +95,7 @@ def read_on(path: str, start: int, content: Content, options: ReadOptions) -> De
 
 
 def is_settled(mtime_ns: int, now_ns: int) -> bool:
-    """Whether a later change of a file is sure to show in its modification time.
+    """Return whether a later change of a file is sure to show in its modification time.
 
     now_ns: the time before the file was read. A file that is written again within one step of the
     file system's clock keeps its time, so one that was written less than two seconds ago must be

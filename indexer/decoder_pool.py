@@ -220,7 +220,7 @@ class _Worker:
                 pipe.close()
 
     def cause_of_death(self) -> str:
-        """What became of the process that closed its pipe, as the end of a sentence."""
+        """Describe how the process that closed its pipe ended, as the end of a sentence."""
         try:
             # One that leaves by itself closes its pipe first.
             code = self._process.wait(_LEAVE_LIMIT_S)
@@ -253,7 +253,7 @@ def _receive_until_end(requests: BinaryIO, inbox: SimpleQueue[bytes]) -> None:
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """The pipes of standard input and output, which codecs then cannot read or print to."""
+    """Take standard input and output, which codecs then cannot read or print to."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     # Errors go to the terminal until here, where a worker that cannot start says why.
@@ -300,7 +300,7 @@ def _send(pipe: BinaryIO, message: bytes) -> None:
 
 
 def _receive(pipe: BinaryIO) -> bytes | None:
-    """The next whole message; None at the end of the pipe, also where it cuts a message off."""
+    """Read a whole message; None at the end of the pipe, also within a message."""
     header = pipe.read(_LENGTH.size)
     if len(header) < _LENGTH.size:
         return None

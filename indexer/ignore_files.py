@@ -44,7 +44,7 @@ class IgnoreRules:
     lead: str = ""
 
     def ignores(self, path: str, *, is_directory: bool) -> bool:
-        """Whether a path is to be passed over; that its directories are not is taken as known.
+        """Return whether to ignore a path; its directories are known not to be ignored.
 
         As in git: the last matching line of the deepest file that has one decides, and nothing
         inside an ignored directory can be taken back in, since a walk does not enter it.
@@ -60,7 +60,7 @@ class IgnoreRules:
 
 
 def rules_of_root(root: str) -> tuple[IgnoreRules, list[tuple[str, str]]]:
-    """The rules of the ignore files in the directories above a root, its own not among them.
+    """Read the rules of the ignore files in the directories above a root.
 
     Without them, a folder would hold other files when it is indexed by itself than as a part of a
     larger one. That they ignore the root itself does not count. Also gives the path of each file
@@ -123,7 +123,7 @@ def _read(path: str) -> tuple[tuple[_Pattern, ...], str | None]:
 
 
 def _read_line(line: str) -> Iterator[_Pattern]:
-    """The pattern of a line, if it has one. Raises ValueError for one that git would not take.
+    """Parse a line's pattern, if it has one. Raises ValueError for one that git would not take.
 
     pathspec's expressions also match what lies below a match, which a walk must not ask for: a
     later line can take a directory back in, and what lies in it was never named. So they are only

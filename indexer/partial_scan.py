@@ -1,4 +1,4 @@
-"""Look at some paths of sources only, and find there what a walk of the whole source would find."""
+"""Scan some paths of sources only, and find there what a walk of the whole source would find."""
 
 import os
 import stat
@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
 from indexer.scan import LIBRARY_FILES, EmptyRoot, FoundFile, Unlisted, as_prefix, walk
 from indexer.sources import SourceOptions
-from indexer.write_stability import Settling
+from indexer.write_stability import WriteStability
 from retrieval.media.registry import kind_of
 
 _MOST_PATHS = 100
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one run is limited to, of sources that the library knows.
+class PartialScan:
+    """The paths that one run is limited to, in sources that the library knows.
 
     sources: all that the paths may lie in. paths: none below another one; only what is known at or
-    below them is compared. settling: leaves files alone that are being written; None: all are read.
+    below them is compared. stability: skips files that are being written; None: all are read.
     """
 
     sources: Mapping[str, SourceOptions]
     paths: Sequence[str]
-    settling: Settling | None = None
+    stability: WriteStability | None = None
 
     def walk(self, root: str, options: SourceOptions) -> Iterator[FoundFile | Unlisted | EmptyRoot]:
         """Find what a walk of the whole source would find at or below the paths."""
@@ -35,12 +35,12 @@ class Look:
                 yield from _walk_below(root, path, options)
 
     def is_ready(self, found: FoundFile) -> bool:
-        """Whether to read a file in this run; else all that is known of it stays."""
-        return self.settling is None or self.settling.admit(found)
+        """Return whether to read a file in this run; else all that is known of it stays."""
+        return self.stability is None or self.stability.admit(found)
 
 
 def narrowed(paths: Sequence[str], sources: Mapping[str, SourceOptions]) -> list[str]:
-    """What to look at, so that all these paths are looked at: none below another, none twice.
+    """Narrow a scan to the paths that cover all these: none below another, none twice.
 
     Whole sources where there are many, or links can lead anywhere. What is below none of the
     sources is left out.
@@ -61,12 +61,12 @@ def narrowed(paths: Sequence[str], sources: Mapping[str, SourceOptions]) -> list
 
 
 def is_at(path: str, prefix: str) -> bool:
-    """Whether a path is at or below the one with this prefix (`indexer.scan.as_prefix`)."""
+    """Return whether a path is at or below the one with this prefix (`indexer.scan.as_prefix`)."""
     return as_prefix(path).startswith(prefix)
 
 
 def names_below(root: str, path: str) -> list[str]:
-    """The names on the way from a source to a path below it, that of the path last."""
+    """List the names on the way from a source to a path below it, that of the path last."""
     return path.removeprefix(as_prefix(root)).split(os.sep)  # noqa: PTH206 - need not be valid text
 
 
@@ -95,7 +95,7 @@ def _walk_below(
 
 
 def _is_reached(root: str, path: str, options: SourceOptions) -> bool:
-    """Whether a walk of a source comes to a path: nothing on the way is to be passed over.
+    """Return whether a walk of a source comes to a path: nothing on the way is ignored.
 
     Raises OSError as `os.lstat`, on the way as at the end of it.
     """

@@ -13,7 +13,7 @@ from indexer.commit import Batch, FileStep, commit, failed_file
 from indexer.decode import read_first, read_on
 from indexer.decoder_pool import DecoderPool
 from indexer.media.base import Decoded, Piece, ReadOptions
-from indexer.partial_scan import Look
+from indexer.partial_scan import PartialScan
 from indexer.progress import Progress, Summary
 from indexer.scan import Comparison, FoundFile, compare, walk
 from indexer.sources import (
@@ -43,7 +43,7 @@ def index_sources(
     paths: Sequence[str | os.PathLike[str]] = (),
     *,
     changes: Changes | None = None,
-    look: Look | None = None,
+    partial: PartialScan | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     workers: int | None = None,
     readers: DecoderPool | None = None,
@@ -56,25 +56,40 @@ def index_sources(
     """Make a library hold what is at some paths now, or at all its sources if none are given.
 
     Rows are written and flushed before the catalog names them, batch by batch: whatever ends the
-    process, at most the batch in flight is lost, and the next call completes it. `should_stop` is
-    asked after each file; what is in flight is committed then. Files are read in worker processes,
-    at most `limit_s` seconds at a time; a file that makes its process crash, or takes longer, is
-    recorded as failed. `changes` are of the options of the paths' sources; what they leave out is
-    as the library was told before. `look` takes the place of paths and changes: the run is limited
-    to a part of sources that the library knows. `readers` are processes that are kept for the next
-    run; their own number and time limit hold.
+    process, at most the batch in flight is lost, and the next call completes it. Files are read in
+    worker processes; one that makes its process crash is recorded as failed.
 
-    Raises NotFoundError for a path that does not exist, LibraryLockedError when another process is
-    writing, LibraryError when the disk is full.
+    Args:
+        library: the library to write to.
+        encoder: the encoder of the space whose vectors are computed.
+        paths: files and directories, which become sources; empty: all sources.
+        changes: to the options of the paths' sources; options that they omit stay.
+        partial: instead of paths and changes: the part of known sources to scan.
+        batch_size: number of inputs that are encoded together.
+        workers: number of decoder processes; None: by the number of cores.
+        readers: a decoder pool to use instead and to leave open, with its number and time limit.
+        limit_s: time limit of one read, in seconds; a file that takes longer has failed.
+        max_pixels: limit of an image's pixels; None: `default_max_pixels`.
+        retry_failed: also read files again that failed and have not changed.
+        on_progress: called as files are done.
+        should_stop: asked after each file; if true, the run commits what is in flight and ends.
+
+    Returns:
+        Counts of what was added, removed and failed.
+
+    Raises:
+        NotFoundError: a path does not exist.
+        LibraryLockedError: another process is writing.
+        LibraryError: the disk is full.
     """
     start = time.perf_counter()
     with library.writer():
-        sources = dict(look.sources) if look else choose_sources(library, paths, changes)
-        if look is None:
+        sources = dict(partial.sources) if partial else choose_sources(library, paths, changes)
+        if partial is None:
             remember_sources(library, sources)
         on_progress(Progress(0, None))
         run = _Run(library, encoder, sources, batch_size, max_pixels)
-        comparison = run.compare(retry_failed, look)
+        comparison = run.compare(retry_failed, partial)
         total = len(comparison.to_read)
         on_progress(Progress(0, total, run.summary.failed))
         done, is_stopping = 0, False
@@ -131,7 +146,7 @@ def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> i
 def hide_files(library: Library, paths: Sequence[str]) -> int:
     """Hide files from every search at once, also while another process indexes.
 
-    Sources stay: the next run that finds the files shows them again, without reading them anew.
+    Sources stay: the next run that finds the files shows them again, without reading them again.
     Returns how many were not hidden before.
     """
     with library.catalog.transaction() as transaction:
@@ -159,18 +174,18 @@ class _Run:
         self._comparison = Comparison()
         self._to_read_again: list[FoundFile] = []
 
-    def compare(self, retry_failed: bool, look: Look | None = None) -> Comparison:
+    def compare(self, retry_failed: bool, partial: PartialScan | None = None) -> Comparison:
         """Walk the sources, or a part of them, and hide what is gone."""
-        find = look.walk if look else walk
+        find = partial.walk if partial else walk
         with self._library.catalog.snapshot() as snapshot:
-            places = look.paths if look else list(self._sources)
+            places = partial.paths if partial else list(self._sources)
             known = snapshot.files_below(places, self._space.id)
             found = chain.from_iterable(
                 find(root, options) for root, options in self._sources.items()
             )
             comparison = compare(found, known, retry_failed=retry_failed)
-        if look:
-            comparison.to_read = [file for file in comparison.to_read if look.is_ready(file)]
+        if partial:
+            comparison.to_read = [file for file in comparison.to_read if partial.is_ready(file)]
         with self._library.catalog.transaction() as transaction:
             self.summary.removed = transaction.mark_removed(comparison.gone)
             transaction.record_failures(comparison.unlisted)

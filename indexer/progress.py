@@ -19,7 +19,7 @@ class Summary:
     found: files that are there now. unchanged: neither read nor embedded, or only touched. moved:
     found at another path than before. duplicates: added files whose content was known already, from
     another file. failed: could not be read, now or when last looked at. embedded: pictures and
-    passages that a vector was computed for. interrupted: the run was stopped and the rest is to be
+    chunks that a vector was computed for. interrupted: the run was stopped and the rest is to be
     done.
     """
 

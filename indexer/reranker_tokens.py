@@ -39,7 +39,7 @@ class TokensPlan:
 
     @property
     def new_bytes(self) -> int:
-        """What the tokens that are missing will take."""
+        """Estimate the size of the missing tokens, in bytes."""
         return len(self.missing) * self.bytes_per_image
 
     def require_room(self) -> None:
@@ -50,7 +50,7 @@ class TokensPlan:
         smaller = "" if self.settings.precision == "int8" else ", or try `--token-precision int8`"
         raise UsageError(
             f"The tokens of {len(self.missing):,} images take {self.new_bytes / 1e6:,.1f} MB; with "
-            f"the {self.held_bytes / 1e6:,.1f} MB that are kept already, that is more than the "
+            f"the {self.held_bytes / 1e6:,.1f} MB that are cached already, that is more than the "
             f"token cache's limit of {self.settings.limit_bytes / 1e6:,.1f} MB. Raise it with "
             f"`--token-cache {math.ceil(total / 1e6)}MB`{smaller}. No tokens were computed."
         )
@@ -77,7 +77,14 @@ def plan_tokens(
     reranker: Reranker,
     settings: TokenCacheSettings | None = None,
 ) -> TokensPlan:
-    """Find the images of a space that lack tokens; `settings` instead of the library's own."""
+    """Find the images of a space that lack tokens.
+
+    Args:
+        library: the library whose images and token cache are compared.
+        encoder: the encoder of the space.
+        reranker: the model whose tokens are needed.
+        settings: of the token cache; None: those of the library.
+    """
     with library.catalog.snapshot() as snapshot:
         pictures = snapshot.pictures(encoder.space.id)
     items: dict[str, list[Item]] = {}
@@ -108,14 +115,24 @@ def prepare_tokens(
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TokensSummary:
-    """Compute and keep the tokens of every image of a space that lacks them.
+    """Compute and cache the tokens of every image of a space that lacks them.
 
     Files are read once more: what a run of `index_sources` has decoded is not held until here.
-    `on_plan` is called before anything is computed; `should_stop` is asked between batches, and
-    the next call completes what was left. Needs no right to write to the library.
+    Needs no right to write to the library.
 
-    Raises UsageError when the tokens would not fit beside what the cache holds, LibraryError when
-    they cannot be kept.
+    Args:
+        library: the library whose images and token cache are used.
+        encoder: the encoder of the space, which decides how images are preprocessed.
+        reranker: the model that computes the tokens.
+        workers: number of decoder processes; None: by the number of cores.
+        batch_size: number of images that are encoded together.
+        on_plan: called before anything is computed.
+        on_progress: called as images are done.
+        should_stop: asked between batches; the next call completes what was left.
+
+    Raises:
+        UsageError: the tokens would not fit beside what the cache holds.
+        LibraryError: the tokens cannot be cached.
     """
     start = time.perf_counter()
     plan = plan_tokens(library, encoder, reranker)
@@ -183,9 +200,9 @@ def _keep_tokens(
         library.tokens.put(reranker.identity, content_hash, values[mask])
         if (reranker.identity, content_hash) not in library.tokens:
             raise LibraryError(
-                f"Tokens cannot be kept in {library.tokens.folder}: the disk is full or read-only, "
-                "or another process has filled the cache. What was kept before stays; run the "
-                "same command again to go on."
+                f"Tokens cannot be cached in {library.tokens.folder}: the disk is full or "
+                "read-only, or another process has filled the cache. What was cached before stays; "
+                "run the same command again to go on."
             )
         made += 1
     return made

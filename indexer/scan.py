@@ -83,7 +83,7 @@ class Comparison:
     maybe_moved: dict[tuple[int, str], list[KnownFile]] = field(default_factory=dict)
 
     def take_moved(self, path: str, size: int, content_hash: str) -> KnownFile | None:
-        """The gone file that a new path with this content was moved from, or None.
+        """Take the gone file that a new path with this content was moved from, or None.
 
         Each is given once, so that of several copies only one takes its place. One that went away
         now comes before one that went away earlier, then one of the same name, then the first path.
@@ -165,7 +165,7 @@ def compare(
 
 
 def as_prefix(path: str) -> str:
-    """What every path below this one begins with."""
+    """Return the prefix of every path below this one."""
     return path.rstrip(os.sep) + os.sep
 
 
@@ -220,7 +220,7 @@ class _Walk:
                 yield from self._look_into(directory, listing)
 
     def _may_enter(self, path: str) -> bool:
-        """Whether a directory is on the right device and new, which counts as entering it."""
+        """Enter a directory: True if it is on the right device and was not entered before."""
         if not (self._options.follow or self._options.one_file_system):
             return True
         status = os.stat(path)  # noqa: PTH116
@@ -287,7 +287,7 @@ class _Walk:
             yield FoundFile(path, status.st_size, status.st_mtime_ns, kind)
 
     def _look_through(self, path: str, rules: IgnoreRules) -> Iterator[FoundFile | Unlisted]:
-        """A link may lead to a directory, also when it leads nowhere now (to an unmounted one)."""
+        """Follow a link, which may lead to a directory, also one that is not mounted now."""
         is_directory = os.path.isdir(path)  # noqa: PTH112
         if rules.ignores(path, is_directory=is_directory):
             return
@@ -314,12 +314,12 @@ def _sort_absent(remembered: dict[str, bytes], empty_roots: set[str], result: Co
             result.gone.append(path)
         if file.size in new_sizes and file.content_hash is not None:
             result.maybe_moved.setdefault((file.size, file.content_hash), []).append(file)
-    # An earlier run's word that a root is empty is written anew, not taken back.
+    # An earlier run's word that a root is empty is written again, not taken back.
     result.gone = [path for path in result.gone if _as_place(path) not in unlisted]
 
 
 def _pack(file: KnownFile) -> bytes:
-    """What is known of a file but its path: half the memory, where a million are held at once."""
+    """Pack what is known of a file but its path: half the memory, of a million files."""
     fields = (file.size, file.mtime_ns, _STATES.index(file.state), file.embedded)
     has_hash = file.content_hash is not None
     return _PACKED.pack(*fields, has_hash) + (file.content_hash or "").encode()
@@ -347,7 +347,7 @@ def _as_place(path: str) -> str:
 
 
 def _lies_below(path: str, places: set[str]) -> str | None:
-    """Which of some places is a directory above a path; by its depth, not by their number."""
+    """Find the directory above a path among some places, in time of its depth."""
     end = path.rfind(os.sep)
     while end >= 0:
         if path[:end] in places:
@@ -360,7 +360,7 @@ def _suddenly_empty(root: str) -> FailedFile:
     return FailedFile(
         root or os.sep,
         "is empty now, and what was indexed from it stays in the library. If it is not mounted, "
-        "mount it and index again; if its files were deleted, `mmsearch remove` forgets them.",
+        "mount it and index again; if its files were deleted, remove them with `mmsearch remove`.",
     )
 
 

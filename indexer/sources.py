@@ -62,7 +62,7 @@ def choose_sources(
 ) -> dict[str, SourceOptions]:
     """Say what to walk and how: absolute paths, none below another one, with their options.
 
-    No paths: all sources. What is not changed is as the library was told before, there or above.
+    No paths: all sources. Options that `changes` omits stay as remembered, there or above.
     Raises NotFoundError for a path that does not exist.
     """
     with library.catalog.snapshot() as snapshot:
@@ -75,7 +75,7 @@ def choose_sources(
         if not os.path.lexists(root):
             raise NotFoundError(
                 f"There is nothing at {root}. If it was deleted or is not mounted now, what "
-                "was indexed from it is still in the library; `mmsearch remove` forgets it."
+                "was indexed from it is still in the library; remove it with `mmsearch remove`."
             )
     kept: list[str] = []
     for root in sorted(set(roots), key=as_prefix):
@@ -96,7 +96,7 @@ def absolute(path: str | os.PathLike[str]) -> str:
 
 
 def source_above(path: str, sources: Sequence[str]) -> str:
-    """The source that a path was found in."""
+    """Return the source that a path was found in."""
     return max(
         (source for source in sources if as_prefix(path).startswith(as_prefix(source))), key=len
     )

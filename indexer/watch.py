@@ -1,7 +1,7 @@
 """Keep a library up to date with its sources while they change.
 
 What the operating system tells of a change only says where to look again: a run of the pipeline
-that is limited to those paths finds out what it was. So whatever is told twice, late or in another
+that is limited to those paths finds out what it was. So what is reported twice, late or in another
 order comes to the same, and a move is one comparison that knows both places.
 """
 
@@ -17,12 +17,12 @@ import watchfiles
 
 from indexer.decoder_pool import DecoderPool
 from indexer.ignore_files import IGNORE_FILE_NAME
-from indexer.partial_scan import Look, is_at, names_below, narrowed
+from indexer.partial_scan import PartialScan, is_at, names_below, narrowed
 from indexer.pipeline import DEFAULT_BATCH_SIZE, DEFAULT_LIMIT_S, default_workers, index_sources
 from indexer.progress import Progress, Summary
 from indexer.scan import LIBRARY_FILES, as_prefix
 from indexer.sources import Changes, SourceOptions, absolute, choose_sources, remember_sources
-from indexer.write_stability import LASTING_S, Settling
+from indexer.write_stability import LASTING_S, WriteStability
 from retrieval.encoders.base import Encoder
 from retrieval.errors import LibraryLockedError, MMSearchError, NotFoundError
 from retrieval.library import Library
@@ -49,7 +49,7 @@ class Watching:
 
 @dataclass(frozen=True)
 class Updated:
-    """A run changed something in the library. Only the first one is told where it did not."""
+    """A run changed something in the library, or was the first."""
 
     summary: Summary
 
@@ -86,7 +86,7 @@ class Polling:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A run failed as a whole; it is tried again, and told again only for another reason."""
+    """A run failed as a whole; it is tried again, and reported again only for another reason."""
 
     reason: str
 
@@ -111,24 +111,30 @@ def watch_sources(
 ) -> None:
     """Bring paths, or all sources, up to date, and keep them so until `stop_event` is set.
 
-    `poll`: walk the sources every so many seconds, for file systems of other computers, whose
-    changes nobody tells of; None: be notified. A run that is in progress when `stop_event` is set
-    ends with its batch. The first run brings everything up to date; what changes meanwhile, as in
-    every run, is taken up by the next one. The other options are those of `index_sources`.
+    The first run brings everything up to date; what changes meanwhile, as in every run, is taken up
+    by the next one. Errors of later runs are reported as events, and the runs are tried again.
 
-    Raises NotFoundError for a path that does not exist when it begins, or without any source.
-    Errors of later runs are told as events, and the runs tried again.
+    Args:
+        library, encoder, paths, changes: as for `index_sources`.
+        on_event: called with what happened, in this thread.
+        stop_event: ends the watch; a run that is in progress ends with its batch.
+        poll: seconds between walks of the sources, for network file systems, which report no
+            changes of other computers; None: be notified.
+        batch_size, workers, limit_s, max_pixels, on_progress: as for `index_sources`.
+
+    Raises:
+        NotFoundError: a path does not exist when it begins, or there is no source.
     """
     sources = choose_sources(library, paths, changes)
     if not sources:
         raise NotFoundError(f"{library.path} has no sources yet: name a folder to watch.")
     with DecoderPool(workers or default_workers(), limit_s=limit_s) as readers:
 
-        def run(look: Look) -> Summary:
+        def run(partial: PartialScan) -> Summary:
             return index_sources(
                 library,
                 encoder,
-                look=look,
+                partial=partial,
                 readers=readers,
                 batch_size=batch_size,
                 workers=workers,
@@ -174,7 +180,7 @@ class _Watch:
         sources: Mapping[str, SourceOptions],
         passed_over: str,
         remember: Callable[[], None],
-        run: Callable[[Look], Summary],
+        run: Callable[[PartialScan], Summary],
         on_event: Callable[[Event], None],
         stop: threading.Event,
         poll: float | None,
@@ -191,7 +197,7 @@ class _Watch:
         self._next_poll = 0.0
         self._due: dict[str, float] = {}
         self._not_before = 0.0
-        self._settling = Settling()
+        self._stability = WriteStability()
         self._identities: dict[str, _Identity] = {}
         self._gone: set[str] = set()
         self._next_check = 0.0
@@ -308,15 +314,15 @@ class _Watch:
             self._look_at_all()
             return
         now = time.monotonic()
-        for change, told in changes:
-            path = self._as_named(told)
+        for change, changed in changes:
+            path = self._as_named(changed)
             place = self._place_to_look_at(change, path)
             if place is None:
                 continue
             self._due[place] = now
             if change is watchfiles.Change.added and os.path.isdir(place):  # noqa: PTH112
-                # What came into a new folder before it was watched was not told.
-                self._settling.look_again[place] = now + LASTING_S
+                # What came into a new folder before it was watched was not reported.
+                self._stability.look_again[place] = now + LASTING_S
 
     def _as_named(self, path: str) -> str:
         """Spell a path as below its source: some systems tell it without links."""
@@ -328,7 +334,7 @@ class _Watch:
         return path
 
     def _place_to_look_at(self, change: watchfiles.Change, path: str) -> str | None:
-        """The narrowest path below which a change can matter; None if it cannot."""
+        """Find the narrowest path below which a change can matter; None if it cannot."""
         above = [root for root in self._sources if is_at(path, as_prefix(root))]
         if not above or any(is_at(path, as_prefix(place)) for place in self._passed_over):
             return None
@@ -368,29 +374,29 @@ class _Watch:
         taken = [
             path
             for path in due
-            if self._due.pop(path, None) is not None and not self._settling.is_being_written(path)
+            if self._due.pop(path, None) is not None and not self._stability.is_being_written(path)
         ]
         paths = narrowed(taken, self._there())
         if paths and not self._try(paths):
             for path in paths:
                 self._due.setdefault(path, now)
-        for path, at in self._settling.look_again.items():
+        for path, at in self._stability.look_again.items():
             self._due.setdefault(path, at)
-        self._settling.look_again.clear()
+        self._stability.look_again.clear()
 
     def _there(self) -> dict[str, SourceOptions]:
-        """The sources that are looked at: what was indexed from those that are gone stays."""
+        """Select the sources to look at: what was indexed from those that are gone stays."""
         return {root: options for root, options in self._sources.items() if root not in self._gone}
 
     def _try(self, paths: Sequence[str]) -> bool:
         """Run over some paths; False if that is to be done again."""
-        self._settling.has_news = False
+        self._stability.has_news = False
         start = time.monotonic()
         try:
             if self._remember:
                 self._remember()
                 self._remember = None
-            summary = self._run(Look(self._there(), paths, self._settling))
+            summary = self._run(PartialScan(self._there(), paths, self._stability))
         except LibraryLockedError as error:
             self._put_off(_RETRY_LOCKED_S, Waiting(str(error)))
             return False
@@ -403,7 +409,7 @@ class _Watch:
             # Polling must not keep a disk busy all the time.
             self._next_poll = now + max(self._poll_s, 3 * (now - start))
         did = summary.added or summary.changed or summary.moved or summary.removed > 0
-        if did or (summary.failed and self._settling.has_news) or not self._is_up_to_date:
+        if did or (summary.failed and self._stability.has_news) or not self._is_up_to_date:
             self._tell(Updated(summary))
         if not self._is_up_to_date and not summary.interrupted:
             self._is_up_to_date = True

@@ -1,4 +1,4 @@
-"""Which files are at rest: written to their end, and long enough ago to be remembered."""
+"""Detect files that are at rest: written completely, and long enough ago to be remembered."""
 
 import os
 import stat
@@ -15,18 +15,18 @@ _REMEMBERED = 10_000
 
 
 @dataclass
-class Settling:
-    """Which files are still being written, and which were written too lately to be remembered."""
+class WriteStability:
+    """Tracks files that are being written, or were written too lately to be remembered."""
 
     look_again: dict[str, float] = field(default_factory=dict)
     """When to look at a path again, by the monotonic clock."""
     has_news: bool = False
-    """Whether a file was to be read that was not read before just as it is."""
+    """A file was to be read that was not read before in this state."""
     _seen: dict[str, tuple[int, int, float]] = field(default_factory=dict)
     _read: set[tuple[str, int, int]] = field(default_factory=set)
 
     def is_being_written(self, path: str) -> bool:
-        """Whether there is a file at a path that is to be left alone for now."""
+        """Return whether the file at a path, if any, is still being written."""
         try:
             status = os.stat(path)  # noqa: PTH116 - names need not be valid text
         except OSError:
@@ -36,7 +36,7 @@ class Settling:
         )
 
     def admit(self, found: FoundFile) -> bool:
-        """Whether to read a file in the run that begins."""
+        """Return whether to read a file in the run that begins."""
         if not self._is_written(found.path, found.size, found.mtime_ns):
             return False
         age_s = (time.time_ns() - found.mtime_ns) / 1e9

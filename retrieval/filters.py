@@ -128,5 +128,5 @@ class Filter(_Condition):
 
     @property
     def is_empty(self) -> bool:
-        """Whether the filter matches everything."""
+        """Return whether the filter matches everything."""
         return self == Filter()

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from api.cli import app
+from api.http.app import create_app
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 AVOID = {
@@ -33,10 +34,25 @@ CODE = re.compile(r"```.*?```|^(?: {4}|\t).*$|`[^`\n]*`", re.DOTALL | re.MULTILI
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """The pages, without their code, and the help of every command."""
-    for page in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))):
+    """Yield the pages, without their code, the help of every command and the API's descriptions."""
+    named = (REPOSITORY / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY"))
+    for page in (*named, *sorted((REPOSITORY / "docs").glob("*.md"))):
         yield page.name, prose(page.read_text(encoding="utf-8"))
     yield from helps(typer.main.get_command(app), "mmsearch")
+    for at, text in descriptions(create_app(Path("nowhere")).openapi()):
+        yield f"OpenAPI {at}", prose(text)
+
+
+def descriptions(part, at: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(part, dict):
+        for key, below in part.items():
+            if key in {"description", "summary"} and isinstance(below, str):
+                yield at, below
+            else:
+                yield from descriptions(below, f"{at}/{key}")
+    elif isinstance(part, list):
+        for below in part:
+            yield from descriptions(below, at)
 
 
 def prose(markdown: str) -> str:

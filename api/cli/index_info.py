@@ -165,7 +165,7 @@ def _build(
         )
     if generation is not None and not is_quiet:
         console.out.print(
-            f"Index of {generation.rows:,} {modality}s built: {generation.kind}, "
+            f"Index of {generation.rows:,} {modality} vectors built: {generation.kind}, "
             f"{generation.size / 1e6:,.1f} MB.",
             markup=False,
         )
@@ -200,7 +200,7 @@ def _facts(library: "Library", space: "Space", modality: "Modality") -> dict[str
 def _print(name: str, facts: dict[str, Any]) -> None:
     from api.cli import console
 
-    lines = {"Index": f"{facts['kind']}, of {name}s"}
+    lines = {"Index": f"{facts['kind']}, of {name} vectors"}
     lines["Rows"] = (
         f"{facts['rows']:,}: {facts['rows_covered']:,} in the index, {facts['rows_past']:,} added "
         f"since, searched exactly"

@@ -1,4 +1,4 @@
-"""Serve the files of items: only what the library indexed, where it was told to look.
+"""Serve the files of items: only what the library indexed, below its sources.
 
 Between indexing and serving, whoever can write to a source can put links, pipes or other files in
 the place of what was indexed. So a file is opened by its resolved path, one folder after another

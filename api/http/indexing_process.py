@@ -74,7 +74,7 @@ class Outcome:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether the run was cancelled before it had finished."""
+        """Return whether the run was cancelled before it had finished."""
         return bool(self.counts.get("interrupted"))
 
 
@@ -211,7 +211,7 @@ class _Indexing:
         self, request: IndexingRequest, setting: dict[str, str], should_stop: Callable[[], bool]
     ) -> Outcome:
         from indexer.decoder_pool import DecoderPool
-        from indexer.partial_scan import Look, narrowed
+        from indexer.partial_scan import PartialScan, narrowed
         from indexer.pipeline import default_workers, index_sources
         from indexer.progress import Progress
         from indexer.sources import choose_sources
@@ -222,12 +222,12 @@ class _Indexing:
         def tell(progress: Progress) -> None:
             self._step(Step("files", progress.done, progress.total, progress.failed))
 
-        def index(paths: Sequence[str] = (), look: Look | None = None) -> "Summary":
+        def index(paths: Sequence[str] = (), partial: PartialScan | None = None) -> "Summary":
             return index_sources(
                 library,
                 encoder,
                 paths,
-                look=look,
+                partial=partial,
                 readers=self._readers,
                 on_progress=tell,
                 should_stop=should_stop,
@@ -238,7 +238,7 @@ class _Indexing:
             summaries.append(index(request.sources))
         if request.within and not should_stop():
             known = choose_sources(library, ())
-            summaries.append(index(look=Look(known, narrowed(request.within, known))))
+            summaries.append(index(partial=PartialScan(known, narrowed(request.within, known))))
         outcome = Outcome(_total(summaries))
         if not should_stop():
             self._build_due_indices(library, encoder, should_stop, outcome)

@@ -70,7 +70,7 @@ class Job:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the job has reached a final state."""
+        """Return whether the job has reached a final state."""
         return self.state in FINAL_STATES
 
     def change(self, **values: Any) -> None:

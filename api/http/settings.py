@@ -75,12 +75,12 @@ class ServiceSettings(BaseSettings):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the service is reachable from this machine only."""
+        """Return whether the service is reachable from this machine only."""
         return is_loopback_name(self.host)
 
 
 def is_loopback_name(host: str) -> bool:
-    """Whether a host name or address (IPv6 without brackets) is a loopback one."""
+    """Return whether a host name or address (IPv6 without brackets) is a loopback one."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

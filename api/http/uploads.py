@@ -94,7 +94,7 @@ class UploadFolder:
             if not isinstance(error, OSError):
                 raise
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise StorageFullError("There is no room for the files; none was kept.") from error
+                raise StorageFullError("No space left for the files; none was stored.") from error
             raise LibraryError(f"The files cannot be written: {error.strerror}.") from error
         return named
 
@@ -128,11 +128,11 @@ class UploadFolder:
         try:
             return self._checkers.submit(check, os.fspath(path), name, self._max_pixels).result()
         except UnacceptableFileError as error:
-            raise UnacceptableFileError(f"{name!r} {error}. No file was kept.") from error
+            raise UnacceptableFileError(f"{name!r} {error}. No file was stored.") from error
         except UnreadableFileError as error:
-            raise UnreadableFileError(f"{name!r}: {error}. No file was kept.") from error
+            raise UnreadableFileError(f"{name!r}: {error}. No file was stored.") from error
         except CancelledError:
-            raise LibraryError("The service is ending; no file was kept.") from None
+            raise LibraryError("The service is shutting down; no file was stored.") from None
 
     def _name(self, temporary: Path, name: str) -> Path:
         """Rename a file, with the first free number if the name exists; never overwrites."""
@@ -181,13 +181,13 @@ def open_upload_folder(path: Path, library: Path, max_pixels: int) -> UploadFold
             if time.time() - left.lstat().st_mtime > _ABANDONED_AFTER_S:
                 left.unlink()
     except OSError as error:
-        raise UsageError(f"Uploads cannot be kept in {path}: {error.strerror}.") from error
+        raise UsageError(f"Uploads cannot be stored in {path}: {error.strerror}.") from error
     places = [folder, *folder.parents]
     is_in_library = any(all((p / name).exists() for name in LIBRARY_FILES) for p in places)
     if is_in_library or folder in library.resolve().parents:
         raise UsageError(
-            f"Uploads cannot be kept in {path}, which holds or lies in a library. Choose a folder "
-            "of their own."
+            f"Uploads cannot be stored in {path}, which holds or lies in a library. Choose a "
+            "folder of their own."
         )
     return UploadFolder(folder, max_pixels)
 
@@ -208,7 +208,7 @@ def check(path: str, name: str, max_pixels: int) -> str:
         if not _may_end(found, ending):
             asked = f"{stem}{found.endings[0]}"
         if found.kind is MediaKind.IMAGE:
-            # By the name that it will have: camera RAW files are told by it.
+            # By the name that it will have: camera RAW files are detected by it.
             read_picture(file, name=asked, least_side=_LEAST_SIDE, max_pixels=max_pixels)
     if found.kind is not MediaKind.IMAGE:
         reader_of(found)(path, 0, ReadOptions(_LEAST_SIDE, max_pixels))
@@ -248,7 +248,7 @@ def _format_of(head: bytes, name: str) -> Format:
 def _may_end(found: Format, ending: str) -> bool:
     """Return whether an ending suits a format: its own, or one that the same package reads.
 
-    Videos are told by their content whatever their ending, and so are HEIC and HEIF.
+    Videos are detected by their content whatever their ending, and so are HEIC and HEIF.
     """
     named = format_of(ending and f"file{ending}")
     return named is found or (

@@ -157,7 +157,7 @@ def choose_split(sizes: Mapping[str, int], wanted: str | None, where: Path) -> s
 
 
 def in_split(row_split: str | None, chosen: str | None) -> bool:
-    """Whether an entry belongs to the split that `choose_split` returned."""
+    """Return whether an entry belongs to the split that `choose_split` returned."""
     return chosen is None or chosen in {ALL_SPLITS, row_split}
 
 

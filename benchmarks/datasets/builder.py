@@ -50,7 +50,14 @@ class DatasetBuilder:
         return True
 
     def add_caption(self, identifier: str, words: str | None, image: str, where: str) -> None:
-        """Add a text that describes an image."""
+        """Add a text that describes an image.
+
+        Args:
+            identifier: the id of the text.
+            words: the text; if `cleaned` rejects it, nothing is added.
+            image: the id of the image.
+            where: the place in the file, for reports.
+        """
         if self.add_text(identifier, words, where):
             self.captions[identifier, image] = None
 

@@ -32,8 +32,13 @@ def load_parquet(
 
     The columns are chosen as in `load_csv`. A cell of texts may be a list. A cell of images is a
     file's name, or the image itself, as bytes or as a record of `bytes` and `path` (the form of
-    Hugging Face). Images that come so are written into the folder `images`, each once, under the
-    hash of its content.
+    Hugging Face).
+
+    Args:
+        path: the file or folder.
+        split, language, image, text, text_ids, splits, classes: as for `load_csv`.
+        images: folder of the image files; embedded images are extracted to it, each once, under
+            the hash of its content.
 
     Raises:
         NotFoundError: The file or all images are missing.

@@ -52,7 +52,20 @@ def choose_columns(
     splits: str | None,
     classes: str | None,
 ) -> Columns:
-    """Check the given columns; defaults are `image`, `text` or `caption`, and `split`."""
+    """Check the given columns; defaults are `image`, `text` or `caption`, and `split`.
+
+    Args:
+        available: names of all columns.
+        source: the file, for errors.
+        image: the column of image files.
+        text: the column of texts.
+        text_ids: the column of text ids.
+        splits: the column of splits.
+        classes: the column of image classes.
+
+    Raises:
+        UsageError: there is no such column.
+    """
     default_text = next((name for name in TEXT_NAMES if name in available), TEXT_NAMES[0])
     columns = Columns(
         image=image or "image",
@@ -82,6 +95,13 @@ def dataset_from_rows(
 
     Texts are numbered per image, in the order of the rows, and are distinct, unless rows have text
     ids: rows with the same id are one text, which may describe several images.
+
+    Args:
+        rows: texts and images.
+        source: the file that they were read from.
+        split: which split to read, if the rows have splits.
+        language: only None, since tables name no language.
+        images: folder of the image files; None: beside the source.
     """
     only_language(language, None, source)
     if not rows:

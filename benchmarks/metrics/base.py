@@ -118,14 +118,21 @@ def judge_scores(
 ) -> Judgments:
     """Find the ranks of the relevant items in scores of every query with every item.
 
-    `scores` is (len(query_ids), len(item_ids)) floats, or an iterable of blocks of its rows: a
-    generator of blocks keeps memory bounded. They are compared in their own precision. A score of
-    -inf excludes an item from a query's list, such as the query itself in image-to-image search.
     The result equals that of `judge` on the same scores as a run, including ties, with one sort per
     row, O(n log n), instead of dictionaries.
 
-    Raises UsageError for NaN, +inf, repeated ids, or if no query has a relevant item, ValueError
-    for scores of another shape.
+    Args:
+        qrels: relevant items of each query.
+        query_ids: of the rows of `scores`.
+        item_ids: of the columns of `scores`.
+        scores: (len(query_ids), len(item_ids)) floats, or an iterable of blocks of its rows: a
+            generator of blocks keeps memory bounded. They are compared in their own precision. A
+            score of -inf excludes an item from a query's list, such as the query itself in
+            image-to-image search.
+
+    Raises:
+        UsageError: NaN, +inf, repeated ids, or no query has a relevant item.
+        ValueError: scores of another shape.
     """
     column_of = _numbered(item_ids, "item")
     _numbered(query_ids, "query")

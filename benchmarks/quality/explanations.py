@@ -112,7 +112,14 @@ def measure_deletion(
 def paint_over(
     image: Image.Image, view: Box, shape: tuple[int, ...], cells: NDArray[np.int64]
 ) -> Image.Image:
-    """Copy an image with some cells of a (rows, columns) grid over `view` in its mean colour."""
+    """Copy an image with some cells of a grid filled with its mean colour.
+
+    Args:
+        image: RGB.
+        view: the part that the grid covers: left, top, right, bottom, in pixels.
+        shape: (rows, columns) of the grid.
+        cells: (c,) numbers of the cells, row by row from 0.
+    """
     rows, columns = shape
     painted = image.copy()
     draw = ImageDraw.Draw(painted)

@@ -56,7 +56,7 @@ class Failure:
 
     @property
     def shown_rank(self) -> str:
-        """The rank as text."""
+        """Format the rank."""
         return f"rank {self.rank:,.0f}" if math.isfinite(self.rank) else "not found"
 
 
@@ -68,8 +68,14 @@ def write_report(
 ) -> Path:
     """Write report.html and report.md into a folder; returns the path of the page.
 
-    `ranked` holds, by direction and query, at least the first items of each ranked list. Raises
-    UsageError when the packages for plots and pages are not installed.
+    Args:
+        folder: for both files.
+        record: the measurements.
+        dataset: what was measured.
+        ranked: by direction and query, at least the first items of each ranked list.
+
+    Raises:
+        UsageError: the packages for plots and pages are not installed.
     """
     try:
         from jinja2 import Environment, select_autoescape
@@ -194,7 +200,14 @@ def find_failures(
     direction: str,
     ranked: Mapping[str, RankedList],
 ) -> list[Failure]:
-    """Find the queries whose first relevant item has the lowest rank, worst first."""
+    """Find the queries whose first relevant item has the lowest rank, worst first.
+
+    Args:
+        record: the measurements.
+        dataset: what was measured.
+        direction: such as `t2i`.
+        ranked: the ranked list of each query.
+    """
     judgments = record.directions[direction].judgments
     qrels, queries, items = (
         dataset.qrels(direction),

@@ -141,11 +141,18 @@ def measure_quality(
 ) -> QualityResult:
     """Rank a dataset's items for its queries with the engine's own stages, and judge the ranks.
 
-    `reranker` orders the first items of each list by the join of similarity and match, between
-    texts and images only; the items below keep their order. `on_ranked(direction, list)` is given
-    each query's ranked list, `on_progress(what, done, total)` the state of the encoding. Raises
-    UsageError for a direction that the dataset does not define and for an index that cannot be
-    built over it.
+    Args:
+        dataset: images, texts and their relevance.
+        encoder: the encoder to measure.
+        setup: directions, index, depth and reranking.
+        cache: vectors of earlier runs.
+        reranker: orders the first items of each list by the join of similarity and match, between
+            texts and images only; the items below keep their order.
+        on_ranked: called with the direction and each query's ranked list.
+        on_progress: called with what is encoded, and how many are done of how many.
+
+    Raises:
+        UsageError: the dataset does not define a direction, or the index cannot be built over it.
     """
     if any("i" in direction for direction in setup.directions):
         embedded = cache.embed_images(
@@ -389,7 +396,7 @@ class _RerankedPairs:
 
 
 def describe_dataset(dataset: RetrievalDataset) -> dict[str, Any]:
-    """What a result says of its dataset; the fingerprint tells two datasets apart."""
+    """Describe the dataset of a result; the fingerprint identifies it."""
     return {
         "name": dataset.name,
         "specification": dataset.specification,
@@ -403,7 +410,7 @@ def describe_dataset(dataset: RetrievalDataset) -> dict[str, Any]:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions and machine, as far as they can change a figure."""
+    """Describe versions and machine, as far as they can change a figure."""
     return {
         "mmsearch": version("mmsearch"),
         "python": platform.python_version(),
@@ -428,7 +435,7 @@ def _embed(
 
 
 def _groups(dataset: RetrievalDataset, direction: str, judgments: Judgments) -> tuple[str, ...]:
-    """The captions of one photo are no independent sample: they are resampled together."""
+    """Group the captions of each photo: they are no independent sample."""
     if not direction.startswith("t") or dataset.relevance:
         return judgments.query_ids
     image_of = dict(dataset.captions)

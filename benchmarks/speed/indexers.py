@@ -134,8 +134,15 @@ def measure_indexers(
 ) -> list[IndexerSpeed]:
     """Run each program three times on the first `limit` photos below a folder, one after another.
 
-    Raises UsageError for a folder without photos, IndexerFailedError with what a program printed
-    when it fails.
+    Args:
+        photos: the folder.
+        indexers: the programs.
+        limit: maximum number of photos.
+        on_done: called with the speed of each program.
+
+    Raises:
+        UsageError: the folder has no photos.
+        IndexerFailedError: a program failed; with what it printed.
     """
     found = [
         entry.path

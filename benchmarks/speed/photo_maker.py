@@ -25,6 +25,12 @@ def make_photos(
     Enlarged photos are softer than those of a camera, so their files would have a quarter of the
     size and decode too fast: grey noise is added, so that 12 megapixels have 3 to 5 MB. The
     distribution of detail still differs from that of a camera. Raises as `read_image`.
+
+    Args:
+        files: the photos.
+        folder: for the JPEG files.
+        megapixels: size of each, in millions of pixels.
+        seed: of the noise.
     """
     noise = _noise(seed)
     made = []
@@ -45,6 +51,12 @@ def make_many(folder: Path, count: int, *, pictures: int = 200, seed: int = 0) -
 
     They have `pictures` different images. The file number and padding follow the end of the image,
     where decoders do not read, so that all contents and sizes differ.
+
+    Args:
+        folder: for the folders of files.
+        count: number of files.
+        pictures: number of different images.
+        seed: of the images and sizes.
     """
     generator = np.random.default_rng(seed)
     jpegs = []

@@ -7,7 +7,7 @@ _ID_BYTES = 8
 
 
 def autofaiss_factory(rows: int, dimension: int, memory_bytes: float) -> str:
-    """The first index string of `get_optimal_index_keys_v2` of autofaiss 2.18, as it stands there.
+    """Copy the first index string of autofaiss 2.18's `get_optimal_index_keys_v2`.
 
     Its thresholds: exact below 1,000 rows, HNSW15 below 10,000, else HNSW where the memory holds
     it, IVF with whole vectors below a million rows where it holds that, else OPQ and IVF-PQ.

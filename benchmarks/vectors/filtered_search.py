@@ -51,6 +51,14 @@ def filter_recall(
     """Measure each kind of filter at each selectivity with (m, d) unit queries, one by one.
 
     Takes 8 bytes of memory a row and query: tens of queries at a million rows.
+
+    Args:
+        searcher: the searcher to measure.
+        queries: (m, d) float32, unit.
+        query_modality: of the queries, as the index is tuned for each.
+        k: length of the result lists.
+        selectivities: shares of the rows that pass a filter, 0 to 1.
+        seed: of the random filters.
     """
     rows = searcher.rows
     similarity = _similarity(queries, rows)

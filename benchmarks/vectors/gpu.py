@@ -45,7 +45,7 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast the GPU is."""
+        """Divide the GPU's speed by the CPU's."""
         return self.gpu_speed / self.cpu_speed
 
 
@@ -64,7 +64,7 @@ class GpuResult:
 
     @property
     def largest_difference(self) -> float:
-        """Of recall between CPU and GPU, searching and training both counted."""
+        """Return the largest difference of recall between CPU and GPU, in search or training."""
         searched = [abs(one.cpu_recall - one.gpu_recall) for one in self.comparisons]
         trained = [abs(self.cpu_trained[kind] - self.gpu_trained[kind]) for kind in MODALITIES]
         return max(searched + trained)
@@ -89,14 +89,21 @@ def compare_gpu(
 ) -> GpuResult:
     """Train, fill and search the index that a library of this size gets on a GPU, on both.
 
-    factory: another than that. Raises MMSearchError where FAISS sees no such GPU, or where the GPU
-    gave up.
+    Args:
+        workload: rows, queries and their true neighbours.
+        device: the GPU, as torch names it.
+        factory: a FAISS index string; None: the one that a library of this size gets.
+        seed: of training.
+        on_step: called with a line of text before each step.
+
+    Raises:
+        MMSearchError: FAISS sees no such GPU, the GPU failed, or so few rows get no index.
     """
     numbers = require_gpus(device)
     rows = workload.rows
     factory = factory or choose(len(rows), rows.shape[1], BYTES_PER_ROW * len(rows), "cuda").factory
     if factory is None:
-        raise MMSearchError(f"{len(rows):,} rows get no index: they are compared one by one.")
+        raise MMSearchError(f"{len(rows):,} rows get no index: they are searched exactly.")
     builds, indices = [], {}
     for place in ("cpu", device):
         on_step(f"Building {factory}, trained on {place}")
@@ -152,7 +159,7 @@ def compare_gpu(
 
 
 def gpu_markdown(result: GpuResult) -> str:
-    """The comparison as Markdown, with the verdict."""
+    """Format the comparison as Markdown, with the verdict."""
     words = {SINGLE: "single", BATCH: f"by {BATCH}"}
     lines = [
         f"{result.workload}: {result.rows:,} x {result.dimension}, {result.gpus} GPU"

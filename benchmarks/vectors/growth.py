@@ -31,7 +31,14 @@ class Growth:
 
 
 def cost_of(result: MethodResult, *, threads: int, recall: float, modality: str = "text") -> Cost:
-    """The cost at the fastest setting that reaches a recall@10 for queries of one modality."""
+    """Read the cost at the fastest setting that reaches a recall@10.
+
+    Args:
+        result: of one method.
+        threads: number of search threads.
+        recall: recall@10 to reach, 0 to 1.
+        modality: of the queries.
+    """
     single, batch = (
         result.fastest(modality, 10, queries, threads, recall) for queries in (SINGLE, BATCH)
     )

@@ -119,8 +119,23 @@ def measure_index(
 ) -> IndexInUse:
     """Build an index over synthetic rows as a library does, and measure all of the above.
 
-    folder: for the embeddings and the index; an index that an earlier run left there is taken.
-    Raises MMSearchError where so few rows get no index.
+    Args:
+        cache: folder of synthetic workloads.
+        rows: number of rows to build over.
+        profile: of the synthetic vectors, a key of `PROFILES`.
+        dimension: of the vectors.
+        queries: number of queries per modality.
+        filter_queries: number of queries per modality and filter.
+        added: number of rows to add after the build.
+        removed: number of rows to remove then.
+        target_recall: recall@10 to tune for, 0 to 1.
+        folder: for the embeddings and the index; an index of an earlier run there is reused.
+        seed: of the vectors and of training.
+        device: where to train and search, as torch names it.
+        on_step: called with a line of text before each step.
+
+    Raises:
+        MMSearchError: so few rows get no index.
     """
     workload = synthetic_workload(
         cache, profile, rows, dimension=dimension, queries=queries, seed=seed
@@ -144,7 +159,7 @@ def measure_index(
     build_s = time.perf_counter() - began if built else None
     loaded = load_latest(folder, "image", stored)
     if loaded is None:
-        raise MMSearchError(f"{rows:,} rows get no index: they are compared one by one.")
+        raise MMSearchError(f"{rows:,} rows get no index: they are searched exactly.")
     searcher = Searcher(folder, "image", file, device)
     searcher.refresh(rows)
     asked = workload.queries()
@@ -189,7 +204,7 @@ def _embeddings(folder: Path, rows: Rows) -> EmbeddingsFile:
 def _tuning_queries(
     vectors: SyntheticVectors, rows: Rows, measured: int, seed: int
 ) -> dict[Modality, TuningQueries]:
-    """As a library's: texts that are not those measured with, and images among the rows."""
+    """Make tuning queries as a library's: other texts than measured, images of the rows."""
     texts = vectors.texts(measured + _TUNING_QUERIES)[measured:]
     count = min(_TUNING_QUERIES, len(rows))
     chosen = np.sort(np.random.default_rng(seed).choice(len(rows), count, replace=False))
@@ -307,14 +322,14 @@ def _removal(
 def _as_the_engine(
     searcher: Searcher, query: NDArray[np.float32], kind: Modality, live: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """The live ones of the best rows, spare ones among them, as the engine leaves them."""
+    """Select the live ones of the best rows and the spare ones, as the engine does."""
     [best] = searcher.search(query[np.newaxis], with_spare(K), None, kind)[1]
     remaining: NDArray[np.int64] = best[(best >= 0) & live[best]]
     return remaining[:K]
 
 
 def index_markdown(result: IndexInUse) -> str:
-    """The measurements as Markdown."""
+    """Format the measurements as Markdown."""
     built = result.built
     took = (
         "kept from an earlier run" if result.build_s is None else f"built in {result.build_s:.0f} s"

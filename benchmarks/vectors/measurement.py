@@ -52,7 +52,7 @@ class Point:
 
     @property
     def milliseconds(self) -> float:
-        """A query's share of the time."""
+        """Compute a query's share of the time, in milliseconds."""
         return 1000 / self.queries_per_second
 
 
@@ -129,10 +129,18 @@ def measure_search(
     truth: NDArray[np.int64],
     k: int,
 ) -> list[tuple[int, float, float]]:
-    """Queries at a time, recall and queries a second of a search: of single ones and of batches.
+    """Measure recall and speed of a search, with single queries and with batches.
 
-    search: finds k rows for each of (m, d) unit queries, (m, k), -1 where there are fewer. The
-    speed is that of the median search, since other programs on the machine disturb some.
+    The speed is that of the median search, since other programs on the machine disturb some.
+
+    Args:
+        search: finds k rows for each of (m, d) unit queries, (m, k), -1 where there are fewer.
+        queries: (q, d) float32, unit.
+        truth: (q, k or more) int64, the nearest rows, best first.
+        k: length of the result lists.
+
+    Returns:
+        Number of queries at a time, recall@k and queries per second, of each.
     """
     for query in range(min(_WARM_UP, len(queries))):
         search(queries[query : query + 1])
@@ -162,7 +170,7 @@ def measure_search(
 
 
 def count_hits(found: NDArray[np.int64], truth: NDArray[np.int64]) -> int:
-    """How many of the true rows, (m, k), were found, (m, k), over all queries."""
+    """Count the true rows, (m, k), that were found, (m, k), over all queries."""
     pairs = zip(found, truth, strict=True)
     return int(sum(np.isin(right, got[got >= 0]).sum() for got, right in pairs))
 

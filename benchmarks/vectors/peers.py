@@ -47,16 +47,26 @@ class Method:
 
     @property
     def package(self) -> str | None:
-        """The module that it needs, besides ours."""
+        """Name the module that it needs, besides ours."""
         return load_engine(self.engine).package
 
     @property
     def rows_in_file(self) -> bool:
-        """Whether it reads the embeddings file as it searches: its pages are memory then, too."""
+        """Return whether searches read the embeddings file, whose pages are memory, too."""
         return self.refined or self.engine == EXACT
 
     def build(self, rows: Rows, folder: Path, *, threads: int, seed: int) -> str:
-        """Build from (n, d) rows, leave it in the folder, and say what was built."""
+        """Build an index and save it.
+
+        Args:
+            rows: (n, d) float16, unit.
+            folder: for the index.
+            threads: number of threads.
+            seed: of training.
+
+        Returns:
+            The kind of the index that was built.
+        """
         kind = self.choose(rows) if self.choose else self.kind
         engine = load_engine(EXACT if kind == EXACT else self.engine)
         path = folder / f"index.{engine.name}"
@@ -68,14 +78,21 @@ class Method:
         return index.kind
 
     def open(self, rows: Rows, folder: Path, kind: str, *, threads: int) -> VectorIndex:
-        """Make ready to search what `build` left, in this process."""
+        """Open an index that `build` saved.
+
+        Args:
+            rows: (n, d) float16, the rows that it was built from.
+            folder: as for `build`.
+            kind: as `build` returned it.
+            threads: number of search threads.
+        """
         engine = load_engine(EXACT if kind == EXACT else self.engine)
         index = engine.open(folder / f"index.{engine.name}", rows, kind)
         index.threads = threads
         return index
 
     def settings(self, index: VectorIndex, k: int) -> list[Setting]:
-        """Settings to measure, from fast to thorough, for lists of k."""
+        """List the settings to measure, from fast to thorough, for lists of k."""
         if not self.breadths or (index.capabilities.refines and self.refined):
             return [{}]
         shortest = k if self.setting_names == ("ef",) else 1
@@ -91,7 +108,18 @@ class Method:
     def search(
         self, index: VectorIndex, rows: Rows, queries: Vectors, k: int, setting: Setting
     ) -> NDArray[np.int64]:
-        """Find k rows for each of (m, d) unit queries, (m, k), -1 where there are fewer."""
+        """Find the nearest rows of each query.
+
+        Args:
+            index: as `open` returned it.
+            rows: (n, d) float16, for exact refine.
+            queries: (m, d) float32, unit.
+            k: number of rows per query.
+            setting: one of `settings`.
+
+        Returns:
+            (m, k) row numbers, -1 where there are fewer.
+        """
         effort = Effort(*setting.values())
         if self.refined:
             return search_refined(index, rows, queries, k, effort)[1]
@@ -115,7 +143,7 @@ def make_method(name: str) -> Method:
 
 
 def is_installed(method: Method) -> bool:
-    """Whether the package that a method needs is here."""
+    """Return whether the package that a method needs is installed."""
     return method.package is None or find_spec(method.package) is not None
 
 
@@ -127,7 +155,7 @@ def _faiss(
     builds: str = "",
     overfetch: tuple[int, ...] = (3, 10, 30),
 ) -> Method:
-    """A FAISS index; with an over-fetch of 0 its own order stands."""
+    """Make a FAISS method; with an over-fetch of 0 its own order stands."""
     return Method(
         name,
         "faiss",
@@ -142,12 +170,12 @@ def _faiss(
 
 
 def _chosen(rows: Rows) -> str:
-    """The index that a library of this size gets."""
+    """Choose the index that a library of this size gets."""
     return choose(len(rows), rows.shape[1], BYTES_PER_ROW * len(rows)).factory or EXACT
 
 
 def _chosen_by_autofaiss(rows: Rows) -> str:
-    """The index string of autofaiss for the same memory; FAISS builds and searches it.
+    """Choose the index string of autofaiss for the same memory, for FAISS.
 
     autofaiss refines nothing. `autofaiss-refined` adds our exact scoring of candidates, to tell
     what its choice of index costs from what the lack of refinement does. The metric is L2, which

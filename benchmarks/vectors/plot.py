@@ -62,14 +62,22 @@ def draw_curves(result: VectorResult, folder: Path) -> list[Path]:
 
 
 def curve_of(method: MethodResult, modality: str, k: int, batch: int, threads: int) -> list[Point]:
-    """The points of one curve, in the order of their recall."""
+    """Select the points of one curve, by recall.
+
+    Args:
+        method: the measurements of one method.
+        modality: of the queries.
+        k: length of the result lists.
+        batch: number of queries at a time.
+        threads: number of search threads.
+    """
     wanted = (modality, k, batch, threads)
     curve = [p for p in method.points if (p.modality, p.k, p.batch, p.threads) == wanted]
     return sorted(curve, key=lambda point: point.recall)
 
 
 def frontier(curve: Sequence[Point]) -> list[Point]:
-    """The points that no other beats in recall and in speed, in the order of recall."""
+    """Select the points that no other beats in recall and in speed, by recall."""
     kept: list[Point] = []
     for point in sorted(curve, key=lambda p: (p.recall, p.queries_per_second), reverse=True):
         if not kept or point.queries_per_second > kept[-1].queries_per_second:

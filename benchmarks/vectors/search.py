@@ -56,7 +56,15 @@ class MethodResult:
     points: tuple[Point, ...]
 
     def fastest(self, modality: str, k: int, batch: int, threads: int, recall: float) -> Point:
-        """The fastest point with at least this recall; where there is none, that of most recall."""
+        """Find the fastest point with at least this recall; if none, that of the highest recall.
+
+        Args:
+            modality: of the queries.
+            k: length of the result lists.
+            batch: number of queries at a time.
+            threads: number of search threads.
+            recall: recall@k, 0 to 1.
+        """
         curve = [
             point
             for point in self.points
@@ -96,11 +104,20 @@ def measure_vectors(
 ) -> VectorResult:
     """Build and search with each method by name; one that is not installed or fails is skipped.
 
-    rounds: searches are measured so often, the methods in turn. target_recall: where it is given,
-    settings of a curve that go on past it are left out, which saves most of the time. indices: a
-    folder where what is built is kept, and taken from in a later run over the same workload; None:
-    it is not kept. build_limit_s: a method that builds for longer is skipped. Raises UsageError for
-    a name that is none.
+    Args:
+        workload: rows, queries and their true neighbours.
+        methods: names, as `make_method` takes them.
+        threads: numbers of search threads to measure.
+        ks: lengths of result lists to measure.
+        rounds: how often to measure the searches, the methods in turn.
+        seed: of training.
+        target_recall: skip settings of a curve past this recall, which saves most of the time.
+        indices: a folder that caches built indices for later runs over the workload; None: none.
+        build_limit_s: skip a method that builds for longer, in seconds.
+        on_step: called with a line of text after each step.
+
+    Raises:
+        UsageError: unknown method.
     """
     skipped: dict[str, str] = {}
     results: list[MethodResult] = []
@@ -153,7 +170,7 @@ def _build(
     skipped: dict[str, str],
     on_step: Callable[[str], None],
 ) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Build what is installed; folders, and what the builders told, by method name."""
+    """Build what is installed; returns folders and the builders' answers by method name."""
     built: dict[str, tuple[Path, dict[str, Any]]] = {}
     for method in [make_method(name) for name in methods]:
         if not is_installed(method):
@@ -186,7 +203,7 @@ def _join(
     built: dict[str, Any],
     searched: list[dict[str, Any]],
 ) -> MethodResult:
-    """One result of all rounds: medians of speed and memory."""
+    """Join the results of all rounds: medians of speed and memory."""
     seen: dict[str, list[Point]] = {}
     for told in searched:
         for body in told["points"]:
@@ -232,7 +249,7 @@ def _child(
     limit_s: float | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Run one task in a process of its own that has so many cores; raises MeasurementError."""
+    """Run one task in a process with `threads` cores; raises MeasurementError."""
     with tempfile.TemporaryDirectory(prefix="mmsearch-vectors-") as place:
         answer = Path(place, "answer.json")
         order = {

@@ -102,7 +102,7 @@ class SyntheticVectors:
         self.seed = seed
 
     def images(self, count: int, *, held_out: bool = False) -> Vectors:
-        """The first `count` images, (count, d) float32, unit L2 norm.
+        """Generate the first `count` images, (count, d) float32, unit L2 norm.
 
         Held-out ones come from the same distribution and are no rows of it: queries.
         """
@@ -116,7 +116,7 @@ class SyntheticVectors:
         return np.concatenate(blocks)[:count]
 
     def image_blocks(self, count: int) -> Iterator[Vectors]:
-        """The first `count` images, a block at a time."""
+        """Generate the first `count` images, a block at a time."""
         for first in range(0, count, BLOCK):
             yield self._image_block(_IMAGES, first // BLOCK)[: count - first]
 
@@ -192,7 +192,7 @@ class SyntheticVectors:
 
     @cached_property
     def _means(self) -> tuple[Vectors, Vectors]:
-        """What all images share and what all texts share, (d,) each."""
+        """Return the means of all images and of all texts, (d,) each."""
         random = np.random.default_rng([self.seed, 5])
         one, other = np.linalg.qr(random.standard_normal((self.dimension, 2)))[0].T
         cosine = self.profile.means_cosine

@@ -9,7 +9,7 @@ from benchmarks.vectors.workload import MODALITIES
 
 
 def methods_markdown(result: VectorResult, threads: Sequence[int], target: float) -> str:
-    """What each method takes, and its speed where it reaches a recall."""
+    """Format what each method takes, and its speed where it reaches a recall."""
     lines = [
         f"{result.workload}: {result.rows:,} x {result.dimension}",
         "",

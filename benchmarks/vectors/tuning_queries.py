@@ -1,4 +1,4 @@
-"""Composes the bundled query texts from words written for it; `main` writes the file anew.
+"""Composes the bundled query texts from words written for it; `main` rewrites the file.
 
 Nothing is taken from a data set of captions, so that none that a benchmark asks is among them.
 """
@@ -63,7 +63,7 @@ class _Composer:
         self.random = Random(seed).random
 
     def word(self) -> str:
-        """A single word or the name of a thing."""
+        """Compose a single word or the name of a thing."""
         return self._pick(self._choose("animals", "things", "foods", "scenes", "ideas"))
 
     def keywords(self) -> str:
@@ -76,7 +76,7 @@ class _Composer:
         return " ".join(sorted(chosen, key=lambda _word: self.random()))
 
     def noun_phrase(self) -> str:
-        """A thing with an attribute."""
+        """Compose a thing with an attribute."""
         phrase = f"{self._pick('attributes')} {self._noun()}"
         if self.random() < 0.3:
             return self._choose(*_FRAMES).format(_with_article(phrase))
@@ -96,7 +96,7 @@ class _Composer:
         return f"{caption}, {self._pick('styles')}" if self.random() < 0.4 else caption
 
     def question(self) -> str:
-        """A question, or a wish."""
+        """Compose a question, or a wish."""
         thing = _with_article(f"{self._pick('attributes')} {self._noun()}")
         return self._pick("questions").format(thing=thing, place=self._pick("places"))
 
@@ -105,14 +105,14 @@ class _Composer:
         return f"{self._pick('documents')} {self._pick('topics')}"
 
     def mood(self) -> str:
-        """A scene at some time in some style."""
+        """Compose a scene at some time in some style."""
         return (
             f"{self._pick('attributes')} {self._pick('scenes')} {self._pick('times')}, "
             f"{self._pick('styles')}"
         )
 
     def foreign(self, language: dict[str, Any]) -> str:
-        """A short caption in another language."""
+        """Compose a short caption in another language."""
         words = {name: _split(language[name]) for name in ("subjects", "actions", "places")}
         subject, action, place = (self._choose(*choices) for choices in words.values())
         kind = self.random()

@@ -22,7 +22,7 @@ from retrieval.media import Modality
 MODALITIES = (Modality.IMAGE, Modality.TEXT)
 TRUTH_DEPTH = 100
 _HELD_OUT = 8
-"""Of so many real photos, one is a query and none of the rows."""
+"""One in this number of real photos is a query and none of the rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Workload:
         return {kind: np.load(self.folder / f"{kind}-queries.npy") for kind in MODALITIES}
 
     def truth(self) -> dict[Modality, NDArray[np.int64]]:
-        """The nearest rows of each query, (q, 100) int64, best first, -1 past the rows' number."""
+        """Find the nearest rows, (q, 100) int64, best first, -1 past the number of rows."""
         return {kind: np.load(self.folder / f"{kind}-truth.npy") for kind in MODALITIES}
 
 
@@ -60,6 +60,14 @@ def synthetic_workload(
     """Generate rows and queries, or open what an earlier run generated in the folder.
 
     Image queries are held out, text queries belong to the first rows.
+
+    Args:
+        folder: of all workloads; this one gets a folder in it.
+        profile: a key of `PROFILES`.
+        rows: number of rows.
+        dimension: of the vectors.
+        queries: number of queries per modality.
+        seed: of the generator.
     """
     name = f"{profile}-{rows}x{dimension}-{queries}-seed{seed}"
     vectors = SyntheticVectors(PROFILES[profile], dimension=dimension, seed=seed)
@@ -84,7 +92,16 @@ def dataset_workload(
 ) -> Workload:
     """Embed a dataset's photos and captions. One photo in eight is a query instead of a row.
 
-    Raises UsageError for a dataset without captions.
+    Args:
+        folder: of all workloads; this one gets a folder in it.
+        data: photos and captions.
+        encoder: the encoder of the vectors.
+        cache: vectors of earlier runs.
+        queries: maximum number of queries per modality.
+        on_progress: called with what is encoded, and how many are done of how many.
+
+    Raises:
+        UsageError: the dataset has no captions.
     """
     if not data.images or not data.texts:
         raise UsageError(f"{data.name} has no photos with texts: there would be no text queries.")

@@ -1,4 +1,4 @@
-"""Long texts in passages that an encoder reads whole: sentences, packed up to its limit."""
+"""Long texts in chunks that an encoder reads whole: sentences, packed up to its limit."""
 
 import bisect
 import re
@@ -33,7 +33,7 @@ _ENDS_NOTHING = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class Chunk:
     """A stretch of a text: `text` is source[start:end], without blanks around it."""
 
     text: str
@@ -43,7 +43,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """What passages are made of: a sentence, or a part of one that is too long. Cost: tokens."""
+    """A part of a chunk: a sentence, or a part of one that is too long. Cost: tokens."""
 
     start: int
     end: int
@@ -52,23 +52,27 @@ class _Unit:
 
 def split(
     text: str, count_tokens: Callable[[str], int], limit: int, overlap: int = 1
-) -> list[Passage]:
-    """Cut a text into passages of whole sentences, as long as `limit` tokens allow.
+) -> list[Chunk]:
+    """Cut a text into chunks of whole sentences, as long as `limit` tokens allow.
 
     Neighbours share `overlap` sentences where these leave room for a further one. A sentence that
     is too long is cut at its lines, then between words or clauses, then anywhere. No character
-    but blanks is left out; starts and ends ascend strictly. Every passage has at most `limit`
+    but blanks is left out; starts and ends ascend strictly. Every chunk has at most `limit`
     tokens, except for a single character that has more. Sentences are found by their stops, in most
     scripts; abbreviations and numbers do not end one.
 
-    count_tokens: tokens of a text, special ones included if the limit includes them. Called once a
-    sentence and a few times a passage. A longer text should not count less, else passages may be
-    shorter than need be.
+    Args:
+        text: the text to split.
+        count_tokens: tokens of a text, special ones included if the limit includes them. Called
+            once a sentence and a few times a chunk. A longer text should not count less, else
+            chunks may be shorter than need be.
+        limit: maximum number of tokens of a chunk.
+        overlap: number of sentences that neighbours share.
     """
     source = _Source(text, count_tokens, limit)
     units = [unit for start, end in _sentences(text) for unit in source.units(start, end)]
     ends = [unit.end for unit in units]
-    passages: list[Passage] = []
+    chunks: list[Chunk] = []
     done, before = 0, -1
     while done < len(units):
         first = _with_overlap(units, done, max(done - overlap, before + 1), limit)
@@ -77,13 +81,13 @@ def split(
         start = units[first].start
         guess = _affordable(units, first, limit) - done - 1
         past = done + 1 + source.reach(start, ends, done + 1, guess)
-        passages.append(Passage(text[start : ends[past - 1]], start, ends[past - 1]))
+        chunks.append(Chunk(text[start : ends[past - 1]], start, ends[past - 1]))
         done, before = past, first
-    return passages
+    return chunks
 
 
 def _with_overlap(units: list[_Unit], done: int, least: int, limit: int) -> int:
-    """Where to begin so that, by the sum of costs, the first unit that is not done fits in."""
+    """Find where to begin so that, by the sum of costs, the first unit not done fits in."""
     first, cost = done, units[done].cost
     while first > least and cost + units[first - 1].cost <= limit:
         first -= 1
@@ -101,7 +105,7 @@ def _affordable(units: list[_Unit], first: int, limit: int) -> int:
 
 
 class _Source:
-    """A text that is being cut, and what fits into a passage of it."""
+    """A text that is being cut, and what fits into a chunk of it."""
 
     def __init__(self, text: str, count_tokens: Callable[[str], int], limit: int) -> None:
         self._text = text
@@ -112,7 +116,7 @@ class _Source:
         return self._count(self._text[start:end]) <= self._limit
 
     def reach(self, start: int, ends: Sequence[int], first: int, guess: int) -> int:
-        """How many of ends[first:], which ascend, a passage from `start` can take in.
+        """Count how many of ends[first:], which ascend, a chunk from `start` can take in.
 
         Near the guess it asks first, so that what is too long by far is never counted. Unless it is
         0, the answer was counted and fits, even where a longer text counts less.
@@ -135,7 +139,7 @@ class _Source:
         return low
 
     def units(self, start: int, end: int) -> Iterator[_Unit]:
-        """A sentence as a whole where it fits, else its lines, else what fits of these."""
+        """Yield a sentence as a whole where it fits, else its lines, else what fits of these."""
         cost = self._cost(start, end)
         if cost <= self._limit:
             yield _Unit(start, end, cost)
@@ -154,7 +158,7 @@ class _Source:
                 yield from self._parts(line_start, line_end, cost)
 
     def _parts(self, start: int, end: int, cost: int) -> Iterator[_Unit]:
-        """The longest runs of words that fit, in turn; a word that does not fit is cut anywhere."""
+        """Yield the longest runs of words that fit; a word that does not fit is cut."""
         ends = [found.end() for found in _WORD.finditer(self._text, start, end)]
         words_a_part = self._limit * len(ends) // cost
         characters_a_part = self._limit * (end - start) // cost
@@ -171,7 +175,7 @@ class _Source:
             start = next((at for at in range(past, end) if not self._text[at].isspace()), end)
 
     def _before_marks(self, start: int, past: int) -> int:
-        """A cut that leaves accents and vowel signs with their letter, if there is one nearby."""
+        """Move a cut so that accents and vowel signs stay with their letter, if it is nearby."""
         for cut in range(past, max(start, past - 8), -1):
             if not unicodedata.category(self._text[cut : cut + 1] or " ").startswith("M"):
                 return cut if cut == past or self.fits(start, cut) else past

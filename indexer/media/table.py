@@ -259,7 +259,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 
 def _malformed(file: BinaryIO, offset: int, reason: str) -> UnreadableFileError:
-    """An error that names the line at an offset; only here it pays to count lines."""
+    """Make an error that names the line at an offset; only here it pays to count lines."""
     file.seek(0)
     before = 0
     while offset > 0 and (content := file.read(min(offset, 1 << 20))):
@@ -409,7 +409,7 @@ class _ParquetRows:
         )
 
     def next_from(self, start: int) -> list[dict[str, Any]]:
-        """The next batch of rows that begins at a row, at least one unless all are passed."""
+        """Read the batch of rows that begins at a row, at least one unless all are passed."""
         for records in self._batches:
             skipped = max(0, start - self.done)
             self.done += records.num_rows

@@ -136,7 +136,7 @@ def guess_encoding(raw: bytes, *, is_whole: bool = True) -> str:
 
 
 def guess_encoding_at(file: BinaryIO, offset: int, reach: int = _CHUNK_BYTES) -> str:
-    """As `guess_encoding`, from at most `reach` bytes before and after a character's offset."""
+    """Guess the encoding from at most `reach` bytes before and after a character's offset."""
     start = max(0, offset - reach)
     file.seek(start)
     sample = file.read(offset - start + reach)
@@ -291,7 +291,7 @@ class _Page(HTMLParser):
         self._in_title = False
 
     def text(self) -> str:
-        """All paragraphs, with blank lines between them."""
+        """Join all paragraphs, with blank lines between them."""
         self._end_paragraph()
         return "\n\n".join(self._paragraphs)
 

@@ -118,7 +118,7 @@ def read_metadata(video: Video) -> Metadata:
 
 
 def parse_moment(text: str) -> int | None:
-    """Read a date and time as ISO 8601 writes them: seconds since 1970, UTC where no zone is told.
+    """Read a date and time as ISO 8601 writes them: seconds since 1970, UTC where no zone is given.
 
     None for what is not one, and for what is not after 1970: cameras without a clock say 1904.
     """

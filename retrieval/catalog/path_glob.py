@@ -86,7 +86,7 @@ def _tokens(pattern: str) -> list[str]:
 
 
 def _closing(pattern: str, place: int) -> int:
-    """Where the set that begins at a place ends, or -1: `[]]` and `[!]]` are sets."""
+    """Find where the set that begins at a place ends, or -1: `[]]` and `[!]]` are sets."""
     is_negated = pattern[place + 1 : place + 2] == "!"
     return pattern.find("]", place + (3 if is_negated else 2))
 

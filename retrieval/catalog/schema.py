@@ -39,7 +39,7 @@ class Base(DeclarativeBase):
 
 
 class SourceRecord(Base):
-    """A folder or file that the library was told to index."""
+    """A folder or file that the library indexes."""
 
     __tablename__ = "sources"
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -416,7 +416,7 @@ class Snapshot:
         ]
 
     def sources(self) -> list[str]:
-        """List the paths that the library was told to index, sorted."""
+        """List the paths of the library's sources, sorted."""
         return sorted(self._connection.scalars(sa.select(SourceRecord.path)))
 
     def source_options(self) -> dict[str, dict[str, Any] | None]:

@@ -51,7 +51,7 @@ class Space:
 
     @property
     def id(self) -> str:
-        """A directory name: the encoder in readable form and a digest of all fields."""
+        """Return a directory name: the readable encoder and a digest of all fields."""
         slug = re.sub(r"[^A-Za-z0-9]+", "-", self.encoder).strip("-").lower()[:40]
         digest = hashlib.sha256(repr(sorted(asdict(self).items())).encode()).hexdigest()[:12]
         return f"{slug}-{digest}"
@@ -81,7 +81,7 @@ class Encoder(Protocol):
 
     @property
     def modalities(self) -> frozenset[Modality]:
-        """The modalities that `encode` takes."""
+        """List the modalities that `encode` takes."""
         ...
 
     @property
@@ -124,11 +124,11 @@ class TokenEncoder(Encoder, Protocol):
         ...
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """Where in the text each of its `text_tokens` comes from; (0, 0) for special tokens."""
+        """Locate each of a text's `text_tokens` in it; (0, 0) for special tokens."""
         ...
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The part of an image that `preprocess` keeps: left, top, right, bottom in pixels."""
+        """Return the part of an image that `preprocess` keeps: left, top, right, bottom (px)."""
         ...
 
 

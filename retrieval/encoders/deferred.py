@@ -23,7 +23,7 @@ class DeferredEncoder:
 
     @property
     def loaded(self) -> Encoder:
-        """The encoder itself; loads it at the first call."""
+        """Return the encoder; loads it at the first call."""
         with self._lock:
             if self._loaded is None:
                 self._loaded = self._load()

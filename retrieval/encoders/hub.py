@@ -12,7 +12,7 @@ HUB_TIMEOUT_S = 5.0
 
 
 def can_reach(url: str, timeout_s: float = HUB_TIMEOUT_S) -> bool:
-    """Whether a server answers at all within a time, name resolution included.
+    """Check whether a server answers within a time, name resolution included.
 
     Any HTTP status counts as an answer. Proxies are taken from the environment.
     """
@@ -38,14 +38,14 @@ def can_reach(url: str, timeout_s: float = HUB_TIMEOUT_S) -> bool:
 
 
 def hub_is_reachable() -> bool:
-    """Whether the Hugging Face hub (or `HF_ENDPOINT`) answers, unless `HF_HUB_OFFLINE` is set."""
+    """Check whether the hub (or `HF_ENDPOINT`) answers, unless `HF_HUB_OFFLINE` is set."""
     from huggingface_hub import constants
 
     return not constants.HF_HUB_OFFLINE and can_reach(constants.ENDPOINT)
 
 
 def is_cached(repository: str, *filenames: str) -> bool:
-    """Whether all these files of a hub repository are in the local cache."""
+    """Check whether all these files of a hub repository are in the local cache."""
     from huggingface_hub import try_to_load_from_cache
 
     return all(
@@ -80,10 +80,10 @@ def without_remote_code() -> Iterator[None]:
 
 
 def is_repository_name(name: str) -> bool:
-    """Whether a name can be one of a repository, with its owner or without, and no path."""
+    """Return whether a name can be that of a repository, and is no path."""
     return re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name, re.ASCII) is not None
 
 
 def url_is_cached(url: str) -> bool:
-    """Whether open_clip's own cache has the file of a checkpoint that is not on the hub."""
+    """Check whether open_clip's cache has the file of a checkpoint outside the hub."""
     return (Path.home() / ".cache" / "clip" / url.rpartition("/")[2]).is_file()

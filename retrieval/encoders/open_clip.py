@@ -125,7 +125,7 @@ class OpenClipEncoder:
         return Tokens(values * mask[..., np.newaxis], mask)
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """Where in the text each of its tokens comes from; (0, 0) for special ones and padding.
+        """Locate each of a text's tokens in it; (0, 0) for special ones and padding.
 
         Of a text that the tokenizer's clean-up makes shorter or longer (markup, repeated spaces)
         the places after the change are off by as much.
@@ -145,7 +145,7 @@ class OpenClipEncoder:
         return [*found[: self.context_length - 1], (0, 0)]
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The part of an image that the transform keeps: left, top, right, bottom in pixels."""
+        """Return the part of an image that the transform keeps: left, top, right, bottom (px)."""
         mode = self._model.visual.preprocess_cfg.get("resize_mode", "shortest")
         if mode == "squash":
             return 0.0, 0.0, float(width), float(height)
@@ -218,7 +218,7 @@ def _load(
     checksum = _checksum(model)
     if weights not in {None, checksum}:
         raise SpaceMismatchError(
-            f"The weights of {name} are others than the library was made with: their checksum is "
+            f"The weights of {name} differ from those of the library: their checksum is "
             f"{checksum}, not {weights}. Vectors of two spaces cannot be compared. Restore those "
             "weights, or index into a new library (`--library NEW_DIR`)."
         )

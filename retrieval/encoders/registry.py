@@ -60,7 +60,7 @@ def load_encoder(name: str, device: str = "auto", weights: str | None = None) ->
     that lies beside them is read. Those of `starter` always have their own.
 
     Raises UsageError for an unknown name, EncoderUnavailableError when its weights cannot be had,
-    SpaceMismatchError when they are others than they must be.
+    SpaceMismatchError when they differ from those of the space.
     """
     kind, colon, _ = name.partition(":")
     load = LOADERS.get(kind + colon)
@@ -112,7 +112,7 @@ def list_encoders() -> list[EncoderListing]:
 
 
 def resolve_device(device: str) -> str:
-    """What `auto` stands for on this machine; other names are returned as they are."""
+    """Resolve `auto` on this machine; other names are returned as they are."""
     if device != "auto":
         return device
     import torch

@@ -166,13 +166,13 @@ class StarterEncoder:
         return Tokens(values, mask)
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """Where in the text each of its tokens comes from; (0, 0) for the special ones."""
+        """Locate each of a text's tokens in it; (0, 0) for the special ones."""
         from retrieval.encoders.towers import cut
 
         return cut(self._text_tower.spans(text))
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The part of an image that is looked at: left, top, right, bottom in pixels."""
+        """Return the part of an image that is looked at: left, top, right, bottom in pixels."""
         from retrieval.encoders.towers import view
 
         return view(width, height)

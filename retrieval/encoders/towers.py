@@ -60,7 +60,7 @@ def resize(
 
 
 def view(width: int, height: int) -> tuple[float, float, float, float]:
-    """The part of an image that `resize` keeps: left, top, right, bottom in pixels."""
+    """Return the part of an image that `resize` keeps: left, top, right, bottom in pixels."""
     mean = math.sqrt(width * height)
     across, down = min(width, mean), min(height, mean)
     left, top = (width - across) / 2, (height - down) / 2
@@ -124,7 +124,7 @@ class ImageTower:
 
     @torch.inference_mode()
     def tokens(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """What (n, 260, 260, 3) uint8 RGB shows at each of 9x9 positions, (n, 81, 734) float32.
+        """Compute tokens of (n, 260, 260, 3) uint8 RGB at 9x9 positions, (n, 81, 734) float32.
 
         The outputs of the last block and of three before it, and the mean and spread of the
         colours: what the classifier at the tower's end has no use for is lost on the way there,
@@ -162,13 +162,13 @@ class ImageTower:
 
     @property
     def class_weights(self) -> Tensor:
-        """The classifier's rows, (1000, 1280) float32."""
+        """Return the classifier's rows, (1000, 1280) float32."""
         weights: Tensor = self._model.classifier.weight
         return weights
 
     @property
     def head_weight(self) -> Tensor:
-        """The 1x1 convolution between map and pooled features, (1280, 352) float32."""
+        """Return the 1x1 convolution from map to pooled features, (1280, 352) float32."""
         weight: Tensor = self._model.conv_head.weight
         return weight[:, :, 0, 0]
 
@@ -286,7 +286,7 @@ class TextTower:
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Where in a text each token comes from; (0, 0) for the special ones. Not truncated."""
+        """Locate each token in a text; (0, 0) for the special ones. Not truncated."""
         return list(self._tokenizer.encode(text).offsets)
 
     @torch.inference_mode()

@@ -26,6 +26,12 @@ HEADS_FORMAT = "mmsearch-heads-1"
 def packaged_file(package: str, distribution: str, name: str, sha256: str) -> Path:
     """Locate a file inside an installed package and check its content.
 
+    Args:
+        package: the name to import.
+        distribution: the name to install.
+        name: the file, relative to the package.
+        sha256: of its content, in hex.
+
     Raises:
         EncoderUnavailableError: the package or the file is missing, or the content is not the
             pinned one.
@@ -101,7 +107,14 @@ def checked_metadata(path: Path, kind: str, remedy: str) -> dict[str, str]:
 def write_weights(
     path: Path, kind: str, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] = {}
 ) -> None:
-    """Write float16 safetensors that `checked_metadata` accepts, in one atomic step."""
+    """Write float16 safetensors that `checked_metadata` accepts, in one atomic step.
+
+    Args:
+        path: the file.
+        kind: of the weights, as `checked_metadata` compares it.
+        tensors: by name; converted to float16.
+        metadata: further strings to store.
+    """
     from safetensors.torch import save
 
     halves = {name: value.detach().half().cpu().contiguous() for name, value in tensors.items()}

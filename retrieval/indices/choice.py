@@ -46,8 +46,11 @@ class Choice:
 def choose(rows: int, dimension: int, memory_bytes: int, device: str = "cpu") -> Choice:
     """Choose an index for a number of rows of a dimension.
 
-    memory_bytes: limit for the index; codes are shortened to keep to it. device: `cpu` or
-    `cuda`.
+    Args:
+        rows: number of rows.
+        dimension: of each row.
+        memory_bytes: limit for the index; codes are shortened to keep to it.
+        device: `cpu` or `cuda`.
     """
     if rows <= EXACT_UP_TO_ROWS:
         return Choice(
@@ -57,7 +60,7 @@ def choose(rows: int, dimension: int, memory_bytes: int, device: str = "cpu") ->
             training_rows=0,
             memory_bytes=0,
             reasons=(
-                f"Up to {EXACT_UP_TO_ROWS:,} rows are compared one by one, straight from the "
+                f"Up to {EXACT_UP_TO_ROWS:,} rows are searched exactly, straight from the "
                 "file: that takes milliseconds, no memory and no training.",
             ),
         )

@@ -50,10 +50,22 @@ def build_index(
 ) -> Generation | None:
     """Build the index of one modality if its rows, or the options, call for it.
 
-    encoder: loads the space's own; called only where texts must be encoded. device: where the index
-    is trained and will be searched, as torch names it. Searches go on meanwhile; those that follow
-    use the new index. Returns None where nothing was to be done, or should_stop() said so. Raises
-    what `retrieval.indices.build.build` raises.
+    Searches go on meanwhile; those that follow use the new index.
+
+    Args:
+        library: the library whose committed rows are indexed.
+        modality: of the rows.
+        encoder: loads the encoder of the space; called only if texts must be encoded.
+        space: of the rows.
+        options: what to build; None: as the number of rows calls for.
+        device: where the index is trained and will be searched, as torch names it.
+        on_progress: called with the step, and what is done of how much.
+        should_stop: asked between steps; if true, nothing is written.
+
+    Returns:
+        The new generation; None where nothing was to be done, or should_stop() was true.
+
+    Raises as `retrieval.indices.build.build`.
     """
     directory = library.space_directory(space)
     rows = committed_rows(library, space, modality)
@@ -96,7 +108,7 @@ def build_index(
 
 
 def committed_rows(library: Library, space: Space, modality: Modality) -> Rows:
-    """The (n, d) committed rows of a space and modality, memory-mapped."""
+    """Open the (n, d) committed rows of a space and modality, memory-mapped."""
     with library.catalog.snapshot() as snapshot:
         count = snapshot.row_count(space.id, modality)
     return library.embeddings(space, modality).rows(count)

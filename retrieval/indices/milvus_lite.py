@@ -63,7 +63,7 @@ class MilvusLiteIndex(VectorEngine):
 
     @property
     def max_breadth(self) -> int:
-        """All inverted lists of a segment."""
+        """Return the number of inverted lists of a segment."""
         return self._lists
 
     def __len__(self) -> int:

@@ -49,7 +49,7 @@ class _Point:
 
     @property
     def safe_recall(self) -> float:
-        """What other queries of the same kind reach as well, as a rule."""
+        """Estimate the recall that other queries of the same kind usually reach as well."""
         return self.recall - self.error
 
 

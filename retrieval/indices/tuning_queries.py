@@ -35,8 +35,14 @@ def encoded_texts(
     """Encode the bundled texts, or read what an earlier call wrote: (m, d) float32, unit.
 
     The file is float16 rows, then the xxh3-128 digest of the list of texts and the rows. One that
-    does not agree is rewritten. Stops after a batch where should_stop() says so, with what there is
-    by then, and writes nothing.
+    does not agree is rewritten.
+
+    Args:
+        directory: of the space; holds the file.
+        dimension: d.
+        encode: encodes a batch of texts, (b, d) float32, unit.
+        on_progress: called with the numbers of texts done and in all.
+        should_stop: asked after each batch; if true, returns what there is and writes nothing.
     """
     texts = bundled_texts()
     listed = "\n".join(texts).encode()

@@ -96,7 +96,7 @@ def read_picture(
 
     EXIF orientation and color profile are applied; transparent parts show white; 16-bit and float
     images are scaled to 8 bits. The format is detected by the content, except that of camera RAW
-    files, which is told by the name.
+    files, which is detected by the name.
 
     Args:
         source: Path, content or open file, of which the position does not matter.

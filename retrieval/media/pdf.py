@@ -34,7 +34,7 @@ class Document:
 
     @property
     def information(self) -> dict[str, str]:
-        """The document information: Title, Subject, Keywords, CreationDate and so on."""
+        """Return the document information: Title, Subject, Keywords, CreationDate and so on."""
         from pypdfium2 import PdfiumError
 
         try:

@@ -50,7 +50,7 @@ class Format:
     name: as Pillow spells it, of images that Pillow decodes.
     endings: of file names, in lower case with the dot; uploads without one of them get the first.
     content_type: for HTTP. HTML and other markup is plain text, so that no browser runs it.
-    magic: regular expression of a file's first bytes; empty: the format is told by the file's name.
+    magic: regular expression of a file's first bytes; empty: detected by the file's name.
     kind: the family that users filter by.
     render: decodes an item's image, frame or page; None: its items have no images.
     extra: of the packages that read it, as in `pip install 'mmsearch[pdf]'`.

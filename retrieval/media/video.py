@@ -326,7 +326,7 @@ def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
 
 
 def _decoding_errors() -> tuple[type[Exception], ...]:
-    """The errors of broken content; OSError where an offset points outside the file."""
+    """List the errors of broken content; OSError where an offset points outside the file."""
     import av
 
     return av.error.FFmpegError, OSError, ValueError, OverflowError, MemoryError

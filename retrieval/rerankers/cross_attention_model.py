@@ -329,7 +329,7 @@ class CrossAttentionScorer(nn.Module):
 
     @property
     def text_to_image(self) -> list[Attention]:
-        """The attention of texts over images, one a block."""
+        """Return the attention of texts over images, one a block."""
         return [cast("CrossBlock", block).to_image for block in self.blocks]
 
     def forward(
@@ -488,7 +488,14 @@ class CrossAttentionModel(nn.Module):
         image_tokens: Tensor,
         image_mask: Tensor | None = None,
     ) -> Tensor:
-        """Embed texts and images and compute the match logits of all pairs, (n, m)."""
+        """Embed texts and images and compute the match logits of all pairs, (n, m).
+
+        Args:
+            text_tokens: (n, t, c) float.
+            text_mask: (n, t) bool, True for tokens.
+            image_tokens: (m, p, c) float.
+            image_mask: (m, p) bool, True for tokens to attend to; None: all.
+        """
         texts = self.embed_texts(text_tokens, text_mask)
         return self.match(texts, text_mask, self.embed_images(image_tokens, image_mask), image_mask)
 

@@ -74,7 +74,7 @@ class TokenCache:
 
     @property
     def settings(self) -> TokenCacheSettings:
-        """Settings on disk, read each time since another process may change them.
+        """Read the settings on disk, each time since another process may change them.
 
         Defaults if the file is missing or unreadable.
         """

@@ -125,8 +125,8 @@ def _unpack(text: str) -> bytes:
 
 def _damaged() -> UsageError:
     return UsageError(
-        "The cursor is not one that an answer gave, or not whole. Take it from `next_cursor` as it "
-        "is, or leave it out to begin anew."
+        "Invalid cursor. Pass `next_cursor` of an earlier answer unchanged, or omit it to start "
+        "from the first page."
     )
 
 

@@ -58,10 +58,10 @@ class ItemPart:
 
 
 class Mode(StrEnum):
-    """How hits are found: by meaning, by words, or by both joined.
+    """A search mode: by embeddings, by words (BM25), or by both (rank fusion).
 
-    auto: both, where all words of the query stand together in what is known of some file, else by
-    meaning. Only texts with a positive weight are looked for by their words.
+    auto: hybrid if some file has all the words of the query, else vector. Only texts with a
+    positive weight are searched for by their words.
     """
 
     AUTO = "auto"
@@ -72,7 +72,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class Query:
-    """A question: its parts' unit vectors are weighted, summed and scaled to unit length.
+    """A query: its parts' unit vectors are weighted, summed and scaled to unit length.
 
     where: what hits must be like. min_relevance: 0..1, hits below are left out unless the words of
     the query found them. group_by_file: the best item of each file stands for the others.

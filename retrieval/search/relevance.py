@@ -172,7 +172,7 @@ class CalibrationFile:
             return cls(**content, by_kind=by_kind)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, UsageError) as error:
             raise UsageError(
-                f"The calibration {path} cannot be read: {error}. Make it anew with `mmsearch "
+                f"The calibration {path} cannot be read: {error}. Recreate it with `mmsearch "
                 "train relevance`, or remove it."
             ) from error
 

@@ -127,7 +127,14 @@ def sentence_features(
     device: str = "cpu",
     on_progress: Progress = lambda *_: None,
 ) -> SentenceFeatures:
-    """Open the cached features of sentences, computing missing ones as for photos."""
+    """Open the cached features of sentences, computing missing ones as for photos.
+
+    Args:
+        sentences: the texts.
+        cache: folder of all features.
+        device: as torch names it.
+        on_progress: called with the step, and how many are done of how many.
+    """
     tower = towers.TextTower(device)
     ids = [towers.cut(row) for row in tower.tokenize(sentences)]
     lengths = np.array([len(row) for row in ids])

@@ -53,7 +53,7 @@ class HeadsTraining:
     cache: directory for tower outputs, about 60 KB a photo and variant.
     languages: caption languages to train on.
     epochs: each draws every caption about once.
-    patience: early stopping after so many epochs without a better mean recall on `val`.
+    patience: early stopping after this number of epochs without a better mean recall on `val`.
     variants: augmented copies of each training photo, itself included.
     class_photos: synthetic photos of classes a step; 0 for none.
     class_weight: weight of their loss beside that of the captions.

@@ -63,7 +63,7 @@ class RerankerTraining:
     matching_weight: weight of the matching loss over single pairs beside the listwise loss.
     contrastive_weight: weight of a contrastive loss over the mean tokens of both sides.
     word_dropout, position_dropout: share of text and image tokens masked while training.
-    patience: early stopping after so many epochs without a better recall on `val`.
+    patience: early stopping after this number of epochs without a better recall on `val`.
     variants: augmented copies of each training photo, itself included.
     averaging: decay of the moving average of the weights, which is measured and saved.
     rerank_depth: candidates that the model reranks by default.

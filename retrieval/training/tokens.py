@@ -112,7 +112,14 @@ def caption_tokens(
     cache: Path,
     on_progress: Progress = lambda *_: None,
 ) -> CaptionTokens:
-    """Open the cached tokens of captions, computing missing ones as for photos."""
+    """Open the cached tokens of captions, computing missing ones as for photos.
+
+    Args:
+        captions: the texts.
+        encoder: computes the tokens.
+        cache: folder of all features.
+        on_progress: called with the step, and how many are done of how many.
+    """
     lengths = np.array(
         [min(encoder.token_count(text), encoder.context_length) for text in captions]
     )

@@ -45,7 +45,7 @@ class Read:
     """What the model remembers of a read: whether another one is needed can be told from it."""
 
     version: int
-    was_settled: bool
+    was_stable: bool
 
 
 @contextmanager
@@ -260,7 +260,7 @@ class ChangingFolder(RuleBasedStateMachine):
             path = self.relative(file.path)
             # A content stands for its own hash.
             content = (self.root / path).read_text()
-            settled = is_settled(file.mtime_ns, self.now_ns)
+            stable = is_settled(file.mtime_ns, self.now_ns)
             origin = result.take_moved(file.path, file.size, content)
             new[content] += path not in before
             if origin:
@@ -272,11 +272,11 @@ class ChangingFolder(RuleBasedStateMachine):
                 path,
                 FileState.INDEXED,
                 file.size,
-                file.mtime_ns if settled else -1,
+                file.mtime_ns if stable else -1,
                 content,
                 embedded=True,
             )
-            self.reads[path] = Read(self.resolve(path).version, settled)
+            self.reads[path] = Read(self.resolve(path).version, stable)
         assert moved == new & candidates
 
     # The model
@@ -355,7 +355,7 @@ class ChangingFolder(RuleBasedStateMachine):
         known = self.catalog.get(path)
         if known is None or known.state is not FileState.INDEXED:
             return False
-        return self.reads[path].was_settled and self.reads[path].version == file.version
+        return self.reads[path].was_stable and self.reads[path].version == file.version
 
     def set_state(self, path, state):
         known = self.catalog[path]

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from indexer.partial_scan import Look, is_at, narrowed
+from indexer.partial_scan import PartialScan, is_at, narrowed
 from indexer.scan import EmptyRoot, Unlisted, as_prefix, walk
 from indexer.sources import SourceOptions
-from indexer.write_stability import Settling
+from indexer.write_stability import WriteStability
 
 FILES = [
     "a.png",
@@ -39,7 +39,9 @@ def folder(tmp_path):
 
 def look_at(folder, *paths, options=SourceOptions()):  # noqa: B008 - frozen
     root = str(folder)
-    return list(Look({root: options}, [*map(str, paths)], Settling()).walk(root, options))
+    return list(
+        PartialScan({root: options}, [*map(str, paths)], WriteStability()).walk(root, options)
+    )
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def test_a_limit_that_is_too_small_is_refused_before_anything_is_computed(librar
 
 def test_a_cache_that_cannot_be_written_is_an_error(library, prepare):
     library.tokens.folder.write_text("a file where the folder should be")
-    with pytest.raises(LibraryError, match="cannot be kept in"):
+    with pytest.raises(LibraryError, match="cannot be cached in"):
         prepare()
 
 

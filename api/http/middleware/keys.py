@@ -81,7 +81,7 @@ def read_keys(text: str, file: Path | None) -> KeyRing:
 
 
 def may_be_read_by_others(file: Path) -> bool:
-    """Whether other users of this machine can read a file (POSIX permissions)."""
+    """Check whether other users of this machine can read a file (POSIX permissions)."""
     return os.name == "posix" and bool(file.stat().st_mode & 0o077)
 
 

@@ -58,7 +58,7 @@ class CrossSiteGuard:
 
 
 def _is_same(origin: str, host: str) -> bool:
-    """Whether an origin is that of the service; a proxy may have changed the scheme."""
+    """Compare an origin with that of the service; a proxy may have changed the scheme."""
     try:
         parts = urlsplit(origin)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme)

@@ -117,7 +117,7 @@ def _allowed(service: Service, paths: list[str]) -> IndexingRequest:
 
 
 def _lies_in(path: str, folders: list[str]) -> bool:
-    """Whether a path is at or below a folder, both by name and after symlinks are resolved."""
+    """Check that a path is at or below a folder, by name and after resolving symlinks."""
     return any(
         _is_below(path, folder) and _is_below(os.path.realpath(path), os.path.realpath(folder))
         for folder in folders

@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require(
 
 @router.post("/search", response_model=ServedAnswer, openapi_extra={"requestBody": BODY})
 async def search(request: Request, service: CurrentService) -> Response:
-    """Find images or passages by texts, images and items, each to be near to or far from.
+    """Find images or chunks of text by texts, images and items with signed weights.
 
     The body is JSON, or a form with that JSON in the field `request` and image files in `image`.
     """
@@ -58,7 +58,7 @@ async def search(request: Request, service: CurrentService) -> Response:
 async def similar(
     item_id: ItemId, asked: Annotated[SimilarRequest, Query()], service: CurrentService
 ) -> Response:
-    """Find what is most like an item, without the item itself."""
+    """Find the items most similar to an item, without the item itself."""
     item = await run_in_threadpool(current_item, service, item_id)
 
     question = Question(

@@ -18,7 +18,7 @@ class ExplainRequest(BaseModel):
 
     text: Annotated[
         str,
-        Field(min_length=1, max_length=MOST_IN_AN_ADDRESS, description="What the image may show."),
+        Field(min_length=1, max_length=MOST_IN_AN_ADDRESS, description="Text to explain."),
     ]
     item: Annotated[int, Field(ge=1, le=MAX_ITEM_ID, description="The id of an item.")]
     format: Annotated[

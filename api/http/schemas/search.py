@@ -1,4 +1,4 @@
-"""Questions and answers, over the wire and in `--json`."""
+"""Queries and answers, in HTTP bodies and in `--json`."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -31,11 +31,11 @@ Cursor = Annotated[str, Field(min_length=1, max_length=MAX_CURSOR_LENGTH)]
 
 
 class PartSchema(BaseModel):
-    """One part of a question: a text, an image or an item, to be near to or far from."""
+    """A query part: a text, an image or an item, with a signed weight."""
 
     model_config = ConfigDict(extra="forbid")
 
-    text: Annotated[QueryText | None, Field(description="What to look for.")] = None
+    text: Annotated[QueryText | None, Field(description="Text to search for.")] = None
     image: Annotated[Base64Image | None, Field(description="An image file, in base64.")] = None
     item: Annotated[ItemNumber | None, Field(description="The id of an item.")] = None
     weight: Annotated[
@@ -53,7 +53,7 @@ class PartSchema(BaseModel):
 
 
 class SearchRequest(BaseModel):
-    """A question in JSON."""
+    """A query as JSON."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -61,39 +61,41 @@ class SearchRequest(BaseModel):
     )
 
     text: Annotated[
-        QueryText | None, Field(description="What to look for: a part of weight 1.")
+        QueryText | None, Field(description="Text to search for: a part of weight 1.")
     ] = None
     image: Annotated[
         Base64Image | None, Field(description="An image file, in base64: a part of weight 1.")
     ] = None
     item: Annotated[ItemNumber | None, Field(description="The id of an item: as a part.")] = None
     parts: Annotated[
-        list[PartSchema], Field(max_length=MAX_PARTS, description="Added up by their weights.")
+        list[PartSchema], Field(max_length=MAX_PARTS, description="Parts, summed by weight.")
     ] = []
-    k: Annotated[int, Field(ge=1, le=MAX_K, description="How many hits at most.")] = 10
+    k: Annotated[int, Field(ge=1, le=MAX_K, description="Maximum number of hits.")] = 10
     cursor: Annotated[
         Cursor | None,
-        Field(description="`next_cursor` of the last answer to the same question: its next hits."),
+        Field(description="`next_cursor` of an earlier answer to the same query."),
     ] = None
     modality: Annotated[
-        Modality, Field(description="image: images, frames and pages; text: passages.")
+        Modality, Field(description="image: images, frames and pages; text: chunks of text.")
     ] = Modality.IMAGE
-    where: Annotated[Filter | None, Field(description="What hits must be like.")] = None
+    where: Annotated[Filter | None, Field(description="Filter of the hits.")] = None
     mode: Annotated[
         Mode,
         Field(
-            description="vector: by meaning; text: by words; hybrid: both joined; auto: both where "
-            "the words of the question stand together in what is known of some file."
+            description="vector: by embeddings; text: by words; hybrid: both, rank fusion; auto: "
+            "hybrid if some file has all the words of the query, else vector."
         ),
     ] = Mode.AUTO
     min_relevance: Annotated[
-        float, Field(ge=0, le=1, description="Hits of less relevance are left out.")
+        float, Field(ge=0, le=1, description="Minimum relevance of a hit.")
     ] = 0.0
     group_by_file: Annotated[
-        bool, Field(description="The best frame, page or passage of a file stands for the others.")
+        bool,
+        Field(description="Collapse by file: the best frame, page or chunk of each file."),
     ] = False
     diversity: Annotated[
-        float, Field(ge=0, le=1, description="How much hits should differ from those before them.")
+        float,
+        Field(ge=0, le=1, description="Diversify: difference from earlier hits."),
     ] = 0.0
     rerank: Annotated[
         Literal["auto", "none"], Field(description="auto: with the reranker of the service.")
@@ -103,17 +105,17 @@ class SearchRequest(BaseModel):
         Field(
             ge=1,
             le=MAX_RERANK_DEPTH,
-            description="Candidates to rerank; null: the reranker's own number.",
+            description="Number of candidates to rerank; null: the reranker's default.",
         ),
     ] = None
     rerank_budget_ms: Annotated[
         float,
-        Field(ge=0, le=MAX_RERANK_BUDGET_MS, description="Time that reranking may take."),
+        Field(ge=0, le=MAX_RERANK_BUDGET_MS, description="Time limit of reranking, in ms."),
     ] = DEFAULT_BUDGET_MS
 
     @property
     def all_parts(self) -> list[PartSchema]:
-        """The parts of the question, its shorthands first."""
+        """List the parts of the query, its shorthands first."""
         return [
             *([PartSchema(text=self.text)] if self.text is not None else []),
             *([PartSchema(image=self.image)] if self.image is not None else []),
@@ -123,26 +125,27 @@ class SearchRequest(BaseModel):
 
 
 class SimilarRequest(BaseModel):
-    """What to find beside an item."""
+    """Options of a search for items similar to one."""
 
     model_config = ConfigDict(extra="forbid")
 
-    k: Annotated[int, Field(ge=1, le=MAX_K, description="How many hits at most.")] = 10
+    k: Annotated[int, Field(ge=1, le=MAX_K, description="Maximum number of hits.")] = 10
     cursor: Annotated[
         str | None,
         Field(
             min_length=1,
             max_length=MOST_IN_AN_ADDRESS,
-            description="`next_cursor` of the last answer: its next hits. One longer than "
+            description="`next_cursor` of an earlier answer. One longer than "
             f"{MOST_IN_AN_ADDRESS:,} characters, after thousands of hits, goes to "
             "`POST /v1/search`.",
         ),
     ] = None
     modality: Annotated[
-        Modality | None, Field(description="image or text; the item's own if not given.")
+        Modality | None, Field(description="image or text; default: that of the item.")
     ] = None
     group_by_file: Annotated[
-        bool, Field(description="The best frame, page or passage of a file stands for the others.")
+        bool,
+        Field(description="Collapse by file: the best frame, page or chunk of each file."),
     ] = False
     rerank: Annotated[
         Literal["auto", "none"], Field(description="auto: with the reranker of the service.")
@@ -159,7 +162,7 @@ class HitSchema(BaseModel):
     modality: Modality
     page: Annotated[int | None, Field(description="Of a document, from 1.")] = None
     time_s: Annotated[float | None, Field(description="Of a video's frame, in seconds.")] = None
-    text: Annotated[str | None, Field(description="The passage, of a text.")] = None
+    text: Annotated[str | None, Field(description="Text of a chunk.")] = None
     columns: Annotated[
         dict[str, Any] | None, Field(description="Other values of a table's row.")
     ] = None
@@ -170,12 +173,8 @@ class HitSchema(BaseModel):
         None
     )
     relevance: Annotated[float | None, Field(description="Calibrated, 0 to 1.")] = None
-    words: Annotated[
-        float | None, Field(description="How well the words fit that are known of it (BM25).")
-    ] = None
-    group: Annotated[
-        list[int], Field(description="Ids of other items of its file that it stands for.")
-    ] = []
+    words: Annotated[float | None, Field(description="Lexical score (BM25).")] = None
+    group: Annotated[list[int], Field(description="Ids of the other items of the same file.")] = []
 
     @classmethod
     def of(cls, hit: Hit) -> Self:
@@ -202,16 +201,17 @@ class HitSchema(BaseModel):
 
 
 class ServedHit(HitSchema):
-    """A hit as the service gives it."""
+    """A hit in an HTTP answer."""
 
     path: Annotated[str, Field(description="Bytes that are not valid UTF-8 are escaped.")]
     thumbnail: Annotated[
-        str | None, Field(description="Where to get it small, for ever; null: it has no picture.")
+        str | None,
+        Field(description="Address of its thumbnail, immutable; null: no picture."),
     ] = None
 
     @classmethod
     def of(cls, hit: Hit) -> Self:
-        """Flatten a hit, and tell where its thumbnail is."""
+        """Flatten a hit and add the address of its thumbnail."""
         served = super().of(hit)
         served.path = valid_text(served.path)
         served.thumbnail = thumbnail_url(hit.item)
@@ -219,7 +219,7 @@ class ServedHit(HitSchema):
 
 
 class _AnswerBase(BaseModel):
-    query: Annotated[str | None, Field(description="The question in words.")]
+    query: Annotated[str | None, Field(description="Text of the query.")]
     mode: Annotated[Mode, Field(description="How the hits were found; never auto.")]
     timings_ms: Annotated[dict[str, float], Field(description="Wall time of each stage.")]
     warnings: list[str] = []
@@ -228,10 +228,10 @@ class _AnswerBase(BaseModel):
         Field(description="Name of the reranker; `/v1/explain` can explain hits of `fusion`."),
     ] = None
     reranked: Annotated[
-        int, Field(description="How many candidates it scored; they stand before all others.")
+        int, Field(description="Number of candidates that it scored; they rank before all others.")
     ] = 0
     next_cursor: Annotated[
-        str | None, Field(description="Ask the same with this `cursor` for the next hits.")
+        str | None, Field(description="Repeat the query with this `cursor` for the next hits.")
     ] = None
 
 

@@ -142,7 +142,7 @@ class SQLite(Dialect):
         """Create FTS5 tables whose tokenizer splits at spaces and leaves other scripts alone.
 
         They hold the words once more than the catalog does: FTS5 can drop a document from an index
-        that does not only when it is told its words, and a later version may split these otherwise.
+        that does not only when given its words, and a later version may split these otherwise.
         """
         for table in (FILE_WORDS, ITEM_WORDS):
             columns = ", ".join(column.name for column in table.c if column.name != "rowid")

@@ -54,7 +54,7 @@ def placing(numbers: Sequence[int]) -> Placing:
 
 
 def needs_float16_tables(index: Any) -> bool:
-    """Whether the lookup tables of its codes are too large for single precision."""
+    """Return whether the lookup tables of its codes are too large for float32."""
     if not isinstance(index, faiss.IndexIVFPQ):
         return False
     return bool(4 * index.pq.M * index.pq.ksub > _SHARED_BYTES)

@@ -47,7 +47,7 @@ class GpuIndex(VectorIndex):
 
     @property
     def max_breadth(self) -> int:
-        """All inverted lists."""
+        """Return the number of inverted lists."""
         return self._master.max_breadth
 
     def _search(

@@ -26,7 +26,7 @@ _ROTATION_ROUNDS = 10
 
 
 def probes_for(nprobe: int, selectivity: float) -> int:
-    """How many lists to visit where only this share of the rows, 0..1, may be found.
+    """Return the number of lists to visit where this share of the rows, 0..1, is allowed.
 
     The best of a share s of the rows are among the best k/s of all, which lie in more lists, but
     not in 1/s times as many. With the power 1/2, recall@10 among a million rows fell to 0.94 where
@@ -36,7 +36,7 @@ def probes_for(nprobe: int, selectivity: float) -> int:
 
 
 def training_rows(available: int, lists: int) -> int:
-    """How many rows training looks at: 50 a centroid, and as many as product quantisers want."""
+    """Return the number of rows to train on: 50 a centroid, and what quantisers need."""
     return min(available, max(_LEAST_POINTS, lists * _POINTS_PER_CENTROID))
 
 
@@ -142,7 +142,7 @@ class FactoryIndex(VectorEngine):
 
     @property
     def max_breadth(self) -> int:
-        """All inverted lists; in a graph, a candidate list of all rows."""
+        """Return the number of inverted lists; in a graph, that of all rows."""
         return self.lists or len(self)
 
     @property
@@ -165,13 +165,13 @@ class FactoryIndex(VectorEngine):
         return self._inner
 
     def transformed(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the index behind the transforms is given for (n, d) vectors."""
+        """Transform (n, d) vectors for the index behind the transforms."""
         for transform in self._transforms():
             vectors = transform.apply(vectors)
         return vectors
 
     def training_rows(self, available: int) -> int:
-        """How many of the available rows the training looks at."""
+        """Return the number of available rows to train on."""
         return training_rows(available, self.lists or 0)
 
     def _insert(self, rows: Rows) -> None:

@@ -41,7 +41,7 @@ def facts(library):
 
 def test_a_small_library_says_that_it_needs_no_index(library):
     told = run("index-info", "--library", library.path).stdout
-    assert "exact, of images" in told
+    assert "exact, of image vectors" in told
     assert "300: 0 in the index" in told
     assert "Up to 50,000 vectors are searched exactly." in told
     assert facts(library)["index"] is None
@@ -54,10 +54,10 @@ def test_an_index_that_was_asked_for_is_built_and_explained(library):
     result = run(
         "build-index", "--factory", "IVF4,Flat", "--target-recall", "0.9", "--library", library.path
     )
-    assert "Index of 300 images built: IVF4,Flat" in result.stdout
+    assert "Index of 300 image vectors built: IVF4,Flat" in result.stdout
     told = run("index-info", "--library", library.path).stdout
     for line in (
-        "IVF4,Flat, of images",
+        "IVF4,Flat, of image vectors",
         "300: 300 in the index, 0 added since",
         "4 lists, 128 bytes per row",
         "Text queries",

@@ -46,8 +46,8 @@ def test_photos_are_rows_or_queries_and_captions_are_queries(tmp_path, tiny_enco
     assert made.name == f"{tmp_path.name}-val-en-{tiny_encoder.space.id}-1000"
     assert made.rows.shape == (14, 32)
     assert {kind: len(vectors) for kind, vectors in queries.items()} == {"image": 2, "text": 16}
-    likeness = queries["image"] @ made.rows.astype(np.float32).T
-    assert likeness.max() < 0.9999
+    similarity = queries["image"] @ made.rows.astype(np.float32).T
+    assert similarity.max() < 0.9999
     assert (made.truth()["text"][:, 14:] == -1).all()
 
 

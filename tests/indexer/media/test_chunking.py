@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from indexer.media.chunking import Passage, split
+from indexer.media.chunking import Chunk, split
 
 TEXTS = st.text(
     st.sampled_from('abC é1.!?…。！、， \t\n\r\f\x1c\u2029-*"”)字が한กा\u0301\U0001f600\0'),
@@ -21,22 +21,22 @@ def words_and_frame(text: str) -> int:
 COUNTERS = st.sampled_from([len, words_and_frame, lambda text: len(text.encode()) // 3])
 
 
-def texts_of(passages: list[Passage]) -> list[str]:
-    return [passage.text for passage in passages]
+def texts_of(chunks: list[Chunk]) -> list[str]:
+    return [chunk.text for chunk in chunks]
 
 
 @given(TEXTS, COUNTERS, st.integers(1, 30), st.integers(0, 3))
 @example("a " * 50 + "b" * 100 + ". C", words_and_frame, 1, 1)
 def test_nothing_is_lost_and_nothing_too_long(text, count_tokens, limit, overlap):
-    passages = split(text, count_tokens, limit, overlap)
+    chunks = split(text, count_tokens, limit, overlap)
     covered = set()
-    for passage in passages:
-        assert passage.start < passage.end
-        assert passage.text == text[passage.start : passage.end] == passage.text.strip()
-        assert count_tokens(passage.text) <= limit or len(passage.text) == 1
-        covered.update(range(passage.start, passage.end))
+    for chunk in chunks:
+        assert chunk.start < chunk.end
+        assert chunk.text == text[chunk.start : chunk.end] == chunk.text.strip()
+        assert count_tokens(chunk.text) <= limit or len(chunk.text) == 1
+        covered.update(range(chunk.start, chunk.end))
     assert all(at in covered or character.isspace() for at, character in enumerate(text))
-    for before, after in itertools.pairwise(passages):
+    for before, after in itertools.pairwise(chunks):
         assert before.start < after.start
         assert before.end < after.end
         assert overlap or before.end <= after.start
@@ -44,8 +44,8 @@ def test_nothing_is_lost_and_nothing_too_long(text, count_tokens, limit, overlap
 
 @given(TEXTS, st.integers(1, 30), st.randoms(use_true_random=False))
 def test_a_counter_that_makes_no_sense_still_loses_nothing(text, limit, random):
-    passages = split(text, lambda _: random.randrange(40), limit)
-    covered = {at for passage in passages for at in range(passage.start, passage.end)}
+    chunks = split(text, lambda _: random.randrange(40), limit)
+    covered = {at for chunk in chunks for at in range(chunk.start, chunk.end)}
     assert all(at in covered or character.isspace() for at, character in enumerate(text))
 
 
@@ -107,8 +107,8 @@ def test_nothing_is_shared_where_it_would_leave_no_room():
 
 
 def test_tokens_that_every_text_has_do_not_leave_passages_half_empty():
-    passages = split("Go on. " * 40, words_and_frame, 22, 0)
-    assert [words_and_frame(passage.text) for passage in passages] == [22, 22, 22, 22]
+    chunks = split("Go on. " * 40, words_and_frame, 22, 0)
+    assert [words_and_frame(chunk.text) for chunk in chunks] == [22, 22, 22, 22]
 
 
 def test_long_sentences_are_cut_at_lines_then_clauses_then_words_then_characters():
@@ -149,7 +149,7 @@ def test_half_a_million_characters_take_seconds_at_most(text):
         return len(part)
 
     start = time.perf_counter()
-    passages = split(text, count_tokens, 300)
+    chunks = split(text, count_tokens, 300)
     assert time.perf_counter() - start < 20
     stops = text.count("! ") + text.count(". ")
-    assert calls <= stops + 15 * len(passages)
+    assert calls <= stops + 15 * len(chunks)

@@ -13,7 +13,7 @@ SLOW_TO_TRAIN = [pytest.param(dimension, marks=pytest.mark.slow) for dimension i
 def test_few_rows_are_searched_exactly():
     choice = choose(EXACT_UP_TO_ROWS, 512, PLENTY)
     assert (choice.factory, choice.memory_bytes) == (None, 0)
-    assert "50,000 rows are compared one by one" in choice.reasons[0]
+    assert "50,000 rows are searched exactly" in choice.reasons[0]
 
 
 @pytest.mark.parametrize("rows", [50_001, 200_000, 1_000_000, 10_000_000, 100_000_000])

@@ -111,8 +111,8 @@ def test_rows_far_from_the_query_are_found_with_the_selector(master, rows, queri
     """What passes is just where the query is not: none of the long list does."""
     index = GpuIndex(master, Recorder())
     for query in queries[:10]:
-        likeness = rows.astype(np.float32) @ query
-        allowed = likeness < np.quantile(likeness, 0.3)
+        similarity = rows.astype(np.float32) @ query
+        allowed = similarity < np.quantile(similarity, 0.3)
         _, found = index.search(query[None], 100, AllowedRows(allowed), SETTINGS)
         _, expected = master.search(query[None], 100, AllowedRows(allowed), SETTINGS)
         assert allowed[found].all()

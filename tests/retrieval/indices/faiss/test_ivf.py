@@ -121,11 +121,11 @@ def test_rows_far_from_the_query_are_found_where_only_they_are_allowed(rows, que
             index,
             rows,
             query[None],
-            likeness < np.quantile(likeness, 0.3),
+            scores < np.quantile(scores, 0.3),
             one_probe.overfetch,
             effort=one_probe,
         )
-        for query, likeness in zip(queries, similarity, strict=True)
+        for query, scores in zip(queries, similarity, strict=True)
     ]
     assert np.mean(recalls) >= 0.95
 
