@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from indexer.decode import Content, is_settled
+from indexer.decode import Content, is_stable
 from indexer.media.base import Decoded, Piece
 from indexer.media.chunking import split
 from indexer.progress import Summary
@@ -64,7 +64,7 @@ def failed_file(found: FoundFile, error: OSError | UnreadableFileError) -> Faile
     """Record why a file failed; a reason that may pass by itself has it tried at the next run."""
     if isinstance(error, OSError):
         return FailedFile(found.path, (error.strerror or str(error)).lower())
-    is_lasting = is_settled(found.mtime_ns, time.time_ns())
+    is_lasting = is_stable(found.mtime_ns, time.time_ns())
     if isinstance(error, MissingExtraError) or not is_lasting:
         return FailedFile(found.path, str(error))
     return FailedFile(found.path, str(error), found.size, found.mtime_ns)

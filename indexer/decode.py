@@ -66,7 +66,7 @@ def read_first(
         raise OSError("it is not a regular file any more")
     with open(path, "rb") as file:  # noqa: PTH123
         digest = file_digest(file, xxhash.xxh3_128).hexdigest()
-    is_lasting = is_settled(before.st_mtime_ns, now_ns)
+    is_lasting = is_stable(before.st_mtime_ns, now_ns)
     mtime_ns = before.st_mtime_ns if is_lasting else UNTRUSTED_MTIME
     content = Content(before.st_size, mtime_ns, digest)
     read = reader_of(format_of_indexed(path))
@@ -94,7 +94,7 @@ def read_on(path: str, start: int, content: Content, options: ReadOptions) -> De
     return reading
 
 
-def is_settled(mtime_ns: int, now_ns: int) -> bool:
+def is_stable(mtime_ns: int, now_ns: int) -> bool:
     """Return whether a later change of a file is sure to show in its modification time.
 
     now_ns: the time before the file was read. A file that is written again within one step of the

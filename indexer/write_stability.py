@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from indexer.scan import FoundFile
 
 LASTING_S = 2.1
-"""From this age on, a modification time can be remembered (`indexer.decode.is_settled`)."""
+"""From this age on, a modification time can be remembered (`indexer.decode.is_stable`)."""
 _WRITTEN_S = 0.5
 """A file is taken as written when its size and time have stayed the same for so long."""
 _REMEMBERED = 10_000

@@ -63,8 +63,7 @@ def serve(
         typer.Option(
             "--index-below",
             metavar="DIR",
-            help="Allow indexing of directories below this one, besides the sources. "
-            "Can be repeated.",
+            help="Allow indexing of directories below this one, besides the sources. Repeatable.",
         ),
     ] = None,
     rerank: Annotated[

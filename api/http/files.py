@@ -248,7 +248,7 @@ def _require_regular(status: os.stat_result) -> None:
 
 
 def _hash(file: BufferedReader) -> str:
-    """The hash of a file's content; rewinds the file."""
+    """Hash a file's content; rewinds the file."""
     digest = file_digest(file, xxhash.xxh3_128).hexdigest()
     file.seek(0)
     return digest

@@ -290,7 +290,7 @@ class _MeasuredIndex:
     effort: Effort | None = None
 
     def find(self, vectors: NDArray[np.float32], count: int) -> list[Candidates]:
-        """The best items of each query, `count` of them or more."""
+        """Find the best items of each query, `count` of them or more."""
         if isinstance(self.index, Searcher):
             q = len(vectors)
             kinds = [self.query_kind] * q

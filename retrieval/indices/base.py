@@ -87,7 +87,7 @@ class AllowedRows:
 
     @cached_property
     def count(self) -> int:
-        """How many rows are allowed."""
+        """Return the number of rows allowed."""
         return int(np.count_nonzero(self.bitmap))
 
     def part(self, begin: int, end: int) -> "AllowedRows":
@@ -119,7 +119,7 @@ class VectorIndex(ABC):
 
     @property
     def max_breadth(self) -> int:
-        """The breadth that visits everything."""
+        """Return the breadth that visits everything."""
         return len(self)
 
     def search(
@@ -248,7 +248,7 @@ class VectorEngine(VectorIndex):
         return {}
 
     def training_rows(self, available: int) -> int:
-        """How many of the available rows the training looks at."""
+        """Return the number of available rows to train on."""
         return 0
 
     def quantisation_error(self, rows: Rows) -> float:

@@ -114,7 +114,7 @@ def search_index(
 
 
 def filtered_fetch(k: int, allowed: AllowedRows) -> int:
-    """How long a list is that is likely to hold k allowed rows; at most as long as the index."""
+    """Estimate the length of a list that holds k allowed rows; at most that of the index."""
     rows = len(allowed.bitmap)
     if not allowed.count:
         return 0

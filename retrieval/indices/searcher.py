@@ -72,7 +72,7 @@ class Searcher:
 
     @property
     def rows(self) -> Rows:
-        """The (n, d) rows that searches cover, float16, read-only."""
+        """Return the (n, d) rows that searches cover, float16, read-only."""
         return self._state.rows
 
     @property
@@ -88,8 +88,8 @@ class Searcher:
         if self._problem is None:
             return None
         return (
-            f"{self._problem}. It was not used: all {self.modality}s were compared one by one, "
-            "which is slower. `mmsearch build-index` makes it anew."
+            f"{self._problem}. It was not used: all vectors were searched exactly, which is "
+            "slower. `mmsearch build-index` rebuilds it."
         )
 
     def refresh(self, row_count: int) -> None:

@@ -35,7 +35,7 @@ class Hit:
 
     @property
     def path(self) -> str:
-        """The file of the item."""
+        """Return the file of the item."""
         return self.item.path
 
 
@@ -70,7 +70,7 @@ class Answer:
 def make_hits(
     page: "Candidates", items: Mapping[int, Item], groups: "Groups", first_rank: int
 ) -> tuple[Hit, ...]:
-    """The candidates of a page as hits. items: by id."""
+    """Make the hits of a page from its candidates. items: by id."""
     scores = zip(
         page.ids.tolist(),
         page.similarity.tolist(),

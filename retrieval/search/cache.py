@@ -50,7 +50,7 @@ class CatalogCache:
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
-        """The catalog as it is now; what is remembered of an earlier one is dropped."""
+        """Open the catalog as it is now; drops what is remembered of an earlier one."""
         # Asked for before the snapshot, which may be of a later version: dropped once too often.
         version = self._catalog.dialect.version()
         if version != self._version:
@@ -71,7 +71,7 @@ class CatalogCache:
     def items_at(
         self, snapshot: Snapshot, modality: Modality, rows: Iterable[int], where: Filter | None
     ) -> dict[int, tuple[Item, ...]]:
-        """The current items at some rows that pass a filter; () where there are none."""
+        """Find the current items at some rows that pass a filter; () if there are none."""
         found: dict[int, tuple[Item, ...]] = {}
         missing = []
         for row in rows:
@@ -107,7 +107,7 @@ class CatalogCache:
         return live if live is not None and live.mean() < _FEW_LIVE else None
 
     def sample(self, modality: Modality, rows: Rows) -> NDArray[np.float32]:
-        """The fixed sample of (n, d) rows that scores are normalised with, (m, d) float32."""
+        """Draw the fixed sample of (n, d) rows to normalise scores with, (m, d) float32."""
         key = (modality, len(rows))
         if (sample := self._samples.get(key)) is None:
             sample = np.asarray(rows)[sample_rows(len(rows))].astype(np.float32)

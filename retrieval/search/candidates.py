@@ -35,7 +35,7 @@ class Proposer(Protocol):
         allowed: AllowedRows | None = None,
         query_modality: Modality = Modality.TEXT,
     ) -> RowNumbers:
-        """Propose rows for each query, at least k if there are so many, then -1."""
+        """Propose rows for each query, at least k unless there are fewer, then -1."""
         ...
 
 
@@ -89,7 +89,7 @@ class Candidates:
 
 
 def with_spare(count: int) -> int:
-    """How many rows to look at for so many items."""
+    """Return the number of rows to fetch for a number of items."""
     return count + max(_SPARE_ROWS, count // 4)
 
 
@@ -126,7 +126,7 @@ def propose(
 def at_rows(
     rows: RowNumbers, similarity: Vector, items: Mapping[int, Sequence[Item]]
 ) -> Candidates:
-    """The items at rows, in their order; copies share a row, and some rows hold none."""
+    """Find the items at rows, in their order; copies share a row, some rows hold none."""
     numbers = rows.tolist()
     ids = np.array([item.id for row in numbers for item in items[row]], np.int64)
     copies = [len(items[row]) for row in numbers]
@@ -139,7 +139,7 @@ def at_text_matches(
     embeddings: Rows,
     items: Mapping[int, Sequence[Item]],
 ) -> Candidates:
-    """The items at the rows that a text search found, in its order, with exact cosines."""
+    """Find the items at the rows of a text search, in its order, with exact cosines."""
     if not text_scores:
         return Candidates.none()
     rows = np.fromiter(text_scores, np.int64)

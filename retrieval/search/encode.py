@@ -106,7 +106,7 @@ class QueryVectors:
         return [found[part.digest] for part in parts]
 
     def text_tokens(self, reranker: Reranker, texts: Iterable[str]) -> dict[str, Tokens]:
-        """What a reranker needs of texts, by text, (1, t, c) each."""
+        """Compute what a reranker needs of texts, by text, (1, t, c) each."""
         keys = {(reranker.identity, "text", text): text for text in texts}
         found = self._tokens.get_many(
             keys, lambda missing: _split(reranker.text_tokens([keys[key] for key in missing]))
@@ -114,7 +114,7 @@ class QueryVectors:
         return {text: _whole(found[key]) for key, text in keys.items()}
 
     def image_tokens(self, reranker: Reranker, part: ImagePart) -> Tokens:
-        """What a reranker needs of an upright RGB image, (1, t, c)."""
+        """Compute what a reranker needs of an upright RGB image, (1, t, c)."""
         key = (reranker.identity, "image", part.digest)
         found = self._tokens.get_many(
             [key],

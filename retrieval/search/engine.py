@@ -187,7 +187,7 @@ class Engine:
 
     @property
     def encoder(self) -> Encoder:
-        """The space's own encoder; raises SpaceMismatchError if its weights have changed."""
+        """Load the encoder of the space; raises SpaceMismatchError if its weights changed."""
         if self._encoder is None:
             encoder = load_encoder(self.space.encoder, self._device, self.space.weights)
             self.library.require_space(encoder.space, among=self.space)
@@ -196,12 +196,12 @@ class Engine:
 
     @property
     def vector_cache(self) -> CountedCache[EncodedText]:
-        """The cache of vectors of recent query texts, with its hits and misses."""
+        """Return the cache of vectors of recent query texts, with its hits and misses."""
         return self._vectors.texts
 
     @property
     def generations(self) -> dict[Modality, int]:
-        """The number of the index that is in use, of each modality that has one and was asked."""
+        """Return the number of the index in use, by modality, of those that have one."""
         found = {modality: s.generation for modality, s in list(self._searchers.items())}
         return {modality: used.number for modality, used in found.items() if used is not None}
 
@@ -279,7 +279,7 @@ class Engine:
     def _named_items(
         self, queries: Sequence[Query], snapshot: Snapshot
     ) -> tuple[dict[int, Item], dict[int, Vector]]:
-        """The current items that queries name, and their unit vectors, by id."""
+        """Find the current items that queries name, and their unit vectors, by id."""
         if not (wanted := sorted({item_id for query in queries for item_id in query.item_ids})):
             return {}, {}
         items: dict[int, Item] = {}
@@ -448,7 +448,7 @@ class Engine:
         snapshot: Snapshot,
         timer: StageTimer,
     ) -> dict[int, tuple[Candidates, bool, dict[int, Item]]]:
-        """The items nearest to each vector, whether there are no others, and the items by id.
+        """Find the items nearest to each vector, whether there are no others, and items by id.
 
         One call of the index for queries that are searched alike, one of the catalog for those with
         the same filter.
@@ -531,7 +531,7 @@ class Engine:
     def _scorer(
         self, plan: _Plan, reranker: Reranker, text_tokens: Mapping[str, Tokens]
     ) -> Scorer | None:
-        """How a query scores images; None where the picture of one of its items is not there."""
+        """Make the scorer of a query's images; None if the picture of one of its items is gone."""
         if texts := plan.query.text_parts:
             tokens = stack_tokens([text_tokens[part.text].values[0] for part in texts])
             return text_scorer(reranker, tokens, [part.weight for part in texts])
@@ -582,7 +582,7 @@ class Engine:
         reranked: RerankOutcome | None,
         timer: StageTimer,
     ) -> Answer:
-        """The page of hits, and the way to the next."""
+        """Cut the page of hits, and make the cursor of the next."""
         ordered, groups, exhausted, _ = ordering
         query, searcher = plan.query, self._searchers[plan.query.modality]
         if query.diversity and len(ordered):
@@ -614,14 +614,14 @@ class Engine:
         )
 
     def _widen(self, plan: _Plan, snapshot: Snapshot) -> _Plan:
-        """Look at several times as many candidates."""
+        """Fetch several times as many candidates."""
         count, text = min(_MAX_CANDIDATES, _WIDEN * plan.count), plan.text
         if plan.mode is Mode.TEXT:
             text = self._match_text(plan.query, plan.where, plan.row_limit, count, snapshot)
         return replace(plan, count=count, text=text)
 
     def _searcher(self, modality: Modality, snapshot: Snapshot) -> Searcher:
-        """The searcher of a modality, over at least the rows that are committed."""
+        """Return the searcher of a modality, over at least the rows that are committed."""
         if modality not in self._searchers:
             self._searchers[modality] = Searcher(
                 self.library.space_directory(self.space),

@@ -43,7 +43,7 @@ class ImagePart:
 
     @cached_property
     def digest(self) -> str:
-        """What its pixels are, in a few characters."""
+        """Return a short digest of the pixels."""
         digest = xxhash.xxh3_128(repr((self.image.size, self.image.mode)).encode())
         digest.update(self.image.tobytes())
         return digest.hexdigest()
@@ -112,17 +112,17 @@ class Query:
 
     @property
     def words(self) -> str:
-        """The texts that hits are to be near to, one after the other; "" where there are none."""
+        """Join the texts of positive weight; "" if there are none."""
         return " ".join(part.text for part in self.text_parts if part.weight > 0)
 
     @property
     def text_parts(self) -> list[TextPart]:
-        """The texts among the parts."""
+        """List the texts among the parts."""
         return [part for part in self.parts if isinstance(part, TextPart)]
 
     @property
     def item_ids(self) -> tuple[int, ...]:
-        """The items among the parts."""
+        """List the items among the parts."""
         return tuple(part.item_id for part in self.parts if isinstance(part, ItemPart))
 
 

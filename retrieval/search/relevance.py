@@ -133,7 +133,7 @@ class Calibration:
     def features(
         self, similarity: NDArray[np.float32], cohort: CohortStatistics
     ) -> NDArray[np.float64]:
-        """What the model weighs of each hit, (n, 3): 1, z and the logarithm of the rows."""
+        """Compute the features of each hit, (n, 3): 1, z and the logarithm of the rows."""
         known = cohort
         if self.reference is not None:
             known = self.reference.blended_with(cohort, self.reference_rows)
@@ -186,7 +186,7 @@ class CalibrationFile:
 
 
 def calibration_for(space: Space, query_kind: QueryKind, own: Path | None = None) -> Calibration:
-    """The calibration of a space for queries of a kind; that of texts where a kind has none.
+    """Return the calibration of a space for a kind of query, or that for texts.
 
     own: the space's directory, whose `relevance.json` goes before those of the package. A space
     that no file is for gets the generic one, which was learned with the scores of `starter` too,

@@ -59,7 +59,7 @@ class RerankOutcome:
 
 
 def can_rerank(reranker: Reranker, query: Query, mode: Mode, kind: QueryKind) -> bool:
-    """Whether a reranker can look at what a query asks for and what it is to find."""
+    """Return whether a reranker can score what a query asks for and is to find."""
     if query.modality is not Modality.IMAGE or mode is Mode.TEXT:
         return False
     return bool(query.text_parts) or (
@@ -130,7 +130,7 @@ def rerank(
 
 
 def item_tokens(item: Item, reranker: Reranker, store: TokenStore) -> Tokens | None:
-    """What the reranker needs of an item's picture, (1, t, c); None where it cannot be had."""
+    """Load an item's image tokens, (1, t, c); None if they are not available."""
     [values] = _next_tokens([item], 0, reranker, store)[0].values()
     return None if values is None else stack_tokens([values])
 

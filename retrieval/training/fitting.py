@@ -54,12 +54,12 @@ class Gallery:
 
     @property
     def caption_owners(self) -> NDArray[np.int64]:
-        """The photo of each caption, (m,)."""
+        """Return the photo of each caption, (m,)."""
         return np.repeat(np.arange(len(self.photos)), [len(each.captions) for each in self.photos])
 
     @property
     def tells_what_fits(self) -> bool:
-        """Whether captions can label other photos: a single caption, or a class, cannot."""
+        """Return whether captions can label other photos: a single one, or a class, cannot."""
         return any(len(photo.captions) > 1 for photo in self.photos)
 
 

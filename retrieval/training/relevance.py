@@ -111,7 +111,7 @@ class TrainedRelevance:
 
 
 def is_held_out(name: str) -> bool:
-    """Whether a photo (by its file name) or a text is in the half that is not trained on."""
+    """Return whether a photo (by its file name) or a text is in the half not trained on."""
     return xxhash.xxh3_64_intdigest(name.encode()) % 2 == 1
 
 

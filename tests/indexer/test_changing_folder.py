@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from indexer.decode import is_settled
+from indexer.decode import is_stable
 from indexer.ignore_files import IGNORE_FILE_NAME
 from indexer.scan import FoundFile, compare, walk
 from retrieval.catalog import FileState, KnownFile
@@ -260,7 +260,7 @@ class ChangingFolder(RuleBasedStateMachine):
             path = self.relative(file.path)
             # A content stands for its own hash.
             content = (self.root / path).read_text()
-            stable = is_settled(file.mtime_ns, self.now_ns)
+            stable = is_stable(file.mtime_ns, self.now_ns)
             origin = result.take_moved(file.path, file.size, content)
             new[content] += path not in before
             if origin:

@@ -9,7 +9,7 @@ import xxhash
 from PIL import Image
 
 from indexer import decode as reading
-from indexer.decode import ChangedWhileReadError, is_settled, read_first, read_on, reader_of
+from indexer.decode import ChangedWhileReadError, is_stable, read_first, read_on, reader_of
 from indexer.media.base import Decoded, ReadOptions
 from retrieval.errors import UnreadableFileError
 from retrieval.media.registry import FORMATS, UNNAMED_IMAGE
@@ -91,10 +91,10 @@ def test_what_cannot_be_read_says_why(tmp_path):
 def test_times_settle_after_the_coarsest_clock_step():
     now = time.time_ns()
     second = 1_000_000_000
-    assert is_settled(now - 2 * second, now)
-    assert not is_settled(now - second, now)
-    assert not is_settled(now, now)
-    assert is_settled(now + 3600 * second, now)
+    assert is_stable(now - 2 * second, now)
+    assert not is_stable(now - second, now)
+    assert not is_stable(now, now)
+    assert is_stable(now + 3600 * second, now)
 
 
 @pytest.mark.parametrize("form", [*FORMATS, UNNAMED_IMAGE], ids=lambda form: form.name)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.decode import is_settled
+from indexer.decode import is_stable
 from indexer.scan import (
     EmptyRoot,
     FoundFile,
@@ -238,10 +238,10 @@ def test_a_root_with_anything_left_in_it_lost_its_files(tmp_path, make):
 def test_files_just_written_are_not_settled():
     second = 1_000_000_000
     now = 1_700_000_000 * second
-    assert is_settled(now - 2 * second, now)
-    assert not is_settled(now - 2 * second + 1, now)
-    assert not is_settled(now, now)
-    assert is_settled(now + 3600 * second, now)
+    assert is_stable(now - 2 * second, now)
+    assert not is_stable(now - 2 * second + 1, now)
+    assert not is_stable(now, now)
+    assert is_stable(now + 3600 * second, now)
 
 
 def known_file(

@@ -49,7 +49,7 @@ _GRAM = {"syllables": 2, "letters": 4}
 
 
 def indexed(text: str) -> str:
-    """The words of a text, with spaces between, for a tokenizer that only splits there.
+    """Join the words of a text with spaces, for a tokenizer that only splits there.
 
     A compound such as `beach2019` or `iPhone` is followed by its pieces.
     """
