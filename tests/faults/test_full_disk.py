@@ -185,7 +185,7 @@ def test_an_upload_to_a_full_disk_leaves_nothing_behind(
     large = noise(0) + bytes(500_000)
     with contextlib.closing(folder):
         ballast = fill(disk, 300)
-        with pytest.raises(StorageFullError, match="no room"):
+        with pytest.raises(StorageFullError, match="No space left"):
             folder.add(
                 [Received("small.jpg", io.BytesIO(noise(1))), Received("a.jpg", io.BytesIO(large))]
             )

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MOST_MODULES = 21
 
 
+@pytest.mark.slow
 def test_a_jpeg_passes_few_modules_to_its_row(tmp_path):
     photo = tmp_path / "photo.jpg"
     exif = Image.Exif()
