@@ -19,6 +19,7 @@ from api.cli.options import (
     SourcesArgument,
     WorkersOption,
     complain,
+    option,
     parse_size,
     print_json,
     require_paths,
@@ -36,20 +37,16 @@ def index(
     library: LibraryOption = None,
     encoder: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--encoder",
-            metavar="NAME",
-            help="Encoder: auto, starter, open_clip:MODEL/PRETRAINED or local-dir:DIR. "
+            "NAME",
+            "Encoder: auto, starter, open_clip:MODEL/PRETRAINED or local-dir:DIR. "
             "(default: the library's own; auto for a new library)",
         ),
     ] = None,
     space: Annotated[
         str | None,
-        typer.Option(
-            "--space",
-            metavar="ID|new",
-            help="Id of the vector space, or `new` to add one for --encoder.",
-        ),
+        option("--space", "ID|new", "Id of the vector space, or `new` to add one for --encoder."),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Retry files that failed before.")
@@ -58,10 +55,10 @@ def index(
     workers: WorkersOption = None,
     kinds: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--kinds",
-            metavar="LIST",
-            help="Comma-separated file kinds: image, video, document, text, table. (default: all)",
+            "LIST",
+            "Comma-separated file kinds: image, video, document, text, table. (default: all)",
         ),
     ] = None,
     hidden: Annotated[
@@ -83,32 +80,31 @@ def index(
     ] = None,
     text_column: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--text-column",
-            metavar="NAME",
-            help="Text column of tables. (default: text, caption and similar names)",
+            "NAME",
+            "Text column of tables. (default: text, caption and similar names)",
         ),
     ] = None,
     image_column: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--image-column",
-            metavar="NAME",
-            help="Image file column of tables. (default: image, file_name and similar names)",
+            "NAME",
+            "Image file column of tables. (default: image, file_name and similar names)",
         ),
     ] = None,
     max_pixels: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--max-pixels",
+            "MILLIONS",
+            "Maximum image size in megapixels. (default: by memory, at most 179)",
             min=0.001,
-            metavar="MILLIONS",
-            help="Maximum image size in megapixels. (default: by memory, at most 179)",
         ),
     ] = None,
     time_limit: Annotated[
-        float,
-        typer.Option("--time-limit", min=0.1, metavar="S", help="Time limit per file in seconds."),
+        float, option("--time-limit", "S", "Time limit per file in seconds.", min=0.1)
     ] = 60,
     with_tokens: Annotated[
         bool,
@@ -118,18 +114,18 @@ def index(
     ] = False,
     token_cache: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--token-cache",
-            metavar="SIZE",
-            help="Maximum size of the reranker token cache, such as 500MB. (default: 2GB)",
+            "SIZE",
+            "Maximum size of the reranker token cache, such as 500MB. (default: 2GB)",
         ),
     ] = None,
     token_precision: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--token-precision",
-            metavar="float16|int8",
-            help="Storage precision of cached tokens; int8 halves the size. (default: float16)",
+            "float16|int8",
+            "Storage precision of cached tokens; int8 halves the size. (default: float16)",
         ),
     ] = None,
     device: DeviceOption = "auto",

@@ -14,12 +14,18 @@ import typer
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.search.query import MAX_RERANK_BUDGET_MS, MAX_RERANK_DEPTH
 
+
+def option(name: str, metavar: str, description: str, **limits: float) -> Any:
+    """Declare an option with a value; limits: its `min` and `max`."""
+    return typer.Option(name, metavar=metavar, help=description, **limits)  # type: ignore[arg-type]
+
+
 LibraryOption = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--library",
-        metavar="DIR",
-        help="Library directory. (default: $MMSEARCH_LIBRARY, else one in your data directory)",
+        "DIR",
+        "Library directory. (default: $MMSEARCH_LIBRARY, else one in your data directory)",
     ),
 ]
 SourcesArgument = Annotated[
@@ -33,15 +39,10 @@ LanguageOption = Annotated[
     str | None, typer.Option("--language", help="Caption language, if the dataset has several.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-DeviceOption = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="Device: auto, cpu, cuda, cuda:1, mps.")
-]
-EncoderOption = Annotated[
-    str, typer.Option("--encoder", metavar="NAME", help="Encoder, as for `mmsearch index`.")
-]
+DeviceOption = Annotated[str, option("--device", "NAME", "Device: auto, cpu, cuda, cuda:1, mps.")]
+EncoderOption = Annotated[str, option("--encoder", "NAME", "Encoder, as for `mmsearch index`.")]
 CacheOption = Annotated[
-    Path | None,
-    typer.Option("--cache", metavar="DIR", help="Cache directory. (default: user cache)"),
+    Path | None, option("--cache", "DIR", "Cache directory. (default: user cache)")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
 BatchSizeOption = Annotated[
@@ -58,44 +59,42 @@ WorkersOption = Annotated[
 ]
 SpaceOption = Annotated[
     str | None,
-    typer.Option(
-        "--space", metavar="ID", help="Id of the vector space to use, if the library has several."
-    ),
+    option("--space", "ID", "Id of the vector space to use, if the library has several."),
 ]
 ModalityOption = Annotated[
     str,
-    typer.Option(
+    option(
         "--modality",
-        metavar="image|text",
-        help="Modality to find: image (with video frames and pages) or text (chunks of text).",
+        "image|text",
+        "Modality to find: image (with video frames and pages) or text (chunks of text).",
     ),
 ]
 RerankOption = Annotated[
     str,
-    typer.Option(
+    option(
         "--rerank",
-        metavar="NAME",
-        help="Reranker: auto, none, cross-attention[:FILE] or blip-itm[:NAME_OR_DIR].",
+        "NAME",
+        "Reranker: auto, none, cross-attention[:FILE] or blip-itm[:NAME_OR_DIR].",
     ),
 ]
 RerankDepthOption = Annotated[
     int | None,
-    typer.Option(
+    option(
         "--rerank-depth",
+        "N",
+        "Number of candidates to rerank. (default: the reranker's)",
         min=1,
         max=MAX_RERANK_DEPTH,
-        metavar="N",
-        help="Number of candidates to rerank. (default: the reranker's)",
     ),
 ]
 RerankBudgetOption = Annotated[
     float,
-    typer.Option(
+    option(
         "--rerank-budget",
+        "MS",
+        "Maximum reranking time in milliseconds.",
         min=0,
         max=MAX_RERANK_BUDGET_MS,
-        metavar="MS",
-        help="Maximum reranking time in milliseconds.",
     ),
 ]
 

@@ -26,6 +26,7 @@ from api.cli.options import (
     RerankOption,
     SpaceOption,
     complain,
+    option,
     print_json,
 )
 from retrieval.errors import UsageError
@@ -39,25 +40,18 @@ if TYPE_CHECKING:
 def search(
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="Text to search for.")] = None,
     image: Annotated[
-        Path | None,
-        typer.Option("--image", metavar="FILE", help="Find items similar to this image."),
+        Path | None, option("--image", "FILE", "Find items similar to this image.")
     ] = None,
     minus: Annotated[
-        list[str],
-        typer.Option(
-            "--minus", metavar="TEXT", help="Find items dissimilar to this text. Repeatable."
-        ),
+        list[str], option("--minus", "TEXT", "Find items dissimilar to this text. Repeatable.")
     ] = [],  # noqa: B006 - Typer needs a list, and it is not changed
     like: Annotated[
-        list[int],
-        typer.Option("--like", metavar="ID", help="Find items similar to this item. Repeatable."),
+        list[int], option("--like", "ID", "Find items similar to this item. Repeatable.")
     ] = [],  # noqa: B006
-    k: Annotated[int, typer.Option("-k", metavar="N", help="Number of hits.")] = 10,
+    k: Annotated[int, option("-k", "N", "Number of hits.")] = 10,
     cursor: Annotated[
         str | None,
-        typer.Option(
-            "--cursor", metavar="CURSOR", help="Continue from `next_cursor` of an earlier answer."
-        ),
+        option("--cursor", "CURSOR", "Continue from `next_cursor` of an earlier answer."),
     ] = None,
     modality: ModalityOption = "image",
     source: SourceFilterOption = None,
@@ -69,18 +63,15 @@ def search(
     where: WhereOption = None,
     mode: Annotated[
         str,
-        typer.Option(
+        option(
             "--mode",
-            metavar="NAME",
-            help="Search mode: vector (by meaning), text (by words), hybrid (both), auto (hybrid "
+            "NAME",
+            "Search mode: vector (by meaning), text (by words), hybrid (both), auto (hybrid "
             "if some file has all the words, else vector).",
         ),
     ] = "auto",
     min_relevance: Annotated[
-        float,
-        typer.Option(
-            "--min-relevance", min=0, max=1, metavar="P", help="Minimum relevance of hits, 0 to 1."
-        ),
+        float, option("--min-relevance", "P", "Minimum relevance of hits, 0 to 1.", min=0, max=1)
     ] = 0,
     group: Annotated[
         bool,
@@ -90,31 +81,27 @@ def search(
     ] = False,
     diversity: Annotated[
         float,
-        typer.Option(
+        option(
             "--diversity",
+            "D",
+            "Result diversity, 0 to 1 (maximal marginal relevance, 1 - lambda).",
             min=0,
             max=1,
-            metavar="D",
-            help="Result diversity, 0 to 1 (maximal marginal relevance, 1 - lambda).",
         ),
     ] = 0,
     contact_sheet: Annotated[
         Path | None,
-        typer.Option(
-            "--contact-sheet",
-            metavar="FILE",
-            help="Write the hits as a contact sheet (image file).",
-        ),
+        option("--contact-sheet", "FILE", "Write the hits as a contact sheet (image file)."),
     ] = None,
     rerank: RerankOption = "auto",
     rerank_depth: RerankDepthOption = None,
     rerank_budget: RerankBudgetOption = DEFAULT_BUDGET_MS,
     server: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--server",
-            metavar="URL",
-            help="Search on a service instead of a local library. (default: $MMSEARCH_SERVER)",
+            "URL",
+            "Search on a service instead of a local library. (default: $MMSEARCH_SERVER)",
         ),
     ] = None,
     library: LibraryOption = None,

@@ -11,6 +11,7 @@ from api.cli.options import (
     JsonOption,
     SeedOption,
     cache_directory,
+    option,
     print_json,
     require_paths,
 )
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 
 DatasetOption = Annotated[
     Path,
-    typer.Option(
+    option(
         "--dataset",
-        metavar="DIR",
-        help="Dataset directory with captions.jsonl (splits train and val) and images/.",
+        "DIR",
+        "Dataset directory with captions.jsonl (splits train and val) and images/.",
     ),
 ]
 LanguagesOption = Annotated[
@@ -47,9 +48,7 @@ VariantsOption = Annotated[
         "--variants", min=1, help="Augmented copies of each training photo, itself included."
     ),
 ]
-TrainingDeviceOption = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="Device: cpu or cuda.")
-]
+TrainingDeviceOption = Annotated[str, option("--device", "NAME", "Device: cpu or cuda.")]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Resume after the last epoch in --output.")
 ]
@@ -66,14 +65,12 @@ def group() -> None:
 def heads(
     dataset: DatasetOption,
     output: Annotated[
-        Path, typer.Option("--output", metavar="DIR", help="Directory for heads and checkpoint.")
+        Path, option("--output", "DIR", "Directory for heads and checkpoint.")
     ] = Path("heads"),
     cache_folder: CacheOption = None,
     also_measure: Annotated[
         Path | None,
-        typer.Option(
-            "--also-measure", metavar="DIR", help="Second dataset, measured after each epoch only."
-        ),
+        option("--also-measure", "DIR", "Second dataset, measured after each epoch only."),
     ] = None,
     languages: LanguagesOption = "en",
     epochs: EpochsOption = 8,
@@ -142,15 +139,10 @@ def reranker(
     dataset: DatasetOption,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            metavar="DIR",
-            help="Directory for model and checkpoint. (default: reranker)",
-        ),
+        option("--output", "DIR", "Directory for model and checkpoint. (default: reranker)"),
     ] = None,
     encoder: Annotated[
-        str,
-        typer.Option("--encoder", metavar="NAME", help="Encoder whose candidates are reranked."),
+        str, option("--encoder", "NAME", "Encoder whose candidates are reranked.")
     ] = "starter",
     cache_folder: CacheOption = None,
     languages: LanguagesOption = "en",
@@ -271,19 +263,15 @@ def reranker(
 @train.command()
 def relevance(
     dataset: DatasetOption,
-    output: Annotated[
-        Path, typer.Option("--output", metavar="FILE", help="Calibration file.")
-    ] = Path("relevance.json"),
+    output: Annotated[Path, option("--output", "FILE", "Calibration file.")] = Path(
+        "relevance.json"
+    ),
     generic: Annotated[
         Path | None,
-        typer.Option(
-            "--generic",
-            metavar="FILE",
-            help="Also write a scale-free calibration for other encoders.",
-        ),
+        option("--generic", "FILE", "Also write a scale-free calibration for other encoders."),
     ] = None,
     encoder: Annotated[
-        str, typer.Option("--encoder", metavar="NAME", help="Encoder whose scores are calibrated.")
+        str, option("--encoder", "NAME", "Encoder whose scores are calibrated.")
     ] = "starter",
     cache_folder: CacheOption = None,
     distractors: Annotated[

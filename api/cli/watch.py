@@ -18,6 +18,7 @@ from api.cli.options import (
     LibraryOption,
     SourcesArgument,
     complain,
+    option,
     require_paths,
 )
 from retrieval.library import default_library_path
@@ -32,11 +33,11 @@ def watch(
     library: LibraryOption = None,
     poll: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--poll",
+            "S",
+            "Poll every S seconds instead of using notifications (for network drives).",
             min=0.1,
-            metavar="S",
-            help="Poll every S seconds instead of using notifications (for network drives).",
         ),
     ] = None,
     batch_size: BatchSizeOption = 64,

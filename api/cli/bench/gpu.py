@@ -3,10 +3,8 @@
 from dataclasses import asdict
 from typing import Annotated
 
-import typer
-
 from api.cli.bench.options import DimensionOption, QueriesOption, SyntheticRowsOption
-from api.cli.options import CacheOption, JsonOption, SeedOption, cache_directory, print_json
+from api.cli.options import CacheOption, JsonOption, SeedOption, cache_directory, option, print_json
 
 
 def gpu(
@@ -15,16 +13,12 @@ def gpu(
     queries: QueriesOption = 1000,
     factory: Annotated[
         str | None,
-        typer.Option(
-            "--factory",
-            metavar="STRING",
-            help="FAISS factory string. (default: by size, as on a GPU)",
-        ),
+        option("--factory", "STRING", "FAISS factory string. (default: by size, as on a GPU)"),
     ] = None,
     cache_folder: CacheOption = None,
     seed: SeedOption = 0,
     device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="Device: cuda (all GPUs) or cuda:1.")
+        str, option("--device", "NAME", "Device: cuda (all GPUs) or cuda:1.")
     ] = "cuda",
     as_json: JsonOption = False,
 ) -> None:

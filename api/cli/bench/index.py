@@ -15,6 +15,7 @@ from api.cli.options import (
     JsonOption,
     SeedOption,
     cache_directory,
+    option,
     print_json,
 )
 
@@ -45,10 +46,10 @@ def index(
     cache_folder: CacheOption = None,
     keep: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--keep-index",
-            metavar="DIR",
-            help="Directory to keep embeddings and index in. (default: deleted afterwards)",
+            "DIR",
+            "Directory to keep embeddings and index in. (default: deleted afterwards)",
         ),
     ] = None,
     seed: SeedOption = 0,

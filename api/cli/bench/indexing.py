@@ -21,6 +21,7 @@ from api.cli.options import (
     JsonOption,
     WorkersOption,
     complain,
+    option,
     print_json,
     require_paths,
 )
@@ -34,10 +35,10 @@ def throughput(
     encoder: EncoderOption = "starter",
     megapixels: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--megapixels",
-            metavar="LIST",
-            help="Comma-separated sizes to resize the photos to first, such as 0.05,2,12. "
+            "LIST",
+            "Comma-separated sizes to resize the photos to first, such as 0.05,2,12. "
             "(default: no resizing)",
         ),
     ] = None,
@@ -86,14 +87,14 @@ def throughput(
 
 def memory(
     images: Annotated[
-        str, typer.Option("--images", metavar="LIST", help="Comma-separated numbers of images.")
+        str, option("--images", "LIST", "Comma-separated numbers of images.")
     ] = "5000,50000",
     encoder: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--encoder",
-            metavar="NAME",
-            help="Encoder, as for `mmsearch index`. (default: a tiny model of random weights)",
+            "NAME",
+            "Encoder, as for `mmsearch index`. (default: a tiny model of random weights)",
         ),
     ] = None,
     batch_size: BatchSizeOption = 64,
@@ -132,30 +133,22 @@ def memory(
 def indexers(
     photos: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of photos.")],
     encoder: Annotated[
-        str,
-        typer.Option(
-            "--encoder",
-            metavar="NAME",
-            help="Encoder of open_clip. (default: the one that rclip uses)",
-        ),
+        str, option("--encoder", "NAME", "Encoder of open_clip. (default: the one that rclip uses)")
     ] = "open_clip:ViT-B-32-256/datacomp_s34b_b86k",
     limit: MostPhotosOption = 300,
     rclip: Annotated[
-        Path | None, typer.Option("--rclip", metavar="FILE", help="Path of the rclip executable.")
+        Path | None, option("--rclip", "FILE", "Path of the rclip executable.")
     ] = None,
     rclip_models: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--rclip-models",
-            metavar="DIR",
-            help="Data directory of rclip. (default: it downloads its models each time)",
+            "DIR",
+            "Data directory of rclip. (default: it downloads its models each time)",
         ),
     ] = None,
     clip_retrieval: Annotated[
-        Path | None,
-        typer.Option(
-            "--clip-retrieval", metavar="FILE", help="Path of the clip-retrieval executable."
-        ),
+        Path | None, option("--clip-retrieval", "FILE", "Path of the clip-retrieval executable.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

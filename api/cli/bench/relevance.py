@@ -15,6 +15,7 @@ from api.cli.options import (
     SeedOption,
     SplitOption,
     cache_directory,
+    option,
     print_json,
     require_paths,
 )
@@ -31,25 +32,24 @@ if TYPE_CHECKING:
 def relevance(
     dataset: Annotated[
         str,
-        typer.Option(
+        option(
             "--dataset",
-            metavar="FORMAT:PATH",
-            help="Dataset: jsonl, karpathy, coco, flickr30k-csv, csv or parquet.",
+            "FORMAT:PATH",
+            "Dataset: jsonl, karpathy, coco, flickr30k-csv, csv or parquet.",
         ),
     ],
     split: SplitOption = None,
     language: LanguageOption = None,
     photos: Annotated[
         str,
-        typer.Option(
+        option(
             "--photos",
-            metavar="held-out|all",
-            help="held-out: only the half that `mmsearch train relevance` does not train on.",
+            "held-out|all",
+            "held-out: only the half that `mmsearch train relevance` does not train on.",
         ),
     ] = "held-out",
     others: Annotated[
-        str | None,
-        typer.Option("--others", metavar="SPLIT", help="Split of the distractor photos."),
+        str | None, option("--others", "SPLIT", "Split of the distractor photos.")
     ] = None,
     other_photos: Annotated[
         int, typer.Option("--other-photos", min=0, help="Maximum number of distractor photos.")
@@ -63,22 +63,19 @@ def relevance(
     encoder: EncoderOption = "starter",
     calibration: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--calibration",
-            metavar="FILE",
-            help="Calibration file of `mmsearch train relevance`. (default: the one in use)",
+            "FILE",
+            "Calibration file of `mmsearch train relevance`. (default: the one in use)",
         ),
     ] = None,
     thresholds: Annotated[
-        str,
-        typer.Option("--thresholds", metavar="LIST", help="Comma-separated relevance thresholds."),
+        str, option("--thresholds", "LIST", "Comma-separated relevance thresholds.")
     ] = "0.05,0.1,0.15,0.2,0.25,0.3,0.4,0.5",
     sizes: Annotated[
         str,
-        typer.Option(
-            "--sizes",
-            metavar="LIST",
-            help="Comma-separated sizes of simulated libraries, besides all photos.",
+        option(
+            "--sizes", "LIST", "Comma-separated sizes of simulated libraries, besides all photos."
         ),
     ] = "30,200,1000",
     searches: Annotated[
@@ -88,8 +85,7 @@ def relevance(
         ),
     ] = 6000,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="FILE", help="Write the reliability curve (PNG or SVG)."),
+        Path | None, option("--output", "FILE", "Write the reliability curve (PNG or SVG).")
     ] = None,
     cache_folder: CacheOption = None,
     seed: SeedOption = 0,

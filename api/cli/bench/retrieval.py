@@ -29,6 +29,7 @@ from api.cli.options import (
     SeedOption,
     SplitOption,
     cache_directory,
+    option,
     print_json,
 )
 
@@ -81,20 +82,16 @@ def retrieval(
     ] = None,
     limit: LimitOption = None,
     json_file: Annotated[
-        Path | None,
-        typer.Option("--json-file", metavar="OUT", help="Write the whole result as JSON."),
+        Path | None, option("--json-file", "OUT", "Write the whole result as JSON.")
     ] = None,
     run_file: Annotated[
-        Path | None,
-        typer.Option("--run", metavar="OUT", help="Write the ranked lists (TREC run file)."),
+        Path | None, option("--run", "OUT", "Write the ranked lists (TREC run file).")
     ] = None,
     qrels_file: Annotated[
-        Path | None,
-        typer.Option("--qrels", metavar="OUT", help="Write the relevance judgements (TREC qrels)."),
+        Path | None, option("--qrels", "OUT", "Write the relevance judgements (TREC qrels).")
     ] = None,
     report: Annotated[
-        Path | None,
-        typer.Option("--report", metavar="DIR", help="Write a report (HTML and Markdown)."),
+        Path | None, option("--report", "DIR", "Write a report (HTML and Markdown).")
     ] = None,
     cache_folder: CacheOption = None,
     seed: SeedOption = 0,

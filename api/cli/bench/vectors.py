@@ -26,6 +26,7 @@ from api.cli.options import (
     SplitOption,
     cache_directory,
     complain,
+    option,
     print_json,
 )
 from retrieval.errors import UsageError
@@ -45,10 +46,10 @@ def vectors(
     dimension: DimensionOption = 512,
     data: Annotated[
         str,
-        typer.Option(
+        option(
             "--data",
-            metavar="NAME",
-            help="synthetic, synthetic:starter (hardly a modality gap), or FORMAT:PATH of a "
+            "NAME",
+            "synthetic, synthetic:starter (hardly a modality gap), or FORMAT:PATH of a "
             "dataset of photos and captions, as for `bench retrieval`.",
         ),
     ] = _SYNTHETIC,
@@ -56,14 +57,14 @@ def vectors(
     language: LanguageOption = None,
     methods: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--methods",
-            metavar="LIST",
-            help="Semicolon-separated methods, or factory:STRING. (default: all installed)",
+            "LIST",
+            "Semicolon-separated methods, or factory:STRING. (default: all installed)",
         ),
     ] = None,
     threads: Annotated[
-        str, typer.Option("--threads", metavar="LIST", help="Comma-separated numbers of threads.")
+        str, option("--threads", "LIST", "Comma-separated numbers of threads.")
     ] = "1,2",
     target_recall: Annotated[
         float,
@@ -73,39 +74,37 @@ def vectors(
     rounds: RoundsOption = 1,
     growth: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--growth",
-            metavar="LIST",
-            help="Comma-separated numbers of rows: how the cost of one method grows. "
+            "LIST",
+            "Comma-separated numbers of rows: how the cost of one method grows. "
             "(with --methods: of the first)",
         ),
     ] = None,
     encoder: EncoderOption = "starter",
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            metavar="DIR",
-            help="Directory for plots and results.json. (default: none are written)",
+        option(
+            "--output", "DIR", "Directory for plots and results.json. (default: none are written)"
         ),
     ] = None,
     cache_folder: CacheOption = None,
     keep_indices: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--keep-indices",
-            metavar="DIR",
-            help="Directory to reuse built indices from; empty it when a method has changed. "
+            "DIR",
+            "Directory to reuse built indices from; empty it when a method has changed. "
             "(default: they are deleted)",
         ),
     ] = None,
     build_limit: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--build-limit",
+            "SECONDS",
+            "Maximum build time in seconds; slower methods are left out. (default: none)",
             min=1,
-            metavar="SECONDS",
-            help="Maximum build time in seconds; slower methods are left out. (default: none)",
         ),
     ] = None,
     seed: SeedOption = 0,
