@@ -1,10 +1,6 @@
 """`mmsearch index`: index directories, or update their index."""
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +19,7 @@ from api.cli.options import (
     parse_size,
     print_json,
     require_paths,
+    stop_on_signal,
 )
 from retrieval.errors import LibraryError, UsageError
 from retrieval.library import Library, default_library_path
@@ -30,6 +27,8 @@ from retrieval.library import Library, default_library_path
 if TYPE_CHECKING:
     from retrieval.encoders.base import Encoder
     from retrieval.rerankers.base import Reranker
+
+_STOPPING = "Finishing the current batch. Press Ctrl-C again to stop at once."
 
 
 def index(
@@ -154,7 +153,7 @@ def index(
     )
     reranker = _reranker_for_tokens(opened, loaded, device, token_settings) if with_tokens else None
     _configure_tokens(opened, token_settings)
-    with console.indexing_progress(quiet=as_json) as bar, stop_on_ctrl_c() as stop:
+    with console.indexing_progress(quiet=as_json) as bar, stop_on_signal(note=_STOPPING) as stop:
         summary = index_sources(
             opened,
             loaded,
@@ -166,7 +165,7 @@ def index(
             max_pixels=None if max_pixels is None else int(max_pixels * 1e6),
             retry_failed=retry_failed,
             on_progress=bar,
-            should_stop=lambda: bool(stop),
+            should_stop=stop.is_set,
         )
     if as_json:
         facts: dict[str, Any] = {
@@ -185,9 +184,9 @@ def index(
         tokens = _prepare_tokens(opened, loaded, reranker, batch_size, workers, as_json)
         is_stopped = tokens["interrupted"]
     if not is_stopped:
-        with stop_on_ctrl_c() as stop:
+        with stop_on_signal(note=_STOPPING) as stop:
             build_due_indices(
-                opened, loaded, device=device, is_quiet=as_json, should_stop=lambda: bool(stop)
+                opened, loaded, device=device, is_quiet=as_json, should_stop=stop.is_set
             )
     if as_json:
         print_json(facts | ({"tokens": tokens} if reranker else {}))
@@ -270,7 +269,7 @@ def _prepare_tokens(
             precision=plan.settings.precision,
         )
 
-    with console.stage_progress() as show, stop_on_ctrl_c() as stop:
+    with console.stage_progress() as show, stop_on_signal(note=_STOPPING) as stop:
         summary = prepare_tokens(
             library,
             encoder,
@@ -281,7 +280,7 @@ def _prepare_tokens(
             on_progress=lambda event: (
                 None if is_quiet else show("Computing tokens", event.done, event.total or 0)
             ),
-            should_stop=lambda: bool(stop),
+            should_stop=stop.is_set,
         )
     if not is_quiet:
         failed = (
@@ -291,20 +290,3 @@ def _prepare_tokens(
         )
         console.out.print(f"Reranker tokens of {summary.made:,} images precomputed{failed}.")
     return facts | vars(summary)
-
-
-@contextmanager
-def stop_on_ctrl_c() -> Iterator[list[bool]]:
-    """Collect the first Ctrl-C as a request to stop after the batch; a second one interrupts."""
-    stop: list[bool] = []
-
-    def note(_signal: int, _frame: FrameType | None) -> None:
-        stop.append(True)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        complain("Finishing the current batch. Press Ctrl-C again to stop at once.")
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)

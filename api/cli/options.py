@@ -4,8 +4,12 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import platformdirs
@@ -129,6 +133,28 @@ def parse_size(text: str) -> int:
         f"{text!r} is not a size. Write a whole number of bytes, or a number with kB, MB, GB or TB "
         "(powers of 1,000), such as 500MB or 1.5GB."
     )
+
+
+@contextmanager
+def stop_on_signal(*others: signal.Signals, note: str = "") -> Iterator[threading.Event]:
+    """Yield an event that the first Ctrl-C, or another signal, sets; a second Ctrl-C interrupts.
+
+    note: what to print then.
+    """
+    stop = threading.Event()
+
+    def set_stop(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if note:
+            complain(note)
+
+    before = {number: signal.signal(number, set_stop) for number in (signal.SIGINT, *others)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def complain(message: str) -> None:

@@ -1,6 +1,8 @@
 """`mmsearch search`: search a local library or a service."""
 
 import os
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +36,11 @@ from retrieval.library import Library, open_library
 from retrieval.search.query import DEFAULT_BUDGET_MS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL.Image import Image
+
+    from retrieval.catalog import Item
     from retrieval.search.query import Query
 
 
@@ -138,39 +145,41 @@ def search(
         raise UsageError("`--library`, `--space` and `--device` cannot be used with `--server`.")
 
     from api.http.schemas import SearchAnswer
+    from retrieval.media.items import read_item_image
     from retrieval.search.engine import Engine
     from retrieval.search.query import Reranking
 
     reranking = Reranking(rerank, rerank_depth, rerank_budget)
-    title = text or (str(image) if image else f"like {', '.join(map(str, like))}")
-    if address := server or (None if is_local else os.environ.get("MMSEARCH_SERVER")):
-        from api.cli.remote import search_on
+    address = server or (None if is_local else os.environ.get("MMSEARCH_SERVER"))
+    with ExitStack() as stack:
+        if address:
+            from api.cli.remote import answer_of, picture_of, request_of
+            from api.client import Client
 
-        search_on(
-            address,
-            query,
-            reranking,
-            text=text,
-            image=str(image) if image else None,
-            as_json=as_json,
-            contact_sheet=(contact_sheet, title) if contact_sheet else None,
-        )
-        return
-    opened = open_library(library)
-    answer = Engine(opened, space_id=space, device=device).search(query, reranking)
-    if as_json:
-        body = SearchAnswer.of(answer, text, str(image) if image else None)
-        print_json(body.model_dump())
-    else:
-        for warning in answer.warnings:
-            complain(warning)
-        console.print_answer(answer)
-        if not answer.hits:
-            complain(_why_nothing(opened, space, query))
-    if contact_sheet and answer.hits:
-        from api.drawing.contact_sheet import write_contact_sheet
+            client = stack.enter_context(Client(address))
+            answer = answer_of(client.ask(request_of(query, reranking)))
+            read: Callable[[Item], Image] = partial(picture_of, client)
+        else:
+            opened, read = open_library(library), read_item_image
+            answer = Engine(opened, space_id=space, device=device).search(query, reranking)
+        if as_json:
+            body = SearchAnswer.of(answer, text, str(image) if image else None)
+            print_json(body.model_dump())
+        else:
+            for warning in answer.warnings:
+                complain(warning)
+            console.print_answer(answer, are_here=not address)
+            if not answer.hits:
+                complain(
+                    f"Nothing was found on {address}."
+                    if address
+                    else _why_nothing(opened, space, query)
+                )
+        if contact_sheet and answer.hits:
+            from api.drawing.contact_sheet import write_contact_sheet
 
-        write_contact_sheet(answer.hits, title, contact_sheet)
+            title = text or (str(image) if image else f"like {', '.join(map(str, like))}")
+            write_contact_sheet(answer.hits, title, contact_sheet, read)
 
 
 def _why_nothing(library: Library, space: str | None, query: "Query") -> str:

@@ -3,7 +3,6 @@
 import os
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections import deque
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.speed.photo_maker import make_photos
+from benchmarks.speed.processes import peak_bytes
 from indexer.decode import read_first
 from indexer.decoder_pool import DecoderPool
 from indexer.media.base import ReadOptions
@@ -135,7 +135,7 @@ def measure_throughput(
         stages=measured.stages,
         ratio=statistics.median(ratios),
         cores_bound=(os.cpu_count() or 1) / shared_s,
-        peak_memory_bytes=_peak_memory_bytes(),
+        peak_memory_bytes=peak_bytes(),
     )
 
 
@@ -289,8 +289,3 @@ def _processor_s() -> float:
             resource.getrusage(resource.RUSAGE_CHILDREN),
         )
     )
-
-
-def _peak_memory_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
