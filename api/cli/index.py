@@ -201,11 +201,9 @@ def _token_settings(size: str | None, precision: str | None) -> dict[str, Any]:
     """Build the given settings of the token cache; raises UsageError for invalid ones."""
     from retrieval.rerankers.token_cache import TokenCacheSettings
 
-    asked: dict[str, Any] = {}
-    if size is not None:
-        asked["limit_bytes"] = parse_size(size)
-    if precision is not None:
-        asked["precision"] = precision
+    limit = None if size is None else parse_size(size)
+    settings = {"limit_bytes": limit, "precision": precision}
+    asked: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
     TokenCacheSettings(**asked)
     return asked
 

@@ -169,6 +169,16 @@ def print_json(value: dict[str, Any]) -> None:
     print(json.dumps(_finite(value), indent=2))  # noqa: T201
 
 
+def print_result(body: dict[str, Any], text: str, *, as_json: bool) -> None:
+    """Print a result as one JSON object, or as text."""
+    from api.cli import console
+
+    if as_json:
+        print_json(body)
+    else:
+        console.out.print(text.removesuffix("\n"), markup=False)
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -26,20 +26,13 @@ def request_of(query: Query, reranking: Reranking) -> SearchRequest:
             f"A service reranks with its own reranker: `--rerank` can be {AUTO} or {NONE}, not "
             f"{reranking.name}."
         )
-    asked = {
-        "k": query.k,
-        "modality": query.modality,
-        "where": query.where,
-        "mode": query.mode,
-        "min_relevance": query.min_relevance,
-        "group_by_file": query.group_by_file,
-        "diversity": query.diversity,
-        "cursor": query.cursor,
+    asked = vars(query) | {
+        "parts": [_part(part) for part in query.parts],
         "rerank": reranking.name,
         "rerank_depth": reranking.depth,
         "rerank_budget_ms": reranking.budget_ms,
     }
-    return search_request(asked | {"parts": [_part(part) for part in query.parts]})
+    return search_request(asked)
 
 
 def answer_of(answer: ServedAnswer) -> Answer:

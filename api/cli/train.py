@@ -11,8 +11,9 @@ from api.cli.options import (
     JsonOption,
     SeedOption,
     cache_directory,
+    complain,
     option,
-    print_json,
+    print_result,
     require_paths,
 )
 
@@ -116,20 +117,16 @@ def heads(
     with console.stage_progress() as progress:
         result = train_heads(
             config,
-            on_epoch=lambda epoch: console.err.print(_line(epoch), markup=False),
+            on_epoch=lambda epoch: complain(_line(epoch)),
             on_progress=progress,
         )
-    if as_json:
-        print_json(
-            {
-                "heads": str(result.heads),
-                "stopped_early": result.stopped_early,
-                "best": asdict(result.best),
-                "epochs": [asdict(epoch) for epoch in result.epochs],
-            }
-        )
-    else:
-        console.out.print(f"Best {_line(result.best)}\nHeads: {result.heads}", markup=False)
+    body = {
+        "heads": str(result.heads),
+        "stopped_early": result.stopped_early,
+        "best": asdict(result.best),
+        "epochs": [asdict(epoch) for epoch in result.epochs],
+    }
+    print_result(body, f"Best {_line(result.best)}\nHeads: {result.heads}", as_json=as_json)
 
 
 @train.command("fusion", hidden=True)  # the earlier name
@@ -236,28 +233,24 @@ def reranker(
         result = train_reranker(
             config,
             load_encoder(choose_encoder(encoder).name, device),
-            on_epoch=lambda epoch: console.err.print(_reranker_line(epoch), markup=False),
+            on_epoch=lambda epoch: complain(_reranker_line(epoch)),
             on_progress=progress,
         )
-    if as_json:
-        print_json(
-            {
-                "model": str(result.model),
-                "match_weight": result.match_weight,
-                "stopped_early": result.stopped_early,
-                "recalls": asdict(result.recalls),
-                "alone": asdict(result.alone),
-                "averaged": result.averaged,
-                "epochs": [asdict(epoch) for epoch in result.epochs],
-            }
-        )
-    else:
-        console.out.print(
-            f"Encoder alone: {_percentages(result.alone)}\n"
-            f"Reranked:      {_percentages(result.recalls)} (match weight {result.match_weight})\n"
-            f"Model: {result.model}",
-            markup=False,
-        )
+    print_result(
+        {
+            "model": str(result.model),
+            "match_weight": result.match_weight,
+            "stopped_early": result.stopped_early,
+            "recalls": asdict(result.recalls),
+            "alone": asdict(result.alone),
+            "averaged": result.averaged,
+            "epochs": [asdict(epoch) for epoch in result.epochs],
+        },
+        f"Encoder alone: {_percentages(result.alone)}\n"
+        f"Reranked:      {_percentages(result.recalls)} (match weight {result.match_weight})\n"
+        f"Model: {result.model}",
+        as_json=as_json,
+    )
 
 
 @train.command()
@@ -314,23 +307,17 @@ def relevance(
         result = train_relevance(
             config, load_encoder(choose_encoder(encoder).name, device), on_progress=progress
         )
-    if as_json:
-        print_json(
-            {
-                "output": str(output),
-                "quality": {kind: asdict(each) for kind, each in result.quality.items()},
-                "generic_quality": {
-                    kind: asdict(each) for kind, each in result.generic_quality.items()
-                },
-            }
-        )
-        return
     lines = [f"{kind} queries: {_quality(each)}" for kind, each in result.quality.items()]
     lines += [
         f"generic, {kind} queries: {_quality(each)}"
         for kind, each in result.generic_quality.items()
     ]
-    console.out.print("\n".join([*lines, f"Calibration: {output}"]), markup=False)
+    body = {
+        "output": str(output),
+        "quality": {kind: asdict(each) for kind, each in result.quality.items()},
+        "generic_quality": {kind: asdict(each) for kind, each in result.generic_quality.items()},
+    }
+    print_result(body, "\n".join([*lines, f"Calibration: {output}"]), as_json=as_json)
 
 
 def _quality(quality: "Quality") -> str:

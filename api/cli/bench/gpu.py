@@ -4,7 +4,15 @@ from dataclasses import asdict
 from typing import Annotated
 
 from api.cli.bench.options import DimensionOption, QueriesOption, SyntheticRowsOption
-from api.cli.options import CacheOption, JsonOption, SeedOption, cache_directory, option, print_json
+from api.cli.options import (
+    CacheOption,
+    JsonOption,
+    SeedOption,
+    cache_directory,
+    complain,
+    option,
+    print_result,
+)
 
 
 def gpu(
@@ -23,7 +31,6 @@ def gpu(
     as_json: JsonOption = False,
 ) -> None:
     """Compare the same index on GPU and CPU: build time, recall and speed."""
-    from api.cli import console
     from benchmarks.vectors.gpu import compare_gpu, gpu_markdown, require_gpus
     from benchmarks.vectors.workload import synthetic_workload
 
@@ -36,9 +43,7 @@ def gpu(
         device,
         factory=factory,
         seed=seed,
-        on_step=lambda step: console.err.print(step, markup=False, highlight=False),
+        on_step=complain,
     )
-    if as_json:
-        print_json(asdict(result) | {"largest_difference": result.largest_difference})
-        return
-    console.out.print(gpu_markdown(result), markup=False, highlight=False, end="", soft_wrap=True)
+    body = asdict(result) | {"largest_difference": result.largest_difference}
+    print_result(body, gpu_markdown(result), as_json=as_json)

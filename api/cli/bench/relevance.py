@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli.bench.options import load_chosen_encoder
 from api.cli.options import (
     CacheOption,
     DeviceOption,
@@ -16,7 +17,7 @@ from api.cli.options import (
     SplitOption,
     cache_directory,
     option,
-    print_json,
+    print_result,
     require_paths,
 )
 from retrieval.errors import UsageError
@@ -102,7 +103,6 @@ def relevance(
         draw_reliability,
         measure_relevance,
     )
-    from retrieval.encoders.registry import choose_encoder, load_encoder
     from retrieval.training.relevance import is_held_out, outside_texts
 
     if photos not in ("held-out", "all"):
@@ -117,7 +117,7 @@ def relevance(
         asked = [photo for photo in asked if is_held_out(photo.path.name)]
     lying = captioned(load_dataset(dataset, split=others, language=language)) if others else []
     lying = [photo for photo in lying if is_held_out(photo.path.name)][:other_photos]
-    loaded = load_encoder(choose_encoder(encoder).name, device)
+    loaded = load_chosen_encoder(encoder, device)
     with console.stage_progress() as progress:
         result = measure_relevance(
             asked,
@@ -135,10 +135,8 @@ def relevance(
         )
     if output:
         draw_reliability(result.quality, output)
-    if as_json:
-        print_json({"encoder": encoder, "dataset": dataset, **asdict(result)})
-    else:
-        console.out.print("\n".join(_lines(result)), markup=False, highlight=False)
+    body = {"encoder": encoder, "dataset": dataset, **asdict(result)}
+    print_result(body, "\n".join(_lines(result)), as_json=as_json)
 
 
 def _calibrations(space: "Space", file: Path | None) -> "Mapping[QueryKind, Calibration]":

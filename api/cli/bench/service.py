@@ -13,8 +13,9 @@ from api.cli.options import (
     JsonOption,
     LibraryOption,
     SplitOption,
+    complain,
     option,
-    print_json,
+    print_result,
     require_paths,
 )
 from retrieval.library import default_library_path, open_library
@@ -67,7 +68,6 @@ def service(
     as_json: JsonOption = False,
 ) -> None:
     """Load-test the service: throughput, latency, errors and memory, with and without batching."""
-    from api.cli import console
     from benchmarks.datasets import load_dataset
     from benchmarks.service.load import ServiceBenchmark, service_markdown
 
@@ -81,7 +81,7 @@ def service(
         captions,
         rerank=rerank,
         device=device,
-        on_step=lambda step: console.err.print(step, markup=False, highlight=False),
+        on_step=complain,
     )
     result = benchmark.measure(counts, seconds, rounds)
     if overload:
@@ -93,9 +93,5 @@ def service(
             result.beside_indexing = benchmark.beside_indexing(indexing, Path(workspace), seconds)
     if kill:
         result.crash = benchmark.crash(min(seconds, 10))
-    if as_json:
-        print_json({**asdict(result), "speedup": result.speedup, "tail": result.tail})
-    else:
-        console.out.print(
-            service_markdown(result), markup=False, highlight=False, end="", soft_wrap=True
-        )
+    body = asdict(result) | {"speedup": result.speedup, "tail": result.tail}
+    print_result(body, service_markdown(result), as_json=as_json)

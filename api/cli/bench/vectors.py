@@ -13,6 +13,7 @@ from api.cli.bench.options import (
     QueriesOption,
     RoundsOption,
     SyntheticRowsOption,
+    load_chosen_encoder,
     split_list,
     whole_numbers,
 )
@@ -143,7 +144,7 @@ def vectors(
             target_recall=target_recall,
             indices=keep_indices,
             build_limit_s=build_limit,
-            on_step=lambda step: console.err.print(step, markup=False, highlight=False),
+            on_step=complain,
         )
         results.append(result)
         for name, reason in result.skipped.items():
@@ -157,15 +158,14 @@ def vectors(
         return
     tables = [methods_markdown(result, counts, target_recall) for result in results]
     tables += [growth_markdown(grown)] if grown else []
-    console.out.print("\n".join(tables), markup=False, highlight=False, end="", soft_wrap=True)
+    console.out.print("\n".join(tables), markup=False, end="")
 
 
 def _write(result: "VectorResult", folder: Path) -> None:
-    from api.cli import console
     from benchmarks.vectors.plot import draw_curves
 
     for file in draw_curves(result, folder):
-        console.err.print(f"Plot: {file}", markup=False)
+        complain(f"Plot: {file}")
     text = json.dumps(asdict(result), indent=1)
     (folder / "results.json").write_text(text, encoding="utf-8")
 
@@ -206,13 +206,12 @@ def _embedded(
     from api.cli import console
     from benchmarks.quality.embedding_cache import EmbeddingCache
     from benchmarks.vectors.workload import dataset_workload
-    from retrieval.encoders.registry import choose_encoder, load_encoder
 
     with console.stage_progress() as progress:
         return dataset_workload(
             cache / "vectors",
             data,
-            load_encoder(choose_encoder(encoder).name, device),
+            load_chosen_encoder(encoder, device),
             EmbeddingCache(cache),
             queries=queries,
             on_progress=progress,
