@@ -1,7 +1,7 @@
 """Print results and progress in a terminal."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
@@ -29,6 +29,7 @@ from retrieval.search.answer import Answer
 from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
 
 _CHUNK_CHARACTERS = 100
+_COUNTS = ("added", "changed", "moved", "unchanged", "removed", "failed")
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -87,23 +88,16 @@ def place_in_file(item: Item) -> str:
     return position
 
 
+def file_counts(summary: Summary, names: Iterable[str]) -> str:
+    """List those of the named counts of an indexing run that are above 0."""
+    counts = {name: getattr(summary, name) for name in names}
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count > 0)
+
+
 def print_summary(summary: Summary, library: Path) -> None:
     """Print what an indexing run did."""
-    parts = [
-        f"{count:,} {name}"
-        for name, count in (
-            ("added", summary.added),
-            ("changed", summary.changed),
-            ("moved", summary.moved),
-            ("unchanged", summary.unchanged),
-            ("removed", summary.removed),
-            ("failed", summary.failed),
-        )
-        if count
-    ]
-    out.print(
-        f"[bold]{', '.join(parts) or 'Nothing to do'}[/bold] in {summary.seconds:.1f} s", end=""
-    )
+    counts = file_counts(summary, _COUNTS) or "Nothing to do"
+    out.print(f"[bold]{counts}[/bold] in {summary.seconds:.1f} s", end="")
     rate = f" ({summary.embedded:,} embedded, {summary.items_per_second:.1f}/s)"
     out.print(rate if summary.embedded else "")
     out.print(f"Library: {escape(str(library))}")

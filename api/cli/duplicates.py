@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.options import JsonOption, LibraryOption, SpaceOption, complain, print_json
+from api.cli.options import JsonOption, LibraryOption, SpaceOption, complain, option, print_json
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,13 +20,12 @@ _MANY_PICTURES = 300_000
 def duplicates(
     threshold: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--threshold",
+            "COSINE",
+            "Minimum similarity of near-duplicates. (default: 0.9, chosen for the starter encoder)",
             min=0,
             max=1,
-            metavar="COSINE",
-            help="Minimum similarity of near-duplicates. "
-            "(default: 0.9, chosen for the starter encoder)",
         ),
     ] = None,
     exact_only: Annotated[
@@ -37,11 +36,11 @@ def duplicates(
     ] = False,
     limit: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--limit",
+            "N",
+            "Maximum number of near-duplicate pairs, the most similar first. (default: 100)",
             min=1,
-            metavar="N",
-            help="Maximum number of near-duplicate pairs, the most similar first. (default: 100)",
         ),
     ] = None,
     library: LibraryOption = None,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli.options import DeviceOption, JsonOption, print_json
+from api.cli.options import DeviceOption, JsonOption, option, print_json
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,23 +27,19 @@ def explain(
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--encoder",
-            metavar="NAME",
-            help="Encoder: starter, open_clip:MODEL/PRETRAINED or local-dir:DIR. "
-            "(default: starter)",
+            "NAME",
+            "Encoder: starter, open_clip:MODEL/PRETRAINED or local-dir:DIR. (default: starter)",
         ),
     ] = None,
     library: Annotated[
-        Path | None,
-        typer.Option("--library", metavar="DIR", help="Use the encoder of this library instead."),
+        Path | None, option("--library", "DIR", "Use the encoder of this library instead.")
     ] = None,
     rerank: Annotated[
         str,
-        typer.Option(
-            "--rerank",
-            metavar="NAME",
-            help="Reranker: auto (shipped for the encoder) or cross-attention:FILE.",
+        option(
+            "--rerank", "NAME", "Reranker: auto (shipped for the encoder) or cross-attention:FILE."
         ),
     ] = "auto",
     device: DeviceOption = "auto",

@@ -6,41 +6,34 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from pydantic import ValidationError
 
+from api.cli.options import option
 from retrieval.errors import UsageError, first_problem
 from retrieval.filters import Filter
 from retrieval.media import MediaKind
 
-
-def _option(name: str, metavar: str, description: str) -> Any:
-    return typer.Option(name, metavar=metavar, help=description)
-
-
 SourceFilterOption = Annotated[
-    Path | None, _option("--source", "DIR", "Only items in this directory or file.")
+    Path | None, option("--source", "DIR", "Only items in this directory or file.")
 ]
 PathFilterOption = Annotated[
-    str | None, _option("--path", "GLOB", "Only paths that match a glob: *.jpg, 2023/**/*.png.")
+    str | None, option("--path", "GLOB", "Only paths that match a glob: *.jpg, 2023/**/*.png.")
 ]
 KindFilterOption = Annotated[
     str | None,
-    _option("--kind", "LIST", "Comma-separated file kinds: image, video, document, text, table."),
+    option("--kind", "LIST", "Comma-separated file kinds: image, video, document, text, table."),
 ]
 AfterOption = Annotated[
-    str | None, _option("--after", "DATE", "Only items taken at or after a date: 2023, 2023-05-17.")
+    str | None, option("--after", "DATE", "Only items taken at or after a date: 2023, 2023-05-17.")
 ]
 BeforeOption = Annotated[
     str | None,
-    _option("--before", "DATE", "Only items taken before a date: 2024, 2024-01-31T12:00."),
+    option("--before", "DATE", "Only items taken before a date: 2024, 2024-01-31T12:00."),
 ]
 CameraOption = Annotated[
-    str | None, _option("--camera", "TEXT", "Only items whose camera name contains TEXT: canon.")
+    str | None, option("--camera", "TEXT", "Only items whose camera name contains TEXT: canon.")
 ]
-WhereOption = Annotated[
-    str | None, _option("--where", "JSON", "Filter as JSON; see the reference.")
-]
+WhereOption = Annotated[str | None, option("--where", "JSON", "Filter as JSON; see the reference.")]
 
 _PARTIAL_DATE = re.compile(r"(\d{4})(?:-(\d\d))?", re.ASCII)
 

@@ -1,10 +1,6 @@
 """`mmsearch index`: index directories, or update their index."""
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,9 +15,11 @@ from api.cli.options import (
     SourcesArgument,
     WorkersOption,
     complain,
+    option,
     parse_size,
     print_json,
     require_paths,
+    stop_on_signal,
 )
 from retrieval.errors import LibraryError, UsageError
 from retrieval.library import Library, default_library_path
@@ -30,26 +28,24 @@ if TYPE_CHECKING:
     from retrieval.encoders.base import Encoder
     from retrieval.rerankers.base import Reranker
 
+_STOPPING = "Finishing the current batch. Press Ctrl-C again to stop at once."
+
 
 def index(
     paths: SourcesArgument = None,
     library: LibraryOption = None,
     encoder: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--encoder",
-            metavar="NAME",
-            help="Encoder: auto, starter, open_clip:MODEL/PRETRAINED or local-dir:DIR. "
+            "NAME",
+            "Encoder: auto, starter, open_clip:MODEL/PRETRAINED or local-dir:DIR. "
             "(default: the library's own; auto for a new library)",
         ),
     ] = None,
     space: Annotated[
         str | None,
-        typer.Option(
-            "--space",
-            metavar="ID|new",
-            help="Id of the vector space, or `new` to add one for --encoder.",
-        ),
+        option("--space", "ID|new", "Id of the vector space, or `new` to add one for --encoder."),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Retry files that failed before.")
@@ -58,10 +54,10 @@ def index(
     workers: WorkersOption = None,
     kinds: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--kinds",
-            metavar="LIST",
-            help="Comma-separated file kinds: image, video, document, text, table. (default: all)",
+            "LIST",
+            "Comma-separated file kinds: image, video, document, text, table. (default: all)",
         ),
     ] = None,
     hidden: Annotated[
@@ -83,32 +79,31 @@ def index(
     ] = None,
     text_column: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--text-column",
-            metavar="NAME",
-            help="Text column of tables. (default: text, caption and similar names)",
+            "NAME",
+            "Text column of tables. (default: text, caption and similar names)",
         ),
     ] = None,
     image_column: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--image-column",
-            metavar="NAME",
-            help="Image file column of tables. (default: image, file_name and similar names)",
+            "NAME",
+            "Image file column of tables. (default: image, file_name and similar names)",
         ),
     ] = None,
     max_pixels: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--max-pixels",
+            "MILLIONS",
+            "Maximum image size in megapixels. (default: by memory, at most 179)",
             min=0.001,
-            metavar="MILLIONS",
-            help="Maximum image size in megapixels. (default: by memory, at most 179)",
         ),
     ] = None,
     time_limit: Annotated[
-        float,
-        typer.Option("--time-limit", min=0.1, metavar="S", help="Time limit per file in seconds."),
+        float, option("--time-limit", "S", "Time limit per file in seconds.", min=0.1)
     ] = 60,
     with_tokens: Annotated[
         bool,
@@ -118,18 +113,18 @@ def index(
     ] = False,
     token_cache: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--token-cache",
-            metavar="SIZE",
-            help="Maximum size of the reranker token cache, such as 500MB. (default: 2GB)",
+            "SIZE",
+            "Maximum size of the reranker token cache, such as 500MB. (default: 2GB)",
         ),
     ] = None,
     token_precision: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--token-precision",
-            metavar="float16|int8",
-            help="Storage precision of cached tokens; int8 halves the size. (default: float16)",
+            "float16|int8",
+            "Storage precision of cached tokens; int8 halves the size. (default: float16)",
         ),
     ] = None,
     device: DeviceOption = "auto",
@@ -158,7 +153,7 @@ def index(
     )
     reranker = _reranker_for_tokens(opened, loaded, device, token_settings) if with_tokens else None
     _configure_tokens(opened, token_settings)
-    with console.indexing_progress(quiet=as_json) as bar, stop_on_ctrl_c() as stop:
+    with console.indexing_progress(quiet=as_json) as bar, stop_on_signal(note=_STOPPING) as stop:
         summary = index_sources(
             opened,
             loaded,
@@ -170,7 +165,7 @@ def index(
             max_pixels=None if max_pixels is None else int(max_pixels * 1e6),
             retry_failed=retry_failed,
             on_progress=bar,
-            should_stop=lambda: bool(stop),
+            should_stop=stop.is_set,
         )
     if as_json:
         facts: dict[str, Any] = {
@@ -189,9 +184,9 @@ def index(
         tokens = _prepare_tokens(opened, loaded, reranker, batch_size, workers, as_json)
         is_stopped = tokens["interrupted"]
     if not is_stopped:
-        with stop_on_ctrl_c() as stop:
+        with stop_on_signal(note=_STOPPING) as stop:
             build_due_indices(
-                opened, loaded, device=device, is_quiet=as_json, should_stop=lambda: bool(stop)
+                opened, loaded, device=device, is_quiet=as_json, should_stop=stop.is_set
             )
     if as_json:
         print_json(facts | ({"tokens": tokens} if reranker else {}))
@@ -206,11 +201,9 @@ def _token_settings(size: str | None, precision: str | None) -> dict[str, Any]:
     """Build the given settings of the token cache; raises UsageError for invalid ones."""
     from retrieval.rerankers.token_cache import TokenCacheSettings
 
-    asked: dict[str, Any] = {}
-    if size is not None:
-        asked["limit_bytes"] = parse_size(size)
-    if precision is not None:
-        asked["precision"] = precision
+    limit = None if size is None else parse_size(size)
+    settings = {"limit_bytes": limit, "precision": precision}
+    asked: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
     TokenCacheSettings(**asked)
     return asked
 
@@ -274,7 +267,7 @@ def _prepare_tokens(
             precision=plan.settings.precision,
         )
 
-    with console.stage_progress() as show, stop_on_ctrl_c() as stop:
+    with console.stage_progress() as show, stop_on_signal(note=_STOPPING) as stop:
         summary = prepare_tokens(
             library,
             encoder,
@@ -285,7 +278,7 @@ def _prepare_tokens(
             on_progress=lambda event: (
                 None if is_quiet else show("Computing tokens", event.done, event.total or 0)
             ),
-            should_stop=lambda: bool(stop),
+            should_stop=stop.is_set,
         )
     if not is_quiet:
         failed = (
@@ -295,20 +288,3 @@ def _prepare_tokens(
         )
         console.out.print(f"Reranker tokens of {summary.made:,} images precomputed{failed}.")
     return facts | vars(summary)
-
-
-@contextmanager
-def stop_on_ctrl_c() -> Iterator[list[bool]]:
-    """Collect the first Ctrl-C as a request to stop after the batch; a second one interrupts."""
-    stop: list[bool] = []
-
-    def note(_signal: int, _frame: FrameType | None) -> None:
-        stop.append(True)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        complain("Finishing the current batch. Press Ctrl-C again to stop at once.")
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -2,14 +2,13 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from api.cli.options import (
     DeviceOption,
     JsonOption,
     LibraryOption,
     SpaceOption,
     complain,
+    option,
     print_json,
 )
 from retrieval.errors import LibraryError, UsageError
@@ -47,20 +46,18 @@ def index_info(
 def build_index(
     target_recall: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--target-recall",
+            "R",
+            "Target recall at 10, 0 to 1. (default: as before, or 0.98)",
             min=0.01,
             max=1.0,
-            metavar="R",
-            help="Target recall at 10, 0 to 1. (default: as before, or 0.98)",
         ),
     ] = None,
     factory: Annotated[
         str | None,
-        typer.Option(
-            "--factory",
-            metavar="STRING",
-            help="FAISS factory string, such as IVF4096,PQ64. (default: by size)",
+        option(
+            "--factory", "STRING", "FAISS factory string, such as IVF4096,PQ64. (default: by size)"
         ),
     ] = None,
     library: LibraryOption = None,

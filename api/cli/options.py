@@ -4,8 +4,12 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import platformdirs
@@ -14,12 +18,18 @@ import typer
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.search.query import MAX_RERANK_BUDGET_MS, MAX_RERANK_DEPTH
 
+
+def option(name: str, metavar: str, description: str, **limits: float) -> Any:
+    """Declare an option with a value; limits: its `min` and `max`."""
+    return typer.Option(name, metavar=metavar, help=description, **limits)  # type: ignore[arg-type]
+
+
 LibraryOption = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--library",
-        metavar="DIR",
-        help="Library directory. (default: $MMSEARCH_LIBRARY, else one in your data directory)",
+        "DIR",
+        "Library directory. (default: $MMSEARCH_LIBRARY, else one in your data directory)",
     ),
 ]
 SourcesArgument = Annotated[
@@ -33,15 +43,10 @@ LanguageOption = Annotated[
     str | None, typer.Option("--language", help="Caption language, if the dataset has several.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-DeviceOption = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="Device: auto, cpu, cuda, cuda:1, mps.")
-]
-EncoderOption = Annotated[
-    str, typer.Option("--encoder", metavar="NAME", help="Encoder, as for `mmsearch index`.")
-]
+DeviceOption = Annotated[str, option("--device", "NAME", "Device: auto, cpu, cuda, cuda:1, mps.")]
+EncoderOption = Annotated[str, option("--encoder", "NAME", "Encoder, as for `mmsearch index`.")]
 CacheOption = Annotated[
-    Path | None,
-    typer.Option("--cache", metavar="DIR", help="Cache directory. (default: user cache)"),
+    Path | None, option("--cache", "DIR", "Cache directory. (default: user cache)")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
 BatchSizeOption = Annotated[
@@ -58,44 +63,42 @@ WorkersOption = Annotated[
 ]
 SpaceOption = Annotated[
     str | None,
-    typer.Option(
-        "--space", metavar="ID", help="Id of the vector space to use, if the library has several."
-    ),
+    option("--space", "ID", "Id of the vector space to use, if the library has several."),
 ]
 ModalityOption = Annotated[
     str,
-    typer.Option(
+    option(
         "--modality",
-        metavar="image|text",
-        help="Modality to find: image (with video frames and pages) or text (chunks of text).",
+        "image|text",
+        "Modality to find: image (with video frames and pages) or text (chunks of text).",
     ),
 ]
 RerankOption = Annotated[
     str,
-    typer.Option(
+    option(
         "--rerank",
-        metavar="NAME",
-        help="Reranker: auto, none, cross-attention[:FILE] or blip-itm[:NAME_OR_DIR].",
+        "NAME",
+        "Reranker: auto, none, cross-attention[:FILE] or blip-itm[:NAME_OR_DIR].",
     ),
 ]
 RerankDepthOption = Annotated[
     int | None,
-    typer.Option(
+    option(
         "--rerank-depth",
+        "N",
+        "Number of candidates to rerank. (default: the reranker's)",
         min=1,
         max=MAX_RERANK_DEPTH,
-        metavar="N",
-        help="Number of candidates to rerank. (default: the reranker's)",
     ),
 ]
 RerankBudgetOption = Annotated[
     float,
-    typer.Option(
+    option(
         "--rerank-budget",
+        "MS",
+        "Maximum reranking time in milliseconds.",
         min=0,
         max=MAX_RERANK_BUDGET_MS,
-        metavar="MS",
-        help="Maximum reranking time in milliseconds.",
     ),
 ]
 
@@ -132,6 +135,28 @@ def parse_size(text: str) -> int:
     )
 
 
+@contextmanager
+def stop_on_signal(*others: signal.Signals, note: str = "") -> Iterator[threading.Event]:
+    """Yield an event that the first Ctrl-C, or another signal, sets; a second Ctrl-C interrupts.
+
+    note: what to print then.
+    """
+    stop = threading.Event()
+
+    def set_stop(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if note:
+            complain(note)
+
+    before = {number: signal.signal(number, set_stop) for number in (signal.SIGINT, *others)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def complain(message: str) -> None:
     """Print a message to standard error."""
     from api.cli import console
@@ -142,6 +167,16 @@ def complain(message: str) -> None:
 def print_json(value: dict[str, Any]) -> None:
     """Print JSON; infinities and NaN, which JSON lacks, become null."""
     print(json.dumps(_finite(value), indent=2))  # noqa: T201
+
+
+def print_result(body: dict[str, Any], text: str, *, as_json: bool) -> None:
+    """Print a result as one JSON object, or as text."""
+    from api.cli import console
+
+    if as_json:
+        print_json(body)
+    else:
+        console.out.print(text.removesuffix("\n"), markup=False)
 
 
 def _finite(value: Any) -> Any:

@@ -1,54 +1,18 @@
-"""Searching on a service, with the output of a search here."""
+"""Convert queries and answers of a service to those of a search here."""
 
 import io
 from dataclasses import fields
-from pathlib import Path
 
 from PIL import Image
 
-from api.cli.options import complain, print_json
 from api.client import Client, in_base64, search_request
-from api.http.schemas import HitSchema, SearchAnswer, SearchRequest, ServedAnswer
+from api.http.schemas import HitSchema, SearchRequest, ServedAnswer
 from retrieval.catalog import Item
 from retrieval.errors import MMSearchError, UnreadableFileError, UsageError
 from retrieval.media.images import LEAST_SIDE, reduced
 from retrieval.rerankers.registry import AUTO, NONE
 from retrieval.search.answer import Answer, Hit
 from retrieval.search.query import ImagePart, ItemPart, Query, Reranking, TextPart
-
-
-def search_on(
-    server: str,
-    query: Query,
-    reranking: Reranking,
-    *,
-    text: str | None,
-    image: str | None,
-    as_json: bool,
-    contact_sheet: tuple[Path, str] | None,
-) -> None:
-    """Ask a service and print what a search here would print.
-
-    text, image: what the user asked for. contact_sheet: where to draw it, and its title. Raises
-    what `api.client.Client` raises, and UsageError for a reranker by name.
-    """
-    from api.cli import console
-
-    with Client(server) as client:
-        answer = answer_of(client.ask(request_of(query, reranking)))
-        if as_json:
-            print_json(SearchAnswer.of(answer, text, image).model_dump())
-        else:
-            for warning in answer.warnings:
-                complain(warning)
-            console.print_answer(answer, are_here=False)
-            if not answer.hits:
-                complain(f"Nothing was found on {server}.")
-        if contact_sheet and answer.hits:
-            from api.drawing.contact_sheet import write_contact_sheet
-
-            output, title = contact_sheet
-            write_contact_sheet(answer.hits, title, output, lambda item: _picture(client, item))
 
 
 def request_of(query: Query, reranking: Reranking) -> SearchRequest:
@@ -62,20 +26,13 @@ def request_of(query: Query, reranking: Reranking) -> SearchRequest:
             f"A service reranks with its own reranker: `--rerank` can be {AUTO} or {NONE}, not "
             f"{reranking.name}."
         )
-    asked = {
-        "k": query.k,
-        "modality": query.modality,
-        "where": query.where,
-        "mode": query.mode,
-        "min_relevance": query.min_relevance,
-        "group_by_file": query.group_by_file,
-        "diversity": query.diversity,
-        "cursor": query.cursor,
+    asked = vars(query) | {
+        "parts": [_part(part) for part in query.parts],
         "rerank": reranking.name,
         "rerank_depth": reranking.depth,
         "rerank_budget_ms": reranking.budget_ms,
     }
-    return search_request(asked | {"parts": [_part(part) for part in query.parts]})
+    return search_request(asked)
 
 
 def answer_of(answer: ServedAnswer) -> Answer:
@@ -91,7 +48,7 @@ def answer_of(answer: ServedAnswer) -> Answer:
     )
 
 
-def _picture(client: Client, item: Item) -> Image.Image:
+def picture_of(client: Client, item: Item) -> Image.Image:
     """The picture of an item, small; raises UnreadableFileError for one that has none."""
     try:
         content = client.thumbnail(item.id, size=320, form="jpeg")

@@ -1,6 +1,8 @@
 """`mmsearch search`: search a local library or a service."""
 
 import os
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +28,7 @@ from api.cli.options import (
     RerankOption,
     SpaceOption,
     complain,
+    option,
     print_json,
 )
 from retrieval.errors import UsageError
@@ -33,31 +36,29 @@ from retrieval.library import Library, open_library
 from retrieval.search.query import DEFAULT_BUDGET_MS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL.Image import Image
+
+    from retrieval.catalog import Item
     from retrieval.search.query import Query
 
 
 def search(
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="Text to search for.")] = None,
     image: Annotated[
-        Path | None,
-        typer.Option("--image", metavar="FILE", help="Find items similar to this image."),
+        Path | None, option("--image", "FILE", "Find items similar to this image.")
     ] = None,
     minus: Annotated[
-        list[str],
-        typer.Option(
-            "--minus", metavar="TEXT", help="Find items dissimilar to this text. Repeatable."
-        ),
+        list[str], option("--minus", "TEXT", "Find items dissimilar to this text. Repeatable.")
     ] = [],  # noqa: B006 - Typer needs a list, and it is not changed
     like: Annotated[
-        list[int],
-        typer.Option("--like", metavar="ID", help="Find items similar to this item. Repeatable."),
+        list[int], option("--like", "ID", "Find items similar to this item. Repeatable.")
     ] = [],  # noqa: B006
-    k: Annotated[int, typer.Option("-k", metavar="N", help="Number of hits.")] = 10,
+    k: Annotated[int, option("-k", "N", "Number of hits.")] = 10,
     cursor: Annotated[
         str | None,
-        typer.Option(
-            "--cursor", metavar="CURSOR", help="Continue from `next_cursor` of an earlier answer."
-        ),
+        option("--cursor", "CURSOR", "Continue from `next_cursor` of an earlier answer."),
     ] = None,
     modality: ModalityOption = "image",
     source: SourceFilterOption = None,
@@ -69,18 +70,15 @@ def search(
     where: WhereOption = None,
     mode: Annotated[
         str,
-        typer.Option(
+        option(
             "--mode",
-            metavar="NAME",
-            help="Search mode: vector (by meaning), text (by words), hybrid (both), auto (hybrid "
+            "NAME",
+            "Search mode: vector (by meaning), text (by words), hybrid (both), auto (hybrid "
             "if some file has all the words, else vector).",
         ),
     ] = "auto",
     min_relevance: Annotated[
-        float,
-        typer.Option(
-            "--min-relevance", min=0, max=1, metavar="P", help="Minimum relevance of hits, 0 to 1."
-        ),
+        float, option("--min-relevance", "P", "Minimum relevance of hits, 0 to 1.", min=0, max=1)
     ] = 0,
     group: Annotated[
         bool,
@@ -90,31 +88,27 @@ def search(
     ] = False,
     diversity: Annotated[
         float,
-        typer.Option(
+        option(
             "--diversity",
+            "D",
+            "Result diversity, 0 to 1 (maximal marginal relevance, 1 - lambda).",
             min=0,
             max=1,
-            metavar="D",
-            help="Result diversity, 0 to 1 (maximal marginal relevance, 1 - lambda).",
         ),
     ] = 0,
     contact_sheet: Annotated[
         Path | None,
-        typer.Option(
-            "--contact-sheet",
-            metavar="FILE",
-            help="Write the hits as a contact sheet (image file).",
-        ),
+        option("--contact-sheet", "FILE", "Write the hits as a contact sheet (image file)."),
     ] = None,
     rerank: RerankOption = "auto",
     rerank_depth: RerankDepthOption = None,
     rerank_budget: RerankBudgetOption = DEFAULT_BUDGET_MS,
     server: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--server",
-            metavar="URL",
-            help="Search on a service instead of a local library. (default: $MMSEARCH_SERVER)",
+            "URL",
+            "Search on a service instead of a local library. (default: $MMSEARCH_SERVER)",
         ),
     ] = None,
     library: LibraryOption = None,
@@ -151,39 +145,41 @@ def search(
         raise UsageError("`--library`, `--space` and `--device` cannot be used with `--server`.")
 
     from api.http.schemas import SearchAnswer
+    from retrieval.media.items import read_item_image
     from retrieval.search.engine import Engine
     from retrieval.search.query import Reranking
 
     reranking = Reranking(rerank, rerank_depth, rerank_budget)
-    title = text or (str(image) if image else f"like {', '.join(map(str, like))}")
-    if address := server or (None if is_local else os.environ.get("MMSEARCH_SERVER")):
-        from api.cli.remote import search_on
+    address = server or (None if is_local else os.environ.get("MMSEARCH_SERVER"))
+    with ExitStack() as stack:
+        if address:
+            from api.cli.remote import answer_of, picture_of, request_of
+            from api.client import Client
 
-        search_on(
-            address,
-            query,
-            reranking,
-            text=text,
-            image=str(image) if image else None,
-            as_json=as_json,
-            contact_sheet=(contact_sheet, title) if contact_sheet else None,
-        )
-        return
-    opened = open_library(library)
-    answer = Engine(opened, space_id=space, device=device).search(query, reranking)
-    if as_json:
-        body = SearchAnswer.of(answer, text, str(image) if image else None)
-        print_json(body.model_dump())
-    else:
-        for warning in answer.warnings:
-            complain(warning)
-        console.print_answer(answer)
-        if not answer.hits:
-            complain(_why_nothing(opened, space, query))
-    if contact_sheet and answer.hits:
-        from api.drawing.contact_sheet import write_contact_sheet
+            client = stack.enter_context(Client(address))
+            answer = answer_of(client.ask(request_of(query, reranking)))
+            read: Callable[[Item], Image] = partial(picture_of, client)
+        else:
+            opened, read = open_library(library), read_item_image
+            answer = Engine(opened, space_id=space, device=device).search(query, reranking)
+        if as_json:
+            body = SearchAnswer.of(answer, text, str(image) if image else None)
+            print_json(body.model_dump())
+        else:
+            for warning in answer.warnings:
+                complain(warning)
+            console.print_answer(answer, are_here=not address)
+            if not answer.hits:
+                complain(
+                    f"Nothing was found on {address}."
+                    if address
+                    else _why_nothing(opened, space, query)
+                )
+        if contact_sheet and answer.hits:
+            from api.drawing.contact_sheet import write_contact_sheet
 
-        write_contact_sheet(answer.hits, title, contact_sheet)
+            title = text or (str(image) if image else f"like {', '.join(map(str, like))}")
+            write_contact_sheet(answer.hits, title, contact_sheet, read)
 
 
 def _why_nothing(library: Library, space: str | None, query: "Query") -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.options import DeviceOption, LibraryOption, complain
+from api.cli.options import DeviceOption, LibraryOption, complain, option
 from retrieval.errors import UsageError
 from retrieval.library import open_library
 
@@ -31,53 +31,48 @@ def serve(
     ] = None,
     api_keys: Annotated[
         Path | None,
-        typer.Option(
-            "--api-keys", metavar="FILE", help="File of API keys, one per line: NAME:SCOPES:SECRET."
-        ),
+        option("--api-keys", "FILE", "File of API keys, one per line: NAME:SCOPES:SECRET."),
     ] = None,
     new_key: Annotated[
         bool, typer.Option("--new-key", help="Print a new line for the API key file and exit.")
     ] = False,
     allowed_host: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--allowed-host",
-            metavar="NAME",
-            help="Host name that requests may use, besides localhost. Repeatable.",
+            "NAME",
+            "Host name that requests may use, besides localhost. Repeatable.",
         ),
     ] = None,
     cors_origin: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--cors-origin",
-            metavar="ORIGIN",
-            help="Web origin whose scripts may use the service (CORS). Repeatable.",
+            "ORIGIN",
+            "Web origin whose scripts may use the service (CORS). Repeatable.",
         ),
     ] = None,
     uploads: Annotated[
-        Path | None,
-        typer.Option("--uploads", metavar="DIR", help="Allow uploads, stored in this directory."),
+        Path | None, option("--uploads", "DIR", "Allow uploads, stored in this directory.")
     ] = None,
     index_below: Annotated[
         list[Path] | None,
-        typer.Option(
+        option(
             "--index-below",
-            metavar="DIR",
-            help="Allow indexing of directories below this one, besides the sources. Repeatable.",
+            "DIR",
+            "Allow indexing of directories below this one, besides the sources. Repeatable.",
         ),
     ] = None,
     rerank: Annotated[
         str | None,
-        typer.Option(
-            "--rerank", metavar="NAME", help="Reranker, as for `mmsearch search`. (default: auto)"
-        ),
+        option("--rerank", "NAME", "Reranker, as for `mmsearch search`. (default: auto)"),
     ] = None,
     rate_limit: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--rate-limit",
-            metavar="RATE",
-            help="Rate limit per key or address, such as 600/minute. (default: 500/second)",
+            "RATE",
+            "Rate limit per key or address, such as 600/minute. (default: 500/second)",
         ),
     ] = None,
     batch: Annotated[
@@ -98,20 +93,11 @@ def serve(
     ] = None,
     deadline: Annotated[
         float | None,
-        typer.Option(
-            "--deadline",
-            min=0.01,
-            metavar="S",
-            help="Time limit per request in seconds. (default: 10)",
-        ),
+        option("--deadline", "S", "Time limit per request in seconds. (default: 10)", min=0.01),
     ] = None,
     log_level: Annotated[
         str | None,
-        typer.Option(
-            "--log-level",
-            metavar="NAME",
-            help="Log level: debug, info, warning or error. (default: info)",
-        ),
+        option("--log-level", "NAME", "Log level: debug, info, warning or error. (default: info)"),
     ] = None,
     access_log: Annotated[
         bool | None,

@@ -11,7 +11,9 @@ from api.cli.options import (
     JsonOption,
     SeedOption,
     cache_directory,
-    print_json,
+    complain,
+    option,
+    print_result,
     require_paths,
 )
 
@@ -24,10 +26,10 @@ if TYPE_CHECKING:
 
 DatasetOption = Annotated[
     Path,
-    typer.Option(
+    option(
         "--dataset",
-        metavar="DIR",
-        help="Dataset directory with captions.jsonl (splits train and val) and images/.",
+        "DIR",
+        "Dataset directory with captions.jsonl (splits train and val) and images/.",
     ),
 ]
 LanguagesOption = Annotated[
@@ -47,9 +49,7 @@ VariantsOption = Annotated[
         "--variants", min=1, help="Augmented copies of each training photo, itself included."
     ),
 ]
-TrainingDeviceOption = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="Device: cpu or cuda.")
-]
+TrainingDeviceOption = Annotated[str, option("--device", "NAME", "Device: cpu or cuda.")]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Resume after the last epoch in --output.")
 ]
@@ -66,14 +66,12 @@ def group() -> None:
 def heads(
     dataset: DatasetOption,
     output: Annotated[
-        Path, typer.Option("--output", metavar="DIR", help="Directory for heads and checkpoint.")
+        Path, option("--output", "DIR", "Directory for heads and checkpoint.")
     ] = Path("heads"),
     cache_folder: CacheOption = None,
     also_measure: Annotated[
         Path | None,
-        typer.Option(
-            "--also-measure", metavar="DIR", help="Second dataset, measured after each epoch only."
-        ),
+        option("--also-measure", "DIR", "Second dataset, measured after each epoch only."),
     ] = None,
     languages: LanguagesOption = "en",
     epochs: EpochsOption = 8,
@@ -119,20 +117,16 @@ def heads(
     with console.stage_progress() as progress:
         result = train_heads(
             config,
-            on_epoch=lambda epoch: console.err.print(_line(epoch), markup=False),
+            on_epoch=lambda epoch: complain(_line(epoch)),
             on_progress=progress,
         )
-    if as_json:
-        print_json(
-            {
-                "heads": str(result.heads),
-                "stopped_early": result.stopped_early,
-                "best": asdict(result.best),
-                "epochs": [asdict(epoch) for epoch in result.epochs],
-            }
-        )
-    else:
-        console.out.print(f"Best {_line(result.best)}\nHeads: {result.heads}", markup=False)
+    body = {
+        "heads": str(result.heads),
+        "stopped_early": result.stopped_early,
+        "best": asdict(result.best),
+        "epochs": [asdict(epoch) for epoch in result.epochs],
+    }
+    print_result(body, f"Best {_line(result.best)}\nHeads: {result.heads}", as_json=as_json)
 
 
 @train.command("fusion", hidden=True)  # the earlier name
@@ -142,15 +136,10 @@ def reranker(
     dataset: DatasetOption,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            metavar="DIR",
-            help="Directory for model and checkpoint. (default: reranker)",
-        ),
+        option("--output", "DIR", "Directory for model and checkpoint. (default: reranker)"),
     ] = None,
     encoder: Annotated[
-        str,
-        typer.Option("--encoder", metavar="NAME", help="Encoder whose candidates are reranked."),
+        str, option("--encoder", "NAME", "Encoder whose candidates are reranked.")
     ] = "starter",
     cache_folder: CacheOption = None,
     languages: LanguagesOption = "en",
@@ -244,46 +233,38 @@ def reranker(
         result = train_reranker(
             config,
             load_encoder(choose_encoder(encoder).name, device),
-            on_epoch=lambda epoch: console.err.print(_reranker_line(epoch), markup=False),
+            on_epoch=lambda epoch: complain(_reranker_line(epoch)),
             on_progress=progress,
         )
-    if as_json:
-        print_json(
-            {
-                "model": str(result.model),
-                "match_weight": result.match_weight,
-                "stopped_early": result.stopped_early,
-                "recalls": asdict(result.recalls),
-                "alone": asdict(result.alone),
-                "averaged": result.averaged,
-                "epochs": [asdict(epoch) for epoch in result.epochs],
-            }
-        )
-    else:
-        console.out.print(
-            f"Encoder alone: {_percentages(result.alone)}\n"
-            f"Reranked:      {_percentages(result.recalls)} (match weight {result.match_weight})\n"
-            f"Model: {result.model}",
-            markup=False,
-        )
+    print_result(
+        {
+            "model": str(result.model),
+            "match_weight": result.match_weight,
+            "stopped_early": result.stopped_early,
+            "recalls": asdict(result.recalls),
+            "alone": asdict(result.alone),
+            "averaged": result.averaged,
+            "epochs": [asdict(epoch) for epoch in result.epochs],
+        },
+        f"Encoder alone: {_percentages(result.alone)}\n"
+        f"Reranked:      {_percentages(result.recalls)} (match weight {result.match_weight})\n"
+        f"Model: {result.model}",
+        as_json=as_json,
+    )
 
 
 @train.command()
 def relevance(
     dataset: DatasetOption,
-    output: Annotated[
-        Path, typer.Option("--output", metavar="FILE", help="Calibration file.")
-    ] = Path("relevance.json"),
+    output: Annotated[Path, option("--output", "FILE", "Calibration file.")] = Path(
+        "relevance.json"
+    ),
     generic: Annotated[
         Path | None,
-        typer.Option(
-            "--generic",
-            metavar="FILE",
-            help="Also write a scale-free calibration for other encoders.",
-        ),
+        option("--generic", "FILE", "Also write a scale-free calibration for other encoders."),
     ] = None,
     encoder: Annotated[
-        str, typer.Option("--encoder", metavar="NAME", help="Encoder whose scores are calibrated.")
+        str, option("--encoder", "NAME", "Encoder whose scores are calibrated.")
     ] = "starter",
     cache_folder: CacheOption = None,
     distractors: Annotated[
@@ -326,23 +307,17 @@ def relevance(
         result = train_relevance(
             config, load_encoder(choose_encoder(encoder).name, device), on_progress=progress
         )
-    if as_json:
-        print_json(
-            {
-                "output": str(output),
-                "quality": {kind: asdict(each) for kind, each in result.quality.items()},
-                "generic_quality": {
-                    kind: asdict(each) for kind, each in result.generic_quality.items()
-                },
-            }
-        )
-        return
     lines = [f"{kind} queries: {_quality(each)}" for kind, each in result.quality.items()]
     lines += [
         f"generic, {kind} queries: {_quality(each)}"
         for kind, each in result.generic_quality.items()
     ]
-    console.out.print("\n".join([*lines, f"Calibration: {output}"]), markup=False)
+    body = {
+        "output": str(output),
+        "quality": {kind: asdict(each) for kind, each in result.quality.items()},
+        "generic_quality": {kind: asdict(each) for kind, each in result.generic_quality.items()},
+    }
+    print_result(body, "\n".join([*lines, f"Calibration: {output}"]), as_json=as_json)
 
 
 def _quality(quality: "Quality") -> str:

@@ -2,11 +2,8 @@
 
 import json
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from types import FrameType
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,13 +15,16 @@ from api.cli.options import (
     LibraryOption,
     SourcesArgument,
     complain,
+    option,
     require_paths,
+    stop_on_signal,
 )
 from retrieval.library import default_library_path
 
 if TYPE_CHECKING:
-    from indexer.progress import Summary
     from indexer.watch import Event
+
+_COUNTS = ("added", "changed", "moved", "removed", "failed")
 
 
 def watch(
@@ -32,11 +32,11 @@ def watch(
     library: LibraryOption = None,
     poll: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--poll",
+            "S",
+            "Poll every S seconds instead of using notifications (for network drives).",
             min=0.1,
-            metavar="S",
-            help="Poll every S seconds instead of using notifications (for network drives).",
         ),
     ] = None,
     batch_size: BatchSizeOption = 64,
@@ -64,7 +64,7 @@ def watch(
         device=device,
         on_problem=lambda reason: complain(f"The index was not built: {reason}"),
     )
-    with ExitStack() as first_run, _stop_on_signal() as stop:
+    with ExitStack() as first_run, stop_on_signal(signal.SIGTERM) as stop:
         bar = first_run.enter_context(console.indexing_progress(quiet=as_json))
 
         def tell(event: "Event") -> None:
@@ -102,7 +102,8 @@ def _print(event: "Event") -> None:
             how = " (polling)" if polled else ""
             say(f"Watching {shown}{how}. Press Ctrl-C to stop.")
         case events.Updated(summary):
-            say(_counts(summary))
+            counts = console.file_counts(summary, _COUNTS)
+            say(counts or f"up to date ({summary.found:,} files)")
         case events.SourceGone(path):
             say(f"{console.display_path(path)} is missing; its items stay searchable.")
         case events.SourceBack(path):
@@ -112,18 +113,6 @@ def _print(event: "Event") -> None:
         case events.Polling(places, seconds, reason):
             shown = ", ".join(map(console.display_path, places))
             complain(f"Polling {shown} every {seconds:g} s from now on: {reason}.")
-
-
-def _counts(summary: "Summary") -> str:
-    counts = {
-        "added": summary.added,
-        "changed": summary.changed,
-        "moved": summary.moved,
-        "removed": max(0, summary.removed),
-        "failed": summary.failed,
-    }
-    parts = [f"{count:,} {name}" for name, count in counts.items() if count]
-    return ", ".join(parts) or f"up to date ({summary.found:,} files)"
 
 
 def _print_json(event: "Event") -> None:
@@ -150,20 +139,3 @@ _EVENT_NAMES = {
     "Polling": "polling",
     "Trouble": "trouble",
 }
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts."""
-    stop = threading.Event()
-
-    def note(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,6 +1,7 @@
 """Prometheus metrics of the service: one registry per application."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -28,25 +29,18 @@ class ServiceMetrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        self._requests = Histogram(
+        durations = partial(Histogram, buckets=_SECONDS, registry=self._registry)
+        self._requests = durations(
             "mmsearch_request_seconds",
             "Latency from the head of a request to the end of its answer.",
             ["method", "route", "status"],
-            buckets=_SECONDS,
-            registry=self._registry,
         )
-        self._stages = Histogram(
-            "mmsearch_stage_seconds",
-            "Duration of each stage of searches.",
-            ["stage"],
-            buckets=_SECONDS,
-            registry=self._registry,
+        self._stages = durations(
+            "mmsearch_stage_seconds", "Duration of each stage of searches.", ["stage"]
         )
-        self._queueing = Histogram(
+        self._queueing = durations(
             "mmsearch_queue_seconds",
             "Waiting time of requests in the queue of the inference thread.",
-            buckets=_SECONDS,
-            registry=self._registry,
         )
         self._batches = Histogram(
             "mmsearch_batch_size",

@@ -12,15 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
-from benchmarks.datasets.base import (
-    DIRECTIONS,
-    Direction,
-    Problem,
-    ProblemKind,
-    Qrels,
-    RetrievalDataset,
-    safe_id,
-)
+from benchmarks.datasets.base import ProblemKind, RetrievalDataset, safe_id
 from benchmarks.datasets.beir import load_beir
 from benchmarks.datasets.coco import load_coco
 from benchmarks.datasets.csv_table import load_csv
@@ -32,12 +24,8 @@ from benchmarks.datasets.parquet_table import load_parquet
 from retrieval.errors import UsageError
 
 __all__ = [
-    "DIRECTIONS",
     "FORMATS",
-    "Direction",
-    "Problem",
     "ProblemKind",
-    "Qrels",
     "RetrievalDataset",
     "load_dataset",
     "options_of",

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.metrics.average_precision import average_precision
-from benchmarks.metrics.base import Judgments, PerQuery, Qrels, Run, judge, judge_scores
+from benchmarks.metrics.base import Judgments, PerQuery, judge, judge_scores
 from benchmarks.metrics.hit_recall import hit_recall
 from benchmarks.metrics.map_at_r import map_at_r
 from benchmarks.metrics.mean_rank import mean_rank
@@ -33,8 +33,6 @@ __all__ = [
     "Judgments",
     "Metric",
     "PerQuery",
-    "Qrels",
-    "Run",
     "evaluate",
     "judge",
     "judge_scores",

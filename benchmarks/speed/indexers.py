@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.speed.photo_maker import found_files
 from benchmarks.speed.processes import Finished, run_measured
-from indexer.scan import FoundFile, walk
 from retrieval.errors import MMSearchError, UsageError
 from retrieval.media import MediaKind
 
@@ -144,11 +144,8 @@ def measure_indexers(
         UsageError: the folder has no photos.
         IndexerFailedError: a program failed; with what it printed.
     """
-    found = [
-        entry.path
-        for entry in walk(str(photos))
-        if isinstance(entry, FoundFile) and entry.kind is MediaKind.IMAGE
-    ][:limit]
+    images = [file.path for file in found_files(photos) if file.kind is MediaKind.IMAGE]
+    found = images[:limit]
     if not found:
         raise UsageError(f"No images found in {photos}.")
     results = []

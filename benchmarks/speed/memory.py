@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.speed.photo_maker import make_many
-from benchmarks.speed.processes import run_measured
+from benchmarks.speed.processes import peak_bytes, run_measured
 from retrieval.errors import MMSearchError
 from retrieval.media import Modality
 
@@ -151,7 +150,7 @@ def _index(place: str, encoder_name: str, device: str, batch_size: str, answer: 
     encoder = load_encoder(encoder_name, device)
     pixels = encoder.preprocess(Image.new("RGB", (160, 120)))
     encoder.encode(Modality.IMAGE, np.stack([pixels] * int(batch_size)))
-    ready = _peak_bytes()
+    ready = peak_bytes()
     path = Path(place, "library")
     library = open_library(path) if library_exists(path) else create_library(path, encoder.space)
     try:
@@ -163,12 +162,6 @@ def _index(place: str, encoder_name: str, device: str, batch_size: str, answer: 
         "seconds": summary.seconds,
         "embedded": summary.embedded,
         "ready_bytes": ready,
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": peak_bytes(),
     }
     Path(answer).write_text(json.dumps(report))
-
-
-def _peak_bytes() -> int:
-    """Peak resident size of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

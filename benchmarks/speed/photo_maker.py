@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops
 
+from indexer.scan import FoundFile, walk
 from retrieval.media.images import read_image
 
 JPEG_QUALITY = 90
@@ -15,6 +16,11 @@ _NOISE = 6.0
 _NOISE_SIDE = 1024
 _FILES_IN_A_FOLDER = 1000
 _MOST_FILLING_BYTES = 4096
+
+
+def found_files(folder: Path) -> list[FoundFile]:
+    """List the files that indexing finds below a folder."""
+    return [entry for entry in walk(str(folder)) if isinstance(entry, FoundFile)]
 
 
 def make_photos(

@@ -1,6 +1,7 @@
 """Measure wall time and peak memory of a program and its descendant processes."""
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,12 @@ def run_measured(
         output.seek(0)
         lines = output.read().decode(errors="replace").splitlines()
     return Finished(exit_code, seconds, sampler.peak_bytes, "\n".join(lines[-_LAST_LINES:]))
+
+
+def peak_bytes() -> int:
+    """Peak resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 class _Sampler(threading.Thread):

@@ -2,14 +2,13 @@
 
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.scan import FoundFile, walk
+from benchmarks.speed.photo_maker import found_files
 from retrieval.encoders.base import Encoder, Pixels, Tokens, Vectors
 from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.media import Modality
@@ -136,11 +135,11 @@ def _read(photos: Path, encoder: Encoder, reranker: Reranker, count: int) -> tup
     """Preprocess and encode the first `count` readable photos."""
     pixels: list[Pixels] = []
     vectors: list[Vectors] = []
-    for path in _files(photos):
+    for file in found_files(photos):
         if len(pixels) == count:
             break
         try:
-            image = read_image(path)
+            image = read_image(file.path)
         except (OSError, UnreadableFileError):
             continue
         pixels.append(reranker.preprocess(image))
@@ -151,7 +150,3 @@ def _read(photos: Path, encoder: Encoder, reranker: Reranker, count: int) -> tup
             f"a larger folder or a smaller --candidates."
         )
     return np.stack(pixels), np.concatenate(vectors)
-
-
-def _files(photos: Path) -> Sequence[str]:
-    return [found.path for found in walk(str(photos)) if isinstance(found, FoundFile)]

@@ -3,7 +3,6 @@
 import os
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections import deque
@@ -17,12 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.speed.photo_maker import make_photos
+from benchmarks.speed.photo_maker import found_files, make_photos
+from benchmarks.speed.processes import peak_bytes
 from indexer.decode import read_first
 from indexer.decoder_pool import DecoderPool
 from indexer.media.base import ReadOptions
 from indexer.pipeline import DEFAULT_BATCH_SIZE, default_workers, index_sources
-from indexer.scan import FoundFile, walk
+from indexer.scan import FoundFile
 from retrieval.catalog import FileEntry, FileUpdate, ItemEntry
 from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, Pixels
 from retrieval.errors import UsageError
@@ -103,7 +103,7 @@ def measure_throughput(
     Raises:
         UsageError: No photos in the folder, or one that cannot be read.
     """
-    found = [entry for entry in walk(str(photos)) if isinstance(entry, FoundFile)][:limit]
+    found = found_files(photos)[:limit]
     if not found:
         raise UsageError(f"No images found in {photos}.")
     with tempfile.TemporaryDirectory(prefix="mmsearch-bench-") as folder:
@@ -115,7 +115,7 @@ def measure_throughput(
                 link.symlink_to(Path(entry.path).absolute())
         else:
             make_photos([entry.path for entry in found], chosen, megapixels)
-        files = [entry for entry in walk(str(chosen)) if isinstance(entry, FoundFile)]
+        files = found_files(chosen)
         measured = _Measurement(encoder, chosen, files, batch_size, workers or default_workers())
         ratios = []
         for number in range(1, rounds + 1):
@@ -135,7 +135,7 @@ def measure_throughput(
         stages=measured.stages,
         ratio=statistics.median(ratios),
         cores_bound=(os.cpu_count() or 1) / shared_s,
-        peak_memory_bytes=_peak_memory_bytes(),
+        peak_memory_bytes=peak_bytes(),
     )
 
 
@@ -289,8 +289,3 @@ def _processor_s() -> float:
             resource.getrusage(resource.RUSAGE_CHILDREN),
         )
     )
-
-
-def _peak_memory_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

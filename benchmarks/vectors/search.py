@@ -65,12 +65,8 @@ class MethodResult:
             threads: number of search threads.
             recall: recall@k, 0 to 1.
         """
-        curve = [
-            point
-            for point in self.points
-            if (point.modality, point.k, point.batch, point.threads)
-            == (modality, k, batch, threads)
-        ]
+        wanted = (modality, k, batch, threads)
+        curve = [p for p in self.points if (p.modality, p.k, p.batch, p.threads) == wanted]
         good = [point for point in curve if point.recall >= recall]
         if good:
             return max(good, key=lambda point: point.queries_per_second)

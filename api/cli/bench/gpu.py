@@ -3,10 +3,16 @@
 from dataclasses import asdict
 from typing import Annotated
 
-import typer
-
 from api.cli.bench.options import DimensionOption, QueriesOption, SyntheticRowsOption
-from api.cli.options import CacheOption, JsonOption, SeedOption, cache_directory, print_json
+from api.cli.options import (
+    CacheOption,
+    JsonOption,
+    SeedOption,
+    cache_directory,
+    complain,
+    option,
+    print_result,
+)
 
 
 def gpu(
@@ -15,21 +21,16 @@ def gpu(
     queries: QueriesOption = 1000,
     factory: Annotated[
         str | None,
-        typer.Option(
-            "--factory",
-            metavar="STRING",
-            help="FAISS factory string. (default: by size, as on a GPU)",
-        ),
+        option("--factory", "STRING", "FAISS factory string. (default: by size, as on a GPU)"),
     ] = None,
     cache_folder: CacheOption = None,
     seed: SeedOption = 0,
     device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="Device: cuda (all GPUs) or cuda:1.")
+        str, option("--device", "NAME", "Device: cuda (all GPUs) or cuda:1.")
     ] = "cuda",
     as_json: JsonOption = False,
 ) -> None:
     """Compare the same index on GPU and CPU: build time, recall and speed."""
-    from api.cli import console
     from benchmarks.vectors.gpu import compare_gpu, gpu_markdown, require_gpus
     from benchmarks.vectors.workload import synthetic_workload
 
@@ -42,9 +43,7 @@ def gpu(
         device,
         factory=factory,
         seed=seed,
-        on_step=lambda step: console.err.print(step, markup=False, highlight=False),
+        on_step=complain,
     )
-    if as_json:
-        print_json(asdict(result) | {"largest_difference": result.largest_difference})
-        return
-    console.out.print(gpu_markdown(result), markup=False, highlight=False, end="", soft_wrap=True)
+    body = asdict(result) | {"largest_difference": result.largest_difference}
+    print_result(body, gpu_markdown(result), as_json=as_json)

@@ -15,7 +15,9 @@ from api.cli.options import (
     JsonOption,
     SeedOption,
     cache_directory,
-    print_json,
+    complain,
+    option,
+    print_result,
 )
 
 
@@ -45,10 +47,10 @@ def index(
     cache_folder: CacheOption = None,
     keep: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--keep-index",
-            metavar="DIR",
-            help="Directory to keep embeddings and index in. (default: deleted afterwards)",
+            "DIR",
+            "Directory to keep embeddings and index in. (default: deleted afterwards)",
         ),
     ] = None,
     seed: SeedOption = 0,
@@ -56,7 +58,6 @@ def index(
     as_json: JsonOption = False,
 ) -> None:
     """Measure the recall of the default index: filters, added and removed rows."""
-    from api.cli import console
     from benchmarks.vectors.lifecycle import index_markdown, measure_index
 
     cache = cache_directory(cache_folder, "benchmarks")
@@ -77,9 +78,7 @@ def index(
             folder=folder,
             seed=seed,
             device=device,
-            on_step=lambda step: console.err.print(step, markup=False, highlight=False),
+            on_step=complain,
         )
-    if as_json:
-        print_json(asdict(result) | {"built": result.built.facts()})
-        return
-    console.out.print(index_markdown(result), markup=False, highlight=False, end="", soft_wrap=True)
+    body = asdict(result) | {"built": result.built.facts()}
+    print_result(body, index_markdown(result), as_json=as_json)

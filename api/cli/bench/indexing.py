@@ -21,7 +21,8 @@ from api.cli.options import (
     JsonOption,
     WorkersOption,
     complain,
-    print_json,
+    option,
+    print_result,
     require_paths,
 )
 from retrieval.errors import UsageError
@@ -34,10 +35,10 @@ def throughput(
     encoder: EncoderOption = "starter",
     megapixels: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--megapixels",
-            metavar="LIST",
-            help="Comma-separated sizes to resize the photos to first, such as 0.05,2,12. "
+            "LIST",
+            "Comma-separated sizes to resize the photos to first, such as 0.05,2,12. "
             "(default: no resizing)",
         ),
     ] = None,
@@ -49,7 +50,6 @@ def throughput(
     as_json: JsonOption = False,
 ) -> None:
     """Measure indexing speed: decoding, encoding and committing alone, and whole runs."""
-    from api.cli import console
     from benchmarks.speed.throughput import STAGES, measure_throughput
 
     require_paths([photos])
@@ -62,18 +62,16 @@ def throughput(
             rounds=rounds,
             batch_size=batch_size,
             workers=workers,
-            on_stage=lambda number, stage, rate: console.err.print(
+            on_stage=lambda number, stage, rate: complain(
                 f"round {number}: {stage} {rate:.1f} images/s"
             ),
         )
         for size in (_megapixels(megapixels) if megapixels else [None])
     ]
-    if as_json:
-        print_json({"encoder": encoder, "sizes": [asdict(result) for result in results]})
-        return
+    lines = []
     for result in results:
         size = "original size" if result.megapixels is None else f"{result.megapixels:g} megapixels"
-        lines = [
+        lines += [
             f"{result.images:,} photos, {size}, {result.file_bytes / 1e6:.2f} MB each; "
             f"{rounds} rounds, medians, {result.workers} decoder processes:",
             *(f"{stage:<12} {result.stages[stage].rate:10.1f} images/s" for stage in STAGES),
@@ -81,19 +79,20 @@ def throughput(
             f"cores' bound {result.cores_bound:10.1f} images/s, if no core were ever idle",
             f"peak memory  {result.peak_memory_bytes / 1e9:10.2f} GB (this process)",
         ]
-        console.out.print("\n".join(lines), markup=False, highlight=False)
+    body = {"encoder": encoder, "sizes": [asdict(result) for result in results]}
+    print_result(body, "\n".join(lines), as_json=as_json)
 
 
 def memory(
     images: Annotated[
-        str, typer.Option("--images", metavar="LIST", help="Comma-separated numbers of images.")
+        str, option("--images", "LIST", "Comma-separated numbers of images.")
     ] = "5000,50000",
     encoder: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--encoder",
-            metavar="NAME",
-            help="Encoder, as for `mmsearch index`. (default: a tiny model of random weights)",
+            "NAME",
+            "Encoder, as for `mmsearch index`. (default: a tiny model of random weights)",
         ),
     ] = None,
     batch_size: BatchSizeOption = 64,
@@ -101,7 +100,6 @@ def memory(
     as_json: JsonOption = False,
 ) -> None:
     """Measure the peak memory of indexing few and many generated images."""
-    from api.cli import console
     from benchmarks.speed.memory import measure_memory
 
     counts = whole_numbers(images, "--images")
@@ -110,11 +108,8 @@ def memory(
         encoder,
         device=device,
         batch_size=batch_size,
-        on_run=lambda run: console.err.print(f"{run.images:,} images: {run.seconds:.0f} s"),
+        on_run=lambda run: complain(f"{run.images:,} images: {run.seconds:.0f} s"),
     )
-    if as_json:
-        print_json({"encoder": encoder, "runs": [asdict(result) for result in results]})
-        return
     lines = ["    images  run, s  loaded, MB  peak, MB  with readers, MB  second run, s (MB)"]
     for run in results:
         readers = "?" if run.all_peak_bytes is None else f"{run.all_peak_bytes / 1e6:.0f}"
@@ -126,41 +121,33 @@ def memory(
     if len(results) > 1:
         ratio = results[-1].process_peak_bytes / results[0].process_peak_bytes
         lines.append(f"last peak / first: {ratio:.2f}")
-    console.out.print("\n".join(lines), markup=False, highlight=False)
+    body = {"encoder": encoder, "runs": [asdict(result) for result in results]}
+    print_result(body, "\n".join(lines), as_json=as_json)
 
 
 def indexers(
     photos: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of photos.")],
     encoder: Annotated[
-        str,
-        typer.Option(
-            "--encoder",
-            metavar="NAME",
-            help="Encoder of open_clip. (default: the one that rclip uses)",
-        ),
+        str, option("--encoder", "NAME", "Encoder of open_clip. (default: the one that rclip uses)")
     ] = "open_clip:ViT-B-32-256/datacomp_s34b_b86k",
     limit: MostPhotosOption = 300,
     rclip: Annotated[
-        Path | None, typer.Option("--rclip", metavar="FILE", help="Path of the rclip executable.")
+        Path | None, option("--rclip", "FILE", "Path of the rclip executable.")
     ] = None,
     rclip_models: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--rclip-models",
-            metavar="DIR",
-            help="Data directory of rclip. (default: it downloads its models each time)",
+            "DIR",
+            "Data directory of rclip. (default: it downloads its models each time)",
         ),
     ] = None,
     clip_retrieval: Annotated[
-        Path | None,
-        typer.Option(
-            "--clip-retrieval", metavar="FILE", help="Path of the clip-retrieval executable."
-        ),
+        Path | None, option("--clip-retrieval", "FILE", "Path of the clip-retrieval executable.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare indexing with rclip and clip-retrieval: speed, memory, a second run."""
-    from api.cli import console
     from benchmarks.speed import indexers as peers
 
     given = [path for path in (photos, rclip, rclip_models, clip_retrieval) if path is not None]
@@ -178,15 +165,10 @@ def indexers(
         photos,
         chosen,
         limit=limit,
-        on_done=lambda speed: console.err.print(f"{speed.name}: {speed.first_s:.0f} s"),
+        on_done=lambda speed: complain(f"{speed.name}: {speed.first_s:.0f} s"),
     )
-    if as_json:
-        rates = ("images_per_second", "images_per_second_started")
-        programs = [
-            {**asdict(speed), **{name: getattr(speed, name) for name in rates}} for speed in results
-        ]
-        print_json({"encoder": encoder, "indexers": programs})
-        return
+    rates = ("images_per_second", "images_per_second_started")
+    programs = [asdict(speed) | {name: getattr(speed, name) for name in rates} for speed in results]
     lines = [
         f"{results[0].images:,} photos, {encoder}:",
         "program         images/s  once started  start, s  all, s  second run, s  peak, MB",
@@ -200,7 +182,7 @@ def indexers(
             f"{started:>13} {speed.start_s:>9.1f} {speed.first_s:>7.1f} "
             f"{speed.second_s:>14.1f} {'?' if peak is None else f'{peak / 1e6:.0f}':>9}"
         )
-    console.out.print("\n".join(lines), markup=False, highlight=False)
+    print_result({"encoder": encoder, "indexers": programs}, "\n".join(lines), as_json=as_json)
 
 
 def _megapixels(sizes: str) -> list[float]:

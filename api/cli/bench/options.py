@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli.options import complain
+from api.cli.options import complain, option
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,11 +19,10 @@ THIS_PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
 
 DatasetOption = Annotated[
     str,
-    typer.Option(
+    option(
         "--dataset",
-        metavar="FORMAT:PATH",
-        help="Dataset; formats: jsonl, karpathy, coco, flickr30k-csv, image-folder, csv, parquet, "
-        "beir.",
+        "FORMAT:PATH",
+        "Dataset; formats: jsonl, karpathy, coco, flickr30k-csv, image-folder, csv, parquet, beir.",
     ),
 ]
 NprobeOption = Annotated[
@@ -40,9 +39,8 @@ LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, help="Use only the first N images and their texts.")
 ]
 MostPhotosOption = Annotated[int, typer.Option("--limit", min=1, help="Maximum number of photos.")]
-MarkdownOption = Annotated[
-    Path | None, typer.Option("--markdown", metavar="OUT", help="Write the table as Markdown.")
-]
+MarkdownOption = Annotated[Path | None, option("--markdown", "OUT", "Write the table as Markdown.")]
+MetricsOption = Annotated[str, typer.Option("--metrics", help="Comma-separated metrics.")]
 RoundsOption = Annotated[
     int, typer.Option("--rounds", min=1, help="Number of measurements, taken in turn.")
 ]

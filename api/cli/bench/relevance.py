@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli.bench.options import load_chosen_encoder
 from api.cli.options import (
     CacheOption,
     DeviceOption,
@@ -15,7 +16,8 @@ from api.cli.options import (
     SeedOption,
     SplitOption,
     cache_directory,
-    print_json,
+    option,
+    print_result,
     require_paths,
 )
 from retrieval.errors import UsageError
@@ -31,25 +33,24 @@ if TYPE_CHECKING:
 def relevance(
     dataset: Annotated[
         str,
-        typer.Option(
+        option(
             "--dataset",
-            metavar="FORMAT:PATH",
-            help="Dataset: jsonl, karpathy, coco, flickr30k-csv, csv or parquet.",
+            "FORMAT:PATH",
+            "Dataset: jsonl, karpathy, coco, flickr30k-csv, csv or parquet.",
         ),
     ],
     split: SplitOption = None,
     language: LanguageOption = None,
     photos: Annotated[
         str,
-        typer.Option(
+        option(
             "--photos",
-            metavar="held-out|all",
-            help="held-out: only the half that `mmsearch train relevance` does not train on.",
+            "held-out|all",
+            "held-out: only the half that `mmsearch train relevance` does not train on.",
         ),
     ] = "held-out",
     others: Annotated[
-        str | None,
-        typer.Option("--others", metavar="SPLIT", help="Split of the distractor photos."),
+        str | None, option("--others", "SPLIT", "Split of the distractor photos.")
     ] = None,
     other_photos: Annotated[
         int, typer.Option("--other-photos", min=0, help="Maximum number of distractor photos.")
@@ -63,22 +64,19 @@ def relevance(
     encoder: EncoderOption = "starter",
     calibration: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--calibration",
-            metavar="FILE",
-            help="Calibration file of `mmsearch train relevance`. (default: the one in use)",
+            "FILE",
+            "Calibration file of `mmsearch train relevance`. (default: the one in use)",
         ),
     ] = None,
     thresholds: Annotated[
-        str,
-        typer.Option("--thresholds", metavar="LIST", help="Comma-separated relevance thresholds."),
+        str, option("--thresholds", "LIST", "Comma-separated relevance thresholds.")
     ] = "0.05,0.1,0.15,0.2,0.25,0.3,0.4,0.5",
     sizes: Annotated[
         str,
-        typer.Option(
-            "--sizes",
-            metavar="LIST",
-            help="Comma-separated sizes of simulated libraries, besides all photos.",
+        option(
+            "--sizes", "LIST", "Comma-separated sizes of simulated libraries, besides all photos."
         ),
     ] = "30,200,1000",
     searches: Annotated[
@@ -88,8 +86,7 @@ def relevance(
         ),
     ] = 6000,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="FILE", help="Write the reliability curve (PNG or SVG)."),
+        Path | None, option("--output", "FILE", "Write the reliability curve (PNG or SVG).")
     ] = None,
     cache_folder: CacheOption = None,
     seed: SeedOption = 0,
@@ -106,7 +103,6 @@ def relevance(
         draw_reliability,
         measure_relevance,
     )
-    from retrieval.encoders.registry import choose_encoder, load_encoder
     from retrieval.training.relevance import is_held_out, outside_texts
 
     if photos not in ("held-out", "all"):
@@ -121,7 +117,7 @@ def relevance(
         asked = [photo for photo in asked if is_held_out(photo.path.name)]
     lying = captioned(load_dataset(dataset, split=others, language=language)) if others else []
     lying = [photo for photo in lying if is_held_out(photo.path.name)][:other_photos]
-    loaded = load_encoder(choose_encoder(encoder).name, device)
+    loaded = load_chosen_encoder(encoder, device)
     with console.stage_progress() as progress:
         result = measure_relevance(
             asked,
@@ -139,10 +135,8 @@ def relevance(
         )
     if output:
         draw_reliability(result.quality, output)
-    if as_json:
-        print_json({"encoder": encoder, "dataset": dataset, **asdict(result)})
-    else:
-        console.out.print("\n".join(_lines(result)), markup=False, highlight=False)
+    body = {"encoder": encoder, "dataset": dataset, **asdict(result)}
+    print_result(body, "\n".join(_lines(result)), as_json=as_json)
 
 
 def _calibrations(space: "Space", file: Path | None) -> "Mapping[QueryKind, Calibration]":

@@ -20,7 +20,7 @@ from api.cli.options import (
     RerankOption,
     SeedOption,
     SplitOption,
-    print_json,
+    print_result,
     require_paths,
 )
 from retrieval.errors import UsageError
@@ -38,7 +38,6 @@ def reranking(
     as_json: JsonOption = False,
 ) -> None:
     """Measure the time to encode a query and to rerank its candidates."""
-    from api.cli import console
     from benchmarks.speed.rerank_latency import measure_reranking
 
     require_paths([photos])
@@ -48,20 +47,18 @@ def reranking(
     result = measure_reranking(
         photos, load_chosen_encoder(encoder, device), reranker, candidates=candidates, rounds=rounds
     )
-    if as_json:
-        medians = {
-            "median_encode_ms": result.median_encode_ms,
-            "median_rerank_ms": result.median_rerank_ms,
-        }
-        print_json({"encoder": encoder, **vars(result), **medians})
-        return
-    console.out.print(
+    medians = {
+        "median_encode_ms": result.median_encode_ms,
+        "median_rerank_ms": result.median_rerank_ms,
+    }
+    print_result(
+        {"encoder": encoder, **vars(result), **medians},
         f"{result.candidates:,} candidates, {rounds} rounds, medians, {result.reranker}:\n"
         f"encode the query  {result.median_encode_ms:8.1f} ms\n"
         f"rerank            {result.median_rerank_ms:8.1f} ms\n"
         f"ratio             {result.ratio:8.2f}\n"
         f"image tokens      {result.image_tokens_per_second:8.1f} images/s (once per image)",
-        markup=False,
+        as_json=as_json,
     )
 
 
@@ -102,26 +99,21 @@ def explanations(
         name: float(getattr(result, name).mean())
         for name in ("attended", "random", "least_attended")
     }
-    if as_json:
-        print_json(
-            {
-                "photos": len(result.attended),
-                "share": share,
-                "reranker": reranker.name,
-                **means,
-                "difference": result.difference,
-                "interval": [result.low, result.high],
-                "wins": result.wins,
-            }
-        )
-        return
-    console.out.print(
+    print_result(
+        {
+            "photos": len(result.attended),
+            "share": share,
+            "reranker": reranker.name,
+            **means,
+            "difference": result.difference,
+            "interval": [result.low, result.high],
+            "wins": result.wins,
+        },
         f"{len(result.attended):,} photos, {share:.0%} of each painted over; the match falls by\n"
         f"most attended   {means['attended']:6.2f}\n"
         f"at random       {means['random']:6.2f}\n"
         f"least attended  {means['least_attended']:6.2f}\n"
         f"most attended minus random: {result.difference:.2f} "
         f"({result.low:.2f} to {result.high:.2f}, 95%); more in {result.wins:.0%} of the photos",
-        markup=False,
-        highlight=False,
+        as_json=as_json,
     )

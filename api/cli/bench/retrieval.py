@@ -12,6 +12,7 @@ from api.cli.bench.options import (
     DepthOption,
     LimitOption,
     MarkdownOption,
+    MetricsOption,
     NprobeOption,
     OverfetchOption,
     load_chosen_encoder,
@@ -29,7 +30,10 @@ from api.cli.options import (
     SeedOption,
     SplitOption,
     cache_directory,
+    complain,
+    option,
     print_json,
+    print_result,
 )
 
 if TYPE_CHECKING:
@@ -81,20 +85,16 @@ def retrieval(
     ] = None,
     limit: LimitOption = None,
     json_file: Annotated[
-        Path | None,
-        typer.Option("--json-file", metavar="OUT", help="Write the whole result as JSON."),
+        Path | None, option("--json-file", "OUT", "Write the whole result as JSON.")
     ] = None,
     run_file: Annotated[
-        Path | None,
-        typer.Option("--run", metavar="OUT", help="Write the ranked lists (TREC run file)."),
+        Path | None, option("--run", "OUT", "Write the ranked lists (TREC run file).")
     ] = None,
     qrels_file: Annotated[
-        Path | None,
-        typer.Option("--qrels", metavar="OUT", help="Write the relevance judgements (TREC qrels)."),
+        Path | None, option("--qrels", "OUT", "Write the relevance judgements (TREC qrels).")
     ] = None,
     report: Annotated[
-        Path | None,
-        typer.Option("--report", metavar="DIR", help="Write a report (HTML and Markdown)."),
+        Path | None, option("--report", "DIR", "Write a report (HTML and Markdown).")
     ] = None,
     cache_folder: CacheOption = None,
     seed: SeedOption = 0,
@@ -137,15 +137,12 @@ def compare(
         list[Path],
         typer.Argument(metavar="RESULT...", help="Files of `bench retrieval --json-file`."),
     ],
-    metrics: Annotated[
-        str, typer.Option("--metrics", help="Comma-separated metrics.")
-    ] = "hit_recall@1,hit_recall@5,hit_recall@10,map",
+    metrics: MetricsOption = "hit_recall@1,hit_recall@5,hit_recall@10,map",
     markdown_file: MarkdownOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Compare results with the first one: differences, confidence intervals, significance."""
-    from api.cli import console
     from benchmarks.quality.comparison import compare_records, comparison_markdown
     from benchmarks.quality.results import read_record
 
@@ -153,10 +150,7 @@ def compare(
     table = comparison_markdown(rows)
     if markdown_file:
         markdown_file.write_text(table, encoding="utf-8")
-    if as_json:
-        print_json({"rows": [vars(row) for row in rows]})
-    else:
-        console.out.print(table, markup=False, end="")
+    print_result({"rows": [vars(row) for row in rows]}, table, as_json=as_json)
 
 
 def ablation(
@@ -176,9 +170,7 @@ def ablation(
     nprobe: NprobeOption = 16,
     overfetch: OverfetchOption = 10,
     depth: DepthOption = 10,
-    metrics: Annotated[
-        str, typer.Option("--metrics", help="Comma-separated metrics.")
-    ] = "hit_recall@1,hit_recall@5,hit_recall@10",
+    metrics: MetricsOption = "hit_recall@1,hit_recall@5,hit_recall@10",
     rerank: RerankOption = "auto",
     rerank_depths: Annotated[
         str,
@@ -192,7 +184,6 @@ def ablation(
     as_json: JsonOption = False,
 ) -> None:
     """Compare exact search, a quantised index, the same refined, and reranking."""
-    from api.cli import console
     from benchmarks.quality.comparison import compare_records, comparison_markdown
     from benchmarks.quality.retrieval import FLAT, Setup
 
@@ -213,10 +204,7 @@ def ablation(
     table = comparison_markdown(rows)
     if markdown_file:
         markdown_file.write_text(table, encoding="utf-8")
-    if as_json:
-        print_json({"rows": [vars(row) for row in rows]})
-    else:
-        console.out.print(table, markup=False, end="")
+    print_result({"rows": [vars(row) for row in rows]}, table, as_json=as_json)
 
 
 class _Measurement:
@@ -296,7 +284,7 @@ class _Measurement:
             write_record(record, json_file)
         if report:
             page = write_report(report, record, result.measured, ranked)
-            console.err.print(f"Report: {page}", markup=False)
+            complain(f"Report: {page}")
         return record
 
 

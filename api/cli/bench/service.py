@@ -13,7 +13,9 @@ from api.cli.options import (
     JsonOption,
     LibraryOption,
     SplitOption,
-    print_json,
+    complain,
+    option,
+    print_result,
     require_paths,
 )
 from retrieval.library import default_library_path, open_library
@@ -22,48 +24,41 @@ from retrieval.library import default_library_path, open_library
 def service(
     dataset: Annotated[
         str,
-        typer.Option(
+        option(
             "--dataset",
-            metavar="FORMAT:PATH",
-            help="Dataset whose captions are the queries; as for `bench retrieval`.",
+            "FORMAT:PATH",
+            "Dataset whose captions are the queries; as for `bench retrieval`.",
         ),
     ],
     split: SplitOption = None,
     library: LibraryOption = None,
     clients: Annotated[
-        str, typer.Option("--clients", metavar="LIST", help="Comma-separated numbers of clients.")
+        str, option("--clients", "LIST", "Comma-separated numbers of clients.")
     ] = "1,8,32,128",
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.5, help="Duration of each measurement in seconds.")
     ] = 30,
     rounds: RoundsOption = 1,
     rerank: Annotated[
-        str, typer.Option("--rerank", metavar="NAME", help="Reranker, as for `mmsearch serve`.")
+        str, option("--rerank", "NAME", "Reranker, as for `mmsearch serve`.")
     ] = "auto",
     overload: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--overload",
+            "CLIENTS",
+            "Also test overload: N clients and a queue a quarter as long.",
             min=2,
-            metavar="CLIENTS",
-            help="Also test overload: N clients and a queue a quarter as long.",
         ),
     ] = None,
     soak: Annotated[
         float | None,
-        typer.Option(
-            "--soak",
-            min=1,
-            metavar="S",
-            help="Also test for memory growth: 8 clients for S seconds.",
-        ),
+        option("--soak", "S", "Also test for memory growth: 8 clients for S seconds.", min=1),
     ] = None,
     indexing: Annotated[
         Path | None,
-        typer.Option(
-            "--indexing",
-            metavar="DIR",
-            help="Also index this directory into a copy of the library meanwhile.",
+        option(
+            "--indexing", "DIR", "Also index this directory into a copy of the library meanwhile."
         ),
     ] = None,
     kill: Annotated[
@@ -73,7 +68,6 @@ def service(
     as_json: JsonOption = False,
 ) -> None:
     """Load-test the service: throughput, latency, errors and memory, with and without batching."""
-    from api.cli import console
     from benchmarks.datasets import load_dataset
     from benchmarks.service.load import ServiceBenchmark, service_markdown
 
@@ -87,7 +81,7 @@ def service(
         captions,
         rerank=rerank,
         device=device,
-        on_step=lambda step: console.err.print(step, markup=False, highlight=False),
+        on_step=complain,
     )
     result = benchmark.measure(counts, seconds, rounds)
     if overload:
@@ -99,9 +93,5 @@ def service(
             result.beside_indexing = benchmark.beside_indexing(indexing, Path(workspace), seconds)
     if kill:
         result.crash = benchmark.crash(min(seconds, 10))
-    if as_json:
-        print_json({**asdict(result), "speedup": result.speedup, "tail": result.tail})
-    else:
-        console.out.print(
-            service_markdown(result), markup=False, highlight=False, end="", soft_wrap=True
-        )
+    body = asdict(result) | {"speedup": result.speedup, "tail": result.tail}
+    print_result(body, service_markdown(result), as_json=as_json)

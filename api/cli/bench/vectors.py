@@ -13,6 +13,7 @@ from api.cli.bench.options import (
     QueriesOption,
     RoundsOption,
     SyntheticRowsOption,
+    load_chosen_encoder,
     split_list,
     whole_numbers,
 )
@@ -26,6 +27,7 @@ from api.cli.options import (
     SplitOption,
     cache_directory,
     complain,
+    option,
     print_json,
 )
 from retrieval.errors import UsageError
@@ -45,10 +47,10 @@ def vectors(
     dimension: DimensionOption = 512,
     data: Annotated[
         str,
-        typer.Option(
+        option(
             "--data",
-            metavar="NAME",
-            help="synthetic, synthetic:starter (hardly a modality gap), or FORMAT:PATH of a "
+            "NAME",
+            "synthetic, synthetic:starter (hardly a modality gap), or FORMAT:PATH of a "
             "dataset of photos and captions, as for `bench retrieval`.",
         ),
     ] = _SYNTHETIC,
@@ -56,14 +58,14 @@ def vectors(
     language: LanguageOption = None,
     methods: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--methods",
-            metavar="LIST",
-            help="Semicolon-separated methods, or factory:STRING. (default: all installed)",
+            "LIST",
+            "Semicolon-separated methods, or factory:STRING. (default: all installed)",
         ),
     ] = None,
     threads: Annotated[
-        str, typer.Option("--threads", metavar="LIST", help="Comma-separated numbers of threads.")
+        str, option("--threads", "LIST", "Comma-separated numbers of threads.")
     ] = "1,2",
     target_recall: Annotated[
         float,
@@ -73,39 +75,37 @@ def vectors(
     rounds: RoundsOption = 1,
     growth: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--growth",
-            metavar="LIST",
-            help="Comma-separated numbers of rows: how the cost of one method grows. "
+            "LIST",
+            "Comma-separated numbers of rows: how the cost of one method grows. "
             "(with --methods: of the first)",
         ),
     ] = None,
     encoder: EncoderOption = "starter",
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            metavar="DIR",
-            help="Directory for plots and results.json. (default: none are written)",
+        option(
+            "--output", "DIR", "Directory for plots and results.json. (default: none are written)"
         ),
     ] = None,
     cache_folder: CacheOption = None,
     keep_indices: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--keep-indices",
-            metavar="DIR",
-            help="Directory to reuse built indices from; empty it when a method has changed. "
+            "DIR",
+            "Directory to reuse built indices from; empty it when a method has changed. "
             "(default: they are deleted)",
         ),
     ] = None,
     build_limit: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--build-limit",
+            "SECONDS",
+            "Maximum build time in seconds; slower methods are left out. (default: none)",
             min=1,
-            metavar="SECONDS",
-            help="Maximum build time in seconds; slower methods are left out. (default: none)",
         ),
     ] = None,
     seed: SeedOption = 0,
@@ -144,7 +144,7 @@ def vectors(
             target_recall=target_recall,
             indices=keep_indices,
             build_limit_s=build_limit,
-            on_step=lambda step: console.err.print(step, markup=False, highlight=False),
+            on_step=complain,
         )
         results.append(result)
         for name, reason in result.skipped.items():
@@ -158,15 +158,14 @@ def vectors(
         return
     tables = [methods_markdown(result, counts, target_recall) for result in results]
     tables += [growth_markdown(grown)] if grown else []
-    console.out.print("\n".join(tables), markup=False, highlight=False, end="", soft_wrap=True)
+    console.out.print("\n".join(tables), markup=False, end="")
 
 
 def _write(result: "VectorResult", folder: Path) -> None:
-    from api.cli import console
     from benchmarks.vectors.plot import draw_curves
 
     for file in draw_curves(result, folder):
-        console.err.print(f"Plot: {file}", markup=False)
+        complain(f"Plot: {file}")
     text = json.dumps(asdict(result), indent=1)
     (folder / "results.json").write_text(text, encoding="utf-8")
 
@@ -207,13 +206,12 @@ def _embedded(
     from api.cli import console
     from benchmarks.quality.embedding_cache import EmbeddingCache
     from benchmarks.vectors.workload import dataset_workload
-    from retrieval.encoders.registry import choose_encoder, load_encoder
 
     with console.stage_progress() as progress:
         return dataset_workload(
             cache / "vectors",
             data,
-            load_encoder(choose_encoder(encoder).name, device),
+            load_chosen_encoder(encoder, device),
             EmbeddingCache(cache),
             queries=queries,
             on_progress=progress,

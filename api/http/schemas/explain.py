@@ -47,13 +47,7 @@ class WordSchema(BaseModel):
     @classmethod
     def of(cls, word: "WordExplanation") -> Self:
         """Build from a word of an explanation."""
-        return cls(
-            word=word.word,
-            start=word.start,
-            end=word.end,
-            contribution=word.contribution,
-            heat=_rows(word.heat),
-        )
+        return cls(**vars(word) | {"heat": _rows(word.heat)})
 
 
 class ExplanationSchema(BaseModel):
@@ -75,14 +69,8 @@ class ExplanationSchema(BaseModel):
     @classmethod
     def of(cls, explanation: "Explanation") -> Self:
         """Build from an explanation of a reranker."""
-        return cls(
-            text=explanation.text,
-            match=explanation.match,
-            similarity=explanation.similarity,
-            words=[WordSchema.of(word) for word in explanation.words],
-            heat=_rows(explanation.heat),
-            view=explanation.view,
-        )
+        words = [WordSchema.of(word) for word in explanation.words]
+        return cls(**vars(explanation) | {"words": words, "heat": _rows(explanation.heat)})
 
 
 def _rows(heat: "HeatMap") -> list[list[float]]:

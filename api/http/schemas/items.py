@@ -1,6 +1,7 @@
 """Schemas of items."""
 
 import os
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal, Self
@@ -18,6 +19,7 @@ _FIRST_SECOND = -62_135_596_800
 _LAST_SECOND = 253_402_300_799
 """Unix times of the years 1 and 9999; file systems can have others."""
 
+_ITEM_FIELDS = [field.name for field in fields(Item)]
 _FILTER = '{"kind": ["video"], "taken_at": {"since": "2024-01-01"}}'
 
 
@@ -79,6 +81,11 @@ class ThumbnailRequest(BaseModel):
     ] = None
 
 
+def item_facts(item: Item) -> dict[str, Any]:
+    """Fields of an item by their names in answers; models ignore those that they lack."""
+    return {"item_id": item.id} | {name: getattr(item, name) for name in _ITEM_FIELDS}
+
+
 class ListedItem(BaseModel):
     """An item. Sizes are in pixels, upright."""
 
@@ -101,16 +108,8 @@ class ListedItem(BaseModel):
     def facts_of(cls, item: Item) -> dict[str, Any]:
         """Fields of an item of the catalog."""
         return {
-            "item_id": item.id,
+            **item_facts(item),
             "path": valid_text(item.path),
-            "kind": item.kind,
-            "modality": item.modality,
-            "width": item.width,
-            "height": item.height,
-            "page": item.page,
-            "time_s": item.time_s,
-            "text": item.text,
-            "columns": item.columns,
             "bytes": item.size,
             "thumbnail": thumbnail_url(item),
         }

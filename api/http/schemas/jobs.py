@@ -113,12 +113,7 @@ class JobSchema(BaseModel):
             created_at=_time(job.created_at),
             started_at=None if job.started_at is None else _time(job.started_at),
             finished_at=None if job.finished_at is None else _time(job.finished_at),
-            progress=JobProgress(
-                stage=job.step.stage,
-                done=job.step.done,
-                total=job.step.total,
-                failed=job.step.failed,
-            ),
+            progress=JobProgress(**vars(job.step)),
             result=JobResult.model_validate(job.result) if job.result else None,
             error=None if job.error is None else valid_text(job.error),
         )

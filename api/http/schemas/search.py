@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from api.http.schemas.items import MOST_IN_AN_ADDRESS, thumbnail_url, valid_text
+from api.http.schemas.items import MOST_IN_AN_ADDRESS, item_facts, thumbnail_url, valid_text
 from retrieval.filters import Filter
 from retrieval.media import MediaKind, Modality
 from retrieval.search.answer import Answer, Hit
@@ -28,6 +28,14 @@ Base64Image = Annotated[
     str, Field(min_length=1, json_schema_extra={"contentEncoding": "base64", "format": "byte"})
 ]
 Cursor = Annotated[str, Field(min_length=1, max_length=MAX_CURSOR_LENGTH)]
+
+HitCount = Annotated[int, Field(ge=1, le=MAX_K, description="Maximum number of hits.")]
+GroupByFile = Annotated[
+    bool, Field(description="Collapse by file: the best frame, page or chunk of each file.")
+]
+Rerank = Annotated[
+    Literal["auto", "none"], Field(description="auto: with the reranker of the service.")
+]
 
 
 class PartSchema(BaseModel):
@@ -70,7 +78,7 @@ class SearchRequest(BaseModel):
     parts: Annotated[
         list[PartSchema], Field(max_length=MAX_PARTS, description="Parts, summed by weight.")
     ] = []
-    k: Annotated[int, Field(ge=1, le=MAX_K, description="Maximum number of hits.")] = 10
+    k: HitCount = 10
     cursor: Annotated[
         Cursor | None,
         Field(description="`next_cursor` of an earlier answer to the same query."),
@@ -89,17 +97,12 @@ class SearchRequest(BaseModel):
     min_relevance: Annotated[
         float, Field(ge=0, le=1, description="Minimum relevance of a hit.")
     ] = 0.0
-    group_by_file: Annotated[
-        bool,
-        Field(description="Collapse by file: the best frame, page or chunk of each file."),
-    ] = False
+    group_by_file: GroupByFile = False
     diversity: Annotated[
         float,
         Field(ge=0, le=1, description="Diversify: difference from earlier hits."),
     ] = 0.0
-    rerank: Annotated[
-        Literal["auto", "none"], Field(description="auto: with the reranker of the service.")
-    ] = "auto"
+    rerank: Rerank = "auto"
     rerank_depth: Annotated[
         int | None,
         Field(
@@ -129,7 +132,7 @@ class SimilarRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    k: Annotated[int, Field(ge=1, le=MAX_K, description="Maximum number of hits.")] = 10
+    k: HitCount = 10
     cursor: Annotated[
         str | None,
         Field(
@@ -143,13 +146,8 @@ class SimilarRequest(BaseModel):
     modality: Annotated[
         Modality | None, Field(description="image or text; default: that of the item.")
     ] = None
-    group_by_file: Annotated[
-        bool,
-        Field(description="Collapse by file: the best frame, page or chunk of each file."),
-    ] = False
-    rerank: Annotated[
-        Literal["auto", "none"], Field(description="auto: with the reranker of the service.")
-    ] = "auto"
+    group_by_file: GroupByFile = False
+    rerank: Rerank = "auto"
 
 
 class HitSchema(BaseModel):
@@ -179,25 +177,7 @@ class HitSchema(BaseModel):
     @classmethod
     def of(cls, hit: Hit) -> Self:
         """Flatten a hit of the engine."""
-        item = hit.item
-        return cls(
-            rank=hit.rank,
-            item_id=item.id,
-            path=item.path,
-            kind=item.kind,
-            modality=item.modality,
-            page=item.page,
-            time_s=item.time_s,
-            text=item.text,
-            columns=item.columns,
-            width=item.width,
-            height=item.height,
-            similarity=hit.similarity,
-            match=hit.match,
-            relevance=hit.relevance,
-            words=hit.words,
-            group=list(hit.group),
-        )
+        return cls(**item_facts(hit.item), **vars(hit))
 
 
 class ServedHit(HitSchema):
@@ -245,7 +225,7 @@ class SearchAnswer(_AnswerBase):
     def of(cls, answer: Answer, query: str | None, image: str | None = None) -> Self:
         """Flatten an answer of the engine."""
         hits = [HitSchema.of(hit) for hit in answer.hits]
-        return cls(image=image, hits=hits, **_facts(answer, query))
+        return cls(**_facts(answer, query) | {"image": image, "hits": hits})
 
 
 class ServedAnswer(_AnswerBase):
@@ -257,20 +237,12 @@ class ServedAnswer(_AnswerBase):
     def of(cls, answer: Answer, query: str | None, timings_ms: Mapping[str, float] = {}) -> Self:
         """Flatten an answer of the engine; `timings_ms` are of stages before it."""
         hits = [ServedHit.of(hit) for hit in answer.hits]
-        return cls(hits=hits, **_facts(answer, query, timings_ms))
+        return cls(**_facts(answer, query, timings_ms) | {"hits": hits})
 
 
 def _facts(
     answer: Answer, query: str | None, timings_ms: Mapping[str, float] = {}
 ) -> dict[str, Any]:
-    return {
-        "query": query,
-        "mode": answer.mode,
-        "timings_ms": {
-            stage: round(ms, 3) for stage, ms in {**timings_ms, **answer.timings_ms}.items()
-        },
-        "warnings": list(answer.warnings),
-        "reranker": answer.reranker,
-        "reranked": answer.reranked,
-        "next_cursor": answer.next_cursor,
-    }
+    timings = {**timings_ms, **answer.timings_ms}
+    rounded = {stage: round(ms, 3) for stage, ms in timings.items()}
+    return {**vars(answer), "query": query, "timings_ms": rounded}
