@@ -8,6 +8,7 @@ at once: captioned photos, and sentences of class names with synthetic features 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -158,41 +159,32 @@ class _Data:
     """Tower outputs of all splits and of class names."""
 
     def __init__(self, config: HeadsTraining, on_progress: Progress) -> None:
-        self._config = config
-        self._on_progress = on_progress
-        self.train = self._split(config.dataset, "train", config.variants)
-        self.validation = self._split(config.dataset, "val", 1)
-        self.also = self._split(config.also_measure, "val", 1) if config.also_measure else None
+        photos = partial(
+            photo_features, cache=config.cache, device=config.device, on_progress=on_progress
+        )
+        texts = partial(
+            sentence_features, cache=config.cache, device=config.device, on_progress=on_progress
+        )
+
+        def split(dataset: Path, name: str, variants: int = 1) -> _Split:
+            found = read_captioned_photos(dataset, name, config.languages)
+            features = photos(found, variants=variants)
+            captions = texts([text for photo in found for text in photo.captions])
+            return _Split(features, captions, np.cumsum([0, *(len(p.captions) for p in found)]))
+
+        self.train = split(config.dataset, "train", config.variants)
+        self.validation = split(config.dataset, "val")
+        self.also = split(config.also_measure, "val") if config.also_measure else None
         sentences = class_sentences()
-        self.class_names = self._sentences([of_class[0] for of_class in sentences])
+        self.class_names = texts([of_class[0] for of_class in sentences])
         self.class_first = np.cumsum([0, *map(len, sentences)])
         self.class_sentences = None
         if config.class_photos:
-            self.class_sentences = self._sentences([text for texts in sentences for text in texts])
+            self.class_sentences = texts([text for of_class in sentences for text in of_class])
         self.tower = ImageTower(config.device)
         sample = self.train.photos.map[0, :2000].astype(np.float32)
         self.painter = ClassPainter(
             self.tower, torch.from_numpy(sample.mean((0, 1))).to(config.device)
-        )
-
-    def _split(self, dataset: Path, name: str, variants: int) -> _Split:
-        photos = read_captioned_photos(dataset, name, self._config.languages)
-        features = photo_features(
-            photos,
-            variants=variants,
-            cache=self._config.cache,
-            device=self._config.device,
-            on_progress=self._on_progress,
-        )
-        captions = self._sentences([text for photo in photos for text in photo.captions])
-        return _Split(features, captions, np.cumsum([0, *(len(p.captions) for p in photos)]))
-
-    def _sentences(self, texts: list[str]) -> SentenceFeatures:
-        return sentence_features(
-            texts,
-            cache=self._config.cache,
-            device=self._config.device,
-            on_progress=self._on_progress,
         )
 
 
