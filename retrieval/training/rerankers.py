@@ -30,6 +30,7 @@ from retrieval.rerankers.cross_attention_model import (
 from retrieval.rerankers.ood import mean_state
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.feature_folder import Progress
+from retrieval.training.losses import contrastive_loss, matching_loss
 from retrieval.training.reranked import Reranked, best_weight
 from retrieval.training.state import TrainingConfig, TrainingState, training_run
 from retrieval.training.tokens import CaptionTokens, PhotoTokens, caption_tokens, photo_tokens
@@ -402,8 +403,7 @@ def _loss(
     image_states = model.embed_images(images)
     text_states = model.embed_texts(texts, kept_words)
     logits = model.match(text_states, kept_words, image_states, seen)
-    target = torch.arange(len(logits), device=logits.device)
-    loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    loss = matching_loss(logits)
     if config.matching_weight:
         # One positive weighs as much as three negatives: with more, "no" is nearly always right.
         loss = loss + config.matching_weight * F.binary_cross_entropy_with_logits(
@@ -414,9 +414,7 @@ def _loss(
     if config.contrastive_weight:
         text = F.normalize(mean_state(text_states, kept_words), dim=1)
         image = F.normalize(image_states.mean(1), dim=1)
-        scores = 20.0 * image @ text.T
-        contrast = (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
-        loss = loss + config.contrastive_weight * contrast
+        loss = loss + config.contrastive_weight * contrastive_loss(image, text, 20.0)
     return loss
 
 
