@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from indexer.commit import Batch, FileStep, commit, failed_file
@@ -24,7 +24,7 @@ from indexer.sources import (
     remember_sources,
     source_above,
 )
-from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, Space, cannot_encode
+from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, cannot_encode
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.library import Library
 from retrieval.media import MediaKind, Modality
@@ -88,7 +88,7 @@ def index_sources(
         if partial is None:
             remember_sources(library, sources)
         on_progress(Progress(0, None))
-        run = _Run(library, encoder, sources, batch_size, max_pixels)
+        run = _Run(library, encoder, sources, batch_size, max_pixels or default_max_pixels())
         comparison = run.compare(retry_failed, partial)
         total = len(comparison.to_read)
         on_progress(Progress(0, total, run.summary.failed))
@@ -153,33 +153,25 @@ def hide_files(library: Library, paths: Sequence[str]) -> int:
         return transaction.mark_removed(paths)
 
 
+@dataclass
 class _Run:
     """One run over some sources: what the steps of the pipeline share."""
 
-    def __init__(
-        self,
-        library: Library,
-        encoder: Encoder,
-        sources: dict[str, SourceOptions],
-        batch_size: int,
-        max_pixels: int | None,
-    ) -> None:
-        self.summary = Summary()
-        self._library = library
-        self._encoder = encoder
-        self._space: Space = encoder.space
-        self._sources = sources
-        self._batch_size = batch_size
-        self._max_pixels = max_pixels or default_max_pixels()
-        self._comparison = Comparison()
-        self._to_read_again: list[FoundFile] = []
+    _library: Library
+    _encoder: Encoder
+    _sources: dict[str, SourceOptions]
+    _batch_size: int
+    _max_pixels: int
+    summary: Summary = field(default_factory=Summary)
+    _comparison: Comparison = field(default_factory=Comparison)
+    _to_read_again: list[FoundFile] = field(default_factory=list)
 
     def compare(self, retry_failed: bool, partial: PartialScan | None = None) -> Comparison:
         """Walk the sources, or a part of them, and hide what is gone."""
         find = partial.walk if partial else walk
         with self._library.catalog.snapshot() as snapshot:
             places = partial.paths if partial else list(self._sources)
-            known = snapshot.files_below(places, self._space.id)
+            known = snapshot.files_below(places, self._encoder.space.id)
             found = chain.from_iterable(
                 find(root, options) for root, options in self._sources.items()
             )
@@ -238,10 +230,11 @@ class _Run:
         self, files: Sequence[FoundFile]
     ) -> Iterator[tuple[FoundFile, frozenset[str]]]:
         """Give each file with the hashes that spare its reading: contents of its kind and size."""
+        space_id = self._encoder.space.id
         for start in range(0, len(files), _LOOKED_UP_AT_ONCE):
             some = files[start : start + _LOOKED_UP_AT_ONCE]
             with self._library.catalog.snapshot() as snapshot:
-                contents = snapshot.contents_of_size(self._space.id, [file.size for file in some])
+                contents = snapshot.contents_of_size(space_id, [file.size for file in some])
             for file in some:
                 hashes = {
                     content_hash

@@ -57,6 +57,13 @@ class MissingExtraError(UnreadableFileError):
         return type(self), (self.what, self.extra)
 
 
+def require_at_least(settings: object, least: int, *names: str) -> None:
+    """Raise UsageError for the first of some settings that is too small."""
+    for name in names:
+        if (value := getattr(settings, name)) < least:
+            raise UsageError(f"{name} must be at least {least}, not {value}.")
+
+
 def first_problem(error: "ValidationError") -> str:
     """Describe the first validation error and its field in a sentence."""
     first = error.errors(include_url=False)[0]

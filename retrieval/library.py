@@ -149,7 +149,7 @@ class Library:
         or does not match the name of its directory.
         """
         wanted = space_id or self.manifest.default_space
-        file = self._space_directory(wanted) / "space.toml"
+        file = self.path / "spaces" / wanted / "space.toml"
         if not file.exists():
             if space_id:
                 known = ", ".join(self.space_ids())
@@ -165,7 +165,7 @@ class Library:
 
     def add_space(self, space: Space) -> None:
         """Add a space; the default space stays the same."""
-        directory = self._space_directory(space.id)
+        directory = self.space_directory(space)
         directory.mkdir(parents=True, exist_ok=True)
         _write_toml(directory / "space.toml", space)
 
@@ -187,11 +187,11 @@ class Library:
 
     def embeddings(self, space: Space, modality: Modality) -> EmbeddingsFile:
         """Return the embeddings file of a space and modality."""
-        return EmbeddingsFile(self._space_directory(space.id) / f"{modality}.f16", space.dimension)
+        return EmbeddingsFile(self.space_directory(space) / f"{modality}.f16", space.dimension)
 
     def space_directory(self, space: Space) -> Path:
         """Return the directory with embeddings and indices of a space."""
-        return self._space_directory(space.id)
+        return self.path / "spaces" / space.id
 
     def writer(self) -> AbstractContextManager[None]:
         """Hold the writer lock; the system releases it when the process ends.
@@ -265,9 +265,6 @@ class Library:
     def close(self) -> None:
         """Close the catalog's connections."""
         self.catalog.close()
-
-    def _space_directory(self, space_id: str) -> Path:
-        return self.path / "spaces" / space_id
 
 
 def _read_manifest(directory: Path) -> Manifest:

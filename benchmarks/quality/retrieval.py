@@ -22,7 +22,6 @@ from benchmarks.quality.embedding_cache import EmbeddingCache
 from benchmarks.quality.token_store import TokenStore
 from retrieval.embeddings import EmbeddingsFile, Rows
 from retrieval.encoders.base import Encoder, Space
-from retrieval.indices import faiss_version
 from retrieval.indices.base import Effort
 from retrieval.indices.build import build
 from retrieval.indices.faiss.ivf import FactoryIndex
@@ -417,7 +416,7 @@ def describe_environment() -> dict[str, Any]:
         "numpy": version("numpy"),
         "torch": version("torch"),
         "open_clip": version("open-clip-torch"),
-        "faiss": faiss_version(),
+        "faiss": FactoryIndex.version(),
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),

@@ -169,6 +169,18 @@ def row_in(space_id: str) -> sa.ScalarSelect[int]:
     )
 
 
+def select_current(space_id: str, modality: Modality | None, *columns: Any) -> sa.Select[Any]:
+    """Select of the current rows of a space and modality (None: all), their items and files."""
+    query = (
+        sa.select(*columns)
+        .select_from(RowRecord)
+        .join(ItemRecord, ItemRecord.id == RowRecord.item_id)
+        .join(FileRecord, FileRecord.id == ItemRecord.file_id)
+        .where(CURRENT, RowRecord.space_id == space_id)
+    )
+    return query if modality is None else query.where(RowRecord.modality == modality)
+
+
 ITEM_COLUMNS = (
     ItemRecord.part,
     ItemRecord.width,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from retrieval.catalog.dialects.base import Dialect
 from retrieval.catalog.filtering import condition
+from retrieval.catalog.fulltext.index import terms
 from retrieval.catalog.fulltext.search import TextSearch
-from retrieval.catalog.fulltext.tokenize import terms
 from retrieval.catalog.records import (
     Counts,
     FailedFile,
@@ -38,6 +38,7 @@ from retrieval.catalog.schema import (
     chunks,
     item_of,
     row_in,
+    select_current,
     select_items,
 )
 from retrieval.filters import ColumnValue, Filter
@@ -73,12 +74,7 @@ class Snapshot:
 
         Takes most of a second for a million rows.
         """
-        query = (
-            sa.select(RowRecord.row)
-            .join(ItemRecord, ItemRecord.id == RowRecord.item_id)
-            .join(FileRecord, FileRecord.id == ItemRecord.file_id)
-            .where(CURRENT, RowRecord.space_id == space_id, RowRecord.modality == modality)
-        )
+        query = select_current(space_id, modality, RowRecord.row)
         return self._bitmap(space_id, modality, query)
 
     def matching_rows(self, space_id: str, modality: Modality, where: Filter) -> NDArray[np.bool_]:
@@ -253,10 +249,7 @@ class Snapshot:
         """
         row = sa.func.min(RowRecord.row)
         query = (
-            sa.select(row, RowRecord.content_hash)
-            .join(ItemRecord, ItemRecord.id == RowRecord.item_id)
-            .join(FileRecord, FileRecord.id == ItemRecord.file_id)
-            .where(CURRENT, RowRecord.space_id == space_id, RowRecord.modality == Modality.IMAGE)
+            select_current(space_id, Modality.IMAGE, row, RowRecord.content_hash)
             .group_by(RowRecord.content_hash, ItemRecord.part)
             .order_by(row)
         )
@@ -430,11 +423,9 @@ class Snapshot:
             sa.select(FileRecord.state, sa.func.count()).group_by(FileRecord.state)
         )
         by_modality: dict[str, int] = self._mapping(
-            sa.select(RowRecord.modality, sa.func.count())
-            .join(ItemRecord, ItemRecord.id == RowRecord.item_id)
-            .join(FileRecord, FileRecord.id == ItemRecord.file_id)
-            .where(CURRENT, RowRecord.space_id == space_id)
-            .group_by(RowRecord.modality)
+            select_current(space_id, None, RowRecord.modality, sa.func.count()).group_by(
+                RowRecord.modality
+            )
         )
         return Counts(
             indexed=by_state.get(FileState.INDEXED, 0),

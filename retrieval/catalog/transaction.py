@@ -86,12 +86,7 @@ class Transaction(Snapshot):
             for item in update.items
         }
         item_ids = self._save_items({key: item for key, (_, item) in wanted.items()})
-        for chunk in chunks(list(item_ids.values())):
-            self._connection.execute(
-                sa.delete(RowRecord).where(
-                    RowRecord.space_id == space_id, RowRecord.item_id.in_(chunk)
-                )
-            )
+        self._delete(RowRecord.item_id, item_ids.values(), RowRecord.space_id == space_id)
         if wanted:
             self._connection.execute(
                 sa.insert(RowRecord),
@@ -216,6 +211,13 @@ class Transaction(Snapshot):
             known = ids_of(values)
         return known
 
+    def _delete(
+        self, column: Any, values: Iterable[Any], *conditions: sa.ColumnElement[bool]
+    ) -> None:
+        """Delete the records that have one of some values in a column, and pass the conditions."""
+        for chunk in chunks(list(values)):
+            self._connection.execute(sa.delete(column.class_).where(column.in_(chunk), *conditions))
+
     def _ids_of_files(self, paths: Iterable[str]) -> dict[str, int]:
         return {
             path: file_id
@@ -252,19 +254,14 @@ class Transaction(Snapshot):
                     .where(AnnotationRecord.file_id.in_(chunk))
                 )
             )
-            self._connection.execute(
-                sa.delete(AnnotationRecord).where(AnnotationRecord.file_id.in_(chunk))
-            )
+        self._delete(AnnotationRecord.file_id, tables)
         return annotated
 
     def _record_embedded(self, space_id: str, content_by_file: Mapping[int, str]) -> None:
         """Record files as embedded completely; deletes items that only an earlier content had."""
         for chunk in chunks(sorted(content_by_file)):
-            self._connection.execute(
-                sa.delete(EmbeddedFileRecord).where(
-                    EmbeddedFileRecord.space_id == space_id, EmbeddedFileRecord.file_id.in_(chunk)
-                )
-            )
+            of_space = EmbeddedFileRecord.space_id == space_id
+            self._delete(EmbeddedFileRecord.file_id, chunk, of_space)
             self._connection.execute(
                 sa.insert(EmbeddedFileRecord),
                 [

@@ -7,7 +7,6 @@ classifier's probabilities (ConSE, Norouzi et al. 2013). The last is what carrie
 beyond the captions it was trained on: a photo of a known class lands near the name of the class.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,17 +26,10 @@ from retrieval.errors import EncoderUnavailableError
 DIMENSION = 512
 SENTENCE_SCALE = 8.0
 
-
-@dataclass(frozen=True)
-class Dropout:
-    """What is left out at random while training; nothing is at inference.
-
-    features: share of the inputs of each projection. positions: share of the image map's
-    positions that the pooling may not look at.
-    """
-
-    features: float = 0.2
-    positions: float = 0.2
+FEATURE_DROPOUT = 0.2
+"""Share of the inputs of each projection that is left out while training."""
+POSITION_DROPOUT = 0.2
+"""Share of the image map's positions that the pooling may not look at while training."""
 
 
 class AttentionPooling(nn.Module):
@@ -60,27 +52,25 @@ class AttentionPooling(nn.Module):
 class Refinement(nn.Module):
     """A residual two-layer perceptron that starts as the identity."""
 
-    def __init__(self, hidden: int, dropout: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.dropout = dropout
         self.norm = nn.LayerNorm(DIMENSION)
-        self.up = nn.Linear(DIMENSION, hidden)
-        self.down = nn.Linear(hidden, DIMENSION)
+        self.up = nn.Linear(DIMENSION, DIMENSION)
+        self.down = nn.Linear(DIMENSION, DIMENSION)
         nn.init.zeros_(self.down.weight)
         nn.init.zeros_(self.down.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine (n, 512)."""
-        inner = F.dropout(F.gelu(self.up(self.norm(x))), self.dropout, self.training)
+        inner = F.dropout(F.gelu(self.up(self.norm(x))), FEATURE_DROPOUT, self.training)
         return x + self.down(inner)  # type: ignore[no-any-return]
 
 
 class ImageHead(nn.Module):
     """Outputs of the image tower to (n, 512) unit vectors."""
 
-    def __init__(self, dropout: Dropout = Dropout()) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.dropout = dropout
         self.map_norm = nn.LayerNorm(MAP_CHANNELS)
         self.map_pooling = AttentionPooling(MAP_CHANNELS, queries=8)
         self.map_out = nn.Linear(8 * MAP_CHANNELS, DIMENSION)
@@ -89,17 +79,16 @@ class ImageHead(nn.Module):
         self.class_vectors: Tensor
         self.register_buffer("class_vectors", torch.zeros(CLASSES, TEXT_WIDTH))
         self.class_out = nn.Linear(TEXT_WIDTH, DIMENSION)
-        self.refinement = Refinement(DIMENSION, dropout.features)
+        self.refinement = Refinement()
 
     def forward(self, map: Tensor, pooled: Tensor, logits: Tensor) -> Tensor:  # noqa: A002
         """Project the fields of `towers.ImageFeatures`."""
-        rate = self.dropout.features
         tokens = self.map_norm(map)
         seen = None
         if self.training:
-            seen = torch.rand(tokens.shape[:2], device=tokens.device) >= self.dropout.positions
-        spatial = F.dropout(self.map_pooling(tokens, seen), rate, self.training)
-        whole = F.dropout(self.pooled_norm(pooled), rate, self.training)
+            seen = torch.rand(tokens.shape[:2], device=tokens.device) >= POSITION_DROPOUT
+        spatial = F.dropout(self.map_pooling(tokens, seen), FEATURE_DROPOUT, self.training)
+        whole = F.dropout(self.pooled_norm(pooled), FEATURE_DROPOUT, self.training)
         named = logits.softmax(1) @ self.class_vectors
         vectors = self.map_out(spatial) + self.pooled_out(whole) + self.class_out(named)
         return F.normalize(self.refinement(vectors), dim=1)
@@ -108,14 +97,13 @@ class ImageHead(nn.Module):
 class TextHead(nn.Module):
     """Outputs of the text tower to (n, 512) unit vectors."""
 
-    def __init__(self, dropout: Dropout = Dropout()) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.dropout = dropout
-        self.layer = TransformerLayer(dropout=dropout.features / 2)
+        self.layer = TransformerLayer(dropout=FEATURE_DROPOUT / 2)
         self.pooling = AttentionPooling(TEXT_WIDTH, queries=4)
         self.tokens_out = nn.Linear(4 * TEXT_WIDTH, DIMENSION)
         self.sentence_out = nn.Linear(TEXT_WIDTH, DIMENSION)
-        self.refinement = Refinement(DIMENSION, dropout.features)
+        self.refinement = Refinement()
 
     def start_from(self, layer: TransformerLayer) -> None:
         """Start the own transformer layer as a copy of the tower's last one."""
@@ -127,10 +115,11 @@ class TextHead(nn.Module):
 
     def project(self, tokens: Tensor, pooled: Tensor, mask: Tensor) -> Tensor:
         """Project the own layer's outputs, (n, t, 384), and the pooled features."""
-        rate = self.dropout.features
-        tokens = F.dropout(self.pooling(tokens, mask), rate, self.training)
+        tokens = F.dropout(self.pooling(tokens, mask), FEATURE_DROPOUT, self.training)
         # The mean of many token vectors is short beside the concatenated ones that it joins.
-        sentence = F.dropout(SENTENCE_SCALE * F.normalize(pooled, dim=1), rate, self.training)
+        sentence = F.dropout(
+            SENTENCE_SCALE * F.normalize(pooled, dim=1), FEATURE_DROPOUT, self.training
+        )
         vectors = self.tokens_out(tokens) + self.sentence_out(sentence)
         return F.normalize(self.refinement(vectors), dim=1)
 

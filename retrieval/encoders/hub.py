@@ -5,7 +5,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 HUB_TIMEOUT_S = 5.0
@@ -53,30 +53,29 @@ def is_cached(repository: str, *filenames: str) -> bool:
     )
 
 
-@contextmanager
-def offline() -> Iterator[None]:
+def offline() -> AbstractContextManager[None]:
     """Make the hub's libraries use the local cache only, without asking the network first."""
     from huggingface_hub import constants
 
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+    return _setting(constants, "HF_HUB_OFFLINE", True)
 
 
-@contextmanager
-def without_remote_code() -> Iterator[None]:
+def without_remote_code() -> AbstractContextManager[None]:
     """Make `transformers` refuse the code of a checkpoint, not ask whether it may be run."""
     from transformers import dynamic_module_utils
 
-    before = dynamic_module_utils.TIME_OUT_REMOTE_CODE
-    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    return _setting(dynamic_module_utils, "TIME_OUT_REMOTE_CODE", 0)
+
+
+@contextmanager
+def _setting(module: object, name: str, value: object) -> Iterator[None]:
+    """Set a constant of a module for as long as the block runs."""
+    before = getattr(module, name)
+    setattr(module, name, value)
     try:
         yield
     finally:
-        dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
+        setattr(module, name, before)
 
 
 def is_repository_name(name: str) -> bool:

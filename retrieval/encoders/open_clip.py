@@ -93,12 +93,7 @@ class OpenClipEncoder:
             one = self.image_tokens(np.zeros((1, *pixels.shape[1:]), np.float32))
             return Tokens(one.values[:0], one.mask[:0])
         with torch.inference_mode():
-            [grid] = self._model.forward_intermediates(
-                image=self._tensor(pixels),
-                image_indices=1,
-                normalize_intermediates=True,
-                intermediates_only=True,
-            )["image_intermediates"]
+            grid = self._last_block("image", self._tensor(pixels))
         values = _numpy(grid.flatten(2).transpose(1, 2))
         return Tokens(values, np.ones(values.shape[:2], dtype=np.bool_))
 
@@ -108,17 +103,7 @@ class OpenClipEncoder:
             one = self.text_tokens([""])
             return Tokens(one.values[:0], one.mask[:0])
         with torch.inference_mode():
-            batches = [
-                _numpy(
-                    self._model.forward_intermediates(
-                        text=ids,
-                        text_indices=1,
-                        normalize_intermediates=True,
-                        intermediates_only=True,
-                    )["text_intermediates"][0]
-                )
-                for ids in self._token_ids(texts)
-            ]
+            batches = [_numpy(self._last_block("text", ids)) for ids in self._token_ids(texts)]
         values = np.concatenate(batches)
         lengths = np.array([self.token_count(text) for text in texts])
         mask = np.arange(values.shape[1])[np.newaxis] < lengths[:, np.newaxis]
@@ -159,6 +144,15 @@ class OpenClipEncoder:
             return len(self._tokenizer.encode(text)) + 2
         clean = getattr(self._tokenizer, "clean_fn", str)
         return len(self._tokenizer.tokenizer(clean(text))["input_ids"])
+
+    def _last_block(self, side: str, inputs: torch.Tensor) -> torch.Tensor:
+        outputs = self._model.forward_intermediates(
+            **{side: inputs, f"{side}_indices": 1},
+            normalize_intermediates=True,
+            intermediates_only=True,
+        )
+        [last] = outputs[f"{side}_intermediates"]
+        return cast("torch.Tensor", last)
 
     def _tensor(self, pixels: Pixels) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)

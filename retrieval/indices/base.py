@@ -59,13 +59,11 @@ class Capabilities:
     refines: its scores are exact inner products. `search_refined`, which tuning and benchmarks
     call, takes them as they are; a search of the library re-scores its few candidates all the same,
     which also puts equal scores in order, the older row first. filters: it takes allowed rows;
-    others are asked for longer lists. is_shared: several machines may search one index; nothing
-    reads it yet, it is for engines of several machines.
+    others are asked for longer lists.
     """
 
     refines: bool = False
     filters: bool = True
-    is_shared: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,11 +36,11 @@ class Choice:
     """
 
     factory: str | None
-    lists: int
-    code_bytes: int
-    training_rows: int
-    memory_bytes: int
     reasons: tuple[str, ...]
+    lists: int = 0
+    code_bytes: int = 0
+    training_rows: int = 0
+    memory_bytes: int = 0
 
 
 def choose(rows: int, dimension: int, memory_bytes: int, device: str = "cpu") -> Choice:
@@ -55,10 +55,6 @@ def choose(rows: int, dimension: int, memory_bytes: int, device: str = "cpu") ->
     if rows <= EXACT_UP_TO_ROWS:
         return Choice(
             factory=None,
-            lists=0,
-            code_bytes=0,
-            training_rows=0,
-            memory_bytes=0,
             reasons=(
                 f"Up to {EXACT_UP_TO_ROWS:,} rows are searched exactly, straight from the "
                 "file: that takes milliseconds, no memory and no training.",

@@ -31,7 +31,7 @@ class LancedbIndex(VectorEngine):
     """
 
     name = package = library = "lancedb"
-    capabilities = Capabilities(refines=True, is_shared=True)
+    capabilities = Capabilities(refines=True)
 
     def __init__(self, table: Any, dimension: int) -> None:
         self._table = table

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +115,7 @@ def committed_rows(library: Library, space: Space, modality: Modality) -> Rows:
     return library.embeddings(space, modality).rows(count)
 
 
+@dataclass(eq=False)
 class BackgroundBuilder:
     """Builds the indices that are due in a thread of its own, one build at a time.
 
@@ -121,25 +123,16 @@ class BackgroundBuilder:
     thread. What stops an earlier build is no reason not to try again at the next change.
     """
 
-    def __init__(
-        self,
-        library: Library,
-        encoder: Callable[[], Encoder],
-        space: Space,
-        *,
-        device: str = "auto",
-        on_built: Callable[[Generation], None] = lambda _generation: None,
-        on_problem: Callable[[str], None] = lambda _reason: None,
-    ) -> None:
-        self._library = library
-        self._encoder = encoder
-        self._space = space
-        self._device = device
-        self._on_built = on_built
-        self._on_problem = on_problem
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+    library: Library
+    encoder: Callable[[], Encoder]
+    space: Space
+    _: KW_ONLY
+    device: str = "auto"
+    on_built: Callable[[Generation], None] = lambda _generation: None
+    on_problem: Callable[[str], None] = lambda _reason: None
+    _stop: threading.Event = field(default_factory=threading.Event, init=False)
+    _thread: threading.Thread | None = field(default=None, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def start_if_due(self) -> bool:
         """Start a build if one is called for and none is running; returns whether one runs."""
@@ -148,7 +141,7 @@ class BackgroundBuilder:
                 return False
             if self._thread is not None and self._thread.is_alive():
                 return True
-            if not needs_rebuild(self._library, self._space):
+            if not needs_rebuild(self.library, self.space):
                 return False
             # A daemon: training takes minutes and cannot be stopped, and what is lost is derivable.
             self._thread = threading.Thread(target=self._run, name="mmsearch-build", daemon=True)
@@ -166,23 +159,23 @@ class BackgroundBuilder:
         self.wait(timeout_s)
 
     def _run(self) -> None:
-        for modality in needs_rebuild(self._library, self._space):
+        for modality in needs_rebuild(self.library, self.space):
             try:
                 built = build_index(
-                    self._library,
+                    self.library,
                     modality,
-                    self._encoder,
-                    self._space,
-                    device=self._device,
+                    self.encoder,
+                    self.space,
+                    device=self.device,
                     should_stop=self._stop.is_set,
                 )
             except LibraryLockedError:
                 return  # somebody else builds it
             except (MMSearchError, RuntimeError, MemoryError) as error:
-                self._on_problem(f"The index was not built: {error}")
+                self.on_problem(f"The index was not built: {error}")
                 return
             if built is not None:
-                self._on_built(built)
+                self.on_built(built)
 
 
 def _sample(count: int) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retrieval.errors import UsageError
+from retrieval.errors import UsageError, require_at_least
 from retrieval.rerankers.ood import MahalanobisTrust
 
 SUMMARY_QUERIES = 4
@@ -49,20 +49,8 @@ class CrossAttentionConfig:
     dropout: float = 0.2
 
     def __post_init__(self) -> None:
-        least = {
-            "image_width": 1,
-            "text_width": 1,
-            "image_positions": 0,
-            "width": 1,
-            "heads": 1,
-            "depth": 1,
-            "feed_forward": 0,
-            "text_layers": 0,
-            "image_layers": 0,
-        }
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise UsageError(f"{name} must be at least {low}, not {getattr(self, name)}.")
+        require_at_least(self, 1, "image_width", "text_width", "width", "heads", "depth")
+        require_at_least(self, 0, "image_positions", "feed_forward", "text_layers", "image_layers")
         if self.width % self.heads:
             raise UsageError(f"width ({self.width}) must be a multiple of heads ({self.heads}).")
         if not 0 <= self.dropout < 1:

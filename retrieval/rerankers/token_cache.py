@@ -212,8 +212,6 @@ class TokenMemory:
                 lambda values: values.nbytes + 200,
             )
         )
-        self.hits = 0
-        self.misses = 0
 
     def get(self, identity: str, content_hash: str) -> NDArray[np.floating] | None:
         """Read the tokens of an image, (t, c), from memory or disk; None if neither has them.
@@ -224,9 +222,7 @@ class TokenMemory:
         with self._lock:
             found = self._entries.get(key)
         if found is not None:
-            self.hits += 1
             return found
-        self.misses += 1
         values = self._cache.get(identity, content_hash)
         if values is not None:
             self._add(key, values)

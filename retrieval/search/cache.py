@@ -16,7 +16,7 @@ from retrieval.search.relevance import sample_rows
 RowSet = NDArray[np.bool_]
 """(n,), which of the committed rows may be found."""
 
-DEFAULT_ITEM_ROWS = 20_000
+_ITEM_ROWS = 20_000
 _ROW_SET_BYTES = 64_000_000
 _SAMPLES = 8
 _FEW_LIVE = 0.5
@@ -29,14 +29,12 @@ class CatalogCache:
     Not safe for several threads at once.
     """
 
-    def __init__(
-        self, catalog: Catalog, space_id: str, *, item_rows: int = DEFAULT_ITEM_ROWS
-    ) -> None:
+    def __init__(self, catalog: Catalog, space_id: str) -> None:
         self._catalog = catalog
         self._space_id = space_id
         self._version: int | None = None
         self._items: cachetools.LRUCache[tuple[Modality, Filter | None, int], tuple[Item, ...]] = (
-            cachetools.LRUCache(item_rows)
+            cachetools.LRUCache(_ITEM_ROWS)
         )
         self._matching: cachetools.LRUCache[tuple[Modality, Filter], RowSet] = cachetools.LRUCache(
             _ROW_SET_BYTES, lambda rows: rows.nbytes + 200

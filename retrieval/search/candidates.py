@@ -6,16 +6,16 @@ exact refine are those of `retrieval.indices.refine`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.catalog import Item
 from retrieval.embeddings import Rows
-from retrieval.encoders.base import Vectors
 from retrieval.indices.base import AllowedRows
 from retrieval.indices.refine import refine
+from retrieval.indices.searcher import Searcher
 from retrieval.media import Modality
 
 _SPARE_ROWS = 8
@@ -23,20 +23,6 @@ _SPARE_ROWS = 8
 
 Vector = NDArray[np.float32]
 RowNumbers = NDArray[np.int64]
-
-
-class Proposer(Protocol):
-    """What proposes rows: `retrieval.indices.searcher.Searcher`."""
-
-    def candidates(
-        self,
-        queries: Vectors,
-        k: int,
-        allowed: AllowedRows | None = None,
-        query_modality: Modality = Modality.TEXT,
-    ) -> RowNumbers:
-        """Propose rows for each query, at least k unless there are fewer, then -1."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +80,7 @@ def with_spare(count: int) -> int:
 
 
 def propose(
-    index: Proposer,
+    searcher: Searcher,
     vectors: Sequence[Vector],
     counts: Sequence[int],
     allowed: Sequence[AllowedRows | None],
@@ -113,7 +99,7 @@ def propose(
         alike.setdefault(key, []).append(place)
     proposed: dict[int, RowNumbers] = {}
     for (query_kind, count, _), places in alike.items():
-        found = index.candidates(
+        found = searcher.candidates(
             np.stack([vectors[place] for place in places]),
             with_spare(count),
             allowed[places[0]],

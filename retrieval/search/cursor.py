@@ -81,10 +81,8 @@ def digest_of(query: Query, *context: object) -> bytes:
 
     context: what else it depends on, of types that JSON knows.
     """
-    parts = [
-        (_kind_of(part), _content_of(part), part.weight)  # of one type each, so that none collide
-        for part in query.parts
-    ]
+    # With the name of its type, so that parts of two types never collide.
+    parts = [(type(part).__name__, _content_of(part), part.weight) for part in query.parts]
     chosen = (
         query.modality,
         query.where.model_dump_json() if query.where else None,
@@ -94,10 +92,6 @@ def digest_of(query: Query, *context: object) -> bytes:
         query.diversity,
     )
     return xxhash.xxh3_64_digest(json.dumps([parts, chosen, context]).encode())
-
-
-def _kind_of(part: TextPart | ImagePart | ItemPart) -> str:
-    return type(part).__name__
 
 
 def _content_of(part: TextPart | ImagePart | ItemPart) -> str | int:

@@ -14,8 +14,8 @@ from retrieval.media import Modality
 from retrieval.rerankers.base import Reranker
 from retrieval.search.query import ImagePart, ItemPart, Query, TextPart
 
-DEFAULT_VECTOR_BYTES = 16_000_000
-DEFAULT_TOKEN_BYTES = 48_000_000
+_VECTOR_BYTES = 16_000_000
+_TOKEN_BYTES = 48_000_000
 
 _T = TypeVar("_T")
 
@@ -53,10 +53,6 @@ class CountedCache(Generic[_T]):
                     self._kept[key] = value
         return found
 
-    def clear(self) -> None:
-        """Forget all values, not the counts."""
-        self._kept.clear()
-
 
 @dataclass(frozen=True)
 class EncodedText:
@@ -75,22 +71,16 @@ class QueryVectors:
     encoder: asked for when there is something to encode.
     """
 
-    def __init__(
-        self,
-        encoder: Callable[[], Encoder],
-        *,
-        vector_bytes: int = DEFAULT_VECTOR_BYTES,
-        token_bytes: int = DEFAULT_TOKEN_BYTES,
-    ) -> None:
+    def __init__(self, encoder: Callable[[], Encoder]) -> None:
         self._encoder = encoder
         self.texts: CountedCache[EncodedText] = CountedCache(
-            vector_bytes, lambda text: text.vector.nbytes + 200
+            _VECTOR_BYTES, lambda text: text.vector.nbytes + 200
         )
         self.images: CountedCache[Vector] = CountedCache(
-            vector_bytes, lambda vector: vector.nbytes + 200
+            _VECTOR_BYTES, lambda vector: vector.nbytes + 200
         )
         self._tokens: CountedCache[Vector] = CountedCache(
-            token_bytes, lambda values: values.nbytes + 200
+            _TOKEN_BYTES, lambda values: values.nbytes + 200
         )
 
     def of_texts(self, texts: Iterable[str]) -> dict[str, EncodedText]:

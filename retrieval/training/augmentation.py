@@ -1,9 +1,14 @@
 """Augment photos for training: mirror and crop."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+from retrieval.errors import UsageError
+from retrieval.training.captions import CaptionedPhoto
 
 Crop = tuple[float, float, float, float]
 """left, top, right, bottom in pixels."""
@@ -38,3 +43,22 @@ def variant_of(image: Image.Image, variant: int, seed: Sequence[int]) -> Image.I
     box = (int(left), int(top), max(int(left) + 1, round(right)), max(int(top) + 1, round(bottom)))
     crop = image.crop(box)
     return ImageOps.mirror(crop) if mirrored else crop
+
+
+def read_variant(
+    photos: Sequence[CaptionedPhoto],
+    row: int,
+    pixels_of: Callable[[Image.Image, int, list[int]], NDArray[Any]],
+) -> NDArray[Any]:
+    """Read one of all variants of some photos: those of the first variant come first.
+
+    pixels_of: makes a variant of an RGB image, given its number and a seed. Raises UsageError for a
+    photo that cannot be decoded.
+    """
+    variant, number = divmod(row, len(photos))
+    path = photos[number].path
+    try:
+        with Image.open(path) as image:
+            return pixels_of(image.convert("RGB"), variant, [number])
+    except OSError as error:
+        raise UsageError(f"Cannot decode the photo {path}: {error}") from error

@@ -16,8 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from retrieval.encoders import towers, weight_files
-from retrieval.errors import UsageError
-from retrieval.training.augmentation import draw_crop
+from retrieval.training.augmentation import draw_crop, read_variant
 from retrieval.training.captions import CaptionedPhoto, digest_of_photos
 from retrieval.training.feature_folder import FeatureFolder, Progress
 
@@ -51,14 +50,27 @@ class SentenceFeatures:
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
         """Pad sentences to the longest: early, pooled and mask for a text head."""
-        starts = self.offsets[rows]
-        lengths = self.offsets[rows + 1] - starts
-        steps = np.arange(lengths.max())
-        mask = steps < lengths[:, None]
-        places = np.where(mask, starts[:, None] + steps, 0)
-        present = torch.from_numpy(mask)
-        early = torch.from_numpy(self.early[places]).float() * present[:, :, None]
+        early, present = pad(self.early, self.offsets, rows)
         return early, torch.from_numpy(self.pooled[rows]).float(), present
+
+
+def pad(
+    values: NDArray[np.float16], offsets: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[Tensor, Tensor]:
+    """Pad texts to the longest: (b, t, c) float32 and a (b, t) bool mask.
+
+    Args:
+        values: (tokens of all n texts, c), one text after the other.
+        offsets: (n + 1,), where each text starts.
+        rows: (b,), the texts.
+    """
+    starts = offsets[rows]
+    lengths = offsets[rows + 1] - starts
+    steps = np.arange(lengths.max())
+    mask = steps < lengths[:, None]
+    places = np.where(mask, starts[:, None] + steps, 0)
+    present = torch.from_numpy(mask)
+    return torch.from_numpy(values[places]).float() * present[:, :, None], present
 
 
 def augment(image: Image.Image, variant: int, seed: Sequence[int]) -> NDArray[np.uint8]:
@@ -103,17 +115,13 @@ def photo_features(
     total = variants * len(photos)
     maps = folder.open("map.f16", (total, towers.MAP_POSITIONS, towers.MAP_CHANNELS))
     pooled = folder.open("pooled.f16", (total, towers.POOLED_CHANNELS))
-    done = folder.done
-    if done < total:
-        tower = towers.ImageTower(device)
-    while done < total:
-        rows = range(done, min(done + PHOTO_BATCH, total))
-        features = tower(np.stack([_pixels(photos, row) for row in rows]))
-        maps[done : rows.stop] = features.map.cpu().numpy()
-        pooled[done : rows.stop] = features.pooled.cpu().numpy()
-        done = rows.stop
-        folder.commit(done, maps, pooled)
-        on_progress("image features", done, total)
+    tower = towers.ImageTower(device) if folder.done < total else None
+    for rows in folder.missing(total, PHOTO_BATCH, "image features", on_progress):
+        assert tower is not None
+        pixels = [read_variant(photos, row, augment) for row in range(rows.start, rows.stop)]
+        features = tower(np.stack(pixels))
+        maps[rows] = features.map.cpu().numpy()
+        pooled[rows] = features.pooled.cpu().numpy()
     shape = (variants, len(photos))
     return PhotoFeatures(
         map=maps.reshape(*shape, *maps.shape[1:]), pooled=pooled.reshape(*shape, -1)
@@ -146,24 +154,10 @@ def sentence_features(
     pooled = folder.open("pooled.f16", (len(ids), towers.TEXT_WIDTH))
     # Batches of similar length need little padding.
     order = np.argsort(lengths, kind="stable")
-    done = folder.done
-    while done < len(ids):
-        rows = order[done : done + SENTENCE_BATCH]
+    for part in folder.missing(len(ids), SENTENCE_BATCH, "text features", on_progress):
+        rows = order[part]
         features = tower([ids[row] for row in rows])
         pooled[rows] = features.pooled.cpu().numpy()
         for row, hidden in zip(rows, features.early.cpu().numpy(), strict=True):
             early[offsets[row] : offsets[row + 1]] = hidden[: lengths[row]]
-        done += len(rows)
-        folder.commit(done, early, pooled)
-        on_progress("text features", done, len(ids))
     return SentenceFeatures(early=early, pooled=pooled, offsets=offsets)
-
-
-def _pixels(photos: Sequence[CaptionedPhoto], row: int) -> NDArray[np.uint8]:
-    variant, number = divmod(row, len(photos))
-    path = photos[number].path
-    try:
-        with Image.open(path) as image:
-            return augment(image.convert("RGB"), variant, [number])
-    except OSError as error:
-        raise UsageError(f"Cannot decode the photo {path}: {error}") from error

@@ -5,13 +5,12 @@ at once: captioned photos, and sentences of class names with synthetic features 
 (`class_photos`), which preserve the vocabulary of the towers beyond a few thousand photos.
 """
 
-import json
 import math
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from retrieval.encoders.heads import SENTENCE_SCALE, ImageHead, TextHead, save_heads
 from retrieval.encoders.towers import ImageTower, TextTower
-from retrieval.errors import UsageError
+from retrieval.errors import require_at_least
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.class_names import class_sentences
 from retrieval.training.class_photos import ClassPainter
@@ -33,66 +32,41 @@ from retrieval.training.features import (
     sentence_features,
 )
 from retrieval.training.losses import contrastive_loss
-from retrieval.training.state import TrainingState
+from retrieval.training.state import TrainingConfig, TrainingState, training_run
 from retrieval.training.validation import Recalls, recalls
 
 HEADS_NAME = "starter_heads.safetensors"
-CHECKPOINT_NAME = "checkpoint.pt"
-WARM_UP_STEPS = 60
 TOWER_LAYER_RATE = 0.1
 LARGEST_SCALE = 100.0
 EVALUATION_BATCH = 250
 
 
-@dataclass(frozen=True)
-class HeadsTraining:
+@dataclass(frozen=True, kw_only=True)
+class HeadsTraining(TrainingConfig):
     """Settings of a training run.
 
-    dataset: directory with `captions.jsonl` and `images/`; its splits `train` and `val` are used.
-    output: directory for the heads and the checkpoint.
-    cache: directory for tower outputs, about 60 KB a photo and variant.
-    languages: caption languages to train on.
-    epochs: each draws every caption about once.
-    patience: early stopping after this number of epochs without a better mean recall on `val`.
-    variants: augmented copies of each training photo, itself included.
+    cache: about 60 KB a photo and variant.
     class_photos: synthetic photos of classes a step; 0 for none.
     class_weight: weight of their loss beside that of the captions.
-    averaging: decay of the moving average of the weights, which is measured and saved.
     also_measure: second dataset whose `val` is measured after each epoch only.
-    resume: resume after the last epoch in `output`.
     """
 
-    dataset: Path
-    output: Path
-    cache: Path
-    languages: tuple[str, ...] = ("en",)
+    warm_up_steps = 60
+    most_gradient = 5.0
+    local_names: ClassVar[frozenset[str]] = frozenset({"also_measure"})
+
     epochs: int = 8
     batch_size: int = 512
     learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    patience: int = 3
     variants: int = 8
     class_photos: int = 128
     class_weight: float = 0.5
     averaging: float = 0.99
-    seed: int = 0
-    device: str = "cpu"
     also_measure: Path | None = None
-    resume: bool = False
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 2, "patience": 1, "variants": 1, "class_photos": 0}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise UsageError(f"{name} must be at least {low}, not {getattr(self, name)}.")
-        if not self.languages:
-            raise UsageError("languages must name at least one language of the captions.")
-
-    def recipe(self) -> str:
-        """Serialise the settings that a resumed run must share with the first one, as JSON."""
-        where = ("output", "cache", "device", "also_measure", "resume", "dataset")
-        settings = {name: value for name, value in asdict(self).items() if name not in where}
-        return json.dumps(settings, sort_keys=True)
+        super().__post_init__()
+        require_at_least(self, 0, "class_photos")
 
 
 @dataclass(frozen=True)
@@ -109,7 +83,7 @@ class EpochResult:
     recalls: Recalls
     also: Recalls | None
     best: bool
-    seconds: float
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -141,49 +115,31 @@ def train_heads(
         NotFoundError: the dataset or a photo of it does not exist.
         UsageError: the dataset or a setting cannot be used, or `output` holds another run.
     """
-    checkpoint = config.output / CHECKPOINT_NAME
-    if checkpoint.exists() and not config.resume:
-        raise UsageError(
-            f"{config.output} holds a training run already. Resume it, or choose another output."
-        )
-    with torch.random.fork_rng(devices=[]):
-        return _train(config, on_epoch, on_progress)
+    heads = config.output / HEADS_NAME
+    with training_run(config):
+        data = _Data(config, on_progress)
+        torch.manual_seed(config.seed)
+        state = _State(config, data)
 
+        def run_epoch() -> EpochResult:
+            loss, class_loss = _train_epoch(config, data, state)
+            measured = _measure(state.averaged, data.validation, data.tower)
+            return EpochResult(
+                epoch=len(state.epochs) + 1,
+                loss=loss,
+                class_loss=class_loss,
+                temperature=math.exp(-state.learned.log_scale.item()),
+                recalls=measured,
+                also=_measure(state.averaged, data.also, data.tower) if data.also else None,
+                best=state.is_best(measured),
+            )
 
-def _train(
-    config: HeadsTraining, on_epoch: Callable[[EpochResult], None], on_progress: Progress
-) -> TrainingResult:
-    checkpoint = config.output / CHECKPOINT_NAME
-    config.output.mkdir(parents=True, exist_ok=True)
-    data = _Data(config, on_progress)
-    torch.manual_seed(config.seed)
-    state = _State(config, data)
-    if config.resume and checkpoint.exists():
-        state.load(checkpoint)
-    while len(state.epochs) < config.epochs and state.stale < config.patience:
-        started = time.monotonic()
-        # A seed per epoch, so that a resumed run draws what an uninterrupted one would.
-        torch.manual_seed(config.seed * 100_003 + len(state.epochs) + 1)
-        loss, class_loss = _train_epoch(config, data, state)
-        measured = _measure(state.averaged, data.validation, data.tower)
-        also = _measure(state.averaged, data.also, data.tower) if data.also else None
-        result = EpochResult(
-            epoch=len(state.epochs) + 1,
-            loss=loss,
-            class_loss=class_loss,
-            temperature=math.exp(-state.learned.log_scale.item()),
-            recalls=measured,
-            also=also,
-            best=all(measured.mean > epoch.recalls.mean for epoch in state.epochs),
-            seconds=time.monotonic() - started,
-        )
-        state.epochs.append(result)
-        if result.best:
-            save_heads(config.output / HEADS_NAME, state.averaged.image, state.averaged.text)
-        state.save(checkpoint)
-        on_epoch(result)
+        def save_best(_: EpochResult) -> None:
+            save_heads(heads, state.averaged.image, state.averaged.text)
+
+        state.run(run_epoch, save_best, on_epoch)
     return TrainingResult(
-        heads=config.output / HEADS_NAME,
+        heads=heads,
         best=max(state.epochs, key=lambda epoch: epoch.recalls.mean),
         epochs=tuple(state.epochs),
         stopped_early=len(state.epochs) < config.epochs,
@@ -203,41 +159,32 @@ class _Data:
     """Tower outputs of all splits and of class names."""
 
     def __init__(self, config: HeadsTraining, on_progress: Progress) -> None:
-        self._config = config
-        self._on_progress = on_progress
-        self.train = self._split(config.dataset, "train", config.variants)
-        self.validation = self._split(config.dataset, "val", 1)
-        self.also = self._split(config.also_measure, "val", 1) if config.also_measure else None
+        photos = partial(
+            photo_features, cache=config.cache, device=config.device, on_progress=on_progress
+        )
+        texts = partial(
+            sentence_features, cache=config.cache, device=config.device, on_progress=on_progress
+        )
+
+        def split(dataset: Path, name: str, variants: int = 1) -> _Split:
+            found = read_captioned_photos(dataset, name, config.languages)
+            features = photos(found, variants=variants)
+            captions = texts([text for photo in found for text in photo.captions])
+            return _Split(features, captions, np.cumsum([0, *(len(p.captions) for p in found)]))
+
+        self.train = split(config.dataset, "train", config.variants)
+        self.validation = split(config.dataset, "val")
+        self.also = split(config.also_measure, "val") if config.also_measure else None
         sentences = class_sentences()
-        self.class_names = self._sentences([of_class[0] for of_class in sentences])
+        self.class_names = texts([of_class[0] for of_class in sentences])
         self.class_first = np.cumsum([0, *map(len, sentences)])
         self.class_sentences = None
         if config.class_photos:
-            self.class_sentences = self._sentences([text for texts in sentences for text in texts])
+            self.class_sentences = texts([text for of_class in sentences for text in of_class])
         self.tower = ImageTower(config.device)
         sample = self.train.photos.map[0, :2000].astype(np.float32)
         self.painter = ClassPainter(
             self.tower, torch.from_numpy(sample.mean((0, 1))).to(config.device)
-        )
-
-    def _split(self, dataset: Path, name: str, variants: int) -> _Split:
-        photos = read_captioned_photos(dataset, name, self._config.languages)
-        features = photo_features(
-            photos,
-            variants=variants,
-            cache=self._config.cache,
-            device=self._config.device,
-            on_progress=self._on_progress,
-        )
-        captions = self._sentences([text for photo in photos for text in photo.captions])
-        return _Split(features, captions, np.cumsum([0, *(len(p.captions) for p in photos)]))
-
-    def _sentences(self, texts: list[str]) -> SentenceFeatures:
-        return sentence_features(
-            texts,
-            cache=self._config.cache,
-            device=self._config.device,
-            on_progress=self._on_progress,
         )
 
 
@@ -266,7 +213,7 @@ class _State(TrainingState[_Heads, EpochResult]):
         optimizer = torch.optim.AdamW(
             _parameter_groups(learned, config), lr=config.learning_rate, betas=(0.9, 0.98)
         )
-        super().__init__(learned, optimizer, config.recipe())
+        super().__init__(config, learned, optimizer, config.recipe())
 
     def read_epoch(self, row: dict[str, Any]) -> EpochResult:
         also = Recalls.from_json(row["also"]) if row["also"] else None
@@ -291,16 +238,9 @@ def _parameter_groups(heads: _Heads, config: HeadsTraining) -> list[dict[str, ob
 def _train_epoch(config: HeadsTraining, data: _Data, state: _State) -> tuple[float, float]:
     random = np.random.default_rng([config.seed, len(state.epochs)])
     batches = list(_batches(data.train, config.batch_size, random))
-    total = len(batches) * config.epochs
-    warm_up = min(WARM_UP_STEPS, max(1, total // 5))
     losses = torch.zeros(2)
     learned = state.learned.train()
     for photos, captions in batches:
-        state.steps += 1
-        warm = min(1.0, state.steps / warm_up)
-        rate = config.learning_rate * warm * (1 + math.cos(math.pi * state.steps / total)) / 2
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate * group["rate"]
         scale = learned.log_scale.exp().clamp(max=LARGEST_SCALE)
         maps, pooled = _photo_batch(data.train.photos, photos, random, config.device)
         images = learned.image(maps, pooled, data.tower.classify(pooled))
@@ -320,11 +260,7 @@ def _train_epoch(config: HeadsTraining, data: _Data, state: _State) -> tuple[flo
             class_loss = contrastive_loss(images, texts, scale)
             losses[1] += class_loss.item()
             loss = loss + config.class_weight * class_loss
-        state.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(learned.parameters(), 5.0)
-        state.optimizer.step()
-        state.average(config.averaging)
+        state.step(loss, len(batches))
     captions_loss, class_loss_mean = (losses / len(batches)).tolist()
     return captions_loss, class_loss_mean
 

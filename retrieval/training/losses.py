@@ -5,7 +5,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+def matching_loss(logits: Tensor) -> Tensor:
+    """Compute the cross-entropy of (n, n) logits both ways; row i belongs to column i."""
+    target = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor | float) -> Tensor:
     """Compute the symmetric InfoNCE loss of paired images and texts.
 
     L = (1/2n) sum_i [ -log softmax_j(scale * x_i . y_j)[i] - log softmax_j(scale * y_i . x_j)[i] ]
@@ -20,6 +26,4 @@ def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
     Returns:
         A scalar; log(n) for uninformative vectors.
     """
-    logits = scale * images @ texts.T
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    return matching_loss(scale * images @ texts.T)

@@ -279,7 +279,7 @@ def text_vectors(
         "text-vectors",
         [encoder.space.id, _digest(texts)],
         (len(texts), encoder.space.dimension),
-        lambda begin, end: encoder.encode(Modality.TEXT, texts[begin:end]),
+        lambda part: encoder.encode(Modality.TEXT, texts[part]),
         _TEXT_BATCH,
         on_progress,
     )
@@ -294,10 +294,10 @@ def sentence_vectors(
 
     tower: TextTower | None = None
 
-    def encode(begin: int, end: int) -> Floats:
+    def encode(part: slice) -> Floats:
         nonlocal tower
         tower = tower or TextTower()
-        pooled = tower(tower.tokenize(texts[begin:end])).pooled.cpu().numpy()
+        pooled = tower(tower.tokenize(texts[part])).pooled.cpu().numpy()
         unit: Floats = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
         return unit
 
@@ -309,9 +309,9 @@ def sentence_vectors(
 def _photo_vectors(
     photos: Sequence[CaptionedPhoto], encoder: Encoder, cache: Path, on_progress: Progress
 ) -> Floats:
-    def encode(begin: int, end: int) -> Floats:
+    def encode(part: slice) -> Floats:
         pixels = []
-        for photo in photos[begin:end]:
+        for photo in photos[part]:
             try:
                 pixels.append(encoder.preprocess(read_image(photo.path)))
             except (OSError, UnreadableFileError) as error:
@@ -328,7 +328,7 @@ def _computed(
     name: str,
     key: Sequence[str],
     shape: tuple[int, int],
-    encode: Callable[[int, int], Floats],
+    encode: Callable[[slice], Floats],
     batch: int,
     on_progress: Progress,
 ) -> Floats:
@@ -337,13 +337,8 @@ def _computed(
         return np.empty(shape, np.float32)
     folder = FeatureFolder(cache, name, key)
     rows = folder.open("rows.f16", shape)
-    done = folder.done
-    while done < shape[0]:
-        end = min(done + batch, shape[0])
-        rows[done:end] = encode(done, end)
-        done = end
-        folder.commit(done, rows)
-        on_progress(name.replace("-", " "), done, shape[0])
+    for part in folder.missing(shape[0], batch, name.replace("-", " "), on_progress):
+        rows[part] = encode(part)
     return np.asarray(rows, np.float32)
 
 

@@ -7,22 +7,20 @@ captions of a photo are never negatives.
 
 import copy
 import hashlib
-import json
 import math
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from retrieval.encoders.base import Encoder, require_tokens
-from retrieval.errors import UsageError
+from retrieval.errors import UsageError, require_at_least
 from retrieval.rerankers.cross_attention import CrossAttentionCard, load_model, save_model
 from retrieval.rerankers.cross_attention_model import (
     CrossAttentionConfig,
@@ -32,14 +30,13 @@ from retrieval.rerankers.cross_attention_model import (
 from retrieval.rerankers.ood import mean_state
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.feature_folder import Progress
+from retrieval.training.losses import contrastive_loss, matching_loss
 from retrieval.training.reranked import Reranked, best_weight
-from retrieval.training.state import TrainingState
+from retrieval.training.state import TrainingConfig, TrainingState, training_run
 from retrieval.training.tokens import CaptionTokens, PhotoTokens, caption_tokens, photo_tokens
 from retrieval.training.validation import Recalls
 
 BEST_NAME = "best_epoch.safetensors"
-CHECKPOINT_NAME = "checkpoint.pt"
-WARM_UP_STEPS = 200
 TRUST_SAMPLE = 10_000
 """About as many captions fit the out-of-distribution trust; of photos up to 2,000 or 4,000."""
 CANDIDATES = 100
@@ -48,32 +45,25 @@ EPOCH_CANDIDATES = 30
 """Candidates to rerank after each epoch, for one caption a photo and every second photo."""
 
 
-@dataclass(frozen=True)
-class RerankerTraining:
+@dataclass(frozen=True, kw_only=True)
+class RerankerTraining(TrainingConfig):
     """Settings of a training run.
 
-    dataset: folder with `captions.jsonl` and `images/`; its splits `train` and `val` are used.
-    output: directory for the model (`file_name`) and the checkpoint.
-    cache: directory for the encoder's tokens.
     kind, width, heads, depth, feed_forward, dropout: as in `CrossAttentionConfig`.
-    epochs: each draws every caption about once.
-    batch_size: photos a step, one caption each; all pairs are scored.
+    batch_size: photos a step, of which all pairs are scored.
     group_size: photos of a batch that are hard negatives of each other; 1: random negatives only.
     neighbours: nearest photos, by the encoder, that hard negatives are drawn from.
     matching_weight: weight of the matching loss over single pairs beside the listwise loss.
     contrastive_weight: weight of a contrastive loss over the mean tokens of both sides.
     word_dropout, position_dropout: share of text and image tokens masked while training.
-    patience: early stopping after this number of epochs without a better recall on `val`.
-    variants: augmented copies of each training photo, itself included.
-    averaging: decay of the moving average of the weights, which is measured and saved.
     rerank_depth: candidates that the model reranks by default.
-    resume: resume after the last epoch in `output`.
+    file_name: name of the model in `output`.
     """
 
-    dataset: Path
-    output: Path
-    cache: Path
-    languages: tuple[str, ...] = ("en",)
+    warm_up_steps = 200
+    most_gradient = 2.0
+    local_names: ClassVar[frozenset[str]] = frozenset({"file_name"})
+
     kind: Kind = "cross"
     width: int = 256
     heads: int = 4
@@ -85,41 +75,23 @@ class RerankerTraining:
     group_size: int = 6
     neighbours: int = 60
     learning_rate: float = 5e-4
-    weight_decay: float = 0.05
     matching_weight: float = 0.2
     contrastive_weight: float = 0.0
     word_dropout: float = 0.1
     position_dropout: float = 0.2
-    patience: int = 3
     variants: int = 2
     averaging: float = 0.998
     rerank_depth: int = 50
-    seed: int = 0
-    device: str = "cpu"
-    resume: bool = False
     file_name: str = "reranker.safetensors"
 
     def __post_init__(self) -> None:
-        least = {
-            "epochs": 1,
-            "batch_size": 2,
-            "group_size": 1,
-            "neighbours": 1,
-            "patience": 1,
-            "variants": 1,
-            "rerank_depth": 1,
-        }
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise UsageError(f"{name} must be at least {low}, not {getattr(self, name)}.")
-        shares = ("word_dropout", "position_dropout", "averaging")
-        for name in shares:
+        super().__post_init__()
+        require_at_least(self, 1, "group_size", "neighbours", "rerank_depth")
+        for name in ("word_dropout", "position_dropout", "averaging"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 0 and less than 1.")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate must be greater than 0, not {self.learning_rate}.")
-        if not self.languages:
-            raise UsageError("languages must name at least one language of the captions.")
         self.shape(1, 1, 1)
 
     def shape(
@@ -138,12 +110,6 @@ class RerankerTraining:
             dropout=self.dropout,
         )
 
-    def recipe(self) -> str:
-        """Serialise the settings that a resumed run must share with the first one, as JSON."""
-        where = ("output", "file_name", "cache", "device", "resume", "dataset")
-        settings = {name: value for name, value in asdict(self).items() if name not in where}
-        return json.dumps(settings, sort_keys=True)
-
 
 @dataclass(frozen=True)
 class RerankerEpoch:
@@ -158,7 +124,7 @@ class RerankerEpoch:
     recalls: Recalls
     alone: Recalls
     best: bool
-    seconds: float
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -199,51 +165,32 @@ def train_reranker(
         NotFoundError: the dataset or a photo of it does not exist.
         UsageError: the dataset or a setting cannot be used, or `output` holds another run.
     """
-    if (config.output / CHECKPOINT_NAME).exists() and not config.resume:
-        raise UsageError(
-            f"{config.output} holds a training run already. Resume it, or choose another output."
-        )
-    with torch.random.fork_rng(devices=[]):
-        return _train(config, encoder, on_epoch, on_progress)
+    with training_run(config):
+        train = _Split(config, encoder, "train", on_progress)
+        validation = _Split(config, encoder, "val", on_progress)
+        near = hard_negatives(train.photo_vectors, train.caption_vectors, train.first, config)
+        torch.manual_seed(config.seed)
+        state = _State(config, train)
 
+        def run_epoch() -> RerankerEpoch:
+            loss = _train_epoch(config, train, near, state, on_progress)
+            trials = _rerank(state.averaged, validation, EPOCH_CANDIDATES, quick=True)
+            weight = best_weight(trials)
+            recalls = _recalls(trials, weight)
+            return RerankerEpoch(
+                epoch=len(state.epochs) + 1,
+                loss=loss,
+                weight=weight,
+                recalls=recalls,
+                alone=_recalls(trials, 0.0),
+                best=state.is_best(recalls),
+            )
 
-def _train(
-    config: RerankerTraining,
-    encoder: Encoder,
-    on_epoch: Callable[[RerankerEpoch], None],
-    on_progress: Progress,
-) -> RerankerResult:
-    checkpoint = config.output / CHECKPOINT_NAME
-    config.output.mkdir(parents=True, exist_ok=True)
-    train = _Split(config, encoder, "train", on_progress)
-    validation = _Split(config, encoder, "val", on_progress)
-    near = hard_negatives(train.photo_vectors, train.caption_vectors, train.first, config)
-    torch.manual_seed(config.seed)
-    state = _State(config, train)
-    if config.resume and checkpoint.exists():
-        state.load(checkpoint)
-    while len(state.epochs) < config.epochs and state.stale < config.patience:
-        started = time.monotonic()
-        # A seed per epoch, so that a resumed run draws what an uninterrupted one would.
-        torch.manual_seed(config.seed * 100_003 + len(state.epochs) + 1)
-        loss = _train_epoch(config, train, near, state, on_progress)
-        trials = _rerank(state.averaged, validation, EPOCH_CANDIDATES, quick=True)
-        weight = best_weight(trials)
-        result = RerankerEpoch(
-            epoch=len(state.epochs) + 1,
-            loss=loss,
-            weight=weight,
-            recalls=_recalls(trials, weight),
-            alone=_recalls(trials, 0.0),
-            best=all(_recalls(trials, weight).mean > epoch.recalls.mean for epoch in state.epochs),
-            seconds=time.monotonic() - started,
-        )
-        state.epochs.append(result)
-        if result.best:
-            _save(config, encoder, state.averaged, weight, BEST_NAME)
-        state.save(checkpoint)
-        on_epoch(result)
-    return _finish(config, encoder, state, train, validation)
+        def save_best(epoch: RerankerEpoch) -> None:
+            _save(config, encoder, state.averaged, epoch.weight, BEST_NAME)
+
+        state.run(run_epoch, save_best, on_epoch)
+        return _finish(config, encoder, state, train, validation)
 
 
 def _finish(
@@ -386,7 +333,7 @@ class _State(TrainingState[CrossAttentionModel, RerankerEpoch]):
         vectors_digest = hashlib.sha256(data.photo_vectors.tobytes())
         vectors_digest.update(data.caption_vectors.tobytes())
         recipe = f"{config.recipe()} on {vectors_digest.hexdigest()[:16]}"
-        super().__init__(learned, optimizer, recipe)
+        super().__init__(config, learned, optimizer, recipe)
 
     def read_epoch(self, row: dict[str, Any]) -> RerankerEpoch:
         recalls = {name: Recalls.from_json(row[name]) for name in ("recalls", "alone")}
@@ -402,28 +349,17 @@ def _train_epoch(
 ) -> float:
     random = np.random.default_rng([config.seed, len(state.epochs)])
     steps = max(1, len(data.photo_of) // config.batch_size)
-    total = steps * config.epochs
-    warm_up = min(WARM_UP_STEPS, max(1, total // 5))
     learned = state.learned.train()
     losses = 0.0
     stage = f"epoch {len(state.epochs) + 1}"
     for step, photos in enumerate(draw_batches(near, steps, config, random), start=1):
-        state.steps += 1
-        warm = min(1.0, state.steps / warm_up)
-        rate = config.learning_rate * warm * (1 + math.cos(math.pi * state.steps / total)) / 2
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
         counts = np.diff(data.first)[photos]
         captions = data.first[photos] + random.integers(0, counts)
         variants = random.integers(0, len(data.photos.values), len(photos))
         images = torch.from_numpy(data.photos.values[variants, photos]).to(config.device).float()
         texts, words = (part.to(config.device) for part in data.captions.batch(captions))
         loss = _loss(config, learned, texts, words, images)
-        state.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(learned.parameters(), 2.0)
-        state.optimizer.step()
-        state.average(config.averaging)
+        state.step(loss, steps)
         losses += loss.item()
         on_progress(stage, step, steps)
     return losses / steps
@@ -467,8 +403,7 @@ def _loss(
     image_states = model.embed_images(images)
     text_states = model.embed_texts(texts, kept_words)
     logits = model.match(text_states, kept_words, image_states, seen)
-    target = torch.arange(len(logits), device=logits.device)
-    loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    loss = matching_loss(logits)
     if config.matching_weight:
         # One positive weighs as much as three negatives: with more, "no" is nearly always right.
         loss = loss + config.matching_weight * F.binary_cross_entropy_with_logits(
@@ -479,9 +414,7 @@ def _loss(
     if config.contrastive_weight:
         text = F.normalize(mean_state(text_states, kept_words), dim=1)
         image = F.normalize(image_states.mean(1), dim=1)
-        scores = 20.0 * image @ text.T
-        contrast = (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
-        loss = loss + config.contrastive_weight * contrast
+        loss = loss + config.contrastive_weight * contrastive_loss(image, text, 20.0)
     return loss
 
 

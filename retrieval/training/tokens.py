@@ -11,17 +11,16 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from retrieval.encoders.base import Pixels, TokenEncoder
-from retrieval.errors import UsageError
 from retrieval.media import Modality
-from retrieval.training.augmentation import variant_of
+from retrieval.training.augmentation import read_variant, variant_of
 from retrieval.training.captions import CaptionedPhoto, digest_of_photos
 from retrieval.training.feature_folder import FeatureFolder, Progress
+from retrieval.training.features import pad
 
 AUGMENTATION = "1: plain, mirrored, then crops of area 0.4-1, ratio 3/4-4/3, half mirrored"
 PHOTO_BATCH = 32
@@ -58,11 +57,7 @@ class CaptionTokens:
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Pad captions to the longest: (b, t, c) float32 and a (b, t) bool mask."""
-        steps = np.arange(self.lengths[rows].max())
-        mask = steps < self.lengths[rows][:, None]
-        places = np.where(mask, self.offsets[rows][:, None] + steps, 0)
-        present = torch.from_numpy(mask)
-        return torch.from_numpy(self.values[places]).float() * present[:, :, None], present
+        return pad(self.values, self.offsets, rows)
 
 
 def photo_tokens(
@@ -91,17 +86,12 @@ def photo_tokens(
     total = variants * len(photos)
     values = folder.open("values.f16", (total, *probe))
     vectors = folder.open("vectors.f16", (len(photos), encoder.space.dimension))
-    done = folder.done
-    while done < total:
-        # A batch ends with its variant: vectors are computed for the first variant only.
-        end = min(done + PHOTO_BATCH, (done // len(photos) + 1) * len(photos))
-        pixels = _pixels(photos, encoder, range(done, end))
-        values[done:end] = encoder.image_tokens(pixels).values
-        if done < len(photos):
-            vectors[done:end] = encoder.encode(Modality.IMAGE, pixels)
-        done = end
-        folder.commit(done, values, vectors)
-        on_progress("image tokens", done, total)
+    # A batch ends with its variant: vectors are computed for the first variant only.
+    for rows in folder.missing(total, PHOTO_BATCH, "image tokens", on_progress, part=len(photos)):
+        pixels = _pixels(photos, encoder, range(rows.start, rows.stop))
+        values[rows] = encoder.image_tokens(pixels).values
+        if rows.start < len(photos):
+            vectors[rows] = encoder.encode(Modality.IMAGE, pixels)
     return PhotoTokens(values.reshape(variants, len(photos), *probe), vectors)
 
 
@@ -133,30 +123,19 @@ def caption_tokens(
     vectors = folder.open("vectors.f16", (len(captions), encoder.space.dimension))
     # Batches of similar length need little padding.
     order = np.argsort(lengths, kind="stable")
-    done = folder.done
-    while done < len(captions):
-        rows = order[done : done + CAPTION_BATCH]
+    for part in folder.missing(len(captions), CAPTION_BATCH, "text tokens", on_progress):
+        rows = order[part]
         batch = [captions[row] for row in rows]
         tokens = encoder.text_tokens(batch)
         vectors[rows] = encoder.encode(Modality.TEXT, batch)
         for row, padded, present in zip(rows, tokens.values, tokens.mask, strict=True):
             values[offsets[row] : offsets[row + 1]] = padded[present]
-        done += len(rows)
-        folder.commit(done, values, vectors)
-        on_progress("text tokens", done, len(captions))
     return CaptionTokens(values, vectors, offsets)
 
 
 def _pixels(photos: Sequence[CaptionedPhoto], encoder: TokenEncoder, rows: Sequence[int]) -> Pixels:
+    def pixels_of(image: Image.Image, variant: int, seed: Sequence[int]) -> Pixels:
+        return encoder.preprocess(variant_of(image, variant, seed))
+
     with ThreadPoolExecutor() as pool:
-        return np.stack(list(pool.map(lambda row: _decode(photos, encoder, row), rows)))
-
-
-def _decode(photos: Sequence[CaptionedPhoto], encoder: TokenEncoder, row: int) -> Pixels:
-    variant, number = divmod(row, len(photos))
-    path = photos[number].path
-    try:
-        with Image.open(path) as image:
-            return encoder.preprocess(variant_of(image.convert("RGB"), variant, [number]))
-    except OSError as error:
-        raise UsageError(f"Cannot decode the photo {path}: {error}") from error
+        return np.stack(list(pool.map(lambda row: read_variant(photos, row, pixels_of), rows)))

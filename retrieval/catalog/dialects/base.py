@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from retrieval.catalog.fulltext.tokenize import Term
+from retrieval.catalog.fulltext.index import Term
 from retrieval.filters import ColumnTest
 
 Condition = sa.ColumnElement[bool]

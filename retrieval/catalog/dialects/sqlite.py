@@ -21,8 +21,7 @@ from sqlalchemy import event
 
 from retrieval.catalog import column_condition, path_glob
 from retrieval.catalog.dialects.base import Condition, Dialect
-from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS, WEIGHTS
-from retrieval.catalog.fulltext.tokenize import Term
+from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS, WEIGHTS, Term
 from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError, UsageError
 from retrieval.filters import ColumnTest
 

@@ -8,8 +8,7 @@ import sqlalchemy as sa
 
 from retrieval.catalog.dialects.base import Condition, Dialect
 from retrieval.catalog.filtering import condition
-from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS
-from retrieval.catalog.fulltext.tokenize import Term
+from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS, Term
 from retrieval.catalog.schema import CAN_BE_FOUND, FileRecord, ItemRecord, chunks, row_in
 from retrieval.filters import Filter
 from retrieval.media import Modality
@@ -30,22 +29,15 @@ class _Place:
     row: int
 
 
+@dataclass(frozen=True, eq=False)
 class TextSearch:
     """A search of the current items of a space and modality that pass a filter."""
 
-    def __init__(
-        self,
-        connection: sa.Connection,
-        dialect: Dialect,
-        space_id: str,
-        modality: Modality,
-        where: Filter | None,
-    ) -> None:
-        self._connection = connection
-        self._dialect = dialect
-        self._space_id = space_id
-        self._modality = modality
-        self._where = where
+    _connection: sa.Connection
+    _dialect: Dialect
+    _space_id: str
+    _modality: Modality
+    _where: Filter | None
 
     @cached_property
     def _wanted(self) -> Condition:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from retrieval.encoders.base import Vectors
 from retrieval.indices.base import AllowedRows, Effort, Found, VectorIndex
-from retrieval.indices.faiss.gpu import MOST_SELECTED, Placing, gpus, placing
+from retrieval.indices.faiss.gpu import MOST_SELECTED, Placing
 from retrieval.indices.faiss.ivf import FactoryIndex, probes_for
 from retrieval.indices.refine import filtered_fetch, keep_allowed
 
@@ -101,11 +101,3 @@ class GpuIndex(VectorIndex):
             f"{self._master.kind} is searched on the CPU, since the GPU cannot: "
             f"{str(error).splitlines()[-1]}."
         )
-
-
-def on_device(index: FactoryIndex, device: str) -> VectorIndex:
-    """Make an index ready to be searched on a device as torch names it; on the CPU, as it is."""
-    numbers = gpus(device)
-    if not numbers or index.lists is None:
-        return index
-    return GpuIndex(index, placing(numbers))

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
 from retrieval.errors import UsageError
-from retrieval.indices import faiss_version
 from retrieval.indices.base import AllowedRows, Effort, Found, VectorEngine, VectorIndex
 from retrieval.indices.faiss.gpu import assigning, gpus, placing
 
@@ -121,7 +120,7 @@ class FactoryIndex(VectorEngine):
     @classmethod
     def version(cls) -> str:
         """Version of FAISS."""
-        return faiss_version()
+        return str(faiss.__version__)
 
     def save(self, path: Path) -> None:
         """Write the index to a file, whose metadata are the caller's matter."""
@@ -129,9 +128,12 @@ class FactoryIndex(VectorEngine):
 
     def on_device(self, device: str) -> VectorIndex:
         """Copy the index to the GPUs of a device, if FAISS sees any and the index has lists."""
-        from retrieval.indices.faiss.gpu_index import on_device
+        numbers = gpus(device)
+        if not numbers or self.lists is None:
+            return self
+        from retrieval.indices.faiss.gpu_index import GpuIndex
 
-        return on_device(self, device)
+        return GpuIndex(self, placing(numbers))
 
     def details(self) -> dict[str, Any]:
         """Inverted lists, and the size of a row's code."""

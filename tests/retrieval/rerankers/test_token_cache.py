@@ -359,9 +359,10 @@ def test_memory_gives_what_the_disk_gives(cache, precision):
     np.testing.assert_array_equal(put, cache.get("reranker", "a" * 32))
     np.testing.assert_array_equal(memory.get("reranker", "a" * 32), put)
     fresh = TokenMemory(cache)
-    for _ in range(2):
-        np.testing.assert_array_equal(fresh.get("reranker", "a" * 32), put)
-    assert (fresh.hits, fresh.misses) == (1, 1)
+    np.testing.assert_array_equal(fresh.get("reranker", "a" * 32), put)
+    for path in cache.folder.rglob("*.tokens"):
+        path.unlink()
+    np.testing.assert_array_equal(fresh.get("reranker", "a" * 32), put)
 
 
 def test_values_that_float16_holds_take_half_the_space(cache):

@@ -18,7 +18,6 @@ from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, Cros
 from retrieval.training import rerankers as training
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.rerankers import (
-    CHECKPOINT_NAME,
     RerankerEpoch,
     RerankerResult,
     RerankerTraining,
@@ -26,6 +25,7 @@ from retrieval.training.rerankers import (
     hard_negatives,
     train_reranker,
 )
+from retrieval.training.state import CHECKPOINT_NAME
 from retrieval.training.validation import Recalls
 
 

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from retrieval.catalog import Catalog, FailedFile, FileEntry, FileUpdate, ItemEntry
-from retrieval.catalog.fulltext.tokenize import indexed
+from retrieval.catalog.fulltext.index import indexed
 from retrieval.filters import Filter
 from retrieval.media import MediaKind, Metadata, Modality
 

@@ -10,7 +10,7 @@ import pytest
 from retrieval.indices.base import AllowedRows, Effort
 from retrieval.indices.faiss import gpu_index
 from retrieval.indices.faiss.gpu import MOST_SELECTED, gpus
-from retrieval.indices.faiss.gpu_index import GpuIndex, on_device
+from retrieval.indices.faiss.gpu_index import GpuIndex
 from retrieval.indices.faiss.ivf import FactoryIndex
 
 SETTINGS = Effort(breadth=32, overfetch=10)
@@ -182,20 +182,20 @@ def test_a_search_that_fails_is_done_on_the_cpu_and_so_are_those_after_it(master
 
 
 def test_an_index_that_is_not_meant_for_a_gpu_stays_as_it_is(master, rows, monkeypatch):
-    assert on_device(master, "cpu") is master
+    assert master.on_device("cpu") is master
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
-    assert on_device(master, "cuda") is master
+    assert master.on_device("cuda") is master
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 99)
     graph = build(rows[:200], "HNSW8")
-    assert on_device(graph, "cuda") is graph
-    placed = on_device(master, "cuda:98")
+    assert graph.on_device("cuda") is graph
+    placed = master.on_device("cuda:98")
     assert isinstance(placed, GpuIndex)
     assert "Invalid GPU device 98" in placed.problem
 
 
 def test_codes_that_only_processors_compare_are_told(rows, queries):
     """The kind that a library without a GPU chose, opened where there is one."""
-    index = on_device(build(rows, "IVF32,PQ16x4fs"), "cpu")
+    index = build(rows, "IVF32,PQ16x4fs").on_device("cpu")
     assert index.search(queries, 10, effort=SETTINGS)[1].shape == (60, 10)
 
 
@@ -203,7 +203,7 @@ def test_codes_that_only_processors_compare_are_told(rows, queries):
 @pytest.mark.parametrize("factory", ["IVF32,PQ16", "OPQ16_32,IVF32,PQ16"])
 def test_cpu_and_gpu_agree(rows, queries, factory):
     master = build(rows, factory)
-    index = on_device(master, "cuda")
+    index = master.on_device("cuda")
     assert index.problem is None
     allowed = np.random.default_rng(1).random(len(rows)) < 0.2
     for some in (None, AllowedRows(allowed)):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.catalog.fulltext.tokenize import MOST_TERMS, indexed, terms
+from retrieval.catalog.fulltext.index import MOST_TERMS, indexed, terms
 
 
 @pytest.mark.parametrize(
