@@ -22,6 +22,8 @@ from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, Cros
 from retrieval.rerankers.token_cache import TokenCacheSettings
 from retrieval.search.rerank import rerank, text_scorer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def fusion_file(tmp_path_factory, tiny_encoder):

@@ -27,6 +27,8 @@ from retrieval.catalog import FileState
 from retrieval.errors import NotFoundError
 from retrieval.library import Library, create_library
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 30.0
 CALM_S = 4.0
 """Longer than it takes until a fresh file has been looked at for the last time."""

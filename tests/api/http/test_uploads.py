@@ -17,6 +17,8 @@ from indexer.pipeline import index_sources
 from retrieval.errors import UsageError
 from retrieval.library import create_library
 
+pytestmark = pytest.mark.slow
+
 
 def picture(seed: int, kind: str = "JPEG", size: tuple[int, int] = (60, 40)) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)

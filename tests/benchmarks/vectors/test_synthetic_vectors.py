@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks.vectors.synthetic_vectors import BLOCK, CLIP, STARTER, SyntheticVectors
 
+pytestmark = pytest.mark.slow
+
 ROWS = 500
 LISTS = 16
 

@@ -13,6 +13,8 @@ from retrieval.media import Modality
 from retrieval.search.engine import Engine
 from retrieval.search.query import Query, TextPart
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def library(indexed_library, tiny_encoder, tmp_path):
