@@ -21,7 +21,7 @@ def workload(tmp_path_factory):
 @pytest.fixture
 def copies_on_the_cpu(monkeypatch):
     """Where a GPU would be, FAISS's own index on the CPU."""
-    for module in (gpu_search, gpu_index, ivf):
+    for module in (gpu_search, ivf):
         monkeypatch.setattr(module, "gpus", lambda device: () if device == "cpu" else (0,))
     for module in (gpu_index, ivf):
         monkeypatch.setattr(module, "placing", lambda _: faiss.clone_index)
