@@ -8,8 +8,9 @@ from benchmarks.vectors import gpu as gpu_search
 from benchmarks.vectors.gpu import MOST_RECALL_DIFFERENCE, compare_gpu, gpu_markdown
 from benchmarks.vectors.workload import synthetic_workload
 from retrieval.errors import MMSearchError
-from retrieval.indices.faiss import gpu_index, ivf
+from retrieval.indices.faiss import ivf
 from retrieval.indices.faiss.gpu import gpus
+from retrieval.indices.faiss.gpu_index import GpuIndex
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,7 @@ def copies_on_the_cpu(monkeypatch):
     """Where a GPU would be, FAISS's own index on the CPU."""
     for module in (gpu_search, ivf):
         monkeypatch.setattr(module, "gpus", lambda device: () if device == "cpu" else (0,))
-    for module in (gpu_index, ivf):
-        monkeypatch.setattr(module, "placing", lambda _: faiss.clone_index)
+    monkeypatch.setattr(ivf, "placing", lambda _: faiss.clone_index)
 
 
 def test_the_same_index_is_compared_in_both_places(workload, copies_on_the_cpu):
@@ -41,7 +41,12 @@ def test_the_same_index_is_compared_in_both_places(workload, copies_on_the_cpu):
 
 def test_a_gpu_that_gives_up_is_an_error(workload, copies_on_the_cpu, monkeypatch):
     untrained = faiss.IndexIVFPQ(faiss.IndexFlatL2(32), 32, 32, 4, 8)
-    monkeypatch.setattr(gpu_index, "placing", lambda _: lambda _index: untrained)
+    on_device = ivf.FactoryIndex.on_device
+
+    def give_up(index, device):
+        return on_device(index, device) if device == "cpu" else GpuIndex(index, lambda _: untrained)
+
+    monkeypatch.setattr(ivf.FactoryIndex, "on_device", give_up)
     with pytest.raises(MMSearchError, match="is_trained"):
         compare_gpu(workload, factory="IVF32,PQ4")
 
