@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -387,5 +388,5 @@ class ChangingFolder(RuleBasedStateMachine):
         return new + path[len(old) :] if path == old or is_below(path, old) else path
 
 
-TestChangingFolder = ChangingFolder.TestCase
+TestChangingFolder = pytest.mark.slow(ChangingFolder.TestCase)
 TestChangingFolder.settings = settings(max_examples=80, stateful_step_count=40)

@@ -90,6 +90,7 @@ def test_the_service_filters_by_column(library, where):
     assert [hit["path"].rpartition("/")[2] for hit in answer.json()["hits"]] == ["blue.png"]
 
 
+@pytest.mark.slow
 def test_the_terminal_filters_by_column(library):
     program = [sys.executable, "-c", "from api.cli import main; main()", "search", "x"]
     run = subprocess.run(

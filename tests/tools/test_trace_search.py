@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 MOST_MODULES = 24
 MOST_FUNCTIONS = 95
 
 
+@pytest.mark.slow
 def test_a_search_passes_few_modules_and_functions(indexed_library):
     printed = subprocess.run(
         [sys.executable, "-m", "tools.trace_search", str(indexed_library.path)],

@@ -180,6 +180,7 @@ def test_after_a_lull_the_next_one_does_not_wait():
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_beyond_the_bound_requests_are_refused_and_told_when_to_come_back():
     async def main() -> None:
         engine, metrics = SlowEngine(0.5), ServiceMetrics()

@@ -452,6 +452,7 @@ def test_scores_of_a_list_say_its_order(photo_library, tiny_encoder, tmp_path):
     np.testing.assert_array_equal(judge(dataset.qrels("t2i"), run).ranks, judgments.ranks)
 
 
+@pytest.mark.slow
 def test_auto_is_the_index_that_a_library_builds_and_tunes(
     tmp_path, tiny_encoder, write_files, monkeypatch
 ):

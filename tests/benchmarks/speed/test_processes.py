@@ -29,6 +29,7 @@ def test_one_that_takes_too_long_is_killed():
     assert time.perf_counter() - began < 30
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_memory_of_descendants_counts():
     hold = "import time; block = b'x' * (60 << 20); time.sleep(1.5)"

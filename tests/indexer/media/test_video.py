@@ -133,6 +133,7 @@ CODECS = [
     gop=st.integers(1, 400),
     start=st.integers(1, 120_000),
 )
+@pytest.mark.slow
 def test_reading_from_anywhere_gives_the_same_frames(kind, lengths, gop, start):
     codec, ending = kind
     with tempfile.TemporaryDirectory() as folder:

@@ -156,6 +156,7 @@ def test_a_snapshot_neither_waits_for_a_writer_nor_sees_its_work(catalog):
     assert paths_at(catalog, 0) == {0: ["/a.jpg"]}
 
 
+@pytest.mark.slow
 def test_many_files_go_through_one_transaction(catalog):
     images = [image(f"/photos/{number}.jpg", str(number)) for number in range(25_000)]
     with catalog.transaction() as transaction:

@@ -278,6 +278,7 @@ def strange_library(strange, tiny_encoder):
     return library
 
 
+@pytest.mark.slow
 def test_a_library_from_a_stranger_runs_no_code_by_any_way(strange_library, strange, tmp_path):
     _, mark = strange
     with pytest.raises(EncoderUnavailableError, match="trust_remote_code"):

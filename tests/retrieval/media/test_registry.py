@@ -229,6 +229,7 @@ def toy(tmp_path, monkeypatch):
     FORMATS[:] = before
 
 
+@pytest.mark.slow
 def test_a_new_format_is_indexed_uploaded_served_and_shown(
     toy, tmp_path, tiny_encoder, running_service
 ):

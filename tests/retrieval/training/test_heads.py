@@ -93,6 +93,7 @@ def test_class_photos_are_learned_beside_the_captions(
     assert last.also == last.recalls
 
 
+@pytest.mark.slow
 def test_an_output_with_a_run_is_not_overwritten(config: HeadsTraining) -> None:
     train_heads(dataclasses.replace(config, epochs=1))
     with pytest.raises(UsageError, match="holds a training run"):

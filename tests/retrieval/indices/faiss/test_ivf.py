@@ -76,6 +76,7 @@ def test_recall_against_brute_force(built, rows, queries, factory):
     assert recall_at_10(index, rows, queries) >= FLOORS[factory]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factory", FLOORS)
 def test_over_fetch_finds_what_codes_blur(built, rows, queries, factory):
     assert recall_at_10(built(factory), rows, queries, overfetch=10) >= 0.98
