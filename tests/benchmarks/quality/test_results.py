@@ -8,49 +8,13 @@ import pytest
 import ranx
 
 from api.cli.bench.retrieval import _file_of
-from benchmarks.datasets import load_dataset
 from benchmarks.metrics import evaluate
-from benchmarks.quality.comparison import compare_records, comparison_markdown
 from benchmarks.quality.embedding_cache import EmbeddingCache
-from benchmarks.quality.report import format_figure, markdown, published_beside, write_report
+from benchmarks.quality.report import markdown
 from benchmarks.quality.results import read_record, record_of, write_record
 from benchmarks.quality.retrieval import Setup, measure_quality
 from benchmarks.quality.trec import write_qrels, write_run
 from retrieval.errors import NotFoundError, UsageError
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    """Thirty small pictures of noise with three captions each."""
-    from PIL import Image
-
-    folder = tmp_path_factory.mktemp("captioned")
-    (folder / "images").mkdir()
-    generator = np.random.default_rng(0)
-    lines = []
-    for number in range(30):
-        noise = generator.integers(0, 256, (36, 36, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(folder / "images" / f"{number}.png")
-        ways = ("here", "there", "<everywhere>" + " again" * 9)
-        captions = [f"noise {number} seen {way}" for way in ways]
-        lines.append(json.dumps({"image": f"{number}.png", "split": "val", "en": captions}))
-    (folder / "captions.jsonl").write_text("\n".join(lines))
-    return load_dataset(f"jsonl:{folder}", split="val")
-
-
-@pytest.fixture(scope="module")
-def measured(dataset, tiny_encoder, tmp_path_factory):
-    """A real run of the small encoder: the record and the ranked lists."""
-    ranked = {"t2i": {}, "i2t": {}}
-    cache = EmbeddingCache(tmp_path_factory.mktemp("cache"))
-    result = measure_quality(
-        dataset,
-        tiny_encoder,
-        Setup(),
-        cache,
-        on_ranked=lambda direction, one: ranked[direction].update({one.query_id: one}),
-    )
-    return record_of(result), ranked
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::numba.NumbaWarning")
@@ -125,47 +89,6 @@ def test_other_files_are_no_results(content, tmp_path):
         read_record(tmp_path / "nowhere.json")
 
 
-def test_a_result_does_not_differ_from_itself(measured):
-    record, _ = measured
-    rows = compare_records([record, record], ["hit_recall@10", "median_rank"])
-    assert [row.difference for row in rows] == [None, 0, None, 0] * 2
-    assert all(row.p_value in {None, 1} for row in rows)
-    table = comparison_markdown(rows)
-    assert len(table.splitlines()) == 2 + 8
-    assert "+0.0" in table
-
-
-def test_results_on_other_queries_are_not_compared(measured, dataset, tiny_encoder, tmp_path):
-    record, _ = measured
-    cache = EmbeddingCache(tmp_path / "cache")
-    other = record_of(measure_quality(dataset.first_images(5), tiny_encoder, Setup(), cache))
-    with pytest.raises(UsageError, match="different queries"):
-        compare_records([record, other], ["map"])
-    with pytest.raises(UsageError, match="two results"):
-        compare_records([record], ["map"])
-
-
-def test_the_report_is_one_file_that_needs_no_other(measured, dataset, tmp_path):
-    record, ranked = measured
-    page = write_report(tmp_path / "report", record, dataset, ranked).read_text(encoding="utf-8")
-    assert page.count("<svg") == 2
-    assert "Reranked" not in page
-    assert page.count('class="failure"') == 48
-    assert "data:image/jpeg;base64," in page
-    assert "&lt;everywhere&gt;" in page
-    assert "<everywhere>" not in page
-    assert 'src="http' not in page
-    assert "href=" not in page.replace('xlink:href="#', "")
-    assert "| hit_recall@1 |" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
-
-
-def test_problems_of_the_data_are_told(measured):
-    record, _ = measured
-    assert "30 x text cut at the encoder's context" in markdown(record)
-    broken = replace(record, dataset={**record.dataset, "problems": {"missing image": 3}})
-    assert "3 x missing image" in markdown(broken)
-
-
 @pytest.fixture(scope="module")
 def reranked(measured):
     """The record as if a reranker had scored the first ten items, and texts been compared too."""
@@ -203,21 +126,6 @@ def test_a_record_from_before_there_were_rerankers_is_read(measured, tmp_path):
     again = read_record(tmp_path / "r.json")
     assert again.reranker == {}
     assert again.label == record.label
-
-
-def test_published_figures_stand_beside_the_dataset_they_are_of(measured):
-    record, _ = measured
-    assert published_beside(record) == []
-    flickr = replace(record, dataset={**record.dataset, "name": "Flickr30k", "split": "test"})
-    rows = published_beside(flickr)
-    assert any(row["model"].startswith("CLIP ViT-B/32") for row in rows)
-    assert all(row["source"].startswith("https://") for row in rows)
-    assert "not measured here" in markdown(flickr)
-
-
-def test_figures_are_percentages_but_ranks():
-    assert format_figure("hit_recall@1", 0.123) == "12.3"
-    assert format_figure("median_rank", 1234.0) == "1,234.0"
 
 
 def test_each_direction_gets_a_file_of_its_own(tmp_path):

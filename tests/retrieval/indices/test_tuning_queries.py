@@ -3,7 +3,6 @@ import unicodedata
 import numpy as np
 import pytest
 
-from benchmarks.vectors import tuning_queries as composition
 from retrieval.indices import tuning_queries as encoded_module
 from retrieval.indices.tuning_queries import bundled_texts, encoded_texts
 
@@ -34,10 +33,6 @@ def test_there_are_several_thousand_different_texts_of_many_kinds():
     assert max(lengths) >= 20
     scripts = {unicodedata.name(letter).split()[0] for text in texts for letter in text}
     assert {"LATIN", "CJK", "HIRAGANA", "HANGUL", "CYRILLIC", "DEVANAGARI", "ARABIC"} <= scripts
-
-
-def test_the_bundled_file_is_what_the_composition_makes():
-    assert composition.compose() == bundled_texts()
 
 
 def test_texts_are_encoded_once(tmp_path, encode):

@@ -21,7 +21,6 @@ from retrieval.rerankers.base import (
     ExplainableReranker,
     ImageSimilarityReranker,
     Reranker,
-    join,
 )
 from retrieval.rerankers.cross_attention import (
     FORMAT,
@@ -350,25 +349,3 @@ def test_the_shipped_model_serves_its_own_space_only(
         loaded = load_reranker(name, starter, "cpu")
         assert isinstance(loaded, CrossAttentionReranker)
         assert loaded.name == "fusion"
-
-
-def test_rerankers_by_name(saved, tiny_encoder):
-    assert load_reranker("none", tiny_encoder) is None
-    for name in (f"cross-attention:{saved}", f"fusion:{saved}"):
-        loaded = load_reranker(name, tiny_encoder, "cpu")
-        assert isinstance(loaded, CrossAttentionReranker)
-        assert loaded.name == f"fusion:{saved}"
-
-
-@pytest.mark.parametrize("name", ["", "frob", "Fusion", "cross:x", "auto:x", "none:x"])
-def test_unknown_names_are_refused(name, tiny_encoder):
-    with pytest.raises(UsageError, match="There is no reranker"):
-        load_reranker(name, tiny_encoder)
-
-
-def test_joining_adds_the_weighted_match():
-    similarity, match = np.float32([0.25, 0.5]), np.float32([2, -4])
-    joined = join(similarity, match, 0.125)
-    assert joined.dtype == np.float32
-    assert joined.tolist() == [0.5, 0.0]
-    np.testing.assert_array_equal(join(similarity, match, 0.0), similarity)
