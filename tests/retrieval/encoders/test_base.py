@@ -1,0 +1,62 @@
+"""The identity of a space, and what an encoder that cannot do something says."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from retrieval.encoders.base import Space, cannot_encode, require_tokens
+from retrieval.errors import UsageError
+from retrieval.media import Modality
+
+SPACE = Space("open_clip:ViT-B-32/laion2b", "sha256:abc", "resize to 224", 512)
+
+
+def test_the_name_of_a_space_never_changes():
+    """Libraries have directories of this name."""
+    assert SPACE.id == "open-clip-vit-b-32-laion2b-3ed5758753d6"
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Space)])
+def test_spaces_that_differ_in_anything_have_other_names(field):
+    value = getattr(SPACE, field)
+    other = replace(SPACE, **{field: value + 1 if field == "dimension" else f"{value}2"})
+    assert other.id != SPACE.id
+
+
+def test_any_encoder_gives_a_name_that_is_a_directory():
+    name = replace(SPACE, encoder="local-dir:/Über all/" + "x" * 300).id
+    assert name.isascii()
+    assert len(name) <= 53
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+class VectorsOnly:
+    """An encoder without token-level outputs."""
+
+    space = SPACE
+    modalities = frozenset({Modality.TEXT, Modality.IMAGE})
+    context_length = input_side = 1
+
+    def preprocess(self, image): ...
+    def encode(self, modality, inputs): ...
+    def token_count(self, text): ...
+
+
+class WithTokens(VectorsOnly):
+    """An encoder that rerankers can read."""
+
+    def image_tokens(self, pixels): ...
+    def text_tokens(self, texts): ...
+    def token_spans(self, text): ...
+    def view(self, width, height): ...
+
+
+def test_tokens_are_required_by_name_of_the_encoder():
+    encoder = WithTokens()
+    assert require_tokens(encoder) is encoder
+    with pytest.raises(UsageError, match=r"'open_clip:ViT-B-32/laion2b' gives vectors only"):
+        require_tokens(VectorsOnly())
+
+
+def test_a_modality_that_is_not_taken_is_named_with_those_that_are():
+    assert "takes image and text, not audio" in str(cannot_encode(VectorsOnly(), "audio"))

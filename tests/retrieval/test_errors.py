@@ -1,0 +1,49 @@
+import pickle
+from types import SimpleNamespace
+
+import pytest
+from pydantic import ValidationError
+
+from retrieval.errors import (
+    MissingExtraError,
+    UnreadableFileError,
+    UsageError,
+    first_problem,
+    require_at_least,
+)
+from retrieval.filters import Filter
+
+
+def test_a_missing_extra_comes_back_from_another_process():
+    error = pickle.loads(pickle.dumps(MissingExtraError("PDF files", "documents")))
+    assert isinstance(error, UnreadableFileError)
+    assert str(error) == "PDF files need an extra package: pip install 'mmsearch[documents]'"
+    assert (error.what, error.extra) == ("PDF files", "documents")
+
+
+def test_the_first_setting_that_is_too_small_is_named():
+    settings = SimpleNamespace(epochs=3, patience=0, variants=-1)
+    require_at_least(settings, 3, "epochs")
+    with pytest.raises(UsageError, match="patience must be at least 1, not 0"):
+        require_at_least(settings, 1, "epochs", "patience", "variants")
+
+
+NINE_LEVELS: dict[str, object] = {}
+for _ in range(8):
+    NINE_LEVELS = {"not": NINE_LEVELS}
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"width": {"min": "x"}}, "width.min: Input should be a valid number"),
+        (NINE_LEVELS, "a filter has at most 8 levels"),
+        ({"nosuch": 1}, "nosuch: "),
+    ],
+)
+def test_the_first_problem_names_its_field_and_is_a_sentence(fields, sentence):
+    with pytest.raises(ValidationError) as refused:
+        Filter.model_validate(fields)
+    told = first_problem(refused.value)
+    assert told.startswith(sentence)
+    assert told.endswith(".")
