@@ -52,6 +52,9 @@ NO_MODULE_OF_THEIR_NAME = {
 }
 """Tests of what several modules do together, as are all in tests/faults."""
 
+TESTED_THROUGH_OTHERS = ("api/",)
+"""Beginnings of the paths of modules that need no test file of their name."""
+
 
 @cache
 def trees() -> dict[str, ast.Module]:
@@ -166,6 +169,20 @@ def test_tests_mirror_modules():
         if not is_mirror and path.as_posix() not in NO_MODULE_OF_THEIR_NAME:
             lost.append(path.as_posix())
     assert [path for path in lost if not path.startswith("tests/faults/")] == []
+
+
+def test_modules_have_tests_of_their_name():
+    """The other way round: `a/b.py` has `tests/a/test_b.py`."""
+    lacking = [
+        path
+        for path in trees()
+        if not path.endswith("/__init__.py")
+        and "/migrations/" not in path
+        and not (REPOSITORY / "tests" / Path(path).with_name(f"test_{Path(path).name}")).exists()
+    ]
+    assert [path for path in lacking if not path.startswith(TESTED_THROUGH_OTHERS)] == []
+    for exception in TESTED_THROUGH_OTHERS:
+        assert any(path.startswith(exception) for path in lacking), f"{exception} has all its tests"
 
 
 def loaded_by(module: str) -> set[str]:
