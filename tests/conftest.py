@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -143,6 +144,24 @@ def indexed_library(tmp_path: Path, tiny_encoder: Encoder, picture_folder: Path)
     library = create_library(tmp_path / "library", tiny_encoder.space)
     index_sources(library, tiny_encoder, [picture_folder])
     return library
+
+
+@pytest.fixture
+def library_with_copies(
+    indexed_library: Library, picture_folder: Path, tiny_encoder: Encoder
+) -> Library:
+    """Six pictures of noise, with a copy, a link and a larger version of the first."""
+    original = picture_folder / "folder 0" / "picture-0.png"
+    shutil.copyfile(original, picture_folder / "copy.png")
+    (picture_folder / "link.png").symlink_to(original)
+    with Image.open(original) as image:
+        image.resize((96, 80), Image.Resampling.NEAREST).save(picture_folder / "larger.png")
+    (picture_folder / "a.txt").write_text("The same words.")
+    (picture_folder / "b.txt").write_text("The same words.")
+    (picture_folder / "empty 1.txt").write_text("")
+    (picture_folder / "empty 2.txt").write_text("")
+    index_sources(indexed_library, tiny_encoder, [picture_folder], workers=1)
+    return indexed_library
 
 
 @pytest.fixture(scope="session")

@@ -52,9 +52,6 @@ NO_MODULE_OF_THEIR_NAME = {
 }
 """Tests of what several modules do together, as are all in tests/faults."""
 
-TESTED_THROUGH_OTHERS = ("api/",)
-"""Beginnings of the paths of modules that need no test file of their name."""
-
 
 @cache
 def trees() -> dict[str, ast.Module]:
@@ -180,9 +177,7 @@ def test_modules_have_tests_of_their_name():
         and "/migrations/" not in path
         and not (REPOSITORY / "tests" / Path(path).with_name(f"test_{Path(path).name}")).exists()
     ]
-    assert [path for path in lacking if not path.startswith(TESTED_THROUGH_OTHERS)] == []
-    for exception in TESTED_THROUGH_OTHERS:
-        assert any(path.startswith(exception) for path in lacking), f"{exception} has all its tests"
+    assert lacking == []
 
 
 def loaded_by(module: str) -> set[str]:

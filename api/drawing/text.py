@@ -65,8 +65,8 @@ def font_for(text: str, size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFo
 
 def fit(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
     """Truncate a text to a width in pixels; unprintable characters become question marks."""
+    font = font_for(text, size)  # of the whole text, as its caller draws with
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    font = font_for(text, size)
     if draw.textlength(text, font) <= width:
         return text
     while text and draw.textlength(f"{text}...", font) > width:

@@ -13,12 +13,10 @@ from starlette.testclient import TestClient
 
 from api import cli
 from api.http.app import create_app
-from api.http.schemas import ExplanationSchema
 from indexer.pipeline import index_sources
 from retrieval.library import create_library
 from retrieval.rerankers import cross_attention as reranker
 from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
-from retrieval.rerankers.explanation import Explanation, WordExplanation
 
 TEXT = "a cup of coffee on a table"
 
@@ -91,22 +89,6 @@ def require_valid(body: dict, size: tuple[int, int]) -> None:
     for heat in (body["heat"], *(word["heat"] for word in body["words"])):
         assert np.array(heat).min() >= 0
         assert np.array(heat).sum() == pytest.approx(1, abs=1e-3)
-
-
-def test_numbers_are_written_with_four_digits():
-    heat = np.array([[1 / 3, 2 / 3 - 1.23456e-5], [1.23456e-5, 0]], np.float32)
-    word = WordExplanation("dog", 2, 5, 0.5, heat)
-    schema = ExplanationSchema.of(Explanation("a dog", 1.5, 0.25, (word,), heat, (0, 0, 4, 2.5)))
-    body = json.loads(schema.model_dump_json())
-    rows = [[0.3333, 0.6667], [1.235e-05, 0.0]]
-    assert body == {
-        "text": "a dog",
-        "match": 1.5,
-        "similarity": 0.25,
-        "words": [{"word": "dog", "start": 2, "end": 5, "contribution": 0.5, "heat": rows}],
-        "heat": rows,
-        "view": [0.0, 0.0, 4.0, 2.5],
-    }
 
 
 def test_the_command_prints_words_largest_contribution_first(run, photos):
@@ -203,41 +185,3 @@ def test_a_missing_library_is_told(run, photos, tmp_path):
     code, _, err = run("a cat", photos["cat"], "--library", tmp_path / "none")
     assert code == 1
     assert str(tmp_path / "none") in err
-
-
-@pytest.mark.parametrize(
-    ("parameters", "status", "detail"),
-    [
-        ({"text": "", "item": 1}, 422, "text"),
-        ({"text": " \n", "item": 1}, 422, "text is empty"),
-        ({"text": "x" * 10_001, "item": 1}, 422, "text"),
-        ({"item": 1}, 422, "text"),
-        ({"text": "a"}, 422, "item"),
-        ({"text": "a", "item": 0}, 422, "item"),
-        ({"text": "a", "item": 2**63}, 422, "item"),
-        ({"text": "a", "item": "../../etc/passwd"}, 422, "item"),
-        ({"text": "a", "item": 1, "format": "gif"}, 422, "format"),
-        ({"text": "a", "item": 1, "path": "/etc/passwd"}, 422, "path"),
-        ({"text": "a", "item": 999_999}, 404, "no item 999999"),
-        ({"text": "a", "item": "astronaut"}, 404, "cannot be opened any more"),
-        ({"text": "a", "item": "rocket"}, 404, "has changed since it was indexed"),
-        ({"text": "a", "item": "rocket", "format": "png"}, 404, "has changed since"),
-    ],
-)
-def test_errors_are_problem_details(served, parameters, status, detail):
-    client, items, _ = served
-    item = parameters.get("item")
-    answer = client.get("/v1/explain", params={**parameters, "item": items.get(item, item)})
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert detail in answer.json()["detail"]
-
-
-def test_a_space_that_explains_nothing_is_a_problem(indexed_library):
-    with TestClient(
-        create_app(indexed_library.path, device="cpu"), base_url="http://localhost"
-    ) as client:
-        answer = client.get("/v1/explain", params={"text": "a dog", "item": 1})
-    assert answer.status_code == 422
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert "cross-attention" in answer.json()["detail"]

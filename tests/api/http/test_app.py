@@ -80,12 +80,6 @@ def test_an_item_and_its_thumbnail(client):
     assert again.content == b""
 
 
-def test_health(client):
-    body = client.get("/healthz").json()
-    assert body["status"] == "ok"
-    assert body["encoder"].startswith("local-dir:")
-
-
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "detail"),
     [

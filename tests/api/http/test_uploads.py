@@ -276,15 +276,6 @@ def test_uploads_while_searching(service):
     assert sum("many-" in hit["path"] for hit in hits) == 12
 
 
-def test_a_service_without_uploads_takes_none(tmp_path, tiny_encoder, running_service):
-    library = create_library(tmp_path / "library", tiny_encoder.space)
-    with running_service(library, tmp_path) as service:
-        answer = send(service, ("dog.jpg", picture(1)))
-    library.close()
-    assert answer.status_code == 404
-    assert "--uploads" in answer.json()["detail"]
-
-
 def test_a_folder_in_a_library_or_around_it_is_refused(tmp_path, tiny_encoder):
     library = create_library(tmp_path / "photos" / "library", tiny_encoder.space)
     for wrong in (library.path, library.path / "inside", tmp_path / "photos"):

@@ -1,15 +1,10 @@
 """What a threshold keeps and drops, on planted vectors and on real photos."""
 
-import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from api.cli.bench.program import bench
 from benchmarks.quality.relevance import absent_texts, draw_reliability, measure_relevance
-from retrieval.errors import MMSearchError
 from retrieval.search.relevance import calibration_for
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.relevance import Quality, is_held_out
@@ -73,39 +68,3 @@ def test_the_curve_is_drawn_with_empty_bins(tmp_path, ending, first):
     file = tmp_path / f"curve{ending}"
     draw_reliability({"text": quality, "image": quality}, file)
     assert file.read_bytes().startswith(first)
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        (["--photos", "some"], "--photos"),
-        (["--thresholds", "2"], "--thresholds"),
-        (["--sizes", "many"], "--sizes"),
-        (["--output", "curve.txt"], "curve.txt"),
-        (["--calibration", "nowhere.json"], "nowhere.json"),
-    ],
-)
-def test_wrong_options_are_refused_before_anything_is_read(options, named):
-    result = CliRunner().invoke(bench, ["relevance", "--dataset", "jsonl:nowhere", *options])
-    assert isinstance(result.exception, MMSearchError)
-    assert named in str(result.exception)
-
-
-def test_the_command_prints_what_was_measured(tmp_path, shared_data):
-    folder = tmp_path / "few"
-    (folder / "images").mkdir(parents=True)
-    source = shared_data / "imagenet-samples"
-    lines = (source / "captions.jsonl").read_text(encoding="utf-8").splitlines()[:6]
-    for line in lines:
-        name = json.loads(line)["image"]
-        (folder / "images" / name).write_bytes((source / "images" / name).read_bytes())
-    (folder / "captions.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    command = ["relevance", "--dataset", f"jsonl:{folder}", "--cache", str(tmp_path / "cache")]
-    command += ["--photos", "all", "--no-outside", "--searches", "20"]
-    drawn = CliRunner().invoke(bench, [*command, "--output", str(tmp_path / "curve.png")])
-    assert drawn.exit_code == 0, drawn.exception
-    assert "text queries: 20 simulated searches" in drawn.stdout
-    assert (tmp_path / "curve.png").exists()
-    printed = json.loads(CliRunner().invoke(bench, [*command, "--json"]).stdout)
-    assert printed["photos"] == 6
-    assert np.isfinite(printed["quality"]["text"]["brier"])

@@ -1,9 +1,6 @@
 import faiss
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from api.cli.bench.gpu import gpu
 from benchmarks.vectors import gpu as gpu_search
 from benchmarks.vectors.gpu import MOST_RECALL_DIFFERENCE, compare_gpu, gpu_markdown
 from benchmarks.vectors.workload import synthetic_workload
@@ -49,15 +46,6 @@ def test_a_gpu_that_gives_up_is_an_error(workload, copies_on_the_cpu, monkeypatc
     monkeypatch.setattr(ivf.FactoryIndex, "on_device", give_up)
     with pytest.raises(MMSearchError, match="is_trained"):
         compare_gpu(workload, factory="IVF32,PQ4")
-
-
-@pytest.mark.skipif(bool(gpus("cuda")), reason="there is a GPU here")
-def test_without_a_gpu_it_says_so_at_once():
-    app = typer.Typer()
-    app.command()(gpu)
-    result = CliRunner().invoke(app, [])
-    assert isinstance(result.exception, MMSearchError)
-    assert "FAISS sees no GPU for 'cuda'" in str(result.exception)
 
 
 @pytest.mark.skipif(not gpus("cuda"), reason="FAISS sees no GPU here")

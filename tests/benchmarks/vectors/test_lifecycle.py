@@ -2,10 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from api.cli.bench.index import index as bench_index
 from benchmarks.vectors.lifecycle import index_markdown, measure_index
 from retrieval.errors import MMSearchError
 from retrieval.indices import build as build_module
@@ -84,20 +81,3 @@ def test_it_notices_an_index_that_loses_rows(measure, monkeypatch):
 def test_rows_without_an_index_are_an_error(tmp_path):
     with pytest.raises(MMSearchError, match="searched exactly"):
         measure_index(tmp_path / "cache", 1000, dimension=32, queries=50, folder=tmp_path)
-
-
-def test_the_command_takes_rows_that_get_an_index(tmp_path, monkeypatch):
-    app = typer.Typer()
-    app.command()(bench_index)
-    assert CliRunner().invoke(app, ["--rows", "1000"]).exit_code == 2
-    asked = {}
-
-    def record(cache, rows, **options):
-        asked.update(options, rows=rows, cache=cache)
-        raise MMSearchError("enough")
-
-    monkeypatch.setattr("benchmarks.vectors.lifecycle.measure_index", record)
-    CliRunner().invoke(app, ["--rows", "60000", "--cache", str(tmp_path)])
-    assert (asked["rows"], asked["removed"], asked["added"]) == (60_000, 6_000, 10_000)
-    assert asked["cache"] == tmp_path / "vectors"
-    assert asked["target_recall"] == 0.98

@@ -3,7 +3,6 @@
 import base64
 import io
 import itertools
-import json
 
 import numpy as np
 import pytest
@@ -98,13 +97,6 @@ def test_a_part_can_be_taken_away(client):
     assert ids(disliked) == ids(liked)[::-1]
 
 
-def test_a_form_joins_its_text_with_its_images(client):
-    question = json.dumps({"text": "a photo", "parts": [{"text": "red", "weight": -0.5}]})
-    answer = client.post("/v1/search", data={"request": question}, files={"image": ("x", png())})
-    assert answer.json()["query"] == '"a photo" - 0.5 "red" + image'
-    assert len(ids(answer)) == 4
-
-
 def test_an_item_is_a_part(client):
     everything = ids(client.post("/v1/search", json={"text": "x"}))
     for liked, disliked in itertools.permutations(everything, 2):
@@ -183,61 +175,3 @@ def test_the_most_that_can_be_asked(client):
         "rerank_budget_ms": MAX_RERANK_BUDGET_MS,
     }
     assert len(ids(client.post("/v1/search", json=question))) == 4
-
-
-@pytest.mark.parametrize(
-    ("form", "files", "detail"),
-    [
-        ({"request": "{"}, {"image": ("x", png())}, "request"),
-        ({"request": '{"text": "x", "k": 0}'}, {"image": ("x", png())}, "request.k"),
-        ({"request": ["{}", "{}"]}, {"image": ("x", png())}, "give it once"),
-        ({"url": "http://localhost/"}, {"image": ("x", png())}, "no field 'url'"),
-        ({"image": "text"}, {"request": ("x", b"{}")}, "send it as a file"),
-        ({}, {"image": ("x", b"")}, "The uploaded image 1: the file is empty"),
-        ({}, {"image": ("x.png", b"<html>")}, "The uploaded image 1: "),
-    ],
-)
-def test_forms_that_cannot_be_meant(client, form, files, detail):
-    answer = client.post("/v1/search", data=form, files=files)
-    assert answer.status_code == 422
-    assert detail in answer.json()["detail"]
-
-
-def test_more_files_than_are_read(client):
-    answer = client.post("/v1/search", files=[("image", ("x", png()))] * 20)
-    assert answer.status_code in {400, 422}
-    assert answer.headers["content-type"] == "application/problem+json"
-
-
-@pytest.mark.parametrize(
-    "kind", ["text/plain", "application/x-www-form-urlencoded", "image/png", ""]
-)
-def test_other_types_of_bodies(client, kind):
-    answer = client.post("/v1/search", content=b'{"text": "x"}', headers={"Content-Type": kind})
-    assert answer.status_code == 415
-    assert answer.headers["content-type"] == "application/problem+json"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"--x\r\n",
-        b"--x\r\nContent-Disposition: form-data\r\n\r\n\r\n--x--",
-        b"\x00" * 100,
-        b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc',
-    ],
-)
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_broken_forms(client, content):
-    answer = client.post(
-        "/v1/search", content=content, headers={"Content-Type": "multipart/form-data; boundary=x"}
-    )
-    assert answer.status_code in {400, 422}
-    assert answer.headers["content-type"] == "application/problem+json"
-
-
-def test_a_form_without_a_boundary(client):
-    answer = client.post(
-        "/v1/search", content=b"x", headers={"Content-Type": "multipart/form-data"}
-    )
-    assert answer.status_code in {400, 422}

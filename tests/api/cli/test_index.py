@@ -1,0 +1,67 @@
+"""`mmsearch index` as users call it."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from retrieval.library import create_library
+
+
+def test_indexing_tells_what_was_done(indexed, run, picture_folder, tmp_path):
+    assert "6 added" in indexed.out
+    assert str(tmp_path / "library") in indexed.out
+    assert "6 unchanged" in run("index", picture_folder).out
+
+
+def test_indexing_as_json(run, encoder_name, picture_folder):
+    counts = run("index", picture_folder, "--encoder", encoder_name, "--json").json
+    assert counts["added"] == counts["found"] == counts["embedded"] == 6
+    assert counts["failed"] == counts["removed"] == counts["unchanged"] == 0
+    assert counts["interrupted"] is False
+    assert counts["items_per_second"] > 0
+
+
+def test_a_folder_without_images_says_so(run, encoder_name, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = run("index", tmp_path / "empty", "--encoder", encoder_name)
+    assert result.code == 0
+    assert "No files that can be indexed in" in result.out
+    result = run("search", "a dog")
+    assert result.code == 0
+    assert "has no images yet" in result.err
+
+
+def test_a_second_indexer_is_told(indexed, run, picture_folder, tmp_path, tiny_encoder):
+    with create_library(tmp_path / "library", tiny_encoder.space).writer():
+        result = run("index", picture_folder)
+    assert result.code == 1
+    assert "Another process is writing" in result.err
+
+
+@pytest.mark.slow
+def test_ctrl_c_finishes_the_batch_and_the_next_run_goes_on(run, encoder_name, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(200):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(folder / f"{number}.png")
+    command = [sys.executable, "-c", "from api.cli import main; main()"]
+    options = ["index", str(folder), "--encoder", encoder_name, "--batch-size", "1"]
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        rows = tmp_path / "library" / "spaces"
+        while not list(rows.glob("*/image.f16")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command again to continue" in err
+    before = run("status", "--json").json["images"]
+    assert 0 < before < 200
+    summary = run("index", folder, "--json").json
+    assert (summary["unchanged"], summary["added"]) == (before, 200 - before)

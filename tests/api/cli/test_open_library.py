@@ -1,0 +1,64 @@
+"""Which library and which encoder a command writes with."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from api.cli.open_library import encoder_of, library_and_encoder
+from retrieval.encoders.deferred import DeferredEncoder
+from retrieval.errors import NotFoundError, SpaceMismatchError, UsageError
+
+
+def test_another_encoder_than_the_librarys(indexed, run, picture_folder, tiny_checkpoint, tmp_path):
+    other = tmp_path / "other-checkpoint"
+    shutil.copytree(tiny_checkpoint, other)
+    result = run("index", picture_folder, "--encoder", f"local-dir:{other}")
+    assert result.code == 1
+    assert "--space new" in result.err
+    result = run("index", picture_folder, "--encoder", f"local-dir:{other}", "--space", "new")
+    assert "6 added" in result.out
+    spaces = run("status", "--json").json["spaces"]
+    assert len(spaces) == 2
+    for space in spaces:
+        assert len(run("search", "x", "--space", space, "--json").json["hits"]) == 6
+    assert run("search", "x", "--space", "nonsense").code == 2
+
+
+def test_a_damaged_library_is_reported(indexed, run, tmp_path):
+    (tmp_path / "library" / "library.toml").write_text("=")
+    result = run("search", "x")
+    assert result.code == 1
+    assert "cannot be read" in result.err
+
+
+def test_nothing_to_index_makes_no_library(tmp_path, tiny_checkpoint):
+    with pytest.raises(NotFoundError, match="There is no library at"):
+        library_and_encoder(tmp_path / "new", f"local-dir:{tiny_checkpoint}", None, "cpu", False)
+    with pytest.raises(UsageError, match="so it has no space 'other'"):
+        library_and_encoder(tmp_path / "new", None, "other", "cpu", True)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_encoder_of_a_library_is_loaded_when_it_is_used(indexed_library):
+    """An update that finds nothing new need not wait for a model."""
+    space = indexed_library.space()
+    for name in (None, "auto", space.encoder):
+        library, encoder = library_and_encoder(indexed_library.path, name, None, "cpu", True)
+        assert (library.path, encoder.space) == (indexed_library.path, space)
+        assert isinstance(encoder, DeferredEncoder)
+    with pytest.raises(UsageError, match="needs `--encoder NAME`"):
+        library_and_encoder(indexed_library.path, None, "new", "cpu", True)
+
+
+def test_an_encoder_that_has_changed_is_refused(indexed_library, tiny_checkpoint, tmp_path):
+    """Its vectors could not be compared with those in the library."""
+    space = indexed_library.space()
+    assert encoder_of(indexed_library, space, "cpu").space == space
+    other = tmp_path / "other"
+    shutil.copytree(tiny_checkpoint, other)
+    (other / "open_clip_config.json").write_text(
+        (other / "open_clip_config.json").read_text().replace(": {}", ': {"mean": [0, 0, 0]}')
+    )
+    with pytest.raises(SpaceMismatchError):
+        encoder_of(indexed_library, replace(space, encoder=f"local-dir:{other}"), "cpu")

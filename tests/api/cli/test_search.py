@@ -1,0 +1,87 @@
+"""`mmsearch search` as users call it."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+def test_searching_as_json_has_the_promised_shape(indexed, run):
+    answer = run("search", "a dog", "-k", 3, "--json").json
+    assert answer["query"] == "a dog"
+    assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3]
+    for hit in answer["hits"]:
+        assert set(hit) == {
+            "rank",
+            "item_id",
+            "path",
+            "kind",
+            "modality",
+            "page",
+            "time_s",
+            "text",
+            "columns",
+            "width",
+            "height",
+            "similarity",
+            "match",
+            "relevance",
+            "words",
+            "group",
+        }
+        assert hit["match"] is None
+        assert 0 <= hit["relevance"] <= 1
+        assert Path(hit["path"]).exists()
+    assert answer["timings_ms"]["total"] > 0
+
+
+def test_searching_by_image(indexed, run, picture_folder):
+    image = next(picture_folder.rglob("*.png"))
+    answer = run("search", "--image", image, "--json").json
+    assert answer["query"] is None
+    assert answer["hits"][0]["path"] == str(image)
+
+
+def test_searching_by_several_parts_and_by_words(indexed, run):
+    like = run("search", "--like", 2, "--minus", "a dog", "--diversity", 0.3, "--group", "--json")
+    assert len(like.json["hits"]) == 6
+    by_words = run("search", "picture-3.png", "--mode", "text", "--rerank", "none").out
+    assert by_words.splitlines()[0].endswith("picture-3.png  by its words")
+    nothing = run("search", "zebra", "--mode", "text")
+    assert (nothing.code, nothing.out) == (0, "")
+    assert "No hits" in nothing.err
+    assert "picture" not in run("search", "a dog", "--min-relevance", 1).out
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("a dog", "--mode", "better"),
+        ("--minus", "a dog", "--mode", "text"),
+        ("a dog", "--cursor", "made up"),
+        ("a dog", "--diversity", 2),
+        (),
+    ],
+)
+def test_searches_that_cannot_be_meant(indexed, run, wrong):
+    assert run("search", *wrong).code == 2
+
+
+def test_an_item_that_is_not_there_is_a_failure(indexed, run):
+    answer = run("search", "--like", 999)
+    assert answer.code == 1
+    assert "no item 999" in answer.err
+
+
+def test_a_contact_sheet_is_drawn(indexed, run, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    assert run("search", "a dog", "--contact-sheet", sheet).code == 0
+    with Image.open(sheet) as image:
+        assert image.width > image.height > 300
+    assert run("search", "a dog", "--contact-sheet", tmp_path / "sheet.xyz").code == 2
+
+
+def test_a_truncated_query_is_said_so(indexed, run):
+    result = run("search", "word " * 50, "--json")
+    assert "reads only 16" in result.json["warnings"][0]
+    assert "reads only 16" in run("search", "word " * 50).err

@@ -1,0 +1,102 @@
+"""The process that indexes beside a service: its answers, its failures and its end."""
+
+import asyncio
+import io
+import json
+import os
+import shutil
+import signal
+import threading
+
+import pytest
+from PIL import Image
+
+from api.http.indexing_process import (
+    IndexingFailedError,
+    IndexingProcess,
+    IndexingRequest,
+    Outcome,
+    Step,
+    _Indexing,
+)
+
+
+@pytest.mark.slow
+def test_one_process_runs_after_run_and_outlives_a_failure(indexed_library, picture_folder):
+    Image.new("RGB", (48, 40), "red").save(picture_folder / "new.png")
+    space_id = indexed_library.space().id
+
+    async def run() -> None:
+        process = IndexingProcess(indexed_library.path, space_id, "cpu")
+        assert process.pid is None
+        steps: list[Step] = []
+        outcome = await process.run(IndexingRequest(), steps.append)
+        assert (outcome.counts["added"], outcome.counts["unchanged"]) == (1, 6)
+        assert not outcome.is_interrupted
+        assert steps[-1].stage == "files"
+        assert steps[-1].done == steps[-1].total >= 1
+        pid = process.pid
+        with indexed_library.writer(), pytest.raises(IndexingFailedError, match="Another process"):
+            await process.run(IndexingRequest(), steps.append)
+        (picture_folder / "new.png").unlink()
+        within = IndexingRequest(within=(str(picture_folder / "folder 0"),))
+        outcome = await process.run(within, steps.append)
+        assert (outcome.counts["unchanged"], outcome.counts["removed"]) == (3, 0)
+        assert process.pid == pid
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(IndexingFailedError, match=r"killed by signal 9 \(out of memory\?\)"):
+            await process.run(IndexingRequest(), steps.append)
+        assert process.pid is None
+        await process.close()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def answered(indexed_library):
+    """Answer a run in this process; gives its messages."""
+
+    def answer(*, cancelled: bool = False, space: str | None = None, **request) -> list[dict]:
+        replies, stop = io.StringIO(), threading.Event()
+        if cancelled:
+            stop.set()
+        indexing = _Indexing(replies)
+        asked = {"sources": [], "within": [], "device": "cpu", "library": indexed_library.path}
+        chosen = {"space": space or indexed_library.space().id}
+        indexing.answer(asked | chosen | request, stop)
+        indexing.close()
+        return [json.loads(line) for line in replies.getvalue().splitlines()]
+
+    return answer
+
+
+def test_a_run_ends_with_one_outcome(answered):
+    *steps, last = answered()
+    assert all(set(step) == {"step"} for step in steps)
+    outcome = Outcome(**last["outcome"])
+    assert (outcome.counts["found"], outcome.counts["unchanged"]) == (6, 6)
+    assert (outcome.indices, outcome.problems) == ([], [])
+
+
+def test_a_run_that_was_cancelled_says_so(answered, picture_folder):
+    shutil.copy(picture_folder / "folder 0" / "picture-0.png", picture_folder / "new.png")
+    Image.new("RGB", (48, 40), "red").save(picture_folder / "red.png")
+    outcome = Outcome(**answered(cancelled=True)[-1]["outcome"])
+    assert outcome.is_interrupted
+    assert outcome.counts["embedded"] == 0
+
+
+def test_sources_and_paths_within_them_are_counted_together(answered, picture_folder, tmp_path):
+    (tmp_path / "more").mkdir()
+    Image.new("RGB", (48, 40), "red").save(tmp_path / "more" / "red.png")
+    within = [str(picture_folder / "folder 0")]
+    outcome = Outcome(**answered(sources=[str(tmp_path / "more")], within=within)[-1]["outcome"])
+    assert (outcome.counts["added"], outcome.counts["unchanged"]) == (1, 3)
+
+
+def test_what_is_expected_to_fail_is_told_and_anything_else_stays_in_the_log(answered, caplog):
+    [failed] = answered(space="nonsense")
+    assert "nonsense" in failed["error"]
+    [failed] = answered(library=7)
+    assert failed == {"error": "Indexing failed unexpectedly; see the log of the service."}
+    assert "Traceback" in caplog.text
