@@ -183,7 +183,7 @@ def reranker(
     """
     given = locals() | _inputs(dataset, cache, "tokens", languages)
     from api.cli import console
-    from retrieval.encoders.registry import choose_encoder, load_encoder
+    from retrieval.encoders.registry import load_encoder
     from retrieval.training.rerankers import RerankerTraining, train_reranker
 
     name = context.info_name or "reranker"
@@ -192,7 +192,7 @@ def reranker(
     with console.stage_progress() as progress:
         result = train_reranker(
             config,
-            load_encoder(choose_encoder(encoder).name, device),
+            load_encoder(encoder, device),
             on_epoch=lambda epoch: complain(_reranker_line(epoch)),
             on_progress=progress,
         )
@@ -252,14 +252,12 @@ def relevance(
     """
     given = locals() | _inputs(dataset, cache, "relevance", "")
     from api.cli import console
-    from retrieval.encoders.registry import choose_encoder, load_encoder
+    from retrieval.encoders.registry import load_encoder
     from retrieval.training.relevance import RelevanceTraining, train_relevance
 
     config = RelevanceTraining(**options_of(RelevanceTraining, given))
     with console.stage_progress() as progress:
-        result = train_relevance(
-            config, load_encoder(choose_encoder(encoder).name, device), on_progress=progress
-        )
+        result = train_relevance(config, load_encoder(encoder, device), on_progress=progress)
     named = {f"{kind}": each for kind, each in result.quality.items()}
     named |= {f"generic, {kind}": each for kind, each in result.generic_quality.items()}
     lines = [f"{name} queries: {_quality(each)}" for name, each in named.items()]

@@ -11,7 +11,7 @@ import xxhash
 from benchmarks.datasets.base import RetrievalDataset
 from benchmarks.datasets.builder import is_file
 from benchmarks.datasets.table import ColumnNames, TableRow, choose_columns, dataset_from_rows
-from retrieval.errors import NotFoundError, UsageError
+from retrieval.errors import NotFoundError, UsageError, import_errors_as
 from retrieval.media import MediaKind
 from retrieval.media.registry import kind_of
 
@@ -41,12 +41,9 @@ def load_parquet(
         UsageError: pyarrow is not installed; invalid Parquet file; unknown column, split or
             language; embedded images without `images`, the folder to extract them to.
     """
-    try:
+    needs = UsageError("Reading Parquet needs pyarrow: pip install 'mmsearch[parquet]'.")
+    with import_errors_as(needs):
         parquet = importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise UsageError(
-            "Reading Parquet needs pyarrow: pip install 'mmsearch[parquet]'."
-        ) from error
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files or not is_file(files[0]):
         raise NotFoundError(f"{path} is neither a Parquet file nor a folder of *.parquet.")

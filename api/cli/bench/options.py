@@ -95,9 +95,9 @@ def parse_numbers(
 @cache
 def load_chosen_encoder(name: str, device: str) -> "Encoder":
     """Load the encoder of `--encoder`, once per process."""
-    from retrieval.encoders.registry import choose_encoder, load_encoder
+    from retrieval.encoders.registry import load_encoder
 
-    return load_encoder(choose_encoder(name).name, device)
+    return load_encoder(name, device)
 
 
 @cache
