@@ -109,9 +109,9 @@ def cache_directory(chosen: Path | None, name: str) -> Path:
     return chosen or platformdirs.user_cache_path("mmsearch", appauthor=False) / name
 
 
-def options_of(settings: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the options of a command, its `locals()`, that a class of settings takes by name."""
-    return {name: given[name] for name in signature(settings).parameters if name in given}
+def options_of(taker: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the options of a command, its `locals()`, that a class or function takes by name."""
+    return {name: given[name] for name in signature(taker).parameters if name in given}
 
 
 def split_list(names: str, separator: str = ",") -> tuple[str, ...]:

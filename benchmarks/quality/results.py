@@ -145,6 +145,9 @@ def record_body(record: QualityRecord) -> dict[str, Any]:
     }
 
 
+_AS_THEY_ARE = ("items", "index", "milliseconds", "truncated_texts")
+
+
 def read_record(file: Path) -> QualityRecord:
     """Read a result. Raises NotFoundError, UsageError for a file that is not one."""
     try:
@@ -152,17 +155,11 @@ def read_record(file: Path) -> QualityRecord:
         if body["format"] != FORMAT:
             raise UsageError(f"{file} has format {body['format']}; this version reads {FORMAT}.")
         return QualityRecord(
-            dataset=body["dataset"],
-            space=body["space"],
-            setup=body["setup"],
-            environment=body["environment"],
+            **{name: body[name] for name in ("dataset", "space", "setup", "environment")},
             directions={
                 direction: DirectionRecord(
                     direction=direction,
-                    items=stored["items"],
-                    index=stored["index"],
-                    milliseconds=stored["milliseconds"],
-                    truncated_texts=stored["truncated_texts"],
+                    **{name: stored[name] for name in _AS_THEY_ARE},
                     metrics={
                         name: Figure(**{key: _number(value) for key, value in figure.items()})
                         for name, figure in stored["metrics"].items()
