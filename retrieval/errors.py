@@ -1,5 +1,7 @@
 """Exception hierarchy of all errors that a user can cause or meet."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -55,6 +57,15 @@ class MissingExtraError(UnreadableFileError):
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
         return type(self), (self.what, self.extra)
+
+
+@contextmanager
+def import_errors_as(error: MMSearchError) -> Iterator[None]:
+    """Raise an error of this project where an import fails."""
+    try:
+        yield
+    except ImportError as cause:
+        raise error from cause
 
 
 def require_at_least(settings: object, least: int, *names: str) -> None:

@@ -33,9 +33,15 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    if durable and os.name == "posix":  # Windows cannot open directories
-        folder = os.open(file.parent, os.O_RDONLY)
+    if durable:
+        flush_names(file.parent)
+
+
+def flush_names(folder: Path) -> None:
+    """Write the names in a directory to disk (fsync), so that they survive a power cut."""
+    if os.name == "posix":  # Windows cannot open directories
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(descriptor)
         finally:
-            os.close(folder)
+            os.close(descriptor)

@@ -98,11 +98,11 @@ def _with_library(
 def _with_encoder(
     text: str, image: "Image.Image", name: str, rerank: str, device: str
 ) -> "Explanation":
-    from retrieval.encoders.registry import choose_encoder, load_encoder
+    from retrieval.encoders.registry import load_encoder
     from retrieval.rerankers.explanation import explain
     from retrieval.rerankers.registry import load_reranker
 
-    encoder = load_encoder(choose_encoder(name).name, device)
+    encoder = load_encoder(name, device)
     return explain(load_reranker(rerank, encoder, device), encoder, text, image)
 
 

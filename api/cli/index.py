@@ -16,6 +16,7 @@ from api.cli.options import (
     WorkersOption,
     complain,
     option,
+    options_of,
     parse_size,
     print_json,
     require_paths,
@@ -74,7 +75,7 @@ def index(
             "--one-file-system/--any-file-system", help="Do not cross file-system boundaries."
         ),
     ] = None,
-    ignore: Annotated[
+    ignore_files: Annotated[
         bool | None, typer.Option("--ignore/--no-ignore", help="Respect .mmsearchignore files.")
     ] = None,
     text_column: Annotated[
@@ -131,22 +132,13 @@ def index(
     as_json: JsonOption = False,
 ) -> None:
     """Index directories, or update their index: images, videos, PDF, texts, tables."""
+    given = locals()
     from api.cli import console
     from indexer.pipeline import index_sources
-    from indexer.sources import parse_changes
+    from indexer.sources import SourceOptions, parse_changes
 
     require_paths(paths or [])
-    changes = parse_changes(
-        {
-            "kinds": kinds,
-            "hidden": hidden,
-            "follow": follow,
-            "one_file_system": one_file_system,
-            "ignore_files": ignore,
-            "text_column": text_column,
-            "image_column": image_column,
-        }
-    )
+    changes = parse_changes(options_of(SourceOptions, given))
     token_settings = _token_settings(token_cache, token_precision)
     opened, loaded = library_and_encoder(
         library or default_library_path(), encoder, space, device, bool(paths)

@@ -3,15 +3,12 @@
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from api.cli.options import JsonOption, LibraryOption, print_json
 from retrieval.library import open_library
-
-if TYPE_CHECKING:
-    pass
 
 
 def status(

@@ -45,7 +45,7 @@ def library_and_encoder(
     if space_id == "new":
         if encoder_name is None:
             raise UsageError("`--space new` needs `--encoder NAME`.")
-        encoder = load_encoder(choose_encoder(encoder_name).name, device)
+        encoder = load_encoder(encoder_name, device)
         library.add_space(encoder.space)
         return library, encoder
     space = library.space(space_id)

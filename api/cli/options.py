@@ -6,8 +6,9 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -108,6 +109,16 @@ def cache_directory(chosen: Path | None, name: str) -> Path:
     return chosen or platformdirs.user_cache_path("mmsearch", appauthor=False) / name
 
 
+def options_of(taker: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the options of a command, its `locals()`, that a class or function takes by name."""
+    return {name: given[name] for name in signature(taker).parameters if name in given}
+
+
+def split_list(names: str, separator: str = ",") -> tuple[str, ...]:
+    """Split a list at commas or another separator; strips blanks and drops empty members."""
+    return tuple(name.strip() for name in names.split(separator) if name.strip())
+
+
 def require_paths(paths: Iterable[Path]) -> None:
     """Raise NotFoundError for a missing path, before anything is created or loaded."""
     for path in paths:
@@ -169,14 +180,14 @@ def print_json(value: dict[str, Any]) -> None:
     print(json.dumps(_finite(value), indent=2))  # noqa: T201
 
 
-def print_result(body: dict[str, Any], text: str, *, as_json: bool) -> None:
-    """Print a result as one JSON object, or as text."""
+def print_result(body: dict[str, Any], text: Callable[[], str], *, as_json: bool) -> None:
+    """Print a result as one JSON object, or as the text that a function makes of it."""
     from api.cli import console
 
     if as_json:
         print_json(body)
     else:
-        console.out.print(text.removesuffix("\n"), markup=False)
+        console.out.print(text().removesuffix("\n"), markup=False)
 
 
 def _finite(value: Any) -> Any:

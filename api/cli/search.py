@@ -29,6 +29,7 @@ from api.cli.options import (
     SpaceOption,
     complain,
     option,
+    options_of,
     print_json,
 )
 from retrieval.errors import UsageError
@@ -117,18 +118,11 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Search for images or texts by a text, an image, or both."""
+    given = locals()
     from api.cli import console
     from retrieval.search.query import Query, parse_modality, parse_mode, read_parts
 
-    wanted = parse_filter(
-        source=source,
-        path=path,
-        kind=kind,
-        after=after,
-        before=before,
-        camera=camera,
-        where=where,
-    )
+    wanted = parse_filter(**options_of(parse_filter, given))
     query = Query(
         read_parts(text, image, minus=minus, like=like),
         k=k,

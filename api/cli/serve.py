@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.options import DeviceOption, LibraryOption, complain, option
+from api.cli.options import DeviceOption, LibraryOption, complain, option, options_of
 from retrieval.errors import UsageError
 from retrieval.library import open_library
 
@@ -29,14 +29,14 @@ def serve(
         int | None,
         typer.Option("--port", min=0, max=65_535, help="Port to listen on. (default: 8765)"),
     ] = None,
-    api_keys: Annotated[
+    api_keys_file: Annotated[
         Path | None,
         option("--api-keys", "FILE", "File of API keys, one per line: NAME:SCOPES:SECRET."),
     ] = None,
     new_key: Annotated[
         bool, typer.Option("--new-key", help="Print a new line for the API key file and exit.")
     ] = False,
-    allowed_host: Annotated[
+    allowed_hosts: Annotated[
         list[str] | None,
         option(
             "--allowed-host",
@@ -44,7 +44,7 @@ def serve(
             "Host name that requests may use, besides localhost. Repeatable.",
         ),
     ] = None,
-    cors_origin: Annotated[
+    cors_origins: Annotated[
         list[str] | None,
         option(
             "--cors-origin",
@@ -91,7 +91,7 @@ def serve(
             help="Maximum queue length; further requests are answered 429. (default: 256)",
         ),
     ] = None,
-    deadline: Annotated[
+    deadline_s: Annotated[
         float | None,
         option("--deadline", "S", "Time limit per request in seconds. (default: 10)", min=0.01),
     ] = None,
@@ -108,27 +108,13 @@ def serve(
     device: DeviceOption = "auto",
 ) -> None:
     """Run the HTTP API and the web page."""
+    given = locals()
     if new_key:
         from api.http.middleware.keys import new_key as make_key
 
         print(make_key())  # noqa: T201
         return
-    settings = _settings(
-        host=host,
-        port=port,
-        api_keys_file=api_keys,
-        allowed_hosts=allowed_host,
-        cors_origins=cors_origin,
-        uploads=uploads,
-        index_below=index_below,
-        rerank=rerank,
-        rate_limit=rate_limit,
-        batch=batch,
-        queue=queue,
-        deadline_s=deadline,
-        log_level=log_level,
-        access_log=access_log,
-    )
+    settings = _settings(given)
     opened = open_library(library)
     _check_exposure(settings)
 
@@ -155,13 +141,14 @@ def serve(
         raise typer.Exit(1)  # the server has logged the reason
 
 
-def _settings(**options: Any) -> "ServiceSettings":
+def _settings(options: dict[str, Any]) -> "ServiceSettings":
     """Combine options and environment into settings; raises UsageError for invalid ones."""
     from pydantic import ValidationError
 
     from api.http.settings import ServiceSettings
 
-    given = {name: value for name, value in options.items() if value not in (None, [])}
+    chosen = options_of(ServiceSettings, options)
+    given = {name: value for name, value in chosen.items() if value not in (None, [])}
     try:
         return ServiceSettings(**given)
     except ValidationError as error:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,12 +13,13 @@ from api.cli.options import (
     cache_directory,
     complain,
     option,
+    options_of,
     print_result,
     require_paths,
+    split_list,
 )
 
 if TYPE_CHECKING:
-    from retrieval.rerankers.cross_attention_model import Kind
     from retrieval.training.heads import EpochResult
     from retrieval.training.relevance import Quality
     from retrieval.training.rerankers import RerankerEpoch
@@ -68,7 +69,7 @@ def heads(
     output: Annotated[
         Path, option("--output", "DIR", "Directory for heads and checkpoint.")
     ] = Path("heads"),
-    cache_folder: CacheOption = None,
+    cache: CacheOption = None,
     also_measure: Annotated[
         Path | None,
         option("--also-measure", "DIR", "Second dataset, measured after each epoch only."),
@@ -93,27 +94,11 @@ def heads(
 
     The shipped heads were trained with the defaults.
     """
+    given = locals() | _inputs(dataset, cache, "towers", languages)
     from api.cli import console
     from retrieval.training.heads import HeadsTraining, train_heads
 
-    require_paths([dataset])
-    config = HeadsTraining(
-        dataset=dataset,
-        output=output,
-        cache=cache_directory(cache_folder, "towers"),
-        languages=tuple(name.strip() for name in languages.split(",")),
-        epochs=epochs,
-        patience=patience,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        variants=variants,
-        class_photos=class_photos,
-        seed=seed,
-        device=device,
-        also_measure=also_measure,
-        resume=resume,
-    )
+    config = HeadsTraining(**options_of(HeadsTraining, given))
     with console.stage_progress() as progress:
         result = train_heads(
             config,
@@ -126,7 +111,7 @@ def heads(
         "best": asdict(result.best),
         "epochs": [asdict(epoch) for epoch in result.epochs],
     }
-    print_result(body, f"Best {_line(result.best)}\nHeads: {result.heads}", as_json=as_json)
+    print_result(body, lambda: f"Best {_line(result.best)}\nHeads: {result.heads}", as_json=as_json)
 
 
 @train.command("fusion", hidden=True)  # the earlier name
@@ -141,7 +126,7 @@ def reranker(
     encoder: Annotated[
         str, option("--encoder", "NAME", "Encoder whose candidates are reranked.")
     ] = "starter",
-    cache_folder: CacheOption = None,
+    cache: CacheOption = None,
     languages: LanguagesOption = "en",
     kind: Annotated[
         str, typer.Option("--kind", help="Architecture: cross, concat, gated or bilinear.")
@@ -196,43 +181,18 @@ def reranker(
 
     The shipped model was trained with the defaults.
     """
+    given = locals() | _inputs(dataset, cache, "tokens", languages)
     from api.cli import console
-    from retrieval.encoders.registry import choose_encoder, load_encoder
+    from retrieval.encoders.registry import load_encoder
     from retrieval.training.rerankers import RerankerTraining, train_reranker
 
-    require_paths([dataset])
     name = context.info_name or "reranker"
-    config = RerankerTraining(
-        dataset=dataset,
-        output=output or Path(name),
-        file_name=f"{name}.safetensors",
-        cache=cache_directory(cache_folder, "tokens"),
-        languages=tuple(name.strip() for name in languages.split(",")),
-        kind=cast("Kind", kind),
-        width=width,
-        heads=heads,
-        depth=depth,
-        feed_forward=feed_forward,
-        dropout=dropout,
-        epochs=epochs,
-        patience=patience,
-        batch_size=batch_size,
-        group_size=group_size,
-        neighbours=neighbours,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        matching_weight=matching_weight,
-        contrastive_weight=contrastive_weight,
-        variants=variants,
-        rerank_depth=rerank_depth,
-        seed=seed,
-        device=device,
-        resume=resume,
-    )
+    given |= {"output": output or Path(name), "file_name": f"{name}.safetensors"}
+    config = RerankerTraining(**options_of(RerankerTraining, given))
     with console.stage_progress() as progress:
         result = train_reranker(
             config,
-            load_encoder(choose_encoder(encoder).name, device),
+            load_encoder(encoder, device),
             on_epoch=lambda epoch: complain(_reranker_line(epoch)),
             on_progress=progress,
         )
@@ -246,9 +206,11 @@ def reranker(
             "averaged": result.averaged,
             "epochs": [asdict(epoch) for epoch in result.epochs],
         },
-        f"Encoder alone: {_percentages(result.alone)}\n"
-        f"Reranked:      {_percentages(result.recalls)} (match weight {result.match_weight})\n"
-        f"Model: {result.model}",
+        lambda: (
+            f"Encoder alone: {_percentages(result.alone)}\n"
+            f"Reranked:      {_percentages(result.recalls)} (match weight {result.match_weight})\n"
+            f"Model: {result.model}"
+        ),
         as_json=as_json,
     )
 
@@ -266,7 +228,7 @@ def relevance(
     encoder: Annotated[
         str, option("--encoder", "NAME", "Encoder whose scores are calibrated.")
     ] = "starter",
-    cache_folder: CacheOption = None,
+    cache: CacheOption = None,
     distractors: Annotated[
         int,
         typer.Option(
@@ -288,36 +250,29 @@ def relevance(
     The shipped calibrations were made with the defaults. To use another one in a library, put it
     into the directory of its space as relevance.json.
     """
+    given = locals() | _inputs(dataset, cache, "relevance", "")
     from api.cli import console
-    from retrieval.encoders.registry import choose_encoder, load_encoder
+    from retrieval.encoders.registry import load_encoder
     from retrieval.training.relevance import RelevanceTraining, train_relevance
 
-    require_paths([dataset])
-    config = RelevanceTraining(
-        dataset=dataset,
-        output=output,
-        cache=cache_directory(cache_folder, "relevance"),
-        generic=generic,
-        distractors=distractors,
-        outside=outside,
-        searches=searches,
-        seed=seed,
-    )
+    config = RelevanceTraining(**options_of(RelevanceTraining, given))
     with console.stage_progress() as progress:
-        result = train_relevance(
-            config, load_encoder(choose_encoder(encoder).name, device), on_progress=progress
-        )
-    lines = [f"{kind} queries: {_quality(each)}" for kind, each in result.quality.items()]
-    lines += [
-        f"generic, {kind} queries: {_quality(each)}"
-        for kind, each in result.generic_quality.items()
-    ]
+        result = train_relevance(config, load_encoder(encoder, device), on_progress=progress)
+    named = {f"{kind}": each for kind, each in result.quality.items()}
+    named |= {f"generic, {kind}": each for kind, each in result.generic_quality.items()}
+    lines = [f"{name} queries: {_quality(each)}" for name, each in named.items()]
     body = {
         "output": str(output),
         "quality": {kind: asdict(each) for kind, each in result.quality.items()},
         "generic_quality": {kind: asdict(each) for kind, each in result.generic_quality.items()},
     }
-    print_result(body, "\n".join([*lines, f"Calibration: {output}"]), as_json=as_json)
+    print_result(body, lambda: "\n".join([*lines, f"Calibration: {output}"]), as_json=as_json)
+
+
+def _inputs(dataset: Path, cache: Path | None, cache_name: str, languages: str) -> dict[str, Any]:
+    """Check the dataset, and choose the cache and the languages of a training run."""
+    require_paths([dataset])
+    return {"cache": cache_directory(cache, cache_name), "languages": split_list(languages)}
 
 
 def _quality(quality: "Quality") -> str:

@@ -18,6 +18,7 @@ from indexer.decoder_pool import DecoderPool
 from indexer.media.base import ReadOptions
 from indexer.scan import LIBRARY_FILES
 from retrieval.errors import LibraryError, UnreadableFileError, UsageError
+from retrieval.files import flush_names
 from retrieval.media import MediaKind
 from retrieval.media.images import read_picture
 from retrieval.media.registry import Format, format_of, format_of_content, read_head
@@ -88,7 +89,8 @@ class UploadFolder:
             for temporary, name in zip(written, names, strict=True):
                 path = self._name(temporary, name)
                 named.append(path)
-            self._flush_names()
+            with contextlib.suppress(OSError):  # some network drives cannot
+                flush_names(self.path)
         except BaseException as error:
             self.discard([*written, *named])
             if not isinstance(error, OSError):
@@ -156,14 +158,6 @@ class UploadFolder:
             temporary.unlink()
             return path
         raise UsageError(f"There are {_MOST_OF_ONE_NAME:,} files named like {name} already.")
-
-    def _flush_names(self) -> None:
-        with contextlib.suppress(OSError):  # Windows opens no folders
-            folder = os.open(self.path, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
 
 
 def open_upload_folder(path: Path, library: Path, max_pixels: int) -> UploadFolder:

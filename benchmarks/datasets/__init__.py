@@ -21,6 +21,7 @@ from benchmarks.datasets.image_folder import load_image_folder
 from benchmarks.datasets.jsonl import load_jsonl
 from benchmarks.datasets.karpathy import load_karpathy
 from benchmarks.datasets.parquet_table import load_parquet
+from benchmarks.datasets.table import ColumnNames
 from retrieval.errors import UsageError
 
 __all__ = [
@@ -50,7 +51,9 @@ _CAPTIONS = "captions"
 def options_of(format_name: str) -> list[str]:
     """List the options of a format, as in `?images=FOLDER` after the path."""
     parameters = inspect.signature(FORMATS[format_name]).parameters
-    options = [name for name in parameters if name not in {"path", "split", "language"}]
+    columns = ColumnNames.__annotations__ if "columns" in parameters else ()
+    not_options = {"path", "split", "language", "columns"}
+    options = [*columns, *(name for name in parameters if name not in not_options)]
     return options if format_name == "beir" else [*options, _CAPTIONS]
 
 

@@ -87,16 +87,7 @@ class DatasetBuilder:
                     ProblemKind.IMAGE_WITHOUT_TEXT, image, "stays among the images to be found"
                 )
         dataset = RetrievalDataset(
-            name=self.name,
-            split=self.split,
-            language=self.language,
-            images=self.images,
-            texts=self.texts,
-            captions=tuple(self.captions),
-            classes=self.classes,
-            query_texts=self.query_texts,
-            relevance=self.relevance,
-            problems=tuple(self.problems),
+            **vars(self) | {"captions": tuple(self.captions), "problems": tuple(self.problems)}
         )
         missing = {
             image: f"{path} does not exist"

@@ -5,10 +5,11 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Unpack
 
 from benchmarks.datasets.annotations import NAME_THE_ENCODING, annotation_file, read_text
 from benchmarks.datasets.base import RetrievalDataset
-from benchmarks.datasets.table import TableRow, choose_columns, dataset_from_rows
+from benchmarks.datasets.table import ColumnNames, TableRow, choose_columns, dataset_from_rows
 from retrieval.errors import UsageError
 
 _FORM = "The format csv is a file with a line of column names and one text and its image a line."
@@ -19,14 +20,10 @@ def load_csv(
     *,
     split: str | None = None,
     language: str | None = None,
-    image: str | None = None,
-    text: str | None = None,
-    text_ids: str | None = None,
-    splits: str | None = None,
-    classes: str | None = None,
     images: str | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
+    **columns: Unpack[ColumnNames],
 ) -> RetrievalDataset:
     """Load a table by the names of its columns.
 
@@ -34,14 +31,10 @@ def load_csv(
         path: the file.
         split: which split to read, where there is a column of splits.
         language: CSV names none, so only None; `text` chooses among columns of translations.
-        image: the column of image files, else `image`. Paths are relative to `images`.
-        text: the column of texts, else `text` or `caption`.
-        text_ids: a column of text ids; rows of one id are one text of several images.
-        splits: the column of splits, else `split` where there is one.
-        classes: a column of classes; images of one class are relevant to each other (i2i).
         images: the folder of the images, else the file's own, else `images/` in it.
         delimiter: one character or `tab`; else a comma, in a .tsv file a tab.
         encoding: else UTF-8, or UTF-16 where the file starts so.
+        columns: what the columns are called. Paths of image files are relative to `images`.
 
     Raises:
         NotFoundError: The file or all images are missing.
@@ -56,23 +49,10 @@ def load_csv(
     rows = list(read_csv(source, read_text(source, encoding, way_out=NAME_THE_ENCODING), separator))
     if not rows:
         raise UsageError(f"{source} has no rows. {_FORM}")
-    columns = choose_columns(
-        list(rows[0][1]),
-        source,
-        image=image,
-        text=text,
-        text_ids=text_ids,
-        splits=splits,
-        classes=classes,
-    )
+    chosen = choose_columns(list(rows[0][1]), source, columns)
     table = [
-        TableRow(
-            f"{source.name}:{number}",
-            row[columns.image].strip(),
-            [row[columns.text]],
-            row[columns.text_id].strip() if columns.text_id else None,
-            row[columns.split].strip() if columns.split else None,
-            row[columns.image_class].strip() if columns.image_class else None,
+        TableRow.of(
+            f"{source.name}:{number}", row[chosen.image].strip(), [row[chosen.text]], row, chosen
         )
         for number, row in rows
     ]

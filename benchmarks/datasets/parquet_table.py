@@ -4,14 +4,14 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import xxhash
 
 from benchmarks.datasets.base import RetrievalDataset
 from benchmarks.datasets.builder import is_file
-from benchmarks.datasets.table import TableRow, choose_columns, dataset_from_rows
-from retrieval.errors import NotFoundError, UsageError
+from benchmarks.datasets.table import ColumnNames, TableRow, choose_columns, dataset_from_rows
+from retrieval.errors import NotFoundError, UsageError, import_errors_as
 from retrieval.media import MediaKind
 from retrieval.media.registry import kind_of
 
@@ -21,12 +21,8 @@ def load_parquet(
     *,
     split: str | None = None,
     language: str | None = None,
-    image: str | None = None,
-    text: str | None = None,
-    text_ids: str | None = None,
-    splits: str | None = None,
-    classes: str | None = None,
     images: str | None = None,
+    **columns: Unpack[ColumnNames],
 ) -> RetrievalDataset:
     """Read a file, or all `*.parquet` in a folder in the order of their names, as one table.
 
@@ -36,7 +32,7 @@ def load_parquet(
 
     Args:
         path: the file or folder.
-        split, language, image, text, text_ids, splits, classes: as for `load_csv`.
+        split, language, columns: as for `load_csv`.
         images: folder of the image files; embedded images are extracted to it, each once, under
             the hash of its content.
 
@@ -45,12 +41,9 @@ def load_parquet(
         UsageError: pyarrow is not installed; invalid Parquet file; unknown column, split or
             language; embedded images without `images`, the folder to extract them to.
     """
-    try:
+    needs = UsageError("Reading Parquet needs pyarrow: pip install 'mmsearch[parquet]'.")
+    with import_errors_as(needs):
         parquet = importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise UsageError(
-            "Reading Parquet needs pyarrow: pip install 'mmsearch[parquet]'."
-        ) from error
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files or not is_file(files[0]):
         raise NotFoundError(f"{path} is neither a Parquet file nor a folder of *.parquet.")
@@ -59,25 +52,16 @@ def load_parquet(
     for file in files:
         with _parquet_errors(file):
             table = parquet.ParquetFile(file)
-        columns = choose_columns(
-            table.schema_arrow.names,
-            file,
-            image=image,
-            text=text,
-            text_ids=text_ids,
-            splits=splits,
-            classes=classes,
-        )
+        chosen = choose_columns(table.schema_arrow.names, file, columns)
         rows += [
-            TableRow(
+            TableRow.of(
                 where,
-                _image_name(row[columns.image], unpacked, file),
-                _texts(row[columns.text], file),
-                _optional(row, columns.text_id),
-                _optional(row, columns.split),
-                _optional(row, columns.image_class),
+                _image_name(row[chosen.image], unpacked, file),
+                _texts(row[chosen.text], file),
+                row,
+                chosen,
             )
-            for where, row in _read(table, columns.used, file)
+            for where, row in _read(table, chosen.used, file)
         ]
     return dataset_from_rows(
         rows, path if path.is_file() else files[0], split=split, language=language, images=images
@@ -104,12 +88,6 @@ def _parquet_errors(file: Path) -> Iterator[None]:
         yield
     except (ValueError, OSError, NotImplementedError) as error:
         raise UsageError(f"{file}: not Parquet that can be read: {error}.") from error
-
-
-def _optional(row: dict[str, Any], column: str | None) -> str | None:
-    if column is None:
-        return None
-    return "" if row[column] is None else str(row[column]).strip()
 
 
 def _texts(cell: object, file: Path) -> list[str | None]:

@@ -1,9 +1,10 @@
 """Build a dataset from a table with a column of images and a column of texts."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from benchmarks.datasets.annotations import choose_split, image_folder, in_split, only_language
 from benchmarks.datasets.base import ProblemKind, RetrievalDataset, safe_id, text_id
@@ -11,6 +12,21 @@ from benchmarks.datasets.builder import DatasetBuilder
 from retrieval.errors import UsageError
 
 TEXT_NAMES = ("text", "caption", "captions")
+
+
+class ColumnNames(TypedDict, total=False):
+    """Names of columns, as options of the formats that are tables.
+
+    image: of image files, else `image`. text: of texts, else `text` or `caption`. text_ids: of text
+    ids; rows of one id are one text of several images. splits: else `split` where there is one.
+    classes: images of one class are relevant to each other (i2i).
+    """
+
+    image: str | None
+    text: str | None
+    text_ids: str | None
+    splits: str | None
+    classes: str | None
 
 
 @dataclass(frozen=True)
@@ -41,38 +57,35 @@ class TableRow:
     split: str | None = None
     image_class: str | None = None
 
+    @classmethod
+    def of(
+        cls,
+        where: str,
+        image: str,
+        texts: Sequence[str | None],
+        cells: Mapping[str, object],
+        columns: Columns,
+    ) -> "TableRow":
+        """Make a row of its image and texts, and the other columns of its cells."""
+        others = [
+            None if name is None else "" if cells[name] is None else str(cells[name]).strip()
+            for name in (columns.text_id, columns.split, columns.image_class)
+        ]
+        return cls(where, image, texts, *others)
 
-def choose_columns(
-    available: Sequence[str],
-    source: Path,
-    *,
-    image: str | None,
-    text: str | None,
-    text_ids: str | None,
-    splits: str | None,
-    classes: str | None,
-) -> Columns:
-    """Check the given columns; defaults are `image`, `text` or `caption`, and `split`.
 
-    Args:
-        available: names of all columns.
-        source: the file, for errors.
-        image: the column of image files.
-        text: the column of texts.
-        text_ids: the column of text ids.
-        splits: the column of splits.
-        classes: the column of image classes.
+def choose_columns(available: Sequence[str], source: Path, given: ColumnNames) -> Columns:
+    """Check the given names among all columns of a file, and choose the others.
 
-    Raises:
-        UsageError: there is no such column.
+    Raises UsageError where there is no such column.
     """
     default_text = next((name for name in TEXT_NAMES if name in available), TEXT_NAMES[0])
     columns = Columns(
-        image=image or "image",
-        text=text or default_text,
-        text_id=text_ids,
-        split=splits or ("split" if "split" in available else None),
-        image_class=classes,
+        image=given.get("image") or "image",
+        text=given.get("text") or default_text,
+        text_id=given.get("text_ids"),
+        split=given.get("splits") or ("split" if "split" in available else None),
+        image_class=given.get("classes"),
     )
     for name in columns.used:
         if name not in available:

@@ -105,16 +105,7 @@ def _compare(
 ) -> ComparisonRow:
     _require_same_queries(direction, base.judgments, other.judgments)
     test = paired_test(other.judgments, base.judgments, metric, groups=base.groups, seed=seed)
-    return ComparisonRow(
-        name,
-        direction,
-        metric,
-        _value(other, metric),
-        test.difference,
-        test.low,
-        test.high,
-        test.p_value,
-    )
+    return ComparisonRow(name, direction, metric, _value(other, metric), *test)
 
 
 def _require_same_queries(direction: str, base: Judgments, other: Judgments) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.datasets import RetrievalDataset
 from retrieval.encoders.base import Encoder
-from retrieval.errors import UsageError
+from retrieval.errors import UsageError, import_errors_as
 from retrieval.media import Modality
 from retrieval.search.relevance import Calibration, sample_rows
 from retrieval.training.captions import CaptionedPhoto
@@ -219,10 +219,9 @@ def draw_reliability(quality: dict[str, Quality], file: Path) -> None:
 
     Raises UsageError when matplotlib is not installed.
     """
-    try:
+    needs = UsageError("The plot needs matplotlib: pip install 'mmsearch[bench]'.")
+    with import_errors_as(needs):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("The plot needs matplotlib: pip install 'mmsearch[bench]'.") from error
     figure = Figure(figsize=(4.2 * len(quality), 5.4), layout="constrained")
     panels = figure.subplots(
         2, len(quality), sharex=True, squeeze=False, height_ratios=(3, 1), sharey="row"

@@ -19,13 +19,14 @@ from benchmarks.metrics import Judgments
 from benchmarks.metrics.hit_recall import hit_recall
 from benchmarks.quality.results import QualityRecord
 from benchmarks.quality.retrieval import RankedList
-from retrieval.errors import UnreadableFileError, UsageError
+from retrieval.errors import UnreadableFileError, UsageError, import_errors_as
 from retrieval.media.images import read_image
 
 FAILURES_SHOWN = 24
 FOUND_SHOWN = 5
 _THUMBNAIL_PIXELS = 160
 _CURVE_DEPTH = 100
+_NEEDS = "The report needs jinja2 and matplotlib: pip install 'mmsearch[bench]'."
 
 DIRECTION_NAMES = {
     "t2i": "text to image",
@@ -77,12 +78,8 @@ def write_report(
     Raises:
         UsageError: the packages for plots and pages are not installed.
     """
-    try:
+    with import_errors_as(UsageError(_NEEDS)):
         from jinja2 import Environment, select_autoescape
-    except ImportError as error:
-        raise UsageError(
-            "The report needs jinja2 and matplotlib: pip install 'mmsearch[bench]'."
-        ) from error
 
     failures = {
         direction: find_failures(record, dataset, direction, ranked[direction])
@@ -272,12 +269,8 @@ def draw_histograms(judgments: Mapping[str, Judgments]) -> str:
 
 
 def _figure() -> tuple[Any, Any]:
-    try:
+    with import_errors_as(UsageError(_NEEDS)):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError(
-            "The report needs jinja2 and matplotlib: pip install 'mmsearch[bench]'."
-        ) from error
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)

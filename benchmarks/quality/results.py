@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.metrics import Judgments, evaluate, rsum
-from benchmarks.quality.retrieval import QualityResult
+from benchmarks.quality.retrieval import DirectionResult, QualityResult
 from benchmarks.quality.significance import confidence_interval
 from retrieval.errors import NotFoundError, UsageError
 
@@ -40,21 +40,11 @@ class Figure:
     high: float
 
 
-@dataclass(frozen=True, eq=False)
-class DirectionRecord:
-    """Result of one direction. `groups`: cluster of each query in the bootstrap.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DirectionRecord(DirectionResult):
+    """Result of one direction with its metrics."""
 
-    reranked: number of items of each list that a reranker scored; 0 without a reranker.
-    """
-
-    items: int
-    index: str
-    milliseconds: dict[str, float]
-    truncated_texts: int
     metrics: dict[str, Figure]
-    judgments: Judgments
-    groups: tuple[str, ...]
-    reranked: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,23 +85,18 @@ def record_of(result: QualityResult, metrics: tuple[str, ...] = DEFAULT_METRICS)
     directions = {}
     for direction, measured in result.directions.items():
         values = evaluate(measured.judgments, metrics)
+        rounded = {name: round(ms, 3) for name, ms in measured.milliseconds.items()}
+        figures = {
+            name: Figure(
+                values[name],
+                *confidence_interval(
+                    measured.judgments, name, groups=measured.groups, seed=result.setup.seed
+                ),
+            )
+            for name in metrics
+        }
         directions[direction] = DirectionRecord(
-            items=measured.items,
-            index=measured.index,
-            milliseconds={name: round(ms, 3) for name, ms in measured.milliseconds.items()},
-            truncated_texts=measured.truncated_texts,
-            metrics={
-                name: Figure(
-                    values[name],
-                    *confidence_interval(
-                        measured.judgments, name, groups=measured.groups, seed=result.setup.seed
-                    ),
-                )
-                for name in metrics
-            },
-            judgments=measured.judgments,
-            groups=measured.groups,
-            reranked=measured.reranked,
+            **vars(measured) | {"milliseconds": rounded, "metrics": figures}
         )
     return QualityRecord(
         dataset=result.dataset,
@@ -160,6 +145,9 @@ def record_body(record: QualityRecord) -> dict[str, Any]:
     }
 
 
+_AS_THEY_ARE = ("items", "index", "milliseconds", "truncated_texts")
+
+
 def read_record(file: Path) -> QualityRecord:
     """Read a result. Raises NotFoundError, UsageError for a file that is not one."""
     try:
@@ -167,16 +155,11 @@ def read_record(file: Path) -> QualityRecord:
         if body["format"] != FORMAT:
             raise UsageError(f"{file} has format {body['format']}; this version reads {FORMAT}.")
         return QualityRecord(
-            dataset=body["dataset"],
-            space=body["space"],
-            setup=body["setup"],
-            environment=body["environment"],
+            **{name: body[name] for name in ("dataset", "space", "setup", "environment")},
             directions={
                 direction: DirectionRecord(
-                    items=stored["items"],
-                    index=stored["index"],
-                    milliseconds=stored["milliseconds"],
-                    truncated_texts=stored["truncated_texts"],
+                    direction=direction,
+                    **{name: stored[name] for name in _AS_THEY_ARE},
                     metrics={
                         name: Figure(**{key: _number(value) for key, value in figure.items()})
                         for name, figure in stored["metrics"].items()

@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.quality.keyed_rows import KeyedRows, key_of
 from retrieval.encoders.base import Tokens
 from retrieval.media.images import read_image
 from retrieval.rerankers.base import Reranker
+from retrieval.search.rerank import stack_tokens
 
 _IMAGES_PER_BATCH = 32
 _TEXTS_PER_BATCH = 256
@@ -32,7 +34,7 @@ class TokenStore:
         self._positions, self._width = reranker.image_tokens(blank[np.newaxis]).values.shape[1:]
         stem = folder / "tokens" / key_of(reranker.identity.encode())
         self._images = KeyedRows(stem, self._positions * (self._width + 1))
-        self._texts: dict[str, Tokens] = {}
+        self._texts: dict[str, NDArray[np.float32]] = {}
 
     def add_images(
         self, paths: Sequence[Path], on_progress: Callable[[int, int], None] = lambda *_: None
@@ -64,8 +66,7 @@ class TokenStore:
             batch = missing[start : start + _TEXTS_PER_BATCH]
             tokens = self._reranker.text_tokens(batch)
             for text, values, mask in zip(batch, tokens.values, tokens.mask, strict=True):
-                length = int(np.flatnonzero(mask)[-1]) + 1 if mask.any() else 0
-                self._texts[text] = Tokens(values[:length].copy(), mask[:length].copy())
+                self._texts[text] = values[mask]
 
     def image_tokens(self, paths: Sequence[Path]) -> Tokens:
         """Tokens of n images that were added, (n, t, c)."""
@@ -76,11 +77,4 @@ class TokenStore:
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens:
         """Tokens of n texts that were added, (n, t, c), t those of the longest."""
-        each = [self._texts[text] for text in texts]
-        longest = max(len(tokens.mask) for tokens in each)
-        values = np.zeros((len(each), longest, each[0].values.shape[1]), np.float32)
-        mask = np.zeros((len(each), longest), np.bool_)
-        for place, tokens in enumerate(each):
-            values[place, : len(tokens.mask)] = tokens.values
-            mask[place, : len(tokens.mask)] = tokens.mask
-        return Tokens(values, mask)
+        return stack_tokens([self._texts[text] for text in texts])

@@ -10,8 +10,9 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -319,6 +320,12 @@ class ServiceBenchmark:
         )
 
 
+_COMBINED: dict[Callable[..., Any], tuple[str, ...]] = {
+    sum: ("seconds", "answered", "refused"),
+    statistics.median: ("throughput", "p50_ms", "p95_ms", "p99_ms", "client_cpu"),
+}
+
+
 def _median(rows: Sequence[LoadRow]) -> LoadRow:
     """Combine the rounds of one load: sums of counts, medians of rates and times."""
     errors: Counter[str] = Counter()
@@ -329,20 +336,17 @@ def _median(rows: Sequence[LoadRow]) -> LoadRow:
     memory = None
     if first.memory_bytes and last.memory_bytes:
         memory = (first.memory_bytes[0], last.memory_bytes[1])
-    return LoadRow(
-        first.name,
-        first.clients,
-        sum(row.seconds for row in rows),
-        sum(row.answered for row in rows),
-        statistics.median(row.throughput for row in rows),
-        statistics.median(row.p50_ms for row in rows),
-        statistics.median(row.p95_ms for row in rows),
-        statistics.median(row.p99_ms for row in rows),
-        sum(row.refused for row in rows),
-        dict(errors),
-        memory,
-        statistics.median(costs) if costs else None,
-        statistics.median(row.client_cpu for row in rows),
+    combined: dict[str, Any] = {
+        name: combine(getattr(row, name) for row in rows)
+        for combine, names in _COMBINED.items()
+        for name in names
+    }
+    return replace(
+        first,
+        errors=dict(errors),
+        memory_bytes=memory,
+        cpu_ms=statistics.median(costs) if costs else None,
+        **combined,
     )
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.vectors.measurement import BATCH, SINGLE, measure_search
+from benchmarks.vectors.measurement import BATCH_WORDS, measure_search
 from benchmarks.vectors.workload import MODALITIES, Workload
 from retrieval.errors import MMSearchError
 from retrieval.indices.base import Effort, VectorIndex
@@ -160,7 +160,6 @@ def compare_gpu(
 
 def gpu_markdown(result: GpuResult) -> str:
     """Format the comparison as Markdown, with the verdict."""
-    words = {SINGLE: "single", BATCH: f"by {BATCH}"}
     lines = [
         f"{result.workload}: {result.rows:,} x {result.dimension}, {result.gpus} GPU"
         f"{'s' if result.gpus > 1 else ''}",
@@ -179,7 +178,7 @@ def gpu_markdown(result: GpuResult) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {one.modality} | {words[one.batch]} | {one.nprobe} | {one.cpu_recall:.4f} | "
+        f"| {one.modality} | {BATCH_WORDS[one.batch]} | {one.nprobe} | {one.cpu_recall:.4f} | "
         f"{one.gpu_recall:.4f} | {one.cpu_speed:,.0f} | {one.gpu_speed:,.0f} | {one.ratio:.2f} |"
         for one in result.comparisons
     ]

@@ -6,6 +6,7 @@ All searches go through the `Searcher`, with the settings that a build finds by 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -220,21 +221,31 @@ def _recalls(
 ) -> tuple[QueryRecall, ...]:
     measured = []
     for kind in MODALITIES:
-        found, seconds = _one_by_one(searcher, queries[kind], kind, allowed)
+        found, milliseconds = _one_by_one(searcher, queries[kind], kind, allowed)
         recall = count_hits(found, truth[kind]) / truth[kind].size
-        measured.append(QueryRecall(kind, recall, 1000 * float(np.median(seconds))))
+        measured.append(QueryRecall(kind, recall, milliseconds))
     return tuple(measured)
 
 
 def _one_by_one(
     searcher: Searcher, queries: Vectors, kind: Modality, allowed: NDArray[np.bool_] | None
-) -> tuple[NDArray[np.int64], list[float]]:
+) -> tuple[NDArray[np.int64], float]:
+    found, milliseconds = _timed(
+        lambda query: searcher.search(query[np.newaxis], K, allowed, kind)[1][0], queries
+    )
+    return np.stack(found), milliseconds
+
+
+def _timed(
+    search: Callable[[NDArray[np.float32]], NDArray[np.int64]], queries: Vectors
+) -> tuple[list[NDArray[np.int64]], float]:
+    """Search for each query by itself; returns the rows, and the median time in milliseconds."""
     found, seconds = [], []
     for query in queries:
         began = time.perf_counter()
-        found.append(searcher.search(query[np.newaxis], K, allowed, kind)[1][0])
+        found.append(search(query))
         seconds.append(time.perf_counter() - began)
-    return np.stack(found), seconds
+    return found, 1000 * float(np.median(seconds))
 
 
 def _addition(
@@ -278,13 +289,9 @@ def _removal(
     unchanged, filled, masked_unchanged, no_worse = [], [], [], []
     for kind, queries in asked.items():
         truth = nearest(queries, rows, K, among)[1]
-        before = [_as_the_engine(searcher, query, kind, np.ones_like(live)) for query in queries]
-        lists, seconds = [], []
-        for query in queries:
-            began = time.perf_counter()
-            lists.append(_as_the_engine(searcher, query, kind, live))
-            seconds.append(time.perf_counter() - began)
-        masked, masked_seconds = _one_by_one(searcher, queries, kind, live)
+        before = [_as_the_engine(searcher, kind, np.ones_like(live), query) for query in queries]
+        lists, dropped_ms = _timed(partial(_as_the_engine, searcher, kind, live), queries)
+        masked, masked_ms = _one_by_one(searcher, queries, kind, live)
         hits, masked_hits = 0, 0
         for query, old, kept, filtered, right in zip(
             queries, before, lists, masked, truth, strict=True
@@ -299,12 +306,8 @@ def _removal(
             no_worse.append(bool((scores[: len(remaining)] >= old_scores - 1e-6).all()))
             hits += len(np.intersect1d(kept, right))
             masked_hits += len(np.intersect1d(filtered, right))
-        dropped_recalls.append(
-            QueryRecall(kind, hits / truth.size, 1000 * float(np.median(seconds)))
-        )
-        masked_recalls.append(
-            QueryRecall(kind, masked_hits / truth.size, 1000 * float(np.median(masked_seconds)))
-        )
+        dropped_recalls.append(QueryRecall(kind, hits / truth.size, dropped_ms))
+        masked_recalls.append(QueryRecall(kind, masked_hits / truth.size, masked_ms))
     removal = Removal(
         rows=int(np.count_nonzero(~live)),
         unchanged=float(np.mean(unchanged)),
@@ -320,7 +323,7 @@ def _removal(
 
 
 def _as_the_engine(
-    searcher: Searcher, query: NDArray[np.float32], kind: Modality, live: NDArray[np.bool_]
+    searcher: Searcher, kind: Modality, live: NDArray[np.bool_], query: NDArray[np.float32]
 ) -> NDArray[np.int64]:
     """Select the live ones of the best rows and the spare ones, as the engine does."""
     [best] = searcher.search(query[np.newaxis], with_spare(K), None, kind)[1]

@@ -24,6 +24,7 @@ from retrieval.encoders.base import Vectors
 
 SINGLE, BATCH = 1, 100
 """Queries at a time."""
+BATCH_WORDS = {SINGLE: "single", BATCH: f"by {BATCH}"}
 
 _SINGLE_S, _BATCH_S = 0.5, 0.7
 """Time for one point of a curve, unless the fewest queries take longer."""

@@ -196,12 +196,7 @@ METHODS = {
         Method("exact", EXACT, builds="exact"),
         _faiss("mmsearch", choose=_chosen),
         _faiss("autofaiss", choose=_chosen_by_autofaiss, overfetch=(0,)),
-        _faiss(
-            "autofaiss-refined",
-            choose=_chosen_by_autofaiss,
-            builds="autofaiss",
-            overfetch=(3, 10, 30),
-        ),
+        _faiss("autofaiss-refined", choose=_chosen_by_autofaiss, builds="autofaiss"),
         Method(
             "lancedb",
             "lancedb",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from benchmarks.vectors.growth import Growth
-from benchmarks.vectors.measurement import BATCH, SINGLE
+from benchmarks.vectors.measurement import BATCH, BATCH_WORDS, SINGLE
 from benchmarks.vectors.search import MethodResult, VectorResult
 from benchmarks.vectors.workload import MODALITIES
 
@@ -30,8 +30,7 @@ def methods_markdown(result: VectorResult, threads: Sequence[int], target: float
             for batch in (SINGLE, BATCH)
             for modality in MODALITIES
         ]
-        words = {SINGLE: "single", BATCH: f"by {BATCH}"}
-        heads = [f"{kind}, {words[batch]}, {n} thr." for kind, batch, n in columns]
+        heads = [f"{kind}, {BATCH_WORDS[batch]}, {n} thr." for kind, batch, n in columns]
         lines += [
             "",
             f"Queries a second at recall@{k} of at least {target:g}; in brackets the most recall, "

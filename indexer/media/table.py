@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from indexer.media.base import Annotation, Decoded, Locator, Piece, ReadOptions
 from indexer.media.text import guess_encoding_at
-from retrieval.errors import MissingExtraError, UnreadableFileError
+from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
 from retrieval.media import Modality
 from retrieval.media.registry import CSV, JSON_LINES, TSV, format_of
 
@@ -464,11 +464,9 @@ def _read_parquet(path: str, start: int, batch: _Batch) -> Decoded:
 
 @contextmanager
 def _parquet_errors() -> Iterator[None]:
-    try:
+    with import_errors_as(MissingExtraError("Parquet tables", "tables")):
         pyarrow = importlib.import_module("pyarrow")
         importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise MissingExtraError("Parquet tables", "tables") from error
     try:
         yield
     except (pyarrow.ArrowException, ValueError, OSError, OverflowError) as error:

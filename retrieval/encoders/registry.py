@@ -54,7 +54,7 @@ def choose_encoder(name: str = AUTO) -> EncoderChoice:
 
 
 def load_encoder(name: str, device: str = "auto", weights: str | None = None) -> Encoder:
-    """Load an encoder by its name (not `auto`) onto a torch device.
+    """Load an encoder by its name onto a torch device; of `auto`, the one that it chooses now.
 
     weights: the checksum that they must have (`Space.weights`); it is compared before anything
     that lies beside them is read. Those of `starter` always have their own.
@@ -62,6 +62,7 @@ def load_encoder(name: str, device: str = "auto", weights: str | None = None) ->
     Raises UsageError for an unknown name, EncoderUnavailableError when its weights cannot be had,
     SpaceMismatchError when they differ from those of the space.
     """
+    name = choose_encoder(name).name
     kind, colon, _ = name.partition(":")
     load = LOADERS.get(kind + colon)
     if load is None:

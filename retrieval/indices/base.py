@@ -72,7 +72,7 @@ class AllowedRows:
 
     bitmap: (n,) bool, over the rows of the index. filter: a condition that says the same, for
     engines of several machines, which hold the fields of a filter beside the vectors; None where
-    there is none.
+    there is none. No engine here reads it: all are of one machine, and take the bitmap.
     """
 
     bitmap: NDArray[np.bool_]

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import xxhash
 from PIL import Image, UnidentifiedImageError
 
-from retrieval.errors import MissingExtraError, UnreadableFileError
+from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
 from retrieval.machine import memory_bytes
 from retrieval.media import MediaKind
 from retrieval.media.color import to_rgb
@@ -208,10 +208,8 @@ def _pillow_formats() -> tuple[str, ...]:
 
 @functools.cache
 def _register_heif() -> None:
-    try:
+    with import_errors_as(MissingExtraError("HEIC images", "heic")):
         import pillow_heif
-    except ImportError:
-        raise MissingExtraError("HEIC images", "heic") from None
     pillow_heif.register_heif_opener(thumbnails=False)
 
 

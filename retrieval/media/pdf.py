@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from PIL import Image
 
-from retrieval.errors import MissingExtraError, UnreadableFileError
+from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
@@ -98,10 +98,8 @@ def open_document(source: str | BinaryIO) -> Iterator[Document]:
     Raises UnreadableFileError for what is damaged or protected by a password, MissingExtraError
     without pypdfium2, OSError when the file cannot be opened.
     """
-    try:
+    with import_errors_as(MissingExtraError("PDF documents", "pdf")):
         from pypdfium2 import PdfDocument, PdfiumError
-    except ImportError:
-        raise MissingExtraError("PDF documents", "pdf") from None
     # An open file instead of its name: names need not be valid text.
     with open(source, "rb") if isinstance(source, str) else source as file, _PDFIUM:  # noqa: PTH123
         if not file.read(1):

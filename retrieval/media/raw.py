@@ -5,7 +5,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 from PIL import Image
 
-from retrieval.errors import MissingExtraError, UnreadableFileError
+from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
 
 _ORIENTATION_OF_FLIP = (1, 2, 4, 3, 5, 8, 6, 7)
 """EXIF orientations of LibRaw's flips: bit 0 mirrors, bit 1 flips vertically, bit 2 transposes."""
@@ -21,7 +21,9 @@ class CameraRaw:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._rawpy = _import_rawpy()
+        with import_errors_as(MissingExtraError("Camera RAW files", "raw")):
+            import rawpy
+        self._rawpy: Any = rawpy
         self._raw = self._rawpy.RawPy()
         try:
             self._raw.open_buffer(file)
@@ -64,14 +66,6 @@ class CameraRaw:
         except self._rawpy.LibRawError as error:
             raise UnreadableFileError(f"cannot be developed: {_reason(error)}") from error
         return Image.fromarray(pixels)
-
-
-def _import_rawpy() -> Any:
-    try:
-        import rawpy
-    except ImportError:
-        raise MissingExtraError("Camera RAW files", "raw") from None
-    return rawpy
 
 
 def _reason(error: Exception) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 import numpy as np
 from PIL import Image
 
-from retrieval.errors import MissingExtraError, UnreadableFileError
+from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -283,10 +283,8 @@ def open_video(source: str | BinaryIO, *, max_pixels: int | None = None) -> Iter
     Raises UnreadableFileError for what is not a video, MissingExtraError without PyAV, OSError
     when the file cannot be opened.
     """
-    try:
+    with import_errors_as(MissingExtraError("Videos", "video")):
         import av  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("Videos", "video") from None
     with Video(source, max_pixels=max_pixels) as video:
         yield video
 

@@ -9,7 +9,7 @@ import copy
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -98,17 +98,9 @@ class RerankerTraining(TrainingConfig):
         self, image_width: int, text_width: int, image_positions: int
     ) -> CrossAttentionConfig:
         """Build the configuration of the model for tokens of some widths; checks it."""
-        return CrossAttentionConfig(
-            image_width=image_width,
-            text_width=text_width,
-            image_positions=image_positions,
-            kind=self.kind,
-            width=self.width,
-            heads=self.heads,
-            depth=self.depth,
-            feed_forward=self.feed_forward,
-            dropout=self.dropout,
-        )
+        own = vars(self)
+        shared = {f.name: own[f.name] for f in fields(CrossAttentionConfig) if f.name in own}
+        return CrossAttentionConfig(image_width, text_width, image_positions, **shared)
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,25 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from indexer.decode import is_stable
 from indexer.ignore_files import IGNORE_FILE_NAME
 from indexer.scan import FoundFile, compare, walk
 from retrieval.catalog import FileState, KnownFile
-from retrieval.media.registry import kind_of
 
 SECOND = 1_000_000_000
 directories = st.sampled_from(["x", "y", "x/y", "x/y/z", ".hidden"])
@@ -49,19 +54,6 @@ class Read:
     was_stable: bool
 
 
-@contextmanager
-def without_privileges():
-    """Root reads everything, so be somebody else for a while."""
-    kind_of("a.jpg")  # somebody else may not be able to import what this does
-    uid = os.geteuid()
-    if uid == 0:
-        os.seteuid(65_534)
-    try:
-        yield
-    finally:
-        os.seteuid(uid)
-
-
 def parent(path: str) -> str:
     return path.rpartition("/")[0]
 
@@ -85,8 +77,9 @@ class ChangingFolder(RuleBasedStateMachine):
     chosen and not left to the speed of the machine.
     """
 
-    def __init__(self):
+    def __init__(self, without_privileges):
         super().__init__()
+        self.without_privileges = without_privileges
         self.root = Path(tempfile.mkdtemp())
         self.root.chmod(0o755)
         self.now_ns = 1_700_000_000 * SECOND
@@ -226,7 +219,7 @@ class ChangingFolder(RuleBasedStateMachine):
         there = {path: file for path, file in expected.items() if file}
         is_empty = not (self.entries or self.directories or self.ignored)
         protected = {path for path in before if is_empty or self.is_unlisted(path)}
-        with without_privileges():
+        with self.without_privileges():
             found = list(walk(str(self.root)))
         known = [self.with_root(file) for file in before.values()]
         result = compare(found, known)
@@ -388,5 +381,9 @@ class ChangingFolder(RuleBasedStateMachine):
         return new + path[len(old) :] if path == old or is_below(path, old) else path
 
 
-TestChangingFolder = pytest.mark.slow(ChangingFolder.TestCase)
-TestChangingFolder.settings = settings(max_examples=80, stateful_step_count=40)
+@pytest.mark.slow
+def test_the_catalog_says_what_a_changing_folder_does(without_privileges):
+    run_state_machine_as_test(
+        partial(ChangingFolder, without_privileges),
+        settings=settings(max_examples=80, stateful_step_count=40),
+    )

@@ -1,7 +1,6 @@
 import os
 import subprocess
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from indexer.scan import (
 )
 from retrieval.catalog import FileState, KnownFile
 from retrieval.media import MediaKind
-from retrieval.media.registry import kind_of
 
 IMAGES = WalkOptions(kinds=frozenset({MediaKind.IMAGE}))
 FOLLOW = WalkOptions(follow=True)
@@ -177,20 +175,9 @@ def folder_of_all():
         yield Path(name)
 
 
-@contextmanager
-def without_privileges():
-    """Root reads everything, so be somebody else for a while."""
-    kind_of("a.jpg")  # somebody else may not be able to import what this does
-    uid = os.geteuid()
-    if uid == 0:
-        os.seteuid(65_534)
-    try:
-        yield
-    finally:
-        os.seteuid(uid)
-
-
-def test_an_unreadable_folder_is_told_and_hides_nothing_known(folder_of_all, make):
+def test_an_unreadable_folder_is_told_and_hides_nothing_known(
+    folder_of_all, make, without_privileges
+):
     make(folder_of_all, "open/1.jpg", "closed/2.jpg")
     closed = folder_of_all / "closed"
     closed.chmod(0)

@@ -46,4 +46,4 @@ def gpu(
         on_step=complain,
     )
     body = asdict(result) | {"largest_difference": result.largest_difference}
-    print_result(body, gpu_markdown(result), as_json=as_json)
+    print_result(body, lambda: gpu_markdown(result), as_json=as_json)

@@ -81,4 +81,4 @@ def index(
             on_step=complain,
         )
     body = asdict(result) | {"built": result.built.facts()}
-    print_result(body, index_markdown(result), as_json=as_json)
+    print_result(body, lambda: index_markdown(result), as_json=as_json)

@@ -1,8 +1,9 @@
 """`mmsearch bench throughput`, `memory` and `indexers`: speed and memory of indexing."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +12,7 @@ from api.cli.bench.options import (
     MostPhotosOption,
     RoundsOption,
     load_chosen_encoder,
-    split_list,
+    parse_numbers,
     whole_numbers,
 )
 from api.cli.options import (
@@ -25,7 +26,11 @@ from api.cli.options import (
     print_result,
     require_paths,
 )
-from retrieval.errors import UsageError
+
+if TYPE_CHECKING:
+    from benchmarks.speed.indexers import IndexerSpeed
+    from benchmarks.speed.memory import MemoryUse
+    from benchmarks.speed.throughput import Throughput
 
 _LEAST_MEGAPIXELS, _MOST_MEGAPIXELS = 0.001, 100.0
 
@@ -50,9 +55,19 @@ def throughput(
     as_json: JsonOption = False,
 ) -> None:
     """Measure indexing speed: decoding, encoding and committing alone, and whole runs."""
-    from benchmarks.speed.throughput import STAGES, measure_throughput
+    from benchmarks.speed.throughput import measure_throughput
 
     require_paths([photos])
+    sizes: Sequence[float | None] = [None]
+    if megapixels:
+        wanted = f"numbers from {_LEAST_MEGAPIXELS:g} to {_MOST_MEGAPIXELS:g}"
+        sizes = parse_numbers(
+            megapixels,
+            "--megapixels",
+            wanted,
+            float,
+            lambda size: _LEAST_MEGAPIXELS <= size <= _MOST_MEGAPIXELS,
+        )
     results = [
         measure_throughput(
             photos,
@@ -66,8 +81,15 @@ def throughput(
                 f"round {number}: {stage} {rate:.1f} images/s"
             ),
         )
-        for size in (_megapixels(megapixels) if megapixels else [None])
+        for size in sizes
     ]
+    body = {"encoder": encoder, "sizes": [asdict(result) for result in results]}
+    print_result(body, lambda: _throughput_text(results, rounds), as_json=as_json)
+
+
+def _throughput_text(results: "Sequence[Throughput]", rounds: int) -> str:
+    from benchmarks.speed.throughput import STAGES
+
     lines = []
     for result in results:
         size = "original size" if result.megapixels is None else f"{result.megapixels:g} megapixels"
@@ -79,8 +101,7 @@ def throughput(
             f"cores' bound {result.cores_bound:10.1f} images/s, if no core were ever idle",
             f"peak memory  {result.peak_memory_bytes / 1e9:10.2f} GB (this process)",
         ]
-    body = {"encoder": encoder, "sizes": [asdict(result) for result in results]}
-    print_result(body, "\n".join(lines), as_json=as_json)
+    return "\n".join(lines)
 
 
 def memory(
@@ -110,6 +131,11 @@ def memory(
         batch_size=batch_size,
         on_run=lambda run: complain(f"{run.images:,} images: {run.seconds:.0f} s"),
     )
+    body = {"encoder": encoder, "runs": [asdict(result) for result in results]}
+    print_result(body, lambda: _memory_text(results), as_json=as_json)
+
+
+def _memory_text(results: "Sequence[MemoryUse]") -> str:
     lines = ["    images  run, s  loaded, MB  peak, MB  with readers, MB  second run, s (MB)"]
     for run in results:
         readers = "?" if run.all_peak_bytes is None else f"{run.all_peak_bytes / 1e6:.0f}"
@@ -121,8 +147,7 @@ def memory(
     if len(results) > 1:
         ratio = results[-1].process_peak_bytes / results[0].process_peak_bytes
         lines.append(f"last peak / first: {ratio:.2f}")
-    body = {"encoder": encoder, "runs": [asdict(result) for result in results]}
-    print_result(body, "\n".join(lines), as_json=as_json)
+    return "\n".join(lines)
 
 
 def indexers(
@@ -169,6 +194,11 @@ def indexers(
     )
     rates = ("images_per_second", "images_per_second_started")
     programs = [asdict(speed) | {name: getattr(speed, name) for name in rates} for speed in results]
+    body = {"encoder": encoder, "indexers": programs}
+    print_result(body, lambda: _indexers_text(results, encoder), as_json=as_json)
+
+
+def _indexers_text(results: "Sequence[IndexerSpeed]", encoder: str) -> str:
     lines = [
         f"{results[0].images:,} photos, {encoder}:",
         "program         images/s  once started  start, s  all, s  second run, s  peak, MB",
@@ -182,17 +212,4 @@ def indexers(
             f"{started:>13} {speed.start_s:>9.1f} {speed.first_s:>7.1f} "
             f"{speed.second_s:>14.1f} {'?' if peak is None else f'{peak / 1e6:.0f}':>9}"
         )
-    print_result({"encoder": encoder, "indexers": programs}, "\n".join(lines), as_json=as_json)
-
-
-def _megapixels(sizes: str) -> list[float]:
-    try:
-        found = [float(size) for size in split_list(sizes)]
-    except ValueError:
-        found = []
-    if not found or not all(_LEAST_MEGAPIXELS <= size <= _MOST_MEGAPIXELS for size in found):
-        raise UsageError(
-            f"--megapixels takes comma-separated numbers from {_LEAST_MEGAPIXELS:g} to "
-            f"{_MOST_MEGAPIXELS:g}, not {sizes!r}."
-        )
-    return found
+    return "\n".join(lines)

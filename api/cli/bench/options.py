@@ -1,19 +1,22 @@
 """Options and loaders shared by the benchmarks."""
 
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from api.cli.options import complain, option
+from api.cli.options import complain, option, split_list
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
     from retrieval.encoders.base import Encoder
     from retrieval.rerankers.base import Reranker
 
+_Number = TypeVar("_Number", int, float)
 
 THIS_PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
 
@@ -57,26 +60,44 @@ QueriesOption = Annotated[
 
 def whole_numbers(numbers: str, option: str) -> list[int]:
     """Parse a comma-separated list of integers from 1; raises UsageError for anything else."""
-    try:
-        found = [int(number) for number in split_list(numbers)]
-    except ValueError:
-        found = []
-    if not found or min(found) < 1:
-        raise UsageError(f"{option} takes comma-separated integers from 1, not {numbers!r}.")
-    return found
+    return parse_numbers(numbers, option, "integers from 1", int, lambda number: number >= 1)
 
 
-def split_list(names: str, separator: str = ",") -> tuple[str, ...]:
-    """Split a list at commas or another separator; strips blanks and drops empty members."""
-    return tuple(name.strip() for name in names.split(separator) if name.strip())
+def parse_numbers(
+    text: str,
+    option: str,
+    wanted: str,
+    kind: Callable[[str], _Number],
+    is_valid: Callable[[_Number], bool],
+    *,
+    fewest: int = 1,
+) -> list[_Number]:
+    """Parse a comma-separated list of numbers.
+
+    Args:
+        text: the list.
+        option: its name, for the error.
+        wanted: what it takes, for the error.
+        kind: parser of one number; raises ValueError.
+        is_valid: whether a number is allowed.
+        fewest: least length of the list.
+
+    Raises:
+        UsageError: a number that is not allowed, or too few of them.
+    """
+    with suppress(ValueError):
+        found = [kind(number) for number in split_list(text)]
+        if len(found) >= fewest and all(map(is_valid, found)):
+            return found
+    raise UsageError(f"{option} takes comma-separated {wanted}, not {text!r}.")
 
 
 @cache
 def load_chosen_encoder(name: str, device: str) -> "Encoder":
     """Load the encoder of `--encoder`, once per process."""
-    from retrieval.encoders.registry import choose_encoder, load_encoder
+    from retrieval.encoders.registry import load_encoder
 
-    return load_encoder(choose_encoder(name).name, device)
+    return load_encoder(name, device)
 
 
 @cache

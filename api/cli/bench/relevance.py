@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli.bench.options import load_chosen_encoder
+from api.cli.bench.options import load_chosen_encoder, parse_numbers
 from api.cli.options import (
     CacheOption,
     DeviceOption,
@@ -136,7 +136,7 @@ def relevance(
     if output:
         draw_reliability(result.quality, output)
     body = {"encoder": encoder, "dataset": dataset, **asdict(result)}
-    print_result(body, "\n".join(_lines(result)), as_json=as_json)
+    print_result(body, lambda: "\n".join(_lines(result)), as_json=as_json)
 
 
 def _calibrations(space: "Space", file: Path | None) -> "Mapping[QueryKind, Calibration]":
@@ -148,15 +148,8 @@ def _calibrations(space: "Space", file: Path | None) -> "Mapping[QueryKind, Cali
 
 
 def _numbers(text: str, option: str, most: float) -> list[float]:
-    try:
-        found = [float(number) for number in text.split(",") if number.strip()]
-    except ValueError:
-        found = [-1.0]
-    if not all(0 < number <= most for number in found):
-        raise UsageError(
-            f"{option} takes comma-separated numbers above 0 and up to {most:g}, not {text!r}."
-        )
-    return found
+    wanted = f"numbers above 0 and up to {most:g}"
+    return parse_numbers(text, option, wanted, float, lambda number: 0 < number <= most, fewest=0)
 
 
 def _lines(result: "RelevanceResult") -> list[str]:

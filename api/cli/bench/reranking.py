@@ -53,11 +53,13 @@ def reranking(
     }
     print_result(
         {"encoder": encoder, **vars(result), **medians},
-        f"{result.candidates:,} candidates, {rounds} rounds, medians, {result.reranker}:\n"
-        f"encode the query  {result.median_encode_ms:8.1f} ms\n"
-        f"rerank            {result.median_rerank_ms:8.1f} ms\n"
-        f"ratio             {result.ratio:8.2f}\n"
-        f"image tokens      {result.image_tokens_per_second:8.1f} images/s (once per image)",
+        lambda: (
+            f"{result.candidates:,} candidates, {rounds} rounds, medians, {result.reranker}:\n"
+            f"encode the query  {result.median_encode_ms:8.1f} ms\n"
+            f"rerank            {result.median_rerank_ms:8.1f} ms\n"
+            f"ratio             {result.ratio:8.2f}\n"
+            f"image tokens      {result.image_tokens_per_second:8.1f} images/s (once per image)"
+        ),
         as_json=as_json,
     )
 
@@ -109,11 +111,14 @@ def explanations(
             "interval": [result.low, result.high],
             "wins": result.wins,
         },
-        f"{len(result.attended):,} photos, {share:.0%} of each painted over; the match falls by\n"
-        f"most attended   {means['attended']:6.2f}\n"
-        f"at random       {means['random']:6.2f}\n"
-        f"least attended  {means['least_attended']:6.2f}\n"
-        f"most attended minus random: {result.difference:.2f} "
-        f"({result.low:.2f} to {result.high:.2f}, 95%); more in {result.wins:.0%} of the photos",
+        lambda: (
+            f"{len(result.attended):,} photos, {share:.0%} of each painted over; "
+            f"the match falls by\n"
+            f"most attended   {means['attended']:6.2f}\n"
+            f"at random       {means['random']:6.2f}\n"
+            f"least attended  {means['least_attended']:6.2f}\n"
+            f"most attended minus random: {result.difference:.2f} "
+            f"({result.low:.2f} to {result.high:.2f}, 95%); more in {result.wins:.0%} of the photos"
+        ),
         as_json=as_json,
     )

@@ -1,5 +1,6 @@
 """`mmsearch bench retrieval`, `compare` and `ablation`: retrieval quality."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,6 @@ from api.cli.bench.options import (
     OverfetchOption,
     load_chosen_encoder,
     load_chosen_reranker,
-    split_list,
     whole_numbers,
 )
 from api.cli.options import (
@@ -32,8 +32,9 @@ from api.cli.options import (
     cache_directory,
     complain,
     option,
-    print_json,
+    options_of,
     print_result,
+    split_list,
 )
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def retrieval(
     as_json: JsonOption = False,
 ) -> None:
     """Measure recall, ranks and precision on a dataset with the stages of the search engine."""
-    from api.cli import console
+    given = locals()
     from benchmarks.metrics import parse_metric
     from benchmarks.quality.report import markdown
     from benchmarks.quality.results import DEFAULT_METRICS, record_body
@@ -111,25 +112,12 @@ def retrieval(
     names = split_list(metrics) if metrics else DEFAULT_METRICS
     for name in names:
         parse_metric(name)
-    setup = Setup(
-        index=index,
-        nprobe=nprobe,
-        refine=refine,
-        overfetch=overfetch,
-        depth=depth,
-        directions=split_list(directions),
-        seed=seed,
-        rerank=rerank,
-        rerank_depth=rerank_depth,
-    )
+    setup = Setup(**options_of(Setup, given) | {"directions": split_list(directions)})
     measured = _Measurement(dataset, split, language, limit, encoder, device, cache_folder)
     record = measured.run(
         setup, names, run_file=run_file, qrels_file=qrels_file, json_file=json_file, report=report
     )
-    if as_json:
-        print_json(record_body(record))
-    else:
-        console.out.print(markdown(record), markup=False, end="")
+    print_result(record_body(record), lambda: markdown(record), as_json=as_json)
 
 
 def compare(
@@ -143,14 +131,10 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Compare results with the first one: differences, confidence intervals, significance."""
-    from benchmarks.quality.comparison import compare_records, comparison_markdown
     from benchmarks.quality.results import read_record
 
-    rows = compare_records([read_record(file) for file in results], split_list(metrics), seed=seed)
-    table = comparison_markdown(rows)
-    if markdown_file:
-        markdown_file.write_text(table, encoding="utf-8")
-    print_result({"rows": [vars(row) for row in rows]}, table, as_json=as_json)
+    records = [read_record(file) for file in results]
+    _print_comparison(records, split_list(metrics), seed, markdown_file, as_json)
 
 
 def ablation(
@@ -184,7 +168,6 @@ def ablation(
     as_json: JsonOption = False,
 ) -> None:
     """Compare exact search, a quantised index, the same refined, and reranking."""
-    from benchmarks.quality.comparison import compare_records, comparison_markdown
     from benchmarks.quality.retrieval import FLAT, Setup
 
     base = Setup(nprobe=nprobe, overfetch=overfetch, depth=depth, seed=seed)
@@ -200,11 +183,23 @@ def ablation(
     for language in split_list(languages) if languages else (None,):
         measured = _Measurement(dataset, split, language, limit, encoder, device, cache_folder)
         records += [measured.run(setup, split_list(metrics)) for setup in setups]
-    rows = compare_records(records, split_list(metrics), seed=seed)
-    table = comparison_markdown(rows)
+    _print_comparison(records, split_list(metrics), seed, markdown_file, as_json)
+
+
+def _print_comparison(
+    records: "Sequence[QualityRecord]",
+    metrics: tuple[str, ...],
+    seed: int,
+    markdown_file: Path | None,
+    as_json: bool,
+) -> None:
+    from benchmarks.quality.comparison import compare_records, comparison_markdown
+
+    rows = compare_records(records, metrics, seed=seed)
     if markdown_file:
-        markdown_file.write_text(table, encoding="utf-8")
-    print_result({"rows": [vars(row) for row in rows]}, table, as_json=as_json)
+        markdown_file.write_text(comparison_markdown(rows), encoding="utf-8")
+    body = {"rows": [vars(row) for row in rows]}
+    print_result(body, lambda: comparison_markdown(rows), as_json=as_json)
 
 
 class _Measurement:

@@ -94,4 +94,4 @@ def service(
     if kill:
         result.crash = benchmark.crash(min(seconds, 10))
     body = asdict(result) | {"speedup": result.speedup, "tail": result.tail}
-    print_result(body, service_markdown(result), as_json=as_json)
+    print_result(body, lambda: service_markdown(result), as_json=as_json)

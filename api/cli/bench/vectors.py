@@ -14,7 +14,6 @@ from api.cli.bench.options import (
     RoundsOption,
     SyntheticRowsOption,
     load_chosen_encoder,
-    split_list,
     whole_numbers,
 )
 from api.cli.options import (
@@ -28,7 +27,8 @@ from api.cli.options import (
     cache_directory,
     complain,
     option,
-    print_json,
+    print_result,
+    split_list,
 )
 from retrieval.errors import UsageError
 
@@ -113,7 +113,6 @@ def vectors(
     as_json: JsonOption = False,
 ) -> None:
     """Compare vector engines: recall against queries per second, build time and memory."""
-    from api.cli import console
     from benchmarks.datasets import load_dataset
     from benchmarks.vectors.peers import METHODS, make_method
     from benchmarks.vectors.search import measure_vectors
@@ -152,13 +151,13 @@ def vectors(
         if output:
             _write(result, output / str(size) if growth else output)
     grown = _growth(results, counts, target_recall) if growth else None
-    if as_json:
-        body = asdict(grown) if grown else None
-        print_json({"results": [asdict(result) for result in results], "growth": body})
-        return
-    tables = [methods_markdown(result, counts, target_recall) for result in results]
-    tables += [growth_markdown(grown)] if grown else []
-    console.out.print("\n".join(tables), markup=False, end="")
+
+    def tables() -> str:
+        of_methods = [methods_markdown(result, counts, target_recall) for result in results]
+        return "\n".join([*of_methods, growth_markdown(grown)] if grown else of_methods)
+
+    body = {"results": [asdict(result) for result in results]}
+    print_result(body | {"growth": asdict(grown) if grown else None}, tables, as_json=as_json)
 
 
 def _write(result: "VectorResult", folder: Path) -> None:

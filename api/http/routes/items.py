@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.schemas import ItemList, ItemSchema, ListRequest
 from api.http.search_body import parse_json
-from retrieval.catalog import Item
+from retrieval.catalog import Item, Snapshot
 from retrieval.errors import NotFoundError
 from retrieval.filters import Filter
 from retrieval.search.query import MAX_ITEM_ID
@@ -20,7 +20,12 @@ ItemId = Annotated[int, Path(ge=1, le=MAX_ITEM_ID, description="The id of an ite
 def current_item(service: Service, item_id: int) -> Item:
     """Look up an item; raises NotFoundError if its file was removed or failed."""
     with service.library.catalog.snapshot() as snapshot:
-        item = snapshot.item(item_id)
+        return item_in(snapshot, item_id)
+
+
+def item_in(snapshot: Snapshot, item_id: int) -> Item:
+    """Look up an item in a snapshot; raises NotFoundError if its file was removed or failed."""
+    item = snapshot.item(item_id)
     if item is None:
         raise NotFoundError(f"There is no item {item_id}.")
     return item

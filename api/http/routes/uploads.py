@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from api.http.indexing_process import IndexingRequest, Outcome
 from api.http.jobs import TooManyJobsError
 from api.http.routes.dependencies import CurrentService, Service, require
-from api.http.routes.items import ItemId, current_item
+from api.http.routes.items import ItemId, item_in
 from api.http.schemas import valid_text
 from api.http.schemas.jobs import JobKind, JobSchema, Removal
 from api.http.uploads import Received, UploadFolder
@@ -73,9 +73,8 @@ def remove(item_id: ItemId, service: CurrentService) -> Removal:
     An uploaded file is deleted. Any other stays on disk, and the next indexing of its source finds
     it again; exclude it permanently with `.mmsearchignore`.
     """
-    item = current_item(service, item_id)
     with service.library.catalog.snapshot() as snapshot:
-        sources = snapshot.sources()
+        item, sources = item_in(snapshot, item_id), snapshot.sources()
     is_uploaded = service.uploads is not None and service.uploads.holds(item.path)
     if is_uploaded:
         _delete(item)

@@ -1,4 +1,4 @@
-// The grid of pictures, or the list of passages. The places of all pictures are known before the
+// The grid of pictures, or the list of chunks. The places of all pictures are known before the
 // pictures are, as the service says their sizes: nothing moves when they come.
 
 import { byId, element, fileName, icon, iconButton } from "./dom.js";
@@ -33,8 +33,8 @@ export function showHits(hits, actions, { append = false } = {}) {
 }
 
 export function setModality(modality) {
-  list.classList.toggle("passages", modality === "text");
-  list.setAttribute("aria-label", t(modality === "text" ? "hitsPassages" : "hits"));
+  list.classList.toggle("chunks", modality === "text");
+  list.setAttribute("aria-label", t(modality === "text" ? "hitsChunks" : "hits"));
 }
 
 export function focusHit(id) {
@@ -45,7 +45,7 @@ export const forgetHits = () => (cells = new Map());
 
 // A cell whose image is loaded already is reused, so that it does not flicker.
 function reused(cell, hit, actions) {
-  if (!cell || cell.classList.contains("passage") !== (hit.modality === "text")) return null;
+  if (!cell || cell.classList.contains("chunk") !== (hit.modality === "text")) return null;
   cell.querySelector("a").href = actions.addressOf(hit);
   return cell;
 }
@@ -69,10 +69,10 @@ function makeCell(hit, actions) {
   const like = iconButton("like", t("like", { name }), () => actions.like(hit.item_id), "hit-like");
   if (hit.modality === "text") {
     link.append(
-      element("span", { class: "passage-text", dir: "auto" }, hit.text ?? ""),
-      element("span", { class: "passage-file" }, [name, ...marksOf(hit)].join(" · ")),
+      element("span", { class: "chunk-text", dir: "auto" }, hit.text ?? ""),
+      element("span", { class: "chunk-file" }, [name, ...marksOf(hit)].join(" · ")),
     );
-    return element("li", { class: "passage" }, link, like);
+    return element("li", { class: "chunk" }, link, like);
   }
   const ratio = Math.min(WIDEST, Math.max(NARROWEST, ratioOf(hit)));
   const cell = element("li", { class: "hit" }, link, like);

@@ -144,7 +144,7 @@ function remember(hits) {
 }
 
 function tell(asked, answer) {
-  const kind = query.modality === "text" ? "Passages" : "";
+  const kind = query.modality === "text" ? "Chunks" : "";
   const n = asked.hits.length;
   byId("status").textContent = !asked.isSearch
     ? t("newest")
@@ -158,7 +158,7 @@ function tell(asked, answer) {
 }
 
 function explainNothing(asked) {
-  byId("status").textContent = t(query.modality === "text" ? "countedPassages" : "counted", { n: 0 });
+  byId("status").textContent = t(query.modality === "text" ? "countedChunks" : "counted", { n: 0 });
   if (!asked.isSearch && !whereOf(query)) {
     byId("hello").hidden = true;
     byId("status").textContent = "";

@@ -50,7 +50,7 @@ export function openViewer(hit, place, words, explains) {
   const focused = dialog.contains(document.activeElement) ? document.activeElement.dataset.name : null;
   const name = fileName(hit.path);
   dialog.setAttribute("aria-label", place ? t("viewer", { ...place, name }) : name);
-  const stage = hit.modality === "text" ? passage(hit) : picture(hit);
+  const stage = hit.modality === "text" ? chunk(hit) : picture(hit);
   const facts = element("dl", { class: "facts" });
   const looked = element("section", { class: "looked" });
   dialog.replaceChildren(
@@ -110,8 +110,8 @@ function stepper(name, step, enabled) {
   return named(name, button);
 }
 
-function passage(hit) {
-  return element("blockquote", { class: "viewer-passage", dir: "auto" }, hit.text ?? "");
+function chunk(hit) {
+  return element("blockquote", { class: "viewer-chunk", dir: "auto" }, hit.text ?? "");
 }
 
 // The small picture, which is there already, stands in until the large one is.

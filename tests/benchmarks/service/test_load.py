@@ -1,8 +1,9 @@
-"""The load test itself: its clients, its texts, its figures; and one whole small run."""
+"""The load test itself: its clients, its texts, its figures."""
 
 import pytest
 
 from benchmarks.service.load import DistinctTexts, LoadRow, ServiceResult, service_markdown
+from benchmarks.service.process import ServiceError
 
 pytestmark = pytest.mark.slow
 

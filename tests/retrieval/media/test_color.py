@@ -1,4 +1,3 @@
-import io
 import struct
 
 import numpy as np
@@ -8,23 +7,6 @@ from PIL import Image, ImageCms
 from retrieval.media.images import read_image
 
 RED, GREEN = (200, 30, 40), (20, 180, 60)
-
-
-def two_colours(width: int = 32, height: int = 24) -> Image.Image:
-    """Red on the left, green on the right."""
-    image = Image.new("RGB", (width, height), RED)
-    image.paste(GREEN, (width // 2, 0, width, height))
-    return image
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def mean_difference(one: Image.Image, other: Image.Image) -> float:
-    return float(np.abs(np.asarray(one, float) - np.asarray(other, float)).mean())
 
 
 @pytest.mark.parametrize(
@@ -49,7 +31,9 @@ def mean_difference(one: Image.Image, other: Image.Image) -> float:
         ("LAB", "TIFF", 4),
     ],
 )
-def test_colour_modes_keep_their_colours(mode, kind, tolerance):
+def test_colour_modes_keep_their_colours(
+    encoded, mean_difference, two_colours, mode, kind, tolerance
+):
     original = two_colours()
     if mode == "LAB":
         to_lab = ImageCms.buildTransform(
@@ -78,7 +62,7 @@ def test_colour_modes_keep_their_colours(mode, kind, tolerance):
         (np.float32, [-50.0, 30.0, 150.0], "TIFF"),
     ],
 )
-def test_depths_are_scaled_to_8_bits(dtype, levels, kind):
+def test_depths_are_scaled_to_8_bits(encoded, dtype, levels, kind):
     image = Image.fromarray(np.repeat(np.array([levels], dtype=dtype), 4, axis=0))
     result = np.asarray(read_image(encoded(image, kind)))[0, :, 0]
     assert result[0] == 0
@@ -87,7 +71,7 @@ def test_depths_are_scaled_to_8_bits(dtype, levels, kind):
         assert abs(int(result[1]) - 100) <= 2 or levels[0] < 0
 
 
-def test_grey_with_alpha_and_transparent_parts_show_white():
+def test_grey_with_alpha_and_transparent_parts_show_white(encoded):
     for image in (
         Image.new("RGBA", (4, 4), (0, 0, 0, 0)),
         Image.new("LA", (4, 4), (0, 0)),
@@ -113,7 +97,7 @@ def swapped_profile() -> bytes:
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
 @pytest.mark.parametrize("least_side", [None, 8])
-def test_a_colour_profile_is_applied(mode, least_side):
+def test_a_colour_profile_is_applied(encoded, mode, least_side):
     image = Image.new("RGB", (32, 24), (200, 30, 40))
     image = image.quantize(4) if mode == "P" else image.convert(mode)
     data = encoded(image, "PNG", icc_profile=swapped_profile())
@@ -123,7 +107,7 @@ def test_a_colour_profile_is_applied(mode, least_side):
     assert abs(blue - 200) < 8
 
 
-def test_the_profile_of_srgb_changes_nothing():
+def test_the_profile_of_srgb_changes_nothing(encoded, mean_difference, two_colours):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert (
         mean_difference(read_image(encoded(two_colours(), icc_profile=profile)), two_colours()) == 0
@@ -149,7 +133,7 @@ def grey_profile(gamma: float) -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
-def test_a_grey_profile_is_applied(mode):
+def test_a_grey_profile_is_applied(encoded, mode):
     grey = Image.fromarray(np.full((4, 4), 128 * 257, np.uint16)) if mode == "I;16" else None
     image = grey or Image.new("L", (4, 4), 128).convert(mode)
     data = encoded(image, "PNG", icc_profile=grey_profile(1.0))
@@ -159,7 +143,9 @@ def test_a_grey_profile_is_applied(mode):
 
 @pytest.mark.parametrize("profile", [b"rubbish", bytes(128), grey_profile(1.0)])
 @pytest.mark.parametrize("mode", ["RGB", "CMYK"])
-def test_a_broken_or_foreign_profile_is_ignored(mode, profile):
+def test_a_broken_or_foreign_profile_is_ignored(
+    encoded, mean_difference, two_colours, mode, profile
+):
     image = two_colours().convert(mode)
     kind = "JPEG" if mode == "CMYK" else "PNG"
     with_profile = read_image(encoded(image, kind, icc_profile=profile))

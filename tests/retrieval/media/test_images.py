@@ -26,28 +26,16 @@ from retrieval.media.images import (
 RED, GREEN = (200, 30, 40), (20, 180, 60)
 
 
-def two_colours(width: int = 32, height: int = 24) -> Image.Image:
-    """Red on the left, green on the right."""
-    image = Image.new("RGB", (width, height), RED)
-    image.paste(GREEN, (width // 2, 0, width, height))
-    return image
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def mean_difference(one: Image.Image, other: Image.Image) -> float:
-    return float(np.abs(np.asarray(one, float) - np.asarray(other, float)).mean())
-
-
-def marked(width: int = 48, height: int = 32) -> Image.Image:
+@pytest.fixture(scope="session")
+def marked(two_colours):
     """Two colours and a mark top left: no turned or mirrored copy looks the same."""
-    image = two_colours(width, height)
-    image.paste((240, 240, 30), (0, 0, width // 3, height // 4))
-    return image
+
+    def make(width: int = 48, height: int = 32) -> Image.Image:
+        image = two_colours(width, height)
+        image.paste((240, 240, 30), (0, 0, width // 3, height // 4))
+        return image
+
+    return make
 
 
 UNDO = {
@@ -62,16 +50,20 @@ UNDO = {
 """What a camera stores so that applying the orientation gives the upright picture."""
 
 
-def turned(upright: Image.Image, orientation: int, kind: str) -> bytes:
-    stored = upright.transpose(UNDO[orientation]) if orientation > 1 else upright
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return encoded(stored, kind, exif=exif.tobytes())
+@pytest.fixture(scope="session")
+def turned(encoded):
+    def make(upright: Image.Image, orientation: int, kind: str) -> bytes:
+        stored = upright.transpose(UNDO[orientation]) if orientation > 1 else upright
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        return encoded(stored, kind, exif=exif.tobytes())
+
+    return make
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
-def test_every_exif_orientation_is_made_upright(orientation, kind):
+def test_every_exif_orientation_is_made_upright(marked, mean_difference, turned, orientation, kind):
     upright = marked()
     picture = read_picture(turned(upright, orientation, kind))
     assert (picture.width, picture.height) == picture.image.size == upright.size
@@ -79,7 +71,7 @@ def test_every_exif_orientation_is_made_upright(orientation, kind):
     assert not picture.image.info  # or it would be turned again by who looks for an orientation
 
 
-def test_an_animation_shows_its_first_frame():
+def test_an_animation_shows_its_first_frame(mean_difference):
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, GREEN)]
     stream = io.BytesIO()
     frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
@@ -87,7 +79,7 @@ def test_an_animation_shows_its_first_frame():
     assert mean_difference(result, frames[0]) < 3
 
 
-def test_the_content_decides_not_the_name(tmp_path):
+def test_the_content_decides_not_the_name(encoded, mean_difference, two_colours, tmp_path):
     path = tmp_path / "really-a-png.jpg"
     path.write_bytes(encoded(two_colours()))
     assert mean_difference(read_image(path), two_colours()) == 0
@@ -106,7 +98,9 @@ def test_a_bomb_is_refused_by_its_header():
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"])
 @pytest.mark.parametrize("tenth", range(10))
-def test_a_truncated_file_gives_a_reason_or_the_whole_picture(kind, tenth):
+def test_a_truncated_file_gives_a_reason_or_the_whole_picture(
+    encoded, mean_difference, kind, tenth
+):
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     whole = encoded(Image.fromarray(noise), kind)
     with warnings.catch_warnings():
@@ -139,7 +133,9 @@ def test_a_missing_file_is_an_os_error():
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_heic_is_upright_and_keeps_its_colours(tmp_path, orientation):
+def test_heic_is_upright_and_keeps_its_colours(
+    marked, mean_difference, turned, tmp_path, orientation
+):
     pillow_heif.register_heif_opener()
     path = tmp_path / "IMG_0001.HEIC"
     path.write_bytes(turned(marked(96, 64), orientation, "HEIF"))
@@ -148,7 +144,7 @@ def test_heic_is_upright_and_keeps_its_colours(tmp_path, orientation):
     assert mean_difference(picture.image, marked(96, 64)) < 8
 
 
-def test_a_missing_package_is_named_with_its_extra(tmp_path):
+def test_a_missing_package_is_named_with_its_extra(encoded, marked, tmp_path):
     pillow_heif.register_heif_opener()
     (tmp_path / "a.bin").write_bytes(encoded(marked(), "HEIF"))
     (tmp_path / "b.svg").write_bytes(b"<svg/>")
@@ -197,7 +193,7 @@ for name in ("a.bin", "b.svg", "c.dng"):
         ("RGB", "HEIF"),
     ],
 )
-def test_every_mode_is_reduced_to_what_it_looks_like(mode, kind):
+def test_every_mode_is_reduced_to_what_it_looks_like(encoded, marked, mean_difference, mode, kind):
     pillow_heif.register_heif_opener()
     original = marked(480, 320)
     if mode == "I;16":
@@ -214,7 +210,9 @@ def test_every_mode_is_reduced_to_what_it_looks_like(mode, kind):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_reduced_jpeg_is_upright_and_tells_its_whole_size(orientation):
+def test_a_reduced_jpeg_is_upright_and_tells_its_whole_size(
+    marked, mean_difference, turned, orientation
+):
     picture = read_picture(turned(marked(481, 333), orientation, "JPEG"), least_side=50)
     assert (picture.width, picture.height) == (481, 333)
     fitted = marked(481, 333).resize(picture.image.size, Image.Resampling.BOX)
@@ -224,7 +222,9 @@ def test_a_reduced_jpeg_is_upright_and_tells_its_whole_size(orientation):
 @given(
     st.integers(1, 400), st.integers(1, 400), st.integers(1, 200), st.sampled_from(["JPEG", "BMP"])
 )
-def test_reduction_keeps_the_least_side_and_never_enlarges(width, height, least_side, kind):
+def test_reduction_keeps_the_least_side_and_never_enlarges(
+    encoded, width, height, least_side, kind
+):
     picture = read_picture(encoded(Image.new("RGB", (width, height)), kind), least_side=least_side)
     assert (picture.width, picture.height) == (width, height)
     reduced = picture.image.size
@@ -234,7 +234,7 @@ def test_reduction_keeps_the_least_side_and_never_enlarges(width, height, least_
         assert least_side <= min(reduced) < 2 * least_side
 
 
-def test_what_has_no_mean_or_is_small_stays_the_same_image():
+def test_what_has_no_mean_or_is_small_stays_the_same_image(marked):
     large = marked(480, 320)
     assert reduced(large, None) is large
     assert reduced(large, 161) is large
@@ -244,7 +244,7 @@ def test_what_has_no_mean_or_is_small_stays_the_same_image():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "HEIF"])
-def test_the_limit_of_pixels_is_ours_to_set(kind):
+def test_the_limit_of_pixels_is_ours_to_set(encoded, kind):
     pillow_heif.register_heif_opener()
     data = encoded(Image.new("RGB", (100, 90)), kind)
     assert read_image(data, max_pixels=9000).size == (100, 90)
@@ -253,7 +253,7 @@ def test_the_limit_of_pixels_is_ours_to_set(kind):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "GIF", "AVIF", "HEIF"])
-def test_a_limit_above_that_of_pillow_works_without_changing_it(kind, monkeypatch):
+def test_a_limit_above_that_of_pillow_works_without_changing_it(encoded, marked, kind, monkeypatch):
     pillow_heif.register_heif_opener()
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     data = encoded(marked(), kind)
@@ -265,7 +265,7 @@ def test_the_default_limit_is_between_20_million_and_that_of_pillow():
     assert 20_000_000 <= default_max_pixels() <= 2 * Image.MAX_IMAGE_PIXELS
 
 
-def test_the_first_page_and_the_first_frame_are_read():
+def test_the_first_page_and_the_first_frame_are_read(encoded):
     pages = [Image.new("RGB", (8, 8), colour) for colour in (RED, GREEN)]
     for kind in ("TIFF", "PNG", "WEBP"):
         options = {"lossless": True} if kind == "WEBP" else {}
@@ -273,7 +273,7 @@ def test_the_first_page_and_the_first_frame_are_read():
         assert read_image(data).getpixel((0, 0)) == RED
 
 
-def test_what_changed_or_cannot_be_read_is_none(tmp_path):
+def test_what_changed_or_cannot_be_read_is_none(encoded, marked, tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(encoded(marked()))
     known = xxhash.xxh3_128_hexdigest(path.read_bytes())
@@ -282,7 +282,7 @@ def test_what_changed_or_cannot_be_read_is_none(tmp_path):
     assert read_unchanged(str(tmp_path / "nowhere"), known) is None
 
 
-def test_a_stream_that_cannot_seek_is_read():
+def test_a_stream_that_cannot_seek_is_read(encoded, marked, mean_difference):
     class Pipe(io.BytesIO):
         def seekable(self) -> bool:
             return False

@@ -30,10 +30,6 @@ def jpeg(image: Image.Image, orientation: int | None = None) -> bytes:
     return stream.getvalue()
 
 
-def mean_difference(one: Image.Image, other: Image.Image) -> float:
-    return float(np.abs(np.asarray(one, float) - np.asarray(other, float)).mean())
-
-
 UNDO = {
     1: None,
     3: Image.Transpose.ROTATE_180,
@@ -148,7 +144,7 @@ def test_camera_raw_without_preview_is_developed(tmp_path, orientation, size, re
         *itertools.product([6, 8], ["that it is upright"]),
     ],
 )
-def test_the_preview_of_camera_raw_is_shown_upright(orientation, preview_tells):
+def test_the_preview_of_camera_raw_is_shown_upright(mean_difference, orientation, preview_tells):
     upright = marked(48, 64) if orientation >= 5 else marked(64, 48)
     turn = UNDO[orientation]
     stored = upright if turn is None else upright.transpose(turn)
@@ -163,7 +159,7 @@ def test_a_preview_of_a_stamps_size_is_not_taken():
     assert read_image(raw, name="a.dng").size == (32, 24)
 
 
-def test_a_jpeg_with_the_name_of_a_raw_file_is_read(tmp_path):
+def test_a_jpeg_with_the_name_of_a_raw_file_is_read(mean_difference, tmp_path):
     path = tmp_path / "a.nef"
     path.write_bytes(jpeg(marked()))
     assert mean_difference(read_image(path), marked()) < 8

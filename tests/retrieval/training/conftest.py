@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from retrieval.training.heads import HeadsTraining
+from retrieval.training.rerankers import RerankerTraining
+
 COLOURS = {
     "red": (220, 30, 30),
     "green": (30, 160, 40),
@@ -45,3 +48,34 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture
+def heads_config(dataset: Path, cache: Path, tmp_path: Path) -> HeadsTraining:
+    return HeadsTraining(
+        dataset=dataset,
+        output=tmp_path / "run",
+        cache=cache,
+        epochs=2,
+        batch_size=6,
+        variants=2,
+        class_photos=0,
+        averaging=0.5,
+    )
+
+
+@pytest.fixture
+def reranker_config(dataset: Path, cache: Path, tmp_path: Path) -> RerankerTraining:
+    return RerankerTraining(
+        dataset=dataset,
+        output=tmp_path / "run",
+        cache=cache,
+        width=16,
+        heads=2,
+        epochs=3,
+        batch_size=6,
+        group_size=3,
+        neighbours=4,
+        variants=2,
+        averaging=0.5,
+    )

@@ -348,15 +348,15 @@ def test_nothing_relevant_is_said_and_the_nearest_can_be_seen(page):
     expect(page.locator("#hits li").first).to_be_visible()
 
 
-def test_passages(page):
+def test_text_chunks(page):
     page.goto(f"{page.url}?min=0")
     page.get_by_role("button", name="Filters").click()
-    page.get_by_role("radio", name="Passages").check()
+    page.get_by_role("radio", name="Text chunks").check()
     page.keyboard.press("Escape")
     page.get_by_role("textbox").fill("how to bake bread")
-    passage = page.get_by_role("link", name="A recipe for bread")
-    expect(passage).to_be_visible()
-    passage.click()
+    chunk = page.get_by_role("link", name="A recipe for bread")
+    expect(chunk).to_be_visible()
+    chunk.click()
     expect(page.get_by_role("dialog")).to_contain_text("flour, water, salt")
 
 
