@@ -86,6 +86,15 @@ def item_facts(item: Item) -> dict[str, Any]:
     return {"item_id": item.id} | {name: getattr(item, name) for name in _ITEM_FIELDS}
 
 
+def served_item_facts(item: Item) -> dict[str, Any]:
+    """Fields of an item as the service tells them."""
+    return item_facts(item) | {
+        "path": valid_text(item.path),
+        "bytes": item.size,
+        "thumbnail": thumbnail_url(item),
+    }
+
+
 class ListedItem(BaseModel):
     """An item. Sizes are in pixels, upright."""
 
@@ -104,16 +113,6 @@ class ListedItem(BaseModel):
         str | None, Field(description="URL of the thumbnail, cacheable for ever; null: none.")
     ]
 
-    @classmethod
-    def facts_of(cls, item: Item) -> dict[str, Any]:
-        """Fields of an item of the catalog."""
-        return {
-            **item_facts(item),
-            "path": valid_text(item.path),
-            "bytes": item.size,
-            "thumbnail": thumbnail_url(item),
-        }
-
 
 class ItemList(BaseModel):
     """A page of items, by id."""
@@ -125,7 +124,7 @@ class ItemList(BaseModel):
     def of(cls, items: list[Item], limit: int) -> Self:
         """Build a page; one with fewer than `limit` items is the last."""
         return cls(
-            items=[ListedItem(**ListedItem.facts_of(item)) for item in items],
+            items=[ListedItem(**served_item_facts(item)) for item in items],
             next_cursor=str(items[-1].id) if len(items) == limit else None,
         )
 
@@ -154,7 +153,7 @@ class ItemSchema(ListedItem):
         """Build from an item of the catalog."""
         metadata = details.metadata
         return cls(
-            **cls.facts_of(item),
+            **served_item_facts(item),
             taken_at=_moment(details.taken_at),
             camera=metadata.camera,
             latitude=metadata.latitude,
