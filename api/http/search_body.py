@@ -110,12 +110,12 @@ class SearchBody:
     @property
     def query(self) -> str | None:
         """Describe the query: its text if it has no other part, else all parts with signs."""
+        if not self.uploads and len(self.parts) == 1 and self.parts[0][2] == 1:
+            kind, value, _ = self.parts[0]
+            return str(value) if kind == "text" else None
         names = {"text": '"{}"', "image": "image", "item": "item {}"}
         spelled = [(weight, names[kind].format(value)) for kind, value, weight in self.parts]
         spelled += [(1.0, "image") for _ in self.uploads]
-        if len(spelled) == 1 and spelled[0][0] == 1 and self.parts:
-            kind, value, _ = self.parts[0]
-            return str(value) if kind == "text" else None
         words = " ".join(
             f"{'-' if weight < 0 else '+'} {'' if abs(weight) == 1 else f'{abs(weight):g} '}{name}"
             for weight, name in spelled

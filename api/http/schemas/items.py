@@ -7,7 +7,7 @@ from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from retrieval.catalog import FileDetails, Item
 from retrieval.media import MediaKind, Modality
@@ -83,23 +83,27 @@ class ThumbnailRequest(BaseModel):
 
 def item_facts(item: Item) -> dict[str, Any]:
     """Fields of an item by their names in answers; models ignore those that they lack."""
-    return {"item_id": item.id} | {name: getattr(item, name) for name in _ITEM_FIELDS}
+    facts = {name: getattr(item, name) for name in _ITEM_FIELDS}
+    return facts | {"item_id": item.id, "bytes": item.size, "thumbnail": thumbnail_url(item)}
 
 
-def served_item_facts(item: Item) -> dict[str, Any]:
-    """Fields of an item as the service tells them."""
-    return item_facts(item) | {
-        "path": valid_text(item.path),
-        "bytes": item.size,
-        "thumbnail": thumbnail_url(item),
-    }
+def valid_text(path: str) -> str:
+    """Escape bytes of a file name that are not valid UTF-8, since JSON has no raw bytes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+ServedPath = Annotated[
+    str,
+    BeforeValidator(valid_text),
+    Field(description="Bytes that are not valid UTF-8 are escaped."),
+]
 
 
 class ListedItem(BaseModel):
     """An item. Sizes are in pixels, upright."""
 
     item_id: int
-    path: Annotated[str, Field(description="Bytes that are not valid UTF-8 are escaped.")]
+    path: ServedPath
     kind: MediaKind
     modality: Modality
     width: int | None
@@ -124,7 +128,7 @@ class ItemList(BaseModel):
     def of(cls, items: list[Item], limit: int) -> Self:
         """Build a page; one with fewer than `limit` items is the last."""
         return cls(
-            items=[ListedItem(**served_item_facts(item)) for item in items],
+            items=[ListedItem(**item_facts(item)) for item in items],
             next_cursor=str(items[-1].id) if len(items) == limit else None,
         )
 
@@ -153,7 +157,7 @@ class ItemSchema(ListedItem):
         """Build from an item of the catalog."""
         metadata = details.metadata
         return cls(
-            **served_item_facts(item),
+            **item_facts(item),
             taken_at=_moment(details.taken_at),
             camera=metadata.camera,
             latitude=metadata.latitude,
@@ -162,11 +166,6 @@ class ItemSchema(ListedItem):
             description=metadata.text,
             annotations=details.annotations,
         )
-
-
-def valid_text(path: str) -> str:
-    """Escape bytes of a file name that are not valid UTF-8, since JSON has no raw bytes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def thumbnail_url(item: Item, size: ThumbnailSize = ThumbnailSize.SMALL) -> str | None:

@@ -1,12 +1,11 @@
 """Queries and answers, in HTTP bodies and in `--json`."""
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from api.http.schemas.items import MOST_IN_AN_ADDRESS, item_facts, served_item_facts
-from retrieval.catalog import Item
+from api.http.schemas.items import MOST_IN_AN_ADDRESS, ServedPath, item_facts
 from retrieval.filters import Filter
 from retrieval.media import MediaKind, Modality
 from retrieval.search.answer import Answer
@@ -169,7 +168,7 @@ class HitSchema(BaseModel):
 class ServedHit(HitSchema):
     """A hit in an HTTP answer."""
 
-    path: Annotated[str, Field(description="Bytes that are not valid UTF-8 are escaped.")]
+    path: ServedPath
     thumbnail: Annotated[
         str | None,
         Field(description="Address of its thumbnail, immutable; null: no picture."),
@@ -177,8 +176,6 @@ class ServedHit(HitSchema):
 
 
 class _AnswerBase(BaseModel):
-    item_facts: ClassVar[Callable[[Item], dict[str, Any]]]
-
     query: Annotated[str | None, Field(description="Text of the query.")]
     mode: Annotated[Mode, Field(description="How the hits were found; never auto.")]
     timings_ms: Annotated[dict[str, float], Field(description="Wall time of each stage.")]
@@ -209,7 +206,7 @@ class _AnswerBase(BaseModel):
             "query": query,
             "image": image,
             "timings_ms": {stage: round(ms, 3) for stage, ms in timings.items()},
-            "hits": [cls.item_facts(hit.item) | vars(hit) for hit in answer.hits],
+            "hits": [item_facts(hit.item) | vars(hit) for hit in answer.hits],
         }
         return cls(**facts)
 
@@ -217,15 +214,11 @@ class _AnswerBase(BaseModel):
 class SearchAnswer(_AnswerBase):
     """Hits, best first, with the wall time of each stage in milliseconds."""
 
-    item_facts = item_facts
-
     image: str | None = None
     hits: list[HitSchema]
 
 
 class ServedAnswer(_AnswerBase):
     """Hits, best first, with the wall time of each stage in milliseconds."""
-
-    item_facts = served_item_facts
 
     hits: list[ServedHit]
