@@ -7,7 +7,7 @@ from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from retrieval.catalog import FileDetails, Item
 from retrieval.media import MediaKind, Modality
@@ -94,7 +94,7 @@ def valid_text(path: str) -> str:
 
 ServedPath = Annotated[
     str,
-    BeforeValidator(valid_text),
+    AfterValidator(valid_text),
     Field(description="Bytes that are not valid UTF-8 are escaped."),
 ]
 
