@@ -157,7 +157,7 @@ def search(
             opened, read = open_library(library), read_item_image
             answer = Engine(opened, space_id=space, device=device).search(query, reranking)
         if as_json:
-            body = SearchAnswer.of(answer, text, str(image) if image else None)
+            body = SearchAnswer.of(answer, text, image=str(image) if image else None)
             print_json(body.model_dump())
         else:
             for warning in answer.warnings:

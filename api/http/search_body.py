@@ -76,41 +76,45 @@ BODY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class SearchBody:
-    """A search request and its uploaded image files."""
+    """A search request, its parts and its uploaded image files.
+
+    parts: field (`text`, `image` or `item`), value and weight of each, shorthands first.
+    """
 
     request: SearchRequest
+    parts: list[tuple[str, Any, float]]
     uploads: tuple[bytes, ...] = ()
 
-    def parts(self, max_pixels: float) -> tuple[TextPart | ImagePart | ItemPart, ...]:
+    def decoded(self, max_pixels: float) -> tuple[TextPart | ImagePart | ItemPart, ...]:
         """Decode the query parts. max_pixels: maximum size of an image, in megapixels.
 
         Raises UsageError for too many parts, and as `read_query_image`.
         """
-        asked = self.request.all_parts
-        images = len(self.uploads) + sum(part.image is not None for part in asked)
-        if images > MAX_IMAGES or len(asked) + len(self.uploads) > MAX_PARTS:
+        images = len(self.uploads) + sum(kind == "image" for kind, _, _ in self.parts)
+        if images > MAX_IMAGES or len(self.parts) + len(self.uploads) > MAX_PARTS:
             raise UsageError(f"A query has at most {MAX_PARTS} parts, {MAX_IMAGES} of them images.")
-        parts: list[TextPart | ImagePart | ItemPart] = []
-        for number, part in enumerate(asked, start=1):
-            if part.text is not None:
-                parts.append(TextPart(part.text, part.weight))
-            elif part.item is not None:
-                parts.append(ItemPart(part.item, part.weight))
-            elif part.image is not None:
-                image = read_query_image(part.image, max_pixels, f"The image of part {number}")
-                parts.append(ImagePart(image, part.weight))
+        decoded: list[TextPart | ImagePart | ItemPart] = []
+        for number, (kind, value, weight) in enumerate(self.parts, start=1):
+            if kind == "text":
+                decoded.append(TextPart(value, weight))
+            elif kind == "item":
+                decoded.append(ItemPart(value, weight))
+            else:
+                image = read_query_image(value, max_pixels, f"The image of part {number}")
+                decoded.append(ImagePart(image, weight))
         for number, upload in enumerate(self.uploads, start=1):
             name = f"The uploaded image {number}"
-            parts.append(ImagePart(read_query_image(upload, max_pixels, name)))
-        return tuple(parts)
+            decoded.append(ImagePart(read_query_image(upload, max_pixels, name)))
+        return tuple(decoded)
 
     @property
     def query(self) -> str | None:
         """Describe the query: its text if it has no other part, else all parts with signs."""
-        asked = [*self.request.all_parts]
-        if not self.uploads and len(asked) == 1 and asked[0].weight == 1:
-            return asked[0].text
-        spelled = [(part.weight, _spelled(part.text, part.item)) for part in asked]
+        if not self.uploads and len(self.parts) == 1 and self.parts[0][2] == 1:
+            kind, value, _ = self.parts[0]
+            return str(value) if kind == "text" else None
+        names = {"text": '"{}"', "image": "image", "item": "item {}"}
+        spelled = [(weight, names[kind].format(value)) for kind, value, weight in self.parts]
         spelled += [(1.0, "image") for _ in self.uploads]
         words = " ".join(
             f"{'-' if weight < 0 else '+'} {'' if abs(weight) == 1 else f'{abs(weight):g} '}{name}"
@@ -145,7 +149,13 @@ async def read_search_body(request: Request) -> SearchBody:
         asked = parse_json(SearchRequest, content, place)
     else:
         asked = await run_in_threadpool(parse_json, SearchRequest, content, place)
-    return SearchBody(asked, uploads)
+    parts = [
+        (kind, value, getattr(part, "weight", 1.0))
+        for part in (asked, *asked.parts)
+        for kind in ("text", "image", "item")
+        if (value := getattr(part, kind)) is not None
+    ]
+    return SearchBody(asked, parts, uploads)
 
 
 def parse_json(model: type[_Model], content: str | bytes, place: str) -> _Model:
@@ -187,9 +197,3 @@ async def _read_form(form: FormData) -> tuple[bytes, tuple[bytes, ...]]:
     for value in asked:
         content = value.encode() if isinstance(value, str) else await value.read()
     return content, tuple(uploads)
-
-
-def _spelled(text: str | None, item: int | None) -> str:
-    if text is not None:
-        return f'"{text}"'
-    return "image" if item is None else f"item {item}"

@@ -1,7 +1,7 @@
 """Read the catalog."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -55,12 +55,12 @@ _SAMPLES = 5
 _LONGEST_SAMPLE = 100
 
 
+@dataclass(frozen=True, eq=False)
 class Snapshot:
     """Read queries that all see the catalog as it was at one instant."""
 
-    def __init__(self, connection: sa.Connection, dialect: Dialect) -> None:
-        self._connection = connection
-        self._dialect = dialect
+    _connection: sa.Connection
+    _dialect: Dialect
 
     def row_count(self, space_id: str, modality: Modality) -> int:
         """Count the committed rows of a space and modality, stale ones included."""
@@ -153,7 +153,6 @@ class Snapshot:
             Items by row, sorted by id: several where files have the same content. Rows without
             any are left out.
         """
-        passing = condition(where, self._dialect)
         found: dict[int, list[Item]] = {}
         for chunk in chunks(rows):
             query = (
@@ -161,13 +160,14 @@ class Snapshot:
                 .join(RowRecord, RowRecord.item_id == ItemRecord.id)
                 .where(
                     CURRENT,
-                    passing,
                     RowRecord.space_id == space_id,
                     RowRecord.modality == modality,
                     RowRecord.row.in_(chunk),
                 )
                 .order_by(ItemRecord.id)
             )
+            if where is not None:
+                query = query.where(condition(where, self._dialect))
             for row, *values in self._connection.execute(query):
                 found.setdefault(row, []).append(item_of(values))
         return found

@@ -1,8 +1,6 @@
 """Exact search: every row is compared, where it lies in the memory-mapped file."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -130,9 +128,13 @@ def _search_stretch(
         parameters = faiss.SearchParameters(
             sel=faiss.IDSelectorBitmap(len(bitmap), faiss.swig_ptr(bitmap))
         )
-    # FAISS would start threads for a single query too, which have nothing to do, and wait for them.
-    with _threads(1) if len(queries) == 1 else nullcontext():
+    threads = faiss.omp_get_max_threads()  # of FAISS calls of this thread; others keep theirs
+    if len(queries) == 1:  # FAISS would start others, which have nothing to do, and wait for them
+        faiss.omp_set_num_threads(1)
+    try:
         scores, rows = stretch.view.search(queries, k, params=parameters)
+    finally:
+        faiss.omp_set_num_threads(threads)
     scores[rows < 0] = -np.inf
     return scores, rows
 
@@ -150,17 +152,6 @@ def _search_converted(
         scores = queries @ rows[numbers].astype(np.float32).T
         found = _best(found, (scores, np.broadcast_to(numbers, scores.shape)))
     return found
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Set the number of threads for FAISS calls of this thread; others keep theirs."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(count)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def _view(rows: Rows) -> "faiss.IndexScalarQuantizer | None":

@@ -5,6 +5,7 @@ exchanged together, while searches go on with those that they began with.
 """
 
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from retrieval.media import Modality
 
 FEW_ROWS = 4096
 """Up to this number of allowed rows, all are scored: exact, and measured to be faster."""
+
+_LONGEST_TICK_NS = 3_000_000_000
+"""FAT keeps times of every other second; nothing in use is coarser."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Searcher:
         self._state = _State.of(nothing)
         self._lock = threading.RLock()
         self._tried: tuple[list[int], int] | None = None
+        self._listed_mtime_ns: int | None = None
         self._loading: threading.Thread | None = None
         self._problem: str | None = None
 
@@ -181,6 +186,12 @@ class Searcher:
         """Tell whether there is a generation to try: a new one, or one that lacked rows."""
         if self._loading is not None and self._loading.is_alive():
             return False
+        mtime_ns = self.directory.stat().st_mtime_ns
+        if mtime_ns == self._listed_mtime_ns and self._problem is None:
+            return False
+        # What is new within one tick of the file system's clock does not change the time again.
+        is_past = time.time_ns() - mtime_ns > _LONGEST_TICK_NS
+        self._listed_mtime_ns = mtime_ns if is_past else None
         numbers = generations.generation_numbers(self.directory, self.modality)
         rows = len(self._state.rows)
         if self._tried is not None and self._tried[0] == numbers:

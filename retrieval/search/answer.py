@@ -1,5 +1,6 @@
 """What comes back for a query: hits with named scores, and the wall time of each stage."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -71,27 +72,14 @@ def make_hits(
     page: "Candidates", items: Mapping[int, Item], groups: "Groups", first_rank: int
 ) -> tuple[Hit, ...]:
     """Make the hits of a page from its candidates. items: by id."""
-    scores = zip(
-        page.ids.tolist(),
-        page.similarity.tolist(),
-        page.match.tolist(),
-        page.relevance.tolist(),
-        page.text_score.tolist(),
-        strict=True,
+    known = (
+        [None if math.isnan(score) else score for score in scores.tolist()]
+        for scores in (page.match, page.relevance, page.text_score)
     )
+    columns = zip(page.ids.tolist(), page.similarity.tolist(), *known, strict=True)
     return tuple(
-        Hit(
-            rank,
-            items[item_id],
-            similarity,
-            None if match != match else match,  # noqa: PLR0124 - NaN: there is none
-            None if relevance != relevance else relevance,  # noqa: PLR0124
-            None if text_score != text_score else text_score,  # noqa: PLR0124
-            groups.get(item_id, ()),
-        )
-        for rank, (item_id, similarity, match, relevance, text_score) in enumerate(
-            scores, start=first_rank
-        )
+        Hit(rank, items[item_id], similarity, match, relevance, words, groups.get(item_id, ()))
+        for rank, (item_id, similarity, match, relevance, words) in enumerate(columns, first_rank)
     )
 
 

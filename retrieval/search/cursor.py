@@ -7,21 +7,20 @@ is passed over, even where rows vanish or scores shift between two pages.
 """
 
 import base64
-import binascii
 import json
-from collections.abc import Iterator
+import zlib
 from dataclasses import dataclass
+from itertools import accumulate
 
+import numpy as np
 import xxhash
 
 from retrieval.errors import UsageError
-from retrieval.search.query import MAX_K, ImagePart, ItemPart, Mode, Query, TextPart
+from retrieval.search.query import MAX_K, ImagePart, Mode, Query
 
-_VERSION = 1
 _DIGEST_BYTES = 8
-_CHECKSUM_BYTES = 4
 _MODES = (Mode.VECTOR, Mode.TEXT, Mode.HYBRID)
-_LARGEST = 2**63 - 1
+_MOST_BYTES = _DIGEST_BYTES + 8 * (3 + MAX_K)
 MAX_CURSOR_LENGTH = 200_000
 """Characters; ids of MAX_K items that lie far apart take less."""
 
@@ -44,10 +43,16 @@ class Cursor:
     def encode(self) -> str:
         """As text that is safe in an address."""
         ids = sorted(self.seen_ids)
-        steps = (after - before for before, after in zip([0, *ids], ids, strict=False))
-        numbers = (_MODES.index(self.mode), self.row_limit, self.reranked_count, len(ids), *steps)
-        content = bytes([_VERSION]) + self.digest + b"".join(map(_varint, numbers))
-        return base64.urlsafe_b64encode(_checksum(content) + content).decode().rstrip("=")
+        steps = np.diff(np.array([0, *ids], np.uint64))
+        numbers = np.array(
+            [_MODES.index(self.mode), self.row_limit, self.reranked_count], np.uint64
+        )
+        # First the lowest bytes of all numbers, then the next: most of these are 0.
+        octets = np.concatenate([numbers, steps]).view(np.uint8).reshape(-1, 8).T
+        content = zlib.compress(self.digest + octets.tobytes())
+        return (
+            base64.urlsafe_b64encode(xxhash.xxh3_64_digest(content) + content).decode().rstrip("=")
+        )
 
     @classmethod
     def decode(cls, text: str, digest: bytes) -> "Cursor":
@@ -55,25 +60,34 @@ class Cursor:
 
         Raises UsageError for one that is damaged, made up or of another query.
         """
-        content = _unpack(text)
-        if content[1 : 1 + _DIGEST_BYTES] != digest:
+        try:
+            text = text[:MAX_CURSOR_LENGTH]
+            packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            checksum, compressed = packed[:_DIGEST_BYTES], packed[_DIGEST_BYTES:]
+            if xxhash.xxh3_64_digest(compressed) != checksum:
+                raise ValueError(text)  # noqa: TRY301
+            content = zlib.decompressobj().decompress(compressed, _MOST_BYTES)
+            octets = np.frombuffer(content, np.uint8, offset=_DIGEST_BYTES).reshape(8, -1)
+            numbers = np.ascontiguousarray(octets.T).view(np.uint64)[:, 0].tolist()
+            mode, row_limit, reranked_count, *steps = numbers
+            cursor = cls(
+                content[:_DIGEST_BYTES],
+                row_limit,
+                _MODES[mode],
+                reranked_count,
+                frozenset(accumulate(steps)),
+            )
+        except (ValueError, IndexError, zlib.error):
+            raise UsageError(
+                "Invalid cursor. Pass `next_cursor` of an earlier answer unchanged, or omit it to "
+                "start from the first page."
+            ) from None
+        if cursor.digest != digest:
             raise UsageError(
                 "The cursor belongs to another query. Repeat the query that it came from, with the "
                 "same options but k, or leave the cursor out."
             )
-        numbers = _numbers(content[1 + _DIGEST_BYTES :])
-        try:
-            mode, row_limit, reranked_count, count = (next(numbers) for _ in range(4))
-            steps = list(numbers)
-            if len(steps) != count or count > MAX_K:
-                raise _damaged()
-            seen_ids, item_id = set(), 0
-            for step in steps:
-                item_id += step
-                seen_ids.add(item_id)
-            return cls(digest, row_limit, _MODES[mode], reranked_count, frozenset(seen_ids))
-        except (RuntimeError, IndexError):  # a generator that ends inside another is the former
-            raise _damaged() from None
+        return cursor
 
 
 def digest_of(query: Query, *context: object) -> bytes:
@@ -82,67 +96,14 @@ def digest_of(query: Query, *context: object) -> bytes:
     context: what else it depends on, of types that JSON knows.
     """
     # With the name of its type, so that parts of two types never collide.
-    parts = [(type(part).__name__, _content_of(part), part.weight) for part in query.parts]
-    chosen = (
-        query.modality,
-        query.where.model_dump_json() if query.where else None,
-        query.mode,
-        query.min_relevance,
-        query.group_by_file,
-        query.diversity,
-    )
-    return xxhash.xxh3_64_digest(json.dumps([parts, chosen, context]).encode())
-
-
-def _content_of(part: TextPart | ImagePart | ItemPart) -> str | int:
-    if isinstance(part, TextPart):
-        return part.text
-    return part.item_id if isinstance(part, ItemPart) else part.digest
-
-
-def _checksum(content: bytes) -> bytes:
-    return xxhash.xxh3_64_digest(content)[:_CHECKSUM_BYTES]
-
-
-def _unpack(text: str) -> bytes:
-    if len(text) > MAX_CURSOR_LENGTH or not text.isascii():
-        raise _damaged()
-    try:
-        packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise _damaged() from None
-    checksum, content = packed[:_CHECKSUM_BYTES], packed[_CHECKSUM_BYTES:]
-    if checksum != _checksum(content) or content[:1] != bytes([_VERSION]):
-        raise _damaged()
-    return content
-
-
-def _damaged() -> UsageError:
-    return UsageError(
-        "Invalid cursor. Pass `next_cursor` of an earlier answer unchanged, or omit it to start "
-        "from the first page."
-    )
-
-
-def _varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first, the highest bit where more follow (LEB128)."""
-    parts = bytearray()
-    while number > 0x7F:
-        parts.append(number & 0x7F | 0x80)
-        number >>= 7
-    parts.append(number)
-    return bytes(parts)
-
-
-def _numbers(content: bytes) -> Iterator[int]:
-    number, shift = 0, 0
-    for byte in content:
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        if number > _LARGEST:
-            raise _damaged()
-        if byte <= 0x7F:
-            yield number
-            number, shift = 0, 0
-    if shift:
-        raise _damaged()
+    parts = [
+        (
+            type(part).__name__,
+            part.digest if isinstance(part, ImagePart) else vars(part),
+            part.weight,
+        )
+        for part in query.parts
+    ]
+    where = query.where.model_dump_json() if query.where else None
+    chosen = vars(query) | {"parts": parts, "where": where, "k": None, "cursor": None}
+    return xxhash.xxh3_64_digest(json.dumps([chosen, context]).encode())

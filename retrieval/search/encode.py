@@ -143,37 +143,42 @@ def encode(
     """
     parts = [part for query in queries for part in query.parts]
     texts = vectors.of_texts(part.text for part in parts if isinstance(part, TextPart))
-    image_parts = [part for part in parts if isinstance(part, ImagePart)]
-    images = dict(
-        zip(
-            (part.digest for part in image_parts),
-            vectors.of_images(image_parts) if image_parts else (),
-            strict=True,
-        )
-    )
+    images: dict[str, Vector] = {}
+    if pictures := [part for part in parts if isinstance(part, ImagePart)]:
+        found = vectors.of_images(pictures)
+        images = dict(zip((part.digest for part in pictures), found, strict=True))
 
-    def vector_of(part: TextPart | ImagePart | ItemPart) -> Vector:
-        if isinstance(part, TextPart):
-            return texts[part.text].vector
-        if isinstance(part, ImagePart):
-            return images[part.digest]
-        if part.item_id not in item_vectors:
-            raise NotFoundError(
-                f"There is no item {part.item_id} to compare with: its file was removed or "
-                "changed, or it never was."
-            )
-        return item_vectors[part.item_id]
-
+    limit = encoder.context_length
     encoded: list[EncodedQuery | MMSearchError] = []
     for query in queries:
+        joined: list[Vector] = []
+        warnings = []
         try:
-            joined = join_parts(
-                [part.weight for part in query.parts], [vector_of(part) for part in query.parts]
-            )
-        except (UsageError, NotFoundError) as error:
+            for part in query.parts:
+                if isinstance(part, ItemPart):
+                    joined.append(item_vectors[part.item_id])
+                elif isinstance(part, ImagePart):
+                    joined.append(images[part.digest])
+                else:
+                    text = texts[part.text]
+                    joined.append(text.vector)
+                    if text.token_count > limit:
+                        warnings.append(
+                            f"The text has {text.token_count:,} tokens, but "
+                            f"{encoder.space.encoder} reads only {limit}: its end was not "
+                            "searched for."
+                        )
+            vector = join_parts([part.weight for part in query.parts], joined)
+            encoded.append(EncodedQuery(vector, tuple(warnings)))
+        except UsageError as error:
             encoded.append(error)
-        else:
-            encoded.append(EncodedQuery(joined, truncations(encoder, query, texts)))
+        except KeyError as missing:
+            encoded.append(
+                NotFoundError(
+                    f"There is no item {missing} to compare with: its file was removed or changed, "
+                    "or it never was."
+                )
+            )
     return encoded
 
 
@@ -188,17 +193,6 @@ def join_parts(weights: Sequence[float], vectors: Sequence[Vector]) -> Vector:
         raise UsageError("The parts of the query cancel each other out: nothing is left to find.")
     joined: Vector = total / np.float32(norm)
     return joined
-
-
-def truncations(encoder: Encoder, query: Query, encoded: dict[str, EncodedText]) -> tuple[str, ...]:
-    """Warn of texts that are longer than the encoder reads."""
-    return tuple(
-        f"The text has {length:,} tokens, but {encoder.space.encoder} reads only "
-        f"{encoder.context_length}: its end was not searched for."
-        for part in query.parts
-        if isinstance(part, TextPart)
-        and (length := encoded[part.text].token_count) > encoder.context_length
-    )
 
 
 def _split(tokens: Tokens) -> list[Vector]:

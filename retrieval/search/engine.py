@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -60,8 +61,8 @@ from retrieval.search.ordering import (
     rank_by_text,
     rank_by_vector,
 )
-from retrieval.search.query import MAX_K, ImagePart, Mode, Query, Reranking, TextPart
-from retrieval.search.relevance import Calibration, QueryKind, calibration_for
+from retrieval.search.query import MAX_K, ImagePart, ItemPart, Mode, Query, Reranking, TextPart
+from retrieval.search.relevance import QueryKind, calibration_for
 from retrieval.search.rerank import (
     RerankOutcome,
     Scorer,
@@ -104,15 +105,17 @@ class _TextMatches:
 class _Plan:
     """A query against the library as it is: which rows may be hits, and how they are found.
 
-    items: those that the query names, by id. where: None where everything passes. row_limit: rows
-    that were committed at the first page. allowed: which of them may be found; None: all.
-    allowed_are_live: whether those are known to hold current items. seen_ids: items on the pages
-    before. excluded_ids: items that a query which asks only for what is like them does not want.
-    k: hits of this page at most. rerank_count: candidates to rerank. fused_pool: how many of the
-    best by vector are fused with what the text search found. count: candidates to look at.
+    digest: of the query, for its cursors. items: those that the query names, by id. where: None
+    where everything passes. row_limit: rows that were committed at the first page. allowed: which
+    of them may be found; None: all. allowed_are_live: whether those are known to hold current
+    items. seen_ids: items on the pages before. excluded_ids: items that a query which asks only for
+    what is like them does not want. k: hits of this page at most. rerank_count: candidates to
+    rerank. fused_pool: how many of the best by vector are fused with what the text search found.
+    count: candidates to look at.
     """
 
     query: Query
+    digest: bytes
     reranking: Reranking
     reranker: Reranker | None
     cursor: Cursor | None
@@ -182,7 +185,8 @@ class Engine:
         self._cache = CatalogCache(library.catalog, self._space_id)
         self._tokens = TokenMemory(library.tokens)
         self._rerankers: dict[str, Reranker | None] = {}
-        self._calibrations: dict[str, Calibration] = {}
+        own_calibrations = library.space_directory(self.space)
+        self._calibration = cache(partial(calibration_for, self.space, own=own_calibrations))
         self._lock = threading.Lock()
 
     @property
@@ -237,7 +241,9 @@ class Engine:
             with self._cache.snapshot() as snapshot:
                 with timer("encode"):
                     queries = [query for query, _ in requests]
-                    items, vectors = self._named_items(queries, snapshot)
+                    parts = [part for query in queries for part in query.parts]
+                    named = {part.item_id for part in parts if isinstance(part, ItemPart)}
+                    items, vectors = self._named_items(named, snapshot) if named else ({}, {})
                     encoded = encode(queries, self._vectors, encoder, vectors)
                 with timer("catalog"):
                     for place, request in enumerate(requests):
@@ -277,14 +283,12 @@ class Engine:
             return explain(self.reranker(reranker), self.encoder, text, image)
 
     def _named_items(
-        self, queries: Sequence[Query], snapshot: Snapshot
+        self, wanted: set[int], snapshot: Snapshot
     ) -> tuple[dict[int, Item], dict[int, Vector]]:
-        """Find the current items that queries name, and their unit vectors, by id."""
-        if not (wanted := sorted({item_id for query in queries for item_id in query.item_ids})):
-            return {}, {}
+        """Find those of some items that are current, and their unit vectors, by id."""
         items: dict[int, Item] = {}
         vectors: dict[int, Vector] = {}
-        places = snapshot.item_rows(self._space_id, wanted)
+        places = snapshot.item_rows(self._space_id, sorted(wanted))
         for item_id, (modality, row) in places.items():
             if (item := snapshot.item(item_id)) is not None:
                 items[item_id] = item
@@ -301,9 +305,8 @@ class Engine:
         snapshot: Snapshot,
     ) -> _Plan:
         """Decide which rows may be hits, how they are found, and whether they are reranked."""
-        cursor = None
-        if query.cursor is not None:
-            cursor = Cursor.decode(query.cursor, self._digest(query, reranking))
+        digest = digest_of(query, self._space_id, reranking.name, reranking.depth)
+        cursor = None if query.cursor is None else Cursor.decode(query.cursor, digest)
         reranker = self.reranker(reranking.name)
         if isinstance(encoded, MMSearchError):
             raise encoded
@@ -314,9 +317,12 @@ class Engine:
             live = self._cache.live_rows_if_few(query.modality)
         else:
             live = self._cache.rows_matching(snapshot, query.modality, where)
-        allowed = first_rows(live, row_limit, row_count)
-        named = {item_id: items[item_id] for item_id in query.item_ids}
-        is_text = query.text_parts or any(i.modality is Modality.TEXT for i in named.values())
+        allowed = first_rows(live, row_limit, row_count) if cursor else live
+        item_parts = [part for part in query.parts if isinstance(part, ItemPart)]
+        named = {part.item_id: items[part.item_id] for part in item_parts}
+        is_text = any(isinstance(part, TextPart) for part in query.parts) or any(
+            item.modality is Modality.TEXT for item in named.values()
+        )
         kind = Modality.TEXT if is_text else Modality.IMAGE
         mode, text = cursor.mode if cursor else query.mode, _TextMatches({}, exhausted=True)
         if mode is not Mode.VECTOR:
@@ -328,10 +334,11 @@ class Engine:
         depth = (reranking.depth or reranker.depth) if reranker else 0
         fused_pool = max(FUSED_POOL, depth)
         seen_ids = cursor.seen_ids if cursor else frozenset()
-        excluded_ids = frozenset(named if len(query.item_ids) == len(query.parts) else ())
+        excluded_ids = frozenset(named if len(item_parts) == len(query.parts) else ())
         k = min(query.k, MAX_K - len(seen_ids))
         return _Plan(
             query,
+            digest,
             reranking,
             reranker,
             cursor,
@@ -430,14 +437,16 @@ class Engine:
                 cohorts = np.stack([plans[place].vector for place in alike]) @ sample.T
             for place, cohort in zip(alike, cohorts, strict=True):
                 plan = plans[place]
-                candidates, exhausted, items = nearest.get(place, (_NO_CANDIDATES, True, {}))
+                candidates, exhausted, at = nearest.get(place, (_NO_CANDIDATES, True, {}))
                 by_text = _NO_CANDIDATES
                 if plan.text.scores:
                     with timer("catalog"):
-                        at = self._cache.items_at(snapshot, modality, plan.text.scores, plan.where)
+                        at = at | self._cache.items_at(
+                            snapshot, modality, plan.text.scores, plan.where
+                        )
                     with timer("refine"):
                         by_text = at_text_matches(plan.vector, plan.text.scores, searcher.rows, at)
-                    items = items | _by_id(at)
+                items = {item.id: item for at_row in at.values() for item in at_row}
                 found[place] = _Found(candidates, exhausted, by_text, cohort, items)
         return found
 
@@ -447,8 +456,8 @@ class Engine:
         plans: Mapping[int, _Plan],
         snapshot: Snapshot,
         timer: StageTimer,
-    ) -> dict[int, tuple[Candidates, bool, dict[int, Item]]]:
-        """Find the items nearest to each vector, whether there are no others, and items by id.
+    ) -> dict[int, tuple[Candidates, bool, dict[int, tuple[Item, ...]]]]:
+        """Find the items nearest to each vector, whether there are no others, and items by row.
 
         One call of the index for queries that are searched alike, one of the catalog for those with
         the same filter.
@@ -477,7 +486,6 @@ class Engine:
                 where: self._cache.items_at(snapshot, modality, sorted(rows), where)
                 for where, rows in wanted.items()
             }
-            items = {where: _by_id(found) for where, found in at.items()}
         found = {}
         repeated = {}
         for place, (rows, similarity) in scored.items():
@@ -494,7 +502,7 @@ class Engine:
                 repeated[place] = replace(plan, allowed=AllowedRows(live), allowed_are_live=True)
             else:
                 exhausted = left < 0 or (left == 0 and scored_all)
-                found[place] = candidates.take(slice(plan.count)), exhausted, items[plan.where]
+                found[place] = candidates.take(slice(plan.count)), exhausted, at[plan.where]
         return found | self._nearest(searcher, repeated, snapshot, timer)
 
     def _rerank(
@@ -597,8 +605,7 @@ class Engine:
         if len(page) and (len(left) > len(page) or not exhausted) and len(seen_ids) < MAX_K:
             before = plan.cursor.reranked_count if plan.cursor else 0
             count = before if match is None else len(match)
-            digest = self._digest(query, plan.reranking)
-            next_cursor = Cursor(digest, plan.row_limit, plan.mode, count, seen_ids).encode()
+            next_cursor = Cursor(plan.digest, plan.row_limit, plan.mode, count, seen_ids).encode()
         return Answer(
             hits,
             timer.timings_ms,
@@ -632,19 +639,6 @@ class Engine:
         searcher = self._searchers[modality]
         searcher.refresh(self._cache.row_count(snapshot, modality))
         return searcher
-
-    def _calibration(self, kind: QueryKind) -> Calibration:
-        if kind not in self._calibrations:
-            own = self.library.space_directory(self.space)
-            self._calibrations[kind] = calibration_for(self.space, kind, own)
-        return self._calibrations[kind]
-
-    def _digest(self, query: Query, reranking: Reranking) -> bytes:
-        return digest_of(query, self._space_id, reranking.name, reranking.depth)
-
-
-def _by_id(items: Mapping[int, Iterable[Item]]) -> dict[int, Item]:
-    return {item.id: item for at_row in items.values() for item in at_row}
 
 
 def _stack(vectors: Sequence[Vector], dimension: int) -> Vectors:

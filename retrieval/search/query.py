@@ -113,17 +113,12 @@ class Query:
     @property
     def words(self) -> str:
         """Join the texts of positive weight; "" if there are none."""
-        return " ".join(part.text for part in self.text_parts if part.weight > 0)
+        return " ".join(p.text for p in self.parts if isinstance(p, TextPart) and p.weight > 0)
 
     @property
     def text_parts(self) -> list[TextPart]:
         """List the texts among the parts."""
         return [part for part in self.parts if isinstance(part, TextPart)]
-
-    @property
-    def item_ids(self) -> tuple[int, ...]:
-        """List the items among the parts."""
-        return tuple(part.item_id for part in self.parts if isinstance(part, ItemPart))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The way of a query stays short: bounds on what a warm search through the service passes."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,11 +10,13 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MOST_MODULES = 24
-MOST_FUNCTIONS = 95
+MOST_FUNCTIONS = 78
 
 
 @pytest.mark.slow
 def test_a_search_passes_few_modules_and_functions(indexed_library):
+    # As of a library at rest: what was written only just now is looked at again.
+    os.utime(indexed_library.space_directory(indexed_library.space()), (0, 0))
     printed = subprocess.run(
         [sys.executable, "-m", "tools.trace_search", str(indexed_library.path)],
         cwd=REPOSITORY,

@@ -1,6 +1,6 @@
 """Searching."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -8,10 +8,10 @@ from starlette.concurrency import run_in_threadpool
 
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.routes.items import ItemId, current_item
-from api.http.schemas import SearchRequest, ServedAnswer, SimilarRequest
+from api.http.schemas import ServedAnswer, SimilarRequest
 from api.http.search_body import BODY, read_search_body
-from retrieval.rerankers.registry import NONE
-from retrieval.search.answer import Answer, StageTimer
+from retrieval.rerankers.registry import AUTO
+from retrieval.search.answer import StageTimer
 from retrieval.search.query import ItemPart, Mode, Reranking
 from retrieval.search.query import Query as Question
 
@@ -32,10 +32,10 @@ async def search(request: Request, service: CurrentService) -> Response:
         body = await read_search_body(request)
         asked = body.request
         max_pixels = service.settings.max_pixels
-        if body.uploads or any(part.image for part in asked.all_parts):
-            parts = await service.decoding.run(lambda: body.parts(max_pixels))
+        if body.uploads or any(kind == "image" for kind, _, _ in body.parts):
+            parts = await service.decoding.run(lambda: body.decoded(max_pixels))
         else:
-            parts = body.parts(max_pixels)
+            parts = body.decoded(max_pixels)
     question = Question(
         parts,
         k=asked.k,
@@ -47,11 +47,8 @@ async def search(request: Request, service: CurrentService) -> Response:
         diversity=asked.diversity,
         cursor=asked.cursor,
     )
-    answer = await service.inference.search(
-        question,
-        Reranking(_reranker(service, asked), asked.rerank_depth, asked.rerank_budget_ms),
-    )
-    return await _answer_response(answer, body.query, clock.timings_ms)
+    reranking = Reranking(asked.rerank, asked.rerank_depth, asked.rerank_budget_ms)
+    return await _answer(service, question, reranking, body.query, clock.timings_ms)
 
 
 @router.get("/items/{item_id}/similar", response_model=ServedAnswer)
@@ -69,21 +66,23 @@ async def similar(
         group_by_file=asked.group_by_file,
         cursor=asked.cursor,
     )
-    answer = await service.inference.search(question, Reranking(_reranker(service, asked)))
-    return await _answer_response(answer, f"item {item_id}")
+    return await _answer(service, question, Reranking(asked.rerank), f"item {item_id}", {})
 
 
-def _reranker(service: Service, asked: SearchRequest | SimilarRequest) -> str:
-    return service.settings.rerank if asked.rerank == "auto" else NONE
-
-
-async def _answer_response(
-    answer: Answer, query: str | None, timings_ms: Mapping[str, float] = {}
+async def _answer(
+    service: Service,
+    question: Question,
+    reranking: Reranking,
+    query: str | None,
+    timings_ms: dict[str, float],
 ) -> Response:
-    """Write an answer down; `timings_ms` are of stages before the engine's."""
+    """Search, and write the answer down. timings_ms: of stages before the engine's."""
+    if reranking.name == AUTO:
+        reranking = replace(reranking, name=service.settings.rerank)
+    answer = await service.inference.search(question, reranking)
 
     def written() -> str:
-        return ServedAnswer.of(answer, query, timings_ms).model_dump_json()
+        return ServedAnswer.of(answer, query, timings_ms=timings_ms).model_dump_json()
 
     many = len(answer.hits) > _MANY_HITS
     body = await run_in_threadpool(written) if many else written()

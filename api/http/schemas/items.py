@@ -7,7 +7,7 @@ from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from retrieval.catalog import FileDetails, Item
 from retrieval.media import MediaKind, Modality
@@ -83,14 +83,27 @@ class ThumbnailRequest(BaseModel):
 
 def item_facts(item: Item) -> dict[str, Any]:
     """Fields of an item by their names in answers; models ignore those that they lack."""
-    return {"item_id": item.id} | {name: getattr(item, name) for name in _ITEM_FIELDS}
+    facts = {name: getattr(item, name) for name in _ITEM_FIELDS}
+    return facts | {"item_id": item.id, "bytes": item.size, "thumbnail": thumbnail_url(item)}
+
+
+def valid_text(path: str) -> str:
+    """Escape bytes of a file name that are not valid UTF-8, since JSON has no raw bytes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+ServedPath = Annotated[
+    str,
+    AfterValidator(valid_text),
+    Field(description="Bytes that are not valid UTF-8 are escaped."),
+]
 
 
 class ListedItem(BaseModel):
     """An item. Sizes are in pixels, upright."""
 
     item_id: int
-    path: Annotated[str, Field(description="Bytes that are not valid UTF-8 are escaped.")]
+    path: ServedPath
     kind: MediaKind
     modality: Modality
     width: int | None
@@ -104,16 +117,6 @@ class ListedItem(BaseModel):
         str | None, Field(description="URL of the thumbnail, cacheable for ever; null: none.")
     ]
 
-    @classmethod
-    def facts_of(cls, item: Item) -> dict[str, Any]:
-        """Fields of an item of the catalog."""
-        return {
-            **item_facts(item),
-            "path": valid_text(item.path),
-            "bytes": item.size,
-            "thumbnail": thumbnail_url(item),
-        }
-
 
 class ItemList(BaseModel):
     """A page of items, by id."""
@@ -125,7 +128,7 @@ class ItemList(BaseModel):
     def of(cls, items: list[Item], limit: int) -> Self:
         """Build a page; one with fewer than `limit` items is the last."""
         return cls(
-            items=[ListedItem(**ListedItem.facts_of(item)) for item in items],
+            items=[ListedItem(**item_facts(item)) for item in items],
             next_cursor=str(items[-1].id) if len(items) == limit else None,
         )
 
@@ -154,7 +157,7 @@ class ItemSchema(ListedItem):
         """Build from an item of the catalog."""
         metadata = details.metadata
         return cls(
-            **cls.facts_of(item),
+            **item_facts(item),
             taken_at=_moment(details.taken_at),
             camera=metadata.camera,
             latitude=metadata.latitude,
@@ -163,11 +166,6 @@ class ItemSchema(ListedItem):
             description=metadata.text,
             annotations=details.annotations,
         )
-
-
-def valid_text(path: str) -> str:
-    """Escape bytes of a file name that are not valid UTF-8, since JSON has no raw bytes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def thumbnail_url(item: Item, size: ThumbnailSize = ThumbnailSize.SMALL) -> str | None:

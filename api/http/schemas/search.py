@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from api.http.schemas.items import MOST_IN_AN_ADDRESS, item_facts, thumbnail_url, valid_text
+from api.http.schemas.items import MOST_IN_AN_ADDRESS, ServedPath, item_facts
 from retrieval.filters import Filter
 from retrieval.media import MediaKind, Modality
-from retrieval.search.answer import Answer, Hit
+from retrieval.search.answer import Answer
 from retrieval.search.cursor import MAX_CURSOR_LENGTH
 from retrieval.search.query import (
     DEFAULT_BUDGET_MS,
@@ -116,16 +116,6 @@ class SearchRequest(BaseModel):
         Field(ge=0, le=MAX_RERANK_BUDGET_MS, description="Time limit of reranking, in ms."),
     ] = DEFAULT_BUDGET_MS
 
-    @property
-    def all_parts(self) -> list[PartSchema]:
-        """List the parts of the query, its shorthands first."""
-        return [
-            *([PartSchema(text=self.text)] if self.text is not None else []),
-            *([PartSchema(image=self.image)] if self.image is not None else []),
-            *([PartSchema(item=self.item)] if self.item is not None else []),
-            *self.parts,
-        ]
-
 
 class SimilarRequest(BaseModel):
     """Options of a search for items similar to one."""
@@ -174,28 +164,15 @@ class HitSchema(BaseModel):
     words: Annotated[float | None, Field(description="Lexical score (BM25).")] = None
     group: Annotated[list[int], Field(description="Ids of the other items of the same file.")] = []
 
-    @classmethod
-    def of(cls, hit: Hit) -> Self:
-        """Flatten a hit of the engine."""
-        return cls(**item_facts(hit.item), **vars(hit))
-
 
 class ServedHit(HitSchema):
     """A hit in an HTTP answer."""
 
-    path: Annotated[str, Field(description="Bytes that are not valid UTF-8 are escaped.")]
+    path: ServedPath
     thumbnail: Annotated[
         str | None,
         Field(description="Address of its thumbnail, immutable; null: no picture."),
     ] = None
-
-    @classmethod
-    def of(cls, hit: Hit) -> Self:
-        """Flatten a hit and add the address of its thumbnail."""
-        served = super().of(hit)
-        served.path = valid_text(served.path)
-        served.thumbnail = thumbnail_url(hit.item)
-        return served
 
 
 class _AnswerBase(BaseModel):
@@ -214,6 +191,25 @@ class _AnswerBase(BaseModel):
         str | None, Field(description="Repeat the query with this `cursor` for the next hits.")
     ] = None
 
+    @classmethod
+    def of(
+        cls,
+        answer: Answer,
+        query: str | None,
+        *,
+        image: str | None = None,
+        timings_ms: Mapping[str, float] = {},
+    ) -> Self:
+        """Flatten an answer of the engine; `timings_ms` are of stages before it."""
+        timings = {**timings_ms, **answer.timings_ms}
+        facts = vars(answer) | {
+            "query": query,
+            "image": image,
+            "timings_ms": {stage: round(ms, 3) for stage, ms in timings.items()},
+            "hits": [item_facts(hit.item) | vars(hit) for hit in answer.hits],
+        }
+        return cls(**facts)
+
 
 class SearchAnswer(_AnswerBase):
     """Hits, best first, with the wall time of each stage in milliseconds."""
@@ -221,28 +217,8 @@ class SearchAnswer(_AnswerBase):
     image: str | None = None
     hits: list[HitSchema]
 
-    @classmethod
-    def of(cls, answer: Answer, query: str | None, image: str | None = None) -> Self:
-        """Flatten an answer of the engine."""
-        hits = [HitSchema.of(hit) for hit in answer.hits]
-        return cls(**_facts(answer, query) | {"image": image, "hits": hits})
-
 
 class ServedAnswer(_AnswerBase):
     """Hits, best first, with the wall time of each stage in milliseconds."""
 
     hits: list[ServedHit]
-
-    @classmethod
-    def of(cls, answer: Answer, query: str | None, timings_ms: Mapping[str, float] = {}) -> Self:
-        """Flatten an answer of the engine; `timings_ms` are of stages before it."""
-        hits = [ServedHit.of(hit) for hit in answer.hits]
-        return cls(**_facts(answer, query, timings_ms) | {"hits": hits})
-
-
-def _facts(
-    answer: Answer, query: str | None, timings_ms: Mapping[str, float] = {}
-) -> dict[str, Any]:
-    timings = {**timings_ms, **answer.timings_ms}
-    rounded = {stage: round(ms, 3) for stage, ms in timings.items()}
-    return {**vars(answer), "query": query, "timings_ms": rounded}

@@ -1,4 +1,6 @@
+import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -128,6 +130,23 @@ def test_a_newer_generation_is_taken_up_without_waiting(searcher, embeddings, tm
     assert searcher.generation.number == 2
     queries = unit(3, seed=2)
     assert_exact(searcher.search(queries, 10), queries, rows, 10)
+
+
+def test_generations_are_listed_again_where_the_clock_of_the_files_is_coarse(
+    searcher, embeddings, tmp_path, monkeypatch
+):
+    rows = embeddings.rows(3000)
+    tick = time.time() + 60  # so that it lasts, however slow this machine is
+    for covered in (1000, 3000):
+        build(tmp_path, rows[:covered])
+        os.utime(tmp_path, (tick, tick))
+        searcher.refresh(3000)
+    searcher.settle()
+    assert searcher.generation.number == 2
+    os.utime(tmp_path, (0, 0))
+    searcher.refresh(3000)
+    monkeypatch.setattr(searcher_module.generations, "generation_numbers", None)
+    searcher.refresh(3000)
 
 
 def test_a_generation_ahead_of_the_committed_rows_waits_for_them(searcher, embeddings, tmp_path):

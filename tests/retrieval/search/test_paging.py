@@ -118,7 +118,8 @@ def test_nothing_comes_twice_or_is_lost_while_the_library_changes(
     before = engine.search(Query(**{**vars(query), "k": MAX_K}), reranking)
     expected = {hit.item.id: hit.path for hit in before}
     with library.catalog.snapshot() as snapshot:
-        asked = {snapshot.item(item_id).path for item_id in query.item_ids}
+        items = [part.item_id for part in query.parts if isinstance(part, ItemPart)]
+        asked = {snapshot.item(item_id).path for item_id in items}
     removable = sorted(set(expected.values()) - asked)
     added, removed = [], set()
 
