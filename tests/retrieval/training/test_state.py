@@ -166,7 +166,7 @@ def training(request: pytest.FixtureRequest, tiny_encoder: Encoder) -> Training:
 
 
 @pytest.mark.slow
-def test_an_output_with_a_run_is_not_overwritten(training: Training) -> None:
+def test_a_whole_run_is_not_overwritten(training: Training) -> None:
     config, train = training
     train(replace(config, epochs=1))
     before = (config.output / CHECKPOINT_NAME).read_bytes()
@@ -192,7 +192,7 @@ def test_a_missing_dataset_is_an_error(training: Training, tmp_path: Path) -> No
         {"languages": ()},
     ],
 )
-def test_settings_that_cannot_be_meant_are_errors(
+def test_settings_of_real_runs_that_cannot_be_meant_are_errors(
     setting: dict[str, Any], training: Training
 ) -> None:
     with pytest.raises(UsageError, match=next(iter(setting))):
