@@ -247,6 +247,7 @@ def test_a_moved_file_keeps_its_item_and_its_vector(library, index, picture_fold
     assert {Path(item.path).name: item.id for item in items_in(library)} == before
 
 
+@pytest.mark.slow
 def test_files_that_change_places_keep_their_vectors(library, index, picture_folder):
     index(batch_size=1)
     first, second, *_ = sorted(picture_folder.rglob("*.png"))

@@ -18,6 +18,8 @@ from retrieval.library import create_library
 from retrieval.rerankers import cross_attention as reranker
 from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
 
+pytestmark = pytest.mark.slow
+
 TEXT = "a cup of coffee on a table"
 
 

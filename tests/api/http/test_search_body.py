@@ -1,10 +1,45 @@
 """The body of a search: as JSON, or in a form with files."""
 
+import asyncio
 import io
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from starlette.requests import Request
+
+from api.http.schemas import SearchRequest
+from api.http.search_body import SearchBody, read_search_body
+from retrieval.search.query import MAX_ITEM_ID, MAX_WEIGHT
+
+weights = st.floats(-MAX_WEIGHT, MAX_WEIGHT)
+things = st.one_of(
+    st.fixed_dictionaries({"text": st.text(min_size=1, max_size=9)}),
+    st.fixed_dictionaries({"image": st.text("abc", min_size=1, max_size=9)}),
+    st.fixed_dictionaries({"item": st.integers(1, MAX_ITEM_ID)}),
+)
+
+
+def read(body: dict) -> SearchBody:
+    async def receive() -> dict:
+        return {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
+
+    headers = [(b"content-type", b"application/json")]
+    request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
+    return asyncio.run(read_search_body(request))
+
+
+@given(things, st.lists(st.tuples(things, weights), max_size=4))
+def test_a_shorthand_is_a_part_of_weight_one_before_the_others(shorthand, parts):
+    body = read(shorthand | {"parts": [thing | {"weight": weight} for thing, weight in parts]})
+    assert body.parts == [
+        (kind, value, weight)
+        for thing, weight in [(shorthand, 1.0), *parts]
+        for kind, value in thing.items()
+    ]
+    assert SearchRequest.model_validate_json(body.request.model_dump_json()) == body.request
 
 
 def png() -> bytes:

@@ -9,6 +9,8 @@ from retrieval.search.relevance import calibration_for
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.relevance import Quality, is_held_out
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def measured(shared_data, starter, tmp_path_factory):

@@ -18,6 +18,7 @@ def workload(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [*METHODS, *OURS])
+@pytest.mark.slow
 def test_the_most_thorough_setting_finds_the_nearest_rows(name, workload, tmp_path):
     method = make_method(name)
     if not is_installed(method):

@@ -83,7 +83,6 @@ def test_the_parts_of_the_common_question():
     )
     query = Query(parts)
     assert query.words == "a dog"
-    assert query.item_ids == (7,)
     assert read_parts() == ()
 
 

@@ -35,6 +35,7 @@ def test_tables_plots_and_results_are_written(run, tmp_path):
     assert (output / "recall-100-1-thread.svg").exists()
 
 
+@pytest.mark.slow
 def test_growth_is_predicted(run):
     arguments = ("--growth", "300,600", "--methods", "exact", "--threads", 1, "--json")
     result = run(*arguments)

@@ -4,8 +4,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from api.http.schemas import PartSchema, SearchAnswer, SearchRequest, ServedAnswer
@@ -19,7 +17,6 @@ from retrieval.search.query import (
     MAX_RERANK_BUDGET_MS,
     MAX_RERANK_DEPTH,
     MAX_TEXT_LENGTH,
-    MAX_WEIGHT,
     Mode,
 )
 
@@ -58,7 +55,7 @@ def test_a_hit_is_flat_and_scores_that_do_not_exist_are_null():
 
 def test_an_answer_of_a_service_is_read_back_by_its_client():
     odd = replace(HIT, item=replace(ITEM, path="/caf\udce9.jpg"))
-    served = ServedAnswer.of(replace(ANSWER, hits=(odd,)), "a dog", {"decode": 2.0})
+    served = ServedAnswer.of(replace(ANSWER, hits=(odd,)), "a dog", timings_ms={"decode": 2.0})
     assert served.hits[0].path == "/caf\\xe9.jpg"
     assert served.hits[0].thumbnail == "/v1/items/7/thumbnail?size=320&v=c0ffee"
     assert served.timings_ms == {"decode": 2.0, "encode": 1.235}
@@ -88,23 +85,6 @@ def test_limits_of_a_question(field, within, beyond):
     for value in beyond:
         with pytest.raises(ValidationError, match=field):
             SearchRequest.model_validate({field: value})
-
-
-weights = st.floats(-MAX_WEIGHT, MAX_WEIGHT)
-things = st.one_of(
-    st.fixed_dictionaries({"text": st.text(min_size=1, max_size=9)}),
-    st.fixed_dictionaries({"image": st.text("abc", min_size=1, max_size=9)}),
-    st.fixed_dictionaries({"item": st.integers(1, MAX_ITEM_ID)}),
-)
-
-
-@given(things, st.lists(st.tuples(things, weights), max_size=4))
-def test_a_shorthand_is_a_part_of_weight_one_before_the_others(shorthand, parts):
-    given_parts = [thing | {"weight": weight} for thing, weight in parts]
-    request = SearchRequest.model_validate({**shorthand, "parts": given_parts})
-    expected = [PartSchema(**part) for part in (shorthand, *given_parts)]
-    assert request.all_parts == expected
-    assert SearchRequest.model_validate_json(request.model_dump_json()) == request
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from retrieval.indices.faiss.gpu import MOST_SELECTED, gpus
 from retrieval.indices.faiss.gpu_index import GpuIndex
 from retrieval.indices.faiss.ivf import FactoryIndex
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Effort(breadth=32, overfetch=10)
 
 

@@ -83,6 +83,7 @@ def test_over_fetch_finds_what_codes_blur(built, rows, queries, factory):
 
 
 @pytest.mark.parametrize("factory", FLOORS)
+@pytest.mark.slow
 def test_a_saved_index_finds_the_same(built, rows, queries, factory, tmp_path):
     index = built(factory)
     index.save(tmp_path / "image-1.faiss")
