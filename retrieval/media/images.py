@@ -167,7 +167,7 @@ def open_image(file: BinaryIO) -> Image.Image:
     if not head:
         raise UnreadableImageError("the file is empty")
     formats = _pillow_formats()
-    if HEIC.begins(head) or HEIF.begins(head):
+    if head[4:8] == b"ftyp" and (HEIC.begins(head) or HEIF.begins(head)):
         _register_heif()
         formats = ("HEIF", *formats)
     # Not by Image.open: that compares with a limit which is one for the whole process, and warns

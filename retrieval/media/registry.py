@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from retrieval.media import MediaKind
@@ -70,7 +70,12 @@ class Format:
 
     def begins(self, head: bytes) -> bool:
         """Return whether a file with these first bytes has the format's signature."""
-        return bool(self.magic) and re.match(self.magic, head, re.DOTALL) is not None
+        return bool(self.magic) and _signature(self.magic).match(head) is not None
+
+
+@cache
+def _signature(magic: bytes) -> re.Pattern[bytes]:
+    return re.compile(magic, re.DOTALL)
 
 
 _image = partial(Format, kind=MediaKind.IMAGE, render=_render_image)
