@@ -79,11 +79,13 @@ def index_sources(
 
     Raises:
         NotFoundError: a path does not exist.
+        UsageError: the encoder's space was removed from the library.
         LibraryLockedError: another process is writing.
         LibraryError: the disk is full.
     """
     start = time.perf_counter()
     with library.writer():
+        library.space(encoder.space.id)  # raises if it was removed meanwhile
         sources = dict(partial.sources) if partial else choose_sources(library, paths, changes)
         if partial is None:
             remember_sources(library, sources)

@@ -1,10 +1,11 @@
 """Create, open, check and lock a library: the directory with catalog, embeddings and indices."""
 
 import os
+import shutil
 import tomllib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from retrieval.filters import Filter
     from retrieval.search.answer import Answer
-    from retrieval.search.engine import Engine
+    from retrieval.search.joint import JointEngine
 
 _T = TypeVar("_T", "Manifest", Space)
 
@@ -126,7 +127,7 @@ class Library:
         self.path = path.absolute()
         self.manifest = manifest
         self.catalog = Catalog(self.path / _CATALOG)
-        self._engine: Engine | None = None
+        self._engine: JointEngine | None = None
 
     @property
     def thumbnails(self) -> Path:
@@ -168,6 +169,43 @@ class Library:
         directory = self.space_directory(space)
         directory.mkdir(parents=True, exist_ok=True)
         _write_toml(directory / "space.toml", space)
+
+    def set_default_space(self, space_id: str) -> None:
+        """Make a space the one that searches use by default; raises UsageError for an unknown id.
+
+        Services that run go on with the space that they were started with.
+        """
+        with self.writer():
+            manifest = replace(self.manifest, default_space=self.space(space_id).id)
+            _write_toml(self.path / _MANIFEST, manifest)
+        self.manifest = manifest
+
+    def remove_space(self, space_id: str) -> None:
+        """Remove a space: what the catalog says of it, then its embeddings and indices.
+
+        A kill in between leaves files that the catalog does not name; removing the space again, or
+        adding it again, takes them away. Raises UsageError for the default space and an unknown id.
+        """
+        directory = self.path / "spaces" / space_id
+        with self.writer():
+            if space_id == _read_manifest(self.path).default_space:
+                raise UsageError(
+                    f"{space_id} is the default space. Make another one the default first: "
+                    "`mmsearch spaces default ID`."
+                )
+            if space_id not in {entry.name for entry in directory.parent.iterdir()}:
+                known = ", ".join(self.space_ids())
+                raise UsageError(f"{self.path} has no space {space_id!r}. It has: {known}.")
+            with self.catalog.transaction() as transaction:
+                transaction.remove_space(space_id)
+            try:
+                (directory / "space.toml").unlink(missing_ok=True)
+                shutil.rmtree(directory)
+            except OSError as error:
+                raise LibraryError(
+                    f"{space_id} is not searched any more, but its files in {directory} cannot be "
+                    f"deleted: {error.strerror}. Run the same command again."
+                ) from error
 
     def require_space(self, space: Space, *, among: Space | None = None) -> None:
         """Raise SpaceMismatchError unless the space is that of the library, or `among`."""
@@ -217,6 +255,7 @@ class Library:
         cursor: str | None = None,
         rerank: str = "auto",
         rerank_depth: int | None = None,
+        spaces: Iterable[str] = (),
     ) -> "Answer":
         """Search by a text, an image, or both. The encoder is loaded at the first call.
 
@@ -226,7 +265,8 @@ class Library:
             minus: Find items dissimilar to these texts.
             like: Find items similar to the items with these ids.
             k: Maximum number of hits.
-            modality: `image` finds images, frames and pages; `text` finds chunks of text.
+            modality: `image` finds images, frames and pages; `text` finds chunks of text; `any`
+                finds both, where the text of a page finds the picture of the page.
             where: Filter of the items.
             mode: `vector` (by meaning), `text` (by words), `hybrid` (both) or `auto` (hybrid if
                 some file has all the words, else vector).
@@ -236,6 +276,8 @@ class Library:
             cursor: `next_cursor` of an earlier answer to the same query.
             rerank: Name of the reranker, `auto` or `none`.
             rerank_depth: Number of candidates to rerank. (default: the reranker's)
+            spaces: Ids of the vector spaces to search; the answers of several are joined by rank
+                fusion. (default: the library's default space)
 
         Returns:
             The answer, a sequence of hits, best first.
@@ -244,15 +286,21 @@ class Library:
             UsageError: Empty query; unknown modality, mode or reranker; cursor of another query.
             NotFoundError: Unknown item.
         """
-        from retrieval.search.engine import Engine
-        from retrieval.search.query import Query, Reranking, parse_modality, parse_mode, read_parts
+        from retrieval.search.joint import JointEngine
+        from retrieval.search.query import (
+            JointQuery,
+            Query,
+            Reranking,
+            parse_modalities,
+            parse_mode,
+            read_parts,
+        )
 
         if self._engine is None:
-            self._engine = Engine(self)
+            self._engine = JointEngine(self)
         query = Query(
             read_parts(text, image, minus=minus, like=like),
             k=k,
-            modality=parse_modality(modality),
             where=where,
             mode=parse_mode(mode),
             min_relevance=min_relevance,
@@ -260,7 +308,8 @@ class Library:
             diversity=diversity,
             cursor=cursor,
         )
-        return self._engine.search(query, Reranking(rerank, rerank_depth))
+        joint = JointQuery(query, parse_modalities(modality), tuple(spaces))
+        return self._engine.search(joint, Reranking(rerank, rerank_depth))
 
     def close(self) -> None:
         """Close the catalog's connections."""

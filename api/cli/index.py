@@ -26,6 +26,7 @@ from retrieval.errors import LibraryError, UsageError
 from retrieval.library import Library, default_library_path
 
 if TYPE_CHECKING:
+    from indexer.progress import Summary
     from retrieval.encoders.base import Encoder
     from retrieval.rerankers.base import Reranker
 
@@ -46,7 +47,12 @@ def index(
     ] = None,
     space: Annotated[
         str | None,
-        option("--space", "ID|new", "Id of the vector space, or `new` to add one for --encoder."),
+        option(
+            "--space",
+            "ID|new",
+            "Index into one vector space only, or `new` to add one for --encoder. (default: all "
+            "of the library)",
+        ),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Retry files that failed before.")
@@ -134,8 +140,10 @@ def index(
     """Index directories, or update their index: images, videos, PDF, texts, tables."""
     given = locals()
     from api.cli import console
+    from api.cli.spaces import other_encoders, report_other_spaces
     from indexer.pipeline import index_sources
     from indexer.sources import SourceOptions, parse_changes
+    from indexer.spaces import index_spaces
 
     require_paths(paths or [])
     changes = parse_changes(options_of(SourceOptions, given))
@@ -145,41 +153,53 @@ def index(
     )
     reranker = _reranker_for_tokens(opened, loaded, device, token_settings) if with_tokens else None
     _configure_tokens(opened, token_settings)
-    with console.indexing_progress(quiet=as_json) as bar, stop_on_signal(note=_STOPPING) as stop:
-        summary = index_sources(
-            opened,
-            loaded,
-            paths or (),
-            changes=changes,
-            batch_size=batch_size,
-            workers=workers,
-            limit_s=time_limit,
-            max_pixels=None if max_pixels is None else int(max_pixels * 1e6),
-            retry_failed=retry_failed,
-            on_progress=bar,
-            should_stop=stop.is_set,
-        )
+
+    with stop_on_signal(note=_STOPPING) as stop:
+
+        def index_in(encoder: "Encoder") -> "Summary":
+            with console.indexing_progress(quiet=as_json) as bar:
+                return index_sources(
+                    opened,
+                    encoder,
+                    paths or (),
+                    changes=changes,
+                    batch_size=batch_size,
+                    workers=workers,
+                    limit_s=time_limit,
+                    max_pixels=None if max_pixels is None else int(max_pixels * 1e6),
+                    retry_failed=retry_failed and encoder is loaded,
+                    on_progress=bar,
+                    should_stop=stop.is_set,
+                )
+
+        others = [] if space else other_encoders(opened, loaded.space.id, device)
+        first, *runs = index_spaces([loaded, *others], index_in)
+    summary = first.summary
     if as_json:
         facts: dict[str, Any] = {
             "library": str(opened.path),
             "space": loaded.space.id,
             **vars(summary),
             "items_per_second": round(summary.items_per_second, 2),
+            "other_spaces": report_other_spaces(opened, loaded.space.id, runs, is_quiet=True),
         }
     elif summary.found == 0 and not summary.removed:
         where = ", ".join(str(path) for path in paths or ()) or "the library's sources"
         console.out.print(f"No files that can be indexed in {where}.", markup=False)
     else:
         console.print_summary(summary, opened.path)
-    is_stopped, tokens = summary.interrupted, None
+    if not as_json:
+        report_other_spaces(opened, loaded.space.id, runs)
+    is_stopped, tokens = any(run.summary.interrupted for run in (first, *runs)), None
     if reranker and not is_stopped:
         tokens = _prepare_tokens(opened, loaded, reranker, batch_size, workers, as_json)
         is_stopped = tokens["interrupted"]
-    if not is_stopped:
-        with stop_on_signal(note=_STOPPING) as stop:
-            build_due_indices(
-                opened, loaded, device=device, is_quiet=as_json, should_stop=stop.is_set
-            )
+    for run in (first, *runs):
+        if not is_stopped and run.problem is None:
+            with stop_on_signal(note=_STOPPING) as stop:
+                build_due_indices(
+                    opened, run.encoder, device=device, is_quiet=as_json, should_stop=stop.is_set
+                )
     if as_json:
         print_json(facts | ({"tokens": tokens} if reranker else {}))
     if is_stopped:

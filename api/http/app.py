@@ -44,7 +44,8 @@ from api.http.settings import ServiceSettings
 from api.http.uploads import UploadFolder, open_upload_folder
 from retrieval.errors import UsageError
 from retrieval.library import Library, open_library
-from retrieval.search.engine import Engine
+from retrieval.rerankers.registry import AUTO
+from retrieval.search.joint import JointEngine
 from retrieval.search.query import Query, Reranking, TextPart
 
 
@@ -83,10 +84,11 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opened = library if isinstance(library, Library) else open_library(library)
-        engine = Engine(opened, device=device)
+        joint = JointEngine(opened, chosen.spaces, device=device)
+        engine = joint.main
         metrics.watch_engine(engine)
         inference = Inference(
-            engine.search_many,
+            joint.search_many,
             metrics,
             max_batch=chosen.batch,
             max_wait_s=chosen.batch_wait_ms / 1000,
@@ -100,7 +102,7 @@ def create_app(
             opened, engine, inference, chosen, metrics, runner, folder, stopping
         )
         loaded = await inference.start(
-            lambda: _warm(engine, chosen.rerank),
+            lambda: _warm(joint, chosen.rerank),
             lambda: on_failed(inference.failure) if inference.failure else None,
         )
         if not load_in_background:
@@ -176,6 +178,8 @@ def _open_uploads(settings: ServiceSettings, library: Library) -> UploadFolder |
     return open_upload_folder(settings.uploads, library.path, int(settings.max_pixels * 1e6))
 
 
-def _warm(engine: Engine, rerank: str) -> None:
-    engine.search(Query((TextPart("a first query"),), k=1), Reranking(rerank))
-    engine.encode_images([Image.new("RGB", (64, 64))])
+def _warm(joint: JointEngine, rerank: str) -> None:
+    for engine in joint.engines:
+        reranking = Reranking(rerank if engine is joint.main else AUTO)
+        engine.search(Query((TextPart("a first query"),), k=1), reranking)
+        engine.encode_images([Image.new("RGB", (64, 64))])

@@ -637,8 +637,16 @@ class Engine:
                 self._device,
             )
         searcher = self._searchers[modality]
-        searcher.refresh(self._cache.row_count(snapshot, modality))
+        row_count = self._cache.row_count(snapshot, modality)
+        if row_count < len(searcher.rows):  # the space was removed, and perhaps added again
+            self._forget_rows(modality)
+            return self._searcher(modality, snapshot)
+        searcher.refresh(row_count)
         return searcher
+
+    def _forget_rows(self, modality: Modality) -> None:
+        del self._searchers[modality]
+        self._cache.forget_samples()
 
 
 def _stack(vectors: Sequence[Vector], dimension: int) -> Vectors:

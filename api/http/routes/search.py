@@ -12,7 +12,8 @@ from api.http.schemas import ServedAnswer, SimilarRequest
 from api.http.search_body import BODY, read_search_body
 from retrieval.rerankers.registry import AUTO
 from retrieval.search.answer import StageTimer
-from retrieval.search.query import ItemPart, Mode, Reranking
+from retrieval.search.joint import Asked
+from retrieval.search.query import ItemPart, JointQuery, Mode, Reranking, parse_modalities
 from retrieval.search.query import Query as Question
 
 _MANY_HITS = 100
@@ -39,7 +40,6 @@ async def search(request: Request, service: CurrentService) -> Response:
     question = Question(
         parts,
         k=asked.k,
-        modality=asked.modality,
         where=asked.where,
         mode=asked.mode,
         min_relevance=asked.min_relevance,
@@ -47,8 +47,9 @@ async def search(request: Request, service: CurrentService) -> Response:
         diversity=asked.diversity,
         cursor=asked.cursor,
     )
+    joint = JointQuery(question, parse_modalities(asked.modality), tuple(asked.spaces))
     reranking = Reranking(asked.rerank, asked.rerank_depth, asked.rerank_budget_ms)
-    return await _answer(service, question, reranking, body.query, clock.timings_ms)
+    return await _answer(service, joint, reranking, body.query, clock.timings_ms)
 
 
 @router.get("/items/{item_id}/similar", response_model=ServedAnswer)
@@ -71,7 +72,7 @@ async def similar(
 
 async def _answer(
     service: Service,
-    question: Question,
+    question: Asked,
     reranking: Reranking,
     query: str | None,
     timings_ms: dict[str, float],
