@@ -144,7 +144,8 @@ def search(
     from retrieval.search.query import Reranking
 
     reranking = Reranking(rerank, rerank_depth, rerank_budget)
-    address = server or (None if is_local else os.environ.get("MMSEARCH_SERVER"))
+    is_here = is_local or bool(space)
+    address = server or (None if is_here else os.environ.get("MMSEARCH_SERVER"))
     with ExitStack() as stack:
         if address:
             from api.cli.remote import answer_of, picture_of, request_of
@@ -181,8 +182,9 @@ def _why_nothing(library: Library, joint: "JointQuery") -> str:
         spaces = joint.space_ids or (library.space().id,)
         counts = [snapshot.counts(space_id).items for space_id in spaces]
     if not any(items[modality] for items in counts for modality in joint.modalities):
-        missing = " or ".join(f"{modality}s" for modality in joint.modalities)
-        return f"The library has no {missing} yet. Add some with `mmsearch index PATH...`."
+        first, *others = (f"{modality}s" for modality in joint.modalities)
+        missing = f"no {first} yet" + "".join(f", and no {other}" for other in others)
+        return f"The library has {missing}. Add some with `mmsearch index PATH...`."
     if joint.query.cursor:
         return "No more hits."
     return "No hits. Relax the filters, --min-relevance or --mode."

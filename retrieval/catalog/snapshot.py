@@ -198,7 +198,7 @@ class Snapshot:
         return item_of(fields) if fields else None
 
     def page_pictures(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Item]:
-        """Return the pictures of pages, given by path and page number; those without are left out."""
+        """Return the pictures of those of some pages, given by path and number, that have one."""
         wanted = set(places)
         found: dict[tuple[str, int], Item] = {}
         for paths in chunks(sorted({path for path, _ in wanted})):

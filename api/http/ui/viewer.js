@@ -71,6 +71,7 @@ export function openViewer(hit, place, words, explains) {
         named("close", iconButton("close", t("close"), () => dialog.close())),
       ),
       element("p", { class: "viewer-what" }, what(hit, place)),
+      hit.text && hit.modality === "image" ? element("q", { class: "viewer-passage", dir: "auto" }, hit.text) : null,
       actions(hit),
       scores(hit),
       looked,
