@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from indexer.progress import Summary
 from retrieval.encoders.base import Encoder
-from retrieval.errors import EncoderUnavailableError, SpaceMismatchError
+from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def index_spaces(
     for place, encoder in enumerate(encoders):
         try:
             run = SpaceRun(encoder, index(encoder))
-        except (EncoderUnavailableError, SpaceMismatchError) as error:
+        except (EncoderUnavailableError, SpaceMismatchError, UsageError) as error:
             if place == 0:
                 raise
             run = SpaceRun(encoder, Summary(), str(error))

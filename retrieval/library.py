@@ -153,8 +153,7 @@ class Library:
         file = self.path / "spaces" / wanted / "space.toml"
         if not file.exists():
             if space_id:
-                known = ", ".join(self.space_ids())
-                raise UsageError(f"{self.path} has no space {space_id!r}. It has: {known}.")
+                raise self._unknown_space(space_id)
             raise DamagedLibraryError(f"{file} is missing. Restore it from a backup.")
         space = _parse(Space, file)
         if space.id != wanted:
@@ -176,7 +175,9 @@ class Library:
         Services that run go on with the space that they were started with.
         """
         with self.writer():
-            manifest = replace(self.manifest, default_space=self.space(space_id).id)
+            if space_id not in self.space_ids():
+                raise self._unknown_space(space_id)
+            manifest = replace(self.manifest, default_space=space_id)
             _write_toml(self.path / _MANIFEST, manifest)
         self.manifest = manifest
 
@@ -194,8 +195,7 @@ class Library:
                     "`mmsearch spaces default ID`."
                 )
             if space_id not in {entry.name for entry in directory.parent.iterdir()}:
-                known = ", ".join(self.space_ids())
-                raise UsageError(f"{self.path} has no space {space_id!r}. It has: {known}.")
+                raise self._unknown_space(space_id)
             with self.catalog.transaction() as transaction:
                 transaction.remove_space(space_id)
             try:
@@ -206,6 +206,10 @@ class Library:
                     f"{space_id} is not searched any more, but its files in {directory} cannot be "
                     f"deleted: {error.strerror}. Run the same command again."
                 ) from error
+
+    def _unknown_space(self, space_id: str) -> UsageError:
+        known = ", ".join(self.space_ids())
+        return UsageError(f"{self.path} has no space {space_id!r}. It has: {known}.")
 
     def require_space(self, space: Space, *, among: Space | None = None) -> None:
         """Raise SpaceMismatchError unless the space is that of the library, or `among`."""
