@@ -84,7 +84,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opened = library if isinstance(library, Library) else open_library(library)
-        joint = JointEngine(opened, chosen.spaces, device=device)
+        searched = chosen.spaces or (opened.space().id,)
+        joint = JointEngine(opened, searched, device=device)
         engine = joint.main
         metrics.watch_engine(engine)
         inference = Inference(

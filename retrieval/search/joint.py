@@ -199,7 +199,7 @@ class _Position:
     @property
     def size(self) -> int:
         """Hits of each ranking in the block."""
-        return min(_FIRST_BLOCK * _BLOCK_GROWTH**self.block, MAX_K - len(self.before))
+        return min(_FIRST_BLOCK * int(_BLOCK_GROWTH**self.block), MAX_K - len(self.before))
 
     def encode(self, digest: bytes) -> str:
         outer = Cursor(digest, self.block, Mode.VECTOR, self.given, self.before)

@@ -190,13 +190,6 @@ def _check_part(part: TextPart | ImagePart | ItemPart) -> None:
         )
 
 
-def parse_modality(name: str) -> Modality:
-    """Say which modality a name means; raises UsageError for an unknown one."""
-    if name not in set(Modality):
-        raise UsageError(f"What can be found is {' or '.join(Modality)}, not {name!r}.")
-    return Modality(name)
-
-
 def parse_modalities(name: str) -> tuple[Modality, ...]:
     """Say which modalities a name means, where `any` is all; raises UsageError for an unknown one.
 
