@@ -190,6 +190,12 @@ def index(
         console.print_summary(summary, opened.path)
     if not as_json:
         report_other_spaces(opened, loaded.space.id, runs)
+        if space == "new" and loaded.space != opened.space():
+            console.out.print(
+                f"Searches use {opened.space().id} by default. `mmsearch spaces default "
+                f"{loaded.space.id}` changes that.",
+                markup=False,
+            )
     is_stopped, tokens = any(run.summary.interrupted for run in (first, *runs)), None
     if reranker and not is_stopped:
         tokens = _prepare_tokens(opened, loaded, reranker, batch_size, workers, as_json)

@@ -21,6 +21,7 @@ def ids(indexed, run, picture_folder, other_copy):
     result = run("index", picture_folder, "--encoder", f"local-dir:{other_copy}", "--space", "new")
     assert result.code == 0, result.err
     listed = run("spaces", "--json").json["spaces"]
+    assert f"`mmsearch spaces default {listed[1]['space']}` changes that" in result.out
     assert [space["default"] for space in listed] == [True, False]
     return [space["space"] for space in listed]
 
