@@ -190,12 +190,7 @@ def index(
         console.print_summary(summary, opened.path)
     if not as_json:
         report_other_spaces(opened, loaded.space.id, runs)
-        if space == "new" and loaded.space != opened.space():
-            console.out.print(
-                f"Searches use {opened.space().id} by default. `mmsearch spaces default "
-                f"{loaded.space.id}` changes that.",
-                markup=False,
-            )
+        _tell_of_default(opened, loaded, is_new=space == "new")
     is_stopped, tokens = any(run.summary.interrupted for run in (first, *runs)), None
     if reranker and not is_stopped:
         tokens = _prepare_tokens(opened, loaded, reranker, batch_size, workers, as_json)
@@ -213,6 +208,19 @@ def index(
             "Stopped: run the same command again to continue; embedded items are in the library."
         )
         raise typer.Exit(130)
+
+
+def _tell_of_default(library: Library, encoder: "Encoder", *, is_new: bool) -> None:
+    """Say that searches go on with the default space, after another one was added."""
+    from api.cli import console
+
+    default = library.space()
+    if is_new and encoder.space != default:
+        console.out.print(
+            f"Searches use {default.id} by default. `mmsearch spaces default {encoder.space.id}` "
+            "changes that.",
+            markup=False,
+        )
 
 
 def _token_settings(size: str | None, precision: str | None) -> dict[str, Any]:
