@@ -184,7 +184,7 @@ def signed_pairs(
     ]
     found.sort(key=lambda pair: (-pair.both, pair.plus.text, pair.minus.text))
     taken: Counter[tuple[str, str]] = Counter()
-    kept = []
+    kept: list[SignedPair] = []
     for pair in found:
         uses = ("plus", pair.plus.stem), ("minus", pair.minus.stem)
         if len(kept) < most and all(taken[use] < _PAIRS_OF_ONE_WORD for use in uses):
@@ -237,27 +237,25 @@ class _Said:
     def phrase_queries(self, words: Sequence[GradedQuery], least: int) -> list[GradedQuery]:
         """Make the queries of two words that are right for at least `least` photos.
 
-        Words that follow each other in captions ("brown dog"), judged as such: a photo with a
-        caption that has both apart is unsure. And nouns with scenes ("dog beach"), judged by
-        captions that say both. words: queries of single words.
+        Nouns with scenes ("dog beach"), judged by captions that say both. And words that follow
+        each other in captions ("brown dog"), judged as such: a photo with a caption that has both
+        apart is unsure. words: queries of single words.
         """
         queries = {}
-        for pair, counts in sorted(self._phrases.items()):
-            written = self._written_phrases.get(pair, Counter())
-            if len(counts) >= least <= written.total():
-                text = _most_common(written)
-                gains = self._gains(counts)
-                gains[(gains == 0) & (self._counts_of_both(pair) > 0)] = -1
-                queries[pair] = GradedQuery(text, Kind.PHRASE, gains)
         nouns = [query for query in words if query.kind is Kind.NOUN]
         scenes = [query for query in words if query.kind is Kind.SCENE]
         for noun, scene in product(nouns, scenes):
-            pair = noun.stem, scene.stem
-            implied = {scene.stem, *self._words.implied(scene.stem)}
-            if pair not in queries and noun.stem not in implied:
+            if noun.stem not in self._words.implied(scene.stem):
+                pair = noun.stem, scene.stem
                 counts = Counter(dict(enumerate(self._counts_of_both(pair).tolist())))
                 text = f"{noun.text} {scene.text}"
                 queries[pair] = GradedQuery(text, Kind.PHRASE, self._gains(+counts))
+        for pair, counts in sorted(self._phrases.items()):
+            written = self._written_phrases.get(pair, Counter())
+            if pair not in queries and len(counts) >= least <= written.total():
+                gains = self._gains(counts)
+                gains[(gains == 0) & (self._counts_of_both(pair) > 0)] = -1
+                queries[pair] = GradedQuery(_most_common(written), Kind.PHRASE, gains)
         return [query for query in queries.values() if query.right >= least]
 
     def _counts_of_both(self, pair: tuple[str, str]) -> NDArray[np.int64]:

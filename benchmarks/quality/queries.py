@@ -337,21 +337,23 @@ def _query_figures(
     judgments = judge(qrels, run)
     ranked = (per_query(judgments, name) for name in (f"precision@{TOP}", "map", "ndcg"))
     figures = []
-    for (query, answer), *values in zip(there, *ranked, strict=True):
+    for (query, answer), precision, ap, ndcg in zip(there, *ranked, strict=True):
         shown, _ = answer.shown.judged(query.gains)
         whole, _ = answer.whole.judged(query.gains)
         figures.append(
             QueryFigures(
-                query.text,
-                query.kind,
-                query.right,
-                query.unsure,
-                *map(float, values),
-                len(answer.shown.photos),
-                float(np.mean(shown > 0)) if len(shown) else None,
-                float((shown > 0).sum() / query.right),
-                f1(shown, query.right),
-                best_f1(whole, query.right),
+                text=query.text,
+                kind=query.kind,
+                right=query.right,
+                unsure=query.unsure,
+                precision_at_10=float(precision),
+                ap=float(ap),
+                ndcg=float(ndcg),
+                shown=len(answer.shown.photos),
+                shown_precision=float(np.mean(shown > 0)) if len(shown) else None,
+                shown_recall=float((shown > 0).sum() / query.right),
+                shown_f1=f1(shown, query.right),
+                best_f1=best_f1(whole, query.right),
             )
         )
     return figures

@@ -227,7 +227,8 @@ class QueryWords:
 
     def implied_pairs(self, pair: tuple[str, str]) -> set[tuple[str, str]]:
         """Return a pair of stems, and those that it implies: `young boy`, `young child`."""
-        return set(product(*({stem, *self.implied(stem)} for stem in pair)))
+        first, second = ({stem, *self.implied(stem)} for stem in pair)
+        return set(product(first, second))
 
     def kind(self, stem: str, form: str) -> Kind:
         """Say of which kind a word is, by the lists; form: how it is written most often."""
