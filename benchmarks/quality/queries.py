@@ -39,6 +39,9 @@ WORDS, ALL = "words", "all"
 _BATCH = 32
 
 Progress = Callable[[str, int, int], None]
+MinRelevance = float
+"""What `Query.min_relevance` takes."""
+
 Judged = NDArray[np.int64]
 
 
@@ -130,7 +133,7 @@ class QueriesResult:
 
     photos: int
     items: int
-    min_relevance: float
+    min_relevance: MinRelevance
     dropped: tuple[str, ...]
     runs: tuple[RunFigures, ...]
 
@@ -195,7 +198,7 @@ def measure_queries(
     asked: QuerySet,
     rerankers: Sequence[str],
     *,
-    min_relevance: float = DEFAULT_MIN_RELEVANCE,
+    min_relevance: MinRelevance = DEFAULT_MIN_RELEVANCE,
     on_progress: Progress = lambda *_: None,
 ) -> QueriesResult:
     """Ask all queries with each reranker, and compare the answers with the judgements.
@@ -249,7 +252,7 @@ class _Searcher:
         self,
         engine: Engine,
         photos: Sequence[CaptionedPhoto],
-        min_relevance: float,
+        min_relevance: MinRelevance,
         on_progress: Progress,
     ) -> None:
         self._engine = engine
@@ -300,7 +303,7 @@ class _Searcher:
         stage: str,
         texts: Sequence[tuple[TextPart, ...]],
         reranker: str,
-        min_relevance: float,
+        min_relevance: MinRelevance,
     ) -> list[Ranking]:
         reranking = Reranking(reranker, budget_ms=None)  # a budget would depend on the machine
         k = max(1, min(self.items, MAX_K))
@@ -418,7 +421,7 @@ def _kind_figures(
             for label, low, high in bands
         ]
         filled = [(label, chosen) for label, chosen in in_bands if chosen]
-        if len(filled) > 1 and name != ALL:
+        if len(filled) > 1 and name not in {ALL, Kind.CAPTION}:
             rows += [_means(name, label, chosen) for label, chosen in filled]
     return rows
 
@@ -483,8 +486,8 @@ def _signed_figures(
 def queries_markdown(result: QueriesResult) -> str:
     """Format a result as Markdown: two tables for each run."""
     lines = [
-        f"{result.photos:,} photos; shown are hits with a relevance of at least "
-        f"{result.min_relevance:g}."
+        f"{result.photos:,} photos of {result.items:,} items; minimum relevance of what is shown: "
+        f"{result.min_relevance}."
     ]
     for run in result.runs:
         reranked = "Not reranked" if run.reranker == "none" else f"Reranked (`{run.reranker}`)"

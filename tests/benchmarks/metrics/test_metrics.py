@@ -120,7 +120,7 @@ def test_a_parsed_metric_says_which_way_is_better():
         "Recall@5",
         "map@R",
         "median_rank@5",
-        "precision@5",
+        "accuracy@5",
         "rsum",
     ],
 )
