@@ -7,7 +7,7 @@ captions are unsure. Unsure photos are left out of all figures.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from benchmarks.quality.query_words import Kind, QueryWords
 from retrieval.errors import UsageError
 from retrieval.training.captions import CaptionedPhoto
 from retrieval.training.fitting import UNRELATED_BELOW, Gallery, caption_similarity
-from retrieval.training.relevance import sentence_vectors
+from retrieval.training.relevance import is_held_out, sentence_vectors
 
 AGREEING = 2
 """Captions of a photo that must say a word for the photo to be right."""
@@ -84,6 +84,21 @@ class QuerySet:
     queries: tuple[GradedQuery, ...]
     pairs: tuple[SignedPair, ...]
     dropped: tuple[str, ...] = ()
+
+    def held_out(self) -> "QuerySet":
+        """Select queries whose texts `mmsearch train relevance` does not learn from.
+
+        Absent queries are never learned from: all stay.
+        """
+        return replace(
+            self,
+            queries=tuple(
+                query
+                for query in self.queries
+                if query.kind is Kind.ABSENT or is_held_out(query.text)
+            ),
+            pairs=tuple(pair for pair in self.pairs if is_held_out(pair.plus.text)),
+        )
 
 
 @dataclass(frozen=True)

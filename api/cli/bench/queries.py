@@ -41,6 +41,14 @@ def queries(
     dataset: DatasetOption,
     split: SplitOption = None,
     language: LanguageOption = None,
+    texts: Annotated[
+        str,
+        option(
+            "--texts",
+            "all|held-out",
+            "held-out: only queries that `mmsearch train relevance` does not train on.",
+        ),
+    ] = "all",
     rerank: Annotated[
         str, option("--rerank", "LIST", "Comma-separated rerankers, as for `mmsearch search`.")
     ] = "none,auto",
@@ -98,6 +106,8 @@ def queries(
 
     require_paths([path for path in (words, absent, library) if path])
     threshold = _threshold(min_relevance)
+    if texts not in ("all", "held-out"):
+        raise UsageError(f"--texts takes all or held-out, not {texts!r}.")
     sizes = Sizes(least=least, most=most, captions=captions, pairs=pairs)
     data = load_dataset(dataset, split=split, language=language)
     if limit is not None:
@@ -111,6 +121,8 @@ def queries(
         asked = make_queries(
             photos, known, nowhere, cache, sizes=sizes, seed=seed, on_progress=progress
         )
+        if texts == "held-out":
+            asked = asked.held_out()
         if library is None:
             loaded = load_chosen_encoder(encoder, device)
             searched = build_library(photos, loaded, cache, progress)
@@ -125,6 +137,7 @@ def queries(
         "dataset": dataset,
         "split": data.split,
         "language": spoken,
+        "texts": texts,
         "encoder": engine.space.encoder,
         **asdict(result),
     }

@@ -11,6 +11,7 @@ from benchmarks.quality.graded_queries import Sizes, make_queries, signed_pairs,
 from benchmarks.quality.query_words import Kind, QueryWords, WordLists
 from retrieval.errors import UsageError
 from retrieval.training.captions import CaptionedPhoto
+from retrieval.training.relevance import is_held_out
 
 LISTS = WordLists(
     ignored=("the", "on", "and"),
@@ -169,3 +170,18 @@ def test_similar_english_captions_are_unsure(tmp_path):
     )
     judged = np.stack([query.gains for query in asked.queries])
     assert judged.tolist() == [[1, -1, 0], [-1, 1, 0], [0, 0, 1]]
+
+
+def test_held_out_queries_are_those_that_are_not_learned_from():
+    asked = made(PHOTOS, ["a zebra", "a whale", "a shark", "an owl"])
+    kept = asked.held_out()
+    assert kept.photos == asked.photos
+    assert 0 < len(kept.queries) < len(asked.queries)
+    assert {query.text for query in kept.queries} == {
+        query.text
+        for query in asked.queries
+        if query.kind is Kind.ABSENT or is_held_out(query.text)
+    }
+    assert {pair.plus.text for pair in kept.pairs} == {
+        pair.plus.text for pair in asked.pairs if is_held_out(pair.plus.text)
+    }

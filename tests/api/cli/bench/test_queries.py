@@ -19,6 +19,7 @@ from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
         (["--min-relevance", "2"], "--min-relevance"),
         (["--min-relevance", "nan"], "--min-relevance"),
         (["--min-relevance", "some"], "--min-relevance"),
+        (["--texts", "some"], "--texts"),
         (["--words", "nowhere.toml"], "nowhere.toml"),
         (["--absent", "nowhere.txt"], "nowhere.txt"),
         (["--library", "no-library"], "no-library"),
