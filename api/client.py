@@ -71,12 +71,13 @@ class SearchOptions(TypedDict, total=False):
     modality: Literal["image", "text"]
     where: Filter | None
     mode: Literal["auto", "vector", "text", "hybrid"]
-    min_relevance: float
+    min_relevance: float | None
     group_by_file: bool
     diversity: float
     rerank: Literal["auto", "none"]
     rerank_depth: int | None
     rerank_budget_ms: float
+    sort: Literal["relevance", "date", "date-asc"]
 
 
 class Client:

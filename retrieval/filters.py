@@ -37,10 +37,27 @@ class _Condition(BaseModel):
 
 
 class TimeRange(_Condition):
-    """At or after `since` and before `before`; times without a time zone are UTC."""
+    """At or after `since` and before `before`.
+
+    A time without a time zone is what the camera's clock showed; one with a zone is an instant.
+    """
 
     since: datetime | None = None
     before: datetime | None = None
+
+    @model_validator(mode="after")
+    def _is_not_empty(self) -> Self:
+        since, before = self.since, self.before
+        if since is None or before is None:
+            return self
+        # The camera's clock and an instant lie apart by what zones do: cannot be compared.
+        if (since.tzinfo is None) == (before.tzinfo is None) and since >= before:
+            raise ValueError(
+                f"nothing is taken at or after {since.isoformat(' ')} and before "
+                f"{before.isoformat(' ')}: put the earlier date first (since, --after), the later "
+                "one second (before, --before)"
+            )
+        return self
 
 
 class Range(_Condition):
@@ -78,7 +95,8 @@ class Filter(_Condition):
         path: Glob over the absolute path: `*` within a directory, `**` across directories, `?` and
             `[...]`; a pattern that does not begin with a slash may begin at any directory.
         kind: File kinds.
-        taken_at: Date of the file, or its modification time if it has no date.
+        taken_at: Date and time that the camera showed, or of the modification of a file without a
+            date; instants, where the filter's times have a zone.
         width: Pixels, upright.
         height: Pixels, upright.
         camera: Part of the camera name, not case-sensitive.

@@ -26,6 +26,7 @@ from retrieval.catalog.schema import (
     CAN_BE_FOUND,
     CURRENT,
     ITEM_COLUMNS,
+    METADATA_VERSION,
     PARAMETERS_PER_STATEMENT,
     AnnotationRecord,
     EmbeddedFileRecord,
@@ -323,6 +324,18 @@ class Snapshot:
             ):
                 yield KnownFile(path, FileState(state), size, mtime_ns, content_hash, has_row)
 
+    def files_with_old_dates(self) -> list[str]:
+        """List the files that can be found whose dates were read by an earlier version, by path."""
+        query = (
+            sa.select(FileRecord.path)
+            .where(
+                FileRecord.state == FileState.INDEXED,
+                FileRecord.metadata_version < METADATA_VERSION,
+            )
+            .order_by(FileRecord.path)
+        )
+        return list(self._connection.scalars(query))
+
     def contents_of_size(
         self, space_id: str, sizes: Iterable[int]
     ) -> dict[int, set[tuple[MediaKind, str]]]:
@@ -515,7 +528,9 @@ class Snapshot:
 
 
 def _metadata(file: Any) -> Metadata:
-    return Metadata(**{name: getattr(file, name) for name in METADATA})
+    """Read the metadata back; a local time without a date in it is the machine's, by the mtime."""
+    known = {name: getattr(file, name) for name in METADATA}
+    return Metadata(**known | ({"taken_local": None} if file.taken_at is None else {}))
 
 
 def _add_samples(samples: list[ColumnValue], value: Any) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from retrieval.catalog import FileDetails, Item
+from retrieval.catalog import FileDetails, Item, TakenFrom
 from retrieval.media import MediaKind, Modality
 
 MOST_IN_AN_ADDRESS = 10_000
@@ -99,6 +99,16 @@ ServedPath = Annotated[
 ]
 
 
+TakenLocal = Annotated[
+    datetime | None,
+    Field(description="Date and time that the camera's clock showed, without a time zone."),
+]
+DateSource = Annotated[
+    TakenFrom | None,
+    Field(description="metadata: of the file; mtime: its modification time, for want of a date."),
+]
+
+
 class ListedItem(BaseModel):
     """An item. Sizes are in pixels, upright."""
 
@@ -112,6 +122,8 @@ class ListedItem(BaseModel):
     time_s: Annotated[float | None, Field(description="Time of a video frame in seconds.")]
     text: Annotated[str | None, Field(description="The chunk of text.")]
     columns: Annotated[dict[str, Any] | None, Field(description="Other values of the table row.")]
+    taken_local: TakenLocal
+    taken_from: DateSource
     bytes: Annotated[int, Field(description="Size of the file.")]
     thumbnail: Annotated[
         str | None, Field(description="URL of the thumbnail, cacheable for ever; null: none.")
@@ -139,7 +151,8 @@ class ItemSchema(ListedItem):
     taken_at: Annotated[
         datetime | None,
         Field(
-            description="Date in the file, else its modification time; null until the next run if "
+            description="Instant of the date in the file (taken as UTC where it tells no time "
+            "zone), else its modification time; null until the next run if "
             "the file had only just changed when it was indexed."
         ),
     ]

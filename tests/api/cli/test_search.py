@@ -23,6 +23,8 @@ def test_searching_as_json_has_the_promised_shape(indexed, run):
             "columns",
             "width",
             "height",
+            "taken_local",
+            "taken_from",
             "similarity",
             "match",
             "relevance",
