@@ -220,11 +220,10 @@ def select_items(*columns: Any) -> sa.Select[Any]:
 def item_of(fields: Sequence[Any]) -> Item:
     """Make an item from what `select_items` selects."""
     item_id, path, kind, modality, *rest, taken_local, has_date = fields
-    local, source = None, None
+    dated: tuple[Any, ...] = ()
     if taken_local is not None:
-        local = local_time(taken_local)
-        source = TakenFrom.METADATA if has_date else TakenFrom.MTIME
-    return Item(item_id, path, MediaKind(kind), Modality(modality), *rest, local, source)
+        dated = local_time(taken_local), TakenFrom.METADATA if has_date else TakenFrom.MTIME
+    return Item(item_id, path, MediaKind(kind), Modality(modality), *rest, *dated)
 
 
 def at_or_below(root: str, column: Any = FileRecord.path) -> sa.ColumnElement[bool]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ from retrieval.catalog.schema import (
     select_items,
 )
 from retrieval.filters import ColumnValue, Filter
-from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality
+from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality, clock_seconds
 
 METADATA = tuple(field.name for field in fields(Metadata))
 
@@ -229,6 +230,52 @@ class Snapshot:
                 query = query.where(ItemRecord.id < after)
         else:
             query = query.where(ItemRecord.id > after).order_by(ItemRecord.id)
+        if modality is not None:
+            query = query.where(ItemRecord.modality == modality)
+        return [item_of(fields) for fields in self._connection.execute(query)]
+
+    def items_by_date(
+        self,
+        space_id: str,
+        *,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        after: tuple[datetime | None, int] | None = None,
+        limit: int,
+        oldest_first: bool = False,
+    ) -> list[Item]:
+        """List current items of a space by their local date, then id, page by page.
+
+        Args:
+            space_id: Space in which items must have a vector.
+            where: Filter that the items must pass.
+            modality: Modality of the items; None for all.
+            after: Date and id of the last item of the page before; None for the first page. Items
+                without a date come last.
+            limit: Maximum number of items.
+            oldest_first: Sort by rising date and id.
+        """
+        date, item_id = FileRecord.taken_local, ItemRecord.id
+        query = (
+            select_items()
+            .where(CAN_BE_FOUND, row_in(space_id).is_not(None), condition(where, self._dialect))
+            .limit(limit)
+        )
+        if oldest_first:
+            query = query.order_by(date.asc().nulls_last(), item_id.asc())
+        else:
+            query = query.order_by(date.desc().nulls_last(), item_id.desc())
+        if after is not None:
+            last_date, last_id = after
+            same_date_after = item_id > last_id if oldest_first else item_id < last_id
+            if last_date is None:
+                query = query.where(date.is_(None), same_date_after)
+            else:
+                last = clock_seconds(last_date)
+                later = date > last if oldest_first else date < last
+                query = query.where(
+                    sa.or_(later, sa.and_(date == last, same_date_after), date.is_(None))
+                )
         if modality is not None:
             query = query.where(ItemRecord.modality == modality)
         return [item_of(fields) for fields in self._connection.execute(query)]

@@ -106,7 +106,7 @@ class SearchRequest(BaseModel):
         Field(
             ge=0,
             le=1,
-            description="Minimum relevance of a hit; null: 0, or that of the page where sorted by date.",
+            description="Minimum relevance of a hit; null: 0, or that of the page when by date.",
         ),
     ] = None
     group_by_file: GroupByFile = False

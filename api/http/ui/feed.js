@@ -2,7 +2,7 @@
 
 import { items, search } from "./api.js";
 import { minRelevanceOf } from "./library.js";
-import { partsOf, whereOf } from "./query.js";
+import { isByDate, partsOf, whereOf } from "./query.js";
 
 const PAGE = 60;
 // Above this, reranking is too slow to be waited for at each keystroke: it then follows when the
@@ -54,6 +54,7 @@ export function openFeed(query, { beside = false } = {}) {
       group_by_file: query.group,
       rerank: query.rerank ? "auto" : "none",
     };
+    if (isByDate(query)) body.sort = query.sort;
     if (cursor) body.cursor = cursor;
     if (whereOf(query)) body.where = whereOf(query);
     const answer = await search(body, signal);
@@ -63,7 +64,13 @@ export function openFeed(query, { beside = false } = {}) {
 
   async function listed() {
     const { items: hits, next_cursor } = await items(
-      { where: whereOf(query), cursor, modality: query.modality, limit: PAGE },
+      {
+        where: whereOf(query),
+        cursor,
+        modality: query.modality,
+        limit: PAGE,
+        order: isByDate(query) ? query.sort : "newest",
+      },
       signal,
     );
     return { hits, next_cursor, ms: null };

@@ -16,9 +16,9 @@ _ROWS_AT_ONCE = 10_000
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("files") as files:
-        files.add_column(sa.Column("taken_local", sa.BigInteger))
-        files.add_column(
+    with op.batch_alter_table("files") as table:
+        table.add_column(sa.Column("taken_local", sa.BigInteger))
+        table.add_column(
             sa.Column(
                 "metadata_version", sa.Integer, nullable=False, server_default=str(_READ_BEFORE)
             )
