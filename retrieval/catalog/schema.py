@@ -200,8 +200,13 @@ ITEM_COLUMNS = (
 """In the order of the fields of `Item` and `ItemEntry`."""
 
 
-def select_items(*columns: Any) -> sa.Select[Any]:
-    """Select the fields of `item_of`, after some other columns."""
+def select_items(*columns: Any, files_first: bool = False) -> sa.Select[Any]:
+    """Select the fields of `item_of`, after some other columns.
+
+    files_first: go through the files, in an order of theirs, and not through the items, as SQLite
+    would rather do: it cannot look files up by an expression.
+    """
+    of_item = FileRecord.id + 0 if files_first else FileRecord.id
     return sa.select(
         *columns,
         ItemRecord.id,
@@ -214,7 +219,7 @@ def select_items(*columns: Any) -> sa.Select[Any]:
         *ITEM_COLUMNS,
         FileRecord.taken_local,
         FileRecord.taken_at.is_not(None).label("taken_from"),
-    ).join_from(ItemRecord, FileRecord, FileRecord.id == ItemRecord.file_id)
+    ).join_from(ItemRecord, FileRecord, of_item == ItemRecord.file_id)
 
 
 def item_of(fields: Sequence[Any]) -> Item:

@@ -256,29 +256,30 @@ class Snapshot:
             oldest_first: Sort by rising date and id.
         """
         date, item_id = FileRecord.taken_local, ItemRecord.id
-        query = (
-            select_items()
-            .where(CAN_BE_FOUND, row_in(space_id).is_not(None), condition(where, self._dialect))
-            .limit(limit)
+        query = select_items(files_first=True).where(
+            CAN_BE_FOUND, row_in(space_id).is_not(None), condition(where, self._dialect)
         )
-        if oldest_first:
-            query = query.order_by(date.asc().nulls_last(), item_id.asc())
-        else:
-            query = query.order_by(date.desc().nulls_last(), item_id.desc())
-        if after is not None:
-            last_date, last_id = after
-            same_date_after = item_id > last_id if oldest_first else item_id < last_id
-            if last_date is None:
-                query = query.where(date.is_(None), same_date_after)
-            else:
-                last = clock_seconds(last_date)
-                later = date > last if oldest_first else date < last
-                query = query.where(
-                    sa.or_(later, sa.and_(date == last, same_date_after), date.is_(None))
-                )
         if modality is not None:
             query = query.where(ItemRecord.modality == modality)
-        return [item_of(fields) for fields in self._connection.execute(query)]
+        # Dated ones and others by queries of their own: one for both would sort the whole library.
+        dated = query.where(date.is_not(None))
+        undated = query.where(date.is_(None))
+        last_date, last_id = after or (None, None)
+        if last_id is not None:
+            is_behind = item_id > last_id if oldest_first else item_id < last_id
+            if last_date is None:
+                undated, dated = undated.where(is_behind), dated.where(sa.false())
+            else:
+                last = clock_seconds(last_date)
+                at_most = date >= last if oldest_first else date <= last
+                dated = dated.where(at_most, sa.or_(date != last, is_behind))
+        by_id = item_id.asc() if oldest_first else item_id.desc()
+        by_date = date.asc() if oldest_first else date.desc()
+        found = self._connection.execute(dated.order_by(by_date, by_id).limit(limit)).all()
+        if len(found) < limit:
+            rest = undated.order_by(by_id).limit(limit - len(found))
+            found = [*found, *self._connection.execute(rest)]
+        return [item_of(fields) for fields in found]
 
     def pictures(self, space_id: str) -> list[Item]:
         """List every image, frame and page that a search in the space can find, by row."""
