@@ -91,11 +91,11 @@ def index_sources(
         run = _Run(library, encoder, sources, batch_size, max_pixels or default_max_pixels())
         comparison = run.compare(retry_failed, partial)
         total = len(comparison.to_read)
-        on_progress(Progress(0, total, run.summary.failed))
         done, is_stopping = 0, False
         count = workers or default_workers()
         with nullcontext(readers) if readers else DecoderPool(count, limit_s=limit_s) as pool:
             run.read_old_dates(pool, on_progress, should_stop)
+            on_progress(Progress(0, total, run.summary.failed))
             files = comparison.to_read
             while files and not is_stopping:
                 batch = Batch()

@@ -16,6 +16,7 @@ import {
   EMPTY,
   SORTS,
   fromAddress,
+  hasNoDay,
   isByDate,
   itemOfAddress,
   lacksPicture,
@@ -182,6 +183,12 @@ function explainNothing(asked) {
     byId("hello").hidden = true;
     byId("status").textContent = "";
     showEmptyLibrary();
+  } else if (hasNoDay(query)) {
+    byId("hello").hidden = true;
+    showMessage(t("daysTitle"), t("daysHint"), {
+      text: t("resetDays"),
+      run: () => change({ from: "", to: "" }),
+    });
   } else if (asked.isSearch && asked.min > 0) {
     showMessage(t("noneTitle"), t("noneHint"), {
       text: t("noneAnyway"),

@@ -104,6 +104,9 @@ export function partsOf(query) {
 export const lacksPicture = (query) =>
   query.things.some(({ type, id }) => type === "picture" && !pictureBase64(id));
 
+// Days in the wrong order, for which the service has an error.
+export const hasNoDay = ({ from, to }) => Boolean(from && to && from > to);
+
 export const isByDate = (query) => query.sort !== "relevance";
 
 // The filter for the service, or null. Days are those of the camera's clock: they have no time zone.
