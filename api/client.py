@@ -71,12 +71,13 @@ class SearchOptions(TypedDict, total=False):
     modality: Literal["image", "text"]
     where: Filter | None
     mode: Literal["auto", "vector", "text", "hybrid"]
-    min_relevance: float
+    min_relevance: float | None
     group_by_file: bool
     diversity: float
     rerank: Literal["auto", "none"]
     rerank_depth: int | None
     rerank_budget_ms: float
+    sort: Literal["relevance", "date", "date-asc"]
 
 
 class Client:
@@ -135,16 +136,17 @@ class Client:
         modality: Literal["image", "text"] | None = None,
         limit: int = 100,
         cursor: str | None = None,
-        order: Literal["oldest", "newest"] = "oldest",
+        order: Literal["oldest", "newest", "date", "date-asc"] = "oldest",
     ) -> ItemList:
-        """List items in the order in which they were added.
+        """List items in the order in which they were added, or by date.
 
         Args:
             where: Filter of the items.
             modality: Only items of this modality.
             limit: Maximum number of items, 1 to 1000.
             cursor: `next_cursor` of the previous page.
-            order: Which items come first.
+            order: `oldest` or `newest` addition first; `date` (newest first) or `date-asc` of the
+                photos.
         """
         condition = where.model_dump_json(by_alias=True, exclude_none=True) if where else None
         asked = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from indexer.commit import Batch, FileStep, commit, failed_file
-from indexer.decode import read_first, read_on
+from indexer.decode import read_first, read_metadata, read_on
 from indexer.decoder_pool import DecoderPool
 from indexer.media.base import Decoded, Piece, ReadOptions
 from indexer.partial_scan import PartialScan
@@ -27,7 +27,7 @@ from indexer.sources import (
 from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, cannot_encode
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.library import Library
-from retrieval.media import MediaKind, Modality
+from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
 from retrieval.media.images import default_max_pixels
 
 DEFAULT_BATCH_SIZE = 64
@@ -91,10 +91,11 @@ def index_sources(
         run = _Run(library, encoder, sources, batch_size, max_pixels or default_max_pixels())
         comparison = run.compare(retry_failed, partial)
         total = len(comparison.to_read)
-        on_progress(Progress(0, total, run.summary.failed))
         done, is_stopping = 0, False
         count = workers or default_workers()
         with nullcontext(readers) if readers else DecoderPool(count, limit_s=limit_s) as pool:
+            run.read_old_dates(pool, on_progress, should_stop)
+            on_progress(Progress(0, total, run.summary.failed))
             files = comparison.to_read
             while files and not is_stopping:
                 batch = Batch()
@@ -188,6 +189,35 @@ class _Run:
         self.summary.unchanged = comparison.unchanged
         self.summary.failed = comparison.still_failed + len(comparison.unlisted)
         return comparison
+
+    def read_old_dates(
+        self,
+        processes: DecoderPool,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Read the dates that an earlier version read without their local time, and nothing else.
+
+        Files that are out of reach are left for a later run.
+        """
+        with self._library.catalog.snapshot() as snapshot:
+            paths = snapshot.files_with_old_dates()
+        for start in range(0, len(paths), _LOOKED_UP_AT_ONCE):
+            if should_stop():
+                return
+            on_progress(Progress(start, len(paths), self.summary.failed))
+            some = paths[start : start + _LOOKED_UP_AT_ONCE]
+            futures = [processes.submit(read_metadata, path) for path in some]
+            read: dict[str, Metadata] = {}
+            for path, future in zip(some, futures, strict=True):
+                try:
+                    read[path] = future.result()
+                except UnreadableFileError:
+                    read[path] = NO_METADATA
+                except OSError:
+                    continue
+            with self._library.catalog.transaction() as transaction:
+                transaction.record_dates(read)
 
     def read_ahead(
         self, processes: DecoderPool, threads_count: int, files: Sequence[FoundFile]

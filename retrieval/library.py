@@ -211,12 +211,13 @@ class Library:
         modality: str = "image",
         where: "Filter | None" = None,
         mode: str = "auto",
-        min_relevance: float = 0.0,
+        min_relevance: float | None = None,
         group_by_file: bool = False,
         diversity: float = 0.0,
         cursor: str | None = None,
         rerank: str = "auto",
         rerank_depth: int | None = None,
+        sort: str = "relevance",
     ) -> "Answer":
         """Search by a text, an image, or both. The encoder is loaded at the first call.
 
@@ -230,22 +231,33 @@ class Library:
             where: Filter of the items.
             mode: `vector` (by meaning), `text` (by words), `hybrid` (both) or `auto` (hybrid if
                 some file has all the words, else vector).
-            min_relevance: Minimum relevance of hits, 0 to 1.
+            min_relevance: Minimum relevance of hits, 0 to 1. (default: 0; sorted by date: that of
+                the web page)
             group_by_file: Collapse by file: only the best frame, page or chunk of each file.
             diversity: Result diversity, 0 to 1 (maximal marginal relevance, 1 - lambda).
             cursor: `next_cursor` of an earlier answer to the same query.
             rerank: Name of the reranker, `auto` or `none`.
             rerank_depth: Number of candidates to rerank. (default: the reranker's)
+            sort: `relevance`, `date` (newest first) or `date-asc` (oldest first), which give the
+                hits above the minimum relevance in the order of their dates.
 
         Returns:
-            The answer, a sequence of hits, best first.
+            The answer, a sequence of hits, best first unless they are sorted by date.
 
         Raises:
-            UsageError: Empty query; unknown modality, mode or reranker; cursor of another query.
+            UsageError: Empty query; unknown modality, mode, order or reranker; cursor of another
+                query.
             NotFoundError: Unknown item.
         """
         from retrieval.search.engine import Engine
-        from retrieval.search.query import Query, Reranking, parse_modality, parse_mode, read_parts
+        from retrieval.search.query import (
+            Query,
+            Reranking,
+            parse_modality,
+            parse_mode,
+            parse_sort,
+            read_parts,
+        )
 
         if self._engine is None:
             self._engine = Engine(self)
@@ -259,6 +271,7 @@ class Library:
             group_by_file=group_by_file,
             diversity=diversity,
             cursor=cursor,
+            sort=parse_sort(sort),
         )
         return self._engine.search(query, Reranking(rerank, rerank_depth))
 

@@ -24,7 +24,7 @@ from rich.text import Text
 from api.http.schemas import valid_text
 from indexer.progress import Progress as IndexingProgress
 from indexer.progress import Summary
-from retrieval.catalog import Item
+from retrieval.catalog import Item, TakenFrom
 from retrieval.search.answer import Answer
 from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
 
@@ -42,10 +42,11 @@ def display_path(path: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
-def print_answer(answer: Answer, *, are_here: bool = True) -> None:
+def print_answer(answer: Answer, *, are_here: bool = True, with_dates: bool = False) -> None:
     """Print ranked hits: rank, relevance, similarity, match if reranked, path (as a link).
 
     A terminal also gets the cursor of the next page. are_here: the files are on this machine.
+    with_dates: print the dates, too.
     """
     has_match = any(hit.match is not None for hit in answer.hits)
     for hit in answer.hits:
@@ -63,6 +64,8 @@ def print_answer(answer: Answer, *, are_here: bool = True) -> None:
         relevance = ("   -  ", "dim")
         if hit.relevance is not None:
             relevance = (f"{hit.relevance:>4.0%}  ", _style_of_relevance(hit.relevance))
+        if with_dates:
+            scores += f"  {_date_of(hit.item):<26}"
         out.print(Text.assemble(f"{hit.rank:>4}  ", relevance, (scores, "cyan"), "  ", shown))
     if answer.next_cursor and out.is_terminal:
         out.print(f"More: the same with [bold]--cursor {answer.next_cursor}[/bold]", style="dim")
@@ -72,6 +75,14 @@ def _style_of_relevance(relevance: float) -> str:
     if relevance >= 0.5:
         return "bold green"
     return "green" if relevance >= DEFAULT_MIN_RELEVANCE else "dim"
+
+
+def _date_of(item: Item) -> str:
+    """Format the date of an item; one of the file system says so."""
+    if item.taken_local is None:
+        return "no date"
+    date = f"{item.taken_local:%Y-%m-%d %H:%M}"
+    return date if item.taken_from is TakenFrom.METADATA else f"{date} file date"
 
 
 def place_in_file(item: Item) -> str:

@@ -79,8 +79,24 @@ def search(
         ),
     ] = "auto",
     min_relevance: Annotated[
-        float, option("--min-relevance", "P", "Minimum relevance of hits, 0 to 1.", min=0, max=1)
-    ] = 0,
+        float | None,
+        option(
+            "--min-relevance",
+            "P",
+            "Minimum relevance of hits, 0 to 1. (default: 0; with --sort date: that of the page)",
+            min=0,
+            max=1,
+        ),
+    ] = None,
+    sort: Annotated[
+        str,
+        option(
+            "--sort",
+            "NAME",
+            "Order of hits: relevance, date (newest first), date-asc (oldest first); by date come "
+            "only hits above the minimum relevance.",
+        ),
+    ] = "relevance",
     group: Annotated[
         bool,
         typer.Option(
@@ -120,7 +136,14 @@ def search(
     """Search for images or texts by a text, an image, or both."""
     given = locals()
     from api.cli import console
-    from retrieval.search.query import Query, parse_modality, parse_mode, read_parts
+    from retrieval.search.query import (
+        Query,
+        Sort,
+        parse_modality,
+        parse_mode,
+        parse_sort,
+        read_parts,
+    )
 
     wanted = parse_filter(**options_of(parse_filter, given))
     query = Query(
@@ -133,6 +156,7 @@ def search(
         diversity=diversity,
         cursor=cursor,
         where=wanted,
+        sort=parse_sort(sort),
     )
     is_local = library is not None or space is not None or device != "auto"
     if server and is_local:
@@ -162,7 +186,8 @@ def search(
         else:
             for warning in answer.warnings:
                 complain(warning)
-            console.print_answer(answer, are_here=not address)
+            by_date = query.sort is not Sort.RELEVANCE
+            console.print_answer(answer, are_here=not address, with_dates=by_date)
             if not answer.hits:
                 complain(
                     f"Nothing was found on {address}."

@@ -14,6 +14,8 @@ from retrieval.catalog.records import (
     Item,
     ItemEntry,
     KnownFile,
+    TakenFrom,
+    local_time,
 )
 from retrieval.catalog.schema import SCHEMA_REVISION, Base
 from retrieval.catalog.snapshot import Snapshot
@@ -33,5 +35,7 @@ __all__ = [
     "ItemEntry",
     "KnownFile",
     "Snapshot",
+    "TakenFrom",
     "Transaction",
+    "local_time",
 ]

@@ -75,11 +75,15 @@ def _glob(pattern: str, dialect: Dialect) -> Condition:
 
 
 def _taken(wanted: TimeRange) -> Iterator[Condition]:
-    for instant, is_since in ((wanted.since, True), (wanted.before, False)):
-        if instant is None:
+    for moment, is_since in ((wanted.since, True), (wanted.before, False)):
+        if moment is None:
             continue
         # Times are whole seconds: from 0.5 s on, and before 0.5 s, both are about 1 s.
-        seconds = -((_EPOCH - _in_utc(instant)) // timedelta(seconds=1))
+        seconds = -((_EPOCH - _in_utc(moment)) // timedelta(seconds=1))
+        if moment.tzinfo is None:
+            local = FileRecord.taken_local
+            yield _is_true(local, local >= seconds if is_since else local < seconds)
+            continue
         nanoseconds = max(-_MOST_NS - 1, min(_MOST_NS, seconds * 1_000_000_000))
         taken, modified = FileRecord.taken_at, FileRecord.mtime_ns
         yield sa.or_(
@@ -92,8 +96,8 @@ def _taken(wanted: TimeRange) -> Iterator[Condition]:
         )
 
 
-def _in_utc(instant: datetime) -> datetime:
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _between(column: Any, limits: Range) -> Iterator[Condition]:

@@ -2,11 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
 from retrieval.media.registry import format_of_indexed
+
+_EPOCH = datetime(1970, 1, 1)
+
+
+def local_time(seconds: int) -> datetime:
+    """Return a date and time without a zone, from its seconds since 1970 by its own clock."""
+    return _EPOCH + timedelta(seconds=seconds)
+
+
+class TakenFrom(StrEnum):
+    """Where the date of a file comes from: its metadata or, without any, its modification time."""
+
+    METADATA = "metadata"
+    MTIME = "mtime"
 
 
 class FileState(StrEnum):
@@ -23,7 +38,8 @@ class Item:
 
     size, mtime_ns: of the file, in bytes, and nanoseconds since 1970. part: names it inside its
     file, "" for the whole. width, height: pixels, upright. page: counts from 1. text: the chunk, of
-    a text. columns: values of a table's row.
+    a text. columns: values of a table's row. taken_local: date and time of the file by the clock of
+    its camera, without a zone; None if its date is unknown. taken_from: where that comes from.
     """
 
     id: int
@@ -40,6 +56,8 @@ class Item:
     time_s: float | None = None
     text: str | None = None
     columns: dict[str, Any] | None = None
+    taken_local: datetime | None = None
+    taken_from: TakenFrom | None = None
 
     @property
     def has_picture(self) -> bool:

@@ -10,13 +10,16 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from retrieval.catalog.records import FileState, Item
+from retrieval.catalog.records import FileState, Item, TakenFrom, local_time
 from retrieval.media import MediaKind, Modality
 
 _T = TypeVar("_T")
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0005"
 """The newest migration; a test compares it with the scripts."""
+
+METADATA_VERSION = 1
+"""What is read of files' dates. The next run reads those of files with a smaller number again."""
 
 
 class FilePath(sa.types.TypeDecorator[str]):
@@ -66,6 +69,10 @@ class FileRecord(Base):
     longitude: Mapped[float | None] = mapped_column(sa.Double)
     duration_s: Mapped[float | None] = mapped_column(sa.Double)
     text: Mapped[str | None] = mapped_column(sa.Text)
+    # The local date and time by which files are filtered and sorted, seconds since 1970 by that
+    # clock: of the metadata, else of the machine that indexed, by the instant or the mtime.
+    taken_local: Mapped[int | None] = mapped_column(sa.BigInteger, index=True)
+    metadata_version: Mapped[int] = mapped_column(server_default="0")
 
 
 class ItemRecord(Base):
@@ -193,8 +200,13 @@ ITEM_COLUMNS = (
 """In the order of the fields of `Item` and `ItemEntry`."""
 
 
-def select_items(*columns: Any) -> sa.Select[Any]:
-    """Select the fields of `item_of`, after some other columns."""
+def select_items(*columns: Any, files_first: bool = False) -> sa.Select[Any]:
+    """Select the fields of `item_of`, after some other columns.
+
+    files_first: go through the files, in an order of theirs, and not through the items, as SQLite
+    would rather do: it cannot look files up by an expression.
+    """
+    of_item = FileRecord.id + 0 if files_first else FileRecord.id
     return sa.select(
         *columns,
         ItemRecord.id,
@@ -205,13 +217,18 @@ def select_items(*columns: Any) -> sa.Select[Any]:
         FileRecord.size,
         FileRecord.mtime_ns,
         *ITEM_COLUMNS,
-    ).join_from(ItemRecord, FileRecord, FileRecord.id == ItemRecord.file_id)
+        FileRecord.taken_local,
+        FileRecord.taken_at.is_not(None).label("taken_from"),
+    ).join_from(ItemRecord, FileRecord, of_item == ItemRecord.file_id)
 
 
 def item_of(fields: Sequence[Any]) -> Item:
     """Make an item from what `select_items` selects."""
-    item_id, path, kind, modality, *rest = fields
-    return Item(item_id, path, MediaKind(kind), Modality(modality), *rest)
+    item_id, path, kind, modality, *rest, taken_local, has_date = fields
+    dated: tuple[Any, ...] = ()
+    if taken_local is not None:
+        dated = local_time(taken_local), TakenFrom.METADATA if has_date else TakenFrom.MTIME
+    return Item(item_id, path, MediaKind(kind), Modality(modality), *rest, *dated)
 
 
 def at_or_below(root: str, column: Any = FileRecord.path) -> sa.ColumnElement[bool]:

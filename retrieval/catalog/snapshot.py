@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from retrieval.catalog.schema import (
     CAN_BE_FOUND,
     CURRENT,
     ITEM_COLUMNS,
+    METADATA_VERSION,
     PARAMETERS_PER_STATEMENT,
     AnnotationRecord,
     EmbeddedFileRecord,
@@ -42,7 +44,7 @@ from retrieval.catalog.schema import (
     select_items,
 )
 from retrieval.filters import ColumnValue, Filter
-from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality
+from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality, clock_seconds
 
 METADATA = tuple(field.name for field in fields(Metadata))
 
@@ -232,6 +234,53 @@ class Snapshot:
             query = query.where(ItemRecord.modality == modality)
         return [item_of(fields) for fields in self._connection.execute(query)]
 
+    def items_by_date(
+        self,
+        space_id: str,
+        *,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        after: tuple[datetime | None, int] | None = None,
+        limit: int,
+        oldest_first: bool = False,
+    ) -> list[Item]:
+        """List current items of a space by their local date, then id, page by page.
+
+        Args:
+            space_id: Space in which items must have a vector.
+            where: Filter that the items must pass.
+            modality: Modality of the items; None for all.
+            after: Date and id of the last item of the page before; None for the first page. Items
+                without a date come last.
+            limit: Maximum number of items.
+            oldest_first: Sort by rising date and id.
+        """
+        date, item_id = FileRecord.taken_local, ItemRecord.id
+        query = select_items(files_first=True).where(
+            CAN_BE_FOUND, row_in(space_id).is_not(None), condition(where, self._dialect)
+        )
+        if modality is not None:
+            query = query.where(ItemRecord.modality == modality)
+        # Dated ones and others by queries of their own: one for both would sort the whole library.
+        dated = query.where(date.is_not(None))
+        undated = query.where(date.is_(None))
+        last_date, last_id = after or (None, None)
+        if last_id is not None:
+            is_behind = item_id > last_id if oldest_first else item_id < last_id
+            if last_date is None:
+                undated, dated = undated.where(is_behind), dated.where(sa.false())
+            else:
+                last = clock_seconds(last_date)
+                at_most = date >= last if oldest_first else date <= last
+                dated = dated.where(at_most, sa.or_(date != last, is_behind))
+        by_id = item_id.asc() if oldest_first else item_id.desc()
+        by_date = date.asc() if oldest_first else date.desc()
+        found = self._connection.execute(dated.order_by(by_date, by_id).limit(limit)).all()
+        if len(found) < limit:
+            rest = undated.order_by(by_id).limit(limit - len(found))
+            found = [*found, *self._connection.execute(rest)]
+        return [item_of(fields) for fields in found]
+
     def pictures(self, space_id: str) -> list[Item]:
         """List every image, frame and page that a search in the space can find, by row."""
         query = (
@@ -322,6 +371,18 @@ class Snapshot:
                 below
             ):
                 yield KnownFile(path, FileState(state), size, mtime_ns, content_hash, has_row)
+
+    def files_with_old_dates(self) -> list[str]:
+        """List the files that can be found whose dates were read by an earlier version, by path."""
+        query = (
+            sa.select(FileRecord.path)
+            .where(
+                FileRecord.state == FileState.INDEXED,
+                FileRecord.metadata_version < METADATA_VERSION,
+            )
+            .order_by(FileRecord.path)
+        )
+        return list(self._connection.scalars(query))
 
     def contents_of_size(
         self, space_id: str, sizes: Iterable[int]
@@ -515,7 +576,9 @@ class Snapshot:
 
 
 def _metadata(file: Any) -> Metadata:
-    return Metadata(**{name: getattr(file, name) for name in METADATA})
+    """Read the metadata back; a local time without a date in it is the machine's, by the mtime."""
+    known = {name: getattr(file, name) for name in METADATA}
+    return Metadata(**known | ({"taken_local": None} if file.taken_at is None else {}))
 
 
 def _add_samples(samples: list[ColumnValue], value: Any) -> None:

@@ -10,6 +10,7 @@ from retrieval.catalog.fulltext import index as text_index
 from retrieval.catalog.records import FailedFile, FileEntry, FileState, FileUpdate, ItemEntry
 from retrieval.catalog.schema import (
     ITEM_COLUMNS,
+    METADATA_VERSION,
     PARAMETERS_PER_STATEMENT,
     AnnotationRecord,
     EmbeddedFileRecord,
@@ -23,7 +24,7 @@ from retrieval.catalog.schema import (
 )
 from retrieval.catalog.snapshot import METADATA, Snapshot
 from retrieval.errors import DamagedLibraryError
-from retrieval.media import MediaKind, Modality
+from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality, local_clock_seconds
 
 _Key = TypeVar("_Key")
 
@@ -155,7 +156,31 @@ class Transaction(Snapshot):
     def record_touched(self, files: Sequence[FileEntry]) -> None:
         """Record new times of files with the same content, which can be found (again)."""
         self._save_files({file.path: _values_of_content(file) for file in files})
+        if files:
+            self._connection.execute(
+                sa.update(FileRecord)
+                .where(FileRecord.path == sa.bindparam("of"), FileRecord.taken_at.is_(None))
+                .values(taken_local=sa.bindparam("local")),
+                [{"of": file.path, "local": _local_mtime(file.mtime_ns)} for file in files],
+            )
         self._refresh_annotated([f.path for f in files if f.kind is MediaKind.TABLE])
+
+    def record_dates(self, metadata: Mapping[str, Metadata]) -> None:
+        """Record the dates of known files as they were read again, by path.
+
+        Metadata without a date leaves that of the file as it is.
+        """
+        current = {"metadata_version": METADATA_VERSION}
+        dated = {
+            path: {
+                "taken_at": read.taken_at,
+                "taken_local": _taken_local(read, UNTRUSTED_MTIME),
+            }
+            for path, read in metadata.items()
+            if read.taken_at is not None
+        }
+        self._save_files({path: current for path in metadata if path not in dated})
+        self._save_files({path: current | dates for path, dates in dated.items()})
 
     def mark_removed(self, paths: Iterable[str]) -> int:
         """Hide files from every search at once; returns how many were not hidden before."""
@@ -306,7 +331,25 @@ class Transaction(Snapshot):
 
 def _values_of(file: FileEntry) -> dict[str, Any]:
     described = {name: getattr(file.metadata, name) for name in METADATA}
-    return _values_of_content(file) | {"kind": file.kind} | described
+    dated = {
+        "taken_local": _taken_local(file.metadata, file.mtime_ns),
+        "metadata_version": METADATA_VERSION,
+    }
+    return _values_of_content(file) | {"kind": file.kind} | described | dated
+
+
+def _taken_local(metadata: Metadata, mtime_ns: int) -> int | None:
+    """Return the local time of a file's metadata, else of this machine, by its instant or mtime."""
+    if metadata.taken_local is not None:
+        return metadata.taken_local
+    if metadata.taken_at is not None:
+        return local_clock_seconds(metadata.taken_at)
+    return _local_mtime(mtime_ns)
+
+
+def _local_mtime(mtime_ns: int) -> int | None:
+    """Return a modification time by this machine's clock; None for one that is not trusted."""
+    return None if mtime_ns == UNTRUSTED_MTIME else local_clock_seconds(mtime_ns // 1_000_000_000)
 
 
 def _values_of_content(file: FileEntry) -> dict[str, Any]:

@@ -60,8 +60,18 @@ from retrieval.search.ordering import (
     fuse_lexical,
     rank_by_text,
     rank_by_vector,
+    sort_by_date,
 )
-from retrieval.search.query import MAX_K, ImagePart, ItemPart, Mode, Query, Reranking, TextPart
+from retrieval.search.query import (
+    MAX_K,
+    ImagePart,
+    ItemPart,
+    Mode,
+    Query,
+    Reranking,
+    Sort,
+    TextPart,
+)
 from retrieval.search.relevance import QueryKind, calibration_for
 from retrieval.search.rerank import (
     RerankOutcome,
@@ -567,17 +577,22 @@ class Engine:
                 ranked = rank_by_vector(ranked, reranked.match, reranked.weight)
             if plan.mode is Mode.HYBRID:
                 ranked = fuse_lexical(ranked, found.by_text, plan.fused_pool)
-            if query.min_relevance and len(found.nearest):
+            if query.least and len(found.nearest):
                 # All others are less similar than the last, and so less relevant.
                 [least] = calibration.relevance(found.nearest.similarity[-1:], found.cohort)
-                exhausted = exhausted or bool(least < query.min_relevance)
+                exhausted = exhausted or bool(least < query.least)
         ranked = exclude(ranked, plan.excluded_ids)
-        ranked = calibrate(ranked, calibration, found.cohort, query.min_relevance)
+        ranked = calibrate(ranked, calibration, found.cohort, query.least)
         groups: Groups = {}
         if query.group_by_file:
             files = [found.items[item_id].path for item_id in ranked.ids.tolist()]
             ranked, groups = collapse_by_file(ranked, files)
         exhausted = exhausted or plan.count >= _MAX_CANDIDATES
+        if query.sort is not Sort.RELEVANCE:
+            dates = [found.items[item_id].taken_local for item_id in ranked.ids.tolist()]
+            ranked = sort_by_date(ranked, dates, oldest_first=query.sort is Sort.DATE_ASC)
+            # One that is still to be found may be newer than all others.
+            return _Ordering(ranked, groups, exhausted, exhausted)
         has_enough = len(exclude(ranked, plan.seen_ids, groups)) > plan.k
         has_pool = not query.diversity or len(ranked) >= DIVERSE_POOL
         return _Ordering(ranked, groups, exhausted, exhausted or (has_enough and has_pool))

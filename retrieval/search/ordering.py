@@ -6,6 +6,7 @@ looks at more than one candidate looks at a pool of a fixed size.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -124,6 +125,23 @@ def collapse_by_file(
         if others
     }
     return candidates.take([first for first, *_ in places.values()]), groups
+
+
+def sort_by_date(
+    candidates: Candidates, dates: Sequence[datetime | None], *, oldest_first: bool
+) -> Candidates:
+    """Order by date, those without one last. Of equal dates, the first stays first.
+
+    dates: of each candidate.
+    """
+    known = [place for place, date in enumerate(dates) if date is not None]
+    # Reversed twice, so that equals keep their order where the newest come first.
+    order = sorted(
+        known if oldest_first else reversed(known), key=lambda place: dates[place] or datetime.min
+    )
+    if not oldest_first:
+        order.reverse()
+    return candidates.take([*order, *(place for place, date in enumerate(dates) if date is None)])
 
 
 def diversify(candidates: Candidates, vectors: NDArray[np.float32], diversity: float) -> Candidates:

@@ -70,17 +70,29 @@ class Mode(StrEnum):
     HYBRID = "hybrid"
 
 
+class Sort(StrEnum):
+    """The order of hits: the most relevant, the newest or the oldest first.
+
+    By date come the hits above a minimum relevance alone, those without a date last.
+    """
+
+    RELEVANCE = "relevance"
+    DATE = "date"
+    DATE_ASC = "date-asc"
+
+
 @dataclass(frozen=True)
 class Query:
     """A query: its parts' unit vectors are weighted, summed and scaled to unit length.
 
     where: what hits must be like. min_relevance: 0..1, hits below are left out unless the words of
-    the query found them. group_by_file: the best item of each file stands for the others.
-    diversity: 0..1, how much hits should differ from those before them (1 - lambda of maximal
-    marginal relevance). cursor: from the answer whose next hits are wanted.
+    the query found them; None: 0, or `DEFAULT_MIN_RELEVANCE` for hits in the order of their dates.
+    group_by_file: the best item of each file stands for the others. diversity: 0..1, how much hits
+    should differ from those before them (1 - lambda of maximal marginal relevance). cursor: from
+    the answer whose next hits are wanted. sort: the order of the hits.
 
     Raises UsageError for no parts, blank texts, weights that are 0, a mode that needs words where
-    there are none, and what is beyond a limit.
+    there are none, diverse hits in the order of their dates, and what is beyond a limit.
     """
 
     parts: tuple[TextPart | ImagePart | ItemPart, ...]
@@ -88,10 +100,11 @@ class Query:
     modality: Modality = Modality.IMAGE
     where: Filter | None = None
     mode: Mode = Mode.AUTO
-    min_relevance: float = 0.0
+    min_relevance: float | None = None
     group_by_file: bool = False
     diversity: float = 0.0
     cursor: str | None = None
+    sort: Sort = Sort.RELEVANCE
 
     def __post_init__(self) -> None:
         if not self.parts:
@@ -106,9 +119,25 @@ class Query:
             )
         if self.mode in {Mode.TEXT, Mode.HYBRID} and not self.words:
             raise UsageError(f"The mode {self.mode} needs a text whose words can be looked for.")
-        for name in ("min_relevance", "diversity"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} must be between 0 and 1, not {getattr(self, name)}.")
+        for name, value in (("min_relevance", self.least), ("diversity", self.diversity)):
+            if not 0 <= value <= 1:
+                raise UsageError(f"{name} must be between 0 and 1, not {value}.")
+        if self.diversity and self.sort is not Sort.RELEVANCE:
+            raise UsageError(
+                "Hits in the order of their dates cannot be diversified: leave out the diversity, "
+                "or sort by relevance."
+            )
+
+    @property
+    def least(self) -> float:
+        """Return the relevance below which hits are left out, 0 to 1."""
+        if self.min_relevance is not None:
+            return self.min_relevance
+        if self.sort is Sort.RELEVANCE:
+            return 0.0
+        from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
+
+        return DEFAULT_MIN_RELEVANCE
 
     @property
     def words(self) -> str:
@@ -175,6 +204,13 @@ def parse_mode(name: str) -> Mode:
     if name not in set(Mode):
         raise UsageError(f"The mode is one of {', '.join(Mode)}, not {name!r}.")
     return Mode(name)
+
+
+def parse_sort(name: str) -> Sort:
+    """Say which order a name means; raises UsageError for an unknown one."""
+    if name not in set(Sort):
+        raise UsageError(f"Hits are sorted by {', '.join(Sort)}, not {name!r}.")
+    return Sort(name)
 
 
 def read_parts(

@@ -5,7 +5,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from api.http.schemas.items import MOST_IN_AN_ADDRESS, ServedPath, item_facts
+from api.http.schemas.items import (
+    MOST_IN_AN_ADDRESS,
+    DateSource,
+    ServedPath,
+    TakenLocal,
+    item_facts,
+)
 from retrieval.filters import Filter
 from retrieval.media import MediaKind, Modality
 from retrieval.search.answer import Answer
@@ -20,6 +26,7 @@ from retrieval.search.query import (
     MAX_TEXT_LENGTH,
     MAX_WEIGHT,
     Mode,
+    Sort,
 )
 
 ItemNumber = Annotated[int, Field(ge=1, le=MAX_ITEM_ID)]
@@ -95,8 +102,13 @@ class SearchRequest(BaseModel):
         ),
     ] = Mode.AUTO
     min_relevance: Annotated[
-        float, Field(ge=0, le=1, description="Minimum relevance of a hit.")
-    ] = 0.0
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            description="Minimum relevance of a hit; null: 0, or that of the page when by date.",
+        ),
+    ] = None
     group_by_file: GroupByFile = False
     diversity: Annotated[
         float,
@@ -115,6 +127,13 @@ class SearchRequest(BaseModel):
         float,
         Field(ge=0, le=MAX_RERANK_BUDGET_MS, description="Time limit of reranking, in ms."),
     ] = DEFAULT_BUDGET_MS
+    sort: Annotated[
+        Sort,
+        Field(
+            description="relevance: best first; date: newest first, of the hits above the minimum "
+            "relevance; date-asc: oldest first."
+        ),
+    ] = Sort.RELEVANCE
 
 
 class SimilarRequest(BaseModel):
@@ -156,6 +175,8 @@ class HitSchema(BaseModel):
     ] = None
     width: Annotated[int | None, Field(description="In pixels, upright.")] = None
     height: Annotated[int | None, Field(description="In pixels, upright.")] = None
+    taken_local: TakenLocal = None
+    taken_from: DateSource = None
     similarity: Annotated[float, Field(description="Cosine with the query, -1 to 1.")]
     match: Annotated[float | None, Field(description="The reranker's logit, 0 at even odds.")] = (
         None
@@ -212,13 +233,13 @@ class _AnswerBase(BaseModel):
 
 
 class SearchAnswer(_AnswerBase):
-    """Hits, best first, with the wall time of each stage in milliseconds."""
+    """Hits in their order, with the wall time of each stage in milliseconds."""
 
     image: str | None = None
     hits: list[HitSchema]
 
 
 class ServedAnswer(_AnswerBase):
-    """Hits, best first, with the wall time of each stage in milliseconds."""
+    """Hits in their order, with the wall time of each stage in milliseconds."""
 
     hits: list[ServedHit]

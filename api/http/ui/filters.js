@@ -63,7 +63,7 @@ export function showFilters(query, change) {
 }
 
 export function unfiltered() {
-  const { text: _text, things: _things, ...filters } = EMPTY;
+  const { text: _text, things: _things, sort: _sort, ...filters } = EMPTY;
   return { ...filters, columns: {}, kinds: [] };
 }
 
@@ -110,7 +110,8 @@ function choice(name, pairs, chosen, choose, label = t(name)) {
 }
 
 function day(name, query, change) {
-  const input = element("input", { type: "date", id: `day-${name}`, value: query[name] });
+  const bound = name === "from" ? { max: query.to } : { min: query.from };
+  const input = element("input", { type: "date", id: `day-${name}`, value: query[name], ...bound });
   input.addEventListener("change", () => change({ [name]: input.value }));
   return field(t(name), input);
 }

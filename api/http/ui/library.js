@@ -2,7 +2,7 @@
 // relevance on a hit is shown unless another is asked for.
 
 import { stats } from "./api.js";
-import { readText } from "./query.js";
+import { isByDate, readText } from "./query.js";
 
 export const library = {
   known: false,
@@ -25,7 +25,8 @@ export async function readLibrary() {
   });
 }
 
-// Pictures alone are not measured by it: what is like a picture is seldom the very same.
+// Pictures alone are not measured by it: what is like a picture is seldom the very same. By date,
+// though, something has to tell what is like it from the whole library.
 export function minRelevanceOf(query) {
-  return query.min ?? (readText(query.text).plus ? library.minRelevance : 0);
+  return query.min ?? (readText(query.text).plus || isByDate(query) ? library.minRelevance : 0);
 }

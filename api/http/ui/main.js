@@ -14,7 +14,10 @@ import { hideMessage, showEmptyLibrary, showMessage, showProblem } from "./messa
 import { addPicture } from "./query-pictures.js";
 import {
   EMPTY,
+  SORTS,
   fromAddress,
+  hasNoDay,
+  isByDate,
   itemOfAddress,
   lacksPicture,
   partsOf,
@@ -53,8 +56,25 @@ function showQuestion() {
   byId("clear").hidden = !query.text && !query.things.length;
   showChips(query, { change, nameOf: (id) => names.get(id) ?? `#${id}` });
   showFilters(query, change);
+  showSorts();
   document.title = readText(query.text).plus ? `${query.text} – mmsearch` : "mmsearch";
 }
+
+// Without a query there is no relevance: the page then shows what was added last.
+function showSorts() {
+  const plain = partsOf(query).length ? "sort_relevance" : "sort_added";
+  byId("sort").replaceChildren(
+    ...SORTS.map((value) =>
+      element(
+        "option",
+        { value, selected: value === query.sort },
+        t(value === "relevance" ? plain : `sort_${value}`),
+      ),
+    ),
+  );
+}
+
+byId("sort").addEventListener("change", () => change({ sort: byId("sort").value }));
 
 // ---- Asking, and showing the answer
 
@@ -128,7 +148,7 @@ function showAnswer(asked, answer) {
   byId("hello").hidden = asked.isSearch;
   setModality(query.modality);
   remember(answer.hits);
-  showHits(answer.hits, hitActions);
+  showHits(answer.hits, hitActions, { byDate: isByDate(query) });
   tell(asked, answer);
   if (!answer.hits.length) explainNothing(asked);
   byId("more").hidden = asked.done;
@@ -147,7 +167,7 @@ function tell(asked, answer) {
   const kind = query.modality === "text" ? "Chunks" : "";
   const n = asked.hits.length;
   byId("status").textContent = !asked.isSearch
-    ? t("newest")
+    ? t(isByDate(query) ? "library" : "newest")
     : t(asked.done ? `counted${kind}` : `countedMore${kind}`, { n });
   const notes = [];
   if (answer?.ms) notes.push(t("took", { ms: Math.round(answer.ms) }));
@@ -163,6 +183,12 @@ function explainNothing(asked) {
     byId("hello").hidden = true;
     byId("status").textContent = "";
     showEmptyLibrary();
+  } else if (hasNoDay(query)) {
+    byId("hello").hidden = true;
+    showMessage(t("daysTitle"), t("daysHint"), {
+      text: t("resetDays"),
+      run: () => change({ from: "", to: "" }),
+    });
   } else if (asked.isSearch && asked.min > 0) {
     showMessage(t("noneTitle"), t("noneHint"), {
       text: t("noneAnyway"),
@@ -187,7 +213,7 @@ function more() {
     .then((answer) => {
       if (asked !== feed) return;
       remember(answer.hits);
-      showHits(answer.hits, hitActions, { append: true });
+      showHits(answer.hits, hitActions, { append: true, byDate: isByDate(query) });
       byId("more").hidden = asked.done;
       tell(asked, null);
     })
@@ -233,7 +259,7 @@ const hitActions = {
 };
 
 function filtersOnly() {
-  const { text: _text, things: _things, ...filters } = query;
+  const { text: _text, things: _things, sort: _sort, ...filters } = query;
   return filters;
 }
 
@@ -282,7 +308,8 @@ function leaveViewer(part) {
 listenToViewer({
   step,
   closed,
-  like: (id) => leaveViewer({ text: "", things: [{ type: "item", id, weight: 1 }] }),
+  like: (id) =>
+    leaveViewer({ text: "", things: [{ type: "item", id, weight: 1 }], sort: EMPTY.sort }),
   add: (id) => leaveViewer({ things: [...query.things, { type: "item", id, weight: 1 }] }),
 });
 

@@ -17,7 +17,10 @@ export const EMPTY = Object.freeze({
   min: null,
   group: false,
   rerank: true,
+  sort: "relevance",
 });
+
+export const SORTS = ["relevance", "date", "date-asc"];
 
 const PLAIN = { text: "q", from: "from", to: "to", camera: "camera", source: "source" };
 const MINUS = /(^|\s)[-−－](?:"([^"]+)"|([^\s"−－-]\S*))/gu;
@@ -53,6 +56,7 @@ export function fromAddress(address) {
   if (given.has("min")) query.min = Math.min(1, Math.max(0, Number(given.get("min")) || 0));
   query.group = given.has("group");
   query.rerank = given.get("rerank") !== "none";
+  if (SORTS.includes(given.get("sort"))) query.sort = given.get("sort");
   return query;
 }
 
@@ -77,6 +81,7 @@ export function toAddress(query, item = null) {
   if (query.min !== null) given.set("min", query.min);
   if (query.group) given.set("group", "1");
   if (!query.rerank) given.set("rerank", "none");
+  if (query.sort !== "relevance") given.set("sort", query.sort);
   if (item !== null) given.set("item", item);
   const address = given.toString();
   return address ? `/?${address}` : "/";
@@ -99,13 +104,18 @@ export function partsOf(query) {
 export const lacksPicture = (query) =>
   query.things.some(({ type, id }) => type === "picture" && !pictureBase64(id));
 
-// The filter for the service, or null.
+// Days in the wrong order, for which the service has an error.
+export const hasNoDay = ({ from, to }) => Boolean(from && to && from > to);
+
+export const isByDate = (query) => query.sort !== "relevance";
+
+// The filter for the service, or null. Days are those of the camera's clock: they have no time zone.
 export function whereOf(query) {
   const where = {};
   if (query.kinds.length) where.kind = query.kinds;
   if (query.from || query.to) {
     where.taken_at = {};
-    if (query.from) where.taken_at.since = `${query.from}T00:00:00Z`;
+    if (query.from) where.taken_at.since = `${query.from}T00:00:00`;
     if (query.to) where.taken_at.before = dayAfter(query.to);
   }
   if (query.size) {
@@ -123,7 +133,7 @@ export function whereOf(query) {
 function dayAfter(day) {
   const next = new Date(`${day}T00:00:00Z`);
   next.setUTCDate(next.getUTCDate() + 1);
-  return next.toISOString();
+  return next.toISOString().replace("Z", "");
 }
 
 export function filterCount(query) {

@@ -201,7 +201,7 @@ async function tellFacts(list, hit, signal) {
   const dimensions = told.width ? t("pixels", { w: told.width, h: told.height }) : null;
   const size = [dimensions, told.bytes ? fileSize(told.bytes) : null].filter(Boolean).join(" · ");
   const facts = [
-    ["taken", told.taken_at ? date(told.taken_at) : null],
+    ["taken", takenOf(told)],
     ["camera", told.camera],
     ["place", place],
     ["time", isNumber(told.time_s) ? clock(told.time_s) : null],
@@ -219,6 +219,12 @@ async function tellFacts(list, hit, signal) {
       .filter(([, value]) => value)
       .flatMap(([name, value]) => [element("dt", { dir: "auto" }, name), element("dd", { dir: "auto" }, value)]),
   );
+}
+
+function takenOf(told) {
+  if (!told.taken_local) return null;
+  const shown = date(told.taken_local);
+  return told.taken_from === "mtime" ? `${shown} (${t("fileDate")})` : shown;
 }
 
 function coordinates(latitude, longitude) {

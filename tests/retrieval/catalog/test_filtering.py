@@ -1,5 +1,6 @@
 import os
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
@@ -32,6 +33,7 @@ def make(catalog: Catalog, seed: int) -> list[dict]:
             "path": f"{draw.choice(folders)}/{number}.{draw.choice(['jpg', 'JPG', 'é'])}",
             "kind": draw.choice(list(MediaKind)),
             "taken_at": draw.choice([None, -1, 0, 5, 10**9]),
+            "ahead": draw.choice([None, 0, 36_000, -21_600]),
             "mtime_ns": draw.choice([0, -1, 5_500_000_000, 10**18]),
             "width": draw.choice([None, 1, 640]),
             "height": draw.choice([None, 2, 480]),
@@ -43,6 +45,8 @@ def make(catalog: Catalog, seed: int) -> list[dict]:
         truth.append(fact)
         latitude, longitude = fact["place"]
         metadata = Metadata(fact["taken_at"], fact["camera"], latitude, longitude)
+        if fact["taken_at"] is not None and fact["ahead"] is not None:
+            metadata = replace(metadata, taken_local=fact["taken_at"] + fact["ahead"])
         file = FileEntry(
             fact["path"], fact["kind"], 10, fact["mtime_ns"], f"content {number}", metadata
         )
@@ -131,11 +135,15 @@ def expected(fact: dict, where: Filter) -> bool:  # noqa: C901, PLR0912 - a line
         if seconds is None:
             seconds = fact["mtime_ns"] // 10**9
         at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+        if fact["taken_at"] is not None and fact["ahead"] is not None:
+            local = (at + timedelta(seconds=fact["ahead"])).replace(tzinfo=None)
+        else:
+            local = at.astimezone().replace(tzinfo=None)
         is_known = fact["taken_at"] is not None or fact["mtime_ns"] != UNTRUSTED_MTIME
-        for instant, is_since in ((where.taken_at.since, True), (where.taken_at.before, False)):
-            if instant is not None:
-                aware = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-                holds.append(is_known and (at >= aware) is is_since)
+        for moment, is_since in ((where.taken_at.since, True), (where.taken_at.before, False)):
+            if moment is not None:
+                taken = at if moment.tzinfo else local
+                holds.append(is_known and (taken >= moment) is is_since)
     if where.width is not None:
         holds.append(in_range(fact["width"], where.width))
     if where.height is not None:
@@ -170,9 +178,11 @@ def optional(strategy):
 
 
 numbers = st.sampled_from([0, 1, 2, 3, 3.5, 480, 640, -(10.0**30), 1e300])
-instants = st.sampled_from(
+moments = st.sampled_from(
     [
         datetime(1970, 1, 1),
+        datetime(1970, 1, 1, 10, 0, 5),
+        datetime(1969, 12, 31, 18),
         datetime(1970, 1, 1, 0, 0, 5, 500_000, tzinfo=UTC),
         datetime(1970, 1, 1, 2, 0, 5, tzinfo=timezone(timedelta(hours=2))),
         datetime.min,
@@ -194,7 +204,11 @@ leaves = st.one_of(
     st.builds(Filter, kind=st.lists(st.sampled_from(list(MediaKind)), min_size=1, max_size=3)),
     st.builds(
         Filter,
-        taken_at=st.builds(TimeRange, since=optional(instants), before=optional(instants)),
+        taken_at=st.one_of(
+            st.builds(TimeRange, since=moments),
+            st.builds(TimeRange, before=moments),
+            st.builds(TimeRange, since=moments, before=st.just(datetime(9999, 12, 31, tzinfo=UTC))),
+        ),
     ),
     st.builds(
         Filter,

@@ -10,10 +10,12 @@ from retrieval.catalog import (
     FileState,
     FileUpdate,
     ItemEntry,
+    TakenFrom,
     Transaction,
+    local_time,
 )
 from retrieval.errors import DamagedLibraryError
-from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
+from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality, local_clock_seconds
 
 SPACE = "space-1"
 
@@ -250,3 +252,31 @@ def test_options_of_a_source_stay_until_others_are_told(catalog):
         assert transaction.source_options() == {"/a": {"hidden": True}, "/b": None}
         transaction.add_sources({"/a": {"hidden": False}})
         assert transaction.source_options()["/a"] == {"hidden": False}
+
+
+def test_a_touched_file_has_its_new_time_unless_it_has_a_date(catalog):
+    dated = replace(image("/dated.jpg", "d"), metadata=Metadata(taken_at=70, taken_local=77))
+    with catalog.transaction() as transaction:
+        record(transaction, [dated, image("/plain.jpg", "p", mtime_ns=5_000_000_000)], 0)
+        transaction.record_touched(
+            [replace(dated, mtime_ns=9 * 10**9), image("/plain.jpg", "p", mtime_ns=9 * 10**9)]
+        )
+        items = transaction.pictures(SPACE)
+    here = local_time(local_clock_seconds(9))
+    assert [item.taken_local for item in items] == [local_time(77), here]
+    assert [item.taken_from for item in items] == [TakenFrom.METADATA, TakenFrom.MTIME]
+
+
+def test_dates_that_are_read_again_take_the_place_of_the_old_ones(catalog):
+    before = Metadata(taken_at=70, camera="Canon", text="words")
+    files = [replace(image(f"/{name}.jpg", name), metadata=before) for name in "ab"]
+    with catalog.transaction() as transaction:
+        record(transaction, files, 0)
+        transaction.record_dates(
+            {"/a.jpg": Metadata(taken_at=70, taken_local=3670), "/b.jpg": NO_METADATA}
+        )
+        first, second = transaction.pictures(SPACE)
+        assert first.taken_local == local_time(3670)
+        assert second.taken_local == local_time(local_clock_seconds(70))
+        assert transaction.details(first).metadata == replace(before, taken_local=3670)
+        assert transaction.files_with_old_dates() == []

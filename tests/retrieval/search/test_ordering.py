@@ -1,5 +1,7 @@
 """The stages that order candidates: pure functions of arrays."""
 
+from datetime import datetime, timedelta
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from retrieval.search.ordering import (
     fuse_lexical,
     rank_by_text,
     rank_by_vector,
+    sort_by_date,
 )
 from retrieval.search.rank_fusion import reciprocal_rank_fusion
 from retrieval.search.relevance import Calibration
@@ -159,3 +162,12 @@ def test_a_copy_of_the_best_goes_behind_what_differs():
     vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     assert diversify(found, vectors, 0.7).ids.tolist() == [1, 3, 2, 4]
     assert diversify(found, vectors, 0.0).ids.tolist() == [1, 2, 3, 4]
+
+
+@given(st.lists(st.none() | st.integers(0, 5)), st.booleans())
+def test_by_date_unknown_ones_come_last_and_equal_ones_as_they_were(days, oldest_first):
+    dates = [None if day is None else datetime(2023, 5, 1) + timedelta(days=day) for day in days]
+    ordered = sort_by_date(candidates(*range(len(days))), dates, oldest_first=oldest_first)
+    sign = 1 if oldest_first else -1
+    expected = sorted(range(len(days)), key=lambda n: (days[n] is None, sign * (days[n] or 0), n))
+    assert ordered.ids.tolist() == expected

@@ -17,9 +17,11 @@ from retrieval.search.query import (
     Mode,
     Query,
     Reranking,
+    Sort,
     TextPart,
     parse_modality,
     parse_mode,
+    parse_sort,
     read_parts,
 )
 
@@ -120,3 +122,17 @@ def test_names_of_modes_and_modalities():
     assert parse_modality("text") == "text"
     with pytest.raises(UsageError, match="image or text, not 'audio'"):
         parse_modality("audio")
+
+
+def test_hits_by_date_are_cut_unless_told_otherwise():
+    dog = (TextPart("dog"),)
+    assert Query(dog).least == 0 < Query(dog, sort=Sort.DATE).least
+    assert Query(dog, sort=Sort.DATE_ASC, min_relevance=0.0).least == 0
+    with pytest.raises(UsageError, match="cannot be diversified"):
+        Query(dog, sort=Sort.DATE, diversity=0.5)
+
+
+def test_orders_have_names():
+    assert parse_sort("date-asc") is Sort.DATE_ASC
+    with pytest.raises(UsageError, match="sorted by relevance, date, date-asc, not 'size'"):
+        parse_sort("size")

@@ -56,6 +56,7 @@ def photo_library(tmp_path_factory, photos, starter):
         left, width, height = 2 * (number % 30), 90 + 11 * (number % 9), 90 + 13 * (number % 7)
         texture = textures[number % 3].crop((left, 0, left + width, height))
         texture.save(folder / f"texture-{number:02}.png")
+    os.utime(folder / "texture-00.png", (1_584_000_000, 1_584_000_000))  # 12 March 2020
     textures[0].save(folder / "<img src=x onerror=alert(1)>.png")
     (folder / "notes.txt").write_text("A recipe for bread: flour, water, salt and patience.\n" * 3)
     library = create_library(tmp_path_factory.mktemp("page") / "library", starter.space)
@@ -332,11 +333,34 @@ def test_filters(page):
     expect(page.locator("#hits li")).to_have_count(1)
     page.get_by_label("Taken from").fill("2019-06-16")
     page.get_by_label("Taken from").press("Enter")
-    expect(page.get_by_role("heading", name="Nothing passes the filters")).to_be_visible()
+    expect(page.get_by_role("heading", name="No day lies between these two")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#filters")).to_be_hidden()
+    page.get_by_role("button", name="Reset the days").click()
+    expect(page.locator("#hits li").nth(5)).to_be_visible()
+    page.goto(f"{page.url}?from=1999-01-01&to=1999-12-31")
+    expect(page.get_by_role("heading", name="Nothing passes the filters")).to_be_visible()
     page.get_by_role("button", name="Reset all filters").click()
     expect(page.locator("#hits li").nth(5)).to_be_visible()
+
+
+def test_the_library_by_date(browser, address):
+    """By month, and by the camera's clock, wherever the reader is; a file's date says so."""
+    with opened(browser, address, timezone_id="Asia/Tokyo") as page:
+        page.get_by_label("Order").select_option("Oldest first")
+        expect(page.locator("#hits h2").first).to_have_text("June 2019")
+        expect(page.locator("#hits h2").nth(1)).to_have_text("March 2020")
+        expect(page).to_have_url(re.compile(r"\?sort=date-asc$"))
+        assert names(page)[:2] == [COPY, "texture-00.png"]
+        expect(page.locator("#hits li.hit").nth(1).get_by_text("file date")).to_be_visible()
+        page.locator("#hits a").first.click()
+        expect(page.get_by_text("June 15, 2019 at 12:00 PM")).to_be_visible()
+        page.keyboard.press("Escape")
+        page.get_by_role("textbox", name="Search by meaning").fill("a motorcycle")
+        expect(page.get_by_role("status")).to_contain_text("picture")
+        expect(page.locator("#hits h2").first).to_have_text("June 2019")
+        page.get_by_label("Order").select_option("Best match first")
+        expect(page.locator("#hits h2")).to_have_count(0)
 
 
 def test_nothing_relevant_is_said_and_the_nearest_can_be_seen(page):
