@@ -14,6 +14,7 @@ from retrieval.catalog.records import (
     Item,
     ItemEntry,
     KnownFile,
+    WordMatch,
 )
 from retrieval.catalog.schema import SCHEMA_REVISION, Base
 from retrieval.catalog.snapshot import Snapshot
@@ -34,4 +35,5 @@ __all__ = [
     "KnownFile",
     "Snapshot",
     "Transaction",
+    "WordMatch",
 ]
