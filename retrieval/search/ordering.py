@@ -56,8 +56,15 @@ def rank_by_text(found: Candidates) -> Candidates:
 
 
 def join_lexical(ranked: Candidates, found: Candidates) -> Candidates:
-    """Add what only the text search found to what was ranked by vector, after it."""
-    return _concatenate([ranked, found.take(~np.isin(found.ids, ranked.ids))])
+    """Add what only the text search found to what was ranked by vector.
+
+    What was reranked stays first; all others follow by similarity, of equals the older row first.
+    """
+    joined = _concatenate([ranked, found.take(~np.isin(found.ids, ranked.ids))])
+    is_rest = np.isnan(joined.match)
+    rest = np.flatnonzero(is_rest)
+    by_similarity = np.lexsort((joined.rows[rest], -joined.similarity[rest]))
+    return joined.take(np.concatenate([np.flatnonzero(~is_rest), rest[by_similarity]]))
 
 
 def calibrate(
@@ -97,8 +104,9 @@ def fuse_lexical(candidates: Candidates) -> Candidates:
 
 def _with_relevance_of_words(candidates: Candidates) -> Candidates:
     """Join relevances as independent evidence: 1 - (1 - p)(1 - p of the words)."""
-    wrong = (1 - candidates.relevance) * (1 - candidates.word_relevance)
-    return replace(candidates, relevance=1 - wrong)
+    meaning = candidates.relevance.astype(np.float64)  # so that rounding changes no order
+    joined = meaning + (1 - meaning) * candidates.word_relevance
+    return replace(candidates, relevance=joined.astype(np.float32))
 
 
 def exclude(
