@@ -85,17 +85,24 @@ class Dialect(ABC):
     @staticmethod
     @abstractmethod
     def document_count(
-        table: sa.TableClause, phrases: Sequence[Phrase] = (), most: int | None = None
+        table: sa.TableClause, all_of: Sequence[Sequence[Phrase]] = (), most: int | None = None
     ) -> sa.Executable:
-        """Count the documents of a table, in little time, or those that hold one of some phrases.
+        """Count the documents of a table, in little time, or those that match.
 
-        most: where to stop counting.
+        all_of: a document must hold one phrase of each. most: where to stop counting.
         """
 
     @staticmethod
     @abstractmethod
-    def documents_with(table: sa.TableClause, phrases: Sequence[Phrase]) -> sa.Executable:
-        """Select the ids (rowid) of the documents that hold one of some phrases in any column."""
+    def documents_with(
+        table: sa.TableClause,
+        phrases: Sequence[Phrase],
+        among: Sequence[Sequence[Sequence[Phrase]]],
+    ) -> sa.Executable:
+        """Select the ids (rowid) of the documents that hold one of some phrases in any column.
+
+        among: only documents that hold, of one of these, one phrase of each.
+        """
 
     @staticmethod
     @abstractmethod

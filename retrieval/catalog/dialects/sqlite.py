@@ -152,22 +152,29 @@ class SQLite(Dialect):
 
     @staticmethod
     def document_count(
-        table: sa.TableClause, phrases: Sequence[Phrase] = (), most: int | None = None
+        table: sa.TableClause, all_of: Sequence[Sequence[Phrase]] = (), most: int | None = None
     ) -> sa.Executable:
         """Count matches, or the rows of FTS5's own table of sizes."""
-        if not phrases:
+        if not all_of:
             return sa.text(f"SELECT count(*) FROM {table.name}_docsize")
         if most is None:
-            return _select_matches("count(*)", table, _any_phrase(phrases))
+            return _select_matches("count(*)", table, _all_of(all_of))
         return sa.text(
             f"SELECT count(*) FROM (SELECT 1 FROM {table.name} WHERE {table.name} MATCH "
             ":expression LIMIT :most)"
-        ).bindparams(expression=_any_phrase(phrases), most=most)
+        ).bindparams(expression=_all_of(all_of), most=most)
 
     @staticmethod
-    def documents_with(table: sa.TableClause, phrases: Sequence[Phrase]) -> sa.Executable:
-        """Match any of the phrases."""
-        return _select_matches("rowid", table, _any_phrase(phrases))
+    def documents_with(
+        table: sa.TableClause,
+        phrases: Sequence[Phrase],
+        among: Sequence[Sequence[Sequence[Phrase]]],
+    ) -> sa.Executable:
+        """Match any of the phrases; where these are all that is wanted, only them."""
+        expression = _any_phrase(phrases)
+        if [phrases] not in among:
+            expression += f" AND ({' OR '.join(map(_all_of, among))})"
+        return _select_matches("rowid", table, expression)
 
     @staticmethod
     def text_scores(
@@ -291,6 +298,10 @@ def _select_matches(
 
 def _any_of(terms: Sequence[Term]) -> str:
     return f"({' OR '.join(_any_phrase(term.phrases) for term in terms)})"
+
+
+def _all_of(phrases: Sequence[Sequence[Phrase]]) -> str:
+    return f"({' AND '.join(map(_any_phrase, phrases))})"
 
 
 def _any_phrase(phrases: Sequence[Phrase]) -> str:

@@ -395,9 +395,22 @@ def test_words_of_too_many_files_find_nothing(library, monkeypatch):
     assert len(library.telling("rare ")) == 3
     assert len(library.telling("known ")) == 8
     assert library.telling("frequent ") == {}
-    together = library.telling("rare known ")
-    assert len(together) == 3
-    assert max(together.values()) < 0.8
+    assert len(library.telling("rare frequent ")) == 3
+
+
+def test_words_of_too_many_files_find_what_holds_all_of_them(library, monkeypatch):
+    monkeypatch.setattr("retrieval.catalog.fulltext.search._MANY", 10)
+    library.add_pictures(f"/left {number}.jpg" for number in range(12))
+    library.add_pictures(f"/right {number}.jpg" for number in range(12))
+    library.add_pictures(f"/{number}.jpg" for number in range(20))
+    library.add_pictures(["/left right.jpg"])
+    assert list(library.telling("left right ")) == ["/left right.jpg"]
+    assert library.telling("left ") == library.telling("right ") == {}
+    library.add("/left right rare.jpg")
+    library.add("/rare left.jpg")
+    told = library.telling("left right rare ")
+    assert set(told) == {"/left right.jpg", "/left right rare.jpg", "/rare left.jpg"}
+    assert told["/left right rare.jpg"] > max(told["/rare left.jpg"], told["/left right.jpg"])
 
 
 @given(
