@@ -161,10 +161,13 @@ def _runs(text: str) -> Iterator[tuple[str, list[str]]]:
                 parts = [word] if word.islower() and word.isalpha() else _PIECE.findall(word)
             yield "spaced", [part.lower()[:_LONGEST_WORD] for part in parts]
         return
-    for run in _RUN.finditer(unicodedata.normalize("NFKC", text).translate(_simplified())):
-        script = str(run.lastgroup)
-        split = {"day": _DIGITS, "spaced": _PIECE}.get(script, _CHARACTER)
-        if pieces := [piece for part in split.findall(run[0]) if (piece := _folded(part))]:
+    for found in _RUN.finditer(unicodedata.normalize("NFKC", text).translate(_simplified())):
+        script = str(found.lastgroup)
+        if script == "day":
+            parts = _DIGITS.findall(found[0])
+        else:
+            parts = (_PIECE if script == "spaced" else _CHARACTER).findall(found[0])
+        if pieces := [piece for part in parts if (piece := _folded(part))]:
             yield "spaced" if script == "day" else script, pieces
 
 
@@ -174,7 +177,7 @@ def _folded(word: str) -> str:
 
 
 @cache
-def _simplified() -> dict[int, str]:
+def _simplified() -> dict[int, int]:
     """Map traditional Chinese characters to simplified ones, by OpenCC 1.4.2 (Apache-2.0)."""
     traditional, simplified = _data("simplified.txt")
     return str.maketrans(traditional, simplified)
