@@ -230,7 +230,7 @@ class Library:
             modality: `image` finds images, frames and pages; `text` finds chunks of text.
             where: Filter of the items.
             mode: `vector` (by meaning), `text` (by words), `hybrid` (both) or `auto` (hybrid if
-                some file has all the words, else vector).
+                some file has a telling word, else vector).
             min_relevance: Minimum relevance of hits, 0 to 1. (default: 0; sorted by date: that of
                 the web page)
             group_by_file: Collapse by file: only the best frame, page or chunk of each file.

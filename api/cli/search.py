@@ -75,7 +75,7 @@ def search(
             "--mode",
             "NAME",
             "Search mode: vector (by meaning), text (by words), hybrid (both), auto (hybrid "
-            "if some file has all the words, else vector).",
+            "if some file has a telling word, else vector).",
         ),
     ] = "auto",
     min_relevance: Annotated[

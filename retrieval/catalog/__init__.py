@@ -15,6 +15,7 @@ from retrieval.catalog.records import (
     ItemEntry,
     KnownFile,
     TakenFrom,
+    WordMatch,
     local_time,
 )
 from retrieval.catalog.schema import SCHEMA_REVISION, Base
@@ -37,5 +38,6 @@ __all__ = [
     "Snapshot",
     "TakenFrom",
     "Transaction",
+    "WordMatch",
     "local_time",
 ]

@@ -144,6 +144,19 @@ class FileDetails:
 
 
 @dataclass(frozen=True, slots=True)
+class WordMatch:
+    """A row that holds telling words of a query.
+
+    score: sum of the weights of the words that it holds (inverse document frequency), above 0.
+    share: of the weights of all words of the query, each times its rarity, 0..1.
+    """
+
+    row: int
+    score: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class FailedFile:
     """A file that could not be read, and why. mtime_ns: -1 to try again at the next run."""
 

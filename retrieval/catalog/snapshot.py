@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from retrieval.catalog.dialects.base import Dialect
 from retrieval.catalog.filtering import condition
-from retrieval.catalog.fulltext.index import terms
 from retrieval.catalog.fulltext.search import TextSearch
+from retrieval.catalog.fulltext.words import terms
 from retrieval.catalog.records import (
     Counts,
     FailedFile,
@@ -22,6 +22,7 @@ from retrieval.catalog.records import (
     Item,
     ItemEntry,
     KnownFile,
+    WordMatch,
 )
 from retrieval.catalog.schema import (
     CAN_BE_FOUND,
@@ -103,7 +104,6 @@ class Snapshot:
         *,
         limit: int,
         where: Filter | None = None,
-        all_words: bool = False,
     ) -> list[tuple[int, float]]:
         """Find the rows of current items that hold words of a text.
 
@@ -121,24 +121,41 @@ class Snapshot:
             modality: Modality of the items.
             text: Words to search for. Nothing in it is syntax; without a letter or a digit, it
                 finds nothing.
-            limit: Maximum number of rows.
+            limit: Maximum number of rows, but for those that tie with the last.
             where: Filter that the items must pass.
-            all_words: An item must hold each word, itself or in its file's, and as it stands.
 
         Returns:
             Rows and their lexical scores (BM25), best first.
         """
-        asked = terms(text, all_words=all_words)
+        asked = terms(text)
         if not asked or limit < 1:
             return []
         search = TextSearch(self._connection, self._dialect, space_id, modality, where)
-        if all_words:
-            return search.best(asked, limit, match_all=True)
         if rare := search.rare(asked):
             found = search.best(asked, limit, any_of=rare)
-            if len(found) == limit:
+            if len(found) >= limit:
                 return found
         return search.best(asked, limit)
+
+    def telling_matches(
+        self, space_id: str, modality: Modality, text: str, *, where: Filter | None = None
+    ) -> list[WordMatch]:
+        """Find all rows of current items that hold telling words of a text, in no order.
+
+        A word is telling if less than half of the library holds it, and it is not one of the
+        function words of the query. Words that too many files hold for each to be looked at (5,000
+        together) count against the others, and find nothing.
+
+        Args:
+            space_id: Space in which items must have a vector.
+            modality: Modality of the items.
+            text: Words to search for, as in `text_matches`.
+            where: Filter that the items must pass.
+        """
+        asked = terms(text)
+        if not asked:
+            return []
+        return TextSearch(self._connection, self._dialect, space_id, modality, where).telling(asked)
 
     def items_at(
         self, space_id: str, modality: Modality, rows: Sequence[int], where: Filter | None = None

@@ -41,6 +41,7 @@ class Transaction(Snapshot):
                 self._connection.execute(
                     sa.insert(SourceRecord).values(path=path, added_at=now, options=options)
                 )
+                text_index.refresh_files_below(self._connection, path)
             elif options is not None:
                 self._connection.execute(
                     sa.update(SourceRecord).filter_by(path=path).values(options=options)

@@ -21,9 +21,9 @@ class Hit:
 
     similarity: cosine, -1..1; match: the reranker's logit, 0 at even odds, or, for a query of
     images alone, its image similarity, -1..1; relevance: calibrated, 0..1; words: lexical score,
-    how well the words of the query fit what is known of the file (BM25), where the text search
-    found it. group: other items of the same file among the candidates, by their ids, the best
-    first.
+    how well the words of the query fit what is known of the file, where the text search found it
+    (BM25 in the mode `text`, else the summed inverse document frequencies). group: other items of
+    the same file among the candidates, by their ids, the best first.
     """
 
     rank: int

@@ -33,12 +33,15 @@ from retrieval.rerankers.token_cache import TokenMemory
 from retrieval.search.answer import Answer, StageTimer, make_hits
 from retrieval.search.cache import CatalogCache
 from retrieval.search.candidates import (
+    NO_TEXT_MATCHES,
     Candidates,
+    TextMatches,
     at_rows,
-    at_text_matches,
+    best_text_matches,
     first_rows,
     propose,
     with_spare,
+    with_words,
 )
 from retrieval.search.cursor import Cursor, digest_of
 from retrieval.search.encode import (
@@ -51,13 +54,12 @@ from retrieval.search.encode import (
 )
 from retrieval.search.ordering import (
     DIVERSE_POOL,
-    FUSED_POOL,
     Groups,
     calibrate,
     collapse_by_file,
     diversify,
     exclude,
-    fuse_lexical,
+    join_lexical,
     rank_by_text,
     rank_by_vector,
     sort_by_date,
@@ -96,19 +98,13 @@ _OF_ONE_QUERY = (UsageError, NotFoundError, EncoderUnavailableError, SpaceMismat
 _MAX_CANDIDATES = 5 * MAX_K
 """More are not looked through for hits of other files, or relevant enough."""
 _WIDEN = 4
+_FIRST_BY_TEXT = 200
+"""Rows that a search by words alone begins with."""
 _NO_CANDIDATES = Candidates.none()
 _UNREADABLE = (
     "The hits were not reranked: the file of the item to compare with is gone, changed or "
     "unreadable. `mmsearch index` brings the library up to date."
 )
-
-
-@dataclass(frozen=True)
-class _TextMatches:
-    """BM25 of rows by text search, the best first, and whether there are no others."""
-
-    scores: dict[int, float]
-    exhausted: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +116,7 @@ class _Plan:
     of them may be found; None: all. allowed_are_live: whether those are known to hold current
     items. seen_ids: items on the pages before. excluded_ids: items that a query which asks only for
     what is like them does not want. k: hits of this page at most. rerank_count: candidates to
-    rerank. fused_pool: how many of the best by vector are fused with what the text search found.
-    count: candidates to look at.
+    rerank. count: candidates to look at.
     """
 
     query: Query
@@ -138,12 +133,11 @@ class _Plan:
     allowed: AllowedRows | None
     allowed_are_live: bool
     mode: Mode
-    text: _TextMatches
+    text: TextMatches
     seen_ids: frozenset[int]
     excluded_ids: frozenset[int]
     k: int
     rerank_count: int
-    fused_pool: int
     count: int
 
 
@@ -334,15 +328,14 @@ class Engine:
             item.modality is Modality.TEXT for item in named.values()
         )
         kind = Modality.TEXT if is_text else Modality.IMAGE
-        mode, text = cursor.mode if cursor else query.mode, _TextMatches({}, exhausted=True)
+        mode, text = cursor.mode if cursor else query.mode, NO_TEXT_MATCHES
         if mode is not Mode.VECTOR:
-            text = self._match_text(query, where, row_limit, FUSED_POOL, snapshot)
+            text = self._match_text(query, mode, where, row_limit, _FIRST_BY_TEXT, snapshot)
             if mode is Mode.AUTO:
                 mode = Mode.HYBRID if text.scores else Mode.VECTOR
         if reranker and not can_rerank(reranker, query, mode, kind):
             reranker = None
         depth = (reranking.depth or reranker.depth) if reranker else 0
-        fused_pool = max(FUSED_POOL, depth)
         seen_ids = cursor.seen_ids if cursor else frozenset()
         excluded_ids = frozenset(named if len(item_parts) == len(query.parts) else ())
         k = min(query.k, MAX_K - len(seen_ids))
@@ -366,33 +359,43 @@ class Engine:
             excluded_ids,
             k,
             rerank_count=cursor.reranked_count if cursor and reranker else depth,
-            fused_pool=fused_pool,
             count=max(
                 # One more than wanted tells whether others follow.
                 len(seen_ids) + len(excluded_ids) + k + 1,
                 depth,
-                fused_pool if mode is Mode.HYBRID else 0,
                 DIVERSE_POOL if query.diversity else 0,
             ),
         )
 
     def _match_text(
-        self, query: Query, where: Filter | None, row_limit: int, limit: int, snapshot: Snapshot
-    ) -> _TextMatches:
-        """Search for the words of a query."""
+        self,
+        query: Query,
+        mode: Mode,
+        where: Filter | None,
+        row_limit: int,
+        limit: int,
+        snapshot: Snapshot,
+    ) -> TextMatches:
+        """Search for the words of a query. limit: of the rows found by words alone."""
         if not (words := query.words):
-            return _TextMatches({}, exhausted=True)
-        # `auto` began with files that hold all words, and goes on with those.
+            return NO_TEXT_MATCHES
+        telling = [
+            match
+            for match in snapshot.telling_matches(
+                self._space_id, query.modality, words, where=where
+            )
+            if match.row < row_limit
+        ]
+        # What else the query asks for, the words do not answer.
+        weight = query.weight_of_words
+        relevance = {match.row: weight * match.share for match in telling}
+        if mode is not Mode.TEXT:
+            return TextMatches({match.row: match.score for match in telling}, relevance)
         matches = snapshot.text_matches(
-            self._space_id,
-            query.modality,
-            words,
-            limit=limit,
-            where=where,
-            all_words=query.mode is Mode.AUTO,
+            self._space_id, query.modality, words, limit=limit, where=where
         )
         scores = {row: score for row, score in matches if row < row_limit}
-        return _TextMatches(scores, exhausted=len(matches) < limit)
+        return TextMatches(scores, relevance, exhausted=len(matches) < limit)
 
     def _answer(
         self, plans: Mapping[int, _Plan], snapshot: Snapshot, timer: StageTimer
@@ -450,12 +453,15 @@ class Engine:
                 candidates, exhausted, at = nearest.get(place, (_NO_CANDIDATES, True, {}))
                 by_text = _NO_CANDIDATES
                 if plan.text.scores:
+                    with timer("refine"):
+                        rows, similarity = best_text_matches(
+                            plan.vector, plan.text, searcher.rows, plan.count
+                        )
                     with timer("catalog"):
                         at = at | self._cache.items_at(
-                            snapshot, modality, plan.text.scores, plan.where
+                            snapshot, modality, rows.tolist(), plan.where
                         )
-                    with timer("refine"):
-                        by_text = at_text_matches(plan.vector, plan.text.scores, searcher.rows, at)
+                    by_text = with_words(at_rows(rows, similarity, at), plan.text)
                 items = {item.id: item for at_row in at.values() for item in at_row}
                 found[place] = _Found(candidates, exhausted, by_text, cohort, items)
         return found
@@ -576,13 +582,19 @@ class Engine:
             if reranked is not None:
                 ranked = rank_by_vector(ranked, reranked.match, reranked.weight)
             if plan.mode is Mode.HYBRID:
-                ranked = fuse_lexical(ranked, found.by_text, plan.fused_pool)
+                ranked = join_lexical(with_words(ranked, plan.text), found.by_text)
             if query.least and len(found.nearest):
                 # All others are less similar than the last, and so less relevant.
                 [least] = calibration.relevance(found.nearest.similarity[-1:], found.cohort)
                 exhausted = exhausted or bool(least < query.least)
         ranked = exclude(ranked, plan.excluded_ids)
-        ranked = calibrate(ranked, calibration, found.cohort, query.least)
+        ranked = calibrate(
+            ranked,
+            calibration,
+            found.cohort,
+            query.least,
+            is_hybrid=plan.mode is Mode.HYBRID,
+        )
         groups: Groups = {}
         if query.group_by_file:
             files = [found.items[item_id].path for item_id in ranked.ids.tolist()]
@@ -639,7 +651,9 @@ class Engine:
         """Fetch several times as many candidates."""
         count, text = min(_MAX_CANDIDATES, _WIDEN * plan.count), plan.text
         if plan.mode is Mode.TEXT:
-            text = self._match_text(plan.query, plan.where, plan.row_limit, count, snapshot)
+            text = self._match_text(
+                plan.query, plan.mode, plan.where, plan.row_limit, count, snapshot
+            )
         return replace(plan, count=count, text=text)
 
     def _searcher(self, modality: Modality, snapshot: Snapshot) -> Searcher:

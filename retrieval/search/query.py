@@ -58,10 +58,10 @@ class ItemPart:
 
 
 class Mode(StrEnum):
-    """A search mode: by embeddings, by words (BM25), or by both (rank fusion).
+    """A search mode: by embeddings, by words (BM25), or by both.
 
-    auto: hybrid if some file has all the words of the query, else vector. Only texts with a
-    positive weight are searched for by their words.
+    auto: hybrid if some file has a telling word of the query, one that less than half of the
+    library has, else vector. Only texts with a positive weight are searched for by their words.
     """
 
     AUTO = "auto"
@@ -85,8 +85,8 @@ class Sort(StrEnum):
 class Query:
     """A query: its parts' unit vectors are weighted, summed and scaled to unit length.
 
-    where: what hits must be like. min_relevance: 0..1, hits below are left out unless the words of
-    the query found them; None: 0, or `DEFAULT_MIN_RELEVANCE` for hits in the order of their dates.
+    where: what hits must be like. min_relevance: 0..1, hits below are left out unless telling
+    words of the query found them; None: 0, or `DEFAULT_MIN_RELEVANCE` for hits in the order of their dates.
     group_by_file: the best item of each file stands for the others. diversity: 0..1, how much hits
     should differ from those before them (1 - lambda of maximal marginal relevance). cursor: from
     the answer whose next hits are wanted. sort: the order of the hits.
@@ -143,6 +143,12 @@ class Query:
     def words(self) -> str:
         """Join the texts of positive weight; "" if there are none."""
         return " ".join(p.text for p in self.parts if isinstance(p, TextPart) and p.weight > 0)
+
+    @property
+    def weight_of_words(self) -> float:
+        """Return how much of the query the texts of `words` are, by their weights, 0..1."""
+        texts = sum(part.weight for part in self.text_parts if part.weight > 0)
+        return texts / sum(abs(part.weight) for part in self.parts)
 
     @property
     def text_parts(self) -> list[TextPart]:

@@ -97,8 +97,8 @@ class SearchRequest(BaseModel):
     mode: Annotated[
         Mode,
         Field(
-            description="vector: by embeddings; text: by words; hybrid: both, rank fusion; auto: "
-            "hybrid if some file has all the words of the query, else vector."
+            description="vector: by embeddings; text: by words; hybrid: both; auto: hybrid if "
+            "some file has a telling word of the query, else vector."
         ),
     ] = Mode.AUTO
     min_relevance: Annotated[
@@ -182,7 +182,9 @@ class HitSchema(BaseModel):
         None
     )
     relevance: Annotated[float | None, Field(description="Calibrated, 0 to 1.")] = None
-    words: Annotated[float | None, Field(description="Lexical score (BM25).")] = None
+    words: Annotated[
+        float | None, Field(description="Lexical score: BM25, or inverse document frequency.")
+    ] = None
     group: Annotated[list[int], Field(description="Ids of the other items of the same file.")] = []
 
 

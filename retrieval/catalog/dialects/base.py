@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from retrieval.catalog.fulltext.index import Term
+from retrieval.catalog.fulltext.words import Phrase, Term
 from retrieval.filters import ColumnTest
 
 Condition = sa.ColumnElement[bool]
@@ -84,29 +84,36 @@ class Dialect(ABC):
 
     @staticmethod
     @abstractmethod
-    def document_count(table: sa.TableClause, term: Term | None = None) -> sa.Executable:
-        """Count the documents of a table, in little time, or those that hold a term."""
+    def document_count(
+        table: sa.TableClause, all_of: Sequence[Sequence[Phrase]] = (), most: int | None = None
+    ) -> sa.Executable:
+        """Count the documents of a table, in little time, or those that match.
+
+        all_of: a document must hold one phrase of each. most: where to stop counting.
+        """
 
     @staticmethod
     @abstractmethod
-    def documents_with(table: sa.TableClause, term: Term) -> sa.Executable:
-        """Select the ids (rowid) of the documents that hold a term in any column."""
+    def documents_with(
+        table: sa.TableClause,
+        phrases: Sequence[Phrase],
+        among: Sequence[Sequence[Sequence[Phrase]]],
+    ) -> sa.Executable:
+        """Select the ids (rowid) of the documents that hold one of some phrases in any column.
+
+        among: only documents that hold, of one of these, one phrase of each.
+        """
 
     @staticmethod
     @abstractmethod
     def text_scores(
-        table: sa.TableClause,
-        terms: Sequence[Term],
-        *,
-        match_all: bool = False,
-        any_of: Sequence[Term] = (),
+        table: sa.TableClause, terms: Sequence[Term], *, any_of: Sequence[Term] = ()
     ) -> sa.Executable:
         """Select the ids (rowid) and scores of documents that hold terms, best first.
 
         Args:
             table: `FILE_WORDS` or `ITEM_WORDS`; `WEIGHTS` has the weights of its columns.
             terms: What is searched for; each that a document holds adds to its score.
-            match_all: Only documents that hold all terms, instead of one at least.
             any_of: Only documents that hold one of these, which are among the terms.
 
         Returns:

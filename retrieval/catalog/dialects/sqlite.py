@@ -21,7 +21,8 @@ from sqlalchemy import event
 
 from retrieval.catalog import column_condition, path_glob
 from retrieval.catalog.dialects.base import Condition, Dialect
-from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS, WEIGHTS, Term
+from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS, WEIGHTS
+from retrieval.catalog.fulltext.words import Phrase, Term
 from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError, UsageError
 from retrieval.filters import ColumnTest
 
@@ -150,37 +151,44 @@ class SQLite(Dialect):
             )
 
     @staticmethod
-    def document_count(table: sa.TableClause, term: Term | None = None) -> sa.Executable:
+    def document_count(
+        table: sa.TableClause, all_of: Sequence[Sequence[Phrase]] = (), most: int | None = None
+    ) -> sa.Executable:
         """Count matches, or the rows of FTS5's own table of sizes."""
-        if term is None:
+        if not all_of:
             return sa.text(f"SELECT count(*) FROM {table.name}_docsize")
-        return _select_matches("count(*)", table, _any_of([term]))
+        if most is None:
+            return _select_matches("count(*)", table, _all_of(all_of))
+        return sa.text(
+            f"SELECT count(*) FROM (SELECT 1 FROM {table.name} WHERE {table.name} MATCH "
+            ":expression LIMIT :most)"
+        ).bindparams(expression=_all_of(all_of), most=most)
 
     @staticmethod
-    def documents_with(table: sa.TableClause, term: Term) -> sa.Executable:
-        """Match one term."""
-        return _select_matches("rowid", table, _any_of([term]))
+    def documents_with(
+        table: sa.TableClause,
+        phrases: Sequence[Phrase],
+        among: Sequence[Sequence[Sequence[Phrase]]],
+    ) -> sa.Executable:
+        """Match any of the phrases; where these are all that is wanted, only them."""
+        expression = _any_phrase(phrases)
+        if [phrases] not in among:
+            expression += f" AND ({' OR '.join(map(_all_of, among))})"
+        return _select_matches("rowid", table, expression)
 
     @staticmethod
     def text_scores(
-        table: sa.TableClause,
-        terms: Sequence[Term],
-        *,
-        match_all: bool = False,
-        any_of: Sequence[Term] = (),
+        table: sa.TableClause, terms: Sequence[Term], *, any_of: Sequence[Term] = ()
     ) -> sa.Executable:
         """Score by BM25, which SQLite gives as negative numbers."""
         weights = ", ".join(map(str, WEIGHTS[table.name]))
         score = f"-bm25({table.name}, {weights})"
-        if match_all:
-            expression = " AND ".join(_any_of([term]) for term in terms)
-        elif any_of:
+        expression = _any_of(terms)
+        if any_of:
             # With each term twice, so that all keep their weights.
             others = [term for term in terms if term not in any_of]
             expression = f"{_any_of(any_of)} AND {_any_of([*any_of, *others, *others])}"
             score += " / 2"
-        else:
-            expression = _any_of(terms)
         return _select_matches(
             f"rowid, {score} AS score", table, expression, "ORDER BY score DESC, rowid"
         )
@@ -289,9 +297,14 @@ def _select_matches(
 
 
 def _any_of(terms: Sequence[Term]) -> str:
-    """Write terms in FTS5's language; phrases hold letters and digits only."""
-    phrases = [
-        " OR ".join(f'"{words}" *' if is_prefix else f'"{words}"' for words, is_prefix in term)
-        for term in terms
-    ]
-    return f"({' OR '.join(f'({term})' for term in phrases)})"
+    return f"({' OR '.join(_any_phrase(term.phrases) for term in terms)})"
+
+
+def _all_of(phrases: Sequence[Sequence[Phrase]]) -> str:
+    return f"({' AND '.join(map(_any_phrase, phrases))})"
+
+
+def _any_phrase(phrases: Sequence[Phrase]) -> str:
+    """Write phrases in FTS5's language; they hold letters and digits only."""
+    written = (f'"{words}" *' if is_prefix else f'"{words}"' for words, is_prefix in phrases)
+    return f"({' OR '.join(written)})"
