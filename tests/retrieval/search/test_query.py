@@ -120,3 +120,17 @@ def test_names_of_modes_and_modalities():
     assert parse_modality("text") == "text"
     with pytest.raises(UsageError, match="image or text, not 'audio'"):
         parse_modality("audio")
+
+
+@pytest.mark.parametrize(
+    ("parts", "share"),
+    [
+        ((TextPart("a dog"),), 1),
+        ((TextPart("a dog"), TextPart("at night", 3.0)), 1),
+        ((TextPart("beach"), TextPart("people", -1.0)), 0.5),
+        ((TextPart("beach", 3.0), ItemPart(7)), 0.75),
+        ((ItemPart(7), TextPart("people", -1.0)), 0),
+    ],
+)
+def test_words_answer_for_their_share_of_a_query(parts, share):
+    assert Query(parts).weight_of_words == share
