@@ -85,11 +85,11 @@ class Sort(StrEnum):
 class Query:
     """A query: its parts' unit vectors are weighted, summed and scaled to unit length.
 
-    where: what hits must be like. min_relevance: 0..1, hits below are left out unless telling
-    words of the query found them; None: 0, or `DEFAULT_MIN_RELEVANCE` for hits in the order of their dates.
-    group_by_file: the best item of each file stands for the others. diversity: 0..1, how much hits
-    should differ from those before them (1 - lambda of maximal marginal relevance). cursor: from
-    the answer whose next hits are wanted. sort: the order of the hits.
+    where: what hits must be like. min_relevance: 0..1, hits below are left out unless telling words
+    of the query found them; None: 0, or `DEFAULT_MIN_RELEVANCE` for hits in the order of their
+    dates. group_by_file: the best item of each file stands for the others. diversity: 0..1, how
+    much hits should differ from those before them (1 - lambda of maximal marginal relevance).
+    cursor: from the answer whose next hits are wanted. sort: the order of the hits.
 
     Raises UsageError for no parts, blank texts, weights that are 0, a mode that needs words where
     there are none, diverse hits in the order of their dates, and what is beyond a limit.

@@ -185,7 +185,10 @@ def _simplified() -> dict[int, int]:
 
 @cache
 def _function_words() -> frozenset[str]:
-    """Words of several languages that say nothing of what a picture shows, folded."""
+    """Words of several languages that say nothing of what a picture shows, folded.
+
+    Those that name a thing or a person in another language (`hat`, `van`, `Will`) are left out.
+    """
     return frozenset(
         _folded(word).translate(_simplified())
         for line in _data("function_words.txt")
