@@ -124,7 +124,6 @@ def test_names_of_modes_and_modalities():
         parse_modality("audio")
 
 
-<<<<<<< HEAD
 def test_hits_by_date_are_cut_unless_told_otherwise():
     dog = (TextPart("dog"),)
     assert Query(dog).least == 0 < Query(dog, sort=Sort.DATE).least
@@ -137,7 +136,8 @@ def test_orders_have_names():
     assert parse_sort("date-asc") is Sort.DATE_ASC
     with pytest.raises(UsageError, match="sorted by relevance, date, date-asc, not 'size'"):
         parse_sort("size")
-=======
+
+
 @pytest.mark.parametrize(
     ("parts", "share"),
     [
@@ -150,4 +150,3 @@ def test_orders_have_names():
 )
 def test_words_answer_for_their_share_of_a_query(parts, share):
     assert Query(parts).weight_of_words == share
->>>>>>> words
