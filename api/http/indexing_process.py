@@ -297,7 +297,7 @@ def _total(summaries: "Sequence[Summary]") -> dict[str, Any]:
     totals: dict[str, Any] = {}
     for summary in summaries:
         for name, value in vars(summary).items():
-            totals[name] = totals.get(name, 0) + value
+            totals[name] = totals[name] + value if name in totals else value
     return totals | {"interrupted": bool(totals["interrupted"])}
 
 

@@ -14,6 +14,7 @@ from retrieval.catalog.records import (
     Item,
     ItemEntry,
     KnownFile,
+    Relocated,
 )
 from retrieval.catalog.schema import SCHEMA_REVISION, Base
 from retrieval.catalog.snapshot import Snapshot
@@ -32,6 +33,7 @@ __all__ = [
     "Item",
     "ItemEntry",
     "KnownFile",
+    "Relocated",
     "Snapshot",
     "Transaction",
 ]
