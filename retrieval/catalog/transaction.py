@@ -73,12 +73,16 @@ class Transaction(Snapshot):
         stays, and the old one is hidden. A source that is known at the new path keeps its options.
         """
         self._relocate_sources(old, new)
-        old_paths = {
-            path: file_id
-            for file_id, path in self._connection.execute(
-                sa.select(FileRecord.id, FileRecord.path).where(at_or_below(old))
+        files = self._connection.execute(
+            sa.select(FileRecord.id, FileRecord.path, FileRecord.state).where(
+                # That the source itself could not be read is said of its old path.
+                at_or_below(old),
+                sa.or_(FileRecord.path != old, FileRecord.state != FileState.FAILED),
             )
-        }
+        ).all()
+        old_paths = {path: file_id for file_id, path, _ in files}
+        if old not in old_paths:
+            self.mark_removed([old])
         moved, hidden = _plan_moves(
             old_paths, old, new, set(self._ids_of_files([reroot(p, old, new) for p in old_paths]))
         )
@@ -94,7 +98,8 @@ class Transaction(Snapshot):
         text_index.refresh_files(
             self._connection, refreshed | set(self._ids_of_files(annotated).values())
         )
-        return Relocated(len(moved), count)
+        found = sum(state == FileState.INDEXED and i in refreshed for i, _, state in files)
+        return Relocated(found, count)
 
     def _relocate_sources(self, old: str, new: str) -> None:
         known = self.sources()
