@@ -273,10 +273,10 @@ def _path_moved_from(transaction: Transaction, found: FoundFile, content_hash: s
 
 
 def _source_is_there(path: str, sources: Sequence[str]) -> bool:
-    """Return whether the source above a path is there; of one that is a file, its folder."""
+    """Return whether the sources above a path are there; of one that is a file, its folder."""
+    folder = os.path.dirname(path)  # noqa: PTH120 - names need not be valid text
     above = [source for source in sources if is_at_or_below(path, source)]
-    places = (os.path.dirname(path) if source == path else source for source in above)  # noqa: PTH120
-    return all(map(is_there, places))
+    return bool(above) and all(is_there(folder if s == path else s) for s in above)
 
 
 def _count(step: FileStep, comparison: Comparison, summary: Summary) -> None:
