@@ -30,7 +30,8 @@ class PossibleMove:
     """A source that is not there any more, and where its files may be now.
 
     is_copy: most of the files there were known before, as when a copy was indexed. is_contested:
-    another such source may have been moved there as well.
+    another such source may have been moved there as well. is_wider: the place holds more than the
+    paths that are indexed.
     """
 
     old: str
@@ -38,11 +39,21 @@ class PossibleMove:
     presence: Presence
     is_copy: bool = False
     is_contested: bool = False
+    is_wider: bool = False
 
     @property
     def is_clear(self) -> bool:
         """Return whether this is a move without anybody being asked."""
-        return self.presence.is_most and not (self.is_copy or self.is_contested)
+        return self.presence.is_most and self.doubt is None
+
+    @property
+    def doubt(self) -> str | None:
+        """Say why this may be no move although most files are there."""
+        if self.is_contested:
+            return "another missing source fits as well"
+        if self.is_copy:
+            return "they were known there before"
+        return "that is more than is indexed now" if self.is_wider else None
 
 
 @dataclass(frozen=True)
@@ -179,7 +190,11 @@ def _find(
                     if file.state is FileState.INDEXED
                 ]
                 known = len(snapshot.content_hashes(targets))
-                yield replace(best, is_copy=2 * known > best.presence.same)
+                yield replace(
+                    best,
+                    is_copy=2 * known > best.presence.same,
+                    is_wider=not any(is_at_or_below(best.new, root) for root in places),
+                )
 
 
 def _vote(
@@ -261,10 +276,7 @@ def _describe(move: PossibleMove, is_taken: bool) -> str:
     there, files = f"{move.presence.same:,}", f"{move.presence.files:,}"
     if is_taken:
         return f"{move.old} was moved to {move.new}: {there} of its {files} files are there."
-    reason = "so"
-    if move.is_contested or move.is_copy:
-        why = "another missing source fits" if move.is_contested else "they were known there before"
-        reason = f"{why}, so"
+    reason = f"{move.doubt}, so" if move.presence.is_most and move.doubt else "so"
     return (
         f"{move.old} is not there, and {there} of its {files} files are at {move.new}; {reason} "
         f"nothing was changed. If it was moved: `mmsearch index {quote(move.new)} --moved-from "

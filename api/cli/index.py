@@ -223,8 +223,7 @@ def _question(move: "PossibleMove") -> str:
 
     old, new = display_path(move.old), display_path(move.new)
     presence = move.presence
-    why = "; the library has both" if move.is_copy else ""
-    why += "; another missing source fits, too" if move.is_contested else ""
+    why = f" ({move.doubt})" if move.doubt else ""
     return (
         f"{old} is not there, and {presence.same:,} of its {presence.files:,} files are at "
         f"{new}{why}. Was it moved there?"

@@ -1,5 +1,8 @@
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -111,7 +114,10 @@ def test_it_is_found_below_another_source_and_above_what_is_indexed(library, add
     follow(library)
     assert sources(library) == sorted([str(archive), str(new)])
     drive = new.rename(tmp_path / "drive")
-    follow(library, drive / "x")
+    moves = follow(library, drive / "x")
+    assert moves.files == 0
+    assert "that is more than is indexed now, so nothing was changed" in moves.notes[0]
+    follow(library, drive / "x", moved_from=[new])
     assert sources(library) == sorted([str(archive), str(drive)])
 
 
@@ -158,7 +164,7 @@ def test_two_sources_that_fit_are_a_question(library, add, tmp_path):
         shutil.rmtree(old)
     moves = follow(library, new)
     assert moves.files == 0
-    assert all("another missing source fits, so" in note for note in moves.notes)
+    assert all("another missing source fits as well, so" in note for note in moves.notes)
     assert len(moves.notes) == 2
     follow(library, new, moved_from=[second])
     assert sources(library) == sorted([str(first), str(new)])
@@ -260,3 +266,33 @@ def test_random_trees_move_as_a_model_says(
             assert moves.files == 0
         assert len(moves.notes) == (same > 0 and not keep_old)
         library.close()
+
+
+PROGRAM = """
+import os, signal, sys
+from indexer.moved_sources import MoveOptions, follow_moves
+from retrieval.catalog import Transaction
+from retrieval.library import open_library
+
+relocate = Transaction.relocate
+
+def relocate_and_die(*arguments):
+    relocate(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Transaction.relocate = relocate_and_die
+follow_moves(open_library(sys.argv[1]), sys.argv[2:], None, MoveOptions())
+"""
+
+
+@pytest.mark.slow
+def test_a_process_killed_in_a_relocation_changes_nothing(library, add, tmp_path):
+    old = add("pictures", "a", "b")
+    before = items(library)
+    new = old.rename(tmp_path / "photos")
+    killed = subprocess.run([sys.executable, "-c", PROGRAM, library.path, new], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (sources(library), items(library)) == ([str(old)], before)
+    follow(library, new)
+    assert sources(library) == [str(new)]
+    assert items(library).keys() == before.keys()
