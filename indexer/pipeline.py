@@ -13,6 +13,7 @@ from indexer.commit import Batch, FileStep, commit, failed_file
 from indexer.decode import read_first, read_metadata, read_on
 from indexer.decoder_pool import DecoderPool
 from indexer.media.base import Decoded, Piece, ReadOptions
+from indexer.moved_sources import MoveOptions, Moves, advice_on_missing, follow_moves
 from indexer.partial_scan import PartialScan
 from indexer.progress import Progress, Summary
 from indexer.scan import Comparison, FoundFile, compare, walk
@@ -24,6 +25,7 @@ from indexer.sources import (
     remember_sources,
     source_above,
 )
+from retrieval.catalog.paths import is_there
 from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, cannot_encode
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.library import Library
@@ -44,6 +46,7 @@ def index_sources(
     *,
     changes: Changes | None = None,
     partial: PartialScan | None = None,
+    moves: MoveOptions | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     workers: int | None = None,
     readers: DecoderPool | None = None,
@@ -65,6 +68,8 @@ def index_sources(
         paths: files and directories, which become sources; empty: all sources.
         changes: to the options of the paths' sources; options that they omit stay.
         partial: instead of paths and changes: the part of known sources to scan.
+        moves: how to decide about sources that are not there any more, and whose files are now at
+            the paths; None: by the files alone.
         batch_size: number of inputs that are encoded together.
         workers: number of decoder processes; None: by the number of cores.
         readers: a decoder pool to use instead and to leave open, with its number and time limit.
@@ -79,16 +84,27 @@ def index_sources(
 
     Raises:
         NotFoundError: a path does not exist.
+        UsageError: the options of moves contradict each other, or what is there.
         LibraryLockedError: another process is writing.
         LibraryError: the disk is full.
     """
     start = time.perf_counter()
     with library.writer():
+        followed = Moves()
+        if partial is None:
+            followed = follow_moves(library, paths, changes, moves or MoveOptions())
         sources = dict(partial.sources) if partial else choose_sources(library, paths, changes)
         if partial is None:
             remember_sources(library, sources)
         on_progress(Progress(0, None))
         run = _Run(library, encoder, sources, batch_size, max_pixels or default_max_pixels())
+        run.summary.relocated, run.summary.notes = followed.files, [*followed.notes]
+        if partial is None:
+            run.summary.notes += [
+                advice_on_missing(root)
+                for root in sources
+                if not is_there(root) and not any(root in note for note in followed.notes)
+            ]
         comparison = run.compare(retry_failed, partial)
         total = len(comparison.to_read)
         done, is_stopping = 0, False

@@ -4,10 +4,11 @@ import os
 import tomllib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import platformdirs
@@ -25,6 +26,7 @@ from retrieval.errors import (
 )
 from retrieval.files import write_atomically
 from retrieval.media import Modality
+from retrieval.relocation import Relocation, find_moved_beside, plan_relocation, relocate
 from retrieval.rerankers.token_cache import TokenCache
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ def library_exists(path: Path) -> bool:
 def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = False) -> "Library":
     """Open an existing library. upgrade: migrate the catalog of an older version (writers only).
 
+    Sources that were moved together with the library are followed.
+
     Raises NotFoundError if it does not exist, LibraryError if a newer version made it,
     DamagedLibraryError if its files cannot be read or are inconsistent.
     """
@@ -80,6 +84,7 @@ def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = 
     library = Library(directory, manifest)
     library.catalog.check_schema(upgrade=upgrade)
     library.space()
+    library.follow_moved_sources()
     return library
 
 
@@ -126,6 +131,8 @@ class Library:
         self.path = path.absolute()
         self.manifest = manifest
         self.catalog = Catalog(self.path / _CATALOG)
+        self.warnings: list[str] = []
+        """What is wrong with the library as a whole, and what to do."""
         self._engine: Engine | None = None
 
     @property
@@ -274,6 +281,57 @@ class Library:
             sort=parse_sort(sort),
         )
         return self._engine.search(query, Reranking(rerank, rerank_depth))
+
+    def relocate(
+        self,
+        old: str | os.PathLike[str],
+        new: str | os.PathLike[str],
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+    ) -> Relocation:
+        """Re-root everything that is known at or below a path, which was moved or renamed.
+
+        Nothing is read or embedded again: items keep their ids.
+
+        Args:
+            old: Path as the library knows it; nothing needs to be there.
+            new: Where it is now.
+            dry_run: Only check and count.
+            force: Also without any of the files there, or over other files known there.
+
+        Returns:
+            What was done, with the number of files that are at the new place.
+
+        Raises:
+            NotFoundError: The library knows nothing at `old`, or nothing is at `new`.
+            UsageError: None of the files are at `new`, or other files are known there.
+            LibraryLockedError: Another process is writing.
+        """
+        if dry_run:
+            return plan_relocation(self.catalog, old, new, force=force)
+        with self.writer():
+            plan = plan_relocation(self.catalog, old, new, force=force)
+            done = relocate(self.catalog, self.path, plan.old, plan.new)
+        return replace(plan, relocated=done.files, hidden=done.hidden)
+
+    def follow_moved_sources(self) -> None:
+        """Re-root sources that were moved together with the library.
+
+        Where the library cannot be written now, a warning says what to do.
+        """
+        if not find_moved_beside(self.catalog, self.path):
+            return
+        try:
+            with self.writer():
+                for old, new in find_moved_beside(self.catalog, self.path):
+                    relocate(self.catalog, self.path, old, new)
+        except LibraryError:
+            for old, new in find_moved_beside(self.catalog, self.path):
+                self.warnings.append(
+                    f"{old} is at {new} now, and the library cannot be written to follow it. Run "
+                    f"`mmsearch relocate {quote(old)} {quote(new)}` when it can."
+                )
 
     def close(self) -> None:
         """Close the catalog's connections."""

@@ -16,13 +16,15 @@ import httpx
 import hypothesis
 import numpy as np
 import pytest
+import xxhash
 from PIL import Image
 
 from indexer.pipeline import index_sources
 from retrieval.catalog import FileEntry, FileUpdate, ItemEntry
 from retrieval.encoders.base import Encoder
 from retrieval.library import Library, create_library
-from retrieval.media import MediaKind, Modality
+from retrieval.media import UNTRUSTED_MTIME, MediaKind, Modality
+from retrieval.relocation import way_beside
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -108,6 +110,37 @@ def starter() -> Encoder:
     from retrieval.encoders.starter import StarterEncoder
 
     return StarterEncoder()
+
+
+@pytest.fixture(scope="session")
+def record_source() -> Callable[..., None]:
+    """Record a folder as a source, and its `.jpg` files, of any content, as indexing does."""
+
+    def record(library: Library, root: Path, *, trusted: bool = True) -> None:
+        space, paths = library.space(), sorted(root.rglob("*.jpg"))
+        with library.catalog.transaction() as transaction:
+            transaction.add_sources({str(root): None})
+            transaction.place_sources({str(root): way_beside(library.path, str(root))})
+            first = transaction.row_count(space.id, Modality.IMAGE)
+            vectors = np.full((len(paths), space.dimension), space.dimension**-0.5, np.float32)
+            library.embeddings(space, Modality.IMAGE).write(vectors, first)
+            transaction.extend_rows(space.id, Modality.IMAGE, first, len(paths))
+            updates = [
+                FileUpdate(
+                    FileEntry(
+                        str(path),
+                        MediaKind.IMAGE,
+                        path.stat().st_size,
+                        path.stat().st_mtime_ns if trusted else UNTRUSTED_MTIME,
+                        xxhash.xxh3_128_hexdigest(path.read_bytes()),
+                    ),
+                    [ItemEntry(Modality.IMAGE, row, width=1, height=1)],
+                )
+                for row, path in enumerate(paths, start=first)
+            ]
+            transaction.record_files(space.id, updates)
+
+    return record
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ from retrieval.search.answer import Answer
 from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
 
 _CHUNK_CHARACTERS = 100
-_COUNTS = ("added", "changed", "moved", "unchanged", "removed", "failed")
+_COUNTS = ("added", "changed", "moved", "relocated", "unchanged", "removed", "failed")
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -144,6 +144,15 @@ class IndexingBar:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task = progress.add_task("Looking for files", total=None)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Hide the bar, as for a question."""
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
 
     def __call__(self, event: IndexingProgress) -> None:
         """Display an event."""

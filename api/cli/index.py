@@ -1,6 +1,8 @@
 """`mmsearch index`: index directories, or update their index."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,6 +28,7 @@ from retrieval.errors import LibraryError, UsageError
 from retrieval.library import Library, default_library_path
 
 if TYPE_CHECKING:
+    from indexer.moved_sources import PossibleMove
     from retrieval.encoders.base import Encoder
     from retrieval.rerankers.base import Reranker
 
@@ -48,6 +51,19 @@ def index(
         str | None,
         option("--space", "ID|new", "Id of the vector space, or `new` to add one for --encoder."),
     ] = None,
+    moved_from: Annotated[
+        list[Path] | None,
+        option(
+            "--moved-from",
+            "OLD",
+            "Former path of what was moved or renamed and is indexed now. Repeatable. (default: "
+            "recognized by the files)",
+        ),
+    ] = None,
+    not_moved: Annotated[
+        bool,
+        typer.Option("--not-moved", help="Keep missing sources even if the same files are here."),
+    ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Retry files that failed before.")
     ] = False,
@@ -134,6 +150,8 @@ def index(
     """Index directories, or update their index: images, videos, PDF, texts, tables."""
     given = locals()
     from api.cli import console
+    from api.http.schemas import valid_text
+    from indexer.moved_sources import MoveOptions
     from indexer.pipeline import index_sources
     from indexer.sources import SourceOptions, parse_changes
 
@@ -146,11 +164,18 @@ def index(
     reranker = _reranker_for_tokens(opened, loaded, device, token_settings) if with_tokens else None
     _configure_tokens(opened, token_settings)
     with console.indexing_progress(quiet=as_json) as bar, stop_on_signal(note=_STOPPING) as stop:
+
+        def was_moved(move: "PossibleMove") -> bool:
+            with bar.hidden():
+                return typer.confirm(_question(move), default=False, err=True)
+
+        can_ask = sys.stdin.isatty() and console.err.is_terminal
         summary = index_sources(
             opened,
             loaded,
             paths or (),
             changes=changes,
+            moves=MoveOptions(moved_from or (), not_moved, was_moved if can_ask else None),
             batch_size=batch_size,
             workers=workers,
             limit_s=time_limit,
@@ -164,6 +189,7 @@ def index(
             "library": str(opened.path),
             "space": loaded.space.id,
             **vars(summary),
+            "notes": [valid_text(note) for note in summary.notes],
             "items_per_second": round(summary.items_per_second, 2),
         }
     elif summary.found == 0 and not summary.removed:
@@ -171,6 +197,9 @@ def index(
         console.out.print(f"No files that can be indexed in {where}.", markup=False)
     else:
         console.print_summary(summary, opened.path)
+    if not as_json:
+        for note in summary.notes:
+            complain(valid_text(note))
     is_stopped, tokens = summary.interrupted, None
     if reranker and not is_stopped:
         tokens = _prepare_tokens(opened, loaded, reranker, batch_size, workers, as_json)
@@ -187,6 +216,18 @@ def index(
             "Stopped: run the same command again to continue; embedded items are in the library."
         )
         raise typer.Exit(130)
+
+
+def _question(move: "PossibleMove") -> str:
+    from api.cli.console import display_path
+
+    old, new = display_path(move.old), display_path(move.new)
+    presence = move.presence
+    why = f" ({move.doubt})" if move.doubt else ""
+    return (
+        f"{old} is not there, and {presence.same:,} of its {presence.files:,} files are at "
+        f"{new}{why}. Was it moved there?"
+    )
 
 
 def _token_settings(size: str | None, precision: str | None) -> dict[str, Any]:

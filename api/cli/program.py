@@ -13,7 +13,7 @@ from api.cli.duplicates import duplicates
 from api.cli.explain import explain
 from api.cli.index import index
 from api.cli.index_info import build_index, index_info
-from api.cli.library import encoders, remove, status
+from api.cli.library import encoders, relocate, remove, status
 from api.cli.options import complain
 from api.cli.search import search
 from api.cli.serve import serve
@@ -40,6 +40,7 @@ for command in (
     build_index,
     status,
     remove,
+    relocate,
     encoders,
 ):
     app.command()(command)

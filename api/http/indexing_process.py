@@ -293,12 +293,15 @@ class _Indexing:
 
 
 def _total(summaries: "Sequence[Summary]") -> dict[str, Any]:
-    """Add up the counts of all runs."""
+    """Add up the counts of all runs, and collect their notes."""
+    from api.http.schemas import valid_text
+
     totals: dict[str, Any] = {}
     for summary in summaries:
         for name, value in vars(summary).items():
-            totals[name] = totals.get(name, 0) + value
-    return totals | {"interrupted": bool(totals["interrupted"])}
+            totals[name] = totals[name] + value if name in totals else value
+    notes = [valid_text(note) for note in totals["notes"]]
+    return totals | {"interrupted": bool(totals["interrupted"]), "notes": notes}
 
 
 def _listen(runs: _Runs) -> None:

@@ -167,6 +167,14 @@ class FailedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Relocated:
+    """What a relocation did, in files: re-rooted; and hidden, since the new path was known."""
+
+    files: int
+    hidden: int
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """Numbers of files by state, and of items of one space that can be found, by modality."""
 

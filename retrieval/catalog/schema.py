@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from retrieval.catalog.paths import below
 from retrieval.catalog.records import FileState, Item, TakenFrom, local_time
 from retrieval.media import MediaKind, Modality
 
 _T = TypeVar("_T")
 
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0008"
 """The newest migration; a test compares it with the scripts."""
 
 METADATA_VERSION = 1
@@ -42,13 +43,18 @@ class Base(DeclarativeBase):
 
 
 class SourceRecord(Base):
-    """A folder or file that the library indexes."""
+    """A folder or file that the library indexes.
+
+    beside: the way to it from the directory of the library, by which it is found again when both
+    are moved together; None where they are unrelated.
+    """
 
     __tablename__ = "sources"
     id: Mapped[int] = mapped_column(primary_key=True)
     path: Mapped[str] = mapped_column(FilePath, unique=True)
     added_at: Mapped[int]
     options: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
+    beside: Mapped[str | None] = mapped_column(FilePath)
 
 
 class FileRecord(Base):
@@ -233,8 +239,8 @@ def item_of(fields: Sequence[Any]) -> Item:
 
 def at_or_below(root: str, column: Any = FileRecord.path) -> sa.ColumnElement[bool]:
     """Match a path and all paths below it."""
-    first = root.rstrip(os.sep) + os.sep
-    past_last = first[:-1] + chr(ord(os.sep) + 1)
+    first = below(root)
+    past_last = first[:-1] + chr(ord(first[-1]) + 1)
     return sa.or_(column == root, sa.and_(column >= first, column < past_last))
 
 

@@ -420,6 +420,29 @@ class Snapshot:
                 found.setdefault(size, set()).add((MediaKind(kind), content_hash or ""))
         return found
 
+    def paths_with_content(
+        self, kind: MediaKind, content_hash: str, *, limit: int = 100
+    ) -> list[tuple[str, FileState]]:
+        """List files of a kind that have a content, or had it when they were removed, by path."""
+        query = (
+            sa.select(FileRecord.path, FileRecord.state)
+            .where(FileRecord.kind == kind, FileRecord.content_hash == content_hash)
+            .order_by(FileRecord.path)
+            .limit(limit)
+        )
+        return [(path, FileState(state)) for path, state in self._connection.execute(query)]
+
+    def content_hashes(self, paths: Sequence[str]) -> dict[str, str | None]:
+        """Return the content hashes of those of some paths that can be found in searches."""
+        found: dict[str, str | None] = {}
+        for chunk in chunks(paths):
+            found |= self._mapping(
+                sa.select(FileRecord.path, FileRecord.content_hash).where(
+                    FileRecord.path.in_(chunk), FileRecord.state == FileState.INDEXED
+                )
+            )
+        return found
+
     def rows_of_contents(
         self, space_id: str, content_hashes: Iterable[str]
     ) -> dict[tuple[str, Modality, str], int]:
@@ -494,6 +517,11 @@ class Snapshot:
         """Return the options of each source, by path; None for the defaults."""
         query = sa.select(SourceRecord.path, SourceRecord.options).order_by(SourceRecord.path)
         return self._mapping(query)
+
+    def sources_beside(self) -> dict[str, str]:
+        """Return the way from the library's directory to the sources that lie beside it."""
+        query = sa.select(SourceRecord.path, SourceRecord.beside).order_by(SourceRecord.path)
+        return self._mapping(query.where(SourceRecord.beside.is_not(None)))
 
     def counts(self, space_id: str) -> Counts:
         """Count files by state, and the items that a search in the space can find."""

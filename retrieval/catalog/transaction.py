@@ -7,7 +7,15 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from retrieval.catalog.fulltext import index as text_index
-from retrieval.catalog.records import FailedFile, FileEntry, FileState, FileUpdate, ItemEntry
+from retrieval.catalog.paths import is_at_or_below, reroot
+from retrieval.catalog.records import (
+    FailedFile,
+    FileEntry,
+    FileState,
+    FileUpdate,
+    ItemEntry,
+    Relocated,
+)
 from retrieval.catalog.schema import (
     ITEM_COLUMNS,
     METADATA_VERSION,
@@ -52,6 +60,74 @@ class Transaction(Snapshot):
         return self._connection.execute(
             sa.delete(SourceRecord).where(at_or_below(root, SourceRecord.path))
         ).rowcount
+
+    def place_sources(self, beside: Mapping[str, str | None]) -> None:
+        """Record the way from the library's directory to some sources; None: they are unrelated."""
+        for path, way in beside.items():
+            self._connection.execute(
+                sa.update(SourceRecord).filter_by(path=path).values(beside=way)
+            )
+
+    def relocate(self, old: str, new: str) -> Relocated:
+        """Re-root what is at or below a path: sources, files, and images that tables annotate.
+
+        Items keep their ids and vectors. Where another file is known at the new path, that one
+        stays, and the old one is hidden. A source that is known at the new path keeps its options.
+        """
+        self._relocate_sources(old, new)
+        files = self._connection.execute(
+            sa.select(FileRecord.id, FileRecord.path, FileRecord.state).where(
+                # That the source itself could not be read is said of its old path.
+                at_or_below(old),
+                sa.or_(FileRecord.path != old, FileRecord.state != FileState.FAILED),
+            )
+        ).all()
+        old_paths = {path: file_id for file_id, path, _ in files}
+        if old not in old_paths:
+            self.mark_removed([old])
+        moved, hidden = _plan_moves(
+            old_paths, old, new, set(self._ids_of_files([reroot(p, old, new) for p in old_paths]))
+        )
+        # One statement a file, in this order, since each must find its new path free.
+        if moved:
+            self._connection.execute(
+                sa.update(FileRecord).where(FileRecord.id == sa.bindparam("known_id")),
+                [{"known_id": old_paths[path], "path": reroot(path, old, new)} for path in moved],
+            )
+        annotated = self._relocate_annotations(old, new)
+        count = self.mark_removed(hidden)
+        refreshed = {old_paths[path] for path in moved}
+        text_index.refresh_files(
+            self._connection, refreshed | set(self._ids_of_files(annotated).values())
+        )
+        found = sum(state == FileState.INDEXED and i in refreshed for i, _, state in files)
+        return Relocated(found, count)
+
+    def _relocate_sources(self, old: str, new: str) -> None:
+        known = self.sources()
+        olds = [path for path in known if is_at_or_below(path, old)]
+        moved, replaced = _plan_moves(olds, old, new, set(known))
+        self._delete(SourceRecord.path, replaced)
+        for path in moved:
+            self._connection.execute(
+                sa.update(SourceRecord)
+                .filter_by(path=path)
+                .values(path=reroot(path, old, new), beside=None)
+            )
+
+    def _relocate_annotations(self, old: str, new: str) -> set[str]:
+        """Re-root the images that tables annotate; returns their new paths."""
+        found = self._connection.execute(
+            sa.select(AnnotationRecord.id, AnnotationRecord.image_path).where(
+                at_or_below(old, AnnotationRecord.image_path)
+            )
+        ).all()
+        if found:
+            self._connection.execute(
+                sa.update(AnnotationRecord).where(AnnotationRecord.id == sa.bindparam("known_id")),
+                [{"known_id": i, "image_path": reroot(path, old, new)} for i, path in found],
+            )
+        return {reroot(path, old, new) for _, path in found}
 
     def extend_rows(self, space_id: str, modality: Modality, first_row: int, count: int) -> None:
         """Commit rows first_row .. first_row+count-1 of a space.
@@ -328,6 +404,28 @@ class Transaction(Snapshot):
         )
         if not updated.rowcount:
             self._connection.execute(sa.insert(ExtentRecord).values(row_count=count, **key))
+
+
+def _plan_moves(
+    paths: Iterable[str], old: str, new: str, known: set[str]
+) -> tuple[list[str], list[str]]:
+    """Order paths so that each finds its new path free; the second list has those that do not.
+
+    known: paths that there are, which may include those to be moved.
+    """
+    # Into a folder of its own: what lies deepest makes room first; out of one, what lies highest.
+    order = sorted(paths, key=lambda path: (len(path), path), reverse=is_at_or_below(new, old))
+    taken = known - set(order)
+    moved, stuck = [], []
+    for path in order:
+        target = reroot(path, old, new)
+        if target in taken:
+            stuck.append(path)
+            taken.add(path)
+        else:
+            moved.append(path)
+            taken.add(target)
+    return moved, stuck
 
 
 def _values_of(file: FileEntry) -> dict[str, Any]:

@@ -103,7 +103,8 @@ _FIRST_BY_TEXT = 200
 _NO_CANDIDATES = Candidates.none()
 _UNREADABLE = (
     "The hits were not reranked: the file of the item to compare with is gone, changed or "
-    "unreadable. `mmsearch index` brings the library up to date."
+    "unreadable. `mmsearch index` brings the library up to date; if its folder was moved, "
+    "`mmsearch relocate OLD NEW` does."
 )
 
 
@@ -637,6 +638,7 @@ class Engine:
             hits,
             timer.timings_ms,
             (
+                *self.library.warnings,
                 *plan.warnings,
                 *(reranked.warnings if reranked else ()),
                 *((searcher.problem,) if searcher.problem else ()),

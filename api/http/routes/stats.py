@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.schemas import valid_text
 from api.http.schemas.stats import CacheStats, IndexStats, Stats
+from retrieval.catalog.paths import is_there
 from retrieval.indices import generations
 from retrieval.indices.build import reasons_for
 from retrieval.indices.maintenance import committed_rows
@@ -43,6 +44,7 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         files_failed=counts.failed,
         files_removed=counts.removed,
         sources=[valid_text(source) for source in sources],
+        missing_sources=[valid_text(source) for source in sources if not is_there(source)],
         kinds=kinds,
         taken_between=taken_between,
         cameras=cameras,

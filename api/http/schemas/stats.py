@@ -38,6 +38,9 @@ class Stats(BaseModel):
     files_failed: int
     files_removed: int
     sources: list[str]
+    missing_sources: Annotated[
+        list[str], Field(description="Sources that are not there, or are empty folders.")
+    ]
     kinds: Annotated[dict[MediaKind, int], Field(description="Searchable files by kind.")]
     taken_between: Annotated[
         tuple[int, int] | None,
