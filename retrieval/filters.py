@@ -37,10 +37,14 @@ class _Condition(BaseModel):
 
 
 class TimeRange(_Condition):
-    """At or after `since` and before `before`; times without a time zone are UTC."""
+    """At or after `since` and before `before`; times without a time zone are UTC.
+
+    recorded: Only dates that the file holds itself, not its modification time.
+    """
 
     since: datetime | None = None
     before: datetime | None = None
+    recorded: bool = False
 
 
 class Range(_Condition):
@@ -82,6 +86,7 @@ class Filter(_Condition):
         width: Pixels, upright.
         height: Pixels, upright.
         camera: Part of the camera name, not case-sensitive.
+        place: Name of the city, region or country of the place, not case-sensitive.
         gps: Bounding box of the place.
         columns: Conditions on table columns, by name.
     """
@@ -95,6 +100,7 @@ class Filter(_Condition):
     width: Range | None = None
     height: Range | None = None
     camera: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    place: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     gps: GeoBox | None = None
     columns: Annotated[dict[str, ColumnTest] | None, Field(max_length=20)] = None
     all_of: Annotated[tuple["Filter", ...] | None, Field(alias="and", min_length=1)] = None

@@ -215,6 +215,8 @@ class Library:
         group_by_file: bool = False,
         diversity: float = 0.0,
         cursor: str | None = None,
+        parse: bool = False,
+        literal: Iterable[str] = (),
         rerank: str = "auto",
         rerank_depth: int | None = None,
     ) -> "Answer":
@@ -234,6 +236,9 @@ class Library:
             group_by_file: Collapse by file: only the best frame, page or chunk of each file.
             diversity: Result diversity, 0 to 1 (maximal marginal relevance, 1 - lambda).
             cursor: `next_cursor` of an earlier answer to the same query.
+            parse: Words of the text that say when, where or with which camera become filters; the
+                answer lists them in `understood`.
+            literal: Words that are not to become filters.
             rerank: Name of the reranker, `auto` or `none`.
             rerank_depth: Number of candidates to rerank. (default: the reranker's)
 
@@ -259,6 +264,8 @@ class Library:
             group_by_file=group_by_file,
             diversity=diversity,
             cursor=cursor,
+            parse=parse,
+            literal=tuple(literal),
         )
         return self._engine.search(query, Reranking(rerank, rerank_depth))
 

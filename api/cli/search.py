@@ -97,6 +97,14 @@ def search(
             max=1,
         ),
     ] = 0,
+    literal: Annotated[
+        bool,
+        typer.Option(
+            "--literal",
+            help="Search for all words as they are; do not turn dates, places and cameras among "
+            "them into filters.",
+        ),
+    ] = False,
     contact_sheet: Annotated[
         Path | None,
         option("--contact-sheet", "FILE", "Write the hits as a contact sheet (image file)."),
@@ -133,6 +141,7 @@ def search(
         diversity=diversity,
         cursor=cursor,
         where=wanted,
+        parse=not literal,
     )
     is_local = library is not None or space is not None or device != "auto"
     if server and is_local:
@@ -162,6 +171,7 @@ def search(
         else:
             for warning in answer.warnings:
                 complain(warning)
+            console.print_understood(answer)
             console.print_answer(answer, are_here=not address)
             if not answer.hits:
                 complain(

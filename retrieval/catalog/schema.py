@@ -15,7 +15,7 @@ from retrieval.media import MediaKind, Modality
 
 _T = TypeVar("_T")
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0006"
 """The newest migration; a test compares it with the scripts."""
 
 
@@ -66,6 +66,7 @@ class FileRecord(Base):
     longitude: Mapped[float | None] = mapped_column(sa.Double)
     duration_s: Mapped[float | None] = mapped_column(sa.Double)
     text: Mapped[str | None] = mapped_column(sa.Text)
+    place: Mapped[str | None] = mapped_column(sa.Text)
 
 
 class ItemRecord(Base):

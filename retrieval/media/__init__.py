@@ -36,6 +36,7 @@ class Metadata:
     taken_at: seconds since 1970 (UTC; local time is taken as UTC where no zone is given).
     latitude, longitude: degrees, north and east positive.
     text: title, description and keywords, a line each.
+    place: names of the place, a line each, as `retrieval.media.places` gives them.
     """
 
     taken_at: int | None = None
@@ -44,6 +45,7 @@ class Metadata:
     longitude: float | None = None
     duration_s: float | None = None
     text: str | None = None
+    place: str | None = None
 
 
 NO_METADATA = Metadata()

@@ -21,6 +21,7 @@ MAX_TEXT_LENGTH = 10_000
 """Characters of one text; encoders read far fewer."""
 MAX_WEIGHT = 100.0
 MAX_ITEM_ID = 2**63 - 1
+MAX_LITERAL = 50
 MAX_RERANK_DEPTH = MAX_K
 MAX_RERANK_BUDGET_MS = 60_000.0
 DEFAULT_BUDGET_MS = 2000.0
@@ -77,7 +78,8 @@ class Query:
     where: what hits must be like. min_relevance: 0..1, hits below are left out unless the words of
     the query found them. group_by_file: the best item of each file stands for the others.
     diversity: 0..1, how much hits should differ from those before them (1 - lambda of maximal
-    marginal relevance). cursor: from the answer whose next hits are wanted.
+    marginal relevance). cursor: from the answer whose next hits are wanted. parse: words of texts that
+    say when, where or with which camera become filters, but for those in `literal`.
 
     Raises UsageError for no parts, blank texts, weights that are 0, a mode that needs words where
     there are none, and what is beyond a limit.
@@ -92,6 +94,8 @@ class Query:
     group_by_file: bool = False
     diversity: float = 0.0
     cursor: str | None = None
+    parse: bool = False
+    literal: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.parts:
@@ -106,6 +110,10 @@ class Query:
             )
         if self.mode in {Mode.TEXT, Mode.HYBRID} and not self.words:
             raise UsageError(f"The mode {self.mode} needs a text whose words can be looked for.")
+        if len(self.literal) > MAX_LITERAL:
+            raise UsageError(
+                f"At most {MAX_LITERAL} texts can be literal, not {len(self.literal)}."
+            )
         for name in ("min_relevance", "diversity"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} must be between 0 and 1, not {getattr(self, name)}.")

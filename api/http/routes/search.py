@@ -46,6 +46,8 @@ async def search(request: Request, service: CurrentService) -> Response:
         group_by_file=asked.group_by_file,
         diversity=asked.diversity,
         cursor=asked.cursor,
+        parse=asked.parse,
+        literal=tuple(asked.literal),
     )
     reranking = Reranking(asked.rerank, asked.rerank_depth, asked.rerank_budget_ms)
     return await _answer(service, question, reranking, body.query, clock.timings_ms)

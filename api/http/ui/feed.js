@@ -54,6 +54,7 @@ export function openFeed(query, { beside = false } = {}) {
       group_by_file: query.group,
       rerank: query.rerank ? "auto" : "none",
     };
+    if (query.literal.length) body.literal = query.literal;
     if (cursor) body.cursor = cursor;
     if (whereOf(query)) body.where = whereOf(query);
     const answer = await search(body, signal);

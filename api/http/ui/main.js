@@ -17,6 +17,7 @@ import {
   fromAddress,
   itemOfAddress,
   lacksPicture,
+  literalIn,
   partsOf,
   readText,
   toAddress,
@@ -35,6 +36,7 @@ let query = fromAddress(location.search);
 let feed = null;
 let loading = null;
 let answered = null;
+let understood = [];
 let lastTyped = 0;
 let viewerPushed = false;
 const names = new Map();
@@ -51,9 +53,13 @@ function change(part, { replace = false } = {}) {
 function showQuestion() {
   if (text.value !== query.text) text.value = query.text;
   byId("clear").hidden = !query.text && !query.things.length;
-  showChips(query, { change, nameOf: (id) => names.get(id) ?? `#${id}` });
+  showTheChips();
   showFilters(query, change);
   document.title = readText(query.text).plus ? `${query.text} – mmsearch` : "mmsearch";
+}
+
+function showTheChips() {
+  showChips(query, { change, nameOf: (id) => names.get(id) ?? `#${id}`, understood });
 }
 
 // ---- Asking, and showing the answer
@@ -127,6 +133,8 @@ function showAnswer(asked, answer) {
   hideMessage();
   byId("hello").hidden = asked.isSearch;
   setModality(query.modality);
+  understood = answer.understood ?? [];
+  showTheChips();
   remember(answer.hits);
   showHits(answer.hits, hitActions);
   tell(asked, answer);
@@ -139,7 +147,7 @@ function showAnswer(asked, answer) {
 function remember(hits) {
   for (const hit of hits) names.set(hit.item_id, fileName(hit.path));
   if (query.things.some((thing) => thing.type === "item")) {
-    showChips(query, { change, nameOf: (id) => names.get(id) ?? `#${id}` });
+    showTheChips();
   }
 }
 
@@ -233,7 +241,7 @@ const hitActions = {
 };
 
 function filtersOnly() {
-  const { text: _text, things: _things, ...filters } = query;
+  const { text: _text, things: _things, literal: _literal, ...filters } = query;
   return filters;
 }
 
@@ -300,7 +308,8 @@ function typed() {
   if (text.value === query.text) return;
   const replace = performance.now() - lastTyped < SAME_THOUGHT_MS;
   lastTyped = performance.now();
-  change({ text: text.value }, { replace });
+  const literal = literalIn(text.value, query.literal);
+  change({ text: text.value, literal }, { replace });
 }
 
 byId("search").addEventListener("submit", (event) => {
@@ -312,7 +321,7 @@ byId("search").addEventListener("submit", (event) => {
 function clear() {
   clearTimeout(typing);
   text.value = "";
-  change({ text: "", things: [] });
+  change({ text: "", things: [], literal: [] });
   text.focus();
 }
 

@@ -15,4 +15,4 @@ def upgrade() -> None:
     connection = op.get_bind()
     DIALECTS[connection.dialect.name].create_text_index(connection)
     op.create_index("ix_rows_item_id", "rows", ["item_id"])
-    fill(connection)
+    fill(connection, with_places=False)
