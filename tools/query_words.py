@@ -19,15 +19,57 @@ from retrieval.search.tokens import key_of
 TARGET = Path(__file__).resolve().parents[1] / "retrieval" / "search" / "query_words.json"
 
 # In the order of their claims to a word that several have for different months.
-LANGUAGES = (
-    "en zh es fr de pt ru ja ko it ar hi tr pl uk nl vi id fa th sv el cs ro hu da fi nb he bg hr "
-    "sk ca"
-).split()
+LANGUAGES = [
+    "en",
+    "zh",
+    "es",
+    "fr",
+    "de",
+    "pt",
+    "ru",
+    "ja",
+    "ko",
+    "it",
+    "ar",
+    "hi",
+    "tr",
+    "pl",
+    "uk",
+    "nl",
+    "vi",
+    "id",
+    "fa",
+    "th",
+    "sv",
+    "el",
+    "cs",
+    "ro",
+    "hu",
+    "da",
+    "fi",
+    "nb",
+    "he",
+    "bg",
+    "hr",
+    "sk",
+    "ca",
+]
 
-_MONTHS = (
-    "january february march april may june july august september october november december"
-).split()
-_WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+_MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
+_WEEKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 _UNITS = ("day", "week", "month", "year")
 _RELATIVE = re.compile(rf"(\d+) ({'|'.join(_UNITS)}) ago")
 
@@ -55,6 +97,8 @@ _MORE_CITIES = {
     "Moscow": "москве",
     "Paris": "париже",
     "London": "лондоне",
+    "Berlin": "берлине",
+    "Rome": "риме",
     "Beijing": "peking pékin pekín pechino pequim 北京 베이징 пекин",
     "Guangzhou": "kanton 广州 廣州",
     "Shenzhen": "深圳",

@@ -48,8 +48,8 @@ class Answer:
     It is a sequence of its hits. timings_ms: of all queries that were answered together. reranker:
     whose match is in the hits, if any. reranked: how many candidates it scored; in the order by
     vector they stand before all others. mode: how the hits were found, never `auto`. next_cursor:
-    for the hits that follow; None: there are no more, or as many as MAX_K were given. understood: words
-    of the query that became filters.
+    for the hits that follow; None: there are no more, or as many as MAX_K were given. understood:
+    words of the query that became filters.
     """
 
     hits: tuple[Hit, ...]

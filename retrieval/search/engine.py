@@ -1,4 +1,4 @@
-"""The engine: query (-> filters for its words) -> vector -> candidates -> refine -> rerank -> order -> hits."""
+"""The engine: query -> filters, vector -> candidates -> refine -> rerank -> order -> hits."""
 
 import threading
 import time

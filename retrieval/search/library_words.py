@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import regex
@@ -146,7 +147,7 @@ def folders_below(sources: Sequence[str], folders: Iterable[str]) -> list[Folder
         if above is None or not path.isprintable():
             continue
         here = above
-        for name in ["", *path[len(above) :].split(os.sep)[1:]]:
+        for name in ["", *Path(path).relative_to(above).parts]:
             parent = found.get(here) if name else None
             here = f"{here}{os.sep}{name}" if name else here
             if here not in found:
@@ -157,14 +158,14 @@ def folders_below(sources: Sequence[str], folders: Iterable[str]) -> list[Folder
 def topmost(folders: Iterable[Folder]) -> list[Folder]:
     """Leave out folders that lie below others."""
     kept: list[Folder] = []
-    for folder in sorted(folders, key=lambda folder: folder.path.split(os.sep)):
+    for folder in sorted(folders, key=lambda folder: Path(folder.path).parts):
         if not kept or not folder.path.startswith(kept[-1].path + os.sep):
             kept.append(folder)
     return kept
 
 
 def _read_folder(path: str, parent: Folder | None) -> Folder:
-    name = os.path.basename(path)
+    name = Path(path).name
     year, month = (parent.year, parent.month) if parent else (None, None)
     dated_to = parent.dated_to if parent else ""
     head = path[: len(path) - len(name)]

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from retrieval.filters import Filter, TimeRange
 from retrieval.search.library_words import Folder, LibraryWords, topmost
-from retrieval.search.query import Mode, Query, TextPart
+from retrieval.search.query import ImagePart, ItemPart, Mode, Query, TextPart
 from retrieval.search.times import Period, TimeExpression, find_times
 from retrieval.search.tokens import MOST_TOKENS, Token, join, key_of, phrases, query_words, tokenize
 
@@ -119,7 +119,7 @@ _BRANDS = {
 }
 _PLACE_PREPOSITIONS = _keys(
     "in|at|from|near|around|to|of|auf|aus|bei|nach|im|am|um|à|a|au|aux|en|de|du|da|do|na|no|em|del|"
-    "nel|nella|di|в|во|из|у|на|в городе|w|we|z|ze|v|ve|i|på|fra|från|till|op|uit|te|在|于|於|from the|in the"
+    "nel|nella|di|в|во|из|у|на|в городе|w|we|z|ze|v|ve|i|på|fra|från|till|op|uit|te|在|于|於"
 )
 _FOLDER = _keys(
     "folder|directory|album|ordner|verzeichnis|dossier|carpeta|cartella|pasta|map|папка|папке|"
@@ -131,7 +131,8 @@ _SMALL = (
     | _FROM
     | _PLACE_PREPOSITIONS
     | _keys(
-        "and|und|et|y|e|show|me|find|zeig|mir|s|d|about|me all|的|の|之|り|们|所有|全部|all|alle|tous|todas|todos|tutte"
+        "and|und|et|y|e|show|me|find|zeig|mir|s|d|about|的|の|之|们|所有|全部|all|"
+        "alle|tous|todas|todos|tutte"
     )
 )
 """Words that are no name, and say nothing of what a photo shows."""
@@ -168,8 +169,8 @@ def parse_query(
     """
     understood: list[UnderstoodPart] = []
     warnings: list[str] = []
-    parts = []
-    is_empty = True
+    parts: list[TextPart | ImagePart | ItemPart] = []
+    empty: list[TextPart | ImagePart | ItemPart] = []
     for part in query.parts:
         if not isinstance(part, TextPart) or part.weight < 0:
             parts.append(part)
@@ -184,16 +185,15 @@ def parse_query(
             parts.append(part)  # its words are all that can be looked for
             continue
         understood += kept
-        is_empty &= found.is_empty and bool(kept)
-        if not (found.is_empty and kept):
-            parts.append(replace(part, text=found.rest))
+        rest = replace(part, text=found.rest or part.text)
+        (empty if kept and found.is_empty else parts).append(rest)
     if not understood:
         return ParsedQuery(query, query, (), tuple(warnings))
     where = _all_of([*([query.where] if query.where else []), *(u.where for u in understood)])
     if parts:
         asked = replace(query, parts=tuple(parts), where=where)
     else:
-        asked = replace(query, where=where, mode=Mode.VECTOR, min_relevance=0.0)
+        asked = replace(query, parts=tuple(empty), where=where, mode=Mode.VECTOR, min_relevance=0.0)
     return ParsedQuery(query, asked, tuple(understood), tuple(warnings))
 
 
@@ -211,8 +211,8 @@ def _that_leave_something(
     while len(kept) > 1 and not _passes([*always, *(u.where for u in kept)], matches):
         kept.pop()
     missing = [
-        f'Nothing in the library is of "{u.words}" ({u.label}){" as well" if kept else ""}: the words '
-        "were searched for as they are."
+        f'Nothing in the library is of "{u.words}" ({u.label}){" as well" if kept else ""}: the '
+        "words were searched for as they are."
         for u in found
         if u not in kept
     ]
@@ -271,7 +271,7 @@ def _cut(text: str, tokens: Sequence[Token], parts: Sequence[UnderstoodPart]) ->
     pieces.append(text[at:])
     rest = " ".join(" ".join(pieces).split())
     rest = regex.sub(r"\s+([,.;:!?])", r"\1", regex.sub(r"([,;:])(?:\s*[,;:])+", r"\1", rest))
-    rest = rest.strip(" ,;:-–—·")
+    rest = regex.sub(r"[(\[（]\s*[,;]?\s*[)\]）]", "", rest).strip(" ,;:-–—·")
     left = set(range(len(tokens))) - {at for part in parts for at in range(part.first, part.last)}
     is_empty = _says_nothing(text, tokens, left)
     return ParsedText(rest, tuple(parts), is_empty)
@@ -389,21 +389,20 @@ class _Reader:
         last = end
         if says_camera := end < len(self._tokens) and self._tokens[end].key in _CAMERA_WORDS:
             last += 1
-        for stop, following in self._phrases(last) if last < len(self._tokens) else ():
-            if following in _TAKEN:
-                return start, stop
-        if start and self._tokens[start - 1].key in _TAKEN:
-            return start - 1, last
-        if key in _THINGS and not says_camera:
-            return 0, 0
-        is_with = start < first and preposition in _WITH
-        if start < first and says_camera:
-            return start, last
-        if start < first and preposition != "with" and self._ends_with_pictures(start):
-            return start, last
-        if not is_with and self._is_all(start, last, ()):
-            return start, last
-        return 0, 0
+        has_preposition = start < first
+        if has_preposition or key not in _THINGS:
+            for stop, following in self._phrases(last) if last < len(self._tokens) else ():
+                if following in _TAKEN:
+                    return start, stop
+            if start and self._tokens[start - 1].key in _TAKEN:
+                return start - 1, last
+        says_from = has_preposition and preposition in _FROM
+        is_said = (
+            (says_from and says_camera)
+            or (has_preposition and preposition != "with" and self._ends_with_pictures(start))
+            or ((says_from or not has_preposition) and self._is_all(start, last, ()))
+        )
+        return (start, last) if is_said and (key not in _THINGS or says_camera) else (0, 0)
 
     def _ends_with_pictures(self, end: int) -> bool:
         """Return whether the words before a token are the photos that are wanted."""
@@ -440,22 +439,24 @@ class _Reader:
                 continue
             is_place = bool(known) or _is_place_name(names)
             first = self._with_preposition(at, taken)
-            spelled = self._spelled(at, end)
+            spelled, last = self._spelled(at, end), end
             if end < len(self._tokens) and self._tokens[end].key in _PARTICLES:
-                end += 1
-            if is_place and self._is_meant(first, at, end, key, found):
+                last += 1
+            if is_place and self._is_meant(first, at, last, key, found):
                 wanted = [Filter(place=name) for name in dict.fromkeys(known)]
                 if not (wanted := wanted + _below(folders)):
                     continue
                 where = _any_of(wanted)
-                return self._part(first, end, PartKind.PLACE, known[0] if known else spelled, where)
+                return self._part(
+                    first, last, PartKind.PLACE, known[0] if known else spelled, where
+                )
             if folders and (below := _below(folders)):
                 explicit = self._says_folder(at, end)
                 if explicit is not None:
                     return self._part(*explicit, PartKind.FOLDER, spelled, _any_of(below))
                 is_name = self._is_capital(at) and at > 0 and self._has_lower
                 if not is_place and first < at and is_name and key not in _WORDS:
-                    return self._part(first, end, PartKind.FOLDER, spelled, _any_of(below))
+                    return self._part(first, last, PartKind.FOLDER, spelled, _any_of(below))
         return None
 
     def _is_meant(

@@ -78,8 +78,8 @@ class Query:
     where: what hits must be like. min_relevance: 0..1, hits below are left out unless the words of
     the query found them. group_by_file: the best item of each file stands for the others.
     diversity: 0..1, how much hits should differ from those before them (1 - lambda of maximal
-    marginal relevance). cursor: from the answer whose next hits are wanted. parse: words of texts that
-    say when, where or with which camera become filters, but for those in `literal`.
+    marginal relevance). cursor: from the answer whose next hits are wanted. parse: words of texts
+    that say when, where or with which camera become filters, but for those in `literal`.
 
     Raises UsageError for no parts, blank texts, weights that are 0, a mode that needs words where
     there are none, and what is beyond a limit.

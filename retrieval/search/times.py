@@ -1,11 +1,11 @@
 """Expressions of time in a query text: "december 2019", "last summer", "vor drei Tagen", "三月".
 
-A month or a season by itself is often another word (may, march, august, fall): it counts with a year,
-after "last", after "in" of its language, or alone in the text.
+A month or a season by itself is often another word (may, march, august, fall): it counts with a
+year, after "last", after "in" of its language, or alone in the text.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cache
 from typing import Any, NamedTuple
@@ -32,7 +32,8 @@ _SEASONS = {
         (
             "spring|springtime|frühling|frühlings|frühjahr|printemps|primavera|lente|voorjaar|vår|"
             "våren|forår|foråret|kevät|keväällä|wiosna|wiosną|wiosny|jaro|jaře|весна|весной|весны|"
-            "весною|ilkbahar|ilkbaharda|春|春天|春季|봄|mùa xuân|musim semi|tavasz|primăvara|άνοιξη",
+            "весною|ilkbahar|ilkbaharda|春|春天|春季|봄|mùa xuân|musim semi|tavasz|primăvara|"
+            "άνοιξη",
             "summer|summertime|sommer|sommers|été|verano|verão|estate|zomer|sommar|sommaren|"
             "sommeren|kesä|kesällä|lato|latem|lata|léto|létě|лето|летом|лета|літо|літом|влітку|yaz|"
             "yazın|夏|夏天|夏季|夏日|여름|mùa hè|mùa hạ|musim panas|nyár|vara|καλοκαίρι",
@@ -85,8 +86,14 @@ _IN = {
     "bg": _keys("през|от"),
     "zh": _keys("在|于|於"),
 }
+_IN_SEASON = _keys("in|during|im|en|em|no|nel|au|om|på|во время")
 _ANY_IN = frozenset().union(*_IN.values()) | _keys(
     "l|the|der|den|le|la|les|el|il|lo|on|at|am|az|de"
+)
+_ANY_IN |= _keys(
+    "from the|in the|of the|during the|year|the year|in the year|of the year|jahr|im jahr|im jahre|"
+    "aus dem jahr|année|l'année|"
+    "en el año|el año|del año|anno|nell'anno|ano|no ano|jaar|in het jaar|año"
 )
 _THE = _keys("the|der|den|dem|das|le|la|les|l|el|lo|il")
 _CONNECTORS = _keys(
@@ -111,12 +118,21 @@ _UNITS_AFTER = _keys(
 _NUMERIC = regex.compile(
     r"(?<![\w.,/\-])(?:"
     r"(?P<y>\d{4})(?:-(?P<m>\d{1,2})(?:-(?P<d>\d{1,2}))?"
-    r"|(?P<s>[./])(?P<m>\d{1,2})(?P=s)(?P<d>\d{1,2}))"
+    r"|/(?P<m>\d\d)|(?P<s>[./])(?P<m>\d{1,2})(?P=s)(?P<d>\d{1,2}))"
     r"|(?P<d>\d{1,2})\.\s?(?P<m>\d{1,2})\.\s?(?P<y>\d{4})"
     r"|(?P<a>\d{1,2})/(?P<b>\d{1,2})/(?P<y>\d{4})"
     r"|(?P<m>\d{1,2})[./](?P<y>\d{4})"
     r"|(?P<decade>(?:19|20)\d0)['’]?s"
     r")(?![\w/\-]|[.,]\d)"
+)
+
+
+# What makes of four digits a part of something else: "IMG_2019", "$2000", "2000x1000", "1.2019.5".
+_STUCK_BEFORE = regex.compile(
+    r"(?:(?![\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}])[\p{L}\p{M}_$€£¥#/@:&]|\d[.,])$"
+)
+_STUCK_AFTER = regex.compile(
+    r"(?![\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}])[\p{L}\p{M}_%€°/:@]|[.,]\d"
 )
 
 
@@ -171,18 +187,20 @@ class _Words:
     ago: dict[str, frozenset[str]]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Date:
-    """Elements of a date as they are read, and the languages of its month."""
+    """Elements of a date as they are read.
+
+    key: of the month or season. languages: of the month. is_short: the month is abbreviated.
+    """
 
     year: int | None = None
     month: int | None = None
     day: int | None = None
     season: int | None = None
     key: str = ""
-    languages: frozenset[str] = field(default_factory=frozenset)
+    languages: frozenset[str] = frozenset()
     is_short: bool = False
-    is_relative: bool = False
 
 
 def find_times(
@@ -255,7 +273,7 @@ class _Reader:
     def widened(self, found: TimeExpression, least: int) -> TimeExpression:
         """Take in the preposition before an expression and the particle after it."""
         first, last = found.first, found.last
-        for start in range(max(least, first - 3), first):
+        for start in range(max(least, first - 4), first):
             if self._joined(start, first) in _ANY_IN:
                 first = start
                 break
@@ -265,7 +283,10 @@ class _Reader:
             "of the",
         }:
             first -= 1
-        if last < len(self._tokens) and self._is_close(last) and self._tokens[last].key in _GLUE:
+        if last < len(self._tokens) and (
+            (self._is_close(last) and self._tokens[last].key in _GLUE)
+            or regex.fullmatch("['’]s", self._text_of(last - 1, last + 1)[-2:])
+        ):
             last += 1
         return TimeExpression(first, last, found.periods, found.label, found.is_recent)
 
@@ -343,9 +364,10 @@ class _Reader:
         """Read "last week", "letzten Sommer", "this december", "verano pasado"."""
         for end, key in self._phrases(at, 2):
             offset = -1 if key in _LAST else 0 if key in _THIS else None
-            if offset is not None and end < len(self._tokens):
-                if found := self._named_period(at, end, offset):
-                    return found
+            if offset is None or end == len(self._tokens):
+                continue
+            if found := self._named_period(at, end, offset):
+                return found
         return self._named_period(at, at, -1, needs_after=True)
 
     def _named_period(
@@ -420,7 +442,6 @@ class _Reader:
                     first_token = at - 1
                 return self._period(first_token, last, since.since, before.before)
         if direction:
-            start, end = at, end
             return self._bare_or_none(at)
         return self._dated(at, end, told)
 
@@ -480,58 +501,50 @@ class _Reader:
 
     def _element(self, at: int, told: _Date) -> tuple[int, _Date] | None:
         """Read the next element of a date."""
-        token = self._tokens[at]
+        if self._tokens[at].kind == "number" and (found := self._number(at, told)):
+            return found
         for end, key in self._phrases(at, 4):
+            has_part = told.month is not None or told.season is not None
             named = self._words.months.get(key)
-            if told.month is None and told.season is None and (named or key in self._short(told)):
+            if not has_part and (named or key in self._words.short_months):
                 month, languages = named or (self._words.short_months[key], frozenset())
-                known = vars(told) | {"month": month, "languages": languages, "key": key}
-                return end, _Date(**known | {"is_short": named is None})
-            if told.month is None and told.season is None and told.day is None and key in _SEASONS:
-                return end, _Date(**vars(told) | {"season": _SEASONS[key], "key": key})
-            relative = self._words.relative.get(key)
-            if told.year is None and relative and relative[0] == "year":
-                year = self._now.year + relative[1]
-                return end, _Date(**vars(told) | {"year": year, "is_relative": True})
-            if told.year is None and key in _LAST_YEARS:
-                year = self._now.year - 1
-                return end, _Date(**vars(told) | {"year": year, "is_relative": True})
-        if token.kind != "number":
-            return None
-        suffix = self._tokens[at + 1].key if at + 1 < len(self._tokens) else ""
-        if told.year is None and (year := self._year_at(at)):
-            end = at + 2 if suffix in _YEAR_SUFFIXES else at + 1
-            return end, _Date(**vars(told) | {"year": year})
-        if told.day is None and len(token.key) <= 2 and 1 <= int(token.key) <= 31:
-            is_suffixed = suffix in _DAY_SUFFIXES and self._is_close(at + 1)
-            if suffix in {"月", "월"} and self._is_close(at + 1):
-                return None
-            if told.season is None:
-                return at + 1 + is_suffixed, _Date(**vars(told) | {"day": int(token.key)})
+                return end, replace(
+                    told, month=month, key=key, languages=languages, is_short=named is None
+                )
+            if not has_part and told.day is None and key in _SEASONS:
+                return end, replace(told, season=_SEASONS[key], key=key)
+            unit, offset = self._words.relative.get(key, ("", 0))
+            if told.year is None and unit == "year":
+                return end, replace(told, year=self._now.year + offset)
         return None
 
-    def _short(self, told: _Date) -> dict[str, int]:
-        """Abbreviations of months; "sun" and "mar" are other words where no number is near."""
-        return self._words.short_months
+    def _number(self, at: int, told: _Date) -> tuple[int, _Date] | None:
+        """Read a year or a day."""
+        token = self._tokens[at]
+        suffix = self._tokens[at + 1].key if at + 1 < len(self._tokens) else ""
+        if told.year is None and (year := self._year_at(at)):
+            return at + 1 + (suffix in _YEAR_SUFFIXES), replace(told, year=year)
+        is_close = at + 1 < len(self._tokens) and self._is_close(at + 1)
+        is_month = is_close and suffix in {"月", "월"}
+        if told.day is None and told.season is None and len(token.key) <= 2 and not is_month:
+            day = int(token.key)
+            end = at + 1 + (is_close and suffix in _DAY_SUFFIXES)
+            return (end, replace(told, day=day)) if 1 <= day <= 31 else None
+        return None
 
     def _year_at(self, at: int) -> int | None:
         """Return the year that a token is: four digits that stand alone."""
         token = self._tokens[at]
-        if token.kind != "number" or len(token.key) != 4 or not token.key.isascii():
+        is_four = len(token.key) == 4 and token.key.isascii()
+        if not is_four or not FIRST_YEAR <= int(token.key) <= self._now.year + 1:
             return None
         year = int(token.key)
-        before, after = self._text[: token.start], self._text[token.end :]
-        if not FIRST_YEAR <= year <= self._now.year + 1:
-            return None
-        is_close_after = at + 1 < len(self._tokens) and self._is_close(at + 1)
-        if regex.search(r"[\p{L}\p{M}_$€£¥#/@:&](?<![\p{Han}\p{Hangul}])$|\d[.,]$", before):
-            return None
-        if regex.match(r"[_%€°/:@]|[.,]\d", after):
+        if _STUCK_BEFORE.search(self._text, 0, token.start) or _STUCK_AFTER.match(
+            self._text, token.end
+        ):
             return None
         following = self._tokens[at + 1] if at + 1 < len(self._tokens) else None
         if following and following.key in _UNITS_AFTER and year not in self._years():
-            return None
-        if is_close_after and following and following.kind != "syllable":
             return None
         return year
 
@@ -564,18 +577,13 @@ class _Reader:
             following = self._tokens[end].key if end < len(self._tokens) else ""
             is_compound = following in {"天", "节", "節", "祭", "革"} and self._is_close(end)
             return told.month is not None and not is_compound
-        languages = told.languages
-        if told.season is not None and not is_other_word:
-            languages = frozenset(_IN)
         for start in range(max(0, at - 3), at):
             said = self._joined(start, at)
-            if any(said in _IN.get(language, ()) for language in languages):
+            said = said.removesuffix(" the").removesuffix(" le").removesuffix(" el")
+            if told.season is not None and not is_other_word and said in _IN_SEASON:
                 return True
-            if any(
-                f"{said} ".startswith(f"{w} ") and said.split()[-1] in _THE
-                for w in ("in", "during")
-            ):
-                return bool(languages)
+            if any(said in _IN.get(language, ()) for language in told.languages):
+                return True
         # A day with a month in full, as "july 4th", is nothing else.
         return told.day is not None and self._tokens[at].key not in {"may", "march", "mars"}
 
@@ -619,7 +627,6 @@ class _Reader:
 
 _OTHER_WORDS = _keys("hier|eilen|heri|till date|til dato|ma|ieri")
 """Days that are other words in another language: here, hurry."""
-_LAST_YEARS = _keys("last year|letztes jahr|letzten jahres|l'anno scorso|loni")
 
 
 _NUMERALS = {ord(numeral): str(n) for n, numeral in enumerate("一二三四五六七八九", 1)}

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any
 
 import regex
@@ -56,7 +57,7 @@ def join(tokens: Sequence[Token]) -> str:
     if not tokens:
         return ""
     joined = tokens[0].key
-    for before, token in zip(tokens, tokens[1:], strict=False):
+    for before, token in pairwise(tokens):
         is_close = token.start == before.end and "syllable" in {before.kind, token.kind}
         joined += token.key if is_close else f" {token.key}"
     return joined

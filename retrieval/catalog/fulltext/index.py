@@ -6,8 +6,8 @@ spaces between words, or puts particles onto them, as Hangul, each character is 
 and a run of them is asked for as a phrase.
 
 A file's words are those of its path, of its embedded text, camera and place, and of what tables say
-of it; an item's are those of its chunk of text and of its columns. The words of files that cannot be found
-stay, as such a file may return.
+of it; an item's are those of its chunk of text and of its columns. The words of files that cannot
+be found stay, as such a file may return.
 """
 
 import os

@@ -85,3 +85,17 @@ def test_a_truncated_query_is_said_so(indexed, run):
     result = run("search", "word " * 50, "--json")
     assert "reads only 16" in result.json["warnings"][0]
     assert "reads only 16" in run("search", "word " * 50).err
+
+
+def test_what_was_understood_is_said(run, travel_library):
+    at = ("--library", travel_library.path, "--rerank", "none")
+    answer = run("search", "people in Paris 2019", *at)
+    assert len(answer.out.splitlines()) == 2
+    assert "Understood: Paris (place), 2019 (date). --literal" in answer.err
+    literal = run("search", "people in Paris 2019", *at, "--literal")
+    assert len(literal.out.splitlines()) == 8
+    assert "Understood" not in literal.err
+    [place, year] = run("search", "people in Paris 2019", *at, "--json").json["understood"]
+    assert (place["kind"], year["words"]) == ("place", "2019")
+    nothing = run("search", "people 1999", *at)
+    assert 'Nothing in the library is of "1999"' in nothing.err

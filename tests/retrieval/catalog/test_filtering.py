@@ -42,7 +42,10 @@ def make(catalog: Catalog, seed: int) -> list[dict]:
         }
         truth.append(fact)
         latitude, longitude = fact["place"]
-        metadata = Metadata(fact["taken_at"], fact["camera"], latitude, longitude)
+        fact["names"] = draw.choice([None, "Paris\nFrance", "Nice\nÎle\nFrance"])
+        metadata = Metadata(
+            fact["taken_at"], fact["camera"], latitude, longitude, place=fact["names"]
+        )
         file = FileEntry(
             fact["path"], fact["kind"], 10, fact["mtime_ns"], f"content {number}", metadata
         )
@@ -136,6 +139,10 @@ def expected(fact: dict, where: Filter) -> bool:  # noqa: C901, PLR0912 - a line
             if instant is not None:
                 aware = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
                 holds.append(is_known and (at >= aware) is is_since)
+        holds.append(fact["taken_at"] is not None or not where.taken_at.recorded)
+    if where.place is not None:
+        names = (fact["names"] or "").casefold().split("\n")
+        holds.append(where.place.casefold() in names)
     if where.width is not None:
         holds.append(in_range(fact["width"], where.width))
     if where.height is not None:
@@ -194,7 +201,12 @@ leaves = st.one_of(
     st.builds(Filter, kind=st.lists(st.sampled_from(list(MediaKind)), min_size=1, max_size=3)),
     st.builds(
         Filter,
-        taken_at=st.builds(TimeRange, since=optional(instants), before=optional(instants)),
+        taken_at=st.builds(
+            TimeRange,
+            since=optional(instants),
+            before=optional(instants),
+            recorded=st.booleans(),
+        ),
     ),
     st.builds(
         Filter,
@@ -202,6 +214,7 @@ leaves = st.one_of(
         height=optional(st.builds(Range, min=optional(numbers), max=optional(numbers))),
     ),
     st.builds(Filter, camera=st.sampled_from(["canon", "É", "éclair", "CAFÉ", "%", "_"])),
+    st.builds(Filter, place=st.sampled_from(["paris", "Nice", "ÎLE", "France", "Fran", "\n"])),
     st.builds(
         Filter,
         gps=st.builds(
