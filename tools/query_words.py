@@ -136,7 +136,8 @@ def time_words(language: str) -> dict[str, Any]:
     """
     module = importlib.import_module(f"dateparser.data.date_translation_data.{language}")
     told = module.info
-    months, short = {}, {}
+    months: dict[str, int] = {}
+    short: dict[str, int] = {}
     in_full = _full_names(language, "months")
     for number, name in enumerate(_MONTHS, 1):
         for word in map(key_of, told.get(name, ())):

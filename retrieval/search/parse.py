@@ -520,7 +520,9 @@ class _Reader:
 
 
 def _range(period: Period, *, recorded: bool) -> TimeRange:
-    since, before = (day and datetime(day.year, day.month, day.day) for day in period)
+    since, before = (
+        datetime(day.year, day.month, day.day) if day else None for day in period
+    )
     return TimeRange(since=since, before=before, recorded=recorded)
 
 

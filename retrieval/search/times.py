@@ -299,18 +299,19 @@ class _Reader:
         last = at
         while last < len(self._tokens) and self._tokens[last].start < match.end():
             last += 1
+        year = int(match["decade"] or match["y"])
+        if not FIRST_YEAR <= year <= self._now.year + 1:
+            return None
         if match["decade"]:
-            first_year = int(match["decade"])
-            return self._period(at, last, date(first_year, 1, 1), date(first_year + 10, 1, 1))
-        year = int(match["y"])
+            return self._period(at, last, date(year, 1, 1), date(year + 10, 1, 1))
         if match["a"]:
             a, b = int(match["a"]), int(match["b"])
             if a <= 12 and b <= 12 and a != b:
                 return None  # 3/4/2019 is two days, by country
             month, day = (a, b) if b > 12 else (b, a)
             return self._dated(at, last, _Date(year, month, day))
-        day = int(match["d"]) if match["d"] else None
-        return self._dated(at, last, _Date(year, int(match["m"]), day))
+        known = _Date(year, int(match["m"]), int(match["d"]) if match["d"] else None)
+        return self._dated(at, last, known)
 
     # ---- Relative to today
 
