@@ -454,7 +454,9 @@ class _Reader:
                 explicit = self._says_folder(at, end)
                 if explicit is not None:
                     return self._part(*explicit, PartKind.FOLDER, spelled, _any_of(below))
-                is_name = self._is_capital(at) and at > 0 and self._has_lower
+                is_name = (self._is_capital(at) and at > 0 and self._has_lower) or any(
+                    u.first == last and u.kind is PartKind.TIME for u in found
+                )
                 if not is_place and first < at and is_name and key not in _WORDS:
                     return self._part(first, last, PartKind.FOLDER, spelled, _any_of(below))
         return None
@@ -474,6 +476,8 @@ class _Reader:
         is_alone = self._is_all(at, end, found)
         is_capital = self._is_capital(at) and self._has_lower
         if key in _WORDS:
+            if at and self._tokens[at - 1].key in _ARTICLES:
+                return False
             return self._is_capital(at) and (first < at or is_next_to_other or is_alone)
         return first < at or is_next_to_other or is_alone or is_capital
 
@@ -520,9 +524,7 @@ class _Reader:
 
 
 def _range(period: Period, *, recorded: bool) -> TimeRange:
-    since, before = (
-        datetime(day.year, day.month, day.day) if day else None for day in period
-    )
+    since, before = (datetime(day.year, day.month, day.day) if day else None for day in period)
     return TimeRange(since=since, before=before, recorded=recorded)
 
 

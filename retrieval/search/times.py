@@ -51,19 +51,53 @@ _SEASONS = {
 _SEASONS_ELSEWHERE = _keys("estate|lente|lata|vår|var|vara|yaz|tel|primavera|fall|春|夏|秋|冬")
 """Seasons that are other words, too: they need a year or "last"."""
 
-_LAST = _keys(
-    "last|past|previous|letzte|letzten|letzter|letztes|letztem|vergangene|vergangenen|vergangener|"
-    "vergangenes|vorige|vorigen|voriger|voriges|afgelopen|vorig|förra|sidste|siste|forrige|viime|"
-    "прошлый|прошлой|прошлым|прошлом|прошлую|прошлого|минулого|минулої|zeszły|zeszłej|zeszłego|"
-    "zeszłym|ostatni|ostatniej|minulý|minulé|loni|geçen|上|上个|上個|前の|지난|l'ultima|l'ultimo"
-)
-_LAST_AFTER = _keys(
-    "dernier|dernière|passé|passée|pasado|pasada|passado|passada|scorso|scorsa|ostatni|lalu|trước"
-)
-_THIS = _keys(
-    "this|dieser|diese|diesen|dieses|diesem|ce|cet|cette|este|esta|questo|questa|deze|dit|denna|"
-    "detta|denne|dette|этот|этой|этим|этого|цього|bu|这个|這個|今|이번"
-)
+_LAST = {
+    "en": _keys("last|past|previous"),
+    "de": _keys(
+        "letzte|letzten|letzter|letztes|letztem|vergangene|vergangenen|vergangener|vergangenes|"
+        "vorige|vorigen|voriger|voriges"
+    ),
+    "nl": _keys("afgelopen|vorig|vorige"),
+    "sv": _keys("förra"),
+    "da": _keys("sidste|forrige"),
+    "nb": _keys("siste|forrige"),
+    "fi": _keys("viime"),
+    "ru": _keys("прошлый|прошлая|прошлое|прошлой|прошлым|прошлом|прошлую|прошлого"),
+    "uk": _keys("минулого|минулої|минулий"),
+    "pl": _keys("zeszły|zeszła|zeszłe|zeszłej|zeszłego|zeszłym|ostatni|ostatniej"),
+    "cs": _keys("minulý|minulá|minulé|loni"),
+    "tr": _keys("geçen"),
+    "zh": _keys("上|上个|上個"),
+    "ja": _keys("前の|先の"),
+    "ko": _keys("지난"),
+    "it": _keys("l'ultima|l'ultimo"),
+}
+_LAST_AFTER = {
+    "fr": _keys("dernier|dernière|passé|passée"),
+    "es": _keys("pasado|pasada"),
+    "pt": _keys("passado|passada"),
+    "it": _keys("scorso|scorsa"),
+    "id": _keys("lalu"),
+    "vi": _keys("trước"),
+}
+_THIS = {
+    "en": _keys("this"),
+    "de": _keys("dieser|diese|diesen|dieses|diesem"),
+    "fr": _keys("ce|cet|cette"),
+    "es": _keys("este|esta"),
+    "pt": _keys("este|esta"),
+    "it": _keys("questo|questa"),
+    "nl": _keys("deze|dit"),
+    "sv": _keys("denna|detta"),
+    "da": _keys("denne|dette"),
+    "nb": _keys("denne|dette"),
+    "ru": _keys("этот|этой|этим|этого"),
+    "uk": _keys("цього|цієї"),
+    "tr": _keys("bu"),
+    "zh": _keys("这个|這個"),
+    "ko": _keys("이번"),
+}
+"""Words by language that make of a month, season or unit the one before, or that of today."""
 _IN = {
     "en": _keys("in|during|from|of|since"),
     "de": _keys("im|in|vom|aus dem"),
@@ -95,6 +129,7 @@ _ANY_IN |= _keys(
     "aus dem jahr|année|l'année|"
     "en el año|el año|del año|anno|nell'anno|ano|no ano|jaar|in het jaar|año"
 )
+_AFTER_TIME = _ANY_IN | _keys("time|and|with|und|mit|et|avec|y|con|e|com|with|by|near|s")
 _THE = _keys("the|der|den|dem|das|le|la|les|l|el|lo|il")
 _CONNECTORS = _keys(
     "of|de|del|di|d|do|da|dell|von|vom|des|van|the|der|in|im|i|в|w|s|的|の|의|en|av|af"
@@ -102,6 +137,7 @@ _CONNECTORS = _keys(
 _YEAR_SUFFIXES = _keys("年|년|года|году|год|року|році|рік|г|roku|yılı|yılında")
 _DAY_SUFFIXES = _keys("st|nd|rd|th|er|日|号|號|일|º|de")
 _GLUE = _keys("的|の|に|의|에|份|度|拍|年")
+_COMPOUNDS = frozenset("围圍轻輕代级級龄齡亮饼餅球边邊末天节節祭革会會")
 _SINCE = _keys("since|seit|depuis|desde|dal|sinds|sedan|с|od|自|自从|从|從|since the")
 _BEFORE = _keys(
     "before|vor|avant|antes de|prima del|voor|före|før|до|przed|előtt|until|bis|tot|hasta"
@@ -230,7 +266,7 @@ def find_times(
     at = 0
     while at < len(tokens):
         expression = reader.read(at)
-        if expression is None:
+        if expression is None or reader.is_compound(expression.last):
             at += 1
             continue
         expression = reader.widened(expression, found[-1].last if found else 0)
@@ -268,6 +304,15 @@ class _Reader:
             or self._relative(at)
             or self._last(at)
             or self._range(at)
+        )
+
+    def is_compound(self, end: int) -> bool:
+        """Return whether a text in syllables goes on with the same word: 上周围 is no last week."""
+        return (
+            end < len(self._tokens)
+            and self._is_close(end)
+            and self._tokens[end - 1].kind == "syllable"
+            and self._tokens[end].key in _COMPOUNDS
         )
 
     def widened(self, found: TimeExpression, least: int) -> TimeExpression:
@@ -318,13 +363,16 @@ class _Reader:
     def _ago(self, at: int) -> TimeExpression | None:
         """Read "3 days ago" and its like, which dateparser understands."""
         for end, key in self._phrases(at, 6):
-            ago = self._words.ago
-            for languages, number_and_unit in (
-                *((ago[w], key[len(w) :]) for w in ago if key.startswith(w)),
-                *((ago[w], key[: -len(w)]) for w in ago if key.endswith(w)),
-            ):
+            for word, languages in self._words.ago.items():
+                space = "" if self._tokens[end - 1].kind == "syllable" else " "
+                if key.startswith(f"{word} "):
+                    said = key.removeprefix(f"{word} ")
+                elif key.endswith(space + word):
+                    said = key.removesuffix(space + word)
+                else:
+                    continue
                 for language in sorted(languages):
-                    unit = self._unit_of(number_and_unit.strip(), language)
+                    unit = self._unit_of(said.strip(), language)
                     day = unit and self._parsed(at, end, language)
                     if unit and day:
                         return self._unit_around(at, end, day, unit)
@@ -364,40 +412,37 @@ class _Reader:
     def _last(self, at: int) -> TimeExpression | None:
         """Read "last week", "letzten Sommer", "this december", "verano pasado"."""
         for end, key in self._phrases(at, 2):
-            offset = -1 if key in _LAST else 0 if key in _THIS else None
-            if offset is None or end == len(self._tokens):
-                continue
-            if found := self._named_period(at, end, offset):
-                return found
-        return self._named_period(at, at, -1, needs_after=True)
+            for words, offset in ((_LAST, -1), (_THIS, 0)):
+                for language in (name for name, known in words.items() if key in known):
+                    for stop, named in self._phrases(end, 2) if end < len(self._tokens) else ():
+                        if found := self._named_period(at, stop, named, language, offset):
+                            return found
+        for end, key in self._phrases(at, 2):
+            after = self._tokens[end].key if end < len(self._tokens) else ""
+            for language in (name for name, known in _LAST_AFTER.items() if after in known):
+                if found := self._named_period(at, end + 1, key, language, -1):
+                    return found
+        return None
 
     def _named_period(
-        self, at: int, start: int, offset: int, *, needs_after: bool = False
+        self, at: int, last: int, key: str, language: str, offset: int
     ) -> TimeExpression | None:
         """Read a month, season, weekday or unit: the last one, or that of this year or week."""
-        for end, key in self._phrases(start, 2):
-            last = end
-            if needs_after:
-                if end >= len(self._tokens) or self._tokens[end].key not in _LAST_AFTER:
+        if key in self._words.months or key in _SEASONS:
+            month = None if key in _SEASONS else self._words.months[key][0]
+            for year in range(self._now.year, self._now.year - 3, -1):
+                period = self._period_of(_Date(year, month, season=_SEASONS.get(key)))
+                if period is None or period.since is None or period.before is None:
                     continue
-                last += 1
-            units = {u[key] for u in self._words.units.values() if key in u}
-            if key in self._words.months or key in _SEASONS:
-                is_season = key in _SEASONS
-                month = None if is_season else self._words.months[key][0]
-                for year in range(self._now.year, self._now.year - 3, -1):
-                    period = self._period_of(_Date(year, month, season=_SEASONS.get(key)))
-                    if period is None or period.since is None or period.before is None:
-                        continue
-                    is_past = period.before <= self._now if offset else period.since <= self._now
-                    if is_past:
-                        return TimeExpression(at, last, (period,), str(period))
-            if key in self._words.weekdays and offset:
-                back = (self._now.weekday() - self._words.weekdays[key] - 1) % 7 + 1
-                return self._unit_around(at, last, self._now - timedelta(back), "day")
-            if len(units) == 1 and (unit := units.pop()) != "day":
-                return self._unit_around(at, last, _moved(self._now, unit, offset), unit)
-        return None
+                if period.before <= self._now if offset else period.since <= self._now:
+                    return TimeExpression(at, last, (period,), str(period))
+        if key in self._words.weekdays and offset:
+            back = (self._now.weekday() - self._words.weekdays[key] - 1) % 7 + 1
+            return self._unit_around(at, last, self._now - timedelta(back), "day")
+        unit = self._words.units[language].get(key, "day")
+        if unit == "day":
+            return None
+        return self._unit_around(at, last, _moved(self._now, unit, offset), unit)
 
     def _unit_around(self, first: int, last: int, day: date, unit: str) -> TimeExpression:
         """Return the day, week, month or year in which a day lies."""
@@ -575,9 +620,9 @@ class _Reader:
             return True
         is_other_word = told.key in _SEASONS_ELSEWHERE
         if any(token.kind == "syllable" for token in self._tokens[at:end]):
-            following = self._tokens[end].key if end < len(self._tokens) else ""
-            is_compound = following in {"天", "节", "節", "祭", "革"} and self._is_close(end)
-            return told.month is not None and not is_compound
+            return told.month is not None
+        if not self._ends_there(end):
+            return False
         for start in range(max(0, at - 3), at):
             said = self._joined(start, at)
             said = said.removesuffix(" the").removesuffix(" le").removesuffix(" el")
@@ -587,6 +632,13 @@ class _Reader:
                 return True
         # A day with a month in full, as "july 4th", is nothing else.
         return told.day is not None and self._tokens[at].key not in {"may", "march", "mars"}
+
+    def _ends_there(self, end: int) -> bool:
+        """Return whether no noun follows: people in winter clothes are in any season."""
+        if end == len(self._tokens) or self._tokens[end].key in _AFTER_TIME:
+            return True
+        between = self._text[self._tokens[end - 1].end : self._tokens[end].start]
+        return regex.search(r"[^\s\-'’]", between) is not None
 
     def _period_of(self, told: _Date) -> Period | None:
         """Return the days of a date; None if there is no such day."""

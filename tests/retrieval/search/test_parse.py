@@ -81,6 +81,8 @@ def parsed(text, library=LIBRARY):
         ("people in Nice", "people", ["in Nice|place|Nice"]),
         ("church rome 2018", "church", ["rome|place|rome", "2018|time|2018"]),
         ("people in Hallstatt", "people", ["in Hallstatt|folder|Hallstatt"]),
+        ("people in hallstatt 2019", "people", ["in hallstatt|folder|hallstatt", "2019|time|2019"]),
+        ("a dog in snow 2019", "a dog in snow", ["2019|time|2019"]),
         ("folder anna", "", ["folder anna|folder|anna"]),
         ("三月的照片", "照片", ["三月的|time|三月"]),
         ("yesterday's dinner", "dinner", ["yesterday's|time|2026-11-28"]),
@@ -107,6 +109,7 @@ def test_what_words_are_understood_as(text, rest, parts):
         "snow",
         "Nice dog",
         "a nice day",
+        "eine Formation in der Mitte eines Walds",
         "a china plate",
         "paris hilton",
         "hallstatt",
@@ -179,8 +182,25 @@ def test_literal_words_stay():
 
 
 PIECES = st.sampled_from(
-    """a dog|Paris|in|2019|december|last|summer|shot|with|Fuji|三月|的|照片|yesterday|,|(|)|.|Nice|
-    before|2018|-|12|Rome|北京|from|the|iPhone|may|of|’s""".split("|")
+    [
+        *("a dog", "Paris", "in", "2019", "december", "last", "summer", "shot", "with", "Fuji"),
+        *(
+            "三月",
+            "的",
+            "照片",
+            "yesterday",
+            ",",
+            "(",
+            ")",
+            ".",
+            "Nice",
+            "before",
+            "2018",
+            "-",
+            "12",
+        ),
+        *("Rome", "北京", "from", "the", "iPhone", "may", "of", "’s", "3 days ago"),
+    ]
 )
 
 

@@ -1,5 +1,6 @@
 """Times in texts of many languages; today is a Sunday, 29 November 2026."""
 
+import sys
 from datetime import date
 
 import pytest
@@ -96,7 +97,17 @@ def test_times_of_many_languages(text, words, period):
     assert times(text) == [(words, period)]
 
 
-@pytest.mark.parametrize("text", ["december", "in december", "im Dezember", "十二月的照片", "12月"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "december",
+        "in december",
+        "im Dezember",
+        "snow in december, on a roof",
+        "十二月的照片",
+        "12月",
+    ],
+)
 def test_a_month_without_a_year_is_that_of_each_year(text):
     [(_, *periods)] = times(text)
     assert periods == ["2019-12", "2021-12"]
@@ -136,6 +147,13 @@ def test_a_month_without_a_year_is_that_of_each_year(text):
         "夏天的海滩",
         "real estate",
         "sun on a mar",
+        "people in winter clothes",
+        "two girls in summer dresses",
+        "this man is swinging",
+        "Skateboardista a ostatní ho sledují",
+        "这个年轻人",
+        "爬上周围的车辆",
+        "a runner past an outdoor stall",
     ],
 )
 def test_other_words_are_no_times(text):
@@ -156,6 +174,14 @@ def test_several_times_in_a_text():
         ("in 2019", "2019"),
         ("yesterday", "2026-11-28"),
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ["a dog on the beach", "people in Paris 2019", "vorige Woche", "gestern", "上周"]
+)
+def test_most_texts_do_without_the_large_parser(text, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dateparser", None)
+    times(text)
 
 
 def test_a_month_that_the_library_has_in_no_year_is_no_time():
