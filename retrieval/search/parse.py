@@ -431,35 +431,34 @@ class _Reader:
         for end, key in self._phrases(at):
             if any(place in taken for place in range(at, end)) or key in _SMALL or len(key) < 2:
                 continue
-            names = [key, *map(key_of, _aliases().get(key, ()))]
-            known = [self._library.places()[n] for n in names if n in self._library.places()]
-            folders = [folder for name in names for folder in self._library.folders_named(name)]
-            folders = [f for f in folders if any(not k.isdigit() for k in f.keys)]
-            if not known and not folders:
-                continue
-            is_place = bool(known) or _is_place_name(names)
-            first = self._with_preposition(at, taken)
-            spelled, last = self._spelled(at, end), end
+            first, last = self._with_preposition(at, taken), end
             if end < len(self._tokens) and self._tokens[end].key in _PARTICLES:
                 last += 1
-            if is_place and self._is_meant(first, at, last, key, found):
+            is_meant = self._is_meant(first, at, last, key, found)
+            explicit = self._says_folder(at, end)
+            # Before the library is asked, which reads all its folders once.
+            if not is_meant and explicit is None:
+                continue
+            names = [key, *map(key_of, _aliases().get(key, ()))]
+            known = [self._library.places()[n] for n in names if n in self._library.places()]
+            named = [folder for name in names for folder in self._library.folders_named(name)]
+            folders = _below(f for f in named if not all(k.isdigit() for k in f.keys))
+            spelled = self._spelled(at, end)
+            if is_meant and (known or (folders and _is_place_name(names))):
                 wanted = [Filter(place=name) for name in dict.fromkeys(known)]
-                if not (wanted := wanted + _below(folders)):
-                    continue
-                where = _any_of(wanted)
-                return self._part(
-                    first, last, PartKind.PLACE, known[0] if known else spelled, where
-                )
-            if folders and (below := _below(folders)):
-                explicit = self._says_folder(at, end)
-                if explicit is not None:
-                    return self._part(*explicit, PartKind.FOLDER, spelled, _any_of(below))
-                is_name = (self._is_capital(at) and at > 0 and self._has_lower) or any(
-                    u.first == last and u.kind is PartKind.TIME for u in found
-                )
-                if not is_place and first < at and is_name and key not in _WORDS:
-                    return self._part(first, last, PartKind.FOLDER, spelled, _any_of(below))
+                label = known[0] if known else spelled
+                return self._part(first, last, PartKind.PLACE, label, _any_of(wanted + folders))
+            if folders and explicit is not None:
+                return self._part(*explicit, PartKind.FOLDER, spelled, _any_of(folders))
+            if folders and first < at and self._is_name(at, last, key, found):
+                return self._part(first, last, PartKind.FOLDER, spelled, _any_of(folders))
         return None
+
+    def _is_name(self, at: int, end: int, key: str, found: Sequence[UnderstoodPart]) -> bool:
+        """Return whether a word that is no known place is written as a name."""
+        is_capital = self._is_capital(at) and at > 0 and self._has_lower
+        is_dated = any(part.first == end and part.kind is PartKind.TIME for part in found)
+        return (is_capital or is_dated) and key not in _WORDS
 
     def _is_meant(
         self, first: int, at: int, end: int, key: str, found: Sequence[UnderstoodPart]
@@ -473,7 +472,7 @@ class _Reader:
             for part in found
             if part.kind in {PartKind.TIME, PartKind.PLACE}
         )
-        is_alone = self._is_all(at, end, found)
+        is_alone = end - at <= 3 and self._is_all(at, end, found)
         is_capital = self._is_capital(at) and self._has_lower
         if key in _WORDS:
             if at and self._tokens[at - 1].key in _ARTICLES:
@@ -492,11 +491,14 @@ class _Reader:
     def _with_preposition(self, at: int, taken: Collection[int]) -> int:
         """Return where the preposition before a name begins."""
         first = at
+        if at and self._spelled(at - 1, at) == "a" and not self._is_capital(at):
+            return at  # English: "a bath"; "à Paris" and "a Roma" are prepositions
         while first and self._tokens[first - 1].key in _ARTICLES and first - 1 not in taken:
             first -= 1
-        for start in range(max(0, first - 2), first):
-            if join(self._tokens[start:first]) in _PLACE_PREPOSITIONS and start not in taken:
-                return start
+        for end in range(first, at + 1):
+            for start in range(max(0, end - 2), end):
+                if join(self._tokens[start:end]) in _PLACE_PREPOSITIONS and start not in taken:
+                    return start
         return at
 
     def _is_capital(self, at: int) -> bool:
