@@ -74,6 +74,8 @@ class SearchOptions(TypedDict, total=False):
     min_relevance: float | None
     group_by_file: bool
     diversity: float
+    parse: bool
+    literal: list[str]
     rerank: Literal["auto", "none"]
     rerank_depth: int | None
     rerank_budget_ms: float

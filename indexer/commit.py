@@ -19,6 +19,7 @@ from retrieval.encoders.base import Encoder, Vectors
 from retrieval.errors import LibraryError, MissingExtraError, UnreadableFileError
 from retrieval.library import Library
 from retrieval.media import NO_METADATA, Metadata, Modality
+from retrieval.media.places import place_names
 
 _Key = tuple[str, Modality, str]
 """What a vector is of: content hash, modality, part."""
@@ -198,7 +199,7 @@ def _updates(
             reason = "the encoder gave no finite vector"
             failures.append(failed_file(step.found, UnreadableFileError(reason)))
         update = FileUpdate(
-            _read_file(step, decoded.metadata),
+            _read_file(step, _with_place(decoded.metadata)),
             items,
             step.is_first,
             step.next is None,
@@ -303,6 +304,14 @@ def _decoded(step: FileStep) -> Decoded:
 def _pieces(step: FileStep) -> Iterator[tuple[_Key, Piece]]:
     for piece in _decoded(step).pieces:
         yield (_content(step).hash, piece.modality, piece.locator.part), piece
+
+
+def _with_place(metadata: Metadata) -> Metadata:
+    """Name the place of a file that has coordinates."""
+    if metadata.latitude is None or metadata.longitude is None:
+        return metadata
+    [place] = place_names([(metadata.latitude, metadata.longitude)])
+    return replace(metadata, place=place)
 
 
 def _read_file(step: FileStep, metadata: Metadata = NO_METADATA) -> FileEntry:

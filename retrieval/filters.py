@@ -67,11 +67,13 @@ class TimeRange(_Condition):
     """At or after `since` and before `before`.
 
     A time without a time zone is what the camera's clock showed; one with a zone is an instant. A
-    day, month or year alone begins at midnight by that clock.
+    day, month or year alone begins at midnight by that clock. recorded: Only dates that the file
+    holds itself, not its modification time.
     """
 
     since: Moment | None = None
     before: Moment | None = None
+    recorded: bool = False
 
     @model_validator(mode="after")
     def _is_not_empty(self) -> Self:
@@ -128,6 +130,7 @@ class Filter(_Condition):
         width: Pixels, upright.
         height: Pixels, upright.
         camera: Part of the camera name, not case-sensitive.
+        place: Name of the city, region or country of the place, not case-sensitive.
         gps: Bounding box of the place.
         columns: Conditions on table columns, by name.
     """
@@ -141,6 +144,7 @@ class Filter(_Condition):
     width: Range | None = None
     height: Range | None = None
     camera: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    place: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     gps: GeoBox | None = None
     columns: Annotated[dict[str, ColumnTest] | None, Field(max_length=20)] = None
     all_of: Annotated[tuple["Filter", ...] | None, Field(alias="and", min_length=1)] = None

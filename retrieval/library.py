@@ -222,6 +222,8 @@ class Library:
         group_by_file: bool = False,
         diversity: float = 0.0,
         cursor: str | None = None,
+        parse: bool = False,
+        literal: Iterable[str] = (),
         rerank: str = "auto",
         rerank_depth: int | None = None,
         sort: str = "relevance",
@@ -243,6 +245,9 @@ class Library:
             group_by_file: Collapse by file: only the best frame, page or chunk of each file.
             diversity: Result diversity, 0 to 1 (maximal marginal relevance, 1 - lambda).
             cursor: `next_cursor` of an earlier answer to the same query.
+            parse: Words of the text that say when, where or with which camera become filters; the
+                answer lists them in `understood`.
+            literal: Words that are not to become filters.
             rerank: Name of the reranker, `auto` or `none`.
             rerank_depth: Number of candidates to rerank. (default: the reranker's)
             sort: `relevance`, `date` (newest first) or `date-asc` (oldest first), which give the
@@ -279,6 +284,8 @@ class Library:
             diversity=diversity,
             cursor=cursor,
             sort=parse_sort(sort),
+            parse=parse,
+            literal=tuple(literal),
         )
         return self._engine.search(query, Reranking(rerank, rerank_depth))
 

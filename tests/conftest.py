@@ -278,6 +278,41 @@ def coloured_library(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Enc
     return library
 
 
+@pytest.fixture(scope="session")
+def travel_library(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Library:
+    """A library that no test may change: folders of years and places, and photos that say both.
+
+    The files of the folders 2018/Rome and 2019/Paris have no dates and no coordinates; those of
+    `camera` were taken in Berlin with a Fuji, and in July 2021 or December 2020.
+    """
+    folder = tmp_path_factory.mktemp("travels")
+    generator = np.random.default_rng(0)
+    for number, (below, taken) in enumerate(
+        [
+            ("2018/Rome", None),
+            ("2018/Rome", None),
+            ("2019/Paris", None),
+            ("2019/Paris", None),
+            ("2019/home", None),
+            ("camera", "2021:07:15 12:00:00"),
+            ("camera", "2020:12:24 12:00:00"),
+            ("dog", None),
+        ]
+    ):
+        exif = Image.Exif()
+        if taken:
+            exif[0x0110] = "FUJIFILM X-T3"
+            exif.get_ifd(0x8769)[0x9003] = taken
+            place = {1: "N", 2: (52.0, 31.0, 12.0), 3: "E", 4: (13.0, 24.0, 18.0)}
+            exif.get_ifd(0x8825).update(place)
+        (folder / below).mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / below / f"{number}.jpg", exif=exif)
+    library = create_library(tmp_path_factory.mktemp("travels") / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [folder])
+    return library
+
+
 @dataclass
 class Running:
     """A service that runs, and what stands behind it."""

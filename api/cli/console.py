@@ -26,6 +26,7 @@ from indexer.progress import Progress as IndexingProgress
 from indexer.progress import Summary
 from retrieval.catalog import Item, TakenFrom
 from retrieval.search.answer import Answer
+from retrieval.search.parse import PartKind
 from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
 
 _CHUNK_CHARACTERS = 100
@@ -69,6 +70,20 @@ def print_answer(answer: Answer, *, are_here: bool = True, with_dates: bool = Fa
         out.print(Text.assemble(f"{hit.rank:>4}  ", relevance, (scores, "cyan"), "  ", shown))
     if answer.next_cursor and out.is_terminal:
         out.print(f"More: the same with [bold]--cursor {answer.next_cursor}[/bold]", style="dim")
+
+
+def print_understood(answer: Answer) -> None:
+    """Print on standard error which words of the query became filters."""
+    if answer.understood:
+        said = ", ".join(
+            f"{part.label} ({'date' if part.kind is PartKind.TIME else part.kind})"
+            for part in answer.understood
+        )
+        err.print(
+            f"Understood: {said}. --literal searches for the words as they are.",
+            style="dim",
+            markup=False,
+        )
 
 
 def _style_of_relevance(relevance: float) -> str:

@@ -12,6 +12,7 @@ from retrieval.errors import MMSearchError, UnreadableFileError, UsageError
 from retrieval.media.images import LEAST_SIDE, reduced
 from retrieval.rerankers.registry import AUTO, NONE
 from retrieval.search.answer import Answer, Hit
+from retrieval.search.parse import UnderstoodPart
 from retrieval.search.query import ImagePart, ItemPart, Query, Reranking, TextPart
 
 
@@ -45,6 +46,10 @@ def answer_of(answer: ServedAnswer) -> Answer:
         reranked=answer.reranked,
         mode=answer.mode,
         next_cursor=answer.next_cursor,
+        understood=tuple(
+            UnderstoodPart(part.words, part.kind, part.label, part.where)
+            for part in answer.understood
+        ),
     )
 
 

@@ -113,6 +113,14 @@ def search(
             max=1,
         ),
     ] = 0,
+    literal: Annotated[
+        bool,
+        typer.Option(
+            "--literal",
+            help="Search for all words as they are; do not turn dates, places and cameras among "
+            "them into filters.",
+        ),
+    ] = False,
     contact_sheet: Annotated[
         Path | None,
         option("--contact-sheet", "FILE", "Write the hits as a contact sheet (image file)."),
@@ -157,6 +165,7 @@ def search(
         cursor=cursor,
         where=wanted,
         sort=parse_sort(sort),
+        parse=not literal,
     )
     is_local = library is not None or space is not None or device != "auto"
     if server and is_local:
@@ -187,6 +196,7 @@ def search(
             for warning in answer.warnings:
                 complain(warning)
             by_date = query.sort is not Sort.RELEVANCE
+            console.print_understood(answer)
             console.print_answer(answer, are_here=not address, with_dates=by_date)
             if not answer.hits:
                 complain(

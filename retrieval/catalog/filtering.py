@@ -42,6 +42,9 @@ def _path_conditions(where: Filter, dialect: Dialect) -> Iterator[Condition]:
         yield at_or_below(where.source)
     if where.path is not None:
         yield _glob(where.path, dialect)
+    if where.place is not None:
+        lines = "\n" + FileRecord.place + "\n"
+        yield dialect.contains(lines, f"\n{where.place}\n")
     if where.gps is not None:
         yield _inside(where.gps)
 
@@ -75,6 +78,8 @@ def _glob(pattern: str, dialect: Dialect) -> Condition:
 
 
 def _taken(wanted: TimeRange) -> Iterator[Condition]:
+    if wanted.recorded:
+        yield FileRecord.taken_at.is_not(None)
     for moment, is_since in ((wanted.since, True), (wanted.before, False)):
         if moment is None:
             continue

@@ -79,6 +79,7 @@ class FileRecord(Base):
     # clock: of the metadata, else of the machine that indexed, by the instant or the mtime.
     taken_local: Mapped[int | None] = mapped_column(sa.BigInteger, index=True)
     metadata_version: Mapped[int] = mapped_column(server_default="0")
+    place: Mapped[str | None] = mapped_column(sa.Text)
 
 
 class ItemRecord(Base):

@@ -44,6 +44,7 @@ class Metadata:
     1970-01-01 00:00 by that clock; None also where only the instant is known.
     latitude, longitude: degrees, north and east positive.
     text: title, description and keywords, a line each.
+    place: names of the place, a line each, as `retrieval.media.places` gives them.
     """
 
     taken_at: int | None = None
@@ -53,6 +54,7 @@ class Metadata:
     duration_s: float | None = None
     text: str | None = None
     taken_local: int | None = None
+    place: str | None = None
 
 
 NO_METADATA = Metadata()

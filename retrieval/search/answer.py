@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from retrieval.catalog import Item
+from retrieval.search.parse import UnderstoodPart
 from retrieval.search.query import Mode
 
 if TYPE_CHECKING:  # so that clients and `--help` do without the indices
@@ -47,7 +48,8 @@ class Answer:
     It is a sequence of its hits. timings_ms: of all queries that were answered together. reranker:
     whose match is in the hits, if any. reranked: how many candidates it scored; in the order by
     vector they stand before all others. mode: how the hits were found, never `auto`. next_cursor:
-    for the hits that follow; None: there are no more, or as many as MAX_K were given.
+    for the hits that follow; None: there are no more, or as many as MAX_K were given. understood:
+    words of the query that became filters.
     """
 
     hits: tuple[Hit, ...]
@@ -57,6 +59,7 @@ class Answer:
     reranked: int = 0
     mode: Mode = Mode.VECTOR
     next_cursor: str | None = None
+    understood: tuple[UnderstoodPart, ...] = ()
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import cachetools
 import numpy as np
@@ -11,6 +12,7 @@ from retrieval.catalog import Catalog, Item, Snapshot
 from retrieval.embeddings import Rows
 from retrieval.filters import Filter
 from retrieval.media import Modality
+from retrieval.search.library_words import LibraryWords
 from retrieval.search.relevance import sample_rows
 
 RowSet = NDArray[np.bool_]
@@ -41,6 +43,7 @@ class CatalogCache:
         )
         self._row_counts: dict[Modality, int] = {}
         self._live: dict[Modality, RowSet] = {}
+        self._words: dict[str, Any] = {}
         # Rows never change, so a sample of the first n of them is good for ever.
         self._samples: cachetools.LRUCache[tuple[Modality, int], NDArray[np.float32]] = (
             cachetools.LRUCache(_SAMPLES)
@@ -56,6 +59,7 @@ class CatalogCache:
             self._matching.clear()
             self._row_counts.clear()
             self._live.clear()
+            self._words.clear()
             self._version = version
         with self._catalog.snapshot() as snapshot:
             yield snapshot
@@ -92,6 +96,10 @@ class CatalogCache:
             if self._matching.getsizeof(rows) <= self._matching.maxsize:
                 self._matching[key] = rows
         return rows
+
+    def words(self, snapshot: Snapshot) -> LibraryWords:
+        """Words of the library that a query may mean as filters."""
+        return LibraryWords(snapshot, self._words)
 
     def live_rows(self, snapshot: Snapshot, modality: Modality) -> RowSet:
         """Which of the committed rows are not of removed or changed files, (n,) bool."""

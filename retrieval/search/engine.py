@@ -1,10 +1,11 @@
-"""The engine: query -> vector -> candidates -> refine -> rerank -> order -> hits."""
+"""The engine: query -> filters, vector -> candidates -> refine -> rerank -> order -> hits."""
 
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -64,6 +65,7 @@ from retrieval.search.ordering import (
     rank_by_vector,
     sort_by_date,
 )
+from retrieval.search.parse import ParsedQuery, UnderstoodPart, parse_query
 from retrieval.search.query import (
     MAX_K,
     ImagePart,
@@ -112,7 +114,8 @@ _UNREADABLE = (
 class _Plan:
     """A query against the library as it is: which rows may be hits, and how they are found.
 
-    digest: of the query, for its cursors. items: those that the query names, by id. where: None
+    digest: of the query as it was asked, for its cursors. understood: words of it that became
+    filters. items: those that the query names, by id. where: None
     where everything passes. row_limit: rows that were committed at the first page. allowed: which
     of them may be found; None: all. allowed_are_live: whether those are known to hold current
     items. seen_ids: items on the pages before. excluded_ids: items that a query which asks only for
@@ -122,6 +125,7 @@ class _Plan:
 
     query: Query
     digest: bytes
+    understood: tuple[UnderstoodPart, ...]
     reranking: Reranking
     reranker: Reranker | None
     cursor: Cursor | None
@@ -244,16 +248,20 @@ class Engine:
                     with suppress(*_OF_ONE_QUERY):  # told where the query is planned
                         self.reranker(reranking.name)
             with self._cache.snapshot() as snapshot:
+                with timer("parse"):
+                    parsed = [self._parse(query, snapshot) for query, _ in requests]
                 with timer("encode"):
-                    queries = [query for query, _ in requests]
+                    queries = [one.query for one in parsed]
                     parts = [part for query in queries for part in query.parts]
                     named = {part.item_id for part in parts if isinstance(part, ItemPart)}
                     items, vectors = self._named_items(named, snapshot) if named else ({}, {})
                     encoded = encode(queries, self._vectors, encoder, vectors)
                 with timer("catalog"):
-                    for place, request in enumerate(requests):
+                    for place, (_, reranking) in enumerate(requests):
                         try:
-                            plans[place] = self._plan(*request, encoded[place], items, snapshot)
+                            plans[place] = self._plan(
+                                parsed[place], reranking, encoded[place], items, snapshot
+                            )
                         except _OF_ONE_QUERY as error:
                             answers[place] = error
                 answers |= self._answer(plans, snapshot, timer)
@@ -301,16 +309,27 @@ class Engine:
                 vectors[item_id] = vector / np.linalg.norm(vector)
         return items, vectors
 
+    def _parse(self, query: Query, snapshot: Snapshot) -> ParsedQuery:
+        """Turn words of a query into filters, if it asks for that."""
+        if not query.parse:
+            return ParsedQuery(query, query)
+
+        def matches(where: Filter) -> bool:
+            return bool(self._cache.rows_matching(snapshot, query.modality, where).any())
+
+        return parse_query(query, self._cache.words(snapshot), matches, date.today())
+
     def _plan(
         self,
-        query: Query,
+        parsed: ParsedQuery,
         reranking: Reranking,
         encoded: EncodedQuery | MMSearchError,
         items: Mapping[int, Item],
         snapshot: Snapshot,
     ) -> _Plan:
         """Decide which rows may be hits, how they are found, and whether they are reranked."""
-        digest = digest_of(query, self._space_id, reranking.name, reranking.depth)
+        query = parsed.query
+        digest = digest_of(parsed.asked, self._space_id, reranking.name, reranking.depth)
         cursor = None if query.cursor is None else Cursor.decode(query.cursor, digest)
         reranker = self.reranker(reranking.name)
         if isinstance(encoded, MMSearchError):
@@ -343,11 +362,12 @@ class Engine:
         return _Plan(
             query,
             digest,
+            parsed.understood,
             reranking,
             reranker,
             cursor,
             encoded.vector,
-            encoded.warnings,
+            (*parsed.warnings, *encoded.warnings),
             named,
             kind,
             where,
@@ -647,6 +667,7 @@ class Engine:
             reranked=0 if match is None else int(np.count_nonzero(~np.isnan(match))),
             mode=plan.mode,
             next_cursor=next_cursor,
+            understood=plan.understood,
         )
 
     def _widen(self, plan: _Plan, snapshot: Snapshot) -> _Plan:

@@ -21,6 +21,7 @@ MAX_TEXT_LENGTH = 10_000
 """Characters of one text; encoders read far fewer."""
 MAX_WEIGHT = 100.0
 MAX_ITEM_ID = 2**63 - 1
+MAX_LITERAL = 50
 MAX_RERANK_DEPTH = MAX_K
 MAX_RERANK_BUDGET_MS = 60_000.0
 DEFAULT_BUDGET_MS = 2000.0
@@ -89,7 +90,8 @@ class Query:
     of the query found them; None: 0, or `DEFAULT_MIN_RELEVANCE` for hits in the order of their
     dates. group_by_file: the best item of each file stands for the others. diversity: 0..1, how
     much hits should differ from those before them (1 - lambda of maximal marginal relevance).
-    cursor: from the answer whose next hits are wanted. sort: the order of the hits.
+    cursor: from the answer whose next hits are wanted. sort: the order of the hits. parse: words of
+    texts that say when, where or with which camera become filters, but for those in `literal`.
 
     Raises UsageError for no parts, blank texts, weights that are 0, a mode that needs words where
     there are none, diverse hits in the order of their dates, and what is beyond a limit.
@@ -105,6 +107,8 @@ class Query:
     diversity: float = 0.0
     cursor: str | None = None
     sort: Sort = Sort.RELEVANCE
+    parse: bool = False
+    literal: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.parts:
@@ -119,6 +123,10 @@ class Query:
             )
         if self.mode in {Mode.TEXT, Mode.HYBRID} and not self.words:
             raise UsageError(f"The mode {self.mode} needs a text whose words can be looked for.")
+        if len(self.literal) > MAX_LITERAL:
+            raise UsageError(
+                f"At most {MAX_LITERAL} texts can be literal, not {len(self.literal)}."
+            )
         for name, value in (("min_relevance", self.least), ("diversity", self.diversity)):
             if not 0 <= value <= 1:
                 raise UsageError(f"{name} must be between 0 and 1, not {value}.")

@@ -47,6 +47,8 @@ async def search(request: Request, service: CurrentService) -> Response:
         diversity=asked.diversity,
         cursor=asked.cursor,
         sort=asked.sort,
+        parse=asked.parse,
+        literal=tuple(asked.literal),
     )
     reranking = Reranking(asked.rerank, asked.rerank_depth, asked.rerank_budget_ms)
     return await _answer(service, question, reranking, body.query, clock.timings_ms)

@@ -205,6 +205,10 @@ class ItemSchema(ListedItem):
     camera: str | None
     latitude: float | None
     longitude: float | None
+    place: Annotated[
+        str | None,
+        Field(description="Names of the place, one per line: cities, county, region, country."),
+    ]
     duration_s: float | None
     description: Annotated[
         str | None, Field(description="Title, description and keywords of the file, one per line.")
@@ -221,6 +225,7 @@ class ItemSchema(ListedItem):
             camera=metadata.camera,
             latitude=metadata.latitude,
             longitude=metadata.longitude,
+            place=metadata.place,
             duration_s=metadata.duration_s,
             description=metadata.text,
             annotations=details.annotations,

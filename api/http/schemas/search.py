@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
 from api.http.schemas.items import (
     MOST_IN_AN_ADDRESS,
@@ -16,10 +16,12 @@ from retrieval.filters import Filter
 from retrieval.media import MediaKind, Modality
 from retrieval.search.answer import Answer
 from retrieval.search.cursor import MAX_CURSOR_LENGTH
+from retrieval.search.parse import PartKind
 from retrieval.search.query import (
     DEFAULT_BUDGET_MS,
     MAX_ITEM_ID,
     MAX_K,
+    MAX_LITERAL,
     MAX_PARTS,
     MAX_RERANK_BUDGET_MS,
     MAX_RERANK_DEPTH,
@@ -114,6 +116,20 @@ class SearchRequest(BaseModel):
         float,
         Field(ge=0, le=1, description="Diversify: difference from earlier hits."),
     ] = 0.0
+    parse: Annotated[
+        bool,
+        Field(
+            description="Turn words of the texts that say when, where or with which camera into "
+            "filters; false: all words are searched for as they are."
+        ),
+    ] = True
+    literal: Annotated[
+        list[QueryText],
+        Field(
+            max_length=MAX_LITERAL,
+            description="Words that are not to become filters, as `understood` has them.",
+        ),
+    ] = []
     rerank: Rerank = "auto"
     rerank_depth: Annotated[
         int | None,
@@ -157,6 +173,21 @@ class SimilarRequest(BaseModel):
     ] = None
     group_by_file: GroupByFile = False
     rerank: Rerank = "auto"
+
+
+class UnderstoodSchema(BaseModel):
+    """Words of the query that became a filter."""
+
+    words: Annotated[str, Field(description="As they were written.")]
+    kind: PartKind
+    label: Annotated[str, Field(description="What they mean, for people.")]
+    where: Annotated[Filter, Field(description="The filter, as in a request.")]
+
+    @field_serializer("where")
+    def _as_asked(self, where: Filter) -> dict[str, Any]:
+        return where.model_dump(
+            mode="json", by_alias=True, exclude_none=True, exclude_defaults=True
+        )
 
 
 class HitSchema(BaseModel):
@@ -213,6 +244,10 @@ class _AnswerBase(BaseModel):
     next_cursor: Annotated[
         str | None, Field(description="Repeat the query with this `cursor` for the next hits.")
     ] = None
+    understood: Annotated[
+        list[UnderstoodSchema],
+        Field(description="Words that became filters; the others were searched for."),
+    ] = []
 
     @classmethod
     def of(
@@ -229,6 +264,7 @@ class _AnswerBase(BaseModel):
             "query": query,
             "image": image,
             "timings_ms": {stage: round(ms, 3) for stage, ms in timings.items()},
+            "understood": [vars(part) for part in answer.understood],
             "hits": [item_facts(hit.item) | vars(hit) for hit in answer.hits],
         }
         return cls(**facts)

@@ -56,6 +56,7 @@ export function openFeed(query, { beside = false } = {}) {
       rerank: query.rerank ? "auto" : "none",
     };
     if (isByDate(query)) body.sort = query.sort;
+    if (query.literal.length) body.literal = query.literal;
     if (cursor) body.cursor = cursor;
     if (whereOf(query)) body.where = whereOf(query);
     const answer = await search(body, signal);

@@ -63,7 +63,7 @@ export function showFilters(query, change) {
 }
 
 export function unfiltered() {
-  const { text: _text, things: _things, sort: _sort, ...filters } = EMPTY;
+  const { text: _text, things: _things, sort: _sort, literal: _literal, ...filters } = EMPTY;
   return { ...filters, columns: {}, kinds: [] };
 }
 

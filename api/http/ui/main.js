@@ -20,6 +20,7 @@ import {
   isByDate,
   itemOfAddress,
   lacksPicture,
+  literalIn,
   partsOf,
   readText,
   toAddress,
@@ -38,6 +39,7 @@ let query = fromAddress(location.search);
 let feed = null;
 let loading = null;
 let answered = null;
+let understood = [];
 let lastTyped = 0;
 let viewerPushed = false;
 const names = new Map();
@@ -54,7 +56,7 @@ function change(part, { replace = false } = {}) {
 function showQuestion() {
   if (text.value !== query.text) text.value = query.text;
   byId("clear").hidden = !query.text && !query.things.length;
-  showChips(query, { change, nameOf: (id) => names.get(id) ?? `#${id}` });
+  showTheChips();
   showFilters(query, change);
   showSorts();
   document.title = readText(query.text).plus ? `${query.text} – mmsearch` : "mmsearch";
@@ -75,6 +77,10 @@ function showSorts() {
 }
 
 byId("sort").addEventListener("change", () => change({ sort: byId("sort").value }));
+
+function showTheChips() {
+  showChips(query, { change, nameOf: (id) => names.get(id) ?? `#${id}`, understood });
+}
 
 // ---- Asking, and showing the answer
 
@@ -147,6 +153,8 @@ function showAnswer(asked, answer) {
   hideMessage();
   byId("hello").hidden = asked.isSearch;
   setModality(query.modality);
+  understood = answer.understood ?? [];
+  showTheChips();
   remember(answer.hits);
   showHits(answer.hits, hitActions, { byDate: isByDate(query) });
   tell(asked, answer);
@@ -159,7 +167,7 @@ function showAnswer(asked, answer) {
 function remember(hits) {
   for (const hit of hits) names.set(hit.item_id, fileName(hit.path));
   if (query.things.some((thing) => thing.type === "item")) {
-    showChips(query, { change, nameOf: (id) => names.get(id) ?? `#${id}` });
+    showTheChips();
   }
 }
 
@@ -259,7 +267,7 @@ const hitActions = {
 };
 
 function filtersOnly() {
-  const { text: _text, things: _things, sort: _sort, ...filters } = query;
+  const { text: _text, things: _things, sort: _sort, literal: _literal, ...filters } = query;
   return filters;
 }
 
@@ -327,7 +335,8 @@ function typed() {
   if (text.value === query.text) return;
   const replace = performance.now() - lastTyped < SAME_THOUGHT_MS;
   lastTyped = performance.now();
-  change({ text: text.value }, { replace });
+  const literal = literalIn(text.value, query.literal);
+  change({ text: text.value, literal }, { replace });
 }
 
 byId("search").addEventListener("submit", (event) => {
@@ -339,7 +348,7 @@ byId("search").addEventListener("submit", (event) => {
 function clear() {
   clearTimeout(typing);
   text.value = "";
-  change({ text: "", things: [] });
+  change({ text: "", things: [], literal: [] });
   text.focus();
 }
 

@@ -14,6 +14,7 @@ export const EMPTY = Object.freeze({
   camera: "",
   source: "",
   columns: {},
+  literal: [],
   min: null,
   group: false,
   rerank: true,
@@ -35,6 +36,9 @@ export function readText(text) {
   return { plus: plus.replace(/(^|\s)[-−－](?=\s|$)/gu, "$1").replace(/\s+/gu, " ").trim(), minus };
 }
 
+// The words that were not to be understood and are still in a text.
+export const literalIn = (text, literal) => literal.filter((words) => text.includes(words));
+
 export function withoutMinusWord(text, word) {
   return text
     .replace(MINUS, (whole, before, quoted, plain) => ((quoted ?? plain) === word ? before : whole))
@@ -45,6 +49,7 @@ export function withoutMinusWord(text, word) {
 export function fromAddress(address) {
   const given = new URLSearchParams(address);
   const query = { ...EMPTY, things: [], columns: {}, kinds: given.getAll("kind") };
+  query.literal = given.getAll("literal");
   for (const [field, name] of Object.entries(PLAIN)) query[field] = given.get(name) ?? "";
   for (const [name, value] of given) {
     const thing = { like: "item", picture: "picture" }[name];
@@ -76,6 +81,7 @@ export function toAddress(query, item = null) {
   }
   if (query.modality === "text") given.set("what", "text");
   for (const kind of query.kinds) given.append("kind", kind);
+  for (const words of query.literal) given.append("literal", words);
   if (query.size) given.set("size", query.size);
   for (const [name, value] of Object.entries(query.columns)) given.set(`column.${name}`, value);
   if (query.min !== null) given.set("min", query.min);

@@ -1,9 +1,9 @@
 """The full-text index: one document per file and one per item, updated with them.
 
 A file's words are those of its name without its ending, of the folders from its source down, of its
-embedded text and camera, and of what tables say of it; an item's are those of its chunk of text and
-of its columns. Folders above a source hold everything, and so tell nothing apart. The words of
-files that cannot be found stay, as such a file may return.
+embedded text, camera and place, and of what tables say of it; an item's are those of its chunk of
+text and of its columns. Folders above a source hold everything, and so tell nothing apart. The
+words of files that cannot be found stay, as such a file may return.
 """
 
 import os
@@ -61,10 +61,13 @@ class _Folders:
         return known
 
 
-def fill(connection: sa.Connection) -> None:
-    """Index all files and items of a catalog whose text index is empty."""
+def fill(connection: sa.Connection, *, with_places: bool = True) -> None:
+    """Index all files and items of a catalog that has no text index yet.
+
+    with_places: False for a catalog of before revision 0006, which knows no places.
+    """
     file_ids = connection.scalars(sa.select(FileRecord.id).order_by(FileRecord.id)).all()
-    refresh_files(connection, file_ids)
+    refresh_files(connection, file_ids, with_places=with_places)
     items = sa.select(ItemRecord.id, ItemRecord.text, ItemRecord.columns).where(
         sa.or_(ItemRecord.text.is_not(None), ItemRecord.columns.is_not(None))
     )
@@ -72,16 +75,19 @@ def fill(connection: sa.Connection) -> None:
         _insert(connection, ITEM_WORDS, (_of_item(*row) for row in rows))
 
 
-def refresh_files(connection: sa.Connection, file_ids: Iterable[int]) -> None:
-    """Replace the documents of some files."""
+def refresh_files(
+    connection: sa.Connection, file_ids: Iterable[int], *, with_places: bool = True
+) -> None:
+    """Replace the documents of some files. with_places: as for `fill`."""
+    place = FileRecord.place if with_places else sa.null()
     folders = _Folders(connection)
     for chunk in chunks(sorted(set(file_ids)), _FILES_AT_ONCE):
         files = connection.execute(
-            sa.select(FileRecord.id, FileRecord.path, FileRecord.text, FileRecord.camera).where(
-                FileRecord.id.in_(chunk)
-            )
+            sa.select(
+                FileRecord.id, FileRecord.path, FileRecord.text, FileRecord.camera, place
+            ).where(FileRecord.id.in_(chunk))
         ).all()
-        annotations = _annotations_of(connection, [path for _, path, _, _ in files])
+        annotations = _annotations_of(connection, [file.path for file in files])
         _forget(connection, FILE_WORDS, chunk)
         _insert(
             connection,
@@ -148,11 +154,17 @@ def _of_file(
     path: str,
     text: str | None,
     camera: str | None,
+    place: str | None,
     annotations: Iterable[dict[str, Any]],
     folders: _Folders,
 ) -> tuple[Any, ...]:
     folder, name = os.path.split(path)
-    known = (_texts_in(annotations), [text or ""], [camera or ""], [without_ending(name)])
+    known = (
+        _texts_in(annotations),
+        [text or ""],
+        [camera or "", place or ""],
+        [without_ending(name)],
+    )
     return file_id, *map(_words, known), folders.words(folder)
 
 

@@ -144,3 +144,17 @@ def test_dates_in_the_wrong_order_are_refused(indexed, run):
     assert "put the earlier date first (since, --after)" in wrong.err
     assert "cannot be diversified" in run("search", "x", "--sort", "date", "--diversity", 1).err
     assert "sorted by relevance, date" in run("search", "x", "--sort", "size").err
+
+
+def test_what_was_understood_is_said(run, travel_library):
+    at = ("--library", travel_library.path, "--rerank", "none")
+    answer = run("search", "people in Paris 2019", *at)
+    assert len(answer.out.splitlines()) == 2
+    assert "Understood: Paris (place), 2019 (date). --literal" in answer.err
+    literal = run("search", "people in Paris 2019", *at, "--literal")
+    assert len(literal.out.splitlines()) == 8
+    assert "Understood" not in literal.err
+    [place, year] = run("search", "people in Paris 2019", *at, "--json").json["understood"]
+    assert (place["kind"], year["words"]) == ("place", "2019")
+    nothing = run("search", "people 1999", *at)
+    assert 'Nothing in the library is of "1999"' in nothing.err

@@ -1,6 +1,5 @@
 import os
 import random
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
@@ -44,7 +43,10 @@ def make(catalog: Catalog, seed: int) -> list[dict]:
         }
         truth.append(fact)
         latitude, longitude = fact["place"]
-        metadata = Metadata(fact["taken_at"], fact["camera"], latitude, longitude)
+        fact["names"] = draw.choice([None, "Paris\nFrance", "Nice\nÎle\nFrance"])
+        metadata = Metadata(
+            fact["taken_at"], fact["camera"], latitude, longitude, place=fact["names"]
+        )
         if fact["taken_at"] is not None and fact["ahead"] is not None:
             metadata = replace(metadata, taken_local=fact["taken_at"] + fact["ahead"])
         file = FileEntry(
@@ -144,6 +146,10 @@ def expected(fact: dict, where: Filter) -> bool:  # noqa: C901, PLR0912 - a line
             if moment is not None:
                 taken = at if moment.tzinfo else local
                 holds.append(is_known and (taken >= moment) is is_since)
+        holds.append(fact["taken_at"] is not None or not where.taken_at.recorded)
+    if where.place is not None:
+        names = (fact["names"] or "").casefold().split("\n")
+        holds.append(where.place.casefold() in names)
     if where.width is not None:
         holds.append(in_range(fact["width"], where.width))
     if where.height is not None:
@@ -205,8 +211,8 @@ leaves = st.one_of(
     st.builds(
         Filter,
         taken_at=st.one_of(
-            st.builds(TimeRange, since=moments),
-            st.builds(TimeRange, before=moments),
+            st.builds(TimeRange, since=moments, recorded=st.booleans()),
+            st.builds(TimeRange, before=moments, recorded=st.booleans()),
             st.builds(TimeRange, since=moments, before=st.just(datetime(9999, 12, 31, tzinfo=UTC))),
         ),
     ),
@@ -216,6 +222,7 @@ leaves = st.one_of(
         height=optional(st.builds(Range, min=optional(numbers), max=optional(numbers))),
     ),
     st.builds(Filter, camera=st.sampled_from(["canon", "É", "éclair", "CAFÉ", "%", "_"])),
+    st.builds(Filter, place=st.sampled_from(["paris", "Nice", "ÎLE", "France", "Fran", "\n"])),
     st.builds(
         Filter,
         gps=st.builds(

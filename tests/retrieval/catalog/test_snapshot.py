@@ -96,8 +96,42 @@ def test_what_filters_can_ask_for(filled):
         assert snapshot.columns() == {"n": [1, 2], "none": [], "said": [True], "tags": ["p", "q"]}
 
 
+def test_words_that_queries_can_use(catalog):
+    day = 86_400
+    metadata = [
+        Metadata(taken_at=3 * day + 5, latitude=-33.0, longitude=151.0, place="Sydney\nAustralia"),
+        Metadata(taken_at=3 * day + 9, latitude=-34.0, longitude=151.0, place="Sydney\nAustralia"),
+        Metadata(taken_at=day, latitude=48.0, longitude=2.0, place="Paris\nFrance"),
+        Metadata(),
+        Metadata(taken_at=9 * day, place="Gone"),
+    ]
+    paths = ["/a/1.jpg", "/a/2.jpg", "/a/b/3.jpg", "/雪/4.jpg", "/gone/5.jpg"]
+    with catalog.transaction() as transaction:
+        transaction.extend_rows(SPACE, Modality.IMAGE, 0, 5)
+        transaction.record_files(
+            SPACE,
+            [
+                FileUpdate(
+                    FileEntry(path, MediaKind.IMAGE, 1, 50 * day * 10**9, path, told),
+                    [ItemEntry(Modality.IMAGE, row)],
+                )
+                for row, (path, told) in enumerate(zip(paths, metadata, strict=True))
+            ],
+        )
+        transaction.mark_removed(["/gone/5.jpg"])
+    with catalog.snapshot() as snapshot:
+        assert sorted(snapshot.places()) == ["Paris\nFrance", "Sydney\nAustralia"]
+        assert snapshot.folders() == ["/a", "/a/b", "/雪"]
+        assert snapshot.days() == [1, 3]
+        assert snapshot.is_southern()
+        found = snapshot.text_matches(SPACE, Modality.IMAGE, "sydney", limit=9)
+        assert {row for row, _ in found} == {0, 1}
+
+
 def test_an_empty_catalog_has_nothing_to_ask_for(catalog):
     with catalog.snapshot() as snapshot:
+        assert (snapshot.places(), snapshot.folders(), snapshot.days()) == ([], [], [])
+        assert not snapshot.is_southern()
         assert snapshot.items(SPACE, limit=10) == []
         assert (snapshot.cameras(), snapshot.kinds(), snapshot.columns()) == ([], {}, {})
         assert snapshot.taken_between() is None

@@ -16,4 +16,4 @@ def upgrade() -> None:
     for table in (FILE_WORDS, ITEM_WORDS):
         op.drop_table(table.name)
     DIALECTS[connection.dialect.name].create_text_index(connection)
-    fill(connection)
+    fill(connection, with_places=False)

@@ -648,3 +648,27 @@ def test_all_modules_of_the_page_are_in_the_package():
     for name, asset in known.items():
         for imported in re.findall(r'from "\./([^"]+)"', asset.content.decode()):
             assert imported in known, f"{name} imports {imported}"
+
+
+def test_what_was_understood_is_a_chip(browser, served, travel_library):
+    with (
+        serving(served, travel_library, rate_limit="1000/second") as address,
+        opened(browser, f"{address}/?q=people+in+Paris+2019&min=0") as page,
+    ):
+        chips = page.locator("#chips .understood")
+        expect(chips).to_have_text(["Place: Paris", "Date: 2019"])
+        expect(page.locator("#hits li")).to_have_count(2)
+        assert Axe().run(page).violations_count == 0
+        page.get_by_role("button", name="Search for “in Paris” as words").click()
+        expect(chips).to_have_text(["Date: 2019"])
+        expect(page.locator("#hits li")).to_have_count(3)
+        expect(page).to_have_url(re.compile(r"literal=in\+Paris"))
+        page.reload()
+        expect(chips).to_have_text(["Date: 2019"])
+        page.go_back()
+        expect(chips).to_have_count(2)
+        page.get_by_role("textbox", name="Search by meaning").fill("people in Rome")
+        expect(chips).to_have_text(["Place: Rome"])
+        page.get_by_role("textbox", name="Search by meaning").fill("people")
+        expect(chips).to_have_count(0)
+        expect(page.locator("#hits li")).to_have_count(8)
