@@ -589,7 +589,7 @@ class Snapshot:
 
         In days since 1970, sorted.
         """
-        day = sa.cast(FileRecord.taken_at / 86_400, sa.BigInteger)
+        day = sa.cast(FileRecord.taken_local / 86_400, sa.BigInteger)
         query = sa.select(day).where(FileRecord.taken_at.is_not(None), CAN_BE_FOUND).distinct()
         return sorted(self._connection.scalars(query))
 
