@@ -71,7 +71,7 @@ class SearchOptions(TypedDict, total=False):
     modality: Literal["image", "text"]
     where: Filter | None
     mode: Literal["auto", "vector", "text", "hybrid"]
-    min_relevance: float
+    min_relevance: float | Literal["auto"]
     group_by_file: bool
     diversity: float
     rerank: Literal["auto", "none"]

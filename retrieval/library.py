@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import platformdirs
 import tomli_w
@@ -211,7 +211,7 @@ class Library:
         modality: str = "image",
         where: "Filter | None" = None,
         mode: str = "auto",
-        min_relevance: float = 0.0,
+        min_relevance: float | Literal["auto"] = 0.0,
         group_by_file: bool = False,
         diversity: float = 0.0,
         cursor: str | None = None,
@@ -230,7 +230,7 @@ class Library:
             where: Filter of the items.
             mode: `vector` (by meaning), `text` (by words), `hybrid` (both) or `auto` (hybrid if
                 some file has all the words, else vector).
-            min_relevance: Minimum relevance of hits, 0 to 1.
+            min_relevance: Minimum relevance of hits, 0 to 1; `auto`: the best cut, by query.
             group_by_file: Collapse by file: only the best frame, page or chunk of each file.
             diversity: Result diversity, 0 to 1 (maximal marginal relevance, 1 - lambda).
             cursor: `next_cursor` of an earlier answer to the same query.

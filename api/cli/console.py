@@ -26,7 +26,7 @@ from indexer.progress import Progress as IndexingProgress
 from indexer.progress import Summary
 from retrieval.catalog import Item
 from retrieval.search.answer import Answer
-from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
+from retrieval.search.cut import FLOOR
 
 _CHUNK_CHARACTERS = 100
 _COUNTS = ("added", "changed", "moved", "unchanged", "removed", "failed")
@@ -64,6 +64,8 @@ def print_answer(answer: Answer, *, are_here: bool = True) -> None:
         if hit.relevance is not None:
             relevance = (f"{hit.relevance:>4.0%}  ", _style_of_relevance(hit.relevance))
         out.print(Text.assemble(f"{hit.rank:>4}  ", relevance, (scores, "cyan"), "  ", shown))
+    if answer.left_out and answer.hits and out.is_terminal:
+        out.print(f"{answer.left_out:,} less relevant left out.", style="dim")
     if answer.next_cursor and out.is_terminal:
         out.print(f"More: the same with [bold]--cursor {answer.next_cursor}[/bold]", style="dim")
 
@@ -71,7 +73,7 @@ def print_answer(answer: Answer, *, are_here: bool = True) -> None:
 def _style_of_relevance(relevance: float) -> str:
     if relevance >= 0.5:
         return "bold green"
-    return "green" if relevance >= DEFAULT_MIN_RELEVANCE else "dim"
+    return "green" if relevance >= FLOOR else "dim"
 
 
 def place_in_file(item: Item) -> str:

@@ -45,6 +45,8 @@ def answer_of(answer: ServedAnswer) -> Answer:
         reranked=answer.reranked,
         mode=answer.mode,
         next_cursor=answer.next_cursor,
+        expected=answer.expected,
+        left_out=answer.left_out,
     )
 
 

@@ -79,8 +79,13 @@ def search(
         ),
     ] = "auto",
     min_relevance: Annotated[
-        float, option("--min-relevance", "P", "Minimum relevance of hits, 0 to 1.", min=0, max=1)
-    ] = 0,
+        str,
+        option(
+            "--min-relevance",
+            "P|auto",
+            "Minimum relevance of hits, 0 to 1; auto: the best cut, found by query.",
+        ),
+    ] = "0",
     group: Annotated[
         bool,
         typer.Option(
@@ -120,7 +125,13 @@ def search(
     """Search for images or texts by a text, an image, or both."""
     given = locals()
     from api.cli import console
-    from retrieval.search.query import Query, parse_modality, parse_mode, read_parts
+    from retrieval.search.query import (
+        Query,
+        parse_min_relevance,
+        parse_modality,
+        parse_mode,
+        read_parts,
+    )
 
     wanted = parse_filter(**options_of(parse_filter, given))
     query = Query(
@@ -128,7 +139,7 @@ def search(
         k=k,
         modality=parse_modality(modality),
         mode=parse_mode(mode),
-        min_relevance=min_relevance,
+        min_relevance=parse_min_relevance(min_relevance),
         group_by_file=group,
         diversity=diversity,
         cursor=cursor,

@@ -33,7 +33,8 @@ class Candidates:
     similarity: exact cosines, (c,) float32. match: a reranker's score, (c,) float32, NaN where
     there is none. text_score: BM25, (c,) float64, NaN where the text search found nothing. score:
     what they are ordered by, (c,) float64, comparable within one order. relevance: calibrated
-    probabilities, (c,) float32, NaN until `calibrate`.
+    probabilities, (c,) float32, NaN until `calibrate`. unwanted: probabilities that they fit what
+    the query leaves out, (c,) float32.
     """
 
     ids: RowNumbers
@@ -43,6 +44,7 @@ class Candidates:
     text_score: NDArray[np.float64]
     score: NDArray[np.float64]
     relevance: Vector
+    unwanted: Vector
 
     @classmethod
     def of(
@@ -57,7 +59,14 @@ class Candidates:
         if text_score is None:
             text_score = unknown.astype(np.float64)
         return cls(
-            ids, rows, similarity, unknown, text_score, similarity.astype(np.float64), unknown
+            ids,
+            rows,
+            similarity,
+            unknown,
+            text_score,
+            similarity.astype(np.float64),
+            unknown,
+            np.zeros(len(ids), np.float32),
         )
 
     @classmethod
@@ -129,12 +138,17 @@ def at_text_matches(
     if not text_scores:
         return Candidates.none()
     rows = np.fromiter(text_scores, np.int64)
-    found, similarity = refine(vector, np.sort(rows), embeddings)
-    order = np.argsort(found)
-    similarity = similarity[order[np.searchsorted(found, rows, sorter=order)]]
-    candidates = at_rows(rows, similarity, items)
+    candidates = at_rows(rows, similarities(vector, rows, embeddings), items)
     text_score = np.array([text_scores[row] for row in candidates.rows.tolist()], np.float64)
     return replace(candidates, text_score=text_score)
+
+
+def similarities(vector: Vector, rows: RowNumbers, embeddings: Rows) -> Vector:
+    """Compute exact cosines of a unit vector with rows, (n,) float32, in their order."""
+    distinct, place = np.unique(rows, return_inverse=True)
+    found, similarity = refine(vector, distinct, embeddings)
+    by_row: Vector = similarity[np.argsort(found)]
+    return by_row[place]
 
 
 def first_rows(

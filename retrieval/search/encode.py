@@ -124,10 +124,14 @@ class QueryVectors:
 
 @dataclass(frozen=True, eq=False)
 class EncodedQuery:
-    """A query's unit vector, (d,) float32, and what the user should know of its encoding."""
+    """A query's unit vector, (d,) float32, and what the user should know of its encoding.
+
+    unwanted: unit vectors of the texts that hits must not fit, in the order of `Query.unwanted`.
+    """
 
     vector: Vector
     warnings: tuple[str, ...] = ()
+    unwanted: tuple[Vector, ...] = ()
 
 
 def encode(
@@ -168,8 +172,16 @@ def encode(
                             f"{encoder.space.encoder} reads only {limit}: its end was not "
                             "searched for."
                         )
-            vector = join_parts([part.weight for part in query.parts], joined)
-            encoded.append(EncodedQuery(vector, tuple(warnings)))
+            wanted = [
+                (part.weight, vector)
+                for part, vector in zip(query.parts, joined, strict=True)
+                if not query.is_unwanted(part)
+            ]
+            weights, vectors_wanted = zip(*wanted, strict=True)
+            unwanted = tuple(texts[part.text].vector for part in query.unwanted)
+            encoded.append(
+                EncodedQuery(join_parts(weights, vectors_wanted), tuple(warnings), unwanted)
+            )
         except UsageError as error:
             encoded.append(error)
         except KeyError as missing:

@@ -5,12 +5,14 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retrieval.catalog import Item, Snapshot
+from retrieval.embeddings import Rows
 from retrieval.encoders.base import Encoder, Space, Tokens, Vectors
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import (
@@ -38,9 +40,12 @@ from retrieval.search.candidates import (
     at_text_matches,
     first_rows,
     propose,
+    similarities,
     with_spare,
 )
 from retrieval.search.cursor import Cursor, digest_of
+from retrieval.search.cut import AUTO as AUTO_CUT
+from retrieval.search.cut import Cut, Outlook
 from retrieval.search.encode import (
     CountedCache,
     EncodedQuery,
@@ -58,11 +63,12 @@ from retrieval.search.ordering import (
     diversify,
     exclude,
     fuse_lexical,
+    leave_out,
     rank_by_text,
     rank_by_vector,
 )
 from retrieval.search.query import MAX_K, ImagePart, ItemPart, Mode, Query, Reranking, TextPart
-from retrieval.search.relevance import QueryKind, calibration_for
+from retrieval.search.relevance import Calibration, Curve, QueryKind, calibration_for, sample_rows
 from retrieval.search.rerank import (
     RerankOutcome,
     Scorer,
@@ -73,6 +79,7 @@ from retrieval.search.rerank import (
     stack_tokens,
     text_scorer,
 )
+from retrieval.search.unwanted import Unwanted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -87,6 +94,11 @@ _MAX_CANDIDATES = 5 * MAX_K
 """More are not looked through for hits of other files, or relevant enough."""
 _WIDEN = 4
 _NO_CANDIDATES = Candidates.none()
+_TELLING_SHARE = 0.1
+"""Words that more of the library has than this do not tell its files apart."""
+_FEW_FILES = 10
+"""So few files may always be told by their words."""
+_UNSURE = "Nothing here is likely to be what was asked for: these hits are only the nearest."
 _UNREADABLE = (
     "The hits were not reranked: the file of the item to compare with is gone, changed or "
     "unreadable. `mmsearch index` brings the library up to date."
@@ -111,7 +123,9 @@ class _Plan:
     items. seen_ids: items on the pages before. excluded_ids: items that a query which asks only for
     what is like them does not want. k: hits of this page at most. rerank_count: candidates to
     rerank. fused_pool: how many of the best by vector are fused with what the text search found.
-    count: candidates to look at.
+    count: candidates to look at. unwanted: unit vectors of `Query.unwanted`. is_plain: whether the
+    query is of what relevance was learned on: texts or pictures alone, for pictures. cut: where the
+    hits end, once that is known.
     """
 
     query: Query
@@ -135,19 +149,28 @@ class _Plan:
     rerank_count: int
     fused_pool: int
     count: int
+    unwanted: tuple[Vector, ...]
+    is_plain: bool
+    cut: Cut | None
+
+    @property
+    def total(self) -> int:
+        """Return the number of rows that may be hits, for all that is known."""
+        return self.row_limit if self.allowed is None else self.allowed.count
 
 
 class _Found(NamedTuple):
     """What there is for a query: items near to its vector, and those of its words.
 
-    exhausted: there are no others near to it. cohort: similarities with a sample of the library.
-    items: by id, those of all candidates.
+    exhausted: there are no others near to it. curve: of the query's relevances. outlook: the
+    relevances of the nearest and of a sample of all others. items: by id, those of all candidates.
     """
 
     nearest: Candidates
     exhausted: bool
     by_text: Candidates
-    cohort: Vector
+    curve: Curve
+    outlook: Outlook
     items: dict[int, Item]
 
 
@@ -155,13 +178,14 @@ class _Ordering(NamedTuple):
     """Candidates in the order of the hits, but for diversity.
 
     groups: as `Hit.group`, by id. exhausted: no others could become hits. is_full: they are enough
-    for the page, or all that there are.
+    for the page, or all that there are. kept: how many items are relevant enough, as far as known.
     """
 
     candidates: Candidates
     groups: Groups
     exhausted: bool
     is_full: bool
+    kept: float
 
 
 class Engine:
@@ -364,6 +388,9 @@ class Engine:
                 fused_pool if mode is Mode.HYBRID else 0,
                 DIVERSE_POOL if query.diversity else 0,
             ),
+            unwanted=encoded.unwanted,
+            is_plain=_is_plain(query, named),
+            cut=None,
         )
 
     def _match_text(
@@ -396,6 +423,11 @@ class Engine:
             for modality in Modality:
                 if alike := {p: x for p, x in pending.items() if x.query.modality is modality}:
                     found |= self._find(modality, alike, snapshot, timer)
+            with timer("order"):
+                pending = {
+                    place: plan if plan.cut else replace(plan, cut=self._cut(plan, found[place]))
+                    for place, plan in pending.items()
+                }
             if first := {
                 place: plan
                 for place, plan in pending.items()
@@ -437,7 +469,9 @@ class Engine:
                 cohorts = np.stack([plans[place].vector for place in alike]) @ sample.T
             for place, cohort in zip(alike, cohorts, strict=True):
                 plan = plans[place]
-                candidates, exhausted, at = nearest.get(place, (_NO_CANDIDATES, True, {}))
+                candidates, exhausted, at = nearest.get(
+                    place, (_NO_CANDIDATES, plan.mode is not Mode.TEXT, {})
+                )
                 by_text = _NO_CANDIDATES
                 if plan.text.scores:
                     with timer("catalog"):
@@ -447,8 +481,74 @@ class Engine:
                     with timer("refine"):
                         by_text = at_text_matches(plan.vector, plan.text.scores, searcher.rows, at)
                 items = {item.id: item for at_row in at.values() for item in at_row}
-                found[place] = _Found(candidates, exhausted, by_text, cohort, items)
+                with timer("order"):
+                    found[place] = self._judge(
+                        plan, (candidates, exhausted, by_text, items), cohort, sample, searcher.rows
+                    )
         return found
+
+    def _judge(
+        self,
+        plan: _Plan,
+        found: tuple[Candidates, bool, Candidates, dict[int, Item]],
+        cohort: Vector,
+        sample: Vector,
+        rows: Rows,
+    ) -> _Found:
+        """Leave out what fits unwanted texts, and say how relevant the nearest and others are.
+
+        Args:
+            plan: of the query.
+            found: the nearest, whether there are no others, those of the text search, all items.
+            cohort: (m,), similarities of the query with the sample.
+            sample: (m, d), vectors of a sample of the library.
+            rows: vectors of the library.
+        """
+        nearest, exhausted, by_text, items = found
+        curve = self._curve(plan, cohort)
+        relevance = curve(cohort)
+        others = np.ones(len(cohort), np.bool_)
+        if len(nearest):
+            others = cohort < nearest.similarity[-1]
+        if plan.allowed is not None:
+            others &= plan.allowed.bitmap[_sample_rows(plan.row_limit)]
+        beyond = 0 if exhausted and len(nearest) else plan.total - len(nearest)
+        for part, vector in zip(plan.query.unwanted, plan.unwanted, strict=True):
+            unwanted = Unwanted.of(
+                self._calibration(Modality.TEXT, pictures=plan.query.modality is Modality.IMAGE),
+                part,
+                sample @ vector,
+                plan.total,
+            )
+            chance = unwanted.chance(sample @ vector)
+            relevance = np.where(chance < unwanted.least, relevance * (1 - chance), 0)
+            nearest, by_text = (
+                leave_out(
+                    each, unwanted.chance(similarities(vector, each.rows, rows)), unwanted.least
+                )
+                for each in (nearest, by_text)
+            )
+        outlook = Outlook.of(
+            curve(nearest.similarity) * (1 - nearest.unwanted), relevance[others], beyond
+        )
+        return _Found(nearest, exhausted, by_text, curve, outlook, items)
+
+    def _curve(self, plan: _Plan, cohort: Vector) -> Curve:
+        """Return the curve of a query's relevances."""
+        calibration = self._calibration(plan.kind, pictures=plan.is_plain)
+        return calibration.curve(cohort, plan.query.words)
+
+    def _cut(self, plan: _Plan, found: _Found) -> Cut:
+        """Decide from which relevance hits of a query are shown."""
+        if plan.cursor:
+            return replace(found.outlook.at(plan.cursor.least), expected=plan.cursor.expected)
+        if plan.query.min_relevance != AUTO_CUT:
+            return found.outlook.at(plan.query.min_relevance)
+        calibration = self._calibration(plan.kind, pictures=plan.is_plain)
+        vocabulary = calibration.vocabulary if isinstance(calibration, Calibration) else None
+        return found.outlook.best(
+            well_known=vocabulary is not None and vocabulary.look_up(plan.query.words).well_known
+        )
 
     def _nearest(
         self,
@@ -557,8 +657,8 @@ class Engine:
 
     def _order(self, plan: _Plan, found: _Found, reranked: RerankOutcome | None) -> _Ordering:
         """Put what was found so far into the order of the hits, but for its diversity."""
-        query = plan.query
-        calibration = self._calibration(plan.kind)
+        query, cut = plan.query, plan.cut
+        assert cut is not None
         if plan.mode is Mode.TEXT:
             ranked, exhausted = rank_by_text(found.by_text), plan.text.exhausted
         else:
@@ -567,12 +667,13 @@ class Engine:
                 ranked = rank_by_vector(ranked, reranked.match, reranked.weight)
             if plan.mode is Mode.HYBRID:
                 ranked = fuse_lexical(ranked, found.by_text, plan.fused_pool)
-            if query.min_relevance and len(found.nearest):
+            if cut.least and len(found.nearest):
                 # All others are less similar than the last, and so less relevant.
-                [least] = calibration.relevance(found.nearest.similarity[-1:], found.cohort)
-                exhausted = exhausted or bool(least < query.min_relevance)
+                [last] = found.curve(found.nearest.similarity[-1:])
+                exhausted = exhausted or bool(last < cut.least)
         ranked = exclude(ranked, plan.excluded_ids)
-        ranked = calibrate(ranked, calibration, found.cohort, query.min_relevance)
+        ranked = calibrate(ranked, found.curve, cut.least, _by_telling_words(plan, ranked))
+        kept = float(len(ranked)) if exhausted else cut.kept
         groups: Groups = {}
         if query.group_by_file:
             files = [found.items[item_id].path for item_id in ranked.ids.tolist()]
@@ -580,7 +681,8 @@ class Engine:
         exhausted = exhausted or plan.count >= _MAX_CANDIDATES
         has_enough = len(exclude(ranked, plan.seen_ids, groups)) > plan.k
         has_pool = not query.diversity or len(ranked) >= DIVERSE_POOL
-        return _Ordering(ranked, groups, exhausted, exhausted or (has_enough and has_pool))
+        is_full = exhausted or (has_enough and has_pool)
+        return _Ordering(ranked, groups, exhausted, is_full, kept)
 
     def _page(
         self,
@@ -591,7 +693,9 @@ class Engine:
         timer: StageTimer,
     ) -> Answer:
         """Cut the page of hits, and make the cursor of the next."""
-        ordered, groups, exhausted, _ = ordering
+        ordered, groups, exhausted, _, kept = ordering
+        cut = plan.cut
+        assert cut is not None
         query, searcher = plan.query, self._searchers[plan.query.modality]
         if query.diversity and len(ordered):
             pool = searcher.rows[ordered.rows[:DIVERSE_POOL]].astype(np.float32)
@@ -605,7 +709,15 @@ class Engine:
         if len(page) and (len(left) > len(page) or not exhausted) and len(seen_ids) < MAX_K:
             before = plan.cursor.reranked_count if plan.cursor else 0
             count = before if match is None else len(match)
-            next_cursor = Cursor(plan.digest, plan.row_limit, plan.mode, count, seen_ids).encode()
+            next_cursor = Cursor(
+                plan.digest,
+                plan.row_limit,
+                plan.mode,
+                count,
+                seen_ids,
+                cut.least,
+                cut.expected,
+            ).encode()
         return Answer(
             hits,
             timer.timings_ms,
@@ -613,11 +725,14 @@ class Engine:
                 *plan.warnings,
                 *(reranked.warnings if reranked else ()),
                 *((searcher.problem,) if searcher.problem else ()),
+                *((_UNSURE,) if cut.is_unsure and len(page) else ()),
             ),
             reranker=plan.reranker.name if plan.reranker and match is not None else None,
             reranked=0 if match is None else int(np.count_nonzero(~np.isnan(match))),
             mode=plan.mode,
             next_cursor=next_cursor,
+            expected=None if plan.mode is Mode.TEXT else cut.expected,
+            left_out=max(0, round(plan.total - kept)) if cut.least else 0,
         )
 
     def _widen(self, plan: _Plan, snapshot: Snapshot) -> _Plan:
@@ -639,6 +754,30 @@ class Engine:
         searcher = self._searchers[modality]
         searcher.refresh(self._cache.row_count(snapshot, modality))
         return searcher
+
+
+_sample_rows = lru_cache(8)(sample_rows)
+
+
+def _is_plain(query: Query, named: Mapping[int, Item]) -> bool:
+    """Return whether a query is of texts or of pictures alone, and for pictures."""
+    wanted = [part for part in query.parts if not query.is_unwanted(part)]
+    if query.modality is not Modality.IMAGE or any(part.weight < 0 for part in wanted):
+        return False
+    if any(item.modality is not Modality.IMAGE for item in named.values()):
+        return False
+    return len({isinstance(part, TextPart) for part in wanted}) == 1
+
+
+def _by_telling_words(plan: _Plan, ranked: Candidates) -> NDArray[np.bool_]:
+    """Return which candidates, (c,), were found by words that tell files of the library apart."""
+    found: NDArray[np.bool_] = ~np.isnan(ranked.text_score)
+    if plan.mode is Mode.TEXT:
+        return found
+    is_telling = plan.text.exhausted and len(plan.text.scores) <= max(
+        _FEW_FILES, _TELLING_SHARE * plan.total
+    )
+    return found & is_telling
 
 
 def _stack(vectors: Sequence[Vector], dimension: int) -> Vectors:

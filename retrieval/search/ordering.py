@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from retrieval.rerankers.base import join
 from retrieval.search.candidates import Candidates, Vector
 from retrieval.search.rank_fusion import maximal_marginal_relevance, reciprocal_rank_fusion
-from retrieval.search.relevance import Calibration
+from retrieval.search.relevance import Curve
 
 FUSED_POOL = 200
 """How many of the best by vector and by text are fused; more, where more are reranked."""
@@ -78,17 +78,31 @@ def fuse_lexical(ranked: Candidates, found: Candidates, pool: int) -> Candidates
 
 
 def calibrate(
-    candidates: Candidates, calibration: Calibration, cohort: Vector, min_relevance: float
+    candidates: Candidates,
+    curve: Curve,
+    least: float,
+    telling: NDArray[np.bool_] | None = None,
 ) -> Candidates:
-    """Give each its relevance, and leave out those below the least that the text did not find.
+    """Give each its relevance, and leave out those below the least.
 
-    cohort: (m,) similarities of the query with a sample of the library.
+    What fits an unwanted text is as much less relevant. telling: (c,), which stay whatever their
+    relevance, as words that tell files apart have found them; None: none of them.
     """
-    relevance = calibration.relevance(candidates.similarity, cohort)
+    relevance = curve(candidates.similarity) * (1 - candidates.unwanted)
     candidates = replace(candidates, relevance=relevance)
-    if not min_relevance:
+    if not least:
         return candidates
-    return candidates.take((relevance >= min_relevance) | ~np.isnan(candidates.text_score))
+    kept = relevance >= least
+    return candidates.take(kept if telling is None else kept | telling)
+
+
+def leave_out(candidates: Candidates, chance: Vector, least: float) -> Candidates:
+    """Leave out what is likely to fit an unwanted text; what stays is less relevant by as much.
+
+    chance: (c,), the probability that each fits it. least: from which it is left out.
+    """
+    unwanted = 1 - (1 - candidates.unwanted) * (1 - chance)
+    return replace(candidates, unwanted=unwanted.astype(np.float32)).take(chance < least)
 
 
 def exclude(

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from typing import Literal
 
 import xxhash
 from PIL import Image
@@ -13,6 +14,7 @@ from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.filters import Filter
 from retrieval.media import Modality
 from retrieval.rerankers.registry import AUTO
+from retrieval.search.cut import AUTO as AUTO_CUT
 
 # Limits of every query: in Python, at the terminal and over HTTP.
 MAX_K = 10_000
@@ -74,10 +76,11 @@ class Mode(StrEnum):
 class Query:
     """A query: its parts' unit vectors are weighted, summed and scaled to unit length.
 
-    where: what hits must be like. min_relevance: 0..1, hits below are left out unless the words of
-    the query found them. group_by_file: the best item of each file stands for the others.
-    diversity: 0..1, how much hits should differ from those before them (1 - lambda of maximal
-    marginal relevance). cursor: from the answer whose next hits are wanted.
+    where: what hits must be like. min_relevance: 0..1, hits below are left out unless telling words
+    of the query found them; `auto`: the cut with the highest expected F1, by query. group_by_file:
+    the best item of each file stands for the others. diversity: 0..1, how much hits should differ
+    from those before them (1 - lambda of maximal marginal relevance). cursor: from the answer whose
+    next hits are wanted.
 
     Raises UsageError for no parts, blank texts, weights that are 0, a mode that needs words where
     there are none, and what is beyond a limit.
@@ -88,7 +91,7 @@ class Query:
     modality: Modality = Modality.IMAGE
     where: Filter | None = None
     mode: Mode = Mode.AUTO
-    min_relevance: float = 0.0
+    min_relevance: float | Literal["auto"] = 0.0
     group_by_file: bool = False
     diversity: float = 0.0
     cursor: str | None = None
@@ -106,14 +109,26 @@ class Query:
             )
         if self.mode in {Mode.TEXT, Mode.HYBRID} and not self.words:
             raise UsageError(f"The mode {self.mode} needs a text whose words can be looked for.")
-        for name in ("min_relevance", "diversity"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} must be between 0 and 1, not {getattr(self, name)}.")
+        least = self.min_relevance
+        if least != AUTO_CUT and (isinstance(least, str) or not 0 <= least <= 1):
+            raise UsageError(f"min_relevance must be between 0 and 1, or {AUTO_CUT}, not {least}.")
+        if not 0 <= self.diversity <= 1:
+            raise UsageError(f"diversity must be between 0 and 1, not {self.diversity}.")
 
     @property
     def words(self) -> str:
         """Join the texts of positive weight; "" if there are none."""
         return " ".join(p.text for p in self.parts if isinstance(p, TextPart) and p.weight > 0)
+
+    @property
+    def unwanted(self) -> list[TextPart]:
+        """List the texts that hits must not fit, if there is something that they must."""
+        return [part for part in self.text_parts if self.is_unwanted(part)]
+
+    def is_unwanted(self, part: TextPart | ImagePart | ItemPart) -> bool:
+        """Return whether a part leaves hits out, rather than being a part of the vector."""
+        is_minus = isinstance(part, TextPart) and part.weight < 0
+        return is_minus and any(other.weight > 0 for other in self.parts)
 
     @property
     def text_parts(self) -> list[TextPart]:
@@ -168,6 +183,18 @@ def parse_modality(name: str) -> Modality:
     if name not in set(Modality):
         raise UsageError(f"What can be found is {' or '.join(Modality)}, not {name!r}.")
     return Modality(name)
+
+
+def parse_min_relevance(text: str) -> float | Literal["auto"]:
+    """Read a least relevance; raises UsageError for what is neither a number nor `auto`."""
+    if text == AUTO_CUT:
+        return AUTO_CUT
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(
+            f"The minimum relevance is a number between 0 and 1, or {AUTO_CUT}, not {text!r}."
+        ) from None
 
 
 def parse_mode(name: str) -> Mode:

@@ -95,7 +95,11 @@ class SearchRequest(BaseModel):
         ),
     ] = Mode.AUTO
     min_relevance: Annotated[
-        float, Field(ge=0, le=1, description="Minimum relevance of a hit.")
+        Annotated[float, Field(ge=0, le=1)] | Literal["auto"],
+        Field(
+            description="Minimum relevance of a hit; auto: found by query, by the highest expected "
+            "F1. Hits that telling words found stay."
+        ),
     ] = 0.0
     group_by_file: GroupByFile = False
     diversity: Annotated[
@@ -190,6 +194,13 @@ class _AnswerBase(BaseModel):
     next_cursor: Annotated[
         str | None, Field(description="Repeat the query with this `cursor` for the next hits.")
     ] = None
+    expected: Annotated[
+        float | None,
+        Field(description="Expected number of right items in the library, by their relevances."),
+    ] = None
+    left_out: Annotated[
+        int, Field(description="About how many items `min_relevance` left out of the answer.")
+    ] = 0
 
     @classmethod
     def of(
