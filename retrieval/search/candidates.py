@@ -33,8 +33,7 @@ class Candidates:
     similarity: exact cosines, (c,) float32. match: a reranker's score, (c,) float32, NaN where
     there is none. text_score: BM25, (c,) float64, NaN where the text search found nothing. score:
     what they are ordered by, (c,) float64, comparable within one order. relevance: calibrated
-    probabilities, (c,) float32, NaN until `calibrate`. unwanted: probabilities that they fit what
-    the query leaves out, (c,) float32.
+    probabilities, (c,) float32, NaN until `calibrate`.
     """
 
     ids: RowNumbers
@@ -44,7 +43,6 @@ class Candidates:
     text_score: NDArray[np.float64]
     score: NDArray[np.float64]
     relevance: Vector
-    unwanted: Vector
 
     @classmethod
     def of(
@@ -59,14 +57,7 @@ class Candidates:
         if text_score is None:
             text_score = unknown.astype(np.float64)
         return cls(
-            ids,
-            rows,
-            similarity,
-            unknown,
-            text_score,
-            similarity.astype(np.float64),
-            unknown,
-            np.zeros(len(ids), np.float32),
+            ids, rows, similarity, unknown, text_score, similarity.astype(np.float64), unknown
         )
 
     @classmethod
@@ -138,17 +129,12 @@ def at_text_matches(
     if not text_scores:
         return Candidates.none()
     rows = np.fromiter(text_scores, np.int64)
-    candidates = at_rows(rows, similarities(vector, rows, embeddings), items)
+    found, similarity = refine(vector, np.sort(rows), embeddings)
+    order = np.argsort(found)
+    similarity = similarity[order[np.searchsorted(found, rows, sorter=order)]]
+    candidates = at_rows(rows, similarity, items)
     text_score = np.array([text_scores[row] for row in candidates.rows.tolist()], np.float64)
     return replace(candidates, text_score=text_score)
-
-
-def similarities(vector: Vector, rows: RowNumbers, embeddings: Rows) -> Vector:
-    """Compute exact cosines of a unit vector with rows, (n,) float32, in their order."""
-    distinct, place = np.unique(rows, return_inverse=True)
-    found, similarity = refine(vector, distinct, embeddings)
-    by_row: Vector = similarity[np.argsort(found)]
-    return by_row[place]
 
 
 def first_rows(

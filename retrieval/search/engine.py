@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.catalog import Item, Snapshot
-from retrieval.embeddings import Rows
 from retrieval.encoders.base import Encoder, Space, Tokens, Vectors
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import (
@@ -40,12 +39,11 @@ from retrieval.search.candidates import (
     at_text_matches,
     first_rows,
     propose,
-    similarities,
     with_spare,
 )
 from retrieval.search.cursor import Cursor, digest_of
 from retrieval.search.cut import AUTO as AUTO_CUT
-from retrieval.search.cut import Cut, Outlook
+from retrieval.search.cut import CUT_POOL, Cut, Outlook
 from retrieval.search.encode import (
     CountedCache,
     EncodedQuery,
@@ -63,12 +61,11 @@ from retrieval.search.ordering import (
     diversify,
     exclude,
     fuse_lexical,
-    leave_out,
     rank_by_text,
     rank_by_vector,
 )
 from retrieval.search.query import MAX_K, ImagePart, ItemPart, Mode, Query, Reranking, TextPart
-from retrieval.search.relevance import Calibration, Curve, QueryKind, calibration_for, sample_rows
+from retrieval.search.relevance import Curve, QueryKind, calibration_for, sample_rows
 from retrieval.search.rerank import (
     RerankOutcome,
     Scorer,
@@ -79,7 +76,6 @@ from retrieval.search.rerank import (
     stack_tokens,
     text_scorer,
 )
-from retrieval.search.unwanted import Unwanted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -123,7 +119,7 @@ class _Plan:
     items. seen_ids: items on the pages before. excluded_ids: items that a query which asks only for
     what is like them does not want. k: hits of this page at most. rerank_count: candidates to
     rerank. fused_pool: how many of the best by vector are fused with what the text search found.
-    count: candidates to look at. unwanted: unit vectors of `Query.unwanted`. is_plain: whether the
+    count: candidates to look at. length: as `EncodedQuery.length`. is_plain: whether the
     query is of what relevance was learned on: texts or pictures alone, for pictures. cut: where the
     hits end, once that is known.
     """
@@ -149,7 +145,7 @@ class _Plan:
     rerank_count: int
     fused_pool: int
     count: int
-    unwanted: tuple[Vector, ...]
+    length: float
     is_plain: bool
     cut: Cut | None
 
@@ -387,8 +383,9 @@ class Engine:
                 depth,
                 fused_pool if mode is Mode.HYBRID else 0,
                 DIVERSE_POOL if query.diversity else 0,
+                CUT_POOL if query.min_relevance == AUTO_CUT else 0,
             ),
-            unwanted=encoded.unwanted,
+            length=encoded.length,
             is_plain=_is_plain(query, named),
             cut=None,
         )
@@ -482,61 +479,30 @@ class Engine:
                         by_text = at_text_matches(plan.vector, plan.text.scores, searcher.rows, at)
                 items = {item.id: item for at_row in at.values() for item in at_row}
                 with timer("order"):
-                    found[place] = self._judge(
-                        plan, (candidates, exhausted, by_text, items), cohort, sample, searcher.rows
-                    )
+                    curve = self._curve(plan, cohort)
+                    outlook = self._outlook(plan, candidates, exhausted, cohort, curve)
+                found[place] = _Found(candidates, exhausted, by_text, curve, outlook, items)
         return found
 
-    def _judge(
-        self,
-        plan: _Plan,
-        found: tuple[Candidates, bool, Candidates, dict[int, Item]],
-        cohort: Vector,
-        sample: Vector,
-        rows: Rows,
-    ) -> _Found:
-        """Leave out what fits unwanted texts, and say how relevant the nearest and others are.
-
-        Args:
-            plan: of the query.
-            found: the nearest, whether there are no others, those of the text search, all items.
-            cohort: (m,), similarities of the query with the sample.
-            sample: (m, d), vectors of a sample of the library.
-            rows: vectors of the library.
-        """
-        nearest, exhausted, by_text, items = found
-        curve = self._curve(plan, cohort)
-        relevance = curve(cohort)
-        others = np.ones(len(cohort), np.bool_)
-        if len(nearest):
-            others = cohort < nearest.similarity[-1]
+    def _outlook(
+        self, plan: _Plan, nearest: Candidates, exhausted: bool, cohort: Vector, curve: Curve
+    ) -> Outlook:
+        """Say how relevant the nearest are, and by a sample of the library all others."""
+        pool = nearest.similarity[:CUT_POOL]
+        others = cohort < pool[-1] if len(pool) else np.ones(len(cohort), np.bool_)
         if plan.allowed is not None:
             others &= plan.allowed.bitmap[_sample_rows(plan.row_limit)]
-        beyond = 0 if exhausted and len(nearest) else plan.total - len(nearest)
-        for part, vector in zip(plan.query.unwanted, plan.unwanted, strict=True):
-            unwanted = Unwanted.of(
-                self._calibration(Modality.TEXT, pictures=plan.query.modality is Modality.IMAGE),
-                part,
-                sample @ vector,
-                plan.total,
-            )
-            chance = unwanted.chance(sample @ vector)
-            relevance = np.where(chance < unwanted.least, relevance * (1 - chance), 0)
-            nearest, by_text = (
-                leave_out(
-                    each, unwanted.chance(similarities(vector, each.rows, rows)), unwanted.least
-                )
-                for each in (nearest, by_text)
-            )
-        outlook = Outlook.of(
-            curve(nearest.similarity) * (1 - nearest.unwanted), relevance[others], beyond
+        is_all = exhausted and len(pool) and len(pool) == len(nearest)
+        return Outlook.of(
+            curve(pool), curve(cohort[others]), 0 if is_all else plan.total - len(pool)
         )
-        return _Found(nearest, exhausted, by_text, curve, outlook, items)
 
     def _curve(self, plan: _Plan, cohort: Vector) -> Curve:
-        """Return the curve of a query's relevances."""
+        """Return the curve of a query's relevances over its similarities."""
         calibration = self._calibration(plan.kind, pictures=plan.is_plain)
-        return calibration.curve(cohort, plan.query.words)
+        length = np.float32(plan.length)
+        curve = calibration.curve(length * cohort, plan.query.words)
+        return lambda similarity: curve(length * similarity)
 
     def _cut(self, plan: _Plan, found: _Found) -> Cut:
         """Decide from which relevance hits of a query are shown."""
@@ -545,10 +511,7 @@ class Engine:
         if plan.query.min_relevance != AUTO_CUT:
             return found.outlook.at(plan.query.min_relevance)
         calibration = self._calibration(plan.kind, pictures=plan.is_plain)
-        vocabulary = calibration.vocabulary if isinstance(calibration, Calibration) else None
-        return found.outlook.best(
-            well_known=vocabulary is not None and vocabulary.look_up(plan.query.words).well_known
-        )
+        return found.outlook.best(well_known=calibration.knows(plan.query.words))
 
     def _nearest(
         self,
@@ -761,9 +724,10 @@ _sample_rows = lru_cache(8)(sample_rows)
 
 def _is_plain(query: Query, named: Mapping[int, Item]) -> bool:
     """Return whether a query is of texts or of pictures alone, and for pictures."""
-    wanted = [part for part in query.parts if not query.is_unwanted(part)]
-    if query.modality is not Modality.IMAGE or any(part.weight < 0 for part in wanted):
+    unlike = [part for part in query.parts if part.weight < 0]
+    if query.modality is not Modality.IMAGE or not all(isinstance(p, TextPart) for p in unlike):
         return False
+    wanted = [part for part in query.parts if part.weight > 0]
     if any(item.modality is not Modality.IMAGE for item in named.values()):
         return False
     return len({isinstance(part, TextPart) for part in wanted}) == 1

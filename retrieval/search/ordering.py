@@ -85,24 +85,15 @@ def calibrate(
 ) -> Candidates:
     """Give each its relevance, and leave out those below the least.
 
-    What fits an unwanted text is as much less relevant. telling: (c,), which stay whatever their
-    relevance, as words that tell files apart have found them; None: none of them.
+    telling: (c,), which stay whatever their relevance, as words that tell files apart have found
+    them; None: none of them.
     """
-    relevance = curve(candidates.similarity) * (1 - candidates.unwanted)
+    relevance = curve(candidates.similarity)
     candidates = replace(candidates, relevance=relevance)
     if not least:
         return candidates
     kept = relevance >= least
     return candidates.take(kept if telling is None else kept | telling)
-
-
-def leave_out(candidates: Candidates, chance: Vector, least: float) -> Candidates:
-    """Leave out what is likely to fit an unwanted text; what stays is less relevant by as much.
-
-    chance: (c,), the probability that each fits it. least: from which it is left out.
-    """
-    unwanted = 1 - (1 - candidates.unwanted) * (1 - chance)
-    return replace(candidates, unwanted=unwanted.astype(np.float32)).take(chance < least)
 
 
 def exclude(

@@ -121,16 +121,6 @@ class Query:
         return " ".join(p.text for p in self.parts if isinstance(p, TextPart) and p.weight > 0)
 
     @property
-    def unwanted(self) -> list[TextPart]:
-        """List the texts that hits must not fit, if there is something that they must."""
-        return [part for part in self.text_parts if self.is_unwanted(part)]
-
-    def is_unwanted(self, part: TextPart | ImagePart | ItemPart) -> bool:
-        """Return whether a part leaves hits out, rather than being a part of the vector."""
-        is_minus = isinstance(part, TextPart) and part.weight < 0
-        return is_minus and any(other.weight > 0 for other in self.parts)
-
-    @property
     def text_parts(self) -> list[TextPart]:
         """List the texts among the parts."""
         return [part for part in self.parts if isinstance(part, TextPart)]

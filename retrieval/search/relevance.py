@@ -67,6 +67,7 @@ _GENERIC = _SHIPPED / "generic.json"
 _FARTHEST = 20.0
 """Spreads beyond which a hit stands out no more, so that no logit overflows."""
 
+_THRESHOLD = FEATURES.index("threshold")
 _STEEPEST = 50.0
 """Largest logit."""
 
@@ -175,10 +176,11 @@ class Calibration:
     """From a query to the curve of its relevances: logistic, with predicted parameters.
 
     offset, spread, cosine: weights of FEATURES for the intercept, for the slope over the spreads
-    by which a hit stands out of its cohort, and for that over its cosine. Both slopes are softplus
-    of their weighted sums, log(1 + e^x), and so never negative. Without `cosine`, nothing depends
-    on the scale of the scores. reference: features of a typical query's cohort, with which those
-    of a small library are mixed. reference_rows: how many rows of a sample count as much as it.
+    by which a hit stands out of its cohort, and for that over its cosine, from `threshold` on. Both
+    slopes are softplus of their weighted sums, log(1 + e^x), and so never negative. Without
+    `cosine`, nothing depends on the scale of the scores. reference: features of a typical query's
+    cohort, with which those of a small library are mixed. reference_rows: how many rows of a sample
+    count as much as it.
     """
 
     offset: Mapping[str, float]
@@ -202,6 +204,10 @@ class Calibration:
         parameters = (self.offset, self.spread, self.cosine)
         return np.array([[each.get(name, 0.0) for name in FEATURES] for each in parameters])
 
+    def knows(self, text: str) -> bool:
+        """Return whether each word of a text, if it has any, is well known."""
+        return self.vocabulary is not None and self.vocabulary.look_up(text).well_known
+
     def curve(self, cohort: NDArray[np.float32], text: str = "") -> Curve:
         """Return the curve of a query: from similarities, (n,), to relevances, (n,) float32.
 
@@ -215,9 +221,8 @@ class Calibration:
         return partial(
             _platt,
             offset,
-            location,
-            _softplus(spread) / scale if scale > 0 else 0.0,
-            _softplus(cosine) if self.cosine else 0.0,
+            (location, _softplus(spread) / scale if scale > 0 else 0.0),
+            (features[_THRESHOLD], _softplus(cosine) if self.cosine else 0.0),
         )
 
     def features(
@@ -277,13 +282,21 @@ def _shape_of(own: NDArray[np.float64]) -> tuple[dict[str, float], float, float]
 
 
 def _platt(
-    offset: float, location: float, slope: float, cosine: float, similarity: NDArray[np.float32]
+    offset: float,
+    spread: tuple[float, float],
+    cosine: tuple[float, float],
+    similarity: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Compute a logistic curve over similarities, (n,) -> (n,) float32."""
+    """Compute a logistic curve over similarities, (n,) -> (n,) float32.
+
+    spread, cosine: from where on each counts, and its slope.
+    """
     known = np.nan_to_num(similarity).astype(np.float64)
-    spreads = np.clip(slope * (known - location), -_STEEPEST, _STEEPEST)
-    logits = np.clip(offset + spreads + cosine * np.clip(known, -1, 1), -_STEEPEST, _STEEPEST)
-    return np.where(np.isnan(similarity), 0.0, 1 / (1 + np.exp(-logits))).astype(np.float32)
+    logits = np.full(len(known), offset)
+    for start, slope in (spread, cosine):
+        logits += np.clip(slope * (known - start), -_STEEPEST, _STEEPEST)
+    chance = 1 / (1 + np.exp(-np.clip(logits, -_STEEPEST, _STEEPEST)))
+    return np.where(np.isnan(similarity), 0.0, chance).astype(np.float32)
 
 
 def _softplus(x: float) -> float:

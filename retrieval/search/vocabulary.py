@@ -15,6 +15,8 @@ from typing import NamedTuple, Self
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _FLOOR = 0.3
 """Photos that an unknown word counts as, and that are added to those of a known one."""
+_WELL_KNOWN = 3
+"""Photos that an encoder must have seen with a word to find it well."""
 _MOST_WORDS = 64
 _KEPT_TEXTS = 1024
 FUNCTION_WORD_SHARE = 0.5
@@ -27,7 +29,7 @@ class QueryWords(NamedTuple):
     count: how many words. known: the share of them that the vocabulary has. shares: natural
     logarithms of the shares of photos that the rarest and the next rarest show, 0 where there is no
     such word. thresholds: cosines from which a photo most likely shows the rarest and the next
-    rarest. well_known: whether every word has been seen on photos often enough for a threshold.
+    rarest. well_known: whether each word, if there is any, has been seen with enough photos.
     """
 
     count: int
@@ -69,7 +71,7 @@ class Vocabulary:
                 continue
             shares.append(math.log(share))
             known += stem in self.words
-            well_known = well_known and threshold is not None
+            well_known = well_known and count >= _WELL_KNOWN
             intercept, slope = self.line
             thresholds.append(intercept + slope * shares[-1] if threshold is None else threshold)
         if not shares:

@@ -6,7 +6,7 @@ photo, and their similarity becomes a probability that the photo is relevant.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import pairwise
@@ -114,14 +114,19 @@ class NamedThings:
         }
 
 
-def named_things(photos: Sequence[CaptionedPhoto], *, pairs: bool = False) -> NamedThings:
-    """Count the words that tell photos apart, or pairs of them, in captions in LANGUAGE."""
+def named_things(
+    photos: Sequence[CaptionedPhoto],
+    *,
+    pairs: bool = False,
+    leave_out: Collection[str] = FUNCTION_WORDS,
+) -> NamedThings:
+    """Count words, or pairs of them, in captions in LANGUAGE, but for those to leave out."""
     counts: dict[str, Counter[int]] = {}
     forms: dict[str, Counter[str]] = {}
     for number, photo in enumerate(photos):
         for caption in photo.captions:
             named = [
-                ("", "") if word in FUNCTION_WORDS else (stem, word)
+                ("", "") if word in leave_out else (stem, word)
                 for word, stem in zip(words(caption), stems(caption, LANGUAGE), strict=True)
             ]
             if pairs:

@@ -55,7 +55,7 @@ REFERENCE_ROWS = 16.0
 """How many rows of a library count as much as the usual cohort."""
 
 BINS = 10
-UNKNOWN_SHARE = 0.15
+UNKNOWN_SHARE = 0.05
 """Share of searches whose words are taken for unknown, though the vocabulary has them."""
 
 _STEPS = 1500
@@ -127,11 +127,15 @@ class Quality:
 
 @dataclass(frozen=True)
 class TrainedRelevance:
-    """Calibrations and their quality on the held-out half, by kind of query."""
+    """Calibrations and their quality on the held-out half.
+
+    quality: by kind of query, and of text queries by what was asked: `caption`, `word`, `phrase`
+    or what no photo shows, `outside`.
+    """
 
     calibrations: CalibrationFile
-    quality: Mapping[Modality, Quality]
-    generic_quality: Mapping[Modality, Quality]
+    quality: Mapping[str, Quality]
+    generic_quality: Mapping[str, Quality]
 
 
 def is_held_out(name: str) -> bool:
@@ -170,8 +174,8 @@ def train_relevance(
         kind: fit_calibration(searches, of_scale=False, seed=config.seed)
         for kind, searches in learned.items()
     }
-    quality = {kind: measure(fitted[kind], measured[kind]) for kind in fitted}
-    generic_quality = {kind: measure(plain[kind], measured[kind]) for kind in plain}
+    quality = _qualities(fitted, measured)
+    generic_quality = _qualities(plain, measured)
     file = CalibrationFile(
         encoder=encoder.space.encoder,
         space_id=encoder.space.id,
@@ -184,6 +188,19 @@ def train_relevance(
         card["limits"].insert(0, "Learned with this encoder's scores; unmeasured on any other's.")
         replace(file, space_id="", by_kind=plain, card=card).write(config.generic)
     return TrainedRelevance(file, quality, generic_quality)
+
+
+def _qualities(
+    calibrations: Mapping[Modality, Calibration],
+    measured: Mapping[Modality, Sequence[SimulatedSearch]],
+) -> dict[str, Quality]:
+    quality = {str(kind): measure(calibrations[kind], measured[kind]) for kind in measured}
+    by_text: dict[str, list[SimulatedSearch]] = {}
+    for search in measured[Modality.TEXT]:
+        by_text.setdefault(search.query.kind, []).append(search)
+    for kind, searches in sorted(by_text.items()):
+        quality[kind] = measure(calibrations[Modality.TEXT], searches)
+    return quality
 
 
 def fit_calibration(
@@ -210,14 +227,17 @@ def fit_calibration(
     random = np.random.default_rng(seed)
     rows, hits = [], []
     for place, search in enumerate(searches):
-        knows = random.random() >= UNKNOWN_SHARE
-        one = replace(start, vocabulary=vocabulary if knows else None)
+        known = vocabulary
+        if vocabulary and random.random() < UNKNOWN_SHARE:
+            known = replace(vocabulary, words={})
+        one = replace(start, vocabulary=known)
         features, location, scale = one.features(search.cohort, search.query.text_asked)
         rows.append(features)
         similarity = search.similarity.astype(np.float64)
         spreads = np.clip((similarity - location) / scale, -50, 50) if scale > 0 else 0 * similarity
         told = ~np.isnan(search.fits)
-        columns = (np.full(len(spreads), place), spreads, similarity, search.fits)
+        above = similarity - features[FEATURES.index("threshold")]
+        columns = (np.full(len(spreads), place), spreads, above, search.fits)
         hits.append(np.stack(columns)[:, told])
     table = np.stack(rows)[:, [FEATURES.index(name) for name in names]]
     weights = _fit_curves(table, np.concatenate(hits, axis=1), of_scale, seed)
@@ -242,7 +262,7 @@ def build_vocabulary(
 
     photo_vectors: (n, d) float32, unit. encode: unit vectors of texts, (m, d) float32.
     """
-    named = named_things(photos)
+    named = named_things(photos, leave_out=())
     kept = {
         stem: counts for stem, counts in named.counts.items() if (counts > 0).sum() >= _FEWEST_NAMED
     }
@@ -532,7 +552,7 @@ def _fit_curves(
     """Fit weights, (3, f), of the parameters of curves, by Adam (Kingma & Ba 2015).
 
     features: (s, f), of each search. hits: (4, h): the search of each, by how many spreads it
-    stands out, its cosine and its label.
+    stands out, how far its cosine is above the threshold of the query, and its label.
     """
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits, softplus
@@ -565,16 +585,19 @@ def _fit_curves(
 
 
 def _card(
-    config: RelevanceTraining, encoder: Encoder, quality: Mapping[Modality, Quality]
+    config: RelevanceTraining, encoder: Encoder, quality: Mapping[str, Quality]
 ) -> dict[str, Any]:
     return {
         "data": f"{config.dataset.name}: half of val's photos, and {config.distractors} of train's "
-        "that nothing asks for",
+        "that no caption asks for; the words are of all of train's captions",
         "recipe": f"mmsearch train relevance --encoder {encoder.space.encoder} --distractors "
         f"{config.distractors} --outside {config.outside} --searches {config.searches} "
         f"--seed {config.seed}",
-        "labels": "A caption's own photo fits; others by the similarity of their captions with the "
-        "query (MiniLM), which 85 pairs judged by hand turned into probabilities.",
+        "labels": "A word fits photos with two captions that have it; those with one do not count. "
+        "A caption's own photo fits; others by the similarity of their captions with the query "
+        "(MiniLM), which 85 pairs judged by hand turned into probabilities.",
+        "libraries": "4 to all photos. A fifth of them have lost all photos that fit, in another "
+        "fifth any share of the photos fits.",
         "quality": {
             kind: {name: value for name, value in asdict(each).items() if name in _SHOWN}
             for kind, each in quality.items()

@@ -143,12 +143,25 @@ def simulate_searches(
         by_kind.setdefault(query.kind, []).append(query)
     kinds = sorted(by_kind)
     shares = np.array([KIND_SHARES.get(kind, 1.0) for kind in kinds])
+    weights = {kind: _weights(queries) for kind, queries in by_kind.items()}
     searches = []
     for _ in range(count):
         kind = kinds[random.choice(len(kinds), p=shares / shares.sum())]
-        query = by_kind[kind][random.integers(len(by_kind[kind]))]
+        query = by_kind[kind][random.choice(len(by_kind[kind]), p=weights[kind])]
         searches.append(_search(gallery, query, random))
     return searches
+
+
+def _weights(queries: Sequence[SimulatedQuery]) -> NDArray[np.float64]:
+    """Weigh words and phrases by the root of how many photos show them: common ones are asked more.
+
+    Returns shares of the queries of one kind, (q,).
+    """
+    weights = np.ones(len(queries))
+    if queries[0].kind in {"word", "phrase"}:
+        weights = np.sqrt([(query.fits > _FITS).sum() for query in queries])
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
 
 
 def _search(
