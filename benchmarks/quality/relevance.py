@@ -91,7 +91,8 @@ class SignedResult:
     """What an unwanted word does to the first 10 hits of a wanted one, as means over pairs.
 
     unwanted: share of hits that show it: without it in the query, with it as it is searched for,
-    and with the whole of its vector subtracted. precision: share of hits that show the wanted word, likewise.
+    and with the whole of its vector subtracted. precision: share of hits that show the wanted word,
+    likewise.
     """
 
     pairs: int

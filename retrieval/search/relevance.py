@@ -68,6 +68,8 @@ _FARTHEST = 20.0
 """Spreads beyond which a hit stands out no more, so that no logit overflows."""
 
 _THRESHOLD = FEATURES.index("threshold")
+_FEWEST_ROWS = 4
+"""Rows of the smallest libraries that calibrations are learned on."""
 _STEEPEST = 50.0
 """Largest logit."""
 
@@ -245,7 +247,7 @@ class Calibration:
         single = float(count == 1)
         values = {
             "one": 1.0,
-            "rows": math.log1p(len(own)),
+            "rows": math.log1p(max(len(own), _FEWEST_ROWS)),
             "location": location,
             "scale": scale,
             **{

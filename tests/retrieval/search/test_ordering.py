@@ -16,7 +16,6 @@ from retrieval.search.ordering import (
     rank_by_vector,
 )
 from retrieval.search.rank_fusion import reciprocal_rank_fusion
-from retrieval.search.relevance import Calibration
 
 NAN = float("nan")
 
@@ -107,24 +106,24 @@ def test_fusion_names_each_item_once(by_vector, by_text, pool):
     assert sorted(found.tolist()) == sorted(by_text)
 
 
-@pytest.fixture
-def calibration():
-    return Calibration(intercept=-1.0, z=1.0, rows=0.0, prior=0.1, reference_rows=1.0)
+def curve(similarity):
+    """Relevance that is the similarity."""
+    return np.nan_to_num(similarity)
 
 
-def test_relevance_is_that_of_the_calibration(calibration):
+def test_relevance_is_that_of_the_curve():
     found = candidates(1, 2, 3, 4, similarity=[0.9, 0.5, 0.1, NAN])
-    cohort = np.linspace(0, 0.4, 50, dtype=np.float32)
-    expected = calibration.relevance(found.similarity, cohort)
-    np.testing.assert_array_equal(calibrate(found, calibration, cohort, 0.0).relevance, expected)
-    assert calibrate(found, calibration, cohort, float(expected[1])).ids.tolist() == [1, 2]
-    assert len(calibrate(Candidates.none(), calibration, cohort, 0.5)) == 0
+    expected = np.array([0.9, 0.5, 0.1, 0], np.float32)
+    np.testing.assert_array_equal(calibrate(found, curve, 0.0).relevance, expected)
+    assert calibrate(found, curve, float(expected[1])).ids.tolist() == [1, 2]
+    assert len(calibrate(Candidates.none(), curve, 0.5)) == 0
 
 
-def test_what_the_text_found_is_relevant(calibration):
-    found = candidates(1, 2, similarity=[0.1, 0.1], text_score=[2.0, NAN])
-    cohort = np.linspace(0, 0.4, 50, dtype=np.float32)
-    assert calibrate(found, calibration, cohort, 1.0).ids.tolist() == [1]
+def test_what_telling_words_found_stays():
+    found = candidates(1, 2, 3, similarity=[0.1, 0.9, 0.1], text_score=[2.0, NAN, 1.0])
+    telling = np.array([True, False, False])
+    assert calibrate(found, curve, 0.5, telling).ids.tolist() == [1, 2]
+    assert calibrate(found, curve, 1.5, telling).ids.tolist() == [1]
 
 
 def test_the_first_of_each_file_stands_for_the_others():
