@@ -222,7 +222,7 @@ def measure_cuts(
     judged: dict[tuple[str, tuple[int, int]], list[tuple[Floats, Floats]]] = {}
     every = np.arange(len(gallery.photos))
     for query in queries:
-        relevance = _relevances(gallery, query, every, calibration).astype(np.float64)
+        relevance = _relevances(gallery, query, every, calibration)
         order = np.argsort(-relevance, kind="stable")
         relevance, fits = relevance[order], query.fits[order]
         right, told = fits > _RIGHT, (fits > _RIGHT) | (fits < _WRONG)
@@ -234,18 +234,14 @@ def measure_cuts(
         key = (query.kind if total or query.kind == "outside" else "absent word", group)
         rows.setdefault(key, []).append((f1[shown], f1.max(), shown == 0, shown))
         first = np.flatnonzero(told)[:HITS]
-        judged.setdefault(key, []).append((relevance[first], right[first]))
-    return [
-        CutResult(
-            kind,
-            group,
-            len(rows[kind, group]),
-            *np.mean(rows[kind, group], axis=0).tolist()[:3],
-            hits=float(np.median([row[3] for row in rows[kind, group]])),
-            ece=_calibration_error(judged[kind, group]),
-        )
-        for kind, group in sorted(rows)
-    ]
+        judged.setdefault(key, []).append((relevance[first], right[first].astype(np.float32)))
+    results = []
+    for kind, group in sorted(rows):
+        table = np.array(rows[kind, group])
+        f1, best_f1, none, _ = table.mean(0).tolist()
+        hits, ece = float(np.median(table[:, 3])), _calibration_error(judged[kind, group])
+        results.append(CutResult(kind, group, len(table), f1, best_f1, none, hits, ece))
+    return results
 
 
 def measure_signed(gallery: Gallery, queries: Sequence[SimulatedQuery]) -> SignedResult | None:

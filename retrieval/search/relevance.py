@@ -142,6 +142,10 @@ class LogisticCalibration:
                 f"A calibration needs finite numbers, z and reference_rows above 0: {asdict(self)}."
             )
 
+    def knows(self, text: str) -> bool:
+        """Return False: nothing is known of words."""
+        return False
+
     def curve(self, cohort: NDArray[np.float32], text: str = "") -> Curve:
         """Return the curve of a query by its cohort alone; see `Calibration.curve`."""
         return partial(self._relevance, CohortStatistics.of(cohort))

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import NamedTuple, Self
+from typing import Self
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _FLOOR = 0.3
@@ -23,7 +23,8 @@ FUNCTION_WORD_SHARE = 0.5
 """A word that more photos have than this, such as `a`, does not tell them apart."""
 
 
-class QueryWords(NamedTuple):
+@dataclass(frozen=True)
+class QueryWords:
     """What is known of the words of a text, but for those that nearly all captions have.
 
     count: how many words. known: the share of them that the vocabulary has. shares: natural

@@ -58,15 +58,16 @@ BINS = 10
 UNKNOWN_SHARE = 0.05
 """Share of searches whose words are taken for unknown, though the vocabulary has them."""
 
-_STEPS = 1500
-_LEARNING_RATE = 0.02
-_BATCH = 8192
-_DECAY = 1e-4
+_STEPS = 200
+_RIDGE = 1e-5
 _FEWEST_SHOWN = 5
 """Photos that must show a word before it is asked, or has a threshold."""
 
 _FEWEST_NAMED = 3
 """Photos of which a caption must name a word, to be of the vocabulary."""
+
+_LEAST_RISE = 0.01
+"""By how much relevance must rise from the last hit of a search to the first, on average."""
 
 _LARGE_LIBRARY = 200
 _PHOTO_BATCH = 32
@@ -217,7 +218,7 @@ def fit_calibration(
         vocabulary: what is known of words; in some searches it is taken to know none.
         of_scale: whether the scale of the scores may be used; a calibration for other encoders
             cannot.
-        seed: of the order and of the searches without known words.
+        seed: of the searches without known words.
 
     Raises:
         UsageError: relevance does not rise with similarity.
@@ -240,15 +241,15 @@ def fit_calibration(
         columns = (np.full(len(spreads), place), spreads, above, search.fits)
         hits.append(np.stack(columns)[:, told])
     table = np.stack(rows)[:, [FEATURES.index(name) for name in names]]
-    weights = _fit_curves(table, np.concatenate(hits, axis=1), of_scale, seed)
+    weights = _fit_curves(table, np.concatenate(hits, axis=1), of_scale)
     offset, spread, cosine = (dict(zip(names, each, strict=True)) for each in weights.tolist())
     if not np.isfinite(weights).all():
         raise UsageError("The fitted relevances are not numbers.")
     fitted = Calibration(
         offset, spread, cosine if of_scale else {}, start.reference, REFERENCE_ROWS, vocabulary
     )
-    relevances, fits = _relevances(fitted, searches, first=HITS)
-    if not np.corrcoef(relevances, fits)[0, 1] > 0:
+    rises = [np.ptp(fitted.curve(each.cohort)(each.similarity)) for each in searches]
+    if not np.mean(rises) > _LEAST_RISE:
         raise UsageError("Relevance does not rise with similarity here: nothing can be learned.")
     return fitted
 
@@ -272,7 +273,7 @@ def build_vocabulary(
     for stem, vector in zip(asked, vectors, strict=True):
         thresholds[stem] = round(best_threshold(photo_vectors @ vector, kept[stem]), 4)
     counts = {stem: int((of_photos > 1).sum()) for stem, of_photos in kept.items()}
-    line = np.zeros(2)
+    line: NDArray[Any] = np.zeros(2)
     if len(asked) > 1:
         shares = np.log([counts[stem] / len(photos) for stem in asked])
         line = np.polynomial.polynomial.polyfit(shares, [thresholds[stem] for stem in asked], 1)
@@ -547,9 +548,9 @@ def _relevances(
 
 
 def _fit_curves(
-    features: NDArray[np.float64], hits: NDArray[np.float64], of_scale: bool, seed: int
+    features: NDArray[np.float64], hits: NDArray[np.float64], of_scale: bool
 ) -> NDArray[np.float64]:
-    """Fit weights, (3, f), of the parameters of curves, by Adam (Kingma & Ba 2015).
+    """Fit weights, (3, f), of the parameters of curves, by L-BFGS (Liu & Nocedal 1989).
 
     features: (s, f), of each search. hits: (4, h): the search of each, by how many spreads it
     stands out, how far its cosine is above the threshold of the query, and its label.
@@ -558,29 +559,30 @@ def _fit_curves(
     from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
     mean, deviation = features.mean(0), features.std(0)
-    constant = deviation < 1e-9
-    mean[constant], deviation[constant] = 0.0, 1.0
+    one = FEATURES.index("one")
+    mean[one] = 0.0
+    deviation[deviation < 1e-9] = 1.0  # what never differs is 0 then, and has no weight
     scaled = torch.tensor((features - mean) / deviation, dtype=torch.float32)
     search = torch.tensor(hits[0].astype(np.int64))
     spreads, cosines, fits = torch.tensor(hits[1:], dtype=torch.float32)
-    generator = torch.Generator().manual_seed(seed)
     weights = torch.zeros(3, features.shape[1], requires_grad=True)
-    optimizer = torch.optim.AdamW([weights], lr=_LEARNING_RATE, weight_decay=_DECAY)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
-    for _ in range(_STEPS):
-        batch = torch.randint(len(fits), (_BATCH,), generator=generator)
-        offset, spread, cosine = (scaled[search[batch]] @ weights.T).T
-        logits = offset + softplus(spread) * spreads[batch]
-        if of_scale:
-            logits = logits + softplus(cosine) * cosines[batch]
-        loss = binary_cross_entropy_with_logits(logits, fits[batch])
+    optimizer = torch.optim.LBFGS(
+        [weights], max_iter=_STEPS, history_size=20, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Any:
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        offset, spread, cosine = (scaled @ weights.T).T[:, search]
+        logits = offset + softplus(spread) * spreads
+        if of_scale:
+            logits = logits + softplus(cosine) * cosines
+        found = binary_cross_entropy_with_logits(logits, fits) + _RIDGE * weights.square().sum()
+        found.backward()  # type: ignore[no-untyped-call]
+        return found
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
     fitted = weights.detach().double().numpy() / deviation
-    fitted[:, constant & (features[0] == 0)] = 0.0
-    fitted[:, FEATURES.index("one")] -= fitted @ mean
+    fitted[:, one] -= fitted @ mean
     return np.asarray(fitted)
 
 

@@ -192,12 +192,14 @@ def _draw_library(
     """Choose about `size` photos of the gallery, (n,): among them many, some or none that fit."""
     photos = random.permutation(len(query.fits))
     if query.kind == "image":
-        return photos[photos != query.source_photo][:size]
+        others: NDArray[np.int64] = photos[photos != query.source_photo][:size]
+        return others
     fits = query.fits[photos]
     right, wrong = photos[fits > _FITS], photos[fits < _UNFIT]
     drawn = random.random()
     if not len(right) or drawn < WITHOUT_SHARE:
-        return wrong[:size]
+        without: NDArray[np.int64] = wrong[:size]
+        return without
     if drawn < WITHOUT_SHARE + GATHERED_SHARE:
         count = min(len(right), max(1, round(random.random() * size)))
         return random.permutation(np.concatenate([right[:count], wrong[: max(0, size - count)]]))
@@ -208,8 +210,8 @@ def _draw_library(
 
 
 def _looked_at(rows: int) -> NDArray[np.int64]:
-    """Choose ranks, (k,) from 0: the best, and others at growing distances down to the last."""
-    rest = np.geomspace(HITS, rows, HITS) if rows > HITS else []
+    """Choose ranks, (k,) from 0: the best, and others at growing distances."""
+    rest = np.geomspace(HITS, max(rows, HITS), HITS)
     chosen = np.unique(np.round([*range(HITS), *rest]).astype(np.int64))
     return chosen[chosen < rows]
 
