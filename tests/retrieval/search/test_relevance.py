@@ -143,7 +143,7 @@ def test_many_equal_scores_stand_out_of_nothing(shipped):
     same = np.full(100, 0.25, np.float32)
     found = shipped["generic"]["text"].curve(same)(same)
     assert (found == found[0]).all()
-    assert found[0] < 0.1
+    assert found[0] < 0.15
 
 
 def test_the_cohort_is_what_lies_below_its_median():
