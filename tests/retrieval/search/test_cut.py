@@ -70,3 +70,31 @@ def test_many_that_are_likely_are_all_shown_and_few_of_a_long_tail():
 def test_an_empty_library_shows_nothing(others):
     cut = Outlook.of(NOTHING, NOTHING, others).best(well_known=True)
     assert (cut.least, cut.expected, cut.kept) == (math.inf, 0, 0)
+
+
+@pytest.mark.slow
+def test_common_words_show_what_photos_have_of_them(shared_data, starter):
+    from retrieval.media import Modality
+    from retrieval.media.images import read_image
+    from retrieval.search.relevance import calibration_for
+    from retrieval.training.captions import read_captioned_photos
+    from retrieval.training.fitting import named_things
+
+    photos = read_captioned_photos(shared_data / "flickr8k", "val")[:80]
+    vectors = np.concatenate(
+        [
+            starter.encode(Modality.IMAGE, starter.preprocess(read_image(photo.path))[np.newaxis])
+            for photo in photos
+        ]
+    )
+    calibration = calibration_for(starter.space, Modality.TEXT)
+    fits = named_things(photos).fits(fewest=5)
+    words = [word for word in ("dog", "dogs", "water", "snow", "boy", "man") if word in fits]
+    assert len(words) >= 4
+    for word in words:
+        scores = vectors @ starter.encode(Modality.TEXT, [word])[0]
+        order = np.argsort(-scores)
+        relevance = calibration.curve(scores, word)(scores[order])
+        cut = Outlook.of(relevance, NOTHING, 0).best(well_known=calibration.knows(word))
+        shown = (fits[word][order] == 1) & (relevance >= cut.least)
+        assert shown.sum() >= (fits[word][order[:20]] == 1).sum() / 2, word
