@@ -71,7 +71,7 @@ class SearchOptions(TypedDict, total=False):
     modality: Literal["image", "text"]
     where: Filter | None
     mode: Literal["auto", "vector", "text", "hybrid"]
-    min_relevance: float | None
+    min_relevance: float | Literal["auto"] | None
     group_by_file: bool
     diversity: float
     parse: bool

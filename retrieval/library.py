@@ -240,8 +240,8 @@ class Library:
             where: Filter of the items.
             mode: `vector` (by meaning), `text` (by words), `hybrid` (both) or `auto` (hybrid if
                 some file has a telling word, else vector).
-            min_relevance: Minimum relevance of hits, 0 to 1. (default: 0; sorted by date: that of
-                the web page)
+            min_relevance: Minimum relevance of hits, 0 to 1; `auto`: the best cut, by query.
+                (default: 0; sorted by date: `auto`)
             group_by_file: Collapse by file: only the best frame, page or chunk of each file.
             diversity: Result diversity, 0 to 1 (maximal marginal relevance, 1 - lambda).
             cursor: `next_cursor` of an earlier answer to the same query.

@@ -26,8 +26,8 @@ from indexer.progress import Progress as IndexingProgress
 from indexer.progress import Summary
 from retrieval.catalog import Item, TakenFrom
 from retrieval.search.answer import Answer
+from retrieval.search.cut import FLOOR
 from retrieval.search.parse import PartKind
-from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
 
 _CHUNK_CHARACTERS = 100
 _COUNTS = ("added", "changed", "moved", "relocated", "unchanged", "removed", "failed")
@@ -68,6 +68,8 @@ def print_answer(answer: Answer, *, are_here: bool = True, with_dates: bool = Fa
         if with_dates:
             scores += f"  {_date_of(hit.item):<26}"
         out.print(Text.assemble(f"{hit.rank:>4}  ", relevance, (scores, "cyan"), "  ", shown))
+    if answer.left_out and answer.hits and out.is_terminal:
+        out.print(f"{answer.left_out:,} less relevant left out.", style="dim")
     if answer.next_cursor and out.is_terminal:
         out.print(f"More: the same with [bold]--cursor {answer.next_cursor}[/bold]", style="dim")
 
@@ -89,7 +91,7 @@ def print_understood(answer: Answer) -> None:
 def _style_of_relevance(relevance: float) -> str:
     if relevance >= 0.5:
         return "bold green"
-    return "green" if relevance >= DEFAULT_MIN_RELEVANCE else "dim"
+    return "green" if relevance >= FLOOR else "dim"
 
 
 def _date_of(item: Item) -> str:

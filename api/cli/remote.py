@@ -50,6 +50,8 @@ def answer_of(answer: ServedAnswer) -> Answer:
             UnderstoodPart(part.words, part.kind, part.label, part.where)
             for part in answer.understood
         ),
+        expected=answer.expected,
+        left_out=answer.left_out,
     )
 
 

@@ -79,13 +79,12 @@ def search(
         ),
     ] = "auto",
     min_relevance: Annotated[
-        float | None,
+        str | None,
         option(
             "--min-relevance",
-            "P",
-            "Minimum relevance of hits, 0 to 1. (default: 0; with --sort date: that of the page)",
-            min=0,
-            max=1,
+            "P|auto",
+            "Minimum relevance of hits, 0 to 1; auto: the best cut, found by query. (default: 0; "
+            "with --sort date: auto)",
         ),
     ] = None,
     sort: Annotated[
@@ -147,6 +146,7 @@ def search(
     from retrieval.search.query import (
         Query,
         Sort,
+        parse_min_relevance,
         parse_modality,
         parse_mode,
         parse_sort,
@@ -159,7 +159,7 @@ def search(
         k=k,
         modality=parse_modality(modality),
         mode=parse_mode(mode),
-        min_relevance=min_relevance,
+        min_relevance=None if min_relevance is None else parse_min_relevance(min_relevance),
         group_by_file=group,
         diversity=diversity,
         cursor=cursor,

@@ -50,6 +50,10 @@ class Answer:
     vector they stand before all others. mode: how the hits were found, never `auto`. next_cursor:
     for the hits that follow; None: there are no more, or as many as MAX_K were given. understood:
     words of the query that became filters.
+    for the hits that follow; None: there are no more, or as many as MAX_K were given. expected: how
+    many of the items that pass the filter are right, by the relevances of the nearest and of a
+    sample of the library; None where meaning was not asked for. left_out: how many of them are not
+    relevant enough to be shown, estimated in the same way where more hits follow.
     """
 
     hits: tuple[Hit, ...]
@@ -60,6 +64,8 @@ class Answer:
     mode: Mode = Mode.VECTOR
     next_cursor: str | None = None
     understood: tuple[UnderstoodPart, ...] = ()
+    expected: float | None = None
+    left_out: int = 0
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)

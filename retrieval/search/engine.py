@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -45,6 +45,8 @@ from retrieval.search.candidates import (
     with_words,
 )
 from retrieval.search.cursor import Cursor, digest_of
+from retrieval.search.cut import AUTO as AUTO_CUT
+from retrieval.search.cut import CUT_POOL, Cut, Outlook
 from retrieval.search.encode import (
     CountedCache,
     EncodedQuery,
@@ -76,7 +78,7 @@ from retrieval.search.query import (
     Sort,
     TextPart,
 )
-from retrieval.search.relevance import QueryKind, calibration_for
+from retrieval.search.relevance import Curve, QueryKind, calibration_for, sample_rows
 from retrieval.search.rerank import (
     RerankOutcome,
     Scorer,
@@ -103,6 +105,7 @@ _WIDEN = 4
 _FIRST_BY_TEXT = 200
 """Rows that a search by words alone begins with."""
 _NO_CANDIDATES = Candidates.none()
+_UNSURE = "Nothing here is likely to be what was asked for: these hits are only the nearest."
 _UNREADABLE = (
     "The hits were not reranked: the file of the item to compare with is gone, changed or "
     "unreadable. `mmsearch index` brings the library up to date; if its folder was moved, "
@@ -120,7 +123,9 @@ class _Plan:
     of them may be found; None: all. allowed_are_live: whether those are known to hold current
     items. seen_ids: items on the pages before. excluded_ids: items that a query which asks only for
     what is like them does not want. k: hits of this page at most. rerank_count: candidates to
-    rerank. count: candidates to look at.
+    rerank. count: candidates to look at. length: as `EncodedQuery.length`. is_plain: whether the
+    query is of what relevance was learned on: texts or pictures alone, for pictures. cut: where the
+    hits end, once that is known.
     """
 
     query: Query
@@ -144,19 +149,28 @@ class _Plan:
     k: int
     rerank_count: int
     count: int
+    length: float
+    is_plain: bool
+    cut: Cut | None
+
+    @property
+    def total(self) -> int:
+        """Return the number of rows that may be hits, for all that is known."""
+        return self.row_limit if self.allowed is None else self.allowed.count
 
 
 class _Found(NamedTuple):
     """What there is for a query: items near to its vector, and those of its words.
 
-    exhausted: there are no others near to it. cohort: similarities with a sample of the library.
-    items: by id, those of all candidates.
+    exhausted: there are no others near to it. curve: of the query's relevances. outlook: the
+    relevances of the nearest and of a sample of all others. items: by id, those of all candidates.
     """
 
     nearest: Candidates
     exhausted: bool
     by_text: Candidates
-    cohort: Vector
+    curve: Curve
+    outlook: Outlook
     items: dict[int, Item]
 
 
@@ -164,13 +178,14 @@ class _Ordering(NamedTuple):
     """Candidates in the order of the hits, but for diversity.
 
     groups: as `Hit.group`, by id. exhausted: no others could become hits. is_full: they are enough
-    for the page, or all that there are.
+    for the page, or all that there are. kept: how many items are relevant enough, as far as known.
     """
 
     candidates: Candidates
     groups: Groups
     exhausted: bool
     is_full: bool
+    kept: float
 
 
 class Engine:
@@ -385,7 +400,11 @@ class Engine:
                 len(seen_ids) + len(excluded_ids) + k + 1,
                 depth,
                 DIVERSE_POOL if query.diversity else 0,
+                CUT_POOL if query.least == AUTO_CUT else 0,
             ),
+            length=encoded.length,
+            is_plain=_is_plain(query, named),
+            cut=None,
         )
 
     def _match_text(
@@ -430,6 +449,11 @@ class Engine:
             for modality in Modality:
                 if alike := {p: x for p, x in pending.items() if x.query.modality is modality}:
                     found |= self._find(modality, alike, snapshot, timer)
+            with timer("order"):
+                pending = {
+                    place: plan if plan.cut else replace(plan, cut=self._cut(plan, found[place]))
+                    for place, plan in pending.items()
+                }
             if first := {
                 place: plan
                 for place, plan in pending.items()
@@ -471,7 +495,9 @@ class Engine:
                 cohorts = np.stack([plans[place].vector for place in alike]) @ sample.T
             for place, cohort in zip(alike, cohorts, strict=True):
                 plan = plans[place]
-                candidates, exhausted, at = nearest.get(place, (_NO_CANDIDATES, True, {}))
+                candidates, exhausted, at = nearest.get(
+                    place, (_NO_CANDIDATES, plan.mode is not Mode.TEXT, {})
+                )
                 by_text = _NO_CANDIDATES
                 if plan.text.scores:
                     with timer("refine"):
@@ -484,8 +510,41 @@ class Engine:
                         )
                     by_text = with_words(at_rows(rows, similarity, at), plan.text)
                 items = {item.id: item for at_row in at.values() for item in at_row}
-                found[place] = _Found(candidates, exhausted, by_text, cohort, items)
+                with timer("order"):
+                    curve = self._curve(plan, cohort)
+                    outlook = self._outlook(plan, candidates, exhausted, cohort, curve)
+                found[place] = _Found(candidates, exhausted, by_text, curve, outlook, items)
         return found
+
+    def _outlook(
+        self, plan: _Plan, nearest: Candidates, exhausted: bool, cohort: Vector, curve: Curve
+    ) -> Outlook:
+        """Say how relevant the nearest are, and by a sample of the library all others."""
+        pool = nearest.similarity[:CUT_POOL]
+        others = cohort < pool[-1] if len(pool) else np.ones(len(cohort), np.bool_)
+        if plan.allowed is not None:
+            others &= plan.allowed.bitmap[_sample_rows(plan.row_limit)]
+        is_all = exhausted and len(pool) and len(pool) == len(nearest)
+        return Outlook.of(
+            curve(pool), curve(cohort[others]), 0 if is_all else plan.total - len(pool)
+        )
+
+    def _curve(self, plan: _Plan, cohort: Vector) -> Curve:
+        """Return the curve of a query's relevances over its similarities."""
+        calibration = self._calibration(plan.kind, pictures=plan.is_plain)
+        length = np.float32(plan.length)
+        curve = calibration.curve(length * cohort, plan.query.words)
+        return lambda similarity: curve(length * similarity)
+
+    def _cut(self, plan: _Plan, found: _Found) -> Cut:
+        """Decide from which relevance hits of a query are shown."""
+        if plan.cursor:
+            return replace(found.outlook.at(plan.cursor.least), expected=plan.cursor.expected)
+        least = plan.query.least
+        if least != AUTO_CUT:
+            return found.outlook.at(least)
+        calibration = self._calibration(plan.kind, pictures=plan.is_plain)
+        return found.outlook.best(well_known=calibration.knows(plan.query.words))
 
     def _nearest(
         self,
@@ -594,8 +653,8 @@ class Engine:
 
     def _order(self, plan: _Plan, found: _Found, reranked: RerankOutcome | None) -> _Ordering:
         """Put what was found so far into the order of the hits, but for its diversity."""
-        query = plan.query
-        calibration = self._calibration(plan.kind)
+        query, cut = plan.query, plan.cut
+        assert cut is not None
         if plan.mode is Mode.TEXT:
             ranked, exhausted = rank_by_text(found.by_text), plan.text.exhausted
         else:
@@ -604,18 +663,13 @@ class Engine:
                 ranked = rank_by_vector(ranked, reranked.match, reranked.weight)
             if plan.mode is Mode.HYBRID:
                 ranked = join_lexical(with_words(ranked, plan.text), found.by_text)
-            if query.least and len(found.nearest):
+            if cut.least and len(found.nearest):
                 # All others are less similar than the last, and so less relevant.
-                [least] = calibration.relevance(found.nearest.similarity[-1:], found.cohort)
-                exhausted = exhausted or bool(least < query.least)
+                [last] = found.curve(found.nearest.similarity[-1:])
+                exhausted = exhausted or bool(last < cut.least)
         ranked = exclude(ranked, plan.excluded_ids)
-        ranked = calibrate(
-            ranked,
-            calibration,
-            found.cohort,
-            query.least,
-            is_hybrid=plan.mode is Mode.HYBRID,
-        )
+        ranked = calibrate(ranked, found.curve, cut.least, is_hybrid=plan.mode is Mode.HYBRID)
+        kept = float(len(ranked)) if exhausted else cut.kept
         groups: Groups = {}
         if query.group_by_file:
             files = [found.items[item_id].path for item_id in ranked.ids.tolist()]
@@ -628,7 +682,8 @@ class Engine:
             return _Ordering(ranked, groups, exhausted, exhausted)
         has_enough = len(exclude(ranked, plan.seen_ids, groups)) > plan.k
         has_pool = not query.diversity or len(ranked) >= DIVERSE_POOL
-        return _Ordering(ranked, groups, exhausted, exhausted or (has_enough and has_pool))
+        is_full = exhausted or (has_enough and has_pool)
+        return _Ordering(ranked, groups, exhausted, is_full, kept)
 
     def _page(
         self,
@@ -639,7 +694,9 @@ class Engine:
         timer: StageTimer,
     ) -> Answer:
         """Cut the page of hits, and make the cursor of the next."""
-        ordered, groups, exhausted, _ = ordering
+        ordered, groups, exhausted, _, kept = ordering
+        cut = plan.cut
+        assert cut is not None
         query, searcher = plan.query, self._searchers[plan.query.modality]
         if query.diversity and len(ordered):
             pool = searcher.rows[ordered.rows[:DIVERSE_POOL]].astype(np.float32)
@@ -653,7 +710,15 @@ class Engine:
         if len(page) and (len(left) > len(page) or not exhausted) and len(seen_ids) < MAX_K:
             before = plan.cursor.reranked_count if plan.cursor else 0
             count = before if match is None else len(match)
-            next_cursor = Cursor(plan.digest, plan.row_limit, plan.mode, count, seen_ids).encode()
+            next_cursor = Cursor(
+                plan.digest,
+                plan.row_limit,
+                plan.mode,
+                count,
+                seen_ids,
+                cut.least,
+                cut.expected,
+            ).encode()
         return Answer(
             hits,
             timer.timings_ms,
@@ -662,12 +727,15 @@ class Engine:
                 *plan.warnings,
                 *(reranked.warnings if reranked else ()),
                 *((searcher.problem,) if searcher.problem else ()),
+                *((_UNSURE,) if cut.is_unsure and len(page) else ()),
             ),
             reranker=plan.reranker.name if plan.reranker and match is not None else None,
             reranked=0 if match is None else int(np.count_nonzero(~np.isnan(match))),
             mode=plan.mode,
             next_cursor=next_cursor,
             understood=plan.understood,
+            expected=None if plan.mode is Mode.TEXT else cut.expected,
+            left_out=max(0, round(plan.total - kept)) if cut.least else 0,
         )
 
     def _widen(self, plan: _Plan, snapshot: Snapshot) -> _Plan:
@@ -691,6 +759,20 @@ class Engine:
         searcher = self._searchers[modality]
         searcher.refresh(self._cache.row_count(snapshot, modality))
         return searcher
+
+
+_sample_rows = lru_cache(8)(sample_rows)
+
+
+def _is_plain(query: Query, named: Mapping[int, Item]) -> bool:
+    """Return whether a query is of texts or of pictures alone, and for pictures."""
+    unlike = [part for part in query.parts if part.weight < 0]
+    if query.modality is not Modality.IMAGE or not all(isinstance(p, TextPart) for p in unlike):
+        return False
+    wanted = [part for part in query.parts if part.weight > 0]
+    if any(item.modality is not Modality.IMAGE for item in named.values()):
+        return False
+    return len({isinstance(part, TextPart) for part in wanted}) == 1
 
 
 def _stack(vectors: Sequence[Vector], dimension: int) -> Vectors:

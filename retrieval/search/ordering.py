@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from retrieval.rerankers.base import join
 from retrieval.search.candidates import Candidates, Vector
 from retrieval.search.rank_fusion import maximal_marginal_relevance
-from retrieval.search.relevance import Calibration
+from retrieval.search.relevance import Curve
 
 DIVERSE_POOL = 200
 """How many of the best are diversified; the others follow as they are."""
@@ -69,24 +69,17 @@ def join_lexical(ranked: Candidates, found: Candidates) -> Candidates:
 
 
 def calibrate(
-    candidates: Candidates,
-    calibration: Calibration,
-    cohort: Vector,
-    min_relevance: float,
-    *,
-    is_hybrid: bool = False,
+    candidates: Candidates, curve: Curve, least: float, *, is_hybrid: bool = False
 ) -> Candidates:
     """Give each its relevance, and leave out those below the least that words did not find.
 
-    cohort: (m,) similarities of the query with a sample of the library. is_hybrid: order them by
-    their relevance, too.
+    is_hybrid: order them by their relevance, too.
     """
-    relevance = calibration.relevance(candidates.similarity, cohort)
-    candidates = replace(candidates, relevance=relevance)
+    candidates = replace(candidates, relevance=curve(candidates.similarity))
     candidates = fuse_lexical(candidates) if is_hybrid else _with_relevance_of_words(candidates)
-    if not min_relevance:
+    if not least:
         return candidates
-    return candidates.take((candidates.relevance >= min_relevance) | candidates.found_by_words)
+    return candidates.take((candidates.relevance >= least) | candidates.found_by_words)
 
 
 def fuse_lexical(candidates: Candidates) -> Candidates:

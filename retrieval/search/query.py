@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from typing import Literal
 
 import xxhash
 from PIL import Image
@@ -13,6 +14,7 @@ from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.filters import Filter
 from retrieval.media import Modality
 from retrieval.rerankers.registry import AUTO
+from retrieval.search.cut import AUTO as AUTO_CUT
 
 # Limits of every query: in Python, at the terminal and over HTTP.
 MAX_K = 10_000
@@ -87,11 +89,12 @@ class Query:
     """A query: its parts' unit vectors are weighted, summed and scaled to unit length.
 
     where: what hits must be like. min_relevance: 0..1, hits below are left out unless telling words
-    of the query found them; None: 0, or `DEFAULT_MIN_RELEVANCE` for hits in the order of their
-    dates. group_by_file: the best item of each file stands for the others. diversity: 0..1, how
-    much hits should differ from those before them (1 - lambda of maximal marginal relevance).
-    cursor: from the answer whose next hits are wanted. sort: the order of the hits. parse: words of
-    texts that say when, where or with which camera become filters, but for those in `literal`.
+    of the query found them; `auto`: the cut with the highest expected F1, by query; None: 0, or
+    `auto` for hits in the order of their dates. group_by_file: the best item of each file stands
+    for the others. diversity: 0..1, how much hits should differ from those before them (1 - lambda
+    of maximal marginal relevance). cursor: from the answer whose next hits are wanted. sort: the
+    order of the hits. parse: words of texts that say when, where or with which camera become
+    filters, but for those in `literal`.
 
     Raises UsageError for no parts, blank texts, weights that are 0, a mode that needs words where
     there are none, diverse hits in the order of their dates, and what is beyond a limit.
@@ -102,7 +105,7 @@ class Query:
     modality: Modality = Modality.IMAGE
     where: Filter | None = None
     mode: Mode = Mode.AUTO
-    min_relevance: float | None = None
+    min_relevance: float | Literal["auto"] | None = None
     group_by_file: bool = False
     diversity: float = 0.0
     cursor: str | None = None
@@ -127,9 +130,11 @@ class Query:
             raise UsageError(
                 f"At most {MAX_LITERAL} texts can be literal, not {len(self.literal)}."
             )
-        for name, value in (("min_relevance", self.least), ("diversity", self.diversity)):
-            if not 0 <= value <= 1:
-                raise UsageError(f"{name} must be between 0 and 1, not {value}.")
+        least = self.least
+        if least != AUTO_CUT and (isinstance(least, str) or not 0 <= least <= 1):
+            raise UsageError(f"min_relevance must be between 0 and 1, or {AUTO_CUT}, not {least}.")
+        if not 0 <= self.diversity <= 1:
+            raise UsageError(f"diversity must be between 0 and 1, not {self.diversity}.")
         if self.diversity and self.sort is not Sort.RELEVANCE:
             raise UsageError(
                 "Hits in the order of their dates cannot be diversified: leave out the diversity, "
@@ -137,15 +142,11 @@ class Query:
             )
 
     @property
-    def least(self) -> float:
-        """Return the relevance below which hits are left out, 0 to 1."""
+    def least(self) -> float | Literal["auto"]:
+        """Return the relevance below which hits are left out, 0 to 1, or that `auto` finds it."""
         if self.min_relevance is not None:
             return self.min_relevance
-        if self.sort is Sort.RELEVANCE:
-            return 0.0
-        from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
-
-        return DEFAULT_MIN_RELEVANCE
+        return 0.0 if self.sort is Sort.RELEVANCE else AUTO_CUT
 
     @property
     def words(self) -> str:
@@ -211,6 +212,18 @@ def parse_modality(name: str) -> Modality:
     if name not in set(Modality):
         raise UsageError(f"What can be found is {' or '.join(Modality)}, not {name!r}.")
     return Modality(name)
+
+
+def parse_min_relevance(text: str) -> float | Literal["auto"]:
+    """Read a least relevance; raises UsageError for what is neither a number nor `auto`."""
+    if text == AUTO_CUT:
+        return AUTO_CUT
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(
+            f"The minimum relevance is a number between 0 and 1, or {AUTO_CUT}, not {text!r}."
+        ) from None
 
 
 def parse_mode(name: str) -> Mode:

@@ -13,7 +13,7 @@ from retrieval.indices import generations
 from retrieval.indices.build import reasons_for
 from retrieval.indices.maintenance import committed_rows
 from retrieval.media import Modality
-from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
+from retrieval.search.cut import AUTO
 
 router = APIRouter(prefix="/v1", tags=["library"], dependencies=[Depends(require("read"))])
 
@@ -54,7 +54,7 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         encoder=space.encoder,
         dimension=space.dimension,
         reranker=reranker,
-        default_min_relevance=DEFAULT_MIN_RELEVANCE,
+        default_min_relevance=AUTO,
         indices=[_index(service, modality) for modality in Modality],
         vector_cache=CacheStats(hits=cache.hits, misses=cache.misses),
         uploads=service.uploads is not None,

@@ -104,11 +104,10 @@ class SearchRequest(BaseModel):
         ),
     ] = Mode.AUTO
     min_relevance: Annotated[
-        float | None,
+        Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None,
         Field(
-            ge=0,
-            le=1,
-            description="Minimum relevance of a hit; null: 0, or that of the page when by date.",
+            description="Minimum relevance of a hit; auto: found by query, by the highest expected "
+            "F1; null: 0, or auto when sorted by date. Hits that telling words found stay."
         ),
     ] = None
     group_by_file: GroupByFile = False
@@ -248,6 +247,13 @@ class _AnswerBase(BaseModel):
         list[UnderstoodSchema],
         Field(description="Words that became filters; the others were searched for."),
     ] = []
+    expected: Annotated[
+        float | None,
+        Field(description="Expected number of right items in the library, by their relevances."),
+    ] = None
+    left_out: Annotated[
+        int, Field(description="About how many items `min_relevance` left out of the answer.")
+    ] = 0
 
     @classmethod
     def of(

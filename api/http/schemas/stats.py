@@ -1,6 +1,6 @@
 """Schema of the statistics of a service and its library."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -57,7 +57,8 @@ class Stats(BaseModel):
     dimension: int
     reranker: Annotated[str | None, Field(description="Name of the reranker; null: none.")]
     default_min_relevance: Annotated[
-        float, Field(description="Minimum relevance of the page for hits of a text.")
+        float | Literal["auto"],
+        Field(description="Minimum relevance of the page for hits of a text; auto: by query."),
     ]
     indices: list[IndexStats]
     vector_cache: CacheStats

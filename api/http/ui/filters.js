@@ -138,21 +138,22 @@ function column(name, samples, query, change) {
 
 function relevance(query, change) {
   const shown = element("output", {});
+  const least = minRelevanceOf(query);
   const input = element("input", {
     type: "range",
     id: "relevance",
     min: "0",
     max: "0.95",
     step: "0.05",
-    value: String(minRelevanceOf(query)),
-    oninput: () => tell(),
+    value: String(least === "auto" ? 0 : least),
+    oninput: () => tell(Number(input.value)),
     onchange: () => change({ min: Number(input.value) }),
   });
-  const tell = () => {
-    shown.textContent = percent(Number(input.value));
+  const tell = (value) => {
+    shown.textContent = value === "auto" ? t("automatic") : percent(value);
     input.setAttribute("aria-valuetext", shown.textContent);
   };
-  tell();
+  tell(least);
   return field(t("relevance"), input, " ", shown);
 }
 

@@ -1,12 +1,12 @@
 // What the library holds, as far as the page needs it: what filters can choose from, and from what
-// relevance on a hit is shown unless another is asked for.
+// relevance on a hit is shown unless another is asked for ("auto": the best cut of each query).
 
 import { stats } from "./api.js";
 import { isByDate, readText } from "./query.js";
 
 export const library = {
   known: false,
-  minRelevance: 0,
+  minRelevance: "auto",
   kinds: [],
   cameras: [],
   sources: [],

@@ -179,7 +179,8 @@ function tell(asked, answer) {
     : t(asked.done ? `counted${kind}` : `countedMore${kind}`, { n });
   const notes = [];
   if (answer?.ms) notes.push(t("took", { ms: Math.round(answer.ms) }));
-  byId("anyway").hidden = !(asked.isSearch && asked.done && asked.min > 0 && n);
+  if (answer?.left_out && n) notes.push(t("leftOut", { n: answer.left_out }));
+  byId("anyway").hidden = !(asked.isSearch && asked.done && asked.min !== 0 && n);
   if (lacksPicture(query)) notes.push(t("lostPicture"));
   notes.push(...(answer?.warnings ?? []));
   byId("note").textContent = notes.join(" · ");

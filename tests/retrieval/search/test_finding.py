@@ -165,6 +165,30 @@ def test_hits_below_the_least_relevance_are_left_out(engine):
     assert ask(engine, min_relevance=1.0).hits == ()
 
 
+def test_the_cut_of_a_query_is_the_same_on_every_page(tmp_path, tiny_encoder, write_files, asked):
+    near_ones = [near(asked, 0.9 - 0.001 * n, n) for n in range(30)]
+    far_ones = [near(asked, 0.1 - 0.001 * n, n + 100) for n in range(300)]
+    files = {f"/i/{n}.jpg": one[np.newaxis] for n, one in enumerate(near_ones + far_ones)}
+    engine = made(tmp_path, tiny_encoder, write_files, files)
+    whole = ask(engine, k=400, min_relevance="auto")
+    assert 1 <= len(whole) < 330
+    assert whole.left_out == 330 - len(whole)
+    assert whole.expected == pytest.approx(sum(h.relevance for h in ask(engine, k=400)), rel=0.01)
+    shown, cursor = [], None
+    while True:
+        page = ask(engine, k=7, min_relevance="auto", cursor=cursor)
+        assert page.expected == pytest.approx(whole.expected)
+        shown += [hit.item.id for hit in page]
+        if not (cursor := page.next_cursor):
+            break
+    assert shown == [hit.item.id for hit in whole]
+
+
+def test_words_that_all_files_have_leave_the_cut_as_it_is(engine):
+    query = Query((TextPart("picture"),), min_relevance=1.0, mode=Mode.HYBRID)
+    assert len(engine.search(query, NONE)) <= 10
+
+
 def test_what_words_found_is_relevant(engine):
     answer = engine.search(Query((TextPart("picture-3.png"),), min_relevance=1.0), NONE)
     assert names(answer) == ["picture-3.png"]

@@ -20,7 +20,6 @@ from retrieval.search.ordering import (
     rank_by_vector,
     sort_by_date,
 )
-from retrieval.search.relevance import Calibration
 
 NAN = float("nan")
 
@@ -107,11 +106,10 @@ def hybrids(draw):
 
 
 @given(hybrids())
-def test_the_list_looks_sorted_and_names_each_item_once(calibration, hybrid):
+def test_the_list_looks_sorted_and_names_each_item_once(hybrid):
     ranked, found = hybrid
     joined = join_lexical(ranked, found)
-    cohort = np.linspace(0, 0.4, 50, dtype=np.float32)
-    fused = calibrate(joined, calibration, cohort, 0.0, is_hybrid=True)
+    fused = calibrate(joined, curve, 0.0, is_hybrid=True)
     assert sorted(fused.ids.tolist()) == sorted([*ranked.ids.tolist(), *found.ids.tolist()])
     assert (np.diff(fused.relevance) <= 0).all()
     assert (np.diff(fused.score) <= 0).all()
@@ -121,39 +119,21 @@ def test_the_list_looks_sorted_and_names_each_item_once(calibration, hybrid):
         assert alike == reranked  # words that say the same leave the reranked order as it is
 
 
-def test_equal_words_leave_the_order_by_meaning(calibration):
-    ranked = candidates(*range(50), similarity=np.linspace(0.9, -0.9, 50))
-    cohort = ranked.similarity
-    alone = calibrate(ranked, calibration, cohort, 0.0)
-    for share in (0.0, 0.3, 1.0):
-        told = replace(ranked, word_relevance=np.full(50, share, np.float32))
-        fused = calibrate(told, calibration, cohort, 0.0, is_hybrid=True)
-        assert fused.ids.tolist() == alone.ids.tolist()
+def curve(similarity):
+    """Relevance that is the similarity."""
+    return np.clip(np.nan_to_num(similarity), 0, 1)
 
 
-def test_words_and_meaning_are_independent_evidence():
-    found = candidates(1, 2, 3, word_relevance=[0, 0.5, 1])
-    fused = fuse_lexical(replace(found, relevance=np.array([0.9, 0.5, 0], np.float32)))
-    assert fused.ids.tolist() == [3, 1, 2]
-    assert fused.relevance.tolist() == pytest.approx([1, 0.9, 0.75])
-
-
-@pytest.fixture(scope="module")
-def calibration():
-    return Calibration(intercept=-1.0, z=1.0, rows=0.0, prior=0.1, reference_rows=1.0)
-
-
-def test_relevance_is_that_of_the_calibration(calibration):
+def test_relevance_is_that_of_the_curve():
     found = candidates(1, 2, 3, 4, similarity=[0.9, 0.5, 0.1, NAN])
-    cohort = np.linspace(0, 0.4, 50, dtype=np.float32)
-    expected = calibration.relevance(found.similarity, cohort)
-    np.testing.assert_array_equal(calibrate(found, calibration, cohort, 0.0).relevance, expected)
-    assert calibrate(found, calibration, cohort, float(expected[1])).ids.tolist() == [1, 2]
-    assert len(calibrate(Candidates.none(), calibration, cohort, 0.5)) == 0
+    expected = np.array([0.9, 0.5, 0.1, 0], np.float32)
+    np.testing.assert_array_equal(calibrate(found, curve, 0.0).relevance, expected)
+    assert calibrate(found, curve, float(expected[1])).ids.tolist() == [1, 2]
+    assert len(calibrate(Candidates.none(), curve, 0.5)) == 0
 
 
 @pytest.mark.parametrize("is_hybrid", [False, True])
-def test_only_telling_words_stay_below_the_least_relevance(calibration, is_hybrid):
+def test_only_telling_words_stay_below_the_least_relevance(is_hybrid):
     found = candidates(
         1,
         2,
@@ -162,9 +142,22 @@ def test_only_telling_words_stay_below_the_least_relevance(calibration, is_hybri
         text_score=[9.0, 9.0, NAN],
         word_relevance=[0.7, 0.3, 0],
     )
-    cohort = np.linspace(0, 0.4, 50, dtype=np.float32)
-    left = calibrate(found, calibration, cohort, 0.99, is_hybrid=is_hybrid)
-    assert left.ids.tolist() == [1]
+    assert calibrate(found, curve, 0.99, is_hybrid=is_hybrid).ids.tolist() == [1]
+
+
+def test_equal_words_leave_the_order_by_meaning():
+    ranked = candidates(*range(50), similarity=np.linspace(0.9, 0.1, 50))
+    alone = calibrate(ranked, curve, 0.0)
+    for share in (0.0, 0.3, 1.0):
+        told = replace(ranked, word_relevance=np.full(50, share, np.float32))
+        assert calibrate(told, curve, 0.0, is_hybrid=True).ids.tolist() == alone.ids.tolist()
+
+
+def test_words_and_meaning_are_independent_evidence():
+    found = candidates(1, 2, 3, word_relevance=[0, 0.5, 1])
+    fused = fuse_lexical(replace(found, relevance=np.array([0.9, 0.5, 0], np.float32)))
+    assert fused.ids.tolist() == [3, 1, 2]
+    assert fused.relevance.tolist() == pytest.approx([1, 0.9, 0.75])
 
 
 def test_the_first_of_each_file_stands_for_the_others():
