@@ -8,6 +8,7 @@ decides what is shown; the whole ranking tells what the best cut would have been
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import xxhash
@@ -22,9 +23,9 @@ from retrieval.encoders.base import Encoder
 from retrieval.errors import MMSearchError, UsageError
 from retrieval.library import Library, create_library
 from retrieval.media import Modality
+from retrieval.search.cut import AUTO
 from retrieval.search.engine import Engine
 from retrieval.search.query import MAX_K, Query, Reranking, TextPart
-from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
 from retrieval.training.captions import CaptionedPhoto
 
 TOP = 10
@@ -39,7 +40,7 @@ WORDS, ALL = "words", "all"
 _BATCH = 32
 
 Progress = Callable[[str, int, int], None]
-MinRelevance = float
+MinRelevance = float | Literal["auto"]
 """What `Query.min_relevance` takes."""
 
 Judged = NDArray[np.int64]
@@ -198,7 +199,7 @@ def measure_queries(
     asked: QuerySet,
     rerankers: Sequence[str],
     *,
-    min_relevance: MinRelevance = DEFAULT_MIN_RELEVANCE,
+    min_relevance: MinRelevance = AUTO,
     on_progress: Progress = lambda *_: None,
 ) -> QueriesResult:
     """Ask all queries with each reranker, and compare the answers with the judgements.

@@ -679,7 +679,7 @@ class Engine:
             dates = [found.items[item_id].taken_local for item_id in ranked.ids.tolist()]
             ranked = sort_by_date(ranked, dates, oldest_first=query.sort is Sort.DATE_ASC)
             # One that is still to be found may be newer than all others.
-            return _Ordering(ranked, groups, exhausted, exhausted)
+            return _Ordering(ranked, groups, exhausted, exhausted, kept)
         has_enough = len(exclude(ranked, plan.seen_ids, groups)) > plan.k
         has_pool = not query.diversity or len(ranked) >= DIVERSE_POOL
         is_full = exhausted or (has_enough and has_pool)

@@ -103,9 +103,10 @@ def queries(
     from benchmarks.quality.relevance import captioned
     from retrieval.library import open_library
     from retrieval.search.engine import Engine
+    from retrieval.search.query import parse_min_relevance
 
     require_paths([path for path in (words, absent, library) if path])
-    threshold = _threshold(min_relevance)
+    threshold = parse_min_relevance(min_relevance)
     if texts not in ("all", "held-out"):
         raise UsageError(f"--texts takes all or held-out, not {texts!r}.")
     sizes = Sizes(least=least, most=most, captions=captions, pairs=pairs)
@@ -146,20 +147,6 @@ def queries(
     if markdown_file:
         markdown_file.write_text(queries_markdown(result), encoding="utf-8")
     print_result(body, lambda: queries_markdown(result), as_json=as_json)
-
-
-def _threshold(text: str) -> float:
-    from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
-
-    if text == _AUTO:
-        return DEFAULT_MIN_RELEVANCE
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise UsageError(f"--min-relevance takes auto or a number from 0 to 1, not {text!r}.")
-    return number
 
 
 def _lines_of(file: Path) -> list[str]:

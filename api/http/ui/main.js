@@ -198,7 +198,7 @@ function explainNothing(asked) {
       text: t("resetDays"),
       run: () => change({ from: "", to: "" }),
     });
-  } else if (asked.isSearch && asked.min > 0) {
+  } else if (asked.isSearch && asked.min !== 0) {
     showMessage(t("noneTitle"), t("noneHint"), {
       text: t("noneAnyway"),
       run: () => change({ min: 0 }),

@@ -13,7 +13,6 @@ from retrieval.library import create_library
 from retrieval.media import MediaKind, Metadata, Modality
 from retrieval.search.engine import Engine
 from retrieval.search.query import MAX_K, ItemPart, Mode, Query, Reranking, Sort, TextPart
-from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
 
 WORDS = ("dog", "snow", "beach")
 VIDEOS, IMAGES = 6, 60
@@ -163,7 +162,7 @@ def test_by_date_the_cut_is_that_of_the_page_unless_told(engine):
         return len(engine.search(Query((TextPart("dog"),), mode=Mode.VECTOR, k=MAX_K, **options)))
 
     by_default = count(sort=Sort.DATE)
-    assert by_default == count(min_relevance=DEFAULT_MIN_RELEVANCE)
+    assert by_default == count(min_relevance="auto")
     assert by_default < count(sort=Sort.DATE, min_relevance=0.0) == count()
 
 

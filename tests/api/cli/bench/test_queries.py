@@ -10,7 +10,6 @@ from api.cli.bench.program import bench
 from indexer.pipeline import index_sources
 from retrieval.errors import MMSearchError
 from retrieval.library import create_library
-from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
 
 
 @pytest.mark.parametrize(
@@ -64,7 +63,7 @@ def test_the_command_writes_what_it_prints(run, options, tmp_path):
     assert printed.stdout == files[1].read_text(encoding="utf-8")
     body = json.loads(files[0].read_text(encoding="utf-8"))
     assert (body["photos"], body["items"], body["language"]) == (6, 6, "en")
-    assert body["min_relevance"] == DEFAULT_MIN_RELEVANCE
+    assert body["min_relevance"] == "auto"
     assert body["dropped"] == ["a beach ball"]
     [once] = body["runs"]  # `auto` is `none` for this encoder
     assert once["reranker"] == "none"
