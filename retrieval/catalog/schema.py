@@ -15,7 +15,7 @@ from retrieval.media import MediaKind, Modality
 
 _T = TypeVar("_T")
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0007"
 """The newest migration; a test compares it with the scripts."""
 
 
@@ -48,10 +48,22 @@ class SourceRecord(Base):
     options: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
 
 
+class FolderRecord(Base):
+    """A folder that a file is or was in; its path ends with a slash."""
+
+    __tablename__ = "folders"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(FilePath, unique=True)
+
+
 class FileRecord(Base):
-    """A file as it was when it was last read; its state is what hides removed files."""
+    """A file as it was when it was last read; its state is what hides removed files.
+
+    `folder_id` and `date` follow from its path and times: `retrieval.catalog.derived` sets them.
+    """
 
     __tablename__ = "files"
+    __table_args__ = (sa.Index("ix_files_latitude_longitude", "latitude", "longitude"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     path: Mapped[str] = mapped_column(FilePath, unique=True)
     state: Mapped[str] = mapped_column(sa.String(16), index=True)
@@ -59,13 +71,15 @@ class FileRecord(Base):
     size: Mapped[int] = mapped_column(sa.BigInteger, index=True)
     mtime_ns: Mapped[int] = mapped_column(sa.BigInteger)
     content_hash: Mapped[str | None] = mapped_column(sa.String(64), index=True)
-    kind: Mapped[str] = mapped_column(sa.String(16), server_default=MediaKind.IMAGE)
+    kind: Mapped[str] = mapped_column(sa.String(16), server_default=MediaKind.IMAGE, index=True)
     taken_at: Mapped[int | None] = mapped_column(sa.BigInteger)
-    camera: Mapped[str | None] = mapped_column(sa.Text)
+    camera: Mapped[str | None] = mapped_column(sa.Text, index=True)
     latitude: Mapped[float | None] = mapped_column(sa.Double)
     longitude: Mapped[float | None] = mapped_column(sa.Double)
     duration_s: Mapped[float | None] = mapped_column(sa.Double)
     text: Mapped[str | None] = mapped_column(sa.Text)
+    folder_id: Mapped[int | None] = mapped_column(index=True)
+    date: Mapped[int | None] = mapped_column(sa.BigInteger, index=True)
 
 
 class ItemRecord(Base):
@@ -93,12 +107,13 @@ class ItemRecord(Base):
 class RowRecord(Base):
     """Where an item's vector lies in a space, and the content that it was computed from.
 
-    A row whose content hash is no longer its file's is stale and does not count.
+    A row whose content hash is no longer its file's is stale and does not count; a transaction
+    leaves none behind, but for files that failed. `file_id` is that of the item.
     """
 
     __tablename__ = "rows"
     __table_args__ = (
-        sa.Index("ix_rows_space_modality_row", "space_id", "modality", "row"),
+        sa.Index("ix_rows_space_modality_row", "space_id", "modality", "row", "file_id", "item_id"),
         sa.Index("ix_rows_content_hash", "content_hash"),
         sa.Index("ix_rows_item_id", "item_id"),
     )
@@ -107,6 +122,7 @@ class RowRecord(Base):
     modality: Mapped[str] = mapped_column(sa.String(16))
     row: Mapped[int] = mapped_column(sa.BigInteger)
     content_hash: Mapped[str] = mapped_column(sa.String(64))
+    file_id: Mapped[int] = mapped_column(server_default="0")
 
 
 class EmbeddedFileRecord(Base):

@@ -8,6 +8,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from retrieval.catalog.derived import date_of
 from retrieval.catalog.dialects.base import Dialect
 from retrieval.catalog.filtering import condition
 from retrieval.catalog.fulltext.index import terms
@@ -42,7 +43,7 @@ from retrieval.catalog.schema import (
     select_items,
 )
 from retrieval.filters import ColumnValue, Filter
-from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality
+from retrieval.media import MediaKind, Metadata, Modality
 
 METADATA = tuple(field.name for field in fields(Metadata))
 
@@ -270,9 +271,7 @@ class Snapshot:
             .order_by(AnnotationRecord.id)
         )
         metadata = _metadata(file)
-        taken_at = metadata.taken_at
-        if taken_at is None and file.mtime_ns != UNTRUSTED_MTIME:
-            taken_at = file.mtime_ns // 1_000_000_000
+        taken_at = date_of(metadata.taken_at, file.mtime_ns)
         return FileDetails(metadata, taken_at, file.size, list(annotations))
 
     def files_of_same_content(self) -> Iterator[FileEntry]:
@@ -457,19 +456,11 @@ class Snapshot:
 
     def taken_between(self) -> tuple[int, int] | None:
         """Return the first and the last capture time, seconds since 1970; None without files."""
-        own = sa.select(sa.func.min(FileRecord.taken_at), sa.func.max(FileRecord.taken_at)).where(
+        between = sa.select(sa.func.min(FileRecord.date), sa.func.max(FileRecord.date)).where(
             FileRecord.state == FileState.INDEXED
         )
-        modified = sa.select(
-            sa.func.min(FileRecord.mtime_ns), sa.func.max(FileRecord.mtime_ns)
-        ).where(
-            FileRecord.state == FileState.INDEXED,
-            FileRecord.taken_at.is_(None),
-            FileRecord.mtime_ns != UNTRUSTED_MTIME,
-        )
-        times = [time for time in self._connection.execute(own).one() if time is not None]
-        times += [ns // 10**9 for ns in self._connection.execute(modified).one() if ns is not None]
-        return (min(times), max(times)) if times else None
+        first, last = self._connection.execute(between).one()
+        return None if first is None else (first, last)
 
     def columns(self) -> dict[str, list[ColumnValue]]:
         """Return the column names of tables, sorted, each with up to 5 sample values.
