@@ -13,6 +13,7 @@ from retrieval.catalog.records import (
     FileUpdate,
     Item,
     ItemEntry,
+    ItemTable,
     KnownFile,
 )
 from retrieval.catalog.schema import SCHEMA_REVISION, Base
@@ -31,6 +32,7 @@ __all__ = [
     "FileUpdate",
     "Item",
     "ItemEntry",
+    "ItemTable",
     "KnownFile",
     "Snapshot",
     "Transaction",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retrieval.catalog.derived import date_of
 from retrieval.catalog.dialects.base import Dialect
-from retrieval.catalog.filtering import condition
+from retrieval.catalog.filtering import condition, is_of_file
 from retrieval.catalog.fulltext.index import terms
 from retrieval.catalog.fulltext.search import TextSearch
 from retrieval.catalog.records import (
@@ -21,13 +21,14 @@ from retrieval.catalog.records import (
     FileState,
     Item,
     ItemEntry,
+    ItemTable,
     KnownFile,
+    is_in,
 )
 from retrieval.catalog.schema import (
     CAN_BE_FOUND,
     CURRENT,
     ITEM_COLUMNS,
-    PARAMETERS_PER_STATEMENT,
     AnnotationRecord,
     EmbeddedFileRecord,
     ExtentRecord,
@@ -71,28 +72,54 @@ class Snapshot:
         return self._connection.scalar(query) or 0
 
     def live_rows(self, space_id: str, modality: Modality) -> NDArray[np.bool_]:
-        """Return which of the committed rows hold a current item, (row_count,) bool.
-
-        Takes most of a second for a million rows.
-        """
-        query = select_current(space_id, modality, RowRecord.row)
-        return self._bitmap(space_id, modality, query)
+        """Return which of the committed rows hold a current item, (row_count,) bool."""
+        table = self.item_table(space_id, modality)
+        return table.row_set(self.row_count(space_id, modality))
 
     def matching_rows(self, space_id: str, modality: Modality, where: Filter) -> NDArray[np.bool_]:
-        """Return which of the committed rows hold a current item that passes, (row_count,) bool.
-
-        Takes a second or two for a million rows, and a small part of it where the filter names a
-        folder.
-        """
-        if where.is_empty:
-            return self.live_rows(space_id, modality)
-        query = (
-            sa.select(row_in(space_id))
-            .select_from(ItemRecord)
-            .join(FileRecord, FileRecord.id == ItemRecord.file_id)
-            .where(CAN_BE_FOUND, ItemRecord.modality == modality, condition(where, self._dialect))
+        """Return which of the committed rows hold a current item that passes, (row_count,) bool."""
+        table = self.item_table(space_id, modality)
+        return table.row_set(
+            self.row_count(space_id, modality), self.passing(space_id, modality, table, where)
         )
-        return self._bitmap(space_id, modality, query)
+
+    def item_table(self, space_id: str, modality: Modality) -> ItemTable:
+        """Return the current items of a space and modality.
+
+        Takes a tenth of a second for 300,000 items.
+        """
+        rows, file_ids = self._numbers(
+            _rows_of(space_id, modality, RowRecord.row, RowRecord.file_id)
+        )
+        [hidden] = self._numbers(
+            sa.select(FileRecord.id).where(
+                FileRecord.state.in_([FileState.FAILED, FileState.REMOVED])
+            )
+        )
+        is_current = ~is_in(file_ids, hidden)
+        return ItemTable(rows[is_current], file_ids[is_current], is_current)
+
+    def passing(
+        self, space_id: str, modality: Modality, table: ItemTable, where: Filter | None
+    ) -> NDArray[np.bool_]:
+        """Return which items of a table pass a filter, (n,) bool.
+
+        Takes time by the number of those that pass where it asks for a folder, a kind, a date, a
+        camera or a place; by the number of folders where it asks for a pattern of them.
+        """
+        if where is None or where.is_empty:
+            return np.ones(len(table.rows), np.bool_)
+        passes = condition(where, self._dialect, by_index=True)
+        if is_of_file(where):
+            [found] = self._numbers(sa.select(FileRecord.id).where(passes))
+            return is_in(table.file_ids, found)
+        [found] = self._numbers(
+            sa.select(ItemRecord.id)
+            .join(FileRecord, FileRecord.id == ItemRecord.file_id)
+            .where(passes)
+        )
+        [item_ids] = self._numbers(_rows_of(space_id, modality, RowRecord.item_id))
+        return is_in(item_ids[table.is_current], found)
 
     def text_matches(
         self,
@@ -491,18 +518,20 @@ class Snapshot:
                 )
                 yield from self._connection.scalars(rows)
 
-    def _bitmap(
-        self, space_id: str, modality: Modality, query: sa.Select[Any]
-    ) -> NDArray[np.bool_]:
-        """Return which of the committed rows a query finds; ignores NULLs."""
-        found_rows = np.zeros(self.row_count(space_id, modality), dtype=np.bool_)
-        cursor = self._connection.execute(query).cursor  # SQLAlchemy's own rows take twice as long
-        while cursor and (found := cursor.fetchmany(PARAMETERS_PER_STATEMENT)):
-            found_rows[[row for (row,) in found if row is not None]] = True
-        return found_rows
+    def _numbers(self, query: sa.Select[Any]) -> tuple[NDArray[np.int64], ...]:
+        return self._dialect.read_integers(self._connection, query)
 
     def _mapping(self, query: sa.Executable) -> dict[str, Any]:
         return {key: value for key, value in self._connection.execute(query)}  # noqa: C416
+
+
+def _rows_of(space_id: str, modality: Modality, *columns: Any) -> sa.Select[Any]:
+    """Select of all rows of a space and modality, always in the same order."""
+    return (
+        sa.select(*columns)
+        .where(RowRecord.space_id == space_id, RowRecord.modality == modality)
+        .order_by(RowRecord.row, RowRecord.file_id, RowRecord.item_id)
+    )
 
 
 def _metadata(file: Any) -> Metadata:

@@ -7,7 +7,7 @@ import cachetools
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.catalog import Catalog, Item, Snapshot
+from retrieval.catalog import Catalog, Item, ItemTable, Snapshot
 from retrieval.embeddings import Rows
 from retrieval.filters import Filter
 from retrieval.media import Modality
@@ -36,9 +36,10 @@ class CatalogCache:
         self._items: cachetools.LRUCache[tuple[Modality, Filter | None, int], tuple[Item, ...]] = (
             cachetools.LRUCache(_ITEM_ROWS)
         )
-        self._matching: cachetools.LRUCache[tuple[Modality, Filter], RowSet] = cachetools.LRUCache(
-            _ROW_SET_BYTES, lambda rows: rows.nbytes + 200
-        )
+        self._matching: cachetools.LRUCache[
+            tuple[Modality, Filter | None], tuple[NDArray[np.bool_], RowSet]
+        ] = cachetools.LRUCache(_ROW_SET_BYTES, lambda sets: sum(s.nbytes + 200 for s in sets))
+        self._tables: dict[Modality, ItemTable] = {}
         self._row_counts: dict[Modality, int] = {}
         self._live: dict[Modality, RowSet] = {}
         # Rows never change, so a sample of the first n of them is good for ever.
@@ -54,6 +55,7 @@ class CatalogCache:
         if version != self._version:
             self._items.clear()
             self._matching.clear()
+            self._tables.clear()
             self._row_counts.clear()
             self._live.clear()
             self._version = version
@@ -84,19 +86,39 @@ class CatalogCache:
                 found[row] = self._items[modality, where, row] = tuple(read.get(row, ()))
         return found
 
+    def item_table(self, snapshot: Snapshot, modality: Modality) -> ItemTable:
+        """Return the current items of a modality."""
+        if modality not in self._tables:
+            self._tables[modality] = snapshot.item_table(self._space_id, modality)
+        return self._tables[modality]
+
+    def items_matching(
+        self, snapshot: Snapshot, modality: Modality, where: Filter | None
+    ) -> NDArray[np.bool_]:
+        """Which items of the table pass a filter, (n,) bool."""
+        return self._matches(snapshot, modality, where)[0]
+
     def rows_matching(self, snapshot: Snapshot, modality: Modality, where: Filter) -> RowSet:
         """Which of the committed rows hold a current item that passes a filter, (n,) bool."""
+        return self._matches(snapshot, modality, where)[1]
+
+    def _matches(
+        self, snapshot: Snapshot, modality: Modality, where: Filter | None
+    ) -> tuple[NDArray[np.bool_], RowSet]:
         key = (modality, where)
-        if (rows := self._matching.get(key)) is None:
-            rows = snapshot.matching_rows(self._space_id, modality, where)
-            if self._matching.getsizeof(rows) <= self._matching.maxsize:
-                self._matching[key] = rows
-        return rows
+        if (found := self._matching.get(key)) is None:
+            table = self.item_table(snapshot, modality)
+            passing = snapshot.passing(self._space_id, modality, table, where)
+            found = passing, table.row_set(self.row_count(snapshot, modality), passing)
+            if self._matching.getsizeof(found) <= self._matching.maxsize:
+                self._matching[key] = found
+        return found
 
     def live_rows(self, snapshot: Snapshot, modality: Modality) -> RowSet:
         """Which of the committed rows are not of removed or changed files, (n,) bool."""
         if modality not in self._live:
-            self._live[modality] = snapshot.live_rows(self._space_id, modality)
+            table = self.item_table(snapshot, modality)
+            self._live[modality] = table.row_set(self.row_count(snapshot, modality))
         return self._live[modality]
 
     def live_rows_if_few(self, modality: Modality) -> RowSet | None:
