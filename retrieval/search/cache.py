@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.catalog import Catalog, Item, ItemTable, Snapshot
+from retrieval.catalog.facets import ColumnFacet, FileFacets
 from retrieval.embeddings import Rows
 from retrieval.filters import Filter
 from retrieval.media import Modality
@@ -40,6 +41,8 @@ class CatalogCache:
             tuple[Modality, Filter | None], tuple[NDArray[np.bool_], RowSet]
         ] = cachetools.LRUCache(_ROW_SET_BYTES, lambda sets: sum(s.nbytes + 200 for s in sets))
         self._tables: dict[Modality, ItemTable] = {}
+        self._item_ids: dict[Modality, NDArray[np.int64]] = {}
+        self._facets: tuple[FileFacets, dict[str, ColumnFacet]] | None = None
         self._row_counts: dict[Modality, int] = {}
         self._live: dict[Modality, RowSet] = {}
         # Rows never change, so a sample of the first n of them is good for ever.
@@ -56,6 +59,8 @@ class CatalogCache:
             self._items.clear()
             self._matching.clear()
             self._tables.clear()
+            self._item_ids.clear()
+            self._facets = None
             self._row_counts.clear()
             self._live.clear()
             self._version = version
@@ -120,6 +125,19 @@ class CatalogCache:
             table = self.item_table(snapshot, modality)
             self._live[modality] = table.row_set(self.row_count(snapshot, modality))
         return self._live[modality]
+
+    def item_ids(self, snapshot: Snapshot, modality: Modality) -> NDArray[np.int64]:
+        """Return the ids of the items of the table, (n,)."""
+        if modality not in self._item_ids:
+            table = self.item_table(snapshot, modality)
+            self._item_ids[modality] = snapshot.item_ids(self._space_id, modality, table)
+        return self._item_ids[modality]
+
+    def facets(self, snapshot: Snapshot) -> tuple[FileFacets, dict[str, ColumnFacet]]:
+        """Return what facets count."""
+        if self._facets is None:
+            self._facets = snapshot.file_facets(), snapshot.column_facets()
+        return self._facets
 
     def live_rows_if_few(self, modality: Modality) -> RowSet | None:
         """As `live_rows`, where they are known already and most rows are dead; else None."""

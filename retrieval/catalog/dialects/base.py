@@ -98,6 +98,13 @@ class Dialect(ABC):
 
     @staticmethod
     @abstractmethod
+    def read_groups(
+        connection: sa.Connection, column: Any, number: Any
+    ) -> list[tuple[Any, NDArray[np.int64]]]:
+        """Return the values of an indexed column that are not NULL, each with its numbers."""
+
+    @staticmethod
+    @abstractmethod
     def cell_passes(columns: Any, name: str, test: ColumnTest) -> Condition:
         """Test one value of a column of JSON objects; `column_condition` says how."""
 

@@ -157,10 +157,19 @@ class SQLite(Dialect):
         rows = query.subquery()
         joined = sa.select(*(sa.func.group_concat(column) for column in rows.c))
         texts = connection.execute(joined).one()
-        return tuple(
-            np.fromstring(text, np.int64, sep=",") if text else np.empty(0, np.int64)
-            for text in texts
+        return tuple(map(_numbers_in, texts))
+
+    @staticmethod
+    def read_groups(
+        connection: sa.Connection, column: Any, number: Any
+    ) -> list[tuple[Any, NDArray[np.int64]]]:
+        """Read the numbers as text, too."""
+        query = (
+            sa.select(column, sa.func.group_concat(number))
+            .where(column.is_not(None))
+            .group_by(column)
         )
+        return [(value, _numbers_in(text)) for value, text in connection.execute(query)]
 
     @staticmethod
     def cell_passes(columns: Any, name: str, test: ColumnTest) -> Condition:
@@ -297,6 +306,10 @@ def _configure_writable_connection(connection: Any, record: object) -> None:
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _numbers_in(text: str | None) -> NDArray[np.int64]:
+    return np.fromstring(text, np.int64, sep=",") if text else np.empty(0, np.int64)
 
 
 def _contains(text: str | None, part: str) -> bool:
