@@ -43,6 +43,12 @@ export function date(iso) {
   return new Intl.DateTimeFormat(locale(), format).format(new Date(iso));
 }
 
+// Of 2019-05.
+export function monthName(month) {
+  const format = new Intl.DateTimeFormat(locale(), { month: "long", timeZone: "UTC" });
+  return format.format(new Date(`${month}-01T00:00:00Z`));
+}
+
 export function clock(seconds) {
   const whole = Math.floor(seconds);
   const two = (value) => String(value).padStart(2, "0");
