@@ -31,6 +31,7 @@ MOST_VALUES = 1000
 """A column with more different values is no facet."""
 LONGEST_VALUE = 100
 
+_CODES = MOST_VALUES + 2
 _FOLDER_LEVELS = 2
 _EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799
 """Seconds of the years 1 to 9999; other dates are wrong."""
@@ -48,7 +49,8 @@ class Labels:
 
     def count(self, file_ids: NDArray[np.int64]) -> Counts:
         """Count the values of the files of items, in their own order."""
-        counts = np.bincount(self.codes[file_ids] + 1, minlength=len(self.values) + 1)[1:]
+        known = file_ids[file_ids < len(self.codes)]  # others came after this was read
+        counts = np.bincount(self.codes[known] + 1, minlength=len(self.values) + 1)[1:]
         return [(self.values[code], int(counts[code])) for code in np.flatnonzero(counts)]
 
 
@@ -113,7 +115,7 @@ class _ColumnReader:
 
     def __init__(self) -> None:
         self._codes: dict[tuple[type, ColumnValue], int] = {}
-        self._pairs: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
+        self._pairs: dict[bool, list[int]] = {False: [], True: []}
 
     @property
     def may_be_facet(self) -> bool:
@@ -127,15 +129,13 @@ class _ColumnReader:
         """Add a value, or those of a list, of a file or item."""
         for single in value if isinstance(value, list) else (value,):
             is_short = not isinstance(single, str) or 0 < len(single) <= LONGEST_VALUE
-            if isinstance(single, str | int | float) and is_short:
+            if isinstance(single, str | int | float) and is_short and self.may_be_facet:
                 code = self._codes.setdefault((type(single), single), len(self._codes))
-                self._pairs[is_item].append((number, code))
+                self._pairs[is_item].append(number * _CODES + code)
 
     def read(self) -> ColumnFacet:
-        arrays = (
-            np.unique(np.array(self._pairs[is_item], np.int64).reshape(-1, 2), axis=0)
-            for is_item in (False, True)
-        )
+        pairs = (np.unique(np.array(self._pairs[is_item], np.int64)) for is_item in (False, True))
+        arrays = (np.stack(np.divmod(packed, _CODES), axis=1) for packed in pairs)
         return ColumnFacet([value for _, value in self._codes], *arrays)
 
 
@@ -204,7 +204,8 @@ def read_column_facets(connection: sa.Connection) -> dict[str, ColumnFacet]:
     )
     readers: dict[str, _ColumnReader] = {}
     for query, is_item in ((annotated, False), (own, True)):
-        for number, columns in connection.execute(query):
+        cursor = connection.execute(query).cursor  # SQLAlchemy's own rows take twice as long
+        for number, columns in cursor.fetchall() if cursor else ():
             for name, value in json.loads(columns).items():
                 if name not in readers and len(readers) < MOST_COLUMNS:
                     readers[name] = _ColumnReader()

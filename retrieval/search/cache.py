@@ -1,5 +1,6 @@
 """What is remembered of the catalog between queries: answers name the same items over and over."""
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,9 @@ RowSet = NDArray[np.bool_]
 _ITEM_ROWS = 20_000
 _ROW_SET_BYTES = 64_000_000
 _SAMPLES = 8
+_LONG_S = 0.2
+_KEPT = 20
+"""Times as long as it took to read."""
 _FEW_LIVE = 0.5
 """Below this share of live rows, a search that looks at dead rows is likely to be repeated."""
 
@@ -43,6 +47,8 @@ class CatalogCache:
         self._tables: dict[Modality, ItemTable] = {}
         self._item_ids: dict[Modality, NDArray[np.int64]] = {}
         self._facets: tuple[FileFacets, dict[str, ColumnFacet]] | None = None
+        self._facets_version: int | None = None
+        self._keep_facets_until = 0.0
         self._row_counts: dict[Modality, int] = {}
         self._live: dict[Modality, RowSet] = {}
         # Rows never change, so a sample of the first n of them is good for ever.
@@ -60,7 +66,6 @@ class CatalogCache:
             self._matching.clear()
             self._tables.clear()
             self._item_ids.clear()
-            self._facets = None
             self._row_counts.clear()
             self._live.clear()
             self._version = version
@@ -134,9 +139,17 @@ class CatalogCache:
         return self._item_ids[modality]
 
     def facets(self, snapshot: Snapshot) -> tuple[FileFacets, dict[str, ColumnFacet]]:
-        """Return what facets count."""
-        if self._facets is None:
+        """Return what facets count; of a large library that changes, as it was seconds ago.
+
+        What took long to read is kept for a while, so that reading takes a small share of the time.
+        """
+        start = time.monotonic()
+        is_old = self._facets_version != self._version and start >= self._keep_facets_until
+        if self._facets is None or is_old:
             self._facets = snapshot.file_facets(), snapshot.column_facets()
+            self._facets_version, end = self._version, time.monotonic()
+            took_s = end - start
+            self._keep_facets_until = end + _KEPT * took_s if took_s > _LONG_S else end
         return self._facets
 
     def live_rows_if_few(self, modality: Modality) -> RowSet | None:
