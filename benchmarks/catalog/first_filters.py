@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -140,22 +141,25 @@ def _requests(library: Library) -> Iterator[tuple[str, str, tuple[int, float]]]:
         query = Query((TextPart(text),), mode=mode, where=where)
         return len(engine.search(query, NO_RERANKING).hits)
 
+    def count(where: Filter | None = None) -> int:
+        return engine.facets(where=where).total
+
     search("a first query")
     where = FILTERS["camera"][0]
-    yield "first filter after a commit", "camera", _timed(lambda: search("a query", where=where))
-    yield "first facets after a commit", "all", _timed(lambda: engine.facets().total)
+    yield "first filter after a commit", "camera", _timed(partial(search, "a query", where=where))
+    yield "first facets after a commit", "all", _timed(count)
     for name in ("one", "two", "three"):
-        yield "search, warm", name, _timed(lambda text=name: search(text))
+        yield "search, warm", name, _timed(partial(search, name))
     for what, filters in FILTERS.items():
         for where in filters:
             name = where.model_dump_json(exclude_none=True)
-            _, ms = _timed(lambda asked=where: search("a query", where=asked))
-            total, facets_ms = _timed(lambda asked=where: engine.facets(where=asked).total)
+            _, ms = _timed(partial(search, "a query", where=where))
+            total, facets_ms = _timed(partial(count, where))
             yield f"filter by {what}", name, (total, ms)
             yield f"facets by {what}", name, (total, facets_ms)
-    yield "facets of all", "all", _timed(lambda: engine.facets().total)
+    yield "facets of all", "all", _timed(count)
     for words in WORDS:
-        yield "words", words, _timed(lambda text=words: search(text, Mode.TEXT))
+        yield "words", words, _timed(partial(search, words, Mode.TEXT))
 
 
 def _timed(call: Callable[[], int]) -> tuple[int, float]:

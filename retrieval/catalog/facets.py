@@ -51,7 +51,7 @@ class Labels:
         """Count the values of the files of items, in their own order."""
         known = file_ids[file_ids < len(self.codes)]  # others came after this was read
         counts = np.bincount(self.codes[known] + 1, minlength=len(self.values) + 1)[1:]
-        return [(self.values[code], int(counts[code])) for code in np.flatnonzero(counts)]
+        return [(self.values[code], int(counts[code])) for code in np.flatnonzero(counts).tolist()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,14 +100,14 @@ class ColumnFacet:
         """Count the values of items, given with their files."""
         counts = _times(self.of_files, file_ids, len(self.values))
         counts += _times(self.of_items, item_ids, len(self.values))
-        return [(self.values[code], int(counts[code])) for code in np.flatnonzero(counts)]
+        return [(self.values[code], int(counts[code])) for code in np.flatnonzero(counts).tolist()]
 
 
 def _times(pairs: NDArray[np.int64], ids: NDArray[np.int64], size: int) -> NDArray[np.float64]:
     """Count the ids that are paired with each value, as often as they are given."""
     most = max(ids.max(initial=0), pairs[:, 0].max(initial=0))
     times = np.bincount(ids, minlength=most + 1)
-    return np.bincount(pairs[:, 1], times[pairs[:, 0]], size)
+    return np.bincount(pairs[:, 1], times[pairs[:, 0]].astype(np.float64), size)
 
 
 class _ColumnReader:
@@ -142,11 +142,11 @@ class _ColumnReader:
 def read_file_facets(connection: sa.Connection, dialect: Dialect) -> FileFacets:
     """Read months, folders and labels of all files."""
     size = (connection.scalar(sa.select(sa.func.max(FileRecord.id))) or 0) + 1
-    dated = sa.select(FileRecord.id, FileRecord.date).where(
+    dated: sa.Select[Any] = sa.select(FileRecord.id, FileRecord.date).where(
         FileRecord.date.between(_EARLIEST, _LATEST)
     )
     file_ids, dates = dialect.read_integers(connection, dated)
-    in_folder = sa.select(FileRecord.id, FileRecord.folder_id).where(
+    in_folder: sa.Select[Any] = sa.select(FileRecord.id, FileRecord.folder_id).where(
         FileRecord.folder_id.is_not(None)
     )
     in_folders, folder_ids = dialect.read_integers(connection, in_folder)
@@ -171,7 +171,8 @@ def _codes(size: int, file_ids: NDArray[np.int64], codes: NDArray[Any]) -> NDArr
 
 
 def _labels(groups: Iterable[tuple[str, NDArray[np.int64]]], size: int) -> Labels:
-    codes, values = np.full(size, -1, np.int32), []
+    codes = np.full(size, -1, np.int32)
+    values: list[str] = []
     for value, file_ids in groups:
         if value:
             codes[file_ids] = len(values)

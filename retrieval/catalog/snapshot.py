@@ -508,7 +508,7 @@ class Snapshot:
             FileRecord.state == FileState.INDEXED
         )
         first, last = self._connection.execute(between).one()
-        return None if first is None else (first, last)
+        return None if first is None or last is None else (first, last)
 
     def columns(self) -> dict[str, list[ColumnValue]]:
         """Return the column names of tables, sorted, each with up to 5 sample values.

@@ -284,7 +284,11 @@ class Engine:
                 found = self.search(all_hits, Reranking("none"))
         with self._lock, self._cache.snapshot() as snapshot:
             table = self._cache.item_table(snapshot, modality)
-            item_ids = self._cache.item_ids(snapshot, modality)
+            files, columns = self._cache.facets(snapshot)
+            if found is not None or any(len(column.of_items) for column in columns.values()):
+                item_ids = self._cache.item_ids(snapshot, modality)
+            else:
+                item_ids = np.zeros_like(table.file_ids)  # nothing is looked up by them
             if found is None:
                 counted = self._cache.items_matching(snapshot, modality, where)
             else:
@@ -293,7 +297,8 @@ class Engine:
             return count_facets(
                 table.file_ids[counted],
                 item_ids[counted],
-                *self._cache.facets(snapshot),
+                files,
+                columns,
                 limit=limit,
                 is_partial=found is not None and len(found.hits) == MAX_K,
             )
