@@ -23,8 +23,14 @@ from retrieval.catalog.schema import (
 )
 from retrieval.filters import ColumnValue
 
-LABELS = {"camera": FileRecord.camera, "kind": FileRecord.kind}
-"""Text columns of files, with an index each, that are facets as they are."""
+LABELS: dict[str, Any] = {"camera": FileRecord.camera, "kind": FileRecord.kind}
+"""Text columns of files, with an index each, that are facets as they are.
+
+`place`, where there is one, holds a name a line.
+"""
+
+DATE: Any = FileRecord.date
+"""The column, with an index, that years and months are taken from, in seconds since 1970."""
 
 MOST_COLUMNS = 50
 MOST_VALUES = 1000
@@ -103,11 +109,11 @@ class ColumnFacet:
         return [(self.values[code], int(counts[code])) for code in np.flatnonzero(counts).tolist()]
 
 
-def _times(pairs: NDArray[np.int64], ids: NDArray[np.int64], size: int) -> NDArray[np.float64]:
+def _times(pairs: NDArray[np.int64], ids: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     """Count the ids that are paired with each value, as often as they are given."""
     most = max(ids.max(initial=0), pairs[:, 0].max(initial=0))
     times = np.bincount(ids, minlength=most + 1)
-    return np.bincount(pairs[:, 1], times[pairs[:, 0]].astype(np.float64), size)
+    return np.bincount(pairs[:, 1], times[pairs[:, 0]], size).astype(np.int64)
 
 
 class _ColumnReader:
@@ -142,13 +148,10 @@ class _ColumnReader:
 def read_file_facets(connection: sa.Connection, dialect: Dialect) -> FileFacets:
     """Read months, folders and labels of all files."""
     size = (connection.scalar(sa.select(sa.func.max(FileRecord.id))) or 0) + 1
-    dated: sa.Select[Any] = sa.select(FileRecord.id, FileRecord.date).where(
-        FileRecord.date.between(_EARLIEST, _LATEST)
-    )
+    dated = sa.select(FileRecord.id, DATE).where(DATE.between(_EARLIEST, _LATEST))
     file_ids, dates = dialect.read_integers(connection, dated)
-    in_folder: sa.Select[Any] = sa.select(FileRecord.id, FileRecord.folder_id).where(
-        FileRecord.folder_id.is_not(None)
-    )
+    folder: Any = FileRecord.folder_id
+    in_folder = sa.select(FileRecord.id, folder).where(folder.is_not(None))
     in_folders, folder_ids = dialect.read_integers(connection, in_folder)
     folders = connection.execute(sa.select(FolderRecord.id, FolderRecord.path)).all()
     place_of = np.full(max((row.id for row in folders), default=0) + 1, -1, np.int32)

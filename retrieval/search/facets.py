@@ -79,7 +79,7 @@ def count_facets(
         years=_in_order(sorted(years.items(), reverse=True), limit),
         months=_in_order(months[::-1], limit),
         folders=_in_order(files.count_folders(file_ids), limit),
-        places=_most_frequent(labels.get("place", []), limit),
+        places=_most_frequent(_by_line(labels.get("place", [])), limit),
         cameras=_most_frequent(labels["camera"], limit),
         kinds=_most_frequent(labels["kind"], limit),
         columns={
@@ -94,6 +94,15 @@ def _in_order(counts: Counts, limit: int) -> tuple[FacetValue[str], ...]:
     """Keep the most frequent values, in the order in which they are given."""
     kept = sorted(range(len(counts)), key=lambda place: -counts[place][1])[:limit]
     return tuple(FacetValue(*counts[place]) for place in sorted(kept))
+
+
+def _by_line(counts: Counts) -> Counts:
+    """Count each line of the values."""
+    lines: dict[str, int] = {}
+    for value, count in counts:
+        for line in value.splitlines():
+            lines[line] = lines.get(line, 0) + count
+    return list(lines.items())
 
 
 def _most_frequent(counts: list[tuple[Any, int]], limit: int) -> tuple[FacetValue[Any], ...]:

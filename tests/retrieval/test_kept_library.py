@@ -32,8 +32,10 @@ SEARCHES = {
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
-    """A copy of the library, and of the photos in a new place."""
-    return Path(shutil.copytree(KEPT, tmp_path / "kept"))
+    """A copy of the library, upgraded, and of the photos in a new place."""
+    folder = Path(shutil.copytree(KEPT, tmp_path / "kept"))
+    open_library(folder / "library", upgrade=True).close()
+    return folder
 
 
 def assert_answers(library: Library) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from retrieval.catalog import FileEntry, FileUpdate, ItemEntry
-from retrieval.catalog.facets import MOST_VALUES, Labels
+from retrieval.catalog.facets import MOST_VALUES, ColumnFacet, Labels
 from retrieval.media import MediaKind, Metadata, Modality
 
 SPACE = "space"
@@ -85,6 +85,15 @@ def test_columns_with_few_values_are_facets(snapshot):
     }
     of_texts = {name: facet.count(*ids(snapshot, "text")) for name, facet in columns.items()}
     assert of_texts == {"flag": [], "tag": [("red", MOST_VALUES + 1)], "unique": []}
+
+
+@pytest.mark.parametrize("is_of_items", [True, False])
+def test_a_column_of_files_or_of_items_alone_is_counted(is_of_items):
+    none, some = np.empty((0, 2), np.int64), np.array([[1, 0], [2, 1]])
+    pairs = (none, some) if is_of_items else (some, none)
+    ids = np.array([1, 1, 5])
+    assert ColumnFacet(["a", "b"], *pairs).count(ids, ids) == [("a", 2)]
+    assert ColumnFacet(["a", "b"], *pairs).count(ids[:0], ids[:0]) == []
 
 
 def test_columns_of_removed_tables_are_gone(catalog, snapshot):
