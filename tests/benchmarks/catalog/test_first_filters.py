@@ -33,6 +33,6 @@ def test_the_random_encoder_encodes_the_same_text_alike():
 
 
 def test_the_table_is_markdown():
-    table = timings_table(1000, [Timing("words", 1.25, 3.0, 1234.0)])
+    table = timings_table(1000, [Timing("words", 1.25, 3.0, 1.0, 1234.0)])
     assert "| 1,000 items | median ms |" in table
-    assert "| words | 1.2 | 3.0 | 1,234 |" in table
+    assert "| words | 1.2 | 3.0 | 1.0 | 1,234 |" in table
