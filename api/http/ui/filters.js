@@ -37,14 +37,14 @@ export function showFilters(query, change) {
         : null,
       year(query, change),
       month(query, change),
+      day("from", query, change),
+      day("to", query, change),
       choice(
         "size",
         SIZES.map((size) => [size, t("sizeMin", { n: size })]),
         query.size,
         (value) => change({ size: Number(value) }),
       ),
-      day("from", query, change),
-      day("to", query, change),
       library.cameras.length
         ? choice(
             "camera",
