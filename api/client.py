@@ -16,10 +16,12 @@ from pydantic import BaseModel, ValidationError
 
 from api.http.schemas import ItemList, ItemSchema, PartSchema, SearchRequest, ServedAnswer
 from api.http.schemas.embeddings import Embeddings
+from api.http.schemas.facets import FacetsSchema
 from api.http.schemas.jobs import FINAL_STATES, JobList, JobSchema, Removal
 from api.http.schemas.stats import Stats
 from retrieval.errors import MMSearchError, NotFoundError, UsageError, first_problem
 from retrieval.filters import Filter
+from retrieval.search.facets import DEFAULT_VALUES
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image
 """Path of an image file, its content, or a PIL image."""
@@ -130,6 +132,26 @@ class Client:
         """Send a search request."""
         body = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return self._read(ServedAnswer, "POST", "/v1/search", json=body)
+
+    def facets(
+        self,
+        text: str | None = None,
+        *,
+        image: ImageLike | None = None,
+        limit: int = DEFAULT_VALUES,
+        **options: Unpack[SearchOptions],
+    ) -> FacetsSchema:
+        """Count the hits of a search; without text, image and parts, what passes its filter.
+
+        limit: Maximum number of values of each facet.
+        """
+        encoded = None if image is None else in_base64(image)
+        return self.ask_facets(search_request({"text": text, "image": encoded, **options}), limit)
+
+    def ask_facets(self, request: SearchRequest, limit: int = DEFAULT_VALUES) -> FacetsSchema:
+        """Count the hits of a search request."""
+        body = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return self._read(FacetsSchema, "POST", "/v1/facets", json=body, params={"limit": limit})
 
     def items(
         self,

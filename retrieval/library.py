@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from retrieval.filters import Filter
     from retrieval.search.answer import Answer
     from retrieval.search.engine import Engine
+    from retrieval.search.facets import Facets
 
 _T = TypeVar("_T", "Manifest", Space)
 
@@ -339,6 +340,43 @@ class Library:
                     f"{old} is at {new} now, and the library cannot be written to follow it. Run "
                     f"`mmsearch relocate {quote(old)} {quote(new)}` when it can."
                 )
+
+    def facets(
+        self,
+        text: str | None = None,
+        *,
+        modality: str = "image",
+        where: "Filter | None" = None,
+        min_relevance: float = 0.0,
+        limit: int = 100,
+    ) -> "Facets":
+        """Count items by year, month, folder, camera, kind and values of table columns.
+
+        Args:
+            text: Count the hits of this text. (default: all items)
+            modality: `image` counts images, frames and pages; `text` counts chunks of text.
+            where: Filter of the items.
+            min_relevance: Minimum relevance of hits, 0 to 1; with 0, all items are hits.
+            limit: Maximum number of values of each facet.
+
+        Returns:
+            The counts.
+
+        Raises:
+            UsageError: Empty text, unknown modality.
+        """
+        from retrieval.search.engine import Engine
+        from retrieval.search.query import Query, TextPart, parse_modality
+
+        if self._engine is None:
+            self._engine = Engine(self)
+        wanted = parse_modality(modality)
+        query = None
+        if text is not None:
+            query = Query(
+                (TextPart(text),), modality=wanted, where=where, min_relevance=min_relevance
+            )
+        return self._engine.facets(query, where=where, modality=wanted, limit=limit)
 
     def close(self) -> None:
         """Close the catalog's connections."""

@@ -11,6 +11,7 @@ import typer
 from api.cli.bench.program import bench
 from api.cli.duplicates import duplicates
 from api.cli.explain import explain
+from api.cli.facets import facets
 from api.cli.index import index
 from api.cli.index_info import build_index, index_info
 from api.cli.library import encoders, relocate, remove, status
@@ -32,6 +33,7 @@ app = typer.Typer(
 for command in (
     index,
     search,
+    facets,
     explain,
     duplicates,
     watch,

@@ -30,6 +30,7 @@ from api.http.problems import install_problem_handlers
 from api.http.routes import (
     embed,
     explain,
+    facets,
     health,
     item_media,
     items,
@@ -128,7 +129,19 @@ def create_app(
     )
     install_problem_handlers(app)
     install_description(app)
-    for module in (search, explain, items, item_media, uploads, embed, jobs, stats, health, page):
+    for module in (
+        search,
+        facets,
+        explain,
+        items,
+        item_media,
+        uploads,
+        embed,
+        jobs,
+        stats,
+        health,
+        page,
+    ):
         app.include_router(module.router)
     return app
 
@@ -179,3 +192,4 @@ def _open_uploads(settings: ServiceSettings, library: Library) -> UploadFolder |
 def _warm(engine: Engine, rerank: str) -> None:
     engine.search(Query((TextPart("a first query"),), k=1), Reranking(rerank))
     engine.encode_images([Image.new("RGB", (64, 64))])
+    engine.facets()

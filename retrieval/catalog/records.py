@@ -6,6 +6,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
 from retrieval.media.registry import format_of_indexed
 
@@ -70,6 +73,34 @@ class Item:
     def picture_key(self) -> str:
         """Identify its picture by content; usable as a file name."""
         return f"{self.content_hash}-{self.part}" if self.part else self.content_hash
+
+
+@dataclass(frozen=True, eq=False)
+class ItemTable:
+    """The current items of a space and modality as arrays, by row, file and id.
+
+    rows, file_ids: (n,) int64, of each item. Several items have the same row where files have the
+    same content. is_current: of all rows of the catalog, which are of these items.
+    """
+
+    rows: NDArray[np.int64]
+    file_ids: NDArray[np.int64]
+    is_current: NDArray[np.bool_]
+
+    def row_set(
+        self, row_count: int, is_wanted: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.bool_]:
+        """Return which of the first rows hold such an item, or one of those wanted, (n,) bool."""
+        found = np.zeros(row_count, np.bool_)
+        found[self.rows if is_wanted is None else self.rows[is_wanted]] = True
+        return found
+
+
+def is_in(values: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """As `np.isin`, for ids, in a fraction of the time."""
+    is_wanted = np.zeros(int(values.max(initial=-1)) + 1, np.bool_)
+    is_wanted[wanted[wanted < len(is_wanted)]] = True
+    return is_wanted[values]
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,10 +57,22 @@ class SourceRecord(Base):
     beside: Mapped[str | None] = mapped_column(FilePath)
 
 
+class FolderRecord(Base):
+    """A folder that a file is or was in; its path ends with a slash."""
+
+    __tablename__ = "folders"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(FilePath, unique=True)
+
+
 class FileRecord(Base):
-    """A file as it was when it was last read; its state is what hides removed files."""
+    """A file as it was when it was last read; its state is what hides removed files.
+
+    `folder_id` and `date` follow from its path and times: `retrieval.catalog.derived` sets them.
+    """
 
     __tablename__ = "files"
+    __table_args__ = (sa.Index("ix_files_latitude_longitude", "latitude", "longitude"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     path: Mapped[str] = mapped_column(FilePath, unique=True)
     state: Mapped[str] = mapped_column(sa.String(16), index=True)
@@ -68,9 +80,9 @@ class FileRecord(Base):
     size: Mapped[int] = mapped_column(sa.BigInteger, index=True)
     mtime_ns: Mapped[int] = mapped_column(sa.BigInteger)
     content_hash: Mapped[str | None] = mapped_column(sa.String(64), index=True)
-    kind: Mapped[str] = mapped_column(sa.String(16), server_default=MediaKind.IMAGE)
+    kind: Mapped[str] = mapped_column(sa.String(16), server_default=MediaKind.IMAGE, index=True)
     taken_at: Mapped[int | None] = mapped_column(sa.BigInteger)
-    camera: Mapped[str | None] = mapped_column(sa.Text)
+    camera: Mapped[str | None] = mapped_column(sa.Text, index=True)
     latitude: Mapped[float | None] = mapped_column(sa.Double)
     longitude: Mapped[float | None] = mapped_column(sa.Double)
     duration_s: Mapped[float | None] = mapped_column(sa.Double)
@@ -79,7 +91,9 @@ class FileRecord(Base):
     # clock: of the metadata, else of the machine that indexed, by the instant or the mtime.
     taken_local: Mapped[int | None] = mapped_column(sa.BigInteger, index=True)
     metadata_version: Mapped[int] = mapped_column(server_default="0")
-    place: Mapped[str | None] = mapped_column(sa.Text)
+    place: Mapped[str | None] = mapped_column(sa.Text, index=True)
+    folder_id: Mapped[int | None] = mapped_column(index=True)
+    date: Mapped[int | None] = mapped_column(sa.BigInteger, index=True)
 
 
 class ItemRecord(Base):
@@ -107,12 +121,13 @@ class ItemRecord(Base):
 class RowRecord(Base):
     """Where an item's vector lies in a space, and the content that it was computed from.
 
-    A row whose content hash is no longer its file's is stale and does not count.
+    A row whose content hash is no longer its file's is stale and does not count; a transaction
+    leaves none behind, but for files that failed. `file_id` is that of the item.
     """
 
     __tablename__ = "rows"
     __table_args__ = (
-        sa.Index("ix_rows_space_modality_row", "space_id", "modality", "row"),
+        sa.Index("ix_rows_space_modality_row", "space_id", "modality", "row", "file_id", "item_id"),
         sa.Index("ix_rows_content_hash", "content_hash"),
         sa.Index("ix_rows_item_id", "item_id"),
     )
@@ -121,6 +136,7 @@ class RowRecord(Base):
     modality: Mapped[str] = mapped_column(sa.String(16))
     row: Mapped[int] = mapped_column(sa.BigInteger)
     content_hash: Mapped[str] = mapped_column(sa.String(64))
+    file_id: Mapped[int] = mapped_column(server_default="0")
 
 
 class EmbeddedFileRecord(Base):

@@ -10,8 +10,15 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from retrieval.catalog.derived import date_of
 from retrieval.catalog.dialects.base import Dialect
-from retrieval.catalog.filtering import condition
+from retrieval.catalog.facets import (
+    ColumnFacet,
+    FileFacets,
+    read_column_facets,
+    read_file_facets,
+)
+from retrieval.catalog.filtering import condition, is_of_file
 from retrieval.catalog.fulltext.search import TextSearch
 from retrieval.catalog.fulltext.words import terms
 from retrieval.catalog.records import (
@@ -22,8 +29,10 @@ from retrieval.catalog.records import (
     FileState,
     Item,
     ItemEntry,
+    ItemTable,
     KnownFile,
     WordMatch,
+    is_in,
 )
 from retrieval.catalog.schema import (
     CAN_BE_FOUND,
@@ -46,7 +55,7 @@ from retrieval.catalog.schema import (
     select_items,
 )
 from retrieval.filters import ColumnValue, Filter
-from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality, clock_seconds
+from retrieval.media import MediaKind, Metadata, Modality, clock_seconds
 
 METADATA = tuple(field.name for field in fields(Metadata))
 
@@ -75,28 +84,69 @@ class Snapshot:
         return self._connection.scalar(query) or 0
 
     def live_rows(self, space_id: str, modality: Modality) -> NDArray[np.bool_]:
-        """Return which of the committed rows hold a current item, (row_count,) bool.
-
-        Takes most of a second for a million rows.
-        """
-        query = select_current(space_id, modality, RowRecord.row)
-        return self._bitmap(space_id, modality, query)
+        """Return which of the committed rows hold a current item, (row_count,) bool."""
+        table = self.item_table(space_id, modality)
+        return table.row_set(self.row_count(space_id, modality))
 
     def matching_rows(self, space_id: str, modality: Modality, where: Filter) -> NDArray[np.bool_]:
-        """Return which of the committed rows hold a current item that passes, (row_count,) bool.
-
-        Takes a second or two for a million rows, and a small part of it where the filter names a
-        folder.
-        """
-        if where.is_empty:
-            return self.live_rows(space_id, modality)
-        query = (
-            sa.select(row_in(space_id))
-            .select_from(ItemRecord)
-            .join(FileRecord, FileRecord.id == ItemRecord.file_id)
-            .where(CAN_BE_FOUND, ItemRecord.modality == modality, condition(where, self._dialect))
+        """Return which of the committed rows hold a current item that passes, (row_count,) bool."""
+        table = self.item_table(space_id, modality)
+        return table.row_set(
+            self.row_count(space_id, modality), self.passing(space_id, modality, table, where)
         )
-        return self._bitmap(space_id, modality, query)
+
+    def item_table(self, space_id: str, modality: Modality) -> ItemTable:
+        """Return the current items of a space and modality.
+
+        Takes a tenth of a second for 300,000 items.
+        """
+        rows, file_ids = self._numbers(
+            _rows_of(space_id, modality, RowRecord.row, RowRecord.file_id)
+        )
+        [hidden] = self._numbers(
+            sa.select(FileRecord.id).where(
+                FileRecord.state.in_([FileState.FAILED, FileState.REMOVED])
+            )
+        )
+        is_current = ~is_in(file_ids, hidden)
+        return ItemTable(rows[is_current], file_ids[is_current], is_current)
+
+    def passing(
+        self, space_id: str, modality: Modality, table: ItemTable, where: Filter | None
+    ) -> NDArray[np.bool_]:
+        """Return which items of a table pass a filter, (n,) bool.
+
+        Takes time by the number of those that pass where it asks for a folder, a kind, a date, a
+        camera or a place; by the number of folders where it asks for a pattern of them.
+        """
+        if where is None or where.is_empty:
+            return np.ones(len(table.rows), np.bool_)
+        passes = condition(where, self._dialect, by_index=True)
+        if is_of_file(where):
+            [found] = self._numbers(sa.select(FileRecord.id).where(passes))
+            return is_in(table.file_ids, found)
+        [found] = self._numbers(
+            sa.select(ItemRecord.id)
+            .join(FileRecord, FileRecord.id == ItemRecord.file_id)
+            .where(passes)
+        )
+        return is_in(self.item_ids(space_id, modality, table), found)
+
+    def item_ids(self, space_id: str, modality: Modality, table: ItemTable) -> NDArray[np.int64]:
+        """Return the ids of the items of a table, (n,)."""
+        [item_ids] = self._numbers(_rows_of(space_id, modality, RowRecord.item_id))
+        return item_ids[table.is_current]
+
+    def file_facets(self) -> FileFacets:
+        """Read what facets count of files."""
+        return read_file_facets(self._connection, self._dialect)
+
+    def column_facets(self) -> dict[str, ColumnFacet]:
+        """Read what facets count of the columns of tables, by name, sorted.
+
+        Takes most of a second for 100,000 rows of tables.
+        """
+        return read_column_facets(self._connection)
 
     def text_matches(
         self,
@@ -338,9 +388,7 @@ class Snapshot:
             .order_by(AnnotationRecord.id)
         )
         metadata = _metadata(file)
-        taken_at = metadata.taken_at
-        if taken_at is None and file.mtime_ns != UNTRUSTED_MTIME:
-            taken_at = file.mtime_ns // 1_000_000_000
+        taken_at = date_of(metadata.taken_at, file.mtime_ns)
         return FileDetails(metadata, taken_at, file.size, list(annotations))
 
     def files_of_same_content(self) -> Iterator[FileEntry]:
@@ -602,19 +650,11 @@ class Snapshot:
 
     def taken_between(self) -> tuple[int, int] | None:
         """Return the first and the last capture time, seconds since 1970; None without files."""
-        own = sa.select(sa.func.min(FileRecord.taken_at), sa.func.max(FileRecord.taken_at)).where(
+        between = sa.select(sa.func.min(FileRecord.date), sa.func.max(FileRecord.date)).where(
             FileRecord.state == FileState.INDEXED
         )
-        modified = sa.select(
-            sa.func.min(FileRecord.mtime_ns), sa.func.max(FileRecord.mtime_ns)
-        ).where(
-            FileRecord.state == FileState.INDEXED,
-            FileRecord.taken_at.is_(None),
-            FileRecord.mtime_ns != UNTRUSTED_MTIME,
-        )
-        times = [time for time in self._connection.execute(own).one() if time is not None]
-        times += [ns // 10**9 for ns in self._connection.execute(modified).one() if ns is not None]
-        return (min(times), max(times)) if times else None
+        first, last = self._connection.execute(between).one()
+        return None if first is None or last is None else (first, last)
 
     def columns(self) -> dict[str, list[ColumnValue]]:
         """Return the column names of tables, sorted, each with up to 5 sample values.
@@ -645,18 +685,20 @@ class Snapshot:
                 )
                 yield from self._connection.scalars(rows)
 
-    def _bitmap(
-        self, space_id: str, modality: Modality, query: sa.Select[Any]
-    ) -> NDArray[np.bool_]:
-        """Return which of the committed rows a query finds; ignores NULLs."""
-        found_rows = np.zeros(self.row_count(space_id, modality), dtype=np.bool_)
-        cursor = self._connection.execute(query).cursor  # SQLAlchemy's own rows take twice as long
-        while cursor and (found := cursor.fetchmany(PARAMETERS_PER_STATEMENT)):
-            found_rows[[row for (row,) in found if row is not None]] = True
-        return found_rows
+    def _numbers(self, query: sa.Select[Any]) -> tuple[NDArray[np.int64], ...]:
+        return self._dialect.read_integers(self._connection, query)
 
     def _mapping(self, query: sa.Executable) -> dict[str, Any]:
         return {key: value for key, value in self._connection.execute(query)}  # noqa: C416
+
+
+def _rows_of(space_id: str, modality: Modality, *columns: Any) -> sa.Select[Any]:
+    """Select of all rows of a space and modality, always in the same order."""
+    return (
+        sa.select(*columns)
+        .where(RowRecord.space_id == space_id, RowRecord.modality == modality)
+        .order_by(RowRecord.row, RowRecord.file_id, RowRecord.item_id)
+    )
 
 
 def _metadata(file: Any) -> Metadata:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from retrieval.catalog import derived
 from retrieval.catalog.fulltext import index as text_index
 from retrieval.catalog.paths import is_at_or_below, reroot
 from retrieval.catalog.records import (
@@ -97,6 +98,7 @@ class Transaction(Snapshot):
         annotated = self._relocate_annotations(old, new)
         count = self.mark_removed(hidden)
         refreshed = {old_paths[path] for path in moved}
+        derived.refresh(self._connection, refreshed)
         text_index.refresh_files(
             self._connection, refreshed | set(self._ids_of_files(annotated).values())
         )
@@ -175,6 +177,7 @@ class Transaction(Snapshot):
                         "modality": item.modality,
                         "row": item.row,
                         "content_hash": file.content_hash,
+                        "file_id": key[0],
                     }
                     for key, (file, item) in wanted.items()
                 ],
@@ -210,7 +213,9 @@ class Transaction(Snapshot):
             .where(FileRecord.path == old_path)
             .values(path=new_path, state=FileState.INDEXED)
         ).rowcount
-        text_index.refresh_files(self._connection, self._ids_of_files([new_path]).values())
+        file_ids = self._ids_of_files([new_path]).values()
+        derived.refresh(self._connection, file_ids)
+        text_index.refresh_files(self._connection, file_ids)
         self._refresh_annotated([new_path])
         return bool(moved)
 
@@ -280,9 +285,11 @@ class Transaction(Snapshot):
 
     def _save_files(self, values_by_path: Mapping[str, dict[str, Any]]) -> dict[str, int]:
         """Insert or update files by path; returns their ids."""
-        return self._save(
+        file_ids = self._save(
             FileRecord, values_by_path, self._ids_of_files, lambda path: {"path": path}
         )
+        derived.refresh(self._connection, file_ids.values())
+        return file_ids
 
     def _save_items(
         self, items: Mapping[tuple[int, Modality, str], ItemEntry]

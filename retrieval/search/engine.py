@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from retrieval.catalog import Item, Snapshot
+from retrieval.catalog.records import is_in
 from retrieval.encoders.base import Encoder, Space, Tokens, Vectors
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import (
@@ -55,6 +56,7 @@ from retrieval.search.encode import (
     Vector,
     encode,
 )
+from retrieval.search.facets import DEFAULT_VALUES, Facets, count_facets
 from retrieval.search.ordering import (
     DIVERSE_POOL,
     Groups,
@@ -281,6 +283,53 @@ class Engine:
                             answers[place] = error
                 answers |= self._answer(plans, snapshot, timer)
         return [answers[place] for place in range(len(requests))]
+
+    def facets(
+        self,
+        query: Query | None = None,
+        *,
+        where: Filter | None = None,
+        modality: Modality = Modality.IMAGE,
+        limit: int = DEFAULT_VALUES,
+    ) -> Facets:
+        """Count the items of each year, month, folder, camera, kind and column value.
+
+        Args:
+            query: Count its hits: those above `min_relevance`, or by words alone, without
+                reranking, MAX_K at most. Where it cuts nothing, all that pass its filter are hits.
+            where: Without a query: the filter that items must pass.
+            modality: Without a query: modality of the items.
+            limit: Maximum number of values of each facet.
+
+        Raises:
+            As `search`.
+        """
+        found = None
+        if query is not None:
+            where, modality = query.where, query.modality
+            if query.min_relevance or query.mode is Mode.TEXT:
+                all_hits = replace(query, k=MAX_K, cursor=None, group_by_file=False, diversity=0.0)
+                found = self.search(all_hits, Reranking("none"))
+        with self._lock, self._cache.snapshot() as snapshot:
+            table = self._cache.item_table(snapshot, modality)
+            files, columns = self._cache.facets(snapshot)
+            if found is not None or any(len(column.of_items) for column in columns.values()):
+                item_ids = self._cache.item_ids(snapshot, modality)
+            else:
+                item_ids = np.zeros_like(table.file_ids)  # nothing is looked up by them
+            if found is None:
+                counted = self._cache.items_matching(snapshot, modality, where)
+            else:
+                ids = np.array([hit.item.id for hit in found.hits], np.int64)
+                counted = is_in(item_ids, ids)
+            return count_facets(
+                table.file_ids[counted],
+                item_ids[counted],
+                files,
+                columns,
+                limit=limit,
+                is_partial=found is not None and len(found.hits) == MAX_K,
+            )
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Encode n texts, (n, d) float32 of unit L2 norm."""

@@ -2,6 +2,7 @@
 
 import typer
 
+from api.cli.bench.catalog import catalog
 from api.cli.bench.gpu import gpu
 from api.cli.bench.index import index
 from api.cli.bench.indexing import indexers, memory, throughput
@@ -28,5 +29,6 @@ for command in (
     memory,
     indexers,
     service,
+    catalog,
 ):
     bench.command()(command)

@@ -89,6 +89,7 @@ export function pause(seconds, signal) {
 const json = async (path, options) => (await request(path, options)).json();
 
 export const search = (body, signal) => json("/v1/search", { body, signal });
+export const facets = (body, signal) => json("/v1/facets?limit=500", { body, signal });
 export const stats = () => json("/v1/stats");
 export const item = (id, signal) => json(`/v1/items/${id}`, { signal });
 export const explain = (text, id, signal) =>

@@ -46,6 +46,12 @@ function spelled(local, format) {
   return formatter.format(new Date(`${local}Z`));
 }
 
+// Of 2019-05.
+export function monthName(month) {
+  const format = new Intl.DateTimeFormat(locale(), { month: "long", timeZone: "UTC" });
+  return format.format(new Date(`${month}-01T00:00:00Z`));
+}
+
 export function clock(seconds) {
   const whole = Math.floor(seconds);
   const two = (value) => String(value).padStart(2, "0");

@@ -5,7 +5,7 @@ import { showChips } from "./chips.js";
 import { byId, element, fileName } from "./dom.js";
 import { listenForPictures } from "./drop.js";
 import { isQuickerFirst, openFeed } from "./feed.js";
-import { showFilters, unfiltered } from "./filters.js";
+import { readChoices, showFilters, unfiltered } from "./filters.js";
 import { focusFirstHit, focusHit, forgetHits, setModality, showHits } from "./grid.js";
 import { switchLanguage, t, translate } from "./i18n.js";
 import { local } from "./storage.js";
@@ -98,6 +98,7 @@ async function ask() {
     const answer = await asked.next();
     if (asked !== feed) return;
     showAnswer(asked, answer);
+    if (!byId("filters").hidden) readChoices(query, change);
     if (quickly) lookCloser(asked);
     else byId("search").classList.remove("busy");
   } catch (error) {
@@ -392,6 +393,7 @@ listenForPictures(async (file) => {
 function toggleFilters(open, { focus = true } = {}) {
   byId("filters").hidden = !open;
   byId("filters-button").setAttribute("aria-expanded", String(open));
+  if (open) readChoices(query, change);
   if (!open && focus) byId("filters-button").focus();
 }
 

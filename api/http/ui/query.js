@@ -131,10 +131,14 @@ export function whereOf(query) {
   if (query.source) where.source = query.source;
   const columns = Object.entries(query.columns);
   if (columns.length) {
-    where.columns = Object.fromEntries(columns.map(([name, value]) => [name, { contains: value }]));
+    where.columns = Object.fromEntries(columns.map(([name, value]) => [name, columnTest(value)]));
   }
   return Object.keys(where).length ? where : null;
 }
+
+// A value after an equals sign was chosen from a list; any other was typed.
+const columnTest = (value) =>
+  value.startsWith("=") ? { equals: value.slice(1) } : { contains: value };
 
 function dayAfter(day) {
   const next = new Date(`${day}T00:00:00Z`);

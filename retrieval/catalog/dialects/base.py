@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from retrieval.catalog.fulltext.words import Phrase, Term
 from retrieval.filters import ColumnTest
@@ -68,6 +70,38 @@ class Dialect(ABC):
     @abstractmethod
     def contains(text: Any, part: str) -> Condition:
         """Search a column of texts for a part, ignoring case; False for NULL."""
+
+    @staticmethod
+    @abstractmethod
+    def name_matches(path: Any, pattern: str) -> Condition:
+        """Compare the names in a column of paths with ASCII characters and `*` for any."""
+
+    @staticmethod
+    @abstractmethod
+    def unindexed(column: Any) -> Any:
+        """Return a column as an expression that no index is used for."""
+
+    @staticmethod
+    @abstractmethod
+    def distinct(column: Any) -> sa.Select[Any]:
+        """Select the distinct values of a column, by its index; NULL may be among them.
+
+        Takes time by the number of the values.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def read_integers(
+        connection: sa.Connection, query: sa.Select[Any]
+    ) -> tuple[NDArray[np.int64], ...]:
+        """Run a query for many rows of integers that are never NULL; an (n,) array a column."""
+
+    @staticmethod
+    @abstractmethod
+    def read_groups(
+        connection: sa.Connection, column: Any, number: Any
+    ) -> list[tuple[Any, NDArray[np.int64]]]:
+        """Return the values of an indexed column that are not NULL, each with its numbers."""
 
     @staticmethod
     @abstractmethod

@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy import event
+from sqlalchemy.sql.elements import UnaryExpression
+from sqlalchemy.sql.operators import custom_op
 
 from retrieval.catalog import column_condition, path_glob
 from retrieval.catalog.dialects.base import Condition, Dialect
@@ -120,6 +124,53 @@ class SQLite(Dialect):
     def contains(text: Any, part: str) -> Condition:
         """Call `_contains`."""
         return sa.func.mmsearch_contains(text, column_condition.folded(part)) == 1
+
+    @staticmethod
+    def name_matches(path: Any, pattern: str) -> Condition:
+        """Compare bytes at the end, or call SQLite's own GLOB, whose stars match slashes, too.
+
+        Without a star at its beginning, it may take a part of the path for the name.
+        """
+        if pattern.startswith("*") and "*" not in pattern[1:]:
+            ending = pattern[1:].encode()
+            end = sa.func.substr(sa.type_coerce(path, sa.LargeBinary), -len(ending))
+            return end == sa.literal(ending, sa.LargeBinary)
+        return sa.func.glob(f"*/{pattern}", sa.cast(path, sa.Text)) == 1
+
+    @staticmethod
+    def unindexed(column: Any) -> Any:
+        """Put a plus before it."""
+        return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
+
+    @staticmethod
+    def distinct(column: Any) -> sa.Select[Any]:
+        """Look for the least value above the last: SQLite goes through all for DISTINCT."""
+        found = sa.select(sa.func.min(column).label("value")).cte(recursive=True)
+        above = sa.select(sa.func.min(column)).where(column > found.c.value).scalar_subquery()
+        found = found.union_all(sa.select(above).where(found.c.value.is_not(None)))
+        return sa.select(found.c.value)
+
+    @staticmethod
+    def read_integers(
+        connection: sa.Connection, query: sa.Select[Any]
+    ) -> tuple[NDArray[np.int64], ...]:
+        """Let SQLite write them as text: an object a number takes several times as long."""
+        rows = query.subquery()
+        joined = sa.select(*(sa.func.group_concat(column) for column in rows.c))
+        texts = connection.execute(joined).one()
+        return tuple(map(_numbers_in, texts))
+
+    @staticmethod
+    def read_groups(
+        connection: sa.Connection, column: Any, number: Any
+    ) -> list[tuple[Any, NDArray[np.int64]]]:
+        """Read the numbers as text, too."""
+        query = (
+            sa.select(column, sa.func.group_concat(number))
+            .where(column.is_not(None))
+            .group_by(column)
+        )
+        return [(value, _numbers_in(text)) for value, text in connection.execute(query)]
 
     @staticmethod
     def cell_passes(columns: Any, name: str, test: ColumnTest) -> Condition:
@@ -265,10 +316,15 @@ def _configure_writable_connection(connection: Any, record: object) -> None:
     cursor.close()
 
 
+def _numbers_in(text: str | None) -> NDArray[np.int64]:
+    return np.fromstring(text, np.int64, sep=",") if text else np.empty(0, np.int64)
+
+
 def _contains(text: str | None, part: str) -> bool:
     return text is not None and part in column_condition.folded(text)
 
 
+@lru_cache(maxsize=10_000)
 def _cell_passes(value: str | int | float | None, json_type: str, test: str) -> bool:
     """Test a value as `json_each` gives it."""
     cell: object = value

@@ -16,6 +16,24 @@ from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality
 SPACE = "space"
 NAMES = ["a", "b.c", 'qu"ote', "雪", "$[0]", "it's", ""]
 VALUES = [3, 3.0, "3", " 3.50", 3.5, True, False, "TRUE", None, "Straße", "ÉTÉ", [1, "3"], {"a": 3}]
+PIECES = [
+    "*",
+    "**",
+    "/",
+    "?",
+    ".jpg",
+    ".JPG",
+    "a",
+    "b",
+    "1",
+    "3",
+    ".",
+    "雪",
+    "é",
+    "[1-4]",
+    "K",
+    "x*y",
+]
 CAMERAS = ["Canon EOS R5", "ÉCLAIR 3", "café", "", None]
 
 
@@ -262,6 +280,15 @@ def test_what_passes_is_what_the_oracle_lets_pass(library, where):
     assert found.tolist() == [fact["is_live"] and expected(fact, where) for fact in truth]
     assert np.array_equal(found ^ others, live)
     assert not (found & others).any()
+
+
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map("".join))
+def test_globs_by_folder_and_name_match_as_whole_paths_do(library, pattern):
+    catalog, truth = library
+    with catalog.snapshot() as snapshot:
+        found = snapshot.matching_rows(SPACE, Modality.IMAGE, Filter(path=pattern))
+    wanted = [f["is_live"] and matches(pattern, os.fsencode(f["path"])) for f in truth]
+    assert found.tolist() == wanted
 
 
 def test_an_empty_filter_lets_pass_what_is_live(library):

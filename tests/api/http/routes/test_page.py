@@ -363,6 +363,26 @@ def test_the_library_by_date(browser, address):
         expect(page.locator("#hits h2")).to_have_count(0)
 
 
+def test_filters_are_chosen_from_lists_with_counts(page):
+    page.get_by_role("button", name="Filters").click()
+    years = page.get_by_label("Year")
+    expect(years.locator("option", has_text="2019 (1)")).to_have_count(1)
+    years.select_option("2019")
+    expect(page.locator("#hits li")).to_have_count(1)
+    months = page.get_by_label("Month")
+    expect(months.locator("option")).to_have_text(["Any", "June (1)"])
+    assert years.locator("option").count() > 2, "other years can be chosen"
+    months.focus()
+    months.press("ArrowDown")
+    expect(page.get_by_label("Taken until")).to_have_value("2019-06-30")
+    expect(months).to_be_focused()
+    expect(page.get_by_label("Photos (1)")).to_be_visible()
+    months.select_option("")
+    years.select_option("")
+    expect(page.locator("#hits li").nth(5)).to_be_visible()
+    expect(page.get_by_label("Camera").locator("option")).to_have_text(["Any", "Testcam 3000 (1)"])
+
+
 def test_nothing_relevant_is_said_and_the_nearest_can_be_seen(page):
     page.goto(f"{page.url}?q=a+cat&min=0.95")
     page.get_by_role("textbox").fill("asdfgh qwertz")
