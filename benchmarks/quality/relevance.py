@@ -239,8 +239,9 @@ def measure_cuts(
     for kind, group in sorted(rows):
         table = np.array(rows[kind, group])
         f1, best_f1, none, _ = table.mean(0).tolist()
-        hits, ece = float(np.median(table[:, 3])), _calibration_error(judged[kind, group])
-        results.append(CutResult(kind, group, len(table), f1, best_f1, none, hits, ece))
+        shown_hits = float(np.median(table[:, 3]))
+        ece = _calibration_error(judged[kind, group])
+        results.append(CutResult(kind, group, len(table), f1, best_f1, none, shown_hits, ece))
     return results
 
 

@@ -180,6 +180,7 @@ def encode(
                             f"{encoder.space.encoder} reads only {limit}: its end was not "
                             "searched for."
                         )
+            join_parts([part.weight for part in query.parts], joined)  # raises if they cancel out
             weights = [_weight(part) for part in query.parts]
             vector = join_parts(weights, joined)
             encoded.append(EncodedQuery(vector, tuple(warnings), _length(weights, joined)))

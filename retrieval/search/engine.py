@@ -506,10 +506,13 @@ class Engine:
 
     def _cut(self, plan: _Plan, found: _Found) -> Cut:
         """Decide from which relevance hits of a query are shown."""
+        least = plan.query.min_relevance
         if plan.cursor:
-            return replace(found.outlook.at(plan.cursor.least), expected=plan.cursor.expected)
-        if plan.query.min_relevance != AUTO_CUT:
-            return found.outlook.at(plan.query.min_relevance)
+            if least == AUTO_CUT:
+                least = plan.cursor.least
+            return replace(found.outlook.at(least), expected=plan.cursor.expected)
+        if least != AUTO_CUT:
+            return found.outlook.at(least)
         calibration = self._calibration(plan.kind, pictures=plan.is_plain)
         return found.outlook.best(well_known=calibration.knows(plan.query.words))
 
@@ -678,8 +681,9 @@ class Engine:
                 plan.mode,
                 count,
                 seen_ids,
-                cut.least,
-                cut.expected,
+                # Rounded: the last digits depend on which queries were answered together.
+                float(f"{cut.least:.4g}"),
+                float(f"{cut.expected:.4g}"),
             ).encode()
         return Answer(
             hits,
