@@ -587,6 +587,7 @@ class Engine:
 
     def _cut(self, plan: _Plan, found: _Found) -> Cut:
         """Decide from which relevance hits of a query are shown."""
+        least = plan.query.min_relevance
         if plan.cursor:
             return replace(found.outlook.at(plan.cursor.least), expected=plan.cursor.expected)
         least = plan.query.least
@@ -765,8 +766,9 @@ class Engine:
                 plan.mode,
                 count,
                 seen_ids,
-                cut.least,
-                cut.expected,
+                # Rounded: the last digits depend on which queries were answered together.
+                float(f"{cut.least:.4g}"),
+                float(f"{cut.expected:.4g}"),
             ).encode()
         return Answer(
             hits,
