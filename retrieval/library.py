@@ -347,7 +347,7 @@ class Library:
         *,
         modality: str = "image",
         where: "Filter | None" = None,
-        min_relevance: float = 0.0,
+        min_relevance: float | Literal["auto"] = 0.0,
         limit: int = 100,
     ) -> "Facets":
         """Count items by year, month, folder, camera, kind and values of table columns.
@@ -356,7 +356,7 @@ class Library:
             text: Count the hits of this text. (default: all items)
             modality: `image` counts images, frames and pages; `text` counts chunks of text.
             where: Filter of the items.
-            min_relevance: Minimum relevance of hits, 0 to 1; with 0, all items are hits.
+            min_relevance: Minimum relevance of hits, 0 to 1, or `auto`; with 0, all items are hits.
             limit: Maximum number of values of each facet.
 
         Returns:

@@ -39,15 +39,13 @@ def facets(
         str | None, typer.Argument(metavar="TEXT", help="Count the hits of this text.")
     ] = None,
     min_relevance: Annotated[
-        float | None,
+        str,
         option(
             "--min-relevance",
-            "P",
-            "Minimum relevance of these hits, 0 to 1. (default: as the page)",
-            min=0,
-            max=1,
+            "P|auto",
+            "Minimum relevance of these hits, 0 to 1; auto: the best cut; 0: everything is a hit.",
         ),
-    ] = None,
+    ] = "auto",
     limit: Annotated[
         int,
         option("--limit", "N", "Maximum number of values of each facet.", min=1, max=MAX_VALUES),
@@ -78,12 +76,11 @@ def facets(
     from api.cli import console
     from api.http.schemas.facets import FacetsSchema
     from retrieval.search.engine import Engine
-    from retrieval.search.query import Query, TextPart, parse_modality
-    from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
+    from retrieval.search.query import Query, TextPart, parse_min_relevance, parse_modality
 
     wanted = parse_filter(**options_of(parse_filter, given))
     found = parse_modality(modality)
-    least = DEFAULT_MIN_RELEVANCE if min_relevance is None else min_relevance
+    least = parse_min_relevance(min_relevance)
     is_local = library is not None or space is not None or device != "auto"
     if server and is_local:
         raise UsageError("`--library`, `--space` and `--device` cannot be used with `--server`.")

@@ -307,7 +307,7 @@ class Engine:
         found = None
         if query is not None:
             where, modality = query.where, query.modality
-            if query.min_relevance or query.mode is Mode.TEXT:
+            if query.least or query.mode is Mode.TEXT:
                 all_hits = replace(query, k=MAX_K, cursor=None, group_by_file=False, diversity=0.0)
                 found = self.search(all_hits, Reranking("none"))
         with self._lock, self._cache.snapshot() as snapshot:
@@ -587,10 +587,11 @@ class Engine:
 
     def _cut(self, plan: _Plan, found: _Found) -> Cut:
         """Decide from which relevance hits of a query are shown."""
-        least = plan.query.min_relevance
-        if plan.cursor:
-            return replace(found.outlook.at(plan.cursor.least), expected=plan.cursor.expected)
         least = plan.query.least
+        if plan.cursor:
+            if least == AUTO_CUT:
+                least = plan.cursor.least
+            return replace(found.outlook.at(least), expected=plan.cursor.expected)
         if least != AUTO_CUT:
             return found.outlook.at(least)
         calibration = self._calibration(plan.kind, pictures=plan.is_plain)

@@ -1,7 +1,7 @@
 """Schemas of facets."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,8 +35,11 @@ class FacetsRequest(FacetsLimit):
         Field(min_length=1, max_length=MAX_TEXT_LENGTH, description="Count the hits of a text."),
     ] = None
     min_relevance: Annotated[
-        float,
-        Field(ge=0, le=1, description="Minimum relevance of these hits; 0: everything is a hit."),
+        Annotated[float, Field(ge=0, le=1)] | Literal["auto"],
+        Field(
+            description="Minimum relevance of these hits; auto: the best cut; 0: everything is a "
+            "hit."
+        ),
     ] = 0.0
     modality: Annotated[
         Modality, Field(description="image: images, frames and pages; text: chunks of text.")
