@@ -16,10 +16,12 @@ from pydantic import BaseModel, ValidationError
 
 from api.http.schemas import ItemList, ItemSchema, PartSchema, SearchRequest, ServedAnswer
 from api.http.schemas.embeddings import Embeddings
+from api.http.schemas.facets import FacetsSchema
 from api.http.schemas.jobs import FINAL_STATES, JobList, JobSchema, Removal
 from api.http.schemas.stats import Stats
 from retrieval.errors import MMSearchError, NotFoundError, UsageError, first_problem
 from retrieval.filters import Filter
+from retrieval.search.facets import DEFAULT_VALUES
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image
 """Path of an image file, its content, or a PIL image."""
@@ -72,12 +74,15 @@ class SearchOptions(TypedDict, total=False):
     spaces: list[str]
     where: Filter | None
     mode: Literal["auto", "vector", "text", "hybrid"]
-    min_relevance: float
+    min_relevance: float | Literal["auto"] | None
     group_by_file: bool
     diversity: float
+    parse: bool
+    literal: list[str]
     rerank: Literal["auto", "none"]
     rerank_depth: int | None
     rerank_budget_ms: float
+    sort: Literal["relevance", "date", "date-asc"]
 
 
 class Client:
@@ -129,6 +134,26 @@ class Client:
         body = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return self._read(ServedAnswer, "POST", "/v1/search", json=body)
 
+    def facets(
+        self,
+        text: str | None = None,
+        *,
+        image: ImageLike | None = None,
+        limit: int = DEFAULT_VALUES,
+        **options: Unpack[SearchOptions],
+    ) -> FacetsSchema:
+        """Count the hits of a search; without text, image and parts, what passes its filter.
+
+        limit: Maximum number of values of each facet.
+        """
+        encoded = None if image is None else in_base64(image)
+        return self.ask_facets(search_request({"text": text, "image": encoded, **options}), limit)
+
+    def ask_facets(self, request: SearchRequest, limit: int = DEFAULT_VALUES) -> FacetsSchema:
+        """Count the hits of a search request."""
+        body = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return self._read(FacetsSchema, "POST", "/v1/facets", json=body, params={"limit": limit})
+
     def items(
         self,
         *,
@@ -136,16 +161,17 @@ class Client:
         modality: Literal["image", "text"] | None = None,
         limit: int = 100,
         cursor: str | None = None,
-        order: Literal["oldest", "newest"] = "oldest",
+        order: Literal["oldest", "newest", "date", "date-asc"] = "oldest",
     ) -> ItemList:
-        """List items in the order in which they were added.
+        """List items in the order in which they were added, or by date.
 
         Args:
             where: Filter of the items.
             modality: Only items of this modality.
             limit: Maximum number of items, 1 to 1000.
             cursor: `next_cursor` of the previous page.
-            order: Which items come first.
+            order: `oldest` or `newest` addition first; `date` (newest first) or `date-asc` of the
+                photos.
         """
         condition = where.model_dump_json(by_alias=True, exclude_none=True) if where else None
         asked = {

@@ -1,5 +1,6 @@
 """From steps through files to the library: encode what is new, write it, record everything."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,12 @@ from indexer.media.chunking import split
 from indexer.progress import Summary
 from indexer.scan import Comparison, FoundFile
 from retrieval.catalog import FailedFile, FileEntry, FileState, FileUpdate, ItemEntry, Transaction
+from retrieval.catalog.paths import is_at_or_below, is_gone, is_there
 from retrieval.encoders.base import Encoder, Vectors
 from retrieval.errors import LibraryError, MissingExtraError, UnreadableFileError
 from retrieval.library import Library
 from retrieval.media import NO_METADATA, Metadata, Modality
+from retrieval.media.places import place_names
 
 _Key = tuple[str, Modality, str]
 """What a vector is of: content hash, modality, part."""
@@ -196,7 +199,7 @@ def _updates(
             reason = "the encoder gave no finite vector"
             failures.append(failed_file(step.found, UnreadableFileError(reason)))
         update = FileUpdate(
-            _read_file(step, decoded.metadata),
+            _read_file(step, _with_place(decoded.metadata)),
             items,
             step.is_first,
             step.next is None,
@@ -232,6 +235,12 @@ def _record_known(
         summary.moved += 1
         summary.removed -= moved.state is not FileState.REMOVED
         return True
+    gone = _path_moved_from(transaction, found, content.hash)
+    if gone and transaction.move_file(gone, found.path):
+        transaction.record_touched([file])
+        transaction.remove_sources_below(gone)
+        summary.moved += 1
+        return True
     known = transaction.embedded_content(space_id, found.kind, content.hash)
     if known is None:
         return False
@@ -240,6 +249,35 @@ def _record_known(
     summary.duplicates += 1
     _count(step, comparison, summary)
     return True
+
+
+def _path_moved_from(transaction: Transaction, found: FoundFile, content_hash: str) -> str | None:
+    """Find a file of the same content, outside of what this run scans, that is certainly gone.
+
+    What lies in a source that is not there, as on a drive that is not mounted, is not gone.
+    """
+    candidates = [
+        (path, state)
+        for path, state in transaction.paths_with_content(found.kind, content_hash)
+        if path != found.path and is_gone(path)
+    ]
+    if not candidates:
+        return None
+    sources = transaction.sources()
+    name = os.path.basename(found.path)  # noqa: PTH119 - names need not be valid text
+    gone = [
+        (state is FileState.REMOVED, os.path.basename(path) != name, path)  # noqa: PTH119
+        for path, state in candidates
+        if state is FileState.REMOVED or _source_is_there(path, sources)
+    ]
+    return min(gone)[-1] if gone else None
+
+
+def _source_is_there(path: str, sources: Sequence[str]) -> bool:
+    """Return whether the sources above a path are there; of one that is a file, its folder."""
+    folder = os.path.dirname(path)  # noqa: PTH120 - names need not be valid text
+    above = [source for source in sources if is_at_or_below(path, source)]
+    return bool(above) and all(is_there(folder if s == path else s) for s in above)
 
 
 def _count(step: FileStep, comparison: Comparison, summary: Summary) -> None:
@@ -266,6 +304,14 @@ def _decoded(step: FileStep) -> Decoded:
 def _pieces(step: FileStep) -> Iterator[tuple[_Key, Piece]]:
     for piece in _decoded(step).pieces:
         yield (_content(step).hash, piece.modality, piece.locator.part), piece
+
+
+def _with_place(metadata: Metadata) -> Metadata:
+    """Name the place of a file that has coordinates."""
+    if metadata.latitude is None or metadata.longitude is None:
+        return metadata
+    [place] = place_names([(metadata.latitude, metadata.longitude)])
+    return replace(metadata, place=place)
 
 
 def _read_file(step: FileStep, metadata: Metadata = NO_METADATA) -> FileEntry:

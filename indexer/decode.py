@@ -13,8 +13,17 @@ import xxhash
 
 from indexer.media import document, image, table, text, video
 from indexer.media.base import Decoded, Reader, ReadOptions
-from retrieval.media import UNTRUSTED_MTIME, MediaKind, is_as_read
+from retrieval.media import (
+    NO_METADATA,
+    UNTRUSTED_MTIME,
+    MediaKind,
+    Metadata,
+    exif,
+    is_as_read,
+)
+from retrieval.media.pdf import open_document
 from retrieval.media.registry import PDF, Format, format_of_indexed
+from retrieval.media.video import open_video
 
 READERS: dict[Format | MediaKind, Reader] = {
     MediaKind.IMAGE: image.read,
@@ -92,6 +101,23 @@ def read_on(path: str, start: int, content: Content, options: ReadOptions) -> De
     reading = reader_of(format_of_indexed(path))(path, start, options)
     _require_same(path, before)
     return reading
+
+
+def read_metadata(path: str) -> Metadata:
+    """Read only the metadata of an image, a video or a PDF; of other files there is none to read.
+
+    Raises UnreadableFileError, MissingExtraError and OSError.
+    """
+    format_ = format_of_indexed(path)
+    if format_ is PDF:
+        with open_document(path) as opened:
+            return document.read_metadata(opened)
+    if format_.kind is MediaKind.VIDEO:
+        with open_video(path) as opened_video:
+            return video.read_metadata(opened_video)
+    if format_.kind is MediaKind.IMAGE:
+        return exif.read_metadata(path)
+    return NO_METADATA
 
 
 def is_stable(mtime_ns: int, now_ns: int) -> bool:

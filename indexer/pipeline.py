@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from indexer.commit import Batch, FileStep, commit, failed_file
-from indexer.decode import read_first, read_on
+from indexer.decode import read_first, read_metadata, read_on
 from indexer.decoder_pool import DecoderPool
 from indexer.media.base import Decoded, Piece, ReadOptions
+from indexer.moved_sources import MoveOptions, Moves, advice_on_missing, follow_moves
 from indexer.partial_scan import PartialScan
 from indexer.progress import Progress, Summary
 from indexer.scan import Comparison, FoundFile, compare, walk
@@ -24,10 +25,11 @@ from indexer.sources import (
     remember_sources,
     source_above,
 )
+from retrieval.catalog.paths import is_there
 from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, cannot_encode
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.library import Library
-from retrieval.media import MediaKind, Modality
+from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
 from retrieval.media.images import default_max_pixels
 
 DEFAULT_BATCH_SIZE = 64
@@ -44,6 +46,7 @@ def index_sources(
     *,
     changes: Changes | None = None,
     partial: PartialScan | None = None,
+    moves: MoveOptions | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     workers: int | None = None,
     readers: DecoderPool | None = None,
@@ -65,6 +68,8 @@ def index_sources(
         paths: files and directories, which become sources; empty: all sources.
         changes: to the options of the paths' sources; options that they omit stay.
         partial: instead of paths and changes: the part of known sources to scan.
+        moves: how to decide about sources that are not there any more, and whose files are now at
+            the paths; None: by the files alone.
         batch_size: number of inputs that are encoded together.
         workers: number of decoder processes; None: by the number of cores.
         readers: a decoder pool to use instead and to leave open, with its number and time limit.
@@ -79,24 +84,36 @@ def index_sources(
 
     Raises:
         NotFoundError: a path does not exist.
-        UsageError: the encoder's space was removed from the library.
+        UsageError: the encoder's space was removed from the library; the options of moves
+            contradict each other, or what is there.
         LibraryLockedError: another process is writing.
         LibraryError: the disk is full.
     """
     start = time.perf_counter()
     with library.writer():
         library.space(encoder.space.id)  # raises if it was removed meanwhile
+        followed = Moves()
+        if partial is None:
+            followed = follow_moves(library, paths, changes, moves or MoveOptions())
         sources = dict(partial.sources) if partial else choose_sources(library, paths, changes)
         if partial is None:
             remember_sources(library, sources)
         on_progress(Progress(0, None))
         run = _Run(library, encoder, sources, batch_size, max_pixels or default_max_pixels())
+        run.summary.relocated, run.summary.notes = followed.files, [*followed.notes]
+        if partial is None:
+            run.summary.notes += [
+                advice_on_missing(root)
+                for root in sources
+                if not is_there(root) and not any(root in note for note in followed.notes)
+            ]
         comparison = run.compare(retry_failed, partial)
         total = len(comparison.to_read)
-        on_progress(Progress(0, total, run.summary.failed))
         done, is_stopping = 0, False
         count = workers or default_workers()
         with nullcontext(readers) if readers else DecoderPool(count, limit_s=limit_s) as pool:
+            run.read_old_dates(pool, on_progress, should_stop)
+            on_progress(Progress(0, total, run.summary.failed))
             files = comparison.to_read
             while files and not is_stopping:
                 batch = Batch()
@@ -190,6 +207,35 @@ class _Run:
         self.summary.unchanged = comparison.unchanged
         self.summary.failed = comparison.still_failed + len(comparison.unlisted)
         return comparison
+
+    def read_old_dates(
+        self,
+        processes: DecoderPool,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Read the dates that an earlier version read without their local time, and nothing else.
+
+        Files that are out of reach are left for a later run.
+        """
+        with self._library.catalog.snapshot() as snapshot:
+            paths = snapshot.files_with_old_dates()
+        for start in range(0, len(paths), _LOOKED_UP_AT_ONCE):
+            if should_stop():
+                return
+            on_progress(Progress(start, len(paths), self.summary.failed))
+            some = paths[start : start + _LOOKED_UP_AT_ONCE]
+            futures = [processes.submit(read_metadata, path) for path in some]
+            read: dict[str, Metadata] = {}
+            for path, future in zip(some, futures, strict=True):
+                try:
+                    read[path] = future.result()
+                except UnreadableFileError:
+                    read[path] = NO_METADATA
+                except OSError:
+                    continue
+            with self._library.catalog.transaction() as transaction:
+                transaction.record_dates(read)
 
     def read_ahead(
         self, processes: DecoderPool, threads_count: int, files: Sequence[FoundFile]

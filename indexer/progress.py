@@ -1,6 +1,6 @@
 """How far an indexing run is, and what it did."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,11 @@ class Summary:
     """What a run did. Counts are files, but for `embedded`.
 
     found: files that are there now. unchanged: neither read nor embedded, or only touched. moved:
-    found at another path than before. duplicates: added files whose content was known already, from
+    found at another path than before. relocated: re-rooted with a source that was moved as a whole,
+    before the others were counted. duplicates: added files whose content was known already, from
     another file. failed: could not be read, now or when last looked at. embedded: pictures and
     chunks that a vector was computed for. interrupted: the run was stopped and the rest is to be
-    done.
+    done. notes: sentences about sources that were moved or are missing.
     """
 
     found: int = 0
@@ -28,12 +29,14 @@ class Summary:
     changed: int = 0
     unchanged: int = 0
     moved: int = 0
+    relocated: int = 0
     duplicates: int = 0
     removed: int = 0
     failed: int = 0
     embedded: int = 0
     seconds: float = 0.0
     interrupted: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def items_per_second(self) -> float:

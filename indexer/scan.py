@@ -360,7 +360,8 @@ def _suddenly_empty(root: str) -> FailedFile:
     return FailedFile(
         root or os.sep,
         "is empty now, and what was indexed from it stays in the library. If it is not mounted, "
-        "mount it and index again; if its files were deleted, remove them with `mmsearch remove`.",
+        "mount it and index again; if its files were moved, run `mmsearch relocate OLD NEW`; if "
+        "they were deleted, `mmsearch remove OLD`.",
     )
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from indexer.scan import WalkOptions, as_prefix
+from retrieval.catalog.paths import is_there
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.library import Library
 from retrieval.media import MediaKind
+from retrieval.relocation import way_beside
 
 Changes = Mapping[str, Any]
 """New values of some options, by name."""
@@ -75,7 +77,8 @@ def choose_sources(
         if not os.path.lexists(root):
             raise NotFoundError(
                 f"There is nothing at {root}. If it was deleted or is not mounted now, what "
-                "was indexed from it is still in the library; remove it with `mmsearch remove`."
+                "was indexed from it is still in the library; remove it with `mmsearch remove`. "
+                "If it was moved or renamed, name its new path."
             )
     kept: list[str] = []
     for root in sorted(set(roots), key=as_prefix):
@@ -88,6 +91,9 @@ def remember_sources(library: Library, sources: Mapping[str, SourceOptions]) -> 
     """Keep sources and their options for later runs; needs the right to write."""
     with library.catalog.transaction() as transaction:
         transaction.add_sources({root: options.to_json() for root, options in sources.items()})
+        transaction.place_sources(
+            {root: way_beside(library.path, root) for root in sources if is_there(root)}
+        )
 
 
 def absolute(path: str | os.PathLike[str]) -> str:

@@ -17,6 +17,7 @@ import watchfiles
 
 from indexer.decoder_pool import DecoderPool
 from indexer.ignore_files import IGNORE_FILE_NAME
+from indexer.moved_sources import MoveOptions, follow_moves, missing_sources
 from indexer.partial_scan import PartialScan, is_at, names_below, narrowed
 from indexer.pipeline import DEFAULT_BATCH_SIZE, DEFAULT_LIMIT_S, default_workers, index_sources
 from indexer.progress import Progress, Summary
@@ -125,6 +126,9 @@ def watch_sources(
     Raises:
         NotFoundError: a path does not exist when it begins, or there is no source.
     """
+    if missing_sources(library):
+        with suppress(LibraryLockedError), library.writer():
+            follow_moves(library, paths, changes, MoveOptions())
     sources = choose_sources(library, paths, changes)
     if not sources:
         raise NotFoundError(f"{library.path} has no sources yet: name a folder to watch.")

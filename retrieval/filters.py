@@ -1,16 +1,27 @@
 """Filters: conditions on items, combined with and, or and not."""
 
 import json
+import re
 from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    model_validator,
+)
 
 from retrieval.media import MediaKind
 
 MAX_DEPTH = 8
 MAX_CONDITIONS = 100
+
+_TIME = TypeAdapter(datetime)
+_SHORT_DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
 
 Degrees = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
 ColumnValue = str | int | float | bool
@@ -36,11 +47,47 @@ class _Condition(BaseModel):
         return json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True)
 
 
-class TimeRange(_Condition):
-    """At or after `since` and before `before`; times without a time zone are UTC."""
+def _whole_date(value: object) -> object:
+    """Read a time, or make a day, month or year (`2023-05`) the time at which it begins."""
+    if not isinstance(value, str):
+        return value
+    try:
+        if found := _SHORT_DATE.fullmatch(value.strip()):
+            return datetime(*(int(part or 1) for part in found.groups()))  # type: ignore[arg-type]
+        # A strict model takes texts of JSON for times, but not those that a validator gives it.
+        return _TIME.validate_python(value)
+    except ValueError:
+        return value
 
-    since: datetime | None = None
-    before: datetime | None = None
+
+Moment = Annotated[datetime, BeforeValidator(_whole_date)]
+
+
+class TimeRange(_Condition):
+    """At or after `since` and before `before`.
+
+    A time without a time zone is what the camera's clock showed; one with a zone is an instant. A
+    day, month or year alone begins at midnight by that clock. recorded: Only dates that the file
+    holds itself, not its modification time.
+    """
+
+    since: Moment | None = None
+    before: Moment | None = None
+    recorded: bool = False
+
+    @model_validator(mode="after")
+    def _is_not_empty(self) -> Self:
+        since, before = self.since, self.before
+        if since is None or before is None:
+            return self
+        # The camera's clock and an instant lie apart by what zones do: cannot be compared.
+        if (since.tzinfo is None) == (before.tzinfo is None) and since >= before:
+            raise ValueError(
+                f"nothing is taken at or after {since.isoformat(' ')} and before "
+                f"{before.isoformat(' ')}: put the earlier date first (since, --after), the later "
+                "one second (before, --before)"
+            )
+        return self
 
 
 class Range(_Condition):
@@ -78,10 +125,12 @@ class Filter(_Condition):
         path: Glob over the absolute path: `*` within a directory, `**` across directories, `?` and
             `[...]`; a pattern that does not begin with a slash may begin at any directory.
         kind: File kinds.
-        taken_at: Date of the file, or its modification time if it has no date.
+        taken_at: Date and time that the camera showed, or of the modification of a file without a
+            date; instants, where the filter's times have a zone.
         width: Pixels, upright.
         height: Pixels, upright.
         camera: Part of the camera name, not case-sensitive.
+        place: Name of the city, region or country of the place, not case-sensitive.
         gps: Bounding box of the place.
         columns: Conditions on table columns, by name.
     """
@@ -95,6 +144,7 @@ class Filter(_Condition):
     width: Range | None = None
     height: Range | None = None
     camera: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    place: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     gps: GeoBox | None = None
     columns: Annotated[dict[str, ColumnTest] | None, Field(max_length=20)] = None
     all_of: Annotated[tuple["Filter", ...] | None, Field(alias="and", min_length=1)] = None

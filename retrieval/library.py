@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from shlex import quote
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import platformdirs
 import tomli_w
@@ -26,6 +27,7 @@ from retrieval.errors import (
 )
 from retrieval.files import write_atomically
 from retrieval.media import Modality
+from retrieval.relocation import Relocation, find_moved_beside, plan_relocation, relocate
 from retrieval.rerankers.token_cache import TokenCache
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from retrieval.filters import Filter
     from retrieval.search.answer import Answer
+    from retrieval.search.facets import Facets
     from retrieval.search.joint import JointEngine
 
 _T = TypeVar("_T", "Manifest", Space)
@@ -68,6 +71,8 @@ def library_exists(path: Path) -> bool:
 def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = False) -> "Library":
     """Open an existing library. upgrade: migrate the catalog of an older version (writers only).
 
+    Sources that were moved together with the library are followed.
+
     Raises NotFoundError if it does not exist, LibraryError if a newer version made it,
     DamagedLibraryError if its files cannot be read or are inconsistent.
     """
@@ -81,6 +86,7 @@ def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = 
     library = Library(directory, manifest)
     library.catalog.check_schema(upgrade=upgrade)
     library.space()
+    library.follow_moved_sources()
     return library
 
 
@@ -127,6 +133,8 @@ class Library:
         self.path = path.absolute()
         self.manifest = manifest
         self.catalog = Catalog(self.path / _CATALOG)
+        self.warnings: list[str] = []
+        """What is wrong with the library as a whole, and what to do."""
         self._engine: JointEngine | None = None
 
     @property
@@ -253,12 +261,15 @@ class Library:
         modality: str = "image",
         where: "Filter | None" = None,
         mode: str = "auto",
-        min_relevance: float = 0.0,
+        min_relevance: float | Literal["auto"] | None = None,
         group_by_file: bool = False,
         diversity: float = 0.0,
         cursor: str | None = None,
+        parse: bool = False,
+        literal: Iterable[str] = (),
         rerank: str = "auto",
         rerank_depth: int | None = None,
+        sort: str = "relevance",
         spaces: Iterable[str] = (),
     ) -> "Answer":
         """Search by a text, an image, or both. The encoder is loaded at the first call.
@@ -273,21 +284,28 @@ class Library:
                 finds both, where the text of a page finds the picture of the page.
             where: Filter of the items.
             mode: `vector` (by meaning), `text` (by words), `hybrid` (both) or `auto` (hybrid if
-                some file has all the words, else vector).
-            min_relevance: Minimum relevance of hits, 0 to 1.
+                some file has a telling word, else vector).
+            min_relevance: Minimum relevance of hits, 0 to 1; `auto`: the best cut, by query.
+                (default: 0; sorted by date: `auto`)
             group_by_file: Collapse by file: only the best frame, page or chunk of each file.
             diversity: Result diversity, 0 to 1 (maximal marginal relevance, 1 - lambda).
             cursor: `next_cursor` of an earlier answer to the same query.
+            parse: Words of the text that say when, where or with which camera become filters; the
+                answer lists them in `understood`.
+            literal: Words that are not to become filters.
             rerank: Name of the reranker, `auto` or `none`.
             rerank_depth: Number of candidates to rerank. (default: the reranker's)
+            sort: `relevance`, `date` (newest first) or `date-asc` (oldest first), which give the
+                hits above the minimum relevance in the order of their dates.
             spaces: Ids of the vector spaces to search; the answers of several are joined by rank
                 fusion. (default: the library's default space)
 
         Returns:
-            The answer, a sequence of hits, best first.
+            The answer, a sequence of hits, best first unless they are sorted by date.
 
         Raises:
-            UsageError: Empty query; unknown modality, mode or reranker; cursor of another query.
+            UsageError: Empty query; unknown modality, mode, order or reranker; cursor of another
+                query.
             NotFoundError: Unknown item.
         """
         from retrieval.search.joint import JointEngine
@@ -297,6 +315,7 @@ class Library:
             Reranking,
             parse_modalities,
             parse_mode,
+            parse_sort,
             read_parts,
         )
 
@@ -311,9 +330,100 @@ class Library:
             group_by_file=group_by_file,
             diversity=diversity,
             cursor=cursor,
+            sort=parse_sort(sort),
+            parse=parse,
+            literal=tuple(literal),
         )
         joint = JointQuery(query, parse_modalities(modality), tuple(spaces))
         return self._engine.search(joint, Reranking(rerank, rerank_depth))
+
+    def relocate(
+        self,
+        old: str | os.PathLike[str],
+        new: str | os.PathLike[str],
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+    ) -> Relocation:
+        """Re-root everything that is known at or below a path, which was moved or renamed.
+
+        Nothing is read or embedded again: items keep their ids.
+
+        Args:
+            old: Path as the library knows it; nothing needs to be there.
+            new: Where it is now.
+            dry_run: Only check and count.
+            force: Also without any of the files there, or over other files known there.
+
+        Returns:
+            What was done, with the number of files that are at the new place.
+
+        Raises:
+            NotFoundError: The library knows nothing at `old`, or nothing is at `new`.
+            UsageError: None of the files are at `new`, or other files are known there.
+            LibraryLockedError: Another process is writing.
+        """
+        if dry_run:
+            return plan_relocation(self.catalog, old, new, force=force)
+        with self.writer():
+            plan = plan_relocation(self.catalog, old, new, force=force)
+            done = relocate(self.catalog, self.path, plan.old, plan.new)
+        return replace(plan, relocated=done.files, hidden=done.hidden)
+
+    def follow_moved_sources(self) -> None:
+        """Re-root sources that were moved together with the library.
+
+        Where the library cannot be written now, a warning says what to do.
+        """
+        if not find_moved_beside(self.catalog, self.path):
+            return
+        try:
+            with self.writer():
+                for old, new in find_moved_beside(self.catalog, self.path):
+                    relocate(self.catalog, self.path, old, new)
+        except LibraryError:
+            for old, new in find_moved_beside(self.catalog, self.path):
+                self.warnings.append(
+                    f"{old} is at {new} now, and the library cannot be written to follow it. Run "
+                    f"`mmsearch relocate {quote(old)} {quote(new)}` when it can."
+                )
+
+    def facets(
+        self,
+        text: str | None = None,
+        *,
+        modality: str = "image",
+        where: "Filter | None" = None,
+        min_relevance: float | Literal["auto"] = 0.0,
+        limit: int = 100,
+    ) -> "Facets":
+        """Count items by year, month, folder, camera, kind and values of table columns.
+
+        Args:
+            text: Count the hits of this text. (default: all items)
+            modality: `image` counts images, frames and pages; `text` counts chunks of text.
+            where: Filter of the items.
+            min_relevance: Minimum relevance of hits, 0 to 1, or `auto`; with 0, all items are hits.
+            limit: Maximum number of values of each facet.
+
+        Returns:
+            The counts.
+
+        Raises:
+            UsageError: Empty text, unknown modality.
+        """
+        from retrieval.search.joint import JointEngine
+        from retrieval.search.query import Query, TextPart, parse_modality
+
+        if self._engine is None:
+            self._engine = JointEngine(self)
+        wanted = parse_modality(modality)
+        query = None
+        if text is not None:
+            query = Query(
+                (TextPart(text),), modality=wanted, where=where, min_relevance=min_relevance
+            )
+        return self._engine.main.facets(query, where=where, modality=wanted, limit=limit)
 
     def close(self) -> None:
         """Close the catalog's connections."""

@@ -16,13 +16,15 @@ import httpx
 import hypothesis
 import numpy as np
 import pytest
+import xxhash
 from PIL import Image
 
 from indexer.pipeline import index_sources
 from retrieval.catalog import FileEntry, FileUpdate, ItemEntry
 from retrieval.encoders.base import Encoder
 from retrieval.library import Library, create_library
-from retrieval.media import MediaKind, Modality
+from retrieval.media import UNTRUSTED_MTIME, MediaKind, Modality
+from retrieval.relocation import way_beside
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -126,6 +128,37 @@ def starter() -> Encoder:
     from retrieval.encoders.starter import StarterEncoder
 
     return StarterEncoder()
+
+
+@pytest.fixture(scope="session")
+def record_source() -> Callable[..., None]:
+    """Record a folder as a source, and its `.jpg` files, of any content, as indexing does."""
+
+    def record(library: Library, root: Path, *, trusted: bool = True) -> None:
+        space, paths = library.space(), sorted(root.rglob("*.jpg"))
+        with library.catalog.transaction() as transaction:
+            transaction.add_sources({str(root): None})
+            transaction.place_sources({str(root): way_beside(library.path, str(root))})
+            first = transaction.row_count(space.id, Modality.IMAGE)
+            vectors = np.full((len(paths), space.dimension), space.dimension**-0.5, np.float32)
+            library.embeddings(space, Modality.IMAGE).write(vectors, first)
+            transaction.extend_rows(space.id, Modality.IMAGE, first, len(paths))
+            updates = [
+                FileUpdate(
+                    FileEntry(
+                        str(path),
+                        MediaKind.IMAGE,
+                        path.stat().st_size,
+                        path.stat().st_mtime_ns if trusted else UNTRUSTED_MTIME,
+                        xxhash.xxh3_128_hexdigest(path.read_bytes()),
+                    ),
+                    [ItemEntry(Modality.IMAGE, row, width=1, height=1)],
+                )
+                for row, path in enumerate(paths, start=first)
+            ]
+            transaction.record_files(space.id, updates)
+
+    return record
 
 
 @pytest.fixture(scope="session")
@@ -259,6 +292,41 @@ def coloured_library(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Enc
     for number, colour in enumerate(["red", "green", "blue", "yellow"]):
         Image.new("RGB", (600, 400), colour).save(folder / f"{number}-{colour}.png")
     library = create_library(tmp_path_factory.mktemp("coloured") / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [folder])
+    return library
+
+
+@pytest.fixture(scope="session")
+def travel_library(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Library:
+    """A library that no test may change: folders of years and places, and photos that say both.
+
+    The files of the folders 2018/Rome and 2019/Paris have no dates and no coordinates; those of
+    `camera` were taken in Berlin with a Fuji, and in July 2021 or December 2020.
+    """
+    folder = tmp_path_factory.mktemp("travels")
+    generator = np.random.default_rng(0)
+    for number, (below, taken) in enumerate(
+        [
+            ("2018/Rome", None),
+            ("2018/Rome", None),
+            ("2019/Paris", None),
+            ("2019/Paris", None),
+            ("2019/home", None),
+            ("camera", "2021:07:15 12:00:00"),
+            ("camera", "2020:12:24 12:00:00"),
+            ("dog", None),
+        ]
+    ):
+        exif = Image.Exif()
+        if taken:
+            exif[0x0110] = "FUJIFILM X-T3"
+            exif.get_ifd(0x8769)[0x9003] = taken
+            place = {1: "N", 2: (52.0, 31.0, 12.0), 3: "E", 4: (13.0, 24.0, 18.0)}
+            exif.get_ifd(0x8825).update(place)
+        (folder / below).mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / below / f"{number}.jpg", exif=exif)
+    library = create_library(tmp_path_factory.mktemp("travels") / "library", tiny_encoder.space)
     index_sources(library, tiny_encoder, [folder])
     return library
 

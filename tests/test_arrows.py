@@ -29,7 +29,7 @@ ONLY_IN = {
 LAYERS = [
     {"errors", "files", "machine"},
     {"catalog", "embeddings", "encoders", "filters", "media"},
-    {"duplicates", "indices", "library", "rerankers", "spaces"},
+    {"duplicates", "indices", "library", "relocation", "rerankers", "spaces"},
     {"search"},
     {"training"},
 ]
@@ -37,6 +37,7 @@ LAYERS = [
 
 NO_MODULE_OF_THEIR_NAME = {
     "tests/api/cli/test_index_tokens.py",
+    "tests/api/test_local_days.py",
     "tests/benchmarks/metrics/test_oracles.py",
     "tests/indexer/test_changing_folder.py",
     "tests/indexer/test_crash_safety.py",
@@ -45,6 +46,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/retrieval/search/test_finding.py",
     "tests/retrieval/search/test_paging.py",
     "tests/retrieval/search/test_search_many.py",
+    "tests/retrieval/search/test_understood.py",
     "tests/retrieval/test_kept_library.py",
     "tests/test_arrows.py",
     "tests/test_docs.py",

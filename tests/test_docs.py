@@ -17,6 +17,7 @@ from api.cli import app
 from api.http.app import create_app
 from api.http.schemas import ExplanationSchema, HitSchema, SearchAnswer
 from api.http.schemas.explain import WordSchema
+from api.http.schemas.search import UnderstoodSchema
 from api.http.settings import ServiceSettings
 from indexer.pipeline import index_sources
 from retrieval.search.engine import Engine
@@ -63,7 +64,7 @@ def documented_keys(command: str) -> set[str]:
 @pytest.mark.parametrize(
     ("command", "models"),
     [
-        ("search", [SearchAnswer, HitSchema]),
+        ("search", [SearchAnswer, HitSchema, UnderstoodSchema]),
         ("explain", [ExplanationSchema, WordSchema]),
     ],
 )

@@ -24,13 +24,14 @@ from rich.text import Text
 from api.http.schemas import valid_text
 from indexer.progress import Progress as IndexingProgress
 from indexer.progress import Summary
-from retrieval.catalog import Item
+from retrieval.catalog import Item, TakenFrom
 from retrieval.media import Modality
 from retrieval.search.answer import Answer, Hit
-from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
+from retrieval.search.cut import FLOOR
+from retrieval.search.parse import PartKind
 
 _CHUNK_CHARACTERS = 100
-_COUNTS = ("added", "changed", "moved", "unchanged", "removed", "failed")
+_COUNTS = ("added", "changed", "moved", "relocated", "unchanged", "removed", "failed")
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -43,26 +44,28 @@ def display_path(path: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
-def print_answer(answer: Answer, *, are_here: bool = True) -> None:
+def print_answer(answer: Answer, *, are_here: bool = True, with_dates: bool = False) -> None:
     """Print ranked hits: rank, relevance, similarity, match if reranked, path (as a link).
 
     Pictures come first, and passages of texts in a section below. A terminal also gets the cursor
-    of the next page. are_here: the files are on this machine.
+    of the next page. are_here: the files are on this machine. with_dates: print the dates, too.
     """
     pictures = [hit for hit in answer.hits if hit.item.modality is not Modality.TEXT]
     passages = [hit for hit in answer.hits if hit.item.modality is Modality.TEXT]
     has_match = any(hit.match is not None for hit in answer.hits)
     for hit in pictures:
-        _print_hit(hit, has_match=has_match, are_here=are_here)
+        _print_hit(hit, has_match=has_match, are_here=are_here, with_date=with_dates)
     if pictures and passages:
         out.print("[bold]Texts[/bold]")
     for hit in passages:
-        _print_hit(hit, has_match=has_match, are_here=are_here)
+        _print_hit(hit, has_match=has_match, are_here=are_here, with_date=with_dates)
+    if answer.left_out and answer.hits and out.is_terminal:
+        out.print(f"{answer.left_out:,} less relevant left out.", style="dim")
     if answer.next_cursor and out.is_terminal:
         out.print(f"More: the same with [bold]--cursor {answer.next_cursor}[/bold]", style="dim")
 
 
-def _print_hit(hit: Hit, *, has_match: bool, are_here: bool) -> None:
+def _print_hit(hit: Hit, *, has_match: bool, are_here: bool, with_date: bool) -> None:
     shown = Text(display_path(hit.path))
     if out.is_terminal and are_here:
         shown.stylize(f"link {Path(valid_text(hit.path)).as_uri()}")
@@ -77,13 +80,37 @@ def _print_hit(hit: Hit, *, has_match: bool, are_here: bool) -> None:
     relevance = ("   -  ", "dim")
     if hit.relevance is not None:
         relevance = (f"{hit.relevance:>4.0%}  ", _style_of_relevance(hit.relevance))
+    if with_date:
+        scores += f"  {_date_of(hit.item):<26}"
     out.print(Text.assemble(f"{hit.rank:>4}  ", relevance, (scores, "cyan"), "  ", shown))
+
+
+def print_understood(answer: Answer) -> None:
+    """Print on standard error which words of the query became filters."""
+    if answer.understood:
+        said = ", ".join(
+            f"{part.label} ({'date' if part.kind is PartKind.TIME else part.kind})"
+            for part in answer.understood
+        )
+        err.print(
+            f"Understood: {said}. --literal searches for the words as they are.",
+            style="dim",
+            markup=False,
+        )
 
 
 def _style_of_relevance(relevance: float) -> str:
     if relevance >= 0.5:
         return "bold green"
-    return "green" if relevance >= DEFAULT_MIN_RELEVANCE else "dim"
+    return "green" if relevance >= FLOOR else "dim"
+
+
+def _date_of(item: Item) -> str:
+    """Format the date of an item; one of the file system says so."""
+    if item.taken_local is None:
+        return "no date"
+    date = f"{item.taken_local:%Y-%m-%d %H:%M}"
+    return date if item.taken_from is TakenFrom.METADATA else f"{date} file date"
 
 
 def place_in_file(item: Item) -> str:
@@ -145,6 +172,15 @@ class IndexingBar:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task = progress.add_task("Looking for files", total=None)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Hide the bar, as for a question."""
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
 
     def __call__(self, event: IndexingProgress) -> None:
         """Display an event."""

@@ -2,7 +2,7 @@
 
 import os
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,20 +92,19 @@ def _kinds(text: str) -> list[MediaKind]:
 
 
 def _date(option: str, text: str | None) -> datetime | None:
-    """Parse an ISO 8601 date or time, or its year and month; UTC without a time zone."""
+    """Parse an ISO 8601 date or time, or its year and month."""
     if text is None:
         return None
     partial = _PARTIAL_DATE.fullmatch(text.strip())
     try:
         if partial:
-            return datetime(int(partial[1]), int(partial[2] or 1), 1, tzinfo=UTC)
-        moment = datetime.fromisoformat(text.strip())
+            return datetime(int(partial[1]), int(partial[2] or 1), 1)
+        return datetime.fromisoformat(text.strip())
     except ValueError:
         raise UsageError(
             f"{option}: {text!r} is not a date. Write 2023, 2023-05, 2023-05-17 or "
             "2023-05-17T14:30."
         ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _filter(text: str) -> Filter:

@@ -1,6 +1,9 @@
 """`mmsearch index`: index directories, or update their index."""
 
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,6 +29,8 @@ from retrieval.errors import LibraryError, UsageError
 from retrieval.library import Library, default_library_path
 
 if TYPE_CHECKING:
+    from api.cli.console import IndexingBar
+    from indexer.moved_sources import PossibleMove
     from indexer.progress import Summary
     from retrieval.encoders.base import Encoder
     from retrieval.rerankers.base import Reranker
@@ -54,6 +59,19 @@ def index(
             "of the library)",
         ),
     ] = None,
+    moved_from: Annotated[
+        list[Path] | None,
+        option(
+            "--moved-from",
+            "OLD",
+            "Former path of what was moved or renamed and is indexed now. Repeatable. (default: "
+            "recognized by the files)",
+        ),
+    ] = None,
+    not_moved: Annotated[
+        bool,
+        typer.Option("--not-moved", help="Keep missing sources even if the same files are here."),
+    ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Retry files that failed before.")
     ] = False,
@@ -141,6 +159,8 @@ def index(
     given = locals()
     from api.cli import console
     from api.cli.spaces import other_encoders, report_other_spaces
+    from api.http.schemas import valid_text
+    from indexer.moved_sources import MoveOptions
     from indexer.pipeline import index_sources
     from indexer.sources import SourceOptions, parse_changes
     from indexer.spaces import index_spaces
@@ -158,11 +178,16 @@ def index(
 
         def index_in(encoder: "Encoder") -> "Summary":
             with console.indexing_progress(quiet=as_json) as bar:
+                # What was moved is known after the first run.
+                moves = MoveOptions(not_moved=True)
+                if encoder is loaded:
+                    moves = MoveOptions(moved_from or (), not_moved, _asker(bar))
                 return index_sources(
                     opened,
                     encoder,
                     paths or (),
                     changes=changes,
+                    moves=moves,
                     batch_size=batch_size,
                     workers=workers,
                     limit_s=time_limit,
@@ -175,20 +200,18 @@ def index(
         others = [] if space else other_encoders(opened, loaded.space.id, device)
         first, *runs = index_spaces([loaded, *others], index_in)
     summary = first.summary
+    facts: dict[str, Any] = {}
     if as_json:
-        facts: dict[str, Any] = {
+        facts = {
             "library": str(opened.path),
             "space": loaded.space.id,
             **vars(summary),
+            "notes": [valid_text(note) for note in summary.notes],
             "items_per_second": round(summary.items_per_second, 2),
             "other_spaces": report_other_spaces(opened, loaded.space.id, runs, is_quiet=True),
         }
-    elif summary.found == 0 and not summary.removed:
-        where = ", ".join(str(path) for path in paths or ()) or "the library's sources"
-        console.out.print(f"No files that can be indexed in {where}.", markup=False)
     else:
-        console.print_summary(summary, opened.path)
-    if not as_json:
+        _tell_summary(summary, opened, paths or ())
         report_other_spaces(opened, loaded.space.id, runs)
         _tell_of_default(opened, loaded, is_new=space == "new")
     is_stopped, tokens = any(run.summary.interrupted for run in (first, *runs)), None
@@ -221,6 +244,43 @@ def _tell_of_default(library: Library, encoder: "Encoder", *, is_new: bool) -> N
             "changes that.",
             markup=False,
         )
+
+
+def _tell_summary(summary: "Summary", library: Library, paths: Sequence[Path]) -> None:
+    """Print what was done, and what is to be known of moved and missing sources."""
+    from api.cli import console
+    from api.http.schemas import valid_text
+
+    if summary.found == 0 and not summary.removed:
+        where = ", ".join(str(path) for path in paths) or "the library's sources"
+        console.out.print(f"No files that can be indexed in {where}.", markup=False)
+    else:
+        console.print_summary(summary, library.path)
+    for note in summary.notes:
+        complain(valid_text(note))
+
+
+def _asker(bar: "IndexingBar") -> "Callable[[PossibleMove], bool] | None":
+    """Return what asks whether a source was moved; None where nobody can answer."""
+    from api.cli import console
+
+    def was_moved(move: "PossibleMove") -> bool:
+        with bar.hidden():
+            return typer.confirm(_question(move), default=False, err=True)
+
+    return was_moved if sys.stdin.isatty() and console.err.is_terminal else None
+
+
+def _question(move: "PossibleMove") -> str:
+    from api.cli.console import display_path
+
+    old, new = display_path(move.old), display_path(move.new)
+    presence = move.presence
+    why = f" ({move.doubt})" if move.doubt else ""
+    return (
+        f"{old} is not there, and {presence.same:,} of its {presence.files:,} files are at "
+        f"{new}{why}. Was it moved there?"
+    )
 
 
 def _token_settings(size: str | None, precision: str | None) -> dict[str, Any]:

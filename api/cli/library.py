@@ -1,13 +1,16 @@
-"""`mmsearch status`, `remove` and `encoders`."""
+"""`mmsearch status`, `remove`, `relocate` and `encoders`."""
 
 import stat
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
 
-from api.cli.options import JsonOption, LibraryOption, print_json
+from api.cli.options import JsonOption, LibraryOption, complain, print_json
+from retrieval.catalog.paths import is_there
 from retrieval.library import open_library
 
 
@@ -21,6 +24,7 @@ def status(
     """Show what a library holds."""
     from api.cli import console
     from api.http.schemas import valid_text
+    from indexer.moved_sources import advice_on_missing
 
     opened = open_library(library)
     space = opened.space()
@@ -28,6 +32,7 @@ def status(
         counts = snapshot.counts(space.id)
         sources = snapshot.sources()
         failures = snapshot.failures() if failed else []
+    missing = [source for source in sources if not is_there(source)]
     usage, settings = opened.tokens.usage(), opened.tokens.settings
     facts: dict[str, Any] = {
         "library": str(opened.path),
@@ -35,6 +40,7 @@ def status(
         "space": space.id,
         "spaces": opened.space_ids(),
         "sources": sources,
+        "missing_sources": missing,
         **{f"{modality}s": count for modality, count in counts.items.items()},
         "files_indexed": counts.indexed,
         "files_failed": counts.failed,
@@ -66,6 +72,61 @@ def status(
     }
     for name, value in lines.items():
         console.out.print(f"{name:<9} {value}", markup=False)
+    for source in missing:
+        complain(valid_text(advice_on_missing(source)))
+    for warning in opened.warnings:
+        complain(valid_text(warning))
+
+
+def relocate(
+    old: Annotated[
+        str, typer.Argument(metavar="OLD", help="Path as the library knows it (`mmsearch status`).")
+    ],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Path where it is now.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only check and count; change nothing.")
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Relocate even if none of the files are there, or over other files."
+        ),
+    ] = False,
+    library: LibraryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a moved or renamed directory, or a drive, its new path, without indexing it again."""
+    from api.cli import console
+    from api.http.schemas import valid_text
+
+    opened = open_library(library, upgrade=not dry_run)
+    done = opened.relocate(old, new, dry_run=dry_run, force=force)
+    presence = done.presence
+    if as_json:
+        facts: dict[str, Any] = {
+            "library": str(opened.path),
+            "old": valid_text(done.old),
+            "new": valid_text(done.new),
+            **asdict(presence),
+            "relocated": done.relocated,
+            "hidden": done.hidden,
+            "dry_run": dry_run,
+        }
+        print_json(facts)
+        return
+    lines = [
+        f"{presence.there:,} of {presence.files:,} searchable files of {done.old} are at "
+        f"{done.new}, {presence.same:,} of them unchanged."
+    ]
+    if dry_run:
+        lines.append("Nothing was changed (--dry-run).")
+    else:
+        hidden = f"; {done.hidden:,} were known there before" if done.hidden else ""
+        lines.append(f"{done.relocated:,} files relocated{hidden}.")
+    for line in lines:
+        console.out.print(valid_text(line), markup=False)
+    if not dry_run and presence.same < presence.files:
+        complain(f"`mmsearch index {quote(valid_text(done.new))}` brings the others up to date.")
 
 
 def remove(

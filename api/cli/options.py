@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from inspect import signature
 from pathlib import Path
 from types import FrameType
@@ -187,7 +188,7 @@ def complain(message: str) -> None:
 
 def print_json(value: dict[str, Any]) -> None:
     """Print JSON; infinities and NaN, which JSON lacks, become null."""
-    print(json.dumps(_finite(value), indent=2))  # noqa: T201
+    print(json.dumps(_finite(value), indent=2, default=datetime.isoformat))  # noqa: T201
 
 
 def print_result(body: dict[str, Any], text: Callable[[], str], *, as_json: bool) -> None:

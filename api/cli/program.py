@@ -11,9 +11,10 @@ import typer
 from api.cli.bench.program import bench
 from api.cli.duplicates import duplicates
 from api.cli.explain import explain
+from api.cli.facets import facets
 from api.cli.index import index
 from api.cli.index_info import build_index, index_info
-from api.cli.library import encoders, remove, status
+from api.cli.library import encoders, relocate, remove, status
 from api.cli.options import complain
 from api.cli.search import search
 from api.cli.serve import serve
@@ -33,6 +34,7 @@ app = typer.Typer(
 for command in (
     index,
     search,
+    facets,
     explain,
     duplicates,
     watch,
@@ -41,6 +43,7 @@ for command in (
     build_index,
     status,
     remove,
+    relocate,
     encoders,
 ):
     app.command()(command)

@@ -12,6 +12,7 @@ from retrieval.errors import MMSearchError, UnreadableFileError, UsageError
 from retrieval.media.images import LEAST_SIDE, reduced
 from retrieval.rerankers.registry import AUTO, NONE
 from retrieval.search.answer import Answer, Hit
+from retrieval.search.parse import UnderstoodPart
 from retrieval.search.query import ANY, ImagePart, ItemPart, JointQuery, Reranking, TextPart
 
 
@@ -47,6 +48,12 @@ def answer_of(answer: ServedAnswer) -> Answer:
         reranked=answer.reranked,
         mode=answer.mode,
         next_cursor=answer.next_cursor,
+        understood=tuple(
+            UnderstoodPart(part.words, part.kind, part.label, part.where)
+            for part in answer.understood
+        ),
+        expected=answer.expected,
+        left_out=answer.left_out,
     )
 
 

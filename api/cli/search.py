@@ -75,12 +75,27 @@ def search(
             "--mode",
             "NAME",
             "Search mode: vector (by meaning), text (by words), hybrid (both), auto (hybrid "
-            "if some file has all the words, else vector).",
+            "if some file has a telling word, else vector).",
         ),
     ] = "auto",
     min_relevance: Annotated[
-        float, option("--min-relevance", "P", "Minimum relevance of hits, 0 to 1.", min=0, max=1)
-    ] = 0,
+        str | None,
+        option(
+            "--min-relevance",
+            "P|auto",
+            "Minimum relevance of hits, 0 to 1; auto: the best cut, found by query. (default: 0; "
+            "with --sort date: auto)",
+        ),
+    ] = None,
+    sort: Annotated[
+        str,
+        option(
+            "--sort",
+            "NAME",
+            "Order of hits: relevance, date (newest first), date-asc (oldest first); by date come "
+            "only hits above the minimum relevance.",
+        ),
+    ] = "relevance",
     group: Annotated[
         bool,
         typer.Option(
@@ -97,6 +112,14 @@ def search(
             max=1,
         ),
     ] = 0,
+    literal: Annotated[
+        bool,
+        typer.Option(
+            "--literal",
+            help="Search for all words as they are; do not turn dates, places and cameras among "
+            "them into filters.",
+        ),
+    ] = False,
     contact_sheet: Annotated[
         Path | None,
         option("--contact-sheet", "FILE", "Write the hits as a contact sheet (image file)."),
@@ -120,18 +143,29 @@ def search(
     """Search for images or texts by a text, an image, or both."""
     given = locals()
     from api.cli import console
-    from retrieval.search.query import JointQuery, Query, parse_modalities, parse_mode, read_parts
+    from retrieval.search.query import (
+        JointQuery,
+        Query,
+        Sort,
+        parse_min_relevance,
+        parse_modalities,
+        parse_mode,
+        parse_sort,
+        read_parts,
+    )
 
     wanted = parse_filter(**options_of(parse_filter, given))
     query = Query(
         read_parts(text, image, minus=minus, like=like),
         k=k,
         mode=parse_mode(mode),
-        min_relevance=min_relevance,
+        min_relevance=None if min_relevance is None else parse_min_relevance(min_relevance),
         group_by_file=group,
         diversity=diversity,
         cursor=cursor,
         where=wanted,
+        sort=parse_sort(sort),
+        parse=not literal,
     )
     joint = JointQuery(query, parse_modalities(modality), tuple(space))
     is_local = library is not None or device != "auto"
@@ -163,7 +197,9 @@ def search(
         else:
             for warning in answer.warnings:
                 complain(warning)
-            console.print_answer(answer, are_here=not address)
+            by_date = query.sort is not Sort.RELEVANCE
+            console.print_understood(answer)
+            console.print_answer(answer, are_here=not address, with_dates=by_date)
             if not answer.hits:
                 complain(
                     f"Nothing was found on {address}." if address else _why_nothing(opened, joint)

@@ -4,6 +4,7 @@ import json
 import signal
 import time
 from contextlib import ExitStack
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -110,7 +111,11 @@ def _print(event: "Event") -> None:
             counts = console.file_counts(summary, _COUNTS)
             say(counts or f"up to date ({summary.found:,} files)")
         case events.SourceGone(path):
-            say(f"{console.display_path(path)} is missing; its items stay searchable.")
+            shown = console.display_path(path)
+            say(
+                f"{shown} is missing; its items stay searchable. If it was moved: mmsearch "
+                f"relocate {quote(shown)} NEW"
+            )
         case events.SourceBack(path):
             say(f"{console.display_path(path)} is back.")
         case events.Waiting(reason) | events.Trouble(reason):

@@ -30,6 +30,7 @@ from api.http.problems import install_problem_handlers
 from api.http.routes import (
     embed,
     explain,
+    facets,
     health,
     item_media,
     items,
@@ -131,7 +132,19 @@ def create_app(
     )
     install_problem_handlers(app)
     install_description(app)
-    for module in (search, explain, items, item_media, uploads, embed, jobs, stats, health, page):
+    for module in (
+        search,
+        facets,
+        explain,
+        items,
+        item_media,
+        uploads,
+        embed,
+        jobs,
+        stats,
+        health,
+        page,
+    ):
         app.include_router(module.router)
     return app
 
@@ -184,3 +197,4 @@ def _warm(joint: JointEngine, rerank: str) -> None:
         reranking = Reranking(rerank if engine is joint.main else AUTO)
         engine.search(Query((TextPart("a first query"),), k=1), reranking)
         engine.encode_images([Image.new("RGB", (64, 64))])
+    joint.main.facets()

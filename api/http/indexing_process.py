@@ -211,6 +211,7 @@ class _Indexing:
     def _run(
         self, request: IndexingRequest, setting: dict[str, str], should_stop: Callable[[], bool]
     ) -> Outcome:
+        from api.http.schemas import valid_text
         from indexer.decoder_pool import DecoderPool
         from indexer.partial_scan import PartialScan, narrowed
         from indexer.pipeline import default_workers, index_sources
@@ -250,7 +251,8 @@ class _Indexing:
         outcome = Outcome()
         for run in index_spaces([encoder, *self._others(library, setting)], index_all):
             if not outcome.counts:
-                outcome.counts.update(vars(run.summary))
+                notes = [valid_text(note) for note in run.summary.notes]
+                outcome.counts.update(vars(run.summary) | {"notes": notes})
             else:
                 outcome.counts["embedded"] += run.summary.embedded
                 outcome.counts["interrupted"] |= run.summary.interrupted
@@ -318,13 +320,13 @@ class _Indexing:
 
 
 def _total(summaries: "Sequence[Summary]") -> "Summary":
-    """Add up the counts of all runs."""
+    """Add up the counts of all runs, and collect their notes."""
     from indexer.progress import Summary
 
     totals: dict[str, Any] = {}
     for summary in summaries:
         for name, value in vars(summary).items():
-            totals[name] = totals.get(name, 0) + value
+            totals[name] = totals[name] + value if name in totals else value
     return Summary(**totals | {"interrupted": bool(totals["interrupted"])})
 
 

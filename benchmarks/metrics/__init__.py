@@ -3,8 +3,9 @@
     judgments = judge({"cat": {"1.jpg": 1}}, {"cat": {"1.jpg": 0.7, "2.jpg": 0.9}})
     evaluate(judgments, ["hit_recall@1", "mrr"])  # {"hit_recall@1": 0.0, "mrr": 0.5}
 
-Names with a cutoff: hit_recall@k, recall@k, map@k, mrr@k, ndcg@k. Without: map, map@r, mean_rank,
-median_rank, mrr, ndcg, r_precision. `rsum` spans two directions and is a function of its own.
+Names with a cutoff: hit_recall@k, recall@k, precision@k, map@k, mrr@k, ndcg@k. Without: map, map@r,
+mean_rank, median_rank, mrr, ndcg, r_precision. `rsum` spans two directions and is a function of its
+own.
 """
 
 import re
@@ -21,6 +22,7 @@ from benchmarks.metrics.map_at_r import map_at_r
 from benchmarks.metrics.mean_rank import mean_rank
 from benchmarks.metrics.median_rank import median_rank
 from benchmarks.metrics.ndcg import ndcg
+from benchmarks.metrics.precision import precision
 from benchmarks.metrics.r_precision import r_precision
 from benchmarks.metrics.recall import recall
 from benchmarks.metrics.reciprocal_rank import reciprocal_rank
@@ -57,6 +59,7 @@ _WITH_CUTOFF: dict[str, Callable[[Judgments, int], PerQuery]] = {
     "map": average_precision,
     "mrr": reciprocal_rank,
     "ndcg": ndcg,
+    "precision": precision,
     "recall": recall,
 }
 _LOWER_IS_BETTER = {"mean_rank", "median_rank"}

@@ -2,8 +2,10 @@
 
 The reliability curve comes from simulated searches in libraries of all sizes, like those of
 training (`retrieval.training.simulated_libraries`), with photos and texts that were not trained on.
-The effect of a threshold is measured on one library at a time: for queries whose photo is in it,
-whose photo was removed, and for texts about things that it does not show.
+What the cut of each query shows, and what unwanted words leave out, is measured on all photos at
+once, by what captions say of them. The effect of a threshold is measured on one library at a time:
+for queries whose photo is in it, whose photo was removed, and for texts about things that it does
+not show.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +20,14 @@ from benchmarks.datasets import RetrievalDataset
 from retrieval.encoders.base import Encoder
 from retrieval.errors import UsageError, import_errors_as
 from retrieval.media import Modality
-from retrieval.search.relevance import Calibration, sample_rows
+from retrieval.search.cut import Outlook
+from retrieval.search.encode import UNWANTED_TEXT, join_parts
+from retrieval.search.relevance import AnyCalibration, sample_rows
 from retrieval.training.captions import CaptionedPhoto
-from retrieval.training.fitting import Gallery
-from retrieval.training.relevance import Quality, ask_texts, build_gallery, measure
+from retrieval.training.fitting import Floats, Gallery
+from retrieval.training.relevance import BINS, Quality, ask_texts, build_gallery, measure
 from retrieval.training.simulated_libraries import (
+    HITS,
     SimulatedQuery,
     image_queries,
     outside_queries,
@@ -32,6 +37,12 @@ from retrieval.training.simulated_libraries import (
 FEW = 3
 PLOT_ENDINGS = (".png", ".svg")
 _QUERIES = 1000
+_FIRST = 10
+_UNWANTED_SHARE = 0.2
+_RIGHT, _WRONG = 0.5, 0.15
+_NOTHING = np.empty(0, np.float32)
+_GROUPS = ((0, 0), (1, 2), (3, 4), (5, 9), (10, 19), (20, 10**9))
+"""Numbers of right photos that results are told apart by."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -57,12 +68,45 @@ class ThresholdResult:
 
 
 @dataclass(frozen=True)
+class CutResult:
+    """What the cut of each query of a kind shows.
+
+    right: the least and the greatest number of right photos of these queries. f1: mean F1 of what
+    is shown; best_f1: of the best cut of each query. none: share of queries without a hit. hits:
+    median number of hits. ece: expected calibration error of the first 20 hits.
+    """
+
+    kind: str
+    right: tuple[int, int]
+    queries: int
+    f1: float
+    best_f1: float
+    none: float
+    hits: float
+    ece: float
+
+
+@dataclass(frozen=True)
+class SignedResult:
+    """What an unwanted word does to the first 10 hits of a wanted one, as means over pairs.
+
+    unwanted: share of hits that show it: without it in the query, with it as it is searched for,
+    and with the whole of its vector subtracted. precision: share of hits that show the wanted word,
+    likewise.
+    """
+
+    pairs: int
+    unwanted: tuple[float, float, float]
+    precision: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class RelevanceResult:
     """Calibration of relevance, and effect of thresholds.
 
     photos: number of photos in the gallery. queries: number of captions. absent_texts: number of
     texts about things that the dataset does not show. quality: reliability curve of each kind of
-    query.
+    query. cuts: of each kind of text query. signed: None without enough pairs of words.
     """
 
     photos: int
@@ -70,6 +114,8 @@ class RelevanceResult:
     absent_texts: int
     quality: dict[str, Quality]
     thresholds: tuple[ThresholdResult, ...]
+    cuts: tuple[CutResult, ...] = ()
+    signed: SignedResult | None = None
 
 
 def absent_texts() -> list[str]:
@@ -94,7 +140,7 @@ def measure_relevance(
     asked: Sequence[CaptionedPhoto],
     others: Sequence[CaptionedPhoto],
     encoder: Encoder,
-    calibrations: Mapping[Modality, Calibration],
+    calibrations: Mapping[Modality, AnyCalibration],
     cache: Path,
     *,
     thresholds: Sequence[float],
@@ -103,6 +149,7 @@ def measure_relevance(
     outside: Sequence[str] = (),
     searches: int = 6000,
     seed: int = 0,
+    is_asked: Callable[[str], bool] = lambda _: True,
     on_progress: Progress = lambda *_: None,
 ) -> RelevanceResult:
     """Measure the calibrations of text and image queries.
@@ -122,6 +169,7 @@ def measure_relevance(
         outside: Texts about other things, for the reliability curve.
         searches: Number of simulated searches of each kind of query.
         seed: Random seed.
+        is_asked: Whether a word or a phrase is one of the queries.
         on_progress: Called with stage, done and total.
 
     Raises:
@@ -131,7 +179,7 @@ def measure_relevance(
         raise UsageError("At least two photos with captions are needed.")
     gallery = build_gallery([*asked, *others], encoder, cache, on_progress)
     captions = np.arange(sum(len(photo.captions) for photo in asked))
-    texts = ask_texts(gallery, captions, outside, encoder, cache, on_progress)
+    texts = ask_texts(gallery, captions, outside, encoder, cache, on_progress, is_asked=is_asked)
     quality = {
         "text": measure(
             calibrations[Modality.TEXT], simulate_searches(gallery, texts, searches, seed=seed)
@@ -157,14 +205,79 @@ def measure_relevance(
         absent_texts=len(absent),
         quality=quality,
         thresholds=tuple(result for of_size in results for result in of_size),
+        cuts=tuple(measure_cuts(gallery, [*texts, *nothing], calibrations[Modality.TEXT])),
+        signed=measure_signed(gallery, texts),
     )
+
+
+def measure_cuts(
+    gallery: Gallery, queries: Sequence[SimulatedQuery], calibration: AnyCalibration
+) -> list[CutResult]:
+    """Measure what is shown of all photos of a gallery by the cut of each query.
+
+    Right is what two captions or more name; what one names counts neither way. Photos similar to
+    a caption are right where that is likely, and do not count where it may be.
+    """
+    rows: dict[tuple[str, tuple[int, int]], list[tuple[float, ...]]] = {}
+    judged: dict[tuple[str, tuple[int, int]], list[tuple[Floats, Floats]]] = {}
+    every = np.arange(len(gallery.photos))
+    for query in queries:
+        relevance = _relevances(gallery, query, every, calibration)
+        order = np.argsort(-relevance, kind="stable")
+        relevance, fits = relevance[order], query.fits[order]
+        right, told = fits > _RIGHT, (fits > _RIGHT) | (fits < _WRONG)
+        cut = Outlook.of(relevance, _NOTHING, 0).best(well_known=calibration.knows(query.text))
+        shown = int((relevance >= cut.least).sum())
+        hits, total = np.cumsum(right), right.sum()
+        f1 = np.concatenate([[0], 2 * hits / np.maximum(np.cumsum(told) + total, 1)])
+        group = next(group for group in _GROUPS if group[0] <= total <= group[1])
+        key = (query.kind if total or query.kind == "outside" else "absent word", group)
+        rows.setdefault(key, []).append((f1[shown], f1.max(), shown == 0, shown))
+        first = np.flatnonzero(told)[:HITS]
+        judged.setdefault(key, []).append((relevance[first], right[first].astype(np.float32)))
+    results = []
+    for kind, group in sorted(rows):
+        table = np.array(rows[kind, group])
+        mean_f1, best_f1, none, _ = table.mean(0).tolist()
+        shown_hits, ece = float(np.median(table[:, 3])), _calibration_error(judged[kind, group])
+        results.append(CutResult(kind, group, len(table), mean_f1, best_f1, none, shown_hits, ece))
+    return results
+
+
+def measure_signed(gallery: Gallery, queries: Sequence[SimulatedQuery]) -> SignedResult | None:
+    """Ask for words that many photos show without other words that many of these show, too."""
+    words = [query for query in queries if query.kind == "word" and (query.fits == 1).sum() >= 20]
+    found = []
+    for wanted in words:
+        similarity = gallery.vectors @ wanted.vector
+        first = np.argsort(-similarity, kind="stable")[:_FIRST]
+        for other in words:
+            if other is wanted or (other.fits[first] == 1).mean() < _UNWANTED_SHARE:
+                continue
+            lists = [first]
+            for weight in (UNWANTED_TEXT, 1):
+                both = join_parts([1, -weight], [wanted.vector, other.vector])
+                scores = gallery.vectors @ both
+                lists.append(np.argsort(-scores, kind="stable")[:_FIRST])
+            found.append([[(q.fits[rows] == 1).mean() for rows in lists] for q in (other, wanted)])
+    if not found:
+        return None
+    unwanted_shares, precisions = np.mean(found, axis=0).tolist()
+    return SignedResult(len(found), tuple(unwanted_shares), tuple(precisions))
+
+
+def _calibration_error(judged: Sequence[tuple[Floats, Floats]]) -> float:
+    relevance, right = (np.concatenate(each) for each in zip(*judged, strict=True))
+    bins = np.minimum((relevance * BINS).astype(np.int64), BINS - 1)
+    gaps = np.abs(np.bincount(bins, relevance, BINS) - np.bincount(bins, right, BINS))
+    return float(gaps.sum() / max(len(right), 1))
 
 
 def _at_thresholds(
     gallery: Gallery,
     own: Sequence[SimulatedQuery],
     nothing: Sequence[SimulatedQuery],
-    calibration: Calibration,
+    calibration: AnyCalibration,
     size: int,
     thresholds: Sequence[float],
     random: np.random.Generator,
@@ -208,10 +321,10 @@ def _library(
 
 
 def _relevances(
-    gallery: Gallery, query: SimulatedQuery, rows: NDArray[np.int64], calibration: Calibration
+    gallery: Gallery, query: SimulatedQuery, rows: NDArray[np.int64], calibration: AnyCalibration
 ) -> NDArray[np.float32]:
     similarity = gallery.vectors[rows] @ query.vector
-    return calibration.relevance(similarity, similarity[sample_rows(len(rows))])
+    return calibration.curve(similarity[sample_rows(len(rows))], query.text_asked)(similarity)
 
 
 def draw_reliability(quality: dict[str, Quality], file: Path) -> None:

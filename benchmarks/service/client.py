@@ -139,7 +139,7 @@ async def _client(load: Load, texts: Iterator[str], began: float, asked: Asked) 
 
 
 def _request(load: Load, text: str) -> bytes:
-    body = json.dumps({"text": text, **load.fields}).encode()
+    body = json.dumps({"text": text, "parse": False, **load.fields}).encode()
     head = (
         f"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1:{load.port}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"

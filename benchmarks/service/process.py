@@ -101,7 +101,7 @@ class ServiceProcess:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             headers = {"Content-Type": "application/json"}
-            connection.request("POST", "/v1/search", json.dumps(fields), headers)
+            connection.request("POST", "/v1/search", json.dumps({"parse": False} | fields), headers)
             answer = connection.getresponse()
             body: dict[str, Any] = json.loads(answer.read())
         except OSError as error:

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from retrieval.errors import UnreadableFileError
-from retrieval.media import Metadata, Modality
+from retrieval.media import Metadata, Modality, clock_seconds
 from retrieval.media.images import reduced
 from retrieval.media.pdf import Document, open_document
 
 _PAGES_A_CALL = 16
 _MOST_TEXT = 10_000
 _PDF_DATE = re.compile(
-    r"(?:D:)?(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:Z|([+-])(\d\d)'?(\d\d)?)?"
+    r"(?:D:)?(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:(Z)|([+-])(\d\d)'?(\d\d)?)?"
 )
 
 
@@ -43,16 +43,20 @@ def read_metadata(document: Document) -> Metadata:
     information = document.information
     lines = (" ".join(information.get(key, "").split()) for key in ("Title", "Subject", "Keywords"))
     text = "\n".join(dict.fromkeys(line for line in lines if line))[:_MOST_TEXT]
+    taken_at, taken_local = parse_pdf_date(information.get("CreationDate", "")) or (None, None)
     return Metadata(
-        taken_at=parse_pdf_date(information.get("CreationDate", "")),
+        taken_at=taken_at,
         text="".join(c for c in text if c.isprintable() or c == "\n") or None,
+        taken_local=taken_local,
     )
 
 
-def parse_pdf_date(text: str) -> int | None:
-    """Read a date such as `D:20240229134500+02'00'` (ISO 32000-1, 7.9.4): seconds since 1970.
+def parse_pdf_date(text: str) -> tuple[int, int | None] | None:
+    """Read a date such as `D:20240229134500+02'00'` (ISO 32000-1, 7.9.4).
 
-    All after the year may be missing; without a zone it is taken as UTC. None for anything else.
+    All after the year may be missing. Returns `taken_at` and `taken_local` of `Metadata`: without a
+    zone the instant is taken as UTC, and `Z` tells nothing of the local time. None for anything
+    else.
     """
     found = _PDF_DATE.match(text.strip())
     if not found:
@@ -61,12 +65,12 @@ def parse_pdf_date(text: str) -> int | None:
         int(value) if value else least
         for value, least in zip(found.groups()[:6], (0, 1, 1, 0, 0, 0), strict=True)
     )
-    sign, zone_hours, zone_minutes = found.groups()[6:]
+    is_utc, sign, zone_hours, zone_minutes = found.groups()[6:]
     ahead = timedelta(hours=int(zone_hours or 0), minutes=int(zone_minutes or 0))
     try:
         zone = timezone(-ahead if sign == "-" else ahead) if sign else UTC
         moment = datetime(year, month, day, hour, minute, second, tzinfo=zone)
-        return int(moment.timestamp())
+        return int(moment.timestamp()), None if is_utc else clock_seconds(moment)
     except (ValueError, OverflowError):
         return None
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from retrieval.errors import UnreadableFileError
-from retrieval.media import Metadata, Modality
+from retrieval.media import Metadata, Modality, clock_seconds
 from retrieval.media.images import reduced
 from retrieval.media.video import Choice, Frame, Video, open_video, why_no_frame
 
@@ -107,29 +107,32 @@ def read_metadata(video: Video) -> Metadata:
         for name in ("title", "description", "comment", "keywords")
     )
     text = "\n".join(dict.fromkeys(line for line in described if line))[:_MOST_TEXT]
+    taken_at, taken_local = parse_moment(taken or "") or (None, None)
     return Metadata(
-        taken_at=parse_moment(taken or ""),
+        taken_at=taken_at,
         camera=_camera(make, model),
         latitude=latitude,
         longitude=longitude,
         duration_s=video.duration_s,
         text=text or None,
+        taken_local=taken_local,
     )
 
 
-def parse_moment(text: str) -> int | None:
-    """Read a date and time as ISO 8601 writes them: seconds since 1970, UTC where no zone is given.
+def parse_moment(text: str) -> tuple[int, int | None] | None:
+    """Read a date and time as ISO 8601 writes them: `taken_at` and `taken_local` of `Metadata`.
 
-    None for what is not one, and for what is not after 1970: cameras without a clock say 1904.
+    The instant is UTC where no zone is given; `Z`, which QuickTime's own clock always says, tells
+    nothing of the local time. None for what is not a date, and for what is not after 1970: cameras
+    without a clock say 1904.
     """
     try:
         moment = datetime.fromisoformat(text.strip())
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        seconds = int(moment.timestamp())
+        taken_at = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+        taken_local = None if text.strip().endswith(("Z", "z")) else clock_seconds(moment)
     except (ValueError, OverflowError):
         return None
-    return seconds if seconds > 0 and "-" in text else None
+    return (taken_at, taken_local) if taken_at > 0 and "-" in text else None
 
 
 def parse_iso6709(text: str) -> tuple[float, float] | None:

@@ -13,7 +13,12 @@ from retrieval.catalog.records import (
     FileUpdate,
     Item,
     ItemEntry,
+    ItemTable,
     KnownFile,
+    Relocated,
+    TakenFrom,
+    WordMatch,
+    local_time,
 )
 from retrieval.catalog.schema import SCHEMA_REVISION, Base
 from retrieval.catalog.snapshot import Snapshot
@@ -31,7 +36,12 @@ __all__ = [
     "FileUpdate",
     "Item",
     "ItemEntry",
+    "ItemTable",
     "KnownFile",
+    "Relocated",
     "Snapshot",
+    "TakenFrom",
     "Transaction",
+    "WordMatch",
+    "local_time",
 ]

@@ -5,95 +5,132 @@ No condition is ever NULL, so that `not` lets pass exactly what its filter does 
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from retrieval.catalog.dialects.base import Condition, Dialect
-from retrieval.catalog.path_glob import literal_prefix
+from retrieval.catalog.path_glob import literal_prefix, split_pattern
 from retrieval.catalog.records import FileState
-from retrieval.catalog.schema import AnnotationRecord, FileRecord, ItemRecord, at_or_below
+from retrieval.catalog.schema import (
+    AnnotationRecord,
+    FileRecord,
+    FolderRecord,
+    ItemRecord,
+    at_or_below,
+)
 from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
-from retrieval.media import UNTRUSTED_MTIME
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_NS = 2**63 - 1
 
 
-def condition(where: Filter | None, dialect: Dialect) -> Condition:
-    """Translate a filter; None and ranges without an end let everything pass."""
+def condition(where: Filter | None, dialect: Dialect, *, by_index: bool = False) -> Condition:
+    """Translate a filter; None and ranges without an end let everything pass.
+
+    by_index: let the database begin with what passes, where all files are asked for. Where a few
+    are known already, SQLite would go through an index of many instead.
+    """
     if where is None:
         return sa.true()
+    parts_of = partial(condition, dialect=dialect, by_index=by_index)
     wanted = [
-        *_path_conditions(where, dialect),
-        *_content_conditions(where, dialect),
-        *(condition(part, dialect) for part in where.all_of or ()),
+        *_path_conditions(where, dialect, by_index=by_index),
+        *_content_conditions(where, dialect, by_index=by_index),
+        *map(parts_of, where.all_of or ()),
     ]
     if where.any_of:
-        wanted.append(sa.or_(*(condition(part, dialect) for part in where.any_of)))
+        wanted.append(sa.or_(*map(parts_of, where.any_of)))
     if where.none_of:
-        wanted.append(sa.not_(condition(where.none_of, dialect)))
+        wanted.append(sa.not_(parts_of(where.none_of)))
     return sa.and_(sa.true(), *wanted)
 
 
-def _path_conditions(where: Filter, dialect: Dialect) -> Iterator[Condition]:
+def is_of_file(where: Filter) -> bool:
+    """Return whether a filter asks nothing of the single items of a file."""
+    return not (where.width or where.height or where.columns) and all(map(is_of_file, where.parts))
+
+
+def _path_conditions(where: Filter, dialect: Dialect, *, by_index: bool) -> Iterator[Condition]:
     if where.source is not None:
         yield at_or_below(where.source)
     if where.path is not None:
-        yield _glob(where.path, dialect)
+        yield _glob(where.path, dialect, by_index=by_index)
+    if where.place is not None:
+        lines = "\n" + FileRecord.place + "\n"
+        yield dialect.contains(lines, f"\n{where.place}\n")
     if where.gps is not None:
-        yield _inside(where.gps)
+        latitude = FileRecord.latitude if by_index else dialect.unindexed(FileRecord.latitude)
+        yield _inside(latitude, where.gps)
 
 
-def _content_conditions(where: Filter, dialect: Dialect) -> Iterator[Condition]:
+def _content_conditions(where: Filter, dialect: Dialect, *, by_index: bool) -> Iterator[Condition]:
     if where.kind is not None:
-        yield FileRecord.kind.in_(where.kind)
+        yield (FileRecord.kind if by_index else dialect.unindexed(FileRecord.kind)).in_(where.kind)
     if where.taken_at is not None:
-        yield from _taken(where.taken_at)
+        yield from _dated(where.taken_at, dialect, by_index=by_index)
     for column, limits in ((ItemRecord.width, where.width), (ItemRecord.height, where.height)):
         if limits is not None:
             yield from _between(column, limits)
     if where.camera is not None:
-        yield dialect.contains(FileRecord.camera, where.camera)
+        yield _camera(where.camera, dialect, by_index=by_index)
     for name, test in (where.columns or {}).items():
         if test != ColumnTest():
-            yield _column(name, test, dialect)
+            yield _column(name, test, dialect, by_index=by_index)
 
 
 def _is_true(column: Any, condition: Condition) -> Condition:
     return sa.and_(column.is_not(None), condition)
 
 
-def _glob(pattern: str, dialect: Dialect) -> Condition:
+def _camera(part: str, dialect: Dialect, *, by_index: bool) -> Condition:
+    if not by_index:
+        return dialect.contains(FileRecord.camera, part)
+    names = dialect.distinct(FileRecord.camera).subquery()
+    named = sa.select(names.c[0]).where(dialect.contains(names.c[0], part))
+    return _is_true(FileRecord.camera, FileRecord.camera.in_(named))
+
+
+def _glob(pattern: str, dialect: Dialect, *, by_index: bool) -> Condition:
+    """Compare folders, which are few, and names where that is not enough."""
     matches = dialect.path_matches(FileRecord.path, pattern)
     prefix = literal_prefix(pattern)
-    if not prefix:
+    split = split_pattern(pattern)
+    if prefix and (not by_index or split is None or prefix.startswith(split.folder)):
+        past_last = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        return sa.and_(FileRecord.path >= prefix, FileRecord.path < past_last, matches)
+    if split is None or not by_index:
         return matches
-    past_last = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-    return sa.and_(FileRecord.path >= prefix, FileRecord.path < past_last, matches)
-
-
-def _taken(wanted: TimeRange) -> Iterator[Condition]:
-    for instant, is_since in ((wanted.since, True), (wanted.before, False)):
-        if instant is None:
-            continue
-        # Times are whole seconds: from 0.5 s on, and before 0.5 s, both are about 1 s.
-        seconds = -((_EPOCH - _in_utc(instant)) // timedelta(seconds=1))
-        nanoseconds = max(-_MOST_NS - 1, min(_MOST_NS, seconds * 1_000_000_000))
-        taken, modified = FileRecord.taken_at, FileRecord.mtime_ns
-        yield sa.or_(
-            _is_true(taken, taken >= seconds if is_since else taken < seconds),
-            sa.and_(
-                taken.is_(None),
-                modified != UNTRUSTED_MTIME,
-                modified >= nanoseconds if is_since else modified < nanoseconds,
-            ),
+    wanted = []
+    if split.folder:
+        folders = sa.select(FolderRecord.id).where(
+            dialect.path_matches(FolderRecord.path, split.folder)
         )
+        wanted.append(_is_true(FileRecord.folder_id, FileRecord.folder_id.in_(folders)))
+    if split.name != "*":
+        wanted.append(dialect.name_matches(FileRecord.path, split.name))
+    if not split.is_exact:
+        wanted.append(matches)
+    return sa.and_(sa.true(), *wanted)
 
 
-def _in_utc(instant: datetime) -> datetime:
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+def _dated(wanted: TimeRange, dialect: Dialect, *, by_index: bool) -> Iterator[Condition]:
+    if wanted.recorded:
+        yield FileRecord.taken_at.is_not(None)
+    for moment, is_since in ((wanted.since, True), (wanted.before, False)):
+        if moment is None:
+            continue
+        # A time without a zone is by the camera's clock.
+        column: Any = FileRecord.taken_local if moment.tzinfo is None else FileRecord.date
+        date = column if by_index else dialect.unindexed(column)
+        # Times are whole seconds: from 0.5 s on, and before 0.5 s, both are about 1 s.
+        seconds = -((_EPOCH - _in_utc(moment)) // timedelta(seconds=1))
+        yield _is_true(date, date >= seconds if is_since else date < seconds)
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _between(column: Any, limits: Range) -> Iterator[Condition]:
@@ -103,8 +140,8 @@ def _between(column: Any, limits: Range) -> Iterator[Condition]:
         yield _is_true(column, column <= limits.max)
 
 
-def _inside(box: GeoBox) -> Condition:
-    latitude, longitude = FileRecord.latitude, FileRecord.longitude
+def _inside(latitude: Any, box: GeoBox) -> Condition:
+    longitude = FileRecord.longitude
     from_west, to_east = longitude >= box.west, longitude <= box.east
     crosses = box.west > box.east
     return sa.and_(
@@ -115,18 +152,21 @@ def _inside(box: GeoBox) -> Condition:
     )
 
 
-def _column(name: str, test: ColumnTest, dialect: Dialect) -> Condition:
+def _column(name: str, test: ColumnTest, dialect: Dialect, *, by_index: bool) -> Condition:
     """Test the item's own columns, and what tables that are there now say of its file."""
     table = aliased(FileRecord)
-    annotated = (
-        sa.exists()
+    said = (
+        sa.select(AnnotationRecord.image_path)
+        .join(table, table.id == AnnotationRecord.file_id)
         .where(
-            AnnotationRecord.image_path == FileRecord.path,
-            table.id == AnnotationRecord.file_id,
             table.state == FileState.INDEXED,
             dialect.cell_passes(AnnotationRecord.columns, name, test),
         )
-        .correlate(FileRecord)
     )
+    if by_index:
+        annotated: Condition = FileRecord.path.in_(said)
+    else:
+        of_file = said.where(AnnotationRecord.image_path == FileRecord.path)
+        annotated = of_file.correlate(FileRecord).exists()
     own = dialect.cell_passes(ItemRecord.columns, name, test)
     return sa.or_(_is_true(ItemRecord.columns, own), annotated)

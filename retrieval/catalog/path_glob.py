@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 _WILD = frozenset("*?[")
 _COMPOSED_FROM_OTHERS = frozenset("K;`")
@@ -33,6 +34,35 @@ def literal_prefix(pattern: str) -> str:
                 break
             prefix += character
     return prefix
+
+
+class SplitPattern(NamedTuple):
+    """A glob as what it asks of the folder of a file, with a slash at its end, and of its name.
+
+    folder: a glob that folders must match; "" for any. name: a pattern of ASCII characters and `*`
+    for anything, which names must match as they are written. is_exact: whether that is all.
+    """
+
+    folder: str
+    name: str
+    is_exact: bool
+
+
+def split_pattern(pattern: str) -> SplitPattern | None:
+    """Split a glob at its last slash; None where that is not possible."""
+    if "[" in pattern:
+        return None
+    if pattern.endswith(f"/{_STARS}"):
+        return SplitPattern(pattern, _STAR, is_exact=True)
+    head, slash, name = pattern.rpartition("/")
+    if _STARS in name or not name:
+        return None
+    unknown = _COMPOSED_FROM_OTHERS | {"?"}
+    known = [c if c.isascii() and c not in unknown else _STAR for c in name]
+    simple = re.sub(r"\*+", _STAR, "".join(known))
+    # After a star the rest needs to be there only at the end, wherever characters begin.
+    is_exact = simple == name and name.startswith(_STAR) and name.count(_STAR) == 1
+    return SplitPattern(head + slash, simple, is_exact)
 
 
 def _composed(text: str) -> str:

@@ -2,11 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
 from retrieval.media.registry import format_of_indexed
+
+_EPOCH = datetime(1970, 1, 1)
+
+
+def local_time(seconds: int) -> datetime:
+    """Return a date and time without a zone, from its seconds since 1970 by its own clock."""
+    return _EPOCH + timedelta(seconds=seconds)
+
+
+class TakenFrom(StrEnum):
+    """Where the date of a file comes from: its metadata or, without any, its modification time."""
+
+    METADATA = "metadata"
+    MTIME = "mtime"
 
 
 class FileState(StrEnum):
@@ -23,7 +41,8 @@ class Item:
 
     size, mtime_ns: of the file, in bytes, and nanoseconds since 1970. part: names it inside its
     file, "" for the whole. width, height: pixels, upright. page: counts from 1. text: the chunk, of
-    a text. columns: values of a table's row.
+    a text. columns: values of a table's row. taken_local: date and time of the file by the clock of
+    its camera, without a zone; None if its date is unknown. taken_from: where that comes from.
     """
 
     id: int
@@ -40,6 +59,8 @@ class Item:
     time_s: float | None = None
     text: str | None = None
     columns: dict[str, Any] | None = None
+    taken_local: datetime | None = None
+    taken_from: TakenFrom | None = None
 
     @property
     def has_picture(self) -> bool:
@@ -52,6 +73,34 @@ class Item:
     def picture_key(self) -> str:
         """Identify its picture by content; usable as a file name."""
         return f"{self.content_hash}-{self.part}" if self.part else self.content_hash
+
+
+@dataclass(frozen=True, eq=False)
+class ItemTable:
+    """The current items of a space and modality as arrays, by row, file and id.
+
+    rows, file_ids: (n,) int64, of each item. Several items have the same row where files have the
+    same content. is_current: of all rows of the catalog, which are of these items.
+    """
+
+    rows: NDArray[np.int64]
+    file_ids: NDArray[np.int64]
+    is_current: NDArray[np.bool_]
+
+    def row_set(
+        self, row_count: int, is_wanted: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.bool_]:
+        """Return which of the first rows hold such an item, or one of those wanted, (n,) bool."""
+        found = np.zeros(row_count, np.bool_)
+        found[self.rows if is_wanted is None else self.rows[is_wanted]] = True
+        return found
+
+
+def is_in(values: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """As `np.isin`, for ids, in a fraction of the time."""
+    is_wanted = np.zeros(int(values.max(initial=-1)) + 1, np.bool_)
+    is_wanted[wanted[wanted < len(is_wanted)]] = True
+    return is_wanted[values]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +175,19 @@ class FileDetails:
 
 
 @dataclass(frozen=True, slots=True)
+class WordMatch:
+    """A row that holds telling words of a query.
+
+    score: sum of the weights of the words that it holds (inverse document frequency), above 0.
+    share: of the weights of all words of the query, each times its rarity, 0..1.
+    """
+
+    row: int
+    score: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class FailedFile:
     """A file that could not be read, and why. mtime_ns: -1 to try again at the next run."""
 
@@ -133,6 +195,14 @@ class FailedFile:
     failure: str
     size: int = -1
     mtime_ns: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Relocated:
+    """What a relocation did, in files: re-rooted; and hidden, since the new path was known."""
+
+    files: int
+    hidden: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,17 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from retrieval.catalog.records import FileState, Item
+from retrieval.catalog.paths import below
+from retrieval.catalog.records import FileState, Item, TakenFrom, local_time
 from retrieval.media import MediaKind, Modality
 
 _T = TypeVar("_T")
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0008"
 """The newest migration; a test compares it with the scripts."""
+
+METADATA_VERSION = 1
+"""What is read of files' dates. The next run reads those of files with a smaller number again."""
 
 
 class FilePath(sa.types.TypeDecorator[str]):
@@ -39,19 +43,36 @@ class Base(DeclarativeBase):
 
 
 class SourceRecord(Base):
-    """A folder or file that the library indexes."""
+    """A folder or file that the library indexes.
+
+    beside: the way to it from the directory of the library, by which it is found again when both
+    are moved together; None where they are unrelated.
+    """
 
     __tablename__ = "sources"
     id: Mapped[int] = mapped_column(primary_key=True)
     path: Mapped[str] = mapped_column(FilePath, unique=True)
     added_at: Mapped[int]
     options: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
+    beside: Mapped[str | None] = mapped_column(FilePath)
+
+
+class FolderRecord(Base):
+    """A folder that a file is or was in; its path ends with a slash."""
+
+    __tablename__ = "folders"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(FilePath, unique=True)
 
 
 class FileRecord(Base):
-    """A file as it was when it was last read; its state is what hides removed files."""
+    """A file as it was when it was last read; its state is what hides removed files.
+
+    `folder_id` and `date` follow from its path and times: `retrieval.catalog.derived` sets them.
+    """
 
     __tablename__ = "files"
+    __table_args__ = (sa.Index("ix_files_latitude_longitude", "latitude", "longitude"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     path: Mapped[str] = mapped_column(FilePath, unique=True)
     state: Mapped[str] = mapped_column(sa.String(16), index=True)
@@ -59,13 +80,20 @@ class FileRecord(Base):
     size: Mapped[int] = mapped_column(sa.BigInteger, index=True)
     mtime_ns: Mapped[int] = mapped_column(sa.BigInteger)
     content_hash: Mapped[str | None] = mapped_column(sa.String(64), index=True)
-    kind: Mapped[str] = mapped_column(sa.String(16), server_default=MediaKind.IMAGE)
+    kind: Mapped[str] = mapped_column(sa.String(16), server_default=MediaKind.IMAGE, index=True)
     taken_at: Mapped[int | None] = mapped_column(sa.BigInteger)
-    camera: Mapped[str | None] = mapped_column(sa.Text)
+    camera: Mapped[str | None] = mapped_column(sa.Text, index=True)
     latitude: Mapped[float | None] = mapped_column(sa.Double)
     longitude: Mapped[float | None] = mapped_column(sa.Double)
     duration_s: Mapped[float | None] = mapped_column(sa.Double)
     text: Mapped[str | None] = mapped_column(sa.Text)
+    # The local date and time by which files are filtered and sorted, seconds since 1970 by that
+    # clock: of the metadata, else of the machine that indexed, by the instant or the mtime.
+    taken_local: Mapped[int | None] = mapped_column(sa.BigInteger, index=True)
+    metadata_version: Mapped[int] = mapped_column(server_default="0")
+    place: Mapped[str | None] = mapped_column(sa.Text, index=True)
+    folder_id: Mapped[int | None] = mapped_column(index=True)
+    date: Mapped[int | None] = mapped_column(sa.BigInteger, index=True)
 
 
 class ItemRecord(Base):
@@ -93,12 +121,13 @@ class ItemRecord(Base):
 class RowRecord(Base):
     """Where an item's vector lies in a space, and the content that it was computed from.
 
-    A row whose content hash is no longer its file's is stale and does not count.
+    A row whose content hash is no longer its file's is stale and does not count; a transaction
+    leaves none behind, but for files that failed. `file_id` is that of the item.
     """
 
     __tablename__ = "rows"
     __table_args__ = (
-        sa.Index("ix_rows_space_modality_row", "space_id", "modality", "row"),
+        sa.Index("ix_rows_space_modality_row", "space_id", "modality", "row", "file_id", "item_id"),
         sa.Index("ix_rows_content_hash", "content_hash"),
         sa.Index("ix_rows_item_id", "item_id"),
     )
@@ -107,6 +136,7 @@ class RowRecord(Base):
     modality: Mapped[str] = mapped_column(sa.String(16))
     row: Mapped[int] = mapped_column(sa.BigInteger)
     content_hash: Mapped[str] = mapped_column(sa.String(64))
+    file_id: Mapped[int] = mapped_column(server_default="0")
 
 
 class EmbeddedFileRecord(Base):
@@ -193,8 +223,13 @@ ITEM_COLUMNS = (
 """In the order of the fields of `Item` and `ItemEntry`."""
 
 
-def select_items(*columns: Any) -> sa.Select[Any]:
-    """Select the fields of `item_of`, after some other columns."""
+def select_items(*columns: Any, files_first: bool = False) -> sa.Select[Any]:
+    """Select the fields of `item_of`, after some other columns.
+
+    files_first: go through the files, in an order of theirs, and not through the items, as SQLite
+    would rather do: it cannot look files up by an expression.
+    """
+    of_item = FileRecord.id + 0 if files_first else FileRecord.id
     return sa.select(
         *columns,
         ItemRecord.id,
@@ -205,19 +240,24 @@ def select_items(*columns: Any) -> sa.Select[Any]:
         FileRecord.size,
         FileRecord.mtime_ns,
         *ITEM_COLUMNS,
-    ).join_from(ItemRecord, FileRecord, FileRecord.id == ItemRecord.file_id)
+        FileRecord.taken_local,
+        FileRecord.taken_at.is_not(None).label("taken_from"),
+    ).join_from(ItemRecord, FileRecord, of_item == ItemRecord.file_id)
 
 
 def item_of(fields: Sequence[Any]) -> Item:
     """Make an item from what `select_items` selects."""
-    item_id, path, kind, modality, *rest = fields
-    return Item(item_id, path, MediaKind(kind), Modality(modality), *rest)
+    item_id, path, kind, modality, *rest, taken_local, has_date = fields
+    dated: tuple[Any, ...] = ()
+    if taken_local is not None:
+        dated = local_time(taken_local), TakenFrom.METADATA if has_date else TakenFrom.MTIME
+    return Item(item_id, path, MediaKind(kind), Modality(modality), *rest, *dated)
 
 
 def at_or_below(root: str, column: Any = FileRecord.path) -> sa.ColumnElement[bool]:
     """Match a path and all paths below it."""
-    first = root.rstrip(os.sep) + os.sep
-    past_last = first[:-1] + chr(ord(os.sep) + 1)
+    first = below(root)
+    past_last = first[:-1] + chr(ord(first[-1]) + 1)
     return sa.or_(column == root, sa.and_(column >= first, column < past_last))
 
 

@@ -6,10 +6,20 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from retrieval.catalog import derived
 from retrieval.catalog.fulltext import index as text_index
-from retrieval.catalog.records import FailedFile, FileEntry, FileState, FileUpdate, ItemEntry
+from retrieval.catalog.paths import is_at_or_below, reroot
+from retrieval.catalog.records import (
+    FailedFile,
+    FileEntry,
+    FileState,
+    FileUpdate,
+    ItemEntry,
+    Relocated,
+)
 from retrieval.catalog.schema import (
     ITEM_COLUMNS,
+    METADATA_VERSION,
     PARAMETERS_PER_STATEMENT,
     AnnotationRecord,
     EmbeddedFileRecord,
@@ -23,7 +33,7 @@ from retrieval.catalog.schema import (
 )
 from retrieval.catalog.snapshot import METADATA, Snapshot
 from retrieval.errors import DamagedLibraryError
-from retrieval.media import MediaKind, Modality
+from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality, local_clock_seconds
 
 _Key = TypeVar("_Key")
 
@@ -40,6 +50,7 @@ class Transaction(Snapshot):
                 self._connection.execute(
                     sa.insert(SourceRecord).values(path=path, added_at=now, options=options)
                 )
+                text_index.refresh_files_below(self._connection, path)
             elif options is not None:
                 self._connection.execute(
                     sa.update(SourceRecord).filter_by(path=path).values(options=options)
@@ -50,6 +61,75 @@ class Transaction(Snapshot):
         return self._connection.execute(
             sa.delete(SourceRecord).where(at_or_below(root, SourceRecord.path))
         ).rowcount
+
+    def place_sources(self, beside: Mapping[str, str | None]) -> None:
+        """Record the way from the library's directory to some sources; None: they are unrelated."""
+        for path, way in beside.items():
+            self._connection.execute(
+                sa.update(SourceRecord).filter_by(path=path).values(beside=way)
+            )
+
+    def relocate(self, old: str, new: str) -> Relocated:
+        """Re-root what is at or below a path: sources, files, and images that tables annotate.
+
+        Items keep their ids and vectors. Where another file is known at the new path, that one
+        stays, and the old one is hidden. A source that is known at the new path keeps its options.
+        """
+        self._relocate_sources(old, new)
+        files = self._connection.execute(
+            sa.select(FileRecord.id, FileRecord.path, FileRecord.state).where(
+                # That the source itself could not be read is said of its old path.
+                at_or_below(old),
+                sa.or_(FileRecord.path != old, FileRecord.state != FileState.FAILED),
+            )
+        ).all()
+        old_paths = {path: file_id for file_id, path, _ in files}
+        if old not in old_paths:
+            self.mark_removed([old])
+        moved, hidden = _plan_moves(
+            old_paths, old, new, set(self._ids_of_files([reroot(p, old, new) for p in old_paths]))
+        )
+        # One statement a file, in this order, since each must find its new path free.
+        if moved:
+            self._connection.execute(
+                sa.update(FileRecord).where(FileRecord.id == sa.bindparam("known_id")),
+                [{"known_id": old_paths[path], "path": reroot(path, old, new)} for path in moved],
+            )
+        annotated = self._relocate_annotations(old, new)
+        count = self.mark_removed(hidden)
+        refreshed = {old_paths[path] for path in moved}
+        derived.refresh(self._connection, refreshed)
+        text_index.refresh_files(
+            self._connection, refreshed | set(self._ids_of_files(annotated).values())
+        )
+        found = sum(state == FileState.INDEXED and i in refreshed for i, _, state in files)
+        return Relocated(found, count)
+
+    def _relocate_sources(self, old: str, new: str) -> None:
+        known = self.sources()
+        olds = [path for path in known if is_at_or_below(path, old)]
+        moved, replaced = _plan_moves(olds, old, new, set(known))
+        self._delete(SourceRecord.path, replaced)
+        for path in moved:
+            self._connection.execute(
+                sa.update(SourceRecord)
+                .filter_by(path=path)
+                .values(path=reroot(path, old, new), beside=None)
+            )
+
+    def _relocate_annotations(self, old: str, new: str) -> set[str]:
+        """Re-root the images that tables annotate; returns their new paths."""
+        found = self._connection.execute(
+            sa.select(AnnotationRecord.id, AnnotationRecord.image_path).where(
+                at_or_below(old, AnnotationRecord.image_path)
+            )
+        ).all()
+        if found:
+            self._connection.execute(
+                sa.update(AnnotationRecord).where(AnnotationRecord.id == sa.bindparam("known_id")),
+                [{"known_id": i, "image_path": reroot(path, old, new)} for i, path in found],
+            )
+        return {reroot(path, old, new) for _, path in found}
 
     def extend_rows(self, space_id: str, modality: Modality, first_row: int, count: int) -> None:
         """Commit rows first_row .. first_row+count-1 of a space.
@@ -97,6 +177,7 @@ class Transaction(Snapshot):
                         "modality": item.modality,
                         "row": item.row,
                         "content_hash": file.content_hash,
+                        "file_id": key[0],
                     }
                     for key, (file, item) in wanted.items()
                 ],
@@ -140,7 +221,9 @@ class Transaction(Snapshot):
             .where(FileRecord.path == old_path)
             .values(path=new_path, state=FileState.INDEXED)
         ).rowcount
-        text_index.refresh_files(self._connection, self._ids_of_files([new_path]).values())
+        file_ids = self._ids_of_files([new_path]).values()
+        derived.refresh(self._connection, file_ids)
+        text_index.refresh_files(self._connection, file_ids)
         self._refresh_annotated([new_path])
         return bool(moved)
 
@@ -163,7 +246,31 @@ class Transaction(Snapshot):
     def record_touched(self, files: Sequence[FileEntry]) -> None:
         """Record new times of files with the same content, which can be found (again)."""
         self._save_files({file.path: _values_of_content(file) for file in files})
+        if files:
+            self._connection.execute(
+                sa.update(FileRecord)
+                .where(FileRecord.path == sa.bindparam("of"), FileRecord.taken_at.is_(None))
+                .values(taken_local=sa.bindparam("local")),
+                [{"of": file.path, "local": _local_mtime(file.mtime_ns)} for file in files],
+            )
         self._refresh_annotated([f.path for f in files if f.kind is MediaKind.TABLE])
+
+    def record_dates(self, metadata: Mapping[str, Metadata]) -> None:
+        """Record the dates of known files as they were read again, by path.
+
+        Metadata without a date leaves that of the file as it is.
+        """
+        current = {"metadata_version": METADATA_VERSION}
+        dated = {
+            path: {
+                "taken_at": read.taken_at,
+                "taken_local": _taken_local(read, UNTRUSTED_MTIME),
+            }
+            for path, read in metadata.items()
+            if read.taken_at is not None
+        }
+        self._save_files({path: current for path in metadata if path not in dated})
+        self._save_files({path: current | dates for path, dates in dated.items()})
 
     def mark_removed(self, paths: Iterable[str]) -> int:
         """Hide files from every search at once; returns how many were not hidden before."""
@@ -186,9 +293,11 @@ class Transaction(Snapshot):
 
     def _save_files(self, values_by_path: Mapping[str, dict[str, Any]]) -> dict[str, int]:
         """Insert or update files by path; returns their ids."""
-        return self._save(
+        file_ids = self._save(
             FileRecord, values_by_path, self._ids_of_files, lambda path: {"path": path}
         )
+        derived.refresh(self._connection, file_ids.values())
+        return file_ids
 
     def _save_items(
         self, items: Mapping[tuple[int, Modality, str], ItemEntry]
@@ -312,9 +421,49 @@ class Transaction(Snapshot):
             self._connection.execute(sa.insert(ExtentRecord).values(row_count=count, **key))
 
 
+def _plan_moves(
+    paths: Iterable[str], old: str, new: str, known: set[str]
+) -> tuple[list[str], list[str]]:
+    """Order paths so that each finds its new path free; the second list has those that do not.
+
+    known: paths that there are, which may include those to be moved.
+    """
+    # Into a folder of its own: what lies deepest makes room first; out of one, what lies highest.
+    order = sorted(paths, key=lambda path: (len(path), path), reverse=is_at_or_below(new, old))
+    taken = known - set(order)
+    moved, stuck = [], []
+    for path in order:
+        target = reroot(path, old, new)
+        if target in taken:
+            stuck.append(path)
+            taken.add(path)
+        else:
+            moved.append(path)
+            taken.add(target)
+    return moved, stuck
+
+
 def _values_of(file: FileEntry) -> dict[str, Any]:
     described = {name: getattr(file.metadata, name) for name in METADATA}
-    return _values_of_content(file) | {"kind": file.kind} | described
+    dated = {
+        "taken_local": _taken_local(file.metadata, file.mtime_ns),
+        "metadata_version": METADATA_VERSION,
+    }
+    return _values_of_content(file) | {"kind": file.kind} | described | dated
+
+
+def _taken_local(metadata: Metadata, mtime_ns: int) -> int | None:
+    """Return the local time of a file's metadata, else of this machine, by its instant or mtime."""
+    if metadata.taken_local is not None:
+        return metadata.taken_local
+    if metadata.taken_at is not None:
+        return local_clock_seconds(metadata.taken_at)
+    return _local_mtime(mtime_ns)
+
+
+def _local_mtime(mtime_ns: int) -> int | None:
+    """Return a modification time by this machine's clock; None for one that is not trusted."""
+    return None if mtime_ns == UNTRUSTED_MTIME else local_clock_seconds(mtime_ns // 1_000_000_000)
 
 
 def _values_of_content(file: FileEntry) -> dict[str, Any]:

@@ -1,11 +1,17 @@
 """Kinds of files and modalities of items, and the metadata that files hold."""
 
 import os
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 UNTRUSTED_MTIME = -1
 """Recorded for a file just written when it was read: it may change again within the same time."""
+
+_FIRST_SECOND = -62_135_596_800
+_LAST_SECOND = 253_402_300_799
+"""Seconds from 1970 of the years 1 and 9999; file systems can have others."""
 
 
 class Modality(StrEnum):
@@ -33,9 +39,12 @@ class MediaKind(StrEnum):
 class Metadata:
     """Metadata of a file; None where it has none.
 
-    taken_at: seconds since 1970 (UTC; local time is taken as UTC where no zone is given).
+    taken_at: an instant, seconds since 1970 (local time is taken as UTC where no zone is given).
+    taken_local: the local date and time, which the camera's clock showed: its seconds since
+    1970-01-01 00:00 by that clock; None also where only the instant is known.
     latitude, longitude: degrees, north and east positive.
     text: title, description and keywords, a line each.
+    place: names of the place, a line each, as `retrieval.media.places` gives them.
     """
 
     taken_at: int | None = None
@@ -44,6 +53,8 @@ class Metadata:
     longitude: float | None = None
     duration_s: float | None = None
     text: str | None = None
+    taken_local: int | None = None
+    place: str | None = None
 
 
 NO_METADATA = Metadata()
@@ -52,3 +63,21 @@ NO_METADATA = Metadata()
 def is_as_read(status: os.stat_result, size: int, mtime_ns: int) -> bool:
     """Check that a file has the size and modification time of when it was read, if trusted."""
     return status.st_size == size and mtime_ns in {UNTRUSTED_MTIME, status.st_mtime_ns}
+
+
+def clock_seconds(moment: datetime) -> int:
+    """Return the date and time that a clock shows, whatever its zone, as seconds since 1970."""
+    return int(moment.replace(tzinfo=UTC).timestamp())
+
+
+def local_clock_seconds(instant: int) -> int:
+    """Return what a clock of this machine's time zone showed at an instant, as seconds since 1970.
+
+    instant: seconds since 1970, UTC. It stays as it is where the system knows no zone for its year.
+    Clipped to the years that can be written.
+    """
+    try:
+        ahead = time.localtime(instant).tm_gmtoff
+    except (OverflowError, OSError, ValueError):
+        ahead = 0
+    return min(max(instant + ahead, _FIRST_SECOND), _LAST_SECOND)

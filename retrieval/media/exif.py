@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from PIL import ExifTags, Image, IptcImagePlugin
 
 from retrieval.errors import UnreadableFileError
-from retrieval.media import Metadata
+from retrieval.media import Metadata, clock_seconds
 from retrieval.media.images import Source, open_image, opened
 from retrieval.media.raw import CameraRaw
 from retrieval.media.registry import RAW, format_of, is_svg, read_head
@@ -110,12 +110,14 @@ def _of_image(image: Image.Image) -> Metadata:
     shot: _Tags = _tried(_directory, image, ExifTags.IFD.Exif) or {}
     place: _Tags = _tried(_directory, image, ExifTags.IFD.GPSInfo) or {}
     position = _tried(_position, place)
+    taken_at, taken_local = _tried(_taken, {**base, **shot}) or (None, None)
     return Metadata(
-        taken_at=_tried(_taken_at, {**base, **shot}),
+        taken_at=taken_at,
         camera=_tried(_camera, base),
         latitude=position[0] if position else None,
         longitude=position[1] if position else None,
         text=_tried(_words, image, base),
+        taken_local=taken_local,
     )
 
 
@@ -131,23 +133,26 @@ def _directory(image: Image.Image, which: ExifTags.IFD) -> _Tags:
     return image.getexif().get_ifd(which)
 
 
-def _taken_at(tags: _Tags) -> int | None:
+def _taken(tags: _Tags) -> tuple[int, int] | None:
+    """Return the instant and the camera's local time of the first date that is one, in seconds."""
     for time_tag, offset_tag in _TIMES:
         found = _DATE_TIME.match(_decoded(tags.get(time_tag)))
         if not found:
             continue
         try:
-            time = datetime(*(int(part or 0) for part in found.groups()), tzinfo=UTC)  # type: ignore[arg-type, misc]
+            clock = datetime(*(int(part or 0) for part in found.groups()), tzinfo=UTC)  # type: ignore[arg-type, misc]
         except ValueError:
             continue
-        if time.year < _FIRST_PHOTOGRAPH:
+        if clock.year < _FIRST_PHOTOGRAPH:
             continue
+        ahead = timedelta(0)
         if offset := _OFFSET.match(_decoded(tags.get(offset_tag))):
             sign, hours, minutes = offset.groups()
-            ahead = timedelta(hours=int(hours), minutes=int(minutes))
-            if ahead <= timedelta(hours=14):
-                time -= ahead if sign == "+" else -ahead
-        return int(time.timestamp())
+            offset_given = timedelta(hours=int(hours), minutes=int(minutes))
+            if offset_given <= timedelta(hours=14):
+                ahead = offset_given if sign == "+" else -offset_given
+        taken_local = clock_seconds(clock)
+        return taken_local - int(ahead.total_seconds()), taken_local
     return None
 
 

@@ -36,12 +36,17 @@ class CrossAttentionCard:
 
     encoder, space_id: the vector space that the model was trained for. match_weight: weight of
     the match beside the similarity. depth: number of candidates reranked by default.
+    short_text_tokens: texts of at most so few tokens are words and phrases rather than captions;
+    as queries, they have the factor short_text_weight of the match_weight, in place of the
+    out-of-distribution trust, which knows captions alone.
     """
 
     encoder: str
     space_id: str
     match_weight: float
     depth: int
+    short_text_tokens: int = 0
+    short_text_weight: float = 0.0
 
 
 def save_model(path: Path, model: CrossAttentionModel, card: CrossAttentionCard) -> None:
@@ -106,6 +111,7 @@ class CrossAttentionReranker:
         self.match_weight = card.match_weight
         self.image_similarity_weight = IMAGE_SIMILARITY_WEIGHT
         self.depth = card.depth
+        self._card = card
         self.encoder = encoder
         self.device = device
 
@@ -153,8 +159,13 @@ class CrossAttentionReranker:
         return logits.T.cpu().numpy()
 
     def text_query_weight(self, texts: Tokens) -> Scores:
-        """Compute the out-of-distribution trust in texts as queries, (m,) float32, 0 to 1."""
-        return self._trust(self.model.text_trust, texts)
+        """Compute a factor of the match weight for each text as a query, (m,) float32, 0 to 1.
+
+        It is the out-of-distribution trust; of short texts, what the card says.
+        """
+        trust = self._trust(self.model.text_trust, texts)
+        is_short = texts.mask.sum(1) <= self._card.short_text_tokens
+        return np.where(is_short, np.float32(self._card.short_text_weight), trust)
 
     def image_query_weight(self, images: Tokens) -> Scores:
         """Compute the out-of-distribution trust in images as queries, (n,) float32, 0 to 1."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from retrieval.catalog import Item
+from retrieval.search.parse import UnderstoodPart
 from retrieval.search.query import Mode
 
 if TYPE_CHECKING:  # so that clients and `--help` do without the indices
@@ -21,9 +22,9 @@ class Hit:
 
     similarity: cosine, -1..1; match: the reranker's logit, 0 at even odds, or, for a query of
     images alone, its image similarity, -1..1; relevance: calibrated, 0..1; words: lexical score,
-    how well the words of the query fit what is known of the file (BM25), where the text search
-    found it. group: other items of the same file among the candidates, by their ids, the best
-    first.
+    how well the words of the query fit what is known of the file, where the text search found it
+    (BM25 in the mode `text`, else the summed inverse document frequencies). group: other items of
+    the same file among the candidates, by their ids, the best first.
     """
 
     rank: int
@@ -47,7 +48,11 @@ class Answer:
     It is a sequence of its hits. timings_ms: of all queries that were answered together. reranker:
     whose match is in the hits, if any. reranked: how many candidates it scored; in the order by
     vector they stand before all others. mode: how the hits were found, never `auto`. next_cursor:
-    for the hits that follow; None: there are no more, or as many as MAX_K were given.
+    for the hits that follow; None: there are no more, or as many as MAX_K were given. understood:
+    words of the query that became filters. expected: how many of the items that pass the filter are
+    right, by the relevances of the nearest and of a sample of the library; None where meaning was
+    not asked for. left_out: how many of them are not relevant enough to be shown, estimated in the
+    same way where more hits follow.
     """
 
     hits: tuple[Hit, ...]
@@ -57,6 +62,9 @@ class Answer:
     reranked: int = 0
     mode: Mode = Mode.VECTOR
     next_cursor: str | None = None
+    understood: tuple[UnderstoodPart, ...] = ()
+    expected: float | None = None
+    left_out: int = 0
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)

@@ -1,16 +1,22 @@
 """What is remembered of the catalog between queries: answers name the same items over and over."""
 
+import threading
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import cachetools
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.catalog import Catalog, Item, Snapshot
+from retrieval.catalog import Catalog, Item, ItemTable, Snapshot
+from retrieval.catalog.facets import ColumnFacet, FileFacets
 from retrieval.embeddings import Rows
+from retrieval.errors import MMSearchError
 from retrieval.filters import Filter
 from retrieval.media import Modality
+from retrieval.search.library_words import LibraryWords
 from retrieval.search.relevance import sample_rows
 
 RowSet = NDArray[np.bool_]
@@ -19,6 +25,10 @@ RowSet = NDArray[np.bool_]
 _ITEM_ROWS = 20_000
 _ROW_SET_BYTES = 64_000_000
 _SAMPLES = 8
+_LONG_S = 0.2
+"""What takes longer to read may be old."""
+_KEPT = 10
+"""Times as long as reading takes: so long is what was read kept, at least."""
 _FEW_LIVE = 0.5
 """Below this share of live rows, a search that looks at dead rows is likely to be repeated."""
 
@@ -36,11 +46,19 @@ class CatalogCache:
         self._items: cachetools.LRUCache[tuple[Modality, Filter | None, int], tuple[Item, ...]] = (
             cachetools.LRUCache(_ITEM_ROWS)
         )
-        self._matching: cachetools.LRUCache[tuple[Modality, Filter], RowSet] = cachetools.LRUCache(
-            _ROW_SET_BYTES, lambda rows: rows.nbytes + 200
-        )
+        self._matching: cachetools.LRUCache[
+            tuple[Modality, Filter | None], tuple[NDArray[np.bool_], RowSet]
+        ] = cachetools.LRUCache(_ROW_SET_BYTES, lambda sets: sum(s.nbytes + 200 for s in sets))
+        self._tables: dict[Modality, ItemTable] = {}
+        self._item_ids: dict[Modality, NDArray[np.int64]] = {}
+        self._facets: tuple[FileFacets, dict[str, ColumnFacet]] | None = None
+        self._facets_version: int | None = None
+        self._is_slow = False
+        self._keep_facets_until = 0.0
+        self._refresh: threading.Thread | None = None
         self._row_counts: dict[Modality, int] = {}
         self._live: dict[Modality, RowSet] = {}
+        self._words: dict[str, Any] = {}
         # Rows never change, so a sample of the first n of them is good for ever.
         self._samples: cachetools.LRUCache[tuple[Modality, int], NDArray[np.float32]] = (
             cachetools.LRUCache(_SAMPLES)
@@ -54,8 +72,11 @@ class CatalogCache:
         if version != self._version:
             self._items.clear()
             self._matching.clear()
+            self._tables.clear()
+            self._item_ids.clear()
             self._row_counts.clear()
             self._live.clear()
+            self._words.clear()
             self._version = version
         with self._catalog.snapshot() as snapshot:
             yield snapshot
@@ -84,20 +105,82 @@ class CatalogCache:
                 found[row] = self._items[modality, where, row] = tuple(read.get(row, ()))
         return found
 
+    def item_table(self, snapshot: Snapshot, modality: Modality) -> ItemTable:
+        """Return the current items of a modality."""
+        if modality not in self._tables:
+            self._tables[modality] = snapshot.item_table(self._space_id, modality)
+        return self._tables[modality]
+
+    def items_matching(
+        self, snapshot: Snapshot, modality: Modality, where: Filter | None
+    ) -> NDArray[np.bool_]:
+        """Which items of the table pass a filter, (n,) bool."""
+        return self._matches(snapshot, modality, where)[0]
+
     def rows_matching(self, snapshot: Snapshot, modality: Modality, where: Filter) -> RowSet:
         """Which of the committed rows hold a current item that passes a filter, (n,) bool."""
+        return self._matches(snapshot, modality, where)[1]
+
+    def _matches(
+        self, snapshot: Snapshot, modality: Modality, where: Filter | None
+    ) -> tuple[NDArray[np.bool_], RowSet]:
         key = (modality, where)
-        if (rows := self._matching.get(key)) is None:
-            rows = snapshot.matching_rows(self._space_id, modality, where)
-            if self._matching.getsizeof(rows) <= self._matching.maxsize:
-                self._matching[key] = rows
-        return rows
+        if (found := self._matching.get(key)) is None:
+            table = self.item_table(snapshot, modality)
+            passing = snapshot.passing(self._space_id, modality, table, where)
+            found = passing, table.row_set(self.row_count(snapshot, modality), passing)
+            if self._matching.getsizeof(found) <= self._matching.maxsize:
+                self._matching[key] = found
+        return found
+
+    def words(self, snapshot: Snapshot) -> LibraryWords:
+        """Words of the library that a query may mean as filters."""
+        return LibraryWords(snapshot, self._words)
 
     def live_rows(self, snapshot: Snapshot, modality: Modality) -> RowSet:
         """Which of the committed rows are not of removed or changed files, (n,) bool."""
         if modality not in self._live:
-            self._live[modality] = snapshot.live_rows(self._space_id, modality)
+            table = self.item_table(snapshot, modality)
+            self._live[modality] = table.row_set(self.row_count(snapshot, modality))
         return self._live[modality]
+
+    def item_ids(self, snapshot: Snapshot, modality: Modality) -> NDArray[np.int64]:
+        """Return the ids of the items of the table, (n,)."""
+        if modality not in self._item_ids:
+            table = self.item_table(snapshot, modality)
+            self._item_ids[modality] = snapshot.item_ids(self._space_id, modality, table)
+        return self._item_ids[modality]
+
+    def facets(self, snapshot: Snapshot) -> tuple[FileFacets, dict[str, ColumnFacet]]:
+        """Return what facets count; of a large library that changes, as it was seconds ago.
+
+        What takes long to read is read again on another thread, and only now and then.
+        """
+        if self._facets is None or (self._facets_version != self._version and not self._is_slow):
+            self._read_facets(snapshot, self._version)
+        elif (
+            self._facets_version != self._version
+            and time.monotonic() >= self._keep_facets_until
+            and not (self._refresh and self._refresh.is_alive())
+        ):
+            self._refresh = threading.Thread(
+                target=self._refresh_facets, args=(self._version,), daemon=True
+            )
+            self._refresh.start()
+        assert self._facets is not None
+        return self._facets
+
+    def _refresh_facets(self, version: int | None) -> None:
+        with suppress(MMSearchError), self._catalog.snapshot() as snapshot:
+            self._read_facets(snapshot, version)
+
+    def _read_facets(self, snapshot: Snapshot, version: int | None) -> None:
+        start = time.monotonic()
+        self._facets = snapshot.file_facets(), snapshot.column_facets()
+        end = time.monotonic()
+        self._is_slow = end - start > _LONG_S
+        self._keep_facets_until = end + _KEPT * (end - start)
+        self._facets_version = version
 
     def live_rows_if_few(self, modality: Modality) -> RowSet | None:
         """As `live_rows`, where they are known already and most rows are dead; else None."""

@@ -21,6 +21,10 @@ from retrieval.media import Modality
 _SPARE_ROWS = 8
 """Rows beyond those wanted, for removed files may have taken the place of some."""
 
+FOUND_BY_WORDS = 0.6
+"""Least relevance by words alone of what no other relevance can leave out: that of a name beside
+one other word that no file has, or of a word that about a fifth of the library holds."""
+
 Vector = NDArray[np.float32]
 RowNumbers = NDArray[np.int64]
 
@@ -31,9 +35,10 @@ class Candidates:
 
     ids: of the items, (c,) int64. rows: of their vectors, (c,) int64; copies of a file share one.
     similarity: exact cosines, (c,) float32. match: a reranker's score, (c,) float32, NaN where
-    there is none. text_score: BM25, (c,) float64, NaN where the text search found nothing. score:
-    what they are ordered by, (c,) float64, comparable within one order. relevance: calibrated
-    probabilities, (c,) float32, NaN until `calibrate`.
+    there is none. text_score: lexical, (c,) float64, NaN where the text search found nothing.
+    word_relevance: (c,) float32 in 0..1, what the telling words say by themselves. score: what they
+    are ordered by, (c,) float64, comparable within one order. relevance: calibrated probabilities,
+    (c,) float32, NaN until `calibrate`.
     """
 
     ids: RowNumbers
@@ -41,6 +46,7 @@ class Candidates:
     similarity: Vector
     match: Vector
     text_score: NDArray[np.float64]
+    word_relevance: Vector
     score: NDArray[np.float64]
     relevance: Vector
 
@@ -56,9 +62,9 @@ class Candidates:
         unknown = np.full(len(ids), np.nan, np.float32)
         if text_score is None:
             text_score = unknown.astype(np.float64)
-        return cls(
-            ids, rows, similarity, unknown, text_score, similarity.astype(np.float64), unknown
-        )
+        nothing = np.zeros(len(ids), np.float32)
+        score = similarity.astype(np.float64)
+        return cls(ids, rows, similarity, unknown, text_score, nothing, score, unknown)
 
     @classmethod
     def none(cls) -> Self:
@@ -68,6 +74,12 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def found_by_words(self) -> NDArray[np.bool_]:
+        """Tell which are found by telling words, whatever they look like, (c,) bool."""
+        found: NDArray[np.bool_] = self.word_relevance >= FOUND_BY_WORDS
+        return found
 
     def take(self, places: Any) -> Self:
         """Those at some places, as NumPy indexes: numbers, a mask or a slice."""
@@ -119,22 +131,49 @@ def at_rows(
     return Candidates.of(ids, np.repeat(rows, copies), np.repeat(similarity, copies))
 
 
-def at_text_matches(
-    vector: Vector,
-    text_scores: Mapping[int, float],
-    embeddings: Rows,
-    items: Mapping[int, Sequence[Item]],
-) -> Candidates:
-    """Find the items at the rows of a text search, in its order, with exact cosines."""
-    if not text_scores:
-        return Candidates.none()
-    rows = np.fromiter(text_scores, np.int64)
-    found, similarity = refine(vector, np.sort(rows), embeddings)
-    order = np.argsort(found)
-    similarity = similarity[order[np.searchsorted(found, rows, sorter=order)]]
-    candidates = at_rows(rows, similarity, items)
-    text_score = np.array([text_scores[row] for row in candidates.rows.tolist()], np.float64)
-    return replace(candidates, text_score=text_score)
+@dataclass(frozen=True)
+class TextMatches:
+    """What a text search found, by row.
+
+    scores: lexical. relevance: by telling words alone, 0..1, of those that hold any. exhausted:
+    whether there are no others.
+    """
+
+    scores: Mapping[int, float]
+    relevance: Mapping[int, float]
+    exhausted: bool = True
+
+
+NO_TEXT_MATCHES = TextMatches({}, {})
+
+
+def best_text_matches(
+    vector: Vector, found: TextMatches, embeddings: Rows, count: int
+) -> tuple[RowNumbers, Vector]:
+    """Order the rows of a text search by score, those of one score by similarity.
+
+    Returns rows and exact cosines; at most `count` rows of each score, since no others can be among
+    the first `count` whatever the similarity adds to the score.
+    """
+    rows = np.fromiter(found.scores, np.int64, len(found.scores))
+    if not len(rows):
+        return rows, np.empty(0, np.float32)
+    nearest, similarity = refine(vector, np.sort(rows), embeddings)
+    scores = np.array([found.scores[row] for row in nearest.tolist()])
+    order = np.argsort(-scores, kind="stable")
+    _, first, place = np.unique(-scores[order], return_index=True, return_inverse=True)
+    order = order[np.arange(len(order)) - first[place] < count]
+    return nearest[order], similarity[order]
+
+
+def with_words(candidates: Candidates, found: TextMatches) -> Candidates:
+    """Add what a text search found of the rows of candidates."""
+    rows = candidates.rows.tolist()
+    return replace(
+        candidates,
+        text_score=np.array([found.scores.get(row, np.nan) for row in rows], np.float64),
+        word_relevance=np.array([found.relevance.get(row, 0.0) for row in rows], np.float32),
+    )
 
 
 def first_rows(

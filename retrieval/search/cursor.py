@@ -20,7 +20,8 @@ from retrieval.search.query import MAX_K, ImagePart, Mode, Query
 
 _DIGEST_BYTES = 8
 _MODES = (Mode.VECTOR, Mode.TEXT, Mode.HYBRID)
-_MOST_BYTES = _DIGEST_BYTES + 8 * (3 + MAX_K)
+_MOST_BYTES = _DIGEST_BYTES + 8 * (5 + MAX_K)
+_FORMAT = 2
 MAX_CURSOR_LENGTH = 200_000
 """Characters; ids of MAX_K items that lie far apart take less."""
 
@@ -31,7 +32,8 @@ class Cursor:
 
     digest: of the query, its reranking and its space. row_limit: rows that count. mode: as decided
     at the first page. reranked_count: candidates that the reranker took up then. seen_ids: of the
-    items on the pages so far.
+    items on the pages so far. least: the relevance below which hits are left out, and expected: how
+    many right ones there are, both as found for the first page.
     """
 
     digest: bytes
@@ -39,13 +41,16 @@ class Cursor:
     mode: Mode
     reranked_count: int
     seen_ids: frozenset[int]
+    least: float = 0.0
+    expected: float = 0.0
 
     def encode(self) -> str:
         """As text that is safe in an address."""
         ids = sorted(self.seen_ids)
         steps = np.diff(np.array([0, *ids], np.uint64))
+        floats = np.array([self.least, self.expected], np.float64).view(np.uint64)
         numbers = np.array(
-            [_MODES.index(self.mode), self.row_limit, self.reranked_count], np.uint64
+            [_MODES.index(self.mode), self.row_limit, self.reranked_count, *floats], np.uint64
         )
         # First the lowest bytes of all numbers, then the next: most of these are 0.
         octets = np.concatenate([numbers, steps]).view(np.uint8).reshape(-1, 8).T
@@ -80,13 +85,16 @@ class Cursor:
             content = zlib.decompressobj().decompress(compressed, _MOST_BYTES)
             octets = np.frombuffer(content, np.uint8, offset=_DIGEST_BYTES).reshape(8, -1)
             numbers = np.ascontiguousarray(octets.T).view(np.uint64)[:, 0].tolist()
-            mode, row_limit, reranked_count, *steps = numbers
+            mode, row_limit, reranked_count, least, expected, *steps = numbers
+            least, expected = np.array([least, expected], np.uint64).view(np.float64).tolist()
             return cls(
                 content[:_DIGEST_BYTES],
                 row_limit,
                 _MODES[mode],
                 reranked_count,
                 frozenset(accumulate(steps)),
+                least,
+                expected,
             )
         except (ValueError, IndexError, zlib.error):
             raise UsageError(
@@ -111,4 +119,4 @@ def digest_of(query: Query, *context: object) -> bytes:
     ]
     where = query.where.model_dump_json() if query.where else None
     chosen = vars(query) | {"parts": parts, "where": where, "k": None, "cursor": None}
-    return xxhash.xxh3_64_digest(json.dumps([chosen, context]).encode())
+    return xxhash.xxh3_64_digest(json.dumps([_FORMAT, chosen, context]).encode())

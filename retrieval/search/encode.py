@@ -17,6 +17,13 @@ from retrieval.search.query import ImagePart, ItemPart, Query, TextPart
 _VECTOR_BYTES = 16_000_000
 _TOKEN_BYTES = 48_000_000
 
+UNWANTED_TEXT = 0.75
+"""Factor of the weight of a text that is subtracted.
+
+Of 335 pairs of words of Flickr8k's `val`, of which the first ten hits for the one show the other
+in 28%: with this factor 9% do, while 38% show the wanted word, of 44%. With 1 it is 6% and 33%.
+"""
+
 _T = TypeVar("_T")
 
 Vector = NDArray[np.float32]
@@ -124,10 +131,15 @@ class QueryVectors:
 
 @dataclass(frozen=True, eq=False)
 class EncodedQuery:
-    """A query's unit vector, (d,) float32, and what the user should know of its encoding."""
+    """A query's unit vector, (d,) float32, and what the user should know of its encoding.
+
+    length: of the vector before it was made a unit vector, where that of the wanted parts is 1. A
+    cosine times it is that with the wanted parts, less what unwanted ones take off.
+    """
 
     vector: Vector
     warnings: tuple[str, ...] = ()
+    length: float = 1.0
 
 
 def encode(
@@ -168,8 +180,10 @@ def encode(
                             f"{encoder.space.encoder} reads only {limit}: its end was not "
                             "searched for."
                         )
-            vector = join_parts([part.weight for part in query.parts], joined)
-            encoded.append(EncodedQuery(vector, tuple(warnings)))
+            join_parts([part.weight for part in query.parts], joined)  # raises if they cancel out
+            weights = [_weight(part) for part in query.parts]
+            vector = join_parts(weights, joined)
+            encoded.append(EncodedQuery(vector, tuple(warnings), _length(weights, joined)))
         except UsageError as error:
             encoded.append(error)
         except KeyError as missing:
@@ -180,6 +194,17 @@ def encode(
                 )
             )
     return encoded
+
+
+def _weight(part: TextPart | ImagePart | ItemPart) -> float:
+    is_unwanted_text = isinstance(part, TextPart) and part.weight < 0
+    return UNWANTED_TEXT * part.weight if is_unwanted_text else part.weight
+
+
+def _length(weights: Sequence[float], vectors: Sequence[Vector]) -> float:
+    signed, stacked = np.array(weights, np.float32), np.stack(vectors)
+    wanted = np.linalg.norm(np.maximum(signed, 0) @ stacked)
+    return float(np.linalg.norm(signed @ stacked) / wanted) if wanted > 1e-6 else 1.0
 
 
 def join_parts(weights: Sequence[float], vectors: Sequence[Vector]) -> Vector:

@@ -1,16 +1,18 @@
-"""The engine: query -> vector -> candidates -> refine -> rerank -> order -> hits."""
+"""The engine: query -> filters, vector -> candidates -> refine -> rerank -> order -> hits."""
 
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from datetime import date
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from retrieval.catalog import Item, Snapshot
+from retrieval.catalog.records import is_in
 from retrieval.encoders.base import Encoder, Space, Tokens, Vectors
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import (
@@ -33,14 +35,19 @@ from retrieval.rerankers.token_cache import TokenMemory
 from retrieval.search.answer import Answer, StageTimer, make_hits
 from retrieval.search.cache import CatalogCache
 from retrieval.search.candidates import (
+    NO_TEXT_MATCHES,
     Candidates,
+    TextMatches,
     at_rows,
-    at_text_matches,
+    best_text_matches,
     first_rows,
     propose,
     with_spare,
+    with_words,
 )
 from retrieval.search.cursor import Cursor, digest_of
+from retrieval.search.cut import AUTO as AUTO_CUT
+from retrieval.search.cut import CUT_POOL, Cut, Outlook
 from retrieval.search.encode import (
     CountedCache,
     EncodedQuery,
@@ -49,20 +56,31 @@ from retrieval.search.encode import (
     Vector,
     encode,
 )
+from retrieval.search.facets import DEFAULT_VALUES, Facets, count_facets
 from retrieval.search.ordering import (
     DIVERSE_POOL,
-    FUSED_POOL,
     Groups,
     calibrate,
     collapse_by_file,
     diversify,
     exclude,
-    fuse_lexical,
+    join_lexical,
     rank_by_text,
     rank_by_vector,
+    sort_by_date,
 )
-from retrieval.search.query import MAX_K, ImagePart, ItemPart, Mode, Query, Reranking, TextPart
-from retrieval.search.relevance import QueryKind, calibration_for
+from retrieval.search.parse import ParsedQuery, UnderstoodPart, parse_query
+from retrieval.search.query import (
+    MAX_K,
+    ImagePart,
+    ItemPart,
+    Mode,
+    Query,
+    Reranking,
+    Sort,
+    TextPart,
+)
+from retrieval.search.relevance import Curve, QueryKind, calibration_for, sample_rows
 from retrieval.search.rerank import (
     RerankOutcome,
     Scorer,
@@ -86,36 +104,35 @@ _OF_ONE_QUERY = (UsageError, NotFoundError, EncoderUnavailableError, SpaceMismat
 _MAX_CANDIDATES = 5 * MAX_K
 """More are not looked through for hits of other files, or relevant enough."""
 _WIDEN = 4
+_FIRST_BY_TEXT = 200
+"""Rows that a search by words alone begins with."""
 _NO_CANDIDATES = Candidates.none()
+_UNSURE = "Nothing here is likely to be what was asked for: these hits are only the nearest."
 _UNREADABLE = (
     "The hits were not reranked: the file of the item to compare with is gone, changed or "
-    "unreadable. `mmsearch index` brings the library up to date."
+    "unreadable. `mmsearch index` brings the library up to date; if its folder was moved, "
+    "`mmsearch relocate OLD NEW` does."
 )
-
-
-@dataclass(frozen=True)
-class _TextMatches:
-    """BM25 of rows by text search, the best first, and whether there are no others."""
-
-    scores: dict[int, float]
-    exhausted: bool
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
     """A query against the library as it is: which rows may be hits, and how they are found.
 
-    digest: of the query, for its cursors. items: those that the query names, by id. where: None
+    digest: of the query as it was asked, for its cursors. understood: words of it that became
+    filters. items: those that the query names, by id. where: None
     where everything passes. row_limit: rows that were committed at the first page. allowed: which
     of them may be found; None: all. allowed_are_live: whether those are known to hold current
     items. seen_ids: items on the pages before. excluded_ids: items that a query which asks only for
     what is like them does not want. k: hits of this page at most. rerank_count: candidates to
-    rerank. fused_pool: how many of the best by vector are fused with what the text search found.
-    count: candidates to look at.
+    rerank. count: candidates to look at. length: as `EncodedQuery.length`. is_plain: whether the
+    query is of what relevance was learned on: texts or pictures alone, for pictures. cut: where the
+    hits end, once that is known.
     """
 
     query: Query
     digest: bytes
+    understood: tuple[UnderstoodPart, ...]
     reranking: Reranking
     reranker: Reranker | None
     cursor: Cursor | None
@@ -128,26 +145,34 @@ class _Plan:
     allowed: AllowedRows | None
     allowed_are_live: bool
     mode: Mode
-    text: _TextMatches
+    text: TextMatches
     seen_ids: frozenset[int]
     excluded_ids: frozenset[int]
     k: int
     rerank_count: int
-    fused_pool: int
     count: int
+    length: float
+    is_plain: bool
+    cut: Cut | None
+
+    @property
+    def total(self) -> int:
+        """Return the number of rows that may be hits, for all that is known."""
+        return self.row_limit if self.allowed is None else self.allowed.count
 
 
 class _Found(NamedTuple):
     """What there is for a query: items near to its vector, and those of its words.
 
-    exhausted: there are no others near to it. cohort: similarities with a sample of the library.
-    items: by id, those of all candidates.
+    exhausted: there are no others near to it. curve: of the query's relevances. outlook: the
+    relevances of the nearest and of a sample of all others. items: by id, those of all candidates.
     """
 
     nearest: Candidates
     exhausted: bool
     by_text: Candidates
-    cohort: Vector
+    curve: Curve
+    outlook: Outlook
     items: dict[int, Item]
 
 
@@ -155,13 +180,14 @@ class _Ordering(NamedTuple):
     """Candidates in the order of the hits, but for diversity.
 
     groups: as `Hit.group`, by id. exhausted: no others could become hits. is_full: they are enough
-    for the page, or all that there are.
+    for the page, or all that there are. kept: how many items are relevant enough, as far as known.
     """
 
     candidates: Candidates
     groups: Groups
     exhausted: bool
     is_full: bool
+    kept: float
 
 
 class Engine:
@@ -222,9 +248,11 @@ class Engine:
         return answer
 
     def search_many(
-        self, requests: Sequence[tuple[Query, Reranking]]
+        self, requests: Sequence[tuple[Query | ParsedQuery, Reranking]]
     ) -> list[Answer | MMSearchError]:
         """Answer several queries together, each as `search` does, for less than one by one.
+
+        One that was parsed before is searched for as it is.
 
         What is wrong with a request stands in its place, and leaves the others alone. Raises what
         concerns all: an encoder that is not the library's, a library that is damaged.
@@ -239,20 +267,76 @@ class Engine:
                     with suppress(*_OF_ONE_QUERY):  # told where the query is planned
                         self.reranker(reranking.name)
             with self._cache.snapshot() as snapshot:
+                with timer("parse"):
+                    parsed = [
+                        self._parse(query, [query.modality], snapshot)
+                        if isinstance(query, Query)
+                        else query
+                        for query, _ in requests
+                    ]
                 with timer("encode"):
-                    queries = [query for query, _ in requests]
+                    queries = [one.query for one in parsed]
                     parts = [part for query in queries for part in query.parts]
                     named = {part.item_id for part in parts if isinstance(part, ItemPart)}
                     items, vectors = self._named_items(named, snapshot) if named else ({}, {})
                     encoded = encode(queries, self._vectors, encoder, vectors)
                 with timer("catalog"):
-                    for place, request in enumerate(requests):
+                    for place, (_, reranking) in enumerate(requests):
                         try:
-                            plans[place] = self._plan(*request, encoded[place], items, snapshot)
+                            plans[place] = self._plan(
+                                parsed[place], reranking, encoded[place], items, snapshot
+                            )
                         except _OF_ONE_QUERY as error:
                             answers[place] = error
                 answers |= self._answer(plans, snapshot, timer)
         return [answers[place] for place in range(len(requests))]
+
+    def facets(
+        self,
+        query: Query | None = None,
+        *,
+        where: Filter | None = None,
+        modality: Modality = Modality.IMAGE,
+        limit: int = DEFAULT_VALUES,
+    ) -> Facets:
+        """Count the items of each year, month, folder, camera, kind and column value.
+
+        Args:
+            query: Count its hits: those above `min_relevance`, or by words alone, without
+                reranking, MAX_K at most. Where it cuts nothing, all that pass its filter are hits.
+            where: Without a query: the filter that items must pass.
+            modality: Without a query: modality of the items.
+            limit: Maximum number of values of each facet.
+
+        Raises:
+            As `search`.
+        """
+        found = None
+        if query is not None:
+            where, modality = query.where, query.modality
+            if query.least or query.mode is Mode.TEXT:
+                all_hits = replace(query, k=MAX_K, cursor=None, group_by_file=False, diversity=0.0)
+                found = self.search(all_hits, Reranking("none"))
+        with self._lock, self._cache.snapshot() as snapshot:
+            table = self._cache.item_table(snapshot, modality)
+            files, columns = self._cache.facets(snapshot)
+            if found is not None or any(len(column.of_items) for column in columns.values()):
+                item_ids = self._cache.item_ids(snapshot, modality)
+            else:
+                item_ids = np.zeros_like(table.file_ids)  # nothing is looked up by them
+            if found is None:
+                counted = self._cache.items_matching(snapshot, modality, where)
+            else:
+                ids = np.array([hit.item.id for hit in found.hits], np.int64)
+                counted = is_in(item_ids, ids)
+            return count_facets(
+                table.file_ids[counted],
+                item_ids[counted],
+                files,
+                columns,
+                limit=limit,
+                is_partial=found is not None and len(found.hits) == MAX_K,
+            )
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Encode n texts, (n, d) float32 of unit L2 norm."""
@@ -296,16 +380,37 @@ class Engine:
                 vectors[item_id] = vector / np.linalg.norm(vector)
         return items, vectors
 
+    def parse(self, query: Query, modalities: Sequence[Modality]) -> ParsedQuery:
+        """Turn words of a query into filters that items of some modality pass."""
+        with self._lock, self._cache.snapshot() as snapshot:
+            return self._parse(query, modalities, snapshot)
+
+    def _parse(
+        self, query: Query, modalities: Sequence[Modality], snapshot: Snapshot
+    ) -> ParsedQuery:
+        """Turn words of a query into filters, if it asks for that."""
+        if not query.parse:
+            return ParsedQuery(query, query)
+
+        def matches(where: Filter) -> bool:
+            return any(
+                self._cache.rows_matching(snapshot, modality, where).any()
+                for modality in modalities
+            )
+
+        return parse_query(query, self._cache.words(snapshot), matches, date.today())
+
     def _plan(
         self,
-        query: Query,
+        parsed: ParsedQuery,
         reranking: Reranking,
         encoded: EncodedQuery | MMSearchError,
         items: Mapping[int, Item],
         snapshot: Snapshot,
     ) -> _Plan:
         """Decide which rows may be hits, how they are found, and whether they are reranked."""
-        digest = digest_of(query, self._space_id, reranking.name, reranking.depth)
+        query = parsed.query
+        digest = digest_of(parsed.asked, self._space_id, reranking.name, reranking.depth)
         cursor = None if query.cursor is None else Cursor.decode(query.cursor, digest)
         reranker = self.reranker(reranking.name)
         if isinstance(encoded, MMSearchError):
@@ -324,26 +429,26 @@ class Engine:
             item.modality is Modality.TEXT for item in named.values()
         )
         kind = Modality.TEXT if is_text else Modality.IMAGE
-        mode, text = cursor.mode if cursor else query.mode, _TextMatches({}, exhausted=True)
+        mode, text = cursor.mode if cursor else query.mode, NO_TEXT_MATCHES
         if mode is not Mode.VECTOR:
-            text = self._match_text(query, where, row_limit, FUSED_POOL, snapshot)
+            text = self._match_text(query, mode, where, row_limit, _FIRST_BY_TEXT, snapshot)
             if mode is Mode.AUTO:
                 mode = Mode.HYBRID if text.scores else Mode.VECTOR
         if reranker and not can_rerank(reranker, query, mode, kind):
             reranker = None
         depth = (reranking.depth or reranker.depth) if reranker else 0
-        fused_pool = max(FUSED_POOL, depth)
         seen_ids = cursor.seen_ids if cursor else frozenset()
         excluded_ids = frozenset(named if len(item_parts) == len(query.parts) else ())
         k = min(query.k, MAX_K - len(seen_ids))
         return _Plan(
             query,
             digest,
+            parsed.understood,
             reranking,
             reranker,
             cursor,
             encoded.vector,
-            encoded.warnings,
+            (*parsed.warnings, *encoded.warnings),
             named,
             kind,
             where,
@@ -356,33 +461,47 @@ class Engine:
             excluded_ids,
             k,
             rerank_count=cursor.reranked_count if cursor and reranker else depth,
-            fused_pool=fused_pool,
             count=max(
                 # One more than wanted tells whether others follow.
                 len(seen_ids) + len(excluded_ids) + k + 1,
                 depth,
-                fused_pool if mode is Mode.HYBRID else 0,
                 DIVERSE_POOL if query.diversity else 0,
+                CUT_POOL if query.least == AUTO_CUT else 0,
             ),
+            length=encoded.length,
+            is_plain=_is_plain(query, named),
+            cut=None,
         )
 
     def _match_text(
-        self, query: Query, where: Filter | None, row_limit: int, limit: int, snapshot: Snapshot
-    ) -> _TextMatches:
-        """Search for the words of a query."""
+        self,
+        query: Query,
+        mode: Mode,
+        where: Filter | None,
+        row_limit: int,
+        limit: int,
+        snapshot: Snapshot,
+    ) -> TextMatches:
+        """Search for the words of a query. limit: of the rows found by words alone."""
         if not (words := query.words):
-            return _TextMatches({}, exhausted=True)
-        # `auto` began with files that hold all words, and goes on with those.
+            return NO_TEXT_MATCHES
+        telling = [
+            match
+            for match in snapshot.telling_matches(
+                self._space_id, query.modality, words, where=where
+            )
+            if match.row < row_limit
+        ]
+        # What else the query asks for, the words do not answer.
+        weight = query.weight_of_words
+        relevance = {match.row: weight * match.share for match in telling}
+        if mode is not Mode.TEXT:
+            return TextMatches({match.row: match.score for match in telling}, relevance)
         matches = snapshot.text_matches(
-            self._space_id,
-            query.modality,
-            words,
-            limit=limit,
-            where=where,
-            all_words=query.mode is Mode.AUTO,
+            self._space_id, query.modality, words, limit=limit, where=where
         )
         scores = {row: score for row, score in matches if row < row_limit}
-        return _TextMatches(scores, exhausted=len(matches) < limit)
+        return TextMatches(scores, relevance, exhausted=len(matches) < limit)
 
     def _answer(
         self, plans: Mapping[int, _Plan], snapshot: Snapshot, timer: StageTimer
@@ -396,6 +515,11 @@ class Engine:
             for modality in Modality:
                 if alike := {p: x for p, x in pending.items() if x.query.modality is modality}:
                     found |= self._find(modality, alike, snapshot, timer)
+            with timer("order"):
+                pending = {
+                    place: plan if plan.cut else replace(plan, cut=self._cut(plan, found[place]))
+                    for place, plan in pending.items()
+                }
             if first := {
                 place: plan
                 for place, plan in pending.items()
@@ -437,18 +561,58 @@ class Engine:
                 cohorts = np.stack([plans[place].vector for place in alike]) @ sample.T
             for place, cohort in zip(alike, cohorts, strict=True):
                 plan = plans[place]
-                candidates, exhausted, at = nearest.get(place, (_NO_CANDIDATES, True, {}))
+                candidates, exhausted, at = nearest.get(
+                    place, (_NO_CANDIDATES, plan.mode is not Mode.TEXT, {})
+                )
                 by_text = _NO_CANDIDATES
                 if plan.text.scores:
+                    with timer("refine"):
+                        rows, similarity = best_text_matches(
+                            plan.vector, plan.text, searcher.rows, plan.count
+                        )
                     with timer("catalog"):
                         at = at | self._cache.items_at(
-                            snapshot, modality, plan.text.scores, plan.where
+                            snapshot, modality, rows.tolist(), plan.where
                         )
-                    with timer("refine"):
-                        by_text = at_text_matches(plan.vector, plan.text.scores, searcher.rows, at)
+                    by_text = with_words(at_rows(rows, similarity, at), plan.text)
                 items = {item.id: item for at_row in at.values() for item in at_row}
-                found[place] = _Found(candidates, exhausted, by_text, cohort, items)
+                with timer("order"):
+                    curve = self._curve(plan, cohort)
+                    outlook = self._outlook(plan, candidates, exhausted, cohort, curve)
+                found[place] = _Found(candidates, exhausted, by_text, curve, outlook, items)
         return found
+
+    def _outlook(
+        self, plan: _Plan, nearest: Candidates, exhausted: bool, cohort: Vector, curve: Curve
+    ) -> Outlook:
+        """Say how relevant the nearest are, and by a sample of the library all others."""
+        pool = nearest.similarity[:CUT_POOL]
+        others = cohort < pool[-1] if len(pool) else np.ones(len(cohort), np.bool_)
+        if plan.allowed is not None:
+            others &= plan.allowed.bitmap[_sample_rows(plan.row_limit)]
+        is_all = exhausted and len(pool) and len(pool) == len(nearest)
+        return Outlook.of(
+            curve(pool), curve(cohort[others]), 0 if is_all else plan.total - len(pool)
+        )
+
+    def _curve(self, plan: _Plan, cohort: Vector) -> Curve:
+        """Return the curve of a query's relevances over its similarities."""
+        calibration = self._calibration(plan.kind, pictures=plan.is_plain)
+        length = np.float32(plan.length)
+        curve = calibration.curve(length * cohort, plan.query.words)
+        return lambda similarity: curve(length * similarity)
+
+    def _cut(self, plan: _Plan, found: _Found) -> Cut:
+        """Decide from which relevance hits of a query are shown."""
+        least = plan.query.least
+        if plan.cursor:
+            if least == AUTO_CUT:
+                least = plan.cursor.least
+            return replace(found.outlook.at(least), expected=plan.cursor.expected)
+        if least != AUTO_CUT:
+            return found.outlook.at(least)
+        calibration = self._calibration(plan.kind, pictures=plan.is_plain)
+        return found.outlook.best(well_known=calibration.knows(plan.query.words))
 
     def _nearest(
         self,
@@ -557,8 +721,8 @@ class Engine:
 
     def _order(self, plan: _Plan, found: _Found, reranked: RerankOutcome | None) -> _Ordering:
         """Put what was found so far into the order of the hits, but for its diversity."""
-        query = plan.query
-        calibration = self._calibration(plan.kind)
+        query, cut = plan.query, plan.cut
+        assert cut is not None
         if plan.mode is Mode.TEXT:
             ranked, exhausted = rank_by_text(found.by_text), plan.text.exhausted
         else:
@@ -566,21 +730,28 @@ class Engine:
             if reranked is not None:
                 ranked = rank_by_vector(ranked, reranked.match, reranked.weight)
             if plan.mode is Mode.HYBRID:
-                ranked = fuse_lexical(ranked, found.by_text, plan.fused_pool)
-            if query.min_relevance and len(found.nearest):
+                ranked = join_lexical(with_words(ranked, plan.text), found.by_text)
+            if cut.least and len(found.nearest):
                 # All others are less similar than the last, and so less relevant.
-                [least] = calibration.relevance(found.nearest.similarity[-1:], found.cohort)
-                exhausted = exhausted or bool(least < query.min_relevance)
+                [last] = found.curve(found.nearest.similarity[-1:])
+                exhausted = exhausted or bool(last < cut.least)
         ranked = exclude(ranked, plan.excluded_ids)
-        ranked = calibrate(ranked, calibration, found.cohort, query.min_relevance)
+        ranked = calibrate(ranked, found.curve, cut.least, is_hybrid=plan.mode is Mode.HYBRID)
+        kept = float(len(ranked)) if exhausted else cut.kept
         groups: Groups = {}
         if query.group_by_file:
             files = [found.items[item_id].path for item_id in ranked.ids.tolist()]
             ranked, groups = collapse_by_file(ranked, files)
         exhausted = exhausted or plan.count >= _MAX_CANDIDATES
+        if query.sort is not Sort.RELEVANCE:
+            dates = [found.items[item_id].taken_local for item_id in ranked.ids.tolist()]
+            ranked = sort_by_date(ranked, dates, oldest_first=query.sort is Sort.DATE_ASC)
+            # One that is still to be found may be newer than all others.
+            return _Ordering(ranked, groups, exhausted, exhausted, kept)
         has_enough = len(exclude(ranked, plan.seen_ids, groups)) > plan.k
         has_pool = not query.diversity or len(ranked) >= DIVERSE_POOL
-        return _Ordering(ranked, groups, exhausted, exhausted or (has_enough and has_pool))
+        is_full = exhausted or (has_enough and has_pool)
+        return _Ordering(ranked, groups, exhausted, is_full, kept)
 
     def _page(
         self,
@@ -591,7 +762,9 @@ class Engine:
         timer: StageTimer,
     ) -> Answer:
         """Cut the page of hits, and make the cursor of the next."""
-        ordered, groups, exhausted, _ = ordering
+        ordered, groups, exhausted, _, kept = ordering
+        cut = plan.cut
+        assert cut is not None
         query, searcher = plan.query, self._searchers[plan.query.modality]
         if query.diversity and len(ordered):
             pool = searcher.rows[ordered.rows[:DIVERSE_POOL]].astype(np.float32)
@@ -605,26 +778,42 @@ class Engine:
         if len(page) and (len(left) > len(page) or not exhausted) and len(seen_ids) < MAX_K:
             before = plan.cursor.reranked_count if plan.cursor else 0
             count = before if match is None else len(match)
-            next_cursor = Cursor(plan.digest, plan.row_limit, plan.mode, count, seen_ids).encode()
+            next_cursor = Cursor(
+                plan.digest,
+                plan.row_limit,
+                plan.mode,
+                count,
+                seen_ids,
+                # Rounded: the last digits depend on which queries were answered together.
+                float(f"{cut.least:.4g}"),
+                float(f"{cut.expected:.4g}"),
+            ).encode()
         return Answer(
             hits,
             timer.timings_ms,
             (
+                *self.library.warnings,
                 *plan.warnings,
                 *(reranked.warnings if reranked else ()),
                 *((searcher.problem,) if searcher.problem else ()),
+                *((_UNSURE,) if cut.is_unsure and len(page) else ()),
             ),
             reranker=plan.reranker.name if plan.reranker and match is not None else None,
             reranked=0 if match is None else int(np.count_nonzero(~np.isnan(match))),
             mode=plan.mode,
             next_cursor=next_cursor,
+            understood=plan.understood,
+            expected=None if plan.mode is Mode.TEXT else cut.expected,
+            left_out=max(0, round(plan.total - kept)) if cut.least else 0,
         )
 
     def _widen(self, plan: _Plan, snapshot: Snapshot) -> _Plan:
         """Fetch several times as many candidates."""
         count, text = min(_MAX_CANDIDATES, _WIDEN * plan.count), plan.text
         if plan.mode is Mode.TEXT:
-            text = self._match_text(plan.query, plan.where, plan.row_limit, count, snapshot)
+            text = self._match_text(
+                plan.query, plan.mode, plan.where, plan.row_limit, count, snapshot
+            )
         return replace(plan, count=count, text=text)
 
     def _searcher(self, modality: Modality, snapshot: Snapshot) -> Searcher:
@@ -647,6 +836,20 @@ class Engine:
     def _forget_rows(self, modality: Modality) -> None:
         del self._searchers[modality]
         self._cache.forget_samples()
+
+
+_sample_rows = lru_cache(8)(sample_rows)
+
+
+def _is_plain(query: Query, named: Mapping[int, Item]) -> bool:
+    """Return whether a query is of texts or of pictures alone, and for pictures."""
+    unlike = [part for part in query.parts if part.weight < 0]
+    if query.modality is not Modality.IMAGE or not all(isinstance(p, TextPart) for p in unlike):
+        return False
+    wanted = [part for part in query.parts if part.weight > 0]
+    if any(item.modality is not Modality.IMAGE for item in named.values()):
+        return False
+    return len({isinstance(part, TextPart) for part in wanted}) == 1
 
 
 def _stack(vectors: Sequence[Vector], dimension: int) -> Vectors:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
+from typing import Any, Literal
 
 from retrieval.catalog import Item
 from retrieval.errors import MMSearchError, UsageError
@@ -22,8 +23,11 @@ from retrieval.media import Modality
 from retrieval.rerankers.registry import AUTO, NONE
 from retrieval.search.answer import Answer, Hit, StageTimer
 from retrieval.search.cursor import Cursor, digest_of
+from retrieval.search.cut import AUTO as AUTO_CUT
 from retrieval.search.engine import Engine
-from retrieval.search.query import MAX_K, ItemPart, JointQuery, Mode, Query, Reranking
+from retrieval.search.ordering import places_by_date
+from retrieval.search.parse import ParsedQuery
+from retrieval.search.query import MAX_K, ItemPart, JointQuery, Mode, Query, Reranking, Sort
 from retrieval.search.rank_fusion import reciprocal_rank_fusion
 from retrieval.search.relevance import is_calibrated
 
@@ -98,8 +102,14 @@ class JointEngine:
         counts = self._row_counts() if any(len(of) > 1 for of in rankings.values()) else {}
         for place, of_query in rankings.items():
             try:
+                joint = joints[place]
                 searches[place] = _Search.of(
-                    joints[place], requests[place][1], of_query, self._preferred(of_query), counts
+                    joint,
+                    self._parse(joint, of_query),
+                    requests[place][1],
+                    of_query,
+                    self._preferred(of_query),
+                    counts,
                 )
             except UsageError as error:
                 answers[place] = error
@@ -129,6 +139,12 @@ class JointEngine:
         for space_id in spaces:
             self._engine(space_id)
         return [Ranking(space, modality) for modality, space in product(joint.modalities, spaces)]
+
+    def _parse(self, joint: JointQuery, rankings: Sequence[Ranking]) -> ParsedQuery:
+        """Turn words of a query into filters, the same for all of several rankings."""
+        if len(rankings) == 1:  # its engine does that
+            return ParsedQuery(joint.query, joint.query)
+        return self._engine(rankings[0].space_id).parse(joint.query, joint.modalities)
 
     def _row_counts(self) -> dict[Ranking, int]:
         with self.library.catalog.snapshot() as snapshot:
@@ -267,11 +283,12 @@ class _Entry:
 class _Search:
     """One query on its way: block by block, until its page is full or nothing is left.
 
-    alone: the only ranking that has any items, whose answer is given as it is; the others of
-    `rankings` have none.
+    parsed: the query, whose words became filters if it joins several rankings. alone: the only
+    ranking that has any items, whose answer is given as it is; the others of `rankings` have none.
     """
 
     joint: JointQuery
+    parsed: ParsedQuery
     reranking: Reranking
     rankings: Sequence[Ranking]
     preferred: Sequence[str]
@@ -280,12 +297,13 @@ class _Search:
     alone: Ranking | None
     cursor: str | None
     hits: list[Hit] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[tuple[Ranking, Answer]] = field(default_factory=list)
 
     @classmethod
     def of(
         cls,
         joint: JointQuery,
+        parsed: ParsedQuery,
         reranking: Reranking,
         rankings: Sequence[Ranking],
         preferred: Sequence[str],
@@ -293,7 +311,7 @@ class _Search:
     ) -> "_Search":
         """Begin, or go on from the query's cursor. counts: rows of each ranking, if several."""
         query = joint.query
-        begun = partial(cls, joint, reranking, rankings, preferred)
+        begun = partial(cls, joint, parsed, reranking, rankings, preferred)
         if len(rankings) == 1:
             return begun(b"", _Position((_BEGIN,)), rankings[0], query.cursor)
         context = [[r.space_id, r.modality] for r in rankings]
@@ -313,26 +331,58 @@ class _Search:
             position = _Position.decode(cursor, digest, len(rankings))
         return begun(digest, position, alone, cursor)
 
-    def queries(self) -> dict[Ranking, Query]:
+    def queries(self) -> dict[Ranking, Query | ParsedQuery]:
         """Make the queries of the next block, one for each ranking that goes on."""
-        query, position = self.joint.query, self.position
+        position = self.position
         if self.alone:
-            return {self.alone: replace(query, modality=self.alone.modality, cursor=self.cursor)}
-        asked = {}
+            of_alone: dict[str, Any] = {"modality": self.alone.modality, "cursor": self.cursor}
+            if len(self.rankings) == 1:
+                return {self.alone: replace(self.joint.query, **of_alone)}
+            return {self.alone: self._asked(**of_alone)}
+        asked: dict[Ranking, Query | ParsedQuery] = {}
         for ranking, start in zip(self.rankings, position.starts, strict=True):
             if start == _ENDED:
                 continue
             cursor = None
             if start != _BEGIN:
                 cursor = replace(Cursor.read(start), seen_ids=position.before).encode()
-            asked[ranking] = replace(
-                query,
-                modality=ranking.modality,
-                k=position.size,
-                cursor=cursor,
-                min_relevance=_least_relevance(self.joint, ranking),
+            # Of items by date, the first of all may be the last of a ranking by relevance.
+            k = MAX_K - len(position.before) if self._is_by_date else position.size
+            asked[ranking] = self._asked(
+                modality=ranking.modality, k=k, cursor=cursor, min_relevance=self._least(ranking)
             )
         return asked
+
+    @property
+    def _is_by_date(self) -> bool:
+        return self.joint.query.sort is not Sort.RELEVANCE
+
+    def _asked(self, **how: Any) -> ParsedQuery:
+        """Change the query, as asked and as parsed."""
+        asked = replace(self.parsed.asked, **how)
+        return replace(self.parsed, asked=asked, query=replace(self.parsed.query, **how))
+
+    def _needs_relevance(self, ranking: Ranking) -> bool:
+        """Return whether a ranking is of passages beside pictures.
+
+        They need the words of the query, or a relevance: however few texts a library has, the least
+        unlike of them would stand among its first hits.
+        """
+        return ranking.modality is Modality.TEXT and len(self.joint.modalities) > 1
+
+    def _least(self, ranking: Ranking) -> float | Literal["auto"]:
+        """Say from what relevance on hits of a ranking are asked for."""
+        least = self.parsed.query.least
+        if least == AUTO_CUT or not self._needs_relevance(ranking):
+            return least
+        return max(least, MIN_PASSAGE_RELEVANCE)
+
+    def _relevant(self, ranking: Ranking, answer: Answer) -> Answer:
+        """Leave out passages above the cut of their engine that are not relevant enough."""
+        if not self._needs_relevance(ranking) or self.parsed.query.least != AUTO_CUT:
+            return answer
+        hits = [hit for hit in answer if (hit.relevance or 0.0) >= MIN_PASSAGE_RELEVANCE]
+        return replace(answer, hits=tuple(hits))
 
     def take(
         self,
@@ -347,10 +397,10 @@ class _Search:
             if isinstance(answer, MMSearchError):
                 return answer
             if answer is not None:
-                block[ranking] = answer
-        self.answers += block.values()
+                block[ranking] = answer if self.alone else self._relevant(ranking, answer)
+        self.answers += block.items()
         if self.alone:
-            return self._alone(self.answers[0])
+            return self._alone(block[self.alone])
         with timer("join"):
             entries = self._joined(block, library)
             position = replace(self.position, starts=self._starts(block, begin=True))
@@ -364,7 +414,8 @@ class _Search:
                     position, given=rank, inside=position.inside | frozenset(entry.ids)
                 )
         if len(page) < len(left):
-            return self._answer(position, timer)
+            is_last = len(position.before | position.inside) >= MAX_K
+            return self._answer(None if is_last else position, timer)
         everything = position.before.union(
             *(entry.ids for entry in entries),
             (hit.item.id for answer in block.values() for hit in answer),
@@ -396,7 +447,7 @@ class _Search:
 
     def _joined(self, block: Mapping[Ranking, Answer], library: Library) -> list[_Entry]:
         """Join the rankings of a block, without what was given before it."""
-        query = self.joint.query
+        query = self.parsed.query
         asked = [part.item_id for part in query.parts if isinstance(part, ItemPart)]
         unwanted = self.position.before | frozenset(asked if len(asked) == len(query.parts) else ())
         passages = [
@@ -427,6 +478,11 @@ class _Search:
                 of_ranking[key] = None
                 entries.setdefault(key, _Entry()).hits.append((ranking, hit, shown))
             keys.append(list(of_ranking))
+        if self._is_by_date:
+            found = list(entries.values())
+            dates = [entry.hits[0][2].taken_local for entry in found]
+            order = places_by_date(dates, oldest_first=query.sort is Sort.DATE_ASC)
+            return [found[place] for place in order]
         fused = reciprocal_rank_fusion(keys)
         # First of each ranking or second of each: the more relevant comes first.
         fused.sort(key=lambda pair: (-pair[1], -entries[pair[0]].relevance))
@@ -434,29 +490,35 @@ class _Search:
 
     def _answer(self, position: _Position | None, timer: StageTimer) -> Answer:
         """Make the answer. position: where it ended; None: there is nothing left."""
-        modes = {answer.mode for answer in self.answers}
+        answers = [answer for _, answer in self.answers]
+        modes = {answer.mode for answer in answers}
+        expected, left_out = self._estimates()
         return Answer(
             tuple(self.hits),
             timer.timings_ms,
-            tuple(dict.fromkeys(text for answer in self.answers for text in answer.warnings)),
-            reranker=next((a.reranker for a in self.answers if a.reranker), None),
-            reranked=max((answer.reranked for answer in self.answers), default=0),
+            tuple(dict.fromkeys(text for answer in answers for text in answer.warnings)),
+            reranker=next((a.reranker for a in answers if a.reranker), None),
+            reranked=max((answer.reranked for answer in answers), default=0),
             mode=modes.pop() if len(modes) == 1 else Mode.HYBRID if modes else Mode.VECTOR,
             next_cursor=None if position is None else position.encode(self.digest),
+            understood=self.parsed.understood,
+            expected=expected,
+            left_out=left_out,
         )
+
+    def _estimates(self) -> tuple[float | None, int]:
+        """Add up `expected` and `left_out` of the modalities, each by its preferred space."""
+        of_modality: dict[Modality, Answer] = {}
+        for ranking, answer in sorted(
+            self.answers, key=lambda pair: self.preferred.index(pair[0].space_id)
+        ):
+            of_modality.setdefault(ranking.modality, answer)
+        expected = [a.expected for a in of_modality.values() if a.expected is not None]
+        # Passages that only need a relevance to stand beside pictures were not asked for.
+        is_cut = self.parsed.query.least != 0
+        left_out = sum(answer.left_out for answer in of_modality.values()) if is_cut else 0
+        return sum(expected) if expected else None, left_out
 
 
 def _as_joint(asked: Asked) -> JointQuery:
     return asked if isinstance(asked, JointQuery) else JointQuery(asked, (asked.modality,))
-
-
-def _least_relevance(joint: JointQuery, ranking: Ranking) -> float:
-    """Say from what relevance on hits of a ranking are joined.
-
-    A passage beside pictures needs the words of the query, or a relevance: however few texts a
-    library has, the least unlike of them would stand among its first hits.
-    """
-    least = joint.query.min_relevance
-    if ranking.modality is Modality.TEXT and len(joint.modalities) > 1:
-        return max(least, MIN_PASSAGE_RELEVANCE)
-    return least

@@ -6,6 +6,7 @@ looks at more than one candidate looks at a pool of a fixed size.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -14,11 +15,8 @@ from numpy.typing import NDArray
 
 from retrieval.rerankers.base import join
 from retrieval.search.candidates import Candidates, Vector
-from retrieval.search.rank_fusion import maximal_marginal_relevance, reciprocal_rank_fusion
-from retrieval.search.relevance import Calibration
-
-FUSED_POOL = 200
-"""How many of the best by vector and by text are fused; more, where more are reranked."""
+from retrieval.search.rank_fusion import maximal_marginal_relevance
+from retrieval.search.relevance import Curve
 
 DIVERSE_POOL = 200
 """How many of the best are diversified; the others follow as they are."""
@@ -54,41 +52,55 @@ def rank_by_vector(
 
 
 def rank_by_text(found: Candidates) -> Candidates:
-    """Order what the text search found by its text score alone, as it stands."""
+    """Take what the text search found as it stands, in the order of its text score."""
     return replace(found, score=found.text_score)
 
 
-def fuse_lexical(ranked: Candidates, found: Candidates, pool: int) -> Candidates:
-    """Fuse the first `pool` by vector with what the text search found, by reciprocal ranks.
+def join_lexical(ranked: Candidates, found: Candidates) -> Candidates:
+    """Add what only the text search found to what was ranked by vector.
 
-    ranked: by vector, best first. found: by text, best first. The rest by vector follows.
+    What was reranked stays first; all others follow by similarity, of equals the older row first.
     """
-    first, rest = ranked.take(slice(pool)), ranked.take(slice(pool, None))
-    fused = reciprocal_rank_fusion([first.ids.tolist(), found.ids.tolist()])
-    rest = rest.take(~np.isin(rest.ids, found.ids))
-    both = _concatenate([first, found.take(~np.isin(found.ids, first.ids)), rest])
-    place_of = {item_id: place for place, item_id in enumerate(both.ids.tolist())}
-    text_score = np.full(len(both), np.nan)
-    text_score[[place_of[item_id] for item_id in found.ids.tolist()]] = found.text_score
-    places = [place_of[item_id] for item_id, _ in fused]
-    score = np.zeros(len(both))  # of the rest: below any fused score, so that all are on one scale
-    score[places] = [score for _, score in fused]
-    order = [*places, *range(len(places), len(both))]
-    return replace(both, text_score=text_score, score=score).take(order)
+    joined = _concatenate([ranked, found.take(~np.isin(found.ids, ranked.ids))])
+    is_rest = np.isnan(joined.match)
+    rest = np.flatnonzero(is_rest)
+    by_similarity = np.lexsort((joined.rows[rest], -joined.similarity[rest]))
+    return joined.take(np.concatenate([np.flatnonzero(~is_rest), rest[by_similarity]]))
 
 
 def calibrate(
-    candidates: Candidates, calibration: Calibration, cohort: Vector, min_relevance: float
+    candidates: Candidates, curve: Curve, least: float, *, is_hybrid: bool = False
 ) -> Candidates:
-    """Give each its relevance, and leave out those below the least that the text did not find.
+    """Give each its relevance, and leave out those below the least that words did not find.
 
-    cohort: (m,) similarities of the query with a sample of the library.
+    is_hybrid: order them by their relevance, too.
     """
-    relevance = calibration.relevance(candidates.similarity, cohort)
-    candidates = replace(candidates, relevance=relevance)
-    if not min_relevance:
+    candidates = replace(candidates, relevance=curve(candidates.similarity))
+    candidates = fuse_lexical(candidates) if is_hybrid else _with_relevance_of_words(candidates)
+    if not least:
         return candidates
-    return candidates.take((relevance >= min_relevance) | ~np.isnan(candidates.text_score))
+    return candidates.take((candidates.relevance >= least) | candidates.found_by_words)
+
+
+def fuse_lexical(candidates: Candidates) -> Candidates:
+    """Order candidates by their relevance, to which their words add.
+
+    candidates: with a relevance by vector; reranked ones in the order of their joined scores, in
+    which they share out their relevances. Of equals, the earlier stays first.
+    """
+    relevance = candidates.relevance.copy()
+    reranked = np.flatnonzero(~np.isnan(candidates.match))
+    relevance[reranked] = -np.sort(-relevance[reranked])
+    fused = _with_relevance_of_words(replace(candidates, relevance=relevance))
+    fused = fused.take(np.argsort(-fused.relevance, kind="stable"))
+    return replace(fused, score=fused.relevance.astype(np.float64))
+
+
+def _with_relevance_of_words(candidates: Candidates) -> Candidates:
+    """Join relevances as independent evidence: 1 - (1 - p)(1 - p of the words)."""
+    meaning = candidates.relevance.astype(np.float64)  # so that rounding changes no order
+    joined = meaning + (1 - meaning) * candidates.word_relevance
+    return replace(candidates, relevance=joined.astype(np.float32))
 
 
 def exclude(
@@ -124,6 +136,28 @@ def collapse_by_file(
         if others
     }
     return candidates.take([first for first, *_ in places.values()]), groups
+
+
+def sort_by_date(
+    candidates: Candidates, dates: Sequence[datetime | None], *, oldest_first: bool
+) -> Candidates:
+    """Order by date, those without one last. Of equal dates, the first stays first.
+
+    dates: of each candidate.
+    """
+    return candidates.take(places_by_date(dates, oldest_first=oldest_first))
+
+
+def places_by_date(dates: Sequence[datetime | None], *, oldest_first: bool) -> list[int]:
+    """List the places of dates in their order, those of None last. Of equals, the first first."""
+    known = [place for place, date in enumerate(dates) if date is not None]
+    # Reversed twice, so that equals keep their order where the newest come first.
+    order = sorted(
+        known if oldest_first else reversed(known), key=lambda place: dates[place] or datetime.min
+    )
+    if not oldest_first:
+        order.reverse()
+    return [*order, *(place for place, date in enumerate(dates) if date is None)]
 
 
 def diversify(candidates: Candidates, vectors: NDArray[np.float32], diversity: float) -> Candidates:

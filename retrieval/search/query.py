@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from typing import Literal
 
 import xxhash
 from PIL import Image
@@ -13,6 +14,7 @@ from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.filters import Filter
 from retrieval.media import Modality
 from retrieval.rerankers.registry import AUTO
+from retrieval.search.cut import AUTO as AUTO_CUT
 
 # Limits of every query: in Python, at the terminal and over HTTP.
 MAX_K = 10_000
@@ -23,6 +25,7 @@ MAX_WEIGHT = 100.0
 MAX_SPACES = 8
 """Spaces whose answers are joined."""
 MAX_ITEM_ID = 2**63 - 1
+MAX_LITERAL = 50
 MAX_RERANK_DEPTH = MAX_K
 MAX_RERANK_BUDGET_MS = 60_000.0
 DEFAULT_BUDGET_MS = 2000.0
@@ -60,10 +63,10 @@ class ItemPart:
 
 
 class Mode(StrEnum):
-    """A search mode: by embeddings, by words (BM25), or by both (rank fusion).
+    """A search mode: by embeddings, by words (BM25), or by both.
 
-    auto: hybrid if some file has all the words of the query, else vector. Only texts with a
-    positive weight are searched for by their words.
+    auto: hybrid if some file has a telling word of the query, one that less than half of the
+    library has, else vector. Only texts with a positive weight are searched for by their words.
     """
 
     AUTO = "auto"
@@ -72,17 +75,31 @@ class Mode(StrEnum):
     HYBRID = "hybrid"
 
 
+class Sort(StrEnum):
+    """The order of hits: the most relevant, the newest or the oldest first.
+
+    By date come the hits above a minimum relevance alone, those without a date last.
+    """
+
+    RELEVANCE = "relevance"
+    DATE = "date"
+    DATE_ASC = "date-asc"
+
+
 @dataclass(frozen=True)
 class Query:
     """A query: its parts' unit vectors are weighted, summed and scaled to unit length.
 
-    where: what hits must be like. min_relevance: 0..1, hits below are left out unless the words of
-    the query found them. group_by_file: the best item of each file stands for the others.
-    diversity: 0..1, how much hits should differ from those before them (1 - lambda of maximal
-    marginal relevance). cursor: from the answer whose next hits are wanted.
+    where: what hits must be like. min_relevance: 0..1, hits below are left out unless telling words
+    of the query found them; `auto`: the cut with the highest expected F1, by query; None: 0, or
+    `auto` for hits in the order of their dates. group_by_file: the best item of each file stands
+    for the others. diversity: 0..1, how much hits should differ from those before them (1 - lambda
+    of maximal marginal relevance). cursor: from the answer whose next hits are wanted. sort: the
+    order of the hits. parse: words of texts that say when, where or with which camera become
+    filters, but for those in `literal`.
 
     Raises UsageError for no parts, blank texts, weights that are 0, a mode that needs words where
-    there are none, and what is beyond a limit.
+    there are none, diverse hits in the order of their dates, and what is beyond a limit.
     """
 
     parts: tuple[TextPart | ImagePart | ItemPart, ...]
@@ -90,10 +107,13 @@ class Query:
     modality: Modality = Modality.IMAGE
     where: Filter | None = None
     mode: Mode = Mode.AUTO
-    min_relevance: float = 0.0
+    min_relevance: float | Literal["auto"] | None = None
     group_by_file: bool = False
     diversity: float = 0.0
     cursor: str | None = None
+    sort: Sort = Sort.RELEVANCE
+    parse: bool = False
+    literal: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.parts:
@@ -108,14 +128,38 @@ class Query:
             )
         if self.mode in {Mode.TEXT, Mode.HYBRID} and not self.words:
             raise UsageError(f"The mode {self.mode} needs a text whose words can be looked for.")
-        for name in ("min_relevance", "diversity"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} must be between 0 and 1, not {getattr(self, name)}.")
+        if len(self.literal) > MAX_LITERAL:
+            raise UsageError(
+                f"At most {MAX_LITERAL} texts can be literal, not {len(self.literal)}."
+            )
+        least = self.least
+        if least != AUTO_CUT and (isinstance(least, str) or not 0 <= least <= 1):
+            raise UsageError(f"min_relevance must be between 0 and 1, or {AUTO_CUT}, not {least}.")
+        if not 0 <= self.diversity <= 1:
+            raise UsageError(f"diversity must be between 0 and 1, not {self.diversity}.")
+        if self.diversity and self.sort is not Sort.RELEVANCE:
+            raise UsageError(
+                "Hits in the order of their dates cannot be diversified: leave out the diversity, "
+                "or sort by relevance."
+            )
+
+    @property
+    def least(self) -> float | Literal["auto"]:
+        """Return the relevance below which hits are left out, 0 to 1, or that `auto` finds it."""
+        if self.min_relevance is not None:
+            return self.min_relevance
+        return 0.0 if self.sort is Sort.RELEVANCE else AUTO_CUT
 
     @property
     def words(self) -> str:
         """Join the texts of positive weight; "" if there are none."""
         return " ".join(p.text for p in self.parts if isinstance(p, TextPart) and p.weight > 0)
+
+    @property
+    def weight_of_words(self) -> float:
+        """Return how much of the query the texts of `words` are, by their weights, 0..1."""
+        texts = sum(part.weight for part in self.text_parts if part.weight > 0)
+        return texts / sum(abs(part.weight) for part in self.parts)
 
     @property
     def text_parts(self) -> list[TextPart]:
@@ -190,6 +234,13 @@ def _check_part(part: TextPart | ImagePart | ItemPart) -> None:
         )
 
 
+def parse_modality(name: str) -> Modality:
+    """Say which modality a name means; raises UsageError for an unknown one."""
+    if name not in set(Modality):
+        raise UsageError(f"What can be found is {' or '.join(Modality)}, not {name!r}.")
+    return Modality(name)
+
+
 def parse_modalities(name: str) -> tuple[Modality, ...]:
     """Say which modalities a name means, where `any` is all; raises UsageError for an unknown one.
 
@@ -201,11 +252,30 @@ def parse_modalities(name: str) -> tuple[Modality, ...]:
     return tuple(Modality) if name == ANY else (Modality(name),)
 
 
+def parse_min_relevance(text: str) -> float | Literal["auto"]:
+    """Read a least relevance; raises UsageError for what is neither a number nor `auto`."""
+    if text == AUTO_CUT:
+        return AUTO_CUT
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(
+            f"The minimum relevance is a number between 0 and 1, or {AUTO_CUT}, not {text!r}."
+        ) from None
+
+
 def parse_mode(name: str) -> Mode:
     """Say which mode a name means; raises UsageError for an unknown one."""
     if name not in set(Mode):
         raise UsageError(f"The mode is one of {', '.join(Mode)}, not {name!r}.")
     return Mode(name)
+
+
+def parse_sort(name: str) -> Sort:
+    """Say which order a name means; raises UsageError for an unknown one."""
+    if name not in set(Sort):
+        raise UsageError(f"Hits are sorted by {', '.join(Sort)}, not {name!r}.")
+    return Sort(name)
 
 
 def read_parts(

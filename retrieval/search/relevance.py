@@ -1,16 +1,16 @@
 """How likely a hit is what was asked for: a number in 0..1 in place of a raw similarity.
 
 A cosine means little by itself: what is high differs from encoder to encoder and from query to
-query. So scores are normalised by a cohort, the similarities of the same query with a sample of
-the library: by how many spreads it stands out. A logistic model, learned where captions say what
-photos show (`retrieval.training.relevance`), turns that into a probability (Platt 1999).
+query. So each query has a logistic curve of its own (Platt 1999). Its parameters are predicted from
+its cohort, the similarities with a sample of the library, and from what is known of its words
+(`Vocabulary`): learned where captions say what photos show (`retrieval.training.relevance`).
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,19 +20,45 @@ from numpy.typing import NDArray
 from retrieval.encoders.base import Space
 from retrieval.errors import UsageError
 from retrieval.media import Modality
+from retrieval.search.vocabulary import QueryWords, Vocabulary
 
 QueryKind = Modality
 """By what a query asks: by text where any of its parts is one."""
 
-FORMAT = "mmsearch-relevance-1"
-SAMPLE_ROWS = 1024
-DEFAULT_MIN_RELEVANCE = 0.1
-"""What a page shows at least, of text queries. On 30 to 2,004 photos of Flickr8k, of 60 texts about
-what they do not show 40% to 73% got no hit and 83% to 100% at most three, while of captions whose
-photo was there 4% to 7% got none (`mmsearch bench relevance`). At 0.15 it is 58% to 83%, 88% to
-100%, and 9% to 17%. Relevances of image queries are lower: few photos would have the same caption.
-"""
+FORMAT = "mmsearch-relevance-2"
+FIRST_FORMAT = "mmsearch-relevance-1"
+"""Files of this format hold a `LogisticCalibration` of each kind of query."""
 
+Curve = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""From similarities of one query, (n,), to relevances, (n,) float32."""
+
+FEATURES = (
+    "one",
+    "rows",
+    "location",
+    "scale",
+    "upper",
+    "tail",
+    "top",
+    "words",
+    "single",
+    "known",
+    "share",
+    "next_share",
+    "threshold",
+    "next_threshold",
+    "single_share",
+    "single_threshold",
+)
+"""Of a query. rows: logarithm of its cohort's. location, scale: as `CohortStatistics`. upper, tail,
+top: how many scales the highest tenth, the highest 3% and the highest three of the cohort lie above
+the location. words: logarithm of their number, single: 1 for one word. The others: as `QueryWords`,
+of the rarest word and the next."""
+
+OF_SCALE = ("location", "scale", "threshold", "next_threshold", "single_threshold")
+"""Those that depend on the scale of an encoder's scores."""
+
+SAMPLE_ROWS = 1024
 OWN_FILE = "relevance.json"
 """A calibration that a space's directory may hold; it goes before those of the package."""
 
@@ -40,6 +66,12 @@ _SHIPPED = Path(__file__).parent / "calibrations"
 _GENERIC = _SHIPPED / "generic.json"
 _FARTHEST = 20.0
 """Spreads beyond which a hit stands out no more, so that no logit overflows."""
+
+_THRESHOLD = FEATURES.index("threshold")
+_FEWEST_ROWS = 4
+"""Rows of the smallest libraries that calibrations are learned on."""
+_STEEPEST = 50.0
+"""Largest logit."""
 
 _LOW_TENTH = 1.2815515655446004
 """How many standard deviations below the mean the lowest tenth of a normal distribution ends."""
@@ -86,8 +118,8 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """From similarities of one query to relevances: a logistic model over two features of a hit.
+class LogisticCalibration:
+    """One logistic model over two features of a hit, for all queries: of FIRST_FORMAT.
 
     z: weight of the spreads by which a hit stands out of its cohort, above 0. rows: weight of
     the logarithm of the cohort's rows: of many photos, more stand out by chance. reference:
@@ -110,19 +142,17 @@ class Calibration:
                 f"A calibration needs finite numbers, z and reference_rows above 0: {asdict(self)}."
             )
 
-    def relevance(
-        self,
-        similarity: NDArray[np.float32],
-        cohort: NDArray[np.float32],
+    def knows(self, text: str) -> bool:
+        """Return False: nothing is known of words."""
+        return False
+
+    def curve(self, cohort: NDArray[np.float32], text: str = "") -> Curve:
+        """Return the curve of a query by its cohort alone; see `Calibration.curve`."""
+        return partial(self._relevance, CohortStatistics.of(cohort))
+
+    def _relevance(
+        self, known: CohortStatistics, similarity: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Probabilities, (n,) float32 in 0..1, that hits are what their query asked for.
-
-        similarity: (n,), of the hits. cohort: (m,), of the same query with the rows of
-        `sample_rows`.
-
-        Never falls as the similarity rises. A similarity that is not a number has relevance 0.
-        """
-        known = CohortStatistics.of(cohort)
         features = self.features(similarity, known)
         chance = 1 / (1 + np.exp(-(features @ (self.intercept, self.z, self.rows))))
         if self.reference is None:
@@ -148,6 +178,141 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """From a query to the curve of its relevances: logistic, with predicted parameters.
+
+    offset, spread, cosine: weights of FEATURES for the intercept, for the slope over the spreads
+    by which a hit stands out of its cohort, and for that over its cosine, from `threshold` on. Both
+    slopes are softplus of their weighted sums, log(1 + e^x), and so never negative. Without
+    `cosine`, nothing depends on the scale of the scores. reference: features of a typical query's
+    cohort, with which those of a small library are mixed. reference_rows: how many rows of a sample
+    count as much as it.
+    """
+
+    offset: Mapping[str, float]
+    spread: Mapping[str, float]
+    cosine: Mapping[str, float]
+    reference: Mapping[str, float]
+    reference_rows: float
+    vocabulary: Vocabulary | None = None
+
+    def __post_init__(self) -> None:
+        mappings = (self.offset, self.spread, self.cosine, self.reference)
+        if unknown := {name for each in mappings for name in each} - set(FEATURES):
+            raise UsageError(f"A calibration has no features {', '.join(sorted(unknown))}.")
+        numbers = [number for each in mappings for number in each.values()]
+        if not np.isfinite([*numbers, self.reference_rows]).all() or self.reference_rows <= 0:
+            raise UsageError("A calibration needs finite numbers, and reference_rows above 0.")
+
+    @cached_property
+    def _weights(self) -> NDArray[np.float64]:
+        """Weights of the three parameters, (3, f)."""
+        parameters = (self.offset, self.spread, self.cosine)
+        return np.array([[each.get(name, 0.0) for name in FEATURES] for each in parameters])
+
+    def knows(self, text: str) -> bool:
+        """Return whether each word of a text, if it has any, is well known."""
+        return self.vocabulary is not None and self.vocabulary.look_up(text).well_known
+
+    def curve(self, cohort: NDArray[np.float32], text: str = "") -> Curve:
+        """Return the curve of a query: from similarities, (n,), to relevances, (n,) float32.
+
+        Relevances are in 0..1; they never fall as the similarity rises, and are 0 where it is not
+        a number.
+
+        cohort: (m,), similarities of the query with the rows of `sample_rows`. text: of the query.
+        """
+        features, location, scale = self.features(cohort, text)
+        offset, spread, cosine = self._weights @ features
+        return partial(
+            _platt,
+            offset,
+            (location, _softplus(spread) / scale if scale > 0 else 0.0),
+            (features[_THRESHOLD], _softplus(cosine) if self.cosine else 0.0),
+        )
+
+    def features(
+        self, cohort: NDArray[np.float32], text: str
+    ) -> tuple[NDArray[np.float64], float, float]:
+        """Compute FEATURES of a query, (f,), and the location and scale of its cohort."""
+        own = cohort[np.isfinite(cohort)].astype(np.float64)
+        share = len(own) / (len(own) + self.reference_rows)
+        shape, (location, scale) = self.reference, (0.0, 0.0)
+        if len(own):
+            shape, location, scale = _shape_of(own)
+        if "location" in self.reference:
+            usual = self.reference
+            location = share * location + (1 - share) * usual["location"]
+            scale = math.sqrt(share * scale**2 + (1 - share) * usual["scale"] ** 2)
+        elif share:
+            scale /= share
+        words = self.vocabulary.look_up(text) if self.vocabulary else QueryWords.none()
+        count = words.count or len(text.split())
+        single = float(count == 1)
+        values = {
+            "one": 1.0,
+            "rows": math.log1p(max(len(own), _FEWEST_ROWS)),
+            "location": location,
+            "scale": scale,
+            **{
+                name: share * shape[name] + (1 - share) * self.reference[name]
+                for name in ("upper", "tail", "top")
+            },
+            "words": math.log1p(count),
+            "single": single,
+            "known": words.known,
+            "share": words.shares[0],
+            "next_share": words.shares[1],
+            "threshold": words.thresholds[0],
+            "next_threshold": words.thresholds[1],
+            "single_share": single * words.shares[0],
+            "single_threshold": single * words.thresholds[0],
+        }
+        return np.array([values[name] for name in FEATURES]), location, scale
+
+
+def _shape_of(own: NDArray[np.float64]) -> tuple[dict[str, float], float, float]:
+    """Compute how far the upper end of (m,) finite similarities lies above their median.
+
+    Returns it in spreads below the median, with the median and the spread.
+    """
+    low, location, upper, tail = np.quantile(own, (0.1, 0.5, 0.9, 0.97)).tolist()
+    few = min(3, len(own))
+    top = float(np.partition(own, -few)[-few:].mean())
+    scale = (location - low) / _LOW_TENTH
+    if not scale > 0:
+        return {"upper": 0.0, "tail": 0.0, "top": 0.0}, location, 0.0
+    ends = {"upper": upper, "tail": tail, "top": top}
+    shape = {name: min((end - location) / scale, _FARTHEST) for name, end in ends.items()}
+    return shape, location, scale
+
+
+def _platt(
+    offset: float,
+    spread: tuple[float, float],
+    cosine: tuple[float, float],
+    similarity: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Compute a logistic curve over similarities, (n,) -> (n,) float32.
+
+    spread, cosine: from where on each counts, and its slope.
+    """
+    known = np.nan_to_num(similarity).astype(np.float64)
+    logits = np.full(len(known), offset)
+    for start, slope in (spread, cosine):
+        logits += np.clip(slope * (known - start), -_STEEPEST, _STEEPEST)
+    chance = 1 / (1 + np.exp(-np.clip(logits, -_STEEPEST, _STEEPEST)))
+    return np.where(np.isnan(similarity), 0.0, chance).astype(np.float32)
+
+
+def _softplus(x: float) -> float:
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+AnyCalibration = Calibration | LogisticCalibration
+
+
+@dataclass(frozen=True)
 class CalibrationFile:
     """A calibration of each kind of query, and what is to be known of them.
 
@@ -157,7 +322,7 @@ class CalibrationFile:
 
     encoder: str
     space_id: str
-    by_kind: Mapping[QueryKind, Calibration]
+    by_kind: Mapping[QueryKind, AnyCalibration]
     card: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -165,10 +330,19 @@ class CalibrationFile:
         """Read a file. Raises UsageError for one that is damaged or of another format."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("format") != FORMAT:
+            version = content.pop("format")
+            if version not in {FORMAT, FIRST_FORMAT}:
                 raise ValueError(f"not of the format {FORMAT}")  # noqa: TRY301
+            vocabulary = _vocabulary(content.pop("vocabulary", None))
             kinds = [k for k in QueryKind if k in content or k in {Modality.TEXT, Modality.IMAGE}]
-            by_kind = {kind: _calibration(content.pop(kind)) for kind in kinds}
+            by_kind: dict[QueryKind, AnyCalibration] = {}
+            for kind in kinds:
+                fields = content.pop(kind)
+                if version == FIRST_FORMAT:
+                    by_kind[kind] = _logistic_calibration(fields)
+                else:
+                    words = vocabulary if kind is Modality.TEXT else None
+                    by_kind[kind] = Calibration(**fields, vocabulary=words)
             return cls(**content, by_kind=by_kind)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, UsageError) as error:
             raise UsageError(
@@ -177,27 +351,47 @@ class CalibrationFile:
             ) from error
 
     def write(self, path: Path) -> None:
-        """Write the file, in a form that people can read."""
+        """Write the file, in a form that people can read: a line for each word."""
         fields = asdict(self)
         by_kind, card = fields.pop("by_kind"), fields.pop("card")
-        content = {"format": FORMAT, **fields, **by_kind, "card": card}
-        text = json.dumps(content, indent=2, ensure_ascii=False)
+        vocabularies = [each.pop("vocabulary", None) for each in by_kind.values()]
+        is_first = any(isinstance(each, LogisticCalibration) for each in self.by_kind.values())
+        content = {"format": FIRST_FORMAT if is_first else FORMAT, **fields, **by_kind}
+        words: list[str] = []
+        if vocabulary := next(filter(None, vocabularies), None):
+            words = [
+                f"      {json.dumps(stem, ensure_ascii=False)}: {json.dumps(facts)}"
+                for stem, facts in sorted(vocabulary.pop("words").items())
+            ]
+            content["vocabulary"] = vocabulary | {"words": {}}
+        text = json.dumps(content | {"card": card}, indent=2, ensure_ascii=False)
+        if words:
+            lines = ",\n".join(words)
+            text = text.replace('"words": {}', f'"words": {{\n{lines}\n    }}', 1)
         path.write_text(text + "\n", encoding="utf-8")
 
 
-def calibration_for(space: Space, query_kind: QueryKind, own: Path | None = None) -> Calibration:
+def calibration_for(
+    space: Space, query_kind: QueryKind, own: Path | None = None, *, pictures: bool = True
+) -> AnyCalibration:
     """Return the calibration of a space for a kind of query, or that for texts.
 
     own: the space's directory, whose `relevance.json` goes before those of the package. A space
     that no file is for gets the generic one, which was learned with the scores of `starter` too,
-    but uses nothing of their scale: how well it fits another encoder was not measured.
+    but uses nothing of their scale: how well it fits another encoder was not measured. So does
+    what the files were not learned on: searches for other than pictures, and queries that mix texts
+    with images or items (pictures: False).
     """
+    generic = _read(_GENERIC)
     path = own / OWN_FILE if own else None
     file = _read(path) if path and path.exists() else None
     if file is None or file.space_id != space.id:
         shipped = (_read(path) for path in sorted(_SHIPPED.glob("*.json")) if path != _GENERIC)
-        file = next((one for one in shipped if one.space_id == space.id), _read(_GENERIC))
-    return file.by_kind.get(query_kind, file.by_kind[Modality.TEXT])
+        file = next((one for one in shipped if one.space_id == space.id), generic)
+    found = file.by_kind.get(query_kind, file.by_kind[Modality.TEXT])
+    if not pictures and isinstance(found, Calibration):
+        return generic.by_kind.get(query_kind, generic.by_kind[Modality.TEXT])
+    return found
 
 
 def is_calibrated(space: Space, own: Path | None = None) -> bool:
@@ -232,9 +426,17 @@ def _hashes(rows: NDArray[np.int64]) -> NDArray[np.uint64]:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def _calibration(fields: dict[str, Any]) -> Calibration:
+def _logistic_calibration(fields: dict[str, Any]) -> LogisticCalibration:
     reference = fields.pop("reference")
-    return Calibration(**fields, reference=reference and Reference(**reference))
+    return LogisticCalibration(**fields, reference=reference and Reference(**reference))
+
+
+def _vocabulary(fields: dict[str, Any] | None) -> Vocabulary | None:
+    if fields is None:
+        return None
+    words = {stem: (count, threshold) for stem, (count, threshold) in fields.pop("words").items()}
+    intercept, slope = fields.pop("line")
+    return Vocabulary(**fields, words=words, line=(intercept, slope))
 
 
 @cache

@@ -5,14 +5,16 @@ others, too. So the captions of a photo are compared with the text by MiniLM, wh
 photo, and their similarity becomes a probability that the photo is relevant.
 """
 
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.search.vocabulary import stems, words
 from retrieval.training.captions import CaptionedPhoto
 
 Floats = NDArray[np.float32]
@@ -29,9 +31,11 @@ similarity: none of 18 below 0.45, 5% to 0.55, 26% to 0.65, 74% to 0.75, 88% abo
 UNRELATED_BELOW = 0.45
 """Below this caption similarity no photo was relevant."""
 
-_WORD_AGREEMENT = 0.5
-_WORD_PHOTOS = 5
-_MOST_PHOTOS = 0.3
+LANGUAGE = "english"
+FUNCTION_WORDS = frozenset(
+    files(__package__).joinpath("function_words.txt").read_text(encoding="utf-8").split()
+)
+"""Words of LANGUAGE that are no queries, as they tell little of what a photo shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,32 +89,58 @@ def chance_of_fit(similarity: Floats) -> Floats:
     return chances
 
 
-def naming_words(photos: Sequence[CaptionedPhoto]) -> dict[str, Floats]:
-    """Choose words as short queries, with their relevance to each photo, (n,).
+@dataclass(frozen=True)
+class NamedThings:
+    """Words, or pairs of neighbouring ones, with what captions of n photos say of each.
 
-    1 for photos whose captions name the word twice, 0.5 for once. Chosen are words that captions
-    agree on (on average at least half of a photo's captions name what one of them does), of at
-    least five photos and at most three tenths of them.
+    texts: by stem, the most common form. counts: by stem, how many captions of each photo have it,
+    (n,) int16.
     """
+
+    texts: Mapping[str, str]
+    counts: Mapping[str, NDArray[np.int16]]
+
+    def fits(self, fewest: int) -> dict[str, Floats]:
+        """Return what fits each, by its text, of those that at least `fewest` photos show, (n,).
+
+        1 where two captions or more say it, 0 where none does, NaN where one does.
+        """
+        return {
+            self.texts[stem]: np.where(
+                counts == 1, np.float32(np.nan), (counts > 1).astype(np.float32)
+            )
+            for stem, counts in self.counts.items()
+            if (counts > 1).sum() >= fewest
+        }
+
+
+def named_things(
+    photos: Sequence[CaptionedPhoto],
+    *,
+    pairs: bool = False,
+    leave_out: Collection[str] = FUNCTION_WORDS,
+) -> NamedThings:
+    """Count words, or pairs of them, in captions in LANGUAGE, but for those to leave out."""
     counts: dict[str, Counter[int]] = {}
     forms: dict[str, Counter[str]] = {}
     for number, photo in enumerate(photos):
         for caption in photo.captions:
-            for stem, word in _words(caption).items():
-                counts.setdefault(stem, Counter())[number] += 1
-                forms.setdefault(stem, Counter())[word] += 1
-    found = {}
-    for stem, named in sorted(counts.items()):
-        shares = [count / len(photos[number].captions) for number, count in named.items()]
-        few = len(named) < _WORD_PHOTOS or len(named) > _MOST_PHOTOS * len(photos)
-        if not few and np.mean(shares) >= _WORD_AGREEMENT:
-            fits = np.zeros(len(photos), np.float32)
-            fits[list(named)] = [min(count, 2) / 2 for count in named.values()]
-            found[forms[stem].most_common(1)[0][0]] = fits
-    return found
-
-
-def _words(caption: str) -> dict[str, str]:
-    """Collect the distinct words of a caption in lower case, by their stem without a plural's s."""
-    words = re.findall(r"[a-z]{3,}", caption.lower())
-    return {re.sub(r"(?<=[a-rt-z])s$", "", word): word for word in words}
+            named = [
+                ("", "") if word in leave_out else (stem, word)
+                for word, stem in zip(words(caption), stems(caption, LANGUAGE), strict=True)
+            ]
+            if pairs:
+                named = [
+                    (f"{first[0]} {second[0]}", f"{first[1]} {second[1]}")
+                    for first, second in pairwise(named)
+                    if first[0] and second[0]
+                ]
+            for stem, form in dict(named).items():
+                if stem:
+                    counts.setdefault(stem, Counter())[number] += 1
+                    forms.setdefault(stem, Counter())[form] += 1
+    arrays = {}
+    for stem, found in sorted(counts.items()):
+        arrays[stem] = np.zeros(len(photos), np.int16)
+        arrays[stem][list(found)] = list(found.values())
+    return NamedThings({stem: forms[stem].most_common(1)[0][0] for stem in arrays}, arrays)

@@ -2,14 +2,14 @@
 
 The shipped calibrations were made by `train_relevance` on Flickr8k with its defaults. Searches are
 simulated on photos of `val`, since encoders are trained on `train`, with photos of `train` as
-distractors. Half of all photos and texts is for training, the other half for measuring
-(`is_held_out`).
+distractors; the vocabulary is that of `train`. Half of all photos and texts is for training, the
+other half for measuring (`is_held_out`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import xxhash
@@ -20,18 +20,28 @@ from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.indices.tuning_queries import bundled_texts
 from retrieval.media import Modality
 from retrieval.media.images import read_image
-from retrieval.search.relevance import Calibration, CalibrationFile, CohortStatistics, Reference
+from retrieval.search.relevance import (
+    FEATURES,
+    OF_SCALE,
+    AnyCalibration,
+    Calibration,
+    CalibrationFile,
+)
+from retrieval.search.vocabulary import Vocabulary
 from retrieval.training.captions import CaptionedPhoto, digest_of_photos, read_captioned_photos
 from retrieval.training.class_names import class_names
 from retrieval.training.feature_folder import FeatureFolder, Progress
 from retrieval.training.fitting import (
+    LANGUAGE,
     UNRELATED_BELOW,
     Floats,
     Gallery,
     caption_similarity,
-    naming_words,
+    named_things,
 )
 from retrieval.training.simulated_libraries import (
+    HITS,
+    Kind,
     SimulatedQuery,
     SimulatedSearch,
     caption_queries,
@@ -41,19 +51,34 @@ from retrieval.training.simulated_libraries import (
     word_queries,
 )
 
-REFERENCE_ROWS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+REFERENCE_ROWS = 16.0
+"""How many rows of a library count as much as the usual cohort."""
+
 BINS = 10
+UNKNOWN_SHARE = 0.05
+"""Share of searches whose words are taken for unknown, though the vocabulary has them."""
+
+_STEPS = 200
+_RIDGE = 1e-5
+_FEWEST_SHOWN = 5
+"""Photos that must show a word before it is asked, or has a threshold."""
+
+_FEWEST_NAMED = 3
+"""Photos of which a caption must name a word, to be of the vocabulary."""
+
+_LEAST_RISE = 0.01
+"""By how much relevance must rise from the last hit of a search to the first, on average."""
+
 _LARGE_LIBRARY = 200
 _PHOTO_BATCH = 32
 _TEXT_BATCH = 64
-_RIDGE = 1e-6
 
 LIMITS = (
     "Labels are captions and their similarity, not people's judgements of hits.",
     "The similarity is MiniLM's, which is starter's text tower, too.",
-    "Of the simulated text queries under half have an answer; where more of them do, relevances "
-    "are too low, where fewer do, too high.",
-    "Libraries of up to two thousand photos of people, dogs, sports and landscapes; English.",
+    "Libraries of up to two thousand photos of people, dogs, sports and landscapes; English. What "
+    "words of the vocabulary show, and how often, is that of such photos.",
+    "Of words that few photos show, both the captions and the relevances are unsure.",
     "For image queries, relevant means that a caption of the one photo fits the other.",
 )
 
@@ -103,11 +128,15 @@ class Quality:
 
 @dataclass(frozen=True)
 class TrainedRelevance:
-    """Calibrations and their quality on the held-out half, by kind of query."""
+    """Calibrations and their quality on the held-out half.
+
+    quality: by kind of query, and of text queries by what was asked: `caption`, `word`, `phrase`
+    or what no photo shows, `outside`.
+    """
 
     calibrations: CalibrationFile
-    quality: Mapping[Modality, Quality]
-    generic_quality: Mapping[Modality, Quality]
+    quality: Mapping[str, Quality]
+    generic_quality: Mapping[str, Quality]
 
 
 def is_held_out(name: str) -> bool:
@@ -126,14 +155,28 @@ def train_relevance(
     """
     if not config.output.parent.is_dir():
         raise UsageError(f"There is no folder {config.output.parent} to write to.")
-    learned = _simulate(config, encoder, held_out=False, on_progress=on_progress)
-    measured = _simulate(config, encoder, held_out=True, on_progress=on_progress)
-    fitted = {kind: fit_calibration(searches) for kind, searches in learned.items()}
-    plain = {
-        kind: fit_calibration(searches, with_reference=False) for kind, searches in learned.items()
+    dataset = _Dataset.embed(config, encoder, on_progress)
+    vocabulary = build_vocabulary(
+        dataset.train,
+        dataset.train_vectors,
+        lambda texts: text_vectors(texts, encoder, config.cache, on_progress),
+    )
+    learned = _simulate(config, encoder, dataset, held_out=False, on_progress=on_progress)
+    measured = _simulate(config, encoder, dataset, held_out=True, on_progress=on_progress)
+    fitted = {
+        kind: fit_calibration(
+            searches,
+            vocabulary=vocabulary if kind is Modality.TEXT else None,
+            seed=config.seed,
+        )
+        for kind, searches in learned.items()
     }
-    quality = {kind: measure(fitted[kind], measured[kind]) for kind in fitted}
-    generic_quality = {kind: measure(plain[kind], measured[kind]) for kind in plain}
+    plain = {
+        kind: fit_calibration(searches, of_scale=False, seed=config.seed)
+        for kind, searches in learned.items()
+    }
+    quality = _qualities(fitted, measured)
+    generic_quality = _qualities(plain, measured)
     file = CalibrationFile(
         encoder=encoder.space.encoder,
         space_id=encoder.space.id,
@@ -148,46 +191,116 @@ def train_relevance(
     return TrainedRelevance(file, quality, generic_quality)
 
 
+def _qualities(
+    calibrations: Mapping[Modality, Calibration],
+    measured: Mapping[Modality, Sequence[SimulatedSearch]],
+) -> dict[str, Quality]:
+    quality = {str(kind): measure(calibrations[kind], measured[kind]) for kind in measured}
+    by_text: dict[str, list[SimulatedSearch]] = {}
+    for search in measured[Modality.TEXT]:
+        by_text.setdefault(search.query.kind, []).append(search)
+    for kind, searches in sorted(by_text.items()):
+        quality[kind] = measure(calibrations[Modality.TEXT], searches)
+    return quality
+
+
 def fit_calibration(
-    searches: Sequence[SimulatedSearch], *, with_reference: bool = True
+    searches: Sequence[SimulatedSearch],
+    *,
+    vocabulary: Vocabulary | None = None,
+    of_scale: bool = True,
+    seed: int = 0,
 ) -> Calibration:
-    """Fit the logistic model to the hits of searches, with probabilities as labels.
+    """Fit the parameters of curves to the hits of searches, with probabilities as labels.
 
-    The weight of the reference, in rows, is chosen by the likelihood of the same hits. Raises
-    UsageError if relevance does not rise with similarity.
+    Args:
+        searches: simulated searches.
+        vocabulary: what is known of words; in some searches it is taken to know none.
+        of_scale: whether the scale of the scores may be used; a calibration for other encoders
+            cannot.
+        seed: of the searches without known words.
+
+    Raises:
+        UsageError: relevance does not rise with similarity.
     """
-    fits = np.concatenate([search.fits for search in searches]).astype(np.float64)
-    prior = float(fits.mean())
-    cohorts = [CohortStatistics.of(search.cohort) for search in searches]
-    reference = _reference(searches, cohorts) if with_reference else None
-    best, best_loss = None, np.inf
-    for rows in REFERENCE_ROWS:
-        start = Calibration(0.0, 1.0, 0.0, prior, rows, reference)
-        features = np.concatenate(
-            [
-                start.features(search.similarity, cohort)
-                for search, cohort in zip(searches, cohorts, strict=True)
-            ]
-        )
-        weights = _logistic_regression(features, fits)
-        if weights[1] <= 0:
-            raise UsageError(
-                "Relevance does not rise with similarity here: nothing can be learned."
-            )
-        intercept, z, log_rows = weights.tolist()
-        fitted = Calibration(intercept, z, log_rows, prior, rows, reference)
-        loss = _log_loss(_relevances(fitted, searches), fits)
-        if loss < best_loss:
-            best, best_loss = fitted, loss
-    if best is None:
+    names = [name for name in FEATURES if of_scale or name not in OF_SCALE]
+    start = Calibration({}, {}, {}, _usual_cohort(searches, of_scale), REFERENCE_ROWS)
+    random = np.random.default_rng(seed)
+    rows, hits = [], []
+    for place, search in enumerate(searches):
+        known = vocabulary
+        if vocabulary and random.random() < UNKNOWN_SHARE:
+            known = replace(vocabulary, words={})
+        one = replace(start, vocabulary=known)
+        features, location, scale = one.features(search.cohort, search.query.text_asked)
+        rows.append(features)
+        similarity = search.similarity.astype(np.float64)
+        spreads = np.clip((similarity - location) / scale, -50, 50) if scale > 0 else 0 * similarity
+        told = ~np.isnan(search.fits)
+        above = similarity - features[FEATURES.index("threshold")]
+        columns = (np.full(len(spreads), place), spreads, above, search.fits)
+        hits.append(np.stack(columns)[:, told])
+    table = np.stack(rows)[:, [FEATURES.index(name) for name in names]]
+    weights = _fit_curves(table, np.concatenate(hits, axis=1), of_scale)
+    offset, spread, cosine = (dict(zip(names, each, strict=True)) for each in weights.tolist())
+    if not np.isfinite(weights).all():
         raise UsageError("The fitted relevances are not numbers.")
-    return best
+    fitted = Calibration(
+        offset, spread, cosine if of_scale else {}, start.reference, REFERENCE_ROWS, vocabulary
+    )
+    rises = [np.ptp(fitted.curve(each.cohort)(each.similarity)) for each in searches]
+    if not np.mean(rises) > _LEAST_RISE:
+        raise UsageError("Relevance does not rise with similarity here: nothing can be learned.")
+    return fitted
 
 
-def measure(calibration: Calibration, searches: Sequence[SimulatedSearch]) -> Quality:
-    """Compare relevances with labels."""
-    fits = np.concatenate([search.fits for search in searches]).astype(np.float64)
-    relevances = _relevances(calibration, searches)
+def build_vocabulary(
+    photos: Sequence[CaptionedPhoto],
+    photo_vectors: Floats,
+    encode: Callable[[list[str]], Floats],
+) -> Vocabulary:
+    """Collect the words of captions, with what photos and scores say of them.
+
+    photo_vectors: (n, d) float32, unit. encode: unit vectors of texts, (m, d) float32.
+    """
+    named = named_things(photos, leave_out=())
+    kept = {
+        stem: counts for stem, counts in named.counts.items() if (counts > 0).sum() >= _FEWEST_NAMED
+    }
+    asked = [stem for stem, counts in kept.items() if (counts > 1).sum() >= _FEWEST_SHOWN]
+    vectors = encode([named.texts[stem] for stem in asked])
+    thresholds: dict[str, float] = {}
+    for stem, vector in zip(asked, vectors, strict=True):
+        thresholds[stem] = round(best_threshold(photo_vectors @ vector, kept[stem]), 4)
+    counts = {stem: int((of_photos > 1).sum()) for stem, of_photos in kept.items()}
+    line: NDArray[Any] = np.zeros(2)
+    if len(asked) > 1:
+        shares = np.log([counts[stem] / len(photos) for stem in asked])
+        line = np.polynomial.polynomial.polyfit(shares, [thresholds[stem] for stem in asked], 1)
+    return Vocabulary(
+        language=LANGUAGE,
+        photos=len(photos),
+        words={stem: (count, thresholds.get(stem)) for stem, count in counts.items()},
+        line=(round(float(line[0]), 4), round(float(line[1]), 4)),
+    )
+
+
+def best_threshold(similarity: Floats, counts: NDArray[np.int16]) -> float:
+    """Find the least similarity to show with the highest F1.
+
+    counts: (n,), how many captions of each photo name what was asked: two or more: it is right,
+    one: it does not count.
+    """
+    told = counts != 1
+    order = np.argsort(-similarity[told], kind="stable")
+    right = counts[told][order] > 1
+    f1 = 2 * np.cumsum(right) / (np.arange(1, len(right) + 1) + right.sum())
+    return float(similarity[told][order[f1.argmax()]])
+
+
+def measure(calibration: AnyCalibration, searches: Sequence[SimulatedSearch]) -> Quality:
+    """Compare relevances of the best hits with labels."""
+    relevances, fits = _relevances(calibration, searches, first=HITS)
     bins = np.minimum((relevances * BINS).astype(np.int64), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     with np.errstate(invalid="ignore"):
@@ -211,6 +324,8 @@ def build_gallery(
     encoder: Encoder,
     cache: Path,
     on_progress: Progress = lambda *_: None,
+    *,
+    vectors: Floats | None = None,
 ) -> Gallery:
     """Embed photos with the encoder and their captions with MiniLM, through the cache.
 
@@ -219,6 +334,7 @@ def build_gallery(
         encoder: embeds the photos.
         cache: directory of the embedding cache.
         on_progress: called with stage, done and total.
+        vectors: of the photos, where they are known.
 
     Raises:
         UsageError: a photo cannot be decoded.
@@ -226,7 +342,7 @@ def build_gallery(
     captions = [caption for photo in photos for caption in photo.captions]
     return Gallery(
         photos,
-        _photo_vectors(photos, encoder, cache, on_progress),
+        _photo_vectors(photos, encoder, cache, on_progress) if vectors is None else vectors,
         sentence_vectors(captions, cache, on_progress),
     )
 
@@ -238,8 +354,10 @@ def ask_texts(
     encoder: Encoder,
     cache: Path,
     on_progress: Progress = lambda *_: None,
+    *,
+    is_asked: Callable[[str], bool] = lambda _: True,
 ) -> list[SimulatedQuery]:
-    """Make the text queries of a gallery: captions, words and out-of-domain texts.
+    """Make the text queries of a gallery: captions, words, phrases and out-of-domain texts.
 
     Args:
         gallery: the photos.
@@ -248,20 +366,27 @@ def ask_texts(
         encoder: embeds the texts.
         cache: directory of the embedding cache.
         on_progress: called with stage, done and total.
+        is_asked: whether a word or phrase is one of the queries.
     """
     captions = [caption for photo in gallery.photos for caption in photo.captions]
-    words = naming_words(gallery.photos) if gallery.tells_what_fits else {}
+    named: dict[Kind, dict[str, Floats]] = {"word": {}, "phrase": {}}
+    if gallery.tells_what_fits:
+        named["word"] = named_things(gallery.photos).fits(_FEWEST_SHOWN)
+        named["phrase"] = named_things(gallery.photos, pairs=True).fits(_FEWEST_SHOWN)
     outside_vectors = sentence_vectors(outside, cache, on_progress)
     nearest = caption_similarity(outside_vectors, gallery).max(1, initial=0)
     absent = [text for text, most in zip(outside, nearest, strict=True) if most < UNRELATED_BELOW]
-    texts = [*(captions[number] for number in asked), *words, *absent]
+    things = [text for texts in named.values() for text in texts if is_asked(text)]
+    texts = [*(captions[number] for number in asked), *things, *absent]
     vectors = text_vectors(texts, encoder, cache, on_progress)
-    first, second = len(asked), len(asked) + len(words)
-    return [
-        *caption_queries(gallery, vectors[:first], asked),
-        *word_queries(words, vectors[first:second]),
-        *outside_queries(absent, vectors[second:], len(gallery.photos)),
-    ]
+    vector_of = dict(zip(things, vectors[len(asked) :], strict=False))
+    queries = caption_queries(gallery, vectors[: len(asked)], asked)
+    for kind, fits in named.items():
+        wanted = {text: each for text, each in fits.items() if text in vector_of}
+        queries += word_queries(wanted, [vector_of[text] for text in wanted], kind)
+    return queries + outside_queries(
+        absent, vectors[len(asked) + len(things) :], len(gallery.photos)
+    )
 
 
 def outside_texts() -> list[str]:
@@ -342,21 +467,56 @@ def _computed(
     return np.asarray(rows, np.float32)
 
 
+@dataclass(frozen=True, eq=False)
+class _Dataset:
+    """Photos of both splits with their unit vectors, (n, d) float32."""
+
+    val: list[CaptionedPhoto]
+    val_vectors: Floats
+    train: list[CaptionedPhoto]
+    train_vectors: Floats
+
+    @classmethod
+    def embed(cls, config: RelevanceTraining, encoder: Encoder, on_progress: Progress) -> Self:
+        """Read the splits, and embed their photos through the cache."""
+        found: list[Any] = []
+        for split in ("val", "train"):
+            photos = read_captioned_photos(config.dataset, split)
+            found += [photos, _photo_vectors(photos, encoder, config.cache, on_progress)]
+        return cls(*found)
+
+
 def _simulate(
-    config: RelevanceTraining, encoder: Encoder, *, held_out: bool, on_progress: Progress
+    config: RelevanceTraining,
+    encoder: Encoder,
+    dataset: _Dataset,
+    *,
+    held_out: bool,
+    on_progress: Progress,
 ) -> dict[Modality, list[SimulatedSearch]]:
     """Simulate searches of both kinds of queries over one half of the dataset."""
-    splits = []
-    for split in ("val", "train"):
-        photos = read_captioned_photos(config.dataset, split)
-        splits.append([photo for photo in photos if is_held_out(photo.path.name) == held_out])
-    asked, distractors = splits[0], splits[1][: config.distractors]
+
+    def of_half(photos: Sequence[CaptionedPhoto]) -> list[int]:
+        names = [photo.path.name for photo in photos]
+        return [place for place, name in enumerate(names) if is_held_out(name) == held_out]
+
+    asked, others = of_half(dataset.val), of_half(dataset.train)[: config.distractors]
     if len(asked) < 2:
         raise UsageError(f"The split val of {config.dataset} has too few photos to learn from.")
-    gallery = build_gallery([*asked, *distractors], encoder, config.cache, on_progress)
-    captions = np.arange(sum(len(photo.captions) for photo in asked))
+    photos = [dataset.val[place] for place in asked] + [dataset.train[place] for place in others]
+    vectors = np.concatenate([dataset.val_vectors[asked], dataset.train_vectors[others]])
+    gallery = build_gallery(photos, encoder, config.cache, on_progress, vectors=vectors)
+    captions = np.arange(sum(len(photo.captions) for photo in photos[: len(asked)]))
     outside = [text for text in outside_texts() if is_held_out(text) == held_out][: config.outside]
-    texts = ask_texts(gallery, captions, outside, encoder, config.cache, on_progress)
+    texts = ask_texts(
+        gallery,
+        captions,
+        outside,
+        encoder,
+        config.cache,
+        on_progress,
+        is_asked=lambda text: is_held_out(text) == held_out,
+    )
     images = image_queries(gallery, np.arange(len(asked)))
     seed = 2 * config.seed + held_out
     return {
@@ -365,61 +525,81 @@ def _simulate(
     }
 
 
-def _reference(
-    searches: Sequence[SimulatedSearch], cohorts: Sequence[CohortStatistics]
-) -> Reference:
-    """Average the cohort over the larger libraries, or over all if none is large."""
-    large = [
-        cohort
-        for search, cohort in zip(searches, cohorts, strict=True)
-        if search.rows >= _LARGE_LIBRARY
-    ]
-    chosen = large or cohorts
-    return Reference(
-        float(np.mean([each.location for each in chosen])),
-        float(np.sqrt(np.mean([each.scale**2 for each in chosen]))),
-    )
+def _usual_cohort(searches: Sequence[SimulatedSearch], of_scale: bool) -> dict[str, float]:
+    """Average the features of cohorts over the larger libraries, or over all if none is large."""
+    large = [search for search in searches if search.rows >= _LARGE_LIBRARY] or searches
+    names = ("upper", "tail", "top") + (("location", "scale") if of_scale else ())
+    nothing = Calibration({}, {}, {}, dict.fromkeys(("upper", "tail", "top"), 0.0), 1e-9)
+    found = np.mean([nothing.features(search.cohort, "")[0] for search in large], axis=0)
+    return {name: float(found[FEATURES.index(name)]) for name in names}
 
 
 def _relevances(
-    calibration: Calibration, searches: Sequence[SimulatedSearch]
+    calibration: AnyCalibration, searches: Sequence[SimulatedSearch], *, first: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute relevances of the first hits of searches, and their labels, where there are any."""
+    relevances, fits = [], []
+    for each in searches:
+        told = (each.ranks < first) & ~np.isnan(each.fits)
+        curve = calibration.curve(each.cohort, each.query.text_asked)
+        relevances.append(curve(each.similarity[told]))
+        fits.append(each.fits[told])
+    return np.concatenate(relevances).astype(np.float64), np.concatenate(fits).astype(np.float64)
+
+
+def _fit_curves(
+    features: NDArray[np.float64], hits: NDArray[np.float64], of_scale: bool
 ) -> NDArray[np.float64]:
-    relevances = [calibration.relevance(each.similarity, each.cohort) for each in searches]
-    return np.concatenate(relevances).astype(np.float64)
+    """Fit weights, (3, f), of the parameters of curves, by L-BFGS (Liu & Nocedal 1989).
 
+    features: (s, f), of each search. hits: (4, h): the search of each, by how many spreads it
+    stands out, how far its cosine is above the threshold of the query, and its label.
+    """
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-def _log_loss(chances: NDArray[np.float64], fits: NDArray[np.float64]) -> float:
-    chances = np.clip(chances, 1e-7, 1 - 1e-7)
-    return float(-(fits * np.log(chances) + (1 - fits) * np.log(1 - chances)).mean())
+    mean, deviation = features.mean(0), features.std(0)
+    one = FEATURES.index("one")
+    mean[one] = 0.0
+    deviation[deviation < 1e-9] = 1.0  # what never differs is 0 then, and has no weight
+    scaled = torch.tensor((features - mean) / deviation, dtype=torch.float32)
+    search = torch.tensor(hits[0].astype(np.int64))
+    spreads, cosines, fits = torch.tensor(hits[1:], dtype=torch.float32)
+    weights = torch.zeros(3, features.shape[1], requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weights], max_iter=_STEPS, history_size=20, line_search_fn="strong_wolfe"
+    )
 
+    def loss() -> Any:
+        optimizer.zero_grad()
+        offset, spread, cosine = (scaled @ weights.T).T[:, search]
+        logits = offset + softplus(spread) * spreads
+        if of_scale:
+            logits = logits + softplus(cosine) * cosines
+        found = binary_cross_entropy_with_logits(logits, fits) + _RIDGE * weights.square().sum()
+        found.backward()  # type: ignore[no-untyped-call]
+        return found
 
-def _logistic_regression(
-    features: NDArray[np.float64], fits: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Fit a logistic regression to probabilities as labels, by Newton's method."""
-    weights = np.zeros(features.shape[1])
-    ridge = _RIDGE * len(fits) * np.eye(features.shape[1])
-    for _ in range(50):
-        chances = 1 / (1 + np.exp(-np.clip(features @ weights, -50, 50)))
-        slopes = features.T * (chances * (1 - chances))
-        step = np.linalg.solve(slopes @ features + ridge, features.T @ (fits - chances))
-        weights = weights + step
-        if np.abs(step).max() < 1e-9:
-            break
-    return weights
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    fitted = weights.detach().double().numpy() / deviation
+    fitted[:, one] -= fitted @ mean
+    return np.asarray(fitted)
 
 
 def _card(
-    config: RelevanceTraining, encoder: Encoder, quality: Mapping[Modality, Quality]
+    config: RelevanceTraining, encoder: Encoder, quality: Mapping[str, Quality]
 ) -> dict[str, Any]:
     return {
         "data": f"{config.dataset.name}: half of val's photos, and {config.distractors} of train's "
-        "that nothing asks for",
+        "that no caption asks for; the words are of all of train's captions",
         "recipe": f"mmsearch train relevance --encoder {encoder.space.encoder} --distractors "
         f"{config.distractors} --outside {config.outside} --searches {config.searches} "
         f"--seed {config.seed}",
-        "labels": "A caption's own photo fits; others by the similarity of their captions with the "
-        "query (MiniLM), which 85 pairs judged by hand turned into probabilities.",
+        "labels": "A word fits photos with two captions that have it; those with one do not count. "
+        "A caption's own photo fits; others by the similarity of their captions with the query "
+        "(MiniLM), which 85 pairs judged by hand turned into probabilities.",
+        "libraries": "4 to all photos. A fifth of them have lost all photos that fit, in another "
+        "fifth any share of the photos fits.",
         "quality": {
             kind: {name: value for name, value in asdict(each).items() if name in _SHOWN}
             for kind, each in quality.items()

@@ -3,7 +3,7 @@
 Some libraries hold a relevant photo, some do not: a calibration is fitted to both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,14 +14,27 @@ from retrieval.search.relevance import SAMPLE_ROWS
 from retrieval.training.fitting import Floats, Gallery, caption_similarity, chance_of_fit
 
 HITS = 20
+"""The best of a search; beyond them, as many places that lie ever farther apart."""
+
 SMALLEST_LIBRARY = 4
+WITHOUT_SHARE = 0.2
+"""Share of searches whose library has lost all photos that may be relevant."""
+
+GATHERED_SHARE = 0.2
+"""Share of searches in whose library any share of the photos is relevant, as in a folder of dogs.
+In others, photos are as frequent as in the gallery."""
+
 ANSWERED_SHARE = 2 / 3
-"""Share of searches whose library holds the photo of the caption, or photos that show the word."""
+"""Share of those others whose library holds a relevant photo for sure, however small it is."""
 
-KIND_SHARES = {"caption": 0.45, "word": 0.25, "outside": 0.3}
-"""Shares of the text queries; a little under half of all have a relevant photo."""
+KIND_SHARES = {"caption": 0.25, "word": 0.4, "phrase": 0.15, "outside": 0.2}
+"""Shares of the text queries."""
 
-Kind = Literal["caption", "word", "outside", "image"]
+_FITS = 0.5
+_UNFIT = 0.15
+"""Photos between these, and those of which nobody can say, are in no library without an answer."""
+
+Kind = Literal["caption", "word", "phrase", "outside", "image"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +42,8 @@ class SimulatedQuery:
     """A query and its labels.
 
     vector: (d,) float32, unit. fits: (n,), the probability that each photo of the gallery is
-    relevant. source_photo: the photo that the query was made from, if there is one.
+    relevant, NaN where nobody can say. source_photo: the photo that the query was made from, if
+    there is one.
     """
 
     kind: Kind
@@ -38,20 +52,27 @@ class SimulatedQuery:
     fits: Floats
     source_photo: int | None = None
 
+    @property
+    def text_asked(self) -> str:
+        """Return the text that is searched for; "" for an image."""
+        return "" if self.kind == "image" else self.text
+
 
 @dataclass(frozen=True, eq=False)
 class SimulatedSearch:
     """Hits of a query in one simulated library.
 
     similarity: (k,), best first. photos: (k,), rows of the gallery. fits: (k,), the probability
-    that each hit is relevant. cohort: (m,), similarities of a sample of the library. rows: size of
-    the library. answered: whether it holds the source photo, or photos that show the word.
+    that each hit is relevant, NaN where nobody can say. ranks: (k,), from 0: the best HITS, and
+    others. cohort: (m,), similarities of a sample of the library. rows: size of the library.
+    answered: whether it holds a relevant photo.
     """
 
     query: SimulatedQuery
     similarity: Floats
     photos: NDArray[np.int64]
     fits: Floats
+    ranks: NDArray[np.int64]
     cohort: Floats
     rows: int
     answered: bool
@@ -77,10 +98,12 @@ def caption_queries(
     ]
 
 
-def word_queries(words: dict[str, Floats], vectors: Floats) -> list[SimulatedQuery]:
-    """Make queries of the words of `naming_words`; vectors: (len(words), d), their embeddings."""
+def word_queries(
+    words: Mapping[str, Floats], vectors: Sequence[Floats], kind: Kind = "word"
+) -> list[SimulatedQuery]:
+    """Make queries of words or phrases with their fits; vectors: (d,) of each."""
     return [
-        SimulatedQuery("word", word, vector, fits)
+        SimulatedQuery(kind, word, vector, fits)
         for (word, fits), vector in zip(words.items(), vectors, strict=True)
     ]
 
@@ -110,8 +133,9 @@ def simulate_searches(
 ) -> list[SimulatedSearch]:
     """Draw `count` queries by the shares of their kinds, and search a library each.
 
-    Sizes are drawn log-uniformly, from 4 to the whole gallery. The photo of an image query is never
-    in the library: finding a picture by itself is no feat.
+    Sizes are drawn log-uniformly, from 4 to the whole gallery, and so is how many of the photos
+    are relevant. The photo of an image query is never in the library: finding a picture by itself
+    is no feat.
     """
     random = np.random.default_rng(seed)
     by_kind: dict[Kind, list[SimulatedQuery]] = {}
@@ -119,12 +143,25 @@ def simulate_searches(
         by_kind.setdefault(query.kind, []).append(query)
     kinds = sorted(by_kind)
     shares = np.array([KIND_SHARES.get(kind, 1.0) for kind in kinds])
+    weights = {kind: _weights(queries) for kind, queries in by_kind.items()}
     searches = []
     for _ in range(count):
         kind = kinds[random.choice(len(kinds), p=shares / shares.sum())]
-        query = by_kind[kind][random.integers(len(by_kind[kind]))]
+        query = by_kind[kind][random.choice(len(by_kind[kind]), p=weights[kind])]
         searches.append(_search(gallery, query, random))
     return searches
+
+
+def _weights(queries: Sequence[SimulatedQuery]) -> NDArray[np.float64]:
+    """Weigh words and phrases by the root of how many photos show them: common ones are asked more.
+
+    Returns shares of the queries of one kind, (q,).
+    """
+    weights = np.ones(len(queries))
+    if queries[0].kind in {"word", "phrase"}:
+        weights = np.sqrt([(query.fits > _FITS).sum() for query in queries])
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
 
 
 def _search(
@@ -132,35 +169,51 @@ def _search(
 ) -> SimulatedSearch:
     total = len(gallery.photos)
     size = round(np.exp(random.uniform(np.log(SMALLEST_LIBRARY), np.log(total))))
-    allowed = np.ones(total, np.bool_)
-    forced: list[int] = []
-    answered = random.random() < ANSWERED_SHARE and query.kind in ("caption", "word")
-    if query.kind == "word":
-        allowed = (query.fits == 0) if not answered else allowed
-        named = np.flatnonzero(query.fits == 1)
-        forced = [int(random.choice(named))] if answered and len(named) else []
-    elif query.source_photo is not None:
-        forced = [query.source_photo] if answered else []
-    if query.source_photo is not None:
-        allowed[query.source_photo] = False
-    allowed[forced] = False
-    others = np.flatnonzero(allowed)
-    wanted = max(0, min(size - len(forced), len(others)))
-    rows = np.concatenate(
-        [np.array(forced, np.int64), random.choice(others, wanted, replace=False)]
-    )
+    rows = _draw_library(query, size, random)
     similarity = gallery.vectors[rows] @ query.vector
-    best = np.argsort(-similarity, kind="stable")[:HITS]
+    ranks = _looked_at(len(rows))
+    best = np.argsort(-similarity, kind="stable")[ranks]
     sample = random.permutation(len(rows))[:SAMPLE_ROWS]
     return SimulatedSearch(
         query=query,
         similarity=similarity[best],
         photos=rows[best],
         fits=query.fits[rows[best]],
+        ranks=ranks,
         cohort=similarity[sample],
         rows=len(rows),
-        answered=bool(answered),
+        answered=bool((query.fits[rows] > _FITS).any()),
     )
+
+
+def _draw_library(
+    query: SimulatedQuery, size: int, random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Choose about `size` photos of the gallery, (n,): among them many, some or none that fit."""
+    photos = random.permutation(len(query.fits))
+    if query.kind == "image":
+        others: NDArray[np.int64] = photos[photos != query.source_photo][:size]
+        return others
+    fits = query.fits[photos]
+    right, wrong = photos[fits > _FITS], photos[fits < _UNFIT]
+    drawn = random.random()
+    if not len(right) or drawn < WITHOUT_SHARE:
+        without: NDArray[np.int64] = wrong[:size]
+        return without
+    if drawn < WITHOUT_SHARE + GATHERED_SHARE:
+        count = min(len(right), max(1, round(random.random() * size)))
+        return random.permutation(np.concatenate([right[:count], wrong[: max(0, size - count)]]))
+    rows = photos[:size]
+    if random.random() < ANSWERED_SHARE and not (query.fits[rows] > _FITS).any():
+        rows[0] = query.source_photo if query.source_photo is not None else right[0]
+    return rows
+
+
+def _looked_at(rows: int) -> NDArray[np.int64]:
+    """Choose ranks, (k,) from 0: the best, and others at growing distances."""
+    rest = np.geomspace(HITS, max(rows, HITS), HITS)
+    chosen = np.unique(np.round([*range(HITS), *rest]).astype(np.int64))
+    return chosen[chosen < rows]
 
 
 def outside_queries(

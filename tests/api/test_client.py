@@ -90,6 +90,15 @@ def test_images_items_and_parts_can_be_asked_for(client, photos):
     assert len(client.search(parts=parts, k=3).hits) == 3
 
 
+def test_facets_are_counted(client):
+    everything = client.facets()
+    assert {kind.value: kind.count for kind in everything.kinds} == {"image": everything.total}
+    assert client.facets(where=Filter(path="*-green.*")).total == 1
+    assert client.facets("a dog", min_relevance=1.0, limit=1).total == 0
+    with pytest.raises(UsageError):
+        client.facets(limit=0)
+
+
 def test_items_their_pictures_and_their_files(client, photos):
     listed = client.items(limit=3)
     assert len(listed.items) == 3

@@ -9,9 +9,17 @@ import xxhash
 from PIL import Image
 
 from indexer import decode as reading
-from indexer.decode import ChangedWhileReadError, is_stable, read_first, read_on, reader_of
+from indexer.decode import (
+    ChangedWhileReadError,
+    is_stable,
+    read_first,
+    read_metadata,
+    read_on,
+    reader_of,
+)
 from indexer.media.base import Decoded, ReadOptions
 from retrieval.errors import UnreadableFileError
+from retrieval.media import NO_METADATA
 from retrieval.media.registry import FORMATS, UNNAMED_IMAGE
 
 OPTIONS = ReadOptions()
@@ -113,3 +121,32 @@ def test_asking_for_readers_imports_nothing_heavy():
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
     assert result.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "page.pdf", "clip.mp4"])
+def test_metadata_is_read_alone_as_with_the_pieces(name, tmp_path):
+    path = tmp_path / name
+    if name == "clip.mp4":
+        import av
+
+        with av.open(str(path), "w") as container:
+            container.metadata["title"] = "A title"
+            stream = container.add_stream("mpeg4", rate=5)
+            stream.width = stream.height = 32
+            for _ in range(5):
+                frame = av.VideoFrame.from_image(Image.new("RGB", (32, 32)))
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    elif name == "page.pdf":
+        Image.new("RGB", (30, 20)).save(path, title="A title")
+    else:
+        exif = Image.Exif()
+        exif[0x0132] = "2023:05:17 08:00:00"
+        Image.new("RGB", (30, 20)).save(path, exif=exif)
+    _, read = read_first(str(path), frozenset(), OPTIONS)
+    assert read.metadata != NO_METADATA
+    assert read_metadata(str(path)) == read.metadata
+
+
+def test_texts_and_tables_have_no_dates_to_read(tmp_path):
+    assert read_metadata(str(tmp_path / "notes.txt")) == NO_METADATA

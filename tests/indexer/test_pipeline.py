@@ -348,3 +348,82 @@ def test_a_second_space_embeds_the_same_files(library, index, tiny_encoder, monk
     summary = index()
     assert (summary.embedded, summary.unchanged) == (6, 0)
     assert index().unchanged == 6
+
+
+def ids_by_name(library: Library) -> dict[str, int]:
+    return {Path(item.path).name: item.id for item in items_in(library)}
+
+
+def test_a_renamed_folder_is_found_once_and_not_embedded_again(library, index, picture_folder):
+    index()
+    ids = ids_by_name(library)
+    new = picture_folder.rename(picture_folder.with_name("renamed"))
+    summary = index(new)
+    assert (summary.relocated, summary.unchanged, summary.added, summary.embedded) == (6, 6, 0, 0)
+    assert summary.notes == [f"{picture_folder} was moved to {new}: 6 of its 6 files are there."]
+    assert found_paths(library) == images_in(new)
+    assert ids_by_name(library) == ids
+    again = index(new)
+    assert (again.relocated, again.unchanged, again.failed, again.notes) == (0, 6, 0, [])
+
+
+def test_what_changed_in_a_renamed_folder_is_picked_up(library, index, picture_folder):
+    index()
+    new = picture_folder.rename(picture_folder.with_name("renamed"))
+    first, second, third, *_ = sorted(map(Path, images_in(new)))
+    save_noise(first, 50)
+    second.unlink()
+    third.rename(new / "another name.png")
+    summary = index(new)
+    assert (summary.relocated, summary.changed, summary.moved) == (6, 1, 1)
+    assert (summary.removed, summary.embedded) == (1, 1)
+    assert found_paths(library) == images_in(new)
+
+
+def test_a_missing_source_is_named_with_what_helps(
+    library, tiny_encoder, index, picture_folder, tmp_path
+):
+    index()
+    picture_folder.rename(tmp_path / "unknown")
+    summary = index_sources(library, tiny_encoder)
+    assert f"mmsearch relocate {picture_folder} NEW" in summary.notes[0]
+    assert len(summary.notes) == summary.failed == 1
+    assert len(found_paths(library)) == 6
+
+
+def test_a_file_that_left_its_source_keeps_its_item(library, index, picture_folder, tmp_path):
+    index()
+    ids = ids_by_name(library)
+    other = tmp_path / "other"
+    other.mkdir()
+    old = min(map(Path, images_in(picture_folder)))
+    old.rename(other / old.name)
+    summary = index(other)
+    assert (summary.moved, summary.added, summary.embedded) == (1, 0, 0)
+    assert ids_by_name(library) == ids
+    assert found_paths(library) == images_in(picture_folder) | images_in(other)
+    assert index().removed == 0
+
+
+def test_a_copy_of_a_file_of_an_absent_drive_does_not_take_its_item(
+    library, index, picture_folder, tmp_path
+):
+    index()
+    other = tmp_path / "other"
+    other.mkdir()
+    copy = Path(shutil.copy(min(images_in(picture_folder)), other))
+    drive = picture_folder.rename(tmp_path / "unmounted")
+    summary = index(other)
+    assert (summary.moved, summary.duplicates, summary.embedded) == (0, 1, 0)
+    drive.rename(picture_folder)
+    assert found_paths(library) == images_in(picture_folder) | {str(copy)}
+
+
+def test_a_renamed_file_that_is_a_source_replaces_it(library, index, picture_folder):
+    old = min(map(Path, images_in(picture_folder)))
+    index(old)
+    new = old.rename(old.with_name("new name.png"))
+    assert index(new).moved == 1
+    with library.catalog.snapshot() as snapshot:
+        assert snapshot.sources() == [str(new)]
+    assert found_paths(library) == {str(new)}

@@ -5,7 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from indexer.watch import (
     watch_sources,
 )
 from retrieval.catalog import FileState
-from retrieval.errors import NotFoundError
+from retrieval.errors import LibraryLockedError, NotFoundError
 from retrieval.library import Library, create_library
 
 pytestmark = pytest.mark.slow
@@ -330,3 +330,30 @@ def test_stopping_in_the_middle_keeps_what_was_embedded(library, tiny_encoder, f
     held = len(Watcher(library).files())
     assert 4 <= held < 32
     assert index_sources(library, tiny_encoder).added == 32 - held
+
+
+def test_renamed_source_is_followed_when_it_is_watched_again(library, tiny_encoder, folder):
+    index_sources(library, tiny_encoder, [folder])
+    new = folder.rename(folder.with_name("renamed"))
+    with watching(library, tiny_encoder, new) as watcher:
+        eventually(lambda: bool(watcher.of(Watching)))
+        assert watcher.total("embedded") == 0
+        assert watcher.holds(new / "a.png", new / "sub" / "b.png")
+    with library.catalog.snapshot() as snapshot:
+        assert snapshot.sources() == [str(new)]
+
+
+def test_source_that_is_relocated_while_it_is_watched_is_left_alone(library, tiny_encoder, folder):
+    with watching(library, tiny_encoder, folder) as watcher:
+        eventually(lambda: watcher.holds(folder / "a.png", folder / "sub" / "b.png"))
+        new = folder.rename(folder.with_name("renamed"))
+        eventually(lambda: bool(watcher.of(SourceGone)))
+        eventually(lambda: relocated(library, folder, new))
+        time.sleep(1.5)
+        assert watcher.holds(new / "a.png", new / "sub" / "b.png")
+
+
+def relocated(library: Library, old: Path, new: Path) -> bool:
+    with suppress(LibraryLockedError):
+        return library.relocate(old, new).relocated == 2
+    return False

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from api.http.app import create_app
@@ -101,3 +102,32 @@ def test_the_terminal_filters_by_column(library):
     )
     [hit] = json.loads(run.stdout)["hits"]
     assert hit["path"].endswith("blue.png")
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2023", datetime(2023, 1, 1)),
+        ("2023-05", datetime(2023, 5, 1)),
+        ("2023-05-17", datetime(2023, 5, 17)),
+        ("2023-05-17T08:00", datetime(2023, 5, 17, 8)),
+        ("2023-05-17T08:00:00Z", datetime(2023, 5, 17, 8, tzinfo=UTC)),
+    ],
+)
+def test_dates_may_be_short_also_in_strict_json(text, moment):
+    found = Filter.model_validate_json(f'{{"taken_at": {{"since": "{text}"}}}}', strict=True)
+    assert found == Filter(taken_at=TimeRange(since=moment))
+
+
+@pytest.mark.parametrize(
+    ("since", "before"),
+    [("2024", "2023"), ("2024", "2024"), ("2024-01-01T01:00+02:00", "2023-12-31T23:00Z")],
+)
+def test_a_range_that_cannot_hold_anything_is_refused(since, before):
+    with pytest.raises(ValidationError, match="put the earlier date first"):
+        TimeRange(since=since, before=before)
+    TimeRange(since=before, before=f"{since}-02" if len(since) == 4 else "2025")
+
+
+def test_the_cameras_clock_and_an_instant_are_not_compared():
+    TimeRange(since=datetime(2024, 1, 1, 5), before=datetime(2024, 1, 1, tzinfo=UTC))

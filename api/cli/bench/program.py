@@ -2,9 +2,11 @@
 
 import typer
 
+from api.cli.bench.catalog import catalog
 from api.cli.bench.gpu import gpu
 from api.cli.bench.index import index
 from api.cli.bench.indexing import indexers, memory, throughput
+from api.cli.bench.queries import queries
 from api.cli.bench.relevance import relevance
 from api.cli.bench.reranking import explanations, reranking
 from api.cli.bench.retrieval import OnceJsonToFile, ablation, compare, retrieval
@@ -16,6 +18,7 @@ bench.command(cls=OnceJsonToFile)(retrieval)
 for command in (
     compare,
     ablation,
+    queries,
     relevance,
     reranking,
     explanations,
@@ -26,5 +29,6 @@ for command in (
     memory,
     indexers,
     service,
+    catalog,
 ):
     bench.command()(command)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from benchmarks.quality.relevance import RelevanceResult
     from retrieval.encoders.base import Space
-    from retrieval.search.relevance import Calibration, QueryKind
+    from retrieval.search.relevance import AnyCalibration, QueryKind
 
 
 def relevance(
@@ -131,6 +131,7 @@ def relevance(
             outside=[text for text in outside_texts() if is_held_out(text)] if outside else (),
             searches=searches,
             seed=seed,
+            is_asked=is_held_out if photos == "held-out" else lambda _: True,
             on_progress=progress,
         )
     if output:
@@ -139,7 +140,7 @@ def relevance(
     print_result(body, lambda: "\n".join(_lines(result)), as_json=as_json)
 
 
-def _calibrations(space: "Space", file: Path | None) -> "Mapping[QueryKind, Calibration]":
+def _calibrations(space: "Space", file: Path | None) -> "Mapping[QueryKind, AnyCalibration]":
     from retrieval.search.relevance import CalibrationFile, QueryKind, calibration_for
 
     if file:
@@ -170,6 +171,7 @@ def _lines(result: "RelevanceResult") -> list[str]:
                 )
                 lines.append(f"{span:<9} {predicted:>10.3f} {observed:>9.3f} {count:>9,}")
         lines.append("")
+    lines += _cut_lines(result)
     lines += [
         f"{result.queries:,} captions with their photo in the library, and removed; "
         f"{result.absent_texts} texts about things that no photo shows:",
@@ -183,4 +185,30 @@ def _lines(result: "RelevanceResult") -> list[str]:
             f"{row.present_none:>7.0%} {row.present_hits:>5g} {row.removed_none:>18.0%} "
             f"{none_there:>15} {few:>10}"
         )
+    return lines
+
+
+def _cut_lines(result: "RelevanceResult") -> list[str]:
+    lines = [
+        "What the cut of each query shows:",
+        "kind          right photos  queries     F1  best F1  no hit  hits  calibration error",
+    ]
+    for cut in result.cuts:
+        fewest, most = cut.right
+        right = f"{fewest:,} or more" if most >= 10**9 else f"{fewest}-{most}" if most else "none"
+        lines.append(
+            f"{cut.kind:<12} {right:>13} {cut.queries:>8,} {cut.f1:>6.3f} {cut.best_f1:>8.3f} "
+            f"{cut.none:>7.0%} {cut.hits:>5g} {cut.ece:>18.3f}"
+        )
+    lines.append("")
+    if result.signed:
+        before, after, subtracted = result.signed.unwanted
+        kept = result.signed.precision
+        lines += [
+            f"{result.signed.pairs:,} pairs of a wanted and an unwanted word, first 10 hits: "
+            f"{before:.0%} show the unwanted one if it is not in the query, {after:.0%} if it is "
+            f"({subtracted:.0%} with all of its vector); precision for the wanted word "
+            f"{kept[0]:.0%}, {kept[1]:.0%} ({kept[2]:.0%})",
+            "",
+        ]
     return lines

@@ -33,18 +33,29 @@ def item_in(snapshot: Snapshot, item_id: int) -> Item:
 
 @router.get("")
 def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) -> ItemList:
-    """List the items that can be found, in the order in which they were added."""
+    """List the items that can be found, in the order in which they were added, or by date."""
     where = parse_json(Filter, asked.where, "where") if asked.where is not None else None
+    space_id = service.engine.space.id
     with service.library.catalog.snapshot() as snapshot:
-        items = snapshot.items(
-            service.engine.space.id,
-            where=where,
-            modality=asked.modality,
-            after=int(asked.cursor or 0),
-            limit=asked.limit,
-            newest_first=asked.order == "newest",
-        )
-    return ItemList.of(items, asked.limit)
+        if asked.by_date:
+            items = snapshot.items_by_date(
+                space_id,
+                where=where,
+                modality=asked.modality,
+                after=asked.last_date_and_id,
+                limit=asked.limit,
+                oldest_first=asked.order == "date-asc",
+            )
+        else:
+            items = snapshot.items(
+                space_id,
+                where=where,
+                modality=asked.modality,
+                after=asked.last_id,
+                limit=asked.limit,
+                newest_first=asked.order == "newest",
+            )
+    return ItemList.of(items, asked.limit, by_date=asked.by_date)
 
 
 @router.get("/{item_id}")

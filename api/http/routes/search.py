@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.routes.items import ItemId, current_item
 from api.http.schemas import ServedAnswer, SimilarRequest
-from api.http.search_body import BODY, read_search_body
+from api.http.search_body import BODY, SearchBody, read_search_body
 from retrieval.rerankers.registry import AUTO
 from retrieval.search.answer import StageTimer
 from retrieval.search.joint import Asked
@@ -31,22 +31,8 @@ async def search(request: Request, service: CurrentService) -> Response:
     clock = StageTimer()
     with clock("decode"):
         body = await read_search_body(request)
-        asked = body.request
-        max_pixels = service.settings.max_pixels
-        if body.uploads or any(kind == "image" for kind, _, _ in body.parts):
-            parts = await service.decoding.run(lambda: body.decoded(max_pixels))
-        else:
-            parts = body.decoded(max_pixels)
-    question = Question(
-        parts,
-        k=asked.k,
-        where=asked.where,
-        mode=asked.mode,
-        min_relevance=asked.min_relevance,
-        group_by_file=asked.group_by_file,
-        diversity=asked.diversity,
-        cursor=asked.cursor,
-    )
+        question = await read_question(service, body)
+    asked = body.request
     joint = JointQuery(question, parse_modalities(asked.modality), tuple(asked.spaces))
     reranking = Reranking(asked.rerank, asked.rerank_depth, asked.rerank_budget_ms)
     return await _answer(service, joint, reranking, body.query, clock.timings_ms)
@@ -68,6 +54,30 @@ async def similar(
         cursor=asked.cursor,
     )
     return await _answer(service, question, Reranking(asked.rerank), f"item {item_id}", {})
+
+
+async def read_question(service: Service, body: SearchBody) -> Question:
+    """Make the query of a body, of `any` for pictures; raises UsageError without parts."""
+    asked = body.request
+    max_pixels = service.settings.max_pixels
+    if body.uploads or any(kind == "image" for kind, _, _ in body.parts):
+        parts = await service.decoding.run(lambda: body.decoded(max_pixels))
+    else:
+        parts = body.decoded(max_pixels)
+    return Question(
+        parts,
+        k=asked.k,
+        modality=parse_modalities(asked.modality)[0],
+        where=asked.where,
+        mode=asked.mode,
+        min_relevance=asked.min_relevance,
+        group_by_file=asked.group_by_file,
+        diversity=asked.diversity,
+        cursor=asked.cursor,
+        sort=asked.sort,
+        parse=asked.parse,
+        literal=tuple(asked.literal),
+    )
 
 
 async def _answer(

@@ -8,11 +8,12 @@ from starlette.concurrency import run_in_threadpool
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.schemas import valid_text
 from api.http.schemas.stats import CacheStats, IndexStats, Stats
+from retrieval.catalog.paths import is_there
 from retrieval.indices import generations
 from retrieval.indices.build import reasons_for
 from retrieval.indices.maintenance import committed_rows
 from retrieval.media import Modality
-from retrieval.search.relevance import DEFAULT_MIN_RELEVANCE
+from retrieval.search.cut import AUTO
 
 router = APIRouter(prefix="/v1", tags=["library"], dependencies=[Depends(require("read"))])
 
@@ -43,6 +44,7 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         files_failed=counts.failed,
         files_removed=counts.removed,
         sources=[valid_text(source) for source in sources],
+        missing_sources=[valid_text(source) for source in sources if not is_there(source)],
         kinds=kinds,
         taken_between=taken_between,
         cameras=cameras,
@@ -53,7 +55,7 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         encoder=space.encoder,
         dimension=space.dimension,
         reranker=reranker,
-        default_min_relevance=DEFAULT_MIN_RELEVANCE,
+        default_min_relevance=AUTO,
         indices=[_index(service, modality) for modality in Modality],
         vector_cache=CacheStats(hits=cache.hits, misses=cache.misses),
         uploads=service.uploads is not None,

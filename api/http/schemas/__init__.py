@@ -1,6 +1,7 @@
 """Pydantic models of the HTTP API and of `--json`, one module per subject."""
 
 from api.http.schemas.explain import ExplainRequest, ExplanationSchema
+from api.http.schemas.facets import FacetsRequest, FacetsSchema
 from api.http.schemas.health import Health
 from api.http.schemas.items import (
     ItemList,
@@ -22,6 +23,8 @@ from api.http.schemas.search import (
 __all__ = [
     "ExplainRequest",
     "ExplanationSchema",
+    "FacetsRequest",
+    "FacetsSchema",
     "Health",
     "HitSchema",
     "ItemList",

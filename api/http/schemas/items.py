@@ -9,12 +9,14 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from retrieval.catalog import FileDetails, Item
+from retrieval.catalog import FileDetails, Item, TakenFrom
+from retrieval.errors import UsageError
 from retrieval.media import MediaKind, Modality
 
 MOST_IN_AN_ADDRESS = 10_000
 """Maximum characters of a value in a URL: the server accepts 64 KiB, a character has up to six."""
 
+_NO_DATE = "none"
 _FIRST_SECOND = -62_135_596_800
 _LAST_SECOND = 253_402_300_799
 """Unix times of the years 1 and 9999; file systems can have others."""
@@ -31,13 +33,20 @@ class ListRequest(BaseModel):
     limit: Annotated[int, Field(ge=1, le=1000, description="Maximum number of items.")] = 100
     cursor: Annotated[
         str | None,
-        Field(pattern=r"^[0-9]{1,18}$", description="`next_cursor` of the last page."),
+        Field(
+            pattern=r"^(([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}|none)\.)?[0-9]{1,18}$",
+            description="`next_cursor` of the last page.",
+        ),
     ] = None
     modality: Annotated[
         Modality | None, Field(description="image: images, frames and pages; text: chunks of text.")
     ] = None
     order: Annotated[
-        Literal["oldest", "newest"], Field(description="Order by the time when they were added.")
+        Literal["oldest", "newest", "date", "date-asc"],
+        Field(
+            description="oldest, newest: by the time when they were added; date, date-asc: newest "
+            "or oldest photo first, items without a date last."
+        ),
     ] = "oldest"
     where: Annotated[
         str | None,
@@ -46,6 +55,40 @@ class ListRequest(BaseModel):
             description=f"A filter as JSON, such as `{_FILTER}`.",
         ),
     ] = None
+
+    @property
+    def by_date(self) -> bool:
+        """Whether items come in the order of their dates."""
+        return self.order in {"date", "date-asc"}
+
+    @property
+    def last_date_and_id(self) -> tuple[datetime | None, int] | None:
+        """Date and id of the last item of the page before; None for the first page.
+
+        Raises UsageError for a cursor of another order.
+        """
+        if self.cursor is None:
+            return None
+        date, _, item_id = self.cursor.rpartition(".")
+        try:
+            return None if date == _NO_DATE else datetime.fromisoformat(date), int(item_id)
+        except ValueError:
+            raise _other_order() from None
+
+    @property
+    def last_id(self) -> int:
+        """Id of the last item of the page before; 0 for the first page.
+
+        Raises UsageError for a cursor of another order.
+        """
+        try:
+            return int(self.cursor or 0)
+        except ValueError:
+            raise _other_order() from None
+
+
+def _other_order() -> UsageError:
+    return UsageError("The cursor belongs to another `order`. Repeat the one that it came from.")
 
 
 class ThumbnailSize(IntEnum):
@@ -99,6 +142,16 @@ ServedPath = Annotated[
 ]
 
 
+TakenLocal = Annotated[
+    datetime | None,
+    Field(description="Date and time that the camera's clock showed, without a time zone."),
+]
+DateSource = Annotated[
+    TakenFrom | None,
+    Field(description="metadata: of the file; mtime: its modification time, for want of a date."),
+]
+
+
 class ListedItem(BaseModel):
     """An item. Sizes are in pixels, upright."""
 
@@ -112,6 +165,8 @@ class ListedItem(BaseModel):
     time_s: Annotated[float | None, Field(description="Time of a video frame in seconds.")]
     text: Annotated[str | None, Field(description="The chunk of text.")]
     columns: Annotated[dict[str, Any] | None, Field(description="Other values of the table row.")]
+    taken_local: TakenLocal
+    taken_from: DateSource
     bytes: Annotated[int, Field(description="Size of the file.")]
     thumbnail: Annotated[
         str | None, Field(description="URL of the thumbnail, cacheable for ever; null: none.")
@@ -119,18 +174,21 @@ class ListedItem(BaseModel):
 
 
 class ItemList(BaseModel):
-    """A page of items, by id."""
+    """A page of items."""
 
     items: list[ListedItem]
     next_cursor: Annotated[str | None, Field(description="null: this is the last page.")]
 
     @classmethod
-    def of(cls, items: list[Item], limit: int) -> Self:
+    def of(cls, items: list[Item], limit: int, *, by_date: bool = False) -> Self:
         """Build a page; one with fewer than `limit` items is the last."""
-        return cls(
-            items=[ListedItem(**item_facts(item)) for item in items],
-            next_cursor=str(items[-1].id) if len(items) == limit else None,
-        )
+        cursor = None
+        if len(items) == limit:
+            cursor = str(items[-1].id)
+            if by_date:
+                taken = items[-1].taken_local
+                cursor = f"{taken.isoformat() if taken else _NO_DATE}.{cursor}"
+        return cls(items=[ListedItem(**item_facts(item)) for item in items], next_cursor=cursor)
 
 
 class ItemSchema(ListedItem):
@@ -139,13 +197,18 @@ class ItemSchema(ListedItem):
     taken_at: Annotated[
         datetime | None,
         Field(
-            description="Date in the file, else its modification time; null until the next run if "
+            description="Instant of the date in the file (taken as UTC where it tells no time "
+            "zone), else its modification time; null until the next run if "
             "the file had only just changed when it was indexed."
         ),
     ]
     camera: str | None
     latitude: float | None
     longitude: float | None
+    place: Annotated[
+        str | None,
+        Field(description="Names of the place, one per line: cities, county, region, country."),
+    ]
     duration_s: float | None
     description: Annotated[
         str | None, Field(description="Title, description and keywords of the file, one per line.")
@@ -162,6 +225,7 @@ class ItemSchema(ListedItem):
             camera=metadata.camera,
             latitude=metadata.latitude,
             longitude=metadata.longitude,
+            place=metadata.place,
             duration_s=metadata.duration_s,
             description=metadata.text,
             annotations=details.annotations,

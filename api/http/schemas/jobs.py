@@ -77,12 +77,18 @@ class JobResult(BaseModel):
     changed: int
     unchanged: int
     moved: int
+    relocated: Annotated[
+        int, Field(description="Files re-rooted with a source that was moved as a whole.")
+    ] = 0
     duplicates: int
     removed: int
     failed: int
     embedded: Annotated[int, Field(description="Number of embedded images and chunks.")]
     seconds: float
     interrupted: bool
+    notes: Annotated[
+        list[str], Field(description="Sources that were moved or are missing, and what to do.")
+    ] = []
     indices: Annotated[list[str], Field(description="Indices that were built.")] = []
     problems: Annotated[list[str], Field(description="Problems that did not fail the job.")] = []
     files: Annotated[list[UploadedFile] | None, Field(description="Files of an upload.")] = None

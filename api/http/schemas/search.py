@@ -3,17 +3,25 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
-from api.http.schemas.items import MOST_IN_AN_ADDRESS, ServedPath, item_facts
+from api.http.schemas.items import (
+    MOST_IN_AN_ADDRESS,
+    DateSource,
+    ServedPath,
+    TakenLocal,
+    item_facts,
+)
 from retrieval.filters import Filter
 from retrieval.media import MediaKind, Modality
 from retrieval.search.answer import Answer
 from retrieval.search.cursor import MAX_CURSOR_LENGTH
+from retrieval.search.parse import PartKind
 from retrieval.search.query import (
     DEFAULT_BUDGET_MS,
     MAX_ITEM_ID,
     MAX_K,
+    MAX_LITERAL,
     MAX_PARTS,
     MAX_RERANK_BUDGET_MS,
     MAX_RERANK_DEPTH,
@@ -21,6 +29,7 @@ from retrieval.search.query import (
     MAX_TEXT_LENGTH,
     MAX_WEIGHT,
     Mode,
+    Sort,
 )
 
 ItemNumber = Annotated[int, Field(ge=1, le=MAX_ITEM_ID)]
@@ -103,18 +112,36 @@ class SearchRequest(BaseModel):
     mode: Annotated[
         Mode,
         Field(
-            description="vector: by embeddings; text: by words; hybrid: both, rank fusion; auto: "
-            "hybrid if some file has all the words of the query, else vector."
+            description="vector: by embeddings; text: by words; hybrid: both; auto: hybrid if "
+            "some file has a telling word of the query, else vector."
         ),
     ] = Mode.AUTO
     min_relevance: Annotated[
-        float, Field(ge=0, le=1, description="Minimum relevance of a hit.")
-    ] = 0.0
+        Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None,
+        Field(
+            description="Minimum relevance of a hit; auto: found by query, by the highest expected "
+            "F1; null: 0, or auto when sorted by date. Hits that telling words found stay."
+        ),
+    ] = None
     group_by_file: GroupByFile = False
     diversity: Annotated[
         float,
         Field(ge=0, le=1, description="Diversify: difference from earlier hits."),
     ] = 0.0
+    parse: Annotated[
+        bool,
+        Field(
+            description="Turn words of the texts that say when, where or with which camera into "
+            "filters; false: all words are searched for as they are."
+        ),
+    ] = True
+    literal: Annotated[
+        list[QueryText],
+        Field(
+            max_length=MAX_LITERAL,
+            description="Words that are not to become filters, as `understood` has them.",
+        ),
+    ] = []
     rerank: Rerank = "auto"
     rerank_depth: Annotated[
         int | None,
@@ -128,6 +155,13 @@ class SearchRequest(BaseModel):
         float,
         Field(ge=0, le=MAX_RERANK_BUDGET_MS, description="Time limit of reranking, in ms."),
     ] = DEFAULT_BUDGET_MS
+    sort: Annotated[
+        Sort,
+        Field(
+            description="relevance: best first; date: newest first, of the hits above the minimum "
+            "relevance; date-asc: oldest first."
+        ),
+    ] = Sort.RELEVANCE
 
 
 class SimilarRequest(BaseModel):
@@ -153,6 +187,21 @@ class SimilarRequest(BaseModel):
     rerank: Rerank = "auto"
 
 
+class UnderstoodSchema(BaseModel):
+    """Words of the query that became a filter."""
+
+    words: Annotated[str, Field(description="As they were written.")]
+    kind: PartKind
+    label: Annotated[str, Field(description="What they mean, for people.")]
+    where: Annotated[Filter, Field(description="The filter, as in a request.")]
+
+    @field_serializer("where")
+    def _as_asked(self, where: Filter) -> dict[str, Any]:
+        return where.model_dump(
+            mode="json", by_alias=True, exclude_none=True, exclude_defaults=True
+        )
+
+
 class HitSchema(BaseModel):
     """An item in the answer; scores that do not exist are null."""
 
@@ -171,12 +220,16 @@ class HitSchema(BaseModel):
     ] = None
     width: Annotated[int | None, Field(description="In pixels, upright.")] = None
     height: Annotated[int | None, Field(description="In pixels, upright.")] = None
+    taken_local: TakenLocal = None
+    taken_from: DateSource = None
     similarity: Annotated[float, Field(description="Cosine with the query, -1 to 1.")]
     match: Annotated[float | None, Field(description="The reranker's logit, 0 at even odds.")] = (
         None
     )
     relevance: Annotated[float | None, Field(description="Calibrated, 0 to 1.")] = None
-    words: Annotated[float | None, Field(description="Lexical score (BM25).")] = None
+    words: Annotated[
+        float | None, Field(description="Lexical score: BM25, or inverse document frequency.")
+    ] = None
     group: Annotated[list[int], Field(description="Ids of the other items of the same file.")] = []
 
 
@@ -205,6 +258,17 @@ class _AnswerBase(BaseModel):
     next_cursor: Annotated[
         str | None, Field(description="Repeat the query with this `cursor` for the next hits.")
     ] = None
+    understood: Annotated[
+        list[UnderstoodSchema],
+        Field(description="Words that became filters; the others were searched for."),
+    ] = []
+    expected: Annotated[
+        float | None,
+        Field(description="Expected number of right items in the library, by their relevances."),
+    ] = None
+    left_out: Annotated[
+        int, Field(description="About how many items `min_relevance` left out of the answer.")
+    ] = 0
 
     @classmethod
     def of(
@@ -221,19 +285,20 @@ class _AnswerBase(BaseModel):
             "query": query,
             "image": image,
             "timings_ms": {stage: round(ms, 3) for stage, ms in timings.items()},
+            "understood": [vars(part) for part in answer.understood],
             "hits": [item_facts(hit.item) | vars(hit) for hit in answer.hits],
         }
         return cls(**facts)
 
 
 class SearchAnswer(_AnswerBase):
-    """Hits, best first, with the wall time of each stage in milliseconds."""
+    """Hits in their order, with the wall time of each stage in milliseconds."""
 
     image: str | None = None
     hits: list[HitSchema]
 
 
 class ServedAnswer(_AnswerBase):
-    """Hits, best first, with the wall time of each stage in milliseconds."""
+    """Hits in their order, with the wall time of each stage in milliseconds."""
 
     hits: list[ServedHit]

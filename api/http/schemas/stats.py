@@ -1,6 +1,6 @@
 """Schema of the statistics of a service and its library."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -38,6 +38,9 @@ class Stats(BaseModel):
     files_failed: int
     files_removed: int
     sources: list[str]
+    missing_sources: Annotated[
+        list[str], Field(description="Sources that are not there, or are empty folders.")
+    ]
     kinds: Annotated[dict[MediaKind, int], Field(description="Searchable files by kind.")]
     taken_between: Annotated[
         tuple[int, int] | None,
@@ -57,7 +60,8 @@ class Stats(BaseModel):
     dimension: int
     reranker: Annotated[str | None, Field(description="Name of the reranker; null: none.")]
     default_min_relevance: Annotated[
-        float, Field(description="Minimum relevance of the page for hits of a text.")
+        float | Literal["auto"],
+        Field(description="Minimum relevance of the page for hits of a text; auto: by query."),
     ]
     indices: list[IndexStats]
     vector_cache: CacheStats

@@ -1,5 +1,5 @@
 // The chips below the search field: pictures and items that are searched with, each wanted or not,
-// and the words after a minus.
+// the words after a minus, and the words that were understood as a date, a place or a camera.
 
 import { byId, element, iconButton } from "./dom.js";
 import { t } from "./i18n.js";
@@ -8,15 +8,16 @@ import { readText, withoutMinusWord } from "./query.js";
 import { showThumbnail } from "./thumbnails.js";
 
 // `change(part of a query)` is called when a chip is switched or removed; `nameOf(item id)` says
-// the file name of an item, where it is known.
-export function showChips(query, { change, nameOf }) {
+// the file name of an item, where it is known; `understood` is that of the answer.
+export function showChips(query, { change, nameOf, understood }) {
   const things = query.things.filter((thing) => thing.type === "item" || pictureAddress(thing.id));
   const words = readText(query.text).minus;
   const list = byId("chips");
-  list.hidden = !things.length && !words.length;
+  list.hidden = !things.length && !words.length && !understood.length;
   list.replaceChildren(
     ...things.map((thing) => thingChip(thing, query, change, nameOf)),
     ...words.map((word) => wordChip(word, query, change)),
+    ...understood.map((part) => understoodChip(part, query, change)),
   );
 }
 
@@ -57,6 +58,19 @@ function wordChip(word, query, change) {
     element("span", { class: "chip-name", dir: "auto" }, name),
     iconButton("close", t("remove", { name }), () =>
       change({ text: withoutMinusWord(query.text, word) }),
+    ),
+  );
+}
+
+// Without its chip, the words of a part are searched for as they are.
+function understoodChip({ words, kind, label }, query, change) {
+  const name = t(`understood_${kind}`, { name: label });
+  return element(
+    "li",
+    { class: "chip chip-word understood" },
+    element("span", { class: "chip-name", dir: "auto", title: words }, name),
+    iconButton("close", t("asWords", { name: words }), () =>
+      change({ literal: [...query.literal, words] }),
     ),
   );
 }

@@ -2,9 +2,10 @@
 
 import { items, search } from "./api.js";
 import { library, minRelevanceOf } from "./library.js";
-import { partsOf, whereOf } from "./query.js";
+import { hasNoDay, isByDate, partsOf, whereOf } from "./query.js";
 
 const PAGE = 60;
+const NOTHING = Object.freeze({ hits: [], next_cursor: null, ms: null });
 // Above this, reranking is too slow to be waited for at each keystroke: it then follows when the
 // typing has stopped. It is so where the reranker has not seen most images yet.
 const QUICK_MS = 200;
@@ -42,7 +43,7 @@ export function openFeed(query, { beside = false } = {}) {
     hits: [],
     passages: [],
     async next() {
-      const answer = isSearch ? await searched() : await listed();
+      const answer = hasNoDay(query) ? NOTHING : await (isSearch ? searched() : listed());
       signal.throwIfAborted();
       cursor = answer.next_cursor ?? null;
       feed.done = cursor === null;
@@ -66,6 +67,8 @@ export function openFeed(query, { beside = false } = {}) {
       group_by_file: query.group,
       rerank: query.rerank ? "auto" : "none",
     };
+    if (isByDate(query)) body.sort = query.sort;
+    if (query.literal.length) body.literal = query.literal;
     if (cursor) body.cursor = cursor;
     if (whereOf(query)) body.where = whereOf(query);
     const answer = await search(body, signal);
@@ -75,7 +78,13 @@ export function openFeed(query, { beside = false } = {}) {
 
   async function listed() {
     const { items: hits, next_cursor } = await items(
-      { where: whereOf(query), cursor, modality: listedModality(query), limit: PAGE },
+      {
+        where: whereOf(query),
+        cursor,
+        modality: listedModality(query),
+        limit: PAGE,
+        order: isByDate(query) ? query.sort : "newest",
+      },
       signal,
     );
     return { hits, next_cursor, ms: null };

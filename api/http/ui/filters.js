@@ -1,11 +1,27 @@
-// The panel of filters. It offers only what the library has: no cameras, no choice of cameras.
+// The panel of filters. It offers only what the library has: no cameras, no choice of cameras. Values
+// and their counts come when the panel is open (`readChoices`).
 
 import { byId, element, fileName } from "./dom.js";
-import { number, percent, t } from "./i18n.js";
+import { readFacets, withoutColumn } from "./facets.js";
+import { monthName, number, percent, t } from "./i18n.js";
 import { library, minRelevanceOf } from "./library.js";
 import { EMPTY, filterCount } from "./query.js";
 
 const SIZES = [640, 1280, 2560, 4000];
+
+let choices = null;
+
+// Reads what there is to choose from and shows it, unless something is being typed there.
+export async function readChoices(query, change) {
+  try {
+    choices = await readFacets(query);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    choices = null; // the search itself tells what is wrong
+  }
+  const typed = document.activeElement?.matches("#filters input:is([type=text], [type=date])");
+  if (!typed) showFilters(query, change);
+}
 
 // `change(part of a query)` is called when a filter is.
 export function showFilters(query, change) {
@@ -17,28 +33,31 @@ export function showFilters(query, change) {
       { class: "filter-grid" },
       pills("what", ["any", "image", "text"], [query.modality], ([modality]) => change({ modality }), "radio"),
       library.kinds.length > 1
-        ? pills("kind", library.kinds, query.kinds, (kinds) => change({ kinds }), "checkbox")
+        ? pills("kind", library.kinds, query.kinds, (kinds) => change({ kinds }), "checkbox", choices?.kinds)
         : null,
+      year(query, change),
+      month(query, change),
+      day("from", query, change),
+      day("to", query, change),
       choice(
         "size",
         SIZES.map((size) => [size, t("sizeMin", { n: size })]),
         query.size,
         (value) => change({ size: Number(value) }),
       ),
-      day("from", query, change),
-      day("to", query, change),
       library.cameras.length
-        ? choice("camera", library.cameras.map((name) => [name, name]), query.camera, (camera) =>
-            change({ camera }),
+        ? choice(
+            "camera",
+            counted(choices?.cameras ?? library.cameras.map(bare), query.camera),
+            query.camera,
+            (camera) => change({ camera }),
           )
         : null,
-      library.sources.length > 1
-        ? choice("source", library.sources.map((path) => [path, fileName(path)]), query.source, (source) =>
-            change({ source }),
-          )
-        : null,
+      folder(query, change),
       ...Object.entries(library.columns).map(([name, samples]) =>
-        column(name, samples, query, change),
+        choices?.columns[name]?.length || query.columns[name]?.startsWith("=")
+          ? chosenColumn(name, query, change)
+          : column(name, samples, query, change),
       ),
       relevance(query, change),
       element(
@@ -63,11 +82,78 @@ export function showFilters(query, change) {
 }
 
 export function unfiltered() {
-  const { text: _text, things: _things, ...filters } = EMPTY;
+  const { text: _text, things: _things, sort: _sort, literal: _literal, ...filters } = EMPTY;
   return { ...filters, columns: {}, kinds: [] };
 }
 
-function pills(name, values, chosen, choose, type) {
+const bare = (value) => ({ value });
+
+// Pairs of value and text for `choice`; the chosen value is among them, found or not.
+function counted(values, chosen, textOf = String) {
+  const known = values.some(({ value }) => String(value) === chosen);
+  const all = known || !chosen ? values : [...values, bare(chosen)];
+  return all.map(({ value, count }) => [value, withCount(textOf(value), count)]);
+}
+
+const withCount = (name, n) => (n === undefined ? name : t("withCount", { name, n }));
+
+const lastDay = (month) => {
+  const [year, number] = month.split("-").map(Number);
+  return `${month}-${new Date(Date.UTC(year, number, 0)).getUTCDate()}`;
+};
+const isMonth = ({ from, to }) => from.endsWith("-01") && to === lastDay(from.slice(0, 7));
+const isYear = ({ from, to }) => from.endsWith("-01-01") && to === `${from.slice(0, 4)}-12-31`;
+const yearOf = (query) => (isYear(query) || isMonth(query) ? query.from.slice(0, 4) : "");
+
+function year(query, change) {
+  if (!choices?.years.length) return null;
+  return choice("year", counted(choices.years, yearOf(query)), yearOf(query), (value) =>
+    change(value ? { from: `${value}-01-01`, to: `${value}-12-31` } : { from: "", to: "" }),
+  );
+}
+
+function month(query, change) {
+  const of = yearOf(query);
+  if (!of || !choices) return null;
+  const chosen = isMonth(query) ? query.from.slice(0, 7) : "";
+  const months = choices.months.filter(({ value }) => value.startsWith(of)).reverse();
+  return choice("month", counted(months, chosen, monthName), chosen, (value) =>
+    change(
+      value
+        ? { from: `${value}-01`, to: lastDay(value) }
+        : { from: `${of}-01-01`, to: `${of}-12-31` },
+    ),
+  );
+}
+
+function folder(query, change) {
+  const folders = choices?.folders ?? library.sources.map(bare);
+  if (folders.length < 2 && !query.source) return null;
+  const paths = folders.map(({ value }) => value);
+  const depth = (path) => paths.filter((above) => path.startsWith(`${above}/`)).length;
+  const indented = (path) => "\u2003".repeat(depth(path)) + fileName(path);
+  return choice("source", counted(folders, query.source, indented), query.source, (source) =>
+    change({ source }),
+  );
+}
+
+function chosenColumn(name, query, change) {
+  const chosen = query.columns[name] ?? "";
+  const values = (choices?.columns[name] ?? []).map(({ value, count }) => ({ value: `=${value}`, count }));
+  return choice(
+    `column-${name}`,
+    counted(values, chosen, (value) => value.replace(/^=/, "")),
+    chosen,
+    (value) => change({ columns: setColumn(query.columns, name, value) }),
+    name,
+  );
+}
+
+const setColumn = (columns, name, value) =>
+  value ? { ...columns, [name]: value } : withoutColumn(columns, name);
+
+function pills(name, values, chosen, choose, type, counts = null) {
+  const countOf = (value) => counts && (counts.find((found) => found.value === value)?.count ?? 0);
   const read = () =>
     choose([...group.querySelectorAll("input")].filter((box) => box.checked).map((box) => box.value));
   const group = element(
@@ -89,7 +175,7 @@ function pills(name, values, chosen, choose, type) {
             checked: chosen.includes(value),
             onchange: read,
           }),
-          element("span", {}, t(`${name}_${value}`)),
+          element("span", {}, withCount(t(`${name}_${value}`), countOf(value) ?? undefined)),
         ),
       ),
     ),
@@ -110,16 +196,14 @@ function choice(name, pairs, chosen, choose, label = t(name)) {
 }
 
 function day(name, query, change) {
-  const input = element("input", { type: "date", id: `day-${name}`, value: query[name] });
+  const bound = name === "from" ? { max: query.to } : { min: query.from };
+  const input = element("input", { type: "date", id: `day-${name}`, value: query[name], ...bound });
   input.addEventListener("change", () => change({ [name]: input.value }));
   return field(t(name), input);
 }
 
 function column(name, samples, query, change) {
-  const set = (value) => {
-    const { [name]: _old, ...others } = query.columns;
-    change({ columns: value ? { ...others, [name]: value } : others });
-  };
+  const set = (value) => change({ columns: setColumn(query.columns, name, value) });
   const input = element("input", {
     type: "text",
     id: `column-${name}`,
@@ -137,21 +221,22 @@ function column(name, samples, query, change) {
 
 function relevance(query, change) {
   const shown = element("output", {});
+  const least = minRelevanceOf(query);
   const input = element("input", {
     type: "range",
     id: "relevance",
     min: "0",
     max: "0.95",
     step: "0.05",
-    value: String(minRelevanceOf(query)),
-    oninput: () => tell(),
+    value: String(least === "auto" ? 0 : least),
+    oninput: () => tell(Number(input.value)),
     onchange: () => change({ min: Number(input.value) }),
   });
-  const tell = () => {
-    shown.textContent = percent(Number(input.value));
+  const tell = (value) => {
+    shown.textContent = value === "auto" ? t("automatic") : percent(value);
     input.setAttribute("aria-valuetext", shown.textContent);
   };
-  tell();
+  tell(least);
   return field(t("relevance"), input, " ", shown);
 }
 

@@ -2,7 +2,7 @@
 // pictures are, as the service says their sizes: nothing moves when they come.
 
 import { byId, element, fileName, icon, iconButton } from "./dom.js";
-import { clock, t } from "./i18n.js";
+import { clock, month, t } from "./i18n.js";
 import { sharpSize, showThumbnail } from "./thumbnails.js";
 
 // Narrower or wider ones are cut, so that a panorama does not fill a row by itself.
@@ -12,16 +12,20 @@ const RATIO_OF_UNKNOWN = { document: 0.75, video: 16 / 9, text: 1, table: 1, ima
 const list = byId("hits");
 const row = byId("passage-list");
 let cells = new Map();
+let lastMonth = null;
 
 // `addressOf(hit)` is where a link to it leads; `open(item id)` shows it; `like(item id)` searches.
-export function showHits(hits, actions, { append = false } = {}) {
+// byDate: they come in the order of their dates, and are shown by month.
+export function showHits(hits, actions, { append = false, byDate = false } = {}) {
   const before = cells;
-  if (!append) cells = new Map();
+  if (!append) [cells, lastMonth] = [new Map(), null];
   const added = [];
   for (const hit of hits) {
     if (cells.has(hit.item_id)) continue;
     const cell = reused(before.get(hit.item_id), hit, actions) ?? makeCell(hit, actions);
+    cell.classList.toggle("by-date", byDate);
     cells.set(hit.item_id, cell);
+    if (byDate) added.push(...headingBefore(hit, cells.size === 1));
     added.push(cell);
   }
   if (append) {
@@ -44,6 +48,15 @@ export function showPassages(hits, actions, { append = false } = {}) {
   if (append) row.append(...added);
   else row.replaceChildren(...added);
   byId("passages").hidden = !row.childElementCount;
+}
+
+// The month of a hit, if it is not that of the hit before, behind what fills up the last row.
+function headingBefore(hit, isFirst) {
+  const shown = hit.taken_local ? month(hit.taken_local) : t("noDate");
+  if (shown === lastMonth) return [];
+  lastMonth = shown;
+  const heading = element("li", { class: "hits-month" }, element("h2", {}, shown));
+  return isFirst ? [heading] : [element("li", { class: "hits-fill", "aria-hidden": "true" }), heading];
 }
 
 export function setModality(modality) {
@@ -112,6 +125,9 @@ function badges(hit) {
   const marks = marksOf(hit).map((mark) =>
     element("span", { class: "badge" }, hit.kind === "video" ? icon("play") : null, mark),
   );
+  if (hit.taken_from === "mtime") {
+    marks.push(element("span", { class: "badge file-date", title: t("fileDateHint") }, t("fileDate")));
+  }
   const others = hit.group?.length;
   if (others) {
     marks.push(element("span", { class: "badge", title: t("sameFile", { n: others }) }, `+${others}`));

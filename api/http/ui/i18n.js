@@ -37,10 +37,19 @@ export function percent(share) {
   return number(share, { style: "percent" });
 }
 
-// The catalog takes times without a zone for UTC, so UTC is the clock that the camera showed.
-export function date(iso) {
-  const format = { dateStyle: "long", timeStyle: "short", timeZone: "UTC" };
-  return new Intl.DateTimeFormat(locale(), format).format(new Date(iso));
+// What the camera's clock showed has no time zone: it is shown as it is, wherever the reader is.
+export const date = (local) => spelled(local, { dateStyle: "long", timeStyle: "short" });
+export const month = (local) => spelled(local, { year: "numeric", month: "long" });
+
+function spelled(local, format) {
+  const formatter = new Intl.DateTimeFormat(locale(), { ...format, timeZone: "UTC" });
+  return formatter.format(new Date(`${local}Z`));
+}
+
+// Of 2019-05.
+export function monthName(month) {
+  const format = new Intl.DateTimeFormat(locale(), { month: "long", timeZone: "UTC" });
+  return format.format(new Date(`${month}-01T00:00:00Z`));
 }
 
 export function clock(seconds) {

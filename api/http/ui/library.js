@@ -1,12 +1,12 @@
 // What the library holds, as far as the page needs it: what filters can choose from, and from what
-// relevance on a hit is shown unless another is asked for.
+// relevance on a hit is shown unless another is asked for ("auto": the best cut of each query).
 
 import { stats } from "./api.js";
-import { readText } from "./query.js";
+import { isByDate, readText } from "./query.js";
 
 export const library = {
   known: false,
-  minRelevance: 0,
+  minRelevance: "auto",
   hasPictures: true,
   kinds: [],
   cameras: [],
@@ -27,7 +27,8 @@ export async function readLibrary() {
   });
 }
 
-// Pictures alone are not measured by it: what is like a picture is seldom the very same.
+// Pictures alone are not measured by it: what is like a picture is seldom the very same. By date,
+// though, something has to tell what is like it from the whole library.
 export function minRelevanceOf(query) {
-  return query.min ?? (readText(query.text).plus ? library.minRelevance : 0);
+  return query.min ?? (readText(query.text).plus || isByDate(query) ? library.minRelevance : 0);
 }

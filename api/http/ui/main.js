@@ -5,7 +5,7 @@ import { showChips } from "./chips.js";
 import { byId, element, fileName } from "./dom.js";
 import { listenForPictures } from "./drop.js";
 import { isQuickerFirst, listedModality, openFeed } from "./feed.js";
-import { showFilters, unfiltered } from "./filters.js";
+import { readChoices, showFilters, unfiltered } from "./filters.js";
 import {
   focusFirstHit,
   focusHit,
@@ -21,9 +21,13 @@ import { hideMessage, showEmptyLibrary, showMessage, showProblem } from "./messa
 import { addPicture } from "./query-pictures.js";
 import {
   EMPTY,
+  SORTS,
   fromAddress,
+  hasNoDay,
+  isByDate,
   itemOfAddress,
   lacksPicture,
+  literalIn,
   partsOf,
   readText,
   toAddress,
@@ -42,6 +46,7 @@ let query = fromAddress(location.search);
 let feed = null;
 let loading = null;
 let answered = null;
+let understood = [];
 let lastTyped = 0;
 let viewerPushed = false;
 const names = new Map();
@@ -58,9 +63,30 @@ function change(part, { replace = false } = {}) {
 function showQuestion() {
   if (text.value !== query.text) text.value = query.text;
   byId("clear").hidden = !query.text && !query.things.length;
-  showChips(query, { change, nameOf: (id) => names.get(id) ?? `#${id}` });
+  showTheChips();
   showFilters(query, change);
+  showSorts();
   document.title = readText(query.text).plus ? `${query.text} – mmsearch` : "mmsearch";
+}
+
+// Without a query there is no relevance: the page then shows what was added last.
+function showSorts() {
+  const plain = partsOf(query).length ? "sort_relevance" : "sort_added";
+  byId("sort").replaceChildren(
+    ...SORTS.map((value) =>
+      element(
+        "option",
+        { value, selected: value === query.sort },
+        t(value === "relevance" ? plain : `sort_${value}`),
+      ),
+    ),
+  );
+}
+
+byId("sort").addEventListener("change", () => change({ sort: byId("sort").value }));
+
+function showTheChips() {
+  showChips(query, { change, nameOf: (id) => names.get(id) ?? `#${id}`, understood });
 }
 
 // ---- Asking, and showing the answer
@@ -79,6 +105,7 @@ async function ask() {
     const answer = await asked.next();
     if (asked !== feed) return;
     showAnswer(asked, answer);
+    if (!byId("filters").hidden) readChoices(query, change);
     if (quickly) lookCloser(asked);
     else byId("search").classList.remove("busy");
   } catch (error) {
@@ -135,8 +162,10 @@ function showAnswer(asked, answer) {
   hideMessage();
   byId("hello").hidden = asked.isSearch;
   setModality(asked.isSearch ? query.modality : listedModality(query));
+  understood = answer.understood ?? [];
+  showTheChips();
   remember([...answer.hits, ...answer.passages]);
-  showHits(answer.hits, hitActions);
+  showHits(answer.hits, hitActions, { byDate: isByDate(query) });
   showPassages(answer.passages, hitActions);
   tell(asked, answer);
   if (!found(asked)) explainNothing(asked);
@@ -150,7 +179,7 @@ const found = (asked) => asked.hits.length + asked.passages.length;
 function remember(hits) {
   for (const hit of hits) names.set(hit.item_id, fileName(hit.path));
   if (query.things.some((thing) => thing.type === "item")) {
-    showChips(query, { change, nameOf: (id) => names.get(id) ?? `#${id}` });
+    showTheChips();
   }
 }
 
@@ -158,13 +187,14 @@ function tell(asked, answer) {
   const kind = query.modality === "text" ? "Chunks" : "";
   const n = asked.hits.length;
   byId("status").textContent = !asked.isSearch
-    ? t("newest")
+    ? t(isByDate(query) ? "library" : "newest")
     : [t(asked.done ? `counted${kind}` : `countedMore${kind}`, { n })]
         .concat(asked.passages.length ? t("countedTexts", { n: asked.passages.length }) : [])
         .join(" · ");
   const notes = [];
   if (answer?.ms) notes.push(t("took", { ms: Math.round(answer.ms) }));
-  byId("anyway").hidden = !(asked.isSearch && asked.done && asked.min > 0 && found(asked));
+  if (answer?.left_out && found(asked)) notes.push(t("leftOut", { n: answer.left_out }));
+  byId("anyway").hidden = !(asked.isSearch && asked.done && asked.min !== 0 && found(asked));
   if (lacksPicture(query)) notes.push(t("lostPicture"));
   notes.push(...(answer?.warnings ?? []));
   byId("note").textContent = notes.join(" · ");
@@ -176,7 +206,13 @@ function explainNothing(asked) {
     byId("hello").hidden = true;
     byId("status").textContent = "";
     showEmptyLibrary();
-  } else if (asked.isSearch && asked.min > 0) {
+  } else if (hasNoDay(query)) {
+    byId("hello").hidden = true;
+    showMessage(t("daysTitle"), t("daysHint"), {
+      text: t("resetDays"),
+      run: () => change({ from: "", to: "" }),
+    });
+  } else if (asked.isSearch && asked.min !== 0) {
     showMessage(t("noneTitle"), t("noneHint"), {
       text: t("noneAnyway"),
       run: () => change({ min: 0 }),
@@ -200,7 +236,7 @@ function more() {
     .then((answer) => {
       if (asked !== feed) return;
       remember([...answer.hits, ...answer.passages]);
-      showHits(answer.hits, hitActions, { append: true });
+      showHits(answer.hits, hitActions, { append: true, byDate: isByDate(query) });
       showPassages(answer.passages, hitActions, { append: true });
       byId("more").hidden = asked.done;
       tell(asked, null);
@@ -247,7 +283,7 @@ const hitActions = {
 };
 
 function filtersOnly() {
-  const { text: _text, things: _things, ...filters } = query;
+  const { text: _text, things: _things, sort: _sort, literal: _literal, ...filters } = query;
   return filters;
 }
 
@@ -303,7 +339,8 @@ function leaveViewer(part) {
 listenToViewer({
   step,
   closed,
-  like: (id) => leaveViewer({ text: "", things: [{ type: "item", id, weight: 1 }] }),
+  like: (id) =>
+    leaveViewer({ text: "", things: [{ type: "item", id, weight: 1 }], sort: EMPTY.sort }),
   add: (id) => leaveViewer({ things: [...query.things, { type: "item", id, weight: 1 }] }),
 });
 
@@ -321,7 +358,8 @@ function typed() {
   if (text.value === query.text) return;
   const replace = performance.now() - lastTyped < SAME_THOUGHT_MS;
   lastTyped = performance.now();
-  change({ text: text.value }, { replace });
+  const literal = literalIn(text.value, query.literal);
+  change({ text: text.value, literal }, { replace });
 }
 
 byId("search").addEventListener("submit", (event) => {
@@ -333,7 +371,7 @@ byId("search").addEventListener("submit", (event) => {
 function clear() {
   clearTimeout(typing);
   text.value = "";
-  change({ text: "", things: [] });
+  change({ text: "", things: [], literal: [] });
   text.focus();
 }
 
@@ -376,6 +414,7 @@ listenForPictures(async (file) => {
 function toggleFilters(open, { focus = true } = {}) {
   byId("filters").hidden = !open;
   byId("filters-button").setAttribute("aria-expanded", String(open));
+  if (open) readChoices(query, change);
   if (!open && focus) byId("filters-button").focus();
 }
 

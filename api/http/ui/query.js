@@ -14,10 +14,14 @@ export const EMPTY = Object.freeze({
   camera: "",
   source: "",
   columns: {},
+  literal: [],
   min: null,
   group: false,
   rerank: true,
+  sort: "relevance",
 });
+
+export const SORTS = ["relevance", "date", "date-asc"];
 
 const PLAIN = { text: "q", from: "from", to: "to", camera: "camera", source: "source" };
 const MINUS = /(^|\s)[-−－](?:"([^"]+)"|([^\s"−－-]\S*))/gu;
@@ -32,6 +36,9 @@ export function readText(text) {
   return { plus: plus.replace(/(^|\s)[-−－](?=\s|$)/gu, "$1").replace(/\s+/gu, " ").trim(), minus };
 }
 
+// The words that were not to be understood and are still in a text.
+export const literalIn = (text, literal) => literal.filter((words) => text.includes(words));
+
 export function withoutMinusWord(text, word) {
   return text
     .replace(MINUS, (whole, before, quoted, plain) => ((quoted ?? plain) === word ? before : whole))
@@ -42,6 +49,7 @@ export function withoutMinusWord(text, word) {
 export function fromAddress(address) {
   const given = new URLSearchParams(address);
   const query = { ...EMPTY, things: [], columns: {}, kinds: given.getAll("kind") };
+  query.literal = given.getAll("literal");
   for (const [field, name] of Object.entries(PLAIN)) query[field] = given.get(name) ?? "";
   for (const [name, value] of given) {
     const thing = { like: "item", picture: "picture" }[name];
@@ -53,6 +61,7 @@ export function fromAddress(address) {
   if (given.has("min")) query.min = Math.min(1, Math.max(0, Number(given.get("min")) || 0));
   query.group = given.has("group");
   query.rerank = given.get("rerank") !== "none";
+  if (SORTS.includes(given.get("sort"))) query.sort = given.get("sort");
   return query;
 }
 
@@ -72,11 +81,13 @@ export function toAddress(query, item = null) {
   }
   if (query.modality !== "any") given.set("what", query.modality);
   for (const kind of query.kinds) given.append("kind", kind);
+  for (const words of query.literal) given.append("literal", words);
   if (query.size) given.set("size", query.size);
   for (const [name, value] of Object.entries(query.columns)) given.set(`column.${name}`, value);
   if (query.min !== null) given.set("min", query.min);
   if (query.group) given.set("group", "1");
   if (!query.rerank) given.set("rerank", "none");
+  if (query.sort !== "relevance") given.set("sort", query.sort);
   if (item !== null) given.set("item", item);
   const address = given.toString();
   return address ? `/?${address}` : "/";
@@ -99,13 +110,18 @@ export function partsOf(query) {
 export const lacksPicture = (query) =>
   query.things.some(({ type, id }) => type === "picture" && !pictureBase64(id));
 
-// The filter for the service, or null.
+// Days in the wrong order, for which the service has an error.
+export const hasNoDay = ({ from, to }) => Boolean(from && to && from > to);
+
+export const isByDate = (query) => query.sort !== "relevance";
+
+// The filter for the service, or null. Days are those of the camera's clock: they have no time zone.
 export function whereOf(query) {
   const where = {};
   if (query.kinds.length) where.kind = query.kinds;
   if (query.from || query.to) {
     where.taken_at = {};
-    if (query.from) where.taken_at.since = `${query.from}T00:00:00Z`;
+    if (query.from) where.taken_at.since = `${query.from}T00:00:00`;
     if (query.to) where.taken_at.before = dayAfter(query.to);
   }
   if (query.size) {
@@ -115,15 +131,19 @@ export function whereOf(query) {
   if (query.source) where.source = query.source;
   const columns = Object.entries(query.columns);
   if (columns.length) {
-    where.columns = Object.fromEntries(columns.map(([name, value]) => [name, { contains: value }]));
+    where.columns = Object.fromEntries(columns.map(([name, value]) => [name, columnTest(value)]));
   }
   return Object.keys(where).length ? where : null;
 }
 
+// A value after an equals sign was chosen from a list; any other was typed.
+const columnTest = (value) =>
+  value.startsWith("=") ? { equals: value.slice(1) } : { contains: value };
+
 function dayAfter(day) {
   const next = new Date(`${day}T00:00:00Z`);
   next.setUTCDate(next.getUTCDate() + 1);
-  return next.toISOString();
+  return next.toISOString().replace("Z", "");
 }
 
 export function filterCount(query) {

@@ -198,11 +198,13 @@ async function tellFacts(list, hit, signal) {
   } catch (error) {
     if (error.name === "AbortError") return;
   }
-  const place = isNumber(told.latitude) ? coordinates(told.latitude, told.longitude) : null;
+  const place = isNumber(told.latitude)
+    ? [placeName(told.place), coordinates(told.latitude, told.longitude)].filter(Boolean).join(" · ")
+    : null;
   const dimensions = told.width ? t("pixels", { w: told.width, h: told.height }) : null;
   const size = [dimensions, told.bytes ? fileSize(told.bytes) : null].filter(Boolean).join(" · ");
   const facts = [
-    ["taken", told.taken_at ? date(told.taken_at) : null],
+    ["taken", takenOf(told)],
     ["camera", told.camera],
     ["place", place],
     ["time", isNumber(told.time_s) ? clock(told.time_s) : null],
@@ -220,6 +222,16 @@ async function tellFacts(list, hit, signal) {
       .filter(([, value]) => value)
       .flatMap(([name, value]) => [element("dt", { dir: "auto" }, name), element("dd", { dir: "auto" }, value)]),
   );
+}
+
+function takenOf(told) {
+  if (!told.taken_local) return null;
+  const shown = date(told.taken_local);
+  return told.taken_from === "mtime" ? `${shown} (${t("fileDate")})` : shown;
+// The largest city and the country, of names from the city to the country.
+function placeName(place) {
+  const names = place?.split("\n") ?? [];
+  return [...new Set([names.at(0), names.at(-1)])].filter(Boolean).join(", ");
 }
 
 function coordinates(latitude, longitude) {

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
-from retrieval.catalog.fulltext.index import Term
+from retrieval.catalog.fulltext.words import Phrase, Term
 from retrieval.filters import ColumnTest
 
 Condition = sa.ColumnElement[bool]
@@ -71,6 +73,38 @@ class Dialect(ABC):
 
     @staticmethod
     @abstractmethod
+    def name_matches(path: Any, pattern: str) -> Condition:
+        """Compare the names in a column of paths with ASCII characters and `*` for any."""
+
+    @staticmethod
+    @abstractmethod
+    def unindexed(column: Any) -> Any:
+        """Return a column as an expression that no index is used for."""
+
+    @staticmethod
+    @abstractmethod
+    def distinct(column: Any) -> sa.Select[Any]:
+        """Select the distinct values of a column, by its index; NULL may be among them.
+
+        Takes time by the number of the values.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def read_integers(
+        connection: sa.Connection, query: sa.Select[Any]
+    ) -> tuple[NDArray[np.int64], ...]:
+        """Run a query for many rows of integers that are never NULL; an (n,) array a column."""
+
+    @staticmethod
+    @abstractmethod
+    def read_groups(
+        connection: sa.Connection, column: Any, number: Any
+    ) -> list[tuple[Any, NDArray[np.int64]]]:
+        """Return the values of an indexed column that are not NULL, each with its numbers."""
+
+    @staticmethod
+    @abstractmethod
     def cell_passes(columns: Any, name: str, test: ColumnTest) -> Condition:
         """Test one value of a column of JSON objects; `column_condition` says how."""
 
@@ -84,29 +118,36 @@ class Dialect(ABC):
 
     @staticmethod
     @abstractmethod
-    def document_count(table: sa.TableClause, term: Term | None = None) -> sa.Executable:
-        """Count the documents of a table, in little time, or those that hold a term."""
+    def document_count(
+        table: sa.TableClause, all_of: Sequence[Sequence[Phrase]] = (), most: int | None = None
+    ) -> sa.Executable:
+        """Count the documents of a table, in little time, or those that match.
+
+        all_of: a document must hold one phrase of each. most: where to stop counting.
+        """
 
     @staticmethod
     @abstractmethod
-    def documents_with(table: sa.TableClause, term: Term) -> sa.Executable:
-        """Select the ids (rowid) of the documents that hold a term in any column."""
+    def documents_with(
+        table: sa.TableClause,
+        phrases: Sequence[Phrase],
+        among: Sequence[Sequence[Sequence[Phrase]]],
+    ) -> sa.Executable:
+        """Select the ids (rowid) of the documents that hold one of some phrases in any column.
+
+        among: only documents that hold, of one of these, one phrase of each.
+        """
 
     @staticmethod
     @abstractmethod
     def text_scores(
-        table: sa.TableClause,
-        terms: Sequence[Term],
-        *,
-        match_all: bool = False,
-        any_of: Sequence[Term] = (),
+        table: sa.TableClause, terms: Sequence[Term], *, any_of: Sequence[Term] = ()
     ) -> sa.Executable:
         """Select the ids (rowid) and scores of documents that hold terms, best first.
 
         Args:
             table: `FILE_WORDS` or `ITEM_WORDS`; `WEIGHTS` has the weights of its columns.
             terms: What is searched for; each that a document holds adds to its score.
-            match_all: Only documents that hold all terms, instead of one at least.
             any_of: Only documents that hold one of these, which are among the terms.
 
         Returns:

@@ -16,12 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy import event
+from sqlalchemy.sql.elements import UnaryExpression
+from sqlalchemy.sql.operators import custom_op
 
 from retrieval.catalog import column_condition, path_glob
 from retrieval.catalog.dialects.base import Condition, Dialect
-from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS, WEIGHTS, Term
+from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS, WEIGHTS
+from retrieval.catalog.fulltext.words import Phrase, Term
 from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError, UsageError
 from retrieval.filters import ColumnTest
 
@@ -121,6 +126,53 @@ class SQLite(Dialect):
         return sa.func.mmsearch_contains(text, column_condition.folded(part)) == 1
 
     @staticmethod
+    def name_matches(path: Any, pattern: str) -> Condition:
+        """Compare bytes at the end, or call SQLite's own GLOB, whose stars match slashes, too.
+
+        Without a star at its beginning, it may take a part of the path for the name.
+        """
+        if pattern.startswith("*") and "*" not in pattern[1:]:
+            ending = pattern[1:].encode()
+            end = sa.func.substr(sa.type_coerce(path, sa.LargeBinary), -len(ending))
+            return end == sa.literal(ending, sa.LargeBinary)
+        return sa.func.glob(f"*/{pattern}", sa.cast(path, sa.Text)) == 1
+
+    @staticmethod
+    def unindexed(column: Any) -> Any:
+        """Put a plus before it."""
+        return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
+
+    @staticmethod
+    def distinct(column: Any) -> sa.Select[Any]:
+        """Look for the least value above the last: SQLite goes through all for DISTINCT."""
+        found = sa.select(sa.func.min(column).label("value")).cte(recursive=True)
+        above = sa.select(sa.func.min(column)).where(column > found.c.value).scalar_subquery()
+        found = found.union_all(sa.select(above).where(found.c.value.is_not(None)))
+        return sa.select(found.c.value)
+
+    @staticmethod
+    def read_integers(
+        connection: sa.Connection, query: sa.Select[Any]
+    ) -> tuple[NDArray[np.int64], ...]:
+        """Let SQLite write them as text: an object a number takes several times as long."""
+        rows = query.subquery()
+        joined = sa.select(*(sa.func.group_concat(column) for column in rows.c))
+        texts = connection.execute(joined).one()
+        return tuple(map(_numbers_in, texts))
+
+    @staticmethod
+    def read_groups(
+        connection: sa.Connection, column: Any, number: Any
+    ) -> list[tuple[Any, NDArray[np.int64]]]:
+        """Read the numbers as text, too."""
+        query = (
+            sa.select(column, sa.func.group_concat(number))
+            .where(column.is_not(None))
+            .group_by(column)
+        )
+        return [(value, _numbers_in(text)) for value, text in connection.execute(query)]
+
+    @staticmethod
     def cell_passes(columns: Any, name: str, test: ColumnTest) -> Condition:
         """Call `_cell_passes` on the cell of that name."""
         # Not `json_extract`: its paths cannot name every column.
@@ -150,37 +202,44 @@ class SQLite(Dialect):
             )
 
     @staticmethod
-    def document_count(table: sa.TableClause, term: Term | None = None) -> sa.Executable:
+    def document_count(
+        table: sa.TableClause, all_of: Sequence[Sequence[Phrase]] = (), most: int | None = None
+    ) -> sa.Executable:
         """Count matches, or the rows of FTS5's own table of sizes."""
-        if term is None:
+        if not all_of:
             return sa.text(f"SELECT count(*) FROM {table.name}_docsize")
-        return _select_matches("count(*)", table, _any_of([term]))
+        if most is None:
+            return _select_matches("count(*)", table, _all_of(all_of))
+        return sa.text(
+            f"SELECT count(*) FROM (SELECT 1 FROM {table.name} WHERE {table.name} MATCH "
+            ":expression LIMIT :most)"
+        ).bindparams(expression=_all_of(all_of), most=most)
 
     @staticmethod
-    def documents_with(table: sa.TableClause, term: Term) -> sa.Executable:
-        """Match one term."""
-        return _select_matches("rowid", table, _any_of([term]))
+    def documents_with(
+        table: sa.TableClause,
+        phrases: Sequence[Phrase],
+        among: Sequence[Sequence[Sequence[Phrase]]],
+    ) -> sa.Executable:
+        """Match any of the phrases; where these are all that is wanted, only them."""
+        expression = _any_phrase(phrases)
+        if [phrases] not in among:
+            expression += f" AND ({' OR '.join(map(_all_of, among))})"
+        return _select_matches("rowid", table, expression)
 
     @staticmethod
     def text_scores(
-        table: sa.TableClause,
-        terms: Sequence[Term],
-        *,
-        match_all: bool = False,
-        any_of: Sequence[Term] = (),
+        table: sa.TableClause, terms: Sequence[Term], *, any_of: Sequence[Term] = ()
     ) -> sa.Executable:
         """Score by BM25, which SQLite gives as negative numbers."""
         weights = ", ".join(map(str, WEIGHTS[table.name]))
         score = f"-bm25({table.name}, {weights})"
-        if match_all:
-            expression = " AND ".join(_any_of([term]) for term in terms)
-        elif any_of:
+        expression = _any_of(terms)
+        if any_of:
             # With each term twice, so that all keep their weights.
             others = [term for term in terms if term not in any_of]
             expression = f"{_any_of(any_of)} AND {_any_of([*any_of, *others, *others])}"
             score += " / 2"
-        else:
-            expression = _any_of(terms)
         return _select_matches(
             f"rowid, {score} AS score", table, expression, "ORDER BY score DESC, rowid"
         )
@@ -257,10 +316,15 @@ def _configure_writable_connection(connection: Any, record: object) -> None:
     cursor.close()
 
 
+def _numbers_in(text: str | None) -> NDArray[np.int64]:
+    return np.fromstring(text, np.int64, sep=",") if text else np.empty(0, np.int64)
+
+
 def _contains(text: str | None, part: str) -> bool:
     return text is not None and part in column_condition.folded(text)
 
 
+@lru_cache(maxsize=10_000)
 def _cell_passes(value: str | int | float | None, json_type: str, test: str) -> bool:
     """Test a value as `json_each` gives it."""
     cell: object = value
@@ -289,9 +353,14 @@ def _select_matches(
 
 
 def _any_of(terms: Sequence[Term]) -> str:
-    """Write terms in FTS5's language; phrases hold letters and digits only."""
-    phrases = [
-        " OR ".join(f'"{words}" *' if is_prefix else f'"{words}"' for words, is_prefix in term)
-        for term in terms
-    ]
-    return f"({' OR '.join(f'({term})' for term in phrases)})"
+    return f"({' OR '.join(_any_phrase(term.phrases) for term in terms)})"
+
+
+def _all_of(phrases: Sequence[Sequence[Phrase]]) -> str:
+    return f"({' AND '.join(map(_any_phrase, phrases))})"
+
+
+def _any_phrase(phrases: Sequence[Phrase]) -> str:
+    """Write phrases in FTS5's language; they hold letters and digits only."""
+    written = (f'"{words}" *' if is_prefix else f'"{words}"' for words, is_prefix in phrases)
+    return f"({' OR '.join(written)})"

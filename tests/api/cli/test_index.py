@@ -1,9 +1,14 @@
 """`mmsearch index` as users call it."""
 
+import contextlib
+import os
+import pty
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -40,6 +45,54 @@ def test_a_second_indexer_is_told(indexed, run, picture_folder, tmp_path, tiny_e
         result = run("index", picture_folder)
     assert result.code == 1
     assert "Another process is writing" in result.err
+
+
+def test_a_renamed_folder_is_indexed_at_its_new_place(indexed, run, picture_folder, tmp_path):
+    new = picture_folder.rename(tmp_path / "renamed")
+    missing = run("index")
+    assert f"mmsearch relocate {picture_folder} NEW" in missing.err
+    result = run("index", new)
+    assert "6 relocated, 6 unchanged" in result.out
+    assert f"{picture_folder} was moved to {new}" in result.err
+    hits = run("search", "x", "-k", "50", "--json").json["hits"]
+    assert sorted(hit["path"] for hit in hits) == sorted(map(str, new.rglob("*.png")))
+
+
+def test_the_user_says_what_was_moved(indexed, run, picture_folder, tmp_path):
+    new = picture_folder.rename(tmp_path / "renamed")
+    kept = run("index", new, "--not-moved", "--json").json
+    assert (kept["relocated"], kept["duplicates"], kept["embedded"]) == (0, 6, 0)
+    asked = run("index", "--json").json
+    assert f"mmsearch index {new} --moved-from {picture_folder}" in asked["notes"][0]
+    assert run("index", new, "--not-moved", "--moved-from", picture_folder).code == 2
+    assert run("index", new, "--moved-from", picture_folder).code == 0
+    assert run("status", "--json").json["sources"] == [str(new)]
+    assert len(run("search", "x", "-k", "50", "--json").json["hits"]) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("answer", "hits"), [("y", 1), ("n", 7)])
+def test_an_unclear_move_is_asked_about_on_a_terminal(
+    indexed, run, picture_folder, tmp_path, answer, hits
+):
+    new, kept = tmp_path / "renamed", Path("folder 0", "picture-0.png")
+    (new / kept).parent.mkdir(parents=True)
+    (picture_folder / kept).rename(new / kept)
+    shutil.rmtree(picture_folder)
+    terminal, program = pty.openpty()
+    command = [sys.executable, "-c", "from api.cli import main; main()", "index", str(new)]
+    with subprocess.Popen(command, stdin=program, stdout=program, stderr=program) as process:
+        os.close(program)
+        shown = b""
+        while b"Was it moved there?" not in shown:
+            shown += os.read(terminal, 1000)
+        os.write(terminal, f"{answer}\n".encode())
+        while process.poll() is None:
+            with contextlib.suppress(OSError):
+                shown += os.read(terminal, 1000)
+    os.close(terminal)
+    assert process.returncode == 0
+    assert len(run("search", "x", "-k", "50", "--json").json["hits"]) == hits
 
 
 @pytest.mark.slow

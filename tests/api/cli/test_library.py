@@ -32,3 +32,32 @@ def test_encoders_lists_starter_first(run):
     assert listed[0]["local"] is True
     assert "starter" in run("encoders").out
     assert len(run("encoders", "--all", "--json").json["encoders"]) > 100
+
+
+def test_a_renamed_folder_is_relocated(indexed, run, picture_folder, tmp_path):
+    new = picture_folder.rename(tmp_path / "new pictures")
+    status = run("status")
+    assert f"mmsearch relocate {picture_folder} NEW" in status.err
+    assert f"mmsearch remove {picture_folder}" in status.err
+    assert run("status", "--json").json["missing_sources"] == [str(picture_folder)]
+    planned = run("relocate", picture_folder, new, "--dry-run")
+    assert f"6 of 6 searchable files of {picture_folder} are at {new}" in planned.out
+    assert run("relocate", picture_folder, tmp_path / "nowhere").code == 1
+    (tmp_path / "empty").mkdir()
+    refused = run("relocate", picture_folder, tmp_path / "empty")
+    assert refused.code == 2
+    assert "None of the 6 files" in refused.err
+    done = run("relocate", picture_folder, new, "--json").json
+    assert (done["files"], done["there"], done["same"]) == (6, 6, 6)
+    assert (done["relocated"], done["hidden"], done["dry_run"]) == (6, 0, False)
+    status = run("status", "--json").json
+    assert (status["sources"], status["missing_sources"]) == ([str(new)], [])
+    hits = run("search", "x", "--json").json["hits"]
+    assert all(Path(hit["path"]).parts[: len(new.parts)] == new.parts for hit in hits)
+
+
+def test_relocating_without_the_files_takes_force(indexed, run, picture_folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = run("relocate", picture_folder, tmp_path / "empty", "--force")
+    assert "6 files relocated" in done.out
+    assert f"mmsearch index {tmp_path / 'empty'}" in done.err

@@ -1,5 +1,7 @@
 """`mmsearch search` as users call it."""
 
+import os
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,8 @@ def test_searching_as_json_has_the_promised_shape(indexed, run):
             "columns",
             "width",
             "height",
+            "taken_local",
+            "taken_from",
             "similarity",
             "match",
             "relevance",
@@ -85,3 +89,72 @@ def test_a_truncated_query_is_said_so(indexed, run):
     result = run("search", "word " * 50, "--json")
     assert "reads only 16" in result.json["warnings"][0]
     assert "reads only 16" in run("search", "word " * 50).err
+
+
+@pytest.fixture
+def dated(run, encoder_name, tmp_path):
+    """Photos of 17 May by the cameras' clocks, of 16 and 18 May, and one without a date."""
+    folder = tmp_path / "dated"
+    folder.mkdir()
+    clocks = {
+        "sydney": ("2023:05:17 08:00:00", "+10:00"),
+        "denver": ("2023:05:17 20:00:00", "-06:00"),
+        "unknown": ("2023:05:17 00:00:00", None),
+        "before": ("2023:05:16 23:59:59", "-11:00"),
+        "after": ("2023:05:18 00:00:00", "+14:00"),
+    }
+    for number, (name, (clock, offset)) in enumerate(clocks.items()):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9003] = clock
+        if offset:
+            exif.get_ifd(0x8769)[0x9011] = offset
+        Image.new("RGB", (40, 30), (40 * number, 0, 0)).save(folder / f"{name}.jpg", exif=exif)
+    Image.new("RGB", (40, 30), "blue").save(folder / "plain.png")
+    noon = datetime(2023, 5, 17, 12).timestamp()
+    os.utime(folder / "plain.png", (noon, noon))
+    assert run("index", folder, "--encoder", encoder_name).code == 0
+
+
+def test_days_are_those_of_the_camera_and_hits_may_come_by_date(dated, run):
+    of_day = ("--after", "2023-05-17", "--before", "2023-05-18", "--min-relevance", 0)
+    answer = run("search", "blue", *of_day, "--sort", "date", "--json").json
+    assert [(Path(hit["path"]).stem, hit["taken_local"]) for hit in answer["hits"]] == [
+        ("denver", "2023-05-17T20:00:00"),
+        ("plain", "2023-05-17T12:00:00"),
+        ("sydney", "2023-05-17T08:00:00"),
+        ("unknown", "2023-05-17T00:00:00"),
+    ]
+    assert [hit["taken_from"] for hit in answer["hits"]] == [
+        "metadata",
+        "mtime",
+        "metadata",
+        "metadata",
+    ]
+    by_instant = ("--after", "2023-05-17T00:00Z", "--before", "2023-05-18T00:00Z")
+    found = run("search", "blue", "--path", "*.jpg", *by_instant, "--json").json["hits"]
+    assert {Path(hit["path"]).stem for hit in found} == {"unknown", "before", "after"}
+    lines = run("search", "blue", *of_day, "--sort", "date-asc", "-k", 3).out.splitlines()
+    assert "2023-05-17 00:00  " in lines[0]
+    assert "2023-05-17 12:00 file date" in lines[2]
+
+
+def test_dates_in_the_wrong_order_are_refused(indexed, run):
+    wrong = run("search", "a dog", "--after", 2024, "--before", 2023)
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "put the earlier date first (since, --after)" in wrong.err
+    assert "cannot be diversified" in run("search", "x", "--sort", "date", "--diversity", 1).err
+    assert "sorted by relevance, date" in run("search", "x", "--sort", "size").err
+
+
+def test_what_was_understood_is_said(run, travel_library):
+    at = ("--library", travel_library.path, "--rerank", "none")
+    answer = run("search", "people in Paris 2019", *at)
+    assert len(answer.out.splitlines()) == 2
+    assert "Understood: Paris (place), 2019 (date). --literal" in answer.err
+    literal = run("search", "people in Paris 2019", *at, "--literal")
+    assert len(literal.out.splitlines()) == 8
+    assert "Understood" not in literal.err
+    [place, year] = run("search", "people in Paris 2019", *at, "--json").json["understood"]
+    assert (place["kind"], year["words"]) == ("place", "2019")
+    nothing = run("search", "people 1999", *at)
+    assert 'Nothing in the library is of "1999"' in nothing.err

@@ -19,6 +19,7 @@ from api.http.indexing_process import (
     Step,
     _Indexing,
 )
+from api.http.schemas.jobs import JobResult
 from retrieval.encoders.open_clip import OpenClipEncoder
 from retrieval.spaces import list_spaces
 
@@ -120,3 +121,12 @@ def test_what_is_expected_to_fail_is_told_and_anything_else_stays_in_the_log(ans
     [failed] = answered(library=7)
     assert failed == {"error": "Indexing failed unexpectedly; see the log of the service."}
     assert "Traceback" in caplog.text
+
+
+def test_a_renamed_source_is_followed(answered, picture_folder, tmp_path):
+    new = picture_folder.rename(tmp_path / "renamed")
+    outcome = Outcome(**answered(sources=[str(new)])[-1]["outcome"])
+    counts = outcome.counts
+    assert (counts["relocated"], counts["added"], counts["embedded"]) == (6, 0, 0)
+    assert counts["notes"] == [f"{picture_folder} was moved to {new}: 6 of its 6 files are there."]
+    assert JobResult.model_validate(counts).notes == counts["notes"]

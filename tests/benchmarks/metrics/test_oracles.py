@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ir_measures import AP, RR, R, Rprec, Success, nDCG
+from ir_measures import AP, RR, P, R, Rprec, Success, nDCG
 
 from benchmarks.metrics import evaluate, judge, per_query
 from benchmarks.quality.trec import write_qrels, write_run
@@ -15,6 +15,7 @@ def trec_names(k):
     return {
         f"hit_recall@{k}": Success @ k,
         f"recall@{k}": R @ k,
+        f"precision@{k}": P @ k,
         f"map@{k}": AP @ k,
         f"ndcg@{k}": nDCG @ k,
         "map": AP,
@@ -80,6 +81,7 @@ def random_data(distinct_scores, queries):
 RANX_NAMES = {
     "hit_recall@10": "hit_rate@10",
     "recall@10": "recall@10",
+    "precision@10": "precision@10",
     "map": "map",
     "map@10": "map@10",
     "mrr": "mrr",

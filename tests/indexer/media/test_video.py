@@ -241,6 +241,7 @@ def test_tags_of_phones_are_read(tmp_path):
     )
     assert read(str(path), 0, ReadOptions()).metadata == Metadata(
         taken_at=1_709_208_000,
+        taken_local=1_709_215_200,
         camera="Apple iPhone 15",
         latitude=48.8577,
         longitude=-2.295,
@@ -255,12 +256,14 @@ def test_file_that_tells_nothing_has_only_its_length(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"),
+    ("text", "moment"),
     [
-        ("2024-02-29T12:00:00.000000Z", 1_709_208_000),
-        ("2024-02-29T14:00:00+0200", 1_709_208_000),
-        ("2024-02-29 12:00:00", 1_709_208_000),
-        ("2024-02-29", 1_709_164_800),
+        ("2024-02-29T12:00:00.000000Z", (1_709_208_000, None)),
+        ("2024-02-29T14:00:00+0200", (1_709_208_000, 1_709_215_200)),
+        ("2024-02-29T06:00:00-06:00", (1_709_208_000, 1_709_186_400)),
+        ("2024-02-29T12:00:00+00:00", (1_709_208_000, 1_709_208_000)),
+        ("2024-02-29 12:00:00", (1_709_208_000, 1_709_208_000)),
+        ("2024-02-29", (1_709_164_800, 1_709_164_800)),
         ("1904-01-01T00:00:00.000000Z", None),
         ("2024", None),
         ("soon", None),
@@ -268,8 +271,8 @@ def test_file_that_tells_nothing_has_only_its_length(tmp_path):
         ("0001-01-01T00:00:00+23:59", None),
     ],
 )
-def test_moments_are_read_with_their_zone(text, seconds):
-    assert parse_moment(text) == seconds
+def test_moments_are_read_with_their_zone(text, moment):
+    assert parse_moment(text) == moment
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -9,6 +10,7 @@ from alembic.script import ScriptDirectory
 
 import retrieval
 from retrieval.catalog import SCHEMA_REVISION, Base, Catalog
+from retrieval.catalog.schema import FileRecord
 from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError
 
 
@@ -124,3 +126,38 @@ def test_a_newer_schema_asks_for_an_upgrade(catalog):
     set_revision(catalog, "9999")
     with pytest.raises(LibraryError, match=r"newer version.*pip install -U mmsearch"):
         catalog.check_schema()
+
+
+@pytest.mark.parametrize("revision", ["0002", "0003"])
+def test_a_catalog_without_places_gets_those_of_its_coordinates(location, revision):
+    """Made as an older version would, then upgraded."""
+    catalog = Catalog(location)
+    config = Config()
+    scripts = Path(retrieval.__file__).parent / "catalog" / "migrations"
+    config.set_main_option("script_location", str(scripts))
+    config.set_main_option("path_separator", "os")
+    with catalog.dialect.connect(write=True) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        for path, latitude, longitude in [
+            (b"/paris.jpg", 48.8584, 2.2945),
+            (b"/nowhere.jpg", 0.0, -30.0),
+            (b"/unknown.jpg", None, None),
+        ]:
+            connection.execute(
+                sa.text(
+                    "INSERT INTO files (path, state, size, mtime_ns, latitude, longitude)"
+                    " VALUES (:path, 'indexed', 1, 1, :latitude, :longitude)"
+                ),
+                {"path": path, "latitude": latitude, "longitude": longitude},
+            )
+    catalog.check_schema(upgrade=True)
+    with catalog.dialect.connect(write=False) as connection:
+        found = connection.execute(
+            sa.select(FileRecord.path, FileRecord.place).order_by(FileRecord.id)
+        ).all()
+        words = connection.scalars(sa.text("SELECT camera FROM file_words ORDER BY rowid")).all()
+    assert found[0].place.split("\n")[0] == "Paris"
+    assert [file.place for file in found[1:]] == [None, None]
+    assert any("paris" in (said or "") for said in words)
+    catalog.close()

@@ -1,5 +1,6 @@
 import os
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
@@ -15,6 +16,24 @@ from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality
 SPACE = "space"
 NAMES = ["a", "b.c", 'qu"ote', "雪", "$[0]", "it's", ""]
 VALUES = [3, 3.0, "3", " 3.50", 3.5, True, False, "TRUE", None, "Straße", "ÉTÉ", [1, "3"], {"a": 3}]
+PIECES = [
+    "*",
+    "**",
+    "/",
+    "?",
+    ".jpg",
+    ".JPG",
+    "a",
+    "b",
+    "1",
+    "3",
+    ".",
+    "雪",
+    "é",
+    "[1-4]",
+    "K",
+    "x*y",
+]
 CAMERAS = ["Canon EOS R5", "ÉCLAIR 3", "café", "", None]
 
 
@@ -32,6 +51,7 @@ def make(catalog: Catalog, seed: int) -> list[dict]:
             "path": f"{draw.choice(folders)}/{number}.{draw.choice(['jpg', 'JPG', 'é'])}",
             "kind": draw.choice(list(MediaKind)),
             "taken_at": draw.choice([None, -1, 0, 5, 10**9]),
+            "ahead": draw.choice([None, 0, 36_000, -21_600]),
             "mtime_ns": draw.choice([0, -1, 5_500_000_000, 10**18]),
             "width": draw.choice([None, 1, 640]),
             "height": draw.choice([None, 2, 480]),
@@ -42,7 +62,12 @@ def make(catalog: Catalog, seed: int) -> list[dict]:
         }
         truth.append(fact)
         latitude, longitude = fact["place"]
-        metadata = Metadata(fact["taken_at"], fact["camera"], latitude, longitude)
+        fact["names"] = draw.choice([None, "Paris\nFrance", "Nice\nÎle\nFrance"])
+        metadata = Metadata(
+            fact["taken_at"], fact["camera"], latitude, longitude, place=fact["names"]
+        )
+        if fact["taken_at"] is not None and fact["ahead"] is not None:
+            metadata = replace(metadata, taken_local=fact["taken_at"] + fact["ahead"])
         file = FileEntry(
             fact["path"], fact["kind"], 10, fact["mtime_ns"], f"content {number}", metadata
         )
@@ -131,11 +156,19 @@ def expected(fact: dict, where: Filter) -> bool:  # noqa: C901, PLR0912 - a line
         if seconds is None:
             seconds = fact["mtime_ns"] // 10**9
         at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+        if fact["taken_at"] is not None and fact["ahead"] is not None:
+            local = (at + timedelta(seconds=fact["ahead"])).replace(tzinfo=None)
+        else:
+            local = at.astimezone().replace(tzinfo=None)
         is_known = fact["taken_at"] is not None or fact["mtime_ns"] != UNTRUSTED_MTIME
-        for instant, is_since in ((where.taken_at.since, True), (where.taken_at.before, False)):
-            if instant is not None:
-                aware = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-                holds.append(is_known and (at >= aware) is is_since)
+        for moment, is_since in ((where.taken_at.since, True), (where.taken_at.before, False)):
+            if moment is not None:
+                taken = at if moment.tzinfo else local
+                holds.append(is_known and (taken >= moment) is is_since)
+        holds.append(fact["taken_at"] is not None or not where.taken_at.recorded)
+    if where.place is not None:
+        names = (fact["names"] or "").casefold().split("\n")
+        holds.append(where.place.casefold() in names)
     if where.width is not None:
         holds.append(in_range(fact["width"], where.width))
     if where.height is not None:
@@ -170,9 +203,11 @@ def optional(strategy):
 
 
 numbers = st.sampled_from([0, 1, 2, 3, 3.5, 480, 640, -(10.0**30), 1e300])
-instants = st.sampled_from(
+moments = st.sampled_from(
     [
         datetime(1970, 1, 1),
+        datetime(1970, 1, 1, 10, 0, 5),
+        datetime(1969, 12, 31, 18),
         datetime(1970, 1, 1, 0, 0, 5, 500_000, tzinfo=UTC),
         datetime(1970, 1, 1, 2, 0, 5, tzinfo=timezone(timedelta(hours=2))),
         datetime.min,
@@ -194,7 +229,11 @@ leaves = st.one_of(
     st.builds(Filter, kind=st.lists(st.sampled_from(list(MediaKind)), min_size=1, max_size=3)),
     st.builds(
         Filter,
-        taken_at=st.builds(TimeRange, since=optional(instants), before=optional(instants)),
+        taken_at=st.one_of(
+            st.builds(TimeRange, since=moments, recorded=st.booleans()),
+            st.builds(TimeRange, before=moments, recorded=st.booleans()),
+            st.builds(TimeRange, since=moments, before=st.just(datetime(9999, 12, 31, tzinfo=UTC))),
+        ),
     ),
     st.builds(
         Filter,
@@ -202,6 +241,7 @@ leaves = st.one_of(
         height=optional(st.builds(Range, min=optional(numbers), max=optional(numbers))),
     ),
     st.builds(Filter, camera=st.sampled_from(["canon", "É", "éclair", "CAFÉ", "%", "_"])),
+    st.builds(Filter, place=st.sampled_from(["paris", "Nice", "ÎLE", "France", "Fran", "\n"])),
     st.builds(
         Filter,
         gps=st.builds(
@@ -240,6 +280,15 @@ def test_what_passes_is_what_the_oracle_lets_pass(library, where):
     assert found.tolist() == [fact["is_live"] and expected(fact, where) for fact in truth]
     assert np.array_equal(found ^ others, live)
     assert not (found & others).any()
+
+
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map("".join))
+def test_globs_by_folder_and_name_match_as_whole_paths_do(library, pattern):
+    catalog, truth = library
+    with catalog.snapshot() as snapshot:
+        found = snapshot.matching_rows(SPACE, Modality.IMAGE, Filter(path=pattern))
+    wanted = [f["is_live"] and matches(pattern, os.fsencode(f["path"])) for f in truth]
+    assert found.tolist() == wanted
 
 
 def test_an_empty_filter_lets_pass_what_is_live(library):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retrieval.catalog.path_glob import literal_prefix, matches
+from retrieval.catalog.path_glob import literal_prefix, matches, split_pattern
 
 
 @pytest.mark.parametrize(
@@ -115,3 +115,24 @@ def test_no_pattern_takes_long():
     assert not matches("**a" * 1000 + "b", b"/" + b"a/" * 500)
     assert not matches("**a*a" * 500 + "/b", b"/" + b"a/a" * 300)
     assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("pattern", "folder", "name", "is_exact"),
+    [
+        ("*.jpg", "", "*.jpg", True),
+        ("2019/**", "2019/**", "*", True),
+        ("/a/**/b*/*", "/a/**/b*/", "*", True),
+        ("IMG_*", "", "IMG_*", False),
+        ("a/*7?.jpg", "a/", "*7*.jpg", False),
+        ("*é.jpg", "", "*.jpg", False),
+        ("*K", "", "*", False),
+    ],
+)
+def test_a_pattern_is_split_into_folder_and_name(pattern, folder, name, is_exact):
+    assert split_pattern(pattern) == (folder, name, is_exact)
+
+
+@pytest.mark.parametrize("pattern", ["[ab].jpg", "a**b", "a/b**", "a/"])
+def test_other_patterns_are_not_split(pattern):
+    assert split_pattern(pattern) is None

@@ -1,8 +1,11 @@
+import time
+from datetime import datetime
+
 import pytest
 
-from retrieval.catalog import FileEntry, FileUpdate, ItemEntry
-from retrieval.filters import ColumnTest, Filter, Range
-from retrieval.media import MediaKind, Metadata, Modality
+from retrieval.catalog import FileEntry, FileUpdate, ItemEntry, local_time
+from retrieval.filters import ColumnTest, Filter, Range, TimeRange
+from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality
 
 SPACE = "space"
 
@@ -93,8 +96,42 @@ def test_what_filters_can_ask_for(filled):
         assert snapshot.columns() == {"n": [1, 2], "none": [], "said": [True], "tags": ["p", "q"]}
 
 
+def test_words_that_queries_can_use(catalog):
+    day = 86_400
+    metadata = [
+        Metadata(taken_at=3 * day + 5, latitude=-33.0, longitude=151.0, place="Sydney\nAustralia"),
+        Metadata(taken_at=3 * day + 9, latitude=-34.0, longitude=151.0, place="Sydney\nAustralia"),
+        Metadata(taken_at=day, latitude=48.0, longitude=2.0, place="Paris\nFrance"),
+        Metadata(),
+        Metadata(taken_at=9 * day, place="Gone"),
+    ]
+    paths = ["/a/1.jpg", "/a/2.jpg", "/a/b/3.jpg", "/雪/4.jpg", "/gone/5.jpg"]
+    with catalog.transaction() as transaction:
+        transaction.extend_rows(SPACE, Modality.IMAGE, 0, 5)
+        transaction.record_files(
+            SPACE,
+            [
+                FileUpdate(
+                    FileEntry(path, MediaKind.IMAGE, 1, 50 * day * 10**9, path, told),
+                    [ItemEntry(Modality.IMAGE, row)],
+                )
+                for row, (path, told) in enumerate(zip(paths, metadata, strict=True))
+            ],
+        )
+        transaction.mark_removed(["/gone/5.jpg"])
+    with catalog.snapshot() as snapshot:
+        assert sorted(snapshot.places()) == ["Paris\nFrance", "Sydney\nAustralia"]
+        assert snapshot.folders() == ["/a", "/a/b", "/雪"]
+        assert snapshot.days() == [1, 3]
+        assert snapshot.is_southern()
+        found = snapshot.text_matches(SPACE, Modality.IMAGE, "sydney", limit=9)
+        assert {row for row, _ in found} == {0, 1}
+
+
 def test_an_empty_catalog_has_nothing_to_ask_for(catalog):
     with catalog.snapshot() as snapshot:
+        assert (snapshot.places(), snapshot.folders(), snapshot.days()) == ([], [], [])
+        assert not snapshot.is_southern()
         assert snapshot.items(SPACE, limit=10) == []
         assert (snapshot.cameras(), snapshot.kinds(), snapshot.columns()) == ([], {}, {})
         assert snapshot.taken_between() is None
@@ -134,3 +171,71 @@ def test_files_that_a_space_lacks(filled):
         transaction.record_files("other", [FileUpdate(changed, [ItemEntry(Modality.IMAGE, 0)])])
     with filled.snapshot() as snapshot:
         assert (snapshot.files_behind(SPACE), snapshot.files_behind("other")) == (1, 2)
+
+
+def test_items_come_by_date_page_by_page(catalog):
+    """Dates of some files are equal, some have none: these come last, either way."""
+    dates = [5, None, 9, 5, -7, None, 9, 0]
+    updates = [
+        FileUpdate(
+            FileEntry(f"/{n}.jpg", MediaKind.IMAGE, 1, UNTRUSTED_MTIME, str(n), metadata),
+            [ItemEntry(Modality.IMAGE, n)],
+        )
+        for n, metadata in enumerate(Metadata(taken_at=date, taken_local=date) for date in dates)
+    ]
+    with catalog.transaction() as transaction:
+        transaction.extend_rows(SPACE, Modality.IMAGE, 0, len(updates))
+        transaction.record_files(SPACE, updates)
+    for oldest_first, sign in ((False, -1), (True, 1)):
+        paged, after = [], None
+        with catalog.snapshot() as snapshot:
+            while page := snapshot.items_by_date(
+                SPACE, after=after, limit=2, oldest_first=oldest_first
+            ):
+                paged += page
+                after = page[-1].taken_local, page[-1].id
+        expected = sorted(
+            range(len(dates)), key=lambda n: (dates[n] is None, sign * (dates[n] or 0), sign * n)
+        )
+        assert [item.path for item in paged] == [f"/{n}.jpg" for n in expected]
+        assert [item.taken_from for item in paged[-2:]] == [None, None]
+    with catalog.snapshot() as snapshot:
+        only = Filter(taken_at=TimeRange(since=local_time(9)))
+        found = snapshot.items_by_date(SPACE, where=only, modality=Modality.IMAGE, limit=9)
+        assert [item.path for item in found] == ["/6.jpg", "/2.jpg"]
+        assert snapshot.items_by_date(SPACE, modality=Modality.TEXT, limit=9) == []
+
+
+@pytest.mark.parametrize("zone", ["Australia/Sydney", "America/Denver", "UTC"])
+def test_a_date_is_that_of_the_metadata_else_of_this_machine(catalog, zone, monkeypatch):
+    """What has no date, or only an instant, is as the clock on the wall here showed it."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        instant = 1_684_274_400  # 2023-05-16 22:00 UTC
+        of_file = {
+            "/camera.jpg": Metadata(taken_at=instant, taken_local=instant + 36_000),
+            "/utc.mp4": Metadata(taken_at=instant),
+            "/file.jpg": Metadata(),
+        }
+        with catalog.transaction() as transaction:
+            transaction.extend_rows(SPACE, Modality.IMAGE, 0, len(of_file))
+            updates = [
+                FileUpdate(
+                    FileEntry(path, MediaKind.IMAGE, 1, instant * 10**9, path, metadata),
+                    [ItemEntry(Modality.IMAGE, row)],
+                )
+                for row, (path, metadata) in enumerate(of_file.items())
+            ]
+            transaction.record_files(SPACE, updates)
+            items = {item.path: item for item in transaction.items(SPACE, limit=9)}
+        here = datetime.fromtimestamp(instant)
+        assert [item.taken_local for item in items.values()] == [
+            datetime(2023, 5, 17, 8),
+            here,
+            here,
+        ]
+        assert [item.taken_from for item in items.values()] == ["metadata", "metadata", "mtime"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -10,10 +10,12 @@ from retrieval.catalog import (
     FileState,
     FileUpdate,
     ItemEntry,
+    TakenFrom,
     Transaction,
+    local_time,
 )
 from retrieval.errors import DamagedLibraryError
-from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
+from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality, local_clock_seconds
 
 SPACE = "space-1"
 
@@ -250,3 +252,145 @@ def test_options_of_a_source_stay_until_others_are_told(catalog):
         assert transaction.source_options() == {"/a": {"hidden": True}, "/b": None}
         transaction.add_sources({"/a": {"hidden": False}})
         assert transaction.source_options()["/a"] == {"hidden": False}
+
+
+def test_a_touched_file_has_its_new_time_unless_it_has_a_date(catalog):
+    dated = replace(image("/dated.jpg", "d"), metadata=Metadata(taken_at=70, taken_local=77))
+    with catalog.transaction() as transaction:
+        record(transaction, [dated, image("/plain.jpg", "p", mtime_ns=5_000_000_000)], 0)
+        transaction.record_touched(
+            [replace(dated, mtime_ns=9 * 10**9), image("/plain.jpg", "p", mtime_ns=9 * 10**9)]
+        )
+        items = transaction.pictures(SPACE)
+    here = local_time(local_clock_seconds(9))
+    assert [item.taken_local for item in items] == [local_time(77), here]
+    assert [item.taken_from for item in items] == [TakenFrom.METADATA, TakenFrom.MTIME]
+
+
+def test_dates_that_are_read_again_take_the_place_of_the_old_ones(catalog):
+    before = Metadata(taken_at=70, camera="Canon", text="words")
+    files = [replace(image(f"/{name}.jpg", name), metadata=before) for name in "ab"]
+    with catalog.transaction() as transaction:
+        record(transaction, files, 0)
+        transaction.record_dates(
+            {"/a.jpg": Metadata(taken_at=70, taken_local=3670), "/b.jpg": NO_METADATA}
+        )
+        first, second = transaction.pictures(SPACE)
+        assert first.taken_local == local_time(3670)
+        assert second.taken_local == local_time(local_clock_seconds(70))
+        assert transaction.details(first).metadata == replace(before, taken_local=3670)
+        assert transaction.files_with_old_dates() == []
+
+
+def states(catalog: Catalog) -> dict[str, tuple[FileState, str | None]]:
+    with catalog.snapshot() as snapshot:
+        return {
+            file.path: (file.state, file.content_hash) for file in snapshot.files_below(["/"], "")
+        }
+
+
+def test_a_folder_is_relocated_with_its_items_annotations_and_words(catalog):
+    table = FileEntry("/p/t.csv", MediaKind.TABLE, 10, 1, "t")
+    with catalog.transaction() as transaction:
+        transaction.add_sources({"/p": {"hidden": True}, "/pq": None})
+        record(transaction, [image("/p/x/a.jpg"), image("/pq/b.jpg", "b")], 0)
+        said = [("/p/x/a.jpg", {"caption": "zebra"}), ("/pq/b.jpg", {"caption": "lion"})]
+        transaction.record_files(SPACE, [FileUpdate(table, annotations=said)])
+        transaction.record_failures([FailedFile("/p", "no such file or directory")])
+    with catalog.snapshot() as snapshot:
+        ids = {
+            i.path: i.id
+            for items in snapshot.items_at(SPACE, Modality.IMAGE, [0, 1]).values()
+            for i in items
+        }
+    with catalog.transaction() as transaction:
+        done = transaction.relocate("/p", "/new/place")
+    assert (done.files, done.hidden) == (2, 0)
+    assert paths_at(catalog, 0, 1) == {0: ["/new/place/x/a.jpg"], 1: ["/pq/b.jpg"]}
+    with catalog.snapshot() as snapshot:
+        assert snapshot.source_options() == {"/new/place": {"hidden": True}, "/pq": None}
+        assert snapshot.failures() == []
+        [moved] = snapshot.items_at(SPACE, Modality.IMAGE, [0])[0]
+        assert moved.id == ids["/p/x/a.jpg"]
+        assert snapshot.details(moved).annotations == [{"caption": "zebra"}]
+        for words, row in {"zebra": 0, "lion": 1}.items():
+            found = snapshot.text_matches(SPACE, Modality.IMAGE, words, limit=9)
+            assert [row for row, _ in found] == [row]
+        assert snapshot.text_matches(SPACE, Modality.IMAGE, "place", limit=9)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("/a", "/a/a"), ("/a/a", "/a"), ("/a", "/b"), ("/a", "/")]
+)
+def test_folders_may_lie_in_one_another(catalog, old, new):
+    paths = ["/a/x", "/a/a/x", "/a/a/a/x", "/b/y"]
+    with catalog.transaction() as transaction:
+        transaction.add_sources({"/a": None, "/a/a": None})
+        record(transaction, [image(path, path) for path in paths], 0)
+    with catalog.transaction() as transaction:
+        done = transaction.relocate(old, new)
+    below = [path for path in paths if path.startswith(f"{old}/")]
+    expected = {path: path for path in paths if path not in below}
+    hidden: set[str] = set()
+    for path in below:
+        target = new.rstrip("/") + path.removeprefix(old)
+        if target in expected.keys() | hidden:
+            hidden.add(path)
+        else:
+            expected[target] = path
+    assert (done.files, done.hidden) == (len(below) - len(hidden), len(hidden))
+    found = {p: h for p, (state, h) in states(catalog).items() if state is FileState.INDEXED}
+    assert found == expected
+
+
+def test_what_is_known_at_the_new_path_stays(catalog):
+    with catalog.transaction() as transaction:
+        transaction.add_sources({"/p": {"hidden": True}, "/q": None})
+        record(transaction, [image("/p/a", "1"), image("/p/b", "2"), image("/q/a", "3")], 0)
+    with catalog.transaction() as transaction:
+        done = transaction.relocate("/p", "/q")
+    assert (done.files, done.hidden) == (1, 1)
+    assert states(catalog) == {
+        "/p/a": (FileState.REMOVED, "1"),
+        "/q/a": (FileState.INDEXED, "3"),
+        "/q/b": (FileState.INDEXED, "2"),
+    }
+    with catalog.snapshot() as snapshot:
+        assert snapshot.source_options() == {"/q": None}
+
+
+def test_a_library_of_windows_is_relocated(catalog):
+    with catalog.transaction() as transaction:
+        transaction.add_sources({"D:\\Photos": None})
+        record(transaction, [image("D:\\Photos\\x\\a.jpg"), image("D:\\Photos2\\a.jpg", "b")], 0)
+    with catalog.transaction() as transaction:
+        transaction.relocate("D:\\Photos", "/media/d")
+        assert transaction.sources() == ["/media/d"]
+    assert paths_at(catalog, 0, 1) == {0: ["/media/d/x/a.jpg"], 1: ["D:\\Photos2\\a.jpg"]}
+
+
+def test_a_relocation_that_fails_changes_nothing(catalog):
+    with catalog.transaction() as transaction:
+        transaction.add_sources({"/p": None})
+        record(transaction, [image("/p/a")], 0)
+
+    def relocate_and_fail() -> None:
+        with catalog.transaction() as transaction:
+            transaction.relocate("/p", "/q")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        relocate_and_fail()
+    with catalog.snapshot() as snapshot:
+        assert snapshot.sources() == ["/p"]
+    assert states(catalog) == {"/p/a": (FileState.INDEXED, "a")}
+
+
+def test_ways_to_sources_are_remembered_until_they_move(catalog):
+    with catalog.transaction() as transaction:
+        transaction.add_sources({"/m/p": None, "/m/q": None, "/r": None})
+        transaction.place_sources({"/m/p": "../p", "/m/q": "../q", "/r": None})
+    with catalog.transaction() as transaction:
+        assert transaction.sources_beside() == {"/m/p": "../p", "/m/q": "../q"}
+        transaction.relocate("/m/p", "/n/p")
+        assert transaction.sources_beside() == {"/m/q": "../q"}

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
+from retrieval.catalog import local_time
 from retrieval.media import Metadata
 from retrieval.media.exif import MOST_CHARACTERS, read_metadata
 
@@ -91,6 +92,21 @@ def test_time_camera_and_place_of_every_format(kind):
 )
 def test_the_time_it_was_taken(base, shot, expected):
     assert read_metadata(with_exif(base, shot)).taken_at == (expected and seconds(*expected))
+
+
+@given(
+    st.datetimes(datetime(1826, 1, 1), datetime(9999, 12, 31)),
+    st.none() | st.integers(-14 * 60, 14 * 60),
+)
+def test_the_clock_of_the_camera_stays_as_it_was_whatever_its_zone(clock, ahead):
+    clock = clock.replace(microsecond=0)
+    shot = {Base.DateTimeOriginal: f"{clock.year:04}:{clock:%m:%d %H:%M:%S}"}
+    if ahead is not None:
+        sign, (hours, minutes) = "-" if ahead < 0 else "+", divmod(abs(ahead), 60)
+        shot[Base.OffsetTimeOriginal] = f"{sign}{hours:02}:{minutes:02}"
+    found = read_metadata(with_exif({}, shot))
+    assert local_time(found.taken_local) == clock
+    assert found.taken_local - found.taken_at == 60 * (ahead or 0)
 
 
 @pytest.mark.parametrize(

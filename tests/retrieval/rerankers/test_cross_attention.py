@@ -101,6 +101,19 @@ def test_it_keeps_the_protocol(reranker, saved, card):
     assert reranker.depth == card.depth
 
 
+def test_short_texts_have_a_weight_of_their_own(model, card, tiny_encoder, tmp_path):
+    file = tmp_path / "short.safetensors"
+    save_model(file, model, dataclasses.replace(card, short_text_tokens=4, short_text_weight=0.25))
+    short = CrossAttentionReranker(file, tiny_encoder)
+    width = short.text_tokens(TEXTS).values.shape[2]
+    mask = np.arange(6) < np.array([[3], [4], [6]])
+    texts = Tokens(np.zeros((3, 6, width), np.float32), mask)
+    save_model(tmp_path / "all.safetensors", model, card)
+    trusted = CrossAttentionReranker(tmp_path / "all.safetensors", tiny_encoder)
+    expected = [0.25, 0.25, trusted.text_query_weight(texts)[2]]
+    assert short.text_query_weight(texts).tolist() == pytest.approx(expected)
+
+
 def test_a_saved_model_scores_as_before_within_half_precision(saved, model, card, tiny_encoder):
     loaded, read, digest = load_model(saved)
     assert read == card

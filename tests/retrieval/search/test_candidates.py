@@ -11,12 +11,15 @@ from retrieval.indices.base import AllowedRows
 from retrieval.indices.exact import nearest
 from retrieval.media import Modality
 from retrieval.search.candidates import (
+    NO_TEXT_MATCHES,
     Candidates,
+    TextMatches,
     at_rows,
-    at_text_matches,
+    best_text_matches,
     first_rows,
     propose,
     with_spare,
+    with_words,
 )
 
 
@@ -86,17 +89,35 @@ def test_copies_share_a_row_and_some_rows_hold_nothing():
     assert len(at_rows(np.array([3]), np.array([0.8], np.float32), items)) == 0
 
 
-@given(st.permutations(range(20)), st.integers(0, 20))
-def test_text_matches_keep_their_order_and_get_their_cosine(order, count):
-    rows = unit_rows(20)
+@given(st.lists(st.integers(0, 3), max_size=20), st.integers(1, 25), st.integers(0, 9))
+def test_text_matches_of_one_score_follow_meaning(levels, count, seed):
+    rows = unit_rows(20, seed=seed)
     vector = rows[0].astype(np.float32)
-    scores = {row: float(20 - place) for place, row in enumerate(order[:count])}
-    items = {row: (Numbered(100 + row),) for row in range(20)}
-    found = at_text_matches(vector, scores, rows, items)
-    assert found.ids.tolist() == [100 + row for row in order[:count]]
-    assert found.text_score.tolist() == list(scores.values())
     exact = rows.astype(np.float32) @ vector
-    np.testing.assert_allclose(found.similarity, exact[order[:count]], atol=1e-5)
+    scores = {row: float(level) for row, level in enumerate(levels)}
+    found, similarity = best_text_matches(vector, TextMatches(scores, {}), rows, count)
+    expected = sorted(scores, key=lambda row: (-scores[row], -exact[row]))
+    of_level = {level: [r for r in expected if scores[r] == level][:count] for level in set(levels)}
+    assert found.tolist() == [row for level in sorted(of_level)[::-1] for row in of_level[level]]
+    np.testing.assert_allclose(similarity, exact[found], atol=1e-5)
+
+
+def test_no_text_matches_are_none():
+    rows, similarity = best_text_matches(
+        np.ones(8, np.float32), NO_TEXT_MATCHES, unit_rows(3), count=5
+    )
+    assert (len(rows), len(similarity)) == (0, 0)
+
+
+def test_words_belong_to_rows():
+    rows = np.array([7, 7, 3, 5])
+    found = with_words(
+        Candidates.of(np.arange(4), rows, np.ones(4, np.float32)),
+        TextMatches({7: 2.5, 3: 1.5}, {7: 0.75, 4: 1.0}),
+    )
+    np.testing.assert_array_equal(found.text_score, [2.5, 2.5, 1.5, np.nan])
+    assert found.word_relevance.tolist() == [0.75, 0.75, 0, 0]
+    assert found.found_by_words.tolist() == [True, True, False, False]
 
 
 def test_rows_past_the_limit_are_left_out():

@@ -64,7 +64,7 @@ def test_text_mode_finds_by_words_alone(engine):
     by_meaning = engine.search(Query((TextPart("3"),), mode=Mode.VECTOR), NONE)
     [same] = [hit for hit in by_meaning if hit.item.id == found.item.id]
     assert found.similarity == pytest.approx(same.similarity, abs=1e-6)
-    assert found.relevance == pytest.approx(same.relevance, abs=1e-6)
+    assert found.relevance == 1 > same.relevance
     assert engine.search(Query((TextPart("zebra"),), mode=Mode.TEXT), NONE).hits == ()
 
 
@@ -165,9 +165,142 @@ def test_hits_below_the_least_relevance_are_left_out(engine):
     assert ask(engine, min_relevance=1.0).hits == ()
 
 
+def test_the_cut_of_a_query_is_the_same_on_every_page(tmp_path, tiny_encoder, write_files, asked):
+    near_ones = [near(asked, 0.9 - 0.001 * n, n) for n in range(30)]
+    far_ones = [near(asked, 0.1 - 0.001 * n, n + 100) for n in range(300)]
+    files = {f"/i/{n}.jpg": one[np.newaxis] for n, one in enumerate(near_ones + far_ones)}
+    engine = made(tmp_path, tiny_encoder, write_files, files)
+    whole = ask(engine, k=400, min_relevance="auto")
+    assert 1 <= len(whole) < 330
+    assert whole.left_out == 330 - len(whole)
+    assert whole.expected == pytest.approx(sum(h.relevance for h in ask(engine, k=400)), rel=0.01)
+    shown, cursor = [], None
+    while True:
+        page = ask(engine, k=7, min_relevance="auto", cursor=cursor)
+        assert page.expected == pytest.approx(whole.expected, rel=1e-3)
+        shown += [hit.item.id for hit in page]
+        if not (cursor := page.next_cursor):
+            break
+    assert shown == [hit.item.id for hit in whole]
+
+
+def test_words_that_all_files_have_leave_the_cut_as_it_is(engine):
+    query = Query((TextPart("picture"),), min_relevance=1.0, mode=Mode.HYBRID)
+    assert len(engine.search(query, NONE)) <= 10
+
+
 def test_what_words_found_is_relevant(engine):
     answer = engine.search(Query((TextPart("picture-3.png"),), min_relevance=1.0), NONE)
     assert names(answer) == ["picture-3.png"]
+
+
+def picture_library(tmp_path, tiny_encoder, write_files, paths, *, sources=("/home/anna/trip",)):
+    """Pictures at the paths, each of its own similarity to "a dog", the first the least."""
+    [asked] = tiny_encoder.encode(Modality.TEXT, ["a dog"])
+    library = create_library(tmp_path / "made", tiny_encoder.space)
+    with library.catalog.transaction() as transaction:
+        transaction.add_sources(dict.fromkeys(sources))
+    similarities = np.linspace(-0.5, 0.5, len(paths))
+    vectors = [near(asked, s, n)[np.newaxis] for n, s in enumerate(similarities)]
+    write_files(library, dict(zip(paths, vectors, strict=True)))
+    return Engine(library, device="cpu")
+
+
+def numbered(folder, count=40, name="p-{:03}.jpg"):
+    return [f"{folder}/{name.format(number)}" for number in range(count)]
+
+
+@pytest.mark.parametrize("mode", [Mode.AUTO, Mode.HYBRID, Mode.TEXT])
+@pytest.mark.parametrize(
+    "text", ["home", "anna", "trip", "jpg", "*.JPG", "p", "all", "home anna trip jpg", "p jpg"]
+)
+def test_what_every_file_has_finds_none_of_them(tmp_path, tiny_encoder, write_files, mode, text):
+    paths = numbered("/home/anna/trip/all")
+    engine = picture_library(tmp_path, tiny_encoder, write_files, paths)
+    answer = engine.search(Query((TextPart(text),), mode=mode, min_relevance=1.0), NONE)
+    assert answer.hits == ()
+    if mode is not Mode.TEXT:
+        every = engine.search(Query((TextPart(text),), mode=mode, k=50), NONE)
+        alone = engine.search(Query((TextPart(text),), mode=Mode.VECTOR, k=50), NONE)
+        assert names(every) == names(alone)
+        assert [hit.relevance for hit in every] == [hit.relevance for hit in alone]
+
+
+def test_names_of_several_sources_tell_them_apart(tmp_path, tiny_encoder, write_files):
+    paths = [*numbered("/disk/rome", 5), *numbered("/disk/work")]
+    sources = ("/disk/rome", "/disk/work")
+    engine = picture_library(tmp_path, tiny_encoder, write_files, paths, sources=sources)
+    answer = engine.search(Query((TextPart("rome"),), min_relevance=1.0, k=50), NONE)
+    assert sorted(hit.path for hit in answer) == paths[:5]
+
+
+@pytest.mark.parametrize("text", ["dog", "dogs", "a dog"])
+@pytest.mark.parametrize("others", [0, 90])
+def test_words_of_a_whole_folder_leave_the_order_by_meaning(
+    tmp_path, tiny_encoder, write_files, text, others
+):
+    paths = [*numbered("/home/anna/trip/dog", 30), *numbered("/home/anna/trip/cat", others)]
+    engine = picture_library(tmp_path, tiny_encoder, write_files, paths)
+    alone = engine.search(Query((TextPart(text),), mode=Mode.VECTOR, k=200), NONE)
+    expected = [hit.path for hit in alone if "/dog/" in hit.path]
+    for mode in (Mode.AUTO, Mode.HYBRID, Mode.TEXT):
+        for k in (10, 200):
+            answer = engine.search(Query((TextPart(text),), mode=mode, k=k), NONE)
+            of_folder = [hit.path for hit in answer if "/dog/" in hit.path]
+            assert of_folder == expected[: len(of_folder)]
+            assert len(of_folder) >= min(k, 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("starbucks-receipt", "receipt from starbucks"),
+        ("starbucks-receipt", "my starbucks receipts"),
+        ("starbucks-receipt", "starbuck"),
+        ("Quillfeather Hall at dusk", "photos of Quillfeather Hall"),
+        ("Quillfeather Hall at dusk", "the Quillfeather halls"),
+        ("小明的生日会", "小明的生日"),
+        ("小明 2019", "小明的生日"),
+        ("Müllers Gärten", "ein Foto von Muellers Garten im Sommer"),
+        ("O'Neil", "oneil on the beach"),
+        ("IMG_20190704_1201", "2019-07-04"),
+    ],
+)
+def test_a_rare_name_in_a_sentence_is_found(tmp_path, tiny_encoder, write_files, name, text):
+    paths = [f"/home/anna/trip/{name}.jpg", *numbered("/home/anna/trip")]
+    engine = picture_library(tmp_path, tiny_encoder, write_files, paths)
+    answer = engine.search(Query((TextPart(text),), k=50), NONE)
+    assert answer.mode is Mode.HYBRID
+    assert names(answer).index(f"{name}.jpg") < 5
+    assert [hit.words is not None for hit in answer].count(True) == 1
+
+
+@pytest.mark.parametrize("rerank", [False, True])
+def test_relevance_never_rises_down_a_list(
+    tmp_path, tiny_encoder, write_files, picture_folder, tiny_fusion, indexed_library, rerank
+):
+    folder = "/home/anna/trip"
+    paths = [f"{folder}/bike {n}{' red' * (n % 2)}{' shed' * (n % 5 == 0)}.jpg" for n in range(9)]
+    made = picture_library(tmp_path / "b", tiny_encoder, write_files, [*paths, *numbered(folder)])
+    engine = Engine(indexed_library, device="cpu") if rerank else made
+    reranking = Reranking(f"fusion:{tiny_fusion}", depth=4) if rerank else NONE
+    for text in ("bike", "red bike shed", "bike 3", "picture-3", "folder picture-5"):
+        answer = engine.search(Query((TextPart(text),), mode=Mode.HYBRID, k=60), reranking)
+        relevances = [hit.relevance for hit in answer]
+        assert relevances == sorted(relevances, reverse=True)
+        assert len(answer) == (6 if rerank else 49)
+
+
+def test_words_do_not_answer_for_what_else_is_asked(tmp_path, tiny_encoder, write_files):
+    paths = ["/home/anna/trip/quillfeather.jpg", *numbered("/home/anna/trip")]
+    engine = picture_library(tmp_path, tiny_encoder, write_files, paths)
+    word = TextPart("quillfeather")
+    for parts in ((word, TextPart("people", -1.0)), (word, ItemPart(3))):
+        answer = engine.search(Query(parts), NONE)
+        assert names(answer)[0] == "quillfeather.jpg"
+        assert engine.search(Query(parts, min_relevance=1.0), NONE).hits == ()
+    [found] = engine.search(Query((word,), min_relevance=1.0), NONE)
+    assert found.relevance == 1
 
 
 def test_one_hit_a_file(tmp_path, tiny_encoder, write_files, asked):

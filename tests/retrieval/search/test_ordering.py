@@ -1,5 +1,8 @@
 """The stages that order candidates: pure functions of arrays."""
 
+from dataclasses import replace
+from datetime import datetime, timedelta
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,26 +15,29 @@ from retrieval.search.ordering import (
     diversify,
     exclude,
     fuse_lexical,
+    join_lexical,
     rank_by_text,
     rank_by_vector,
+    sort_by_date,
 )
-from retrieval.search.rank_fusion import reciprocal_rank_fusion
-from retrieval.search.relevance import Calibration
 
 NAN = float("nan")
 
 
-def candidates(*ids, similarity=None, text_score=None):
+def candidates(*ids, similarity=None, text_score=None, word_relevance=None):
     """The most similar first, unless told."""
     if similarity is None:
         similarity = np.linspace(0.9, 0.1, len(ids))
     numbers = np.array(ids, np.int64)
-    return Candidates.of(
+    found = Candidates.of(
         numbers,
         numbers,
         np.asarray(similarity, np.float32),
         None if text_score is None else np.asarray(text_score, np.float64),
     )
+    if word_relevance is None:
+        return found
+    return replace(found, word_relevance=np.asarray(word_relevance, np.float32))
 
 
 def test_without_a_match_the_similarity_decides():
@@ -71,60 +77,87 @@ def test_text_finds_in_its_own_order():
     assert ranked.score.tolist() == [3.5, 2.5]
 
 
-def test_both_rankings_are_fused_by_reciprocal_ranks():
-    ranked = candidates(1, 2, 3, 4)
-    found = candidates(3, 9, similarity=[0.5, 0.2], text_score=[7.5, 1.5])
-    fused = fuse_lexical(ranked, found, pool=3)
-    expected = reciprocal_rank_fusion([[1, 2, 3], [3, 9]])
-    assert fused.ids.tolist() == [*(one for one, _ in expected), 4]
-    assert fused.score.tolist() == [*(score for _, score in expected), 0]
-    scores = dict(zip(fused.ids.tolist(), fused.text_score.tolist(), strict=True))
-    assert (scores[3], scores[9]) == (7.5, 1.5)
-    assert all(np.isnan(scores[one]) for one in (1, 2, 4))
-    similarity = dict(zip(fused.ids.tolist(), fused.similarity.tolist(), strict=True))
-    assert similarity[3] == pytest.approx(ranked.similarity[2])
-    assert similarity[9] == pytest.approx(0.2)
-
-
-def test_a_match_survives_fusion():
-    ranked = rank_by_vector(candidates(1, 2), np.array([1, 2], np.float32), 1.0)
-    fused = fuse_lexical(ranked, candidates(1, text_score=[1.0]), pool=2)
-    assert dict(zip(fused.ids.tolist(), fused.match.tolist(), strict=True)) == {1: 1, 2: 2}
-
-
-@given(
-    st.lists(st.integers(0, 30), unique=True, max_size=20),
-    st.lists(st.integers(0, 30), unique=True, max_size=20),
-    st.integers(1, 25),
-)
-def test_fusion_names_each_item_once(by_vector, by_text, pool):
-    fused = fuse_lexical(
-        candidates(*by_vector), candidates(*by_text, text_score=np.ones(len(by_text))), pool
+def test_what_words_found_joins_by_similarity_what_was_not_reranked():
+    ranked = rank_by_vector(
+        candidates(1, 2, 3, 4, similarity=[0.9, 0.8, 0.6, 0.5]), np.array([0, 9], np.float32), 1.0
     )
-    assert sorted(fused.ids.tolist()) == sorted({*by_vector, *by_text})
+    found = candidates(4, 9, 7, similarity=[0.5, 0.55, 0.5], text_score=[7.5, 1.5, 1.0])
+    assert join_lexical(ranked, found).ids.tolist() == [2, 1, 3, 9, 4, 7]
+
+
+@st.composite
+def hybrids(draw):
+    """Candidates by vector, some of them reranked, and others that only words found."""
+    count, more = draw(st.integers(0, 20)), draw(st.integers(0, 10))
+    numbers = st.floats(-1, 1, width=32)
+    similarity = sorted(draw(st.lists(numbers, min_size=count, max_size=count)), reverse=True)
+    shares = st.lists(st.sampled_from([0, 0, 0.25, 0.75, 1]), min_size=count, max_size=count)
+    ranked = candidates(*range(count), similarity=similarity, word_relevance=draw(shares))
+    match = draw(st.lists(st.floats(-5, 5, width=32) | st.just(NAN), max_size=count))
+    ranked = rank_by_vector(ranked, np.array(match, np.float32), 0.3)
+    low = draw(st.lists(st.floats(-1, -0.5, width=32), min_size=more, max_size=more))
+    found = candidates(
+        *range(100, 100 + more),
+        similarity=low,
+        text_score=np.ones(more),
+        word_relevance=np.full(more, 0.5),
+    )
+    return ranked, found
+
+
+@given(hybrids())
+def test_the_list_looks_sorted_and_names_each_item_once(hybrid):
+    ranked, found = hybrid
+    joined = join_lexical(ranked, found)
+    fused = calibrate(joined, curve, 0.0, is_hybrid=True)
+    assert sorted(fused.ids.tolist()) == sorted([*ranked.ids.tolist(), *found.ids.tolist()])
+    assert (np.diff(fused.relevance) <= 0).all()
     assert (np.diff(fused.score) <= 0).all()
-    found = fused.ids[~np.isnan(fused.text_score)]
-    assert sorted(found.tolist()) == sorted(by_text)
+    for share in np.unique(fused.word_relevance):
+        alike = fused.ids[(fused.word_relevance == share) & ~np.isnan(fused.match)].tolist()
+        reranked = [one for one in ranked.ids.tolist() if one in alike]
+        assert alike == reranked  # words that say the same leave the reranked order as it is
 
 
-@pytest.fixture
-def calibration():
-    return Calibration(intercept=-1.0, z=1.0, rows=0.0, prior=0.1, reference_rows=1.0)
+def curve(similarity):
+    """Relevance that is the similarity."""
+    return np.clip(np.nan_to_num(similarity), 0, 1)
 
 
-def test_relevance_is_that_of_the_calibration(calibration):
+def test_relevance_is_that_of_the_curve():
     found = candidates(1, 2, 3, 4, similarity=[0.9, 0.5, 0.1, NAN])
-    cohort = np.linspace(0, 0.4, 50, dtype=np.float32)
-    expected = calibration.relevance(found.similarity, cohort)
-    np.testing.assert_array_equal(calibrate(found, calibration, cohort, 0.0).relevance, expected)
-    assert calibrate(found, calibration, cohort, float(expected[1])).ids.tolist() == [1, 2]
-    assert len(calibrate(Candidates.none(), calibration, cohort, 0.5)) == 0
+    expected = np.array([0.9, 0.5, 0.1, 0], np.float32)
+    np.testing.assert_array_equal(calibrate(found, curve, 0.0).relevance, expected)
+    assert calibrate(found, curve, float(expected[1])).ids.tolist() == [1, 2]
+    assert len(calibrate(Candidates.none(), curve, 0.5)) == 0
 
 
-def test_what_the_text_found_is_relevant(calibration):
-    found = candidates(1, 2, similarity=[0.1, 0.1], text_score=[2.0, NAN])
-    cohort = np.linspace(0, 0.4, 50, dtype=np.float32)
-    assert calibrate(found, calibration, cohort, 1.0).ids.tolist() == [1]
+@pytest.mark.parametrize("is_hybrid", [False, True])
+def test_only_telling_words_stay_below_the_least_relevance(is_hybrid):
+    found = candidates(
+        1,
+        2,
+        3,
+        similarity=[0.1, 0.1, 0.1],
+        text_score=[9.0, 9.0, NAN],
+        word_relevance=[0.7, 0.3, 0],
+    )
+    assert calibrate(found, curve, 0.99, is_hybrid=is_hybrid).ids.tolist() == [1]
+
+
+def test_equal_words_leave_the_order_by_meaning():
+    ranked = candidates(*range(50), similarity=np.linspace(0.9, 0.1, 50))
+    alone = calibrate(ranked, curve, 0.0)
+    for share in (0.0, 0.3, 1.0):
+        told = replace(ranked, word_relevance=np.full(50, share, np.float32))
+        assert calibrate(told, curve, 0.0, is_hybrid=True).ids.tolist() == alone.ids.tolist()
+
+
+def test_words_and_meaning_are_independent_evidence():
+    found = candidates(1, 2, 3, word_relevance=[0, 0.5, 1])
+    fused = fuse_lexical(replace(found, relevance=np.array([0.9, 0.5, 0], np.float32)))
+    assert fused.ids.tolist() == [3, 1, 2]
+    assert fused.relevance.tolist() == pytest.approx([1, 0.9, 0.75])
 
 
 def test_the_first_of_each_file_stands_for_the_others():
@@ -159,3 +192,12 @@ def test_a_copy_of_the_best_goes_behind_what_differs():
     vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     assert diversify(found, vectors, 0.7).ids.tolist() == [1, 3, 2, 4]
     assert diversify(found, vectors, 0.0).ids.tolist() == [1, 2, 3, 4]
+
+
+@given(st.lists(st.none() | st.integers(0, 5)), st.booleans())
+def test_by_date_unknown_ones_come_last_and_equal_ones_as_they_were(days, oldest_first):
+    dates = [None if day is None else datetime(2023, 5, 1) + timedelta(days=day) for day in days]
+    ordered = sort_by_date(candidates(*range(len(days))), dates, oldest_first=oldest_first)
+    sign = 1 if oldest_first else -1
+    expected = sorted(range(len(days)), key=lambda n: (days[n] is None, sign * (days[n] or 0), n))
+    assert ordered.ids.tolist() == expected

@@ -1,5 +1,7 @@
 """Pages fit together: nothing comes twice, nothing is passed over, whatever happens in between."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,17 +10,34 @@ from hypothesis import strategies as st
 from retrieval.catalog import FileEntry
 from retrieval.errors import UsageError
 from retrieval.library import create_library
-from retrieval.media import MediaKind, Modality
+from retrieval.media import MediaKind, Metadata, Modality
 from retrieval.search.engine import Engine
-from retrieval.search.query import MAX_K, ItemPart, Mode, Query, Reranking, TextPart
+from retrieval.search.query import MAX_K, ItemPart, Mode, Query, Reranking, Sort, TextPart
 
 WORDS = ("dog", "snow", "beach")
 VIDEOS, IMAGES = 6, 60
 
 
+def content_of(path):
+    return hashlib.sha256(path.encode()).hexdigest()[:32]  # as `write_files` has it
+
+
 def unit(generator, *shape):
     vectors = generator.normal(size=shape)
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def date_files(library, paths):
+    """Give files dates of which some are equal; those of every seventh are not known."""
+    dates = {
+        path: Metadata(taken_at=1000 * (17 * n % 13), taken_local=1000 * (17 * n % 13))
+        for n, path in enumerate(paths)
+        if n % 5
+    }
+    undated = [FileEntry(path, MediaKind.IMAGE, 1, -1, content_of(path)) for path in paths[::7]]
+    with library.catalog.transaction() as transaction:
+        transaction.record_dates(dates)
+        transaction.record_touched(undated)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +49,7 @@ def library(tmp_path_factory, tiny_encoder, tiny_fusion, write_files):
     files = {f"/pictures/{WORDS[n % 3]} {n}.jpg": unit(generator, 1, width) for n in range(IMAGES)}
     files |= {f"/videos/{WORDS[n % 3]} {n}.mp4": unit(generator, 7, width) for n in range(VIDEOS)}
     write_files(library, files)
+    date_files(library, list(files))
     engine = Engine(library, device="cpu")
     identity = engine.reranker(f"fusion:{tiny_fusion}").identity
     with library.catalog.snapshot() as snapshot:
@@ -60,8 +80,22 @@ def pages_of(engine, query, reranking, sizes, between=lambda page: None):
         between(number)
 
 
+by_relevance = st.fixed_dictionaries(
+    {
+        "sort": st.just(Sort.RELEVANCE),
+        "min_relevance": st.sampled_from([0.0, 0.0, 0.2, 0.6]),
+        "diversity": st.sampled_from([0.0, 0.0, 0.3, 1.0]),
+    }
+)
+by_date = st.fixed_dictionaries(
+    {
+        "sort": st.sampled_from([Sort.DATE, Sort.DATE_ASC]),
+        "min_relevance": st.sampled_from([None, 0.0, 0.2]),
+    }
+)
 queries = st.builds(
-    Query,
+    lambda order, **options: Query(**order, **options),
+    order=by_relevance | by_date,
     parts=st.sampled_from(
         [
             (TextPart("dog"),),
@@ -71,9 +105,7 @@ queries = st.builds(
         ]
     ),
     mode=st.sampled_from([Mode.AUTO, Mode.VECTOR]),
-    min_relevance=st.sampled_from([0.0, 0.0, 0.2, 0.6]),
     group_by_file=st.booleans(),
-    diversity=st.sampled_from([0.0, 0.0, 0.3, 1.0]),
 )
 rerankings = st.tuples(st.sampled_from(["none", "fusion"]), st.sampled_from([None, 7, 30]))
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=4)
@@ -97,6 +129,41 @@ def test_pages_are_one_large_answer(engine, tiny_fusion, query, choice, sizes):
         assert paged.similarity == pytest.approx(hit.similarity, abs=1e-5)
         assert paged.match == pytest.approx(hit.match, abs=1e-4)
     assert whole.next_cursor is None
+
+
+@pytest.mark.parametrize("mode", [Mode.VECTOR, Mode.HYBRID, Mode.TEXT])
+@pytest.mark.parametrize("least", [0.0, 0.05])
+def test_by_date_come_the_same_hits_in_another_order(engine, mode, least):
+    def answer(sort):
+        query = Query((TextPart("dog"),), mode=mode, sort=sort, min_relevance=least, k=MAX_K)
+        return [hit.item for hit in engine.search(query, Reranking("none"))]
+
+    by_relevance, newest, oldest = map(answer, Sort)
+    for items, is_reversed in ((newest, True), (oldest, False)):
+        assert {item.id for item in items} == {item.id for item in by_relevance}
+        dates = [item.taken_local for item in items]
+        known = [date for date in dates if date is not None]
+        assert known == sorted(known, reverse=is_reversed)
+        assert dates == known + [None] * (len(dates) - len(known))
+        assert len(known) > 1
+
+
+def test_the_first_page_by_date_has_the_newest_of_all(engine):
+    """Also where they are so far down by relevance that a short page would not look at them."""
+    query = Query((TextPart("dog"),), mode=Mode.VECTOR, sort=Sort.DATE, min_relevance=0.0, k=1)
+    [newest] = engine.search(query, Reranking("none"))
+    everything = engine.search(Query((TextPart("dog"),), mode=Mode.VECTOR, k=MAX_K))
+    dates = [hit.item.taken_local for hit in everything if hit.item.taken_local]
+    assert newest.item.taken_local == max(dates)
+
+
+def test_by_date_the_cut_is_that_of_the_page_unless_told(engine):
+    def count(**options):
+        return len(engine.search(Query((TextPart("dog"),), mode=Mode.VECTOR, k=MAX_K, **options)))
+
+    by_default = count(sort=Sort.DATE)
+    assert by_default == count(min_relevance="auto")
+    assert by_default < count(sort=Sort.DATE, min_relevance=0.0) == count()
 
 
 @pytest.mark.parametrize("mode", [Mode.TEXT, Mode.HYBRID])

@@ -19,9 +19,12 @@ from retrieval.search.query import (
     Mode,
     Query,
     Reranking,
+    Sort,
     TextPart,
     parse_modalities,
+    parse_modality,
     parse_mode,
+    parse_sort,
     read_parts,
 )
 
@@ -119,6 +122,9 @@ def test_names_of_modes_and_modalities():
     assert parse_mode("hybrid") is Mode.HYBRID
     with pytest.raises(UsageError, match="auto, vector, text, hybrid, not 'HYBRID'"):
         parse_mode("HYBRID")
+    assert parse_modality("text") == "text"
+    with pytest.raises(UsageError, match="image or text, not 'any'"):
+        parse_modality("any")
     assert parse_modalities("text") == (Modality.TEXT,)
     assert parse_modalities("any") == tuple(Modality)
     with pytest.raises(UsageError, match="image, text or any, not 'audio'"):
@@ -133,3 +139,32 @@ def test_spaces_that_cannot_be_joined(spaces, message):
     assert JointQuery(query, space_ids=("a", "b")).modalities == tuple(Modality)
     with pytest.raises(UsageError, match=message):
         JointQuery(query, space_ids=spaces)
+
+
+def test_hits_by_date_are_cut_unless_told_otherwise():
+    dog = (TextPart("dog"),)
+    assert Query(dog).least == 0
+    assert Query(dog, sort=Sort.DATE).least == "auto"
+    assert Query(dog, sort=Sort.DATE_ASC, min_relevance=0.0).least == 0
+    with pytest.raises(UsageError, match="cannot be diversified"):
+        Query(dog, sort=Sort.DATE, diversity=0.5)
+
+
+def test_orders_have_names():
+    assert parse_sort("date-asc") is Sort.DATE_ASC
+    with pytest.raises(UsageError, match="sorted by relevance, date, date-asc, not 'size'"):
+        parse_sort("size")
+
+
+@pytest.mark.parametrize(
+    ("parts", "share"),
+    [
+        ((TextPart("a dog"),), 1),
+        ((TextPart("a dog"), TextPart("at night", 3.0)), 1),
+        ((TextPart("beach"), TextPart("people", -1.0)), 0.5),
+        ((TextPart("beach", 3.0), ItemPart(7)), 0.75),
+        ((ItemPart(7), TextPart("people", -1.0)), 0),
+    ],
+)
+def test_words_answer_for_their_share_of_a_query(parts, share):
+    assert Query(parts).weight_of_words == share

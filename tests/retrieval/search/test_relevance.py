@@ -1,6 +1,7 @@
 """Relevance: bounded, monotone, free of the scale of scores, sane for the smallest libraries."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,23 +11,29 @@ from hypothesis import strategies as st
 from retrieval.encoders.base import Space
 from retrieval.errors import UsageError
 from retrieval.search.relevance import (
-    DEFAULT_MIN_RELEVANCE,
+    FEATURES,
+    FIRST_FORMAT,
     OWN_FILE,
     SAMPLE_ROWS,
     Calibration,
     CalibrationFile,
     CohortStatistics,
+    LogisticCalibration,
     Reference,
     calibration_for,
     is_calibrated,
     sample_rows,
 )
+from retrieval.search.vocabulary import Vocabulary
 
 OTHER_SPACE = Space("open_clip:other/weights", "sha256:0", "none", 512)
 
 cosines = st.floats(-1, 1, width=32)
 anything = st.floats(width=32)
 kinds = st.sampled_from(["text", "image"])
+texts = st.sampled_from(
+    ["", "dog", "a dog on the beach", "zebra", "12", "小明的生日", "dog " * 200]
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +58,14 @@ both = pytest.mark.parametrize("kind", ["text", "image"])
 
 @names
 @settings(max_examples=40)
-@given(kind=kinds, hits=st.lists(anything, max_size=8), sample=st.lists(anything, max_size=40))
-def test_any_scores_give_numbers_from_0_to_1(shipped, name, kind, hits, sample):
-    found = shipped[name][kind].relevance(array(hits), array(sample))
+@given(
+    kind=kinds,
+    hits=st.lists(anything, max_size=8),
+    sample=st.lists(anything, max_size=40),
+    text=texts,
+)
+def test_any_scores_give_numbers_from_0_to_1(shipped, name, kind, hits, sample, text):
+    found = shipped[name][kind].curve(array(sample), text)(array(hits))
     assert found.shape == (len(hits),)
     assert found.dtype == np.float32
     assert ((found >= 0) & (found <= 1)).all()
@@ -65,16 +77,17 @@ def test_any_scores_give_numbers_from_0_to_1(shipped, name, kind, hits, sample):
     kind=kinds,
     hits=st.lists(cosines, min_size=2, max_size=12),
     sample=st.lists(cosines, min_size=1, max_size=60),
+    text=texts,
 )
-def test_more_similar_is_never_less_relevant(shipped, name, kind, hits, sample):
-    ascending = shipped[name][kind].relevance(array(sorted(hits)), array(sample))
+def test_more_similar_is_never_less_relevant(shipped, name, kind, hits, sample, text):
+    ascending = shipped[name][kind].curve(array(sample), text)(array(sorted(hits)))
     assert (np.diff(ascending) >= 0).all()
 
 
 @names
 @both
 def test_a_hit_that_stands_out_is_more_relevant(shipped, name, kind):
-    found = shipped[name][kind].relevance(array([0.2, 0.26, 0.32, 0.38]), normal_cohort())
+    found = shipped[name][kind].curve(normal_cohort(), "dog")(array([0.2, 0.26, 0.32, 0.38]))
     assert (np.diff(found) > 0).all()
 
 
@@ -84,8 +97,8 @@ def test_a_hit_that_stands_out_is_more_relevant(shipped, name, kind):
 def test_other_encoders_scores_may_have_any_scale_and_zero(shipped, kind, factor, shift):
     hits, sample = np.linspace(0, 0.5, 9), normal_cohort().astype(np.float64)
     generic = shipped["generic"][kind]
-    plain = generic.relevance(array(hits), array(sample))
-    other = generic.relevance(array(factor * hits + shift), array(factor * sample + shift))
+    plain = generic.curve(array(sample))(array(hits))
+    other = generic.curve(array(factor * sample + shift))(array(factor * hits + shift))
     np.testing.assert_allclose(plain, other, atol=2e-3)
 
 
@@ -94,9 +107,9 @@ def test_other_encoders_scores_may_have_any_scale_and_zero(shipped, kind, factor
 def test_what_is_not_a_number_has_no_relevance_and_harms_no_other(shipped, name, kind):
     sample = normal_cohort()
     calibration = shipped[name][kind]
-    [good] = calibration.relevance(array([0.35]), sample)
+    [good] = calibration.curve(sample)(array([0.35]))
     spoiled = np.concatenate([sample, array([np.nan, np.inf, -np.inf])])
-    found = calibration.relevance(array([np.nan, 0.35, np.inf, -np.inf]), spoiled)
+    found = calibration.curve(spoiled)(array([np.nan, 0.35, np.inf, -np.inf]))
     assert found[0] == 0
     assert found[1] == pytest.approx(good, abs=1e-6)
     assert found[2] >= found[1] >= found[3]
@@ -107,33 +120,31 @@ def test_what_is_not_a_number_has_no_relevance_and_harms_no_other(shipped, name,
 @pytest.mark.parametrize("rows", [0, 1, 2, 3, 5, 10, 30])
 def test_tiny_libraries_get_answers_in_order(shipped, name, kind, rows):
     sample = np.linspace(0.1, 0.4, rows).astype(np.float32)
-    found = shipped[name][kind].relevance(sample, sample)
+    found = shipped[name][kind].curve(sample)(sample)
     assert np.isfinite(found).all()
     assert (np.diff(found) >= 0).all()
 
 
-def test_a_library_of_one_is_judged_by_what_is_usual_in_its_space(shipped, starter):
+def test_a_library_of_one_is_judged_by_what_is_usual_in_its_space(shipped):
     calibration = shipped["starter"]["text"]
     usual = calibration.reference
-    assert usual is not None
-    one = array([usual.location])
-    other = array([usual.location + 8 * usual.scale])
-    assert calibration.relevance(one, one)[0] < 0.1
-    assert calibration.relevance(other, other)[0] > 0.5
+    one = array([usual["location"]])
+    other = array([usual["location"] + 8 * usual["scale"]])
+    assert calibration.curve(one, "dog")(one)[0] < 0.3
+    assert calibration.curve(other, "dog")(other)[0] > 0.5
 
 
 def test_without_a_usual_the_smallest_libraries_are_not_judged(shipped):
     calibration = shipped["generic"]["text"]
-    for value in (-0.5, 0.0, 0.9):
-        [found] = calibration.relevance(array([value]), array([]))
-        assert found == pytest.approx(calibration.prior, abs=1e-6)
+    found = [calibration.curve(array([]))(array([value]))[0] for value in (-0.5, 0.0, 0.9)]
+    assert found == [found[0]] * 3
 
 
 def test_many_equal_scores_stand_out_of_nothing(shipped):
     same = np.full(100, 0.25, np.float32)
-    found = shipped["generic"]["text"].relevance(same, same)
+    found = shipped["generic"]["text"].curve(same)(same)
     assert (found == found[0]).all()
-    assert found[0] < 0.1
+    assert found[0] < 0.15
 
 
 def test_the_cohort_is_what_lies_below_its_median():
@@ -157,19 +168,47 @@ def test_a_reference_counts_as_much_as_it_is_worth():
     assert (alone.location, alone.scale) == (0.0, pytest.approx(0.1))
 
 
-def test_the_logistic_model_is_the_one_that_is_written():
-    calibration = Calibration(-3.0, 1.5, -0.25, 0.1, 8, Reference(0.0, 1.0))
+def test_a_calibration_of_the_first_format_is_the_logistic_model_that_is_written():
+    calibration = LogisticCalibration(-3.0, 1.5, -0.25, 0.1, 8, Reference(0.0, 1.0))
     sample = normal_cohort(64, 0.0, 1.0)
     known = calibration.reference.blended_with(CohortStatistics.of(sample), 8)
     logit = -3.0 + 1.5 * (2.0 - known.location) / known.scale - 0.25 * np.log(64)
-    [found] = calibration.relevance(array([2.0]), sample)
+    [found] = calibration.curve(sample)(array([2.0]))
     assert found == pytest.approx(1 / (1 + np.exp(-logit)), rel=1e-5)
 
 
-@pytest.mark.parametrize("broken", [{"z": 0.0}, {"z": float("nan")}, {"reference_rows": 0.0}])
-def test_a_calibration_that_could_fall_as_similarity_rises_is_refused(broken):
-    fields = {"intercept": 0.0, "z": 1.0, "rows": 0.0, "prior": 0.1, "reference_rows": 8.0}
-    with pytest.raises(UsageError, match="z and reference_rows above 0"):
+USUAL = {"location": 0.0, "scale": 1.0, "upper": 1.3, "tail": 1.9, "top": 3.0}
+
+
+def test_the_curve_is_the_one_that_is_written():
+    weights = ({"one": -3.0, "share": 0.5}, {"one": 1.0, "single": 2.0}, {"known": 4.0})
+    vocabulary = Vocabulary("english", 1000, {"dog": (100, 0.25)}, (0.0, 0.0))
+    calibration = Calibration(*weights, USUAL, 8.0, vocabulary)
+    sample = normal_cohort(64, 0.1, 0.9)
+    known = Reference(0.0, 1.0).blended_with(CohortStatistics.of(sample), 8)
+    hit = np.linspace(-1, 3, 9, dtype=np.float32)
+    for text, single, share, knows, threshold in (
+        ("dogs", 1, np.log(100.3 / 1000.3), 1, 0.25),
+        ("zebra foal", 0, np.log(0.3 / 1000.3), 0, 0.0),
+    ):
+        slope, cosine = np.log1p(np.exp(1 + 2 * single)), np.log1p(np.exp(4 * knows))
+        logit = -3 + 0.5 * share + slope * (hit - known.location) / known.scale
+        logit += cosine * (hit - threshold)
+        expected = 1 / (1 + np.exp(-logit))
+        np.testing.assert_allclose(calibration.curve(sample, text)(hit), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ({"reference_rows": 0.0}, "reference_rows above 0"),
+        ({"offset": {"one": float("nan")}}, "finite"),
+        ({"spread": {"two": 1.0}}, "no features two"),
+    ],
+)
+def test_a_calibration_without_meaning_is_refused(broken, why):
+    fields = {"offset": {}, "spread": {}, "cosine": {}, "reference": USUAL, "reference_rows": 8.0}
+    with pytest.raises(UsageError, match=why):
         Calibration(**{**fields, **broken})
 
 
@@ -201,16 +240,19 @@ def test_samples_are_spread_and_change_little_as_a_library_grows():
 
 def test_every_space_has_a_calibration_and_starter_its_own(starter, shipped):
     generic = shipped["generic"]
-    assert generic["text"].reference is None
-    assert shipped["starter"]["text"].reference is not None
+    assert not {"location", "threshold"} & {*generic["text"].offset, *generic["text"].reference}
+    assert set(shipped["starter"]["text"].offset) == set(FEATURES)
+    assert shipped["starter"]["text"].knows("Dogs on a beach")
+    assert not generic["text"].knows("dog")
     assert calibration_for(starter.space, "text") == shipped["starter"]["text"]
+    assert calibration_for(starter.space, "text", pictures=False) == generic["text"]
     assert generic["text"] != generic["image"]
-    assert 0 < DEFAULT_MIN_RELEVANCE < 0.5
 
 
 def test_a_librarys_own_calibration_goes_first_if_it_is_for_its_space(tmp_path, starter):
-    own = Calibration(-1.0, 2.0, 0.0, 0.5, 3.0)
-    by_kind = {"text": own, "image": own}
+    vocabulary = Vocabulary("english", 10, {"dog": (3, 0.25), "löwe": (0, None)}, (0.1, -0.02))
+    own = Calibration({"one": -1.0}, {"one": 2.0}, {"rows": 0.5}, USUAL, 3.0)
+    by_kind = {"text": replace(own, vocabulary=vocabulary), "image": own}
     file = CalibrationFile(starter.space.encoder, starter.space.id, by_kind, {"data": "mine"})
     file.write(tmp_path / OWN_FILE)
     assert calibration_for(starter.space, "image", tmp_path) == own
@@ -221,15 +263,33 @@ def test_a_librarys_own_calibration_goes_first_if_it_is_for_its_space(tmp_path, 
 def test_a_space_is_calibrated_by_a_file_that_names_it(tmp_path, starter):
     assert is_calibrated(starter.space)
     assert not is_calibrated(OTHER_SPACE, tmp_path)
-    calibration = Calibration(-1.0, 2.0, 0.0, 0.5, 3.0)
+    calibration = LogisticCalibration(-1.0, 2.0, 0.0, 0.5, 3.0)
     by_kind = {"text": calibration, "image": calibration}
     CalibrationFile("other", OTHER_SPACE.id, by_kind).write(tmp_path / OWN_FILE)
     assert is_calibrated(OTHER_SPACE, tmp_path)
 
 
+def test_files_of_the_first_format_still_count(tmp_path, starter):
+    own = LogisticCalibration(-1.0, 2.0, 0.0, 0.5, 3.0, Reference(0.0, 0.1))
+    by_kind = {"text": own, "image": replace(own, reference=None)}
+    file = CalibrationFile(starter.space.encoder, starter.space.id, by_kind)
+    file.write(tmp_path / OWN_FILE)
+    assert json.loads((tmp_path / OWN_FILE).read_text())["format"] == FIRST_FORMAT
+    assert calibration_for(starter.space, "text", tmp_path) == own
+    assert CalibrationFile.read(tmp_path / OWN_FILE) == file
+
+
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"format": "other"}', '{"format": "mmsearch-relevance-1", "text": {}}'],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": "other"}',
+        '{"format": "mmsearch-relevance-1", "text": {}}',
+        '{"format": "mmsearch-relevance-2", "text": {}, "image": {}}',
+        '{"format": "mmsearch-relevance-2", "vocabulary": {"words": {"dog": 3}, "line": [0, 0]}}',
+    ],
 )
 def test_a_damaged_calibration_says_which_file_and_what_to_do(tmp_path, content):
     file = tmp_path / OWN_FILE

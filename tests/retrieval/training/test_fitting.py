@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from retrieval.training.captions import CaptionedPhoto
-from retrieval.training.fitting import Gallery, caption_similarity, chance_of_fit, naming_words
+from retrieval.training.fitting import Gallery, caption_similarity, chance_of_fit, named_things
 from retrieval.training.relevance import sentence_vectors
 
 
@@ -56,14 +56,37 @@ def test_paraphrases_fit_and_other_scenes_do_not(tmp_path):
     assert singer < 0.01
 
 
-def test_words_that_captions_agree_on_name_what_is_shown():
-    photos = [photo("A dog runs .", "two dogs in the park", "something brown")] * 6
-    photos += [photo("A man sits .", "somebody rests", "a person on a chair")] * 15
-    words = naming_words(photos)
-    assert list(words) == ["dog"]  # not "park", which one caption in three names, nor "man"
-    np.testing.assert_array_equal(words["dog"], [1] * 6 + [0] * 15)
+def test_things_are_named_by_two_captions_in_any_form():
+    photos = [
+        photo("A dog runs .", "two dogs in the park", "something brown"),
+        photo("the park", "A man sits .", "an old park"),
+        photo("a fox", "a red fox", "A dog ?"),
+    ]
+    named = named_things(photos).fits(fewest=1)
+    assert set(named) == {"dog", "park", "fox"}  # two captions of one photo, at least
+    nan = np.nan
+    np.testing.assert_array_equal(named["dog"], [1, 0, nan])
+    np.testing.assert_array_equal(named["park"], [nan, 1, 0])
+    np.testing.assert_array_equal(named["fox"], [0, 0, 1])
+    assert named_things(photos).fits(fewest=2) == {}
 
 
-def test_a_word_of_nearly_all_photos_or_of_few_is_no_query():
-    photos = [photo("a dog", "a dog")] * 20 + [photo("a fox", "a fox")] * 4
-    assert naming_words(photos) == {}
+def test_function_words_are_no_things_unless_all_words_are_asked_for():
+    photos = [photo("a dog in the park", "the dogs in a park")]
+    assert set(named_things(photos).counts) == {"dog", "park"}
+    everything = named_things(photos, leave_out=())
+    assert {stem: counts.tolist() for stem, counts in everything.counts.items()} == {
+        stem: [2] for stem in ("a", "dog", "in", "park", "the")
+    }
+
+
+def test_pairs_are_of_neighbours_without_function_words():
+    photos = [photo("a brown dog runs", "brown dogs run fast", "a dog and brown grass")]
+    pairs = named_things(photos, pairs=True)
+    assert {stem: counts.tolist() for stem, counts in pairs.counts.items()} == {
+        "brown dog": [2],
+        "dog run": [2],
+        "run fast": [1],
+        "brown grass": [1],
+    }
+    assert pairs.texts["run fast"] == "run fast"

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ from PIL import Image
 
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.search.relevance import CalibrationFile
+from retrieval.training.captions import CaptionedPhoto
 from retrieval.training.relevance import (
     RelevanceTraining,
+    best_threshold,
+    build_vocabulary,
     fit_calibration,
     is_held_out,
     measure,
@@ -34,20 +38,22 @@ def planted(seed, count=600, *, shift=0.0, factor=1.0):
         scores = (factor * scores + shift).astype(np.float32)
         best = np.argsort(-scores)[:20]
         searches.append(
-            SimulatedSearch(query, scores[best], best, fits[best], scores[:1024], rows, answered)
+            SimulatedSearch(
+                query, scores[best], best, fits[best], np.arange(20), scores[:1024], rows, answered
+            )
         )
     return searches
 
 
 @pytest.fixture(scope="module")
 def learned():
-    return fit_calibration(planted(0), with_reference=False)
+    return fit_calibration(planted(0), of_scale=False)
 
 
 def test_what_is_planted_gets_a_high_relevance_and_absence_a_low_one(learned):
     present, absent = [], []
     for search in planted(1):
-        best = learned.relevance(search.similarity, search.cohort).max()
+        best = learned.curve(search.cohort)(search.similarity).max()
         (present if search.answered else absent).append(best)
     assert np.median(present) > 0.6
     assert np.median(absent) < 0.15
@@ -67,28 +73,56 @@ def test_relevances_are_shares_of_what_fits_on_searches_that_were_not_learned_fr
 
 
 def test_the_scale_and_zero_of_scores_do_not_change_what_is_learned(learned):
-    other = fit_calibration(planted(0, shift=0.3, factor=0.02), with_reference=False)
-    assert other.z == pytest.approx(learned.z, rel=1e-3)
-    assert other.intercept == pytest.approx(learned.intercept, rel=1e-3)
-    assert other.rows == pytest.approx(learned.rows, abs=1e-3)
+    other = fit_calibration(planted(0, shift=0.3, factor=0.02), of_scale=False)
+    for search, moved in zip(planted(5, 20), planted(5, 20, shift=0.3, factor=0.02), strict=True):
+        np.testing.assert_allclose(
+            learned.curve(search.cohort)(search.similarity),
+            other.curve(moved.cohort)(moved.similarity),
+            atol=0.02,
+        )
 
 
 def test_the_reference_is_the_cohort_of_large_libraries():
-    fitted = fit_calibration(planted(3, shift=0.25, factor=0.1))
-    assert fitted.reference is not None
-    assert fitted.reference.location == pytest.approx(0.25, abs=0.01)
-    assert fitted.reference.scale == pytest.approx(0.1, abs=0.01)
+    reference = fit_calibration(planted(3, shift=0.25, factor=0.1)).reference
+    assert reference["location"] == pytest.approx(0.25, abs=0.01)
+    assert reference["scale"] == pytest.approx(0.1, abs=0.01)
+    assert 1 < reference["upper"] < reference["tail"] < reference["top"]
 
 
 def test_scores_that_say_the_opposite_cannot_be_calibrated():
     turned = [
-        SimulatedSearch(
-            one.query, -one.similarity, one.photos, one.fits, -one.cohort, one.rows, True
-        )
-        for one in planted(4, 200)
+        replace(one, similarity=-one.similarity, cohort=-one.cohort) for one in planted(4, 200)
     ]
     with pytest.raises(UsageError, match="nothing can be learned"):
         fit_calibration(turned)
+
+
+def test_the_threshold_of_a_word_has_the_best_f1():
+    random = np.random.default_rng(0)
+    similarity = random.normal(size=60).astype(np.float32)
+    counts = (similarity + random.normal(size=60) > 0.5).astype(np.int16) * 2
+    counts[:5] = 1
+    told, right = counts != 1, counts > 1
+
+    def f1(least):
+        shown = told & (similarity >= least)
+        return 2 * (shown & right).sum() / (shown.sum() + right.sum())
+
+    found = best_threshold(similarity, counts)
+    assert f1(found) == max(f1(least) for least in similarity)
+
+
+def test_the_vocabulary_is_of_words_that_photos_share():
+    captions = ("a dog on grass", "the dogs", "one zebra")
+    photos = [CaptionedPhoto(Path(f"{n}.jpg"), captions[: 3 if n < 2 else 2]) for n in range(6)]
+    photos += [CaptionedPhoto(Path(f"{n}.jpg"), ("a fox",)) for n in range(6, 20)]
+    vectors = np.eye(20, dtype=np.float32)
+    vocabulary = build_vocabulary(photos, vectors, lambda texts: np.eye(20)[: len(texts)])
+    assert vocabulary.photos == 20
+    assert vocabulary.words["dog"] == (6, pytest.approx(0, abs=1e-4))
+    assert vocabulary.words["grass"] == (0, None)
+    assert "zebra" not in vocabulary.words  # of two photos
+    assert vocabulary.look_up("Dog!").well_known
 
 
 def test_half_of_all_names_is_held_out():
@@ -141,7 +175,8 @@ def test_training_writes_what_searches_can_use(tmp_path, small_dataset, starter)
     assert result.quality["text"].brier < result.quality["text"].base
     generic = CalibrationFile.read(tmp_path / "generic.json")
     assert generic.space_id == ""
-    assert generic.by_kind["text"].reference is None
+    assert generic.by_kind["text"].vocabulary is None
+    assert result.calibrations.by_kind["text"].vocabulary.words
     # What is kept of the first run makes the second one the same, and fast.
     again = train_relevance(replace(config, output=tmp_path / "again.json"), starter)
     assert again.calibrations.by_kind == result.calibrations.by_kind

@@ -1,9 +1,11 @@
-"""Words of files and items, for full-text search; rows by their item, in all spaces."""
+"""Words of files and items, for full-text search; rows by their item, in all spaces.
+
+The next migration fills the text index.
+"""
 
 from alembic import op
 
 from retrieval.catalog.dialects import DIALECTS
-from retrieval.catalog.fulltext.index import fill
 
 revision = "0003"
 down_revision = "0002"
@@ -15,4 +17,3 @@ def upgrade() -> None:
     connection = op.get_bind()
     DIALECTS[connection.dialect.name].create_text_index(connection)
     op.create_index("ix_rows_item_id", "rows", ["item_id"])
-    fill(connection)

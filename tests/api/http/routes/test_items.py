@@ -89,3 +89,27 @@ def test_the_most_similar_comes_without_the_item_itself(client, items):
     assert body["hits"][0]["path"].endswith("liar.jpg")
     assert body["query"] == f"item {item_id}"
     assert client.get("/v1/items/999/similar").status_code == 404
+
+
+@pytest.mark.parametrize("order", ["date", "date-asc"])
+def test_items_are_listed_by_date_page_by_page(client, items, order):
+    seen, cursor = [], None
+    while not seen or cursor:
+        parameters = {"limit": 5, "order": order, **({"cursor": cursor} if cursor else {})}
+        page = client.get("/v1/items", params=parameters).json()
+        seen += page["items"]
+        cursor = page["next_cursor"]
+    dates = [item["taken_local"] for item in seen]
+    known = [date for date in dates if date is not None]
+    assert known == sorted(known, reverse=order == "date")
+    assert dates == known + [None] * (len(dates) - len(known))
+    assert {item["item_id"] for item in seen} == {item["item_id"] for item in items.values()}
+
+
+@pytest.mark.parametrize(
+    ("order", "cursor"),
+    [("newest", "none.3"), ("date", "3"), ("date", "2023-02-30T00:00:00.3"), ("date", "x")],
+)
+def test_a_cursor_of_another_order_is_refused(client, order, cursor):
+    answer = client.get("/v1/items", params={"order": order, "cursor": cursor})
+    assert answer.status_code == 422

@@ -56,6 +56,7 @@ def photo_library(tmp_path_factory, photos, starter):
         left, width, height = 2 * (number % 30), 90 + 11 * (number % 9), 90 + 13 * (number % 7)
         texture = textures[number % 3].crop((left, 0, left + width, height))
         texture.save(folder / f"texture-{number:02}.png")
+    os.utime(folder / "texture-00.png", (1_584_000_000, 1_584_000_000))  # 12 March 2020
     textures[0].save(folder / "<img src=x onerror=alert(1)>.png")
     (folder / "notes.txt").write_text("A recipe for bread: flour, water, salt and patience.\n" * 3)
     library = create_library(tmp_path_factory.mktemp("page") / "library", starter.space)
@@ -332,11 +333,54 @@ def test_filters(page):
     expect(page.locator("#hits li")).to_have_count(1)
     page.get_by_label("Taken from").fill("2019-06-16")
     page.get_by_label("Taken from").press("Enter")
-    expect(page.get_by_role("heading", name="Nothing passes the filters")).to_be_visible()
+    expect(page.get_by_role("heading", name="No day lies between these two")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#filters")).to_be_hidden()
+    page.get_by_role("button", name="Reset the days").click()
+    expect(page.locator("#hits li").nth(5)).to_be_visible()
+    page.goto(f"{page.url}?from=1999-01-01&to=1999-12-31")
+    expect(page.get_by_role("heading", name="Nothing passes the filters")).to_be_visible()
     page.get_by_role("button", name="Reset all filters").click()
     expect(page.locator("#hits li").nth(5)).to_be_visible()
+
+
+def test_the_library_by_date(browser, address):
+    """By month, and by the camera's clock, wherever the reader is; a file's date says so."""
+    with opened(browser, address, timezone_id="Asia/Tokyo") as page:
+        page.get_by_label("Order").select_option("Oldest first")
+        expect(page.locator("#hits h2").first).to_have_text("June 2019")
+        expect(page.locator("#hits h2").nth(1)).to_have_text("March 2020")
+        expect(page).to_have_url(re.compile(r"\?sort=date-asc$"))
+        assert names(page)[:2] == [COPY, "texture-00.png"]
+        expect(page.locator("#hits li.hit").nth(1).get_by_text("file date")).to_be_visible()
+        page.locator("#hits a").first.click()
+        expect(page.get_by_text("June 15, 2019 at 12:00 PM")).to_be_visible()
+        page.keyboard.press("Escape")
+        page.get_by_role("textbox", name="Search by meaning").fill("a motorcycle")
+        expect(page.get_by_role("status")).to_contain_text("picture")
+        expect(page.locator("#hits h2").first).to_have_text("June 2019")
+        page.get_by_label("Order").select_option("Best match first")
+        expect(page.locator("#hits h2")).to_have_count(0)
+
+
+def test_filters_are_chosen_from_lists_with_counts(page):
+    page.get_by_role("button", name="Filters").click()
+    years = page.get_by_label("Year")
+    expect(years.locator("option", has_text="2019 (1)")).to_have_count(1)
+    years.select_option("2019")
+    expect(page.locator("#hits li")).to_have_count(1)
+    months = page.get_by_label("Month")
+    expect(months.locator("option")).to_have_text(["Any", "June (1)"])
+    assert years.locator("option").count() > 2, "other years can be chosen"
+    months.focus()
+    months.press("ArrowDown")
+    expect(page.get_by_label("Taken until")).to_have_value("2019-06-30")
+    expect(months).to_be_focused()
+    expect(page.get_by_label("Photos (1)")).to_be_visible()
+    months.select_option("")
+    years.select_option("")
+    expect(page.locator("#hits li").nth(5)).to_be_visible()
+    expect(page.get_by_label("Camera").locator("option")).to_have_text(["Any", "Testcam 3000 (1)"])
 
 
 def test_nothing_relevant_is_said_and_the_nearest_can_be_seen(page):
@@ -638,3 +682,27 @@ def test_all_modules_of_the_page_are_in_the_package():
     for name, asset in known.items():
         for imported in re.findall(r'from "\./([^"]+)"', asset.content.decode()):
             assert imported in known, f"{name} imports {imported}"
+
+
+def test_what_was_understood_is_a_chip(browser, served, travel_library):
+    with (
+        serving(served, travel_library, rate_limit="1000/second") as address,
+        opened(browser, f"{address}/?q=people+in+Paris+2019&min=0") as page,
+    ):
+        chips = page.locator("#chips .understood")
+        expect(chips).to_have_text(["Place: Paris", "Date: 2019"])
+        expect(page.locator("#hits li")).to_have_count(2)
+        assert Axe().run(page).violations_count == 0
+        page.get_by_role("button", name="Search for “in Paris” as words").click()
+        expect(chips).to_have_text(["Date: 2019"])
+        expect(page.locator("#hits li")).to_have_count(3)
+        expect(page).to_have_url(re.compile(r"literal=in\+Paris"))
+        page.reload()
+        expect(chips).to_have_text(["Date: 2019"])
+        page.go_back()
+        expect(chips).to_have_count(2)
+        page.get_by_role("textbox", name="Search by meaning").fill("people in Rome")
+        expect(chips).to_have_text(["Place: Rome"])
+        page.get_by_role("textbox", name="Search by meaning").fill("people")
+        expect(chips).to_have_count(0)
+        expect(page.locator("#hits li")).to_have_count(8)

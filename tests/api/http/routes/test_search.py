@@ -250,3 +250,35 @@ def test_spaces_are_chosen_by_request(joint_client, client):
     refused = client.post("/v1/search", json={"text": "x", "spaces": [second]})
     assert refused.status_code == 422
     assert "mmsearch serve --space ID" in refused.json()["detail"]
+
+
+@pytest.fixture(scope="module")
+def travels(travel_library):
+    with TestClient(
+        create_app(travel_library.path, device="cpu"), base_url="http://localhost"
+    ) as client:
+        yield client
+
+
+def test_words_that_say_when_and_where_are_filters(travels):
+    body = {"text": "people in Paris 2019", "rerank": "none"}
+    answer = travels.post("/v1/search", json=body).json()
+    assert len(answer["hits"]) == 2
+    assert answer["query"] == "people in Paris 2019"
+    assert [(u["words"], u["kind"], u["label"]) for u in answer["understood"]] == [
+        ("in Paris", "place", "Paris"),
+        ("2019", "time", "2019"),
+    ]
+    # What was understood is a filter that can be sent.
+    where = {"and": [understood["where"] for understood in answer["understood"]]}
+    again = {"text": "people", "where": where, "parse": False, "rerank": "none"}
+    assert ids(travels.post("/v1/search", json=again)) == [h["item_id"] for h in answer["hits"]]
+
+
+def test_words_are_searched_for_as_they_are_if_asked(travels):
+    body = {"text": "people in Paris 2019", "rerank": "none"}
+    plain = travels.post("/v1/search", json=body | {"parse": False}).json()
+    assert (len(plain["hits"]), plain["understood"]) == (8, [])
+    partly = travels.post("/v1/search", json=body | {"literal": ["2019"]}).json()
+    assert [understood["words"] for understood in partly["understood"]] == ["in Paris"]
+    assert travels.post("/v1/search", json=body | {"literal": ["a"] * 51}).status_code == 422

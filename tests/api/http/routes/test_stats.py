@@ -15,6 +15,7 @@ def test_a_library_and_its_exact_search_are_described(coloured_library, tiny_enc
         stats = client.get("/v1/stats").json()
     with coloured_library.catalog.snapshot() as snapshot:
         assert stats["sources"] == snapshot.sources()
+    assert stats["missing_sources"] == []
     assert (stats["images"], stats["texts"], stats["kinds"]) == (4, 0, {"image": 4})
     assert (stats["files_indexed"], stats["files_failed"], stats["files_removed"]) == (4, 0, 0)
     assert (stats["space"], stats["dimension"]) == (tiny_encoder.space.id, 32)

@@ -42,6 +42,8 @@ def test_a_hit_is_flat_and_scores_that_do_not_exist_are_null():
             "columns": None,
             "width": 6,
             "height": 4,
+            "taken_local": None,
+            "taken_from": None,
             "similarity": 0.25,
             "match": None,
             "relevance": 0.5,

@@ -1,64 +1,75 @@
+"""Which words the index holds, and that they follow the files."""
+
+import os
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import sqlalchemy as sa
 
-from retrieval.catalog.fulltext.index import MOST_TERMS, indexed, terms
+from retrieval.catalog import FileEntry, FileUpdate, ItemEntry
+from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS
+from retrieval.media import MediaKind, Metadata, Modality
+
+SPACE = "space"
+
+
+def add(catalog, path, **metadata):
+    with catalog.transaction() as transaction:
+        row = transaction.row_count(SPACE, Modality.IMAGE)
+        transaction.extend_rows(SPACE, Modality.IMAGE, row, 1)
+        file = FileEntry(path, MediaKind.IMAGE, 10, 1, "x", Metadata(**metadata))
+        transaction.record_files(SPACE, [FileUpdate(file, [ItemEntry(Modality.IMAGE, row)])])
+
+
+def documents(catalog, table=FILE_WORDS):
+    with catalog.dialect.connect(write=False) as connection:
+        return [tuple(row) for row in connection.execute(sa.select(*list(table.c)[1:]))]
+
+
+def add_sources(catalog, *paths):
+    with catalog.transaction() as transaction:
+        transaction.add_sources(dict.fromkeys(paths))
+
+
+def test_a_field_each(catalog):
+    add_sources(catalog, "/home/anna/photos")
+    add(catalog, "/home/anna/photos/sea/IMG_1.jpg", text="Calm", camera="Canon")
+    assert documents(catalog) == [("", "calm", "canon", "img 1", "photos photo sea")]
+    assert documents(catalog, ITEM_WORDS) == []
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("sources", "folders"),
     [
-        ("IMG_2023-beach.JPG", "img 2023 beach jpg"),
-        ("beach2019", "beach2019 beach 2019"),
-        ("iPhone HTMLParser", "iphone i phone htmlparser html parser"),
-        ("Élan Straße", "elan strasse"),
-        ("Ёлка ΑΘΉΝΑ", "елка αθηνα"),
-        ("海滩2019", "海 滩 2019"),
-        ("がぎ カ", "が ぎ カ"),
-        ("강아지", "강 아 지"),
-        ("ก่า", "ก่ า"),
-        ("नमस्ते", "नमस्ते"),
-        ("١٢", "١٢"),
-        ('🐶 - " * \0 \ud800', ""),
-        ("", ""),
+        (["/a/b"], "b c d"),
+        (["/a/b", "/a/b/c"], "b c d"),
+        (["/a/b/c", "/a/b"], "b c d"),
+        (["/a/b/c/"[:-1]], "c d"),
+        (["/a/b/c/d/x.jpg"], ""),
+        (["/"], "a b c d"),
+        (["/a/bb", "/a/b/cc"], ""),
+        ([], ""),
     ],
 )
-def test_words_of_a_text(text, words):
-    assert indexed(text) == words
+def test_folders_count_from_the_outermost_source_down(catalog, sources, folders):
+    """In whatever order the sources and the file come."""
+    for source in sources[:1]:
+        add_sources(catalog, source)
+    add(catalog, "/a/b/c/d/x.jpg")
+    for source in sources[1:]:
+        add_sources(catalog, source)
+    assert [document[-1] for document in documents(catalog)] == [folders]
 
 
-@pytest.mark.parametrize(
-    ("text", "any_word", "every_word"),
-    [
-        ("dog beach ", [("dog",), ("beach",)], [("dog",), ("beach",)]),
-        ("dog bea", [("dog",), ("bea", "bea*")], [("dog",), ("bea",)]),
-        ("be", [("be",)], [("be",)]),
-        ("a2 ", [("a2", "a 2")], [("a2", "a 2")]),
-        ("雪山", [("雪 山",)], [("雪 山",)]),
-        ("大雪山", [("大 雪 山", "大 雪", "雪 山")], [("大 雪 山",)]),
-        ("NEAR near", [("near",), ("near", "near*")], [("near",)]),
-    ],
-)
-def test_what_a_query_asks_for(text, any_word, every_word):
-    """A star stands for a prefix."""
-    for expected, all_words in ((any_word, False), (every_word, True)):
-        found = terms(text, all_words=all_words)
-        assert [
-            tuple(phrase.words + "*" * phrase.is_prefix for phrase in term) for term in found
-        ] == expected
+def test_a_source_that_comes_later_gives_its_files_their_folders(catalog):
+    add(catalog, "/a/b/x.jpg")
+    assert documents(catalog)[0][-1] == ""
+    add_sources(catalog, "/a/b")
+    assert documents(catalog)[0][-1] == "b"
+    add_sources(catalog, "/a")
+    assert documents(catalog)[0][-1] == "a b"
 
 
-@given(st.text())
-def test_text_in_ascii_has_the_words_that_it_has_beside_others(text):
-    ascii_only = text.encode("ascii", errors="replace").decode()
-    assert indexed(f"{ascii_only} é").split() == [*indexed(ascii_only).split(), "e"]
-
-
-@given(st.text(), st.booleans())
-def test_queries_are_bounded_and_hold_no_syntax(text, all_words):
-    found = terms(text * 40, all_words=all_words)
-    assert len(found) <= MOST_TERMS
-    for term in found:
-        assert len(term) <= MOST_TERMS
-        for phrase in term:
-            assert not set(phrase.words) & set('"*():^-+\0')
+def test_names_of_any_bytes_have_words(catalog):
+    add_sources(catalog, os.fsdecode(b"/\xff sea"))
+    add(catalog, os.fsdecode(b"/\xff sea/caf\xff beach.jpg"))
+    assert documents(catalog)[0][-2:] == ("caf beach", "sea")

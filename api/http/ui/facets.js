@@ -1,0 +1,53 @@
+// What the filters can choose from, with counts. Those of a filter that is set are counted without
+// it, so that another value can be chosen.
+
+import { facets } from "./api.js";
+import { listedModality } from "./feed.js";
+import { minRelevanceOf } from "./library.js";
+import { partsOf, whereOf } from "./query.js";
+
+let running = null;
+
+// Resolves to {years, months, folders, cameras, kinds, columns}. Aborts the request before it.
+export async function readFacets(query) {
+  running?.abort();
+  running = new AbortController();
+  const { signal } = running;
+  const ask = (part) => facets(bodyOf({ ...query, ...part }), signal);
+  const all = ask({});
+  const without = (isSet, part) => (isSet ? ask(part) : all);
+  const setColumns = Object.keys(query.columns);
+  const [dates, folders, cameras, kinds, told, ...columns] = await Promise.all([
+    without(query.from || query.to, { from: "", to: "" }),
+    without(query.source, { source: "" }),
+    without(query.camera, { camera: "" }),
+    without(query.kinds.length, { kinds: [] }),
+    all,
+    ...setColumns.map((name) => ask({ columns: withoutColumn(query.columns, name) })),
+  ]);
+  signal.throwIfAborted();
+  return {
+    years: dates.years,
+    months: dates.months,
+    folders: folders.folders,
+    cameras: cameras.cameras,
+    kinds: kinds.kinds,
+    columns: {
+      ...told.columns,
+      ...Object.fromEntries(setColumns.map((name, at) => [name, columns[at].columns[name] ?? []])),
+    },
+  };
+}
+
+export function withoutColumn(columns, name) {
+  const { [name]: _old, ...others } = columns;
+  return others;
+}
+
+function bodyOf(query) {
+  const body = { modality: listedModality(query) };
+  const parts = partsOf(query);
+  if (parts.length) Object.assign(body, { parts, min_relevance: minRelevanceOf(query) });
+  if (whereOf(query)) body.where = whereOf(query);
+  return body;
+}

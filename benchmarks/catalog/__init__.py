@@ -1,0 +1,1 @@
+"""Speed of the catalog: filters, facets and words of a large library."""

@@ -1,0 +1,109 @@
+"""What an encoder is known to find: words that captions of its training photos agree on.
+
+A query's words say how many photos it can be about before a score is looked at: a quarter of all
+photos shows a dog, few a violin.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Self
+
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+_FLOOR = 0.3
+"""Photos that an unknown word counts as, and that are added to those of a known one."""
+_WELL_KNOWN = 3
+"""Photos that an encoder must have seen with a word to find it well."""
+_MOST_WORDS = 64
+_KEPT_TEXTS = 1024
+FUNCTION_WORD_SHARE = 0.5
+"""A word that more photos have than this, such as `a`, does not tell them apart."""
+
+
+@dataclass(frozen=True)
+class QueryWords:
+    """What is known of the words of a text, but for those that nearly all captions have.
+
+    count: how many words. known: the share of them that the vocabulary has. shares: natural
+    logarithms of the shares of photos that the rarest and the next rarest show, 0 where there is no
+    such word. thresholds: cosines from which a photo most likely shows the rarest and the next
+    rarest. well_known: whether each word, if there is any, has been seen with enough photos.
+    """
+
+    count: int
+    known: float
+    shares: tuple[float, float]
+    thresholds: tuple[float, float]
+    well_known: bool
+
+    @classmethod
+    def none(cls) -> Self:
+        """Say nothing of a query that has no text."""
+        return cls(0, 0.0, (0.0, 0.0), (0.0, 0.0), well_known=False)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words by their stems, with what photos and scores of an encoder say of them.
+
+    language: the Snowball stemmer (Porter 2001) that made the stems. photos: how many there were.
+    words: by stem, how many of the photos have it in two captions or more, and the cosine at which
+    a cut between photos that show it and others has the highest F1; None where too few show it.
+    line: threshold of a word without one, by the logarithm of its share: intercept and slope.
+    """
+
+    language: str
+    photos: int
+    words: Mapping[str, tuple[int, float | None]]
+    line: tuple[float, float]
+
+    def look_up(self, text: str) -> QueryWords:
+        """Say what is known of the words of a text, of which the first 64 count."""
+        if not text:
+            return QueryWords.none()
+        shares, thresholds, known, well_known = [], [], 0, True
+        for stem in dict.fromkeys(stems(text, self.language)[:_MOST_WORDS]):
+            count, threshold = self.words.get(stem, (0, None))
+            share = (count + _FLOOR) / (self.photos + _FLOOR)
+            if share > FUNCTION_WORD_SHARE:
+                continue
+            shares.append(math.log(share))
+            known += stem in self.words
+            well_known = well_known and count >= _WELL_KNOWN
+            intercept, slope = self.line
+            thresholds.append(intercept + slope * shares[-1] if threshold is None else threshold)
+        if not shares:
+            return QueryWords(0, 1.0, (0.0, 0.0), (0.0, 0.0), well_known=False)
+        order = sorted(range(len(shares)), key=shares.__getitem__)
+        first, second = order[0], order[min(1, len(order) - 1)]
+        return QueryWords(
+            len(shares),
+            known / len(shares),
+            (shares[first], shares[second] if second != first else 0.0),
+            (thresholds[first], thresholds[second]),
+            well_known,
+        )
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text, folded in case and width, in their order."""
+    folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    return _WORD.findall(folded)
+
+
+@lru_cache(_KEPT_TEXTS)
+def stems(text: str, language: str) -> tuple[str, ...]:
+    """Return the stems of the words of a text, in their order."""
+    stem = _stemmer(language)
+    return tuple(stem(word) for word in words(text))
+
+
+@cache
+def _stemmer(language: str) -> Callable[[str], str]:
+    import snowballstemmer
+
+    stem: Callable[[str], str] = lru_cache(65_536)(snowballstemmer.stemmer(language).stemWord)
+    return stem

@@ -1,0 +1,69 @@
+"""Vocabulary: words by their stems, whatever their case, width or number."""
+
+import math
+
+import pytest
+
+from retrieval.search.vocabulary import QueryWords, Vocabulary, stems, words
+
+
+@pytest.fixture
+def vocabulary():
+    known = {"a": (900, 0.1), "dog": (200, 0.3), "beach": (50, 0.35), "violin": (1, None)}
+    return Vocabulary("english", 1000, known, line=(0.2, -0.02))
+
+
+@pytest.mark.parametrize("text", ["dog", "Dogs", "DOG!", "ｄｏｇ", "a dog", "the... no: dog"[-3:]])
+def test_forms_of_a_word_are_one_word(vocabulary, text):
+    found = vocabulary.look_up(text)
+    assert found.count == 1
+    assert found.known == 1
+    assert found.shares[0] == pytest.approx(math.log(200.3 / 1000.3))
+    assert found.thresholds == (0.3, 0.3)
+    assert found.well_known
+
+
+def test_the_rarest_word_goes_first(vocabulary):
+    for text in ("a dog on_beach".replace("_", " a "), "Beaches; dogs"):
+        found = vocabulary.look_up(text.replace("on", "a"))
+        assert found.count == 2
+        assert found.shares == pytest.approx((math.log(50.3 / 1000.3), math.log(200.3 / 1000.3)))
+        assert found.thresholds == (0.35, 0.3)
+
+
+def test_unknown_words_are_rare_and_have_a_usual_threshold(vocabulary):
+    found = vocabulary.look_up("zebra dog")
+    assert found.known == 0.5
+    assert not found.well_known
+    assert found.shares[0] == pytest.approx(math.log(0.3 / 1000.3))
+    assert found.thresholds[0] == pytest.approx(0.2 - 0.02 * found.shares[0])
+    rare = vocabulary.look_up("violin")
+    assert rare.known == 1
+    assert not rare.well_known
+    assert rare.shares[0] > found.shares[0]
+
+
+@pytest.mark.parametrize("text", ["a", "2019 -- !", "a a a"])
+def test_words_that_tell_nothing_are_not_well_known(vocabulary, text):
+    assert vocabulary.look_up(text) == QueryWords(0, 1.0, (0.0, 0.0), (0.0, 0.0), well_known=False)
+
+
+def test_no_text_has_no_words(vocabulary):
+    assert vocabulary.look_up("") == QueryWords.none()
+
+
+def test_a_long_text_is_read_at_its_beginning(vocabulary):
+    assert vocabulary.look_up("dog " * 64 + "zebra").count == 1
+    assert vocabulary.look_up("zebra " + "dog " * 10_000).count == 2
+
+
+def test_words_of_any_script_are_words():
+    assert words("Ein Löwe, zwei_Hunde 3x 小明的生日") == [
+        "ein",
+        "löwe",
+        "zwei",
+        "hunde",
+        "x",
+        "小明的生日",
+    ]
+    assert stems("running dogs", "english") == ("run", "dog")
