@@ -257,11 +257,14 @@ def parse_min_relevance(text: str) -> float | Literal["auto"]:
     if text == AUTO_CUT:
         return AUTO_CUT
     try:
-        return float(text)
+        least = float(text)
     except ValueError:
+        least = -1.0
+    if not 0 <= least <= 1:
         raise UsageError(
-            f"The minimum relevance is a number between 0 and 1, or {AUTO_CUT}, not {text!r}."
-        ) from None
+            f"--min-relevance takes a number from 0 to 1, or {AUTO_CUT}, not {text!r}."
+        )
+    return least
 
 
 def parse_mode(name: str) -> Mode:

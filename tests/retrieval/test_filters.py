@@ -26,6 +26,7 @@ ONE_OF_EACH = {
     "height": Range(max=1),
     "camera": "Canon",
     "gps": GeoBox(south=0, north=1, west=0, east=1),
+    "place": "Paris",
     "columns": {"shelf": ColumnTest(equals="blue"), "year": ColumnTest(min=1990)},
     "all_of": (Filter(columns={"a": ColumnTest(contains="b")}),),
     "any_of": (Filter(camera="x"), Filter(kind=(MediaKind.IMAGE,))),

@@ -30,7 +30,7 @@ def catalog(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a library of files that do not exist, and time what is first asked of it."""
+    """Measure what is first asked of a large library, made for it of files that do not exist."""
     from api.cli.console import stage_progress
     from benchmarks.catalog.first_filters import measure, timings_table
     from benchmarks.catalog.library_maker import SPACE, make_library

@@ -24,7 +24,7 @@ def snapshot(catalog):
     cameras = ["X", "", "X", None, "é"]
     updates = [
         FileUpdate(
-            FileEntry(path, MediaKind.IMAGE, 1, -1, path, Metadata(date, camera)),
+            FileEntry(path, MediaKind.IMAGE, 1, -1, path, Metadata(date, camera, taken_local=date)),
             [ItemEntry(Modality.IMAGE, row)],
         )
         for row, (path, date, camera) in enumerate(zip(paths, dates, cameras, strict=True))
