@@ -731,8 +731,9 @@ class Engine:
                 ranked = rank_by_vector(ranked, reranked.match, reranked.weight)
             if plan.mode is Mode.HYBRID:
                 ranked = join_lexical(with_words(ranked, plan.text), found.by_text)
-            if cut.least and len(found.nearest):
-                # All others are less similar than the last, and so less relevant.
+            if cut.least and len(found.nearest) and len(plan.text.scores) <= plan.count:
+                # All others are less similar than the last, and so less relevant; and all that the
+                # words find are among the candidates.
                 [last] = found.curve(found.nearest.similarity[-1:])
                 exhausted = exhausted or bool(last < cut.least)
         ranked = exclude(ranked, plan.excluded_ids)

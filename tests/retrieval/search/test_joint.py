@@ -22,7 +22,16 @@ from retrieval.media import MediaKind, Modality
 from retrieval.search import relevance
 from retrieval.search.engine import Engine
 from retrieval.search.joint import MIN_PASSAGE_RELEVANCE, JointEngine
-from retrieval.search.query import MAX_K, ItemPart, JointQuery, Mode, Query, Reranking, TextPart
+from retrieval.search.query import (
+    MAX_K,
+    ItemPart,
+    JointQuery,
+    Mode,
+    Query,
+    Reranking,
+    Sort,
+    TextPart,
+)
 from retrieval.search.rank_fusion import reciprocal_rank_fusion
 
 NONE = Reranking("none")
@@ -58,7 +67,11 @@ def library(tmp_path_factory, tiny_encoder, other_encoder):
     for number in range(9):
         text = f"The {WORDS[number % 3]} was seen on day {number}."
         (folder / f"note-{number}.txt").write_text(text)
+    (folder / "marsh").mkdir()
+    (folder / "marsh" / "heron.txt").write_text("A heron among reeds.")
     write_pdf(folder / "book.pdf", *(f"A {WORDS[n % 3]} on leaf {n}" for n in range(6)))
+    for number, file in enumerate(sorted(folder.rglob("*.*"), key=lambda file: file.name[::-1])):
+        os.utime(file, (1_700_000_000 + 100_000 * number,) * 2)
     library = create_library(tmp_path_factory.mktemp("joint") / "library", tiny_encoder.space)
     index_sources(library, tiny_encoder, [folder], workers=1)
     library.add_space(other_encoder.space)
@@ -148,14 +161,16 @@ queries = st.builds(
     parts=st.sampled_from(
         [
             (TextPart("heron"),),
+            (TextPart("otter in the folder marsh"),),
             (TextPart("otter"), TextPart("newt", -0.5)),
             (ItemPart(3),),
             (ItemPart(2), TextPart("newt")),
         ]
     ),
-    min_relevance=st.sampled_from([0.0, 0.0, 0.3]),
+    min_relevance=st.sampled_from([None, None, 0.3, "auto"]),
     group_by_file=st.booleans(),
     diversity=st.sampled_from([0.0, 0.4]),
+    parse=st.booleans(),
     where=st.sampled_from([None, None, Filter(kind=[MediaKind.DOCUMENT]), Filter(path="*note*")]),
 )
 
@@ -167,12 +182,15 @@ queries = st.builds(
     query=queries,
     modalities=st.sampled_from([BOTH, BOTH, (Modality.IMAGE,), (Modality.TEXT,)]),
     is_fused=st.booleans(),
+    sort=st.sampled_from([Sort.RELEVANCE, Sort.RELEVANCE, Sort.DATE, Sort.DATE_ASC]),
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=3),
     first_block=st.sampled_from([3, 7, 200]),
 )
 def test_pages_are_one_large_answer(
-    engine, two_spaces, query, modalities, is_fused, sizes, first_block
+    engine, two_spaces, query, modalities, is_fused, sort, sizes, first_block
 ):
+    if sort is not Sort.RELEVANCE:
+        query = replace(query, diversity=0.0, sort=sort)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("retrieval.search.joint._FIRST_BLOCK", first_block)
         spaces = two_spaces if is_fused else ()
@@ -211,6 +229,47 @@ def test_blocks_lose_nothing(engine, two_spaces, query, first_block):
         assert {hit.path for hit in whole} == {hit.path for hit in other}
     elif not query.diversity:
         assert {hit.item.id for hit in whole} == {hit.item.id for hit in other}
+
+
+@pytest.mark.parametrize("sort", [Sort.DATE, Sort.DATE_ASC])
+def test_rankings_by_date_are_merged_by_date(engine, two_spaces, sort):
+    query = Query((TextPart("heron"),), k=MAX_K, min_relevance=0.0)
+    by_date = replace(query, sort=sort)
+    for spaces in ((), two_spaces):
+        answer = engine.search(JointQuery(by_date, BOTH, spaces), NONE)
+        dates = [hit.item.taken_local for hit in answer]
+        assert len(set(dates)) > 20
+        assert dates == sorted(dates, reverse=sort is Sort.DATE)
+        ranked = engine.search(JointQuery(query, BOTH, spaces), NONE)
+        assert {hit.item.id for hit in answer} == {hit.item.id for hit in ranked}
+
+
+def test_words_are_understood_alike_in_all_rankings(library, engine, two_spaces):
+    """No picture is in the folder, which is a filter all the same."""
+    query = Query((TextPart("heron in the folder marsh"),), k=MAX_K, parse=True)
+    assert "Nothing in the library" in engine.search(query, NONE).warnings[0]
+    for spaces in ((), two_spaces):
+        answer = engine.search(JointQuery(query, BOTH, spaces), NONE)
+        assert [part.words for part in answer.understood] == ["in the folder marsh"]
+        assert not answer.warnings
+        assert names(answer) == ["heron.txt:"]
+        literal = replace(query, literal=("in the folder marsh",))
+        assert len(engine.search(JointQuery(literal, BOTH, spaces), NONE)) > 20
+
+
+def test_the_cut_is_that_of_each_ranking(engine):
+    query = Query((TextPart("newt"),), k=MAX_K, min_relevance="auto")
+    answer = engine.search(JointQuery(query), NONE)
+    of = {modality: engine.search(replace(query, modality=modality), NONE) for modality in Modality}
+    found = {hit.item.id for one in of.values() for hit in one}
+    for hit in answer:
+        assert hit.item.id in found or hit.item.has_picture  # a page that its passage found
+        assert hit.item.modality is Modality.IMAGE or hit.relevance >= MIN_PASSAGE_RELEVANCE
+    assert answer.expected == pytest.approx(sum(one.expected for one in of.values()), rel=1e-3)
+    assert answer.left_out == sum(one.left_out for one in of.values()) > 0
+    everything = engine.search(JointQuery(replace(query, min_relevance=None)), NONE)
+    assert len(answer) < len(everything)
+    assert everything.left_out == 0
 
 
 def test_two_spaces_are_joined_by_rank(library, engine, two_spaces):
