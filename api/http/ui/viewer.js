@@ -228,6 +228,8 @@ function takenOf(told) {
   if (!told.taken_local) return null;
   const shown = date(told.taken_local);
   return told.taken_from === "mtime" ? `${shown} (${t("fileDate")})` : shown;
+}
+
 // The largest city and the country, of names from the city to the country.
 function placeName(place) {
   const names = place?.split("\n") ?? [];
