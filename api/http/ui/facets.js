@@ -4,7 +4,7 @@
 import { facets } from "./api.js";
 import { listedModality } from "./feed.js";
 import { minRelevanceOf } from "./library.js";
-import { partsOf, whereOf } from "./query.js";
+import { hasNoDay, partsOf, whereOf } from "./query.js";
 
 let running = null;
 
@@ -44,7 +44,9 @@ export function withoutColumn(columns, name) {
   return others;
 }
 
-function bodyOf(query) {
+// Where no day lies between two days, they are left out: the service has an error for them.
+function bodyOf(asked) {
+  const query = hasNoDay(asked) ? { ...asked, from: "", to: "" } : asked;
   const body = { modality: listedModality(query) };
   const parts = partsOf(query);
   if (parts.length) Object.assign(body, { parts, min_relevance: minRelevanceOf(query) });

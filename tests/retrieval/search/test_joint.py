@@ -216,6 +216,23 @@ def test_pages_are_one_large_answer(
             assert 3 not in {hit.item.id for hit in whole}
 
 
+def test_all_hits_by_words_are_given_page_by_page_above_a_cut(engine):
+    """There are more of them than are looked at for a page, and fewer are near."""
+    query = Query(
+        (TextPart("heron"),),
+        k=MAX_K,
+        modality=Modality.TEXT,
+        min_relevance=0.3,
+        group_by_file=True,
+    )
+    whole = engine.search(query, NONE)
+    found = [engine.search(replace(query, k=1), NONE)]
+    while cursor := found[-1].next_cursor:
+        found.append(engine.search(replace(query, k=1, cursor=cursor), NONE))
+    assert [hit.item.id for page in found for hit in page] == [hit.item.id for hit in whole]
+    assert len(whole) >= 5
+
+
 @settings(max_examples=10, deadline=None)
 @given(query=queries, first_block=st.sampled_from([3, 7]))
 def test_blocks_lose_nothing(engine, two_spaces, query, first_block):

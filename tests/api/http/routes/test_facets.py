@@ -35,6 +35,7 @@ def test_a_filter_is_counted_either_way(client, source):
     assert got == posted
     assert values(got["folders"]) == {source: 1}
     assert client.get("/v1/facets", params={"modality": "text"}).json()["total"] == 0
+    assert client.post("/v1/facets", json={"where": where, "modality": "any"}).json() == posted
 
 
 def test_the_hits_of_a_search_are_counted(client):
