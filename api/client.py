@@ -70,7 +70,8 @@ class SearchOptions(TypedDict, total=False):
     parts: list[PartSchema]
     k: int
     cursor: str | None
-    modality: Literal["image", "text"]
+    modality: Literal["image", "text", "any"]
+    spaces: list[str]
     where: Filter | None
     mode: Literal["auto", "vector", "text", "hybrid"]
     min_relevance: float | Literal["auto"] | None

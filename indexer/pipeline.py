@@ -84,12 +84,14 @@ def index_sources(
 
     Raises:
         NotFoundError: a path does not exist.
-        UsageError: the options of moves contradict each other, or what is there.
+        UsageError: the encoder's space was removed from the library; the options of moves
+            contradict each other, or what is there.
         LibraryLockedError: another process is writing.
         LibraryError: the disk is full.
     """
     start = time.perf_counter()
     with library.writer():
+        library.space(encoder.space.id)  # raises if it was removed meanwhile
         followed = Moves()
         if partial is None:
             followed = follow_moves(library, paths, changes, moves or MoveOptions())

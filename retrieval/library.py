@@ -1,6 +1,7 @@
 """Create, open, check and lock a library: the directory with catalog, embeddings and indices."""
 
 import os
+import shutil
 import tomllib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
     from retrieval.filters import Filter
     from retrieval.search.answer import Answer
-    from retrieval.search.engine import Engine
     from retrieval.search.facets import Facets
+    from retrieval.search.joint import JointEngine
 
 _T = TypeVar("_T", "Manifest", Space)
 
@@ -134,7 +135,7 @@ class Library:
         self.catalog = Catalog(self.path / _CATALOG)
         self.warnings: list[str] = []
         """What is wrong with the library as a whole, and what to do."""
-        self._engine: Engine | None = None
+        self._engine: JointEngine | None = None
 
     @property
     def thumbnails(self) -> Path:
@@ -160,8 +161,7 @@ class Library:
         file = self.path / "spaces" / wanted / "space.toml"
         if not file.exists():
             if space_id:
-                known = ", ".join(self.space_ids())
-                raise UsageError(f"{self.path} has no space {space_id!r}. It has: {known}.")
+                raise self._unknown_space(space_id)
             raise DamagedLibraryError(f"{file} is missing. Restore it from a backup.")
         space = _parse(Space, file)
         if space.id != wanted:
@@ -176,6 +176,48 @@ class Library:
         directory = self.space_directory(space)
         directory.mkdir(parents=True, exist_ok=True)
         _write_toml(directory / "space.toml", space)
+
+    def set_default_space(self, space_id: str) -> None:
+        """Make a space the one that searches use by default; raises UsageError for an unknown id.
+
+        Services that run go on with the space that they were started with.
+        """
+        with self.writer():
+            if space_id not in self.space_ids():
+                raise self._unknown_space(space_id)
+            manifest = replace(self.manifest, default_space=space_id)
+            _write_toml(self.path / _MANIFEST, manifest)
+        self.manifest = manifest
+
+    def remove_space(self, space_id: str) -> None:
+        """Remove a space: what the catalog says of it, then its embeddings and indices.
+
+        A kill in between leaves files that the catalog does not name; removing the space again, or
+        adding it again, takes them away. Raises UsageError for the default space and an unknown id.
+        """
+        directory = self.path / "spaces" / space_id
+        with self.writer():
+            if space_id == _read_manifest(self.path).default_space:
+                raise UsageError(
+                    f"{space_id} is the default space. Make another one the default first: "
+                    "`mmsearch spaces default ID`."
+                )
+            if space_id not in {entry.name for entry in directory.parent.iterdir()}:
+                raise self._unknown_space(space_id)
+            with self.catalog.transaction() as transaction:
+                transaction.remove_space(space_id)
+            try:
+                (directory / "space.toml").unlink(missing_ok=True)
+                shutil.rmtree(directory)
+            except OSError as error:
+                raise LibraryError(
+                    f"{space_id} is not searched any more, but its files in {directory} cannot be "
+                    f"deleted: {error.strerror}. Run the same command again."
+                ) from error
+
+    def _unknown_space(self, space_id: str) -> UsageError:
+        known = ", ".join(self.space_ids())
+        return UsageError(f"{self.path} has no space {space_id!r}. It has: {known}.")
 
     def require_space(self, space: Space, *, among: Space | None = None) -> None:
         """Raise SpaceMismatchError unless the space is that of the library, or `among`."""
@@ -219,7 +261,7 @@ class Library:
         modality: str = "image",
         where: "Filter | None" = None,
         mode: str = "auto",
-        min_relevance: float | None = None,
+        min_relevance: float | Literal["auto"] | None = None,
         group_by_file: bool = False,
         diversity: float = 0.0,
         cursor: str | None = None,
@@ -228,6 +270,7 @@ class Library:
         rerank: str = "auto",
         rerank_depth: int | None = None,
         sort: str = "relevance",
+        spaces: Iterable[str] = (),
     ) -> "Answer":
         """Search by a text, an image, or both. The encoder is loaded at the first call.
 
@@ -237,7 +280,8 @@ class Library:
             minus: Find items dissimilar to these texts.
             like: Find items similar to the items with these ids.
             k: Maximum number of hits.
-            modality: `image` finds images, frames and pages; `text` finds chunks of text.
+            modality: `image` finds images, frames and pages; `text` finds chunks of text; `any`
+                finds both, where the text of a page finds the picture of the page.
             where: Filter of the items.
             mode: `vector` (by meaning), `text` (by words), `hybrid` (both) or `auto` (hybrid if
                 some file has a telling word, else vector).
@@ -253,6 +297,8 @@ class Library:
             rerank_depth: Number of candidates to rerank. (default: the reranker's)
             sort: `relevance`, `date` (newest first) or `date-asc` (oldest first), which give the
                 hits above the minimum relevance in the order of their dates.
+            spaces: Ids of the vector spaces to search; the answers of several are joined by rank
+                fusion. (default: the library's default space)
 
         Returns:
             The answer, a sequence of hits, best first unless they are sorted by date.
@@ -262,22 +308,22 @@ class Library:
                 query.
             NotFoundError: Unknown item.
         """
-        from retrieval.search.engine import Engine
+        from retrieval.search.joint import JointEngine
         from retrieval.search.query import (
+            JointQuery,
             Query,
             Reranking,
-            parse_modality,
+            parse_modalities,
             parse_mode,
             parse_sort,
             read_parts,
         )
 
         if self._engine is None:
-            self._engine = Engine(self)
+            self._engine = JointEngine(self)
         query = Query(
             read_parts(text, image, minus=minus, like=like),
             k=k,
-            modality=parse_modality(modality),
             where=where,
             mode=parse_mode(mode),
             min_relevance=min_relevance,
@@ -288,7 +334,8 @@ class Library:
             parse=parse,
             literal=tuple(literal),
         )
-        return self._engine.search(query, Reranking(rerank, rerank_depth))
+        joint = JointQuery(query, parse_modalities(modality), tuple(spaces))
+        return self._engine.search(joint, Reranking(rerank, rerank_depth))
 
     def relocate(
         self,
@@ -365,18 +412,18 @@ class Library:
         Raises:
             UsageError: Empty text, unknown modality.
         """
-        from retrieval.search.engine import Engine
+        from retrieval.search.joint import JointEngine
         from retrieval.search.query import Query, TextPart, parse_modality
 
         if self._engine is None:
-            self._engine = Engine(self)
+            self._engine = JointEngine(self)
         wanted = parse_modality(modality)
         query = None
         if text is not None:
             query = Query(
                 (TextPart(text),), modality=wanted, where=where, min_relevance=min_relevance
             )
-        return self._engine.facets(query, where=where, modality=wanted, limit=limit)
+        return self._engine.main.facets(query, where=where, modality=wanted, limit=limit)
 
     def close(self) -> None:
         """Close the catalog's connections."""

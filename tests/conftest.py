@@ -51,11 +51,21 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a small open_clip model of random weights."""
+    return write_checkpoint(tmp_path_factory.mktemp("tiny-clip"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another one, of other weights, for libraries of two spaces."""
+    return write_checkpoint(tmp_path_factory.mktemp("other-clip"), seed=1)
+
+
+def write_checkpoint(directory: Path, *, seed: int) -> Path:
+    """Write a small open_clip model of random weights to a directory."""
     import open_clip
     import torch
     from safetensors.torch import save_file
 
-    directory = tmp_path_factory.mktemp("tiny-clip")
     model_config = {
         "embed_dim": 32,
         "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8},
@@ -71,7 +81,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         json.dumps({"model_cfg": model_config, "preprocess_cfg": {}})
     )
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = open_clip.model.CLIP(**model_config)
     save_file(model.state_dict(), directory / "open_clip_model.safetensors")
     return directory
@@ -83,6 +93,14 @@ def tiny_encoder(tiny_checkpoint: Path) -> Encoder:
     from retrieval.encoders.open_clip import OpenClipEncoder
 
     return OpenClipEncoder(f"local-dir:{tiny_checkpoint}")
+
+
+@pytest.fixture(scope="session")
+def other_encoder(other_checkpoint: Path) -> Encoder:
+    """The other small model, loaded."""
+    from retrieval.encoders.open_clip import OpenClipEncoder
+
+    return OpenClipEncoder(f"local-dir:{other_checkpoint}")
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,8 @@ from api.http.schemas import valid_text
 from indexer.progress import Progress as IndexingProgress
 from indexer.progress import Summary
 from retrieval.catalog import Item, TakenFrom
-from retrieval.search.answer import Answer
+from retrieval.media import Modality
+from retrieval.search.answer import Answer, Hit
 from retrieval.search.cut import FLOOR
 from retrieval.search.parse import PartKind
 
@@ -46,32 +47,42 @@ def display_path(path: str) -> str:
 def print_answer(answer: Answer, *, are_here: bool = True, with_dates: bool = False) -> None:
     """Print ranked hits: rank, relevance, similarity, match if reranked, path (as a link).
 
-    A terminal also gets the cursor of the next page. are_here: the files are on this machine.
-    with_dates: print the dates, too.
+    Pictures come first, and passages of texts in a section below. A terminal also gets the cursor
+    of the next page. are_here: the files are on this machine. with_dates: print the dates, too.
     """
+    pictures = [hit for hit in answer.hits if hit.item.modality is not Modality.TEXT]
+    passages = [hit for hit in answer.hits if hit.item.modality is Modality.TEXT]
     has_match = any(hit.match is not None for hit in answer.hits)
-    for hit in answer.hits:
-        shown = Text(display_path(hit.path))
-        if out.is_terminal and are_here:
-            shown.stylize(f"link {Path(valid_text(hit.path)).as_uri()}")
-        shown.append(place_in_file(hit.item), style="dim")
-        if hit.group:
-            shown.append(f"  and {len(hit.group):,} more of this file", style="dim")
-        if hit.words is not None:
-            shown.append("  by its words", style="dim")
-        scores = f"{hit.similarity:.3f}"
-        if has_match:
-            scores += "       -" if hit.match is None else f"  {hit.match:+6.2f}"
-        relevance = ("   -  ", "dim")
-        if hit.relevance is not None:
-            relevance = (f"{hit.relevance:>4.0%}  ", _style_of_relevance(hit.relevance))
-        if with_dates:
-            scores += f"  {_date_of(hit.item):<26}"
-        out.print(Text.assemble(f"{hit.rank:>4}  ", relevance, (scores, "cyan"), "  ", shown))
+    for hit in pictures:
+        _print_hit(hit, has_match=has_match, are_here=are_here, with_date=with_dates)
+    if pictures and passages:
+        out.print("[bold]Texts[/bold]")
+    for hit in passages:
+        _print_hit(hit, has_match=has_match, are_here=are_here, with_date=with_dates)
     if answer.left_out and answer.hits and out.is_terminal:
         out.print(f"{answer.left_out:,} less relevant left out.", style="dim")
     if answer.next_cursor and out.is_terminal:
         out.print(f"More: the same with [bold]--cursor {answer.next_cursor}[/bold]", style="dim")
+
+
+def _print_hit(hit: Hit, *, has_match: bool, are_here: bool, with_date: bool) -> None:
+    shown = Text(display_path(hit.path))
+    if out.is_terminal and are_here:
+        shown.stylize(f"link {Path(valid_text(hit.path)).as_uri()}")
+    shown.append(place_in_file(hit.item), style="dim")
+    if hit.group:
+        shown.append(f"  and {len(hit.group):,} more of this file", style="dim")
+    if hit.words is not None:
+        shown.append("  by its words", style="dim")
+    scores = f"{hit.similarity:.3f}"
+    if has_match:
+        scores += "       -" if hit.match is None else f"  {hit.match:+6.2f}"
+    relevance = ("   -  ", "dim")
+    if hit.relevance is not None:
+        relevance = (f"{hit.relevance:>4.0%}  ", _style_of_relevance(hit.relevance))
+    if with_date:
+        scores += f"  {_date_of(hit.item):<26}"
+    out.print(Text.assemble(f"{hit.rank:>4}  ", relevance, (scores, "cyan"), "  ", shown))
 
 
 def print_understood(answer: Answer) -> None:

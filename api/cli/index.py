@@ -1,6 +1,7 @@
 """`mmsearch index`: index directories, or update their index."""
 
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +29,9 @@ from retrieval.errors import LibraryError, UsageError
 from retrieval.library import Library, default_library_path
 
 if TYPE_CHECKING:
+    from api.cli.console import IndexingBar
     from indexer.moved_sources import PossibleMove
+    from indexer.progress import Summary
     from retrieval.encoders.base import Encoder
     from retrieval.rerankers.base import Reranker
 
@@ -49,7 +52,12 @@ def index(
     ] = None,
     space: Annotated[
         str | None,
-        option("--space", "ID|new", "Id of the vector space, or `new` to add one for --encoder."),
+        option(
+            "--space",
+            "ID|new",
+            "Index into one vector space only, or `new` to add one for --encoder. (default: all "
+            "of the library)",
+        ),
     ] = None,
     moved_from: Annotated[
         list[Path] | None,
@@ -150,10 +158,12 @@ def index(
     """Index directories, or update their index: images, videos, PDF, texts, tables."""
     given = locals()
     from api.cli import console
+    from api.cli.spaces import other_encoders, report_other_spaces
     from api.http.schemas import valid_text
     from indexer.moved_sources import MoveOptions
     from indexer.pipeline import index_sources
     from indexer.sources import SourceOptions, parse_changes
+    from indexer.spaces import index_spaces
 
     require_paths(paths or [])
     changes = parse_changes(options_of(SourceOptions, given))
@@ -163,52 +173,57 @@ def index(
     )
     reranker = _reranker_for_tokens(opened, loaded, device, token_settings) if with_tokens else None
     _configure_tokens(opened, token_settings)
-    with console.indexing_progress(quiet=as_json) as bar, stop_on_signal(note=_STOPPING) as stop:
 
-        def was_moved(move: "PossibleMove") -> bool:
-            with bar.hidden():
-                return typer.confirm(_question(move), default=False, err=True)
+    with stop_on_signal(note=_STOPPING) as stop:
 
-        can_ask = sys.stdin.isatty() and console.err.is_terminal
-        summary = index_sources(
-            opened,
-            loaded,
-            paths or (),
-            changes=changes,
-            moves=MoveOptions(moved_from or (), not_moved, was_moved if can_ask else None),
-            batch_size=batch_size,
-            workers=workers,
-            limit_s=time_limit,
-            max_pixels=None if max_pixels is None else int(max_pixels * 1e6),
-            retry_failed=retry_failed,
-            on_progress=bar,
-            should_stop=stop.is_set,
-        )
+        def index_in(encoder: "Encoder") -> "Summary":
+            with console.indexing_progress(quiet=as_json) as bar:
+                # What was moved is known after the first run.
+                moves = MoveOptions(not_moved=True)
+                if encoder is loaded:
+                    moves = MoveOptions(moved_from or (), not_moved, _asker(bar))
+                return index_sources(
+                    opened,
+                    encoder,
+                    paths or (),
+                    changes=changes,
+                    moves=moves,
+                    batch_size=batch_size,
+                    workers=workers,
+                    limit_s=time_limit,
+                    max_pixels=None if max_pixels is None else int(max_pixels * 1e6),
+                    retry_failed=retry_failed and encoder is loaded,
+                    on_progress=bar,
+                    should_stop=stop.is_set,
+                )
+
+        others = [] if space else other_encoders(opened, loaded.space.id, device)
+        first, *runs = index_spaces([loaded, *others], index_in)
+    summary = first.summary
+    facts: dict[str, Any] = {}
     if as_json:
-        facts: dict[str, Any] = {
+        facts = {
             "library": str(opened.path),
             "space": loaded.space.id,
             **vars(summary),
             "notes": [valid_text(note) for note in summary.notes],
             "items_per_second": round(summary.items_per_second, 2),
+            "other_spaces": report_other_spaces(opened, loaded.space.id, runs, is_quiet=True),
         }
-    elif summary.found == 0 and not summary.removed:
-        where = ", ".join(str(path) for path in paths or ()) or "the library's sources"
-        console.out.print(f"No files that can be indexed in {where}.", markup=False)
     else:
-        console.print_summary(summary, opened.path)
-    if not as_json:
-        for note in summary.notes:
-            complain(valid_text(note))
-    is_stopped, tokens = summary.interrupted, None
+        _tell_summary(summary, opened, paths or ())
+        report_other_spaces(opened, loaded.space.id, runs)
+        _tell_of_default(opened, loaded, is_new=space == "new")
+    is_stopped, tokens = any(run.summary.interrupted for run in (first, *runs)), None
     if reranker and not is_stopped:
         tokens = _prepare_tokens(opened, loaded, reranker, batch_size, workers, as_json)
         is_stopped = tokens["interrupted"]
-    if not is_stopped:
-        with stop_on_signal(note=_STOPPING) as stop:
-            build_due_indices(
-                opened, loaded, device=device, is_quiet=as_json, should_stop=stop.is_set
-            )
+    for run in (first, *runs):
+        if not is_stopped and run.problem is None:
+            with stop_on_signal(note=_STOPPING) as stop:
+                build_due_indices(
+                    opened, run.encoder, device=device, is_quiet=as_json, should_stop=stop.is_set
+                )
     if as_json:
         print_json(facts | ({"tokens": tokens} if reranker else {}))
     if is_stopped:
@@ -216,6 +231,44 @@ def index(
             "Stopped: run the same command again to continue; embedded items are in the library."
         )
         raise typer.Exit(130)
+
+
+def _tell_of_default(library: Library, encoder: "Encoder", *, is_new: bool) -> None:
+    """Say that searches go on with the default space, after another one was added."""
+    from api.cli import console
+
+    default = library.space()
+    if is_new and encoder.space != default:
+        console.out.print(
+            f"Searches use {default.id} by default. `mmsearch spaces default {encoder.space.id}` "
+            "changes that.",
+            markup=False,
+        )
+
+
+def _tell_summary(summary: "Summary", library: Library, paths: Sequence[Path]) -> None:
+    """Print what was done, and what is to be known of moved and missing sources."""
+    from api.cli import console
+    from api.http.schemas import valid_text
+
+    if summary.found == 0 and not summary.removed:
+        where = ", ".join(str(path) for path in paths) or "the library's sources"
+        console.out.print(f"No files that can be indexed in {where}.", markup=False)
+    else:
+        console.print_summary(summary, library.path)
+    for note in summary.notes:
+        complain(valid_text(note))
+
+
+def _asker(bar: "IndexingBar") -> "Callable[[PossibleMove], bool] | None":
+    """Return what asks whether a source was moved; None where nobody can answer."""
+    from api.cli import console
+
+    def was_moved(move: "PossibleMove") -> bool:
+        with bar.hidden():
+            return typer.confirm(_question(move), default=False, err=True)
+
+    return was_moved if sys.stdin.isatty() and console.err.is_terminal else None
 
 
 def _question(move: "PossibleMove") -> str:

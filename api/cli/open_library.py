@@ -50,10 +50,16 @@ def library_and_encoder(
         return library, encoder
     space = library.space(space_id)
     if encoder_name is None or encoder_name in {AUTO, space.encoder}:
-        return library, DeferredEncoder(space, lambda: encoder_of(library, space, device))
+        return library, deferred_encoder(library, space.id, device)
     encoder = load_encoder(encoder_name, device)
     library.require_space(encoder.space, among=space)
     return library, encoder
+
+
+def deferred_encoder(library: Library, space_id: str, device: str) -> Encoder:
+    """Return the encoder of a space, which is loaded when it is first used."""
+    space = library.space(space_id)
+    return DeferredEncoder(space, lambda: encoder_of(library, space, device))
 
 
 def encoder_of(library: Library, space: Space, device: str) -> Encoder:

@@ -71,8 +71,18 @@ ModalityOption = Annotated[
     str,
     option(
         "--modality",
-        "image|text",
-        "Modality to find: image (with video frames and pages) or text (chunks of text).",
+        "any|image|text",
+        "Modality to find: image (with video frames and pages), text (chunks of text), or any, "
+        "where the text of a page finds the page.",
+    ),
+]
+SpacesOption = Annotated[
+    list[str],
+    option(
+        "--space",
+        "ID",
+        "Id of the vector space to search, if there are several. Repeatable: rank fusion of the "
+        "answers.",
     ),
 ]
 RerankOption = Annotated[

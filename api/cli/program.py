@@ -18,6 +18,7 @@ from api.cli.library import encoders, relocate, remove, status
 from api.cli.options import complain
 from api.cli.search import search
 from api.cli.serve import serve
+from api.cli.spaces import spaces
 from api.cli.train import train
 from api.cli.watch import watch
 from retrieval.errors import MMSearchError, UsageError
@@ -48,6 +49,7 @@ for command in (
     app.command()(command)
 app.add_typer(bench, name="bench")
 app.add_typer(train, name="train")
+app.add_typer(spaces, name="spaces")
 
 _debug = False
 

@@ -13,10 +13,10 @@ from retrieval.media.images import LEAST_SIDE, reduced
 from retrieval.rerankers.registry import AUTO, NONE
 from retrieval.search.answer import Answer, Hit
 from retrieval.search.parse import UnderstoodPart
-from retrieval.search.query import ImagePart, ItemPart, Query, Reranking, TextPart
+from retrieval.search.query import ANY, ImagePart, ItemPart, JointQuery, Reranking, TextPart
 
 
-def request_of(query: Query, reranking: Reranking) -> SearchRequest:
+def request_of(joint: JointQuery, reranking: Reranking) -> SearchRequest:
     """Say a query in the words of the service.
 
     Raises UsageError for what a service cannot accept, and for a reranker by name, which only the
@@ -27,8 +27,10 @@ def request_of(query: Query, reranking: Reranking) -> SearchRequest:
             f"A service reranks with its own reranker: `--rerank` can be {AUTO} or {NONE}, not "
             f"{reranking.name}."
         )
-    asked = vars(query) | {
-        "parts": [_part(part) for part in query.parts],
+    asked = vars(joint.query) | {
+        "parts": [_part(part) for part in joint.query.parts],
+        "modality": ANY if len(joint.modalities) > 1 else joint.modalities[0],
+        "spaces": list(joint.space_ids),
         "rerank": reranking.name,
         "rerank_depth": reranking.depth,
         "rerank_budget_ms": reranking.budget_ms,

@@ -26,7 +26,7 @@ from api.cli.options import (
     RerankBudgetOption,
     RerankDepthOption,
     RerankOption,
-    SpaceOption,
+    SpacesOption,
     complain,
     option,
     options_of,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from retrieval.catalog import Item
-    from retrieval.search.query import Query
+    from retrieval.search.query import JointQuery
 
 
 def search(
@@ -61,7 +61,7 @@ def search(
         str | None,
         option("--cursor", "CURSOR", "Continue from `next_cursor` of an earlier answer."),
     ] = None,
-    modality: ModalityOption = "image",
+    modality: ModalityOption = "any",
     source: SourceFilterOption = None,
     path: PathFilterOption = None,
     kind: KindFilterOption = None,
@@ -136,7 +136,7 @@ def search(
         ),
     ] = None,
     library: LibraryOption = None,
-    space: SpaceOption = None,
+    space: SpacesOption = [],  # noqa: B006
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -144,10 +144,11 @@ def search(
     given = locals()
     from api.cli import console
     from retrieval.search.query import (
+        JointQuery,
         Query,
         Sort,
         parse_min_relevance,
-        parse_modality,
+        parse_modalities,
         parse_mode,
         parse_sort,
         read_parts,
@@ -157,7 +158,6 @@ def search(
     query = Query(
         read_parts(text, image, minus=minus, like=like),
         k=k,
-        modality=parse_modality(modality),
         mode=parse_mode(mode),
         min_relevance=None if min_relevance is None else parse_min_relevance(min_relevance),
         group_by_file=group,
@@ -167,28 +167,30 @@ def search(
         sort=parse_sort(sort),
         parse=not literal,
     )
-    is_local = library is not None or space is not None or device != "auto"
+    joint = JointQuery(query, parse_modalities(modality), tuple(space))
+    is_local = library is not None or device != "auto"
     if server and is_local:
-        raise UsageError("`--library`, `--space` and `--device` cannot be used with `--server`.")
+        raise UsageError("`--library` and `--device` cannot be used with `--server`.")
 
     from api.http.schemas import SearchAnswer
     from retrieval.media.items import read_item_image
-    from retrieval.search.engine import Engine
+    from retrieval.search.joint import JointEngine
     from retrieval.search.query import Reranking
 
     reranking = Reranking(rerank, rerank_depth, rerank_budget)
-    address = server or (None if is_local else os.environ.get("MMSEARCH_SERVER"))
+    is_here = is_local or bool(space)
+    address = server or (None if is_here else os.environ.get("MMSEARCH_SERVER"))
     with ExitStack() as stack:
         if address:
             from api.cli.remote import answer_of, picture_of, request_of
             from api.client import Client
 
             client = stack.enter_context(Client(address))
-            answer = answer_of(client.ask(request_of(query, reranking)))
+            answer = answer_of(client.ask(request_of(joint, reranking)))
             read: Callable[[Item], Image] = partial(picture_of, client)
         else:
             opened, read = open_library(library), read_item_image
-            answer = Engine(opened, space_id=space, device=device).search(query, reranking)
+            answer = JointEngine(opened, space, device=device).search(joint, reranking)
         if as_json:
             body = SearchAnswer.of(answer, text, image=str(image) if image else None)
             print_json(body.model_dump())
@@ -200,23 +202,25 @@ def search(
             console.print_answer(answer, are_here=not address, with_dates=by_date)
             if not answer.hits:
                 complain(
-                    f"Nothing was found on {address}."
-                    if address
-                    else _why_nothing(opened, space, query)
+                    f"Nothing was found on {address}." if address else _why_nothing(opened, joint)
                 )
         if contact_sheet and answer.hits:
             from api.drawing.contact_sheet import write_contact_sheet
 
             title = text or (str(image) if image else f"like {', '.join(map(str, like))}")
-            write_contact_sheet(answer.hits, title, contact_sheet, read)
+            pictures = [hit for hit in answer.hits if hit.item.has_picture]
+            write_contact_sheet(pictures or answer.hits, title, contact_sheet, read)
 
 
-def _why_nothing(library: Library, space: str | None, query: "Query") -> str:
+def _why_nothing(library: Library, joint: "JointQuery") -> str:
     """Explain why a search has no hits."""
     with library.catalog.snapshot() as snapshot:
-        counts = snapshot.counts(library.space(space).id)
-    if not counts.items[query.modality]:
-        return f"The library has no {query.modality}s yet. Add some with `mmsearch index PATH...`."
-    if query.cursor:
+        spaces = joint.space_ids or (library.space().id,)
+        counts = [snapshot.counts(space_id).items for space_id in spaces]
+    if not any(items[modality] for items in counts for modality in joint.modalities):
+        first, *others = (f"{modality}s" for modality in joint.modalities)
+        missing = f"no {first} yet" + "".join(f", and no {other}" for other in others)
+        return f"The library has {missing}. Add some with `mmsearch index PATH...`."
+    if joint.query.cursor:
         return "No more hits."
     return "No hits. Relax the filters, --min-relevance or --mode."

@@ -67,6 +67,15 @@ def serve(
         str | None,
         option("--rerank", "NAME", "Reranker, as for `mmsearch search`. (default: auto)"),
     ] = None,
+    spaces: Annotated[
+        list[str] | None,
+        option(
+            "--space",
+            "ID",
+            "Id of a vector space that can be searched; the first is the default. Repeatable. "
+            "(default: the library's default space)",
+        ),
+    ] = None,
     rate_limit: Annotated[
         str | None,
         option(
@@ -116,6 +125,8 @@ def serve(
         return
     settings = _settings(given)
     opened = open_library(library)
+    for space_id in settings.spaces:
+        opened.space(space_id)  # raises for an unknown one, before anything is loaded
     _check_exposure(settings)
 
     from api.http.app import create_app

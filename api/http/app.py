@@ -45,7 +45,8 @@ from api.http.settings import ServiceSettings
 from api.http.uploads import UploadFolder, open_upload_folder
 from retrieval.errors import UsageError
 from retrieval.library import Library, open_library
-from retrieval.search.engine import Engine
+from retrieval.rerankers.registry import AUTO
+from retrieval.search.joint import JointEngine
 from retrieval.search.query import Query, Reranking, TextPart
 
 
@@ -84,10 +85,12 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opened = library if isinstance(library, Library) else open_library(library)
-        engine = Engine(opened, device=device)
+        searched = chosen.spaces or (opened.space().id,)
+        joint = JointEngine(opened, searched, device=device)
+        engine = joint.main
         metrics.watch_engine(engine)
         inference = Inference(
-            engine.search_many,
+            joint.search_many,
             metrics,
             max_batch=chosen.batch,
             max_wait_s=chosen.batch_wait_ms / 1000,
@@ -101,7 +104,7 @@ def create_app(
             opened, engine, inference, chosen, metrics, runner, folder, stopping
         )
         loaded = await inference.start(
-            lambda: _warm(engine, chosen.rerank),
+            lambda: _warm(joint, chosen.rerank),
             lambda: on_failed(inference.failure) if inference.failure else None,
         )
         if not load_in_background:
@@ -189,7 +192,9 @@ def _open_uploads(settings: ServiceSettings, library: Library) -> UploadFolder |
     return open_upload_folder(settings.uploads, library.path, int(settings.max_pixels * 1e6))
 
 
-def _warm(engine: Engine, rerank: str) -> None:
-    engine.search(Query((TextPart("a first query"),), k=1), Reranking(rerank))
-    engine.encode_images([Image.new("RGB", (64, 64))])
-    engine.facets()
+def _warm(joint: JointEngine, rerank: str) -> None:
+    for engine in joint.engines:
+        reranking = Reranking(rerank if engine is joint.main else AUTO)
+        engine.search(Query((TextPart("a first query"),), k=1), reranking)
+        engine.encode_images([Image.new("RGB", (64, 64))])
+    joint.main.facets()

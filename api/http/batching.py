@@ -15,7 +15,8 @@ from api.http.metrics import ServiceMetrics
 from api.http.middleware.disconnect import client_left
 from retrieval.errors import MMSearchError
 from retrieval.search.answer import Answer
-from retrieval.search.query import Query, Reranking
+from retrieval.search.joint import Asked
+from retrieval.search.query import Reranking
 
 _T = TypeVar("_T")
 
@@ -38,7 +39,7 @@ _SMOOTHING = 0.2
 """Weight of the newest batch in the moving average of the time per request."""
 
 Outcome = Answer | MMSearchError
-SearchMany = Callable[[Sequence[tuple[Query, Reranking]]], Sequence[Outcome]]
+SearchMany = Callable[[Sequence[tuple[Asked, Reranking]]], Sequence[Outcome]]
 
 
 class RefusedError(MMSearchError):
@@ -95,7 +96,7 @@ class _Job:
     outcome: "asyncio.Future[Any]"
     deadline: float
     since: float
-    request: tuple[Query, Reranking] | None = None
+    request: tuple[Asked, Reranking] | None = None
     call: Callable[[], Any] | None = None
 
 
@@ -176,7 +177,7 @@ class Inference:
         self._thread.start()
         return loaded
 
-    async def search(self, query: Query, reranking: Reranking) -> Answer:
+    async def search(self, query: Asked, reranking: Reranking) -> Answer:
         """Run one search; raises its error, or RefusedError."""
         answer = cast("Answer", await self._do(request=(query, reranking)))
         self._metrics.observe_stages(answer.timings_ms)
@@ -206,7 +207,7 @@ class Inference:
     async def _do(
         self,
         *,
-        request: tuple[Query, Reranking] | None = None,
+        request: tuple[Asked, Reranking] | None = None,
         call: Callable[[], Any] | None = None,
         deadline_s: float | None = None,
     ) -> Any:

@@ -188,6 +188,7 @@ class _Indexing:
         self._replies = replies
         self._library: Library | None = None
         self._encoder: Encoder | None = None
+        self._other_encoders: list[Encoder] = []
         self._readers: DecoderPool | None = None
 
     def answer(self, run: dict[str, Any], stop: threading.Event) -> None:
@@ -210,11 +211,13 @@ class _Indexing:
     def _run(
         self, request: IndexingRequest, setting: dict[str, str], should_stop: Callable[[], bool]
     ) -> Outcome:
+        from api.http.schemas import valid_text
         from indexer.decoder_pool import DecoderPool
         from indexer.partial_scan import PartialScan, narrowed
         from indexer.pipeline import default_workers, index_sources
         from indexer.progress import Progress
         from indexer.sources import choose_sources
+        from indexer.spaces import index_spaces
 
         library, encoder = self._opened(setting)
         self._readers = self._readers or DecoderPool(default_workers())
@@ -222,7 +225,9 @@ class _Indexing:
         def tell(progress: Progress) -> None:
             self._step(Step("files", progress.done, progress.total, progress.failed))
 
-        def index(paths: Sequence[str] = (), partial: PartialScan | None = None) -> "Summary":
+        def index(
+            encoder: "Encoder", paths: Sequence[str] = (), partial: PartialScan | None = None
+        ) -> "Summary":
             return index_sources(
                 library,
                 encoder,
@@ -233,15 +238,28 @@ class _Indexing:
                 should_stop=should_stop,
             )
 
-        summaries = []
-        if request.sources or not request.within:
-            summaries.append(index(request.sources))
-        if request.within and not should_stop():
-            known = choose_sources(library, ())
-            summaries.append(index(partial=PartialScan(known, narrowed(request.within, known))))
-        outcome = Outcome(_total(summaries))
-        if not should_stop():
-            self._build_due_indices(library, encoder, should_stop, outcome)
+        def index_all(encoder: "Encoder") -> "Summary":
+            summaries = []
+            if request.sources or not request.within:
+                summaries.append(index(encoder, request.sources))
+            if request.within and not should_stop():
+                known = choose_sources(library, ())
+                paths = narrowed(request.within, known)
+                summaries.append(index(encoder, partial=PartialScan(known, paths)))
+            return _total(summaries)
+
+        outcome = Outcome()
+        for run in index_spaces([encoder, *self._others(library, setting)], index_all):
+            if not outcome.counts:
+                notes = [valid_text(note) for note in run.summary.notes]
+                outcome.counts.update(vars(run.summary) | {"notes": notes})
+            else:
+                outcome.counts["embedded"] += run.summary.embedded
+                outcome.counts["interrupted"] |= run.summary.interrupted
+            if run.problem:
+                outcome.problems.append(f"A space was left behind: {run.problem}")
+            elif not should_stop():
+                self._build_due_indices(library, run.encoder, should_stop, outcome)
         return outcome
 
     def _opened(self, setting: dict[str, str]) -> "tuple[Library, Encoder]":
@@ -257,6 +275,15 @@ class _Indexing:
                 space, lambda: encoder_of(library, space, setting["device"])
             )
         return self._library, self._encoder
+
+    def _others(self, library: "Library", setting: dict[str, str]) -> "list[Encoder]":
+        """Return the encoders of the other spaces, loaded once and when first needed."""
+        from api.cli.spaces import other_encoders
+
+        known = {encoder.space.id: encoder for encoder in self._other_encoders}
+        others = other_encoders(library, setting["space"], setting["device"])
+        self._other_encoders = [known.get(other.space.id, other) for other in others]
+        return self._other_encoders
 
     def _build_due_indices(
         self,
@@ -292,16 +319,15 @@ class _Indexing:
         print(json.dumps(message), file=self._replies, flush=True)
 
 
-def _total(summaries: "Sequence[Summary]") -> dict[str, Any]:
+def _total(summaries: "Sequence[Summary]") -> "Summary":
     """Add up the counts of all runs, and collect their notes."""
-    from api.http.schemas import valid_text
+    from indexer.progress import Summary
 
     totals: dict[str, Any] = {}
     for summary in summaries:
         for name, value in vars(summary).items():
             totals[name] = totals[name] + value if name in totals else value
-    notes = [valid_text(note) for note in totals["notes"]]
-    return totals | {"interrupted": bool(totals["interrupted"]), "notes": notes}
+    return Summary(**totals | {"interrupted": bool(totals["interrupted"])})
 
 
 def _listen(runs: _Runs) -> None:

@@ -28,6 +28,8 @@ class ServiceSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8765, ge=0, le=65_535)
     rerank: str = "auto"
+    spaces: WordList = ()
+    """Ids of the vector spaces that can be searched, the first by default; none: the library's."""
     uploads: Path | None = None
     """Directory for uploads; None: no uploads."""
     index_below: PathList = ()
@@ -62,7 +64,7 @@ class ServiceSettings(BaseSettings):
     access_log: bool = False
     """Log each request as a JSON line on standard error."""
 
-    @field_validator("allowed_hosts", "cors_origins", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", "spaces", mode="before")
     @classmethod
     def _words(cls, value: object) -> object:
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value

@@ -268,6 +268,32 @@ class Snapshot:
         fields = self._connection.execute(query).one_or_none()
         return item_of(fields) if fields else None
 
+    def page_pictures(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Item]:
+        """Return the pictures of those of some pages, given by path and number, that have one."""
+        wanted = set(places)
+        found: dict[tuple[str, int], Item] = {}
+        for paths in chunks(sorted({path for path, _ in wanted})):
+            for pages in chunks(sorted({page for _, page in wanted})):
+                query = select_items().where(
+                    CAN_BE_FOUND,
+                    FileRecord.path.in_(paths),
+                    ItemRecord.modality == Modality.IMAGE,
+                    ItemRecord.page.in_(pages),
+                )
+                for item in map(item_of, self._connection.execute(query)):
+                    if item.page is not None and (item.path, item.page) in wanted:
+                        found[item.path, item.page] = item
+        return found
+
+    def paths_of_items(self, item_ids: Sequence[int]) -> set[str]:
+        """Return the paths of the files that some items are in."""
+        query = sa.select(FileRecord.path).join(ItemRecord, ItemRecord.file_id == FileRecord.id)
+        return {
+            path
+            for chunk in chunks(item_ids)
+            for path in self._connection.scalars(query.where(ItemRecord.id.in_(chunk)))
+        }
+
     def items(
         self,
         space_id: str,
@@ -589,6 +615,16 @@ class Snapshot:
             removed=by_state.get(FileState.REMOVED, 0),
             items={modality: by_modality.get(modality, 0) for modality in Modality},
         )
+
+    def files_behind(self, space_id: str) -> int:
+        """Count the files that can be found, but were not embedded as they are in a space."""
+        embedded = sa.exists().where(
+            EmbeddedFileRecord.file_id == FileRecord.id,
+            EmbeddedFileRecord.space_id == space_id,
+            EmbeddedFileRecord.content_hash == FileRecord.content_hash,
+        )
+        query = sa.select(sa.func.count()).where(CAN_BE_FOUND, ~embedded)
+        return self._connection.scalar(query.select_from(FileRecord)) or 0
 
     def kinds(self) -> dict[MediaKind, int]:
         """Count the files of each kind that can be found."""

@@ -204,6 +204,14 @@ class Transaction(Snapshot):
             },
         )
 
+    def remove_space(self, space_id: str) -> None:
+        """Delete the rows of a space, and the items that no other space has a row of."""
+        for record in (RowRecord, EmbeddedFileRecord, ExtentRecord):
+            self._connection.execute(sa.delete(record).where(record.space_id == space_id))
+        gone = ~sa.exists().where(RowRecord.item_id == ItemRecord.id)
+        text_index.forget_items(self._connection, sa.select(ItemRecord.id).where(gone))
+        self._connection.execute(sa.delete(ItemRecord).where(gone))
+
     def move_file(self, old_path: str, new_path: str) -> bool:
         """Change the path of a file, which keeps its items; False if the new path is taken."""
         if self._ids_of_files([new_path]):

@@ -49,11 +49,10 @@ class Answer:
     whose match is in the hits, if any. reranked: how many candidates it scored; in the order by
     vector they stand before all others. mode: how the hits were found, never `auto`. next_cursor:
     for the hits that follow; None: there are no more, or as many as MAX_K were given. understood:
-    words of the query that became filters.
-    for the hits that follow; None: there are no more, or as many as MAX_K were given. expected: how
-    many of the items that pass the filter are right, by the relevances of the nearest and of a
-    sample of the library; None where meaning was not asked for. left_out: how many of them are not
-    relevant enough to be shown, estimated in the same way where more hits follow.
+    words of the query that became filters. expected: how many of the items that pass the filter are
+    right, by the relevances of the nearest and of a sample of the library; None where meaning was
+    not asked for. left_out: how many of them are not relevant enough to be shown, estimated in the
+    same way where more hits follow.
     """
 
     hits: tuple[Hit, ...]

@@ -187,6 +187,10 @@ class CatalogCache:
         live = self._live.get(modality)
         return live if live is not None and live.mean() < _FEW_LIVE else None
 
+    def forget_samples(self) -> None:
+        """Drop the samples: the rows that they were drawn from are gone."""
+        self._samples.clear()
+
     def sample(self, modality: Modality, rows: Rows) -> NDArray[np.float32]:
         """Draw the fixed sample of (n, d) rows to normalise scores with, (m, d) float32."""
         key = (modality, len(rows))

@@ -65,6 +65,17 @@ class Cursor:
 
         Raises UsageError for one that is damaged, made up or of another query.
         """
+        cursor = cls.read(text)
+        if cursor.digest != digest:
+            raise UsageError(
+                "The cursor belongs to another query. Repeat the query that it came from, with the "
+                "same options but k, or leave the cursor out."
+            )
+        return cursor
+
+    @classmethod
+    def read(cls, text: str) -> "Cursor":
+        """Read a cursor of any query. Raises UsageError for one that is damaged or made up."""
         try:
             text = text[:MAX_CURSOR_LENGTH]
             packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
@@ -76,7 +87,7 @@ class Cursor:
             numbers = np.ascontiguousarray(octets.T).view(np.uint64)[:, 0].tolist()
             mode, row_limit, reranked_count, least, expected, *steps = numbers
             least, expected = np.array([least, expected], np.uint64).view(np.float64).tolist()
-            cursor = cls(
+            return cls(
                 content[:_DIGEST_BYTES],
                 row_limit,
                 _MODES[mode],
@@ -90,12 +101,6 @@ class Cursor:
                 "Invalid cursor. Pass `next_cursor` of an earlier answer unchanged, or omit it to "
                 "start from the first page."
             ) from None
-        if cursor.digest != digest:
-            raise UsageError(
-                "The cursor belongs to another query. Repeat the query that it came from, with the "
-                "same options but k, or leave the cursor out."
-            )
-        return cursor
 
 
 def digest_of(query: Query, *context: object) -> bytes:

@@ -248,9 +248,11 @@ class Engine:
         return answer
 
     def search_many(
-        self, requests: Sequence[tuple[Query, Reranking]]
+        self, requests: Sequence[tuple[Query | ParsedQuery, Reranking]]
     ) -> list[Answer | MMSearchError]:
         """Answer several queries together, each as `search` does, for less than one by one.
+
+        One that was parsed before is searched for as it is.
 
         What is wrong with a request stands in its place, and leaves the others alone. Raises what
         concerns all: an encoder that is not the library's, a library that is damaged.
@@ -266,7 +268,12 @@ class Engine:
                         self.reranker(reranking.name)
             with self._cache.snapshot() as snapshot:
                 with timer("parse"):
-                    parsed = [self._parse(query, snapshot) for query, _ in requests]
+                    parsed = [
+                        self._parse(query, [query.modality], snapshot)
+                        if isinstance(query, Query)
+                        else query
+                        for query, _ in requests
+                    ]
                 with timer("encode"):
                     queries = [one.query for one in parsed]
                     parts = [part for query in queries for part in query.parts]
@@ -373,13 +380,23 @@ class Engine:
                 vectors[item_id] = vector / np.linalg.norm(vector)
         return items, vectors
 
-    def _parse(self, query: Query, snapshot: Snapshot) -> ParsedQuery:
+    def parse(self, query: Query, modalities: Sequence[Modality]) -> ParsedQuery:
+        """Turn words of a query into filters that items of some modality pass."""
+        with self._lock, self._cache.snapshot() as snapshot:
+            return self._parse(query, modalities, snapshot)
+
+    def _parse(
+        self, query: Query, modalities: Sequence[Modality], snapshot: Snapshot
+    ) -> ParsedQuery:
         """Turn words of a query into filters, if it asks for that."""
         if not query.parse:
             return ParsedQuery(query, query)
 
         def matches(where: Filter) -> bool:
-            return bool(self._cache.rows_matching(snapshot, query.modality, where).any())
+            return any(
+                self._cache.rows_matching(snapshot, modality, where).any()
+                for modality in modalities
+            )
 
         return parse_query(query, self._cache.words(snapshot), matches, date.today())
 
@@ -714,8 +731,9 @@ class Engine:
                 ranked = rank_by_vector(ranked, reranked.match, reranked.weight)
             if plan.mode is Mode.HYBRID:
                 ranked = join_lexical(with_words(ranked, plan.text), found.by_text)
-            if cut.least and len(found.nearest):
-                # All others are less similar than the last, and so less relevant.
+            if cut.least and len(found.nearest) and len(plan.text.scores) <= plan.count:
+                # All others are less similar than the last, and so less relevant; and all that the
+                # words find are among the candidates.
                 [last] = found.curve(found.nearest.similarity[-1:])
                 exhausted = exhausted or bool(last < cut.least)
         ranked = exclude(ranked, plan.excluded_ids)
@@ -809,8 +827,16 @@ class Engine:
                 self._device,
             )
         searcher = self._searchers[modality]
-        searcher.refresh(self._cache.row_count(snapshot, modality))
+        row_count = self._cache.row_count(snapshot, modality)
+        if row_count < len(searcher.rows):  # the space was removed, and perhaps added again
+            self._forget_rows(modality)
+            return self._searcher(modality, snapshot)
+        searcher.refresh(row_count)
         return searcher
+
+    def _forget_rows(self, modality: Modality) -> None:
+        del self._searchers[modality]
+        self._cache.forget_samples()
 
 
 _sample_rows = lru_cache(8)(sample_rows)

@@ -145,6 +145,11 @@ def sort_by_date(
 
     dates: of each candidate.
     """
+    return candidates.take(places_by_date(dates, oldest_first=oldest_first))
+
+
+def places_by_date(dates: Sequence[datetime | None], *, oldest_first: bool) -> list[int]:
+    """List the places of dates in their order, those of None last. Of equals, the first first."""
     known = [place for place, date in enumerate(dates) if date is not None]
     # Reversed twice, so that equals keep their order where the newest come first.
     order = sorted(
@@ -152,7 +157,7 @@ def sort_by_date(
     )
     if not oldest_first:
         order.reverse()
-    return candidates.take([*order, *(place for place, date in enumerate(dates) if date is None)])
+    return [*order, *(place for place, date in enumerate(dates) if date is None)]
 
 
 def diversify(candidates: Candidates, vectors: NDArray[np.float32], diversity: float) -> Candidates:

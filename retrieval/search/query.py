@@ -22,6 +22,8 @@ MAX_PARTS = 16
 MAX_TEXT_LENGTH = 10_000
 """Characters of one text; encoders read far fewer."""
 MAX_WEIGHT = 100.0
+MAX_SPACES = 8
+"""Spaces whose answers are joined."""
 MAX_ITEM_ID = 2**63 - 1
 MAX_LITERAL = 50
 MAX_RERANK_DEPTH = MAX_K
@@ -165,6 +167,31 @@ class Query:
         return [part for part in self.parts if isinstance(part, TextPart)]
 
 
+ANY = "any"
+"""What can be found where a query names no modality: pictures and passages, joined."""
+
+
+@dataclass(frozen=True)
+class JointQuery:
+    """A query whose answer joins those for several modalities, or from several spaces.
+
+    modalities: what to find; they take the place of the query's own. space_ids: of the spaces to
+    search, whose answers are joined; none: the default space.
+    """
+
+    query: Query
+    modalities: tuple[Modality, ...] = (Modality.IMAGE, Modality.TEXT)
+    space_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.space_ids) > MAX_SPACES:
+            raise UsageError(
+                f"A query searches at most {MAX_SPACES} spaces, not {len(self.space_ids)}."
+            )
+        if len(set(self.space_ids)) < len(self.space_ids):
+            raise UsageError(f"A space is named twice: {', '.join(self.space_ids)}.")
+
+
 @dataclass(frozen=True)
 class Reranking:
     """How the best candidates are scored again.
@@ -212,6 +239,17 @@ def parse_modality(name: str) -> Modality:
     if name not in set(Modality):
         raise UsageError(f"What can be found is {' or '.join(Modality)}, not {name!r}.")
     return Modality(name)
+
+
+def parse_modalities(name: str) -> tuple[Modality, ...]:
+    """Say which modalities a name means, where `any` is all; raises UsageError for an unknown one.
+
+    >>> [str(modality) for modality in parse_modalities("any")]
+    ['image', 'text']
+    """
+    if name != ANY and name not in set(Modality):
+        raise UsageError(f"What can be found is {', '.join(Modality)} or {ANY}, not {name!r}.")
+    return tuple(Modality) if name == ANY else (Modality(name),)
 
 
 def parse_min_relevance(text: str) -> float | Literal["auto"]:

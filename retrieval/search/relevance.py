@@ -394,6 +394,16 @@ def calibration_for(
     return found
 
 
+def is_calibrated(space: Space, own: Path | None = None) -> bool:
+    """Return whether a calibration was learned with the scores of a space; else it is generic.
+
+    own: as for `calibration_for`.
+    """
+    paths = [own / OWN_FILE] if own and (own / OWN_FILE).exists() else []
+    paths += [path for path in sorted(_SHIPPED.glob("*.json")) if path != _GENERIC]
+    return any(_read(path).space_id == space.id for path in paths)
+
+
 def sample_rows(row_count: int, live: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
     """Choose at most SAMPLE_ROWS of [0, row_count) for a cohort, ascending (m,) int64.
 

@@ -11,7 +11,7 @@ from api.http.schemas.facets import FacetsLimit, FacetsRequest, FacetsSchema
 from api.http.search_body import BODY, parse_json, read_search_body
 from retrieval.filters import Filter
 from retrieval.search.query import Query as Question
-from retrieval.search.query import TextPart
+from retrieval.search.query import TextPart, parse_modalities
 
 router = APIRouter(prefix="/v1/facets", tags=["search"], dependencies=[Depends(require("read"))])
 
@@ -38,14 +38,17 @@ async def facets(asked: Annotated[FacetsRequest, Query()], service: CurrentServi
 async def search_facets(
     request: Request, asked: Annotated[FacetsLimit, Query()], service: CurrentService
 ) -> FacetsSchema:
-    """Count the hits of a search, whose body this is; without parts, what passes its filter."""
+    """Count the hits of a search, whose body this is; without parts, what passes its filter.
+
+    Of `any`, pictures are counted.
+    """
     body = await read_search_body(request)
     has_parts = body.parts or body.uploads
     count = partial(
         service.engine.facets,
         await read_question(service, body) if has_parts else None,
         where=body.request.where,
-        modality=body.request.modality,
+        modality=parse_modalities(body.request.modality)[0],
         limit=asked.limit,
     )
     return FacetsSchema.of(await service.on_inference_thread(count))

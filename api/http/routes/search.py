@@ -12,7 +12,8 @@ from api.http.schemas import ServedAnswer, SimilarRequest
 from api.http.search_body import BODY, SearchBody, read_search_body
 from retrieval.rerankers.registry import AUTO
 from retrieval.search.answer import StageTimer
-from retrieval.search.query import ItemPart, Mode, Reranking
+from retrieval.search.joint import Asked
+from retrieval.search.query import ItemPart, JointQuery, Mode, Reranking, parse_modalities
 from retrieval.search.query import Query as Question
 
 _MANY_HITS = 100
@@ -32,8 +33,9 @@ async def search(request: Request, service: CurrentService) -> Response:
         body = await read_search_body(request)
         question = await read_question(service, body)
     asked = body.request
+    joint = JointQuery(question, parse_modalities(asked.modality), tuple(asked.spaces))
     reranking = Reranking(asked.rerank, asked.rerank_depth, asked.rerank_budget_ms)
-    return await _answer(service, question, reranking, body.query, clock.timings_ms)
+    return await _answer(service, joint, reranking, body.query, clock.timings_ms)
 
 
 @router.get("/items/{item_id}/similar", response_model=ServedAnswer)
@@ -55,7 +57,7 @@ async def similar(
 
 
 async def read_question(service: Service, body: SearchBody) -> Question:
-    """Make the query of a body; raises UsageError for one without parts."""
+    """Make the query of a body, of `any` for pictures; raises UsageError without parts."""
     asked = body.request
     max_pixels = service.settings.max_pixels
     if body.uploads or any(kind == "image" for kind, _, _ in body.parts):
@@ -65,7 +67,7 @@ async def read_question(service: Service, body: SearchBody) -> Question:
     return Question(
         parts,
         k=asked.k,
-        modality=asked.modality,
+        modality=parse_modalities(asked.modality)[0],
         where=asked.where,
         mode=asked.mode,
         min_relevance=asked.min_relevance,
@@ -80,7 +82,7 @@ async def read_question(service: Service, body: SearchBody) -> Question:
 
 async def _answer(
     service: Service,
-    question: Question,
+    question: Asked,
     reranking: Reranking,
     query: str | None,
     timings_ms: dict[str, float],

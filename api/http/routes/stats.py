@@ -51,6 +51,7 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         columns=columns,
         space=space.id,
         spaces=service.library.space_ids(),
+        searched_spaces=list(service.settings.spaces) or [space.id],
         encoder=space.encoder,
         dimension=space.dimension,
         reranker=reranker,

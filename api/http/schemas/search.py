@@ -25,6 +25,7 @@ from retrieval.search.query import (
     MAX_PARTS,
     MAX_RERANK_BUDGET_MS,
     MAX_RERANK_DEPTH,
+    MAX_SPACES,
     MAX_TEXT_LENGTH,
     MAX_WEIGHT,
     Mode,
@@ -93,8 +94,20 @@ class SearchRequest(BaseModel):
         Field(description="`next_cursor` of an earlier answer to the same query."),
     ] = None
     modality: Annotated[
-        Modality, Field(description="image: images, frames and pages; text: chunks of text.")
+        Modality | Literal["any"],
+        Field(
+            description="image: images, frames and pages; text: chunks of text; any: both, joined "
+            "by rank fusion, where the text of a page finds the page."
+        ),
     ] = Modality.IMAGE
+    spaces: Annotated[
+        list[str],
+        Field(
+            max_length=MAX_SPACES,
+            description="Ids of the vector spaces to search, of those that the service was started "
+            "with; several are joined by rank fusion. Default: the first of them.",
+        ),
+    ] = []
     where: Annotated[Filter | None, Field(description="Filter of the hits.")] = None
     mode: Annotated[
         Mode,
@@ -199,7 +212,9 @@ class HitSchema(BaseModel):
     modality: Modality
     page: Annotated[int | None, Field(description="Of a document, from 1.")] = None
     time_s: Annotated[float | None, Field(description="Of a video's frame, in seconds.")] = None
-    text: Annotated[str | None, Field(description="Text of a chunk.")] = None
+    text: Annotated[
+        str | None, Field(description="Text of a chunk; of a page, the chunk that was found.")
+    ] = None
     columns: Annotated[
         dict[str, Any] | None, Field(description="Other values of a table's row.")
     ] = None

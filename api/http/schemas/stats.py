@@ -52,7 +52,10 @@ class Stats(BaseModel):
         Field(description="Table columns with some of their values, for filters."),
     ]
     space: str
-    spaces: list[str]
+    spaces: Annotated[list[str], Field(description="Ids of all spaces of the library.")]
+    searched_spaces: Annotated[
+        list[str], Field(description="Ids of those that a search can name, the default one first.")
+    ]
     encoder: str
     dimension: int
     reranker: Annotated[str | None, Field(description="Name of the reranker; null: none.")]

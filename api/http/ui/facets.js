@@ -2,6 +2,7 @@
 // it, so that another value can be chosen.
 
 import { facets } from "./api.js";
+import { listedModality } from "./feed.js";
 import { minRelevanceOf } from "./library.js";
 import { partsOf, whereOf } from "./query.js";
 
@@ -44,7 +45,7 @@ export function withoutColumn(columns, name) {
 }
 
 function bodyOf(query) {
-  const body = { modality: query.modality };
+  const body = { modality: listedModality(query) };
   const parts = partsOf(query);
   if (parts.length) Object.assign(body, { parts, min_relevance: minRelevanceOf(query) });
   if (whereOf(query)) body.where = whereOf(query);

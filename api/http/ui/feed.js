@@ -1,7 +1,7 @@
 // The answers to a query, page by page. A new query aborts the previous one.
 
 import { items, search } from "./api.js";
-import { minRelevanceOf } from "./library.js";
+import { library, minRelevanceOf } from "./library.js";
 import { hasNoDay, isByDate, partsOf, whereOf } from "./query.js";
 
 const PAGE = 60;
@@ -14,10 +14,17 @@ let rerankingIsQuick = false;
 
 const running = [];
 
+// What is listed without a search: pictures, or the texts of a library that has no pictures.
+export function listedModality({ modality }) {
+  if (modality !== "any") return modality;
+  return library.hasPictures ? "image" : "text";
+}
+
 // Whether a query is better asked without reranking first.
 export const isQuickerFirst = (query) => query.rerank && !rerankingIsQuick;
 
-// Returns an object with `next()`, a promise of the next page: {hits, ms, warnings}.
+// Returns an object with `next()`, a promise of the next page: {hits, passages, ms, warnings}, where
+// passages are texts that were found beside pictures.
 // It aborts the feed before it, unless it is to come beside that one.
 export function openFeed(query, { beside = false } = {}) {
   const controller = new AbortController();
@@ -34,14 +41,19 @@ export function openFeed(query, { beside = false } = {}) {
     done: false,
     explains: false,
     hits: [],
+    passages: [],
     async next() {
       const answer = hasNoDay(query) ? NOTHING : await (isSearch ? searched() : listed());
       signal.throwIfAborted();
       cursor = answer.next_cursor ?? null;
       feed.done = cursor === null;
       feed.explains ||= answer.reranker?.startsWith("fusion") ?? false;
-      feed.hits.push(...answer.hits);
-      return answer;
+      const isPassage = (hit) => isSearch && query.modality === "any" && hit.modality === "text";
+      const passages = answer.hits.filter(isPassage);
+      const hits = answer.hits.filter((hit) => !isPassage(hit));
+      feed.hits.push(...hits);
+      feed.passages.push(...passages);
+      return { ...answer, hits, passages };
     },
   };
 
@@ -69,7 +81,7 @@ export function openFeed(query, { beside = false } = {}) {
       {
         where: whereOf(query),
         cursor,
-        modality: query.modality,
+        modality: listedModality(query),
         limit: PAGE,
         order: isByDate(query) ? query.sort : "newest",
       },

@@ -31,7 +31,7 @@ export function showFilters(query, change) {
     element(
       "div",
       { class: "filter-grid" },
-      pills("what", ["image", "text"], [query.modality], ([modality]) => change({ modality }), "radio"),
+      pills("what", ["any", "image", "text"], [query.modality], ([modality]) => change({ modality }), "radio"),
       library.kinds.length > 1
         ? pills("kind", library.kinds, query.kinds, (kinds) => change({ kinds }), "checkbox", choices?.kinds)
         : null,

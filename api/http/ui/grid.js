@@ -10,6 +10,7 @@ const [NARROWEST, WIDEST] = [0.55, 2.6];
 const RATIO_OF_UNKNOWN = { document: 0.75, video: 16 / 9, text: 1, table: 1, image: 1 };
 
 const list = byId("hits");
+const row = byId("passage-list");
 let cells = new Map();
 let lastMonth = null;
 
@@ -34,6 +35,19 @@ export function showHits(hits, actions, { append = false, byDate = false } = {})
   const focused = list.contains(document.activeElement) ? document.activeElement : null;
   list.replaceChildren(...added);
   if (focused?.isConnected) focused.focus({ preventScroll: true }); // it went while it was moved
+}
+
+// The texts that were found beside the pictures, in a row of their own. After `showHits`.
+export function showPassages(hits, actions, { append = false } = {}) {
+  const added = [];
+  for (const hit of hits) {
+    if (cells.has(hit.item_id)) continue;
+    cells.set(hit.item_id, makeCell(hit, actions));
+    added.push(cells.get(hit.item_id));
+  }
+  if (append) row.append(...added);
+  else row.replaceChildren(...added);
+  byId("passages").hidden = !row.childElementCount;
 }
 
 // The month of a hit, if it is not that of the hit before, behind what fills up the last row.
@@ -93,9 +107,12 @@ function makeCell(hit, actions) {
   const image = element("img", { alt: [name, ...marksOf(hit)].join(", "), decoding: "async" });
   const row = parseFloat(getComputedStyle(list).getPropertyValue("--row"));
   showThumbnail(image, hit, sharpSize(ratio, row * 1.15));
-  link.append(image, badges(hit), element("span", { class: "hit-name", "aria-hidden": "true" }, name));
+  link.append(image, badges(hit), element("span", { class: "hit-name", "aria-hidden": "true" }, nameOf(hit)));
   return cell;
 }
+
+// Of a page that was found by its words, with these.
+const nameOf = (hit) => [fileName(hit.path), hit.text].filter(Boolean).join(" · ");
 
 function marksOf(hit) {
   const marks = [];

@@ -7,6 +7,7 @@ import { isByDate, readText } from "./query.js";
 export const library = {
   known: false,
   minRelevance: "auto",
+  hasPictures: true,
   kinds: [],
   cameras: [],
   sources: [],
@@ -18,6 +19,7 @@ export async function readLibrary() {
   Object.assign(library, {
     known: true,
     minRelevance: told.default_min_relevance,
+    hasPictures: told.images > 0 || told.texts === 0,
     cameras: told.cameras,
     sources: told.sources,
     columns: told.columns,

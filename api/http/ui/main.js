@@ -4,9 +4,16 @@ import * as api from "./api.js";
 import { showChips } from "./chips.js";
 import { byId, element, fileName } from "./dom.js";
 import { listenForPictures } from "./drop.js";
-import { isQuickerFirst, openFeed } from "./feed.js";
+import { isQuickerFirst, listedModality, openFeed } from "./feed.js";
 import { readChoices, showFilters, unfiltered } from "./filters.js";
-import { focusFirstHit, focusHit, forgetHits, setModality, showHits } from "./grid.js";
+import {
+  focusFirstHit,
+  focusHit,
+  forgetHits,
+  setModality,
+  showHits,
+  showPassages,
+} from "./grid.js";
 import { switchLanguage, t, translate } from "./i18n.js";
 import { local } from "./storage.js";
 import { library, minRelevanceOf, readLibrary } from "./library.js";
@@ -143,6 +150,7 @@ async function fail(error, asked) {
 
 function clearHits() {
   showHits([], hitActions);
+  showPassages([], hitActions);
   forgetHits();
   byId("more").hidden = true;
   byId("anyway").hidden = true;
@@ -153,17 +161,20 @@ function showAnswer(asked, answer) {
   answered = query;
   hideMessage();
   byId("hello").hidden = asked.isSearch;
-  setModality(query.modality);
+  setModality(asked.isSearch ? query.modality : listedModality(query));
   understood = answer.understood ?? [];
   showTheChips();
-  remember(answer.hits);
+  remember([...answer.hits, ...answer.passages]);
   showHits(answer.hits, hitActions, { byDate: isByDate(query) });
+  showPassages(answer.passages, hitActions);
   tell(asked, answer);
-  if (!answer.hits.length) explainNothing(asked);
+  if (!found(asked)) explainNothing(asked);
   byId("more").hidden = asked.done;
   if (asked.isSearch && scrollY > 0 && !isOpen()) scrollTo({ top: 0 });
   askForMoreIfNear();
 }
+
+const found = (asked) => asked.hits.length + asked.passages.length;
 
 function remember(hits) {
   for (const hit of hits) names.set(hit.item_id, fileName(hit.path));
@@ -177,11 +188,13 @@ function tell(asked, answer) {
   const n = asked.hits.length;
   byId("status").textContent = !asked.isSearch
     ? t(isByDate(query) ? "library" : "newest")
-    : t(asked.done ? `counted${kind}` : `countedMore${kind}`, { n });
+    : [t(asked.done ? `counted${kind}` : `countedMore${kind}`, { n })]
+        .concat(asked.passages.length ? t("countedTexts", { n: asked.passages.length }) : [])
+        .join(" · ");
   const notes = [];
   if (answer?.ms) notes.push(t("took", { ms: Math.round(answer.ms) }));
-  if (answer?.left_out && n) notes.push(t("leftOut", { n: answer.left_out }));
-  byId("anyway").hidden = !(asked.isSearch && asked.done && asked.min !== 0 && n);
+  if (answer?.left_out && found(asked)) notes.push(t("leftOut", { n: answer.left_out }));
+  byId("anyway").hidden = !(asked.isSearch && asked.done && asked.min !== 0 && found(asked));
   if (lacksPicture(query)) notes.push(t("lostPicture"));
   notes.push(...(answer?.warnings ?? []));
   byId("note").textContent = notes.join(" · ");
@@ -216,14 +229,15 @@ function explainNothing(asked) {
 }
 
 function more() {
-  if (!feed || feed.done || !feed.hits.length) return null;
+  if (!feed || feed.done || !found(feed)) return null;
   const asked = feed;
   loading ??= asked
     .next()
     .then((answer) => {
       if (asked !== feed) return;
-      remember(answer.hits);
+      remember([...answer.hits, ...answer.passages]);
       showHits(answer.hits, hitActions, { append: true, byDate: isByDate(query) });
+      showPassages(answer.passages, hitActions, { append: true });
       byId("more").hidden = asked.done;
       tell(asked, null);
     })
@@ -253,7 +267,7 @@ nearBottom.observe(bottom);
 // An observer tells of changes only: where the bottom stays near, it has to be asked again.
 function askForMoreIfNear() {
   nearBottom.unobserve(bottom);
-  if (feed && !feed.done && feed.hits.length) nearBottom.observe(bottom);
+  if (feed && !feed.done && found(feed)) nearBottom.observe(bottom);
 }
 
 // ---- The viewer
@@ -273,12 +287,18 @@ function filtersOnly() {
   return filters;
 }
 
+// The pictures, or the texts beside them, whichever an item is among.
+function hitsWith(id) {
+  return [feed.hits, feed.passages].find((hits) => hits.some((hit) => hit.item_id === id));
+}
+
 async function showItem(id) {
-  const at = feed.hits.findIndex((hit) => hit.item_id === id);
+  const hits = hitsWith(id);
   const words = readText(query.text).plus;
-  if (at >= 0) {
-    const place = { n: at + 1, of: feed.hits.length, more: !feed.done };
-    openViewer(feed.hits[at], place, words, feed.explains);
+  if (hits) {
+    const at = hits.findIndex((hit) => hit.item_id === id);
+    const place = { n: at + 1, of: hits.length, more: !feed.done };
+    openViewer(hits[at], place, words, feed.explains);
     return;
   }
   try {
@@ -290,9 +310,10 @@ async function showItem(id) {
 
 async function step(by) {
   const id = itemOfAddress(location.search);
-  const at = feed.hits.findIndex((hit) => hit.item_id === id) + by;
-  if (at >= feed.hits.length) await more();
-  const hit = feed.hits[at];
+  const hits = hitsWith(id) ?? feed.hits;
+  const at = hits.findIndex((hit) => hit.item_id === id) + by;
+  if (at >= hits.length) await more();
+  const hit = hits[at];
   if (!hit || !isOpen()) return;
   history.replaceState(null, "", toAddress(query, hit.item_id));
   showItem(hit.item_id);

@@ -6,7 +6,7 @@ import { pictureBase64 } from "./query-pictures.js";
 export const EMPTY = Object.freeze({
   text: "",
   things: [],
-  modality: "image",
+  modality: "any",
   kinds: [],
   from: "",
   to: "",
@@ -56,7 +56,7 @@ export function fromAddress(address) {
     if (thing) query.things.push(readThing(thing, value));
     if (name.startsWith("column.")) query.columns[name.slice(7)] = value;
   }
-  if (given.get("what") === "text") query.modality = "text";
+  if (["image", "text"].includes(given.get("what"))) query.modality = given.get("what");
   query.size = Number(given.get("size")) || 0;
   if (given.has("min")) query.min = Math.min(1, Math.max(0, Number(given.get("min")) || 0));
   query.group = given.has("group");
@@ -79,7 +79,7 @@ export function toAddress(query, item = null) {
   for (const { type, id, weight } of query.things) {
     given.append(type === "item" ? "like" : "picture", weight < 0 ? `-${id}` : id);
   }
-  if (query.modality === "text") given.set("what", "text");
+  if (query.modality !== "any") given.set("what", query.modality);
   for (const kind of query.kinds) given.append("kind", kind);
   for (const words of query.literal) given.append("literal", words);
   if (query.size) given.set("size", query.size);
@@ -154,6 +154,6 @@ export function filterCount(query) {
     Object.keys(query.columns).length +
     Number(query.min !== null) +
     Number(!query.rerank) +
-    Number(query.modality === "text")
+    Number(query.modality !== "any")
   );
 }

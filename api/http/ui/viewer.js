@@ -71,6 +71,7 @@ export function openViewer(hit, place, words, explains) {
         named("close", iconButton("close", t("close"), () => dialog.close())),
       ),
       element("p", { class: "viewer-what" }, what(hit, place)),
+      hit.text && hit.modality === "image" ? element("q", { class: "viewer-passage", dir: "auto" }, hit.text) : null,
       actions(hit),
       scores(hit),
       looked,
@@ -227,6 +228,8 @@ function takenOf(told) {
   if (!told.taken_local) return null;
   const shown = date(told.taken_local);
   return told.taken_from === "mtime" ? `${shown} (${t("fileDate")})` : shown;
+}
+
 // The largest city and the country, of names from the city to the country.
 function placeName(place) {
   const names = place?.split("\n") ?? [];

@@ -126,7 +126,7 @@ def test_the_environment_names_the_service_unless_a_library_is_named(
 
 @pytest.mark.parametrize(
     "wrong",
-    [("--library", "x"), ("--space", "x"), ("--device", "cpu"), ("--rerank", "fusion:x")],
+    [("--library", "x"), ("--device", "cpu"), ("--rerank", "fusion:x")],
 )
 def test_options_that_make_no_sense_on_a_service_are_errors(run, wrong):
     code, _, err = run("search", "x", "--server", "http://127.0.0.1:9", *wrong)

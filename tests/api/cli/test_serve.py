@@ -222,6 +222,8 @@ def test_exposure_with_a_key_is_served_and_loose_permissions_are_told(indexed_li
 
 
 def test_wrong_settings_are_usage_errors(indexed_library, monkeypatch):
+    with pytest.raises(UsageError, match="has no space 'nonsense'"):
+        serve(library=indexed_library.path, spaces=["nonsense"])
     with pytest.raises(UsageError, match="MMSEARCH_LOG_LEVEL"):
         serve(library=indexed_library.path, log_level="loud")
     monkeypatch.setenv("MMSEARCH_QUEUE", "none")

@@ -20,6 +20,8 @@ from api.http.indexing_process import (
     _Indexing,
 )
 from api.http.schemas.jobs import JobResult
+from retrieval.encoders.open_clip import OpenClipEncoder
+from retrieval.spaces import list_spaces
 
 
 @pytest.mark.slow
@@ -77,6 +79,24 @@ def test_a_run_ends_with_one_outcome(answered):
     outcome = Outcome(**last["outcome"])
     assert (outcome.counts["found"], outcome.counts["unchanged"]) == (6, 6)
     assert (outcome.indices, outcome.problems) == ([], [])
+
+
+def test_all_spaces_are_kept_complete(answered, indexed_library, other_checkpoint, tmp_path):
+    """One whose encoder is gone is told of, and leaves the run as it is."""
+    folder = shutil.copytree(other_checkpoint, tmp_path / "other model")
+    indexed_library.add_space(OpenClipEncoder(f"local-dir:{folder}").space)
+    outcome = Outcome(**answered()[-1]["outcome"])
+    assert (outcome.counts["embedded"], outcome.problems) == (6, [])
+    assert [space.files_behind for space in list_spaces(indexed_library)] == [0, 0]
+    shutil.rmtree(folder)
+    picture = next(tmp_path.rglob("picture-0.png"))
+    Image.new("RGB", (48, 40), "red").save(picture.with_name("new.png"))
+    outcome = Outcome(**answered()[-1]["outcome"])
+    assert outcome.counts["added"] == 1
+    [problem] = outcome.problems
+    assert "left behind" in problem
+    assert str(folder) in problem
+    assert [space.files_behind for space in list_spaces(indexed_library)] == [0, 1]
 
 
 def test_a_run_that_was_cancelled_says_so(answered, picture_folder):

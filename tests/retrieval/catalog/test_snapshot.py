@@ -137,6 +137,42 @@ def test_an_empty_catalog_has_nothing_to_ask_for(catalog):
         assert snapshot.taken_between() is None
 
 
+def test_pages_are_found_by_file_and_number(catalog):
+    image, text = Modality.IMAGE, Modality.TEXT
+    updates = [
+        FileUpdate(
+            FileEntry(path, MediaKind.DOCUMENT, 1, 1, path),
+            [
+                *(ItemEntry(image, first + page, f"p{page}", page=page) for page in range(3)),
+                ItemEntry(text, first, "p1", page=1, text="words"),
+            ],
+        )
+        for first, path in ((0, "/a.pdf"), (3, "/b.pdf"), (6, "/gone.pdf"))
+    ]
+    with catalog.transaction() as transaction:
+        transaction.extend_rows(SPACE, image, 0, 9)
+        transaction.extend_rows(SPACE, text, 0, 9)
+        transaction.record_files(SPACE, updates)
+        transaction.mark_removed(["/gone.pdf"])
+    places = [("/a.pdf", 1), ("/b.pdf", 2), ("/a.pdf", 7), ("/gone.pdf", 1), ("/none.pdf", 1)]
+    with catalog.snapshot() as snapshot:
+        found = snapshot.page_pictures(places)
+        assert set(found) == {("/a.pdf", 1), ("/b.pdf", 2)}
+        assert {item.modality for item in found.values()} == {image}
+        assert snapshot.paths_of_items([found["/b.pdf", 2].id, 999]) == {"/b.pdf"}
+        assert snapshot.page_pictures([]) == {}
+
+
+def test_files_that_a_space_lacks(filled):
+    with filled.snapshot() as snapshot:
+        assert (snapshot.files_behind(SPACE), snapshot.files_behind("other")) == (0, 3)
+    with filled.transaction() as transaction:
+        changed = FileEntry("/a.jpg", MediaKind.IMAGE, 2, 10**9, "a2")
+        transaction.record_files("other", [FileUpdate(changed, [ItemEntry(Modality.IMAGE, 0)])])
+    with filled.snapshot() as snapshot:
+        assert (snapshot.files_behind(SPACE), snapshot.files_behind("other")) == (1, 2)
+
+
 def test_items_come_by_date_page_by_page(catalog):
     """Dates of some files are equal, some have none: these come last, either way."""
     dates = [5, None, 9, 5, -7, None, 9, 0]

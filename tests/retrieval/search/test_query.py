@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from retrieval.errors import UsageError
+from retrieval.media import Modality
 from retrieval.search.query import (
     MAX_ITEM_ID,
     MAX_K,
@@ -14,11 +15,13 @@ from retrieval.search.query import (
     MAX_WEIGHT,
     ImagePart,
     ItemPart,
+    JointQuery,
     Mode,
     Query,
     Reranking,
     Sort,
     TextPart,
+    parse_modalities,
     parse_modality,
     parse_mode,
     parse_sort,
@@ -120,8 +123,22 @@ def test_names_of_modes_and_modalities():
     with pytest.raises(UsageError, match="auto, vector, text, hybrid, not 'HYBRID'"):
         parse_mode("HYBRID")
     assert parse_modality("text") == "text"
-    with pytest.raises(UsageError, match="image or text, not 'audio'"):
-        parse_modality("audio")
+    with pytest.raises(UsageError, match="image or text, not 'any'"):
+        parse_modality("any")
+    assert parse_modalities("text") == (Modality.TEXT,)
+    assert parse_modalities("any") == tuple(Modality)
+    with pytest.raises(UsageError, match="image, text or any, not 'audio'"):
+        parse_modalities("audio")
+
+
+@pytest.mark.parametrize(
+    ("spaces", "message"), [(("a", "b", "a"), "named twice"), (tuple("abcdefghi"), "at most 8")]
+)
+def test_spaces_that_cannot_be_joined(spaces, message):
+    query = Query((TextPart("a dog"),))
+    assert JointQuery(query, space_ids=("a", "b")).modalities == tuple(Modality)
+    with pytest.raises(UsageError, match=message):
+        JointQuery(query, space_ids=spaces)
 
 
 def test_hits_by_date_are_cut_unless_told_otherwise():

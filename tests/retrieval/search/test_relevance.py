@@ -21,6 +21,7 @@ from retrieval.search.relevance import (
     LogisticCalibration,
     Reference,
     calibration_for,
+    is_calibrated,
     sample_rows,
 )
 from retrieval.search.vocabulary import Vocabulary
@@ -257,6 +258,15 @@ def test_a_librarys_own_calibration_goes_first_if_it_is_for_its_space(tmp_path, 
     assert calibration_for(starter.space, "image", tmp_path) == own
     assert calibration_for(OTHER_SPACE, "image", tmp_path) == calibration_for(OTHER_SPACE, "image")
     assert CalibrationFile.read(tmp_path / OWN_FILE) == file
+
+
+def test_a_space_is_calibrated_by_a_file_that_names_it(tmp_path, starter):
+    assert is_calibrated(starter.space)
+    assert not is_calibrated(OTHER_SPACE, tmp_path)
+    calibration = LogisticCalibration(-1.0, 2.0, 0.0, 0.5, 3.0)
+    by_kind = {"text": calibration, "image": calibration}
+    CalibrationFile("other", OTHER_SPACE.id, by_kind).write(tmp_path / OWN_FILE)
+    assert is_calibrated(OTHER_SPACE, tmp_path)
 
 
 def test_files_of_the_first_format_still_count(tmp_path, starter):

@@ -392,6 +392,20 @@ def test_nothing_relevant_is_said_and_the_nearest_can_be_seen(page):
     expect(page.locator("#hits li").first).to_be_visible()
 
 
+def test_passages_stand_in_a_row_above_the_pictures(page):
+    page.get_by_role("textbox", name="Search by meaning").fill("a recipe for bread")
+    row = page.locator("#passages")
+    expect(row.get_by_role("heading", name="Texts")).to_be_visible()
+    expect(row.locator("li")).to_contain_text(["flour, water, salt"])
+    assert serious(page) == []
+    row.locator("a").first.click()
+    expect(page.locator("dialog.viewer blockquote")).to_contain_text("patience")
+    page.keyboard.press("Escape")
+    page.get_by_role("textbox", name="Search by meaning").fill("a rocket")
+    expect(row).to_be_hidden()
+    expect(page.locator("#hits li").first).to_be_visible()
+
+
 def test_text_chunks(page):
     page.goto(f"{page.url}?min=0")
     page.get_by_role("button", name="Filters").click()

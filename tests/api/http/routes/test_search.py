@@ -178,6 +178,81 @@ def test_the_most_that_can_be_asked(client):
 
 
 @pytest.fixture(scope="module")
+def two_spaces(tmp_path_factory, tiny_encoder, other_encoder):
+    """Four pictures and three notes in two spaces."""
+    folder = tmp_path_factory.mktemp("pictures and notes")
+    for number, colour in enumerate(("red", "green", "blue", "yellow")):
+        Image.new("RGB", (60, 40), colour).save(folder / f"{number}-{colour}.png")
+    for number in range(3):
+        (folder / f"note-{number}.txt").write_text(f"The quartz of day {number}.")
+    library = create_library(tmp_path_factory.mktemp("two") / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [folder], workers=1)
+    library.add_space(other_encoder.space)
+    index_sources(library, other_encoder, workers=1)
+    return library
+
+
+@pytest.fixture(scope="module")
+def joint_client(two_spaces):
+    first = two_spaces.space().id
+    spaces = (first, next(one for one in two_spaces.space_ids() if one != first))
+    settings = ServiceSettings(rerank="none", spaces=spaces)
+    with TestClient(
+        create_app(two_spaces.path, settings, device="cpu"), base_url="http://localhost"
+    ) as client:
+        yield client
+
+
+def hits_of(client, **question):
+    answer = client.post("/v1/search", json={"text": "quartz", "k": 50} | question)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["hits"]
+
+
+def test_any_finds_pictures_and_passages(joint_client):
+    hits = hits_of(joint_client, modality="any")
+    assert sum(hit["modality"] == "image" for hit in hits) == 4
+    notes = [hit for hit in hits if hit["modality"] == "text"]
+    assert len(notes) == 3
+    assert all("quartz" in hit["text"] and hit["words"] for hit in notes)
+    assert {hit["modality"] for hit in hits_of(joint_client)} == {"image"}  # as ever
+    of_notes = hits_of(joint_client, modality="any", where={"kind": ["text"]})
+    assert {hit["item_id"] for hit in of_notes} == {hit["item_id"] for hit in notes}
+
+
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_pages_of_any_fit_together(joint_client, is_fused):
+    spaces = joint_client.get("/v1/stats").json()["searched_spaces"] if is_fused else []
+    asked = {"text": "quartz", "modality": "any", "spaces": spaces}
+    whole = [hit["item_id"] for hit in hits_of(joint_client, **asked)]
+    paged, cursor = [], None
+    while True:
+        page = joint_client.post("/v1/search", json=asked | {"k": 2, "cursor": cursor}).json()
+        paged += [hit["item_id"] for hit in page["hits"]]
+        assert [hit["rank"] for hit in page["hits"]][-1:] == [len(paged)]
+        if (cursor := page["next_cursor"]) is None:
+            break
+    assert paged == whole
+
+
+def test_spaces_are_chosen_by_request(joint_client, client):
+    stats = joint_client.get("/v1/stats").json()
+    first, second = stats["searched_spaces"]
+    assert sorted(stats["spaces"]) == sorted((first, second))
+    one, other = (hits_of(joint_client, spaces=[space]) for space in (first, second))
+    assert one == hits_of(joint_client)
+    assert [hit["similarity"] for hit in one] != [hit["similarity"] for hit in other]
+    joined = hits_of(joint_client, spaces=[first, second])
+    assert {hit["item_id"] for hit in joined} == {hit["item_id"] for hit in one}
+    for asked in ([first, first], ["nonsense"], [first] * 9):
+        answer = joint_client.post("/v1/search", json={"text": "x", "spaces": asked})
+        assert answer.status_code == 422, answer.text
+    refused = client.post("/v1/search", json={"text": "x", "spaces": [second]})
+    assert refused.status_code == 422
+    assert "mmsearch serve --space ID" in refused.json()["detail"]
+
+
+@pytest.fixture(scope="module")
 def travels(travel_library):
     with TestClient(
         create_app(travel_library.path, device="cpu"), base_url="http://localhost"
