@@ -143,7 +143,12 @@ class WordLists:
         bundled = files(__package__).joinpath(f"query_words.{language}.toml")
         if bundled.is_file():
             lists = cls.read(bundled.read_text(encoding="utf-8"), bundled.name)
-            return replace(lists, **read_tables(language))
+            said = read_tables(language)
+            return replace(
+                lists,
+                same_as=said.get("same_as", lists.same_as),
+                implies=said.get("implies", lists.implies),
+            )
         with import_errors_as(_NEEDS):
             import stopwordsiso
         if not stopwordsiso.has_lang(language):
