@@ -8,7 +8,7 @@ words alone. Stems are Snowball's; Chinese is divided into words by jieba.
 import tomllib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from importlib.resources import files
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Self
 import regex
 
 from retrieval.errors import UsageError, import_errors_as
+from retrieval.training.said_words import read_tables
 
 _SNOWBALL = {
     "ar": "arabic",
@@ -141,7 +142,13 @@ class WordLists:
         """
         bundled = files(__package__).joinpath(f"query_words.{language}.toml")
         if bundled.is_file():
-            return cls.read(bundled.read_text(encoding="utf-8"), bundled.name)
+            lists = cls.read(bundled.read_text(encoding="utf-8"), bundled.name)
+            said = read_tables(language)
+            return replace(
+                lists,
+                same_as=said.get("same_as", lists.same_as),
+                implies=said.get("implies", lists.implies),
+            )
         with import_errors_as(_NEEDS):
             import stopwordsiso
         if not stopwordsiso.has_lang(language):

@@ -19,7 +19,7 @@ _WELL_KNOWN = 3
 """Photos that an encoder must have seen with a word to find it well."""
 _MOST_WORDS = 64
 _KEPT_TEXTS = 1024
-FUNCTION_WORD_SHARE = 0.5
+FUNCTION_WORD_SHARE = 0.9
 """A word that more photos have than this, such as `a`, does not tell them apart."""
 
 

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.search.vocabulary import stems, words
 from retrieval.training.captions import CaptionedPhoto
+from retrieval.training.said_words import read_tables, said_words
 
 Floats = NDArray[np.float32]
 
@@ -120,25 +121,27 @@ def named_things(
     pairs: bool = False,
     leave_out: Collection[str] = FUNCTION_WORDS,
 ) -> NamedThings:
-    """Count words, or pairs of them, in captions in LANGUAGE, but for those to leave out."""
+    """Count words, or pairs of them, in captions in LANGUAGE, but for those to leave out.
+
+    A caption says what its words imply, too (`said_words`).
+    """
+    said = said_words(read_tables("en"), lambda word: stems(word, LANGUAGE)[0])
     counts: dict[str, Counter[int]] = {}
     forms: dict[str, Counter[str]] = {}
     for number, photo in enumerate(photos):
         for caption in photo.captions:
             named = [
-                ("", "") if word in leave_out else (stem, word)
+                {} if word in leave_out else {**said.get(stem, {}), stem: word}
                 for word, stem in zip(words(caption), stems(caption, LANGUAGE), strict=True)
             ]
             if pairs:
                 named = [
-                    (f"{first[0]} {second[0]}", f"{first[1]} {second[1]}")
+                    {f"{a} {b}": f"{first[a]} {second[b]}" for a, b in product(first, second)}
                     for first, second in pairwise(named)
-                    if first[0] and second[0]
                 ]
-            for stem, form in dict(named).items():
-                if stem:
-                    counts.setdefault(stem, Counter())[number] += 1
-                    forms.setdefault(stem, Counter())[form] += 1
+            for stem, form in {s: f for things in named for s, f in things.items()}.items():
+                counts.setdefault(stem, Counter())[number] += 1
+                forms.setdefault(stem, Counter())[form] += 1
     arrays = {}
     for stem, found in sorted(counts.items()):
         arrays[stem] = np.zeros(len(photos), np.int16)

@@ -27,11 +27,12 @@ from retrieval.search.relevance import (
     Calibration,
     CalibrationFile,
 )
-from retrieval.search.vocabulary import Vocabulary
+from retrieval.search.vocabulary import Vocabulary, stems
 from retrieval.training.captions import CaptionedPhoto, digest_of_photos, read_captioned_photos
 from retrieval.training.class_names import class_names
 from retrieval.training.feature_folder import FeatureFolder, Progress
 from retrieval.training.fitting import (
+    FUNCTION_WORDS,
     LANGUAGE,
     UNRELATED_BELOW,
     Floats,
@@ -273,6 +274,9 @@ def build_vocabulary(
     for stem, vector in zip(asked, vectors, strict=True):
         thresholds[stem] = round(best_threshold(photo_vectors @ vector, kept[stem]), 4)
     counts = {stem: int((of_photos > 1).sum()) for stem, of_photos in kept.items()}
+    # They tell no photos apart, however many captions have them.
+    for stem in {stem for word in FUNCTION_WORDS for stem in stems(word, LANGUAGE)} & counts.keys():
+        counts[stem] = len(photos)
     line: NDArray[Any] = np.zeros(2)
     if len(asked) > 1:
         shares = np.log([counts[stem] / len(photos) for stem in asked])

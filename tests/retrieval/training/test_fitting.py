@@ -87,6 +87,8 @@ def test_pairs_are_of_neighbours_without_function_words():
         "brown dog": [2],
         "dog run": [2],
         "run fast": [1],
+        "dog ran": [2],  # another spelling of run
+        "ran fast": [1],
         "brown grass": [1],
     }
     assert pairs.texts["run fast"] == "run fast"
