@@ -214,7 +214,9 @@ def test_nothing_comes_twice_or_is_lost_while_the_library_changes(
         assert {path for path in expected.values() if path not in removed} <= set(files)
     else:
         assert set(ids) <= set(expected)
-        assert {one for one, path in expected.items() if path not in removed} <= set(ids)
+        if query.mode is Mode.VECTOR or not query.least:
+            # Of words, what files say depends on how many have them: with a cut it may end earlier.
+            assert {one for one, path in expected.items() if path not in removed} <= set(ids)
 
 
 def bring_back(transaction, library, paths):
