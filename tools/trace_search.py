@@ -2,8 +2,9 @@
 
     python -m tools.trace_search LIBRARY [TEXT]
 
-The service answers a warm search with a new text, without reranking. Named functions count, not
-comprehensions and lambdas, nor what dataclasses and pydantic generate.
+The service answers a warm search with a new text, whose words become no filters, without
+reranking. Named functions count, not comprehensions and lambdas, nor what dataclasses and pydantic
+generate.
 """
 
 import sys
@@ -85,7 +86,7 @@ def trace_search(library: Path, text: str, warm_up: str = "warm up") -> Trace:
     with trace.installed():
         app = create_app(open_library(library), ServiceSettings(rerank="none"), device="cpu")
         with TestClient(app, base_url="http://127.0.0.1") as client:
-            body = {"text": warm_up, "rerank": "none"}
+            body = {"text": warm_up, "rerank": "none", "parse": False}
             while (response := client.post("/v1/search", json=body)).status_code == 503:
                 threading.Event().wait(0.05)
             response.raise_for_status()
