@@ -7,7 +7,7 @@ from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from retrieval.catalog import FileDetails, Item, TakenFrom
 from retrieval.errors import UsageError
@@ -145,6 +145,8 @@ ServedPath = Annotated[
 TakenLocal = Annotated[
     datetime | None,
     Field(description="Date and time that the camera's clock showed, without a time zone."),
+    # Not of the format `date-time`, which has a time zone.
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
 ]
 DateSource = Annotated[
     TakenFrom | None,
