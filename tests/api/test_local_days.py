@@ -19,6 +19,8 @@ from indexer.pipeline import index_sources
 from retrieval.filters import Filter, TimeRange
 from retrieval.library import Library, create_library
 
+pytestmark = pytest.mark.slow
+
 OFFSETS = ("+10:00", "-06:00", "+05:30", "-11:00", None)
 HOURS = (0, 8, 23)
 DAYS = (16, 17, 18)

@@ -14,6 +14,8 @@ from indexer.moved_sources import MoveOptions, PossibleMove, advice_on_missing, 
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.library import Library, create_library
 
+pytestmark = pytest.mark.slow
+
 LONG_AGO_NS = 1_600_000_000 * 10**9
 
 

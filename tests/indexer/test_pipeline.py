@@ -16,6 +16,8 @@ from retrieval.media import MediaKind, Modality
 from retrieval.search.engine import Engine
 from retrieval.search.query import ImagePart, Query, TextPart
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def library(tmp_path, tiny_encoder) -> Library:

@@ -12,6 +12,8 @@ from api.cli.duplicates import duplicates
 from indexer.pipeline import index_sources
 from retrieval.errors import UsageError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def library(library_with_copies):

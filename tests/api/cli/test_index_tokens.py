@@ -17,6 +17,8 @@ from retrieval.rerankers import cross_attention as reranker
 from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
 from retrieval.rerankers.token_cache import TokenCacheSettings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):

@@ -14,6 +14,8 @@ from retrieval.search.query import (
     MAX_TEXT_LENGTH,
 )
 
+pytestmark = pytest.mark.slow
+
 VIEWER = "a" * 24
 
 

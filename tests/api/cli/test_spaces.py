@@ -8,6 +8,8 @@ from PIL import Image
 
 from retrieval.library import open_library
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def other_copy(other_checkpoint, tmp_path):

@@ -28,6 +28,8 @@ from retrieval.errors import UsageError
 from retrieval.search.engine import Engine
 from retrieval.search.query import Query, Reranking, TextPart
 
+pytestmark = pytest.mark.slow
+
 gains = st.lists(st.integers(0, 3), max_size=12)
 
 

@@ -20,6 +20,8 @@ from retrieval.errors import UnreadableFileError
 from retrieval.media import Metadata
 from retrieval.media.video import Frame, frame_at
 
+pytestmark = pytest.mark.slow
+
 COLOURS = [(200, 30, 40), (20, 180, 60), (30, 40, 200), (240, 240, 240), (10, 10, 10)]
 
 

@@ -13,6 +13,8 @@ from retrieval.catalog.path_glob import matches
 from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
 from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality
 
+pytestmark = pytest.mark.slow
+
 SPACE = "space"
 NAMES = ["a", "b.c", 'qu"ote', "雪", "$[0]", "it's", ""]
 VALUES = [3, 3.0, "3", " 3.50", 3.5, True, False, "TRUE", None, "Straße", "ÉTÉ", [1, "3"], {"a": 3}]

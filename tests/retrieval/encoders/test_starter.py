@@ -16,6 +16,8 @@ from retrieval.errors import EncoderUnavailableError
 from retrieval.media import Modality
 from retrieval.training.validation import recalls
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [
     "a dog runs over the wet sand with a red ball in its mouth",
     "snow",

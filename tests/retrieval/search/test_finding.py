@@ -11,6 +11,8 @@ from retrieval.media import Modality
 from retrieval.search.engine import Engine
 from retrieval.search.query import ItemPart, Mode, Query, Reranking, TextPart
 
+pytestmark = pytest.mark.slow
+
 NONE = Reranking("none")
 
 

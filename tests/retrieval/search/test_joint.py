@@ -34,6 +34,8 @@ from retrieval.search.query import (
 )
 from retrieval.search.rank_fusion import reciprocal_rank_fusion
 
+pytestmark = pytest.mark.slow
+
 NONE = Reranking("none")
 BOTH = (Modality.IMAGE, Modality.TEXT)
 WORDS = ("heron", "otter", "newt")

@@ -14,6 +14,8 @@ from retrieval.media import MediaKind, Metadata, Modality
 from retrieval.search.engine import Engine
 from retrieval.search.query import MAX_K, ItemPart, Mode, Query, Reranking, Sort, TextPart
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("dog", "snow", "beach")
 VIDEOS, IMAGES = 6, 60
 

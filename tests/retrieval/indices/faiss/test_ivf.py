@@ -6,6 +6,8 @@ from retrieval.indices.base import AllowedRows, BuildCancelled, Effort
 from retrieval.indices.exact import ExactIndex
 from retrieval.indices.faiss.ivf import LEAST_POINTS_PER_CENTROID, FactoryIndex, probes_for
 
+pytestmark = pytest.mark.slow
+
 FLOORS = {
     "Flat": 0.98,
     "IVF16,Flat": 0.98,
