@@ -226,7 +226,7 @@ def measure_cuts(
         order = np.argsort(-relevance, kind="stable")
         relevance, fits = relevance[order], query.fits[order]
         right, told = fits > _RIGHT, (fits > _RIGHT) | (fits < _WRONG)
-        cut = Outlook.of(relevance, _NOTHING, 0).best(well_known=calibration.knows(query.text))
+        cut = Outlook.of(relevance, _NOTHING, 0).best(known=calibration.known(query.text))
         shown = int((relevance >= cut.least).sum())
         hits, total = np.cumsum(right), right.sum()
         f1 = np.concatenate([[0], 2 * hits / np.maximum(np.cumsum(told) + total, 1)])

@@ -12,6 +12,8 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.search.vocabulary import Known
+
 AUTO: Literal["auto"] = "auto"
 """The value of `min_relevance` for a cut that is found by query."""
 
@@ -20,6 +22,12 @@ FLOOR = 0.08
 
 Of 60 texts about what 1,000 photos of Flickr8k's `val` do not show, 92% get no hit, and of captions
 whose photo is there 10% (`mmsearch bench queries`).
+"""
+
+UNKNOWN_FLOOR = 0.3
+"""The same for a query of which the encoder knows no word: its relevance is little but a guess.
+
+Without it, a word of a language that the encoder does not read shows hundreds of photos.
 """
 
 CUT_POOL = 200
@@ -71,17 +79,18 @@ class Outlook:
             kept=float(self.items[self.relevance >= least].sum()),
         )
 
-    def best(self, *, well_known: bool) -> Cut:
+    def best(self, *, known: Known) -> Cut:
         """Find the cut with the highest expected F1; nothing is shown where all is below FLOOR.
 
-        well_known: whether the encoder knows the words of the query well enough for the nearest
-        items to be worth a look.
+        known: words of the query that the encoder knows. If it knows all, the nearest items are
+        worth a look; if it knows none, UNKNOWN_FLOOR takes the place of FLOOR.
         """
         expected = float(self.relevance @ self.items)
         if not len(self.relevance) or not expected > 0:
             return Cut(math.inf, expected, 0.0)
-        is_unsure = bool(self.relevance[0] < FLOOR)
-        if is_unsure and not well_known:
+        floor = UNKNOWN_FLOOR if known is Known.NONE else FLOOR
+        is_unsure = bool(self.relevance[0] < floor)
+        if is_unsure and known is not Known.ALL:
             return Cut(math.inf, expected, 0.0)
         kept = np.cumsum(self.items)
         f1 = 2 * np.cumsum(self.relevance * self.items) / (kept + expected)

@@ -612,7 +612,7 @@ class Engine:
         if least != AUTO_CUT:
             return found.outlook.at(least)
         calibration = self._calibration(plan.kind, pictures=plan.is_plain)
-        return found.outlook.best(well_known=calibration.knows(plan.query.words))
+        return found.outlook.best(known=calibration.known(plan.query.words))
 
     def _nearest(
         self,

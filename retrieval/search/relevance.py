@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from retrieval.encoders.base import Space
 from retrieval.errors import UsageError
 from retrieval.media import Modality
-from retrieval.search.vocabulary import QueryWords, Vocabulary
+from retrieval.search.vocabulary import Known, QueryWords, Vocabulary
 
 QueryKind = Modality
 """By what a query asks: by text where any of its parts is one."""
@@ -142,9 +142,9 @@ class LogisticCalibration:
                 f"A calibration needs finite numbers, z and reference_rows above 0: {asdict(self)}."
             )
 
-    def knows(self, text: str) -> bool:
-        """Return False: nothing is known of words."""
-        return False
+    def known(self, text: str) -> Known:
+        """Return SOME: nothing is known of words."""
+        return Known.SOME
 
     def curve(self, cohort: NDArray[np.float32], text: str = "") -> Curve:
         """Return the curve of a query by its cohort alone; see `Calibration.curve`."""
@@ -210,9 +210,17 @@ class Calibration:
         parameters = (self.offset, self.spread, self.cosine)
         return np.array([[each.get(name, 0.0) for name in FEATURES] for each in parameters])
 
-    def knows(self, text: str) -> bool:
-        """Return whether each word of a text, if it has any, is well known."""
-        return self.vocabulary is not None and self.vocabulary.look_up(text).well_known
+    def known(self, text: str) -> Known:
+        """Return how many words of a text are known: ALL if each is known well.
+
+        SOME also where the text has no words, or nothing is known of any.
+        """
+        if self.vocabulary is None:
+            return Known.SOME
+        words = self.vocabulary.look_up(text)
+        if words.count and not words.known:
+            return Known.NONE
+        return Known.ALL if words.well_known else Known.SOME
 
     def curve(self, cohort: NDArray[np.float32], text: str = "") -> Curve:
         """Return the curve of a query: from similarities, (n,), to relevances, (n,) float32.

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache, lru_cache
 from typing import Self
 
@@ -21,6 +22,14 @@ _MOST_WORDS = 64
 _KEPT_TEXTS = 1024
 FUNCTION_WORD_SHARE = 0.9
 """A word that more photos have than this, such as `a`, does not tell them apart."""
+
+
+class Known(Enum):
+    """How many words of a query an encoder is known to find."""
+
+    NONE = "none"
+    SOME = "some"
+    ALL = "all"
 
 
 @dataclass(frozen=True)

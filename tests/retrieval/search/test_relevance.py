@@ -24,7 +24,7 @@ from retrieval.search.relevance import (
     is_calibrated,
     sample_rows,
 )
-from retrieval.search.vocabulary import Vocabulary
+from retrieval.search.vocabulary import Known, Vocabulary
 
 OTHER_SPACE = Space("open_clip:other/weights", "sha256:0", "none", 512)
 
@@ -242,8 +242,12 @@ def test_every_space_has_a_calibration_and_starter_its_own(starter, shipped):
     generic = shipped["generic"]
     assert not {"location", "threshold"} & {*generic["text"].offset, *generic["text"].reference}
     assert set(shipped["starter"]["text"].offset) == set(FEATURES)
-    assert shipped["starter"]["text"].knows("Dogs on a beach")
-    assert not generic["text"].knows("dog")
+    of_text = shipped["starter"]["text"]
+    assert of_text.known("Dogs on a beach") is Known.ALL
+    assert of_text.known("a dog and a quillfeather") is Known.SOME
+    assert of_text.known("小明的生日") is Known.NONE
+    assert of_text.known("") is Known.SOME
+    assert generic["text"].known("dog") is Known.SOME
     assert calibration_for(starter.space, "text") == shipped["starter"]["text"]
     assert calibration_for(starter.space, "text", pictures=False) == generic["text"]
     assert generic["text"] != generic["image"]
