@@ -69,16 +69,17 @@ from retrieval.search.ordering import (
     rank_by_vector,
     sort_by_date,
 )
-from retrieval.search.parse import ParsedQuery, UnderstoodPart, parse_query
 from retrieval.search.query import (
     MAX_K,
     ImagePart,
     ItemPart,
     Mode,
+    ParsedQuery,
     Query,
     Reranking,
     Sort,
     TextPart,
+    UnderstoodPart,
 )
 from retrieval.search.relevance import Curve, QueryKind, calibration_for, sample_rows
 from retrieval.search.rerank import (
@@ -391,6 +392,7 @@ class Engine:
         """Turn words of a query into filters, if it asks for that."""
         if not query.parse:
             return ParsedQuery(query, query)
+        from retrieval.search.parse import parse_query  # its lists of words take a while
 
         def matches(where: Filter) -> bool:
             return any(

@@ -8,7 +8,6 @@ before recall, as a wrong filter hides what was asked for.
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from enum import StrEnum
 from functools import cache
 
 import regex
@@ -16,7 +15,16 @@ from pydantic import ValidationError
 
 from retrieval.filters import Filter, TimeRange
 from retrieval.search.library_words import Folder, LibraryWords, topmost
-from retrieval.search.query import ImagePart, ItemPart, Mode, Query, TextPart
+from retrieval.search.query import (
+    ImagePart,
+    ItemPart,
+    Mode,
+    ParsedQuery,
+    PartKind,
+    Query,
+    TextPart,
+    UnderstoodPart,
+)
 from retrieval.search.times import Period, TimeExpression, find_times
 from retrieval.search.tokens import (
     MOST_TOKENS,
@@ -35,31 +43,6 @@ _MOST_FOLDERS = 12
 """Of one part; more are named by what their paths have in common, or left out."""
 
 
-class PartKind(StrEnum):
-    """What the words of a query mean as a filter."""
-
-    TIME = "time"
-    PLACE = "place"
-    CAMERA = "camera"
-    FOLDER = "folder"
-
-
-@dataclass(frozen=True)
-class UnderstoodPart:
-    """Words of a query that became a filter.
-
-    words: as they were written, with their preposition. label: what they mean, as ISO dates or the
-    name in the library. first, last: tokens of the text, from first to before last.
-    """
-
-    words: str
-    kind: PartKind
-    label: str
-    where: Filter
-    first: int = 0
-    last: int = 0
-
-
 @dataclass(frozen=True)
 class ParsedText:
     """A text without the words that became filters. is_empty: what is left says nothing."""
@@ -67,16 +50,6 @@ class ParsedText:
     rest: str
     understood: tuple[UnderstoodPart, ...]
     is_empty: bool = False
-
-
-@dataclass(frozen=True)
-class ParsedQuery:
-    """A query as it is searched for. asked: as it came. warnings: what was not understood."""
-
-    asked: Query
-    query: Query
-    understood: tuple[UnderstoodPart, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 _PICTURES = keys(
