@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from retrieval.encoders.base import Space
 from retrieval.errors import UsageError
 from retrieval.media import Modality
-from retrieval.search.vocabulary import QueryWords, Vocabulary
+from retrieval.search.vocabulary import KnownWords, Vocabulary
 
 QueryKind = Modality
 """By what a query asks: by text where any of its parts is one."""
@@ -52,7 +52,7 @@ FEATURES = (
 )
 """Of a query. rows: logarithm of its cohort's. location, scale: as `CohortStatistics`. upper, tail,
 top: how many scales the highest tenth, the highest 3% and the highest three of the cohort lie above
-the location. words: logarithm of their number, single: 1 for one word. The others: as `QueryWords`,
+the location. words: logarithm of their number, single: 1 for one word. The others: as `KnownWords`,
 of the rarest word and the next."""
 
 OF_SCALE = ("location", "scale", "threshold", "next_threshold", "single_threshold")
@@ -246,7 +246,7 @@ class Calibration:
             scale = math.sqrt(share * scale**2 + (1 - share) * usual["scale"] ** 2)
         elif share:
             scale /= share
-        words = self.vocabulary.look_up(text) if self.vocabulary else QueryWords.none()
+        words = self.vocabulary.look_up(text) if self.vocabulary else KnownWords.none()
         count = words.count or len(text.split())
         single = float(count == 1)
         values = {
