@@ -6,7 +6,7 @@ year, after "last", after "in" of its language, or alone in the text.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -288,6 +288,8 @@ class _Reader:
         self._is_southern = is_southern
         self._is_all = is_all
         self._words = _words()
+        said = join(tokens)
+        self._ago_words = [(w, of) for w, of in self._words.ago.items() if w in said]
         self._numeric = {match.start(): match for match in _NUMERIC.finditer(text)}
 
     def read(self, at: int) -> TimeExpression | None:
@@ -357,7 +359,7 @@ class _Reader:
     def _ago(self, at: int) -> TimeExpression | None:
         """Read "3 days ago" and its like, which dateparser understands."""
         for end, key in self._phrases(at, 6):
-            for word, languages in self._words.ago.items():
+            for word, languages in self._ago_words:
                 space = "" if self._tokens[end - 1].kind == "syllable" else " "
                 if key.startswith(f"{word} "):
                     said = key.removeprefix(f"{word} ")
@@ -386,7 +388,8 @@ class _Reader:
 
         said = self._text[self._tokens[at].start : self._tokens[end - 1].end]
         said = said.translate(_NUMERALS)
-        settings: Any = {"RELATIVE_BASE": _noon(self._now), "PREFER_DATES_FROM": "past"}
+        noon = datetime.combine(self._now, time(12))
+        settings: Any = {"RELATIVE_BASE": noon, "PREFER_DATES_FROM": "past"}
         parsed = dateparser.parse(said, languages=[language], settings=settings)
         return None if parsed is None else parsed.date()
 
@@ -730,9 +733,3 @@ def _moved(day: date, unit: str, offset: int) -> date:
 
 def _day(day: date | None, offset: int) -> str:
     return "" if day is None else str(day + timedelta(offset))
-
-
-def _noon(day: date) -> Any:
-    from datetime import datetime
-
-    return datetime(day.year, day.month, day.day, 12)
