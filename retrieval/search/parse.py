@@ -186,8 +186,8 @@ def _that_leave_something(
     kept = list(found)
     if kept and not _passes([*always, *(u.where for u in kept)], matches):
         kept = [u for u in kept if _passes([*always, u.where], matches)]
-    while len(kept) > 1 and not _passes([*always, *(u.where for u in kept)], matches):
-        kept.pop()
+        while len(kept) > 1 and not _passes([*always, *(u.where for u in kept)], matches):
+            kept.pop()
     missing = [
         f'Nothing in the library is of "{u.words}" ({u.label}){" as well" if kept else ""}: the '
         "words were searched for as they are."
