@@ -383,11 +383,7 @@ def calibration_for(
     with images or items (pictures: False).
     """
     generic = _read(_GENERIC)
-    path = own / OWN_FILE if own else None
-    file = _read(path) if path and path.exists() else None
-    if file is None or file.space_id != space.id:
-        shipped = (_read(path) for path in sorted(_SHIPPED.glob("*.json")) if path != _GENERIC)
-        file = next((one for one in shipped if one.space_id == space.id), generic)
+    file = _file_for(space, own) or generic
     found = file.by_kind.get(query_kind, file.by_kind[Modality.TEXT])
     if not pictures and isinstance(found, Calibration):
         return generic.by_kind.get(query_kind, generic.by_kind[Modality.TEXT])
@@ -399,9 +395,15 @@ def is_calibrated(space: Space, own: Path | None = None) -> bool:
 
     own: as for `calibration_for`.
     """
+    return _file_for(space, own) is not None
+
+
+def _file_for(space: Space, own: Path | None) -> CalibrationFile | None:
+    """Find the file that was learned with the scores of a space."""
     paths = [own / OWN_FILE] if own and (own / OWN_FILE).exists() else []
     paths += [path for path in sorted(_SHIPPED.glob("*.json")) if path != _GENERIC]
-    return any(_read(path).space_id == space.id for path in paths)
+    space_id = space.id
+    return next((file for file in map(_read, paths) if file.space_id == space_id), None)
 
 
 def sample_rows(row_count: int, live: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
