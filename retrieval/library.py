@@ -135,7 +135,6 @@ class Library:
         self.catalog = Catalog(self.path / _CATALOG)
         self.warnings: list[str] = []
         """What is wrong with the library as a whole, and what to do."""
-        self._engine: JointEngine | None = None
 
     @property
     def thumbnails(self) -> Path:
@@ -308,7 +307,6 @@ class Library:
                 query.
             NotFoundError: Unknown item.
         """
-        from retrieval.search.joint import JointEngine
         from retrieval.search.query import (
             JointQuery,
             Query,
@@ -319,8 +317,6 @@ class Library:
             read_parts,
         )
 
-        if self._engine is None:
-            self._engine = JointEngine(self)
         query = Query(
             read_parts(text, image, minus=minus, like=like),
             k=k,
@@ -412,11 +408,8 @@ class Library:
         Raises:
             UsageError: Empty text, unknown modality.
         """
-        from retrieval.search.joint import JointEngine
         from retrieval.search.query import Query, TextPart, parse_modality
 
-        if self._engine is None:
-            self._engine = JointEngine(self)
         wanted = parse_modality(modality)
         query = None
         if text is not None:
@@ -424,6 +417,12 @@ class Library:
                 (TextPart(text),), modality=wanted, where=where, min_relevance=min_relevance
             )
         return self._engine.main.facets(query, where=where, modality=wanted, limit=limit)
+
+    @cached_property
+    def _engine(self) -> "JointEngine":
+        from retrieval.search.joint import JointEngine
+
+        return JointEngine(self)
 
     def close(self) -> None:
         """Close the catalog's connections."""

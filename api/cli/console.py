@@ -28,7 +28,7 @@ from retrieval.catalog import Item, TakenFrom
 from retrieval.media import Modality
 from retrieval.search.answer import Answer, Hit
 from retrieval.search.cut import FLOOR
-from retrieval.search.parse import PartKind
+from retrieval.search.query import PartKind
 
 _CHUNK_CHARACTERS = 100
 _COUNTS = ("added", "changed", "moved", "relocated", "unchanged", "removed", "failed")

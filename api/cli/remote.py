@@ -12,8 +12,15 @@ from retrieval.errors import MMSearchError, UnreadableFileError, UsageError
 from retrieval.media.images import LEAST_SIDE, reduced
 from retrieval.rerankers.registry import AUTO, NONE
 from retrieval.search.answer import Answer, Hit
-from retrieval.search.parse import UnderstoodPart
-from retrieval.search.query import ANY, ImagePart, ItemPart, JointQuery, Reranking, TextPart
+from retrieval.search.query import (
+    ANY,
+    ImagePart,
+    ItemPart,
+    JointQuery,
+    Reranking,
+    TextPart,
+    UnderstoodPart,
+)
 
 
 def request_of(joint: JointQuery, reranking: Reranking) -> SearchRequest:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from retrieval.catalog import Item
-from retrieval.search.parse import UnderstoodPart
-from retrieval.search.query import Mode
+from retrieval.search.query import Mode, UnderstoodPart
 
 if TYPE_CHECKING:  # so that clients and `--help` do without the indices
     from retrieval.search.candidates import Candidates

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cachetools
 import numpy as np
@@ -16,8 +16,10 @@ from retrieval.embeddings import Rows
 from retrieval.errors import MMSearchError
 from retrieval.filters import Filter
 from retrieval.media import Modality
-from retrieval.search.library_words import LibraryWords
 from retrieval.search.relevance import sample_rows
+
+if TYPE_CHECKING:  # with its lists of words, only for a query that is parsed
+    from retrieval.search.library_words import LibraryWords
 
 RowSet = NDArray[np.bool_]
 """(n,), which of the committed rows may be found."""
@@ -133,8 +135,10 @@ class CatalogCache:
                 self._matching[key] = found
         return found
 
-    def words(self, snapshot: Snapshot) -> LibraryWords:
+    def words(self, snapshot: Snapshot) -> "LibraryWords":
         """Words of the library that a query may mean as filters."""
+        from retrieval.search.library_words import LibraryWords
+
         return LibraryWords(snapshot, self._words)
 
     def live_rows(self, snapshot: Snapshot, modality: Modality) -> RowSet:

@@ -69,18 +69,25 @@ from retrieval.search.ordering import (
     rank_by_vector,
     sort_by_date,
 )
-from retrieval.search.parse import ParsedQuery, UnderstoodPart, parse_query
 from retrieval.search.query import (
     MAX_K,
     ImagePart,
     ItemPart,
     Mode,
+    ParsedQuery,
     Query,
     Reranking,
     Sort,
     TextPart,
+    UnderstoodPart,
 )
-from retrieval.search.relevance import Curve, QueryKind, calibration_for, sample_rows
+from retrieval.search.relevance import (
+    AnyCalibration,
+    Curve,
+    QueryKind,
+    calibration_for,
+    sample_rows,
+)
 from retrieval.search.rerank import (
     RerankOutcome,
     Scorer,
@@ -120,14 +127,13 @@ class _Plan:
     """A query against the library as it is: which rows may be hits, and how they are found.
 
     digest: of the query as it was asked, for its cursors. understood: words of it that became
-    filters. items: those that the query names, by id. where: None
-    where everything passes. row_limit: rows that were committed at the first page. allowed: which
-    of them may be found; None: all. allowed_are_live: whether those are known to hold current
-    items. seen_ids: items on the pages before. excluded_ids: items that a query which asks only for
-    what is like them does not want. k: hits of this page at most. rerank_count: candidates to
-    rerank. count: candidates to look at. length: as `EncodedQuery.length`. is_plain: whether the
-    query is of what relevance was learned on: texts or pictures alone, for pictures. cut: where the
-    hits end, once that is known.
+    filters. items: those that the query names, by id. where: None where everything passes.
+    row_limit: rows that were committed at the first page. allowed: which of them may be found;
+    None: all. allowed_are_live: whether those are known to hold current items. seen_ids: items on
+    the pages before. excluded_ids: items that a query which asks only for what is like them does
+    not want. k: hits of this page at most. rerank_count: candidates to rerank. count: candidates to
+    look at. length: as `EncodedQuery.length`. is_plain: whether the query is of what relevance was
+    learned on: texts or pictures alone, for pictures.
     """
 
     query: Query
@@ -153,7 +159,6 @@ class _Plan:
     count: int
     length: float
     is_plain: bool
-    cut: Cut | None
 
     @property
     def total(self) -> int:
@@ -164,16 +169,20 @@ class _Plan:
 class _Found(NamedTuple):
     """What there is for a query: items near to its vector, and those of its words.
 
-    exhausted: there are no others near to it. curve: of the query's relevances. outlook: the
-    relevances of the nearest and of a sample of all others. items: by id, those of all candidates.
+    exhausted: there are no others near to it. items: by id, those of all candidates.
     """
 
     nearest: Candidates
     exhausted: bool
     by_text: Candidates
-    curve: Curve
-    outlook: Outlook
     items: dict[int, Item]
+
+
+class _Relevance(NamedTuple):
+    """How relevant items are to a query, by their similarities, and where its hits end."""
+
+    curve: Curve
+    cut: Cut
 
 
 class _Ordering(NamedTuple):
@@ -252,10 +261,10 @@ class Engine:
     ) -> list[Answer | MMSearchError]:
         """Answer several queries together, each as `search` does, for less than one by one.
 
-        One that was parsed before is searched for as it is.
-
-        What is wrong with a request stands in its place, and leaves the others alone. Raises what
-        concerns all: an encoder that is not the library's, a library that is damaged.
+        A `ParsedQuery` is searched for as it was parsed. The answers are in the order of the
+        requests. What is wrong with one request stands in the place of its answer, and leaves the
+        others alone. Raises what concerns all: an encoder that is not the library's, a library that
+        is damaged.
         """
         timer = StageTimer()
         answers: dict[int, Answer | MMSearchError] = {}
@@ -391,6 +400,7 @@ class Engine:
         """Turn words of a query into filters, if it asks for that."""
         if not query.parse:
             return ParsedQuery(query, query)
+        from retrieval.search.parse import parse_query  # its lists of words take a while
 
         def matches(where: Filter) -> bool:
             return any(
@@ -470,7 +480,6 @@ class Engine:
             ),
             length=encoded.length,
             is_plain=_is_plain(query, named),
-            cut=None,
         )
 
     def _match_text(
@@ -508,6 +517,7 @@ class Engine:
     ) -> dict[int, Answer]:
         """Find, rerank and order candidates until each page is full, or nothing is left."""
         answers: dict[int, Answer] = {}
+        relevance: dict[int, _Relevance] = {}
         reranked: dict[int, RerankOutcome] = {}
         pending = dict(plans)
         while pending:
@@ -516,10 +526,8 @@ class Engine:
                 if alike := {p: x for p, x in pending.items() if x.query.modality is modality}:
                     found |= self._find(modality, alike, snapshot, timer)
             with timer("order"):
-                pending = {
-                    place: plan if plan.cut else replace(plan, cut=self._cut(plan, found[place]))
-                    for place, plan in pending.items()
-                }
+                new = {place: x for place, x in pending.items() if place not in relevance}
+                relevance |= self._judge(new, found)
             if first := {
                 place: plan
                 for place, plan in pending.items()
@@ -529,10 +537,17 @@ class Engine:
                     reranked |= self._rerank(first, found)
             with timer("order"):
                 for place, plan in pending.items():
-                    ordering = self._order(plan, found[place], reranked.get(place))
+                    ordering = self._order(
+                        plan, found[place], relevance[place], reranked.get(place)
+                    )
                     if ordering.is_full:
                         answers[place] = self._page(
-                            plan, found[place], ordering, reranked.get(place), timer
+                            plan,
+                            found[place],
+                            relevance[place].cut,
+                            ordering,
+                            reranked.get(place),
+                            timer,
                         )
             pending = {
                 place: self._widen(plan, snapshot)
@@ -554,65 +569,41 @@ class Engine:
             timer,
         )
         found = {}
-        for limit in {plan.row_limit for plan in plans.values()}:
-            alike = [place for place, plan in plans.items() if plan.row_limit == limit]
-            with timer("order"):
-                sample = self._cache.sample(modality, searcher.rows[:limit])
-                cohorts = np.stack([plans[place].vector for place in alike]) @ sample.T
-            for place, cohort in zip(alike, cohorts, strict=True):
-                plan = plans[place]
-                candidates, exhausted, at = nearest.get(
-                    place, (_NO_CANDIDATES, plan.mode is not Mode.TEXT, {})
-                )
-                by_text = _NO_CANDIDATES
-                if plan.text.scores:
-                    with timer("refine"):
-                        rows, similarity = best_text_matches(
-                            plan.vector, plan.text, searcher.rows, plan.count
-                        )
-                    with timer("catalog"):
-                        at = at | self._cache.items_at(
-                            snapshot, modality, rows.tolist(), plan.where
-                        )
-                    by_text = with_words(at_rows(rows, similarity, at), plan.text)
-                items = {item.id: item for at_row in at.values() for item in at_row}
-                with timer("order"):
-                    curve = self._curve(plan, cohort)
-                    outlook = self._outlook(plan, candidates, exhausted, cohort, curve)
-                found[place] = _Found(candidates, exhausted, by_text, curve, outlook, items)
+        for place, plan in plans.items():
+            candidates, exhausted, at = nearest.get(
+                place, (_NO_CANDIDATES, plan.mode is not Mode.TEXT, {})
+            )
+            by_text = _NO_CANDIDATES
+            if plan.text.scores:
+                with timer("refine"):
+                    rows, similarity = best_text_matches(
+                        plan.vector, plan.text, searcher.rows, plan.count
+                    )
+                with timer("catalog"):
+                    at = at | self._cache.items_at(snapshot, modality, rows.tolist(), plan.where)
+                by_text = with_words(at_rows(rows, similarity, at), plan.text)
+            items = {item.id: item for at_row in at.values() for item in at_row}
+            found[place] = _Found(candidates, exhausted, by_text, items)
         return found
 
-    def _outlook(
-        self, plan: _Plan, nearest: Candidates, exhausted: bool, cohort: Vector, curve: Curve
-    ) -> Outlook:
-        """Say how relevant the nearest are, and by a sample of the library all others."""
-        pool = nearest.similarity[:CUT_POOL]
-        others = cohort < pool[-1] if len(pool) else np.ones(len(cohort), np.bool_)
-        if plan.allowed is not None:
-            others &= plan.allowed.bitmap[_sample_rows(plan.row_limit)]
-        is_all = exhausted and len(pool) and len(pool) == len(nearest)
-        return Outlook.of(
-            curve(pool), curve(cohort[others]), 0 if is_all else plan.total - len(pool)
-        )
-
-    def _curve(self, plan: _Plan, cohort: Vector) -> Curve:
-        """Return the curve of a query's relevances over its similarities."""
-        calibration = self._calibration(plan.kind, pictures=plan.is_plain)
-        length = np.float32(plan.length)
-        curve = calibration.curve(length * cohort, plan.query.words)
-        return lambda similarity: curve(length * similarity)
-
-    def _cut(self, plan: _Plan, found: _Found) -> Cut:
-        """Decide from which relevance hits of a query are shown."""
-        least = plan.query.least
-        if plan.cursor:
-            if least == AUTO_CUT:
-                least = plan.cursor.least
-            return replace(found.outlook.at(least), expected=plan.cursor.expected)
-        if least != AUTO_CUT:
-            return found.outlook.at(least)
-        calibration = self._calibration(plan.kind, pictures=plan.is_plain)
-        return found.outlook.best(known=calibration.known(plan.query.words))
+    def _judge(
+        self, plans: Mapping[int, _Plan], found: Mapping[int, _Found]
+    ) -> dict[int, _Relevance]:
+        """Say how relevant items are to each query, by a sample of the library."""
+        alike: dict[tuple[Modality, int], list[int]] = {}
+        for place, plan in plans.items():
+            alike.setdefault((plan.query.modality, plan.row_limit), []).append(place)
+        relevance = {}
+        for (modality, limit), places in alike.items():
+            sample = self._cache.sample(modality, self._searchers[modality].rows[:limit])
+            cohorts = np.stack([plans[place].vector for place in places]) @ sample.T
+            for place, cohort in zip(places, cohorts, strict=True):
+                plan = plans[place]
+                calibration = self._calibration(plan.kind, pictures=plan.is_plain)
+                curve = _curve(plan, cohort, calibration)
+                outlook = _outlook(plan, found[place], cohort, curve)
+                relevance[place] = _Relevance(curve, _cut(plan, outlook, calibration))
+        return relevance
 
     def _nearest(
         self,
@@ -719,10 +710,15 @@ class Engine:
             return None
         return image_scorer(reranker, known, [part.weight for part in plan.query.parts])
 
-    def _order(self, plan: _Plan, found: _Found, reranked: RerankOutcome | None) -> _Ordering:
+    def _order(
+        self,
+        plan: _Plan,
+        found: _Found,
+        relevance: _Relevance,
+        reranked: RerankOutcome | None,
+    ) -> _Ordering:
         """Put what was found so far into the order of the hits, but for its diversity."""
-        query, cut = plan.query, plan.cut
-        assert cut is not None
+        query, (curve, cut) = plan.query, relevance
         if plan.mode is Mode.TEXT:
             ranked, exhausted = rank_by_text(found.by_text), plan.text.exhausted
         else:
@@ -734,10 +730,10 @@ class Engine:
             if cut.least and len(found.nearest) and len(plan.text.scores) <= plan.count:
                 # All others are less similar than the last, and so less relevant; and all that the
                 # words find are among the candidates.
-                [last] = found.curve(found.nearest.similarity[-1:])
+                [last] = curve(found.nearest.similarity[-1:])
                 exhausted = exhausted or bool(last < cut.least)
         ranked = exclude(ranked, plan.excluded_ids)
-        ranked = calibrate(ranked, found.curve, cut.least, is_hybrid=plan.mode is Mode.HYBRID)
+        ranked = calibrate(ranked, curve, cut.least, is_hybrid=plan.mode is Mode.HYBRID)
         kept = float(len(ranked)) if exhausted else cut.kept
         groups: Groups = {}
         if query.group_by_file:
@@ -758,14 +754,13 @@ class Engine:
         self,
         plan: _Plan,
         found: _Found,
+        cut: Cut,
         ordering: _Ordering,
         reranked: RerankOutcome | None,
         timer: StageTimer,
     ) -> Answer:
         """Cut the page of hits, and make the cursor of the next."""
         ordered, groups, exhausted, _, kept = ordering
-        cut = plan.cut
-        assert cut is not None
         query, searcher = plan.query, self._searchers[plan.query.modality]
         if query.diversity and len(ordered):
             pool = searcher.rows[ordered.rows[:DIVERSE_POOL]].astype(np.float32)
@@ -840,6 +835,35 @@ class Engine:
 
 
 _sample_rows = lru_cache(8)(sample_rows)
+
+
+def _curve(plan: _Plan, cohort: Vector, calibration: AnyCalibration) -> Curve:
+    """Return the curve of a query's relevances over its similarities."""
+    length = np.float32(plan.length)
+    curve = calibration.curve(length * cohort, plan.query.words)
+    return lambda similarity: curve(length * similarity)
+
+
+def _outlook(plan: _Plan, found: _Found, cohort: Vector, curve: Curve) -> Outlook:
+    """Say how relevant the nearest are, and by a sample of the library all others."""
+    pool = found.nearest.similarity[:CUT_POOL]
+    others = cohort < pool[-1] if len(pool) else np.ones(len(cohort), np.bool_)
+    if plan.allowed is not None:
+        others &= plan.allowed.bitmap[_sample_rows(plan.row_limit)]
+    is_all = found.exhausted and len(pool) and len(pool) == len(found.nearest)
+    return Outlook.of(curve(pool), curve(cohort[others]), 0 if is_all else plan.total - len(pool))
+
+
+def _cut(plan: _Plan, outlook: Outlook, calibration: AnyCalibration) -> Cut:
+    """Decide from which relevance hits of a query are shown."""
+    least = plan.query.least
+    if plan.cursor:
+        if least == AUTO_CUT:
+            least = plan.cursor.least
+        return replace(outlook.at(least), expected=plan.cursor.expected)
+    if least != AUTO_CUT:
+        return outlook.at(least)
+    return outlook.best(known=calibration.known(plan.query.words))
 
 
 def _is_plain(query: Query, named: Mapping[int, Item]) -> bool:

@@ -26,8 +26,16 @@ from retrieval.search.cursor import Cursor, digest_of
 from retrieval.search.cut import AUTO as AUTO_CUT
 from retrieval.search.engine import Engine
 from retrieval.search.ordering import places_by_date
-from retrieval.search.parse import ParsedQuery
-from retrieval.search.query import MAX_K, ItemPart, JointQuery, Mode, Query, Reranking, Sort
+from retrieval.search.query import (
+    MAX_K,
+    ItemPart,
+    JointQuery,
+    Mode,
+    ParsedQuery,
+    Query,
+    Reranking,
+    Sort,
+)
 from retrieval.search.rank_fusion import reciprocal_rank_fusion
 from retrieval.search.relevance import is_calibrated
 

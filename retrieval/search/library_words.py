@@ -3,6 +3,8 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -180,6 +182,7 @@ def _read_folder(path: str, parent: Folder | None) -> Folder:
     return Folder(path, name, tuple(token.key for token in tokenize(name)), year, month, dated_to)
 
 
+@cache
 def _months() -> dict[str, int]:
     return {
         word: month
@@ -189,13 +192,9 @@ def _months() -> dict[str, int]:
 
 
 def _lies_in(year: int, month: int | None, period: Period) -> bool:
-    first = (year, month or 1)
-    next_month = (year + (month or 12) // 12, (month or 12) % 12 + 1)
-    since = period.since is None or (period.since.year, period.since.month, period.since.day) <= (
-        *first,
-        1,
-    )
-    return since and (
-        period.before is None
-        or (period.before.year, period.before.month, period.before.day) >= (*next_month, 1)
+    since = date(year, month or 1, 1)
+    last = month or 12
+    before = date(year + last // 12, last % 12 + 1, 1)
+    return (period.since is None or period.since <= since) and (
+        period.before is None or before <= period.before
     )

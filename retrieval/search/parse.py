@@ -8,7 +8,6 @@ before recall, as a wrong filter hides what was asked for.
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from enum import StrEnum
 from functools import cache
 
 import regex
@@ -16,39 +15,32 @@ from pydantic import ValidationError
 
 from retrieval.filters import Filter, TimeRange
 from retrieval.search.library_words import Folder, LibraryWords, topmost
-from retrieval.search.query import ImagePart, ItemPart, Mode, Query, TextPart
+from retrieval.search.query import (
+    ImagePart,
+    ItemPart,
+    Mode,
+    ParsedQuery,
+    PartKind,
+    Query,
+    TextPart,
+    UnderstoodPart,
+)
 from retrieval.search.times import Period, TimeExpression, find_times
-from retrieval.search.tokens import MOST_TOKENS, Token, join, key_of, phrases, query_words, tokenize
+from retrieval.search.tokens import (
+    MOST_TOKENS,
+    Token,
+    join,
+    key_of,
+    keys,
+    phrases,
+    query_words,
+    tokenize,
+)
 
 _GAP = regex.compile(r"[\s'’\-]{0,2}")
 _MOST_WORDS = 5
 _MOST_FOLDERS = 12
 """Of one part; more are named by what their paths have in common, or left out."""
-
-
-class PartKind(StrEnum):
-    """What the words of a query mean as a filter."""
-
-    TIME = "time"
-    PLACE = "place"
-    CAMERA = "camera"
-    FOLDER = "folder"
-
-
-@dataclass(frozen=True)
-class UnderstoodPart:
-    """Words of a query that became a filter.
-
-    words: as they were written, with their preposition. label: what they mean, as ISO dates or the
-    name in the library. first, last: tokens of the text, from first to before last.
-    """
-
-    words: str
-    kind: PartKind
-    label: str
-    where: Filter
-    first: int = 0
-    last: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,21 +52,7 @@ class ParsedText:
     is_empty: bool = False
 
 
-@dataclass(frozen=True)
-class ParsedQuery:
-    """A query as it is searched for. asked: as it came. warnings: what was not understood."""
-
-    asked: Query
-    query: Query
-    understood: tuple[UnderstoodPart, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-def _keys(words: str) -> frozenset[str]:
-    return frozenset(map(key_of, words.split("|")))
-
-
-_PICTURES = _keys(
+_PICTURES = keys(
     "photo|photos|photograph|photographs|picture|pictures|pic|pics|image|images|shots|snapshots|"
     "snaps|selfies|album|everything|all|foto|fotos|fotografien|aufnahmen|bild|bilder|"
     "photographies|fotografía|fotografías|imagen|imágenes|fotografia|fotografie|immagini|imagem|"
@@ -82,21 +60,21 @@ _PICTURES = _keys(
     "zdjęcie|фото|фотография|фотографии|фотографий|снимки|снимок|світлини|fotky|obrázky|"
     "fotoğraflar|fotoğrafları|照片|相片|图片|圖片|写真|画像|사진|사진들|صور|תמונות|ảnh|hình ảnh"
 )
-_ARTICLES = _keys(
+_ARTICLES = keys(
     "a|an|the|my|our|his|her|their|your|der|die|das|den|dem|ein|eine|einer|einem|einen|mein|meine|"
     "meiner|meinem|meinen|unser|unserer|le|la|les|l|un|une|mon|ma|mes|notre|nos|el|los|las|una|mi|"
     "mis|nuestra|il|lo|gli|i miei|mio|mia|o|os|um|uma|meu|minha|de|het|een|mijn|我|我的|我们的"
 )
-_WITH = _keys("with|on|by|using|via|mit|per|avec|au|con|com|met|med|с|на|用|で")
-_FROM = _keys("from|by|of|vom|von|aus|de|du|del|da|do|dal|dalla|van|fra|från|с|z|от|来自|的")
-_TAKEN = _keys(
+_WITH = keys("with|on|by|using|via|mit|per|avec|au|con|com|met|med|с|на|用|で")
+_FROM = keys("from|by|of|vom|von|aus|de|du|del|da|do|dal|dalla|van|fra|från|с|z|от|来自|的")
+_TAKEN = keys(
     "shot|taken|captured|photographed|made|aufgenommen|fotografiert|gemacht|geschossen|geknipst|"
     "pris|prise|prises|photographié|photographiés|tomada|tomadas|hecha|hechas|scattata|scattate|"
     "fatte|tirada|tiradas|genomen|gemaakt|tagna|taget|taget|снято|снятые|снятый|拍|拍的|拍摄|拍摄的|"
     "拍攝|拍攝的|撮影|撮影した"
 )
-_CAMERA_WORDS = _keys("camera|cam|phone|kamera|handy|appareil|cámara|fotocamera|câmera|相机|手机")
-_THINGS = _keys(
+_CAMERA_WORDS = keys("camera|cam|phone|kamera|handy|appareil|cámara|fotocamera|câmera|相机|手机")
+_THINGS = keys(
     "apple|pixel|galaxy|hero|one|note|plus|pro|max|mini|air|play|edge|magic|honor|nova|mate|view|"
     "go|red|phantom|spark|power|shot|powershot|mark|black|sport|digital|camera|test|model|canon|"
     "nothing|mirage|moto|action|pocket|ultra|lite|fold|flip|rebel|sigma|axon|robot|realme|zoom"
@@ -117,11 +95,11 @@ _BRANDS = {
     }.items()
     for name in names.split("|")
 }
-_PLACE_PREPOSITIONS = _keys(
+_PLACE_PREPOSITIONS = keys(
     "in|at|from|near|around|to|of|auf|aus|bei|nach|im|am|um|à|a|au|aux|en|de|du|da|do|na|no|em|del|"
     "nel|nella|di|в|во|из|у|на|в городе|w|we|z|ze|v|ve|i|på|fra|från|till|op|uit|te|在|于|於"
 )
-_FOLDER = _keys(
+_FOLDER = keys(
     "folder|directory|album|ordner|verzeichnis|dossier|carpeta|cartella|pasta|map|папка|папке|"
     "文件夹|目录|相册|フォルダ|폴더"
 )
@@ -130,14 +108,14 @@ _SMALL = (
     | _WITH
     | _FROM
     | _PLACE_PREPOSITIONS
-    | _keys(
+    | keys(
         "and|und|et|y|e|show|me|find|zeig|mir|s|d|about|的|の|之|们|所有|全部|all|"
         "alle|tous|todas|todos|tutte"
     )
 )
 """Words that are no name, and say nothing of what a photo shows."""
-_PARTICLES = _keys("的|の|의|で|에서")
-_WORDS = _keys(
+_PARTICLES = keys("的|の|의|で|에서")
+_WORDS = keys(
     "nice|bath|reading|orange|mobile|turkey|china|split|hope|man|bar|tours|lens|essen|wedding|beach|"
     "snow|home|holiday|trip|street|mitte|of|ham|bear|same|male|chad|jordan|georgia|victoria|nancy|"
     "florence|charlotte|austin|may|march|august|april|june|sandy|lake|park|hill|river|castle|church|"
@@ -208,8 +186,8 @@ def _that_leave_something(
     kept = list(found)
     if kept and not _passes([*always, *(u.where for u in kept)], matches):
         kept = [u for u in kept if _passes([*always, u.where], matches)]
-    while len(kept) > 1 and not _passes([*always, *(u.where for u in kept)], matches):
-        kept.pop()
+        while len(kept) > 1 and not _passes([*always, *(u.where for u in kept)], matches):
+            kept.pop()
     missing = [
         f'Nothing in the library is of "{u.words}" ({u.label}){" as well" if kept else ""}: the '
         "words were searched for as they are."
@@ -555,9 +533,9 @@ def _escaped(path: str) -> str:
     return regex.sub(r"[*?\[]", r"[\g<0>]", path)
 
 
-def _is_place_name(keys: Iterable[str]) -> bool:
-    """Return whether one of some names is that of a country or of a large city."""
-    return any(key in _place_keys() for key in keys)
+def _is_place_name(names: Iterable[str]) -> bool:
+    """Return whether one of some keys is that of a country or of a large city."""
+    return any(name in _place_keys() for name in names)
 
 
 @cache

@@ -167,6 +167,41 @@ class Query:
         return [part for part in self.parts if isinstance(part, TextPart)]
 
 
+class PartKind(StrEnum):
+    """What the words of a query mean as a filter."""
+
+    TIME = "time"
+    PLACE = "place"
+    CAMERA = "camera"
+    FOLDER = "folder"
+
+
+@dataclass(frozen=True)
+class UnderstoodPart:
+    """Words of a query that became a filter.
+
+    words: as they were written, with their preposition. label: what they mean, as ISO dates or the
+    name in the library. first, last: tokens of the text, from first to before last.
+    """
+
+    words: str
+    kind: PartKind
+    label: str
+    where: Filter
+    first: int = 0
+    last: int = 0
+
+
+@dataclass(frozen=True)
+class ParsedQuery:
+    """A query as it is searched for. asked: as it came. warnings: what was not understood."""
+
+    asked: Query
+    query: Query
+    understood: tuple[UnderstoodPart, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 ANY = "any"
 """What can be found where a query names no modality: pictures and passages, joined."""
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from retrieval.encoders.base import Space
 from retrieval.errors import UsageError
 from retrieval.media import Modality
-from retrieval.search.vocabulary import Known, QueryWords, Vocabulary
+from retrieval.search.vocabulary import Known, KnownWords, Vocabulary
 
 QueryKind = Modality
 """By what a query asks: by text where any of its parts is one."""
@@ -52,7 +52,7 @@ FEATURES = (
 )
 """Of a query. rows: logarithm of its cohort's. location, scale: as `CohortStatistics`. upper, tail,
 top: how many scales the highest tenth, the highest 3% and the highest three of the cohort lie above
-the location. words: logarithm of their number, single: 1 for one word. The others: as `QueryWords`,
+the location. words: logarithm of their number, single: 1 for one word. The others: as `KnownWords`,
 of the rarest word and the next."""
 
 OF_SCALE = ("location", "scale", "threshold", "next_threshold", "single_threshold")
@@ -254,7 +254,7 @@ class Calibration:
             scale = math.sqrt(share * scale**2 + (1 - share) * usual["scale"] ** 2)
         elif share:
             scale /= share
-        words = self.vocabulary.look_up(text) if self.vocabulary else QueryWords.none()
+        words = self.vocabulary.look_up(text) if self.vocabulary else KnownWords.none()
         count = words.count or len(text.split())
         single = float(count == 1)
         values = {
@@ -391,11 +391,7 @@ def calibration_for(
     with images or items (pictures: False).
     """
     generic = _read(_GENERIC)
-    path = own / OWN_FILE if own else None
-    file = _read(path) if path and path.exists() else None
-    if file is None or file.space_id != space.id:
-        shipped = (_read(path) for path in sorted(_SHIPPED.glob("*.json")) if path != _GENERIC)
-        file = next((one for one in shipped if one.space_id == space.id), generic)
+    file = _file_for(space, own) or generic
     found = file.by_kind.get(query_kind, file.by_kind[Modality.TEXT])
     if not pictures and isinstance(found, Calibration):
         return generic.by_kind.get(query_kind, generic.by_kind[Modality.TEXT])
@@ -407,9 +403,15 @@ def is_calibrated(space: Space, own: Path | None = None) -> bool:
 
     own: as for `calibration_for`.
     """
+    return _file_for(space, own) is not None
+
+
+def _file_for(space: Space, own: Path | None) -> CalibrationFile | None:
+    """Find the file that was learned with the scores of a space."""
     paths = [own / OWN_FILE] if own and (own / OWN_FILE).exists() else []
     paths += [path for path in sorted(_SHIPPED.glob("*.json")) if path != _GENERIC]
-    return any(_read(path).space_id == space.id for path in paths)
+    space_id = space.id
+    return next((file for file in map(_read, paths) if file.space_id == space_id), None)
 
 
 def sample_rows(row_count: int, live: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:

@@ -6,13 +6,13 @@ year, after "last", after "in" of its language, or alone in the text.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import cache
 from typing import Any, NamedTuple
 
 import regex
 
-from retrieval.search.tokens import Token, join, key_of, phrases, query_words
+from retrieval.search.tokens import Token, join, key_of, keys, phrases, query_words
 
 FIRST_YEAR = 1900
 
@@ -20,10 +20,6 @@ _GAP = regex.compile(r"[\s'’.,·\-]{0,3}")
 _MOST_WORDS = 5
 _SEASON_MONTHS = (3, 6, 9, 12)
 """First months of the meteorological seasons in the north: spring, summer, autumn, winter."""
-
-
-def _keys(words: str) -> frozenset[str]:
-    return frozenset(map(key_of, words.split("|")))
 
 
 _SEASONS = {
@@ -46,107 +42,105 @@ _SEASONS = {
             "mùa đông|musim dingin|tél|iarna|χειμώνας",
         )
     )
-    for word in _keys(words)
+    for word in keys(words)
 }
-_SEASONS_ELSEWHERE = _keys("estate|lente|lata|vår|var|vara|yaz|tel|primavera|fall|春|夏|秋|冬")
+_SEASONS_ELSEWHERE = keys("estate|lente|lata|vår|var|vara|yaz|tel|primavera|fall|春|夏|秋|冬")
 """Seasons that are other words, too: they need a year or "last"."""
 
 _LAST = {
-    "en": _keys("last|past|previous"),
-    "de": _keys(
+    "en": keys("last|past|previous"),
+    "de": keys(
         "letzte|letzten|letzter|letztes|letztem|vergangene|vergangenen|vergangener|vergangenes|"
         "vorige|vorigen|voriger|voriges"
     ),
-    "nl": _keys("afgelopen|vorig|vorige"),
-    "sv": _keys("förra"),
-    "da": _keys("sidste|forrige"),
-    "nb": _keys("siste|forrige"),
-    "fi": _keys("viime"),
-    "ru": _keys("прошлый|прошлая|прошлое|прошлой|прошлым|прошлом|прошлую|прошлого"),
-    "uk": _keys("минулого|минулої|минулий"),
-    "pl": _keys("zeszły|zeszła|zeszłe|zeszłej|zeszłego|zeszłym|ostatni|ostatniej"),
-    "cs": _keys("minulý|minulá|minulé|loni"),
-    "tr": _keys("geçen"),
-    "zh": _keys("上|上个|上個"),
-    "ja": _keys("前の|先の"),
-    "ko": _keys("지난"),
-    "it": _keys("l'ultima|l'ultimo"),
+    "nl": keys("afgelopen|vorig|vorige"),
+    "sv": keys("förra"),
+    "da": keys("sidste|forrige"),
+    "nb": keys("siste|forrige"),
+    "fi": keys("viime"),
+    "ru": keys("прошлый|прошлая|прошлое|прошлой|прошлым|прошлом|прошлую|прошлого"),
+    "uk": keys("минулого|минулої|минулий"),
+    "pl": keys("zeszły|zeszła|zeszłe|zeszłej|zeszłego|zeszłym|ostatni|ostatniej"),
+    "cs": keys("minulý|minulá|minulé|loni"),
+    "tr": keys("geçen"),
+    "zh": keys("上|上个|上個"),
+    "ja": keys("前の|先の"),
+    "ko": keys("지난"),
+    "it": keys("l'ultima|l'ultimo"),
 }
 _LAST_AFTER = {
-    "fr": _keys("dernier|dernière|passé|passée"),
-    "es": _keys("pasado|pasada"),
-    "pt": _keys("passado|passada"),
-    "it": _keys("scorso|scorsa"),
-    "id": _keys("lalu"),
-    "vi": _keys("trước"),
+    "fr": keys("dernier|dernière|passé|passée"),
+    "es": keys("pasado|pasada"),
+    "pt": keys("passado|passada"),
+    "it": keys("scorso|scorsa"),
+    "id": keys("lalu"),
+    "vi": keys("trước"),
 }
 _THIS = {
-    "en": _keys("this"),
-    "de": _keys("dieser|diese|diesen|dieses|diesem"),
-    "fr": _keys("ce|cet|cette"),
-    "es": _keys("este|esta"),
-    "pt": _keys("este|esta"),
-    "it": _keys("questo|questa"),
-    "nl": _keys("deze|dit"),
-    "sv": _keys("denna|detta"),
-    "da": _keys("denne|dette"),
-    "nb": _keys("denne|dette"),
-    "ru": _keys("этот|этой|этим|этого"),
-    "uk": _keys("цього|цієї"),
-    "tr": _keys("bu"),
-    "zh": _keys("这个|這個"),
-    "ko": _keys("이번"),
+    "en": keys("this"),
+    "de": keys("dieser|diese|diesen|dieses|diesem"),
+    "fr": keys("ce|cet|cette"),
+    "es": keys("este|esta"),
+    "pt": keys("este|esta"),
+    "it": keys("questo|questa"),
+    "nl": keys("deze|dit"),
+    "sv": keys("denna|detta"),
+    "da": keys("denne|dette"),
+    "nb": keys("denne|dette"),
+    "ru": keys("этот|этой|этим|этого"),
+    "uk": keys("цього|цієї"),
+    "tr": keys("bu"),
+    "zh": keys("这个|這個"),
+    "ko": keys("이번"),
 }
 """Words by language that make of a month, season or unit the one before, or that of today."""
 _IN = {
-    "en": _keys("in|during|from|of|since"),
-    "de": _keys("im|in|vom|aus dem"),
-    "fr": _keys("en|de|d|au|au mois de|du mois de"),
-    "es": _keys("en|de|en el mes de"),
-    "pt": _keys("em|de|no|do"),
-    "it": _keys("a|in|nel|di|d|dell"),
-    "nl": _keys("in|van"),
-    "sv": _keys("i|från"),
-    "da": _keys("i|fra"),
-    "nb": _keys("i|fra"),
-    "pl": _keys("w|z|we"),
-    "cs": _keys("v|ve|z"),
-    "sk": _keys("v|vo|z"),
-    "ru": _keys("в|за|с"),
-    "uk": _keys("в|у|за"),
-    "ro": _keys("în|din"),
-    "ca": _keys("al|el|de"),
-    "hr": _keys("u|iz"),
-    "bg": _keys("през|от"),
-    "zh": _keys("在|于|於"),
+    "en": keys("in|during|from|of|since"),
+    "de": keys("im|in|vom|aus dem"),
+    "fr": keys("en|de|d|au|au mois de|du mois de"),
+    "es": keys("en|de|en el mes de"),
+    "pt": keys("em|de|no|do"),
+    "it": keys("a|in|nel|di|d|dell"),
+    "nl": keys("in|van"),
+    "sv": keys("i|från"),
+    "da": keys("i|fra"),
+    "nb": keys("i|fra"),
+    "pl": keys("w|z|we"),
+    "cs": keys("v|ve|z"),
+    "sk": keys("v|vo|z"),
+    "ru": keys("в|за|с"),
+    "uk": keys("в|у|за"),
+    "ro": keys("în|din"),
+    "ca": keys("al|el|de"),
+    "hr": keys("u|iz"),
+    "bg": keys("през|от"),
+    "zh": keys("在|于|於"),
 }
-_IN_SEASON = _keys("in|during|im|en|em|no|nel|au|om|på|во время")
-_ANY_IN = frozenset().union(*_IN.values()) | _keys(
-    "l|the|der|den|le|la|les|el|il|lo|on|at|am|az|de"
-)
-_ANY_IN |= _keys(
+_IN_SEASON = keys("in|during|im|en|em|no|nel|au|om|på|во время")
+_ANY_IN = frozenset().union(*_IN.values()) | keys("l|the|der|den|le|la|les|el|il|lo|on|at|am|az|de")
+_ANY_IN |= keys(
     "from the|in the|of the|during the|year|the year|in the year|of the year|jahr|im jahr|im jahre|"
     "aus dem jahr|année|l'année|"
     "en el año|el año|del año|anno|nell'anno|ano|no ano|jaar|in het jaar|año"
 )
-_AFTER_TIME = _ANY_IN | _keys("time|and|with|und|mit|et|avec|y|con|e|com|with|by|near|s")
-_THE = _keys("the|der|den|dem|das|le|la|les|l|el|lo|il")
-_CONNECTORS = _keys(
+_AFTER_TIME = _ANY_IN | keys("time|and|with|und|mit|et|avec|y|con|e|com|with|by|near|s")
+_THE = keys("the|der|den|dem|das|le|la|les|l|el|lo|il")
+_CONNECTORS = keys(
     "of|de|del|di|d|do|da|dell|von|vom|des|van|the|der|in|im|i|в|w|s|的|の|의|en|av|af"
 )
-_YEAR_SUFFIXES = _keys("年|년|года|году|год|року|році|рік|г|roku|yılı|yılında")
-_DAY_SUFFIXES = _keys("st|nd|rd|th|er|日|号|號|일|º|de")
-_GLUE = _keys("的|の|に|의|에|份|度|拍|年")
+_YEAR_SUFFIXES = keys("年|년|года|году|год|року|році|рік|г|roku|yılı|yılında")
+_DAY_SUFFIXES = keys("st|nd|rd|th|er|日|号|號|일|º|de")
+_GLUE = keys("的|の|に|의|에|份|度|拍|年")
 _COMPOUNDS = frozenset("围圍轻輕代级級龄齡亮饼餅球边邊末天节節祭革会會")
-_SINCE = _keys("since|seit|depuis|desde|dal|sinds|sedan|с|od|自|自从|从|從|since the")
-_BEFORE = _keys(
+_SINCE = keys("since|seit|depuis|desde|dal|sinds|sedan|с|od|自|自从|从|從|since the")
+_BEFORE = keys(
     "before|vor|avant|antes de|prima del|voor|före|før|до|przed|előtt|until|bis|tot|hasta"
 )
-_AFTER = _keys("after|nach|après|después de|dopo il|dopo|na|efter|etter|после|po")
-_UNTIL = _keys("until|bis|bis zum|tot|hasta|jusqu'à|jusqu'en|fino al|till|до|do")
-_TO = _keys("to|until|till|bis|à|a|al|tot|and|und|et|y|e|до|do|至|到|から|~")
-_BETWEEN = _keys("between|from|von|zwischen|entre|de|tra|dal|tussen|van|från|fra|с|od|между|从|從")
-_UNITS_AFTER = _keys(
+_AFTER = keys("after|nach|après|después de|dopo il|dopo|na|efter|etter|после|po")
+_UNTIL = keys("until|bis|bis zum|tot|hasta|jusqu'à|jusqu'en|fino al|till|до|do")
+_TO = keys("to|until|till|bis|à|a|al|tot|and|und|et|y|e|до|do|至|到|から|~")
+_BETWEEN = keys("between|from|von|zwischen|entre|de|tra|dal|tussen|van|från|fra|с|od|между|从|從")
+_UNITS_AFTER = keys(
     "people|persons|m|km|cm|mm|ft|feet|meter|meters|metres|mètres|miles|euro|euros|dollar|dollars|"
     "px|pixel|pixels|pieces|times|kg|g|watt|years|jahre|personen|leute|人|米|元|円|个|個|张|x|rpm|ad|bc"
 )
@@ -294,6 +288,8 @@ class _Reader:
         self._is_southern = is_southern
         self._is_all = is_all
         self._words = _words()
+        said = join(tokens)
+        self._ago_words = [(w, of) for w, of in self._words.ago.items() if w in said]
         self._numeric = {match.start(): match for match in _NUMERIC.finditer(text)}
 
     def read(self, at: int) -> TimeExpression | None:
@@ -363,7 +359,7 @@ class _Reader:
     def _ago(self, at: int) -> TimeExpression | None:
         """Read "3 days ago" and its like, which dateparser understands."""
         for end, key in self._phrases(at, 6):
-            for word, languages in self._words.ago.items():
+            for word, languages in self._ago_words:
                 space = "" if self._tokens[end - 1].kind == "syllable" else " "
                 if key.startswith(f"{word} "):
                     said = key.removeprefix(f"{word} ")
@@ -392,7 +388,8 @@ class _Reader:
 
         said = self._text[self._tokens[at].start : self._tokens[end - 1].end]
         said = said.translate(_NUMERALS)
-        settings: Any = {"RELATIVE_BASE": _noon(self._now), "PREFER_DATES_FROM": "past"}
+        noon = datetime.combine(self._now, time(12))
+        settings: Any = {"RELATIVE_BASE": noon, "PREFER_DATES_FROM": "past"}
         parsed = dateparser.parse(said, languages=[language], settings=settings)
         return None if parsed is None else parsed.date()
 
@@ -678,7 +675,7 @@ class _Reader:
         return at > 0 and self._tokens[at - 1].end == self._tokens[at].start
 
 
-_OTHER_WORDS = _keys("hier|eilen|heri|till date|til dato|ma|ieri")
+_OTHER_WORDS = keys("hier|eilen|heri|till date|til dato|ma|ieri")
 """Days that are other words in another language: here, hurry."""
 
 
@@ -736,9 +733,3 @@ def _moved(day: date, unit: str, offset: int) -> date:
 
 def _day(day: date | None, offset: int) -> str:
     return "" if day is None else str(day + timedelta(offset))
-
-
-def _noon(day: date) -> Any:
-    from datetime import datetime
-
-    return datetime(day.year, day.month, day.day, 12)

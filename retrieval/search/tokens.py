@@ -52,6 +52,11 @@ def key_of(text: str) -> str:
     return join(tokenize(text))
 
 
+def keys(words: str) -> frozenset[str]:
+    """Return the keys of phrases that are separated by "|"."""
+    return frozenset(map(key_of, words.split("|")))
+
+
 def join(tokens: Sequence[Token]) -> str:
     """Join the keys of tokens that follow each other; syllables stand close as in the text."""
     if not tokens:

@@ -33,7 +33,7 @@ class Known(Enum):
 
 
 @dataclass(frozen=True)
-class QueryWords:
+class KnownWords:
     """What is known of the words of a text, but for those that nearly all captions have.
 
     count: how many words. known: the share of them that the vocabulary has. shares: natural
@@ -69,12 +69,12 @@ class Vocabulary:
     words: Mapping[str, tuple[int, float | None]]
     line: tuple[float, float]
 
-    def look_up(self, text: str) -> QueryWords:
+    def look_up(self, text: str) -> KnownWords:
         """Say what is known of the words of a text, of which the first 64 count."""
         if not text:
-            return QueryWords.none()
+            return KnownWords.none()
         shares, thresholds, known, well_known = [], [], 0, True
-        for stem in dict.fromkeys(stems(text, self.language)[:_MOST_WORDS]):
+        for stem in dict.fromkeys(stems_in(text, self.language)[:_MOST_WORDS]):
             count, threshold = self.words.get(stem, (0, None))
             share = (count + _FLOOR) / (self.photos + _FLOOR)
             if share > FUNCTION_WORD_SHARE:
@@ -85,10 +85,10 @@ class Vocabulary:
             intercept, slope = self.line
             thresholds.append(intercept + slope * shares[-1] if threshold is None else threshold)
         if not shares:
-            return QueryWords(0, 1.0, (0.0, 0.0), (0.0, 0.0), well_known=False)
+            return KnownWords(0, 1.0, (0.0, 0.0), (0.0, 0.0), well_known=False)
         order = sorted(range(len(shares)), key=shares.__getitem__)
         first, second = order[0], order[min(1, len(order) - 1)]
-        return QueryWords(
+        return KnownWords(
             len(shares),
             known / len(shares),
             (shares[first], shares[second] if second != first else 0.0),
@@ -104,7 +104,7 @@ def words(text: str) -> list[str]:
 
 
 @lru_cache(_KEPT_TEXTS)
-def stems(text: str, language: str) -> tuple[str, ...]:
+def stems_in(text: str, language: str) -> tuple[str, ...]:
     """Return the stems of the words of a text, in their order."""
     stem = _stemmer(language)
     return tuple(stem(word) for word in words(text))

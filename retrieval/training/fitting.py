@@ -14,7 +14,7 @@ from itertools import pairwise, product
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.search.vocabulary import stems, words
+from retrieval.search.vocabulary import stems_in, words
 from retrieval.training.captions import CaptionedPhoto
 from retrieval.training.said_words import read_tables, said_words
 
@@ -125,14 +125,14 @@ def named_things(
 
     A caption says what its words imply, too (`said_words`).
     """
-    said = said_words(read_tables("en"), lambda word: stems(word, LANGUAGE)[0])
+    said = said_words(read_tables("en"), lambda word: stems_in(word, LANGUAGE)[0])
     counts: dict[str, Counter[int]] = {}
     forms: dict[str, Counter[str]] = {}
     for number, photo in enumerate(photos):
         for caption in photo.captions:
             named = [
                 {} if word in leave_out else {**said.get(stem, {}), stem: word}
-                for word, stem in zip(words(caption), stems(caption, LANGUAGE), strict=True)
+                for word, stem in zip(words(caption), stems_in(caption, LANGUAGE), strict=True)
             ]
             if pairs:
                 named = [

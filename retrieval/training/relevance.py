@@ -27,7 +27,7 @@ from retrieval.search.relevance import (
     Calibration,
     CalibrationFile,
 )
-from retrieval.search.vocabulary import Vocabulary, stems
+from retrieval.search.vocabulary import Vocabulary, stems_in
 from retrieval.training.captions import CaptionedPhoto, digest_of_photos, read_captioned_photos
 from retrieval.training.class_names import class_names
 from retrieval.training.feature_folder import FeatureFolder, Progress
@@ -275,7 +275,8 @@ def build_vocabulary(
         thresholds[stem] = round(best_threshold(photo_vectors @ vector, kept[stem]), 4)
     counts = {stem: int((of_photos > 1).sum()) for stem, of_photos in kept.items()}
     # They tell no photos apart, however many captions have them.
-    for stem in {stem for word in FUNCTION_WORDS for stem in stems(word, LANGUAGE)} & counts.keys():
+    left_out = {stem for word in FUNCTION_WORDS for stem in stems_in(word, LANGUAGE)}
+    for stem in left_out & counts.keys():
         counts[stem] = len(photos)
     line: NDArray[Any] = np.zeros(2)
     if len(asked) > 1:

@@ -16,7 +16,6 @@ from retrieval.filters import Filter
 from retrieval.media import MediaKind, Modality
 from retrieval.search.answer import Answer
 from retrieval.search.cursor import MAX_CURSOR_LENGTH
-from retrieval.search.parse import PartKind
 from retrieval.search.query import (
     DEFAULT_BUDGET_MS,
     MAX_ITEM_ID,
@@ -29,6 +28,7 @@ from retrieval.search.query import (
     MAX_TEXT_LENGTH,
     MAX_WEIGHT,
     Mode,
+    PartKind,
     Sort,
 )
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from retrieval.search.vocabulary import QueryWords, Vocabulary, stems, words
+from retrieval.search.vocabulary import KnownWords, Vocabulary, stems_in, words
 
 
 @pytest.fixture
@@ -45,11 +45,11 @@ def test_unknown_words_are_rare_and_have_a_usual_threshold(vocabulary):
 
 @pytest.mark.parametrize("text", ["a", "2019 -- !", "a a a"])
 def test_words_that_tell_nothing_are_not_well_known(vocabulary, text):
-    assert vocabulary.look_up(text) == QueryWords(0, 1.0, (0.0, 0.0), (0.0, 0.0), well_known=False)
+    assert vocabulary.look_up(text) == KnownWords(0, 1.0, (0.0, 0.0), (0.0, 0.0), well_known=False)
 
 
 def test_no_text_has_no_words(vocabulary):
-    assert vocabulary.look_up("") == QueryWords.none()
+    assert vocabulary.look_up("") == KnownWords.none()
 
 
 def test_a_long_text_is_read_at_its_beginning(vocabulary):
@@ -66,4 +66,4 @@ def test_words_of_any_script_are_words():
         "x",
         "小明的生日",
     ]
-    assert stems("running dogs", "english") == ("run", "dog")
+    assert stems_in("running dogs", "english") == ("run", "dog")

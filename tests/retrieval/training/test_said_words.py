@@ -1,11 +1,11 @@
 """What words of captions say beside themselves."""
 
-from retrieval.search.vocabulary import stems
+from retrieval.search.vocabulary import stems_in
 from retrieval.training.said_words import read_tables, said_words
 
 
 def stem(word: str) -> str:
-    return stems(word, "english")[0]
+    return stems_in(word, "english")[0]
 
 
 def test_spellings_say_each_other_and_what_is_implied():
