@@ -88,13 +88,6 @@ class Snapshot:
         table = self.item_table(space_id, modality)
         return table.row_set(self.row_count(space_id, modality))
 
-    def matching_rows(self, space_id: str, modality: Modality, where: Filter) -> NDArray[np.bool_]:
-        """Return which of the committed rows hold a current item that passes, (row_count,) bool."""
-        table = self.item_table(space_id, modality)
-        return table.row_set(
-            self.row_count(space_id, modality), self.passing(space_id, modality, table, where)
-        )
-
     def item_table(self, space_id: str, modality: Modality) -> ItemTable:
         """Return the current items of a space and modality.
 
