@@ -307,19 +307,13 @@ class Snapshot:
             limit: Maximum number of items.
             newest_first: Sort by falling id.
         """
-        query = (
-            select_items()
-            .where(CAN_BE_FOUND, row_in(space_id).is_not(None), condition(where, self._dialect))
-            .limit(limit)
-        )
+        query = self._listed(select_items(), space_id, where, modality).limit(limit)
         if newest_first:
             query = query.order_by(ItemRecord.id.desc())
             if after:
                 query = query.where(ItemRecord.id < after)
         else:
             query = query.where(ItemRecord.id > after).order_by(ItemRecord.id)
-        if modality is not None:
-            query = query.where(ItemRecord.modality == modality)
         return [item_of(fields) for fields in self._connection.execute(query)]
 
     def items_by_date(
@@ -344,11 +338,7 @@ class Snapshot:
             oldest_first: Sort by rising date and id.
         """
         date, item_id = FileRecord.taken_local, ItemRecord.id
-        query = select_items(files_first=True).where(
-            CAN_BE_FOUND, row_in(space_id).is_not(None), condition(where, self._dialect)
-        )
-        if modality is not None:
-            query = query.where(ItemRecord.modality == modality)
+        query = self._listed(select_items(files_first=True), space_id, where, modality)
         # Dated ones and others by queries of their own: one for both would sort the whole library.
         dated = query.where(date.is_not(None))
         undated = query.where(date.is_(None))
@@ -713,6 +703,15 @@ class Snapshot:
                     .limit(_ROWS_A_TABLE)
                 )
                 yield from self._connection.scalars(rows)
+
+    def _listed(
+        self, items: sa.Select[Any], space_id: str, where: Filter | None, modality: Modality | None
+    ) -> sa.Select[Any]:
+        """Keep the selected items that a list shows. modality: None for all."""
+        query = items.where(
+            CAN_BE_FOUND, row_in(space_id).is_not(None), condition(where, self._dialect)
+        )
+        return query if modality is None else query.where(ItemRecord.modality == modality)
 
     def _numbers(self, query: sa.Select[Any]) -> tuple[NDArray[np.int64], ...]:
         return self._dialect.read_integers(self._connection, query)
