@@ -1,9 +1,10 @@
-"""Names of places, from the coordinates that are known of files."""
+"""Names of places, from the coordinates that are known of files; the text index, with them."""
 
 import sqlalchemy as sa
 from alembic import op
 
-from retrieval.catalog.fulltext.index import refresh_files
+from retrieval.catalog.dialects import DIALECTS
+from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS, fill
 from retrieval.media.places import place_names
 
 revision = "0006"
@@ -35,4 +36,7 @@ def upgrade() -> None:
             connection.execute(
                 sa.update(_FILES).where(_FILES.c.id == sa.bindparam("known_id")), named
             )
-        refresh_files(connection, [file["known_id"] for file in named])
+    for table in (FILE_WORDS, ITEM_WORDS):
+        op.drop_table(table.name)
+    DIALECTS[connection.dialect.name].create_text_index(connection)
+    fill(connection)
