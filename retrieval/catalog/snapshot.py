@@ -39,11 +39,11 @@ from retrieval.catalog.schema import (
     CURRENT,
     ITEM_COLUMNS,
     METADATA_VERSION,
-    PARAMETERS_PER_STATEMENT,
     AnnotationRecord,
     EmbeddedFileRecord,
     ExtentRecord,
     FileRecord,
+    FolderRecord,
     ItemRecord,
     RowRecord,
     SourceRecord,
@@ -642,14 +642,9 @@ class Snapshot:
 
     def folders(self) -> list[str]:
         """List the folders that hold files that can be found, sorted."""
-        # The paths as bytes, without the type of the column: 300,000 take a fraction of a second.
-        query = sa.select(sa.type_coerce(FileRecord.path, sa.LargeBinary)).where(CAN_BE_FOUND)
-        separator = os.fsencode(os.sep)
-        cursor = self._connection.execute(query).cursor
-        found: set[bytes] = set()
-        while cursor and (paths := cursor.fetchmany(PARAMETERS_PER_STATEMENT)):
-            found.update(bytes(path).rpartition(separator)[0] for (path,) in paths)
-        return sorted(map(os.fsdecode, found))
+        holds_any = sa.exists().where(FileRecord.folder_id == FolderRecord.id, CAN_BE_FOUND)
+        paths = self._connection.scalars(sa.select(FolderRecord.path).where(holds_any))
+        return sorted(path.removesuffix(os.sep) for path in paths)
 
     def days(self) -> list[int]:
         """List the days on which files that can be found were taken by their own dates.
