@@ -428,18 +428,13 @@ class Snapshot:
 
     def files_below(self, roots: Sequence[str], space_id: str) -> Iterator[KnownFile]:
         """Yield every file that was seen at or below some paths, including removed ones."""
-        embedded = sa.exists().where(
-            EmbeddedFileRecord.file_id == FileRecord.id,
-            EmbeddedFileRecord.space_id == space_id,
-            EmbeddedFileRecord.content_hash == FileRecord.content_hash,
-        )
         query = sa.select(
             FileRecord.path,
             FileRecord.state,
             FileRecord.size,
             FileRecord.mtime_ns,
             FileRecord.content_hash,
-            embedded,
+            _is_embedded(space_id),
         )
         for chunk in chunks(roots, _ROOTS_PER_STATEMENT):
             below = query.where(sa.or_(*(at_or_below(root) for root in chunk)))
@@ -601,12 +596,7 @@ class Snapshot:
 
     def files_behind(self, space_id: str) -> int:
         """Count the files that can be found, but were not embedded as they are in a space."""
-        embedded = sa.exists().where(
-            EmbeddedFileRecord.file_id == FileRecord.id,
-            EmbeddedFileRecord.space_id == space_id,
-            EmbeddedFileRecord.content_hash == FileRecord.content_hash,
-        )
-        query = sa.select(sa.func.count()).where(CAN_BE_FOUND, ~embedded)
+        query = sa.select(sa.func.count()).where(CAN_BE_FOUND, ~_is_embedded(space_id))
         return self._connection.scalar(query.select_from(FileRecord)) or 0
 
     def kinds(self) -> dict[MediaKind, int]:
@@ -721,6 +711,15 @@ def _rows_of(space_id: str, modality: Modality, *columns: Any) -> sa.Select[Any]
         sa.select(*columns)
         .where(RowRecord.space_id == space_id, RowRecord.modality == modality)
         .order_by(RowRecord.row, RowRecord.file_id, RowRecord.item_id)
+    )
+
+
+def _is_embedded(space_id: str) -> sa.Exists:
+    """Match files that were embedded in a space as they are now, completely."""
+    return sa.exists().where(
+        EmbeddedFileRecord.file_id == FileRecord.id,
+        EmbeddedFileRecord.space_id == space_id,
+        EmbeddedFileRecord.content_hash == FileRecord.content_hash,
     )
 
 
