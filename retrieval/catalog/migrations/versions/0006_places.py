@@ -5,7 +5,7 @@ from alembic import op
 
 from retrieval.catalog.dialects import DIALECTS
 from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS, fill
-from retrieval.media.places import place_names
+from retrieval.media.places import place_name
 
 revision = "0006"
 down_revision = "0005"
@@ -26,11 +26,10 @@ def upgrade() -> None:
     ).all()
     for start in range(0, len(located), _AT_ONCE):
         files = located[start : start + _AT_ONCE]
-        names = place_names((file.latitude, file.longitude) for file in files)
         named = [
             {"known_id": file.id, "place": place}
-            for file, place in zip(files, names, strict=True)
-            if place
+            for file in files
+            if (place := place_name(file.latitude, file.longitude))
         ]
         if named:
             connection.execute(
