@@ -20,6 +20,7 @@ from retrieval.catalog.schema import (
     FolderRecord,
     ItemRecord,
     SourceRecord,
+    raw_rows,
 )
 from retrieval.filters import ColumnValue
 
@@ -212,8 +213,7 @@ def read_column_facets(connection: sa.Connection) -> dict[str, ColumnFacet]:
     )
     readers: dict[str, _ColumnReader] = {}
     for query, is_item in ((annotated, False), (own, True)):
-        cursor = connection.execute(query).cursor  # SQLAlchemy's own rows take twice as long
-        for number, columns in cursor.fetchall() if cursor else ():
+        for number, columns in raw_rows(connection, query):
             for name, value in json.loads(columns).items():
                 if name not in readers and len(readers) < MOST_COLUMNS:
                     readers[name] = _ColumnReader()
