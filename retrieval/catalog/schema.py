@@ -261,7 +261,7 @@ def at_or_below(root: str, column: Any = FileRecord.path) -> sa.ColumnElement[bo
     return sa.or_(column == root, sa.and_(column >= first, column < past_last))
 
 
-def raw_rows(connection: sa.Connection, query: sa.Executable) -> list[Any]:
+def raw_rows(connection: sa.Connection, query: sa.Executable) -> Sequence[Any]:
     """Return rows as the driver gives them, as tuples: SQLAlchemy's own take twice as long."""
     cursor = connection.execute(query).cursor
     return cursor.fetchall() if cursor else []
