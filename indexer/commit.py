@@ -19,7 +19,7 @@ from retrieval.encoders.base import Encoder, Vectors
 from retrieval.errors import LibraryError, MissingExtraError, UnreadableFileError
 from retrieval.library import Library
 from retrieval.media import NO_METADATA, Metadata, Modality
-from retrieval.media.places import place_names
+from retrieval.media.places import place_name
 
 _Key = tuple[str, Modality, str]
 """What a vector is of: content hash, modality, part."""
@@ -310,8 +310,7 @@ def _with_place(metadata: Metadata) -> Metadata:
     """Name the place of a file that has coordinates."""
     if metadata.latitude is None or metadata.longitude is None:
         return metadata
-    [place] = place_names([(metadata.latitude, metadata.longitude)])
-    return replace(metadata, place=place)
+    return replace(metadata, place=place_name(metadata.latitude, metadata.longitude))
 
 
 def _read_file(step: FileStep, metadata: Metadata = NO_METADATA) -> FileEntry:

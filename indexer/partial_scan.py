@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
-from indexer.scan import LIBRARY_FILES, EmptyRoot, FoundFile, Unlisted, as_prefix, walk
+from indexer.scan import LIBRARY_FILES, EmptyRoot, FoundFile, Unlisted, walk
 from indexer.sources import SourceOptions
 from indexer.write_stability import WriteStability
+from retrieval.catalog.paths import below, is_at_or_below
 from retrieval.media.registry import kind_of
 
 _MOST_PATHS = 100
@@ -31,7 +32,7 @@ class PartialScan:
         for path in self.paths:
             if path == root:
                 yield from walk(root, options)
-            elif path.startswith(as_prefix(root)):
+            elif is_at_or_below(path, root):
                 yield from _walk_below(root, path, options)
 
     def is_ready(self, found: FoundFile) -> bool:
@@ -47,27 +48,21 @@ def narrowed(paths: Sequence[str], sources: Mapping[str, SourceOptions]) -> list
     """
     kept: list[str] = []
     for root, options in sources.items():
-        prefix = as_prefix(root)
-        places = {path for path in paths if is_at(path, prefix)}
+        places = {path for path in paths if is_at_or_below(path, root)}
         if places and (len(places) > _MOST_PATHS or options.follow or options.one_file_system):
             kept.append(root)
             continue
         last: str | None = None
-        for path in sorted(places, key=as_prefix):
-            if last is None or not is_at(path, as_prefix(last)):
+        for path in sorted(places, key=below):
+            if last is None or not is_at_or_below(path, last):
                 kept.append(path)
                 last = path
     return kept
 
 
-def is_at(path: str, prefix: str) -> bool:
-    """Return whether a path is at or below the one with this prefix (`indexer.scan.as_prefix`)."""
-    return as_prefix(path).startswith(prefix)
-
-
 def names_below(root: str, path: str) -> list[str]:
     """List the names on the way from a source to a path below it, that of the path last."""
-    return path.removeprefix(as_prefix(root)).split(os.sep)  # noqa: PTH206 - need not be valid text
+    return path.removeprefix(below(root)).split(os.sep)  # noqa: PTH206 - need not be valid text
 
 
 def _walk_below(
@@ -102,7 +97,7 @@ def _is_reached(root: str, path: str, options: SourceOptions) -> bool:
     rules = rules_of_root(root)[0] if options.ignore_files else IgnoreRules()
     place, is_directory = root, True
     for name in names_below(root, path):
-        prefix = as_prefix(place)
+        prefix = below(place)
         if not is_directory or (name.startswith(".") and not options.hidden):
             return False
         if all(os.path.lexists(prefix + file) for file in LIBRARY_FILES):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
 from retrieval.catalog import FailedFile, FileState, KnownFile
+from retrieval.catalog.paths import below
 from retrieval.media import UNTRUSTED_MTIME, MediaKind
 from retrieval.media.registry import format_of_indexed, kind_of
 
@@ -164,11 +165,6 @@ def compare(
     return result
 
 
-def as_prefix(path: str) -> str:
-    """Return the prefix of every path below this one."""
-    return path.rstrip(os.sep) + os.sep
-
-
 @dataclass(frozen=True, slots=True)
 class _Directory:
     path: str
@@ -260,7 +256,7 @@ class _Walk:
     def _look_into(
         self, directory: _Directory, listing: _Listing
     ) -> Iterator[FoundFile | Unlisted]:
-        prefix = as_prefix(directory.path)
+        prefix = below(directory.path)
         rules = directory.rules
         if self._options.ignore_files and IGNORE_FILE_NAME in listing.names:
             path = prefix + IGNORE_FILE_NAME

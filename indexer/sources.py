@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from indexer.scan import WalkOptions, as_prefix
-from retrieval.catalog.paths import is_there
+from indexer.scan import WalkOptions
+from retrieval.catalog.paths import below, is_at_or_below, is_there
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.library import Library
 from retrieval.media import MediaKind
@@ -81,8 +81,8 @@ def choose_sources(
                 "If it was moved or renamed, name its new path."
             )
     kept: list[str] = []
-    for root in sorted(set(roots), key=as_prefix):
-        if not kept or not as_prefix(root).startswith(as_prefix(kept[-1])):
+    for root in sorted(set(roots), key=below):
+        if not kept or not is_at_or_below(root, kept[-1]):
             kept.append(root)
     return {root: replace(_nearest(root, remembered), **(changes or {})) for root in kept}
 
@@ -103,11 +103,9 @@ def absolute(path: str | os.PathLike[str]) -> str:
 
 def source_above(path: str, sources: Sequence[str]) -> str:
     """Return the source that a path was found in."""
-    return max(
-        (source for source in sources if as_prefix(path).startswith(as_prefix(source))), key=len
-    )
+    return max((source for source in sources if is_at_or_below(path, source)), key=len)
 
 
 def _nearest(root: str, remembered: dict[str, SourceOptions]) -> SourceOptions:
-    above = [path for path in remembered if as_prefix(root).startswith(as_prefix(path))]
+    above = [path for path in remembered if is_at_or_below(root, path)]
     return remembered[max(above, key=len)] if above else SourceOptions()

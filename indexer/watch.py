@@ -18,12 +18,13 @@ import watchfiles
 from indexer.decoder_pool import DecoderPool
 from indexer.ignore_files import IGNORE_FILE_NAME
 from indexer.moved_sources import MoveOptions, follow_moves, missing_sources
-from indexer.partial_scan import PartialScan, is_at, names_below, narrowed
+from indexer.partial_scan import PartialScan, names_below, narrowed
 from indexer.pipeline import DEFAULT_BATCH_SIZE, DEFAULT_LIMIT_S, default_workers, index_sources
 from indexer.progress import Progress, Summary
-from indexer.scan import LIBRARY_FILES, as_prefix
+from indexer.scan import LIBRARY_FILES
 from indexer.sources import Changes, SourceOptions, absolute, choose_sources, remember_sources
 from indexer.write_stability import LASTING_S, WriteStability
+from retrieval.catalog.paths import is_at_or_below
 from retrieval.encoders.base import Encoder
 from retrieval.errors import LibraryLockedError, MMSearchError, NotFoundError
 from retrieval.library import Library
@@ -250,8 +251,7 @@ class _Watch:
 
     def _lose(self, root: str) -> None:
         self._gone.add(root)
-        below = as_prefix(root)
-        self._due = {path: at for path, at in self._due.items() if not is_at(path, below)}
+        self._due = {path: at for path, at in self._due.items() if not is_at_or_below(path, root)}
         self._must_reopen = True
         self._tell(SourceGone(root))
 
@@ -330,17 +330,17 @@ class _Watch:
 
     def _as_named(self, path: str) -> str:
         """Spell a path as below its source: some systems tell it without links."""
-        if any(is_at(path, as_prefix(root)) for root in self._sources):
+        if any(is_at_or_below(path, root) for root in self._sources):
             return path
         for real, root in self._real.items():
-            if is_at(path, as_prefix(real)):
+            if is_at_or_below(path, real):
                 return root + path[len(real) :]
         return path
 
     def _place_to_look_at(self, change: watchfiles.Change, path: str) -> str | None:
         """Find the narrowest path below which a change can matter; None if it cannot."""
-        above = [root for root in self._sources if is_at(path, as_prefix(root))]
-        if not above or any(is_at(path, as_prefix(place)) for place in self._passed_over):
+        above = [root for root in self._sources if is_at_or_below(path, root)]
+        if not above or any(is_at_or_below(path, place) for place in self._passed_over):
             return None
         root = max(above, key=len)
         if path == root:

@@ -164,8 +164,10 @@ def find_moved_beside(catalog: Catalog, library: Path) -> list[tuple[str, str]]:
         beside = snapshot.sources_beside()
         moved: list[tuple[str, str]] = []
         for old, way in beside.items():
+            if is_there(old):
+                continue
             new = os.path.normpath(os.path.join(_real(library), way))  # noqa: PTH118
-            if new == old or is_there(old) or not is_there(new):
+            if new == old or not is_there(new):
                 continue
             if any(is_at_or_below(old, above) for above, _ in moved):
                 continue

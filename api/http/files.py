@@ -26,8 +26,8 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
-from indexer.scan import as_prefix
 from retrieval.catalog import Item
+from retrieval.catalog.paths import is_at_or_below
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.library import Library
 from retrieval.media import MediaKind, is_as_read
@@ -87,7 +87,7 @@ class ItemFiles:
         sources = self._resolved_sources()
         try:
             real = os.path.realpath(item.path)
-            if not any(as_prefix(real).startswith(as_prefix(source)) for source in sources):
+            if not any(is_at_or_below(real, source) for source in sources):
                 raise NotFoundError(
                     f"The file of item {item.id} does not lie below a source of the library."
                 )

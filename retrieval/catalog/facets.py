@@ -20,8 +20,10 @@ from retrieval.catalog.schema import (
     FolderRecord,
     ItemRecord,
     SourceRecord,
+    raw_rows,
 )
 from retrieval.filters import ColumnValue
+from retrieval.media import FIRST_SECOND, LAST_SECOND
 
 LABELS: dict[str, Any] = {
     "camera": FileRecord.camera,
@@ -43,8 +45,6 @@ LONGEST_VALUE = 100
 
 _CODES = MOST_VALUES + 2
 _FOLDER_LEVELS = 2
-_EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799
-"""Seconds of the years 1 to 9999; other dates are wrong."""
 
 Counts = list[tuple[str, int]]
 """Values with the number of items, those that are in none left out."""
@@ -152,7 +152,7 @@ class _ColumnReader:
 def read_file_facets(connection: sa.Connection, dialect: Dialect) -> FileFacets:
     """Read months, folders and labels of all files."""
     size = (connection.scalar(sa.select(sa.func.max(FileRecord.id))) or 0) + 1
-    dated = sa.select(FileRecord.id, DATE).where(DATE.between(_EARLIEST, _LATEST))
+    dated = sa.select(FileRecord.id, DATE).where(DATE.between(FIRST_SECOND, LAST_SECOND))
     file_ids, dates = dialect.read_integers(connection, dated)
     folder: Any = FileRecord.folder_id
     in_folder = sa.select(FileRecord.id, folder).where(folder.is_not(None))
@@ -212,8 +212,7 @@ def read_column_facets(connection: sa.Connection) -> dict[str, ColumnFacet]:
     )
     readers: dict[str, _ColumnReader] = {}
     for query, is_item in ((annotated, False), (own, True)):
-        cursor = connection.execute(query).cursor  # SQLAlchemy's own rows take twice as long
-        for number, columns in cursor.fetchall() if cursor else ():
+        for number, columns in raw_rows(connection, query):
             for name, value in json.loads(columns).items():
                 if name not in readers and len(readers) < MOST_COLUMNS:
                     readers[name] = _ColumnReader()

@@ -261,6 +261,12 @@ def at_or_below(root: str, column: Any = FileRecord.path) -> sa.ColumnElement[bo
     return sa.or_(column == root, sa.and_(column >= first, column < past_last))
 
 
+def raw_rows(connection: sa.Connection, query: sa.Executable) -> Sequence[Any]:
+    """Return rows as the driver gives them, as tuples: SQLAlchemy's own take twice as long."""
+    cursor = connection.execute(query).cursor
+    return cursor.fetchall() if cursor else []
+
+
 def chunks(values: Sequence[_T], size: int = PARAMETERS_PER_STATEMENT) -> Iterator[Sequence[_T]]:
     """Split values into as many as a statement takes."""
     for start in range(0, len(values), size):

@@ -39,11 +39,11 @@ from retrieval.catalog.schema import (
     CURRENT,
     ITEM_COLUMNS,
     METADATA_VERSION,
-    PARAMETERS_PER_STATEMENT,
     AnnotationRecord,
     EmbeddedFileRecord,
     ExtentRecord,
     FileRecord,
+    FolderRecord,
     ItemRecord,
     RowRecord,
     SourceRecord,
@@ -87,13 +87,6 @@ class Snapshot:
         """Return which of the committed rows hold a current item, (row_count,) bool."""
         table = self.item_table(space_id, modality)
         return table.row_set(self.row_count(space_id, modality))
-
-    def matching_rows(self, space_id: str, modality: Modality, where: Filter) -> NDArray[np.bool_]:
-        """Return which of the committed rows hold a current item that passes, (row_count,) bool."""
-        table = self.item_table(space_id, modality)
-        return table.row_set(
-            self.row_count(space_id, modality), self.passing(space_id, modality, table, where)
-        )
 
     def item_table(self, space_id: str, modality: Modality) -> ItemTable:
         """Return the current items of a space and modality.
@@ -314,19 +307,13 @@ class Snapshot:
             limit: Maximum number of items.
             newest_first: Sort by falling id.
         """
-        query = (
-            select_items()
-            .where(CAN_BE_FOUND, row_in(space_id).is_not(None), condition(where, self._dialect))
-            .limit(limit)
-        )
+        query = self._listed(select_items(), space_id, where, modality).limit(limit)
         if newest_first:
             query = query.order_by(ItemRecord.id.desc())
             if after:
                 query = query.where(ItemRecord.id < after)
         else:
             query = query.where(ItemRecord.id > after).order_by(ItemRecord.id)
-        if modality is not None:
-            query = query.where(ItemRecord.modality == modality)
         return [item_of(fields) for fields in self._connection.execute(query)]
 
     def items_by_date(
@@ -351,11 +338,7 @@ class Snapshot:
             oldest_first: Sort by rising date and id.
         """
         date, item_id = FileRecord.taken_local, ItemRecord.id
-        query = select_items(files_first=True).where(
-            CAN_BE_FOUND, row_in(space_id).is_not(None), condition(where, self._dialect)
-        )
-        if modality is not None:
-            query = query.where(ItemRecord.modality == modality)
+        query = self._listed(select_items(files_first=True), space_id, where, modality)
         # Dated ones and others by queries of their own: one for both would sort the whole library.
         dated = query.where(date.is_not(None))
         undated = query.where(date.is_(None))
@@ -445,18 +428,13 @@ class Snapshot:
 
     def files_below(self, roots: Sequence[str], space_id: str) -> Iterator[KnownFile]:
         """Yield every file that was seen at or below some paths, including removed ones."""
-        embedded = sa.exists().where(
-            EmbeddedFileRecord.file_id == FileRecord.id,
-            EmbeddedFileRecord.space_id == space_id,
-            EmbeddedFileRecord.content_hash == FileRecord.content_hash,
-        )
         query = sa.select(
             FileRecord.path,
             FileRecord.state,
             FileRecord.size,
             FileRecord.mtime_ns,
             FileRecord.content_hash,
-            embedded,
+            _is_embedded(space_id),
         )
         for chunk in chunks(roots, _ROOTS_PER_STATEMENT):
             below = query.where(sa.or_(*(at_or_below(root) for root in chunk)))
@@ -618,12 +596,7 @@ class Snapshot:
 
     def files_behind(self, space_id: str) -> int:
         """Count the files that can be found, but were not embedded as they are in a space."""
-        embedded = sa.exists().where(
-            EmbeddedFileRecord.file_id == FileRecord.id,
-            EmbeddedFileRecord.space_id == space_id,
-            EmbeddedFileRecord.content_hash == FileRecord.content_hash,
-        )
-        query = sa.select(sa.func.count()).where(CAN_BE_FOUND, ~embedded)
+        query = sa.select(sa.func.count()).where(CAN_BE_FOUND, ~_is_embedded(space_id))
         return self._connection.scalar(query.select_from(FileRecord)) or 0
 
     def kinds(self) -> dict[MediaKind, int]:
@@ -659,14 +632,9 @@ class Snapshot:
 
     def folders(self) -> list[str]:
         """List the folders that hold files that can be found, sorted."""
-        # The paths as bytes, without the type of the column: 300,000 take a fraction of a second.
-        query = sa.select(sa.type_coerce(FileRecord.path, sa.LargeBinary)).where(CAN_BE_FOUND)
-        separator = os.fsencode(os.sep)
-        cursor = self._connection.execute(query).cursor
-        found: set[bytes] = set()
-        while cursor and (paths := cursor.fetchmany(PARAMETERS_PER_STATEMENT)):
-            found.update(bytes(path).rpartition(separator)[0] for (path,) in paths)
-        return sorted(map(os.fsdecode, found))
+        holds_any = sa.exists().where(FileRecord.folder_id == FolderRecord.id, CAN_BE_FOUND)
+        paths = self._connection.scalars(sa.select(FolderRecord.path).where(holds_any))
+        return sorted(path.removesuffix(os.sep) for path in paths)
 
     def days(self) -> list[int]:
         """List the days on which files that can be found were taken by their own dates.
@@ -721,6 +689,15 @@ class Snapshot:
                 )
                 yield from self._connection.scalars(rows)
 
+    def _listed(
+        self, items: sa.Select[Any], space_id: str, where: Filter | None, modality: Modality | None
+    ) -> sa.Select[Any]:
+        """Keep the selected items that a list shows. modality: None for all."""
+        query = items.where(
+            CAN_BE_FOUND, row_in(space_id).is_not(None), condition(where, self._dialect)
+        )
+        return query if modality is None else query.where(ItemRecord.modality == modality)
+
     def _numbers(self, query: sa.Select[Any]) -> tuple[NDArray[np.int64], ...]:
         return self._dialect.read_integers(self._connection, query)
 
@@ -734,6 +711,15 @@ def _rows_of(space_id: str, modality: Modality, *columns: Any) -> sa.Select[Any]
         sa.select(*columns)
         .where(RowRecord.space_id == space_id, RowRecord.modality == modality)
         .order_by(RowRecord.row, RowRecord.file_id, RowRecord.item_id)
+    )
+
+
+def _is_embedded(space_id: str) -> sa.Exists:
+    """Match files that were embedded in a space as they are now, completely."""
+    return sa.exists().where(
+        EmbeddedFileRecord.file_id == FileRecord.id,
+        EmbeddedFileRecord.space_id == space_id,
+        EmbeddedFileRecord.content_hash == FileRecord.content_hash,
     )
 
 

@@ -9,9 +9,9 @@ from enum import StrEnum
 UNTRUSTED_MTIME = -1
 """Recorded for a file just written when it was read: it may change again within the same time."""
 
-_FIRST_SECOND = -62_135_596_800
-_LAST_SECOND = 253_402_300_799
-"""Seconds from 1970 of the years 1 and 9999; file systems can have others."""
+FIRST_SECOND = -62_135_596_800
+LAST_SECOND = 253_402_300_799
+"""Seconds from 1970 of the years 1 and 9999; file systems and files can have others."""
 
 
 class Modality(StrEnum):
@@ -80,4 +80,4 @@ def local_clock_seconds(instant: int) -> int:
         ahead = time.localtime(instant).tm_gmtoff
     except (OverflowError, OSError, ValueError):
         ahead = 0
-    return min(max(instant + ahead, _FIRST_SECOND), _LAST_SECOND)
+    return min(max(instant + ahead, FIRST_SECOND), LAST_SECOND)

@@ -7,9 +7,8 @@ the nearest one only, which is a suburb for most of a large city.
 import csv
 import gzip
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -36,22 +35,16 @@ class _Cities:
     names: list[tuple[str, str, str, str]]
 
 
-def place_names(coordinates: Iterable[tuple[float, float]]) -> list[str | None]:
-    """Name places, a line each: cities, from the largest around, county, region, country.
+def place_name(latitude: float, longitude: float) -> str | None:
+    """Name a place, a line each: cities, from the largest around, county, region, country.
 
-    coordinates: latitude and longitude in degrees, north and east positive. None: far from any
-    city, or not on this earth. Names are English where GeoNames has one.
+    latitude, longitude: degrees, north and east positive. None: far from any city, or not on this
+    earth. Names are English where GeoNames has one.
     """
-    known: dict[tuple[float, float], str | None] = {}
-    found = []
-    for latitude, longitude in coordinates:
-        key = (round(latitude, 3), round(longitude, 3))  # about 100 m
-        if key not in known:
-            known[key] = _name(*key)
-        found.append(known[key])
-    return found
+    return _name(round(latitude, 3), round(longitude, 3))  # about 100 m
 
 
+@lru_cache(maxsize=10_000)
 def _name(latitude: float, longitude: float) -> str | None:
     if not (abs(latitude) <= 90 and abs(longitude) <= 180):
         return None

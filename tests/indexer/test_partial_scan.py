@@ -6,10 +6,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from indexer.partial_scan import PartialScan, is_at, narrowed
-from indexer.scan import EmptyRoot, Unlisted, as_prefix, walk
+from indexer.partial_scan import PartialScan, narrowed
+from indexer.scan import EmptyRoot, Unlisted, walk
 from indexer.sources import SourceOptions
 from indexer.write_stability import WriteStability
+from retrieval.catalog.paths import is_at_or_below
 
 FILES = [
     "a.png",
@@ -86,10 +87,10 @@ places = st.lists(ways.map(lambda way: os.path.join(os.sep, *way)), max_size=12)
 def test_narrowed_paths_cover_all_and_none_lies_below_another(paths):
     sources = {f"{os.sep}s": SourceOptions(), f"{os.sep}t": SourceOptions()}
     kept = narrowed(paths, sources)
-    in_a_source = {path for path in paths if any(is_at(path, as_prefix(root)) for root in sources)}
+    in_a_source = {path for path in paths if any(is_at_or_below(path, root) for root in sources)}
     assert set(kept) <= in_a_source
     for path in in_a_source:
-        assert sum(is_at(path, as_prefix(place)) for place in kept) == 1
+        assert sum(is_at_or_below(path, place) for place in kept) == 1
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from api.http.schemas import valid_text
 from api.http.schemas.jobs import JobKind, JobSchema, Removal
 from api.http.uploads import Received, UploadFolder
 from indexer.pipeline import hide_files
-from indexer.scan import as_prefix
 from retrieval.catalog import Item
+from retrieval.catalog.paths import is_at_or_below
 from retrieval.errors import LibraryError, NotFoundError
 from retrieval.filters import Filter
 
@@ -79,7 +79,7 @@ def remove(item_id: ItemId, service: CurrentService) -> Removal:
     if is_uploaded:
         _delete(item)
     hide_files(service.library, [item.path])
-    is_in_source = any(as_prefix(item.path).startswith(as_prefix(source)) for source in sources)
+    is_in_source = any(is_at_or_below(item.path, source) for source in sources)
     return Removal(
         item_id=item_id,
         path=valid_text(item.path),

@@ -11,15 +11,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 
 from retrieval.catalog import FileDetails, Item, TakenFrom
 from retrieval.errors import UsageError
-from retrieval.media import MediaKind, Modality
+from retrieval.media import FIRST_SECOND, LAST_SECOND, MediaKind, Modality
 
 MOST_IN_AN_ADDRESS = 10_000
 """Maximum characters of a value in a URL: the server accepts 64 KiB, a character has up to six."""
 
 _NO_DATE = "none"
-_FIRST_SECOND = -62_135_596_800
-_LAST_SECOND = 253_402_300_799
-"""Unix times of the years 1 and 9999; file systems can have others."""
 
 _ITEM_FIELDS = [field.name for field in fields(Item)]
 _FILTER = '{"kind": ["video"], "taken_at": {"since": "2024-01-01"}}'
@@ -246,5 +243,5 @@ def _moment(seconds: int | None) -> datetime | None:
     if seconds is None:
         return None
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
-        seconds=min(max(seconds, _FIRST_SECOND), _LAST_SECOND)
+        seconds=min(max(seconds, FIRST_SECOND), LAST_SECOND)
     )

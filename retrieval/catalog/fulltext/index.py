@@ -61,13 +61,10 @@ class _Folders:
         return known
 
 
-def fill(connection: sa.Connection, *, with_places: bool = True) -> None:
-    """Index all files and items of a catalog that has no text index yet.
-
-    with_places: False for a catalog of before revision 0006, which knows no places.
-    """
+def fill(connection: sa.Connection) -> None:
+    """Index all files and items of a catalog whose text index is empty."""
     file_ids = connection.scalars(sa.select(FileRecord.id).order_by(FileRecord.id)).all()
-    refresh_files(connection, file_ids, with_places=with_places)
+    refresh_files(connection, file_ids)
     items = sa.select(ItemRecord.id, ItemRecord.text, ItemRecord.columns).where(
         sa.or_(ItemRecord.text.is_not(None), ItemRecord.columns.is_not(None))
     )
@@ -75,16 +72,17 @@ def fill(connection: sa.Connection, *, with_places: bool = True) -> None:
         _insert(connection, ITEM_WORDS, (_of_item(*row) for row in rows))
 
 
-def refresh_files(
-    connection: sa.Connection, file_ids: Iterable[int], *, with_places: bool = True
-) -> None:
-    """Replace the documents of some files. with_places: as for `fill`."""
-    place = FileRecord.place if with_places else sa.null()
+def refresh_files(connection: sa.Connection, file_ids: Iterable[int]) -> None:
+    """Replace the documents of some files."""
     folders = _Folders(connection)
     for chunk in chunks(sorted(set(file_ids)), _FILES_AT_ONCE):
         files = connection.execute(
             sa.select(
-                FileRecord.id, FileRecord.path, FileRecord.text, FileRecord.camera, place
+                FileRecord.id,
+                FileRecord.path,
+                FileRecord.text,
+                FileRecord.camera,
+                FileRecord.place,
             ).where(FileRecord.id.in_(chunk))
         ).all()
         annotations = _annotations_of(connection, [file.path for file in files])

@@ -14,7 +14,7 @@ from retrieval.catalog.filtering import condition
 from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS
 from retrieval.catalog.fulltext.words import Phrase, Term
 from retrieval.catalog.records import WordMatch
-from retrieval.catalog.schema import CAN_BE_FOUND, FileRecord, ItemRecord, chunks, row_in
+from retrieval.catalog.schema import CAN_BE_FOUND, FileRecord, ItemRecord, chunks, raw_rows, row_in
 from retrieval.filters import Filter
 from retrieval.media import Modality
 
@@ -156,7 +156,7 @@ class TextSearch:
             found[place.row] = max(said(in_files[place.file_id]), found.get(place.row, (0.0, 0.0)))
         return [WordMatch(row, score, share) for row, (share, score) in found.items()]
 
-    def _known(self, terms: Sequence[Term]) -> "list[_Word]":
+    def _known(self, terms: Sequence[Term]) -> list[_Word]:
         """Count who holds each term that is no function word, or each if there is no other."""
         files, items = self._count(FILE_WORDS), self._count(ITEM_WORDS)
         wanted = [term for term in terms if term.weight] or [Term(t.phrases) for t in terms]
@@ -184,14 +184,13 @@ class TextSearch:
         )
 
     def _masks(
-        self, table: sa.TableClause, words: "Sequence[_Word]", wanted: Sequence[_All]
+        self, table: sa.TableClause, words: Sequence[_Word], wanted: Sequence[_All]
     ) -> dict[int, int]:
         """Say which words each document holds that is wanted, as bits, by its id."""
         masks: dict[int, int] = {}
         for place, word in enumerate(words):
             query = self._dialect.documents_with(table, word.phrases, wanted)
-            cursor = self._connection.execute(query).cursor
-            for (document,) in cursor.fetchall() if cursor else ():
+            for (document,) in raw_rows(self._connection, query):
                 masks[document] = masks.get(document, 0) | (1 << place)
         return masks
 
@@ -225,8 +224,7 @@ class TextSearch:
     ) -> dict[int, float]:
         """Return the scores of the documents that match, by id, best first."""
         query = self._dialect.text_scores(table, terms, any_of=any_of)
-        cursor = self._connection.execute(query).cursor  # SQLAlchemy's own rows take twice as long
-        return dict(cursor.fetchall()) if cursor else {}
+        return dict(raw_rows(self._connection, query))
 
     def _items(self, scores: dict[int, float], limit: int) -> list[tuple[_Place, float]]:
         """Return the best items by their own words; more than `limit`, as files' words may add."""
@@ -249,8 +247,7 @@ class TextSearch:
                 .where(self._wanted, ItemRecord.file_id.in_(chunk))
                 .group_by(ItemRecord.file_id)
             )
-            cursor = self._connection.execute(query).cursor
-            firsts = dict(cursor.fetchall()) if cursor else {}
+            firsts = dict(raw_rows(self._connection, query))
             for file_id in chunk:
                 if (both := firsts.get(file_id)) is not None:
                     item_id, row = divmod(both, _ROWS)
@@ -263,8 +260,7 @@ class TextSearch:
             .join(FileRecord, FileRecord.id == ItemRecord.file_id)
             .where(self._wanted, ItemRecord.id.in_(item_ids))
         )
-        cursor = self._connection.execute(query).cursor
-        for item_id, file_id, row in cursor.fetchall() if cursor else ():
+        for item_id, file_id, row in raw_rows(self._connection, query):
             if row is not None:
                 yield _Place(item_id, file_id, row)
 

@@ -105,6 +105,14 @@ def library(new_location, tmp_path_factory, request):
     catalog.close()
 
 
+def matching_rows(snapshot, where: Filter, space_id=SPACE, modality=Modality.IMAGE) -> np.ndarray:
+    """Return which of the committed rows hold a current item that passes, (row_count,) bool."""
+    table = snapshot.item_table(space_id, modality)
+    return table.row_set(
+        snapshot.row_count(space_id, modality), snapshot.passing(space_id, modality, table, where)
+    )
+
+
 def number(value) -> float | None:
     if isinstance(value, bool):
         return None
@@ -276,8 +284,8 @@ filters = st.recursive(
 def test_what_passes_is_what_the_oracle_lets_pass(library, where):
     catalog, truth = library
     with catalog.snapshot() as snapshot:
-        found = snapshot.matching_rows(SPACE, Modality.IMAGE, where)
-        others = snapshot.matching_rows(SPACE, Modality.IMAGE, Filter(none_of=where))
+        found = matching_rows(snapshot, where)
+        others = matching_rows(snapshot, Filter(none_of=where))
         live = snapshot.live_rows(SPACE, Modality.IMAGE)
     assert found.tolist() == [fact["is_live"] and expected(fact, where) for fact in truth]
     assert np.array_equal(found ^ others, live)
@@ -288,7 +296,7 @@ def test_what_passes_is_what_the_oracle_lets_pass(library, where):
 def test_globs_by_folder_and_name_match_as_whole_paths_do(library, pattern):
     catalog, truth = library
     with catalog.snapshot() as snapshot:
-        found = snapshot.matching_rows(SPACE, Modality.IMAGE, Filter(path=pattern))
+        found = matching_rows(snapshot, Filter(path=pattern))
     wanted = [f["is_live"] and matches(pattern, os.fsencode(f["path"])) for f in truth]
     assert found.tolist() == wanted
 
@@ -297,7 +305,7 @@ def test_an_empty_filter_lets_pass_what_is_live(library):
     catalog, truth = library
     with catalog.snapshot() as snapshot:
         live = snapshot.live_rows(SPACE, Modality.IMAGE)
-        assert np.array_equal(snapshot.matching_rows(SPACE, Modality.IMAGE, Filter()), live)
+        assert np.array_equal(matching_rows(snapshot, Filter()), live)
         assert live.tolist() == [fact["is_live"] for fact in truth]
-        assert snapshot.matching_rows("space 2", Modality.IMAGE, Filter()).shape == (0,)
-        assert snapshot.matching_rows(SPACE, Modality.TEXT, Filter()).shape == (0,)
+        assert matching_rows(snapshot, Filter(), "space 2").shape == (0,)
+        assert matching_rows(snapshot, Filter(), modality=Modality.TEXT).shape == (0,)

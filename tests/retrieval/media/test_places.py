@@ -2,11 +2,11 @@ import math
 import random
 
 from retrieval.media import places
-from retrieval.media.places import place_names
+from retrieval.media.places import place_name
 
 
 def names(latitude, longitude):
-    [found] = place_names([(latitude, longitude)])
+    found = place_name(latitude, longitude)
     return found.split("\n") if found else []
 
 
@@ -47,4 +47,5 @@ def test_the_nearest_city_is_that_of_a_search_through_all():
 
 
 def test_equal_places_are_named_once():
-    assert len(set(place_names([(48.8584, 2.2945), (48.85841, 2.29449)] * 3))) == 1
+    assert len({place_name(48.8584, 2.2945), place_name(48.85841, 2.29449)}) == 1
+    assert place_name(48.8584, 2.2941) is place_name(48.85841, 2.29412)

@@ -1,6 +1,6 @@
 """Words of files and items, for full-text search; rows by their item, in all spaces.
 
-The next migration fills the text index.
+A later migration, 0006, fills the text index.
 """
 
 from alembic import op

@@ -1,10 +1,11 @@
-"""Names of places, from the coordinates that are known of files."""
+"""Names of places, from the coordinates that are known of files; the text index, with them."""
 
 import sqlalchemy as sa
 from alembic import op
 
-from retrieval.catalog.fulltext.index import refresh_files
-from retrieval.media.places import place_names
+from retrieval.catalog.dialects import DIALECTS
+from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS, fill
+from retrieval.media.places import place_name
 
 revision = "0006"
 down_revision = "0005"
@@ -25,14 +26,16 @@ def upgrade() -> None:
     ).all()
     for start in range(0, len(located), _AT_ONCE):
         files = located[start : start + _AT_ONCE]
-        names = place_names((file.latitude, file.longitude) for file in files)
         named = [
             {"known_id": file.id, "place": place}
-            for file, place in zip(files, names, strict=True)
-            if place
+            for file in files
+            if (place := place_name(file.latitude, file.longitude))
         ]
         if named:
             connection.execute(
                 sa.update(_FILES).where(_FILES.c.id == sa.bindparam("known_id")), named
             )
-        refresh_files(connection, [file["known_id"] for file in named])
+    for table in (FILE_WORDS, ITEM_WORDS):
+        op.drop_table(table.name)
+    DIALECTS[connection.dialect.name].create_text_index(connection)
+    fill(connection)
