@@ -23,6 +23,10 @@ _LAST_SECOND = 253_402_300_799
 
 _ITEM_FIELDS = [field.name for field in fields(Item)]
 _FILTER = '{"kind": ["video"], "taken_at": {"since": "2024-01-01"}}'
+FilterText = Annotated[
+    str | None,
+    Field(max_length=MOST_IN_AN_ADDRESS, description=f"A filter as JSON, such as `{_FILTER}`."),
+]
 
 
 class ListRequest(BaseModel):
@@ -48,13 +52,7 @@ class ListRequest(BaseModel):
             "or oldest photo first, items without a date last."
         ),
     ] = "oldest"
-    where: Annotated[
-        str | None,
-        Field(
-            max_length=MOST_IN_AN_ADDRESS,
-            description=f"A filter as JSON, such as `{_FILTER}`.",
-        ),
-    ] = None
+    where: FilterText = None
 
     @property
     def by_date(self) -> bool:
