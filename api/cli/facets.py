@@ -20,7 +20,7 @@ from api.cli.options import (
     DeviceOption,
     JsonOption,
     LibraryOption,
-    ModalityOption,
+    ServerOption,
     SpaceOption,
     option,
     options_of,
@@ -50,7 +50,14 @@ def facets(
         int,
         option("--limit", "N", "Maximum number of values of each facet.", min=1, max=MAX_VALUES),
     ] = 10,
-    modality: ModalityOption = "image",
+    modality: Annotated[
+        str,
+        option(
+            "--modality",
+            "image|text",
+            "Modality to count: image (with video frames and pages) or text (chunks of text).",
+        ),
+    ] = "image",
     source: SourceFilterOption = None,
     path: PathFilterOption = None,
     kind: KindFilterOption = None,
@@ -58,20 +65,13 @@ def facets(
     before: BeforeOption = None,
     camera: CameraOption = None,
     where: WhereOption = None,
-    server: Annotated[
-        str | None,
-        option(
-            "--server",
-            "URL",
-            "Ask a service instead of a local library. (default: $MMSEARCH_SERVER)",
-        ),
-    ] = None,
+    server: ServerOption = None,
     library: LibraryOption = None,
     space: SpaceOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Count items by year, month, folder, camera, kind and values of table columns."""
+    """Count items by year, month, folder, place, camera, kind and values of table columns."""
     given = locals()
     from api.cli import console
     from api.http.schemas.facets import FacetsSchema

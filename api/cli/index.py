@@ -11,6 +11,7 @@ import typer
 from api.cli.index_info import build_due_indices
 from api.cli.open_library import library_and_encoder
 from api.cli.options import (
+    STOPPING,
     BatchSizeOption,
     DeviceOption,
     JsonOption,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from indexer.progress import Summary
     from retrieval.encoders.base import Encoder
     from retrieval.rerankers.base import Reranker
-
-_STOPPING = "Finishing the current batch. Press Ctrl-C again to stop at once."
 
 
 def index(
@@ -174,7 +173,7 @@ def index(
     reranker = _reranker_for_tokens(opened, loaded, device, token_settings) if with_tokens else None
     _configure_tokens(opened, token_settings)
 
-    with stop_on_signal(note=_STOPPING) as stop:
+    with stop_on_signal(note=STOPPING) as stop:
 
         def index_in(encoder: "Encoder") -> "Summary":
             with console.indexing_progress(quiet=as_json) as bar:
@@ -220,7 +219,7 @@ def index(
         is_stopped = tokens["interrupted"]
     for run in (first, *runs):
         if not is_stopped and run.problem is None:
-            with stop_on_signal(note=_STOPPING) as stop:
+            with stop_on_signal(note=STOPPING) as stop:
                 build_due_indices(
                     opened, run.encoder, device=device, is_quiet=as_json, should_stop=stop.is_set
                 )
@@ -353,7 +352,7 @@ def _prepare_tokens(
             precision=plan.settings.precision,
         )
 
-    with console.stage_progress() as show, stop_on_signal(note=_STOPPING) as stop:
+    with console.stage_progress() as show, stop_on_signal(note=STOPPING) as stop:
         summary = prepare_tokens(
             library,
             encoder,

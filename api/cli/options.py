@@ -76,6 +76,12 @@ ModalityOption = Annotated[
         "where the text of a page finds the page.",
     ),
 ]
+ServerOption = Annotated[
+    str | None,
+    option(
+        "--server", "URL", "Ask a service instead of a local library. (default: $MMSEARCH_SERVER)"
+    ),
+]
 SpacesOption = Annotated[
     list[str],
     option(
@@ -136,6 +142,9 @@ def require_paths(paths: Iterable[Path]) -> None:
         if not os.path.lexists(path):
             raise NotFoundError(f"There is nothing at {path}.")
 
+
+STOPPING = "Finishing the current batch. Press Ctrl-C again to stop at once."
+"""Note of an indexing run that `stop_on_signal` stops."""
 
 _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 

@@ -26,6 +26,7 @@ from api.cli.options import (
     RerankBudgetOption,
     RerankDepthOption,
     RerankOption,
+    ServerOption,
     SpacesOption,
     complain,
     option,
@@ -127,14 +128,7 @@ def search(
     rerank: RerankOption = "auto",
     rerank_depth: RerankDepthOption = None,
     rerank_budget: RerankBudgetOption = DEFAULT_BUDGET_MS,
-    server: Annotated[
-        str | None,
-        option(
-            "--server",
-            "URL",
-            "Search on a service instead of a local library. (default: $MMSEARCH_SERVER)",
-        ),
-    ] = None,
+    server: ServerOption = None,
     library: LibraryOption = None,
     space: SpacesOption = [],  # noqa: B006
     device: DeviceOption = "auto",

@@ -7,6 +7,7 @@ import typer
 
 from api.cli.open_library import deferred_encoder
 from api.cli.options import (
+    STOPPING,
     DeviceOption,
     JsonOption,
     LibraryOption,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from retrieval.encoders.base import Encoder
     from retrieval.spaces import SpaceStatus
 
-_STOPPING = "Finishing the current batch. Press Ctrl-C again to stop at once."
 
 SpaceArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of a vector space.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
@@ -100,7 +100,7 @@ def complete(
     opened = open_library(library, upgrade=True)
     wanted = [opened.space(space_id).id] if space_id else ordered_space_ids(opened)
     encoders = [deferred_encoder(opened, one, device) for one in wanted]
-    with stop_on_signal(note=_STOPPING) as stop:
+    with stop_on_signal(note=STOPPING) as stop:
 
         def index_in(encoder: "Encoder") -> "Summary":
             with console.indexing_progress(quiet=as_json) as bar:

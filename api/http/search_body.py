@@ -13,6 +13,7 @@ from starlette.datastructures import FormData, UploadFile
 from api.http.query_images import MAX_IMAGES, read_query_image
 from api.http.schemas import SearchRequest
 from retrieval.errors import UsageError
+from retrieval.filters import Filter
 from retrieval.search.query import MAX_PARTS, ImagePart, ItemPart, TextPart
 
 JSON = "application/json"
@@ -174,6 +175,11 @@ def parse_json(model: type[_Model], content: str | bytes, place: str) -> _Model:
                 for item in error.errors(include_url=False, include_context=False)
             ]
         ) from error
+
+
+def parse_where(where: str | None) -> Filter | None:
+    """Parse the filter of an address, as `parse_json`; None without one."""
+    return None if where is None else parse_json(Filter, where, "where")
 
 
 def _invalid(place: str, message: str) -> RequestValidationError:

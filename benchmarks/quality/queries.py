@@ -8,7 +8,7 @@ decides what is shown; the whole ranking tells what the best cut would have been
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xxhash
@@ -27,12 +27,12 @@ from retrieval.search.cut import AUTO
 from retrieval.search.engine import Engine
 from retrieval.search.query import MAX_K, Query, Reranking, TextPart
 from retrieval.training.captions import CaptionedPhoto
+from retrieval.training.relevance import BINS
 
 TOP = 10
 FIRST = 20
 """Hits of the first calibration error."""
 
-BINS = 10
 BANDS = ((1, 2), (3, 9), (10, 29), (30, None))
 """Numbers of right photos, both ends included: a cut over few is a matter of luck."""
 
@@ -375,12 +375,12 @@ def best_f1(ranked: Judged, right: int) -> float:
 
 
 def calibration_error(
-    answers: Sequence[tuple[Judged, NDArray[np.float64]]],
+    answers: Sequence[tuple[Judged, NDArray[np.floating[Any]]]],
 ) -> float | None:
     """Compute the expected calibration error (Guo et al. 2017) in ten bins of equal width.
 
-    answers: gains and relevances of judged hits; those without relevance do not count. None if
-    there are none.
+    answers: gains (above 0: right) and relevances of judged hits; those without relevance do not
+    count. None if there are none.
     """
     gains = np.concatenate([gains for gains, _ in answers]) if answers else np.zeros(0)
     relevance = np.concatenate([relevance for _, relevance in answers]) if answers else gains

@@ -10,13 +10,13 @@ not show.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.datasets import RetrievalDataset
+from benchmarks.quality.queries import Judged, calibration_error
 from retrieval.encoders.base import Encoder
 from retrieval.errors import UsageError, import_errors_as
 from retrieval.media import Modality
@@ -25,7 +25,7 @@ from retrieval.search.encode import UNWANTED_TEXT, join_parts
 from retrieval.search.relevance import AnyCalibration, sample_rows
 from retrieval.training.captions import CaptionedPhoto
 from retrieval.training.fitting import Floats, Gallery
-from retrieval.training.relevance import BINS, Quality, ask_texts, build_gallery, measure
+from retrieval.training.relevance import Quality, ask_texts, build_gallery, measure
 from retrieval.training.simulated_libraries import (
     HITS,
     SimulatedQuery,
@@ -116,12 +116,6 @@ class RelevanceResult:
     thresholds: tuple[ThresholdResult, ...]
     cuts: tuple[CutResult, ...] = ()
     signed: SignedResult | None = None
-
-
-def absent_texts() -> list[str]:
-    """Return 60 hand-written queries about things that Flickr8k does not show; never trained on."""
-    text = files(__package__).joinpath("absent_queries.txt").read_text(encoding="utf-8")
-    return text.splitlines()
 
 
 def captioned(dataset: RetrievalDataset) -> list[CaptionedPhoto]:
@@ -219,7 +213,7 @@ def measure_cuts(
     a caption are right where that is likely, and do not count where it may be.
     """
     rows: dict[tuple[str, tuple[int, int]], list[tuple[float, ...]]] = {}
-    judged: dict[tuple[str, tuple[int, int]], list[tuple[Floats, Floats]]] = {}
+    judged: dict[tuple[str, tuple[int, int]], list[tuple[Judged, Floats]]] = {}
     every = np.arange(len(gallery.photos))
     for query in queries:
         relevance = _relevances(gallery, query, every, calibration)
@@ -234,12 +228,13 @@ def measure_cuts(
         key = (query.kind if total or query.kind == "outside" else "absent word", group)
         rows.setdefault(key, []).append((f1[shown], f1.max(), shown == 0, shown))
         first = np.flatnonzero(told)[:HITS]
-        judged.setdefault(key, []).append((relevance[first], right[first].astype(np.float32)))
+        judged.setdefault(key, []).append((right[first].astype(np.int64), relevance[first]))
     results = []
     for kind, group in sorted(rows):
         table = np.array(rows[kind, group])
         mean_f1, best_f1, none, _ = table.mean(0).tolist()
-        shown_hits, ece = float(np.median(table[:, 3])), _calibration_error(judged[kind, group])
+        shown_hits = float(np.median(table[:, 3]))
+        ece = calibration_error(judged[kind, group]) or 0.0
         results.append(CutResult(kind, group, len(table), mean_f1, best_f1, none, shown_hits, ece))
     return results
 
@@ -264,13 +259,6 @@ def measure_signed(gallery: Gallery, queries: Sequence[SimulatedQuery]) -> Signe
         return None
     unwanted_shares, precisions = np.mean(found, axis=0).tolist()
     return SignedResult(len(found), tuple(unwanted_shares), tuple(precisions))
-
-
-def _calibration_error(judged: Sequence[tuple[Floats, Floats]]) -> float:
-    relevance, right = (np.concatenate(each) for each in zip(*judged, strict=True))
-    bins = np.minimum((relevance * BINS).astype(np.int64), BINS - 1)
-    gaps = np.abs(np.bincount(bins, relevance, BINS) - np.bincount(bins, right, BINS))
-    return float(gaps.sum() / max(len(right), 1))
 
 
 def _at_thresholds(

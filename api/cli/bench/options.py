@@ -43,6 +43,9 @@ LimitOption = Annotated[
 ]
 MostPhotosOption = Annotated[int, typer.Option("--limit", min=1, help="Maximum number of photos.")]
 MarkdownOption = Annotated[Path | None, option("--markdown", "OUT", "Write the table as Markdown.")]
+JsonFileOption = Annotated[
+    Path | None, option("--json-file", "OUT", "Write the whole result as JSON.")
+]
 MetricsOption = Annotated[str, typer.Option("--metrics", help="Comma-separated metrics.")]
 RoundsOption = Annotated[
     int, typer.Option("--rounds", min=1, help="Number of measurements, taken in turn.")

@@ -9,6 +9,7 @@ import typer
 
 from api.cli.bench.options import (
     DatasetOption,
+    JsonFileOption,
     LimitOption,
     MarkdownOption,
     load_chosen_encoder,
@@ -85,9 +86,7 @@ def queries(
     space: SpaceOption = None,
     encoder: EncoderOption = "starter",
     limit: LimitOption = None,
-    json_file: Annotated[
-        Path | None, option("--json-file", "OUT", "Write the whole result as JSON.")
-    ] = None,
+    json_file: JsonFileOption = None,
     markdown_file: MarkdownOption = None,
     cache_folder: CacheOption = None,
     seed: SeedOption = 0,

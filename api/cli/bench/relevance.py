@@ -96,9 +96,9 @@ def relevance(
     """Measure the calibration of relevance: reliability curve, and what thresholds keep."""
     from api.cli import console
     from benchmarks.datasets import load_dataset
+    from benchmarks.quality.query_words import absent_queries
     from benchmarks.quality.relevance import (
         PLOT_ENDINGS,
-        absent_texts,
         captioned,
         draw_reliability,
         measure_relevance,
@@ -127,7 +127,7 @@ def relevance(
             cache_directory(cache_folder, "relevance"),
             thresholds=least,
             sizes=library_sizes,
-            absent=absent_texts() if outside else (),
+            absent=absent_queries("en") if outside else (),
             outside=[text for text in outside_texts() if is_held_out(text)] if outside else (),
             searches=searches,
             seed=seed,

@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 from api.cli.bench.options import (
     DatasetOption,
     DepthOption,
+    JsonFileOption,
     LimitOption,
     MarkdownOption,
     MetricsOption,
@@ -85,9 +86,7 @@ def retrieval(
         typer.Option("--metrics", help="Comma-separated metrics, such as hit_recall@1,map."),
     ] = None,
     limit: LimitOption = None,
-    json_file: Annotated[
-        Path | None, option("--json-file", "OUT", "Write the whole result as JSON.")
-    ] = None,
+    json_file: JsonFileOption = None,
     run_file: Annotated[
         Path | None, option("--run", "OUT", "Write the ranked lists (TREC run file).")
     ] = None,

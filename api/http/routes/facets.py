@@ -8,8 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from api.http.routes.dependencies import CurrentService, require
 from api.http.routes.search import read_question
 from api.http.schemas.facets import FacetsLimit, FacetsRequest, FacetsSchema
-from api.http.search_body import BODY, parse_json, read_search_body
-from retrieval.filters import Filter
+from api.http.search_body import BODY, parse_where, read_search_body
 from retrieval.search.query import Query as Question
 from retrieval.search.query import TextPart, parse_modalities
 
@@ -19,7 +18,7 @@ router = APIRouter(prefix="/v1/facets", tags=["search"], dependencies=[Depends(r
 @router.get("")
 async def facets(asked: Annotated[FacetsRequest, Query()], service: CurrentService) -> FacetsSchema:
     """Count all items, those that pass a filter, or the hits of a text."""
-    where = parse_json(Filter, asked.where, "where") if asked.where is not None else None
+    where = parse_where(asked.where)
     question = None
     if asked.text is not None:
         question = Question(

@@ -6,10 +6,9 @@ from fastapi import APIRouter, Depends, Path, Query
 
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.schemas import ItemList, ItemSchema, ListRequest
-from api.http.search_body import parse_json
+from api.http.search_body import parse_where
 from retrieval.catalog import Item, Snapshot
 from retrieval.errors import NotFoundError
-from retrieval.filters import Filter
 from retrieval.search.query import MAX_ITEM_ID
 
 router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[Depends(require("read"))])
@@ -34,7 +33,7 @@ def item_in(snapshot: Snapshot, item_id: int) -> Item:
 @router.get("")
 def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) -> ItemList:
     """List the items that can be found, in the order in which they were added, or by date."""
-    where = parse_json(Filter, asked.where, "where") if asked.where is not None else None
+    where = parse_where(asked.where)
     space_id = service.engine.space.id
     with service.library.catalog.snapshot() as snapshot:
         if asked.by_date:
@@ -62,7 +61,5 @@ def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) 
 def get_item(item_id: ItemId, service: CurrentService) -> ItemSchema:
     """Describe an item, with the metadata of its file."""
     with service.library.catalog.snapshot() as snapshot:
-        item = snapshot.item(item_id)
-        if item is None:
-            raise NotFoundError(f"There is no item {item_id}.")
+        item = item_in(snapshot, item_id)
         return ItemSchema.of(item, snapshot.details(item))

@@ -5,12 +5,11 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.http.schemas.items import MOST_IN_AN_ADDRESS, valid_text
+from api.http.schemas.items import FilterText, valid_text
 from retrieval.media import MediaKind, Modality
 from retrieval.search.facets import DEFAULT_VALUES, MAX_VALUES, Facets, FacetValue
 from retrieval.search.query import MAX_TEXT_LENGTH
 
-_FILTER = '{"kind": ["video"], "taken_at": {"since": "2024-01-01"}}'
 _Value = TypeVar("_Value")
 
 ValueCount = Annotated[
@@ -44,13 +43,7 @@ class FacetsRequest(FacetsLimit):
     modality: Annotated[
         Modality, Field(description="image: images, frames and pages; text: chunks of text.")
     ] = Modality.IMAGE
-    where: Annotated[
-        str | None,
-        Field(
-            max_length=MOST_IN_AN_ADDRESS,
-            description=f"A filter as JSON, such as `{_FILTER}`.",
-        ),
-    ] = None
+    where: FilterText = None
 
 
 class FacetValueSchema(BaseModel, Generic[_Value]):

@@ -20,6 +20,10 @@ _NO_DATE = "none"
 
 _ITEM_FIELDS = [field.name for field in fields(Item)]
 _FILTER = '{"kind": ["video"], "taken_at": {"since": "2024-01-01"}}'
+FilterText = Annotated[
+    str | None,
+    Field(max_length=MOST_IN_AN_ADDRESS, description=f"A filter as JSON, such as `{_FILTER}`."),
+]
 
 
 class ListRequest(BaseModel):
@@ -45,13 +49,7 @@ class ListRequest(BaseModel):
             "or oldest photo first, items without a date last."
         ),
     ] = "oldest"
-    where: Annotated[
-        str | None,
-        Field(
-            max_length=MOST_IN_AN_ADDRESS,
-            description=f"A filter as JSON, such as `{_FILTER}`.",
-        ),
-    ] = None
+    where: FilterText = None
 
     @property
     def by_date(self) -> bool:

@@ -5,7 +5,7 @@ import { byId, element, fileName } from "./dom.js";
 import { readFacets, withoutColumn } from "./facets.js";
 import { monthName, number, percent, t } from "./i18n.js";
 import { library, minRelevanceOf } from "./library.js";
-import { EMPTY, filterCount } from "./query.js";
+import { EMPTY, filterCount, filtersOf } from "./query.js";
 
 const SIZES = [640, 1280, 2560, 4000];
 
@@ -68,7 +68,7 @@ export function showFilters(query, change) {
         filterCount(query)
           ? element(
               "button",
-              { type: "button", class: "button", id: "reset", onclick: () => change(unfiltered()) },
+              { type: "button", class: "button", id: "reset", onclick: () => change(filtersOf(EMPTY)) },
               t("reset"),
             )
           : null,
@@ -79,11 +79,6 @@ export function showFilters(query, change) {
   const count = byId("filters-count");
   count.hidden = !filterCount(query);
   count.textContent = number(filterCount(query));
-}
-
-export function unfiltered() {
-  const { text: _text, things: _things, sort: _sort, literal: _literal, ...filters } = EMPTY;
-  return { ...filters, columns: {}, kinds: [] };
 }
 
 const bare = (value) => ({ value });

@@ -5,7 +5,7 @@ import { showChips } from "./chips.js";
 import { byId, element, fileName } from "./dom.js";
 import { listenForPictures } from "./drop.js";
 import { isQuickerFirst, listedModality, openFeed } from "./feed.js";
-import { readChoices, showFilters, unfiltered } from "./filters.js";
+import { readChoices, showFilters } from "./filters.js";
 import {
   focusFirstHit,
   focusHit,
@@ -22,6 +22,7 @@ import { addPicture } from "./query-pictures.js";
 import {
   EMPTY,
   SORTS,
+  filtersOf,
   fromAddress,
   hasNoDay,
   isByDate,
@@ -221,7 +222,7 @@ function explainNothing(asked) {
     byId("hello").hidden = true;
     showMessage(t("filteredTitle"), t("filteredHint"), {
       text: t("reset"),
-      run: () => change({ ...unfiltered(), modality: query.modality }),
+      run: () => change({ ...filtersOf(EMPTY), modality: query.modality }),
     });
   } else {
     showMessage(t("noneTitle"), t("noneHint"));
@@ -279,13 +280,8 @@ const hitActions = {
     viewerPushed = true;
     showItem(id);
   },
-  like: (id) => change({ ...EMPTY, ...filtersOnly(), things: [{ type: "item", id, weight: 1 }] }),
+  like: (id) => change({ ...EMPTY, ...filtersOf(query), things: [{ type: "item", id, weight: 1 }] }),
 };
-
-function filtersOnly() {
-  const { text: _text, things: _things, sort: _sort, literal: _literal, ...filters } = query;
-  return filters;
-}
 
 // The pictures, or the texts beside them, whichever an item is among.
 function hitsWith(id) {

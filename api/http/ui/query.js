@@ -95,6 +95,12 @@ export function toAddress(query, item = null) {
 
 export const itemOfAddress = (address) => Number(new URLSearchParams(address).get("item")) || null;
 
+// A query without what is searched for and its order: its filters.
+export function filtersOf(query) {
+  const { text: _text, things: _things, sort: _sort, literal: _literal, ...filters } = query;
+  return filters;
+}
+
 // The query parts; without any, the page shows the library.
 export function partsOf(query) {
   const { plus, minus } = readText(query.text);

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.quality.relevance import absent_texts, draw_reliability, measure_relevance
+from benchmarks.quality.query_words import absent_queries
+from benchmarks.quality.relevance import draw_reliability, measure_relevance
 from retrieval.search.relevance import calibration_for
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.relevance import Quality, is_held_out
@@ -27,7 +28,7 @@ def measured(shared_data, starter, tmp_path_factory):
         tmp_path_factory.mktemp("vectors"),
         thresholds=(0.01, 0.1, 0.5),
         sizes=(20, 1000),
-        absent=absent_texts()[:20],
+        absent=absent_queries("en")[:20],
         searches=300,
     )
 
@@ -58,7 +59,7 @@ def test_photos_with_one_caption_ask_texts_only(shared_data, starter, tmp_path):
 
 
 def test_the_texts_about_other_things_are_all_different():
-    texts = absent_texts()
+    texts = absent_queries("en")
     assert len(texts) == len(set(texts)) == 60
     assert all(text.strip() == text and text for text in texts)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.vectors.measurement import Point
-from benchmarks.vectors.search import MethodResult
+from benchmarks.vectors.search import MethodResult, VectorResult
 from benchmarks.vectors.workload import Workload, synthetic_workload
 
 
@@ -47,3 +47,21 @@ def result_of() -> Callable[..., MethodResult]:
         )
 
     return make
+
+
+@pytest.fixture
+def points(point: Callable[..., Point]) -> list[Point]:
+    """Make the points of a curve; the one of recall 0.96 is beaten by the next."""
+    return [point(0.9, 500), point(0.96, 300), point(0.97, 350), point(0.99, 100)]
+
+
+@pytest.fixture
+def measured(points: list[Point], result_of: Callable[..., MethodResult]) -> VectorResult:
+    """Make a result with this curve for all modalities and batches."""
+    every = [
+        replace(one, modality=modality, batch=batch)
+        for one in points
+        for modality in ("image", "text")
+        for batch in (1, 100)
+    ]
+    return VectorResult("some data", 1000, 64, (result_of(*every),))

@@ -1,24 +1,13 @@
 """Curves of recall against speed."""
 
-from dataclasses import replace
-
 from benchmarks.vectors.plot import curve_of, draw_curves, frontier
-from benchmarks.vectors.search import VectorResult
 
 OTHERS = {"modality": "text", "k": 100, "batch": 100, "threads": 2}
 
 
-def test_a_curve_is_drawn_through_the_points_that_none_beats(tmp_path, point, result_of):
-    points = [point(0.9, 500), point(0.96, 300), point(0.97, 350), point(0.99, 100)]
+def test_a_curve_is_drawn_through_the_points_that_none_beats(tmp_path, points, measured):
     assert [p.queries_per_second for p in frontier(points)] == [500, 350, 100]
-    every = [
-        replace(one, modality=modality, batch=batch)
-        for one in points
-        for modality in ("image", "text")
-        for batch in (1, 100)
-    ]
-    result = VectorResult("some data", 1000, 64, (result_of(*every),))
-    files = draw_curves(result, tmp_path / "plots")
+    files = draw_curves(measured, tmp_path / "plots")
     assert sorted(file.name for file in files) == [
         "recall-10-1-thread.png",
         "recall-10-1-thread.svg",

@@ -7,19 +7,11 @@ from benchmarks.vectors.search import VectorResult
 from benchmarks.vectors.tables import growth_markdown, methods_markdown
 
 
-def test_a_method_has_its_costs_and_its_speed_at_a_recall(point, result_of):
-    points = [point(0.9, 500), point(0.96, 300), point(0.97, 350), point(0.99, 100)]
-    every = [
-        replace(one, modality=modality, batch=batch)
-        for one in points
-        for modality in ("image", "text")
-        for batch in (1, 100)
-    ]
-    result = VectorResult("some data", 1000, 64, (result_of(*every),))
-    table = methods_markdown(result, [1], 0.95)
+def test_a_method_has_its_costs_and_its_speed_at_a_recall(measured):
+    table = methods_markdown(measured, [1], 0.95)
     assert "| some | IVF8,PQ8 | 10.0 | 16.7 | 100 | 80 | 72 | 1024 |" in table
     assert "| some | 350 | 350 | 350 | 350 |" in table
-    assert "100 (0.990)" in methods_markdown(result, [1], 0.999)
+    assert "100 (0.990)" in methods_markdown(measured, [1], 0.999)
 
 
 def test_memory_that_cannot_be_measured_here_is_a_question_mark(result_of):

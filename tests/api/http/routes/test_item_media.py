@@ -3,7 +3,6 @@
 import io
 import os
 import re
-from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -51,13 +50,6 @@ def client(tmp_path_factory, tiny_encoder, folder):
     index_sources(library, tiny_encoder, [folder])
     with TestClient(create_app(library.path, device="cpu"), base_url="http://localhost") as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def items(client):
-    """Items by the name of their file, as JSON spells it."""
-    listed = client.get("/v1/items", params={"limit": 1000}).json()["items"]
-    return {Path(item["path"]).name: item for item in listed}
 
 
 def test_a_thumbnail_is_kept_for_ever_by_its_address(client, items):

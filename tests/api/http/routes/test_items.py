@@ -27,13 +27,6 @@ def client(tmp_path_factory, tiny_encoder):
         yield client
 
 
-@pytest.fixture(scope="module")
-def items(client):
-    """Items by the name of their file, as JSON spells it."""
-    listed = client.get("/v1/items", params={"limit": 1000}).json()["items"]
-    return {Path(item["path"]).name: item for item in listed}
-
-
 def test_every_item_is_listed_once_page_by_page(client, items):
     seen, cursor, pages = [], None, 0
     while pages == 0 or cursor:
