@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.index_info import build_due_indices
-from api.cli.open_library import library_and_encoder
+from api.cli.open_library import library_and_encoder, other_encoders
 from api.cli.options import (
     STOPPING,
     BatchSizeOption,
@@ -157,7 +157,7 @@ def index(
     """Index directories, or update their index: images, videos, PDF, texts, tables."""
     given = locals()
     from api.cli import console
-    from api.cli.spaces import other_encoders, report_other_spaces
+    from api.cli.spaces import report_other_spaces
     from api.http.schemas import valid_text
     from indexer.moved_sources import MoveOptions
     from indexer.pipeline import index_sources

@@ -69,3 +69,11 @@ def encoder_of(library: Library, space: Space, device: str) -> Encoder:
     encoder = load_encoder(space.encoder, device, space.weights)
     library.require_space(encoder.space, among=space)
     return encoder
+
+
+def other_encoders(library: Library, space_id: str, device: str) -> list[Encoder]:
+    """List the encoders of the spaces but one, loaded when they are first used."""
+    from retrieval.spaces import ordered_space_ids
+
+    others = [one for one in ordered_space_ids(library) if one != space_id]
+    return [deferred_encoder(library, one, device) for one in others]

@@ -146,14 +146,6 @@ def remove(
         _say(f"The space {space_id} was removed.")
 
 
-def other_encoders(library: Library, space_id: str, device: str) -> "list[Encoder]":
-    """List the encoders of the spaces but one, loaded when they are first used."""
-    from retrieval.spaces import ordered_space_ids
-
-    others = [one for one in ordered_space_ids(library) if one != space_id]
-    return [deferred_encoder(library, one, device) for one in others]
-
-
 def report_other_spaces(
     library: Library, space_id: str | None, runs: "Sequence[SpaceRun]", *, is_quiet: bool = False
 ) -> list[dict[str, Any]]:

@@ -278,7 +278,7 @@ class _Indexing:
 
     def _others(self, library: "Library", setting: dict[str, str]) -> "list[Encoder]":
         """Return the encoders of the other spaces, loaded once and when first needed."""
-        from api.cli.spaces import other_encoders
+        from api.cli.open_library import other_encoders
 
         known = {encoder.space.id: encoder for encoder in self._other_encoders}
         others = other_encoders(library, setting["space"], setting["device"])

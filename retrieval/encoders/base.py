@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -49,7 +50,7 @@ class Space:
     dimension: int
     normalization: str = "l2"
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Return a directory name: the readable encoder and a digest of all fields."""
         slug = re.sub(r"[^A-Za-z0-9]+", "-", self.encoder).strip("-").lower()[:40]
