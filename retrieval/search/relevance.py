@@ -235,8 +235,8 @@ class Calibration:
         return partial(
             _platt,
             offset,
-            (location, _softplus(spread) / scale if scale > 0 else 0.0),
-            (features[_THRESHOLD], _softplus(cosine) if self.cosine else 0.0),
+            (location, float(np.logaddexp(0.0, spread)) / scale if scale > 0 else 0.0),
+            (features[_THRESHOLD], float(np.logaddexp(0.0, cosine)) if self.cosine else 0.0),
         )
 
     def features(
@@ -311,10 +311,6 @@ def _platt(
         logits += np.clip(slope * (known - start), -_STEEPEST, _STEEPEST)
     chance = 1 / (1 + np.exp(-np.clip(logits, -_STEEPEST, _STEEPEST)))
     return np.where(np.isnan(similarity), 0.0, chance).astype(np.float32)
-
-
-def _softplus(x: float) -> float:
-    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
 AnyCalibration = Calibration | LogisticCalibration
