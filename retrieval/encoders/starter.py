@@ -199,7 +199,7 @@ class StarterEncoder:
                     rows = order[start : start + TEXT_BATCH]
                     features = self._text_tower([ids[row] for row in rows])
                     early = features.early[features.mask]
-                    packed = self._heads[1].layer.packed(early, features.mask)
+                    packed = self._heads[1].packed_tokens(early, features.mask)
                     tokens = unpacked(packed, features.mask)
                     batches.append((rows, _TextStates(tokens, features.pooled, features.mask)))
             if len(texts) > TEXT_BATCH:
