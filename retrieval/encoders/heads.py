@@ -14,13 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retrieval.encoders.towers import (
-    CLASSES,
-    MAP_CHANNELS,
-    POOLED_CHANNELS,
-    TEXT_WIDTH,
-    TransformerLayer,
-)
+from retrieval.encoders.starter_inputs import MAP_CHANNELS, TEXT_WIDTH
+from retrieval.encoders.towers import CLASSES, POOLED_CHANNELS, TransformerLayer
 from retrieval.encoders.weight_files import HEADS_FORMAT, heads_digest, write_weights
 from retrieval.errors import EncoderUnavailableError
 

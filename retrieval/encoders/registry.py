@@ -1,13 +1,17 @@
 """Encoders by name: which there are, which can be used here, and loading one."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from retrieval.encoders import hub
 from retrieval.encoders.base import Encoder
+from retrieval.encoders.weight_files import FIRST_STARTER_WEIGHTS
 from retrieval.errors import UsageError
 
 STARTER = "starter"
+FIRST_STARTER = "starter:1"
+"""The first edition of `starter`: for libraries that were made with it."""
 AUTO = "auto"
 
 RECOMMENDED = "open_clip:ViT-B-32-SigLIP2-256/webli"
@@ -37,19 +41,34 @@ class EncoderListing:
 def choose_encoder(name: str = AUTO) -> EncoderChoice:
     """Resolve `auto`: the recommended model if it is here or can be fetched, else `starter`.
 
-    Takes at most 5 seconds when the hub does not answer. Other names are returned as they are.
+    Takes at most 5 seconds when the hub does not answer. Where `starter` lacks a part, its first
+    edition stands in. Other names are returned as they are.
     """
+    if name == STARTER:
+        return _starter("as asked")
     if name != AUTO:
         return EncoderChoice(name, "as asked")
     if hub.is_cached(_RECOMMENDED_REPOSITORY, *_RECOMMENDED_FILES):
         return EncoderChoice(RECOMMENDED, "its weights are on this machine")
     if hub.hub_is_reachable():
         return EncoderChoice(RECOMMENDED, "the model hub answers; its weights will be downloaded")
-    return EncoderChoice(
-        STARTER,
+    return _starter(
         f"the model hub does not answer and {RECOMMENDED} is not on this machine. starter needs no "
         "download and is modest: for better results index with a stronger encoder once you are "
-        "online",
+        "online"
+    )
+
+
+def _starter(reason: str) -> EncoderChoice:
+    """Choose the edition of `starter` that can be used here."""
+    from retrieval.encoders.starter import missing_part
+
+    missing = missing_part()
+    if missing is None:
+        return EncoderChoice(STARTER, reason)
+    return EncoderChoice(
+        FIRST_STARTER,
+        f"{reason}; the first edition of starter, which knows English alone, since {missing}",
     )
 
 
@@ -57,20 +76,26 @@ def load_encoder(name: str, device: str = "auto", weights: str | None = None) ->
     """Load an encoder by its name onto a torch device; of `auto`, the one that it chooses now.
 
     weights: the checksum that they must have (`Space.weights`); it is compared before anything
-    that lies beside them is read. Those of `starter` always have their own.
+    that lies beside them is read. Of `starter`, the edition that has it is loaded.
 
     Raises UsageError for an unknown name, EncoderUnavailableError when its weights cannot be had,
     SpaceMismatchError when they differ from those of the space.
     """
-    name = choose_encoder(name).name
+    if name == STARTER and weights is not None:
+        name = FIRST_STARTER if weights == FIRST_STARTER_WEIGHTS else STARTER
+    else:
+        choice = choose_encoder(name)
+        if name == STARTER and choice.name != STARTER:
+            logging.getLogger(__name__).warning("Encoder: %s (%s).", choice.name, choice.reason)
+        name = choice.name
     kind, colon, _ = name.partition(":")
-    load = LOADERS.get(kind + colon)
+    load = LOADERS.get(name) or LOADERS.get(kind + colon)
     if load is None:
         raise UsageError(
-            f"There is no encoder {name!r}. Use auto, starter, open_clip:MODEL/PRETRAINED or "
+            f"There is no encoder {name!r}. Use auto, starter, starter:1, open_clip:MODEL/PRETRAINED or "
             "local-dir:DIR; `mmsearch encoders` lists what can be used here."
         )
-    return load(name, resolve_device(device), weights)
+    return load(name, device, weights)
 
 
 def _load_starter(_: str, device: str, _weights: str | None) -> Encoder:
@@ -79,25 +104,42 @@ def _load_starter(_: str, device: str, _weights: str | None) -> Encoder:
     return StarterEncoder(device)
 
 
+def _load_first_starter(_: str, device: str, _weights: str | None) -> Encoder:
+    from retrieval.encoders.starter_first import FirstStarterEncoder
+
+    return FirstStarterEncoder(resolve_device(device))
+
+
 def _load_open_clip(name: str, device: str, weights: str | None) -> Encoder:
     from retrieval.encoders.open_clip import OpenClipEncoder
 
-    return OpenClipEncoder(name, device, weights)
+    return OpenClipEncoder(name, resolve_device(device), weights)
 
 
 LOADERS: dict[str, Callable[[str, str, str | None], Encoder]] = {
     STARTER: _load_starter,
+    FIRST_STARTER: _load_first_starter,
     "open_clip:": _load_open_clip,
     "local-dir:": _load_open_clip,
 }
-"""By the name, or its part up to the colon: called with name, device and expected checksum."""
+"""By the name, or its part up to the colon: called with name, device and expected checksum.
+
+The device is `auto` where that was asked for.
+"""
 
 
 def list_encoders() -> list[EncoderListing]:
     """Every encoder that can be named: `starter`, then open_clip's, the recommended one first."""
     import open_clip
 
-    listings = [EncoderListing(STARTER, True, "built in, needs no download, English")]
+    from retrieval.encoders.starter import missing_part
+
+    missing = missing_part()
+    note = f"its first edition here, since {missing}" if missing else "multilingual"
+    listings = [
+        EncoderListing(STARTER, True, f"built in, needs no download, {note}"),
+        EncoderListing(FIRST_STARTER, True, "the first edition of starter, English"),
+    ]
     for model, tag in open_clip.list_pretrained():
         name = f"open_clip:{model}/{tag}"
         config = open_clip.get_pretrained_cfg(model, tag)

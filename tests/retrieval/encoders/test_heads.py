@@ -14,7 +14,8 @@ from retrieval.encoders.heads import (
     load_heads,
     save_heads,
 )
-from retrieval.encoders.towers import CLASSES, MAP_CHANNELS, POOLED_CHANNELS, TEXT_WIDTH
+from retrieval.encoders.starter_inputs import MAP_CHANNELS, TEXT_WIDTH
+from retrieval.encoders.towers import CLASSES, POOLED_CHANNELS
 from retrieval.encoders.weight_files import HEADS_FORMAT, write_weights
 from retrieval.errors import EncoderUnavailableError
 
