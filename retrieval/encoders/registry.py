@@ -92,8 +92,9 @@ def load_encoder(name: str, device: str = "auto", weights: str | None = None) ->
     load = LOADERS.get(name) or LOADERS.get(kind + colon)
     if load is None:
         raise UsageError(
-            f"There is no encoder {name!r}. Use auto, starter, starter:1, open_clip:MODEL/PRETRAINED or "
-            "local-dir:DIR; `mmsearch encoders` lists what can be used here."
+            f"There is no encoder {name!r}. Use auto, starter, starter:1, "
+            "open_clip:MODEL/PRETRAINED or local-dir:DIR; `mmsearch encoders` lists what can be "
+            "used here."
         )
     return load(name, device, weights)
 

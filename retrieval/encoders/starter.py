@@ -6,34 +6,27 @@ before it, of English alone, is `starter_first`.
 """
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.encoders import e5_file
+from retrieval.encoders import e5, e5_file
 from retrieval.encoders.base import REDUCTION, Inputs, Pixels, Space, Tokens, Vectors, cannot_encode
 from retrieval.encoders.runtimes.network_folder import CARD_NAME, NetworkFolder
 from retrieval.encoders.starter_inputs import (
-    CONTEXT_LENGTH,
     IMAGE_SIZE,
     MAP_POSITIONS,
-    TEXT_WIDTH,
     TOKEN_CHANNELS,
-    cut,
     resize,
     view,
 )
 from retrieval.media import Modality
-
-if TYPE_CHECKING:
-    from retrieval.encoders.e5 import E5Tower
 
 FORMAT = "mmsearch-starter-2"
 NETWORKS = Path(__file__).parent / "weights" / "starter"
@@ -86,12 +79,12 @@ class StarterEncoder:
     """
 
     modalities = frozenset({Modality.IMAGE, Modality.TEXT})
-    context_length = CONTEXT_LENGTH
+    context_length = e5.CONTEXT_LENGTH
     input_side = IMAGE_SIZE
 
     def __init__(self, device: str = "cpu", *, networks: Path = NETWORKS) -> None:
-        self.device = _usable(device)
-        self._networks = NetworkFolder(networks, FORMAT, device=self.device, remedy=_REMEDY)
+        self._networks = NetworkFolder(networks, FORMAT, device=device, remedy=_REMEDY)
+        self.device = self._networks.device
         self._last_states: tuple[tuple[str, ...], list[_TextStates]] | None = None
         pins = f"{e5_file.WEIGHTS_SHA256}\n{self._networks.digest}"
         self.space = Space(
@@ -106,10 +99,8 @@ class StarterEncoder:
         )
 
     @cached_property
-    def _text_tower(self) -> "E5Tower":
-        from retrieval.encoders.e5 import E5Tower
-
-        return E5Tower(self.device)
+    def _text_tower(self) -> e5.E5Tower:
+        return e5.E5Tower(self.device)
 
     def preprocess(self, image: Image.Image) -> Pixels:
         """Turn an upright RGB image of any size into (260, 260, 3) uint8."""
@@ -163,7 +154,7 @@ class StarterEncoder:
         """
         batches = self._text_states(texts)
         longest = max((states.mask.shape[1] for states in batches), default=0)
-        values = np.zeros((len(texts), longest, TEXT_WIDTH), np.float32)
+        values = np.zeros((len(texts), longest, e5.WIDTH), np.float32)
         mask = np.zeros((len(texts), longest), np.bool_)
         for states in batches:
             length = states.mask.shape[1]
@@ -173,7 +164,7 @@ class StarterEncoder:
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Locate each of a text's tokens in it; (0, 0) for those that stand for none of it."""
-        return cut(self._text_tower.spans(text))
+        return e5.cut(self._text_tower.spans(text))
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Return the part of an image that is looked at: left, top, right, bottom in pixels."""
@@ -191,7 +182,7 @@ class StarterEncoder:
         if self._last_states is not None and self._last_states[0] == tuple(texts):
             return self._last_states[1]
         tower, head = self._text_tower, self._networks["text_head"]
-        hidden = f"hidden_{12 - self._networks.card['text_layers']}"
+        hidden = f"hidden_{e5.LAYERS - self._networks.card['text_layers']}"
         ids = tower.tokenize(texts)
         order = np.argsort([len(row) for row in ids], kind="stable")
         batches = []
@@ -204,20 +195,3 @@ class StarterEncoder:
         if len(texts) <= TEXT_BATCH:
             self._last_states = (tuple(texts), batches)
         return batches
-
-
-def _usable(device: str) -> str:
-    """Resolve a device to one that ONNX Runtime can use here."""
-    if device == "cpu":
-        return device
-    import onnxruntime
-
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        return "cuda" if device == "auto" else device
-    if device != "auto":
-        logging.getLogger(__name__).warning(
-            "ONNX Runtime cannot use %r here (pip install onnxruntime-gpu): starter runs on the "
-            "CPU, with the same vectors.",
-            device,
-        )
-    return "cpu"

@@ -18,7 +18,8 @@ def load_reranker(name: str, encoder: Encoder, device: str = "auto") -> Reranker
 
     Args:
         name: `auto` (the cross-attention model shipped for this space, if there is one, else
-            `none`), `cross-attention`, `cross-attention:FILE`, `blip-itm` or
+            `none`), `cross-attention`, `cross-attention:FILE` (or a folder of exported networks),
+            `blip-itm` or
             `blip-itm:NAME_OR_DIR` (BLIP through `transformers`, for any space) or `none`.
         encoder: the encoder whose candidates are reranked.
         device: `cpu`, `cuda` or `auto`.
@@ -36,7 +37,6 @@ def load_reranker(name: str, encoder: Encoder, device: str = "auto") -> Reranker
     kind, _, which = name.partition(":")
     if name == NONE:
         return None
-    device = resolve_device(device)
     if name == AUTO:
         file = shipped_model(encoder.space)
         return CrossAttentionReranker(file, require_tokens(encoder), device) if file else None
@@ -45,7 +45,7 @@ def load_reranker(name: str, encoder: Encoder, device: str = "auto") -> Reranker
     if kind == BLIP_ITM:
         from retrieval.rerankers.blip import BlipItmReranker
 
-        return BlipItmReranker(which or None, device=device)
+        return BlipItmReranker(which or None, device=resolve_device(device))
     raise UsageError(
         f"There is no reranker {name!r}. Use auto, cross-attention, cross-attention:FILE, "
         "blip-itm, blip-itm:NAME_OR_DIR or none."

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,22 @@ from retrieval.files import write_atomically
 CARD_NAME = "card.json"
 
 
+def usable_device(device: str) -> str:
+    """Resolve a device, which may be `auto`, to one that ONNX Runtime can use here."""
+    if device == "cpu":
+        return device
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        return "cuda" if device == "auto" else device
+    if device != "auto":
+        logging.getLogger(__name__).warning(
+            "ONNX Runtime cannot use %r here (pip install onnxruntime-gpu): the CPU does the same.",
+            device,
+        )
+    return "cpu"
+
+
 class NetworkFolder:
     """Loads each network of a folder, which `write_networks` made, when it is first used.
 
@@ -21,7 +38,7 @@ class NetworkFolder:
     Args:
         folder: Where the files lie.
         kind: Of the model, as it was written.
-        device: As `OnnxModel` names it.
+        device: Where they run; as of `usable_device`.
         remedy: What to do when a file is missing or damaged; ends the messages.
 
     Raises:
@@ -30,7 +47,7 @@ class NetworkFolder:
 
     def __init__(self, folder: Path, kind: str, *, device: str = "cpu", remedy: str) -> None:
         self.folder = folder
-        self._device = device
+        self.device = usable_device(device)
         self._remedy = remedy
         self._loaded: dict[str, OnnxModel] = {}
         file = folder / CARD_NAME
@@ -64,7 +81,7 @@ class NetworkFolder:
             EncoderUnavailableError: its file is missing, damaged or cannot be loaded here.
         """
         if name not in self._loaded:
-            self._loaded[name] = OnnxModel(self._content(name), device=self._device)
+            self._loaded[name] = OnnxModel(self._content(name), device=self.device)
         return self._loaded[name]
 
     def _content(self, name: str) -> bytes:
