@@ -82,8 +82,9 @@ class StarterEncoder:
     context_length = e5.CONTEXT_LENGTH
     input_side = IMAGE_SIZE
 
-    def __init__(self, device: str = "cpu", *, networks: Path = NETWORKS) -> None:
-        self._networks = NetworkFolder(networks, FORMAT, device=device, remedy=_REMEDY)
+    def __init__(self, device: str = "cpu", *, networks: Path | None = None) -> None:
+        folder = networks or NETWORKS
+        self._networks = NetworkFolder(folder, FORMAT, device=device, remedy=_REMEDY)
         self.device = self._networks.device
         self._last_states: tuple[tuple[str, ...], list[_TextStates]] | None = None
         pins = f"{e5_file.WEIGHTS_SHA256}\n{self._networks.digest}"
