@@ -9,6 +9,7 @@ of more than 0.999 to those of float32.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,6 @@ from retrieval.encoders.e5_file import BLOCK, E5File, expanded, is_installed, sc
 from retrieval.encoders.e5_tokenizer import E5Tokenizer
 from retrieval.encoders.runtimes.onnx_runtime import OnnxModel
 
-__all__ = ["E5Tower", "cut", "is_installed", "last_layers"]
-
 GRAPH_FILE = Path(__file__).parent / "weights" / "e5.onnx"
 WIDTH, INNER, LAYERS = 384, 1536, 12
 CONTEXT_LENGTH = 128
@@ -26,6 +25,7 @@ PREFIX = "query: "
 """What the network was trained to read before a text that is compared, not asked about."""
 
 Array = NDArray[np.float32]
+_T = TypeVar("_T")
 
 
 class E5Tower:
@@ -66,7 +66,7 @@ class E5Tower:
 
     def __call__(
         self, ids: Sequence[Sequence[int]], outputs: Sequence[str] = ("hidden_11", "pooled")
-    ) -> dict[str, NDArray[np.generic]]:
+    ) -> dict[str, NDArray[Any]]:
         """Run the tower on n > 0 tokenized texts; longer ones than the context are cut.
 
         Texts of like length belong together: shorter ones are padded to the longest.
@@ -85,17 +85,14 @@ class E5Tower:
         fit = [cut(row) for row in ids]
         lengths = np.array([len(row) for row in fit], np.int32)
         mask = np.arange(lengths.max()) < lengths[:, np.newaxis]
-        hidden = [name for name in outputs if name != "pooled"]
-        wanted = hidden if "pooled" not in outputs else sorted({*hidden, "hidden_12"})
-        found = self._layers({"embedded": self._embedded(fit, mask), "lengths": lengths}, wanted)
-        results: dict[str, NDArray[np.generic]] = {"mask": mask}
-        for name, values in zip(wanted, found, strict=True):
-            values *= mask[:, :, np.newaxis]
-            if name in hidden:
-                results[name] = values
-            if name == "hidden_12" and "pooled" in outputs:
-                results["pooled"] = values.sum(1) / lengths[:, np.newaxis].astype(np.float32)
-        return results
+        wanted = list({"hidden_12" if name == "pooled" else name: None for name in outputs})
+        inputs = {"embedded": self._embedded(fit, mask), "lengths": lengths}
+        found = dict(zip(wanted, self._layers(inputs, wanted), strict=True))
+        for values in found.values():
+            values[~mask] = 0
+        if "pooled" in outputs:
+            found["pooled"] = found["hidden_12"].sum(1) / lengths[:, np.newaxis].astype(np.float32)
+        return {"mask": mask} | {name: found[name] for name in outputs}
 
     def _embedded(self, ids: Sequence[Sequence[int]], mask: NDArray[np.bool_]) -> Array:
         """Sum the embeddings of words, positions and type, (n, t, 384)."""
@@ -106,11 +103,11 @@ class E5Tower:
         return embedded
 
 
-def cut(ids: Sequence[int]) -> list[int]:
+def cut(tokens: Sequence[_T]) -> list[_T]:
     """Truncate a text's tokens to the context length, keeping the closing special one."""
-    if len(ids) <= CONTEXT_LENGTH:
-        return list(ids)
-    return [*ids[: CONTEXT_LENGTH - 1], ids[-1]]
+    if len(tokens) <= CONTEXT_LENGTH:
+        return list(tokens)
+    return [*tokens[: CONTEXT_LENGTH - 1], tokens[-1]]
 
 
 def last_layers(count: int) -> list[dict[str, Array]]:
@@ -139,9 +136,9 @@ def _layer(file: E5File, number: int) -> dict[str, Array]:
     return state
 
 
-def _initializers(file: E5File) -> dict[str, NDArray[np.generic]]:
+def _initializers(file: E5File) -> dict[str, NDArray[Any]]:
     """Give the graph's weights by name."""
-    weights: dict[str, NDArray[np.generic]] = {
+    weights: dict[str, NDArray[Any]] = {
         f"emb.ln.{part}": file.floats(f"emb.ln.{part}") for part in "wb"
     }
     for number in range(LAYERS):
@@ -166,8 +163,8 @@ def _paired(blocks: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     (rows, n, 18) uint8 -> (rows, n, 16) uint8, where byte j holds the weights 2j and 2j + 1.
     """
-    halves = blocks[..., 2:]
-    low, high = halves & 15, halves >> 4
-    return np.concatenate(
-        [each[..., ::2] | each[..., 1::2] << 4 for each in (low, high)], axis=-1, dtype=np.uint8
-    )
+    pairs = np.ascontiguousarray(blocks[..., 2:]).view("<u2")
+    paired = np.empty((*blocks.shape[:2], BLOCK // 2), np.uint8)
+    paired[..., : BLOCK // 4] = pairs & 0x0F | pairs >> 4 & 0xF0
+    paired[..., BLOCK // 4 :] = pairs >> 4 & 0x0F | pairs >> 8 & 0xF0
+    return paired

@@ -204,11 +204,14 @@ def _words(
     """
     windows = np.ndarray((len(content) - _WORD + 1,), "<u8", content, strides=(1,))
     words = np.zeros((_WORDS, len(starts)), np.uint64)
-    for number, row in enumerate(words):
-        left = lengths - _WORD * number
-        if (left <= 0).all():
+    rows = np.arange(len(starts))
+    for number in range(_WORDS):
+        left = lengths[rows] - _WORD * number
+        here = windows[starts[rows] + _WORD * number]
+        words[number, rows] = here & _MASKS[np.minimum(left, _WORD)]
+        rows = rows[left > _WORD]
+        if not len(rows):
             break
-        row[:] = windows[starts + _WORD * number] & _MASKS[np.clip(left, 0, _WORD)]
     return words
 
 
