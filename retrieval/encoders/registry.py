@@ -1,10 +1,19 @@
 """Encoders by name: which there are, which can be used here, and loading one."""
 
+import ctypes
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from retrieval.encoders import hub
 from retrieval.encoders.base import Encoder
+from retrieval.encoders.exports.store import (
+    INT8,
+    choose_export,
+    find_export,
+    has_pytorch,
+    missing_int8,
+)
 from retrieval.errors import UsageError
 
 STARTER = "starter"
@@ -70,16 +79,24 @@ def load_encoder(name: str, device: str = "auto", weights: str | None = None) ->
             f"There is no encoder {name!r}. Use auto, starter, open_clip:MODEL/PRETRAINED or "
             "local-dir:DIR; `mmsearch encoders` lists what can be used here."
         )
-    return load(name, resolve_device(device), weights)
+    return load(name, device, weights)
 
 
 def _load_starter(_: str, device: str, _weights: str | None) -> Encoder:
     from retrieval.encoders.starter import StarterEncoder
 
-    return StarterEncoder(device)
+    return StarterEncoder(resolve_device(device))
 
 
 def _load_open_clip(name: str, device: str, weights: str | None) -> Encoder:
+    device = resolve_device(device)
+    export = choose_export(name, device, weights)
+    if export is not None:
+        from retrieval.encoders.exports.encoder import ExportedEncoder
+
+        return ExportedEncoder(export, device)
+    if name.endswith(INT8):
+        raise missing_int8(name, weights)
     from retrieval.encoders.open_clip import OpenClipEncoder
 
     return OpenClipEncoder(name, device, weights)
@@ -90,7 +107,32 @@ LOADERS: dict[str, Callable[[str, str, str | None], Encoder]] = {
     "open_clip:": _load_open_clip,
     "local-dir:": _load_open_clip,
 }
-"""By the name, or its part up to the colon: called with name, device and expected checksum."""
+"""By the name, or its part up to the colon: called with name, device and expected checksum.
+
+The device is `auto` where that was asked for.
+"""
+
+
+def load_runtimes(name: str, device: str = "auto") -> list[Encoder]:
+    """Load an encoder once for each runtime and precision by which it can be run here.
+
+    PyTorch first, where it is installed; then ONNX Runtime in float32 and in 8 bits, where the
+    model was exported. Encoders of one form only are loaded as `load_encoder` does.
+    """
+    name = choose_encoder(name).name
+    kind, colon, _ = name.partition(":")
+    if name.endswith(INT8) or LOADERS.get(kind + colon) is not _load_open_clip:
+        return [load_encoder(name, device)]
+    from retrieval.encoders.exports.encoder import ExportedEncoder
+
+    device = resolve_device(device)
+    found = [find_export(each) for each in (name, name + INT8)]
+    exported: list[Encoder] = [ExportedEncoder(one, device) for one in found if one]
+    if exported and (not has_pytorch() or device.startswith("coreml")):
+        return exported
+    from retrieval.encoders.open_clip import OpenClipEncoder
+
+    return [OpenClipEncoder(name, device), *exported]
 
 
 def list_encoders() -> list[EncoderListing]:
@@ -116,6 +158,17 @@ def resolve_device(device: str) -> str:
     """Resolve `auto` on this machine; other names are returned as they are."""
     if device != "auto":
         return device
+    if not _has_nvidia_driver():  # asking PyTorch takes seconds
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _has_nvidia_driver() -> bool:
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True

@@ -63,6 +63,7 @@ class StarterEncoder:
     modalities = frozenset({Modality.IMAGE, Modality.TEXT})
     context_length = 128
     input_side = 260
+    runtime = "PyTorch float32"
 
     def __init__(self, device: str = "cpu", *, heads: Path = HEADS_FILE) -> None:
         self.device = device
