@@ -10,11 +10,12 @@ import typer
 
 from api.cli.bench.program import bench
 from api.cli.duplicates import duplicates
+from api.cli.encoders import encoders
 from api.cli.explain import explain
 from api.cli.facets import facets
 from api.cli.index import index
 from api.cli.index_info import build_index, index_info
-from api.cli.library import encoders, relocate, remove, status
+from api.cli.library import relocate, remove, status
 from api.cli.options import complain
 from api.cli.search import search
 from api.cli.serve import serve
@@ -44,9 +45,9 @@ for command in (
     status,
     remove,
     relocate,
-    encoders,
 ):
     app.command()(command)
+app.add_typer(encoders, name="encoders")
 app.add_typer(bench, name="bench")
 app.add_typer(train, name="train")
 app.add_typer(spaces, name="spaces")

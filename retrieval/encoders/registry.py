@@ -1,11 +1,20 @@
 """Encoders by name: which there are, which can be used here, and loading one."""
 
+import ctypes
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from retrieval.encoders import hub
 from retrieval.encoders.base import Encoder
+from retrieval.encoders.exports.store import (
+    INT8,
+    choose_export,
+    find_export,
+    has_pytorch,
+    missing_int8,
+)
 from retrieval.encoders.weight_files import FIRST_STARTER_WEIGHTS
 from retrieval.errors import UsageError
 
@@ -112,9 +121,17 @@ def _load_first_starter(_: str, device: str, _weights: str | None) -> Encoder:
 
 
 def _load_open_clip(name: str, device: str, weights: str | None) -> Encoder:
+    device = resolve_device(device)
+    export = choose_export(name, device, weights)
+    if export is not None:
+        from retrieval.encoders.exports.encoder import ExportedEncoder
+
+        return ExportedEncoder(export, device)
+    if name.endswith(INT8):
+        raise missing_int8(name, weights)
     from retrieval.encoders.open_clip import OpenClipEncoder
 
-    return OpenClipEncoder(name, resolve_device(device), weights)
+    return OpenClipEncoder(name, device, weights)
 
 
 LOADERS: dict[str, Callable[[str, str, str | None], Encoder]] = {
@@ -127,6 +144,28 @@ LOADERS: dict[str, Callable[[str, str, str | None], Encoder]] = {
 
 The device is `auto` where that was asked for.
 """
+
+
+def load_runtimes(name: str, device: str = "auto") -> list[Encoder]:
+    """Load an encoder once for each runtime and precision by which it can be run here.
+
+    PyTorch first, where it is installed; then ONNX Runtime in float32 and in 8 bits, where the
+    model was exported. Encoders of one form only are loaded as `load_encoder` does.
+    """
+    name = choose_encoder(name).name
+    kind, colon, _ = name.partition(":")
+    if name.endswith(INT8) or LOADERS.get(kind + colon) is not _load_open_clip:
+        return [load_encoder(name, device)]
+    from retrieval.encoders.exports.encoder import ExportedEncoder
+
+    device = resolve_device(device)
+    found = [find_export(each) for each in (name, name + INT8)]
+    exported: list[Encoder] = [ExportedEncoder(one, device) for one in found if one]
+    if exported and (not has_pytorch() or device.startswith("coreml")):
+        return exported
+    from retrieval.encoders.open_clip import OpenClipEncoder
+
+    return [OpenClipEncoder(name, device), *exported]
 
 
 def list_encoders() -> list[EncoderListing]:
@@ -159,6 +198,17 @@ def resolve_device(device: str) -> str:
     """Resolve `auto` on this machine; other names are returned as they are."""
     if device != "auto":
         return device
+    if not _has_nvidia_driver():  # asking PyTorch takes seconds
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _has_nvidia_driver() -> bool:
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True

@@ -81,6 +81,7 @@ class StarterEncoder:
     modalities = frozenset({Modality.IMAGE, Modality.TEXT})
     context_length = e5.CONTEXT_LENGTH
     input_side = IMAGE_SIZE
+    runtime = "ONNX Runtime int8"
 
     def __init__(self, device: str = "cpu", *, networks: Path | None = None) -> None:
         folder = networks or NETWORKS

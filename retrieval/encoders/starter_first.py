@@ -73,6 +73,7 @@ class FirstStarterEncoder:
     modalities = frozenset({Modality.IMAGE, Modality.TEXT})
     context_length = CONTEXT_LENGTH
     input_side = IMAGE_SIZE
+    runtime = "PyTorch float32"
 
     def __init__(self, device: str = "cpu", *, heads: Path = HEADS_FILE) -> None:
         self.device = device
