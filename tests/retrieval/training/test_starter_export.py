@@ -66,6 +66,8 @@ def test_an_image_head_gives_the_vectors_of_pytorch(channels, tower):
     torch.manual_seed(0)
     head = ImageHead(channels).eval()
     torch.nn.init.normal_(head.class_vectors)
+    for name, value in head.state_dict().items():
+        head.state_dict()[name].copy_(value.half())
     tokens = torch.randn(5, 81, TOKEN_CHANNELS)
     map_ = tokens[..., -MAP_CHANNELS:] * TOKEN_BLOCKS[6]
     with torch.no_grad():
@@ -73,7 +75,8 @@ def test_an_image_head_gives_the_vectors_of_pytorch(channels, tower):
         seen = map_ if channels == MAP_CHANNELS else tokens
         expected = head(seen, pooled, tower.classify(pooled)).numpy()
     [vectors] = network(image_head(head, channels, tower))({"tokens": tokens.numpy()})
-    np.testing.assert_allclose(vectors, expected, atol=2e-3)  # float16 weights
+    # The end of the tower is rounded to float16.
+    np.testing.assert_allclose(vectors, expected, atol=3e-4)
 
 
 @pytest.mark.parametrize("layers", [1, 3])
