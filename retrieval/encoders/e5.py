@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.encoders.e5_file import BLOCK, E5File, expanded, is_installed, scales, weights_path
+from retrieval.encoders.e5_file import BLOCK, E5File, expanded, scales, weights_path
 from retrieval.encoders.e5_tokenizer import E5Tokenizer
 from retrieval.encoders.runtimes.onnx_runtime import OnnxModel
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retrieval.encoders.starter_inputs import MAP_CHANNELS, TEXT_WIDTH
+from retrieval.encoders.starter_inputs import MAP_CHANNELS, TEXT_WIDTH, TOKEN_CHANNELS
 from retrieval.encoders.towers import CLASSES, POOLED_CHANNELS, TransformerLayer
 from retrieval.encoders.weight_files import HEADS_FORMAT, heads_digest, write_weights
 from retrieval.errors import EncoderUnavailableError
@@ -62,6 +62,19 @@ class Refinement(nn.Module):
         return x + self.down(inner)  # type: ignore[no-any-return]
 
 
+class TokenNorm(nn.Module):
+    """Normalise the tokens of `towers.ImageTower.tokens`: earlier blocks and the last by itself.
+
+    The last block's share of each position's variance, so, does not depend on the others.
+    """
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Normalise (n, positions, 734)."""
+        widths = TOKEN_CHANNELS - MAP_CHANNELS, MAP_CHANNELS
+        parts = zip(tokens.split(widths, -1), widths, strict=True)
+        return torch.cat([F.layer_norm(part, (width,)) for part, width in parts], -1)
+
+
 class ImageHead(nn.Module):
     """Outputs of the image tower to (n, 512) unit vectors.
 
@@ -70,7 +83,7 @@ class ImageHead(nn.Module):
 
     def __init__(self, channels: int = MAP_CHANNELS) -> None:
         super().__init__()
-        self.map_norm = nn.LayerNorm(channels)
+        self.map_norm = TokenNorm() if channels == TOKEN_CHANNELS else nn.LayerNorm(channels)
         self.map_pooling = AttentionPooling(channels, queries=8)
         self.map_out = nn.Linear(8 * channels, DIMENSION)
         self.pooled_norm = nn.LayerNorm(POOLED_CHANNELS)
@@ -96,7 +109,9 @@ class ImageHead(nn.Module):
 class TextHead(nn.Module):
     """Outputs of the text tower to (n, 512) unit vectors.
 
-    layers: own transformer layers, which take the place of as many at the tower's end.
+    layers: own transformer layers, which take the place of as many at the tower's end. The tower's
+    sentence embedding counts from `sentence_mean`, that of all sentences, which are all alike in
+    some towers.
     """
 
     def __init__(self, layers: int = 1) -> None:
@@ -106,9 +121,11 @@ class TextHead(nn.Module):
         )
         self.pooling = AttentionPooling(TEXT_WIDTH, queries=4)
         self.tokens_out = nn.Linear(4 * TEXT_WIDTH, DIMENSION)
+        self.sentence_mean: Tensor
+        self.register_buffer("sentence_mean", torch.zeros(TEXT_WIDTH))
         self.sentence_out = nn.Linear(TEXT_WIDTH, DIMENSION)
         self.refinement = Refinement()
-        self.register_load_state_dict_pre_hook(_name_first_layer)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_complete)  # type: ignore[no-untyped-call]
 
     def start_from(self, *layers: TransformerLayer) -> None:
         """Start the own transformer layers as copies of the tower's last ones, in their order."""
@@ -135,20 +152,18 @@ class TextHead(nn.Module):
         """Project the own layers' outputs, (n, t, 384), and the pooled features."""
         tokens = F.dropout(self.pooling(tokens, mask), FEATURE_DROPOUT, self.training)
         # The mean of many token vectors is short beside the concatenated ones that it joins.
-        sentence = F.dropout(
-            SENTENCE_SCALE * F.normalize(pooled, dim=1), FEATURE_DROPOUT, self.training
-        )
+        sentence = SENTENCE_SCALE * F.normalize(pooled - self.sentence_mean, dim=1)
+        sentence = F.dropout(sentence, FEATURE_DROPOUT, self.training)
         vectors = self.tokens_out(tokens) + self.sentence_out(sentence)
         return F.normalize(self.refinement(vectors), dim=1)
 
 
-def _name_first_layer(
-    _module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object
-) -> None:
-    """Read files and checkpoints of the time when the text head had one layer, called `layer`."""
+def _complete(_module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Read files of the time when a text head had one layer, called `layer`, and no mean."""
     old = f"{prefix}layer."
     for key in [key for key in state if key.startswith(old)]:
         state[f"{prefix}layers.0.{key.removeprefix(old)}"] = state.pop(key)
+    state.setdefault(f"{prefix}sentence_mean", torch.zeros(TEXT_WIDTH))
 
 
 def save_heads(path: Path, image: ImageHead, text: TextHead) -> None:
@@ -173,7 +188,7 @@ def load_heads(path: Path, device: str = "cpu") -> tuple[ImageHead, TextHead]:
     tensors = {name: value.float() for name, value in load_file(path, device=device).items()}
     try:
         own = {name.split(".")[2] for name in tensors if name.startswith("text.layers.")}
-        image = ImageHead(channels=len(tensors["image.map_norm.weight"]))
+        image = ImageHead(channels=tensors["image.map_pooling.score.weight"].shape[1])
         text = TextHead(layers=max(1, len(own)))
         for prefix, head in (("image.", image), ("text.", text)):
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

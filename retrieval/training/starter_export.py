@@ -245,7 +245,7 @@ def export_starter(
         network = onnx.load(tower)
     if [each.name for each in network.graph.output] != ["tokens"]:
         network = with_tokens(network)
-    channels = own_image_head.map_norm.normalized_shape[0]
+    channels = own_image_head.map_pooling.score.in_features
     networks = {
         "image": network,
         "image_head": image_head(own_image_head, channels, image_tower),

@@ -1,5 +1,6 @@
 """The projection heads: pooling, what is masked, and what a file keeps."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from retrieval.encoders.heads import (
     ImageHead,
     Refinement,
     TextHead,
+    TokenNorm,
     load_heads,
     save_heads,
 )
-from retrieval.encoders.starter_inputs import MAP_CHANNELS, TEXT_WIDTH
+from retrieval.encoders.starter_inputs import MAP_CHANNELS, TEXT_WIDTH, TOKEN_CHANNELS
 from retrieval.encoders.towers import CLASSES, POOLED_CHANNELS
 from retrieval.encoders.weight_files import HEADS_FORMAT, write_weights
 from retrieval.errors import EncoderUnavailableError
@@ -86,7 +88,7 @@ def test_a_file_says_the_sizes_of_its_heads(tmp_path: Path) -> None:
     file = tmp_path / "heads.safetensors"
     save_heads(file, ImageHead(channels=40), TextHead(layers=3))
     image, text = load_heads(file)
-    assert image.map_norm.normalized_shape == (40,)
+    assert image.map_pooling.score.in_features == 40
     assert len(text.layers) == 3
 
 
@@ -111,3 +113,22 @@ def test_packed_tokens_are_the_tokens_without_their_padding() -> None:
     torch.testing.assert_close(
         text.packed_tokens(states[mask], mask), text.tokens(states, mask)[mask]
     )
+
+
+def test_earlier_blocks_and_the_last_are_normalised_apart() -> None:
+    tokens = torch.randn(2, 3, TOKEN_CHANNELS)
+    normal = TokenNorm()(tokens)
+    last = torch.nn.functional.layer_norm(tokens[..., -MAP_CHANNELS:], (MAP_CHANNELS,))
+    torch.testing.assert_close(normal[..., -MAP_CHANNELS:], last)
+    tokens[..., :-MAP_CHANNELS] *= 100
+    torch.testing.assert_close(TokenNorm()(tokens), normal, atol=1e-4, rtol=1e-3)
+
+
+def test_a_sentence_counts_from_the_mean_of_all(heads) -> None:
+    _, text = heads
+    tokens, mask = torch.randn(2, 4, TEXT_WIDTH), torch.ones(2, 4, dtype=torch.bool)
+    pooled, mean = torch.randn(2, TEXT_WIDTH), torch.randn(TEXT_WIDTH)
+    expected = text.project(tokens, pooled, mask)
+    moved = copy.deepcopy(text)
+    moved.sentence_mean.copy_(mean)
+    torch.testing.assert_close(moved.project(tokens, pooled + mean, mask), expected)
