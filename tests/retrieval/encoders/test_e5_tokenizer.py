@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.encoders.e5_file import E5File, Pieces, is_installed, weights_path
+from retrieval.encoders.e5 import is_installed, weights_path
+from retrieval.encoders.e5_file import E5File, Pieces
 from retrieval.encoders.e5_tokenizer import E5Tokenizer, _hashes, _words
 
 REFERENCE = Path(__file__).resolve().parents[2] / "fixtures" / "e5_reference.json.xz"
