@@ -160,7 +160,8 @@ def canonical_name(name: str) -> str:
 def list_exports() -> list[Export]:
     """List the complete exports, by encoder and precision."""
     cards = exports_directory().glob(f"*/{_CARD}")
-    found = [read_export(card.parent) for card in cards]
+    complete = (card.parent for card in cards if card.parent.suffix != UNFINISHED_SUFFIX)
+    found = map(read_export, complete)
     return sorted(filter(None, found), key=lambda export: (export.space.encoder, export.space.id))
 
 

@@ -8,6 +8,7 @@ from retrieval.encoders.registry import (
     STARTER,
     choose_encoder,
     load_encoder,
+    load_runtimes,
 )
 from retrieval.errors import EncoderUnavailableError, UsageError
 
@@ -40,3 +41,32 @@ def test_weights_that_cannot_be_had_say_the_ways_out(closed, empty_cache, monkey
 def test_an_unknown_encoder_names_the_known_forms():
     with pytest.raises(UsageError, match=r"no encoder 'clip'.*open_clip:MODEL/PRETRAINED"):
         load_encoder("clip")
+
+
+@pytest.fixture
+def exports(monkeypatch, tmp_path):
+    from retrieval.encoders.exports import store
+
+    monkeypatch.setattr(store, "exports_directory", lambda: tmp_path / "exports")
+    return store
+
+
+def test_an_encoder_without_export_is_run_by_pytorch_alone(exports, tiny_encoder):
+    [only] = load_runtimes(tiny_encoder.space.encoder, "cpu")
+    assert only.runtime == "PyTorch float32"
+
+
+def test_an_int8_encoder_that_is_not_here_says_how_to_make_it(exports):
+    with pytest.raises(EncoderUnavailableError, match=r"encoders export open_clip:a/b --int8"):
+        load_encoder("open_clip:a/b@int8", "cpu", "xxh3-128:00")
+
+
+@pytest.mark.slow
+def test_every_runtime_of_an_export_is_loaded(exports, tiny_encoder):
+    from retrieval.encoders.exports.maker import export_model
+
+    name = tiny_encoder.space.encoder
+    export_model(tiny_encoder)
+    pytorch, onnx = load_runtimes(name, "cpu")
+    assert (pytorch.runtime, onnx.runtime) == ("PyTorch float32", "ONNX Runtime float32")
+    assert pytorch.space == onnx.space
