@@ -102,14 +102,14 @@ def export(
 
 def _load(name: str) -> "OpenClipEncoder":
     from retrieval.encoders.exports.maker import require_export_packages
-    from retrieval.encoders.exports.store import INT8, LOCAL_DIR, OPEN_CLIP
+    from retrieval.encoders.exports.store import BF16, INT8, LOCAL_DIR, OPEN_CLIP
 
     if not name.startswith((LOCAL_DIR, OPEN_CLIP)):
         raise UsageError(
             f"{name!r} cannot be exported: only open_clip:MODEL/PRETRAINED and local-dir:DIR are."
         )
-    if name.endswith(INT8):
-        raise UsageError(f"Name it without {INT8}, and give --int8 --calibration DIR.")
+    if name.endswith((INT8, BF16)):
+        raise UsageError(f"Name it without {name[-5:]}; for 8 bits give --int8 --calibration DIR.")
     require_export_packages()
     from retrieval.encoders.open_clip import OpenClipEncoder
 

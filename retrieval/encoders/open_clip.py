@@ -15,7 +15,7 @@ from PIL import Image
 
 from retrieval.encoders import hub
 from retrieval.encoders.base import REDUCTION, Inputs, Pixels, Space, Tokens, Vectors, cannot_encode
-from retrieval.encoders.exports.store import LOCAL_DIR, OPEN_CLIP, canonical_name
+from retrieval.encoders.exports.store import BF16, LOCAL_DIR, OPEN_CLIP, canonical_name
 from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
 from retrieval.media import Modality
 
@@ -35,16 +35,19 @@ class OpenClipEncoder:
     checkpoint file, or `local-dir:DIR`, a directory as open_clip saves it. Weights come from the
     local cache, else from the hub. `weights` is the checksum that they must have.
 
+    A name that ends with `@bf16` computes in bfloat16, on CPUs that have it twice as fast as in
+    float32; such vectors have a space of their own.
+
     A checkpoint from a stranger is data: no code in it is run. Raises UsageError for a name that
     cannot be meant, EncoderUnavailableError when the weights cannot be had or the configuration
     asks for what a checkpoint may not, SpaceMismatchError for weights of another checksum.
     """
 
     modalities = frozenset({Modality.IMAGE, Modality.TEXT})
-    runtime = "PyTorch float32"
 
     def __init__(self, name: str, device: str = "cpu", weights: str | None = None) -> None:
-        model_name, pretrained = _parse(name)
+        precision = BF16 if name.endswith(BF16) else ""
+        model_name, pretrained = _parse(name.removesuffix(BF16))
         name = f"{OPEN_CLIP}{model_name}/{pretrained}" if pretrained else model_name
         model, transform, tokenizer, checksum = _load(name, model_name, pretrained, weights)
         self._device = torch.device(device)
@@ -53,8 +56,10 @@ class OpenClipEncoder:
         self.context_length = int(tokenizer.context_length)
         size = model.visual.image_size
         self.input_side = int(min(size) if isinstance(size, tuple | list) else size)
-        self.space = _describe(name, model, tokenizer, checksum)
-        self._model = model.eval().to(self._device)
+        self.space = _describe(f"{name}{precision}", model, tokenizer, checksum)
+        self._dtype = torch.bfloat16 if precision else torch.float32
+        self.runtime = f"PyTorch {str(self._dtype).removeprefix('torch.')}"
+        self._model = model.eval().to(self._device, self._dtype)
 
     @property
     def parts(self) -> tuple[Any, Any]:
@@ -80,13 +85,12 @@ class OpenClipEncoder:
         if len(pixels) == 0:
             return np.empty((0, self.space.dimension), np.float32)
         with torch.inference_mode():
-            vectors = self._model.encode_image(self._tensor(pixels), normalize=True)
-        return _numpy(vectors)
+            return _unit(self._model.encode_image(self._tensor(pixels), normalize=False))
 
     def _encode_texts(self, texts: Sequence[str]) -> Vectors:
         with torch.inference_mode():
             batches = [
-                _numpy(self._model.encode_text(ids, normalize=True))
+                _unit(self._model.encode_text(ids, normalize=False))
                 for ids in self._token_ids(texts)
             ]
         return np.concatenate([np.empty((0, self.space.dimension), np.float32), *batches])
@@ -159,7 +163,7 @@ class OpenClipEncoder:
         return cast("torch.Tensor", last)
 
     def _tensor(self, pixels: Pixels) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
+        return torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device, self._dtype)
 
     def tokenize(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Tokenize n texts; (n, context_length), cut and padded."""
@@ -341,6 +345,11 @@ def _describe(name: str, model: Any, tokenizer: Any, weights: str) -> Space:
         preprocessing=preprocessing,
         dimension=int(dimension),
     )
+
+
+def _unit(features: torch.Tensor) -> NDArray[np.float32]:
+    """Scale features to unit length, in float32 whatever they were computed in."""
+    return _numpy(torch.nn.functional.normalize(features.float(), dim=-1))
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from retrieval.encoders import hub
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.exports.store import (
+    BF16,
     INT8,
     choose_export,
     find_export,
@@ -57,7 +58,7 @@ def choose_encoder(name: str = AUTO) -> EncoderChoice:
         return _starter("as asked")
     if name != AUTO:
         return EncoderChoice(name, "as asked")
-    if hub.is_cached(_RECOMMENDED_REPOSITORY, *_RECOMMENDED_FILES):
+    if hub.is_cached(_RECOMMENDED_REPOSITORY, *_RECOMMENDED_FILES) or find_export(RECOMMENDED):
         return EncoderChoice(RECOMMENDED, "its weights are on this machine")
     if hub.hub_is_reachable():
         return EncoderChoice(RECOMMENDED, "the model hub answers; its weights will be downloaded")
@@ -150,11 +151,12 @@ def load_runtimes(name: str, device: str = "auto") -> list[Encoder]:
     """Load an encoder once for each runtime and precision by which it can be run here.
 
     PyTorch first, where it is installed; then ONNX Runtime in float32 and in 8 bits, where the
-    model was exported. Encoders of one form only are loaded as `load_encoder` does.
+    model was exported. Encoders of one form only, and names that end with a precision, are loaded
+    as `load_encoder` does.
     """
     name = choose_encoder(name).name
     kind, colon, _ = name.partition(":")
-    if name.endswith(INT8) or LOADERS.get(kind + colon) is not _load_open_clip:
+    if name.endswith((INT8, BF16)) or LOADERS.get(kind + colon) is not _load_open_clip:
         return [load_encoder(name, device)]
     from retrieval.encoders.exports.encoder import ExportedEncoder
 
@@ -198,7 +200,7 @@ def resolve_device(device: str) -> str:
     """Resolve `auto` on this machine; other names are returned as they are."""
     if device != "auto":
         return device
-    if not _has_nvidia_driver():  # asking PyTorch takes seconds
+    if not has_pytorch() or not _has_nvidia_driver():  # asking PyTorch takes seconds
         return "cpu"
     import torch
 

@@ -17,6 +17,7 @@ from PIL import Image
 from retrieval.encoders.base import Pixels
 from retrieval.encoders.exports.encoder import ExportedEncoder
 from retrieval.encoders.exports.store import (
+    BF16,
     FLOAT32_PRECISION,
     IMAGE_TOWER,
     INT8,
@@ -159,8 +160,8 @@ def _trace(encoder: "OpenClipEncoder", directory: Path, on_progress: Report) -> 
     import open_clip
 
     name = encoder.space.encoder
-    if name.endswith(INT8):
-        raise UsageError(f"{name}: an exported encoder's name ends with {INT8}. Rename the file.")
+    if name.endswith((INT8, BF16)):
+        raise UsageError(f"{name} cannot be exported: leave out the precision at its end.")
     model, tokenizer = encoder.parts
     settings = open_clip.get_model_preprocess_cfg(model)
     image = {**settings, "size": _plain(settings["size"])}
@@ -226,8 +227,6 @@ def _trace_tower(
                 output_names=outputs,
                 dynamic_axes={each: {0: "n"} for each in (name, *outputs)},
             )
-    except KeyboardInterrupt:
-        raise
     except Exception as error:  # noqa: BLE001 - whatever a model of another's making does
         return str(error).partition("\n")[0] or type(error).__name__
     return None

@@ -35,6 +35,8 @@ LOCAL_DIR = "local-dir:"
 OPEN_CLIP = "open_clip:"
 INT8 = "@int8"
 """Ends the name of an encoder whose image tower computes with integers of 8 bits."""
+BF16 = "@bf16"
+"""Ends the name of an encoder that PyTorch runs in bfloat16."""
 
 FLOAT32_PRECISION = "float32"
 INT8_PRECISION = "int8"
@@ -149,17 +151,17 @@ def canonical_name(name: str) -> str:
     if name.startswith(LOCAL_DIR):
         return f"{LOCAL_DIR}{Path(name.removeprefix(LOCAL_DIR)).absolute()}"
     model, slash, pretrained = name.partition("/")
-    if slash and name.startswith(OPEN_CLIP):
-        plain = pretrained.removesuffix(INT8)
-        if Path(plain).is_file():
-            return f"{model}/{Path(plain).absolute()}{pretrained[len(plain) :]}"
+    plain = pretrained.removesuffix(INT8).removesuffix(BF16)
+    if slash and Path(plain).is_file():
+        return f"{model}/{Path(plain).absolute()}{pretrained[len(plain) :]}"
     return name
 
 
 def list_exports() -> list[Export]:
     """List the complete exports, by encoder and precision."""
     cards = exports_directory().glob(f"*/{_CARD}")
-    found = [read_export(card.parent) for card in cards]
+    complete = (card.parent for card in cards if card.parent.suffix != UNFINISHED_SUFFIX)
+    found = map(read_export, complete)
     return sorted(filter(None, found), key=lambda export: (export.space.encoder, export.space.id))
 
 

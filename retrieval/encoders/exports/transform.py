@@ -69,6 +69,7 @@ def _cropped(image: Image.Image, width: int, height: int, fill: int) -> Image.Im
     wide, high = max(width - image.width, 0), max(height - image.height, 0)
     if wide or high:
         border = (wide // 2, high // 2, (wide + 1) // 2, (high + 1) // 2)
-        image = ImageOps.expand(image, border, fill)
+        bands = len(image.getbands())
+        image = ImageOps.expand(image, border, (fill,) * bands if bands > 1 else fill)
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     return image.crop((left, top, left + width, top + height))

@@ -37,6 +37,7 @@ def photos(tmp_path):
         (("open_clip:ViT-B-32/openai", "--calibration", "."), "go together"),
         (("open_clip:ViT-B-32/openai", "--dataset", "jsonl:x"), "give that, too"),
         (("open_clip:ViT-B-32/openai@int8",), "without @int8"),
+        (("open_clip:ViT-B-32/openai@bf16",), "without @bf16"),
         (("open_clip:ViT-B-32/openai", "--remove"), "is not exported"),
         (("open_clip:x/y", "--int8", "--calibration", "/nowhere"), "nothing at /nowhere"),
     ],

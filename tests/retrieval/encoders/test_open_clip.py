@@ -57,6 +57,22 @@ def test_vectors_have_unit_length_and_do_not_depend_on_the_batch(tiny_encoder, p
         np.testing.assert_allclose(vectors[1], one, atol=1e-5)
 
 
+def test_bfloat16_is_near_and_has_a_space_of_its_own(tiny_encoder, pixels):
+    encoder = OpenClipEncoder(f"{tiny_encoder.space.encoder}@bf16")
+    assert encoder.space.encoder == f"{tiny_encoder.space.encoder}@bf16"
+    assert encoder.space.weights == tiny_encoder.space.weights
+    assert encoder.space.id != tiny_encoder.space.id
+    assert (encoder.runtime, tiny_encoder.runtime) == ("PyTorch bfloat16", "PyTorch float32")
+    for modality, inputs in ((Modality.IMAGE, pixels), (Modality.TEXT, TEXTS)):
+        found, exact = (each.encode(modality, inputs) for each in (encoder, tiny_encoder))
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+        cosines = (found * exact).sum(axis=1)
+        assert cosines.min() > 0.99
+        assert cosines.min() < 1 - 1e-6
+    assert encoder.text_tokens(TEXTS).values.dtype == np.float32
+    assert encoder.image_tokens(pixels).values.dtype == np.float32
+
+
 def test_nothing_gives_nothing(tiny_encoder, pixels):
     assert tiny_encoder.encode(Modality.TEXT, []).shape == (0, 32)
     assert tiny_encoder.encode(Modality.IMAGE, pixels[:0]).shape == (0, 32)

@@ -11,6 +11,7 @@ from retrieval.encoders.registry import (
     choose_encoder,
     list_encoders,
     load_encoder,
+    load_runtimes,
 )
 from retrieval.encoders.starter_first import FirstStarterEncoder
 from retrieval.encoders.weight_files import FIRST_STARTER_WEIGHTS
@@ -84,3 +85,32 @@ def test_both_editions_are_listed(monkeypatch):
 def test_other_editions_are_unknown():
     with pytest.raises(UsageError, match="no encoder 'starter:3'"):
         load_encoder("starter:3")
+
+
+@pytest.fixture
+def exports(monkeypatch, tmp_path):
+    from retrieval.encoders.exports import store
+
+    monkeypatch.setattr(store, "exports_directory", lambda: tmp_path / "exports")
+    return store
+
+
+def test_an_encoder_without_export_is_run_by_pytorch_alone(exports, tiny_encoder):
+    [only] = load_runtimes(tiny_encoder.space.encoder, "cpu")
+    assert only.runtime == "PyTorch float32"
+
+
+def test_an_int8_encoder_that_is_not_here_says_how_to_make_it(exports):
+    with pytest.raises(EncoderUnavailableError, match=r"encoders export open_clip:a/b --int8"):
+        load_encoder("open_clip:a/b@int8", "cpu", "xxh3-128:00")
+
+
+@pytest.mark.slow
+def test_every_runtime_of_an_export_is_loaded(exports, tiny_encoder):
+    from retrieval.encoders.exports.maker import export_model
+
+    name = tiny_encoder.space.encoder
+    export_model(tiny_encoder)
+    pytorch, onnx = load_runtimes(name, "cpu")
+    assert (pytorch.runtime, onnx.runtime) == ("PyTorch float32", "ONNX Runtime float32")
+    assert pytorch.space == onnx.space

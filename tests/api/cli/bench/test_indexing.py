@@ -37,3 +37,17 @@ def test_throughput_is_measured_at_each_size(run, picture_folder, tiny_checkpoin
     sizes = json.loads(result.stdout)["sizes"]
     assert [(size["megapixels"], size["images"]) for size in sizes] == [(0.002, 2), (0.004, 2)]
     assert "round 1: " in result.stderr
+
+
+@pytest.mark.slow
+def test_encoders_are_compared_in_turn(run, picture_folder, tiny_checkpoint, other_checkpoint):
+    names = [f"local-dir:{path}" for path in (tiny_checkpoint, other_checkpoint)]
+    result = run(
+        *("throughput", picture_folder, "--encoder", names[0], "--encoder", f"{names[1]}@bf16"),
+        *("--limit", 2, "--rounds", 1, "--workers", 1),
+    )
+    assert result.exit_code == 0, result.output
+    first, second = result.stdout.splitlines()[-2:]
+    assert first.split()[:3] == [names[0], "PyTorch", "float32"]
+    assert second.split()[:3] == [f"{names[1]}@bf16", "PyTorch", "bfloat16"]
+    assert first.split()[-1] == "1.00"

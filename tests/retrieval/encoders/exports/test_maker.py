@@ -35,9 +35,10 @@ def test_an_export_is_made_once_and_measured_again(exported, tiny_encoder):
     assert again.measured != exported.measured
 
 
-def test_other_weights_are_another_export(exported, other_encoder):
+def test_other_weights_are_another_export(both, other_encoder):
+    exported, _ = both
     made = export_model(other_encoder)
-    assert list_exports() == sorted([exported, made], key=lambda one: one.space.encoder)
+    assert list_exports() == sorted([*both, made], key=lambda one: one.space.encoder)
     assert find_export(other_encoder.space.encoder, exported.space.weights) is None
 
 
@@ -77,7 +78,7 @@ KINDS = {
         "embed_dim": 32,
         "custom_text": True,
         "vision_cfg": {
-            "image_size": 32,
+            "image_size": 224,
             "timm_model_name": "vit_tiny_patch16_224",
             "timm_model_pretrained": False,
             "timm_pool": "avg",

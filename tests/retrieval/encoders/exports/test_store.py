@@ -113,13 +113,13 @@ def test_what_fails_leaves_nothing(tiny_encoder, cache):
     assert [path.name for path in cache.iterdir()] == ["writer.lock"]
 
 
-def test_what_a_killed_process_left_is_neither_read_nor_kept(exported, cache):
+def test_what_a_killed_process_left_is_neither_read_nor_kept(both, cache):
+    exported, quantised = both
     left = cache / f"{exported.space.id}.12345678.new"
     shutil.copytree(exported.directory, left)
     remove_directory(exported.directory)
-    assert list_exports() == []
+    assert list_exports() == [quantised]
     with new_export(exported.space) as directory:
         assert not left.exists()
         write_card(replace(exported, directory=directory))
-    [found] = list_exports()
-    assert found.directory.name == exported.space.id
+    assert list_exports() == [exported, quantised]

@@ -40,6 +40,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("tokenizers")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clean", CLEANERS)
 @settings(max_examples=100)
 @given(text=TEXTS)

@@ -1,5 +1,9 @@
 """A network in an ONNX file gives what it should, and says what is wrong with it."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
@@ -52,3 +56,15 @@ def test_a_file_that_is_no_network_is_an_error(tmp_path):
 def test_a_device_that_is_not_there_is_an_error(affine):
     with pytest.raises(EncoderUnavailableError, match="CPUExecutionProvider"):
         OnnxModel(affine, device="quantum:1", initializers={"w": np.zeros((3, 2), np.float32)})
+
+
+@pytest.mark.slow
+def test_nothing_is_told_to_the_maker_of_the_runtime(tmp_path):
+    code = (
+        "from retrieval.encoders.runtimes.onnx_runtime import OnnxModel\n"
+        "try:\n    OnnxModel(b'')\nexcept Exception: pass"
+    )
+    environment = os.environ | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list(tmp_path.rglob("*")) == []
