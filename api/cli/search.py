@@ -166,7 +166,6 @@ def search(
     if server and is_local:
         raise UsageError("`--library` and `--device` cannot be used with `--server`.")
 
-    from api.http.schemas import SearchAnswer
     from retrieval.media.items import read_item_image
     from retrieval.search.joint import JointEngine
     from retrieval.search.query import Reranking
@@ -186,6 +185,8 @@ def search(
             opened, read = open_library(library), read_item_image
             answer = JointEngine(opened, space, device=device).search(joint, reranking)
         if as_json:
+            from api.http.schemas import SearchAnswer
+
             body = SearchAnswer.of(answer, text, image=str(image) if image else None)
             print_json(body.model_dump())
         else:

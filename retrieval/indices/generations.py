@@ -15,7 +15,6 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any, TypeVar
 
-import filelock
 import numpy as np
 import xxhash
 
@@ -218,6 +217,8 @@ def building(directory: Path, modality: str) -> Iterator[None]:
     Raises LibraryLockedError at once when somebody else holds it, LibraryError where nothing can be
     written.
     """
+    import filelock
+
     lock = filelock.FileLock(directory / f"{modality}-index.lock")
     try:
         lock.acquire(timeout=0)
