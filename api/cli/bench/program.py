@@ -60,6 +60,10 @@ BENCHMARKS = {
         "api.cli.bench.service:service",
         "Load-test the service: throughput, latency, errors and memory, with and without batching.",
     ),
+    "startup": Entry(
+        "api.cli.bench.startup:startup",
+        "Measure `--help`, the first search of a process, and a search through a service.",
+    ),
     "catalog": Entry(
         "api.cli.bench.catalog:catalog",
         "Measure what is first asked of a large library, made for it of files that do not exist.",
