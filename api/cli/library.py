@@ -163,7 +163,7 @@ def encoders(
 ) -> None:
     """List the available encoders, and which are on this machine."""
     from api.cli import console
-    from retrieval.encoders.registry import RECOMMENDED, STARTER, list_encoders
+    from retrieval.encoders.registry import RECOMMENDED, STARTER, has_open_clip, list_encoders
 
     listings = [
         listing
@@ -177,7 +177,9 @@ def encoders(
         where = "here" if listing.local else "to download"
         line = f"{listing.name:<55} {where:<12} {listing.note}"
         console.out.print(line.rstrip(), markup=False)
-    if not show_all:
+    if not has_open_clip():
+        console.out.print("Models of open_clip need its package: pip install open-clip-torch")
+    elif not show_all:
         console.out.print("All models of open_clip: mmsearch encoders --all")
 
 

@@ -1,5 +1,6 @@
 """`mmsearch`: register the commands, and turn errors into messages and exit codes."""
 
+import gc
 import os
 import sys
 import warnings
@@ -8,7 +9,7 @@ from typing import Annotated
 import typer
 
 from api.cli.lazy_group import Entry, lazy_group
-from retrieval.errors import MMSearchError, UsageError
+from retrieval.errors import MMSearchError, UsageError, left_out_packages_explained
 
 COMMANDS = {
     "index": Entry(
@@ -71,11 +72,16 @@ app = lazy_group(
 
 _debug = False
 
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000
+"""Imports make many objects that stay: looking through them took a fifth of a first search."""
+
 
 def main() -> None:
     """Run the command line; errors end in a message and an exit code instead of a traceback."""
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     try:
-        app()
+        with left_out_packages_explained("This command"):
+            app()
     except MMSearchError as error:
         if _debug:
             raise

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from retrieval.encoders import hub
 from retrieval.encoders.base import Encoder
-from retrieval.errors import UsageError
+from retrieval.errors import UsageError, left_out_packages_explained
 
 STARTER = "starter"
 AUTO = "auto"
@@ -41,6 +42,10 @@ def choose_encoder(name: str = AUTO) -> EncoderChoice:
     """
     if name != AUTO:
         return EncoderChoice(name, "as asked")
+    if not has_open_clip():
+        return EncoderChoice(
+            STARTER, f"{RECOMMENDED} needs the package open-clip-torch, which is not installed"
+        )
     if hub.is_cached(_RECOMMENDED_REPOSITORY, *_RECOMMENDED_FILES):
         return EncoderChoice(RECOMMENDED, "its weights are on this machine")
     if hub.hub_is_reachable():
@@ -70,19 +75,20 @@ def load_encoder(name: str, device: str = "auto", weights: str | None = None) ->
             f"There is no encoder {name!r}. Use auto, starter, open_clip:MODEL/PRETRAINED or "
             "local-dir:DIR; `mmsearch encoders` lists what can be used here."
         )
-    return load(name, resolve_device(device), weights)
+    with left_out_packages_explained(f"The encoder {name!r}"):
+        return load(name, device, weights)
 
 
 def _load_starter(_: str, device: str, _weights: str | None) -> Encoder:
     from retrieval.encoders.starter import StarterEncoder
 
-    return StarterEncoder(device)
+    return StarterEncoder(resolve_device(device))
 
 
 def _load_open_clip(name: str, device: str, weights: str | None) -> Encoder:
     from retrieval.encoders.open_clip import OpenClipEncoder
 
-    return OpenClipEncoder(name, device, weights)
+    return OpenClipEncoder(name, resolve_device(device), weights)
 
 
 LOADERS: dict[str, Callable[[str, str, str | None], Encoder]] = {
@@ -90,14 +96,27 @@ LOADERS: dict[str, Callable[[str, str, str | None], Encoder]] = {
     "open_clip:": _load_open_clip,
     "local-dir:": _load_open_clip,
 }
-"""By the name, or its part up to the colon: called with name, device and expected checksum."""
+"""By the name, or its part up to the colon: called with name, device and expected checksum.
+
+The device is `auto` where that was asked for.
+"""
+
+
+def has_open_clip() -> bool:
+    """Return whether the package open_clip is installed; a light installation leaves it out."""
+    return find_spec("open_clip") is not None
 
 
 def list_encoders() -> list[EncoderListing]:
-    """Every encoder that can be named: `starter`, then open_clip's, the recommended one first."""
+    """Every encoder that can be named: `starter`, then open_clip's, the recommended one first.
+
+    Those of open_clip are listed where it is installed.
+    """
+    listings = [EncoderListing(STARTER, True, "built in, needs no download, English")]
+    if not has_open_clip():
+        return listings
     import open_clip
 
-    listings = [EncoderListing(STARTER, True, "built in, needs no download, English")]
     for model, tag in open_clip.list_pretrained():
         name = f"open_clip:{model}/{tag}"
         config = open_clip.get_pretrained_cfg(model, tag)

@@ -1,8 +1,8 @@
 """Registry of rerankers: load one by its name for an encoder."""
 
 from retrieval.encoders.base import Encoder, require_tokens
-from retrieval.encoders.registry import resolve_device
-from retrieval.errors import UsageError
+from retrieval.encoders.registry import STARTER, resolve_device
+from retrieval.errors import UsageError, left_out_packages_explained
 from retrieval.rerankers.base import Reranker
 
 AUTO = "auto"
@@ -31,11 +31,17 @@ def load_reranker(name: str, encoder: Encoder, device: str = "auto") -> Reranker
         SpaceMismatchError: the cross-attention model was trained for another space.
         EncoderUnavailableError: missing or damaged weights.
     """
+    is_shipped = encoder.space.encoder.partition(":")[0] == STARTER
+    if name == NONE or (name == AUTO and not is_shipped):
+        return None
+    with left_out_packages_explained(f"The reranker {name!r}"):
+        return _load(name, encoder, device)
+
+
+def _load(name: str, encoder: Encoder, device: str) -> Reranker | None:
     from retrieval.rerankers.cross_attention import CrossAttentionReranker, shipped_model
 
     kind, _, which = name.partition(":")
-    if name == NONE:
-        return None
     device = resolve_device(device)
     if name == AUTO:
         file = shipped_model(encoder.space)
