@@ -1,6 +1,5 @@
 """`mmsearch`: register the commands, and turn errors into messages and exit codes."""
 
-import gc
 import os
 import sys
 import warnings
@@ -72,13 +71,9 @@ app = lazy_group(
 
 _debug = False
 
-_OBJECTS_BETWEEN_COLLECTIONS = 50_000
-"""Imports make many objects that stay: looking through them took a fifth of a first search."""
-
 
 def main() -> None:
     """Run the command line; errors end in a message and an exit code instead of a traceback."""
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     try:
         with left_out_packages_explained("This command"):
             app()

@@ -1,5 +1,6 @@
 """Lazy groups show and do the same as groups of imported commands."""
 
+import gc
 import sys
 from importlib import import_module
 
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 from api.cli import app
 from api.cli.bench.program import BENCHMARKS, bench
-from api.cli.lazy_group import Entry, lazy_group
+from api.cli.lazy_group import Entry, lazy_group, without_collections
 from api.cli.program import COMMANDS
 
 TOY = '''
@@ -102,6 +103,17 @@ def test_listing_and_completing_names_import_nothing(toy):
     assert type(group.get_command(context, "first")).__name__ == "Loud"
     assert "toy_commands" in sys.modules
     assert group.get_command(context, "third") is None
+
+
+def test_garbage_is_collected_again_after_imports():
+    def fail() -> None:
+        assert not gc.isenabled()
+        raise ImportError
+
+    assert gc.isenabled()
+    with pytest.raises(ImportError), without_collections():
+        fail()
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(("app", "entries"), [(app, COMMANDS), (bench, BENCHMARKS)])
