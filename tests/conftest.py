@@ -125,9 +125,9 @@ def tiny_fusion(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder)
 @pytest.fixture(scope="session")
 def starter() -> Encoder:
     """The built-in encoder with its real weights."""
-    from retrieval.encoders.starter import StarterEncoder
+    from retrieval.encoders.starter_first import FirstStarterEncoder
 
-    return StarterEncoder()
+    return FirstStarterEncoder()
 
 
 @pytest.fixture(scope="session")

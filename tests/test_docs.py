@@ -144,7 +144,6 @@ LIGHT_LACKS = {
     "open-clip-torch",
     "reverse-geocode",  # is installed without its dependency SciPy
     "timm",
-    "tokenizers",
     "torch",
     "transformers",
 }

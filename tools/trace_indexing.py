@@ -61,7 +61,7 @@ def trace_indexing(jpeg: Path) -> tuple[list[Function], list[Function]]:
     """Index a file into a library that has another; what is called here, and in the worker."""
     from indexer.decoder_pool import DecoderPool
     from indexer.pipeline import index_sources
-    from retrieval.encoders.starter import StarterEncoder
+    from retrieval.encoders.starter_first import FirstStarterEncoder
     from retrieval.library import create_library
 
     in_worker: list[Function] = []
@@ -77,7 +77,7 @@ def trace_indexing(jpeg: Path) -> tuple[list[Function], list[Function]]:
     with tempfile.TemporaryDirectory() as folder, TracedWorkers(1) as workers:
         photos = Path(folder, "photos")
         photos.mkdir()
-        encoder = StarterEncoder()
+        encoder = FirstStarterEncoder()
         library = create_library(Path(folder, "library"), encoder.space)
         for number in range(2):
             # A byte after the end of a JPEG makes another content of the same picture.

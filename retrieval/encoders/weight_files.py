@@ -20,6 +20,9 @@ IMAGE_WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192
 TEXT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 
+FIRST_STARTER_WEIGHTS = "sha256:19d854653d65bed552c42f7e0fea1863fc893c07ffa4dbcb84f8bec9f276ba19"
+"""`Space.weights` of the first edition of `starter`, by which its libraries are known."""
+
 HEADS_FORMAT = "mmsearch-heads-1"
 
 

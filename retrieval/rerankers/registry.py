@@ -1,7 +1,7 @@
 """Registry of rerankers: load one by its name for an encoder."""
 
 from retrieval.encoders.base import Encoder, require_tokens
-from retrieval.encoders.registry import STARTER, resolve_device
+from retrieval.encoders.registry import resolve_device
 from retrieval.errors import UsageError, left_out_packages_explained
 from retrieval.rerankers.base import Reranker
 
@@ -18,7 +18,8 @@ def load_reranker(name: str, encoder: Encoder, device: str = "auto") -> Reranker
 
     Args:
         name: `auto` (the cross-attention model shipped for this space, if there is one, else
-            `none`), `cross-attention`, `cross-attention:FILE`, `blip-itm` or
+            `none`), `cross-attention`, `cross-attention:FILE` (or a folder of exported networks),
+            `blip-itm` or
             `blip-itm:NAME_OR_DIR` (BLIP through `transformers`, for any space) or `none`.
         encoder: the encoder whose candidates are reranked.
         device: `cpu`, `cuda` or `auto`.
@@ -31,8 +32,7 @@ def load_reranker(name: str, encoder: Encoder, device: str = "auto") -> Reranker
         SpaceMismatchError: the cross-attention model was trained for another space.
         EncoderUnavailableError: missing or damaged weights.
     """
-    is_shipped = encoder.space.encoder.partition(":")[0] == STARTER
-    if name == NONE or (name == AUTO and not is_shipped):
+    if name == NONE:
         return None
     with left_out_packages_explained(f"The reranker {name!r}"):
         return _load(name, encoder, device)
@@ -42,7 +42,6 @@ def _load(name: str, encoder: Encoder, device: str) -> Reranker | None:
     from retrieval.rerankers.cross_attention import CrossAttentionReranker, shipped_model
 
     kind, _, which = name.partition(":")
-    device = resolve_device(device)
     if name == AUTO:
         file = shipped_model(encoder.space)
         return CrossAttentionReranker(file, require_tokens(encoder), device) if file else None
@@ -51,7 +50,7 @@ def _load(name: str, encoder: Encoder, device: str) -> Reranker | None:
     if kind == BLIP_ITM:
         from retrieval.rerankers.blip import BlipItmReranker
 
-        return BlipItmReranker(which or None, device=device)
+        return BlipItmReranker(which or None, device=resolve_device(device))
     raise UsageError(
         f"There is no reranker {name!r}. Use auto, cross-attention, cross-attention:FILE, "
         "blip-itm, blip-itm:NAME_OR_DIR or none."

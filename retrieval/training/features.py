@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from retrieval.encoders import towers, weight_files
+from retrieval.encoders import starter_inputs, towers, weight_files
 from retrieval.training.augmentation import draw_crop, read_variant
 from retrieval.training.captions import CaptionedPhoto, digest_of_photos
 from retrieval.training.feature_folder import FeatureFolder, Progress
@@ -80,11 +80,11 @@ def augment(image: Image.Image, variant: int, seed: Sequence[int]) -> NDArray[np
     of the area, so that most of what a caption describes stays in the picture.
     """
     if variant == 0:
-        return towers.resize(image)
+        return starter_inputs.resize(image)
     random = np.random.default_rng([*seed, variant])
     mirrored = variant == 1 or random.random() < 0.5
     box = None if variant == 1 else draw_crop(image.width, image.height, random)
-    pixels = towers.resize(image, box)
+    pixels = starter_inputs.resize(image, box)
     return np.ascontiguousarray(pixels[:, ::-1]) if mirrored else pixels
 
 
@@ -113,7 +113,8 @@ def photo_features(
     key = [digest_of_photos(photos), weight_files.IMAGE_WEIGHTS_SHA256, AUGMENTATION]
     folder = FeatureFolder(cache, "photos", key)
     total = variants * len(photos)
-    maps = folder.open("map.f16", (total, towers.MAP_POSITIONS, towers.MAP_CHANNELS))
+    map_shape = starter_inputs.MAP_POSITIONS, starter_inputs.MAP_CHANNELS
+    maps = folder.open("map.f16", (total, *map_shape))
     pooled = folder.open("pooled.f16", (total, towers.POOLED_CHANNELS))
     tower = towers.ImageTower(device) if folder.done < total else None
     for rows in folder.missing(total, PHOTO_BATCH, "image features", on_progress):
@@ -144,14 +145,14 @@ def sentence_features(
         on_progress: called with the step, and how many are done of how many.
     """
     tower = towers.TextTower(device)
-    ids = [towers.cut(row) for row in tower.tokenize(sentences)]
+    ids = [starter_inputs.cut(row) for row in tower.tokenize(sentences)]
     lengths = np.array([len(row) for row in ids])
     offsets = np.concatenate([[0], lengths.cumsum()])
     texts = hashlib.sha256("\n".join(sentences).encode()).hexdigest()
     key = [texts, weight_files.TEXT_WEIGHTS_SHA256, weight_files.TOKENIZER_SHA256]
     folder = FeatureFolder(cache, "sentences", key)
-    early = folder.open("early.f16", (int(offsets[-1]), towers.TEXT_WIDTH))
-    pooled = folder.open("pooled.f16", (len(ids), towers.TEXT_WIDTH))
+    early = folder.open("early.f16", (int(offsets[-1]), starter_inputs.TEXT_WIDTH))
+    pooled = folder.open("pooled.f16", (len(ids), starter_inputs.TEXT_WIDTH))
     # Batches of similar length need little padding.
     order = np.argsort(lengths, kind="stable")
     for part in folder.missing(len(ids), SENTENCE_BATCH, "text features", on_progress):

@@ -226,7 +226,9 @@ def _parameter_groups(heads: _Heads, config: HeadsTraining) -> list[dict[str, ob
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in heads.named_parameters():
-        kind = taken if name.startswith("text.layer.") else matrices if parameter.ndim > 1 else rest
+        kind = (
+            taken if name.startswith("text.layers.") else matrices if parameter.ndim > 1 else rest
+        )
         kind.append(parameter)
     return [
         {"params": matrices, "weight_decay": config.weight_decay, "rate": 1.0},

@@ -419,7 +419,8 @@ def sentence_vectors(
     texts: Sequence[str], cache: Path, on_progress: Progress = lambda *_: None
 ) -> Floats:
     """Embed texts with MiniLM through the cache, (n, 384) float32, unit."""
-    from retrieval.encoders.towers import TEXT_WIDTH, TextTower
+    from retrieval.encoders.starter_inputs import TEXT_WIDTH
+    from retrieval.encoders.towers import TextTower
     from retrieval.encoders.weight_files import TEXT_WEIGHTS_SHA256
 
     tower: TextTower | None = None

@@ -11,14 +11,12 @@ from api.cli.bench.options import (
     THIS_PROGRAM,
     MostPhotosOption,
     RoundsOption,
-    load_chosen_encoder,
     parse_numbers,
     whole_numbers,
 )
 from api.cli.options import (
     BatchSizeOption,
     DeviceOption,
-    EncoderOption,
     JsonOption,
     WorkersOption,
     complain,
@@ -37,7 +35,15 @@ _LEAST_MEGAPIXELS, _MOST_MEGAPIXELS = 0.001, 100.0
 
 def throughput(
     photos: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of photos.")],
-    encoder: EncoderOption = "starter",
+    encoder: Annotated[
+        list[str] | None,
+        option(
+            "--encoder",
+            "NAME",
+            "Encoder, as for `mmsearch index`. Repeatable: measured in turn, compared with the "
+            "first. (default: starter)",
+        ),
+    ] = None,
     megapixels: Annotated[
         str | None,
         option(
@@ -54,8 +60,12 @@ def throughput(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Measure indexing speed: decoding, encoding and committing alone, and whole runs."""
+    """Measure indexing speed: decoding, encoding and committing alone, and whole runs.
+
+    Each encoder is measured by every runtime and precision by which it can be run here.
+    """
     from benchmarks.speed.throughput import measure_throughput
+    from retrieval.encoders.registry import load_runtimes
 
     require_paths([photos])
     sizes: Sequence[float | None] = [None]
@@ -68,10 +78,14 @@ def throughput(
             float,
             lambda size: _LEAST_MEGAPIXELS <= size <= _MOST_MEGAPIXELS,
         )
+    names = encoder or ["starter"]
+    encoders = [each for name in names for each in load_runtimes(name, device)]
     results = [
-        measure_throughput(
+        result
+        for size in sizes
+        for result in measure_throughput(
             photos,
-            load_chosen_encoder(encoder, device),
+            encoders,
             megapixels=size,
             limit=limit,
             rounds=rounds,
@@ -81,9 +95,8 @@ def throughput(
                 f"round {number}: {stage} {rate:.1f} images/s"
             ),
         )
-        for size in sizes
     ]
-    body = {"encoder": encoder, "sizes": [asdict(result) for result in results]}
+    body = {"encoder": ", ".join(names), "sizes": [asdict(result) for result in results]}
     print_result(body, lambda: _throughput_text(results, rounds), as_json=as_json)
 
 
@@ -94,6 +107,7 @@ def _throughput_text(results: "Sequence[Throughput]", rounds: int) -> str:
     for result in results:
         size = "original size" if result.megapixels is None else f"{result.megapixels:g} megapixels"
         lines += [
+            f"{result.encoder}{', ' * bool(result.runtime)}{result.runtime}: "
             f"{result.images:,} photos, {size}, {result.file_bytes / 1e6:.2f} MB each; "
             f"{rounds} rounds, medians, {result.workers} decoder processes:",
             *(f"{stage:<12} {result.stages[stage].rate:10.1f} images/s" for stage in STAGES),
@@ -101,7 +115,30 @@ def _throughput_text(results: "Sequence[Throughput]", rounds: int) -> str:
             f"cores' bound {result.cores_bound:10.1f} images/s, if no core were ever idle",
             f"peak memory  {result.peak_memory_bytes / 1e9:10.2f} GB (this process)",
         ]
+    if len({result.encoder + result.runtime for result in results}) > 1:
+        lines += ["", *_comparison(results)]
     return "\n".join(lines)
+
+
+def _comparison(results: "Sequence[Throughput]") -> list[str]:
+    """Compare encoders and runtimes, in images per second and with the first of each size."""
+    width = max(len(result.encoder) for result in results)
+    lines = [
+        f"{'encoder':<{width}}  {'runtime':<20}  megapixels  {'encode':>8}  ratio  "
+        f"{'whole run':>9}  ratio"
+    ]
+    first = results[0]
+    for result in results:
+        if result.megapixels != first.megapixels:
+            first = result
+        encode, base = (each.stages["encode"].rate for each in (result, first))
+        whole, whole_base = (each.stages["whole run"].rate for each in (result, first))
+        size = "original" if result.megapixels is None else f"{result.megapixels:g}"
+        lines.append(
+            f"{result.encoder:<{width}}  {result.runtime:<20}  {size:>10}  {encode:>8.1f}  "
+            f"{encode / base:>5.2f}  {whole:>9.1f}  {whole / whole_base:>5.2f}"
+        )
+    return lines
 
 
 def memory(

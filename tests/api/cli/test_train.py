@@ -6,7 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from api.cli.train import train
-from retrieval.rerankers.cross_attention import load_model
+from retrieval.errors import UsageError
+from retrieval.rerankers.cross_attention import CrossAttentionCard, load_model, save_model
+from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
+from retrieval.rerankers.registry import load_reranker
 
 
 @pytest.fixture
@@ -34,6 +37,35 @@ def test_a_reranker_is_trained_under_its_name_and_its_earlier_one(
     model = tmp_path / json.loads(result.stdout)["model"]
     assert model == tmp_path / name / f"{name}.safetensors"
     assert load_model(model)[1].encoder == encoder[1]
+
+
+def test_a_reranker_is_exported(tiny_encoder, tmp_path):
+    config = CrossAttentionConfig(64, 32, image_positions=16, width=8, heads=2, feed_forward=0)
+    card = CrossAttentionCard(tiny_encoder.space.encoder, tiny_encoder.space.id, 0.5, 3)
+    save_model(tmp_path / "model", CrossAttentionModel(config), card)
+    given = ["--reranker", str(tmp_path / "model"), "--output", str(tmp_path / "out")]
+    result = CliRunner().invoke(train, ["export", *given, "--json"])
+    assert result.exit_code == 0, result.output
+    body = json.loads(result.stdout)
+    assert body["bytes"] == {
+        file.name: file.stat().st_size for file in (tmp_path / "out").glob("*.onnx")
+    }
+    exported, original = (
+        load_reranker(f"cross-attention:{path}", tiny_encoder)
+        for path in (tmp_path / "out", tmp_path / "model")
+    )
+    assert exported.name == f"fusion:{tmp_path / 'out'}"
+    assert exported.identity == original.identity
+    assert (exported.depth, exported.match_weight) == (3, 0.5)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [[], ["--heads", "a", "--reranker", "b"], ["--reranker", "b", "--tower", "c"]],
+)
+def test_what_to_export_is_said_once(given):
+    result = CliRunner().invoke(train, ["export", *given])
+    assert isinstance(result.exception, UsageError)
 
 
 def test_the_earlier_name_is_hidden():

@@ -12,9 +12,9 @@ from retrieval.errors import UsageError
 def test_every_stage_is_measured_in_every_round(tiny_encoder, picture_folder, monkeypatch):
     monkeypatch.chdir(picture_folder)
     told = []
-    result = measure_throughput(
+    [result] = measure_throughput(
         Path(),
-        tiny_encoder,
+        [tiny_encoder],
         limit=5,
         rounds=2,
         batch_size=2,
@@ -41,8 +41,8 @@ def test_every_stage_is_measured_in_every_round(tiny_encoder, picture_folder, mo
 
 
 def test_photos_are_made_as_large_as_is_asked_for(tiny_encoder, picture_folder):
-    result = measure_throughput(
-        picture_folder, tiny_encoder, megapixels=0.1, limit=2, rounds=1, batch_size=2
+    [result] = measure_throughput(
+        picture_folder, [tiny_encoder], megapixels=0.1, limit=2, rounds=1, batch_size=2
     )
     assert (result.images, result.megapixels) == (2, 0.1)
     assert result.file_bytes > 10_000  # those in the folder have a fiftieth of the pixels
@@ -59,11 +59,11 @@ def test_all_images_are_encoded_where_fewer_batches_are_held(tiny_encoder, pictu
             encoded.append(len(inputs))
             return tiny_encoder.encode(modality, inputs)
 
-    measure_throughput(picture_folder, Counting(), rounds=1, batch_size=1)
+    measure_throughput(picture_folder, [Counting()], rounds=1, batch_size=1)
     warm, alone, whole = encoded[:1], encoded[1:7], encoded[7:]
     assert (warm, alone, sum(whole)) == ([1], [1] * 6, 6)
 
 
 def test_a_folder_without_photos_is_refused(tiny_encoder, tmp_path):
     with pytest.raises(UsageError, match="No images found"):
-        measure_throughput(tmp_path, tiny_encoder)
+        measure_throughput(tmp_path, [tiny_encoder])

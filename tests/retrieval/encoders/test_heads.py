@@ -14,7 +14,8 @@ from retrieval.encoders.heads import (
     load_heads,
     save_heads,
 )
-from retrieval.encoders.towers import CLASSES, MAP_CHANNELS, POOLED_CHANNELS, TEXT_WIDTH
+from retrieval.encoders.starter_inputs import MAP_CHANNELS, TEXT_WIDTH
+from retrieval.encoders.towers import CLASSES, POOLED_CHANNELS
 from retrieval.encoders.weight_files import HEADS_FORMAT, write_weights
 from retrieval.errors import EncoderUnavailableError
 
@@ -79,3 +80,34 @@ def test_heads_of_another_architecture_are_refused(tmp_path: Path) -> None:
     write_weights(file, HEADS_FORMAT, {"image.other": torch.zeros(3)})
     with pytest.raises(EncoderUnavailableError, match="another architecture"):
         load_heads(file)
+
+
+def test_a_file_says_the_sizes_of_its_heads(tmp_path: Path) -> None:
+    file = tmp_path / "heads.safetensors"
+    save_heads(file, ImageHead(channels=40), TextHead(layers=3))
+    image, text = load_heads(file)
+    assert image.map_norm.normalized_shape == (40,)
+    assert len(text.layers) == 3
+
+
+@torch.no_grad()
+def test_heads_whose_one_layer_has_the_name_of_the_first_version_are_read(heads, tmp_path) -> None:
+    image, text = heads
+    tensors = {f"image.{name}": value for name, value in image.state_dict().items()}
+    for name, value in text.state_dict().items():
+        tensors[f"text.{name.replace('layers.0.', 'layer.')}"] = value
+    write_weights(tmp_path / "heads.safetensors", HEADS_FORMAT, tensors)
+    _, loaded = load_heads(tmp_path / "heads.safetensors")
+    state = loaded.state_dict()
+    for name, value in text.state_dict().items():
+        assert torch.equal(state[name], value.half().float()), name
+
+
+@torch.no_grad()
+def test_packed_tokens_are_the_tokens_without_their_padding() -> None:
+    text = TextHead(layers=2).eval()
+    states = torch.randn(2, 4, TEXT_WIDTH)
+    mask = torch.tensor([[True, True, False, False], [True, True, True, True]])
+    torch.testing.assert_close(
+        text.packed_tokens(states[mask], mask), text.tokens(states, mask)[mask]
+    )

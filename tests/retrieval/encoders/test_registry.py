@@ -5,14 +5,17 @@ import sys
 import pytest
 from huggingface_hub import constants
 
-from retrieval.encoders import registry
+from retrieval.encoders import registry, starter
 from retrieval.encoders.registry import (
+    FIRST_STARTER,
     RECOMMENDED,
     STARTER,
     choose_encoder,
     list_encoders,
     load_encoder,
 )
+from retrieval.encoders.starter_first import FirstStarterEncoder
+from retrieval.encoders.weight_files import FIRST_STARTER_WEIGHTS
 from retrieval.errors import EncoderUnavailableError, UsageError
 
 
@@ -23,6 +26,7 @@ def test_auto_takes_the_recommended_model_when_the_hub_answers(answering, empty_
 
 def test_auto_falls_back_to_starter_and_says_why(closed, empty_cache, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", closed)
+    monkeypatch.setattr(starter, "missing_part", lambda: None)
     choice = choose_encoder()
     assert choice.name == STARTER
     assert "hub does not answer" in choice.reason
@@ -31,7 +35,7 @@ def test_auto_falls_back_to_starter_and_says_why(closed, empty_cache, monkeypatc
 def test_auto_does_not_ask_when_told_to_stay_offline(answering, empty_cache, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", answering)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert choose_encoder().name == STARTER
+    assert choose_encoder().name in {STARTER, FIRST_STARTER}
 
 
 def test_weights_that_cannot_be_had_say_the_ways_out(closed, empty_cache, monkeypatch):
@@ -57,3 +61,41 @@ def test_without_open_clip_there_is_starter(monkeypatch):
     assert RECOMMENDED not in {listing.name for listing in list_encoders()}
     with pytest.raises(EncoderUnavailableError, match="needs the package torch, which is not"):
         load_encoder(RECOMMENDED)
+
+
+def test_the_first_edition_stands_in_and_says_why(monkeypatch, caplog):
+    monkeypatch.setattr(starter, "missing_part", lambda: "a part is not here")
+    choice = choose_encoder(STARTER)
+    assert choice.name == FIRST_STARTER
+    assert choice.reason.endswith("since a part is not here")
+    assert isinstance(load_encoder(STARTER, "cpu"), FirstStarterEncoder)
+    assert "since a part is not here" in caplog.text
+
+
+@pytest.mark.parametrize("missing", [None, "a part is not here"])
+def test_the_weights_of_a_space_choose_the_edition(missing, monkeypatch, caplog):
+    monkeypatch.setattr(starter, "missing_part", lambda: missing)
+    for name, weights in ((STARTER, FIRST_STARTER_WEIGHTS), (FIRST_STARTER, None)):
+        loaded = load_encoder(name, "cpu", weights)
+        assert isinstance(loaded, FirstStarterEncoder)
+        assert loaded.space.encoder == STARTER
+        assert loaded.space.weights == FIRST_STARTER_WEIGHTS
+    assert not caplog.records
+
+
+def test_a_space_of_the_second_edition_is_never_opened_with_the_first(monkeypatch, tmp_path):
+    monkeypatch.setattr(starter, "NETWORKS", tmp_path)
+    with pytest.raises(EncoderUnavailableError, match="Reinstall mmsearch"):
+        load_encoder(STARTER, "cpu", "sha256:" + "0" * 64)
+
+
+def test_both_editions_are_listed(monkeypatch):
+    monkeypatch.setattr(starter, "missing_part", lambda: "a part is not here")
+    listed = {each.name: each for each in list_encoders()}
+    assert "a part is not here" in listed[STARTER].note
+    assert listed[FIRST_STARTER].local
+
+
+def test_other_editions_are_unknown():
+    with pytest.raises(UsageError, match="no encoder 'starter:3'"):
+        load_encoder("starter:3")

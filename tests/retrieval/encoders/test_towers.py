@@ -9,16 +9,13 @@ import torch
 from PIL import Image
 from torch import nn
 
+from retrieval.encoders.starter_inputs import cut, resize
 from retrieval.encoders.towers import (
-    CONTEXT_LENGTH,
     ImageTower,
     TextTower,
     TransformerLayer,
-    cut,
     fold_batch_norms,
-    resize,
     unpacked,
-    view,
 )
 from retrieval.training.class_names import class_names
 
@@ -123,20 +120,3 @@ def test_folded_normalisations_give_the_same():
         fold_batch_norms(network)
         torch.testing.assert_close(network(images), expected, rtol=0, atol=1e-5)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-
-
-@pytest.mark.parametrize("length", [2, CONTEXT_LENGTH, CONTEXT_LENGTH + 1, 1000])
-def test_a_cut_text_keeps_its_closing_token(length: int) -> None:
-    ids = list(range(length))
-    kept = cut(ids)
-    assert len(kept) == min(length, CONTEXT_LENGTH)
-    assert kept[:-1] == ids[: len(kept) - 1]
-    assert kept[-1] == length - 1
-
-
-@pytest.mark.parametrize("size", [(200, 50), (50, 200), (70, 70), (1, 999)])
-def test_the_view_is_central_and_as_long_as_the_mean_side(size: tuple[int, int]) -> None:
-    left, top, right, bottom = view(*size)
-    assert (left + right, top + bottom) == pytest.approx(size)
-    assert min(right - left, bottom - top) == min(size)
-    assert max(right - left, bottom - top) == pytest.approx((size[0] * size[1]) ** 0.5)

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from retrieval.encoders import weight_files
-from retrieval.encoders.starter import HEADS_FILE
+from retrieval.encoders.starter_first import HEADS_FILE
 from retrieval.encoders.weight_files import checked_metadata, write_weights
 from retrieval.errors import EncoderUnavailableError
 

@@ -182,7 +182,7 @@ def test_saving_what_was_loaded_gives_the_same_file(saved, tmp_path):
 def test_scores_are_those_of_the_model(reranker, images):
     texts = reranker.encoder.text_tokens(TEXTS)
     pixels = np.stack([reranker.encoder.preprocess(image) for image in IMAGES])
-    expected = reranker.model(
+    expected = reranker.network.model(
         torch.from_numpy(texts.values),
         torch.from_numpy(texts.mask),
         torch.from_numpy(reranker.encoder.image_tokens(pixels).values),

@@ -12,6 +12,7 @@ from retrieval.rerankers.cross_attention import (
 )
 from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
 from retrieval.rerankers.explanation import explain
+from retrieval.training.reranker_export import export_reranker
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 40, 3), dtype=np.uint8))
 
@@ -48,6 +49,21 @@ def reranker(tiny_encoder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def starter_reranker(starter, tmp_path_factory):
     return build(starter, tmp_path_factory.mktemp("starter"))
+
+
+def test_an_exported_model_explains_as_its_weight_file_does(tiny_encoder, tmp_path):
+    original = build(tiny_encoder, tmp_path, feed_forward=0)
+    export_reranker(tmp_path / "model.safetensors", tmp_path / "networks")
+    exported = CrossAttentionReranker(tmp_path / "networks", tiny_encoder)
+    by_pytorch, by_onnx = (
+        explain(each, tiny_encoder, "a dog on the snow", IMAGE) for each in (original, exported)
+    )
+    assert by_onnx.match == pytest.approx(by_pytorch.match, abs=1e-4)
+    np.testing.assert_allclose(by_onnx.heat, by_pytorch.heat, atol=1e-4)
+    for ours, theirs in zip(by_onnx.words, by_pytorch.words, strict=True):
+        assert (ours.word, ours.start, ours.end) == (theirs.word, theirs.start, theirs.end)
+        assert ours.contribution == pytest.approx(theirs.contribution, abs=1e-4)
+        np.testing.assert_allclose(ours.heat, theirs.heat, atol=1e-3)
 
 
 TEXTS = {

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from retrieval.encoders.towers import ImageTower, resize
+from retrieval.encoders.starter_inputs import resize
+from retrieval.encoders.towers import ImageTower
 from retrieval.training.class_photos import ClassPainter
 
 

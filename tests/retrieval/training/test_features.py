@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.encoders.towers import ImageTower, TextTower, cut
+from retrieval.encoders.starter_inputs import cut
+from retrieval.encoders.towers import ImageTower, TextTower
 from retrieval.errors import UsageError
 from retrieval.training import features
 from retrieval.training.captions import CaptionedPhoto, read_captioned_photos

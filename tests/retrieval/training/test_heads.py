@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.encoders.starter import StarterEncoder
+from retrieval.encoders.starter_first import FirstStarterEncoder
 from retrieval.encoders.weight_files import heads_digest
 from retrieval.errors import UsageError
 from retrieval.media import Modality
@@ -30,8 +30,8 @@ def test_two_epochs_lower_the_loss_and_make_usable_heads(config: HeadsTraining) 
     assert seen[1].loss < seen[0].loss
     assert not result.stopped_early
     assert torch.equal(state, torch.random.get_rng_state())
-    encoder = StarterEncoder(heads=result.heads)
-    assert encoder.space != StarterEncoder().space
+    encoder = FirstStarterEncoder(heads=result.heads)
+    assert encoder.space != FirstStarterEncoder().space
     vectors = encoder.encode(Modality.TEXT, ["a red square", "a green stripe"])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 

@@ -1,0 +1,153 @@
+"""Image towers with integers of 8 bits: static quantisation, calibrated on photos.
+
+QDQ, weights per output channel, activations per tensor with the ranges that photos had
+(Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference"). Texts stay
+float32: a query is one text, and its vector then is exact.
+"""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from retrieval.encoders.base import Pixels, Vectors
+from retrieval.encoders.exports.encoder import ExportedEncoder
+from retrieval.encoders.exports.store import (
+    IMAGE_TOWER,
+    INT8,
+    INT8_PRECISION,
+    Export,
+    Loss,
+    checksums,
+    find_export,
+    link_file,
+    new_export,
+    write_card,
+)
+from retrieval.media import Modality
+
+CALIBRATION_PHOTOS = 96
+NEIGHBOURS = 10
+
+_QUANTISED = ["Conv", "Gemm", "MatMul"]
+Report = Callable[[str, int, int], None]
+
+
+def quantise(
+    export: Export, photos: Sequence[Pixels], on_progress: Report = lambda *_: None
+) -> Export:
+    """Make the int8 export of a float32 one: an encoder with a space of its own.
+
+    Args:
+        export: of float32.
+        photos: preprocessed, to calibrate with.
+        on_progress: called with a stage, and how much of how much of it is done.
+    """
+    with tempfile.TemporaryDirectory(prefix="mmsearch-export-") as folder:
+        tower = Path(folder, "tower.onnx")
+        _quantise_tower(export.file(IMAGE_TOWER), tower, photos, on_progress)
+        digest = xxhash.xxh3_128_hexdigest(tower.read_bytes() + export.space.weights.encode())
+        name, weights = f"{export.space.encoder}{INT8}", f"xxh3-128:{digest}"
+        space = replace(export.space, encoder=name, weights=weights)
+        with new_export(space) as directory:
+            link_file(tower, directory / IMAGE_TOWER)
+            for file in export.files:
+                if not file.startswith("image/"):
+                    link_file(export.directory / file, directory / file)
+            write_card(
+                replace(
+                    export,
+                    directory=directory,
+                    space=space,
+                    precision=INT8_PRECISION,
+                    files=checksums(directory),
+                    measured=None,
+                )
+            )
+    made = find_export(name, weights)
+    assert made is not None
+    return made
+
+
+def measure_loss(
+    exact: ExportedEncoder, quantised: ExportedEncoder, photos: Sequence[Pixels]
+) -> Loss:
+    """Compare the vectors of photos by two encoders: cosines, and nearest neighbours."""
+    pixels = np.stack(photos)
+    first = exact.encode(Modality.IMAGE, pixels)
+    second = quantised.encode(Modality.IMAGE, pixels)
+    cosines = np.einsum("nd,nd->n", first, second)
+    count = min(NEIGHBOURS, len(photos) - 1)
+    return Loss(
+        photos=len(photos),
+        cosine_median=float(np.median(cosines)),
+        cosine_least=float(cosines.min()),
+        neighbour_count=count,
+        neighbours=same_neighbours(first, second, count),
+    )
+
+
+def same_neighbours(first: Vectors, second: Vectors, count: int) -> float:
+    """Compute the mean share of each row's `count` nearest other rows that two matrices agree on.
+
+    1 where there are no others.
+    """
+    if count < 1:
+        return 1.0
+    sets = [_nearest(vectors, count) for vectors in (first, second)]
+    shared = [len(np.intersect1d(*pair, assume_unique=True)) for pair in zip(*sets, strict=True)]
+    return float(np.mean(shared) / count)
+
+
+def _nearest(vectors: Vectors, count: int) -> NDArray[np.intp]:
+    similarities = vectors @ vectors.T
+    np.fill_diagonal(similarities, -np.inf)
+    return np.argsort(-similarities, axis=1, kind="stable")[:, :count]
+
+
+def _quantise_tower(
+    source: Path, target: Path, photos: Sequence[Pixels], on_progress: Report
+) -> None:
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.calibrate import CalibrationDataReader
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Photos(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._left: Iterator[tuple[int, Pixels]] = enumerate(photos)
+
+        def get_next(self) -> Mapping[str, Any] | None:
+            number, pixels = next(self._left, (len(photos), None))
+            on_progress("calibrate", number, len(photos))
+            return None if pixels is None else {"pixels": pixels[np.newaxis]}
+
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of what was done a line before
+    prepared = target.with_name("prepared.onnx")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            quant_pre_process(source, prepared, skip_symbolic_shape=True)
+            quantize_static(
+                prepared,
+                target,
+                Photos(),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=_QUANTISED,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                # Products of activations with one another stay exact: attention needs its range.
+                extra_options={"MatMulConstBOnly": True},
+            )
+    finally:
+        logger.setLevel(level)
+    prepared.unlink()
