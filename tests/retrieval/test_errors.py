@@ -26,7 +26,7 @@ def test_a_missing_extra_comes_back_from_another_process():
 
 def test_a_package_that_a_light_installation_lacks_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    sentence = r"^The encoder needs the package torch, .*`pip install [^`]*open-clip-torch"
+    sentence = r"^The encoder needs the module torch, .*`pip install torch open-clip-torch[^`]*`"
     with (
         pytest.raises(EncoderUnavailableError, match=sentence),
         left_out_packages_explained("The encoder"),

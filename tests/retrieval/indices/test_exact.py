@@ -36,7 +36,7 @@ def assert_is_brute_force(found, rows, queries, k, allowed=None) -> None:
         np.testing.assert_allclose(expected[query, named], scores[query, :findable], atol=1e-3)
 
 
-@pytest.mark.parametrize("way", ["numpy", "faiss", "faiss without views"])
+@pytest.mark.parametrize("way", ["numpy", "faiss", "faiss without views", "without faiss"])
 @given(
     n=st.integers(0, 60),
     d=st.sampled_from([1, 7, 32, 512]),
@@ -56,6 +56,8 @@ def test_it_finds_what_brute_force_finds(way, n, d, k, queries, split, seed, fil
             patch.setattr(exact, "_SMALL_BYTES", -1)
         if way == "faiss without views":
             patch.delattr(faiss, "MaybeOwnedVectorUInt8")
+        if way == "without faiss":
+            patch.setattr(exact, "is_installed", lambda: False)
         index = ExactIndex(d)
         index.add(rows[: int(split * n)])
         index.add(rows[int(split * n) :])
