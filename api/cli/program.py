@@ -3,28 +3,66 @@
 import os
 import sys
 import warnings
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from api.cli.bench.program import bench
-from api.cli.duplicates import duplicates
-from api.cli.encoders import encoders
-from api.cli.explain import explain
-from api.cli.facets import facets
-from api.cli.index import index
-from api.cli.index_info import build_index, index_info
-from api.cli.library import relocate, remove, status
-from api.cli.options import complain
-from api.cli.search import search
-from api.cli.serve import serve
-from api.cli.spaces import spaces
-from api.cli.train import train
-from api.cli.watch import watch
-from retrieval.errors import MMSearchError, UsageError
+from api.cli.lazy_group import Entry, lazy_group
+from retrieval.errors import MMSearchError, UsageError, left_out_packages_explained
 
-app = typer.Typer(
+COMMANDS = {
+    "index": Entry(
+        "api.cli.index:index",
+        "Index directories, or update their index: images, videos, PDF, texts, tables.",
+    ),
+    "search": Entry(
+        "api.cli.search:search", "Search for images or texts by a text, an image, or both."
+    ),
+    "facets": Entry(
+        "api.cli.facets:facets",
+        "Count items by year, month, folder, place, camera, kind and values of table columns.",
+    ),
+    "explain": Entry(
+        "api.cli.explain:explain",
+        "Explain a match: the words that carried it, and the image regions they attended to.",
+    ),
+    "duplicates": Entry(
+        "api.cli.duplicates:duplicates",
+        "Find duplicates: identical files, and images that look the same. Nothing is deleted.",
+    ),
+    "watch": Entry("api.cli.watch:watch", "Watch directories and index changes within seconds."),
+    "serve": Entry("api.cli.serve:serve", "Run the HTTP API and the web page."),
+    "index-info": Entry(
+        "api.cli.index_info:index_info",
+        "Show the search index: its kind, why it was chosen, its settings and recall.",
+    ),
+    "build-index": Entry(
+        "api.cli.index_info:build_index",
+        "Rebuild the search index now. `mmsearch index` does this automatically when it is due.",
+    ),
+    "status": Entry("api.cli.library:status", "Show what a library holds."),
+    "remove": Entry(
+        "api.cli.library:remove",
+        "Remove directories and files from a library; the files themselves stay.",
+    ),
+    "relocate": Entry(
+        "api.cli.library:relocate",
+        "Give a moved or renamed directory, or a drive, its new path, without indexing it again.",
+    ),
+    "encoders": Entry(
+        "api.cli.encoders:encoders",
+        "List the available encoders, and which are on this machine; command: export.",
+    ),
+    "bench": Entry("api.cli.bench.program:bench", "Measure how good and how fast the engine is."),
+    "train": Entry("api.cli.train:train", "Train the built-in models."),
+    "spaces": Entry(
+        "api.cli.spaces:spaces",
+        "List the vector spaces of a library, choose the default, complete or remove them.",
+    ),
+}
+
+app = lazy_group(
+    COMMANDS,
     name="mmsearch",
     help='Search images by meaning: `mmsearch index ./photos`, then `mmsearch search "a dog"`.',
     no_args_is_help=True,
@@ -32,40 +70,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (
-    index,
-    search,
-    facets,
-    explain,
-    duplicates,
-    watch,
-    serve,
-    index_info,
-    build_index,
-    status,
-    remove,
-    relocate,
-):
-    app.command()(command)
-app.add_typer(encoders, name="encoders")
-app.add_typer(bench, name="bench")
-app.add_typer(train, name="train")
-app.add_typer(spaces, name="spaces")
-
 _debug = False
 
 
 def main() -> None:
     """Run the command line; errors end in a message and an exit code instead of a traceback."""
     try:
-        app()
+        with left_out_packages_explained("This command"):
+            app()
     except MMSearchError as error:
         if _debug:
             raise
-        complain(str(error))
+        _complain(str(error))
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
-        complain("Interrupted.")
+        _complain("Interrupted.")
         sys.exit(130)
     except BrokenPipeError:
         # The reader of the output has ended (`| head`); avoid a second error at exit.
@@ -73,8 +92,16 @@ def main() -> None:
         sys.exit(141)
 
 
+def _complain(message: str) -> None:
+    from api.cli.options import complain
+
+    complain(message)
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         print(f"mmsearch {version('mmsearch')}")  # noqa: T201
         raise typer.Exit
 

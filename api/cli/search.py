@@ -18,6 +18,7 @@ from api.cli.filter_options import (
     WhereOption,
     parse_filter,
 )
+from api.cli.lazy_group import without_collections
 from api.cli.options import (
     DeviceOption,
     JsonOption,
@@ -166,9 +167,6 @@ def search(
     if server and is_local:
         raise UsageError("`--library` and `--device` cannot be used with `--server`.")
 
-    from api.http.schemas import SearchAnswer
-    from retrieval.media.items import read_item_image
-    from retrieval.search.joint import JointEngine
     from retrieval.search.query import Reranking
 
     reranking = Reranking(rerank, rerank_depth, rerank_budget)
@@ -183,9 +181,15 @@ def search(
             answer = answer_of(client.ask(request_of(joint, reranking)))
             read: Callable[[Item], Image] = partial(picture_of, client)
         else:
+            with without_collections():
+                from retrieval.media.items import read_item_image
+                from retrieval.search.joint import JointEngine
+
             opened, read = open_library(library), read_item_image
             answer = JointEngine(opened, space, device=device).search(joint, reranking)
         if as_json:
+            from api.http.schemas import SearchAnswer
+
             body = SearchAnswer.of(answer, text, image=str(image) if image else None)
             print_json(body.model_dump())
         else:

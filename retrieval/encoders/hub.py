@@ -2,8 +2,6 @@
 
 import re
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,6 +14,9 @@ def can_reach(url: str, timeout_s: float = HUB_TIMEOUT_S) -> bool:
 
     Any HTTP status counts as an answer. Proxies are taken from the environment.
     """
+    import urllib.error
+    import urllib.request
+
     answered = threading.Event()
 
     def ask() -> None:

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from retrieval.encoders import hub
 from retrieval.encoders.base import Encoder
@@ -17,7 +18,7 @@ from retrieval.encoders.exports.store import (
     missing_int8,
 )
 from retrieval.encoders.weight_files import FIRST_STARTER_WEIGHTS
-from retrieval.errors import UsageError
+from retrieval.errors import UsageError, left_out_packages_explained
 
 STARTER = "starter"
 FIRST_STARTER = "starter:1"
@@ -58,7 +59,11 @@ def choose_encoder(name: str = AUTO) -> EncoderChoice:
         return _starter("as asked")
     if name != AUTO:
         return EncoderChoice(name, "as asked")
-    if hub.is_cached(_RECOMMENDED_REPOSITORY, *_RECOMMENDED_FILES) or find_export(RECOMMENDED):
+    if find_export(RECOMMENDED):
+        return EncoderChoice(RECOMMENDED, "its export is on this machine")
+    if not has_open_clip():
+        return _starter(f"{RECOMMENDED} needs the package open-clip-torch, which is not installed")
+    if hub.is_cached(_RECOMMENDED_REPOSITORY, *_RECOMMENDED_FILES):
         return EncoderChoice(RECOMMENDED, "its weights are on this machine")
     if hub.hub_is_reachable():
         return EncoderChoice(RECOMMENDED, "the model hub answers; its weights will be downloaded")
@@ -106,7 +111,8 @@ def load_encoder(name: str, device: str = "auto", weights: str | None = None) ->
             "open_clip:MODEL/PRETRAINED or local-dir:DIR; `mmsearch encoders` lists what can be "
             "used here."
         )
-    return load(name, device, weights)
+    with left_out_packages_explained(f"The encoder {name!r}"):
+        return load(name, device, weights)
 
 
 def _load_starter(_: str, device: str, _weights: str | None) -> Encoder:
@@ -147,6 +153,11 @@ The device is `auto` where that was asked for.
 """
 
 
+def has_open_clip() -> bool:
+    """Return whether the package open_clip is installed; a light installation leaves it out."""
+    return find_spec("open_clip") is not None
+
+
 def load_runtimes(name: str, device: str = "auto") -> list[Encoder]:
     """Load an encoder once for each runtime and precision by which it can be run here.
 
@@ -171,9 +182,10 @@ def load_runtimes(name: str, device: str = "auto") -> list[Encoder]:
 
 
 def list_encoders() -> list[EncoderListing]:
-    """Every encoder that can be named: `starter`, then open_clip's, the recommended one first."""
-    import open_clip
+    """Every encoder that can be named: `starter`, then open_clip's, the recommended one first.
 
+    Those of open_clip are listed where it is installed.
+    """
     from retrieval.encoders.starter import missing_part
 
     missing = missing_part()
@@ -182,6 +194,10 @@ def list_encoders() -> list[EncoderListing]:
         EncoderListing(STARTER, True, f"built in, needs no download, {note}"),
         EncoderListing(FIRST_STARTER, True, "the first edition of starter, English"),
     ]
+    if not has_open_clip():
+        return listings
+    import open_clip
+
     for model, tag in open_clip.list_pretrained():
         name = f"open_clip:{model}/{tag}"
         config = open_clip.get_pretrained_cfg(model, tag)

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.embeddings import Rows
+from retrieval.errors import UsageError
 from retrieval.indices.base import BuildCancelled, VectorEngine, load_engine
 from retrieval.indices.choice import EXACT_UP_TO_ROWS, choose
+from retrieval.indices.faiss import MISSING, is_installed
 from retrieval.indices.faiss.gpu import gpus
 from retrieval.indices.generations import Generation, Training, Tuning, building, load_latest, write
 from retrieval.indices.tuning import TARGET_RECALL, TuningQueries, tune
@@ -60,7 +62,12 @@ class Plan:
 
 
 def is_build_due(rows: int, generation: Generation | None) -> bool:
-    """Tell whether this number of rows calls for a build; cheap enough to ask often."""
+    """Tell whether this number of rows calls for a build; cheap enough to ask often.
+
+    None is due where FAISS is not installed.
+    """
+    if not is_installed():
+        return False
     if generation is None:
         return rows > EXACT_UP_TO_ROWS
     return rows - generation.rows > min(_TAIL_SHARE * generation.rows, EXACT_UP_TO_ROWS)
@@ -70,6 +77,8 @@ def reasons_for(rows: int, generation: Generation | None) -> list[str]:
     """Say in sentences why rows are searched with this generation, or exactly without one."""
     if generation is not None:
         return list(generation.training.reasons)
+    if rows > EXACT_UP_TO_ROWS and not is_installed():
+        return [f"Searched exactly: an index {MISSING}."]
     if rows > EXACT_UP_TO_ROWS:
         return ["No usable index yet: build one with `mmsearch build-index`."]
     return [f"Up to {EXACT_UP_TO_ROWS:,} vectors are searched exactly."]
@@ -81,10 +90,10 @@ def plan_build(rows: int, generation: Generation | None, drift: Callable[[], flo
     rows: number of committed rows. drift: quantisation error of rows that are not covered, as a
     multiple of that at training; asked for only if it matters.
     """
-    if generation is None:
-        if rows > EXACT_UP_TO_ROWS:
+    if generation is None or not is_installed():
+        if is_build_due(rows, generation):
             return Plan(Step.TRAIN, f"{rows:,} rows have no index", retune=True)
-        return Plan(Step.KEEP, f"up to {EXACT_UP_TO_ROWS:,} rows are searched exactly")
+        return Plan(Step.KEEP, reasons_for(rows, None)[0].removesuffix("."))
     tail = rows - generation.rows
     if not is_build_due(rows, generation):
         return Plan(Step.KEEP, f"{tail:,} rows past the index are searched exactly")
@@ -139,8 +148,10 @@ def build(
         BuildCancelled: should_stop() returned true.
         LibraryLockedError: another process builds.
         LibraryError: the files cannot be written.
-        UsageError: the factory string is invalid.
+        UsageError: the factory string is invalid, or FAISS is not installed.
     """
+    if not is_installed():
+        raise UsageError(f"An index {MISSING}. Without one all vectors are searched exactly.")
     with building(directory, modality):
         before = load_latest(directory, modality, rows)
         present = before[0] if before else None

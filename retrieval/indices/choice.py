@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 
 from retrieval.indices.faiss.gpu import CODE_PARTS
-from retrieval.indices.faiss.ivf import training_rows
 
 EXACT_UP_TO_ROWS = 50_000
 """Comparing all of them takes about 4 ms at 512 dimensions: an index would save nothing."""
@@ -60,6 +59,8 @@ def choose(rows: int, dimension: int, memory_bytes: int, device: str = "cpu") ->
                 "file: that takes milliseconds, no memory and no training.",
             ),
         )
+    from retrieval.indices.faiss.ivf import training_rows
+
     on_gpu = device.startswith("cuda")
     halvings = 0
     while True:

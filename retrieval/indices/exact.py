@@ -2,9 +2,8 @@
 
 import sys
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,23 +17,43 @@ from retrieval.indices.base import (
     VectorEngine,
     nothing_found,
 )
+from retrieval.indices.faiss import is_installed
+
+if TYPE_CHECKING:
+    import faiss
 
 _BLOCK_BYTES = 8 << 20
 """Bytes of rows that are gathered or converted at a time."""
+
+_SMALL_BYTES = 32 << 20
+"""Rows that take no more as float32 are held so, and searched by NumPy, which is as fast.
+
+FAISS takes 0.2 s to import, and 230 MB with CUDA: as long as the rest of a first search.
+"""
 
 
 class _Stretch(NamedTuple):
     """Rows that lie one after the other in memory, and FAISS's view of them.
 
-    The rows are held here so that their memory stays mapped. view: None where FAISS can only copy.
+    The rows are held here so that their memory stays mapped. view: None where FAISS can only copy
+    or is not installed.
+    values: few rows as float32, for NumPy.
     """
 
     rows: Rows
-    view: "faiss.IndexScalarQuantizer | None"
+    view: "faiss.IndexScalarQuantizer | None" = None
+    values: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(cls, rows: Rows) -> Self:
+        """Hold (n, d) rows that lie in memory without gaps."""
+        if 4 * rows.size <= _SMALL_BYTES:
+            return cls(rows, values=float32_of(rows))
+        return cls(rows, view=_view(rows))
 
 
 class ExactIndex(VectorEngine):
-    """Exact inner products of float32 queries with float16 rows, which are never copied.
+    """Exact inner products of float32 queries with float16 rows; many are never copied.
 
     FAISS's scalar quantiser with QT_fp16 codes rows as the embeddings file does (2d bytes a row),
     so it is given the mapped file for its codes. Rows are kept, not copied: they must not change.
@@ -88,8 +107,7 @@ class ExactIndex(VectorEngine):
         if rows.ndim != 2 or rows.shape[1] != self.dimension:
             raise ValueError(f"expected (n, {self.dimension}) rows, got {rows.shape}")
         # A plain array over the same memory: indexing a memmap costs several times as much.
-        plain = np.ascontiguousarray(rows, dtype=np.float16).view(np.ndarray)
-        return _Stretch(plain, _view(plain))
+        return _Stretch.of(np.ascontiguousarray(rows, dtype=np.float16).view(np.ndarray))
 
 
 def nearest(queries: Vectors, rows: Rows, k: int, among: NDArray[np.int64] | None = None) -> Found:
@@ -111,7 +129,7 @@ def nearest(queries: Vectors, rows: Rows, k: int, among: NDArray[np.int64] | Non
     for begin in range(0, len(among), block):
         chosen = among[begin : begin + block]
         gathered = whole[chosen].view(np.float16).reshape(len(chosen), -1)
-        scores, places = _search_stretch(_Stretch(gathered, _view(gathered)), queries, k, None)
+        scores, places = _search_stretch(_Stretch.of(gathered), queries, k, None)
         more = scores, np.where(places < 0, places, chosen[places])
         found = more if found is None else _best(found, more)
     return nothing_found(len(queries), k) if found is None else found
@@ -120,8 +138,12 @@ def nearest(queries: Vectors, rows: Rows, k: int, among: NDArray[np.int64] | Non
 def _search_stretch(
     stretch: _Stretch, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None
 ) -> Found:
+    if stretch.values is not None:
+        return _search_values(stretch.values, queries, k, allowed)
     if stretch.view is None:
         return _search_converted(stretch.rows, queries, k, allowed)
+    import faiss
+
     parameters = None
     if allowed is not None:
         bitmap = np.packbits(allowed, bitorder="little")
@@ -139,22 +161,49 @@ def _search_stretch(
     return scores, rows
 
 
+def _search_values(
+    values: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    k: int,
+    allowed: NDArray[np.bool_] | None,
+) -> Found:
+    if len(queries) == 1:  # row by row: equal rows have equal scores, which BLAS does not promise
+        scores = np.einsum("nd,d->n", values, queries[0])[np.newaxis]
+    else:
+        scores = queries @ values.T
+    if allowed is not None:
+        scores[:, ~allowed] = -np.inf
+    found, rows = nothing_found(len(queries), k)
+    if k < len(values):
+        rows[:] = np.argpartition(scores, -k, axis=1)[:, -k:]
+    else:
+        rows[:, : len(values)] = np.arange(len(values))
+    found[:, : len(values)] = np.take_along_axis(scores, rows[:, : len(values)], axis=1)
+    order = np.argsort(-found, axis=1, kind="stable")
+    found, rows = np.take_along_axis(found, order, axis=1), np.take_along_axis(rows, order, axis=1)
+    rows[found == -np.inf] = -1
+    return found, rows
+
+
 def _search_converted(
     rows: Rows, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None
 ) -> Found:
-    """Without FAISS: ten times slower for one query, in flat memory as well."""
+    """Without FAISS: several times slower for one query, in flat memory as well."""
     block = max(1, _BLOCK_BYTES // (4 * rows.shape[1]))
     found = nothing_found(len(queries), k)
     for begin in range(0, len(rows), block):
-        numbers = np.arange(begin, min(begin + block, len(rows)))
-        if allowed is not None:
-            numbers = numbers[allowed[numbers]]
-        scores = queries @ rows[numbers].astype(np.float32).T
-        found = _best(found, (scores, np.broadcast_to(numbers, scores.shape)))
+        part = slice(begin, begin + block)
+        passes = None if allowed is None else allowed[part]
+        scores, numbers = _search_values(float32_of(rows[part]), queries, k, passes)
+        found = _best(found, (scores, np.where(numbers < 0, numbers, numbers + begin)))
     return found
 
 
 def _view(rows: Rows) -> "faiss.IndexScalarQuantizer | None":
+    if not is_installed():
+        return None
+    import faiss
+
     vector_type = getattr(faiss, "MaybeOwnedVectorUInt8", None)
     if vector_type is None:
         return None
@@ -167,6 +216,23 @@ def _view(rows: Rows) -> "faiss.IndexScalarQuantizer | None":
     index.codes = vector_type.create_view(faiss.swig_ptr(octets), octets.size, unowned.owner)
     index.ntotal = len(rows)
     return index
+
+
+def float32_of(rows: Rows) -> NDArray[np.float32]:
+    """Convert finite float16 rows, exactly; fifteen times as fast as `astype` on x86-64.
+
+    Exponent and mantissa are moved to their places in a float32, whose exponent is then 112 too low
+    (IEEE 754: biases of 15 and 127).
+    """
+    bits = rows.view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= _SIGN_AND_MAGNITUDE
+    values = bits.view(np.float32)
+    values *= np.float32(2.0**112)
+    return values
+
+
+_SIGN_AND_MAGNITUDE = np.array(0x8FFFE000, np.uint32).view(np.int32)
 
 
 def _best(found: Found, more: Found) -> Found:

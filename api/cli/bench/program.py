@@ -1,34 +1,75 @@
 """`mmsearch bench`: register the benchmarks."""
 
-import typer
+from api.cli.lazy_group import Entry, lazy_group
 
-from api.cli.bench.catalog import catalog
-from api.cli.bench.gpu import gpu
-from api.cli.bench.index import index
-from api.cli.bench.indexing import indexers, memory, throughput
-from api.cli.bench.queries import queries
-from api.cli.bench.relevance import relevance
-from api.cli.bench.reranking import explanations, reranking
-from api.cli.bench.retrieval import OnceJsonToFile, ablation, compare, retrieval
-from api.cli.bench.service import service
-from api.cli.bench.vectors import vectors
+BENCHMARKS = {
+    "retrieval": Entry(
+        "api.cli.bench.retrieval:retrieval",
+        "Measure recall, ranks and precision on a dataset with the stages of the search engine.",
+        "OnceJsonToFile",
+    ),
+    "compare": Entry(
+        "api.cli.bench.retrieval:compare",
+        "Compare results with the first one: differences, confidence intervals, significance.",
+    ),
+    "ablation": Entry(
+        "api.cli.bench.retrieval:ablation",
+        "Compare exact search, a quantised index, the same refined, and reranking.",
+    ),
+    "queries": Entry(
+        "api.cli.bench.queries:queries",
+        "Measure words, phrases and captions as queries: ranking, what is shown, and relevance.",
+    ),
+    "relevance": Entry(
+        "api.cli.bench.relevance:relevance",
+        "Measure the calibration of relevance: reliability curve, and what thresholds keep.",
+    ),
+    "reranking": Entry(
+        "api.cli.bench.reranking:reranking",
+        "Measure the time to encode a query and to rerank its candidates.",
+    ),
+    "explanations": Entry(
+        "api.cli.bench.reranking:explanations",
+        "Test explanations: does painting over the most attended region lower the match?",
+    ),
+    "vectors": Entry(
+        "api.cli.bench.vectors:vectors",
+        "Compare vector engines: recall against queries per second, build time and memory.",
+    ),
+    "index": Entry(
+        "api.cli.bench.index:index",
+        "Measure the recall of the default index: filters, added and removed rows.",
+    ),
+    "gpu": Entry(
+        "api.cli.bench.gpu:gpu",
+        "Compare the same index on GPU and CPU: build time, recall and speed.",
+    ),
+    "throughput": Entry(
+        "api.cli.bench.indexing:throughput",
+        "Measure indexing speed: decoding, encoding and committing alone, and whole runs.",
+    ),
+    "memory": Entry(
+        "api.cli.bench.indexing:memory",
+        "Measure the peak memory of indexing few and many generated images.",
+    ),
+    "indexers": Entry(
+        "api.cli.bench.indexing:indexers",
+        "Compare indexing with rclip and clip-retrieval: speed, memory, a second run.",
+    ),
+    "service": Entry(
+        "api.cli.bench.service:service",
+        "Load-test the service: throughput, latency, errors and memory, with and without batching.",
+    ),
+    "startup": Entry(
+        "api.cli.bench.startup:startup",
+        "Measure `--help`, the first search of a process, and a search through a service.",
+    ),
+    "catalog": Entry(
+        "api.cli.bench.catalog:catalog",
+        "Measure what is first asked of a large library, made for it of files that do not exist.",
+    ),
+}
 
-bench = typer.Typer(help="Measure how good and how fast the engine is.", no_args_is_help=True)
-bench.command(cls=OnceJsonToFile)(retrieval)
-for command in (
-    compare,
-    ablation,
-    queries,
-    relevance,
-    reranking,
-    explanations,
-    vectors,
-    index,
-    gpu,
-    throughput,
-    memory,
-    indexers,
-    service,
-    catalog,
-):
-    bench.command()(command)
+bench = lazy_group(
+    BENCHMARKS, help="Measure how good and how fast the engine is.", no_args_is_help=True
+)

@@ -8,7 +8,6 @@ from api.http.schemas.items import (
     ItemSchema,
     ListRequest,
     ThumbnailRequest,
-    valid_text,
 )
 from api.http.schemas.problems import Problem
 from api.http.schemas.search import (
@@ -19,6 +18,7 @@ from api.http.schemas.search import (
     ServedAnswer,
     SimilarRequest,
 )
+from retrieval.files import valid_text
 
 __all__ = [
     "ExplainRequest",

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.http.schemas.items import FilterText, valid_text
+from api.http.schemas.items import FilterText
+from retrieval.files import valid_text
 from retrieval.media import MediaKind, Modality
 from retrieval.search.facets import DEFAULT_VALUES, MAX_VALUES, Facets, FacetValue
 from retrieval.search.query import MAX_TEXT_LENGTH

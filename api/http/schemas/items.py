@@ -1,6 +1,5 @@
 """Schemas of items."""
 
-import os
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 
 from retrieval.catalog import FileDetails, Item, TakenFrom
 from retrieval.errors import UsageError
+from retrieval.files import valid_text
 from retrieval.media import FIRST_SECOND, LAST_SECOND, MediaKind, Modality
 
 MOST_IN_AN_ADDRESS = 10_000
@@ -123,11 +123,6 @@ def item_facts(item: Item) -> dict[str, Any]:
     """Fields of an item by their names in answers; models ignore those that they lack."""
     facts = {name: getattr(item, name) for name in _ITEM_FIELDS}
     return facts | {"item_id": item.id, "bytes": item.size, "thumbnail": thumbnail_url(item)}
-
-
-def valid_text(path: str) -> str:
-    """Escape bytes of a file name that are not valid UTF-8, since JSON has no raw bytes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 ServedPath = Annotated[

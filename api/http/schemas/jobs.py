@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.http.schemas.items import valid_text
+from retrieval.files import valid_text
 
 if TYPE_CHECKING:
     from api.http.jobs import Job

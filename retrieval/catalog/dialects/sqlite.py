@@ -15,7 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
@@ -83,6 +82,8 @@ class SQLite(Dialect):
     @contextmanager
     def writer(self) -> Iterator[None]:
         """Hold the lock file; a note beside it says who does."""
+        import filelock
+
         directory = self._path.parent
         lock = filelock.FileLock(directory / _WRITER_LOCK)
         note = directory / _WRITER_NOTE

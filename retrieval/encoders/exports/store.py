@@ -25,7 +25,6 @@ from typing import Any
 
 import platformdirs
 import xxhash
-from filelock import FileLock
 
 from retrieval.encoders.base import Space
 from retrieval.errors import EncoderUnavailableError
@@ -268,6 +267,8 @@ def new_export(space: Space) -> Iterator[Path]:
 
     Nothing of it stays after an exception. What a killed process has left is removed.
     """
+    from filelock import FileLock
+
     place = exports_directory()
     place.mkdir(parents=True, exist_ok=True)
     with FileLock(place / "writer.lock"):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import faiss
+from retrieval.indices.faiss import is_installed
 
 CODE_PARTS = (1, 2, 3, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96)
 """Into how many parts a product quantiser may cut a vector for FAISS's kernels, of 8 bits each."""
@@ -29,7 +29,11 @@ def gpus(device: str) -> tuple[int, ...]:
     FAISS sees no GPU, as its package for CPUs does not.
     """
     kind, _, number = device.partition(":")
-    present = tuple(range(faiss.get_num_gpus())) if kind in {"auto", "cuda"} else ()
+    if kind not in {"auto", "cuda"} or not is_installed():
+        return ()
+    import faiss
+
+    present = range(faiss.get_num_gpus())
     return tuple(gpu for gpu in present if not number or str(gpu) == number)
 
 
@@ -39,6 +43,8 @@ def placing(numbers: Sequence[int]) -> Placing:
     All copies share one stream and one piece of temporary memory a GPU: only one of them may be
     used at a time.
     """
+    import faiss
+
     resources = []
     for _ in numbers:
         resources.append(faiss.StandardGpuResources())
@@ -55,6 +61,8 @@ def placing(numbers: Sequence[int]) -> Placing:
 
 def needs_float16_tables(index: Any) -> bool:
     """Return whether the lookup tables of its codes are too large for float32."""
+    import faiss
+
     if not isinstance(index, faiss.IndexIVFPQ):
         return False
     return bool(4 * index.pq.M * index.pq.ksub > _SHARED_BYTES)
@@ -67,6 +75,8 @@ def assigning(index: Any, place: Placing) -> Iterator[None]:
     index: of inverted lists; their centroids and those of its codes are found so. It is on the CPU
     before and after.
     """
+    import faiss
+
     codes = getattr(index, "pq", None)
     on_lists = place(faiss.IndexFlatL2(index.d))
     on_codes = None if codes is None else place(faiss.IndexFlatL2(codes.dsub))

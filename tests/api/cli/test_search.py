@@ -1,11 +1,18 @@
 """`mmsearch search` as users call it."""
 
 import os
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from indexer.pipeline import index_sources
+from retrieval.encoders.registry import LOADERS, load_encoder
+from retrieval.encoders.starter import missing_part
+from retrieval.library import create_library
 
 
 def test_searching_as_json_has_the_promised_shape(indexed, run):
@@ -158,3 +165,81 @@ def test_what_was_understood_is_said(run, travel_library):
     assert (place["kind"], year["words"]) == ("place", "2019")
     nothing = run("search", "people 1999", *at)
     assert 'Nothing in the library is of "1999"' in nothing.err
+
+
+TOY_ENCODER = '''
+import numpy as np
+from retrieval.encoders import registry
+from retrieval.encoders.base import Space
+from retrieval.media import Modality
+
+class ToyEncoder:
+    """Says how bright pictures are, and how long texts."""
+
+    space = Space("toy", "sha256:0", "brightness", 8)
+    modalities = frozenset(Modality)
+    context_length = 64
+    input_side = 8
+
+    def preprocess(self, image):
+        return np.asarray(image.convert("L").resize((8, 1)), np.float32).reshape(-1)
+
+    def encode(self, modality, inputs):
+        if modality is Modality.TEXT:
+            inputs = [np.full(8, len(text)) for text in inputs]
+        vectors = np.asarray(list(inputs), np.float32).reshape(len(inputs), 8) + 1
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def token_count(self, text):
+        return len(text.split())
+
+registry.LOADERS["toy"] = lambda *_: ToyEncoder()
+'''
+NOT_FOR_A_SEARCH = {
+    "alembic",
+    "api.http",
+    "dateparser",
+    "faiss",
+    "fastapi",
+    "filelock",
+    "httpx",
+    "huggingface_hub",
+    "open_clip",
+    "reverse_geocode",
+    "rich.progress",
+    "scipy",
+    "starlette",
+    "timm",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "urllib.request",
+    "uvicorn",
+    "watchfiles",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["toy", "starter"])
+def test_a_first_search_imports_only_what_it_needs(name, picture_folder, tmp_path, monkeypatch):
+    if name == "starter" and (missing := missing_part()):
+        pytest.skip(f"the second edition of starter cannot be used here, since {missing}")
+    monkeypatch.setitem(LOADERS, "toy", None)
+    exec(TOY_ENCODER, {})  # which it registers
+    encoder = load_encoder(name)
+    library = create_library(tmp_path / "library of one", encoder.space)
+    index_sources(library, encoder, [picture_folder])
+    program = (
+        (TOY_ENCODER if name == "toy" else "")
+        + "import sys; from api.cli import main; import atexit\n"
+        + "atexit.register(lambda: print('IMPORTED', *sys.modules)); main()"
+    )
+    arguments = ["search", "a dog in 2019", "--library", str(library.path)]
+    found = subprocess.run(
+        [sys.executable, "-c", program, *arguments], check=True, capture_output=True, text=True
+    )
+    hits, _, imported = found.stdout.partition("IMPORTED")
+    assert len(hits.splitlines()) > 1
+    loaded = set(imported.split())
+    assert {"numpy", "sqlalchemy"} <= loaded
+    assert loaded & NOT_FOR_A_SEARCH == set()

@@ -1,9 +1,11 @@
 """Encoders by name; the hub is never asked for real."""
 
+import sys
+
 import pytest
 from huggingface_hub import constants
 
-from retrieval.encoders import starter
+from retrieval.encoders import registry, starter
 from retrieval.encoders.registry import (
     FIRST_STARTER,
     RECOMMENDED,
@@ -47,6 +49,19 @@ def test_weights_that_cannot_be_had_say_the_ways_out(closed, empty_cache, monkey
 def test_an_unknown_encoder_names_the_known_forms():
     with pytest.raises(UsageError, match=r"no encoder 'clip'.*open_clip:MODEL/PRETRAINED"):
         load_encoder("clip")
+
+
+def test_without_open_clip_there_is_starter(monkeypatch):
+    monkeypatch.setattr(registry, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in ("retrieval.encoders.open_clip", "open_clip"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    choice = choose_encoder()
+    assert choice.name == STARTER
+    assert "open-clip-torch" in choice.reason
+    assert RECOMMENDED not in {listing.name for listing in list_encoders()}
+    with pytest.raises(EncoderUnavailableError, match="needs the module torch, which is not"):
+        load_encoder(RECOMMENDED)
 
 
 def test_the_first_edition_stands_in_and_says_why(monkeypatch, caplog):

@@ -4,7 +4,7 @@ import pytest
 from retrieval.errors import UsageError
 from retrieval.indices import build as build_module
 from retrieval.indices.base import BuildCancelled, Effort
-from retrieval.indices.build import BuildOptions, Step, build, is_build_due, plan_build
+from retrieval.indices.build import BuildOptions, Step, build, is_build_due, plan_build, reasons_for
 from retrieval.indices.faiss.ivf import FactoryIndex
 from retrieval.indices.generations import (
     Generation,
@@ -205,3 +205,14 @@ def test_settings_are_found_anew_after_half_as_much_growth_again():
     assert not plan_build(150_000, generation(100_000), no_drift).retune
     assert plan_build(150_001, generation(100_000), no_drift).retune
     assert plan_build(50_001, None, no_drift).retune
+
+
+def test_without_faiss_nothing_is_built_and_the_reason_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(build_module, "is_installed", lambda: False)
+    assert not is_build_due(1_000_000, None)
+    plan = plan_build(1_000_000, None, no_drift)
+    assert plan.step is Step.KEEP
+    assert "faiss-cpu" in plan.reason
+    assert "faiss-cpu" in reasons_for(1_000_000, None)[0]
+    with pytest.raises(UsageError, match="faiss-cpu"):
+        make(tmp_path, clustered(600, 0))

@@ -167,6 +167,15 @@ def test_a_file_that_faiss_does_not_know_is_told(tmp_path, rows, written, monkey
     assert "cannot be read with FAISS" in problems_of(tmp_path, rows)[0]
 
 
+def test_an_index_without_its_engine_is_told(tmp_path, rows, written, monkeypatch):
+    def fail(_name):
+        raise ModuleNotFoundError("No module named 'faiss'")
+
+    monkeypatch.setattr(generations, "load_engine", fail)
+    [problem] = problems_of(tmp_path, rows)
+    assert "needs the package faiss-cpu, which is not installed" in problem
+
+
 def test_a_bad_generation_leaves_the_one_before(tmp_path, rows, written):
     (tmp_path / "image-2.json").write_text("{}")
     problems = []
