@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,12 @@ def read_captioned_photos(
     return photos
 
 
+def new_captions(captions: Iterable[str], more: Iterable[str]) -> list[str]:
+    """Select the captions of `more` that differ from `captions` in a letter or digit."""
+    known = set(map(_letters, captions))
+    return [text for text in more if _letters(text) not in known]
+
+
 def digest_of_photos(photos: Sequence[CaptionedPhoto]) -> str:
     """Compute the SHA-256 of the contents of the photos, in their order."""
     digest = hashlib.sha256()
@@ -92,13 +98,9 @@ def _by_image(file: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _captions(rows: Sequence[dict[str, Any]], language: str) -> list[str]:
-    """List the captions of the first row, and those of the others that are new."""
     captions = list(rows[0].get(language, ()))
-    known = {_letters(text) for text in captions}
-    for text in (text for row in rows[1:] for text in row.get(language, ())):
-        if _letters(text) not in known:
-            known.add(_letters(text))
-            captions.append(text)
+    for row in rows[1:]:
+        captions += new_captions(captions, row.get(language, ()))
     return captions
 
 
