@@ -49,6 +49,17 @@ def index(
             "(default: the library's own; auto for a new library)",
         ),
     ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            "--language",
+            metavar="CODE",
+            envvar="MMSEARCH_LANGUAGE",
+            show_envvar=False,
+            help="Language of your queries, such as zh: --encoder auto chooses an encoder for it. "
+            "(default: $MMSEARCH_LANGUAGE, else none in particular)",
+        ),
+    ] = None,
     space: Annotated[
         str | None,
         option(
@@ -163,12 +174,18 @@ def index(
     from indexer.pipeline import index_sources
     from indexer.sources import SourceOptions, parse_changes
     from indexer.spaces import index_spaces
+    from retrieval.encoders.languages import language_code
 
     require_paths(paths or [])
     changes = parse_changes(options_of(SourceOptions, given))
     token_settings = _token_settings(token_cache, token_precision)
     opened, loaded = library_and_encoder(
-        library or default_library_path(), encoder, space, device, bool(paths)
+        library or default_library_path(),
+        encoder,
+        space,
+        device,
+        bool(paths),
+        language_code(language) if language else None,
     )
     reranker = _reranker_for_tokens(opened, loaded, device, token_settings) if with_tokens else None
     _configure_tokens(opened, token_settings)

@@ -9,7 +9,12 @@ from retrieval.library import Library, create_library, library_exists, open_libr
 
 
 def library_and_encoder(
-    path: Path, encoder_name: str | None, space_id: str | None, device: str, has_paths: bool
+    path: Path,
+    encoder_name: str | None,
+    space_id: str | None,
+    device: str,
+    has_paths: bool,
+    language: str | None = None,
 ) -> tuple[Library, Encoder]:
     """Open or create the library, with the encoder of the space to write to.
 
@@ -21,6 +26,7 @@ def library_and_encoder(
         space_id: Id of the space, or `new` to add one. (default: the default space)
         device: Device of the encoder.
         has_paths: Whether there is something to index; only then a library is created.
+        language: Code of the language that `auto` chooses the encoder of a new space for.
 
     Raises:
         NotFoundError: The library does not exist and `has_paths` is false.
@@ -37,7 +43,7 @@ def library_and_encoder(
             open_library(path)  # raises: there is nothing to update
         if space_id not in {None, "new"}:
             raise UsageError(f"{path} is not a library yet, so it has no space {space_id!r}.")
-        choice = choose_encoder(encoder_name or AUTO)
+        choice = choose_encoder(encoder_name or AUTO, language)
         console.err.print(f"Encoder: {choice.name} ({choice.reason}).", markup=False)
         encoder = load_encoder(choice.name, device)
         return create_library(path, encoder.space), encoder
@@ -45,7 +51,7 @@ def library_and_encoder(
     if space_id == "new":
         if encoder_name is None:
             raise UsageError("`--space new` needs `--encoder NAME`.")
-        encoder = load_encoder(encoder_name, device)
+        encoder = load_encoder(choose_encoder(encoder_name, language).name, device)
         library.add_space(encoder.space)
         return library, encoder
     space = library.space(space_id)

@@ -34,6 +34,14 @@ DatasetOption = Annotated[
         "Dataset directory with captions.jsonl (splits train and val) and images/.",
     ),
 ]
+CaptionsOption = Annotated[
+    list[Path],
+    option(
+        "--captions",
+        "FILE",
+        "Further captions.jsonl, whose captions are added by image name. Repeatable.",
+    ),
+]
 LanguagesOption = Annotated[
     str, typer.Option("--languages", help="Comma-separated caption languages to train on.")
 ]
@@ -75,6 +83,7 @@ def heads(
         Path | None,
         option("--also-measure", "DIR", "Second dataset, measured after each epoch only."),
     ] = None,
+    captions: CaptionsOption = [],  # noqa: B006
     languages: LanguagesOption = "en",
     epochs: EpochsOption = 8,
     patience: PatienceOption = 3,
@@ -96,6 +105,7 @@ def heads(
     The shipped heads were trained with the defaults.
     """
     given = locals() | _inputs(dataset, cache, "towers", languages)
+    given |= {"captions": tuple(captions)}
     from api.cli import console
     from retrieval.training.heads import HeadsTraining, train_heads
 
@@ -128,6 +138,7 @@ def reranker(
         str, option("--encoder", "NAME", "Encoder whose candidates are reranked.")
     ] = "starter",
     cache: CacheOption = None,
+    captions: CaptionsOption = [],  # noqa: B006
     languages: LanguagesOption = "en",
     kind: Annotated[
         str, typer.Option("--kind", help="Architecture: cross, concat, gated or bilinear.")
@@ -189,6 +200,7 @@ def reranker(
 
     name = context.info_name or "reranker"
     given |= {"output": output or Path(name), "file_name": f"{name}.safetensors"}
+    given |= {"captions": tuple(captions)}
     config = RerankerTraining(**options_of(RerankerTraining, given))
     with console.stage_progress() as progress:
         result = train_reranker(

@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import pairwise
@@ -22,6 +22,7 @@ from benchmarks.quality.retrieval import RankedList
 from retrieval.errors import UnreadableFileError, UsageError, import_errors_as
 from retrieval.media.images import read_image
 
+LANGUAGES_METRICS = ("hit_recall@1", "hit_recall@5", "hit_recall@10", "median_rank")
 FAILURES_SHOWN = 24
 FOUND_SHOWN = 5
 _THUMBNAIL_PIXELS = 160
@@ -146,6 +147,42 @@ def markdown(record: QualityRecord) -> str:
                 f"| {row['model']} | {row['protocol']} | {DIRECTION_NAMES[row['direction']]} | "
                 f"{recalls} | {row['source']} |"
             )
+    return "\n".join([*lines, ""])
+
+
+def languages_markdown(records: Sequence[QualityRecord], metrics: Sequence[str]) -> str:
+    """Format results of one dataset in several languages as one table in Markdown.
+
+    A row is a language and a direction, a cell a figure and its 95% interval.
+    """
+    first = records[0]
+    dataset, space = first.dataset, first.space
+    split = f", {dataset['split']}" if dataset["split"] else ""
+    lines = [
+        f"# {dataset['name']}{split}",
+        "",
+        f"Encoder {space['encoder']} (weights {space['weights'][:23]}...), "
+        f"{dataset['images']:,} images; 95% intervals in brackets.",
+        *reranking(first),
+        "",
+        f"| language | direction | queries | {' | '.join(metrics)} |",
+        f"| --- | --- | ---: |{' ---: |' * len(metrics)}",
+    ]
+    for record in records:
+        for name, direction in record.directions.items():
+            cells = [record.dataset["language"], DIRECTION_NAMES[name]]
+            cells.append(f"{len(direction.judgments):,}")
+            for metric in metrics:
+                figure = direction.metrics[metric]
+                value, low, high = (
+                    format_figure(metric, number)
+                    for number in (figure.value, figure.low, figure.high)
+                )
+                cells.append(f"{value} ({low} to {high})")
+            lines.append(f"| {' | '.join(cells)} |")
+    for record in records:
+        if found := problems(record):
+            lines += ["", f"In the data, {record.dataset['language']}: {found}."]
     return "\n".join([*lines, ""])
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,11 +108,18 @@ def record_of(result: QualityResult, metrics: tuple[str, ...] = DEFAULT_METRICS)
     )
 
 
-def write_record(record: QualityRecord, file: Path) -> None:
-    """Write a result as JSON; `read_record` reads it back exactly."""
+def write_records(records: Sequence[QualityRecord], file: Path) -> None:
+    """Write the results of one or several languages as JSON; `read_records` is the inverse."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(record_body(record), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(records_body(records), ensure_ascii=False, allow_nan=False)
     file.write_text(text, encoding="utf-8")
+
+
+def records_body(records: Sequence[QualityRecord]) -> dict[str, Any]:
+    """Convert results to one JSON object: the first one, and `languages` if there are several."""
+    bodies = {str(record.dataset["language"]): record_body(record) for record in records}
+    body = record_body(records[0])
+    return body if len(records) == 1 else {**body, "languages": bodies}
 
 
 def record_body(record: QualityRecord) -> dict[str, Any]:
@@ -148,36 +155,43 @@ def record_body(record: QualityRecord) -> dict[str, Any]:
 _AS_THEY_ARE = ("items", "index", "milliseconds", "truncated_texts")
 
 
-def read_record(file: Path) -> QualityRecord:
-    """Read a result. Raises NotFoundError, UsageError for a file that is not one."""
+def read_records(file: Path) -> list[QualityRecord]:
+    """Read the results of a file, one a language.
+
+    Raises NotFoundError, UsageError for a file that holds no result.
+    """
     try:
         body = json.loads(file.read_text(encoding="utf-8"))
         if body["format"] != FORMAT:
             raise UsageError(f"{file} has format {body['format']}; this version reads {FORMAT}.")
-        return QualityRecord(
-            **{name: body[name] for name in ("dataset", "space", "setup", "environment")},
-            directions={
-                direction: DirectionRecord(
-                    direction=direction,
-                    **{name: stored[name] for name in _AS_THEY_ARE},
-                    metrics={
-                        name: Figure(**{key: _number(value) for key, value in figure.items()})
-                        for name, figure in stored["metrics"].items()
-                    },
-                    judgments=_judgments(stored["judgments"]),
-                    groups=tuple(stored["groups"]),
-                    reranked=stored.get("reranked", 0),
-                )
-                for direction, stored in body["directions"].items()
-            },
-            reranker=body.get("reranker", {}),
-        )
+        return [_record(each) for each in body.get("languages", {"": body}).values()]
     except FileNotFoundError:
         raise NotFoundError(f"There is no result at {file}.") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{file} is not a result of `mmsearch bench retrieval --json` ({error})."
         ) from error
+
+
+def _record(body: Mapping[str, Any]) -> QualityRecord:
+    return QualityRecord(
+        **{name: body[name] for name in ("dataset", "space", "setup", "environment")},
+        directions={
+            direction: DirectionRecord(
+                direction=direction,
+                **{name: stored[name] for name in _AS_THEY_ARE},
+                metrics={
+                    name: Figure(**{key: _number(value) for key, value in figure.items()})
+                    for name, figure in stored["metrics"].items()
+                },
+                judgments=_judgments(stored["judgments"]),
+                groups=tuple(stored["groups"]),
+                reranked=stored.get("reranked", 0),
+            )
+            for direction, stored in body["directions"].items()
+        },
+        reranker=body.get("reranker", {}),
+    )
 
 
 def _plain_judgments(judgments: Judgments) -> dict[str, Any]:

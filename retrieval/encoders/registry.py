@@ -4,8 +4,11 @@ import ctypes
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
 
 from retrieval.encoders import hub
 from retrieval.encoders.base import Encoder
@@ -17,6 +20,7 @@ from retrieval.encoders.exports.store import (
     has_pytorch,
     missing_int8,
 )
+from retrieval.encoders.languages import language_name, languages_of, measured_encoders
 from retrieval.encoders.weight_files import FIRST_STARTER_WEIGHTS
 from retrieval.errors import UsageError, left_out_packages_explained
 
@@ -28,8 +32,23 @@ AUTO = "auto"
 RECOMMENDED = "open_clip:ViT-B-32-SigLIP2-256/webli"
 """Fast on a CPU, strong, and multilingual (Tschannen et al. 2025, SigLIP 2)."""
 
-_RECOMMENDED_REPOSITORY = "timm/ViT-B-32-SigLIP2-256"
-_RECOMMENDED_FILES = ("open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json")
+RECOMMENDED_XLM = "open_clip:xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k"
+"""As fast, and better in some languages, such as Chinese and Japanese (`languages.toml`)."""
+
+_WEIGHTS = {
+    RECOMMENDED: {
+        "timm/ViT-B-32-SigLIP2-256": (
+            "open_clip_config.json",
+            "open_clip_model.safetensors",
+            "tokenizer.json",
+        )
+    },
+    RECOMMENDED_XLM: {
+        "laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k": ("open_clip_model.safetensors",),
+        "xlm-roberta-base": ("config.json", "tokenizer.json"),
+    },
+}
+"""What `auto` chooses from, with its files by hub repository."""
 
 
 @dataclass(frozen=True)
@@ -42,36 +61,75 @@ class EncoderChoice:
 
 @dataclass(frozen=True)
 class EncoderListing:
-    """An encoder that can be named; `local`: it can be loaded without a download."""
+    """An encoder that can be named; `local`: it can be loaded without a download.
+
+    languages: codes of those that it is known to know, English first. only_these: it knows no
+    others. recall: of the language that was asked for, in percent (`Languages.recall`); None where
+    none is published. source: what the encoder was trained on, and where that is said.
+    """
 
     name: str
     local: bool
     note: str
+    languages: tuple[str, ...] = ()
+    only_these: bool = False
+    recall: float | None = None
+    source: str = ""
+
+    @property
+    def is_recommended(self) -> bool:
+        """Return whether the note says so."""
+        return self.note.startswith("recommended")
 
 
-def choose_encoder(name: str = AUTO) -> EncoderChoice:
+def recommended_encoder(language: str | None = None) -> str:
+    """Return the encoder that is recommended for a language, by its code: one of those of `auto`.
+
+    It is the one with the highest published recall in that language, and `RECOMMENDED` where
+    neither has one, or for all languages.
+    """
+    published = [name for name in measured_encoders(language or "") if name in _WEIGHTS]
+    return published[0] if published else RECOMMENDED
+
+
+def choose_encoder(name: str = AUTO, language: str | None = None) -> EncoderChoice:
     """Resolve `auto`: the recommended model if it is here or can be fetched, else `starter`.
 
     Takes at most 5 seconds when the hub does not answer. Where `starter` lacks a part, its first
     edition stands in. Other names are returned as they are.
+
+    Args:
+        name: name of the encoder.
+        language: code of the language of the queries. (default: none in particular)
     """
     if name == STARTER:
         return _starter("as asked")
     if name != AUTO:
         return EncoderChoice(name, "as asked")
-    if find_export(RECOMMENDED):
-        return EncoderChoice(RECOMMENDED, "its export is on this machine")
+    best = recommended_encoder(language)
+    suits = f"recommended for {language_name(language)}; " if language else ""
+    if where := _available(best):
+        return EncoderChoice(best, f"{suits}{where}")
     if not has_open_clip():
-        return _starter(f"{RECOMMENDED} needs the package open-clip-torch, which is not installed")
-    if hub.is_cached(_RECOMMENDED_REPOSITORY, *_RECOMMENDED_FILES):
-        return EncoderChoice(RECOMMENDED, "its weights are on this machine")
-    if hub.hub_is_reachable():
-        return EncoderChoice(RECOMMENDED, "the model hub answers; its weights will be downloaded")
+        return _starter(f"{best} needs the package open-clip-torch, which is not installed")
     return _starter(
-        f"the model hub does not answer and {RECOMMENDED} is not on this machine. starter needs no "
+        f"the model hub does not answer and {best} is not on this machine. starter needs no "
         "download and is modest: for better results index with a stronger encoder once you are "
         "online"
     )
+
+
+def _available(name: str) -> str | None:
+    """Say where the weights of a model of open_clip are or can be had; None: nowhere."""
+    if find_export(name):
+        return "its export is on this machine"
+    if not has_open_clip():
+        return None
+    if _is_here(name):
+        return "its weights are on this machine"
+    if hub.hub_is_reachable():
+        return "the model hub answers; its weights will be downloaded"
+    return None
 
 
 def _starter(reason: str) -> EncoderChoice:
@@ -85,6 +143,10 @@ def _starter(reason: str) -> EncoderChoice:
         FIRST_STARTER,
         f"{reason}; the first edition of starter, which knows English alone, since {missing}",
     )
+
+
+def _is_here(name: str) -> bool:
+    return all(hub.is_cached(repository, *files) for repository, files in _WEIGHTS[name].items())
 
 
 def load_encoder(name: str, device: str = "auto", weights: str | None = None) -> Encoder:
@@ -181,35 +243,102 @@ def load_runtimes(name: str, device: str = "auto") -> list[Encoder]:
     return [OpenClipEncoder(name, device), *exported]
 
 
-def list_encoders() -> list[EncoderListing]:
+def list_encoders(language: str | None = None) -> list[EncoderListing]:
     """Every encoder that can be named: `starter`, then open_clip's, the recommended one first.
 
     Those of open_clip are listed where it is installed.
+
+    language: code of a language, to list only encoders that know it or have a published recall in
+    it, the recommended one first, then the highest recall.
     """
+    listings = _listings(recommended_encoder(language))
+    if language is None:
+        return sorted(
+            listings,
+            key=lambda e: (
+                e.name not in {STARTER, FIRST_STARTER},
+                not e.is_recommended,
+                not e.local,
+            ),
+        )
+    told = [_with_recall(listing, language) for listing in listings]
+    return sorted(
+        (one for one in told if one.recall is not None or language in one.languages),
+        key=lambda e: (not e.is_recommended, -(e.recall or 0), not e.local),
+    )
+
+
+def _listings(recommended: str) -> list[EncoderListing]:
     from retrieval.encoders.starter import missing_part
 
     missing = missing_part()
-    note = f"its first edition here, since {missing}" if missing else "multilingual"
+    note = f", its first edition here, since {missing}" if missing else ""
     listings = [
-        EncoderListing(STARTER, True, f"built in, needs no download, {note}"),
-        EncoderListing(FIRST_STARTER, True, "the first edition of starter, English"),
+        _listing(STARTER, True, f"built in, needs no download{note}"),
+        _listing(FIRST_STARTER, True, "the first edition of starter"),
     ]
-    if not has_open_clip():
-        return listings
-    import open_clip
-
-    for model, tag in open_clip.list_pretrained():
-        name = f"open_clip:{model}/{tag}"
-        config = open_clip.get_pretrained_cfg(model, tag)
+    for name, config in _open_clip_models().items() if has_open_clip() else ():
         repository, _, file = (config.get("hf_hub") or "").rpartition("/")
         local = (
             hub.is_cached(repository, file or "open_clip_model.safetensors")
             if repository
             else hub.url_is_cached(config.get("url") or "")
         )
-        note = "recommended, multilingual" if name == RECOMMENDED else ""
-        listings.append(EncoderListing(name, local, note))
-    return sorted(listings, key=lambda e: (e.name != STARTER, e.name != RECOMMENDED, not e.local))
+        listings.append(_listing(name, local, "recommended" if name == recommended else ""))
+    return listings
+
+
+def _listing(name: str, local: bool, note: str) -> EncoderListing:
+    declared = languages_of(name)
+    if declared is None:
+        return EncoderListing(name, local, note)
+    return EncoderListing(
+        name,
+        local,
+        "; ".join(filter(None, (note, declared.note))),
+        tuple(sorted(declared.known, key=lambda code: (code != "en", code))),
+        declared.are_all,
+        source=declared.source,
+    )
+
+
+def _with_recall(listing: EncoderListing, language: str) -> EncoderListing:
+    declared = languages_of(listing.name)
+    return replace(listing, recall=declared.recall.get(language) if declared else None)
+
+
+def _open_clip_models() -> dict[str, dict[str, Any]]:
+    """Return the pretrained models of open_clip, by our names; none where it is not installed.
+
+    Only its list is loaded: the package itself imports PyTorch, which takes seconds, and so would
+    `safetensors.torch`, which the list can do without.
+    """
+    found = find_spec("open_clip")
+    if found is None or not found.submodule_search_locations:
+        return {}
+    if "open_clip" in sys.modules:
+        listing = import_module("open_clip.pretrained")
+    else:
+        listing = _import_list(list(found.submodule_search_locations))
+    return {
+        f"open_clip:{model}/{tag}": listing.get_pretrained_cfg(model, tag)
+        for model, tag in listing.list_pretrained()
+    }
+
+
+def _import_list(folders: list[str]) -> Any:
+    """Import open_clip's `pretrained` as a module of a package without its `__init__`."""
+    package = ModuleType("_open_clip_list")
+    package.__path__ = folders
+    imported = sys.modules.get("safetensors.torch")
+    sys.modules[package.__name__] = package
+    if imported is None:
+        sys.modules["safetensors.torch"] = None  # type: ignore[assignment]  # as if not installed
+    try:
+        return import_module(f"{package.__name__}.pretrained")
+    finally:
+        if imported is None:
+            del sys.modules["safetensors.torch"]
 
 
 def resolve_device(device: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from retrieval.catalog import Item, Snapshot
 from retrieval.catalog.records import is_in
 from retrieval.encoders.base import Encoder, Space, Tokens, Vectors
+from retrieval.encoders.languages import language_name, languages_of
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import (
     EncoderUnavailableError,
@@ -81,6 +82,7 @@ from retrieval.search.query import (
     TextPart,
     UnderstoodPart,
 )
+from retrieval.search.query_language import unknown_language
 from retrieval.search.relevance import (
     AnyCalibration,
     Curve,
@@ -98,6 +100,7 @@ from retrieval.search.rerank import (
     stack_tokens,
     text_scorer,
 )
+from retrieval.search.vocabulary import Known
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -133,7 +136,8 @@ class _Plan:
     the pages before. excluded_ids: items that a query which asks only for what is like them does
     not want. k: hits of this page at most. rerank_count: candidates to rerank. count: candidates to
     look at. length: as `EncodedQuery.length`. is_plain: whether the query is of what relevance was
-    learned on: texts or pictures alone, for pictures.
+    learned on: texts or pictures alone, for pictures. language_warning: that the encoder does not
+    know the language of the query; empty if it may.
     """
 
     query: Query
@@ -159,6 +163,7 @@ class _Plan:
     count: int
     length: float
     is_plain: bool
+    language_warning: str
 
     @property
     def total(self) -> int:
@@ -480,6 +485,22 @@ class Engine:
             ),
             length=encoded.length,
             is_plain=_is_plain(query, named),
+            language_warning="" if mode is Mode.TEXT else self._language_warning(query.words),
+        )
+
+    def _language_warning(self, words: str) -> str:
+        """Warn of words in a language that the encoder does not know; empty if it may."""
+        languages = languages_of(self.space.encoder, self.space.weights) if words else None
+        unknown = languages and unknown_language(words, languages)
+        if not languages or not unknown:
+            return ""
+        if self._calibration(Modality.TEXT, pictures=True).known(words) is Known.ALL:
+            return ""
+        known = ", ".join(sorted(map(language_name, languages.known)))
+        return (
+            f"The query seems to be {unknown}, but {self.space.encoder} knows {known} only: what "
+            "it finds by meaning may have nothing to do with the query. `mmsearch encoders "
+            "--language CODE` lists encoders that know other languages."
         )
 
     def _match_text(
@@ -792,7 +813,7 @@ class Engine:
                 *plan.warnings,
                 *(reranked.warnings if reranked else ()),
                 *((searcher.problem,) if searcher.problem else ()),
-                *((_UNSURE,) if cut.is_unsure and len(page) else ()),
+                *_doubts(plan, is_unsure=cut.is_unsure and len(page) > 0),
             ),
             reranker=plan.reranker.name if plan.reranker and match is not None else None,
             reranked=0 if match is None else int(np.count_nonzero(~np.isnan(match))),
@@ -864,6 +885,13 @@ def _cut(plan: _Plan, outlook: Outlook, calibration: AnyCalibration) -> Cut:
     if least != AUTO_CUT:
         return outlook.at(least)
     return outlook.best(known=calibration.known(plan.query.words))
+
+
+def _doubts(plan: _Plan, *, is_unsure: bool) -> tuple[str, ...]:
+    """Warn that hits are likely wrong: because of the query's language, else without a reason."""
+    if plan.language_warning:
+        return (plan.language_warning,)
+    return (_UNSURE,) if is_unsure else ()
 
 
 def _is_plain(query: Query, named: Mapping[int, Item]) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,26 @@ class CaptionedPhoto:
 
 
 def read_captioned_photos(
-    dataset: Path, split: str, languages: Sequence[str] = ("en",)
+    dataset: Path, split: str, languages: Sequence[str] = ("en",), extra: Sequence[Path] = ()
 ) -> list[CaptionedPhoto]:
     """Read one split of a dataset in the order of its `captions.jsonl`.
 
     A line is a JSON object: `image` (a file name inside `images/`), `split`, and for each
     language a list of captions. Photos without a caption in `languages` are left out.
 
+    Args:
+        dataset: directory with `captions.jsonl` and `images/`.
+        split: the split to read.
+        languages: languages of the captions, in the order of the result.
+        extra: further files of this form (or directories with a `captions.jsonl`), whose captions
+            are added to the photos of the same name; a caption that a photo has already, but for
+            punctuation, case and spaces, is not. Their splits do not matter, and neither do
+            photos that the dataset does not have.
+
     Raises:
-        NotFoundError: `captions.jsonl` or a photo that it names does not exist.
-        UsageError: a line is not of this form, or the split has no captioned photo.
+        NotFoundError: a file of captions, or a photo that the dataset names, does not exist.
+        UsageError: a line is not of this form, the split has no captioned photo, or an extra file
+            has no photo of the dataset.
     """
     listing = dataset / "captions.jsonl"
     if not listing.is_file():
@@ -36,25 +46,36 @@ def read_captioned_photos(
             f"No captions.jsonl in {dataset}. A training dataset is a folder with captions.jsonl "
             "(image, split, and a list of captions a language on each line) and images/."
         )
+    added = [_by_image(file) for file in extra]
+    names: set[str] = set()
     photos: list[CaptionedPhoto] = []
-    with listing.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            row = _parse(line, f"{listing}:{number}")
-            if row["split"] != split:
-                continue
-            captions = tuple(text for lang in languages for text in row.get(lang, ()))
-            path = dataset / "images" / row["image"]
-            if not path.is_file():
-                raise NotFoundError(f"{listing}:{number} names {path}, which does not exist.")
-            if captions:
-                photos.append(CaptionedPhoto(path, captions))
+    for where, row in _rows(listing):
+        if "split" not in row:
+            raise UsageError(f"{where}: expected an object with 'image', 'split' and captions.")
+        names.add(row["image"])
+        if row["split"] != split:
+            continue
+        path = dataset / "images" / row["image"]
+        if not path.is_file():
+            raise NotFoundError(f"{where} names {path}, which does not exist.")
+        rows = [row, *(more for file in added for more in file.get(row["image"], ()))]
+        captions = tuple(text for lang in languages for text in _captions(rows, lang))
+        if captions:
+            photos.append(CaptionedPhoto(path, captions))
+    for file, by_image in zip(extra, added, strict=True):
+        if names.isdisjoint(by_image):
+            raise UsageError(f"{file} has captions of no photo that {listing} names.")
     if not photos:
         raise UsageError(
             f"{listing} has no photo of split '{split}' with captions in: {', '.join(languages)}."
         )
     return photos
+
+
+def new_captions(captions: Iterable[str], more: Iterable[str]) -> list[str]:
+    """Select the captions of `more` that differ from `captions` in a letter or digit."""
+    known = set(map(_letters, captions))
+    return [text for text in more if _letters(text) not in known]
 
 
 def digest_of_photos(photos: Sequence[CaptionedPhoto]) -> str:
@@ -66,11 +87,38 @@ def digest_of_photos(photos: Sequence[CaptionedPhoto]) -> str:
     return digest.hexdigest()
 
 
-def _parse(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{where}: not JSON: {error}") from error
-    if not isinstance(row, dict) or not isinstance(row.get("image"), str) or "split" not in row:
-        raise UsageError(f"{where}: expected an object with 'image', 'split' and captions.")
-    return row
+def _by_image(file: Path) -> dict[str, list[dict[str, Any]]]:
+    listing = file / "captions.jsonl" if file.is_dir() else file
+    if not listing.is_file():
+        raise NotFoundError(f"There is no file of captions at {listing}.")
+    found: dict[str, list[dict[str, Any]]] = {}
+    for _, row in _rows(listing):
+        found.setdefault(row["image"], []).append(row)
+    return found
+
+
+def _captions(rows: Sequence[dict[str, Any]], language: str) -> list[str]:
+    captions = list(rows[0].get(language, ()))
+    for row in rows[1:]:
+        captions += new_captions(captions, row.get(language, ()))
+    return captions
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.casefold()))
+
+
+def _rows(listing: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Parse a file of captions: `file:line` and object of each line that is not blank."""
+    with listing.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            where = f"{listing}:{number}"
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UsageError(f"{where}: not JSON: {error}") from error
+            if not isinstance(row, dict) or not isinstance(row.get("image"), str):
+                raise UsageError(f"{where}: expected an object with 'image', 'split' and captions.")
+            yield where, row

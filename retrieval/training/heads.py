@@ -167,7 +167,8 @@ class _Data:
         )
 
         def split(dataset: Path, name: str, variants: int = 1) -> _Split:
-            found = read_captioned_photos(dataset, name, config.languages)
+            extra = config.captions if dataset == config.dataset else ()
+            found = read_captioned_photos(dataset, name, config.languages, extra)
             features = photos(found, variants=variants)
             captions = texts([text for photo in found for text in photo.captions])
             return _Split(features, captions, np.cumsum([0, *(len(p.captions) for p in found)]))

@@ -260,7 +260,7 @@ class _Split:
     def __init__(
         self, config: RerankerTraining, encoder: Encoder, name: str, on_progress: Progress
     ) -> None:
-        photos = read_captioned_photos(config.dataset, name, config.languages)
+        photos = read_captioned_photos(config.dataset, name, config.languages, config.captions)
         captions = [text for photo in photos for text in photo.captions]
         self.captions: CaptionTokens = caption_tokens(
             captions, require_tokens(encoder), cache=config.cache, on_progress=on_progress

@@ -28,6 +28,7 @@ class TrainingConfig:
     """Settings that all training runs have.
 
     dataset: directory with `captions.jsonl` and `images/`; its splits `train` and `val` are used.
+    captions: further files of captions of its photos, as for `read_captioned_photos`.
     output: directory for the weights and the checkpoint.
     cache: directory for the outputs of the frozen network.
     languages: caption languages to train on.
@@ -46,6 +47,7 @@ class TrainingConfig:
     """Further settings that a resumed run need not share with the first one."""
 
     dataset: Path
+    captions: tuple[Path, ...] = ()
     output: Path
     cache: Path
     languages: tuple[str, ...] = ("en",)
@@ -68,7 +70,7 @@ class TrainingConfig:
 
     def recipe(self) -> str:
         """Serialise the settings that a resumed run must share with the first one, as JSON."""
-        where = {"output", "cache", "device", "resume", "dataset", *self.local_names}
+        where = {"output", "cache", "device", "resume", "dataset", "captions", *self.local_names}
         settings = {name: value for name, value in asdict(self).items() if name not in where}
         return json.dumps(settings, sort_keys=True)
 

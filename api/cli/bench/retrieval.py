@@ -26,7 +26,6 @@ from api.cli.options import (
     DeviceOption,
     EncoderOption,
     JsonOption,
-    LanguageOption,
     RerankOption,
     SeedOption,
     SplitOption,
@@ -37,8 +36,10 @@ from api.cli.options import (
     print_result,
     split_list,
 )
+from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
+    from benchmarks.datasets import RetrievalDataset
     from benchmarks.quality.results import QualityRecord
     from benchmarks.quality.retrieval import Setup
 
@@ -57,7 +58,22 @@ class OnceJsonToFile(TyperCommand):
 def retrieval(
     dataset: DatasetOption,
     split: SplitOption = None,
-    language: LanguageOption = None,
+    languages: Annotated[
+        list[str],
+        option(
+            "--language",
+            "LIST",
+            "Caption languages, comma-separated or repeated, or all: one table of them.",
+        ),
+    ] = [],  # noqa: B006
+    captions: Annotated[
+        list[Path],
+        option(
+            "--captions",
+            "FILE",
+            "Further captions.jsonl, whose captions are added by image name. Repeatable.",
+        ),
+    ] = [],  # noqa: B006
     encoder: EncoderOption = "starter",
     index: Annotated[
         str, typer.Option("--index", help="Index: flat, auto or a FAISS factory string.")
@@ -104,19 +120,37 @@ def retrieval(
     """Measure recall, ranks and precision on a dataset with the stages of the search engine."""
     given = locals()
     from benchmarks.metrics import parse_metric
-    from benchmarks.quality.report import markdown
-    from benchmarks.quality.results import DEFAULT_METRICS, record_body
+    from benchmarks.quality.report import LANGUAGES_METRICS, languages_markdown, markdown
+    from benchmarks.quality.results import DEFAULT_METRICS, records_body, write_records
     from benchmarks.quality.retrieval import Setup
 
     names = split_list(metrics) if metrics else DEFAULT_METRICS
     for name in names:
         parse_metric(name)
     setup = Setup(**options_of(Setup, given) | {"directions": split_list(directions)})
-    measured = _Measurement(dataset, split, language, limit, encoder, device, cache_folder)
-    record = measured.run(
-        setup, names, run_file=run_file, qrels_file=qrels_file, json_file=json_file, report=report
-    )
-    print_result(record_body(record), lambda: markdown(record), as_json=as_json)
+    chosen = _chosen_languages(dataset, split, languages, captions)
+    measured = _Measurement(dataset, split, chosen, limit, encoder, device, cache_folder, captions)
+    records = measured.run(setup, names, run_file=run_file, qrels_file=qrels_file, report=report)
+    if json_file:
+        write_records(records, json_file)
+
+    def text() -> str:
+        if len(records) == 1:
+            return markdown(records[0])
+        return languages_markdown(records, names if metrics else LANGUAGES_METRICS)
+
+    print_result(records_body(records), text, as_json=as_json)
+
+
+def _chosen_languages(
+    dataset: str, split: str | None, languages: "Sequence[str]", captions: "Sequence[Path]"
+) -> tuple[str | None, ...]:
+    from benchmarks.datasets import languages_of
+
+    named = tuple(dict.fromkeys(name for names in languages for name in split_list(names)))
+    if "all" in named:
+        return languages_of(dataset, split, captions)
+    return named or (None,)
 
 
 def compare(
@@ -130,10 +164,27 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Compare results with the first one: differences, confidence intervals, significance."""
-    from benchmarks.quality.results import read_record
+    from benchmarks.quality.results import read_records
 
-    records = [read_record(file) for file in results]
-    _print_comparison(records, split_list(metrics), seed, markdown_file, as_json)
+    read = [read_records(file) for file in results]
+    if all(len(records) == 1 for records in read):
+        groups = [[records[0] for records in read]]
+    else:
+        groups = _by_language(read)
+    _print_comparison(groups, split_list(metrics), seed, markdown_file, as_json)
+
+
+def _by_language(read: "Sequence[Sequence[QualityRecord]]") -> "list[list[QualityRecord]]":
+    """Group results by the languages of the first file that another file has, too."""
+    by_language = [{record.dataset["language"]: record for record in records} for records in read]
+    groups = [
+        [records[language] for records in by_language if language in records]
+        for language in by_language[0]
+    ]
+    groups = [group for group in groups if len(group) > 1]
+    if not groups:
+        raise UsageError("The files have no language in common with the first one.")
+    return groups
 
 
 def ablation(
@@ -180,13 +231,13 @@ def ablation(
         setups += [replace(base, rerank=rerank, rerank_depth=number) for number in depths]
     records = []
     for language in split_list(languages) if languages else (None,):
-        measured = _Measurement(dataset, split, language, limit, encoder, device, cache_folder)
-        records += [measured.run(setup, split_list(metrics)) for setup in setups]
-    _print_comparison(records, split_list(metrics), seed, markdown_file, as_json)
+        measured = _Measurement(dataset, split, (language,), limit, encoder, device, cache_folder)
+        records += [measured.run(setup, split_list(metrics))[0] for setup in setups]
+    _print_comparison([records], split_list(metrics), seed, markdown_file, as_json)
 
 
 def _print_comparison(
-    records: "Sequence[QualityRecord]",
+    groups: "Sequence[Sequence[QualityRecord]]",
     metrics: tuple[str, ...],
     seed: int,
     markdown_file: Path | None,
@@ -194,7 +245,7 @@ def _print_comparison(
 ) -> None:
     from benchmarks.quality.comparison import compare_records, comparison_markdown
 
-    rows = compare_records(records, metrics, seed=seed)
+    rows = [row for records in groups for row in compare_records(records, metrics, seed=seed)]
     if markdown_file:
         markdown_file.write_text(comparison_markdown(rows), encoding="utf-8")
     body = {"rows": [vars(row) for row in rows]}
@@ -202,24 +253,28 @@ def _print_comparison(
 
 
 class _Measurement:
-    """A dataset and an encoder, loaded once and measured in several setups."""
+    """A dataset in one or several languages and an encoder, measured in several setups."""
 
     def __init__(
         self,
         dataset: str,
         split: str | None,
-        language: str | None,
+        languages: "Sequence[str | None]",
         limit: int | None,
         encoder: str,
         device: str,
         cache_folder: Path | None,
+        captions: "Sequence[Path]" = (),
     ) -> None:
         from benchmarks.datasets import load_dataset
         from benchmarks.quality.embedding_cache import EmbeddingCache
 
-        self._dataset = load_dataset(dataset, split=split, language=language)
+        self._datasets = [
+            load_dataset(dataset, split=split, language=language, extra=captions)
+            for language in languages
+        ]
         if limit is not None:
-            self._dataset = self._dataset.first_images(limit)
+            self._datasets = [each.first_images(limit) for each in self._datasets]
         self._encoder_name, self._device = encoder, device
         self._encoder = load_chosen_encoder(encoder, device)
         self._cache = EmbeddingCache(cache_directory(cache_folder, "benchmarks"))
@@ -231,13 +286,37 @@ class _Measurement:
         *,
         run_file: Path | None = None,
         qrels_file: Path | None = None,
-        json_file: Path | None = None,
         report: Path | None = None,
+    ) -> "list[QualityRecord]":
+        """Measure one setup in each language, and write the requested files.
+
+        The files of several languages have the language in their names, or in their directory's.
+        """
+        if len(self._datasets) == 1:
+            return [self._run(self._datasets[0], setup, metrics, run_file, qrels_file, report)]
+        records = []
+        for dataset in self._datasets:
+            language = str(dataset.language)
+            run, qrels = (
+                file and file.with_name(f"{file.stem}.{language}{file.suffix}")
+                for file in (run_file, qrels_file)
+            )
+            folder = report and report / language
+            records.append(self._run(dataset, setup, metrics, run, qrels, folder))
+        return records
+
+    def _run(
+        self,
+        dataset: "RetrievalDataset",
+        setup: "Setup",
+        metrics: tuple[str, ...],
+        run_file: Path | None,
+        qrels_file: Path | None,
+        report: Path | None,
     ) -> "QualityRecord":
-        """Measure one setup, and write the requested files."""
         from api.cli import console
         from benchmarks.quality.report import FOUND_SHOWN, write_report
-        from benchmarks.quality.results import record_of, write_record
+        from benchmarks.quality.results import record_of
         from benchmarks.quality.retrieval import RankedList, measure_quality
         from benchmarks.quality.trec import write_qrels, write_run
 
@@ -252,7 +331,7 @@ class _Measurement:
         reranker = load_chosen_reranker(setup.rerank, self._encoder_name, self._device)
         with console.stage_progress() as progress:
             result = measure_quality(
-                self._dataset,
+                dataset,
                 self._encoder,
                 setup,
                 self._cache,
@@ -274,8 +353,6 @@ class _Measurement:
                 write_qrels(
                     _file_of(qrels_file, direction, setup), result.measured.qrels(direction)
                 )
-        if json_file:
-            write_record(record, json_file)
         if report:
             page = write_report(report, record, result.measured, ranked)
             complain(f"Report: {page}")

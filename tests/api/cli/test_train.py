@@ -29,10 +29,13 @@ def test_a_reranker_is_trained_under_its_name_and_its_earlier_one(
     name, dataset, tiny_checkpoint, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    more = [json.dumps({"image": file.name, "de": ["Rauschen"]}) for file in dataset.glob("*.png")]
+    (tmp_path / "more.jsonl").write_text("\n".join(more))
+    languages = ("--languages", "de", "--captions", "more.jsonl")
     sizes = ("--epochs", "1", "--batch-size", "2", "--width", "8", "--heads", "2")
     where = ("--dataset", str(dataset), "--cache", "cache")
     encoder = ("--encoder", f"local-dir:{tiny_checkpoint}")
-    result = CliRunner().invoke(train, [name, *where, *encoder, *sizes, "--json"])
+    result = CliRunner().invoke(train, [name, *where, *languages, *encoder, *sizes, "--json"])
     assert result.exit_code == 0, result.output
     model = tmp_path / json.loads(result.stdout)["model"]
     assert model == tmp_path / name / f"{name}.safetensors"

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from benchmarks.datasets import load_dataset
+from benchmarks.datasets import languages_of, load_dataset
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.media.images import read_image
 
@@ -88,6 +88,44 @@ def test_every_problem_is_reported(write):
     ]
     assert dataset.texts == {"a.jpg#0": "a dog", "a.jpg#2": "a ? hound", "a.jpg#3": "a puppy"}
     assert list(dataset.images) == ["a.jpg", "c.jpg"]
+
+
+def test_captions_of_further_files_are_added_by_image_name(write, tmp_path):
+    specification = write(*ROWS)
+    more = tmp_path / "more.jsonl"
+    lines = (
+        {"image": "my cat.jpg", "split": "train", "de": ["eine Katze"], "en": ["A cat.", "a tom"]},
+        {"image": "c.jpg", "de": ["ein Vogel"]},
+        {"image": "elsewhere.jpg", "fr": ["rien"]},
+    )
+    more.write_text("\n".join(map(json.dumps, lines)))
+    english = load_dataset(specification, "val", extra=[more])
+    assert english.texts == {
+        "a.jpg#0": "a dog",
+        "a.jpg#1": "a hound",
+        "my%20cat.jpg#0": "a cat",
+        "my%20cat.jpg#1": "a tom",
+    }
+    german = load_dataset(specification, "val", "de", extra=[more])
+    assert german.captions == (("my%20cat.jpg#0", "my%20cat.jpg"),)
+    assert german.problem_counts == {"image without text": 1}
+    assert languages_of(specification, "val", [more]) == ("en", "zh", "de")
+    assert languages_of(specification, "all") == ("en", "zh")
+    with pytest.raises(UsageError, match=r"no captions in 'fr'.*de, en, zh"):
+        load_dataset(specification, "val", "fr", extra=[more])
+
+
+def test_a_further_file_that_does_not_fit_is_refused(write, tmp_path):
+    specification = write(*ROWS)
+    more = tmp_path / "more.jsonl"
+    with pytest.raises(NotFoundError, match=r"more\.jsonl"):
+        load_dataset(specification, "val", extra=[more])
+    more.write_text('{"image": "elsewhere.jpg", "fr": ["rien"]}')
+    with pytest.raises(UsageError, match=r"more\.jsonl has captions of no image"):
+        load_dataset(specification, "val", extra=[more])
+    for load in (load_dataset, languages_of):
+        with pytest.raises(UsageError, match="Only datasets of format jsonl"):
+            load(f"coco:{more}", extra=[more])
 
 
 def test_marks_line_ends_and_blank_lines(write, tmp_path):

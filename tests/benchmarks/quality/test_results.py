@@ -11,7 +11,7 @@ from api.cli.bench.retrieval import _file_of
 from benchmarks.metrics import evaluate
 from benchmarks.quality.embedding_cache import EmbeddingCache
 from benchmarks.quality.report import markdown
-from benchmarks.quality.results import read_record, record_of, write_record
+from benchmarks.quality.results import read_records, record_of, write_records
 from benchmarks.quality.retrieval import Setup, measure_quality
 from benchmarks.quality.trec import write_qrels, write_run
 from retrieval.errors import NotFoundError, UsageError
@@ -54,8 +54,8 @@ def test_other_tools_compute_the_same_from_the_trec_files(direction, dataset, me
 
 def test_a_record_comes_back_from_its_file(measured, tmp_path):
     record, _ = measured
-    write_record(record, tmp_path / "a" / "result.json")
-    again = read_record(tmp_path / "a" / "result.json")
+    write_records([record], tmp_path / "a" / "result.json")
+    (again,) = read_records(tmp_path / "a" / "result.json")
     assert again.dataset == record.dataset
     assert again.space["encoder"].startswith("local-dir:")
     assert again.environment["faiss"]
@@ -71,8 +71,8 @@ def test_items_that_were_not_found_come_back_as_infinite_ranks(dataset, tiny_enc
     cache = EmbeddingCache(tmp_path / "cache")
     record = record_of(measure_quality(dataset, tiny_encoder, Setup(depth=2), cache))
     assert record.directions["t2i"].metrics["mean_rank"].value == math.inf
-    write_record(record, tmp_path / "r.json")
-    again = read_record(tmp_path / "r.json")
+    write_records([record], tmp_path / "r.json")
+    (again,) = read_records(tmp_path / "r.json")
     assert again.directions["t2i"].metrics["mean_rank"].value == math.inf
     assert (
         again.directions["t2i"].metrics["mean_rank"]
@@ -84,9 +84,9 @@ def test_items_that_were_not_found_come_back_as_infinite_ranks(dataset, tiny_enc
 def test_other_files_are_no_results(content, tmp_path):
     (tmp_path / "r.json").write_text(content)
     with pytest.raises(UsageError, match=r"r.json"):
-        read_record(tmp_path / "r.json")
+        read_records(tmp_path / "r.json")
     with pytest.raises(NotFoundError):
-        read_record(tmp_path / "nowhere.json")
+        read_records(tmp_path / "nowhere.json")
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +108,8 @@ def test_a_reranked_record_says_by_what_and_how_deep(measured, reranked, tmp_pat
     assert "Reranked by fusion (match weight 0.05). Text to image: the first 10;" in table
     assert "text to text: not, a reranker needs a text and an image" in table
     assert "Reranked" not in markdown(measured[0])
-    write_record(reranked, tmp_path / "r.json")
-    again = read_record(tmp_path / "r.json")
+    write_records([reranked], tmp_path / "r.json")
+    (again,) = read_records(tmp_path / "r.json")
     assert again.reranker == reranked.reranker
     assert [kept.reranked for kept in again.directions.values()] == [10, 0]
     assert again.label == reranked.label
@@ -117,13 +117,13 @@ def test_a_reranked_record_says_by_what_and_how_deep(measured, reranked, tmp_pat
 
 def test_a_record_from_before_there_were_rerankers_is_read(measured, tmp_path):
     record, _ = measured
-    write_record(record, tmp_path / "r.json")
+    write_records([record], tmp_path / "r.json")
     body = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     del body["reranker"]
     for kept in body["directions"].values():
         del kept["reranked"]
     (tmp_path / "r.json").write_text(json.dumps(body), encoding="utf-8")
-    again = read_record(tmp_path / "r.json")
+    (again,) = read_records(tmp_path / "r.json")
     assert again.reranker == {}
     assert again.label == record.label
 

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,42 @@ def test_an_unknown_split_or_language_is_an_error(dataset: Path) -> None:
         read_captioned_photos(dataset, "test")
     with pytest.raises(UsageError, match="captions in: fr"):
         read_captioned_photos(dataset, "val", ("fr",))
+
+
+def test_captions_of_further_files_are_added_by_image_name(dataset: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    more.mkdir()
+    lines = [
+        {"image": "red-square-val.png", "split": "train", "de": ["ein rotes Quadrat"]},
+        {"image": "red-square-val.png", "en": ["A red square .", "a crimson box"]},
+        {"image": "elsewhere.png", "de": ["kein Bild"]},
+    ]
+    (more / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    for extra in (more, more / "captions.jsonl"):
+        first, second, *_ = read_captioned_photos(dataset, "val", ("de", "en"), [extra])
+        assert first.captions == (
+            "ein rotes Quadrat",
+            "a red square",
+            "a picture of a square that is red",
+            "a crimson box",
+        )
+        assert second == read_captioned_photos(dataset, "val")[1]
+        assert len(read_captioned_photos(dataset, "val", ("de",), [extra])) == 1
+        # The dataset's own split decides.
+        with pytest.raises(UsageError, match="captions in: de"):
+            read_captioned_photos(dataset, "train", ("de",), [extra])
+
+
+def test_a_further_file_that_does_not_fit_is_an_error(dataset: Path, tmp_path: Path) -> None:
+    file = tmp_path / "more.jsonl"
+    with pytest.raises(NotFoundError, match=r"more\.jsonl"):
+        read_captioned_photos(dataset, "val", extra=[file])
+    file.write_text('{"image": "elsewhere.png", "de": ["kein Bild"]}')
+    with pytest.raises(UsageError, match=r"more\.jsonl has captions of no photo"):
+        read_captioned_photos(dataset, "val", extra=[file])
+    file.write_text("\n[]")
+    with pytest.raises(UsageError, match=r"more\.jsonl:2"):
+        read_captioned_photos(dataset, "val", extra=[file])
 
 
 def test_the_digest_follows_bytes_and_order(dataset: Path) -> None:

@@ -1,6 +1,7 @@
 """`mmsearch bench` as users call it, with a reranker of random weights."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,59 @@ def test_a_result_is_printed_or_written_as_json(run, captioned, tmp_path, spelli
         printed = json.loads(run("retrieval", *common, *options).stdout)
         assert set(printed) == set(body)
         assert printed["directions"]["t2i"]["metrics"] == body["directions"]["t2i"]["metrics"]
+
+
+@pytest.mark.slow
+def test_languages_are_rows_of_one_table(run, captioned, tmp_path, tiny_checkpoint):
+    folder = Path(captioned.partition(":")[2])
+    rows = [json.loads(line) for line in (folder / "captions.jsonl").read_text().splitlines()]
+    more = tmp_path / "more.jsonl"
+    # The same words in German, but for two photos without captions.
+    lines = [json.dumps({"image": row["image"], "de": row["en"]}) for row in rows[2:]]
+    more.write_text("\n".join(lines))
+    file = tmp_path / "all.json"
+    common = ("--dataset", captioned, "--cache", tmp_path / "cache")
+    common += ("--encoder", f"local-dir:{tiny_checkpoint}")
+    options = ("--captions", more, "--json-file", file, "--run", tmp_path / "run.trec")
+    result = run("retrieval", *common, "--language", "all", *options, "--report", tmp_path / "r")
+    assert result.exit_code == 0, result.output
+    table = [line.split(" | ")[:3] for line in result.stdout.splitlines() if line.startswith("| ")]
+    assert table[0] == ["| language", "direction", "queries"]
+    assert table[2:] == [
+        ["| en", "text to image", "12"],
+        ["| en", "image to text", "6"],
+        ["| de", "text to image", "8"],
+        ["| de", "image to text", "4"],
+    ]
+    assert "In the data, de: 2 x image without text." in result.stdout
+    assert {path.name for path in tmp_path.glob("run*")} == {
+        f"run.{language}.{direction}.trec"
+        for language in ("en", "de")
+        for direction in ("t2i", "i2t")
+    }
+    assert (tmp_path / "r" / "de" / "report.html").exists()
+
+    body = json.loads(file.read_text())
+    assert list(body["languages"]) == ["en", "de"]
+    alone = json.loads(run("retrieval", *common, "--language", "en", "--json").stdout)
+    for english in (body, body["languages"]["en"]):
+        assert english["dataset"] == alone["dataset"]
+        assert english["directions"]["t2i"]["metrics"] == alone["directions"]["t2i"]["metrics"]
+    assert "languages" not in alone
+    listed = ("--language", "de,en", "--language", "de", "--captions", more)
+    assert list(json.loads(run("retrieval", *common, *listed, "--json").stdout)["languages"]) == [
+        "de",
+        "en",
+    ]
+
+    compared = run("compare", file, file, "--metrics", "mrr", "--json")
+    rows = json.loads(compared.output)["rows"]
+    assert [(row["label"][-2:], row["direction"], row["difference"]) for row in rows] == [
+        (language, direction, difference)
+        for language in ("en", "de")
+        for direction in ("t2i", "i2t")
+        for difference in (None, 0)
+    ]
 
 
 def test_the_ablation_has_a_row_for_each_depth(run, captioned, random_fusion, tmp_path):
