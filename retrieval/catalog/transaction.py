@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from retrieval.catalog import derived
+from retrieval.catalog import cells, derived, facets
 from retrieval.catalog.fulltext import index as text_index
 from retrieval.catalog.paths import is_at_or_below, reroot
 from retrieval.catalog.records import (
@@ -98,10 +98,8 @@ class Transaction(Snapshot):
         annotated = self._relocate_annotations(old, new)
         count = self.mark_removed(hidden)
         refreshed = {old_paths[path] for path in moved}
-        derived.refresh(self._connection, refreshed)
-        text_index.refresh_files(
-            self._connection, refreshed | set(self._ids_of_files(annotated).values())
-        )
+        self._refresh_derived(refreshed)
+        self._refresh_said({*old_paths.values(), *self._ids_of_files(annotated).values()})
         found = sum(state == FileState.INDEXED and i in refreshed for i, _, state in files)
         return Relocated(found, count)
 
@@ -190,10 +188,13 @@ class Transaction(Snapshot):
             self._connection.execute(sa.insert(AnnotationRecord), annotations)
             annotated = {path for update in updates for path, _ in update.annotations}
             with_words |= set(self._ids_of_files(annotated).values())
-        text_index.refresh_files(self._connection, with_words)
+        self._refresh_said(with_words)
         text_index.refresh_items(
             self._connection,
             {item_ids[key]: (item.text, item.columns) for key, (_, item) in wanted.items()},
+        )
+        cells.refresh_items(
+            self._connection, {item_ids[key]: item.columns for key, (_, item) in wanted.items()}
         )
         self._record_embedded(
             space_id,
@@ -209,8 +210,7 @@ class Transaction(Snapshot):
         for record in (RowRecord, EmbeddedFileRecord, ExtentRecord):
             self._connection.execute(sa.delete(record).where(record.space_id == space_id))
         gone = ~sa.exists().where(RowRecord.item_id == ItemRecord.id)
-        text_index.forget_items(self._connection, sa.select(ItemRecord.id).where(gone))
-        self._connection.execute(sa.delete(ItemRecord).where(gone))
+        self._delete_items(gone)
 
     def move_file(self, old_path: str, new_path: str) -> bool:
         """Change the path of a file, which keeps its items; False if the new path is taken."""
@@ -222,8 +222,8 @@ class Transaction(Snapshot):
             .values(path=new_path, state=FileState.INDEXED)
         ).rowcount
         file_ids = self._ids_of_files([new_path]).values()
-        derived.refresh(self._connection, file_ids)
-        text_index.refresh_files(self._connection, file_ids)
+        self._refresh_derived(file_ids)
+        self._refresh_said(file_ids)
         self._refresh_annotated([new_path])
         return bool(moved)
 
@@ -245,7 +245,7 @@ class Transaction(Snapshot):
 
     def record_touched(self, files: Sequence[FileEntry]) -> None:
         """Record new times of files with the same content, which can be found (again)."""
-        self._save_files({file.path: _values_of_content(file) for file in files})
+        file_ids = self._save_files({file.path: _values_of_content(file) for file in files})
         if files:
             self._connection.execute(
                 sa.update(FileRecord)
@@ -253,6 +253,7 @@ class Transaction(Snapshot):
                 .values(taken_local=sa.bindparam("local")),
                 [{"of": file.path, "local": _local_mtime(file.mtime_ns)} for file in files],
             )
+            facets.refresh_codes(self._connection, file_ids.values())
         self._refresh_annotated([f.path for f in files if f.kind is MediaKind.TABLE])
 
     def record_dates(self, metadata: Mapping[str, Metadata]) -> None:
@@ -288,15 +289,30 @@ class Transaction(Snapshot):
 
     def _refresh_annotated(self, paths: Sequence[str]) -> None:
         """Update the text index for the files that some tables annotate."""
-        annotated = text_index.annotated_files(self._connection, paths)
-        text_index.refresh_files(self._connection, annotated)
+        self._refresh_said(text_index.annotated_files(self._connection, paths))
+
+    def _refresh_said(self, file_ids: Iterable[int]) -> None:
+        """Update words and cells of files, after a change of path, metadata or annotations."""
+        text_index.refresh_files(self._connection, file_ids)
+        cells.refresh_files(self._connection, file_ids)
+
+    def _refresh_derived(self, file_ids: Iterable[int]) -> None:
+        """Update what follows from path, times and metadata of files."""
+        derived.refresh(self._connection, file_ids)
+        facets.refresh_codes(self._connection, file_ids)
+
+    def _delete_items(self, condition: sa.ColumnElement[bool]) -> None:
+        item_ids = sa.select(ItemRecord.id).where(condition)
+        text_index.forget_items(self._connection, item_ids)
+        cells.forget_items(self._connection, item_ids)
+        self._connection.execute(sa.delete(ItemRecord).where(condition))
 
     def _save_files(self, values_by_path: Mapping[str, dict[str, Any]]) -> dict[str, int]:
         """Insert or update files by path; returns their ids."""
         file_ids = self._save(
             FileRecord, values_by_path, self._ids_of_files, lambda path: {"path": path}
         )
-        derived.refresh(self._connection, file_ids.values())
+        self._refresh_derived(file_ids.values())
         return file_ids
 
     def _save_items(
@@ -394,8 +410,7 @@ class Transaction(Snapshot):
                 ItemRecord.file_id.in_(chunk),
                 ~sa.exists().where(RowRecord.item_id == ItemRecord.id),
             )
-            text_index.forget_items(self._connection, sa.select(ItemRecord.id).where(gone))
-            self._connection.execute(sa.delete(ItemRecord).where(gone))
+            self._delete_items(gone)
 
     def _ids_of_items(
         self, keys: Iterable[tuple[int, Modality, str]]
