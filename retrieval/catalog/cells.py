@@ -49,7 +49,8 @@ def refresh_files(connection: sa.Connection, file_ids: Iterable[int]) -> None:
         sa.select(FileRecord.id, AnnotationRecord.columns)
         .join_from(FileRecord, AnnotationRecord, AnnotationRecord.image_path == FileRecord.path)
         .join(table, table.id == AnnotationRecord.file_id)
-        .where(table.state == FileState.INDEXED)
+        # Not by the index of states, as most files are in one: see `CAN_BE_FOUND`.
+        .where(table.state.not_in([FileState.FAILED, FileState.REMOVED]))
     )
     for chunk in chunks(sorted(set(file_ids)), _AT_ONCE):
         cells: dict[int, set[Cell]] = {}
@@ -156,13 +157,9 @@ def _insert(
         (_OWNERS[record], "value_id"),
         [(owner, value_ids[cell]) for owner, own in cells.items() for cell in sorted(own)],
     )
-    unused = [
-        ~sa.exists().where(owners.value_id == CellValueRecord.id) for owners in _OWNERS
-    ]
+    unused = [~sa.exists().where(owners.value_id == CellValueRecord.id) for owners in _OWNERS]
     for chunk in chunks(sorted(old - set(value_ids.values()))):
-        connection.execute(
-            sa.delete(CellValueRecord).where(CellValueRecord.id.in_(chunk), *unused)
-        )
+        connection.execute(sa.delete(CellValueRecord).where(CellValueRecord.id.in_(chunk), *unused))
 
 
 def _value_ids(connection: sa.Connection, cells: set[Cell]) -> dict[Cell, int]:

@@ -336,35 +336,33 @@ def at_or_below(root: str, column: Any = FileRecord.path) -> sa.ColumnElement[bo
 
 
 def next_id(connection: sa.Connection, record: Any) -> int:
-    """Return the least id above all of a table, for what only this transaction may insert."""
+    """Return the id from which on none is taken: only one transaction at a time inserts."""
     return (connection.scalar(sa.select(sa.func.max(record.id))) or 0) + 1
 
 
 def insert_rows(
-    connection: sa.Connection, record: Any, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    connection: sa.Connection, table: Any, names: Sequence[str], rows: Iterable[tuple[Any, ...]]
 ) -> None:
-    """Insert rows, given as tuples, in a third of the time that SQLAlchemy takes for mappings.
+    """Insert many rows, in a fraction of the time that SQLAlchemy takes for mappings.
 
     Args:
-        connection: of a transaction.
-        record: the table's class.
+        connection: of a transaction, by a driver that takes values by their place.
+        table: the table or its class.
         names: columns, in the order of the values.
         rows: values as Python has them.
     """
-    if not rows:
-        return
-    statement = sa.insert(record).values({name: sa.bindparam(name) for name in names})
     columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
+    if not columns:
+        return
+    clause: sa.TableClause = getattr(table, "__table__", table)
     for place, name in enumerate(names):
-        processor = record.__table__.c[name].type.dialect_impl(connection.dialect).bind_processor(
-            connection.dialect
-        )
-        if processor is not None:
+        kind = clause.c[name].type.dialect_impl(connection.dialect)
+        if processor := kind.bind_processor(connection.dialect):
             columns[place] = map(processor, columns[place])
+    statement = sa.insert(clause).values({name: sa.bindparam(name) for name in names})
     compiled = statement.compile(dialect=connection.dialect)
-    order = [names.index(name) for name in compiled.positiontup or names]
-    values = list(zip(*(columns[place] for place in order), strict=True))
-    connection.exec_driver_sql(str(compiled), values)
+    in_order = [columns[names.index(name)] for name in compiled.positiontup or ()]
+    connection.exec_driver_sql(str(compiled), list(zip(*in_order, strict=True)))
 
 
 def raw_rows(connection: sa.Connection, query: sa.Executable) -> Sequence[Any]:
