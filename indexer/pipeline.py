@@ -112,7 +112,8 @@ def index_sources(
         done, is_stopping = 0, False
         count = workers or default_workers()
         with nullcontext(readers) if readers else DecoderPool(count, limit_s=limit_s) as pool:
-            run.read_old_dates(pool, on_progress, should_stop)
+            if partial is None:
+                run.read_old_dates(pool, on_progress, should_stop)
             on_progress(Progress(0, total, run.summary.failed))
             files = comparison.to_read
             while files and not is_stopping:

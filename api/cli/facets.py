@@ -28,7 +28,7 @@ from api.cli.options import (
 )
 from retrieval.errors import UsageError
 from retrieval.library import open_library
-from retrieval.search.facets import MAX_VALUES
+from retrieval.search.facets import MAX_VALUES, OF_FILES
 
 if TYPE_CHECKING:
     from api.http.schemas.facets import FacetsSchema, FacetValueSchema
@@ -112,6 +112,5 @@ def facets(
 
 
 def _named(counted: "FacetsSchema") -> "dict[str, Sequence[FacetValueSchema[Any]]]":
-    names = ("years", "months", "folders", "places", "cameras", "kinds")
-    named = {name.title(): getattr(counted, name) for name in names}
+    named = {name.title(): getattr(counted, name) for name in OF_FILES}
     return named | {f"Column {name}": values for name, values in counted.columns.items()}

@@ -197,4 +197,3 @@ def _warm(joint: JointEngine, rerank: str) -> None:
         reranking = Reranking(rerank if engine is joint.main else AUTO)
         engine.search(Query((TextPart("a first query"),), k=1), reranking)
         engine.encode_images([Image.new("RGB", (64, 64))])
-    joint.main.facets()

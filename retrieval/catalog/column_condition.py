@@ -1,39 +1,20 @@
-"""Test a value of a user's table."""
+"""How values of users' tables are compared."""
 
 import math
 import re
 import unicodedata
 
-from retrieval.filters import ColumnTest, ColumnValue
+from retrieval.filters import ColumnValue
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+|\d+\.\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 _LONGEST_NUMBER = 400
-_SCALAR = (str, int, float)
+_LARGEST_INTEGER = 2**63 - 1
+_TRUTH = {"true": True, "false": False}
 
 
-def passes(value: object, test: ColumnTest) -> bool:
-    """True if a JSON value passes a test.
-
-    A text and a number are equal where the text spells the number; `true` and `false` as texts, in
-    either case, equal those values. A number contains what it is written with. Of a list, one
-    element must pass. Null and objects pass no test.
-    """
-    if isinstance(value, list):
-        return any(passes(v, test) for v in value if not isinstance(v, list))
-    if not isinstance(value, _SCALAR):
-        return False
-    if test.equals is not None and not _equal(value, test.equals):
-        return False
-    if test.contains is not None and folded(test.contains) not in folded(_text_of(value)):
-        return False
-    if test.min is None and test.max is None:
-        return True
-    number = _number_of(value)
-    return (
-        number is not None
-        and (test.min is None or number >= test.min)
-        and (test.max is None or number <= test.max)
-    )
+def compared(value: ColumnValue) -> tuple[str, int | float | None, bool | None]:
+    """Return what a value is compared by: its text, folded, its number and its truth."""
+    return writable(folded(_text_of(value))), number_of(value), truth_of(value)
 
 
 def folded(text: str) -> str:
@@ -43,24 +24,33 @@ def folded(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
-def _equal(one: ColumnValue, other: ColumnValue) -> bool:
-    if isinstance(one, bool) or isinstance(other, bool):
-        return _text_of(one).strip().casefold() == _text_of(other).strip().casefold()
-    if isinstance(one, str) and isinstance(other, str):
-        return one == other
-    number = _number_of(one)
-    return number is not None and number == _number_of(other)
-
-
-def _text_of(value: ColumnValue) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _number_of(value: ColumnValue) -> int | float | None:
+def number_of(value: ColumnValue) -> int | float | None:
+    """Return the number that a value is or spells; integers of over 64 bits as the next double."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
         if len(value) > _LONGEST_NUMBER or not _NUMBER.fullmatch(value):
             return None
         value = int(value) if value.strip().lstrip("+-").isdigit() else float(value)
+    if isinstance(value, int):
+        if abs(value) <= _LARGEST_INTEGER:
+            return value
+        try:
+            return float(value)
+        except OverflowError:
+            return None
     return value if math.isfinite(value) else None
+
+
+def truth_of(value: ColumnValue) -> bool | None:
+    """Return which of true and false a value is or spells, in either case."""
+    return _TRUTH.get(_text_of(value).strip().casefold())
+
+
+def writable(text: str) -> str:
+    """Replace what cannot be written as UTF-8."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def _text_of(value: ColumnValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -37,11 +37,11 @@ def refresh(connection: sa.Connection, file_ids: Iterable[int] | None = None) ->
     change = sa.update(FileRecord).where(FileRecord.id == sa.bindparam("known_id"))
     for chunk in chunks(sorted(set(file_ids)), _FILES_AT_ONCE):
         files = connection.execute(selected.where(FileRecord.id.in_(chunk))).all()
-        folder_ids = _folder_ids(connection, {folder_of(path) for _, path, _, _ in files})
+        in_folders = folder_ids(connection, [path for _, path, _, _ in files])
         values: list[dict[str, Any]] = [
             {
                 "known_id": file_id,
-                "folder_id": folder_ids[folder_of(path)],
+                "folder_id": in_folders[path],
                 "date": date_of(taken_at, mtime_ns),
             }
             for file_id, path, taken_at, mtime_ns in files
@@ -50,13 +50,15 @@ def refresh(connection: sa.Connection, file_ids: Iterable[int] | None = None) ->
             connection.execute(change, values)
 
 
-def _folder_ids(connection: sa.Connection, paths: set[str]) -> dict[str, int]:
-    """Return the ids of folders by path; adds those that are new."""
-    known = _known_folders(connection, paths)
-    if new := [{"path": path} for path in sorted(paths - known.keys())]:
+def folder_ids(connection: sa.Connection, paths: Iterable[str]) -> dict[str, int]:
+    """Return the ids of the folders of files, by the paths of these; adds those that are new."""
+    folders = {path: folder_of(path) for path in paths}
+    wanted = set(folders.values())
+    known = _known_folders(connection, wanted)
+    if new := [{"path": path} for path in sorted(wanted - known.keys())]:
         connection.execute(sa.insert(FolderRecord), new)
-        known = _known_folders(connection, paths)
-    return known
+        known = _known_folders(connection, wanted)
+    return {path: known[folder] for path, folder in folders.items()}
 
 
 def _known_folders(connection: sa.Connection, paths: set[str]) -> dict[str, int]:

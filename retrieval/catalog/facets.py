@@ -1,8 +1,13 @@
-"""What facets count: dates, folders, cameras, kinds and table columns, as arrays."""
+"""What facets count: dates, folders, cameras, kinds and table columns, as arrays.
+
+The codes of all files are kept in the catalog as arrays, since reading a column of a database takes
+ten times as long: `refresh_codes` brings those of changed files up to date.
+"""
 
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +15,20 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy.orm import aliased
 
 from retrieval.catalog.dialects.base import Dialect
-from retrieval.catalog.records import FileState
 from retrieval.catalog.schema import (
-    AnnotationRecord,
+    CellValueRecord,
+    CodesRecord,
+    FileCellRecord,
     FileRecord,
     FolderRecord,
-    ItemRecord,
+    ItemCellRecord,
+    LabelRecord,
     SourceRecord,
-    raw_rows,
+    chunks,
+    insert_rows,
+    next_id,
 )
 from retrieval.filters import ColumnValue
 from retrieval.media import FIRST_SECOND, LAST_SECOND
@@ -30,21 +38,28 @@ LABELS: dict[str, Any] = {
     "kind": FileRecord.kind,
     "place": FileRecord.place,
 }
-"""Text columns of files, with an index each, that are facets as they are.
+"""Text columns of files that are facets as they are; a change of this needs a migration.
 
 `place` holds a name a line.
 """
 
 DATE: Any = FileRecord.taken_local
-"""The column, with an index, that years and months are taken from, in seconds since 1970."""
+"""The column that years and months are taken from, in seconds since 1970."""
 
 MOST_COLUMNS = 50
 MOST_VALUES = 1000
 """A column with more different values is no facet."""
 LONGEST_VALUE = 100
 
-_CODES = MOST_VALUES + 2
+_MOST_LOOKED_AT = 4 * MOST_COLUMNS
 _FOLDER_LEVELS = 2
+
+_FILES_AT_ONCE = 5000
+_FILES_A_RECORD = 1024
+_CODE = np.dtype("<i4")
+_WIDTH = 2 + len(LABELS)
+"""Codes of a file: the id of its folder, its month, the ids of its labels."""
+_MONTHS_TO_1970 = 1970 * 12
 
 Counts = list[tuple[str, int]]
 """Values with the number of items, those that are in none left out."""
@@ -52,16 +67,16 @@ Counts = list[tuple[str, int]]
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """One value of each file. codes: by file id, indices of values, -1 where it has none."""
+    """One value of each file. codes: by file id, 0 where it has none. name_of: values by code."""
 
-    values: Sequence[str]
+    name_of: Callable[[int], str]
     codes: NDArray[np.int32]
 
     def count(self, file_ids: NDArray[np.int64]) -> Counts:
-        """Count the values of the files of items, in their own order."""
-        known = file_ids[file_ids < len(self.codes)]  # others came after this was read
-        counts = np.bincount(self.codes[known] + 1, minlength=len(self.values) + 1)[1:]
-        return [(self.values[code], int(counts[code])) for code in np.flatnonzero(counts).tolist()]
+        """Count the values of the files of items, by code."""
+        counts = np.bincount(self.codes[file_ids], minlength=1)
+        counts[0] = 0
+        return [(self.name_of(code), int(counts[code])) for code in np.flatnonzero(counts).tolist()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,102 +135,152 @@ def _times(pairs: NDArray[np.int64], ids: NDArray[np.int64], size: int) -> NDArr
     return np.bincount(pairs[:, 1], times[pairs[:, 0]], size).astype(np.int64)
 
 
-class _ColumnReader:
-    """Collects the values of one column until there are too many different ones."""
-
-    def __init__(self) -> None:
-        self._codes: dict[tuple[type, ColumnValue], int] = {}
-        self._pairs: dict[bool, list[int]] = {False: [], True: []}
-
-    @property
-    def may_be_facet(self) -> bool:
-        return len(self._codes) <= MOST_VALUES
-
-    @property
-    def is_facet(self) -> bool:
-        return self.may_be_facet and len(self._codes) > 0
-
-    def add(self, number: int, value: Any, *, is_item: bool) -> None:
-        """Add a value, or those of a list, of a file or item."""
-        for single in value if isinstance(value, list) else (value,):
-            is_short = not isinstance(single, str) or 0 < len(single) <= LONGEST_VALUE
-            if isinstance(single, str | int | float) and is_short and self.may_be_facet:
-                code = self._codes.setdefault((type(single), single), len(self._codes))
-                self._pairs[is_item].append(number * _CODES + code)
-
-    def read(self) -> ColumnFacet:
-        pairs = (np.unique(np.array(self._pairs[is_item], np.int64)) for is_item in (False, True))
-        arrays = (np.stack(np.divmod(packed, _CODES), axis=1) for packed in pairs)
-        return ColumnFacet([value for _, value in self._codes], *arrays)
+def refresh_codes(connection: sa.Connection, file_ids: Iterable[int]) -> None:
+    """Bring the codes of some files up to date with their folders, dates and labels."""
+    columns = (FileRecord.id, FileRecord.folder_id, DATE, *LABELS.values())
+    for chunk in chunks(sorted(set(file_ids)), _FILES_AT_ONCE):
+        files = connection.execute(sa.select(*columns).where(FileRecord.id.in_(chunk))).all()
+        if not files:
+            continue
+        ids, folders, dates, *values = zip(*files, strict=True)
+        codes = np.zeros((len(files), _WIDTH), _CODE)
+        codes[:, 0] = [folder_id or 0 for folder_id in folders]
+        codes[:, 1] = _months(dates)
+        for place, (facet, of_files) in enumerate(zip(LABELS, values, strict=True), 2):
+            label_ids = _label_ids(connection, facet, set(of_files) - {None, ""})
+            codes[:, place] = [label_ids.get(value, 0) for value in of_files]
+        _write(connection, np.array(ids, np.int64), codes)
 
 
-def read_file_facets(connection: sa.Connection, dialect: Dialect) -> FileFacets:
-    """Read months, folders and labels of all files."""
-    size = (connection.scalar(sa.select(sa.func.max(FileRecord.id))) or 0) + 1
-    dated = sa.select(FileRecord.id, DATE).where(DATE.between(FIRST_SECOND, LAST_SECOND))
-    file_ids, dates = dialect.read_integers(connection, dated)
-    folder: Any = FileRecord.folder_id
-    in_folder = sa.select(FileRecord.id, folder).where(folder.is_not(None))
-    in_folders, folder_ids = dialect.read_integers(connection, in_folder)
-    folders = connection.execute(sa.select(FolderRecord.id, FolderRecord.path)).all()
-    place_of = np.full(max((row.id for row in folders), default=0) + 1, -1, np.int32)
-    place_of[[row.id for row in folders]] = np.arange(len(folders))
+def fill(connection: sa.Connection) -> None:
+    """Make the codes of a catalog that has none."""
+    refresh_codes(connection, connection.scalars(sa.select(FileRecord.id)).all())
+
+
+def _months(dates: Sequence[int | None]) -> NDArray[np.int64]:
+    """Return months since the year 0, counting from 1; 0 for dates that cannot be written."""
+    is_known = [date is not None and FIRST_SECOND <= date <= LAST_SECOND for date in dates]
+    known = [date if fits else 0 for date, fits in zip(dates, is_known, strict=True)]
+    months = np.array(known, "datetime64[s]").astype("datetime64[M]").astype(np.int64)
+    return np.where(is_known, months + _MONTHS_TO_1970 + 1, 0)
+
+
+def _month_name(code: int) -> str:
+    """Name a month as 2019-05."""
+    year, month = divmod(code - 1, 12)
+    return f"{year:04}-{month + 1:02}"
+
+
+def _label_ids(connection: sa.Connection, facet: str, values: set[str]) -> dict[str, int]:
+    """Return the ids of labels by value; adds those that are new."""
+    of_facet = sa.select(LabelRecord.value, LabelRecord.id).where(LabelRecord.facet == facet)
+    known: dict[str, int] = {
+        value: label_id
+        for chunk in chunks(sorted(values))
+        for value, label_id in connection.execute(of_facet.where(LabelRecord.value.in_(chunk)))
+    }
+    if new := sorted(values - known.keys()):
+        ids = range(first := next_id(connection, LabelRecord), first + len(new))
+        rows = [(label_id, facet, value) for label_id, value in zip(ids, new, strict=True)]
+        insert_rows(connection, LabelRecord, ("id", "facet", "value"), rows)
+        known |= dict(zip(new, ids, strict=True))
+    return known
+
+
+def _write(
+    connection: sa.Connection, file_ids: NDArray[np.int64], codes: NDArray[np.int32]
+) -> None:
+    """Write the codes of files, which stand with those of the files of the next ids."""
+    places = file_ids % _FILES_A_RECORD
+    first_ids = file_ids - places
+    wanted = np.unique(first_ids).tolist()
+    written = dict(
+        connection.execute(
+            sa.select(CodesRecord.first_id, CodesRecord.codes).where(
+                CodesRecord.first_id.in_(wanted)
+            )
+        ).all()
+    )
+    connection.execute(sa.delete(CodesRecord).where(CodesRecord.first_id.in_(written)))
+    records = []
+    for first_id in wanted:
+        block = np.zeros((_FILES_A_RECORD, _WIDTH), _CODE)
+        if first_id in written:
+            block[:] = np.frombuffer(written[first_id], _CODE).reshape(block.shape)
+        is_here = first_ids == first_id
+        block[places[is_here]] = codes[is_here]
+        records.append((first_id, block.tobytes()))
+    insert_rows(connection, CodesRecord, ("first_id", "codes"), records)
+
+
+def read_file_facets(connection: sa.Connection) -> FileFacets:
+    """Read months, folders and labels of all files, which takes some milliseconds."""
+    records = connection.execute(sa.select(CodesRecord.first_id, CodesRecord.codes)).all()
+    size = max((first_id for first_id, _ in records), default=0) + _FILES_A_RECORD
+    codes = np.zeros((size, _WIDTH), _CODE)
+    for first_id, block in records:
+        codes[first_id : first_id + _FILES_A_RECORD] = np.frombuffer(block, _CODE).reshape(
+            _FILES_A_RECORD, _WIDTH
+        )
+    folders, months, *labels = np.ascontiguousarray(codes.T)
+    names = dict(connection.execute(sa.select(LabelRecord.id, LabelRecord.value)).all())
+    folder_paths = dict(connection.execute(sa.select(FolderRecord.id, FolderRecord.path)).all())
     return FileFacets(
-        _months(file_ids, dates, size),
-        Labels([row.path for row in folders], _codes(size, in_folders, place_of[folder_ids])),
+        Labels(_month_name, months),
+        Labels(folder_paths.__getitem__, folders),
         {
-            name: _labels(dialect.read_groups(connection, column, FileRecord.id), size)
-            for name, column in LABELS.items()
+            facet: Labels(names.__getitem__, of_files)
+            for facet, of_files in zip(LABELS, labels, strict=True)
         },
         [source.rstrip(os.sep) for source in connection.scalars(sa.select(SourceRecord.path))],
     )
 
 
-def _codes(size: int, file_ids: NDArray[np.int64], codes: NDArray[Any]) -> NDArray[np.int32]:
-    of_files = np.full(size, -1, np.int32)
-    of_files[file_ids] = codes
-    return of_files
+def read_column_facets(connection: sa.Connection, dialect: Dialect) -> dict[str, ColumnFacet]:
+    """Read the values of the first columns of tables by name that have few different ones."""
+    names = dialect.distinct(CellValueRecord.name).subquery()
+    found: dict[str, ColumnFacet] = {}
+    query = sa.select(names.c[0]).where(names.c[0].is_not(None)).limit(_MOST_LOOKED_AT)
+    for name in connection.scalars(query).all():
+        of_name = sa.select(CellValueRecord.id).where(CellValueRecord.name == name)
+        value_ids = connection.scalars(of_name.limit(MOST_VALUES + 1)).all()
+        if len(value_ids) > MOST_VALUES:
+            continue
+        values = {
+            value_id: value
+            for value_id, written in connection.execute(
+                sa.select(CellValueRecord.id, CellValueRecord.value)
+                .where(CellValueRecord.id.in_(value_ids))
+                .order_by(CellValueRecord.id)
+            )
+            if _is_shown(value := json.loads(written))
+        }
+        if values:
+            codes = {value_id: code for code, value_id in enumerate(values)}
+            pairs = (
+                _pairs(connection, dialect, owner, record.value_id, codes)
+                for owner, record in (
+                    (FileCellRecord.file_id, FileCellRecord),
+                    (ItemCellRecord.item_id, ItemCellRecord),
+                )
+            )
+            found[name] = ColumnFacet(list(values.values()), *pairs)
+        if len(found) == MOST_COLUMNS:
+            break
+    return found
 
 
-def _labels(groups: Iterable[tuple[str, NDArray[np.int64]]], size: int) -> Labels:
-    codes = np.full(size, -1, np.int32)
-    values: list[str] = []
-    for value, file_ids in groups:
-        if value:
-            codes[file_ids] = len(values)
-            values.append(value)
-    return Labels(values, codes)
+def _is_shown(value: ColumnValue) -> bool:
+    if isinstance(value, str):
+        return 0 < len(value) <= LONGEST_VALUE
+    return math.isfinite(value)
 
 
-def _months(file_ids: NDArray[np.int64], dates: NDArray[np.int64], size: int) -> Labels:
-    """Name months as 2019-05."""
-    months = dates.astype("datetime64[s]").astype("datetime64[M]")
-    first = months.min() if len(months) else np.datetime64("1970-01")
-    since = (months - first).astype(np.int64)
-    is_used = np.bincount(since, minlength=1) > 0
-    numbers = np.cumsum(is_used) - 1
-    values = [str(first + month) for month in np.flatnonzero(is_used)]
-    return Labels(values if len(months) else [], _codes(size, file_ids, numbers[since]))
-
-
-def read_column_facets(connection: sa.Connection) -> dict[str, ColumnFacet]:
-    """Read the values of table columns with few different values."""
-    table = aliased(FileRecord)
-    annotated = (
-        sa.select(FileRecord.id, sa.cast(AnnotationRecord.columns, sa.Text))
-        .join_from(AnnotationRecord, FileRecord, FileRecord.path == AnnotationRecord.image_path)
-        .join(table, table.id == AnnotationRecord.file_id)
-        .where(table.state == FileState.INDEXED)
-    )
-    own = sa.select(ItemRecord.id, sa.cast(ItemRecord.columns, sa.Text)).where(
-        ItemRecord.columns.is_not(None)
-    )
-    readers: dict[str, _ColumnReader] = {}
-    for query, is_item in ((annotated, False), (own, True)):
-        for number, columns in raw_rows(connection, query):
-            for name, value in json.loads(columns).items():
-                if name not in readers and len(readers) < MOST_COLUMNS:
-                    readers[name] = _ColumnReader()
-                if (reader := readers.get(name)) and reader.may_be_facet:
-                    reader.add(number, value, is_item=is_item)
-    return {name: readers[name].read() for name in sorted(readers) if readers[name].is_facet}
+def _pairs(
+    connection: sa.Connection, dialect: Dialect, owner: Any, value_id: Any, codes: dict[int, int]
+) -> NDArray[np.int64]:
+    """Return the owners of values, each with the code of the value, (n, 2)."""
+    query = sa.select(value_id, owner).where(value_id.in_(list(codes)))
+    groups = dialect.read_groups(connection, query)
+    pairs = [np.column_stack((ids, np.full(len(ids), codes[found]))) for found, ids in groups]
+    return np.concatenate([np.empty((0, 2), np.int64), *pairs])

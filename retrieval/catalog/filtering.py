@@ -9,15 +9,16 @@ from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import aliased
 
+from retrieval.catalog import cells
 from retrieval.catalog.dialects.base import Condition, Dialect
 from retrieval.catalog.path_glob import literal_prefix, split_pattern
-from retrieval.catalog.records import FileState
 from retrieval.catalog.schema import (
-    AnnotationRecord,
+    CellValueRecord,
+    FileCellRecord,
     FileRecord,
     FolderRecord,
+    ItemCellRecord,
     ItemRecord,
     at_or_below,
 )
@@ -154,19 +155,25 @@ def _inside(latitude: Any, box: GeoBox) -> Condition:
 
 def _column(name: str, test: ColumnTest, dialect: Dialect, *, by_index: bool) -> Condition:
     """Test the item's own columns, and what tables that are there now say of its file."""
-    table = aliased(FileRecord)
-    said = (
-        sa.select(AnnotationRecord.image_path)
-        .join(table, table.id == AnnotationRecord.file_id)
-        .where(
-            table.state == FileState.INDEXED,
-            dialect.cell_passes(AnnotationRecord.columns, name, test),
+    values = cells.values_that_pass(name, test, dialect, by_index=by_index)
+    if by_index:
+        passing = values.cte()
+        of_items, of_files = (
+            record.value_id.in_(sa.select(passing.c.id))
+            for record in (ItemCellRecord, FileCellRecord)
+        )
+        own = sa.select(ItemCellRecord.item_id).where(of_items)
+        said = sa.select(ItemRecord.id).where(
+            ItemRecord.file_id.in_(sa.select(FileCellRecord.file_id).where(of_files))
+        )
+        return ItemRecord.id.in_(own.union(said))
+    of_item = ItemCellRecord.item_id == ItemRecord.id
+    of_file = FileCellRecord.file_id == FileRecord.id
+    return sa.or_(
+        *(
+            values.where(record.value_id == CellValueRecord.id, of_owner)
+            .correlate(FileRecord, ItemRecord)
+            .exists()
+            for record, of_owner in ((ItemCellRecord, of_item), (FileCellRecord, of_file))
         )
     )
-    if by_index:
-        annotated: Condition = FileRecord.path.in_(said)
-    else:
-        of_file = said.where(AnnotationRecord.image_path == FileRecord.path)
-        annotated = of_file.correlate(FileRecord).exists()
-    own = dialect.cell_passes(ItemRecord.columns, name, test)
-    return sa.or_(_is_true(ItemRecord.columns, own), annotated)

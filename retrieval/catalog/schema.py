@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ from retrieval.media import MediaKind, Modality
 
 _T = TypeVar("_T")
 
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 """The newest migration; a test compares it with the scripts."""
 
 METADATA_VERSION = 1
@@ -158,6 +158,80 @@ class AnnotationRecord(Base):
     columns: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
 
 
+class Number(sa.types.TypeDecorator[float]):
+    """A number that is compared exactly, be it an integer of 64 bits or a double."""
+
+    impl = sa.Numeric
+    cache_ok = True
+
+    def bind_processor(self, dialect: sa.Dialect) -> None:
+        """Leave integers as they are."""
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> None:
+        """Make no decimals."""
+
+
+class CellValueRecord(Base):
+    """A value of a column that a cell has; `retrieval.catalog.cells` sets it and the cells.
+
+    value: as JSON. digest: of name and value. folded, number, truth: what is compared.
+    """
+
+    __tablename__ = "cell_values"
+    __table_args__ = (sa.Index("ix_cell_values_name_number", "name", "number"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[int] = mapped_column(sa.BigInteger, index=True)
+    name: Mapped[str] = mapped_column(sa.Text)
+    value: Mapped[str] = mapped_column(sa.Text)
+    folded: Mapped[str] = mapped_column(sa.Text)
+    number: Mapped[float | None] = mapped_column(Number)
+    truth: Mapped[bool | None]
+
+
+class FileCellRecord(Base):
+    """A value that some table gives a file."""
+
+    __tablename__ = "file_cells"
+    __table_args__ = (
+        sa.Index("ix_file_cells_value_file", "value_id", "file_id"),
+        sa.Index("ix_file_cells_file_value", "file_id", "value_id"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    file_id: Mapped[int]
+    value_id: Mapped[int]
+
+
+class ItemCellRecord(Base):
+    """A value that an item has in a column of its own."""
+
+    __tablename__ = "item_cells"
+    __table_args__ = (
+        sa.Index("ix_item_cells_value_item", "value_id", "item_id"),
+        sa.Index("ix_item_cells_item_value", "item_id", "value_id"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[int]
+    value_id: Mapped[int]
+
+
+class LabelRecord(Base):
+    """A value of a facet of files; `retrieval.catalog.facets` sets it and the codes."""
+
+    __tablename__ = "labels"
+    __table_args__ = (sa.Index("ix_labels_facet_value", "facet", "value", unique=True),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    facet: Mapped[str] = mapped_column(sa.String(16))
+    value: Mapped[str] = mapped_column(sa.Text)
+
+
+class CodesRecord(Base):
+    """The values of all facets of the files from an id on, as an array."""
+
+    __tablename__ = "codes"
+    first_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    codes: Mapped[bytes] = mapped_column(sa.LargeBinary)
+
+
 class ExtentRecord(Base):
     """The number of committed rows of a space and modality. It never shrinks."""
 
@@ -259,6 +333,36 @@ def at_or_below(root: str, column: Any = FileRecord.path) -> sa.ColumnElement[bo
     first = below(root)
     past_last = first[:-1] + chr(ord(first[-1]) + 1)
     return sa.or_(column == root, sa.and_(column >= first, column < past_last))
+
+
+def next_id(connection: sa.Connection, record: Any) -> int:
+    """Return the id from which on none is taken: only one transaction at a time inserts."""
+    return (connection.scalar(sa.select(sa.func.max(record.id))) or 0) + 1
+
+
+def insert_rows(
+    connection: sa.Connection, table: Any, names: Sequence[str], rows: Iterable[tuple[Any, ...]]
+) -> None:
+    """Insert many rows, in a fraction of the time that SQLAlchemy takes for mappings.
+
+    Args:
+        connection: of a transaction, by a driver that takes values by their place.
+        table: the table or its class.
+        names: columns, in the order of the values.
+        rows: values as Python has them.
+    """
+    columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
+    if not columns:
+        return
+    clause: sa.TableClause = getattr(table, "__table__", table)
+    for place, name in enumerate(names):
+        kind = clause.c[name].type.dialect_impl(connection.dialect)
+        if processor := kind.bind_processor(connection.dialect):
+            columns[place] = map(processor, columns[place])
+    statement = sa.insert(clause).values({name: sa.bindparam(name) for name in names})
+    compiled = statement.compile(dialect=connection.dialect)
+    in_order = [columns[names.index(name)] for name in compiled.positiontup or ()]
+    connection.exec_driver_sql(str(compiled), list(zip(*in_order, strict=True)))
 
 
 def raw_rows(connection: sa.Connection, query: sa.Executable) -> Sequence[Any]:

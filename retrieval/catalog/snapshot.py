@@ -132,14 +132,14 @@ class Snapshot:
 
     def file_facets(self) -> FileFacets:
         """Read what facets count of files."""
-        return read_file_facets(self._connection, self._dialect)
+        return read_file_facets(self._connection)
 
     def column_facets(self) -> dict[str, ColumnFacet]:
         """Read what facets count of the columns of tables, by name, sorted.
 
-        Takes most of a second for 100,000 rows of tables.
+        Takes time by the number of cells with values that are counted.
         """
-        return read_column_facets(self._connection)
+        return read_column_facets(self._connection, self._dialect)
 
     def text_matches(
         self,

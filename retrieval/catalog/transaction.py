@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from retrieval.catalog import derived
+from retrieval.catalog import cells, derived, facets
 from retrieval.catalog.fulltext import index as text_index
 from retrieval.catalog.paths import is_at_or_below, reroot
 from retrieval.catalog.records import (
@@ -30,6 +30,8 @@ from retrieval.catalog.schema import (
     SourceRecord,
     at_or_below,
     chunks,
+    insert_rows,
+    next_id,
 )
 from retrieval.catalog.snapshot import METADATA, Snapshot
 from retrieval.errors import DamagedLibraryError
@@ -98,10 +100,8 @@ class Transaction(Snapshot):
         annotated = self._relocate_annotations(old, new)
         count = self.mark_removed(hidden)
         refreshed = {old_paths[path] for path in moved}
-        derived.refresh(self._connection, refreshed)
-        text_index.refresh_files(
-            self._connection, refreshed | set(self._ids_of_files(annotated).values())
-        )
+        self._refresh_derived(refreshed)
+        self._refresh_said({*old_paths.values(), *self._ids_of_files(annotated).values()})
         found = sum(state == FileState.INDEXED and i in refreshed for i, _, state in files)
         return Relocated(found, count)
 
@@ -150,51 +150,56 @@ class Transaction(Snapshot):
 
         The earlier content of a changed file is no longer found. At most one update a file.
         """
+        # Nothing is known of files and items with ids from here on.
+        first_file = next_id(self._connection, FileRecord)
+        first_item = next_id(self._connection, ItemRecord)
         file_ids: dict[str, int] = {}
         for is_first in (True, False):
             values_of = _values_of if is_first else _values_of_content
             file_ids |= self._save_files(
                 {u.file.path: values_of(u.file) for u in updates if u.is_first is is_first}
             )
-        self._drop_stale_rows(file_ids.values())
-        with_words = set(file_ids.values()) | self._drop_annotations(
-            [file_ids[u.file.path] for u in updates if u.is_first]
-        )
+        known_files = {file_id for file_id in file_ids.values() if file_id < first_file}
+        self._drop_stale_rows(known_files)
+        again = {file_ids[update.file.path] for update in updates if update.is_first}
+        with_words = set(file_ids.values()) | self._drop_annotations(list(again & known_files))
         wanted = {
             (file_ids[update.file.path], item.modality, item.part): (update.file, item)
             for update in updates
             for item in update.items
         }
-        item_ids = self._save_items({key: item for key, (_, item) in wanted.items()})
-        self._delete(RowRecord.item_id, item_ids.values(), RowRecord.space_id == space_id)
-        if wanted:
-            self._connection.execute(
-                sa.insert(RowRecord),
-                [
-                    {
-                        "space_id": space_id,
-                        "item_id": item_ids[key],
-                        "modality": item.modality,
-                        "row": item.row,
-                        "content_hash": file.content_hash,
-                        "file_id": key[0],
-                    }
-                    for key, (file, item) in wanted.items()
-                ],
-            )
+        item_ids = self._save_items(
+            {key: item for key, (_, item) in wanted.items()},
+            self._ids_of_items(key for key in wanted if key[0] in known_files),
+        )
+        known_items = [item_id for item_id in item_ids.values() if item_id < first_item]
+        self._delete(RowRecord.item_id, known_items, RowRecord.space_id == space_id)
+        insert_rows(
+            self._connection,
+            RowRecord,
+            ("space_id", "item_id", "modality", "row", "content_hash", "file_id"),
+            [
+                (space_id, item_ids[key], item.modality, item.row, file.content_hash, key[0])
+                for key, (file, item) in wanted.items()
+            ],
+        )
         if annotations := [
-            {"file_id": file_ids[update.file.path], "image_path": path, "columns": columns}
+            (file_ids[update.file.path], path, columns)
             for update in updates
             for path, columns in update.annotations
         ]:
-            self._connection.execute(sa.insert(AnnotationRecord), annotations)
+            names = ("file_id", "image_path", "columns")
+            insert_rows(self._connection, AnnotationRecord, names, annotations)
             annotated = {path for update in updates for path, _ in update.annotations}
             with_words |= set(self._ids_of_files(annotated).values())
-        text_index.refresh_files(self._connection, with_words)
-        text_index.refresh_items(
-            self._connection,
-            {item_ids[key]: (item.text, item.columns) for key, (_, item) in wanted.items()},
-        )
+        self._refresh_said(with_words)
+        said = {
+            item_ids[key]: (item.text, item.columns)
+            for key, (_, item) in wanted.items()
+            if item_ids[key] < first_item or item.text or item.columns
+        }
+        text_index.refresh_items(self._connection, said)
+        cells.refresh_items(self._connection, {i: columns for i, (_, columns) in said.items()})
         self._record_embedded(
             space_id,
             {
@@ -202,6 +207,7 @@ class Transaction(Snapshot):
                 for update in updates
                 if update.is_complete
             },
+            known_files,
         )
 
     def remove_space(self, space_id: str) -> None:
@@ -209,8 +215,7 @@ class Transaction(Snapshot):
         for record in (RowRecord, EmbeddedFileRecord, ExtentRecord):
             self._connection.execute(sa.delete(record).where(record.space_id == space_id))
         gone = ~sa.exists().where(RowRecord.item_id == ItemRecord.id)
-        text_index.forget_items(self._connection, sa.select(ItemRecord.id).where(gone))
-        self._connection.execute(sa.delete(ItemRecord).where(gone))
+        self._delete_items(gone)
 
     def move_file(self, old_path: str, new_path: str) -> bool:
         """Change the path of a file, which keeps its items; False if the new path is taken."""
@@ -222,8 +227,8 @@ class Transaction(Snapshot):
             .values(path=new_path, state=FileState.INDEXED)
         ).rowcount
         file_ids = self._ids_of_files([new_path]).values()
-        derived.refresh(self._connection, file_ids)
-        text_index.refresh_files(self._connection, file_ids)
+        self._refresh_derived(file_ids)
+        self._refresh_said(file_ids)
         self._refresh_annotated([new_path])
         return bool(moved)
 
@@ -245,7 +250,7 @@ class Transaction(Snapshot):
 
     def record_touched(self, files: Sequence[FileEntry]) -> None:
         """Record new times of files with the same content, which can be found (again)."""
-        self._save_files({file.path: _values_of_content(file) for file in files})
+        file_ids = self._save_files({file.path: _values_of_content(file) for file in files})
         if files:
             self._connection.execute(
                 sa.update(FileRecord)
@@ -253,6 +258,7 @@ class Transaction(Snapshot):
                 .values(taken_local=sa.bindparam("local")),
                 [{"of": file.path, "local": _local_mtime(file.mtime_ns)} for file in files],
             )
+            facets.refresh_codes(self._connection, file_ids.values())
         self._refresh_annotated([f.path for f in files if f.kind is MediaKind.TABLE])
 
     def record_dates(self, metadata: Mapping[str, Metadata]) -> None:
@@ -288,45 +294,74 @@ class Transaction(Snapshot):
 
     def _refresh_annotated(self, paths: Sequence[str]) -> None:
         """Update the text index for the files that some tables annotate."""
-        annotated = text_index.annotated_files(self._connection, paths)
-        text_index.refresh_files(self._connection, annotated)
+        self._refresh_said(text_index.annotated_files(self._connection, paths))
+
+    def _refresh_said(self, file_ids: Iterable[int]) -> None:
+        """Update words and cells of files, after a change of path, metadata or annotations."""
+        text_index.refresh_files(self._connection, file_ids)
+        cells.refresh_files(self._connection, file_ids)
+
+    def _refresh_derived(self, file_ids: Iterable[int]) -> None:
+        """Update what follows from path, times and metadata of files."""
+        derived.refresh(self._connection, file_ids)
+        facets.refresh_codes(self._connection, file_ids)
+
+    def _delete_items(self, condition: sa.ColumnElement[bool]) -> None:
+        item_ids = sa.select(ItemRecord.id).where(condition)
+        text_index.forget_items(self._connection, item_ids)
+        cells.forget_items(self._connection, item_ids)
+        self._connection.execute(sa.delete(ItemRecord).where(condition))
 
     def _save_files(self, values_by_path: Mapping[str, dict[str, Any]]) -> dict[str, int]:
         """Insert or update files by path; returns their ids."""
-        file_ids = self._save(
-            FileRecord, values_by_path, self._ids_of_files, lambda path: {"path": path}
-        )
-        derived.refresh(self._connection, file_ids.values())
+        known = self._ids_of_files(values_by_path)
+        in_folders = derived.folder_ids(self._connection, values_by_path.keys() - known.keys())
+
+        def columns_of(path: str, values: dict[str, Any]) -> dict[str, Any]:
+            date = derived.date_of(values.get("taken_at"), values["mtime_ns"])
+            return {"path": path, "folder_id": in_folders[path], "date": date}
+
+        file_ids = self._save(FileRecord, values_by_path, known, columns_of)
+        derived.refresh(self._connection, known.values())
+        facets.refresh_codes(self._connection, file_ids.values())
         return file_ids
 
     def _save_items(
-        self, items: Mapping[tuple[int, Modality, str], ItemEntry]
+        self,
+        items: Mapping[tuple[int, Modality, str], ItemEntry],
+        known: Mapping[tuple[int, Modality, str], int],
     ) -> dict[tuple[int, Modality, str], int]:
         """Insert or update items by file, modality and part; returns their ids."""
         names = ("file_id", "modality", "part")
         values = {key: _values_of_item(item) for key, item in items.items()}
         return self._save(
-            ItemRecord, values, self._ids_of_items, lambda key: dict(zip(names, key, strict=True))
+            ItemRecord, values, known, lambda key, _: dict(zip(names, key, strict=True))
         )
 
     def _save(
         self,
         record: type[FileRecord | ItemRecord],
         values: Mapping[_Key, dict[str, Any]],
-        ids_of: Callable[[Iterable[_Key]], dict[_Key, int]],
-        columns_of: Callable[[_Key], dict[str, Any]],
+        known: Mapping[_Key, int],
+        columns_of: Callable[[_Key, dict[str, Any]], dict[str, Any]],
     ) -> dict[_Key, int]:
-        known = ids_of(values)
+        """Update the known records and insert the others, whose values are all of the same."""
         if updates := [
             {"known_id": known[key], **new} for key, new in values.items() if key in known
         ]:
             self._connection.execute(
                 sa.update(record).where(record.id == sa.bindparam("known_id")), updates
             )
-        if inserts := [columns_of(key) | new for key, new in values.items() if key not in known]:
-            self._connection.execute(sa.insert(record), inserts)
-            known = ids_of(values)
-        return known
+        new = [key for key in values if key not in known]
+        ids = range(first := next_id(self._connection, record), first + len(new))
+        inserts = [
+            {"id": new_id} | columns_of(key, values[key]) | values[key]
+            for new_id, key in zip(ids, new, strict=True)
+        ]
+        if inserts:
+            rows = (tuple(values.values()) for values in inserts)
+            insert_rows(self._connection, record, list(inserts[0]), rows)
+        return {**known, **dict(zip(new, ids, strict=True))}
 
     def _delete(
         self, column: Any, values: Iterable[Any], *conditions: sa.ColumnElement[bool]
@@ -374,28 +409,24 @@ class Transaction(Snapshot):
         self._delete(AnnotationRecord.file_id, tables)
         return annotated
 
-    def _record_embedded(self, space_id: str, content_by_file: Mapping[int, str]) -> None:
+    def _record_embedded(
+        self, space_id: str, content_by_file: Mapping[int, str], known_files: set[int]
+    ) -> None:
         """Record files as embedded completely; deletes items that only an earlier content had."""
-        for chunk in chunks(sorted(content_by_file)):
+        for chunk in chunks(sorted(content_by_file.keys() & known_files)):
             of_space = EmbeddedFileRecord.space_id == space_id
             self._delete(EmbeddedFileRecord.file_id, chunk, of_space)
-            self._connection.execute(
-                sa.insert(EmbeddedFileRecord),
-                [
-                    {
-                        "space_id": space_id,
-                        "file_id": file_id,
-                        "content_hash": content_by_file[file_id],
-                    }
-                    for file_id in chunk
-                ],
-            )
             gone = sa.and_(
                 ItemRecord.file_id.in_(chunk),
                 ~sa.exists().where(RowRecord.item_id == ItemRecord.id),
             )
-            text_index.forget_items(self._connection, sa.select(ItemRecord.id).where(gone))
-            self._connection.execute(sa.delete(ItemRecord).where(gone))
+            self._delete_items(gone)
+        insert_rows(
+            self._connection,
+            EmbeddedFileRecord,
+            ("space_id", "file_id", "content_hash"),
+            [(space_id, *of_file) for of_file in sorted(content_by_file.items())],
+        )
 
     def _ids_of_items(
         self, keys: Iterable[tuple[int, Modality, str]]

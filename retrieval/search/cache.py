@@ -1,9 +1,7 @@
 """What is remembered of the catalog between queries: answers name the same items over and over."""
 
-import threading
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import cachetools
@@ -13,7 +11,6 @@ from numpy.typing import NDArray
 from retrieval.catalog import Catalog, Item, ItemTable, Snapshot
 from retrieval.catalog.facets import ColumnFacet, FileFacets
 from retrieval.embeddings import Rows
-from retrieval.errors import MMSearchError
 from retrieval.filters import Filter
 from retrieval.media import Modality
 from retrieval.search.relevance import sample_rows
@@ -27,10 +24,6 @@ RowSet = NDArray[np.bool_]
 _ITEM_ROWS = 20_000
 _ROW_SET_BYTES = 64_000_000
 _SAMPLES = 8
-_LONG_S = 0.2
-"""What takes longer to read may be old."""
-_KEPT = 10
-"""Times as long as reading takes: so long is what was read kept, at least."""
 _FEW_LIVE = 0.5
 """Below this share of live rows, a search that looks at dead rows is likely to be repeated."""
 
@@ -54,10 +47,6 @@ class CatalogCache:
         self._tables: dict[Modality, ItemTable] = {}
         self._item_ids: dict[Modality, NDArray[np.int64]] = {}
         self._facets: tuple[FileFacets, dict[str, ColumnFacet]] | None = None
-        self._facets_version: int | None = None
-        self._is_slow = False
-        self._keep_facets_until = 0.0
-        self._refresh: threading.Thread | None = None
         self._row_counts: dict[Modality, int] = {}
         self._live: dict[Modality, RowSet] = {}
         self._words: dict[str, Any] = {}
@@ -76,6 +65,7 @@ class CatalogCache:
             self._matching.clear()
             self._tables.clear()
             self._item_ids.clear()
+            self._facets = None
             self._row_counts.clear()
             self._live.clear()
             self._words.clear()
@@ -156,35 +146,10 @@ class CatalogCache:
         return self._item_ids[modality]
 
     def facets(self, snapshot: Snapshot) -> tuple[FileFacets, dict[str, ColumnFacet]]:
-        """Return what facets count; of a large library that changes, as it was seconds ago.
-
-        What takes long to read is read again on another thread, and only now and then.
-        """
-        if self._facets is None or (self._facets_version != self._version and not self._is_slow):
-            self._read_facets(snapshot, self._version)
-        elif (
-            self._facets_version != self._version
-            and time.monotonic() >= self._keep_facets_until
-            and not (self._refresh and self._refresh.is_alive())
-        ):
-            self._refresh = threading.Thread(
-                target=self._refresh_facets, args=(self._version,), daemon=True
-            )
-            self._refresh.start()
-        assert self._facets is not None
+        """Return what facets count."""
+        if self._facets is None:
+            self._facets = snapshot.file_facets(), snapshot.column_facets()
         return self._facets
-
-    def _refresh_facets(self, version: int | None) -> None:
-        with suppress(MMSearchError), self._catalog.snapshot() as snapshot:
-            self._read_facets(snapshot, version)
-
-    def _read_facets(self, snapshot: Snapshot, version: int | None) -> None:
-        start = time.monotonic()
-        self._facets = snapshot.file_facets(), snapshot.column_facets()
-        end = time.monotonic()
-        self._is_slow = end - start > _LONG_S
-        self._keep_facets_until = end + _KEPT * (end - start)
-        self._facets_version = version
 
     def live_rows_if_few(self, modality: Modality) -> RowSet | None:
         """As `live_rows`, where they are known already and most rows are dead; else None."""

@@ -14,6 +14,9 @@ DEFAULT_VALUES = 100
 MAX_VALUES = 1000
 """Values of a facet, the most frequent."""
 
+OF_FILES = ("years", "months", "folders", "places", "cameras", "kinds")
+"""The facets that are not of columns, in the order in which they are shown."""
+
 _Value = TypeVar("_Value", str, ColumnValue)
 
 

@@ -12,7 +12,7 @@ of any size fit together.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from typing import Any, Literal
 
@@ -77,6 +77,7 @@ class JointEngine:
         self.library = library
         self._device = device
         self._engines: dict[str, Engine] = {}
+        self._is_generic = cache(self._has_generic_calibration)
         self._space_ids = tuple(dict.fromkeys(space_ids)) if space_ids else None
         self.main = self._engine((self._space_ids or (library.space().id,))[0])
         for space_id in self._space_ids or ():
@@ -163,13 +164,12 @@ class JointEngine:
 
     def _preferred(self, rankings: Sequence[Ranking]) -> list[str]:
         """List the spaces of a query, those first whose relevance is calibrated for them."""
-
-        def is_generic(space_id: str) -> bool:
-            space = self._engine(space_id).space
-            return not is_calibrated(space, self.library.space_directory(space))
-
         space_ids = list(dict.fromkeys(ranking.space_id for ranking in rankings))
-        return sorted(space_ids, key=is_generic) if len(space_ids) > 1 else space_ids
+        return sorted(space_ids, key=self._is_generic) if len(space_ids) > 1 else space_ids
+
+    def _has_generic_calibration(self, space_id: str) -> bool:
+        space = self._engine(space_id).space
+        return not is_calibrated(space, self.library.space_directory(space))
 
     def _reranking(self, reranking: Reranking, space_id: str) -> Reranking:
         """Leave a reranker that was named to the first space, as most are made for one space."""

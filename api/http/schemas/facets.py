@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.http.schemas.items import FilterText
 from retrieval.files import valid_text
 from retrieval.media import MediaKind, Modality
-from retrieval.search.facets import DEFAULT_VALUES, MAX_VALUES, Facets, FacetValue
+from retrieval.search.facets import DEFAULT_VALUES, MAX_VALUES, OF_FILES, Facets, FacetValue
 from retrieval.search.query import MAX_TEXT_LENGTH
 
 _Value = TypeVar("_Value")
@@ -87,10 +87,7 @@ class FacetsSchema(BaseModel):
                 "columns": {
                     valid_text(name): _values(values) for name, values in facets.columns.items()
                 },
-                **{
-                    name: _values(getattr(facets, name))
-                    for name in ("years", "months", "folders", "places", "cameras", "kinds")
-                },
+                **{name: _values(getattr(facets, name)) for name in OF_FILES},
             }
         )
 

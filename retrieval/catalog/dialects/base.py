@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from retrieval.catalog.fulltext.words import Phrase, Term
-from retrieval.filters import ColumnTest
 
 Condition = sa.ColumnElement[bool]
 
@@ -73,6 +72,11 @@ class Dialect(ABC):
 
     @staticmethod
     @abstractmethod
+    def holds(text: Any, part: str) -> Condition:
+        """Search a column of texts for a part as it is written."""
+
+    @staticmethod
+    @abstractmethod
     def name_matches(path: Any, pattern: str) -> Condition:
         """Compare the names in a column of paths with ASCII characters and `*` for any."""
 
@@ -99,14 +103,9 @@ class Dialect(ABC):
     @staticmethod
     @abstractmethod
     def read_groups(
-        connection: sa.Connection, column: Any, number: Any
-    ) -> list[tuple[Any, NDArray[np.int64]]]:
-        """Return the values of an indexed column that are not NULL, each with its numbers."""
-
-    @staticmethod
-    @abstractmethod
-    def cell_passes(columns: Any, name: str, test: ColumnTest) -> Condition:
-        """Test one value of a column of JSON objects; `column_condition` says how."""
+        connection: sa.Connection, query: sa.Select[Any]
+    ) -> list[tuple[int, NDArray[np.int64]]]:
+        """Run a query for many pairs of integers; returns the second ones of each first one."""
 
     @staticmethod
     @abstractmethod

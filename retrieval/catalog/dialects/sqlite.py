@@ -11,7 +11,6 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from retrieval.catalog.dialects.base import Condition, Dialect
 from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS, WEIGHTS
 from retrieval.catalog.fulltext.words import Phrase, Term
 from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError, UsageError
-from retrieval.filters import ColumnTest
 
 _WRITER_LOCK = "writer.lock"
 _WRITER_NOTE = "writer.json"
@@ -127,6 +125,11 @@ class SQLite(Dialect):
         return sa.func.mmsearch_contains(text, column_condition.folded(part)) == 1
 
     @staticmethod
+    def holds(text: Any, part: str) -> Condition:
+        """Look for its place."""
+        return sa.func.instr(text, part) > 0
+
+    @staticmethod
     def name_matches(path: Any, pattern: str) -> Condition:
         """Compare bytes at the end, or call SQLite's own GLOB, whose stars match slashes, too.
 
@@ -163,31 +166,12 @@ class SQLite(Dialect):
 
     @staticmethod
     def read_groups(
-        connection: sa.Connection, column: Any, number: Any
-    ) -> list[tuple[Any, NDArray[np.int64]]]:
+        connection: sa.Connection, query: sa.Select[Any]
+    ) -> list[tuple[int, NDArray[np.int64]]]:
         """Read the numbers as text, too."""
-        query = (
-            sa.select(column, sa.func.group_concat(number))
-            .where(column.is_not(None))
-            .group_by(column)
-        )
-        return [(value, _numbers_in(text)) for value, text in connection.execute(query)]
-
-    @staticmethod
-    def cell_passes(columns: Any, name: str, test: ColumnTest) -> Condition:
-        """Call `_cell_passes` on the cell of that name."""
-        # Not `json_extract`: its paths cannot name every column.
-        cell = sa.func.json_each(columns).table_valued("key", "value", "type")
-        written = json.dumps(test.model_dump(exclude_none=True))
-        return (
-            sa.select(1)
-            .select_from(cell)
-            .where(
-                cell.c.key == name,
-                sa.func.mmsearch_passes(cell.c.value, cell.c.type, written) == 1,
-            )
-            .exists()
-        )
+        first, second = query.selected_columns
+        grouped = query.with_only_columns(first, sa.func.group_concat(second)).group_by(first)
+        return [(value, _numbers_in(text)) for value, text in connection.execute(grouped)]
 
     @staticmethod
     def create_text_index(connection: sa.Connection) -> None:
@@ -303,7 +287,6 @@ def _configure_connection(connection: Any, _record: object) -> None:
     for name, count, function in (
         ("mmsearch_glob", 2, path_glob.matches),
         ("mmsearch_contains", 2, _contains),
-        ("mmsearch_passes", 3, _cell_passes),
     ):
         connection.create_function(name, count, function, deterministic=True)
 
@@ -323,25 +306,6 @@ def _numbers_in(text: str | None) -> NDArray[np.int64]:
 
 def _contains(text: str | None, part: str) -> bool:
     return text is not None and part in column_condition.folded(text)
-
-
-@lru_cache(maxsize=10_000)
-def _cell_passes(value: str | int | float | None, json_type: str, test: str) -> bool:
-    """Test a value as `json_each` gives it."""
-    cell: object = value
-    if json_type in {"true", "false"}:
-        cell = json_type == "true"
-    elif json_type in {"array", "object"}:
-        try:
-            cell = json.loads(str(value))
-        except (ValueError, RecursionError):
-            return False
-    return column_condition.passes(cell, _parsed(test))
-
-
-@lru_cache(maxsize=64)
-def _parsed(test: str) -> ColumnTest:
-    return ColumnTest.model_validate(json.loads(test))
 
 
 def _select_matches(

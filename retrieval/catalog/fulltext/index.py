@@ -23,6 +23,7 @@ from retrieval.catalog.schema import (
     SourceRecord,
     at_or_below,
     chunks,
+    insert_rows,
 )
 
 FILE_WORDS = sa.table(
@@ -190,6 +191,4 @@ def _forget(connection: sa.Connection, table: sa.TableClause, ids: Sequence[int]
 def _insert(
     connection: sa.Connection, table: sa.TableClause, documents: Iterable[tuple[Any, ...]]
 ) -> None:
-    names = table.c.keys()
-    if wanted := [dict(zip(names, d, strict=True)) for d in documents if any(d[1:])]:
-        connection.execute(sa.insert(table), wanted)
+    insert_rows(connection, table, table.c.keys(), (d for d in documents if any(d[1:])))

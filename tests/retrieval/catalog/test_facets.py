@@ -1,18 +1,22 @@
 """What facets count, as arrays."""
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
-from retrieval.catalog import FileEntry, FileUpdate, ItemEntry
-from retrieval.catalog.facets import MOST_VALUES, ColumnFacet, Labels
+from retrieval.catalog import FailedFile, FileEntry, FileUpdate, ItemEntry
+from retrieval.catalog.facets import MOST_VALUES, ColumnFacet, Labels, fill, read_file_facets
+from retrieval.catalog.schema import CodesRecord, FileRecord, FolderRecord, LabelRecord
 from retrieval.media import MediaKind, Metadata, Modality
 
 SPACE = "space"
 
 
 def test_labels_are_counted_where_there_are_some():
-    labels = Labels(["a", "b", "c"], np.array([-1, 0, 2, 0], np.int32))
-    assert labels.count(np.array([0, 1, 1, 2, 3, 900])) == [("a", 3), ("c", 1)]
+    labels = Labels(lambda code: " abc"[code], np.array([0, 1, 3, 1], np.int32))
+    assert labels.count(np.array([0, 1, 1, 2, 3])) == [("a", 3), ("c", 1)]
     assert labels.count(np.array([], np.int64)) == []
 
 
@@ -70,9 +74,66 @@ def test_months_folders_and_labels_of_files(snapshot):
 def test_a_catalog_without_files_has_nothing_to_count(catalog):
     with catalog.snapshot() as snapshot:
         facets = snapshot.file_facets()
-        assert facets.months.values == facets.labels["camera"].values == []
-        assert facets.count_folders(np.array([], np.int64)) == []
+        none = np.array([], np.int64)
+        assert facets.months.count(none) == facets.labels["camera"].count(none) == []
+        assert facets.count_folders(none) == []
         assert snapshot.column_facets() == {}
+
+
+def coded(catalog):
+    """By path: the folder, month and camera that the codes say, and that the files say."""
+    query = sa.select(
+        FileRecord.id,
+        FileRecord.path,
+        FolderRecord.path.label("folder"),
+        FileRecord.taken_local,
+        FileRecord.camera,
+    ).join(FolderRecord, FolderRecord.id == FileRecord.folder_id)
+    found, wanted = {}, {}
+    with catalog.dialect.connect(write=False) as connection:
+        facets = read_file_facets(connection)
+        for file in connection.execute(query):
+            labels = (facets.folders, facets.months, facets.labels["camera"])
+            ids = np.array([file.id])
+            found[file.path] = [[value for value, _ in of.count(ids)] for of in labels]
+            local = file.taken_local
+            months = [] if local is None else [f"{datetime.fromtimestamp(local, UTC):%Y-%m}"]
+            wanted[file.path] = [[file.folder], months, [file.camera] if file.camera else []]
+    return found, wanted
+
+
+def test_codes_follow_every_change_of_a_file(catalog):
+    def entry(number, path, seconds, **metadata):
+        content = f"content {number}"
+        mtime_ns = seconds * 10**9
+        return FileEntry(path, MediaKind.IMAGE, 1, mtime_ns, content, Metadata(**metadata))
+
+    count = 1100  # more than one record of codes holds
+    files = [entry(n, f"/a/{n}.jpg", 86_400 * n, camera=f"C{n % 3}") for n in range(count)]
+    with catalog.transaction() as transaction:
+        transaction.record_files(SPACE, [FileUpdate(file) for file in files])
+    found, wanted = coded(catalog)
+    assert found == wanted
+    assert len(found) == count
+    with catalog.transaction() as transaction:
+        transaction.move_file("/a/5.jpg", "/b/5.jpg")
+        transaction.relocate("/a/7.jpg", "/c/d/7.jpg")
+        transaction.record_touched([entry(9, "/a/9.jpg", 10**9)])
+        transaction.record_dates(
+            {"/a/11.jpg": Metadata(taken_at=10**9, taken_local=10**9 + 40 * 86_400)}
+        )
+        transaction.record_failures([FailedFile("/e/f.jpg", "broken", 1, 10**18)])
+        again = entry("new", "/a/13.jpg", 1, camera="another", taken_at=5 * 10**8)
+        transaction.record_files(SPACE, [FileUpdate(again)])
+    found, wanted = coded(catalog)
+    assert found == wanted
+    assert found["/a/11.jpg"][1] == ["2001-10"]
+    assert found["/a/13.jpg"] == [["/a/"], ["1985-11"], ["another"]]
+    with catalog.dialect.connect(write=True) as connection:
+        connection.execute(sa.delete(CodesRecord))
+        connection.execute(sa.delete(LabelRecord))
+        fill(connection)
+    assert coded(catalog) == (found, wanted)
 
 
 def test_columns_with_few_values_are_facets(snapshot):

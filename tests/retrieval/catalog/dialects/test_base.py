@@ -2,29 +2,11 @@
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from retrieval.catalog import Catalog
-from retrieval.catalog.column_condition import passes
 from retrieval.catalog.schema import ExtentRecord
 from retrieval.errors import LibraryLockedError
-from retrieval.filters import ColumnTest
 from retrieval.media import Modality
-
-scalars = st.sampled_from(
-    [None, True, False, 0, 3, -1, 3.5, 1e300, "", "3", " 3.5 ", "true", "Straße", "É", "a'b\"c"]
-)
-values = scalars | st.lists(scalars, max_size=3) | st.just({"a": 3})
-names = st.sampled_from(["a", "b.c", 'qu"ote', "雪", "$[0]", ""])
-numbers = st.none() | st.sampled_from([0, 3, 3.5, -1e300])
-tests = st.builds(
-    ColumnTest,
-    equals=st.none() | st.sampled_from([3, 3.5, True, "3", "TRUE", "Straße"]),
-    contains=st.none() | st.sampled_from(["3", "STRASSE", "é", "'"]),
-    min=numbers,
-    max=numbers,
-)
 
 
 @pytest.fixture
@@ -38,15 +20,22 @@ def evaluate(catalog):
     return ask
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(columns=st.dictionaries(names, values, max_size=3), name=names, test=tests)
-def test_a_cell_passes_as_it_does_in_python(catalog, evaluate, columns, name, test):
-    found = evaluate(
-        catalog.dialect.cell_passes(sa.literal(columns, sa.JSON(none_as_null=True)), name, test)
-    )
-    assert found is not None
-    if test != ColumnTest():
-        assert bool(found) is (name in columns and passes(columns[name], test))
+def test_a_part_is_held_as_it_is_written(catalog, evaluate):
+    assert evaluate(catalog.dialect.holds(sa.literal("a%_é"), "%_"))
+    assert not evaluate(catalog.dialect.holds(sa.literal("a%_é"), "A"))
+    assert not evaluate(catalog.dialect.holds(sa.literal("abc"), "a%"))
+
+
+def test_integers_are_read_by_the_first_of_a_pair(catalog):
+    pairs = [(2, -5), (1, 7), (2, 2**40)]
+    rows = (sa.select(sa.literal(a).label("a"), sa.literal(b).label("b")) for a, b in pairs)
+    query = sa.select(*sa.union_all(*rows).subquery().c)
+    with catalog.dialect.connect(write=False) as connection:
+        found = catalog.dialect.read_groups(connection, query)
+    assert {first: sorted(second.tolist()) for first, second in found} == {
+        1: [7],
+        2: [-5, 2**40],
+    }
 
 
 def test_a_missing_text_contains_nothing(catalog, evaluate):
