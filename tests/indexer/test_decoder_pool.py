@@ -253,7 +253,7 @@ def test_the_indexer_decides_when_workers_end(workers: DecoderPool, name: str):
 
 @on_posix
 def test_the_encoder_comes_first(workers: DecoderPool):
-    assert workers.submit(os.nice, 0).result() == min(os.nice(0) + 10, 19)
+    assert workers.submit(os.nice, 0).result() == min(os.nice(0) + 5, 19)
 
 
 @on_linux
