@@ -52,7 +52,6 @@ _START_LIMIT_S = 120.0
 _LEAVE_LIMIT_S = 5.0
 _LENGTH = struct.Struct("<Q")
 _PIPE_BYTES = 1 << 20
-_NICENESS = 5
 _PR_SET_PDEATHSIG = 1
 
 
@@ -275,13 +274,7 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _settle() -> None:
-    """Leave it to the indexer, or its end, when this process ends; be the first to go.
-
-    The encoder's threads, which wait for one another, come first: what is read ahead fills their
-    pauses, and all cores when there is nothing to encode.
-    """
-    if hasattr(os, "nice"):
-        os.nice(_NICENESS)
+    """Leave it to the indexer, or its end, when this process ends; be the first to go."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

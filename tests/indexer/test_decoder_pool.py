@@ -251,11 +251,6 @@ def test_the_indexer_decides_when_workers_end(workers: DecoderPool, name: str):
     workers.submit(signal.raise_signal, getattr(signal, name)).result()
 
 
-@on_posix
-def test_the_encoder_comes_first(workers: DecoderPool):
-    assert workers.submit(os.nice, 0).result() == min(os.nice(0) + 5, 19)
-
-
 @on_linux
 def test_the_kernel_kills_a_worker_first(workers: DecoderPool):
     assert workers.submit(Path.read_text, Path("/proc/self/oom_score_adj")).result() == "500\n"
