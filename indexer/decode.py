@@ -3,6 +3,7 @@
 To add a format, see `retrieval.media.registry`.
 """
 
+import io
 import os
 import stat
 import time
@@ -36,6 +37,9 @@ READERS: dict[Format | MediaKind, Reader] = {
 
 _CLOCK_STEP_NS = 2_000_000_000
 """The coarsest times that a file system in use keeps: FAT counts in steps of two seconds."""
+
+_MOST_HELD_BYTES = 64 << 20
+"""Image files up to this size are read once, into memory, for hash, pixels and metadata."""
 
 
 class ChangedWhileReadError(OSError):
@@ -73,15 +77,26 @@ def read_first(
     before = os.stat(path)  # noqa: PTH116 - names need not be valid text
     if not stat.S_ISREG(before.st_mode):
         raise OSError("it is not a regular file any more")
+    read = reader_of(format_of_indexed(path))
+    held = None
     with open(path, "rb") as file:  # noqa: PTH123
-        digest = file_digest(file, xxhash.xxh3_128).hexdigest()
+        if read is image.read and before.st_size <= _MOST_HELD_BYTES:
+            held = file.read(before.st_size)
+            digest = xxhash.xxh3_128_hexdigest(held)
+        else:
+            digest = file_digest(file, xxhash.xxh3_128).hexdigest()
     is_lasting = is_stable(before.st_mtime_ns, now_ns)
     mtime_ns = before.st_mtime_ns if is_lasting else UNTRUSTED_MTIME
     content = Content(before.st_size, mtime_ns, digest)
-    read = reader_of(format_of_indexed(path))
-    reading = None if content.hash in known else read(path, 0, options)
+    if content.hash in known:
+        _require_same(path, before)
+        return content, None
+    if held is None:
+        decoded = read(path, 0, options)
+    else:
+        decoded = image.read_opened(io.BytesIO(held), path, options)
     _require_same(path, before)
-    return content, reading
+    return content, _as_asked(decoded, options)
 
 
 def read_on(path: str, start: int, content: Content, options: ReadOptions) -> Decoded:
@@ -98,9 +113,9 @@ def read_on(path: str, start: int, content: Content, options: ReadOptions) -> De
     before = os.stat(path)  # noqa: PTH116
     if not is_as_read(before, content.size, content.mtime_ns):
         raise ChangedWhileReadError
-    reading = reader_of(format_of_indexed(path))(path, start, options)
+    decoded = reader_of(format_of_indexed(path))(path, start, options)
     _require_same(path, before)
-    return reading
+    return _as_asked(decoded, options)
 
 
 def read_metadata(path: str) -> Metadata:
@@ -129,6 +144,10 @@ def is_stable(mtime_ns: int, now_ns: int) -> bool:
     as its index. Times to come, of clocks that go wrong, are as good as old ones.
     """
     return abs(now_ns - mtime_ns) >= _CLOCK_STEP_NS
+
+
+def _as_asked(decoded: Decoded, options: ReadOptions) -> Decoded:
+    return decoded.preprocessed(options.preprocess) if options.preprocess else decoded
 
 
 def _require_same(path: str, before: os.stat_result) -> None:

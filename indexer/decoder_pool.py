@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -25,16 +25,29 @@ from typing import Any, BinaryIO, Self, TypeVar, TypeVarTuple
 
 from retrieval.errors import MMSearchError, UnreadableFileError
 
+Message = Sequence[bytes | bytearray | memoryview]
+"""A pickle, and the arrays that it refers to, which are not copied into it."""
+
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
 _START = """
 import pickle, sys
 pipe = sys.stdin.buffer
+pipe.read(8)  # the number of parts
 sys.path[:] = pickle.loads(pipe.read(int.from_bytes(pipe.read(8), "little")))
 from indexer.decoder_pool import _serve
 _serve()
 """
+_ENVIRONMENT = {
+    # One core each: NumPy would start a thread for every core in every worker.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # The C library keeps the memory of a picture for the next one: to give it back and to get it
+    # again cost a tenth of the time of a photo of 12 megapixels, page by page.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
+}
 _START_LIMIT_S = 120.0
 _LEAVE_LIMIT_S = 5.0
 _LENGTH = struct.Struct("<Q")
@@ -72,8 +85,7 @@ class DecoderPool:
         pool was closed, else what the call raised, with its traceback as a note. An exception that
         cannot be pickled becomes UnreadableFileError. Raises RuntimeError on a closed pool.
         """
-        request = pickle.dumps((call, args), pickle.HIGHEST_PROTOCOL)
-        return self._threads.submit(self._answer, request)
+        return self._threads.submit(self._answer, _packed((call, args)))
 
     def close(self) -> None:
         """Cancel what waits, kill the workers and wait for their end. May be called again."""
@@ -93,7 +105,7 @@ class DecoderPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _answer(self, request: bytes) -> Any:
+    def _answer(self, request: Message) -> Any:
         worker = self._take()
         answer = worker.ask(request, self._limit_s)
         if answer is None and worker.has_answered and not worker.gave_up:
@@ -108,7 +120,7 @@ class DecoderPool:
             raise UnreadableFileError(f"the process that read it {cause}")
         worker.has_answered = True
         self._idle.append(worker)
-        succeeded, value = pickle.loads(answer)
+        succeeded, value = _unpacked(answer)
         if not succeeded:
             raise value
         return value
@@ -131,7 +143,7 @@ class DecoderPool:
             self._workers.add(worker)
             if self._closed.is_set():
                 worker.kill()
-        if worker.ask(pickle.dumps(sys.path), _START_LIMIT_S) is None:
+        if worker.ask([pickle.dumps(sys.path)], _START_LIMIT_S) is None:
             cause = self._bury(worker)
             raise WorkerStartError(f"a process that reads files {cause} before it read any")
         return worker
@@ -171,8 +183,7 @@ class _Worker:
             [sys.executable, "-P", f"-Xutf8={sys.flags.utf8_mode}", "-c", _START],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # One core each: NumPy would start a thread for every core in every worker.
-            env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=os.environ | _ENVIRONMENT,
             # Ctrl-C goes to a terminal's whole process group: the indexer decides, not they.
             process_group=0,
         )
@@ -182,7 +193,7 @@ class _Worker:
         self._answers: BinaryIO = self._process.stdout  # type: ignore[assignment]
         _widen(self._answers)
 
-    def ask(self, request: bytes, limit_s: float) -> bytes | None:
+    def ask(self, request: Message, limit_s: float) -> Message | None:
         """Send a request and wait for the answer; None if the process ended, or was made to."""
         with self._lock:
             self._left_s = limit_s
@@ -236,17 +247,17 @@ def _serve() -> None:
     """Answer requests until the program that started this process ends: the whole of a worker."""
     requests, answers = _take_pipes()
     _settle()
-    inbox: SimpleQueue[bytes] = SimpleQueue()
+    inbox: SimpleQueue[Message] = SimpleQueue()
     # Beside the calls, so that the end of the indexer also ends a call that hangs.
     threading.Thread(target=_receive_until_end, args=(requests, inbox), daemon=True).start()
     with contextlib.suppress(OSError):
-        _send(answers, b"ready")
+        _send(answers, [b"ready"])
         while True:
             _send(answers, _call(inbox.get()))
     os._exit(0)
 
 
-def _receive_until_end(requests: BinaryIO, inbox: SimpleQueue[bytes]) -> None:
+def _receive_until_end(requests: BinaryIO, inbox: SimpleQueue[Message]) -> None:
     while (request := _receive(requests)) is not None:
         inbox.put(request)
     os._exit(0)
@@ -275,38 +286,61 @@ def _settle() -> None:
             Path("/proc/self/oom_score_adj").write_text("500")
 
 
-def _call(request: bytes) -> bytes:
+def _call(request: Message) -> Message:
     try:
-        call, args = pickle.loads(request)
-        return pickle.dumps((True, call(*args)), pickle.HIGHEST_PROTOCOL)
+        call, args = _unpacked(request)
+        return _packed((True, call(*args)))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again by the indexer
-        return _pack(error)
+        return _packed_error(error)
 
 
-def _pack(error: Exception) -> bytes:
+def _packed_error(error: Exception) -> Message:
     error.add_note(f"In the process that read the file:\n{traceback.format_exc()}")
     try:
-        packed = pickle.dumps((False, error), pickle.HIGHEST_PROTOCOL)
-        pickle.loads(packed)
+        packed = _packed((False, error))
+        _unpacked(packed)
     except Exception:  # noqa: BLE001 - an error's own methods may raise anything
-        return pickle.dumps((False, UnreadableFileError(f"{type(error).__name__}: {error}")))
+        return _packed((False, UnreadableFileError(f"{type(error).__name__}: {error}")))
     return packed
 
 
-def _send(pipe: BinaryIO, message: bytes) -> None:
+def _packed(value: Any) -> Message:
+    arrays: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=arrays.append)
+    return [pickled, *(array.raw() for array in arrays)]
+
+
+def _unpacked(message: Message) -> Any:
+    return pickle.loads(message[0], buffers=message[1:])
+
+
+def _send(pipe: BinaryIO, message: Message) -> None:
+    """Write the number of parts, and each with its length before it."""
     pipe.write(_LENGTH.pack(len(message)))
-    pipe.write(message)
+    for part in message:
+        pipe.write(_LENGTH.pack(len(part)))
+        pipe.write(part)
     pipe.flush()
 
 
-def _receive(pipe: BinaryIO) -> bytes | None:
+def _receive(pipe: BinaryIO) -> Message | None:
     """Read a whole message; None at the end of the pipe, also within a message."""
-    header = pipe.read(_LENGTH.size)
-    if len(header) < _LENGTH.size:
+    try:
+        return [_read(pipe, _read_length(pipe)) for _ in range(_read_length(pipe))]
+    except EOFError:
         return None
-    (length,) = _LENGTH.unpack(header)
-    message = pipe.read(length)
-    return message if len(message) == length else None
+
+
+def _read_length(pipe: BinaryIO) -> int:
+    (length,) = _LENGTH.unpack(_read(pipe, _LENGTH.size))
+    return int(length)
+
+
+def _read(pipe: BinaryIO, length: int) -> bytearray:
+    part = bytearray(length)
+    if pipe.readinto(part) < length:  # type: ignore[attr-defined]
+        raise EOFError
+    return part
 
 
 def _widen(pipe: BinaryIO) -> None:

@@ -12,7 +12,7 @@ from itertools import chain
 from indexer.commit import Batch, FileStep, commit, failed_file
 from indexer.decode import read_first, read_metadata, read_on
 from indexer.decoder_pool import DecoderPool
-from indexer.media.base import Decoded, Piece, ReadOptions
+from indexer.media.base import Decoded, ReadOptions
 from indexer.moved_sources import MoveOptions, Moves, advice_on_missing, follow_moves
 from indexer.partial_scan import PartialScan
 from indexer.progress import Progress, Summary
@@ -26,7 +26,7 @@ from indexer.sources import (
     source_above,
 )
 from retrieval.catalog.paths import is_there
-from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, cannot_encode
+from retrieval.encoders.base import Encoder, cannot_encode, importable_preprocess, least_side
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.library import Library
 from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
@@ -243,7 +243,8 @@ class _Run:
     ) -> Generator[FileStep, None, None]:
         """Read files in processes, a little ahead of the encoder, and give them in order.
 
-        Threads wait for the processes and make pictures ready for the encoder.
+        Threads wait for the processes, and make pictures ready for the encoder where the processes
+        cannot.
         """
         window: deque[tuple[int, Future[FileStep]]] = deque()
         weight = 0
@@ -320,7 +321,7 @@ class _Run:
         except (OSError, UnreadableFileError) as error:
             return FileStep(found, failure=failed_file(found, error))
         step = FileStep(found, content, is_first=before is None)
-        return self._prepared(step, decoded) if decoded else step
+        return self._prepared(step, decoded, options) if decoded else step
 
     def _read_to_the_end(
         self, processes: DecoderPool, threads: ThreadPoolExecutor, step: FileStep
@@ -332,8 +333,8 @@ class _Run:
             step = future.result()
         yield step
 
-    def _prepared(self, step: FileStep, decoded: Decoded) -> FileStep:
-        """Turn images into the encoder's input; leave out what the encoder does not take.
+    def _prepared(self, step: FileStep, decoded: Decoded, options: ReadOptions) -> FileStep:
+        """Leave out what the encoder does not take; turn images into its input.
 
         A file of whose first pieces it takes none has failed.
         """
@@ -343,18 +344,18 @@ class _Run:
                 str(cannot_encode(self._encoder, decoded.pieces[0].modality))
             )
             return FileStep(step.found, failure=failed_file(step.found, error))
-        return replace(step, decoded=replace(decoded, pieces=tuple(map(self._as_input, taken))))
-
-    def _as_input(self, piece: Piece) -> Piece:
-        if piece.modality is not Modality.IMAGE:
-            return piece
-        return replace(piece, payload=self._encoder.preprocess(piece.payload))
+        decoded = replace(decoded, pieces=tuple(taken))
+        if options.preprocess is None:
+            decoded = decoded.preprocessed(self._encoder.preprocess)
+        return replace(step, decoded=decoded)
 
     def _options(self, found: FoundFile) -> ReadOptions:
         source = self._sources[source_above(found.path, list(self._sources))]
+        takes_images = Modality.IMAGE in self._encoder.modalities
         return ReadOptions(
-            least_side=REDUCED_TO_SIDES * self._encoder.input_side,
+            least_side=least_side(self._encoder),
             max_pixels=self._max_pixels,
+            preprocess=importable_preprocess(self._encoder) if takes_images else None,
             text_column=source.text_column,
             image_column=source.image_column,
         )

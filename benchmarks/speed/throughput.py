@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from indexer.media.base import ReadOptions
 from indexer.pipeline import DEFAULT_BATCH_SIZE, default_workers, index_sources
 from indexer.scan import FoundFile
 from retrieval.catalog import FileEntry, FileUpdate, ItemEntry
-from retrieval.encoders.base import REDUCED_TO_SIDES, Encoder, Pixels
+from retrieval.encoders.base import Encoder, Pixels, importable_preprocess, least_side
 from retrieval.errors import UsageError
 from retrieval.library import Library, create_library
 from retrieval.media import Modality
@@ -88,8 +89,8 @@ def measure_throughput(
     A round takes four measurements of each encoder, one after the other, under the same load of the
     machine:
 
-    - decode: the decoder processes read, hash and decode all files, and this process preprocesses
-      the images; includes the start of the processes.
+    - decode: the decoder processes read, hash and decode all files, and they or this process
+      preprocess the images, as in a run; includes the start of the processes.
     - encode: `Encoder.encode` alone, on preprocessed batches in memory.
     - commit: write rows and catalog of as many images with random vectors, batch by batch.
     - whole run: `index_sources` into a new library, with scanning the folder.
@@ -207,14 +208,17 @@ class _Measurement:
 
     def _pictures(self, files: Sequence[FoundFile]) -> Iterator[Pixels]:
         """Yield preprocessed images, decoded in processes and awaited by threads, as in a run."""
-        options = ReadOptions(least_side=REDUCED_TO_SIDES * self._encoder.input_side)
+        options = ReadOptions(
+            least_side=least_side(self._encoder), preprocess=importable_preprocess(self._encoder)
+        )
         window: deque[Future[Pixels]] = deque()
 
         def read(file: FoundFile) -> Pixels:
             _, reading = processes.submit(read_first, file.path, frozenset(), options).result()
             if reading is None or reading.pieces[0].modality is not Modality.IMAGE:
                 raise UsageError(f"{file.path} is no image.")
-            return self._encoder.preprocess(reading.pieces[0].payload)
+            payload: Any = reading.pieces[0].payload
+            return payload if options.preprocess else self._encoder.preprocess(payload)
 
         with (
             DecoderPool(self.workers) as processes,

@@ -1,8 +1,10 @@
 """What every reader of files gives: pieces of any modality, and what is known of their file."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from PIL import Image
 
 from retrieval.media import NO_METADATA, Metadata, Modality
 
@@ -16,11 +18,14 @@ class ReadOptions:
 
     least_side: pictures may be made smaller by whole factors while both sides keep at least this
     many pixels; None: never. max_pixels: larger pictures are refused by their header.
+    preprocess: makes an encoder's input of each picture; importable by module and name; None: they
+    stay pictures.
     text_column, image_column: of tables; None: found by their usual names.
     """
 
     least_side: int | None = None
     max_pixels: int | None = None
+    preprocess: Callable[[Image.Image], Any] | None = None
     text_column: str | None = None
     image_column: str | None = None
 
@@ -47,8 +52,8 @@ class Locator:
 class Piece:
     """A part of a file that becomes an item, or several where it is a long text.
 
-    payload: an upright RGB image, possibly reduced; a text of any length; of any other modality
-    what `Encoder.encode` takes.
+    payload: an upright RGB image, possibly reduced, or what `preprocess` made of it; a text of any
+    length; of any other modality what `Encoder.encode` takes.
     """
 
     modality: Modality
@@ -72,6 +77,16 @@ class Decoded:
     metadata: Metadata = NO_METADATA
     next: int | None = None
     annotations: tuple[Annotation, ...] = field(default=())
+
+    def preprocessed(self, preprocess: Callable[[Image.Image], Any]) -> "Decoded":
+        """Turn the images into an encoder's input."""
+        pieces = tuple(
+            replace(piece, payload=preprocess(piece.payload))
+            if piece.modality is Modality.IMAGE
+            else piece
+            for piece in self.pieces
+        )
+        return replace(self, pieces=pieces)
 
 
 Reader = Callable[[str, int, ReadOptions], Decoded]

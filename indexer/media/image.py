@@ -1,6 +1,7 @@
 """Read image files: one image each."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from retrieval.media import Modality
@@ -16,12 +17,16 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
     if start > 0:
         return Decoded(())
     with Path(path).open("rb") as file:
-        picture = read_picture(
-            file,
-            name=path,
-            least_side=options.least_side,
-            max_pixels=options.max_pixels,
-        )
-        metadata = read_metadata(file, name=path)
+        return read_opened(file, path, options)
+
+
+def read_opened(file: BinaryIO, path: str, options: ReadOptions) -> Decoded:
+    """Read an image from an open file, or from its content in memory, as `read` does."""
+    picture = read_picture(
+        file,
+        name=path,
+        least_side=options.least_side,
+        max_pixels=options.max_pixels,
+    )
     piece = Piece(Modality.IMAGE, picture.image, Locator("", picture.width, picture.height))
-    return Decoded((piece,), metadata)
+    return Decoded((piece,), read_metadata(file, name=path))

@@ -2,9 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from types import FunctionType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -29,11 +30,18 @@ REDUCED_TO_SIDES = 2
 
 Larger ones may be made smaller by whole factors when they are decoded, which is several times
 faster for photos of 12 megapixels; their vectors of `starter` have a cosine of at least 0.997, and
-of 0.999 in the median, with those of the whole photos.
+of 0.999 in the median, with those of the whole photos. An encoder may have another number, which
+its space then says, as its attribute `reduced_to_sides`.
 """
 
-REDUCTION = f"larger pictures reduced by whole factors, to no less than {REDUCED_TO_SIDES} sides"
-"""For the description of a space's preprocessing."""
+
+def reduction(sides: int = REDUCED_TO_SIDES) -> str:
+    """Say how pictures are reduced, for the description of a space's preprocessing."""
+    least = f"{sides} side" if sides == 1 else f"{sides} sides"
+    return f"larger pictures reduced by whole factors, to no less than {least}"
+
+
+REDUCTION = reduction()
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,10 @@ class Encoder(Protocol):
 
     `preprocess` may be called from several threads at once; the other methods are called from
     one thread at a time. Empty input gives empty output of the right width.
+
+    Where `preprocess` is a function of a module (`preprocess = staticmethod(resize)`), it is called
+    in the processes that read files, so that no whole pictures are passed between processes. Its
+    module should import little. An encoder may also have `reduced_to_sides`.
     """
 
     space: Space
@@ -131,6 +143,23 @@ class TokenEncoder(Encoder, Protocol):
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Return the part of an image that `preprocess` keeps: left, top, right, bottom (px)."""
         ...
+
+
+def least_side(encoder: Encoder) -> int:
+    """Return the pixels that both sides of a picture keep when it is reduced for an encoder."""
+    sides: int = getattr(encoder, "reduced_to_sides", REDUCED_TO_SIDES)
+    return sides * encoder.input_side
+
+
+def importable_preprocess(encoder: Encoder) -> Callable[[Image.Image], Pixels] | None:
+    """Return `preprocess` if other processes can import it by its name; None: they cannot."""
+    preprocess = encoder.preprocess
+    is_importable = (
+        isinstance(preprocess, FunctionType)
+        and preprocess.__module__ != "__main__"
+        and "<" not in preprocess.__qualname__  # of a function's own functions, and lambdas
+    )
+    return preprocess if is_importable else None
 
 
 def require_tokens(encoder: Encoder) -> TokenEncoder:

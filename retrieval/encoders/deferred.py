@@ -5,7 +5,16 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image
 
-from retrieval.encoders.base import Encoder, Inputs, Pixels, Space, Tokens, Vectors, require_tokens
+from retrieval.encoders.base import (
+    Encoder,
+    Inputs,
+    Pixels,
+    Space,
+    Tokens,
+    Vectors,
+    least_side,
+    require_tokens,
+)
 from retrieval.media import Modality
 
 
@@ -44,9 +53,15 @@ class DeferredEncoder:
         """As of the encoder."""
         return self.loaded.input_side
 
-    def preprocess(self, image: Image.Image) -> Pixels:
+    @property
+    def reduced_to_sides(self) -> int:
         """As of the encoder."""
-        return self.loaded.preprocess(image)
+        return least_side(self.loaded) // self.loaded.input_side
+
+    @property
+    def preprocess(self) -> Callable[[Image.Image], Pixels]:
+        """As of the encoder."""
+        return self.loaded.preprocess
 
     def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
         """As of the encoder."""

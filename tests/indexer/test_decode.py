@@ -48,6 +48,39 @@ def test_known_content_is_not_decoded(picture):
     assert again == (content, None)
 
 
+def total(image: Image.Image) -> int:
+    return sum(image.tobytes())
+
+
+@pytest.mark.parametrize("most_held", [0, 1 << 20])
+def test_pictures_are_preprocessed_as_asked(picture, monkeypatch, most_held):
+    monkeypatch.setattr(reading, "_MOST_HELD_BYTES", most_held)
+    content, read = read_first(str(picture), frozenset(), ReadOptions(preprocess=total))
+    assert [piece.payload for piece in read.pieces] == [30 * 20 * 255]
+    assert content.hash == xxhash.xxh3_128_hexdigest(picture.read_bytes())
+    assert read_on(str(picture), 1, content, ReadOptions(preprocess=total)).pieces == ()
+
+
+def test_texts_are_not_preprocessed(tmp_path):
+    (tmp_path / "text.txt").write_text("a dog")
+    _, read = read_first(str(tmp_path / "text.txt"), frozenset(), ReadOptions(preprocess=total))
+    assert read.pieces[0].payload == "a dog"
+
+
+def test_hash_pixels_and_metadata_are_of_one_reading(picture, monkeypatch):
+    opened, open_path = [], Path.open
+
+    def counted(path, mode):
+        opened.append(path)
+        return open_path(Path(path), mode)
+
+    monkeypatch.setattr(reading, "open", counted, raising=False)
+    monkeypatch.setattr(Path, "open", counted)
+    _, read = read_first(str(picture), frozenset(), OPTIONS)
+    assert read.pieces
+    assert len(opened) == 1
+
+
 def test_a_fresh_time_is_not_trusted(picture):
     os.utime(picture)
     content, _ = read_first(str(picture), frozenset(), OPTIONS)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -76,6 +77,15 @@ def test_pictures_come_through(workers: DecoderPool):
     assert reading.pieces[0].payload.tobytes() == pixels
 
 
+def test_arrays_come_through_beside_other_values(workers: DecoderPool):
+    arrays = [np.arange(60, dtype=np.float32).reshape(3, 4, 5), np.arange(9)[::2], np.empty((0, 2))]
+    answer = workers.submit(tuple, [arrays, "text", {"empty": b""}]).result()
+    for given, back in zip(arrays, answer[0], strict=True):
+        np.testing.assert_array_equal(back, given)
+        assert back.dtype == given.dtype
+    assert answer[1:] == ("text", {"empty": b""})
+
+
 def test_names_that_are_not_text_come_through(workers: DecoderPool, tmp_path: Path):
     folder = os.fsencode(tmp_path)
     try:
@@ -110,7 +120,7 @@ def test_death_costs_only_its_own_call(workers: DecoderPool, death: str, reason:
 
 @on_posix
 def test_death_in_the_middle_of_a_result_costs_only_its_own_call(workers: DecoderPool):
-    half_a_message = (1_000_000).to_bytes(8, "little") + b"half"
+    half_a_message = (1).to_bytes(8, "little") + (1_000_000).to_bytes(8, "little") + b"half"
     error = raise_in_worker(
         workers,
         "import os, contextlib\n"

@@ -1,15 +1,18 @@
 import os
 import shutil
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from indexer.pipeline import index_sources, remove_paths
 from indexer.progress import Progress
 from retrieval.catalog import Item
+from retrieval.encoders.base import Inputs, Space, Vectors
 from retrieval.errors import NotFoundError
 from retrieval.library import Library, create_library
 from retrieval.media import MediaKind, Modality
@@ -429,3 +432,41 @@ def test_a_renamed_file_that_is_a_source_replaces_it(library, index, picture_fol
     with library.catalog.snapshot() as snapshot:
         assert snapshot.sources() == [str(new)]
     assert found_paths(library) == {str(new)}
+
+
+def mean_and_process(image: Image.Image) -> NDArray[np.float64]:
+    return np.array([*image.resize((1, 1)).getpixel((0, 0)), os.getpid()], np.float64)
+
+
+class MeanColours:
+    """An encoder of mean colours that notes where its pictures were made ready."""
+
+    space = Space("mean colours", "none", "none", 3)
+    modalities = frozenset({Modality.IMAGE})
+    context_length = input_side = 1
+    preprocess = staticmethod(mean_and_process)
+
+    def __init__(self) -> None:
+        self.processes: set[float] = set()
+
+    def encode(self, _: Modality, inputs: Inputs) -> Vectors:
+        values = np.stack(inputs)
+        self.processes |= set(values[:, 3])
+        means = values[:, :3] + 1
+        return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
+
+    def token_count(self, text: str) -> int:
+        return len(text)
+
+
+def test_pictures_are_made_ready_where_they_are_read(tmp_path, picture_folder):
+    vectors = []
+    for preprocess in (mean_and_process, partial(mean_and_process)):
+        encoder = MeanColours()
+        encoder.preprocess = preprocess
+        library = create_library(tmp_path / str(len(vectors)), encoder.space)
+        summary = index_sources(library, encoder, [picture_folder])
+        assert summary.added > 1
+        assert (os.getpid() in encoder.processes) is bool(vectors)
+        vectors.append(library.embeddings(encoder.space, Modality.IMAGE).rows(summary.embedded))
+    np.testing.assert_array_equal(*vectors)

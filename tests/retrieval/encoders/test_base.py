@@ -1,10 +1,20 @@
 """The identity of a space, and what an encoder that cannot do something says."""
 
+import pickle
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 
-from retrieval.encoders.base import Space, cannot_encode, require_tokens
+from retrieval.encoders.base import (
+    REDUCED_TO_SIDES,
+    Space,
+    cannot_encode,
+    importable_preprocess,
+    least_side,
+    reduction,
+    require_tokens,
+)
 from retrieval.errors import UsageError
 from retrieval.media import Modality
 
@@ -60,3 +70,33 @@ def test_tokens_are_required_by_name_of_the_encoder():
 
 def test_a_modality_that_is_not_taken_is_named_with_those_that_are():
     assert "takes image and text, not audio" in str(cannot_encode(VectorsOnly(), "audio"))
+
+
+def whole(image):
+    return np.asarray(image)
+
+
+def test_pictures_keep_as_many_sides_as_the_encoder_says():
+    class OneSide(VectorsOnly):
+        input_side = 260
+        reduced_to_sides = 1
+
+    assert least_side(OneSide()) == 260
+    assert least_side(VectorsOnly()) == REDUCED_TO_SIDES
+    assert reduction(1).endswith("to no less than 1 side")
+    # Older libraries are known by these words.
+    assert reduction() == "larger pictures reduced by whole factors, to no less than 2 sides"
+
+
+def test_other_processes_import_preprocess_where_it_is_a_function_of_a_module():
+    class Importable(VectorsOnly):
+        preprocess = staticmethod(whole)
+
+    class Unnamed(VectorsOnly):
+        preprocess = staticmethod(lambda image: image)
+
+    preprocess = importable_preprocess(Importable())
+    assert preprocess is whole
+    assert pickle.loads(pickle.dumps(preprocess)) is whole
+    assert importable_preprocess(Unnamed()) is None
+    assert importable_preprocess(VectorsOnly()) is None

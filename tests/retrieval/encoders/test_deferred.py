@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from retrieval.encoders.base import Encoder
+from retrieval.encoders.base import Encoder, importable_preprocess, least_side
 from retrieval.encoders.deferred import DeferredEncoder
 from retrieval.media import Modality
 
@@ -41,5 +41,7 @@ def test_it_answers_as_the_encoder_does(tiny_encoder):
     )
     assert deferred.context_length == tiny_encoder.context_length
     assert deferred.input_side == tiny_encoder.input_side
+    assert least_side(deferred) == least_side(tiny_encoder)
+    assert importable_preprocess(deferred) is importable_preprocess(tiny_encoder) is None
     assert deferred.token_spans("a dog") == tiny_encoder.token_spans("a dog")
     assert deferred.view(40, 30) == tiny_encoder.view(40, 30)
