@@ -37,6 +37,7 @@ BANDS = ((1, 2), (3, 9), (10, 29), (30, None))
 """Numbers of right photos, both ends included: a cut over few is a matter of luck."""
 
 WORDS, ALL = "words", "all"
+_DRAWS = 200
 _BATCH = 32
 
 Progress = Callable[[str, int, int], None]
@@ -74,7 +75,7 @@ class KindFigures:
     is shown; 0 where nothing is. best_f1: of the best cut of the same ranking, by query. f1_ratio:
     mean shown_f1 / mean best_f1. nothing_shown: share of queries without a hit. something_shown:
     its complement. ece_first, ece: expected calibration error of the first 20 hits, and of all.
-    None: undefined.
+    ece_first_by_chance: what to expect of the first 20 if relevances were exact. None: undefined.
     """
 
     kind: str
@@ -92,6 +93,7 @@ class KindFigures:
     nothing_shown: float
     something_shown: float
     ece_first: float | None
+    ece_first_by_chance: float | None
     ece: float | None
 
 
@@ -382,14 +384,37 @@ def calibration_error(
     answers: gains (above 0: right) and relevances of judged hits; those without relevance do not
     count. None if there are none.
     """
+    relevance, is_right = _judged_relevances(answers)
+    return _binned_gap(relevance, is_right) if len(relevance) else None
+
+
+def chance_error(answers: Sequence[tuple[Judged, NDArray[np.floating[Any]]]]) -> float | None:
+    """Compute the calibration error to expect if each hit were right with its relevance.
+
+    So much is chance however well calibrated they are, and more where the hits of a query are right
+    or wrong together, for here each is on its own. answers: as for `calibration_error`.
+    """
+    relevance, _ = _judged_relevances(answers)
+    if not len(relevance):
+        return None
+    random = np.random.default_rng(0)
+    draws = (random.random(len(relevance)) < relevance for _ in range(_DRAWS))
+    return float(np.mean([_binned_gap(relevance, is_right) for is_right in draws]))
+
+
+def _judged_relevances(
+    answers: Sequence[tuple[Judged, NDArray[np.floating[Any]]]],
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]:
+    """Join the relevances of hits that have one, and whether these are right."""
     gains = np.concatenate([gains for gains, _ in answers]) if answers else np.zeros(0)
     relevance = np.concatenate([relevance for _, relevance in answers]) if answers else gains
     known = ~np.isnan(relevance)
-    relevance, observed = relevance[known], (gains[known] > 0).astype(np.float64)
-    if not len(relevance):
-        return None
+    return relevance[known], gains[known] > 0
+
+
+def _binned_gap(relevance: NDArray[np.floating[Any]], is_right: NDArray[np.bool_]) -> float:
     bins = np.minimum((relevance * BINS).astype(np.int64), BINS - 1)
-    return float(np.abs(np.bincount(bins, relevance - observed)).sum() / len(relevance))
+    return float(np.abs(np.bincount(bins, relevance - is_right)).sum() / len(relevance))
 
 
 def _kind_figures(
@@ -440,6 +465,7 @@ def _means(
     shown_f1, best = mean("shown_f1"), mean("best_f1")
     nothing = float(np.mean([len(answer.shown.photos) == 0 for _, answer, _ in each]))
     answers = [answer for _, answer, _ in each]
+    first = [answer.whole.first_judged(answer.gains, FIRST) for answer in answers]
     return KindFigures(
         kind=kind,
         band=band,
@@ -455,7 +481,8 @@ def _means(
         f1_ratio=shown_f1 / best if shown_f1 is not None and best else None,
         nothing_shown=nothing,
         something_shown=1 - nothing,
-        ece_first=calibration_error([a.whole.first_judged(a.gains, FIRST) for a in answers]),
+        ece_first=calibration_error(first),
+        ece_first_by_chance=chance_error(first),
         ece=calibration_error([a.whole.judged(a.gains) for a in answers]),
     )
 
@@ -497,9 +524,10 @@ def queries_markdown(result: QueriesResult) -> str:
             f"{reranked}:",
             "",
             "| query | right photos | queries | P@10 | mAP | nDCG | shown: precision | recall | F1 "
-            "| best cut's F1 | share of it | nothing shown | ECE, first 20 | ECE, all |",
+            "| best cut's F1 | share of it | nothing shown | ECE, first 20 | by chance "
+            "| ECE, all |",
             "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | "
-            "---: | ---: |",
+            "---: | ---: | ---: |",
         ]
         lines += [_kind_line(row) for row in run.kinds]
         if run.signed:
@@ -524,7 +552,7 @@ def _kind_line(row: KindFigures) -> str:
         *map(_two, (row.shown_precision, row.shown_recall, row.shown_f1, row.best_f1)),
         _percent(row.f1_ratio),
         _percent(row.nothing_shown),
-        *map(_three, (row.ece_first, row.ece)),
+        *map(_three, (row.ece_first, row.ece_first_by_chance, row.ece)),
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from retrieval.encoders.base import Space
 from retrieval.errors import UsageError
 from retrieval.media import Modality
-from retrieval.search.vocabulary import Known, KnownWords, Vocabulary
+from retrieval.search.vocabulary import Known, KnownWords, Vocabulary, Word
 
 QueryKind = Modality
 """By what a query asks: by text where any of its parts is one."""
@@ -49,6 +49,9 @@ FEATURES = (
     "next_threshold",
     "single_share",
     "single_threshold",
+    "level",
+    "next_level",
+    "single_level",
 )
 """Of a query. rows: logarithm of its cohort's. location, scale: as `CohortStatistics`. upper, tail,
 top: how many scales the highest tenth, the highest 3% and the highest three of the cohort lie above
@@ -275,6 +278,9 @@ class Calibration:
             "next_threshold": words.thresholds[1],
             "single_share": single * words.shares[0],
             "single_threshold": single * words.thresholds[0],
+            "level": words.levels[0],
+            "next_level": words.levels[1],
+            "single_level": single * words.levels[0],
         }
         return np.array([values[name] for name in FEATURES]), location, scale
 
@@ -440,9 +446,13 @@ def _logistic_calibration(fields: dict[str, Any]) -> LogisticCalibration:
 def _vocabulary(fields: dict[str, Any] | None) -> Vocabulary | None:
     if fields is None:
         return None
-    words = {stem: (count, threshold) for stem, (count, threshold) in fields.pop("words").items()}
-    intercept, slope = fields.pop("line")
-    return Vocabulary(**fields, words=words, line=(intercept, slope))
+    lines: dict[str, Any] = {}
+    for name in ("line", "level_line"):
+        if name in fields:
+            intercept, slope = fields.pop(name)
+            lines[name] = (intercept, slope)
+    words = {stem: Word(*facts) for stem, facts in fields.pop("words").items()}
+    return Vocabulary(**fields, **lines, words=words)
 
 
 @cache

@@ -2,8 +2,10 @@
 
 The shipped calibrations were made by `train_relevance` on Flickr8k with its defaults. Searches are
 simulated on photos of `val`, since encoders are trained on `train`, with photos of `train` as
-distractors; the vocabulary is that of `train`. Half of all photos and texts is for training, the
-other half for measuring (`is_held_out`).
+distractors; the vocabulary is that of `train`. Words and phrases are searched on all photos of
+`val`, and on no others: of photos that an encoder was trained on, it finds far more. Half of all
+texts, and of the photos that captions are of, is for training, the other half for measuring
+(`is_held_out`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +29,7 @@ from retrieval.search.relevance import (
     Calibration,
     CalibrationFile,
 )
-from retrieval.search.vocabulary import Vocabulary, stems_in
+from retrieval.search.vocabulary import Vocabulary, Word, stems_in
 from retrieval.training.captions import CaptionedPhoto, digest_of_photos, read_captioned_photos
 from retrieval.training.class_names import class_names
 from retrieval.training.feature_folder import FeatureFolder, Progress
@@ -38,6 +40,7 @@ from retrieval.training.fitting import (
     Floats,
     Gallery,
     caption_similarity,
+    named_pairs,
     named_things,
 )
 from retrieval.training.simulated_libraries import (
@@ -60,7 +63,7 @@ UNKNOWN_SHARE = 0.05
 """Share of searches whose words are taken for unknown, though the vocabulary has them."""
 
 _STEPS = 200
-_RIDGE = 1e-5
+_RIDGE = 3e-5
 _FEWEST_SHOWN = 5
 """Photos that must show a word before it is asked, or has a threshold."""
 
@@ -270,28 +273,34 @@ def build_vocabulary(
     }
     asked = [stem for stem, counts in kept.items() if (counts > 1).sum() >= _FEWEST_SHOWN]
     vectors = encode([named.texts[stem] for stem in asked])
-    thresholds: dict[str, float] = {}
+    known = {stem: Word(int((of_photos > 1).sum())) for stem, of_photos in kept.items()}
     for stem, vector in zip(asked, vectors, strict=True):
-        thresholds[stem] = round(best_threshold(photo_vectors @ vector, kept[stem]), 4)
-    counts = {stem: int((of_photos > 1).sum()) for stem, of_photos in kept.items()}
+        threshold, f1 = best_threshold(photo_vectors @ vector, kept[stem])
+        known[stem] = known[stem]._replace(threshold=round(threshold, 4), f1=float(f"{f1:.3g}"))
     # They tell no photos apart, however many captions have them.
     left_out = {stem for word in FUNCTION_WORDS for stem in stems_in(word, LANGUAGE)}
-    for stem in left_out & counts.keys():
-        counts[stem] = len(photos)
-    line: NDArray[Any] = np.zeros(2)
-    if len(asked) > 1:
-        shares = np.log([counts[stem] / len(photos) for stem in asked])
-        line = np.polynomial.polynomial.polyfit(shares, [thresholds[stem] for stem in asked], 1)
+    for stem in left_out & known.keys():
+        known[stem] = known[stem]._replace(count=len(photos))
     return Vocabulary(
         language=LANGUAGE,
         photos=len(photos),
-        words={stem: (count, thresholds.get(stem)) for stem, count in counts.items()},
-        line=(round(float(line[0]), 4), round(float(line[1]), 4)),
+        words=known,
+        line=_usual([(known[stem].count, known[stem].threshold) for stem in asked], len(photos)),
+        level_line=_usual([(known[stem].count, known[stem].level) for stem in asked], len(photos)),
     )
 
 
-def best_threshold(similarity: Floats, counts: NDArray[np.int16]) -> float:
-    """Find the least similarity to show with the highest F1.
+def _usual(values: Sequence[tuple[int, float | None]], photo_count: int) -> tuple[float, float]:
+    """Fit a line to values of words by the logarithms of the shares of photos that show them."""
+    if len(values) < 2:
+        return 0.0, 0.0
+    counts, found = np.array(values, dtype=np.float64).T
+    intercept, slope = np.polynomial.polynomial.polyfit(np.log(counts / photo_count), found, 1)
+    return round(float(intercept), 4), round(float(slope), 4)
+
+
+def best_threshold(similarity: Floats, counts: NDArray[np.int16]) -> tuple[float, float]:
+    """Find the least similarity to show with the highest F1, and that F1.
 
     counts: (n,), how many captions of each photo name what was asked: two or more: it is right,
     one: it does not count.
@@ -300,7 +309,7 @@ def best_threshold(similarity: Floats, counts: NDArray[np.int16]) -> float:
     order = np.argsort(-similarity[told], kind="stable")
     right = counts[told][order] > 1
     f1 = 2 * np.cumsum(right) / (np.arange(1, len(right) + 1) + right.sum())
-    return float(similarity[told][order[f1.argmax()]])
+    return float(similarity[told][order[f1.argmax()]]), float(f1.max())
 
 
 def measure(calibration: AnyCalibration, searches: Sequence[SimulatedSearch]) -> Quality:
@@ -361,6 +370,7 @@ def ask_texts(
     on_progress: Progress = lambda *_: None,
     *,
     is_asked: Callable[[str], bool] = lambda _: True,
+    searched: int | None = None,
 ) -> list[SimulatedQuery]:
     """Make the text queries of a gallery: captions, words, phrases and out-of-domain texts.
 
@@ -372,12 +382,15 @@ def ask_texts(
         cache: directory of the embedding cache.
         on_progress: called with stage, done and total.
         is_asked: whether a word or phrase is one of the queries.
+        searched: how many of the gallery's photos, the first ones, are searched for words and
+            phrases; None: all.
     """
     captions = [caption for photo in gallery.photos for caption in photo.captions]
     named: dict[Kind, dict[str, Floats]] = {"word": {}, "phrase": {}}
     if gallery.tells_what_fits:
-        named["word"] = named_things(gallery.photos).fits(_FEWEST_SHOWN)
-        named["phrase"] = named_things(gallery.photos, pairs=True).fits(_FEWEST_SHOWN)
+        photos = gallery.photos[:searched]
+        named["word"] = named_things(photos).fits(_FEWEST_SHOWN)
+        named["phrase"] = named_pairs(photos, _FEWEST_SHOWN).fits(_FEWEST_SHOWN)
     outside_vectors = sentence_vectors(outside, cache, on_progress)
     nearest = caption_similarity(outside_vectors, gallery).max(1, initial=0)
     absent = [text for text, most in zip(outside, nearest, strict=True) if most < UNRELATED_BELOW]
@@ -509,10 +522,10 @@ def _simulate(
     asked, others = of_half(dataset.val), of_half(dataset.train)[: config.distractors]
     if len(asked) < 2:
         raise UsageError(f"The split val of {config.dataset} has too few photos to learn from.")
-    photos = [dataset.val[place] for place in asked] + [dataset.train[place] for place in others]
-    vectors = np.concatenate([dataset.val_vectors[asked], dataset.train_vectors[others]])
+    photos = [*dataset.val, *(dataset.train[place] for place in others)]
+    vectors = np.concatenate([dataset.val_vectors, dataset.train_vectors[others]])
     gallery = build_gallery(photos, encoder, config.cache, on_progress, vectors=vectors)
-    captions = np.arange(sum(len(photo.captions) for photo in photos[: len(asked)]))
+    captions = np.flatnonzero(np.isin(gallery.caption_owners, asked))
     outside = [text for text in outside_texts() if is_held_out(text) == held_out][: config.outside]
     texts = ask_texts(
         gallery,
@@ -522,8 +535,9 @@ def _simulate(
         config.cache,
         on_progress,
         is_asked=lambda text: is_held_out(text) == held_out,
+        searched=len(dataset.val),
     )
-    images = image_queries(gallery, np.arange(len(asked)))
+    images = image_queries(gallery, np.array(asked))
     seed = 2 * config.seed + held_out
     return {
         Modality.TEXT: simulate_searches(gallery, texts, config.searches, seed=seed),
@@ -596,16 +610,16 @@ def _card(
     config: RelevanceTraining, encoder: Encoder, quality: Mapping[str, Quality]
 ) -> dict[str, Any]:
     return {
-        "data": f"{config.dataset.name}: half of val's photos, and {config.distractors} of train's "
-        "that no caption asks for; the words are of all of train's captions",
+        "data": f"{config.dataset.name}: val's photos, and {config.distractors} of train's that no "
+        "caption asks for; the words are of all of train's captions",
         "recipe": f"mmsearch train relevance --encoder {encoder.space.encoder} --distractors "
         f"{config.distractors} --outside {config.outside} --searches {config.searches} "
         f"--seed {config.seed}",
         "labels": "A word fits photos with two captions that have it; those with one do not count. "
         "A caption's own photo fits; others by the similarity of their captions with the query "
         "(MiniLM), which 85 pairs judged by hand turned into probabilities.",
-        "libraries": "4 to all photos. A fifth of them have lost all photos that fit, in another "
-        "fifth any share of the photos fits.",
+        "libraries": "4 to all photos, for words and phrases of val. A tenth of them have lost all "
+        "photos that fit, in a fifth any share of the photos fits.",
         "quality": {
             kind: {name: value for name, value in asdict(each).items() if name in _SHOWN}
             for kind, each in quality.items()

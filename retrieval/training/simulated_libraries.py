@@ -17,7 +17,7 @@ HITS = 20
 """The best of a search; beyond them, as many places that lie ever farther apart."""
 
 SMALLEST_LIBRARY = 4
-WITHOUT_SHARE = 0.2
+WITHOUT_SHARE = 0.1
 """Share of searches whose library has lost all photos that may be relevant."""
 
 GATHERED_SHARE = 0.2
@@ -27,7 +27,7 @@ In others, photos are as frequent as in the gallery."""
 ANSWERED_SHARE = 2 / 3
 """Share of those others whose library holds a relevant photo for sure, however small it is."""
 
-KIND_SHARES = {"caption": 0.25, "word": 0.4, "phrase": 0.15, "outside": 0.2}
+KIND_SHARES = {"caption": 0.2, "word": 0.35, "phrase": 0.25, "outside": 0.2}
 """Shares of the text queries."""
 
 _FITS = 0.5
@@ -41,9 +41,9 @@ Kind = Literal["caption", "word", "phrase", "outside", "image"]
 class SimulatedQuery:
     """A query and its labels.
 
-    vector: (d,) float32, unit. fits: (n,), the probability that each photo of the gallery is
-    relevant, NaN where nobody can say. source_photo: the photo that the query was made from, if
-    there is one.
+    vector: (d,) float32, unit. fits: (n,), the probability that each of the first n photos of the
+    gallery is relevant, NaN where nobody can say; others are never searched. source_photo: the
+    photo that the query was made from, if there is one.
     """
 
     kind: Kind
@@ -133,9 +133,8 @@ def simulate_searches(
 ) -> list[SimulatedSearch]:
     """Draw `count` queries by the shares of their kinds, and search a library each.
 
-    Sizes are drawn log-uniformly, from 4 to the whole gallery, and so is how many of the photos
-    are relevant. The photo of an image query is never in the library: finding a picture by itself
-    is no feat.
+    Sizes are drawn log-uniformly, from 4 to all photos that may be searched. The photo of an image
+    query is never in the library: finding a picture by itself is no feat.
     """
     random = np.random.default_rng(seed)
     by_kind: dict[Kind, list[SimulatedQuery]] = {}
@@ -167,7 +166,7 @@ def _weights(queries: Sequence[SimulatedQuery]) -> NDArray[np.float64]:
 def _search(
     gallery: Gallery, query: SimulatedQuery, random: np.random.Generator
 ) -> SimulatedSearch:
-    total = len(gallery.photos)
+    total = len(query.fits)
     size = round(np.exp(random.uniform(np.log(SMALLEST_LIBRARY), np.log(total))))
     rows = _draw_library(query, size, random)
     similarity = gallery.vectors[rows] @ query.vector

@@ -18,6 +18,7 @@ from benchmarks.quality.queries import (
     best_f1,
     build_library,
     calibration_error,
+    chance_error,
     f1,
     measure_queries,
     queries_markdown,
@@ -64,6 +65,19 @@ def test_the_calibration_error_is_that_of_its_bins(hits):
     labels = np.array([3 * is_right for _, is_right in hits])
     halves = [(labels[::2], relevance[::2]), (labels[1::2], relevance[1::2])]
     assert calibration_error(halves) == pytest.approx(expected)
+
+
+def test_exact_relevances_have_the_error_of_chance():
+    random = np.random.default_rng(1)
+    relevance = random.random(300)
+    errors = [
+        calibration_error([((random.random(300) < relevance).astype(np.int64), relevance)])
+        for _ in range(100)
+    ]
+    labels = np.zeros(300, np.int64)  # they do not matter
+    assert chance_error([(labels, relevance)]) == pytest.approx(np.mean(errors), rel=0.1)
+    assert chance_error([(labels, relevance.round())]) == 0
+    assert chance_error([]) is None
 
 
 def test_hits_without_relevance_are_in_no_calibration_error():

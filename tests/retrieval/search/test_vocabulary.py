@@ -4,13 +4,18 @@ import math
 
 import pytest
 
-from retrieval.search.vocabulary import KnownWords, Vocabulary, stems_in, words
+from retrieval.search.vocabulary import KnownWords, Vocabulary, Word, stems_in, words
 
 
 @pytest.fixture
 def vocabulary():
-    known = {"a": (900, 0.1), "dog": (200, 0.3), "beach": (50, 0.35), "violin": (1, None)}
-    return Vocabulary("english", 1000, known, line=(0.2, -0.02))
+    known = {
+        "a": Word(900, 0.1, 0.9),
+        "dog": Word(200, 0.3, 0.8),
+        "beach": Word(50, 0.35, 0.5),
+        "violin": Word(1),
+    }
+    return Vocabulary("english", 1000, known, line=(0.2, -0.02), level_line=(1.0, 0.5))
 
 
 @pytest.mark.parametrize("text", ["dog", "Dogs", "DOG!", "ｄｏｇ", "a dog", "the... no: dog"[-3:]])
@@ -29,14 +34,18 @@ def test_the_rarest_word_goes_first(vocabulary):
         assert found.count == 2
         assert found.shares == pytest.approx((math.log(50.3 / 1000.3), math.log(200.3 / 1000.3)))
         assert found.thresholds == (0.35, 0.3)
+        # Half of the highest F1 is the relevance at the threshold.
+        relevances = [1 / (1 + math.exp(-level)) for level in found.levels]
+        assert relevances == pytest.approx([0.25, 0.4])
 
 
-def test_unknown_words_are_rare_and_have_a_usual_threshold(vocabulary):
+def test_unknown_words_are_rare_and_have_a_usual_threshold_and_level(vocabulary):
     found = vocabulary.look_up("zebra dog")
     assert found.known == 0.5
     assert not found.well_known
     assert found.shares[0] == pytest.approx(math.log(0.3 / 1000.3))
     assert found.thresholds[0] == pytest.approx(0.2 - 0.02 * found.shares[0])
+    assert found.levels[0] == pytest.approx(1.0 + 0.5 * found.shares[0])
     rare = vocabulary.look_up("violin")
     assert rare.known == 1
     assert not rare.well_known
@@ -45,7 +54,9 @@ def test_unknown_words_are_rare_and_have_a_usual_threshold(vocabulary):
 
 @pytest.mark.parametrize("text", ["a", "2019 -- !", "a a a"])
 def test_words_that_tell_nothing_are_not_well_known(vocabulary, text):
-    assert vocabulary.look_up(text) == KnownWords(0, 1.0, (0.0, 0.0), (0.0, 0.0), well_known=False)
+    nothing = (0.0, 0.0)
+    found = vocabulary.look_up(text)
+    assert found == KnownWords(0, 1.0, nothing, nothing, nothing, well_known=False)
 
 
 def test_no_text_has_no_words(vocabulary):

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from retrieval.training.captions import CaptionedPhoto
-from retrieval.training.fitting import Gallery, caption_similarity, chance_of_fit, named_things
+from retrieval.training.fitting import (
+    Gallery,
+    caption_similarity,
+    chance_of_fit,
+    named_pairs,
+    named_things,
+)
 from retrieval.training.relevance import sentence_vectors
 
 
@@ -81,14 +87,40 @@ def test_function_words_are_no_things_unless_all_words_are_asked_for():
 
 
 def test_pairs_are_of_neighbours_without_function_words():
-    photos = [photo("a brown dog runs", "brown dogs run fast", "a dog and brown grass")]
-    pairs = named_things(photos, pairs=True)
+    photos = [
+        photo("a brown dog barks", "brown dogs bark loud", "a dog and brown grass"),
+        photo("a brown dog", "brown is the dog"),
+        photo("a dog digs in brown mud", "a dog digs"),
+    ]
+    pairs = named_pairs(photos, fewest=1)
     assert {stem: counts.tolist() for stem, counts in pairs.counts.items()} == {
-        "brown dog": [2],
-        "dog run": [2],
-        "run fast": [1],
-        "dog ran": [2],  # another spelling of run
-        "ran fast": [1],
-        "brown grass": [1],
+        "brown dog": [2, 1, 1],  # nobody can say where both stand apart
+        "dog bark": [2, 0, 0],
+        "dog dig": [0, 0, 2],
     }
-    assert pairs.texts["run fast"] == "run fast"
+    assert pairs.texts["dog bark"] == "dog barks"
+    assert set(named_pairs(photos, fewest=2).counts) == set()
+
+
+def test_a_thing_and_its_place_are_said_by_captions_that_have_both():
+    photos = [
+        photo("a dog on the beach", "a beach where dogs play"),
+        photo("the dog is at a red ball", "dog, red ball"),
+        photo("a dog", "the beach"),
+        photo("the beach and a dog", "a dog digs"),
+    ]
+    pairs = named_pairs(photos, fewest=1)
+    assert pairs.counts["dog beach"].tolist() == [2, 0, 0, 1]
+    assert pairs.texts["dog beach"] == "dog beach"
+    assert "dog ball" not in pairs.counts  # what stands between belongs to the place
+    assert pairs.counts["red ball"].tolist() == [0, 2, 0, 0]
+
+
+def test_pairs_that_the_same_captions_say_are_one():
+    boys = ("a boy on the beach", "the boys on a beach")
+    girls = ("a girl on the beach", "the girls on a beach")
+    pairs = named_pairs([photo(*boys), photo(*girls)], fewest=1)
+    of_both = {stem for stem, counts in pairs.counts.items() if counts.tolist() == [2, 2]}
+    assert len(of_both) == 1  # of child, kid, person, people
+    assert {"boy beach", "girl beach"} <= set(pairs.counts)
+    assert not any("boy child" in stem or "child person" in stem for stem in pairs.counts)

@@ -108,8 +108,9 @@ def test_the_threshold_of_a_word_has_the_best_f1():
         shown = told & (similarity >= least)
         return 2 * (shown & right).sum() / (shown.sum() + right.sum())
 
-    found = best_threshold(similarity, counts)
-    assert f1(found) == max(f1(least) for least in similarity)
+    found, highest = best_threshold(similarity, counts)
+    assert f1(found) == pytest.approx(highest)
+    assert highest == pytest.approx(max(f1(least) for least in similarity))
 
 
 def test_the_vocabulary_is_of_words_that_photos_share():
@@ -117,10 +118,11 @@ def test_the_vocabulary_is_of_words_that_photos_share():
     photos = [CaptionedPhoto(Path(f"{n}.jpg"), captions[: 3 if n < 2 else 2]) for n in range(6)]
     photos += [CaptionedPhoto(Path(f"{n}.jpg"), ("a fox",)) for n in range(6, 20)]
     vectors = np.eye(20, dtype=np.float32)
-    vocabulary = build_vocabulary(photos, vectors, lambda texts: np.eye(20)[: len(texts)])
+    falling = np.linspace(1, 0, 20)  # every word finds the first photo best, the last one least
+    vocabulary = build_vocabulary(photos, vectors, lambda texts: np.tile(falling, (len(texts), 1)))
     assert vocabulary.photos == 20
-    assert vocabulary.words["dog"] == (6, pytest.approx(0, abs=1e-4))
-    assert vocabulary.words["grass"] == (0, None)
+    assert vocabulary.words["dog"] == (6, pytest.approx(falling[5], abs=1e-4), 1.0)
+    assert vocabulary.words["grass"] == (0, None, None)
     assert "zebra" not in vocabulary.words  # of two photos
     assert vocabulary.look_up("Dog!").well_known
 

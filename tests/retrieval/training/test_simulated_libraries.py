@@ -98,6 +98,15 @@ def test_libraries_are_of_all_sizes(gallery, queries):
     assert np.median(rows) == pytest.approx(np.sqrt(4 * PHOTOS), rel=0.3)
 
 
+def test_only_photos_with_labels_are_searched(gallery):
+    word = np.zeros(50, np.float32)
+    word[::3] = 1
+    queries = word_queries({"word": word}, gallery.vectors[:1])
+    searches = simulate_searches(gallery, queries, 100)
+    assert 40 < max(search.rows for search in searches) <= 50
+    assert max(search.photos.max() for search in searches) < 50
+
+
 def test_a_photo_is_never_found_by_itself(gallery):
     images = image_queries(gallery, np.arange(10))
     for search in simulate_searches(gallery, images, 200):
