@@ -184,7 +184,8 @@ class _Measurement:
     def ratio(self) -> float:
         """Median over the rounds of whole run / the slower of decode and encode."""
         rates = zip(*(self.stages[stage].rates for stage in STAGES), strict=True)
-        return statistics.median(whole / min(decode, encode) for decode, encode, _, whole in rates)
+        ratios = [whole / min(decode, encode) for decode, encode, _, whole in rates]
+        return float(statistics.median(ratios))
 
     @property
     def cores_bound(self) -> float:

@@ -85,7 +85,7 @@ class E5File:
         return expanded(self.blocks(name, columns))
 
     def _unpack(self, form: str, position: int) -> tuple[Any, ...]:
-        return struct.unpack_from(form, self._map, position)
+        return struct.unpack_from(form, self._map.data, position)
 
     def _array(self, dtype: type[np.generic], position: int, count: int) -> NDArray[Any]:
         return np.frombuffer(self._map, dtype, count, position)

@@ -219,4 +219,5 @@ def _words(
 
 def _hashes(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Hash (6, n) numbers to n of 64 bits, of which the high ones are the better."""
-    return np.einsum("ij,i->j", words, _FACTORS)
+    hashes: NDArray[np.uint64] = np.einsum("ij,i->j", words, _FACTORS)
+    return hashes

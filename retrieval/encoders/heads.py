@@ -71,7 +71,7 @@ class TokenNorm(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Normalise (n, positions, 734)."""
         widths = TOKEN_CHANNELS - MAP_CHANNELS, MAP_CHANNELS
-        parts = zip(tokens.split(widths, -1), widths, strict=True)
+        parts = zip(torch.split(tokens, widths, -1), widths, strict=True)
         return torch.cat([F.layer_norm(part, (width,)) for part, width in parts], -1)
 
 

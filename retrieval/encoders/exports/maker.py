@@ -115,7 +115,7 @@ def measure(
     exported = ExportedEncoder(export, threads=torch.get_num_threads())
     noise = Image.effect_noise((encoder.input_side, encoder.input_side), 60).convert("RGB")
     pixels = np.stack([exported.preprocess(noise)] * _MEASURED_BATCH)
-    runs = {
+    runs: dict[str, Callable[[], object]] = {
         "onnx images": lambda: exported.encode(Modality.IMAGE, pixels),
         "pytorch images": lambda: encoder.encode(Modality.IMAGE, pixels),
         "onnx texts": lambda: exported.encode(Modality.TEXT, ["a dog in the snow"]),

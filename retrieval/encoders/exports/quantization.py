@@ -102,7 +102,7 @@ def same_neighbours(first: Vectors, second: Vectors, count: int) -> float:
     if count < 1:
         return 1.0
     sets = [_nearest(vectors, count) for vectors in (first, second)]
-    shared = [len(np.intersect1d(*pair, assume_unique=True)) for pair in zip(*sets, strict=True)]
+    shared = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(*sets, strict=True)]
     return float(np.mean(shared) / count)
 
 

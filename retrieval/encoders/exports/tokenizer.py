@@ -100,7 +100,7 @@ class ExportedTokenizer:
         """
         if self._words is None:
             offsets = self._tokenizer.encode(self._clean(text)).offsets
-            return [tuple(span) for span in offsets[: self.context_length]]
+            return [(start, end) for start, end in offsets[: self.context_length]]
         count = self.count(text)
         # Usually the text as it is gives its tokens; cleaned up as a whole, it always does.
         for form in (text, self._clean(text)):
@@ -158,7 +158,7 @@ def settings_of(tokenizer: Any, file: Path) -> dict[str, Any] | None:
         }
     inner = tokenizer.tokenizer
     backend = getattr(inner, "backend_tokenizer", None)
-    if backend is None or getattr(tokenizer, "tokenizer_mode", ""):
+    if backend is None or getattr(tokenizer, "tokenizer_mode", None):
         return None
     file.write_text(backend.to_str(), encoding="utf-8")
     return settings | {
