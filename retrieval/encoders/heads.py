@@ -70,7 +70,7 @@ class TokenNorm(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Normalise (n, positions, 734)."""
-        widths = TOKEN_CHANNELS - MAP_CHANNELS, MAP_CHANNELS
+        widths = [TOKEN_CHANNELS - MAP_CHANNELS, MAP_CHANNELS]
         parts = zip(torch.split(tokens, widths, -1), widths, strict=True)
         return torch.cat([F.layer_norm(part, (width,)) for part, width in parts], -1)
 
