@@ -60,12 +60,12 @@ class KnownWords:
 class Word(NamedTuple):
     """What photos and scores of an encoder say of a word.
 
-    count: how many photos have it in two captions or more. threshold: the cosine at which a cut
+    photos: how many have it in two captions or more. threshold: the cosine at which a cut
     between photos that show it and others has the highest F1, None where too few show it. f1: that
     F1, None likewise, and in files of the first versions.
     """
 
-    count: int
+    photos: int
     threshold: float | None = None
     f1: float | None = None
 
@@ -97,12 +97,12 @@ class Vocabulary:
         shares, thresholds, levels, known, well_known = [], [], [], 0, True
         for stem in dict.fromkeys(stems_in(text, self.language)[:_MOST_WORDS]):
             word = self.words.get(stem, _UNKNOWN)
-            share = (word.count + _FLOOR) / (self.photos + _FLOOR)
+            share = (word.photos + _FLOOR) / (self.photos + _FLOOR)
             if share > FUNCTION_WORD_SHARE:
                 continue
             shares.append(math.log(share))
             known += stem in self.words
-            well_known = well_known and word.count >= _WELL_KNOWN
+            well_known = well_known and word.photos >= _WELL_KNOWN
             thresholds.append(_or_usual(word.threshold, self.line, shares[-1]))
             levels.append(_or_usual(word.level, self.level_line, shares[-1]))
         if not shares:

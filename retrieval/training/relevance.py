@@ -280,13 +280,13 @@ def build_vocabulary(
     # They tell no photos apart, however many captions have them.
     left_out = {stem for word in FUNCTION_WORDS for stem in stems_in(word, LANGUAGE)}
     for stem in left_out & known.keys():
-        known[stem] = known[stem]._replace(count=len(photos))
+        known[stem] = known[stem]._replace(photos=len(photos))
     return Vocabulary(
         language=LANGUAGE,
         photos=len(photos),
         words=known,
-        line=_usual([(known[stem].count, known[stem].threshold) for stem in asked], len(photos)),
-        level_line=_usual([(known[stem].count, known[stem].level) for stem in asked], len(photos)),
+        line=_usual([(known[stem].photos, known[stem].threshold) for stem in asked], len(photos)),
+        level_line=_usual([(known[stem].photos, known[stem].level) for stem in asked], len(photos)),
     )
 
 
