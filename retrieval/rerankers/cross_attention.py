@@ -213,6 +213,6 @@ class CrossAttentionReranker:
 def _mean_state(tokens: Tokens) -> NDArray[np.float32]:
     """Average the present tokens, (n, t, width) -> (n, width)."""
     present = tokens.mask[:, :, np.newaxis].astype(np.float32)
-    total: NDArray[np.float32] = (tokens.values.astype(np.float32) * present).sum(1)
-    means: NDArray[np.float32] = total / present.sum(1)
-    return means
+    total = (tokens.values.astype(np.float32) * present).sum(1)
+    mean: NDArray[np.float32] = total / present.sum(1)
+    return mean
