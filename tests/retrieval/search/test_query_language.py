@@ -18,7 +18,13 @@ ENGLISH = Languages(frozenset({"en"}), are_all=True)
         *("person", "dog", "iPhone", "Paris 2019", "IMG_2034.jpg", "DSC_0123", "", "123", "🐶🐶"),
         *("Angela Merkel", "Jürgen Klopp", "São Paulo", "Rio de Janeiro", "Leonardo da Vinci"),
         *("Vincent van Gogh", "crème brûlée", "déjà vu", "α particle", "screenshot", "Köln"),
-        *("kids at the beach", "two dogs play in the snow", "birthday party 2019", "bmw", "vw golf"),
+        *(
+            "kids at the beach",
+            "two dogs play in the snow",
+            "birthday party 2019",
+            "bmw",
+            "vw golf",
+        ),
         *("C:\\Urlaub\\zwei_hunde_im_schnee.jpg", "urlaub_hund_schnee.jpg", "me@beispiel.de"),
     ],
 )
