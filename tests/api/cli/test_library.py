@@ -34,6 +34,19 @@ def test_encoders_lists_starter_first(run):
     assert len(run("encoders", "--all", "--json").json["encoders"]) > 100
 
 
+def test_encoders_are_listed_by_language(run):
+    listed = run("encoders", "--language", "zh-CN", "--json").json["encoders"]
+    assert listed[0]["note"] == "recommended"
+    assert "Tschannen" not in listed[0]["source"]
+    assert listed[0]["recall"] == 72.52
+    shown = run("encoders", "--language", "zh").out
+    assert "72.52" in shown
+    assert "Chinese on Crossmodal-3600" in shown
+    wrong = run("encoders", "--language", "Chinese")
+    assert wrong.code == 2
+    assert "ISO 639" in wrong.err
+
+
 def test_a_renamed_folder_is_relocated(indexed, run, picture_folder, tmp_path):
     new = picture_folder.rename(tmp_path / "new pictures")
     status = run("status")

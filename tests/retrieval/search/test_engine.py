@@ -5,14 +5,17 @@ import pytest
 from PIL import Image
 
 from indexer.pipeline import index_sources, remove_paths
+from retrieval.encoders.languages import Languages
 from retrieval.errors import SpaceMismatchError, UsageError
 from retrieval.library import create_library, open_library
 from retrieval.media import Modality
 from retrieval.rerankers.cross_attention import CrossAttentionReranker
+from retrieval.search.cut import AUTO as AUTO_CUT
 from retrieval.search.engine import Engine
 from retrieval.search.query import (
     MAX_K,
     ImagePart,
+    Mode,
     Query,
     Reranking,
     TextPart,
@@ -52,6 +55,19 @@ def test_hits_are_ranked_as_by_hand(engine, tiny_encoder, picture_folder):
     )
     assert answer.hits[0].match is None
     assert 0 <= answer.hits[0].relevance <= 1
+
+
+def test_a_query_in_an_unknown_language_has_one_warning(engine, monkeypatch):
+    assert engine.search(ask("两只狗")).warnings == ()  # nothing is declared of this encoder
+    english = Languages(frozenset({"en"}), are_all=True)
+    monkeypatch.setattr("retrieval.search.engine.languages_of", lambda *_: english)
+    [warning] = engine.search(Query((TextPart("两只狗"),), min_relevance=AUTO_CUT)).warnings
+    assert "seems to be Chinese characters" in warning
+    assert "knows English only" in warning
+    assert engine.search(ask()).warnings == ()
+    assert engine.search(Query((TextPart("两只狗"),), mode=Mode.TEXT)).warnings == ()
+    picture = Image.new("RGB", (32, 32))
+    assert engine.search(Query((ImagePart(picture),))).warnings == ()
 
 
 def test_every_stage_is_timed(engine):
