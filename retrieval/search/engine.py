@@ -856,6 +856,8 @@ class Engine:
 
 
 _sample_rows = lru_cache(8)(sample_rows)
+_ROUNDING = 1e-5
+"""Of similarities that are computed one by one or many at once."""
 
 
 def _curve(plan: _Plan, cohort: Vector, calibration: AnyCalibration) -> Curve:
@@ -868,7 +870,8 @@ def _curve(plan: _Plan, cohort: Vector, calibration: AnyCalibration) -> Curve:
 def _outlook(plan: _Plan, found: _Found, cohort: Vector, curve: Curve) -> Outlook:
     """Say how relevant the nearest are, and by a sample of the library all others."""
     pool = found.nearest.similarity[:CUT_POOL]
-    others = cohort < pool[-1] if len(pool) else np.ones(len(cohort), np.bool_)
+    # Clearly below: the last of the nearest is in the sample, too, with another rounding.
+    others = cohort < pool[-1] - _ROUNDING if len(pool) else np.ones(len(cohort), np.bool_)
     if plan.allowed is not None:
         others &= plan.allowed.bitmap[_sample_rows(plan.row_limit)]
     is_all = found.exhausted and len(pool) and len(pool) == len(found.nearest)

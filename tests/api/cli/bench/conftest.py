@@ -34,10 +34,11 @@ def captioned(picture_folder):
 
 
 @pytest.fixture(scope="session")
-def random_fusion(starter, tmp_path_factory):
+def random_fusion(tmp_path_factory):
     """The name of a small, untrained cross-attention model for `starter`."""
     import torch
 
+    from retrieval.encoders.registry import load_encoder
     from retrieval.rerankers.cross_attention import CrossAttentionCard, save_model
     from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
 
@@ -48,6 +49,10 @@ def random_fusion(starter, tmp_path_factory):
         )
     file = tmp_path_factory.mktemp("fusion") / "random.safetensors"
     save_model(
-        file, model, CrossAttentionCard("starter", starter.space.id, match_weight=1.0, depth=3)
+        file,
+        model,
+        CrossAttentionCard(
+            "starter", load_encoder("starter", "cpu").space.id, match_weight=1.0, depth=3
+        ),
     )
     return f"fusion:{file}"
