@@ -22,7 +22,7 @@ RECOMMENDED = "open_clip:ViT-B-32-SigLIP2-256/webli"
 RECOMMENDED_XLM = "open_clip:xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k"
 """As fast, and better in some languages, such as Chinese and Japanese (`languages.toml`)."""
 
-_WEIGHTS = {
+_WEIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     RECOMMENDED: {
         "timm/ViT-B-32-SigLIP2-256": (
             "open_clip_config.json",
