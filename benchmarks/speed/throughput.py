@@ -182,8 +182,11 @@ class _Measurement:
     @property
     def ratio(self) -> float:
         """Median over the rounds of whole run / the slower of decode and encode."""
-        rates = zip(*(self.stages[stage].rates for stage in STAGES), strict=True)
-        return statistics.median(whole / min(decode, encode) for decode, encode, _, whole in rates)
+        decode, encode, whole = (
+            self.stages[stage].rates for stage in ("decode", "encode", "whole run")
+        )
+        slower = map(min, decode, encode)
+        return statistics.median(rate / least for rate, least in zip(whole, slower, strict=True))
 
     @property
     def cores_bound(self) -> float:

@@ -15,7 +15,7 @@ from retrieval.encoders.exports.store import (
     has_pytorch,
     missing_int8,
 )
-from retrieval.errors import UsageError
+from retrieval.errors import EncoderUnavailableError, UsageError
 
 STARTER = "starter"
 AUTO = "auto"
@@ -98,6 +98,12 @@ def _load_open_clip(name: str, device: str, weights: str | None) -> Encoder:
         return ExportedEncoder(export, device)
     if name.endswith(INT8):
         raise missing_int8(name, weights)
+    if not has_pytorch() or device.startswith("coreml"):
+        raise EncoderUnavailableError(
+            f"{name} is not exported on this machine, and "
+            f"{'Core ML runs exports alone' if has_pytorch() else 'PyTorch is not installed'}. "
+            f"Install mmsearch whole, then `mmsearch encoders export {name}`."
+        )
     from retrieval.encoders.open_clip import OpenClipEncoder
 
     return OpenClipEncoder(name, device, weights)

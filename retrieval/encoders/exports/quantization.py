@@ -101,8 +101,8 @@ def same_neighbours(first: Vectors, second: Vectors, count: int) -> float:
     """
     if count < 1:
         return 1.0
-    sets = [_nearest(vectors, count) for vectors in (first, second)]
-    shared = [len(np.intersect1d(*pair, assume_unique=True)) for pair in zip(*sets, strict=True)]
+    pairs = zip(_nearest(first, count), _nearest(second, count), strict=True)
+    shared = [len(np.intersect1d(one, other, assume_unique=True)) for one, other in pairs]
     return float(np.mean(shared) / count)
 
 

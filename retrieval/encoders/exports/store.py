@@ -240,8 +240,8 @@ def read_export(directory: Path) -> Export | None:
             return None
         measured, loss = card.pop("measured"), card.pop("loss")
         if measured:
-            rates = {each: Rates(**measured.pop(each)) for each in ("onnx", "pytorch")}
-            measured = Measured(**rates, **measured)
+            onnx, pytorch = (Rates(**measured.pop(each)) for each in ("onnx", "pytorch"))
+            measured = Measured(onnx, pytorch, **measured)
         return Export(
             directory=directory,
             space=Space(**card.pop("space")),

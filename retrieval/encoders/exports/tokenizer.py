@@ -99,8 +99,7 @@ class ExportedTokenizer:
         as much.
         """
         if self._words is None:
-            offsets = self._tokenizer.encode(self._clean(text)).offsets
-            return [tuple(span) for span in offsets[: self.context_length]]
+            return list(self._tokenizer.encode(self._clean(text)).offsets[: self.context_length])
         count = self.count(text)
         # Usually the text as it is gives its tokens; cleaned up as a whole, it always does.
         for form in (text, self._clean(text)):
@@ -143,7 +142,7 @@ def settings_of(tokenizer: Any, file: Path) -> dict[str, Any] | None:
     cleaners = {f"_clean_{name}": name for name in CLEANERS}
     settings = {
         "context_length": int(tokenizer.context_length),
-        "clean": cleaners.get(getattr(tokenizer.clean_fn, "__name__", "")),
+        "clean": cleaners.get(getattr(getattr(tokenizer, "clean_fn", None), "__name__", "")),
     }
     if settings["clean"] is None:
         return None
@@ -158,7 +157,7 @@ def settings_of(tokenizer: Any, file: Path) -> dict[str, Any] | None:
         }
     inner = tokenizer.tokenizer
     backend = getattr(inner, "backend_tokenizer", None)
-    if backend is None or getattr(tokenizer, "tokenizer_mode", ""):
+    if backend is None or getattr(tokenizer, "tokenizer_mode", False):
         return None
     file.write_text(backend.to_str(), encoding="utf-8")
     return settings | {
