@@ -22,7 +22,7 @@ from retrieval.encoders.exports.store import (
 )
 from retrieval.encoders.languages import language_name, languages_of, measured_encoders
 from retrieval.encoders.weight_files import FIRST_STARTER_WEIGHTS
-from retrieval.errors import UsageError, left_out_packages_explained
+from retrieval.errors import EncoderUnavailableError, UsageError, left_out_packages_explained
 
 STARTER = "starter"
 FIRST_STARTER = "starter:1"
@@ -198,6 +198,12 @@ def _load_open_clip(name: str, device: str, weights: str | None) -> Encoder:
         return ExportedEncoder(export, device)
     if name.endswith(INT8):
         raise missing_int8(name, weights)
+    if not has_pytorch() or device.startswith("coreml"):
+        raise EncoderUnavailableError(
+            f"{name} is not exported on this machine, and "
+            f"{'Core ML runs exports alone' if has_pytorch() else 'PyTorch is not installed'}. "
+            f"Install mmsearch whole, then `mmsearch encoders export {name}`."
+        )
     from retrieval.encoders.open_clip import OpenClipEncoder
 
     return OpenClipEncoder(name, device, weights)

@@ -129,12 +129,13 @@ def measure(
             seconds[name].append(time.perf_counter() - began)
         on_progress("measure", number + 1, _ROUNDS + 1)
     middle = {name: statistics.median(each[1:]) for name, each in seconds.items()}
-    rates = {
-        each: Rates(_MEASURED_BATCH / middle[f"{each} images"], 1 / middle[f"{each} texts"])
+    onnx, pytorch = (
+        Rates(_MEASURED_BATCH / middle[f"{each} images"], 1 / middle[f"{each} texts"])
         for each in ("onnx", "pytorch")
-    }
+    )
     measured = Measured(
-        **rates,
+        onnx,
+        pytorch,
         threads=torch.get_num_threads(),
         batch_size=_MEASURED_BATCH,
         batches=_ROUNDS,

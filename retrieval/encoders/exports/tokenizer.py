@@ -143,7 +143,7 @@ def settings_of(tokenizer: Any, file: Path) -> dict[str, Any] | None:
     cleaners = {f"_clean_{name}": name for name in CLEANERS}
     settings = {
         "context_length": int(tokenizer.context_length),
-        "clean": cleaners.get(getattr(tokenizer.clean_fn, "__name__", "")),
+        "clean": cleaners.get(getattr(getattr(tokenizer, "clean_fn", None), "__name__", "")),
     }
     if settings["clean"] is None:
         return None

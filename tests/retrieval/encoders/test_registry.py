@@ -160,6 +160,15 @@ def test_an_int8_encoder_that_is_not_here_says_how_to_make_it(exports):
         load_encoder("open_clip:a/b@int8", "cpu", "xxh3-128:00")
 
 
+def test_without_export_core_ml_and_light_environments_say_the_way_out(exports, monkeypatch):
+    name = "open_clip:ViT-B-32/openai"
+    with pytest.raises(EncoderUnavailableError, match=r"Core ML.*encoders export"):
+        load_encoder(name, "coreml")
+    monkeypatch.setattr("retrieval.encoders.registry.has_pytorch", lambda: False)
+    with pytest.raises(EncoderUnavailableError, match=r"PyTorch is not installed"):
+        load_encoder(name, "cpu")
+
+
 @pytest.mark.slow
 def test_every_runtime_of_an_export_is_loaded(exports, tiny_encoder):
     from retrieval.encoders.exports.maker import export_model
