@@ -27,18 +27,25 @@ from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def condition(where: Filter | None, dialect: Dialect, *, by_index: bool = False) -> Condition:
+def condition(
+    where: Filter | None, dialect: Dialect, *, by_index: bool = False, of_files: bool = False
+) -> Condition:
     """Translate a filter; None and ranges without an end let everything pass.
 
-    by_index: let the database begin with what passes, where all files are asked for. Where a few
-    are known already, SQLite would go through an index of many instead.
+    Args:
+        where: the filter.
+        dialect: of the database.
+        by_index: let the database begin with what passes, where all files are asked for. Where a
+            few are known already, SQLite would go through an index of many instead.
+        of_files: by_index, where columns are only those that tables give files.
     """
     if where is None:
         return sa.true()
-    parts_of = partial(condition, dialect=dialect, by_index=by_index)
+    parts_of = partial(condition, dialect=dialect, by_index=by_index, of_files=of_files)
     wanted = [
         *_path_conditions(where, dialect, by_index=by_index),
         *_content_conditions(where, dialect, by_index=by_index),
+        *_column_conditions(where, dialect, by_index=by_index, of_files=of_files),
         *map(parts_of, where.all_of or ()),
     ]
     if where.any_of:
@@ -48,9 +55,15 @@ def condition(where: Filter | None, dialect: Dialect, *, by_index: bool = False)
     return sa.and_(sa.true(), *wanted)
 
 
-def is_of_file(where: Filter) -> bool:
-    """Return whether a filter asks nothing of the single items of a file."""
-    return not (where.width or where.height or where.columns) and all(map(is_of_file, where.parts))
+def is_of_file(where: Filter, *, with_columns: bool = False) -> bool:
+    """Return whether a filter asks nothing of the single items of a file.
+
+    with_columns: whether columns are of files, since no item has any.
+    """
+    is_of_item = where.width or where.height or (where.columns and not with_columns)
+    return not is_of_item and all(
+        is_of_file(part, with_columns=with_columns) for part in where.parts
+    )
 
 
 def _path_conditions(where: Filter, dialect: Dialect, *, by_index: bool) -> Iterator[Condition]:
@@ -76,9 +89,19 @@ def _content_conditions(where: Filter, dialect: Dialect, *, by_index: bool) -> I
             yield from _between(column, limits)
     if where.camera is not None:
         yield _camera(where.camera, dialect, by_index=by_index)
+
+
+def _column_conditions(
+    where: Filter, dialect: Dialect, *, by_index: bool, of_files: bool
+) -> Iterator[Condition]:
+    """Test the item's own columns, and what tables that are there now say of its file."""
     for name, test in (where.columns or {}).items():
         if test != ColumnTest():
-            yield _column(name, test, dialect, by_index=by_index)
+            values = cells.values_that_pass(name, test, dialect, by_index=by_index)
+            if of_files:
+                yield FileRecord.id.in_(_owners(FileCellRecord.file_id, values))
+            else:
+                yield _of_many(values) if by_index else _of_few(values)
 
 
 def _is_true(column: Any, condition: Condition) -> Condition:
@@ -153,20 +176,19 @@ def _inside(latitude: Any, box: GeoBox) -> Condition:
     )
 
 
-def _column(name: str, test: ColumnTest, dialect: Dialect, *, by_index: bool) -> Condition:
-    """Test the item's own columns, and what tables that are there now say of its file."""
-    values = cells.values_that_pass(name, test, dialect, by_index=by_index)
-    if by_index:
-        passing = values.cte()
-        of_items, of_files = (
-            record.value_id.in_(sa.select(passing.c.id))
-            for record in (ItemCellRecord, FileCellRecord)
-        )
-        own = sa.select(ItemCellRecord.item_id).where(of_items)
-        said = sa.select(ItemRecord.id).where(
-            ItemRecord.file_id.in_(sa.select(FileCellRecord.file_id).where(of_files))
-        )
-        return ItemRecord.id.in_(own.union(said))
+def _owners(owner: Any, values: sa.Select[Any]) -> sa.Select[Any]:
+    """Select the files or items that have one of some values."""
+    return sa.select(owner).where(owner.class_.value_id.in_(values))
+
+
+def _of_many(values: sa.Select[Any]) -> Condition:
+    passing = sa.select(values.cte())  # found once for both
+    of_files = _owners(FileCellRecord.file_id, passing)
+    said = sa.select(ItemRecord.id).where(ItemRecord.file_id.in_(of_files))
+    return ItemRecord.id.in_(_owners(ItemCellRecord.item_id, passing).union(said))
+
+
+def _of_few(values: sa.Select[Any]) -> Condition:
     of_item = ItemCellRecord.item_id == ItemRecord.id
     of_file = FileCellRecord.file_id == FileRecord.id
     return sa.or_(

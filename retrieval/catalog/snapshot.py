@@ -44,6 +44,7 @@ from retrieval.catalog.schema import (
     ExtentRecord,
     FileRecord,
     FolderRecord,
+    ItemCellRecord,
     ItemRecord,
     RowRecord,
     SourceRecord,
@@ -114,10 +115,12 @@ class Snapshot:
         """
         if where is None or where.is_empty:
             return np.ones(len(table.rows), np.bool_)
-        passes = condition(where, self._dialect, by_index=True)
-        if is_of_file(where):
+        has_columns = self._connection.scalar(sa.select(ItemCellRecord.id).limit(1)) is not None
+        if is_of_file(where, with_columns=not has_columns):
+            passes = condition(where, self._dialect, by_index=True, of_files=True)
             [found] = self._numbers(sa.select(FileRecord.id).where(passes))
             return is_in(table.file_ids, found)
+        passes = condition(where, self._dialect, by_index=True)
         [found] = self._numbers(
             sa.select(ItemRecord.id)
             .join(FileRecord, FileRecord.id == ItemRecord.file_id)
