@@ -498,8 +498,8 @@ class Engine:
             return ""
         known = ", ".join(sorted(map(language_name, languages.known)))
         return (
-            f"The query seems to be {unknown}, but {self.space.encoder} knows {known} only: what "
-            "it finds by meaning may have nothing to do with the query. `mmsearch encoders "
+            f"The query seems to be in {unknown}, but {self.space.encoder} knows {known} only: "
+            "what it finds by meaning may have nothing to do with the query. `mmsearch encoders "
             "--language CODE` lists encoders that know other languages."
         )
 

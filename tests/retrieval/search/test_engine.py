@@ -62,7 +62,7 @@ def test_a_query_in_an_unknown_language_has_one_warning(engine, monkeypatch):
     english = Languages(frozenset({"en"}), are_all=True)
     monkeypatch.setattr("retrieval.search.engine.languages_of", lambda *_: english)
     [warning] = engine.search(Query((TextPart("两只狗"),), min_relevance=AUTO_CUT)).warnings
-    assert "seems to be Chinese characters" in warning
+    assert "seems to be in Chinese characters" in warning
     assert "knows English only" in warning
     assert engine.search(ask()).warnings == ()
     assert engine.search(Query((TextPart("两只狗"),), mode=Mode.TEXT)).warnings == ()
