@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
 LEFT_OUT = ("torch", "open_clip", "timm", "transformers", "scipy", "faiss")
 MOST_MEGABYTES = 400
-PATIENCE_S = 60
+PATIENCE_S = 300
 
 
 def check(fact: object, what: str) -> None:
