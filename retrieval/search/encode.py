@@ -134,12 +134,14 @@ class EncodedQuery:
     """A query's unit vector, (d,) float32, and what the user should know of its encoding.
 
     length: of the vector before it was made a unit vector, where that of the wanted parts is 1. A
-    cosine times it is that with the wanted parts, less what unwanted ones take off.
+    cosine times it is that with the wanted parts, less what unwanted ones take off. unwanted: what
+    they take off is the product with this, (d,) float32; None: there are none.
     """
 
     vector: Vector
     warnings: tuple[str, ...] = ()
     length: float = 1.0
+    unwanted: Vector | None = None
 
 
 def encode(
@@ -183,7 +185,7 @@ def encode(
             join_parts([part.weight for part in query.parts], joined)  # raises if they cancel out
             weights = [_weight(part) for part in query.parts]
             vector = join_parts(weights, joined)
-            encoded.append(EncodedQuery(vector, tuple(warnings), _length(weights, joined)))
+            encoded.append(EncodedQuery(vector, tuple(warnings), *_signed(weights, joined)))
         except UsageError as error:
             encoded.append(error)
         except KeyError as missing:
@@ -201,10 +203,14 @@ def _weight(part: TextPart | ImagePart | ItemPart) -> float:
     return UNWANTED_TEXT * part.weight if is_unwanted_text else part.weight
 
 
-def _length(weights: Sequence[float], vectors: Sequence[Vector]) -> float:
+def _signed(weights: Sequence[float], vectors: Sequence[Vector]) -> tuple[float, Vector | None]:
+    """Compute the length and the unwanted parts of a query, as of `EncodedQuery`."""
     signed, stacked = np.array(weights, np.float32), np.stack(vectors)
     wanted = np.linalg.norm(np.maximum(signed, 0) @ stacked)
-    return float(np.linalg.norm(signed @ stacked) / wanted) if wanted > 1e-6 else 1.0
+    if wanted < 1e-6 or (signed > 0).all():
+        return 1.0, None
+    length = np.linalg.norm(signed @ stacked) / wanted
+    return float(length), (np.maximum(-signed, 0) @ stacked / wanted).astype(np.float32)
 
 
 def join_parts(weights: Sequence[float], vectors: Sequence[Vector]) -> Vector:

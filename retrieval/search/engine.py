@@ -135,9 +135,9 @@ class _Plan:
     None: all. allowed_are_live: whether those are known to hold current items. seen_ids: items on
     the pages before. excluded_ids: items that a query which asks only for what is like them does
     not want. k: hits of this page at most. rerank_count: candidates to rerank. count: candidates to
-    look at. length: as `EncodedQuery.length`. is_plain: whether the query is of what relevance was
-    learned on: texts or pictures alone, for pictures. language_warning: that the encoder does not
-    know the language of the query; empty if it may.
+    look at. length, unwanted: as of `EncodedQuery`. is_plain: whether the query is of what
+    relevance was learned on: texts or pictures alone, for pictures. language_warning: that the
+    encoder does not know the language of the query; empty if it may.
     """
 
     query: Query
@@ -162,6 +162,7 @@ class _Plan:
     rerank_count: int
     count: int
     length: float
+    unwanted: Vector | None
     is_plain: bool
     language_warning: str
 
@@ -484,6 +485,7 @@ class Engine:
                 CUT_POOL if query.least == AUTO_CUT else 0,
             ),
             length=encoded.length,
+            unwanted=encoded.unwanted,
             is_plain=_is_plain(query, named),
             language_warning="" if mode is Mode.TEXT else self._language_warning(query.words),
         )
@@ -621,7 +623,8 @@ class Engine:
             for place, cohort in zip(places, cohorts, strict=True):
                 plan = plans[place]
                 calibration = self._calibration(plan.kind, pictures=plan.is_plain)
-                curve = _curve(plan, cohort, calibration)
+                usual = 0.0 if plan.unwanted is None else np.median(sample @ plan.unwanted)
+                curve = _curve(plan, cohort, calibration, np.float32(usual))
                 outlook = _outlook(plan, found[place], cohort, curve)
                 relevance[place] = _Relevance(curve, _cut(plan, outlook, calibration))
         return relevance
@@ -860,11 +863,14 @@ _ROUNDING = 1e-5
 """Of similarities that are computed one by one or many at once."""
 
 
-def _curve(plan: _Plan, cohort: Vector, calibration: AnyCalibration) -> Curve:
-    """Return the curve of a query's relevances over its similarities."""
+def _curve(plan: _Plan, cohort: Vector, calibration: AnyCalibration, usual: np.float32) -> Curve:
+    """Return the curve of a query's relevances over its similarities.
+
+    usual: what its unwanted parts take off from most items, which is no reason to doubt these.
+    """
     length = np.float32(plan.length)
-    curve = calibration.curve(length * cohort, plan.query.words)
-    return lambda similarity: curve(length * similarity)
+    curve = calibration.curve(length * cohort + usual, plan.query.words)
+    return lambda similarity: curve(length * similarity + usual)
 
 
 def _outlook(plan: _Plan, found: _Found, cohort: Vector, curve: Curve) -> Outlook:

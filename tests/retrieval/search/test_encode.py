@@ -123,3 +123,20 @@ def test_queries_are_encoded_together_and_what_is_wrong_stands_in_its_place():
         np.testing.assert_allclose(encoded[place].vector, expected, atol=1e-6)
     assert encoded[0].warnings == ()
     assert "has 3 tokens, but axes reads only 1" in encoded[5].warnings[0]
+
+
+def test_what_unwanted_texts_take_off_is_known(tiny_encoder):
+    wanted, unwanted = tiny_encoder.encode(Modality.TEXT, ["beach", "people"])
+    [plain, signed] = encode(
+        [
+            Query((TextPart("beach"),)),
+            Query((TextPart("beach"), TextPart("people", -1.0))),
+        ],
+        QueryVectors(lambda: tiny_encoder),
+        tiny_encoder,
+        {},
+    )
+    assert (plain.length, plain.unwanted) == (1.0, None)
+    # The whole is what is wanted less what is not, where the first has the length 1.
+    np.testing.assert_allclose(signed.length * signed.vector, wanted - signed.unwanted, atol=1e-6)
+    assert signed.unwanted @ unwanted == pytest.approx(np.linalg.norm(signed.unwanted), abs=1e-6)
