@@ -202,7 +202,8 @@ def _load_open_clip(name: str, device: str, weights: str | None) -> Encoder:
         raise EncoderUnavailableError(
             f"{name} is not exported on this machine, and "
             f"{'Core ML runs exports alone' if has_pytorch() else 'PyTorch is not installed'}. "
-            f"Install mmsearch whole, then `mmsearch encoders export {name}`."
+            "Export it: `pip install open-clip-torch onnx sympy`, then "
+            f"`mmsearch encoders export {name}`."
         )
     from retrieval.encoders.open_clip import OpenClipEncoder
 
