@@ -97,8 +97,9 @@ def values_that_pass(
     either case, equal those values. A number contains what it is written with.
     """
     name = writable(name)
-    column = CellValueRecord.name if by_index else dialect.unindexed(CellValueRecord.name)
-    wanted = [column == name]
+    is_text = isinstance(test.equals, str)  # which is looked up by what it is
+    column = CellValueRecord.name
+    wanted = [(dialect.unindexed(column) if is_text or not by_index else column) == name]
     if test.equals is not None:
         wanted.append(_equals(name, test.equals))
     if test.contains is not None:
@@ -111,9 +112,9 @@ def values_that_pass(
 
 
 def _equals(name: str, wanted: ColumnValue) -> Condition:
-    truth, number = truth_of(wanted), number_of(wanted)
     if isinstance(wanted, bool):
-        return CellValueRecord.truth == truth
+        return CellValueRecord.truth == wanted
+    truth, number = truth_of(wanted), number_of(wanted)
     same: Condition = sa.false() if number is None else CellValueRecord.number == number
     if not isinstance(wanted, str):
         return same
@@ -121,11 +122,15 @@ def _equals(name: str, wanted: ColumnValue) -> Condition:
         same = CellValueRecord.truth == truth
     # A text is equal to another text only if they are the same.
     written = json.dumps(wanted)
-    is_text = CellValueRecord.value.startswith('"')
     is_this = sa.and_(
         CellValueRecord.digest == _digest((name, written)), CellValueRecord.value == written
     )
-    return sa.or_(is_this, sa.and_(~is_text, same))
+    if truth is None and number is None:
+        return is_this
+    return sa.or_(
+        is_this,
+        sa.and_(CellValueRecord.name == name, same, ~CellValueRecord.value.startswith('"')),
+    )
 
 
 def _cells_in(columns: Mapping[str, Any]) -> Iterable[Cell]:
