@@ -85,29 +85,62 @@ def heads(
     ] = None,
     captions: CaptionsOption = [],  # noqa: B006
     languages: LanguagesOption = "en",
-    epochs: EpochsOption = 8,
-    patience: PatienceOption = 3,
+    parallel: Annotated[
+        list[Path],
+        option(
+            "--parallel",
+            "FILE",
+            "JSON lines with a text for each language, which mean the same. Repeatable.",
+        ),
+    ] = [],  # noqa: B006
+    parallel_sentences: Annotated[
+        int, typer.Option("--parallel-sentences", min=1, help="Lines to draw from each of them.")
+    ] = 6000,
+    teacher: Annotated[
+        str,
+        option("--teacher", "NAME", "Encoder whose similarities are imitated; '' for none."),
+    ] = "starter:1",
+    start: Annotated[
+        Path | None, option("--start", "FILE", "Heads of an earlier run to go on from.")
+    ] = None,
+    epochs: EpochsOption = 18,
+    patience: PatienceOption = 18,
     batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Photos a step.")] = 512,
     learning_rate: LearningRateOption = 1e-3,
-    weight_decay: WeightDecayOption = 0.05,
+    weight_decay: WeightDecayOption = 0.1,
+    dropout: Annotated[
+        float, typer.Option("--dropout", min=0, max=0.9, help="Dropout rate.")
+    ] = 0.2,
+    position_dropout: Annotated[
+        float,
+        typer.Option(
+            "--position-dropout", min=0, max=0.9, help="Share of a photo's positions left out."
+        ),
+    ] = 0.2,
     variants: VariantsOption = 8,
+    words: Annotated[
+        int, typer.Option("--words", min=0, help="Words and phrases of the captions a step.")
+    ] = 128,
     class_photos: Annotated[
         int,
-        typer.Option("--class-photos", min=0, help="Synthetic photos of ImageNet classes a step."),
+        typer.Option(
+            "--class-photos", min=0, max=1000, help="Synthetic photos of ImageNet classes a step."
+        ),
     ] = 128,
     seed: SeedOption = 0,
     device: TrainingDeviceOption = "cpu",
     resume: ResumeOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the projection heads of the starter encoder.
+    """Train the projection heads of the starter encoder, second edition.
 
-    The shipped heads were trained with the defaults.
+    The first of the languages is the main one. `mmsearch train export` makes networks of the heads.
     """
     given = locals() | _inputs(dataset, cache, "towers", languages)
-    given |= {"captions": tuple(captions)}
+    given |= {"captions": tuple(captions), "parallel": tuple(parallel)}
     from api.cli import console
-    from retrieval.training.heads import HeadsTraining, train_heads
+    from retrieval.training.head_data import HeadsTraining
+    from retrieval.training.heads import train_heads
 
     config = HeadsTraining(**options_of(HeadsTraining, given))
     with console.stage_progress() as progress:
@@ -123,6 +156,28 @@ def heads(
         "epochs": [asdict(epoch) for epoch in result.epochs],
     }
     print_result(body, lambda: f"Best {_line(result.best)}\nHeads: {result.heads}", as_json=as_json)
+
+
+@train.command()
+def average(
+    heads: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Heads files.")],
+    weights: Annotated[
+        str, typer.Option("--weights", help="Comma-separated weight of each. (default: equal)")
+    ] = "",
+    output: Annotated[Path, option("--output", "FILE", "Heads file to write.")] = Path(
+        "starter_heads.safetensors"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Average the heads of runs that went on from each other, which often are better than each."""
+    from retrieval.training.heads import average_heads
+
+    try:
+        shares = [float(each) for each in split_list(weights)] or [1.0] * len(heads)
+    except ValueError as error:
+        raise UsageError(f"--weights must be numbers, not {weights!r}.") from error
+    average_heads(heads, shares, output)
+    print_result({"heads": str(output)}, lambda: f"Heads: {output}", as_json=as_json)
 
 
 @train.command("fusion", hidden=True)  # the earlier name
@@ -353,6 +408,11 @@ def _reranker_line(epoch: "RerankerEpoch") -> str:
 
 def _line(epoch: "EpochResult") -> str:
     line = f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, {_percentages(epoch.recalls)}"
+    if len(epoch.languages) > 1:
+        line += " (mean of languages; text to image R@10"
+        shares = (f" {name} {100 * r.text_to_image[2]:.1f}" for name, r in epoch.languages.items())
+        line += ",".join(shares) + ")"
+    line += f" ({epoch.seconds:.0f} s)"
     return f"{line}; also {_percentages(epoch.also)}" if epoch.also else line
 
 

@@ -21,6 +21,8 @@ from retrieval.errors import EncoderUnavailableError
 
 DIMENSION = 512
 SENTENCE_SCALE = 8.0
+LOG_SCALE = "log_scale"
+"""Name of the tensor of a heads file that only training reads."""
 
 FEATURE_DROPOUT = 0.2
 """Share of the inputs of each projection that is left out while training."""
@@ -48,8 +50,9 @@ class AttentionPooling(nn.Module):
 class Refinement(nn.Module):
     """A residual two-layer perceptron that starts as the identity."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = FEATURE_DROPOUT) -> None:
         super().__init__()
+        self.dropout = dropout
         self.norm = nn.LayerNorm(DIMENSION)
         self.up = nn.Linear(DIMENSION, DIMENSION)
         self.down = nn.Linear(DIMENSION, DIMENSION)
@@ -58,7 +61,7 @@ class Refinement(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine (n, 512)."""
-        inner = F.dropout(F.gelu(self.up(self.norm(x))), FEATURE_DROPOUT, self.training)
+        inner = F.dropout(F.gelu(self.up(self.norm(x))), self.dropout, self.training)
         return x + self.down(inner)  # type: ignore[no-any-return]
 
 
@@ -79,10 +82,17 @@ class ImageHead(nn.Module):
     """Outputs of the image tower to (n, 512) unit vectors.
 
     channels: of the map that it pools: `towers.ImageFeatures.map`, or `towers.ImageTower.tokens`.
+    dropout, position_dropout: shares of inputs and of positions left out while training.
     """
 
-    def __init__(self, channels: int = MAP_CHANNELS) -> None:
+    def __init__(
+        self,
+        channels: int = MAP_CHANNELS,
+        dropout: float = FEATURE_DROPOUT,
+        position_dropout: float = POSITION_DROPOUT,
+    ) -> None:
         super().__init__()
+        self.dropout, self.position_dropout = dropout, position_dropout
         self.map_norm = TokenNorm() if channels == TOKEN_CHANNELS else nn.LayerNorm(channels)
         self.map_pooling = AttentionPooling(channels, queries=8)
         self.map_out = nn.Linear(8 * channels, DIMENSION)
@@ -91,16 +101,16 @@ class ImageHead(nn.Module):
         self.class_vectors: Tensor
         self.register_buffer("class_vectors", torch.zeros(CLASSES, TEXT_WIDTH))
         self.class_out = nn.Linear(TEXT_WIDTH, DIMENSION)
-        self.refinement = Refinement()
+        self.refinement = Refinement(dropout)
 
     def forward(self, map: Tensor, pooled: Tensor, logits: Tensor) -> Tensor:  # noqa: A002
         """Project a (n, positions, channels) map and `towers.ImageFeatures`' other fields."""
         tokens = self.map_norm(map)
         seen = None
         if self.training:
-            seen = torch.rand(tokens.shape[:2], device=tokens.device) >= POSITION_DROPOUT
-        spatial = F.dropout(self.map_pooling(tokens, seen), FEATURE_DROPOUT, self.training)
-        whole = F.dropout(self.pooled_norm(pooled), FEATURE_DROPOUT, self.training)
+            seen = torch.rand(tokens.shape[:2], device=tokens.device) >= self.position_dropout
+        spatial = F.dropout(self.map_pooling(tokens, seen), self.dropout, self.training)
+        whole = F.dropout(self.pooled_norm(pooled), self.dropout, self.training)
         named = logits.softmax(1) @ self.class_vectors
         vectors = self.map_out(spatial) + self.pooled_out(whole) + self.class_out(named)
         return F.normalize(self.refinement(vectors), dim=1)
@@ -111,11 +121,12 @@ class TextHead(nn.Module):
 
     layers: own transformer layers, which take the place of as many at the tower's end. The tower's
     sentence embedding counts from `sentence_mean`, that of all sentences, which are all alike in
-    some towers.
+    some towers. dropout: share of inputs left out while training.
     """
 
-    def __init__(self, layers: int = 1) -> None:
+    def __init__(self, layers: int = 1, dropout: float = FEATURE_DROPOUT) -> None:
         super().__init__()
+        self.dropout = dropout
         self.layers = nn.ModuleList(
             TransformerLayer(dropout=FEATURE_DROPOUT / 2) for _ in range(layers)
         )
@@ -124,13 +135,8 @@ class TextHead(nn.Module):
         self.sentence_mean: Tensor
         self.register_buffer("sentence_mean", torch.zeros(TEXT_WIDTH))
         self.sentence_out = nn.Linear(TEXT_WIDTH, DIMENSION)
-        self.refinement = Refinement()
+        self.refinement = Refinement(dropout)
         self.register_load_state_dict_pre_hook(_complete)  # type: ignore[no-untyped-call]
-
-    def start_from(self, *layers: TransformerLayer) -> None:
-        """Start the own transformer layers as copies of the tower's last ones, in their order."""
-        for own, layer in zip(self.layers, layers, strict=True):
-            own.load_state_dict(layer.state_dict())
 
     def forward(self, early: Tensor, pooled: Tensor, mask: Tensor) -> Tensor:
         """Project the tower's (n, t, 384) states before its last layers, and its pooled ones."""
@@ -150,10 +156,10 @@ class TextHead(nn.Module):
 
     def project(self, tokens: Tensor, pooled: Tensor, mask: Tensor) -> Tensor:
         """Project the own layers' outputs, (n, t, 384), and the pooled features."""
-        tokens = F.dropout(self.pooling(tokens, mask), FEATURE_DROPOUT, self.training)
+        tokens = F.dropout(self.pooling(tokens, mask), self.dropout, self.training)
         # The mean of many token vectors is short beside the concatenated ones that it joins.
         sentence = SENTENCE_SCALE * F.normalize(pooled - self.sentence_mean, dim=1)
-        sentence = F.dropout(sentence, FEATURE_DROPOUT, self.training)
+        sentence = F.dropout(sentence, self.dropout, self.training)
         vectors = self.tokens_out(tokens) + self.sentence_out(sentence)
         return F.normalize(self.refinement(vectors), dim=1)
 
@@ -166,13 +172,20 @@ def _complete(_module: nn.Module, state: dict[str, Tensor], prefix: str, *_: obj
     state.setdefault(f"{prefix}sentence_mean", torch.zeros(TEXT_WIDTH))
 
 
-def save_heads(path: Path, image: ImageHead, text: TextHead) -> None:
-    """Write both heads as float16 safetensors with a checksum in the header."""
+def save_heads(
+    path: Path, image: ImageHead, text: TextHead, log_scale: Tensor | None = None
+) -> None:
+    """Write both heads as float16 safetensors with a checksum in the header.
+
+    log_scale: natural logarithm of the inverse temperature of the training, to go on from.
+    """
     tensors = {
         f"{side}.{name}": value
         for side, head in (("image", image), ("text", text))
         for name, value in head.state_dict().items()
     }
+    if log_scale is not None:
+        tensors[LOG_SCALE] = log_scale
     write_weights(path, HEADS_FORMAT, tensors)
 
 

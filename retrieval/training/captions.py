@@ -1,9 +1,10 @@
-"""Read datasets of captioned photos: a directory with `captions.jsonl` and `images/`."""
+"""Read captioned photos, a directory with `captions.jsonl` and `images/`, and translations."""
 
+import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ from retrieval.errors import NotFoundError, UsageError
 
 @dataclass(frozen=True)
 class CaptionedPhoto:
-    """A photo and its captions in the chosen languages."""
+    """A photo and its captions in the chosen languages.
+
+    languages: of each caption; empty where nobody asks.
+    """
 
     path: Path
     captions: tuple[str, ...]
+    languages: tuple[str, ...] = field(default=(), compare=False)
 
 
 def read_captioned_photos(
@@ -59,9 +64,9 @@ def read_captioned_photos(
         if not path.is_file():
             raise NotFoundError(f"{where} names {path}, which does not exist.")
         rows = [row, *(more for file in added for more in file.get(row["image"], ()))]
-        captions = tuple(text for lang in languages for text in _captions(rows, lang))
+        captions = [(text, lang) for lang in languages for text in _captions(rows, lang)]
         if captions:
-            photos.append(CaptionedPhoto(path, captions))
+            photos.append(CaptionedPhoto(path, *zip(*captions, strict=True)))
     for file, by_image in zip(extra, added, strict=True):
         if names.isdisjoint(by_image):
             raise UsageError(f"{file} has captions of no photo that {listing} names.")
@@ -70,6 +75,38 @@ def read_captioned_photos(
             f"{listing} has no photo of split '{split}' with captions in: {', '.join(languages)}."
         )
     return photos
+
+
+def read_parallel(file: Path, languages: Sequence[str]) -> list[dict[str, str]]:
+    """Read sentences that mean the same in several languages.
+
+    A line is a JSON object with a text, or a list whose first text counts, for each language; a
+    file of captions that are translations will do. Lines of a `split` other than `train`, and those
+    in fewer than two of the languages, are left out.
+
+    Args:
+        file: JSON lines, gzipped if its name ends so.
+        languages: those to read.
+
+    Raises:
+        NotFoundError: the file does not exist.
+        UsageError: a line is not such an object, or none is left.
+    """
+    if not file.is_file():
+        raise NotFoundError(f"There is no file of parallel sentences at {file}.")
+    found = []
+    for where, row in _objects(file):
+        if row.get("split", "train") != "train":
+            continue
+        texts = {lang: row[lang] for lang in languages if row.get(lang)}
+        texts = {k: text[0] if isinstance(text, list) else text for k, text in texts.items()}
+        if not all(isinstance(text, str) for text in texts.values()):
+            raise UsageError(f"{where}: expected a text for each language.")
+        if len(texts) > 1:
+            found.append(texts)
+    if not found:
+        raise UsageError(f"{file} has no sentence in two of the languages {', '.join(languages)}.")
+    return found
 
 
 def new_captions(captions: Iterable[str], more: Iterable[str]) -> list[str]:
@@ -85,6 +122,13 @@ def digest_of_photos(photos: Sequence[CaptionedPhoto]) -> str:
         with photo.path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def digest_of_texts(texts: Iterable[str]) -> str:
+    """Compute the SHA-256 of texts, in their order."""
+    # One a line, so line breaks inside a text must not look like those between two.
+    lines = (text.replace("\\", "\\\\").replace("\n", "\\n") for text in texts)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _by_image(file: Path) -> dict[str, list[dict[str, Any]]]:
@@ -110,7 +154,18 @@ def _letters(text: str) -> str:
 
 def _rows(listing: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Parse a file of captions: `file:line` and object of each line that is not blank."""
-    with listing.open(encoding="utf-8") as lines:
+    for where, row in _objects(listing):
+        if not isinstance(row.get("image"), str):
+            raise UsageError(f"{where}: expected an object with 'image', 'split' and captions.")
+        yield where, row
+
+
+def _objects(listing: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with (
+        gzip.open(listing, "rt", encoding="utf-8")
+        if listing.suffix == ".gz"
+        else listing.open(encoding="utf-8") as lines
+    ):
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -119,6 +174,6 @@ def _rows(listing: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
                 raise UsageError(f"{where}: not JSON: {error}") from error
-            if not isinstance(row, dict) or not isinstance(row.get("image"), str):
-                raise UsageError(f"{where}: expected an object with 'image', 'split' and captions.")
+            if not isinstance(row, dict):
+                raise UsageError(f"{where}: expected a JSON object.")
             yield where, row

@@ -2,17 +2,7 @@
 
 from functools import cache
 
-TEMPLATES = (
-    "a photo of a {}",
-    "{}",
-    "a {}",
-    "a picture of a {}",
-    "a photo of the {}",
-    "a close-up of a {}",
-    "an image of a {}",
-    "the {} .",
-    "a {} in the picture .",
-)
+TEMPLATES = ("a photo of a {}", "{}")
 NAMES_A_CLASS = 3
 
 

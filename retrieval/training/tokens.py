@@ -3,7 +3,6 @@
 Caches are named after the content of the data, the encoder's space and the augmentation.
 """
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,11 +17,10 @@ from torch import Tensor
 from retrieval.encoders.base import Pixels, TokenEncoder
 from retrieval.media import Modality
 from retrieval.training.augmentation import read_variant, variant_of
-from retrieval.training.captions import CaptionedPhoto, digest_of_photos
+from retrieval.training.captions import CaptionedPhoto, digest_of_photos, digest_of_texts
 from retrieval.training.feature_folder import FeatureFolder, Progress
-from retrieval.training.features import pad
+from retrieval.training.features import AUGMENTATION, pad
 
-AUGMENTATION = "1: plain, mirrored, then crops of area 0.4-1, ratio 3/4-4/3, half mirrored"
 PHOTO_BATCH = 32
 CAPTION_BATCH = 64
 
@@ -114,10 +112,7 @@ def caption_tokens(
         [min(encoder.token_count(text), encoder.context_length) for text in captions]
     )
     offsets = np.concatenate([[0], lengths.cumsum()])
-    # One a line, so line breaks inside a caption must not look like those between two.
-    lines = (text.replace("\\", "\\\\").replace("\n", "\\n") for text in captions)
-    texts = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    folder = FeatureFolder(cache, "caption-tokens", [texts, encoder.space.id])
+    folder = FeatureFolder(cache, "caption-tokens", [digest_of_texts(captions), encoder.space.id])
     width = encoder.text_tokens(captions[:1]).values.shape[2]
     values = folder.open("values.f16", (int(offsets[-1]), width))
     vectors = folder.open("vectors.f16", (len(captions), encoder.space.dimension))

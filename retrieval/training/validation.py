@@ -1,6 +1,6 @@
 """Recall on captioned photos, for model selection."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -30,6 +30,13 @@ class Recalls:
     def mean(self) -> float:
         """Mean of all six."""
         return sum(self.text_to_image + self.image_to_text) / 6
+
+
+def mean_recalls(several: Iterable[Recalls]) -> Recalls:
+    """Average the recalls of several sets of captions, at least one."""
+    rows = [(*each.text_to_image, *each.image_to_text) for each in several]
+    means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+    return Recalls.from_json({"text_to_image": means[:3], "image_to_text": means[3:]})
 
 
 def recalls(images: Tensor, texts: Tensor, photo_of_text: Tensor) -> Recalls:

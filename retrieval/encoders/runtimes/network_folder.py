@@ -74,6 +74,10 @@ class NetworkFolder:
         everything = json.dumps(sorted(self._checksums.items()))
         return hashlib.sha256(everything.encode()).hexdigest()
 
+    def checksum(self, name: str) -> str:
+        """Return the SHA-256 of one network, in hex."""
+        return str(self._checksums[name])
+
     def __getitem__(self, name: str) -> OnnxModel:
         """Load a network, at its first use.
 

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from api.cli.train import train
+from retrieval.encoders.heads import ImageHead, TextHead, load_heads, save_heads
 from retrieval.errors import UsageError
 from retrieval.rerankers.cross_attention import CrossAttentionCard, load_model, save_model
 from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
@@ -60,6 +61,20 @@ def test_a_reranker_is_exported(tiny_encoder, tmp_path):
     assert exported.name == f"fusion:{tmp_path / 'out'}"
     assert exported.identity == original.identity
     assert (exported.depth, exported.match_weight) == (3, 0.5)
+
+
+def test_heads_are_averaged(tmp_path):
+    for name in "ab":
+        save_heads(tmp_path / name, ImageHead(8), TextHead())
+    files = [str(tmp_path / name) for name in "ab"]
+    where = ["--output", str(tmp_path / "mean"), "--json"]
+    result = CliRunner().invoke(train, ["average", *files, "--weights", "0.2, 0.8", *where])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"heads": str(tmp_path / "mean")}
+    load_heads(tmp_path / "mean")
+    for wrong in ("a,b", "1"):
+        result = CliRunner().invoke(train, ["average", *files, "--weights", wrong, *where])
+        assert isinstance(result.exception, UsageError)
 
 
 @pytest.mark.parametrize(

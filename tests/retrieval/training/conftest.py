@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from retrieval.training.heads import HeadsTraining
+from retrieval.encoders.heads import ImageHead, TextHead, save_heads
+from retrieval.encoders.starter_inputs import TOKEN_CHANNELS
+from retrieval.training.head_data import HeadsTraining
 from retrieval.training.rerankers import RerankerTraining
 
 COLOURS = {
@@ -52,6 +55,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def heads_config(dataset: Path, cache: Path, tmp_path: Path) -> HeadsTraining:
+    """Captions alone, from heads of no use: names of all classes take long to encode."""
+    start = tmp_path / "start.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_heads(start, ImageHead(TOKEN_CHANNELS), TextHead(1))
     return HeadsTraining(
         dataset=dataset,
         output=tmp_path / "run",
@@ -60,6 +68,9 @@ def heads_config(dataset: Path, cache: Path, tmp_path: Path) -> HeadsTraining:
         batch_size=6,
         variants=2,
         class_photos=0,
+        words=0,
+        teacher="",
+        start=start,
         averaging=0.5,
     )
 

@@ -1,16 +1,23 @@
+import gzip
 import json
 from pathlib import Path
 
 import pytest
 
 from retrieval.errors import NotFoundError, UsageError
-from retrieval.training.captions import digest_of_photos, read_captioned_photos
+from retrieval.training.captions import (
+    digest_of_photos,
+    digest_of_texts,
+    read_captioned_photos,
+    read_parallel,
+)
 
 
 def test_reads_one_split_in_order(dataset: Path) -> None:
     photos = read_captioned_photos(dataset, "val")
     assert [photo.path.name for photo in photos][:2] == ["red-square-val.png", "red-stripe-val.png"]
     assert photos[0].captions == ("a red square", "a picture of a square that is red")
+    assert photos[0].languages == ("en", "en")
 
 
 def test_no_listing_says_what_is_expected(tmp_path: Path) -> None:
@@ -80,3 +87,32 @@ def test_the_digest_follows_bytes_and_order(dataset: Path) -> None:
     photos = read_captioned_photos(dataset, "val")
     assert digest_of_photos(photos) == digest_of_photos(list(photos))
     assert digest_of_photos(photos) != digest_of_photos(photos[::-1])
+
+
+def test_parallel_sentences_are_read_from_any_lines_with_two_languages(tmp_path: Path) -> None:
+    rows = [
+        {"en": "a dog", "de": "ein Hund", "fr": "un chien"},
+        {"image": "a.jpg", "split": "train", "en": ["a cat", "cats"], "de": ["eine Katze"]},
+        {"image": "b.jpg", "split": "val", "en": ["a cow"], "de": ["eine Kuh"]},
+        {"en": "alone", "de": []},
+    ]
+    lines = "\n".join(map(json.dumps, rows))
+    (tmp_path / "a.jsonl").write_text(lines)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    expected = [{"de": "ein Hund", "en": "a dog"}, {"de": "eine Katze", "en": "a cat"}]
+    for name in ("a.jsonl", "a.jsonl.gz"):
+        assert read_parallel(tmp_path / name, ["de", "en"]) == expected
+
+
+@pytest.mark.parametrize("line", ["[1]", '{"en": 1, "de": "a"}', '{"en": "a"}', "no json"])
+def test_lines_without_parallel_sentences_are_errors(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.jsonl").write_text(line)
+    with pytest.raises(UsageError, match=r"a\.jsonl"):
+        read_parallel(tmp_path / "a.jsonl", ["de", "en"])
+    with pytest.raises(NotFoundError, match="nowhere"):
+        read_parallel(tmp_path / "nowhere", ["de", "en"])
+
+
+def test_texts_with_line_breaks_are_not_taken_for_others() -> None:
+    texts = (["a", "b"], ["a\nb"], ["a\\nb"], ["b", "a"])
+    assert len({digest_of_texts(each) for each in texts}) == len(texts)

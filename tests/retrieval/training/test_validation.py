@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from retrieval.training.validation import recalls
+from retrieval.training.validation import Recalls, mean_recalls, recalls
 
 
 def test_recalls_by_hand() -> None:
@@ -28,3 +28,11 @@ def test_a_constant_encoder_recalls_nothing() -> None:
     same = torch.ones(20, 4) / 2
     measured = recalls(same, same, torch.arange(20))
     assert measured.mean == 0
+
+
+def test_recalls_are_averaged_depth_by_depth() -> None:
+    one = Recalls((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    other = Recalls((0.3, 0.4, 0.5), (0.4, 0.5, 1.0))
+    mean = mean_recalls([one, other])
+    assert mean.text_to_image == pytest.approx((0.2, 0.3, 0.4))
+    assert mean.image_to_text == pytest.approx((0.4, 0.5, 0.8))
