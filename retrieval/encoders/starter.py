@@ -14,7 +14,6 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from retrieval.encoders import e5
 from retrieval.encoders.base import REDUCTION, Inputs, Pixels, Space, Tokens, Vectors, cannot_encode
@@ -104,9 +103,8 @@ class StarterEncoder:
     def _text_tower(self) -> e5.E5Tower:
         return e5.E5Tower(self.device)
 
-    def preprocess(self, image: Image.Image) -> Pixels:
-        """Turn an upright RGB image of any size into (260, 260, 3) uint8."""
-        return resize(image)
+    preprocess = staticmethod(resize)
+    """Turn an upright RGB image of any size into (260, 260, 3) uint8, in any process."""
 
     def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
         """Encode n images, (260, 260, 3) uint8 each, or n strings -> (n, 512), unit L2 norm."""

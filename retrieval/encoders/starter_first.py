@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from retrieval.encoders.base import REDUCTION, Inputs, Pixels, Space, Tokens, Vectors, cannot_encode
 from retrieval.encoders.starter_inputs import (
@@ -108,9 +107,8 @@ class FirstStarterEncoder:
 
         return load_heads(self._heads_file, self.device)
 
-    def preprocess(self, image: Image.Image) -> Pixels:
-        """Turn an upright RGB image of any size into (260, 260, 3) uint8."""
-        return resize(image)
+    preprocess = staticmethod(resize)
+    """Turn an upright RGB image of any size into (260, 260, 3) uint8, in any process."""
 
     def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
         """Encode n images, (260, 260, 3) uint8 each, or n strings -> (n, 512), unit L2 norm."""
