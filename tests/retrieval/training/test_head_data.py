@@ -56,6 +56,7 @@ def test_a_teacher_compares_captions_with_photos() -> None:
     assert found.tolist() == [[0, 1], [1, 0]]
 
 
+@pytest.mark.slow
 def test_photos_without_a_caption_in_another_language_are_not_used(
     heads_config: HeadsTraining, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ def test_a_single_caption_says_all_and_gives_no_phrases() -> None:
     assert shown == {"brauner": [2, 2, 0], "hund": [2, 2, 0]}
 
 
+@pytest.mark.slow
 def test_chinese_is_divided_into_words() -> None:
     pytest.importorskip("jieba", reason="Chinese needs the extra bench")
     found = caption_words({"zh": [["小狗在草地上"], ["草地上的女孩"]]})
