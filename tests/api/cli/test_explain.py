@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from api import cli
 from api.http.app import create_app
 from indexer.pipeline import index_sources
+from retrieval.encoders.registry import load_encoder
 from retrieval.library import create_library
 from retrieval.rerankers import cross_attention as reranker
 from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
@@ -21,6 +22,12 @@ from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, Cros
 pytestmark = pytest.mark.slow
 
 TEXT = "a cup of coffee on a table"
+
+
+@pytest.fixture(scope="module")
+def starter():
+    """The encoder that the command takes by default."""
+    return load_encoder("starter", "cpu")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -90,7 +90,7 @@ def test_all_losses_are_learned_from_beside_the_captions(
     # The names of all classes take a while to encode: distinct numbers are enough here.
     monkeypatch.setattr(head_data, "class_names", lambda: [(str(n),) for n in range(1000)])
     monkeypatch.setattr(head_data, "class_sentences", lambda: [[str(n)] for n in range(1000)])
-    rows = [json.loads(line) for line in (config.dataset / "captions.jsonl").open()]
+    rows = map(json.loads, (config.dataset / "captions.jsonl").read_text().splitlines())
     german = [{"image": row["image"], "de": row["en"][:1]} for row in rows]
     (tmp_path / "de.jsonl").write_text("\n".join(map(json.dumps, german)))
     pairs = [json.dumps({"en": f"{n} dogs", "de": f"{n} Hunde"}) for n in range(9)]
