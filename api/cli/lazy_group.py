@@ -85,8 +85,7 @@ def lazy_group(entries: Mapping[str, Entry], **settings: Any) -> typer.Typer:
 def without_collections() -> Iterator[None]:
     """Collect no garbage while modules are imported.
 
-    Imports make many objects that stay: looking through them again and again took a fifth of the
-    time of a first search.
+    Imports make many objects that stay, and looking through them again and again takes time.
     """
     was_enabled = gc.isenabled()
     gc.disable()
