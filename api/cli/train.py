@@ -195,6 +195,9 @@ def reranker(
     cache: CacheOption = None,
     captions: CaptionsOption = [],  # noqa: B006
     languages: LanguagesOption = "en",
+    start: Annotated[
+        Path | None, option("--start", "FILE", "Model of an earlier run to go on from.")
+    ] = None,
     kind: Annotated[
         str, typer.Option("--kind", help="Architecture: cross, concat, gated or bilinear.")
     ] = "cross",
@@ -246,7 +249,7 @@ def reranker(
 ) -> None:
     """Train a cross-attention reranker for an encoder.
 
-    The shipped model was trained with the defaults.
+    The first edition's model was trained with the defaults.
     """
     given = locals() | _inputs(dataset, cache, "tokens", languages)
     from api.cli import console

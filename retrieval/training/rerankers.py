@@ -57,12 +57,13 @@ class RerankerTraining(TrainingConfig):
     contrastive_weight: weight of a contrastive loss over the mean tokens of both sides.
     word_dropout, position_dropout: share of text and image tokens masked while training.
     rerank_depth: candidates that the model reranks by default.
+    start: model of an earlier run to go on from.
     file_name: name of the model in `output`.
     """
 
     warm_up_steps = 200
     most_gradient = 2.0
-    local_names: ClassVar[frozenset[str]] = frozenset({"file_name"})
+    local_names: ClassVar[frozenset[str]] = frozenset({"file_name", "start"})
 
     kind: Kind = "cross"
     width: int = 256
@@ -82,6 +83,7 @@ class RerankerTraining(TrainingConfig):
     variants: int = 2
     averaging: float = 0.998
     rerank_depth: int = 50
+    start: Path | None = None
     file_name: str = "reranker.safetensors"
 
     def __post_init__(self) -> None:
@@ -155,7 +157,9 @@ def train_reranker(
 
     Raises:
         NotFoundError: the dataset or a photo of it does not exist.
-        UsageError: the dataset or a setting cannot be used, or `output` holds another run.
+        UsageError: the dataset or a setting cannot be used, `start` is a model of another shape, or
+            `output` holds another run.
+        EncoderUnavailableError: `start` cannot be read.
     """
     with training_run(config):
         train = _Split(config, encoder, "train", on_progress)
@@ -312,6 +316,9 @@ class _State(TrainingState[CrossAttentionModel, RerankerEpoch]):
         _, _, positions, image_width = data.photos.values.shape
         shape = config.shape(image_width, data.captions.values.shape[1], positions)
         learned = CrossAttentionModel(shape).to(config.device)
+        start = None
+        if config.start is not None:
+            start = _go_on_from(config.start, learned)
         matrices = [p for p in learned.parameters() if p.ndim > 1]
         vectors = [p for p in learned.parameters() if p.ndim <= 1]
         optimizer = torch.optim.AdamW(
@@ -325,11 +332,25 @@ class _State(TrainingState[CrossAttentionModel, RerankerEpoch]):
         vectors_digest = hashlib.sha256(data.photo_vectors.tobytes())
         vectors_digest.update(data.caption_vectors.tobytes())
         recipe = f"{config.recipe()} on {vectors_digest.hexdigest()[:16]}"
+        if start is not None:
+            recipe += f" from {start[:16]}"
         super().__init__(config, learned, optimizer, recipe)
 
     def read_epoch(self, row: dict[str, Any]) -> RerankerEpoch:
         recalls = {name: Recalls.from_json(row[name]) for name in ("recalls", "alone")}
         return RerankerEpoch(**{**row, **recalls})
+
+
+def _go_on_from(path: Path, learned: CrossAttentionModel) -> str:
+    """Give a model the weights of a trained one; returns their checksum."""
+    trained, _, digest = load_model(path)
+    if trained.config != learned.config:
+        raise UsageError(
+            f"{path} is a model of another shape ({trained.config}); this run would make "
+            f"{learned.config}, and cannot start from it."
+        )
+    learned.load_state_dict(trained.state_dict())
+    return digest
 
 
 def _train_epoch(

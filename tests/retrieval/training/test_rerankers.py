@@ -152,6 +152,31 @@ def test_a_run_is_not_resumed_with_other_settings(
         train_reranker(changed, tiny_encoder)
 
 
+def test_a_run_goes_on_from_an_earlier_model(
+    config: RerankerTraining, tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    first = train_reranker(dataclasses.replace(config, epochs=1), tiny_encoder)
+    still = dataclasses.replace(
+        config, start=first.model, output=tmp_path / "again", epochs=1, learning_rate=1e-30
+    )
+    again = train_reranker(still, tiny_encoder)
+    weights, same = (load_model(result.model)[0].parameters() for result in (first, again))
+    assert all(torch.equal(one, other) for one, other in zip(weights, same, strict=True))
+    with pytest.raises(UsageError, match="other settings or data"):
+        train_reranker(dataclasses.replace(still, start=None, resume=True), tiny_encoder)
+
+
+def test_a_model_of_another_shape_is_no_start(
+    config: RerankerTraining, tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    first = train_reranker(dataclasses.replace(config, epochs=1), tiny_encoder)
+    wider = dataclasses.replace(
+        config, start=first.model, output=tmp_path / "wider", width=2 * config.width
+    )
+    with pytest.raises(UsageError, match="another shape"):
+        train_reranker(wider, tiny_encoder)
+
+
 def test_training_stops_when_validation_no_longer_improves(
     config: RerankerTraining, tiny_encoder: Encoder
 ) -> None:
