@@ -133,7 +133,8 @@ def run_command(command: Command) -> tuple[float, int]:
         ended = subprocess.run(
             [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(told), *command.words],
             cwd=folder,
-            env={**os.environ, **command.environment},
+            # Installed programs have their byte code; a tree in development may forbid writing it.
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **command.environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

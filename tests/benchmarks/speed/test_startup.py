@@ -31,6 +31,11 @@ def test_time_and_peak_memory_of_a_process_are_told():
     assert 90 << 20 < more - peak < 120 << 20
 
 
+def test_commands_keep_their_byte_code(monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    run_command(python("import sys; assert not sys.dont_write_bytecode"))
+
+
 def test_a_command_that_fails_is_told_with_what_it_printed():
     with pytest.raises(CommandFailedError, match=r"(?s)python ended with exit code 3.*no such"):
         run_command(python("print('no such'); raise SystemExit(3)"))
