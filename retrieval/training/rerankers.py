@@ -342,14 +342,14 @@ class _State(TrainingState[CrossAttentionModel, RerankerEpoch]):
 
 
 def _go_on_from(path: Path, learned: CrossAttentionModel) -> str:
-    """Give a model the weights of a trained one; returns their checksum."""
+    """Give a model the weights of a trained one, not its trust; returns their checksum."""
     trained, _, digest = load_model(path)
     if trained.config != learned.config:
         raise UsageError(
             f"{path} is a model of another shape ({trained.config}); this run would make "
             f"{learned.config}, and cannot start from it."
         )
-    learned.load_state_dict(trained.state_dict())
+    learned.load_state_dict(dict(trained.named_parameters()), strict=False)
     return digest
 
 

@@ -18,6 +18,7 @@ from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, Cros
 from retrieval.training import rerankers as training
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.rerankers import (
+    BEST_NAME,
     RerankerEpoch,
     RerankerResult,
     RerankerTraining,
@@ -162,6 +163,10 @@ def test_a_run_goes_on_from_an_earlier_model(
     again = train_reranker(still, tiny_encoder)
     weights, same = (load_model(result.model)[0].parameters() for result in (first, again))
     assert all(torch.equal(one, other) for one, other in zip(weights, same, strict=True))
+    # The trust of the earlier model stands for the data of that one, and is not taken over.
+    far = torch.full((1, config.width), 1e4)
+    assert load_model(first.model)[0].text_trust(far) == 0
+    assert load_model(still.output / BEST_NAME)[0].text_trust(far) == 1
     with pytest.raises(UsageError, match="other settings or data"):
         train_reranker(dataclasses.replace(still, start=None, resume=True), tiny_encoder)
 
