@@ -101,8 +101,8 @@ def export(
 
 
 def _load(name: str) -> "OpenClipEncoder":
-    from retrieval.encoders.exports.maker import require_export_packages
     from retrieval.encoders.exports.store import BF16, INT8, LOCAL_DIR, OPEN_CLIP
+    from retrieval.encoders.runtimes.onnx_files import require_export_packages
 
     if not name.startswith((LOCAL_DIR, OPEN_CLIP)):
         raise UsageError(
@@ -110,7 +110,7 @@ def _load(name: str) -> "OpenClipEncoder":
         )
     if name.endswith((INT8, BF16)):
         raise UsageError(f"Name it without {name[-5:]}; for 8 bits give --int8 --calibration DIR.")
-    require_export_packages()
+    require_export_packages("open_clip")
     from retrieval.encoders.open_clip import OpenClipEncoder
 
     return OpenClipEncoder(name)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from retrieval.encoders.exports import maker
 from retrieval.encoders.exports.encoder import ExportedEncoder
-from retrieval.encoders.exports.maker import export_model, require_export_packages
+from retrieval.encoders.exports.maker import export_model
 from retrieval.encoders.exports.store import find_export, list_exports
 from retrieval.encoders.open_clip import OpenClipEncoder
 from retrieval.errors import EncoderUnavailableError
@@ -65,12 +65,6 @@ def test_one_that_cannot_be_traced_says_so(tiny_encoder, monkeypatch, cache):
         EncoderUnavailableError, match=r"cannot be exported to ONNX: no operator\.$"
     ):
         export_model(tiny_encoder)
-
-
-def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(maker, "find_spec", lambda name: None if name == "onnx" else True)
-    with pytest.raises(EncoderUnavailableError, match=r"needs onnx, .*mmsearch\[export\]"):
-        require_export_packages()
 
 
 KINDS = {
