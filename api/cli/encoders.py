@@ -1,7 +1,7 @@
 """`mmsearch encoders`: list encoders, and export models of open_clip to ONNX."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,10 +23,8 @@ from retrieval.errors import NotFoundError, UnreadableFileError, UsageError
 
 if TYPE_CHECKING:
     from retrieval.encoders.base import Encoder, Pixels
-    from retrieval.encoders.exports.store import Export
+    from retrieval.encoders.exports.store import Export, Report
     from retrieval.encoders.open_clip import OpenClipEncoder
-
-    Report = Callable[[str, int, int], None]
 
 encoders = typer.Typer(
     help="List the available encoders, and which are on this machine; command: export.",

@@ -8,7 +8,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ from retrieval.encoders.starter_inputs import (
 from retrieval.encoders.towers import COLOUR_SPREADS, TOKEN_BLOCKS, ImageTower
 from retrieval.errors import UsageError
 from retrieval.training.captions import read_captioned_photos
+from retrieval.training.feature_folder import Progress
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -204,7 +205,7 @@ def export_starter(
     *,
     dataset: Path | None = None,
     tower: Path | None = None,
-    on_progress: Callable[[str, int, int], None] = lambda *_: None,
+    on_progress: Progress = lambda *_: None,
 ) -> None:
     """Write the networks of a `StarterEncoder` into a folder.
 
@@ -243,9 +244,7 @@ def export_starter(
     write_networks(output, FORMAT, contents, {"text_layers": len(own_text_head.layers)})
 
 
-def _photos(
-    dataset: Path, on_progress: Callable[[str, int, int], None]
-) -> Iterator[NDArray[np.uint8]]:
+def _photos(dataset: Path, on_progress: Progress) -> Iterator[NDArray[np.uint8]]:
     photos = read_captioned_photos(dataset, "train")
     chosen = photos[:: max(1, len(photos) // CALIBRATION_PHOTOS)][:CALIBRATION_PHOTOS]
     for number, photo in enumerate(chosen):

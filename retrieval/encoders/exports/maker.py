@@ -24,6 +24,7 @@ from retrieval.encoders.exports.store import (
     Loss,
     Measured,
     Rates,
+    Report,
     checksums,
     find_export,
     new_export,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 """Largest difference of a coordinate of two unit vectors that are called the same."""
 
-Report = Callable[[str, int, int], None]
 
 _ROUNDS = 5
 _MEASURED_BATCH = 8

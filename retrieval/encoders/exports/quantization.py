@@ -6,7 +6,7 @@ float32: a query is one text, and its vector then is exact.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from retrieval.encoders.exports.store import (
     INT8_PRECISION,
     Export,
     Loss,
+    Report,
     checksums,
     find_export,
     link_file,
@@ -33,8 +34,6 @@ from retrieval.media import Modality
 
 CALIBRATION_PHOTOS = 96
 NEIGHBOURS = 10
-
-Report = Callable[[str, int, int], None]
 
 
 def quantise(
