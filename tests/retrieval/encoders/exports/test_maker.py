@@ -35,6 +35,7 @@ def test_an_export_is_made_once_and_measured_again(exported, tiny_encoder):
     assert again.measured != exported.measured
 
 
+@pytest.mark.slow
 def test_other_weights_are_another_export(both, other_encoder):
     exported, _ = both
     made = export_model(other_encoder)
@@ -50,6 +51,7 @@ def test_one_that_computes_something_else_is_not_kept(tiny_encoder, monkeypatch,
     assert [path.name for path in cache.iterdir()] == ["writer.lock"]
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_traced_says_so(tiny_encoder, monkeypatch, cache):
     model, _ = tiny_encoder.parts
 
