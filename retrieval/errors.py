@@ -104,6 +104,13 @@ def require_at_least(settings: object, least: int, *names: str) -> None:
             raise UsageError(f"{name} must be at least {least}, not {value}.")
 
 
+def require_share(settings: object, *names: str) -> None:
+    """Raise UsageError for the first of some settings that is not from 0 up to, without, 1."""
+    for name in names:
+        if not 0 <= (value := getattr(settings, name)) < 1:
+            raise UsageError(f"{name} must be at least 0 and less than 1, not {value}.")
+
+
 def first_problem(error: "ValidationError") -> str:
     """Describe the first validation error and its field in a sentence."""
     first = error.errors(include_url=False)[0]

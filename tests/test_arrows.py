@@ -78,7 +78,7 @@ def imports(
             yield from ((alias.name, []) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module or ".", [alias.name for alias in node.names]
-        elif enters(node):
+        elif not isinstance(node, ast.expr) and enters(node):  # none stands in an expression
             yield from imports(node, enters)
 
 

@@ -1,7 +1,7 @@
 """`mmsearch encoders`: list encoders, and export models of open_clip to ONNX."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,10 +23,8 @@ from retrieval.errors import NotFoundError, UnreadableFileError, UsageError
 
 if TYPE_CHECKING:
     from retrieval.encoders.base import Encoder, Pixels
-    from retrieval.encoders.exports.store import Export
+    from retrieval.encoders.exports.store import Export, Report
     from retrieval.encoders.open_clip import OpenClipEncoder
-
-    Report = Callable[[str, int, int], None]
 
 encoders = typer.Typer(
     help="List the available encoders, and which are on this machine; command: export.",
@@ -101,8 +99,8 @@ def export(
 
 
 def _load(name: str) -> "OpenClipEncoder":
-    from retrieval.encoders.exports.maker import require_export_packages
     from retrieval.encoders.exports.store import BF16, INT8, LOCAL_DIR, OPEN_CLIP
+    from retrieval.encoders.runtimes.onnx_files import require_export_packages
 
     if not name.startswith((LOCAL_DIR, OPEN_CLIP)):
         raise UsageError(
@@ -110,7 +108,7 @@ def _load(name: str) -> "OpenClipEncoder":
         )
     if name.endswith((INT8, BF16)):
         raise UsageError(f"Name it without {name[-5:]}; for 8 bits give --int8 --calibration DIR.")
-    require_export_packages()
+    require_export_packages("open_clip")
     from retrieval.encoders.open_clip import OpenClipEncoder
 
     return OpenClipEncoder(name)

@@ -41,6 +41,14 @@ SourcesArgument = Annotated[
 SplitOption = Annotated[
     str | None, typer.Option("--split", help="Dataset split. (default: its only one, or test)")
 ]
+CaptionsOption = Annotated[
+    list[Path],
+    option(
+        "--captions",
+        "FILE",
+        "Further captions.jsonl, whose captions are added by image name. Repeatable.",
+    ),
+]
 LanguageOption = Annotated[
     str | None, typer.Option("--language", help="Caption language, if the dataset has several.")
 ]

@@ -8,6 +8,7 @@ import typer
 
 from api.cli.options import (
     CacheOption,
+    CaptionsOption,
     JsonOption,
     SeedOption,
     cache_directory,
@@ -32,14 +33,6 @@ DatasetOption = Annotated[
         "--dataset",
         "DIR",
         "Dataset directory with captions.jsonl (splits train and val) and images/.",
-    ),
-]
-CaptionsOption = Annotated[
-    list[Path],
-    option(
-        "--captions",
-        "FILE",
-        "Further captions.jsonl, whose captions are added by image name. Repeatable.",
     ),
 ]
 LanguagesOption = Annotated[

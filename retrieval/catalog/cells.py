@@ -19,6 +19,7 @@ from retrieval.catalog.column_condition import (
     truth_of,
     writable,
 )
+from retrieval.catalog.dialects import dialect_of
 from retrieval.catalog.dialects.base import Condition, Dialect
 from retrieval.catalog.records import FileState
 from retrieval.catalog.schema import (
@@ -29,7 +30,6 @@ from retrieval.catalog.schema import (
     ItemCellRecord,
     ItemRecord,
     chunks,
-    insert_rows,
     next_id,
 )
 from retrieval.filters import ColumnTest, ColumnValue
@@ -156,7 +156,7 @@ def _insert(
 ) -> None:
     """Insert cells by the ids of their owners; deletes those of the old values that none has."""
     value_ids = _value_ids(connection, set().union(*cells.values()))
-    insert_rows(
+    dialect_of(connection).insert_rows(
         connection,
         record,
         (_OWNERS[record], "value_id"),
@@ -179,7 +179,7 @@ def _value_ids(connection: sa.Connection, cells: set[Cell]) -> dict[Cell, int]:
     if new:
         first = next_id(connection, CellValueRecord)
         ids = range(first, first + len(new))
-        insert_rows(
+        dialect_of(connection).insert_rows(
             connection,
             CellValueRecord,
             ("id", "digest", "name", "value", "folded", "number", "truth"),

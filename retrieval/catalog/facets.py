@@ -16,6 +16,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from retrieval.catalog.dialects import dialect_of
 from retrieval.catalog.dialects.base import Dialect
 from retrieval.catalog.schema import (
     CellValueRecord,
@@ -27,7 +28,6 @@ from retrieval.catalog.schema import (
     LabelRecord,
     SourceRecord,
     chunks,
-    insert_rows,
     next_id,
 )
 from retrieval.filters import ColumnValue
@@ -182,7 +182,7 @@ def _label_ids(connection: sa.Connection, facet: str, values: set[str]) -> dict[
     if new := sorted(values - known.keys()):
         ids = range(first := next_id(connection, LabelRecord), first + len(new))
         rows = [(label_id, facet, value) for label_id, value in zip(ids, new, strict=True)]
-        insert_rows(connection, LabelRecord, ("id", "facet", "value"), rows)
+        dialect_of(connection).insert_rows(connection, LabelRecord, ("id", "facet", "value"), rows)
         known |= dict(zip(new, ids, strict=True))
     return known
 
@@ -210,7 +210,7 @@ def _write(
         is_here = first_ids == first_id
         block[places[is_here]] = codes[is_here]
         records.append((first_id, block.tobytes()))
-    insert_rows(connection, CodesRecord, ("first_id", "codes"), records)
+    dialect_of(connection).insert_rows(connection, CodesRecord, ("first_id", "codes"), records)
 
 
 def read_file_facets(connection: sa.Connection) -> FileFacets:

@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -241,6 +241,15 @@ class ExtentRecord(Base):
     row_count: Mapped[int] = mapped_column(sa.BigInteger)
 
 
+FILE_WORDS = sa.table(
+    "file_words", *map(sa.column, ("rowid", "said", "described", "camera", "name", "folders"))
+)
+ITEM_WORDS = sa.table("item_words", *map(sa.column, ("rowid", "passage", "columns")))
+"""The full-text index, a document a file and an item: `Dialect.create_text_index` makes both."""
+
+WEIGHTS = {FILE_WORDS.name: (4.0, 3.0, 1.0, 1.5, 0.5), ITEM_WORDS.name: (4.0, 1.0)}
+"""Of the columns: what a person wrote of a picture says more than the name of its folder."""
+
 PARAMETERS_PER_STATEMENT = 10_000
 """Below the limits of bound values: 32,766 in SQLite, 65,535 in PostgreSQL."""
 
@@ -338,35 +347,6 @@ def at_or_below(root: str, column: Any = FileRecord.path) -> sa.ColumnElement[bo
 def next_id(connection: sa.Connection, record: Any) -> int:
     """Return the id from which on none is taken: only one transaction at a time inserts."""
     return (connection.scalar(sa.select(sa.func.max(record.id))) or 0) + 1
-
-
-def insert_rows(
-    connection: sa.Connection, table: Any, names: Sequence[str], rows: Iterable[tuple[Any, ...]]
-) -> None:
-    """Insert many rows, in a fraction of the time that SQLAlchemy takes for mappings.
-
-    Args:
-        connection: of a transaction.
-        table: the table or its class.
-        names: columns, in the order of the values.
-        rows: values as Python has them.
-    """
-    columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
-    if not columns:
-        return
-    clause: sa.TableClause = getattr(table, "__table__", table)
-    if not connection.dialect.positional:
-        whole = zip(*columns, strict=True)
-        connection.execute(sa.insert(clause), [dict(zip(names, r, strict=True)) for r in whole])
-        return
-    for place, name in enumerate(names):
-        kind = clause.c[name].type.dialect_impl(connection.dialect)
-        if processor := kind.bind_processor(connection.dialect):
-            columns[place] = map(processor, columns[place])
-    statement = sa.insert(clause).values({name: sa.bindparam(name) for name in names})
-    compiled = statement.compile(dialect=connection.dialect)
-    in_order = [columns[names.index(name)] for name in compiled.positiontup or ()]
-    connection.exec_driver_sql(str(compiled), list(zip(*in_order, strict=True)))
 
 
 def raw_rows(connection: sa.Connection, query: sa.Executable) -> Sequence[Any]:

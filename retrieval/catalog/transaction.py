@@ -30,7 +30,6 @@ from retrieval.catalog.schema import (
     SourceRecord,
     at_or_below,
     chunks,
-    insert_rows,
     next_id,
 )
 from retrieval.catalog.snapshot import METADATA, Snapshot
@@ -174,7 +173,7 @@ class Transaction(Snapshot):
         )
         known_items = [item_id for item_id in item_ids.values() if item_id < first_item]
         self._delete(RowRecord.item_id, known_items, RowRecord.space_id == space_id)
-        insert_rows(
+        self._dialect.insert_rows(
             self._connection,
             RowRecord,
             ("space_id", "item_id", "modality", "row", "content_hash", "file_id"),
@@ -189,7 +188,7 @@ class Transaction(Snapshot):
             for path, columns in update.annotations
         ]:
             names = ("file_id", "image_path", "columns")
-            insert_rows(self._connection, AnnotationRecord, names, annotations)
+            self._dialect.insert_rows(self._connection, AnnotationRecord, names, annotations)
             annotated = {path for update in updates for path, _ in update.annotations}
             with_words |= set(self._ids_of_files(annotated).values())
         self._refresh_said(with_words)
@@ -360,7 +359,7 @@ class Transaction(Snapshot):
         ]
         if inserts:
             rows = (tuple(values.values()) for values in inserts)
-            insert_rows(self._connection, record, list(inserts[0]), rows)
+            self._dialect.insert_rows(self._connection, record, list(inserts[0]), rows)
         return {**known, **dict(zip(new, ids, strict=True))}
 
     def _delete(
@@ -421,7 +420,7 @@ class Transaction(Snapshot):
                 ~sa.exists().where(RowRecord.item_id == ItemRecord.id),
             )
             self._delete_items(gone)
-        insert_rows(
+        self._dialect.insert_rows(
             self._connection,
             EmbeddedFileRecord,
             ("space_id", "file_id", "content_hash"),

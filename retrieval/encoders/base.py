@@ -2,11 +2,12 @@
 
 import hashlib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from types import FunctionType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +78,17 @@ class Tokens:
     values: NDArray[Any]
     mask: NDArray[np.bool_]
 
+    @classmethod
+    def all_present(cls, values: NDArray[Any]) -> "Tokens":
+        """Make those of a batch without padding."""
+        return cls(values, np.ones(values.shape[:2], np.bool_))
+
+    @classmethod
+    def padded(cls, values: NDArray[Any], lengths: NDArray[np.integer[Any]]) -> "Tokens":
+        """Make those of a batch of which only the first `lengths`, (n,), are present."""
+        mask = np.arange(values.shape[1])[np.newaxis] < lengths[:, np.newaxis]
+        return cls(values * mask[..., np.newaxis], mask)
+
 
 @runtime_checkable
 class Encoder(Protocol):
@@ -143,6 +155,39 @@ class TokenEncoder(Encoder, Protocol):
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Return the part of an image that `preprocess` keeps: left, top, right, bottom (px)."""
         ...
+
+
+class ImageTextEncoder(ABC):
+    """Base of encoders of images and texts, which satisfies `Encoder`."""
+
+    modalities = frozenset({Modality.IMAGE, Modality.TEXT})
+    space: Space
+    context_length: int
+    input_side: int
+
+    @abstractmethod
+    def preprocess(self, image: Image.Image) -> Pixels:
+        """As of `Encoder`."""
+
+    @abstractmethod
+    def token_count(self, text: str) -> int:
+        """As of `Encoder`."""
+
+    def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
+        """Encode n images, as `preprocess` returns them, or n strings -> (n, d), unit L2 norm."""
+        match modality:
+            case Modality.IMAGE:
+                return self._encode_images(np.asarray(inputs))
+            case Modality.TEXT:
+                return self._encode_texts(cast("Sequence[str]", inputs))
+            case _:
+                raise cannot_encode(self, modality)
+
+    @abstractmethod
+    def _encode_images(self, pixels: Pixels) -> Vectors: ...
+
+    @abstractmethod
+    def _encode_texts(self, texts: Sequence[str]) -> Vectors: ...
 
 
 def least_side(encoder: Encoder) -> int:

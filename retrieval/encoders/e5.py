@@ -10,7 +10,7 @@ of more than 0.999 to those of float32.
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from retrieval.encoders.e5_file import BLOCK, E5File, expanded, scales
 from retrieval.encoders.e5_tokenizer import E5Tokenizer
 from retrieval.encoders.runtimes.onnx_runtime import OnnxModel
+from retrieval.encoders.starter_inputs import CONTEXT_LENGTH, cut
 from retrieval.encoders.weight_files import packaged_file
 from retrieval.errors import EncoderUnavailableError
 
@@ -28,12 +29,10 @@ WEIGHTS_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb78
 
 GRAPH_FILE = Path(__file__).parent / "weights" / "e5.onnx"
 WIDTH, INNER, LAYERS = 384, 1536, 12
-CONTEXT_LENGTH = 128
 PREFIX = "query: "
 """What the network was trained to read before a text that is compared, not asked about."""
 
 Array = NDArray[np.float32]
-_T = TypeVar("_T")
 
 
 def is_installed() -> bool:
@@ -130,13 +129,6 @@ class E5Tower:
         embedded[mask] = expanded(self._words[distinct])[places]
         embedded += self._positions[: mask.shape[1]]
         return embedded
-
-
-def cut(tokens: Sequence[_T]) -> list[_T]:
-    """Truncate a text's tokens to the context length, keeping the closing special one."""
-    if len(tokens) <= CONTEXT_LENGTH:
-        return list(tokens)
-    return [*tokens[: CONTEXT_LENGTH - 1], tokens[-1]]
 
 
 def last_layers(count: int) -> list[dict[str, Array]]:

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.encoders import hub
-from retrieval.encoders.base import REDUCTION, Inputs, Pixels, Space, Tokens, Vectors, cannot_encode
+from retrieval.encoders.base import REDUCTION, ImageTextEncoder, Pixels, Space, Tokens, Vectors
 from retrieval.encoders.exports.store import BF16, LOCAL_DIR, OPEN_CLIP, canonical_name
 from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
-from retrieval.media import Modality
 
 _T = TypeVar("_T")
 
@@ -28,7 +27,7 @@ _TOKENIZER_OPTIONS = frozenset({"clean", "strip_sep_token", "language"})
 _TEXTS_PER_BATCH = 64
 
 
-class OpenClipEncoder:
+class OpenClipEncoder(ImageTextEncoder):
     """An open_clip model behind the encoder protocol.
 
     `name` is `open_clip:MODEL/PRETRAINED`, where PRETRAINED is a tag of open_clip or the path of a
@@ -42,8 +41,6 @@ class OpenClipEncoder:
     cannot be meant, EncoderUnavailableError when the weights cannot be had or the configuration
     asks for what a checkpoint may not, SpaceMismatchError for weights of another checksum.
     """
-
-    modalities = frozenset({Modality.IMAGE, Modality.TEXT})
 
     def __init__(self, name: str, device: str = "cpu", weights: str | None = None) -> None:
         precision = BF16 if name.endswith(BF16) else ""
@@ -71,16 +68,6 @@ class OpenClipEncoder:
         pixels: Pixels = self._transform(image).numpy()
         return pixels
 
-    def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
-        """Encode n images, (3, h, w) each, or n strings -> (n, d) float32, unit L2 norm."""
-        match modality:
-            case Modality.IMAGE:
-                return self._encode_images(np.asarray(inputs))
-            case Modality.TEXT:
-                return self._encode_texts(cast("Sequence[str]", inputs))
-            case _:
-                raise cannot_encode(self, modality)
-
     def _encode_images(self, pixels: Pixels) -> Vectors:
         if len(pixels) == 0:
             return np.empty((0, self.space.dimension), np.float32)
@@ -103,7 +90,7 @@ class OpenClipEncoder:
         with torch.inference_mode():
             grid = self._last_block("image", self._tensor(pixels))
         values = _numpy(grid.flatten(2).transpose(1, 2))
-        return Tokens(values, np.ones(values.shape[:2], dtype=np.bool_))
+        return Tokens.all_present(values)
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens:
         """Last block's outputs at each token, padding masked."""
@@ -114,8 +101,7 @@ class OpenClipEncoder:
             batches = [_numpy(self._last_block("text", ids)) for ids in self._token_ids(texts)]
         values = np.concatenate(batches)
         lengths = np.array([self.token_count(text) for text in texts])
-        mask = np.arange(values.shape[1])[np.newaxis] < lengths[:, np.newaxis]
-        return Tokens(values * mask[..., np.newaxis], mask)
+        return Tokens.padded(values, lengths)
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Locate each of a text's tokens in it; (0, 0) for special ones and padding.

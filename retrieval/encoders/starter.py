@@ -10,22 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.encoders import e5
-from retrieval.encoders.base import REDUCTION, Inputs, Pixels, Space, Tokens, Vectors, cannot_encode
+from retrieval.encoders.base import Pixels, Tokens, Vectors
 from retrieval.encoders.runtimes.network_folder import CARD_NAME, NetworkFolder
 from retrieval.encoders.starter_inputs import (
-    IMAGE_SIZE,
     MAP_POSITIONS,
     TOKEN_CHANNELS,
-    resize,
-    view,
+    StarterEdition,
+    starter_space,
 )
-from retrieval.media import Modality
 
 FORMAT = "mmsearch-starter-2"
 NETWORKS = Path(__file__).parent / "weights" / "starter"
@@ -60,7 +57,7 @@ class _TextStates:
     mask: NDArray[np.bool_]
 
 
-class StarterEncoder:
+class StarterEncoder(StarterEdition):
     """EfficientNet-Lite2 in int8 and multilingual-e5-small in 4 bits, under projection heads.
 
     Satisfies `base.TokenEncoder`. Building one reads only the networks' card; each network loads
@@ -77,9 +74,6 @@ class StarterEncoder:
             text tower's package is missing or altered.
     """
 
-    modalities = frozenset({Modality.IMAGE, Modality.TEXT})
-    context_length = e5.CONTEXT_LENGTH
-    input_side = IMAGE_SIZE
     runtime = "ONNX Runtime int8"
 
     def __init__(self, device: str = "cpu", *, networks: Path | None = None) -> None:
@@ -88,33 +82,14 @@ class StarterEncoder:
         self.device = self._networks.device
         self._last_states: tuple[tuple[str, ...], list[_TextStates]] | None = None
         pins = f"{e5.WEIGHTS_SHA256}\n{self._networks.digest}"
-        self.space = Space(
-            encoder="starter",
-            weights=f"sha256:{hashlib.sha256(pins.encode()).hexdigest()}",
-            preprocessing=(
-                f"image: RGB, {REDUCTION}, longer side cut to sqrt(width * height), squashed to "
-                "260x260 bicubic, (x - 127) / 128; "
-                "text: SentencePiece unigram after `query: `, at most 128 tokens"
-            ),
-            dimension=512,
+        self.space = starter_space(
+            hashlib.sha256(pins.encode()).hexdigest(),
+            "SentencePiece unigram after `query: `, at most 128 tokens",
         )
 
     @cached_property
     def _text_tower(self) -> e5.E5Tower:
         return e5.E5Tower(self.device)
-
-    preprocess = staticmethod(resize)
-    """Turn an upright RGB image of any size into (260, 260, 3) uint8, in any process."""
-
-    def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
-        """Encode n images, (260, 260, 3) uint8 each, or n strings -> (n, 512), unit L2 norm."""
-        match modality:
-            case Modality.IMAGE:
-                return self._encode_images(np.asarray(inputs))
-            case Modality.TEXT:
-                return self._encode_texts(cast("Sequence[str]", inputs))
-            case _:
-                raise cannot_encode(self, modality)
 
     def _encode_images(self, pixels: Pixels) -> Vectors:
         vectors = np.empty((len(pixels), self.space.dimension), np.float32)
@@ -140,7 +115,7 @@ class StarterEncoder:
         for start in range(0, len(pixels), IMAGE_BATCH):
             part = slice(start, start + IMAGE_BATCH)
             values[part] = self._image_tokens(pixels[part])
-        return Tokens(values, np.ones(values.shape[:2], np.bool_))
+        return Tokens.all_present(values)
 
     def _image_tokens(self, pixels: Pixels) -> NDArray[np.float32]:
         [tokens] = self._networks["image"]({"pixels": np.ascontiguousarray(pixels)}, ["tokens"])
@@ -161,18 +136,6 @@ class StarterEncoder:
             values[states.rows, :length] = states.tokens
             mask[states.rows, :length] = states.mask
         return Tokens(values, mask)
-
-    def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """Locate each of a text's tokens in it; (0, 0) for those that stand for none of it."""
-        return e5.cut(self._text_tower.spans(text))
-
-    def view(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """Return the part of an image that is looked at: left, top, right, bottom in pixels."""
-        return view(width, height)
-
-    def token_count(self, text: str) -> int:
-        """Tokens of a text with the special ones and the prefix, before truncation."""
-        return len(self._text_tower.tokenize([text])[0])
 
     def _text_states(self, texts: Sequence[str]) -> list[_TextStates]:
         """States of texts in batches of like length, so that little of the work is padding.

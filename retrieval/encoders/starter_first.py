@@ -9,21 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.encoders.base import REDUCTION, Inputs, Pixels, Space, Tokens, Vectors, cannot_encode
+from retrieval.encoders.base import Pixels, Tokens, Vectors
 from retrieval.encoders.starter_inputs import (
-    CONTEXT_LENGTH,
-    IMAGE_SIZE,
     MAP_POSITIONS,
     TEXT_WIDTH,
     TOKEN_CHANNELS,
-    cut,
-    resize,
-    view,
+    StarterEdition,
+    starter_space,
 )
 from retrieval.encoders.weight_files import (
     IMAGE_WEIGHTS_SHA256,
@@ -31,7 +28,6 @@ from retrieval.encoders.weight_files import (
     TOKENIZER_SHA256,
     heads_digest,
 )
-from retrieval.media import Modality
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +49,7 @@ class _TextStates:
     mask: "Tensor"
 
 
-class FirstStarterEncoder:
+class FirstStarterEncoder(StarterEdition):
     """EfficientNet-Lite2 and MiniLM-L6 under projection heads trained on Flickr8k.
 
     Satisfies `base.TokenEncoder`. Building one reads only the heads file; each tower loads when it
@@ -69,24 +65,14 @@ class FirstStarterEncoder:
             package is missing or altered.
     """
 
-    modalities = frozenset({Modality.IMAGE, Modality.TEXT})
-    context_length = CONTEXT_LENGTH
-    input_side = IMAGE_SIZE
     runtime = "PyTorch float32"
 
     def __init__(self, device: str = "cpu", *, heads: Path = HEADS_FILE) -> None:
         self.device = device
         self._heads_file = heads
         self._last_states: tuple[tuple[str, ...], list[Any]] | None = None
-        self.space = Space(
-            encoder="starter",
-            weights=f"sha256:{_weights_digest(heads)}",
-            preprocessing=(
-                f"image: RGB, {REDUCTION}, longer side cut to sqrt(width * height), squashed to "
-                "260x260 bicubic, (x - 127) / 128; "
-                "text: lower-case WordPiece of at most 128 tokens"
-            ),
-            dimension=512,
+        self.space = starter_space(
+            _weights_digest(heads), "lower-case WordPiece of at most 128 tokens"
         )
 
     @cached_property
@@ -106,19 +92,6 @@ class FirstStarterEncoder:
         from retrieval.encoders.heads import load_heads
 
         return load_heads(self._heads_file, self.device)
-
-    preprocess = staticmethod(resize)
-    """Turn an upright RGB image of any size into (260, 260, 3) uint8, in any process."""
-
-    def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
-        """Encode n images, (260, 260, 3) uint8 each, or n strings -> (n, 512), unit L2 norm."""
-        match modality:
-            case Modality.IMAGE:
-                return self._encode_images(np.asarray(inputs))
-            case Modality.TEXT:
-                return self._encode_texts(cast("Sequence[str]", inputs))
-            case _:
-                raise cannot_encode(self, modality)
 
     def _encode_images(self, pixels: Pixels) -> Vectors:
         import torch
@@ -150,7 +123,7 @@ class FirstStarterEncoder:
         for start in range(0, len(pixels), IMAGE_BATCH):
             tokens = self._image_tower.tokens(pixels[start : start + IMAGE_BATCH])
             values[start : start + IMAGE_BATCH] = tokens.cpu().numpy()
-        return Tokens(values, np.ones(values.shape[:2], np.bool_))
+        return Tokens.all_present(values)
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens:
         """Give the outputs of the text head's own layer, (n, t, 384), t the longest text's tokens.
@@ -167,18 +140,6 @@ class FirstStarterEncoder:
             values[rows, :length] = (states.tokens * states.mask[:, :, None]).cpu().numpy()
             mask[rows, :length] = states.mask.cpu().numpy()
         return Tokens(values, mask)
-
-    def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """Locate each of a text's tokens in it; (0, 0) for the special ones."""
-        return cut(self._text_tower.spans(text))
-
-    def view(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """Return the part of an image that is looked at: left, top, right, bottom in pixels."""
-        return view(width, height)
-
-    def token_count(self, text: str) -> int:
-        """Tokens of a text with the special ones, before truncation."""
-        return len(self._text_tower.tokenize([text])[0])
 
     def _text_states(self, texts: Sequence[str]) -> "list[tuple[NDArray[np.intp], _TextStates]]":
         """States of texts in batches of like length, so that little of the work is padding.

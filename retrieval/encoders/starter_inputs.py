@@ -1,15 +1,18 @@
-"""What the towers of `starter` are given: photos of one size, and texts cut to a length.
+"""What both editions of `starter` share: photos of one size, and texts cut to a length.
 
-Free of torch: both editions of the encoder use it.
+Free of torch.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from retrieval.encoders.base import REDUCTION, ImageTextEncoder, Space
 
 _T = TypeVar("_T")
 
@@ -52,3 +55,57 @@ def cut(ids: Sequence[_T]) -> list[_T]:
     if len(ids) <= CONTEXT_LENGTH:
         return list(ids)
     return [*ids[: CONTEXT_LENGTH - 1], ids[-1]]
+
+
+def starter_space(weights: str, text: str) -> Space:
+    """Describe the space of an edition.
+
+    weights: SHA-256 of all that was learned, in hex. text: how a text is cut into tokens.
+    """
+    return Space(
+        encoder="starter",
+        weights=f"sha256:{weights}",
+        preprocessing=(
+            f"image: RGB, {REDUCTION}, longer side cut to sqrt(width * height), squashed to "
+            f"260x260 bicubic, (x - 127) / 128; text: {text}"
+        ),
+        dimension=512,
+    )
+
+
+class TextTower(Protocol):
+    """The part of a text tower that cuts texts into tokens, with the special ones."""
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, not truncated."""
+        ...
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Locate each token in a text, not truncated; (0, 0) for those that stand for none."""
+        ...
+
+
+class StarterEdition(ImageTextEncoder):
+    """Base of both editions: pixels, and the tokens of their text towers."""
+
+    context_length = CONTEXT_LENGTH
+    input_side = IMAGE_SIZE
+
+    preprocess = staticmethod(resize)
+    """Turn an upright RGB image of any size into (260, 260, 3) uint8, in any process."""
+
+    @property
+    @abstractmethod
+    def _text_tower(self) -> TextTower: ...
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Locate each of a text's tokens in it; (0, 0) for those that stand for none of it."""
+        return cut(self._text_tower.spans(text))
+
+    def token_count(self, text: str) -> int:
+        """Tokens of a text with the special ones and any prefix, before truncation."""
+        return len(self._text_tower.tokenize([text])[0])
+
+    def view(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Return the part of an image that is looked at: left, top, right, bottom in pixels."""
+        return view(width, height)

@@ -80,12 +80,7 @@ def checked_metadata(path: Path, kind: str, remedy: str) -> dict[str, str]:
     Raises:
         EncoderUnavailableError: the file is missing, damaged or of another kind.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EncoderUnavailableError(
-            f"Cannot read the weights {path}: {error.strerror or error}. {remedy}"
-        ) from error
+    content = read_weights(path, remedy)
     length = int.from_bytes(content[:8], "little")
     try:
         header: dict[str, Any] = json.loads(content[8 : 8 + length])
@@ -95,16 +90,36 @@ def checked_metadata(path: Path, kind: str, remedy: str) -> dict[str, str]:
         raise EncoderUnavailableError(
             f"{path} is not a weight file of mmsearch. {remedy}"
         ) from error
-    if found != kind:
+    require_format(path, found, kind, remedy)
+    require_digest(path, content[8 + length :], expected, remedy)
+    return metadata
+
+
+def read_weights(path: Path, remedy: str) -> bytes:
+    """Read a whole file of ours; raises EncoderUnavailableError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
         raise EncoderUnavailableError(
-            f"{path} has the format {found}; expected is {kind}. {remedy}"
+            f"Cannot read the weights {path}: {error.strerror or error}. {remedy}"
+        ) from error
+
+
+def require_format(path: Path, found: str, expected: str, remedy: str) -> None:
+    """Raise EncoderUnavailableError for a file of another format, or of another version of it."""
+    if found != expected:
+        raise EncoderUnavailableError(
+            f"{path} has the format {found}; expected is {expected}. {remedy}"
         )
-    digest = hashlib.sha256(content[8 + length :]).hexdigest()
+
+
+def require_digest(path: Path, content: bytes, expected: str | None, remedy: str) -> None:
+    """Raise EncoderUnavailableError where the SHA-256 of a file's content, in hex, is another."""
+    digest = hashlib.sha256(content).hexdigest()
     if digest != expected:
         raise EncoderUnavailableError(
             f"The weights {path} are damaged (sha256 {digest}, expected {expected}). {remedy}"
         )
-    return metadata
 
 
 def write_weights(

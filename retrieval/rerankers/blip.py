@@ -94,7 +94,7 @@ class BlipItmReranker:
                 states = self._model.vision_model(pixel_values=batch).last_hidden_state
                 batches.append(states.cpu().numpy())
         values = np.concatenate(batches)
-        return Tokens(values, np.ones(values.shape[:2], np.bool_))
+        return Tokens.all_present(values)
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens:
         """Tokenize texts to ids with special tokens, (m, t, 1) float32, padded to the longest.

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retrieval.errors import UsageError, require_at_least
+from retrieval.errors import UsageError, require_at_least, require_share
 from retrieval.rerankers.ood import MahalanobisTrust
 
 SUMMARY_QUERIES = 4
@@ -53,8 +53,7 @@ class CrossAttentionConfig:
         require_at_least(self, 0, "image_positions", "feed_forward", "text_layers", "image_layers")
         if self.width % self.heads:
             raise UsageError(f"width ({self.width}) must be a multiple of heads ({self.heads}).")
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"dropout must be at least 0 and below 1, not {self.dropout}.")
+        require_share(self, "dropout")
         if self.kind not in ("cross", "concat", "gated", "bilinear"):
             raise UsageError(f"kind must be cross, concat, gated or bilinear, not {self.kind!r}.")
 

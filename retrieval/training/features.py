@@ -18,7 +18,13 @@ from torch import Tensor
 from retrieval.encoders import e5, starter
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.runtimes.network_folder import NetworkFolder
-from retrieval.encoders.starter_inputs import MAP_CHANNELS, MAP_POSITIONS, TOKEN_CHANNELS, resize
+from retrieval.encoders.starter_inputs import (
+    MAP_CHANNELS,
+    MAP_POSITIONS,
+    TOKEN_CHANNELS,
+    cut,
+    resize,
+)
 from retrieval.encoders.towers import POOLED_CHANNELS, TOKEN_BLOCKS, ImageTower
 from retrieval.media import Modality
 from retrieval.training.augmentation import read_variant, variant_of
@@ -153,7 +159,7 @@ def sentence_features(
         on_progress: called with the step, and how many are done of how many.
     """
     tower = e5.E5Tower(device)
-    ids = [e5.cut(row) for row in tower.tokenize(sentences)]
+    ids = [cut(row) for row in tower.tokenize(sentences)]
     lengths = np.array([len(row) for row in ids])
     offsets = np.concatenate([[0], lengths.cumsum()])
     folder = FeatureFolder(cache, "sentences", [digest_of_texts(sentences), e5.WEIGHTS_SHA256])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retrieval.encoders.registry import load_encoder
 from retrieval.encoders.towers import CLASSES
-from retrieval.errors import UsageError, require_at_least
+from retrieval.errors import UsageError, require_at_least, require_share
 from retrieval.training.captions import (
     CaptionedPhoto,
     digest_of_texts,
@@ -86,9 +86,7 @@ class HeadsTraining(TrainingConfig):
         super().__post_init__()
         require_at_least(self, 0, "words", "class_photos")
         require_at_least(self, 1, "parallel_sentences")
-        for name in ("dropout", "position_dropout", "earlier_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 0 and less than 1.")
+        require_share(self, "dropout", "position_dropout", "earlier_dropout")
         if self.class_photos > CLASSES:
             raise UsageError(f"class_photos must be at most {CLASSES}, the number of classes.")
 

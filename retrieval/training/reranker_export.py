@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retrieval.encoders.runtimes.network_folder import write_networks
+from retrieval.encoders.runtimes.onnx_files import halved, require_export_packages, to_onnx
 from retrieval.errors import UsageError
 from retrieval.rerankers.cross_attention import load_model
 from retrieval.rerankers.cross_attention_model import (
@@ -23,7 +24,6 @@ from retrieval.rerankers.cross_attention_model import (
     attention_weights,
 )
 from retrieval.rerankers.cross_attention_networks import ONNX_FORMAT
-from retrieval.training.onnx_files import halved, require_onnx, to_onnx
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -37,11 +37,10 @@ def export_reranker(file: Path, output: Path) -> None:
         output: The folder.
 
     Raises:
-        UsageError: the model has another architecture than can be exported, or the package onnx is
-            not installed.
-        EncoderUnavailableError: the file is missing or damaged.
+        UsageError: the model has another architecture than can be exported.
+        EncoderUnavailableError: the file is missing or damaged, or onnx is not installed.
     """
-    require_onnx()
+    require_export_packages()
     model, card, digest = load_model(file)
     config, scorer = model.config, model.scorer
     if not isinstance(scorer, CrossAttentionScorer) or config.depth > 1 or config.feed_forward:

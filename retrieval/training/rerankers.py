@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retrieval.encoders.base import Encoder, require_tokens
-from retrieval.errors import UsageError, require_at_least
+from retrieval.errors import UsageError, require_at_least, require_share
 from retrieval.rerankers.cross_attention import CrossAttentionCard, load_model, save_model
 from retrieval.rerankers.cross_attention_model import (
     CrossAttentionConfig,
@@ -89,9 +89,7 @@ class RerankerTraining(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(self, 1, "group_size", "neighbours", "rerank_depth")
-        for name in ("word_dropout", "position_dropout", "averaging"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 0 and less than 1.")
+        require_share(self, "word_dropout", "position_dropout", "averaging")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate must be greater than 0, not {self.learning_rate}.")
         self.shape(1, 1, 1)

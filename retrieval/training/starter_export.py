@@ -8,7 +8,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,13 @@ from torch import Tensor, nn
 
 from retrieval.encoders.heads import load_heads
 from retrieval.encoders.runtimes.network_folder import write_networks
+from retrieval.encoders.runtimes.onnx_files import (
+    halved,
+    joined,
+    quantise_file,
+    require_export_packages,
+    to_onnx,
+)
 from retrieval.encoders.starter import FORMAT
 from retrieval.encoders.starter_inputs import (
     IMAGE_SIZE,
@@ -32,7 +39,7 @@ from retrieval.encoders.starter_inputs import (
 from retrieval.encoders.towers import COLOUR_SPREADS, TOKEN_BLOCKS, ImageTower
 from retrieval.errors import UsageError
 from retrieval.training.captions import read_captioned_photos
-from retrieval.training.onnx_files import halved, joined, require_onnx, to_onnx
+from retrieval.training.feature_folder import Progress
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -135,37 +142,19 @@ def float_tower(tower: ImageTower) -> "ModelProto":
     return to_onnx(_Blocks(tower), {"pixels": pixels}, outputs, {"pixels": [0]})
 
 
-def quantized(model: "ModelProto", photos: Iterator[NDArray[np.uint8]]) -> "ModelProto":
-    """Quantise a network of photos to static int8 (QDQ, per channel).
+def quantised(model: "ModelProto", photos: Iterable[NDArray[np.uint8]]) -> "ModelProto":
+    """Quantise a network of photos to static int8.
 
     Args:
         model: in float32, with the input `pixels`.
         photos: (260, 260, 3) uint8 each; the ranges of activations are those that they have.
     """
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType
-    from onnxruntime.quantization import quantize_static as quantize
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Photos(CalibrationDataReader):  # type: ignore[misc]
-        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-            photo = next(photos, None)
-            return None if photo is None else {"pixels": photo[np.newaxis]}
 
     with tempfile.TemporaryDirectory() as folder:
-        plain, prepared, done = (Path(folder, f"{name}.onnx") for name in ("a", "b", "c"))
+        plain, done = Path(folder, "plain.onnx"), Path(folder, "done.onnx")
         onnx.save(model, plain)
-        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-        quantize(
-            prepared,
-            done,
-            Photos(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            extra_options={"ActivationSymmetric": False},
-        )
+        quantise_file(plain, done, ({"pixels": photo[np.newaxis]} for photo in photos))
         return onnx.load(done)
 
 
@@ -216,7 +205,7 @@ def export_starter(
     *,
     dataset: Path | None = None,
     tower: Path | None = None,
-    on_progress: Callable[[str, int, int], None] = lambda *_: None,
+    on_progress: Progress = lambda *_: None,
 ) -> None:
     """Write the networks of a `StarterEncoder` into a folder.
 
@@ -228,10 +217,10 @@ def export_starter(
         on_progress: called with the step, and how many are done of how many.
 
     Raises:
-        UsageError: neither or both of `dataset` and `tower` are given, or onnx is not installed.
-        EncoderUnavailableError: a weight file is missing or damaged.
+        UsageError: neither or both of `dataset` and `tower` are given.
+        EncoderUnavailableError: a weight file is missing or damaged, or onnx is not installed.
     """
-    require_onnx()
+    require_export_packages()
     import onnx
 
     if (dataset is None) == (tower is None):
@@ -239,7 +228,7 @@ def export_starter(
     own_image_head, own_text_head = load_heads(heads)
     image_tower = ImageTower()
     if dataset is not None:
-        network = quantized(float_tower(image_tower), _photos(dataset, on_progress))
+        network = quantised(float_tower(image_tower), _photos(dataset, on_progress))
     else:
         assert tower is not None
         network = onnx.load(tower)
@@ -255,9 +244,7 @@ def export_starter(
     write_networks(output, FORMAT, contents, {"text_layers": len(own_text_head.layers)})
 
 
-def _photos(
-    dataset: Path, on_progress: Callable[[str, int, int], None]
-) -> Iterator[NDArray[np.uint8]]:
+def _photos(dataset: Path, on_progress: Progress) -> Iterator[NDArray[np.uint8]]:
     photos = read_captioned_photos(dataset, "train")
     chosen = photos[:: max(1, len(photos) // CALIBRATION_PHOTOS)][:CALIBRATION_PHOTOS]
     for number, photo in enumerate(chosen):

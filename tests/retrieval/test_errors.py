@@ -13,6 +13,7 @@ from retrieval.errors import (
     first_problem,
     left_out_packages_explained,
     require_at_least,
+    require_share,
 )
 from retrieval.filters import Filter
 
@@ -62,3 +63,12 @@ def test_the_first_problem_names_its_field_and_is_a_sentence(fields, sentence):
     told = first_problem(refused.value)
     assert told.startswith(sentence)
     assert told.endswith(".")
+
+
+def test_the_first_setting_that_is_no_share_is_named():
+    settings = SimpleNamespace(dropout=0, averaging=0.99, words=1, positions=-0.1)
+    require_share(settings, "dropout", "averaging")
+    with pytest.raises(UsageError, match=r"^words must be at least 0 and less than 1, not 1\.$"):
+        require_share(settings, "dropout", "words", "positions")
+    with pytest.raises(UsageError, match=r"not -0\.1"):
+        require_share(settings, "positions")

@@ -23,6 +23,7 @@ from api.cli.bench.options import (
 )
 from api.cli.options import (
     CacheOption,
+    CaptionsOption,
     DeviceOption,
     EncoderOption,
     JsonOption,
@@ -66,14 +67,7 @@ def retrieval(
             "Caption languages, comma-separated or repeated, or all: one table of them.",
         ),
     ] = [],  # noqa: B006
-    captions: Annotated[
-        list[Path],
-        option(
-            "--captions",
-            "FILE",
-            "Further captions.jsonl, whose captions are added by image name. Repeatable.",
-        ),
-    ] = [],  # noqa: B006
+    captions: CaptionsOption = [],  # noqa: B006
     encoder: EncoderOption = "starter",
     index: Annotated[
         str, typer.Option("--index", help="Index: flat, auto or a FAISS factory string.")

@@ -12,6 +12,11 @@ DIALECTS: dict[str, type[Dialect]] = {"sqlite": SQLite}
 """By SQLAlchemy's name of the database."""
 
 
+def dialect_of(connection: sa.Connection) -> type[Dialect]:
+    """Return the dialect of a connection's database."""
+    return DIALECTS[connection.dialect.name]
+
+
 def open_dialect(location: str | os.PathLike[str]) -> Dialect:
     """Open the path of an SQLite file, or a database by its SQLAlchemy URL.
 

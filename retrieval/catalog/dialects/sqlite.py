@@ -9,7 +9,7 @@ import os
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from sqlalchemy.sql.operators import custom_op
 
 from retrieval.catalog import column_condition, path_glob
 from retrieval.catalog.dialects.base import Condition, Dialect
-from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS, WEIGHTS
 from retrieval.catalog.fulltext.words import Phrase, Term
+from retrieval.catalog.schema import FILE_WORDS, ITEM_WORDS, WEIGHTS
 from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError, UsageError
 
 _WRITER_LOCK = "writer.lock"
@@ -172,6 +172,24 @@ class SQLite(Dialect):
         first, second = query.selected_columns
         grouped = query.with_only_columns(first, sa.func.group_concat(second)).group_by(first)
         return [(value, _numbers_in(text)) for value, text in connection.execute(grouped)]
+
+    @staticmethod
+    def insert_rows(
+        connection: sa.Connection, table: Any, names: Sequence[str], rows: Iterable[tuple[Any, ...]]
+    ) -> None:
+        """Convert values a column at a time, and give the driver the rows as tuples."""
+        columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
+        if not columns:
+            return
+        clause: sa.TableClause = getattr(table, "__table__", table)
+        for place, name in enumerate(names):
+            kind = clause.c[name].type.dialect_impl(connection.dialect)
+            if processor := kind.bind_processor(connection.dialect):
+                columns[place] = map(processor, columns[place])
+        statement = sa.insert(clause).values({name: sa.bindparam(name) for name in names})
+        compiled = statement.compile(dialect=connection.dialect)
+        in_order = [columns[names.index(name)] for name in compiled.positiontup or ()]
+        connection.exec_driver_sql(str(compiled), list(zip(*in_order, strict=True)))
 
     @staticmethod
     def create_text_index(connection: sa.Connection) -> None:

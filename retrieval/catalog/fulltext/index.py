@@ -14,25 +14,19 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
+from retrieval.catalog.dialects import dialect_of
 from retrieval.catalog.fulltext.words import indexed, without_ending
 from retrieval.catalog.records import FileState
 from retrieval.catalog.schema import (
+    FILE_WORDS,
+    ITEM_WORDS,
     AnnotationRecord,
     FileRecord,
     ItemRecord,
     SourceRecord,
     at_or_below,
     chunks,
-    insert_rows,
 )
-
-FILE_WORDS = sa.table(
-    "file_words", *map(sa.column, ("rowid", "said", "described", "camera", "name", "folders"))
-)
-ITEM_WORDS = sa.table("item_words", *map(sa.column, ("rowid", "passage", "columns")))
-
-WEIGHTS = {FILE_WORDS.name: (4.0, 3.0, 1.0, 1.5, 0.5), ITEM_WORDS.name: (4.0, 1.0)}
-"""Of the columns: what a person wrote of a picture says more than the name of its folder."""
 
 _MOST_ANNOTATIONS = 100
 _LONGEST_TEXT = 100_000
@@ -191,4 +185,5 @@ def _forget(connection: sa.Connection, table: sa.TableClause, ids: Sequence[int]
 def _insert(
     connection: sa.Connection, table: sa.TableClause, documents: Iterable[tuple[Any, ...]]
 ) -> None:
-    insert_rows(connection, table, table.c.keys(), (d for d in documents if any(d[1:])))
+    rows = (document for document in documents if any(document[1:]))
+    dialect_of(connection).insert_rows(connection, table, table.c.keys(), rows)

@@ -11,10 +11,18 @@ import sqlalchemy as sa
 
 from retrieval.catalog.dialects.base import Condition, Dialect
 from retrieval.catalog.filtering import condition
-from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS
 from retrieval.catalog.fulltext.words import Phrase, Term
 from retrieval.catalog.records import WordMatch
-from retrieval.catalog.schema import CAN_BE_FOUND, FileRecord, ItemRecord, chunks, raw_rows, row_in
+from retrieval.catalog.schema import (
+    CAN_BE_FOUND,
+    FILE_WORDS,
+    ITEM_WORDS,
+    FileRecord,
+    ItemRecord,
+    chunks,
+    raw_rows,
+    row_in,
+)
 from retrieval.filters import Filter
 from retrieval.media import Modality
 

@@ -2,18 +2,12 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from retrieval.encoders.base import (
-    Inputs,
-    Pixels,
-    Tokens,
-    Vectors,
-    cannot_encode,
-)
+from retrieval.encoders.base import ImageTextEncoder, Pixels, Tokens, Vectors
 from retrieval.encoders.exports.store import (
     IMAGE_TOWER,
     TEXT_TOWER,
@@ -23,7 +17,6 @@ from retrieval.encoders.exports.store import (
 from retrieval.encoders.exports.tokenizer import ExportedTokenizer
 from retrieval.encoders.exports.transform import input_size, transform, view
 from retrieval.encoders.runtimes.onnx_runtime import Array, OnnxModel
-from retrieval.media import Modality
 
 if TYPE_CHECKING:
     from retrieval.encoders.open_clip import OpenClipEncoder
@@ -32,7 +25,7 @@ IMAGE_BATCH = 16
 TEXT_BATCH = 64
 
 
-class ExportedEncoder:
+class ExportedEncoder(ImageTextEncoder):
     """Satisfies `base.TokenEncoder`; each tower is loaded when it is first needed.
 
     What the export lacks (tokens, a tokenizer) is asked of the model by PyTorch.
@@ -42,8 +35,6 @@ class ExportedEncoder:
         device: as of `OnnxModel`.
         threads: as of `OnnxModel`.
     """
-
-    modalities = frozenset({Modality.IMAGE, Modality.TEXT})
 
     def __init__(self, export: Export, device: str = "cpu", threads: int = 0) -> None:
         self.export = export
@@ -81,16 +72,14 @@ class ExportedEncoder:
         """Apply the model's own transform; (3, height, width) float32."""
         return transform(image, self.export.image)
 
-    def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
-        """Encode n images, (3, h, w) each, or n strings -> (n, d) float32, unit L2 norm."""
-        match modality:
-            case Modality.IMAGE:
-                found = self._run_images(np.asarray(inputs, np.float32), "vectors")
-            case Modality.TEXT:
-                found = self._run_texts(cast("Sequence[str]", inputs), "vectors")
-            case _:
-                raise cannot_encode(self, modality)
-        return np.concatenate([np.empty((0, self.space.dimension), np.float32), *found])
+    def _encode_images(self, pixels: Pixels) -> Vectors:
+        return self._joined(self._run_images(np.asarray(pixels, np.float32), "vectors"))
+
+    def _encode_texts(self, texts: Sequence[str]) -> Vectors:
+        return self._joined(self._run_texts(texts, "vectors"))
+
+    def _joined(self, batches: list[Array]) -> Vectors:
+        return np.concatenate([np.empty((0, self.space.dimension), np.float32), *batches])
 
     def _run_images(self, pixels: Pixels, output: str) -> list[Array]:
         return [
@@ -114,7 +103,7 @@ class ExportedEncoder:
             one = self.image_tokens(np.zeros((1, *pixels.shape[1:]), np.float32))
             return Tokens(one.values[:0], one.mask[:0])
         values = np.concatenate(self._run_images(pixels, "tokens"))
-        return Tokens(values, np.ones(values.shape[:2], np.bool_))
+        return Tokens.all_present(values)
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens:
         """Last block's outputs at each token, padding masked."""
@@ -125,8 +114,7 @@ class ExportedEncoder:
             return Tokens(one.values[:0], one.mask[:0])
         values = np.concatenate(self._run_texts(texts, "tokens"))
         lengths = np.array([self.token_count(text) for text in texts])
-        mask = np.arange(values.shape[1])[np.newaxis] < lengths[:, np.newaxis]
-        return Tokens(values * mask[..., np.newaxis], mask)
+        return Tokens.padded(values, lengths)
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Locate each of a text's tokens in it; (0, 0) for special ones."""

@@ -2,12 +2,9 @@
 
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +24,7 @@ from retrieval.encoders.exports.store import (
     Loss,
     Measured,
     Rates,
+    Report,
     checksums,
     find_export,
     new_export,
@@ -35,6 +33,7 @@ from retrieval.encoders.exports.store import (
 )
 from retrieval.encoders.exports.tokenizer import ExportedTokenizer, settings_of
 from retrieval.encoders.exports.transform import transform
+from retrieval.encoders.runtimes.onnx_files import require_export_packages, trace
 from retrieval.errors import EncoderUnavailableError, UsageError
 from retrieval.media import Modality
 
@@ -43,11 +42,9 @@ if TYPE_CHECKING:
 
     from retrieval.encoders.open_clip import OpenClipEncoder
 
-OPSET = 17
 TOLERANCE = 1e-4
 """Largest difference of a coordinate of two unit vectors that are called the same."""
 
-Report = Callable[[str, int, int], None]
 
 _ROUNDS = 5
 _MEASURED_BATCH = 8
@@ -77,7 +74,7 @@ def export_model(encoder: "OpenClipEncoder", on_progress: Report = lambda *_: No
         EncoderUnavailableError: a package is missing, or the model cannot be traced or computes
             something else once exported.
     """
-    require_export_packages()
+    require_export_packages("open_clip")
     export = find_export(encoder.space.encoder, encoder.space.weights)
     if export is None or export.space != encoder.space:
         with new_export(encoder.space) as directory:
@@ -85,24 +82,6 @@ def export_model(encoder: "OpenClipEncoder", on_progress: Report = lambda *_: No
         export = find_export(encoder.space.encoder, encoder.space.weights)
         assert export is not None
     return measure(export, encoder, on_progress)
-
-
-def require_export_packages() -> None:
-    """Raise EncoderUnavailableError, and say what to install, where a package is missing."""
-    missing = [
-        name
-        for module, name in (
-            ("torch", "torch"),
-            ("open_clip", "open-clip-torch"),
-            ("onnx", "onnx"),
-        )
-        if find_spec(module) is None
-    ]
-    if missing:
-        raise EncoderUnavailableError(
-            f"Exporting needs {', '.join(missing)}, which is not installed: `pip install "
-            "'mmsearch[export]'`. Once exported, a model runs without."
-        )
 
 
 def measure(
@@ -216,18 +195,13 @@ def _trace_tower(
     outputs = ["vectors", *["tokens"] * with_tokens]
     file.parent.mkdir(exist_ok=True)
     try:
-        with warnings.catch_warnings(), torch.inference_mode(), _without_fast_path():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                tower,
-                (torch.from_numpy(np.ascontiguousarray(sample)),),
-                str(file),
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[name],
-                output_names=outputs,
-                dynamic_axes={each: {0: "n"} for each in (name, *outputs)},
-            )
+        trace(
+            tower,
+            {name: torch.from_numpy(np.ascontiguousarray(sample))},
+            outputs,
+            {each: {0: "n"} for each in (name, *outputs)},
+            str(file),
+        )
     except Exception as error:  # noqa: BLE001 - whatever a model of another's making does
         return str(error).partition("\n")[0] or type(error).__name__
     return None
@@ -254,20 +228,7 @@ def _tower(model: Any, *, with_tokens: bool, is_image: bool) -> "nn.Module":
             tokens = last.flatten(2).transpose(1, 2) if is_image else last
             return outputs[f"{side}_features"], tokens
 
-    return Tower().eval()
-
-
-@contextmanager
-def _without_fast_path() -> Any:
-    """Make attention compute by operations that ONNX has."""
-    import torch
-
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+    return Tower()
 
 
 def _compare(export: Export, encoder: "OpenClipEncoder") -> None:

@@ -5,13 +5,10 @@ QDQ, weights per output channel, activations per tensor with the ranges that pho
 float32: a query is one text, and its vector then is exact.
 """
 
-import logging
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xxhash
@@ -25,19 +22,18 @@ from retrieval.encoders.exports.store import (
     INT8_PRECISION,
     Export,
     Loss,
+    Report,
     checksums,
     find_export,
     link_file,
     new_export,
     write_card,
 )
+from retrieval.encoders.runtimes.onnx_files import quantise_file
 from retrieval.media import Modality
 
 CALIBRATION_PHOTOS = 96
 NEIGHBOURS = 10
-
-_QUANTISED = ["Conv", "Gemm", "MatMul"]
-Report = Callable[[str, int, int], None]
 
 
 def quantise(
@@ -52,7 +48,14 @@ def quantise(
     """
     with tempfile.TemporaryDirectory(prefix="mmsearch-export-") as folder:
         tower = Path(folder, "tower.onnx")
-        _quantise_tower(export.file(IMAGE_TOWER), tower, photos, on_progress)
+        quantise_file(
+            export.file(IMAGE_TOWER),
+            tower,
+            _samples(photos, on_progress),
+            operations=["Conv", "Gemm", "MatMul"],
+            # Products of activations with one another stay exact: attention needs its range.
+            options={"MatMulConstBOnly": True},
+        )
         digest = xxhash.xxh3_128_hexdigest(tower.read_bytes() + export.space.weights.encode())
         name, weights = f"{export.space.encoder}{INT8}", f"xxh3-128:{digest}"
         space = replace(export.space, encoder=name, weights=weights)
@@ -112,42 +115,8 @@ def _nearest(vectors: Vectors, count: int) -> NDArray[np.intp]:
     return np.argsort(-similarities, axis=1, kind="stable")[:, :count]
 
 
-def _quantise_tower(
-    source: Path, target: Path, photos: Sequence[Pixels], on_progress: Report
-) -> None:
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.calibrate import CalibrationDataReader
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Photos(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._left: Iterator[tuple[int, Pixels]] = enumerate(photos)
-
-        def get_next(self) -> Mapping[str, Any] | None:
-            number, pixels = next(self._left, (len(photos), None))
-            on_progress("calibrate", number, len(photos))
-            return None if pixels is None else {"pixels": pixels[np.newaxis]}
-
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns of what was done a line before
-    prepared = target.with_name("prepared.onnx")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            quant_pre_process(source, prepared, skip_symbolic_shape=True)
-            quantize_static(
-                prepared,
-                target,
-                Photos(),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=_QUANTISED,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                # Products of activations with one another stay exact: attention needs its range.
-                extra_options={"MatMulConstBOnly": True},
-            )
-    finally:
-        logger.setLevel(level)
-    prepared.unlink()
+def _samples(photos: Sequence[Pixels], on_progress: Report) -> Iterator[Mapping[str, Pixels]]:
+    for number, pixels in enumerate(photos):
+        on_progress("calibrate", number, len(photos))
+        yield {"pixels": pixels[np.newaxis]}
+    on_progress("calibrate", len(photos), len(photos))

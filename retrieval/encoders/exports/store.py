@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -42,6 +42,9 @@ INT8_PRECISION = "int8"
 IMAGE_TOWER = "image/tower.onnx"
 TEXT_TOWER = "text/tower.onnx"
 TOKENIZER = "tokenizer/tokenizer.json"
+
+Report = Callable[[str, int, int], None]
+"""Called with a stage, and how much of how much of it is done."""
 
 _CARD = "export.json"
 _FORMAT = "mmsearch-export-1"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.encoders.runtimes.onnx_runtime import OnnxModel
+from retrieval.encoders.weight_files import read_weights, require_digest, require_format
 from retrieval.errors import EncoderUnavailableError
 from retrieval.files import write_atomically
 
@@ -51,22 +52,16 @@ class NetworkFolder:
         self._remedy = remedy
         self._loaded: dict[str, OnnxModel] = {}
         file = folder / CARD_NAME
+        written = read_weights(file, remedy)
         try:
-            content = json.loads(file.read_bytes())
+            content = json.loads(written)
             found, self._checksums = content["format"], dict(content["networks"])
             self.card: dict[str, Any] = dict(content["card"])
-        except OSError as error:
-            raise EncoderUnavailableError(
-                f"Cannot read the weights {file}: {error.strerror or error}. {remedy}"
-            ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise EncoderUnavailableError(
                 f"{file} is not the card of a model of mmsearch. {remedy}"
             ) from error
-        if found != kind:
-            raise EncoderUnavailableError(
-                f"{file} has the format {found}; expected is {kind}. {remedy}"
-            )
+        require_format(file, found, kind, remedy)
 
     @property
     def digest(self) -> str:
@@ -90,18 +85,8 @@ class NetworkFolder:
 
     def _content(self, name: str) -> bytes:
         file = self.folder / f"{name}.onnx"
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise EncoderUnavailableError(
-                f"Cannot read the weights {file}: {error.strerror or error}. {self._remedy}"
-            ) from error
-        digest, expected = hashlib.sha256(content).hexdigest(), self._checksums.get(name)
-        if digest != expected:
-            raise EncoderUnavailableError(
-                f"The weights {file} are damaged (sha256 {digest}, expected {expected}). "
-                f"{self._remedy}"
-            )
+        content = read_weights(file, self._remedy)
+        require_digest(file, content, self._checksums.get(name), self._remedy)
         return content
 
 

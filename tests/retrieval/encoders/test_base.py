@@ -8,7 +8,9 @@ import pytest
 
 from retrieval.encoders.base import (
     REDUCED_TO_SIDES,
+    ImageTextEncoder,
     Space,
+    Tokens,
     cannot_encode,
     importable_preprocess,
     least_side,
@@ -70,6 +72,37 @@ def test_tokens_are_required_by_name_of_the_encoder():
 
 def test_a_modality_that_is_not_taken_is_named_with_those_that_are():
     assert "takes image and text, not audio" in str(cannot_encode(VectorsOnly(), "audio"))
+
+
+class Sizes(ImageTextEncoder):
+    """Gives the number of inputs, and which of the two it was asked for."""
+
+    space = SPACE
+
+    def preprocess(self, image): ...
+    def token_count(self, text): ...
+    def _encode_images(self, pixels):
+        return "images", pixels.shape
+
+    def _encode_texts(self, texts):
+        return "texts", len(texts)
+
+
+def test_images_and_texts_are_encoded_each_in_their_way():
+    encoder = Sizes()
+    assert encoder.encode(Modality.IMAGE, [np.zeros((2, 3))] * 4) == ("images", (4, 2, 3))
+    assert encoder.encode(Modality.TEXT, ["a", "b"]) == ("texts", 2)
+    with pytest.raises(UsageError, match="takes image and text, not audio"):
+        encoder.encode("audio", [])
+
+
+def test_tokens_under_a_false_mask_are_zero():
+    values = np.ones((3, 4, 2), np.float32)
+    tokens = Tokens.padded(values, np.array([0, 3, 9]))
+    assert tokens.mask.sum(1).tolist() == [0, 3, 4]
+    assert (tokens.values == tokens.mask[..., np.newaxis]).all()
+    assert tokens.values.dtype == np.float32
+    assert Tokens.all_present(values).mask.tolist() == [[True] * 4] * 3
 
 
 def whole(image):

@@ -5,7 +5,7 @@ A later migration, 0006, fills the text index.
 
 from alembic import op
 
-from retrieval.catalog.dialects import DIALECTS
+from retrieval.catalog.dialects import dialect_of
 
 revision = "0003"
 down_revision = "0002"
@@ -15,5 +15,5 @@ depends_on = None
 
 def upgrade() -> None:
     connection = op.get_bind()
-    DIALECTS[connection.dialect.name].create_text_index(connection)
+    dialect_of(connection).create_text_index(connection)
     op.create_index("ix_rows_item_id", "rows", ["item_id"])

@@ -3,8 +3,9 @@
 import sqlalchemy as sa
 from alembic import op
 
-from retrieval.catalog.dialects import DIALECTS
-from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS, fill
+from retrieval.catalog.dialects import dialect_of
+from retrieval.catalog.fulltext.index import fill
+from retrieval.catalog.schema import FILE_WORDS, ITEM_WORDS
 from retrieval.media.places import place_name
 
 revision = "0006"
@@ -37,5 +38,5 @@ def upgrade() -> None:
             )
     for table in (FILE_WORDS, ITEM_WORDS):
         op.drop_table(table.name)
-    DIALECTS[connection.dialect.name].create_text_index(connection)
+    dialect_of(connection).create_text_index(connection)
     fill(connection)

@@ -1,11 +1,13 @@
 """What every database must do that can hold a catalog."""
 
+import os
+
 import pytest
 import sqlalchemy as sa
 
 from retrieval.catalog import Catalog
-from retrieval.catalog.schema import ExtentRecord
-from retrieval.errors import LibraryLockedError
+from retrieval.catalog.schema import AnnotationRecord, ExtentRecord, FileRecord
+from retrieval.errors import LibraryError, LibraryLockedError
 from retrieval.media import Modality
 
 
@@ -46,6 +48,25 @@ def test_a_missing_text_contains_nothing(catalog, evaluate):
     assert contains("ÉCLAIR 100%_", "éclair 100%_")
     assert not contains("Canon EOS", "n%e")
     assert contains(None, "x") in (0, False)
+
+
+def test_rows_are_inserted_as_by_their_mappings(catalog):
+    """Whatever the order of the columns, with values that the database cannot take as they are."""
+    names = ("columns", "image_path", "file_id")
+    rows = [({"a": [1, "\u96ea"]}, os.fsdecode(b"/a/\xff.jpg"), 7), ({}, "/b", 8)]
+    with catalog.dialect.connect(write=True) as connection:
+        file = {"id": 7, "path": "/t", "state": "indexed", "size": 1, "mtime_ns": 1}
+        connection.execute(sa.insert(FileRecord), [file, file | {"id": 8, "path": "/u"}])
+        catalog.dialect.insert_rows(connection, AnnotationRecord, names, iter(rows))
+        catalog.dialect.insert_rows(connection, AnnotationRecord, names, [])
+        columns = (AnnotationRecord.__table__.c[name] for name in names)
+        assert connection.execute(sa.select(*columns).order_by(AnnotationRecord.id)).all() == rows
+
+
+def test_rows_that_cannot_be_inserted_are_explained(catalog):
+    names, row = ("space_id", "modality", "row_count"), ("x", "image", 1)
+    with pytest.raises(LibraryError), catalog.dialect.connect(write=True) as connection:
+        catalog.dialect.insert_rows(connection, ExtentRecord, names, [row, row])
 
 
 def test_the_version_changes_with_every_commit_of_anyone(catalog, location):

@@ -12,8 +12,8 @@ from sqlalchemy import create_engine
 import retrieval
 from retrieval.catalog import Catalog, FileEntry, FileUpdate, ItemEntry
 from retrieval.catalog.dialects.sqlite import SQLite
-from retrieval.catalog.fulltext.index import FILE_WORDS
 from retrieval.catalog.fulltext.words import terms
+from retrieval.catalog.schema import FILE_WORDS
 from retrieval.errors import DamagedLibraryError
 from retrieval.media import MediaKind, Modality
 

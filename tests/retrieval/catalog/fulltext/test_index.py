@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from retrieval.catalog import FileEntry, FileUpdate, ItemEntry
-from retrieval.catalog.fulltext.index import FILE_WORDS, ITEM_WORDS
+from retrieval.catalog.schema import FILE_WORDS, ITEM_WORDS
 from retrieval.media import MediaKind, Metadata, Modality
 
 SPACE = "space"

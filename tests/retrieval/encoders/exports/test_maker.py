@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from retrieval.encoders.exports import maker
 from retrieval.encoders.exports.encoder import ExportedEncoder
-from retrieval.encoders.exports.maker import export_model, require_export_packages
+from retrieval.encoders.exports.maker import export_model
 from retrieval.encoders.exports.store import find_export, list_exports
 from retrieval.encoders.open_clip import OpenClipEncoder
 from retrieval.errors import EncoderUnavailableError
@@ -35,6 +35,7 @@ def test_an_export_is_made_once_and_measured_again(exported, tiny_encoder):
     assert again.measured != exported.measured
 
 
+@pytest.mark.slow
 def test_other_weights_are_another_export(both, other_encoder):
     exported, _ = both
     made = export_model(other_encoder)
@@ -50,6 +51,7 @@ def test_one_that_computes_something_else_is_not_kept(tiny_encoder, monkeypatch,
     assert [path.name for path in cache.iterdir()] == ["writer.lock"]
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_traced_says_so(tiny_encoder, monkeypatch, cache):
     model, _ = tiny_encoder.parts
 
@@ -65,12 +67,6 @@ def test_one_that_cannot_be_traced_says_so(tiny_encoder, monkeypatch, cache):
         EncoderUnavailableError, match=r"cannot be exported to ONNX: no operator\.$"
     ):
         export_model(tiny_encoder)
-
-
-def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(maker, "find_spec", lambda name: None if name == "onnx" else True)
-    with pytest.raises(EncoderUnavailableError, match=r"needs onnx, .*mmsearch\[export\]"):
-        require_export_packages()
 
 
 KINDS = {
