@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.files import require_plain_name
 from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
 from retrieval.media.registry import format_of_indexed
 
@@ -71,8 +72,12 @@ class Item:
 
     @property
     def picture_key(self) -> str:
-        """Identify its picture by content; usable as a file name."""
-        return f"{self.content_hash}-{self.part}" if self.part else self.content_hash
+        """Identify its picture by content; usable as a file name.
+
+        Raises DamagedLibraryError where it is none.
+        """
+        key = f"{self.content_hash}-{self.part}" if self.part else self.content_hash
+        return require_plain_name(key)
 
 
 @dataclass(frozen=True, eq=False)
