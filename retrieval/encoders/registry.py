@@ -128,6 +128,13 @@ def _available(name: str) -> str | None:
         return None
     if _is_here(name):
         return "its weights are on this machine"
+    if hub.is_switched_off():
+        return None
+    logging.getLogger(__name__).warning(
+        "Asking the model hub, %s, whether %s can be downloaded; `--encoder starter` asks nobody.",
+        hub.address(),
+        name,
+    )
     if hub.hub_is_reachable():
         return "the model hub answers; its weights will be downloaded"
     return None
