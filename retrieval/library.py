@@ -18,6 +18,7 @@ import tomli_w
 from retrieval.catalog import Catalog
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.encoders.base import Space
+from retrieval.encoders.trust import require_inside
 from retrieval.errors import (
     DamagedLibraryError,
     LibraryError,
@@ -29,7 +30,6 @@ from retrieval.files import read_toml, write_atomically
 from retrieval.media import Modality
 from retrieval.relocation import Relocation, find_moved_beside, plan_relocation, relocate
 from retrieval.rerankers.token_cache import TokenCache
-from retrieval.trust import require_inside
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -24,10 +24,10 @@ from PIL import Image
 from indexer.pipeline import index_sources
 from retrieval.catalog import FileEntry, FileUpdate, ItemEntry
 from retrieval.encoders.base import Encoder
+from retrieval.encoders.trust import trust
 from retrieval.library import Library, create_library
 from retrieval.media import UNTRUSTED_MTIME, MediaKind, Modality
 from retrieval.relocation import way_beside
-from retrieval.trust import trust
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

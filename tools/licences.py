@@ -64,7 +64,7 @@ def licence_of(package: str) -> str:
             f"{package} is not installed: pip install -e '.[dev]', or look its licence up for "
             "_KNOWN."
         ) from None
-    texts = [facts.get("License-Expression"), facts.get("License")]
+    texts = [facts[key] for key in ("License-Expression", "License") if key in facts]
     texts += [
         line.rpartition(" :: ")[2]
         for line in facts.get_all("Classifier") or ()

@@ -112,7 +112,7 @@ def _load(name: str) -> "OpenClipEncoder":
         raise UsageError(f"Name it without {name[-5:]}; for 8 bits give --int8 --calibration DIR.")
     require_export_packages()
     from retrieval.encoders.open_clip import OpenClipEncoder
-    from retrieval.trust import trust_named_encoder
+    from retrieval.encoders.trust import trust_named_encoder
 
     loaded = OpenClipEncoder(name)
     trust_named_encoder(name)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from retrieval.encoders.base import Encoder, Space
 from retrieval.encoders.deferred import DeferredEncoder
+from retrieval.encoders.trust import trust_named_encoder
 from retrieval.errors import UsageError
 from retrieval.library import Library, create_library, library_exists, open_library
-from retrieval.trust import trust_named_encoder
 
 
 def library_and_encoder(

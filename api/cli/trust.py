@@ -24,7 +24,7 @@ def trust(
     """Allow libraries to use an encoder's files, or a link's target, outside of them."""
     from api.cli import console
     from api.http.schemas import valid_text
-    from retrieval import trust as record
+    from retrieval.encoders import trust as record
 
     if remove and not paths:
         raise UsageError("`--remove` needs the PATH of what to allow no longer.")

@@ -21,9 +21,9 @@ from retrieval.encoders.exports.store import (
     missing_int8,
 )
 from retrieval.encoders.languages import language_name, languages_of, measured_encoders
+from retrieval.encoders.trust import require_trusted_encoder, trust_named_encoder
 from retrieval.encoders.weight_files import FIRST_STARTER_WEIGHTS
 from retrieval.errors import EncoderUnavailableError, UsageError, left_out_packages_explained
-from retrieval.trust import require_trusted_encoder, trust_named_encoder
 
 STARTER = "starter"
 FIRST_STARTER = "starter:1"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from retrieval import trust
+from retrieval.encoders import trust
 
 
 @pytest.fixture(autouse=True)

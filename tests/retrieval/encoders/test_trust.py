@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval import trust
+from retrieval.encoders import trust
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import EncoderUnavailableError, LibraryError, SpaceMismatchError
 from retrieval.library import create_library, open_library
