@@ -74,7 +74,10 @@ def read_index(path: Path) -> Any:
             if isinstance(error, MemoryError):
                 raise UnsafeIndexError("it is larger than the memory") from error
             raise
-    check_index(index)
+    try:
+        check_index(index)
+    except (AttributeError, IndexError, MemoryError, OverflowError, TypeError, ValueError) as error:
+        raise UnsafeIndexError("its parts cannot be right") from error  # FAISS left one out
     return index
 
 
