@@ -1,6 +1,7 @@
 import os
 import random
 import signal
+import warnings
 
 import numpy as np
 import pytest
@@ -139,6 +140,7 @@ def outcome_of(file, vectors, kind):
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         signal.alarm(30)
+        warnings.simplefilter("ignore")  # of NumPy, about infinite distances
         status = 2
         try:
             search(file, vectors, kind)
