@@ -1,13 +1,51 @@
 """Atomic writes of files, and their names as valid text."""
 
 import os
+import re
+import tomllib
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from retrieval.errors import DamagedLibraryError
 
 UNFINISHED_SUFFIX = ".new"
 """Suffix of a file that is being written; a killed process may leave one behind."""
+
+_MOST_TOML_BYTES = 1 << 16
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """Read a small TOML file that may be from a stranger, in bounded time.
+
+    Raises OSError where it cannot be read, ValueError where it is no such file.
+    """
+    if file.exists() and not file.is_file():  # opening a named pipe would wait for its writer
+        raise ValueError("it is not a regular file")
+    with file.open("rb") as stream:
+        content = stream.read(_MOST_TOML_BYTES + 1)
+    if len(content) > _MOST_TOML_BYTES:
+        raise ValueError(f"it is larger than {_MOST_TOML_BYTES:,} bytes")
+    try:
+        return tomllib.loads(content.decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def require_plain_name(name: str) -> str:
+    """Return a name that stands in a catalog, if it is a file name and no path.
+
+    Raises DamagedLibraryError for any other: a library from a stranger may not lead out of it.
+    """
+    if re.fullmatch(r"[\w-][\w.-]{0,199}", name, re.ASCII) is None:
+        raise DamagedLibraryError(
+            f"The library's catalog has {name[:80]!r} where the name of a file belongs. Nothing "
+            "was read or written. Restore the library from a backup, or index the sources into a "
+            "new one (`--library NEW_DIR`)."
+        )
+    return name
 
 
 def valid_text(path: str) -> str:

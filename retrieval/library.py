@@ -1,9 +1,9 @@
 """Create, open, check and lock a library: the directory with catalog, embeddings and indices."""
 
 import os
+import re
 import shutil
-import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -18,6 +18,7 @@ import tomli_w
 from retrieval.catalog import Catalog
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.encoders.base import Space
+from retrieval.encoders.trust import require_inside
 from retrieval.errors import (
     DamagedLibraryError,
     LibraryError,
@@ -25,7 +26,7 @@ from retrieval.errors import (
     SpaceMismatchError,
     UsageError,
 )
-from retrieval.files import write_atomically
+from retrieval.files import read_toml, write_atomically
 from retrieval.media import Modality
 from retrieval.relocation import Relocation, find_moved_beside, plan_relocation, relocate
 from retrieval.rerankers.token_cache import TokenCache
@@ -49,11 +50,18 @@ _DIRECTORIES = {"spaces", "thumbnails", "tokens"}
 
 @dataclass(frozen=True)
 class Manifest:
-    """Content of `library.toml`; `default_space` is the id of the space that searches use."""
+    """Content of `library.toml`; `default_space` is the id of the space that searches use.
+
+    Raises ValueError for values that cannot be.
+    """
 
     format_version: int
     default_space: str
     created_by: str
+
+    def __post_init__(self) -> None:
+        if self.format_version < 1 or not _is_space_id(self.default_space):
+            raise ValueError
 
 
 def default_library_path() -> Path:
@@ -82,6 +90,7 @@ def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = 
             f"There is no library at {directory}. Create one with `mmsearch index PATH...`, or "
             "choose another with `--library DIR`."
         )
+    require_inside(directory, _paths_of(directory))
     manifest = _read_manifest(directory)
     library = Library(directory, manifest)
     library.catalog.check_schema(upgrade=upgrade)
@@ -148,7 +157,8 @@ class Library:
 
     def space_ids(self) -> list[str]:
         """Ids of the spaces of this library, sorted."""
-        return sorted(entry.parent.name for entry in self.path.glob("spaces/*/space.toml"))
+        names = (entry.parent.name for entry in self.path.glob("spaces/*/space.toml"))
+        return sorted(filter(_is_space_id, names))
 
     def space(self, space_id: str | None = None) -> Space:
         """Return a space by its id, or the default one.
@@ -157,6 +167,8 @@ class Library:
         or does not match the name of its directory.
         """
         wanted = space_id or self.manifest.default_space
+        if not _is_space_id(wanted):
+            raise self._unknown_space(wanted[:80])
         file = self.path / "spaces" / wanted / "space.toml"
         if not file.exists():
             if space_id:
@@ -453,11 +465,11 @@ def _read_manifest(directory: Path) -> Manifest:
 
 def _load_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return read_toml(file)
+    except (OSError, ValueError) as error:
         raise DamagedLibraryError(
-            f"{file} cannot be read: {error}. Restore it from a backup, or correct it by hand; "
-            "nothing was overwritten."
+            f"{file} cannot be read: {str(error)[:200]}. Restore it from a backup, or correct it "
+            "by hand; nothing was overwritten."
         ) from error
 
 
@@ -467,14 +479,31 @@ def _parse(kind: type[_T], file: Path) -> _T:
     wrong = [
         name
         for name in {*expected, *fields}
-        if name not in expected or not isinstance(fields.get(name), expected[name])
+        if name not in expected or type(fields.get(name)) is not expected[name]
     ]
-    if wrong:
-        raise DamagedLibraryError(
-            f"{file} has missing, unknown or wrong fields: {', '.join(sorted(wrong))}. Restore it "
-            "from a backup, or correct it by hand; nothing was overwritten."
-        )
-    return kind(**fields)
+    try:
+        if not wrong:
+            return kind(**fields)
+    except ValueError:
+        wrong = list(expected)
+    raise DamagedLibraryError(
+        f"{file} has missing, unknown or wrong fields: {', '.join(sorted(wrong))[:200]}. Restore "
+        "it from a backup, or correct it by hand; nothing was overwritten."
+    )
+
+
+def _is_space_id(name: str) -> bool:
+    """Return whether a name can be that of a space, and so no path."""
+    return re.fullmatch(r"[\w-]{1,100}", name, re.ASCII) is not None
+
+
+def _paths_of(directory: Path) -> Iterator[Path]:
+    """List what belongs to a library down to the files of its spaces, for links among them."""
+    for entry in directory.iterdir():
+        if entry.name in _DIRECTORIES or entry.name.startswith((_MANIFEST, _CATALOG)):
+            yield entry
+    for pattern in ("spaces/*", "spaces/*/*", "tokens/*"):
+        yield from directory.glob(pattern)
 
 
 def _write_toml(file: Path, facts: Manifest | Space) -> None:

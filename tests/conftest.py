@@ -1,9 +1,11 @@
 """What many tests share: real encoders of two sizes, real photos, shared data where it exists."""
 
+import atexit
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from PIL import Image
 from indexer.pipeline import index_sources
 from retrieval.catalog import FileEntry, FileUpdate, ItemEntry
 from retrieval.encoders.base import Encoder
+from retrieval.encoders.trust import trust
 from retrieval.library import Library, create_library
 from retrieval.media import UNTRUSTED_MTIME, MediaKind, Modality
 from retrieval.relocation import way_beside
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Not the user's own record of the encoders that were named; tests name many.
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="mmsearch-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
 
 # Numba, in ranx, would compile for a minute what then runs for a millisecond.
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
@@ -84,6 +91,7 @@ def write_checkpoint(directory: Path, *, seed: int) -> Path:
         torch.manual_seed(seed)
         model = open_clip.model.CLIP(**model_config)
     save_file(model.state_dict(), directory / "open_clip_model.safetensors")
+    trust(directory)  # as `--encoder` does
     return directory
 
 

@@ -110,8 +110,11 @@ def _load(name: str) -> "OpenClipEncoder":
         raise UsageError(f"Name it without {name[-5:]}; for 8 bits give --int8 --calibration DIR.")
     require_export_packages("open_clip")
     from retrieval.encoders.open_clip import OpenClipEncoder
+    from retrieval.encoders.trust import trust_named_encoder
 
-    return OpenClipEncoder(name)
+    loaded = OpenClipEncoder(name)
+    trust_named_encoder(name)
+    return loaded
 
 
 def _remove(name: str, *, as_json: bool) -> None:

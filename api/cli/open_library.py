@@ -4,6 +4,7 @@ from pathlib import Path
 
 from retrieval.encoders.base import Encoder, Space
 from retrieval.encoders.deferred import DeferredEncoder
+from retrieval.encoders.trust import trust_named_encoder
 from retrieval.errors import UsageError
 from retrieval.library import Library, create_library, library_exists, open_library
 
@@ -56,6 +57,8 @@ def library_and_encoder(
         return library, encoder
     space = library.space(space_id)
     if encoder_name is None or encoder_name in {AUTO, space.encoder}:
+        if encoder_name is not None:
+            trust_named_encoder(encoder_name)
         return library, deferred_encoder(library, space.id, device)
     encoder = load_encoder(encoder_name, device)
     library.require_space(encoder.space, among=space)

@@ -59,6 +59,10 @@ COMMANDS = {
         "api.cli.spaces:spaces",
         "List the vector spaces of a library, choose the default, complete or remove them.",
     ),
+    "trust": Entry(
+        "api.cli.trust:trust",
+        "Allow libraries to use an encoder's files, or a link's target, outside of them.",
+    ),
 }
 
 app = lazy_group(

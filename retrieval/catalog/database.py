@@ -8,7 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from retrieval.catalog.dialects import open_dialect
-from retrieval.catalog.schema import SCHEMA_REVISION
+from retrieval.catalog.schema import SCHEMA_REVISION, Base
 from retrieval.catalog.snapshot import Snapshot
 from retrieval.catalog.transaction import Transaction
 from retrieval.errors import DamagedLibraryError, LibraryError
@@ -32,6 +32,7 @@ class Catalog:
                 "sources into a new library (`--library NEW_DIR`); the vectors alone do not say "
                 "what they show."
             )
+        self.dialect.check_objects(Base.metadata.tables)
         revision = self._revision()
         if revision is None:
             raise self._not_a_catalog()

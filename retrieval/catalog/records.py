@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.errors import DamagedLibraryError
+from retrieval.files import require_plain_name
 from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
 from retrieval.media.registry import format_of_indexed
 
@@ -71,8 +73,12 @@ class Item:
 
     @property
     def picture_key(self) -> str:
-        """Identify its picture by content; usable as a file name."""
-        return f"{self.content_hash}-{self.part}" if self.part else self.content_hash
+        """Identify its picture by content; usable as a file name.
+
+        Raises DamagedLibraryError where it is none.
+        """
+        key = f"{self.content_hash}-{self.part}" if self.part else self.content_hash
+        return require_plain_name(key)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +96,19 @@ class ItemTable:
     def row_set(
         self, row_count: int, is_wanted: NDArray[np.bool_] | None = None
     ) -> NDArray[np.bool_]:
-        """Return which of the first rows hold such an item, or one of those wanted, (n,) bool."""
+        """Return which of the first rows hold such an item, or one of those wanted, (n,) bool.
+
+        Raises DamagedLibraryError for an item past those.
+        """
+        rows = self.rows if is_wanted is None else self.rows[is_wanted]
+        if rows.max(initial=-1) >= row_count:
+            raise DamagedLibraryError(
+                f"The catalog names the row {rows.max()}, but {row_count:,} are committed. Restore "
+                "the library from a backup, or index the sources into a new one (`--library "
+                "NEW_DIR`)."
+            )
         found = np.zeros(row_count, np.bool_)
-        found[self.rows if is_wanted is None else self.rows[is_wanted]] = True
+        found[rows] = True
         return found
 
 

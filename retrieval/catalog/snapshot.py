@@ -1,10 +1,12 @@
 """Read the catalog."""
 
+import functools
+import inspect
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import sqlalchemy as sa
@@ -55,6 +57,7 @@ from retrieval.catalog.schema import (
     select_current,
     select_items,
 )
+from retrieval.errors import DamagedLibraryError
 from retrieval.filters import ColumnValue, Filter
 from retrieval.media import MediaKind, Metadata, Modality, clock_seconds
 
@@ -70,9 +73,68 @@ _SAMPLES = 5
 _LONGEST_SAMPLE = 100
 
 
+_C = TypeVar("_C", bound=type)
+
+_WRONG_VALUES = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+def _values_explained(cls: _C) -> _C:
+    """Let the public methods of a class raise DamagedLibraryError for values of a wrong type.
+
+    SQLite keeps any value in any column, and a catalog may be from a stranger.
+    """
+    for name, method in list(vars(cls).items()):
+        if inspect.isfunction(method) and not name.startswith("_"):
+            setattr(cls, name, _explaining(method))
+    return cls
+
+
+def _explaining(method: Callable[..., Any]) -> Callable[..., Any]:
+    def damaged(self: "Snapshot", error: Exception) -> DamagedLibraryError:
+        return DamagedLibraryError(
+            f"{self._dialect.location} is damaged: it holds a value that cannot be there "
+            f"({str(error)[:100]}). Nothing was overwritten. Restore it from a backup, or index "
+            "the sources into a new library (`--library NEW_DIR`)."
+        )
+
+    @functools.wraps(method)
+    def call(self: "Snapshot", *args: Any, **options: Any) -> Any:
+        try:
+            return method(self, *args, **options)
+        except _WRONG_VALUES as error:
+            raise damaged(self, error) from error
+
+    @functools.wraps(method)
+    def iterate(self: "Snapshot", *args: Any, **options: Any) -> Iterator[Any]:
+        values = iter(method(self, *args, **options))
+        while True:
+            try:
+                value = next(values)
+            except StopIteration:
+                return
+            except _WRONG_VALUES as error:
+                raise damaged(self, error) from error
+            yield value
+
+    return iterate if inspect.isgeneratorfunction(method) else call
+
+
+@_values_explained
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """Read queries that all see the catalog as it was at one instant."""
+    """Read queries that all see the catalog as it was at one instant.
+
+    A value that its column cannot have raises DamagedLibraryError.
+    """
 
     _connection: sa.Connection
     _dialect: Dialect
@@ -82,7 +144,10 @@ class Snapshot:
         query = sa.select(ExtentRecord.row_count).where(
             ExtentRecord.space_id == space_id, ExtentRecord.modality == modality
         )
-        return self._connection.scalar(query) or 0
+        count = self._connection.scalar(query) or 0
+        if not isinstance(count, int) or count < 0:
+            raise ValueError(f"{count!r} rows")
+        return count
 
     def live_rows(self, space_id: str, modality: Modality) -> NDArray[np.bool_]:
         """Return which of the committed rows hold a current item, (row_count,) bool."""
@@ -102,6 +167,8 @@ class Snapshot:
                 FileRecord.state.in_([FileState.FAILED, FileState.REMOVED])
             )
         )
+        if rows.min(initial=0) < 0:
+            raise ValueError("a negative row")
         is_current = ~is_in(file_ids, hidden)
         return ItemTable(rows[is_current], file_ids[is_current], is_current)
 

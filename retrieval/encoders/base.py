@@ -44,6 +44,8 @@ def reduction(sides: int = REDUCED_TO_SIDES) -> str:
 
 REDUCTION = reduction()
 
+_MOST_DIMENSIONS = 1 << 16
+
 
 @dataclass(frozen=True)
 class Space:
@@ -58,6 +60,10 @@ class Space:
     preprocessing: str
     dimension: int
     normalization: str = "l2"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.dimension <= _MOST_DIMENSIONS:
+            raise ValueError(f"A space cannot have {self.dimension} dimensions.")
 
     @cached_property
     def id(self) -> str:

@@ -38,6 +38,20 @@ def can_reach(url: str, timeout_s: float = HUB_TIMEOUT_S) -> bool:
     return answered.is_set()
 
 
+def address() -> str:
+    """Return the address of the hub: `HF_ENDPOINT`, else its own."""
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def is_switched_off() -> bool:
+    """Return whether `HF_HUB_OFFLINE` is set."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
 def hub_is_reachable() -> bool:
     """Check whether the hub (or `HF_ENDPOINT`) answers, unless `HF_HUB_OFFLINE` is set."""
     from huggingface_hub import constants

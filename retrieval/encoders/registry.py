@@ -21,6 +21,7 @@ from retrieval.encoders.exports.store import (
     missing_int8,
 )
 from retrieval.encoders.languages import language_name, languages_of, measured_encoders
+from retrieval.encoders.trust import require_trusted_encoder, trust_named_encoder
 from retrieval.encoders.weight_files import FIRST_STARTER_WEIGHTS
 from retrieval.errors import EncoderUnavailableError, UsageError, left_out_packages_explained
 
@@ -127,6 +128,13 @@ def _available(name: str) -> str | None:
         return None
     if _is_here(name):
         return "its weights are on this machine"
+    if hub.is_switched_off():
+        return None
+    logging.getLogger(__name__).warning(
+        "Asking the model hub, %s, whether %s can be downloaded; `--encoder starter` asks nobody.",
+        hub.address(),
+        name,
+    )
     if hub.hub_is_reachable():
         return "the model hub answers; its weights will be downloaded"
     return None
@@ -153,10 +161,12 @@ def load_encoder(name: str, device: str = "auto", weights: str | None = None) ->
     """Load an encoder by its name onto a torch device; of `auto`, the one that it chooses now.
 
     weights: the checksum that they must have (`Space.weights`); it is compared before anything
-    that lies beside them is read. Of `starter`, the edition that has it is loaded.
+    that lies beside them is read. Of `starter`, the edition that has it is loaded. A name without
+    is taken to be the user's, who trusts the folder or file in it from then on; with one, it is
+    that of a library, and only a trusted folder or file is read.
 
-    Raises UsageError for an unknown name, EncoderUnavailableError when its weights cannot be had,
-    SpaceMismatchError when they differ from those of the space.
+    Raises UsageError for an unknown name, EncoderUnavailableError when its weights cannot be had or
+    the user never named them, SpaceMismatchError when they differ from those of the space.
     """
     if name == STARTER and weights is not None:
         name = FIRST_STARTER if weights == FIRST_STARTER_WEIGHTS else STARTER
@@ -205,9 +215,13 @@ def _load_open_clip(name: str, device: str, weights: str | None) -> Encoder:
             "Export it: `pip install open-clip-torch onnx sympy`, then "
             f"`mmsearch encoders export {name}`."
         )
+    if weights is not None:
+        require_trusted_encoder(name)
     from retrieval.encoders.open_clip import OpenClipEncoder
 
-    return OpenClipEncoder(name, device, weights)
+    encoder = OpenClipEncoder(name, device, weights)
+    trust_named_encoder(name)
+    return encoder
 
 
 LOADERS: dict[str, Callable[[str, str, str | None], Encoder]] = {

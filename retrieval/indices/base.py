@@ -165,6 +165,8 @@ class VectorEngine(VectorIndex):
     """The optional module that it needs."""
     library: ClassVar[str] = ""
     """The name of what searches, as users know it."""
+    reads_untrusted: ClassVar[bool] = False
+    """Whether `open` checks all that a file says, as a library from a stranger needs."""
     detail_names: ClassVar[tuple[str, ...]] = ()
     """Names of the facts of `details`."""
     training_reasons: tuple[str, ...] = ()
@@ -255,6 +257,10 @@ class VectorEngine(VectorIndex):
         It grows when new rows differ from those that the index was trained on.
         """
         return 0.0
+
+
+class UnsafeIndexError(RuntimeError):
+    """A file of an index that is not of a kind that is built here, or does not fit together."""
 
 
 class BuildCancelled(Exception):  # noqa: N818 - somebody wished so, nothing failed

@@ -1,7 +1,8 @@
 """Index generations on disk: `image-7.faiss` and `image-7.json`, written once, then replaced.
 
-The JSON file is written last: a generation without it does not exist. Engines trust the files that
-they read, so they are given none whose length and checksum are not those of its JSON file.
+The JSON file is written last: a generation without it does not exist. No file is read whose length
+and checksum are not those of its JSON file. That tells of damage, not of a stranger's intent, who
+can compute them too: so only engines are asked that check all that they read.
 """
 
 import json
@@ -21,7 +22,7 @@ import xxhash
 from retrieval.embeddings import Rows
 from retrieval.errors import LibraryError, LibraryLockedError
 from retrieval.files import replacing, write_atomically
-from retrieval.indices.base import ENGINES, Effort, VectorEngine, load_engine
+from retrieval.indices.base import ENGINES, Effort, UnsafeIndexError, VectorEngine, load_engine
 from retrieval.indices.faiss import MISSING
 from retrieval.media import Modality
 
@@ -33,6 +34,8 @@ _NAMES_ON_DISK = {"kind": "factory", "version": "faiss", "breadth": "nprobe"}
 _T = TypeVar("_T")
 
 _FINGERPRINT_ROWS = 256
+_MOST_DESCRIPTION_BYTES = 1 << 20
+_MOST_EFFORT = 2**31 - 1
 
 
 class BadGenerationError(Exception):
@@ -195,10 +198,21 @@ def load(directory: Path, generation: Generation, rows: Rows) -> VectorEngine:
     if _checksum(file) != generation.checksum:
         raise BadGenerationError(f"{file} is damaged: its checksum is wrong")
     engine = _engine(generation.engine, file)
+    if not engine.reads_untrusted:
+        raise BadGenerationError(
+            f"{file} is refused: files of {engine.library or engine.name} are not checked when "
+            "they are read"
+        )
     try:
         index = engine.open(file, rows, generation.kind)
     except ImportError as error:
         raise BadGenerationError(f"{file} needs the package {engine.package}") from error
+    except UnsafeIndexError as error:
+        raise BadGenerationError(f"{file} is refused: {error}") from error
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise BadGenerationError(f"{file} cannot be read: {error.strerror}") from error
     except RuntimeError as error:
         if not file.exists():
             raise FileNotFoundError(str(file)) from error
@@ -340,6 +354,8 @@ def _engine(name: str, file: Path) -> type[VectorEngine]:
 
 def _parse(file: Path) -> Generation:
     try:
+        if file.stat().st_size > _MOST_DESCRIPTION_BYTES:
+            raise BadGenerationError(f"{file} is damaged: it is too large")
         facts: Any = json.loads(file.read_text(encoding="utf-8"))
         if facts["format_version"] != FORMAT_VERSION:
             raise BadGenerationError(
@@ -357,16 +373,21 @@ def _parse(file: Path) -> Generation:
         }
         facts |= {"training": Training(**training), "tuning": Tuning(**tuning)}
         generation = Generation(**facts)
-        numbers = [generation.rows, generation.size, generation.training.of_rows]
-        numbers += [
+        efforts = [
             value
             for effort in generation.tuning.settings.values()
             for value in (effort.breadth, effort.overfetch)
         ]
-        if not all(isinstance(number, int) and number > 0 for number in numbers):
+        numbers = [generation.rows, generation.size, generation.training.of_rows, *efforts]
+        texts = [generation.kind, generation.version, *generation.training.reasons]
+        if (
+            not all(isinstance(number, int) and number > 0 for number in numbers)
+            or max(efforts, default=0) > _MOST_EFFORT
+            or not all(isinstance(text, str) for text in texts)
+        ):
             raise BadGenerationError(f"{file} is damaged: it has impossible numbers")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BadGenerationError(f"{file} is damaged: {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BadGenerationError(f"{file} is damaged: {str(error)[:200]}") from error
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -17,7 +16,12 @@ import xxhash
 from numpy.typing import NDArray
 
 from retrieval.errors import UsageError
-from retrieval.files import UNFINISHED_SUFFIX, write_atomically
+from retrieval.files import (
+    UNFINISHED_SUFFIX,
+    read_toml,
+    require_plain_name,
+    write_atomically,
+)
 from retrieval.machine import memory_bytes
 
 Precision = Literal["float16", "int8"]
@@ -79,8 +83,7 @@ class TokenCache:
         Defaults if the file is missing or unreadable.
         """
         try:
-            text = (self.folder / _SETTINGS).read_text(encoding="utf-8")
-            return TokenCacheSettings(**tomllib.loads(text))
+            return TokenCacheSettings(**read_toml(self.folder / _SETTINGS))
         except (OSError, ValueError, TypeError, UsageError):
             return TokenCacheSettings()
 
@@ -189,7 +192,8 @@ class TokenCache:
                             Path(entry.path).unlink()
 
     def _path(self, identity: str, content_hash: str) -> Path:
-        return self.folder / identity / content_hash[:2] / (content_hash + _SUFFIX)
+        name = require_plain_name(content_hash)
+        return self.folder / require_plain_name(identity) / name[:2] / (name + _SUFFIX)
 
 
 def default_token_memory() -> int:

@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from retrieval.files import replacing, write_atomically
+from retrieval.errors import DamagedLibraryError
+from retrieval.files import replacing, require_plain_name, write_atomically
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -55,3 +56,14 @@ def test_others_may_read_it_as_far_as_the_umask_says(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/b", "a\\b", ".", "..", "", "a\0", "x" * 300])
+def test_a_path_is_no_plain_name(name):
+    with pytest.raises(DamagedLibraryError):
+        require_plain_name(name)
+
+
+@pytest.mark.parametrize("name", ["0f3a", "fusion-12", "xxh3_128-3.x"])
+def test_plain_names_are_kept(name):
+    assert require_plain_name(name) == name

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -144,3 +145,47 @@ def test_the_default_path_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("MMSEARCH_LIBRARY")
     assert default_library_path().parent.name == "mmsearch"
     assert default_library_path() != Path(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a=" + "[" * 50_000,
+        "x = {" * 3_000,
+        "a." * 20_000 + "b = 1",
+        "a = 1" + "0" * 10_000,
+        'a = "' + "x" * 1_000_000 + '"',
+        "\ufeff",
+        "format_version = true\ndefault_space = 'a'\ncreated_by = 'b'\n",
+        "format_version = 0\ndefault_space = 'a'\ncreated_by = 'b'\n",
+        f"format_version = 1\ndefault_space = '{'x' * 5000}'\ncreated_by = 'b'\n",
+        "format_version = 1\ndefault_space = '../../../etc'\ncreated_by = 'b'\n",
+        "format_version = 1\ndefault_space = '/etc'\ncreated_by = 'b'\n",
+        "format_version = 1\ndefault_space = '..'\ncreated_by = 'b'\n",
+        'format_version = 1\ndefault_space = "\\u0000"\ncreated_by = "b"\n',
+        "encoder = 'starter'\nweights = 'x'\npreprocessing = 'x'\ndimension = -1\n",
+        "encoder = 'starter'\nweights = 'x'\npreprocessing = 'x'\ndimension = 9999999999\n",
+    ],
+    ids=range(15),
+)
+@pytest.mark.parametrize("name", ["library.toml", f"spaces/{SPACE.id}/space.toml"])
+def test_strange_toml_is_refused_in_a_short_message(library, name, text):
+    (library.path / name).write_text(text)
+    with pytest.raises(LibraryError) as error:
+        open_library(library.path)
+    assert len(str(error.value)) < 1000
+
+
+def test_a_named_pipe_is_not_waited_for(library):
+    (library.path / "library.toml").unlink()
+    os.mkfifo(library.path / "library.toml")
+    with pytest.raises(LibraryError, match="not a regular file"):
+        open_library(library.path)
+
+
+@pytest.mark.parametrize("name", ["../../other", "/etc", "a/b", "", ".", "x" * 5000, "a\0b"])
+def test_a_space_is_no_path(library, name):
+    if name:
+        with pytest.raises(UsageError, match="has no space"):
+            library.space(name)
+    assert library.space(None) == SPACE

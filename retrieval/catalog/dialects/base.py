@@ -1,7 +1,7 @@
 """What a database must offer to hold a catalog, beyond standard SQL."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -28,6 +28,13 @@ class Dialect(ABC):
     @abstractmethod
     def __init__(self, url: sa.URL) -> None:
         """Prepare to use a database; connects later. Raises UsageError for an unusable URL."""
+
+    def check_objects(self, tables: Collection[str]) -> None:  # noqa: B027 - few need it
+        """Raise DamagedLibraryError for what a catalog from a stranger could hold beside tables.
+
+        tables: the names of those that this version knows. Nothing to do where a catalog is no file
+        that is sent around.
+        """
 
     @abstractmethod
     def exists(self) -> bool:

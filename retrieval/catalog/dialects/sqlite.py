@@ -6,10 +6,12 @@ WAL mode: readers never wait for the writer. A write takes the write lock at its
 
 import json
 import os
+import re
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,17 @@ _WRITER_LOCK = "writer.lock"
 _WRITER_NOTE = "writer.json"
 
 _BUSY_TIMEOUT_S = 10
+
+_MOST_OBJECTS = 1000
+"""Tables and indices in a file; a catalog has fewer than 100."""
+
+_DEFENCES = {
+    "SQLITE_DBCONFIG_DEFENSIVE": True,
+    "SQLITE_DBCONFIG_ENABLE_TRIGGER": False,
+    "SQLITE_DBCONFIG_ENABLE_VIEW": False,
+    "SQLITE_DBCONFIG_TRUSTED_SCHEMA": False,
+}
+"""How SQLite advises to open files from strangers (sqlite.org/security.html); Python 3.12."""
 
 
 class SQLite(Dialect):
@@ -58,6 +71,27 @@ class SQLite(Dialect):
     def exists(self) -> bool:
         """True if the file exists."""
         return self._path.exists()
+
+    def check_objects(self, tables: Collection[str]) -> None:
+        """Refuse views, triggers, other virtual tables and computed columns of a file."""
+        with self.connect(write=False) as connection:
+            found = connection.exec_driver_sql(
+                "SELECT type, name, substr(sql, 1, 10000) FROM sqlite_master LIMIT ?",
+                (_MOST_OBJECTS + 1,),
+            ).all()
+            if len(found) > _MOST_OBJECTS:
+                raise self._explain("it holds too many tables")
+            for kind, name, sql in found:
+                if not _is_known(kind, name, sql):
+                    raise self._explain(
+                        f"it holds the {kind} {str(name)[:80]!r}, which is not ours"
+                    )
+            for table in tables:
+                columns = connection.exec_driver_sql(
+                    "SELECT name FROM pragma_table_xinfo(?) WHERE hidden", (table,)
+                )
+                if column := columns.scalar():
+                    raise self._explain(f"{table} has the computed column {str(column)[:80]!r}")
 
     @contextmanager
     def connect(self, *, write: bool) -> Iterator[sa.Connection]:
@@ -302,6 +336,11 @@ def _read_note(note: Path) -> str:
 def _configure_connection(connection: Any, _record: object) -> None:
     # SQLAlchemy, not the driver, opens transactions: the driver would defer the write lock.
     connection.isolation_level = None
+    for setting, value in _DEFENCES.items():
+        if hasattr(connection, "setconfig") and hasattr(sqlite3, setting):
+            connection.setconfig(getattr(sqlite3, setting), value)
+    connection.execute("PRAGMA trusted_schema=OFF").close()
+    connection.execute("PRAGMA cell_size_check=ON").close()
     for name, count, function in (
         ("mmsearch_glob", 2, path_glob.matches),
         ("mmsearch_contains", 2, _contains),
@@ -318,8 +357,28 @@ def _configure_writable_connection(connection: Any, record: object) -> None:
     cursor.close()
 
 
+def _is_known(kind: object, name: object, sql: object) -> bool:
+    """Return whether an object of a file is a plain table, an index, or a full-text table of ours.
+
+    Views and triggers compute whatever their author likes, and so do virtual tables.
+    """
+    if kind not in {"table", "index"}:
+        return False
+    if not re.match(r"\s*CREATE\s+VIRTUAL", str(sql), re.IGNORECASE):
+        return True
+    own = {FILE_WORDS.name, ITEM_WORDS.name}
+    return name in own and re.search(r"\bUSING\s+fts5\s*\(", str(sql), re.IGNORECASE) is not None
+
+
 def _numbers_in(text: str | None) -> NDArray[np.int64]:
-    return np.fromstring(text, np.int64, sep=",") if text else np.empty(0, np.int64)
+    if not text:
+        return np.empty(0, np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it ends at what is no number
+        numbers = np.fromstring(text, np.int64, sep=",")
+    if len(numbers) != text.count(",") + 1:
+        raise ValueError("a value that is no integer")
+    return numbers
 
 
 def _contains(text: str | None, part: str) -> bool:

@@ -11,8 +11,22 @@ from numpy.typing import NDArray
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
 from retrieval.errors import UsageError
-from retrieval.indices.base import AllowedRows, Effort, Found, VectorEngine, VectorIndex
+from retrieval.indices.base import (
+    AllowedRows,
+    Effort,
+    Found,
+    UnsafeIndexError,
+    VectorEngine,
+    VectorIndex,
+)
 from retrieval.indices.faiss.gpu import assigning, gpus, placing
+from retrieval.indices.faiss.reading import (
+    KINDS,
+    inner_of,
+    read_index,
+    require_known_kind,
+    transforms_of,
+)
 
 LEAST_POINTS_PER_CENTROID = 39
 """What FAISS asks for; with fewer, centroids follow single points of the sample."""
@@ -58,6 +72,7 @@ class FactoryIndex(VectorEngine):
 
     name = "faiss"
     library = "FAISS"
+    reads_untrusted = True
     detail_names = ("lists", "code_bytes")
     block_rows = 16_384
     gpu_problem: str | None = None
@@ -78,6 +93,12 @@ class FactoryIndex(VectorEngine):
             raise UsageError(
                 f"{factory!r} is not a FAISS factory string for {dimension} dimensions, such as "
                 f"IVF1024,PQ64 ({str(error).splitlines()[-1]})."
+            ) from error
+        try:
+            require_known_kind(index)
+        except UnsafeIndexError as error:
+            raise UsageError(
+                f"{factory!r} would not be read again: {error}. Use {KINDS}, such as IVF1024,PQ64."
             ) from error
         self._take(factory, index)
         self.effort = Effort(nprobe)
@@ -108,12 +129,12 @@ class FactoryIndex(VectorEngine):
 
     @classmethod
     def open(cls, path: Path, rows: Rows, kind: str) -> Self:
-        """Read an index that `save` wrote; the caller has checked that the file is whole.
+        """Read an index that `save` wrote; raises UnsafeIndexError or RuntimeError for any other.
 
-        FAISS trusts what it reads: never give it a file whose checksum does not agree.
+        A checksum tells of damage alone: who sends a library can compute it.
         """
         self = cls.__new__(cls)
-        self._take(kind, faiss.read_index(str(path), faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE))
+        self._take(kind, read_index(path))
         self._drop_tables()
         return self
 
@@ -243,8 +264,7 @@ class FactoryIndex(VectorEngine):
         self.kind = factory
         self.dimension = int(index.d)
         self._index = index
-        inner = index.index if isinstance(index, faiss.IndexPreTransform) else index
-        self._inner = faiss.downcast_index(inner)
+        self._inner = inner_of(index)
         self._inverted = self._inner if isinstance(self._inner, faiss.IndexIVF) else None
 
     def _drop_tables(self) -> None:
@@ -273,10 +293,7 @@ class FactoryIndex(VectorEngine):
         self._index.train(sample)
 
     def _transforms(self) -> list[Any]:
-        if not isinstance(self._index, faiss.IndexPreTransform):
-            return []
-        chain = self._index.chain
-        return [faiss.downcast_VectorTransform(chain.at(place)) for place in range(chain.size())]
+        return transforms_of(self._index)
 
     def _prepare_training(self, seed: int) -> None:
         inner = self._inner

@@ -7,6 +7,7 @@ import pytest
 
 from api.cli.open_library import encoder_of, library_and_encoder
 from retrieval.encoders.deferred import DeferredEncoder
+from retrieval.encoders.trust import trust
 from retrieval.errors import NotFoundError, SpaceMismatchError, UsageError
 
 
@@ -60,5 +61,6 @@ def test_an_encoder_that_has_changed_is_refused(indexed_library, tiny_checkpoint
     (other / "open_clip_config.json").write_text(
         (other / "open_clip_config.json").read_text().replace(": {}", ': {"mean": [0, 0, 0]}')
     )
+    trust(other)
     with pytest.raises(SpaceMismatchError):
         encoder_of(indexed_library, replace(space, encoder=f"local-dir:{other}"), "cpu")

@@ -17,6 +17,7 @@ from api.cli import app as cli
 from api.cli.serve import serve
 from indexer.pipeline import index_sources
 from retrieval.encoders.open_clip import OpenClipEncoder
+from retrieval.encoders.trust import trust
 from retrieval.errors import UsageError
 from retrieval.library import create_library
 
@@ -183,6 +184,7 @@ def test_requests_can_be_logged_as_json(indexed_library):
 def test_an_encoder_that_cannot_be_loaded_ends_it_with_a_message(tmp_path, tiny_checkpoint):
     weights = tmp_path / "weights"
     shutil.copytree(tiny_checkpoint, weights)
+    trust(weights)
     space = OpenClipEncoder(f"local-dir:{weights}").space
     library = create_library(tmp_path / "library", space)
     shutil.rmtree(weights)

@@ -21,6 +21,7 @@ from api.http.indexing_process import (
 )
 from api.http.schemas.jobs import JobResult
 from retrieval.encoders.open_clip import OpenClipEncoder
+from retrieval.encoders.trust import trust
 from retrieval.spaces import list_spaces
 
 
@@ -84,6 +85,7 @@ def test_a_run_ends_with_one_outcome(answered):
 def test_all_spaces_are_kept_complete(answered, indexed_library, other_checkpoint, tmp_path):
     """One whose encoder is gone is told of, and leaves the run as it is."""
     folder = shutil.copytree(other_checkpoint, tmp_path / "other model")
+    trust(folder)
     indexed_library.add_space(OpenClipEncoder(f"local-dir:{folder}").space)
     outcome = Outcome(**answered()[-1]["outcome"])
     assert (outcome.counts["embedded"], outcome.problems) == (6, [])
