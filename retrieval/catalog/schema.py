@@ -233,12 +233,21 @@ class CodesRecord(Base):
 
 
 class ExtentRecord(Base):
-    """The number of committed rows of a space and modality. It never shrinks."""
+    """The number of committed rows of a space and modality. It never shrinks.
+
+    Under the name of `checksums_of` a modality: how many of them have a checksum, the first ones.
+    Versions that know of no checksums do not count it up, and their rows have none.
+    """
 
     __tablename__ = "extents"
     space_id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     modality: Mapped[str] = mapped_column(sa.String(16), primary_key=True)
     row_count: Mapped[int] = mapped_column(sa.BigInteger)
+
+
+def checksums_of(modality: Modality) -> str:
+    """Name the extent of the checksums of a modality's rows."""
+    return f"{modality}.xxh3"
 
 
 PARAMETERS_PER_STATEMENT = 10_000
