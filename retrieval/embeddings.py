@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +67,29 @@ class EmbeddingsFile:
             raise ValueError("vectors must be finite")
         if self.size_in_rows() < first_row:
             raise DamagedLibraryError(self._too_short(self.size_in_rows(), first_row))
-        _write_at(self.path, first_row * self.row_bytes, rows.tobytes())
+        _write_at(self.path, [(first_row * self.row_bytes, rows.tobytes())])
         self.write_checksums(checksums_of(rows), first_row)
 
     def write_checksums(self, checksums: Checksums, first_row: int) -> None:
         """Write checksums of the rows first_row .. first_row+n-1, flushed to disk."""
-        _write_at(self.checksum_path, 8 * first_row, checksums.astype("<u8").tobytes())
+        _write_at(self.checksum_path, [(8 * first_row, checksums.astype("<u8").tobytes())])
+
+    def copy(self, rows: Rows, checksums: Checksums, first_row: int) -> None:
+        """Write rows of another file as they are, with their checksums, flushed to disk."""
+        content = np.ascontiguousarray(rows).tobytes()
+        _write_at(self.path, [(first_row * self.row_bytes, content)])
+        self.write_checksums(checksums, first_row)
+
+    def clear(self, numbers: Sequence[int], *, lost: bool) -> None:
+        """Overwrite some rows with zeros, and their checksums; the file grows to hold them.
+
+        lost: mark them as damaged, as rows of items are whose vectors cannot be made again.
+        """
+        zeros = np.zeros((1, self.dimension), np.float16)
+        checksum = np.array([LOST], np.uint64) if lost else checksums_of(zeros)
+        row, octets = zeros.tobytes(), checksum.astype("<u8").tobytes()
+        _write_at(self.path, [(number * self.row_bytes, row) for number in numbers])
+        _write_at(self.checksum_path, [(8 * number, octets) for number in numbers])
 
     def rows(self, count: int) -> Rows:
         """Memory-map the first `count` rows, (count, d) float16, read-only."""
@@ -200,17 +218,18 @@ def checksums_of(rows: Rows) -> Checksums:
     return np.maximum(found, np.uint64(_LEAST_CHECKSUM))
 
 
-def _write_at(path: Path, offset: int, content: bytes) -> None:
-    """Write and flush bytes at a place of a file, which is created durably where it is missing."""
+def _write_at(path: Path, pieces: Iterable[tuple[int, bytes]]) -> None:
+    """Write bytes at offsets of a file and flush it; it is created durably where it is missing."""
     is_new = not path.exists()
     if is_new:
         make_directories(path.parent)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
     with os.fdopen(fd, "r+b", buffering=0) as file:
-        file.seek(offset)
-        remaining = memoryview(content)
-        while remaining:
-            remaining = remaining[file.write(remaining) :]
+        for offset, content in pieces:
+            file.seek(offset)
+            remaining = memoryview(content)
+            while remaining:
+                remaining = remaining[file.write(remaining) :]
         os.fsync(fd)
     if is_new:
         flush_names(path.parent)

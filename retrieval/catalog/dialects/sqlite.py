@@ -311,8 +311,8 @@ class SQLite(Dialect):
             )
         return DamagedLibraryError(
             f"{self.location} is damaged: {reason}. Nothing was overwritten. Restore it from a "
-            "backup (`mmsearch restore`), try `sqlite3 catalog.sqlite .recover`, or index the sources into a new "
-            "library (`--library NEW_DIR`)."
+            "backup (`mmsearch restore`), try `sqlite3 catalog.sqlite .recover`, or index the "
+            "sources into a new library (`--library NEW_DIR`)."
         )
 
 
