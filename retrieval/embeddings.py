@@ -202,7 +202,8 @@ def are_damaged(rows: Rows, checksums: Checksums) -> NDArray[np.bool_]:
 def are_impossible(rows: Rows) -> NDArray[np.bool_]:
     """Return which of (n, d) rows no encoder gives: not finite, or all zero, (n,) bool."""
     bits = np.ascontiguousarray(rows).view(np.uint16) & 0x7FFF
-    found: NDArray[np.bool_] = (bits >= 0x7C00).any(axis=1) | ~bits.any(axis=1)
+    found: NDArray[np.bool_] = np.any(bits >= 0x7C00, axis=1)
+    found |= np.all(bits == 0, axis=1)
     return found
 
 
@@ -211,7 +212,7 @@ def checksums_of(rows: Rows) -> Checksums:
     if not rows.size:
         return np.full(len(rows), LOST, np.uint64)
     digest = xxhash.xxh3_64_intdigest
-    octets = memoryview(np.ascontiguousarray(rows).view(np.uint8).reshape(-1))
+    octets = memoryview(np.ascontiguousarray(rows).data).cast("B")
     size = 2 * rows.shape[1]
     digests = (digest(octets[at : at + size]) for at in range(0, len(octets), size))
     found = np.fromiter(digests, np.uint64, len(rows))

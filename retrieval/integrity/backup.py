@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -391,7 +391,7 @@ def _copy_rows(
     return damaged
 
 
-def _require_unchanged(opened: dict[Path, BinaryIO]) -> None:
+def _require_unchanged(opened: Mapping[Path, BinaryIO]) -> None:
     for path, stream in opened.items():
         now, then = path.stat(), os.fstat(stream.fileno())
         if (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino):

@@ -19,7 +19,7 @@ from retrieval.indices import generations, tuning_queries
 from retrieval.integrity import thumbnails
 from retrieval.integrity.checksums import add_missing_checksums, are_no_vectors
 from retrieval.library import Library
-from retrieval.media import Modality, is_as_read
+from retrieval.media import UNTRUSTED_MTIME, Modality, is_as_read
 
 _BLOCK_ROWS = 1 << 14
 _NAMED_FILES = 5
@@ -322,7 +322,9 @@ def _check_files(
             report.files += 1
             if digest == entry.content_hash:
                 pass
-            elif is_as_read(status, entry.size, entry.mtime_ns):
+            elif entry.mtime_ns != UNTRUSTED_MTIME and is_as_read(
+                status, entry.size, entry.mtime_ns
+            ):
                 description = (
                     "Its content is not what was indexed, though size and time are: it was damaged "
                     "on the disk, or a program changed it and kept its time. Compare it with a "

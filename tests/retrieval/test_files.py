@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from retrieval.files import replacing, write_atomically
+from retrieval.files import make_directories, replacing, sealed, unsealed, write_atomically
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -55,3 +55,24 @@ def test_others_may_read_it_as_far_as_the_umask_says(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+def test_every_new_directory_is_flushed_in_the_one_above_it(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr("retrieval.files.flush_names", flushed.append)
+    make_directories(tmp_path / "a" / "b")
+    assert flushed == [tmp_path, tmp_path / "a"]
+    make_directories(tmp_path / "a" / "b")
+    assert len(flushed) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"x", bytes(100)])
+def test_a_seal_tells_every_damage(content):
+    stored = sealed(content)
+    assert unsealed(stored) == content
+    assert unsealed(content) is None
+    for at in range(len(stored)):
+        flipped = bytearray(stored)
+        flipped[at] ^= 1
+        assert unsealed(bytes(flipped)) is None
+        assert unsealed(stored[:at]) is None
