@@ -237,8 +237,8 @@ def test_kills_at_random_instants(indexed_library, tmp_path, write_files):
     write_files(indexed_library, {"/0.jpg": unit(1)})
     back_up(indexed_library, tmp_path / "backup")
     states = [contents(indexed_library)]
-    for number in range(1, 9):
-        vectors = unit(3000, seed=number)
+    for number in range(1, 7):
+        vectors = unit(400, seed=number)
         write_files(indexed_library, {f"/{number}-{i}.jpg": v[None] for i, v in enumerate(vectors)})
         states.append(contents(indexed_library))
         child = subprocess.Popen(
@@ -250,7 +250,7 @@ def test_kills_at_random_instants(indexed_library, tmp_path, write_files):
             child.stdout.readline()
             child.stdin.write(b"\n")
             child.stdin.flush()
-            threading.Event().wait(generator.uniform(0, 0.3))
+            threading.Event().wait(generator.uniform(0, 0.15))
             child.send_signal(signal.SIGKILL)
         library = restored(tmp_path / "backup", tmp_path / f"new {number}")
         assert contents(library) in states
