@@ -129,9 +129,13 @@ def back_up(
             _require_same_library(library, directory, former)
             _remove_others(directory, former)
             for attempt in range(_TRIES):
+                spaces = library.space_ids()
                 try:
                     return _back_up(library, directory, former, on_progress)
-                except (_ChangedError, FileNotFoundError) as error:
+                except (_ChangedError, FileNotFoundError, LibraryError, UsageError) as error:
+                    is_same = library.space_ids() == spaces
+                    if is_same and isinstance(error, LibraryError | UsageError):
+                        raise
                     # A space was removed or added meanwhile.
                     _remove_others(directory, former)
                     if attempt == _TRIES - 1:
