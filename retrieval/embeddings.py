@@ -201,9 +201,9 @@ def are_damaged(rows: Rows, checksums: Checksums) -> NDArray[np.bool_]:
 
 def are_impossible(rows: Rows) -> NDArray[np.bool_]:
     """Return which of (n, d) rows no encoder gives: not finite, or all zero, (n,) bool."""
-    bits = np.ascontiguousarray(rows).view(np.uint16) & 0x7FFF
-    found: NDArray[np.bool_] = np.any(bits >= 0x7C00, axis=1)
-    found |= np.all(bits == 0, axis=1)
+    magnitude = np.ascontiguousarray(rows).view(np.uint16) & 0x7FFF
+    largest = magnitude.max(axis=1, initial=0)
+    found: NDArray[np.bool_] = (largest >= 0x7C00) | (largest == 0)  # infinity, NaN (IEEE 754)
     return found
 
 
