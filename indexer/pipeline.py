@@ -28,6 +28,7 @@ from indexer.sources import (
 from retrieval.catalog.paths import is_there
 from retrieval.encoders.base import Encoder, cannot_encode, importable_preprocess, least_side
 from retrieval.errors import NotFoundError, UnreadableFileError
+from retrieval.integrity.checksums import add_missing_checksums
 from retrieval.library import Library
 from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
 from retrieval.media.images import default_max_pixels
@@ -92,6 +93,7 @@ def index_sources(
     start = time.perf_counter()
     with library.writer():
         library.space(encoder.space.id)  # raises if it was removed meanwhile
+        add_missing_checksums(library, encoder.space)
         followed = Moves()
         if partial is None:
             followed = follow_moves(library, paths, changes, moves or MoveOptions())

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.catalog import FileEntry, Item, Snapshot
-from retrieval.embeddings import Rows
+from retrieval.embeddings import RowChecker, Rows
 from retrieval.encoders.base import Space, Vectors
 from retrieval.errors import UsageError
 from retrieval.library import Library
@@ -61,13 +61,15 @@ class NearDuplicates:
 
     pictures: number of compared images. found: number of pairs at or above the threshold, including
     those beyond the limit and outdated ones. outdated: number of the best pairs that are excluded
-    from `pairs`, because a file was changed or deleted after it was indexed.
+    from `pairs`, because a file was changed or deleted after it was indexed. damaged: number of
+    vectors that were left out, since they are damaged on the disk.
     """
 
     pairs: tuple[NearPair, ...]
     pictures: int
     found: int
     outdated: int
+    damaged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +134,17 @@ def find_near(
         raise UsageError(f"The threshold is a cosine between 0 and 1, not {threshold}.")
     with library.catalog.snapshot() as snapshot:
         row_count = snapshot.row_count(space.id, Modality.IMAGE)
+        checksum_count = snapshot.checksum_count(space.id, Modality.IMAGE)
         rows, contents = _distinct(snapshot.picture_rows(space.id, parts=frames))
+    file = library.embeddings(space, Modality.IMAGE)
+    embeddings = file.rows(row_count)
+    checker = RowChecker(file)
+    checker.extend(embeddings, checksum_count)
+    is_whole = ~checker.are_damaged(rows)
+    rows, contents = rows[is_whole], contents[is_whole]
     on_plan(len(rows))
     similar = similar_rows(
-        library.embeddings(space, Modality.IMAGE).rows(row_count),
+        embeddings,
         rows,
         contents,
         threshold,
@@ -162,7 +171,7 @@ def find_near(
         if first in shown and second in shown
     ]
     outdated = len(similar.similarity) - len(pairs)
-    return NearDuplicates(tuple(pairs), len(rows), similar.found, outdated)
+    return NearDuplicates(tuple(pairs), len(rows), similar.found, outdated, checker.damaged_count)
 
 
 def similar_rows(

@@ -1,4 +1,4 @@
-"""Atomic writes of files, and their names as valid text."""
+"""Atomic and durable writes of files, checksums behind them, and their names as valid text."""
 
 import os
 import re
@@ -6,8 +6,11 @@ import tomllib
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
+
+import xxhash
 
 from retrieval.errors import DamagedLibraryError
 
@@ -48,6 +51,10 @@ def require_plain_name(name: str) -> str:
     return name
 
 
+_SEAL = b"xxh3"
+_SEAL_BYTES = len(_SEAL) + 16
+
+
 def valid_text(path: str) -> str:
     """Escape bytes of a file name that are not valid UTF-8, since JSON has no raw bytes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
@@ -78,6 +85,34 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
         raise
     if durable:
         flush_names(file.parent)
+
+
+def sealed(content: bytes) -> bytes:
+    """Append a checksum to the content of a file: 4 bytes that say so, and xxh3-128."""
+    return content + _SEAL + xxhash.xxh3_128_digest(content)
+
+
+def unsealed(stored: bytes) -> bytes | None:
+    """Return what was `sealed`; None if it is damaged or never was."""
+    content, seal = stored[:-_SEAL_BYTES], stored[-_SEAL_BYTES:]
+    return content if seal == _SEAL + xxhash.xxh3_128_digest(content) else None
+
+
+def checksum_of_file(file: Path) -> str:
+    """Compute xxh3-128 of a file, in hexadecimal; raises OSError."""
+    with file.open("rb") as stream:
+        return file_digest(stream, xxhash.xxh3_128).hexdigest()
+
+
+def make_directories(folder: Path) -> None:
+    """Create a directory and those above it, whose names survive a power cut."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for created in reversed(missing):
+        created.mkdir(exist_ok=True)
+        flush_names(created.parent)
 
 
 def flush_names(folder: Path) -> None:

@@ -26,7 +26,7 @@ from retrieval.errors import (
     SpaceMismatchError,
     UsageError,
 )
-from retrieval.files import read_toml, write_atomically
+from retrieval.files import make_directories, read_toml, write_atomically
 from retrieval.media import Modality
 from retrieval.relocation import Relocation, find_moved_beside, plan_relocation, relocate
 from retrieval.rerankers.token_cache import TokenCache
@@ -106,7 +106,7 @@ def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
     """
     directory = Path(path)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directories(directory)
         manifest = Manifest(FORMAT_VERSION, space.id, f"mmsearch {version('mmsearch')}")
         library = Library(directory, manifest)
         file_names = (_MANIFEST, *library.catalog.dialect.file_names)
@@ -125,7 +125,7 @@ def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
                 return open_library(directory)
             library.catalog.migrate()
             library.add_space(space)
-            (directory / "thumbnails").mkdir(exist_ok=True)
+            make_directories(directory / "thumbnails")
             _write_toml(directory / _MANIFEST, manifest)
     except OSError as error:
         raise LibraryError(f"Cannot create a library in {directory}: {error.strerror}.") from error
@@ -185,7 +185,7 @@ class Library:
     def add_space(self, space: Space) -> None:
         """Add a space; the default space stays the same."""
         directory = self.space_directory(space)
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directories(directory)
         _write_toml(directory / "space.toml", space)
 
     def set_default_space(self, space_id: str) -> None:

@@ -29,7 +29,7 @@ ONLY_IN = {
 LAYERS = [
     {"errors", "files", "machine"},
     {"catalog", "embeddings", "encoders", "filters", "media"},
-    {"duplicates", "indices", "library", "relocation", "rerankers", "spaces"},
+    {"duplicates", "indices", "integrity", "library", "relocation", "rerankers", "spaces"},
     {"search"},
     {"training"},
 ]

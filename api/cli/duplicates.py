@@ -195,6 +195,11 @@ def _print_near(near: "NearDuplicates", threshold: float) -> None:
             f"{near.outdated:,} pairs are left out: their files were changed or deleted after they "
             "were indexed. Run `mmsearch index`."
         )
+    if near.damaged:
+        complain(
+            f"{near.damaged:,} images were not compared: their vectors are damaged on the disk. "
+            "`mmsearch check --repair` makes them again."
+        )
     rest = near.found - near.outdated - len(near.pairs)
     if rest:
         complain(f"{rest:,} more, less similar: raise --limit to see them.")

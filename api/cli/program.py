@@ -41,6 +41,14 @@ COMMANDS = {
         "Rebuild the search index now. `mmsearch index` does this automatically when it is due.",
     ),
     "status": Entry("api.cli.library:status", "Show what a library holds."),
+    "check": Entry(
+        "api.cli.check:check",
+        "Check a library: catalog, vectors, indices and caches; --repair makes them again.",
+    ),
+    "backup": Entry(
+        "api.cli.backup:backup", "Back up a library, also while it is indexed and searched."
+    ),
+    "restore": Entry("api.cli.backup:restore", "Restore a library from a backup."),
     "remove": Entry(
         "api.cli.library:remove",
         "Remove directories and files from a library; the files themselves stay.",

@@ -8,7 +8,8 @@ from PIL import Image
 from api.http.files import ItemFiles
 from api.http.schemas.items import ThumbnailFormat, ThumbnailSize
 from retrieval.catalog import Item
-from retrieval.files import write_atomically
+from retrieval.files import sealed, write_atomically
+from retrieval.integrity.thumbnails import read_thumbnail
 from retrieval.library import Library
 
 _OPTIONS = {
@@ -26,16 +27,17 @@ def thumbnail(
 ) -> bytes:
     """Return the thumbnail of an item, cached if possible: no side is longer than `size`.
 
-    Smaller pictures keep their size. Raises NotFoundError as `ItemFiles.picture`.
+    Smaller pictures keep their size. One in the cache that is damaged is made again. Raises
+    NotFoundError as `ItemFiles.picture`.
     """
     cached = library.thumbnails / f"{item.picture_key}-{int(size)}.{form}"
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return cached.read_bytes()
+    if (content := read_thumbnail(cached)) is not None:
+        return content
     image = files.picture(item, least_side=2 * size)
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     image.save(stream, form.upper(), **_OPTIONS[form])
     with suppress(OSError):  # a full disk or a read-only library costs the cache, not the answer
         library.thumbnails.mkdir(exist_ok=True)
-        write_atomically(cached, stream.getvalue())
+        write_atomically(cached, sealed(stream.getvalue()))
     return stream.getvalue()

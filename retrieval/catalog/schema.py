@@ -233,7 +233,11 @@ class CodesRecord(Base):
 
 
 class ExtentRecord(Base):
-    """The number of committed rows of a space and modality. It never shrinks."""
+    """The number of committed rows of a space and modality. It never shrinks.
+
+    Under the name of `checksums_of` a modality: how many of them have a checksum, the first ones.
+    Versions that know of no checksums do not count it up, and their rows have none.
+    """
 
     __tablename__ = "extents"
     space_id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
@@ -249,6 +253,12 @@ ITEM_WORDS = sa.table("item_words", *map(sa.column, ("rowid", "passage", "column
 
 WEIGHTS = {FILE_WORDS.name: (4.0, 3.0, 1.0, 1.5, 0.5), ITEM_WORDS.name: (4.0, 1.0)}
 """Of the columns: what a person wrote of a picture says more than the name of its folder."""
+
+
+def checksums_of(modality: Modality) -> str:
+    """Name the extent of the checksums of a modality's rows."""
+    return f"{modality}.xxh3"
+
 
 PARAMETERS_PER_STATEMENT = 10_000
 """Below the limits of bound values: 32,766 in SQLite, 65,535 in PostgreSQL."""

@@ -51,6 +51,7 @@ from retrieval.catalog.schema import (
     RowRecord,
     SourceRecord,
     at_or_below,
+    checksums_of,
     chunks,
     item_of,
     row_in,
@@ -148,6 +149,56 @@ class Snapshot:
         if not isinstance(count, int) or count < 0:
             raise ValueError(f"{count!r} rows")
         return count
+
+    def checksum_count(self, space_id: str, modality: Modality) -> int:
+        """Count the committed rows of a space and modality that have a checksum, the first ones."""
+        query = sa.select(ExtentRecord.row_count).where(
+            ExtentRecord.space_id == space_id, ExtentRecord.modality == checksums_of(modality)
+        )
+        return min(self._connection.scalar(query) or 0, self.row_count(space_id, modality))
+
+    def extents(self) -> list[tuple[str, Modality, int]]:
+        """List the spaces and modalities that have committed rows, with their number."""
+        query = sa.select(ExtentRecord.space_id, ExtentRecord.modality, ExtentRecord.row_count)
+        modalities = [str(modality) for modality in Modality]
+        query = query.where(ExtentRecord.modality.in_(modalities)).order_by(*query.selected_columns)
+        return [
+            (space_id, Modality(modality), count)
+            for space_id, modality, count in self._connection.execute(query)
+        ]
+
+    def rows_in_use(self, space_id: str, modality: Modality) -> NDArray[np.int64]:
+        """Return the rows that hold the vector of an item, of a removed file too; ascending."""
+        [rows] = self._numbers(_rows_of(space_id, modality, RowRecord.row))
+        return np.unique(rows)
+
+    def files_at_rows(
+        self, space_id: str, modality: Modality, rows: Sequence[int]
+    ) -> list[tuple[int, FileEntry, FileState]]:
+        """List the files of the items at some rows, by row; their metadata is left out."""
+        found = []
+        for chunk in chunks(rows):
+            query = (
+                sa.select(RowRecord.row, *_FILE, FileRecord.state)
+                .distinct()
+                .join(ItemRecord, ItemRecord.id == RowRecord.item_id)
+                .join(FileRecord, FileRecord.id == ItemRecord.file_id)
+                .where(
+                    RowRecord.space_id == space_id,
+                    RowRecord.modality == modality,
+                    RowRecord.row.in_(chunk),
+                )
+                .order_by(RowRecord.row, FileRecord.path)
+            )
+            for row, *file, state in self._connection.execute(query):
+                found.append((row, _file_entry(file), FileState(state)))
+        return found
+
+    def indexed_files(self) -> Iterator[FileEntry]:
+        """Yield the files that can be found, by path; their metadata is left out."""
+        query = sa.select(*_FILE).where(FileRecord.state == FileState.INDEXED)
+        for file in self._connection.execute(query.order_by(FileRecord.path)):
+            yield _file_entry(file)
 
     def live_rows(self, space_id: str, modality: Modality) -> NDArray[np.bool_]:
         """Return which of the committed rows hold a current item, (row_count,) bool."""
@@ -483,18 +534,12 @@ class Snapshot:
             .having(sa.func.count() > 1)
         )
         query = (
-            sa.select(
-                FileRecord.path,
-                FileRecord.kind,
-                FileRecord.size,
-                FileRecord.mtime_ns,
-                FileRecord.content_hash,
-            )
+            sa.select(*_FILE)
             .where(of_content, FileRecord.content_hash.in_(shared))
             .order_by(FileRecord.content_hash, FileRecord.path)
         )
-        for path, kind, size, mtime_ns, content_hash in self._connection.execute(query):
-            yield FileEntry(path, MediaKind(kind), size, mtime_ns, content_hash or "")
+        for file in self._connection.execute(query):
+            yield _file_entry(file)
 
     def files_below(self, roots: Sequence[str], space_id: str) -> Iterator[KnownFile]:
         """Yield every file that was seen at or below some paths, including removed ones."""
@@ -773,6 +818,20 @@ class Snapshot:
 
     def _mapping(self, query: sa.Executable) -> dict[str, Any]:
         return {key: value for key, value in self._connection.execute(query)}  # noqa: C416
+
+
+_FILE = (
+    FileRecord.path,
+    FileRecord.kind,
+    FileRecord.size,
+    FileRecord.mtime_ns,
+    FileRecord.content_hash,
+)
+
+
+def _file_entry(fields: Sequence[Any]) -> FileEntry:
+    path, kind, size, mtime_ns, content_hash = fields
+    return FileEntry(path, MediaKind(kind), size, mtime_ns, content_hash or "")
 
 
 def _rows_of(space_id: str, modality: Modality, *columns: Any) -> sa.Select[Any]:

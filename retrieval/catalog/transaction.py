@@ -29,6 +29,7 @@ from retrieval.catalog.schema import (
     RowRecord,
     SourceRecord,
     at_or_below,
+    checksums_of,
     chunks,
     next_id,
 )
@@ -133,16 +134,41 @@ class Transaction(Snapshot):
     def extend_rows(self, space_id: str, modality: Modality, first_row: int, count: int) -> None:
         """Commit rows first_row .. first_row+count-1 of a space.
 
-        The vectors must be on the disk already. Raises DamagedLibraryError when first_row is not
-        the end of the committed rows.
+        The vectors must be on the disk already, with their checksums. These count unless there are
+        rows before them that have none. Raises DamagedLibraryError when first_row is not the end of
+        the committed rows.
         """
         committed = self.row_count(space_id, modality)
+        all_have_checksums = self.checksum_count(space_id, modality) == committed
         if first_row != committed:
             raise DamagedLibraryError(
                 f"rows were written at {first_row}, but {committed} are committed"
             )
         if count:
             self._set_row_count(space_id, modality, first_row + count)
+        if count and all_have_checksums:
+            self._set_row_count(space_id, checksums_of(modality), first_row + count)
+
+    def set_checksum_count(self, space_id: str, modality: Modality, count: int) -> None:
+        """Commit the checksums of the first `count` rows, which must be on the disk already."""
+        self._set_row_count(space_id, checksums_of(modality), count)
+
+    def forget_vectors(self, space_id: str, modality: Modality, rows: Sequence[int]) -> None:
+        """Forget the vectors at some rows: the next run of the indexer reads their files again.
+
+        Items keep their ids.
+        """
+        at_rows = sa.and_(RowRecord.space_id == space_id, RowRecord.modality == modality)
+        file_ids: set[int] = set()
+        for chunk in chunks(rows):
+            query = (
+                sa.select(ItemRecord.file_id)
+                .join(RowRecord, RowRecord.item_id == ItemRecord.id)
+                .where(at_rows, RowRecord.row.in_(chunk))
+            )
+            file_ids.update(self._connection.scalars(query))
+        self._delete(RowRecord.row, rows, at_rows)
+        self._delete(EmbeddedFileRecord.file_id, file_ids, EmbeddedFileRecord.space_id == space_id)
 
     def record_files(self, space_id: str, updates: Sequence[FileUpdate]) -> None:
         """Record files, their items and the rows of these, which `extend_rows` must have committed.
@@ -442,7 +468,7 @@ class Transaction(Snapshot):
             )
         }
 
-    def _set_row_count(self, space_id: str, modality: Modality, count: int) -> None:
+    def _set_row_count(self, space_id: str, modality: str, count: int) -> None:
         key = {"space_id": space_id, "modality": modality}
         updated = self._connection.execute(
             sa.update(ExtentRecord).filter_by(**key).values(row_count=count)

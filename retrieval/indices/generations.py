@@ -225,6 +225,32 @@ def load(directory: Path, generation: Generation, rows: Rows) -> VectorEngine:
     return index
 
 
+def find_damage(directory: Path, modality: str, rows: Rows) -> list[tuple[int, str]]:
+    """Check all generations against their checksums; return the numbers of bad ones, and why."""
+    found = []
+    for number in generation_numbers(directory, modality):
+        try:
+            generation = read_generation(directory, modality, number, rows)
+            file = generation.index_file(directory)
+            if _checksum(file) != generation.checksum:
+                found.append((number, f"{file} is damaged: its checksum is wrong"))
+        except FileNotFoundError:
+            continue  # a builder has removed it since
+        except BadGenerationError as error:
+            found.append((number, str(error)))
+    return found
+
+
+def remove_generation(directory: Path, modality: str, number: int) -> None:
+    """Delete the files of a generation; the next build makes another. Call it while `building`."""
+    for other, name in sorted(
+        _files(directory, modality), key=lambda file: not file[1].endswith(".json")
+    ):
+        if other == number:
+            with suppress(OSError):
+                (directory / name).unlink()
+
+
 @contextmanager
 def building(directory: Path, modality: str) -> Iterator[None]:
     """Hold the right to write generations of a modality; readers are not held up.

@@ -8,9 +8,9 @@ from dataclasses import KW_ONLY, dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.embeddings import Rows
+from retrieval.embeddings import RowChecker, Rows
 from retrieval.encoders.base import Encoder, Space
-from retrieval.errors import LibraryLockedError, MMSearchError
+from retrieval.errors import DamagedLibraryError, LibraryLockedError, MMSearchError
 from retrieval.indices import generations
 from retrieval.indices.base import BuildCancelled
 from retrieval.indices.build import BuildOptions, build, is_build_due
@@ -70,6 +70,7 @@ def build_index(
     """
     directory = library.space_directory(space)
     rows = committed_rows(library, space, modality)
+    _require_whole(library, space, modality, rows)
 
     def queries() -> Mapping[Modality, TuningQueries]:
         texts = encoded_texts(
@@ -106,6 +107,21 @@ def build_index(
             should_stop=should_stop,
         )
     return None
+
+
+def _require_whole(library: Library, space: Space, modality: Modality, rows: Rows) -> None:
+    """Raise DamagedLibraryError for damaged rows: an index would go on giving them."""
+    with library.catalog.snapshot() as snapshot:
+        checksum_count = min(len(rows), snapshot.checksum_count(space.id, modality))
+    file = library.embeddings(space, modality)
+    checker = RowChecker(file)
+    checker.extend(rows, checksum_count)
+    if checker.damaged_between(0, len(rows)) is not None:
+        raise DamagedLibraryError(
+            f"{checker.damaged_count:,} of the vectors in {file.path} are damaged, and no index is "
+            "built over them. Run `mmsearch check --repair` first; searches go on meanwhile, and "
+            "leave them out."
+        )
 
 
 def committed_rows(library: Library, space: Space, modality: Modality) -> Rows:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.embeddings import EmbeddingsFile, Rows
+from retrieval.embeddings import EmbeddingsFile, RowChecker, Rows
 from retrieval.encoders.base import Vectors
 from retrieval.indices import generations
 from retrieval.indices.base import AllowedRows, Found, VectorIndex
@@ -69,6 +69,7 @@ class Searcher:
         self._device = device
         nothing = np.empty((0, embeddings.dimension), dtype=np.float16)
         self._state = _State.of(nothing)
+        self._checker = RowChecker(embeddings)
         self._lock = threading.RLock()
         self._tried: tuple[list[int], int] | None = None
         self._listed_mtime_ns: int | None = None
@@ -97,8 +98,25 @@ class Searcher:
             "slower. `mmsearch build-index` rebuilds it."
         )
 
-    def refresh(self, row_count: int) -> None:
+    @property
+    def damage(self) -> str | None:
+        """Say how many rows were found to be damaged, for the user; None: none so far."""
+        if not (count := self._checker.damaged_count):
+            return None
+        return (
+            f"{count:,} of the vectors in {self._embeddings.path} {'is' if count == 1 else 'are'} "
+            "damaged on the disk: what they show was left out. `mmsearch check --repair` makes "
+            "them again from the files that were indexed."
+        )
+
+    def are_whole(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of some rows hold what was written, (n,) bool; each is compared once."""
+        return ~self._checker.are_damaged(numbers)
+
+    def refresh(self, row_count: int, checksum_count: int = 0) -> None:
         """Let the searches that follow cover at least the first row_count rows.
+
+        checksum_count: how many of them have a checksum.
 
         The first generation is loaded before this returns, a newer one in the background: see
         `settle`. Raises DamagedLibraryError when the embeddings have fewer rows.
@@ -108,6 +126,7 @@ class Searcher:
             rows = self._embeddings.rows(row_count)  # raises for a file that was cut
         with self._lock:
             if rows is not None and row_count > len(self._state.rows):
+                self._checker.extend(rows, checksum_count)
                 self._state = self._state.over(rows)
             if row_count == 0 or not self._is_outdated():
                 return
@@ -148,18 +167,23 @@ class Searcher:
             allowed = allowed.part(0, count)
             count = allowed.count
             if count <= FEW_ROWS:
-                return nearest(queries, state.rows, min(k, count), allowed.ids)[1]
+                ids = allowed.ids[self.are_whole(allowed.ids)]
+                return nearest(queries, state.rows, min(k, len(ids)), ids)[1]
         k = min(k, count)
         if state.index is None or state.generation is None:
-            return state.tail.search(queries, k, allowed)[1]
+            return state.tail.search(queries, k, self._whole(0, len(state.rows), allowed))[1]
         effort = state.generation.effort_for(query_modality)
         in_index = in_tail = None
         if allowed is not None:
             in_index = allowed.part(0, state.covered)
             in_tail = allowed.part(state.covered, len(state.rows))
         proposed = propose_rows(state.index, queries, k, in_index, effort)
+        proposed[proposed >= 0] = np.where(
+            self.are_whole(proposed[proposed >= 0]), proposed[proposed >= 0], -1
+        )
         if not len(state.tail):
             return proposed
+        in_tail = self._whole(state.covered, len(state.rows), in_tail)
         rows = state.tail.search(queries, min(k, len(state.tail)), in_tail)[1]
         return np.hstack([proposed, np.where(rows < 0, rows, rows + state.covered)])
 
@@ -173,6 +197,13 @@ class Searcher:
         """Find the best k rows for each query, refined exactly; see `VectorIndex.search`."""
         found = self.candidates(queries, k, allowed, query_modality)
         return refine_all(queries, found, k, self.rows)  # which hold all that were there before
+
+    def _whole(self, first: int, last: int, allowed: AllowedRows | None) -> AllowedRows | None:
+        """Take the damaged rows among first .. last-1 out of those that are allowed there."""
+        damaged = self._checker.damaged_between(first, last)
+        if damaged is None:
+            return allowed
+        return AllowedRows(~damaged if allowed is None else allowed.bitmap & ~damaged)
 
     def _is_whole(self, row_count: int) -> bool:
         """Tell whether the file still has these rows: reading past its end would crash."""

@@ -61,6 +61,14 @@ def encoded_texts(
     return rows.astype(np.float32)
 
 
+def find_damage(directory: Path, dimension: int) -> Path | None:
+    """Return the file of encoded texts if it does not agree with its checksum or the texts."""
+    texts = bundled_texts()
+    file = directory / _FILE
+    is_bad = _read(file, "\n".join(texts).encode(), (len(texts), dimension)) is None
+    return file if is_bad and file.exists() else None
+
+
 def _read(file: Path, listed: bytes, shape: tuple[int, int]) -> Vectors | None:
     try:
         content = file.read_bytes()

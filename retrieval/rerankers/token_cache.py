@@ -139,6 +139,21 @@ class TokenCache:
             bytes=sum(size for _, size, _ in entries),
         )
 
+    def find_damage(self) -> Iterator[Path | None]:
+        """Read every entry and yield its path where it is damaged, else None."""
+        from safetensors import SafetensorError
+
+        for _, _, name in list(self._entries()):
+            path = Path(name)
+            try:
+                _decode(path.read_bytes())
+            except FileNotFoundError:
+                yield None
+            except (OSError, SafetensorError, KeyError, ValueError):
+                yield path
+            else:
+                yield None
+
     def bytes_per_image(
         self, tokens: int, channels: int, precision: Precision | None = None
     ) -> int:

@@ -1,6 +1,6 @@
 """What is remembered of the catalog between queries: answers name the same items over and over."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,10 @@ _FEW_LIVE = 0.5
 """Below this share of live rows, a search that looks at dead rows is likely to be repeated."""
 
 
+def _all_whole(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.ones(len(numbers), np.bool_)
+
+
 class CatalogCache:
     """Items, sets of rows and samples of one space, remembered until the catalog changes.
 
@@ -48,6 +52,7 @@ class CatalogCache:
         self._item_ids: dict[Modality, NDArray[np.int64]] = {}
         self._facets: tuple[FileFacets, dict[str, ColumnFacet]] | None = None
         self._row_counts: dict[Modality, int] = {}
+        self._checksum_counts: dict[Modality, int] = {}
         self._live: dict[Modality, RowSet] = {}
         self._words: dict[str, Any] = {}
         # Rows never change, so a sample of the first n of them is good for ever.
@@ -67,6 +72,7 @@ class CatalogCache:
             self._item_ids.clear()
             self._facets = None
             self._row_counts.clear()
+            self._checksum_counts.clear()
             self._live.clear()
             self._words.clear()
             self._version = version
@@ -78,6 +84,12 @@ class CatalogCache:
         if modality not in self._row_counts:
             self._row_counts[modality] = snapshot.row_count(self._space_id, modality)
         return self._row_counts[modality]
+
+    def checksum_count(self, snapshot: Snapshot, modality: Modality) -> int:
+        """Committed rows of a modality that have a checksum."""
+        if modality not in self._checksum_counts:
+            self._checksum_counts[modality] = snapshot.checksum_count(self._space_id, modality)
+        return self._checksum_counts[modality]
 
     def items_at(
         self, snapshot: Snapshot, modality: Modality, rows: Iterable[int], where: Filter | None
@@ -160,10 +172,24 @@ class CatalogCache:
         """Drop the samples: the rows that they were drawn from are gone."""
         self._samples.clear()
 
-    def sample(self, modality: Modality, rows: Rows) -> NDArray[np.float32]:
-        """Draw the fixed sample of (n, d) rows to normalise scores with, (m, d) float32."""
+    def sample(
+        self,
+        modality: Modality,
+        rows: Rows,
+        are_whole: Callable[[NDArray[np.int64]], NDArray[np.bool_]] = _all_whole,
+    ) -> NDArray[np.float32]:
+        """Draw the fixed sample of (n, d) rows to normalise scores with, (m, d) float32.
+
+        are_whole: tells which of some rows are not damaged; others of the sample take their places.
+        """
         key = (modality, len(rows))
         if (sample := self._samples.get(key)) is None:
-            sample = np.asarray(rows)[sample_rows(len(rows))].astype(np.float32)
+            chosen = sample_rows(len(rows))
+            is_whole = are_whole(chosen)
+            if is_whole.any() or not len(chosen):
+                chosen = np.where(is_whole, chosen, np.resize(chosen[is_whole], len(chosen)))
+                sample = np.asarray(rows)[chosen].astype(np.float32)
+            else:
+                sample = np.zeros((len(chosen), rows.shape[1]), np.float32)
             self._samples[key] = sample
         return sample

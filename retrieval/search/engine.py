@@ -390,8 +390,11 @@ class Engine:
         places = snapshot.item_rows(self._space_id, sorted(wanted))
         for item_id, (modality, row) in places.items():
             if (item := snapshot.item(item_id)) is not None:
+                searcher = self._searcher(modality, snapshot)
+                if not searcher.are_whole(np.array([row]))[0]:
+                    continue
                 items[item_id] = item
-                vector = self._searcher(modality, snapshot).rows[row].astype(np.float32)
+                vector = searcher.rows[row].astype(np.float32)
                 vectors[item_id] = vector / np.linalg.norm(vector)
         return items, vectors
 
@@ -602,6 +605,8 @@ class Engine:
                     rows, similarity = best_text_matches(
                         plan.vector, plan.text, searcher.rows, plan.count
                     )
+                    is_whole = searcher.are_whole(rows)
+                    rows, similarity = rows[is_whole], similarity[is_whole]
                 with timer("catalog"):
                     at = at | self._cache.items_at(snapshot, modality, rows.tolist(), plan.where)
                 by_text = with_words(at_rows(rows, similarity, at), plan.text)
@@ -618,7 +623,8 @@ class Engine:
             alike.setdefault((plan.query.modality, plan.row_limit), []).append(place)
         relevance = {}
         for (modality, limit), places in alike.items():
-            sample = self._cache.sample(modality, self._searchers[modality].rows[:limit])
+            searcher = self._searchers[modality]
+            sample = self._cache.sample(modality, searcher.rows[:limit], searcher.are_whole)
             cohorts = np.stack([plans[place].vector for place in places]) @ sample.T
             for place, cohort in zip(places, cohorts, strict=True):
                 plan = plans[place]
@@ -816,6 +822,7 @@ class Engine:
                 *plan.warnings,
                 *(reranked.warnings if reranked else ()),
                 *((searcher.problem,) if searcher.problem else ()),
+                *((searcher.damage,) if searcher.damage else ()),
                 *_doubts(plan, is_unsure=cut.is_unsure and len(page) > 0),
             ),
             reranker=plan.reranker.name if plan.reranker and match is not None else None,
@@ -850,7 +857,7 @@ class Engine:
         if row_count < len(searcher.rows):  # the space was removed, and perhaps added again
             self._forget_rows(modality)
             return self._searcher(modality, snapshot)
-        searcher.refresh(row_count)
+        searcher.refresh(row_count, self._cache.checksum_count(snapshot, modality))
         return searcher
 
     def _forget_rows(self, modality: Modality) -> None:

@@ -49,13 +49,21 @@ def write_half_and_die(self, vectors, first_row):
         file.write(half)
     die()
 
+def die_at_the_next_flush(self, vectors, first_row):
+    if first_row:
+        kill_at_call(os, "fsync", 1)
+    full_write(self, vectors, first_row)
+
 full_write = embeddings.EmbeddingsFile.write
 if step == "manifest": kill_at_call(library, "write_atomically", 2)
 if step == "space": kill_at_call(library, "write_atomically", 1)
 if step == "migrate": kill_at_call(catalog.Catalog, "migrate", 1)
 if step == "before rows": kill_at_call(embeddings.EmbeddingsFile, "write", 2)
 if step == "half rows": embeddings.EmbeddingsFile.write = write_half_and_die
-if step == "before flush": kill_at_call(os, "fsync", 6)
+if step == "before flush": embeddings.EmbeddingsFile.write = die_at_the_next_flush
+if step in ("before checksums", "after checksums"):
+    after = step == "after checksums"
+    kill_at_call(embeddings.EmbeddingsFile, "write_checksums", 2, after=after)
 if step == "after rows": kill_at_call(embeddings.EmbeddingsFile, "write", 2, after=True)
 if step == "in transaction": kill_at_call(catalog.Transaction, "record_files", 2, after=True)
 if step == "after commit": kill_at_call(pipeline, "commit", 2, after=True)
@@ -71,6 +79,8 @@ STEPS = {
     "before rows": 2,
     "half rows": 2,
     "before flush": 2,
+    "before checksums": 2,
+    "after checksums": 2,
     "after rows": 2,
     "in transaction": 2,
     "after commit": 4,

@@ -3,7 +3,14 @@ import os
 import pytest
 
 from retrieval.errors import DamagedLibraryError
-from retrieval.files import replacing, require_plain_name, write_atomically
+from retrieval.files import (
+    make_directories,
+    replacing,
+    require_plain_name,
+    sealed,
+    unsealed,
+    write_atomically,
+)
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -67,3 +74,24 @@ def test_a_path_is_no_plain_name(name):
 @pytest.mark.parametrize("name", ["0f3a", "fusion-12", "xxh3_128-3.x"])
 def test_plain_names_are_kept(name):
     assert require_plain_name(name) == name
+
+
+def test_every_new_directory_is_flushed_in_the_one_above_it(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr("retrieval.files.flush_names", flushed.append)
+    make_directories(tmp_path / "a" / "b")
+    assert flushed == [tmp_path, tmp_path / "a"]
+    make_directories(tmp_path / "a" / "b")
+    assert len(flushed) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"x", bytes(100)])
+def test_a_seal_tells_every_damage(content):
+    stored = sealed(content)
+    assert unsealed(stored) == content
+    assert unsealed(content) is None
+    for at in range(len(stored)):
+        flipped = bytearray(stored)
+        flipped[at] ^= 1
+        assert unsealed(bytes(flipped)) is None
+        assert unsealed(stored[:at]) is None

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from retrieval.catalog.fulltext.words import Phrase, Term
+from retrieval.errors import LibraryError
 
 Condition = sa.ColumnElement[bool]
 
@@ -62,6 +64,23 @@ class Dialect(ABC):
 
         Raises LibraryLockedError at once when another process holds it.
         """
+
+    @abstractmethod
+    def find_damage(self, *, repair: bool = False) -> list[str]:
+        """Check the whole database and return what is wrong, a sentence each.
+
+        repair: first make again what follows from the rest, such as indices.
+        """
+
+    def back_up(self, file: Path) -> None:
+        """Copy the database as it is at one instant to a new file, while others read and write.
+
+        Raises LibraryError where a database has tools of its own for that.
+        """
+        raise LibraryError(
+            f"{self.location} is not a file: `mmsearch backup` cannot copy it. Back it up with the "
+            "tools of its database (`pg_dump` for PostgreSQL), then copy the library's directory."
+        )
 
     @abstractmethod
     def close(self) -> None:

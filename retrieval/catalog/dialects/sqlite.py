@@ -140,6 +140,55 @@ class SQLite(Dialect):
             note.unlink(missing_ok=True)
             lock.release()
 
+    def find_damage(self, *, repair: bool = False) -> list[str]:
+        """Ask SQLite, which compares structure, indices and rules, and FTS5, which needs to write.
+
+        Where nothing can be written now, the text index is not compared with its texts.
+        """
+        if repair:
+            with suppress(DamagedLibraryError), self.connect(write=True) as connection:
+                connection.exec_driver_sql("REINDEX")
+            for table in (FILE_WORDS, ITEM_WORDS):
+                with suppress(DamagedLibraryError):
+                    self._ask_text_index(table, "rebuild")
+        found = []
+        try:
+            with self.connect(write=False) as connection:
+                told = connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars().all()
+                found += [str(line) for line in told if line != "ok"]
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+                for name in sorted({str(table) for table, *_ in broken}):
+                    found.append(f"records of {name} name others that are not there")
+        except DamagedLibraryError as error:
+            return [*found, str(error)]
+        for table in (FILE_WORDS, ITEM_WORDS):
+            try:
+                self._ask_text_index(table, "integrity-check")
+            except DamagedLibraryError:
+                found.append(f"the text index {table.name} does not agree with its texts")
+            except LibraryError:
+                continue
+        return found
+
+    def _ask_text_index(self, table: sa.TableClause, command: str) -> None:
+        with self.connect(write=True) as connection:
+            connection.exec_driver_sql(
+                f"INSERT INTO {table.name}({table.name}) VALUES('{command}')"
+            )
+
+    def back_up(self, file: Path) -> None:
+        """Copy it with SQLite's backup API, in one step, and flush it to the disk."""
+        with self._errors_explained():
+            copy = sqlite3.connect(file)
+            source = self._engine.raw_connection()
+            try:
+                connection = source.driver_connection
+                assert isinstance(connection, sqlite3.Connection)
+                connection.backup(copy)
+            finally:
+                source.close()
+                copy.close()
+
     def close(self) -> None:
         """Close all connections."""
         with self._observer_lock:
@@ -314,8 +363,8 @@ class SQLite(Dialect):
             )
         return DamagedLibraryError(
             f"{self.location} is damaged: {reason}. Nothing was overwritten. Restore it from a "
-            "backup, try `sqlite3 catalog.sqlite .recover`, or index the sources into a new "
-            "library (`--library NEW_DIR`)."
+            "backup (`mmsearch restore`), try `sqlite3 catalog.sqlite .recover`, or index the "
+            "sources into a new library (`--library NEW_DIR`)."
         )
 
 

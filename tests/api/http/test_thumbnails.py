@@ -8,6 +8,7 @@ from api.http.schemas.items import ThumbnailFormat, ThumbnailSize, thumbnail_url
 from api.http.thumbnails import thumbnail
 from indexer.pipeline import index_sources
 from retrieval.errors import NotFoundError
+from retrieval.files import sealed
 from retrieval.library import create_library
 
 
@@ -33,9 +34,39 @@ def test_a_thumbnail_is_made_once(library, files, item):
         assert image.format == "JPEG"
         assert image.size == (48, 40)
     [cached] = library.thumbnails.iterdir()
-    assert cached.read_bytes() == first
-    cached.write_bytes(b"from the cache")
+    assert cached.read_bytes() == sealed(first)
+    cached.write_bytes(sealed(b"from the cache"))
     assert thumbnail(library, files, item) == b"from the cache"
+
+
+def damaged(stored):
+    yield b""
+    yield stored[:-1]
+    yield stored[: len(stored) // 2]
+    yield stored[:200] + bytes(100) + stored[300:]
+    yield bytes(len(stored))
+    yield stored[:300] + bytes([stored[300] ^ 1]) + stored[301:]
+
+
+def test_a_damaged_thumbnail_is_made_again(library, files, item):
+    first = thumbnail(library, files, item)
+    [cached] = library.thumbnails.iterdir()
+    for content in damaged(sealed(first)):
+        cached.write_bytes(content)
+        assert thumbnail(library, files, item) == first
+        assert cached.read_bytes() == sealed(first)
+
+
+@pytest.mark.parametrize("form", list(ThumbnailFormat))
+def test_whole_thumbnails_of_an_earlier_version_are_used(library, files, item, form):
+    first = thumbnail(library, files, item, form=form)
+    [cached] = library.thumbnails.iterdir()
+    cached.write_bytes(first)
+    Image.new("RGB", (48, 40), "black").save(item.path)  # cannot be made again
+    assert thumbnail(library, files, item, form=form) == first
+    cached.write_bytes(first[:-2])
+    with pytest.raises(NotFoundError):
+        thumbnail(library, files, item, form=form)
 
 
 @pytest.mark.parametrize("size", list(ThumbnailSize))

@@ -1,0 +1,1 @@
+"""Whether a library is whole: checks, checksums of old rows, backups."""
