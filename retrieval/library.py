@@ -147,8 +147,13 @@ class Library:
         self.path = path.absolute()
         self.manifest = manifest
         self.catalog = Catalog(self.path / _CATALOG)
-        self.warnings: list[str] = []
+        self._warnings: list[str] = []
+
+    @property
+    def warnings(self) -> list[str]:
         """What is wrong with the library as a whole, and what to do."""
+        of_catalog = self.catalog.dialect.warning
+        return [*self._warnings, *([of_catalog] if of_catalog else [])]
 
     @property
     def thumbnails(self) -> Path:
@@ -393,7 +398,7 @@ class Library:
                     relocate(self.catalog, self.path, old, new)
         except LibraryError:
             for old, new in find_moved_beside(self.catalog, self.path):
-                self.warnings.append(
+                self._warnings.append(
                     f"{old} is at {new} now, and the library cannot be written to follow it. Run "
                     f"`mmsearch relocate {quote(old)} {quote(new)}` when it can."
                 )
