@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
@@ -174,7 +175,8 @@ def serve(
     signals: list[int] = []
     server = _server(application, settings, signals.append)
     _configure_logs(settings)
-    if settings.api_keys_file and hasattr(signal, "SIGHUP"):
+    # A terminal that closes ends the service; a service manager asks it to read the keys again.
+    if hasattr(signal, "SIGHUP") and (settings.api_keys_file or not sys.stdin.isatty()):
         signal.signal(signal.SIGHUP, lambda *_: application.state.keys.reload())
     server.run(sockets)
     if failures:

@@ -1,7 +1,12 @@
 import os
+import pwd
+import tempfile
+from pathlib import Path
 
 import pytest
 
+from retrieval import files
+from retrieval.errors import UsageError
 from retrieval.files import replacing, write_atomically
 
 
@@ -55,3 +60,39 @@ def test_others_may_read_it_as_far_as_the_umask_says(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.fixture
+def homeless(monkeypatch, tmp_path):
+    """A user id without an entry of its own, and without HOME."""
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "MMSEARCH_LIBRARY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", missing_user)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def missing_user(uid):
+    raise KeyError(uid)
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_user_without_a_home_has_caches_and_no_library(tmp_path):
+    assert not files.has_home()
+    cache = files.user_cache_directory()
+    assert cache.is_relative_to(tmp_path)
+    assert files.user_cache_directory() == cache
+    with pytest.raises(UsageError, match="--library"):
+        files.user_data_directory()
+    with pytest.raises(ValueError, match="whole path"):
+        files.expand_home(Path("~/library"))
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_directory_that_others_may_write_is_never_a_home(tmp_path):
+    first = files.temporary_home()
+    assert first.stat().st_mode & 0o777 == 0o700
+    first.chmod(0o777)
+    assert files.temporary_home() != first
+    first.rmdir()
+    first.symlink_to(tmp_path)
+    assert files.temporary_home() != first

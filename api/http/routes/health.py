@@ -15,8 +15,8 @@ router = APIRouter(tags=["health"])
 @router.get("/healthz")
 async def healthz(service: PossibleService) -> Health:
     """Answer as long as the service runs."""
-    is_waiting = isinstance(service, NoLibrary)
-    return Health(status="ok", encoder=None if is_waiting else service.engine.space.encoder)
+    encoder = None if isinstance(service, NoLibrary) else service.engine.space.encoder
+    return Health(status="ok", encoder=encoder)
 
 
 @router.head("/readyz", response_model=Health, include_in_schema=False)

@@ -111,7 +111,7 @@ export function items({ where, cursor, modality, limit, order }, signal) {
   return json(`/v1/items?${parameters}`, { signal });
 }
 
-export const fileUrl = (id) => addressOf(`/v1/items/${id}/file`).href;
+export const fileUrl = (id) => addressOf(`/v1/items/${id}/file`).pathname;
 
 export async function blob(path, signal) {
   return (await request(path, { signal, accept: "*/*" })).blob();
