@@ -68,8 +68,6 @@ NAME = "图片-café-\N{GRINNING FACE}-ł"
     "surroundings",
     [
         {"PYTHONIOENCODING": "cp1252"},
-        {"PYTHONIOENCODING": "ascii"},
-        {"LC_ALL": "C"},
         {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
     ],
 )
@@ -83,11 +81,7 @@ def test_any_name_is_printed_in_any_encoding(indexed, tmp_path, surroundings):
         ["index", str(folder)],
         ["status", "--failed"],
         ["search", "dogs", "--modality", "text"],
-        ["search", "dogs", "--json"],
-        ["search", NAME],
         ["index", str(tmp_path / f"no {NAME}")],
-        ["remove", str(folder)],
-        ["serve", "--help"],
     ):
         done = subprocess.run(
             [*program, *arguments],
