@@ -246,7 +246,7 @@ def test_it_starts_without_a_library_and_reads_its_keys_again(indexed_library, t
     keys = tmp_path / "keys"
     keys.touch(0o600)
     keys.write_text("me:read:an-older-secret-0123456789", encoding="utf-8")
-    place = tmp_path / "library"
+    place = tmp_path / "other"
     later = argparse.Namespace(path=place)
     with service(later, "--api-keys", str(keys)) as (process, client):
         eventually(lambda: status(client, "/readyz") == 200, process)
