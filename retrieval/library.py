@@ -12,7 +12,6 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import platformdirs
 import tomli_w
 
 from retrieval.catalog import Catalog
@@ -26,7 +25,13 @@ from retrieval.errors import (
     SpaceMismatchError,
     UsageError,
 )
-from retrieval.files import make_directories, read_toml, write_atomically
+from retrieval.files import (
+    expand_home,
+    make_directories,
+    read_toml,
+    user_data_directory,
+    write_atomically,
+)
 from retrieval.media import Modality
 from retrieval.relocation import Relocation, find_moved_beside, plan_relocation, relocate
 from retrieval.rerankers.token_cache import TokenCache
@@ -67,13 +72,34 @@ class Manifest:
 def default_library_path() -> Path:
     """Return `MMSEARCH_LIBRARY`, else a directory in the user's data directory."""
     if configured := os.environ.get("MMSEARCH_LIBRARY"):
-        return Path(configured)
-    return Path(platformdirs.user_data_dir("mmsearch", appauthor=False)) / "library"
+        try:
+            return expand_home(Path(configured))
+        except ValueError as error:
+            raise UsageError(f"MMSEARCH_LIBRARY: {error}.") from None
+    return user_data_directory() / "library"
 
 
 def library_exists(path: Path) -> bool:
     """Return whether a directory holds a library, complete or damaged."""
     return (path / _MANIFEST).exists()
+
+
+def is_place_for_library(path: Path) -> bool:
+    """Return whether there is no library yet in a directory, and one can be created there."""
+    try:
+        return not library_exists(path) and not (path.exists() and _foreign_entries(path))
+    except OSError:  # not a directory, or not readable: opening it says so
+        return False
+
+
+def _foreign_entries(directory: Path) -> list[str]:
+    """List what a directory has besides the parts of a library."""
+    names = (_MANIFEST, *Catalog(directory / _CATALOG).dialect.file_names)
+    return [
+        entry.name
+        for entry in directory.iterdir()
+        if entry.name not in _DIRECTORIES and not entry.name.startswith(names)
+    ]
 
 
 def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = False) -> "Library":
@@ -109,13 +135,7 @@ def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
         make_directories(directory)
         manifest = Manifest(FORMAT_VERSION, space.id, f"mmsearch {version('mmsearch')}")
         library = Library(directory, manifest)
-        file_names = (_MANIFEST, *library.catalog.dialect.file_names)
-        foreign = [
-            entry.name
-            for entry in directory.iterdir()
-            if entry.name not in _DIRECTORIES and not entry.name.startswith(file_names)
-        ]
-        if foreign:
+        if foreign := _foreign_entries(directory):
             raise UsageError(
                 f"{directory} is not a library and not empty (it contains {foreign[0]!r}). Choose "
                 "a new or empty directory with `--library DIR`."
@@ -142,8 +162,13 @@ class Library:
         self.path = path.absolute()
         self.manifest = manifest
         self.catalog = Catalog(self.path / _CATALOG)
-        self.warnings: list[str] = []
+        self._warnings: list[str] = []
+
+    @property
+    def warnings(self) -> list[str]:
         """What is wrong with the library as a whole, and what to do."""
+        of_catalog = self.catalog.dialect.warning
+        return [*self._warnings, *([of_catalog] if of_catalog else [])]
 
     @property
     def thumbnails(self) -> Path:
@@ -391,7 +416,7 @@ class Library:
                     relocate(self.catalog, self.path, old, new)
         except LibraryError:
             for old, new in find_moved_beside(self.catalog, self.path):
-                self.warnings.append(
+                self._warnings.append(
                     f"{old} is at {new} now, and the library cannot be written to follow it. Run "
                     f"`mmsearch relocate {quote(old)} {quote(new)}` when it can."
                 )

@@ -15,6 +15,7 @@ import xxhash
 from retrieval.catalog import Catalog, FileState, KnownFile, Relocated
 from retrieval.catalog.paths import is_at_or_below, is_there, reroot, separator_of
 from retrieval.errors import NotFoundError, UsageError
+from retrieval.files import has_home
 
 _MOST_HASHED = 64
 """Files that are hashed to tell whether those of the same name and size have the same content."""
@@ -189,7 +190,7 @@ def way_beside(library: Path, source: str) -> str | None:
         common = os.path.commonpath([here, there])
     except ValueError:  # two drives
         return None
-    if is_at_or_below(_real(Path.home()), common):
+    if has_home() and is_at_or_below(_real(Path.home()), common):
         return None
     return os.path.relpath(there, here)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
-import platformdirs
 import typer
 
 from retrieval.errors import NotFoundError, UsageError
+from retrieval.files import user_cache_directory
 from retrieval.search.query import MAX_RERANK_BUDGET_MS, MAX_RERANK_DEPTH
 
 
@@ -131,7 +131,7 @@ RerankBudgetOption = Annotated[
 
 def cache_directory(chosen: Path | None, name: str) -> Path:
     """Return the directory of `--cache`, or the one of this name in the user's cache."""
-    return chosen or platformdirs.user_cache_path("mmsearch", appauthor=False) / name
+    return chosen or user_cache_directory() / name
 
 
 def options_of(taker: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`mmsearch`: register the commands, and turn errors into messages and exit codes."""
 
+import io
 import os
 import sys
 import warnings
@@ -87,6 +88,7 @@ _debug = False
 
 def main() -> None:
     """Run the command line; errors end in a message and an exit code instead of a traceback."""
+    _make_all_names_printable()
     try:
         with left_out_packages_explained("This command"):
             app()
@@ -102,6 +104,13 @@ def main() -> None:
         # The reader of the output has ended (`| head`); avoid a second error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _make_all_names_printable() -> None:
+    """Escape characters that the encoding of the output lacks, such as cp1252: `\\u4e2d`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _complain(message: str) -> None:

@@ -1,9 +1,14 @@
 """`mmsearch serve`: run the HTTP API and the web page."""
 
+import errno
 import logging
+import os
 import signal
+import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,13 +16,17 @@ import typer
 
 from api.cli.options import DeviceOption, LibraryOption, complain, option, options_of
 from retrieval.errors import UsageError
-from retrieval.library import open_library
+from retrieval.library import default_library_path, is_place_for_library, open_library
 
 if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
     from api.http.settings import ServiceSettings
+    from retrieval.library import Library
+
+_BACKLOG = 2048
+"""Connections that may wait to be accepted, as of uvicorn."""
 
 
 def serve(
@@ -41,7 +50,19 @@ def serve(
         option(
             "--allowed-host",
             "NAME",
-            "Host name that requests may use, besides localhost. Repeatable.",
+            "Host name that requests may use, besides localhost; NAME:PORT, too. Repeatable.",
+        ),
+    ] = None,
+    root_path: Annotated[
+        str | None,
+        option("--root-path", "PATH", "Sub-path at which a proxy serves this, such as /photos."),
+    ] = None,
+    trusted_proxies: Annotated[
+        list[str] | None,
+        option(
+            "--trusted-proxy",
+            "ADDRESS",
+            "Address or network of a proxy whose X-Forwarded-* headers count. Repeatable.",
         ),
     ] = None,
     cors_origins: Annotated[
@@ -124,10 +145,21 @@ def serve(
         print(make_key())  # noqa: T201
         return
     settings = _settings(given)
-    opened = open_library(library)
-    for space_id in settings.spaces:
-        opened.space(space_id)  # raises for an unknown one, before anything is loaded
+    path = library or default_library_path()
+    opened: Library | Path = path
+    if is_place_for_library(path):
+        complain(
+            f"There is no library at {path} yet. The service opens it as soon as there is one: "
+            f"`mmsearch index PATH... --library {quote(str(path))}`."
+        )
+    else:
+        opened = open_library(path)
+        for space_id in settings.spaces:
+            opened.space(space_id)  # raises for an unknown one, before anything is loaded
+        for warning in opened.warnings:
+            complain(f"Warning: {warning}")
     _check_exposure(settings)
+    sockets = _listen(settings)  # raises for a port in use, before anything is loaded
 
     from api.http.app import create_app
 
@@ -143,7 +175,10 @@ def serve(
     signals: list[int] = []
     server = _server(application, settings, signals.append)
     _configure_logs(settings)
-    server.run()
+    # A terminal that closes ends the service; a service manager asks it to read the keys again.
+    if hasattr(signal, "SIGHUP") and (settings.api_keys_file or not sys.stdin.isatty()):
+        signal.signal(signal.SIGHUP, lambda *_: application.state.keys.reload())
+    server.run(sockets)
     if failures:
         raise failures[0]
     if signal.SIGINT in signals:
@@ -165,7 +200,50 @@ def _settings(options: dict[str, Any]) -> "ServiceSettings":
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"MMSEARCH_{name.upper()}: {first['msg']}.") from error
+        reason = first["msg"].removeprefix("Value error, ").removesuffix(".")
+        raise UsageError(f"MMSEARCH_{name.upper()}: {reason}.") from error
+
+
+def _listen(settings: "ServiceSettings") -> list[socket.socket]:
+    """Listen on all addresses of the host; raises UsageError if that cannot be."""
+    host, port = settings.host, settings.port
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, address in dict.fromkeys((each[0], each[4]) for each in found):
+            if sockets and port == 0:
+                break  # each would get a port of its own
+            sockets.append(_bind(family, address))
+    except OSError as error:
+        for each in sockets:
+            each.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(
+                f"Port {port} of {host or 'this machine'} is in use, maybe by another `mmsearch "
+                "serve`. End that, or choose another port with `--port`."
+            ) from error
+        raise UsageError(
+            f"Cannot listen on {host or 'this machine'}, port {port}: {error.strerror}. Choose "
+            "another address with `--host` or `--port`."
+        ) from error
+    return sockets
+
+
+def _bind(family: int, address: Any) -> socket.socket:
+    listening = socket.socket(family)
+    try:
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def _check_exposure(settings: "ServiceSettings") -> None:
@@ -206,13 +284,15 @@ def _server(
 ) -> "uvicorn.Server":
     import uvicorn
 
+    from api.http.routes.dependencies import Service
+
     class Server(uvicorn.Server):
         """Server that notifies the application of shutdown before it closes connections."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             on_signal(sig)
             service = getattr(application.state, "service", None)
-            if service is not None:
+            if isinstance(service, Service):
                 service.stop()
             super().handle_exit(sig, frame)
 

@@ -1,20 +1,14 @@
 """Build the FastAPI application of the HTTP service."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI
-from PIL import Image
-from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from api.http.batching import Inference
-from api.http.indexing_process import IndexingProcess
-from api.http.jobs import JobRunner
+from api.http.lifespan import Lifespan
 from api.http.metrics import ServiceMetrics
 from api.http.middleware.access import Authentication
 from api.http.middleware.access_log import AccessLog
@@ -22,8 +16,9 @@ from api.http.middleware.bodies import BodyLimit
 from api.http.middleware.disconnect import DisconnectDetection
 from api.http.middleware.headers import SecurityHeaders
 from api.http.middleware.hosts import HostGuard
-from api.http.middleware.keys import KeyRing, read_keys
+from api.http.middleware.keys import KeyStore
 from api.http.middleware.origins import CrossSiteGuard
+from api.http.middleware.proxies import ForwardedHeaders
 from api.http.middleware.rates import Rate, RateLimit
 from api.http.openapi import install_description
 from api.http.problems import install_problem_handlers
@@ -40,14 +35,9 @@ from api.http.routes import (
     stats,
     uploads,
 )
-from api.http.routes.dependencies import Service
 from api.http.settings import ServiceSettings
-from api.http.uploads import UploadFolder, open_upload_folder
 from retrieval.errors import UsageError
-from retrieval.library import Library, open_library
-from retrieval.rerankers.registry import AUTO
-from retrieval.search.joint import JointEngine
-from retrieval.search.query import Query, Reranking, TextPart
+from retrieval.library import Library
 
 
 def create_app(
@@ -65,7 +55,7 @@ def create_app(
     uses all cores by itself.
 
     Args:
-        library: The library, or its directory.
+        library: The library, or its directory. Until there is one, searches are answered 503.
         settings: Settings of the service. (default: from the environment)
         device: Device of the encoder.
         load_in_background: Start at once and answer searches with 503 until the models are
@@ -76,60 +66,31 @@ def create_app(
         UsageError: Invalid API keys, an invalid rate limit, or CORS for every origin without keys.
     """
     chosen = settings or ServiceSettings()
-    keys = read_keys(chosen.api_keys, chosen.api_keys_file)
+    keys = KeyStore(chosen.api_keys, chosen.api_keys_file)
     if "*" in chosen.cors_origins and not keys:
         raise UsageError("`--cors-origin *` allows every web site, so it needs an API key.")
     Rate(chosen.rate_limit)  # raises UsageError if it is invalid
     metrics = ServiceMetrics()
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        opened = library if isinstance(library, Library) else open_library(library)
-        searched = chosen.spaces or (opened.space().id,)
-        joint = JointEngine(opened, searched, device=device)
-        engine = joint.main
-        metrics.watch_engine(engine)
-        inference = Inference(
-            joint.search_many,
-            metrics,
-            max_batch=chosen.batch,
-            max_wait_s=chosen.batch_wait_ms / 1000,
-            max_waiting=chosen.queue,
-            deadline_s=chosen.deadline_s,
-        )
-        stopping = asyncio.Event()
-        runner = JobRunner(IndexingProcess(opened.path, engine.space.id, device), stopping)
-        folder = _open_uploads(chosen, opened)
-        app.state.service = Service(
-            opened, engine, inference, chosen, metrics, runner, folder, stopping
-        )
-        loaded = await inference.start(
-            lambda: _warm(joint, chosen.rerank),
-            lambda: on_failed(inference.failure) if inference.failure else None,
-        )
-        if not load_in_background:
-            await loaded
-        try:
-            if inference.failure and not load_in_background:
-                raise inference.failure
-            yield
-        finally:
-            app.state.service.stop()
-            await runner.close()
-            if folder:
-                await run_in_threadpool(folder.close)
-            inference.close(chosen.shutdown_s)
-            opened.close()
-
     app = FastAPI(
         title="mmsearch",
         version=version("mmsearch"),
         description="Search images and texts by meaning.",
-        lifespan=lifespan,
+        lifespan=Lifespan(
+            library,
+            chosen,
+            metrics,
+            device,
+            load_in_background,
+            on_failed,
+            names_library=not keys,
+        ),
         docs_url=None,  # its scripts come from another server
         redoc_url=None,
         middleware=_middleware(chosen, keys, metrics),
     )
+    app.state.metrics = metrics
+    app.state.keys = keys
     install_problem_handlers(app)
     install_description(app)
     for module in (
@@ -150,16 +111,18 @@ def create_app(
 
 
 def _middleware(
-    settings: ServiceSettings, keys: KeyRing, metrics: ServiceMetrics
+    settings: ServiceSettings, keys: KeyStore, metrics: ServiceMetrics
 ) -> list[Middleware]:
     """List the middleware in the order in which requests pass it.
 
-    Security headers and metrics come first, since they apply to all answers, also to refusals. Then
+    First a request becomes what the client has sent to a trusted proxy. Security headers and
+    metrics follow, since they apply to all answers, also to refusals. Then
     cross-site requests are refused, then requests without a valid key, then those beyond the rate
     limit; only after that the body is read.
     """
     origins = settings.cors_origins
     guards = [
+        Middleware(ForwardedHeaders, settings.root_path, settings.trusted_proxies),
         Middleware(SecurityHeaders),
         Middleware(AccessLog, metrics, log=settings.access_log),
     ]
@@ -178,22 +141,9 @@ def _middleware(
         )
     return [
         *guards,
-        Middleware(CrossSiteGuard, origins, metrics),
+        Middleware(CrossSiteGuard, origins, metrics, settings.allowed_hosts),
         Middleware(Authentication, keys, metrics),
         Middleware(RateLimit, settings.rate_limit, metrics),
         Middleware(BodyLimit, int(settings.max_body_mb * 1e6), metrics),
         Middleware(DisconnectDetection),
     ]
-
-
-def _open_uploads(settings: ServiceSettings, library: Library) -> UploadFolder | None:
-    if settings.uploads is None:
-        return None
-    return open_upload_folder(settings.uploads, library.path, int(settings.max_pixels * 1e6))
-
-
-def _warm(joint: JointEngine, rerank: str) -> None:
-    for engine in joint.engines:
-        reranking = Reranking(rerank if engine is joint.main else AUTO)
-        engine.search(Query((TextPart("a first query"),), k=1), reranking)
-        engine.encode_images([Image.new("RGB", (64, 64))])

@@ -68,6 +68,12 @@ class NotReadyError(RefusedError):
     reason = "not_ready"
 
 
+class NoLibraryError(NotReadyError):
+    """There is no library yet."""
+
+    reason = "no_library"
+
+
 class PastDeadlineError(RefusedError):
     """The request missed its deadline."""
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api.http.middleware.access import is_public
+from api.http.middleware.proxies import at_root_path
 from api.http.problems import MEDIA_TYPE
 from api.http.schemas import SearchRequest
 
@@ -47,7 +48,8 @@ def install_description(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             _complete(described())
-        return described()
+        root_path = at_root_path("")
+        return described() | ({"servers": [{"url": root_path}]} if root_path else {})
 
     app.openapi = openapi  # type: ignore[method-assign]
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from retrieval.files import has_home
+
 HUB_TIMEOUT_S = 5.0
 
 
@@ -100,4 +102,4 @@ def is_repository_name(name: str) -> bool:
 
 def url_is_cached(url: str) -> bool:
     """Check whether open_clip's cache has the file of a checkpoint outside the hub."""
-    return (Path.home() / ".cache" / "clip" / url.rpartition("/")[2]).is_file()
+    return has_home() and (Path.home() / ".cache" / "clip" / url.rpartition("/")[2]).is_file()

@@ -1,8 +1,12 @@
 import os
+import pwd
+import tempfile
+from pathlib import Path
 
 import pytest
 
-from retrieval.errors import DamagedLibraryError
+from retrieval import files
+from retrieval.errors import DamagedLibraryError, UsageError
 from retrieval.files import (
     make_directories,
     replacing,
@@ -95,3 +99,39 @@ def test_a_seal_tells_every_damage(content):
         flipped[at] ^= 1
         assert unsealed(bytes(flipped)) is None
         assert unsealed(stored[:at]) is None
+
+
+@pytest.fixture
+def homeless(monkeypatch, tmp_path):
+    """A user id without an entry of its own, and without HOME."""
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "MMSEARCH_LIBRARY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", missing_user)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def missing_user(uid):
+    raise KeyError(uid)
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_user_without_a_home_has_caches_and_no_library(tmp_path):
+    assert not files.has_home()
+    cache = files.user_cache_directory()
+    assert cache.is_relative_to(tmp_path)
+    assert files.user_cache_directory() == cache
+    with pytest.raises(UsageError, match="--library"):
+        files.user_data_directory()
+    with pytest.raises(ValueError, match="whole path"):
+        files.expand_home(Path("~/library"))
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_directory_that_others_may_write_is_never_a_home(tmp_path):
+    first = files.temporary_home()
+    assert first.stat().st_mode & 0o777 == 0o700
+    first.chmod(0o777)
+    assert files.temporary_home() != first
+    first.rmdir()
+    first.symlink_to(tmp_path)
+    assert files.temporary_home() != first

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ASGIScope
 
 from api.http.metrics import ServiceMetrics
-from api.http.middleware.keys import ANYONE, Client, KeyRing, Scope
+from api.http.middleware.keys import ANYONE, Client, KeyStore, Scope
 from api.http.middleware.rates import Rate, address_of
 from api.http.problems import problem
 
@@ -29,7 +29,7 @@ class Authentication:
     is answered 429 for a while; valid keys are still accepted from it.
     """
 
-    def __init__(self, app: ASGIApp, keys: KeyRing, metrics: ServiceMetrics) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyStore, metrics: ServiceMetrics) -> None:
         self._app = app
         self._keys = keys
         self._metrics = metrics

@@ -4,7 +4,7 @@ A foreign page can let its own host name resolve to 127.0.0.1. The browser then 
 as the same origin and lets the page read all answers, but the Host header has the foreign name.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import lru_cache
 from http import HTTPStatus
 
@@ -12,15 +12,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.metrics import ServiceMetrics
 from api.http.problems import problem
-from api.http.settings import is_loopback_name
+from api.http.settings import is_address, is_loopback_name
+
+PROBE_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+"""What load balancers and Prometheus ask for by the address of a machine or container."""
 
 
 class HostGuard:
-    """ASGI middleware that accepts only loopback and allowed host names."""
+    """ASGI middleware that accepts only loopback and allowed host names.
+
+    Probes may also use any address, or no Host header: DNS rebinding needs a name.
+    """
 
     def __init__(self, app: ASGIApp, allowed: Iterable[str], metrics: ServiceMetrics) -> None:
         self._app = app
-        self._allowed = frozenset(name.lower() for name in allowed)
+        self._allowed = {host_name(name.encode("latin-1")) for name in allowed}
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,7 +36,8 @@ class HostGuard:
             return
         names = [value for name, value in scope["headers"] if name == b"host"]
         host = host_name(names[0]) if len(names) == 1 else ""
-        if is_loopback_name(host) or host in self._allowed:
+        is_probe = scope["path"] in PROBE_PATHS and (not names or is_address(host))
+        if is_loopback_name(host) or host in self._allowed or is_probe:
             await self._app(scope, receive, send)
             return
         self._metrics.reject("host")
@@ -40,6 +47,12 @@ class HostGuard:
             "`mmsearch serve --allowed-host NAME`.",
         )
         await answer(scope, receive, send)
+
+
+def allows(allowed: Container[str], host: str, port: int | None) -> bool:
+    """Return whether a name (IPv6 without brackets) is allowed: for any port, or for this one."""
+    written = f"[{host}]" if ":" in host else host
+    return written in allowed or f"{written}:{port}" in allowed
 
 
 @lru_cache(maxsize=256)

@@ -2,8 +2,10 @@
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +14,10 @@ from pathlib import Path
 from retrieval.errors import UsageError
 
 _LEAST_SECRET = 16
+_CHECK_S = 1.0
 _FORM = "NAME:SCOPES:SECRET, such as phone:read:... or admin:read,write:..."
+
+_log = logging.getLogger("mmsearch")
 
 
 class Scope(StrEnum):
@@ -51,6 +56,52 @@ class KeyRing:
             if hmac.compare_digest(known, digest):
                 found = client
         return found
+
+
+class KeyStore:
+    """The keys of a service, read again when their file changes.
+
+    A change that cannot be read is logged, and the keys before it stay valid.
+
+    text, file: as of `read_keys`, whose errors the first reading raises.
+    """
+
+    def __init__(self, text: str, file: Path | None) -> None:
+        self._text = text
+        self._file = file
+        self._state = _state_of(file)
+        self._ring = read_keys(text, file)
+        self._checked = time.monotonic()
+
+    def __bool__(self) -> bool:
+        return bool(self._ring)
+
+    def client_of(self, secret: str) -> Client | None:
+        """Find the client of a secret, with the keys of now."""
+        if self._file is not None and time.monotonic() >= self._checked + _CHECK_S:
+            self._checked = time.monotonic()
+            if _state_of(self._file) != self._state:
+                self.reload()
+        return self._ring.client_of(secret)
+
+    def reload(self) -> None:
+        """Read the keys again now."""
+        self._state = _state_of(self._file)
+        try:
+            self._ring = read_keys(self._text, self._file)
+        except UsageError as error:
+            _log.warning("The API keys were not reloaded, those before stay valid: %s", error)
+        else:
+            _log.info("The API keys were reloaded.")
+
+
+def _state_of(file: Path | None) -> tuple[int, ...] | None:
+    """Describe a version of a file; None if there is none."""
+    try:
+        found = file.stat() if file is not None else None
+    except OSError:
+        return None
+    return found and (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def read_keys(text: str, file: Path | None) -> KeyRing:

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.metrics import ServiceMetrics
+from api.http.middleware.hosts import allows
 from api.http.problems import problem
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -21,14 +22,27 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 class CrossSiteGuard:
     """ASGI middleware that refuses cross-site requests of browsers.
 
-    allowed: origins whose scripts may use the service, or `*`. Navigation by a link is always
-    allowed.
+    Navigation by a link is always allowed. A proxy may have replaced the Host header or its port by
+    its own, so that a page of this service is also known by a name that is allowed for it.
+
+    Args:
+        app: The application.
+        allowed: Origins whose scripts may use the service, or `*`.
+        metrics: Counts refusals.
+        own_names: Names of this service, `NAME` or `NAME:PORT`.
     """
 
-    def __init__(self, app: ASGIApp, allowed: Iterable[str], metrics: ServiceMetrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        allowed: Iterable[str],
+        metrics: ServiceMetrics,
+        own_names: Iterable[str] = (),
+    ) -> None:
         self._app = app
         self._allowed = frozenset(allowed)
         self._metrics = metrics
+        self._own_names = frozenset(own_names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer 403."""
@@ -37,7 +51,8 @@ class CrossSiteGuard:
             answer = problem(
                 HTTPStatus.FORBIDDEN,
                 "Cross-site request refused. Allow the web site with "
-                "`mmsearch serve --cors-origin ORIGIN`.",
+                "`mmsearch serve --cors-origin ORIGIN`; if it is this service itself, behind a "
+                "proxy, allow its name with `--allowed-host NAME`.",
             )
             await answer(scope, receive, send)
             return
@@ -50,11 +65,21 @@ class CrossSiteGuard:
         if origin in self._allowed or "*" in self._allowed:
             return False
         is_safe = method in _SAFE_METHODS
-        if origin is not None and not _is_same(origin, headers.get("host", "")):
+        if origin is not None and not (
+            _is_same(origin, headers.get("host", "")) or self._is_own(origin)
+        ):
             return True
         if site in {"cross-site", "same-site"}:
             return not (is_safe and headers.get("sec-fetch-mode") == "navigate")
         return False
+
+    def _is_own(self, origin: str) -> bool:
+        try:
+            parts = urlsplit(origin)
+            port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+        except ValueError:
+            return False
+        return bool(parts.hostname) and allows(self._own_names, parts.hostname or "", port)
 
 
 def _is_same(origin: str, host: str) -> bool:

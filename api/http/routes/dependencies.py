@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends, Request
 
-from api.http.batching import Inference
+from api.http.batching import Inference, NoLibraryError
 from api.http.decode_pool import DecodePool
 from api.http.files import ItemFiles
 from api.http.jobs import JobRunner
@@ -20,6 +21,8 @@ from retrieval.search.engine import Engine
 __all__ = ["CurrentService", "Service", "require"]
 
 _T = TypeVar("_T")
+
+_NO_LIBRARY_RETRY_S = 3
 
 
 class Service:
@@ -67,8 +70,32 @@ class Service:
         return await self.inference.call(call, deadline_s=deadline_s)
 
 
-async def _service(request: Request) -> Service:
-    return cast("Service", request.app.state.service)
+@dataclass(frozen=True)
+class NoLibrary:
+    """State of an application that waits for a library. command: what creates one."""
+
+    command: str
+
+    @property
+    def detail(self) -> str:
+        """Say what is missing, and what to do."""
+        return (
+            f"There is no library yet. Create it on the machine of the service: `{self.command}`. "
+            "The service then opens it by itself."
+        )
+
+
+async def _service_if_any(request: Request) -> Service | NoLibrary:
+    return cast("Service | NoLibrary", request.app.state.service)
+
+
+PossibleService = Annotated[Service | NoLibrary, Depends(_service_if_any)]
+
+
+async def _service(service: PossibleService) -> Service:
+    if isinstance(service, NoLibrary):
+        raise NoLibraryError(service.detail, _NO_LIBRARY_RETRY_S)
+    return service
 
 
 CurrentService = Annotated[Service, Depends(_service)]

@@ -18,6 +18,7 @@ router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[Depends(req
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 
 
+@router.head("/{item_id}/thumbnail", include_in_schema=False)
 @router.get(
     "/{item_id}/thumbnail",
     response_class=Response,

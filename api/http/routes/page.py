@@ -69,12 +69,14 @@ def assets() -> Assets:
     return Assets(version, MappingProxyType(by_name))
 
 
+@router.head("/")
 @router.get("/")
 def index(if_none_match: Annotated[str | None, Header()] = None) -> Response:
     """Return the page; browsers revalidate it each time."""
     return _answer(assets().by_name[_INDEX], "no-cache", if_none_match)
 
 
+@router.head("/ui/{version}/{name}")
 @router.get("/ui/{version}/{name}")
 def asset(
     version: str, name: str, if_none_match: Annotated[str | None, Header()] = None

@@ -4,7 +4,9 @@ from pydantic import BaseModel
 
 
 class Health(BaseModel):
-    """Status of the service, and its encoder."""
+    """Status of the service, and its encoder; without a library, what to do."""
 
     status: str
-    encoder: str
+    encoder: str | None = None
+    detail: str | None = None
+    first_command: str | None = None

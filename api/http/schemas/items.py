@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
+from api.http.middleware.proxies import at_root_path
 from retrieval.catalog import FileDetails, Item, TakenFrom
 from retrieval.errors import UsageError
 from retrieval.files import valid_text
@@ -228,7 +229,8 @@ def thumbnail_url(item: Item, size: ThumbnailSize = ThumbnailSize.SMALL) -> str 
     """Where an item's thumbnail is served, at an address that changes with its content."""
     if not item.has_picture:
         return None
-    return f"/v1/items/{item.id}/thumbnail?size={int(size)}&v={quote(item.picture_key, safe='')}"
+    version = quote(item.picture_key, safe="")
+    return at_root_path(f"/v1/items/{item.id}/thumbnail?size={int(size)}&v={version}")
 
 
 def _moment(seconds: int | None) -> datetime | None:

@@ -15,6 +15,14 @@ export class Problem extends Error {
   }
 }
 
+// The service may lie below a path of a proxy, which need not be known to it: what is asked for is
+// found from the address of this file, ui/VERSION/api.js.
+const root = new URL("../../", import.meta.url);
+
+// The address of an endpoint; `path` may begin with the path of a proxy.
+export const addressOf = (path) =>
+  new URL(path.slice(Math.max(path.lastIndexOf("/v1/"), 0)).replace(/^\//, ""), root);
+
 let key = session.get("key");
 let askForKey = async () => null;
 let asking = null;
@@ -55,7 +63,7 @@ async function send(path, body, signal, accept) {
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   try {
-    return await fetch(path, {
+    return await fetch(addressOf(path), {
       method: body === undefined ? "GET" : "POST",
       body: body === undefined ? undefined : JSON.stringify(body),
       headers,
@@ -90,6 +98,7 @@ const json = async (path, options) => (await request(path, options)).json();
 
 export const search = (body, signal) => json("/v1/search", { body, signal });
 export const facets = (body, signal) => json("/v1/facets?limit=500", { body, signal });
+export const readiness = () => json("/readyz");
 export const stats = () => json("/v1/stats");
 export const item = (id, signal) => json(`/v1/items/${id}`, { signal });
 export const explain = (text, id, signal) =>
@@ -102,7 +111,7 @@ export function items({ where, cursor, modality, limit, order }, signal) {
   return json(`/v1/items?${parameters}`, { signal });
 }
 
-export const fileUrl = (id) => `/v1/items/${id}/file`;
+export const fileUrl = (id) => addressOf(`/v1/items/${id}/file`).pathname;
 
 export async function blob(path, signal) {
   return (await request(path, { signal, accept: "*/*" })).blob();

@@ -17,7 +17,13 @@ import {
 import { switchLanguage, t, translate } from "./i18n.js";
 import { local } from "./storage.js";
 import { library, minRelevanceOf, readLibrary } from "./library.js";
-import { hideMessage, showEmptyLibrary, showMessage, showProblem } from "./messages.js";
+import {
+  hideMessage,
+  showEmptyLibrary,
+  showMessage,
+  showNoLibrary,
+  showProblem,
+} from "./messages.js";
 import { addPicture } from "./query-pictures.js";
 import {
   EMPTY,
@@ -143,10 +149,18 @@ async function fail(error, asked) {
   clearHits();
   byId("hello").hidden = true;
   byId("status").textContent = "";
-  const seconds = showProblem(error, ask);
+  const seconds = (await waitsForLibrary(error)) ? 2 : showProblem(error, ask);
   if (seconds === null) return;
   await api.pause(seconds);
   if (asked === feed) ask();
+}
+
+// Tells how to begin where a service has no library yet, which it opens by itself.
+async function waitsForLibrary(error) {
+  if (error.status !== 503) return false;
+  const { status, first_command } = await api.readiness().catch(() => ({}));
+  if (status === "no library") showNoLibrary(first_command);
+  return status === "no library";
 }
 
 function clearHits() {

@@ -23,9 +23,15 @@ export function showMessage(title, detail, action = null, ...more) {
   place.hidden = false;
 }
 
+const commandOf = (command) => element("p", {}, element("code", {}, command));
+
 export function showEmptyLibrary() {
-  const command = element("p", {}, element("code", {}, "mmsearch index ~/Pictures"));
-  showMessage(t("emptyTitle"), t("emptyHint"), null, command);
+  showMessage(t("emptyTitle"), t("emptyHint"), null, commandOf("mmsearch index ~/Pictures"));
+}
+
+// Before there is a library; command: what creates it where the service looks for it.
+export function showNoLibrary(command) {
+  showMessage(t("noLibraryTitle"), t("noLibraryHint"), null, commandOf(command));
 }
 
 // Tells what a problem is. Returns after how many seconds it is worth trying again by itself, or

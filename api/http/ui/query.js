@@ -90,7 +90,7 @@ export function toAddress(query, item = null) {
   if (query.sort !== "relevance") given.set("sort", query.sort);
   if (item !== null) given.set("item", item);
   const address = given.toString();
-  return address ? `/?${address}` : "/";
+  return address ? `./?${address}` : "./";
 }
 
 export const itemOfAddress = (address) => Number(new URLSearchParams(address).get("item")) || null;

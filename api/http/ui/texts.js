@@ -86,6 +86,9 @@ export const TEXTS = {
     rerank: "Look closely (rerank)",
     reset: "Reset all filters",
 
+    noLibraryTitle: "Welcome! There is no library yet",
+    noLibraryHint:
+      "Run this command on the machine of the service, with a folder of your own. Your pictures then appear here by themselves:",
     emptyTitle: "Nothing is in the library yet",
     emptyHint: "Index a folder, and its pictures appear here:",
     noneTitle: "Nothing here matches well",
@@ -229,6 +232,8 @@ export const TEXTS = {
     rerank: "仔细比对（重排）",
     reset: "重置全部筛选",
 
+    noLibraryTitle: "欢迎！这里还没有图库",
+    noLibraryHint: "请在运行本服务的电脑上执行下面的命令，并换成自己的文件夹。完成后，图片会自动出现在这里：",
     emptyTitle: "图库里还没有内容",
     emptyHint: "让 mmsearch 读取一个文件夹，图片就会出现在这里：",
     noneTitle: "没有很符合的内容",

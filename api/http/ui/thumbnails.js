@@ -1,6 +1,6 @@
 // Pictures of the service in <img> elements, fetched when they come near the window.
 
-import { blob, hasKey, pause } from "./api.js";
+import { addressOf, blob, hasKey, pause } from "./api.js";
 
 const TRIES = 4;
 
@@ -24,18 +24,18 @@ export function sharpSize(ratio, height) {
 
 // hit: a hit or an item. An image gets the class "shown" or, if there is no picture, "broken".
 export function showThumbnail(image, hit, size, { lazy = true } = {}) {
-  sources.set(image, addressOf(hit, size));
+  sources.set(image, addressOfPicture(hit, size));
   if (lazy) near.observe(image);
   else load(image, sources.get(image));
 }
 
 // The address that comes with a hit names the version of its picture, so that the browser may keep it
 // for ever.
-function addressOf(hit, size) {
-  const address = new URL(hit.thumbnail ?? `/v1/items/${hit.item_id}/thumbnail`, location.origin);
+function addressOfPicture(hit, size) {
+  const address = addressOf(hit.thumbnail ?? `/v1/items/${hit.item_id}/thumbnail`);
   address.searchParams.set("size", size);
   address.searchParams.set("format", "webp");
-  return address.pathname + address.search;
+  return address.href;
 }
 
 // Scrolling far asks for more pictures at once than a service may allow: then again, a little later.

@@ -26,6 +26,8 @@ class Dialect(ABC):
     """Names the database in messages."""
     file_names: frozenset[str] = frozenset()
     """Files in the directory of the library; others of the database have names that begin so."""
+    warning: str | None = None
+    """What readers cannot see of the database as it is now, and why."""
 
     @abstractmethod
     def __init__(self, url: sa.URL) -> None:

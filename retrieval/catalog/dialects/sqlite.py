@@ -11,8 +11,9 @@ import socket
 import sqlite3
 import threading
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +56,15 @@ class SQLite(Dialect):
         self.location = str(url.database)
         self._path = Path(self.location)
         self.file_names = frozenset({self._path.name, _WRITER_LOCK, _WRITER_NOTE})
-        is_read_only = _is_read_only_without_wal(self._path)
-        if is_read_only:
-            # Reading too would write a file beside it, unless SQLite knows that nothing changes.
-            url = url.set(
-                database=self._path.absolute().as_uri(),
-                query={"immutable": "1", "mode": "ro", "uri": "true"},
-            )
-        self._engine = sa.create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
-        configure = _configure_connection if is_read_only else _configure_writable_connection
-        event.listen(self._engine, "connect", configure)
+        self._url = url
+        self._is_read_only = self._path.exists() and not os.access(self._path.parent, os.W_OK)
+        self._opened: _Opened | None = None
+        """What a reader without the right to write has opened."""
+        self._reopened = 0
+        if not self._is_read_only:
+            self._engine = _engine(url, _configure_writable_connection)
         self._observer: sa.PoolProxiedConnection | None = None
-        self._observer_lock = threading.Lock()
+        self._observer_lock = threading.RLock()
 
     def exists(self) -> bool:
         """True if the file exists."""
@@ -96,20 +94,29 @@ class SQLite(Dialect):
     @contextmanager
     def connect(self, *, write: bool) -> Iterator[sa.Connection]:
         """Run a transaction on a connection of its own."""
-        with self._errors_explained(), self._engine.begin() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-            yield connection
+        with self._errors_explained(), self._current_engine().begin() as connection:
+            opened = self._opened
+            try:
+                connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+                yield connection
+            finally:
+                if opened and opened.is_immutable and _stat(self._path) != opened.file:
+                    raise LibraryLockedError(
+                        f"{self.location} was changed by its owner while it was read. Try again."
+                    )
 
     def version(self) -> int:
         """Return SQLite's count of the commits of all connections but the one that asks."""
         with self._observer_lock, self._errors_explained():
+            engine = self._current_engine()
             if self._observer is None:
-                self._observer = self._engine.raw_connection()
+                self._observer = engine.raw_connection()
             cursor = self._observer.cursor()
             cursor.execute("PRAGMA data_version")
             [version] = cursor.fetchone() or (0,)
             cursor.close()
-            return int(version)
+            # Of a connection of its own each time, it may begin again.
+            return int(version) + (self._reopened << 32)
 
     @contextmanager
     def writer(self) -> Iterator[None]:
@@ -195,7 +202,44 @@ class SQLite(Dialect):
             if self._observer is not None:
                 self._observer.close()
                 self._observer = None
-        self._engine.dispose()
+            if self._opened is not None or not self._is_read_only:
+                self._engine.dispose()
+
+    def _current_engine(self) -> sa.Engine:
+        """Return the engine; a reader without the right to write opens the file again if it must.
+
+        SQLite needs a file beside the catalog to see what others write, and cannot create it where
+        it may not write. While a writer has it open, the file is there and is used. Otherwise the
+        catalog is read as immutable: nobody writes then. Each way ends when the other begins.
+        """
+        if not self._is_read_only:
+            return self._engine
+        with self._observer_lock:
+            if self._opened is None or self._opened.is_outdated(self._path):
+                if self._opened is not None:
+                    self.close()
+                    self._reopened += 1
+                self._engine, self._opened = self._open_for_reading()
+            return self._engine
+
+    def _open_for_reading(self) -> "tuple[sa.Engine, _Opened]":
+        file, wal = _stat(self._path), _stat(_wal_of(self._path))
+        self.warning = None
+        if wal is not None:
+            engine = _engine(_read_only(self._url, self._path), _configure_connection)
+            try:
+                with engine.connect() as connection:
+                    connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
+                return engine, _Opened(file, wal, is_immutable=False)
+            except sa.exc.OperationalError as error:
+                engine.dispose()
+                self.warning = (
+                    f"{self.location} may only be read here, and what its owner has added last "
+                    f"cannot be ({error.orig}): it is found as soon as the owner's `mmsearch` has "
+                    "ended in good order."
+                )
+        url = _read_only(self._url, self._path, immutable="1")
+        return _engine(url, _configure_connection), _Opened(file, wal, is_immutable=True)
 
     @staticmethod
     def path_matches(path: Any, pattern: str) -> Condition:
@@ -368,10 +412,54 @@ class SQLite(Dialect):
         )
 
 
-def _is_read_only_without_wal(path: Path) -> bool:
-    """True if the catalog is read-only and has no WAL."""
-    wal = path.with_name(f"{path.name}-wal")
-    return path.exists() and not os.access(path.parent, os.W_OK) and not wal.exists()
+_Stat = tuple[int, int, int]
+"""Inode, size, and time in ns of the last change of a file."""
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """How a reader without the right to write has opened a catalog, and its files then.
+
+    wal: the write-ahead log, which is there only while somebody has the catalog open.
+    """
+
+    file: _Stat | None
+    wal: _Stat | None
+    is_immutable: bool
+
+    def is_outdated(self, path: Path) -> bool:
+        """Tell whether it must be opened again to see changes; SQLite itself follows a log."""
+        file, wal = _stat(path), _stat(_wal_of(path))
+        if self.is_immutable:
+            return file != self.file or (wal and wal[0]) != (self.wal and self.wal[0])
+        return (file and file[0], wal and wal[0]) != (
+            self.file and self.file[0],
+            self.wal and self.wal[0],
+        )
+
+
+def _wal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _stat(path: Path) -> _Stat | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _engine(url: sa.URL, configure: Callable[[Any, object], None]) -> sa.Engine:
+    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
+    event.listen(engine, "connect", configure)
+    return engine
+
+
+def _read_only(url: sa.URL, path: Path, **options: str) -> sa.URL:
+    return url.set(
+        database=path.absolute().as_uri(), query={"mode": "ro", "uri": "true", **options}
+    )
 
 
 def _read_note(note: Path) -> str:

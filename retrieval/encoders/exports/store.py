@@ -23,12 +23,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import xxhash
 
 from retrieval.encoders.base import Space
 from retrieval.errors import EncoderUnavailableError
-from retrieval.files import UNFINISHED_SUFFIX, write_atomically
+from retrieval.files import UNFINISHED_SUFFIX, user_cache_directory, write_atomically
 
 LOCAL_DIR = "local-dir:"
 OPEN_CLIP = "open_clip:"
@@ -145,7 +144,7 @@ class Export:
 
 def exports_directory() -> Path:
     """Return the directory of all exports, in the user's cache."""
-    return platformdirs.user_cache_path("mmsearch", appauthor=False) / "exports"
+    return user_cache_directory() / "exports"
 
 
 def canonical_name(name: str) -> str:

@@ -1,5 +1,6 @@
 """The program as a whole: help, errors and exit codes."""
 
+import os
 import subprocess
 import sys
 
@@ -23,7 +24,11 @@ import pytest
         (["index", ".", "--frobnicate"], 2, "No such option"),
         (["status"], 1, "There is no library at"),
         (["remove", "x"], 1, "There is no library at"),
-        (["serve"], 1, "There is no library at"),
+        (["serve", "--root-path", "a b"], 2, "is not a path of an address"),
+        (["serve", "--cors-origin", "https://a.example/b"], 2, "is not a web origin"),
+        (["serve", "--allowed-host", "*"], 2, "is not a host name"),
+        (["serve", "--trusted-proxy", "nginx"], 2, "is not an address or a network"),
+        (["serve", "--host", "0.0.0.0:80"], 2, "and the port with `--port`"),
     ],
 )
 def test_errors_are_messages_with_exit_codes(run, tmp_path, arguments, code, message):
@@ -53,3 +58,37 @@ def test_help_is_there_for_every_command(run):
         assert result.code == 0
         assert "Usage" in result.out
     assert run("--version").out.startswith("mmsearch ")
+
+
+NAME = "图片-café-\N{GRINNING FACE}-ł"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "surroundings",
+    [
+        {"PYTHONIOENCODING": "cp1252"},
+        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    ],
+)
+def test_any_name_is_printed_in_any_encoding(indexed, tmp_path, surroundings):
+    folder = tmp_path / NAME
+    folder.mkdir()
+    (folder / f"{NAME}.txt").write_text("A page about dogs.", encoding="utf-8")
+    (folder / f"{NAME}.jpg").write_bytes(b"no picture")
+    program = [sys.executable, "-c", "from api.cli import main; main()"]
+    for arguments in (
+        ["index", str(folder)],
+        ["status", "--failed"],
+        ["search", "dogs", "--modality", "text"],
+        ["index", str(tmp_path / f"no {NAME}")],
+    ):
+        done = subprocess.run(
+            [*program, *arguments],
+            check=False,
+            env={**os.environ, **surroundings},
+            capture_output=True,
+        )
+        assert b"Traceback" not in done.stderr, arguments
+        assert b"Error" not in done.stderr, arguments
+        assert done.returncode in {0, 1}

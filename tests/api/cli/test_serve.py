@@ -1,5 +1,6 @@
 """`mmsearch serve` as a process of its own: how it starts, serves and ends."""
 
+import argparse
 import json
 import shutil
 import signal
@@ -231,3 +232,35 @@ def test_wrong_settings_are_usage_errors(indexed_library, monkeypatch):
     monkeypatch.setenv("MMSEARCH_QUEUE", "none")
     with pytest.raises(UsageError, match="MMSEARCH_QUEUE"):
         serve(library=indexed_library.path)
+
+
+def test_a_port_in_use_is_told_before_anything_is_loaded(indexed_library):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UsageError, match=f"Port {port} of 127.0.0.1 is in use"):
+            serve(library=indexed_library.path, port=port, device="none such")
+
+
+@pytest.mark.slow
+def test_it_starts_without_a_library_and_reads_its_keys_again(indexed_library, tmp_path):
+    keys = tmp_path / "keys"
+    keys.touch(0o600)
+    keys.write_text("me:read:an-older-secret-0123456789", encoding="utf-8")
+    place = tmp_path / "other"
+    later = argparse.Namespace(path=place)
+    with service(later, "--api-keys", str(keys)) as (process, client):
+        eventually(lambda: status(client, "/readyz") == 200, process)
+        assert client.get("/readyz").json()["status"] == "no library"
+        shutil.copytree(indexed_library.path, tmp_path / "made")
+        (tmp_path / "made").rename(place)
+        eventually(lambda: client.get("/readyz").json().get("status") == "ready", process)
+        keys.write_text("me:read:a-newer-secret-0123456789", encoding="utf-8")
+        process.send_signal(signal.SIGHUP)
+        for secret, expected in (("a-newer-secret", 200), ("an-older-secret", 401)):
+            header = {"Authorization": f"Bearer {secret}-0123456789"}
+            answer = client.post("/v1/search", json={"text": "a dog"}, headers=header)
+            assert answer.status_code == expected
+        process.terminate()
+        process.communicate(timeout=40)

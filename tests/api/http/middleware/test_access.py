@@ -6,8 +6,8 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
-from api.http import app as server
 from api.http.app import create_app
+from api.http.middleware import keys
 from api.http.middleware.keys import Client, KeyRing, read_keys
 from api.http.settings import ServiceSettings
 from retrieval.errors import UsageError
@@ -65,7 +65,7 @@ def test_a_key_can_do_only_what_its_scopes_say(locked):
 def test_every_route_asks_for_a_scope_or_is_public(coloured_library, monkeypatch):
     nobody = Client("nobody", frozenset())
     ring = KeyRing([(hashlib.sha256(READER.encode()).digest(), nobody)])
-    monkeypatch.setattr(server, "read_keys", lambda *_: ring)
+    monkeypatch.setattr(keys, "read_keys", lambda *_: ring)
     app = create_app(coloured_library.path, device="cpu")
     with TestClient(app, base_url="http://localhost") as client:
         client.headers["Authorization"] = f"Bearer {READER}"

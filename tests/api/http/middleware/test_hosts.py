@@ -27,3 +27,13 @@ def test_dns_rebinding_guard_lets_a_name_in_that_is_allowed(coloured_library):
     with TestClient(app, base_url="http://photos.example:8765") as client:
         assert client.get("/healthz").status_code == 200
         assert client.get("/healthz", headers={"Host": "third.example"}).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["10.1.2.3:8765", "[fd00::2]:8765", "10.1.2.3"])
+def test_probes_may_use_the_address_of_a_container(client, host):
+    headers = {"Host": host}
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert client.get(path, headers=headers).status_code == 200
+    for path in ("/", "/v1/items/1", "/v1/stats"):
+        assert client.get(path, headers=headers).status_code == 421
+    assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 421

@@ -4,6 +4,7 @@ import hmac
 
 import pytest
 
+from api.http.middleware import keys
 from api.http.middleware.keys import KeyRing, new_key, read_keys
 from retrieval.errors import UsageError
 
@@ -61,3 +62,28 @@ def test_keys_come_from_a_file_with_comments(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
         read_keys("", tmp_path / "gone")
     assert not KeyRing()
+
+
+def test_keys_are_read_again_when_their_file_changes(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(keys, "_CHECK_S", 0.0)
+    file = tmp_path / "keys"
+    file.write_text(f"eve:read:{'a' * 20}")
+    store = keys.KeyStore("", file)
+    file.write_text(f"bob:write:{'b' * 22}")
+    assert store.client_of("a" * 20) is None
+    assert store.client_of("b" * 22).name == "bob"
+    file.write_text("no key")
+    assert store.client_of("b" * 22).name == "bob"  # never open, never locked out
+    assert "not reloaded" in caplog.text
+    file.unlink()
+    assert store.client_of("b" * 22).name == "bob"
+
+
+def test_keys_are_read_again_when_told_to(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text(f"eve:read:{'a' * 20}")
+    store = keys.KeyStore("", file)
+    file.write_text(f"eve:read:{'c' * 20}")
+    store.reload()
+    assert store.client_of("a" * 20) is None
+    assert store.client_of("c" * 20).name == "eve"

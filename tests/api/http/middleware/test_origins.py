@@ -79,3 +79,30 @@ def test_cors_is_off_by_default_and_on_for_the_sites_that_are_named(client, colo
 def test_every_web_site_may_only_be_let_in_with_keys(coloured_library):
     with pytest.raises(UsageError, match="API key"):
         create_app(coloured_library.path, ServiceSettings(cors_origins=("*",)))
+
+
+@pytest.mark.parametrize(
+    ("host", "headers", "status"),
+    [
+        ("127.0.0.1:8765", {"Origin": "https://photos.example"}, 200),
+        ("photos.example", {"Origin": "https://photos.example:8443"}, 200),
+        ("photos.example:8765", {"Origin": "http://photos.example"}, 200),
+        ("photos.example:8765", {"Origin": "http://other.example"}, 403),
+        ("127.0.0.1", {"Origin": "https://photos.example", "Sec-Fetch-Site": "cross-site"}, 403),
+        ("127.0.0.1", {"Origin": "https://photos.example", "Sec-Fetch-Site": "same-site"}, 403),
+        ("127.0.0.1", {"Origin": "https://photos.example.evil.example"}, 403),
+        ("127.0.0.1", {"Origin": "https://ported.example:8443"}, 200),
+        ("ported.example", {"Origin": "https://ported.example:9000"}, 403),
+    ],
+)
+def test_the_page_is_known_by_an_allowed_name_behind_a_proxy(own_names, host, headers, status):
+    answer = own_names.post("/v1/facets", json={}, headers=headers | {"Host": host})
+    assert answer.status_code == status
+
+
+@pytest.fixture(scope="module")
+def own_names(coloured_library):
+    settings = ServiceSettings(allowed_hosts="photos.example, ported.example:8443")
+    app = create_app(coloured_library.path, settings, device="cpu")
+    with TestClient(app, base_url="http://localhost") as client:
+        yield client

@@ -28,3 +28,15 @@ def test_metrics_are_text_for_prometheus(client):
     answer = client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert "# TYPE mmsearch_request_seconds histogram" in answer.text
+
+
+def test_head_is_answered_without_a_body(client):
+    [item] = client.get("/v1/items", params={"limit": 1}).json()["items"]
+    page = client.get("/").text
+    style = page.partition('href="ui/')[2].partition('"')[0]
+    paths = ["/healthz", "/readyz", "/metrics", "/", f"/ui/{style}", item["thumbnail"]]
+    paths.append(f"/v1/items/{item['item_id']}/file")
+    for path in paths:
+        head, whole = client.head(path), client.get(path)
+        assert (head.status_code, head.content) == (200, b""), path
+        assert head.headers["content-type"] == whole.headers["content-type"]

@@ -14,6 +14,7 @@ import skimage
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from starlette.responses import Response
 
 from api.http.app import create_app
 from api.http.routes.page import assets
@@ -706,3 +707,61 @@ def test_what_was_understood_is_a_chip(browser, served, travel_library):
         page.get_by_role("textbox", name="Search by meaning").fill("people")
         expect(chips).to_have_count(0)
         expect(page.locator("#hits li")).to_have_count(8)
+
+
+@contextmanager
+def served_below(served, library, folder: str, *, is_stripped: bool) -> Iterator[str]:
+    """Serve a library as a proxy would below a folder that it strips, or keeps."""
+    app = create_app(
+        library.path,
+        ServiceSettings(deadline_s=100, root_path="" if is_stripped else folder),
+        device="cpu",
+    )
+
+    async def proxy(scope, receive, send):
+        if scope["type"] == "http" and not scope["path"].startswith(f"{folder}/"):
+            await Response(status_code=404)(scope, receive, send)
+            return
+        if scope["type"] == "http" and is_stripped:
+            scope = {**scope, "path": scope["path"].removeprefix(folder)}
+        await app(scope, receive, send)
+
+    with served(proxy) as port:
+        yield f"http://127.0.0.1:{port}{folder}/"
+
+
+@pytest.mark.parametrize("is_stripped", [True, False])
+def test_the_page_below_a_path_of_a_proxy(browser, photo_library, served, is_stripped):
+    below = served_below(served, photo_library, "/my/photos", is_stripped=is_stripped)
+    with below as address, opened(browser, address) as page:
+        expect(page.locator("#hits img.shown").first).to_be_visible()
+        search(page, "a cat", "cat.jpg")
+        expect(page).to_have_url(re.compile(r"/my/photos/\?q=a\+cat"))
+        page.get_by_role("link", name="cat.jpg").click()
+        expect(page.get_by_role("dialog").locator("img.large")).to_have_class("large shown")
+        file = page.get_by_role("link", name="Open the file").get_attribute("href")
+        assert file.startswith("/my/photos/v1/items/")
+        page.keyboard.press("Escape")
+        expect(page).not_to_have_url(re.compile("item="))  # going back takes a moment
+        page.reload()
+        first_hit(page, "cat.jpg")
+        page.locator(".brand").click()
+        expect(page).to_have_url(re.compile(r"/my/photos/$"))
+
+
+@pytest.mark.parametrize(("locale", "title"), [("en-US", "Welcome!"), ("zh-CN", "欢迎")])
+def test_the_page_before_there_is_a_library(
+    browser, photo_library, served, tmp_path, locale, title
+):
+    place = tmp_path / "library"
+    app = create_app(place, ServiceSettings(deadline_s=100), device="cpu")
+    with served(app) as port, browser.new_context(locale=locale) as context:
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(f"http://127.0.0.1:{port}")
+        expect(page.locator("#message h2")).to_contain_text(title)
+        command = f"mmsearch index ~/Pictures --library {place}"
+        expect(page.locator("#message code")).to_have_text(command)
+        shutil.copytree(photo_library.path, tmp_path / "made")
+        (tmp_path / "made").rename(place)
+        expect(page.locator("#hits img.shown").first).to_be_visible()

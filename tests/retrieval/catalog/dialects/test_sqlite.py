@@ -1,5 +1,7 @@
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from retrieval.catalog import Catalog, FileEntry, FileUpdate, ItemEntry
 from retrieval.catalog.dialects.sqlite import SQLite
 from retrieval.catalog.fulltext.words import terms
 from retrieval.catalog.schema import FILE_WORDS
-from retrieval.errors import DamagedLibraryError
+from retrieval.errors import DamagedLibraryError, LibraryLockedError
 from retrieval.media import MediaKind, Modality
 
 SPACE = "space-1"
@@ -180,3 +182,113 @@ def test_no_text_is_syntax(text):
             assert quoted.startswith('"')
             assert quoted.endswith('"')
             assert not set(quoted[1:-1]) & set('"*():^-+\0')
+
+
+READER = """
+import os, sys
+from pathlib import Path
+from retrieval.catalog import Catalog
+from retrieval.catalog.dialects import sqlite
+import sqlalchemy.dialects.sqlite.pysqlite
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+catalog = Catalog(sys.argv[1])
+for _ in sys.stdin:
+    with catalog.dialect.connect(write=False) as connection:
+        count = connection.exec_driver_sql("SELECT count(*) FROM sources").scalar()
+    print(count, catalog.dialect.version(), catalog.dialect.warning is not None, flush=True)
+"""
+
+
+@pytest.fixture
+def other_user(path):
+    """Ask what another user, who may only read, sees: number of sources, version, warned."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("only root can play another user")
+    path.chmod(0o644)
+    for folder in (path.parent, *path.parent.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(0o711)
+        if folder.name.startswith("pytest-of"):
+            break
+    path.parent.chmod(0o755)
+    process = subprocess.Popen(
+        [sys.executable, "-c", READER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def ask():
+        process.stdin.write("?\n")
+        process.stdin.flush()
+        count, version, is_warned = process.stdout.readline().split()
+        return int(count), int(version), is_warned == "True"
+
+    with process:
+        yield ask
+        process.stdin.close()
+
+
+@pytest.fixture
+def made(path):
+    """A catalog that was closed in good order, and how its owner adds a source."""
+    owner = Catalog(path)
+    owner.migrate()
+    owner.close()
+
+    def add(catalog, name):
+        with catalog.dialect.connect(write=True) as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO sources (path, added_at) VALUES (?, 0)", (name.encode(),)
+            )
+
+    return add
+
+
+@pytest.mark.slow
+def test_a_reader_without_write_permission_sees_what_the_owner_adds(path, made, other_user):
+    count, version, is_warned = other_user()
+    assert (count, is_warned) == (0, False)
+    assert other_user()[1] == version
+    seen = [version]
+    for opening in range(3):
+        owner = Catalog(path)
+        for number in range(2):
+            made(owner, f"/{opening}-{number}")
+            count, version, is_warned = other_user()
+            assert (count, is_warned) == (2 * opening + number + 1, False)
+            seen.append(version)
+        owner.close()
+        assert other_user()[0] == 2 * opening + 2
+    assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.slow
+def test_a_reader_that_cannot_follow_the_log_is_warned(path, made, other_user):
+    """As on a file system without shared memory: the file beside the log cannot be read."""
+    owner = Catalog(path)
+    made(owner, "/a")
+    path.with_name(f"{path.name}-shm").chmod(0o600)
+    assert other_user()[::2] == (0, True)
+    owner.close()
+    assert other_user()[::2] == (1, False)
+
+
+def test_a_change_while_an_immutable_catalog_is_read_is_told(path, made, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda *_: False)
+        reader = Catalog(path)
+
+    def read_meanwhile():
+        with reader.snapshot():
+            owner = Catalog(path)
+            made(owner, "/a")
+            owner.close()  # which writes the log into the file
+
+    with pytest.raises(LibraryLockedError, match="changed by its owner"):
+        read_meanwhile()
+    with reader.snapshot() as snapshot:
+        assert len(snapshot.sources()) == 1
+    reader.close()

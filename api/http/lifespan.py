@@ -1,0 +1,131 @@
+"""Start and end what answers requests: the library, its engines, jobs and uploads.
+
+A service may start before there is a library: it opens the library as soon as there is one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+from fastapi import FastAPI
+from PIL import Image
+from starlette.concurrency import run_in_threadpool
+
+from api.http.batching import Inference
+from api.http.indexing_process import IndexingProcess
+from api.http.jobs import JobRunner
+from api.http.metrics import ServiceMetrics
+from api.http.routes.dependencies import NoLibrary, Service
+from api.http.settings import ServiceSettings
+from api.http.uploads import UploadFolder, open_upload_folder
+from retrieval.library import Library, is_place_for_library, library_exists, open_library
+from retrieval.rerankers.registry import AUTO
+from retrieval.search.joint import JointEngine
+from retrieval.search.query import Query, Reranking, TextPart
+
+_LIBRARY_CHECK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Lifespan:
+    """The lifespan of an application; arguments as of `create_app`.
+
+    names_library: whether answers that need no key may name the library's directory.
+    """
+
+    library: Library | Path
+    settings: ServiceSettings
+    metrics: ServiceMetrics
+    device: str
+    load_in_background: bool
+    on_failed: Callable[[Exception], None]
+    names_library: bool
+
+    @asynccontextmanager
+    async def __call__(self, app: FastAPI) -> AsyncIterator[None]:
+        """Serve the library, or wait for one."""
+        stopping = asyncio.Event()
+        waiting = None
+        try:
+            if isinstance(self.library, Path) and is_place_for_library(self.library):
+                app.state.service = self._no_library(self.library)
+                waiting = asyncio.create_task(self._wait(app, self.library, stopping))
+            else:
+                library = self.library
+                opened = library if isinstance(library, Library) else open_library(library)
+                await self._begin(app, opened, stopping)
+            yield
+        finally:
+            stopping.set()
+            if waiting is not None:
+                waiting.cancel()
+                with suppress(asyncio.CancelledError):
+                    await waiting
+            if isinstance(service := getattr(app.state, "service", None), Service):
+                await self._end(service)
+
+    def _no_library(self, directory: Path) -> NoLibrary:
+        command = "mmsearch index ~/Pictures"
+        if self.names_library:
+            command += f" --library {quote(str(directory))}"
+        return NoLibrary(command)
+
+    async def _wait(self, app: FastAPI, directory: Path, stopping: asyncio.Event) -> None:
+        while not await run_in_threadpool(library_exists, directory):
+            await asyncio.sleep(_LIBRARY_CHECK_S)
+        try:
+            opened = await run_in_threadpool(open_library, directory)
+            await self._begin(app, opened, stopping)
+        except Exception as error:  # noqa: BLE001 - reported, as an error of loading is
+            self.on_failed(error)
+
+    async def _begin(self, app: FastAPI, library: Library, stopping: asyncio.Event) -> None:
+        chosen = self.settings
+        joint = JointEngine(library, chosen.spaces or (library.space().id,), device=self.device)
+        engine = joint.main
+        self.metrics.watch_engine(engine)
+        inference = Inference(
+            joint.search_many,
+            self.metrics,
+            max_batch=chosen.batch,
+            max_wait_s=chosen.batch_wait_ms / 1000,
+            max_waiting=chosen.queue,
+            deadline_s=chosen.deadline_s,
+        )
+        runner = JobRunner(IndexingProcess(library.path, engine.space.id, self.device), stopping)
+        folder = _open_uploads(chosen, library)
+        app.state.service = Service(
+            library, engine, inference, chosen, self.metrics, runner, folder, stopping
+        )
+        loaded = await inference.start(
+            lambda: _warm(joint, chosen.rerank),
+            lambda: self.on_failed(inference.failure) if inference.failure else None,
+        )
+        if not self.load_in_background:
+            await loaded
+            if inference.failure:
+                raise inference.failure
+
+    async def _end(self, service: Service) -> None:
+        service.stop()
+        await service.jobs.close()
+        if service.uploads:
+            await run_in_threadpool(service.uploads.close)
+        service.inference.close(self.settings.shutdown_s)
+        service.library.close()
+
+
+def _open_uploads(settings: ServiceSettings, library: Library) -> UploadFolder | None:
+    if settings.uploads is None:
+        return None
+    return open_upload_folder(settings.uploads, library.path, int(settings.max_pixels * 1e6))
+
+
+def _warm(joint: JointEngine, rerank: str) -> None:
+    for engine in joint.engines:
+        reranking = Reranking(rerank if engine is joint.main else AUTO)
+        engine.search(Query((TextPart("a first query"),), k=1), reranking)
+        engine.encode_images([Image.new("RGB", (64, 64))])
