@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import DamagedLibraryError
+from retrieval.files import follow_folder, make_folder
 
 Rows = NDArray[np.float16]
 """(n, d) float16; each row is a unit vector to within half precision."""
@@ -37,8 +38,11 @@ class EmbeddingsFile:
             raise ValueError(f"expected (n, {self.dimension}) vectors, got {rows.shape}")
         if not np.isfinite(rows).all():
             raise ValueError("vectors must be finite")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
+        is_new = not self.path.exists()
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+        if is_new:
+            follow_folder(self.path)
         with os.fdopen(fd, "r+b", buffering=0) as file:
             self._check_size(os.fstat(fd).st_size, first_row)
             file.seek(first_row * self._row_bytes)

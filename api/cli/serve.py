@@ -2,9 +2,7 @@
 
 import logging
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,9 +12,6 @@ from retrieval.errors import UsageError
 from retrieval.library import open_library
 
 if TYPE_CHECKING:
-    import uvicorn
-    from fastapi import FastAPI
-
     from api.http.settings import ServiceSettings
 
 
@@ -84,6 +79,20 @@ def serve(
             "Rate limit per key or address, such as 600/minute. (default: 500/second)",
         ),
     ] = None,
+    max_connections: Annotated[
+        int | None,
+        typer.Option(
+            "--max-connections", min=1, help="Maximum number of connections. (default: 1000)"
+        ),
+    ] = None,
+    max_connections_per_address: Annotated[
+        int | None,
+        typer.Option(
+            "--max-connections-per-address",
+            min=1,
+            help="Maximum number of connections of a client address. (default: 256)",
+        ),
+    ] = None,
     batch: Annotated[
         int | None,
         typer.Option(
@@ -130,6 +139,7 @@ def serve(
     _check_exposure(settings)
 
     from api.http.app import create_app
+    from api.http.server import Server
 
     failures: list[Exception] = []
 
@@ -141,7 +151,7 @@ def serve(
         opened, settings, device=device, load_in_background=True, on_failed=end
     )
     signals: list[int] = []
-    server = _server(application, settings, signals.append)
+    server = Server(application, settings, signals.append)
     _configure_logs(settings)
     server.run()
     if failures:
@@ -186,44 +196,18 @@ def _check_exposure(settings: "ServiceSettings") -> None:
 
 
 def _configure_logs(settings: "ServiceSettings") -> None:
-    """Log in the format of uvicorn, but requests as plain JSON lines."""
+    """Log in the format of Uvicorn, but requests as plain JSON lines."""
+    from api.printable import PrintableFormatter
+
     for name, form in [
         ("mmsearch", "%(levelname)s:     %(message)s"),
         ("mmsearch.access", "%(message)s"),
     ]:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter(form))
+        handler.setFormatter(PrintableFormatter(form))
         logger = logging.getLogger(name)
         logger.addHandler(handler)
         logger.propagate = False
         logger.setLevel(settings.log_level.upper())
     if settings.access_log:
         logging.getLogger("mmsearch.access").setLevel(logging.INFO)
-
-
-def _server(
-    application: "FastAPI", settings: "ServiceSettings", on_signal: Callable[[int], None]
-) -> "uvicorn.Server":
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        """Server that notifies the application of shutdown before it closes connections."""
-
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            on_signal(sig)
-            service = getattr(application.state, "service", None)
-            if service is not None:
-                service.stop()
-            super().handle_exit(sig, frame)
-
-    config = uvicorn.Config(
-        application,
-        host=settings.host,
-        port=settings.port,
-        log_level=settings.log_level,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # a client could claim any address
-        timeout_graceful_shutdown=round(settings.shutdown_s),
-    )
-    return Server(config)

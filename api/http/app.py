@@ -20,6 +20,7 @@ from api.http.middleware.access import Authentication
 from api.http.middleware.access_log import AccessLog
 from api.http.middleware.bodies import BodyLimit
 from api.http.middleware.disconnect import DisconnectDetection
+from api.http.middleware.framing import FramingGuard
 from api.http.middleware.headers import SecurityHeaders
 from api.http.middleware.hosts import HostGuard
 from api.http.middleware.keys import KeyRing, read_keys
@@ -103,11 +104,15 @@ def create_app(
         app.state.service = Service(
             opened, engine, inference, chosen, metrics, runner, folder, stopping
         )
+        if folder:
+            uploads.resume(app.state.service, folder)
         loaded = await inference.start(
             lambda: _warm(joint, chosen.rerank),
             lambda: on_failed(inference.failure) if inference.failure else None,
         )
-        if not load_in_background:
+        if load_in_background:
+            app.state.service.decoding.start()
+        else:
             await loaded
         try:
             if inference.failure and not load_in_background:
@@ -115,10 +120,11 @@ def create_app(
             yield
         finally:
             app.state.service.stop()
-            await runner.close()
+            await runner.close(app.state.service.seconds_to_stop)
+            await run_in_threadpool(app.state.service.decoding.close)
             if folder:
                 await run_in_threadpool(folder.close)
-            inference.close(chosen.shutdown_s)
+            inference.close(app.state.service.seconds_to_stop)
             opened.close()
 
     app = FastAPI(
@@ -155,13 +161,14 @@ def _middleware(
     """List the middleware in the order in which requests pass it.
 
     Security headers and metrics come first, since they apply to all answers, also to refusals. Then
-    cross-site requests are refused, then requests without a valid key, then those beyond the rate
-    limit; only after that the body is read.
+    ambiguous and cross-site requests are refused, then requests without a valid key, then those
+    beyond the rate limit; only after that the body is read.
     """
     origins = settings.cors_origins
     guards = [
         Middleware(SecurityHeaders),
         Middleware(AccessLog, metrics, log=settings.access_log),
+        Middleware(FramingGuard, metrics),
     ]
     if settings.allowed_hosts or not keys:
         # DNS rebinding gives a page no key, so with keys any host name is safe.

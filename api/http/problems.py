@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from api.http.batching import (
     ClientGoneError,
@@ -17,7 +18,15 @@ from api.http.batching import (
 from api.http.jobs import FinishedJobError
 from api.http.schemas import Problem
 from api.http.uploads import StorageFullError, UnacceptableFileError
-from retrieval.errors import MMSearchError, NotFoundError, UnreadableFileError, UsageError
+from retrieval.errors import (
+    LibraryError,
+    LibraryGoneError,
+    LibraryLockedError,
+    MMSearchError,
+    NotFoundError,
+    UnreadableFileError,
+    UsageError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -30,9 +39,14 @@ _STATUS_OF_ERRORS: list[tuple[type[MMSearchError], HTTPStatus]] = [
     (FinishedJobError, HTTPStatus.CONFLICT),
     (OverloadedError, HTTPStatus.TOO_MANY_REQUESTS),
     (NotReadyError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (LibraryGoneError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (LibraryLockedError, HTTPStatus.SERVICE_UNAVAILABLE),
     (PastDeadlineError, HTTPStatus.GATEWAY_TIMEOUT),
     (ClientGoneError, HTTPStatus.REQUEST_TIMEOUT),
 ]
+
+
+_RETRY_S = 5
 
 
 def problem(status: int, detail: str, *, retry_after_s: int | None = None) -> JSONResponse:
@@ -54,16 +68,32 @@ def install_problem_handlers(app: FastAPI) -> None:
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(details))
 
     @app.exception_handler(HTTPException)
-    def refused(_request: Request, error: HTTPException) -> JSONResponse:
+    def refused(request: Request, error: HTTPException) -> JSONResponse:
         response = problem(error.status_code, str(error.detail))
         response.headers.update(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = ", ".join(_methods_at(app, request))
         return response
 
     @app.exception_handler(MMSearchError)
     def known(_request: Request, error: MMSearchError) -> JSONResponse:
+        if isinstance(error, LibraryError) and (service := getattr(app.state, "service", None)):
+            # Whatever it is, it comes of that.
+            error = service.library.missing() or error
         status = next(
             (status for kind, status in _STATUS_OF_ERRORS if isinstance(error, kind)),
             HTTPStatus.INTERNAL_SERVER_ERROR,
         )
         retry_after_s = error.retry_after_s if isinstance(error, RefusedError) else None
+        if isinstance(error, LibraryGoneError | LibraryLockedError):
+            retry_after_s = _RETRY_S
         return problem(status, str(error), retry_after_s=retry_after_s)
+
+
+def _methods_at(app: FastAPI, request: Request) -> list[str]:
+    """List the methods of all routes of a path; a router knows only those of the first."""
+    methods: set[str] = set()
+    for route in app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return sorted(methods)

@@ -8,7 +8,7 @@ from PIL import Image
 from api.http.files import ItemFiles
 from api.http.schemas.items import ThumbnailFormat, ThumbnailSize
 from retrieval.catalog import Item
-from retrieval.files import write_atomically
+from retrieval.files import make_folder, write_atomically
 from retrieval.library import Library
 
 _OPTIONS = {
@@ -29,13 +29,13 @@ def thumbnail(
     Smaller pictures keep their size. Raises NotFoundError as `ItemFiles.picture`.
     """
     cached = library.thumbnails / f"{item.picture_key}-{int(size)}.{form}"
-    with suppress(FileNotFoundError, NotADirectoryError):
+    with suppress(OSError):  # it is not there, or another user made it
         return cached.read_bytes()
     image = files.picture(item, least_side=2 * size)
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     image.save(stream, form.upper(), **_OPTIONS[form])
     with suppress(OSError):  # a full disk or a read-only library costs the cache, not the answer
-        library.thumbnails.mkdir(exist_ok=True)
+        make_folder(library.thumbnails)
         write_atomically(cached, stream.getvalue())
     return stream.getvalue()

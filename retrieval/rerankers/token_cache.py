@@ -17,7 +17,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from retrieval.errors import UsageError
-from retrieval.files import UNFINISHED_SUFFIX, write_atomically
+from retrieval.files import UNFINISHED_SUFFIX, make_folder, write_atomically
 from retrieval.machine import memory_bytes
 
 Precision = Literal["float16", "int8"]
@@ -86,7 +86,7 @@ class TokenCache:
 
     def configure(self, settings: TokenCacheSettings) -> None:
         """Store the settings; a smaller limit evicts at once. Raises OSError."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         write_atomically(self.folder / _SETTINGS, tomli_w.dumps(asdict(settings)).encode())
         with self._lock:
             self._make_room(settings.limit_bytes)
@@ -151,7 +151,7 @@ class TokenCache:
             self._size = self._make_room(int(_KEEP_SHARE * limit) - len(content))
             if self._size + len(content) > limit:
                 return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         replaced = path.stat().st_size if path.exists() else 0
         write_atomically(path, content)
         self._size += len(content) - replaced

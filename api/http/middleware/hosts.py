@@ -4,6 +4,7 @@ A foreign page can let its own host name resolve to 127.0.0.1. The browser then 
 as the same origin and lets the page read all answers, but the Host header has the foreign name.
 """
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
@@ -13,6 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.http.metrics import ServiceMetrics
 from api.http.problems import problem
 from api.http.settings import is_loopback_name
+
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_.%~!$&'()*+,;=-]+))(?::[0-9]{0,5})?")
 
 
 class HostGuard:
@@ -44,8 +47,9 @@ class HostGuard:
 
 @lru_cache(maxsize=256)
 def host_name(header: bytes) -> str:
-    """Parse the name or address of a Host header: lower case, without port and brackets."""
-    text = header.decode("latin-1").strip().lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0].removesuffix(".")
+    """Parse the name or address of a Host header: lower case, without port and brackets.
+
+    Returns an empty text for a malformed one (RFC 3986, section 3.2.2).
+    """
+    found = _HOST.fullmatch(header.decode("latin-1").strip(" \t").lower())
+    return (found[1] or found[2]).removesuffix(".") if found else ""

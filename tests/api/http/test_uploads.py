@@ -290,5 +290,7 @@ def test_what_a_killed_service_left_half_written_is_deleted_when_it_is_old(tmp_p
         file.write_bytes(b"half")
         then = file.stat().st_mtime - age_s
         os.utime(file, (then, then))
-    open_upload_folder(tmp_path, Path("/nowhere/library"), 1).close()
+    folder = open_upload_folder(tmp_path, Path("/nowhere/library"), 1)
+    folder.clean()
+    folder.close()
     assert names(tmp_path) == {".upload-new.part"}
