@@ -136,9 +136,7 @@ def create_app(
         redoc_url=None,
         middleware=_middleware(chosen, keys, metrics),
     )
-    install_problem_handlers(app)
-    install_description(app)
-    for module in (
+    modules = (
         search,
         facets,
         explain,
@@ -150,7 +148,10 @@ def create_app(
         stats,
         health,
         page,
-    ):
+    )
+    install_problem_handlers(app, [module.router for module in modules])
+    install_description(app)
+    for module in modules:
         app.include_router(module.router)
     return app
 

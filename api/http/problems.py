@@ -1,8 +1,10 @@
 """Answer errors with problem details (RFC 9457)."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
+from itertools import chain
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -56,8 +58,11 @@ def problem(status: int, detail: str, *, retry_after_s: int | None = None) -> JS
     return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
 
 
-def install_problem_handlers(app: FastAPI) -> None:
-    """Install handlers of expected errors; `AccessLog` answers unexpected ones with 500."""
+def install_problem_handlers(app: FastAPI, routers: Sequence[APIRouter] = ()) -> None:
+    """Install handlers of expected errors; `AccessLog` answers unexpected ones with 500.
+
+    routers: all of the application, whose routes say what is allowed where a method is not.
+    """
 
     @app.exception_handler(RequestValidationError)
     def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -72,7 +77,8 @@ def install_problem_handlers(app: FastAPI) -> None:
         response = problem(error.status_code, str(error.detail))
         response.headers.update(error.headers or {})
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            response.headers["Allow"] = ", ".join(_methods_at(app, request))
+            allowed = _methods_at(routers, request)
+            response.headers["Allow"] = ", ".join(allowed) or response.headers.get("Allow", "")
         return response
 
     @app.exception_handler(MMSearchError)
@@ -90,10 +96,10 @@ def install_problem_handlers(app: FastAPI) -> None:
         return problem(status, str(error), retry_after_s=retry_after_s)
 
 
-def _methods_at(app: FastAPI, request: Request) -> list[str]:
-    """List the methods of all routes of a path; a router knows only those of the first."""
+def _methods_at(routers: Sequence[APIRouter], request: Request) -> list[str]:
+    """List the methods of all routes of a path; the router names only those of the first."""
     methods: set[str] = set()
-    for route in app.routes:
+    for route in chain.from_iterable(router.routes for router in routers):
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
             methods |= route.methods or set()
     return sorted(methods)

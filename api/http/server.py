@@ -332,11 +332,12 @@ class Server(uvicorn.Server):
         """Accept connections that wait in the queue of a socket, which would be reset."""
         loop = asyncio.get_running_loop()
         create = partial(
-            self.config.http_protocol_class,
-            config=self.config,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
-            _loop=loop,
+            BoundedProtocol,
+            self.config,
+            self.server_state,
+            self.lifespan.state,
+            loop,
+            limits=self.limits,
         )
         with contextlib.suppress(OSError), listener.dup() as queue:
             queue.setblocking(False)
