@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -128,8 +129,11 @@ def serve(
     """Run the HTTP API and the web page."""
     given = locals()
     if new_key:
+        from api.http.middleware.keys import keep_private
         from api.http.middleware.keys import new_key as make_key
 
+        if keep_private(sys.stdout):
+            complain("Only you can read the file (its permissions are 600 now).")
         print(make_key())  # noqa: T201
         return
     settings = _settings(given)

@@ -1,8 +1,15 @@
 import os
+import stat
 
 import pytest
 
-from retrieval.files import replacing, write_atomically
+from retrieval.files import (
+    SHARED_FOLDER,
+    make_folder,
+    replacing,
+    set_permissions,
+    write_atomically,
+)
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -55,3 +62,40 @@ def test_others_may_read_it_as_far_as_the_umask_says(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode(path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("folder_mode", [0o700, 0o750, 0o755])
+def test_a_file_can_be_used_by_nobody_who_may_not_use_its_folder(tmp_path, umask, folder_mode):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(folder_mode)
+    write_atomically(folder / "file", b"content")
+    assert mode(folder / "file") == 0o666 & ~umask & folder_mode
+    make_folder(folder / "a" / "b")
+    for made in (folder / "a", folder / "a" / "b"):
+        assert mode(made) == 0o777 & ~umask & folder_mode
+    make_folder(folder / "a" / "b")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_what_is_made_in_a_shared_folder_is_shared_whatever_the_umask(tmp_path, umask):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "old").write_bytes(b"")
+    set_permissions(folder, SHARED_FOLDER)
+    make_folder(folder / "new")
+    write_atomically(folder / "new" / "file", b"content")
+    assert mode(folder) == mode(folder / "new") == SHARED_FOLDER
+    assert mode(folder / "old") == mode(folder / "new" / "file") == 0o660
