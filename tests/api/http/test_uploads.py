@@ -540,13 +540,14 @@ def keep_sending(client: httpx.Client, number: int, acknowledged: dict[str, byte
 def indexed(client: httpx.Client) -> dict[str, int]:
     """Count the items of each file."""
     found: dict[str, int] = {}
-    last = 0
-    while items := client.get(f"/v1/items?limit=1000&after={last}").json()["items"]:
-        for item in items:
+    page = client.get("/v1/items?limit=1000").json()
+    while True:
+        for item in page["items"]:
             name = Path(item["path"]).name
             found[name] = found.get(name, 0) + 1
-            last = item["item_id"]
-    return found
+        if page["next_cursor"] is None:
+            return found
+        page = client.get(f"/v1/items?limit=1000&cursor={page['next_cursor']}").json()
 
 
 def eventually(is_so) -> None:
