@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import stat
+import threading
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -111,6 +112,7 @@ class UploadFolder:
     def __init__(self, path: Path, max_pixels: int) -> None:
         self.path = path
         self._max_pixels = max_pixels
+        self._naming = threading.Lock()
         self._checkers = DecoderPool(_CHECKS_AT_ONCE, limit_s=_CHECK_LIMIT_S)
 
     def add(self, files: Sequence[Received], job: str, key: str | None = None) -> list[Path]:
@@ -247,15 +249,11 @@ class UploadFolder:
             except FileExistsError:
                 continue
             except OSError:  # FAT and some network drives know no links
-                try:
-                    path.open("xb").close()
-                except FileExistsError:
-                    continue
-                try:
-                    return temporary.replace(path), True
-                except OSError:
-                    path.unlink()
-                    raise
+                # A file that only reserved the name would be left empty by a crash.
+                with self._naming:
+                    if os.path.lexists(path):
+                        continue
+                    return temporary.rename(path), True
             return path, True
         raise UsageError(f"There are {_MOST_OF_ONE_NAME:,} files named like {file.name} already.")
 

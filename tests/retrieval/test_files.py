@@ -54,16 +54,6 @@ def test_a_durable_file_is_flushed_before_and_its_folder_after_it_has_its_name(
     assert flushed == [False, True]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
-def test_others_may_read_it_as_far_as_the_umask_says(tmp_path):
-    before = os.umask(0o022)
-    try:
-        write_atomically(tmp_path / "file", b"x")
-    finally:
-        os.umask(before)
-    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
-
-
 @pytest.fixture(params=[0o000, 0o022, 0o077])
 def umask(request):
     before = os.umask(request.param)

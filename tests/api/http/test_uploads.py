@@ -353,7 +353,7 @@ def test_a_request_that_is_refused_leaves_files_that_were_there(folder, monkeypa
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "link", fail)
-        patched.setattr(Path, "replace", fail)
+        patched.setattr(Path, "rename", fail)
         with pytest.raises(StorageFullError):
             folder.add(received(("a.jpg", b"1"), ("b.jpg", b"2")), "two")
     assert contents(folder) == {"a.jpg": b"1"}
@@ -399,7 +399,7 @@ def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(
         patched.setattr(os, "link", crashing(link))
         patched.setattr("api.http.uploads.write_atomically", crashing(write_atomically))
         patched.setattr("api.http.uploads.flush_names", crashing(flush_names))
-        patched.setattr(Path, "replace", crashing(Path.replace))
+        patched.setattr(Path, "rename", crashing(Path.rename))
         tidy_up = folder.discard, folder.finish
         patched.setattr(folder, "discard", lambda paths: left and tidy_up[0](paths))
         patched.setattr(folder, "finish", lambda job: left and tidy_up[1](job))
