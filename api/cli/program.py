@@ -2,8 +2,9 @@
 
 import os
 import sys
+import traceback
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -75,6 +76,7 @@ _debug = False
 
 def main() -> None:
     """Run the command line; errors end in a message and an exit code instead of a traceback."""
+    sys.excepthook = _print_traceback
     try:
         with left_out_packages_explained("This command"):
             app()
@@ -90,6 +92,11 @@ def main() -> None:
         # The reader of the output has ended (`| head`); avoid a second error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _print_traceback(*raised: Any) -> None:
+    """Print a traceback as Python does, with the control characters of its message escaped."""
+    _complain("".join(traceback.format_exception(*raised)).rstrip())
 
 
 def _complain(message: str) -> None:

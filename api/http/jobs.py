@@ -246,7 +246,11 @@ class JobRunner:
         job.change(state=JobState.RUNNING, started_at=time.time())
         while not await self._try(job):
             job.change(step=Step(LOCKED))
-            await asyncio.sleep(_LOCKED_RETRY_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _LOCKED_RETRY_S)
+            if job.is_cancelling or self._stopping.is_set():
+                job.change(state=JobState.CANCELLED, finished_at=time.time())
+                return
 
     async def _try(self, job: Job) -> bool:
         """Run a job; return False if it is to be tried again, since another process writes."""
