@@ -146,7 +146,7 @@ def test_idle_connections_lock_nobody_out():
 
 
 def test_where_all_are_at_work_a_new_connection_is_refused(caplog):
-    with running(takes_s=1, max_connections=3) as server:
+    with running(takes_s=0.5, max_connections=3) as server:
         lines = [connect(server) for _ in range(3)]
         for line in lines:
             line.sendall(GET)

@@ -491,14 +491,15 @@ def test_kills_lose_no_upload_and_double_none(starter, tmp_path):
             ]
             for thread in threads:
                 thread.start()
-            time.sleep(rng.uniform(1, 6))
+            wanted = len(acknowledged) + rng.randrange(1, 5)
+            eventually(lambda wanted=wanted: len(acknowledged) >= wanted)
+            time.sleep(rng.uniform(0, 1))
             children = children_of(process.pid)
             process.kill()
             process.wait()
             for thread in threads:
                 thread.join()
             eventually(lambda gone=children: not any(map(is_running, gone)))
-    assert acknowledged
     with served(library, up) as (_, client):
 
         def is_done() -> bool:
