@@ -210,10 +210,15 @@ class Client:
         body = {"texts": list(texts), "images": [in_base64(image) for image in images]}
         return self._read(Embeddings, "POST", "/v1/embed", json=body)
 
-    def upload(self, *paths: str | os.PathLike[str], wait: bool = True) -> JobSchema:
+    def upload(
+        self, *paths: str | os.PathLike[str], wait: bool = True, idempotency_key: str | None = None
+    ) -> JobSchema:
         """Upload files to the library: all of them, or none if one is refused.
 
+        A call that is repeated stores no file twice.
+
         wait: Wait up to a minute for the job that indexes them; `state` tells if it has finished.
+        idempotency_key: Any text; the answer to a repeated call with it is the first job.
         """
         with ExitStack() as stack:
             files = [
@@ -226,6 +231,7 @@ class Client:
                 "/v1/items",
                 files=files,
                 params={"wait": wait},
+                headers={"Idempotency-Key": idempotency_key} if idempotency_key else None,
                 timeout=_WAIT_TIMEOUT if wait else self._http.timeout,
             )
 

@@ -10,7 +10,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from retrieval.errors import DamagedLibraryError
-from retrieval.files import flush_names, make_directories
+from retrieval.files import flush_names, follow_folder, make_directories
 
 Rows = NDArray[np.float16]
 """(n, d) float16; each row is a unit vector to within half precision."""
@@ -225,6 +225,8 @@ def _write_at(path: Path, pieces: Iterable[tuple[int, bytes]]) -> None:
     if is_new:
         make_directories(path.parent)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+    if is_new:
+        follow_folder(path)
     with os.fdopen(fd, "r+b", buffering=0) as file:
         for offset, content in pieces:
             file.seek(offset)

@@ -31,6 +31,10 @@ class DamagedLibraryError(LibraryError):
     """Files of a library are inconsistent or cannot be read."""
 
 
+class LibraryGoneError(LibraryError):
+    """The directory of an open library was moved, deleted or replaced."""
+
+
 class LibraryLockedError(LibraryError):
     """Another process is writing to the library."""
 

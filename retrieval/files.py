@@ -1,4 +1,4 @@
-"""Atomic and durable writes of files, checksums behind them, and names and places of files."""
+"""Atomic and durable writes of files, checksums behind them, their names and permissions."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import tempfile
 import tomllib
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,11 @@ import platformdirs
 import xxhash
 
 from retrieval.errors import DamagedLibraryError, UsageError
+
+PRIVATE_FOLDER = 0o700
+"""Permissions of a directory that only its owner may use."""
+SHARED_FOLDER = 0o2770
+"""Permissions of a directory that its group may use; what is made in it gets its group."""
 
 UNFINISHED_SUFFIX = ".new"
 """Suffix of a file that is being written; a killed process may leave one behind."""
@@ -122,10 +127,10 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
 
     durable: content and name survive a power cut (fsync). After an exception the file is unchanged.
     """
-    # Not `tempfile`, whose files only their owner may read: a service may run as another user.
     unfinished = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}{UNFINISHED_SUFFIX}")
     try:
         yield unfinished
+        follow_folder(unfinished)
         if durable:
             with unfinished.open("r+b") as stream:
                 os.fsync(stream.fileno())
@@ -155,13 +160,18 @@ def checksum_of_file(file: Path) -> str:
 
 
 def make_directories(folder: Path) -> None:
-    """Create a directory and those above it, whose names survive a power cut."""
+    """Create a directory and those above it that are missing; their names survive a power cut.
+
+    They get the permissions of the directory they are in, as of `follow_folder`.
+    """
     missing = []
     while not folder.exists():
         missing.append(folder)
         folder = folder.parent
     for created in reversed(missing):
-        created.mkdir(exist_ok=True)
+        with suppress(FileExistsError):  # another process was faster
+            created.mkdir()
+            follow_folder(created)
         flush_names(created.parent)
 
 
@@ -173,3 +183,33 @@ def flush_names(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def follow_folder(path: Path) -> None:
+    """Let a new file or directory be used by nobody who may not use the directory it is in.
+
+    In one that is shared (set-group-ID, see `SHARED_FOLDER`) it gets the same permissions, whatever
+    the umask. Does nothing on file systems without permissions, or for another user's file.
+    """
+    if os.name != "posix":
+        return
+    with suppress(OSError):
+        own, folder = path.stat().st_mode, path.parent.stat().st_mode
+        allowed = stat.S_IMODE(folder) if stat.S_ISDIR(own) else folder & 0o666
+        if not folder & stat.S_ISGID:
+            allowed &= own
+        if allowed != stat.S_IMODE(own):
+            path.chmod(allowed)
+
+
+def set_permissions(folder: Path, mode: int) -> None:
+    """Set the permissions of a directory, and of all that is in it accordingly.
+
+    Leaves what belongs to other users as it is.
+    """
+    if os.name != "posix":
+        return
+    for path in [folder, *folder.rglob("*")]:
+        with suppress(OSError):
+            if not path.is_symlink():
+                path.chmod(mode if path.is_dir() else mode & 0o666)

@@ -21,14 +21,18 @@ from retrieval.encoders.trust import require_inside
 from retrieval.errors import (
     DamagedLibraryError,
     LibraryError,
+    LibraryGoneError,
     NotFoundError,
     SpaceMismatchError,
     UsageError,
 )
 from retrieval.files import (
+    PRIVATE_FOLDER,
+    SHARED_FOLDER,
     expand_home,
     make_directories,
     read_toml,
+    set_permissions,
     user_data_directory,
     write_atomically,
 )
@@ -128,6 +132,8 @@ def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = 
 def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
     """Create a library with one space, or complete one whose creation was interrupted.
 
+    Only its owner can read its files; `Library.share` changes that.
+
     Raises UsageError if the directory has other files, LibraryError if it cannot be written.
     """
     directory = Path(path)
@@ -140,6 +146,8 @@ def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
                 f"{directory} is not a library and not empty (it contains {foreign[0]!r}). Choose "
                 "a new or empty directory with `--library DIR`."
             )
+        if not library_exists(directory):
+            set_permissions(directory, PRIVATE_FOLDER)
         with library.writer():
             if library_exists(directory):  # another process was faster
                 return open_library(directory)
@@ -163,6 +171,7 @@ class Library:
         self.manifest = manifest
         self.catalog = Catalog(self.path / _CATALOG)
         self._warnings: list[str] = []
+        self._opened_file = _identity(self.path / _CATALOG)
 
     @property
     def warnings(self) -> list[str]:
@@ -179,6 +188,28 @@ class Library:
     def tokens(self) -> TokenCache:
         """Token cache of the rerankers, with a maximum size."""
         return TokenCache(self.path / "tokens")
+
+    def missing(self) -> LibraryGoneError | None:
+        """Return an error if the directory does not hold the library any more that was opened."""
+        file = self.path / _CATALOG
+        found = _identity(file)
+        if self._opened_file is None:  # it was created since
+            self._opened_file = found
+        if found is None:
+            return LibraryGoneError(
+                f"The library {self.path} is not there any more: it was moved or deleted, or its "
+                "disk is away. Bring it back, or open it where it is now."
+            )
+        if found != self._opened_file:
+            return LibraryGoneError(
+                f"The library {self.path} was replaced by another one. Open it again: restart the "
+                "service."
+            )
+        return None
+
+    def share(self) -> None:
+        """Let the group of the library's directory read and write all that is in it."""
+        set_permissions(self.path, SHARED_FOLDER)
 
     def space_ids(self) -> list[str]:
         """Ids of the spaces of this library, sorted."""
@@ -464,6 +495,15 @@ class Library:
     def close(self) -> None:
         """Close the catalog's connections."""
         self.catalog.close()
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one that has taken its place; None without it."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _read_manifest(directory: Path) -> Manifest:

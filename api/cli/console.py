@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.text import Text
 
+from api.printable import escape_controls, one_line
 from indexer.progress import Progress as IndexingProgress
 from indexer.progress import Summary
 from retrieval.catalog import Item, TakenFrom
@@ -26,15 +28,36 @@ if TYPE_CHECKING:
 _CHUNK_CHARACTERS = 100
 _COUNTS = ("added", "changed", "moved", "relocated", "unchanged", "removed", "failed")
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class PrintableConsole(Console):
+    """Console that escapes the control characters of all that it prints.
+
+    Colours, links and progress bars are its own and stay.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render, and escape what is text."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(escape_controls(segment.text), segment.style)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Escape before Rich, which drops some control characters, and print the same width."""
+        return super().render_str(escape_controls(text), **options)
+
+
+out = PrintableConsole(highlight=False, soft_wrap=True)
+err = PrintableConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
 def display_path(path: str) -> str:
     """Format a path: relative to the current directory if below, control characters escaped."""
     here = os.getcwd() + os.sep  # noqa: PTH109 - a string prefix, not a Path
-    shown = valid_text(path.removeprefix(here))
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
+    return one_line(path.removeprefix(here))
 
 
 def print_answer(answer: Answer, *, are_here: bool = True, with_dates: bool = False) -> None:

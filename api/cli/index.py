@@ -162,6 +162,14 @@ def index(
             "Storage precision of cached tokens; int8 halves the size. (default: float16)",
         ),
     ] = None,
+    shared: Annotated[
+        bool,
+        typer.Option(
+            "--shared",
+            help="Let the group of the library's directory read and write the library. "
+            "(default: only you can, if you created it)",
+        ),
+    ] = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -187,6 +195,8 @@ def index(
         bool(paths),
         language_code(language) if language else None,
     )
+    if shared:
+        opened.share()
     reranker = _reranker_for_tokens(opened, loaded, device, token_settings) if with_tokens else None
     _configure_tokens(opened, token_settings)
 
@@ -289,10 +299,11 @@ def _asker(bar: "IndexingBar") -> "Callable[[PossibleMove], bool] | None":
 
 def _question(move: "PossibleMove") -> str:
     from api.cli.console import display_path
+    from api.printable import one_line
 
     old, new = display_path(move.old), display_path(move.new)
     presence = move.presence
-    why = f" ({move.doubt})" if move.doubt else ""
+    why = f" ({one_line(move.doubt)})" if move.doubt else ""
     return (
         f"{old} is not there, and {presence.same:,} of its {presence.files:,} files are at "
         f"{new}{why}. Was it moved there?"

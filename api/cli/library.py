@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.options import JsonOption, LibraryOption, complain, option, print_json
+from api.printable import one_line
 from retrieval.catalog.paths import is_there
 from retrieval.errors import UsageError
 from retrieval.library import open_library
@@ -60,7 +61,7 @@ def status(
         return
     if failed:
         for failure in failures:
-            path, reason = console.display_path(failure.path), failure.failure
+            path, reason = console.display_path(failure.path), one_line(failure.failure or "")
             console.out.print(f"{path}: {reason}", markup=False)
         if not failures:
             console.out.print("No files failed.")
@@ -68,7 +69,7 @@ def status(
     lines = {
         "Library": str(opened.path),
         "Encoder": f"{space.encoder} (space {space.id})",
-        "Sources": "\n          ".join(valid_text(source) for source in sources) or "none",
+        "Sources": "\n          ".join(map(one_line, sources)) or "none",
         **{f"{modality}s".title(): f"{count:,}" for modality, count in counts.items.items()},
         "Failed": f"{counts.failed:,}" + (" (mmsearch status --failed)" if counts.failed else ""),
         "On disk": f"{facts['bytes'] / 1e6:,.1f} MB",

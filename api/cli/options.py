@@ -205,7 +205,9 @@ def complain(message: str) -> None:
 
 def print_json(value: dict[str, Any]) -> None:
     """Print JSON; infinities and NaN, which JSON lacks, become null."""
-    print(json.dumps(_finite(value), indent=2, default=datetime.isoformat))  # noqa: T201
+    # JSON escapes all control characters but DEL.
+    text = json.dumps(_finite(value), indent=2, default=datetime.isoformat)
+    print(text.replace("\x7f", "\\u007f"))  # noqa: T201
 
 
 def print_result(body: dict[str, Any], text: Callable[[], str], *, as_json: bool) -> None:

@@ -3,8 +3,9 @@
 import io
 import os
 import sys
+import traceback
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -89,6 +90,7 @@ _debug = False
 def main() -> None:
     """Run the command line; errors end in a message and an exit code instead of a traceback."""
     _make_all_names_printable()
+    sys.excepthook = _print_traceback
     try:
         with left_out_packages_explained("This command"):
             app()
@@ -111,6 +113,11 @@ def _make_all_names_printable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _print_traceback(*raised: Any) -> None:
+    """Print a traceback as Python does, with the control characters of its message escaped."""
+    _complain("".join(traceback.format_exception(*raised)).rstrip())
 
 
 def _complain(message: str) -> None:

@@ -6,10 +6,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,9 +17,6 @@ from retrieval.errors import UsageError
 from retrieval.library import default_library_path, is_place_for_library, open_library
 
 if TYPE_CHECKING:
-    import uvicorn
-    from fastapi import FastAPI
-
     from api.http.settings import ServiceSettings
     from retrieval.library import Library
 
@@ -105,6 +100,20 @@ def serve(
             "Rate limit per key or address, such as 600/minute. (default: 500/second)",
         ),
     ] = None,
+    max_connections: Annotated[
+        int | None,
+        typer.Option(
+            "--max-connections", min=1, help="Maximum number of connections. (default: 1000)"
+        ),
+    ] = None,
+    max_connections_per_address: Annotated[
+        int | None,
+        typer.Option(
+            "--max-connections-per-address",
+            min=1,
+            help="Maximum number of connections of a client address. (default: 256)",
+        ),
+    ] = None,
     batch: Annotated[
         int | None,
         typer.Option(
@@ -140,28 +149,20 @@ def serve(
     """Run the HTTP API and the web page."""
     given = locals()
     if new_key:
+        from api.http.middleware.keys import keep_private
         from api.http.middleware.keys import new_key as make_key
 
+        if keep_private(sys.stdout):
+            complain("Only you can read the file (its permissions are 600 now).")
         print(make_key())  # noqa: T201
         return
     settings = _settings(given)
-    path = library or default_library_path()
-    opened: Library | Path = path
-    if is_place_for_library(path):
-        complain(
-            f"There is no library at {path} yet. The service opens it as soon as there is one: "
-            f"`mmsearch index PATH... --library {quote(str(path))}`."
-        )
-    else:
-        opened = open_library(path)
-        for space_id in settings.spaces:
-            opened.space(space_id)  # raises for an unknown one, before anything is loaded
-        for warning in opened.warnings:
-            complain(f"Warning: {warning}")
+    opened = _open(library or default_library_path(), settings)
     _check_exposure(settings)
     sockets = _listen(settings)  # raises for a port in use, before anything is loaded
 
     from api.http.app import create_app
+    from api.http.server import Server
 
     failures: list[Exception] = []
 
@@ -173,7 +174,7 @@ def serve(
         opened, settings, device=device, load_in_background=True, on_failed=end
     )
     signals: list[int] = []
-    server = _server(application, settings, signals.append)
+    server = Server(application, settings, signals.append)
     _configure_logs(settings)
     # A terminal that closes ends the service; a service manager asks it to read the keys again.
     if hasattr(signal, "SIGHUP") and (settings.api_keys_file or not sys.stdin.isatty()):
@@ -202,6 +203,22 @@ def _settings(options: dict[str, Any]) -> "ServiceSettings":
         name = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ").removesuffix(".")
         raise UsageError(f"MMSEARCH_{name.upper()}: {reason}.") from error
+
+
+def _open(path: Path, settings: "ServiceSettings") -> "Library | Path":
+    """Open the library, with warnings printed; returns the path if there is none yet."""
+    if is_place_for_library(path):
+        complain(
+            f"There is no library at {path} yet. The service opens it as soon as there is one: "
+            f"`mmsearch index PATH... --library {quote(str(path))}`."
+        )
+        return path
+    opened = open_library(path)
+    for space_id in settings.spaces:
+        opened.space(space_id)  # raises for an unknown one, before anything is loaded
+    for warning in opened.warnings:
+        complain(f"Warning: {warning}")
+    return opened
 
 
 def _listen(settings: "ServiceSettings") -> list[socket.socket]:
@@ -264,46 +281,18 @@ def _check_exposure(settings: "ServiceSettings") -> None:
 
 
 def _configure_logs(settings: "ServiceSettings") -> None:
-    """Log in the format of uvicorn, but requests as plain JSON lines."""
+    """Log in the format of Uvicorn, but requests as plain JSON lines."""
+    from api.printable import PrintableFormatter
+
     for name, form in [
         ("mmsearch", "%(levelname)s:     %(message)s"),
         ("mmsearch.access", "%(message)s"),
     ]:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter(form))
+        handler.setFormatter(PrintableFormatter(form))
         logger = logging.getLogger(name)
         logger.addHandler(handler)
         logger.propagate = False
         logger.setLevel(settings.log_level.upper())
     if settings.access_log:
         logging.getLogger("mmsearch.access").setLevel(logging.INFO)
-
-
-def _server(
-    application: "FastAPI", settings: "ServiceSettings", on_signal: Callable[[int], None]
-) -> "uvicorn.Server":
-    import uvicorn
-
-    from api.http.routes.dependencies import Service
-
-    class Server(uvicorn.Server):
-        """Server that notifies the application of shutdown before it closes connections."""
-
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            on_signal(sig)
-            service = getattr(application.state, "service", None)
-            if isinstance(service, Service):
-                service.stop()
-            super().handle_exit(sig, frame)
-
-    config = uvicorn.Config(
-        application,
-        host=settings.host,
-        port=settings.port,
-        log_level=settings.log_level,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # a client could claim any address
-        timeout_graceful_shutdown=round(settings.shutdown_s),
-    )
-    return Server(config)

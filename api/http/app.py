@@ -14,6 +14,7 @@ from api.http.middleware.access import Authentication
 from api.http.middleware.access_log import AccessLog
 from api.http.middleware.bodies import BodyLimit
 from api.http.middleware.disconnect import DisconnectDetection
+from api.http.middleware.framing import FramingGuard
 from api.http.middleware.headers import SecurityHeaders
 from api.http.middleware.hosts import HostGuard
 from api.http.middleware.keys import KeyStore
@@ -92,8 +93,7 @@ def create_app(
     app.state.metrics = metrics
     app.state.keys = keys
     install_problem_handlers(app)
-    install_description(app)
-    for module in (
+    modules = (
         search,
         facets,
         explain,
@@ -105,7 +105,10 @@ def create_app(
         stats,
         health,
         page,
-    ):
+    )
+    install_problem_handlers(app, [module.router for module in modules])
+    install_description(app)
+    for module in modules:
         app.include_router(module.router)
     return app
 
@@ -116,15 +119,16 @@ def _middleware(
     """List the middleware in the order in which requests pass it.
 
     First a request becomes what the client has sent to a trusted proxy. Security headers and
-    metrics follow, since they apply to all answers, also to refusals. Then
-    cross-site requests are refused, then requests without a valid key, then those beyond the rate
-    limit; only after that the body is read.
+    metrics follow, since they apply to all answers, also to refusals. Then ambiguous and cross-site
+    requests are refused, then requests without a valid key, then those beyond the rate limit; only
+    after that the body is read.
     """
     origins = settings.cors_origins
     guards = [
         Middleware(ForwardedHeaders, settings.root_path, settings.trusted_proxies),
         Middleware(SecurityHeaders),
         Middleware(AccessLog, metrics, log=settings.access_log),
+        Middleware(FramingGuard, metrics),
     ]
     if settings.allowed_hosts or not keys:
         # DNS rebinding gives a page no key, so with keys any host name is safe.
@@ -135,7 +139,7 @@ def _middleware(
                 CORSMiddleware,
                 allow_origins=origins,
                 allow_methods=["GET", "POST", "DELETE"],
-                allow_headers=["Authorization", "Content-Type"],
+                allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
                 expose_headers=["Retry-After"],
             )
         )

@@ -1,16 +1,19 @@
 """Index in a separate process, so that indexing neither blocks nor crashes the service.
 
 The service writes a JSON line for each run, or `cancel`; the process writes a JSON line for each
-step and one at the end. It waits for further runs until its input ends, which also ends the current
-run after its batch, however the service ends.
+step and one at the end. It waits for further runs until the service writes `end`, which also ends
+the current run after its batch. When the service has died, its input ends without that word, and it
+ends at once: it holds the lock that the next service needs.
 """
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import logging
 import os
 import queue
+import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -18,7 +21,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from retrieval.errors import LibraryError, MMSearchError
+from api.printable import PrintableFormatter
+from retrieval.errors import LibraryError, LibraryLockedError, MMSearchError
 
 if TYPE_CHECKING:
     from indexer.decoder_pool import DecoderPool
@@ -31,7 +35,10 @@ _NICENESS = 10
 """Gives priority to searches if cores are short."""
 _Runs = queue.SimpleQueue[tuple[dict[str, Any], threading.Event] | None]
 """Requested runs, each with the event that cancels it; None at the end."""
-_START = "import sys; sys.path[:] = {path!r}; from api.http.indexing_process import serve; serve()"
+_PR_SET_PDEATHSIG = 1
+_START = (
+    "import sys; sys.path[:] = {path!r}; from api.http.indexing_process import serve; serve({pid})"
+)
 
 
 class IndexingFailedError(MMSearchError):
@@ -94,8 +101,8 @@ class IndexingProcess:
     async def run(self, request: IndexingRequest, on_step: Callable[[Step], None]) -> Outcome:
         """Run a request, and start the process if it does not run yet.
 
-        Raises IndexingFailedError if the run fails or the process dies; items embedded by then
-        stay in the library.
+        Raises LibraryLockedError while another process writes to the library, IndexingFailedError
+        if the run fails or the process dies; items embedded by then stay in the library.
         """
         self._is_cancelled = False
         process = await self._started()
@@ -110,6 +117,8 @@ class IndexingProcess:
             message = json.loads(line)
             if "step" in message:
                 on_step(Step(**message["step"]))
+            elif "locked" in message:
+                raise LibraryLockedError(message["locked"])
             elif "error" in message:
                 raise IndexingFailedError(message["error"])
             else:
@@ -134,6 +143,8 @@ class IndexingProcess:
         process, self._process = self._process, None
         if process is None or process.stdin is None:
             return
+        with contextlib.suppress(ConnectionError):
+            process.stdin.write(_line({"end": True}))
         process.stdin.close()
         try:
             async with asyncio.timeout(limit_s):
@@ -152,7 +163,7 @@ class IndexingProcess:
                 "-P",
                 f"-Xutf8={sys.flags.utf8_mode}",
                 "-c",
-                _START.format(path=sys.path),
+                _START.format(path=sys.path, pid=os.getpid()),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=_LINE_BYTES,
@@ -166,9 +177,16 @@ class IndexingProcess:
         return self._process
 
 
-def serve() -> None:
-    """Run requests from standard input until it ends: the main function of the process."""
+def serve(service_pid: int) -> None:
+    """Run requests from standard input: the main function of the process.
+
+    service_pid: id of the process of the service, with which this one ends.
+    """
+    _end_with(service_pid)
     replies = _take_output()
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(levelname)s:     %(message)s"))
+    logging.getLogger().addHandler(handler)
     with contextlib.suppress(OSError, AttributeError):
         os.nice(_NICENESS)
     runs: _Runs = queue.SimpleQueue()
@@ -196,6 +214,8 @@ class _Indexing:
         try:
             outcome = self._run(request, run, stop.is_set)
             self._send({"outcome": asdict(outcome)})
+        except LibraryLockedError as error:
+            self._send({"locked": str(error)})
         except MMSearchError as error:
             self._send({"error": str(error)})
         except BrokenPipeError:
@@ -337,10 +357,20 @@ def _listen(runs: _Runs) -> None:
         if "run" in message:
             stop = threading.Event()
             runs.put((message["run"], stop))
-        else:
-            stop.set()
-    runs.put(None)
-    stop.set()
+            continue
+        stop.set()
+        if "end" in message:
+            runs.put(None)
+            return
+    os._exit(1)  # the service has died; what is committed is kept
+
+
+def _end_with(service_pid: int) -> None:
+    """Let Linux end this process with that of the service, also while native code runs."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != service_pid:
+            os._exit(1)  # it had died before
 
 
 def _take_output() -> TextIO:

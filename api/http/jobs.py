@@ -13,7 +13,7 @@ from typing import Any
 from api.http.batching import NotReadyError, OverloadedError
 from api.http.indexing_process import IndexingProcess, IndexingRequest, Outcome, Step
 from api.http.schemas.jobs import FINAL_STATES, JobKind, JobState
-from retrieval.errors import MMSearchError, NotFoundError
+from retrieval.errors import LibraryLockedError, MMSearchError, NotFoundError
 
 _MOST_FINISHED = 100
 """Maximum number of finished jobs to keep."""
@@ -21,8 +21,11 @@ _MOST_WAITING = 50
 _RETRY_S = 10
 _IDLE_S = 60.0
 """Seconds that the idle process waits for the next job, which then need not start one."""
-_BATCH_LIMIT_S = 20.0
-"""Time limit in seconds for the last batch of a job at shutdown."""
+_LOCKED_RETRY_S = 1.0
+"""Seconds until a job is tried again that met another process that writes to the library."""
+
+LOCKED = "waiting for another process that writes to the library"
+"""Stage of a job that is tried again."""
 
 Finish = Callable[[Outcome], Awaitable[dict[str, Any]]]
 """Callback after a run; returns further fields of the job's result."""
@@ -43,6 +46,11 @@ class FinishedJobError(MMSearchError):
 
 async def _nothing_more(_outcome: Outcome) -> dict[str, Any]:
     return {}
+
+
+def new_job_id() -> str:
+    """Generate the id of a job."""
+    return secrets.token_urlsafe(12)
 
 
 @dataclass
@@ -107,11 +115,19 @@ class JobRunner:
         self._stop_task = asyncio.create_task(self._notify_followers())
 
     def submit(
-        self, kind: JobKind, request: IndexingRequest, finish: Finish = _nothing_more
+        self,
+        kind: JobKind,
+        request: IndexingRequest,
+        finish: Finish = _nothing_more,
+        *,
+        job_id: str | None = None,
+        is_accepted: bool = False,
     ) -> Job:
         """Queue a job; an `index` job equal to a waiting one returns that one.
 
-        Raises TooManyJobsError, and NotReadyError if the service is shutting down.
+        job_id: id of the job; None: a new one. is_accepted: it goes on from an earlier service,
+        so it is queued however many wait. Raises TooManyJobsError, and NotReadyError if the service
+        is shutting down.
         """
         if kind is JobKind.INDEX:
             for job in self._waiting:
@@ -119,14 +135,23 @@ class JobRunner:
                     return job
         if self._stopping.is_set():
             raise NotReadyError("The service is shutting down.")
-        if len(self._waiting) >= _MOST_WAITING:
-            raise TooManyJobsError
-        job = Job(secrets.token_urlsafe(12), kind, request, time.time(), finish)
+        if not is_accepted:
+            self.require_room()
+        job = Job(job_id or new_job_id(), kind, request, time.time(), finish)
         self._jobs[job.id] = job
         self._waiting.append(job)
         self._forget_old_ones()
         self._has_work.set()
         return job
+
+    def require_room(self) -> None:
+        """Raise TooManyJobsError if the queue is full."""
+        if len(self._waiting) >= _MOST_WAITING:
+            raise TooManyJobsError
+
+    def find(self, job_id: str) -> Job | None:
+        """Return a job by its id, or None."""
+        return self._jobs.get(job_id)
 
     def job(self, job_id: str) -> Job:
         """Return a job by its id; raises NotFoundError."""
@@ -179,15 +204,14 @@ class JobRunner:
                 async for _ in self.follow(job, limit_s):
                     pass
 
-    async def close(self) -> None:
-        """Cancel all jobs and end the process; embedded items stay in the library."""
+    async def close(self, limit_s: float = 20.0) -> None:
+        """Cancel all jobs and end the process; embedded items stay in the library.
+
+        limit_s: time limit in seconds for the batch that is in progress.
+        """
         self._stopping.set()
-        for job in tuple(self._waiting):
-            self.cancel(job.id)
-        if self._running:
-            self._running.change(is_cancelling=True)
         self._has_work.set()
-        await self.process.close(_BATCH_LIMIT_S if self._running else 0)
+        await self.process.close(limit_s if self._running else 0)
         while not self._work_task.done():
             # The task was starting the process.
             await asyncio.wait([self._work_task], timeout=0.1)
@@ -196,6 +220,10 @@ class JobRunner:
 
     async def _notify_followers(self) -> None:
         await self._stopping.wait()
+        for job in tuple(self._waiting):
+            self.cancel(job.id)
+        if self._running:
+            self.cancel(self._running.id)
         self._has_work.set()
         for job in self._jobs.values():
             job.change()
@@ -216,12 +244,26 @@ class JobRunner:
 
     async def _run(self, job: Job) -> None:
         job.change(state=JobState.RUNNING, started_at=time.time())
+        while not await self._try(job):
+            job.change(step=Step(LOCKED))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _LOCKED_RETRY_S)
+            if job.is_cancelling or self._stopping.is_set():
+                job.change(state=JobState.CANCELLED, finished_at=time.time())
+                return
+
+    async def _try(self, job: Job) -> bool:
+        """Run a job; return False if it is to be tried again, since another process writes."""
         try:
             outcome = await self.process.run(job.request, lambda step: job.change(step=step))
             result = outcome.counts | {"indices": outcome.indices, "problems": outcome.problems}
             result |= await job.finish(outcome)
             state = JobState.CANCELLED if outcome.is_interrupted else JobState.SUCCEEDED
             job.change(state=state, result=result, finished_at=time.time())
+        except LibraryLockedError as error:
+            if not job.is_cancelling:
+                return False
+            job.change(state=JobState.CANCELLED, error=str(error), finished_at=time.time())
         except MMSearchError as error:
             was_ended = job.is_cancelling and self._stopping.is_set()
             state = JobState.CANCELLED if was_ended else JobState.FAILED
@@ -230,6 +272,7 @@ class JobRunner:
             logging.getLogger("mmsearch").exception("job failed", exc_info=error)
             reason = "The job failed unexpectedly; see the log of the service."
             job.change(state=JobState.FAILED, error=reason, finished_at=time.time())
+        return True
 
     def _forget_old_ones(self) -> None:
         finished = [job for job in self._jobs.values() if job.is_finished]

@@ -19,6 +19,7 @@ from api.http.indexing_process import IndexingProcess
 from api.http.jobs import JobRunner
 from api.http.metrics import ServiceMetrics
 from api.http.routes.dependencies import NoLibrary, Service
+from api.http.routes.uploads import resume
 from api.http.settings import ServiceSettings
 from api.http.uploads import UploadFolder, open_upload_folder
 from retrieval.library import Library, is_place_for_library, library_exists, open_library
@@ -97,24 +98,30 @@ class Lifespan:
         )
         runner = JobRunner(IndexingProcess(library.path, engine.space.id, self.device), stopping)
         folder = _open_uploads(chosen, library)
-        app.state.service = Service(
+        service = Service(
             library, engine, inference, chosen, self.metrics, runner, folder, stopping
         )
+        app.state.service = service
+        if folder:
+            resume(service, folder)
         loaded = await inference.start(
             lambda: _warm(joint, chosen.rerank),
             lambda: self.on_failed(inference.failure) if inference.failure else None,
         )
-        if not self.load_in_background:
+        if self.load_in_background:
+            service.decoding.start()
+        else:
             await loaded
             if inference.failure:
                 raise inference.failure
 
     async def _end(self, service: Service) -> None:
         service.stop()
-        await service.jobs.close()
+        await service.jobs.close(service.seconds_to_stop)
+        await run_in_threadpool(service.decoding.close)
         if service.uploads:
             await run_in_threadpool(service.uploads.close)
-        service.inference.close(self.settings.shutdown_s)
+        service.inference.close(service.seconds_to_stop)
         service.library.close()
 
 

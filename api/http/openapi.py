@@ -20,7 +20,9 @@ _ERRORS = {
     "400": "The request or its body is malformed",
     "401": "No valid API key",
     "403": "The API key lacks the required scope, or the request is cross-site",
+    "307": "The path ends with a slash: repeat the request without it",
     "404": "Not found",
+    "405": "The path has no such method: `Allow` lists those that it has",
     "408": "The body did not arrive in time",
     "409": "The job has finished already",
     "413": "The body is too large",
@@ -30,15 +32,15 @@ _ERRORS = {
     "422": "A field is missing, unknown or invalid",
     "429": "Rate limit exceeded or queue full: retry after `Retry-After` seconds",
     "500": "The service failed",
-    "503": "The service is starting or shutting down",
+    "503": "The service is starting or shutting down, or its library is not there",
     "504": "Not answered before the deadline",
     "507": "No space left on the disk",
 }
 _OF_OPERATION = {
-    ("post", "/v1/items"): ("404", "507"),
+    ("post", "/v1/items"): ("507",),
     ("delete", "/v1/jobs/{job_id}"): ("409",),
 }
-_ALWAYS = ("400", "403", "421", "422", "429", "500", "503", "504")
+_ALWAYS = ("307", "400", "403", "404", "405", "421", "422", "429", "500", "503", "504")
 
 
 def install_description(app: FastAPI) -> None:
@@ -81,15 +83,18 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
     if not is_public(path):
         operation["security"] = [{}, {"key": []}]
         statuses.add("401")
-    if "{" in path or path in {"/v1/search", "/v1/explain"}:
-        statuses.add("404")
     if "requestBody" in operation:
         statuses |= {"408", "413", "415"}
     if path.endswith("/file"):
         statuses.add("416")
     responses = operation["responses"]
     for status in sorted(statuses):
-        responses[status] = {
-            "description": _ERRORS[status],
-            "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}},
+        responses[status] = {"description": _ERRORS[status]}
+        if status == "307":
+            responses[status]["headers"] = {"Location": {"schema": {"type": "string"}}}
+            continue
+        responses[status]["content"] = {
+            MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}
         }
+        if status == "405":
+            responses[status]["headers"] = {"Allow": {"schema": {"type": "string"}}}

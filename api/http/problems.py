@@ -1,11 +1,14 @@
 """Answer errors with problem details (RFC 9457)."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
+from itertools import chain
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from api.http.batching import (
     ClientGoneError,
@@ -17,7 +20,15 @@ from api.http.batching import (
 from api.http.jobs import FinishedJobError
 from api.http.schemas import Problem
 from api.http.uploads import StorageFullError, UnacceptableFileError
-from retrieval.errors import MMSearchError, NotFoundError, UnreadableFileError, UsageError
+from retrieval.errors import (
+    LibraryError,
+    LibraryGoneError,
+    LibraryLockedError,
+    MMSearchError,
+    NotFoundError,
+    UnreadableFileError,
+    UsageError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -30,9 +41,14 @@ _STATUS_OF_ERRORS: list[tuple[type[MMSearchError], HTTPStatus]] = [
     (FinishedJobError, HTTPStatus.CONFLICT),
     (OverloadedError, HTTPStatus.TOO_MANY_REQUESTS),
     (NotReadyError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (LibraryGoneError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (LibraryLockedError, HTTPStatus.SERVICE_UNAVAILABLE),
     (PastDeadlineError, HTTPStatus.GATEWAY_TIMEOUT),
     (ClientGoneError, HTTPStatus.REQUEST_TIMEOUT),
 ]
+
+
+_RETRY_S = 5
 
 
 def problem(status: int, detail: str, *, retry_after_s: int | None = None) -> JSONResponse:
@@ -42,8 +58,11 @@ def problem(status: int, detail: str, *, retry_after_s: int | None = None) -> JS
     return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
 
 
-def install_problem_handlers(app: FastAPI) -> None:
-    """Install handlers of expected errors; `AccessLog` answers unexpected ones with 500."""
+def install_problem_handlers(app: FastAPI, routers: Sequence[APIRouter] = ()) -> None:
+    """Install handlers of expected errors; `AccessLog` answers unexpected ones with 500.
+
+    routers: all of the application, whose routes say what is allowed where a method is not.
+    """
 
     @app.exception_handler(RequestValidationError)
     def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -54,16 +73,33 @@ def install_problem_handlers(app: FastAPI) -> None:
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(details))
 
     @app.exception_handler(HTTPException)
-    def refused(_request: Request, error: HTTPException) -> JSONResponse:
+    def refused(request: Request, error: HTTPException) -> JSONResponse:
         response = problem(error.status_code, str(error.detail))
         response.headers.update(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = _methods_at(routers, request)
+            response.headers["Allow"] = ", ".join(allowed) or response.headers.get("Allow", "")
         return response
 
     @app.exception_handler(MMSearchError)
     def known(_request: Request, error: MMSearchError) -> JSONResponse:
+        if isinstance(error, LibraryError) and (service := getattr(app.state, "service", None)):
+            # Whatever it is, it comes of that.
+            error = service.library.missing() or error
         status = next(
             (status for kind, status in _STATUS_OF_ERRORS if isinstance(error, kind)),
             HTTPStatus.INTERNAL_SERVER_ERROR,
         )
         retry_after_s = error.retry_after_s if isinstance(error, RefusedError) else None
+        if isinstance(error, LibraryGoneError | LibraryLockedError):
+            retry_after_s = _RETRY_S
         return problem(status, str(error), retry_after_s=retry_after_s)
+
+
+def _methods_at(routers: Sequence[APIRouter], request: Request) -> list[str]:
+    """List the methods of all routes of a path; the router names only those of the first."""
+    methods: set[str] = set()
+    for route in chain.from_iterable(router.routes for router in routers):
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return sorted(methods)

@@ -2,27 +2,41 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 
-from PIL import Image
+import numpy as np
+from numpy.typing import NDArray
 
 from retrieval.errors import UnreadableFileError, UsageError
-from retrieval.media.images import LEAST_SIDE, read_image
+from retrieval.media.images import read_image
 
 MAX_IMAGES = 8
 """Maximum number of images in a query."""
 
+Pixels = NDArray[np.uint8]
+"""(height, width, 3) sRGB of an upright image."""
 
-def read_query_image(content: str | bytes, max_pixels: float, name: str = "image") -> Image.Image:
-    """Decode an image file, given as bytes or base64, to upright RGB; reduce it if it is large.
 
-    max_pixels: maximum size in megapixels. name: name of the image in error messages. Raises
-    UsageError for invalid base64, an invalid image, or too many pixels.
+def read_query_images(
+    images: Sequence[tuple[str, str | bytes]], max_pixels: float, least_side: int | None = None
+) -> list[Pixels]:
+    """Decode image files, given as bytes or base64, each with its name in error messages.
+
+    Called in a process of its own, since strangers send them (`DecodePool.run_apart`).
+
+    max_pixels: maximum size of each in megapixels. least_side: reduce large images, as `read_image`
+    does. Raises UsageError for invalid base64, an invalid image, or too many pixels.
     """
+    return [_read(name, content, max_pixels, least_side) for name, content in images]
+
+
+def _read(name: str, content: str | bytes, max_pixels: float, least_side: int | None) -> Pixels:
     try:
         data = base64.b64decode(content, validate=True) if isinstance(content, str) else content
     except (binascii.Error, ValueError) as error:
         raise UsageError(f"{name}: not valid base64.") from error
     try:
-        return read_image(data, least_side=LEAST_SIDE, max_pixels=int(max_pixels * 1e6))
+        image = read_image(data, least_side=least_side, max_pixels=int(max_pixels * 1e6))
     except UnreadableFileError as error:
         raise UsageError(f"{name}: {error}.") from error
+    return np.asarray(image)

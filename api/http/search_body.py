@@ -1,16 +1,18 @@
 """Parse JSON that FastAPI does not: the body of a search, alone or in a form with image files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
 from fastapi.exceptions import RequestValidationError
+from PIL import Image
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
-from api.http.query_images import MAX_IMAGES, read_query_image
+from api.http.query_images import MAX_IMAGES, Pixels
 from api.http.schemas import SearchRequest
 from retrieval.errors import UsageError
 from retrieval.filters import Filter
@@ -86,27 +88,37 @@ class SearchBody:
     parts: list[tuple[str, Any, float]]
     uploads: tuple[bytes, ...] = ()
 
-    def decoded(self, max_pixels: float) -> tuple[TextPart | ImagePart | ItemPart, ...]:
-        """Decode the query parts. max_pixels: maximum size of an image, in megapixels.
+    @property
+    def images(self) -> list[tuple[str, str | bytes]]:
+        """List name and content of the image files of the parts, then of those uploaded.
 
-        Raises UsageError for too many parts, and as `read_query_image`.
+        Raises UsageError for too many parts.
         """
-        images = len(self.uploads) + sum(kind == "image" for kind, _, _ in self.parts)
-        if images > MAX_IMAGES or len(self.parts) + len(self.uploads) > MAX_PARTS:
+        images = [
+            (f"The image of part {number}", value)
+            for number, (kind, value, _) in enumerate(self.parts, start=1)
+            if kind == "image"
+        ]
+        images += [
+            (f"The uploaded image {number}", upload)
+            for number, upload in enumerate(self.uploads, start=1)
+        ]
+        if len(images) > MAX_IMAGES or len(self.parts) + len(self.uploads) > MAX_PARTS:
             raise UsageError(f"A query has at most {MAX_PARTS} parts, {MAX_IMAGES} of them images.")
-        decoded: list[TextPart | ImagePart | ItemPart] = []
-        for number, (kind, value, weight) in enumerate(self.parts, start=1):
+        return images
+
+    def query_parts(self, images: Sequence[Pixels]) -> tuple[TextPart | ImagePart | ItemPart, ...]:
+        """Build the parts of the query. images: decoded, in the order of `images`."""
+        decoded = iter([Image.fromarray(pixels) for pixels in images])
+        parts: list[TextPart | ImagePart | ItemPart] = []
+        for kind, value, weight in self.parts:
             if kind == "text":
-                decoded.append(TextPart(value, weight))
+                parts.append(TextPart(value, weight))
             elif kind == "item":
-                decoded.append(ItemPart(value, weight))
+                parts.append(ItemPart(value, weight))
             else:
-                image = read_query_image(value, max_pixels, f"The image of part {number}")
-                decoded.append(ImagePart(image, weight))
-        for number, upload in enumerate(self.uploads, start=1):
-            name = f"The uploaded image {number}"
-            decoded.append(ImagePart(read_query_image(upload, max_pixels, name)))
-        return tuple(decoded)
+                parts.append(ImagePart(next(decoded), weight))
+        return (*parts, *map(ImagePart, decoded))
 
     @property
     def query(self) -> str | None:

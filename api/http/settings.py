@@ -55,6 +55,11 @@ class ServiceSettings(BaseSettings):
     rate_limit: str = "500/second"
     """Rate limit per API key or, without keys, per client address."""
 
+    max_connections: int = Field(default=1000, ge=1, le=1_000_000)
+    """Maximum number of connections; fewer where the process may open fewer files."""
+    max_connections_per_address: int = Field(default=256, ge=1, le=1_000_000)
+    """Maximum number of connections of a client address."""
+
     batch: int = Field(default=32, ge=1, le=1024)
     """Maximum number of searches in a batch; 1 disables batching."""
     batch_wait_ms: float = Field(default=5.0, ge=0, le=1000)

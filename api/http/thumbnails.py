@@ -8,7 +8,7 @@ from PIL import Image
 from api.http.files import ItemFiles
 from api.http.schemas.items import ThumbnailFormat, ThumbnailSize
 from retrieval.catalog import Item
-from retrieval.files import sealed, write_atomically
+from retrieval.files import make_directories, sealed, write_atomically
 from retrieval.integrity.thumbnails import read_thumbnail
 from retrieval.library import Library
 
@@ -38,6 +38,6 @@ def thumbnail(
     stream = io.BytesIO()
     image.save(stream, form.upper(), **_OPTIONS[form])
     with suppress(OSError):  # a full disk or a read-only library costs the cache, not the answer
-        library.thumbnails.mkdir(exist_ok=True)
+        make_directories(library.thumbnails)
         write_atomically(cached, sealed(stream.getvalue()))
     return stream.getvalue()

@@ -1,24 +1,39 @@
-"""Store uploaded files in a folder, which is a source of the library."""
+"""Store uploaded files in a folder, which is a source of the library.
+
+A record of each request lies beside its files until they are indexed. After a crash the next
+service reads it: it gives names to the files that had none yet, and indexes them. What a client
+sends again under the same name is not stored again.
+"""
 
 import contextlib
 import errno
+import json
 import os
 import secrets
-import shutil
+import stat
+import threading
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
+
+import xxhash
 
 from indexer.decode import reader_of
 from indexer.decoder_pool import DecoderPool
 from indexer.media.base import ReadOptions
 from indexer.scan import LIBRARY_FILES
 from retrieval.errors import LibraryError, UnreadableFileError, UsageError
-from retrieval.files import flush_names
+from retrieval.files import (
+    PRIVATE_FOLDER,
+    UNFINISHED_SUFFIX,
+    flush_names,
+    follow_folder,
+    write_atomically,
+)
 from retrieval.media import MediaKind
 from retrieval.media.images import read_picture
 from retrieval.media.registry import Format, format_of, format_of_content, read_head
@@ -29,7 +44,9 @@ _MOST_OF_ONE_NAME = 10_000
 _PREFIX = ".upload-"
 _SUFFIX = ".part"
 """A hidden name without an ending that is indexed."""
+_RECORD_SUFFIX = ".json"
 _ABANDONED_AFTER_S = 3600
+_CHUNK_BYTES = 1 << 20
 
 _LEAST_SIDE = 512
 _LONGEST_STEM_BYTES = 150
@@ -58,6 +75,33 @@ class Received:
     content: BinaryIO
 
 
+@dataclass(frozen=True)
+class _File:
+    """A file of a request.
+
+    part: hidden name under which it was written. name: name that is wanted. digest: hash of its
+    content (XXH3, 128 bits). stored: name that it got in the end.
+    """
+
+    part: str
+    name: str
+    digest: str
+    stored: str | None = None
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A request whose files are stored and not indexed yet.
+
+    job: id of the job that indexes them. key: idempotency key of the client. paths: files, in the
+    order in which they were sent.
+    """
+
+    job: str
+    key: str | None
+    paths: tuple[str, ...]
+
+
 class UploadFolder:
     """Stores uploads: all files of a request, or none. May be used from several threads.
 
@@ -68,37 +112,81 @@ class UploadFolder:
     def __init__(self, path: Path, max_pixels: int) -> None:
         self.path = path
         self._max_pixels = max_pixels
+        self._naming = threading.Lock()
         self._checkers = DecoderPool(_CHECKS_AT_ONCE, limit_s=_CHECK_LIMIT_S)
 
-    def add(self, files: Sequence[Received]) -> list[Path]:
-        """Store files, and return their paths in order.
+    def add(self, files: Sequence[Received], job: str, key: str | None = None) -> list[Path]:
+        """Store files, and return their paths in order; record that `job` is to index them.
+
+        A file that is there with the same content under the same name is not stored again.
 
         Raises UnacceptableFileError for a kind of file that is not taken and UnreadableFileError
         for a broken or too large one, which name it; StorageFullError, and LibraryError where files
         cannot be written.
         """
-        written: list[Path] = []
+        written: list[_File] = []
         named: list[Path] = []
         try:
             for file in files:
-                temporary = self._write(file)
-                written.append(temporary)
-            names = [
-                self._check(path, file.name) for path, file in zip(written, files, strict=True)
+                written.append(self._write(file))  # noqa: PERF401 - some may be written
+            checked = [
+                replace(part, name=self._check(self.path / part.part, file.name))
+                for part, file in zip(written, files, strict=True)
             ]
-            for temporary, name in zip(written, names, strict=True):
-                path = self._name(temporary, name)
-                named.append(path)
+            self._record(job, key, checked)
+            stored = []
+            for part in checked:
+                path, is_new = self._name(part)
+                stored.append(replace(part, stored=path.name))
+                if is_new:
+                    named.append(path)
             with contextlib.suppress(OSError):  # some network drives cannot
                 flush_names(self.path)
+            self._record(job, key, stored)
         except BaseException as error:
-            self.discard([*written, *named])
+            self.discard([*(self.path / part.part for part in written), *named])
+            self.finish(job)
             if not isinstance(error, OSError):
                 raise
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise StorageFullError("No space left for the files; none was stored.") from error
             raise LibraryError(f"The files cannot be written: {error.strerror}.") from error
-        return named
+        self.discard([self.path / part.part for part in written])
+        return [self.path / part.stored for part in stored if part.stored]
+
+    def finish(self, job: str) -> None:
+        """Delete the record of a request whose files are indexed, or were refused."""
+        self._record_of(job).unlink(missing_ok=True)
+
+    def unfinished(self) -> list[Upload]:
+        """Read the records that an earlier service left, and give names to files without one."""
+        found = []
+        for record in sorted(self.path.glob(f"{_PREFIX}*{_RECORD_SUFFIX}")):
+            try:
+                facts = json.loads(record.read_text(encoding="utf-8"))
+                files = [_File(**fields) for fields in facts["files"]]
+                names = [self._stored_name(file) for file in files]
+                self._record(
+                    facts["job"],
+                    facts["key"],
+                    [replace(file, stored=name) for file, name in zip(files, names, strict=True)],
+                )
+            except (OSError, ValueError, TypeError, KeyError):
+                continue  # it is no record of this version, or cannot be read now
+            self.discard([self.path / Path(file.part).name for file in files])
+            paths = tuple(os.fspath(self.path / name) for name in names if name)
+            if paths:
+                found.append(Upload(facts["job"], facts["key"], paths))
+            else:
+                self.finish(facts["job"])
+        return found
+
+    def clean(self) -> None:
+        """Delete what an earlier service left half written."""
+        for kind in (_SUFFIX, UNFINISHED_SUFFIX):
+            for left in self.path.glob(f"{_PREFIX}*{kind}"):
+                if time.time() - left.lstat().st_mtime > _ABANDONED_AFTER_S:
+                    left.unlink()
 
     def discard(self, paths: Sequence[str | Path]) -> None:
         """Delete files of the folder that exist."""
@@ -114,17 +202,28 @@ class UploadFolder:
         """End the processes that check files."""
         self._checkers.close()
 
-    def _write(self, file: Received) -> Path:
+    def _record_of(self, job: str) -> Path:
+        return self.path / f"{_PREFIX}{job}{_RECORD_SUFFIX}"
+
+    def _record(self, job: str, key: str | None, files: Sequence[_File]) -> None:
+        facts = {"job": job, "key": key, "files": [asdict(file) for file in files]}
+        write_atomically(self._record_of(job), json.dumps(facts).encode(), durable=True)
+
+    def _write(self, file: Received) -> _File:
         temporary = self.path / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+        digest = xxhash.xxh3_128()
         try:
             with temporary.open("xb") as target:
-                shutil.copyfileobj(file.content, target, 1 << 20)
+                follow_folder(temporary)
+                while chunk := file.content.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+                    target.write(chunk)
                 target.flush()
                 os.fsync(target.fileno())
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        return temporary
+        return _File(temporary.name, file.name, digest.hexdigest())
 
     def _check(self, path: Path, name: str) -> str:
         try:
@@ -136,44 +235,76 @@ class UploadFolder:
         except CancelledError:
             raise LibraryError("The service is shutting down; no file was stored.") from None
 
-    def _name(self, temporary: Path, name: str) -> Path:
-        """Rename a file, with the first free number if the name exists; never overwrites."""
-        stem, ending = os.path.splitext(name)  # noqa: PTH122 - a name, not a path
-        for number in range(1, _MOST_OF_ONE_NAME):
-            path = self.path / (name if number == 1 else f"{stem}-{number}{ending}")
+    def _name(self, file: _File) -> tuple[Path, bool]:
+        """Give a written file its name, with the first free number if another file has it.
+
+        Returns the path, and False if the same content is there already. Never overwrites.
+        """
+        temporary = self.path / file.part
+        for path in self._paths_for(file.name):
+            if _holds(path, file.digest):
+                return path, False
             try:
                 os.link(temporary, path)
             except FileExistsError:
                 continue
             except OSError:  # FAT and some network drives know no links
-                try:
-                    path.open("xb").close()
-                except FileExistsError:
-                    continue
-                try:
-                    return temporary.replace(path)
-                except OSError:
-                    path.unlink()
-                    raise
-            temporary.unlink()
-            return path
-        raise UsageError(f"There are {_MOST_OF_ONE_NAME:,} files named like {name} already.")
+                # A file that only reserved the name would be left empty by a crash.
+                with self._naming:
+                    if os.path.lexists(path):
+                        continue
+                    return temporary.rename(path), True
+            return path, True
+        raise UsageError(f"There are {_MOST_OF_ONE_NAME:,} files named like {file.name} already.")
+
+    def _paths_for(self, name: str) -> Iterator[Path]:
+        stem, ending = os.path.splitext(name)  # noqa: PTH122 - a name, not a path
+        for number in range(1, _MOST_OF_ONE_NAME):
+            yield self.path / (name if number == 1 else f"{stem}-{number}{ending}")
+
+    def _stored_name(self, file: _File) -> str | None:
+        """Return the name of a file of a record; None if it is not there any more."""
+        if file.stored is not None:
+            return Path(file.stored).name if (self.path / Path(file.stored).name).exists() else None
+        name = safe_name(file.name)
+        if (self.path / Path(file.part).name).exists():
+            path, _ = self._name(replace(file, part=Path(file.part).name, name=name))
+            return path.name
+        for path in self._paths_for(name):
+            if _holds(path, file.digest):
+                return path.name
+            if not os.path.lexists(path):
+                break
+        return None
+
+
+def _holds(path: Path, digest: str) -> bool:
+    """Return whether a path is a regular file with this content."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return False
+        found = xxhash.xxh3_128()
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                found.update(chunk)
+    except OSError:
+        return False
+    return found.hexdigest() == digest
 
 
 def open_upload_folder(path: Path, library: Path, max_pixels: int) -> UploadFolder:
-    """Make or take a folder for uploads; what an earlier service left half written is deleted.
+    """Make or take a folder for uploads; one that is made can be read by its owner alone.
 
     Raises UsageError for a folder that is, holds or lies in a library, or cannot be written.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if not path.is_dir():
+            path.mkdir(parents=True)
+            path.chmod(PRIVATE_FOLDER)
         folder = path.resolve(strict=True)
         probe = folder / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
         probe.touch()
         probe.unlink()
-        for left in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
-            if time.time() - left.lstat().st_mtime > _ABANDONED_AFTER_S:
-                left.unlink()
     except OSError as error:
         raise UsageError(f"Uploads cannot be stored in {path}: {error.strerror}.") from error
     places = [folder, *folder.parents]

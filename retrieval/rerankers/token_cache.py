@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from retrieval.errors import UsageError
 from retrieval.files import (
     UNFINISHED_SUFFIX,
+    make_directories,
     read_toml,
     require_plain_name,
     write_atomically,
@@ -89,7 +90,7 @@ class TokenCache:
 
     def configure(self, settings: TokenCacheSettings) -> None:
         """Store the settings; a smaller limit evicts at once. Raises OSError."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_directories(self.folder)
         write_atomically(self.folder / _SETTINGS, tomli_w.dumps(asdict(settings)).encode())
         with self._lock:
             self._make_room(settings.limit_bytes)
@@ -169,7 +170,7 @@ class TokenCache:
             self._size = self._make_room(int(_KEEP_SHARE * limit) - len(content))
             if self._size + len(content) > limit:
                 return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directories(path.parent)
         replaced = path.stat().st_size if path.exists() else 0
         write_atomically(path, content)
         self._size += len(content) - replaced

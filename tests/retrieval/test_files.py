@@ -1,5 +1,6 @@
 import os
 import pwd
+import stat
 import tempfile
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import pytest
 from retrieval import files
 from retrieval.errors import DamagedLibraryError, UsageError
 from retrieval.files import (
+    SHARED_FOLDER,
     make_directories,
     replacing,
     require_plain_name,
     sealed,
+    set_permissions,
     unsealed,
     write_atomically,
 )
@@ -59,16 +62,18 @@ def test_a_durable_file_is_flushed_before_and_its_folder_after_it_has_its_name(
     assert flushed == [False, True]
 
 
+@pytest.fixture(params=[0o000, 0o022, 0o077])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode(path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
-def test_others_may_read_it_as_far_as_the_umask_says(tmp_path):
-    before = os.umask(0o022)
-    try:
-        write_atomically(tmp_path / "file", b"x")
-    finally:
-        os.umask(before)
-    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
-
-
 @pytest.mark.parametrize("name", ["../x", "/x", "a/b", "a\\b", ".", "..", "", "a\0", "x" * 300])
 def test_a_path_is_no_plain_name(name):
     with pytest.raises(DamagedLibraryError):
@@ -135,3 +140,28 @@ def test_a_directory_that_others_may_write_is_never_a_home(tmp_path):
     first.rmdir()
     first.symlink_to(tmp_path)
     assert files.temporary_home() != first
+
+
+@pytest.mark.parametrize("folder_mode", [0o700, 0o750, 0o755])
+def test_a_file_can_be_used_by_nobody_who_may_not_use_its_folder(tmp_path, umask, folder_mode):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(folder_mode)
+    write_atomically(folder / "file", b"content")
+    assert mode(folder / "file") == 0o666 & ~umask & folder_mode
+    make_directories(folder / "a" / "b")
+    for made in (folder / "a", folder / "a" / "b"):
+        assert mode(made) == 0o777 & ~umask & folder_mode
+    make_directories(folder / "a" / "b")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_what_is_made_in_a_shared_folder_is_shared_whatever_the_umask(tmp_path, umask):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "old").write_bytes(b"")
+    set_permissions(folder, SHARED_FOLDER)
+    make_directories(folder / "new")
+    write_atomically(folder / "new" / "file", b"content")
+    assert mode(folder) == mode(folder / "new") == SHARED_FOLDER
+    assert mode(folder / "old") == mode(folder / "new" / "file") == 0o660

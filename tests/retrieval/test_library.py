@@ -1,8 +1,10 @@
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from retrieval.encoders.base import Space
@@ -14,7 +16,9 @@ from retrieval.errors import (
     SpaceMismatchError,
     UsageError,
 )
+from retrieval.files import set_permissions
 from retrieval.library import create_library, default_library_path, open_library
+from retrieval.media import Modality
 
 SPACE = Space("starter", "sha256:1", "squash", 8)
 OTHER = Space("open_clip:ViT-B-32/x", "sha256:2", "crop", 16)
@@ -189,3 +193,41 @@ def test_a_space_is_no_path(library, name):
         with pytest.raises(UsageError, match="has no space"):
             library.space(name)
     assert library.space(None) == SPACE
+
+
+def modes(library) -> set[tuple[bool, int]]:
+    """The permissions of all files and directories of a library, after something was written."""
+    library.embeddings(SPACE, Modality.IMAGE).write(np.eye(8, dtype=np.float32), 0)
+    library.tokens.put("reranker", "ab" * 16, np.ones((2, 3), np.float32))
+    with library.writer(), library.catalog.transaction() as transaction:
+        transaction.mark_removed([])
+        found = [library.path, *library.path.rglob("*")]
+        return {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in found}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_a_library_is_its_owners_alone_unless_it_is_shared(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        library = create_library(tmp_path / "library", SPACE)
+        assert modes(library) == {(True, 0o700), (False, 0o600)}
+        library.share()
+        for file in library.path.glob("spaces/*/*.f16"):
+            file.unlink()
+        assert modes(library) == {(True, 0o2770), (False, 0o660)}
+        library.close()
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_library_of_before_keeps_its_permissions(library):
+    before = os.umask(0o022)
+    try:
+        set_permissions(library.path, 0o755)
+        assert modes(library) == {(True, 0o755), (False, 0o644)}
+        create_library(library.path, SPACE).close()
+        assert modes(open_library(library.path)) == {(True, 0o755), (False, 0o644)}
+    finally:
+        os.umask(before)

@@ -4,6 +4,7 @@ A foreign page can let its own host name resolve to 127.0.0.1. The browser then 
 as the same origin and lets the page read all answers, but the Host header has the foreign name.
 """
 
+import re
 from collections.abc import Container, Iterable
 from functools import lru_cache
 from http import HTTPStatus
@@ -16,6 +17,8 @@ from api.http.settings import is_address, is_loopback_name
 
 PROBE_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 """What load balancers and Prometheus ask for by the address of a machine or container."""
+
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_.%~!$&'()*+,;=-]+))(?::[0-9]{0,5})?")
 
 
 class HostGuard:
@@ -57,8 +60,9 @@ def allows(allowed: Container[str], host: str, port: int | None) -> bool:
 
 @lru_cache(maxsize=256)
 def host_name(header: bytes) -> str:
-    """Parse the name or address of a Host header: lower case, without port and brackets."""
-    text = header.decode("latin-1").strip().lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0].removesuffix(".")
+    """Parse the name or address of a Host header: lower case, without port and brackets.
+
+    Returns an empty text for a malformed one (RFC 3986, section 3.2.2).
+    """
+    found = _HOST.fullmatch(header.decode("latin-1").strip(" \t").lower())
+    return (found[1] or found[2]).removesuffix(".") if found else ""

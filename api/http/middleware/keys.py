@@ -5,11 +5,13 @@ import hmac
 import logging
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TextIO
 
 from retrieval.errors import UsageError
 
@@ -134,6 +136,21 @@ def read_keys(text: str, file: Path | None) -> KeyRing:
 def may_be_read_by_others(file: Path) -> bool:
     """Check whether other users of this machine can read a file (POSIX permissions)."""
     return os.name == "posix" and bool(file.stat().st_mode & 0o077)
+
+
+def keep_private(output: TextIO) -> bool:
+    """Let only its owner read the file that an output is redirected to.
+
+    Returns whether others could read it; False for a terminal or a pipe.
+    """
+    try:
+        status = os.fstat(output.fileno())
+        if os.name != "posix" or not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o077:
+            return False
+        os.fchmod(output.fileno(), 0o600)
+    except (OSError, ValueError):  # another user's file, or no file at all
+        return False
+    return True
 
 
 def new_key(name: str = "me") -> str:

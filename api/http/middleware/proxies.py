@@ -46,6 +46,23 @@ def parse_network(text: str) -> str:
     return str(network)
 
 
+class TrustedProxies:
+    """The addresses of trusted proxies. networks: as of `parse_network`."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self.networks = list(networks)
+        self._parsed = [ipaddress.ip_network(network) for network in self.networks]
+
+    def __contains__(self, host: object) -> bool:
+        try:
+            address = ipaddress.ip_address(str(host))
+        except ValueError:
+            return False
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        return any(address in network for network in self._parsed)
+
+
 class ForwardedHeaders:
     """ASGI middleware that applies the headers of trusted proxies, and the sub-path.
 
@@ -62,11 +79,11 @@ class ForwardedHeaders:
     def __init__(self, app: ASGIApp, root_path: str, trusted: Iterable[str]) -> None:
         self._app = app
         self._root_path = root_path
-        self._networks = [ipaddress.ip_network(network) for network in trusted]
+        self._proxies = TrustedProxies(trusted)
         # Its types are those of asgiref, which differ from Starlette's in name only.
         self._with_client = cast(
             "ASGIApp",
-            ProxyHeadersMiddleware(cast("Any", self._route), [str(one) for one in self._networks]),
+            ProxyHeadersMiddleware(cast("Any", self._route), self._proxies.networks),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,7 +93,7 @@ class ForwardedHeaders:
             return
         root_path = self._root_path
         app: ASGIApp = self._route
-        if self._is_trusted(scope):
+        if scope.get("client") and scope["client"][0] in self._proxies:
             headers = MutableHeaders(scope=scope)
             if (prefix := _first(headers, "x-forwarded-prefix")) is not None:
                 try:
@@ -96,17 +113,6 @@ class ForwardedHeaders:
                 return
         scope = {**scope, "path": path, "root_path": "", "mmsearch_root_path": root_path}
         await app(scope, receive, send)
-
-    def _is_trusted(self, scope: Scope) -> bool:
-        if not self._networks or not scope.get("client"):
-            return False
-        try:
-            address = ipaddress.ip_address(scope["client"][0])
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._networks)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         root_path: str = scope["mmsearch_root_path"]

@@ -94,7 +94,11 @@ class RateLimit:
 
 def address_of(scope: Scope) -> str:
     """Return the client address; for IPv6 its /64 network, where clients choose any address."""
-    host: str = (scope.get("client") or ("unknown",))[0]
+    return network_of((scope.get("client") or ("unknown",))[0])
+
+
+def network_of(host: str) -> str:
+    """Return an IPv4 address as it is, and the /64 network of an IPv6 address."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

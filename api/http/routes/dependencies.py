@@ -1,16 +1,18 @@
 """State shared by the routes: the open library and the inference thread."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar, cast
 
+from cachetools import LRUCache
 from fastapi import Depends, Request
 
 from api.http.batching import Inference, NoLibraryError
 from api.http.decode_pool import DecodePool
 from api.http.files import ItemFiles
-from api.http.jobs import JobRunner
+from api.http.jobs import Job, JobRunner
 from api.http.metrics import ServiceMetrics
 from api.http.middleware.access import require
 from api.http.settings import ServiceSettings
@@ -18,11 +20,14 @@ from api.http.uploads import UploadFolder
 from retrieval.library import Library
 from retrieval.search.engine import Engine
 
-__all__ = ["CurrentService", "Service", "require"]
+__all__ = ["CurrentService", "NoLibrary", "PossibleService", "Service", "require"]
 
 _T = TypeVar("_T")
 
 _NO_LIBRARY_RETRY_S = 3
+_MOST_KEYS = 10_000
+_SHARE_TO_STOP = 0.85
+"""Share of the grace period after which what still runs is ended."""
 
 
 class Service:
@@ -52,12 +57,31 @@ class Service:
         self.jobs = jobs
         self.uploads = uploads
         self.stopping = stopping
+        self._upload_keys: LRUCache[str, str] = LRUCache(_MOST_KEYS)
         self._loop = asyncio.get_running_loop()
+        self._stop_by: float | None = None
+
+    @property
+    def seconds_to_stop(self) -> float:
+        """Seconds that are left of the grace period after `stop`, less some to end the process."""
+        if self._stop_by is None:
+            return self.settings.shutdown_s
+        return max(0.0, self._stop_by - time.monotonic())
 
     def stop(self) -> None:
         """Refuse new requests; those in flight are still answered. Safe in a signal handler."""
+        if self._stop_by is None:
+            self._stop_by = time.monotonic() + _SHARE_TO_STOP * self.settings.shutdown_s
         self.inference.refuse_more()
         self._loop.call_soon_threadsafe(self.stopping.set)
+
+    def upload_of_key(self, key: str) -> Job | None:
+        """Return the job of an upload with an idempotency key, if it is still known."""
+        return self.jobs.find(self._upload_keys.get(key, ""))
+
+    def remember_key(self, key: str, job: Job) -> None:
+        """Remember the idempotency key of an upload."""
+        self._upload_keys[key] = job.id
 
     async def on_inference_thread(
         self, call: Callable[[], _T], *, deadline_s: float | None = None
@@ -90,12 +114,17 @@ async def _service_if_any(request: Request) -> Service | NoLibrary:
 
 
 PossibleService = Annotated[Service | NoLibrary, Depends(_service_if_any)]
+"""The service, whether its library is there or not, or what waits for a first one."""
 
 
 async def _service(service: PossibleService) -> Service:
     if isinstance(service, NoLibrary):
         raise NoLibraryError(service.detail, _NO_LIBRARY_RETRY_S)
+    if gone := service.library.missing():
+        # What is open still answers, from the files of a directory that is elsewhere.
+        raise gone
     return service
 
 
 CurrentService = Annotated[Service, Depends(_service)]
+"""The service; raises NoLibraryError before there is a library, LibraryGoneError after it."""

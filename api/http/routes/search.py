@@ -6,10 +6,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from api.http.query_images import Pixels, read_query_images
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.routes.items import ItemId, current_item
 from api.http.schemas import ServedAnswer, SimilarRequest
 from api.http.search_body import BODY, SearchBody, read_search_body
+from retrieval.media.images import LEAST_SIDE
 from retrieval.rerankers.registry import AUTO
 from retrieval.search.answer import StageTimer
 from retrieval.search.joint import Asked
@@ -59,13 +61,13 @@ async def similar(
 async def read_question(service: Service, body: SearchBody) -> Question:
     """Make the query of a body, of `any` for pictures; raises UsageError without parts."""
     asked = body.request
-    max_pixels = service.settings.max_pixels
-    if body.uploads or any(kind == "image" for kind, _, _ in body.parts):
-        parts = await service.decoding.run(lambda: body.decoded(max_pixels))
-    else:
-        parts = body.decoded(max_pixels)
+    pixels: list[Pixels] = []
+    if images := body.images:
+        pixels = await service.decoding.run_apart(
+            read_query_images, images, service.settings.max_pixels, LEAST_SIDE
+        )
     return Question(
-        parts,
+        body.query_parts(pixels),
         k=asked.k,
         modality=parse_modalities(asked.modality)[0],
         where=asked.where,

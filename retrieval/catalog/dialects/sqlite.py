@@ -29,6 +29,7 @@ from retrieval.catalog.dialects.base import Condition, Dialect
 from retrieval.catalog.fulltext.words import Phrase, Term
 from retrieval.catalog.schema import FILE_WORDS, ITEM_WORDS, WEIGHTS
 from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError, UsageError
+from retrieval.files import follow_folder
 
 _WRITER_LOCK = "writer.lock"
 _WRITER_NOTE = "writer.json"
@@ -94,6 +95,11 @@ class SQLite(Dialect):
     @contextmanager
     def connect(self, *, write: bool) -> Iterator[sa.Connection]:
         """Run a transaction on a connection of its own."""
+        if write and not self._path.exists():
+            # SQLite gives the files that it makes beside it the same permissions.
+            with suppress(OSError):
+                self._path.touch()
+                follow_folder(self._path)
         with self._errors_explained(), self._current_engine().begin() as connection:
             opened = self._opened
             try:
@@ -141,7 +147,9 @@ class SQLite(Dialect):
         try:
             with suppress(OSError):  # it only helps to explain a refusal
                 holder = {"pid": os.getpid(), "host": socket.gethostname()}
+                follow_folder(directory / _WRITER_LOCK)
                 note.write_text(json.dumps(holder), encoding="utf-8")
+                follow_folder(note)
             yield
         finally:
             note.unlink(missing_ok=True)

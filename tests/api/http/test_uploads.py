@@ -1,8 +1,16 @@
 """Uploads over real HTTP: what is taken, each attack, and that failures leave nothing behind."""
 
+import contextlib
+import errno
 import io
+import json
 import os
+import random
+import re
+import subprocess
+import sys
 import threading
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +20,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from api.http.uploads import open_upload_folder, safe_name
+from api.http.jobs import _LOCKED_RETRY_S
+from api.http.uploads import (
+    Received,
+    StorageFullError,
+    UploadFolder,
+    open_upload_folder,
+    safe_name,
+)
 from indexer.pipeline import index_sources
 from retrieval.errors import UsageError
+from retrieval.files import flush_names, write_atomically
 from retrieval.library import create_library
 
 pytestmark = pytest.mark.slow
@@ -290,5 +306,289 @@ def test_what_a_killed_service_left_half_written_is_deleted_when_it_is_old(tmp_p
         file.write_bytes(b"half")
         then = file.stat().st_mtime - age_s
         os.utime(file, (then, then))
-    open_upload_folder(tmp_path, Path("/nowhere/library"), 1).close()
+    folder = open_upload_folder(tmp_path, Path("/nowhere/library"), 1)
+    folder.clean()
+    folder.close()
     assert names(tmp_path) == {".upload-new.part"}
+
+
+class CrashError(BaseException):
+    """Stands for the death of the service: nothing is tidied up."""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder whose files are not decoded to check them."""
+    monkeypatch.setattr(UploadFolder, "_check", lambda _self, _path, name: safe_name(name))
+    opened = open_upload_folder(tmp_path / "up", Path("/nowhere/library"), 1)
+    yield opened
+    opened.close()
+
+
+def received(*files: tuple[str, bytes]) -> list[Received]:
+    return [Received(name, io.BytesIO(content)) for name, content in files]
+
+
+def contents(folder: UploadFolder) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.path.iterdir()}
+
+
+def test_the_same_content_under_the_same_name_is_stored_once(folder):
+    first = folder.add(received(("a.jpg", b"1"), ("a.jpg", b"2")), "one")
+    again = folder.add(received(("a.jpg", b"1"), ("a.jpg", b"2")), "two")
+    assert [path.name for path in first] == ["a.jpg", "a-2.jpg"]
+    assert again == first
+    assert folder.add(received(("a.jpg", b"2")), "three") == first[1:]
+    for job in ("one", "two", "three"):
+        folder.finish(job)
+    assert contents(folder) == {"a.jpg": b"1", "a-2.jpg": b"2"}
+
+
+def test_a_request_that_is_refused_leaves_files_that_were_there(folder, monkeypatch):
+    folder.add(received(("a.jpg", b"1")), "one")
+    folder.finish("one")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", fail)
+        patched.setattr(Path, "rename", fail)
+        with pytest.raises(StorageFullError):
+            folder.add(received(("a.jpg", b"1"), ("b.jpg", b"2")), "two")
+    assert contents(folder) == {"a.jpg": b"1"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_uploads_can_be_read_by_their_owner_alone(folder):
+    before = os.umask(0)
+    try:
+        [path] = folder.add(received(("a.jpg", b"1")), "one")
+    finally:
+        os.umask(before)
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+@pytest.mark.parametrize("step", range(16))
+def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(
+    folder, monkeypatch, step, has_links
+):
+    """A request is stored whole, or not at all; what was recorded goes on at the next start."""
+    (folder.path / "a.jpg").write_bytes(b"of another request")
+    files = [("a.jpg", b"1"), ("b.jpg", b"2"), ("b.jpg", b"3")]
+    left = step
+
+    def crashing(call):
+        def step_or_crash(*args, **options):
+            nonlocal left
+            if left == 0:
+                raise CrashError
+            left -= 1
+            return call(*args, **options)
+
+        return step_or_crash
+
+    def no_link(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    link = os.link if has_links else no_link
+    is_acknowledged = False
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", crashing(link))
+        patched.setattr("api.http.uploads.write_atomically", crashing(write_atomically))
+        patched.setattr("api.http.uploads.flush_names", crashing(flush_names))
+        patched.setattr(Path, "rename", crashing(Path.rename))
+        tidy_up = folder.discard, folder.finish
+        patched.setattr(folder, "discard", lambda paths: left and tidy_up[0](paths))
+        patched.setattr(folder, "finish", lambda job: left and tidy_up[1](job))
+        try:
+            folder.add(received(*files), "one", "key")
+            is_acknowledged = True
+        except CrashError:
+            pass
+    if not has_links:
+        monkeypatch.setattr(os, "link", no_link)
+    names = {"a.jpg": b"of another request", "a-2.jpg": b"1", "b.jpg": b"2", "b-2.jpg": b"3"}
+    found = folder.unfinished()
+    if is_acknowledged:
+        assert found
+    for upload in found:
+        assert (upload.job, upload.key) == ("one", "key")
+        assert [Path(path).read_bytes() for path in upload.paths] == [b"1", b"2", b"3"]
+        folder.finish(upload.job)
+    assert folder.unfinished() == []
+    again = folder.add(received(*files), "two")
+    folder.finish("two")
+    assert [path.read_bytes() for path in again] == [b"1", b"2", b"3"]
+    stays = {name for name in contents(folder) if not name.startswith(".")}
+    assert {name: contents(folder)[name] for name in stays} == names
+
+
+def test_a_record_that_cannot_be_read_or_names_other_folders_harms_nothing(folder, tmp_path):
+    other = tmp_path / "other.jpg"
+    other.write_bytes(b"1")
+    files = [{"part": "../other.jpg", "name": "../x.jpg", "digest": "0", "stored": "../other.jpg"}]
+    record = json.dumps({"job": "one", "key": None, "files": files})
+    (folder.path / ".upload-one.json").write_text(record)
+    (folder.path / ".upload-two.json").write_text("{")
+    (folder.path / ".upload-three.json").write_text('{"files": [{"x": 1}], "job": 1}')
+    assert folder.unfinished() == []
+    assert other.read_bytes() == b"1"
+
+
+@pytest.mark.slow
+def test_a_key_that_is_repeated_gets_the_first_job(service, uploads):
+    def ask(key: str, name: str) -> dict:
+        return service.client.post(
+            "/v1/items",
+            params={"wait": True},
+            files=[("files", (name, picture(31)))],
+            headers={"Idempotency-Key": key},
+        ).json()
+
+    first = ask("one", "a.jpg")
+    assert ask("one", "b.jpg") == first
+    assert ask("two", "b.jpg")["id"] != first["id"]
+    assert names(uploads) == {"a.jpg", "b.jpg"}
+
+
+@pytest.mark.slow
+def test_an_upload_waits_for_another_writer(service, uploads):
+    with service.library.writer():
+        job = send(service, ("waits.jpg", picture(32)), wait=False).json()
+        end = time.monotonic() + 60
+        while "waiting" not in job["progress"]["stage"]:
+            assert job["state"] in {"waiting", "running"}
+            assert time.monotonic() < end
+            job = service.client.get(f"/v1/jobs/{job['id']}").json()
+        time.sleep(2 * _LOCKED_RETRY_S)
+    done = service.finished(job)
+    assert done["state"] == "succeeded"
+    assert done["result"]["files"][0]["item_ids"]
+    assert names(uploads) == {"waits.jpg"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes in /proc")
+def test_kills_lose_no_upload_and_double_none(starter, tmp_path):
+    """Nothing that was acknowledged is lost, nothing is stored twice, no process stays."""
+    rng = random.Random(4)
+    photos, up = tmp_path / "photos", tmp_path / "up"
+    photos.mkdir()
+    (photos / "own.jpg").write_bytes(picture(0))
+    library = create_library(tmp_path / "library", starter.space)
+    index_sources(library, starter, [photos])
+    acknowledged: dict[str, bytes] = {}
+    for kill in range(1, 4):
+        with served(library, up) as (process, client):
+            threads = [
+                threading.Thread(
+                    target=keep_sending, args=(client, 10 * kill + worker, acknowledged)
+                )
+                for worker in range(2)
+            ]
+            for thread in threads:
+                thread.start()
+            wanted = len(acknowledged) + rng.randrange(1, 5)
+            eventually(lambda wanted=wanted: len(acknowledged) >= wanted)
+            time.sleep(rng.uniform(0, 1))
+            children = children_of(process.pid)
+            process.kill()
+            process.wait()
+            for thread in threads:
+                thread.join()
+            eventually(lambda gone=children: not any(map(is_running, gone)))
+    with served(library, up) as (_, client):
+
+        def is_done() -> bool:
+            jobs = client.get("/v1/jobs").json()["jobs"]
+            return all(job["state"] == "succeeded" for job in jobs)
+
+        eventually(is_done)
+        found = indexed(client)
+        assert set(acknowledged) <= set(found)
+        assert set(found.values()) == {1}
+        before = {name for name in names(up) if not name.startswith(".")}
+        assert set(found) == before | {"own.jpg"}
+        for name, content in rng.sample(sorted(acknowledged.items()), min(5, len(acknowledged))):
+            answer = client.post("/v1/items", files=[("files", (name, content))])
+            assert answer.status_code in {200, 202}
+        eventually(is_done)
+        assert {name for name in names(up) if not name.startswith(".")} == before
+        assert not list(up.glob(".upload-*.json"))
+    library.close()
+
+
+def keep_sending(client: httpx.Client, number: int, acknowledged: dict[str, bytes]) -> None:
+    """Upload one new picture after another, until the service is gone."""
+    with contextlib.suppress(httpx.TransportError):
+        for seed in range(1000 * number, 1000 * number + 1000):
+            file = (f"u{seed}.jpg", picture(seed))
+            answer = client.post(
+                "/v1/items",
+                params={"wait": seed % 3 == 0},
+                files=[("files", file), ("files", ("same.jpg", file[1]))],
+            )
+            if answer.status_code == 429:
+                time.sleep(0.2)
+            else:
+                assert answer.status_code in {200, 202}, answer.text
+                acknowledged[file[0]] = file[1]
+
+
+def indexed(client: httpx.Client) -> dict[str, int]:
+    """Count the items of each file."""
+    found: dict[str, int] = {}
+    page = client.get("/v1/items?limit=1000").json()
+    while True:
+        for item in page["items"]:
+            name = Path(item["path"]).name
+            found[name] = found.get(name, 0) + 1
+        if page["next_cursor"] is None:
+            return found
+        page = client.get(f"/v1/items?limit=1000&cursor={page['next_cursor']}").json()
+
+
+def eventually(is_so) -> None:
+    end = time.monotonic() + 300  # of a busy machine
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def children_of(pid: int) -> list[int]:
+    return [
+        int(child)
+        for tasks in Path(f"/proc/{pid}/task").iterdir()
+        for child in (tasks / "children").read_text().split()
+    ]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def served(library, up):
+    """A service that is a process of its own, and ready."""
+    program = "from api.cli import main; main()"
+    command = [sys.executable, "-c", program, "serve", "--port", "0", "--rerank", "none"]
+    environment = os.environ | {"MMSEARCH_LIBRARY": str(library.path)}
+    with subprocess.Popen(
+        [*command, "--uploads", str(up)], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            for line in process.stderr:
+                if found := re.search(r"running on (http://[0-9.:]+)", line):
+                    break
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            with httpx.Client(base_url=found[1], timeout=60) as client:
+                eventually(lambda: client.get("/readyz").status_code == 200)
+                yield process, client
+        finally:
+            process.kill()

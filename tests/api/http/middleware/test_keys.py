@@ -1,11 +1,14 @@
 """API keys: how they are read and compared."""
 
 import hmac
+import io
+import os
+from pathlib import Path
 
 import pytest
 
 from api.http.middleware import keys
-from api.http.middleware.keys import KeyRing, new_key, read_keys
+from api.http.middleware.keys import KeyRing, keep_private, new_key, read_keys
 from retrieval.errors import UsageError
 
 READER = "reader-secret-0123456789"
@@ -87,3 +90,17 @@ def test_keys_are_read_again_when_told_to(tmp_path):
     store.reload()
     assert store.client_of("a" * 20) is None
     assert store.client_of("c" * 20).name == "eve"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_new_key_goes_to_a_file_that_only_its_owner_can_read(tmp_path):
+    file = tmp_path / "keys.txt"
+    for before, was_open in ((0o644, True), (0o600, False)):
+        file.touch()
+        file.chmod(before)
+        with file.open("a") as output:
+            assert keep_private(output) is was_open
+        assert file.stat().st_mode & 0o777 == 0o600
+    with Path(os.devnull).open("w") as output:
+        assert not keep_private(output)
+    assert not keep_private(io.StringIO())
