@@ -20,14 +20,18 @@ class ReadOptions:
     many pixels; None: never. max_pixels: larger pictures are refused by their header.
     preprocess: makes an encoder's input of each picture; importable by module and name; None: they
     stay pictures.
-    text_column, image_column: of tables; None: found by their usual names.
+    seconds: after which a call ends with what it has read so far, if that is anything; None: never.
+    text_column, image_column: of tables; None: found by their usual names. text_encoding: of texts
+    and tables that are not UTF-8 and have no byte order mark; None: detected.
     """
 
     least_side: int | None = None
     max_pixels: int | None = None
     preprocess: Callable[[Image.Image], Any] | None = None
+    seconds: float | None = None
     text_column: str | None = None
     image_column: str | None = None
+    text_encoding: str | None = None
 
 
 @dataclass(frozen=True)
