@@ -22,7 +22,8 @@ class Summary:
     another file. failed: could not be read, now or when last looked at. noted: read by this run,
     but not whole. embedded: pictures and chunks that a vector was computed for. interrupted: the
     run was stopped and the rest is to be done. notes: sentences about sources that were moved or
-    are missing.
+    are missing. endings, system_folders: files of other kinds by ending, and folders of systems and
+    programs by name, that the walk passed over.
     """
 
     found: int = 0
@@ -39,6 +40,8 @@ class Summary:
     seconds: float = 0.0
     interrupted: bool = False
     notes: list[str] = field(default_factory=list)
+    endings: dict[str, int] = field(default_factory=dict)
+    system_folders: dict[str, int] = field(default_factory=dict)
 
     @property
     def items_per_second(self) -> float:

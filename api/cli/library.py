@@ -44,6 +44,7 @@ def status(
         counts = snapshot.counts(space.id)
         sources = snapshot.sources()
         listed = _listed_files(snapshot, failed=failed, notes=notes)
+        seen = snapshot.seen()
     missing = [source for source in sources if not is_there(source)]
     usage, settings = opened.tokens.usage(), opened.tokens.settings
     facts: dict[str, Any] = {
@@ -58,6 +59,8 @@ def status(
         "files_failed": counts.failed,
         "files_noted": counts.noted,
         "files_removed": counts.removed,
+        "files_dated_by_mtime": counts.dated_by_mtime,
+        "passed_over": {"endings": seen.endings, "system_folders": seen.system_folders},
         "bytes": _size_on_disk(opened.path),
         "token_cache": {**vars(usage), **vars(settings)},
     }
@@ -66,6 +69,8 @@ def status(
         return
     if failed or notes:
         _print_listed(listed)
+        for line in console.passed_over(seen.endings, seen.system_folders):
+            console.out.print(line, markup=False)
         return
     lines = {
         "Library": str(opened.path),
@@ -74,12 +79,15 @@ def status(
         **{f"{modality}s".title(): f"{count:,}" for modality, count in counts.items.items()},
         "Failed": f"{counts.failed:,}" + (" (mmsearch status --failed)" if counts.failed else ""),
         "Noted": f"{counts.noted:,}" + (" (mmsearch status --notes)" if counts.noted else ""),
+        "File date": f"{counts.dated_by_mtime:,} images and videos have no date of their own",
         "On disk": f"{facts['bytes'] / 1e6:,.1f} MB",
         "Tokens": f"{usage.images:,} images, {usage.bytes / 1e6:,.1f} MB of at most "
         f"{settings.limit_bytes / 1e6:,.1f} MB, {settings.precision}",
     }
     for name, value in lines.items():
         console.out.print(f"{name:<9} {value}", markup=False)
+    for line in console.passed_over(seen.endings, seen.system_folders):
+        console.out.print(line, markup=False)
     for source in missing:
         complain(valid_text(advice_on_missing(source)))
     for warning in opened.warnings:

@@ -1,7 +1,9 @@
 """Values that go into the catalog and come out of it: files, items and their metadata."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.files import valid_text
 from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
 from retrieval.media.registry import format_of_indexed
 
@@ -101,6 +104,39 @@ def is_in(values: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.bo
     is_wanted = np.zeros(int(values.max(initial=-1)) + 1, np.bool_)
     is_wanted[wanted[wanted < len(is_wanted)]] = True
     return is_wanted[values]
+
+
+@dataclass
+class Seen:
+    """What the last walk of sources met but did not take in.
+
+    endings: number of files of other kinds, by ending. system_folders: number of folders that
+    systems and programs keep for themselves, by name. mounts: folders that are, or were while
+    something was indexed there, other file systems.
+    """
+
+    endings: Counter[str] = field(default_factory=Counter)
+    system_folders: Counter[str] = field(default_factory=Counter)
+    mounts: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as JSON has it; paths in the spelling of `valid_text` would not lead back."""
+        return {
+            "endings": dict(self.endings),
+            "system_folders": {valid_text(n): count for n, count in self.system_folders.items()},
+            "mounts": [os.fsencode(path).hex() for path in self.mounts],
+        }
+
+    @classmethod
+    def joined(cls, stored: Iterable[dict[str, Any] | None]) -> "Seen":
+        """Join what `to_json` gave of some sources."""
+        seen = cls()
+        for one in stored:
+            if one:
+                seen.endings.update(one["endings"])
+                seen.system_folders.update(one["system_folders"])
+                seen.mounts += [os.fsdecode(bytes.fromhex(path)) for path in one["mounts"]]
+        return seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +256,8 @@ class Relocated:
 class Counts:
     """Numbers of files by state, and of items of one space that can be found, by modality.
 
-    noted: of the indexed files, those of which something could not be read.
+    noted: of the indexed files, those of which something could not be read. dated_by_mtime: images
+    and videos without a date of their own, which have that of their last modification.
     """
 
     indexed: int
@@ -228,3 +265,4 @@ class Counts:
     removed: int
     items: Mapping[Modality, int]
     noted: int = 0
+    dated_by_mtime: int = 0

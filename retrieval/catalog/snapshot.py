@@ -32,6 +32,7 @@ from retrieval.catalog.records import (
     ItemTable,
     KnownFile,
     NotedFile,
+    Seen,
     WordMatch,
     is_in,
 )
@@ -599,6 +600,10 @@ class Snapshot:
         query = sa.select(SourceRecord.path, SourceRecord.beside).order_by(SourceRecord.path)
         return self._mapping(query.where(SourceRecord.beside.is_not(None)))
 
+    def seen(self) -> Seen:
+        """Return what the last walks of all sources met but did not take in."""
+        return Seen.joined(self._connection.scalars(sa.select(SourceRecord.seen)))
+
     def counts(self, space_id: str) -> Counts:
         """Count files by state, and the items that a search in the space can find."""
         by_state: dict[str, int] = self._mapping(
@@ -618,6 +623,14 @@ class Snapshot:
                 sa.select(sa.func.count(NoteRecord.file_id.distinct()))
                 .join(FileRecord, FileRecord.id == NoteRecord.file_id)
                 .where(FileRecord.state == FileState.INDEXED)
+            )
+            or 0,
+            dated_by_mtime=self._connection.scalar(
+                sa.select(sa.func.count()).where(
+                    FileRecord.state == FileState.INDEXED,
+                    FileRecord.kind.in_([MediaKind.IMAGE, MediaKind.VIDEO]),
+                    FileRecord.taken_at.is_(None),
+                )
             )
             or 0,
         )

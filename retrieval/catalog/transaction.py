@@ -16,6 +16,7 @@ from retrieval.catalog.records import (
     FileUpdate,
     ItemEntry,
     Relocated,
+    Seen,
 )
 from retrieval.catalog.schema import (
     ITEM_COLUMNS,
@@ -58,6 +59,13 @@ class Transaction(Snapshot):
                 self._connection.execute(
                     sa.update(SourceRecord).filter_by(path=path).values(options=options)
                 )
+
+    def record_seen(self, seen: Mapping[str, Seen]) -> None:
+        """Record what a walk of each source met but did not take in, by the source's path."""
+        for path, one in seen.items():
+            self._connection.execute(
+                sa.update(SourceRecord).filter_by(path=path).values(seen=one.to_json())
+            )
 
     def remove_sources_below(self, root: str) -> int:
         """Remove the sources at or below a path; returns their number."""

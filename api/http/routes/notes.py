@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query
 
 from api.http.routes.dependencies import CurrentService, require
 from api.http.schemas import valid_text
-from api.http.schemas.notes import Failure, NoteList, Notes
+from api.http.schemas.notes import Failure, NoteList, Notes, PassedOver
 
 router = APIRouter(prefix="/v1", tags=["library"], dependencies=[Depends(require("read"))])
 
@@ -17,7 +17,7 @@ Limit = Annotated[int, Query(ge=1, le=10_000, description="Maximum number of fil
 def list_notes(service: CurrentService, limit: Limit = 1000) -> NoteList:
     """List the files that could not be read, and what could not be read of the others."""
     with service.library.catalog.snapshot() as snapshot:
-        failures, noted = snapshot.failures(), snapshot.notes()
+        failures, noted, seen = snapshot.failures(), snapshot.notes(), snapshot.seen()
     return NoteList(
         failures=[Failure(path=f.path, reason=valid_text(f.failure)) for f in failures[:limit]],
         notes=[
@@ -25,4 +25,5 @@ def list_notes(service: CurrentService, limit: Limit = 1000) -> NoteList:
         ],
         files_failed=len(failures),
         files_noted=len(noted),
+        passed_over=PassedOver(endings=seen.endings, system_folders=seen.system_folders),
     )

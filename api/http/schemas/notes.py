@@ -21,6 +21,18 @@ class Notes(BaseModel):
     notes: list[str]
 
 
+class PassedOver(BaseModel):
+    """What the last walks of the sources passed over."""
+
+    endings: Annotated[
+        dict[str, int], Field(description="Number of files of other kinds, by ending.")
+    ]
+    system_folders: Annotated[
+        dict[str, int],
+        Field(description="Number of folders of NAS boxes, systems and programs, by name."),
+    ]
+
+
 class NoteList(BaseModel):
     """The files that failed, and those that were read in part, by path."""
 
@@ -28,3 +40,4 @@ class NoteList(BaseModel):
     notes: list[Notes]
     files_failed: Annotated[int, Field(description="All failed files, also those not listed.")]
     files_noted: Annotated[int, Field(description="All files with notes, also those not listed.")]
+    passed_over: PassedOver
