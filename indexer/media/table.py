@@ -597,12 +597,18 @@ class _Table:
         """Read the row whose first line was the last to come, and has quotes."""
         reason: str | None = None
         short: list[str] | None = None
-        for dialect in ({}, {"doublequote": False, "escapechar": "\\"}):
-            if dialect and not any('\\"' in line for line in lines.returned()):
+        for escape in (None, "\\"):
+            if escape and not any('\\"' in line for line in lines.returned()):
                 continue
             lines.give_back()
             try:
-                reader = csv.reader(lines, delimiter=self.delimiter, strict=True, **dialect)
+                reader = csv.reader(
+                    lines,
+                    delimiter=self.delimiter,
+                    strict=True,
+                    escapechar=escape,
+                    doublequote=escape is None,
+                )
                 values = self._trimmed(next(reader, []))
             except (ValueError, csv.Error) as error:
                 reason = reason or str(error)
