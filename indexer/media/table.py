@@ -364,7 +364,8 @@ def _read_json_array(file: BinaryIO, place: _Place, batch: _Batch) -> Decoded:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     at, is_last = 0, False
     while batch.goes_on(offset - place.offset):
-        begin = _BETWEEN_OBJECTS.match(text, at).end()  # type: ignore[union-attr] - may be empty
+        between = _BETWEEN_OBJECTS.match(text, at)
+        begin = between.end() if between else at
         values, end, reason = _object_at(text, begin)
         if reason is not None and not is_whole and len(text) - begin < _LONGEST_LINE:
             raw = file.read(max(1 << 16, len(text) - begin))
