@@ -67,7 +67,7 @@ class DecoderPool:
     """
 
     def __init__(self, count: int, *, limit_s: float = 60.0) -> None:
-        self._limit_s = limit_s
+        self.limit_s = limit_s
         self._workers: set[_Worker] = set()
         self._idle: list[_Worker] = []
         self._closed = threading.Event()
@@ -107,16 +107,16 @@ class DecoderPool:
 
     def _answer(self, request: Message) -> Any:
         worker = self._take()
-        answer = worker.ask(request, self._limit_s)
+        answer = worker.ask(request, self.limit_s)
         if answer is None and worker.has_answered and not worker.gave_up:
             # It may have died before this call began, which is then not to blame.
             self._bury(worker)
             worker = self._start()
-            answer = worker.ask(request, self._limit_s)
+            answer = worker.ask(request, self.limit_s)
         if answer is None:
             cause = self._bury(worker)
             if worker.gave_up:
-                raise UnreadableFileError(f"reading it was given up after {self._limit_s:g} s")
+                raise UnreadableFileError(f"reading it was given up after {self.limit_s:g} s")
             raise UnreadableFileError(f"the process that read it {cause}")
         worker.has_answered = True
         self._idle.append(worker)
@@ -163,7 +163,7 @@ class DecoderPool:
     def _keep_time(self) -> None:
         # Counting ticks, and not reading a clock, leaves out the time of a suspended program, in
         # which results lie in the pipes and nobody takes them.
-        tick_s = min(1.0, self._limit_s / 10)
+        tick_s = min(1.0, self.limit_s / 10)
         while not self._closed.wait(tick_s):
             with self._lock:
                 for worker in self._workers:

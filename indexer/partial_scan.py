@@ -3,14 +3,22 @@
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
-from indexer.scan import LIBRARY_FILES, EmptyRoot, FoundFile, Unlisted, walk
+from indexer.scan import (
+    LIBRARY_FILES,
+    EmptyRoot,
+    Entry,
+    FoundFile,
+    Unlisted,
+    is_of_kinds,
+    is_system_folder,
+    walk,
+)
 from indexer.sources import SourceOptions
 from indexer.write_stability import WriteStability
 from retrieval.catalog.paths import below, is_at_or_below
-from retrieval.media.registry import kind_of
 
 _MOST_PATHS = 100
 
@@ -27,7 +35,7 @@ class PartialScan:
     paths: Sequence[str]
     stability: WriteStability | None = None
 
-    def walk(self, root: str, options: SourceOptions) -> Iterator[FoundFile | Unlisted | EmptyRoot]:
+    def walk(self, root: str, options: SourceOptions) -> Iterator[Entry]:
         """Find what a walk of the whole source would find at or below the paths."""
         for path in self.paths:
             if path == root:
@@ -65,9 +73,7 @@ def names_below(root: str, path: str) -> list[str]:
     return path.removeprefix(below(root)).split(os.sep)  # noqa: PTH206 - need not be valid text
 
 
-def _walk_below(
-    root: str, path: str, options: SourceOptions
-) -> Iterator[FoundFile | Unlisted | EmptyRoot]:
+def _walk_below(root: str, path: str, options: SourceOptions) -> Iterator[Entry]:
     """Find what a walk of a source finds at or below one path, without walking the rest of it."""
     if not os.path.isdir(root):  # noqa: PTH112 - names need not be valid text
         yield Unlisted(root, "is not there")
@@ -81,9 +87,9 @@ def _walk_below(
         yield Unlisted(path, (error.strerror or str(error)).lower())
         return
     if os.path.isdir(path):  # noqa: PTH112
-        # That a folder is empty says something of a source only.
-        yield from (entry for entry in walk(path, options) if not isinstance(entry, EmptyRoot))
-    elif kind_of(path) in options.kinds:
+        for entry in walk(path, options):
+            yield replace(entry, nested=True) if isinstance(entry, EmptyRoot) else entry
+    elif is_of_kinds(path, options.kinds):
         for entry in walk(path, options):
             if isinstance(entry, Unlisted) or os.path.isfile(path):  # noqa: PTH113
                 yield entry
@@ -106,6 +112,9 @@ def _is_reached(root: str, path: str, options: SourceOptions) -> bool:
             rules, _ = with_ignore_file(rules, prefix + IGNORE_FILE_NAME)
         place = prefix + name
         is_directory = stat.S_ISDIR(os.lstat(place).st_mode)
+        inside = os.path.basename(os.path.dirname(place))  # noqa: PTH119, PTH120
+        if is_directory and not options.system_folders and is_system_folder(name, inside):
+            return False
         if rules.ignores(place, is_directory=is_directory):
             return False
     return is_directory or not os.path.isdir(place)  # noqa: PTH112 - a link to a directory is not

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from indexer.media.base import Decoded, ReadOptions
 from indexer.moved_sources import MoveOptions, Moves, advice_on_missing, follow_moves
 from indexer.partial_scan import PartialScan
 from indexer.progress import Progress, Summary
-from indexer.scan import Comparison, FoundFile, compare, walk
+from indexer.scan import Comparison, Entry, FoundFile, PassedOver, compare, walk
 from indexer.sources import (
     Changes,
     SourceOptions,
@@ -25,6 +25,7 @@ from indexer.sources import (
     remember_sources,
     source_above,
 )
+from retrieval.catalog import Seen
 from retrieval.catalog.paths import is_there
 from retrieval.encoders.base import Encoder, cannot_encode, importable_preprocess, least_side
 from retrieval.errors import NotFoundError, UnreadableFileError
@@ -36,6 +37,8 @@ from retrieval.media.images import default_max_pixels
 DEFAULT_BATCH_SIZE = 64
 DEFAULT_LIMIT_S = 60.0
 _LOOKED_UP_AT_ONCE = 256
+_SHARE_OF_LIMIT = 0.4
+"""Of the time limit of one read: after it a reader ends with what it has."""
 _WEIGHT_OF_MANY_PIECES = 32
 """How many images a file of another kind counts as, in what is read ahead."""
 
@@ -101,7 +104,8 @@ def index_sources(
         if partial is None:
             remember_sources(library, sources)
         on_progress(Progress(0, None))
-        run = _Run(library, encoder, sources, batch_size, max_pixels or default_max_pixels())
+        limit = readers.limit_s if readers else limit_s
+        run = _Run(library, encoder, sources, batch_size, max_pixels or default_max_pixels(), limit)
         run.summary.relocated, run.summary.notes = followed.files, [*followed.notes]
         if partial is None:
             run.summary.notes += [
@@ -175,6 +179,15 @@ def hide_files(library: Library, paths: Sequence[str]) -> int:
         return transaction.mark_removed(paths)
 
 
+def _tallied(entries: Iterable[Entry], seen: Seen) -> Iterator[Entry]:
+    """Count in passing what a walk did not take in."""
+    for entry in entries:
+        if isinstance(entry, PassedOver):
+            seen.endings.update(entry.endings)
+            seen.system_folders.update(entry.folders)
+        yield entry
+
+
 @dataclass
 class _Run:
     """One run over some sources: what the steps of the pipeline share."""
@@ -184,6 +197,7 @@ class _Run:
     _sources: dict[str, SourceOptions]
     _batch_size: int
     _max_pixels: int
+    _limit_s: float
     summary: Summary = field(default_factory=Summary)
     _comparison: Comparison = field(default_factory=Comparison)
     _to_read_again: list[FoundFile] = field(default_factory=list)
@@ -194,16 +208,27 @@ class _Run:
         with self._library.catalog.snapshot() as snapshot:
             places = partial.paths if partial else list(self._sources)
             known = snapshot.files_below(places, self._encoder.space.id)
+            seen = {root: Seen() for root in self._sources}
             found = chain.from_iterable(
-                find(root, options) for root, options in self._sources.items()
+                _tallied(find(root, options), seen[root]) for root, options in self._sources.items()
             )
-            comparison = compare(found, known, retry_failed=retry_failed)
+            comparison = compare(
+                found, known, retry_failed=retry_failed, former_mounts=snapshot.seen().mounts
+            )
         if partial:
             comparison.to_read = [file for file in comparison.to_read if partial.is_ready(file)]
         with self._library.catalog.transaction() as transaction:
             self.summary.removed = transaction.mark_removed(comparison.gone)
             transaction.record_failures(comparison.unlisted)
+            if partial is None:
+                for path in comparison.mounts:
+                    mounts = seen[source_above(path, list(seen))].mounts
+                    mounts += [] if path in mounts else [path]
+                transaction.record_seen(seen)
         self._comparison = comparison
+        joined = Seen.joined(one.to_json() for one in seen.values())
+        self.summary.endings = dict(joined.endings)
+        self.summary.system_folders = dict(joined.system_folders)
         self.summary.found = (
             len(comparison.to_read) + comparison.unchanged + comparison.still_failed
         )
@@ -321,6 +346,9 @@ class _Run:
                     read_on, found.path, before.next, content, options
                 ).result()
         except (OSError, UnreadableFileError) as error:
+            if before is not None and before.content and isinstance(error, UnreadableFileError):
+                rest = Decoded((), notes=(f"the rest could not be read: {error}",))
+                return FileStep(found, before.content, rest, is_first=False)
             return FileStep(found, failure=failed_file(found, error))
         step = FileStep(found, content, is_first=before is None)
         return self._prepared(step, decoded, options) if decoded else step
@@ -358,6 +386,8 @@ class _Run:
             least_side=least_side(self._encoder),
             max_pixels=self._max_pixels,
             preprocess=importable_preprocess(self._encoder) if takes_images else None,
+            seconds=_SHARE_OF_LIMIT * self._limit_s,
             text_column=source.text_column,
             image_column=source.image_column,
+            text_encoding=source.text_encoding,
         )

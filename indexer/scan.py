@@ -4,17 +4,35 @@ import errno
 import os
 import stat
 import struct
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
 from retrieval.catalog import FailedFile, FileState, KnownFile
 from retrieval.catalog.paths import below
+from retrieval.files import valid_text
 from retrieval.media import UNTRUSTED_MTIME, MediaKind
-from retrieval.media.registry import format_of_indexed, kind_of
+from retrieval.media.registry import Format, format_of, format_of_indexed, read_head
 
 ALL_KINDS = frozenset(MediaKind)
+SYSTEM_FOLDERS = frozenset(
+    name.casefold()
+    for name in (
+        *("@eaDir", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot", ".@__thumb"),
+        *("$RECYCLE.BIN", "RECYCLER", "RECYCLED", "System Volume Information", "FOUND.000"),
+        *("lost+found", ".Trash", ".Trashes", ".thumbnails", ".stfolder", ".stversions"),
+        *("$Extend", ".Spotlight-V100", ".fseventsd", ".TemporaryItems", ".zfs", ".snapshot"),
+        *(".snapshots", "__MACOSX", ".dtrash", ".pcloud", ".AppleDouble"),
+    )
+)
+"""Folders that file systems, NAS boxes and programs keep for themselves, in any case: recycle bins,
+snapshots, and thumbnails of the photos beside them."""
+_SYSTEM_PREFIXES = (".trash-",)
+_SYSTEM_ENDINGS = (".lrdata",)
+_PACKAGE_ORIGINALS = {".photoslibrary": ("originals", "masters"), ".aplibrary": ("masters",)}
+"""Ending of a photo program's package: the folders in it that hold originals."""
+
 LIBRARY_FILES = frozenset({"library.toml", "catalog.sqlite"})
 """A directory with files of all these names is a library."""
 _STATES = tuple(FileState)
@@ -26,14 +44,16 @@ class WalkOptions:
     """What a walk takes in.
 
     hidden: names that begin with a dot too. follow: enter symbolic links to directories.
-    one_file_system: stay on the root's device. ignore_files: honour `.mmsearchignore`. kinds: the
-    families of formats that are looked for.
+    one_file_system: stay on the root's device. ignore_files: honour `.mmsearchignore`.
+    system_folders: enter folders that systems and programs keep for themselves, see
+    `is_system_folder`. kinds: the families of formats that are looked for.
     """
 
     hidden: bool = False
     follow: bool = False
     one_file_system: bool = False
     ignore_files: bool = True
+    system_folders: bool = False
     kinds: frozenset[MediaKind] = ALL_KINDS
 
 
@@ -60,9 +80,35 @@ class Unlisted:
 
 @dataclass(frozen=True, slots=True)
 class EmptyRoot:
-    """A root with nothing in it at all, as the place of a drive that is not mounted has."""
+    """A root with nothing in it at all, as the place of a drive that is not mounted has.
+
+    nested: it is a folder below a root.
+    """
 
     path: str
+    nested: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MountPoint:
+    """A folder below a root that is on another file system than the folder above it."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """What a walk did not take in, of one directory.
+
+    endings: number of files of other kinds, by ending. folders: names of system folders.
+    """
+
+    endings: Counter[str]
+    folders: tuple[str, ...] = ()
+
+
+Entry = FoundFile | Unlisted | EmptyRoot | MountPoint | PassedOver
+"""What a walk finds."""
 
 
 @dataclass
@@ -70,9 +116,10 @@ class Comparison:
     """What a run has to do.
 
     to_read: new, changed, or not yet embedded, in the order of the walk. known: what the catalog
-    remembers of each path to read. gone: paths that are no longer there. maybe_moved: files that
-    were indexed and are gone (now, or since an earlier run), by size in bytes and content hash, for
-    the sizes of paths in `to_read` that the catalog has never heard of.
+    remembers of each path to read. gone: paths that are no longer there. mounts: folders that are
+    other file systems, now or, where what was indexed of them is absent, at an earlier run.
+    maybe_moved: files that were indexed and are gone (now, or since an earlier run), by size in
+    bytes and content hash, for the sizes of paths in `to_read` that the catalog has never heard of.
     """
 
     to_read: list[FoundFile] = field(default_factory=list)
@@ -81,6 +128,7 @@ class Comparison:
     still_failed: int = 0
     gone: list[str] = field(default_factory=list)
     unlisted: list[FailedFile] = field(default_factory=list)
+    mounts: list[str] = field(default_factory=list)
     maybe_moved: dict[tuple[int, str], list[KnownFile]] = field(default_factory=dict)
 
     def take_moved(self, path: str, size: int, content_hash: str) -> KnownFile | None:
@@ -105,9 +153,54 @@ class Comparison:
         return moved
 
 
-def walk(
-    root: str, options: WalkOptions = DEFAULT_WALK
-) -> Iterator[FoundFile | Unlisted | EmptyRoot]:
+_OF_EMPTY_DRIVES = frozenset({"lost+found"})
+"""What is left in the place of a drive that is not mounted, or in one that was just made."""
+_LONGEST_ENDING = 12
+
+
+def is_system_folder(name: str, inside: str = "") -> bool:
+    """Return whether a folder is one that systems or programs keep for themselves, by its name.
+
+    inside: name of the folder above. Of the package of a photo program, all but the originals is.
+    """
+    folded = name.casefold()
+    originals = _PACKAGE_ORIGINALS.get(os.path.splitext(inside.casefold())[1])  # noqa: PTH122
+    if originals is not None:
+        return folded not in originals
+    return (
+        folded in SYSTEM_FOLDERS
+        or folded.startswith(_SYSTEM_PREFIXES)
+        or folded.endswith(_SYSTEM_ENDINGS)
+    )
+
+
+def is_of_kinds(path: str, kinds: frozenset[MediaKind]) -> bool:
+    """Return whether a file is of some kinds: by its name, where that tells, and its signature."""
+    format_ = format_of(path)
+    if format_ is None or format_.kind not in kinds:
+        return False
+    return not format_.only_signed or _is_signed(path, format_)
+
+
+def _is_signed(path: str, format_: Format) -> bool:
+    try:
+        # What is a pipe would be waited for without end.
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+            return False
+        with open(path, "rb") as file:  # noqa: PTH123
+            return format_.begins(read_head(file))
+    except OSError:
+        return False
+
+
+def _ending(name: str) -> str:
+    ending = os.path.splitext(name)[1].lower()  # noqa: PTH122
+    if not 1 < len(ending) <= _LONGEST_ENDING or not ending.isprintable():
+        return "without an ending"
+    return valid_text(ending)
+
+
+def walk(root: str, options: WalkOptions = DEFAULT_WALK) -> Iterator[Entry]:
     """Find files that can be indexed at or below a path, in a fixed order, each once.
 
     A directory's files come before its subdirectories; at most the names of the directories on the
@@ -131,24 +224,33 @@ def walk(
 
 
 def compare(
-    found: Iterable[FoundFile | Unlisted | EmptyRoot],
+    found: Iterable[Entry],
     known: Iterable[KnownFile],
     *,
     retry_failed: bool = False,
+    former_mounts: Iterable[str] = (),
 ) -> Comparison:
     """Sort what was found into what must be read, what is unchanged, and what is gone.
 
     A file of the same size and modification time is unchanged; so is one that failed before, unless
     `retry_failed`. A known time of -1 is that of no file: it is read again. Nothing below a path
-    that could not be listed counts as gone, and nothing below a root that is empty all at once. No
-    path may be found twice.
+    that could not be listed counts as gone, nothing below a root that is empty all at once, and
+    nothing below a folder that was another file system (former_mounts) and is none now. Nor does
+    what lay in a folder that is there and empty, if there were several files and they are not
+    elsewhere now: a drive may have been mounted there. No path may be found twice.
     """
     remembered = {file.path: _pack(file) for file in known}
     result = Comparison()
     empty_roots: set[str] = set()
+    empty_folders: set[str] = set()
     for entry in found:
         if isinstance(entry, EmptyRoot):
-            empty_roots.add(_as_place(entry.path))
+            (empty_folders if entry.nested else empty_roots).add(_as_place(entry.path))
+            continue
+        if isinstance(entry, MountPoint):
+            result.mounts.append(entry.path)
+            continue
+        if isinstance(entry, PassedOver):
             continue
         packed = remembered.pop(entry.path, None)
         before = _unpack(entry.path, packed) if packed else None
@@ -161,14 +263,42 @@ def compare(
             result.to_read.append(entry)
             if before:
                 result.known[entry.path] = before
-    _sort_absent(remembered, empty_roots, result)
+    away = _away(remembered, empty_folders, set(former_mounts) - set(result.mounts), result)
+    result.mounts += sorted(away.intersection(former_mounts))
+    _sort_absent(remembered, empty_roots | away, result)
     return result
+
+
+def _away(
+    remembered: dict[str, bytes], empty: set[str], former_mounts: set[str], result: Comparison
+) -> set[str]:
+    """Find the places of drives that seem to be away, among folders, by what was indexed there."""
+    new_sizes = {file.size for file in result.to_read if file.path not in result.known}
+    absent: Counter[str] = Counter()
+    elsewhere: Counter[str] = Counter()
+    for path, packed in remembered.items() if empty or former_mounts else ():
+        place = _lies_below(path, former_mounts) or _lies_below(path, empty)
+        if place is not None:
+            file = _unpack(path, packed)
+            absent[place] += file.state is FileState.INDEXED
+            elsewhere[place] += file.state is FileState.INDEXED and file.size in new_sizes
+    return {
+        place
+        for place, count in absent.items()
+        if (place in former_mounts and count) or (count > 1 and count > elsewhere[place])
+    }
+
+
+def _as_place(path: str) -> str:
+    return path.rstrip(os.sep)
 
 
 @dataclass(frozen=True, slots=True)
 class _Directory:
     path: str
     rules: IgnoreRules
+    device: int
+    """The device of the directory above."""
 
 
 @dataclass(slots=True)
@@ -180,6 +310,9 @@ class _Listing:
     files: list[str] = field(default_factory=list)
     directories: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
+    endings: Counter[str] = field(default_factory=Counter)
+    """Of files of other kinds."""
+    system_folders: list[str] = field(default_factory=list)
     is_empty: bool = True
 
 
@@ -194,68 +327,74 @@ class _Walk:
         self._links: deque[_Directory] = deque()
         self._entered: set[tuple[int, int] | str] = set()
 
-    def entries(self) -> Iterator[FoundFile | Unlisted | EmptyRoot]:
+    def entries(self) -> Iterator[Entry]:
         rules = IgnoreRules()
         if self._options.ignore_files:
             rules, problems = rules_of_root(self._root)
             for path, problem in problems:
                 yield Unlisted(path, problem)
-        self._pending.append(_Directory(self._root, rules))
+        self._pending.append(_Directory(self._root, rules, self._device))
         while self._pending or self._links:
             directory = self._pending.pop() if self._pending else self._links.popleft()
             try:
-                if not self._may_enter(directory.path):
+                device = self._enter(directory.path)
+                if device is None:
                     continue
                 listing = self._list(directory.path)
             except OSError as error:
                 yield Unlisted(directory.path, f"cannot be listed: {_reason(error)}")
                 continue
-            if listing.is_empty and directory.path == self._root:
-                yield EmptyRoot(self._root)
+            if device != directory.device:
+                yield MountPoint(directory.path)
+            if listing.is_empty:
+                yield EmptyRoot(directory.path, nested=directory.path != self._root)
             if not listing.names >= LIBRARY_FILES:
-                yield from self._look_into(directory, listing)
+                yield from self._look_into(replace(directory, device=device), listing)
 
-    def _may_enter(self, path: str) -> bool:
-        """Enter a directory: True if it is on the right device and was not entered before."""
-        if not (self._options.follow or self._options.one_file_system):
-            return True
+    def _enter(self, path: str) -> int | None:
+        """Enter a directory: its device; None if that is the wrong one or it was entered before."""
         status = os.stat(path)  # noqa: PTH116
         if self._options.one_file_system and status.st_dev != self._device:
-            return False
+            return None
         # File systems without inodes call every one of them 0.
         identity = (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
         if identity in self._entered:
-            return False
+            return None
         if self._options.follow:
             self._entered.add(identity)
-        return True
+        return status.st_dev
 
     def _list(self, path: str) -> _Listing:
         listing = _Listing()
         with os.scandir(path) as entries:
+            inside = os.path.basename(path)  # noqa: PTH119
             for entry in entries:
-                self._sort_in(entry, listing)
+                self._sort_in(entry, listing, inside)
         for names in (listing.files, listing.directories, listing.links):
             names.sort()
         return listing
 
-    def _sort_in(self, entry: os.DirEntry[str], listing: _Listing) -> None:
+    def _sort_in(self, entry: os.DirEntry[str], listing: _Listing, inside: str) -> None:
         name = entry.name
-        listing.is_empty = False
+        if name.casefold() not in _OF_EMPTY_DRIVES:
+            listing.is_empty = False
         if name in LIBRARY_FILES or name == IGNORE_FILE_NAME:
             listing.names.add(name)
         if name.startswith(".") and not self._options.hidden:
             return
         if entry.is_dir(follow_symlinks=False):
-            listing.directories.append(name)
+            if not self._options.system_folders and is_system_folder(name, inside):
+                listing.system_folders.append(name)
+            else:
+                listing.directories.append(name)
         elif self._options.follow and entry.is_symlink():
             listing.links.append(name)
-        elif kind_of(name) in self._options.kinds:
+        elif is_of_kinds(entry.path, self._options.kinds):
             listing.files.append(name)
+        elif (format_ := format_of(name)) is None or format_.only_signed:
+            listing.endings[_ending(name)] += 1
 
-    def _look_into(
-        self, directory: _Directory, listing: _Listing
-    ) -> Iterator[FoundFile | Unlisted]:
+    def _look_into(self, directory: _Directory, listing: _Listing) -> Iterator[Entry]:
         prefix = below(directory.path)
         rules = directory.rules
         if self._options.ignore_files and IGNORE_FILE_NAME in listing.names:
@@ -263,12 +402,14 @@ class _Walk:
             rules, problem = with_ignore_file(rules, path)
             if problem:
                 yield Unlisted(path, problem)
+        if listing.endings or listing.system_folders:
+            yield PassedOver(listing.endings, tuple(listing.system_folders))
         for name in listing.files:
             if not rules.ignores(prefix + name, is_directory=False):
                 yield from self._look_at(prefix + name)
         for name in reversed(listing.directories):
             if not rules.ignores(prefix + name, is_directory=True):
-                self._pending.append(_Directory(prefix + name, rules))
+                self._pending.append(_Directory(prefix + name, rules, directory.device))
         for name in listing.links:
             yield from self._look_through(prefix + name, rules)
 
@@ -278,8 +419,8 @@ class _Walk:
         except OSError as error:
             yield Unlisted(path, _reason(error))
             return
-        kind = kind_of(path)
-        if stat.S_ISREG(status.st_mode) and kind is not None and kind in self._options.kinds:
+        if stat.S_ISREG(status.st_mode) and is_of_kinds(path, self._options.kinds):
+            kind = format_of_indexed(path).kind
             yield FoundFile(path, status.st_size, status.st_mtime_ns, kind)
 
     def _look_through(self, path: str, rules: IgnoreRules) -> Iterator[FoundFile | Unlisted]:
@@ -288,7 +429,7 @@ class _Walk:
         if rules.ignores(path, is_directory=is_directory):
             return
         if is_directory:
-            self._links.append(_Directory(path, rules))
+            self._links.append(_Directory(path, rules, os.stat(path).st_dev))  # noqa: PTH116
         else:
             yield from self._look_at(path)
 
@@ -336,10 +477,6 @@ def _is_unchanged(found: FoundFile, before: KnownFile, retry_failed: bool) -> bo
     if before.state is FileState.FAILED:
         return not retry_failed
     return before.state is FileState.INDEXED and before.embedded
-
-
-def _as_place(path: str) -> str:
-    return path.rstrip(os.sep)
 
 
 def _lies_below(path: str, places: set[str]) -> str | None:

@@ -1,5 +1,6 @@
 """How a source is read: what is walked, and which columns of its tables are meant."""
 
+import codecs
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -20,11 +21,13 @@ Changes = Mapping[str, Any]
 class SourceOptions(WalkOptions):
     """Options of a source, remembered by the library.
 
-    text_column, image_column: of tables; None: found by their usual names.
+    text_column, image_column: of tables; None: found by their usual names. text_encoding: of texts
+    and tables that are not UTF-8; None: detected.
     """
 
     text_column: str | None = None
     image_column: str | None = None
+    text_encoding: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give what differs from the defaults, so that what was not chosen follows new ones."""
@@ -46,9 +49,19 @@ class SourceOptions(WalkOptions):
 def parse_changes(given: Mapping[str, Any]) -> Changes:
     """Leave out options that are None, and read a list of kinds, or their names with commas.
 
-    Raises UsageError for an unknown kind.
+    Raises UsageError for an unknown kind or encoding.
     """
     changes = {name: value for name, value in given.items() if value is not None}
+    if "text_encoding" in changes:
+        try:
+            is_text = codecs.lookup(changes["text_encoding"])._is_text_encoding
+        except LookupError:
+            is_text = False
+        if not is_text:
+            raise UsageError(
+                f"There is no text encoding '{changes['text_encoding']}'; names are such as "
+                "cp1250, big5, shift_jis, euc_kr, mac_roman."
+            )
     if "kinds" in changes:
         kinds = changes["kinds"]
         names = kinds.split(",") if isinstance(kinds, str) else kinds

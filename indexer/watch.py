@@ -21,14 +21,13 @@ from indexer.moved_sources import MoveOptions, follow_moves, missing_sources
 from indexer.partial_scan import PartialScan, names_below, narrowed
 from indexer.pipeline import DEFAULT_BATCH_SIZE, DEFAULT_LIMIT_S, default_workers, index_sources
 from indexer.progress import Progress, Summary
-from indexer.scan import LIBRARY_FILES
+from indexer.scan import LIBRARY_FILES, is_of_kinds
 from indexer.sources import Changes, SourceOptions, absolute, choose_sources, remember_sources
 from indexer.write_stability import LASTING_S, WriteStability
 from retrieval.catalog.paths import is_at_or_below
 from retrieval.encoders.base import Encoder
 from retrieval.errors import LibraryLockedError, MMSearchError, NotFoundError
 from retrieval.library import Library
-from retrieval.media.registry import kind_of
 
 DEFAULT_POLL_S = 30.0
 """How often a source is walked from which no notifications can be had."""
@@ -354,7 +353,7 @@ class _Watch:
         # What is gone may have been a directory.
         may_matter = (
             change is watchfiles.Change.deleted
-            or kind_of(name) in options.kinds
+            or is_of_kinds(path, options.kinds)
             or os.path.isdir(path)  # noqa: PTH112
         )
         return path if may_matter and (options.hidden or not is_hidden) else None

@@ -1,7 +1,7 @@
 """Print results and progress in a terminal."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
 
 _CHUNK_CHARACTERS = 100
+_MOST_ENDINGS = 12
 _COUNTS = ("added", "changed", "moved", "relocated", "unchanged", "removed", "failed")
 
 
@@ -158,6 +159,24 @@ def print_summary(summary: Summary, library: Path) -> None:
     out.print(f"Library: {escape(str(library))}")
     if summary.failed:
         out.print("Why files failed: mmsearch status --failed")
+    if summary.noted:
+        what = "1 file was" if summary.noted == 1 else f"{summary.noted:,} files were"
+        out.print(f"{what} read in part: mmsearch status --notes")
+
+
+def passed_over(endings: Mapping[str, int], system_folders: Mapping[str, int]) -> list[str]:
+    """Say in lines what walks passed over: files of other kinds, and folders of systems."""
+    lines = []
+    for counts, what in (
+        (endings, ("file of another kind", "files of other kinds")),
+        (system_folders, ("system folder", "system folders")),
+    ):
+        if total := sum(counts.values()):
+            most = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+            listed = ", ".join(f"{count:,} {name}" for name, count in most[:_MOST_ENDINGS])
+            more = f" and {len(most) - _MOST_ENDINGS} more" if len(most) > _MOST_ENDINGS else ""
+            lines.append(f"{total:,} {what[total > 1]} passed over: {listed}{more}")
+    return lines
 
 
 @contextmanager

@@ -112,6 +112,13 @@ def index(
     ignore_files: Annotated[
         bool | None, typer.Option("--ignore/--no-ignore", help="Respect .mmsearchignore files.")
     ] = None,
+    system_folders: Annotated[
+        bool | None,
+        typer.Option(
+            "--system-folders/--no-system-folders",
+            help="Include folders of NAS boxes, systems and photo programs, such as @eaDir.",
+        ),
+    ] = None,
     text_column: Annotated[
         str | None,
         option(
@@ -126,6 +133,15 @@ def index(
             "--image-column",
             "NAME",
             "Image file column of tables. (default: image, file_name and similar names)",
+        ),
+    ] = None,
+    text_encoding: Annotated[
+        str | None,
+        option(
+            "--text-encoding",
+            "NAME",
+            "Encoding of texts and tables that are not UTF-8, such as cp1250 or big5. (default: "
+            "detected, where it is sure)",
         ),
     ] = None,
     max_pixels: Annotated[
@@ -282,6 +298,8 @@ def _tell_summary(summary: "Summary", library: Library, paths: Sequence[Path]) -
         console.out.print(f"No files that can be indexed in {where}.", markup=False)
     else:
         console.print_summary(summary, library.path)
+    for line in console.passed_over(summary.endings, summary.system_folders):
+        console.out.print(line, markup=False)
     for note in summary.notes:
         complain(valid_text(note))
 

@@ -17,12 +17,19 @@ from retrieval.errors import UsageError
 from retrieval.library import open_library
 
 if TYPE_CHECKING:
+    from retrieval.catalog import Snapshot
     from retrieval.encoders.registry import EncoderListing
 
 
 def status(
     failed: Annotated[
         bool, typer.Option("--failed", help="List the files that could not be read, with reasons.")
+    ] = False,
+    notes: Annotated[
+        bool,
+        typer.Option(
+            "--notes", help="List the indexed files of which something could not be read, and what."
+        ),
     ] = False,
     library: LibraryOption = None,
     as_json: JsonOption = False,
@@ -37,7 +44,8 @@ def status(
     with opened.catalog.snapshot() as snapshot:
         counts = snapshot.counts(space.id)
         sources = snapshot.sources()
-        failures = snapshot.failures() if failed else []
+        listed = _listed_files(snapshot, failed=failed, notes=notes)
+        seen = snapshot.seen()
     missing = [source for source in sources if not is_there(source)]
     usage, settings = opened.tokens.usage(), opened.tokens.settings
     facts: dict[str, Any] = {
@@ -50,21 +58,20 @@ def status(
         **{f"{modality}s": count for modality, count in counts.items.items()},
         "files_indexed": counts.indexed,
         "files_failed": counts.failed,
+        "files_noted": counts.noted,
         "files_removed": counts.removed,
+        "files_dated_by_mtime": counts.dated_by_mtime,
+        "passed_over": {"endings": seen.endings, "system_folders": seen.system_folders},
         "bytes": _size_on_disk(opened.path),
         "token_cache": {**vars(usage), **vars(settings)},
     }
     if as_json:
-        if failed:
-            facts["failures"] = [{"path": f.path, "reason": f.failure} for f in failures]
-        print_json(facts)
+        print_json(facts | listed)
         return
-    if failed:
-        for failure in failures:
-            path, reason = console.display_path(failure.path), one_line(failure.failure or "")
-            console.out.print(f"{path}: {reason}", markup=False)
-        if not failures:
-            console.out.print("No files failed.")
+    if failed or notes:
+        _print_listed(listed)
+        for line in console.passed_over(seen.endings, seen.system_folders):
+            console.out.print(line, markup=False)
         return
     lines = {
         "Library": str(opened.path),
@@ -72,16 +79,44 @@ def status(
         "Sources": "\n          ".join(map(one_line, sources)) or "none",
         **{f"{modality}s".title(): f"{count:,}" for modality, count in counts.items.items()},
         "Failed": f"{counts.failed:,}" + (" (mmsearch status --failed)" if counts.failed else ""),
+        "Noted": f"{counts.noted:,}" + (" (mmsearch status --notes)" if counts.noted else ""),
+        "File date": f"{counts.dated_by_mtime:,} images and videos have no date of their own",
         "On disk": f"{facts['bytes'] / 1e6:,.1f} MB",
         "Tokens": f"{usage.images:,} images, {usage.bytes / 1e6:,.1f} MB of at most "
         f"{settings.limit_bytes / 1e6:,.1f} MB, {settings.precision}",
     }
     for name, value in lines.items():
         console.out.print(f"{name:<9} {value}", markup=False)
+    for line in console.passed_over(seen.endings, seen.system_folders):
+        console.out.print(line, markup=False)
     for source in missing:
         complain(valid_text(advice_on_missing(source)))
     for warning in opened.warnings:
         complain(valid_text(warning))
+
+
+def _listed_files(snapshot: "Snapshot", *, failed: bool, notes: bool) -> dict[str, Any]:
+    """List failed files and notes, where they are asked for, as JSON has them."""
+    listed: dict[str, Any] = {}
+    if failed:
+        listed["failures"] = [{"path": f.path, "reason": f.failure} for f in snapshot.failures()]
+    if notes:
+        listed["notes"] = [{"path": f.path, "notes": f.notes} for f in snapshot.notes()]
+    return listed
+
+
+def _print_listed(listed: dict[str, Any]) -> None:
+    """Print what `_listed_files` gives, a line each."""
+    from api.cli import console
+
+    lines = [(f["path"], f["reason"]) for f in listed.get("failures", ())]
+    if "failures" in listed and not lines:
+        console.out.print("No files failed.")
+    lines += [(f["path"], note) for f in listed.get("notes", ()) for note in f["notes"]]
+    if listed.get("notes") == []:
+        console.out.print("Nothing to note: all indexed files could be read completely.")
+    for path, said in lines:
+        console.out.print(f"{console.display_path(path)}: {one_line(said)}", markup=False)
 
 
 def relocate(

@@ -346,7 +346,9 @@ def _total(summaries: "Sequence[Summary]") -> "Summary":
     totals: dict[str, Any] = {}
     for summary in summaries:
         for name, value in vars(summary).items():
-            totals[name] = totals[name] + value if name in totals else value
+            # What the walks passed over is the same for all spaces.
+            adds = name in totals and not isinstance(value, dict)
+            totals[name] = totals[name] + value if adds else value
     return Summary(**totals | {"interrupted": bool(totals["interrupted"])})
 
 

@@ -20,14 +20,18 @@ class ReadOptions:
     many pixels; None: never. max_pixels: larger pictures are refused by their header.
     preprocess: makes an encoder's input of each picture; importable by module and name; None: they
     stay pictures.
-    text_column, image_column: of tables; None: found by their usual names.
+    seconds: after which a call ends with what it has read so far, if that is anything; None: never.
+    text_column, image_column: of tables; None: found by their usual names. text_encoding: of texts
+    and tables that are not UTF-8 and have no byte order mark; None: detected.
     """
 
     least_side: int | None = None
     max_pixels: int | None = None
     preprocess: Callable[[Image.Image], Any] | None = None
+    seconds: float | None = None
     text_column: str | None = None
     image_column: str | None = None
+    text_encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,17 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Some pieces of a file, in its order. `next` is where to go on; None: these were the last."""
+    """Some pieces of a file, in its order. `next` is where to go on; None: these were the last.
+
+    notes: what could not be read of the file, a sentence each without a full stop, such as "the
+    lower 12 % are missing: the file ends early". They join those of earlier calls for the file.
+    """
 
     pieces: tuple[Piece, ...]
     metadata: Metadata = NO_METADATA
     next: int | None = None
     annotations: tuple[Annotation, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def preprocessed(self, preprocess: Callable[[Image.Image], Any]) -> "Decoded":
         """Turn the images into an encoder's input."""

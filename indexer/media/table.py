@@ -1,9 +1,9 @@
-"""Read tables of texts, and of annotations of images: JSON Lines, CSV, TSV and Parquet."""
+"""Read tables of texts, and of annotations of images: JSON, JSON Lines, CSV, TSV and Parquet."""
 
 import codecs
 import csv
 import importlib
-import itertools
+import io
 import json
 import math
 import os
@@ -15,30 +15,62 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, time
 from decimal import Decimal
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from indexer.media.base import Annotation, Decoded, Locator, Piece, ReadOptions
-from indexer.media.text import guess_encoding_at
+from indexer.media.table_images import ImageFiles
+from indexer.media.text import UNIT_BYTES, guess_encoding_at, marked_encoding
 from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
-from retrieval.media import Modality
-from retrieval.media.registry import CSV, JSON_LINES, TSV, format_of
+from retrieval.media import MediaKind, Modality
+from retrieval.media.registry import CSV, JSON_ARRAY, JSON_LINES, TSV, format_of, kind_of
 
 _TEXT_NAMES = (
     *("caption", "captions", "text", "description", "title"),
-    *("sentence", "body", "content"),
+    *("sentence", "body", "content", "comment"),
 )
 _IMAGE_NAMES = (
     *("image", "image_path", "img", "filename", "file_name", "filepath", "file_path"),
-    *("path", "file", "photo"),
+    *("path", "file", "photo", "image_name", "image_file"),
 )
 
 _ROWS_A_CALL = 500
 _CHARACTERS_A_CALL = 4_000_000
+_CHARACTERS_WITHOUT_ROW = 64_000_000
 _LONGEST_LINE = 16_000_000
 _LONGEST_VALUE = 10_000
 _ENCODING_SAMPLE = 200_000
-_OFFSETS = 1 << 48
-"""`next` of JSON Lines and CSV: rows read, times this, plus the byte offset of the next row."""
+_MOST_NOTES = 100
+"""Bad rows of a table that are named; the others are counted."""
+
+_LIMB = 1 << 48
+_COMMENT = re.compile(r"\s*#")
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE | re.DOTALL)
+
+
+class _Place(NamedTuple):
+    """Where a call begins: what `next` says, as one number, of 48 bits a field.
+
+    bad: rows that could not be read so far. line: lines before `offset`, which is in bytes.
+    """
+
+    bad: int
+    row: int
+    line: int
+    offset: int
+
+    @classmethod
+    def unpack(cls, start: int) -> "_Place":
+        limbs = []
+        for _ in cls._fields:
+            start, limb = divmod(start, _LIMB)
+            limbs.append(limb)
+        return cls(*reversed(limbs))
+
+    def pack(self) -> int:
+        number = 0
+        for limb in self:
+            number = number * _LIMB + limb
+        return number
 
 
 def read(path: str, start: int, options: ReadOptions) -> Decoded:
@@ -53,20 +85,27 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
     Values are made fit for JSON: bytes are dropped, dates become ISO 8601, what is not a number
     None, and what is longer than 10,000 characters is cut.
 
-    Raises UnreadableFileError for a malformed row, by its line, and for a table that has none of
-    the columns; MissingExtraError for Parquet where pyarrow is not installed.
+    A row that cannot be read is left out and named in a note, by its line; a hundred of a table are
+    named, the others are counted. Of CSV, missing last cells are empty, and empty cells beyond the
+    header are dropped; a first line `sep=;` names what is between fields, and lines that begin with
+    `#` are comments where they are no rows.
+
+    Raises UnreadableFileError for a table that has none of the columns, or no row that can be read;
+    MissingExtraError for Parquet where pyarrow is not installed.
     """
     format_ = format_of(path)
     # Not by `pathlib`: names need not be valid text.
-    batch = _Batch(os.path.dirname(os.path.abspath(path)), options)  # noqa: PTH100, PTH120
+    batch = _Batch(ImageFiles(os.path.dirname(os.path.abspath(path))), options)  # noqa: PTH100, PTH120
     with open(path, "rb") as file:  # noqa: PTH123
         if not file.read(1):
             raise UnreadableFileError("the file is empty")
-        row, offset = divmod(start, _OFFSETS)
-        if format_ is JSON_LINES:
-            return _read_json_lines(file, row, offset, batch)
+        place = _Place.unpack(start)
+        if format_ in {JSON_LINES, JSON_ARRAY}:
+            if _begins_array(file):
+                return _read_json_array(file, place, batch)
+            return _read_json_lines(file, place, batch)
         if format_ in {CSV, TSV}:
-            return _read_csv(file, row, offset, batch, "\t" if format_ is TSV else ",\t;")
+            return _read_csv(file, place, batch, "\t,;|" if format_ is TSV else ",\t;|")
     return _read_parquet(path, start, batch)
 
 
@@ -115,16 +154,21 @@ def _choose(names: Sequence[str], wanted: str | None, usual: Sequence[str]) -> s
 
 @dataclass
 class _Batch:
-    """The rows of one call, as they are taken in. `folder`: of the table, absolute."""
+    """The rows of one call, as they are taken in. `images`: those around it.
 
-    folder: str
+    bad: rows of the table that could not be read, those of earlier calls too. notes: the reasons.
+    """
+
+    images: ImageFiles
     options: ReadOptions
     rows: int = 0
+    bad: int = 0
+    notes: list[str] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
     annotations: list[Annotation] = field(default_factory=list)
 
-    def take(self, number: int, row: dict[str, Any], roles: _Roles) -> None:
-        """Take a row in; raises ValueError for what cannot be a text."""
+    def take(self, number: int, row: dict[str, Any], roles: _Roles, where: str) -> None:
+        """Take a row in; `where` names it in notes. Raises ValueError for what is no text."""
         self.rows += 1
         texts = _texts(row.get(roles.text)) if roles.text is not None else []
         annotation = {
@@ -140,25 +184,61 @@ class _Batch:
                 part = f"r{number}" if place == 1 else f"r{number}n{place}"
                 locator = Locator(part, columns=columns)
                 self.pieces.append(Piece(Modality.TEXT, text, locator))
-        if roles.image is not None and (path := self._image_path(row.get(roles.image))):
-            annotation.pop(_clean(roles.image), None)
+        name = self._image_name(row.get(roles.image)) if roles.image is not None else None
+        if name is not None:
+            # It is never opened, so it may lead anywhere.
+            path, problem = self.images.find(name)
+            if problem:
+                self.note(where, problem)
+            annotation.pop(_clean(roles.image or ""), None)
             self.annotations.append(Annotation(path, annotation))
 
-    def reading(self, following: int | None) -> Decoded:
-        """Return the rows read so far, and where to continue."""
-        return Decoded(tuple(self.pieces), next=following, annotations=tuple(self.annotations))
+    def note(self, where: str, reason: str) -> None:
+        """Count a row that could not be read, or not whole, and name it if few were before."""
+        self.bad += 1
+        if self.bad <= _MOST_NOTES:
+            self.notes.append(f"{where}: {reason}")
 
-    def _image_path(self, value: object) -> str | None:
+    def reading(self, following: int | None) -> Decoded:
+        """Return the rows read so far, and where to continue.
+
+        Raises UnreadableFileError where that is all of the table, and no row could be read.
+        """
+        if following is None and self.bad > _MOST_NOTES:
+            self.notes.append(f"{self.bad - _MOST_NOTES:,} more rows like these")
+        return Decoded(
+            tuple(self.pieces),
+            next=following,
+            annotations=tuple(self.annotations),
+            notes=tuple(self.notes),
+        )
+
+    def goes_on(self, length: int) -> bool:
+        """Return whether to read on in this call, after this many bytes."""
+        most = _CHARACTERS_A_CALL if self.rows else _CHARACTERS_WITHOUT_ROW
+        return self.rows < _ROWS_A_CALL and length < most
+
+    def require_rows(self, earlier: int) -> None:
+        """Raise UnreadableFileError where the whole table was read, and gave no row."""
+        if not earlier and not self.rows and self.bad:
+            first = self.notes[0] if self.notes else "no row can be read"
+            more = f", and {self.bad - 1:,} more rows like it" if self.bad > 1 else ""
+            raise UnreadableFileError(f"{first}{more}")
+
+    @staticmethod
+    def _image_name(value: object) -> str | None:
         # Hugging Face keeps images as records of their bytes and their path.
         name = value.get("path") if isinstance(value, dict) else value
-        if not isinstance(name, str) or not name.strip() or re.match(r"\w+://", name):
+        if not isinstance(name, str) or not name.strip("\0\t\r\n "):
+            return None
+        name = name.strip().removeprefix("file://")
+        if re.match(r"\w+://", name) or "\0" in name:
             return None
         try:
             os.fsencode(name)
         except UnicodeEncodeError:
             return None
-        # It is looked up among indexed files and never opened, so it may lead anywhere.
-        return os.path.normpath(os.path.join(self.folder, name.strip()))  # noqa: PTH118
+        return name
 
 
 def _texts(value: object) -> list[str]:
@@ -220,37 +300,48 @@ def _single_for_json(value: Any) -> str | int | float | bool | None:
     return _clean(str(value))
 
 
-def _read_json_lines(file: BinaryIO, row: int, offset: int, batch: _Batch) -> Decoded:
-    file.seek(offset)
-    began = offset
+def _begins_array(file: BinaryIO) -> bool:
+    """Return whether a file of JSON is one array of objects, and not one object a line."""
+    file.seek(0)
+    return re.match(rb"(?:\xef\xbb\xbf)?\s*\[\s*(?:[{\]]|$)", file.read(4096)) is not None
+
+
+def _read_json_lines(file: BinaryIO, place: _Place, batch: _Batch) -> Decoded:
+    batch.bad = place.bad
+    lines = _Lines(
+        file, place.offset, place.line, batch.options.text_encoding, line_feeds_only=True
+    )
     names: dict[str, None] = {}
     found = _Roles(None, None)
-    line = b"\n"
-    while line and batch.rows < _ROWS_A_CALL and offset - began < _CHARACTERS_A_CALL:
-        line = file.readline(_LONGEST_LINE + 1)
-        content = line.removeprefix(codecs.BOM_UTF8) if offset == 0 else line
-        if content.strip():
-            try:
-                values = _parsed(content)
-                roles = _Roles.among(tuple(values), batch.options)
-                batch.take(row + batch.rows + 1, values, roles)
-            except (ValueError, RecursionError) as error:
-                raise _malformed(file, offset, str(error)) from error
-            names.update(dict.fromkeys(values))
-            found = _Roles(found.text or roles.text, found.image or roles.image)
-        offset += len(line)
-    if names and began == 0:
+    is_last = False
+    while batch.goes_on(lines.offset - place.offset):
+        where = f"line {lines.line + 1}"
+        try:
+            line = next(lines, None)
+            if line is None:
+                is_last = True
+                break
+            if not line.strip():
+                continue
+            values = _parsed(line)
+            roles = _Roles.among(tuple(values), batch.options)
+            batch.take(place.row + batch.rows + 1, values, roles, where)
+        except (ValueError, RecursionError) as error:
+            batch.note(where, str(error))
+            continue
+        names.update(dict.fromkeys(values))
+        found = _Roles(found.text or roles.text, found.image or roles.image)
+    if place.offset == 0 and names:
         found.require(tuple(names), batch.options)
-    return batch.reading((row + batch.rows) * _OFFSETS + offset if line else None)
+    if is_last:
+        batch.require_rows(place.row)
+    following = _Place(batch.bad, place.row + batch.rows, lines.line, lines.offset)
+    return batch.reading(None if is_last else following.pack())
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
-    if len(line) > _LONGEST_LINE:
-        raise ValueError(f"longer than {_LONGEST_LINE // 1_000_000} MB")
+def _parsed(line: str) -> dict[str, Any]:
     try:
-        values = json.loads(line.decode())
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
+        values = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at character {error.colno}") from None
     if not isinstance(values, dict):
@@ -258,112 +349,371 @@ def _parsed(line: bytes) -> dict[str, Any]:
     return values
 
 
-def _malformed(file: BinaryIO, offset: int, reason: str) -> UnreadableFileError:
-    """Make an error that names the line at an offset; only here it pays to count lines."""
-    file.seek(0)
-    before = 0
-    while offset > 0 and (content := file.read(min(offset, 1 << 20))):
-        before += content.count(b"\n")
-        offset -= len(content)
-    return UnreadableFileError(f"line {before + 1}: {reason}")
+_BETWEEN_OBJECTS = re.compile(r"[\s,\[\ufeff]*")
+_NEXT_OBJECT = re.compile(r"\}\s*,\s*(?=\{)")
+
+
+def _read_json_array(file: BinaryIO, place: _Place, batch: _Batch) -> Decoded:
+    """Read the objects of one array, one after another, so that a damaged one costs only itself."""
+    batch.bad = place.bad
+    file.seek(place.offset)
+    row, line, offset = place.row, place.line, place.offset
+    names: dict[str, None] = {}
+    found = _Roles(None, None)
+    text, is_whole = "", False
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    at, is_last = 0, False
+    while batch.goes_on(offset - place.offset):
+        between = _BETWEEN_OBJECTS.match(text, at)
+        begin = between.end() if between else at
+        values, end, reason = _object_at(text, begin)
+        if reason is not None and not is_whole and len(text) - begin < _LONGEST_LINE:
+            raw = file.read(max(1 << 16, len(text) - begin))
+            is_whole = not raw
+            text, at = text[at:] + decoder.decode(raw, is_whole), 0
+            continue
+        where = f"line {line + text.count(chr(10), at, begin) + 1}"
+        if begin == len(text) or text[begin] == "]":
+            is_last = True
+            if begin == len(text):
+                batch.note(where, "the file ends within the array")
+            break
+        if reason is not None:
+            batch.note(where, reason)
+            onward = _NEXT_OBJECT.search(text, begin)
+            if onward is None:
+                is_last = True
+                break
+            end = onward.end()
+        else:
+            try:
+                roles = _Roles.among(tuple(values), batch.options)
+                batch.take(row + batch.rows + 1, values, roles, where)
+                names.update(dict.fromkeys(values))
+                found = _Roles(found.text or roles.text, found.image or roles.image)
+            except ValueError as error:
+                batch.note(where, str(error))
+        line += text.count("\n", at, end)
+        offset += len(text[at:end].encode())
+        at = end
+    if place.offset == 0 and names:
+        found.require(tuple(names), batch.options)
+    if is_last:
+        batch.require_rows(place.row)
+    following = _Place(batch.bad, row + batch.rows, line, offset)
+    return batch.reading(None if is_last else following.pack())
+
+
+def _object_at(text: str, begin: int) -> tuple[dict[str, Any], int, str | None]:
+    """Parse the object at a place of a text: it, its end, and why there is none."""
+    try:
+        values, end = json.JSONDecoder().raw_decode(text, begin)
+    except json.JSONDecodeError as error:
+        return {}, begin, f"not JSON: {error.msg}"
+    except (RecursionError, ValueError) as error:
+        return {}, begin, f"not JSON: {error}"
+    if not isinstance(values, dict):
+        return {}, begin, "not a JSON object"
+    return values, end, None
 
 
 class _Lines:
-    """An iterator over lines from a byte offset on, that says how far it came, in bytes.
+    """An iterator over lines from a byte offset on, that says how far it came, in bytes and lines.
 
-    The encoding is guessed from what is around; bytes that do not fit it become U+FFFD.
+    Without a byte order mark the encoding is guessed from what is around a line that is not UTF-8;
+    bytes that do not fit it become U+FFFD. `next` raises ValueError for a line that cannot be read,
+    and goes on behind it. Lines can be given back.
     """
 
-    def __init__(self, file: BinaryIO, offset: int) -> None:
-        self.offset = offset
+    def __init__(
+        self,
+        file: BinaryIO,
+        offset: int,
+        line: int,
+        named: str | None,
+        *,
+        line_feeds_only: bool = False,
+    ) -> None:
+        self._named = named
+        file.seek(0)
+        self._marked, mark_length = marked_encoding(file.read(4))
+        self.offset = max(offset, mark_length)
+        self.line = line
         self._file = file
-        self._encoding, self._guessed_to = "utf-8", offset
-        file.seek(offset)
-        # Lines of old end with a carriage return alone.
-        self._lines = (line for raw in self._raw() for line in raw.splitlines(keepends=True))
+        self._encoding, self._guessed_to = "utf-8", self.offset
+        file.seek(self.offset)
+        self._line_feeds_only = line_feeds_only
+        self._lines = self._wide_lines() if self._marked in UNIT_BYTES else self._byte_lines()
+        self._given_back: list[tuple[str | ValueError, int]] = []
+        self._returned: list[tuple[str | ValueError, int]] = []
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        line = next(self._lines)
-        text = self._decoded(line)
-        if self.offset == 0:
-            text = text.removeprefix("\ufeff")
-        self.offset += len(line)
-        return text
+        line, size = self._given_back.pop() if self._given_back else next(self._lines)
+        self._returned.append((line, size))
+        self.offset += size
+        self.line += 1
+        if isinstance(line, ValueError):
+            raise line
+        return line
 
-    def _raw(self) -> Iterator[bytes]:
+    def forget(self) -> None:
+        """Forget the lines returned so far: they will not be given back."""
+        self._returned.clear()
+
+    def give_back(self) -> None:
+        """Take back the lines returned since `forget`: they come again."""
+        while self._returned:
+            line, size = self._returned.pop()
+            self._given_back.append((line, size))
+            self.offset -= size
+            self.line -= 1
+
+    def returned(self) -> list[str]:
+        """Return the lines since `forget` that could be read."""
+        return [line for line, _ in self._returned if isinstance(line, str)]
+
+    def is_one_line(self) -> bool:
+        """Return whether one line came since `forget`."""
+        return len(self._returned) == 1
+
+    def _byte_lines(self) -> Iterator[tuple[str | ValueError, int]]:
+        offset = self.offset
         while raw := self._file.readline(_LONGEST_LINE + 1):
             if len(raw) > _LONGEST_LINE:
-                raise ValueError(f"longer than {_LONGEST_LINE // 1_000_000} MB")
-            yield raw
+                size = len(raw)
+                while raw and not raw.endswith(b"\n"):
+                    raw = self._file.readline(_LONGEST_LINE)
+                    size += len(raw)
+                yield ValueError(f"longer than {_LONGEST_LINE // 1_000_000} MB"), size
+                offset += size
+                continue
+            # Lines of old end with a carriage return alone.
+            for line in [raw] if self._line_feeds_only else raw.splitlines(keepends=True):
+                yield self._decoded(line, offset), len(line)
+                offset += len(line)
 
-    def _decoded(self, line: bytes) -> str:
+    def _wide_lines(self) -> Iterator[tuple[str | ValueError, int]]:
+        """Lines of UTF-16 and UTF-32."""
+        assert self._marked is not None
+        newline = "\n" if self._line_feeds_only else ""
+        reader = io.TextIOWrapper(self._file, self._marked, "replace", newline=newline)
+        try:
+            while line := reader.readline(_LONGEST_LINE):
+                yield line, len(line.encode(self._marked, "replace"))
+        finally:
+            reader.detach()
+
+    def _decoded(self, line: bytes, offset: int) -> str | ValueError:
         if b"\0" in line:
-            raise UnreadableFileError("is not text")
+            return ValueError("is not text")
         try:
             return line.decode(self._encoding)
         except UnicodeDecodeError:
-            if self.offset >= self._guessed_to:
-                self._guess()
+            pass
+        try:
+            if offset >= self._guessed_to:
+                self._guess(offset)
             return line.decode(self._encoding, "replace")
+        except UnreadableFileError as error:
+            return ValueError(str(error))
 
-    def _guess(self) -> None:
+    def _guess(self, offset: int) -> None:
         ahead = self._file.tell()
-        self._encoding = guess_encoding_at(self._file, self.offset, _ENCODING_SAMPLE)
-        self._guessed_to = self.offset + _ENCODING_SAMPLE
-        self._file.seek(ahead)
+        try:
+            self._encoding = guess_encoding_at(
+                self._file, offset, _ENCODING_SAMPLE, named=self._named
+            )
+            self._guessed_to = offset + _ENCODING_SAMPLE
+        finally:
+            self._file.seek(ahead)
 
 
-def _read_csv(file: BinaryIO, row: int, offset: int, batch: _Batch, delimiters: str) -> Decoded:
+def _read_csv(file: BinaryIO, place: _Place, batch: _Batch, delimiters: str) -> Decoded:
     # The limit is one for the whole process. It is only ever raised, which no thread minds.
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_LINE))
-    header, first_offset, delimiter = _read_header(file, delimiters)
+    batch.bad = place.bad
+    lines = _Lines(file, 0, 0, batch.options.text_encoding)
+    header, delimiter = _read_header(lines, delimiters, batch.options)
     if not header:
         return batch.reading(None)
-    roles = _Roles.among(header, batch.options)
-    roles.require(header, batch.options)
-    lines = _Lines(file, offset or first_offset)
-    rows = csv.reader(lines, delimiter=delimiter, strict=True)
-    began = record = lines.offset
-    try:
-        while batch.rows < _ROWS_A_CALL and lines.offset - began < _CHARACTERS_A_CALL:
-            record = lines.offset
-            values = next(rows, None)
+    table = _Table(header, delimiter, _Roles.among(header, batch.options))
+    table.roles.require(header, batch.options)
+    if place.offset:
+        lines = _Lines(file, place.offset, place.line, batch.options.text_encoding)
+    began = lines.offset
+    is_last = False
+    while batch.goes_on(lines.offset - began):
+        lines.forget()
+        where = f"line {lines.line + 1}"
+        try:
+            values = table.next_row(lines)
             if values is None:
-                return batch.reading(None)
+                is_last = True
+                break
             if not values:
                 continue
-            batch.take(row + batch.rows + 1, _by_name(header, values), roles)
-    except (ValueError, csv.Error) as error:
-        raise _malformed(file, record, str(error)) from error
-    return batch.reading((row + batch.rows) * _OFFSETS + lines.offset)
+            if missing := table.missing(values):
+                batch.note(where, missing)
+            batch.take(place.row + batch.rows + 1, table.by_name(values), table.roles, where)
+        except ValueError as error:
+            batch.note(where, str(error))
+    if is_last:
+        batch.require_rows(place.row)
+    following = _Place(batch.bad, place.row + batch.rows, lines.line, lines.offset)
+    return batch.reading(None if is_last else following.pack())
 
 
-def _by_name(header: Sequence[str], values: Sequence[str]) -> dict[str, Any]:
-    if len(values) != len(header):
-        raise ValueError(f"{len(values)} fields, where the first line names {len(header)}")
-    return dict(zip(header, values, strict=True))
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """How the rows of a CSV are read: the names of its columns and what is between fields."""
+
+    header: Sequence[str]
+    delimiter: str
+    roles: _Roles
+
+    def next_row(self, lines: _Lines) -> list[str] | None:
+        """Read the fields of the next row; [] for a blank line or a comment, None at the end.
+
+        A row that standard quoting does not explain is read with backslashes before quotes, then as
+        one line whose quotes mean nothing. Raises ValueError for one that is none in any of these.
+        """
+        first = next(lines, None)
+        if first is None:
+            return None
+        if first.isspace():
+            return []
+        if '"' not in first:
+            values = self._split(first)
+            if len(values) > len(self.header):
+                raise ValueError(self._count(values))
+            if len(values) < len(self.header) and _COMMENT.match(first):
+                return []
+            return values
+        return self._quoted_row(lines)
+
+    def _quoted_row(self, lines: _Lines) -> list[str]:
+        """Read the row whose first line was the last to come, and has quotes."""
+        reason: str | None = None
+        short: list[str] | None = None
+        for escape in (None, "\\"):
+            if escape and not any('\\"' in line for line in lines.returned()):
+                continue
+            lines.give_back()
+            try:
+                reader = csv.reader(
+                    lines,
+                    delimiter=self.delimiter,
+                    strict=True,
+                    escapechar=escape,
+                    doublequote=escape is None,
+                )
+                values = self._trimmed(next(reader, []))
+            except (ValueError, csv.Error) as error:
+                reason = reason or str(error)
+                continue
+            if len(values) == len(self.header) and not self._has_swallowed_rows(lines):
+                return values
+            reason = reason or self._count(values)
+            if len(values) < len(self.header) and short is None and lines.is_one_line():
+                short = values
+        lines.give_back()
+        first = next(lines)
+        values = self._split(first)
+        if len(values) == len(self.header):
+            return values
+        if short is not None:
+            return [] if _COMMENT.match(first) else short
+        raise ValueError(reason or self._count(values))
+
+    def by_name(self, values: Sequence[str]) -> dict[str, Any]:
+        """Name the fields of a row; missing last ones are empty."""
+        padded = [*values, *[""] * (len(self.header) - len(values))]
+        return dict(zip(self.header, padded, strict=True))
+
+    def missing(self, values: Sequence[str]) -> str | None:
+        """Say which column of texts or images a row is too short for."""
+        for name in self.header[len(values) :]:
+            if name in {self.roles.text, self.roles.image}:
+                return f"{self._count(values)}; '{name}' is missing"
+        return None
+
+    def _split(self, line: str) -> list[str]:
+        return self._trimmed(line.rstrip("\r\n").split(self.delimiter))
+
+    def _trimmed(self, values: list[str]) -> list[str]:
+        """Drop empty fields beyond the header, and blanks around those that a bar divides."""
+        while len(values) > len(self.header) and not values[-1].strip():
+            values.pop()
+        return [value.strip() for value in values] if self.delimiter == "|" else values
+
+    def _count(self, values: Sequence[str]) -> str:
+        fields = "1 field" if len(values) == 1 else f"{len(values)} fields"
+        return f"{fields}, where the first line names {len(self.header)}"
+
+    def _has_swallowed_rows(self, lines: _Lines) -> bool:
+        """Return whether a row of several lines is one stray quote that took other rows in."""
+        rest = lines.returned()[1:]
+        whole = [
+            dict(zip(self.header, values, strict=True))
+            for line in rest
+            if len(values := self._split(line)) == len(self.header)
+        ]
+        if self.roles.image is not None:
+            return any(
+                kind_of(row[self.roles.image].strip('" \r\n')) is MediaKind.IMAGE for row in whole
+            )
+        return len(self.header) > 1 and len(rest) > 3 and 2 * len(whole) > len(rest)
 
 
-def _read_header(file: BinaryIO, delimiters: str) -> tuple[list[str], int, str]:
-    """Names of the columns, the offset of the first row, and what is between fields."""
-    file.seek(0)
-    if file.read(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
-        raise UnreadableFileError("is a table in UTF-16; save it as UTF-8 to have it indexed")
-    lines = _Lines(file, 0)
+def _read_header(lines: _Lines, delimiters: str, options: ReadOptions) -> tuple[list[str], str]:
+    """Names of the columns and what is between fields; the lines come to the first row."""
     try:
         first = next((line for line in lines if not line.isspace()), "")
-        delimiter = max(delimiters, key=re.sub(r'"[^"]*"', "", first).count)
+        if said := _SEPARATOR_LINE.fullmatch(first):
+            delimiters = said[1]
+            first = next((line for line in lines if not line.isspace()), "")
+        while _COMMENT.match(first) and not _has_roles(first.lstrip("# \t"), delimiters, options):
+            first = next((line for line in lines if not line.isspace()), "")
+        if not first:
+            return [], delimiters[0]
+        # What names columns that are known decides, then the number of fields.
+        delimiter = max(
+            delimiters,
+            key=lambda one: (_has_roles(first, one, options), _unquoted(first).count(one)),
+        )
         # Names may hold line ends, so that the header may go on after its first line.
-        reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
+        start = _COMMENT.sub("", first, count=1)
+        reader = csv.reader(_chained(start, lines), delimiter=delimiter, strict=True)
         header = next(reader, [])
     except (ValueError, csv.Error) as error:
-        raise _malformed(file, 0, str(error)) from error
+        raise UnreadableFileError(f"line {max(lines.line, 1)}: {error}") from error
+    while len(header) > 1 and not header[-1].strip():
+        header.pop()
     names = [name.strip() or f"column {n}" for n, name in enumerate(header, start=1)]
     _require_distinct(names)
-    return names, lines.offset, delimiter
+    return names, delimiter
+
+
+def _chained(first: str, lines: _Lines) -> Iterator[str]:
+    yield first
+    yield from lines
+
+
+def _unquoted(line: str) -> str:
+    return re.sub(r'"[^"]*"', "", line)
+
+
+def _has_roles(line: str, delimiters: str, options: ReadOptions) -> bool:
+    """Return whether a line, divided at one of some characters, names a column that is wanted."""
+    for delimiter in delimiters:
+        names = [name.strip().strip('"') for name in line.split(delimiter)]
+        roles = _Roles.among(names, options)
+        if len(names) > 1 and (roles.text or roles.image):
+            return True
+    return False
 
 
 def _require_distinct(names: Sequence[str]) -> None:
@@ -408,13 +758,16 @@ class _ParquetRows:
             batch_size=_ROWS_A_CALL, row_groups=range(group, table.num_row_groups), columns=paths
         )
 
-    def next_from(self, start: int) -> list[dict[str, Any]]:
-        """Read the batch of rows that begins at a row, at least one unless all are passed."""
+    def next_from(self, start: int) -> list[tuple[dict[str, Any], str | None]]:
+        """Read the batch of rows that begins at a row, at least one unless all are passed.
+
+        Each comes with what could not be read of it; None: nothing.
+        """
         for records in self._batches:
             skipped = max(0, start - self.done)
             self.done += records.num_rows
             if self.done > start:
-                return list(_in_microseconds(records.slice(skipped)).to_pylist())
+                return _rows_of(_in_microseconds(records.slice(skipped)))
         self.done = self.total
         return []
 
@@ -433,6 +786,7 @@ def _read_parquet(path: str, start: int, batch: _Batch) -> Decoded:
     A row group cannot be entered in the middle and commonly has a million rows, so that beginning
     each call at its start would take quadratic time.
     """
+    batch.bad, start = divmod(start, _LIMB)
     stat = os.stat(path)  # noqa: PTH116 - names need not be valid text
     identity = (os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)  # noqa: PTH100
     rows: _ParquetRows | None = getattr(_of_thread, "rows", None)
@@ -447,19 +801,22 @@ def _read_parquet(path: str, start: int, batch: _Batch) -> Decoded:
         roles.require(rows.names, batch.options)
         with _parquet_errors():
             values = rows.next_from(start)
-        for number, row in enumerate(values, start=start + 1):
+        for number, (row, reason) in enumerate(values, start=start + 1):
+            if reason:
+                batch.note(f"row {number}", reason)
             try:
-                batch.take(number, row, roles)
+                batch.take(number, row, roles, f"row {number}")
             except ValueError as error:
-                raise UnreadableFileError(f"row {number}: {error}") from error
+                batch.note(f"row {number}", str(error))
     except BaseException:
         rows.close()
         raise
     if rows.done >= rows.total:
         rows.close()
+        batch.require_rows(start)
         return batch.reading(None)
     _of_thread.rows = rows
-    return batch.reading(rows.done)
+    return batch.reading(batch.bad * _LIMB + rows.done)
 
 
 @contextmanager
@@ -488,3 +845,22 @@ def _in_microseconds(records: Any) -> Any:
             values = records.column(place).cast(coarser, safe=False)
             records = records.set_column(place, column.name, values)
     return records
+
+
+def _rows_of(records: Any) -> list[tuple[dict[str, Any], str | None]]:
+    """Convert rows to Python's values, without what it cannot hold, such as the year 12000."""
+    try:
+        return [(row, None) for row in records.to_pylist()]
+    except (ValueError, OverflowError):
+        pass
+    rows: list[tuple[dict[str, Any], str | None]] = []
+    for place in range(records.num_rows):
+        row, lost = {}, []
+        for name, column in zip(records.schema.names, records.columns, strict=True):
+            try:
+                row[name] = column[place].as_py()
+            except (ValueError, OverflowError) as error:
+                row[name] = None
+                lost.append(f"the value of '{name}' cannot be read: {error}")
+        rows.append((row, "; ".join(lost) or None))
+    return rows

@@ -22,7 +22,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_UNIT_BYTES = {"utf-16-le": 2, "utf-16-be": 2, "utf-32-le": 4, "utf-32-be": 4}
+UNIT_BYTES = {"utf-16-le": 2, "utf-16-be": 2, "utf-32-le": 4, "utf-32-be": 4}
 
 _FREQUENT_IDEOGRAPHS = frozenset(
     "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里"
@@ -32,6 +32,30 @@ _FREQUENT_IDEOGRAPHS = frozenset(
     "解水名真论处走义各入几口认条平系气题活尔更别打女变四神总何电数安少报才结反受目太量再感建务做接必场件"
 )
 """The 250 most frequent characters of Chinese, most of any Chinese text."""
+
+_DETECTED = frozenset(
+    codecs.lookup(name).name
+    for name in (
+        *(f"cp125{n}" for n in range(9)),
+        *("cp874", "tis-620", "koi8-r", "koi8-u", "mac-roman", "mac-cyrillic"),
+        *("big5", "big5hkscs", "shift_jis", "cp932", "euc-jp", "euc-kr", "cp949"),
+        *("gb18030", "gbk", "gb2312", "iso-2022-jp"),
+        *(f"iso8859-{n}" for n in (1, 2, 5, 7, 8, 9, 13, 15)),
+    )
+)
+"""Encodings that a detection is believed of."""
+_DETECTED_BYTES = 50_000
+_LEAST_FOREIGN = 6
+_ENOUGH_FOREIGN = 60
+_LEAST_CONFIDENCE = 0.1
+_LEAST_LEAD = 1.1
+
+_SAFE_WESTERN = frozenset("áâäçéëíîïóôöúüßÁÂÄÇÉËÍÎÓÔÖÚÜ“”„‘’‚–—…€°©®«»·§±™•\u00a0")
+_WESTERN_ONLY = frozenset("àãåæèêìñòõøùûýÿœÀÃÅÆÈÊÌÏÑÒÕØÙÛÝŸŒ¡¿£²³¼½¾ªº")
+_NOT_WESTERN = re.compile(
+    r"[^\W\d_a-zA-Z]{3}|(?<=[a-zA-Z])(?:[“”„‘‚–—…€°©®«»·§±™•]|’(?!(?:s|t|d|m|re|ve|ll)\b))(?=[a-zA-Z])"
+)
+"""Three letters in a row that are not ASCII, or a sign inside a word: of another code page."""
 
 _MARKUP = re.compile(
     r"(?P<code>^(?P<fence>`{3,}+|~{3,}+)[\s\S]*?^(?P=fence)|`[^`\n]*`)"
@@ -69,14 +93,13 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
 
     Raises UnreadableFileError for empty and binary files, and HTML of more than 20 MB.
     """
-    del options
     format_ = format_of(path)
     with open(path, "rb") as file:  # noqa: PTH123 - names need not be valid text
         if not file.read(1):
             raise UnreadableFileError("the file is empty")
         if format_ is HTML:
-            return _read_html(file)
-        text, end = read_chunk(file, start)
+            return _read_html(file, options.text_encoding)
+        text, end = read_chunk(file, start, named=options.text_encoding)
     metadata = Metadata()
     if format_ is MARKDOWN:
         if start == 0:
@@ -85,13 +108,17 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
     return Decoded(_pieces(text, start), metadata, end)
 
 
-def read_chunk(file: BinaryIO, start: int, size: int = _CHUNK_BYTES) -> tuple[str, int | None]:
+def read_chunk(
+    file: BinaryIO, start: int, size: int = _CHUNK_BYTES, *, named: str | None = None
+) -> tuple[str, int | None]:
     """Decode at most `size` bytes (at least 8) from an offset on; also gives where to go on.
+
+    named: the encoding of what has no byte order mark and is not UTF-8; None: guessed.
 
     The second is None at the end of the file. Raises UnreadableFileError for what is not text.
     """
     file.seek(0)
-    encoding, mark_length = _marked_encoding(file.read(4))
+    encoding, mark_length = marked_encoding(file.read(4))
     offset = max(start, mark_length)
     file.seek(offset)
     # The byte past the chunk tells whether it is the last.
@@ -101,7 +128,9 @@ def read_chunk(file: BinaryIO, start: int, size: int = _CHUNK_BYTES) -> tuple[st
     if encoding is None:
         # The last chunk may be too short to guess from.
         encoding = (
-            guess_encoding_at(file, offset) if is_last else guess_encoding(raw, is_whole=False)
+            guess_encoding_at(file, offset, named=named)
+            if is_last
+            else guess_encoding(raw, is_whole=False, named=named)
         )
     if not is_last:
         raw = raw[: _last_good_cut(raw, encoding)]
@@ -111,19 +140,30 @@ def read_chunk(file: BinaryIO, start: int, size: int = _CHUNK_BYTES) -> tuple[st
     return text, None if is_last else offset + used
 
 
-def guess_encoding(raw: bytes, *, is_whole: bool = True) -> str:
-    """Guess the encoding of text without a byte order mark: UTF-8, GB18030 or Windows-1252.
+def guess_encoding(raw: bytes, *, is_whole: bool = True, named: str | None = None) -> str:
+    """Guess the encoding of text without a byte order mark.
 
     UTF-8 if it is valid or nearly so (damaged in less than one of 20 characters); GB18030 if it is
-    valid and frequent Chinese characters are frequent; Windows-1252 if it is valid and most
-    letters are ASCII. Nothing else is guessed, since a wrong guess would fill the index with
-    nonsense: raises UnreadableFileError. `is_whole`: no character is cut off at the end.
+    valid and frequent Chinese characters are frequent; else what chardet detects, if that is one
+    of the encodings in use and clearly ahead of all others; else Windows-1252 where the text reads
+    the same in Windows-1250. Nothing else is guessed, since a wrong guess would fill the index with
+    nonsense: raises UnreadableFileError. `is_whole`: no character is cut off at the end. `named`:
+    the encoding of what is not UTF-8.
     """
     if b"\0" in raw:
         raise UnreadableFileError("is not text")
     if raw.isascii() or _is_nearly_utf_8(raw, is_whole=is_whole):
         return "utf-8"
-    for encoding, is_plausible in (("gb18030", _is_chinese), ("cp1252", _is_western)):
+    if named is not None:
+        return named
+    detected, is_sure = _detect(raw)
+    if detected is not None and is_sure and _is_valid(raw, detected, is_whole):
+        return detected
+    is_likely = detected in {"cp1252", "iso8859-1", "iso8859-15"}
+    for encoding, is_plausible in (
+        ("gb18030", _is_chinese),
+        ("cp1252", _is_likely_western if is_likely else _is_western),
+    ):
         try:
             text, _ = _decode(raw, encoding, "strict", is_whole=is_whole)
         except UnicodeDecodeError:
@@ -131,11 +171,54 @@ def guess_encoding(raw: bytes, *, is_whole: bool = True) -> str:
         if is_plausible(text):
             return encoding
     raise UnreadableFileError(
-        "is not text in UTF-8, GB18030 or Windows-1252; save it as UTF-8 to have it indexed"
+        "is not UTF-8, and its encoding cannot be told for sure; save it as UTF-8, or name its "
+        "encoding with `--text-encoding`, to have it indexed"
     )
 
 
-def guess_encoding_at(file: BinaryIO, offset: int, reach: int = _CHUNK_BYTES) -> str:
+def _is_valid(raw: bytes, encoding: str, is_whole: bool) -> bool:
+    try:
+        _decode(raw, encoding, "strict", is_whole=is_whole)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _detect(raw: bytes) -> tuple[str | None, bool]:
+    """Detect an encoding with chardet; also say if it is in use and clearly ahead of all others.
+
+    Measured on texts of 20 languages in 29 encodings, 1 to 40 lines each: of 932 samples that are
+    decided by these thresholds, 15 are wrong, of which 13 as IBM866, which is left out for that.
+    charset-normalizer is wrong in 51 of 248 of the longest samples.
+    """
+    import chardet
+
+    # What is ASCII tells nothing, and takes time.
+    lines = [line for line in raw.splitlines() if not line.isascii()]
+    sample = b"\n".join(lines)[:_DETECTED_BYTES]
+    texts: list[tuple[str, float, str]] = []
+    for found in chardet.detect_all(sample, ignore_threshold=True):
+        encoding = found["encoding"]
+        try:
+            texts.append((sample.decode(encoding or ""), found["confidence"], encoding or ""))
+        except (LookupError, UnicodeError):
+            continue
+    if not texts:
+        return None, False
+    text, confidence, encoding = texts[0]
+    rival = next((other for other in texts if other[0] != text), None)
+    foreign = sum(not character.isascii() for character in text)
+    name = codecs.lookup(encoding).name
+    is_ahead = rival is None or confidence >= _LEAST_LEAD * rival[1]
+    is_clear = foreign >= _ENOUGH_FOREIGN or (
+        foreign >= _LEAST_FOREIGN and confidence >= _LEAST_CONFIDENCE and is_ahead
+    )
+    return name, is_clear and name in _DETECTED
+
+
+def guess_encoding_at(
+    file: BinaryIO, offset: int, reach: int = _CHUNK_BYTES, *, named: str | None = None
+) -> str:
     """Guess the encoding from at most `reach` bytes before and after a character's offset."""
     start = max(0, offset - reach)
     file.seek(start)
@@ -145,10 +228,11 @@ def guess_encoding_at(file: BinaryIO, offset: int, reach: int = _CHUNK_BYTES) ->
         # Line ends and blanks are no part of a character in any encoding that is guessed.
         found = re.compile(rb"[\n ]").search(sample, 0, offset - start)
         sample = sample[found.start() if found else offset - start :]
-    return guess_encoding(sample, is_whole=is_whole)
+    return guess_encoding(sample, is_whole=is_whole, named=named)
 
 
-def _marked_encoding(head: bytes) -> tuple[str | None, int]:
+def marked_encoding(head: bytes) -> tuple[str | None, int]:
+    """Return the encoding that a byte order mark names, and the mark's length."""
     return next(((name, len(mark)) for mark, name in _MARKS if head.startswith(mark)), (None, 0))
 
 
@@ -164,7 +248,7 @@ def _last_good_cut(raw: bytes, encoding: str) -> int:
 
     In none of the encodings are these bytes a part of another character, unless out of step.
     """
-    unit = _UNIT_BYTES.get(encoding, 1)
+    unit = UNIT_BYTES.get(encoding, 1)
     for separator in ("\n\n", "\n\r\n", "\n", " "):
         sought = separator.encode(encoding)
         at = raw.rfind(sought, len(raw) // 2)
@@ -193,10 +277,19 @@ def _is_chinese(text: str) -> bool:
 
 
 def _is_western(text: str) -> bool:
+    """Return whether text is of Western Europe beyond doubt, whatever the code page was.
+
+    Its letters are those that have the same place in Windows-1250, and stand among ASCII.
+    """
     if any(character < " " and character not in "\t\n\r\f\x1b" for character in text):
         return False
-    letters = [character for character in text if character.isalpha()]
-    return sum(letter.isascii() for letter in letters) * 2 >= len(letters)
+    foreign = {character for character in text if not character.isascii()}
+    return foreign <= _SAFE_WESTERN and not _NOT_WESTERN.search(text)
+
+
+def _is_likely_western(text: str) -> bool:
+    """Return whether text that was detected as Western, not for sure, reads as such."""
+    return _is_western("".join(" " if c in _WESTERN_ONLY else c for c in text))
 
 
 def _pieces(text: str, offset: int) -> tuple[Piece, ...]:
@@ -231,12 +324,12 @@ def _without_markup(text: str) -> str:
     return text
 
 
-def _read_html(file: BinaryIO) -> Decoded:
+def _read_html(file: BinaryIO, named: str | None) -> Decoded:
     file.seek(0)
     raw = file.read(_LONGEST_HTML_BYTES + 1)
     if len(raw) > _LONGEST_HTML_BYTES:
         raise UnreadableFileError(f"is HTML of more than {_LONGEST_HTML_BYTES // 1_000_000} MB")
-    text = _decode_html(raw)
+    text = _decode_html(raw, named)
     if "\0" in text:
         raise UnreadableFileError("is not text")
     page = _Page()
@@ -253,8 +346,8 @@ def _read_html(file: BinaryIO) -> Decoded:
     return Decoded(_pieces(text, 0), _metadata(title, description, page.named.get("keywords")))
 
 
-def _decode_html(raw: bytes) -> str:
-    encoding, mark_length = _marked_encoding(raw[:4])
+def _decode_html(raw: bytes, named: str | None) -> str:
+    encoding, mark_length = marked_encoding(raw[:4])
     if encoding:
         return raw[mark_length:].decode(encoding, "replace")
     declared = _DECLARED.search(raw[:4096])
@@ -264,7 +357,7 @@ def _decode_html(raw: bytes) -> str:
             return raw.decode(_as_browsers_read(declared[1].decode()), "replace")
         except (LookupError, UnicodeError):  # an encoding that does not exist, or not of text
             pass
-    return raw.decode(guess_encoding(raw), "replace")
+    return raw.decode(guess_encoding(raw, named=named), "replace")
 
 
 def _as_browsers_read(name: str) -> str:

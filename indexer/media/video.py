@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
@@ -37,16 +38,21 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
 
     Gives at most 32 frames of at most two minutes a call. Where the file's index shows a keyframe
     at least every three seconds, keyframes alone are looked at: encoders put them at cuts. A
-    damaged video gives what can be decoded. Raises as the readers of `indexer.media.base` do.
+    damaged video gives what can be decoded; so does one that takes too long, of large frames with
+    few keyframes: a call that gives no frame in its time is the last. Raises as the readers of
+    `indexer.media.base` do.
     """
     pieces: list[Piece] = []
     held_pixels = 0
     go_on: int | None = None
+    notes: tuple[str, ...] = ()
     first_window = start // WINDOW_MS
     with open_video(path, max_pixels=options.max_pixels) as video:
         dense = video.keyframes_at_least_every(_DENSE_KEYFRAMES_S)
         choice = Choice.KEYFRAMES if dense else Choice.REFERENCED
-        for frame in sample(video.frames(first_window * WINDOW_MS, choice), start):
+        clock = _Clock(options.seconds)
+        frames = clock.limited(video.frames(first_window * WINDOW_MS, choice))
+        for frame in sample(frames, start):
             windows = frame.milliseconds // WINDOW_MS - first_window
             if pieces and (
                 len(pieces) == _FRAMES_A_CALL
@@ -57,9 +63,31 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
                 break
             pieces.append(_piece(frame, options.least_side))
             held_pixels += pieces[-1].payload.width * pieces[-1].payload.height
+        if clock.ended_at is not None and go_on is None:
+            if pieces and clock.ended_at > start:
+                go_on = clock.ended_at
+            else:
+                at = max(start, clock.ended_at) // 1000
+                notes = (f"the rest from {at // 60}:{at % 60:02} on takes too long to decode",)
         if not pieces and start == 0:
-            raise UnreadableFileError(why_no_frame(video))
-        return Decoded(tuple(pieces), read_metadata(video), go_on)
+            raise UnreadableFileError(notes[0] if notes else why_no_frame(video))
+        return Decoded(tuple(pieces), read_metadata(video), go_on, notes=notes)
+
+
+class _Clock:
+    """Ends a sequence of frames after some seconds. ended_at: of the first frame left, in ms."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self.ended_at: int | None = None
+
+    def limited(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Give the frames until the time is over."""
+        for frame in frames:
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                self.ended_at = frame.milliseconds
+                return
+            yield frame
 
 
 def sample(frames: Iterable[Frame], start_ms: int = 0) -> Iterator[Frame]:

@@ -1,7 +1,9 @@
 """Values that go into the catalog and come out of it: files, items and their metadata."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import DamagedLibraryError
-from retrieval.files import require_plain_name
+from retrieval.files import require_plain_name, valid_text
 from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
 from retrieval.media.registry import format_of_indexed
 
@@ -119,6 +121,39 @@ def is_in(values: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.bo
     return is_wanted[values]
 
 
+@dataclass
+class Seen:
+    """What the last walk of sources met but did not take in.
+
+    endings: number of files of other kinds, by ending. system_folders: number of folders that
+    systems and programs keep for themselves, by name. mounts: folders that are, or were while
+    something was indexed there, other file systems.
+    """
+
+    endings: Counter[str] = field(default_factory=Counter)
+    system_folders: Counter[str] = field(default_factory=Counter)
+    mounts: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as JSON has it; paths in the spelling of `valid_text` would not lead back."""
+        return {
+            "endings": dict(self.endings),
+            "system_folders": {valid_text(n): count for n, count in self.system_folders.items()},
+            "mounts": [os.fsencode(path).hex() for path in self.mounts],
+        }
+
+    @classmethod
+    def joined(cls, stored: Iterable[dict[str, Any] | None]) -> "Seen":
+        """Join what `to_json` gave of some sources."""
+        seen = cls()
+        for one in stored:
+            if one:
+                seen.endings.update(one["endings"])
+                seen.system_folders.update(one["system_folders"])
+                seen.mounts += [os.fsdecode(bytes.fromhex(path)) for path in one["mounts"]]
+        return seen
+
+
 @dataclass(frozen=True, slots=True)
 class KnownFile:
     """A file as a scan compares it with the disk.
@@ -166,7 +201,7 @@ class FileUpdate:
     """Consecutive items of a file, all of one content.
 
     is_first, is_complete: whether these begin and end the file; its metadata comes with the first.
-    annotations: image path and columns, of a table's rows.
+    annotations: image path and columns, of a table's rows. notes: what could not be read of it.
     """
 
     file: FileEntry
@@ -174,6 +209,7 @@ class FileUpdate:
     is_first: bool = True
     is_complete: bool = True
     annotations: Sequence[tuple[str, dict[str, Any]]] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +217,15 @@ class FileDetails:
     """Metadata of an item's file for filters and display.
 
     taken_at: capture time or, without one, modification time, seconds since 1970; None where that
-    is not to be trusted. size: bytes. annotations: what tables say of the file.
+    is not to be trusted. size: bytes. annotations: what tables say of the file. notes: what could
+    not be read of it.
     """
 
     metadata: Metadata
     taken_at: int | None
     size: int
     annotations: list[dict[str, Any]]
+    notes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +252,14 @@ class FailedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class NotedFile:
+    """A file that is indexed, and what could not be read of it."""
+
+    path: str
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Relocated:
     """What a relocation did, in files: re-rooted; and hidden, since the new path was known."""
 
@@ -223,9 +269,15 @@ class Relocated:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of files by state, and of items of one space that can be found, by modality."""
+    """Numbers of files by state, and of items of one space that can be found, by modality.
+
+    noted: of the indexed files, those of which something could not be read. dated_by_mtime: images
+    and videos without a date of their own, which have that of their last modification.
+    """
 
     indexed: int
     failed: int
     removed: int
     items: Mapping[Modality, int]
+    noted: int = 0
+    dated_by_mtime: int = 0

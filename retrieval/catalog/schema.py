@@ -16,7 +16,7 @@ from retrieval.media import MediaKind, Modality
 
 _T = TypeVar("_T")
 
-SCHEMA_REVISION = "0009"
+SCHEMA_REVISION = "0015"
 """The newest migration; a test compares it with the scripts."""
 
 METADATA_VERSION = 1
@@ -46,7 +46,8 @@ class SourceRecord(Base):
     """A folder or file that the library indexes.
 
     beside: the way to it from the directory of the library, by which it is found again when both
-    are moved together; None where they are unrelated.
+    are moved together; None where they are unrelated. seen: what the last walk met but did not take
+    in, `Seen` as JSON.
     """
 
     __tablename__ = "sources"
@@ -55,6 +56,7 @@ class SourceRecord(Base):
     added_at: Mapped[int]
     options: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
     beside: Mapped[str | None] = mapped_column(FilePath)
+    seen: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
 
 
 class FolderRecord(Base):
@@ -156,6 +158,15 @@ class AnnotationRecord(Base):
     file_id: Mapped[int] = mapped_column(sa.ForeignKey("files.id"), index=True)
     image_path: Mapped[str] = mapped_column(FilePath, index=True)
     columns: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+
+
+class NoteRecord(Base):
+    """What could not be read of a file that is indexed all the same; ids in order of reading."""
+
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    file_id: Mapped[int] = mapped_column(sa.ForeignKey("files.id"), index=True)
+    note: Mapped[str] = mapped_column(sa.Text)
 
 
 class Number(sa.types.TypeDecorator[float]):

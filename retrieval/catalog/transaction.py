@@ -16,6 +16,7 @@ from retrieval.catalog.records import (
     FileUpdate,
     ItemEntry,
     Relocated,
+    Seen,
 )
 from retrieval.catalog.schema import (
     ITEM_COLUMNS,
@@ -26,6 +27,7 @@ from retrieval.catalog.schema import (
     ExtentRecord,
     FileRecord,
     ItemRecord,
+    NoteRecord,
     RowRecord,
     SourceRecord,
     at_or_below,
@@ -57,6 +59,13 @@ class Transaction(Snapshot):
                 self._connection.execute(
                     sa.update(SourceRecord).filter_by(path=path).values(options=options)
                 )
+
+    def record_seen(self, seen: Mapping[str, Seen]) -> None:
+        """Record what a walk of each source met but did not take in, by the source's path."""
+        for path, one in seen.items():
+            self._connection.execute(
+                sa.update(SourceRecord).filter_by(path=path).values(seen=one.to_json())
+            )
 
     def remove_sources_below(self, root: str) -> int:
         """Remove the sources at or below a path; returns their number."""
@@ -217,6 +226,9 @@ class Transaction(Snapshot):
             self._dialect.insert_rows(self._connection, AnnotationRecord, names, annotations)
             annotated = {path for update in updates for path, _ in update.annotations}
             with_words |= set(self._ids_of_files(annotated).values())
+        self._delete(NoteRecord.file_id, list(again & known_files))
+        noted = [(file_ids[update.file.path], note) for update in updates for note in update.notes]
+        insert_rows(self._connection, NoteRecord, ("file_id", "note"), noted)
         self._refresh_said(with_words)
         said = {
             item_ids[key]: (item.text, item.columns)

@@ -1,6 +1,7 @@
 """Decode image files of any format and mode to upright RGB images."""
 
 import functools
+import importlib
 import io
 import os
 import struct
@@ -19,7 +20,7 @@ from retrieval.machine import memory_bytes
 from retrieval.media import MediaKind
 from retrieval.media.color import to_rgb
 from retrieval.media.raw import CameraRaw
-from retrieval.media.registry import FORMATS, HEIC, HEIF, RAW, format_of, is_svg, read_head
+from retrieval.media.registry import FORMATS, HEIC, HEIF, JPEG_XL, RAW, format_of, is_svg, read_head
 from retrieval.media.svg import MOST_SVG_BYTES, draw_svg, parse_svg
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
@@ -170,6 +171,9 @@ def open_image(file: BinaryIO) -> Image.Image:
     if head[4:8] == b"ftyp" and (HEIC.begins(head) or HEIF.begins(head)):
         _register_heif()
         formats = ("HEIF", *formats)
+    if JPEG_XL.begins(head):
+        _register_jpeg_xl()
+        formats = ("JXL",)
     # Not by Image.open: that compares with a limit which is one for the whole process, and warns
     # of pictures that we take. Its other work, to find the format, is these lines.
     for name in formats:
@@ -202,7 +206,7 @@ def _pillow_formats() -> tuple[str, ...]:
     """List formats in the order of trying; those without a signature accept anything: last."""
     Image.init()
     known = {one.name for one in FORMATS if one.kind is MediaKind.IMAGE}
-    formats = known & set(Image.OPEN) - {"HEIF"}
+    formats = known & set(Image.OPEN) - {"HEIF", "JXL"}
     return tuple(sorted(formats, key=lambda name: (Image.OPEN[name][1] is None, name)))
 
 
@@ -211,6 +215,12 @@ def _register_heif() -> None:
     with import_errors_as(MissingExtraError("HEIC images", "heic")):
         import pillow_heif
     pillow_heif.register_heif_opener(thumbnails=False)
+
+
+@functools.cache
+def _register_jpeg_xl() -> None:
+    with import_errors_as(MissingExtraError("JPEG XL images", "jxl")):
+        importlib.import_module("pillow_jxl")
 
 
 @contextmanager

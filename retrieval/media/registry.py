@@ -54,6 +54,8 @@ class Format:
     kind: the family that users filter by.
     render: decodes an item's image, frame or page; None: its items have no images.
     extra: of the packages that read it, as in `pip install 'mmsearch[pdf]'`.
+    only_signed: a folder's files of these endings are taken only if they have the signature, since
+        other formats share the endings.
     no_upload: why a service takes no uploads of it, as the end of "is HTML, which ..."; None: it
         takes them.
     """
@@ -67,6 +69,7 @@ class Format:
     render: Renderer | None = None
     extra: str | None = None
     no_upload: str | None = None
+    only_signed: bool = False
 
     def begins(self, head: bytes) -> bool:
         """Return whether a file with these first bytes has the format's signature."""
@@ -91,6 +94,13 @@ HEIF = _image(
     "image/heif",
     rb".{4}ftyp(?:mif1|msf1)(?!.{4}(?:.{4}){0,11}?avif)",
     extra="heic",
+)
+JPEG_XL = _image(
+    "JXL",
+    (".jxl",),
+    "image/jxl",
+    rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
+    extra="jxl",
 )
 SVG = _image(
     "SVG",
@@ -124,6 +134,9 @@ PDF = Format(
 MARKDOWN = _text("Markdown", (".md", ".markdown"))
 HTML = _text("HTML", (".html", ".htm", ".xhtml"), no_upload="can carry scripts")
 JSON_LINES = _table("JSON Lines", (".jsonl", ".ndjson"))
+JSON_ARRAY = _table(
+    "JSON array", (".json",), magic=rb"(?:\xef\xbb\xbf)?\s*\[\s*\{", only_signed=True
+)
 CSV = _table("CSV", (".csv",))
 TSV = _table("TSV", (".tsv",))
 PARQUET = _table("Parquet", (".parquet",), content_type=UNKNOWN_TYPE, extra="tables")
@@ -166,6 +179,7 @@ register(
     ),
     HEIC,
     HEIF,
+    JPEG_XL,
     _image(
         "JPEG2000",
         (".jp2", ".j2c", ".j2k", ".jpc", ".jpf", ".jpx"),
@@ -182,23 +196,36 @@ register(
         )
         for name, *endings in (one.split(".") for one in _RARE_IMAGES.split())
     ),
-    _video("QuickTime", (".mov",), "video/quicktime", rb".{4}ftypqt  "),
-    _video("MP4", (".mp4", ".m4v", ".3gp"), "video/mp4", rb".{4}ftyp(?!crx )"),
+    _video("QuickTime", (".mov", ".qt"), "video/quicktime", rb".{4}ftypqt  "),
+    _video("MP4", (".mp4", ".m4v", ".3gp", ".3g2", ".f4v"), "video/mp4", rb".{4}ftyp(?!crx )"),
     _video("WebM", (".webm",), "video/webm", rb"\x1a\x45\xdf\xa3.{0,56}webm"),
-    _video("Matroska", (".mkv",), "video/x-matroska", rb"\x1a\x45\xdf\xa3"),
-    _video("AVI", (".avi",), "video/x-msvideo", rb"RIFF.{4}AVI "),
-    _video("MPEG", (".mpg", ".mpeg"), "video/mpeg", rb"\0\0\x01[\xba\xb3]"),
+    _video("Matroska", (".mkv", ".mk3d"), "video/x-matroska", rb"\x1a\x45\xdf\xa3"),
+    _video("AVI", (".avi", ".divx"), "video/x-msvideo", rb"RIFF.{4}AVI "),
+    _video(
+        "MPEG",
+        (".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob"),
+        "video/mpeg",
+        rb"\0\0\x01[\xba\xb3]",
+    ),
+    # Modules of Go, of Fortran and of trackers have this ending, too.
+    _video("MPEG of camcorders", (".mod",), "video/mpeg", rb"\0\0\x01\xba", only_signed=True),
     # Not `.ts`: most files of that name are TypeScript. Packets of 188 bytes, or 4 more for a time.
-    _video("MPEG-TS", (".mts", ".m2ts"), "video/mp2t", rb"G.{187}G.{187}G|.{4}G.{191}G.{191}G"),
+    _video(
+        "MPEG-TS",
+        (".mts", ".m2ts", ".m2t", ".tod"),
+        "video/mp2t",
+        rb"G.{187}G.{187}G|.{4}G.{191}G.{191}G",
+    ),
     _video("Ogg", (".ogv",), "video/ogg", rb"OggS"),
     _video("FLV", (".flv",), "video/x-flv", rb"FLV\x01"),
-    _video("WMV", (".wmv",), "video/x-ms-wmv", rb"\x30\x26\xb2\x75"),
+    _video("WMV", (".wmv", ".asf"), "video/x-ms-wmv", rb"\x30\x26\xb2\x75"),
     PDF,
     _text("plain text", (".txt", ".text")),
     MARKDOWN,
     _text("reStructuredText", (".rst",)),
     HTML,
     JSON_LINES,
+    JSON_ARRAY,
     CSV,
     TSV,
     PARQUET,

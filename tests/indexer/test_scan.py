@@ -11,6 +11,8 @@ from indexer.decode import is_stable
 from indexer.scan import (
     EmptyRoot,
     FoundFile,
+    MountPoint,
+    PassedOver,
     Unlisted,
     WalkOptions,
     compare,
@@ -321,3 +323,77 @@ def test_comparing_agrees_with_its_definition(now, before, retry):
         if path not in now and file.state is not FileState.REMOVED
     }
     assert set(result.known) == to_read & set(known)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"),
+        *(".Trash-1000", "Previews.lrdata", "x.photoslibrary/resources", ".stfolder", "RECYCLER"),
+    ],
+)
+def test_system_folders_are_passed_over_and_counted(tmp_path, folder, make):
+    make(tmp_path, f"{folder}/a.jpg")
+    make(tmp_path, "x.photoslibrary/originals/b.jpg")
+    options = WalkOptions(hidden=True)
+    entries = list(walk(str(tmp_path), options))
+    assert [Path(e.path).name for e in entries if isinstance(e, FoundFile)] == ["b.jpg"]
+    assert Path(folder).name in [
+        name for e in entries if isinstance(e, PassedOver) for name in e.folders
+    ]
+    taken = walk(str(tmp_path), WalkOptions(hidden=True, system_folders=True))
+    assert sum(isinstance(entry, FoundFile) for entry in taken) == 2
+
+
+def test_files_of_other_kinds_are_counted(tmp_path, make):
+    make(tmp_path, "a.jpg", "b.PSB", "c.psb", "d", "package.json")
+    (tmp_path / "rows.json").write_text(' [ {"text": "a"}]')
+    (tmp_path / "go.mod").write_text("module x")
+    (tmp_path / "clip.mod").write_bytes(b"\0\0\1\xba")
+    entries = list(walk(str(tmp_path)))
+    found = [Path(e.path).name for e in entries if isinstance(e, FoundFile)]
+    assert found == ["a.jpg", "clip.mod", "rows.json"]
+    (passed,) = [entry for entry in entries if isinstance(entry, PassedOver)]
+    assert passed.endings == {".psb": 2, "without an ending": 1, ".json": 1, ".mod": 1}
+
+
+def known_below(*paths):
+    return [KnownFile(p, FileState.INDEXED, 10 + n, 5, f"h{n}", True) for n, p in enumerate(paths)]
+
+
+@pytest.mark.parametrize("left", [[], ["lost+found/"]])
+def test_a_folder_that_is_suddenly_empty_keeps_its_files(tmp_path, left, make):
+    make(tmp_path, "home.jpg")
+    (tmp_path / "usb").mkdir()
+    for name in left:
+        (tmp_path / "usb" / name).mkdir()
+    usb = str(tmp_path / "usb")
+    known = known_below(f"{usb}/a.jpg", f"{usb}/deep/b.jpg")
+    result = compare(walk(str(tmp_path)), known)
+    assert result.gone == []
+    assert [failed.path for failed in result.unlisted] == [usb]
+
+
+def test_files_that_were_moved_out_of_a_folder_are_not_kept_there(tmp_path):
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "a.jpg").write_bytes(b"x" * 10)
+    (tmp_path / "b.jpg").write_bytes(b"x" * 11)
+    known = known_below(str(tmp_path / "inbox/a.jpg"), str(tmp_path / "inbox/b.jpg"))
+    result = compare(walk(str(tmp_path)), known)
+    assert len(result.gone) == 2
+    assert len(result.maybe_moved) == 2
+
+
+@pytest.mark.parametrize("leftover", [None, "usb/other.jpg"])
+def test_a_former_mount_keeps_its_files_whatever_is_left_in_its_place(tmp_path, leftover, make):
+    make(tmp_path, "home.jpg")
+    if leftover:
+        make(tmp_path, leftover)
+    usb = str(tmp_path / "usb")
+    known = known_below(f"{usb}/a.jpg")
+    result = compare(walk(str(tmp_path)), known, former_mounts=[usb])
+    assert result.gone == []
+    assert result.mounts == [usb]
+    assert compare(walk(str(tmp_path)), known).gone == [f"{usb}/a.jpg"]
+    found = [MountPoint(usb)]
+    assert compare(found, known, former_mounts=[usb]).gone == [f"{usb}/a.jpg"]

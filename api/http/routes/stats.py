@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.schemas import valid_text
+from api.http.schemas.notes import PassedOver
 from api.http.schemas.stats import CacheStats, IndexStats, Stats
 from retrieval.catalog.paths import is_there
 from retrieval.indices import generations
@@ -33,7 +34,7 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
     space, cache = service.engine.space, service.engine.vector_cache
     with service.library.catalog.snapshot() as snapshot:
         counts = snapshot.counts(space.id)
-        sources = snapshot.sources()
+        sources, seen = snapshot.sources(), snapshot.seen()
         kinds, taken_between = snapshot.kinds(), snapshot.taken_between()
         cameras, columns = snapshot.cameras(), snapshot.columns()
     return Stats(
@@ -42,7 +43,10 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         texts=counts.items[Modality.TEXT],
         files_indexed=counts.indexed,
         files_failed=counts.failed,
+        files_noted=counts.noted,
         files_removed=counts.removed,
+        files_dated_by_mtime=counts.dated_by_mtime,
+        passed_over=PassedOver(endings=seen.endings, system_folders=seen.system_folders),
         sources=[valid_text(source) for source in sources],
         missing_sources=[valid_text(source) for source in sources if not is_there(source)],
         kinds=kinds,

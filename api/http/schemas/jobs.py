@@ -83,12 +83,21 @@ class JobResult(BaseModel):
     duplicates: int
     removed: int
     failed: int
+    noted: Annotated[
+        int, Field(description="Indexed files of which something could not be read.")
+    ] = 0
     embedded: Annotated[int, Field(description="Number of embedded images and chunks.")]
     seconds: float
     interrupted: bool
     notes: Annotated[
         list[str], Field(description="Sources that were moved or are missing, and what to do.")
     ] = []
+    endings: Annotated[
+        dict[str, int], Field(description="Number of files of other kinds passed over, by ending.")
+    ] = {}
+    system_folders: Annotated[
+        dict[str, int], Field(description="Number of system folders passed over, by name.")
+    ] = {}
     indices: Annotated[list[str], Field(description="Indices that were built.")] = []
     problems: Annotated[list[str], Field(description="Problems that did not fail the job.")] = []
     files: Annotated[list[UploadedFile] | None, Field(description="Files of an upload.")] = None

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from api.http.schemas.notes import PassedOver
 from retrieval.media import MediaKind, Modality
 
 
@@ -36,7 +37,15 @@ class Stats(BaseModel):
     texts: Annotated[int, Field(description="Searchable chunks of text.")]
     files_indexed: int
     files_failed: int
+    files_noted: Annotated[
+        int, Field(description="Indexed files of which something could not be read.")
+    ] = 0
     files_removed: int
+    files_dated_by_mtime: Annotated[
+        int,
+        Field(description="Images and videos whose only date is that of their modification."),
+    ]
+    passed_over: PassedOver
     sources: list[str]
     missing_sources: Annotated[
         list[str], Field(description="Sources that are not there, or are empty folders.")

@@ -81,6 +81,7 @@ def test_rows_become_texts_with_their_columns_and_annotations(tmp_path, name):
     reading = reading_of(write_rows(tmp_path / name, rows))
     assert parts_of(reading) == {"r1": "A dog, running"}
     assert reading.pieces[0].locator.columns == {"Image": "photos/1.jpg", "year": "2001"}
+    assert len(reading.notes) == 2  # there are no such images
     assert reading.annotations == (
         Annotation(
             str(tmp_path / "photos" / "1.jpg"), {"caption": "A dog, running", "year": "2001"}
@@ -217,34 +218,160 @@ def test_json_lines_may_have_columns_in_some_rows_only(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.jsonl", '{"text": "a"}\n\n{"text": \n', "line 3: not JSON"),
-        ("a.jsonl", '{"text": "a"}\n["b"]\n', "line 2: not a JSON object"),
-        ("a.jsonl", b'{"text": "a"}\n{"text": "\xe9"}', "line 2: not UTF-8"),
-        ("a.jsonl", '{"text": "a"}\n{"text": {"en": "b"}}', "line 2: a text is dict"),
+        ("a.jsonl", '["b"]\n', "line 1: not a JSON object"),
         ("a.jsonl", '{"text": ' + "[" * 100_000, "line 1: "),
-        ("a.csv", 'text,x\n"a\nb",1\nc\n', "line 4: 1 fields, where the first line names 2"),
-        ("a.csv", "text,x\na,1,2\n", "line 2: 3 fields"),
-        ("a.csv", 'text,x\na,1\n"b,2\nc,3\n', "line 3: unexpected end"),
-        ("a.csv", 'text,x\n"a"b,1\n', "line 2: ',' expected"),
+        (
+            "a.csv",
+            "text,x\na,1,2\nb,3,4\n",
+            "line 2: 3 fields, where the first line names 2, and 1",
+        ),
         ("a.csv", "text,x,x\na,1,2\n", "several columns of the same name: x"),
-        ("a.csv", "text\na".encode("utf-16"), "UTF-16"),
         ("a.csv", b"text\na\0b\n", "is not text"),
-        ("a.csv", "text\n" + "Собака бежит\n".encode("cp1251").decode("latin-1"), None),
+        ("a.csv", "text\n" + "Zażółć\n".encode("cp1250").decode("latin-1"), None),
         ("a.parquet", b"PAR1 no PAR1", "is not Parquet"),
         *((f"a.{ending}", b"", "the file is empty") for ending in ("csv", "jsonl", "parquet")),
     ],
 )
-def test_malformed_tables_are_refused_by_line(tmp_path, name, content, reason):
+def test_tables_without_a_row_that_can_be_read_are_refused(tmp_path, name, content, reason):
     if reason is None:
         content, reason = content.encode("latin-1"), "save it as UTF-8"
     assert reason in refusal(write(tmp_path / name, content))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "texts", "notes"),
+    [
+        ("a.jsonl", '{"text": "a"}\n\n{"text": \n', ["a"], ["line 3: not JSON"]),
+        (
+            "a.jsonl",
+            '{"text": "a"}\n["b"]\n{"text": "c"}',
+            ["a", "c"],
+            ["line 2: not a JSON object"],
+        ),
+        ("a.jsonl", '{"text": "a"}\n{"text": {"en": "b"}}', ["a"], ["line 2: a text is dict"]),
+        ("a.csv", "text,x\na,1\nb,2,3\nc,4\n", ["a", "c"], ["line 3: 3 fields"]),
+        ("a.csv", 'text,x\n"a\nb",1\nc,d,e\n', ["a\nb"], ["line 4: 3 fields"]),
+        (
+            "a.csv",
+            "x,text\n1,a\n2\n",
+            ["a"],
+            ["line 3: 1 field, where the first line names 2; 'text'"],
+        ),
+        ("a.csv", "text,x\na\nb,2\n", ["a", "b"], []),
+        ("a.csv", "text,x,,\na,1,,\nb,2,\nc,3,,,\n", ["a", "b", "c"], []),
+        ("a.csv", 'text,x\n"a \\"big\\" dog",1\nb,2\n', ['a "big" dog', "b"], []),
+        ("a.csv", 'text,x\n"a"b,1\nc,2\n', ['"a"b', "c"], []),
+        ("a.csv", 'text,x\na,1\n"b,2\nc,3\n', ["a", '"b', "c"], []),
+        ("a.csv", 'text,x\n5" disk,1\nb,2\n', ['5" disk', "b"], []),
+        ("a.csv", 'x,text\n1,"a, b"\n2,"c ""d"""\n', ["a, b", 'c "d"'], []),
+        ("a.csv", "sep=;\ntext;x\na;1\n", ["a"], []),
+        ("a.csv", '"sep=|"\r\ntext|x\r\na|1\r\n', ["a"], []),
+        ("a.csv", "# made by a tool\n# on Monday\ntext,x\na,1\n# b\nc,2\n", ["a", "c"], []),
+        ("a.csv", "#text,x\n#1,2\n", ["#1"], []),
+        (
+            "a.csv",
+            "image_name| comment_number| comment\np| 0| a b .\nq| 1| c\n",
+            ["a b .", "c"],
+            None,
+        ),
+        ("a.csv", "text\nä\n".encode("utf-16"), ["ä"], []),
+        ("a.tsv", "text,x\na,1\n", ["a"], []),
+        ("a.jsonl", '\ufeff{"text": "a"}\n{"text": "ä"}\n'.encode("utf-16-le"), ["a", "ä"], []),
+        ("a.jsonl", '[{"text": "a"},\n{"text": "b"}]', ["a", "b"], []),
+        ("a.json", '\ufeff[\n {"text": "a"}, {"text": "b"}\n]\n', ["a", "b"], []),
+        (
+            "a.json",
+            '[{"text": "a"},\n{"text" "b"},\n{"text": "c"}]',
+            ["a", "c"],
+            ["line 2: not JSON"],
+        ),
+        ("a.json", '[{"text": "a"},\n{"text": "b', ["a"], ["line 2: not JSON"]),
+        ("a.json", '[{"text": "a"},\n', ["a"], ["line 2: the file ends within"]),
+    ],
+)
+def test_a_bad_row_costs_only_itself_and_is_named(tmp_path, name, content, texts, notes):
+    reading = reading_of(write(tmp_path / name, content))
+    assert [piece.payload for piece in reading.pieces] == texts
+    if notes is not None:
+        assert len(reading.notes) == len(notes)
+        for note, begin in zip(reading.notes, notes, strict=True):
+            assert note.startswith(begin)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json"])
+@ONE_FILE
+@given(st.lists(st.booleans(), min_size=1, max_size=9))
+def test_any_rows_may_be_bad(tmp_path, name, are_good):
+    good = {"a.csv": "r{},1\n", "a.jsonl": '{{"text": "r{}"}}\n', "a.json": '{{"text": "r{}"}},\n'}
+    bad = {"a.csv": "a,b,c\n", "a.jsonl": "{]\n", "a.json": "{],},\n"}
+    begin = {"a.csv": "text,x\n", "a.jsonl": "", "a.json": "[\n"}[name]
+    lines = [good[name].format(n) if ok else bad[name] for n, ok in enumerate(are_good, start=1)]
+    end = '{"text": "end"}]' if name == "a.json" else good[name].format("end")
+    path = write(tmp_path / name, begin + "".join(lines) + end.replace("rend", "end"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("indexer.media.table._ROWS_A_CALL", 2)
+        readings = read_through(path)
+    texts = [piece.payload for reading in readings for piece in reading.pieces]
+    assert texts == [f"r{n}" for n, ok in enumerate(are_good, start=1) if ok] + ["end"]
+    first = 1 if name == "a.jsonl" else 2
+    named = [note.partition(":")[0] for reading in readings for note in reading.notes]
+    assert named == [f"line {n}" for n, ok in enumerate(are_good, start=first) if not ok]
+
+
+def test_a_hundred_bad_rows_are_named_and_the_others_counted(tmp_path):
+    rows = "a,1\nb,c,d\n" * 700
+    readings = read_through(write(tmp_path / "a.csv", f"text,x\n{rows}"))
+    notes = [note for reading in readings for note in reading.notes]
+    assert len(notes) == 101
+    assert notes[-1] == "600 more rows like these"
+
+
+def test_a_stray_quote_does_not_swallow_the_rows_up_to_the_next(tmp_path):
+    rows = [f"p{n}.jpg,lamp {n}\n" for n in range(9)]
+    rows[2], rows[7] = 'p2.jpg,"oops\n', 'p7.jpg,he said "\n'
+    reading = reading_of(write(tmp_path / "a.csv", "image,text\n" + "".join(rows)))
+    assert len(reading.pieces) == 9
+
+
 def test_lines_are_numbered_from_the_beginning_when_reading_goes_on(tmp_path):
-    path = write(tmp_path / "a.csv", "text,x\n" + '"a\nb",1\n' * 700 + "c\n")
-    start = reading_of(path).next
-    with pytest.raises(UnreadableFileError, match="line 1402: 1 fields"):
-        read(str(path), start, ReadOptions())
+    path = write(tmp_path / "a.csv", "text,x\n" + '"a\nb",1\n' * 700 + "c,d,e\n")
+    assert [note for reading in read_through(path) for note in reading.notes] == [
+        "line 1402: 3 fields, where the first line names 2"
+    ]
+
+
+def test_a_value_that_python_cannot_hold_costs_only_itself_in_parquet(tmp_path):
+    times = pyarrow.array([0, 10**18, 1], pyarrow.timestamp("us"))
+    table = pyarrow.table({"text": ["a", "b", "c"], "at": times})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    reading = reading_of(tmp_path / "a.parquet")
+    assert [piece.payload for piece in reading.pieces] == ["a", "b", "c"]
+    assert len(reading.notes) == 1
+    assert reading.notes[0].startswith("row 2: the value of 'at'")
+
+
+def test_the_encoding_can_be_named(tmp_path):
+    path = write(tmp_path / "a.csv", "text\nZażółć\n".encode("cp1250"))
+    assert "--text-encoding" in refusal(path)
+    assert parts_of(reading_of(path, text_encoding="cp1250")) == {"r1": "Zażółć"}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1250", "Černý a flekatý pes bojují na louce a dívka leze do dřevěného domu"),
+        ("big5", "一隻黑色的狗在草地上奔跑，我們都看到了它"),
+        ("shift_jis", "黒い犬が草の上を走っています。とても速いです。"),
+        ("euc-kr", "개가 풀밭에서 뛰고 있다. 우리는 모두 그것을 보았다."),
+        ("koi8-r", "Чёрная собака бежит по траве и мы все это видим"),
+    ],
+)
+def test_encodings_are_detected_or_refused(tmp_path, encoding, text):
+    path = write(tmp_path / "a.csv", f"image,text\np.jpg,{text}\n".encode(encoding))
+    try:
+        assert parts_of(reading_of(path)) == {"r1": text}
+    except UnreadableFileError as error:
+        assert "--text-encoding" in str(error)  # noqa: PT017 - either is right, nonsense is not
 
 
 def test_a_damaged_parquet_file_is_refused(tmp_path):

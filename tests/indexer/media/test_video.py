@@ -300,3 +300,18 @@ def test_places_are_read_as_iso_6709_writes_them(text, place):
 def test_no_text_breaks_the_tags(text):
     parse_iso6709(text)
     parse_moment(text)
+
+
+def test_a_video_that_takes_too_long_keeps_what_was_read(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", scenes(*[100] * 4))
+    clock = iter(range(1000))
+    monkeypatch.setattr("indexer.media.video.time.monotonic", lambda: next(clock))
+    first = read(str(path), 0, ReadOptions(seconds=120))
+    assert [piece.locator.time_s for piece in first.pieces] == [0.0, 15.0, 20.0]
+    assert first.next is not None
+    assert first.notes == ()
+    last = read(str(path), first.next, ReadOptions(seconds=0.5))
+    assert (last.pieces, last.next) == ((), None)
+    assert last.notes == ("the rest from 0:24 on takes too long to decode",)
+    with pytest.raises(UnreadableFileError, match="takes too long"):
+        read(str(path), 0, ReadOptions(seconds=0.5))
