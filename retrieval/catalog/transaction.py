@@ -228,7 +228,7 @@ class Transaction(Snapshot):
             with_words |= set(self._ids_of_files(annotated).values())
         self._delete(NoteRecord.file_id, list(again & known_files))
         noted = [(file_ids[update.file.path], note) for update in updates for note in update.notes]
-        insert_rows(self._connection, NoteRecord, ("file_id", "note"), noted)
+        self._dialect.insert_rows(self._connection, NoteRecord, ("file_id", "note"), noted)
         self._refresh_said(with_words)
         said = {
             item_ids[key]: (item.text, item.columns)
