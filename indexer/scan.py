@@ -1,24 +1,31 @@
 """Walk the sources and compare with the catalog: added, changed, unchanged, moved, gone."""
 
 import errno
+import functools
 import os
 import stat
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+
+import xxhash
 
 from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
 from retrieval.catalog import FailedFile, FileState, KnownFile
 from retrieval.catalog.paths import below
+from retrieval.catalog.schema import METADATA_VERSION
 from retrieval.media import UNTRUSTED_MTIME, MediaKind
 from retrieval.media.registry import format_of_indexed, kind_of
+from retrieval.media.sidecars import SIDECAR_ENDINGS, SidecarNames
 
 ALL_KINDS = frozenset(MediaKind)
 LIBRARY_FILES = frozenset({"library.toml", "catalog.sqlite"})
 """A directory with files of all these names is a library."""
+_DESCRIBED = frozenset({MediaKind.IMAGE, MediaKind.VIDEO, MediaKind.DOCUMENT})
+"""The kinds of files that have metadata, and may have sidecars."""
 _STATES = tuple(FileState)
-_PACKED = struct.Struct("<qqB??")
+_PACKED = struct.Struct("<qqB??qb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +49,18 @@ DEFAULT_WALK = WalkOptions()
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file, of a kind by its name, as the walk met it. Bytes, and nanoseconds since 1970."""
+    """A file, of a kind by its name, as the walk met it. Bytes, and nanoseconds since 1970.
+
+    sidecars: paths of the files that describe it, the most important first; sidecars_state: a
+    number that changes with their names, sizes and times; None without any.
+    """
 
     path: str
     size: int
     mtime_ns: int
     kind: MediaKind
+    sidecars: tuple[str, ...] = ()
+    sidecars_state: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +83,15 @@ class Comparison:
     """What a run has to do.
 
     to_read: new, changed, or not yet embedded, in the order of the walk. known: what the catalog
-    remembers of each path to read. gone: paths that are no longer there. maybe_moved: files that
-    were indexed and are gone (now, or since an earlier run), by size in bytes and content hash, for
-    the sizes of paths in `to_read` that the catalog has never heard of.
+    remembers of each path to read. to_refresh: unchanged files whose metadata is to be read again,
+    as their sidecars changed or somebody asked for it. gone: paths that are no longer there.
+    maybe_moved: files that were indexed and are gone (now, or since an earlier run), by size in
+    bytes and content hash, for the sizes of paths in `to_read` that the catalog has never heard of.
     """
 
     to_read: list[FoundFile] = field(default_factory=list)
     known: dict[str, KnownFile] = field(default_factory=dict)
+    to_refresh: list[FoundFile] = field(default_factory=list)
     unchanged: int = 0
     still_failed: int = 0
     gone: list[str] = field(default_factory=list)
@@ -125,7 +140,9 @@ def walk(
         return
     if not stat.S_ISDIR(status.st_mode):
         kind = format_of_indexed(root).kind
-        yield FoundFile(root, status.st_size, status.st_mtime_ns, kind)
+        folder, name = os.path.split(root)
+        sidecars = _sidecar_names(folder).of(name) if kind in _DESCRIBED else ()
+        yield _found(root, status, kind, [below(folder) + sidecar for sidecar in sidecars])
         return
     yield from _Walk(root, status.st_dev, options).entries()
 
@@ -135,17 +152,21 @@ def compare(
     known: Iterable[KnownFile],
     *,
     retry_failed: bool = False,
+    refresh_metadata: bool = False,
 ) -> Comparison:
     """Sort what was found into what must be read, what is unchanged, and what is gone.
 
     A file of the same size and modification time is unchanged; so is one that failed before, unless
-    `retry_failed`. A known time of -1 is that of no file: it is read again. Nothing below a path
-    that could not be listed counts as gone, and nothing below a root that is empty all at once. No
-    path may be found twice.
+    `retry_failed`. With `refresh_metadata` the metadata of unchanged files is to be read again: of
+    those that an earlier version, or a run that was stopped, left with old metadata, or of all
+    where there are none. A known time of -1 is that of no file: it is read again. Nothing below a
+    path that could not be listed counts as gone, and nothing below a root that is empty all at
+    once. No path may be found twice.
     """
     remembered = {file.path: _pack(file) for file in known}
     result = Comparison()
     empty_roots: set[str] = set()
+    asked: dict[bool, list[FoundFile]] = {True: [], False: []}
     for entry in found:
         if isinstance(entry, EmptyRoot):
             empty_roots.add(_as_place(entry.path))
@@ -156,11 +177,19 @@ def compare(
             result.unlisted.append(FailedFile(entry.path, entry.reason))
         elif before and _is_unchanged(entry, before, retry_failed):
             result.unchanged += before.state is FileState.INDEXED
-            result.still_failed += before.state is FileState.FAILED
+            is_indexed = before.state is FileState.INDEXED
+            result.still_failed += not is_indexed
+            if not is_indexed or entry.kind not in _DESCRIBED:
+                continue
+            if entry.sidecars_state != before.sidecars or before.metadata_version == 0:
+                result.to_refresh.append(entry)
+            elif refresh_metadata:
+                asked[before.metadata_version < METADATA_VERSION].append(entry)
         else:
             result.to_read.append(entry)
             if before:
                 result.known[entry.path] = before
+    result.to_refresh += asked[True] or asked[False]
     _sort_absent(remembered, empty_roots, result)
     return result
 
@@ -178,6 +207,7 @@ class _Listing:
     names: set[str] = field(default_factory=set)
     """Those that say something of the directory itself."""
     files: list[str] = field(default_factory=list)
+    sidecars: list[str] = field(default_factory=list)
     directories: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     is_empty: bool = True
@@ -252,6 +282,8 @@ class _Walk:
             listing.links.append(name)
         elif kind_of(name) in self._options.kinds:
             listing.files.append(name)
+        elif name.lower().endswith(SIDECAR_ENDINGS):
+            listing.sidecars.append(name)
 
     def _look_into(
         self, directory: _Directory, listing: _Listing
@@ -263,16 +295,22 @@ class _Walk:
             rules, problem = with_ignore_file(rules, path)
             if problem:
                 yield Unlisted(path, problem)
+        sidecars = SidecarNames(
+            name
+            for name in listing.sidecars
+            if not rules.ignores(prefix + name, is_directory=False)
+        )
         for name in listing.files:
             if not rules.ignores(prefix + name, is_directory=False):
-                yield from self._look_at(prefix + name)
+                beside = sidecars.of(name) if sidecars else ()
+                yield from self._look_at(prefix + name, [prefix + sidecar for sidecar in beside])
         for name in reversed(listing.directories):
             if not rules.ignores(prefix + name, is_directory=True):
                 self._pending.append(_Directory(prefix + name, rules))
         for name in listing.links:
             yield from self._look_through(prefix + name, rules)
 
-    def _look_at(self, path: str) -> Iterator[FoundFile | Unlisted]:
+    def _look_at(self, path: str, sidecars: Sequence[str] = ()) -> Iterator[FoundFile | Unlisted]:
         try:
             status = os.stat(path)  # noqa: PTH116
         except OSError as error:
@@ -280,7 +318,7 @@ class _Walk:
             return
         kind = kind_of(path)
         if stat.S_ISREG(status.st_mode) and kind is not None and kind in self._options.kinds:
-            yield FoundFile(path, status.st_size, status.st_mtime_ns, kind)
+            yield _found(path, status, kind, sidecars)
 
     def _look_through(self, path: str, rules: IgnoreRules) -> Iterator[FoundFile | Unlisted]:
         """Follow a link, which may lead to a directory, also one that is not mounted now."""
@@ -291,6 +329,40 @@ class _Walk:
             self._links.append(_Directory(path, rules))
         else:
             yield from self._look_at(path)
+
+
+def _found(
+    path: str, status: os.stat_result, kind: MediaKind, sidecars: Sequence[str]
+) -> FoundFile:
+    """Describe a file, with those of its sidecars that are there."""
+    there: list[str] = []
+    digest = xxhash.xxh3_64()
+    for sidecar in sidecars if kind in _DESCRIBED else ():
+        try:
+            beside = os.stat(sidecar)  # noqa: PTH116 - names need not be valid text
+        except OSError:
+            continue
+        if stat.S_ISREG(beside.st_mode):
+            there.append(sidecar)
+            digest.update(os.fsencode(os.path.basename(sidecar)))  # noqa: PTH119
+            digest.update(struct.pack("<qq", beside.st_size, beside.st_mtime_ns))
+    state = digest.intdigest() - 2**63 if there else None
+    return FoundFile(path, status.st_size, status.st_mtime_ns, kind, tuple(there), state)
+
+
+def _sidecar_names(folder: str) -> SidecarNames:
+    """List the sidecars in the folder of a file that is looked at alone."""
+    try:
+        changed_ns = os.stat(folder or os.curdir).st_mtime_ns  # noqa: PTH116
+        return _listed_sidecars(folder or os.curdir, changed_ns)
+    except OSError:
+        return SidecarNames(())
+
+
+@functools.lru_cache(maxsize=8)
+def _listed_sidecars(folder: str, _changed_ns: int) -> SidecarNames:
+    names = os.listdir(folder)  # noqa: PTH208
+    return SidecarNames(name for name in names if name.lower().endswith(SIDECAR_ENDINGS))
 
 
 def _sort_absent(remembered: dict[str, bytes], empty_roots: set[str], result: Comparison) -> None:
@@ -318,13 +390,16 @@ def _pack(file: KnownFile) -> bytes:
     """Pack what is known of a file but its path: half the memory, of a million files."""
     fields = (file.size, file.mtime_ns, _STATES.index(file.state), file.embedded)
     has_hash = file.content_hash is not None
-    return _PACKED.pack(*fields, has_hash) + (file.content_hash or "").encode()
+    # Of no sidecars 0, which is the state of some with a chance of one in 2**64.
+    described = file.sidecars or 0, max(file.metadata_version, -1)
+    return _PACKED.pack(*fields, has_hash, *described) + (file.content_hash or "").encode()
 
 
 def _unpack(path: str, packed: bytes) -> KnownFile:
-    size, mtime_ns, state, embedded, has_hash = _PACKED.unpack_from(packed)
+    size, mtime_ns, state, embedded, has_hash, sidecars, version = _PACKED.unpack_from(packed)
     content_hash = packed[_PACKED.size :].decode() if has_hash else None
-    return KnownFile(path, _STATES[state], size, mtime_ns, content_hash, embedded)
+    known = size, mtime_ns, content_hash, embedded, sidecars or None, version
+    return KnownFile(path, _STATES[state], *known)
 
 
 def _is_unchanged(found: FoundFile, before: KnownFile, retry_failed: bool) -> bool:

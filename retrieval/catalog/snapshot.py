@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -38,8 +38,8 @@ from retrieval.catalog.records import (
 from retrieval.catalog.schema import (
     CAN_BE_FOUND,
     CURRENT,
+    IS_OLD_METADATA,
     ITEM_COLUMNS,
-    METADATA_VERSION,
     AnnotationRecord,
     EmbeddedFileRecord,
     ExtentRecord,
@@ -60,7 +60,8 @@ from retrieval.catalog.schema import (
 from retrieval.filters import ColumnValue, Filter
 from retrieval.media import MediaKind, Metadata, Modality, clock_seconds
 
-METADATA = tuple(field.name for field in fields(Metadata))
+METADATA = tuple(field.name for field in fields(Metadata) if field.name != "columns")
+"""The fields of metadata that are columns of files; the others are annotations of the file."""
 
 _ROOTS_PER_STATEMENT = 200
 """Below SQLite's limit of 1,000 levels of an expression."""
@@ -440,25 +441,18 @@ class Snapshot:
             FileRecord.mtime_ns,
             FileRecord.content_hash,
             _is_embedded(space_id),
+            FileRecord.sidecars,
+            FileRecord.metadata_version,
         )
         for chunk in chunks(roots, _ROOTS_PER_STATEMENT):
             below = query.where(sa.or_(*(at_or_below(root) for root in chunk)))
-            for path, state, size, mtime_ns, content_hash, has_row in self._connection.execute(
-                below
-            ):
-                yield KnownFile(path, FileState(state), size, mtime_ns, content_hash, has_row)
+            for path, state, *known in self._connection.execute(below):
+                yield KnownFile(path, FileState(state), *known)
 
-    def files_with_old_dates(self) -> list[str]:
-        """List the files that can be found whose dates were read by an earlier version, by path."""
-        query = (
-            sa.select(FileRecord.path)
-            .where(
-                FileRecord.state == FileState.INDEXED,
-                FileRecord.metadata_version < METADATA_VERSION,
-            )
-            .order_by(FileRecord.path)
-        )
-        return list(self._connection.scalars(query))
+    def count_old_metadata(self) -> int:
+        """Count the files that an earlier version read less of, until `mark_old_metadata`."""
+        query = sa.select(sa.func.count()).where(IS_OLD_METADATA)
+        return self._connection.scalar(query) or 0
 
     def contents_of_size(
         self, space_id: str, sizes: Iterable[int]
@@ -521,10 +515,11 @@ class Snapshot:
 
     def embedded_content(
         self, space_id: str, kind: MediaKind, content_hash: str
-    ) -> tuple[Metadata, list[ItemEntry], list[str]] | None:
+    ) -> tuple[Metadata | None, list[ItemEntry], list[str]] | None:
         """Return metadata, items and notes of a content; None unless a file embeds it completely.
 
-        Spares reading a copy of a known file.
+        Spares reading a copy of a known file. The metadata is None where it is partly of sidecars,
+        which say nothing of a copy.
         """
         query = (
             sa.select(FileRecord)
@@ -535,6 +530,8 @@ class Snapshot:
                 EmbeddedFileRecord.space_id == space_id,
                 EmbeddedFileRecord.content_hash == content_hash,
             )
+            # Rather one that no sidecar describes.
+            .order_by(FileRecord.sidecars.is_not(None))
             .limit(1)
         )
         file = self._connection.execute(query).one_or_none()
@@ -554,7 +551,13 @@ class Snapshot:
             ItemEntry(Modality(modality), *values)
             for modality, *values in self._connection.execute(items)
         ]
-        return _metadata(file), entries, self._notes(file.id)
+        columns = self._connection.scalar(
+            sa.select(AnnotationRecord.columns).where(
+                AnnotationRecord.file_id == file.id, AnnotationRecord.image_path == file.path
+            )
+        )
+        own = replace(_metadata(file), columns=columns) if file.sidecars is None else None
+        return own, entries, self._notes(file.id)
 
     def failures(self) -> list[FailedFile]:
         """List the files that could not be read, by path."""

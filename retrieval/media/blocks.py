@@ -27,7 +27,7 @@ MOST_BLOCK_BYTES = 4 << 20
 """Maximum size of a block, unpacked; larger ones, such as depth maps, are no descriptions."""
 
 _MOST_BLOCKS = 10_000
-_MOST_DEPTH = 8
+_FIRST_BOXES = (b"ftyp", b"jP  ", b"JXL ", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 _EXIF_HEAD = b"Exif\0\0"
 _XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
@@ -106,25 +106,13 @@ def find_blocks(file: BinaryIO) -> Blocks:
 
 def _walk_of(head: bytes) -> Callable[[BinaryIO, Blocks], None] | None:
     """Choose by the first bytes; None for files without such blocks."""
-    if head.startswith(b"\xff\xd8"):
-        return _walk_jpeg
-    if head.startswith(_PNG):
-        return _walk_png
     if is_tiff(head):
         return _walk_tiff
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return _walk_webp
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return _walk_gif
-    if head[4:8] in {b"ftyp", b"jP  ", b"JXL ", b"moov", b"mdat", b"wide", b"free"}:
+    if head[4:8] in _FIRST_BOXES:
         return _walk_boxes
-    if head.startswith(b"FUJIFILMCCD-RAW"):
-        return _walk_fuji
-    if head.startswith(b"\0MRM"):
-        return _walk_minolta
-    if head.startswith(b"8BPS"):
-        return _walk_photoshop
-    return None
+    return next((walk for start, walk in _WALKS.items() if head.startswith(start)), None)
 
 
 def _walk_tiff(file: BinaryIO, blocks: Blocks) -> None:
@@ -136,17 +124,7 @@ def _walk_jpeg(file: BinaryIO, blocks: Blocks, start: int = 0) -> None:
     file.seek(start + 2)
     resources = b""
     more_xmp: dict[bytes, list[tuple[int, bytes]]] = {}
-    for _ in range(_MOST_BLOCKS):
-        head = file.read(4)
-        while head[:2] == b"\xff\xff":  # padding
-            head = head[1:] + file.read(1)
-        if len(head) < 4 or head[0] != 0xFF or head[1] in {0xD9, 0xDA}:
-            break
-        size = int.from_bytes(head[2:], "big") - 2
-        if head[1] not in {0xE1, 0xED}:
-            file.seek(size, os.SEEK_CUR)
-            continue
-        data = file.read(size)
+    for data in _segments(file):
         if data.startswith(_EXIF_HEAD):
             blocks.add_exif(data)
         elif data.startswith(_XMP_HEAD):
@@ -162,6 +140,21 @@ def _walk_jpeg(file: BinaryIO, blocks: Blocks, start: int = 0) -> None:
         blocks.add_photoshop(resources)
     for parts in more_xmp.values():
         blocks.xmp.append(b"".join(part for _, part in sorted(parts)))
+
+
+def _segments(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the application segments 1 and 13 of a JPEG from its position to its first scan."""
+    for _ in range(_MOST_BLOCKS):
+        head = file.read(4)
+        while head[:2] == b"\xff\xff":  # padding
+            head = head[1:] + file.read(1)
+        if len(head) < 4 or head[0] != 0xFF or head[1] in {0xD9, 0xDA}:
+            return
+        size = int.from_bytes(head[2:], "big") - 2
+        if head[1] in {0xE1, 0xED}:
+            yield file.read(max(size, 0))
+        else:
+            file.seek(size, os.SEEK_CUR)
 
 
 def _walk_png(file: BinaryIO, blocks: Blocks) -> None:
@@ -313,43 +306,38 @@ def _walk_photoshop(file: BinaryIO, blocks: Blocks) -> None:
 
 def _walk_boxes(file: BinaryIO, blocks: Blocks) -> None:
     """Go through the boxes of ISO base media, QuickTime, JPEG 2000 and JPEG XL."""
-    end = file.seek(0, os.SEEK_END)
-    counter = itertools.count()
-    _walk_in(file, blocks, 0, end, 0, counter)
+    pending = [(0, file.seek(0, os.SEEK_END))]
+    seen = 0
+    while pending:
+        for kind, start, end in _boxes(file, *pending.pop(0)):
+            seen += 1
+            if seen > _MOST_BLOCKS:
+                raise ValueError("too many boxes")
+            if kind in {b"moov", b"udta"} or (
+                kind == b"uuid" and _read(file, start, 16) == _CANON_ID
+            ):
+                pending.append((start + 16 if kind == b"uuid" else start, end))
+            elif kind in {b"CMT1", b"CMT2"}:
+                blocks.add_tags(read_tiff(file, start))
+            elif kind == b"CMT4":
+                blocks.tiff.append(TiffTags(place=read_place_directory(file, start)))
+            elif kind == b"meta":
+                _add_items(file, blocks, start + 4, end)
+            elif kind in {b"uuid", b"XMP_", b"xml ", b"Exif"} and end - start <= MOST_BLOCK_BYTES:
+                _add_box(blocks, kind, _read(file, start, end - start))
 
 
-def _walk_in(
-    file: BinaryIO, blocks: Blocks, start: int, end: int, depth: int, counter: "itertools.count[int]"
-) -> None:
-    for kind, inner, stop in _boxes(file, start, end):
-        if next(counter) > _MOST_BLOCKS:
-            raise ValueError("too many boxes")
-        size = stop - inner
-        if kind == b"uuid":
-            identity = _read(file, inner, 16)
-            inner += 16
-            if identity == _CANON_ID and depth < _MOST_DEPTH:
-                _walk_in(file, blocks, inner, stop, depth + 1, counter)
-            elif size > MOST_BLOCK_BYTES:
-                continue
-            elif identity == _XMP_ID:
-                blocks.xmp.append(_read(file, inner, stop - inner))
-            elif identity == _JP2_EXIF_ID:
-                blocks.add_exif(_read(file, inner, stop - inner))
-            elif identity == _JP2_IPTC_ID:
-                blocks.iptc.append(_read(file, inner, stop - inner))
-        elif kind in {b"moov", b"udta"} and depth < _MOST_DEPTH:
-            _walk_in(file, blocks, inner, stop, depth + 1, counter)
-        elif kind == b"CMT4":
-            blocks.tiff.append(TiffTags(place=read_place_directory(file, inner)))
-        elif kind in {b"CMT1", b"CMT2"}:
-            blocks.add_tags(read_tiff(file, inner))
-        elif kind == b"meta":
-            _add_items(file, blocks, inner + 4, stop)
-        elif kind in {b"XMP_", b"xml "} and size <= MOST_BLOCK_BYTES:
-            blocks.xmp.append(_read(file, inner, size))
-        elif kind == b"Exif" and size <= MOST_BLOCK_BYTES:  # of JPEG XL, behind an offset
-            blocks.add_exif(_read(file, inner + 4, size - 4))
+def _add_box(blocks: Blocks, kind: bytes, data: bytes) -> None:
+    if kind == b"Exif":  # of JPEG XL, behind an offset
+        blocks.add_exif(data[4:])
+    elif kind != b"uuid":
+        blocks.xmp.append(data)
+    elif data.startswith(_XMP_ID):
+        blocks.xmp.append(data[16:])
+    elif data.startswith(_JP2_EXIF_ID):
+        blocks.add_exif(data[16:])
+    elif data.startswith(_JP2_IPTC_ID):
+        blocks.iptc.append(data[16:])
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -431,3 +419,15 @@ def _extents(
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:
     file.seek(offset)
     return file.read(size)
+
+
+_WALKS: dict[bytes, Callable[[BinaryIO, Blocks], None]] = {
+    b"\xff\xd8": _walk_jpeg,
+    _PNG: _walk_png,
+    b"GIF87a": _walk_gif,
+    b"GIF89a": _walk_gif,
+    b"FUJIFILMCCD-RAW": _walk_fuji,
+    b"\0MRM": _walk_minolta,
+    b"8BPS": _walk_photoshop,
+}
+"""By the first bytes of a file."""

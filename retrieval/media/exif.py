@@ -327,10 +327,9 @@ def _text(said: Sequence[Description], keywords: list[str], persons: list[str]) 
         *new(title for one in said for title in one.titles),
         *new(text for one in said for text in one.descriptions),
     ]
-    for values in (keywords, persons, [place for one in said for place in one.places]):
-        if joined := ", ".join(new(values))[:MOST_CHARACTERS]:
-            lines.append(joined)
-    return "\n".join(lines) or None
+    lists = (keywords, persons, [place for one in said for place in one.places])
+    lines += [", ".join(new(values))[:MOST_CHARACTERS] for values in lists]
+    return "\n".join(filter(None, lines)) or None
 
 
 def _unique(values: Iterable[str]) -> list[str]:

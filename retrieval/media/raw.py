@@ -17,7 +17,7 @@ class CameraRaw:
 
     orientation: of the stored image, as EXIF numbers them. stored_size: width and height of the
     sensor's image in pixels, as stored; size: the same, upright. sensor_size: with the sensor's
-    masked borders. timestamp: date and time by the camera's clock, without a zone. Raises UnreadableFileError for what LibRaw cannot open,
+    masked borders. Raises UnreadableFileError for what LibRaw cannot open,
     MissingExtraError without rawpy.
     """
 
@@ -36,14 +36,18 @@ class CameraRaw:
         self.stored_size: tuple[int, int] = (sizes.width, sizes.height)
         self.size = self.stored_size[::-1] if self.orientation >= 5 else self.stored_size
         self.sensor_size: tuple[int, int] = (sizes.raw_width, sizes.raw_height)
-        other = getattr(self._raw, "other", None)  # since rawpy 0.25
-        self.timestamp: datetime | None = getattr(other, "timestamp", None)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._raw.close()
+
+    @property
+    def timestamp(self) -> datetime | None:
+        """Date and time by the camera's clock, without a zone; None if LibRaw finds none."""
+        other = getattr(self._raw, "other", None)  # since rawpy 0.25
+        return getattr(other, "timestamp", None)
 
     def preview(self) -> bytes | Image.Image | None:
         """Extract the camera's own preview: a JPEG's bytes or an image, as stored; None without.
