@@ -342,7 +342,9 @@ class _Run:
         decoded: Decoded | None
         try:
             if before is None or before.content is None or before.next is None:
-                content, decoded = processes.submit(read_first, found.path, known, options).result()
+                content, decoded = processes.submit(
+                    read_first, found.path, known, options, found.sidecars
+                ).result()
             else:
                 content = before.content
                 decoded = processes.submit(

@@ -1,5 +1,6 @@
 """Read the catalog."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -41,6 +42,7 @@ from retrieval.catalog.schema import (
     IS_OLD_METADATA,
     ITEM_COLUMNS,
     AnnotationRecord,
+    CellValueRecord,
     EmbeddedFileRecord,
     ExtentRecord,
     FileRecord,
@@ -62,6 +64,8 @@ from retrieval.media import MediaKind, Metadata, Modality, clock_seconds
 
 METADATA = tuple(field.name for field in fields(Metadata) if field.name != "columns")
 """The fields of metadata that are columns of files; the others are annotations of the file."""
+OF_FILES = ("rating", "label", "keyword", "person")
+"""The columns that files say of themselves."""
 
 _ROOTS_PER_STATEMENT = 200
 """Below SQLite's limit of 1,000 levels of an expression."""
@@ -692,7 +696,7 @@ class Snapshot:
         return None if first is None or last is None else (first, last)
 
     def columns(self) -> dict[str, list[ColumnValue]]:
-        """Return the column names of tables, sorted, each with up to 5 sample values.
+        """Return the column names of tables and files, sorted, each with up to 5 sample values.
 
         Reads the first 50 rows of each of up to 1000 tables.
         """
@@ -701,6 +705,10 @@ class Snapshot:
             for name, value in row.items():
                 if name in found or len(found) < _MOST_NAMES:
                     _add_samples(found.setdefault(name, []), value)
+        for name in OF_FILES:
+            said = sa.select(CellValueRecord.value).where(CellValueRecord.name == name)
+            for value in self._connection.scalars(said.limit(_SAMPLES)):
+                _add_samples(found.setdefault(name, []), json.loads(value))
         return dict(sorted(found.items()))
 
     def _first_rows_of_tables(self) -> Iterator[dict[str, Any]]:

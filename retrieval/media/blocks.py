@@ -206,8 +206,8 @@ def _unpacked(data: bytes) -> bytes:
 
 def _add_raw_profile(kind: str, text: str | bytes, blocks: Blocks) -> None:
     """Take a block in hexadecimal digits behind its name and size, as ImageMagick writes it."""
-    words = (text if isinstance(text, bytes) else text.encode("latin-1", "replace")).split()
-    block = bytes.fromhex(b"".join(words[2:]).decode("latin-1"))
+    written = text.decode("latin-1") if isinstance(text, bytes) else text
+    block = bytes.fromhex(written.strip().split("\n", 2)[2])
     if kind in {"exif", "app1"}:
         if block.startswith(_XMP_HEAD):
             blocks.xmp.append(block[len(_XMP_HEAD) :])
@@ -257,7 +257,7 @@ def _walk_gif(file: BinaryIO, blocks: Blocks) -> None:
                 end = file.tell()
                 file.seek(start + 12)
                 packet = file.read(min(end - start, MOST_BLOCK_BYTES))
-                blocks.xmp.append(packet[: packet.rfind(b">") + 1])
+                blocks.xmp.append(packet.partition(b"\x01\xff\xfe\xfd")[0])
                 file.seek(end)
         elif kind == b",":
             flags = file.read(9)[8]

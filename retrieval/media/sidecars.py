@@ -9,10 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from retrieval.media import FIRST_SECOND, LAST_SECOND, Metadata
-from retrieval.media.exif import (
-    columns_of,
-    metadata_of,
-)
+from retrieval.media.exif import MOST_CHARACTERS, columns_of, metadata_of
 from retrieval.media.xmp import Description, read_xmp
 
 SIDECAR_ENDINGS = (".xmp", ".json")
