@@ -142,10 +142,10 @@ def _read_own_metadata(path: str) -> Metadata:
     format_ = format_of_indexed(path)
     if format_ is PDF:
         with open_document(path) as opened:
-            return document.read_metadata(opened)
+            return document.read_metadata(opened, path)
     if format_.kind is MediaKind.VIDEO:
         with open_video(path) as opened_video:
-            return video.read_metadata(opened_video)
+            return video.read_metadata(opened_video, path)
     if format_.kind is MediaKind.IMAGE:
         return exif.read_metadata(path)
     return NO_METADATA

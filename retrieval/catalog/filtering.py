@@ -105,9 +105,10 @@ def _column_conditions(
     if where.rating is not None and where.rating != Range():
         stars = ColumnTest(min=where.rating.min, max=where.rating.max)
         wanted.append(cells.values_that_pass("rating", stars, dialect, by_index=by_index))
-    for name in ("label", "keyword", "person"):
-        if (value := getattr(where, name)) is not None:
-            wanted.append(cells.values_in_any_case(name, value))
+    named = {"label": where.label, "keyword": where.keyword, "person": where.person}
+    wanted += [
+        cells.values_in_any_case(name, value) for name, value in named.items() if value is not None
+    ]
     for values in wanted:
         if of_files:
             yield FileRecord.id.in_(_owners(FileCellRecord.file_id, values))

@@ -40,6 +40,7 @@ _CANON_ID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _JP2_EXIF_ID = b"JpgTiffExif->JP2"
 _JP2_IPTC_ID = bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38")
 
+_OF_PDF = (b"http://ns.adobe.com/pdf/1.3/", b"application/pdf")
 _IPTC_RESOURCE, _EXIF_RESOURCE, _XMP_RESOURCE = 0x0404, 0x0422, 0x0424
 
 
@@ -102,6 +103,21 @@ def find_blocks(file: BinaryIO) -> Blocks:
     except (struct.error, zlib.error, OSError, ValueError, IndexError, OverflowError):
         blocks.problems.append("its metadata is damaged")
     return blocks
+
+
+def find_pdf_packet(file: BinaryIO) -> bytes | None:
+    """Find the XMP packet of a PDF document, not of a picture in it, near its begin or its end."""
+    size = file.seek(0, os.SEEK_END)
+    for start in (max(0, size - MOST_BLOCK_BYTES), 0):
+        data = _read(file, start, MOST_BLOCK_BYTES)
+        while (begin := data.rfind(b"<?xpacket begin")) >= 0:
+            packet = data[begin : data.find(b"<?xpacket end", begin)]
+            if any(sign in packet for sign in _OF_PDF):
+                return packet
+            data = data[:begin]
+        if start == 0:
+            break
+    return None
 
 
 def _walk_of(head: bytes) -> Callable[[BinaryIO, Blocks], None] | None:

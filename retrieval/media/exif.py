@@ -144,7 +144,7 @@ def metadata_of(sources: Sequence[tuple[str, Description]]) -> Metadata:
         text=_text(said, keywords, persons),
         taken_local=dated[1][1] if dated else None,
         date_source=dated[0] if dated else None,
-        columns=columns_of(
+        columns=_columns_of(
             rating=next((one.rating for one in said if one.rating is not None), None),
             label=label,
             keywords=keywords,
@@ -153,7 +153,37 @@ def metadata_of(sources: Sequence[tuple[str, Description]]) -> Metadata:
     )
 
 
-def columns_of(
+def joined(first: Metadata, second: Metadata) -> Metadata:
+    """Join metadata: what the first does not say, the second does."""
+    dated = second if first.taken_at is None else first
+    placed = second if first.latitude is None else first
+    lines = "\n".join(filter(None, (first.text, second.text))).split("\n")
+    text = "\n".join(dict.fromkeys(filter(None, lines)))[: 4 * MOST_CHARACTERS]
+    one, other = first.columns or {}, second.columns or {}
+    return replace(
+        second,
+        taken_at=dated.taken_at,
+        taken_local=dated.taken_local,
+        date_source=dated.date_source,
+        latitude=placed.latitude,
+        longitude=placed.longitude,
+        camera=second.camera or first.camera,
+        text=text or None,
+        columns=_columns_of(
+            rating=one.get("rating", other.get("rating")),
+            label=one.get("label", other.get("label", "")),
+            keywords=_united(one, other, "keyword"),
+            persons=_united(one, other, "person"),
+        ),
+    )
+
+
+def _united(one: dict[str, Any], other: dict[str, Any], name: str) -> list[str]:
+    values = {value.lower(): value for value in (*other.get(name, ()), *one.get(name, ()))}
+    return list(values.values())
+
+
+def _columns_of(
     *, rating: float | None, label: str, keywords: Sequence[str], persons: Sequence[str]
 ) -> dict[str, Any] | None:
     """Return what filters and facets know of a file, as a table's row would say it; or None."""

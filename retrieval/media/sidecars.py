@@ -6,10 +6,9 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from retrieval.media import FIRST_SECOND, LAST_SECOND, Metadata
-from retrieval.media.exif import MOST_CHARACTERS, columns_of, metadata_of
+from retrieval.media.exif import joined, metadata_of
 from retrieval.media.xmp import Description, read_xmp
 
 SIDECAR_ENDINGS = (".xmp", ".json")
@@ -121,7 +120,7 @@ def with_sidecars(metadata: Metadata, paths: Sequence[str]) -> tuple[Metadata, t
                 told = _of_json(data)
                 metadata = _with_service(metadata, told) if told else metadata
             else:
-                metadata = _joined(metadata_of([("sidecar", read_xmp(data))]), metadata)
+                metadata = joined(metadata_of([("sidecar", read_xmp(data))]), metadata)
         except (OSError, ValueError, RecursionError) as error:
             notes.append(f"its sidecar {name} cannot be read ({str(error)[:100]})")
     return metadata, tuple(notes)
@@ -146,37 +145,7 @@ def _with_service(metadata: Metadata, told: Metadata) -> Metadata:
             date_source=dated.date_source,
         )
         metadata = replace(metadata, taken_at=None)
-    return _joined(metadata, told)
-
-
-def _joined(first: Metadata, second: Metadata) -> Metadata:
-    """Join metadata: what the first does not say, the second does."""
-    dated = second if first.taken_at is None else first
-    placed = second if first.latitude is None else first
-    lines = "\n".join(filter(None, (first.text, second.text))).split("\n")
-    text = "\n".join(dict.fromkeys(filter(None, lines)))[: 4 * MOST_CHARACTERS]
-    one, other = first.columns or {}, second.columns or {}
-    return replace(
-        second,
-        taken_at=dated.taken_at,
-        taken_local=dated.taken_local,
-        date_source=dated.date_source,
-        latitude=placed.latitude,
-        longitude=placed.longitude,
-        camera=second.camera or first.camera,
-        text=text or None,
-        columns=columns_of(
-            rating=one.get("rating", other.get("rating")),
-            label=one.get("label", other.get("label", "")),
-            keywords=_united(one, other, "keyword"),
-            persons=_united(one, other, "person"),
-        ),
-    )
-
-
-def _united(one: dict[str, Any], other: dict[str, Any], name: str) -> list[str]:
-    values = {value.lower(): value for value in (*other.get(name, ()), *one.get(name, ()))}
-    return list(values.values())
+    return joined(metadata, told)
 
 
 def _of_json(data: bytes) -> Metadata | None:
