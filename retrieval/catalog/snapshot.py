@@ -450,7 +450,8 @@ class Snapshot:
         )
         for chunk in chunks(roots, _ROOTS_PER_STATEMENT):
             below = query.where(sa.or_(*(at_or_below(root) for root in chunk)))
-            for path, state, *known in self._connection.execute(below):
+            for path, state, *rest in self._connection.execute(below):
+                known: list[Any] = rest
                 yield KnownFile(path, FileState(state), *known)
 
     def count_old_metadata(self) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from retrieval.media import FIRST_SECOND, LAST_SECOND, Metadata
+from retrieval.media.dates import Moment
 from retrieval.media.exif import joined, metadata_of
 from retrieval.media.xmp import Description, read_xmp
 
@@ -154,7 +155,7 @@ def _of_json(data: bytes) -> Metadata | None:
     if not isinstance(told, dict):
         return None
     taken = told.get("photoTakenTime")
-    dates = {}
+    dates: dict[str, Moment] = {}
     if isinstance(taken, dict):
         try:
             seconds = int(str(taken.get("timestamp", "")))

@@ -70,7 +70,7 @@ def read_tiff(file: BinaryIO, start: int = 0) -> TiffTags:
     start: where the structure begins; its offsets count from there. What is broken is left out.
     """
     file.seek(start)
-    head = file.read(16)
+    head = file.read(16).ljust(16, b"\0")
     order = _MAGIC.get(head[:4])
     found = TiffTags()
     if order is None:
