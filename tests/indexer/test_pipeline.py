@@ -19,7 +19,6 @@ from retrieval.errors import NotFoundError
 from retrieval.filters import Filter
 from retrieval.library import Library, create_library
 from retrieval.media import MediaKind, Modality
-from retrieval.search.answer import Hit
 from retrieval.search.engine import Engine
 from retrieval.search.query import ImagePart, Query, TextPart
 
@@ -507,15 +506,17 @@ def test_sidecars_are_read_and_noticed_when_they_change(library, index, picture_
     assert counts(index()) == (0, 0, 1)
     assert names_where(library, keyword="quokka") == set()
     assert names_where(library, keyword="wombat", rating={"min": 5}) == {"picture-0.png"}
-    query = Query((TextPart("wombat"),), mode="text")
-    assert [Path(hit.path).name for hit in library_hits(library, query)] == ["picture-0.png"]
+    with library.catalog.snapshot() as snapshot:
+        assert list(snapshot.details(one_named(library, "picture-0.png")).annotations) == [
+            {"rating": 5, "keyword": ["wombat"]}
+        ]
     sidecar.unlink()
     assert counts(index()) == (0, 0, 1)
     assert names_where(library, keyword="wombat") == set()
 
 
-def library_hits(library: Library, query: Query) -> list[Hit]:
-    return list(Engine(library, device="cpu").search(query).hits)
+def one_named(library: Library, name: str) -> Item:
+    return next(item for item in items_in(library) if Path(item.path).name == name)
 
 
 def test_the_sidecar_of_one_copy_says_nothing_of_the_other(library, index, picture_folder):
@@ -549,6 +550,8 @@ def test_metadata_is_read_again_and_goes_on_after_a_stop(
 
 
 def test_that_more_can_be_read_is_said_once(library, index, picture_folder):
+    index()
+    settle(picture_folder)
     assert index().notes == []
     with library.catalog.transaction() as transaction:
         transaction.mark_old_metadata([str(path) for path in picture_folder.rglob("*.png")])

@@ -137,7 +137,6 @@ def rational(numerator: int, denominator: int) -> TiffImagePlugin.IFDRational:
         {GPS.GPSLatitude: (rational(10, 0), rational(0, 1), rational(0, 1))},
         {GPS.GPSLatitude: (rational(0, 0), rational(0, 0), rational(0, 0))},
         {GPS.GPSLatitudeRef: "Q"},
-        {GPS.GPSLatitudeRef: ""},
         {GPS.GPSStatus: "V"},
         {GPS.GPSLatitude: (0.0, 0.0, 0.0), GPS.GPSLongitude: (0.0, 0.0, 0.0)},
     ],
