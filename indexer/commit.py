@@ -15,6 +15,7 @@ from indexer.progress import Summary
 from indexer.scan import Comparison, FoundFile
 from retrieval.catalog import FailedFile, FileEntry, FileState, FileUpdate, ItemEntry, Transaction
 from retrieval.catalog.paths import is_at_or_below, is_gone, is_there
+from retrieval.catalog.schema import SIDECARS_NOT_READ
 from retrieval.encoders.base import Encoder, Vectors
 from retrieval.errors import LibraryError, MissingExtraError, UnreadableFileError
 from retrieval.library import Library
@@ -200,7 +201,7 @@ def _updates(
             reason = "the encoder gave no finite vector"
             failures.append(failed_file(step.found, UnreadableFileError(reason)))
         update = FileUpdate(
-            _read_file(step, _with_place(decoded.metadata)),
+            _read_file(step, with_place(decoded.metadata)),
             items,
             step.is_first,
             step.next is None,
@@ -225,7 +226,10 @@ def _record_known(
     """
     found, content, file = step.found, _content(step), _read_file(step)
     before = comparison.known.get(found.path)
+    described = found.sidecars_state
     if before and before.embedded and before.content_hash == content.hash:
+        if described != before.sidecars:
+            comparison.to_refresh.append(found)
         transaction.record_touched([file])
         is_new = before.state is not FileState.INDEXED
         summary.added += is_new
@@ -233,12 +237,16 @@ def _record_known(
         return True
     moved = comparison.take_moved(found.path, content.size, content.hash)
     if moved and transaction.move_file(moved.path, found.path):
+        if described != moved.sidecars:
+            comparison.to_refresh.append(found)
         transaction.record_touched([file])
         summary.moved += 1
         summary.removed -= moved.state is not FileState.REMOVED
         return True
     gone = _path_moved_from(transaction, found, content.hash)
     if gone and transaction.move_file(gone, found.path):
+        if described is not None:
+            comparison.to_refresh.append(found)
         transaction.record_touched([file])
         transaction.remove_sources_below(gone)
         summary.moved += 1
@@ -247,7 +255,10 @@ def _record_known(
     if known is None:
         return False
     metadata, items, notes = known
-    copied = FileUpdate(replace(file, metadata=metadata), items, notes=notes)
+    if described is not None or metadata is None:
+        comparison.to_refresh.append(found)
+        file = replace(file, sidecars=SIDECARS_NOT_READ)
+    copied = FileUpdate(replace(file, metadata=metadata or NO_METADATA), items, notes=notes)
     transaction.record_files(space_id, [copied])
     summary.duplicates += 1
     _count(step, comparison, summary)
@@ -309,7 +320,7 @@ def _pieces(step: FileStep) -> Iterator[tuple[_Key, Piece]]:
         yield (_content(step).hash, piece.modality, piece.locator.part), piece
 
 
-def _with_place(metadata: Metadata) -> Metadata:
+def with_place(metadata: Metadata) -> Metadata:
     """Name the place of a file that has coordinates."""
     if metadata.latitude is None or metadata.longitude is None:
         return metadata
@@ -318,7 +329,8 @@ def _with_place(metadata: Metadata) -> Metadata:
 
 def _read_file(step: FileStep, metadata: Metadata = NO_METADATA) -> FileEntry:
     found, content = step.found, _content(step)
-    return FileEntry(found.path, found.kind, content.size, content.mtime_ns, content.hash, metadata)
+    known = found.path, found.kind, content.size, content.mtime_ns, content.hash
+    return FileEntry(*known, metadata, found.sidecars_state)
 
 
 def _joined(first: FileUpdate, second: FileUpdate) -> FileUpdate:

@@ -7,7 +7,8 @@ import io
 import os
 import stat
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from hashlib import file_digest
 
 import xxhash
@@ -24,6 +25,7 @@ from retrieval.media import (
 )
 from retrieval.media.pdf import open_document
 from retrieval.media.registry import PDF, Format, format_of_indexed
+from retrieval.media.sidecars import with_sidecars
 from retrieval.media.video import open_video
 
 READERS: dict[Format | MediaKind, Reader] = {
@@ -67,9 +69,15 @@ def reader_of(format_: Format) -> Reader:
 
 
 def read_first(
-    path: str, known: frozenset[str], options: ReadOptions
+    path: str, known: frozenset[str], options: ReadOptions, sidecars: Sequence[str] = ()
 ) -> tuple[Content, Decoded | None]:
     """Hash a file and read its first pieces; None where its content is among the known hashes.
+
+    Args:
+        path: the file.
+        known: content hashes.
+        options: how it is read.
+        sidecars: paths of the files that describe it.
 
     Raises as `indexer.media.base.Reader`, and ChangedWhileReadError.
     """
@@ -96,6 +104,9 @@ def read_first(
     else:
         decoded = image.read_opened(io.BytesIO(held), path, options)
     _require_same(path, before)
+    if sidecars:
+        metadata, notes = with_sidecars(decoded.metadata, sidecars)
+        decoded = replace(decoded, metadata=metadata, notes=(*decoded.notes, *notes))
     return content, _as_asked(decoded, options)
 
 
@@ -118,18 +129,23 @@ def read_on(path: str, start: int, content: Content, options: ReadOptions) -> De
     return _as_asked(decoded, options)
 
 
-def read_metadata(path: str) -> Metadata:
+def read_metadata(path: str, sidecars: Sequence[str] = ()) -> Metadata:
     """Read only the metadata of an image, a video or a PDF; of other files there is none to read.
 
-    Raises UnreadableFileError, MissingExtraError and OSError.
+    sidecars: paths of the files that describe it. Raises UnreadableFileError, MissingExtraError and
+    OSError.
     """
+    return with_sidecars(_read_own_metadata(path), sidecars)[0]
+
+
+def _read_own_metadata(path: str) -> Metadata:
     format_ = format_of_indexed(path)
     if format_ is PDF:
         with open_document(path) as opened:
-            return document.read_metadata(opened)
+            return document.read_metadata(opened, path)
     if format_.kind is MediaKind.VIDEO:
         with open_video(path) as opened_video:
-            return video.read_metadata(opened_video)
+            return video.read_metadata(opened_video, path)
     if format_.kind is MediaKind.IMAGE:
         return exif.read_metadata(path)
     return NO_METADATA

@@ -9,7 +9,7 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from indexer.commit import Batch, FileStep, commit, failed_file
+from indexer.commit import Batch, FileStep, commit, failed_file, with_place
 from indexer.decode import read_first, read_metadata, read_on
 from indexer.decoder_pool import DecoderPool
 from indexer.media.base import Decoded, ReadOptions
@@ -31,7 +31,7 @@ from retrieval.encoders.base import Encoder, cannot_encode, importable_preproces
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.integrity.checksums import add_missing_checksums
 from retrieval.library import Library
-from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
+from retrieval.media import MediaKind, Metadata, Modality
 from retrieval.media.images import default_max_pixels
 
 DEFAULT_BATCH_SIZE = 64
@@ -57,6 +57,7 @@ def index_sources(
     limit_s: float = DEFAULT_LIMIT_S,
     max_pixels: int | None = None,
     retry_failed: bool = False,
+    refresh_metadata: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Summary:
@@ -80,6 +81,8 @@ def index_sources(
         limit_s: time limit of one read, in seconds; a file that takes longer has failed.
         max_pixels: limit of an image's pixels; None: `default_max_pixels`.
         retry_failed: also read files again that failed and have not changed.
+        refresh_metadata: also read the metadata of unchanged files again, without embedding them:
+            of those that an earlier version, or a run that was stopped, left; else of all.
         on_progress: called as files are done.
         should_stop: asked after each file; if true, the run commits what is in flight and ends.
 
@@ -113,13 +116,11 @@ def index_sources(
                 for root in sources
                 if not is_there(root) and not any(root in note for note in followed.notes)
             ]
-        comparison = run.compare(retry_failed, partial)
+        comparison = run.compare(retry_failed, partial, refresh_metadata=refresh_metadata)
         total = len(comparison.to_read)
         done, is_stopping = 0, False
         count = workers or default_workers()
         with nullcontext(readers) if readers else DecoderPool(count, limit_s=limit_s) as pool:
-            if partial is None:
-                run.read_old_dates(pool, on_progress, should_stop)
             on_progress(Progress(0, total, run.summary.failed))
             files = comparison.to_read
             while files and not is_stopping:
@@ -141,7 +142,11 @@ def index_sources(
                     on_progress(Progress(done, total, run.summary.failed))
                 files = run.take_files_to_read_again()
                 done -= len(files)
-    run.summary.interrupted = done < total
+            run.summary.interrupted = done < total or not run.refresh(
+                pool, on_progress, should_stop
+            )
+    if partial is None and not refresh_metadata:
+        run.advise()
     run.summary.seconds = time.perf_counter() - start
     return run.summary
 
@@ -202,7 +207,13 @@ class _Run:
     _comparison: Comparison = field(default_factory=Comparison)
     _to_read_again: list[FoundFile] = field(default_factory=list)
 
-    def compare(self, retry_failed: bool, partial: PartialScan | None = None) -> Comparison:
+    def compare(
+        self,
+        retry_failed: bool,
+        partial: PartialScan | None = None,
+        *,
+        refresh_metadata: bool = False,
+    ) -> Comparison:
         """Walk the sources, or a part of them, and hide what is gone."""
         find = partial.walk if partial else walk
         with self._library.catalog.snapshot() as snapshot:
@@ -213,7 +224,11 @@ class _Run:
                 _tallied(find(root, options), seen[root]) for root, options in self._sources.items()
             )
             comparison = compare(
-                found, known, retry_failed=retry_failed, former_mounts=snapshot.seen().mounts
+                found,
+                known,
+                retry_failed=retry_failed,
+                former_mounts=snapshot.seen().mounts,
+                refresh_metadata=refresh_metadata,
             )
         if partial:
             comparison.to_read = [file for file in comparison.to_read if partial.is_ready(file)]
@@ -225,6 +240,9 @@ class _Run:
                     mounts = seen[source_above(path, list(seen))].mounts
                     mounts += [] if path in mounts else [path]
                 transaction.record_seen(seen)
+            if refresh_metadata:
+                # A run that is stopped is continued by the next one.
+                transaction.mark_old_metadata([file.path for file in comparison.to_refresh])
         self._comparison = comparison
         joined = Seen.joined(one.to_json() for one in seen.values())
         self.summary.endings = dict(joined.endings)
@@ -236,34 +254,48 @@ class _Run:
         self.summary.failed = comparison.still_failed + len(comparison.unlisted)
         return comparison
 
-    def read_old_dates(
+    def refresh(
         self,
         processes: DecoderPool,
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
-    ) -> None:
-        """Read the dates that an earlier version read without their local time, and nothing else.
+    ) -> bool:
+        """Read the metadata of files again that need not be embedded; False if it was stopped.
 
         Files that are out of reach are left for a later run.
         """
-        with self._library.catalog.snapshot() as snapshot:
-            paths = snapshot.files_with_old_dates()
-        for start in range(0, len(paths), _LOOKED_UP_AT_ONCE):
+        files = list({file.path: file for file in self._comparison.to_refresh}.values())
+        for start in range(0, len(files), _LOOKED_UP_AT_ONCE):
             if should_stop():
-                return
-            on_progress(Progress(start, len(paths), self.summary.failed))
-            some = paths[start : start + _LOOKED_UP_AT_ONCE]
-            futures = [processes.submit(read_metadata, path) for path in some]
-            read: dict[str, Metadata] = {}
-            for path, future in zip(some, futures, strict=True):
+                return False
+            on_progress(Progress(start, len(files), self.summary.failed))
+            some = files[start : start + _LOOKED_UP_AT_ONCE]
+            futures = [processes.submit(read_metadata, file.path, file.sidecars) for file in some]
+            read: dict[str, tuple[Metadata, int | None] | None] = {}
+            for file, future in zip(some, futures, strict=True):
                 try:
-                    read[path] = future.result()
+                    read[file.path] = with_place(future.result()), file.sidecars_state
                 except UnreadableFileError:
-                    read[path] = NO_METADATA
+                    read[file.path] = None
                 except OSError:
                     continue
             with self._library.catalog.transaction() as transaction:
-                transaction.record_dates(read)
+                transaction.record_metadata(read)
+            self.summary.refreshed += len(read)
+        return True
+
+    def advise(self) -> None:
+        """Say once that this version reads more of files that an earlier one indexed."""
+        with self._library.catalog.snapshot() as snapshot:
+            count = snapshot.count_old_metadata()
+        if count:
+            self.summary.notes.append(
+                "This version reads more of what files say of themselves: dates, places, people, "
+                f"keywords, ratings. `mmsearch index --refresh-metadata` reads it of {count:,} "
+                "indexed files, without embedding them again."
+            )
+            with self._library.catalog.transaction() as transaction:
+                transaction.mark_old_metadata()
 
     def read_ahead(
         self, processes: DecoderPool, threads_count: int, files: Sequence[FoundFile]
@@ -339,7 +371,9 @@ class _Run:
         decoded: Decoded | None
         try:
             if before is None or before.content is None or before.next is None:
-                content, decoded = processes.submit(read_first, found.path, known, options).result()
+                content, decoded = processes.submit(
+                    read_first, found.path, known, options, found.sidecars
+                ).result()
             else:
                 content = before.content
                 decoded = processes.submit(

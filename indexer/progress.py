@@ -20,10 +20,11 @@ class Summary:
     found at another path than before. relocated: re-rooted with a source that was moved as a whole,
     before the others were counted. duplicates: added files whose content was known already, from
     another file. failed: could not be read, now or when last looked at. noted: read by this run,
-    but not whole. embedded: pictures and chunks that a vector was computed for. interrupted: the
-    run was stopped and the rest is to be done. notes: sentences about sources that were moved or
-    are missing. endings, system_folders: files of other kinds by ending, and folders of systems and
-    programs by name, that the walk passed over.
+    but not whole. refreshed: known content whose metadata was read again. embedded: pictures and
+    chunks that a vector was computed for. interrupted: the run was stopped and the rest is to be
+    done. notes: sentences about sources that were moved or are missing, and about old metadata.
+    endings, system_folders: files of other kinds by ending, and folders of systems and programs by
+    name, that the walk passed over.
     """
 
     found: int = 0
@@ -36,6 +37,7 @@ class Summary:
     removed: int = 0
     failed: int = 0
     noted: int = 0
+    refreshed: int = 0
     embedded: int = 0
     seconds: float = 0.0
     interrupted: bool = False

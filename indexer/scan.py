@@ -1,19 +1,24 @@
 """Walk the sources and compare with the catalog: added, changed, unchanged, moved, gone."""
 
 import errno
+import functools
 import os
 import stat
 import struct
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+
+import xxhash
 
 from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
 from retrieval.catalog import FailedFile, FileState, KnownFile
 from retrieval.catalog.paths import below
+from retrieval.catalog.schema import METADATA_VERSION
 from retrieval.files import valid_text
 from retrieval.media import UNTRUSTED_MTIME, MediaKind
 from retrieval.media.registry import Format, format_of, format_of_indexed, read_head
+from retrieval.media.sidecars import SIDECAR_ENDINGS, SidecarNames
 
 ALL_KINDS = frozenset(MediaKind)
 SYSTEM_FOLDERS = frozenset(
@@ -35,8 +40,10 @@ _PACKAGE_ORIGINALS = {".photoslibrary": ("originals", "masters"), ".aplibrary": 
 
 LIBRARY_FILES = frozenset({"library.toml", "catalog.sqlite"})
 """A directory with files of all these names is a library."""
+_DESCRIBED = frozenset({MediaKind.IMAGE, MediaKind.VIDEO, MediaKind.DOCUMENT})
+"""The kinds of files that have metadata, and may have sidecars."""
 _STATES = tuple(FileState)
-_PACKED = struct.Struct("<qqB??")
+_PACKED = struct.Struct("<qqB??qb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +69,18 @@ DEFAULT_WALK = WalkOptions()
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file, of a kind by its name, as the walk met it. Bytes, and nanoseconds since 1970."""
+    """A file, of a kind by its name, as the walk met it. Bytes, and nanoseconds since 1970.
+
+    sidecars: paths of the files that describe it, the most important first; sidecars_state: a
+    number that changes with their names, sizes and times; None without any.
+    """
 
     path: str
     size: int
     mtime_ns: int
     kind: MediaKind
+    sidecars: tuple[str, ...] = ()
+    sidecars_state: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +129,17 @@ class Comparison:
     """What a run has to do.
 
     to_read: new, changed, or not yet embedded, in the order of the walk. known: what the catalog
-    remembers of each path to read. gone: paths that are no longer there. mounts: folders that are
-    other file systems, now or, where what was indexed of them is absent, at an earlier run.
+    remembers of each path to read. to_refresh: unchanged files whose metadata is to be read again,
+    as their sidecars changed or somebody asked for it. gone: paths that are no longer there.
+    mounts: folders that are other file systems, now or, where what was indexed of them is absent,
+    at an earlier run.
     maybe_moved: files that were indexed and are gone (now, or since an earlier run), by size in
     bytes and content hash, for the sizes of paths in `to_read` that the catalog has never heard of.
     """
 
     to_read: list[FoundFile] = field(default_factory=list)
     known: dict[str, KnownFile] = field(default_factory=dict)
+    to_refresh: list[FoundFile] = field(default_factory=list)
     unchanged: int = 0
     still_failed: int = 0
     gone: list[str] = field(default_factory=list)
@@ -218,7 +234,9 @@ def walk(root: str, options: WalkOptions = DEFAULT_WALK) -> Iterator[Entry]:
         return
     if not stat.S_ISDIR(status.st_mode):
         kind = format_of_indexed(root).kind
-        yield FoundFile(root, status.st_size, status.st_mtime_ns, kind)
+        folder, name = os.path.split(root)
+        sidecars = _sidecar_names(folder).of(name) if kind in _DESCRIBED else ()
+        yield _found(root, status, kind, [below(folder) + sidecar for sidecar in sidecars])
         return
     yield from _Walk(root, status.st_dev, options).entries()
 
@@ -229,44 +247,71 @@ def compare(
     *,
     retry_failed: bool = False,
     former_mounts: Iterable[str] = (),
+    refresh_metadata: bool = False,
 ) -> Comparison:
     """Sort what was found into what must be read, what is unchanged, and what is gone.
 
     A file of the same size and modification time is unchanged; so is one that failed before, unless
-    `retry_failed`. A known time of -1 is that of no file: it is read again. Nothing below a path
-    that could not be listed counts as gone, nothing below a root that is empty all at once, and
-    nothing below a folder that was another file system (former_mounts) and is none now. Nor does
-    what lay in a folder that is there and empty, if there were several files and they are not
+    `retry_failed`. With `refresh_metadata` the metadata of unchanged files is to be read again: of
+    those that an earlier version, or a run that was stopped, left with old metadata, or of all
+    where there are none. A known time of -1 is that of no file: it is read again. Nothing below a
+    path that could not be listed counts as gone, nothing below a root that is empty all at once,
+    and nothing below a folder that was another file system (former_mounts) and is none now. Nor
+    does what lay in a folder that is there and empty, if there were several files and they are not
     elsewhere now: a drive may have been mounted there. No path may be found twice.
     """
     remembered = {file.path: _pack(file) for file in known}
     result = Comparison()
     empty_roots: set[str] = set()
     empty_folders: set[str] = set()
+    refresh = _Refresh(asked=refresh_metadata)
     for entry in found:
-        if isinstance(entry, EmptyRoot):
-            (empty_folders if entry.nested else empty_roots).add(_as_place(entry.path))
-            continue
-        if isinstance(entry, MountPoint):
-            result.mounts.append(entry.path)
-            continue
-        if isinstance(entry, PassedOver):
+        if isinstance(entry, EmptyRoot | MountPoint | PassedOver):
+            if isinstance(entry, EmptyRoot):
+                (empty_folders if entry.nested else empty_roots).add(_as_place(entry.path))
+            elif isinstance(entry, MountPoint):
+                result.mounts.append(entry.path)
             continue
         packed = remembered.pop(entry.path, None)
         before = _unpack(entry.path, packed) if packed else None
         if isinstance(entry, Unlisted):
             result.unlisted.append(FailedFile(entry.path, entry.reason))
         elif before and _is_unchanged(entry, before, retry_failed):
-            result.unchanged += before.state is FileState.INDEXED
-            result.still_failed += before.state is FileState.FAILED
+            is_indexed = before.state is FileState.INDEXED
+            result.unchanged += is_indexed
+            result.still_failed += not is_indexed
+            refresh.consider(entry, before)
         else:
             result.to_read.append(entry)
             if before:
                 result.known[entry.path] = before
+    result.to_refresh = refresh.chosen
     away = _away(remembered, empty_folders, set(former_mounts) - set(result.mounts), result)
     result.mounts += sorted(away.intersection(former_mounts))
     _sort_absent(remembered, empty_roots | away, result)
     return result
+
+
+@dataclass
+class _Refresh:
+    """Chooses the unchanged files whose metadata is to be read again; `compare` says which."""
+
+    asked: bool
+    needed: list[FoundFile] = field(default_factory=list)
+    old: list[FoundFile] = field(default_factory=list)
+    current: list[FoundFile] = field(default_factory=list)
+
+    def consider(self, entry: FoundFile, before: KnownFile) -> None:
+        if before.state is not FileState.INDEXED or entry.kind not in _DESCRIBED:
+            return
+        if entry.sidecars_state != before.sidecars or before.metadata_version == 0:
+            self.needed.append(entry)
+        elif self.asked:
+            (self.old if before.metadata_version < METADATA_VERSION else self.current).append(entry)
+
+    @property
+    def chosen(self) -> list[FoundFile]:
+        return self.needed + (self.old or self.current)
 
 
 def _away(
@@ -308,6 +353,7 @@ class _Listing:
     names: set[str] = field(default_factory=set)
     """Those that say something of the directory itself."""
     files: list[str] = field(default_factory=list)
+    sidecars: list[str] = field(default_factory=list)
     directories: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     endings: Counter[str] = field(default_factory=Counter)
@@ -391,6 +437,8 @@ class _Walk:
             listing.links.append(name)
         elif is_of_kinds(entry.path, self._options.kinds):
             listing.files.append(name)
+        elif name.lower().endswith(SIDECAR_ENDINGS):
+            listing.sidecars.append(name)
         elif (format_ := format_of(name)) is None or format_.only_signed:
             listing.endings[_ending(name)] += 1
 
@@ -404,24 +452,29 @@ class _Walk:
                 yield Unlisted(path, problem)
         if listing.endings or listing.system_folders:
             yield PassedOver(listing.endings, tuple(listing.system_folders))
+        sidecars = SidecarNames(
+            name
+            for name in listing.sidecars
+            if not rules.ignores(prefix + name, is_directory=False)
+        )
         for name in listing.files:
             if not rules.ignores(prefix + name, is_directory=False):
-                yield from self._look_at(prefix + name)
+                beside = sidecars.of(name) if sidecars else ()
+                yield from self._look_at(prefix + name, [prefix + sidecar for sidecar in beside])
         for name in reversed(listing.directories):
             if not rules.ignores(prefix + name, is_directory=True):
                 self._pending.append(_Directory(prefix + name, rules, directory.device))
         for name in listing.links:
             yield from self._look_through(prefix + name, rules)
 
-    def _look_at(self, path: str) -> Iterator[FoundFile | Unlisted]:
+    def _look_at(self, path: str, sidecars: Sequence[str] = ()) -> Iterator[FoundFile | Unlisted]:
         try:
             status = os.stat(path)  # noqa: PTH116
         except OSError as error:
             yield Unlisted(path, _reason(error))
             return
         if stat.S_ISREG(status.st_mode) and is_of_kinds(path, self._options.kinds):
-            kind = format_of_indexed(path).kind
-            yield FoundFile(path, status.st_size, status.st_mtime_ns, kind)
+            yield _found(path, status, format_of_indexed(path).kind, sidecars)
 
     def _look_through(self, path: str, rules: IgnoreRules) -> Iterator[FoundFile | Unlisted]:
         """Follow a link, which may lead to a directory, also one that is not mounted now."""
@@ -432,6 +485,40 @@ class _Walk:
             self._links.append(_Directory(path, rules, os.stat(path).st_dev))  # noqa: PTH116
         else:
             yield from self._look_at(path)
+
+
+def _found(
+    path: str, status: os.stat_result, kind: MediaKind, sidecars: Sequence[str]
+) -> FoundFile:
+    """Describe a file, with those of its sidecars that are there."""
+    there: list[str] = []
+    digest = xxhash.xxh3_64()
+    for sidecar in sidecars if kind in _DESCRIBED else ():
+        try:
+            beside = os.stat(sidecar)  # noqa: PTH116 - names need not be valid text
+        except OSError:
+            continue
+        if stat.S_ISREG(beside.st_mode):
+            there.append(sidecar)
+            digest.update(os.fsencode(os.path.basename(sidecar)))  # noqa: PTH119
+            digest.update(struct.pack("<qq", beside.st_size, beside.st_mtime_ns))
+    state = digest.intdigest() - 2**63 if there else None
+    return FoundFile(path, status.st_size, status.st_mtime_ns, kind, tuple(there), state)
+
+
+def _sidecar_names(folder: str) -> SidecarNames:
+    """List the sidecars in the folder of a file that is looked at alone."""
+    try:
+        changed_ns = os.stat(folder or os.curdir).st_mtime_ns  # noqa: PTH116
+        return _listed_sidecars(folder or os.curdir, changed_ns)
+    except OSError:
+        return SidecarNames(())
+
+
+@functools.lru_cache(maxsize=8)
+def _listed_sidecars(folder: str, _changed_ns: int) -> SidecarNames:
+    names = os.listdir(folder)  # noqa: PTH208
+    return SidecarNames(name for name in names if name.lower().endswith(SIDECAR_ENDINGS))
 
 
 def _sort_absent(remembered: dict[str, bytes], empty_roots: set[str], result: Comparison) -> None:
@@ -459,13 +546,16 @@ def _pack(file: KnownFile) -> bytes:
     """Pack what is known of a file but its path: half the memory, of a million files."""
     fields = (file.size, file.mtime_ns, _STATES.index(file.state), file.embedded)
     has_hash = file.content_hash is not None
-    return _PACKED.pack(*fields, has_hash) + (file.content_hash or "").encode()
+    # Of no sidecars 0, which is the state of some with a chance of one in 2**64.
+    described = file.sidecars or 0, max(file.metadata_version, -1)
+    return _PACKED.pack(*fields, has_hash, *described) + (file.content_hash or "").encode()
 
 
 def _unpack(path: str, packed: bytes) -> KnownFile:
-    size, mtime_ns, state, embedded, has_hash = _PACKED.unpack_from(packed)
+    size, mtime_ns, state, embedded, has_hash, sidecars, version = _PACKED.unpack_from(packed)
     content_hash = packed[_PACKED.size :].decode() if has_hash else None
-    return KnownFile(path, _STATES[state], size, mtime_ns, content_hash, embedded)
+    known = size, mtime_ns, content_hash, embedded, sidecars or None, version
+    return KnownFile(path, _STATES[state], *known)
 
 
 def _is_unchanged(found: FoundFile, before: KnownFile, retry_failed: bool) -> bool:

@@ -28,6 +28,7 @@ from retrieval.catalog.paths import is_at_or_below
 from retrieval.encoders.base import Encoder
 from retrieval.errors import LibraryLockedError, MMSearchError, NotFoundError
 from retrieval.library import Library
+from retrieval.media.sidecars import SIDECAR_ENDINGS
 
 DEFAULT_POLL_S = 30.0
 """How often a source is walked from which no notifications can be had."""
@@ -350,13 +351,17 @@ class _Watch:
         if name in {IGNORE_FILE_NAME, *LIBRARY_FILES}:
             return directory
         is_hidden = any(name.startswith(".") for name in names_below(root, path))
-        # What is gone may have been a directory.
+        # What is gone may have been a directory; sidecars are about the files beside them.
+        is_sidecar = name.lower().endswith(SIDECAR_ENDINGS)
         may_matter = (
             change is watchfiles.Change.deleted
             or is_of_kinds(path, options.kinds)
+            or is_sidecar
             or os.path.isdir(path)  # noqa: PTH112
         )
-        return path if may_matter and (options.hidden or not is_hidden) else None
+        if not may_matter or (is_hidden and not options.hidden):
+            return None
+        return directory if is_sidecar else path
 
     def _poll(self) -> None:
         now = time.monotonic()
@@ -412,6 +417,7 @@ class _Watch:
             # Polling must not keep a disk busy all the time.
             self._next_poll = now + max(self._poll_s, 3 * (now - start))
         did = summary.added or summary.changed or summary.moved or summary.removed > 0
+        did = did or summary.refreshed
         if did or (summary.failed and self._stability.has_news) or not self._is_up_to_date:
             self._tell(Updated(summary))
         if not self._is_up_to_date and not summary.interrupted:

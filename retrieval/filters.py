@@ -132,6 +132,10 @@ class Filter(_Condition):
         camera: Part of the camera name, not case-sensitive.
         place: Name of the city, region or country of the place, not case-sensitive.
         gps: Bounding box of the place.
+        rating: Stars, -1 (rejected) to 5.
+        label: Colour label of a photo program, not case-sensitive.
+        keyword: A whole keyword, or a level of one in levels, not case-sensitive.
+        person: Whole name of a person, not case-sensitive.
         columns: Conditions on table columns, by name.
     """
 
@@ -146,6 +150,10 @@ class Filter(_Condition):
     camera: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     place: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     gps: GeoBox | None = None
+    rating: Range | None = None
+    label: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    keyword: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    person: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     columns: Annotated[dict[str, ColumnTest] | None, Field(max_length=20)] = None
     all_of: Annotated[tuple["Filter", ...] | None, Field(alias="and", min_length=1)] = None
     any_of: Annotated[tuple["Filter", ...] | None, Field(alias="or", min_length=1)] = None

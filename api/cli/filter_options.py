@@ -33,6 +33,19 @@ BeforeOption = Annotated[
 CameraOption = Annotated[
     str | None, option("--camera", "TEXT", "Only items whose camera name contains TEXT: canon.")
 ]
+KeywordOption = Annotated[
+    str | None, option("--keyword", "TEXT", "Only items with a keyword, in any case: holiday.")
+]
+PersonOption = Annotated[
+    str | None, option("--person", "NAME", "Only items that show a named person, in any case.")
+]
+LabelOption = Annotated[
+    str | None, option("--label", "TEXT", "Only items with a colour label, in any case: red.")
+]
+RatingOption = Annotated[
+    float | None,
+    option("--min-rating", "STARS", "Only items with at least this rating.", min=-1, max=5),
+]
 WhereOption = Annotated[str | None, option("--where", "JSON", "Filter as JSON; see the reference.")]
 
 _PARTIAL_DATE = re.compile(r"(\d{4})(?:-(\d\d))?", re.ASCII)
@@ -46,6 +59,10 @@ def parse_filter(
     after: str | None = None,
     before: str | None = None,
     camera: str | None = None,
+    keyword: str | None = None,
+    person: str | None = None,
+    label: str | None = None,
+    min_rating: float | None = None,
     where: str | None = None,
 ) -> Filter | None:
     """Build a filter that requires all given options; None without options.
@@ -57,6 +74,10 @@ def parse_filter(
         after: First date, inclusive.
         before: Last date, exclusive.
         camera: Part of the camera name.
+        keyword: A whole keyword.
+        person: Whole name of a person.
+        label: Colour label.
+        min_rating: Stars.
         where: Filter as JSON.
 
     Raises:
@@ -72,8 +93,10 @@ def parse_filter(
         wanted["kind"] = _kinds(kind)
     if after is not None or before is not None:
         wanted["taken_at"] = {"since": _date("--after", after), "before": _date("--before", before)}
-    if camera is not None:
-        wanted["camera"] = camera
+    named = {"camera": camera, "keyword": keyword, "person": person, "label": label}
+    wanted |= {field: text for field, text in named.items() if text is not None}
+    if min_rating is not None:
+        wanted["rating"] = {"min": min_rating}
     if where is not None:
         wanted["and"] = [_filter(where)]
     if not wanted:

@@ -85,6 +85,13 @@ def index(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Retry files that failed before.")
     ] = False,
+    refresh_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--refresh-metadata",
+            help="Read the metadata of unchanged files again, without embedding them.",
+        ),
+    ] = False,
     batch_size: BatchSizeOption = 64,
     workers: WorkersOption = None,
     kinds: Annotated[
@@ -235,6 +242,7 @@ def index(
                     limit_s=time_limit,
                     max_pixels=None if max_pixels is None else int(max_pixels * 1e6),
                     retry_failed=retry_failed and encoder is loaded,
+                    refresh_metadata=refresh_metadata and encoder is loaded,
                     on_progress=bar,
                     should_stop=stop.is_set,
                 )

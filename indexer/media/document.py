@@ -5,7 +5,10 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from retrieval.errors import UnreadableFileError
-from retrieval.media import Metadata, Modality, clock_seconds
+from retrieval.media import NO_METADATA, Metadata, Modality, clock_seconds
+from retrieval.media.blocks import Blocks, find_pdf_packet
+from retrieval.media.dates import parse_date
+from retrieval.media.exif import descriptions_of, joined, metadata_of
 from retrieval.media.images import reduced
 from retrieval.media.pdf import Document, open_document
 
@@ -35,11 +38,25 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
         if not pieces and start == 0:
             raise UnreadableFileError(problem)
         go_on = end if end < len(document) else None
-        return Decoded(tuple(pieces), read_metadata(document), go_on)
+        metadata = read_metadata(document, path) if start == 0 else NO_METADATA
+        return Decoded(tuple(pieces), metadata, go_on)
 
 
-def read_metadata(document: Document) -> Metadata:
-    """Read the creation date, title, subject and keywords of a document."""
+def read_metadata(document: Document, path: str | None = None) -> Metadata:
+    """Read the creation date, title, subject and keywords of a document, and its XMP.
+
+    path: of the file, which is read for XMP; None: it is not.
+    """
+    metadata = _of_information(document)
+    if path is None:
+        return metadata
+    with open(path, "rb") as file:  # noqa: PTH123 - names need not be valid text
+        packet = find_pdf_packet(file)
+    blocks = Blocks(xmp=[packet] if packet else [])
+    return joined(metadata, metadata_of(descriptions_of(blocks)))
+
+
+def _of_information(document: Document) -> Metadata:
     information = document.information
     lines = (" ".join(information.get(key, "").split()) for key in ("Title", "Subject", "Keywords"))
     text = "\n".join(dict.fromkeys(line for line in lines if line))[:_MOST_TEXT]
@@ -48,6 +65,7 @@ def read_metadata(document: Document) -> Metadata:
         taken_at=taken_at,
         text="".join(c for c in text if c.isprintable() or c == "\n") or None,
         taken_local=taken_local,
+        date_source=None if taken_at is None else "pdf",
     )
 
 
@@ -55,12 +73,12 @@ def parse_pdf_date(text: str) -> tuple[int, int | None] | None:
     """Read a date such as `D:20240229134500+02'00'` (ISO 32000-1, 7.9.4).
 
     All after the year may be missing. Returns `taken_at` and `taken_local` of `Metadata`: without a
-    zone the instant is taken as UTC, and `Z` tells nothing of the local time. None for anything
-    else.
+    zone the instant is taken as UTC, and `Z` tells nothing of the local time. Other dates, which
+    some programs write, as `retrieval.media.dates` reads them; None for anything else.
     """
     found = _PDF_DATE.match(text.strip())
-    if not found:
-        return None
+    if not found or "-" in text[:8]:
+        return parse_date(text)
     year, month, day, hour, minute, second = (
         int(value) if value else least
         for value, least in zip(found.groups()[:6], (0, 1, 1, 0, 0, 0), strict=True)

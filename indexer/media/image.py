@@ -5,7 +5,7 @@ from typing import BinaryIO
 
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from retrieval.media import Modality
-from retrieval.media.exif import read_metadata
+from retrieval.media.exif import read_noted
 from retrieval.media.images import read_picture
 
 
@@ -29,4 +29,5 @@ def read_opened(file: BinaryIO, path: str, options: ReadOptions) -> Decoded:
         max_pixels=options.max_pixels,
     )
     piece = Piece(Modality.IMAGE, picture.image, Locator("", picture.width, picture.height))
-    return Decoded((piece,), read_metadata(file, name=path))
+    metadata, notes = read_noted(file, name=path)
+    return Decoded((piece,), metadata, notes=notes)

@@ -10,7 +10,9 @@ import numpy as np
 
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from retrieval.errors import UnreadableFileError
-from retrieval.media import Metadata, Modality, clock_seconds
+from retrieval.media import NO_METADATA, Metadata, Modality, clock_seconds
+from retrieval.media.blocks import find_blocks
+from retrieval.media.exif import descriptions_of, joined, metadata_of
 from retrieval.media.images import reduced
 from retrieval.media.video import Choice, Frame, Video, open_video, why_no_frame
 
@@ -71,7 +73,8 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
                 notes = (f"the rest from {at // 60}:{at % 60:02} on takes too long to decode",)
         if not pieces and start == 0:
             raise UnreadableFileError(notes[0] if notes else why_no_frame(video))
-        return Decoded(tuple(pieces), read_metadata(video), go_on, notes=notes)
+        metadata = read_metadata(video, path) if start == 0 else NO_METADATA
+        return Decoded(tuple(pieces), metadata, go_on, notes=notes)
 
 
 class _Clock:
@@ -121,8 +124,19 @@ def sample(frames: Iterable[Frame], start_ms: int = 0) -> Iterator[Frame]:
             yield frame
 
 
-def read_metadata(video: Video) -> Metadata:
-    """Read the metadata of a video from the tags of QuickTime, Android and Matroska."""
+def read_metadata(video: Video, path: str | None = None) -> Metadata:
+    """Read the metadata of a video from the tags of QuickTime, Android and Matroska, and from XMP.
+
+    path: of the file, which is read for XMP; None: it is not.
+    """
+    metadata = _of_tags(video)
+    if path is None:
+        return metadata
+    with open(path, "rb") as file:  # noqa: PTH123 - names need not be valid text
+        return joined(metadata_of(descriptions_of(find_blocks(file))), metadata)
+
+
+def _of_tags(video: Video) -> Metadata:
     tags = video.tags
     apple = "com.apple.quicktime."
     place = _first(tags, f"{apple}location.iso6709", "location", "location-eng")
@@ -144,6 +158,7 @@ def read_metadata(video: Video) -> Metadata:
         duration_s=video.duration_s,
         text=text or None,
         taken_local=taken_local,
+        date_source=None if taken_at is None else "video",
     )
 
 
@@ -166,7 +181,8 @@ def parse_moment(text: str) -> tuple[int, int | None] | None:
 def parse_iso6709(text: str) -> tuple[float, float] | None:
     """Read latitude and longitude in degrees from ISO 6709, such as `+48.8577+002.2950/`.
 
-    Degrees, degrees and minutes, or degrees, minutes and seconds; None for anything else.
+    Degrees, degrees and minutes, or degrees, minutes and seconds; None for anything else, and for
+    0, 0, which phones write that know no place.
     """
     found = _ISO_6709.match(text.strip())
     if not found:
@@ -175,7 +191,8 @@ def parse_iso6709(text: str) -> tuple[float, float] | None:
     longitude = _degrees(*found.group(4, 5, 6), whole=3)
     if latitude is None or longitude is None:
         return None
-    return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else None
+    is_place = abs(latitude) <= 90 and abs(longitude) <= 180 and (latitude or longitude)
+    return (latitude, longitude) if is_place else None
 
 
 def _degrees(sign: str, digits: str, fraction: str | None, *, whole: int) -> float | None:

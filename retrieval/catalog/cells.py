@@ -111,6 +111,13 @@ def values_that_pass(
     return sa.select(CellValueRecord.id).where(*wanted)
 
 
+def values_in_any_case(name: str, value: str) -> sa.Select[Any]:
+    """Select the ids of the values of a column that are a text, whatever its case."""
+    return sa.select(CellValueRecord.id).where(
+        CellValueRecord.name == name, CellValueRecord.folded == writable(folded(value))
+    )
+
+
 def _equals(name: str, wanted: ColumnValue) -> Condition:
     if isinstance(wanted, bool):
         return CellValueRecord.truth == wanted

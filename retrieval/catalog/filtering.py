@@ -60,7 +60,8 @@ def is_of_file(where: Filter, *, with_columns: bool = False) -> bool:
 
     with_columns: whether columns are of files, since no item has any.
     """
-    is_of_item = where.width or where.height or (where.columns and not with_columns)
+    of_columns = where.columns or where.rating or where.label or where.keyword or where.person
+    is_of_item = where.width or where.height or (of_columns and not with_columns)
     return not is_of_item and all(
         is_of_file(part, with_columns=with_columns) for part in where.parts
     )
@@ -95,13 +96,24 @@ def _column_conditions(
     where: Filter, dialect: Dialect, *, by_index: bool, of_files: bool
 ) -> Iterator[Condition]:
     """Test the item's own columns, and what tables that are there now say of its file."""
-    for name, test in (where.columns or {}).items():
-        if test != ColumnTest():
-            values = cells.values_that_pass(name, test, dialect, by_index=by_index)
-            if of_files:
-                yield FileRecord.id.in_(_owners(FileCellRecord.file_id, values))
-            else:
-                yield _of_many(values) if by_index else _of_few(values)
+    wanted = [
+        cells.values_that_pass(name, test, dialect, by_index=by_index)
+        for name, test in (where.columns or {}).items()
+        if test != ColumnTest()
+    ]
+    # What files say of themselves are columns of their own.
+    if where.rating is not None and where.rating != Range():
+        stars = ColumnTest(min=where.rating.min, max=where.rating.max)
+        wanted.append(cells.values_that_pass("rating", stars, dialect, by_index=by_index))
+    named = {"label": where.label, "keyword": where.keyword, "person": where.person}
+    wanted += [
+        cells.values_in_any_case(name, value) for name, value in named.items() if value is not None
+    ]
+    for values in wanted:
+        if of_files:
+            yield FileRecord.id.in_(_owners(FileCellRecord.file_id, values))
+        else:
+            yield _of_many(values) if by_index else _of_few(values)
 
 
 def _is_true(column: Any, condition: Condition) -> Condition:

@@ -159,6 +159,7 @@ class KnownFile:
     """A file as a scan compares it with the disk.
 
     embedded: its content was embedded completely in the space. mtime_ns: -1 if not to be trusted.
+    sidecars: their state when they were read. metadata_version: what was read of it.
     """
 
     path: str
@@ -167,11 +168,13 @@ class KnownFile:
     mtime_ns: int
     content_hash: str | None
     embedded: bool
+    sidecars: int | None = None
+    metadata_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file as it is recorded."""
+    """A file as it is recorded. sidecars: the state of those that its metadata was read with."""
 
     path: str
     kind: MediaKind
@@ -179,6 +182,7 @@ class FileEntry:
     mtime_ns: int
     content_hash: str
     metadata: Metadata = NO_METADATA
+    sidecars: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,15 @@ from retrieval.media import MediaKind, Modality
 
 _T = TypeVar("_T")
 
-SCHEMA_REVISION = "0015"
+SCHEMA_REVISION = "0012"
 """The newest migration; a test compares it with the scripts."""
 
-METADATA_VERSION = 1
-"""What is read of files' dates. The next run reads those of files with a smaller number again."""
+METADATA_VERSION = 2
+"""What is read of files: a run that is asked to reads those with a smaller number again.
+
+0: dates without their local time, which any run reads again. 1: of EXIF, IPTC and a little of XMP.
+Files of an older version whose owner was told so have the negative number of the newer one.
+"""
 
 
 class FilePath(sa.types.TypeDecorator[str]):
@@ -93,6 +97,9 @@ class FileRecord(Base):
     # clock: of the metadata, else of the machine that indexed, by the instant or the mtime.
     taken_local: Mapped[int | None] = mapped_column(sa.BigInteger, index=True)
     metadata_version: Mapped[int] = mapped_column(server_default="0")
+    date_source: Mapped[str | None] = mapped_column(sa.String(16))
+    # The state of its sidecars when they were read, as a number; NULL without any.
+    sidecars: Mapped[int | None] = mapped_column(sa.BigInteger)
     place: Mapped[str | None] = mapped_column(sa.Text, index=True)
     folder_id: Mapped[int | None] = mapped_column(index=True)
     date: Mapped[int | None] = mapped_column(sa.BigInteger, index=True)
@@ -284,6 +291,17 @@ CAN_BE_FOUND = FileRecord.state.not_in([FileState.FAILED, FileState.REMOVED])
 
 It takes a value that an index is asked for to be rare, and does not know that most files have it.
 """
+
+
+SIDECARS_NOT_READ = 1
+"""State of the sidecars of a file whose metadata the next run is to read."""
+
+IS_OLD_METADATA = sa.and_(
+    FileRecord.state == FileState.INDEXED,
+    FileRecord.kind.in_([MediaKind.IMAGE, MediaKind.VIDEO, MediaKind.DOCUMENT]),
+    FileRecord.metadata_version.between(1, METADATA_VERSION - 1),
+)
+"""Of a file: an earlier version read less of it, and nobody was told so."""
 
 
 def row_in(space_id: str) -> sa.ScalarSelect[int]:

@@ -2,9 +2,10 @@
 
 import functools
 import inspect
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -41,9 +42,10 @@ from retrieval.catalog.records import (
 from retrieval.catalog.schema import (
     CAN_BE_FOUND,
     CURRENT,
+    IS_OLD_METADATA,
     ITEM_COLUMNS,
-    METADATA_VERSION,
     AnnotationRecord,
+    CellValueRecord,
     EmbeddedFileRecord,
     ExtentRecord,
     FileRecord,
@@ -65,7 +67,10 @@ from retrieval.errors import DamagedLibraryError
 from retrieval.filters import ColumnValue, Filter
 from retrieval.media import MediaKind, Metadata, Modality, clock_seconds
 
-METADATA = tuple(field.name for field in fields(Metadata))
+METADATA = tuple(field.name for field in fields(Metadata) if field.name != "columns")
+"""The fields of metadata that are columns of files; the others are annotations of the file."""
+OF_FILES = ("rating", "label", "keyword", "person")
+"""The columns that files say of themselves."""
 
 _ROOTS_PER_STATEMENT = 200
 """Below SQLite's limit of 1,000 levels of an expression."""
@@ -553,25 +558,19 @@ class Snapshot:
             FileRecord.mtime_ns,
             FileRecord.content_hash,
             _is_embedded(space_id),
+            FileRecord.sidecars,
+            FileRecord.metadata_version,
         )
         for chunk in chunks(roots, _ROOTS_PER_STATEMENT):
             below = query.where(sa.or_(*(at_or_below(root) for root in chunk)))
-            for path, state, size, mtime_ns, content_hash, has_row in self._connection.execute(
-                below
-            ):
-                yield KnownFile(path, FileState(state), size, mtime_ns, content_hash, has_row)
+            for path, state, *rest in self._connection.execute(below):
+                known: list[Any] = rest
+                yield KnownFile(path, FileState(state), *known)
 
-    def files_with_old_dates(self) -> list[str]:
-        """List the files that can be found whose dates were read by an earlier version, by path."""
-        query = (
-            sa.select(FileRecord.path)
-            .where(
-                FileRecord.state == FileState.INDEXED,
-                FileRecord.metadata_version < METADATA_VERSION,
-            )
-            .order_by(FileRecord.path)
-        )
-        return list(self._connection.scalars(query))
+    def count_old_metadata(self) -> int:
+        """Count the files that an earlier version read less of, until `mark_old_metadata`."""
+        query = sa.select(sa.func.count()).where(IS_OLD_METADATA)
+        return self._connection.scalar(query) or 0
 
     def contents_of_size(
         self, space_id: str, sizes: Iterable[int]
@@ -634,10 +633,11 @@ class Snapshot:
 
     def embedded_content(
         self, space_id: str, kind: MediaKind, content_hash: str
-    ) -> tuple[Metadata, list[ItemEntry], list[str]] | None:
+    ) -> tuple[Metadata | None, list[ItemEntry], list[str]] | None:
         """Return metadata, items and notes of a content; None unless a file embeds it completely.
 
-        Spares reading a copy of a known file.
+        Spares reading a copy of a known file. The metadata is None where it is partly of sidecars,
+        which say nothing of a copy.
         """
         query = (
             sa.select(FileRecord)
@@ -648,6 +648,8 @@ class Snapshot:
                 EmbeddedFileRecord.space_id == space_id,
                 EmbeddedFileRecord.content_hash == content_hash,
             )
+            # Rather one that no sidecar describes.
+            .order_by(FileRecord.sidecars.is_not(None))
             .limit(1)
         )
         file = self._connection.execute(query).one_or_none()
@@ -667,7 +669,13 @@ class Snapshot:
             ItemEntry(Modality(modality), *values)
             for modality, *values in self._connection.execute(items)
         ]
-        return _metadata(file), entries, self._notes(file.id)
+        columns = self._connection.scalar(
+            sa.select(AnnotationRecord.columns).where(
+                AnnotationRecord.file_id == file.id, AnnotationRecord.image_path == file.path
+            )
+        )
+        own = replace(_metadata(file), columns=columns) if file.sidecars is None else None
+        return own, entries, self._notes(file.id)
 
     def failures(self) -> list[FailedFile]:
         """List the files that could not be read, by path."""
@@ -814,7 +822,7 @@ class Snapshot:
         return None if first is None or last is None else (first, last)
 
     def columns(self) -> dict[str, list[ColumnValue]]:
-        """Return the column names of tables, sorted, each with up to 5 sample values.
+        """Return the column names of tables and files, sorted, each with up to 5 sample values.
 
         Reads the first 50 rows of each of up to 1000 tables.
         """
@@ -823,6 +831,10 @@ class Snapshot:
             for name, value in row.items():
                 if name in found or len(found) < _MOST_NAMES:
                     _add_samples(found.setdefault(name, []), value)
+        for name in OF_FILES:
+            said = sa.select(CellValueRecord.value).where(CellValueRecord.name == name)
+            for value in self._connection.scalars(said.limit(_SAMPLES)):
+                _add_samples(found.setdefault(name, []), json.loads(value))
         return dict(sorted(found.items()))
 
     def _first_rows_of_tables(self) -> Iterator[dict[str, Any]]:

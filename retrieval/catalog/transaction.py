@@ -1,7 +1,7 @@
 """Write the catalog."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from retrieval.catalog.records import (
     Seen,
 )
 from retrieval.catalog.schema import (
+    IS_OLD_METADATA,
     ITEM_COLUMNS,
     METADATA_VERSION,
     PARAMETERS_PER_STATEMENT,
@@ -37,7 +38,7 @@ from retrieval.catalog.schema import (
 )
 from retrieval.catalog.snapshot import METADATA, Snapshot
 from retrieval.errors import DamagedLibraryError
-from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality, local_clock_seconds
+from retrieval.media import UNTRUSTED_MTIME, Metadata, Modality, local_clock_seconds
 
 _Key = TypeVar("_Key")
 
@@ -220,11 +221,11 @@ class Transaction(Snapshot):
         if annotations := [
             (file_ids[update.file.path], path, columns)
             for update in updates
-            for path, columns in update.annotations
+            for path, columns in (*_own_annotation(update), *update.annotations)
         ]:
             names = ("file_id", "image_path", "columns")
             self._dialect.insert_rows(self._connection, AnnotationRecord, names, annotations)
-            annotated = {path for update in updates for path, _ in update.annotations}
+            annotated = {path for _, path, _ in annotations}
             with_words |= set(self._ids_of_files(annotated).values())
         self._delete(NoteRecord.file_id, list(again & known_files))
         noted = [(file_ids[update.file.path], note) for update in updates for note in update.notes]
@@ -264,6 +265,15 @@ class Transaction(Snapshot):
             .values(path=new_path, state=FileState.INDEXED)
         ).rowcount
         file_ids = self._ids_of_files([new_path]).values()
+        # What a file says of itself moves with it.
+        self._connection.execute(
+            sa.update(AnnotationRecord)
+            .where(
+                AnnotationRecord.file_id.in_(list(file_ids)),
+                AnnotationRecord.image_path == old_path,
+            )
+            .values(image_path=new_path)
+        )
         self._refresh_derived(file_ids)
         self._refresh_said(file_ids)
         self._refresh_annotated([new_path])
@@ -296,24 +306,41 @@ class Transaction(Snapshot):
                 [{"of": file.path, "local": _local_mtime(file.mtime_ns)} for file in files],
             )
             facets.refresh_codes(self._connection, file_ids.values())
-        self._refresh_annotated([f.path for f in files if f.kind is MediaKind.TABLE])
+        self._refresh_annotated([file.path for file in files])
 
-    def record_dates(self, metadata: Mapping[str, Metadata]) -> None:
-        """Record the dates of known files as they were read again, by path.
+    def record_metadata(self, read: Mapping[str, tuple[Metadata, int | None] | None]) -> None:
+        """Replace the metadata of known files, read again: by path, with the state of sidecars.
 
-        Metadata without a date leaves that of the file as it is.
+        None: it could not be read; what is known of the file stays.
         """
-        current = {"metadata_version": METADATA_VERSION}
-        dated = {
-            path: {
-                "taken_at": read.taken_at,
-                "taken_local": _taken_local(read, UNTRUSTED_MTIME),
-            }
-            for path, read in metadata.items()
-            if read.taken_at is not None
-        }
-        self._save_files({path: current for path in metadata if path not in dated})
-        self._save_files({path: current | dates for path, dates in dated.items()})
+        unread = {path for path, metadata in read.items() if metadata is None}
+        self._save_files({path: {"metadata_version": METADATA_VERSION} for path in unread})
+        files = {path: metadata for path, metadata in read.items() if metadata is not None}
+        known = self._connection.execute(
+            sa.select(FileRecord.path, FileRecord.id, FileRecord.mtime_ns).where(
+                FileRecord.path.in_(list(files))
+            )
+        ).all()
+        self._save_files({path: _described(*files[path], mtime_ns) for path, _, mtime_ns in known})
+        ids = [file_id for _, file_id, _ in known]
+        own = AnnotationRecord.image_path.in_(list(files))
+        self._delete(AnnotationRecord.file_id, ids, own)
+        annotations = [
+            (file_id, path, columns)
+            for path, file_id, _ in known
+            if (columns := files[path][0].columns)
+        ]
+        names = ("file_id", "image_path", "columns")
+        self._dialect.insert_rows(self._connection, AnnotationRecord, names, annotations)
+        self._refresh_said(ids)
+
+    def mark_old_metadata(self, paths: Sequence[str] | None = None) -> None:
+        """Mark files whose metadata is to be read again, or (None) those of older versions."""
+        marked = sa.update(FileRecord).values(metadata_version=-METADATA_VERSION)
+        if paths is None:
+            self._connection.execute(marked.where(IS_OLD_METADATA))
+        for chunk in chunks(paths or ()):
+            self._connection.execute(marked.where(FileRecord.path.in_(chunk)))
 
     def mark_removed(self, paths: Iterable[str]) -> int:
         """Hide files from every search at once; returns how many were not hidden before."""
@@ -512,12 +539,22 @@ def _plan_moves(
 
 
 def _values_of(file: FileEntry) -> dict[str, Any]:
-    described = {name: getattr(file.metadata, name) for name in METADATA}
-    dated = {
-        "taken_local": _taken_local(file.metadata, file.mtime_ns),
+    described = _described(file.metadata, file.sidecars, file.mtime_ns)
+    return _values_of_content(file) | {"kind": file.kind} | described
+
+
+def _described(metadata: Metadata, sidecars: int | None, mtime_ns: int) -> dict[str, Any]:
+    return {name: getattr(metadata, name) for name in METADATA} | {
+        "taken_local": _taken_local(metadata, mtime_ns),
         "metadata_version": METADATA_VERSION,
+        "sidecars": sidecars,
     }
-    return _values_of_content(file) | {"kind": file.kind} | described | dated
+
+
+def _own_annotation(update: FileUpdate) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what a file says of itself that is for filters and facets, as a table would."""
+    if update.is_first and update.file.metadata.columns:
+        yield update.file.path, update.file.metadata.columns
 
 
 def _taken_local(metadata: Metadata, mtime_ns: int) -> int | None:

@@ -2,9 +2,10 @@
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 UNTRUSTED_MTIME = -1
 """Recorded for a file just written when it was read: it may change again within the same time."""
@@ -45,6 +46,9 @@ class Metadata:
     latitude, longitude: degrees, north and east positive.
     text: title, description and keywords, a line each.
     place: names of the place, a line each, as `retrieval.media.places` gives them.
+    date_source: what says the date: `exif`, `gps`, `xmp`, `iptc`, `text` (of PNG), `pdf`, `video`,
+    `sidecar`; None without a date of its own.
+    columns: rating (number), label, keyword and person (lists), as a table's row would say them.
     """
 
     taken_at: int | None = None
@@ -55,6 +59,8 @@ class Metadata:
     text: str | None = None
     taken_local: int | None = None
     place: str | None = None
+    date_source: str | None = None
+    columns: dict[str, Any] | None = field(default=None, hash=False)
 
 
 NO_METADATA = Metadata()

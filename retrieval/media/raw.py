@@ -1,5 +1,6 @@
 """Read camera RAW files by LibRaw: orientation, embedded preview and developed image."""
 
+from datetime import datetime
 from typing import Any, BinaryIO, Self
 
 import numpy as np
@@ -41,6 +42,12 @@ class CameraRaw:
 
     def __exit__(self, *_: object) -> None:
         self._raw.close()
+
+    @property
+    def timestamp(self) -> datetime | None:
+        """Date and time by the camera's clock, without a zone; None if LibRaw finds none."""
+        other = getattr(self._raw, "other", None)  # since rawpy 0.25
+        return getattr(other, "timestamp", None)
 
     def preview(self) -> bytes | Image.Image | None:
         """Extract the camera's own preview: a JPEG's bytes or an image, as stored; None without.

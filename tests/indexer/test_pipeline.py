@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from numpy.typing import NDArray
 from PIL import Image
 
+from indexer import pipeline
 from indexer.pipeline import index_sources, remove_paths
-from indexer.progress import Progress
+from indexer.progress import Progress, Summary
 from retrieval.catalog import Item
 from retrieval.encoders.base import Inputs, Space, Vectors
 from retrieval.errors import NotFoundError
+from retrieval.filters import Filter
 from retrieval.library import Library, create_library
 from retrieval.media import MediaKind, Modality
 from retrieval.search.engine import Engine
@@ -470,3 +473,97 @@ def test_pictures_are_made_ready_where_they_are_read(tmp_path, picture_folder):
         assert (os.getpid() in encoder.processes) is bool(vectors)
         vectors.append(library.embeddings(encoder.space, Modality.IMAGE).rows(summary.embedded))
     np.testing.assert_array_equal(*vectors)
+
+
+SIDECAR = """<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF
+ xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'
+ xmlns:dc='http://purl.org/dc/elements/1.1/' xmlns:xmp='http://ns.adobe.com/xap/1.0/'>
+<rdf:Description xmp:Rating='{}'><dc:subject><rdf:Bag><rdf:li>{}</rdf:li></rdf:Bag></dc:subject>
+</rdf:Description></rdf:RDF></x:xmpmeta>"""
+
+
+def names_where(library: Library, **where: object) -> set[str]:
+    with library.catalog.snapshot() as snapshot:
+        items = snapshot.items(library.space().id, where=Filter(**where), limit=100)
+    return {Path(item.path).name for item in items}
+
+
+def counts(summary: Summary) -> tuple[int, int, int]:
+    return summary.added, summary.embedded, summary.refreshed
+
+
+def test_sidecars_are_read_and_noticed_when_they_change(library, index, picture_folder):
+    folder = picture_folder / "folder 0"
+    sidecar = folder / "picture-0.xmp"
+    sidecar.write_text(SIDECAR.format(3, "quokka"))
+    first = index()
+    assert (first.added, first.refreshed) == (6, 0)
+    assert names_where(library, keyword="Quokka") == {"picture-0.png"}
+    settle(picture_folder)
+    assert index().refreshed == 1  # their times changed
+    assert counts(index()) == (0, 0, 0)
+    sidecar.write_text(SIDECAR.format(5, "wombat"))
+    assert counts(index()) == (0, 0, 1)
+    assert names_where(library, keyword="quokka") == set()
+    assert names_where(library, keyword="wombat", rating={"min": 5}) == {"picture-0.png"}
+    with library.catalog.snapshot() as snapshot:
+        assert list(snapshot.details(one_named(library, "picture-0.png")).annotations) == [
+            {"rating": 5, "keyword": ["wombat"]}
+        ]
+    sidecar.unlink()
+    assert counts(index()) == (0, 0, 1)
+    assert names_where(library, keyword="wombat") == set()
+
+
+def one_named(library: Library, name: str) -> Item:
+    return next(item for item in items_in(library) if Path(item.path).name == name)
+
+
+def test_the_sidecar_of_one_copy_says_nothing_of_the_other(library, index, picture_folder):
+    original = picture_folder / "folder 0" / "picture-0.png"
+    original.with_suffix(".xmp").write_text(SIDECAR.format(3, "quokka"))
+    index()
+    shutil.copyfile(original, picture_folder / "copy.png")
+    summary = index()
+    assert (summary.duplicates, summary.embedded, summary.refreshed) == (1, 0, 1)
+    assert names_where(library, keyword="quokka") == {"picture-0.png"}
+    (picture_folder / "second.png.xmp").write_text(SIDECAR.format(3, "wombat"))
+    shutil.copyfile(original, picture_folder / "second.png")
+    index()
+    assert names_where(library, keyword="wombat") == {"second.png"}
+
+
+def test_metadata_is_read_again_and_goes_on_after_a_stop(
+    library, index, picture_folder, monkeypatch
+):
+    index()
+    settle(picture_folder)
+    index()
+    assert counts(index()) == (0, 0, 0)
+    assert counts(index(refresh_metadata=True)) == (0, 0, 6)
+    monkeypatch.setattr(pipeline, "_LOOKED_UP_AT_ONCE", 2)
+    stops = iter([False, True])
+    stopped = index(refresh_metadata=True, should_stop=lambda: next(stops, True))
+    assert (stopped.refreshed, stopped.interrupted) == (2, True)
+    assert counts(index(refresh_metadata=True)) == (0, 0, 4)
+    assert counts(index(refresh_metadata=True)) == (0, 0, 6)
+
+
+def test_that_more_can_be_read_is_said_once(library, index, picture_folder):
+    index()
+    settle(picture_folder)
+    assert index().notes == []
+    with library.catalog.transaction() as transaction:
+        transaction.mark_old_metadata([str(path) for path in picture_folder.rglob("*.png")])
+    assert index().notes == []  # said by the run that marked them
+    assert index(refresh_metadata=True).refreshed == 6
+    set_metadata_version(library, 1)
+    [note] = index().notes
+    assert "--refresh-metadata" in note
+    assert index().notes == []
+    assert index(refresh_metadata=True).refreshed == 6
+
+
+def set_metadata_version(library: Library, version: int) -> None:
+    with library.catalog.dialect.connect(write=True) as connection:
+        connection.execute(sa.text(f"UPDATE files SET metadata_version = {version}"))

@@ -5,6 +5,7 @@ catalog lead nowhere, as on another machine.
 """
 
 import json
+import os
 import shutil
 from contextlib import closing
 from dataclasses import replace
@@ -17,6 +18,7 @@ from starlette.testclient import TestClient
 
 from api.http.app import create_app
 from indexer.pipeline import index_sources
+from retrieval.catalog import FileEntry
 from retrieval.filters import Filter
 from retrieval.indices.generations import load_latest
 from retrieval.library import Library, open_library
@@ -111,16 +113,18 @@ def test_dates_of_an_upgraded_library_are_read_again(kept, starter):
     with closing(open_library(kept / "library")) as library:
         [before] = library.search("a shape", where=Filter(camera="test"))
         assert before.item.taken_local == datetime(2024, 5, 17, 12)
-        with library.catalog.snapshot() as snapshot:
-            assert snapshot.files_with_old_dates() == [before.path]
         changed.save(photo, exif=exif)
         with library.catalog.transaction() as transaction:
             assert transaction.move_file(before.path, str(photo))
             details = transaction.details(replace(before.item, path=str(photo)))
-        index_sources(library, starter, [kept / "photos" / "notes.md"])
+            status = photo.stat()
+            known = photo.as_posix(), before.item.kind, status.st_size, status.st_mtime_ns
+            transaction.record_touched([FileEntry(*known, before.item.content_hash)])
+        os.utime(photo, ns=(status.st_atime_ns, status.st_mtime_ns))
+        summary = index_sources(library, starter, [photo])
+        assert (summary.refreshed, summary.embedded) == (1, 0)
         [after] = library.search("a shape", where=Filter(camera="test"))
         assert after.item.taken_local == datetime(2024, 5, 17, 12)
         with library.catalog.snapshot() as snapshot:
-            assert snapshot.files_with_old_dates() == []
             at = snapshot.details(after.item).taken_at
         assert details.taken_at - at == 10 * 3600

@@ -83,6 +83,9 @@ class JobResult(BaseModel):
     duplicates: int
     removed: int
     failed: int
+    refreshed: Annotated[
+        int, Field(description="Unchanged, but their metadata was read again.")
+    ] = 0
     noted: Annotated[
         int, Field(description="Indexed files of which something could not be read.")
     ] = 0

@@ -30,6 +30,10 @@ def test_all_options_must_hold(monkeypatch, tmp_path):
         after="2023",
         before="2023-05-17T14:30+02:00",
         camera="canon",
+        keyword="holiday",
+        person="Ann",
+        label="Red",
+        min_rating=3,
         where='{"width": {"min": 3}}',
     )
     zone = timezone(timedelta(hours=2))
@@ -42,6 +46,10 @@ def test_all_options_must_hold(monkeypatch, tmp_path):
             before=datetime(2023, 5, 17, 14, 30, tzinfo=zone),
         ),
         camera="canon",
+        keyword="holiday",
+        person="Ann",
+        label="Red",
+        rating=Range(min=3),
         all_of=(Filter(width=Range(min=3)),),
     )
 

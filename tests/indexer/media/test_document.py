@@ -90,7 +90,9 @@ def test_what_the_document_says_of_itself_is_read(tmp_path):
         creationDate=datetime(2024, 2, 29, 12, tzinfo=UTC).timetuple(),
     )
     metadata = read(str(path), 0, ReadOptions()).metadata
-    assert metadata == Metadata(taken_at=1_709_208_000, text="A trip to Åland\nSailing\nsea, boats")
+    assert metadata == Metadata(
+        taken_at=1_709_208_000, text="A trip to Åland\nSailing\nsea, boats", date_source="pdf"
+    )
 
 
 def test_damaged_document_is_unreadable(tmp_path):

@@ -249,6 +249,7 @@ def test_tags_of_phones_are_read(tmp_path):
         longitude=-2.295,
         duration_s=4.0,
         text="By the river",
+        date_source="video",
     )
 
 

@@ -15,6 +15,7 @@ from retrieval.catalog import (
     local_time,
 )
 from retrieval.errors import DamagedLibraryError
+from retrieval.filters import Filter
 from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality, local_clock_seconds
 
 SPACE = "space-1"
@@ -267,19 +268,45 @@ def test_a_touched_file_has_its_new_time_unless_it_has_a_date(catalog):
     assert [item.taken_from for item in items] == [TakenFrom.METADATA, TakenFrom.MTIME]
 
 
-def test_dates_that_are_read_again_take_the_place_of_the_old_ones(catalog):
-    before = Metadata(taken_at=70, camera="Canon", text="words")
+def test_metadata_that_is_read_again_takes_the_place_of_the_old(catalog):
+    before = Metadata(taken_at=70, camera="Canon", text="words", columns={"rating": 1})
     files = [replace(image(f"/{name}.jpg", name), metadata=before) for name in "ab"]
+    new = Metadata(taken_at=70, taken_local=3670, date_source="exif", columns={"keyword": ["dog"]})
     with catalog.transaction() as transaction:
         record(transaction, files, 0)
-        transaction.record_dates(
-            {"/a.jpg": Metadata(taken_at=70, taken_local=3670), "/b.jpg": NO_METADATA}
-        )
+        transaction.record_metadata({"/a.jpg": (new, 77), "/b.jpg": None})
         first, second = transaction.pictures(SPACE)
         assert first.taken_local == local_time(3670)
         assert second.taken_local == local_time(local_clock_seconds(70))
-        assert transaction.details(first).metadata == replace(before, taken_local=3670)
-        assert transaction.files_with_old_dates() == []
+        details = transaction.details(first)
+        assert details.metadata == replace(new, columns=None)
+        assert details.annotations == [{"keyword": ["dog"]}]
+        kept = replace(before, columns=None, taken_local=local_clock_seconds(70))
+        assert transaction.details(second).metadata == kept
+        assert [file.sidecars for file in transaction.files_below(["/"], SPACE)] == [77, None]
+        assert found_where(transaction, {"keyword": {"equals": "dog"}}) == ["/a.jpg"]
+        assert found_where(transaction, {"rating": {"min": 1}}) == ["/b.jpg"]
+
+
+def found_where(transaction, columns):
+    items = transaction.items(SPACE, where=Filter(columns=columns), limit=10)
+    return sorted(item.path for item in items)
+
+
+def test_what_a_file_says_of_itself_moves_with_it_and_comes_back(catalog):
+    rated = replace(image("/a.jpg", "a"), metadata=Metadata(columns={"rating": 5}))
+    with catalog.transaction() as transaction:
+        record(transaction, [rated], 0)
+        assert transaction.move_file("/a.jpg", "/b.jpg")
+        assert found_where(transaction, {"rating": {"min": 5}}) == ["/b.jpg"]
+        transaction.relocate("/b.jpg", "/c.jpg")
+        assert found_where(transaction, {"rating": {"min": 5}}) == ["/c.jpg"]
+        transaction.mark_removed(["/c.jpg"])
+        assert found_where(transaction, {"rating": {"min": 5}}) == []
+        transaction.record_touched([replace(rated, path="/c.jpg")])
+        assert found_where(transaction, {"rating": {"min": 5}}) == ["/c.jpg"]
+        record(transaction, [replace(rated, path="/c.jpg", metadata=NO_METADATA)], 1)
+        assert found_where(transaction, {"rating": {"min": 5}}) == []
 
 
 def states(catalog: Catalog) -> dict[str, tuple[FileState, str | None]]:
