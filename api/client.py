@@ -18,6 +18,7 @@ from api.http.schemas import ItemList, ItemSchema, PartSchema, SearchRequest, Se
 from api.http.schemas.embeddings import Embeddings
 from api.http.schemas.facets import FacetsSchema
 from api.http.schemas.jobs import FINAL_STATES, JobList, JobSchema, Removal
+from api.http.schemas.notes import NoteList
 from api.http.schemas.stats import Stats
 from retrieval.errors import MMSearchError, NotFoundError, UsageError, first_problem
 from retrieval.filters import Filter
@@ -271,6 +272,10 @@ class Client:
             except httpx.TransportError as error:
                 raise self._unreachable(error) from error
             time.sleep(_FIRST_PAUSE_S)
+
+    def notes(self, limit: int = 1000) -> NoteList:
+        """List the files that could not be read, and what could not be read of the others."""
+        return self._read(NoteList, "GET", "/v1/notes", params={"limit": limit})
 
     def stats(self) -> Stats:
         """Return the contents of the library, its indices, and the scopes of this client."""

@@ -118,6 +118,7 @@ def commit(
     summary.embedded += sum(counts.values())
     summary.failed += len(failures)
     failed = {failure.path for failure in failures}
+    summary.noted += sum(bool(update.notes) for update in updates)
     for step in steps:
         if step.next is None and step.found.path not in failed:
             _count(step, comparison, summary)
@@ -204,6 +205,7 @@ def _updates(
             step.is_first,
             step.next is None,
             [(said.image_path, said.columns) for said in decoded.annotations],
+            decoded.notes,
         )
         before = updates.get(step.found.path)
         updates[step.found.path] = _joined(before, update) if before else update
@@ -244,8 +246,9 @@ def _record_known(
     known = transaction.embedded_content(space_id, found.kind, content.hash)
     if known is None:
         return False
-    metadata, items = known
-    transaction.record_files(space_id, [FileUpdate(replace(file, metadata=metadata), items)])
+    metadata, items, notes = known
+    copied = FileUpdate(replace(file, metadata=metadata), items, notes=notes)
+    transaction.record_files(space_id, [copied])
     summary.duplicates += 1
     _count(step, comparison, summary)
     return True
@@ -326,4 +329,5 @@ def _joined(first: FileUpdate, second: FileUpdate) -> FileUpdate:
         first.is_first,
         second.is_complete,
         [*first.annotations, *second.annotations],
+        [*first.notes, *second.notes],
     )

@@ -19,9 +19,10 @@ class Summary:
     found: files that are there now. unchanged: neither read nor embedded, or only touched. moved:
     found at another path than before. relocated: re-rooted with a source that was moved as a whole,
     before the others were counted. duplicates: added files whose content was known already, from
-    another file. failed: could not be read, now or when last looked at. embedded: pictures and
-    chunks that a vector was computed for. interrupted: the run was stopped and the rest is to be
-    done. notes: sentences about sources that were moved or are missing.
+    another file. failed: could not be read, now or when last looked at. noted: read by this run,
+    but not whole. embedded: pictures and chunks that a vector was computed for. interrupted: the
+    run was stopped and the rest is to be done. notes: sentences about sources that were moved or
+    are missing.
     """
 
     found: int = 0
@@ -33,6 +34,7 @@ class Summary:
     duplicates: int = 0
     removed: int = 0
     failed: int = 0
+    noted: int = 0
     embedded: int = 0
     seconds: float = 0.0
     interrupted: bool = False

@@ -135,6 +135,9 @@ def print_summary(summary: Summary, library: Path) -> None:
     out.print(f"Library: {escape(str(library))}")
     if summary.failed:
         out.print("Why files failed: mmsearch status --failed")
+    if summary.noted:
+        what = "1 file was" if summary.noted == 1 else f"{summary.noted:,} files were"
+        out.print(f"{what} read in part: mmsearch status --notes")
 
 
 @contextmanager

@@ -16,12 +16,19 @@ from retrieval.errors import UsageError
 from retrieval.library import open_library
 
 if TYPE_CHECKING:
+    from retrieval.catalog import Snapshot
     from retrieval.encoders.registry import EncoderListing
 
 
 def status(
     failed: Annotated[
         bool, typer.Option("--failed", help="List the files that could not be read, with reasons.")
+    ] = False,
+    notes: Annotated[
+        bool,
+        typer.Option(
+            "--notes", help="List the indexed files of which something could not be read, and what."
+        ),
     ] = False,
     library: LibraryOption = None,
     as_json: JsonOption = False,
@@ -36,7 +43,7 @@ def status(
     with opened.catalog.snapshot() as snapshot:
         counts = snapshot.counts(space.id)
         sources = snapshot.sources()
-        failures = snapshot.failures() if failed else []
+        listed = _listed_files(snapshot, failed=failed, notes=notes)
     missing = [source for source in sources if not is_there(source)]
     usage, settings = opened.tokens.usage(), opened.tokens.settings
     facts: dict[str, Any] = {
@@ -49,21 +56,16 @@ def status(
         **{f"{modality}s": count for modality, count in counts.items.items()},
         "files_indexed": counts.indexed,
         "files_failed": counts.failed,
+        "files_noted": counts.noted,
         "files_removed": counts.removed,
         "bytes": _size_on_disk(opened.path),
         "token_cache": {**vars(usage), **vars(settings)},
     }
     if as_json:
-        if failed:
-            facts["failures"] = [{"path": f.path, "reason": f.failure} for f in failures]
-        print_json(facts)
+        print_json(facts | listed)
         return
-    if failed:
-        for failure in failures:
-            path, reason = console.display_path(failure.path), failure.failure
-            console.out.print(f"{path}: {reason}", markup=False)
-        if not failures:
-            console.out.print("No files failed.")
+    if failed or notes:
+        _print_listed(listed)
         return
     lines = {
         "Library": str(opened.path),
@@ -71,6 +73,7 @@ def status(
         "Sources": "\n          ".join(valid_text(source) for source in sources) or "none",
         **{f"{modality}s".title(): f"{count:,}" for modality, count in counts.items.items()},
         "Failed": f"{counts.failed:,}" + (" (mmsearch status --failed)" if counts.failed else ""),
+        "Noted": f"{counts.noted:,}" + (" (mmsearch status --notes)" if counts.noted else ""),
         "On disk": f"{facts['bytes'] / 1e6:,.1f} MB",
         "Tokens": f"{usage.images:,} images, {usage.bytes / 1e6:,.1f} MB of at most "
         f"{settings.limit_bytes / 1e6:,.1f} MB, {settings.precision}",
@@ -81,6 +84,30 @@ def status(
         complain(valid_text(advice_on_missing(source)))
     for warning in opened.warnings:
         complain(valid_text(warning))
+
+
+def _listed_files(snapshot: "Snapshot", *, failed: bool, notes: bool) -> dict[str, Any]:
+    """List failed files and notes, where they are asked for, as JSON has them."""
+    listed: dict[str, Any] = {}
+    if failed:
+        listed["failures"] = [{"path": f.path, "reason": f.failure} for f in snapshot.failures()]
+    if notes:
+        listed["notes"] = [{"path": f.path, "notes": f.notes} for f in snapshot.notes()]
+    return listed
+
+
+def _print_listed(listed: dict[str, Any]) -> None:
+    """Print what `_listed_files` gives, a line each."""
+    from api.cli import console
+
+    lines = [(f["path"], f["reason"]) for f in listed.get("failures", ())]
+    if "failures" in listed and not lines:
+        console.out.print("No files failed.")
+    lines += [(f["path"], note) for f in listed.get("notes", ()) for note in f["notes"]]
+    if listed.get("notes") == []:
+        console.out.print("Nothing to note: all indexed files could be read completely.")
+    for path, said in lines:
+        console.out.print(f"{console.display_path(path)}: {said}", markup=False)
 
 
 def relocate(

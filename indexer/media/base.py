@@ -71,12 +71,17 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Some pieces of a file, in its order. `next` is where to go on; None: these were the last."""
+    """Some pieces of a file, in its order. `next` is where to go on; None: these were the last.
+
+    notes: what could not be read of the file, a sentence each without a full stop, such as "the
+    lower 12 % are missing: the file ends early". They join those of earlier calls for the file.
+    """
 
     pieces: tuple[Piece, ...]
     metadata: Metadata = NO_METADATA
     next: int | None = None
     annotations: tuple[Annotation, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def preprocessed(self, preprocess: Callable[[Image.Image], Any]) -> "Decoded":
         """Turn the images into an encoder's input."""

@@ -150,7 +150,7 @@ class FileUpdate:
     """Consecutive items of a file, all of one content.
 
     is_first, is_complete: whether these begin and end the file; its metadata comes with the first.
-    annotations: image path and columns, of a table's rows.
+    annotations: image path and columns, of a table's rows. notes: what could not be read of it.
     """
 
     file: FileEntry
@@ -158,6 +158,7 @@ class FileUpdate:
     is_first: bool = True
     is_complete: bool = True
     annotations: Sequence[tuple[str, dict[str, Any]]] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +166,15 @@ class FileDetails:
     """Metadata of an item's file for filters and display.
 
     taken_at: capture time or, without one, modification time, seconds since 1970; None where that
-    is not to be trusted. size: bytes. annotations: what tables say of the file.
+    is not to be trusted. size: bytes. annotations: what tables say of the file. notes: what could
+    not be read of it.
     """
 
     metadata: Metadata
     taken_at: int | None
     size: int
     annotations: list[dict[str, Any]]
+    notes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,14 @@ class FailedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class NotedFile:
+    """A file that is indexed, and what could not be read of it."""
+
+    path: str
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Relocated:
     """What a relocation did, in files: re-rooted; and hidden, since the new path was known."""
 
@@ -207,9 +218,13 @@ class Relocated:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of files by state, and of items of one space that can be found, by modality."""
+    """Numbers of files by state, and of items of one space that can be found, by modality.
+
+    noted: of the indexed files, those of which something could not be read.
+    """
 
     indexed: int
     failed: int
     removed: int
     items: Mapping[Modality, int]
+    noted: int = 0

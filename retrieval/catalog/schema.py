@@ -16,7 +16,7 @@ from retrieval.media import MediaKind, Modality
 
 _T = TypeVar("_T")
 
-SCHEMA_REVISION = "0009"
+SCHEMA_REVISION = "0014"
 """The newest migration; a test compares it with the scripts."""
 
 METADATA_VERSION = 1
@@ -156,6 +156,15 @@ class AnnotationRecord(Base):
     file_id: Mapped[int] = mapped_column(sa.ForeignKey("files.id"), index=True)
     image_path: Mapped[str] = mapped_column(FilePath, index=True)
     columns: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+
+
+class NoteRecord(Base):
+    """What could not be read of a file that is indexed all the same; ids in order of reading."""
+
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    file_id: Mapped[int] = mapped_column(sa.ForeignKey("files.id"), index=True)
+    note: Mapped[str] = mapped_column(sa.Text)
 
 
 class Number(sa.types.TypeDecorator[float]):

@@ -31,6 +31,7 @@ from retrieval.catalog.records import (
     ItemEntry,
     ItemTable,
     KnownFile,
+    NotedFile,
     WordMatch,
     is_in,
 )
@@ -46,6 +47,7 @@ from retrieval.catalog.schema import (
     FolderRecord,
     ItemCellRecord,
     ItemRecord,
+    NoteRecord,
     RowRecord,
     SourceRecord,
     at_or_below,
@@ -401,7 +403,7 @@ class Snapshot:
         )
         metadata = _metadata(file)
         taken_at = date_of(metadata.taken_at, file.mtime_ns)
-        return FileDetails(metadata, taken_at, file.size, list(annotations))
+        return FileDetails(metadata, taken_at, file.size, list(annotations), self._notes(file.id))
 
     def files_of_same_content(self) -> Iterator[FileEntry]:
         """Yield non-empty files that share their content, by its hash, then path.
@@ -519,8 +521,8 @@ class Snapshot:
 
     def embedded_content(
         self, space_id: str, kind: MediaKind, content_hash: str
-    ) -> tuple[Metadata, list[ItemEntry]] | None:
-        """Return metadata and items of a content, from any file; None unless embedded completely.
+    ) -> tuple[Metadata, list[ItemEntry], list[str]] | None:
+        """Return metadata, items and notes of a content; None unless a file embeds it completely.
 
         Spares reading a copy of a known file.
         """
@@ -552,7 +554,7 @@ class Snapshot:
             ItemEntry(Modality(modality), *values)
             for modality, *values in self._connection.execute(items)
         ]
-        return _metadata(file), entries
+        return _metadata(file), entries, self._notes(file.id)
 
     def failures(self) -> list[FailedFile]:
         """List the files that could not be read, by path."""
@@ -565,6 +567,23 @@ class Snapshot:
             FailedFile(path, failure or "", size, mtime_ns)
             for path, failure, size, mtime_ns in self._connection.execute(query)
         ]
+
+    def notes(self) -> list[NotedFile]:
+        """List the indexed files of which something could not be read, by path."""
+        query = (
+            sa.select(FileRecord.path, NoteRecord.note)
+            .join(NoteRecord, NoteRecord.file_id == FileRecord.id)
+            .where(FileRecord.state == FileState.INDEXED)
+            .order_by(FileRecord.path, NoteRecord.id)
+        )
+        noted: dict[str, list[str]] = {}
+        for path, note in self._connection.execute(query):
+            noted.setdefault(path, []).append(note)
+        return [NotedFile(path, notes) for path, notes in noted.items()]
+
+    def _notes(self, file_id: int) -> list[str]:
+        query = sa.select(NoteRecord.note).filter_by(file_id=file_id).order_by(NoteRecord.id)
+        return list(self._connection.scalars(query))
 
     def sources(self) -> list[str]:
         """List the paths of the library's sources, sorted."""
@@ -595,6 +614,12 @@ class Snapshot:
             failed=by_state.get(FileState.FAILED, 0),
             removed=by_state.get(FileState.REMOVED, 0),
             items={modality: by_modality.get(modality, 0) for modality in Modality},
+            noted=self._connection.scalar(
+                sa.select(sa.func.count(NoteRecord.file_id.distinct()))
+                .join(FileRecord, FileRecord.id == NoteRecord.file_id)
+                .where(FileRecord.state == FileState.INDEXED)
+            )
+            or 0,
         )
 
     def files_behind(self, space_id: str) -> int:

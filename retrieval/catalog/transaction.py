@@ -26,6 +26,7 @@ from retrieval.catalog.schema import (
     ExtentRecord,
     FileRecord,
     ItemRecord,
+    NoteRecord,
     RowRecord,
     SourceRecord,
     at_or_below,
@@ -192,6 +193,9 @@ class Transaction(Snapshot):
             insert_rows(self._connection, AnnotationRecord, names, annotations)
             annotated = {path for update in updates for path, _ in update.annotations}
             with_words |= set(self._ids_of_files(annotated).values())
+        self._delete(NoteRecord.file_id, list(again & known_files))
+        noted = [(file_ids[update.file.path], note) for update in updates for note in update.notes]
+        insert_rows(self._connection, NoteRecord, ("file_id", "note"), noted)
         self._refresh_said(with_words)
         said = {
             item_ids[key]: (item.text, item.columns)

@@ -42,6 +42,7 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         texts=counts.items[Modality.TEXT],
         files_indexed=counts.indexed,
         files_failed=counts.failed,
+        files_noted=counts.noted,
         files_removed=counts.removed,
         sources=[valid_text(source) for source in sources],
         missing_sources=[valid_text(source) for source in sources if not is_there(source)],

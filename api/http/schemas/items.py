@@ -206,6 +206,7 @@ class ItemSchema(ListedItem):
         str | None, Field(description="Title, description and keywords of the file, one per line.")
     ]
     annotations: Annotated[list[dict[str, Any]], Field(description="Table rows about the file.")]
+    notes: Annotated[list[str], Field(description="What of the file could not be read.")] = []
 
     @classmethod
     def of(cls, item: Item, details: FileDetails) -> Self:
@@ -221,6 +222,7 @@ class ItemSchema(ListedItem):
             duration_s=metadata.duration_s,
             description=metadata.text,
             annotations=details.annotations,
+            notes=[valid_text(note) for note in details.notes],
         )
 
 

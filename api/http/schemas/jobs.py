@@ -83,6 +83,9 @@ class JobResult(BaseModel):
     duplicates: int
     removed: int
     failed: int
+    noted: Annotated[
+        int, Field(description="Indexed files of which something could not be read.")
+    ] = 0
     embedded: Annotated[int, Field(description="Number of embedded images and chunks.")]
     seconds: float
     interrupted: bool

@@ -36,6 +36,9 @@ class Stats(BaseModel):
     texts: Annotated[int, Field(description="Searchable chunks of text.")]
     files_indexed: int
     files_failed: int
+    files_noted: Annotated[
+        int, Field(description="Indexed files of which something could not be read.")
+    ] = 0
     files_removed: int
     sources: list[str]
     missing_sources: Annotated[

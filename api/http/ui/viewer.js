@@ -213,6 +213,7 @@ async function tellFacts(list, hit, signal) {
     ["size", size],
     ["description", told.description],
     ["path", told.path],
+    ["notes", told.notes?.join("\n")],
   ].map(([name, value]) => [t(`fact_${name}`), value]);
   for (const columns of [told.columns, ...(told.annotations ?? [])]) {
     facts.push(...Object.entries(columns ?? {}).map(([name, value]) => [name, String(value)]));
