@@ -74,7 +74,8 @@ def index_sources(
         workers: number of decoder processes; None: by the number of cores.
         readers: a decoder pool to use instead and to leave open, with its number and time limit.
         limit_s: time limit of one read, in seconds; a file that takes longer has failed.
-        max_pixels: limit of an image's pixels; None: `default_max_pixels`.
+        max_pixels: limit of an image's pixels, which the sources remember; None: theirs, or
+            `default_max_pixels`.
         retry_failed: also read files again that failed and have not changed.
         on_progress: called as files are done.
         should_stop: asked after each file; if true, the run commits what is in flight and ends.
@@ -92,6 +93,8 @@ def index_sources(
     start = time.perf_counter()
     with library.writer():
         library.space(encoder.space.id)  # raises if it was removed meanwhile
+        if max_pixels is not None:
+            changes = {**(changes or {}), "max_pixels": max_pixels}
         followed = Moves()
         if partial is None:
             followed = follow_moves(library, paths, changes, moves or MoveOptions())
@@ -99,7 +102,7 @@ def index_sources(
         if partial is None:
             remember_sources(library, sources)
         on_progress(Progress(0, None))
-        run = _Run(library, encoder, sources, batch_size, max_pixels or default_max_pixels())
+        run = _Run(library, encoder, sources, batch_size, max_pixels)
         run.summary.relocated, run.summary.notes = followed.files, [*followed.notes]
         if partial is None:
             run.summary.notes += [
@@ -181,7 +184,7 @@ class _Run:
     _encoder: Encoder
     _sources: dict[str, SourceOptions]
     _batch_size: int
-    _max_pixels: int
+    _max_pixels: int | None
     summary: Summary = field(default_factory=Summary)
     _comparison: Comparison = field(default_factory=Comparison)
     _to_read_again: list[FoundFile] = field(default_factory=list)
@@ -354,7 +357,7 @@ class _Run:
         takes_images = Modality.IMAGE in self._encoder.modalities
         return ReadOptions(
             least_side=least_side(self._encoder),
-            max_pixels=self._max_pixels,
+            max_pixels=self._max_pixels or source.max_pixels or default_max_pixels(),
             preprocess=importable_preprocess(self._encoder) if takes_images else None,
             text_column=source.text_column,
             image_column=source.image_column,
