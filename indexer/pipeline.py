@@ -22,6 +22,7 @@ from indexer.sources import (
     SourceOptions,
     absolute,
     choose_sources,
+    parse_changes,
     remember_sources,
     source_above,
 )
@@ -93,8 +94,7 @@ def index_sources(
     start = time.perf_counter()
     with library.writer():
         library.space(encoder.space.id)  # raises if it was removed meanwhile
-        if max_pixels is not None:
-            changes = {**(changes or {}), "max_pixels": max_pixels}
+        changes = dict(changes or {}) | parse_changes({"max_pixels": max_pixels})
         followed = Moves()
         if partial is None:
             followed = follow_moves(library, paths, changes, moves or MoveOptions())

@@ -1,16 +1,18 @@
 """Decode what can be of damaged images: cut files, wrong checksums, oversized chunks."""
 
+import io
 import struct
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, PngImagePlugin
 
-LEAST_SHARE = 0.03
+LEAST_SHARE = 0.05
 """Of the picture, what must be there for it to be worth showing."""
 
 _MISSING = (128, 128, 128)
@@ -21,6 +23,7 @@ _PNG_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"iCCP", b"eXIf"}
 _PNG_NAMES = {b"zTXt": "text", b"iTXt": "text", b"tEXt": "text", b"iCCP": "color profile"}
 
 _ROWS_AT_ONCE = 512
+_ZEROS = 512
 
 Open = Callable[[bytes], ImageFile.ImageFile]
 """Opens an image of some content, without decoding it."""
@@ -44,19 +47,21 @@ class Mended:
 class Part:
     """What could be decoded. missing: (height, width) bool, pixels that were not; None: guessed.
 
-    share: of the picture, what is there, 0..1. said: why, for a note.
+    share: of the picture, what is there, 0..1. said: why, for a note. is_coarse: of all of it there
+    may be a coarse version alone.
     """
 
     image: Image.Image
     missing: NDArray[np.bool_] | None
     share: float
     said: str
+    is_coarse: bool = False
 
     @property
     def note(self) -> str:
         """Say what is damaged, and how much of the picture is missing."""
         if self.share > 0.999:
-            return f"{self.said}; the picture is there"
+            return f"{self.said}; the picture is there{', perhaps coarser' * self.is_coarse}"
         lost = "less than 1 %" if self.share > 0.99 else f"about {100 * (1 - self.share):.0f} %"
         return f"{self.said}: {lost} of the picture could not be decoded"
 
@@ -84,10 +89,14 @@ def decode_part(content: bytes, open_image: Open) -> Part | None:
     if not mended.guesses:
         return Part(whole, None, mended.present, mended.said)
     own = _decoded_twice(content, open_image) if mended.present == 1 else None
-    share = max(1 - float(own[1].mean()) if own else 0.0, _share_until_flat(whole))
+    own_share = 1 - float(own[1].mean()) if own else 0.0
+    share = max(own_share, _share_until_flat(whole))
     if own and own[1].any() and _last_rows_alone(own[1]):
         share = 1.0  # Decoders keep back the last blocks until they see the end.
-    return Part(whole, None, min(share, mended.present), mended.said)
+    # Progressive JPEG gives nothing until its end is seen.
+    is_coarse = mended.present == 1 and own_share == 0
+    present = min(mended.present, len(content.rstrip(b"\0")) / len(content))
+    return Part(whole, None, min(share, present), mended.said, is_coarse)
 
 
 def mend(content: bytes) -> Mended:
@@ -98,9 +107,28 @@ def mend(content: bytes) -> Mended:
         return _mended_png(content)
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return _padded(content, 8 + int.from_bytes(content[4:8], "little"))
+    if content[:4] in {b"II*\0", b"MM\0*"}:
+        # Without the last bytes of the directory, which are zeros, nothing would be found.
+        return Mended(content + bytes(64), "the file is damaged or cut off")
     if content[4:8] == b"ftyp":
         return _padded(content, _end_of_boxes(content))
     return Mended(content)
+
+
+def hidden_damage(file: BinaryIO) -> str:
+    """Find damage that decoders pass over: wrong checksums of PNG, and ends of zeros; "" if none.
+
+    file: PNG, WebP, HEIF or AVIF. Its position is not kept.
+    """
+    file.seek(0)
+    if file.read(8) == _PNG:
+        file.seek(0)
+        return _mended_png(file.read(), "").said
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - _ZEROS))
+    if size > _ZEROS and not any(file.read(_ZEROS)):
+        return "the end of the file is zeros: a part of the picture may be missing"
+    return ""
 
 
 def _padded(content: bytes, size: int) -> Mended:
@@ -125,7 +153,7 @@ def _end_of_boxes(content: bytes) -> int:
     return at
 
 
-def _mended_png(content: bytes) -> Mended:
+def _mended_png(content: bytes, otherwise: str = "the file is damaged or cut off") -> Mended:
     """Keep the chunks that make the picture, with right checksums, and end it.
 
     What other chunks hold, such as texts, is left out; so is a profile that is too long.
@@ -146,7 +174,7 @@ def _mended_png(content: bytes) -> Mended:
             chunk = kind + data
             kept += [struct.pack(">I", len(data)), chunk, struct.pack(">I", zlib.crc32(chunk))]
     kept.append(b"\0\0\0\0IEND\xaeB`\x82")
-    return Mended(b"".join(kept), " and ".join(dict.fromkeys(said)) or "the file is damaged")
+    return Mended(b"".join(kept), " and ".join(dict.fromkeys(said)) or otherwise)
 
 
 def _is_oversized(kind: bytes, data: bytes) -> bool:

@@ -36,6 +36,7 @@ _MOST_REDUCTION = 8
 """How many times the limit a JPEG may have that is reduced while it is decoded."""
 
 _MOST_DAMAGED_BYTES = 1 << 30
+_WITH_HIDDEN_DAMAGE = {"PNG", "WEBP", "HEIF", "AVIF"}
 _MOST_EMPTY_FRAMES = 100
 _MOST_AVIF_HEADER = 1 << 16
 
@@ -306,6 +307,10 @@ def _as_picture(
     if not size:
         size = image.size  # TIFF and HEIF are turned while they are decoded.
     notes = ["its color profile is damaged and was left out"] if has_broken_profile(image) else []
+    if image.format in _WITH_HIDDEN_DAMAGE:
+        from retrieval.media.damaged import hidden_damage
+
+        notes += filter(None, [hidden_damage(file)])
     transfer = _transfer(image, file)
     orientation = _orientation(image, image.info.get("tiff_orientation", orientation))
     image = _first_that_shows(image)
@@ -358,11 +363,9 @@ def _decode_part(
 
     part = damaged.decode_part(content, open_part)
     if part is None and TIFF.begins(content):
-        from retrieval.media.tiff import describe_values
+        from retrieval.media.tiff import why_not_decoded
 
-        raise UnreadableImageError(
-            f"cannot be decoded: {describe_values(file, frame) or error}"
-        ) from error
+        raise UnreadableImageError(why_not_decoded(file, frame)) from error
     if part is None:
         raise error
     if part.share < damaged.LEAST_SHARE:

@@ -91,8 +91,8 @@ def deep_page(file: BinaryIO, frame: int) -> Image.Image | None:
         return None
 
 
-def describe_values(file: BinaryIO, frame: int) -> str | None:
-    """Describe a page whose values cannot be decoded, for a reason; None for what is no TIFF."""
+def why_not_decoded(file: BinaryIO, frame: int) -> str:
+    """Explain why a page could not be decoded, by what its directory says of its values."""
     from tifffile import TiffFile
 
     try:
@@ -100,11 +100,11 @@ def describe_values(file: BinaryIO, frame: int) -> str | None:
         with TiffFile(file) as tiff:
             page: Any = tiff.pages[frame]
             return (
-                f"a TIFF of {page.dtype or page.bitspersample} values, {page.photometric.name} "
-                f"colors and {page.compression.name} compression"
+                f"cannot be decoded: a TIFF of {page.dtype or page.bitspersample} values, "
+                f"{page.photometric.name} colors and {page.compression.name} compression"
             )
     except Exception:  # noqa: BLE001 - broken directories come in every form
-        return None
+        return "cannot be decoded: its directory is missing; the file is damaged or cut off"
 
 
 def _rows_columns_channels(page: Any) -> np.ndarray[Any, Any] | None:

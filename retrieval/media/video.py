@@ -298,8 +298,8 @@ def frame_at(
 ) -> Image.Image:
     """Decode the frame that is shown at a time: the last at or before it, else the first.
 
-    source, max_pixels: as for `open_video`. time_s: seconds from the beginning. Upright RGB. Raises as
-    `open_video`, and UnreadableFileError when no frame can be decoded.
+    source, max_pixels: as for `open_video`. time_s: seconds from the beginning. Upright RGB. Raises
+    as `open_video`, and UnreadableFileError when no frame can be decoded.
     """
     wanted_ms = max(0, round(time_s * 1000))
     shown: Frame | None = None

@@ -170,8 +170,9 @@ def _warnings(match: Scores, taken_up: int, budget_s: float) -> tuple[str, ...]:
     if missing := int(np.isnan(match[:taken_up]).sum()):
         warnings.append(
             f"{missing} of {total} candidates could not be reranked: their files are gone, "
-            "changed, unreadable or larger than the limit of pixels here. `mmsearch index` brings the library up to date; if their "
-            "folder was moved, `mmsearch relocate OLD NEW` does; if deleted, `mmsearch remove`."
+            "changed, unreadable or larger than the limit of pixels here. `mmsearch index` brings "
+            "the library up to date; if their folder was moved, `mmsearch relocate OLD NEW` does; "
+            "if deleted, `mmsearch remove`."
         )
     return tuple(warnings)
 

@@ -190,7 +190,7 @@ def test_a_file_is_embedded_when_its_last_piece_is_recorded(catalog):
         transaction.record_files(SPACE, [rest])
         [known] = transaction.files_below(["/"], SPACE)
         assert known.embedded
-        metadata, items, notes = transaction.embedded_content(SPACE, MediaKind.VIDEO, "a")
+        metadata, items, _ = transaction.embedded_content(SPACE, MediaKind.VIDEO, "a")
         assert metadata.duration_s == 2.5  # the second step brought none
         assert [(item.part, item.row, item.time_s) for item in items] == [
             ("t0", 0, 0.0),
