@@ -23,7 +23,10 @@ _PNG_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"iCCP", b"eXIf"}
 _PNG_NAMES = {b"zTXt": "text", b"iTXt": "text", b"tEXt": "text", b"iCCP": "color profile"}
 
 _ROWS_AT_ONCE = 512
-_ZEROS = 512
+_ZEROS, _TAIL = 512, 1 << 16
+
+_INTERLACED = 8
+"""Rows and columns that interlaced files jump over, at most."""
 
 Open = Callable[[bytes], ImageFile.ImageFile]
 """Opens an image of some content, without decoding it."""
@@ -69,9 +72,15 @@ class Part:
         """Show grey where pixels are missing, in the image as RGB."""
         if self.missing is None or not self.missing.any():
             return rgb
-        filled = rgb.copy()
-        filled.paste(_MISSING, mask=Image.fromarray(self.missing.astype(np.uint8) * 255))
-        return filled
+        pixels, missing = np.array(rgb), self.missing.copy()
+        # Interlaced files have some rows of all, or some pixels of each.
+        for axis in (0, 1):
+            source = _nearest_before(missing.all(axis=1) if axis == 0 else missing, axis)
+            rows, columns = np.indices(missing.shape, sparse=True)
+            from_ = (source[:, np.newaxis], columns) if axis == 0 else (rows, source)
+            pixels, missing = pixels[from_], missing[from_]
+        pixels[missing] = _MISSING
+        return Image.fromarray(pixels)
 
 
 def decode_part(content: bytes, open_image: Open) -> Part | None:
@@ -102,55 +111,70 @@ def decode_part(content: bytes, open_image: Open) -> Part | None:
 def mend(content: bytes) -> Mended:
     """Make the content of a damaged file such that its decoder takes it, if the format is known."""
     if content.startswith(b"\xff\xd8\xff"):
-        return Mended(content + b"\xff\xd9", "the file is damaged or cut off", guesses=True)
+        return Mended(_ended_jpeg(content), "the file is damaged or cut off", guesses=True)
     if content.startswith(_PNG):
         return _mended_png(content)
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return _padded(content, 8 + int.from_bytes(content[4:8], "little"))
+        return _padded(content, 20, 8 + int.from_bytes(content[4:8], "little"))
     if content[:4] in {b"II*\0", b"MM\0*"}:
         # Without the last bytes of the directory, which are zeros, nothing would be found.
         return Mended(content + bytes(64), "the file is damaged or cut off")
     if content[4:8] == b"ftyp":
-        return _padded(content, _end_of_boxes(content))
+        return _padded(content, *_last_box(content))
     return Mended(content)
 
 
 def hidden_damage(file: BinaryIO) -> str:
     """Find damage that decoders pass over: wrong checksums of PNG, and ends of zeros; "" if none.
 
-    file: PNG, WebP, HEIF or AVIF. Its position is not kept.
+    file: PNG, WebP, HEIF, AVIF or JPEG. Its position is not kept.
     """
     file.seek(0)
     if file.read(8) == _PNG:
         file.seek(0)
         return _mended_png(file.read(), "").said
     size = file.seek(0, io.SEEK_END)
-    file.seek(max(0, size - _ZEROS))
-    if size > _ZEROS and not any(file.read(_ZEROS)):
+    file.seek(max(0, size - _TAIL))
+    tail = file.read(_TAIL)
+    # Behind the end of a JPEG there may be zeros.
+    own = tail.rstrip(b"\0")
+    if len(tail) - len(own) >= _ZEROS and not own.endswith(b"\xff\xd9"):
         return "the end of the file is zeros: a part of the picture may be missing"
     return ""
 
 
-def _padded(content: bytes, size: int) -> Mended:
-    """Fill a file that was cut with zeros, unless hardly anything of it is there."""
-    present = len(content) / size if size else 1.0
+def _ended_jpeg(content: bytes) -> bytes:
+    """End a JPEG, before a table or a header of a scan that was cut itself."""
+    for marker in (b"\xff\xda", b"\xff\xc4", b"\xff\xdb"):
+        at = content.rfind(marker)
+        if at > 0 and at + 2 + int.from_bytes(content[at + 2 : at + 4], "big") > len(content):
+            content = content[:at]
+    return content + b"\xff\xd9"
+
+
+def _padded(content: bytes, begin: int, end: int) -> Mended:
+    """Fill a file that was cut with zeros, unless hardly anything of its pixels is there.
+
+    begin, end: where in the whole file the pixels are.
+    """
+    present = (len(content) - begin) / max(end - begin, 1)
     if not LEAST_SHARE < present < 1:
-        return Mended(content, present=min(present, 1.0))
-    filled = content + bytes(size - len(content))
+        return Mended(content, present=min(max(present, 0.0), 1.0))
+    filled = content + bytes(end - len(content))
     return Mended(filled, "the file is cut off", present, guesses=True)
 
 
-def _end_of_boxes(content: bytes) -> int:
-    """Return where the last box of an ISO base media file ends (ISO 14496-12, 4.2)."""
-    at = 0
-    while at + 16 <= len(content):
-        size = int.from_bytes(content[at : at + 4], "big")
+def _last_box(content: bytes) -> tuple[int, int]:
+    """Return where the last box of an ISO base media file begins and ends (ISO 14496-12, 4.2)."""
+    begin = end = 0
+    while end + 16 <= len(content):
+        size = int.from_bytes(content[end : end + 4], "big")
         if size == 1:
-            size = int.from_bytes(content[at + 8 : at + 16], "big")
+            size = int.from_bytes(content[end + 8 : end + 16], "big")
         if size < 8:
-            return len(content)
-        at += size
-    return at
+            return end, len(content)
+        begin, end = end, end + size
+    return begin, end
 
 
 def _mended_png(content: bytes, otherwise: str = "the file is damaged or cut off") -> Mended:
@@ -241,6 +265,13 @@ def _decoded_over(value: int, content: bytes, open_image: Open) -> Image.Image |
 def _differing(first: Image.Image, second: Image.Image) -> NDArray[np.bool_]:
     differs: NDArray[np.bool_] = np.asarray(first) != np.asarray(second)
     return differs.any(axis=2) if differs.ndim == 3 else differs
+
+
+def _nearest_before(missing: NDArray[np.bool_], axis: int) -> NDArray[np.intp]:
+    """Return the nearest place before, along an axis, that is there, if it is a few pixels away."""
+    places = np.indices(missing.shape)[axis]
+    there = np.maximum.accumulate(np.where(missing, -_INTERLACED, places), axis=axis)
+    return np.where(places - there < _INTERLACED, there, places)
 
 
 def _last_rows_alone(missing: NDArray[np.bool_]) -> bool:

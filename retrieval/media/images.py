@@ -307,7 +307,7 @@ def _as_picture(
     if not size:
         size = image.size  # TIFF and HEIF are turned while they are decoded.
     notes = ["its color profile is damaged and was left out"] if has_broken_profile(image) else []
-    if image.format in _WITH_HIDDEN_DAMAGE:
+    if image.format in _WITH_HIDDEN_DAMAGE or _ends_with_zeros(image, file):
         from retrieval.media.damaged import hidden_damage
 
         notes += filter(None, [hidden_damage(file)])
@@ -324,6 +324,14 @@ def _as_picture(
     # Left there, the orientation would be applied a second time by whoever looks for it.
     upright.info = {}
     return Picture(upright, *(size[::-1] if orientation >= 5 else size), tuple(notes))
+
+
+def _ends_with_zeros(image: Image.Image, file: BinaryIO) -> bool:
+    """Return whether a JPEG ends with zeros, which decode to something."""
+    if image.format not in {"JPEG", "MPO"}:
+        return False
+    file.seek(-2, io.SEEK_END)
+    return file.read(2) == b"\0\0"
 
 
 def _prepare(image: Image.Image, least_side: int | None, max_pixels: int) -> tuple[int, int] | None:
