@@ -282,6 +282,8 @@ def _last_rows_alone(missing: NDArray[np.bool_]) -> bool:
 def _share_until_flat(image: Image.Image) -> float:
     """Return which share of the rows comes before those at the end that are all the same."""
     rows = np.asarray(image.convert("L").reduce(max(1, image.width // 256)), dtype=np.int16)
-    flat = np.abs(rows - rows[-1:, :1]).max(axis=1) <= 2
-    lively = np.flatnonzero(~flat)
+    differs = np.abs(rows - rows[-1:, :1]) > 2
+    if differs.mean() < LEAST_SHARE / 2:
+        return 0.0  # Grey all over, but for a block.
+    lively = np.flatnonzero(differs.any(axis=1))
     return float(lively[-1] + 1) / len(rows) if len(lively) else 0.0
