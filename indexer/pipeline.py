@@ -94,7 +94,7 @@ def index_sources(
     start = time.perf_counter()
     with library.writer():
         library.space(encoder.space.id)  # raises if it was removed meanwhile
-        changes = dict(changes or {}) | parse_changes({"max_pixels": max_pixels})
+        changes = {**(changes or {}), **parse_changes({"max_pixels": max_pixels})}
         followed = Moves()
         if partial is None:
             followed = follow_moves(library, paths, changes, moves or MoveOptions())

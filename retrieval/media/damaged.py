@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,11 +74,10 @@ class Part:
             return rgb
         pixels, missing = np.array(rgb), self.missing.copy()
         # Interlaced files have some rows of all, or some pixels of each.
-        for axis in (0, 1):
-            source = _nearest_before(missing.all(axis=1) if axis == 0 else missing, axis)
-            rows, columns = np.indices(missing.shape, sparse=True)
-            from_ = (source[:, np.newaxis], columns) if axis == 0 else (rows, source)
-            pixels, missing = pixels[from_], missing[from_]
+        above = _nearest_before(missing.all(axis=1, keepdims=True), 0)[:, 0]
+        pixels, missing = pixels[above], missing[above]
+        rows, left = np.arange(len(missing))[:, np.newaxis], _nearest_before(missing, 1)
+        pixels, missing = pixels[rows, left], missing[rows, left]
         pixels[missing] = _MISSING
         return Image.fromarray(pixels)
 
@@ -263,15 +262,16 @@ def _decoded_over(value: int, content: bytes, open_image: Open) -> Image.Image |
 
 
 def _differing(first: Image.Image, second: Image.Image) -> NDArray[np.bool_]:
-    differs: NDArray[np.bool_] = np.asarray(first) != np.asarray(second)
-    return differs.any(axis=2) if differs.ndim == 3 else differs
+    differs: NDArray[np.bool_] = np.not_equal(np.asarray(first), np.asarray(second))
+    anywhere: NDArray[np.bool_] = np.atleast_3d(differs).max(axis=2)
+    return anywhere
 
 
-def _nearest_before(missing: NDArray[np.bool_], axis: int) -> NDArray[np.intp]:
+def _nearest_before(missing: Any, axis: int) -> NDArray[np.intp]:
     """Return the nearest place before, along an axis, that is there, if it is a few pixels away."""
     places = np.indices(missing.shape)[axis]
     there = np.maximum.accumulate(np.where(missing, -_INTERLACED, places), axis=axis)
-    return np.where(places - there < _INTERLACED, there, places)
+    return np.asarray(np.where(places - there < _INTERLACED, there, places))
 
 
 def _last_rows_alone(missing: NDArray[np.bool_]) -> bool:
@@ -283,7 +283,7 @@ def _share_until_flat(image: Image.Image) -> float:
     """Return which share of the rows comes before those at the end that are all the same."""
     rows = np.asarray(image.convert("L").reduce(max(1, image.width // 256)), dtype=np.int16)
     differs = np.abs(rows - rows[-1:, :1]) > 2
-    if differs.mean() < LEAST_SHARE / 2:
+    if differs.mean() < LEAST_SHARE:
         return 0.0  # Grey all over, but for a block.
     lively = np.flatnonzero(differs.any(axis=1))
     return float(lively[-1] + 1) / len(rows) if len(lively) else 0.0

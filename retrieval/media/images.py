@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import xxhash
-from PIL import ExifTags, Image, ImageChops, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
 from retrieval.machine import memory_bytes
@@ -362,7 +362,7 @@ def _decode_part(
     content = file.read(_MOST_DAMAGED_BYTES)
     sizes: list[tuple[int, int] | None] = []
 
-    def open_part(content: bytes) -> ImageFile.ImageFile:
+    def open_part(content: bytes) -> Any:
         image = open_image(io.BytesIO(content))
         if frame:
             image.seek(frame)

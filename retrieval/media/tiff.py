@@ -48,6 +48,7 @@ def pages_of(file: BinaryIO) -> list[Page]:
     try:
         file.seek(0)
         with TiffFile(file) as tiff:
+            page: Any
             for frame, page in enumerate(tiff.pages):
                 if len(found) == MOST_PAGES:
                     break
@@ -113,7 +114,7 @@ def _rows_columns_channels(page: Any) -> np.ndarray[Any, Any] | None:
     if axes == "YX":
         return np.asarray(values[..., np.newaxis])
     if axes == "SYX":
-        return np.moveaxis(values, 0, -1)
+        return np.asarray(np.moveaxis(values, 0, -1))
     return np.asarray(values) if axes == "YXS" else None
 
 
