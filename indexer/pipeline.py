@@ -22,6 +22,7 @@ from indexer.sources import (
     SourceOptions,
     absolute,
     choose_sources,
+    parse_changes,
     remember_sources,
     source_above,
 )
@@ -79,7 +80,8 @@ def index_sources(
         workers: number of decoder processes; None: by the number of cores.
         readers: a decoder pool to use instead and to leave open, with its number and time limit.
         limit_s: time limit of one read, in seconds; a file that takes longer has failed.
-        max_pixels: limit of an image's pixels; None: `default_max_pixels`.
+        max_pixels: limit of an image's pixels, which the sources remember; None: theirs, or
+            `default_max_pixels`.
         retry_failed: also read files again that failed and have not changed.
         refresh_metadata: also read the metadata of unchanged files again, without embedding them:
             of those that an earlier version, or a run that was stopped, left; else of all.
@@ -99,6 +101,7 @@ def index_sources(
     start = time.perf_counter()
     with library.writer():
         library.space(encoder.space.id)  # raises if it was removed meanwhile
+        changes = {**(changes or {}), **parse_changes({"max_pixels": max_pixels})}
         add_missing_checksums(library, encoder.space)
         followed = Moves()
         if partial is None:
@@ -108,7 +111,7 @@ def index_sources(
             remember_sources(library, sources)
         on_progress(Progress(0, None))
         limit = readers.limit_s if readers else limit_s
-        run = _Run(library, encoder, sources, batch_size, max_pixels or default_max_pixels(), limit)
+        run = _Run(library, encoder, sources, batch_size, max_pixels, limit)
         run.summary.relocated, run.summary.notes = followed.files, [*followed.notes]
         if partial is None:
             run.summary.notes += [
@@ -201,7 +204,7 @@ class _Run:
     _encoder: Encoder
     _sources: dict[str, SourceOptions]
     _batch_size: int
-    _max_pixels: int
+    _max_pixels: int | None
     _limit_s: float
     summary: Summary = field(default_factory=Summary)
     _comparison: Comparison = field(default_factory=Comparison)
@@ -418,7 +421,7 @@ class _Run:
         takes_images = Modality.IMAGE in self._encoder.modalities
         return ReadOptions(
             least_side=least_side(self._encoder),
-            max_pixels=self._max_pixels,
+            max_pixels=self._max_pixels or source.max_pixels or default_max_pixels(),
             preprocess=importable_preprocess(self._encoder) if takes_images else None,
             seconds=_SHARE_OF_LIMIT * self._limit_s,
             text_column=source.text_column,

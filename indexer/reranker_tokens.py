@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -141,7 +142,8 @@ def prepare_tokens(
     summary = TokensSummary(present=plan.present)
     total, done = len(plan.missing), 0
     on_progress(Progress(0, total))
-    read = _read_ahead(reranker, plan.missing, batch_size, workers)
+    read_tokens = partial(_read, reranker, library.max_pixels)
+    read = _read_ahead(read_tokens, plan.missing, batch_size, workers)
     try:
         while batch := list(islice(read, batch_size)):
             made = _keep_tokens(library, reranker, batch)
@@ -159,7 +161,10 @@ def prepare_tokens(
 
 
 def _read_ahead(
-    reranker: Reranker, missing: dict[str, list[Item]], batch_size: int, workers: int | None
+    read: Callable[[Sequence[Item]], Pixels | None],
+    missing: dict[str, list[Item]],
+    batch_size: int,
+    workers: int | None,
 ) -> Generator[tuple[str, Pixels | None], None, None]:
     """Read pictures in worker threads, at most two batches ahead, and give them in order."""
     workers = workers or min(8, os.cpu_count() or 1)
@@ -167,7 +172,7 @@ def _read_ahead(
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
             for key, items in missing.items():
-                window.append((key, pool.submit(_read, reranker, items)))
+                window.append((key, pool.submit(read, items)))
                 if len(window) >= 2 * batch_size:
                     first, pixels = window.popleft()
                     yield first, pixels.result()
@@ -178,9 +183,9 @@ def _read_ahead(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read(reranker: Reranker, items: Sequence[Item]) -> Pixels | None:
+def _read(reranker: Reranker, max_pixels: int | None, items: Sequence[Item]) -> Pixels | None:
     """Read the first of some like pictures whose file is unchanged; None where none is."""
-    images = (read_item_image_if_unchanged(item) for item in items)
+    images = (read_item_image_if_unchanged(item, max_pixels) for item in items)
     image = next((image for image in images if image is not None), None)
     return None if image is None else reranker.preprocess(image)
 

@@ -22,12 +22,14 @@ class SourceOptions(WalkOptions):
     """Options of a source, remembered by the library.
 
     text_column, image_column: of tables; None: found by their usual names. text_encoding: of texts
-    and tables that are not UTF-8; None: detected.
+    and tables that are not UTF-8; None: detected. max_pixels: limit of a picture's pixels; None:
+    `default_max_pixels`.
     """
 
     text_column: str | None = None
     image_column: str | None = None
     text_encoding: str | None = None
+    max_pixels: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give what differs from the defaults, so that what was not chosen follows new ones."""

@@ -211,6 +211,19 @@ class Library:
         """Let the group of the library's directory read and write all that is in it."""
         set_permissions(self.path, SHARED_FOLDER)
 
+    @property
+    def max_pixels(self) -> int | None:
+        """The limit of pixels by which its pictures are read: the highest that a source was given.
+
+        None: the default, which is higher, or no source was given one.
+        """
+        from retrieval.media.images import default_max_pixels
+
+        with self.catalog.snapshot() as snapshot:
+            chosen = [(options or {}) for options in snapshot.source_options().values()]
+        limits = [limit for one in chosen if isinstance(limit := one.get("max_pixels"), int)]
+        return max([*limits, default_max_pixels()]) if limits else None
+
     def space_ids(self) -> list[str]:
         """Ids of the spaces of this library, sorted."""
         names = (entry.parent.name for entry in self.path.glob("spaces/*/space.toml"))

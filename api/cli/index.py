@@ -156,7 +156,7 @@ def index(
         option(
             "--max-pixels",
             "MILLIONS",
-            "Maximum image size in megapixels. (default: by memory, at most 179)",
+            "Maximum image size in megapixels. (default: by memory, at most 250)",
             min=0.001,
         ),
     ] = None,
@@ -208,6 +208,7 @@ def index(
     from retrieval.encoders.languages import language_code
 
     require_paths(paths or [])
+    given["max_pixels"] = None if max_pixels is None else int(max_pixels * 1e6)
     changes = parse_changes(options_of(SourceOptions, given))
     token_settings = _token_settings(token_cache, token_precision)
     opened, loaded = library_and_encoder(
@@ -240,7 +241,6 @@ def index(
                     batch_size=batch_size,
                     workers=workers,
                     limit_s=time_limit,
-                    max_pixels=None if max_pixels is None else int(max_pixels * 1e6),
                     retry_failed=retry_failed and encoder is loaded,
                     refresh_metadata=refresh_metadata and encoder is loaded,
                     on_progress=bar,

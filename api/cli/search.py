@@ -193,7 +193,8 @@ def search(
                 from retrieval.media.items import read_item_image
                 from retrieval.search.joint import JointEngine
 
-            opened, read = open_library(library), read_item_image
+            opened = open_library(library)
+            read = partial(read_item_image, max_pixels=opened.max_pixels)
             answer = JointEngine(opened, space, device=device).search(joint, reranking)
         if as_json:
             from api.http.schemas import SearchAnswer

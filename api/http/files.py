@@ -31,6 +31,7 @@ from retrieval.catalog.paths import is_at_or_below
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.library import Library
 from retrieval.media import MediaKind, is_as_read
+from retrieval.media.images import TooLargeImageError
 from retrieval.media.items import read_item_image
 from retrieval.media.registry import UNKNOWN_TYPE, format_of_content, read_head
 
@@ -110,7 +111,13 @@ class ItemFiles:
             if item.kind is MediaKind.IMAGE and _hash(file) != item.content_hash:
                 raise _changed(item)
             try:
-                return read_item_image(item, file, least_side=least_side)
+                limit = self._library.max_pixels
+                return read_item_image(item, file, least_side=least_side, max_pixels=limit)
+            except TooLargeImageError as error:
+                raise NotFoundError(
+                    f"The picture of item {item.id} is larger than the limit of this service: "
+                    f"{error}."
+                ) from error
             except (OSError, UnreadableFileError) as error:
                 reason = error.strerror if isinstance(error, OSError) else error
                 raise NotFoundError(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from retrieval.media.tiff import (
+from retrieval.media.tiff_tags import (
     IPTC_BLOCK,
     PHOTOSHOP_BLOCK,
     XMP_PACKET,

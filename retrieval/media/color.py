@@ -2,9 +2,16 @@
 
 import functools
 import io
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
+
+_BITS = (8, 10, 12, 14, 15, 16, 32)
+
+_LEAST_OF_255 = 64
+"""Floats whose maximum is below, but above 1, are no values of 0 to 255 but luminances."""
 
 _MODE_OF_PROFILE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
@@ -17,7 +24,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     profile = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):
-        return _to_srgb(_scale_to_8_bits(image), profile)
+        return _to_srgb(Image.fromarray(scaled_to_8_bits(np.asarray(image))), profile)
     if image.mode == "LAB":
         to_srgb = ImageCms.buildTransform(
             ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
@@ -31,6 +38,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
         canvas.paste(opaque, mask=alpha)
         return canvas
     return _to_srgb(image, profile)
+
+
+def has_broken_profile(image: Image.Image) -> bool:
+    """Return whether an image has a color profile that cannot be read."""
+    profile = image.info.get("icc_profile")
+    return isinstance(profile, bytes) and bool(profile) and not _is_readable(profile)
+
+
+@functools.lru_cache(maxsize=16)
+def _is_readable(profile: bytes) -> bool:
+    try:
+        ImageCms.getOpenProfile(io.BytesIO(profile))
+    except Exception:  # noqa: BLE001
+        return False
+    return True
 
 
 def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
@@ -58,13 +80,18 @@ def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
         return None
 
 
-def _scale_to_8_bits(image: Image.Image) -> Image.Image:
-    """Scale integers from their 8- or 16-bit range, other values from minimum to maximum."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
-    low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
-    if image.mode != "F" and low >= 0 and high <= 65_535:
-        low, high = 0.0, 255.0 if high <= 255 and image.mode == "I" else 65_535.0
-    elif image.mode == "F" and low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
+def scaled_to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Scale values of any type to 8 bits.
+
+    Integers that are not negative from the least range that cameras and scanners use and that holds
+    them: 8, 10, 12, 14, 15, 16 or 32 bits; others, and floats outside of 0 to 1, from their minimum
+    to their maximum. Floats of 0 to 255 stay.
+    """
+    finite = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    is_float = values.dtype.kind == "f"
+    ranges = (1.0, 255.0) if is_float else tuple(2.0**bits - 1 for bits in _BITS)
+    if low >= 0 and high <= ranges[-1] and not (is_float and 1 < high <= _LEAST_OF_255):
+        low, high = 0.0, next(top for top in ranges if high <= top)
     span = (high - low) or 1.0
-    return Image.fromarray(np.round((values - low) / span * 255).astype(np.uint8))
+    return np.round((finite - low) / span * 255).astype(np.uint8)

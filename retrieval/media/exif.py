@@ -19,7 +19,7 @@ from retrieval.media.images import Source, opened
 from retrieval.media.raw import CameraRaw
 from retrieval.media.registry import RAW, format_of, is_svg, read_head
 from retrieval.media.svg import MOST_SVG_BYTES, parse_svg
-from retrieval.media.tiff import Tags
+from retrieval.media.tiff_tags import Tags
 from retrieval.media.xmp import DATES, Description, read_xmp
 
 MOST_CHARACTERS = 10_000

@@ -5,22 +5,31 @@ import importlib
 import io
 import os
 import struct
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import xxhash
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
 from retrieval.machine import memory_bytes
 from retrieval.media import MediaKind
-from retrieval.media.color import to_rgb
+from retrieval.media.color import has_broken_profile, to_rgb
 from retrieval.media.raw import CameraRaw
-from retrieval.media.registry import FORMATS, HEIC, HEIF, JPEG_XL, RAW, format_of, is_svg, read_head
+from retrieval.media.registry import (
+    FORMATS,
+    HEIC,
+    HEIF,
+    JPEG_XL,
+    RAW,
+    TIFF,
+    format_of,
+    is_svg,
+    read_head,
+)
 from retrieval.media.svg import MOST_SVG_BYTES, draw_svg, parse_svg
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
@@ -30,6 +39,17 @@ LEAST_SIDE = 1024
 
 Twice the input of the largest network.
 """
+
+_MOST_PIXELS = 250_000_000
+"""Enough for the largest photos of phones, of 200 million."""
+
+_MOST_REDUCTION = 8
+"""How many times the limit a JPEG may have that is reduced while it is decoded."""
+
+_MOST_DAMAGED_BYTES = 1 << 30
+_WITH_HIDDEN_DAMAGE = {"PNG", "WEBP", "HEIF", "AVIF"}
+_MOST_EMPTY_FRAMES = 100
+_MOST_AVIF_HEADER = 1 << 16
 
 _AVERAGEABLE_MODES = {"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr"}
 """Modes in which the mean of pixels is a color between theirs, unlike palette indices."""
@@ -50,29 +70,33 @@ class UnreadableImageError(UnreadableFileError):
     """Bytes that cannot be read as an image; the message is the reason."""
 
 
+class TooLargeImageError(UnreadableImageError):
+    """An image of more pixels than the limit; the message tells both."""
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """An upright RGB image, possibly reduced, and the size of the upright original in pixels.
 
     The original of a camera RAW file is its sensor's picture; an SVG drawing is its own, drawn
-    with a longer side of `retrieval.media.svg.SVG_SIDE`.
+    with a longer side of `retrieval.media.svg.SVG_SIDE`. notes: what could not be read of it.
     """
 
     image: Image.Image
     width: int
     height: int
+    notes: tuple[str, ...] = ()
 
 
 @functools.cache
 def default_max_pixels() -> int:
     """Return the default maximum number of pixels of an image.
 
-    Pillow's limit against decompression bombs (179 million), or as many as fit in a quarter of this
-    machine's memory at 12 bytes each: decoded, converted and rotated. At least 20 million.
+    250 million, or as many as fit in a quarter of this machine's memory at 12 bytes each: decoded,
+    converted and rotated. At least 20 million.
     """
-    most = 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else sys.maxsize
     memory = memory_bytes()
-    return most if memory is None else max(min(most, memory // 4 // 12), 20_000_000)
+    return _MOST_PIXELS if memory is None else max(min(_MOST_PIXELS, memory // 48), 20_000_000)
 
 
 def read_image(
@@ -81,9 +105,12 @@ def read_image(
     name: str | None = None,
     least_side: int | None = None,
     max_pixels: int | None = None,
+    page: int = 1,
 ) -> Image.Image:
     """Decode the first frame of an image, upright, as RGB: the image of `read_picture`."""
-    return read_picture(source, name=name, least_side=least_side, max_pixels=max_pixels).image
+    return read_picture(
+        source, name=name, least_side=least_side, max_pixels=max_pixels, page=page
+    ).image
 
 
 def read_picture(
@@ -92,23 +119,28 @@ def read_picture(
     name: str | None = None,
     least_side: int | None = None,
     max_pixels: int | None = None,
+    page: int = 1,
 ) -> Picture:
-    """Decode the first frame of an image, upright, as sRGB.
+    """Decode the first frame of an image that shows something, upright, as sRGB.
 
     EXIF orientation and color profile are applied; transparent parts show white; 16-bit and float
-    images are scaled to 8 bits. The format is detected by the content, except that of camera RAW
-    files, which is detected by the name.
+    images are scaled to 8 bits, and those of high dynamic range tone mapped. The format is detected
+    by the content, except that of camera RAW files, which is detected by the name. Of a damaged
+    file, what can be decoded is shown, on grey, and the rest noted.
 
     Args:
         source: Path, content or open file, of which the position does not matter.
         name: Of the file, where the source has none or another.
         least_side: The image is made smaller by whole factors while both sides keep at least this
             many pixels; None: never.
-        max_pixels: Larger images are refused by their header alone; None: those of more than
-            `default_max_pixels()`.
+        max_pixels: Images that decode to more are refused by their header alone; None: to more than
+            `default_max_pixels()`. JPEGs that are reduced may have eight times as many, progressive
+            ones twice.
+        page: Of a TIFF file, from 1, as `retrieval.media.tiff_pages` counts them.
 
     Raises:
-        UnreadableImageError: Not a whole image.
+        UnreadableImageError: Not an image, or hardly anything of it can be decoded.
+        TooLargeImageError: It is larger than the limit.
         MissingExtraError: A package is needed that is not installed.
         OSError: The file itself cannot be opened.
     """
@@ -123,15 +155,20 @@ def read_picture(
         if is_svg(head, known_name):
             png = draw_svg(parse_svg(file.read(MOST_SVG_BYTES + 1)))
             return _decode(io.BytesIO(png), least_side, max_pixels)
-        return _decode(file, least_side, max_pixels)
+        return _decode(file, least_side, max_pixels, page=page)
 
 
 def read_unchanged(
-    path: str, content_hash: str, *, least_side: int | None = None
+    path: str,
+    content_hash: str,
+    *,
+    least_side: int | None = None,
+    max_pixels: int | None = None,
+    page: int = 1,
 ) -> Image.Image | None:
     """Decode an image file that still has a known content; None if it changed or is unreadable.
 
-    content_hash: XXH3 of 128 bits in hexadecimal, as the catalog keeps it. least_side: as for
+    content_hash: XXH3 of 128 bits in hexadecimal, as the catalog keeps it. Others: as for
     `read_picture`.
     """
     try:
@@ -139,7 +176,9 @@ def read_unchanged(
         content = Path(path).read_bytes() if Path(path).is_file() else b""
         if xxhash.xxh3_128_hexdigest(content) != content_hash:
             return None
-        return read_image(content, name=path, least_side=least_side)
+        return read_image(
+            content, name=path, least_side=least_side, max_pixels=max_pixels, page=page
+        )
     except (OSError, UnreadableFileError):
         return None
 
@@ -245,34 +284,210 @@ def _decoding_errors_explained() -> Iterator[None]:
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     if size[0] * size[1] > max_pixels:
-        raise UnreadableImageError(
+        raise TooLargeImageError(
             f"refused as too large: {size[0] * size[1] / 1e6:,.1f} megapixels,"
             f" the limit is {max_pixels / 1e6:,.1f}"
         )
 
 
 def _decode(
-    file: BinaryIO, least_side: int | None, max_pixels: int, orientation: int = 1
+    file: BinaryIO,
+    least_side: int | None,
+    max_pixels: int,
+    orientation: int = 1,
+    page: int | None = None,
 ) -> Picture:
-    """Decode by Pillow. orientation: of an image that tells none itself, as EXIF numbers them."""
-    with open_image(file) as image:
-        _check_pixels(image.size, max_pixels)
-        size = image.size
-        drafted = (
-            least_side is not None
-            and image.format in {"JPEG", "MPO"}
-            and image.draft(None, (least_side, least_side)) is not None
-        )
-        _allocate_large_tiff(image, max_pixels)
-        image.load()
-        if not drafted:
-            size = image.size  # TIFF and HEIF are turned while they are decoded.
-        orientation = _orientation(image, orientation)
-        rgb = reduced(to_rgb(reduced(image, least_side)), least_side)
-        upright = _upright(rgb.copy() if rgb is image else rgb, orientation)
+    """Decode by Pillow, and if that fails, as much as can be.
+
+    orientation: of an image that tells none itself, as EXIF numbers them. page: of a TIFF file,
+    from 1.
+    """
+    frame = _frame_of_page(file, page, max_pixels)
+    try:
+        with _deep_page(file, frame, max_pixels) or open_image(file) as image:
+            return _as_picture(image, file, frame, least_side, max_pixels, orientation)
+    except (TooLargeImageError, MissingExtraError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - broken files come in every form
+        return _decode_part(file, frame, least_side, max_pixels, error)
+
+
+def _as_picture(
+    image: Image.Image,
+    file: BinaryIO,
+    frame: int,
+    least_side: int | None,
+    max_pixels: int,
+    orientation: int,
+) -> Picture:
+    if frame and image.format:
+        image.seek(frame)
+    size = _prepare(image, least_side, max_pixels)
+    image.load()
+    if not size:
+        size = image.size  # TIFF and HEIF are turned while they are decoded.
+    notes = ["its color profile is damaged and was left out"] if has_broken_profile(image) else []
+    if image.format in _WITH_HIDDEN_DAMAGE or _ends_with_zeros(image, file):
+        from retrieval.media.damaged import hidden_damage
+
+        notes += filter(None, [hidden_damage(file)])
+    transfer = _transfer(image, file)
+    orientation = _orientation(image, image.info.get("tiff_orientation", orientation))
+    image = _first_that_shows(image)
+    if _is_transparent(image):
+        notes.append("it is transparent all over")
+    rgb = reduced(to_rgb(reduced(image, least_side)), least_side)
+    rgb = _tone_mapped(rgb, transfer)
+    if image.format == "TIFF" and image.mode.startswith(("I", "F")) and _is_negative(image):
+        rgb = ImageChops.invert(rgb)
+    upright = _upright(rgb.copy() if rgb is image else rgb, orientation)
     # Left there, the orientation would be applied a second time by whoever looks for it.
     upright.info = {}
-    return Picture(upright, *(size[::-1] if orientation >= 5 else size))
+    return Picture(upright, *(size[::-1] if orientation >= 5 else size), tuple(notes))
+
+
+def _ends_with_zeros(image: Image.Image, file: BinaryIO) -> bool:
+    """Return whether a JPEG ends with zeros, which decode to something."""
+    if image.format not in {"JPEG", "MPO"}:
+        return False
+    file.seek(-2, io.SEEK_END)
+    return file.read(2) == b"\0\0"
+
+
+def _prepare(image: Image.Image, least_side: int | None, max_pixels: int) -> tuple[int, int] | None:
+    """Check an opened image's size, and make ready for decoding; returns it if it is reduced.
+
+    JPEG is reduced while it is decoded, in little memory, unless it is progressive: that is held
+    in memory as a whole, in half of what is reckoned for other pixels.
+    """
+    size = image.size
+    if least_side is None or image.format not in {"JPEG", "MPO"}:
+        _check_pixels(size, max_pixels)
+        _allocate_large_tiff(image, max_pixels)
+        return None
+    is_progressive = "progression" in image.info
+    _check_pixels(size, (2 if is_progressive else _MOST_REDUCTION) * max_pixels)
+    drafted = image.draft(None, (least_side, least_side)) is not None
+    _check_pixels(image.size, max_pixels)
+    return size if drafted else None
+
+
+def _decode_part(
+    file: BinaryIO, frame: int, least_side: int | None, max_pixels: int, error: Exception
+) -> Picture:
+    """Decode what can be of an image that raised an error when it was decoded as it is."""
+    from retrieval.media import damaged
+
+    file.seek(0)
+    content = file.read(_MOST_DAMAGED_BYTES)
+    sizes: list[tuple[int, int] | None] = []
+
+    def open_part(content: bytes) -> Any:
+        image = open_image(io.BytesIO(content))
+        if frame:
+            image.seek(frame)
+        sizes.append(_prepare(image, least_side, max_pixels))
+        return image
+
+    part = damaged.decode_part(content, open_part)
+    if part is None and TIFF.begins(content):
+        from retrieval.media.tiff_pages import why_not_decoded
+
+        raise UnreadableImageError(why_not_decoded(file, frame)) from error
+    if part is None:
+        raise error
+    if part.share < damaged.LEAST_SHARE:
+        raise UnreadableImageError(
+            f"hardly anything of it can be decoded: {str(error).strip() or type(error).__name__}"
+        ) from error
+    size = sizes[-1] or part.image.size
+    orientation = _orientation(part.image, 1)
+    transfer = _transfer(part.image, file)
+    rgb = _tone_mapped(part.filled(to_rgb(part.image)), transfer)
+    upright = _upright(reduced(rgb, least_side).copy(), orientation)
+    upright.info = {}
+    return Picture(upright, *(size[::-1] if orientation >= 5 else size), (part.note,))
+
+
+def _frame_of_page(file: BinaryIO, page: int | None, max_pixels: int) -> int:
+    """Return the number of a page's directory in a TIFF file, from 0; 0 for other formats."""
+    if page is None or not TIFF.begins(read_head(file)):
+        return 0
+    from retrieval.media.tiff_pages import pages_of
+
+    pages = pages_of(file)
+    file.seek(0)
+    if page > max(len(pages), 1):
+        raise UnreadableImageError(f"has no page {page}, only {len(pages)}")
+    if not pages:
+        return 0
+    chosen = pages[page - 1]
+    _check_pixels((chosen.width, chosen.height), max_pixels)
+    return chosen.frame
+
+
+def _deep_page(file: BinaryIO, frame: int, max_pixels: int) -> Image.Image | None:
+    """Decode a page of a TIFF file that has more than 8 bits a value; None for anything else."""
+    if not TIFF.begins(read_head(file)):
+        return None
+    from retrieval.media.tiff_pages import deep_page
+
+    image = deep_page(file, frame)
+    file.seek(0)
+    if image is not None:
+        _check_pixels(image.size, max_pixels)
+    return image
+
+
+def _transfer(image: Image.Image, file: BinaryIO) -> tuple[int, int] | None:
+    """Return transfer and primaries of an image, by the numbers of H.273, where it tells them."""
+    if image.format == "AVIF":
+        from retrieval.media.hdr import transfer_and_primaries
+
+        file.seek(0)
+        return transfer_and_primaries(file.read(_MOST_AVIF_HEADER))
+    profile = image.info.get("nclx_profile")  # pillow-heif's
+    if not isinstance(profile, dict):
+        return None
+    return profile.get("transfer_characteristics", 0), profile.get("color_primaries", 0)
+
+
+def _tone_mapped(rgb: Image.Image, transfer: tuple[int, int] | None) -> Image.Image:
+    if transfer is None:
+        return rgb
+    from retrieval.media.hdr import tone_mapped
+
+    return tone_mapped(rgb, *transfer)
+
+
+def _is_negative(image: Image.Image) -> bool:
+    """Return whether white is 0 in a TIFF page: Pillow turns only values of 8 bits around."""
+    return getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Return whether nothing of an image can be seen."""
+    if not image.has_transparency_data:
+        return False
+    alpha = image if image.mode in {"RGBA", "LA"} else image.convert("RGBA")
+    return alpha.getchannel("A").getextrema() == (0, 0)
+
+
+def _first_that_shows(image: Image.Image) -> Image.Image:
+    """Return the first frame of an animation that is not transparent all over, else the first."""
+    count = min(getattr(image, "n_frames", 1), _MOST_EMPTY_FRAMES) if image.format else 1
+    if count < 2 or image.format == "TIFF" or not _is_transparent(image):
+        return image
+    for frame in range(1, count):
+        try:
+            image.seek(frame)
+            image.load()
+        except Exception:  # noqa: BLE001 - the first frame is there
+            break
+        if not _is_transparent(image):
+            return image
+    image.seek(0)
+    return image
 
 
 def _allocate_large_tiff(image: Image.Image, max_pixels: int) -> None:

@@ -22,7 +22,11 @@ def status_as_indexed(file: Item | FileEntry) -> os.stat_result | None:
 
 
 def read_item_image(
-    item: Item, file: BinaryIO | None = None, *, least_side: int | None = None
+    item: Item,
+    file: BinaryIO | None = None,
+    *,
+    least_side: int | None = None,
+    max_pixels: int | None = None,
 ) -> Image.Image:
     """Read the image of an item as upright RGB; of a chunk of text, that of its page.
 
@@ -31,6 +35,7 @@ def read_item_image(
         file: The item's file, opened already; it may be closed by this.
         least_side: Image files, not frames and pages, are made smaller by whole factors while both
             sides keep at least this many pixels.
+        max_pixels: Limit of its pixels, which `Library.max_pixels` tells; None: the default.
 
     Raises:
         UnreadableFileError: There is no image, or it cannot be read any more.
@@ -39,20 +44,26 @@ def read_item_image(
     render = format_of_indexed(item.path).render
     if render is None or not item.has_picture:
         raise UnreadableFileError("a text has no picture")
-    return render(file or item.path, item, least_side)
+    return render(file or item.path, item, least_side, max_pixels)
 
 
-def read_item_image_if_unchanged(item: Item) -> Image.Image | None:
+def read_item_image_if_unchanged(item: Item, max_pixels: int | None = None) -> Image.Image | None:
     """Read the image of an item if its file is what was indexed; None if not, or unreadable.
 
     Images are compared by their hash, longer files by size and modification time. Large images are
-    reduced by whole factors, for networks to look at.
+    reduced by whole factors, for networks to look at. max_pixels: as for `read_item_image`.
     """
     if item.kind is MediaKind.IMAGE:
-        return read_unchanged(item.path, item.content_hash, least_side=LEAST_SIDE)
+        return read_unchanged(
+            item.path,
+            item.content_hash,
+            least_side=LEAST_SIDE,
+            max_pixels=max_pixels,
+            page=item.page or 1,
+        )
     if status_as_indexed(item) is None:
         return None
     try:
-        return read_item_image(item)
+        return read_item_image(item, max_pixels=max_pixels)
     except (OSError, UnreadableFileError):
         return None

@@ -21,23 +21,36 @@ if TYPE_CHECKING:
 UNKNOWN_TYPE = "application/octet-stream"
 _TEXT_TYPE = "text/plain; charset=utf-8"
 
-Renderer = Callable[[str | BinaryIO, "Item", int | None], "Image.Image"]
-"""Renders an item from its file as RGB: path or open file, item, least side in pixels or None."""
+Renderer = Callable[[str | BinaryIO, "Item", int | None, int | None], "Image.Image"]
+"""Renders an item from its file as RGB: path or open file, item, least side in pixels or None, and
+limit of pixels or None for the default."""
 
 
-def _render_image(source: str | BinaryIO, item: "Item", least_side: int | None) -> "Image.Image":
+def _render_image(
+    source: str | BinaryIO, item: "Item", least_side: int | None, max_pixels: int | None
+) -> "Image.Image":
     from retrieval.media.images import read_image
 
-    return read_image(source, name=item.path, least_side=least_side)
+    return read_image(
+        source,
+        name=item.path,
+        least_side=least_side,
+        max_pixels=max_pixels,
+        page=item.page or 1,
+    )
 
 
-def _render_frame(source: str | BinaryIO, item: "Item", _least_side: int | None) -> "Image.Image":
+def _render_frame(
+    source: str | BinaryIO, item: "Item", _least_side: int | None, max_pixels: int | None
+) -> "Image.Image":
     from retrieval.media.video import frame_at
 
-    return frame_at(source, item.time_s or 0.0)
+    return frame_at(source, item.time_s or 0.0, max_pixels=max_pixels)
 
 
-def _render_page(source: str | BinaryIO, item: "Item", _least_side: int | None) -> "Image.Image":
+def _render_page(
+    source: str | BinaryIO, item: "Item", _least_side: int | None, _max_pixels: int | None
+) -> "Image.Image":
     from retrieval.media.pdf import render_page
 
     return render_page(source, item.page or 1)

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
+from retrieval.media.hdr import tone_mapped
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -67,6 +68,9 @@ class Frame:
         image: Image.Image = self._decoded.to_image(  # type: ignore[no-untyped-call]
             width=width, height=self._decoded.height
         )
+        # PyAV tells these since its version 16.
+        transfer = getattr(self._decoded, "color_trc", 0)
+        image = tone_mapped(image, transfer, getattr(self._decoded, "color_primaries", 0))
         turn = _TURNS.get(_display_signs(self._decoded))
         return image if turn is None else image.transpose(turn)
 
@@ -289,15 +293,17 @@ def open_video(source: str | BinaryIO, *, max_pixels: int | None = None) -> Iter
         yield video
 
 
-def frame_at(source: str | BinaryIO, time_s: float) -> Image.Image:
+def frame_at(
+    source: str | BinaryIO, time_s: float, *, max_pixels: int | None = None
+) -> Image.Image:
     """Decode the frame that is shown at a time: the last at or before it, else the first.
 
-    source: as for `open_video`. time_s: seconds from the beginning. Upright RGB. Raises as
-    `open_video`, and UnreadableFileError when no frame can be decoded.
+    source, max_pixels: as for `open_video`. time_s: seconds from the beginning. Upright RGB. Raises
+    as `open_video`, and UnreadableFileError when no frame can be decoded.
     """
     wanted_ms = max(0, round(time_s * 1000))
     shown: Frame | None = None
-    with open_video(source) as video:
+    with open_video(source, max_pixels=max_pixels) as video:
         for frame in video.frames(wanted_ms):
             if shown is not None and frame.milliseconds > wanted_ms:
                 break

@@ -717,9 +717,13 @@ class Engine:
                     # Later pages rerank what the first one had the time for.
                     budget_ms=None if plan.cursor else plan.reranking.budget_ms,
                     since=since,
+                    max_pixels=self._max_pixels,
                 )
                 since = since or time.monotonic()
         return reranked
+
+    def _max_pixels(self) -> int | None:
+        return self.library.max_pixels
 
     def _scorer(
         self, plan: _Plan, reranker: Reranker, text_tokens: Mapping[str, Tokens]
@@ -731,7 +735,7 @@ class Engine:
         images = [
             self._vectors.image_tokens(reranker, part)
             if isinstance(part, ImagePart)
-            else item_tokens(plan.items[part.item_id], reranker, self._tokens)
+            else item_tokens(plan.items[part.item_id], reranker, self._tokens, self._max_pixels)
             for part in plan.query.parts
             if not isinstance(part, TextPart)
         ]

@@ -25,6 +25,10 @@ _DECODES_AT_MOST = 8
 TokenValues = NDArray[np.floating]
 
 
+PixelLimit = Callable[[], int | None]
+"""Tells the limit of an image's pixels; None: the default."""
+
+
 class TokenStore(Protocol):
     """Where tokens of images are kept; see `TokenCache`."""
 
@@ -100,6 +104,7 @@ def rerank(
     *,
     budget_ms: float | None = None,
     since: float | None = None,
+    max_pixels: PixelLimit = lambda: None,
 ) -> RerankOutcome:
     """Score the first candidates of a query, in their order, while there is time.
 
@@ -114,13 +119,15 @@ def rerank(
         budget_ms: wall time after which no further candidates are taken up; None: no limit. It
             counts from the end of the first step, which is always done and may load a model.
         since: it counts from this instant of `time.monotonic` instead, and there may be no step.
+        max_pixels: asked for the limit of images that have to be read, as `read_item_image` takes
+            it.
     """
     budget_s = np.inf if budget_ms is None else budget_ms / 1000
     deadline = np.inf if since is None else since + budget_s
     match = np.full(len(items), np.nan, np.float32)
     start = 0
     while start < len(items) and time.monotonic() < deadline:
-        tokens, end = _next_tokens(items, start, reranker, store)
+        tokens, end = _next_tokens(items, start, reranker, store, max_pixels)
         if readable := {place: values for place, values in tokens.items() if values is not None}:
             match[[*readable]] = scorer.score(stack_tokens([*readable.values()]))
         if not start and since is None:
@@ -129,9 +136,11 @@ def rerank(
     return RerankOutcome(match[:start], scorer.weight, _warnings(match, start, budget_s))
 
 
-def item_tokens(item: Item, reranker: Reranker, store: TokenStore) -> Tokens | None:
+def item_tokens(
+    item: Item, reranker: Reranker, store: TokenStore, max_pixels: PixelLimit = lambda: None
+) -> Tokens | None:
     """Load an item's image tokens, (1, t, c); None if they are not available."""
-    [values] = _next_tokens([item], 0, reranker, store)[0].values()
+    [values] = _next_tokens([item], 0, reranker, store, max_pixels)[0].values()
     return None if values is None else stack_tokens([values])
 
 
@@ -161,14 +170,19 @@ def _warnings(match: Scores, taken_up: int, budget_s: float) -> tuple[str, ...]:
     if missing := int(np.isnan(match[:taken_up]).sum()):
         warnings.append(
             f"{missing} of {total} candidates could not be reranked: their files are gone, "
-            "changed or unreadable. `mmsearch index` brings the library up to date; if their "
-            "folder was moved, `mmsearch relocate OLD NEW` does; if deleted, `mmsearch remove`."
+            "changed, unreadable or larger than the limit of pixels here. `mmsearch index` brings "
+            "the library up to date; if their folder was moved, `mmsearch relocate OLD NEW` does; "
+            "if deleted, `mmsearch remove`."
         )
     return tuple(warnings)
 
 
 def _next_tokens(
-    items: Sequence[Item], start: int, reranker: Reranker, store: TokenStore
+    items: Sequence[Item],
+    start: int,
+    reranker: Reranker,
+    store: TokenStore,
+    max_pixels: PixelLimit,
 ) -> tuple[dict[int, TokenValues | None], int]:
     """Tokens of the next candidates by place, None where they cannot be had; where to go on."""
     tokens: dict[int, TokenValues | None] = {}
@@ -182,15 +196,16 @@ def _next_tokens(
         if len(missing) == _DECODES_AT_MOST:
             break
     if missing:
-        tokens |= _make_tokens({place: items[place] for place in missing}, reranker, store)
+        wanted = {place: items[place] for place in missing}
+        tokens |= _make_tokens(wanted, reranker, store, max_pixels())
     return tokens, place
 
 
 def _make_tokens(
-    items: dict[int, Item], reranker: Reranker, store: TokenStore
+    items: dict[int, Item], reranker: Reranker, store: TokenStore, max_pixels: int | None
 ) -> dict[int, TokenValues | None]:
     def read(item: Item) -> Pixels | None:
-        image = read_item_image_if_unchanged(item)
+        image = read_item_image_if_unchanged(item, max_pixels)
         return None if image is None else reranker.preprocess(image)
 
     with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as pool:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from PIL import Image
+
 
 def test_status_counts_and_lists_failures(indexed, run, picture_folder):
     (picture_folder / "bad \x1b[31m.png").write_bytes(b"no")
@@ -15,6 +17,22 @@ def test_status_counts_and_lists_failures(indexed, run, picture_folder):
     assert "\x1b" not in listed
     failures = run("status", "--failed", "--json").json["failures"]
     assert [Path(f["path"]).name for f in failures] == ["bad \x1b[31m.png"]
+
+
+def test_status_lists_notes_on_files_that_were_read_in_part(indexed, run, picture_folder):
+    assert "Nothing to note" in run("status", "--notes").out
+    path = picture_folder / "cut \x1b[31m.jpg"
+    Image.effect_noise((90, 90), 60).save(path)
+    path.write_bytes(path.read_bytes()[:-2])
+    assert "1 file was read in part: mmsearch status --notes" in run("index", picture_folder).out
+    status = run("status", "--notes", "--failed", "--json").json
+    assert (status["files_noted"], status["failures"]) == (1, [])
+    [noted] = status["notes"]
+    assert noted["path"] == str(path)
+    assert "cut off" in noted["notes"][0]
+    listed = run("status", "--notes").out
+    assert "cut off" in listed
+    assert "\x1b" not in listed
 
 
 def test_removing_forgets(indexed, run, picture_folder):

@@ -191,7 +191,7 @@ def test_a_file_is_embedded_when_its_last_piece_is_recorded(catalog):
         transaction.record_files(SPACE, [rest])
         [known] = transaction.files_below(["/"], SPACE)
         assert known.embedded
-        metadata, items = transaction.embedded_content(SPACE, MediaKind.VIDEO, "a")
+        metadata, items, _ = transaction.embedded_content(SPACE, MediaKind.VIDEO, "a")
         assert metadata.duration_s == 2.5  # the second step brought none
         assert [(item.part, item.row, item.time_s) for item in items] == [
             ("t0", 0, 0.0),
@@ -421,3 +421,34 @@ def test_ways_to_sources_are_remembered_until_they_move(catalog):
         assert transaction.sources_beside() == {"/m/p": "../p", "/m/q": "../q"}
         transaction.relocate("/m/p", "/n/p")
         assert transaction.sources_beside() == {"/m/q": "../q"}
+
+
+def test_notes_join_by_file_are_copied_and_go_with_a_new_reading(catalog):
+    def update(content, notes, **how):
+        return replace(video(content, **how), notes=notes)
+
+    def notes():
+        with catalog.snapshot() as snapshot:
+            return [(file.path, file.notes) for file in snapshot.notes()]
+
+    with catalog.transaction() as transaction:
+        transaction.extend_rows(SPACE, Modality.IMAGE, 0, 3)
+        transaction.record_files(SPACE, [update("a", ["one"], is_complete=False)])
+        rest = update("a", ["two", "three"], is_first=False, parts=["t900"], row=1)
+        transaction.record_files(SPACE, [rest])
+        assert transaction.embedded_content(SPACE, MediaKind.VIDEO, "a")[2] == [
+            "one",
+            "two",
+            "three",
+        ]
+    assert notes() == [("/v.mp4", ["one", "two", "three"])]
+    with catalog.snapshot() as snapshot:
+        assert snapshot.counts(SPACE).noted == 1
+        [item] = snapshot.items_at(SPACE, Modality.IMAGE, [0])[0]
+        assert snapshot.details(item).notes == ["one", "two", "three"]
+    with catalog.transaction() as transaction:
+        transaction.mark_removed(["/v.mp4"])
+    assert notes() == []
+    with catalog.transaction() as transaction:
+        transaction.record_files(SPACE, [update("b", ["four"], row=2)])
+    assert notes() == [("/v.mp4", ["four"])]

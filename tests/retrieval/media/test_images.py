@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from retrieval.media.images import (
+    TooLargeImageError,
     UnreadableImageError,
     default_max_pixels,
     read_image,
@@ -98,7 +99,7 @@ def test_a_bomb_is_refused_by_its_header():
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"])
 @pytest.mark.parametrize("tenth", range(10))
-def test_a_truncated_file_gives_a_reason_or_the_whole_picture(
+def test_a_truncated_file_gives_a_reason_or_a_picture_with_a_note(
     encoded, mean_difference, kind, tenth
 ):
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
@@ -106,11 +107,11 @@ def test_a_truncated_file_gives_a_reason_or_the_whole_picture(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            result = read_image(whole[: len(whole) * tenth // 10])
+            picture = read_picture(whole[: len(whole) * tenth // 10])
         except UnreadableImageError as error:
             assert str(error)  # noqa: PT017 - some formats can be cut after their last pixel
         else:
-            assert mean_difference(result, read_image(whole)) < 40
+            assert picture.notes or mean_difference(picture.image, read_image(whole)) < 40
 
 
 @pytest.mark.parametrize(
@@ -261,8 +262,37 @@ def test_a_limit_above_that_of_pillow_works_without_changing_it(encoded, marked,
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
-def test_the_default_limit_is_between_20_million_and_that_of_pillow():
-    assert 20_000_000 <= default_max_pixels() <= 2 * Image.MAX_IMAGE_PIXELS
+def test_the_default_limit_is_between_20_and_250_million():
+    assert 20_000_000 <= default_max_pixels() <= 250_000_000
+
+
+def test_a_jpeg_counts_as_what_it_is_reduced_to_while_decoded(encoded):
+    large = Image.new("L", (1600, 1200), 90)
+    for progressive, most in ((False, 240_000), (True, 960_000)):
+        content = encoded(large, "JPEG", progressive=progressive)
+        picture = read_picture(content, least_side=100, max_pixels=most)
+        assert (picture.width, picture.height) == (1600, 1200)
+        for least_side, limit in ((100, most - 1), (None, most), (1100, most)):
+            with pytest.raises(TooLargeImageError, match=r"1\.9 megapixels, the limit is"):
+                read_picture(content, least_side=least_side, max_pixels=limit)
+
+
+def animation(kind, *colors):
+    frames = [Image.new("RGBA", (8, 8), color) for color in colors]
+    stream = io.BytesIO()
+    frames[0].save(stream, kind, save_all=True, append_images=frames[1:], lossless=True)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_of_an_animation_the_first_frame_that_shows_something_is_read(kind):
+    nothing = (0, 0, 0, 0)
+    picture = read_picture(animation(kind, nothing, (255, 0, 0, 255), (0, 255, 0, 255)))
+    assert picture.image.getpixel((4, 4)) == (255, 0, 0)
+    assert picture.notes == ()
+    empty = read_picture(animation(kind, nothing))
+    assert empty.image.getpixel((4, 4)) == (255, 255, 255)
+    assert empty.notes == ("it is transparent all over",)
 
 
 def test_the_first_page_and_the_first_frame_are_read(encoded):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from retrieval.media.tiff import is_tiff, read_place_directory, read_tiff
+from retrieval.media.tiff_tags import is_tiff, read_place_directory, read_tiff
 
 EXIF, GPS = 34665, 34853
 CODES = {2: "s", 3: "H", 4: "I", 5: "II", 7: "s", 10: "ii"}

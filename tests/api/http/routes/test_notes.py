@@ -1,0 +1,30 @@
+"""`GET /v1/notes`, and the notes of an item."""
+
+from PIL import Image
+from starlette.testclient import TestClient
+
+from api.http.app import create_app
+from indexer.pipeline import index_sources
+from retrieval.library import create_library
+
+
+def test_failures_and_notes_are_listed(tmp_path, tiny_encoder):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a", "b"):
+        Image.effect_noise((90, 90), 60).save(folder / f"{name}.jpg")
+        (folder / f"{name}.jpg").write_bytes((folder / f"{name}.jpg").read_bytes()[:-2])
+    (folder / "c.jpg").write_bytes(b"nothing")
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    assert index_sources(library, tiny_encoder, [folder]).noted == 2
+    app = create_app(library.path, device="cpu")
+    with TestClient(app, base_url="http://localhost") as client:
+        listed = client.get("/v1/notes?limit=1").json()
+        items = client.get("/v1/items").json()["items"]
+        [note] = client.get(f"/v1/items/{items[0]['item_id']}").json()["notes"]
+        assert client.get("/v1/stats").json()["files_noted"] == 2
+        assert client.get("/v1/notes?limit=0").status_code == 422
+    assert (listed["files_failed"], listed["files_noted"]) == (1, 2)
+    assert listed["failures"][0]["reason"] == "not an image of a known format"
+    assert listed["notes"] == [{"path": str(folder / "a.jpg"), "notes": [note]}]
+    assert "cut off" in note
