@@ -31,10 +31,10 @@ def read_opened(file: BinaryIO, path: str, options: ReadOptions, start: int = 0)
 
         pages = len(pages_of(file))
         if pages > 1:
-            notes = (f"pages after the first {MOST_PAGES:,} were left out",)
+            left_out = f"pages after the first {MOST_PAGES:,} were left out"
             decoded = _pages(file, path, options, start, pages)
             is_cut = pages == MOST_PAGES and decoded.next is None
-            return replace(decoded, notes=decoded.notes + notes) if is_cut else decoded
+            return replace(decoded, notes=(*decoded.notes, left_out)) if is_cut else decoded
     if start > 0:
         return Decoded(())
     picture = _picture(file, path, options)
