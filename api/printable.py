@@ -7,8 +7,6 @@ terminal, which set its title, hide lines or write what looks like another messa
 import logging
 import re
 
-from retrieval.files import valid_text
-
 _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and line feed, DEL, C1
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # change the direction of text
@@ -23,7 +21,13 @@ def escape_controls(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Escape all that is not printable, also line breaks; bytes that are not UTF-8, too."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in valid_text(text))
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return ascii(character)[1:-1]
 
 
 class PrintableFormatter(logging.Formatter):

@@ -450,17 +450,20 @@ class _Walk:
             rules, problem = with_ignore_file(rules, path)
             if problem:
                 yield Unlisted(path, problem)
-        if listing.endings or listing.system_folders:
-            yield PassedOver(listing.endings, tuple(listing.system_folders))
         sidecars = SidecarNames(
             name
             for name in listing.sidecars
             if not rules.ignores(prefix + name, is_directory=False)
         )
+        lone = set(listing.sidecars)
         for name in listing.files:
             if not rules.ignores(prefix + name, is_directory=False):
                 beside = sidecars.of(name) if sidecars else ()
+                lone.difference_update(beside)
                 yield from self._look_at(prefix + name, [prefix + sidecar for sidecar in beside])
+        listing.endings.update(map(_ending, lone))
+        if listing.endings or listing.system_folders:
+            yield PassedOver(listing.endings, tuple(listing.system_folders))
         for name in reversed(listing.directories):
             if not rules.ignores(prefix + name, is_directory=True):
                 self._pending.append(_Directory(prefix + name, rules, directory.device))

@@ -45,12 +45,16 @@ COMMANDS = {
     "status": Entry("api.cli.library:status", "Show what a library holds."),
     "check": Entry(
         "api.cli.check:check",
-        "Check a library: catalog, vectors, indices and caches; --repair makes them again.",
+        "Check a library: catalog, vectors, indices and caches; exit code 1 if something is wrong.",
     ),
     "backup": Entry(
-        "api.cli.backup:backup", "Back up a library, also while it is indexed and searched."
+        "api.cli.backup:backup",
+        "Back up a library, also while it is indexed and searched; copies only what is new.",
     ),
-    "restore": Entry("api.cli.backup:restore", "Restore a library from a backup."),
+    "restore": Entry(
+        "api.cli.backup:restore",
+        "Restore a library from a backup into a new directory, and verify it.",
+    ),
     "remove": Entry(
         "api.cli.library:remove",
         "Remove directories and files from a library; the files themselves stay.",

@@ -7,8 +7,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api.http.middleware.access import is_public
-from api.http.middleware.proxies import at_root_path
 from api.http.problems import MEDIA_TYPE
+from api.http.root_path import at_root_path
 from api.http.schemas import SearchRequest
 
 _HAND_PARSED: list[type[BaseModel]] = [SearchRequest]

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from api.http.middleware.proxies import parse_network, parse_root_path
+from api.http.middleware.proxies import parse_network
+from api.http.root_path import parse_root_path
 from retrieval.files import expand_home
 
 WordList = Annotated[tuple[str, ...], NoDecode]

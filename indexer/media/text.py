@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import BinaryIO
 
@@ -156,32 +157,27 @@ def guess_encoding(raw: bytes, *, is_whole: bool = True, named: str | None = Non
         return "utf-8"
     if named is not None:
         return named
+    if _reads(raw, "gb18030", _is_chinese, is_whole):
+        return "gb18030"
     detected, is_sure = _detect(raw)
-    if detected is not None and is_sure and _is_valid(raw, detected, is_whole):
+    if detected is not None and is_sure and _reads(raw, detected, bool, is_whole):
         return detected
     is_likely = detected in {"cp1252", "iso8859-1", "iso8859-15"}
-    for encoding, is_plausible in (
-        ("gb18030", _is_chinese),
-        ("cp1252", _is_likely_western if is_likely else _is_western),
-    ):
-        try:
-            text, _ = _decode(raw, encoding, "strict", is_whole=is_whole)
-        except UnicodeDecodeError:
-            continue
-        if is_plausible(text):
-            return encoding
+    if _reads(raw, "cp1252", _is_likely_western if is_likely else _is_western, is_whole):
+        return "cp1252"
     raise UnreadableFileError(
         "is not UTF-8, and its encoding cannot be told for sure; save it as UTF-8, or name its "
         "encoding with `--text-encoding`, to have it indexed"
     )
 
 
-def _is_valid(raw: bytes, encoding: str, is_whole: bool) -> bool:
+def _reads(raw: bytes, encoding: str, is_plausible: Callable[[str], bool], is_whole: bool) -> bool:
+    """Return whether bytes are valid in an encoding, and make a plausible text."""
     try:
-        _decode(raw, encoding, "strict", is_whole=is_whole)
+        text, _ = _decode(raw, encoding, "strict", is_whole=is_whole)
     except UnicodeDecodeError:
         return False
-    return True
+    return is_plausible(text)
 
 
 def _detect(raw: bytes) -> tuple[str | None, bool]:

@@ -101,11 +101,15 @@ def library(tmp_path: Path) -> Iterator[Library]:
     library.close()
 
 
+class _Threads(ThreadPoolExecutor):
+    limit_s = 60.0
+
+
 @pytest.fixture
 def index(library: Library, folder: Path) -> Callable[[Encoder], Summary]:
     def run(encoder: Encoder) -> Summary:
         # In this process, since a worker would know nothing of the toys.
-        with ThreadPoolExecutor(1) as readers:
+        with _Threads(1) as readers:
             changes = {"kinds": frozenset({MediaKind("audio")})}
             return index_sources(library, encoder, [folder], changes=changes, readers=readers)
 

@@ -7,7 +7,6 @@ them. A proxy may strip the sub-path from the path of a request, or leave it the
 import ipaddress
 import re
 from collections.abc import Iterable
-from contextvars import ContextVar
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -16,23 +15,9 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+from api.http.root_path import parse_root_path, using_root_path
+
 _HOST = re.compile(rb"[A-Za-z0-9._\-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
-
-_root_path: ContextVar[str] = ContextVar("root_path", default="")
-
-
-def at_root_path(path: str) -> str:
-    """Put the sub-path of the current request before the path of an endpoint."""
-    return _root_path.get() + path
-
-
-def parse_root_path(text: str) -> str:
-    """Normalise a sub-path: a slash before it, none behind. Raises ValueError for other texts."""
-    path = "/" + text.strip("/") if text.strip("/") else ""
-    if not _ROOT_PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
-        raise ValueError(f"{text!r} is not a path of an address: write /photos, for example")
-    return path
 
 
 def parse_network(text: str) -> str:
@@ -126,11 +111,8 @@ class ForwardedHeaders:
                     headers["location"] = root_path + address
             await send(message)
 
-        token = _root_path.set(root_path)
-        try:
+        with using_root_path(root_path):
             await self._app(scope, receive, send_relative)
-        finally:
-            _root_path.reset(token)
 
 
 def _first(headers: Headers, name: str) -> str | None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
-from api.http.middleware.proxies import at_root_path
+from api.http.root_path import at_root_path
 from retrieval.catalog import FileDetails, Item, TakenFrom
 from retrieval.errors import UsageError
 from retrieval.files import valid_text

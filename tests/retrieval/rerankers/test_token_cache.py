@@ -229,7 +229,7 @@ def test_a_folder_that_cannot_be_written_costs_only_the_cache(folder):
     assert cache.get(RERANKER, key(1)) is None
     assert cache.settings == TokenCacheSettings()
     assert cache.usage().bytes == 0
-    with pytest.raises(OSError, match="exists"):
+    with pytest.raises(OSError, match="Not a directory"):
         cache.configure(TokenCacheSettings())
 
 

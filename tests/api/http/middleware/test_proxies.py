@@ -7,7 +7,8 @@ from starlette.responses import JSONResponse, RedirectResponse
 from starlette.testclient import TestClient
 
 from api.http.app import create_app
-from api.http.middleware.proxies import ForwardedHeaders, at_root_path
+from api.http.middleware.proxies import ForwardedHeaders
+from api.http.root_path import at_root_path
 from api.http.settings import ServiceSettings
 
 FORWARDED = {

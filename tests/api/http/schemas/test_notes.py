@@ -1,4 +1,4 @@
-from api.http.schemas.notes import Failure, NoteList, Notes
+from api.http.schemas.notes import Failure, NoteList, Notes, PassedOver
 
 
 def test_paths_that_are_not_text_are_escaped():
@@ -7,6 +7,7 @@ def test_paths_that_are_not_text_are_escaped():
         notes=[Notes(path="/b\udcff.jpg", notes=["cut off"])],
         files_failed=1,
         files_noted=1,
+        passed_over=PassedOver(endings={}, system_folders={}),
     )
     assert "\udcff" not in listed.failures[0].path + listed.notes[0].path
     assert NoteList.model_validate_json(listed.model_dump_json()) == listed
