@@ -171,6 +171,10 @@ def guess_encoding(raw: bytes, *, is_whole: bool = True, named: str | None = Non
     )
 
 
+_ENDLESS_WORD = re.compile(r"\w{80}")
+"""In no alphabet is there a word as long: bytes that only happen to be letters make one."""
+
+
 def _reads(raw: bytes, encoding: str, is_plausible: Callable[[str], bool], is_whole: bool) -> bool:
     """Return whether bytes are valid in an encoding, and make a plausible text."""
     try:
@@ -205,6 +209,9 @@ def _detect(raw: bytes) -> tuple[str | None, bool]:
     rival = next((other for other in texts if other[0] != text), None)
     foreign = sum(not character.isascii() for character in text)
     name = codecs.lookup(encoding).name
+    has_spaces = not any("\u0e00" <= c <= "\u0eff" or c >= "\u2e80" for c in text)
+    if has_spaces and _ENDLESS_WORD.search(text):
+        return name, False
     is_ahead = rival is None or confidence >= _LEAST_LEAD * rival[1]
     is_clear = foreign >= _ENOUGH_FOREIGN or (
         foreign >= _LEAST_FOREIGN and confidence >= _LEAST_CONFIDENCE and is_ahead
