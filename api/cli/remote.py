@@ -2,11 +2,13 @@
 
 import io
 from dataclasses import fields
+from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
 
 from api.client import Client, in_base64, search_request
-from api.http.schemas import HitSchema, SearchRequest, ServedAnswer
+from api.http.schemas import SearchRequest, ServedAnswer
+from api.http.schemas.search import ServedHit
 from retrieval.catalog import Item
 from retrieval.errors import MMSearchError, UnreadableFileError, UsageError
 from retrieval.media.images import LEAST_SIDE, reduced
@@ -81,9 +83,15 @@ def _part(part: TextPart | ImagePart | ItemPart) -> dict[str, str | int | float]
     return {"image": in_base64(reduced(part.image, LEAST_SIDE)), "weight": part.weight}
 
 
-def _hit(hit: HitSchema) -> Hit:
+def _version(hit: ServedHit) -> str:
+    """Read the version of a hit's picture from the address of its thumbnail; '' without one."""
+    [version] = parse_qs(urlsplit(hit.thumbnail or "").query).get("v", [""])
+    return version
+
+
+def _hit(hit: ServedHit) -> Hit:
     told = dict(hit)
     in_file = {f.name: told[f.name] for f in fields(Item) if f.name in told}
-    item = Item(id=hit.item_id, content_hash="", size=0, mtime_ns=-1, **in_file)
+    item = Item(id=hit.item_id, content_hash=_version(hit), size=0, mtime_ns=-1, **in_file)
     scores = {f.name: told[f.name] for f in fields(Hit) if f.name in told}
     return Hit(item=item, **scores | {"group": tuple(hit.group)})

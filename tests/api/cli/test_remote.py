@@ -44,12 +44,12 @@ def test_the_command_line_prints_the_same_of_a_service(service, photos, run, as_
     there = run("search", *question, "--server", service.address)
     assert there == here
     assert here[0] == 0
-    code, out, _ = run("search", *question, "--server", service.address, "--json")
+    code, out, err = run("search", *question, "--server", service.address, "--json")
+    assert (code, err) == (0, "")
     _, expected, _ = run(
         "search", *question, "--rerank", "none", "--json", "--library", service.library.path
     )
     told, here_told = json.loads(out), json.loads(expected)
-    assert code == 0
     assert set(told) == set(here_told)
     assert told["image"] == here_told["image"]
     for hit, expected_hit in zip(told["hits"], here_told["hits"], strict=True):

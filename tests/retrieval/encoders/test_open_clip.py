@@ -295,8 +295,13 @@ def strange_library(strange, tiny_encoder):
 
 
 @pytest.mark.slow
-def test_a_library_from_a_stranger_runs_no_code_by_any_way(strange_library, strange, tmp_path):
+def test_a_library_from_a_stranger_runs_no_code_by_any_way(
+    strange_library, strange, tmp_path, monkeypatch
+):
     _, mark = strange
+    # Whoever allows the folder by name runs nothing of it either.
+    model = strange_library.space().encoder.removeprefix("local-dir:")
+    monkeypatch.setenv("MMSEARCH_TRUSTED", model)
     with pytest.raises(EncoderUnavailableError, match="trust_remote_code"):
         strange_library.search("a dog")
     app = create_app(strange_library.path, device="cpu")

@@ -18,7 +18,6 @@ FLOORS = {
     "IVF16_HNSW8,PQ16": 0.5,
     "IVF16,RaBitQ": 0.4,
     "IVF16,RaBitQfs": 0.4,
-    "PQ16": 0.5,
     "HNSW16": 0.95,
 }
 """Recall@10 of the index alone, without over-fetch and refine."""
@@ -102,7 +101,7 @@ def test_a_saved_index_finds_the_same(built, rows, queries, factory, tmp_path):
     assert len(again) == 4001
 
 
-@pytest.mark.parametrize("factory", [name for name in FLOORS if name != "PQ16"])
+@pytest.mark.parametrize("factory", FLOORS)
 @pytest.mark.parametrize("selectivity", [0.5, 0.1, 0.01])
 def test_only_allowed_rows_are_found_and_nearly_all_of_them(
     built, rows, queries, factory, selectivity
