@@ -212,12 +212,13 @@ def test_a_killed_indexing_process_fails_its_job_only(service, album):
     assert len(service.paths(album)) == 300
 
 
-def test_a_library_that_another_process_writes_to_fails_the_job_with_that_reason(service, album):
+def test_a_job_waits_for_another_process_that_writes_to_the_library(service, album):
     with service.library.writer():
-        failed = index(service)
-    assert failed["state"] == "failed"
-    assert "Another process is writing" in failed["error"]
-    assert index(service)["state"] == "succeeded"
+        job = start(service)
+        time.sleep(2)
+        waiting = service.client.get(f"/v1/jobs/{job['id']}").json()
+        assert waiting["state"] == "running"
+    assert service.finished(job)["state"] == "succeeded"
 
 
 def test_more_folders_are_allowed_and_the_end_cancels_the_job_and_keeps_what_was_embedded(

@@ -630,9 +630,11 @@ def test_the_index_is_revalidated_and_the_assets_are_kept(client):
     index = client.get("/")
     assert index.headers["content-type"] == "text/html; charset=utf-8"
     assert index.headers["cache-control"] == "no-cache"
-    named = re.findall(r'(?:src|href)="(/ui/[^"]+)"', index.text)
+    # Relative, so that they hold below a sub-path as well.
+    named = re.findall(r'(?:src|href)="(ui/[^"]+)"', index.text)
     assert len(named) >= 6
-    for path in named:
+    for name in named:
+        path = f"/{name}"
         asset = client.get(path)
         assert asset.status_code == 200
         assert asset.headers["cache-control"].endswith("immutable")
