@@ -193,9 +193,9 @@ from retrieval.media.images import read_image
 from retrieval.media.registry import Format, register
 
 
-def render(source, item, least_side):
+def render(source, item, least_side, max_pixels):
     with open(source, "rb") if isinstance(source, str) else source as file:
-        return read_image(file.read()[4:], least_side=least_side)
+        return read_image(file.read()[4:], least_side=least_side, max_pixels=max_pixels)
 
 
 def read(path, start, options):
