@@ -32,7 +32,7 @@ from retrieval.encoders.base import Encoder, cannot_encode, importable_preproces
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.integrity.checksums import add_missing_checksums
 from retrieval.library import Library
-from retrieval.media import MediaKind, Metadata, Modality
+from retrieval.media import MediaKind, Metadata, Modality, metadata_notes
 from retrieval.media.images import default_max_pixels
 
 DEFAULT_BATCH_SIZE = 64
@@ -275,15 +275,18 @@ class _Run:
             some = files[start : start + _LOOKED_UP_AT_ONCE]
             futures = [processes.submit(read_metadata, file.path, file.sidecars) for file in some]
             read: dict[str, tuple[Metadata, int | None] | None] = {}
+            notes: dict[str, tuple[str, ...]] = {}
             for file, future in zip(some, futures, strict=True):
                 try:
-                    read[file.path] = with_place(future.result()), file.sidecars_state
-                except UnreadableFileError:
+                    metadata, notes[file.path] = future.result()
+                    read[file.path] = with_place(metadata), file.sidecars_state
+                except UnreadableFileError as error:
                     read[file.path] = None
+                    notes[file.path] = metadata_notes([f"could not be read again: {error}"])
                 except OSError:
                     continue
             with self._library.catalog.transaction() as transaction:
-                transaction.record_metadata(read)
+                transaction.record_metadata(read, notes)
             self.summary.refreshed += len(read)
         return True
 

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from retrieval.errors import UnreadableFileError
-from retrieval.media import NO_METADATA, Metadata, Modality
+from retrieval.media import NO_METADATA, Metadata, Modality, metadata_notes
 from retrieval.media.exif import read_noted
 from retrieval.media.images import Picture, read_picture
 from retrieval.media.registry import RAW, TIFF, format_of, read_head
@@ -41,7 +41,7 @@ def read_opened(file: BinaryIO, path: str, options: ReadOptions, start: int = 0)
     locator = Locator("", picture.width, picture.height)
     piece = Piece(Modality.IMAGE, picture.image, locator)
     metadata, notes = read_noted(file, name=path)
-    return Decoded((piece,), metadata, notes=picture.notes + notes)
+    return Decoded((piece,), metadata, notes=picture.notes + metadata_notes(notes))
 
 
 def _pages(file: BinaryIO, path: str, options: ReadOptions, start: int, count: int) -> Decoded:
@@ -65,7 +65,7 @@ def _pages(file: BinaryIO, path: str, options: ReadOptions, start: int, count: i
     of_metadata: tuple[str, ...] = ()
     if start == 0:
         metadata, of_metadata = read_noted(file, name=path)
-    return Decoded(tuple(pieces), metadata, go_on, notes=(*notes, *of_metadata))
+    return Decoded(tuple(pieces), metadata, go_on, notes=(*notes, *metadata_notes(of_metadata)))
 
 
 def _picture(file: BinaryIO, path: str, options: ReadOptions, page: int = 1) -> Picture:

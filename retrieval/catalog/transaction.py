@@ -38,7 +38,13 @@ from retrieval.catalog.schema import (
 )
 from retrieval.catalog.snapshot import METADATA, Snapshot
 from retrieval.errors import DamagedLibraryError
-from retrieval.media import UNTRUSTED_MTIME, Metadata, Modality, local_clock_seconds
+from retrieval.media import (
+    METADATA_NOTE,
+    UNTRUSTED_MTIME,
+    Metadata,
+    Modality,
+    local_clock_seconds,
+)
 
 _Key = TypeVar("_Key")
 
@@ -308,11 +314,23 @@ class Transaction(Snapshot):
             facets.refresh_codes(self._connection, file_ids.values())
         self._refresh_annotated([file.path for file in files])
 
-    def record_metadata(self, read: Mapping[str, tuple[Metadata, int | None] | None]) -> None:
-        """Replace the metadata of known files, read again: by path, with the state of sidecars.
+    def record_metadata(
+        self,
+        read: Mapping[str, tuple[Metadata, int | None] | None],
+        notes: Mapping[str, Sequence[str]],
+    ) -> None:
+        """Replace the metadata of known files, read again, and the notes about it.
 
-        None: it could not be read; what is known of the file stays.
+        Args:
+            read: By path, with the state of sidecars. None: it could not be read; what is known of
+                the file stays.
+            notes: Of what could not be read of metadata, by path.
         """
+        noted = self._ids_of_files(read)
+        is_of_metadata = NoteRecord.note.startswith(METADATA_NOTE, autoescape=True)
+        self._delete(NoteRecord.file_id, list(noted.values()), is_of_metadata)
+        found = [(file_id, note) for path, file_id in noted.items() for note in notes.get(path, ())]
+        self._dialect.insert_rows(self._connection, NoteRecord, ("file_id", "note"), found)
         unread = {path for path, metadata in read.items() if metadata is None}
         self._save_files({path: {"metadata_version": METADATA_VERSION} for path in unread})
         files = {path: metadata for path, metadata in read.items() if metadata is not None}

@@ -567,3 +567,28 @@ def test_that_more_can_be_read_is_said_once(library, index, picture_folder):
 def set_metadata_version(library: Library, version: int) -> None:
     with library.catalog.dialect.connect(write=True) as connection:
         connection.execute(sa.text(f"UPDATE files SET metadata_version = {version}"))
+
+
+def notes_in(library: Library) -> list[str]:
+    with library.catalog.snapshot() as snapshot:
+        return [note for noted in snapshot.notes() for note in noted.notes]
+
+
+def test_notes_of_damaged_metadata_are_renewed_when_it_is_read_again(
+    library, index, picture_folder
+):
+    folder = picture_folder / "folder 0"
+    damaged = folder / "picture-0.xmp"
+    damaged.write_text("<x:xmpmeta")
+    index()
+    assert len(notes_in(library)) == 1
+    assert notes_in(library)[0].startswith("metadata: its sidecar picture-0.xmp cannot be read")
+    settle(picture_folder)
+    index(refresh_metadata=True)
+    assert len(notes_in(library)) == 1
+    damaged.write_text(SIDECAR.format(3, "quokka"))
+    index()
+    assert notes_in(library) == []
+    damaged.write_text("<x:xmpmeta")
+    index()
+    assert len(notes_in(library)) == 1
