@@ -143,6 +143,12 @@ def read_metadata(path: str, sidecars: Sequence[str] = ()) -> tuple[Metadata, tu
     return metadata, metadata_notes([*problems, *more])
 
 
+def has_pages(path: str) -> bool:
+    """Return whether a file is a TIFF of several pages. Raises OSError."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        return image.count_pages(file, path) > 1
+
+
 def _read_own_metadata(path: str) -> tuple[Metadata, Sequence[str]]:
     format_ = format_of_indexed(path)
     if format_ is PDF:

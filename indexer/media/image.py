@@ -26,15 +26,14 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
 
 def read_opened(file: BinaryIO, path: str, options: ReadOptions, start: int = 0) -> Decoded:
     """Read an image from an open file, or from its content in memory, as `read` does."""
-    if format_of(path) is not RAW and TIFF.begins(read_head(file)):
-        from retrieval.media.tiff_pages import MOST_PAGES, pages_of
+    pages = count_pages(file, path)
+    if pages > 1:
+        from retrieval.media.tiff_pages import MOST_PAGES
 
-        pages = len(pages_of(file))
-        if pages > 1:
-            left_out = f"pages after the first {MOST_PAGES:,} were left out"
-            decoded = _pages(file, path, options, start, pages)
-            is_cut = pages == MOST_PAGES and decoded.next is None
-            return replace(decoded, notes=(*decoded.notes, left_out)) if is_cut else decoded
+        left_out = f"pages after the first {MOST_PAGES:,} were left out"
+        decoded = _pages(file, path, options, start, pages)
+        is_cut = pages == MOST_PAGES and decoded.next is None
+        return replace(decoded, notes=(*decoded.notes, left_out)) if is_cut else decoded
     if start > 0:
         return Decoded(())
     picture = _picture(file, path, options)
@@ -42,6 +41,15 @@ def read_opened(file: BinaryIO, path: str, options: ReadOptions, start: int = 0)
     piece = Piece(Modality.IMAGE, picture.image, locator)
     metadata, notes = read_noted(file, name=path)
     return Decoded((piece,), metadata, notes=picture.notes + metadata_notes(notes))
+
+
+def count_pages(file: BinaryIO, path: str) -> int:
+    """Count the pages of an image file: 1, but for TIFF."""
+    if format_of(path) is RAW or not TIFF.begins(read_head(file)):
+        return 1
+    from retrieval.media.tiff_pages import pages_of
+
+    return len(pages_of(file))
 
 
 def _pages(file: BinaryIO, path: str, options: ReadOptions, start: int, count: int) -> Decoded:

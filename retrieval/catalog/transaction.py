@@ -41,6 +41,7 @@ from retrieval.errors import DamagedLibraryError
 from retrieval.media import (
     METADATA_NOTE,
     UNTRUSTED_MTIME,
+    MediaKind,
     Metadata,
     Modality,
     local_clock_seconds,
@@ -186,6 +187,10 @@ class Transaction(Snapshot):
         self._delete(RowRecord.row, rows, at_rows)
         self._delete(EmbeddedFileRecord.file_id, file_ids, EmbeddedFileRecord.space_id == space_id)
 
+    def forget_embedded(self, paths: Sequence[str]) -> None:
+        """Have the next run read some files again, in every space; until then they are found."""
+        self._delete(EmbeddedFileRecord.file_id, self._ids_of_files(paths).values())
+
     def record_files(self, space_id: str, updates: Sequence[FileUpdate]) -> None:
         """Record files, their items and the rows of these, which `extend_rows` must have committed.
 
@@ -209,6 +214,17 @@ class Transaction(Snapshot):
             for update in updates
             for item in update.items
         }
+        # What was one picture has pages, now that all are read.
+        paged = [
+            file_ids[update.file.path]
+            for update in updates
+            if update.file.kind is MediaKind.IMAGE and any(item.part for item in update.items)
+        ]
+        for chunk in chunks(sorted(known_files.intersection(paged))):
+            whole = sa.select(ItemRecord.id).where(
+                ItemRecord.file_id.in_(chunk), ItemRecord.part == ""
+            )
+            self._connection.execute(sa.delete(RowRecord).where(RowRecord.item_id.in_(whole)))
         item_ids = self._save_items(
             {key: item for key, (_, item) in wanted.items()},
             self._ids_of_items(key for key in wanted if key[0] in known_files),

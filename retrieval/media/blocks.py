@@ -39,6 +39,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNK = re.compile(rb"eXIf|tEXt|zTXt|iTXt|IDAT|IEND")
 _PNG_BLOCKS = (b"xml:com.adobe.xmp", b"raw profile type ")
 
+_TOO_LARGE = "one of its blocks of metadata is too large and was left out"
+
 _XMP_ID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _CANON_ID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _JP2_EXIF_ID = b"JpgTiffExif->JP2"
@@ -199,26 +201,28 @@ def _walk_png(file: BinaryIO, blocks: Blocks) -> None:
         # A long text is cut, as it would be anyhow.
         data = file.read(min(size, left, MOST_BLOCK_BYTES))
         left -= len(data)
-        is_cut = len(data) < size
-        if is_cut and (kind == b"eXIf" or data.lower().startswith(_PNG_BLOCKS)):
-            blocks.problems.append("one of its blocks of metadata is too large and was left out")
-            continue
-        if kind == b"eXIf":
+        if len(data) < size and (kind == b"eXIf" or data.lower().startswith(_PNG_BLOCKS)):
+            blocks.problems.append(_TOO_LARGE)
+        elif kind == b"eXIf":
             blocks.add_exif(data)
-            continue
-        try:
-            key, text = _png_text(kind, data)
-        except (ValueError, zlib.error, IndexError):
-            blocks.problems.append("one of its texts is damaged")
-            continue
+        else:
+            _add_png_text(kind, data, blocks)
+
+
+def _add_png_text(kind: bytes, data: bytes, blocks: Blocks) -> None:
+    """Take the text of a chunk, or the block that is written as one."""
+    try:
+        key, text = _png_text(kind, data)
         if len(text) >= MOST_BLOCK_BYTES and key.encode().startswith(_PNG_BLOCKS):
-            blocks.problems.append("one of its blocks of metadata is too large and was left out")
+            blocks.problems.append(_TOO_LARGE)
         elif key == "xml:com.adobe.xmp":
             blocks.xmp.append(text.encode() if isinstance(text, str) else text)
         elif key.startswith("raw profile type "):
             _add_raw_profile(key.rpartition(" ")[2], text, blocks)
         else:
             blocks.texts.setdefault(key, text)
+    except (ValueError, zlib.error, IndexError):
+        blocks.problems.append("one of its texts is damaged")
 
 
 def _next_chunk(file: BinaryIO, at: int) -> int:

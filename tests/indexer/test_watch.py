@@ -174,6 +174,17 @@ def test_edited_sidecar_is_read_without_embedding(watched, folder):
     assert watched.total("embedded") == embedded
 
 
+def test_the_limit_of_indexing_holds_while_watching(library, tiny_encoder, folder, monkeypatch):
+    index_sources(library, tiny_encoder, [folder], max_pixels=24 * 24)
+    monkeypatch.setattr("indexer.pipeline.default_max_pixels", lambda: 24 * 24 - 1)
+    known = folder / "a.png", folder / "sub" / "b.png"
+    with watching(library, tiny_encoder) as watcher:
+        eventually(lambda: bool(watcher.of(Watching)))
+        new = picture(folder / "new.png", 7)
+        eventually(lambda: watcher.holds(*known, new))
+        assert watcher.failures() == []
+
+
 def test_moved_folder_is_not_embedded_again(watched, folder):
     for number in range(5):
         picture(folder / "sub" / f"{number}.png", 10 + number)
