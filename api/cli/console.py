@@ -158,8 +158,8 @@ def print_summary(summary: Summary, library: Path) -> None:
     out.print(rate if summary.embedded else "")
     out.print(f"Library: {escape(str(library))}")
     if summary.refreshed:
-        what = "1 file was" if summary.refreshed == 1 else f"{summary.refreshed:,} files were"
-        out.print(f"The metadata of {what} read again")
+        what = "1 file" if summary.refreshed == 1 else f"{summary.refreshed:,} files"
+        out.print(f"Metadata read again: {what}")
     if summary.failed:
         out.print("Why files failed: mmsearch status --failed")
     if summary.noted:
