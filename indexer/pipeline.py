@@ -249,7 +249,9 @@ class _Run:
                 transaction.mark_old_metadata([file.path for file in comparison.to_refresh])
         self._comparison = comparison
         if partial is None:
-            self.summary.notes += [f"{path} {why_kept(path)}" for path in comparison.emptied]
+            told = "\n".join(self.summary.notes)
+            emptied = (path for path in comparison.emptied if path not in told)
+            self.summary.notes += [f"{path} {why_kept(path)}" for path in emptied]
         joined = Seen.joined(one.to_json() for one in seen.values())
         self.summary.endings = dict(joined.endings)
         self.summary.system_folders = dict(joined.system_folders)
