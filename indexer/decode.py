@@ -22,6 +22,7 @@ from retrieval.media import (
     Metadata,
     exif,
     is_as_read,
+    metadata_notes,
 )
 from retrieval.media.pdf import open_document
 from retrieval.media.registry import PDF, Format, format_of_indexed
@@ -106,7 +107,9 @@ def read_first(
     _require_same(path, before)
     if sidecars:
         metadata, notes = with_sidecars(decoded.metadata, sidecars)
-        decoded = replace(decoded, metadata=metadata, notes=(*decoded.notes, *notes))
+        decoded = replace(
+            decoded, metadata=metadata, notes=(*decoded.notes, *metadata_notes(notes))
+        )
     return content, _as_asked(decoded, options)
 
 
@@ -129,16 +132,24 @@ def read_on(path: str, start: int, content: Content, options: ReadOptions) -> De
     return _as_asked(decoded, options)
 
 
-def read_metadata(path: str, sidecars: Sequence[str] = ()) -> Metadata:
+def read_metadata(path: str, sidecars: Sequence[str] = ()) -> tuple[Metadata, tuple[str, ...]]:
     """Read only the metadata of an image, a video or a PDF; of other files there is none to read.
 
-    sidecars: paths of the files that describe it. Raises UnreadableFileError, MissingExtraError and
-    OSError.
+    sidecars: paths of the files that describe it. Returns notes of what is damaged, too. Raises
+    UnreadableFileError, MissingExtraError and OSError.
     """
-    return with_sidecars(_read_own_metadata(path), sidecars)[0]
+    own, problems = _read_own_metadata(path)
+    metadata, more = with_sidecars(own, sidecars)
+    return metadata, metadata_notes([*problems, *more])
 
 
-def _read_own_metadata(path: str) -> Metadata:
+def has_pages(path: str) -> bool:
+    """Return whether a file is a TIFF of several pages. Raises OSError."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        return image.count_pages(file, path) > 1
+
+
+def _read_own_metadata(path: str) -> tuple[Metadata, Sequence[str]]:
     format_ = format_of_indexed(path)
     if format_ is PDF:
         with open_document(path) as opened:
@@ -147,8 +158,8 @@ def _read_own_metadata(path: str) -> Metadata:
         with open_video(path) as opened_video:
             return video.read_metadata(opened_video, path)
     if format_.kind is MediaKind.IMAGE:
-        return exif.read_metadata(path)
-    return NO_METADATA
+        return exif.read_noted(path)
+    return NO_METADATA, ()
 
 
 def is_stable(mtime_ns: int, now_ns: int) -> bool:

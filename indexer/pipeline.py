@@ -5,18 +5,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from indexer.commit import Batch, FileStep, commit, failed_file, with_place
-from indexer.decode import read_first, read_metadata, read_on
+from indexer.decode import has_pages, read_first, read_metadata, read_on
 from indexer.decoder_pool import DecoderPool
 from indexer.media.base import Decoded, ReadOptions
 from indexer.moved_sources import MoveOptions, Moves, advice_on_missing, follow_moves
 from indexer.partial_scan import PartialScan
 from indexer.progress import Progress, Summary
-from indexer.scan import Comparison, Entry, FoundFile, PassedOver, compare, walk
+from indexer.scan import Comparison, Entry, FoundFile, PassedOver, compare, walk, why_kept
 from indexer.sources import (
     Changes,
     SourceOptions,
@@ -32,8 +32,9 @@ from retrieval.encoders.base import Encoder, cannot_encode, importable_preproces
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.integrity.checksums import add_missing_checksums
 from retrieval.library import Library
-from retrieval.media import MediaKind, Metadata, Modality
+from retrieval.media import MediaKind, Metadata, Modality, metadata_notes
 from retrieval.media.images import default_max_pixels
+from retrieval.media.registry import TIFF, format_of_indexed
 
 DEFAULT_BATCH_SIZE = 64
 DEFAULT_LIMIT_S = 60.0
@@ -247,6 +248,10 @@ class _Run:
                 # A run that is stopped is continued by the next one.
                 transaction.mark_old_metadata([file.path for file in comparison.to_refresh])
         self._comparison = comparison
+        if partial is None:
+            told = "\n".join(self.summary.notes)
+            emptied = (path for path in comparison.emptied if path not in told)
+            self.summary.notes += [f"{path} {why_kept(path)}" for path in emptied]
         joined = Seen.joined(one.to_json() for one in seen.values())
         self.summary.endings = dict(joined.endings)
         self.summary.system_folders = dict(joined.system_folders)
@@ -275,28 +280,57 @@ class _Run:
             some = files[start : start + _LOOKED_UP_AT_ONCE]
             futures = [processes.submit(read_metadata, file.path, file.sidecars) for file in some]
             read: dict[str, tuple[Metadata, int | None] | None] = {}
+            notes: dict[str, tuple[str, ...]] = {}
             for file, future in zip(some, futures, strict=True):
                 try:
-                    read[file.path] = with_place(future.result()), file.sidecars_state
-                except UnreadableFileError:
+                    metadata, notes[file.path] = future.result()
+                    read[file.path] = with_place(metadata), file.sidecars_state
+                except UnreadableFileError as error:
                     read[file.path] = None
+                    notes[file.path] = metadata_notes([f"could not be read again: {error}"])
                 except OSError:
                     continue
             with self._library.catalog.transaction() as transaction:
-                transaction.record_metadata(read)
+                transaction.record_metadata(read, notes)
             self.summary.refreshed += len(read)
+            self._find_pages(processes, some)
         return True
+
+    def _find_pages(self, processes: DecoderPool, files: Sequence[FoundFile]) -> None:
+        """Have TIFF files read again of which an earlier version took the first page alone."""
+        with self._library.catalog.snapshot() as snapshot:
+            whole = snapshot.images_without_parts(
+                [file.path for file in files if format_of_indexed(file.path) is TIFF]
+            )
+        futures = {path: processes.submit(has_pages, path) for path in whole}
+        paged = []
+        for path, future in futures.items():
+            with suppress(OSError, UnreadableFileError):
+                paged += [path] if future.result() else []
+        if paged:
+            with self._library.catalog.transaction() as transaction:
+                transaction.forget_embedded(paged)
+            self.summary.notes.append(
+                f"Of {len(paged):,} TIFF {'file' if len(paged) == 1 else 'files'} the first page "
+                "alone was indexed: the next `mmsearch index` reads the others."
+            )
 
     def advise(self) -> None:
         """Say once that this version reads more of files that an earlier one indexed."""
         with self._library.catalog.snapshot() as snapshot:
             count = snapshot.count_old_metadata()
+            failed = len(snapshot.failures())
         if count:
             self.summary.notes.append(
                 "This version reads more of what files say of themselves: dates, places, people, "
-                f"keywords, ratings. `mmsearch index --refresh-metadata` reads it of {count:,} "
-                "indexed files, without embedding them again."
+                f"keywords, ratings, and pages of TIFF files. `mmsearch index --refresh-metadata` "
+                f"reads it of {count:,} indexed files, without embedding them again."
             )
+            if failed:
+                self.summary.notes.append(
+                    f"It reads more damaged files, too: `mmsearch index --retry-failed` tries the "
+                    f"{failed:,} that failed again."
+                )
             with self._library.catalog.transaction() as transaction:
                 transaction.mark_old_metadata()
 

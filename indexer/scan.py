@@ -3,6 +3,7 @@
 import errno
 import functools
 import os
+import shlex
 import stat
 import struct
 from collections import Counter, deque
@@ -133,6 +134,7 @@ class Comparison:
     as their sidecars changed or somebody asked for it. gone: paths that are no longer there.
     mounts: folders that are other file systems, now or, where what was indexed of them is absent,
     at an earlier run.
+    emptied: roots and folders that are there with nothing in them, of which what was indexed stays.
     maybe_moved: files that were indexed and are gone (now, or since an earlier run), by size in
     bytes and content hash, for the sizes of paths in `to_read` that the catalog has never heard of.
     """
@@ -145,6 +147,7 @@ class Comparison:
     gone: list[str] = field(default_factory=list)
     unlisted: list[FailedFile] = field(default_factory=list)
     mounts: list[str] = field(default_factory=list)
+    emptied: list[str] = field(default_factory=list)
     maybe_moved: dict[tuple[int, str], list[KnownFile]] = field(default_factory=dict)
 
     def take_moved(self, path: str, size: int, content_hash: str) -> KnownFile | None:
@@ -536,7 +539,8 @@ def _sort_absent(remembered: dict[str, bytes], empty_roots: set[str], result: Co
             root = _lies_below(path, empty_roots) if empty_roots else None
             if root is not None:
                 unlisted.add(root)
-                result.unlisted.append(_suddenly_empty(root))
+                result.emptied.append(root or os.sep)
+                result.unlisted.append(FailedFile(root or os.sep, why_kept(root or os.sep)))
                 continue
             result.gone.append(path)
         if file.size in new_sizes and file.content_hash is not None:
@@ -582,12 +586,13 @@ def _lies_below(path: str, places: set[str]) -> str | None:
     return None
 
 
-def _suddenly_empty(root: str) -> FailedFile:
-    return FailedFile(
-        root or os.sep,
-        "is empty now, and what was indexed from it stays in the library. If it is not mounted, "
-        "mount it and index again; if its files were moved, run `mmsearch relocate OLD NEW`; if "
-        "they were deleted, `mmsearch remove OLD`.",
+def why_kept(folder: str) -> str:
+    """Say that a folder is empty now, and with which commands to go on."""
+    quoted = shlex.quote(valid_text(folder))
+    return (
+        "is empty now, and what was indexed from it stays in the library. If its files were "
+        f"deleted, run `mmsearch remove {quoted}`; if they were moved, `mmsearch relocate {quoted} "
+        "NEW`; if a drive is to be mounted there, mount it and index again."
     )
 
 

@@ -157,6 +157,9 @@ def print_summary(summary: Summary, library: Path) -> None:
     rate = f" ({summary.embedded:,} embedded, {summary.items_per_second:.1f}/s)"
     out.print(rate if summary.embedded else "")
     out.print(f"Library: {escape(str(library))}")
+    if summary.refreshed:
+        what = "1 file" if summary.refreshed == 1 else f"{summary.refreshed:,} files"
+        out.print(f"Metadata read again: {what}")
     if summary.failed:
         out.print("Why files failed: mmsearch status --failed")
     if summary.noted:

@@ -252,10 +252,16 @@ def index(
     summary = first.summary
     facts: dict[str, Any] = {}
     if as_json:
+        passed_over = {"endings", "system_folders"}
+        counts = {name: value for name, value in vars(summary).items() if name not in passed_over}
         facts = {
             "library": str(opened.path),
             "space": loaded.space.id,
-            **vars(summary),
+            **counts,
+            "passed_over": {
+                "endings": summary.endings,
+                "system_folders": summary.system_folders,
+            },
             "notes": [valid_text(note) for note in summary.notes],
             "items_per_second": round(summary.items_per_second, 2),
             "other_spaces": report_other_spaces(opened, loaded.space.id, runs, is_quiet=True),

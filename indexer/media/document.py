@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from retrieval.errors import UnreadableFileError
-from retrieval.media import NO_METADATA, Metadata, Modality, clock_seconds
+from retrieval.media import NO_METADATA, Metadata, Modality, clock_seconds, metadata_notes
 from retrieval.media.blocks import Blocks, find_pdf_packet
 from retrieval.media.dates import parse_date
 from retrieval.media.exif import descriptions_of, joined, metadata_of
@@ -23,10 +23,11 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
     """Render pages and extract their text, at most 16 a call, after the first `start` pages.
 
     A page gives a picture and, if it has any, its text, both of the same part. Pages that cannot be
-    read are passed over. Raises as the readers of `indexer.media.base` do; UnreadableFileError too
+    read are noted. Raises as the readers of `indexer.media.base` do; UnreadableFileError too
     when not one of the first 16 pages can be read.
     """
     pieces: list[Piece] = []
+    notes: list[str] = []
     problem = "has no pages"
     with open_document(path) as document:
         end = min(start + _PAGES_A_CALL, len(document))
@@ -35,25 +36,27 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
                 pieces += _page(document, page, options)
             except UnreadableFileError as error:
                 problem = str(error)
+                notes.append(f"page {page} could not be read: {problem}")
         if not pieces and start == 0:
             raise UnreadableFileError(problem)
         go_on = end if end < len(document) else None
-        metadata = read_metadata(document, path) if start == 0 else NO_METADATA
-        return Decoded(tuple(pieces), metadata, go_on)
+        metadata: Metadata = NO_METADATA
+        if start == 0:
+            metadata, problems = read_metadata(document, path)
+            notes += metadata_notes(problems)
+        return Decoded(tuple(pieces), metadata, go_on, notes=tuple(notes))
 
 
-def read_metadata(document: Document, path: str | None = None) -> Metadata:
+def read_metadata(document: Document, path: str) -> tuple[Metadata, list[str]]:
     """Read the creation date, title, subject and keywords of a document, and its XMP.
 
-    path: of the file, which is read for XMP; None: it is not.
+    path: of the file, which is read for XMP. Returns what of it is damaged, too.
     """
-    metadata = _of_information(document)
-    if path is None:
-        return metadata
     with open(path, "rb") as file:  # noqa: PTH123 - names need not be valid text
         packet = find_pdf_packet(file)
     blocks = Blocks(xmp=[packet] if packet else [])
-    return joined(metadata, metadata_of(descriptions_of(blocks)))
+    metadata = joined(_of_information(document), metadata_of(descriptions_of(blocks)))
+    return metadata, blocks.problems
 
 
 def _of_information(document: Document) -> Metadata:

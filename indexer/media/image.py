@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from retrieval.errors import UnreadableFileError
-from retrieval.media import NO_METADATA, Metadata, Modality
+from retrieval.media import NO_METADATA, Metadata, Modality, metadata_notes
 from retrieval.media.exif import read_noted
 from retrieval.media.images import Picture, read_picture
 from retrieval.media.registry import RAW, TIFF, format_of, read_head
@@ -26,22 +26,30 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
 
 def read_opened(file: BinaryIO, path: str, options: ReadOptions, start: int = 0) -> Decoded:
     """Read an image from an open file, or from its content in memory, as `read` does."""
-    if format_of(path) is not RAW and TIFF.begins(read_head(file)):
-        from retrieval.media.tiff_pages import MOST_PAGES, pages_of
+    pages = count_pages(file, path)
+    if pages > 1:
+        from retrieval.media.tiff_pages import MOST_PAGES
 
-        pages = len(pages_of(file))
-        if pages > 1:
-            left_out = f"pages after the first {MOST_PAGES:,} were left out"
-            decoded = _pages(file, path, options, start, pages)
-            is_cut = pages == MOST_PAGES and decoded.next is None
-            return replace(decoded, notes=(*decoded.notes, left_out)) if is_cut else decoded
+        left_out = f"pages after the first {MOST_PAGES:,} were left out"
+        decoded = _pages(file, path, options, start, pages)
+        is_cut = pages == MOST_PAGES and decoded.next is None
+        return replace(decoded, notes=(*decoded.notes, left_out)) if is_cut else decoded
     if start > 0:
         return Decoded(())
     picture = _picture(file, path, options)
     locator = Locator("", picture.width, picture.height)
     piece = Piece(Modality.IMAGE, picture.image, locator)
     metadata, notes = read_noted(file, name=path)
-    return Decoded((piece,), metadata, notes=picture.notes + notes)
+    return Decoded((piece,), metadata, notes=picture.notes + metadata_notes(notes))
+
+
+def count_pages(file: BinaryIO, path: str) -> int:
+    """Count the pages of an image file: 1, but for TIFF."""
+    if format_of(path) is RAW or not TIFF.begins(read_head(file)):
+        return 1
+    from retrieval.media.tiff_pages import pages_of
+
+    return len(pages_of(file))
 
 
 def _pages(file: BinaryIO, path: str, options: ReadOptions, start: int, count: int) -> Decoded:
@@ -65,7 +73,7 @@ def _pages(file: BinaryIO, path: str, options: ReadOptions, start: int, count: i
     of_metadata: tuple[str, ...] = ()
     if start == 0:
         metadata, of_metadata = read_noted(file, name=path)
-    return Decoded(tuple(pieces), metadata, go_on, notes=(*notes, *of_metadata))
+    return Decoded(tuple(pieces), metadata, go_on, notes=(*notes, *metadata_notes(of_metadata)))
 
 
 def _picture(file: BinaryIO, path: str, options: ReadOptions, page: int = 1) -> Picture:

@@ -10,7 +10,7 @@ import numpy as np
 
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from retrieval.errors import UnreadableFileError
-from retrieval.media import NO_METADATA, Metadata, Modality, clock_seconds
+from retrieval.media import NO_METADATA, Metadata, Modality, clock_seconds, metadata_notes
 from retrieval.media.blocks import find_blocks
 from retrieval.media.exif import descriptions_of, joined, metadata_of
 from retrieval.media.images import reduced
@@ -73,7 +73,10 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
                 notes = (f"the rest from {at // 60}:{at % 60:02} on takes too long to decode",)
         if not pieces and start == 0:
             raise UnreadableFileError(notes[0] if notes else why_no_frame(video))
-        metadata = read_metadata(video, path) if start == 0 else NO_METADATA
+        metadata: Metadata = NO_METADATA
+        if start == 0:
+            metadata, problems = read_metadata(video, path)
+            notes += metadata_notes(problems)
         return Decoded(tuple(pieces), metadata, go_on, notes=notes)
 
 
@@ -124,16 +127,14 @@ def sample(frames: Iterable[Frame], start_ms: int = 0) -> Iterator[Frame]:
             yield frame
 
 
-def read_metadata(video: Video, path: str | None = None) -> Metadata:
+def read_metadata(video: Video, path: str) -> tuple[Metadata, list[str]]:
     """Read the metadata of a video from the tags of QuickTime, Android and Matroska, and from XMP.
 
-    path: of the file, which is read for XMP; None: it is not.
+    path: of the file, which is read for XMP. Returns what of it is damaged, too.
     """
-    metadata = _of_tags(video)
-    if path is None:
-        return metadata
     with open(path, "rb") as file:  # noqa: PTH123 - names need not be valid text
-        return joined(metadata_of(descriptions_of(find_blocks(file))), metadata)
+        blocks = find_blocks(file)
+    return joined(metadata_of(descriptions_of(blocks)), _of_tags(video)), blocks.problems
 
 
 def _of_tags(video: Video) -> Metadata:

@@ -567,6 +567,19 @@ class Snapshot:
                 known: list[Any] = rest
                 yield KnownFile(path, FileState(state), *known)
 
+    def images_without_parts(self, paths: Sequence[str]) -> list[str]:
+        """Return those of some paths that are one item as a whole."""
+        query = (
+            sa.select(FileRecord.path)
+            .join(ItemRecord, ItemRecord.file_id == FileRecord.id)
+            .where(ItemRecord.part == "", ItemRecord.modality == Modality.IMAGE)
+        )
+        return [
+            path
+            for chunk in chunks(paths)
+            for path in self._connection.scalars(query.where(FileRecord.path.in_(chunk)))
+        ]
+
     def count_old_metadata(self) -> int:
         """Count the files that an earlier version read less of, until `mark_old_metadata`."""
         query = sa.select(sa.func.count()).where(IS_OLD_METADATA)

@@ -38,7 +38,14 @@ from retrieval.catalog.schema import (
 )
 from retrieval.catalog.snapshot import METADATA, Snapshot
 from retrieval.errors import DamagedLibraryError
-from retrieval.media import UNTRUSTED_MTIME, Metadata, Modality, local_clock_seconds
+from retrieval.media import (
+    METADATA_NOTE,
+    UNTRUSTED_MTIME,
+    MediaKind,
+    Metadata,
+    Modality,
+    local_clock_seconds,
+)
 
 _Key = TypeVar("_Key")
 
@@ -180,6 +187,10 @@ class Transaction(Snapshot):
         self._delete(RowRecord.row, rows, at_rows)
         self._delete(EmbeddedFileRecord.file_id, file_ids, EmbeddedFileRecord.space_id == space_id)
 
+    def forget_embedded(self, paths: Sequence[str]) -> None:
+        """Have the next run read some files again, in every space; until then they are found."""
+        self._delete(EmbeddedFileRecord.file_id, self._ids_of_files(paths).values())
+
     def record_files(self, space_id: str, updates: Sequence[FileUpdate]) -> None:
         """Record files, their items and the rows of these, which `extend_rows` must have committed.
 
@@ -203,6 +214,17 @@ class Transaction(Snapshot):
             for update in updates
             for item in update.items
         }
+        # What was one picture has pages, now that all are read.
+        paged = [
+            file_ids[update.file.path]
+            for update in updates
+            if update.file.kind is MediaKind.IMAGE and any(item.part for item in update.items)
+        ]
+        for chunk in chunks(sorted(known_files.intersection(paged))):
+            whole = sa.select(ItemRecord.id).where(
+                ItemRecord.file_id.in_(chunk), ItemRecord.part == ""
+            )
+            self._connection.execute(sa.delete(RowRecord).where(RowRecord.item_id.in_(whole)))
         item_ids = self._save_items(
             {key: item for key, (_, item) in wanted.items()},
             self._ids_of_items(key for key in wanted if key[0] in known_files),
@@ -308,11 +330,23 @@ class Transaction(Snapshot):
             facets.refresh_codes(self._connection, file_ids.values())
         self._refresh_annotated([file.path for file in files])
 
-    def record_metadata(self, read: Mapping[str, tuple[Metadata, int | None] | None]) -> None:
-        """Replace the metadata of known files, read again: by path, with the state of sidecars.
+    def record_metadata(
+        self,
+        read: Mapping[str, tuple[Metadata, int | None] | None],
+        notes: Mapping[str, Sequence[str]],
+    ) -> None:
+        """Replace the metadata of known files, read again, and the notes about it.
 
-        None: it could not be read; what is known of the file stays.
+        Args:
+            read: By path, with the state of sidecars. None: it could not be read; what is known of
+                the file stays.
+            notes: Of what could not be read of metadata, by path.
         """
+        noted = self._ids_of_files(read)
+        is_of_metadata = NoteRecord.note.startswith(METADATA_NOTE, autoescape=True)
+        self._delete(NoteRecord.file_id, list(noted.values()), is_of_metadata)
+        found = [(file_id, note) for path, file_id in noted.items() for note in notes.get(path, ())]
+        self._dialect.insert_rows(self._connection, NoteRecord, ("file_id", "note"), found)
         unread = {path for path, metadata in read.items() if metadata is None}
         self._save_files({path: {"metadata_version": METADATA_VERSION} for path in unread})
         files = {path: metadata for path, metadata in read.items() if metadata is not None}

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -64,6 +65,14 @@ class Metadata:
 
 
 NO_METADATA = Metadata()
+
+METADATA_NOTE = "metadata: "
+"""Begins the notes of what could not be read of metadata, which are renewed with it."""
+
+
+def metadata_notes(problems: Iterable[str]) -> tuple[str, ...]:
+    """Make notes of problems with the metadata of a file."""
+    return tuple(METADATA_NOTE + problem for problem in dict.fromkeys(problems))
 
 
 def is_as_read(status: os.stat_result, size: int, mtime_ns: int) -> bool:

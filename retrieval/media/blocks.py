@@ -7,6 +7,7 @@ bounded number and size.
 import io
 import itertools
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -34,6 +35,11 @@ _XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
 _MORE_XMP_HEAD = b"http://ns.adobe.com/xmp/extension/\0"
 _PHOTOSHOP_HEAD = b"Photoshop 3.0\0"
 _PNG = b"\x89PNG\r\n\x1a\n"
+
+_PNG_CHUNK = re.compile(rb"eXIf|tEXt|zTXt|iTXt|IDAT|IEND")
+_PNG_BLOCKS = (b"xml:com.adobe.xmp", b"raw profile type ")
+
+_TOO_LARGE = "one of its blocks of metadata is too large and was left out"
 
 _XMP_ID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _CANON_ID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
@@ -69,6 +75,8 @@ class Blocks:
     def add_tags(self, tags: TiffTags) -> None:
         """Take tags, and the blocks that are among them."""
         self.tiff.append(tags)
+        if tags.is_damaged:
+            self.problems.append("a part of its EXIF is damaged")
         for tag, into in ((XMP_PACKET, self.xmp), (IPTC_BLOCK, self.iptc)):
             if isinstance(block := tags.picture.get(tag), bytes):
                 into.append(block)
@@ -176,30 +184,51 @@ def _segments(file: BinaryIO) -> Iterator[bytes]:
 def _walk_png(file: BinaryIO, blocks: Blocks) -> None:
     file.seek(len(_PNG))
     left = 4 * MOST_BLOCK_BYTES
-    while len(head := file.read(8)) == 8:
+    end = file.seek(0, os.SEEK_END)
+    at = len(_PNG)
+    while len(head := _read(file, at, 8)) == 8:
         size, kind = struct.unpack(">I4s", head)
         if kind == b"IEND":
             break
-        if kind not in {b"eXIf", b"tEXt", b"zTXt", b"iTXt"} or size > min(left, MOST_BLOCK_BYTES):
-            file.seek(size + 4, os.SEEK_CUR)
+        at += 8
+        if at + size > end:
+            blocks.problems.append("one of its chunks is damaged")
+            at = _next_chunk(file, at)
             continue
-        left -= size
-        data = file.read(size)
-        file.seek(4, os.SEEK_CUR)
-        if kind == b"eXIf":
+        at += size + 4
+        if kind not in {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}:
+            continue
+        # A long text is cut, as it would be anyhow.
+        data = file.read(min(size, left, MOST_BLOCK_BYTES))
+        left -= len(data)
+        if len(data) < size and (kind == b"eXIf" or data.lower().startswith(_PNG_BLOCKS)):
+            blocks.problems.append(_TOO_LARGE)
+        elif kind == b"eXIf":
             blocks.add_exif(data)
-            continue
-        try:
-            key, text = _png_text(kind, data)
-        except (ValueError, zlib.error, IndexError):
-            blocks.problems.append("one of its texts is damaged")
-            continue
-        if key == "xml:com.adobe.xmp":
+        else:
+            _add_png_text(kind, data, blocks)
+
+
+def _add_png_text(kind: bytes, data: bytes, blocks: Blocks) -> None:
+    """Take the text of a chunk, or the block that is written as one."""
+    try:
+        key, text = _png_text(kind, data)
+        if len(text) >= MOST_BLOCK_BYTES and key.encode().startswith(_PNG_BLOCKS):
+            blocks.problems.append(_TOO_LARGE)
+        elif key == "xml:com.adobe.xmp":
             blocks.xmp.append(text.encode() if isinstance(text, str) else text)
         elif key.startswith("raw profile type "):
             _add_raw_profile(key.rpartition(" ")[2], text, blocks)
         else:
             blocks.texts.setdefault(key, text)
+    except (ValueError, zlib.error, IndexError):
+        blocks.problems.append("one of its texts is damaged")
+
+
+def _next_chunk(file: BinaryIO, at: int) -> int:
+    """Find the next chunk behind one whose size is wrong; behind the end where there is none."""
+    found = _PNG_CHUNK.search(_read(file, at, MOST_BLOCK_BYTES))
+    return at + found.start() - 4 if found else at + MOST_BLOCK_BYTES
 
 
 def _png_text(kind: bytes, data: bytes) -> tuple[str, str | bytes]:

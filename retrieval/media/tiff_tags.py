@@ -53,10 +53,14 @@ Tags = dict[int, Any]
 
 @dataclass
 class TiffTags:
-    """Tags of the picture, those of its EXIF directory included, and of its place."""
+    """Tags of the picture, those of its EXIF directory included, and of its place.
+
+    is_damaged: a directory, or a value that is wanted, could not be read whole.
+    """
 
     picture: Tags = field(default_factory=dict)
     place: Tags = field(default_factory=dict)
+    is_damaged: bool = False
 
 
 def is_tiff(head: bytes) -> bool:
@@ -84,9 +88,10 @@ def read_tiff(file: BinaryIO, start: int = 0) -> TiffTags:
         (_GPS_DIRECTORY, _OF_PLACE, found.place),
     ):
         pointer = found.picture.get(tag)
-        if isinstance(pointer, tuple) and pointer:
+        if isinstance(pointer, tuple) and pointer and pointer[0]:
             for key, value in reader.read(int(pointer[0]), wanted).items():
                 tags.setdefault(key, value)
+    found.is_damaged = reader.met_damage
     return found
 
 
@@ -102,7 +107,7 @@ def read_place_directory(file: BinaryIO, start: int) -> Tags:
 
 
 class _Directories:
-    """The directories of one TIFF structure."""
+    """The directories of one TIFF structure. met_damage: something could not be read whole."""
 
     def __init__(self, file: BinaryIO, start: int, order: str, is_large: bool) -> None:
         self._file = file
@@ -110,6 +115,7 @@ class _Directories:
         self._order = order
         self._number, self._entry = ("Q", "HHQ8s") if is_large else ("H", "HHI4s")
         self._offset = "Q" if is_large else "I"
+        self.met_damage = False
 
     def read(self, offset: int, wanted: frozenset[int]) -> Tags:
         """Read some tags of the directory at an offset; the first of each counts."""
@@ -117,13 +123,16 @@ class _Directories:
         try:
             count = min(struct.unpack(f"{self._order}{self._number}", head)[0], _MOST_ENTRIES)
         except struct.error:
+            self.met_damage = True
             return {}
         entry = struct.Struct(f"{self._order}{self._entry}")
         table = self._read(offset + len(head), count * entry.size)
+        entries = list(entry.iter_unpack(table[: len(table) // entry.size * entry.size]))
+        # Some writers leave room for entries behind theirs, as zeros.
+        is_empty = count > 0 and not any(kind for _, kind, *_ in entries)
+        self.met_damage |= len(entries) < count or is_empty
         tags: Tags = {}
-        for tag, kind, number, value in entry.iter_unpack(
-            table[: len(table) // entry.size * entry.size]
-        ):
+        for tag, kind, number, value in entries:
             if tag in wanted and tag not in tags:
                 read = self._value(tag, kind, number, value)
                 if read is not None:
@@ -143,6 +152,7 @@ class _Directories:
         if size > len(value):
             offset: int = struct.unpack(f"{self._order}{self._offset}", value)[0]
             data = self._read(offset, size)
+            self.met_damage |= len(data) < size
         else:
             data = value[:size]
         if codes is None or tag in _BLOCKS:

@@ -178,8 +178,8 @@ def test_metadata_is_read_alone_as_with_the_pieces(name, tmp_path):
         Image.new("RGB", (30, 20)).save(path, exif=exif)
     _, read = read_first(str(path), frozenset(), OPTIONS)
     assert read.metadata != NO_METADATA
-    assert read_metadata(str(path)) == read.metadata
+    assert read_metadata(str(path)) == (read.metadata, ())
 
 
 def test_texts_and_tables_have_no_dates_to_read(tmp_path):
-    assert read_metadata(str(tmp_path / "notes.txt")) == NO_METADATA
+    assert read_metadata(str(tmp_path / "notes.txt")) == (NO_METADATA, ())

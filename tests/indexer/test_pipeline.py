@@ -1,4 +1,5 @@
 import os
+import shlex
 import shutil
 from collections import Counter
 from functools import partial
@@ -567,3 +568,83 @@ def test_that_more_can_be_read_is_said_once(library, index, picture_folder):
 def set_metadata_version(library: Library, version: int) -> None:
     with library.catalog.dialect.connect(write=True) as connection:
         connection.execute(sa.text(f"UPDATE files SET metadata_version = {version}"))
+
+
+def notes_in(library: Library) -> list[str]:
+    with library.catalog.snapshot() as snapshot:
+        return [note for noted in snapshot.notes() for note in noted.notes]
+
+
+def test_notes_of_damaged_metadata_are_renewed_when_it_is_read_again(
+    library, index, picture_folder
+):
+    folder = picture_folder / "folder 0"
+    damaged = folder / "picture-0.xmp"
+    damaged.write_text("<x:xmpmeta")
+    index()
+    assert len(notes_in(library)) == 1
+    assert notes_in(library)[0].startswith("metadata: its sidecar picture-0.xmp cannot be read")
+    settle(picture_folder)
+    index(refresh_metadata=True)
+    assert len(notes_in(library)) == 1
+    damaged.write_text(SIDECAR.format(3, "quokka"))
+    index()
+    assert notes_in(library) == []
+    damaged.write_text("<x:xmpmeta")
+    index()
+    assert len(notes_in(library)) == 1
+
+
+def test_pages_that_an_earlier_version_left_out_are_found(library, index, picture_folder):
+    scan = picture_folder / "scan.tif"
+    pages = [Image.new("RGB", (30, 20 + page), (80 * page, 0, 0)) for page in range(3)]
+    pages[0].save(scan, save_all=True, append_images=pages[1:])
+    index()
+    settle(picture_folder)
+    index()
+    # As versions recorded it that knew no pages.
+    with library.catalog.dialect.connect(write=True) as connection:
+        of_others = "(SELECT id FROM items WHERE part IN ('p2', 'p3'))"
+        connection.execute(sa.text(f"DELETE FROM rows WHERE item_id IN {of_others}"))
+        connection.execute(sa.text("DELETE FROM items WHERE part IN ('p2', 'p3')"))
+        connection.execute(sa.text("UPDATE items SET part = '', page = NULL WHERE part = 'p1'"))
+    set_metadata_version(library, 1)
+    assert "--refresh-metadata" in index().notes[0]
+    refreshed = index(refresh_metadata=True)
+    assert (refreshed.refreshed, refreshed.embedded) == (7, 0)
+    assert "1 TIFF file" in refreshed.notes[0]
+    assert parts_of(library, scan) == [""]
+    assert counts(index()) == (1, 3, 0)
+    assert parts_of(library, scan) == ["p1", "p2", "p3"]
+    assert counts(index()) == (0, 0, 0)
+    assert index(refresh_metadata=True).notes == []
+
+
+def parts_of(library: Library, path: Path) -> list[str]:
+    return sorted(item.part for item in items_in(library) if item.path == str(path))
+
+
+def test_what_failed_before_a_version_that_reads_more_is_told(library, index, picture_folder):
+    (picture_folder / "broken.jpg").write_bytes(b"no picture")
+    index()
+    set_metadata_version(library, 1)
+    assert ["--retry-failed" in note for note in index().notes] == [False, True]
+    assert index().notes == []
+
+
+@pytest.mark.parametrize("of", ["folder 0", ""])
+def test_an_emptied_folder_is_told_with_the_command(library, index, picture_folder, of):
+    index()
+    folder = picture_folder / of
+    for path in folder.rglob("*.png"):
+        path.unlink()
+    for left in picture_folder.iterdir() if not of else ():
+        left.rmdir()
+    for _ in range(2):
+        summary = index()
+        assert summary.removed == 0
+        assert len(summary.notes) == 1
+        assert f"mmsearch remove {shlex.quote(str(folder))}" in summary.notes[0]
+    assert remove_paths(library, [folder]) == (3 if of else 6) + 1  # and the folder, that failed
+    if of:
+        assert index().notes == []

@@ -251,3 +251,12 @@ def test_names_that_are_not_utf8_are_read(library, tiny_encoder, picture_folder,
         pytest.skip("this file system wants valid UTF-8")
     index_sources(library, tiny_encoder)
     assert prepare().made == 7
+
+
+def test_the_limit_of_indexing_holds_for_tokens(
+    library, picture_folder, tiny_encoder, prepare, monkeypatch
+):
+    index_sources(library, tiny_encoder, [picture_folder], max_pixels=10_000_000)
+    monkeypatch.setattr("retrieval.media.images.default_max_pixels", lambda: 100)
+    summary = prepare()
+    assert (summary.made, summary.failed) == (6, 0)

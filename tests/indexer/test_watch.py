@@ -25,6 +25,7 @@ from indexer.watch import (
 )
 from retrieval.catalog import FileState
 from retrieval.errors import LibraryLockedError, NotFoundError
+from retrieval.filters import Filter, Range
 from retrieval.library import Library, create_library
 
 pytestmark = pytest.mark.slow
@@ -148,6 +149,40 @@ def test_new_edited_renamed_and_deleted_files(watched, folder):
     renamed.unlink()
     eventually(lambda: watched.holds(a, b))
     assert watched.failures() == []
+
+
+def test_edited_sidecar_is_read_without_embedding(watched, folder):
+    written = (
+        "<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF xmlns:rdf="
+        "'http://www.w3.org/1999/02/22-rdf-syntax-ns#' xmlns:xmp='http://ns.adobe.com/xap/1.0/'>"
+        "<rdf:Description xmp:Rating='{}'/></rdf:RDF></x:xmpmeta>"
+    )
+    embedded = watched.total("embedded")
+
+    def rated(stars: int) -> list[str]:
+        where = Filter(rating=Range(min=stars, max=stars))
+        with watched.library.catalog.snapshot() as snapshot:
+            items = snapshot.items(watched.library.space().id, where=where, limit=10)
+        return [item.path for item in items]
+
+    sidecar = folder / "a.xmp"
+    for stars in (3, 5):
+        sidecar.write_text(written.format(stars))
+        eventually(lambda stars=stars: rated(stars) == [str(folder / "a.png")])
+    sidecar.unlink()
+    eventually(lambda: rated(5) == [])
+    assert watched.total("embedded") == embedded
+
+
+def test_the_limit_of_indexing_holds_while_watching(library, tiny_encoder, folder, monkeypatch):
+    index_sources(library, tiny_encoder, [folder], max_pixels=24 * 24)
+    monkeypatch.setattr("indexer.pipeline.default_max_pixels", lambda: 24 * 24 - 1)
+    known = folder / "a.png", folder / "sub" / "b.png"
+    with watching(library, tiny_encoder) as watcher:
+        eventually(lambda: bool(watcher.of(Watching)))
+        new = picture(folder / "new.png", 7)
+        eventually(lambda: watcher.holds(*known, new))
+        assert watcher.failures() == []
 
 
 def test_moved_folder_is_not_embedded_again(watched, folder):

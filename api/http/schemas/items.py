@@ -195,6 +195,13 @@ class ItemSchema(ListedItem):
             "the file had only just changed when it was indexed."
         ),
     ]
+    date_source: Annotated[
+        str | None,
+        Field(
+            description="What tells the date: exif, gps, xmp, iptc, text (of a PNG), pdf, video, "
+            "sidecar; null: nothing does."
+        ),
+    ] = None
     camera: str | None
     latitude: float | None
     longitude: float | None
@@ -216,6 +223,7 @@ class ItemSchema(ListedItem):
         return cls(
             **item_facts(item),
             taken_at=_moment(details.taken_at),
+            date_source=metadata.date_source,
             camera=metadata.camera,
             latitude=metadata.latitude,
             longitude=metadata.longitude,

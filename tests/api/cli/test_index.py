@@ -23,11 +23,26 @@ def test_indexing_tells_what_was_done(indexed, run, picture_folder, tmp_path):
 
 
 def test_indexing_as_json(run, encoder_name, picture_folder):
+    (picture_folder / "design.psb").write_bytes(b"8BPS")
+    (picture_folder / "@eaDir").mkdir()
     counts = run("index", picture_folder, "--encoder", encoder_name, "--json").json
+    assert counts["passed_over"] == {"endings": {".psb": 1}, "system_folders": {"@eaDir": 1}}
     assert counts["added"] == counts["found"] == counts["embedded"] == 6
     assert counts["failed"] == counts["removed"] == counts["unchanged"] == 0
     assert counts["interrupted"] is False
     assert counts["items_per_second"] > 0
+
+
+def test_an_emptied_folder_is_told_with_the_command(indexed, run, picture_folder):
+    for path in (picture_folder / "folder 0").iterdir():
+        path.unlink()
+    told = run("index")
+    assert f"mmsearch remove '{picture_folder / 'folder 0'}'" in told.err
+    assert "3 unchanged, 1 failed" in told.out
+    assert "find it again" not in run("remove", picture_folder / "folder 0").out
+    again = run("index")
+    assert "3 unchanged in" in again.out
+    assert "mmsearch remove" not in again.err
 
 
 def test_a_folder_without_images_says_so(run, encoder_name, tmp_path):

@@ -92,6 +92,19 @@ def test_a_contact_sheet_is_drawn(indexed, run, tmp_path):
     assert run("search", "a dog", "--contact-sheet", tmp_path / "sheet.xyz").code == 2
 
 
+def test_the_limit_of_indexing_holds_for_contact_sheets(indexed, run, tmp_path, monkeypatch):
+    assert run("index", "--max-pixels", 1).code == 0
+    sheets = []
+    for limit in (10**6, 1):
+        monkeypatch.setattr("retrieval.media.images.default_max_pixels", lambda limit=limit: limit)
+        sheet = tmp_path / f"{limit}.png"
+        options = ("--rerank", "none", "--contact-sheet", sheet)
+        assert run("search", "a dog", *options).code == 0
+        sheets.append(sheet.read_bytes())
+    assert sheets[0] == sheets[1]
+    assert len(sheets[0]) > 10_000  # noise, and no grey boxes
+
+
 def test_a_truncated_query_is_said_so(indexed, run):
     result = run("search", "word " * 50, "--json")
     assert "reads only 16" in result.json["warnings"][0]
@@ -243,3 +256,39 @@ def test_a_first_search_imports_only_what_it_needs(name, picture_folder, tmp_pat
     loaded = set(imported.split())
     assert {"numpy", "sqlalchemy"} <= loaded
     assert loaded & NOT_FOR_A_SEARCH == set()
+
+
+SIDECAR = """<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF
+ xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' xmlns:xmp='http://ns.adobe.com/xap/1.0/'
+ xmlns:dc='http://purl.org/dc/elements/1.1/'
+ xmlns:iptc='http://iptc.org/std/Iptc4xmpExt/2008-02-29/'>
+<rdf:Description xmp:Rating='4' xmp:Label='Red' xmp:CreateDate='2015-08-22T10:00:00'>
+<dc:subject><rdf:Bag><rdf:li>Quokka</rdf:li></rdf:Bag></dc:subject>
+<iptc:PersonInImage><rdf:Bag><rdf:li>Ann Lee</rdf:li></rdf:Bag></iptc:PersonInImage>
+</rdf:Description></rdf:RDF></x:xmpmeta>"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "is_found"),
+    [
+        (("--keyword", "quokka"), True),
+        (("--keyword", "quok"), False),
+        (("--person", "ann lee"), True),
+        (("--person", "bob"), False),
+        (("--label", "RED"), True),
+        (("--label", "blue"), False),
+        (("--min-rating", 4), True),
+        (("--min-rating", 5), False),
+        (("--keyword", "quokka", "--label", "red", "--min-rating", 3, "--after", 2015), True),
+        (("--keyword", "quokka", "--before", 2015), False),
+    ],
+)
+def test_searching_by_what_photo_programs_wrote(
+    run, encoder_name, picture_folder, options, is_found
+):
+    rated = picture_folder / "folder 0" / "picture-0.png"
+    rated.with_suffix(".xmp").write_text(SIDECAR)
+    assert run("index", picture_folder, "--encoder", encoder_name).code == 0
+    found = run("search", "a photo", "--rerank", "none", *options, "--json").json["hits"]
+    assert [hit["path"] for hit in found] == [str(rated)] * is_found

@@ -282,3 +282,17 @@ def test_picture_of_the_same_size_but_other_content(files, item, folder):
     path.write_bytes(content)
     with pytest.raises(NotFoundError, match="has changed since it was indexed"):
         files.picture(red)
+
+
+@pytest.mark.parametrize("is_remembered", [True, False])
+def test_the_limit_of_indexing_holds_for_pictures(
+    library, files, item, folder, tiny_encoder, monkeypatch, is_remembered
+):
+    if is_remembered:
+        index_sources(library, tiny_encoder, [folder], max_pixels=1200)
+    monkeypatch.setattr("retrieval.media.images.default_max_pixels", lambda: 1199)
+    if is_remembered:
+        assert files.picture(item("red.png")).size == (40, 30)
+    else:
+        with pytest.raises(NotFoundError, match="larger than the limit of this service: refused"):
+            files.picture(item("red.png"))

@@ -111,13 +111,14 @@ def test_document_without_pages_is_unreadable(tmp_path):
         read(str(path), 0, ReadOptions())
 
 
-def test_broken_page_is_passed_over(tmp_path):
+def test_broken_page_is_noted(tmp_path):
     path = write_pdf(tmp_path / "words.pdf", "Cats", "Dogs")
     content = path.read_bytes()
     assert content.count(b"/Kids[ 4 0 R ") == 1
     path.write_bytes(content.replace(b"/Kids[ 4 0 R ", b"/Kids[99 0 R "))
-    parts = [piece.locator.part for piece in read(str(path), 0, ReadOptions()).pieces]
-    assert parts == ["p2", "p2"]
+    decoded = read(str(path), 0, ReadOptions())
+    assert [piece.locator.part for piece in decoded.pieces] == ["p2", "p2"]
+    assert [note.partition(":")[0] for note in decoded.notes] == ["page 1 could not be read"]
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,10 @@ def test_broken_page_is_passed_over(tmp_path):
         ("D:20241329", None),
         ("D:00000101", None),
         ("D:20240229120000+99'00'", None),
+        ("2024-02-29T14:00:00+02:00", (1_709_208_000, 1_709_215_200)),
+        ("2024-02-29T12:00:00Z", (1_709_208_000, None)),
+        ("2024-02-29", (1_709_164_800, 1_709_164_800)),
+        ("Thu, 29 Feb 2024 14:00:00 +0200", (1_709_208_000, 1_709_215_200)),
         ("yesterday", None),
         ("", None),
     ],

@@ -256,6 +256,50 @@ def test_tags_of_phones_are_read(tmp_path):
     )
 
 
+XMP = """<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF
+ xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' xmlns:xmp='http://ns.adobe.com/xap/1.0/'
+ xmlns:dc='http://purl.org/dc/elements/1.1/' xmlns:photoshop='http://ns.adobe.com/photoshop/1.0/'>
+<rdf:Description xmp:Rating='4' photoshop:DateCreated='2015-08-22T10:00:00+02:00'>
+<dc:subject><rdf:Bag><rdf:li>quokka</rdf:li></rdf:Bag></dc:subject>
+</rdf:Description></rdf:RDF></x:xmpmeta>"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind", "head"),
+    [
+        ("mp4", b"uuid", bytes.fromhex("be7acfcb97a942e89c71999491e3afac")),
+        ("mov", b"XMP_", b""),
+    ],
+)
+def test_xmp_of_a_video_is_read(tmp_path, ending, kind, head):
+    """As the Extensible Metadata Platform's part 3 says of MPEG-4 and QuickTime."""
+    tags = {"creation_time": "2024-02-29T12:00:00Z"}
+    path = write_video(tmp_path / f"video.{ending}", scenes(20), tags=tags)
+
+    def appended(content: bytes) -> bytes:
+        box = (len(content) + 8).to_bytes(4, "big") + kind + content
+        if kind == b"XMP_":
+            box = (len(box) + 8).to_bytes(4, "big") + b"udta" + box
+            box = (len(box) + 8).to_bytes(4, "big") + b"moov" + box
+        return box
+
+    plain = path.read_bytes()
+    path.write_bytes(plain + appended(head + XMP.encode()))
+    decoded = read(str(path), 0, ReadOptions())
+    assert decoded.metadata.columns == {"rating": 4, "keyword": ["quokka"]}
+    assert decoded.metadata.date_source == "xmp"
+    assert decoded.metadata.taken_at == 1_440_230_400
+    assert decoded.metadata.duration_s == 4.0
+    assert decoded.notes == ()
+
+    path.write_bytes(plain + appended(head + XMP.encode()[:200]))
+    decoded = read(str(path), 0, ReadOptions())
+    assert decoded.metadata.date_source == "video"
+    assert [note.partition(" (")[0] for note in decoded.notes] == [
+        "metadata: its XMP cannot be read"
+    ]
+
+
 def test_file_that_tells_nothing_has_only_its_length(tmp_path):
     path = write_video(tmp_path / "video.mp4", scenes(20))
     assert read(str(path), 0, ReadOptions()).metadata == Metadata(duration_s=4.0)
@@ -290,6 +334,9 @@ def test_moments_are_read_with_their_zone(text, moment):
         ("+483030-0023030/", (48.508333, -2.508333)),
         ("+90+180/", (90, 180)),
         ("+91+000/", None),
+        ("+00.0000+000.0000/", None),
+        ("-00-000+000.000/", None),
+        ("+00.0000+000.0001/", (0, 0.0001)),
         ("+00+181/", None),
         ("48.8 2.2", None),
         ("+485+002/", None),

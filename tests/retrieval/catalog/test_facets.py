@@ -120,7 +120,7 @@ def test_codes_follow_every_change_of_a_file(catalog):
         transaction.relocate("/a/7.jpg", "/c/d/7.jpg")
         transaction.record_touched([entry(9, "/a/9.jpg", 10**9)])
         transaction.record_metadata(
-            {"/a/11.jpg": (Metadata(taken_at=10**9, taken_local=10**9 + 40 * 86_400), None)}
+            {"/a/11.jpg": (Metadata(taken_at=10**9, taken_local=10**9 + 40 * 86_400), None)}, {}
         )
         transaction.record_failures([FailedFile("/e/f.jpg", "broken", 1, 10**18)])
         again = entry("new", "/a/13.jpg", 1, camera="another", taken_at=5 * 10**8)

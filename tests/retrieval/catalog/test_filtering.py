@@ -36,6 +36,15 @@ PIECES = [
     "K",
     "x*y",
 ]
+OWN = [
+    None,
+    {"rating": 0},
+    {"rating": 5, "label": "Red"},
+    {"rating": -1, "keyword": ["Straße", "dog"]},
+    {"rating": 2.5, "person": ["Ann Lee"], "keyword": ["Hot dog"]},
+    {"label": "ROT", "person": ["ÉVA", "ann"], "keyword": ["ÉTÉ"]},
+]
+"""What files say of themselves."""
 CAMERAS = ["Canon EOS R5", "ÉCLAIR 3", "café", "", None]
 
 
@@ -62,13 +71,21 @@ def make(catalog: Catalog, seed: int) -> list[dict]:
             # In one of the catalogs, only tables say something of files.
             "columns": columns if columns and seed < 2 else None,
             "annotations": [],
+            "own": draw.choice(OWN),
         }
         truth.append(fact)
         latitude, longitude = fact["place"]
         fact["names"] = draw.choice([None, "Paris\nFrance", "Nice\nÎle\nFrance"])
         metadata = Metadata(
-            fact["taken_at"], fact["camera"], latitude, longitude, place=fact["names"]
+            fact["taken_at"],
+            fact["camera"],
+            latitude,
+            longitude,
+            place=fact["names"],
+            columns=fact["own"],
         )
+        if fact["own"]:
+            fact["annotations"].append(fact["own"])
         if fact["taken_at"] is not None and fact["ahead"] is not None:
             metadata = replace(metadata, taken_local=fact["taken_at"] + fact["ahead"])
         file = FileEntry(
@@ -152,7 +169,7 @@ def in_range(value, limits: Range) -> bool:
     return limits.max is None or (value is not None and value <= limits.max)
 
 
-def expected(fact: dict, where: Filter) -> bool:  # noqa: C901, PLR0912 - a line a condition
+def expected(fact: dict, where: Filter) -> bool:  # noqa: C901, PLR0912, PLR0915 - a line each
     """The oracle: the docstring of `Filter`, in plain Python."""
     holds = []
     if where.source is not None:
@@ -195,6 +212,15 @@ def expected(fact: dict, where: Filter) -> bool:  # noqa: C901, PLR0912 - a line
             if box.west > box.east:
                 is_between = longitude >= box.west or longitude <= box.east
             holds.append(box.south <= latitude <= box.north and is_between)
+    if where.rating is not None:
+        stars = (fact["own"] or {}).get("rating")
+        holds.append(in_range(stars, where.rating))
+    for name in ("label", "keyword", "person"):
+        wanted = getattr(where, name)
+        if wanted is not None:
+            told = (fact["own"] or {}).get(name, [])
+            values = [told] if isinstance(told, str) else told
+            holds.append(wanted.casefold() in [value.casefold() for value in values])
     for name, test in (where.columns or {}).items():
         said = [fact["columns"] or {}, *fact["annotations"]]
         holds.append(
@@ -263,6 +289,10 @@ leaves = st.one_of(
             east=st.sampled_from([180, -179, -179.5]),
         ),
     ),
+    st.builds(Filter, rating=st.builds(Range, min=optional(numbers), max=optional(numbers))),
+    st.builds(Filter, label=st.sampled_from(["red", "Rot", "ROT", "re", "dog"])),
+    st.builds(Filter, keyword=st.sampled_from(["dog", "HOT DOG", "été", "STRASSE", "%", "hot"])),
+    st.builds(Filter, person=st.sampled_from(["éva", "ANN", "ann lee", "lee", "_nn"])),
     st.builds(Filter, columns=st.dictionaries(st.sampled_from(NAMES), tests, max_size=2)),
     st.builds(Filter),
 )

@@ -274,7 +274,7 @@ def test_metadata_that_is_read_again_takes_the_place_of_the_old(catalog):
     new = Metadata(taken_at=70, taken_local=3670, date_source="exif", columns={"keyword": ["dog"]})
     with catalog.transaction() as transaction:
         record(transaction, files, 0)
-        transaction.record_metadata({"/a.jpg": (new, 77), "/b.jpg": None})
+        transaction.record_metadata({"/a.jpg": (new, 77), "/b.jpg": None}, {})
         first, second = transaction.pictures(SPACE)
         assert first.taken_local == local_time(3670)
         assert second.taken_local == local_time(local_clock_seconds(70))
@@ -286,6 +286,15 @@ def test_metadata_that_is_read_again_takes_the_place_of_the_old(catalog):
         assert [file.sidecars for file in transaction.files_below(["/"], SPACE)] == [77, None]
         assert found_where(transaction, {"keyword": {"equals": "dog"}}) == ["/a.jpg"]
         assert found_where(transaction, {"rating": {"min": 1}}) == ["/b.jpg"]
+
+
+def test_notes_of_metadata_are_renewed_with_it_and_others_stay(catalog):
+    update = FileUpdate(image("/a.jpg", "a"), notes=["it is cut", "metadata: its XMP is broken"])
+    with catalog.transaction() as transaction:
+        transaction.record_files(SPACE, [update])
+        for new in (("metadata: its EXIF is damaged",), ()):
+            transaction.record_metadata({"/a.jpg": (Metadata(), None)}, {"/a.jpg": new})
+            assert [noted.notes for noted in transaction.notes()] == [["it is cut", *new]]
 
 
 def found_where(transaction, columns):

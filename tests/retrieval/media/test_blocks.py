@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from retrieval.media.blocks import MOST_BLOCK_BYTES, find_blocks, find_pdf_packet
+from retrieval.media.blocks import MOST_BLOCK_BYTES, Blocks, find_blocks, find_pdf_packet
 
 PACKET = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
 IIM = b"\x1c\x02\x19\x00\x03dog"
@@ -179,6 +179,53 @@ def test_damaged_exif_is_told_and_the_rest_is_read():
     found = find_blocks(io.BytesIO(data))
     assert found.xmp == [PACKET]
     assert found.problems == ["its EXIF block is damaged"]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        TIFF[:12],
+        TIFF[: TIFF.index(b"Acme")],
+        b"II*\0\xff\xff\xff\x7f",
+        b"II*\0\x08\0\0\0",
+        TIFF[:10] + bytes(len(TIFF) - 10),
+    ],
+    ids=["cut directory", "cut value", "points outside", "nothing behind", "zeros"],
+)
+def test_exif_that_is_damaged_inside_is_told(block):
+    whole = jpeg(segment(0xE1, b"Exif\0\0" + TIFF))
+    assert find_blocks(io.BytesIO(whole)).problems == []
+    found = find_blocks(io.BytesIO(jpeg(segment(0xE1, b"Exif\0\0" + block))))
+    assert found.problems == ["a part of its EXIF is damaged"]
+
+
+def png_with(*chunks: bytes) -> Blocks:
+    plain = encoded("PNG")
+    return find_blocks(io.BytesIO(plain[:33] + b"".join(chunks) + plain[33:]))
+
+
+LONG = b"word " * (MOST_BLOCK_BYTES // 4)
+XMP_TEXT = b"XML:com.adobe.xmp\0"
+
+
+@pytest.mark.parametrize(
+    ("large", "problem"),
+    [
+        (chunk(b"tEXt", b"Comment\0" + LONG), None),
+        (chunk(b"zTXt", b"Comment\0\0" + zlib.compress(LONG)), None),
+        (chunk(b"tEXt", b"workflow\0" + LONG), None),
+        (chunk(b"iTXt", XMP_TEXT + b"\0\0\0\0" + LONG), "too large"),
+        (chunk(b"iTXt", XMP_TEXT + b"\1\0\0\0" + zlib.compress(LONG)), "too large"),
+        (struct.pack(">I4s", 2_000_000_000, b"tEXt") + b"Comment\0Hello1234", "damaged"),
+    ],
+    ids=["comment", "compressed", "unknown", "XMP", "compressed XMP", "size beyond the end"],
+)
+def test_a_large_chunk_of_png_costs_no_other(large, problem):
+    found = png_with(large, chunk(b"eXIf", TIFF), chunk(b"tEXt", b"Title\0Snow"))
+    assert [tags.picture[271] for tags in found.tiff] == [b"Acme\0"]
+    assert found.texts["title"] == b"Snow"
+    assert found.texts.get("comment", b"word ")[:5] == b"word "
+    assert [problem in told for told in found.problems] == ([True] if problem else [])
 
 
 def test_a_text_that_unpacks_to_much_is_cut():

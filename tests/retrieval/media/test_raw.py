@@ -7,7 +7,10 @@ import pytest
 import xxhash
 from PIL import Image
 
+from retrieval.media.blocks import find_blocks
+from retrieval.media.exif import read_metadata
 from retrieval.media.images import UnreadableImageError, read_image, read_picture, read_unchanged
+from retrieval.media.raw import CameraRaw
 
 RED, GREEN = (200, 30, 40), (20, 180, 60)
 
@@ -39,7 +42,7 @@ UNDO = {
 """What a camera stores so that applying the orientation gives the upright picture."""
 
 
-def camera_raw(orientation: int = 1, preview: bytes = b"") -> bytes:
+def camera_raw(orientation: int = 1, preview: bytes = b"", *, is_dated_late: bool = False) -> bytes:
     """A DNG of 64x48 sensor values, red on the left, green on the right, as TIFF 6 and DNG 1.4."""
     values = np.zeros((48, 64), "<u2")  # in rows of R G R G and G B G B
     for columns, (red, green, blue) in ((slice(0, 32), RED), (slice(32, 64), GREEN)):
@@ -73,6 +76,9 @@ def camera_raw(orientation: int = 1, preview: bytes = b"") -> bytes:
         (50_728, 5, struct.pack("<6I", *[1] * 6)),
         (50_778, 3, struct.pack(short, 21)),
     ]
+    date = next(entry for entry in sensor if entry[0] == 306)
+    if is_dated_late:
+        sensor.remove(date)
     start = 8 + len(pixels) + len(preview)
     if not preview:
         return struct.pack("<2sHI", b"II", 42, start) + pixels + directory(sensor, start, 0)
@@ -88,6 +94,7 @@ def camera_raw(orientation: int = 1, preview: bytes = b"") -> bytes:
         (277, 3, struct.pack(short, 3)),
         (278, 4, struct.pack("<I", height)),
         (279, 4, struct.pack("<I", len(preview))),
+        *([date] if is_dated_late else []),
     ]
     second = start + len(directory(sensor, start, 0))
     return b"".join(
@@ -152,6 +159,19 @@ def test_the_preview_of_camera_raw_is_shown_upright(mean_difference, orientation
     picture = read_picture(camera_raw(orientation, jpeg(stored, told)), name="a.nef")
     assert (picture.width, picture.height) == picture.image.size == upright.size
     assert mean_difference(picture.image, upright) < 12
+
+
+def test_the_time_that_libraw_alone_finds_counts():
+    """Here in the second directory; in the notes of makers it looks, too."""
+    preview = jpeg(marked(640, 480))
+    content = camera_raw(preview=preview, is_dated_late=True)
+    assert not find_blocks(io.BytesIO(content)).tiff[0].picture.get(306)
+    with CameraRaw(io.BytesIO(content)) as raw:
+        assert raw.timestamp is not None
+    found = read_metadata(content, name="a.dng")
+    assert found.date_source == "exif"
+    assert found.taken_local == found.taken_at == 1_577_934_245
+    assert read_metadata(content, name="a.jpg").taken_at is None
 
 
 def test_a_preview_of_a_stamps_size_is_not_taken():

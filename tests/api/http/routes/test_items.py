@@ -1,5 +1,6 @@
 """Items over HTTP: lists, and what is similar to one."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,14 @@ from indexer.pipeline import index_sources
 from retrieval.library import create_library
 
 PICTURES = 12
+SIDECAR = """<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF
+ xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' xmlns:xmp='http://ns.adobe.com/xap/1.0/'
+ xmlns:dc='http://purl.org/dc/elements/1.1/'
+ xmlns:iptc='http://iptc.org/std/Iptc4xmpExt/2008-02-29/'>
+<rdf:Description xmp:Rating='4' xmp:Label='Red' xmp:CreateDate='2015-08-22T10:00:00'>
+<dc:subject><rdf:Bag><rdf:li>Quokka</rdf:li></rdf:Bag></dc:subject>
+<iptc:PersonInImage><rdf:Bag><rdf:li>Ann Lee</rdf:li></rdf:Bag></iptc:PersonInImage>
+</rdf:Description></rdf:RDF></x:xmpmeta>"""
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +30,7 @@ def client(tmp_path_factory, tiny_encoder):
         Image.new("RGB", (70, 40), (number * 20, 0, 0)).save(folder / name)
     (folder / "liar.jpg").write_bytes((folder / "plain.png").read_bytes())
     (folder / "page.html").write_text("<html><body>Two dogs in the snow.</body></html>")
+    (folder / "3.png.xmp").write_text(SIDECAR)
     library = create_library(tmp_path_factory.mktemp("served") / "library", tiny_encoder.space)
     index_sources(library, tiny_encoder, [folder])
     with TestClient(create_app(library.path, device="cpu"), base_url="http://localhost") as client:
@@ -106,3 +116,33 @@ def test_items_are_listed_by_date_page_by_page(client, items, order):
 def test_a_cursor_of_another_order_is_refused(client, order, cursor):
     answer = client.get("/v1/items", params={"order": order, "cursor": cursor})
     assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("where", "names"),
+    [
+        ({"rating": {"min": 3}}, ["3.png"]),
+        ({"rating": {"min": 4.5}}, []),
+        ({"rating": {"min": 4, "max": 4}}, ["3.png"]),
+        ({"label": "red"}, ["3.png"]),
+        ({"label": "blue"}, []),
+        ({"keyword": "quokka"}, ["3.png"]),
+        ({"keyword": "quok"}, []),
+        ({"person": "ann lee"}, ["3.png"]),
+        ({"person": "ann"}, []),
+        ({"keyword": "QUOKKA", "not": {"rating": {"min": 3}}}, []),
+    ],
+)
+def test_what_photos_say_of_themselves_filters_lists_and_searches(client, where, names):
+    listed = client.get("/v1/items", params={"where": json.dumps(where)}).json()["items"]
+    found = client.post("/v1/search", json={"text": "a photo", "where": where}).json()["hits"]
+    assert [Path(item["path"]).name for item in listed] == names
+    assert [Path(hit["path"]).name for hit in found] == names
+
+
+def test_an_item_says_what_tells_its_date(client, items):
+    dated = client.get(f"/v1/items/{items['3.png']['item_id']}").json()
+    assert (dated["taken_from"], dated["date_source"]) == ("metadata", "sidecar")
+    assert dated["taken_local"] == "2015-08-22T10:00:00"
+    undated = client.get(f"/v1/items/{items['4.png']['item_id']}").json()
+    assert (undated["taken_from"], undated["date_source"]) == ("mtime", None)
