@@ -59,9 +59,7 @@ class Lifespan:
             else:
                 library = self.library
                 opened = library if isinstance(library, Library) else open_library(library)
-                await self._begin(
-                    app, opened, _open_uploads(self.settings, opened.path), stopping
-                )
+                await self._begin(app, opened, _open_uploads(self.settings, opened.path), stopping)
             yield
         finally:
             stopping.set()
