@@ -22,6 +22,7 @@ from api.http.indexing_process import (
 from api.http.schemas.jobs import JobResult
 from retrieval.encoders.open_clip import OpenClipEncoder
 from retrieval.encoders.trust import trust
+from retrieval.errors import LibraryLockedError
 from retrieval.spaces import list_spaces
 
 
@@ -40,7 +41,7 @@ def test_one_process_runs_after_run_and_outlives_a_failure(indexed_library, pict
         assert steps[-1].stage == "files"
         assert steps[-1].done == steps[-1].total >= 1
         pid = process.pid
-        with indexed_library.writer(), pytest.raises(IndexingFailedError, match="Another process"):
+        with indexed_library.writer(), pytest.raises(LibraryLockedError, match="Another process"):
             await process.run(IndexingRequest(), steps.append)
         (picture_folder / "new.png").unlink()
         within = IndexingRequest(within=(str(picture_folder / "folder 0"),))
