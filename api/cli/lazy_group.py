@@ -10,6 +10,9 @@ from typing import Any, ClassVar, NamedTuple, Self
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+_UsageError: Any = typer.BadParameter.__base__
+"""Error of any argument; Typer exports only this kind of it."""
+
 
 class Entry(NamedTuple):
     """A command of a group.
@@ -65,6 +68,16 @@ class LazyGroup(TyperGroup):
         of_outline.command = self._outline()
         return super(LazyGroup, of_outline.command).shell_complete(of_outline, incomplete)
 
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        """Parse the arguments of the group; errors name them with control characters escaped."""
+        with _arguments_escaped():
+            return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse the arguments of the command, likewise, and run it."""
+        with _arguments_escaped():
+            return super().invoke(ctx)
+
     def _outline(self) -> Self:
         """Copy the group, with stand-ins for its commands that have a name and a help alone."""
         outline = copy(self)
@@ -79,6 +92,18 @@ def lazy_group(entries: Mapping[str, Entry], **settings: Any) -> typer.Typer:
     group = type("LazyGroup", (LazyGroup,), {"entries": entries})
     # Typer makes no group of nothing but a class, unless it has a callback.
     return typer.Typer(cls=group, **{"callback": lambda: None} | settings)
+
+
+@contextmanager
+def _arguments_escaped() -> Iterator[None]:
+    """Escape in the errors of options and arguments what would direct the terminal."""
+    try:
+        yield
+    except _UsageError as error:
+        from api.printable import escape_controls
+
+        error.message = escape_controls(error.message)
+        raise
 
 
 @contextmanager

@@ -52,12 +52,14 @@ class Lifespan:
         waiting = None
         try:
             if isinstance(self.library, Path) and is_place_for_library(self.library):
+                # A wrong directory is told now, not when the first index is made.
+                uploads = _open_uploads(self.settings, self.library)
                 app.state.service = self._no_library(self.library)
-                waiting = asyncio.create_task(self._wait(app, self.library, stopping))
+                waiting = asyncio.create_task(self._wait(app, self.library, uploads, stopping))
             else:
                 library = self.library
                 opened = library if isinstance(library, Library) else open_library(library)
-                await self._begin(app, opened, stopping)
+                await self._begin(app, opened, _open_uploads(self.settings, opened.path), stopping)
             yield
         finally:
             stopping.set()
@@ -74,16 +76,28 @@ class Lifespan:
             command += f" --library {quote(str(directory))}"
         return NoLibrary(command)
 
-    async def _wait(self, app: FastAPI, directory: Path, stopping: asyncio.Event) -> None:
-        while not await run_in_threadpool(library_exists, directory):
+    async def _wait(
+        self,
+        app: FastAPI,
+        directory: Path,
+        uploads: UploadFolder | None,
+        stopping: asyncio.Event,
+    ) -> None:
+        while not await run_in_threadpool(_is_there, directory):
             await asyncio.sleep(_LIBRARY_CHECK_S)
         try:
             opened = await run_in_threadpool(open_library, directory)
-            await self._begin(app, opened, stopping)
+            await self._begin(app, opened, uploads, stopping)
         except Exception as error:  # noqa: BLE001 - reported, as an error of loading is
             self.on_failed(error)
 
-    async def _begin(self, app: FastAPI, library: Library, stopping: asyncio.Event) -> None:
+    async def _begin(
+        self,
+        app: FastAPI,
+        library: Library,
+        uploads: UploadFolder | None,
+        stopping: asyncio.Event,
+    ) -> None:
         chosen = self.settings
         joint = JointEngine(library, chosen.spaces or (library.space().id,), device=self.device)
         engine = joint.main
@@ -97,13 +111,12 @@ class Lifespan:
             deadline_s=chosen.deadline_s,
         )
         runner = JobRunner(IndexingProcess(library.path, engine.space.id, self.device), stopping)
-        folder = _open_uploads(chosen, library)
         service = Service(
-            library, engine, inference, chosen, self.metrics, runner, folder, stopping
+            library, engine, inference, chosen, self.metrics, runner, uploads, stopping
         )
         app.state.service = service
-        if folder:
-            resume(service, folder)
+        if uploads:
+            resume(service, uploads)
         loaded = await inference.start(
             lambda: _warm(joint, chosen.rerank),
             lambda: self.on_failed(inference.failure) if inference.failure else None,
@@ -125,10 +138,17 @@ class Lifespan:
         service.library.close()
 
 
-def _open_uploads(settings: ServiceSettings, library: Library) -> UploadFolder | None:
+def _is_there(directory: Path) -> bool:
+    try:
+        return library_exists(directory)
+    except OSError:  # a disk that is away, or may not be read yet
+        return False
+
+
+def _open_uploads(settings: ServiceSettings, library: Path) -> UploadFolder | None:
     if settings.uploads is None:
         return None
-    return open_upload_folder(settings.uploads, library.path, int(settings.max_pixels * 1e6))
+    return open_upload_folder(settings.uploads, library, int(settings.max_pixels * 1e6))
 
 
 def _warm(joint: JointEngine, rerank: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from http import HTTPStatus
 from itertools import chain
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -29,6 +30,7 @@ from retrieval.errors import (
     UnreadableFileError,
     UsageError,
 )
+from retrieval.library import Library
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -83,9 +85,8 @@ def install_problem_handlers(app: FastAPI, routers: Sequence[APIRouter] = ()) ->
 
     @app.exception_handler(MMSearchError)
     def known(_request: Request, error: MMSearchError) -> JSONResponse:
-        if isinstance(error, LibraryError) and (service := getattr(app.state, "service", None)):
-            # Whatever it is, it comes of that.
-            error = service.library.missing() or error
+        if isinstance(error, LibraryError):
+            error = _library_gone(app) or error  # whatever it is, it comes of that
         status = next(
             (status for kind, status in _STATUS_OF_ERRORS if isinstance(error, kind)),
             HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -94,6 +95,23 @@ def install_problem_handlers(app: FastAPI, routers: Sequence[APIRouter] = ()) ->
         if isinstance(error, LibraryGoneError | LibraryLockedError):
             retry_after_s = _RETRY_S
         return problem(status, str(error), retry_after_s=retry_after_s)
+
+
+def library_gone_problem(app: Any) -> JSONResponse | None:
+    """Build the answer to an unexpected error of a request, if it comes of a library that is gone.
+
+    app: the application of the request, as of its scope.
+    """
+    gone = _library_gone(app)
+    if gone is None:
+        return None
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(gone), retry_after_s=_RETRY_S)
+
+
+def _library_gone(app: Any) -> LibraryGoneError | None:
+    service = getattr(getattr(app, "state", None), "service", None)
+    library = getattr(service, "library", None)  # not before there is one
+    return library.missing() if isinstance(library, Library) else None
 
 
 def _methods_at(routers: Sequence[APIRouter], request: Request) -> list[str]:

@@ -249,3 +249,15 @@ def test_what_is_no_service_is_told(scripted):
 def test_the_client_refuses_what_no_service_accepts():
     with Client("127.0.0.1:9") as client, pytest.raises(UsageError, match="rerank_depth"):
         client.search("x", rerank_depth=MAX_RERANK_DEPTH + 1)
+
+
+def test_a_repeated_upload_with_its_idempotency_key_is_the_first_job(client, tmp_path):
+    file = tmp_path / "purple.png"
+    Image.new("RGB", (100, 80), "purple").save(file)
+    first = client.upload(file, idempotency_key="an upload of purple")
+    again = client.upload(file, idempotency_key="an upload of purple")
+    assert again.id == first.id
+    other = client.upload(file, idempotency_key="another upload")
+    assert other.id != first.id
+    assert other.result.files == first.result.files  # it is stored once
+    client.delete(first.result.files[0].item_ids[0])

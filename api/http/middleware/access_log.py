@@ -8,14 +8,17 @@ from http import HTTPStatus
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.metrics import ServiceMetrics
-from api.http.problems import problem
+from api.http.problems import library_gone_problem, problem
 
 _log = logging.getLogger("mmsearch")
 _access = logging.getLogger("mmsearch.access")
 
 
 class AccessLog:
-    """ASGI middleware that measures and logs requests, and answers unexpected errors with 500."""
+    """ASGI middleware that measures and logs requests, and answers unexpected errors with 500.
+
+    Or with 503, where the library was moved or deleted during the request.
+    """
 
     def __init__(self, app: ASGIApp, metrics: ServiceMetrics, *, log: bool) -> None:
         self._app = app
@@ -40,11 +43,17 @@ class AccessLog:
 
         try:
             await self._app(scope, receive, counting_send)
-        except Exception:
-            _log.exception("%s %s failed", scope["method"], scope["path"])
+        except Exception as error:
+            answer = library_gone_problem(scope.get("app"))
+            if answer:  # whatever it is, it comes of that
+                _log.warning("%s %s failed: %r", scope["method"], scope["path"], error)
+            else:
+                _log.exception("%s %s failed", scope["method"], scope["path"])
             if status:
                 raise  # the answer has begun: the server must close the connection
-            answer = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed; see its log.")
+            answer = answer or problem(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed; see its log."
+            )
             await answer(scope, receive, counting_send)
         finally:
             seconds = time.perf_counter() - began

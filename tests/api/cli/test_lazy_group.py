@@ -133,3 +133,18 @@ def test_completion_of_the_program_knows_commands_and_their_options(run, monkeyp
     assert {"search", "serve"} <= complete("mmsearch se")
     assert {"retrieval", "relevance"} <= complete("mmsearch bench re")
     assert {"--rerank", "--rerank-depth"} <= complete("mmsearch search --rer")
+
+
+@pytest.mark.parametrize("group", [[], ["bench"], ["spaces"], ["encoders"]])
+@pytest.mark.parametrize("argument", ["a\x1b[31mb\x9b\u202ec", "--a\x1b[31mb\x9b\u202ec"])
+def test_wrong_arguments_are_named_without_control_characters(group, argument):
+    result = CliRunner().invoke(app, [*group, argument])
+    assert result.exit_code == 2
+    assert not {"\x1b", "\x9b", "\u202e"} & set(result.output)
+    assert r"a\x1b[31mb\x9b\u202ec" in result.output
+
+
+def test_extra_arguments_are_named_without_control_characters():
+    result = CliRunner().invoke(app, ["index-info", "a\u202eb\x9b"])
+    assert result.exit_code == 2
+    assert r"a\u202eb\x9b" in result.output

@@ -264,3 +264,18 @@ def test_it_starts_without_a_library_and_reads_its_keys_again(indexed_library, t
             assert answer.status_code == expected
         process.terminate()
         process.communicate(timeout=40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_at_once_while_it_waits_for_a_library(tmp_path, signal_number):
+    place = argparse.Namespace(path=tmp_path / "library")
+    with service(place, "--uploads", str(tmp_path / "up")) as (process, client):
+        eventually(lambda: status(client, "/readyz") == 200, process)
+        began = time.monotonic()
+        process.send_signal(signal_number)
+        _, err = process.communicate(timeout=40)
+        assert time.monotonic() - began < 10
+        assert "Traceback" not in err
+        assert process.returncode in {130, 0, -signal.SIGTERM, 143}
+        assert not place.path.exists()

@@ -1,10 +1,15 @@
 """Errors become problem details that tell a client nothing of the inside."""
 
+import sqlite3
+
+import pytest
+import sqlalchemy as sa
 from starlette.testclient import TestClient
 
 from api.http.app import create_app
 from api.http.batching import Inference
 from api.http.middleware.headers import POLICY
+from retrieval.errors import LibraryError
 
 
 def test_a_bug_tells_a_client_nothing(coloured_library, monkeypatch, caplog):
@@ -65,3 +70,44 @@ def test_a_library_that_goes_away_is_told_and_found_again(indexed_library):
         away.rename(folder)
         assert client.get("/v1/items/1").status_code == 200
         assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(2, "No such file or directory"),
+        OSError(5, "Input/output error"),
+        sqlite3.OperationalError("disk I/O error"),
+        sa.exc.OperationalError("SELECT 1", {}, sqlite3.OperationalError("disk I/O error")),
+        LibraryError("cut or replaced"),
+        ValueError("mmap length is greater than file size"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_of_a_library_that_vanishes_during_a_request_is_told_as_that(
+    client, monkeypatch, caplog, error
+):
+    """It was there when the request began, and is not when the request fails."""
+
+    async def vanishing(*_):
+        monkeypatch.setattr("retrieval.library._identity", lambda _: None)
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Inference, "search", vanishing)
+        answer = client.post("/v1/search", json={"text": "a dog"})
+        assert answer.status_code == answer.json()["status"] == 503
+        assert "not there any more" in answer.json()["detail"]
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert int(answer.headers["retry-after"]) > 0
+        assert "Traceback" not in caplog.text
+    monkeypatch.undo()
+    assert client.get("/readyz").status_code == 200
+
+
+def test_an_error_of_a_library_that_is_there_stays_an_error_of_the_service(client, monkeypatch):
+    async def broken(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Inference, "search", broken)
+    assert client.post("/v1/search", json={"text": "a dog"}).status_code == 500

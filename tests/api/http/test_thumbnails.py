@@ -1,4 +1,7 @@
 import io
+import os
+import tempfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -9,6 +12,7 @@ from api.http.thumbnails import thumbnail
 from indexer.pipeline import index_sources
 from retrieval.errors import NotFoundError
 from retrieval.files import sealed
+from retrieval.integrity.thumbnails import read_thumbnail
 from retrieval.library import create_library
 
 
@@ -113,3 +117,30 @@ def test_a_passage_of_a_note_has_no_picture(tmp_path, tiny_encoder):
     assert thumbnail_url(passage) is None
     with pytest.raises(NotFoundError, match="a text has no picture"):
         thumbnail(library, ItemFiles(library), passage)
+
+
+def test_one_that_can_neither_be_read_nor_replaced_is_answered_all_the_same(library, files, item):
+    first = thumbnail(library, files, item)
+    [cached] = library.thumbnails.iterdir()
+    cached.unlink()
+    (cached / "inside").mkdir(parents=True)  # a directory in its place, for root, too
+    assert thumbnail(library, files, item) == first
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be another user"
+)
+def test_one_of_another_user_counts_as_missing():
+    with tempfile.TemporaryDirectory() as folder:  # which another user can reach, unlike tmp_path
+        Path(folder).chmod(0o755)
+        cached = Path(folder) / "1-320.jpeg"
+        cached.write_bytes(sealed(b"content"))
+        cached.chmod(0o600)
+        assert read_thumbnail(cached) == b"content"
+        os.seteuid(65534)
+        try:
+            with pytest.raises(PermissionError):
+                cached.read_bytes()
+            assert read_thumbnail(cached) is None
+        finally:
+            os.seteuid(0)

@@ -134,3 +134,26 @@ def test_addresses_in_answers_have_the_sub_path(coloured_library):
         described = client.get("/photos/openapi.json").json()
         assert described["servers"] == [{"url": "/photos"}]
         assert client.get("/openapi.json").json() == described
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept by the proxy", "stripped"])
+def test_methods_and_redirects_are_right_below_a_sub_path(coloured_library, kept):
+    settings = ServiceSettings(root_path="/photos")
+    app = create_app(coloured_library.path, settings, device="cpu")
+    base = "/photos" if kept else ""
+    with TestClient(app, base_url="http://localhost", follow_redirects=False) as client:
+        for path in ("/", "/healthz", "/readyz", "/v1/items/1/thumbnail", "/v1/items/1/file"):
+            got, head = client.get(base + path), client.head(base + path)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers.get("content-length") == got.headers.get("content-length")
+        for missing in ("/nothing", "/v1/items/999999", "/ui/nothing.js"):
+            assert client.get(base + missing).status_code == 404
+            assert client.head(base + missing).status_code in {404, 405}
+        wrong = client.put(f"{base}/v1/items/1")
+        assert wrong.status_code == 405
+        assert set(wrong.headers["allow"].split(", ")) - {"HEAD"} == {"GET", "DELETE"}
+        moved = client.get(f"{base}/v1/items/?limit=1")
+        assert (moved.status_code, moved.headers["location"]) == (307, "/photos/v1/items?limit=1")
+        if kept:
+            bare = client.get("/photos?q=a")
+            assert (bare.status_code, bare.headers["location"]) == (307, "/photos/?q=a")
