@@ -843,7 +843,7 @@ def album(album_library, served) -> Iterator[str]:
 def test_what_was_not_read_is_counted_and_listed(
     browser, album, locale, counts, title, more, width
 ):
-    options = {"locale": locale, "viewport": {"width": width, "height": 720}}
+    options = {"locale": locale, "viewport": {"width": width, "height": 480}}
     with opened(browser, album, **options) as page:
         button = page.get_by_role("button", name=counts)
         expect(button).to_be_visible()
@@ -951,6 +951,7 @@ def test_a_table_may_have_columns_of_the_same_names(browser, served, tiny_encode
     index_sources(library, tiny_encoder, [tmp_path / "photos"])
     with serving(served, library) as address, opened(browser, address) as page:
         page.get_by_role("button", name="Filters").click()
+        expect(page.locator("#choose-column-label")).to_be_visible()
         page.get_by_label("label").select_option("3 (1)")
         first_hit(page, "a.png")
         expect(page.get_by_label("rating").locator("option")).to_have_text(["Any", "87 (1)"])
@@ -983,7 +984,7 @@ def test_the_pages_of_a_scan_are_shown(browser, album):
 
 
 @pytest.mark.parametrize(
-    ("address", "where"),
+    ("asked", "where"),
     [
         ("?rating=3", {"rating": {"min": 3}}),
         ("?rating=-1", {"rating": {"max": -1}}),
@@ -995,14 +996,14 @@ def test_the_pages_of_a_scan_are_shown(browser, album):
         ),
     ],
 )
-def test_filters_of_files_in_the_address(page, address, where):
-    asked = page.evaluate(
+def test_filters_of_files_in_the_address(page, asked, where):
+    read = page.evaluate(
         f"""async address => {{
           const {{ fromAddress, toAddress, whereOf }} = await import(
             '/ui/{assets().version}/query.js');
           const query = fromAddress(address);
           return [whereOf(query), whereOf(fromAddress(toAddress(query).slice(2)))];
         }}""",
-        address,
+        asked,
     )
-    assert asked == [where, where]
+    assert read == [where, where]
