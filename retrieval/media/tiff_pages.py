@@ -17,6 +17,9 @@ MOST_PAGES = 10_000
 
 _THUMBNAIL_SIDE = 512
 
+_NAME = "image.tif"
+"""For tifffile, which takes no file that was opened by its descriptor: its name is a number."""
+
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 # Numbers of the TIFF specification, revision 6.0.
@@ -47,7 +50,7 @@ def pages_of(file: BinaryIO) -> list[Page]:
     found: list[Page] = []
     try:
         file.seek(0)
-        with TiffFile(file) as tiff:
+        with TiffFile(file, name=_NAME) as tiff:
             page: Any
             for frame, page in enumerate(tiff.pages):
                 if len(found) == MOST_PAGES:
@@ -76,7 +79,7 @@ def deep_page(file: BinaryIO, frame: int) -> Image.Image | None:
 
     try:
         file.seek(0)
-        with TiffFile(file) as tiff:
+        with TiffFile(file, name=_NAME) as tiff:
             page: Any = tiff.pages[frame]
             if page.dtype is None or (page.dtype.itemsize == 1 and page.dtype.kind == "u"):
                 return None
@@ -98,7 +101,7 @@ def why_not_decoded(file: BinaryIO, frame: int) -> str:
 
     try:
         file.seek(0)
-        with TiffFile(file) as tiff:
+        with TiffFile(file, name=_NAME) as tiff:
             page: Any = tiff.pages[frame]
             return (
                 f"cannot be decoded: a TIFF of {page.dtype or page.bitspersample} values, "

@@ -100,6 +100,7 @@ export const search = (body, signal) => json("/v1/search", { body, signal });
 export const facets = (body, signal) => json("/v1/facets?limit=500", { body, signal });
 export const readiness = () => json("/readyz");
 export const stats = () => json("/v1/stats");
+export const notes = (limit, signal) => json(`/v1/notes?limit=${limit}`, { signal });
 export const item = (id, signal) => json(`/v1/items/${id}`, { signal });
 export const explain = (text, id, signal) =>
   json(`/v1/explain?${new URLSearchParams({ text, item: id })}`, { signal });

@@ -4,7 +4,7 @@
 import { facets } from "./api.js";
 import { listedModality } from "./feed.js";
 import { minRelevanceOf } from "./library.js";
-import { hasNoDay, partsOf, whereOf } from "./query.js";
+import { OF_FILES, hasNoDay, partsOf, whereOf } from "./query.js";
 
 let running = null;
 
@@ -16,14 +16,17 @@ export async function readFacets(query) {
   const ask = (part) => facets(bodyOf({ ...query, ...part }), signal);
   const all = ask({});
   const without = (isSet, part) => (isSet ? ask(part) : all);
-  const setColumns = Object.keys(query.columns);
+  const setColumns = [
+    ...Object.keys(query.columns).map((name) => [name, { columns: withoutColumn(query.columns, name) }]),
+    ...OF_FILES.filter((name) => query[name]).map((name) => [name, { [name]: "" }]),
+  ];
   const [dates, folders, cameras, kinds, told, ...columns] = await Promise.all([
     without(query.from || query.to, { from: "", to: "" }),
     without(query.source, { source: "" }),
     without(query.camera, { camera: "" }),
     without(query.kinds.length, { kinds: [] }),
     all,
-    ...setColumns.map((name) => ask({ columns: withoutColumn(query.columns, name) })),
+    ...setColumns.map(([, part]) => ask(part)),
   ]);
   signal.throwIfAborted();
   return {
@@ -34,7 +37,7 @@ export async function readFacets(query) {
     kinds: kinds.kinds,
     columns: {
       ...told.columns,
-      ...Object.fromEntries(setColumns.map((name, at) => [name, columns[at].columns[name] ?? []])),
+      ...Object.fromEntries(setColumns.map(([name], at) => [name, columns[at].columns[name] ?? []])),
     },
   };
 }

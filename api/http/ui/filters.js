@@ -5,7 +5,7 @@ import { byId, element, fileName } from "./dom.js";
 import { readFacets, withoutColumn } from "./facets.js";
 import { monthName, number, percent, t } from "./i18n.js";
 import { library, minRelevanceOf } from "./library.js";
-import { EMPTY, filterCount, filtersOf } from "./query.js";
+import { EMPTY, OF_FILES, REJECTED, filterCount, filtersOf } from "./query.js";
 
 const SIZES = [640, 1280, 2560, 4000];
 
@@ -54,11 +54,14 @@ export function showFilters(query, change) {
           )
         : null,
       folder(query, change),
-      ...Object.entries(library.columns).map(([name, samples]) =>
-        choices?.columns[name]?.length || query.columns[name]?.startsWith("=")
-          ? chosenColumn(name, query, change)
-          : column(name, samples, query, change),
-      ),
+      ...OF_FILES.filter((name) => isOfFiles(name, query)).map((name) => ofFiles(name, query, change)),
+      ...Object.entries(library.columns)
+        .filter(([name]) => name in query.columns || !isOfFiles(name, query))
+        .map(([name, samples]) =>
+          choices?.columns[name]?.length || query.columns[name]?.startsWith("=")
+            ? chosenColumn(name, query, change)
+            : column(name, samples, query, change),
+        ),
       relevance(query, change),
       element(
         "div",
@@ -132,6 +135,37 @@ function folder(query, change) {
   );
 }
 
+// Whether a column says what files say of themselves. One of a table may be of the same name.
+function isOfFiles(name, query) {
+  if (!OF_FILES.includes(name)) return false;
+  const values = [...(library.columns[name] ?? []), ...(choices?.columns[name] ?? []).map(({ value }) => value)];
+  const isUsual =
+    name === "rating"
+      ? (value) => typeof value === "number" && value >= -1 && value <= 5
+      : (value) => typeof value === "string";
+  return Boolean(query[name]) || (values.length > 0 && values.every(isUsual));
+}
+
+function ofFiles(name, query, change) {
+  const chosen = query[name];
+  const set = (value) => change({ [name]: value });
+  const found = choices ? choices.columns[name] : library.columns[name]?.map(bare);
+  if (name === "rating") return choice(name, stars(found ?? [], chosen), chosen, set);
+  // Of very many values, none are counted.
+  if (!found?.length && !chosen) return typed(name, t(name), library.columns[name], chosen, set);
+  return choice(name, counted(found ?? [], chosen), chosen, set);
+}
+
+// Pairs for `choice`: at least so many stars, or rejected.
+function stars(found, chosen) {
+  const sum = (of) => of.reduce((total, { count }) => total + count, 0);
+  const pairs = [5, 4, 3, 2, 1].map((n) => [String(n), t("starsMin", { n }), found.filter(({ value }) => value >= n)]);
+  pairs.push([REJECTED, t("rejected"), found.filter(({ value }) => value === -1)]);
+  return pairs
+    .filter(([value, , of]) => of.length || value === chosen)
+    .map(([value, name, of]) => [value, withCount(name, choices ? sum(of) : undefined)]);
+}
+
 function chosenColumn(name, query, change) {
   const chosen = query.columns[name] ?? "";
   const values = (choices?.columns[name] ?? []).map(({ value, count }) => ({ value: `=${value}`, count }));
@@ -198,11 +232,16 @@ function day(name, query, change) {
 }
 
 function column(name, samples, query, change) {
-  const set = (value) => change({ columns: setColumn(query.columns, name, value) });
+  return typed(name, name, samples, query.columns[name] ?? "", (value) =>
+    change({ columns: setColumn(query.columns, name, value) }),
+  );
+}
+
+function typed(name, label, samples, value, set) {
   const input = element("input", {
     type: "text",
     id: `column-${name}`,
-    value: query.columns[name] ?? "",
+    value,
     list: `samples-${name}`,
     onchange: () => set(input.value.trim()),
   });
@@ -211,7 +250,7 @@ function column(name, samples, query, change) {
     { id: `samples-${name}` },
     ...samples.map((sample) => element("option", { value: String(sample) })),
   );
-  return element("div", {}, field(name, input), known);
+  return element("div", {}, field(label, input), known);
 }
 
 function relevance(query, change) {

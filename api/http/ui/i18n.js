@@ -33,6 +33,9 @@ export function number(value, options) {
   return new Intl.NumberFormat(locale(), options).format(value);
 }
 
+// Names one after the other, as the language separates them.
+export const listed = (values) => values.join(language === "zh" ? "、" : ", ");
+
 export function percent(share) {
   return number(share, { style: "percent" });
 }

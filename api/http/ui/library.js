@@ -1,5 +1,5 @@
-// What the library holds, as far as the page needs it: what filters can choose from, and from what
-// relevance on a hit is shown unless another is asked for ("auto": the best cut of each query).
+// What the library holds, as far as the page needs it: what filters can choose from, how much was
+// not read, and from what relevance on a hit is shown unless another is asked for ("auto": the best cut of each query).
 
 import { stats } from "./api.js";
 import { isByDate, readText } from "./query.js";
@@ -12,6 +12,10 @@ export const library = {
   cameras: [],
   sources: [],
   columns: {},
+  failed: 0,
+  noted: 0,
+  passedOver: { endings: {}, system_folders: {} },
+  datedByMtime: 0,
 };
 
 export async function readLibrary() {
@@ -24,6 +28,10 @@ export async function readLibrary() {
     sources: told.sources,
     columns: told.columns,
     kinds: Object.keys(told.kinds),
+    failed: told.files_failed,
+    noted: told.files_noted,
+    passedOver: told.passed_over,
+    datedByMtime: told.files_dated_by_mtime,
   });
 }
 

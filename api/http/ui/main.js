@@ -24,6 +24,7 @@ import {
   showNoLibrary,
   showProblem,
 } from "./messages.js";
+import { showUnread } from "./notes.js";
 import { addPicture } from "./query-pictures.js";
 import {
   EMPTY,
@@ -107,6 +108,7 @@ async function ask() {
     if (!library.known) {
       await readLibrary();
       showFilters(query, change);
+      showUnread();
       asked.min = minRelevanceOf(query);
     }
     const answer = await asked.next();
@@ -400,11 +402,11 @@ text.addEventListener("keydown", (event) => {
 
 document.addEventListener("keydown", (event) => {
   const writes = event.target.closest("input, select, textarea");
-  if (event.key === "/" && !writes && !isOpen() && !byId("ask").open) {
+  if (event.key === "/" && !writes && !document.querySelector("dialog[open]")) {
     event.preventDefault();
     text.focus();
     text.select();
-  } else if (event.key === "Escape" && !byId("filters").hidden && !isOpen()) {
+  } else if (event.key === "Escape" && !byId("filters").hidden && !document.querySelector("dialog[open]")) {
     toggleFilters(false);
   }
 });
@@ -461,6 +463,7 @@ byId("language").addEventListener("click", () => {
 
 function showTexts() {
   translate();
+  showUnread();
   byId("language").textContent = t("otherLanguage");
   byId("language").setAttribute("aria-label", t("otherLanguageLabel"));
   byId("ideas").replaceChildren(

@@ -13,6 +13,10 @@ export const EMPTY = Object.freeze({
   size: 0,
   camera: "",
   source: "",
+  rating: "",
+  label: "",
+  keyword: "",
+  person: "",
   columns: {},
   literal: [],
   min: null,
@@ -21,9 +25,21 @@ export const EMPTY = Object.freeze({
   sort: "relevance",
 });
 
+// What files say of themselves: columns that have filters of their own.
+export const OF_FILES = ["rating", "person", "keyword", "label"];
+
+export const REJECTED = "-1";
+
 export const SORTS = ["relevance", "date", "date-asc"];
 
-const PLAIN = { text: "q", from: "from", to: "to", camera: "camera", source: "source" };
+const PLAIN = {
+  text: "q",
+  from: "from",
+  to: "to",
+  camera: "camera",
+  source: "source",
+  ...Object.fromEntries(OF_FILES.map((name) => [name, name])),
+};
 const MINUS = /(^|\s)[-−－](?:"([^"]+)"|([^\s"−－-]\S*))/gu;
 
 // Split a text into positive words, and negative ones after a minus.
@@ -57,6 +73,7 @@ export function fromAddress(address) {
     if (name.startsWith("column.")) query.columns[name.slice(7)] = value;
   }
   if (["image", "text"].includes(given.get("what"))) query.modality = given.get("what");
+  if (!/^(-1|[1-5])$/.test(query.rating)) query.rating = "";
   query.size = Number(given.get("size")) || 0;
   if (given.has("min")) query.min = Math.min(1, Math.max(0, Number(given.get("min")) || 0));
   query.group = given.has("group");
@@ -135,6 +152,8 @@ export function whereOf(query) {
   }
   if (query.camera) where.camera = query.camera;
   if (query.source) where.source = query.source;
+  for (const name of ["person", "keyword", "label"]) if (query[name]) where[name] = query[name];
+  if (query.rating) where.rating = query.rating === REJECTED ? { max: -1 } : { min: Number(query.rating) };
   const columns = Object.entries(query.columns);
   if (columns.length) {
     where.columns = Object.fromEntries(columns.map(([name, value]) => [name, columnTest(value)]));
@@ -153,7 +172,7 @@ function dayAfter(day) {
 }
 
 export function filterCount(query) {
-  const plain = ["from", "to", "size", "camera", "source", "group"];
+  const plain = ["from", "to", "size", "camera", "source", "group", ...OF_FILES];
   return (
     plain.filter((field) => query[field]).length +
     Number(query.kinds.length > 0) +

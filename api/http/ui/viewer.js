@@ -4,7 +4,8 @@ import * as api from "./api.js";
 import { byId, element, fileName, iconButton } from "./dom.js";
 import { ratioOf } from "./grid.js";
 import { drawHeat } from "./heat.js";
-import { clock, date, fileSize, number, percent, t } from "./i18n.js";
+import { clock, date, fileSize, listed, number, percent, t } from "./i18n.js";
+import { OF_FILES } from "./query.js";
 import { showThumbnail } from "./thumbnails.js";
 
 const dialog = byId("viewer");
@@ -203,6 +204,8 @@ async function tellFacts(list, hit, signal) {
     : null;
   const dimensions = told.width ? t("pixels", { w: told.width, h: told.height }) : null;
   const size = [dimensions, told.bytes ? fileSize(told.bytes) : null].filter(Boolean).join(" · ");
+  const columns = [told.columns, ...(told.annotations ?? [])].flatMap((row) => Object.entries(row ?? {}));
+  const ofFiles = OF_FILES.flatMap((name) => columns.filter(([other]) => other === name));
   const facts = [
     ["taken", takenOf(told)],
     ["camera", told.camera],
@@ -211,13 +214,14 @@ async function tellFacts(list, hit, signal) {
     ["duration", isNumber(told.duration_s) ? clock(told.duration_s) : null],
     ["page", told.page ? number(told.page) : null],
     ["size", size],
-    ["description", told.description],
+    ["description", withoutLists(told.description, told.annotations)],
+    ...ofFiles.map(([name, value]) => [name, spelled(name, value)]),
     ["path", told.path],
-    ["notes", told.notes?.join("\n")],
+    ["notes", told.notes?.length ? element("span", { lang: "en" }, told.notes.join("\n")) : null],
   ].map(([name, value]) => [t(`fact_${name}`), value]);
-  for (const columns of [told.columns, ...(told.annotations ?? [])]) {
-    facts.push(...Object.entries(columns ?? {}).map(([name, value]) => [name, String(value)]));
-  }
+  facts.push(
+    ...columns.filter(([name]) => !OF_FILES.includes(name)).map(([name, value]) => [name, String(value)]),
+  );
   list.replaceChildren(
     ...facts
       .filter(([, value]) => value)
@@ -228,7 +232,23 @@ async function tellFacts(list, hit, signal) {
 function takenOf(told) {
   if (!told.taken_local) return null;
   const shown = date(told.taken_local);
-  return told.taken_from === "mtime" ? `${shown} (${t("fileDate")})` : shown;
+  if (told.taken_from !== "mtime") return shown;
+  return element("span", {}, `${shown} (${t("fileDate")})`, element("small", { class: "hint" }, t("fileDateHint")));
+}
+
+function spelled(name, value) {
+  if (name === "rating" && value === -1) return t("rejected");
+  if (name === "rating" && Number.isInteger(value) && value >= 0 && value <= 5) {
+    const label = t("starsOf", { n: value });
+    return element("span", { role: "img", "aria-label": label, title: label }, "★".repeat(value) + "☆".repeat(5 - value));
+  }
+  return Array.isArray(value) ? listed(value.map(String)) : String(value);
+}
+
+// The lines of a description that are not the keywords or persons, which are told by themselves.
+function withoutLists(description, annotations) {
+  const lists = (annotations ?? []).flatMap(Object.values).filter(Array.isArray).map((values) => values.join(", "));
+  return description?.split("\n").filter((line) => !lists.includes(line)).join("\n");
 }
 
 // The largest city and the country, of names from the city to the country.

@@ -1,4 +1,5 @@
 import io
+import os
 
 import numpy as np
 import pytest
@@ -86,6 +87,20 @@ def test_pages_are_found_and_shown_each(mean_difference):
         read_picture(content, page=4)
     with pytest.raises(UnreadableImageError, match="too large"):
         read_picture(content, max_pixels=1000)
+
+
+def test_files_opened_by_their_descriptor_are_read(tmp_path, slope, mean_difference):
+    """As a service opens them: the name of such a file is a number."""
+    scans = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
+    (tmp_path / "scans.tif").write_bytes(pages(*scans))
+    deep = (slope * 65_535).astype(np.uint16)
+    (tmp_path / "deep.tif").write_bytes(written(deep, photometric="rgb"))
+    with os.fdopen(os.open(tmp_path / "scans.tif", os.O_RDONLY), "rb") as file:
+        assert len(pages_of(file)) == 2
+        assert mean_difference(read_picture(file, page=2).image, scans[1]) == 0
+    with os.fdopen(os.open(tmp_path / "deep.tif", os.O_RDONLY), "rb") as file:
+        assert deep_page(file, 0) is not None
+        assert "uint16" in why_not_decoded(file, 0)
 
 
 def test_copies_of_a_page_are_no_pages(slope):

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import httpx
 import pytest
@@ -638,7 +639,7 @@ def test_the_index_is_revalidated_and_the_assets_are_kept(client):
         asset = client.get(path)
         assert asset.status_code == 200
         assert asset.headers["cache-control"].endswith("immutable")
-        again = client.get(path, headers={"If-None-Match": asset.headers["etag"]})
+        again = client.get(f"/{path}", headers={"If-None-Match": asset.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
     again = client.get("/", headers={"If-None-Match": f'"x", {index.headers["etag"]}'})
     assert again.status_code == 304
@@ -767,3 +768,244 @@ def test_the_page_before_there_is_a_library(
         shutil.copytree(photo_library.path, tmp_path / "made")
         (tmp_path / "made").rename(place)
         expect(page.locator("#hits img.shown").first).to_be_visible()
+
+
+def said(*, rating: int, label: str, persons: list[str], keywords: list[str]) -> bytes:
+    """An XMP packet, as photo programs write it."""
+
+    def bag(tag: str, values: list[str]) -> str:
+        listed = "".join(f"<rdf:li>{escape(value)}</rdf:li>" for value in values)
+        return f"<{tag}><rdf:Bag>{listed}</rdf:Bag></{tag}>"
+
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+        'rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" '
+        'xmlns:dc="http://purl.org/dc/elements/1.1/" '
+        'xmlns:ext="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+        f'xmp:Rating="{rating}" xmp:Label="{label}">{bag("dc:subject", keywords)}'
+        f"{bag('ext:PersonInImage', persons)}</rdf:Description></rdf:RDF></x:xmpmeta>"
+    ).encode()
+
+
+EVIL = "<img src=y onerror=alert(2)>.jpg"
+
+
+@pytest.fixture(scope="module")
+def album_library(tmp_path_factory, photos, tiny_encoder):
+    """Photos that say something of themselves, pages of a TIFF, and files that are damaged."""
+    folder = tmp_path_factory.mktemp("album")
+    pictures = [Image.open(path).convert("RGB").resize((90, 60)) for path in photos.values()]
+    told = {
+        "ada.jpg": said(rating=4, label="Red", persons=["Ada"], keywords=["sea", "海滩"]),
+        "both.jpg": said(rating=5, label="Green", persons=["Ada", "李 <b>明"], keywords=["sea"]),
+        "rejected.jpg": said(rating=-1, label="Green", persons=["李 <b>明"], keywords=["sky"]),
+    }
+    for picture, (name, packet) in zip(pictures, told.items(), strict=False):
+        picture.save(folder / name, xmp=packet)
+    pictures[3].save(folder / "scan.tif", save_all=True, append_images=pictures[4:6])
+    pictures[3].save(folder / "no end.jpg")
+    (folder / "no end.jpg").write_bytes((folder / "no end.jpg").read_bytes()[:-2])
+    (folder / EVIL).write_bytes(b"nothing")
+    (folder / "rows.csv").write_text("image,caption\nada.jpg,a lady\nlost.jpg,nobody\na,b,c,d\n")
+    for name in ("a.blend", "b.blend"):
+        (folder / name).touch()
+    (folder / "@eaDir").mkdir()
+    library = create_library(
+        tmp_path_factory.mktemp("album-library") / "library", tiny_encoder.space
+    )
+    index_sources(library, tiny_encoder, [folder])
+    return library
+
+
+@pytest.fixture(scope="module")
+def album(album_library, served) -> Iterator[str]:
+    with serving(served, album_library, rate_limit="1000/second") as address:
+        yield address
+
+
+@pytest.mark.parametrize(
+    ("locale", "counts", "title", "more"),
+    [
+        (
+            "en-US",
+            "1 file failed · 2 files read in part · 3 passed over",
+            "What was not read",
+            ["2 files of other kinds", "1 folder of systems and programs", "tell no date"],
+        ),
+        (
+            "zh-CN",
+            "1 个文件读取失败 · 2 个文件只读取了一部分 · 跳过 3 项",
+            "未读取的内容",
+            ["2 个其他类型的文件", "1 个系统或程序的文件夹", "没有拍摄日期"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("width", [375, 1280])
+def test_what_was_not_read_is_counted_and_listed(
+    browser, album, locale, counts, title, more, width
+):
+    options = {"locale": locale, "viewport": {"width": width, "height": 480}}
+    with opened(browser, album, **options) as page:
+        button = page.get_by_role("button", name=counts)
+        expect(button).to_be_visible()
+        button.press("Enter")
+        dialog = page.get_by_role("dialog", name=title)
+        for text in (EVIL, "not an image of a known format", "lost.jpg", "cut off", *more):
+            expect(dialog).to_contain_text(text)
+        expect(dialog.locator(".notes-passed li").first).to_have_text(".blend × 2")
+        assert page.locator("img[src=y]").count() == 0
+        assert Axe().run(page).violations_count == 0
+        overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(overflow) == 0
+        lists = dialog.get_by_role("region")
+        assert lists.evaluate("box => box.scrollWidth - box.clientWidth") == 0
+        page.keyboard.press("Tab")
+        expect(lists).to_be_focused()
+        page.keyboard.press("End")
+        page.wait_for_function("() => document.querySelector('.notes-lists').scrollTop > 0")
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+        expect(button).to_be_focused()
+
+
+def test_nothing_is_said_where_everything_was_read(page):
+    expect(page.locator("#hits img.shown").first).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    expect(page.locator("#unread")).to_be_hidden()
+
+
+def test_long_lists_of_what_was_not_read_come_in_steps(browser, album):
+    with opened(browser, album) as page:
+        asked = []
+
+        def answer(route):
+            asked.append(int(route.request.url.partition("limit=")[2]))
+            failures = [{"path": f"/a/{n}.jpg", "reason": "why"} for n in range(asked[-1])]
+            told = {"failures": failures, "notes": [], "files_failed": 20_000, "files_noted": 0}
+            passed = {"endings": {}, "system_folders": {}}
+            route.fulfill(json={**told, "passed_over": passed})
+
+        page.route("**/v1/notes?*", answer)
+        page.locator("#unread").click()
+        rows = page.locator("#notes li")
+        for number in (100, 1000):
+            expect(rows).to_have_count(number)
+            page.locator("#notes").get_by_role("button", name="Show more").click()
+        expect(rows).to_have_count(10_000)
+        expect(page.locator("#notes code")).to_have_text("mmsearch status --failed --notes")
+        assert asked == [100, 1000, 10_000]
+        page.get_by_role("button", name="Close").click()
+        expect(page.locator("#unread")).to_have_text("20,000 files failed")
+
+
+def test_a_library_of_failures_alone_says_so(browser, served, tiny_encoder, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"nothing")
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [tmp_path / "photos"])
+    with serving(served, library) as address, opened(browser, address) as page:
+        expect(page.get_by_role("heading", name="Nothing is in the library yet")).to_be_visible()
+        page.get_by_role("button", name="1 file failed").click()
+        expect(page.get_by_role("dialog")).to_contain_text("broken.jpg")
+
+
+def test_filters_of_what_files_say_of_themselves(browser, album):
+    with opened(browser, album) as page:
+        page.get_by_role("button", name="Filters").click()
+        rating = page.get_by_label("Rating")
+        expect(rating.locator("option")).to_have_text(
+            ["Any", "5 stars or more (1)"]
+            + [f"{n} stars or more (2)" for n in (4, 3, 2)]
+            + ["1 star or more (2)", "Rejected (1)"]
+        )
+        rating.select_option("4 stars or more (2)")
+        expect(page.locator("#hits li")).to_have_count(2)
+        expect(page).to_have_url(re.compile(r"\?rating=4$"))
+        expect(page.get_by_label("Person").locator("option")).to_have_text(
+            ["Any", "Ada (2)", "李 <b>明 (1)"]
+        )
+        page.get_by_label("Person").select_option("李 <b>明 (1)")
+        first_hit(page, "both.jpg")
+        expect(page.locator("#hits li")).to_have_count(1)
+        expect(page.locator("#filters-count")).to_have_text("2")
+        rating.select_option("Rejected (1)")
+        first_hit(page, "rejected.jpg")
+        page.reload()
+        first_hit(page, "rejected.jpg")
+        page.get_by_role("button", name="Filters").click()
+        page.get_by_role("button", name="Reset all filters").click()
+        page.get_by_label("Keyword").select_option("海滩 (1)")
+        first_hit(page, "ada.jpg")
+        page.get_by_role("button", name="Reset all filters").click()
+        page.get_by_label("Label").select_option("Green (2)")
+        expect(page.locator("#hits li")).to_have_count(2)
+        assert Axe().run(page).violations_count == 0
+
+
+def test_a_table_may_have_columns_of_the_same_names(browser, served, tiny_encoder, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("a", "b"):
+        Image.effect_noise((60, 60), 60).save(tmp_path / "photos" / f"{name}.png")
+    rows = ['{"image": "a.png", "rating": 87, "label": 3}', '{"image": "b.png", "label": 7}']
+    (tmp_path / "photos" / "rows.jsonl").write_text("\n".join(rows))
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [tmp_path / "photos"])
+    with serving(served, library) as address, opened(browser, address) as page:
+        page.get_by_role("button", name="Filters").click()
+        expect(page.locator("#choose-column-label")).to_be_visible()
+        page.get_by_label("label").select_option("3 (1)")
+        first_hit(page, "a.png")
+        expect(page.get_by_label("rating").locator("option")).to_have_text(["Any", "87 (1)"])
+        page.keyboard.press("Escape")
+        page.locator("#hits a").first.click()
+        expect(page.locator(".facts")).to_contain_text("87")
+
+
+def test_the_viewer_shows_what_a_file_says_of_itself(browser, album):
+    with opened(browser, f"{album}/?rating=5") as page:
+        page.get_by_role("link", name="both.jpg").click()
+        facts = page.locator(".facts")
+        expect(facts.get_by_role("img", name="5 of 5 stars")).to_be_visible()
+        expect(facts).to_contain_text(re.compile("People.*Ada, 李 <b>明"))
+        expect(facts).to_contain_text(re.compile("Keywords.*sea"))
+        expect(facts).to_contain_text(re.compile("Label.*Green"))
+        expect(facts).not_to_contain_text("Description")
+        expect(facts).to_contain_text("this is when it was last changed")
+        assert Axe().run(page).violations_count == 0
+
+
+def test_the_pages_of_a_scan_are_shown(browser, album):
+    with opened(browser, album) as page:
+        for number in (1, 2, 3):
+            page.get_by_role("link", name=f"scan.tif, p. {number}").click()
+            expect(page.get_by_role("dialog").locator("img.large")).to_have_class("large shown")
+            expect(page.locator(".viewer-what")).to_contain_text(f"page {number}")
+            page.keyboard.press("Escape")
+            expect(page).not_to_have_url(re.compile("item="))  # going back takes a moment
+
+
+@pytest.mark.parametrize(
+    ("asked", "where"),
+    [
+        ("?rating=3", {"rating": {"min": 3}}),
+        ("?rating=-1", {"rating": {"max": -1}}),
+        ("?rating=many", None),
+        ("?rating=9", None),
+        (
+            "?person=Ada&keyword=sea&label=Red",
+            {"person": "Ada", "keyword": "sea", "label": "Red"},
+        ),
+    ],
+)
+def test_filters_of_files_in_the_address(page, asked, where):
+    read = page.evaluate(
+        f"""async address => {{
+          const {{ fromAddress, toAddress, whereOf }} = await import(
+            '/ui/{assets().version}/query.js');
+          const query = fromAddress(address);
+          return [whereOf(query), whereOf(fromAddress(toAddress(query).slice(2)))];
+        }}""",
+        asked,
+    )
+    assert read == [where, where]
