@@ -19,10 +19,10 @@ Condition = sa.ColumnElement[bool]
 def lost_commits_message(location: str, lost: int) -> str:
     """Say that a database has lost commits, and what to do."""
     return (
-        f"{location} is older than it was: its last {lost:,} changes are missing. Its write-ahead "
-        "log was damaged or deleted, or an older copy took its place. `mmsearch index` reads again "
-        "what is not known now; remove again what came back, or restore the library from a backup. "
-        "`mmsearch check --repair` then ends this warning"
+        f"{location} is older than it was: the last {lost:,} of its changes are missing. Its "
+        "write-ahead log was damaged or deleted, or an older copy took its place. `mmsearch index` "
+        "reads again what is missing; remove again what came back, or restore the library from a "
+        "backup. `mmsearch check --repair` then ends this warning"
     )
 
 
