@@ -39,6 +39,8 @@ from retrieval.media.registry import TIFF, format_of_indexed
 DEFAULT_BATCH_SIZE = 64
 DEFAULT_LIMIT_S = 60.0
 _LOOKED_UP_AT_ONCE = 256
+_MOST_SEALED_BYTES = 128 << 20
+"""Size of a catalog whose checksum is computed after each run, in a tenth of a second or so."""
 _SHARE_OF_LIMIT = 0.4
 """Of the time limit of one read: after it a reader ends with what it has."""
 _WEIGHT_OF_MANY_PIECES = 32
@@ -149,6 +151,7 @@ def index_sources(
             run.summary.interrupted = done < total or not run.refresh(
                 pool, on_progress, should_stop
             )
+        library.catalog.dialect.seal(most_bytes=_MOST_SEALED_BYTES)
     if partial is None and not refresh_metadata:
         run.advise()
     run.summary.seconds = time.perf_counter() - start
@@ -175,6 +178,7 @@ def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> i
             if not known and not sources:
                 raise NotFoundError(f"The library knows nothing at {root}; nothing was removed.")
             removed += transaction.mark_removed(known)
+    library.catalog.dialect.seal(most_bytes=_MOST_SEALED_BYTES)
     return removed
 
 

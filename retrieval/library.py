@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import tomli_w
 
 from retrieval.catalog import Catalog
+from retrieval.catalog.dialects.base import lost_commits_message
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.encoders.base import Space
 from retrieval.encoders.trust import require_inside
@@ -125,6 +126,7 @@ def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = 
     library = Library(directory, manifest)
     library.catalog.check_schema(upgrade=upgrade)
     library.space()
+    library.warn_of_lost_commits()
     library.follow_moved_sources()
     return library
 
@@ -446,6 +448,12 @@ class Library:
             plan = plan_relocation(self.catalog, old, new, force=force)
             done = relocate(self.catalog, self.path, plan.old, plan.new)
         return replace(plan, relocated=done.files, hidden=done.hidden)
+
+    def warn_of_lost_commits(self) -> None:
+        """Let a warning say whether the catalog is older than it was."""
+        if lost := self.catalog.dialect.lost_commits():
+            location = self.catalog.dialect.location
+            self._warnings.append(f"{lost_commits_message(location, lost)}.")
 
     def follow_moved_sources(self) -> None:
         """Re-root sources that were moved together with the library.

@@ -16,6 +16,16 @@ from retrieval.errors import LibraryError
 Condition = sa.ColumnElement[bool]
 
 
+def lost_commits_message(location: str, lost: int) -> str:
+    """Say that a database has lost commits, and what to do."""
+    return (
+        f"{location} is older than it was: the last {lost:,} of its changes are missing. Its "
+        "write-ahead log was damaged or deleted, or an older copy took its place. `mmsearch index` "
+        "reads again what is missing; remove again what came back, or restore the library from a "
+        "backup. `mmsearch check --repair` then ends this warning"
+    )
+
+
 class Dialect(ABC):
     """An open database, and the SQL that only databases of its kind understand.
 
@@ -72,6 +82,19 @@ class Dialect(ABC):
         """Check the whole database and return what is wrong, a sentence each.
 
         repair: first make again what follows from the rest, such as indices.
+        """
+
+    def lost_commits(self) -> int:
+        """Count commits that were made, and that the database does not know of any more.
+
+        0 where a database guards its own log.
+        """
+        return 0
+
+    def seal(self, *, most_bytes: int | None = None) -> None:  # noqa: B027 - few need it
+        """Keep a checksum of the database as it is now, which `find_damage` compares.
+
+        most_bytes: leave it for a larger one, which takes its time and memory.
         """
 
     def back_up(self, file: Path) -> None:

@@ -19,13 +19,20 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
+import xxhash
 from numpy.typing import NDArray
 from sqlalchemy import event
 from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
 from retrieval.catalog import column_condition, path_glob
-from retrieval.catalog.dialects.base import Condition, Dialect
+from retrieval.catalog.dialects.base import Condition, Dialect, lost_commits_message
+from retrieval.catalog.dialects.commit_record import (
+    CommitRecord,
+    read_record,
+    record_path,
+    write_record,
+)
 from retrieval.catalog.fulltext.words import Phrase, Term
 from retrieval.catalog.schema import FILE_WORDS, ITEM_WORDS, WEIGHTS
 from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError, UsageError
@@ -100,16 +107,62 @@ class SQLite(Dialect):
             with suppress(OSError):
                 self._path.touch()
                 follow_folder(self._path)
+        recorded = None
         with self._errors_explained(), self._current_engine().begin() as connection:
             opened = self._opened
             try:
                 connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+                before = _changes(connection)
                 yield connection
+                if write and connection.in_transaction() and _changes(connection) != before:
+                    recorded = self._count_commit(connection)
             finally:
                 if opened and opened.is_immutable and _stat(self._path) != opened.file:
                     raise LibraryLockedError(
                         f"{self.location} was changed by its owner while it was read. Try again."
                     )
+
+        if recorded is not None:
+            write_record(self._path, recorded)
+
+    def _count_commit(self, connection: sa.Connection) -> CommitRecord:
+        """Count a commit that is about to be made; commits that are lost stay counted."""
+        commits = _commits(connection)
+        connection.exec_driver_sql(f"PRAGMA user_version={commits + 1}")
+        record = read_record(self._path)
+        return CommitRecord(max(commits, record.commits if record else 0) + 1)
+
+    def lost_commits(self) -> int:
+        """Compare the catalog's count of commits with that of the file beside it."""
+        record = read_record(self._path)  # first: the catalog's own count only grows
+        if record is None:
+            return 0
+        with self.connect(write=False) as connection:
+            commits = _commits(connection)
+        return 0 if self.warning else max(0, record.commits - commits)
+
+    def seal(self, *, most_bytes: int | None = None) -> None:
+        """Keep a checksum of the pages, unless it has one already, or has lost commits."""
+        record = read_record(self._path)
+        if self._is_read_only or (record and record.checksum):
+            return
+        with self.connect(write=False) as connection:
+            commits = _commits(connection)
+            if (record is None or record.commits <= commits) and (
+                most_bytes is None or _size_of(connection) <= most_bytes
+            ):
+                with suppress(MemoryError):
+                    write_record(self._path, CommitRecord(commits, _checksum(connection)))
+
+    def _differs_from_its_checksum(self) -> bool:
+        record = read_record(self._path)
+        if record is None or record.checksum is None:
+            return False
+        with self.connect(write=False) as connection, suppress(MemoryError):
+            return _commits(connection) == record.commits and (
+                _checksum(connection) != record.checksum
+            )
+        return False
 
     def version(self) -> int:
         """Return SQLite's count of the commits of all connections but the one that asks."""
@@ -161,13 +214,18 @@ class SQLite(Dialect):
         Where nothing can be written now, the text index is not compared with its texts.
         """
         if repair:
-            with suppress(DamagedLibraryError), self.connect(write=True) as connection:
-                connection.exec_driver_sql("REINDEX")
-            for table in (FILE_WORDS, ITEM_WORDS):
-                with suppress(DamagedLibraryError):
-                    self._ask_text_index(table, "rebuild")
+            self._repair()
         found = []
         try:
+            if lost := self.lost_commits():
+                found.append(lost_commits_message(self.location, lost))
+            if self._differs_from_its_checksum():
+                found.append(
+                    "its content is not what was written (its checksum differs): it was damaged on "
+                    "the disk, or an earlier version of mmsearch has written to it. If nothing "
+                    "else is told of it, paths, texts or dates may be wrong. `mmsearch index "
+                    "--refresh-metadata` reads them again, and `--repair` takes it as it is"
+                )
             with self.connect(write=False) as connection:
                 told = connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars().all()
                 found += [str(line) for line in told if line != "ok"]
@@ -183,13 +241,28 @@ class SQLite(Dialect):
                 found.append(f"the text index {table.name} does not agree with its texts")
             except LibraryError:
                 continue
+        if not found:
+            with suppress(LibraryError):
+                self.seal()
         return found
+
+    def _repair(self) -> None:
+        """Make indices again, and take the rest as it is from now on."""
+        with suppress(DamagedLibraryError), self.connect(write=True) as connection:
+            connection.exec_driver_sql("REINDEX")
+        for table in (FILE_WORDS, ITEM_WORDS):
+            with suppress(DamagedLibraryError):
+                self._ask_text_index(table, "rebuild")
+        with suppress(OSError):  # what was told is taken as it is from now on
+            record_path(self._path).unlink(missing_ok=True)
 
     def _ask_text_index(self, table: sa.TableClause, command: str) -> None:
         with self.connect(write=True) as connection:
             connection.exec_driver_sql(
                 f"INSERT INTO {table.name}({table.name}) VALUES('{command}')"
             )
+            if command == "integrity-check":  # nothing was changed, though SQLite counts it
+                connection.rollback()
 
     def back_up(self, file: Path) -> None:
         """Copy it with SQLite's backup API, in one step, and flush it to the disk."""
@@ -418,6 +491,36 @@ class SQLite(Dialect):
             "backup (`mmsearch restore`), try `sqlite3 catalog.sqlite .recover`, or index the "
             "sources into a new library (`--library NEW_DIR`)."
         )
+
+
+def _changes(connection: sa.Connection) -> int:
+    """Return how many rows a connection has changed since it was opened."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver.total_changes
+
+
+def _commits(connection: sa.Connection) -> int:
+    return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+
+
+def _size_of(connection: sa.Connection) -> int:
+    pages, size = (
+        int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+        for name in ("page_count", "page_size")
+    )
+    return pages * size
+
+
+def _checksum(connection: sa.Connection) -> str:
+    """Compute xxh3-128 of all pages as a transaction sees them, those of the log included.
+
+    SQLite reads them: to open and close its file beside it would drop its locks (POSIX). Raises
+    MemoryError above 2 GB.
+    """
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return xxhash.xxh3_128_hexdigest(driver.serialize())
 
 
 _Stat = tuple[int, int, int]
