@@ -1,12 +1,14 @@
 """Values that go into the catalog and come out of it: files, items and their metadata."""
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from retrieval.errors import DamagedLibraryError
 from retrieval.files import require_plain_name, valid_text
 from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
 from retrieval.media.registry import format_of_indexed
+
+_Record = TypeVar("_Record")
 
 _EPOCH = datetime(1970, 1, 1)
 
@@ -37,6 +41,30 @@ class FileState(StrEnum):
     INDEXED = "indexed"
     FAILED = "failed"
     REMOVED = "removed"
+
+
+def require_types(record: _Record) -> _Record:
+    """Return a dataclass of values from a database, if each has the type of its field.
+
+    A column of SQLite may hold a value of any type. Raises TypeError.
+    """
+    kind: Any = type(record)
+    for name, types in _types_of(kind):
+        if not isinstance(value := getattr(record, name), types):
+            raise TypeError(f"{name} {value!r:.40}")
+    return record
+
+
+@functools.cache
+def _types_of(kind: Any) -> tuple[tuple[str, tuple[type, ...]], ...]:
+    hints = get_type_hints(kind)
+    return tuple((each.name, _runtime_types(hints[each.name])) for each in fields(kind))
+
+
+def _runtime_types(hint: Any) -> tuple[type, ...]:
+    parts = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+    types = {get_origin(part) or part for part in parts}
+    return tuple(types | {int} if float in types else types)
 
 
 @dataclass(frozen=True, slots=True)

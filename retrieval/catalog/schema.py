@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from retrieval.catalog.paths import below
-from retrieval.catalog.records import FileState, Item, TakenFrom, local_time
+from retrieval.catalog.records import FileState, Item, TakenFrom, local_time, require_types
 from retrieval.media import MediaKind, Modality
 
 _T = TypeVar("_T")
@@ -373,7 +373,8 @@ def item_of(fields: Sequence[Any]) -> Item:
     dated: tuple[Any, ...] = ()
     if taken_local is not None:
         dated = local_time(taken_local), TakenFrom.METADATA if has_date else TakenFrom.MTIME
-    return Item(item_id, path, MediaKind(kind), Modality(modality), *rest, *dated)
+    item = Item(item_id, path, MediaKind(kind), Modality(modality), *rest, *dated)
+    return require_types(item)
 
 
 def at_or_below(root: str, column: Any = FileRecord.path) -> sa.ColumnElement[bool]:

@@ -38,6 +38,7 @@ from retrieval.catalog.records import (
     Seen,
     WordMatch,
     is_in,
+    require_types,
 )
 from retrieval.catalog.schema import (
     CAN_BE_FOUND,
@@ -726,7 +727,11 @@ class Snapshot:
     def source_options(self) -> dict[str, dict[str, Any] | None]:
         """Return the options of each source, by path; None for the defaults."""
         query = sa.select(SourceRecord.path, SourceRecord.options).order_by(SourceRecord.path)
-        return self._mapping(query)
+        options: dict[str, dict[str, Any] | None] = self._mapping(query)
+        for chosen in options.values():
+            if not isinstance(chosen, dict | None):
+                raise TypeError(f"options {chosen!r:.40}")
+        return options
 
     def sources_beside(self) -> dict[str, str]:
         """Return the way from the library's directory to the sources that lie beside it."""
@@ -792,7 +797,10 @@ class Snapshot:
             .order_by(FileRecord.camera)
             .limit(_MOST_NAMES)
         )
-        return [camera for camera in self._connection.scalars(query) if camera]
+        cameras = [camera for camera in self._connection.scalars(query) if camera]
+        if not all(isinstance(camera, str) for camera in cameras):
+            raise TypeError("a camera that is no text")
+        return cameras
 
     def places(self) -> list[str]:
         """List the places of files that can be found: names, a line each; at most 10,000."""
@@ -918,7 +926,8 @@ def _is_embedded(space_id: str) -> sa.Exists:
 def _metadata(file: Any) -> Metadata:
     """Read the metadata back; a local time without a date in it is the machine's, by the mtime."""
     known = {name: getattr(file, name) for name in METADATA}
-    return Metadata(**known | ({"taken_local": None} if file.taken_at is None else {}))
+    undated = {"taken_local": None} if file.taken_at is None else {}
+    return require_types(Metadata(**known | undated))
 
 
 def _add_samples(samples: list[ColumnValue], value: Any) -> None:

@@ -47,6 +47,9 @@ REFUSED = {
     "row negative": ["UPDATE rows SET row = -1"],
     "row a text": ["UPDATE rows SET row = 'x'"],
     "row huge": ["UPDATE rows SET row = 9223372036854775807"],
+    "width a text": ["UPDATE items SET width = 'x'"],
+    "text a blob": ["UPDATE items SET text = x'ff00ff'"],
+    "options of another kind": ["UPDATE sources SET options = '[1]'"],
 }
 
 ANSWERED_OR_REFUSED = {
@@ -58,14 +61,12 @@ ANSWERED_OR_REFUSED = {
     "columns no JSON": ["UPDATE items SET columns = '{'"],
     "columns deep": [f"UPDATE items SET columns = '{'[' * 50_000}{']' * 50_000}'"],
     "columns a list": ["UPDATE items SET columns = '[1]'"],
-    "width a text": ["UPDATE items SET width = 'x'"],
-    "text a blob": ["UPDATE items SET text = x'ff00ff'"],
-    "options of another kind": ["UPDATE sources SET options = '[1]'"],
     "options deep": [f"UPDATE sources SET options = '{'[' * 50_000}'"],
     "date a text": ["UPDATE files SET taken_at = 'x', taken_local = 'x', date = 'x'"],
     "date huge": ["UPDATE files SET taken_at = 9e18, taken_local = 9000000000000000000"],
     "size a text": ["UPDATE files SET size = 'x', mtime_ns = 'x'"],
     "hash a path": ["UPDATE files SET content_hash = '../../x' || id", "DELETE FROM rows"],
+    "camera a blob": ["UPDATE files SET camera = x'00'"],
     "codes cut": ["UPDATE codes SET codes = x'00'"],
 }
 

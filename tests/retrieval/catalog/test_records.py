@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from retrieval.catalog.records import Item
+from retrieval.catalog.records import Item, require_types
 from retrieval.media import MediaKind, Modality
 
 
@@ -30,3 +32,14 @@ def test_pictures_are_told_apart_by_content_and_part():
     )
     assert whole.picture_key == copy.picture_key == "abc"
     assert frame.picture_key == "abc-t1200"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("width", "x"), ("text", b"\xff"), ("columns", [1]), ("path", None), ("time_s", "1")],
+)
+def test_a_value_of_another_type_is_no_item(field, value):
+    whole = item("/a.jpg", Modality.IMAGE, width=8, columns={"a": 1}, time_s=1)
+    assert require_types(whole) is whole
+    with pytest.raises(TypeError, match=field):
+        require_types(replace(whole, **{field: value}))
