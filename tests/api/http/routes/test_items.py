@@ -1,6 +1,7 @@
 """Items over HTTP: lists, and what is similar to one."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def client(tmp_path_factory, tiny_encoder):
     (folder / "liar.jpg").write_bytes((folder / "plain.png").read_bytes())
     (folder / "page.html").write_text("<html><body>Two dogs in the snow.</body></html>")
     (folder / "3.png.xmp").write_text(SIDECAR)
+    os.utime(folder / "4.png", (1.4e9, 1.4e9))  # the time of a file that was just written is unsure
     library = create_library(tmp_path_factory.mktemp("served") / "library", tiny_encoder.space)
     index_sources(library, tiny_encoder, [folder])
     with TestClient(create_app(library.path, device="cpu"), base_url="http://localhost") as client:
