@@ -321,6 +321,10 @@ class Server(uvicorn.Server):
         """Start, with errors of accept handled."""
         asyncio.get_running_loop().set_exception_handler(self._handle_loop_error)
         await super().startup(sockets)
+        if sockets and self.started:
+            self._log_started_message(
+                sockets
+            )  # which Uvicorn leaves out for sockets that it is given
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept what has connected already, then stop listening and end all connections."""

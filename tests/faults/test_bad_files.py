@@ -96,6 +96,7 @@ NOTED = {
     "compressed profile.png": "its color profile is too long and was left out",
     "garbage exif.jpg": "its EXIF block is damaged",
     "garbage exif.png": "its EXIF block is damaged",
+    "cut exif.jpg": "EXIF",
     "garbage profile.jpg": "its color profile is damaged",
     "ragged.csv": "line 3: 3 fields, where the first line names 2",
     "broken line.jsonl": "line 2: not JSON",

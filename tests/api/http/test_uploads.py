@@ -221,7 +221,7 @@ def test_a_polyglot_is_kept_as_the_image_that_it_is(service, uploads):
         ("program.jpg", b"\x7fELF" + bytes(100), 415),
         ("archive.zip", b"PK\x03\x04" + bytes(100), 415),
         ("binary.txt", bytes(range(256)), 422),
-        ("cut.jpg", picture(14)[:-300], 422),
+        ("cut.jpg", picture(14)[:40], 422),
         ("bomb.png", huge_png(), 422),
         ("broken.pdf", b"%PDF-1.7\n" + b"x" * 100, 422),
         ("large.png", picture(15, "PNG", (1000, 1000)), 413),

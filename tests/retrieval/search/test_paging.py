@@ -38,7 +38,7 @@ def date_files(library, paths):
     }
     undated = [FileEntry(path, MediaKind.IMAGE, 1, -1, content_of(path)) for path in paths[::7]]
     with library.catalog.transaction() as transaction:
-        transaction.record_metadata({path: (date, None) for path, date in dates.items()})
+        transaction.record_metadata({path: (date, None) for path, date in dates.items()}, {})
         transaction.record_touched(undated)
 
 

@@ -811,6 +811,8 @@ def album_library(tmp_path_factory, photos, tiny_encoder):
     for name in ("a.blend", "b.blend"):
         (folder / name).touch()
     (folder / "@eaDir").mkdir()
+    for path in folder.glob("*.jpg"):
+        os.utime(path, (1.4e9, 1.4e9))  # the time of a file that was just written is unsure
     library = create_library(
         tmp_path_factory.mktemp("album-library") / "library", tiny_encoder.space
     )

@@ -140,6 +140,7 @@ def outcome_of(file, vectors, kind):
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         signal.alarm(30)
+        faiss.omp_set_num_threads(1)  # those of the parent are not there to be waited for
         warnings.simplefilter("ignore")  # of NumPy, about infinite distances
         status = 2
         try:
