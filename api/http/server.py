@@ -322,9 +322,8 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().set_exception_handler(self._handle_loop_error)
         await super().startup(sockets)
         if sockets and self.started:
-            self._log_started_message(
-                sockets
-            )  # which Uvicorn leaves out for sockets that it is given
+            # Uvicorn tells no address of sockets that it is given.
+            self._log_started_message(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept what has connected already, then stop listening and end all connections."""
