@@ -170,15 +170,18 @@ def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> i
     knows nothing at one of the paths.
     """
     removed = 0
-    with library.writer(), library.catalog.transaction() as transaction:
-        for path in paths:
-            root = absolute(path)
-            known = [file.path for file in transaction.files_below([root], space_id="")]
-            sources = transaction.remove_sources_below(root)
-            if not known and not sources:
-                raise NotFoundError(f"The library knows nothing at {root}; nothing was removed.")
-            removed += transaction.mark_removed(known)
-    library.catalog.dialect.seal(most_bytes=_MOST_SEALED_BYTES)
+    with library.writer():
+        with library.catalog.transaction() as transaction:
+            for path in paths:
+                root = absolute(path)
+                known = [file.path for file in transaction.files_below([root], space_id="")]
+                sources = transaction.remove_sources_below(root)
+                if not known and not sources:
+                    raise NotFoundError(
+                        f"The library knows nothing at {root}; nothing was removed."
+                    )
+                removed += transaction.mark_removed(known)
+        library.catalog.dialect.seal(most_bytes=_MOST_SEALED_BYTES)
     return removed
 
 
@@ -323,7 +326,7 @@ class _Run:
         """Say once that this version reads more of files that an earlier one indexed."""
         with self._library.catalog.snapshot() as snapshot:
             count = snapshot.count_old_metadata()
-            failed = len(snapshot.failures())
+            failed = len(snapshot.failures()) if count else 0
         if count:
             self.summary.notes.append(
                 "This version reads more of what files say of themselves: dates, places, people, "

@@ -153,9 +153,9 @@ def unsealed(stored: bytes) -> bytes | None:
     return content if seal == _SEAL + xxhash.xxh3_128_digest(content) else None
 
 
-def checksum_of_file(file: Path) -> str:
+def checksum_of_file(file: str | os.PathLike[str]) -> str:
     """Compute xxh3-128 of a file, in hexadecimal; raises OSError."""
-    with file.open("rb") as stream:
+    with open(file, "rb") as stream:  # noqa: PTH123 - names need not be valid text
         return file_digest(stream, xxhash.xxh3_128).hexdigest()
 
 

@@ -7,15 +7,12 @@ import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
-
-import xxhash
 
 from retrieval.catalog import Catalog, FileState, KnownFile, Relocated
 from retrieval.catalog.paths import is_at_or_below, is_there, reroot, separator_of
 from retrieval.errors import NotFoundError, UsageError
-from retrieval.files import has_home
+from retrieval.files import checksum_of_file, has_home
 
 _MOST_HASHED = 64
 """Files that are hashed to tell whether those of the same name and size have the same content."""
@@ -205,7 +202,6 @@ def _real(path: str | os.PathLike[str]) -> str:
 
 def _hash(path: str) -> str | None:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            return file_digest(file, xxhash.xxh3_128).hexdigest()
+        return checksum_of_file(path)
     except OSError:
         return None

@@ -8,11 +8,12 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
 
 import httpx
 import hypothesis
@@ -248,6 +249,36 @@ def write_files() -> Callable[..., None]:
                 updates.append(FileUpdate(FileEntry(path, kind, 1, 1, content), items))
                 first += len(parts)
             transaction.record_files(space.id, updates)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def xmp_packet() -> Callable[..., bytes]:
+    """Writes an XMP packet, as photo programs do."""
+
+    def write(
+        *,
+        rating: int,
+        label: str,
+        persons: Sequence[str],
+        keywords: Sequence[str],
+        created: str | None = None,
+    ) -> bytes:
+        def bag(tag: str, values: Sequence[str]) -> str:
+            listed = "".join(f"<rdf:li>{escape(value)}</rdf:li>" for value in values)
+            return f"<{tag}><rdf:Bag>{listed}</rdf:Bag></{tag}>"
+
+        dated = f' xmp:CreateDate="{created}"' if created else ""
+        return (
+            '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+            '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+            'rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" '
+            'xmlns:dc="http://purl.org/dc/elements/1.1/" '
+            'xmlns:ext="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+            f'xmp:Rating="{rating}" xmp:Label="{label}"{dated}>{bag("dc:subject", keywords)}'
+            f"{bag('ext:PersonInImage', persons)}</rdf:Description></rdf:RDF></x:xmpmeta>"
+        ).encode()
 
     return write
 

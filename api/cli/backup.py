@@ -27,8 +27,8 @@ def backup(
     from retrieval.integrity.backup import back_up
 
     opened = open_library(library)
-    with console.stage_progress() as show:
-        done = back_up(opened, destination, on_progress=(lambda *_: None) if as_json else show)
+    with console.stage_progress(quiet=as_json) as show:
+        done = back_up(opened, destination, on_progress=show)
     if as_json:
         print_json(
             {"library": str(opened.path), "backup": str(destination.absolute()), **asdict(done)}
@@ -55,8 +55,8 @@ def restore(
     from retrieval.library import default_library_path
 
     target = library or default_library_path()
-    with console.stage_progress() as show:
-        done = restore_library(backup, target, on_progress=(lambda *_: None) if as_json else show)
+    with console.stage_progress(quiet=as_json) as show:
+        done = restore_library(backup, target, on_progress=show)
     if as_json:
         print_json({"library": str(target.absolute()), "backup": str(backup), **asdict(done)})
     else:

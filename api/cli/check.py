@@ -45,18 +45,16 @@ def check(
     opened = open_library(library, upgrade=True)
     done = None
     with stop_on_signal(note="Stopping. Press Ctrl-C again to stop at once.") as stop:
-        with console.stage_progress() as show:
-            tell = (lambda *_: None) if as_json else show
-            report = check_library(opened, files=files, on_progress=tell, should_stop=stop.is_set)
+        with console.stage_progress(quiet=as_json) as show:
+            report = check_library(opened, files=files, on_progress=show, should_stop=stop.is_set)
         if repair and any(problem.repairable for problem in report.problems):
             if not as_json:
                 for problem in report.problems:
                     complain(f"{problem.path}: {problem.description}")
             done = _repair(opened, report, device, as_json, stop.is_set)
             before = report
-            with console.stage_progress() as show:
-                tell = (lambda *_: None) if as_json else show
-                report = check_library(opened, on_progress=tell, should_stop=stop.is_set)
+            with console.stage_progress(quiet=as_json) as show:
+                report = check_library(opened, on_progress=show, should_stop=stop.is_set)
             report.problems += [problem for problem in before.problems if problem.part == "file"]
             report.files = before.files
     is_stopped = report.interrupted or (done is not None and done.interrupted)

@@ -243,8 +243,11 @@ class IndexingBar:
 
 
 @contextmanager
-def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a callback (name, done, total) that shows a bar per stage on standard error."""
+def stage_progress(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a callback (name, done, total) that shows a bar per stage on standard error.
+
+    quiet: whether it shows nothing.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -259,7 +262,7 @@ def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
         console=err,
-        disable=not err.is_terminal,
+        disable=quiet or not err.is_terminal,
         transient=True,
     ) as progress:
         tasks: dict[str, TaskID] = {}

@@ -149,7 +149,7 @@ def _build(
     from api.cli import console
     from retrieval.indices.maintenance import build_index as build
 
-    with console.stage_progress() as show:
+    with console.stage_progress(quiet=is_quiet) as show:
         generation = build(
             library,
             modality,
@@ -157,7 +157,7 @@ def _build(
             space,
             options=options,
             device=device,
-            on_progress=(lambda *_: None) if is_quiet else show,
+            on_progress=show,
             should_stop=should_stop,
         )
     if generation is not None and not is_quiet:

@@ -30,6 +30,7 @@ from retrieval.errors import LibraryError, UnreadableFileError, UsageError
 from retrieval.files import (
     PRIVATE_FOLDER,
     UNFINISHED_SUFFIX,
+    checksum_of_file,
     flush_names,
     follow_folder,
     write_atomically,
@@ -281,15 +282,9 @@ class UploadFolder:
 def _holds(path: Path, digest: str) -> bool:
     """Return whether a path is a regular file with this content."""
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            return False
-        found = xxhash.xxh3_128()
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                found.update(chunk)
+        return stat.S_ISREG(path.lstat().st_mode) and checksum_of_file(path) == digest
     except OSError:
         return False
-    return found.hexdigest() == digest
 
 
 def open_upload_folder(path: Path, library: Path, max_pixels: int) -> UploadFolder:

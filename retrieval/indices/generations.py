@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +20,7 @@ import xxhash
 
 from retrieval.embeddings import Rows
 from retrieval.errors import LibraryError, LibraryLockedError
-from retrieval.files import replacing, write_atomically
+from retrieval.files import checksum_of_file, replacing, write_atomically
 from retrieval.indices.base import ENGINES, Effort, UnsafeIndexError, VectorEngine, load_engine
 from retrieval.indices.faiss import MISSING
 from retrieval.media import Modality
@@ -423,8 +422,7 @@ def _parse(file: Path) -> Generation:
 
 def _checksum(file: Path) -> str:
     try:
-        with file.open("rb") as stream:
-            return file_digest(stream, xxhash.xxh3_128).hexdigest()
+        return checksum_of_file(file)
     except FileNotFoundError:
         raise
     except OSError as error:

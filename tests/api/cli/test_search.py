@@ -258,14 +258,13 @@ def test_a_first_search_imports_only_what_it_needs(name, picture_folder, tmp_pat
     assert loaded & NOT_FOR_A_SEARCH == set()
 
 
-SIDECAR = """<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF
- xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' xmlns:xmp='http://ns.adobe.com/xap/1.0/'
- xmlns:dc='http://purl.org/dc/elements/1.1/'
- xmlns:iptc='http://iptc.org/std/Iptc4xmpExt/2008-02-29/'>
-<rdf:Description xmp:Rating='4' xmp:Label='Red' xmp:CreateDate='2015-08-22T10:00:00'>
-<dc:subject><rdf:Bag><rdf:li>Quokka</rdf:li></rdf:Bag></dc:subject>
-<iptc:PersonInImage><rdf:Bag><rdf:li>Ann Lee</rdf:li></rdf:Bag></iptc:PersonInImage>
-</rdf:Description></rdf:RDF></x:xmpmeta>"""
+TOLD = {
+    "rating": 4,
+    "label": "Red",
+    "persons": ["Ann Lee"],
+    "keywords": ["Quokka"],
+    "created": "2015-08-22T10:00:00",
+}
 
 
 @pytest.mark.slow
@@ -285,10 +284,10 @@ SIDECAR = """<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF
     ],
 )
 def test_searching_by_what_photo_programs_wrote(
-    run, encoder_name, picture_folder, options, is_found
+    run, encoder_name, picture_folder, xmp_packet, options, is_found
 ):
     rated = picture_folder / "folder 0" / "picture-0.png"
-    rated.with_suffix(".xmp").write_text(SIDECAR)
+    rated.with_suffix(".xmp").write_bytes(xmp_packet(**TOLD))
     assert run("index", picture_folder, "--encoder", encoder_name).code == 0
     found = run("search", "a photo", "--rerank", "none", *options, "--json").json["hits"]
     assert [hit["path"] for hit in found] == [str(rated)] * is_found

@@ -13,25 +13,24 @@ from indexer.pipeline import index_sources
 from retrieval.library import create_library
 
 PICTURES = 12
-SIDECAR = """<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF
- xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' xmlns:xmp='http://ns.adobe.com/xap/1.0/'
- xmlns:dc='http://purl.org/dc/elements/1.1/'
- xmlns:iptc='http://iptc.org/std/Iptc4xmpExt/2008-02-29/'>
-<rdf:Description xmp:Rating='4' xmp:Label='Red' xmp:CreateDate='2015-08-22T10:00:00'>
-<dc:subject><rdf:Bag><rdf:li>Quokka</rdf:li></rdf:Bag></dc:subject>
-<iptc:PersonInImage><rdf:Bag><rdf:li>Ann Lee</rdf:li></rdf:Bag></iptc:PersonInImage>
-</rdf:Description></rdf:RDF></x:xmpmeta>"""
+TOLD = {
+    "rating": 4,
+    "label": "Red",
+    "persons": ["Ann Lee"],
+    "keywords": ["Quokka"],
+    "created": "2015-08-22T10:00:00",
+}
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory, tiny_encoder):
+def client(tmp_path_factory, tiny_encoder, xmp_packet):
     folder = tmp_path_factory.mktemp("files")
     for number in range(PICTURES - 1):
         name = f"{number}.png" if number else "plain.png"
         Image.new("RGB", (70, 40), (number * 20, 0, 0)).save(folder / name)
     (folder / "liar.jpg").write_bytes((folder / "plain.png").read_bytes())
     (folder / "page.html").write_text("<html><body>Two dogs in the snow.</body></html>")
-    (folder / "3.png.xmp").write_text(SIDECAR)
+    (folder / "3.png.xmp").write_bytes(xmp_packet(**TOLD))
     os.utime(folder / "4.png", (1.4e9, 1.4e9))  # the time of a file that was just written is unsure
     library = create_library(tmp_path_factory.mktemp("served") / "library", tiny_encoder.space)
     index_sources(library, tiny_encoder, [folder])

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import httpx
 import pytest
@@ -770,36 +769,19 @@ def test_the_page_before_there_is_a_library(
         expect(page.locator("#hits img.shown").first).to_be_visible()
 
 
-def said(*, rating: int, label: str, persons: list[str], keywords: list[str]) -> bytes:
-    """An XMP packet, as photo programs write it."""
-
-    def bag(tag: str, values: list[str]) -> str:
-        listed = "".join(f"<rdf:li>{escape(value)}</rdf:li>" for value in values)
-        return f"<{tag}><rdf:Bag>{listed}</rdf:Bag></{tag}>"
-
-    return (
-        '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
-        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
-        'rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" '
-        'xmlns:dc="http://purl.org/dc/elements/1.1/" '
-        'xmlns:ext="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-        f'xmp:Rating="{rating}" xmp:Label="{label}">{bag("dc:subject", keywords)}'
-        f"{bag('ext:PersonInImage', persons)}</rdf:Description></rdf:RDF></x:xmpmeta>"
-    ).encode()
-
-
 EVIL = "<img src=y onerror=alert(2)>.jpg"
 
 
 @pytest.fixture(scope="module")
-def album_library(tmp_path_factory, photos, tiny_encoder):
+def album_library(tmp_path_factory, photos, tiny_encoder, xmp_packet):
     """Photos that say something of themselves, pages of a TIFF, and files that are damaged."""
     folder = tmp_path_factory.mktemp("album")
     pictures = [Image.open(path).convert("RGB").resize((90, 60)) for path in photos.values()]
+    ada, other = "Ada", "李 <b>明"
     told = {
-        "ada.jpg": said(rating=4, label="Red", persons=["Ada"], keywords=["sea", "海滩"]),
-        "both.jpg": said(rating=5, label="Green", persons=["Ada", "李 <b>明"], keywords=["sea"]),
-        "rejected.jpg": said(rating=-1, label="Green", persons=["李 <b>明"], keywords=["sky"]),
+        "ada.jpg": xmp_packet(rating=4, label="Red", persons=[ada], keywords=["sea", "海滩"]),
+        "both.jpg": xmp_packet(rating=5, label="Green", persons=[ada, other], keywords=["sea"]),
+        "rejected.jpg": xmp_packet(rating=-1, label="Green", persons=[other], keywords=["sky"]),
     }
     for picture, (name, packet) in zip(pictures, told.items(), strict=False):
         picture.save(folder / name, xmp=packet)
