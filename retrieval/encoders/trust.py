@@ -14,13 +14,12 @@ from shlex import quote
 
 import platformdirs
 
+from retrieval.encoders.exports.store import BF16, LOCAL_DIR, OPEN_CLIP
 from retrieval.errors import EncoderUnavailableError, LibraryError
 from retrieval.files import write_atomically
 
 VARIABLE = "MMSEARCH_TRUSTED"
 """Environment variable: trusted paths, separated as in PATH."""
-
-_LOCAL_DIR = "local-dir:"
 
 _named: set[Path] = set()
 """Paths that this process was given."""
@@ -100,11 +99,11 @@ def require_inside(directory: Path, paths: Iterator[Path]) -> None:
 
 def path_of_encoder(name: str) -> Path | None:
     """Return the folder or file that an encoder's name stands for; None for all others."""
-    if name.startswith(_LOCAL_DIR):
-        return Path(name.removeprefix(_LOCAL_DIR).removesuffix("@bf16")).absolute()
-    kind, _, rest = name.partition(":")
-    file = Path(rest.partition("/")[2].removesuffix("@bf16"))
-    if kind == "open_clip" and (file.is_absolute() or file.is_file()):
+    plain = name.removesuffix(BF16)
+    if plain.startswith(LOCAL_DIR):
+        return Path(plain.removeprefix(LOCAL_DIR)).absolute()
+    file = Path(plain.removeprefix(OPEN_CLIP).partition("/")[2])
+    if plain.startswith(OPEN_CLIP) and (file.is_absolute() or file.is_file()):
         return file.absolute()
     return None
 
