@@ -187,9 +187,10 @@ def test_an_upload_to_a_full_disk_leaves_nothing_behind(
         ballast = fill(disk, 300)
         with pytest.raises(StorageFullError, match="No space left"):
             folder.add(
-                [Received("small.jpg", io.BytesIO(noise(1))), Received("a.jpg", io.BytesIO(large))]
+                [Received("small.jpg", io.BytesIO(noise(1))), Received("a.jpg", io.BytesIO(large))],
+                "a job",
             )
         assert list(uploads.iterdir()) == []
         ballast.unlink()
-        [kept] = folder.add([Received("a.jpg", io.BytesIO(large))])
+        [kept] = folder.add([Received("a.jpg", io.BytesIO(large))], "a job")
         assert kept.read_bytes() == large

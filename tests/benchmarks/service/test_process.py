@@ -12,7 +12,7 @@ def test_a_service_that_does_not_start_says_why(tmp_path):
     program = [sys.executable, "-c", "from api.cli import main; main()"]
     (tmp_path / "notes.txt").write_text("no library, and no place for one")
     with (
-        pytest.raises(ServiceError, match="no library"),
+        pytest.raises(ServiceError, match="is not a library"),
         ServiceProcess(program, tmp_path),
     ):
         pass
