@@ -201,15 +201,21 @@ def _mended_png(content: bytes, otherwise: str = "the file is damaged or cut off
 
 
 def _is_oversized(kind: bytes, data: bytes) -> bool:
-    """Return whether a chunk unpacks to more than Pillow takes; zlib streams begin with 0x78."""
-    begin = data.find(b"\x78", data.find(b"\0") + 1)
-    if kind == b"tEXt" or begin < 0:
+    """Return whether a chunk unpacks to more than Pillow takes (PNG, third edition, 11.3.3)."""
+    _, _, rest = data.partition(b"\0")
+    if kind == b"iTXt":
+        if not rest.startswith(b"\1"):
+            return False  # it is not compressed
+        packed = rest[2:].split(b"\0", 2)[-1]
+    elif kind in {b"zTXt", b"iCCP"}:
+        packed = rest[1:]
+    else:
         return False
     most = PngImagePlugin.MAX_TEXT_CHUNK
     try:
-        return len(zlib.decompressobj().decompress(data[begin:], most + 1)) > most
+        return len(zlib.decompressobj().decompress(packed, most + 1)) > most
     except zlib.error:
-        return True
+        return False  # Pillow leaves it out
 
 
 def _decoded(content: bytes, open_image: Open) -> Image.Image | None:

@@ -131,6 +131,21 @@ def test_a_chunk_beside_good_pixels_costs_none(
         assert said in note
 
 
+@pytest.mark.parametrize(
+    "ordinary",
+    [
+        chunk(b"iTXt", b"a\0\0\0en\0a\0an x in a text that is not compressed"),
+        chunk(b"iTXt", b"a\0\1\0en\0a\0" + zlib.compress(b"short")),
+        chunk(b"zTXt", b"fax\0\0" + zlib.compress(b"short", 0)),
+        chunk(b"tEXt", b"a\0" + b"x" * 100),
+        chunk(b"iCCP", b"box\0\0" + zlib.compress(profile(0))),
+    ],
+)
+def test_nothing_is_noted_of_ordinary_chunks(contents, ordinary):
+    whole = contents["PNG"]
+    assert read_picture(whole[:33] + ordinary + whole[33:]).notes == ()
+
+
 @pytest.mark.parametrize("kind", [b"IHDR", b"IDAT", b"IEND"])
 def test_a_wrong_checksum_of_pixels_costs_none(contents, scene, mean_difference, kind):
     content = bytearray(contents["PNG"])
