@@ -34,8 +34,12 @@ Arguments = TypeVarTuple("Arguments")
 _START = """
 import pickle, sys
 pipe = sys.stdin.buffer
-pipe.read(8)  # the number of parts
-sys.path[:] = pickle.loads(pipe.read(int.from_bytes(pipe.read(8), "little")))
+head = pipe.read(16)  # the number of parts, and the length of the first
+length = int.from_bytes(head[8:], "little")
+path = pipe.read(length)
+if len(head) < 16 or len(path) < length:
+    sys.exit()  # the indexer was killed
+sys.path[:] = pickle.loads(path)
 from indexer.decoder_pool import _serve
 _serve()
 """

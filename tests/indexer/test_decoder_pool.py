@@ -1,7 +1,9 @@
 """Workers that really crash, hang, fail and lose their indexer."""
 
 import errno
+import io
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.decoder_pool import DecoderPool, WorkerStartError
+from indexer.decoder_pool import _START, DecoderPool, WorkerStartError, _send
 from indexer.media.base import Decoded, Locator, Piece
 from retrieval.errors import MissingExtraError, UnreadableFileError
 from retrieval.media import Modality
@@ -341,6 +343,16 @@ def test_workers_end_with_a_killed_indexer():
     program.communicate()
     assert len(pids) == 3
     assert wait_until_gone(pids)
+
+
+def test_a_worker_whose_indexer_is_killed_while_it_starts_says_nothing():
+    whole = io.BytesIO()
+    _send(whole, [pickle.dumps(sys.path)])
+    for held in (0, 5, 12, 16, 40):
+        program = [sys.executable, "-P", "-c", _START]
+        sent = whole.getvalue()[:held]
+        ended = subprocess.run(program, input=sent, capture_output=True, check=False)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b""), held
 
 
 @on_linux
