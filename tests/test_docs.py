@@ -180,7 +180,7 @@ def test_a_light_installation_has_all_but_what_it_is_known_to_lack():
 
 
 def test_the_gate_installs_the_light_way_of_the_readme():
-    [pip, pipx] = [line for line in README.splitlines() if "requirements/light.txt" in line]
+    [pip, pipx] = re.findall(r"`(pip[^`]*requirements/light\.txt[^`]*)`", README)
     gate = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
     for command in pip.split(" && "):
         assert command.removeprefix("pip ") in gate.replace('/bin/pip" install --quiet', " install")
@@ -193,10 +193,8 @@ def test_the_gate_installs_the_light_way_of_the_readme():
 @pytest.mark.parametrize(
     "page",
     [
-        "README.md",
-        "CONTRIBUTING.md",
-        "SECURITY.md",
-        *(f"docs/{p.name}" for p in (REPOSITORY / "docs").glob("*.md")),
+        *(path.name for path in REPOSITORY.glob("*.md")),
+        *(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "docs").rglob("*.md")),
     ],
 )
 def test_links_lead_somewhere(page):
