@@ -88,14 +88,29 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_the_options_in_the_readme_exist():
-    known = {option for _, options in commands() for option in options}
-    for block in blocks(README, "bash"):
-        for line in block.replace("\\\n", " ").splitlines():
-            used = line.partition("mmsearch ")[2].partition(" | ")[0]
-            for word in shlex.split(used, comments=True):
+GUIDES = [REPOSITORY / "README.md", *REPOSITORY.glob("README.*.md")]
+GUIDES += [path for path in (REPOSITORY / "docs").rglob("*.md") if path.name != "reference.md"]
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_commands_and_options_in_a_guide_exist(guide):
+    known = dict(commands())
+    told = guide.read_text(encoding="utf-8")
+    code = "".join(blocks(told, "bash")).replace("\\\n", " ")
+    for line in [*code.splitlines(), *re.findall(r"`(mmsearch [^`]+)`", told)]:
+        for part in re.split(r"&&|\|", line):
+            _, called, arguments = part.partition("mmsearch ")
+            if not called or part.lstrip().startswith(("docker", "pip")):
+                continue
+            words = shlex.split(arguments, comments=True)
+            command = max(
+                (name for name in known if f"mmsearch {' '.join(words)} ".startswith(f"{name} ")),
+                key=len,
+            )
+            assert command != "mmsearch" or not words or words[0].startswith("-"), line
+            for word in words:
                 if word.startswith("--"):
-                    assert word in known, line
+                    assert word in known[command], line
 
 
 @pytest.mark.slow
@@ -165,7 +180,7 @@ def test_a_light_installation_has_all_but_what_it_is_known_to_lack():
 
 
 def test_the_gate_installs_the_light_way_of_the_readme():
-    [pip, pipx] = [line for line in README.splitlines() if "requirements/light.txt" in line]
+    [pip, pipx] = re.findall(r"`(pip[^`]*requirements/light\.txt[^`]*)`", README)
     gate = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
     for command in pip.split(" && "):
         assert command.removeprefix("pip ") in gate.replace('/bin/pip" install --quiet', " install")
@@ -178,10 +193,8 @@ def test_the_gate_installs_the_light_way_of_the_readme():
 @pytest.mark.parametrize(
     "page",
     [
-        "README.md",
-        "CONTRIBUTING.md",
-        "SECURITY.md",
-        *(f"docs/{p.name}" for p in (REPOSITORY / "docs").glob("*.md")),
+        *(path.name for path in REPOSITORY.glob("*.md")),
+        *(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "docs").rglob("*.md")),
     ],
 )
 def test_links_lead_somewhere(page):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
-from api.drawing.text import fit, font_for, save_picture
+from api.drawing.text import fit, font_for, save_picture, wrap
 from retrieval.catalog import Item
 from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.media.items import read_item_image
@@ -14,6 +14,7 @@ from retrieval.search.answer import Hit
 _CELL = 220
 _GAP = 12
 _CAPTION = 40
+_LINE = 28
 _COLUMNS = 5
 _INK = "#1d1d1f"
 _FAINT = "#6e6e73"
@@ -35,17 +36,17 @@ def write_contact_sheet(
         raise UsageError("There are no hits to draw.")
     columns = min(_COLUMNS, len(hits))
     rows = -(-len(hits) // columns)
-    size = (
-        columns * (_CELL + _GAP) + _GAP,
-        rows * (_CELL + _CAPTION + _GAP) + _CAPTION + 2 * _GAP,
-    )
-    sheet = Image.new("RGB", size, "white")
+    width = columns * (_CELL + _GAP) + _GAP
+    lines = wrap(ImageDraw.Draw(Image.new("1", (1, 1))), title, width - 2 * _GAP, 22, lines=2)
+    head = _CAPTION + (len(lines) - 1) * _LINE + 2 * _GAP
+    sheet = Image.new("RGB", (width, head + rows * (_CELL + _CAPTION + _GAP)), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, _GAP), fit(draw, title, size[0] - 2 * _GAP, 22), _INK, font_for(title, 22))
+    for number, line in enumerate(lines):
+        draw.text((_GAP, _GAP + number * _LINE), line, _INK, font_for(line, 22))
     for position, hit in enumerate(hits):
         row, column = divmod(position, columns)
         left = _GAP + column * (_CELL + _GAP)
-        top = _CAPTION + 2 * _GAP + row * (_CELL + _CAPTION + _GAP)
+        top = head + row * (_CELL + _CAPTION + _GAP)
         sheet.paste(_tile(hit.item, read), (left, top))
         name = f"{hit.rank}. {Path(hit.path).name}"
         draw.text((left, top + _CELL + 4), fit(draw, name, _CELL, 14), _INK, font_for(name, 14))

@@ -13,7 +13,9 @@ _WIDE_FONTS = (
     "NotoSansCJK-Regular.ttc",
     "PingFang.ttc",
     "msyh.ttc",
+    "wqy-microhei.ttc",
     "wqy-zenhei.ttc",
+    "DroidSansFallbackFull.ttf",
     "Arial Unicode.ttf",
     "DejaVuSans.ttf",
 )
@@ -72,3 +74,19 @@ def fit(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
     while text and draw.textlength(f"{text}...", font) > width:
         text = text[:-1]
     return f"{text}..."
+
+
+def wrap(draw: ImageDraw.ImageDraw, text: str, width: int, size: int, lines: int) -> list[str]:
+    """Break a text between words into lines of a width in pixels; the last one is truncated."""
+    words = text.split()
+    broken: list[str] = []
+    while words and len(broken) < lines:
+        taken = len(words)
+        while taken > 1 and len(broken) < lines - 1:
+            line = " ".join(words[:taken])
+            if draw.textlength(line, font_for(line, size)) <= width:
+                break
+            taken -= 1
+        broken.append(fit(draw, " ".join(words[:taken]), width, size))
+        words = words[taken:]
+    return broken

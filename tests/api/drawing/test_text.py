@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from api.drawing.text import fit, font_for, require_drawable, save_picture
+from api.drawing.text import fit, font_for, require_drawable, save_picture, wrap
 from retrieval.errors import MMSearchError, UsageError
 
 DRAW = ImageDraw.Draw(Image.new("RGB", (1, 1)))
@@ -34,6 +34,19 @@ def test_a_text_with_room_is_whole_but_for_what_cannot_be_printed(text):
     shown = fit(DRAW, text, 100_000, 14)
     assert len(shown) == len(text)
     assert all(a == b if b.isprintable() else a == "?" for a, b in zip(shown, text, strict=True))
+
+
+@settings(max_examples=50)
+@given(st.text(max_size=80), st.integers(80, 300), st.integers(1, 4))
+@example("a woman in an orange suit", 200, 2)
+def test_lines_are_no_wider_than_they_may_be_and_lose_no_word_but_at_the_end(text, width, lines):
+    broken = wrap(DRAW, text, width, 22, lines)
+    assert len(broken) <= lines
+    for line in broken:
+        assert DRAW.textlength(line, font_for(line, 22)) <= width
+    whole = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    if not any(line.endswith("...") for line in broken):
+        assert " ".join(broken) == whole
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.JPG", "x.jpeg", "x.webp"])
