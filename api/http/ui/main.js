@@ -14,7 +14,7 @@ import {
   showHits,
   showPassages,
 } from "./grid.js";
-import { switchLanguage, t, translate } from "./i18n.js";
+import { LANGUAGES, languageName, languageOfPage, switchLanguage, t, translate } from "./i18n.js";
 import { local } from "./storage.js";
 import { library, minRelevanceOf, readLibrary } from "./library.js";
 import {
@@ -454,8 +454,13 @@ byId("theme").addEventListener("click", () => {
   showTheme();
 });
 
-byId("language").addEventListener("click", () => {
-  switchLanguage();
+byId("language").append(
+  ...LANGUAGES.map((tag) =>
+    element("option", { value: tag, lang: tag, selected: tag === languageOfPage() }, languageName(tag)),
+  ),
+);
+byId("language").addEventListener("change", async () => {
+  await switchLanguage(byId("language").value);
   showTexts();
   showQuestion();
   ask();
@@ -464,8 +469,6 @@ byId("language").addEventListener("click", () => {
 function showTexts() {
   translate();
   showUnread();
-  byId("language").textContent = t("otherLanguage");
-  byId("language").setAttribute("aria-label", t("otherLanguageLabel"));
   byId("ideas").replaceChildren(
     ...IDEAS.map((idea) =>
       element(
