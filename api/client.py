@@ -83,7 +83,7 @@ class SearchOptions(TypedDict, total=False):
     rerank: Literal["auto", "none"]
     rerank_depth: int | None
     rerank_budget_ms: float
-    sort: Literal["relevance", "date", "date-asc"]
+    sort: Literal["relevance", "date", "date-asc", "name"]
 
 
 class Client:
@@ -162,9 +162,9 @@ class Client:
         modality: Literal["image", "text"] | None = None,
         limit: int = 100,
         cursor: str | None = None,
-        order: Literal["oldest", "newest", "date", "date-asc"] = "oldest",
+        order: Literal["oldest", "newest", "date", "date-asc", "name"] = "oldest",
     ) -> ItemList:
-        """List items in the order in which they were added, or by date.
+        """List items in the order in which they were added, by date or by name.
 
         Args:
             where: Filter of the items.
@@ -172,7 +172,7 @@ class Client:
             limit: Maximum number of items, 1 to 1000.
             cursor: `next_cursor` of the previous page.
             order: `oldest` or `newest` addition first; `date` (newest first) or `date-asc` of the
-                photos.
+                photos; `name`: by path.
         """
         condition = where.model_dump_json(by_alias=True, exclude_none=True) if where else None
         asked = {

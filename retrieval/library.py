@@ -368,7 +368,7 @@ class Library:
             mode: `vector` (by meaning), `text` (by words), `hybrid` (both) or `auto` (hybrid if
                 some file has a telling word, else vector).
             min_relevance: Minimum relevance of hits, 0 to 1; `auto`: the best cut, by query.
-                (default: 0; sorted by date: `auto`)
+                (default: 0; sorted by date or name: `auto`)
             group_by_file: Collapse by file: only the best frame, page or chunk of each file.
             diversity: Result diversity, 0 to 1 (maximal marginal relevance, 1 - lambda).
             cursor: `next_cursor` of an earlier answer to the same query.
@@ -377,13 +377,13 @@ class Library:
             literal: Words that are not to become filters.
             rerank: Name of the reranker, `auto` or `none`.
             rerank_depth: Number of candidates to rerank. (default: the reranker's)
-            sort: `relevance`, `date` (newest first) or `date-asc` (oldest first), which give the
-                hits above the minimum relevance in the order of their dates.
+            sort: `relevance`, `date` (newest first), `date-asc` (oldest first) or `name` (by
+                path); but for `relevance`, only the hits above the minimum relevance.
             spaces: Ids of the vector spaces to search; the answers of several are joined by rank
                 fusion. (default: the library's default space)
 
         Returns:
-            The answer, a sequence of hits, best first unless they are sorted by date.
+            The answer, a sequence of hits, best first unless they are sorted by date or name.
 
         Raises:
             UsageError: Empty query; unknown modality, mode, order or reranker; cursor of another

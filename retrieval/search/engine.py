@@ -66,9 +66,9 @@ from retrieval.search.ordering import (
     diversify,
     exclude,
     join_lexical,
+    places_in_order,
     rank_by_text,
     rank_by_vector,
-    sort_by_date,
 )
 from retrieval.search.query import (
     MAX_K,
@@ -775,8 +775,8 @@ class Engine:
             ranked, groups = collapse_by_file(ranked, files)
         exhausted = exhausted or plan.count >= _MAX_CANDIDATES
         if query.sort is not Sort.RELEVANCE:
-            dates = [found.items[item_id].taken_local for item_id in ranked.ids.tolist()]
-            ranked = sort_by_date(ranked, dates, oldest_first=query.sort is Sort.DATE_ASC)
+            items = [found.items[item_id] for item_id in ranked.ids.tolist()]
+            ranked = ranked.take(places_in_order(items, query.sort))
             # One that is still to be found may be newer than all others.
             return _Ordering(ranked, groups, exhausted, exhausted, kept)
         has_enough = len(exclude(ranked, plan.seen_ids, groups)) > plan.k

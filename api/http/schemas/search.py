@@ -159,7 +159,7 @@ class SearchRequest(BaseModel):
         Sort,
         Field(
             description="relevance: best first; date: newest first, of the hits above the minimum "
-            "relevance; date-asc: oldest first."
+            "relevance; date-asc: oldest first; name: by path."
         ),
     ] = Sort.RELEVANCE
 
