@@ -18,6 +18,7 @@ from retrieval.catalog.dialects.base import Dialect
 from retrieval.catalog.facets import (
     ColumnFacet,
     FileFacets,
+    read_column_facet,
     read_column_facets,
     read_file_facets,
 )
@@ -270,6 +271,10 @@ class Snapshot:
         Takes time by the number of cells with values that are counted.
         """
         return read_column_facets(self._connection, self._dialect)
+
+    def column_facet(self, name: str, part: str) -> tuple[ColumnFacet, int]:
+        """Read the values of a column that contain a text, and count those left out."""
+        return read_column_facet(self._connection, self._dialect, name, part)
 
     def text_matches(
         self,

@@ -500,6 +500,7 @@ class _Search:
         answers = [answer for _, answer in self.answers]
         modes = {answer.mode for answer in answers}
         expected, left_out = self._estimates()
+        unknown = (answer.unknown_language for answer in answers)
         return Answer(
             tuple(self.hits),
             timer.timings_ms,
@@ -511,6 +512,7 @@ class _Search:
             understood=self.parsed.understood,
             expected=expected,
             left_out=left_out,
+            unknown_language=next(filter(None, unknown), None),
         )
 
     def _estimates(self) -> tuple[float | None, int]:

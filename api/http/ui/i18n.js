@@ -26,15 +26,18 @@ function chosenLanguage() {
   return "en";
 }
 
+export const textsOf = async (tag) =>
+  tag === "en" ? english : { ...english, ...(await import(`./languages/${tag}.js`)).default };
+
 async function readTexts(tag) {
-  const file = tag === "en" ? english : (await import(`./languages/${tag}.js`)).default;
-  texts = { ...english, ...file };
+  texts = await textsOf(tag);
   language = tag;
 }
 
 export const languageOfPage = () => language;
 
-export const languageName = (tag) => new Intl.DisplayNames([tag], { type: "language" }).of(tag);
+// As it calls itself, or in another language.
+export const languageName = (tag, within = tag) => new Intl.DisplayNames([within], { type: "language" }).of(tag);
 
 export async function switchLanguage(tag) {
   await readTexts(tag);
@@ -77,11 +80,8 @@ function spelled(local, format) {
   return formatter.format(new Date(`${local}Z`));
 }
 
-// Of 2019-05.
-export function monthName(month) {
-  const format = new Intl.DateTimeFormat(locale(), { month: "long", timeZone: "UTC" });
-  return format.format(new Date(`${month}-01T00:00:00Z`));
-}
+// Of 2019-05-31.
+export const day = (date) => spelled(`${date}T00:00:00`, { dateStyle: "medium" });
 
 export function clock(seconds) {
   const whole = Math.floor(seconds);

@@ -14,7 +14,7 @@ import {
   showHits,
   showPassages,
 } from "./grid.js";
-import { LANGUAGES, languageName, languageOfPage, switchLanguage, t, translate } from "./i18n.js";
+import { LANGUAGES, languageName, languageOfPage, switchLanguage, t, textsOf, translate } from "./i18n.js";
 import { local } from "./storage.js";
 import { library, minRelevanceOf, readLibrary } from "./library.js";
 import {
@@ -26,6 +26,7 @@ import {
 } from "./messages.js";
 import { showUnread } from "./notes.js";
 import { addPicture } from "./query-pictures.js";
+import { languageOfIdeas, tellUnknownLanguage } from "./query-language.js";
 import {
   EMPTY,
   SORTS,
@@ -108,6 +109,7 @@ async function ask() {
     if (!library.known) {
       await readLibrary();
       showFilters(query, change);
+      showIdeas();
       showUnread();
       asked.min = minRelevanceOf(query);
     }
@@ -166,6 +168,7 @@ async function waitsForLibrary(error) {
 }
 
 function clearHits() {
+  tellUnknownLanguage(null);
   showHits([], hitActions);
   showPassages([], hitActions);
   forgetHits();
@@ -180,6 +183,7 @@ function showAnswer(asked, answer) {
   byId("hello").hidden = asked.isSearch;
   setModality(asked.isSearch ? query.modality : listedModality(query));
   understood = answer.understood ?? [];
+  tellUnknownLanguage(answer);
   showTheChips();
   remember([...answer.hits, ...answer.passages]);
   showHits(answer.hits, hitActions, { byDate: isByDate(query) });
@@ -469,12 +473,19 @@ byId("language").addEventListener("change", async () => {
 function showTexts() {
   translate();
   showUnread();
+  showIdeas();
+}
+
+// In the language of the page, unless the library would not understand it.
+async function showIdeas() {
+  const language = languageOfIdeas(LANGUAGES);
+  const texts = language && (await textsOf(language));
   byId("ideas").replaceChildren(
-    ...IDEAS.map((idea) =>
+    ...(texts ? IDEAS.map((idea) => texts[idea]) : []).map((text) =>
       element(
         "li",
-        {},
-        element("button", { type: "button", onclick: () => change({ text: t(idea) }) }, t(idea)),
+        { lang: language },
+        element("button", { type: "button", onclick: () => change({ text }) }, text),
       ),
     ),
   );
