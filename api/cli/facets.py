@@ -197,9 +197,9 @@ def _print(counted: "FacetsSchema | FacetValuesSchema") -> None:
     for name, values in _named(counted).items():
         if values:
             console.out.print(f"\n{name}", markup=False, style="bold")
-        for value in values:
-            shown = console.display_path(str(value.value))
-            console.out.print(f"{value.count:>9,}  {shown}", markup=False)
+        for found in values:
+            shown = console.display_path(str(found.value))
+            console.out.print(f"{found.count:>9,}  {shown}", markup=False)
 
 
 def _named(counted: "FacetsSchema") -> "dict[str, Sequence[FacetValueSchema[Any]]]":

@@ -22,12 +22,16 @@ router = APIRouter(include_in_schema=False)
 _INDEX = "index.html"
 _VERSION_MARK = b"@version@"
 _LANGUAGES_MARK = b"@languages@"
+_FILES_MARK = b"@files@"
+_SERVICE_WORKER = "service-worker.js"
 _LANGUAGES = "languages"
 _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
+    ".png": "image/png",
     ".svg": "image/svg+xml",
+    ".webmanifest": "application/manifest+json",
 }
 
 
@@ -60,11 +64,15 @@ def assets() -> Assets:
         digest.update(name.encode() + b"\0" + contents[name] + b"\0")
     version = digest.hexdigest()[:16]
     tags = [PurePosixPath(name).stem for name in sorted(contents) if name.startswith(_LANGUAGES)]
-    contents[_INDEX] = (
-        contents[_INDEX]
-        .replace(_VERSION_MARK, version.encode())
-        .replace(_LANGUAGES_MARK, " ".join(tags).encode())
-    )
+    shell = [name for name in sorted(contents) if name not in {_INDEX, _SERVICE_WORKER}]
+    marks = {
+        _VERSION_MARK: version,
+        _LANGUAGES_MARK: " ".join(tags),
+        _FILES_MARK: " ".join(shell),
+    }
+    for name in (_INDEX, _SERVICE_WORKER):
+        for mark, text in marks.items():
+            contents[name] = contents[name].replace(mark, text.encode())
     by_name = {
         name: Asset(
             content,
@@ -89,6 +97,13 @@ def _read(folder: Traversable) -> dict[str, bytes]:
 def index(if_none_match: Annotated[str | None, Header()] = None) -> Response:
     """Return the page; browsers revalidate it each time."""
     return _answer(assets().by_name[_INDEX], "no-cache", if_none_match)
+
+
+@router.head("/service-worker.js")
+@router.get("/service-worker.js")
+def service_worker(if_none_match: Annotated[str | None, Header()] = None) -> Response:
+    """Return the service worker, which is above the page, and changes with each version of it."""
+    return _answer(assets().by_name[_SERVICE_WORKER], "no-cache", if_none_match)
 
 
 @router.head("/ui/{version}/{name}")

@@ -26,8 +26,9 @@ function chosenLanguage() {
   return "en";
 }
 
-export const textsOf = async (tag) =>
-  tag === "en" ? english : { ...english, ...(await import(`./languages/${tag}.js`)).default };
+export async function textsOf(tag) {
+  return tag === "en" ? english : { ...english, ...(await import(`./languages/${tag}.js`)).default };
+}
 
 async function readTexts(tag) {
   texts = await textsOf(tag);

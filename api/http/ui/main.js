@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { showChips } from "./chips.js";
 import { byId, element, fileName } from "./dom.js";
 import { listenForPictures } from "./drop.js";
+import { installServiceWorker } from "./install.js";
 import { isQuickerFirst, listedModality, openFeed } from "./feed.js";
 import { readChoices, showFilters } from "./filters.js";
 import {
@@ -534,3 +535,4 @@ showTexts();
 showTheme();
 showQuestion();
 followAddress();
+installServiceWorker();
