@@ -1,9 +1,8 @@
 """The values of one facet, level by level or by a part of their names, where there are many."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,30 +141,38 @@ def _folders(
     asked: FacetQuestion, files: FileFacets, counted: Counts, holds: Callable[[str], bool]
 ) -> list[NestedValue]:
     """List the sources, the folders in a folder, or those below with a part in their names."""
-    found: dict[str, NestedValue] = {}
-
-    def add(path: str, count: int, *, has_more: bool) -> None:
-        value = found.get(path, NestedValue(path, 0))
-        found[path] = replace(value, count=value.count + count, has_more=value.has_more or has_more)
-
+    counts: dict[str, int] = {}
+    larger: set[str] = set()
     roots = [path.rstrip(os.sep) for path in asked.below] or _outermost(files.sources)
+    starts = [f"{root}{os.sep}" for root in roots]
     for folder, count in counted:
-        root = next((root for root in roots if folder.startswith(root + os.sep)), None)
-        if root is None:
+        start = next((start for start in starts if folder.startswith(start)), None)
+        if start is None:
             continue
-        names = Path(folder[len(root) + 1 :]).parts
-        if not asked.contains:
-            if not asked.below:
-                add(root or os.sep, count, has_more=bool(names))
-            elif names:
-                add(f"{root}{os.sep}{names[0]}", count, has_more=len(names) > 1)
-            continue
-        path = root
-        for level, name in enumerate(names, 1):
-            path = f"{path}{os.sep}{name}"
-            if holds(name):
-                add(path, count, has_more=len(names) > level)
-    return list(found.values())
+        inside = folder[len(start) : -1]
+        shown: Iterable[str]
+        if asked.contains:
+            shown = _ancestors(start, inside, holds)
+        elif asked.below:
+            name = inside.partition(os.sep)[0]
+            shown = [start + name] if name else []
+        else:
+            shown = [start[:-1] or os.sep]
+        for path in shown:
+            counts[path] = counts.get(path, 0) + count
+            if len(folder) > len(path) + 1:
+                larger.add(path)
+    return [NestedValue(path, count, has_more=path in larger) for path, count in counts.items()]
+
+
+def _ancestors(start: str, inside: str, holds: Callable[[str], bool]) -> Iterator[str]:
+    """Yield a folder and those above it that have a name that is wanted. inside: "a/b"."""
+    end = len(start)
+    for name in filter(None, inside.split("/")):
+        end += len(name)
+        if holds(name):
+            yield (start + inside)[:end]
+        end += 1
 
 
 def _outermost(sources: Sequence[str]) -> list[str]:

@@ -86,7 +86,9 @@ function facetSpecs(query, change) {
 }
 
 function columnSpec(name, samples, query, change) {
-  const isNumber = samples.length > 0 && samples.every((value) => typeof value === "number");
+  // Of a CSV file, numbers are texts.
+  const spells = (value) => typeof value !== "boolean" && String(value).trim() && Number.isFinite(Number(value));
+  const isNumber = samples.length > 0 && samples.every(spells);
   const spec = specs.column(name, query);
   return isNumber || name in query.ranges ? { ...spec, extra: [range(name, query, change)] } : spec;
 }
