@@ -21,6 +21,7 @@ export const shownGroups = () => [...groups.values()].filter(({ node }) => node.
 export function showGroup(spec, query, change) {
   const group = groups.get(spec.name) ?? make(spec);
   Object.assign(group, { spec, query, change });
+  group.extra.replaceChildren(...(spec.extra ?? []));
   draw(group);
   return group.node;
 }
@@ -28,7 +29,8 @@ export function showGroup(spec, query, change) {
 function make({ name, isOpen }) {
   const group = { branches: new Map(), opened: new Set(), contains: "", most: FIRST, running: null };
   group.summary = element("summary", { id: `facet-${name}` });
-  group.list = element("div", { class: "facet-body" });
+  group.extra = element("div", {});
+  group.list = element("div", {});
   group.search = element("input", { type: "search", id: `facet-search-${name}`, class: "facet-search", dir: "auto" });
   group.search.addEventListener("input", () => searchWithin(group));
   group.search.addEventListener("keydown", (event) => {
@@ -37,9 +39,14 @@ function make({ name, isOpen }) {
     group.search.value = "";
     searchWithin(group);
   });
-  group.node = element("details", { class: "facet", open: Boolean(isOpen) }, group.summary, group.list);
+  group.node = element(
+    "details",
+    { class: "facet", open: Boolean(isOpen) },
+    group.summary,
+    element("div", { class: "facet-body" }, group.extra, group.search, group.list),
+  );
   group.node.addEventListener("toggle", () => {
-    if (group.node.open && !group.branches.size) readGroup(group);
+    if (!byId("filters").hidden && !group.branches.size) readGroup(group);
   });
   groups.set(name, group);
   return group;
@@ -99,7 +106,7 @@ function draw(group) {
   );
   const top = branches.get("") ?? { values: [], left_out: 0 };
   const isLong = top.left_out > 0 || top.values.length > FIRST || contains || spec.isTree;
-  const isSearched = isLong && !spec.isShort;
+  group.search.hidden = !isLong || Boolean(spec.isShort);
   const inTree = new Set();
   const rows = rowsOf(group, null, inTree);
   const lost = chosen.filter((key) => !inTree.has(key));
@@ -107,8 +114,6 @@ function draw(group) {
   group.search.placeholder = t("findAmong", { name: spec.label });
   const { most } = group;
   group.list.replaceChildren(
-    ...(spec.extra ?? []),
-    isSearched ? group.search : "",
     contains && spec.contains ? list([containsRow(group)]) : "",
     lost.length ? list(lost.map((key) => row(group, key, null, null))) : "",
     rows.length ? list(rows.slice(0, most)) : "",

@@ -49,6 +49,8 @@ const TYPING_PAUSE_MS = 150;
 const CLOSER_LOOK_PAUSE_S = 0.4;
 // Keystrokes nearer than this to each other are one entry of the history.
 const SAME_THOUGHT_MS = 1500;
+// What a list without a search is called, if it is not by date.
+const LISTED = { relevance: "newest", name: "libraryByName" };
 const IDEAS = ["idea1", "idea2", "idea3", "idea4"];
 
 const text = byId("text");
@@ -209,7 +211,7 @@ function tell(asked, answer) {
   const kind = query.modality === "text" ? "Chunks" : "";
   const n = asked.hits.length;
   byId("status").textContent = !asked.isSearch
-    ? t(isByDate(query) ? "library" : "newest")
+    ? t(LISTED[query.sort] ?? "library")
     : [t(asked.done ? `counted${kind}` : `countedMore${kind}`, { n })]
         .concat(asked.passages.length ? t("countedTexts", { n: asked.passages.length }) : [])
         .join(" · ");

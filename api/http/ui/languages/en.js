@@ -188,5 +188,6 @@ export default {
   atLeast: "At least",
   atMost: "At most",
   sort_name: "By name",
+  libraryByName: "The library by name",
   languageUnknown: "This library may not understand the language of your words. It knows {names}.",
 };

@@ -181,5 +181,6 @@ export default {
   atLeast: "最小值",
   atMost: "最大值",
   sort_name: "按名称排序",
+  libraryByName: "图库（按名称）",
   languageUnknown: "此图库可能看不懂您所用的语言。它能理解：{names}。",
 };

@@ -43,7 +43,8 @@ def test_the_page_says_that_a_language_is_unknown_and_gives_examples_in_a_known_
 def test_a_language_is_one_file_and_may_be_written_from_the_right(browser, address):
     """A file of Arabic texts, of which most are missing, as if it were among the others."""
     options = {"locale": "ar", "viewport": {"width": 360, "height": 740}}
-    with opened(browser, "about:blank", **options) as page:
+    with opened(browser, address, **options) as page:
+        expect(page.get_by_role("heading", name="What are you looking for?")).to_be_visible()
         page.route(
             re.compile(r"/languages/ar\.js$"),
             lambda route: route.fulfill(body=ARABIC, content_type="text/javascript"),
@@ -55,7 +56,7 @@ def test_a_language_is_one_file_and_may_be_written_from_the_right(browser, addre
             route.fulfill(response=answer, body=body)
 
         page.route(re.compile(r"/$"), with_arabic)
-        page.goto(f"{address}/")
+        page.reload()
         expect(page.get_by_role("heading", name="عمّ تبحث؟")).to_be_visible()
         assert page.evaluate("[document.documentElement.dir, document.documentElement.lang]") == [
             "rtl",
