@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from api.http.schemas import ItemList, ItemSchema, PartSchema, SearchRequest, ServedAnswer
 from api.http.schemas.embeddings import Embeddings
-from api.http.schemas.facets import FacetsSchema
+from api.http.schemas.facets import FacetsSchema, FacetValuesSchema
 from api.http.schemas.jobs import FINAL_STATES, JobList, JobSchema, Removal
 from api.http.schemas.notes import NoteList
 from api.http.schemas.stats import Stats
@@ -83,7 +83,7 @@ class SearchOptions(TypedDict, total=False):
     rerank: Literal["auto", "none"]
     rerank_depth: int | None
     rerank_budget_ms: float
-    sort: Literal["relevance", "date", "date-asc"]
+    sort: Literal["relevance", "date", "date-asc", "name"]
 
 
 class Client:
@@ -155,6 +155,33 @@ class Client:
         body = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return self._read(FacetsSchema, "POST", "/v1/facets", json=body, params={"limit": limit})
 
+    def facet_values(
+        self,
+        facet: str,
+        text: str | None = None,
+        *,
+        below: Sequence[str] = (),
+        contains: str = "",
+        limit: int = DEFAULT_VALUES,
+        **options: Unpack[SearchOptions],
+    ) -> FacetValuesSchema:
+        """List the values of one facet among the hits of a search, or what passes its filter.
+
+        Args:
+            facet: `years`, `months`, `folders`, `places`, `cameras`, `kinds` or `columns.NAME`.
+            text: As of `facets`.
+            below: The year of months, the path of a folder, or a country and a region.
+            contains: Part of the names of the values.
+            limit: Maximum number of values.
+            options: The fields of `SearchRequest`.
+        """
+        request = search_request({"text": text, **options})
+        body = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        asked = {"facet": facet, "below": list(below), "contains": contains, "limit": limit}
+        return self._read(
+            FacetValuesSchema, "POST", "/v1/facets/values", json=body, params=_given(asked)
+        )
+
     def items(
         self,
         *,
@@ -162,9 +189,9 @@ class Client:
         modality: Literal["image", "text"] | None = None,
         limit: int = 100,
         cursor: str | None = None,
-        order: Literal["oldest", "newest", "date", "date-asc"] = "oldest",
+        order: Literal["oldest", "newest", "date", "date-asc", "name"] = "oldest",
     ) -> ItemList:
-        """List items in the order in which they were added, or by date.
+        """List items in the order in which they were added, by date or by name.
 
         Args:
             where: Filter of the items.
@@ -172,7 +199,7 @@ class Client:
             limit: Maximum number of items, 1 to 1000.
             cursor: `next_cursor` of the previous page.
             order: `oldest` or `newest` addition first; `date` (newest first) or `date-asc` of the
-                photos.
+                photos; `name`: by path.
         """
         condition = where.model_dump_json(by_alias=True, exclude_none=True) if where else None
         asked = {

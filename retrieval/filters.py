@@ -130,6 +130,7 @@ class Filter(_Condition):
         width: Pixels, upright.
         height: Pixels, upright.
         camera: Part of the camera name, not case-sensitive.
+        camera_name: Whole camera name, as facets have it.
         place: Name of the city, region or country of the place, not case-sensitive.
         gps: Bounding box of the place.
         rating: Stars, -1 (rejected) to 5.
@@ -148,6 +149,7 @@ class Filter(_Condition):
     width: Range | None = None
     height: Range | None = None
     camera: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    camera_name: Annotated[str | None, Field(min_length=1, max_length=1000)] = None
     place: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     gps: GeoBox | None = None
     rating: Range | None = None

@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from retrieval.filters import Filter
     from retrieval.search.answer import Answer
+    from retrieval.search.facet_values import FacetValues
     from retrieval.search.facets import Facets
     from retrieval.search.joint import JointEngine
 
@@ -368,7 +369,7 @@ class Library:
             mode: `vector` (by meaning), `text` (by words), `hybrid` (both) or `auto` (hybrid if
                 some file has a telling word, else vector).
             min_relevance: Minimum relevance of hits, 0 to 1; `auto`: the best cut, by query.
-                (default: 0; sorted by date: `auto`)
+                (default: 0; sorted by date or name: `auto`)
             group_by_file: Collapse by file: only the best frame, page or chunk of each file.
             diversity: Result diversity, 0 to 1 (maximal marginal relevance, 1 - lambda).
             cursor: `next_cursor` of an earlier answer to the same query.
@@ -377,13 +378,13 @@ class Library:
             literal: Words that are not to become filters.
             rerank: Name of the reranker, `auto` or `none`.
             rerank_depth: Number of candidates to rerank. (default: the reranker's)
-            sort: `relevance`, `date` (newest first) or `date-asc` (oldest first), which give the
-                hits above the minimum relevance in the order of their dates.
+            sort: `relevance`, `date` (newest first), `date-asc` (oldest first) or `name` (by
+                path); but for `relevance`, only the hits above the minimum relevance.
             spaces: Ids of the vector spaces to search; the answers of several are joined by rank
                 fusion. (default: the library's default space)
 
         Returns:
-            The answer, a sequence of hits, best first unless they are sorted by date.
+            The answer, a sequence of hits, best first unless they are sorted by date or name.
 
         Raises:
             UsageError: Empty query; unknown modality, mode, order or reranker; cursor of another
@@ -497,15 +498,46 @@ class Library:
         Raises:
             UsageError: Empty text, unknown modality.
         """
-        from retrieval.search.query import Query, TextPart, parse_modality
+        counted = _counted(text, modality, where, min_relevance)
+        return self._engine.main.facets(limit=limit, **counted)
 
-        wanted = parse_modality(modality)
-        query = None
-        if text is not None:
-            query = Query(
-                (TextPart(text),), modality=wanted, where=where, min_relevance=min_relevance
-            )
-        return self._engine.main.facets(query, where=where, modality=wanted, limit=limit)
+    def facet_values(
+        self,
+        facet: str,
+        text: str | None = None,
+        *,
+        below: Sequence[str] = (),
+        contains: str = "",
+        modality: str = "image",
+        where: "Filter | None" = None,
+        min_relevance: float | Literal["auto"] = 0.0,
+        limit: int = 100,
+    ) -> "FacetValues":
+        """List the values of one facet, level by level or by a part of their names.
+
+        Args:
+            facet: `years`, `months`, `folders`, `places`, `cameras`, `kinds`, or `columns.` and the
+                name of a table column.
+            text: As of `facets`.
+            below: What the values are in: the year of months; the path of a folder; a country, then
+                a region of it. (default: sources, countries)
+            contains: Part of their names, not case-sensitive; all levels are looked through.
+            modality: As of `facets`.
+            where: As of `facets`.
+            min_relevance: As of `facets`.
+            limit: Maximum number of values.
+
+        Returns:
+            The values with their counts.
+
+        Raises:
+            UsageError: Unknown facet or modality, empty text.
+        """
+        from retrieval.search.facet_values import FacetQuestion
+
+        asked = FacetQuestion(facet, tuple(below), contains, limit)
+        counted = _counted(text, modality, where, min_relevance)
+        return self._engine.main.facet_values(asked, **counted)
 
     @cached_property
     def _engine(self) -> "JointEngine":
@@ -516,6 +548,22 @@ class Library:
     def close(self) -> None:
         """Close the catalog's connections."""
         self.catalog.close()
+
+
+def _counted(
+    text: str | None,
+    modality: str,
+    where: "Filter | None",
+    min_relevance: float | Literal["auto"],
+) -> dict[str, Any]:
+    """What facets count, as arguments of the engine."""
+    from retrieval.search.query import Query, TextPart, parse_modality
+
+    wanted = parse_modality(modality)
+    query = None
+    if text is not None:
+        query = Query((TextPart(text),), modality=wanted, where=where, min_relevance=min_relevance)
+    return {"query": query, "where": where, "modality": wanted}
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

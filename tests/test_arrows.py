@@ -159,12 +159,15 @@ def test_the_root_of_retrieval_holds_what_others_import():
 
 
 def test_tests_mirror_modules():
-    """`tests/a/test_b.py`, or `tests/a/b/test_b.py` for a package, is about `a/b`."""
+    """`tests/a/test_b.py`, or `tests/a/b/test_b.py` for a package, is about `a/b`.
+
+    `a/b` may be a module of the page, too.
+    """
     lost = []
     for test in sorted((REPOSITORY / "tests").rglob("test_*.py")):
         path = test.relative_to(REPOSITORY)
         folder, name = Path(*path.parts[1:-1]), path.stem.removeprefix("test_")
-        places = [folder / name, folder / f"{name}.py"]
+        places = [folder / name, folder / f"{name}.py", folder / f"{name.replace('_', '-')}.js"]
         is_mirror = folder.name == name or any((REPOSITORY / place).exists() for place in places)
         if not is_mirror and path.as_posix() not in NO_MODULE_OF_THEIR_NAME:
             lost.append(path.as_posix())

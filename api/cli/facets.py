@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -35,7 +36,11 @@ from retrieval.library import open_library
 from retrieval.search.facets import MAX_VALUES, OF_FILES
 
 if TYPE_CHECKING:
-    from api.http.schemas.facets import FacetsSchema, FacetValueSchema
+    from api.http.schemas.facets import FacetsSchema, FacetValueSchema, FacetValuesSchema
+    from retrieval.filters import Filter
+    from retrieval.library import Library
+    from retrieval.media import Modality
+    from retrieval.search.facet_values import FacetQuestion
 
 
 def facets(
@@ -54,6 +59,27 @@ def facets(
         int,
         option("--limit", "N", "Maximum number of values of each facet.", min=1, max=MAX_VALUES),
     ] = 10,
+    facet: Annotated[
+        str | None,
+        option(
+            "--facet",
+            "NAME",
+            "List the values of one facet alone: years, months, folders, places, cameras, kinds or "
+            "columns.NAME.",
+        ),
+    ] = None,
+    below: Annotated[
+        list[str],
+        option(
+            "--below",
+            "VALUE",
+            "With --facet: only values in this one: the year of months, a folder, a country (and, "
+            "repeated, a region of it).",
+        ),
+    ] = [],  # noqa: B006
+    contains: Annotated[
+        str, option("--contains", "TEXT", "With --facet: only values with TEXT in their names.")
+    ] = "",
     modality: Annotated[
         str,
         option(
@@ -81,42 +107,99 @@ def facets(
 ) -> None:
     """Count items by year, month, folder, place, camera, kind and values of table columns."""
     given = locals()
-    from api.cli import console
-    from api.http.schemas.facets import FacetsSchema
-    from retrieval.search.engine import Engine
-    from retrieval.search.query import Query, TextPart, parse_min_relevance, parse_modality
+    from retrieval.search.facet_values import FacetQuestion
+    from retrieval.search.query import parse_min_relevance, parse_modality
 
-    wanted = parse_filter(**options_of(parse_filter, given))
-    found = parse_modality(modality)
-    least = parse_min_relevance(min_relevance)
+    if facet is None and (below or contains):
+        raise UsageError("`--below` and `--contains` need a `--facet`.")
+    asked = _Asked(
+        text,
+        parse_min_relevance(min_relevance),
+        parse_modality(modality),
+        parse_filter(**options_of(parse_filter, given)),
+        limit,
+        FacetQuestion(facet, tuple(below), contains, limit) if facet is not None else None,
+    )
     is_local = library is not None or space is not None or device != "auto"
     if server and is_local:
         raise UsageError("`--library`, `--space` and `--device` cannot be used with `--server`.")
-    query = None
-    if text is not None:
-        query = Query((TextPart(text),), modality=found, where=wanted, min_relevance=least)
     if address := server or (None if is_local else os.environ.get("MMSEARCH_SERVER")):
-        from api.client import Client, search_request
-
-        body = {"text": text, "modality": found, "where": wanted}
-        with Client(address) as client:
-            request = search_request(body | ({"min_relevance": least} if text else {}))
-            counted = client.ask_facets(request, limit)
+        counted = _count_there(address, asked)
     else:
-        engine = Engine(open_library(library), space_id=space, device=device)
-        counted = FacetsSchema.of(engine.facets(query, where=wanted, modality=found, limit=limit))
+        counted = _count_here(open_library(library), space, device, asked)
     if as_json:
         print_json(counted.model_dump())
-        return
+    else:
+        _print(counted)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is counted. values: of one facet alone."""
+
+    text: str | None
+    min_relevance: float | Literal["auto"]
+    modality: "Modality"
+    where: "Filter | None"
+    limit: int
+    values: "FacetQuestion | None"
+
+
+def _count_there(address: str, asked: _Asked) -> "FacetsSchema | FacetValuesSchema":
+    from api.client import Client, SearchOptions, search_request
+
+    options: SearchOptions = {"modality": asked.modality.value, "where": asked.where}
+    if asked.text is not None:
+        options["min_relevance"] = asked.min_relevance
+    with Client(address) as client:
+        if asked.values is not None:
+            return client.facet_values(**vars(asked.values), text=asked.text, **options)
+        return client.ask_facets(search_request({"text": asked.text, **options}), asked.limit)
+
+
+def _count_here(
+    library: "Library", space: str | None, device: str, asked: _Asked
+) -> "FacetsSchema | FacetValuesSchema":
+    from api.http.schemas.facets import FacetsSchema, FacetValuesSchema
+    from retrieval.search.engine import Engine
+    from retrieval.search.query import Query, TextPart
+
+    engine = Engine(library, space_id=space, device=device)
+    query = None
+    if asked.text is not None:
+        query = Query(
+            (TextPart(asked.text),),
+            modality=asked.modality,
+            where=asked.where,
+            min_relevance=asked.min_relevance,
+        )
+    if asked.values is not None:
+        found = engine.facet_values(asked.values, query, where=asked.where, modality=asked.modality)
+        return FacetValuesSchema.of(found)
+    counted = engine.facets(query, where=asked.where, modality=asked.modality, limit=asked.limit)
+    return FacetsSchema.of(counted)
+
+
+def _print(counted: "FacetsSchema | FacetValuesSchema") -> None:
+    from api.cli import console
+    from api.http.schemas.facets import FacetValuesSchema
+
     console.out.print(
         f"{counted.total:,} items" + (" (the first; there are more)" if counted.is_partial else "")
     )
+    if isinstance(counted, FacetValuesSchema):
+        for value in counted.values:
+            shown = ", ".join([console.display_path(str(value.value)), *reversed(value.within)])
+            console.out.print(f"{value.count:>9,}  {shown}", markup=False)
+        if counted.left_out:
+            console.out.print(f"{counted.left_out:,} more values: --limit, --contains")
+        return
     for name, values in _named(counted).items():
         if values:
             console.out.print(f"\n{name}", markup=False, style="bold")
-        for value in values:
-            shown = console.display_path(str(value.value))
-            console.out.print(f"{value.count:>9,}  {shown}", markup=False)
+        for found in values:
+            shown = console.display_path(str(found.value))
+            console.out.print(f"{found.count:>9,}  {shown}", markup=False)
 
 
 def _named(counted: "FacetsSchema") -> "dict[str, Sequence[FacetValueSchema[Any]]]":

@@ -63,6 +63,7 @@ def answer_of(answer: ServedAnswer) -> Answer:
         ),
         expected=answer.expected,
         left_out=answer.left_out,
+        unknown_language=answer.unknown_language,
     )
 
 

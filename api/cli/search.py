@@ -94,7 +94,7 @@ def search(
             "--min-relevance",
             "P|auto",
             "Minimum relevance of hits, 0 to 1; auto: the best cut, found by query. (default: 0; "
-            "with --sort date: auto)",
+            "with --sort date or name: auto)",
         ),
     ] = None,
     sort: Annotated[
@@ -102,8 +102,8 @@ def search(
         option(
             "--sort",
             "NAME",
-            "Order of hits: relevance, date (newest first), date-asc (oldest first); by date come "
-            "only hits above the minimum relevance.",
+            "Order of hits: relevance, date (newest first), date-asc (oldest first), name (by "
+            "path); by date and name come only hits above the minimum relevance.",
         ),
     ] = "relevance",
     group: Annotated[
@@ -204,7 +204,7 @@ def search(
         else:
             for warning in answer.warnings:
                 complain(warning)
-            by_date = query.sort is not Sort.RELEVANCE
+            by_date = query.sort in {Sort.DATE, Sort.DATE_ASC}
             console.print_understood(answer)
             console.print_answer(answer, are_here=not address, with_dates=by_date)
             if not answer.hits:

@@ -16,6 +16,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from retrieval.catalog.cells import values_that_pass
 from retrieval.catalog.dialects import dialect_of
 from retrieval.catalog.dialects.base import Dialect
 from retrieval.catalog.schema import (
@@ -30,7 +31,7 @@ from retrieval.catalog.schema import (
     chunks,
     next_id,
 )
-from retrieval.filters import ColumnValue
+from retrieval.filters import ColumnTest, ColumnValue
 from retrieval.media import FIRST_SECOND, LAST_SECOND
 
 LABELS: dict[str, Any] = {
@@ -246,28 +247,53 @@ def read_column_facets(connection: sa.Connection, dialect: Dialect) -> dict[str,
         value_ids = connection.scalars(of_name.limit(MOST_VALUES + 1)).all()
         if len(value_ids) > MOST_VALUES:
             continue
-        values = {
-            value_id: value
-            for value_id, written in connection.execute(
-                sa.select(CellValueRecord.id, CellValueRecord.value)
-                .where(CellValueRecord.id.in_(value_ids))
-                .order_by(CellValueRecord.id)
-            )
-            if _is_shown(value := json.loads(written))
-        }
-        if values:
-            codes = {value_id: code for code, value_id in enumerate(values)}
-            pairs = (
-                _pairs(connection, dialect, owner, record.value_id, codes)
-                for owner, record in (
-                    (FileCellRecord.file_id, FileCellRecord),
-                    (ItemCellRecord.item_id, ItemCellRecord),
-                )
-            )
-            found[name] = ColumnFacet(list(values.values()), *pairs)
+        if (facet := _column_facet(connection, dialect, value_ids)).values:
+            found[name] = facet
         if len(found) == MOST_COLUMNS:
             break
     return found
+
+
+def read_column_facet(
+    connection: sa.Connection, dialect: Dialect, name: str, part: str
+) -> tuple[ColumnFacet, int]:
+    """Read the values of one column that contain a text, in any case.
+
+    Returns:
+        At most `MOST_VALUES` values, and how many others there are. Without a text, those of a
+        column with more are not read: nobody knows which ones are the most frequent.
+    """
+    passing = sa.select(CellValueRecord.id).where(CellValueRecord.name == name)
+    if part:
+        passing = values_that_pass(name, ColumnTest(contains=part), dialect, by_index=True)
+    count = connection.scalar(sa.select(sa.func.count()).select_from(passing.subquery())) or 0
+    value_ids: Sequence[int] = []
+    if part or count <= MOST_VALUES:
+        value_ids = connection.scalars(passing.limit(MOST_VALUES)).all()
+    return _column_facet(connection, dialect, value_ids), count - len(value_ids)
+
+
+def _column_facet(
+    connection: sa.Connection, dialect: Dialect, value_ids: Sequence[int]
+) -> ColumnFacet:
+    values = {
+        value_id: value
+        for value_id, written in connection.execute(
+            sa.select(CellValueRecord.id, CellValueRecord.value)
+            .where(CellValueRecord.id.in_(value_ids))
+            .order_by(CellValueRecord.id)
+        )
+        if _is_shown(value := json.loads(written))
+    }
+    codes = {value_id: code for code, value_id in enumerate(values)}
+    pairs = (
+        _pairs(connection, dialect, owner, record.value_id, codes)
+        for owner, record in (
+            (FileCellRecord.file_id, FileCellRecord),
+            (ItemCellRecord.item_id, ItemCellRecord),
+        )
+    )
+    return ColumnFacet(list(values.values()), *pairs)
 
 
 def _is_shown(value: ColumnValue) -> bool:

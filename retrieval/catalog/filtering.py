@@ -90,6 +90,9 @@ def _content_conditions(where: Filter, dialect: Dialect, *, by_index: bool) -> I
             yield from _between(column, limits)
     if where.camera is not None:
         yield _camera(where.camera, dialect, by_index=by_index)
+    if where.camera_name is not None:
+        name = FileRecord.camera if by_index else dialect.unindexed(FileRecord.camera)
+        yield _is_true(FileRecord.camera, name == where.camera_name)
 
 
 def _column_conditions(

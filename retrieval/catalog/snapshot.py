@@ -18,6 +18,7 @@ from retrieval.catalog.dialects.base import Dialect
 from retrieval.catalog.facets import (
     ColumnFacet,
     FileFacets,
+    read_column_facet,
     read_column_facets,
     read_file_facets,
 )
@@ -271,6 +272,10 @@ class Snapshot:
         """
         return read_column_facets(self._connection, self._dialect)
 
+    def column_facet(self, name: str, part: str) -> tuple[ColumnFacet, int]:
+        """Read the values of a column that contain a text, and count those left out."""
+        return read_column_facet(self._connection, self._dialect, name, part)
+
     def text_matches(
         self,
         space_id: str,
@@ -487,6 +492,32 @@ class Snapshot:
         if len(found) < limit:
             rest = undated.order_by(by_id).limit(limit - len(found))
             found = [*found, *self._connection.execute(rest)]
+        return [item_of(fields) for fields in found]
+
+    def items_by_name(
+        self,
+        space_id: str,
+        *,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        after: tuple[str, int] | None = None,
+        limit: int,
+    ) -> list[Item]:
+        """List current items of a space by path, then id, page by page.
+
+        Args:
+            space_id: Space in which items must have a vector.
+            where: Filter that the items must pass.
+            modality: Modality of the items; None for all.
+            after: Path and id of the last item of the page before; None for the first page.
+            limit: Maximum number of items.
+        """
+        path, item_id = FileRecord.path, ItemRecord.id
+        query = self._listed(select_items(files_first=True), space_id, where, modality)
+        if after is not None:
+            last_path, last_id = after
+            query = query.where(path >= last_path, sa.or_(path != last_path, item_id > last_id))
+        found = self._connection.execute(query.order_by(path, item_id).limit(limit))
         return [item_of(fields) for fields in found]
 
     def pictures(self, space_id: str) -> list[Item]:

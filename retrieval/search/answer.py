@@ -51,7 +51,8 @@ class Answer:
     words of the query that became filters. expected: how many of the items that pass the filter are
     right, by the relevances of the nearest and of a sample of the library; None where meaning was
     not asked for. left_out: how many of them are not relevant enough to be shown, estimated in the
-    same way where more hits follow.
+    same way where more hits follow. unknown_language: the language or script of the query, if the
+    encoder does not know it.
     """
 
     hits: tuple[Hit, ...]
@@ -64,6 +65,7 @@ class Answer:
     understood: tuple[UnderstoodPart, ...] = ()
     expected: float | None = None
     left_out: int = 0
+    unknown_language: str | None = None
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)

@@ -2,19 +2,21 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retrieval.catalog import Item, Snapshot
+from retrieval.catalog.facets import ColumnFacet, FileFacets
 from retrieval.catalog.records import is_in
 from retrieval.encoders.base import Encoder, Space, Tokens, Vectors
-from retrieval.encoders.languages import language_name, languages_of
+from retrieval.encoders.languages import Languages, language_name, languages_of
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import (
     EncoderUnavailableError,
@@ -57,6 +59,12 @@ from retrieval.search.encode import (
     Vector,
     encode,
 )
+from retrieval.search.facet_values import (
+    COLUMN,
+    FacetQuestion,
+    FacetValues,
+    list_values,
+)
 from retrieval.search.facets import DEFAULT_VALUES, Facets, count_facets
 from retrieval.search.ordering import (
     DIVERSE_POOL,
@@ -66,9 +74,9 @@ from retrieval.search.ordering import (
     diversify,
     exclude,
     join_lexical,
+    places_in_order,
     rank_by_text,
     rank_by_vector,
-    sort_by_date,
 )
 from retrieval.search.query import (
     MAX_K,
@@ -136,8 +144,8 @@ class _Plan:
     the pages before. excluded_ids: items that a query which asks only for what is like them does
     not want. k: hits of this page at most. rerank_count: candidates to rerank. count: candidates to
     look at. length, unwanted: as of `EncodedQuery`. is_plain: whether the query is of what
-    relevance was learned on: texts or pictures alone, for pictures. language_warning: that the
-    encoder does not know the language of the query; empty if it may.
+    relevance was learned on: texts or pictures alone, for pictures. unknown_language: that of the
+    query, if the encoder does not know it.
     """
 
     query: Query
@@ -164,12 +172,26 @@ class _Plan:
     length: float
     unwanted: Vector | None
     is_plain: bool
-    language_warning: str
+    unknown_language: str | None
 
     @property
     def total(self) -> int:
         """Return the number of rows that may be hits, for all that is known."""
         return self.row_limit if self.allowed is None else self.allowed.count
+
+
+class _Counted(NamedTuple):
+    """The items that facets count, each with its file, and what is known of files.
+
+    is_partial: whether a query has more hits. left_out: values of a column that were not read.
+    """
+
+    file_ids: NDArray[np.int64]
+    item_ids: NDArray[np.int64]
+    files: FileFacets
+    columns: Mapping[str, ColumnFacet]
+    is_partial: bool
+    left_out: int
 
 
 class _Found(NamedTuple):
@@ -326,6 +348,55 @@ class Engine:
         Raises:
             As `search`.
         """
+        with self._counted(query, where, modality) as counted:
+            return count_facets(
+                counted.file_ids,
+                counted.item_ids,
+                counted.files,
+                counted.columns,
+                limit=limit,
+                is_partial=counted.is_partial,
+            )
+
+    def facet_values(
+        self,
+        asked: FacetQuestion,
+        query: Query | None = None,
+        *,
+        where: Filter | None = None,
+        modality: Modality = Modality.IMAGE,
+    ) -> FacetValues:
+        """List the values of one facet, level by level or by a part of their names.
+
+        Args:
+            asked: The values.
+            query: As of `facets`.
+            where: As of `facets`.
+            modality: As of `facets`.
+
+        Raises:
+            As `search`.
+        """
+        name = asked.facet.removeprefix(COLUMN) if asked.facet.startswith(COLUMN) else None
+        with self._counted(query, where, modality, column=(name, asked.contains)) as counted:
+            found = list_values(
+                asked, counted.file_ids, counted.item_ids, counted.files, counted.columns
+            )
+        left_out = found.left_out + counted.left_out
+        return replace(found, left_out=left_out, is_partial=counted.is_partial)
+
+    @contextmanager
+    def _counted(
+        self,
+        query: Query | None,
+        where: Filter | None,
+        modality: Modality,
+        column: tuple[str | None, str] = (None, ""),
+    ) -> Iterator[_Counted]:
+        """Find the items that facets count, while the engine is locked.
+
+        column: name and part of the values of a column that is wanted, be it a facet or not.
+        """
         found = None
         if query is not None:
             where, modality = query.where, query.modality
@@ -335,6 +406,10 @@ class Engine:
         with self._lock, self._cache.snapshot() as snapshot:
             table = self._cache.item_table(snapshot, modality)
             files, columns = self._cache.facets(snapshot)
+            left_out = 0
+            if column[0] is not None and column[0] not in columns:
+                facet, left_out = snapshot.column_facet(column[0], column[1])
+                columns = {column[0]: facet}
             if found is not None or any(len(column.of_items) for column in columns.values()):
                 item_ids = self._cache.item_ids(snapshot, modality)
             else:
@@ -344,13 +419,13 @@ class Engine:
             else:
                 ids = np.array([hit.item.id for hit in found.hits], np.int64)
                 counted = is_in(item_ids, ids)
-            return count_facets(
+            yield _Counted(
                 table.file_ids[counted],
                 item_ids[counted],
                 files,
                 columns,
-                limit=limit,
                 is_partial=found is not None and len(found.hits) == MAX_K,
+                left_out=left_out,
             )
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
@@ -490,17 +565,25 @@ class Engine:
             length=encoded.length,
             unwanted=encoded.unwanted,
             is_plain=_is_plain(query, named),
-            language_warning="" if mode is Mode.TEXT else self._language_warning(query.words),
+            unknown_language=None if mode is Mode.TEXT else self._unknown_language(query.words),
         )
 
-    def _language_warning(self, words: str) -> str:
-        """Warn of words in a language that the encoder does not know; empty if it may."""
-        languages = languages_of(self.space.encoder, self.space.weights) if words else None
+    @property
+    def languages(self) -> Languages | None:
+        """Return what is declared of the languages that the encoder knows; None if nothing is."""
+        return languages_of(self.space.encoder, self.space.weights)
+
+    def _unknown_language(self, words: str) -> str | None:
+        """Name the language of words if the encoder does not know it; None if it may."""
+        languages = self.languages if words else None
         unknown = languages and unknown_language(words, languages)
-        if not languages or not unknown:
-            return ""
-        if self._calibration(Modality.TEXT, pictures=True).known(words) is Known.ALL:
-            return ""
+        if unknown and self._calibration(Modality.TEXT, pictures=True).known(words) is Known.ALL:
+            return None
+        return unknown or None
+
+    def _language_warning(self, unknown: str) -> str:
+        languages = self.languages
+        assert languages is not None
         known = ", ".join(sorted(map(language_name, languages.known)))
         return (
             f"The query seems to be in {unknown}, but {self.space.encoder} knows {known} only: "
@@ -775,8 +858,8 @@ class Engine:
             ranked, groups = collapse_by_file(ranked, files)
         exhausted = exhausted or plan.count >= _MAX_CANDIDATES
         if query.sort is not Sort.RELEVANCE:
-            dates = [found.items[item_id].taken_local for item_id in ranked.ids.tolist()]
-            ranked = sort_by_date(ranked, dates, oldest_first=query.sort is Sort.DATE_ASC)
+            items = [found.items[item_id] for item_id in ranked.ids.tolist()]
+            ranked = ranked.take(places_in_order(items, query.sort))
             # One that is still to be found may be newer than all others.
             return _Ordering(ranked, groups, exhausted, exhausted, kept)
         has_enough = len(exclude(ranked, plan.seen_ids, groups)) > plan.k
@@ -827,7 +910,7 @@ class Engine:
                 *(reranked.warnings if reranked else ()),
                 *((searcher.problem,) if searcher.problem else ()),
                 *((searcher.damage,) if searcher.damage else ()),
-                *_doubts(plan, is_unsure=cut.is_unsure and len(page) > 0),
+                *self._doubts(plan, is_unsure=cut.is_unsure and len(page) > 0),
             ),
             reranker=plan.reranker.name if plan.reranker and match is not None else None,
             reranked=0 if match is None else int(np.count_nonzero(~np.isnan(match))),
@@ -836,7 +919,14 @@ class Engine:
             understood=plan.understood,
             expected=None if plan.mode is Mode.TEXT else cut.expected,
             left_out=max(0, round(plan.total - kept)) if cut.least else 0,
+            unknown_language=plan.unknown_language,
         )
+
+    def _doubts(self, plan: _Plan, *, is_unsure: bool) -> tuple[str, ...]:
+        """Warn that hits are likely wrong: by the query's language, else without a reason."""
+        if plan.unknown_language:
+            return (self._language_warning(plan.unknown_language),)
+        return (_UNSURE,) if is_unsure else ()
 
     def _widen(self, plan: _Plan, snapshot: Snapshot) -> _Plan:
         """Fetch several times as many candidates."""
@@ -905,13 +995,6 @@ def _cut(plan: _Plan, outlook: Outlook, calibration: AnyCalibration) -> Cut:
     if least != AUTO_CUT:
         return outlook.at(least)
     return outlook.best(known=calibration.known(plan.query.words))
-
-
-def _doubts(plan: _Plan, *, is_unsure: bool) -> tuple[str, ...]:
-    """Warn that hits are likely wrong: because of the query's language, else without a reason."""
-    if plan.language_warning:
-        return (plan.language_warning,)
-    return (_UNSURE,) if is_unsure else ()
 
 
 def _is_plain(query: Query, named: Mapping[int, Item]) -> bool:

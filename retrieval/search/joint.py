@@ -25,7 +25,7 @@ from retrieval.search.answer import Answer, Hit, StageTimer
 from retrieval.search.cursor import Cursor, digest_of
 from retrieval.search.cut import AUTO as AUTO_CUT
 from retrieval.search.engine import Engine
-from retrieval.search.ordering import places_by_date
+from retrieval.search.ordering import places_in_order
 from retrieval.search.query import (
     MAX_K,
     ItemPart,
@@ -354,15 +354,15 @@ class _Search:
             cursor = None
             if start != _BEGIN:
                 cursor = replace(Cursor.read(start), seen_ids=position.before).encode()
-            # Of items by date, the first of all may be the last of a ranking by relevance.
-            k = MAX_K - len(position.before) if self._is_by_date else position.size
+            # Of items by date or name, the first may be the last of a ranking by relevance.
+            k = MAX_K - len(position.before) if self._is_sorted else position.size
             asked[ranking] = self._asked(
                 modality=ranking.modality, k=k, cursor=cursor, min_relevance=self._least(ranking)
             )
         return asked
 
     @property
-    def _is_by_date(self) -> bool:
+    def _is_sorted(self) -> bool:
         return self.joint.query.sort is not Sort.RELEVANCE
 
     def _asked(self, **how: Any) -> ParsedQuery:
@@ -486,10 +486,9 @@ class _Search:
                 of_ranking[key] = None
                 entries.setdefault(key, _Entry()).hits.append((ranking, hit, shown))
             keys.append(list(of_ranking))
-        if self._is_by_date:
+        if self._is_sorted:
             found = list(entries.values())
-            dates = [entry.hits[0][2].taken_local for entry in found]
-            order = places_by_date(dates, oldest_first=query.sort is Sort.DATE_ASC)
+            order = places_in_order([entry.hits[0][2] for entry in found], query.sort)
             return [found[place] for place in order]
         fused = reciprocal_rank_fusion(keys)
         # First of each ranking or second of each: the more relevant comes first.
@@ -501,6 +500,7 @@ class _Search:
         answers = [answer for _, answer in self.answers]
         modes = {answer.mode for answer in answers}
         expected, left_out = self._estimates()
+        unknown = (answer.unknown_language for answer in answers)
         return Answer(
             tuple(self.hits),
             timer.timings_ms,
@@ -512,6 +512,7 @@ class _Search:
             understood=self.parsed.understood,
             expected=expected,
             left_out=left_out,
+            unknown_language=next(filter(None, unknown), None),
         )
 
     def _estimates(self) -> tuple[float | None, int]:

@@ -4,6 +4,7 @@ Each order is the same whatever number of hits is wanted of it, so that pages fi
 looks at more than one candidate looks at a pool of a fixed size.
 """
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,8 +14,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.catalog import Item
 from retrieval.rerankers.base import join
 from retrieval.search.candidates import Candidates, Vector
+from retrieval.search.query import Sort
 from retrieval.search.rank_fusion import maximal_marginal_relevance
 from retrieval.search.relevance import Curve
 
@@ -138,17 +141,18 @@ def collapse_by_file(
     return candidates.take([first for first, *_ in places.values()]), groups
 
 
-def sort_by_date(
-    candidates: Candidates, dates: Sequence[datetime | None], *, oldest_first: bool
-) -> Candidates:
-    """Order by date, those without one last. Of equal dates, the first stays first.
+def places_in_order(items: Sequence[Item], sort: Sort) -> list[int]:
+    """List the places of items in an order by date or by name."""
+    if sort is Sort.NAME:
+        # As the catalog lists them: by the bytes of the path.
+        return sorted(
+            range(len(items)), key=lambda place: (os.fsencode(items[place].path), items[place].id)
+        )
+    dates = [item.taken_local for item in items]
+    return _places_by_date(dates, oldest_first=sort is Sort.DATE_ASC)
 
-    dates: of each candidate.
-    """
-    return candidates.take(places_by_date(dates, oldest_first=oldest_first))
 
-
-def places_by_date(dates: Sequence[datetime | None], *, oldest_first: bool) -> list[int]:
+def _places_by_date(dates: Sequence[datetime | None], *, oldest_first: bool) -> list[int]:
     """List the places of dates in their order, those of None last. Of equals, the first first."""
     known = [place for place, date in enumerate(dates) if date is not None]
     # Reversed twice, so that equals keep their order where the newest come first.

@@ -76,14 +76,16 @@ class Mode(StrEnum):
 
 
 class Sort(StrEnum):
-    """The order of hits: the most relevant, the newest or the oldest first.
+    """The order of hits: the most relevant, the newest or the oldest first, or by path.
 
-    By date come the hits above a minimum relevance alone, those without a date last.
+    By date and by name come the hits above a minimum relevance alone, by date those without one
+    last. By name: by path, folder by folder, as `sort` in the C locale orders them.
     """
 
     RELEVANCE = "relevance"
     DATE = "date"
     DATE_ASC = "date-asc"
+    NAME = "name"
 
 
 @dataclass(frozen=True)
@@ -92,14 +94,14 @@ class Query:
 
     where: what hits must be like. min_relevance: 0..1, hits below are left out unless telling words
     of the query found them; `auto`: the cut with the highest expected F1, by query; None: 0, or
-    `auto` for hits in the order of their dates. group_by_file: the best item of each file stands
-    for the others. diversity: 0..1, how much hits should differ from those before them (1 - lambda
+    `auto` for hits by date or name. group_by_file: the best item of each file stands for the
+    others. diversity: 0..1, how much hits should differ from those before them (1 - lambda
     of maximal marginal relevance). cursor: from the answer whose next hits are wanted. sort: the
     order of the hits. parse: words of texts that say when, where or with which camera become
     filters, but for those in `literal`.
 
     Raises UsageError for no parts, blank texts, weights that are 0, a mode that needs words where
-    there are none, diverse hits in the order of their dates, and what is beyond a limit.
+    there are none, diverse hits in another order than by relevance, and what is beyond a limit.
     """
 
     parts: tuple[TextPart | ImagePart | ItemPart, ...]
@@ -139,8 +141,8 @@ class Query:
             raise UsageError(f"diversity must be between 0 and 1, not {self.diversity}.")
         if self.diversity and self.sort is not Sort.RELEVANCE:
             raise UsageError(
-                "Hits in the order of their dates cannot be diversified: leave out the diversity, "
-                "or sort by relevance."
+                "Hits in the order of their dates or names cannot be diversified: leave out the "
+                "diversity, or sort by relevance."
             )
 
     @property

@@ -99,6 +99,17 @@ def test_facets_are_counted(client):
         client.facets(limit=0)
 
 
+def test_values_of_one_facet_are_listed(client):
+    [source] = client.facet_values("folders").values
+    assert source.count == client.facets().total
+    assert client.facet_values("folders", below=[str(source.value)]).values == []
+    assert client.facet_values("kinds", contains="vid").values == []
+    none = client.facet_values("kinds", "a dog", min_relevance=1.0, limit=1)
+    assert (none.total, none.values) == (0, [])
+    with pytest.raises(UsageError):
+        client.facet_values("colours")
+
+
 def test_items_their_pictures_and_their_files(client, photos):
     listed = client.items(limit=3)
     assert len(listed.items) == 3

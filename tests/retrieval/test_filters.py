@@ -25,6 +25,7 @@ ONE_OF_EACH = {
     "width": Range(min=1),
     "height": Range(max=1),
     "camera": "Canon",
+    "camera_name": "Canon EOS R5",
     "gps": GeoBox(south=0, north=1, west=0, east=1),
     "place": "Paris",
     "rating": Range(min=4),

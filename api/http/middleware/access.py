@@ -17,7 +17,7 @@ from api.http.problems import problem
 
 _WRONG_KEYS = "20/minute"
 
-PUBLIC_PATHS = frozenset({"/", "/favicon.ico", "/healthz", "/readyz"})
+PUBLIC_PATHS = frozenset({"/", "/favicon.ico", "/healthz", "/readyz", "/service-worker.js"})
 PUBLIC_FOLDER = "/ui/"
 """The files of the page, which contain no data: a browser loads them before it has a key."""
 

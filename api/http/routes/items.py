@@ -32,11 +32,19 @@ def item_in(snapshot: Snapshot, item_id: int) -> Item:
 
 @router.get("")
 def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) -> ItemList:
-    """List the items that can be found, in the order in which they were added, or by date."""
+    """List the items that can be found, in the order of their addition, by date or by name."""
     where = parse_where(asked.where)
     space_id = service.engine.space.id
     with service.library.catalog.snapshot() as snapshot:
-        if asked.by_date:
+        if asked.order == "name":
+            items = snapshot.items_by_name(
+                space_id,
+                where=where,
+                modality=asked.modality,
+                after=asked.last_path_and_id,
+                limit=asked.limit,
+            )
+        elif asked.by_date:
             items = snapshot.items_by_date(
                 space_id,
                 where=where,
@@ -54,7 +62,7 @@ def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) 
                 limit=asked.limit,
                 newest_first=asked.order == "newest",
             )
-    return ItemList.of(items, asked.limit, by_date=asked.by_date)
+    return ItemList.of(items, asked.limit, asked.order)
 
 
 @router.get("/{item_id}")

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.schemas import valid_text
 from api.http.schemas.notes import PassedOver
-from api.http.schemas.stats import CacheStats, IndexStats, Stats
+from api.http.schemas.stats import CacheStats, IndexStats, KnownLanguages, Stats
 from retrieval.catalog.paths import is_there
 from retrieval.indices import generations
 from retrieval.indices.build import reasons_for
@@ -58,6 +58,11 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         searched_spaces=list(service.settings.spaces) or [space.id],
         encoder=space.encoder,
         dimension=space.dimension,
+        languages=(
+            KnownLanguages(known=sorted(languages.known), are_all=languages.are_all)
+            if (languages := service.engine.languages)
+            else None
+        ),
         reranker=reranker,
         default_min_relevance=AUTO,
         indices=[_index(service, modality) for modality in Modality],

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.http.schemas.items import FilterText
 from retrieval.files import valid_text
 from retrieval.media import MediaKind, Modality
+from retrieval.search.facet_values import FacetQuestion, FacetValues, NestedValue
 from retrieval.search.facets import DEFAULT_VALUES, MAX_VALUES, OF_FILES, Facets, FacetValue
 from retrieval.search.query import MAX_TEXT_LENGTH
 
@@ -27,8 +28,10 @@ class FacetsLimit(BaseModel):
     limit: ValueCount = DEFAULT_VALUES
 
 
-class FacetsRequest(FacetsLimit):
+class CountedItems(BaseModel):
     """What is counted: all items, those that pass a filter, or the hits of a text."""
+
+    model_config = ConfigDict(extra="forbid")
 
     text: Annotated[
         str | None,
@@ -45,6 +48,48 @@ class FacetsRequest(FacetsLimit):
         Modality, Field(description="image: images, frames and pages; text: chunks of text.")
     ] = Modality.IMAGE
     where: FilterText = None
+
+
+class FacetsRequest(CountedItems, FacetsLimit):
+    """What is counted, and the size of the answer."""
+
+
+class FacetValuesRequest(FacetsLimit):
+    """Which values of which facet are wanted."""
+
+    facet: Annotated[
+        str,
+        Field(
+            max_length=1000,
+            description="years, months, folders, places, cameras or kinds; or columns.NAME for a "
+            "table column.",
+        ),
+    ]
+    below: Annotated[
+        list[Annotated[str, Field(max_length=4096)]],
+        Field(
+            max_length=3,
+            description="What they are in: the year of months; the path of a folder; a country, "
+            "then a region of it. Without any: sources, countries.",
+        ),
+    ] = []
+    contains: Annotated[
+        str,
+        Field(
+            max_length=200,
+            description="Part of their names, not case-sensitive; values of all levels are "
+            "looked through.",
+        ),
+    ] = ""
+
+    @property
+    def question(self) -> FacetQuestion:
+        """What the engine is asked."""
+        return FacetQuestion(self.facet, tuple(self.below), self.contains, self.limit)
+
+
+class FacetValuesOfText(CountedItems, FacetValuesRequest):
+    """What is counted, and which values are wanted."""
 
 
 class FacetValueSchema(BaseModel, Generic[_Value]):
@@ -92,7 +137,42 @@ class FacetsSchema(BaseModel):
         )
 
 
-def _values(values: Sequence[FacetValue[Any]]) -> list[dict[str, object]]:
+class NestedValueSchema(FacetValueSchema[str | int | float | bool]):
+    """A value, the number of items that have it, and where it is."""
+
+    within: Annotated[
+        list[str], Field(description="Of a place: the larger ones it is in, the country first.")
+    ] = []
+    has_more: Annotated[bool, Field(description="Whether smaller values are `below` it.")] = False
+
+
+class FacetValuesSchema(BaseModel):
+    """Values of one facet: folders by path, dates newest first, others the most frequent first."""
+
+    total: Annotated[int, Field(description="Number of items that were counted.")]
+    is_partial: Annotated[
+        bool, Field(description="Whether the query has more hits than were counted.")
+    ]
+    values: list[NestedValueSchema]
+    left_out: Annotated[
+        int,
+        Field(
+            description="Number of values that are not in the answer. Of a column with more than "
+            "1,000, those that `contains` finds are counted alone."
+        ),
+    ]
+
+    @classmethod
+    def of(cls, found: FacetValues) -> Self:
+        """Convert the values of the engine."""
+        values = [
+            {**vars(value), **shown, "within": [valid_text(name) for name in value.within]}
+            for value, shown in zip(found.values, _values(found.values), strict=True)
+        ]
+        return cls.model_validate(vars(found) | {"values": values})
+
+
+def _values(values: Sequence[FacetValue[Any] | NestedValue]) -> list[dict[str, object]]:
     return [
         {
             "value": valid_text(found.value) if isinstance(found.value, str) else found.value,

@@ -1,5 +1,7 @@
 """Schemas of items."""
 
+import os
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
@@ -18,6 +20,8 @@ MOST_IN_AN_ADDRESS = 10_000
 """Maximum characters of a value in a URL: the server accepts 64 KiB, a character has up to six."""
 
 _NO_DATE = "none"
+_NAME = "name-"
+"""Before the path in a cursor, its bytes in base64."""
 
 _ITEM_FIELDS = [field.name for field in fields(Item)]
 _FILTER = '{"kind": ["video"], "taken_at": {"since": "2024-01-01"}}'
@@ -36,7 +40,8 @@ class ListRequest(BaseModel):
     cursor: Annotated[
         str | None,
         Field(
-            pattern=r"^(([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}|none)\.)?[0-9]{1,18}$",
+            pattern=r"^(([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}|none"
+            r"|name-[A-Za-z0-9_-]{0,10000})\.)?[0-9]{1,18}$",
             description="`next_cursor` of the last page.",
         ),
     ] = None
@@ -44,10 +49,10 @@ class ListRequest(BaseModel):
         Modality | None, Field(description="image: images, frames and pages; text: chunks of text.")
     ] = None
     order: Annotated[
-        Literal["oldest", "newest", "date", "date-asc"],
+        Literal["oldest", "newest", "date", "date-asc", "name"],
         Field(
             description="oldest, newest: by the time when they were added; date, date-asc: newest "
-            "or oldest photo first, items without a date last."
+            "or oldest photo first, items without a date last; name: by path."
         ),
     ] = "oldest"
     where: FilterText = None
@@ -68,6 +73,22 @@ class ListRequest(BaseModel):
         date, _, item_id = self.cursor.rpartition(".")
         try:
             return None if date == _NO_DATE else datetime.fromisoformat(date), int(item_id)
+        except ValueError:
+            raise _other_order() from None
+
+    @property
+    def last_path_and_id(self) -> tuple[str, int] | None:
+        """Path and id of the last item of the page before; None for the first page.
+
+        Raises UsageError for a cursor of another order.
+        """
+        if self.cursor is None:
+            return None
+        path, _, item_id = self.cursor.removeprefix(_NAME).rpartition(".")
+        try:
+            if not self.cursor.startswith(_NAME):
+                raise _other_order()
+            return os.fsdecode(urlsafe_b64decode(path + "=" * (-len(path) % 4))), int(item_id)
         except ValueError:
             raise _other_order() from None
 
@@ -173,13 +194,17 @@ class ItemList(BaseModel):
     next_cursor: Annotated[str | None, Field(description="null: this is the last page.")]
 
     @classmethod
-    def of(cls, items: list[Item], limit: int, *, by_date: bool = False) -> Self:
+    def of(cls, items: list[Item], limit: int, order: str = "oldest") -> Self:
         """Build a page; one with fewer than `limit` items is the last."""
         cursor = None
         if len(items) == limit:
-            cursor = str(items[-1].id)
-            if by_date:
-                taken = items[-1].taken_local
+            last = items[-1]
+            cursor = str(last.id)
+            if order == "name":
+                path = urlsafe_b64encode(os.fsencode(last.path)).decode().rstrip("=")
+                cursor = f"{_NAME}{path}.{cursor}"
+            elif order.startswith("date"):
+                taken = last.taken_local
                 cursor = f"{taken.isoformat() if taken else _NO_DATE}.{cursor}"
         return cls(items=[ListedItem(**item_facts(item)) for item in items], next_cursor=cursor)
 

@@ -159,7 +159,7 @@ class SearchRequest(BaseModel):
         Sort,
         Field(
             description="relevance: best first; date: newest first, of the hits above the minimum "
-            "relevance; date-asc: oldest first."
+            "relevance; date-asc: oldest first; name: by path."
         ),
     ] = Sort.RELEVANCE
 
@@ -269,6 +269,10 @@ class _AnswerBase(BaseModel):
     left_out: Annotated[
         int, Field(description="About how many items `min_relevance` left out of the answer.")
     ] = 0
+    unknown_language: Annotated[
+        str | None,
+        Field(description="Language or script of the query, if the encoder does not know it."),
+    ] = None
 
     @classmethod
     def of(

@@ -29,6 +29,13 @@ class CacheStats(BaseModel):
     misses: int
 
 
+class KnownLanguages(BaseModel):
+    """Languages of queries."""
+
+    known: Annotated[list[str], Field(description="ISO 639 codes, sorted.")]
+    are_all: Annotated[bool, Field(description="Whether the encoder knows no others.")]
+
+
 class Stats(BaseModel):
     """The library, its indices, and the permissions of the caller."""
 
@@ -67,6 +74,10 @@ class Stats(BaseModel):
     ]
     encoder: str
     dimension: int
+    languages: Annotated[
+        KnownLanguages | None,
+        Field(description="Languages that the encoder knows; null: nothing is known of them."),
+    ] = None
     reranker: Annotated[str | None, Field(description="Name of the reranker; null: none.")]
     default_min_relevance: Annotated[
         float | Literal["auto"],

@@ -97,7 +97,7 @@ export function pause(seconds, signal) {
 const json = async (path, options) => (await request(path, options)).json();
 
 export const search = (body, signal) => json("/v1/search", { body, signal });
-export const facets = (body, signal) => json("/v1/facets?limit=500", { body, signal });
+export const facets = (body, signal) => json("/v1/facets?limit=50", { body, signal });
 export const readiness = () => json("/readyz");
 export const stats = () => json("/v1/stats");
 export const notes = (limit, signal) => json(`/v1/notes?limit=${limit}`, { signal });
@@ -110,6 +110,13 @@ export function items({ where, cursor, modality, limit, order }, signal) {
   if (where) parameters.set("where", JSON.stringify(where));
   if (cursor) parameters.set("cursor", cursor);
   return json(`/v1/items?${parameters}`, { signal });
+}
+
+// The values of one facet: {facet, below, contains, limit}.
+export function facetValues({ below = [], ...asked }, body, signal) {
+  const parameters = new URLSearchParams(asked);
+  for (const value of below) parameters.append("below", value);
+  return json(`/v1/facets/values?${parameters}`, { body, signal });
 }
 
 export const fileUrl = (id) => addressOf(`/v1/items/${id}/file`).pathname;

@@ -1,7 +1,8 @@
 // The chips below the search field: pictures and items that are searched with, each wanted or not,
-// the words after a minus, and the words that were understood as a date, a place or a camera.
+// the words after a minus, the words that were understood as a date, a place or a camera, and the filters.
 
 import { byId, element, iconButton } from "./dom.js";
+import { activeFilters } from "./filter-chips.js";
 import { t } from "./i18n.js";
 import { pictureAddress } from "./query-pictures.js";
 import { readText, withoutMinusWord } from "./query.js";
@@ -12,12 +13,14 @@ import { showThumbnail } from "./thumbnails.js";
 export function showChips(query, { change, nameOf, understood }) {
   const things = query.things.filter((thing) => thing.type === "item" || pictureAddress(thing.id));
   const words = readText(query.text).minus;
+  const filters = activeFilters(query);
   const list = byId("chips");
-  list.hidden = !things.length && !words.length && !understood.length;
+  list.hidden = !things.length && !words.length && !understood.length && !filters.length;
   list.replaceChildren(
     ...things.map((thing) => thingChip(thing, query, change, nameOf)),
     ...words.map((word) => wordChip(word, query, change)),
     ...understood.map((part) => understoodChip(part, query, change)),
+    ...filters.map(([name, part]) => filterChip(name, () => change(part))),
   );
 }
 
@@ -59,6 +62,15 @@ function wordChip(word, query, change) {
     iconButton("close", t("remove", { name }), () =>
       change({ text: withoutMinusWord(query.text, word) }),
     ),
+  );
+}
+
+function filterChip(name, remove) {
+  return element(
+    "li",
+    { class: "chip chip-word filter" },
+    element("span", { class: "chip-name", dir: "auto" }, name),
+    iconButton("close", t("remove", { name }), remove),
   );
 }
 

@@ -2,7 +2,7 @@
 
 import { items, search } from "./api.js";
 import { library, minRelevanceOf } from "./library.js";
-import { hasNoDay, isByDate, partsOf, whereOf } from "./query.js";
+import { hasNoDay, isSorted, partsOf, whereOf } from "./query.js";
 
 const PAGE = 60;
 const NOTHING = Object.freeze({ hits: [], next_cursor: null, ms: null });
@@ -67,7 +67,7 @@ export function openFeed(query, { beside = false } = {}) {
       group_by_file: query.group,
       rerank: query.rerank ? "auto" : "none",
     };
-    if (isByDate(query)) body.sort = query.sort;
+    if (isSorted(query)) body.sort = query.sort;
     if (query.literal.length) body.literal = query.literal;
     if (cursor) body.cursor = cursor;
     if (whereOf(query)) body.where = whereOf(query);
@@ -83,7 +83,7 @@ export function openFeed(query, { beside = false } = {}) {
         cursor,
         modality: listedModality(query),
         limit: PAGE,
-        order: isByDate(query) ? query.sort : "newest",
+        order: isSorted(query) ? query.sort : "newest",
       },
       signal,
     );

@@ -1,25 +1,30 @@
 // The panel of filters. It offers only what the library has: no cameras, no choice of cameras. Values
 // and their counts come when the panel is open (`readChoices`).
 
-import { byId, element, fileName } from "./dom.js";
-import { readFacets, withoutColumn } from "./facets.js";
-import { monthName, number, percent, t } from "./i18n.js";
+import { byId, element } from "./dom.js";
+import { readGroup, showGroup, shownGroups } from "./facet-group.js";
+import * as specs from "./facet-specs.js";
+import { readFacets } from "./facets.js";
+import { number, percent, t } from "./i18n.js";
 import { library, minRelevanceOf } from "./library.js";
-import { EMPTY, OF_FILES, REJECTED, filterCount, filtersOf } from "./query.js";
+import { EMPTY, OF_FILES, REJECTED, filterCount, filtersOf, several } from "./query.js";
 
 const SIZES = [640, 1280, 2560, 4000];
 
 let choices = null;
+let counted = null; // the query that they are of
 
 // Reads what there is to choose from and shows it, unless something is being typed there.
 export async function readChoices(query, change) {
+  for (const group of shownGroups()) readGroup(group, { query });
   try {
     choices = await readFacets(query);
+    counted = query;
   } catch (error) {
     if (error.name === "AbortError") return;
     choices = null; // the search itself tells what is wrong
   }
-  const typed = document.activeElement?.matches("#filters input:is([type=text], [type=date])");
+  const typed = document.activeElement?.matches("#filters input:is([type=search], [type=number], [type=date])");
   if (!typed) showFilters(query, change);
 }
 
@@ -35,33 +40,14 @@ export function showFilters(query, change) {
       library.kinds.length > 1
         ? pills("kind", library.kinds, query.kinds, (kinds) => change({ kinds }), "checkbox", choices?.kinds)
         : null,
-      year(query, change),
-      month(query, change),
-      day("from", query, change),
-      day("to", query, change),
+      isOfFiles("rating", query) ? rating(query, change) : null,
+      element("div", { class: "facets" }, ...facetSpecs(query, change).map((spec) => showGroup(spec, query, change))),
       choice(
         "size",
         SIZES.map((size) => [size, t("sizeMin", { n: size })]),
         query.size,
         (value) => change({ size: Number(value) }),
       ),
-      library.cameras.length
-        ? choice(
-            "camera",
-            counted(choices?.cameras ?? library.cameras.map(bare), query.camera),
-            query.camera,
-            (camera) => change({ camera }),
-          )
-        : null,
-      folder(query, change),
-      ...OF_FILES.filter((name) => isOfFiles(name, query)).map((name) => ofFiles(name, query, change)),
-      ...Object.entries(library.columns)
-        .filter(([name]) => name in query.columns || !isOfFiles(name, query))
-        .map(([name, samples]) =>
-          choices?.columns[name]?.length || query.columns[name]?.startsWith("=")
-            ? chosenColumn(name, query, change)
-            : column(name, samples, query, change),
-        ),
       relevance(query, change),
       element(
         "div",
@@ -77,6 +63,7 @@ export function showFilters(query, change) {
           : null,
       ),
     ),
+    element("div", { class: "filter-done" }, done(query)),
   );
   if (focused) byId(focused)?.focus();
   const count = byId("filters-count");
@@ -84,56 +71,42 @@ export function showFilters(query, change) {
   count.textContent = number(filterCount(query));
 }
 
+function facetSpecs(query, change) {
+  const days = element("div", { class: "facet-days" }, day("from", query, change), day("to", query, change));
+  return [
+    { ...specs.dates(query), isOpen: true, extra: [days] },
+    choices?.hasPlaces || several(query.places).length ? specs.places(query) : null,
+    library.sources.length || several(query.source).length ? specs.folders(query) : null,
+    library.cameras.length || several(query.camera).length ? specs.cameras(query) : null,
+    ...OF_FILES.filter((name) => name !== "rating" && isOfFiles(name, query)).map((name) => specs.ofFiles(name, query)),
+    ...Object.entries(library.columns)
+      .filter(([name]) => name in query.columns || name in query.ranges || !isOfFiles(name, query))
+      .map(([name, samples]) => columnSpec(name, samples, query, change)),
+  ].filter(Boolean);
+}
+
+function columnSpec(name, samples, query, change) {
+  // Of a CSV file, numbers are texts.
+  const spells = (value) => typeof value !== "boolean" && String(value).trim() && Number.isFinite(Number(value));
+  const isNumber = samples.length > 0 && samples.every(spells);
+  const spec = specs.column(name, query);
+  return isNumber || name in query.ranges ? { ...spec, extra: [range(name, query, change)] } : spec;
+}
+
+// Closes the panel, and tells what is behind it.
+function done(query) {
+  const isCounted = choices && counted === query;
+  const more = isCounted && choices.isPartial ? "More" : "";
+  return element(
+    "button",
+    { type: "button", class: "button primary", id: "filters-done", onclick: () => byId("filters-button").click() },
+    isCounted ? t(`showCounted${more}`, { n: choices.total }) : t("done"),
+  );
+}
+
 const bare = (value) => ({ value });
 
-// Pairs of value and text for `choice`; the chosen value is among them, found or not.
-function counted(values, chosen, textOf = String) {
-  const known = values.some(({ value }) => String(value) === chosen);
-  const all = known || !chosen ? values : [...values, bare(chosen)];
-  return all.map(({ value, count }) => [value, withCount(textOf(value), count)]);
-}
-
 const withCount = (name, n) => (n === undefined ? name : t("withCount", { name, n }));
-
-const lastDay = (month) => {
-  const [year, number] = month.split("-").map(Number);
-  return `${month}-${new Date(Date.UTC(year, number, 0)).getUTCDate()}`;
-};
-const isMonth = ({ from, to }) => from.endsWith("-01") && to === lastDay(from.slice(0, 7));
-const isYear = ({ from, to }) => from.endsWith("-01-01") && to === `${from.slice(0, 4)}-12-31`;
-const yearOf = (query) => (isYear(query) || isMonth(query) ? query.from.slice(0, 4) : "");
-
-function year(query, change) {
-  if (!choices?.years.length) return null;
-  return choice("year", counted(choices.years, yearOf(query)), yearOf(query), (value) =>
-    change(value ? { from: `${value}-01-01`, to: `${value}-12-31` } : { from: "", to: "" }),
-  );
-}
-
-function month(query, change) {
-  const of = yearOf(query);
-  if (!of || !choices) return null;
-  const chosen = isMonth(query) ? query.from.slice(0, 7) : "";
-  const months = choices.months.filter(({ value }) => value.startsWith(of)).reverse();
-  return choice("month", counted(months, chosen, monthName), chosen, (value) =>
-    change(
-      value
-        ? { from: `${value}-01`, to: lastDay(value) }
-        : { from: `${of}-01-01`, to: `${of}-12-31` },
-    ),
-  );
-}
-
-function folder(query, change) {
-  const folders = choices?.folders ?? library.sources.map(bare);
-  if (folders.length < 2 && !query.source) return null;
-  const paths = folders.map(({ value }) => value);
-  const depth = (path) => paths.filter((above) => path.startsWith(`${above}/`)).length;
-  const indented = (path) => "\u2003".repeat(depth(path)) + fileName(path);
-  return choice("source", counted(folders, query.source, indented), query.source, (source) =>
-    change({ source }),
-  );
-}
 
 // Whether a column says what files say of themselves. One of a table may be of the same name.
 function isOfFiles(name, query) {
@@ -143,17 +116,12 @@ function isOfFiles(name, query) {
     name === "rating"
       ? (value) => typeof value === "number" && value >= -1 && value <= 5
       : (value) => typeof value === "string";
-  return Boolean(query[name]) || (values.length > 0 && values.every(isUsual));
+  return several(query[name]).length > 0 || (values.length > 0 && values.every(isUsual));
 }
 
-function ofFiles(name, query, change) {
-  const chosen = query[name];
-  const set = (value) => change({ [name]: value });
-  const found = choices ? choices.columns[name] : library.columns[name]?.map(bare);
-  if (name === "rating") return choice(name, stars(found ?? [], chosen), chosen, set);
-  // Of very many values, none are counted.
-  if (!found?.length && !chosen) return typed(name, t(name), library.columns[name], chosen, set);
-  return choice(name, counted(found ?? [], chosen), chosen, set);
+function rating(query, change) {
+  const found = choices ? choices.columns.rating : library.columns.rating?.map(bare);
+  return choice("rating", stars(found ?? [], query.rating), query.rating, (value) => change({ rating: value }));
 }
 
 // Pairs for `choice`: at least so many stars, or rejected.
@@ -165,21 +133,6 @@ function stars(found, chosen) {
     .filter(([value, , of]) => of.length || value === chosen)
     .map(([value, name, of]) => [value, withCount(name, choices ? sum(of) : undefined)]);
 }
-
-function chosenColumn(name, query, change) {
-  const chosen = query.columns[name] ?? "";
-  const values = (choices?.columns[name] ?? []).map(({ value, count }) => ({ value: `=${value}`, count }));
-  return choice(
-    `column-${name}`,
-    counted(values, chosen, (value) => value.replace(/^=/, "")),
-    chosen,
-    (value) => change({ columns: setColumn(query.columns, name, value) }),
-    name,
-  );
-}
-
-const setColumn = (columns, name, value) =>
-  value ? { ...columns, [name]: value } : withoutColumn(columns, name);
 
 function pills(name, values, chosen, choose, type, counts = null) {
   const countOf = (value) => counts && (counts.find((found) => found.value === value)?.count ?? 0);
@@ -231,26 +184,25 @@ function day(name, query, change) {
   return field(t(name), input);
 }
 
-function column(name, samples, query, change) {
-  return typed(name, name, samples, query.columns[name] ?? "", (value) =>
-    change({ columns: setColumn(query.columns, name, value) }),
-  );
-}
-
-function typed(name, label, samples, value, set) {
-  const input = element("input", {
-    type: "text",
-    id: `column-${name}`,
-    value,
-    list: `samples-${name}`,
-    onchange: () => set(input.value.trim()),
-  });
-  const known = element(
-    "datalist",
-    { id: `samples-${name}` },
-    ...samples.map((sample) => element("option", { value: String(sample) })),
-  );
-  return element("div", {}, field(label, input), known);
+// From one number to another, of a column of numbers.
+function range(name, query, change) {
+  const bounds = query.ranges[name] ?? {};
+  const bound = (which) => {
+    const input = element("input", {
+      type: "number",
+      step: "any",
+      id: `range-${which}-${name}`,
+      value: String(bounds[which] ?? ""),
+      onchange: () => {
+        const { [which]: _old, ...others } = bounds;
+        const chosen = input.value === "" ? others : { ...others, [which]: Number(input.value) };
+        const { [name]: _before, ...ranges } = query.ranges;
+        change({ ranges: Object.keys(chosen).length ? { ...ranges, [name]: chosen } : ranges });
+      },
+    });
+    return field(t(which === "min" ? "atLeast" : "atMost"), input);
+  };
+  return element("div", { class: "facet-days" }, bound("min"), bound("max"));
 }
 
 function relevance(query, change) {

@@ -1,26 +1,58 @@
 // The language of the page, and its texts, numbers and dates in it.
 
+import english from "./languages/en.js";
 import { local } from "./storage.js";
-import { TEXTS } from "./texts.js";
 
-const preferred = [local.get("language"), ...navigator.languages].map((tag) => tag?.split("-")[0]);
-let language = preferred.find((tag) => tag in TEXTS) ?? "en";
+// The server writes the tags of all files of languages into the page.
+export const LANGUAGES = document.documentElement.dataset.languages.split(" ");
+const WRITTEN_FROM_RIGHT = new Set(["Adlm", "Arab", "Hebr", "Nkoo", "Rohg", "Syrc", "Thaa"]);
+const isSame = (tag, other) => tag.split("-")[0] === other.split("-")[0];
+const scriptOf = (tag) => new Intl.Locale(tag).maximize().script;
 
+let language = "en";
+let texts = english;
+await readTexts(chosenLanguage());
+
+// The language that was chosen here, or the first of the browser's that the page has.
+function chosenLanguage() {
+  for (const tag of [local.get("language"), ...navigator.languages]) {
+    const same = LANGUAGES.filter((name) => tag && isSame(name, tag));
+    const found =
+      same.find((name) => name.toLowerCase() === tag.toLowerCase()) ??
+      same.find((name) => scriptOf(name) === scriptOf(tag)) ??
+      same[0];
+    if (found) return found;
+  }
+  return "en";
+}
+
+export async function textsOf(tag) {
+  return tag === "en" ? english : { ...english, ...(await import(`./languages/${tag}.js`)).default };
+}
+
+async function readTexts(tag) {
+  texts = await textsOf(tag);
+  language = tag;
+}
+
+export const languageOfPage = () => language;
+
+// As it calls itself, or in another language.
+export const languageName = (tag, within = tag) => new Intl.DisplayNames([within], { type: "language" }).of(tag);
+
+export async function switchLanguage(tag) {
+  await readTexts(tag);
+  local.set("language", tag);
+}
+
+// With the region of the reader, where it is one of the language.
 export function locale() {
-  return language === "zh" ? "zh-CN" : preferredRegion();
-}
-
-function preferredRegion() {
-  return navigator.languages.find((tag) => tag.startsWith("en")) ?? "en";
-}
-
-export function switchLanguage() {
-  language = language === "zh" ? "en" : "zh";
-  local.set("language", language);
+  const isOurs = (tag) => isSame(tag, language) && scriptOf(tag) === scriptOf(language);
+  return navigator.languages.find(isOurs) ?? language;
 }
 
 export function t(key, values = {}) {
-  let text = TEXTS[language][key];
+  let text = texts[key];
   if (typeof text === "object") {
     text = text[new Intl.PluralRules(language).select(values.n)] ?? text.other;
   }
@@ -34,7 +66,7 @@ export function number(value, options) {
 }
 
 // Names one after the other, as the language separates them.
-export const listed = (values) => values.join(language === "zh" ? "、" : ", ");
+export const listed = (values) => values.join(t("listSeparator"));
 
 export function percent(share) {
   return number(share, { style: "percent" });
@@ -49,11 +81,8 @@ function spelled(local, format) {
   return formatter.format(new Date(`${local}Z`));
 }
 
-// Of 2019-05.
-export function monthName(month) {
-  const format = new Intl.DateTimeFormat(locale(), { month: "long", timeZone: "UTC" });
-  return format.format(new Date(`${month}-01T00:00:00Z`));
-}
+// Of 2019-05-31.
+export const day = (date) => spelled(`${date}T00:00:00`, { dateStyle: "medium" });
 
 export function clock(seconds) {
   const whole = Math.floor(seconds);
@@ -71,6 +100,7 @@ export function fileSize(bytes) {
 
 export function translate(root = document) {
   document.documentElement.lang = locale();
+  document.documentElement.dir = WRITTEN_FROM_RIGHT.has(scriptOf(language)) ? "rtl" : "ltr";
   for (const node of root.querySelectorAll("[data-text]")) node.textContent = t(node.dataset.text);
   for (const node of root.querySelectorAll("[data-label]")) {
     node.setAttribute("aria-label", t(node.dataset.label));

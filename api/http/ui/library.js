@@ -2,7 +2,7 @@
 // not read, and from what relevance on a hit is shown unless another is asked for ("auto": the best cut of each query).
 
 import { stats } from "./api.js";
-import { isByDate, readText } from "./query.js";
+import { isSorted, readText } from "./query.js";
 
 export const library = {
   known: false,
@@ -16,6 +16,7 @@ export const library = {
   noted: 0,
   passedOver: { endings: {}, system_folders: {} },
   datedByMtime: 0,
+  languages: null,
 };
 
 export async function readLibrary() {
@@ -32,11 +33,12 @@ export async function readLibrary() {
     noted: told.files_noted,
     passedOver: told.passed_over,
     datedByMtime: told.files_dated_by_mtime,
+    languages: told.languages,
   });
 }
 
-// Pictures alone are not measured by it: what is like a picture is seldom the very same. By date,
-// though, something has to tell what is like it from the whole library.
+// Pictures alone are not measured by it: what is like a picture is seldom the very same. By date
+// or name, though, something has to tell what is like it from the whole library.
 export function minRelevanceOf(query) {
-  return query.min ?? (readText(query.text).plus || isByDate(query) ? library.minRelevance : 0);
+  return query.min ?? (readText(query.text).plus || isSorted(query) ? library.minRelevance : 0);
 }

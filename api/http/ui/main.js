@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { showChips } from "./chips.js";
 import { byId, element, fileName } from "./dom.js";
 import { listenForPictures } from "./drop.js";
+import { installServiceWorker } from "./install.js";
 import { isQuickerFirst, listedModality, openFeed } from "./feed.js";
 import { readChoices, showFilters } from "./filters.js";
 import {
@@ -14,7 +15,7 @@ import {
   showHits,
   showPassages,
 } from "./grid.js";
-import { switchLanguage, t, translate } from "./i18n.js";
+import { LANGUAGES, languageName, languageOfPage, switchLanguage, t, textsOf, translate } from "./i18n.js";
 import { local } from "./storage.js";
 import { library, minRelevanceOf, readLibrary } from "./library.js";
 import {
@@ -26,6 +27,7 @@ import {
 } from "./messages.js";
 import { showUnread } from "./notes.js";
 import { addPicture } from "./query-pictures.js";
+import { languageOfIdeas, tellUnknownLanguage } from "./query-language.js";
 import {
   EMPTY,
   SORTS,
@@ -47,6 +49,8 @@ const TYPING_PAUSE_MS = 150;
 const CLOSER_LOOK_PAUSE_S = 0.4;
 // Keystrokes nearer than this to each other are one entry of the history.
 const SAME_THOUGHT_MS = 1500;
+// What a list without a search is called, if it is not by date.
+const LISTED = { relevance: "newest", name: "libraryByName" };
 const IDEAS = ["idea1", "idea2", "idea3", "idea4"];
 
 const text = byId("text");
@@ -108,6 +112,7 @@ async function ask() {
     if (!library.known) {
       await readLibrary();
       showFilters(query, change);
+      showIdeas();
       showUnread();
       asked.min = minRelevanceOf(query);
     }
@@ -166,6 +171,7 @@ async function waitsForLibrary(error) {
 }
 
 function clearHits() {
+  tellUnknownLanguage(null);
   showHits([], hitActions);
   showPassages([], hitActions);
   forgetHits();
@@ -180,6 +186,7 @@ function showAnswer(asked, answer) {
   byId("hello").hidden = asked.isSearch;
   setModality(asked.isSearch ? query.modality : listedModality(query));
   understood = answer.understood ?? [];
+  tellUnknownLanguage(answer);
   showTheChips();
   remember([...answer.hits, ...answer.passages]);
   showHits(answer.hits, hitActions, { byDate: isByDate(query) });
@@ -204,7 +211,7 @@ function tell(asked, answer) {
   const kind = query.modality === "text" ? "Chunks" : "";
   const n = asked.hits.length;
   byId("status").textContent = !asked.isSearch
-    ? t(isByDate(query) ? "library" : "newest")
+    ? t(LISTED[query.sort] ?? "library")
     : [t(asked.done ? `counted${kind}` : `countedMore${kind}`, { n })]
         .concat(asked.passages.length ? t("countedTexts", { n: asked.passages.length }) : [])
         .join(" · ");
@@ -454,8 +461,13 @@ byId("theme").addEventListener("click", () => {
   showTheme();
 });
 
-byId("language").addEventListener("click", () => {
-  switchLanguage();
+byId("language").append(
+  ...LANGUAGES.map((tag) =>
+    element("option", { value: tag, lang: tag, selected: tag === languageOfPage() }, languageName(tag)),
+  ),
+);
+byId("language").addEventListener("change", async () => {
+  await switchLanguage(byId("language").value);
   showTexts();
   showQuestion();
   ask();
@@ -464,14 +476,19 @@ byId("language").addEventListener("click", () => {
 function showTexts() {
   translate();
   showUnread();
-  byId("language").textContent = t("otherLanguage");
-  byId("language").setAttribute("aria-label", t("otherLanguageLabel"));
+  showIdeas();
+}
+
+// In the language of the page, unless the library would not understand it.
+async function showIdeas() {
+  const language = languageOfIdeas(LANGUAGES);
+  const texts = language && (await textsOf(language));
   byId("ideas").replaceChildren(
-    ...IDEAS.map((idea) =>
+    ...(texts ? IDEAS.map((idea) => texts[idea]) : []).map((text) =>
       element(
         "li",
-        {},
-        element("button", { type: "button", onclick: () => change({ text: t(idea) }) }, t(idea)),
+        { lang: language },
+        element("button", { type: "button", onclick: () => change({ text }) }, text),
       ),
     ),
   );
@@ -520,3 +537,4 @@ showTexts();
 showTheme();
 showQuestion();
 followAddress();
+installServiceWorker();

@@ -11,13 +11,16 @@ export const EMPTY = Object.freeze({
   from: "",
   to: "",
   size: 0,
-  camera: "",
-  source: "",
+  dates: [],
+  places: [],
+  camera: [],
+  source: [],
   rating: "",
-  label: "",
-  keyword: "",
-  person: "",
+  label: [],
+  keyword: [],
+  person: [],
   columns: {},
+  ranges: {},
   literal: [],
   min: null,
   group: false,
@@ -30,16 +33,30 @@ export const OF_FILES = ["rating", "person", "keyword", "label"];
 
 export const REJECTED = "-1";
 
-export const SORTS = ["relevance", "date", "date-asc"];
+export const SORTS = ["relevance", "date", "date-asc", "name"];
 
 const PLAIN = {
   text: "q",
   from: "from",
   to: "to",
-  camera: "camera",
-  source: "source",
-  ...Object.fromEntries(OF_FILES.map((name) => [name, name])),
+  rating: "rating",
 };
+// Filters of several values, of which one is enough: their names in the address, and what one of them is for
+// the service. Dates are years and months; places are names from the country on, joined by `INSIDE`.
+const SEVERAL = {
+  dates: ["date", (date) => ({ taken_at: { since: date, before: dateAfter(date) } })],
+  places: ["place", (place) => allOf(place.split(INSIDE).map((name) => ({ place: name })))],
+  camera: ["camera", (name) => ({ camera_name: name })],
+  source: ["source", (path) => ({ source: path })],
+  person: ["person", (name) => ({ person: name })],
+  keyword: ["keyword", (name) => ({ keyword: name })],
+  label: ["label", (name) => ({ label: name })],
+};
+export const INSIDE = ">";
+
+// A filter of several values may be given as one text.
+export const several = (values) => [values].flat().filter(Boolean);
+
 const MINUS = /(^|\s)[-−－](?:"([^"]+)"|([^\s"−－-]\S*))/gu;
 
 // Split a text into positive words, and negative ones after a minus.
@@ -65,12 +82,18 @@ export function withoutMinusWord(text, word) {
 export function fromAddress(address) {
   const given = new URLSearchParams(address);
   const query = { ...EMPTY, things: [], columns: {}, kinds: given.getAll("kind") };
+  query.ranges = {};
   query.literal = given.getAll("literal");
+  for (const [field, [name]] of Object.entries(SEVERAL)) query[field] = given.getAll(name);
+  query.dates = query.dates.filter((date) => /^\d{4}(-(0[1-9]|1[0-2]))?$/.test(date));
   for (const [field, name] of Object.entries(PLAIN)) query[field] = given.get(name) ?? "";
   for (const [name, value] of given) {
     const thing = { like: "item", picture: "picture" }[name];
     if (thing) query.things.push(readThing(thing, value));
-    if (name.startsWith("column.")) query.columns[name.slice(7)] = value;
+    const [what, column] = [name.slice(0, name.indexOf(".")), name.slice(name.indexOf(".") + 1)];
+    if (what === "column") query.columns[column] = [...several(query.columns[column]), value];
+    const isBound = ["min", "max"].includes(what) && value.trim() && Number.isFinite(Number(value));
+    if (isBound) query.ranges[column] = { ...query.ranges[column], [what]: Number(value) };
   }
   if (["image", "text"].includes(given.get("what"))) query.modality = given.get("what");
   if (!/^(-1|[1-5])$/.test(query.rating)) query.rating = "";
@@ -100,7 +123,15 @@ export function toAddress(query, item = null) {
   for (const kind of query.kinds) given.append("kind", kind);
   for (const words of query.literal) given.append("literal", words);
   if (query.size) given.set("size", query.size);
-  for (const [name, value] of Object.entries(query.columns)) given.set(`column.${name}`, value);
+  for (const [field, [name]] of Object.entries(SEVERAL)) {
+    for (const value of several(query[field])) given.append(name, value);
+  }
+  for (const [name, values] of Object.entries(query.columns)) {
+    for (const value of several(values)) given.append(`column.${name}`, value);
+  }
+  for (const [name, bounds] of Object.entries(query.ranges)) {
+    for (const [bound, value] of Object.entries(bounds)) given.set(`${bound}.${name}`, value);
+  }
   if (query.min !== null) given.set("min", query.min);
   if (query.group) given.set("group", "1");
   if (!query.rerank) given.set("rerank", "none");
@@ -136,7 +167,8 @@ export const lacksPicture = (query) =>
 // Days in the wrong order, for which the service has an error.
 export const hasNoDay = ({ from, to }) => Boolean(from && to && from > to);
 
-export const isByDate = (query) => query.sort !== "relevance";
+export const isByDate = (query) => query.sort.startsWith("date");
+export const isSorted = (query) => query.sort !== "relevance";
 
 // The filter for the service, or null. Days are those of the camera's clock: they have no time zone.
 export function whereOf(query) {
@@ -147,18 +179,31 @@ export function whereOf(query) {
     if (query.from) where.taken_at.since = `${query.from}T00:00:00`;
     if (query.to) where.taken_at.before = dayAfter(query.to);
   }
-  if (query.size) {
-    where.or = [{ width: { min: query.size } }, { height: { min: query.size } }];
-  }
-  if (query.camera) where.camera = query.camera;
-  if (query.source) where.source = query.source;
-  for (const name of ["person", "keyword", "label"]) if (query[name]) where[name] = query[name];
   if (query.rating) where.rating = query.rating === REJECTED ? { max: -1 } : { min: Number(query.rating) };
-  const columns = Object.entries(query.columns);
-  if (columns.length) {
-    where.columns = Object.fromEntries(columns.map(([name, value]) => [name, columnTest(value)]));
+  const all = Object.keys(where).length ? [where] : [];
+  if (query.size) all.push({ or: [{ width: { min: query.size } }, { height: { min: query.size } }] });
+  for (const [field, [, test]] of Object.entries(SEVERAL)) all.push(...anyOf(several(query[field]).map(test)));
+  for (const [name, values] of Object.entries(query.columns)) {
+    all.push(...anyOf(several(values).map((value) => ({ columns: { [name]: columnTest(value) } }))));
   }
-  return Object.keys(where).length ? where : null;
+  for (const [name, bounds] of Object.entries(query.ranges)) all.push({ columns: { [name]: bounds } });
+  return all.length ? allOf(all) : null;
+}
+
+const anyOf = (tests) => (tests.length > 1 ? [{ or: tests }] : tests);
+
+// Tests of different fields are one; others stand beside each other.
+function allOf(tests) {
+  const fields = tests.flatMap(Object.keys);
+  return new Set(fields).size === fields.length ? Object.assign({}, ...tests) : { and: tests };
+}
+
+// The year after a year, the month after a month.
+function dateAfter(date) {
+  const [year, month] = date.split("-").map(Number);
+  const pad = (number, digits) => String(number).padStart(digits, "0");
+  if (!month) return pad(year + 1, 4);
+  return month === 12 ? `${pad(year + 1, 4)}-01` : `${pad(year, 4)}-${pad(month + 1, 2)}`;
 }
 
 // A value after an equals sign was chosen from a list; any other was typed.
@@ -172,11 +217,12 @@ function dayAfter(day) {
 }
 
 export function filterCount(query) {
-  const plain = ["from", "to", "size", "camera", "source", "group", ...OF_FILES];
+  const plain = ["from", "to", "size", "group", "rating"];
   return (
     plain.filter((field) => query[field]).length +
+    Object.keys(SEVERAL).filter((field) => several(query[field]).length).length +
     Number(query.kinds.length > 0) +
-    Object.keys(query.columns).length +
+    new Set([...Object.keys(query.columns), ...Object.keys(query.ranges)]).size +
     Number(query.min !== null) +
     Number(!query.rerank) +
     Number(query.modality !== "any")

@@ -157,6 +157,19 @@ def test_a_column_of_files_or_of_items_alone_is_counted(is_of_items):
     assert ColumnFacet(["a", "b"], *pairs).count(ids[:0], ids[:0]) == []
 
 
+def test_values_of_a_long_column_are_found_by_a_part(snapshot):
+    count = MOST_VALUES + 1
+    facet, left_out = snapshot.column_facet("id", "")
+    assert (list(facet.values), left_out) == ([], count)
+    facet, left_out = snapshot.column_facet("id", "99")
+    found = facet.count(*ids(snapshot, "text"))
+    assert sorted(found) == [(n, 1) for n in range(count) if "99" in str(n)]
+    assert left_out == 0
+    facet, left_out = snapshot.column_facet("tag", "RE")
+    assert facet.count(*ids(snapshot)) == [("red", 2)]
+    assert snapshot.column_facet("no such", "")[0].count(*ids(snapshot)) == []
+
+
 def test_columns_of_removed_tables_are_gone(catalog, snapshot):
     with catalog.transaction() as transaction:
         transaction.mark_removed(["/p/t.csv"])

@@ -203,6 +203,8 @@ def expected(fact: dict, where: Filter) -> bool:  # noqa: C901, PLR0912, PLR0915
         holds.append(in_range(fact["height"], where.height))
     if where.camera is not None:
         holds.append(where.camera.casefold() in (fact["camera"] or "").casefold())
+    if where.camera_name is not None:
+        holds.append(where.camera_name == fact["camera"])
     if where.gps is not None:
         box, (latitude, longitude) = where.gps, fact["place"]
         if latitude is None or longitude is None:
@@ -277,6 +279,7 @@ leaves = st.one_of(
         width=optional(st.builds(Range, min=optional(numbers), max=optional(numbers))),
         height=optional(st.builds(Range, min=optional(numbers), max=optional(numbers))),
     ),
+    st.builds(Filter, camera_name=st.sampled_from(["Canon EOS R5", "café", "canon eos r5"])),
     st.builds(Filter, camera=st.sampled_from(["canon", "É", "éclair", "CAFÉ", "%", "_"])),
     st.builds(Filter, place=st.sampled_from(["paris", "Nice", "ÎLE", "France", "Fran", "\n"])),
     st.builds(

@@ -1,3 +1,4 @@
+import os
 import time
 from datetime import datetime
 
@@ -204,6 +205,37 @@ def test_items_come_by_date_page_by_page(catalog):
         found = snapshot.items_by_date(SPACE, where=only, modality=Modality.IMAGE, limit=9)
         assert [item.path for item in found] == ["/6.jpg", "/2.jpg"]
         assert snapshot.items_by_date(SPACE, modality=Modality.TEXT, limit=9) == []
+
+
+def test_items_are_listed_by_path_and_part(catalog):
+    paths = [
+        "/b/1.mp4",
+        "/a/é.jpg",
+        "/a/10.jpg",
+        "/a/2.jpg",
+        os.fsdecode(b"/a/\xff.jpg"),
+        "/a b.jpg",
+    ]
+    updates = [
+        FileUpdate(
+            FileEntry(path, MediaKind.IMAGE, 1, UNTRUSTED_MTIME, str(n)),
+            [ItemEntry(Modality.IMAGE, 2 * n + at, f"{at}") for at in range(2)],
+        )
+        for n, path in enumerate(paths)
+    ]
+    with catalog.transaction() as transaction:
+        transaction.extend_rows(SPACE, Modality.IMAGE, 0, 2 * len(updates))
+        transaction.record_files(SPACE, updates)
+    paged, after = [], None
+    with catalog.snapshot() as snapshot:
+        while page := snapshot.items_by_name(SPACE, after=after, limit=3):
+            paged += page
+            after = page[-1].path, page[-1].id
+        below = snapshot.items_by_name(SPACE, where=Filter(source="/a"), limit=3)
+    expected = sorted(os.fsencode(path) for path in paths for _ in range(2))
+    assert [os.fsencode(item.path) for item in paged] == expected
+    assert [item.part for item in paged] == ["0", "1"] * len(paths)
+    assert [item.path for item in below] == ["/a/10.jpg", "/a/10.jpg", "/a/2.jpg"]
 
 
 @pytest.mark.parametrize("zone", ["Australia/Sydney", "America/Denver", "UTC"])

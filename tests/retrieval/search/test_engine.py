@@ -61,7 +61,10 @@ def test_a_query_in_an_unknown_language_has_one_warning(engine, monkeypatch):
     assert engine.search(ask("两只狗")).warnings == ()  # nothing is declared of this encoder
     english = Languages(frozenset({"en"}), are_all=True)
     monkeypatch.setattr("retrieval.search.engine.languages_of", lambda *_: english)
-    [warning] = engine.search(Query((TextPart("两只狗"),), min_relevance=AUTO_CUT)).warnings
+    answer = engine.search(Query((TextPart("两只狗"),), min_relevance=AUTO_CUT))
+    assert answer.unknown_language == "Chinese characters"
+    assert engine.search(ask()).unknown_language is None
+    [warning] = answer.warnings
     assert "seems to be in Chinese characters" in warning
     assert "knows English only" in warning
     assert engine.search(ask()).warnings == ()

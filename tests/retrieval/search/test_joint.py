@@ -263,6 +263,17 @@ def test_rankings_by_date_are_merged_by_date(engine, two_spaces, sort):
         assert {hit.item.id for hit in answer} == {hit.item.id for hit in ranked}
 
 
+def test_rankings_by_name_are_merged_by_path(engine, two_spaces):
+    query = Query((TextPart("heron"),), k=MAX_K, min_relevance=0.0)
+    for spaces in ((), two_spaces):
+        answer = engine.search(JointQuery(replace(query, sort=Sort.NAME), BOTH, spaces), NONE)
+        places = [(os.fsencode(hit.path), hit.item.id) for hit in answer]
+        assert len(set(places)) > 20
+        assert places == sorted(places)
+        ranked = engine.search(JointQuery(query, BOTH, spaces), NONE)
+        assert {hit.item.id for hit in answer} == {hit.item.id for hit in ranked}
+
+
 def test_words_are_understood_alike_in_all_rankings(library, engine, two_spaces):
     """No picture is in the folder, which is a filter all the same."""
     query = Query((TextPart("heron in the folder marsh"),), k=MAX_K, parse=True)

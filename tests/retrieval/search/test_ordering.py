@@ -1,5 +1,6 @@
 """The stages that order candidates: pure functions of arrays."""
 
+import os
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -8,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrieval.catalog import Item
+from retrieval.media import MediaKind, Modality
 from retrieval.search.candidates import Candidates
 from retrieval.search.ordering import (
     calibrate,
@@ -16,10 +19,11 @@ from retrieval.search.ordering import (
     exclude,
     fuse_lexical,
     join_lexical,
+    places_in_order,
     rank_by_text,
     rank_by_vector,
-    sort_by_date,
 )
+from retrieval.search.query import Sort
 
 NAN = float("nan")
 
@@ -197,7 +201,22 @@ def test_a_copy_of_the_best_goes_behind_what_differs():
 @given(st.lists(st.none() | st.integers(0, 5)), st.booleans())
 def test_by_date_unknown_ones_come_last_and_equal_ones_as_they_were(days, oldest_first):
     dates = [None if day is None else datetime(2023, 5, 1) + timedelta(days=day) for day in days]
-    ordered = sort_by_date(candidates(*range(len(days))), dates, oldest_first=oldest_first)
+    sort = Sort.DATE_ASC if oldest_first else Sort.DATE
+    order = places_in_order([item(n, taken_local=date) for n, date in enumerate(dates)], sort)
     sign = 1 if oldest_first else -1
     expected = sorted(range(len(days)), key=lambda n: (days[n] is None, sign * (days[n] or 0), n))
-    assert ordered.ids.tolist() == expected
+    assert order == expected
+
+
+@given(st.permutations(["/a/b.jpg", "/a/B.jpg", "/a b/1.jpg", "/é.jpg", "/z.jpg", "/z.jpg"]))
+def test_by_name_folders_stay_together_and_parts_of_a_file_too(paths):
+    ids = [number % 4 for number in range(len(paths))]
+    order = places_in_order(
+        [item(item_id, path) for item_id, path in zip(ids, paths, strict=True)], Sort.NAME
+    )
+    expected = sorted(zip([os.fsencode(path) for path in paths], ids, strict=True))
+    assert [(os.fsencode(paths[place]), ids[place]) for place in order] == expected
+
+
+def item(item_id: int, path: str = "/a.jpg", **facts) -> Item:
+    return Item(item_id, path, MediaKind.IMAGE, Modality.IMAGE, "", 1, 1, **facts)

@@ -91,7 +91,7 @@ by_relevance = st.fixed_dictionaries(
 )
 by_date = st.fixed_dictionaries(
     {
-        "sort": st.sampled_from([Sort.DATE, Sort.DATE_ASC]),
+        "sort": st.sampled_from([Sort.DATE, Sort.DATE_ASC, Sort.NAME]),
         "min_relevance": st.sampled_from([None, 0.0, 0.2]),
     }
 )

@@ -58,3 +58,25 @@ def test_what_is_wrong_is_refused(client, asked):
 def test_a_limit_holds_for_posts_too(client):
     assert client.post("/v1/facets", params={"limit": 0}, json={}).status_code == 422
     assert client.post("/v1/facets", params={"limit": 1}, json={}).json()["total"] == 4
+
+
+def test_values_of_one_facet(client, source):
+    asked = {"facet": "folders"}
+    found = client.get("/v1/facets/values", params=asked).json()
+    assert found["values"] == [{"value": source, "count": 4, "within": [], "has_more": False}]
+    assert (found["total"], found["left_out"], found["is_partial"]) == (4, 0, False)
+    posted = client.post("/v1/facets/values", params=asked, json={"where": {"path": "*green*"}})
+    assert [value["count"] for value in posted.json()["values"]] == [1]
+    kinds = client.get("/v1/facets/values", params={"facet": "kinds", "contains": "IMA"}).json()
+    assert [value["value"] for value in kinds["values"]] == ["image"]
+    of_text = client.post("/v1/facets/values", params=asked, json={"text": "red", "mode": "text"})
+    assert of_text.json()["total"] == 1
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{}, {"facet": "colours"}, {"facet": "kinds", "below": "x"}, {"facet": "kinds", "limit": 0}],
+)
+def test_what_is_no_facet_is_refused(client, asked):
+    assert client.get("/v1/facets/values", params=asked).status_code == 422
+    assert client.post("/v1/facets/values", params=asked, json={}).status_code == 422

@@ -110,9 +110,31 @@ def test_items_are_listed_by_date_page_by_page(client, items, order):
     assert {item["item_id"] for item in seen} == {item["item_id"] for item in items.values()}
 
 
+def test_items_are_listed_by_name_page_by_page(client, items):
+    seen, cursor = [], None
+    while not seen or cursor:
+        parameters = {"limit": 5, "order": "name", **({"cursor": cursor} if cursor else {})}
+        page = client.get("/v1/items", params=parameters).json()
+        seen += page["items"]
+        cursor = page["next_cursor"]
+    places = [(item["path"].encode(), item["item_id"]) for item in seen]
+    assert places == sorted(places)
+    assert {item["item_id"] for item in seen} == {item["item_id"] for item in items.values()}
+
+
 @pytest.mark.parametrize(
     ("order", "cursor"),
-    [("newest", "none.3"), ("date", "3"), ("date", "2023-02-30T00:00:00.3"), ("date", "x")],
+    [
+        ("name", "3"),
+        ("name", "none.3"),
+        ("name", "name-x.3"),
+        ("date", "name-L2E.3"),
+        ("newest", "name-L2E.3"),
+        ("newest", "none.3"),
+        ("date", "3"),
+        ("date", "2023-02-30T00:00:00.3"),
+        ("date", "x"),
+    ],
 )
 def test_a_cursor_of_another_order_is_refused(client, order, cursor):
     answer = client.get("/v1/items", params={"order": order, "cursor": cursor})
