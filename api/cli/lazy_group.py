@@ -87,9 +87,11 @@ class LazyGroup(TyperGroup):
         return outline
 
 
-def lazy_group(entries: Mapping[str, Entry], **settings: Any) -> typer.Typer:
-    """Make a group of these commands; settings: as `typer.Typer` takes them."""
-    group = type("LazyGroup", (LazyGroup,), {"entries": entries})
+def lazy_group(
+    entries: Mapping[str, Entry], *, base: type[LazyGroup] = LazyGroup, **settings: Any
+) -> typer.Typer:
+    """Make a group of these commands; base: its class; settings: as `typer.Typer` takes them."""
+    group = type(base.__name__, (base,), {"entries": entries})
     # Typer makes no group of nothing but a class, unless it has a callback.
     return typer.Typer(cls=group, **{"callback": lambda: None} | settings)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from api.cli.lazy_group import Entry, lazy_group
+from api.cli.query_group import QueryGroup
 from retrieval.errors import MMSearchError, UsageError, left_out_packages_explained
 
 COMMANDS = {
@@ -18,7 +19,9 @@ COMMANDS = {
         "Index directories, or update their index: images, videos, PDF, texts, tables.",
     ),
     "search": Entry(
-        "api.cli.search:search", "Search for images or texts by a text, an image, or both."
+        "api.cli.search:search",
+        "Search for images or texts by a text, an image, or both.",
+        "SearchCommand",
     ),
     "facets": Entry(
         "api.cli.facets:facets",
@@ -81,9 +84,11 @@ COMMANDS = {
 
 app = lazy_group(
     COMMANDS,
+    base=QueryGroup,
     name="mmsearch",
-    help='Search images by meaning: `mmsearch index ./photos`, then `mmsearch search "a dog"`.',
-    no_args_is_help=True,
+    help='Search pictures and texts by meaning. In a folder: `mmsearch "a dog in the snow"`.',
+    invoke_without_command=True,
+    subcommand_metavar="[QUERY | COMMAND] [ARGS]...",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -140,11 +145,16 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     show_version: Annotated[
         bool,
         typer.Option(
-            "--version", help="Print the version and exit.", callback=_show_version, is_eager=True
+            "-V",
+            "--version",
+            help="Print the version and exit.",
+            callback=_show_version,
+            is_eager=True,
         ),
     ] = False,
 ) -> None:
@@ -153,3 +163,7 @@ def options(
     _debug = debug
     if not debug:
         warnings.simplefilter("ignore")
+    if context.invoked_subcommand is None:
+        from api.cli.first_steps import print_first_steps
+
+        print_first_steps()
