@@ -1,5 +1,6 @@
 """Show pictures in a terminal: by sixels or kitty's protocol where it has them, else in blocks."""
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -24,7 +25,7 @@ def picture_printer(
     console: Console, picture_of: "Callable[[Item], Image.Image]"
 ) -> "Callable[[Item], None] | None":
     """Return what prints the picture of an item; None, with a note, where none can be shown."""
-    if not console.is_terminal or console.is_dumb_terminal:
+    if not console.is_terminal or console.is_dumb_terminal or not _has_size():
         complain("No pictures are shown, since the output is no terminal that can show them.")
         return None
     try:
@@ -49,6 +50,14 @@ def picture_printer(
         console.print(Padding(shown, (0, 0, 0, _MARGIN)), soft_wrap=False)
 
     return show
+
+
+def _has_size() -> bool:
+    """Return whether the terminal of the output, if it is one, says how large it is."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns > 0
+    except (OSError, ValueError):
+        return True
 
 
 def _rows(size: tuple[int, int], columns: int) -> int:

@@ -1,6 +1,7 @@
 """The program's own group: what is no command is a query to the library of this folder."""
 
 from collections import Counter
+from collections.abc import Sequence
 from difflib import get_close_matches
 from shlex import join
 from typing import Any
@@ -10,6 +11,7 @@ from retrieval.errors import UsageError
 
 HERE = "here"
 """Word that makes a query of what follows, even of the name of a command."""
+_QUIET = frozenset({"-q", "--quiet"})
 _SEARCH = ("search", "--here")
 _ALIKE = 0.75
 """Ratio of `difflib` from which a word looks like a command."""
@@ -21,7 +23,7 @@ class QueryGroup(LazyGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments after turning a query into the command that answers it."""
         own = {name for option in self.get_params(ctx) for name in option.opts}
-        return super().parse_args(ctx, self.routed(list(args), own))
+        return super().parse_args(ctx, self.routed(quiet_first(args), own))
 
     def routed(self, args: list[str], own_options: set[str]) -> list[str]:
         """Put the command of a query before it, and that of `help` before `--help`.
@@ -64,6 +66,13 @@ class QueryGroup(LazyGroup):
             f"No such command '{word}'. Did you mean {suggested}? To search this folder for it: "
             f"mmsearch {HERE} {join(words)}"
         )
+
+
+def quiet_first(args: Sequence[str]) -> list[str]:
+    """Move `-q`, which every command takes, to the options of the program."""
+    end = args.index("--") if "--" in args else len(args)
+    kept = [arg for arg in args[:end] if arg not in _QUIET]
+    return ["--quiet"] * (len(kept) < end) + kept + list(args[end:])
 
 
 def _has_library() -> bool:

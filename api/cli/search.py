@@ -4,12 +4,14 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from api.cli.completion import MODES, SORTS, one_of
 from api.cli.filter_options import (
     AfterOption,
     BeforeOption,
@@ -41,9 +43,9 @@ from api.cli.options import (
     options_of,
     print_json,
 )
+from api.cli.settings import library_defaults
 from retrieval.errors import UsageError
-from retrieval.library import Library, open_library
-from retrieval.search.query import DEFAULT_BUDGET_MS, MAX_K
+from retrieval.search.limits import DEFAULT_BUDGET_MS, MAX_K
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,16 +53,35 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from retrieval.catalog import Item
+    from retrieval.library import Library
     from retrieval.search.answer import Answer
     from retrieval.search.query import JointQuery, Reranking
 
 
 class SearchCommand(TyperCommand):
-    """`mmsearch search`, where `--open` without a value opens the page."""
+    """`mmsearch search`, with the defaults of the library, and `--open` without a value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments after giving a lone `--open` its value."""
+        """Parse the arguments; a lone `--open` opens the page."""
+        if not ctx.resilient_parsing and "--server" not in args:
+            ctx.default_map = {**(ctx.default_map or {}), **_defaults_of_library(args)}
         return super().parse_args(ctx, with_page(args))
+
+
+def _defaults_of_library(args: list[str]) -> dict[str, Any]:
+    """Read the defaults of the library that the arguments name, by which they are parsed then."""
+    from retrieval.folder_library import find_library
+    from retrieval.library import default_library_path
+
+    named = [arg.partition("=")[2] for arg in args if arg.startswith("--library=")]
+    named += [value for name, value in pairwise(args) if name == "--library"]
+    try:
+        if named:
+            return library_defaults(Path(named[-1]))
+        found = find_library(Path.cwd()) if "--here" in args else None
+        return library_defaults(found.path if found else default_library_path())
+    except (OSError, UsageError):
+        return {}
 
 
 def search(
@@ -120,6 +141,7 @@ def search(
             "NAME",
             "Search mode: vector (by meaning), text (by words), hybrid (both), auto (hybrid "
             "if some file has a telling word, else vector).",
+            autocompletion=one_of(MODES),
         ),
     ] = "auto",
     min_relevance: Annotated[
@@ -138,6 +160,7 @@ def search(
             "NAME",
             "Order of hits: relevance, date (newest first), date-asc (oldest first); by date come "
             "only hits above the minimum relevance.",
+            autocompletion=one_of(SORTS),
         ),
     ] = "relevance",
     group: Annotated[
@@ -217,6 +240,7 @@ def search(
     given = locals()
     from api.cli.hits import Style, print_hits, print_paths
     from api.cli.query_parts import parse_parts
+    from retrieval.library import open_library
     from retrieval.search.query import (
         JointQuery,
         Query,
@@ -320,7 +344,7 @@ def _on_service(
 
 
 def _in_library(
-    opened: Library, joint: "JointQuery", reranking: "Reranking", device: str
+    opened: "Library", joint: "JointQuery", reranking: "Reranking", device: str
 ) -> _Searched:
     """Search a library in this process."""
     with without_collections():
@@ -347,7 +371,7 @@ def _from(answer: "Answer", first: int) -> "Answer":
     return replace(answer, hits=answer.hits[first:]) if first else answer
 
 
-def _why_nothing(library: Library, joint: "JointQuery") -> str:
+def _why_nothing(library: "Library", joint: "JointQuery") -> str:
     """Explain why a search has no hits."""
     with library.catalog.snapshot() as snapshot:
         spaces = joint.space_ids or (library.space().id,)
