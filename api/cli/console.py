@@ -184,7 +184,7 @@ class IndexingBar:
         self._progress.update(
             self._task,
             description=f"Embedding{failed}",
-            completed=event.done,
+            completed=max(event.done, event.read),
             total=event.total,
         )
 
