@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from api.cli.console import display_path, out
+from api.cli.folder_library import find_library
 from retrieval.errors import MMSearchError
-from retrieval.folder_library import find_library
 from retrieval.library import default_library_path, library_exists
 
 _MOST_ENTRIES = 5000

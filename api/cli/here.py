@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from api.cli.folder_library import FolderLibrary, find_library, place_for_library, register
 from api.cli.open_library import deferred_encoder, library_and_encoder
 from api.cli.options import complain, stop_on_signal
 from retrieval.catalog.paths import is_at_or_below
 from retrieval.errors import LibraryLockedError, MMSearchError, NotFoundError, UsageError
-from retrieval.folder_library import FolderLibrary, find_library, place_for_library, register
 from retrieval.library import Library, library_exists, open_library, read_sources
 
 if TYPE_CHECKING:

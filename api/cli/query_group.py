@@ -78,7 +78,7 @@ def quiet_first(args: Sequence[str]) -> list[str]:
 def _has_library() -> bool:
     from pathlib import Path
 
-    from retrieval.folder_library import find_library
+    from api.cli.folder_library import find_library
 
     try:
         return find_library(Path.cwd()) is not None

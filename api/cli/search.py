@@ -70,7 +70,7 @@ class SearchCommand(TyperCommand):
 
 def _defaults_of_library(args: list[str]) -> dict[str, Any]:
     """Read the defaults of the library that the arguments name, by which they are parsed then."""
-    from retrieval.folder_library import find_library
+    from api.cli.folder_library import find_library
     from retrieval.library import default_library_path
 
     named = [arg.partition("=")[2] for arg in args if arg.startswith("--library=")]
@@ -87,9 +87,7 @@ def _defaults_of_library(args: list[str]) -> dict[str, Any]:
 def search(
     words: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[TEXT]...", help="Text to search for; several words need no quotes."
-        ),
+        typer.Argument(metavar="TEXT...", help="Text to search for; several words need no quotes."),
     ] = None,
     image: Annotated[
         str | None, option("--image", "FILE", "Find items similar to this image, a file or URL.")

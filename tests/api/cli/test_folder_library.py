@@ -5,8 +5,7 @@ import os
 
 import pytest
 
-from indexer.pipeline import index_sources
-from retrieval.folder_library import (
+from api.cli.folder_library import (
     INSIDE,
     FolderLibrary,
     find_library,
@@ -14,6 +13,7 @@ from retrieval.folder_library import (
     register,
     registered_folders,
 )
+from indexer.pipeline import index_sources
 from retrieval.library import create_library
 
 
