@@ -62,6 +62,14 @@ def find_library(folder: Path) -> FolderLibrary | None:
     return None
 
 
+def library_of(folder: Path) -> Path | None:
+    """Return the library that has a folder as the top of its tree; None: there is none."""
+    root = os.path.abspath(folder)  # noqa: PTH100 - as sources are spelled
+    inside = Path(root) / INSIDE
+    found = inside if library_exists(inside) else registered_folders().get(root)
+    return found if found is not None and library_exists(found) else None
+
+
 def place_for_library(folder: Path, path: Path | None = None) -> FolderLibrary:
     """Say where the library of a folder is to be created. path: instead of the data directory.
 

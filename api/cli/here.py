@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_FILES = 20_000
 """Files of a new folder that are indexed without asking."""
+_BATCH_SIZE = 16
+"""Small, so that somebody who waits sees progress and Ctrl-C soon has an effect."""
 _STOPPING = "Finishing the current batch, then searching what is there. Ctrl-C again: stop at once."
 _OF_SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/opt", "/proc", "/run", "/sys", "/usr", "/var")
 
@@ -117,6 +119,7 @@ def _index(
                 encoder,
                 paths,
                 partial=partial,
+                batch_size=_BATCH_SIZE,
                 on_progress=bar,
                 should_stop=stop.is_set,
             )

@@ -22,7 +22,7 @@ def _type_of_values(option: Any, ctx: Any) -> str | None:
     return None if option.is_bool_flag or _type_of is None else _type_of(option, ctx)
 
 
-TyperOption.display_type_rich = _type_of_values  # type: ignore[method-assign]
+TyperOption.display_type_rich = _type_of_values  # type: ignore[method-assign, assignment]
 
 
 class Entry(NamedTuple):

@@ -89,13 +89,12 @@ def page_query(joint: "JointQuery") -> str:
     query = joint.query
     unwanted = (part.text for part in query.text_parts if part.weight < 0)
     words = [query.words, *(f'-"{text}"' if " " in text else f"-{text}" for text in unwanted)]
-    given = {
-        "q": [" ".join(filter(None, words))],
-        "source": [query.where.source] if query.where else [],
-        "kind": [*(query.where.kind or ())] if query.where else [],
-        "sort": [query.sort] if query.sort != "relevance" else [],
-    }
-    return f"?{urlencode({name: list(filter(None, given[name])) for name in given}, doseq=True)}"
+    given = [("q", text) for text in [" ".join(filter(None, words))] if text]
+    if query.where is not None:
+        given += [("source", query.where.source)] if query.where.source else []
+        given += [("kind", kind) for kind in query.where.kind or ()]
+    given += [("sort", query.sort)] if query.sort != "relevance" else []
+    return f"?{urlencode(given)}" if given else ""
 
 
 def _is_choice(values: Sequence[str]) -> bool:

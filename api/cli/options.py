@@ -27,12 +27,23 @@ def option(name: str, metavar: str, description: str, **settings: Any) -> Any:
     return typer.Option(name, metavar=metavar, help=description, **settings)
 
 
+def library_directory(path: Path | None) -> Path | None:
+    """Return the directory of a library, which may be named by the folder that it is of."""
+    if path is None or not path.is_dir() or (path / "library.toml").exists():
+        return path
+    from api.cli.folder_library import library_of
+
+    return library_of(path) or path
+
+
 LibraryOption = Annotated[
     Path | None,
     option(
         "--library",
         "DIR",
-        "Library directory. (default: $MMSEARCH_LIBRARY, else one in your data directory)",
+        "Library directory, or a folder that `mmsearch QUERY` has indexed. (default: "
+        "$MMSEARCH_LIBRARY, else one in your data directory)",
+        callback=library_directory,
     ),
 ]
 SourcesArgument = Annotated[

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from retrieval.errors import UsageError
 from retrieval.search.query import ImagePart, ItemPart, TextPart, read_parts
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Part = TextPart | ImagePart | ItemPart
-_P = TypeVar("_P", TextPart, ImagePart)
 
 # No digit may follow: 16:9 and 10:30 are words.
 _WEIGHTED = re.compile(
@@ -61,14 +60,11 @@ def parse_parts(
         factor, name = _split(image, literal=literal)
         parts.append(ImagePart(_read(name), factor))
     parts += [_text_or_image(one, literal) for one in add]
-    parts += [_negative(_text_or_image(one, literal)) for one in subtract]
+    unwanted = (_text_or_image(one, literal) for one in subtract)
+    parts += [replace(part, weight=-part.weight) for part in unwanted]
     parts += [TextPart(one, -1.0) for one in minus]
     parts += [ItemPart(item_id) for item_id in like]
     return tuple(parts)
-
-
-def _negative(part: _P) -> _P:
-    return replace(part, weight=-part.weight)
 
 
 def _text(text: str, literal: bool) -> TextPart:

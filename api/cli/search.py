@@ -39,6 +39,7 @@ from api.cli.options import (
     ServerOption,
     SpacesOption,
     complain,
+    library_directory,
     option,
     options_of,
     print_json,
@@ -77,7 +78,7 @@ def _defaults_of_library(args: list[str]) -> dict[str, Any]:
     named += [value for name, value in pairwise(args) if name == "--library"]
     try:
         if named:
-            return library_defaults(Path(named[-1]))
+            return library_defaults(library_directory(Path(named[-1])) or Path(named[-1]))
         found = find_library(Path.cwd()) if "--here" in args else None
         return library_defaults(found.path if found else default_library_path())
     except (OSError, UsageError):

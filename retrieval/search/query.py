@@ -28,6 +28,20 @@ from retrieval.search.limits import (
     MAX_WEIGHT,
 )
 
+# The limits of queries are imported from here, too.
+__all__ = [
+    "DEFAULT_BUDGET_MS",
+    "MAX_ITEM_ID",
+    "MAX_K",
+    "MAX_LITERAL",
+    "MAX_PARTS",
+    "MAX_RERANK_BUDGET_MS",
+    "MAX_RERANK_DEPTH",
+    "MAX_SPACES",
+    "MAX_TEXT_LENGTH",
+    "MAX_WEIGHT",
+]
+
 
 @dataclass(frozen=True)
 class TextPart:

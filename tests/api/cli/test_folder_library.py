@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -9,10 +10,12 @@ from api.cli.folder_library import (
     INSIDE,
     FolderLibrary,
     find_library,
+    library_of,
     place_for_library,
     register,
     registered_folders,
 )
+from api.cli.options import library_directory
 from indexer.pipeline import index_sources
 from retrieval.library import create_library
 
@@ -114,6 +117,17 @@ def test_a_damaged_registry_is_an_empty_one(tree, content):
     file.write_bytes(content.encode("latin-1"))
     assert registered_folders() == {}
     assert find_library(tree) is None
+
+
+def test_a_folder_names_its_library(made, tree, monkeypatch):
+    assert library_of(tree) == made.path
+    assert library_of(tree / "2019") is None
+    monkeypatch.chdir(tree)
+    assert library_directory(Path()) == made.path
+    assert library_directory(made.path) == made.path
+    assert library_directory(Path("2019")) == Path("2019")
+    assert library_directory(Path("new")) == Path("new")
+    assert library_directory(None) is None
 
 
 def test_a_library_that_was_deleted_is_none(tree):
