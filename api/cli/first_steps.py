@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from shlex import quote
 
+from rich.text import Text
+
 from api.cli.console import display_path, out
 from api.cli.folder_library import find_library, library_of
 from retrieval.errors import MMSearchError
@@ -16,8 +18,10 @@ _EXAMPLE = 'mmsearch "a dog in the snow"'
 def print_first_steps() -> None:
     """Say in a few lines how to search here, or what is missing for it."""
     out.print("mmsearch finds pictures and texts by what they show and say.\n")
-    for command, why in first_steps():
-        out.print(f"  [bold]{command:<34}[/bold]  {why}")
+    steps = first_steps()
+    width = max(len(command) for command, _ in steps)
+    for command, why in steps:
+        out.print(Text.assemble("  ", (command.ljust(width), "bold"), f"  {why}"))
     out.print("\nAll commands: mmsearch --help")
 
 

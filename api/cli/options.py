@@ -225,10 +225,10 @@ def stop_on_signal(*others: signal.Signals, note: str = "") -> Iterator[threadin
 
 
 def complain(message: str) -> None:
-    """Print a message to standard error."""
+    """Print a message to standard error; a terminal gets it wrapped between words."""
     from api.cli import console
 
-    console.err.print(message, markup=False)
+    console.err.print(message, markup=False, soft_wrap=not console.err.is_terminal)
 
 
 def print_json(value: dict[str, Any]) -> None:

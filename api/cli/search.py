@@ -45,7 +45,7 @@ from api.cli.options import (
     print_json,
 )
 from api.cli.settings import library_defaults
-from retrieval.errors import UsageError
+from retrieval.errors import NotFoundError, UsageError
 from retrieval.search.limits import DEFAULT_BUDGET_MS, MAX_K
 
 if TYPE_CHECKING:
@@ -239,7 +239,6 @@ def search(
     given = locals()
     from api.cli.hits import Style, print_hits, print_paths
     from api.cli.query_parts import parse_parts
-    from retrieval.library import open_library
     from retrieval.search.query import (
         JointQuery,
         Query,
@@ -286,7 +285,7 @@ def search(
         searched = (
             _on_service(address, joint, reranking, stack)
             if address
-            else _in_library(open_library(library), joint, reranking, device)
+            else _in_library(_open(library), joint, reranking, device)
         )
         answer = _from(searched.answer, k * (page - 1))
         if as_json:
@@ -353,6 +352,20 @@ def _in_library(
     answer = JointEngine(opened, joint.space_ids, device=device).search(joint, reranking)
     read = partial(read_item_image, max_pixels=opened.max_pixels)
     return _Searched(answer, read, lambda: _why_nothing(opened, joint))
+
+
+def _open(path: Path | None) -> "Library":
+    """Open a library; without a default one, the error says how to search the current folder."""
+    from retrieval.library import open_library
+
+    try:
+        return open_library(path)
+    except NotFoundError as error:
+        if path is not None:
+            raise
+        raise NotFoundError(
+            f'{error} Or search the current folder, which is indexed first: mmsearch "..."'
+        ) from error
 
 
 def _below(joint: "JointQuery", folder: str) -> "JointQuery":
