@@ -43,6 +43,8 @@ _MOST_SEALED_BYTES = 128 << 20
 """Size of a catalog whose checksum is computed after each run, in a tenth of a second or so."""
 _SHARE_OF_LIMIT = 0.4
 """Of the time limit of one read: after it a reader ends with what it has."""
+_FILES_A_STEP = 8
+"""How many files are read between two events of progress."""
 _WEIGHT_OF_MANY_PIECES = 32
 """How many images a file of another kind counts as, in what is read ahead."""
 
@@ -125,9 +127,10 @@ def index_sources(
         comparison = run.compare(retry_failed, partial, refresh_metadata=refresh_metadata)
         total = len(comparison.to_read)
         done, is_stopping = 0, False
+        report = _Report(on_progress, total, run.summary)
         count = workers or default_workers()
         with nullcontext(readers) if readers else DecoderPool(count, limit_s=limit_s) as pool:
-            on_progress(Progress(0, total, run.summary.failed))
+            report.committed(done)
             files = comparison.to_read
             while files and not is_stopping:
                 batch = Batch()
@@ -135,17 +138,18 @@ def index_sources(
                     for step in steps:
                         batch.add(step)
                         done += step.next is None
+                        report.read(done)
                         is_stopping = should_stop()
                         if is_stopping or batch.is_full(batch_size):
                             run.commit(batch)
                             batch = Batch()
-                            on_progress(Progress(done, total, run.summary.failed))
+                            report.committed(done)
                             is_stopping = is_stopping or should_stop()
                         if is_stopping:
                             break
                 if batch.steps:
                     run.commit(batch)
-                    on_progress(Progress(done, total, run.summary.failed))
+                    report.committed(done)
                 files = run.take_files_to_read_again()
                 done -= len(files)
             run.summary.interrupted = done < total or not run.refresh(
@@ -202,6 +206,29 @@ def _tallied(entries: Iterable[Entry], seen: Seen) -> Iterator[Entry]:
             seen.endings.update(entry.endings)
             seen.system_folders.update(entry.folders)
         yield entry
+
+
+@dataclass
+class _Report:
+    """Tells of progress: of files that are in the library, and of those read since."""
+
+    _on_progress: Callable[[Progress], None]
+    _total: int
+    _summary: Summary
+    _done: int = 0
+    _told: int = 0
+
+    def committed(self, done: int) -> None:
+        self._done = done
+        self._tell(done)
+
+    def read(self, done: int) -> None:
+        if done >= self._told + _FILES_A_STEP:
+            self._tell(done)
+
+    def _tell(self, read: int) -> None:
+        self._told = read
+        self._on_progress(Progress(min(self._done, read), self._total, self._summary.failed, read))
 
 
 @dataclass

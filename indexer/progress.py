@@ -5,11 +5,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, in files that have to be read. `total` is None while folders are walked."""
+    """How far a run is, in files that have to be read.
+
+    done: files in the library. total: None while folders are walked. read: files read so far, of
+    which those of the last batch are not in the library yet.
+    """
 
     done: int
     total: int | None
     failed: int = 0
+    read: int = 0
 
 
 @dataclass

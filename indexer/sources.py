@@ -67,10 +67,10 @@ def parse_changes(given: Mapping[str, Any]) -> Changes:
     if "kinds" in changes:
         kinds = changes["kinds"]
         names = kinds.split(",") if isinstance(kinds, str) else kinds
-        try:
-            changes["kinds"] = frozenset(MediaKind(name.strip()) for name in names)
-        except ValueError as error:
-            raise UsageError(f"{error}; there are: {', '.join(MediaKind)}.") from None
+        wrong = [name for name in names if name.strip() not in set(MediaKind)]
+        if wrong:
+            raise UsageError(f"There is no kind {wrong[0]!r}; there are: {', '.join(MediaKind)}.")
+        changes["kinds"] = frozenset(MediaKind(name.strip()) for name in names)
     return changes
 
 

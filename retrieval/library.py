@@ -90,6 +90,16 @@ def library_exists(path: Path) -> bool:
     return (path / _MANIFEST).exists()
 
 
+def read_sources(path: Path) -> list[str]:
+    """Read the sources of a library that any version made; raises MMSearchError if that fails."""
+    catalog = Catalog(path / _CATALOG)
+    try:
+        with catalog.snapshot() as snapshot:
+            return snapshot.sources()
+    finally:
+        catalog.close()
+
+
 def is_place_for_library(path: Path) -> bool:
     """Return whether there is no library yet in a directory, and one can be created there."""
     try:

@@ -29,7 +29,16 @@ ONLY_IN = {
 LAYERS = [
     {"errors", "files", "machine"},
     {"catalog", "embeddings", "encoders", "filters", "media"},
-    {"duplicates", "indices", "integrity", "library", "relocation", "rerankers", "spaces"},
+    {
+        "duplicates",
+        "folder_library",
+        "indices",
+        "integrity",
+        "library",
+        "relocation",
+        "rerankers",
+        "spaces",
+    },
     {"search"},
     {"training"},
 ]
@@ -200,7 +209,13 @@ def test_help_imports_nothing_heavy():
     heavy = {"faiss", "fastapi", "numpy", "open_clip", "PIL", "pydantic", "rich", "sqlalchemy"}
     assert (heavy | {"timm", "torch", "transformers"}) & loaded == set()
     own = {name for name in loaded if name.startswith(("api.", "retrieval."))}
-    assert own == {"api.cli", "api.cli.lazy_group", "api.cli.program", "retrieval.errors"}
+    assert own == {
+        "api.cli",
+        "api.cli.lazy_group",
+        "api.cli.program",
+        "api.cli.query_group",
+        "retrieval.errors",
+    }
 
 
 def test_schemas_load_no_reader_of_files():

@@ -15,12 +15,7 @@ from rich.text import Text
 from api.printable import escape_controls, one_line
 from indexer.progress import Progress as IndexingProgress
 from indexer.progress import Summary
-from retrieval.catalog import Item, TakenFrom
-from retrieval.files import valid_text
-from retrieval.media import Modality
-from retrieval.search.answer import Answer, Hit
-from retrieval.search.cut import FLOOR
-from retrieval.search.query import PartKind
+from retrieval.catalog import Item
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
@@ -57,77 +52,9 @@ err = PrintableConsole(stderr=True, highlight=False, soft_wrap=True)
 
 def display_path(path: str) -> str:
     """Format a path: relative to the current directory if below, control characters escaped."""
-    here = os.getcwd() + os.sep  # noqa: PTH109 - a string prefix, not a Path
-    return one_line(path.removeprefix(here))
-
-
-def print_answer(answer: Answer, *, are_here: bool = True, with_dates: bool = False) -> None:
-    """Print ranked hits: rank, relevance, similarity, match if reranked, path (as a link).
-
-    Pictures come first, and passages of texts in a section below. A terminal also gets the cursor
-    of the next page. are_here: the files are on this machine. with_dates: print the dates, too.
-    """
-    pictures = [hit for hit in answer.hits if hit.item.modality is not Modality.TEXT]
-    passages = [hit for hit in answer.hits if hit.item.modality is Modality.TEXT]
-    has_match = any(hit.match is not None for hit in answer.hits)
-    for hit in pictures:
-        _print_hit(hit, has_match=has_match, are_here=are_here, with_date=with_dates)
-    if pictures and passages:
-        out.print("[bold]Texts[/bold]")
-    for hit in passages:
-        _print_hit(hit, has_match=has_match, are_here=are_here, with_date=with_dates)
-    if answer.left_out and answer.hits and out.is_terminal:
-        out.print(f"{answer.left_out:,} less relevant left out.", style="dim")
-    if answer.next_cursor and out.is_terminal:
-        out.print(f"More: the same with [bold]--cursor {answer.next_cursor}[/bold]", style="dim")
-
-
-def _print_hit(hit: Hit, *, has_match: bool, are_here: bool, with_date: bool) -> None:
-    shown = Text(display_path(hit.path))
-    if out.is_terminal and are_here:
-        shown.stylize(f"link {Path(valid_text(hit.path)).as_uri()}")
-    shown.append(place_in_file(hit.item), style="dim")
-    if hit.group:
-        shown.append(f"  and {len(hit.group):,} more of this file", style="dim")
-    if hit.words is not None:
-        shown.append("  by its words", style="dim")
-    scores = f"{hit.similarity:.3f}"
-    if has_match:
-        scores += "       -" if hit.match is None else f"  {hit.match:+6.2f}"
-    relevance = ("   -  ", "dim")
-    if hit.relevance is not None:
-        relevance = (f"{hit.relevance:>4.0%}  ", _style_of_relevance(hit.relevance))
-    if with_date:
-        scores += f"  {_date_of(hit.item):<26}"
-    out.print(Text.assemble(f"{hit.rank:>4}  ", relevance, (scores, "cyan"), "  ", shown))
-
-
-def print_understood(answer: Answer) -> None:
-    """Print on standard error which words of the query became filters."""
-    if answer.understood:
-        said = ", ".join(
-            f"{part.label} ({'date' if part.kind is PartKind.TIME else part.kind})"
-            for part in answer.understood
-        )
-        err.print(
-            f"Understood: {said}. --literal searches for the words as they are.",
-            style="dim",
-            markup=False,
-        )
-
-
-def _style_of_relevance(relevance: float) -> str:
-    if relevance >= 0.5:
-        return "bold green"
-    return "green" if relevance >= FLOOR else "dim"
-
-
-def _date_of(item: Item) -> str:
-    """Format the date of an item; one of the file system says so."""
-    if item.taken_local is None:
-        return "no date"
-    date = f"{item.taken_local:%Y-%m-%d %H:%M}"
-    return date if item.taken_from is TakenFrom.METADATA else f"{date} file date"
+    for here in (os.getcwd(), os.environ.get("PWD", "")):  # noqa: PTH109 - string prefixes
+        path = path.removeprefix(here.rstrip(os.sep) + os.sep) if here else path
+    return one_line(path)
 
 
 def place_in_file(item: Item) -> str:
@@ -183,8 +110,12 @@ def passed_over(endings: Mapping[str, int], system_folders: Mapping[str, int]) -
 
 
 @contextmanager
-def indexing_progress(*, quiet: bool) -> Iterator["IndexingBar"]:
-    """Show a progress bar on standard error with rate and remaining time."""
+def indexing_progress(*, quiet: bool, is_lazy: bool = False) -> Iterator["IndexingBar"]:
+    """Show a progress bar on standard error with rate and remaining time.
+
+    is_lazy: only from the first file on that has to be read, so that nothing is shown where there
+    is nothing to do.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -199,7 +130,7 @@ def indexing_progress(*, quiet: bool) -> Iterator["IndexingBar"]:
         def render(self, task: "Task") -> Text:
             return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
-    with Progress(
+    progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
@@ -209,8 +140,14 @@ def indexing_progress(*, quiet: bool) -> Iterator["IndexingBar"]:
         console=err,
         disable=quiet or not err.is_terminal,
         speed_estimate_period=60,
-    ) as progress:
-        yield IndexingBar(progress)
+    )
+    bar = IndexingBar(progress)
+    try:
+        if not is_lazy:
+            bar.show()
+        yield bar
+    finally:
+        progress.stop()
 
 
 class IndexingBar:
@@ -218,7 +155,13 @@ class IndexingBar:
 
     def __init__(self, progress: "Progress") -> None:
         self._progress = progress
+        self._is_shown = False
         self._task = progress.add_task("Looking for files", total=None)
+
+    def show(self) -> None:
+        """Begin to show the bar."""
+        self._is_shown = True
+        self._progress.start()
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
@@ -227,17 +170,21 @@ class IndexingBar:
         try:
             yield
         finally:
-            self._progress.start()
+            if self._is_shown:
+                self._progress.start()
 
     def __call__(self, event: IndexingProgress) -> None:
-        """Display an event."""
+        """Display an event; files that need not be read leave no bar behind."""
         if event.total is None:
             return
+        self._progress.update(self._task, visible=event.total > 0)
+        if event.total and not self._is_shown:
+            self.show()
         failed = f" ({event.failed:,} failed)" if event.failed else ""
         self._progress.update(
             self._task,
             description=f"Embedding{failed}",
-            completed=event.done,
+            completed=max(event.done, event.read),
             total=event.total,
         )
 

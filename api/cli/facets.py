@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from api.cli.completion import MODALITIES, one_of
 from api.cli.filter_options import (
     AfterOption,
     BeforeOption,
@@ -86,6 +87,9 @@ def facets(
             "--modality",
             "image|text",
             "Modality to count: image (with video frames and pages) or text (chunks of text).",
+            autocompletion=one_of(
+                {name: said for name, said in MODALITIES.items() if name != "any"}
+            ),
         ),
     ] = "image",
     source: SourceFilterOption = None,

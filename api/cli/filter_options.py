@@ -4,14 +4,15 @@ import os
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ValidationError
-
+from api.cli.completion import KINDS, list_of
 from api.cli.options import option
 from retrieval.errors import UsageError, first_problem
-from retrieval.filters import Filter
 from retrieval.media import MediaKind
+
+if TYPE_CHECKING:
+    from retrieval.filters import Filter
 
 SourceFilterOption = Annotated[
     Path | None, option("--source", "DIR", "Only items in this directory or file.")
@@ -21,7 +22,12 @@ PathFilterOption = Annotated[
 ]
 KindFilterOption = Annotated[
     str | None,
-    option("--kind", "LIST", "Comma-separated file kinds: image, video, document, text, table."),
+    option(
+        "--kind",
+        "LIST",
+        "Comma-separated file kinds: image (or photo), video, document, text, table.",
+        autocompletion=list_of(KINDS),
+    ),
 ]
 AfterOption = Annotated[
     str | None, option("--after", "DATE", "Only items taken at or after a date: 2023, 2023-05-17.")
@@ -48,6 +54,13 @@ RatingOption = Annotated[
 ]
 WhereOption = Annotated[str | None, option("--where", "JSON", "Filter as JSON; see the reference.")]
 
+_KIND_NAMES = {
+    **{f"{kind}s": kind for kind in MediaKind},
+    **dict.fromkeys(("photo", "photos", "picture", "pictures"), MediaKind.IMAGE),
+    **dict.fromkeys(("pdf", "pdfs"), MediaKind.DOCUMENT),
+}
+"""Other names that people use."""
+
 _PARTIAL_DATE = re.compile(r"(\d{4})(?:-(\d\d))?", re.ASCII)
 
 
@@ -64,7 +77,7 @@ def parse_filter(
     label: str | None = None,
     min_rating: float | None = None,
     where: str | None = None,
-) -> Filter | None:
+) -> "Filter | None":
     """Build a filter that requires all given options; None without options.
 
     Args:
@@ -101,6 +114,10 @@ def parse_filter(
         wanted["and"] = [_filter(where)]
     if not wanted:
         return None
+    from pydantic import ValidationError
+
+    from retrieval.filters import Filter
+
     try:
         return Filter.model_validate(wanted)
     except ValidationError as error:
@@ -108,10 +125,14 @@ def parse_filter(
 
 
 def _kinds(text: str) -> list[MediaKind]:
+    names = [name.strip().lower() for name in text.split(",")]
     try:
-        return [MediaKind(name.strip()) for name in text.split(",")]
-    except ValueError as error:
-        raise UsageError(f"--kind: {error}; there are: {', '.join(MediaKind)}.") from None
+        return [MediaKind(_KIND_NAMES.get(name, name)) for name in names]
+    except ValueError:
+        wrong = next(n for n in names if _KIND_NAMES.get(n, n) not in set(MediaKind))
+        raise UsageError(
+            f"--kind: there is no kind {wrong!r}. There are: {', '.join(MediaKind)}."
+        ) from None
 
 
 def _date(option: str, text: str | None) -> datetime | None:
@@ -130,7 +151,11 @@ def _date(option: str, text: str | None) -> datetime | None:
         ) from None
 
 
-def _filter(text: str) -> Filter:
+def _filter(text: str) -> "Filter":
+    from pydantic import ValidationError
+
+    from retrieval.filters import Filter
+
     try:
         return Filter.model_validate_json(text)
     except ValidationError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from api.cli.completion import ENCODERS, KINDS, list_of, one_of
 from api.cli.index_info import build_due_indices
 from api.cli.open_library import library_and_encoder, other_encoders
 from api.cli.options import (
@@ -47,6 +48,7 @@ def index(
             "NAME",
             "Encoder: auto, starter, open_clip:MODEL/PRETRAINED or local-dir:DIR. "
             "(default: the library's own; auto for a new library)",
+            autocompletion=one_of(ENCODERS),
         ),
     ] = None,
     language: Annotated[
@@ -100,6 +102,7 @@ def index(
             "--kinds",
             "LIST",
             "Comma-separated file kinds: image, video, document, text, table. (default: all)",
+            autocompletion=list_of(KINDS),
         ),
     ] = None,
     hidden: Annotated[
@@ -307,6 +310,8 @@ def _tell_summary(summary: "Summary", library: Library, paths: Sequence[Path]) -
     from api.cli import console
     from api.http.schemas import valid_text
 
+    if console.err.quiet:
+        return
     if summary.found == 0 and not summary.removed:
         where = ", ".join(str(path) for path in paths) or "the library's sources"
         console.out.print(f"No files that can be indexed in {where}.", markup=False)

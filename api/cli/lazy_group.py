@@ -8,10 +8,21 @@ from importlib import import_module
 from typing import Any, ClassVar, NamedTuple, Self
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 _UsageError: Any = typer.BadParameter.__base__
 """Error of any argument; Typer exports only this kind of it."""
+
+
+_type_of = getattr(TyperOption, "display_type_rich", None)
+
+
+def _type_of_values(option: Any, ctx: Any) -> str | None:
+    """Return what help shows as the type of an option's value: nothing for flags."""
+    return None if option.is_bool_flag or _type_of is None else _type_of(option, ctx)
+
+
+TyperOption.display_type_rich = _type_of_values  # type: ignore[method-assign, assignment]
 
 
 class Entry(NamedTuple):
@@ -19,11 +30,13 @@ class Entry(NamedTuple):
 
     target: "module:attribute", a function or a `typer.Typer`. help: what lists of commands show of
     its help, which is the first paragraph. command_class: name of its class in the same module.
+    panel: heading that it stands under in lists.
     """
 
     target: str
     help: str
     command_class: str | None = None
+    panel: str | None = None
 
 
 class _Commands(Mapping[str, Any]):
@@ -82,14 +95,17 @@ class LazyGroup(TyperGroup):
         """Copy the group, with stand-ins for its commands that have a name and a help alone."""
         outline = copy(self)
         outline.commands = {
-            name: TyperCommand(name, help=entry.help) for name, entry in self.entries.items()
+            name: TyperCommand(name, help=entry.help, rich_help_panel=entry.panel)
+            for name, entry in self.entries.items()
         }
         return outline
 
 
-def lazy_group(entries: Mapping[str, Entry], **settings: Any) -> typer.Typer:
-    """Make a group of these commands; settings: as `typer.Typer` takes them."""
-    group = type("LazyGroup", (LazyGroup,), {"entries": entries})
+def lazy_group(
+    entries: Mapping[str, Entry], *, base: type[LazyGroup] = LazyGroup, **settings: Any
+) -> typer.Typer:
+    """Make a group of these commands; base: its class; settings: as `typer.Typer` takes them."""
+    group = type(base.__name__, (base,), {"entries": entries})
     # Typer makes no group of nothing but a class, unless it has a callback.
     return typer.Typer(cls=group, **{"callback": lambda: None} | settings)
 

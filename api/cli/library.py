@@ -45,6 +45,7 @@ def status(
         counts = snapshot.counts(space.id)
         sources = snapshot.sources()
         listed = _listed_files(snapshot, failed=failed, notes=notes)
+        kinds = snapshot.kinds()
         seen = snapshot.seen()
     missing = [source for source in sources if not is_there(source)]
     usage, settings = opened.tokens.usage(), opened.tokens.settings
@@ -57,6 +58,7 @@ def status(
         "missing_sources": missing,
         **{f"{modality}s": count for modality, count in counts.items.items()},
         "files_indexed": counts.indexed,
+        "kinds": {str(kind): count for kind, count in kinds.items()},
         "files_failed": counts.failed,
         "files_noted": counts.noted,
         "files_removed": counts.removed,
@@ -77,6 +79,8 @@ def status(
         "Library": str(opened.path),
         "Encoder": f"{space.encoder} (space {space.id})",
         "Sources": "\n          ".join(map(one_line, sources)) or "none",
+        "Files": ", ".join(f"{count:,} {_kind_name(kind, count)}" for kind, count in kinds.items())
+        or "none",
         **{f"{modality}s".title(): f"{count:,}" for modality, count in counts.items.items()},
         "Failed": f"{counts.failed:,}" + (" (mmsearch status --failed)" if counts.failed else ""),
         "Noted": f"{counts.noted:,}" + (" (mmsearch status --notes)" if counts.noted else ""),
@@ -93,6 +97,10 @@ def status(
         complain(valid_text(advice_on_missing(source)))
     for warning in opened.warnings:
         complain(valid_text(warning))
+
+
+def _kind_name(kind: str, count: int) -> str:
+    return kind if count == 1 else f"{kind}s"
 
 
 def _listed_files(snapshot: "Snapshot", *, failed: bool, notes: bool) -> dict[str, Any]:

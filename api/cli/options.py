@@ -16,14 +16,24 @@ from typing import Annotated, Any
 
 import typer
 
+from api.cli.completion import ENCODERS, MODALITIES, RERANKERS, one_of, spaces
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.files import user_cache_directory
-from retrieval.search.query import MAX_RERANK_BUDGET_MS, MAX_RERANK_DEPTH
+from retrieval.search.limits import MAX_RERANK_BUDGET_MS, MAX_RERANK_DEPTH
 
 
-def option(name: str, metavar: str, description: str, **limits: float) -> Any:
-    """Declare an option with a value; limits: its `min` and `max`."""
-    return typer.Option(name, metavar=metavar, help=description, **limits)  # type: ignore[arg-type]
+def option(name: str, metavar: str, description: str, **settings: Any) -> Any:
+    """Declare an option with a value; settings: its `min` and `max`, its `autocompletion`."""
+    return typer.Option(name, metavar=metavar, help=description, **settings)
+
+
+def library_directory(path: Path | None) -> Path | None:
+    """Return the directory of a library, which may be named by the folder that it is of."""
+    if path is None or not path.is_dir() or (path / "library.toml").exists():
+        return path
+    from api.cli.folder_library import library_of
+
+    return library_of(path) or path
 
 
 LibraryOption = Annotated[
@@ -31,7 +41,9 @@ LibraryOption = Annotated[
     option(
         "--library",
         "DIR",
-        "Library directory. (default: $MMSEARCH_LIBRARY, else one in your data directory)",
+        "Library directory, or a folder that `mmsearch QUERY` has indexed. (default: "
+        "$MMSEARCH_LIBRARY, else one in your data directory)",
+        callback=library_directory,
     ),
 ]
 SourcesArgument = Annotated[
@@ -54,7 +66,15 @@ LanguageOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DeviceOption = Annotated[str, option("--device", "NAME", "Device: auto, cpu, cuda, cuda:1, mps.")]
-EncoderOption = Annotated[str, option("--encoder", "NAME", "Encoder, as for `mmsearch index`.")]
+EncoderOption = Annotated[
+    str,
+    option(
+        "--encoder",
+        "NAME",
+        "Encoder, as for `mmsearch index`.",
+        autocompletion=one_of(ENCODERS),
+    ),
+]
 CacheOption = Annotated[
     Path | None, option("--cache", "DIR", "Cache directory. (default: user cache)")
 ]
@@ -73,7 +93,12 @@ WorkersOption = Annotated[
 ]
 SpaceOption = Annotated[
     str | None,
-    option("--space", "ID", "Id of the vector space to use, if the library has several."),
+    option(
+        "--space",
+        "ID",
+        "Id of the vector space to use, if the library has several.",
+        autocompletion=spaces,
+    ),
 ]
 ModalityOption = Annotated[
     str,
@@ -82,6 +107,7 @@ ModalityOption = Annotated[
         "any|image|text",
         "Modality to find: image (with video frames and pages), text (chunks of text), or any, "
         "where the text of a page finds the page.",
+        autocompletion=one_of(MODALITIES),
     ),
 ]
 ServerOption = Annotated[
@@ -97,6 +123,7 @@ SpacesOption = Annotated[
         "ID",
         "Id of the vector space to search, if there are several. Repeatable: rank fusion of the "
         "answers.",
+        autocompletion=spaces,
     ),
 ]
 RerankOption = Annotated[
@@ -105,6 +132,7 @@ RerankOption = Annotated[
         "--rerank",
         "NAME",
         "Reranker: auto, none, cross-attention[:FILE] or blip-itm[:NAME_OR_DIR].",
+        autocompletion=one_of(RERANKERS),
     ),
 ]
 RerankDepthOption = Annotated[
@@ -197,10 +225,10 @@ def stop_on_signal(*others: signal.Signals, note: str = "") -> Iterator[threadin
 
 
 def complain(message: str) -> None:
-    """Print a message to standard error."""
+    """Print a message to standard error; a terminal gets it wrapped between words."""
     from api.cli import console
 
-    console.err.print(message, markup=False)
+    console.err.print(message, markup=False, soft_wrap=not console.err.is_terminal)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -10,80 +10,116 @@ from typing import Annotated, Any
 import typer
 
 from api.cli.lazy_group import Entry, lazy_group
+from api.cli.query_group import QueryGroup
 from retrieval.errors import MMSearchError, UsageError, left_out_packages_explained
 
+EVERYDAY, SERVICE, TUNING, RESEARCH = "Everyday", "Service", "Tuning", "Research"
+
 COMMANDS = {
+    "search": Entry(
+        "api.cli.search:search",
+        "Search for images or texts by a text, an image, or both.",
+        "SearchCommand",
+        EVERYDAY,
+    ),
     "index": Entry(
         "api.cli.index:index",
         "Index directories, or update their index: images, videos, PDF, texts, tables.",
+        panel=EVERYDAY,
     ),
-    "search": Entry(
-        "api.cli.search:search", "Search for images or texts by a text, an image, or both."
+    "watch": Entry(
+        "api.cli.watch:watch",
+        "Watch directories and index changes within seconds.",
+        panel=EVERYDAY,
     ),
+    "status": Entry("api.cli.library:status", "Show what a library holds.", panel=EVERYDAY),
     "facets": Entry(
         "api.cli.facets:facets",
         "Count items by year, month, folder, place, camera, kind and values of table columns.",
-    ),
-    "explain": Entry(
-        "api.cli.explain:explain",
-        "Explain a match: the words that carried it, and the image regions they attended to.",
+        panel=EVERYDAY,
     ),
     "duplicates": Entry(
         "api.cli.duplicates:duplicates",
         "Find duplicates: identical files, and images that look the same. Nothing is deleted.",
-    ),
-    "watch": Entry("api.cli.watch:watch", "Watch directories and index changes within seconds."),
-    "serve": Entry("api.cli.serve:serve", "Run the HTTP API and the web page."),
-    "index-info": Entry(
-        "api.cli.index_info:index_info",
-        "Show the search index: its kind, why it was chosen, its settings and recall.",
-    ),
-    "build-index": Entry(
-        "api.cli.index_info:build_index",
-        "Rebuild the search index now. `mmsearch index` does this automatically when it is due.",
-    ),
-    "status": Entry("api.cli.library:status", "Show what a library holds."),
-    "check": Entry(
-        "api.cli.check:check",
-        "Check a library: catalog, vectors, indices and caches; exit code 1 if something is wrong.",
-    ),
-    "backup": Entry(
-        "api.cli.backup:backup",
-        "Back up a library, also while it is indexed and searched; copies only what is new.",
-    ),
-    "restore": Entry(
-        "api.cli.backup:restore",
-        "Restore a library from a backup into a new directory, and verify it.",
+        panel=EVERYDAY,
     ),
     "remove": Entry(
         "api.cli.library:remove",
         "Remove directories and files from a library; the files themselves stay.",
+        panel=EVERYDAY,
     ),
     "relocate": Entry(
         "api.cli.library:relocate",
         "Give a moved or renamed directory, or a drive, its new path, without indexing it again.",
+        panel=EVERYDAY,
     ),
-    "encoders": Entry(
-        "api.cli.encoders:encoders",
-        "List the available encoders, and which are on this machine; command: export.",
+    "config": Entry(
+        "api.cli.config:config",
+        "Show and change the defaults of options: your own, and those of a library.",
+        panel=EVERYDAY,
     ),
-    "bench": Entry("api.cli.bench.program:bench", "Measure how good and how fast the engine is."),
-    "train": Entry("api.cli.train:train", "Train the built-in models."),
-    "spaces": Entry(
-        "api.cli.spaces:spaces",
-        "List the vector spaces of a library, choose the default, complete or remove them.",
+    "serve": Entry("api.cli.serve:serve", "Run the HTTP API and the web page.", panel=SERVICE),
+    "backup": Entry(
+        "api.cli.backup:backup",
+        "Back up a library, also while it is indexed and searched; copies only what is new.",
+        panel=SERVICE,
+    ),
+    "restore": Entry(
+        "api.cli.backup:restore",
+        "Restore a library from a backup into a new directory, and verify it.",
+        panel=SERVICE,
+    ),
+    "check": Entry(
+        "api.cli.check:check",
+        "Check a library: catalog, vectors, indices and caches; exit code 1 if something is wrong.",
+        panel=SERVICE,
     ),
     "trust": Entry(
         "api.cli.trust:trust",
         "Allow libraries to use an encoder's files, or a link's target, outside of them.",
+        panel=SERVICE,
     ),
+    "encoders": Entry(
+        "api.cli.encoders:encoders",
+        "List the available encoders, and which are on this machine; command: export.",
+        panel=TUNING,
+    ),
+    "spaces": Entry(
+        "api.cli.spaces:spaces",
+        "List the vector spaces of a library, choose the default, complete or remove them.",
+        panel=TUNING,
+    ),
+    "index-info": Entry(
+        "api.cli.index_info:index_info",
+        "Show the search index: its kind, why it was chosen, its settings and recall.",
+        panel=TUNING,
+    ),
+    "build-index": Entry(
+        "api.cli.index_info:build_index",
+        "Rebuild the search index now. `mmsearch index` does this automatically when it is due.",
+        panel=TUNING,
+    ),
+    "explain": Entry(
+        "api.cli.explain:explain",
+        "Explain a match: the words that carried it, and the image regions they attended to.",
+        panel=RESEARCH,
+    ),
+    "bench": Entry(
+        "api.cli.bench.program:bench",
+        "Measure how good and how fast the engine is.",
+        panel=RESEARCH,
+    ),
+    "train": Entry("api.cli.train:train", "Train the built-in models.", panel=RESEARCH),
 }
+"""The commands by name, in the order of the help."""
 
 app = lazy_group(
     COMMANDS,
+    base=QueryGroup,
     name="mmsearch",
-    help='Search images by meaning: `mmsearch index ./photos`, then `mmsearch search "a dog"`.',
-    no_args_is_help=True,
+    help='Search pictures and texts by meaning. In a folder: `mmsearch "a dog in the snow"`.',
+    invoke_without_command=True,
+    subcommand_metavar="[QUERY | COMMAND] [ARGS]...",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -125,8 +161,10 @@ def _print_traceback(*raised: Any) -> None:
 
 
 def _complain(message: str) -> None:
+    from api.cli import console
     from api.cli.options import complain
 
+    console.err.quiet = False
     complain(message)
 
 
@@ -140,11 +178,22 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "-q", "--quiet", help="Print results and errors only; also after any command."
+        ),
+    ] = False,
     show_version: Annotated[
         bool,
         typer.Option(
-            "--version", help="Print the version and exit.", callback=_show_version, is_eager=True
+            "-V",
+            "--version",
+            help="Print the version and exit.",
+            callback=_show_version,
+            is_eager=True,
         ),
     ] = False,
 ) -> None:
@@ -153,3 +202,15 @@ def options(
     _debug = debug
     if not debug:
         warnings.simplefilter("ignore")
+    if quiet or "api.cli.console" in sys.modules:
+        from api.cli import console
+
+        console.err.quiet = quiet
+    if context.invoked_subcommand not in {None, "config"}:
+        from api.cli.settings import user_defaults
+
+        context.default_map = {"search": user_defaults()}
+    if context.invoked_subcommand is None:
+        from api.cli.first_steps import print_first_steps
+
+        print_first_steps()

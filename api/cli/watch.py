@@ -71,7 +71,7 @@ def watch(
         on_problem=lambda reason: complain(f"The index was not built: {reason}"),
     )
     with ExitStack() as first_run, stop_on_signal(signal.SIGTERM) as stop:
-        bar = first_run.enter_context(console.indexing_progress(quiet=as_json))
+        bar = first_run.enter_context(console.indexing_progress(quiet=as_json, is_lazy=True))
 
         def tell(event: "Event") -> None:
             first_run.close()

@@ -325,6 +325,7 @@ def _texts(library: Library) -> dict[str, str]:
     """Read the small files that cannot be made again, by their paths in the library."""
     names = [
         _LIBRARY_TOML,
+        "config.toml",
         "tokens/settings.toml",
         *(
             f"spaces/{space_id}/{name}"

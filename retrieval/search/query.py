@@ -15,20 +15,32 @@ from retrieval.filters import Filter
 from retrieval.media import Modality
 from retrieval.rerankers.registry import AUTO
 from retrieval.search.cut import AUTO as AUTO_CUT
+from retrieval.search.limits import (
+    DEFAULT_BUDGET_MS,
+    MAX_ITEM_ID,
+    MAX_K,
+    MAX_LITERAL,
+    MAX_PARTS,
+    MAX_RERANK_BUDGET_MS,
+    MAX_RERANK_DEPTH,
+    MAX_SPACES,
+    MAX_TEXT_LENGTH,
+    MAX_WEIGHT,
+)
 
-# Limits of every query: in Python, at the terminal and over HTTP.
-MAX_K = 10_000
-MAX_PARTS = 16
-MAX_TEXT_LENGTH = 10_000
-"""Characters of one text; encoders read far fewer."""
-MAX_WEIGHT = 100.0
-MAX_SPACES = 8
-"""Spaces whose answers are joined."""
-MAX_ITEM_ID = 2**63 - 1
-MAX_LITERAL = 50
-MAX_RERANK_DEPTH = MAX_K
-MAX_RERANK_BUDGET_MS = 60_000.0
-DEFAULT_BUDGET_MS = 2000.0
+# The limits of queries are imported from here, too.
+__all__ = [
+    "DEFAULT_BUDGET_MS",
+    "MAX_ITEM_ID",
+    "MAX_K",
+    "MAX_LITERAL",
+    "MAX_PARTS",
+    "MAX_RERANK_BUDGET_MS",
+    "MAX_RERANK_DEPTH",
+    "MAX_SPACES",
+    "MAX_TEXT_LENGTH",
+    "MAX_WEIGHT",
+]
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,14 @@ def test_progress_counts_up_to_the_total(index):
     ]
 
 
+def test_files_are_counted_as_they_are_read(index, picture_folder):
+    for number in range(20):
+        save_noise(picture_folder / f"more-{number}.png", 100 + number)
+    events: list[Progress] = []
+    index(on_progress=events.append)
+    assert [(e.done, e.read) for e in events[1:]] == [(0, 0), (0, 8), (0, 16), (0, 24), (26, 26)]
+
+
 def test_without_paths_all_sources_are_brought_up_to_date(
     library, tiny_encoder, index, picture_folder
 ):

@@ -30,7 +30,7 @@ def test_options_that_were_not_given_change_nothing():
     assert parse_changes({"kinds": "image, video"}) == {
         "kinds": frozenset({MediaKind.IMAGE, MediaKind.VIDEO})
     }
-    with pytest.raises(UsageError, match="'pictures' is not a valid MediaKind; there are: image"):
+    with pytest.raises(UsageError, match="There is no kind 'pictures'; there are: image"):
         parse_changes({"kinds": "pictures"})
 
 

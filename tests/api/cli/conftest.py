@@ -25,6 +25,7 @@ class Result(NamedTuple):
 def run(monkeypatch, capsys, tmp_path):
     """Run a command line in this process, on a library of its own."""
     monkeypatch.setenv("MMSEARCH_LIBRARY", str(tmp_path / "library"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments: object) -> Result:

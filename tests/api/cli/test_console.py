@@ -13,18 +13,6 @@ from retrieval.catalog import Item
 from retrieval.media import MediaKind, Modality
 
 
-def test_searching_for_people_shows_rank_score_and_path(indexed, run, picture_folder, monkeypatch):
-    monkeypatch.chdir(picture_folder)
-    lines = run("search", "a dog", "-k", 2).out.splitlines()
-    assert len(lines) == 2
-    rank, relevance, score, path = lines[0].split(maxsplit=3)
-    assert rank == "1"
-    assert 0 <= int(relevance.removesuffix("%")) <= 100
-    assert float(score) <= 1
-    assert (picture_folder / path).exists()
-    assert not path.startswith("/")
-
-
 def test_names_that_are_not_utf8_are_printed(run, encoder_name, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()

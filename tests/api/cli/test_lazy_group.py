@@ -135,7 +135,7 @@ def test_completion_of_the_program_knows_commands_and_their_options(run, monkeyp
     assert {"--rerank", "--rerank-depth"} <= complete("mmsearch search --rer")
 
 
-@pytest.mark.parametrize("group", [[], ["bench"], ["spaces"], ["encoders"]])
+@pytest.mark.parametrize("group", [["status"], ["bench"], ["spaces"], ["encoders"]])
 @pytest.mark.parametrize("argument", ["a\x1b[31mb\x9b\u202ec", "--a\x1b[31mb\x9b\u202ec"])
 def test_wrong_arguments_are_named_without_control_characters(group, argument):
     result = CliRunner().invoke(app, [*group, argument])

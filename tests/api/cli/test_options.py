@@ -1,10 +1,13 @@
+import io
 from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cli.options import parse_size
+from api.cli import console
+from api.cli.console import PrintableConsole
+from api.cli.options import complain, parse_size
 from retrieval.errors import UsageError
 
 
@@ -49,3 +52,17 @@ def test_whole_numbers_of_any_unit(number, unit):
 def test_any_text_is_a_size_or_a_usage_error(text):
     with suppress(UsageError):
         assert parse_size(text) >= 0
+
+
+def test_messages_are_wrapped_between_words_of_terminals_alone(monkeypatch):
+    message = "There is no library here. Create one with `mmsearch index PATH...`."
+    for is_terminal in (True, False):
+        file = io.StringIO()
+        shown = PrintableConsole(
+            file=file, force_terminal=is_terminal, width=30, highlight=False, soft_wrap=True
+        )
+        monkeypatch.setattr(console, "err", shown)
+        complain(message)
+        lines = file.getvalue().splitlines()
+        assert [word for line in lines for word in line.split()] == message.split()
+        assert all(len(line.rstrip()) <= 30 for line in lines) == is_terminal

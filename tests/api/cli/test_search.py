@@ -78,6 +78,13 @@ def test_searches_that_cannot_be_meant(indexed, run, wrong):
     assert run("search", *wrong).code == 2
 
 
+def test_without_a_library_the_folder_can_be_searched(run, tmp_path):
+    without = run("search", "a dog")
+    assert without.code == 1
+    assert "Or search the current folder" in without.err
+    assert "current folder" not in run("search", "a dog", "--library", tmp_path / "none").err
+
+
 def test_an_item_that_is_not_there_is_a_failure(indexed, run):
     answer = run("search", "--like", 999)
     assert answer.code == 1

@@ -1,0 +1,136 @@
+"""Read the parts of a query from the command line: texts and images, with weights."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retrieval.errors import UsageError
+from retrieval.search.query import ImagePart, ItemPart, TextPart, read_parts
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Part = TextPart | ImagePart | ItemPart
+
+# No digit may follow: 16:9 and 10:30 are words.
+_WEIGHTED = re.compile(
+    r"\s*(\d{1,3}(?:\.\d{1,6})?|\.\d{1,6}):\s*(?=[^\d\s])(.*)", re.ASCII | re.DOTALL
+)
+_MOST_BYTES = 100 << 20
+_TIME_LIMIT_S = 30.0
+
+
+def parse_parts(
+    text: str | None,
+    *,
+    image: str | None = None,
+    add: Iterable[str] = (),
+    subtract: Iterable[str] = (),
+    minus: Iterable[str] = (),
+    like: Iterable[int] = (),
+    weight: float = 1.0,
+    literal: bool = False,
+    text_may_be_image: bool = False,
+) -> tuple[Part, ...]:
+    """Read the parts of a query, in the order of these arguments.
+
+    Args:
+        text: Text to search for.
+        image: File or address of an image to search for.
+        add: Further texts, files and addresses of images.
+        subtract: Texts and images that hits should be unlike.
+        minus: Texts that hits should be unlike.
+        like: Ids of items to be near to.
+        weight: Factor of the weight of the text.
+        literal: Take `2:cat` as it is, not as `cat` with the weight 2.
+        text_may_be_image: A text that names an image file, or is its address, is the image.
+
+    Raises:
+        UsageError: An image cannot be read, or a weight is not above 0.
+    """
+    if not weight > 0:
+        raise UsageError("--weight takes a number above 0; --subtract makes hits unlike a part.")
+    parts: list[Part] = []
+    if text is not None:
+        main = _text_or_image(text, literal) if text_may_be_image else _text(text, literal)
+        parts.append(replace(main, weight=main.weight * weight))
+    if image is not None:
+        factor, name = _split(image, literal=literal)
+        parts.append(ImagePart(_read(name), factor))
+    parts += [_text_or_image(one, literal) for one in add]
+    unwanted = (_text_or_image(one, literal) for one in subtract)
+    parts += [replace(part, weight=-part.weight) for part in unwanted]
+    parts += [TextPart(one, -1.0) for one in minus]
+    parts += [ItemPart(item_id) for item_id in like]
+    return tuple(parts)
+
+
+def _text(text: str, literal: bool) -> TextPart:
+    weight, rest = _split(text, literal=literal)
+    return TextPart(rest, weight)
+
+
+def _text_or_image(text: str, literal: bool) -> TextPart | ImagePart:
+    weight, rest = _split(text, literal=literal)
+    if _is_address(rest) or _is_image_file(rest):
+        return ImagePart(_read(rest), weight)
+    return TextPart(rest, weight)
+
+
+def _split(text: str, *, literal: bool) -> tuple[float, str]:
+    """Split `2:cat` into its weight and the rest; the weight of all others is 1."""
+    found = None if literal else _WEIGHTED.fullmatch(text)
+    return (float(found[1]), found[2]) if found else (1.0, text)
+
+
+def _is_address(text: str) -> bool:
+    return text.lower().startswith(("http://", "https://")) and " " not in text.strip()
+
+
+def _is_image_file(text: str) -> bool:
+    from retrieval.media import MediaKind
+    from retrieval.media.registry import format_of
+
+    found = format_of(text)
+    if found is None or found.kind is not MediaKind.IMAGE:
+        return False
+    try:
+        return Path(text).expanduser().is_file()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def _read(name: str) -> "Image.Image":
+    if not _is_address(name):
+        [part] = read_parts(image=Path(name).expanduser())
+        assert isinstance(part, ImagePart)
+        return part.image
+    return _fetch(name.strip())
+
+
+def _fetch(address: str) -> "Image.Image":
+    """Download an image that the user named, up to a size and a time; it is kept in no file."""
+    import tempfile
+
+    import httpx
+
+    try:
+        with (
+            tempfile.NamedTemporaryFile(suffix=Path(httpx.URL(address).path).suffix) as file,
+            httpx.stream("GET", address, follow_redirects=True, timeout=_TIME_LIMIT_S) as answer,
+        ):
+            answer.raise_for_status()
+            size = 0
+            for chunk in answer.iter_bytes():
+                size += len(chunk)
+                if size > _MOST_BYTES:
+                    raise UsageError(f"{address} is larger than {_MOST_BYTES >> 20} MiB.")
+                file.write(chunk)
+            file.flush()
+            return _read(file.name)
+    except httpx.HTTPStatusError as error:
+        raise UsageError(f"{address} answers {error.response.status_code}.") from error
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise UsageError(f"{address} cannot be downloaded: {error}.") from error

@@ -1,0 +1,157 @@
+"""Defaults of options in TOML files: one of the user, and one in a library.
+
+An option counts before an environment variable, that before the file of the library, and that
+before the file of the user. A library may come from a stranger, so its file decides only how
+results are found and shown.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import platformdirs
+import tomli_w
+
+from retrieval.errors import LibraryError, UsageError
+from retrieval.files import read_toml, write_atomically
+
+VARIABLE = "MMSEARCH_CONFIG"
+"""Environment variable: the user's file, in place of the one in the configuration directory."""
+FILE = "config.toml"
+
+
+class Setting(NamedTuple):
+    """A key of the files.
+
+    kind: type of its value. meaning: in a few words. variable: environment variable that it stands
+    for; None: it is the default of the option of `mmsearch search` of the same name. in_library:
+    whether a library may set it, or the values that it may set.
+    """
+
+    kind: type
+    meaning: str
+    variable: str | None = None
+    in_library: bool | frozenset[str] = True
+
+
+SETTINGS = {
+    "k": Setting(int, "number of hits"),
+    "kind": Setting(str, "comma-separated file kinds"),
+    "modality": Setting(str, "modality to find: image, text or any"),
+    "mode": Setting(str, "search mode: vector, text, hybrid or auto"),
+    "sort": Setting(str, "order of hits: relevance, date or date-asc"),
+    "min_relevance": Setting(str, "minimum relevance of hits, 0 to 1, or auto"),
+    "group": Setting(bool, "collapse by file"),
+    "diversity": Setting(float, "result diversity, 0 to 1"),
+    "literal": Setting(bool, "turn no words into filters or weights"),
+    "verbose": Setting(bool, "print the scores"),
+    "preview": Setting(bool, "show the pictures in the terminal"),
+    "rerank": Setting(str, "reranker", in_library=frozenset({"auto", "none"})),
+    "rerank_depth": Setting(int, "number of candidates to rerank"),
+    "rerank_budget": Setting(float, "maximum reranking time in milliseconds"),
+    "update": Setting(bool, "index before a search of a folder", in_library=False),
+    "device": Setting(str, "device of encoders", in_library=False),
+    "library": Setting(str, "default library", "MMSEARCH_LIBRARY", in_library=False),
+    "server": Setting(str, "service to search on", "MMSEARCH_SERVER", in_library=False),
+    "language": Setting(
+        str, "language that encoders are chosen for", "MMSEARCH_LANGUAGE", in_library=False
+    ),
+}
+
+
+def user_file() -> Path:
+    """Return the path of the user's file, which need not exist."""
+    if chosen := os.environ.get(VARIABLE):
+        return Path(chosen)
+    try:
+        return platformdirs.user_config_path("mmsearch", appauthor=False) / FILE
+    except RuntimeError:  # no home directory
+        return Path(os.devnull)
+
+
+def read_settings(file: Path, *, of_library: bool = False) -> dict[str, Any]:
+    """Read the settings of a file; {} without one.
+
+    of_library: leave out what a library may not set and what this version does not know, and all
+    of a file that cannot be read. Raises UsageError for these in a file of the user.
+    """
+    try:
+        found = read_toml(file) if file.is_file() else {}
+    except (OSError, ValueError) as error:
+        if of_library:
+            return {}
+        raise UsageError(f"{file} cannot be read: {error}. Correct it: mmsearch config edit") from (
+            error
+        )
+    if of_library:
+        return {key: value for key, value in found.items() if _problem(key, value, True) is None}
+    for key, value in found.items():
+        if problem := _problem(key, value, False):
+            raise UsageError(f"{file}: {problem} Correct it: mmsearch config edit")
+    return found
+
+
+def parse_setting(key: str, text: str, *, of_library: bool = False) -> Any:
+    """Read the value of a key from the command line; raises UsageError for what it cannot be."""
+    value: Any = text
+    kind = SETTINGS[key].kind if key in SETTINGS else str
+    if kind is bool:
+        value = {"true": True, "yes": True, "false": False, "no": False}.get(text.lower(), text)
+    elif kind in {int, float}:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = text
+    if problem := _problem(key, value, of_library):
+        raise UsageError(problem)
+    return value
+
+
+def write_setting(file: Path, key: str, value: Any) -> None:
+    """Change the line of a key, or add it; None removes it. Comments and other lines stay.
+
+    Raises LibraryError where the file cannot be written.
+    """
+    try:
+        before = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        line = re.compile(rf"\s*{re.escape(key)}\s*=")
+        kept = [each for each in before if not line.match(each)]
+        if value is not None:
+            kept.append(tomli_w.dumps({key: value}).strip())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, "".join(f"{each}\n" for each in kept).encode(), durable=True)
+    except OSError as error:
+        raise LibraryError(f"{file} cannot be written: {error.strerror}.") from error
+
+
+def user_defaults() -> dict[str, Any]:
+    """Read the defaults of the options of `mmsearch search` from the user's file.
+
+    Settings that stand for environment variables become these, unless they are set.
+    """
+    found = read_settings(user_file())
+    for key, value in found.items():
+        if variable := SETTINGS[key].variable:
+            os.environ.setdefault(variable, str(value))
+    return {key: value for key, value in found.items() if SETTINGS[key].variable is None}
+
+
+def library_defaults(library: Path) -> dict[str, Any]:
+    """Read the defaults of the options of `mmsearch search` from the file of a library."""
+    return read_settings(library / FILE, of_library=True)
+
+
+def _problem(key: str, value: Any, of_library: bool) -> str | None:
+    """Say what is wrong with a setting; None: nothing."""
+    if key not in SETTINGS:
+        return f"there is no setting {key!r}. There are: {', '.join(SETTINGS)}."
+    setting = SETTINGS[key]
+    is_number = setting.kind is float and type(value) is int
+    if type(value) is not setting.kind and not is_number:
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+        return f"{key} takes {names[setting.kind]}, not {value!r}."
+    allowed = setting.in_library
+    if of_library and (allowed is False or (allowed is not True and value not in allowed)):
+        return f"A library cannot set {key}" + (f" to {value!r}." if allowed else ".")
+    return None
