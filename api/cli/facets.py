@@ -81,9 +81,8 @@ def facets(
 ) -> None:
     """Count items by year, month, folder, place, camera, kind and values of table columns."""
     given = locals()
-    from api.cli import console
+    from api.cli import console, resident
     from api.http.schemas.facets import FacetsSchema
-    from retrieval.search.engine import Engine
     from retrieval.search.query import Query, TextPart, parse_min_relevance, parse_modality
 
     wanted = parse_filter(**options_of(parse_filter, given))
@@ -95,16 +94,22 @@ def facets(
     query = None
     if text is not None:
         query = Query((TextPart(text),), modality=found, where=wanted, min_relevance=least)
-    if address := server or (None if is_local else os.environ.get("MMSEARCH_SERVER")):
-        from api.client import Client, search_request
+    from api.client import Client, search_request
 
-        body = {"text": text, "modality": found, "where": wanted}
+    body = {"text": text, "modality": found, "where": wanted}
+    request = search_request(body | ({"min_relevance": least} if text else {}))
+    if address := server or (None if is_local else os.environ.get("MMSEARCH_SERVER")):
         with Client(address) as client:
-            request = search_request(body | ({"min_relevance": least} if text else {}))
             counted = client.ask_facets(request, limit)
     else:
-        engine = Engine(open_library(library), space_id=space, device=device)
-        counted = FacetsSchema.of(engine.facets(query, where=wanted, modality=found, limit=limit))
+        opened = open_library(library)
+        asked = None if space else resident.facets(opened, request, limit, device)
+        if asked is None:
+            from retrieval.search.engine import Engine
+
+            engine = Engine(opened, space_id=space, device=device)
+            asked = FacetsSchema.of(engine.facets(query, where=wanted, modality=found, limit=limit))
+        counted = asked
     if as_json:
         print_json(counted.model_dump())
         return

@@ -189,13 +189,19 @@ def search(
             answer = answer_of(client.ask(request_of(joint, reranking)))
             read: Callable[[Item], Image] = partial(picture_of, client)
         else:
-            with without_collections():
-                from retrieval.media.items import read_item_image
-                from retrieval.search.joint import JointEngine
+            from api.cli import resident
 
             opened = open_library(library)
+            found = resident.search(opened, joint, reranking, device)
+            with without_collections():
+                from retrieval.media.items import read_item_image
+
+                if found is None:
+                    from retrieval.search.joint import JointEngine
+
+                    found = JointEngine(opened, space, device=device).search(joint, reranking)
+            answer = found
             read = partial(read_item_image, max_pixels=opened.max_pixels)
-            answer = JointEngine(opened, space, device=device).search(joint, reranking)
         if as_json:
             from api.http.schemas import SearchAnswer
 

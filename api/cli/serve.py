@@ -33,6 +33,17 @@ def serve(
         int | None,
         typer.Option("--port", min=0, max=65_535, help="Port to listen on. (default: 8765)"),
     ] = None,
+    resident: Annotated[
+        bool | None,
+        typer.Option(
+            "--resident",
+            help="Answer commands on this machine only, through a Unix socket; listen on no port.",
+        ),
+    ] = None,
+    idle_exit_minutes: Annotated[
+        float | None,
+        option("--idle-exit", "MINUTES", "Exit after this time without a request.", min=0.001),
+    ] = None,
     api_keys_file: Annotated[
         Path | None,
         option("--api-keys", "FILE", "File of API keys, one per line: NAME:SCOPES:SECRET."),
@@ -158,8 +169,12 @@ def serve(
         return
     settings = _settings(given)
     opened = _open(library or default_library_path(), settings)
-    _check_exposure(settings)
-    sockets = _listen(settings)  # raises for a port in use, before anything is loaded
+    if settings.resident:
+        _require_sockets()
+        sockets = []
+    else:
+        _check_exposure(settings)
+        sockets = _listen(settings)  # raises for a port in use, before anything is loaded
 
     from api.http.app import create_app
     from api.http.server import Server
@@ -219,6 +234,16 @@ def _open(path: Path, settings: "ServiceSettings") -> "Library | Path":
     for warning in opened.warnings:
         complain(f"Warning: {warning}")
     return opened
+
+
+def _require_sockets() -> None:
+    """Raise UsageError where there are no Unix sockets, or they are refused."""
+    from api.resident.places import OFF, is_possible
+
+    if not is_possible():
+        raise UsageError(
+            f"`--resident` needs Unix sockets, which this system lacks, or {OFF} switches off."
+        )
 
 
 def _listen(settings: "ServiceSettings") -> list[socket.socket]:
