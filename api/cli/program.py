@@ -34,6 +34,10 @@ COMMANDS = {
     ),
     "watch": Entry("api.cli.watch:watch", "Watch directories and index changes within seconds."),
     "serve": Entry("api.cli.serve:serve", "Run the HTTP API and the web page."),
+    "mcp": Entry(
+        "api.cli.mcp:mcp",
+        "Run an MCP server on standard input and output, for assistants that call tools.",
+    ),
     "index-info": Entry(
         "api.cli.index_info:index_info",
         "Show the search index: its kind, why it was chosen, its settings and recall.",

@@ -24,6 +24,7 @@ from api.http.middleware.rates import Rate, RateLimit
 from api.http.openapi import install_description
 from api.http.problems import install_problem_handlers
 from api.http.routes import (
+    batch_search,
     embed,
     explain,
     facets,
@@ -34,6 +35,7 @@ from api.http.routes import (
     notes,
     page,
     search,
+    simple_search,
     stats,
     uploads,
 )
@@ -96,6 +98,8 @@ def create_app(
     install_problem_handlers(app)
     modules = (
         search,
+        simple_search,
+        batch_search,
         facets,
         explain,
         items,

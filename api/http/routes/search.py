@@ -34,10 +34,8 @@ async def search(request: Request, service: CurrentService) -> Response:
     with clock("decode"):
         body = await read_search_body(request)
         question = await read_question(service, body)
-    asked = body.request
-    joint = JointQuery(question, parse_modalities(asked.modality), tuple(asked.spaces))
-    reranking = _reranking(request, service, asked)
-    return await _answer(service, joint, reranking, body.query, clock.timings_ms)
+    joint, reranking = joint_query(request, service, body.request, question)
+    return await answer_query(service, joint, reranking, body.query, clock.timings_ms)
 
 
 @router.get("/items/{item_id}/similar", response_model=ServedAnswer)
@@ -59,7 +57,15 @@ async def similar(
         cursor=asked.cursor,
     )
     reranking = _reranking(request, service, asked)
-    return await _answer(service, question, reranking, f"item {item_id}", {})
+    return await answer_query(service, question, reranking, f"item {item_id}", {})
+
+
+def joint_query(
+    request: Request, service: Service, asked: SearchRequest, question: Question
+) -> tuple[JointQuery, Reranking]:
+    """Make what the engines are asked, with the reranker."""
+    joint = JointQuery(question, parse_modalities(asked.modality), tuple(asked.spaces))
+    return joint, _reranking(request, service, asked)
 
 
 async def read_question(service: Service, body: SearchBody) -> Question:
@@ -98,7 +104,7 @@ def _reranking(
     return Reranking(name, asked.rerank_depth, asked.rerank_budget_ms)
 
 
-async def _answer(
+async def answer_query(
     service: Service,
     question: Asked,
     reranking: Reranking,
