@@ -33,7 +33,7 @@ def serve(
         int | None,
         typer.Option("--port", min=0, max=65_535, help="Port to listen on. (default: 8765)"),
     ] = None,
-    resident: Annotated[
+    socket_only: Annotated[
         bool | None,
         typer.Option(
             "--resident",
@@ -169,7 +169,7 @@ def serve(
         return
     settings = _settings(given)
     opened = _open(library or default_library_path(), settings)
-    if settings.resident:
+    if settings.socket_only:
         _require_sockets()
         sockets = []
     else:

@@ -313,7 +313,7 @@ class Server(uvicorn.Server):
         self._application = application
         self._on_signal = on_signal
         self._idle_exit_s = settings.idle_exit_minutes and settings.idle_exit_minutes * 60
-        self._is_resident = settings.resident
+        self._is_resident = settings.socket_only
         self._worker = CommandWorker()
         self._local: dict[Path, LocalSocket | None] = {}
         self._shutdown_s = settings.shutdown_s
