@@ -146,9 +146,9 @@ class Client:
         }
         batch = self._read(BatchAnswer, "POST", "/v1/search/batch", json=body)
         return [
-            entry.answer or _error_of(entry.problem.status, entry.problem.detail)
+            _error_of(entry.problem.status, entry.problem.detail) if entry.problem else entry.answer
             for entry in batch.answers
-            if entry.answer or entry.problem
+            if entry.problem or entry.answer
         ]
 
     def facets(

@@ -91,7 +91,7 @@ def create_app(
         ),
         docs_url=None,  # its scripts come from another server
         redoc_url=None,
-        middleware=_middleware(chosen, keys, metrics),
+        middleware=service_middleware(chosen, keys, metrics),
     )
     app.state.metrics = metrics
     app.state.keys = keys
@@ -119,7 +119,7 @@ def create_app(
     return app
 
 
-def _middleware(
+def service_middleware(
     settings: ServiceSettings, keys: KeyStore, metrics: ServiceMetrics
 ) -> list[Middleware]:
     """List the middleware in the order in which requests pass it.

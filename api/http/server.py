@@ -383,7 +383,8 @@ class Server(uvicorn.Server):
 
     def _services(self) -> list[Service]:
         """List the services whose libraries are open."""
-        states = [self._application.state]
+        named: dict[str, FastAPI] = getattr(self._application.state, "libraries", {})
+        states = [one.state for one in named.values()] or [self._application.state]
         found = [getattr(state, "service", None) for state in states]
         return [service for service in found if isinstance(service, Service)]
 

@@ -128,7 +128,7 @@ def _become(connection: socket.socket) -> None:
     sys.stdin, sys.stdout, sys.stderr = (
         _stream(number, *asked["encodings"][number]) for number in range(_STREAMS)
     )
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+    vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
 
 
 def _stream(number: int, encoding: str, errors: str) -> io.TextIOWrapper:
