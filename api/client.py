@@ -145,11 +145,13 @@ class Client:
             ]
         }
         batch = self._read(BatchAnswer, "POST", "/v1/search/batch", json=body)
-        return [
-            _error_of(entry.problem.status, entry.problem.detail) if entry.problem else entry.answer
-            for entry in batch.answers
-            if entry.problem or entry.answer
-        ]
+        found: list[ServedAnswer | MMSearchError] = []
+        for entry in batch.answers:
+            if entry.problem:
+                found.append(_error_of(entry.problem.status, entry.problem.detail))
+            elif entry.answer:
+                found.append(entry.answer)
+        return found
 
     def facets(
         self,

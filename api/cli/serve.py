@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.options import DeviceOption, complain, option, options_of
-from retrieval.errors import MMSearchError, UsageError
+from retrieval.errors import LibraryError, MMSearchError, UsageError
 from retrieval.library import default_library_path, is_place_for_library, open_library
 
 if TYPE_CHECKING:
@@ -261,9 +261,9 @@ def _open_named(
     for name, path in named.items():
         try:
             found[name] = _open(path, settings)
-        except MMSearchError as error:
+        except (MMSearchError, OSError) as error:
             complain(f"The library {name} is not served: {error}")
-            found[name] = error
+            found[name] = error if isinstance(error, MMSearchError) else LibraryError(str(error))
     failed = [one for one in found.values() if isinstance(one, MMSearchError)]
     if len(failed) == len(found):
         raise failed[0]
