@@ -15,6 +15,7 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from api.http.schemas import ItemList, ItemSchema, PartSchema, SearchRequest, ServedAnswer
+from api.http.schemas.batch import BatchAnswer
 from api.http.schemas.embeddings import Embeddings
 from api.http.schemas.facets import FacetsSchema, FacetValuesSchema
 from api.http.schemas.jobs import FINAL_STATES, JobList, JobSchema, Removal
@@ -134,6 +135,23 @@ class Client:
         """Send a search request."""
         body = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return self._read(ServedAnswer, "POST", "/v1/search", json=body)
+
+    def search_many(self, requests: Sequence[SearchRequest]) -> list[ServedAnswer | MMSearchError]:
+        """Send several searches in one request; one that fails has an error in its place."""
+        body = {
+            "queries": [
+                one.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+                for one in requests
+            ]
+        }
+        batch = self._read(BatchAnswer, "POST", "/v1/search/batch", json=body)
+        found: list[ServedAnswer | MMSearchError] = []
+        for entry in batch.answers:
+            if entry.problem:
+                found.append(_error_of(entry.problem.status, entry.problem.detail))
+            elif entry.answer:
+                found.append(entry.answer)
+        return found
 
     def facets(
         self,
@@ -380,7 +398,10 @@ def _error(answer: httpx.Response) -> MMSearchError:
         message = str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
         message = f"{answer.url} answered {answer.status_code} {answer.reason_phrase}."
-    status = answer.status_code
+    return _error_of(answer.status_code, message)
+
+
+def _error_of(status: int, message: str) -> MMSearchError:
     if status == 404:
         return NotFoundError(message)
     if status in {401, 403}:

@@ -37,6 +37,7 @@ from retrieval.library import open_library
 from retrieval.search.facets import MAX_VALUES, OF_FILES
 
 if TYPE_CHECKING:
+    from api.client import SearchOptions
     from api.http.schemas.facets import FacetsSchema, FacetValueSchema, FacetValuesSchema
     from retrieval.filters import Filter
     from retrieval.library import Library
@@ -150,21 +151,34 @@ class _Asked:
 
 
 def _count_there(address: str, asked: _Asked) -> "FacetsSchema | FacetValuesSchema":
-    from api.client import Client, SearchOptions, search_request
+    from api.client import Client, search_request
 
-    options: SearchOptions = {"modality": asked.modality.value, "where": asked.where}
-    if asked.text is not None:
-        options["min_relevance"] = asked.min_relevance
+    options = _options(asked)
     with Client(address) as client:
         if asked.values is not None:
             return client.facet_values(**vars(asked.values), text=asked.text, **options)
         return client.ask_facets(search_request({"text": asked.text, **options}), asked.limit)
 
 
+def _options(asked: _Asked) -> "SearchOptions":
+    options: SearchOptions = {"modality": asked.modality.value, "where": asked.where}
+    if asked.text is not None:
+        options["min_relevance"] = asked.min_relevance
+    return options
+
+
 def _count_here(
     library: "Library", space: str | None, device: str, asked: _Asked
 ) -> "FacetsSchema | FacetValuesSchema":
+    from api.cli import resident
+    from api.client import search_request
     from api.http.schemas.facets import FacetsSchema, FacetValuesSchema
+
+    if asked.values is None and space is None:
+        request = search_request({"text": asked.text, **_options(asked)})
+        answered = resident.facets(library, request, asked.limit, device)
+        if answered is not None:
+            return answered
     from retrieval.search.engine import Engine
     from retrieval.search.query import Query, TextPart
 

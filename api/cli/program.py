@@ -59,6 +59,11 @@ COMMANDS = {
         panel=EVERYDAY,
     ),
     "serve": Entry("api.cli.serve:serve", "Run the HTTP API and the web page.", panel=SERVICE),
+    "mcp": Entry(
+        "api.cli.mcp:mcp",
+        "Run an MCP server on standard input and output, for assistants that call tools.",
+        panel=SERVICE,
+    ),
     "backup": Entry(
         "api.cli.backup:backup",
         "Back up a library, also while it is indexed and searched; copies only what is new.",

@@ -344,12 +344,17 @@ def _on_service(
 def _in_library(
     opened: "Library", joint: "JointQuery", reranking: "Reranking", device: str
 ) -> _Searched:
-    """Search a library in this process."""
+    """Let the service that runs for a library here search it, or do so in this process."""
+    from api.cli import resident
+
+    answer = resident.search(opened, joint, reranking, device)
     with without_collections():
         from retrieval.media.items import read_item_image
-        from retrieval.search.joint import JointEngine
 
-    answer = JointEngine(opened, joint.space_ids, device=device).search(joint, reranking)
+        if answer is None:
+            from retrieval.search.joint import JointEngine
+
+            answer = JointEngine(opened, joint.space_ids, device=device).search(joint, reranking)
     read = partial(read_item_image, max_pixels=opened.max_pixels)
     return _Searched(answer, read, lambda: _why_nothing(opened, joint))
 

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -12,26 +13,49 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.options import DeviceOption, LibraryOption, complain, option, options_of
-from retrieval.errors import UsageError
+from api.cli.options import DeviceOption, complain, option, options_of
+from retrieval.errors import LibraryError, MMSearchError, UsageError
 from retrieval.library import default_library_path, is_place_for_library, open_library
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from api.http.settings import ServiceSettings
     from retrieval.library import Library
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 _BACKLOG = 2048
 """Connections that may wait to be accepted, as of uvicorn."""
 
 
 def serve(
-    library: LibraryOption = None,
+    library: Annotated[
+        list[str] | None,
+        option(
+            "--library",
+            "[NAME=]DIR",
+            "Library directory. With names, several libraries, each below /libraries/NAME/: "
+            "repeatable. (default: $MMSEARCH_LIBRARY, else one in your data directory)",
+        ),
+    ] = None,
     host: Annotated[
         str | None, typer.Option("--host", help="Address to listen on. (default: 127.0.0.1)")
     ] = None,
     port: Annotated[
         int | None,
         typer.Option("--port", min=0, max=65_535, help="Port to listen on. (default: 8765)"),
+    ] = None,
+    socket_only: Annotated[
+        bool | None,
+        typer.Option(
+            "--resident",
+            help="Answer commands on this machine only, through a Unix socket; listen on no port.",
+        ),
+    ] = None,
+    idle_exit_minutes: Annotated[
+        float | None,
+        option("--idle-exit", "MINUTES", "Exit after this time without a request.", min=0.001),
     ] = None,
     api_keys_file: Annotated[
         Path | None,
@@ -157,9 +181,14 @@ def serve(
         print(make_key())  # noqa: T201
         return
     settings = _settings(given)
-    opened = _open(library or default_library_path(), settings)
-    _check_exposure(settings)
-    sockets = _listen(settings)  # raises for a port in use, before anything is loaded
+    named = parse_libraries(library or [])
+    opened = None if named else _open(_only_path(library), settings)
+    if settings.socket_only:
+        _require_sockets()
+        sockets = []
+    else:
+        _check_exposure(settings)
+        sockets = _listen(settings)  # raises for a port in use, before anything is loaded
 
     from api.http.app import create_app
     from api.http.server import Server
@@ -170,15 +199,20 @@ def serve(
         failures.append(error)
         server.should_exit = True
 
-    application = create_app(
-        opened, settings, device=device, load_in_background=True, on_failed=end
-    )
+    if opened is None:
+        from api.http.libraries import create_libraries_app
+
+        application = create_libraries_app(_open_named(named, settings), settings, device=device)
+    else:
+        application = create_app(
+            opened, settings, device=device, load_in_background=True, on_failed=end
+        )
     signals: list[int] = []
     server = Server(application, settings, signals.append)
     _configure_logs(settings)
     # A terminal that closes ends the service; a service manager asks it to read the keys again.
     if hasattr(signal, "SIGHUP") and (settings.api_keys_file or not sys.stdin.isatty()):
-        signal.signal(signal.SIGHUP, lambda *_: application.state.keys.reload())
+        signal.signal(signal.SIGHUP, lambda *_: _reload_keys(application))
     server.run(sockets)
     if failures:
         raise failures[0]
@@ -186,6 +220,59 @@ def serve(
         raise KeyboardInterrupt  # the one raised by uvicorn can get lost
     if not server.started:
         raise typer.Exit(1)  # the server has logged the reason
+
+
+def parse_libraries(given: list[str]) -> dict[str, Path]:
+    """Parse several NAME=DIR, or one; an empty result is for one library without a name.
+
+    Raises UsageError for a name that is given twice, or several libraries without names.
+    """
+    if len(given) <= 1 and not any(_is_named(text) for text in given):
+        return {}
+    named: dict[str, Path] = {}
+    for text in given:
+        name, equals, directory = text.partition("=")
+        if not equals or not directory or not _NAME.fullmatch(name):
+            raise UsageError(
+                f"--library {text!r}: several libraries need names of letters, digits, - and _, "
+                "such as `--library photos=DIR --library work=DIR2`."
+            )
+        if name in named:
+            raise UsageError(f"--library: the name {name} is given twice.")
+        named[name] = Path(directory).expanduser()
+    return named
+
+
+def _is_named(text: str) -> bool:
+    """Return whether a text is NAME=DIR, and not a directory whose name has an equals sign."""
+    name, equals, _ = text.partition("=")
+    return bool(equals) and bool(_NAME.fullmatch(name)) and not Path(text).exists()
+
+
+def _only_path(given: list[str] | None) -> Path:
+    return Path(given[0]) if given else default_library_path()
+
+
+def _open_named(
+    named: dict[str, Path], settings: "ServiceSettings"
+) -> "dict[str, Library | Path | MMSearchError]":
+    """Open libraries; one that cannot be opened has its error. Raises it if none can be."""
+    found: dict[str, Library | Path | MMSearchError] = {}
+    for name, path in named.items():
+        try:
+            found[name] = _open(path, settings)
+        except (MMSearchError, OSError) as error:
+            complain(f"The library {name} is not served: {error}")
+            found[name] = error if isinstance(error, MMSearchError) else LibraryError(str(error))
+    failed = [one for one in found.values() if isinstance(one, MMSearchError)]
+    if len(failed) == len(found):
+        raise failed[0]
+    return found
+
+
+def _reload_keys(application: "FastAPI") -> None:
+    for one in (application, *getattr(application.state, "libraries", {}).values()):
+        one.state.keys.reload()
 
 
 def _settings(options: dict[str, Any]) -> "ServiceSettings":
@@ -219,6 +306,16 @@ def _open(path: Path, settings: "ServiceSettings") -> "Library | Path":
     for warning in opened.warnings:
         complain(f"Warning: {warning}")
     return opened
+
+
+def _require_sockets() -> None:
+    """Raise UsageError where there are no Unix sockets, or they are refused."""
+    from api.resident.places import OFF, is_possible
+
+    if not is_possible():
+        raise UsageError(
+            f"`--resident` needs Unix sockets, which this system lacks, or {OFF} switches off."
+        )
 
 
 def _listen(settings: "ServiceSettings") -> list[socket.socket]:

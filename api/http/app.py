@@ -24,6 +24,7 @@ from api.http.middleware.rates import Rate, RateLimit
 from api.http.openapi import install_description
 from api.http.problems import install_problem_handlers
 from api.http.routes import (
+    batch_search,
     embed,
     explain,
     facets,
@@ -34,6 +35,7 @@ from api.http.routes import (
     notes,
     page,
     search,
+    simple_search,
     stats,
     uploads,
 )
@@ -89,13 +91,15 @@ def create_app(
         ),
         docs_url=None,  # its scripts come from another server
         redoc_url=None,
-        middleware=_middleware(chosen, keys, metrics),
+        middleware=service_middleware(chosen, keys, metrics),
     )
     app.state.metrics = metrics
     app.state.keys = keys
     install_problem_handlers(app)
     modules = (
         search,
+        simple_search,
+        batch_search,
         facets,
         explain,
         items,
@@ -115,7 +119,7 @@ def create_app(
     return app
 
 
-def _middleware(
+def service_middleware(
     settings: ServiceSettings, keys: KeyStore, metrics: ServiceMetrics
 ) -> list[Middleware]:
     """List the middleware in the order in which requests pass it.

@@ -10,8 +10,9 @@ from api.http.middleware.access import is_public
 from api.http.problems import MEDIA_TYPE
 from api.http.root_path import at_root_path
 from api.http.schemas import SearchRequest
+from api.http.schemas.batch import BatchRequest
 
-_HAND_PARSED: list[type[BaseModel]] = [SearchRequest]
+_HAND_PARSED: list[type[BaseModel]] = [BatchRequest, SearchRequest]
 """Models of bodies that routes parse themselves."""
 
 _REF = "#/components/schemas/{model}"

@@ -55,9 +55,14 @@ _RETRY_S = 5
 
 def problem(status: int, detail: str, *, retry_after_s: int | None = None) -> JSONResponse:
     """Build an error response; `retry_after_s` sets the Retry-After header."""
-    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
+    body = problem_of(status, detail)
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
     return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
+
+
+def problem_of(status: int, detail: str) -> Problem:
+    """Describe an error."""
+    return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
 
 
 def install_problem_handlers(app: FastAPI, routers: Sequence[APIRouter] = ()) -> None:
@@ -87,14 +92,19 @@ def install_problem_handlers(app: FastAPI, routers: Sequence[APIRouter] = ()) ->
     def known(_request: Request, error: MMSearchError) -> JSONResponse:
         if isinstance(error, LibraryError):
             error = _library_gone(app) or error  # whatever it is, it comes of that
-        status = next(
-            (status for kind, status in _STATUS_OF_ERRORS if isinstance(error, kind)),
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-        )
+        status = status_of(error)
         retry_after_s = error.retry_after_s if isinstance(error, RefusedError) else None
         if isinstance(error, LibraryGoneError | LibraryLockedError):
             retry_after_s = _RETRY_S
         return problem(status, str(error), retry_after_s=retry_after_s)
+
+
+def status_of(error: MMSearchError) -> HTTPStatus:
+    """Return the status of the answer to an error."""
+    return next(
+        (status for kind, status in _STATUS_OF_ERRORS if isinstance(error, kind)),
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
 
 
 def library_gone_problem(app: Any) -> JSONResponse | None:

@@ -142,26 +142,43 @@ async def read_search_body(request: Request) -> SearchBody:
     Raises RequestValidationError for an invalid body, HTTPException with status 415 for an
     unsupported media type.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    uploads: tuple[bytes, ...] = ()
-    if kind == FORM:
+    if _media_type(request) == FORM:
         # The files of a form are closed and deleted when its context ends.
         async with request.form(
             max_files=MAX_IMAGES + 1, max_fields=2, max_part_size=_MAX_FIELD
         ) as form:
             content, uploads = await _read_form(form)
-        place = "request"
     else:
-        place, content = "body", await request.body()
-        if content and kind != JSON:
-            raise HTTPException(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                f"Send {JSON} or {FORM}, not {kind or 'nothing'}.",
-            )
+        return search_body(await read_json_body(request, SearchRequest, f"{JSON} or {FORM}"))
+    return search_body(await _parsed(SearchRequest, content, "request"), uploads)
+
+
+async def read_json_body(request: Request, model: type[_Model], kinds: str = JSON) -> _Model:
+    """Parse and validate a JSON body; kinds: the media types that are named in the error.
+
+    Raises as `read_search_body`.
+    """
+    kind = _media_type(request)
+    content = await request.body()
+    if content and kind != JSON:
+        raise HTTPException(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Send {kinds}, not {kind or 'nothing'}."
+        )
+    return await _parsed(model, content, "body")
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _parsed(model: type[_Model], content: str | bytes, place: str) -> _Model:
     if len(content) < _LARGE:
-        asked = parse_json(SearchRequest, content, place)
-    else:
-        asked = await run_in_threadpool(parse_json, SearchRequest, content, place)
+        return parse_json(model, content, place)
+    return await run_in_threadpool(parse_json, model, content, place)
+
+
+def search_body(asked: SearchRequest, uploads: tuple[bytes, ...] = ()) -> SearchBody:
+    """List the parts of a request."""
     parts = [
         (kind, value, getattr(part, "weight", 1.0))
         for part in (asked, *asked.parts)

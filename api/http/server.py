@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Container
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -27,11 +28,14 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from api.http.local_socket import CommandWorker, LocalSocket, open_local_socket
+from api.http.middleware.access import OWN_LIBRARY, OWN_USER
 from api.http.middleware.proxies import TrustedProxies
 from api.http.middleware.rates import network_of
 from api.http.problems import MEDIA_TYPE, problem
 from api.http.routes.dependencies import Service
 from api.http.settings import ServiceSettings
+from api.resident.places import is_of_this_user
 
 HEAD_S = 10.0
 """Time limit in seconds for the head of a request, also for its first byte."""
@@ -78,15 +82,22 @@ class Connections:
         self._open: dict[BoundedProtocol, str] = {}
         self._of_address: dict[str, dict[BoundedProtocol, None]] = {}
         self._warned_at = -_QUIET_S
+        self._used_at = time.monotonic()
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since a connection was made or a request answered."""
+        return time.monotonic() - self._used_at
 
     def admit(self, connection: "BoundedProtocol", host: str) -> bool:
         """Count a new connection, and close an idle one where a limit is reached.
 
         Returns False if all are at work: the new one is to be refused.
         """
+        self._used_at = time.monotonic()
         address = network_of(host)
         same = self._of_address.get(address, {})
         if len(same) >= self.most_of_address and host not in self._proxies:
@@ -111,6 +122,7 @@ class Connections:
 
     def touch(self, connection: "BoundedProtocol") -> None:
         """Move a connection that has become idle to the end of those that make room."""
+        self._used_at = time.monotonic()
         address = self._open.pop(connection, None)
         if address is not None:
             self._open[connection] = address
@@ -268,8 +280,21 @@ class BoundedProtocol(H11Protocol):
         self._read_timer = self._send_timer = None
 
 
+class LocalProtocol(BoundedProtocol):
+    """A connection through a Unix socket, which no other user may make."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a new connection of the same user."""
+        super().connection_made(transport)
+        connected = transport.get_extra_info("socket")
+        if not is_of_this_user(connected):
+            self.abort()
+
+
 class Server(uvicorn.Server):
     """Server of one service, whose shutdown takes no longer than is set.
+
+    Commands of the same user reach it through a Unix socket, too (`api.http.local_socket`).
 
     on_signal: called with the number of each signal that ends it.
     """
@@ -287,6 +312,10 @@ class Server(uvicorn.Server):
         )
         self._application = application
         self._on_signal = on_signal
+        self._idle_exit_s = settings.idle_exit_minutes and settings.idle_exit_minutes * 60
+        self._is_resident = settings.socket_only
+        self._worker = CommandWorker()
+        self._local: dict[Path, LocalSocket | None] = {}
         self._shutdown_s = settings.shutdown_s
         config = uvicorn.Config(
             application,
@@ -307,8 +336,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Notify the application of shutdown before connections are closed."""
         self._on_signal(sig)
-        service = getattr(self._application.state, "service", None)
-        if isinstance(service, Service):  # not before there is a library
+        for service in self._services():
             service.stop()
         if not self.should_exit:
             # Native code that does not return cannot hold up the end.
@@ -324,6 +352,41 @@ class Server(uvicorn.Server):
         if sockets and self.started:
             # Uvicorn tells no address of sockets that it is given.
             self._log_started_message(sockets)
+        if self._is_resident:
+            self._worker.start()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Listen for commands on the libraries that have come; end when unused for long."""
+        for service in self._services():
+            if service.library.path not in self._local:
+                await self._listen_locally(service.library.path)
+        if self._idle_exit_s is not None and self.limits.idle_s > self._idle_exit_s:
+            jobs = [job for service in self._services() for job in service.jobs.jobs()]
+            if all(job.is_finished for job in jobs):
+                _log.info("Nobody has asked for %g minutes: ending.", self._idle_exit_s / 60)
+                self.handle_exit(signal.SIGTERM, None)
+        return await super().on_tick(counter)
+
+    async def _listen_locally(self, library: Path) -> None:
+        opened = open_local_socket(library)
+        self._local[library] = opened
+        if opened is None:
+            return
+        state = {**self.lifespan.state, OWN_USER: True, OWN_LIBRARY: library}
+
+        def create() -> LocalProtocol:
+            self._worker.start()
+            return LocalProtocol(self.config, self.server_state, state, limits=self.limits)
+
+        self.servers.append(await opened.serve(create))
+        _log.info("Commands on this machine ask through %s", opened.place)
+
+    def _services(self) -> list[Service]:
+        """List the services whose libraries are open."""
+        named: dict[str, FastAPI] = getattr(self._application.state, "libraries", {})
+        states = [one.state for one in named.values()] or [self._application.state]
+        found = [getattr(state, "service", None) for state in states]
+        return [service for service in found if isinstance(service, Service)]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept what has connected already, then stop listening and end all connections."""
@@ -331,7 +394,11 @@ class Server(uvicorn.Server):
         listening = [*(sockets or []), *(s for server in self.servers for s in server.sockets)]
         for listener in listening:
             await self._accept_waiting(listener)
+        for local in self._local.values():
+            if local is not None:
+                local.remove()
         await super().shutdown(sockets)
+        self._worker.close()
 
     async def _accept_waiting(self, listener: Any) -> None:
         """Accept connections that wait in the queue of a socket, which would be reset."""

@@ -33,6 +33,10 @@ class ServiceSettings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8765, ge=0, le=65_535)
+    socket_only: bool = False
+    """Listen for commands on this machine only, through a Unix socket, and on no port."""
+    idle_exit_minutes: float | None = Field(default=None, gt=0, le=1_000_000)
+    """End when no request has come for this time; None: never."""
     rerank: str = "auto"
     spaces: WordList = ()
     """Ids of the vector spaces that can be searched, the first by default; none: the library's."""

@@ -17,6 +17,7 @@ from retrieval.errors import MMSearchError
 HELP = "--help"
 FIRST_SEARCH = "first search"
 SERVED_SEARCH = "search through a service"
+RESIDENT_SEARCH = "search beside a service"
 REQUEST = "its request alone"
 
 _LAST_CHARACTERS = 2000
@@ -88,7 +89,7 @@ def measure_startup(
 
     Returns:
         The commands in the order of their runs: `HELP`, `FIRST_SEARCH`, `SERVED_SEARCH`, `REQUEST`,
-        then the others.
+        `RESIDENT_SEARCH`, which the service answers unasked, then the others.
 
     Raises:
         CommandFailedError: A command cannot be started or failed; with what it printed.
@@ -97,10 +98,12 @@ def measure_startup(
     with ExitStack() as stack:
         service = stack.enter_context(ServiceProcess(program, library))
         served = f"http://127.0.0.1:{service.port}"
+        search = [*program, "search", query, "--library", str(library)]
         commands = [
             Command(HELP, [*program, "--help"]),
-            Command(FIRST_SEARCH, [*program, "search", query, "--library", str(library)]),
+            Command(FIRST_SEARCH, search, {"MMSEARCH_RESIDENT": "off"}),
             Command(SERVED_SEARCH, [*program, "search", query, "--server", served]),
+            Command(RESIDENT_SEARCH, search),
             *beside,
         ]
         seconds: dict[str, list[float]] = {}

@@ -13,7 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from api.client import AccessDeniedError, BusyError, Client, ServiceError, UnreachableError
+from api.client import (
+    AccessDeniedError,
+    BusyError,
+    Client,
+    ServiceError,
+    UnreachableError,
+    search_request,
+)
 from api.http.schemas import PartSchema
 from indexer.pipeline import index_sources
 from retrieval.errors import NotFoundError, UsageError
@@ -88,6 +95,15 @@ def test_images_items_and_parts_can_be_asked_for(client, photos):
     )
     parts = [PartSchema(text="x"), PartSchema(text="y", weight=-0.5)]
     assert len(client.search(parts=parts, k=3).hits) == 3
+
+
+def test_many_searches_are_sent_at_once_and_one_may_fail(client):
+    requests = [search_request({"text": "blue", "k": 2}), search_request({"item": 99_999})]
+    answer, error = client.search_many(requests)
+    assert [hit.item_id for hit in answer.hits] == [
+        hit.item_id for hit in client.search("blue", k=2).hits
+    ]
+    assert isinstance(error, NotFoundError)
 
 
 def test_facets_are_counted(client):

@@ -74,7 +74,14 @@ def startup(
 
 def parse_command(text: str) -> "Command":
     """Parse NAME=COMMAND of `--beside`; raises UsageError for anything else."""
-    from benchmarks.speed.startup import FIRST_SEARCH, HELP, REQUEST, SERVED_SEARCH, Command
+    from benchmarks.speed.startup import (
+        FIRST_SEARCH,
+        HELP,
+        REQUEST,
+        RESIDENT_SEARCH,
+        SERVED_SEARCH,
+        Command,
+    )
 
     name, _, line = text.partition("=")
     name = name.strip()
@@ -84,7 +91,7 @@ def parse_command(text: str) -> "Command":
         raise UsageError(f"--beside {text!r}: {error}.") from error
     if not name or not words:
         raise UsageError(f"--beside takes NAME=COMMAND, not {text!r}.")
-    if name in {HELP, FIRST_SEARCH, REQUEST, SERVED_SEARCH}:
+    if name in {HELP, FIRST_SEARCH, REQUEST, RESIDENT_SEARCH, SERVED_SEARCH}:
         raise UsageError(f"--beside needs another name than {name!r}, which is measured already.")
     return Command(name, words)
 

@@ -18,6 +18,12 @@ from api.http.problems import problem
 _WRONG_KEYS = "20/minute"
 
 PUBLIC_PATHS = frozenset({"/", "/favicon.ico", "/healthz", "/readyz", "/service-worker.js"})
+OWN_USER = "is_own_user"
+"""Key of a connection's state: the permissions of its socket stand for an API key."""
+
+OWN_LIBRARY = "own_library"
+"""Key of such a connection's state: directory of the library whose socket it is."""
+
 PUBLIC_FOLDER = "/ui/"
 """The files of the page, which contain no data: a browser loads them before it has a key."""
 
@@ -41,7 +47,7 @@ class Authentication:
             await self._app(scope, receive, send)
             return
         client: Client | None = ANYONE
-        if self._keys:
+        if self._keys and not is_own_user(scope):
             secret = _bearer(Headers(scope=scope).get("authorization", ""))
             client = self._keys.client_of(secret) if secret else None
             if client is None and not is_public(scope["path"]):
@@ -67,6 +73,11 @@ class Authentication:
         )
         answer.headers["WWW-Authenticate"] = 'Bearer realm="mmsearch"'
         return answer
+
+
+def is_own_user(scope: ASGIScope) -> bool:
+    """Return whether a request came through the Unix socket of the user who runs the service."""
+    return bool(scope.get("state", {}).get(OWN_USER))
 
 
 def is_public(path: str) -> bool:

@@ -1,15 +1,15 @@
 """Searching."""
 
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from api.http.middleware.access import is_own_user
 from api.http.query_images import Pixels, read_query_images
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.routes.items import ItemId, current_item
-from api.http.schemas import ServedAnswer, SimilarRequest
+from api.http.schemas import SearchRequest, ServedAnswer, SimilarRequest
 from api.http.search_body import BODY, SearchBody, read_search_body
 from retrieval.media.images import LEAST_SIDE
 from retrieval.rerankers.registry import AUTO
@@ -34,15 +34,16 @@ async def search(request: Request, service: CurrentService) -> Response:
     with clock("decode"):
         body = await read_search_body(request)
         question = await read_question(service, body)
-    asked = body.request
-    joint = JointQuery(question, parse_modalities(asked.modality), tuple(asked.spaces))
-    reranking = Reranking(asked.rerank, asked.rerank_depth, asked.rerank_budget_ms)
-    return await _answer(service, joint, reranking, body.query, clock.timings_ms)
+    joint, reranking = joint_query(request, service, body.request, question)
+    return await answer_query(service, joint, reranking, body.query, clock.timings_ms)
 
 
 @router.get("/items/{item_id}/similar", response_model=ServedAnswer)
 async def similar(
-    item_id: ItemId, asked: Annotated[SimilarRequest, Query()], service: CurrentService
+    request: Request,
+    item_id: ItemId,
+    asked: Annotated[SimilarRequest, Query()],
+    service: CurrentService,
 ) -> Response:
     """Find the items most similar to an item, without the item itself."""
     item = await run_in_threadpool(current_item, service, item_id)
@@ -55,7 +56,16 @@ async def similar(
         group_by_file=asked.group_by_file,
         cursor=asked.cursor,
     )
-    return await _answer(service, question, Reranking(asked.rerank), f"item {item_id}", {})
+    reranking = _reranking(request, service, asked)
+    return await answer_query(service, question, reranking, f"item {item_id}", {})
+
+
+def joint_query(
+    request: Request, service: Service, asked: SearchRequest, question: Question
+) -> tuple[JointQuery, Reranking]:
+    """Make what the engines are asked, with the reranker."""
+    joint = JointQuery(question, parse_modalities(asked.modality), tuple(asked.spaces))
+    return joint, _reranking(request, service, asked)
 
 
 async def read_question(service: Service, body: SearchBody) -> Question:
@@ -82,7 +92,19 @@ async def read_question(service: Service, body: SearchBody) -> Question:
     )
 
 
-async def _answer(
+def _reranking(
+    request: Request, service: Service, asked: SearchRequest | SimilarRequest
+) -> Reranking:
+    """Choose the reranker of the service; for a terminal on this machine, its own choice."""
+    name: str = asked.rerank
+    if name == AUTO and not is_own_user(request.scope):
+        name = service.settings.rerank
+    if isinstance(asked, SimilarRequest):
+        return Reranking(name)
+    return Reranking(name, asked.rerank_depth, asked.rerank_budget_ms)
+
+
+async def answer_query(
     service: Service,
     question: Asked,
     reranking: Reranking,
@@ -90,8 +112,6 @@ async def _answer(
     timings_ms: dict[str, float],
 ) -> Response:
     """Search, and write the answer down. timings_ms: of stages before the engine's."""
-    if reranking.name == AUTO:
-        reranking = replace(reranking, name=service.settings.rerank)
     answer = await service.inference.search(question, reranking)
 
     def written() -> str:

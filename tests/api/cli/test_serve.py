@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 from typer.testing import CliRunner
 
 from api.cli import app as cli
-from api.cli.serve import serve
+from api.cli.serve import parse_libraries, serve
 from indexer.pipeline import index_sources
 from retrieval.encoders.open_clip import OpenClipEncoder
 from retrieval.encoders.trust import trust
@@ -199,7 +200,7 @@ def test_an_encoder_that_cannot_be_loaded_ends_it_with_a_message(tmp_path, tiny_
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", ""])
 def test_exposure_without_a_key_is_refused(indexed_library, host):
     with pytest.raises(UsageError, match="needs an API key") as refused:
-        serve(library=indexed_library.path, host=host)
+        serve(library=[str(indexed_library.path)], host=host)
     assert "--new-key" in str(refused.value)
     assert "--api-keys" in str(refused.value)
 
@@ -226,12 +227,12 @@ def test_exposure_with_a_key_is_served_and_loose_permissions_are_told(indexed_li
 
 def test_wrong_settings_are_usage_errors(indexed_library, monkeypatch):
     with pytest.raises(UsageError, match="has no space 'nonsense'"):
-        serve(library=indexed_library.path, spaces=["nonsense"])
+        serve(library=[str(indexed_library.path)], spaces=["nonsense"])
     with pytest.raises(UsageError, match="MMSEARCH_LOG_LEVEL"):
-        serve(library=indexed_library.path, log_level="loud")
+        serve(library=[str(indexed_library.path)], log_level="loud")
     monkeypatch.setenv("MMSEARCH_QUEUE", "none")
     with pytest.raises(UsageError, match="MMSEARCH_QUEUE"):
-        serve(library=indexed_library.path)
+        serve(library=[str(indexed_library.path)])
 
 
 def test_a_port_in_use_is_told_before_anything_is_loaded(indexed_library):
@@ -240,7 +241,7 @@ def test_a_port_in_use_is_told_before_anything_is_loaded(indexed_library):
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(UsageError, match=f"Port {port} of 127.0.0.1 is in use"):
-            serve(library=indexed_library.path, port=port, device="none such")
+            serve(library=[str(indexed_library.path)], port=port, device="none such")
 
 
 @pytest.mark.slow
@@ -279,3 +280,16 @@ def test_it_ends_at_once_while_it_waits_for_a_library(tmp_path, signal_number):
         assert "Traceback" not in err
         assert process.returncode in {130, 0, -signal.SIGTERM, 143}
         assert not place.path.exists()
+
+
+def test_libraries_with_names_are_parsed_and_one_without_stays_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "year=2024").mkdir()
+    assert parse_libraries([]) == {}
+    assert parse_libraries(["some/where"]) == {}
+    assert parse_libraries(["year=2024"]) == {}
+    assert parse_libraries(["a=b"]) == {"a": Path("b")}
+    assert parse_libraries(["a=b=c", "d=/e"]) == {"a": Path("b=c"), "d": Path("/e")}
+    for wrong in (["a=b", "c"], ["a=b", "a=c"], ["a=b", "=c"], ["a=b", "../x=c"], ["a=b", "c="]):
+        with pytest.raises(UsageError, match="--library"):
+            parse_libraries(wrong)

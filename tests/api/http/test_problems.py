@@ -34,7 +34,8 @@ def test_a_wrong_method_is_told_all_right_ones(client):
         ("/v1/items", {"GET", "POST"}),
         ("/v1/items/1", {"GET", "DELETE"}),
         ("/v1/jobs/1", {"GET", "DELETE"}),
-        ("/v1/search", {"POST"}),
+        ("/v1/search", {"GET", "POST"}),
+        ("/v1/search/batch", {"POST"}),
     ]:
         answer = client.put(path)
         assert answer.status_code == 405

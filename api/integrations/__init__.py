@@ -1,0 +1,1 @@
+"""Retrievers of other frameworks, each over a library or a service."""

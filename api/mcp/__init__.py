@@ -1,0 +1,1 @@
+"""MCP server: a library as tools of an assistant (Model Context Protocol)."""
