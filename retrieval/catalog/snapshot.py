@@ -424,6 +424,7 @@ class Snapshot:
         where: Filter | None = None,
         modality: Modality | None = None,
         after: int = 0,
+        offset: int = 0,
         limit: int,
         newest_first: bool = False,
     ) -> list[Item]:
@@ -434,10 +435,11 @@ class Snapshot:
             where: Filter that the items must pass.
             modality: Modality of the items; None for all.
             after: Id of the last item of the page before; 0 for the first page.
+            offset: Number of items to skip after that one.
             limit: Maximum number of items.
             newest_first: Sort by falling id.
         """
-        query = self._listed(select_items(), space_id, where, modality).limit(limit)
+        query = self._listed(select_items(), space_id, where, modality).limit(limit).offset(offset)
         if newest_first:
             query = query.order_by(ItemRecord.id.desc())
             if after:
@@ -453,6 +455,7 @@ class Snapshot:
         where: Filter | None = None,
         modality: Modality | None = None,
         after: tuple[datetime | None, int] | None = None,
+        offset: int = 0,
         limit: int,
         oldest_first: bool = False,
     ) -> list[Item]:
@@ -464,6 +467,7 @@ class Snapshot:
             modality: Modality of the items; None for all.
             after: Date and id of the last item of the page before; None for the first page. Items
                 without a date come last.
+            offset: Number of items to skip after that one.
             limit: Maximum number of items.
             oldest_first: Sort by rising date and id.
         """
@@ -483,9 +487,15 @@ class Snapshot:
                 dated = dated.where(at_most, sa.or_(date != last, is_behind))
         by_id = item_id.asc() if oldest_first else item_id.desc()
         by_date = date.asc() if oldest_first else date.desc()
-        found = self._connection.execute(dated.order_by(by_date, by_id).limit(limit)).all()
+        found = self._connection.execute(
+            dated.order_by(by_date, by_id).limit(limit).offset(offset)
+        ).all()
         if len(found) < limit:
-            rest = undated.order_by(by_id).limit(limit - len(found))
+            left = 0 if found else offset
+            if left:
+                of_dated = dated.with_only_columns(sa.func.count())
+                left -= min(left, self._connection.scalar(of_dated) or 0)
+            rest = undated.order_by(by_id).limit(limit - len(found)).offset(left)
             found = [*found, *self._connection.execute(rest)]
         return [item_of(fields) for fields in found]
 

@@ -51,7 +51,8 @@ class Answer:
     words of the query that became filters. expected: how many of the items that pass the filter are
     right, by the relevances of the nearest and of a sample of the library; None where meaning was
     not asked for. left_out: how many of them are not relevant enough to be shown, estimated in the
-    same way where more hits follow.
+    same way where more hits follow. technical: those of the warnings that only tell how the search
+    ran, which is no news to who only looks for something.
     """
 
     hits: tuple[Hit, ...]
@@ -64,6 +65,7 @@ class Answer:
     understood: tuple[UnderstoodPart, ...] = ()
     expected: float | None = None
     left_out: int = 0
+    technical: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)

@@ -804,6 +804,12 @@ class Engine:
         hits = make_hits(page, found.items, groups, first_rank=len(plan.seen_ids) + 1)
         seen_ids = plan.seen_ids.union(page.ids.tolist())
         match = None if reranked is None else reranked.match
+        technical = (
+            *self.library.warnings,
+            *(reranked.warnings if reranked else ()),
+            *((searcher.problem,) if searcher.problem else ()),
+            *((searcher.damage,) if searcher.damage else ()),
+        )
         next_cursor = None
         if len(page) and (len(left) > len(page) or not exhausted) and len(seen_ids) < MAX_K:
             before = plan.cursor.reranked_count if plan.cursor else 0
@@ -822,11 +828,8 @@ class Engine:
             hits,
             timer.timings_ms,
             (
-                *self.library.warnings,
                 *plan.warnings,
-                *(reranked.warnings if reranked else ()),
-                *((searcher.problem,) if searcher.problem else ()),
-                *((searcher.damage,) if searcher.damage else ()),
+                *technical,
                 *_doubts(plan, is_unsure=cut.is_unsure and len(page) > 0),
             ),
             reranker=plan.reranker.name if plan.reranker and match is not None else None,
@@ -836,6 +839,7 @@ class Engine:
             understood=plan.understood,
             expected=None if plan.mode is Mode.TEXT else cut.expected,
             left_out=max(0, round(plan.total - kept)) if cut.least else 0,
+            technical=technical,
         )
 
     def _widen(self, plan: _Plan, snapshot: Snapshot) -> _Plan:

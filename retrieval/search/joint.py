@@ -512,6 +512,7 @@ class _Search:
             understood=self.parsed.understood,
             expected=expected,
             left_out=left_out,
+            technical=tuple(dict.fromkeys(text for answer in answers for text in answer.technical)),
         )
 
     def _estimates(self) -> tuple[float | None, int]:

@@ -42,6 +42,7 @@ def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) 
                 where=where,
                 modality=asked.modality,
                 after=asked.last_date_and_id,
+                offset=asked.offset,
                 limit=asked.limit,
                 oldest_first=asked.order == "date-asc",
             )
@@ -51,6 +52,7 @@ def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) 
                 where=where,
                 modality=asked.modality,
                 after=asked.last_id,
+                offset=asked.offset,
                 limit=asked.limit,
                 newest_first=asked.order == "newest",
             )

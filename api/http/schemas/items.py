@@ -13,6 +13,7 @@ from retrieval.catalog import FileDetails, Item, TakenFrom
 from retrieval.errors import UsageError
 from retrieval.files import valid_text
 from retrieval.media import FIRST_SECOND, LAST_SECOND, MediaKind, Modality
+from retrieval.search.query import MAX_ITEM_ID
 
 MOST_IN_AN_ADDRESS = 10_000
 """Maximum characters of a value in a URL: the server accepts 64 KiB, a character has up to six."""
@@ -40,6 +41,10 @@ class ListRequest(BaseModel):
             description="`next_cursor` of the last page.",
         ),
     ] = None
+    offset: Annotated[
+        int,
+        Field(ge=0, le=MAX_ITEM_ID, description="Number of items to skip, after the cursor."),
+    ] = 0
     modality: Annotated[
         Modality | None, Field(description="image: images, frames and pages; text: chunks of text.")
     ] = None

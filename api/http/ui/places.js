@@ -1,0 +1,57 @@
+// Where one was on the page, kept with each entry of the history, so that Back, Forward and a reload lead
+// there again.
+
+import { byId } from "./dom.js";
+import { focusHit, grid } from "./grid.js";
+
+const PAUSE_MS = 200;
+
+let feed = null;
+let saving = null;
+
+history.scrollRestoration = "manual";
+
+export const followPlacesOf = (shown) => (feed = shown);
+
+// Keeps the place with the entry of the history that is current: before another one follows.
+export function keepPlace() {
+  clearTimeout(saving);
+  saving = null;
+  if (!feed) return;
+  const { place: _old, ...state } = history.state ?? {};
+  const place = placeNow();
+  history.replaceState(place ? { ...state, place } : state, "");
+}
+
+function placeNow() {
+  const anchor = grid.anchor();
+  const cell = byId("hits").contains(document.activeElement) ? document.activeElement.closest("li") : null;
+  const focused = cell ? feed.hits[grid.indexOfCell(cell)]?.item_id : undefined;
+  if (!anchor && focused === undefined) return null;
+  const { index, offset } = anchor ?? { index: 0, offset: null };
+  return { index, offset, id: feed.hits[index]?.item_id, total: feed.total, focused };
+}
+
+export const keptPlace = () => history.state?.place ?? null;
+
+// Resolves when the place is shown again. changed(): shows what has become known of the feed.
+export async function returnTo(place, shown, changed) {
+  if (shown.isSearch && !shown.done) shown.total = Math.max(shown.hits.length, place.total ?? 0) || null;
+  else if (!shown.isSearch) await shown.count();
+  changed();
+  await shown.load(place.index, place.index + 1);
+  const found = shown.hits.findIndex((hit) => hit && hit.item_id === place.id);
+  if (place.offset !== null) await grid.reveal(found < 0 ? place.index : found, { offset: place.offset });
+  if (place.focused !== undefined && document.activeElement === document.body) {
+    await focusHit(place.focused);
+  }
+}
+
+function later() {
+  clearTimeout(saving);
+  saving = setTimeout(keepPlace, PAUSE_MS);
+}
+
+addEventListener("scroll", later, { passive: true });
+byId("hits").addEventListener("focusin", later);
+addEventListener("pagehide", keepPlace);
