@@ -34,6 +34,8 @@ class ServiceSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8765, ge=0, le=65_535)
     rerank: str = "auto"
+    background_tokens: bool = True
+    """Make what the reranker needs of the items that are shown, while nobody asks."""
     spaces: WordList = ()
     """Ids of the vector spaces that can be searched, the first by default; none: the library's."""
     uploads: Path | None = None

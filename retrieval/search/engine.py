@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
@@ -94,8 +94,11 @@ from retrieval.search.rerank import (
     RerankOutcome,
     Scorer,
     can_rerank,
+    has_tokens,
     image_scorer,
     item_tokens,
+    keep_tokens,
+    read_pixels,
     rerank,
     stack_tokens,
     text_scorer,
@@ -370,6 +373,25 @@ class Engine:
         if name not in self._rerankers:
             self._rerankers[name] = load_reranker(name, self.encoder, self._device)
         return self._rerankers[name]
+
+    def prepare_tokens(self, item: Item, reranker: str = AUTO) -> "Callable[[], bool] | None":
+        """Read the image of an item for a reranker, ahead of the searches that need its tokens.
+
+        Safe beside other calls, once the reranker is loaded. Returns what makes and keeps the
+        tokens, and tells whether that was possible; None if there is nothing to make.
+        """
+        chosen = self.reranker(reranker)
+        if chosen is None or has_tokens(item, chosen, self._tokens):
+            return None
+        pixels = read_pixels(item, chosen, self.library.max_pixels)
+
+        def make() -> bool:
+            if pixels is None:
+                return False
+            with self._lock:
+                return bool(keep_tokens([item], [pixels], chosen, self._tokens))
+
+        return make
 
     def explain(self, text: str, image: "Image.Image", reranker: str = AUTO) -> "Explanation":
         """Tell where the words of a text look in an upright RGB image, and which carry the match.

@@ -21,6 +21,9 @@ from retrieval.search.query import Query as Question
 _MANY_HITS = 100
 """More take long enough to write down that other requests would notice."""
 
+_SHOWN_AT_ONCE = 60
+"""Hits of an answer that are taken for shown; of others, those whose thumbnails are asked for."""
+
 router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require("read"))])
 
 
@@ -93,6 +96,7 @@ async def _answer(
     if reranking.name == AUTO:
         reranking = replace(reranking, name=service.settings.rerank)
     answer = await service.inference.search(question, reranking)
+    service.show(hit.item for hit in answer.hits[:_SHOWN_AT_ONCE])
 
     def written() -> str:
         return ServedAnswer.of(answer, query, timings_ms=timings_ms).model_dump_json()

@@ -157,8 +157,8 @@ async function lookCloser(asked) {
       remember([...answer.hits, ...answer.passages]);
       showHits(closer, hitActions, { byDate: isByDate(query) });
       if (answer.passages.length) showPassages(closer.passages, hitActions);
+      closer.isReordered = isOther;
       tell(closer, answer);
-      if (isOther) byId("status").append(element("span", { class: "status-closer" }, ` · ${t("reordered")}`));
       offer(isOffered ? () => showBetter(closer, better) : null);
     }
   } catch (error) {
@@ -286,11 +286,12 @@ function tellCount(asked) {
   const isKnown = asked.done || asked.total !== null;
   const n = isKnown ? asked.total ?? asked.hits.length : asked.hits.length;
   const counted = t(isKnown ? `counted${kind}` : `countedMore${kind}`, { n });
-  byId("status").textContent = (
+  const told = (
     asked.isSearch
       ? [counted, ...(asked.passages.length ? [t("countedTexts", { n: asked.passages.length })] : [])]
       : [t(isByDate(query) ? "library" : "newest"), ...(isKnown && listedModality(query) === "image" ? [counted] : [])]
-  ).join(" · ");
+  ).concat(asked.isReordered ? [t("reordered")] : []);
+  if (byId("status").textContent !== told.join(" · ")) byId("status").textContent = told.join(" · ");
   byId("anyway").hidden = !(asked.isSearch && asked.done && asked.min !== 0 && found(asked));
 }
 
