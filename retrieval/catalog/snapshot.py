@@ -260,6 +260,15 @@ class Snapshot:
         [item_ids] = self._numbers(_rows_of(space_id, modality, RowRecord.item_id))
         return item_ids[table.is_current]
 
+    def file_dates(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the files that have a date, by id, and these dates as `clock_seconds`."""
+        file_ids, seconds = self._numbers(
+            sa.select(FileRecord.id, FileRecord.taken_local).where(
+                FileRecord.taken_local.is_not(None)
+            )
+        )
+        return file_ids, seconds
+
     def file_facets(self) -> FileFacets:
         """Read what facets count of files."""
         return read_file_facets(self._connection)
@@ -424,7 +433,6 @@ class Snapshot:
         where: Filter | None = None,
         modality: Modality | None = None,
         after: int = 0,
-        offset: int = 0,
         limit: int,
         newest_first: bool = False,
     ) -> list[Item]:
@@ -435,11 +443,10 @@ class Snapshot:
             where: Filter that the items must pass.
             modality: Modality of the items; None for all.
             after: Id of the last item of the page before; 0 for the first page.
-            offset: Number of items to skip after that one.
             limit: Maximum number of items.
             newest_first: Sort by falling id.
         """
-        query = self._listed(select_items(), space_id, where, modality).limit(limit).offset(offset)
+        query = self._listed(select_items(), space_id, where, modality).limit(limit)
         if newest_first:
             query = query.order_by(ItemRecord.id.desc())
             if after:
@@ -455,7 +462,6 @@ class Snapshot:
         where: Filter | None = None,
         modality: Modality | None = None,
         after: tuple[datetime | None, int] | None = None,
-        offset: int = 0,
         limit: int,
         oldest_first: bool = False,
     ) -> list[Item]:
@@ -467,7 +473,6 @@ class Snapshot:
             modality: Modality of the items; None for all.
             after: Date and id of the last item of the page before; None for the first page. Items
                 without a date come last.
-            offset: Number of items to skip after that one.
             limit: Maximum number of items.
             oldest_first: Sort by rising date and id.
         """
@@ -487,15 +492,9 @@ class Snapshot:
                 dated = dated.where(at_most, sa.or_(date != last, is_behind))
         by_id = item_id.asc() if oldest_first else item_id.desc()
         by_date = date.asc() if oldest_first else date.desc()
-        found = self._connection.execute(
-            dated.order_by(by_date, by_id).limit(limit).offset(offset)
-        ).all()
+        found = self._connection.execute(dated.order_by(by_date, by_id).limit(limit)).all()
         if len(found) < limit:
-            left = 0 if found else offset
-            if left:
-                of_dated = dated.with_only_columns(sa.func.count())
-                left -= min(left, self._connection.scalar(of_dated) or 0)
-            rest = undated.order_by(by_id).limit(limit - len(found)).offset(left)
+            rest = undated.order_by(by_id).limit(limit - len(found))
             found = [*found, *self._connection.execute(rest)]
         return [item_of(fields) for fields in found]
 

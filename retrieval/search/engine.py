@@ -58,6 +58,7 @@ from retrieval.search.encode import (
     encode,
 )
 from retrieval.search.facets import DEFAULT_VALUES, Facets, count_facets
+from retrieval.search.item_order import Order, Place
 from retrieval.search.ordering import (
     DIVERSE_POOL,
     Groups,
@@ -355,6 +356,30 @@ class Engine:
                 limit=limit,
                 is_partial=found is not None and len(found.hits) == MAX_K,
             )
+
+    def skip_items(
+        self,
+        count: int,
+        *,
+        order: Order,
+        modality: Modality | None = None,
+        where: Filter | None = None,
+        after: Place | None = None,
+    ) -> Place | None:
+        """Find where a list of items goes on after a number of them; past the end, the last item.
+
+        Args:
+            count: Number of items to skip.
+            order: Order of the list.
+            modality: Modality of the items; None for all.
+            where: Filter that the items must pass.
+            after: Where to begin; None: at the first item.
+
+        Returns:
+            The item that the list goes on behind; None: it begins with the first one.
+        """
+        with self._lock, self._cache.snapshot() as snapshot:
+            return self._cache.item_order(snapshot, order, modality, where).skip(count, after)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Encode n texts, (n, d) float32 of unit L2 norm."""

@@ -9,6 +9,7 @@ from api.http.schemas import ItemList, ItemSchema, ListRequest
 from api.http.search_body import parse_where
 from retrieval.catalog import Item, Snapshot
 from retrieval.errors import NotFoundError
+from retrieval.search.item_order import Order
 from retrieval.search.query import MAX_ITEM_ID
 
 router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[Depends(require("read"))])
@@ -35,28 +36,35 @@ def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) 
     """List the items that can be found, in the order in which they were added, or by date."""
     where = parse_where(asked.where)
     space_id = service.engine.space.id
+    after = asked.after
+    if asked.offset:
+        after = service.engine.skip_items(
+            asked.offset,
+            order=asked.order,
+            modality=asked.modality,
+            where=where,
+            after=after,
+        )
     with service.library.catalog.snapshot() as snapshot:
-        if asked.by_date:
+        if asked.order.is_by_date:
             items = snapshot.items_by_date(
                 space_id,
                 where=where,
                 modality=asked.modality,
-                after=asked.last_date_and_id,
-                offset=asked.offset,
+                after=after and (after.date, after.item_id),
                 limit=asked.limit,
-                oldest_first=asked.order == "date-asc",
+                oldest_first=asked.order is Order.DATE_ASC,
             )
         else:
             items = snapshot.items(
                 space_id,
                 where=where,
                 modality=asked.modality,
-                after=asked.last_id,
-                offset=asked.offset,
+                after=after.item_id if after else 0,
                 limit=asked.limit,
-                newest_first=asked.order == "newest",
+                newest_first=asked.order is Order.NEWEST,
             )
-    return ItemList.of(items, asked.limit, by_date=asked.by_date)
+    return ItemList.of(items, asked.limit, by_date=asked.order.is_by_date)
 
 
 @router.get("/{item_id}")

@@ -3,7 +3,7 @@
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
@@ -12,7 +12,8 @@ from api.http.root_path import at_root_path
 from retrieval.catalog import FileDetails, Item, TakenFrom
 from retrieval.errors import UsageError
 from retrieval.files import valid_text
-from retrieval.media import FIRST_SECOND, LAST_SECOND, MediaKind, Modality
+from retrieval.media import FIRST_SECOND, LAST_SECOND, MediaKind, Modality, clock_seconds
+from retrieval.search.item_order import Order, Place
 from retrieval.search.query import MAX_ITEM_ID
 
 MOST_IN_AN_ADDRESS = 10_000
@@ -49,41 +50,29 @@ class ListRequest(BaseModel):
         Modality | None, Field(description="image: images, frames and pages; text: chunks of text.")
     ] = None
     order: Annotated[
-        Literal["oldest", "newest", "date", "date-asc"],
+        Order,
         Field(
             description="oldest, newest: by the time when they were added; date, date-asc: newest "
             "or oldest photo first, items without a date last."
         ),
-    ] = "oldest"
+    ] = Order.OLDEST
     where: FilterText = None
 
     @property
-    def by_date(self) -> bool:
-        """Whether items come in the order of their dates."""
-        return self.order in {"date", "date-asc"}
-
-    @property
-    def last_date_and_id(self) -> tuple[datetime | None, int] | None:
-        """Date and id of the last item of the page before; None for the first page.
+    def after(self) -> Place | None:
+        """The last item of the page before; None for the first page.
 
         Raises UsageError for a cursor of another order.
         """
         if self.cursor is None:
             return None
-        date, _, item_id = self.cursor.rpartition(".")
+        date, has_date, item_id = self.cursor.rpartition(".")
+        if self.order.is_by_date != bool(has_date):
+            raise _other_order()
+        if date in {"", _NO_DATE}:
+            return Place(int(item_id))
         try:
-            return None if date == _NO_DATE else datetime.fromisoformat(date), int(item_id)
-        except ValueError:
-            raise _other_order() from None
-
-    @property
-    def last_id(self) -> int:
-        """Id of the last item of the page before; 0 for the first page.
-
-        Raises UsageError for a cursor of another order.
-        """
-        try:
-            return int(self.cursor or 0)
+            return Place(int(item_id), clock_seconds(datetime.fromisoformat(date)))
         except ValueError:
             raise _other_order() from None
 
