@@ -7,8 +7,10 @@ import { hasNoDay, isByDate, partsOf, whereOf } from "./query.js";
 
 const PAGE = 60;
 // What is asked for at once when one scrolls on: a search, up to where a jump leads, and the library.
-const [NEXT_HITS, MOST_HITS, ITEMS] = [240, 10_000, 240];
+const [NEXT_HITS, MOST_HITS, ITEMS, MOST_ITEMS] = [240, 10_000, 240, 1000];
 const MOST_MONTHS = 1000;
+// The orders in which a list can begin anywhere; others are loaded from the beginning on.
+const ANYWHERE = ["newest", "date", "date-asc"];
 const NOTHING = Object.freeze({ hits: [], next_cursor: null, ms: null });
 // Below this, a closer look follows at once; above, when the typing has stopped. It is so where the
 // reranker has not seen most images yet.
@@ -40,6 +42,8 @@ export function openFeed(query, { beside = false } = {}) {
   const { signal } = controller;
   const parts = partsOf(query);
   const isSearch = parts.length > 0;
+  const order = isByDate(query) ? query.sort : "newest";
+  const isInOrder = isSearch || !ANYWHERE.includes(order);
   const seen = new Set();
   const pages = new Map(); // of the library: the first index of each page that was asked for, and its promise
   let cursor = null;
@@ -61,7 +65,7 @@ export function openFeed(query, { beside = false } = {}) {
     months: null,
 
     async next(k = PAGE) {
-      const answer = hasNoDay(query) ? NOTHING : await (isSearch ? searched(k) : listed(0, k));
+      const answer = hasNoDay(query) ? NOTHING : await (isSearch ? searched(k) : listed(0, k, cursor));
       signal.throwIfAborted();
       feed.explains ||= answer.reranker?.startsWith("fusion") ?? false;
       const fresh = answer.hits.filter((hit) => !seen.has(hit.item_id));
@@ -69,18 +73,18 @@ export function openFeed(query, { beside = false } = {}) {
       const isPassage = (hit) => isSearch && query.modality === "any" && hit.modality === "text";
       const passages = fresh.filter(isPassage);
       const hits = fresh.filter((hit) => !isPassage(hit));
-      if (isSearch) feed.hits.push(...hits);
+      if (isInOrder) feed.hits.push(...hits);
       else hits.forEach((hit, at) => (feed.hits[at] = hit));
       feed.passages.push(...passages);
-      if (isSearch) cursor = answer.next_cursor ?? null;
+      if (isInOrder) cursor = answer.next_cursor ?? null;
       if (!answer.next_cursor) [feed.done, feed.total] = [true, feed.hits.length];
       else if (feed.total !== null && feed.hits.length >= feed.total) feed.total = feed.hits.length + PAGE;
       return { ...answer, hits, passages };
     },
 
     async load(from, to) {
-      if (feed.done && (isSearch || feed.hits.length >= to)) return;
-      await (isSearch ? loadHits(to) : loadItems(from, to));
+      if (feed.done) return;
+      await (isInOrder ? loadInOrder(to) : loadItems(from, to));
     },
 
     // How many hits there are, and how many of each month, in the order of the hits.
@@ -106,16 +110,37 @@ export function openFeed(query, { beside = false } = {}) {
       closer.months = feed.months;
     },
 
+    // Takes hits out, which the service does not find any more; returns what brings them back.
+    leaveOut(ids) {
+      const gone = new Set(ids);
+      const before = [feed.hits, feed.passages, feed.total, feed.months];
+      const kept = [];
+      let length = 0;
+      feed.hits.forEach((hit, at) => {
+        if (gone.has(hit.item_id)) length -= 1;
+        else kept[at + length] = hit;
+      });
+      kept.length = feed.hits.length + length;
+      feed.hits = kept;
+      feed.passages = feed.passages.filter((hit) => !gone.has(hit.item_id));
+      if (feed.total !== null) feed.total += length;
+      pages.clear();
+      return () => {
+        [feed.hits, feed.passages, feed.total, feed.months] = before;
+        pages.clear();
+      };
+    },
+
     skip(ids) {
       for (const id of ids) seen.add(id);
     },
   };
 
-  function loadHits(to) {
+  function loadInOrder(to) {
     queue = queue.catch(() => {}).then(async () => {
       while (!feed.done && feed.hits.length < to) {
         const before = feed.hits.length;
-        await feed.next(Math.min(MOST_HITS, Math.max(NEXT_HITS, to - before)));
+        await feed.next(Math.min(isSearch ? MOST_HITS : MOST_ITEMS, Math.max(NEXT_HITS, to - before)));
         feed.changed();
         if (feed.hits.length === before) break;
       }
@@ -135,7 +160,7 @@ export function openFeed(query, { beside = false } = {}) {
 
   async function loadPage(at) {
     try {
-      const { hits, next_cursor: more } = await listed(at, ITEMS);
+      const { hits, next_cursor: more } = await listed(at, ITEMS, newest === null ? null : String(newest + 1));
       signal.throwIfAborted();
       hits.forEach((hit, number) => (feed.hits[at + number] = hit));
       if (!more) [feed.done, feed.total] = [!feed.hits.includes(undefined), at + hits.length];
@@ -171,21 +196,21 @@ export function openFeed(query, { beside = false } = {}) {
     return { ...answer, ms: performance.now() - started };
   }
 
-  // Pages begin behind the newest item that was shown first: what is added meanwhile moves nothing.
-  async function listed(offset, limit) {
-    const byDate = isByDate(query);
+  // By their addition, pages begin behind the newest item that was shown first: what is added meanwhile
+  // moves nothing.
+  async function listed(offset, limit, after) {
     const { items: hits, next_cursor } = await items(
       {
         where: whereOf(query),
-        cursor: byDate || newest === null ? null : String(newest + 1),
+        cursor: after,
         offset,
         modality: listedModality(query),
         limit,
-        order: byDate ? query.sort : "newest",
+        order,
       },
       signal,
     );
-    if (!byDate && offset === 0) newest ??= hits[0]?.item_id ?? null;
+    if (order === "newest" && offset === 0) newest ??= hits[0]?.item_id ?? null;
     return { hits, next_cursor, ms: null };
   }
 

@@ -118,6 +118,7 @@ export function virtualList(list, { cellOf, ratioOf, forget, headingOf, shown, h
 
   // {left, top, width, height} in the list; of one that is not loaded, where its block is likely to have it.
   function boxOf(index) {
+    if (!blocks.length) return { left: 0, top: 0, width: 0, height: 0 };
     const number = blockWith(index);
     const block = blocks[number];
     const at = index - block.from;
