@@ -176,20 +176,20 @@ def _typed(page: "Page", query: str) -> float:
     """Type a query; returns milliseconds from its last key to the first picture."""
     box = page.locator("#text")
     box.fill("")
-    page.wait_for_function("document.querySelector('#hello:not([hidden])')")
+    page.wait_for_function("() => document.querySelector('#hello:not([hidden])')")
     box.press_sequentially(query[:-1])
     page.wait_for_timeout(50)
     box.press_sequentially(query[-1])
-    page.wait_for_function("window.measured.drawn !== undefined")
+    page.wait_for_function("() => window.measured.drawn !== undefined")
     drawn: float = page.evaluate("window.measured.drawn")
     # The closer look ends, so that the next query does not wait for it.
-    page.wait_for_function("!document.querySelector('#search.busy')")
+    page.wait_for_function("() => !document.querySelector('#search.busy')")
     return drawn
 
 
 def _scrolled(page: "Page", seconds: float) -> Scrolling:
     page.wait_for_selector("#hits img.shown")
-    page.wait_for_function("!document.querySelector('#search.busy')")
+    page.wait_for_function("() => !document.querySelector('#search.busy')")
     page.wait_for_timeout(1500)
     told: dict[str, Any] = page.evaluate(_SCROLL, [seconds, _STEP_PX])
     frames = np.array(told["frames"])

@@ -5,6 +5,7 @@ import { byId } from "./dom.js";
 import { focusHit, grid } from "./grid.js";
 
 const PAUSE_MS = 200;
+const NEAR = 240;
 
 let feed = null;
 let saving = null;
@@ -39,7 +40,8 @@ export async function returnTo(place, shown, changed) {
   if (shown.isSearch && !shown.done) shown.total = Math.max(shown.hits.length, place.total ?? 0) || null;
   else if (!shown.isSearch) await shown.count();
   changed();
-  await shown.load(place.index, place.index + 1);
+  // It may have moved a little, where files came or went meanwhile.
+  await shown.load(Math.max(0, place.index - NEAR), place.index + NEAR);
   const found = shown.hits.findIndex((hit) => hit && hit.item_id === place.id);
   if (place.offset !== null) await grid.reveal(found < 0 ? place.index : found, { offset: place.offset });
   if (place.focused !== undefined && document.activeElement === document.body) {

@@ -41,6 +41,8 @@ const textOf = (month) => t("monthCounted", { month: nameOf(month), n: month.cou
 
 // The years where they begin, as far as there is room for them.
 function label() {
+  const bar = document.querySelector(".bar").offsetHeight;
+  box.style.setProperty("inset-block-start", `${bar + 20}px`);
   const tall = box.clientHeight;
   const labels = [];
   let [last, year] = [-Infinity, null];
@@ -78,7 +80,7 @@ export function moveScrubber() {
 
 function show(at, share) {
   handle.style.setProperty("inset-block-start", `${100 * Math.min(1, share)}%`);
-  bubble.style.setProperty("inset-block-start", `${100 * Math.min(1, share)}%`);
+  bubble.style.setProperty("inset-block-start", `clamp(18px, ${100 * Math.min(1, share)}%, 100% - 18px)`);
   const text = textOf(months[at]);
   if (bubble.textContent !== text) bubble.textContent = text;
   if (box.getAttribute("aria-valuenow") !== String(at)) {

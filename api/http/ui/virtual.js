@@ -141,8 +141,6 @@ export function virtualList(list, { cellOf, ratioOf, forget, headingOf, shown, h
   const listTop = () => list.getBoundingClientRect().top + scrollY;
   const most = () => Math.max(0, document.documentElement.scrollHeight - innerHeight);
   const height = () => tops[blocks.length];
-  const isCompressed = () => height() > TALLEST;
-
   // In a list that is too long to be scrolled through, a small step is one, and a large one goes to the
   // same share of the list.
   function adjustShift(y) {
@@ -153,13 +151,17 @@ export function virtualList(list, { cellOf, ratioOf, forget, headingOf, shown, h
     }
   }
 
+  function shiftAt(top) {
+    const excess = Math.max(0, height() - TALLEST);
+    if (top < 2 * innerHeight) return 0;
+    return top > height() - 3 * innerHeight ? excess : Math.round((top / height()) * excess);
+  }
+
   const viewTop = () => scrollY - listTop() + shift;
 
   // Scrolls so that `top` of the list is `offset` below the upper edge of the window.
   function scrollToTop(top, offset) {
-    if (isCompressed()) {
-      shift = Math.round((top / height()) * (height() - TALLEST));
-    }
+    shift = shiftAt(top);
     const y = Math.max(0, top - shift + listTop() - offset);
     lastY = y;
     scrollTo({ top: y, behavior: "instant" });
