@@ -228,6 +228,9 @@ class Engine:
         self._searchers: dict[Modality, Searcher] = {}
         self._space_id = self.space.id  # a digest that takes a while
         self._cache = CatalogCache(library.catalog, self._space_id)
+        # With a lock of its own: a list does not wait for a search.
+        self._lists = CatalogCache(library.catalog, self._space_id)
+        self._lists_lock = threading.Lock()
         self._tokens = TokenMemory(library.tokens)
         self._rerankers: dict[str, Reranker | None] = {}
         own_calibrations = library.space_directory(self.space)
@@ -378,8 +381,8 @@ class Engine:
         Returns:
             The item that the list goes on behind; None: it begins with the first one.
         """
-        with self._lock, self._cache.snapshot() as snapshot:
-            return self._cache.item_order(snapshot, order, modality, where).skip(count, after)
+        with self._lists_lock, self._lists.snapshot() as snapshot:
+            return self._lists.item_order(snapshot, order, modality, where).skip(count, after)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Encode n texts, (n, d) float32 of unit L2 norm."""

@@ -53,6 +53,7 @@ export function openFeed(query, { beside = false } = {}) {
 
   const feed = {
     isSearch,
+    hasMonths: !isSearch && isByDate(query), // which have to be counted before it can be laid out
     min: minRelevanceOf(query),
     signal,
     changed: () => {},

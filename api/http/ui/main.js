@@ -434,7 +434,7 @@ function clear() {
   clearTimeout(typing);
   text.value = "";
   change({ text: "", things: [], literal: [] });
-  text.focus();
+  text.focus({ preventScroll: true });
 }
 
 byId("clear").addEventListener("click", clear);
@@ -454,7 +454,7 @@ document.addEventListener("keydown", (event) => {
   const writes = event.target.closest("input, select, textarea");
   if (event.key === "/" && !writes && !document.querySelector("dialog[open]")) {
     event.preventDefault();
-    text.focus();
+    text.focus({ preventScroll: true });
     text.select();
   } else if (event.key === "Escape" && !byId("filters").hidden && !document.querySelector("dialog[open]")) {
     toggleFilters(false);

@@ -37,8 +37,8 @@ export const keptPlace = () => history.state?.place ?? null;
 
 // Resolves when the place is shown again. changed(): shows what has become known of the feed.
 export async function returnTo(place, shown, changed) {
-  if (shown.isSearch && !shown.done) shown.total = Math.max(shown.hits.length, place.total ?? 0) || null;
-  else if (!shown.isSearch) await shown.count();
+  if (shown.hasMonths) await shown.count();
+  else if (!shown.done) shown.total = Math.max(shown.hits.length, place.total ?? 0) || null;
   changed();
   // It may have moved a little, where files came or went meanwhile.
   await shown.load(Math.max(0, place.index - NEAR), place.index + NEAR);
