@@ -42,7 +42,8 @@ _WATCH_KEYS = """() => {
     Object.assign(page, { key: event.timeStamp, wanted: undefined, drawn: undefined });
     const look = () => {
       const image = document.querySelector("#hits img.shown");
-      if (page.wanted && image && new URL(image.src).pathname === page.wanted) {
+      if (page.wanted === null) page.drawn = page.found; // nothing was found
+      else if (page.wanted && image && new URL(image.src).pathname === page.wanted) {
         page.drawn = performance.now() - page.key;
       } else requestAnimationFrame(look);
     };
@@ -131,8 +132,8 @@ def measure_page(
     except (OSError, shutil.Error) as error:
         raise UsageError(f"{library} cannot be copied: {error}") from error
     with (
-        ServiceProcess(program, copy, "--no-background-tokens") as service,
         _opened(chromium) as page,
+        ServiceProcess(program, copy, "--no-background-tokens") as service,
     ):
         page.goto(f"http://127.0.0.1:{service.port}/")
         page.wait_for_selector("#hits img.shown")
@@ -209,9 +210,12 @@ def _scrolled(page: "Page", seconds: float) -> Scrolling:
     page.wait_for_timeout(1500)
     told: dict[str, Any] = page.evaluate(_SCROLL, [seconds, _STEP_PX])
     frames = np.array(told["frames"])
+    p50, p95, worst = np.percentile(frames, [50, 95, 100]).round(1).tolist()
     return Scrolling(
         len(frames),
-        *(round(float(np.percentile(frames, share)), 1) for share in (50, 95, 100)),
+        p50,
+        p95,
+        worst,
         nodes=told["nodes"],
         pixels=round(told["scrolled"]),
     )

@@ -51,7 +51,7 @@ def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) 
                 space_id,
                 where=where,
                 modality=asked.modality,
-                after=after and (after.date, after.item_id),
+                after=(after.date, after.item_id) if after else None,
                 limit=asked.limit,
                 oldest_first=asked.order is Order.DATE_ASC,
             )
