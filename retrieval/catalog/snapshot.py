@@ -262,8 +262,8 @@ class Snapshot:
 
     def file_dates(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the files that have a date, by id, and these dates as `clock_seconds`."""
-        dates: sa.Select[Any] = sa.select(FileRecord.id, FileRecord.taken_local)
-        file_ids, seconds = self._numbers(dates.where(FileRecord.taken_local.is_not(None)))
+        date: Any = FileRecord.taken_local
+        file_ids, seconds = self._numbers(sa.select(FileRecord.id, date).where(date.is_not(None)))
         return file_ids, seconds
 
     def file_facets(self) -> FileFacets:
