@@ -207,6 +207,7 @@ class Client:
         modality: Literal["image", "text"] | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        offset: int = 0,
         order: Literal["oldest", "newest", "date", "date-asc", "name"] = "oldest",
     ) -> ItemList:
         """List items in the order in which they were added, by date or by name.
@@ -216,6 +217,7 @@ class Client:
             modality: Only items of this modality.
             limit: Maximum number of items, 1 to 1000.
             cursor: `next_cursor` of the previous page.
+            offset: Number of items to skip, after the cursor.
             order: `oldest` or `newest` addition first; `date` (newest first) or `date-asc` of the
                 photos; `name`: by path.
         """
@@ -223,6 +225,7 @@ class Client:
         asked = {
             "limit": limit,
             "cursor": cursor,
+            "offset": offset or None,
             "modality": modality,
             "where": condition,
             "order": order,

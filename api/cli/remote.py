@@ -53,6 +53,7 @@ def answer_of(answer: ServedAnswer) -> Answer:
         hits=tuple(_hit(hit) for hit in answer.hits),
         timings_ms=answer.timings_ms,
         warnings=tuple(answer.warnings),
+        technical=tuple(answer.technical),
         reranker=answer.reranker,
         reranked=answer.reranked,
         mode=answer.mode,

@@ -107,6 +107,13 @@ def serve(
         str | None,
         option("--rerank", "NAME", "Reranker, as for `mmsearch search`. (default: auto)"),
     ] = None,
+    background_tokens: Annotated[
+        bool | None,
+        typer.Option(
+            "--background-tokens/--no-background-tokens",
+            help="Make what the reranker needs of shown items while nobody asks. (default: yes)",
+        ),
+    ] = None,
     spaces: Annotated[
         list[str] | None,
         option(

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,6 +32,9 @@ _DEADLINE_SHARE = 0.8
 
 _PATIENCE_S = 0.25
 """Seconds after which a waiting request begins to watch for a disconnect of its client."""
+
+_IDLE_S = 1.0
+"""Seconds without a request after which work that nobody waits for may begin."""
 
 _START_RETRY_S = 2
 _MOST_RETRY_S = 60
@@ -140,6 +144,7 @@ class Inference:
         self._max_waiting = max_waiting
         self._deadline_s = deadline_s
         self._waiting: deque[_Job] = deque()
+        self._idle_calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._changed = threading.Condition()
         self._wake_at = 1
         self._is_closed = False
@@ -192,6 +197,24 @@ class Inference:
     async def call(self, call: Callable[[], _T], *, deadline_s: float | None = None) -> _T:
         """Run a call on the thread; raises what it raises, or RefusedError."""
         return cast("_T", await self._do(call=call, deadline_s=deadline_s))
+
+    def when_idle(self, call: Callable[[], _T]) -> "Future[_T]":
+        """Run a short call on the thread after a while without a request; from any thread.
+
+        It is cancelled if the thread ends before.
+        """
+        future: Future[_T] = Future()
+        with self._changed:
+            if self._is_closed or self.state is not State.READY:
+                future.cancel()
+            else:
+                self._idle_calls.append((call, future))
+                self._changed.notify()
+        return future
+
+    def wait_until_idle(self) -> None:
+        """Wait for a while without a request; raises CancelledError if the thread ends before."""
+        self.when_idle(lambda: None).result()
 
     @property
     def reason(self) -> str:
@@ -298,12 +321,34 @@ class Inference:
             while True:
                 while not self._waiting:
                     if self._is_closed:
+                        self._cancel_idle_calls()
                         return []
-                    self._changed.wait()
+                    left = self._idle_since + _IDLE_S - time.monotonic()
+                    if self._idle_calls and left <= 0:
+                        self._run_idle_call()
+                    else:
+                        self._changed.wait(left if self._idle_calls else None)
                 self._await_batch()
                 batch = self._take()
                 if batch:
                     return batch
+
+    def _run_idle_call(self) -> None:
+        """Run the next call that nobody waits for; requests may come meanwhile."""
+        call, future = self._idle_calls.popleft()
+        self._changed.release()
+        try:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(call())
+                except Exception as error:  # noqa: BLE001 - handed to the caller
+                    future.set_exception(error)
+        finally:
+            self._changed.acquire()
+
+    def _cancel_idle_calls(self) -> None:
+        while self._idle_calls:
+            self._idle_calls.popleft()[1].cancel()
 
     def _await_batch(self) -> None:
         """Wait briefly for as many searches as the last batch had: its clients may ask again.

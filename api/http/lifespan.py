@@ -135,6 +135,7 @@ class Lifespan:
         if service.uploads:
             await run_in_threadpool(service.uploads.close)
         service.inference.close(service.seconds_to_stop)
+        await run_in_threadpool(service.close_background)
         service.library.close()
 
 

@@ -53,6 +53,17 @@ class ServiceMetrics:
             "Number of requests in the queue of the inference thread.",
             registry=self._registry,
         )
+        self._tokens = Counter(
+            "mmsearch_background_tokens",
+            "Images whose tokens were made while nobody asked, by outcome.",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self._token_queue = Gauge(
+            "mmsearch_background_tokens_queue",
+            "Images that were shown and wait for their tokens to be made.",
+            registry=self._registry,
+        )
         self._rejected = Counter(
             "mmsearch_rejected_requests",
             "Rejected and timed-out requests by reason.",
@@ -82,6 +93,14 @@ class ServiceMetrics:
     def watch_queue(self, depth: Callable[[], int]) -> None:
         """Set the function that returns the queue length."""
         self._depth.set_function(depth)
+
+    def count_tokens(self, *, made: bool) -> None:
+        """Count an image whose tokens were made, or could not be."""
+        self._tokens.labels("made" if made else "failed").inc()
+
+    def watch_token_queue(self, depth: Callable[[], int]) -> None:
+        """Set the function that returns the number of images that wait for tokens."""
+        self._token_queue.set_function(depth)
 
     def watch_engine(self, engine: "Engine") -> None:
         """Add the metrics of an engine's library, indices and query cache."""

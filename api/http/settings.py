@@ -38,6 +38,8 @@ class ServiceSettings(BaseSettings):
     idle_exit_minutes: float | None = Field(default=None, gt=0, le=1_000_000)
     """End when no request has come for this time; None: never."""
     rerank: str = "auto"
+    background_tokens: bool = True
+    """Make what the reranker needs of the items that are shown, while nobody asks."""
     spaces: WordList = ()
     """Ids of the vector spaces that can be searched, the first by default; none: the library's."""
     uploads: Path | None = None

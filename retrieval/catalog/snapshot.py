@@ -261,6 +261,12 @@ class Snapshot:
         [item_ids] = self._numbers(_rows_of(space_id, modality, RowRecord.item_id))
         return item_ids[table.is_current]
 
+    def file_dates(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the files that have a date, by id, and these dates as `clock_seconds`."""
+        date: Any = FileRecord.taken_local
+        file_ids, seconds = self._numbers(sa.select(FileRecord.id, date).where(date.is_not(None)))
+        return file_ids, seconds
+
     def file_facets(self) -> FileFacets:
         """Read what facets count of files."""
         return read_file_facets(self._connection)

@@ -52,7 +52,8 @@ class Answer:
     right, by the relevances of the nearest and of a sample of the library; None where meaning was
     not asked for. left_out: how many of them are not relevant enough to be shown, estimated in the
     same way where more hits follow. unknown_language: the language or script of the query, if the
-    encoder does not know it.
+    encoder does not know it. technical: those of the warnings that only tell how the
+    search ran, which is no news to who only looks for something.
     """
 
     hits: tuple[Hit, ...]
@@ -66,6 +67,7 @@ class Answer:
     expected: float | None = None
     left_out: int = 0
     unknown_language: str | None = None
+    technical: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)

@@ -13,6 +13,7 @@ from retrieval.catalog.facets import ColumnFacet, FileFacets
 from retrieval.embeddings import Rows
 from retrieval.filters import Filter
 from retrieval.media import Modality
+from retrieval.search.item_order import ItemOrder, Order
 from retrieval.search.relevance import sample_rows
 
 if TYPE_CHECKING:  # with its lists of words, only for a query that is parsed
@@ -23,6 +24,7 @@ RowSet = NDArray[np.bool_]
 
 _ITEM_ROWS = 20_000
 _ROW_SET_BYTES = 64_000_000
+_ORDER_BYTES = 64_000_000
 _SAMPLES = 8
 _FEW_LIVE = 0.5
 """Below this share of live rows, a search that looks at dead rows is likely to be repeated."""
@@ -49,6 +51,8 @@ class CatalogCache:
             tuple[Modality, Filter | None], tuple[NDArray[np.bool_], RowSet]
         ] = cachetools.LRUCache(_ROW_SET_BYTES, lambda sets: sum(s.nbytes + 200 for s in sets))
         self._tables: dict[Modality, ItemTable] = {}
+        self._orders: cachetools.LRUCache[tuple[Order, Modality | None, Filter | None], ItemOrder]
+        self._orders = cachetools.LRUCache(_ORDER_BYTES, lambda order: order.nbytes + 200)
         self._item_ids: dict[Modality, NDArray[np.int64]] = {}
         self._facets: tuple[FileFacets, dict[str, ColumnFacet]] | None = None
         self._row_counts: dict[Modality, int] = {}
@@ -70,6 +74,7 @@ class CatalogCache:
             self._matching.clear()
             self._tables.clear()
             self._item_ids.clear()
+            self._orders.clear()
             self._facets = None
             self._row_counts.clear()
             self._checksum_counts.clear()
@@ -156,6 +161,31 @@ class CatalogCache:
             table = self.item_table(snapshot, modality)
             self._item_ids[modality] = snapshot.item_ids(self._space_id, modality, table)
         return self._item_ids[modality]
+
+    def item_order(
+        self, snapshot: Snapshot, order: Order, modality: Modality | None, where: Filter | None
+    ) -> ItemOrder:
+        """Sort the current items that pass a filter. modality: None for all."""
+        key = (order, modality, where)
+        if (found := self._orders.get(key)) is None:
+            ids, files = [], []
+            for each in Modality if modality is None else (modality,):
+                is_wanted = self.items_matching(snapshot, each, where)
+                ids.append(self.item_ids(snapshot, each)[is_wanted])
+                files.append(self.item_table(snapshot, each).file_ids[is_wanted])
+            item_ids, file_ids = np.concatenate(ids), np.concatenate(files)
+            seconds = np.zeros_like(item_ids)
+            is_dated = np.zeros(len(item_ids), np.bool_)
+            if order.is_by_date:
+                dated, dates = snapshot.file_dates()
+                most = max(int(dated.max(initial=-1)), int(file_ids.max(initial=-1))) + 1
+                of_file, has_date = np.zeros(most, np.int64), np.zeros(most, np.bool_)
+                of_file[dated], has_date[dated] = dates, True
+                seconds, is_dated = of_file[file_ids], has_date[file_ids]
+            found = ItemOrder.of(order, item_ids, seconds, is_dated)
+            if self._orders.getsizeof(found) <= self._orders.maxsize:
+                self._orders[key] = found
+        return found
 
     def facets(self, snapshot: Snapshot) -> tuple[FileFacets, dict[str, ColumnFacet]]:
         """Return what facets count."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date
@@ -66,6 +66,7 @@ from retrieval.search.facet_values import (
     list_values,
 )
 from retrieval.search.facets import DEFAULT_VALUES, Facets, count_facets
+from retrieval.search.item_order import Order, Place
 from retrieval.search.ordering import (
     DIVERSE_POOL,
     Groups,
@@ -102,8 +103,11 @@ from retrieval.search.rerank import (
     RerankOutcome,
     Scorer,
     can_rerank,
+    has_tokens,
     image_scorer,
     item_tokens,
+    keep_tokens,
+    read_pixels,
     rerank,
     stack_tokens,
     text_scorer,
@@ -246,6 +250,9 @@ class Engine:
         self._searchers: dict[Modality, Searcher] = {}
         self._space_id = self.space.id  # a digest that takes a while
         self._cache = CatalogCache(library.catalog, self._space_id)
+        # With a lock of its own: a list does not wait for a search.
+        self._lists = CatalogCache(library.catalog, self._space_id)
+        self._lists_lock = threading.Lock()
         self._tokens = TokenMemory(library.tokens)
         self._rerankers: dict[str, Reranker | None] = {}
         own_calibrations = library.space_directory(self.space)
@@ -428,6 +435,30 @@ class Engine:
                 left_out=left_out,
             )
 
+    def skip_items(
+        self,
+        count: int,
+        *,
+        order: Order,
+        modality: Modality | None = None,
+        where: Filter | None = None,
+        after: Place | None = None,
+    ) -> Place | None:
+        """Find where a list of items goes on after a number of them; past the end, the last item.
+
+        Args:
+            count: Number of items to skip.
+            order: Order of the list.
+            modality: Modality of the items; None for all.
+            where: Filter that the items must pass.
+            after: Where to begin; None: at the first item.
+
+        Returns:
+            The item that the list goes on behind; None: it begins with the first one.
+        """
+        with self._lists_lock, self._lists.snapshot() as snapshot:
+            return self._lists.item_order(snapshot, order, modality, where).skip(count, after)
+
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Encode n texts, (n, d) float32 of unit L2 norm."""
         with self._lock:
@@ -445,6 +476,25 @@ class Engine:
         if name not in self._rerankers:
             self._rerankers[name] = load_reranker(name, self.encoder, self._device)
         return self._rerankers[name]
+
+    def prepare_tokens(self, item: Item, reranker: str = AUTO) -> "Callable[[], bool] | None":
+        """Read the image of an item for a reranker, ahead of the searches that need its tokens.
+
+        Safe beside other calls, once the reranker is loaded. Returns what makes and keeps the
+        tokens, and tells whether that was possible; None if there is nothing to make.
+        """
+        chosen = self.reranker(reranker)
+        if chosen is None or has_tokens(item, chosen, self._tokens):
+            return None
+        pixels = read_pixels(item, chosen, self.library.max_pixels)
+
+        def make() -> bool:
+            if pixels is None:
+                return False
+            with self._lock:
+                return bool(keep_tokens([item], [pixels], chosen, self._tokens))
+
+        return make
 
     def explain(self, text: str, image: "Image.Image", reranker: str = AUTO) -> "Explanation":
         """Tell where the words of a text look in an upright RGB image, and which carry the match.
@@ -887,6 +937,12 @@ class Engine:
         hits = make_hits(page, found.items, groups, first_rank=len(plan.seen_ids) + 1)
         seen_ids = plan.seen_ids.union(page.ids.tolist())
         match = None if reranked is None else reranked.match
+        technical = (
+            *self.library.warnings,
+            *(reranked.warnings if reranked else ()),
+            *((searcher.problem,) if searcher.problem else ()),
+            *((searcher.damage,) if searcher.damage else ()),
+        )
         next_cursor = None
         if len(page) and (len(left) > len(page) or not exhausted) and len(seen_ids) < MAX_K:
             before = plan.cursor.reranked_count if plan.cursor else 0
@@ -905,11 +961,8 @@ class Engine:
             hits,
             timer.timings_ms,
             (
-                *self.library.warnings,
                 *plan.warnings,
-                *(reranked.warnings if reranked else ()),
-                *((searcher.problem,) if searcher.problem else ()),
-                *((searcher.damage,) if searcher.damage else ()),
+                *technical,
                 *self._doubts(plan, is_unsure=cut.is_unsure and len(page) > 0),
             ),
             reranker=plan.reranker.name if plan.reranker and match is not None else None,
@@ -920,6 +973,7 @@ class Engine:
             expected=None if plan.mode is Mode.TEXT else cut.expected,
             left_out=max(0, round(plan.total - kept)) if cut.least else 0,
             unknown_language=plan.unknown_language,
+            technical=technical,
         )
 
     def _doubts(self, plan: _Plan, *, is_unsure: bool) -> tuple[str, ...]:

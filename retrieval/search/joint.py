@@ -513,6 +513,7 @@ class _Search:
             expected=expected,
             left_out=left_out,
             unknown_language=next(filter(None, unknown), None),
+            technical=tuple(dict.fromkeys(text for answer in answers for text in answer.technical)),
         )
 
     def _estimates(self) -> tuple[float | None, int]:

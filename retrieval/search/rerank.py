@@ -144,6 +144,32 @@ def item_tokens(
     return None if values is None else stack_tokens([values])
 
 
+def has_tokens(item: Item, reranker: Reranker, store: TokenStore) -> bool:
+    """Return whether the tokens of an item's image are in the store."""
+    return store.get(reranker.identity, item.picture_key) is not None
+
+
+def read_pixels(item: Item, reranker: Reranker, max_pixels: int | None) -> Pixels | None:
+    """Read an item's image as a reranker takes it; None if its file is gone, changed or damaged."""
+    image = read_item_image_if_unchanged(item, max_pixels)
+    return None if image is None else reranker.preprocess(image)
+
+
+def keep_tokens(
+    items: Sequence[Item], pixels: Sequence[Pixels], reranker: Reranker, store: TokenStore
+) -> dict[int, TokenValues]:
+    """Make tokens of n images and put them into the store; returns the finite ones by place."""
+    made = reranker.image_tokens(np.stack(pixels))
+    return {
+        # As the store will give them, so that the first answer is the same as the next ones.
+        place: store.put(reranker.identity, item.picture_key, values[mask])
+        for place, (item, values, mask) in enumerate(
+            zip(items, made.values, made.mask, strict=True)
+        )
+        if np.isfinite(values[mask]).all()
+    }
+
+
 def stack_tokens(tokens: Sequence[TokenValues]) -> Tokens:
     """Pad n times (t, c) to (n, longest t, c), masked where nothing is.
 
@@ -204,22 +230,15 @@ def _next_tokens(
 def _make_tokens(
     items: dict[int, Item], reranker: Reranker, store: TokenStore, max_pixels: int | None
 ) -> dict[int, TokenValues | None]:
-    def read(item: Item) -> Pixels | None:
-        image = read_item_image_if_unchanged(item, max_pixels)
-        return None if image is None else reranker.preprocess(image)
-
     with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as pool:
-        pixels = dict(zip(items, pool.map(read, items.values()), strict=True))
+        read = pool.map(lambda item: read_pixels(item, reranker, max_pixels), items.values())
+        pixels = dict(zip(items, read, strict=True))
     readable = {place: value for place, value in pixels.items() if value is not None}
     if not readable:
         return {}
-    made = reranker.image_tokens(np.stack(list(readable.values())))
-    return {
-        # As the store will give them, so that the first answer is the same as the next ones.
-        place: store.put(reranker.identity, items[place].picture_key, values[mask])
-        for place, values, mask in zip(readable, made.values, made.mask, strict=True)
-        if np.isfinite(values[mask]).all()
-    }
+    places = [*readable]
+    made = keep_tokens([items[place] for place in places], [*readable.values()], reranker, store)
+    return {places[number]: values for number, values in made.items()}
 
 
 def _shares(weights: Sequence[float]) -> NDArray[np.float32]:

@@ -60,6 +60,10 @@ BENCHMARKS = {
         "api.cli.bench.service:service",
         "Load-test the service: throughput, latency, errors and memory, with and without batching.",
     ),
+    "page": Entry(
+        "api.cli.bench.page:page",
+        "Measure the page in Chromium: key press to first picture, frames while scrolling.",
+    ),
     "startup": Entry(
         "api.cli.bench.startup:startup",
         "Measure `--help`, the first search of a process, and a search through a service.",

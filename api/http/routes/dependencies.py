@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar, cast
 
@@ -16,7 +16,9 @@ from api.http.jobs import Job, JobRunner
 from api.http.metrics import ServiceMetrics
 from api.http.middleware.access import require
 from api.http.settings import ServiceSettings
+from api.http.token_maker import TokenMaker
 from api.http.uploads import UploadFolder
+from retrieval.catalog import Item
 from retrieval.library import Library
 from retrieval.search.engine import Engine
 
@@ -57,6 +59,9 @@ class Service:
         self.jobs = jobs
         self.uploads = uploads
         self.stopping = stopping
+        self._tokens: TokenMaker | None = None
+        if settings.background_tokens:
+            self._tokens = TokenMaker(engine, inference, metrics, settings.rerank)
         self._upload_keys: LRUCache[str, str] = LRUCache(_MOST_KEYS)
         self._loop = asyncio.get_running_loop()
         self._stop_by: float | None = None
@@ -74,6 +79,16 @@ class Service:
             self._stop_by = time.monotonic() + _SHARE_TO_STOP * self.settings.shutdown_s
         self.inference.refuse_more()
         self._loop.call_soon_threadsafe(self.stopping.set)
+
+    def show(self, items: Iterable[Item]) -> None:
+        """Note that items are shown, so that the next search of them is reranked sooner."""
+        if self._tokens is not None:
+            self._tokens.show(items)
+
+    def close_background(self) -> None:
+        """End the work that nobody waits for."""
+        if self._tokens is not None:
+            self._tokens.close(self.seconds_to_stop)
 
     def upload_of_key(self, key: str) -> Job | None:
         """Return the job of an upload with an idempotency key, if it is still known."""

@@ -42,6 +42,7 @@ async def get_thumbnail(
     Hits and items have its URL with a parameter `v`, so that browsers may cache it for ever.
     """
     item = await run_in_threadpool(current_item, service, item_id)
+    service.show([item])
     form = asked.format or _understood(accept)
     is_lasting = asked.v == item.picture_key
     headers = {

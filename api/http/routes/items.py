@@ -8,7 +8,8 @@ from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.schemas import ItemList, ItemSchema, ListRequest
 from api.http.search_body import parse_where
 from retrieval.catalog import Item, Snapshot
-from retrieval.errors import NotFoundError
+from retrieval.errors import NotFoundError, UsageError
+from retrieval.search.item_order import Order
 from retrieval.search.query import MAX_ITEM_ID
 
 router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[Depends(require("read"))])
@@ -35,8 +36,20 @@ def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) 
     """List the items that can be found, in the order of their addition, by date or by name."""
     where = parse_where(asked.where)
     space_id = service.engine.space.id
+    is_by_name = asked.order is Order.NAME
+    if is_by_name and asked.offset:
+        raise UsageError("`offset` is for the other orders: by name, follow `next_cursor`.")
+    after = None if is_by_name else asked.after
+    if asked.offset:
+        after = service.engine.skip_items(
+            asked.offset,
+            order=asked.order,
+            modality=asked.modality,
+            where=where,
+            after=after,
+        )
     with service.library.catalog.snapshot() as snapshot:
-        if asked.order == "name":
+        if is_by_name:
             items = snapshot.items_by_name(
                 space_id,
                 where=where,
@@ -44,23 +57,23 @@ def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) 
                 after=asked.last_path_and_id,
                 limit=asked.limit,
             )
-        elif asked.by_date:
+        elif asked.order.is_by_date:
             items = snapshot.items_by_date(
                 space_id,
                 where=where,
                 modality=asked.modality,
-                after=asked.last_date_and_id,
+                after=(after.date, after.item_id) if after else None,
                 limit=asked.limit,
-                oldest_first=asked.order == "date-asc",
+                oldest_first=asked.order is Order.DATE_ASC,
             )
         else:
             items = snapshot.items(
                 space_id,
                 where=where,
                 modality=asked.modality,
-                after=asked.last_id,
+                after=after.item_id if after else 0,
                 limit=asked.limit,
-                newest_first=asked.order == "newest",
+                newest_first=asked.order is Order.NEWEST,
             )
     return ItemList.of(items, asked.limit, asked.order)
 

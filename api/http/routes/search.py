@@ -21,6 +21,9 @@ from retrieval.search.query import Query as Question
 _MANY_HITS = 100
 """More take long enough to write down that other requests would notice."""
 
+_SHOWN_AT_ONCE = 60
+"""Hits of an answer that are taken for shown; of others, those whose thumbnails are asked for."""
+
 router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require("read"))])
 
 
@@ -113,6 +116,7 @@ async def answer_query(
 ) -> Response:
     """Search, and write the answer down. timings_ms: of stages before the engine's."""
     answer = await service.inference.search(question, reranking)
+    service.show(hit.item for hit in answer.hits[:_SHOWN_AT_ONCE])
 
     def written() -> str:
         return ServedAnswer.of(answer, query, timings_ms=timings_ms).model_dump_json()

@@ -5,7 +5,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
@@ -14,7 +14,9 @@ from api.http.root_path import at_root_path
 from retrieval.catalog import FileDetails, Item, TakenFrom
 from retrieval.errors import UsageError
 from retrieval.files import valid_text
-from retrieval.media import FIRST_SECOND, LAST_SECOND, MediaKind, Modality
+from retrieval.media import FIRST_SECOND, LAST_SECOND, MediaKind, Modality, clock_seconds
+from retrieval.search.item_order import Order, Place
+from retrieval.search.query import MAX_ITEM_ID
 
 MOST_IN_AN_ADDRESS = 10_000
 """Maximum characters of a value in a URL: the server accepts 64 KiB, a character has up to six."""
@@ -45,34 +47,37 @@ class ListRequest(BaseModel):
             description="`next_cursor` of the last page.",
         ),
     ] = None
+    offset: Annotated[
+        int,
+        Field(ge=0, le=MAX_ITEM_ID, description="Number of items to skip, after the cursor."),
+    ] = 0
     modality: Annotated[
         Modality | None, Field(description="image: images, frames and pages; text: chunks of text.")
     ] = None
     order: Annotated[
-        Literal["oldest", "newest", "date", "date-asc", "name"],
+        Order,
         Field(
             description="oldest, newest: by the time when they were added; date, date-asc: newest "
             "or oldest photo first, items without a date last; name: by path."
         ),
-    ] = "oldest"
+    ] = Order.OLDEST
     where: FilterText = None
 
     @property
-    def by_date(self) -> bool:
-        """Whether items come in the order of their dates."""
-        return self.order in {"date", "date-asc"}
-
-    @property
-    def last_date_and_id(self) -> tuple[datetime | None, int] | None:
-        """Date and id of the last item of the page before; None for the first page.
+    def after(self) -> Place | None:
+        """The last item of the page before; None for the first page.
 
         Raises UsageError for a cursor of another order.
         """
         if self.cursor is None:
             return None
-        date, _, item_id = self.cursor.rpartition(".")
+        date, has_date, item_id = self.cursor.rpartition(".")
+        if self.order.is_by_date != bool(has_date):
+            raise _other_order()
+        if date in {"", _NO_DATE}:
+            return Place(int(item_id))
         try:
-            return None if date == _NO_DATE else datetime.fromisoformat(date), int(item_id)
+            return Place(int(item_id), clock_seconds(datetime.fromisoformat(date)))
         except ValueError:
             raise _other_order() from None
 
@@ -89,17 +94,6 @@ class ListRequest(BaseModel):
             if not self.cursor.startswith(_NAME):
                 raise _other_order()
             return os.fsdecode(urlsafe_b64decode(path + "=" * (-len(path) % 4))), int(item_id)
-        except ValueError:
-            raise _other_order() from None
-
-    @property
-    def last_id(self) -> int:
-        """Id of the last item of the page before; 0 for the first page.
-
-        Raises UsageError for a cursor of another order.
-        """
-        try:
-            return int(self.cursor or 0)
         except ValueError:
             raise _other_order() from None
 

@@ -248,6 +248,13 @@ class _AnswerBase(BaseModel):
     mode: Annotated[Mode, Field(description="How the hits were found; never auto.")]
     timings_ms: Annotated[dict[str, float], Field(description="Wall time of each stage.")]
     warnings: list[str] = []
+    technical: Annotated[
+        list[str],
+        Field(
+            description="Those of the warnings that only tell how the search ran, such as that "
+            "the time for reranking was up."
+        ),
+    ] = []
     reranker: Annotated[
         str | None,
         Field(description="Name of the reranker; `/v1/explain` can explain hits of `fusion`."),

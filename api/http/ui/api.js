@@ -97,7 +97,7 @@ export function pause(seconds, signal) {
 const json = async (path, options) => (await request(path, options)).json();
 
 export const search = (body, signal) => json("/v1/search", { body, signal });
-export const facets = (body, signal) => json("/v1/facets?limit=50", { body, signal });
+export const facets = (body, signal, limit = 500) => json(`/v1/facets?limit=${limit}`, { body, signal });
 export const readiness = () => json("/readyz");
 export const stats = () => json("/v1/stats");
 export const notes = (limit, signal) => json(`/v1/notes?limit=${limit}`, { signal });
@@ -105,8 +105,9 @@ export const item = (id, signal) => json(`/v1/items/${id}`, { signal });
 export const explain = (text, id, signal) =>
   json(`/v1/explain?${new URLSearchParams({ text, item: id })}`, { signal });
 
-export function items({ where, cursor, modality, limit, order }, signal) {
+export function items({ where, cursor, offset = 0, modality, limit, order }, signal) {
   const parameters = new URLSearchParams({ limit, modality, order });
+  if (offset) parameters.set("offset", offset);
   if (where) parameters.set("where", JSON.stringify(where));
   if (cursor) parameters.set("cursor", cursor);
   return json(`/v1/items?${parameters}`, { signal });

@@ -1,62 +1,99 @@
 // The grid of pictures, or the list of chunks. The places of all pictures are known before the
-// pictures are, as the service says their sizes: nothing moves when they come.
+// pictures are, as the service says their sizes: nothing moves when they come. Only what is near the
+// window is in the document.
 
 import { byId, element, fileName, icon, iconButton } from "./dom.js";
-import { clock, month, t } from "./i18n.js";
-import { sharpSize, showThumbnail } from "./thumbnails.js";
+import { clock, monthOf, t } from "./i18n.js";
+import { dropThumbnail, hurry, returnThumbnail, sharpSize, showThumbnail } from "./thumbnails.js";
+import { virtualList } from "./virtual.js";
 
 // Narrower or wider ones are cut, so that a panorama does not fill a row by itself.
 const [NARROWEST, WIDEST] = [0.55, 2.6];
 const RATIO_OF_UNKNOWN = { document: 0.75, video: 16 / 9, text: 1, table: 1, image: 1 };
+const KEPT_CELLS = 400;
 
 const list = byId("hits");
 const row = byId("passage-list");
-let cells = new Map();
-let lastMonth = null;
+// By item id, those last shown at the end.
+const cells = new Map();
+const passages = new Map();
+let shownFeed = null;
+let shownActions = null;
+let isByDate = false;
+let whenShown = () => {};
 
-// `addressOf(hit)` is where a link to it leads; `open(item id)` shows it; `like(item id)` searches.
-// byDate: they come in the order of their dates, and are shown by month.
-export function showHits(hits, actions, { append = false, byDate = false } = {}) {
-  const before = cells;
-  if (!append) [cells, lastMonth] = [new Map(), null];
-  const added = [];
-  for (const hit of hits) {
-    if (cells.has(hit.item_id)) continue;
-    const cell = reused(before.get(hit.item_id), hit, actions) ?? makeCell(hit, actions);
-    cell.classList.toggle("by-date", byDate);
-    cells.set(hit.item_id, cell);
-    if (byDate) added.push(...headingBefore(hit, cells.size === 1));
-    added.push(cell);
-  }
-  if (append) {
-    list.append(...added);
-    return;
-  }
-  const focused = list.contains(document.activeElement) ? document.activeElement : null;
-  list.replaceChildren(...added);
-  if (focused?.isConnected) focused.focus({ preventScroll: true }); // it went while it was moved
+export const grid = virtualList(list, {
+  cellOf,
+  ratioOf: (hit) => Math.min(WIDEST, Math.max(NARROWEST, ratioOf(hit))),
+  forget: (cell) => {
+    const image = cell.querySelector("img");
+    if (image) dropThumbnail(image);
+  },
+  headingOf: ({ heading }) => element("li", { class: "hits-month" }, element("h2", {}, heading)),
+  shown: () => whenShown(),
+  hurried: hurry,
+});
+
+// `call` is called when other cells have come near the window.
+export const onShown = (call) => (whenShown = call);
+
+// Shows the hits of a feed. `addressOf(hit)` is where a link to it leads; `open(item id)` shows it;
+// `like(item id)` searches. byDate: they come in the order of their dates, and are shown by month.
+export function showHits(feed, actions, { byDate = false } = {}) {
+  if (isByDate !== byDate) cells.clear();
+  [shownFeed, shownActions, isByDate] = [feed, actions, byDate];
+  for (const cell of cells.values()) cell.dataset.stale = "";
+  grid.show(sourceOf(feed));
 }
 
-// The texts that were found beside the pictures, in a row of their own. After `showHits`.
+// The feed has got more hits, or knows more of how many there are.
+export function hitsChanged() {
+  if (shownFeed) grid.changed(sourceOf(shownFeed));
+}
+
+function sourceOf(feed) {
+  const length = Math.max(feed.hits.length, feed.total ?? 0);
+  return {
+    hits: feed.hits,
+    length,
+    isComplete: feed.done || feed.total !== null,
+    sections: isByDate ? sectionsByMonth(feed, length) : [{ from: 0, to: length, goesOn: !feed.done && feed.total === null }],
+    areCards: list.classList.contains("chunks"),
+    load: (from, to) => feed.load(from, to).catch((error) => feed.failed(error)),
+  };
+}
+
+// Months as the service counts them, of a list; as far as they are loaded, of a search.
+function sectionsByMonth(feed, length) {
+  const sections = [];
+  if (feed.months && !feed.isSearch) {
+    let from = 0;
+    for (const { value, count } of feed.months) {
+      sections.push({ from, to: Math.min(length, from + count), heading: monthOf(value) });
+      from += count;
+    }
+    if (from < length) sections.push({ from, to: length, heading: t("noDate") });
+    return sections.filter(({ from: first, to }) => first < to);
+  }
+  const loaded = feed.hits.findIndex((hit) => !hit);
+  const end = loaded < 0 ? feed.hits.length : loaded;
+  for (let at = 0; at < end; at += 1) {
+    const taken = feed.hits[at].taken_local;
+    const heading = taken ? monthOf(taken.slice(0, 7)) : t("noDate");
+    if (sections.at(-1)?.heading !== heading) sections.push({ from: at, to: at, heading });
+    sections.at(-1).to = at + 1;
+  }
+  if (sections.length && !feed.done) sections.at(-1).goesOn = true;
+  if (end < length) sections.push({ from: end, to: length, heading: "" });
+  return sections;
+}
+
+// The texts that were found beside the pictures, in a row of their own.
 export function showPassages(hits, actions, { append = false } = {}) {
-  const added = [];
-  for (const hit of hits) {
-    if (cells.has(hit.item_id)) continue;
-    cells.set(hit.item_id, makeCell(hit, actions));
-    added.push(cells.get(hit.item_id));
-  }
-  if (append) row.append(...added);
-  else row.replaceChildren(...added);
+  if (!append) passages.clear();
+  for (const hit of hits) if (!passages.has(hit.item_id)) passages.set(hit.item_id, makeCell(hit, actions));
+  row.replaceChildren(...passages.values());
   byId("passages").hidden = !row.childElementCount;
-}
-
-// The month of a hit, if it is not that of the hit before, behind what fills up the last row.
-function headingBefore(hit, isFirst) {
-  const shown = hit.taken_local ? month(hit.taken_local) : t("noDate");
-  if (shown === lastMonth) return [];
-  lastMonth = shown;
-  const heading = element("li", { class: "hits-month" }, element("h2", {}, shown));
-  return isFirst ? [heading] : [element("li", { class: "hits-fill", "aria-hidden": "true" }), heading];
 }
 
 export function setModality(modality) {
@@ -64,16 +101,36 @@ export function setModality(modality) {
   list.setAttribute("aria-label", t(modality === "text" ? "hitsChunks" : "hits"));
 }
 
-export function focusHit(id) {
-  cells.get(id)?.querySelector("a").focus();
+export async function focusHit(id) {
+  const passage = passages.get(id);
+  if (passage) return passage.querySelector("a").focus();
+  const index = shownFeed?.hits.findIndex((hit) => hit?.item_id === id) ?? -1;
+  return index < 0 ? null : focusIndex(index);
 }
 
-export const forgetHits = () => (cells = new Map());
+async function focusIndex(index) {
+  const cell = await grid.reveal(index);
+  cell?.querySelector("a").focus({ preventScroll: true });
+}
+
+export const forgetHits = () => cells.clear();
 
 // A cell whose image is loaded already is reused, so that it does not flicker.
-function reused(cell, hit, actions) {
-  if (!cell || cell.classList.contains("chunk") !== (hit.modality === "text")) return null;
-  cell.querySelector("a").href = actions.addressOf(hit);
+function cellOf(hit) {
+  let cell = cells.get(hit.item_id);
+  cells.delete(hit.item_id);
+  if (!cell || cell.classList.contains("chunk") !== (hit.modality === "text")) cell = makeCell(hit, shownActions);
+  else if ("stale" in cell.dataset) cell.querySelector("a").href = shownActions.addressOf(hit);
+  delete cell.dataset.stale;
+  const image = cell.querySelector("img");
+  if (image) returnThumbnail(image);
+  cell.classList.toggle("by-date", isByDate);
+  cells.set(hit.item_id, cell);
+  for (const [id, other] of cells) {
+    if (cells.size <= KEPT_CELLS) break;
+    if (!other.isConnected) cells.delete(id);
+    else break;
+  }
   return cell;
 }
 
@@ -105,8 +162,7 @@ function makeCell(hit, actions) {
   const cell = element("li", { class: "hit" }, link, like);
   cell.style.setProperty("--ratio", ratio.toFixed(4));
   const image = element("img", { alt: [name, ...marksOf(hit)].join(", "), decoding: "async" });
-  const row = parseFloat(getComputedStyle(list).getPropertyValue("--row"));
-  showThumbnail(image, hit, sharpSize(ratio, row * 1.15));
+  showThumbnail(image, hit, sharpSize(ratio, grid.row() * 1.15));
   link.append(image, badges(hit), element("span", { class: "hit-name", "aria-hidden": "true" }, nameOf(hit)));
   return cell;
 }
@@ -137,38 +193,25 @@ function badges(hit) {
 
 // Arrow keys go to the neighbour in the direction that they show, as the eye sees it.
 list.addEventListener("keydown", (event) => {
-  const links = [...list.querySelectorAll("a.hit-link")];
-  const at = links.indexOf(document.activeElement);
-  if (at < 0 || event.altKey || event.ctrlKey || event.metaKey) return;
+  const link = event.target.closest("a.hit-link");
+  if (!link || event.altKey || event.ctrlKey || event.metaKey) return;
+  const at = grid.indexOfCell(link.closest("li"));
+  if (at < 0) return;
   const forward = getComputedStyle(list).direction === "rtl" ? -1 : 1;
+  const last = Math.max(shownFeed.hits.length, shownFeed.total ?? 0) - 1;
   const target = {
-    ArrowRight: () => links[at + forward],
-    ArrowLeft: () => links[at - forward],
-    ArrowDown: () => inNextRow(links, at, 1),
-    ArrowUp: () => inNextRow(links, at, -1),
-    Home: () => links[0],
-    End: () => links.at(-1),
+    ArrowRight: () => at + forward,
+    ArrowLeft: () => at - forward,
+    ArrowDown: () => grid.inNextRow(at, 1),
+    ArrowUp: () => grid.inNextRow(at, -1),
+    Home: () => 0,
+    End: () => last,
   }[event.key]?.();
-  if (!target) return;
+  if (target === undefined || target === null || target < 0 || target > last) return;
   event.preventDefault();
-  target.focus();
+  focusIndex(target);
 });
 
-function inNextRow(links, at, step) {
-  const here = links[at].getBoundingClientRect();
-  const middle = here.left + here.width / 2;
-  let best = null;
-  let bestDistance = Infinity;
-  let row = null;
-  for (let other = at + step; links[other]; other += step) {
-    const box = links[other].getBoundingClientRect();
-    if (Math.abs(box.top - here.top) < 2) continue;
-    row ??= box.top;
-    if (Math.abs(box.top - row) > 2) break;
-    const distance = Math.abs(box.left + box.width / 2 - middle);
-    if (distance < bestDistance) [best, bestDistance] = [links[other], distance];
-  }
-  return best;
+export function focusFirstHit() {
+  if (shownFeed?.hits.length) focusIndex(0);
 }
-
-export const focusFirstHit = () => list.querySelector("a.hit-link")?.focus();

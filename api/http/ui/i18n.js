@@ -74,7 +74,14 @@ export function percent(share) {
 
 // What the camera's clock showed has no time zone: it is shown as it is, wherever the reader is.
 export const date = (local) => spelled(local, { dateStyle: "long", timeStyle: "short" });
-export const month = (local) => spelled(local, { year: "numeric", month: "long" });
+
+// Month and year, of 2019-05. Made once: a formatter takes long to make.
+const months = new Map();
+export function monthOf(month) {
+  const name = `${locale()} ${month}`;
+  if (!months.has(name)) months.set(name, spelled(`${month}-01T00:00:00`, { year: "numeric", month: "long" }));
+  return months.get(name);
+}
 
 function spelled(local, format) {
   const formatter = new Intl.DateTimeFormat(locale(), { ...format, timeZone: "UTC" });

@@ -2,15 +2,18 @@
 
 import * as api from "./api.js";
 import { showChips } from "./chips.js";
+import { joinCloser, read, startReading, takeBetter } from "./closer.js";
 import { byId, element, fileName } from "./dom.js";
 import { listenForPictures } from "./drop.js";
+import { isCloserLookQuick, listedModality, openFeed } from "./feed.js";
 import { installServiceWorker } from "./install.js";
-import { isQuickerFirst, listedModality, openFeed } from "./feed.js";
 import { readChoices, showFilters } from "./filters.js";
 import {
   focusFirstHit,
   focusHit,
   forgetHits,
+  hitsChanged,
+  onShown,
   setModality,
   showHits,
   showPassages,
@@ -26,6 +29,7 @@ import {
   showProblem,
 } from "./messages.js";
 import { showUnread } from "./notes.js";
+import { followPlacesOf, keepPlace, keptPlace, returnTo } from "./places.js";
 import { addPicture } from "./query-pictures.js";
 import { languageOfIdeas, tellUnknownLanguage } from "./query-language.js";
 import {
@@ -43,10 +47,12 @@ import {
   toAddress,
   whereOf,
 } from "./query.js";
+import { moveScrubber, showScrubber } from "./scrubber.js";
 import { closeViewer, isOpen, listenToViewer, openViewer } from "./viewer.js";
 
 const TYPING_PAUSE_MS = 150;
 const CLOSER_LOOK_PAUSE_S = 0.4;
+const COUNT_PAUSE_S = 0.3;
 // Keystrokes nearer than this to each other are one entry of the history.
 const SAME_THOUGHT_MS = 1500;
 // What a list without a search is called, if it is not by date.
@@ -56,7 +62,6 @@ const IDEAS = ["idea1", "idea2", "idea3", "idea4"];
 const text = byId("text");
 let query = fromAddress(location.search);
 let feed = null;
-let loading = null;
 let answered = null;
 let understood = [];
 let lastTyped = 0;
@@ -66,6 +71,7 @@ const names = new Map();
 // ---- The query changes
 
 function change(part, { replace = false } = {}) {
+  if (!replace) keepPlace();
   query = { ...query, ...part };
   history[replace ? "replaceState" : "pushState"](null, "", toAddress(query));
   showQuestion();
@@ -103,9 +109,10 @@ function showTheChips() {
 
 // ---- Asking, and showing the answer
 
-// Resolves when the first answer is shown; a closer look may follow it.
-async function ask() {
-  const quickly = partsOf(query).length > 0 && isQuickerFirst(query);
+// Resolves when the first answer is shown: the quick one, which a closer look may follow. place: where one
+// was when the query was last shown.
+async function ask(place = null) {
+  const quickly = partsOf(query).length > 0 && query.rerank;
   const asked = follow(openFeed(quickly ? { ...query, rerank: false } : query));
   byId("search").classList.add("busy");
   try {
@@ -119,9 +126,13 @@ async function ask() {
     const answer = await asked.next();
     if (asked !== feed) return;
     showAnswer(asked, answer);
+    if (place && found(asked)) await returnTo(place, asked, hitsChanged);
     if (!byId("filters").hidden) readChoices(query, change);
     if (quickly) lookCloser(asked);
-    else byId("search").classList.remove("busy");
+    else {
+      byId("search").classList.remove("busy");
+      count(asked);
+    }
   } catch (error) {
     if (asked === feed && error.name !== "AbortError") fail(error, asked);
   }
@@ -129,26 +140,72 @@ async function ask() {
 
 function follow(asked) {
   feed = asked;
-  loading = null;
+  asked.changed = () => moreCame(asked);
+  asked.failed = (error) => loadFailed(asked, error);
+  followPlacesOf(asked);
   return asked;
 }
 
-// The first answer was not reranked. The reranked one takes its place, unless someone already looks
-// further into the first.
+// The first answer was not reranked. The order of the reranked one is taken for what nobody has looked at
+// yet, and offered for the rest.
 async function lookCloser(asked) {
-  const looked = asked.hits.length;
+  let shown = asked;
   try {
-    await api.pause(CLOSER_LOOK_PAUSE_S, asked.signal);
+    if (!isCloserLookQuick()) await api.pause(CLOSER_LOOK_PAUSE_S, asked.signal);
     const closer = openFeed(query, { beside: true });
     const answer = await closer.next();
     if (asked !== feed) return;
-    if (asked.hits.length === looked && !isOpen() && scrollY < 300) showAnswer(follow(closer), answer);
-    else asked.explains ||= closer.explains;
+    asked.explains ||= closer.explains;
+    if (!isOpen() && !asked.hits.includes(undefined)) {
+      const { isOther, isOffered, better } = joinCloser(asked, closer);
+      shown = follow(closer);
+      remember([...answer.hits, ...answer.passages]);
+      showHits(closer, hitActions, { byDate: isByDate(query) });
+      if (answer.passages.length) showPassages(closer.passages, hitActions);
+      closer.isReordered = isOther;
+      tell(closer, answer);
+      offer(isOffered ? () => showBetter(closer, better) : null);
+    }
   } catch (error) {
     if (asked === feed && error.name !== "AbortError") byId("note").textContent = error.message;
   } finally {
     if (asked.signal.aborted === false) byId("search").classList.remove("busy");
   }
+  if (shown === feed) count(shown);
+}
+
+function offer(take) {
+  byId("closer").hidden = !take;
+  byId("closer").onclick = take;
+}
+
+function showBetter(closer, better) {
+  offer(null);
+  takeBetter(closer, better);
+  scrollTo({ top: 0 });
+  showHits(closer, hitActions, { byDate: isByDate(query) });
+  byId("status").focus({ preventScroll: true });
+}
+
+// How many there are is asked for last: nobody waits for it.
+async function count(asked) {
+  if (asked.done && !isByDate(query)) return;
+  try {
+    if (asked.isSearch) await api.pause(COUNT_PAUSE_S, asked.signal);
+    await asked.count();
+    if (asked === feed) moreCame(asked);
+  } catch (error) {
+    if (error.name !== "AbortError" && asked === feed) byId("note").textContent = error.message;
+  }
+}
+
+// The feed has more hits than were shown, or knows more of them.
+function moreCame(asked) {
+  if (asked !== feed) return;
+  hitsChanged();
+  showScrubber(isByDate(query) ? asked : null);
+  if (asked.passages.length) showPassages(asked.passages, hitActions);
+  tellCount(asked);
 }
 
 async function fail(error, asked) {
@@ -170,11 +227,15 @@ async function waitsForLibrary(error) {
   return status === "no library";
 }
 
+const NOTHING = Object.freeze({ hits: [], total: 0, done: true, months: null, load: async () => {} });
+
 function clearHits() {
   tellUnknownLanguage(null);
-  showHits([], hitActions);
+  showHits(NOTHING, hitActions);
   showPassages([], hitActions);
+  showScrubber(null);
   forgetHits();
+  offer(null);
   byId("more").hidden = true;
   byId("anyway").hidden = true;
   byId("note").textContent = "";
@@ -189,14 +250,21 @@ function showAnswer(asked, answer) {
   tellUnknownLanguage(answer);
   showTheChips();
   remember([...answer.hits, ...answer.passages]);
-  showHits(answer.hits, hitActions, { byDate: isByDate(query) });
+  byId("more").hidden = true;
+  offer(null);
+  if (scrollY > 0 && !isOpen()) scrollTo({ top: 0, behavior: "instant" });
+  startReading();
+  showHits(asked, hitActions, { byDate: isByDate(query) });
   showPassages(answer.passages, hitActions);
+  showScrubber(null);
   tell(asked, answer);
   if (!found(asked)) explainNothing(asked);
-  byId("more").hidden = asked.done;
-  if (asked.isSearch && scrollY > 0 && !isOpen()) scrollTo({ top: 0 });
-  askForMoreIfNear();
 }
+
+onShown(() => {
+  read();
+  moveScrubber();
+});
 
 const found = (asked) => asked.hits.length + asked.passages.length;
 
@@ -208,20 +276,30 @@ function remember(hits) {
 }
 
 function tell(asked, answer) {
-  const kind = query.modality === "text" ? "Chunks" : "";
-  const n = asked.hits.length;
-  byId("status").textContent = !asked.isSearch
-    ? t(LISTED[query.sort] ?? "library")
-    : [t(asked.done ? `counted${kind}` : `countedMore${kind}`, { n })]
-        .concat(asked.passages.length ? t("countedTexts", { n: asked.passages.length }) : [])
-        .join(" · ");
+  tellCount(asked);
   const notes = [];
-  if (answer?.ms) notes.push(t("took", { ms: Math.round(answer.ms) }));
-  if (answer?.left_out && found(asked)) notes.push(t("leftOut", { n: answer.left_out }));
-  byId("anyway").hidden = !(asked.isSearch && asked.done && asked.min !== 0 && found(asked));
+  if (answer.left_out && found(asked)) notes.push(t("leftOut", { n: answer.left_out }));
   if (lacksPicture(query)) notes.push(t("lostPicture"));
-  notes.push(...(answer?.warnings ?? []));
+  const technical = new Set(answer.technical ?? []);
+  notes.push(...(answer.warnings ?? []).filter((warning) => !technical.has(warning)));
   byId("note").textContent = notes.join(" · ");
+  const details = [answer.ms ? t("took", { ms: Math.round(answer.ms) }) : null, ...technical].filter(Boolean);
+  byId("details").hidden = !details.length;
+  byId("details-list").replaceChildren(...details.map((text) => element("li", {}, text)));
+}
+
+function tellCount(asked) {
+  const kind = query.modality === "text" ? "Chunks" : "";
+  const isKnown = asked.done || asked.total !== null;
+  const n = isKnown ? asked.total ?? asked.hits.length : asked.hits.length;
+  const counted = t(isKnown ? `counted${kind}` : `countedMore${kind}`, { n });
+  const told = (
+    asked.isSearch
+      ? [counted, ...(asked.passages.length ? [t("countedTexts", { n: asked.passages.length })] : [])]
+      : [t(LISTED[query.sort] ?? "library"), ...(isKnown && listedModality(query) === "image" ? [counted] : [])]
+  ).concat(asked.isReordered ? [t("reordered")] : []);
+  if (byId("status").textContent !== told.join(" · ")) byId("status").textContent = told.join(" · ");
+  byId("anyway").hidden = !(asked.isSearch && asked.done && asked.min !== 0 && found(asked));
 }
 
 function explainNothing(asked) {
@@ -252,53 +330,24 @@ function explainNothing(asked) {
   }
 }
 
-function more() {
-  if (!feed || feed.done || !found(feed)) return null;
-  const asked = feed;
-  loading ??= asked
-    .next()
-    .then((answer) => {
-      if (asked !== feed) return;
-      remember([...answer.hits, ...answer.passages]);
-      showHits(answer.hits, hitActions, { append: true, byDate: isByDate(query) });
-      showPassages(answer.passages, hitActions, { append: true });
-      byId("more").hidden = asked.done;
-      tell(asked, null);
-    })
-    .catch((error) => {
-      if (error.name === "AbortError" || asked !== feed) return;
-      asked.done = true;
-      byId("more").hidden = true;
-      byId("note").textContent = error.message;
-    })
-    .finally(() => {
-      if (asked === feed) loading = null;
-    });
-  return loading;
+function loadFailed(asked, error) {
+  if (error.name === "AbortError" || asked !== feed) return;
+  byId("note").textContent = error.message;
+  byId("more").hidden = false;
 }
 
-const bottom = byId("more-row");
-const nearBottom = new IntersectionObserver(
-  async ([entry]) => {
-    if (!entry.isIntersecting) return;
-    await more();
-    askForMoreIfNear();
-  },
-  { rootMargin: "900px" },
-);
-nearBottom.observe(bottom);
-
-// An observer tells of changes only: where the bottom stays near, it has to be asked again.
-function askForMoreIfNear() {
-  nearBottom.unobserve(bottom);
-  if (feed && !feed.done && found(feed)) nearBottom.observe(bottom);
-}
+byId("more").addEventListener("click", () => {
+  byId("more").hidden = true;
+  byId("note").textContent = "";
+  hitsChanged();
+});
 
 // ---- The viewer
 
 const hitActions = {
   addressOf: (hit) => toAddress(query, hit.item_id),
   open: (id) => {
+    keepPlace();
     history.pushState(null, "", toAddress(query, id));
     viewerPushed = true;
     showItem(id);
@@ -308,15 +357,16 @@ const hitActions = {
 
 // The pictures, or the texts beside them, whichever an item is among.
 function hitsWith(id) {
-  return [feed.hits, feed.passages].find((hits) => hits.some((hit) => hit.item_id === id));
+  return [feed.hits, feed.passages].find((hits) => hits.some((hit) => hit?.item_id === id));
 }
 
 async function showItem(id) {
   const hits = hitsWith(id);
   const words = readText(query.text).plus;
   if (hits) {
-    const at = hits.findIndex((hit) => hit.item_id === id);
-    const place = { n: at + 1, of: hits.length, more: !feed.done };
+    const at = hits.findIndex((hit) => hit?.item_id === id);
+    const of = hits === feed.hits ? Math.max(hits.length, feed.total ?? 0) : hits.length;
+    const place = { n: at + 1, of, more: !feed.done && feed.total === null };
     openViewer(hits[at], place, words, feed.explains);
     return;
   }
@@ -330,8 +380,8 @@ async function showItem(id) {
 async function step(by) {
   const id = itemOfAddress(location.search);
   const hits = hitsWith(id) ?? feed.hits;
-  const at = hits.findIndex((hit) => hit.item_id === id) + by;
-  if (at >= hits.length) await more();
+  const at = hits.findIndex((hit) => hit?.item_id === id) + by;
+  if (!hits[at] && at >= 0 && hits === feed.hits) await feed.load(at, at + 1);
   const hit = hits[at];
   if (!hit || !isOpen()) return;
   history.replaceState(null, "", toAddress(query, hit.item_id));
@@ -391,7 +441,7 @@ function clear() {
   clearTimeout(typing);
   text.value = "";
   change({ text: "", things: [], literal: [] });
-  text.focus();
+  text.focus({ preventScroll: true });
 }
 
 byId("clear").addEventListener("click", clear);
@@ -411,7 +461,7 @@ document.addEventListener("keydown", (event) => {
   const writes = event.target.closest("input, select, textarea");
   if (event.key === "/" && !writes && !document.querySelector("dialog[open]")) {
     event.preventDefault();
-    text.focus();
+    text.focus({ preventScroll: true });
     text.select();
   } else if (event.key === "Escape" && !byId("filters").hidden && !document.querySelector("dialog[open]")) {
     toggleFilters(false);
@@ -443,7 +493,6 @@ document.addEventListener("pointerdown", (event) => {
 });
 
 byId("filters-button").addEventListener("click", () => toggleFilters(byId("filters").hidden));
-byId("more").addEventListener("click", more);
 byId("anyway").addEventListener("click", () => change({ min: 0 }));
 
 const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
@@ -468,6 +517,7 @@ byId("language").append(
 );
 byId("language").addEventListener("change", async () => {
   await switchLanguage(byId("language").value);
+  forgetHits();
   showTexts();
   showQuestion();
   ask();
@@ -525,7 +575,7 @@ async function followAddress() {
   query = fromAddress(location.search);
   if (JSON.stringify(query) !== JSON.stringify(answered)) {
     showQuestion();
-    await ask();
+    await ask(keptPlace());
   }
   if (item !== null) showItem(item);
   else if (isOpen()) closeViewer();

@@ -5,16 +5,43 @@ import { addressOf, blob, hasKey, pause } from "./api.js";
 const TRIES = 4;
 
 const sources = new WeakMap();
+const waiting = new Set();
+let isHurried = false;
 const near = new IntersectionObserver(
   (entries) => {
     for (const { target, isIntersecting } of entries) {
       if (!isIntersecting) continue;
       near.unobserve(target);
-      load(target, sources.get(target));
+      if (isHurried) waiting.add(target);
+      else load(target, sources.get(target));
     }
   },
   { rootMargin: "700px" },
 );
+
+// While everything rushes by, no picture is fetched; then, those that are still there.
+export function hurry(is) {
+  isHurried = is;
+  if (is) return;
+  for (const image of waiting) if (image.isConnected) load(image, sources.get(image));
+  waiting.clear();
+}
+
+// The picture went out of sight; one that has not come yet is not waited for.
+export function dropThumbnail(image) {
+  near.unobserve(image);
+  waiting.delete(image);
+  if (image.matches(".shown, .broken")) return;
+  image.removeAttribute("src");
+  image.dataset.dropped = "";
+}
+
+// A picture that was dropped is in the document again.
+export function returnThumbnail(image) {
+  if (!("dropped" in image.dataset)) return;
+  delete image.dataset.dropped;
+  near.observe(image);
+}
 
 // The smallest size that is sharp for a picture `height` CSS pixels high.
 export function sharpSize(ratio, height) {
@@ -46,7 +73,8 @@ async function load(image, address) {
       image.classList.add("shown");
       return;
     } catch {
-      if (attempt === TRIES || !image.isConnected) break;
+      if ("dropped" in image.dataset || !image.isConnected) return;
+      if (attempt === TRIES) break;
       await pause(attempt * 0.7);
     }
   }

@@ -289,6 +289,44 @@ def test_calls_run_on_the_thread_in_their_turn_and_raise_in_the_caller():
     asyncio.run(main())
 
 
+def test_calls_that_nobody_waits_for_run_when_no_request_came_for_a_while(monkeypatch):
+    monkeypatch.setattr("api.http.batching._IDLE_S", 0.05)
+    engine = SlowEngine()
+    done: list[str] = []
+
+    async def scenario():
+        async with running(engine) as inference:
+            task = await blocked(engine, inference)
+            later = [inference.when_idle(lambda n=n: done.append(n) or n) for n in ("1", "2")]
+            after = asyncio.create_task(search(inference, "after"))
+            await asyncio.sleep(0.1)
+            assert done == []
+            engine.may_go_on.set()
+            assert [await task, await after] == ["first", "after"]
+            assert done == []
+            assert [await asyncio.wrap_future(future) for future in later] == ["1", "2"]
+            failing = inference.when_idle(lambda: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await asyncio.wrap_future(failing)
+            assert await search(inference, "goes on") == "goes on"
+
+    asyncio.run(scenario())
+
+
+def test_what_nobody_waits_for_is_cancelled_at_the_end(monkeypatch):
+    monkeypatch.setattr("api.http.batching._IDLE_S", 60)
+
+    async def scenario():
+        async with running(SlowEngine()) as inference:
+            await search(inference, "a request")
+            waiting = inference.when_idle(lambda: None)
+            inference.close(5)
+            assert waiting.cancelled()
+            assert inference.when_idle(lambda: None).cancelled()
+
+    asyncio.run(scenario())
+
+
 def test_nothing_is_taken_on_before_loading_has_ended():
     async def main() -> None:
         engine, may_load = SlowEngine(), threading.Event()

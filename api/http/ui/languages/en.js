@@ -190,4 +190,9 @@ export default {
   sort_name: "By name",
   libraryByName: "The library by name",
   languageUnknown: "This library may not understand the language of your words. It knows {names}.",
+  closerOffer: "A closer look found a better order: show it",
+  reordered: "re-ordered after a closer look",
+  details: "Details",
+  scrubber: "Timeline",
+  monthCounted: { one: "{month}, {n} item", other: "{month}, {n} items" },
 };

@@ -183,4 +183,9 @@ export default {
   sort_name: "按名称排序",
   libraryByName: "图库（按名称）",
   languageUnknown: "此图库可能看不懂您所用的语言。它能理解：{names}。",
+  closerOffer: "细看之后有更好的排序：点此显示",
+  reordered: "细看之后已重新排序",
+  details: "详细信息",
+  scrubber: "时间轴",
+  monthCounted: { other: "{month}，{n} 项" },
 };

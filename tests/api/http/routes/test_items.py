@@ -169,3 +169,21 @@ def test_an_item_says_what_tells_its_date(client, items):
     assert dated["taken_local"] == "2015-08-22T10:00:00"
     undated = client.get(f"/v1/items/{items['4.png']['item_id']}").json()
     assert (undated["taken_from"], undated["date_source"]) == ("mtime", None)
+
+
+@pytest.mark.parametrize("order", ["oldest", "newest", "date", "date-asc"])
+def test_a_list_can_begin_anywhere(client, order):
+    everything = client.get("/v1/items", params={"limit": 1000, "order": order}).json()["items"]
+    ids = [item["item_id"] for item in everything]
+    for modality in (None, "image"):
+        known = [i["item_id"] for i in everything if modality in {None, i["modality"]}]
+        for offset in range(len(ids) + 2):
+            asked = {"order": order, "offset": offset, "limit": 2}
+            if modality:
+                asked["modality"] = modality
+            page = client.get("/v1/items", params=asked).json()
+            assert [i["item_id"] for i in page["items"]] == known[offset : offset + 2]
+    first = client.get("/v1/items", params={"order": order, "limit": 1}).json()["next_cursor"]
+    asked = {"order": order, "cursor": first, "offset": 1, "limit": 1}
+    page = client.get("/v1/items", params=asked).json()
+    assert [item["item_id"] for item in page["items"]] == ids[2:3]

@@ -427,12 +427,11 @@ def test_text_chunks(page):
 
 def test_scrolling_shows_more(page):
     page.goto(f"{page.url}?q=stones&min=0")
-    expect(page.locator("#hits li")).to_have_count(60)
-    page.get_by_role("button", name="Show more").scroll_into_view_if_needed()
+    expect(page.locator("#hits li").first).to_have_attribute("aria-setsize", "78")
+    page.mouse.move(600, 500)
     page.mouse.wheel(0, 20_000)
-    expect(page.locator("#hits li")).to_have_count(78)
-    assert len(set(names(page))) == 78
-    expect(page.get_by_role("button", name="Show more")).to_be_hidden()
+    expect(page.locator('#hits li[aria-posinset="78"]')).to_be_in_viewport()
+    expect(page.get_by_role("status")).to_contain_text("78 pictures")
 
 
 def test_rows_are_justified_and_nothing_moves(browser, address):
@@ -442,7 +441,7 @@ def test_rows_are_justified_and_nothing_moves(browser, address):
                  for (const entry of list.getEntries()) window.moved += entry.value;
                }).observe({ type: "layout-shift", buffered: true }); }"""
         )
-        expect(page.locator("#hits li")).to_have_count(60)
+        expect(page.locator("#hits li").nth(20)).to_be_visible()
         page.wait_for_load_state("networkidle")
         boxes = page.locator("#hits li").evaluate_all(
             "all => all.map(c => c.getBoundingClientRect()).map(b => [b.top, b.height, b.right])"
@@ -450,8 +449,8 @@ def test_rows_are_justified_and_nothing_moves(browser, address):
         rows: dict[int, list[tuple[float, float]]] = {}
         for top, height, right in boxes:
             rows.setdefault(round(top), []).append((height, right))
-        full = list(rows.values())[:-1]
-        assert len(full) > 5
+        full = list(rows.values())
+        assert len(full) > 4
         for row in full:
             assert max(h for h, _ in row) - min(h for h, _ in row) < 1.5
         rights = [max(right for _, right in row) for row in full]
