@@ -27,6 +27,7 @@ from api.http.routes import (
     embed,
     explain,
     facets,
+    folders,
     health,
     item_media,
     items,
@@ -37,6 +38,7 @@ from api.http.routes import (
     stats,
     uploads,
 )
+from api.http.routes import library as library_routes
 from api.http.settings import ServiceSettings
 from retrieval.errors import UsageError
 from retrieval.library import Library
@@ -103,6 +105,8 @@ def create_app(
         uploads,
         embed,
         jobs,
+        folders,
+        library_routes,
         notes,
         stats,
         health,

@@ -51,11 +51,15 @@ class IndexingRequest:
 
     sources: indexed as by `mmsearch index PATH...`, and added to the sources. within: paths in
     known sources, where the same files are indexed as by a run over the whole source. Neither: all
-    sources.
+    sources. retry_failed: also read files again that failed and have not changed. kinds, hidden:
+    options that `sources` get; empty, None: those that they have.
     """
 
     sources: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
+    retry_failed: bool = False
+    kinds: tuple[str, ...] = ()
+    hidden: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,13 @@ class _Indexing:
         self._readers: DecoderPool | None = None
 
     def answer(self, run: dict[str, Any], stop: threading.Event) -> None:
-        request = IndexingRequest(tuple(run["sources"]), tuple(run["within"]))
+        request = IndexingRequest(
+            tuple(run["sources"]),
+            tuple(run["within"]),
+            run["retry_failed"],
+            tuple(run["kinds"]),
+            run["hidden"],
+        )
         try:
             outcome = self._run(request, run, stop.is_set)
             self._send({"outcome": asdict(outcome)})
@@ -236,11 +246,14 @@ class _Indexing:
         from indexer.partial_scan import PartialScan, narrowed
         from indexer.pipeline import default_workers, index_sources
         from indexer.progress import Progress
-        from indexer.sources import choose_sources
+        from indexer.sources import choose_sources, parse_changes
         from indexer.spaces import index_spaces
 
         library, encoder = self._opened(setting)
         self._readers = self._readers or DecoderPool(default_workers())
+
+        chosen = {"kinds": request.kinds or None, "hidden": request.hidden}
+        changes = parse_changes(chosen) if request.sources else None
 
         def tell(progress: Progress) -> None:
             self._step(Step("files", progress.done, progress.total, progress.failed))
@@ -252,8 +265,10 @@ class _Indexing:
                 library,
                 encoder,
                 paths,
+                changes=changes if paths else None,
                 partial=partial,
                 readers=self._readers,
+                retry_failed=request.retry_failed,
                 on_progress=tell,
                 should_stop=should_stop,
             )

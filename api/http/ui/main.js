@@ -15,7 +15,10 @@ import {
   showPassages,
 } from "./grid.js";
 import { switchLanguage, t, translate } from "./i18n.js";
+import { followLibrary, isIndexing } from "./live.js";
+import { followManageAddress, manage } from "./manage.js";
 import { local } from "./storage.js";
+import { takesDrop } from "./uploads.js";
 import { library, minRelevanceOf, readLibrary } from "./library.js";
 import {
   hideMessage,
@@ -114,6 +117,7 @@ async function ask() {
     const answer = await asked.next();
     if (asked !== feed) return;
     showAnswer(asked, answer);
+    followLibrary(livePage);
     if (!byId("filters").hidden) readChoices(query, change);
     if (quickly) lookCloser(asked);
     else byId("search").classList.remove("busy");
@@ -157,12 +161,26 @@ async function fail(error, asked) {
   if (asked === feed) ask();
 }
 
+const livePage = {
+  isEmpty: () => !byId("message").hidden && !feed.isSearch && !whereOf(query) && !found(feed),
+  show: () => {
+    library.known = false;
+    scrollTo({ top: 0 });
+    return ask();
+  },
+  said: async () => {
+    await readLibrary();
+    showUnread();
+    if (livePage.isEmpty()) showEmptyLibrary(isIndexing());
+  },
+};
+
 // Tells how to begin where a service has no library yet, which it opens by itself.
 async function waitsForLibrary(error) {
   if (error.status !== 503) return false;
-  const { status, first_command } = await api.readiness().catch(() => ({}));
-  if (status === "no library") showNoLibrary(first_command);
-  return status === "no library";
+  const health = await api.readiness().catch(() => ({}));
+  if (health.status === "no library") showNoLibrary(health);
+  return health.status === "no library";
 }
 
 function clearHits() {
@@ -222,7 +240,7 @@ function explainNothing(asked) {
   if (!asked.isSearch && !whereOf(query)) {
     byId("hello").hidden = true;
     byId("status").textContent = "";
-    showEmptyLibrary();
+    showEmptyLibrary(isIndexing());
   } else if (hasNoDay(query)) {
     byId("hello").hidden = true;
     showMessage(t("daysTitle"), t("daysHint"), {
@@ -419,7 +437,7 @@ listenForPictures(async (file) => {
   } catch {
     byId("note").textContent = t("notAPicture");
   }
-});
+}, (event) => takesDrop(event, () => manage("add")));
 
 // ---- Buttons of the bar
 
@@ -494,7 +512,7 @@ api.onMissingKey(
         event.preventDefault();
         dialog.oncancel = null;
         dialog.close();
-        resolve(field.value.trim());
+        resolve(api.secretOf(field.value));
       };
       dialog.oncancel = (event) => event.preventDefault();
       dialog.showModal();
@@ -520,3 +538,4 @@ showTexts();
 showTheme();
 showQuestion();
 followAddress();
+followManageAddress();
