@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from retrieval.library import Library
 
 _LINE_BYTES = 1 << 20
+_BATCH_ON_CPU = 16
+"""Inputs encoded together without a GPU, where more are no faster: progress, and new pictures on
+the page, come once a batch."""
 _NICENESS = 10
 """Gives priority to searches if cores are short."""
 _Runs = queue.SimpleQueue[tuple[dict[str, Any], threading.Event] | None]
@@ -244,16 +247,19 @@ class _Indexing:
         from api.http.schemas import valid_text
         from indexer.decoder_pool import DecoderPool
         from indexer.partial_scan import PartialScan, narrowed
-        from indexer.pipeline import default_workers, index_sources
+        from indexer.pipeline import DEFAULT_BATCH_SIZE, default_workers, index_sources
         from indexer.progress import Progress
         from indexer.sources import choose_sources, parse_changes
         from indexer.spaces import index_spaces
+        from retrieval.encoders.registry import resolve_device
 
         library, encoder = self._opened(setting)
         self._readers = self._readers or DecoderPool(default_workers())
 
         chosen = {"kinds": request.kinds or None, "hidden": request.hidden}
         changes = parse_changes(chosen) if request.sources else None
+        is_on_cpu = resolve_device(setting["device"]) == "cpu"
+        batch_size = _BATCH_ON_CPU if is_on_cpu else DEFAULT_BATCH_SIZE
 
         def tell(progress: Progress) -> None:
             self._step(Step("files", progress.done, progress.total, progress.failed))
@@ -267,6 +273,7 @@ class _Indexing:
                 paths,
                 changes=changes if paths else None,
                 partial=partial,
+                batch_size=batch_size,
                 readers=self._readers,
                 retry_failed=request.retry_failed,
                 on_progress=tell,

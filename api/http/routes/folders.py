@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from api.http.routes.dependencies import CurrentService, require
 from api.http.routes.jobs import lies_in
 from api.http.schemas.folders import Folder, FolderList
-from indexer.scan import is_system_folder
+from indexer.scan import LIBRARY_FILES, is_system_folder
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.media.registry import format_of
 
@@ -65,8 +65,8 @@ def list_folders(service: CurrentService, path: FolderPath = None) -> FolderList
 def _entries(folder: str) -> tuple[list[str], int, bool]:
     """Read the names of folders, the number of files of known formats, and whether there is more.
 
-    Hidden folders, those of systems and links are left out, as walks pass them over, and names that
-    are not valid text, which cannot be sent back. Raises NotFoundError, UsageError.
+    Hidden folders, those of systems, libraries and links are left out, as walks pass them over, and
+    names that are not valid text, which cannot be sent back. Raises NotFoundError, UsageError.
     """
     names: list[str] = []
     files = 0
@@ -89,8 +89,16 @@ def _entries(folder: str) -> tuple[list[str], int, bool]:
 
 
 def _is_shown(name: str, folder: str) -> bool:
-    is_text = (
-        name.isascii() or name.encode("utf-8", "surrogateescape").decode(errors="replace") == name
-    )
     inside = os.path.basename(folder)  # noqa: PTH119
-    return is_text and not name.startswith(".") and not is_system_folder(name, inside)
+    if name.startswith(".") or not _is_text(name) or is_system_folder(name, inside):
+        return False
+    prefix = os.path.join(folder, name, "")  # noqa: PTH118
+    return not all(os.path.lexists(prefix + file) for file in LIBRARY_FILES)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

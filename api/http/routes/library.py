@@ -18,10 +18,10 @@ from api.http.schemas.library import (
 )
 from retrieval.encoders.registry import AUTO, choose_encoder, load_encoder
 from retrieval.errors import UsageError
+from retrieval.integrity.storage import measure_storage
 from retrieval.library import create_library
 from retrieval.media import Modality
 from retrieval.spaces import list_spaces
-from retrieval.integrity.storage import measure_storage
 
 router = APIRouter(prefix="/v1", tags=["library"])
 
