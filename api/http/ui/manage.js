@@ -45,8 +45,10 @@ function follow() {
     if (dialog.open) dialog.close();
     return;
   }
-  if (!dialog.open) open();
+  const isNew = !dialog.open;
+  if (isNew) open();
   if (name !== shown) show(name);
+  if (isNew) byId(`manage-tab-${name}`).focus();
 }
 
 function open() {
