@@ -24,7 +24,13 @@ export async function addPanel(place, { signal, goTo }) {
   }
   const parts = [element("h3", {}, t("addFolder"))];
   if (told.index_below.length) parts.push(folderForm(signal, goTo));
-  else parts.push(quiet(t("addFolderNot")), command("mmsearch serve --index-below DIR"), quiet(t("beginCommand")), command(told.first_command));
+  else
+    parts.push(
+      quiet(t("addFolderNot")),
+      command("mmsearch serve --index-below DIR"),
+      quiet(t("beginCommand")),
+      command(told.first_command),
+    );
   parts.push(element("h3", {}, t("uploadFiles")));
   if (told.uploads) parts.push(uploadSection(told, signal));
   else parts.push(quiet(t("uploadNot")), command("mmsearch serve --uploads DIR"));
@@ -34,10 +40,11 @@ export async function addPanel(place, { signal, goTo }) {
 function sources(told, goTo) {
   if (!told.sources.length) return [];
   const missing = new Set(told.missing_sources);
-  const again = (paths) => asking(async () => {
-    await api.index(paths ? { paths } : {});
-    goTo("jobs");
-  });
+  const again = (paths) =>
+    asking(async () => {
+      await api.index(paths ? { paths } : {});
+      goTo("jobs");
+    });
   const rows = told.sources.map((path) =>
     element(
       "li",
@@ -48,7 +55,16 @@ function sources(told, goTo) {
         element("span", { dir: "auto" }, path),
         missing.has(path) ? element("span", { class: "manage-wrong" }, t("sourceMissing")) : "",
         goTo && !missing.has(path)
-          ? element("button", { type: "button", class: "button small", "aria-label": t("indexAgainOne", { name: path }), onclick: again([path]) }, t("indexAgainShort"))
+          ? element(
+              "button",
+              {
+                type: "button",
+                class: "button small",
+                "aria-label": t("indexAgainOne", { name: path }),
+                onclick: again([path]),
+              },
+              t("indexAgainShort"),
+            )
           : "",
       ),
     ),
@@ -61,15 +77,31 @@ function sources(told, goTo) {
 }
 
 function folderForm(signal, goTo) {
-  const path = element("input", { type: "text", name: "path", autocomplete: "off", spellcheck: false, dir: "auto", required: true, maxLength: 4096 });
+  const path = element("input", {
+    type: "text",
+    name: "path",
+    autocomplete: "off",
+    spellcheck: false,
+    dir: "auto",
+    required: true,
+    maxLength: 4096,
+  });
   const browser = element("div", { class: "manage-browse" });
-  const kinds = KINDS.map((kind) => [kind, element("input", { type: "checkbox", checked: true, value: kind })]);
+  const kinds = KINDS.map((kind) => [
+    kind,
+    element("input", { type: "checkbox", checked: true, value: kind }),
+  ]);
   const hidden = element("input", { type: "checkbox", role: "switch" });
   const submit = element("button", { type: "submit", class: "button primary" }, t("addThisFolder"));
   const form = element(
     "form",
     {},
-    element("div", { class: "manage-path" }, element("label", {}, element("span", { class: "manage-label" }, t("addPath")), path), submit),
+    element(
+      "div",
+      { class: "manage-path" },
+      element("label", {}, element("span", { class: "manage-label" }, t("addPath")), path),
+      submit,
+    ),
     browser,
     element(
       "details",
@@ -79,7 +111,11 @@ function folderForm(signal, goTo) {
         "fieldset",
         {},
         element("legend", {}, t("kind")),
-        element("div", { class: "options" }, ...kinds.map(([kind, box]) => element("label", {}, box, element("span", {}, t(`kind_${kind}`))))),
+        element(
+          "div",
+          { class: "options" },
+          ...kinds.map(([kind, box]) => element("label", {}, box, element("span", {}, t(`kind_${kind}`)))),
+        ),
       ),
       element("label", { class: "switch" }, hidden, element("span", {}, t("addHidden"))),
     ),
@@ -112,7 +148,15 @@ async function browse(place, folder, path, signal) {
   try {
     told = await api.folders(folder, signal);
   } catch (error) {
-    if (!signal.aborted) place.replaceChildren(element("div", { class: "manage-browse-head" }, wrong(error), folder ? button(t("browseTop"), () => go(null), "small") : ""));
+    if (!signal.aborted)
+      place.replaceChildren(
+        element(
+          "div",
+          { class: "manage-browse-head" },
+          wrong(error),
+          folder ? button(t("browseTop"), () => go(null), "small") : "",
+        ),
+      );
     return;
   }
   if (signal.aborted) return;
@@ -122,9 +166,7 @@ async function browse(place, folder, path, signal) {
     place.querySelector("button")?.focus();
   };
   const up = told.path === null ? "" : button(t("browseUp"), () => go(told.parent), "small");
-  const here = told.path === null
-    ? t("browseRoots")
-    : t("browseHere", { n: told.files, name: told.path });
+  const here = told.path === null ? t("browseRoots") : t("browseHere", { n: told.files, name: told.path });
   place.replaceChildren(
     element("div", { class: "manage-browse-head" }, element("span", { dir: "auto" }, here), up),
     element(

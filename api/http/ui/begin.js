@@ -11,13 +11,17 @@ import { asking, button, command, mayWrite, quiet } from "./manage-parts.js";
 export function waysToBegin(isWorking) {
   const { told } = library;
   if (isWorking) {
-    return { hint: t("beginWorking"), nodes: [row(button(t("beginProgress"), () => manage("jobs"), "primary"))] };
+    return {
+      hint: t("beginWorking"),
+      nodes: [row(button(t("beginProgress"), () => manage("jobs"), "primary"))],
+    };
   }
   const ways = [];
   if (told && mayWrite(told)) {
     if (told.index_below.length) ways.push(button(t("addFolder"), () => manage("add"), "primary"));
     if (told.uploads) ways.push(button(t("uploadFiles"), () => manage("add"), "primary"));
-    if (told.sources.length && !ways.length) ways.push(button(t("indexAgain"), asking(startIndexing), "primary"));
+    if (told.sources.length && !ways.length)
+      ways.push(button(t("indexAgain"), asking(startIndexing), "primary"));
   }
   const line = command(told?.first_command ?? "mmsearch index ~/Pictures");
   if (!ways.length) return { hint: t("emptyHint"), nodes: [line] };
@@ -45,7 +49,10 @@ export function waysToCreate({ first_command, may_create }) {
       throw error;
     }
   });
-  return { hint: t("beginCreateHint"), nodes: [row(button(t("beginCreate"), create, "primary")), state, quiet(t("beginCommand")), line] };
+  return {
+    hint: t("beginCreateHint"),
+    nodes: [row(button(t("beginCreate"), create, "primary")), state, quiet(t("beginCommand")), line],
+  };
 }
 
 const row = (...ways) => element("div", { class: "begin" }, ...ways);

@@ -6,7 +6,18 @@ import { number, t } from "./i18n.js";
 import { asking, button, duration, mayWrite, moment, quiet, said, wrong } from "./manage-parts.js";
 
 const FINAL = ["succeeded", "failed", "cancelled"];
-const COUNTS = ["added", "changed", "moved", "relocated", "duplicates", "removed", "refreshed", "unchanged", "failed", "noted"];
+const COUNTS = [
+  "added",
+  "changed",
+  "moved",
+  "relocated",
+  "duplicates",
+  "removed",
+  "refreshed",
+  "unchanged",
+  "failed",
+  "noted",
+];
 const PAUSE_S = 2;
 // The rate is that of the last half minute, since files differ.
 const WINDOW_MS = 30_000;
@@ -70,9 +81,20 @@ export async function jobsPanel(place, { signal, goTo }) {
   try {
     const told = await api.stats(signal);
     mayCancel = mayWrite(told);
-    const start = mayCancel && told.sources.length
-      ? element("div", { class: "manage-row" }, button(t("indexAgain"), asking(async () => { await api.index({}); next(); })))
-      : "";
+    const start =
+      mayCancel && told.sources.length
+        ? element(
+            "div",
+            { class: "manage-row" },
+            button(
+              t("indexAgain"),
+              asking(async () => {
+                await api.index({});
+                next();
+              }),
+            ),
+          )
+        : "";
     place.replaceChildren(start, elsewhere, none, list);
     elsewhere.hidden = true;
     watchOthers(elsewhere, signal);
@@ -123,10 +145,22 @@ function jobRow(first, mayCancel, goTo) {
   const result = element("div", {});
   const cancel = element(
     "button",
-    { type: "button", class: "button small", "aria-label": t("jobsCancelOne", { name: titleOf(first) }), onclick: asking(async () => draw(await api.cancelJob(first.id))) },
+    {
+      type: "button",
+      class: "button small",
+      "aria-label": t("jobsCancelOne", { name: titleOf(first) }),
+      onclick: asking(async () => draw(await api.cancelJob(first.id))),
+    },
     t("jobsCancel"),
   );
-  const node = element("li", {}, element("div", { class: "manage-line" }, title, state, mayCancel ? cancel : ""), bar, progress, result);
+  const node = element(
+    "li",
+    {},
+    element("div", { class: "manage-line" }, title, state, mayCancel ? cancel : ""),
+    bar,
+    progress,
+    result,
+  );
   const seen = [];
   let drawn = "";
 
@@ -178,10 +212,13 @@ function resultOf(job, goTo) {
   if (job.finished_at) told.push(element("small", {}, moment(job.finished_at)));
   if (!job.result) return told;
   const { result } = job;
-  const counts = COUNTS.filter((name) => result[name]).map((name) => t(`jobCount_${name}`, { n: result[name] }));
+  const counts = COUNTS.filter((name) => result[name]).map((name) =>
+    t(`jobCount_${name}`, { n: result[name] }),
+  );
   told.unshift(quiet([counts.join(" · ") || t("jobNothing"), duration(result.seconds)].join(" · ")));
   for (const note of [...result.notes, ...result.problems]) told.push(said(note));
-  for (const file of result.files ?? []) if (file.failure) told.push(said(`${file.path}: ${file.failure}`, "manage-wrong"));
+  for (const file of result.files ?? [])
+    if (file.failure) told.push(said(`${file.path}: ${file.failure}`, "manage-wrong"));
   if (result.failed && goTo) told.push(button(t("jobsSeeFailed"), () => goTo("problems"), "small"));
   return told;
 }

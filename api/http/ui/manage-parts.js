@@ -13,7 +13,12 @@ export const command = (text) => element("p", {}, element("code", {}, text));
 // What the service says, which is in English.
 export const said = (text, extra = "") => element("p", { lang: "en", dir: "auto", class: extra }, text);
 
-export const wrong = (error) => element("p", { role: "alert", lang: "en", class: "manage-wrong" }, error.message || error.title || t("unreachableTitle"));
+export const wrong = (error) =>
+  element(
+    "p",
+    { role: "alert", lang: "en", class: "manage-wrong" },
+    error.message || error.title || t("unreachableTitle"),
+  );
 
 export const mayWrite = (told) => told.scopes.includes("write");
 
@@ -22,7 +27,11 @@ export const moment = (time) =>
 
 // Seconds in the unit that is read most easily.
 export function duration(seconds) {
-  const [unit, size] = [["hour", 3600], ["minute", 60], ["second", 1]].find(([, size]) => seconds >= 1.5 * size) ?? ["second", 1];
+  const [unit, size] = [
+    ["hour", 3600],
+    ["minute", 60],
+    ["second", 1],
+  ].find(([, size]) => seconds >= 1.5 * size) ?? ["second", 1];
   return number(Math.max(1, Math.round(seconds / size)), { style: "unit", unit, unitDisplay: "long" });
 }
 

@@ -60,7 +60,11 @@ function open() {
       element("h2", { id: "manage-title" }, t("manage")),
       iconButton("close", t("close"), () => dialog.close()),
     ),
-    element("div", { class: "manage-tabs", role: "tablist", "aria-labelledby": "manage-title", onkeydown: walk }, ...NAMES.map(tab)),
+    element(
+      "div",
+      { class: "manage-tabs", role: "tablist", "aria-labelledby": "manage-title", onkeydown: walk },
+      ...NAMES.map(tab),
+    ),
     panel,
   );
   dialog.showModal();
@@ -97,7 +101,8 @@ function show(name) {
 
 function walk(event) {
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-  const next = { Home: NAMES[0], End: NAMES.at(-1) }[event.key] ??
+  const next =
+    { Home: NAMES[0], End: NAMES.at(-1) }[event.key] ??
     (step && NAMES[(NAMES.indexOf(shown) + step + NAMES.length) % NAMES.length]);
   if (!next) return;
   event.preventDefault();

@@ -35,28 +35,59 @@ export async function problemsPanel(place, { signal, goTo }) {
     place.replaceChildren(
       ...(nothing ? [quiet(t("problemsNone"))] : []),
       ...(failed ? failedOnes(told) : []),
-      ...(noted ? [element("h3", {}, t("filesNoted", { n: noted })), element("ul", { class: "manage-list" }, ...notes.map((file) => row(file.path, file.notes)))] : []),
+      ...(noted
+        ? [
+            element("h3", {}, t("filesNoted", { n: noted })),
+            element("ul", { class: "manage-list" }, ...notes.map((file) => row(file.path, file.notes))),
+          ]
+        : []),
       ...counted("otherKinds", passed.endings),
       ...counted("systemFolders", passed.system_folders),
     );
-    if (isCut && step + 1 < LIMITS.length) place.append(button(t("more"), () => { step += 1; list(); place.focus(); }));
-    else if (isCut) place.append(quiet(t("noMoreNotes"), " ", element("code", {}, "mmsearch status --failed --notes")));
+    if (isCut && step + 1 < LIMITS.length)
+      place.append(
+        button(t("more"), () => {
+          step += 1;
+          list();
+          place.focus();
+        }),
+      );
+    else if (isCut)
+      place.append(quiet(t("noMoreNotes"), " ", element("code", {}, "mmsearch status --failed --notes")));
   }
 
   function failedOnes({ failures, reasons, files_failed: failed }) {
     const choice = element(
       "select",
-      { onchange: (event) => { [reason, step] = [event.target.value, 0]; list().then(() => place.querySelector("select")?.focus()); } },
+      {
+        onchange: (event) => {
+          [reason, step] = [event.target.value, 0];
+          list().then(() => place.querySelector("select")?.focus());
+        },
+      },
       element("option", { value: "" }, t("problemsAll", { n: failed })),
-      ...Object.entries(reasons).map(([why, n]) => element("option", { value: why, selected: why === reason, lang: "en" }, t("withCount", { name: why, n }))),
+      ...Object.entries(reasons).map(([why, n]) =>
+        element(
+          "option",
+          { value: why, selected: why === reason, lang: "en" },
+          t("withCount", { name: why, n }),
+        ),
+      ),
     );
     const tries = reason ? failures.length <= MOST_PATHS && failures.map((file) => file.path) : null;
-    const all = button(t(reason ? "problemsThese" : "problemsRetryAll"), asking(() => again(tries)));
+    const all = button(
+      t(reason ? "problemsThese" : "problemsRetryAll"),
+      asking(() => again(tries)),
+    );
     return [
       element("h3", {}, t("filesFailed", { n: failed })),
       element("label", {}, element("span", { class: "manage-label" }, t("problemsReason")), choice),
       element("div", { class: "manage-row" }, mayTry && tries !== false ? all : ""),
-      element("ul", { class: "manage-list" }, ...failures.map((file) => row(file.path, [file.reason], mayTry))),
+      element(
+        "ul",
+        { class: "manage-list" },
+        ...failures.map((file) => row(file.path, [file.reason], mayTry)),
+      ),
     ];
   }
 
@@ -68,7 +99,18 @@ export async function problemsPanel(place, { signal, goTo }) {
         "div",
         { class: "manage-line" },
         element("strong", { dir: "auto" }, fileName(path)),
-        canTry ? element("button", { type: "button", class: "button small", "aria-label": t("problemsRetryOne", { name: fileName(path) }), onclick: asking(() => again([path])) }, t("retry")) : "",
+        canTry
+          ? element(
+              "button",
+              {
+                type: "button",
+                class: "button small",
+                "aria-label": t("problemsRetryOne", { name: fileName(path) }),
+                onclick: asking(() => again([path])),
+              },
+              t("retry"),
+            )
+          : "",
       ),
       ...reasons.map((why) => element("p", { lang: "en", dir: "auto" }, why)),
       element("small", { dir: "auto" }, path),
@@ -83,6 +125,12 @@ function counted(name, counts) {
   const n = found.reduce((total, [, count]) => total + count, 0);
   return [
     element("h3", {}, t(name, { n })),
-    element("ul", { class: "manage-passed" }, ...found.map(([what, many]) => element("li", { dir: "auto" }, t("withCountOf", { name: what, n: many })))),
+    element(
+      "ul",
+      { class: "manage-passed" },
+      ...found.map(([what, many]) =>
+        element("li", { dir: "auto" }, t("withCountOf", { name: what, n: many })),
+      ),
+    ),
   ];
 }

@@ -30,7 +30,10 @@ function drawn(told, stored) {
     ]),
     element("h3", {}, t("storageDisk")),
     table([
-      ...PARTS.filter((part) => stored.bytes[part]).map((part) => [t(`storage_${part}`), fileSize(stored.bytes[part])]),
+      ...PARTS.filter((part) => stored.bytes[part]).map((part) => [
+        t(`storage_${part}`),
+        fileSize(stored.bytes[part]),
+      ]),
       [t("storageTotal"), fileSize(stored.bytes.total)],
     ]),
     quiet(t("storageLimit", { size: fileSize(stored.token_cache_limit) })),
@@ -47,7 +50,9 @@ function drawn(told, stored) {
 }
 
 const indexed = (index) =>
-  index.kind === "exact" ? t("storageExact", { n: index.rows }) : `${index.kind} · ${number(index.rows_covered)} / ${number(index.rows)}`;
+  index.kind === "exact"
+    ? t("storageExact", { n: index.rows })
+    : `${index.kind} · ${number(index.rows_covered)} / ${number(index.rows)}`;
 
 function space(one) {
   const state = one.files_behind ? t("storageBehind", { n: one.files_behind }) : t("storageComplete");
@@ -55,7 +60,10 @@ function space(one) {
   return table([
     [t("storageEncoder"), one.encoder],
     [t("storageState"), marks.filter(Boolean).join(" · ")],
-    [t("storageVectors"), t("storageVectorsOf", { images: one.images, texts: one.texts, dimension: one.dimension })],
+    [
+      t("storageVectors"),
+      t("storageVectorsOf", { images: one.images, texts: one.texts, dimension: one.dimension }),
+    ],
     [t("storageId"), one.id],
   ]);
 }
@@ -68,7 +76,12 @@ const table = (rows) =>
       "tbody",
       {},
       ...rows.map(([name, value]) =>
-        element("tr", {}, element("th", { scope: "row" }, name), element("td", { class: /^[\d.,\s]+\S*$/.test(value) ? "amount" : "", dir: "auto" }, value)),
+        element(
+          "tr",
+          {},
+          element("th", { scope: "row" }, name),
+          element("td", { class: /^[\d.,\s]+\S*$/.test(value) ? "amount" : "", dir: "auto" }, value),
+        ),
       ),
     ),
   );

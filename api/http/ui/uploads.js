@@ -34,7 +34,8 @@ export const mayUpload = () => Boolean(library.told?.uploads && mayWrite(library
 export function upload(files) {
   for (const file of files) {
     const entry = { file, state: "waiting", sent: 0, reason: "", tries: 0, key: newKey(), group: null };
-    if (file.size + ROOM_FOR_HEADERS > limit()) refuse(entry, t("uploadTooLarge", { size: fileSize(limit()) }));
+    if (file.size + ROOM_FOR_HEADERS > limit())
+      refuse(entry, t("uploadTooLarge", { size: fileSize(limit()) }));
     else if (!file.size) refuse(entry, t("uploadEmpty"));
     queue.push(entry);
   }
@@ -42,14 +43,18 @@ export function upload(files) {
   send();
 }
 
-const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+const newKey = () =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join(
+    "",
+  );
 
 function refuse(entry, reason, state = "refused") {
   Object.assign(entry, { state, reason, sent: 0 });
 }
 
 function retry(entries) {
-  for (const entry of entries) Object.assign(entry, { state: "waiting", reason: "", tries: 0, sent: 0, key: newKey(), group: null });
+  for (const entry of entries)
+    Object.assign(entry, { state: "waiting", reason: "", tries: 0, sent: 0, key: newKey(), group: null });
   changed();
   send();
 }
@@ -80,7 +85,9 @@ function nextParcel() {
   let bytes = 0;
   for (const entry of queue) {
     if (entry.state !== "waiting") continue;
-    const fits = parcel.length < MOST_FILES && bytes + entry.file.size <= Math.min(MOST_BYTES, limit() - ROOM_FOR_HEADERS);
+    const fits =
+      parcel.length < MOST_FILES &&
+      bytes + entry.file.size <= Math.min(MOST_BYTES, limit() - ROOM_FOR_HEADERS);
     if (parcel.length && (!fits || entry.group !== parcel[0].group)) break;
     parcel.push(entry);
     bytes += entry.file.size;
@@ -125,7 +132,8 @@ function halve(parcel) {
   const middle = Math.ceil(parcel.length / 2);
   for (const half of [parcel.slice(0, middle), parcel.slice(middle)]) {
     groups += 1;
-    for (const entry of half) Object.assign(entry, { state: "waiting", sent: 0, key: newKey(), group: groups });
+    for (const entry of half)
+      Object.assign(entry, { state: "waiting", sent: 0, key: newKey(), group: groups });
   }
 }
 
@@ -154,7 +162,11 @@ function post(parcel) {
       } catch {
         // A proxy has answered, or nobody.
       }
-      resolve({ status: request.status, body, retry_s: Math.min(Number(request.getResponseHeader("Retry-After")) || 0, 30) });
+      resolve({
+        status: request.status,
+        body,
+        retry_s: Math.min(Number(request.getResponseHeader("Retry-After")) || 0, 30),
+      });
     });
     request.send(form);
   });
@@ -192,8 +204,21 @@ function settle(told) {
 // ---- Showing
 
 export function uploadSection(told, signal) {
-  const many = element("input", { type: "file", multiple: true, hidden: true, tabIndex: -1, "aria-label": t("uploadPick") });
-  const folder = element("input", { type: "file", multiple: true, webkitdirectory: true, hidden: true, tabIndex: -1, "aria-label": t("uploadFolder") });
+  const many = element("input", {
+    type: "file",
+    multiple: true,
+    hidden: true,
+    tabIndex: -1,
+    "aria-label": t("uploadPick"),
+  });
+  const folder = element("input", {
+    type: "file",
+    multiple: true,
+    webkitdirectory: true,
+    hidden: true,
+    tabIndex: -1,
+    "aria-label": t("uploadFolder"),
+  });
   for (const input of [many, folder]) {
     input.addEventListener("change", () => {
       upload([...input.files].filter((file) => input === many || !JUNK.test(file.name)));
@@ -240,20 +265,31 @@ function summary() {
   const end = button(t("uploadStop"), stop, "small");
   const clear = button(t("uploadClear"), forget, "small");
   const rows = quiet(t("uploadRows", { n: MOST_ROWS }));
-  const node = element("div", {}, bar, told, element("div", { class: "manage-row" }, again, end, clear), rows);
+  const node = element(
+    "div",
+    {},
+    bar,
+    told,
+    element("div", { class: "manage-row" }, again, end, clear),
+    rows,
+  );
   const of = (...states) => queue.filter((entry) => states.includes(entry.state));
 
   function drawSummary() {
     node.hidden = !queue.length;
     const left = of("waiting", "sending");
     bar.max = queue.reduce((sum, entry) => sum + entry.file.size, 0) || 1;
-    bar.value = queue.reduce((sum, entry) => sum + (["waiting", "sending"].includes(entry.state) ? entry.sent : entry.file.size), 0);
+    bar.value = queue.reduce(
+      (sum, entry) => sum + (["waiting", "sending"].includes(entry.state) ? entry.sent : entry.file.size),
+      0,
+    );
     started = left.length ? started || performance.now() : 0;
     const seconds = started ? (performance.now() - started) / 1000 : 0;
     const parts = [t("uploadDone", { n: of("done").length, of: queue.length })];
     if (of("stored").length) parts.push(t("uploadStored", { n: of("stored").length }));
     if (of(...BAD).length) parts.push(t("uploadBad", { n: of(...BAD).length }));
-    if (seconds > 3 && bar.value) parts.push(t("jobsLeft", { time: duration(((bar.max - bar.value) * seconds) / bar.value) }));
+    if (seconds > 3 && bar.value)
+      parts.push(t("jobsLeft", { time: duration(((bar.max - bar.value) * seconds) / bar.value) }));
     if (told.textContent !== parts.join(" · ")) told.textContent = parts.join(" · ");
     again.hidden = !of("failed").length;
     end.hidden = !left.length;
@@ -264,7 +300,8 @@ function summary() {
 }
 
 function stop() {
-  for (const entry of queue.filter((one) => one.state === "waiting")) refuse(entry, t("uploadStopped"), "failed");
+  for (const entry of queue.filter((one) => one.state === "waiting"))
+    refuse(entry, t("uploadStopped"), "failed");
   changed();
 }
 
@@ -277,8 +314,23 @@ function rowOf(rows, entry) {
   if (!rows.has(entry)) {
     const state = element("span", { class: "manage-quiet" });
     const reason = element("p", { lang: "en", dir: "auto", class: "manage-wrong" });
-    const again = element("button", { type: "button", class: "button small", "aria-label": t("uploadRetryOne", { name: entry.file.name }), onclick: () => retry([entry]) }, t("retry"));
-    const line = element("div", { class: "manage-line" }, element("span", { dir: "auto" }, entry.file.webkitRelativePath || entry.file.name), state, again);
+    const again = element(
+      "button",
+      {
+        type: "button",
+        class: "button small",
+        "aria-label": t("uploadRetryOne", { name: entry.file.name }),
+        onclick: () => retry([entry]),
+      },
+      t("retry"),
+    );
+    const line = element(
+      "div",
+      { class: "manage-line" },
+      element("span", { dir: "auto" }, entry.file.webkitRelativePath || entry.file.name),
+      state,
+      again,
+    );
     rows.set(entry, { node: element("li", {}, line, reason), state, reason, again });
   }
   const row = rows.get(entry);
@@ -298,7 +350,8 @@ const zone = byId("drop-add");
 document.addEventListener("dragenter", () => (zone.hidden = !mayUpload()), true);
 document.addEventListener("dragover", (event) => zone.classList.toggle("over", isToAdd(event)), true);
 
-const isToAdd = (event) => mayUpload() && (event.target === zone || Boolean(event.target.closest?.("#manage[open]")));
+const isToAdd = (event) =>
+  mayUpload() && (event.target === zone || Boolean(event.target.closest?.("#manage[open]")));
 
 // Takes a drop that is to be added, not searched with: on the place for it, or of a folder. Returns
 // whether it did.
