@@ -19,6 +19,7 @@ const COUNTS = [
   "noted",
 ];
 const PAUSE_S = 2;
+const LIST_S = 4;
 // The rate is that of the last half minute, since files differ.
 const WINDOW_MS = 30_000;
 
@@ -59,6 +60,7 @@ async function* events(id, signal) {
 export async function jobsPanel(place, { signal, goTo }) {
   place.append(quiet(t("loading")));
   const rows = new Map();
+  let wake = () => {};
   let mayCancel = false;
   const list = element("ul", { class: "manage-list" });
   const elsewhere = quiet("");
@@ -90,7 +92,7 @@ export async function jobsPanel(place, { signal, goTo }) {
               t("indexAgain"),
               asking(async () => {
                 await api.index({});
-                next();
+                wake();
               }),
             ),
           )
@@ -104,16 +106,15 @@ export async function jobsPanel(place, { signal, goTo }) {
     return;
   }
 
-  let wake = () => {};
-  const next = () => wake();
+  let followed = null;
   while (!signal.aborted) {
-    try {
-      const running = await update();
-      if (running) await followJob(running.id, signal, (job) => rows.get(job.id)?.draw(job));
-      else await Promise.race([api.pause(PAUSE_S * 2, signal), new Promise((resolve) => (wake = resolve))]);
-    } catch {
-      await api.pause(PAUSE_S, signal).catch(() => {});
+    const running = document.hidden ? null : await update().catch(() => null);
+    if (running && running.id !== followed) {
+      followed = running.id;
+      followJob(running.id, signal, (job) => rows.get(job.id)?.draw(job)).then(() => wake());
     }
+    const woken = new Promise((resolve) => (wake = resolve));
+    await Promise.race([api.pause(LIST_S, signal).catch(() => {}), woken]);
   }
 }
 
@@ -190,7 +191,7 @@ function titleOf({ kind, paths, retry_failed: again }) {
 function progressOf({ progress }, seen) {
   const { stage, done, total, failed } = progress;
   if (stage.startsWith("waiting")) return t("jobsLocked");
-  if (total === null) return t("jobsScanning");
+  if (!total) return t("jobsScanning");
   const parts = [t(stage === "files" ? "jobsFiles" : "jobsIndex", { done, n: total })];
   const now = performance.now();
   if (seen.length && (seen[0].stage !== stage || seen[0].total !== total)) seen.length = 0;
