@@ -21,7 +21,7 @@ function drawn(told, stored) {
   return [
     ...stored.warnings.map((warning) => said(warning, "manage-warning")),
     element("h3", {}, t("storageHeld")),
-    table([
+    amounts([
       ...Object.entries(told.kinds).map(([kind, n]) => [t(`kind_${kind}`), number(n)]),
       [t("storagePictures"), number(told.images)],
       [t("storageTexts"), number(told.texts)],
@@ -29,7 +29,7 @@ function drawn(told, stored) {
       [t("storageNoted"), number(told.files_noted)],
     ]),
     element("h3", {}, t("storageDisk")),
-    table([
+    amounts([
       ...PARTS.filter((part) => stored.bytes[part]).map((part) => [
         t(`storage_${part}`),
         fileSize(stored.bytes[part]),
@@ -68,7 +68,7 @@ function space(one) {
   ]);
 }
 
-const table = (rows) =>
+const table = (rows, kind = "") =>
   element(
     "table",
     {},
@@ -80,8 +80,10 @@ const table = (rows) =>
           "tr",
           {},
           element("th", { scope: "row" }, name),
-          element("td", { class: /^[\d.,\s]+\S*$/.test(value) ? "amount" : "", dir: "auto" }, value),
+          element("td", { class: kind, dir: "auto" }, value),
         ),
       ),
     ),
   );
+
+const amounts = (rows) => table(rows, "amount");
