@@ -18,7 +18,9 @@ from api.http.schemas import ItemList, ItemSchema, PartSchema, SearchRequest, Se
 from api.http.schemas.batch import BatchAnswer
 from api.http.schemas.embeddings import Embeddings
 from api.http.schemas.facets import FacetsSchema, FacetValuesSchema
+from api.http.schemas.folders import FolderList
 from api.http.schemas.jobs import FINAL_STATES, JobList, JobSchema, Removal
+from api.http.schemas.library import Changes, Creation, StorageSchema
 from api.http.schemas.notes import NoteList
 from api.http.schemas.stats import Stats
 from retrieval.errors import MMSearchError, NotFoundError, UsageError, first_problem
@@ -288,10 +290,46 @@ class Client:
         """Hide the file of an item from searches; delete it if it was uploaded."""
         return self._read(Removal, "DELETE", f"/v1/items/{item_id}")
 
-    def index(self, paths: Sequence[str] | None = None) -> JobSchema:
-        """Update the library from all its sources, or from some paths in them."""
-        body = {"paths": list(paths) if paths else None}
+    def index(
+        self,
+        paths: Sequence[str] | None = None,
+        *,
+        retry_failed: bool = False,
+        kinds: Sequence[str] | None = None,
+        hidden: bool | None = None,
+    ) -> JobSchema:
+        """Update the library from all its sources, or from some paths in them.
+
+        Args:
+            paths: Absolute paths in sources, or new ones that the service allows.
+            retry_failed: Also read files again that failed and have not changed.
+            kinds: Kinds of files that the sources named by `paths` are to have.
+            hidden: Whether these sources are to have hidden files and folders.
+        """
+        body = {
+            "paths": list(paths) if paths else None,
+            "retry_failed": retry_failed,
+            "kinds": list(kinds) if kinds else None,
+            "hidden": hidden,
+        }
         return self._read(JobSchema, "POST", "/v1/index", json=body)
+
+    def folders(self, path: str | None = None) -> FolderList:
+        """List folders that may be added: those of `--index-below`, or those in one of them."""
+        asked = _given({"path": path})
+        return self._read(FolderList, "GET", "/v1/folders", params=asked)
+
+    def create_library(self, language: str | None = None) -> Creation:
+        """Create the library that the service waits for; language: that of the queries."""
+        return self._read(Creation, "POST", "/v1/library", json={"language": language})
+
+    def changes(self, after: int = 0) -> Changes:
+        """Tell whether the library has changed, and how much was added after an item."""
+        return self._read(Changes, "GET", "/v1/changes", params={"after": after})
+
+    def storage(self) -> StorageSchema:
+        """Measure what the library takes on disk, and describe its spaces."""
+        return self._read(StorageSchema, "GET", "/v1/storage")
 
     def jobs(self) -> JobList:
         """List jobs, newest first."""
@@ -327,9 +365,13 @@ class Client:
                 raise self._unreachable(error) from error
             time.sleep(_FIRST_PAUSE_S)
 
-    def notes(self, limit: int = 1000) -> NoteList:
-        """List the files that could not be read, and what could not be read of the others."""
-        return self._read(NoteList, "GET", "/v1/notes", params={"limit": limit})
+    def notes(self, limit: int = 1000, *, reason: str | None = None) -> NoteList:
+        """List the files that could not be read, and what could not be read of the others.
+
+        reason: Only the files that failed for this reason.
+        """
+        asked = _given({"limit": limit, "reason": reason})
+        return self._read(NoteList, "GET", "/v1/notes", params=asked)
 
     def stats(self) -> Stats:
         """Return the contents of the library, its indices, and the scopes of this client."""

@@ -1,8 +1,6 @@
 """`mmsearch status`, `remove`, `relocate` and `encoders`."""
 
-import stat
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
@@ -38,6 +36,7 @@ def status(
     from api.cli import console
     from api.http.schemas import valid_text
     from indexer.moved_sources import advice_on_missing
+    from retrieval.integrity.storage import measure_storage
 
     opened = open_library(library)
     space = opened.space()
@@ -49,6 +48,7 @@ def status(
         seen = snapshot.seen()
     missing = [source for source in sources if not is_there(source)]
     usage, settings = opened.tokens.usage(), opened.tokens.settings
+    storage = measure_storage(opened)
     facts: dict[str, Any] = {
         "library": str(opened.path),
         "encoder": space.encoder,
@@ -64,7 +64,8 @@ def status(
         "files_removed": counts.removed,
         "files_dated_by_mtime": counts.dated_by_mtime,
         "passed_over": {"endings": seen.endings, "system_folders": seen.system_folders},
-        "bytes": _size_on_disk(opened.path),
+        "bytes": storage.total,
+        "storage": vars(storage),
         "token_cache": {**vars(usage), **vars(settings)},
     }
     if as_json:
@@ -279,12 +280,3 @@ def _languages(listing: "EncoderListing") -> str:
     if not listing.only_these:
         return "multilingual"
     return " ".join(listing.languages)
-
-
-def _size_on_disk(folder: Path) -> int:
-    size = 0
-    for file in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # the service may delete cached tokens meanwhile
-            status = file.stat()
-            size += status.st_size if stat.S_ISREG(status.st_mode) else 0
-    return size

@@ -28,6 +28,7 @@ from api.http.routes import (
     embed,
     explain,
     facets,
+    folders,
     health,
     item_media,
     items,
@@ -39,6 +40,7 @@ from api.http.routes import (
     stats,
     uploads,
 )
+from api.http.routes import library as library_routes
 from api.http.settings import ServiceSettings
 from retrieval.errors import UsageError
 from retrieval.library import Library
@@ -107,6 +109,8 @@ def create_app(
         uploads,
         embed,
         jobs,
+        folders,
+        library_routes,
         notes,
         stats,
         health,

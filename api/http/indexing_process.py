@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from retrieval.library import Library
 
 _LINE_BYTES = 1 << 20
+_BATCH_ON_CPU = 16
+"""Inputs encoded together without a GPU, where more are no faster: progress, and new pictures on
+the page, come once a batch."""
 _NICENESS = 10
 """Gives priority to searches if cores are short."""
 _Runs = queue.SimpleQueue[tuple[dict[str, Any], threading.Event] | None]
@@ -51,11 +54,15 @@ class IndexingRequest:
 
     sources: indexed as by `mmsearch index PATH...`, and added to the sources. within: paths in
     known sources, where the same files are indexed as by a run over the whole source. Neither: all
-    sources.
+    sources. retry_failed: also read files again that failed and have not changed. kinds, hidden:
+    options that `sources` get; empty, None: those that they have.
     """
 
     sources: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
+    retry_failed: bool = False
+    kinds: tuple[str, ...] = ()
+    hidden: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -210,7 +217,13 @@ class _Indexing:
         self._readers: DecoderPool | None = None
 
     def answer(self, run: dict[str, Any], stop: threading.Event) -> None:
-        request = IndexingRequest(tuple(run["sources"]), tuple(run["within"]))
+        request = IndexingRequest(
+            tuple(run["sources"]),
+            tuple(run["within"]),
+            run["retry_failed"],
+            tuple(run["kinds"]),
+            run["hidden"],
+        )
         try:
             outcome = self._run(request, run, stop.is_set)
             self._send({"outcome": asdict(outcome)})
@@ -234,13 +247,19 @@ class _Indexing:
         from api.http.schemas import valid_text
         from indexer.decoder_pool import DecoderPool
         from indexer.partial_scan import PartialScan, narrowed
-        from indexer.pipeline import default_workers, index_sources
+        from indexer.pipeline import DEFAULT_BATCH_SIZE, default_workers, index_sources
         from indexer.progress import Progress
-        from indexer.sources import choose_sources
+        from indexer.sources import choose_sources, parse_changes
         from indexer.spaces import index_spaces
+        from retrieval.encoders.registry import resolve_device
 
         library, encoder = self._opened(setting)
         self._readers = self._readers or DecoderPool(default_workers())
+
+        chosen = {"kinds": request.kinds or None, "hidden": request.hidden}
+        changes = parse_changes(chosen) if request.sources else None
+        is_on_cpu = resolve_device(setting["device"]) == "cpu"
+        batch_size = _BATCH_ON_CPU if is_on_cpu else DEFAULT_BATCH_SIZE
 
         def tell(progress: Progress) -> None:
             self._step(Step("files", progress.done, progress.total, progress.failed))
@@ -252,8 +271,11 @@ class _Indexing:
                 library,
                 encoder,
                 paths,
+                changes=changes if paths else None,
                 partial=partial,
+                batch_size=batch_size,
                 readers=self._readers,
+                retry_failed=request.retry_failed,
                 on_progress=tell,
                 should_stop=should_stop,
             )

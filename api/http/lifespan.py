@@ -74,7 +74,8 @@ class Lifespan:
         command = "mmsearch index ~/Pictures"
         if self.names_library:
             command += f" --library {quote(str(directory))}"
-        return NoLibrary(command)
+        may_create = bool(self.settings.index_below or self.settings.uploads)
+        return NoLibrary(command, directory, may_create, self.device)
 
     async def _wait(
         self,

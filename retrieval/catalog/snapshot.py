@@ -457,6 +457,30 @@ class Snapshot:
             query = query.where(ItemRecord.id > after).order_by(ItemRecord.id)
         return [item_of(fields) for fields in self._connection.execute(query)]
 
+    def added_after(
+        self, space_id: str, item_id: int, limit: int
+    ) -> tuple[int, dict[Modality, int]]:
+        """Return the id of the newest current item of a space, and count those after an item.
+
+        Returns 0 without items; of each modality at most `limit` are counted.
+        """
+        ids = self._listed(
+            sa.select(ItemRecord.id).join_from(
+                ItemRecord, FileRecord, FileRecord.id == ItemRecord.file_id
+            ),
+            space_id,
+            None,
+            None,
+        )
+        newest = self._connection.scalar(ids.order_by(ItemRecord.id.desc()).limit(1)) or 0
+        added = dict.fromkeys(Modality, 0)
+        if newest > item_id:
+            for modality in Modality:
+                later = ids.where(ItemRecord.id > item_id, ItemRecord.modality == modality)
+                counted = sa.select(sa.func.count()).select_from(later.limit(limit).subquery())
+                added[modality] = self._connection.scalar(counted) or 0
+        return newest, added
+
     def items_by_date(
         self,
         space_id: str,

@@ -181,6 +181,23 @@ def test_stats_tell_the_library_and_what_the_key_allows(client, service, photos)
         assert viewer.stats().scopes == ["read"]
 
 
+def test_changes_storage_and_what_can_be_added(client, service, photos):
+    newest = client.changes()
+    assert (newest.images >= 4, newest.last_item > 0) == (True, True)
+    later = client.changes(newest.last_item)
+    assert (later.images, later.texts, later.revision) == (0, 0, newest.revision)
+    stored = client.storage()
+    assert stored.bytes.total > stored.bytes.catalog > 0
+    assert [space.id for space in stored.spaces] == client.stats().spaces
+    assert client.folders().folders == []
+    with pytest.raises(UsageError, match="--index-below"):
+        client.folders(str(photos))
+    assert not client.create_library().created
+    assert client.notes(reason="another one").failures == []
+    with pytest.raises(UsageError, match="whole source"):
+        client.index([str(photos / "0-red.png")], kinds=["image"])
+
+
 def test_a_key_without_the_scope_changes_nothing(service, photos):
     with Client(service.address, api_key=VIEWER) as viewer:
         assert viewer.search("x").hits

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, TypeVar, cast
 
 from cachetools import LRUCache
@@ -111,9 +112,16 @@ class Service:
 
 @dataclass(frozen=True)
 class NoLibrary:
-    """State of an application that waits for a library. command: what creates one."""
+    """State of an application that waits for a library.
+
+    command: what creates one in a terminal. directory: where it is expected. may_create: whether
+    the service may create it, since it can fill it. device: of the encoder of its space.
+    """
 
     command: str
+    directory: Path
+    may_create: bool = False
+    device: str = "auto"
 
     @property
     def detail(self) -> str:

@@ -28,7 +28,12 @@ async def readyz(service: PossibleService) -> Health | Response:
     Also 200, with the status `no library`, before there is one: the page says how to begin.
     """
     if isinstance(service, NoLibrary):
-        return Health(status="no library", detail=service.detail, first_command=service.command)
+        return Health(
+            status="no library",
+            detail=service.detail,
+            first_command=service.command,
+            may_create=service.may_create,
+        )
     if gone := await run_in_threadpool(service.library.missing):
         return problem(503, str(gone), retry_after_s=5)
     if service.inference.state is State.READY:

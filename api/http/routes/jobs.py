@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated
 
@@ -31,9 +32,22 @@ async def index(
     """Update the library from all its sources, or from some paths in them.
 
     One job runs at a time, the others wait; a request equal to a waiting job returns that job.
+    `kinds` and `hidden` are options of whole sources, so they need paths of sources, old or new.
     """
-    paths = request.paths if request else None
-    asked = await run_in_threadpool(_allowed, service, paths) if paths else IndexingRequest()
+    wanted = request or IndexRequest()
+    if wanted.has_options and not wanted.paths:
+        raise UsageError("`kinds` and `hidden` need the `paths` of the sources that they are for.")
+    asked = IndexingRequest()
+    if wanted.paths:
+        asked = await run_in_threadpool(
+            _allowed, service, wanted.paths, has_options=wanted.has_options
+        )
+    asked = replace(
+        asked,
+        retry_failed=wanted.retry_failed,
+        kinds=tuple(sorted(wanted.kinds or ())),
+        hidden=wanted.hidden,
+    )
     job = service.jobs.submit(JobKind.INDEX, asked)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return JobSchema.of(job)
@@ -95,8 +109,11 @@ async def _events(runner: JobRunner, job: Job, seen: int) -> AsyncIterator[str]:
             yield ": the job is running\n\n"
 
 
-def _allowed(service: Service, paths: list[str]) -> IndexingRequest:
-    """Check which paths may be indexed; raises UsageError for others."""
+def _allowed(service: Service, paths: list[str], *, has_options: bool = False) -> IndexingRequest:
+    """Check which paths may be indexed; raises UsageError for others.
+
+    has_options: for sources as a whole, since options are remembered by source.
+    """
     with service.library.catalog.snapshot() as snapshot:
         sources = snapshot.sources()
     within, new = [], []
@@ -104,9 +121,16 @@ def _allowed(service: Service, paths: list[str]) -> IndexingRequest:
         if not os.path.isabs(path):  # noqa: PTH117 - need not be valid text
             raise UsageError(f"{path} is not an absolute path.")
         normalized = os.path.normpath(path)
-        if _lies_in(normalized, sources):
+        if has_options and normalized in sources:
+            new.append(normalized)
+        elif has_options and lies_in(normalized, sources):
+            raise UsageError(
+                f"{path} is a part of a source. Kinds of files and hidden files are chosen for a "
+                "whole source: name the source, or leave these options out."
+            )
+        elif lies_in(normalized, sources):
             within.append(normalized)
-        elif _lies_in(normalized, [os.fspath(root) for root in service.settings.index_below]):
+        elif lies_in(normalized, [os.fspath(root) for root in service.settings.index_below]):
             new.append(normalized)
         else:
             raise UsageError(
@@ -116,7 +140,7 @@ def _allowed(service: Service, paths: list[str]) -> IndexingRequest:
     return IndexingRequest(tuple(new), tuple(within))
 
 
-def _lies_in(path: str, folders: list[str]) -> bool:
+def lies_in(path: str, folders: list[str]) -> bool:
     """Check that a path is at or below a folder, by name and after resolving symlinks."""
     return any(
         _is_below(path, folder) and _is_below(os.path.realpath(path), os.path.realpath(folder))

@@ -1,6 +1,7 @@
 """Contents and indices of the library."""
 
 from importlib.metadata import version
+from shlex import quote
 
 from fastapi import APIRouter, Depends, Request
 from starlette.concurrency import run_in_threadpool
@@ -68,6 +69,14 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         indices=[_index(service, modality) for modality in Modality],
         vector_cache=CacheStats(hits=cache.hits, misses=cache.misses),
         uploads=service.uploads is not None,
+        max_upload_bytes=int(service.settings.max_body_mb * 1e6),
+        index_below=[
+            valid_text(str(folder)) for folder in service.settings.index_below if "write" in scopes
+        ],
+        first_command=valid_text(
+            f"mmsearch index ~/Pictures --library {quote(str(service.library.path))}"
+        ),
+        warnings=[valid_text(warning) for warning in service.library.warnings],
         scopes=scopes,
         jobs_waiting=sum(not job.is_finished for job in service.jobs.jobs()),
     )

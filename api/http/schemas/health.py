@@ -10,3 +10,4 @@ class Health(BaseModel):
     encoder: str | None = None
     detail: str | None = None
     first_command: str | None = None
+    may_create: bool | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from retrieval.files import valid_text
+from retrieval.media import MediaKind
 
 if TYPE_CHECKING:
     from api.http.jobs import Job
@@ -36,7 +37,7 @@ AbsolutePath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^
 
 
 class IndexRequest(BaseModel):
-    """Paths to index."""
+    """Paths to index, and how."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"paths": None}]})
 
@@ -48,6 +49,28 @@ class IndexRequest(BaseModel):
             description="Absolute paths in the library's sources; null: all sources.",
         ),
     ] = None
+    retry_failed: Annotated[
+        bool, Field(description="Also read files again that failed and have not changed.")
+    ] = False
+    kinds: Annotated[
+        list[MediaKind] | None,
+        Field(
+            min_length=1,
+            description="Kinds of files to index, remembered by the sources that are named.",
+        ),
+    ] = None
+    hidden: Annotated[
+        bool | None,
+        Field(
+            description="Whether to index hidden files and folders, remembered by the sources "
+            "that are named."
+        ),
+    ] = None
+
+    @property
+    def has_options(self) -> bool:
+        """Return whether it changes options of sources."""
+        return self.kinds is not None or self.hidden is not None
 
 
 class JobProgress(BaseModel):
@@ -111,6 +134,10 @@ class JobSchema(BaseModel):
 
     id: str
     kind: JobKind
+    paths: Annotated[list[str], Field(description="What is indexed; empty: all sources.")] = []
+    retry_failed: Annotated[
+        bool, Field(description="Whether files that failed are read again.")
+    ] = False
     state: JobState
     cancelling: Annotated[bool, Field(description="Whether it ends after the current batch.")]
     created_at: datetime
@@ -126,6 +153,8 @@ class JobSchema(BaseModel):
         return cls(
             id=job.id,
             kind=job.kind,
+            paths=[valid_text(path) for path in (*job.request.sources, *job.request.within)],
+            retry_failed=job.request.retry_failed,
             state=job.state,
             cancelling=job.is_cancelling and not job.is_finished,
             created_at=_time(job.created_at),

@@ -40,4 +40,8 @@ class NoteList(BaseModel):
     notes: list[Notes]
     files_failed: Annotated[int, Field(description="All failed files, also those not listed.")]
     files_noted: Annotated[int, Field(description="All files with notes, also those not listed.")]
+    reasons: Annotated[
+        dict[str, int],
+        Field(description="Number of failed files by reason, most first; at most 100 reasons."),
+    ] = {}
     passed_over: PassedOver

@@ -86,6 +86,19 @@ class Stats(BaseModel):
     indices: list[IndexStats]
     vector_cache: CacheStats
     uploads: Annotated[bool, Field(description="Whether `POST /v1/items` accepts files.")]
+    max_upload_bytes: Annotated[
+        int, Field(description="Maximum size of a request, and so of an uploaded file.")
+    ] = 0
+    index_below: Annotated[
+        list[str],
+        Field(description="Folders below which new sources may be added, for keys that write."),
+    ] = []
+    first_command: Annotated[
+        str, Field(description="What adds a folder to this library in a terminal.")
+    ] = ""
+    warnings: Annotated[
+        list[str], Field(description="Damage of the library as a whole, and what to do.")
+    ] = []
     scopes: Annotated[list[str], Field(description="Scopes of the API key of this request.")]
     jobs_waiting: Annotated[
         int, Field(description="Number of unfinished jobs, with the running one.")

@@ -42,10 +42,16 @@ async function newKey(refused) {
   session.set("key", key);
 }
 
-export async function request(path, { body, signal, accept = "application/json" } = {}) {
+// What is pasted is a secret, or the whole line of it that `mmsearch serve --new-key` prints.
+export const secretOf = (text) =>
+  text.trim().match(/^[^:]+:\s*(?:read|write)(?:\s*,\s*(?:read|write))*\s*:(.+)$/)?.[1].trim() ?? text.trim();
+
+export const keyHeader = () => (key ? { Authorization: `Bearer ${key}` } : {});
+
+export async function request(path, { body, method, signal, accept = "application/json" } = {}) {
   for (let attempt = 1; ; attempt += 1) {
     const used = key;
-    const response = await send(path, body, signal, accept);
+    const response = await send(path, body, method, signal, accept);
     if (response.ok) return response;
     if (response.status === 401) {
       await newKey(used);
@@ -58,13 +64,12 @@ export async function request(path, { body, signal, accept = "application/json" 
   }
 }
 
-async function send(path, body, signal, accept) {
-  const headers = { Accept: accept };
-  if (key) headers.Authorization = `Bearer ${key}`;
+async function send(path, body, method, signal, accept) {
+  const headers = { Accept: accept, ...keyHeader() };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   try {
     return await fetch(addressOf(path), {
-      method: body === undefined ? "GET" : "POST",
+      method: method ?? (body === undefined ? "GET" : "POST"),
       body: body === undefined ? undefined : JSON.stringify(body),
       headers,
       signal,
@@ -99,8 +104,17 @@ const json = async (path, options) => (await request(path, options)).json();
 export const search = (body, signal) => json("/v1/search", { body, signal });
 export const facets = (body, signal, limit = 500) => json(`/v1/facets?limit=${limit}`, { body, signal });
 export const readiness = () => json("/readyz");
-export const stats = () => json("/v1/stats");
-export const notes = (limit, signal) => json(`/v1/notes?limit=${limit}`, { signal });
+export const stats = (signal) => json("/v1/stats", { signal });
+export const notes = (limit, signal, reason = "") =>
+  json(`/v1/notes?${new URLSearchParams({ ...(reason && { reason }), limit })}`, { signal });
+export const changes = (after, signal) => json(`/v1/changes?after=${after}`, { signal });
+export const storage = (signal) => json("/v1/storage", { signal });
+export const folders = (path, signal) =>
+  json(`/v1/folders${path ? `?${new URLSearchParams({ path })}` : ""}`, { signal });
+export const createLibrary = (language) => json("/v1/library", { body: { language } });
+export const index = (body) => json("/v1/index", { body });
+export const jobs = (signal) => json("/v1/jobs", { signal });
+export const cancelJob = (id) => json(`/v1/jobs/${id}`, { method: "DELETE" });
 export const item = (id, signal) => json(`/v1/items/${id}`, { signal });
 export const explain = (text, id, signal) =>
   json(`/v1/explain?${new URLSearchParams({ text, item: id })}`, { signal });

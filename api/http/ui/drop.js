@@ -2,8 +2,8 @@
 
 import { byId } from "./dom.js";
 
-// `take(file)` is called for each.
-export function listenForPictures(take) {
+// `take(file)` is called for each, unless `takesDrop(event)` has taken what was dropped.
+export function listenForPictures(take, takesDrop = () => false) {
   const curtain = byId("drop");
   let depth = 0;
   const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
@@ -28,6 +28,7 @@ export function listenForPictures(take) {
     if (!hasFiles(event)) return;
     event.preventDefault();
     lift();
+    if (takesDrop(event)) return;
     for (const file of event.dataTransfer.files) take(file);
   });
   document.addEventListener("paste", (event) => {

@@ -6,6 +6,7 @@ import { isSorted, readText } from "./query.js";
 
 export const library = {
   known: false,
+  told: null, // all that the service says of it
   minRelevance: "auto",
   hasPictures: true,
   kinds: [],
@@ -23,6 +24,7 @@ export async function readLibrary() {
   const told = await stats();
   Object.assign(library, {
     known: true,
+    told,
     minRelevance: told.default_min_relevance,
     hasPictures: told.images > 0 || told.texts === 0,
     cameras: told.cameras,

@@ -19,7 +19,10 @@ import {
   showPassages,
 } from "./grid.js";
 import { LANGUAGES, languageName, languageOfPage, switchLanguage, t, textsOf, translate } from "./i18n.js";
+import { followLibrary, isIndexing } from "./live.js";
+import { followManageAddress, manage } from "./manage.js";
 import { local } from "./storage.js";
+import { takesDrop } from "./uploads.js";
 import { library, minRelevanceOf, readLibrary } from "./library.js";
 import {
   hideMessage,
@@ -126,6 +129,7 @@ async function ask(place = null) {
     const answer = await asked.next();
     if (asked !== feed) return;
     showAnswer(asked, answer);
+    followLibrary(livePage);
     if (place && found(asked)) await returnTo(place, asked, hitsChanged);
     if (!byId("filters").hidden) readChoices(query, change);
     if (quickly) lookCloser(asked);
@@ -219,12 +223,26 @@ async function fail(error, asked) {
   if (asked === feed) ask();
 }
 
+const livePage = {
+  isEmpty: () => !byId("message").hidden && !feed.isSearch && !whereOf(query) && !found(feed),
+  show: () => {
+    library.known = false;
+    scrollTo({ top: 0 });
+    return ask();
+  },
+  said: async () => {
+    await readLibrary();
+    showUnread();
+    if (livePage.isEmpty()) showEmptyLibrary(isIndexing());
+  },
+};
+
 // Tells how to begin where a service has no library yet, which it opens by itself.
 async function waitsForLibrary(error) {
   if (error.status !== 503) return false;
-  const { status, first_command } = await api.readiness().catch(() => ({}));
-  if (status === "no library") showNoLibrary(first_command);
-  return status === "no library";
+  const health = await api.readiness().catch(() => ({}));
+  if (health.status === "no library") showNoLibrary(health);
+  return health.status === "no library";
 }
 
 const NOTHING = Object.freeze({ hits: [], total: 0, done: true, months: null, load: async () => {} });
@@ -307,7 +325,7 @@ function explainNothing(asked) {
   if (!asked.isSearch && !whereOf(query)) {
     byId("hello").hidden = true;
     byId("status").textContent = "";
-    showEmptyLibrary();
+    showEmptyLibrary(isIndexing());
   } else if (hasNoDay(query)) {
     byId("hello").hidden = true;
     showMessage(t("daysTitle"), t("daysHint"), {
@@ -476,7 +494,7 @@ listenForPictures(async (file) => {
   } catch {
     byId("note").textContent = t("notAPicture");
   }
-});
+}, (event) => takesDrop(event, () => manage("add")));
 
 // ---- Buttons of the bar
 
@@ -561,7 +579,7 @@ api.onMissingKey(
         event.preventDefault();
         dialog.oncancel = null;
         dialog.close();
-        resolve(field.value.trim());
+        resolve(api.secretOf(field.value));
       };
       dialog.oncancel = (event) => event.preventDefault();
       dialog.showModal();
@@ -588,3 +606,4 @@ showTheme();
 showQuestion();
 followAddress();
 installServiceWorker();
+followManageAddress();

@@ -1,16 +1,20 @@
 // What stands in place of pictures when there are none: why, and what can be done.
 
+import { waysToBegin, waysToCreate } from "./begin.js";
 import { byId, element } from "./dom.js";
 import { t } from "./i18n.js";
 
 const place = byId("message");
+let begun = null;
 
 export function hideMessage() {
+  begun = null;
   place.hidden = true;
   place.replaceChildren();
 }
 
 export function showMessage(title, detail, action = null, ...more) {
+  begun = null;
   const button = action
     ? element("button", { type: "button", class: "button primary", onclick: action.run }, action.text)
     : null;
@@ -23,15 +27,23 @@ export function showMessage(title, detail, action = null, ...more) {
   place.hidden = false;
 }
 
-const commandOf = (command) => element("p", {}, element("code", {}, command));
-
-export function showEmptyLibrary() {
-  showMessage(t("emptyTitle"), t("emptyHint"), null, commandOf("mmsearch index ~/Pictures"));
+// isWorking: whether a job of the service may fill it now.
+export function showEmptyLibrary(isWorking) {
+  begin("emptyTitle", isWorking, () => waysToBegin(isWorking));
 }
 
-// Before there is a library; command: what creates it where the service looks for it.
-export function showNoLibrary(command) {
-  showMessage(t("noLibraryTitle"), t("noLibraryHint"), null, commandOf(command));
+// Before there is a library; health: what the service says of itself then.
+export function showNoLibrary(health) {
+  begin("noLibraryTitle", health.first_command, () => waysToCreate(health));
+}
+
+// Shown again and again while nothing comes: what is there already stays, with the focus on it.
+function begin(title, state, waysOf) {
+  const beginning = `${t(title)} ${state}`;
+  if (begun === beginning) return;
+  const { hint, nodes } = waysOf();
+  showMessage(t(title), hint, null, ...nodes);
+  begun = beginning;
 }
 
 // Tells what a problem is. Returns after how many seconds it is worth trying again by itself, or

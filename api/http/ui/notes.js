@@ -4,6 +4,8 @@ import * as api from "./api.js";
 import { byId, element, fileName, iconButton } from "./dom.js";
 import { t } from "./i18n.js";
 import { library } from "./library.js";
+import { manage } from "./manage.js";
+import { button, mayWrite } from "./manage-parts.js";
 
 const LIMITS = [100, 1000, 10_000]; // the last one is the most that the service lists
 
@@ -60,12 +62,18 @@ async function list(place, [limit, ...higher]) {
   const isCut = failures.length < failed || notes.length < noted;
   place.replaceChildren(
     ...files(t("filesFailed", { n: failed }), failures.map(({ path, reason }) => [path, [reason]])),
+    failed && library.told && mayWrite(library.told) ? button(t("problemsMend"), mend) : "",
     ...files(t("filesNoted", { n: noted }), notes.map((file) => [file.path, file.notes])),
     ...passed("otherKinds", passedOver.endings),
     ...passed("systemFolders", passedOver.system_folders),
     library.datedByMtime ? element("p", {}, t("datedByMtime", { n: library.datedByMtime })) : "",
   );
   if (isCut) place.append(higher.length ? moreButton(place, higher) : theRest());
+}
+
+function mend() {
+  dialog.close();
+  manage("problems");
 }
 
 // Reasons are in the words of the service, in English.

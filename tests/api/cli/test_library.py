@@ -10,6 +10,8 @@ def test_status_counts_and_lists_failures(indexed, run, picture_folder):
     run("index", picture_folder)
     status = run("status", "--json").json
     assert (status["images"], status["files_failed"]) == (6, 1)
+    assert status["bytes"] == sum(status["storage"].values())
+    assert status["storage"]["embeddings"] > 0
     assert status["sources"] == [str(picture_folder)]
     assert "Images    6" in run("status").out
     listed = run("status", "--failed").out

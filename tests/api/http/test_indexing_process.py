@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import threading
+from dataclasses import asdict
 
 import pytest
 from PIL import Image
@@ -66,7 +67,7 @@ def answered(indexed_library):
         if cancelled:
             stop.set()
         indexing = _Indexing(replies)
-        asked = {"sources": [], "within": [], "device": "cpu", "library": indexed_library.path}
+        asked = asdict(IndexingRequest()) | {"device": "cpu", "library": indexed_library.path}
         chosen = {"space": space or indexed_library.space().id}
         indexing.answer(asked | chosen | request, stop)
         indexing.close()

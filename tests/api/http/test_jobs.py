@@ -21,6 +21,7 @@ from PIL import Image
 from indexer.pipeline import index_sources
 from retrieval.errors import LibraryLockedError
 from retrieval.library import create_library
+from retrieval.media import MediaKind
 
 pytestmark = pytest.mark.slow
 
@@ -290,3 +291,34 @@ def test_a_service_that_ends_in_mid_job_loses_at_most_a_batch(tmp_path, tiny_enc
     with library.catalog.snapshot() as snapshot:
         assert snapshot.counts(tiny_encoder.space.id).items["image"] == 601
     library.close()
+
+
+def test_failed_files_are_read_again_when_asked(service, album):
+    broken = album / "broken.jpg"
+    broken.write_bytes(b"nothing")
+    os.utime(broken, (1.4e9, 1.4e9))  # a failure of a file that was just written is tried again
+    assert index(service, album)["progress"]["total"] == 1
+    unchanged = index(service, album)
+    assert (unchanged["progress"]["total"], unchanged["result"]["failed"]) == (0, 1)
+    asked = {"paths": [str(broken)], "retry_failed": True}
+    job = service.finished(service.client.post("/v1/index", json=asked).json())
+    assert (job["progress"]["total"], job["result"]["failed"]) == (1, 1)
+    assert (job["paths"], job["retry_failed"]) == ([str(broken)], True)
+
+
+def test_options_are_remembered_by_the_source(service, library):
+    photos = service.photos
+    (photos / ".hidden").mkdir()
+    try:
+        add_photos(photos / ".hidden", 1, start=900)
+        asked = {"paths": [str(photos)], "hidden": True, "kinds": ["image", "text"]}
+        job = service.finished(service.client.post("/v1/index", json=asked).json())
+        assert (job["state"], job["result"]["added"]) == ("succeeded", 1)
+        with library.catalog.snapshot() as snapshot:
+            options = snapshot.source_options()[str(photos)]
+        assert options == {"hidden": True, "kinds": ["image", "text"]}
+        assert index(service, photos)["result"]["removed"] == 0
+    finally:
+        shutil.rmtree(photos / ".hidden")
+        asked = {"paths": [str(photos)], "hidden": False, "kinds": list(MediaKind)}
+        service.finished(service.client.post("/v1/index", json=asked).json())

@@ -65,3 +65,25 @@ def test_paths_are_sorted_into_known_sources_and_new_ones(coloured_library, phot
         for path in (f"{more}-2", f"{more}/../other", "more"):
             with pytest.raises(UsageError):
                 _allowed(service, [path])
+
+
+def test_options_are_of_whole_sources(client, photos):
+    source = str(photos)
+    for body in (
+        {"kinds": ["image"]},
+        {"hidden": True},
+        {"paths": [f"{source}/0-red.png"], "kinds": ["image"]},
+        {"paths": [source], "kinds": ["image", "photo"]},
+        {"paths": [source], "kinds": []},
+    ):
+        answer = client.post("/v1/index", json=body)
+        assert answer.status_code == 422, body
+    assert client.get("/v1/jobs").json() == {"jobs": []}
+
+
+def test_a_source_that_gets_other_options_is_indexed_as_one(coloured_library, photos):
+    app = create_app(coloured_library.path, device="cpu")
+    with TestClient(app, base_url="http://localhost"):
+        service = app.state.service
+        asked = _allowed(service, [str(photos)], has_options=True)
+        assert asked == IndexingRequest(sources=(str(photos),))

@@ -28,3 +28,23 @@ def test_failures_and_notes_are_listed(tmp_path, tiny_encoder):
     assert listed["failures"][0]["reason"] == "not an image of a known format"
     assert listed["notes"] == [{"path": str(folder / "a.jpg"), "notes": [note]}]
     assert "cut off" in note
+
+
+def test_failures_are_counted_and_listed_by_reason(tmp_path, tiny_encoder):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (folder / name).write_bytes(b"nothing")
+    (folder / "c.pdf").write_bytes(b"%PDF-1.4 and no more")
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    assert index_sources(library, tiny_encoder, [folder]).failed == 3
+    app = create_app(library.path, device="cpu")
+    with TestClient(app, base_url="http://localhost") as client:
+        told = client.get("/v1/notes").json()
+        assert sorted(told["reasons"].values()) == [1, 2]
+        for reason, count in told["reasons"].items():
+            some = client.get("/v1/notes", params={"reason": reason}).json()
+            assert {failure["reason"] for failure in some["failures"]} == {reason}
+            assert (len(some["failures"]), some["files_failed"]) == (count, 3)
+        none = client.get("/v1/notes", params={"reason": "another one"}).json()
+        assert (none["failures"], none["files_failed"]) == ([], 3)
