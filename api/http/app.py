@@ -21,6 +21,7 @@ from api.http.middleware.keys import KeyStore
 from api.http.middleware.origins import CrossSiteGuard
 from api.http.middleware.proxies import ForwardedHeaders
 from api.http.middleware.rates import Rate, RateLimit
+from api.http.middleware.tickets import Tickets
 from api.http.openapi import install_description
 from api.http.problems import install_problem_handlers
 from api.http.routes import (
@@ -31,6 +32,7 @@ from api.http.routes import (
     item_media,
     items,
     jobs,
+    map_points,
     notes,
     page,
     search,
@@ -73,6 +75,7 @@ def create_app(
         raise UsageError("`--cors-origin *` allows every web site, so it needs an API key.")
     Rate(chosen.rate_limit)  # raises UsageError if it is invalid
     metrics = ServiceMetrics()
+    tickets = Tickets(keys)
 
     app = FastAPI(
         title="mmsearch",
@@ -89,10 +92,11 @@ def create_app(
         ),
         docs_url=None,  # its scripts come from another server
         redoc_url=None,
-        middleware=_middleware(chosen, keys, metrics),
+        middleware=_middleware(chosen, keys, tickets, metrics),
     )
     app.state.metrics = metrics
     app.state.keys = keys
+    app.state.tickets = tickets
     install_problem_handlers(app)
     modules = (
         search,
@@ -100,6 +104,7 @@ def create_app(
         explain,
         items,
         item_media,
+        map_points,
         uploads,
         embed,
         jobs,
@@ -116,7 +121,7 @@ def create_app(
 
 
 def _middleware(
-    settings: ServiceSettings, keys: KeyStore, metrics: ServiceMetrics
+    settings: ServiceSettings, keys: KeyStore, tickets: Tickets, metrics: ServiceMetrics
 ) -> list[Middleware]:
     """List the middleware in the order in which requests pass it.
 
@@ -148,7 +153,7 @@ def _middleware(
     return [
         *guards,
         Middleware(CrossSiteGuard, origins, metrics, settings.allowed_hosts),
-        Middleware(Authentication, keys, metrics),
+        Middleware(Authentication, keys, tickets, metrics),
         Middleware(RateLimit, settings.rate_limit, metrics),
         Middleware(BodyLimit, int(settings.max_body_mb * 1e6), metrics),
         Middleware(DisconnectDetection),
