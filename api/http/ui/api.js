@@ -112,6 +112,13 @@ export function items({ where, cursor, modality, limit, order }, signal) {
   return json(`/v1/items?${parameters}`, { signal });
 }
 
+export const neighbours = (id, count, signal) =>
+  json(`/v1/items/${id}/neighbours?${new URLSearchParams(count)}`, { signal });
+export const mapPoints = (box, signal) => json(`/v1/map?${new URLSearchParams(box)}`, { signal });
+
+// An address of a file that needs no key, for what cannot send one: {url, expires_at}.
+export const link = (id, signal) => json(`/v1/items/${id}/link`, { body: {}, signal });
+
 export const fileUrl = (id) => addressOf(`/v1/items/${id}/file`).pathname;
 
 export async function blob(path, signal) {

@@ -2,9 +2,9 @@
 // the words after a minus, and the words that were understood as a date, a place or a camera.
 
 import { byId, element, iconButton } from "./dom.js";
-import { t } from "./i18n.js";
+import { number, t } from "./i18n.js";
 import { pictureAddress } from "./query-pictures.js";
-import { readText, withoutMinusWord } from "./query.js";
+import { readNear, readText, withoutMinusWord } from "./query.js";
 import { showThumbnail } from "./thumbnails.js";
 
 // `change(part of a query)` is called when a chip is switched or removed; `nameOf(item id)` says
@@ -13,10 +13,11 @@ export function showChips(query, { change, nameOf, understood }) {
   const things = query.things.filter((thing) => thing.type === "item" || pictureAddress(thing.id));
   const words = readText(query.text).minus;
   const list = byId("chips");
-  list.hidden = !things.length && !words.length && !understood.length;
+  list.hidden = !things.length && !words.length && !understood.length && !query.near;
   list.replaceChildren(
     ...things.map((thing) => thingChip(thing, query, change, nameOf)),
     ...words.map((word) => wordChip(word, query, change)),
+    ...(query.near ? [nearChip(query, change)] : []),
     ...understood.map((part) => understoodChip(part, query, change)),
   );
 }
@@ -59,6 +60,18 @@ function wordChip(word, query, change) {
     iconButton("close", t("remove", { name }), () =>
       change({ text: withoutMinusWord(query.text, word) }),
     ),
+  );
+}
+
+function nearChip(query, change) {
+  const { latitude, longitude, km } = readNear(query.near);
+  const degrees = (value) => number(value, { maximumFractionDigits: 3 });
+  const name = t("nearPlace", { km: number(km), place: `${degrees(latitude)}, ${degrees(longitude)}` });
+  return element(
+    "li",
+    { class: "chip chip-word understood" },
+    element("span", { class: "chip-name" }, name),
+    iconButton("close", t("remove", { name }), () => change({ near: "" })),
   );
 }
 

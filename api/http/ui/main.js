@@ -41,12 +41,15 @@ import {
   toAddress,
   whereOf,
 } from "./query.js";
-import { closeViewer, isOpen, listenToViewer, openViewer } from "./viewer.js";
+import { momentsOf } from "./moments.js";
+import { closeViewer, isOpen, listenToViewer, openViewer, placeShown, placeViewer } from "./viewer.js";
 
 const TYPING_PAUSE_MS = 150;
 const CLOSER_LOOK_PAUSE_S = 0.4;
 // Keystrokes nearer than this to each other are one entry of the history.
 const SAME_THOUGHT_MS = 1500;
+// Of 60 hits each.
+const MOST_PAGES_TO_FIND = 20;
 const IDEAS = ["idea1", "idea2", "idea3", "idea4"];
 
 const text = byId("text");
@@ -304,31 +307,62 @@ function hitsWith(id) {
   return [feed.hits, feed.passages].find((hits) => hits.some((hit) => hit.item_id === id));
 }
 
-async function showItem(id) {
+// The hit from which one goes on to the next: the last one shown that is among the hits.
+let anchor = null;
+
+function placeOf(id) {
   const hits = hitsWith(id);
+  return hits ? { n: hits.findIndex((hit) => hit.item_id === id) + 1, of: hits.length, more: !feed.done } : null;
+}
+
+async function showItem(id) {
+  const place = placeOf(id);
   const words = readText(query.text).plus;
-  if (hits) {
-    const at = hits.findIndex((hit) => hit.item_id === id);
-    const place = { n: at + 1, of: hits.length, more: !feed.done };
-    openViewer(hits[at], place, words, feed.explains);
+  if (place) {
+    anchor = id;
+    openViewer(hitsWith(id)[place.n - 1], place, words, feed.explains);
     return;
   }
   try {
-    openViewer(await api.item(id), null, words, feed.explains);
+    const item = await api.item(id);
+    if (itemOfAddress(location.search) !== id) return;
+    openViewer(item, isOpen() ? placeShown() : null, words, feed.explains);
+    if (!placeShown()) findPlace(item);
   } catch (error) {
     byId("note").textContent = error.message;
   }
 }
 
+// What a link leads to may lie beyond the first page: it is looked for there, so that it has a previous
+// and a next one.
+async function findPlace(item) {
+  const asked = feed;
+  const isAwaited = () => asked === feed && isOpen() && itemOfAddress(location.search) === item.item_id;
+  for (let page = 0; page < MOST_PAGES_TO_FIND && isAwaited() && !hitsWith(item.item_id) && !feed.done; page += 1) {
+    await more();
+  }
+  if (!isAwaited() || !hitsWith(item.item_id)) return;
+  anchor = item.item_id;
+  placeViewer(item, placeOf(item.item_id));
+}
+
+// Resolves to whether there was one.
 async function step(by) {
-  const id = itemOfAddress(location.search);
-  const hits = hitsWith(id) ?? feed.hits;
+  const shown = itemOfAddress(location.search);
+  const id = hitsWith(shown) ? shown : anchor;
+  const hits = hitsWith(id);
+  if (!hits) return false;
   const at = hits.findIndex((hit) => hit.item_id === id) + by;
   if (at >= hits.length) await more();
   const hit = hits[at];
-  if (!hit || !isOpen()) return;
-  history.replaceState(null, "", toAddress(query, hit.item_id));
-  showItem(hit.item_id);
+  if (!hit || !isOpen()) return false;
+  showInstead(hit.item_id);
+  return true;
+}
+
+function showInstead(id) {
+  history.replaceState(null, "", toAddress(query, id));
+  showItem(id);
 }
 
 function closed(id) {
@@ -337,7 +371,8 @@ function closed(id) {
     else history.replaceState(null, "", toAddress(query));
   }
   viewerPushed = false;
-  focusHit(id);
+  focusHit(hitsWith(id) ? id : anchor);
+  anchor = null;
 }
 
 function leaveViewer(part) {
@@ -354,6 +389,11 @@ listenToViewer({
   like: (id) =>
     leaveViewer({ text: "", things: [{ type: "item", id, weight: 1 }], sort: EMPTY.sort }),
   add: (id) => leaveViewer({ things: [...query.things, { type: "item", id, weight: 1 }] }),
+  show: (item) => showInstead(item.item_id),
+  moments: (hit, signal) => momentsOf(query, hit, signal),
+  addressOf: hitActions.addressOf,
+  search: (part) => leaveViewer({ ...EMPTY, ...part }),
+  addressOfSearch: (part) => toAddress({ ...EMPTY, ...part }),
 });
 
 // ---- Typing

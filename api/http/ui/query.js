@@ -19,6 +19,7 @@ export const EMPTY = Object.freeze({
   person: "",
   columns: {},
   literal: [],
+  near: "",
   min: null,
   group: false,
   rerank: true,
@@ -34,6 +35,7 @@ export const SORTS = ["relevance", "date", "date-asc"];
 
 const PLAIN = {
   text: "q",
+  near: "near",
   from: "from",
   to: "to",
   camera: "camera",
@@ -74,6 +76,7 @@ export function fromAddress(address) {
   }
   if (["image", "text"].includes(given.get("what"))) query.modality = given.get("what");
   if (!/^(-1|[1-5])$/.test(query.rating)) query.rating = "";
+  if (!boxAround(query.near)) query.near = "";
   query.size = Number(given.get("size")) || 0;
   if (given.has("min")) query.min = Math.min(1, Math.max(0, Number(given.get("min")) || 0));
   query.group = given.has("group");
@@ -154,11 +157,39 @@ export function whereOf(query) {
   if (query.source) where.source = query.source;
   for (const name of ["person", "keyword", "label"]) if (query[name]) where[name] = query[name];
   if (query.rating) where.rating = query.rating === REJECTED ? { max: -1 } : { min: Number(query.rating) };
+  if (query.near) where.gps = boxAround(query.near);
   const columns = Object.entries(query.columns);
   if (columns.length) {
     where.columns = Object.fromEntries(columns.map(([name, value]) => [name, columnTest(value)]));
   }
   return Object.keys(where).length ? where : null;
+}
+
+// What was taken at most so many km north, south, east or west of a place, in degrees.
+export const nearOf = (latitude, longitude, km) =>
+  [latitude, longitude].map((degrees) => Number(degrees.toFixed(5))).concat(km).join(",");
+
+export function readNear(near) {
+  const [latitude, longitude, km, ...more] = near.split(",").map((value) => (value.trim() ? Number(value) : NaN));
+  const isPlace = Math.abs(latitude) <= 90 && Math.abs(longitude) <= 180 && km > 0 && km <= 20_000;
+  return isPlace && !more.length ? { latitude, longitude, km } : null;
+}
+
+const KM_OF_DEGREE = 111.32;
+
+function boxAround(near) {
+  const place = readNear(near);
+  if (!place) return null;
+  const { latitude, longitude, km } = place;
+  const high = km / KM_OF_DEGREE;
+  const wide = high / Math.max(1e-6, Math.cos((latitude * Math.PI) / 180));
+  const around = (degrees) => ((degrees + 540) % 360) - 180;
+  return {
+    south: Math.max(-90, latitude - high),
+    north: Math.min(90, latitude + high),
+    west: wide >= 180 ? -180 : around(longitude - wide),
+    east: wide >= 180 ? 180 : around(longitude + wide),
+  };
 }
 
 // A value after an equals sign was chosen from a list; any other was typed.
@@ -172,7 +203,7 @@ function dayAfter(day) {
 }
 
 export function filterCount(query) {
-  const plain = ["from", "to", "size", "camera", "source", "group", ...OF_FILES];
+  const plain = ["from", "to", "size", "camera", "source", "near", "group", ...OF_FILES];
   return (
     plain.filter((field) => query[field]).length +
     Number(query.kinds.length > 0) +
