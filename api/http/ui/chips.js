@@ -70,7 +70,7 @@ function nearChip(query, change) {
   return element(
     "li",
     { class: "chip chip-word understood" },
-    element("span", { class: "chip-name" }, name),
+    element("span", { class: "chip-name", title: name }, name),
     iconButton("close", t("remove", { name }), () => change({ near: "" })),
   );
 }

@@ -177,6 +177,7 @@ export function openViewer(hit, place, words, explains) {
       if (focused?.startsWith("page-") && !signal.aborted) focusOn(focused);
     });
   }
+  if (isText && hit.thumbnail) showPageOf(pages, hit, links);
   if (words && explains && !isText) offerHeat(looked, content, hit, words, signal);
 }
 
@@ -227,6 +228,15 @@ function tools(hit) {
 function leave() {
   if (document.fullscreenElement) document.exitFullscreen();
   else dialog.close();
+}
+
+// The page that a passage stands on, small: it opens the document there.
+async function showPageOf(section, hit, links) {
+  const picture = element("img", { alt: t("page", { n: hit.page }) });
+  const link = element("a", { class: "passage-sheet", target: "_blank", rel: "noopener" }, picture);
+  section.replaceChildren(link);
+  showThumbnail(picture, hit, 320, { lazy: false });
+  link.href = (await links).file;
 }
 
 function play(hit, frame, links, note, moments, signal) {
