@@ -8,7 +8,7 @@ degrees, longitude to the right and latitude downwards from the north pole.
 import json
 import sys
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def whole(ring: list[tuple[float, float]]) -> Iterator[list[tuple[float, float]]
     """
     turns = 0
     points = [ring[0]]
-    for (before, _), (longitude, latitude) in zip(ring, ring[1:], strict=False):
+    for (before, _), (longitude, latitude) in pairwise(ring):
         turns += (before - longitude > 180) - (longitude - before > 180)
         points.append((longitude + 360 * turns, latitude))
     if turns:
@@ -68,10 +68,10 @@ def path_of(ring: list[tuple[float, float]]) -> str:
     """Draw a ring in tenths of a degree, each point by its distance from the last one."""
     points = [(round(longitude * 10), -round(latitude * 10)) for longitude, latitude in ring]
     kept = [points[0]]
-    kept += [point for before, point in zip(points, points[1:], strict=False) if point != before]
+    kept += [point for before, point in pairwise(points) if point != before]
     steps = [
         f"{x - left:d}{' ' if y >= top else ''}{y - top:d}"
-        for (left, top), (x, y) in zip(kept, kept[1:], strict=False)
+        for (left, top), (x, y) in pairwise(kept)
     ]
     if len(steps) < 3:
         return ""

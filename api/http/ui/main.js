@@ -14,6 +14,7 @@ import {
   showHits,
   showPassages,
 } from "./grid.js";
+import { findHit, hitBeside, hitOf, hitsWith, placeOf } from "./hit-places.js";
 import { switchLanguage, t, translate } from "./i18n.js";
 import { local } from "./storage.js";
 import { library, minRelevanceOf, readLibrary } from "./library.js";
@@ -48,8 +49,6 @@ const TYPING_PAUSE_MS = 150;
 const CLOSER_LOOK_PAUSE_S = 0.4;
 // Keystrokes nearer than this to each other are one entry of the history.
 const SAME_THOUGHT_MS = 1500;
-// Of 60 hits each.
-const MOST_PAGES_TO_FIND = 20;
 const IDEAS = ["idea1", "idea2", "idea3", "idea4"];
 
 const text = byId("text");
@@ -302,25 +301,17 @@ const hitActions = {
   like: (id) => change({ ...EMPTY, ...filtersOf(query), things: [{ type: "item", id, weight: 1 }] }),
 };
 
-// The pictures, or the texts beside them, whichever an item is among.
-function hitsWith(id) {
-  return [feed.hits, feed.passages].find((hits) => hits.some((hit) => hit.item_id === id));
-}
+const loadHits = () => more();
 
 // The hit from which one goes on to the next: the last one shown that is among the hits.
 let anchor = null;
 
-function placeOf(id) {
-  const hits = hitsWith(id);
-  return hits ? { n: hits.findIndex((hit) => hit.item_id === id) + 1, of: hits.length, more: !feed.done } : null;
-}
-
 async function showItem(id) {
-  const place = placeOf(id);
+  const hit = hitOf(feed, id);
   const words = readText(query.text).plus;
-  if (place) {
+  if (hit) {
     anchor = id;
-    openViewer(hitsWith(id)[place.n - 1], place, words, feed.explains);
+    openViewer(hit, placeOf(feed, id), words, feed.explains);
     return;
   }
   try {
@@ -338,23 +329,15 @@ async function showItem(id) {
 async function findPlace(item) {
   const asked = feed;
   const isAwaited = () => asked === feed && isOpen() && itemOfAddress(location.search) === item.item_id;
-  for (let page = 0; page < MOST_PAGES_TO_FIND && isAwaited() && !hitsWith(item.item_id) && !feed.done; page += 1) {
-    await more();
-  }
-  if (!isAwaited() || !hitsWith(item.item_id)) return;
+  if (!(await findHit(asked, item.item_id, loadHits, isAwaited))) return;
   anchor = item.item_id;
-  placeViewer(item, placeOf(item.item_id));
+  placeViewer(item, placeOf(feed, anchor));
 }
 
 // Resolves to whether there was one.
 async function step(by) {
   const shown = itemOfAddress(location.search);
-  const id = hitsWith(shown) ? shown : anchor;
-  const hits = hitsWith(id);
-  if (!hits) return false;
-  const at = hits.findIndex((hit) => hit.item_id === id) + by;
-  if (at >= hits.length) await more();
-  const hit = hits[at];
+  const hit = await hitBeside(feed, hitsWith(feed, shown) ? shown : anchor, by, loadHits);
   if (!hit || !isOpen()) return false;
   showInstead(hit.item_id);
   return true;
@@ -371,7 +354,7 @@ function closed(id) {
     else history.replaceState(null, "", toAddress(query));
   }
   viewerPushed = false;
-  focusHit(hitsWith(id) ? id : anchor);
+  focusHit(hitsWith(feed, id) ? id : anchor);
   anchor = null;
 }
 

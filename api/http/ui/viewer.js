@@ -6,7 +6,7 @@ import { byId, element, fileName, iconButton } from "./dom.js";
 import { linksTo } from "./file-links.js";
 import { ratioOf } from "./grid.js";
 import { drawHeat } from "./heat.js";
-import { clock, date, fileSize, number, percent, t } from "./i18n.js";
+import { clock, date, fileSize, listed, number, percent, t } from "./i18n.js";
 import { showKeys } from "./keys.js";
 import { showMap } from "./map.js";
 import { showPages, showPassage } from "./passage.js";
@@ -476,12 +476,8 @@ function spelled(name, value) {
   }
   if (name === "rating") return String(value);
   // Each of them leads to what has it, too.
-  const values = [value].flat().map(String);
-  return element(
-    "span",
-    { class: "filter-links" },
-    ...values.map((each) => filterLink(each, { [name]: each })),
-  );
+  const links = [value].flat().map((each) => filterLink(String(each), { [name]: String(each) }));
+  return element("span", {}, ...links.flatMap((link, at) => (at ? [listed(["", ""]), link] : [link])));
 }
 
 // The lines of a description that are not the keywords or persons, which are told by themselves.

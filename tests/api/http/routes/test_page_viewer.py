@@ -215,7 +215,7 @@ def test_with_a_key_files_are_opened_by_addresses_without_it(
         assert download.value.suggested_filename == "clip.webm"
         with page.expect_popup() as popup:
             page.get_by_role("link", name="Open the file").click()
-        popup.value.wait_for_function("document.querySelector('video').currentTime > 0")
+        popup.value.wait_for_function("() => document.querySelector('video').currentTime > 0")
         assert SECRET not in popup.value.url
         file = popup.value.url.partition("?")[0]
         assert page.request.get(file).status == 401
@@ -269,7 +269,8 @@ def test_an_enlarged_photo_shows_all_its_pixels(browser, address, ids):  # noqa:
         for _ in range(3):
             page.mouse.wheel(0, -600)
         page.wait_for_function(
-            "() => [...document.querySelectorAll('.sharp.shown')].some(i => i.naturalWidth === 3200)"
+            """() => [...document.querySelectorAll('.sharp.shown')]
+                .some(image => image.naturalWidth === 3200)"""
         )
         corner = page.locator(".viewer-frame").bounding_box()
         assert corner["x"] + x * scale(page) == pytest.approx(box["x"] + x, abs=9)
