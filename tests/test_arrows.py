@@ -37,6 +37,7 @@ LAYERS = [
 
 NO_MODULE_OF_THEIR_NAME = {
     "tests/api/cli/test_index_tokens.py",
+    "tests/api/http/routes/test_page_viewer.py",
     "tests/api/test_local_days.py",
     "tests/benchmarks/metrics/test_oracles.py",
     "tests/indexer/test_changing_folder.py",

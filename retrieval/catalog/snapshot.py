@@ -531,7 +531,7 @@ class Snapshot:
         """
         inside = Filter(gps=box)
         east = box.east + 360 if box.west > box.east else box.east
-        longitude = FileRecord.longitude
+        longitude: Any = FileRecord.longitude
         if box.west > box.east:  # it crosses the 180th meridian
             longitude = sa.case((longitude < box.west, longitude + 360), else_=longitude)
         sizes = (box.north - box.south) / cells or 1.0, (east - box.west) / cells or 1.0
