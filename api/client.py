@@ -14,7 +14,16 @@ import httpx
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from api.http.schemas import ItemList, ItemSchema, PartSchema, SearchRequest, ServedAnswer
+from api.http.schemas import (
+    FileLink,
+    ItemList,
+    ItemSchema,
+    MapPoints,
+    Neighbours,
+    PartSchema,
+    SearchRequest,
+    ServedAnswer,
+)
 from api.http.schemas.batch import BatchAnswer
 from api.http.schemas.embeddings import Embeddings
 from api.http.schemas.facets import FacetsSchema, FacetValuesSchema
@@ -24,7 +33,7 @@ from api.http.schemas.library import Changes, Creation, StorageSchema
 from api.http.schemas.notes import NoteList
 from api.http.schemas.stats import Stats
 from retrieval.errors import MMSearchError, NotFoundError, UsageError, first_problem
-from retrieval.filters import Filter
+from retrieval.filters import Filter, GeoBox
 from retrieval.search.facets import DEFAULT_VALUES
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image
@@ -241,13 +250,36 @@ class Client:
     def thumbnail(
         self, item_id: int, *, size: int = 320, form: Literal["webp", "jpeg"] = "webp"
     ) -> bytes:
-        """Download a thumbnail, its longer side at most `size` pixels (160, 320, 640 or 1280)."""
+        """Download a thumbnail, its longer side at most `size` pixels.
+
+        size: 160, 320, 640, 1280 or 2560.
+        """
         asked = {"size": size, "format": form}
         return self._request("GET", f"/v1/items/{item_id}/thumbnail", params=asked).content
 
     def file(self, item_id: int) -> bytes:
         """Download the file of an item."""
         return self._request("GET", f"/v1/items/{item_id}/file").content
+
+    def link(self, item_id: int) -> FileLink:
+        """Make an address of the file of an item that needs no API key, for players and links."""
+        return self._read(FileLink, "POST", f"/v1/items/{item_id}/link")
+
+    def neighbours(self, item_id: int, *, before: int = 1, after: int = 1) -> Neighbours:
+        """List the chunks, pages or frames before and after an item in its file."""
+        asked = {"before": before, "after": after}
+        return self._read(Neighbours, "GET", f"/v1/items/{item_id}/neighbours", params=asked)
+
+    def map_points(
+        self, box: GeoBox | None = None, *, cells: int = 40, where: Filter | None = None
+    ) -> MapPoints:
+        """Count the files with coordinates in a box, by cells of a grid over it.
+
+        box: None for the whole world. cells: number of cells along each side of the box.
+        """
+        condition = where.model_dump_json(by_alias=True, exclude_none=True) if where else None
+        asked = {**(box.model_dump() if box else {}), "cells": cells, "where": condition}
+        return self._read(MapPoints, "GET", "/v1/map", params=_given(asked))
 
     def similar(
         self, item_id: int, *, k: int = 10, cursor: str | None = None, rerank: str = "auto"

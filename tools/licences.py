@@ -24,6 +24,9 @@ _SHIPPED = """\
 | `encoders/weights/starter/text_head.onnx`, in part; `encoders/weights/e5.onnx` (the graph) | \
 multilingual-e5-small (Wang et al. 2024) | MIT |
 | all other weights | this project | Apache-2.0 |
+| `api/http/ui/land.svg` (beside `retrieval/`) | Natural Earth 1:110m land, through \
+world-atlas 2.0.2 | \
+public domain |
 | `search/query_words.json` | words for times: Unicode CLDR, through Babel and dateparser; names \
 of places: GeoNames | Unicode-3.0; CC-BY-4.0 |
 

@@ -21,6 +21,7 @@ from api.http.middleware.keys import KeyStore
 from api.http.middleware.origins import CrossSiteGuard
 from api.http.middleware.proxies import ForwardedHeaders
 from api.http.middleware.rates import Rate, RateLimit
+from api.http.middleware.tickets import Tickets
 from api.http.openapi import install_description
 from api.http.problems import install_problem_handlers
 from api.http.routes import (
@@ -33,6 +34,7 @@ from api.http.routes import (
     item_media,
     items,
     jobs,
+    map_points,
     notes,
     page,
     search,
@@ -77,6 +79,7 @@ def create_app(
         raise UsageError("`--cors-origin *` allows every web site, so it needs an API key.")
     Rate(chosen.rate_limit)  # raises UsageError if it is invalid
     metrics = ServiceMetrics()
+    tickets = Tickets(keys)
 
     app = FastAPI(
         title="mmsearch",
@@ -93,10 +96,11 @@ def create_app(
         ),
         docs_url=None,  # its scripts come from another server
         redoc_url=None,
-        middleware=service_middleware(chosen, keys, metrics),
+        middleware=service_middleware(chosen, keys, tickets, metrics),
     )
     app.state.metrics = metrics
     app.state.keys = keys
+    app.state.tickets = tickets
     install_problem_handlers(app)
     modules = (
         search,
@@ -106,6 +110,7 @@ def create_app(
         explain,
         items,
         item_media,
+        map_points,
         uploads,
         embed,
         jobs,
@@ -124,7 +129,7 @@ def create_app(
 
 
 def service_middleware(
-    settings: ServiceSettings, keys: KeyStore, metrics: ServiceMetrics
+    settings: ServiceSettings, keys: KeyStore, tickets: Tickets, metrics: ServiceMetrics
 ) -> list[Middleware]:
     """List the middleware in the order in which requests pass it.
 
@@ -156,7 +161,7 @@ def service_middleware(
     return [
         *guards,
         Middleware(CrossSiteGuard, origins, metrics, settings.allowed_hosts),
-        Middleware(Authentication, keys, metrics),
+        Middleware(Authentication, keys, tickets, metrics),
         Middleware(RateLimit, settings.rate_limit, metrics),
         Middleware(BodyLimit, int(settings.max_body_mb * 1e6), metrics),
         Middleware(DisconnectDetection),

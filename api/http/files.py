@@ -46,6 +46,7 @@ _RANGE = re.compile(r"\s*bytes=\s*([0-9]*)-([0-9]*)\s*", re.IGNORECASE)
 
 INLINE_TYPES = frozenset(
     {
+        "application/pdf",
         "image/avif",
         "image/bmp",
         "image/gif",
@@ -65,6 +66,8 @@ _INERT = "sandbox; default-src 'none'"
 # A browser shows a video in a document of its own, which loads the file again: from an origin that
 # is the service's, as a sandboxed document's is not.
 _PLAYER = "default-src 'none'; media-src 'self'"
+# The viewer of a browser shows a PDF, and runs nothing of it in the service's origin.
+_PDF_VIEWER = "default-src 'none'; object-src 'self'"
 
 
 class ItemFiles:
@@ -158,19 +161,29 @@ class OpenFileResponse(StreamingResponse):
             self._file.close()
 
 
-def file_headers(path: str, content_type: str, tag: str) -> dict[str, str]:
-    """Headers of a file of some type and entity tag, whatever its name is."""
-    inline = content_type in INLINE_TYPES
-    plays = inline and content_type.startswith("video/")
+def file_headers(
+    path: str, content_type: str, tag: str, *, as_download: bool = False
+) -> dict[str, str]:
+    """Headers of a file of some type and entity tag, whatever its name is.
+
+    as_download: a browser saves it, whether it could show it or not.
+    """
+    inline = content_type in INLINE_TYPES and not as_download
     return {
         "Content-Type": content_type,
         "Content-Disposition": content_disposition(path, inline=inline),
-        "Content-Security-Policy": _PLAYER if plays else _INERT,
+        "Content-Security-Policy": _policy_of(content_type) if inline else _INERT,
         "X-Content-Type-Options": "nosniff",
         "Accept-Ranges": "bytes",
         "ETag": tag,
         "Cache-Control": "private, no-cache",
     }
+
+
+def _policy_of(content_type: str) -> str:
+    if content_type == "application/pdf":
+        return _PDF_VIEWER
+    return _PLAYER if content_type.startswith("video/") else _INERT
 
 
 def content_disposition(path: str, *, inline: bool) -> str:

@@ -21,6 +21,7 @@ from api.http.batching import State
 from api.http.metrics import CONTENT_TYPE, ServiceMetrics
 from api.http.middleware.access import OWN_LIBRARY, require
 from api.http.middleware.keys import KeyStore
+from api.http.middleware.tickets import Tickets
 from api.http.openapi import install_description
 from api.http.problems import install_problem_handlers, problem
 from api.http.root_path import at_root_path
@@ -176,7 +177,7 @@ def _common_app(group: _Group, settings: ServiceSettings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        middleware=service_middleware(settings, keys, metrics),
+        middleware=service_middleware(settings, keys, Tickets(keys), metrics),
     )
     app.state.libraries = group.applications
     app.state.metrics = metrics

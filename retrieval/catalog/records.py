@@ -261,6 +261,19 @@ class FileDetails:
 
 
 @dataclass(frozen=True, slots=True)
+class MapPoint:
+    """Files that were taken near each other.
+
+    latitude, longitude: degrees, their mean. count: number of files. item_id: an item of one.
+    """
+
+    latitude: float
+    longitude: float
+    count: int
+    item_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class WordMatch:
     """A row that holds telling words of a query.
 

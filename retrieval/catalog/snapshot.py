@@ -35,6 +35,7 @@ from retrieval.catalog.records import (
     ItemEntry,
     ItemTable,
     KnownFile,
+    MapPoint,
     NotedFile,
     Seen,
     WordMatch,
@@ -66,7 +67,7 @@ from retrieval.catalog.schema import (
     select_items,
 )
 from retrieval.errors import DamagedLibraryError
-from retrieval.filters import ColumnValue, Filter
+from retrieval.filters import ColumnValue, Filter, GeoBox
 from retrieval.media import MediaKind, Metadata, Modality, clock_seconds
 
 METADATA = tuple(field.name for field in fields(Metadata) if field.name != "columns")
@@ -549,6 +550,86 @@ class Snapshot:
             query = query.where(path >= last_path, sa.or_(path != last_path, item_id > last_id))
         found = self._connection.execute(query.order_by(path, item_id).limit(limit))
         return [item_of(fields) for fields in found]
+
+    def neighbours(
+        self, space_id: str, item: Item, *, before: int = 0, after: int = 0
+    ) -> list[Item]:
+        """List items of the same file and modality that lie before or after one, in their order.
+
+        Frames are in the order of their times, pages and chunks in that of the document.
+
+        Args:
+            space_id: Space in which items must have a vector.
+            item: The item between them.
+            before: Maximum number of items before it, of which the nearest are taken.
+            after: The same after it; one of the two numbers is given.
+        """
+        page = sa.func.coalesce(ItemRecord.page, 0)
+        time = sa.func.coalesce(ItemRecord.time_s, 0.0)
+        place = sa.tuple_(page, time, ItemRecord.id)
+        here = sa.tuple_(sa.literal(item.page or 0), sa.literal(item.time_s or 0.0), item.id)
+        query = self._listed(select_items(), space_id, None, item.modality).where(
+            FileRecord.path == item.path
+        )
+        if before:
+            query = query.where(place < here).limit(before)
+            query = query.order_by(page.desc(), time.desc(), ItemRecord.id.desc())
+        else:
+            query = query.where(place > here).limit(after).order_by(page, time, ItemRecord.id)
+        found = [item_of(fields) for fields in self._connection.execute(query)]
+        return found[::-1] if before else found
+
+    def map_points(self, box: GeoBox, *, cells: int, where: Filter | None = None) -> list[MapPoint]:
+        """Count the files with coordinates inside a box, by cells of a grid over it.
+
+        Args:
+            box: What the map shows.
+            cells: Number of cells along each side of the box; a cell without files gives no point.
+            where: Filter that an item of a file must pass.
+
+        Returns:
+            About cells x cells points at most, those of most files first.
+        """
+        inside = Filter(gps=box)
+        east = box.east + 360 if box.west > box.east else box.east
+        longitude: Any = FileRecord.longitude
+        if box.west > box.east:  # it crosses the 180th meridian
+            longitude = sa.case((longitude < box.west, longitude + 360), else_=longitude)
+        sizes = (box.north - box.south) / cells or 1.0, (east - box.west) / cells or 1.0
+        row = sa.cast((FileRecord.latitude - box.south) / sizes[0], sa.Integer)
+        column = sa.cast((longitude - box.west) / sizes[1], sa.Integer)
+        files = (
+            sa.select(
+                FileRecord.latitude.label("latitude"),
+                longitude.label("longitude"),
+                row.label("row"),
+                column.label("column"),
+                sa.func.min(ItemRecord.id).label("item_id"),
+            )
+            .join_from(FileRecord, ItemRecord, ItemRecord.file_id == FileRecord.id)
+            .where(
+                CAN_BE_FOUND,
+                condition(inside, self._dialect, by_index=True),
+                condition(where, self._dialect),
+            )
+            .group_by(FileRecord.id)
+            .subquery()
+        )
+        count = sa.func.count()
+        query = (
+            sa.select(
+                sa.func.avg(files.c.latitude),
+                sa.func.avg(files.c.longitude),
+                count,
+                sa.func.min(files.c.item_id),
+            )
+            .group_by(files.c.row, files.c.column)
+            .order_by(count.desc(), sa.func.min(files.c.item_id))
+        )
+        return [
+            require_types(MapPoint(lat, lon - 360 if lon > 180 else lon, number, item_id))
+            for lat, lon, number, item_id in self._connection.execute(query)
+        ]
 
     def pictures(self, space_id: str) -> list[Item]:
         """List every image, frame and page that a search in the space can find, by row."""

@@ -33,8 +33,8 @@ def read_item_image(
     Args:
         item: What to show.
         file: The item's file, opened already; it may be closed by this.
-        least_side: Image files, not frames and pages, are made smaller by whole factors while both
-            sides keep at least this many pixels.
+        least_side: Image files, not frames, are made smaller by whole factors while both sides keep
+            at least this many pixels; pages are rendered larger, up to `pdf.MAX_LONGER_SIDE`.
         max_pixels: Limit of its pixels, which `Library.max_pixels` tells; None: the default.
 
     Raises:

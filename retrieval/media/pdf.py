@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 LONGER_SIDE = 1536
 """Default longer side of a rendered page in pixels."""
 
+MAX_LONGER_SIDE = 2560
+"""Longer side of a page that is rendered to be read on a screen, in pixels."""
+
 _PDFIUM = threading.Lock()
 """PDFium may only be called from one thread at a time, whatever the document."""
 

@@ -49,11 +49,12 @@ def _render_frame(
 
 
 def _render_page(
-    source: str | BinaryIO, item: "Item", _least_side: int | None, _max_pixels: int | None
+    source: str | BinaryIO, item: "Item", least_side: int | None, _max_pixels: int | None
 ) -> "Image.Image":
-    from retrieval.media.pdf import render_page
+    from retrieval.media.pdf import LONGER_SIDE, MAX_LONGER_SIDE, render_page
 
-    return render_page(source, item.page or 1)
+    longer_side = max(LONGER_SIDE, min(least_side or 0, MAX_LONGER_SIDE))
+    return render_page(source, item.page or 1, longer_side)
 
 
 @dataclass(frozen=True, slots=True)

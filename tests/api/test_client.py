@@ -9,6 +9,7 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import ClassVar
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,7 +25,7 @@ from api.client import (
 from api.http.schemas import PartSchema
 from indexer.pipeline import index_sources
 from retrieval.errors import NotFoundError, UsageError
-from retrieval.filters import Filter
+from retrieval.filters import Filter, GeoBox
 from retrieval.library import create_library, open_library
 from retrieval.media import Modality
 from retrieval.search.query import (
@@ -136,6 +137,20 @@ def test_items_their_pictures_and_their_files(client, photos):
     with Image.open(io.BytesIO(client.thumbnail(item.item_id, size=160))) as picture:
         assert (picture.format, picture.size) == ("WEBP", (160, 107))
     assert client.file(item.item_id) == (photos / "0-red.png").read_bytes()
+
+
+def test_links_neighbours_and_the_map(client, service, photos):
+    listed = client.items().items
+    link = client.link(listed[0].item_id)
+    assert link.expires_at is not None
+    answer = httpx.get(f"{service.address.rstrip('/')}{link.url}")
+    assert answer.content == (photos / "0-red.png").read_bytes()
+    around = client.neighbours(listed[0].item_id, before=3, after=0)
+    assert (around.before, around.after) == ([], [])
+    world = client.map_points()
+    assert (world.total, world.points) == (0, [])
+    box = GeoBox(south=0, north=1, west=0, east=1)
+    assert client.map_points(box, cells=2, where=Filter(kind=("image",))).total == 0
 
 
 def test_embedding_gives_the_encoders_unit_vectors(client, tiny_encoder):

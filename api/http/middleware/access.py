@@ -13,6 +13,7 @@ from starlette.types import Scope as ASGIScope
 from api.http.metrics import ServiceMetrics
 from api.http.middleware.keys import ANYONE, Client, KeyStore, Scope
 from api.http.middleware.rates import Rate, address_of
+from api.http.middleware.tickets import Tickets
 from api.http.problems import problem
 
 _WRONG_KEYS = "20/minute"
@@ -35,9 +36,12 @@ class Authentication:
     is answered 429 for a while; valid keys are still accepted from it.
     """
 
-    def __init__(self, app: ASGIApp, keys: KeyStore, metrics: ServiceMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: KeyStore, tickets: Tickets, metrics: ServiceMetrics
+    ) -> None:
         self._app = app
         self._keys = keys
+        self._tickets = tickets
         self._metrics = metrics
         self._wrong_keys = Rate(_WRONG_KEYS)
 
@@ -49,7 +53,7 @@ class Authentication:
         client: Client | None = ANYONE
         if self._keys and not is_own_user(scope):
             secret = _bearer(Headers(scope=scope).get("authorization", ""))
-            client = self._keys.client_of(secret) if secret else None
+            client = self._keys.client_of(secret) if secret else self._tickets.client_of(scope)
             if client is None and not is_public(scope["path"]):
                 await self._refusal(scope, bool(secret))(scope, receive, send)
                 return

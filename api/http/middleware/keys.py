@@ -7,7 +7,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -50,6 +50,10 @@ class KeyRing:
     def __bool__(self) -> bool:
         return bool(self._clients)
 
+    def __iter__(self) -> Iterator[tuple[bytes, Client]]:
+        """Yield the digest of each secret with its client."""
+        return iter(self._clients)
+
     def client_of(self, secret: str) -> Client | None:
         """Find the client of a secret, in constant time."""
         digest = _digest(secret)
@@ -78,13 +82,18 @@ class KeyStore:
     def __bool__(self) -> bool:
         return bool(self._ring)
 
-    def client_of(self, secret: str) -> Client | None:
-        """Find the client of a secret, with the keys of now."""
+    @property
+    def ring(self) -> KeyRing:
+        """The keys of now."""
         if self._file is not None and time.monotonic() >= self._checked + _CHECK_S:
             self._checked = time.monotonic()
             if _state_of(self._file) != self._state:
                 self.reload()
-        return self._ring.client_of(secret)
+        return self._ring
+
+    def client_of(self, secret: str) -> Client | None:
+        """Find the client of a secret, with the keys of now."""
+        return self.ring.client_of(secret)
 
     def reload(self) -> None:
         """Read the keys again now."""

@@ -1,14 +1,19 @@
 """Thumbnails and files of items."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, BinaryIO
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.http.files import content_type, file_headers, matches, not_modified, respond
+from api.http.middleware.keys import Client
+from api.http.middleware.tickets import Tickets
+from api.http.root_path import at_root_path
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.routes.items import ItemId, current_item
-from api.http.schemas import ThumbnailRequest
+from api.http.schemas import FileLink, FileRequest, ThumbnailRequest
 from api.http.schemas.items import ThumbnailFormat
 from api.http.thumbnails import thumbnail
 from retrieval.catalog import Item
@@ -69,7 +74,7 @@ async def get_thumbnail(
 )
 async def get_file(
     item_id: ItemId,
-    request: Request,
+    asked: Annotated[FileRequest, Query()],
     service: CurrentService,
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes.")] = None,
     if_range: Annotated[str | None, Header()] = None,
@@ -79,7 +84,7 @@ async def get_file(
 
     Only if it is unchanged since it was indexed, and lies below a source of the library.
     """
-    item, file, headers = await run_in_threadpool(_open, service, item_id)
+    item, file, headers = await run_in_threadpool(_open, service, item_id, asked.download)
     given = {"range": range_, "if-range": if_range, "if-none-match": if_none_match}
     return respond(
         file, item.size, headers, {name: value for name, value in given.items() if value}
@@ -87,18 +92,44 @@ async def get_file(
 
 
 @router.head("/{item_id}/file", response_class=Response)
-async def head_file(item_id: ItemId, service: CurrentService) -> Response:
+async def head_file(
+    item_id: ItemId, asked: Annotated[FileRequest, Query()], service: CurrentService
+) -> Response:
     """Return size and type of the file of an item."""
-    item, file, headers = await run_in_threadpool(_open, service, item_id)
+    item, file, headers = await run_in_threadpool(_open, service, item_id, asked.download)
     file.close()
     return Response(headers={**headers, "Content-Length": str(item.size)})
 
 
-def _open(service: Service, item_id: int) -> tuple[Item, BinaryIO, dict[str, str]]:
+@router.post("/{item_id}/link")
+async def make_link(item_id: ItemId, request: Request, service: CurrentService) -> FileLink:
+    """Make an address of the file of an item that a player or a link can use without an API key.
+
+    It is valid for that file alone, for twelve hours, and no longer than the key or the service.
+    """
+    await run_in_threadpool(current_item, service, item_id)
+    path = request.scope["path"].removesuffix("/link") + "/file"
+    client: Client = request.state.client
+    if client.name is None:
+        return FileLink(url=at_root_path(path), expires_at=None)
+    tickets: Tickets = request.app.state.tickets
+    ticket, ends = tickets.issue(client, path)
+    address = f"{at_root_path(path)}?{urlencode({'ticket': ticket})}"
+    return FileLink(url=address, expires_at=datetime.fromtimestamp(ends, UTC))
+
+
+def _open(
+    service: Service, item_id: int, as_download: bool
+) -> tuple[Item, BinaryIO, dict[str, str]]:
     item = current_item(service, item_id)
     file = service.files.open(item)
     try:
-        headers = file_headers(item.path, content_type(file, item), f'"{item.content_hash}"')
+        headers = file_headers(
+            item.path,
+            content_type(file, item),
+            f'"{item.content_hash}"',
+            as_download=as_download,
+        )
     except BaseException:
         file.close()
         raise

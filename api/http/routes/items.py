@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query
 
 from api.http.routes.dependencies import CurrentService, Service, require
-from api.http.schemas import ItemList, ItemSchema, ListRequest
+from api.http.schemas import ItemList, ItemSchema, ListRequest, Neighbours, NeighboursRequest
 from api.http.search_body import parse_where
 from retrieval.catalog import Item, Snapshot
 from retrieval.errors import NotFoundError, UsageError
@@ -84,3 +84,17 @@ def get_item(item_id: ItemId, service: CurrentService) -> ItemSchema:
     with service.library.catalog.snapshot() as snapshot:
         item = item_in(snapshot, item_id)
         return ItemSchema.of(item, snapshot.details(item))
+
+
+@router.get("/{item_id}/neighbours")
+def get_neighbours(
+    item_id: ItemId, asked: Annotated[NeighboursRequest, Query()], service: CurrentService
+) -> Neighbours:
+    """List the chunks, pages or frames that come before and after an item in its file."""
+    space_id = service.engine.space.id
+    with service.library.catalog.snapshot() as snapshot:
+        item = item_in(snapshot, item_id)
+        return Neighbours.of(
+            snapshot.neighbours(space_id, item, before=asked.before),
+            snapshot.neighbours(space_id, item, after=asked.after),
+        )

@@ -4,11 +4,16 @@ from api.http.schemas.explain import ExplainRequest, ExplanationSchema
 from api.http.schemas.facets import FacetsRequest, FacetsSchema
 from api.http.schemas.health import Health
 from api.http.schemas.items import (
+    FileLink,
+    FileRequest,
     ItemList,
     ItemSchema,
     ListRequest,
+    Neighbours,
+    NeighboursRequest,
     ThumbnailRequest,
 )
+from api.http.schemas.map_points import MapPoints, MapRequest
 from api.http.schemas.problems import Problem
 from api.http.schemas.search import (
     HitSchema,
@@ -25,11 +30,17 @@ __all__ = [
     "ExplanationSchema",
     "FacetsRequest",
     "FacetsSchema",
+    "FileLink",
+    "FileRequest",
     "Health",
     "HitSchema",
     "ItemList",
     "ItemSchema",
     "ListRequest",
+    "MapPoints",
+    "MapRequest",
+    "Neighbours",
+    "NeighboursRequest",
     "PartSchema",
     "Problem",
     "SearchAnswer",

@@ -102,6 +102,39 @@ def _other_order() -> UsageError:
     return UsageError("The cursor belongs to another `order`. Repeat the one that it came from.")
 
 
+class FileRequest(BaseModel):
+    """How a file is served."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    download: Annotated[
+        bool, Field(description="Offer it as a download, whether a browser could show it or not.")
+    ] = False
+    ticket: Annotated[
+        str | None,
+        Field(max_length=200, description="Instead of an API key, of `POST .../link`."),
+    ] = None
+
+
+class FileLink(BaseModel):
+    """An address of a file that needs no API key."""
+
+    url: Annotated[str, Field(description="Add `&download=true` or `?download=true` to save it.")]
+    expires_at: Annotated[
+        datetime | None,
+        Field(description="When it stops to be valid; null: the service has no keys."),
+    ]
+
+
+class NeighboursRequest(BaseModel):
+    """How many neighbours of an item are listed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    before: Annotated[int, Field(ge=0, le=100, description="Maximum number before it.")] = 1
+    after: Annotated[int, Field(ge=0, le=100, description="Maximum number after it.")] = 1
+
+
 class ThumbnailSize(IntEnum):
     """The longer side, in pixels. A fixed few, so that clients cannot fill the disk with others."""
 
@@ -109,6 +142,7 @@ class ThumbnailSize(IntEnum):
     SMALL = 320
     MEDIUM = 640
     LARGE = 1280
+    HUGE = 2560
 
 
 class ThumbnailFormat(StrEnum):
@@ -201,6 +235,19 @@ class ItemList(BaseModel):
                 taken = last.taken_local
                 cursor = f"{taken.isoformat() if taken else _NO_DATE}.{cursor}"
         return cls(items=[ListedItem(**item_facts(item)) for item in items], next_cursor=cursor)
+
+
+class Neighbours(BaseModel):
+    """Items of the same file and modality, in the order in which they lie in it."""
+
+    before: list[ListedItem]
+    after: list[ListedItem]
+
+    @classmethod
+    def of(cls, before: list[Item], after: list[Item]) -> Self:
+        """Build from items of the catalog."""
+        listed = [[ListedItem(**item_facts(item)) for item in side] for side in (before, after)]
+        return cls(before=listed[0], after=listed[1])
 
 
 class ItemSchema(ListedItem):

@@ -134,6 +134,13 @@ export function facetValues({ below = [], ...asked }, body, signal) {
   return json(`/v1/facets/values?${parameters}`, { body, signal });
 }
 
+export const neighbours = (id, count, signal) =>
+  json(`/v1/items/${id}/neighbours?${new URLSearchParams(count)}`, { signal });
+export const mapPoints = (box, signal) => json(`/v1/map?${new URLSearchParams(box)}`, { signal });
+
+// An address of a file that needs no key, for what cannot send one: {url, expires_at}.
+export const link = (id, signal) => json(`/v1/items/${id}/link`, { body: {}, signal });
+
 export const fileUrl = (id) => addressOf(`/v1/items/${id}/file`).pathname;
 
 export async function blob(path, signal) {

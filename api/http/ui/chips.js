@@ -3,9 +3,9 @@
 
 import { byId, element, iconButton } from "./dom.js";
 import { activeFilters } from "./filter-chips.js";
-import { t } from "./i18n.js";
+import { number, t } from "./i18n.js";
 import { pictureAddress } from "./query-pictures.js";
-import { readText, withoutMinusWord } from "./query.js";
+import { readNear, readText, withoutMinusWord } from "./query.js";
 import { showThumbnail } from "./thumbnails.js";
 
 // `change(part of a query)` is called when a chip is switched or removed; `nameOf(item id)` says
@@ -15,10 +15,11 @@ export function showChips(query, { change, nameOf, understood }) {
   const words = readText(query.text).minus;
   const filters = activeFilters(query);
   const list = byId("chips");
-  list.hidden = !things.length && !words.length && !understood.length && !filters.length;
+  list.hidden = ![things, words, understood, filters].some((part) => part.length) && !query.near;
   list.replaceChildren(
     ...things.map((thing) => thingChip(thing, query, change, nameOf)),
     ...words.map((word) => wordChip(word, query, change)),
+    ...(query.near ? [nearChip(query, change)] : []),
     ...understood.map((part) => understoodChip(part, query, change)),
     ...filters.map(([name, part]) => filterChip(name, () => change(part))),
   );
@@ -71,6 +72,18 @@ function filterChip(name, remove) {
     { class: "chip chip-word filter" },
     element("span", { class: "chip-name", dir: "auto" }, name),
     iconButton("close", t("remove", { name }), remove),
+  );
+}
+
+function nearChip(query, change) {
+  const { latitude, longitude, km } = readNear(query.near);
+  const degrees = (value) => number(value, { maximumFractionDigits: 3 });
+  const name = t("nearPlace", { km: number(km), place: `${degrees(latitude)}, ${degrees(longitude)}` });
+  return element(
+    "li",
+    { class: "chip chip-word understood" },
+    element("span", { class: "chip-name", title: name }, name),
+    iconButton("close", t("remove", { name }), () => change({ near: "" })),
   );
 }
 

@@ -18,6 +18,7 @@ import {
   showHits,
   showPassages,
 } from "./grid.js";
+import { findHit, hitBeside, hitOf, hitsWith, placeOf } from "./hit-places.js";
 import { LANGUAGES, languageName, languageOfPage, switchLanguage, t, textsOf, translate } from "./i18n.js";
 import { followLibrary, isIndexing } from "./live.js";
 import { followManageAddress, manage } from "./manage.js";
@@ -50,8 +51,9 @@ import {
   toAddress,
   whereOf,
 } from "./query.js";
+import { momentsOf } from "./moments.js";
 import { moveScrubber, showScrubber } from "./scrubber.js";
-import { closeViewer, isOpen, listenToViewer, openViewer } from "./viewer.js";
+import { closeViewer, isOpen, listenToViewer, openViewer, placeShown, placeViewer } from "./viewer.js";
 
 const TYPING_PAUSE_MS = 150;
 const CLOSER_LOOK_PAUSE_S = 0.4;
@@ -373,37 +375,51 @@ const hitActions = {
   like: (id) => change({ ...EMPTY, ...filtersOf(query), things: [{ type: "item", id, weight: 1 }] }),
 };
 
-// The pictures, or the texts beside them, whichever an item is among.
-function hitsWith(id) {
-  return [feed.hits, feed.passages].find((hits) => hits.some((hit) => hit?.item_id === id));
-}
+const loadHits = (from, to) => feed.load(from, to);
+
+// The hit from which one goes on to the next: the last one shown that is among the hits.
+let anchor = null;
 
 async function showItem(id) {
-  const hits = hitsWith(id);
+  const hit = hitOf(feed, id);
   const words = readText(query.text).plus;
-  if (hits) {
-    const at = hits.findIndex((hit) => hit?.item_id === id);
-    const of = hits === feed.hits ? Math.max(hits.length, feed.total ?? 0) : hits.length;
-    const place = { n: at + 1, of, more: !feed.done && feed.total === null };
-    openViewer(hits[at], place, words, feed.explains);
+  if (hit) {
+    anchor = id;
+    openViewer(hit, placeOf(feed, id), words, feed.explains);
     return;
   }
   try {
-    openViewer(await api.item(id), null, words, feed.explains);
+    const item = await api.item(id);
+    if (itemOfAddress(location.search) !== id) return;
+    openViewer(item, isOpen() ? placeShown() : null, words, feed.explains);
+    if (!placeShown()) findPlace(item);
   } catch (error) {
     byId("note").textContent = error.message;
   }
 }
 
+// What a link leads to may lie beyond the first page: it is looked for there, so that it has a previous
+// and a next one.
+async function findPlace(item) {
+  const asked = feed;
+  const isAwaited = () => asked === feed && isOpen() && itemOfAddress(location.search) === item.item_id;
+  if (!(await findHit(asked, item.item_id, loadHits, isAwaited))) return;
+  anchor = item.item_id;
+  placeViewer(item, placeOf(feed, anchor));
+}
+
+// Resolves to whether there was one.
 async function step(by) {
-  const id = itemOfAddress(location.search);
-  const hits = hitsWith(id) ?? feed.hits;
-  const at = hits.findIndex((hit) => hit?.item_id === id) + by;
-  if (!hits[at] && at >= 0 && hits === feed.hits) await feed.load(at, at + 1);
-  const hit = hits[at];
-  if (!hit || !isOpen()) return;
-  history.replaceState(null, "", toAddress(query, hit.item_id));
-  showItem(hit.item_id);
+  const shown = itemOfAddress(location.search);
+  const hit = await hitBeside(feed, hitsWith(feed, shown) ? shown : anchor, by, loadHits);
+  if (!hit || !isOpen()) return false;
+  showInstead(hit.item_id);
+  return true;
+}
+
+function showInstead(id) {
+  history.replaceState(null, "", toAddress(query, id));
+  showItem(id);
 }
 
 function closed(id) {
@@ -412,7 +428,8 @@ function closed(id) {
     else history.replaceState(null, "", toAddress(query));
   }
   viewerPushed = false;
-  focusHit(id);
+  focusHit(hitsWith(feed, id) ? id : anchor);
+  anchor = null;
 }
 
 function leaveViewer(part) {
@@ -429,6 +446,11 @@ listenToViewer({
   like: (id) =>
     leaveViewer({ text: "", things: [{ type: "item", id, weight: 1 }], sort: EMPTY.sort }),
   add: (id) => leaveViewer({ things: [...query.things, { type: "item", id, weight: 1 }] }),
+  show: (item) => showInstead(item.item_id),
+  moments: (hit, signal) => momentsOf(query, hit, signal),
+  addressOf: hitActions.addressOf,
+  search: (part) => leaveViewer({ ...EMPTY, ...part }),
+  addressOfSearch: (part) => toAddress({ ...EMPTY, ...part }),
 });
 
 // ---- Typing

@@ -22,6 +22,7 @@ export const EMPTY = Object.freeze({
   columns: {},
   ranges: {},
   literal: [],
+  near: "",
   min: null,
   group: false,
   rerank: true,
@@ -37,6 +38,7 @@ export const SORTS = ["relevance", "date", "date-asc", "name"];
 
 const PLAIN = {
   text: "q",
+  near: "near",
   from: "from",
   to: "to",
   rating: "rating",
@@ -97,6 +99,7 @@ export function fromAddress(address) {
   }
   if (["image", "text"].includes(given.get("what"))) query.modality = given.get("what");
   if (!/^(-1|[1-5])$/.test(query.rating)) query.rating = "";
+  if (!boxAround(query.near)) query.near = "";
   query.size = Number(given.get("size")) || 0;
   if (given.has("min")) query.min = Math.min(1, Math.max(0, Number(given.get("min")) || 0));
   query.group = given.has("group");
@@ -180,6 +183,7 @@ export function whereOf(query) {
     if (query.to) where.taken_at.before = dayAfter(query.to);
   }
   if (query.rating) where.rating = query.rating === REJECTED ? { max: -1 } : { min: Number(query.rating) };
+  if (query.near) where.gps = boxAround(query.near);
   const all = Object.keys(where).length ? [where] : [];
   if (query.size) all.push({ or: [{ width: { min: query.size } }, { height: { min: query.size } }] });
   for (const [field, [, test]] of Object.entries(SEVERAL)) all.push(...anyOf(several(query[field]).map(test)));
@@ -206,6 +210,33 @@ function dateAfter(date) {
   return month === 12 ? `${pad(year + 1, 4)}-01` : `${pad(year, 4)}-${pad(month + 1, 2)}`;
 }
 
+// What was taken at most so many km north, south, east or west of a place, in degrees.
+export const nearOf = (latitude, longitude, km) =>
+  [latitude, longitude].map((degrees) => Number(degrees.toFixed(5))).concat(km).join(",");
+
+export function readNear(near) {
+  const [latitude, longitude, km, ...more] = near.split(",").map((value) => (value.trim() ? Number(value) : NaN));
+  const isPlace = Math.abs(latitude) <= 90 && Math.abs(longitude) <= 180 && km > 0 && km <= 20_000;
+  return isPlace && !more.length ? { latitude, longitude, km } : null;
+}
+
+const KM_OF_DEGREE = 111.32;
+
+function boxAround(near) {
+  const place = readNear(near);
+  if (!place) return null;
+  const { latitude, longitude, km } = place;
+  const high = km / KM_OF_DEGREE;
+  const wide = high / Math.max(1e-6, Math.cos((latitude * Math.PI) / 180));
+  const around = (degrees) => ((degrees + 540) % 360) - 180;
+  return {
+    south: Math.max(-90, latitude - high),
+    north: Math.min(90, latitude + high),
+    west: wide >= 180 ? -180 : around(longitude - wide),
+    east: wide >= 180 ? 180 : around(longitude + wide),
+  };
+}
+
 // A value after an equals sign was chosen from a list; any other was typed.
 const columnTest = (value) =>
   value.startsWith("=") ? { equals: value.slice(1) } : { contains: value };
@@ -217,7 +248,7 @@ function dayAfter(day) {
 }
 
 export function filterCount(query) {
-  const plain = ["from", "to", "size", "group", "rating"];
+  const plain = ["from", "to", "size", "near", "group", "rating"];
   return (
     plain.filter((field) => query[field]).length +
     Object.keys(SEVERAL).filter((field) => several(query[field]).length).length +

@@ -1,21 +1,65 @@
-// One picture, large, with what is known of it: a native modal dialog.
+// One picture, passage or video, large, with what is known of it: a native modal dialog.
 
 import * as api from "./api.js";
+import { copy } from "./clipboard.js";
 import { byId, element, fileName, iconButton } from "./dom.js";
+import { linksTo } from "./file-links.js";
 import { ratioOf } from "./grid.js";
 import { drawHeat } from "./heat.js";
 import { clock, date, fileSize, listed, number, percent, t } from "./i18n.js";
+import { showKeys } from "./keys.js";
+import { showMap } from "./map.js";
+import { showPages, showPassage } from "./passage.js";
 import { OF_FILES } from "./query.js";
+import { makeSharper } from "./sharper.js";
+import { makeSlideshow } from "./slideshow.js";
 import { showThumbnail } from "./thumbnails.js";
+import { makePlayer, seek, showMoments } from "./video.js";
+import { makeZoom } from "./zoom.js";
+
+const COPIED_MS = 2000;
+// Smaller pictures are enlarged to this width; a player needs room for its buttons.
+const [LEAST_PX, LEAST_VIDEO_PX] = [480, 800];
 
 const dialog = byId("viewer");
+// These stay while what they hold changes: full screen and gestures go on.
+const stage = element("div", { class: "viewer-stage" });
+const side = element("div", { class: "viewer-side" });
 let shown = null;
+let shownPlace = null;
+let player = null;
+let sharper = null;
 let running = new AbortController();
 
-// The viewer's wishes: {step(by), closed(item id), like(id), add(id)}.
+// The viewer's wishes: step(by) resolves to whether there was one; show(item) shows another item of
+// the same file; closed(item id), like(id), add(id); moments(hit, signal): hits in the same video;
+// addressOf(hit); search(query part): leaves the viewer with a query of these filters alone;
+// addressOfSearch(query part).
 let wishes = null;
 
 export const isOpen = () => dialog.open;
+
+const zoom = makeZoom(stage, {
+  swipe: (by) => wishes.step(by),
+  changed: (scale, canMore) => {
+    const [closer, wider] = [toolNamed("zoom-in"), toolNamed("zoom-out")];
+    if (closer) closer.disabled = !canMore;
+    if (wider) wider.disabled = scale === 1;
+    sharper?.(scale);
+  },
+});
+
+const slideshow = makeSlideshow(
+  () => wishes.step(1),
+  (isRunning) => {
+    const button = toolNamed("slideshow");
+    button?.setAttribute("aria-pressed", String(isRunning));
+    if (isRunning) stage.requestFullscreen?.().catch(() => {});
+    else if (document.fullscreenElement === stage) document.exitFullscreen();
+  },
+);
+
+const toolNamed = (name) => stage.querySelector(`.viewer-tools [data-name="${name}"]`);
 
 export function closeViewer() {
   if (dialog.open) dialog.close();
@@ -25,20 +69,53 @@ export function listenToViewer(given) {
   wishes = given;
   dialog.addEventListener("close", () => {
     running.abort();
+    slideshow.stop();
     document.body.classList.remove("still");
     dialog.replaceChildren();
     wishes.closed(shown);
   });
   dialog.addEventListener("click", (event) => {
-    if (event.target === dialog || event.target.classList.contains("viewer-stage")) dialog.close();
+    if (event.target === dialog || (event.target === stage && zoom.scale() === 1)) dialog.close();
   });
-  dialog.addEventListener("keydown", (event) => {
-    if (event.altKey || event.ctrlKey || event.metaKey) return;
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!step) return;
+  dialog.addEventListener("keydown", pressed);
+  document.addEventListener("fullscreenchange", () => {
+    if (!document.fullscreenElement) slideshow.stop();
+    const button = toolNamed("full-screen");
+    button?.setAttribute("aria-pressed", String(document.fullscreenElement === stage));
+  });
+}
+
+function pressed(event) {
+  if (event.altKey || event.ctrlKey || event.metaKey) return;
+  // The player has keys of its own: it goes forward and back in the video.
+  const isPlayers = event.target === player && /^(Arrow|Home|End| )/.test(event.key);
+  if (isPlayers || event.target.matches("input, textarea, select")) return;
+  if (document.activeElement?.matches(".viewer-chunk") && /^Arrow(Up|Down)/.test(event.key)) return;
+  const steps = { ArrowLeft: -1, ArrowRight: 1 };
+  const keys = {
+    f: toggleFullScreen,
+    s: () => slideshow.toggle(),
+    d: () => side.querySelector('[data-name="download"]')?.click(),
+    c: () => side.querySelector('[data-name="copy-link"]')?.click(),
+    ...(player && {
+      k: () => (player.paused ? player.play().catch(() => {}) : player.pause()),
+      m: () => (player.muted = !player.muted),
+    }),
+  };
+  const run = keys[event.key.toLowerCase()];
+  if (zoom.press(event.key)) event.preventDefault();
+  else if (steps[event.key]) {
     event.preventDefault();
-    wishes.step(step);
-  });
+    wishes.step(steps[event.key]);
+  } else if (run) {
+    event.preventDefault();
+    run();
+  }
+}
+
+function toggleFullScreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else stage.requestFullscreen?.().catch(() => {});
 }
 
 // hit: a hit or a listed item. place: {n, of, more} among the hits, or null. words: the wanted text
@@ -47,47 +124,142 @@ export function openViewer(hit, place, words, explains) {
   running.abort();
   running = new AbortController();
   const { signal } = running;
-  shown = hit.item_id;
   const focused = dialog.contains(document.activeElement) ? document.activeElement.dataset.name : null;
+  shown = hit.item_id;
+  player = null;
+  const links = linksTo(hit, signal);
+  links.catch(() => {}); // what needs them says so
   const name = fileName(hit.path);
-  dialog.setAttribute("aria-label", place ? t("viewer", { ...place, name }) : name);
-  const stage = hit.modality === "text" ? chunk(hit) : picture(hit);
+  const isText = hit.modality === "text";
+  const content = isText ? showPassage(hit, signal) : picture(hit);
   const facts = element("dl", { class: "facts" });
-  const looked = element("section", { class: "looked" });
-  dialog.replaceChildren(
-    element(
-      "div",
-      { class: "viewer-stage" },
-      stage,
-      place ? stepper("previous", -1, place.n > 1) : null,
-      place ? stepper("next", 1, place.n < place.of || place.more) : null,
-    ),
-    element(
-      "div",
-      { class: "viewer-side" },
+  const [looked, moments, pages, where] = ["looked", "moments-of", "pages", "where"].map((kind) =>
+    element("section", { class: kind }),
+  );
+  const note = element("p", { class: "viewer-note", role: "status" });
+  stage.replaceChildren(content, stepper("previous", -1), stepper("next", 1), tools(hit));
+  side.replaceChildren(
+    ...[
       element(
         "div",
         { class: "viewer-head" },
         element("h2", { dir: "auto" }, name),
         named("close", iconButton("close", t("close"), () => dialog.close())),
       ),
-      element("p", { class: "viewer-what" }, what(hit, place)),
-      hit.text && hit.modality === "image" ? element("q", { class: "viewer-passage", dir: "auto" }, hit.text) : null,
-      actions(hit),
+      element("p", { class: "viewer-what" }),
+      hit.text && !isText ? element("q", { class: "viewer-passage", dir: "auto" }, hit.text) : null,
+      note,
+      actions(hit, links),
+      pages,
+      moments,
       scores(hit),
       looked,
       element("h3", {}, t("about")),
       facts,
-    ),
+      where,
+    ].filter(Boolean),
   );
+  placeViewer(hit, place);
   if (!dialog.open) {
+    dialog.replaceChildren(stage, side);
     document.body.classList.add("still");
     dialog.showModal();
   }
-  (dialog.querySelector(`[data-name="${focused ?? "next"}"]:enabled`) ??
-    dialog.querySelector('[data-name="close"]')).focus({ preventScroll: true });
-  tellFacts(facts, hit, signal);
-  if (words && explains && hit.modality === "image") offerHeat(looked, stage, hit, words, signal);
+  side.scrollTop = 0;
+  sharper = isText ? null : makeSharper(content, hit, links, signal);
+  zoom.show(isText || hit.kind === "video" ? null : content, hit.width);
+  if (hit.kind === "video" && !isText) play(hit, content, links, note, moments, signal);
+  slideshow.shown(player);
+  focusOn(focused);
+  tellFacts(facts, where, content, hit, signal);
+  if (hit.kind === "document" && hit.page && !isText) {
+    showPages(pages, hit, wishes.show, signal).then(() => {
+      if (focused?.startsWith("page-") && !signal.aborted) focusOn(focused);
+    });
+  }
+  if (isText && hit.thumbnail) showPageOf(pages, hit, links);
+  if (words && explains && !isText) offerHeat(looked, content, hit, words, signal);
+}
+
+const isSeen = (node) => node.getClientRects().length > 0;
+
+function focusOn(name) {
+  const wanted = [name ?? "next", "close"].flatMap((each) => [
+    ...dialog.querySelectorAll(`[data-name="${each}"]:enabled, a[data-name="${each}"]`),
+  ]);
+  const target = wanted.find(isSeen);
+  if (target !== document.activeElement) target?.focus({ preventScroll: true });
+}
+
+// Where a hit stands among the others: {n, of, more}, or null as long as nothing is known.
+export function placeViewer(hit, place) {
+  if (hit.item_id !== shown) return;
+  shownPlace = place;
+  const name = fileName(hit.path);
+  dialog.setAttribute("aria-label", place ? t("viewer", { ...place, name }) : name);
+  side.querySelector(".viewer-what").textContent = what(hit, place);
+  stage.querySelector(".step-previous").disabled = !place || place.n <= 1;
+  stage.querySelector(".step-next").disabled = !place || !(place.n < place.of || place.more);
+}
+
+export const placeShown = () => shownPlace;
+
+function tools(hit) {
+  const isPicture = hit.modality !== "text" && hit.kind !== "video";
+  const tool = (name, label, run, properties = {}) => {
+    const button = named(name, iconButton(name, t(label), run));
+    for (const [key, value] of Object.entries(properties)) button.setAttribute(key, value);
+    return button;
+  };
+  return element(
+    "div",
+    { class: "viewer-tools", role: "toolbar", "aria-label": t("viewerTools") },
+    isPicture ? tool("zoom-out", "zoomOut", () => zoom.by(-1)) : null,
+    isPicture ? tool("zoom-in", "zoomIn", () => zoom.by(1)) : null,
+    tool("slideshow", "slideshow", () => slideshow.toggle(), { "aria-pressed": slideshow.isRunning() }),
+    document.fullscreenEnabled
+      ? tool("full-screen", "fullScreen", toggleFullScreen, { "aria-pressed": document.fullscreenElement === stage })
+      : null,
+    tool("help", "keys", showKeys),
+    named("close", iconButton("close", t("close"), leave, "stage-close")),
+  );
+}
+
+function leave() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else dialog.close();
+}
+
+// The page that a passage stands on, small: it opens the document there.
+async function showPageOf(section, hit, links) {
+  const picture = element("img", { alt: t("page", { n: hit.page }) });
+  const link = element("a", { class: "passage-sheet", target: "_blank", rel: "noopener" }, picture);
+  section.replaceChildren(link);
+  showThumbnail(picture, hit, 320, { lazy: false });
+  link.href = (await links).file;
+}
+
+function play(hit, frame, links, note, moments, signal) {
+  let canPlay = true;
+  player = makePlayer(frame, hit, links, {
+    signal,
+    cannot: () => {
+      player = null;
+      canPlay = false;
+      slideshow.shorten();
+      note.textContent = t("cannotPlay");
+    },
+  });
+  const choose = (moment) => {
+    if (!canPlay) return wishes.show(moment);
+    frame.classList.remove("looked-at");
+    seek(player, moment.time_s);
+    player.play().catch(() => {});
+  };
+  wishes
+    .moments(hit, signal)
+    .then((hits) => signal.aborted || showMoments(moments, hits, hit.item_id, choose))
+    .catch(() => {}); // the video is there without them
 }
 
 function named(name, node) {
@@ -106,21 +278,16 @@ function what(hit, place) {
 
 const isNumber = (value) => typeof value === "number";
 
-function stepper(name, step, enabled) {
-  const button = iconButton(name, t(name), () => wishes.step(step), `step step-${name}`);
-  button.disabled = !enabled;
-  return named(name, button);
-}
-
-function chunk(hit) {
-  return element("blockquote", { class: "viewer-chunk", dir: "auto" }, hit.text ?? "");
+function stepper(name, step) {
+  return named(name, iconButton(name, t(name), () => wishes.step(step), `step step-${name}`));
 }
 
 // The small picture, which is there already, stands in until the large one is.
 function picture(hit) {
   const frame = element("figure", { class: "viewer-frame" });
   frame.style.setProperty("--ratio", ratioOf(hit).toFixed(4));
-  if (hit.width) frame.style.setProperty("--most", `${Math.max(hit.width, 480)}px`);
+  const least = hit.kind === "video" ? LEAST_VIDEO_PX : LEAST_PX;
+  if (hit.width) frame.style.setProperty("--most", `${Math.max(hit.width, least)}px`);
   const small = element("img", { alt: "" });
   const large = element("img", { alt: fileName(hit.path), class: "large" });
   showThumbnail(small, hit, 320, { lazy: false });
@@ -130,17 +297,16 @@ function picture(hit) {
   return frame;
 }
 
-function actions(hit) {
-  const open = element(
-    "a",
-    { class: "button", href: api.fileUrl(hit.item_id), target: "_blank", rel: "noopener" },
-    t("openFile"),
+function actions(hit, links) {
+  const open = element("a", { class: "button", target: "_blank", rel: "noopener" }, t("openFile"));
+  const save = named("download", element("a", { class: "button", download: fileName(hit.path) }, t("download")));
+  links.then(
+    ({ file, download }) => {
+      open.setAttribute("href", file);
+      save.setAttribute("href", download);
+    },
+    () => {},
   );
-  open.addEventListener("click", (event) => {
-    if (!api.hasKey()) return;
-    event.preventDefault();
-    download(hit);
-  });
   return element(
     "div",
     { class: "viewer-actions" },
@@ -154,15 +320,29 @@ function actions(hit) {
       { type: "button", class: "button", onclick: () => wishes.add(hit.item_id) },
       t("addToSearch"),
     ),
+    save,
     open,
+    copyButton("copy-link", "copyLink", () => new URL(wishes.addressOf(hit), location).href),
   );
 }
 
-// A link cannot send the key, so the file is fetched first.
-async function download(hit) {
-  const address = URL.createObjectURL(await api.blob(api.fileUrl(hit.item_id)));
-  element("a", { href: address, download: fileName(hit.path) }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+// It says that it has copied, for a moment.
+function copyButton(name, label, text) {
+  const button = element(
+    "button",
+    {
+      type: "button",
+      class: "button",
+      onclick: async () => {
+        const copied = await copy(text(), dialog);
+        said.textContent = t(copied ? "copied" : "copiedNot");
+        setTimeout(() => (said.textContent = t(label)), COPIED_MS);
+      },
+    },
+    element("span", { "aria-live": "polite" }, t(label)),
+  );
+  const said = button.firstChild;
+  return named(name, button);
 }
 
 function scores(hit) {
@@ -192,13 +372,17 @@ function scores(hit) {
   return element("section", {}, element("h3", {}, t("scores")), list);
 }
 
-async function tellFacts(list, hit, signal) {
+async function tellFacts(list, where, content, hit, signal) {
   let told = hit;
   try {
     told = { ...hit, ...(await api.item(hit.item_id, signal)) };
   } catch (error) {
     if (error.name === "AbortError") return;
   }
+  if (signal.aborted) return;
+  const caption = captionOf(told);
+  const picture = content.querySelector(".large");
+  if (caption && picture) picture.alt = caption;
   const place = isNumber(told.latitude)
     ? [placeName(told.place), coordinates(told.latitude, told.longitude)].filter(Boolean).join(" · ")
     : null;
@@ -208,7 +392,7 @@ async function tellFacts(list, hit, signal) {
   const ofFiles = OF_FILES.flatMap((name) => columns.filter(([other]) => other === name));
   const facts = [
     ["taken", takenOf(told)],
-    ["camera", told.camera],
+    ["camera", told.camera ? filterLink(told.camera, { camera: told.camera }) : null],
     ["place", place],
     ["time", isNumber(told.time_s) ? clock(told.time_s) : null],
     ["duration", isNumber(told.duration_s) ? clock(told.duration_s) : null],
@@ -216,7 +400,7 @@ async function tellFacts(list, hit, signal) {
     ["size", size],
     ["description", withoutLists(told.description, told.annotations)],
     ...ofFiles.map(([name, value]) => [name, spelled(name, value)]),
-    ["path", told.path],
+    ["path", told.path ? pathOf(told.path) : null],
     ["notes", told.notes?.length ? element("span", { lang: "en" }, told.notes.join("\n")) : null],
   ].map(([name, value]) => [t(`fact_${name}`), value]);
   facts.push(
@@ -227,6 +411,54 @@ async function tellFacts(list, hit, signal) {
       .filter(([, value]) => value)
       .flatMap(([name, value]) => [element("dt", { dir: "auto" }, name), element("dd", { dir: "auto" }, value)]),
   );
+  if (isNumber(told.latitude) && isNumber(told.longitude)) {
+    showMap(where, told, (near, label) => filterLink(label, { near }), signal);
+  }
+}
+
+// A link to what has the same value: it searches with this filter alone.
+function filterLink(label, part) {
+  return element(
+    "a",
+    {
+      class: "filter-link",
+      href: wishes.addressOfSearch(part),
+      onclick: (event) => {
+        if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+        event.preventDefault();
+        wishes.search(part);
+      },
+    },
+    label,
+  );
+}
+
+// The path, its folder a link to what lies there.
+function pathOf(path) {
+  const name = fileName(path);
+  const folder = path.slice(0, path.length - name.length);
+  const above = folder.length > 1 ? folder.slice(0, -1) : folder;
+  return element(
+    "span",
+    { class: "path" },
+    folder ? filterLink(folder, { source: above }) : null,
+    name,
+    copyButton("copy-path", "copyPath", () => path),
+  );
+}
+
+const CAPTION_COLUMNS = ["caption", "description", "alt", "title", "comment"];
+
+// What a table or the file itself says that the picture shows.
+function captionOf({ annotations, description }) {
+  const rows = annotations ?? [];
+  for (const name of CAPTION_COLUMNS) {
+    for (const row of rows) {
+      const found = Object.entries(row).find(([key, value]) => key.toLowerCase() === name && typeof value === "string");
+      if (found?.[1].trim()) return found[1].trim();
+    }
+  }
+  return withoutLists(description, rows)?.split("\n")[0].trim() || null;
 }
 
 function takenOf(told) {
@@ -242,7 +474,10 @@ function spelled(name, value) {
     const label = t("starsOf", { n: value });
     return element("span", { role: "img", "aria-label": label, title: label }, "★".repeat(value) + "☆".repeat(5 - value));
   }
-  return Array.isArray(value) ? listed(value.map(String)) : String(value);
+  if (name === "rating") return String(value);
+  // Each of them leads to what has it, too.
+  const links = [value].flat().map((each) => filterLink(String(each), { [name]: String(each) }));
+  return element("span", {}, ...links.flatMap((link, at) => (at ? [listed(["", ""]), link] : [link])));
 }
 
 // The lines of a description that are not the keywords or persons, which are told by themselves.
@@ -274,6 +509,7 @@ function offerHeat(section, frame, hit, words, signal) {
     canvas.hidden = !on;
     detail.hidden = !on;
     frame.classList.toggle("looked-at", on);
+    if (on) frame.querySelector("video")?.pause();
     if (!on || explanation) return;
     detail.replaceChildren(element("p", { class: "hint" }, t("loading")));
     try {

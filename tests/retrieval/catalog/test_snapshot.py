@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 
 from retrieval.catalog import FileEntry, FileUpdate, ItemEntry, local_time
-from retrieval.filters import ColumnTest, Filter, Range, TimeRange
+from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
 from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality
 
 SPACE = "space"
@@ -271,3 +271,83 @@ def test_a_date_is_that_of_the_metadata_else_of_this_machine(catalog, zone, monk
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_neighbours_lie_around_an_item_in_its_file(catalog):
+    image, text = Modality.IMAGE, Modality.TEXT
+    pages = [ItemEntry(image, n, f"p{n + 1}", page=n + 1) for n in range(3)]
+    chunks = [
+        ItemEntry(text, n, part, page=page, text=part)
+        for n, (page, part) in enumerate([(2, "p2"), (1, "p1x0"), (1, "p1x90"), (3, "p3")])
+    ]
+    frames = [ItemEntry(image, 3 + n, f"t{s}", time_s=s) for n, s in enumerate([2.0, 0.5, 9.0])]
+    with catalog.transaction() as transaction:
+        transaction.extend_rows(SPACE, image, 0, 6)
+        transaction.extend_rows(SPACE, text, 0, 4)
+        updates = [
+            FileUpdate(FileEntry("/a.pdf", MediaKind.DOCUMENT, 1, 1, "a"), [*pages, *chunks]),
+            FileUpdate(FileEntry("/b.mp4", MediaKind.VIDEO, 1, 1, "b"), frames),
+        ]
+        transaction.record_files(SPACE, updates)
+    with catalog.snapshot() as snapshot:
+        items = {item.part: item for item in snapshot.items(SPACE, modality=text, limit=9)}
+        frame = {i.time_s: i for i in snapshot.items(SPACE, modality=image, limit=9) if i.time_s}
+
+        def around(item, **asked):
+            return [found.part for found in snapshot.neighbours(SPACE, item, **asked)]
+
+        assert around(items["p2"], before=1) == ["p1x90"]
+        assert around(items["p2"], before=9) == ["p1x0", "p1x90"]
+        assert around(items["p1x0"], before=9) == []
+        assert around(items["p1x0"], after=2) == ["p1x90", "p2"]
+        assert around(items["p3"], after=2) == []
+        assert around(frame[2.0], before=5) == ["t0.5"]
+        assert around(frame[2.0], after=5) == ["t9.0"]
+
+
+@pytest.mark.parametrize("cells", [1, 7, 40])
+def test_map_points_count_every_file_with_coordinates_once(catalog, cells):
+    places = [
+        (52.5, 13.4),
+        (52.5, 13.4),
+        (-33.9, 151.2),
+        (-17.8, 179.9),
+        (-17.7, -179.9),
+        (90, 180),
+    ]
+    updates = [
+        FileUpdate(
+            FileEntry(
+                f"/{n}.jpg", MediaKind.IMAGE, 1, 1, str(n), Metadata(latitude=y, longitude=x)
+            ),
+            [ItemEntry(Modality.IMAGE, n)],
+        )
+        for n, (y, x) in enumerate(places)
+    ]
+    updates += [
+        FileUpdate(
+            FileEntry(
+                "/long.mp4", MediaKind.VIDEO, 1, 1, "v", Metadata(latitude=1.0, longitude=1.0)
+            ),
+            [ItemEntry(Modality.IMAGE, 6 + n, f"t{n}", time_s=float(n)) for n in range(5)],
+        ),
+        FileUpdate(
+            FileEntry("/nowhere.jpg", MediaKind.IMAGE, 1, 1, "n"), [ItemEntry(Modality.IMAGE, 11)]
+        ),
+    ]
+    with catalog.transaction() as transaction:
+        transaction.extend_rows(SPACE, Modality.IMAGE, 0, 12)
+        transaction.record_files(SPACE, updates)
+    world = GeoBox(south=-90, north=90, west=-180, east=180)
+    fiji = GeoBox(south=-20, north=-10, west=170, east=-170)
+    with catalog.snapshot() as snapshot:
+        assert sum(point.count for point in snapshot.map_points(world, cells=cells)) == 7
+        around_fiji = snapshot.map_points(fiji, cells=cells)
+        assert sum(point.count for point in around_fiji) == 2
+        assert all(-180 <= point.longitude <= 180 for point in around_fiji)
+        videos = Filter(kind=(MediaKind.VIDEO,))
+        [video] = snapshot.map_points(world, cells=cells, where=videos)
+        assert (video.latitude, video.longitude, video.count) == (1.0, 1.0, 1)
+        assert snapshot.item(video.item_id).path == "/long.mp4"
+        here = GeoBox(south=52.5, north=52.5, west=13.4, east=13.4)
+        assert [point.count for point in snapshot.map_points(here, cells=cells)] == [2]

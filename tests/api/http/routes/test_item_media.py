@@ -198,3 +198,36 @@ def test_linked_secret_is_not_served_in_any_way(client, folder, items, tmp_path)
     finally:
         path.unlink()
         aside.rename(path)
+
+
+def test_a_file_as_a_download(client, items):
+    url = f"/v1/items/{items['plain.png']['item_id']}/file?download=true"
+    for answer in (client.get(url), client.head(url)):
+        assert answer.headers["content-disposition"].startswith('attachment; filename="plain.png"')
+        assert answer.headers["content-security-policy"].startswith("sandbox;")
+
+
+def pdf(path, pages: int) -> None:
+    sheets = [Image.new("RGB", (300, 400), (40 * n, 200, 200)) for n in range(pages)]
+    sheets[0].save(path, "PDF", save_all=True, append_images=sheets[1:])
+
+
+def test_a_pdf_may_be_shown_by_the_viewer_of_the_browser(tmp_path, tiny_encoder):
+    pdf(tmp_path / "book.pdf", 3)
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [tmp_path / "book.pdf"])
+    with TestClient(create_app(library.path, device="cpu"), base_url="http://localhost") as client:
+        answer = client.get("/v1/items/1/file")
+        assert answer.headers["content-type"] == "application/pdf"
+        assert answer.headers["content-disposition"].startswith("inline;")
+        assert answer.headers["content-security-policy"] == "default-src 'none'; object-src 'self'"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        second = client.get("/v1/items/2").json()
+        around = client.get(f"/v1/items/{second['item_id']}/neighbours").json()
+        assert [item["page"] for side in around.values() for item in side] == [1, 3]
+        many = client.get(f"/v1/items/{second['item_id']}/neighbours?before=0&after=9").json()
+        assert [many["before"], [item["page"] for item in many["after"]]] == [[], [3]]
+        page = client.get(f"{second['thumbnail']}".replace("size=320", "size=2560"))
+        with Image.open(io.BytesIO(page.content)) as image:
+            assert image.height == 2560, "rendered at that size, not enlarged"
+    assert client.get("/v1/items/1/neighbours?before=101").status_code == 422

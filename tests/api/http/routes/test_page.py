@@ -611,7 +611,7 @@ def test_the_api_key(browser, photo_library, served):
         expect(prompt).to_be_hidden()
         with page.expect_download() as download:
             page.get_by_role("link", name="cat.jpg").click()
-            page.get_by_role("link", name="Open the file").click()
+            page.get_by_role("link", name="Download").click()
         assert download.value.suggested_filename == "cat.jpg"
 
 
