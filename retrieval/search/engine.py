@@ -410,6 +410,8 @@ class Engine:
             if query.least or query.mode is Mode.TEXT:
                 all_hits = replace(query, k=MAX_K, cursor=None, group_by_file=False, diversity=0.0)
                 found = self.search(all_hits, Reranking("none"))
+            else:
+                where = self.parse(query, (modality,)).query.where
         with self._lock, self._cache.snapshot() as snapshot:
             table = self._cache.item_table(snapshot, modality)
             files, columns = self._cache.facets(snapshot)

@@ -213,3 +213,11 @@ def facts_content(engine, path):
     with engine.library.catalog.snapshot() as snapshot:
         [known] = snapshot.files_below([path], engine.space.id)
         return known.content_hash
+
+
+def test_words_that_became_filters_count(travel_library):
+    engine = Engine(travel_library, device="cpu")
+    query = Query((TextPart("people in Paris 2019"),), min_relevance=0.0, parse=True)
+    assert engine.facets(query).total == len(engine.search(query)) == 2
+    literal = Query((TextPart("people in Paris 2019"),), min_relevance=0.0)
+    assert engine.facets(literal).total == 8
