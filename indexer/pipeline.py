@@ -151,6 +151,9 @@ def index_sources(
             run.summary.interrupted = done < total or not run.refresh(
                 pool, on_progress, should_stop
             )
+        if not run.summary.interrupted:  # else some that were moved are not found yet
+            with library.catalog.transaction() as transaction:
+                transaction.hand_over_to_copies()
         library.catalog.dialect.seal(most_bytes=_MOST_SEALED_BYTES)
     if partial is None and not refresh_metadata:
         run.advise()
@@ -181,6 +184,7 @@ def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> i
                         f"The library knows nothing at {root}; nothing was removed."
                     )
                 removed += transaction.mark_removed(known)
+            transaction.hand_over_to_copies()
         library.catalog.dialect.seal(most_bytes=_MOST_SEALED_BYTES)
     return removed
 

@@ -29,7 +29,16 @@ ONLY_IN = {
 LAYERS = [
     {"errors", "files", "machine"},
     {"catalog", "embeddings", "encoders", "filters", "media"},
-    {"duplicates", "indices", "integrity", "library", "relocation", "rerankers", "spaces"},
+    {
+        "collections",
+        "duplicates",
+        "indices",
+        "integrity",
+        "library",
+        "relocation",
+        "rerankers",
+        "spaces",
+    },
     {"search"},
     {"training"},
 ]

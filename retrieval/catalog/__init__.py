@@ -5,6 +5,7 @@ The only package that uses SQL; `dialects` has what only one database understand
 
 from retrieval.catalog.database import Catalog
 from retrieval.catalog.records import (
+    Collection,
     Counts,
     FailedFile,
     FileDetails,
@@ -17,6 +18,7 @@ from retrieval.catalog.records import (
     KnownFile,
     NotedFile,
     Relocated,
+    SavedSearch,
     Seen,
     TakenFrom,
     WordMatch,
@@ -30,6 +32,7 @@ __all__ = [
     "SCHEMA_REVISION",
     "Base",
     "Catalog",
+    "Collection",
     "Counts",
     "FailedFile",
     "FileDetails",
@@ -42,6 +45,7 @@ __all__ = [
     "KnownFile",
     "NotedFile",
     "Relocated",
+    "SavedSearch",
     "Seen",
     "Snapshot",
     "TakenFrom",

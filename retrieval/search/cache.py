@@ -50,7 +50,7 @@ class CatalogCache:
         ] = cachetools.LRUCache(_ROW_SET_BYTES, lambda sets: sum(s.nbytes + 200 for s in sets))
         self._tables: dict[Modality, ItemTable] = {}
         self._item_ids: dict[Modality, NDArray[np.int64]] = {}
-        self._facets: tuple[FileFacets, dict[str, ColumnFacet]] | None = None
+        self._facets: tuple[FileFacets, dict[str, ColumnFacet], ColumnFacet] | None = None
         self._row_counts: dict[Modality, int] = {}
         self._checksum_counts: dict[Modality, int] = {}
         self._live: dict[Modality, RowSet] = {}
@@ -144,10 +144,9 @@ class CatalogCache:
         return LibraryWords(snapshot, self._words)
 
     def live_rows(self, snapshot: Snapshot, modality: Modality) -> RowSet:
-        """Which of the committed rows are not of removed or changed files, (n,) bool."""
+        """Which of the committed rows hold items that are neither gone nor hidden, (n,) bool."""
         if modality not in self._live:
-            table = self.item_table(snapshot, modality)
-            self._live[modality] = table.row_set(self.row_count(snapshot, modality))
+            self._live[modality] = self._matches(snapshot, modality, None)[1]
         return self._live[modality]
 
     def item_ids(self, snapshot: Snapshot, modality: Modality) -> NDArray[np.int64]:
@@ -157,10 +156,14 @@ class CatalogCache:
             self._item_ids[modality] = snapshot.item_ids(self._space_id, modality, table)
         return self._item_ids[modality]
 
-    def facets(self, snapshot: Snapshot) -> tuple[FileFacets, dict[str, ColumnFacet]]:
-        """Return what facets count."""
+    def facets(self, snapshot: Snapshot) -> tuple[FileFacets, dict[str, ColumnFacet], ColumnFacet]:
+        """Return what facets count: of files, of columns by name, of collections."""
         if self._facets is None:
-            self._facets = snapshot.file_facets(), snapshot.column_facets()
+            self._facets = (
+                snapshot.file_facets(),
+                snapshot.column_facets(),
+                snapshot.collection_members(),
+            )
         return self._facets
 
     def live_rows_if_few(self, modality: Modality) -> RowSet | None:

@@ -334,8 +334,9 @@ class Engine:
                 found = self.search(all_hits, Reranking("none"))
         with self._lock, self._cache.snapshot() as snapshot:
             table = self._cache.item_table(snapshot, modality)
-            files, columns = self._cache.facets(snapshot)
-            if found is not None or any(len(column.of_items) for column in columns.values()):
+            files, columns, collections = self._cache.facets(snapshot)
+            of_items = [collections, *columns.values()]
+            if found is not None or any(len(each.of_items) for each in of_items):
                 item_ids = self._cache.item_ids(snapshot, modality)
             else:
                 item_ids = np.zeros_like(table.file_ids)  # nothing is looked up by them
@@ -349,6 +350,7 @@ class Engine:
                 item_ids[counted],
                 files,
                 columns,
+                collections,
                 limit=limit,
                 is_partial=found is not None and len(found.hits) == MAX_K,
             )
