@@ -151,14 +151,19 @@ def index_sources(
             run.summary.interrupted = done < total or not run.refresh(
                 pool, on_progress, should_stop
             )
-        if not run.summary.interrupted:  # else some that were moved are not found yet
-            with library.catalog.transaction() as transaction:
-                transaction.hand_over_to_copies()
-        library.catalog.dialect.seal(most_bytes=_MOST_SEALED_BYTES)
+        _settle(library, is_complete=not run.summary.interrupted)
     if partial is None and not refresh_metadata:
         run.advise()
     run.summary.seconds = time.perf_counter() - start
     return run.summary
+
+
+def _settle(library: Library, *, is_complete: bool) -> None:
+    """End a run. is_complete: it found all that were moved, so that others are gone."""
+    if is_complete:
+        with library.catalog.transaction() as transaction:
+            transaction.hand_over_to_copies()
+    library.catalog.dialect.seal(most_bytes=_MOST_SEALED_BYTES)
 
 
 def default_workers() -> int:

@@ -24,6 +24,8 @@ from api.http.middleware.rates import Rate, RateLimit
 from api.http.openapi import install_description
 from api.http.problems import install_problem_handlers
 from api.http.routes import (
+    archives,
+    collections,
     embed,
     explain,
     facets,
@@ -100,6 +102,8 @@ def create_app(
         explain,
         items,
         item_media,
+        collections,
+        archives,
         uploads,
         embed,
         jobs,
@@ -140,7 +144,7 @@ def _middleware(
             Middleware(
                 CORSMiddleware,
                 allow_origins=origins,
-                allow_methods=["GET", "POST", "DELETE"],
+                allow_methods=["GET", "POST", "PATCH", "DELETE"],
                 allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
                 expose_headers=["Retry-After"],
             )

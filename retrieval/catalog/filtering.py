@@ -140,7 +140,8 @@ def _membership(where: Filter, *, by_index: bool) -> Iterator[Condition]:
         if by_index:
             yield ItemRecord.id.in_(sa.select(CollectedItemRecord.item_id).where(collected))
         else:
-            yield sa.exists().where(collected, CollectedItemRecord.item_id == ItemRecord.id)
+            of_item = CollectedItemRecord.item_id == ItemRecord.id
+            yield sa.exists().where(collected, of_item).correlate(ItemRecord)
     if where.hidden is True:
         yield (ItemRecord.id.in_(sa.select(HiddenItemRecord.item_id)) if by_index else _is_hidden())
     elif where.hidden is False:
@@ -148,7 +149,7 @@ def _membership(where: Filter, *, by_index: bool) -> Iterator[Condition]:
 
 
 def _is_hidden() -> sa.Exists:
-    return sa.exists().where(HiddenItemRecord.item_id == ItemRecord.id)
+    return sa.exists().where(HiddenItemRecord.item_id == ItemRecord.id).correlate(ItemRecord)
 
 
 def _is_true(column: Any, condition: Condition) -> Condition:

@@ -329,8 +329,9 @@ class SavedSearch:
 class Counts:
     """Numbers of files by state, and of items of one space that can be found, by modality.
 
-    hidden: of these items, those that are hidden. noted: of the indexed files, those of which something could not be read. dated_by_mtime: images
-    and videos without a date of their own, which have that of their last modification.
+    noted: of the indexed files, those of which something could not be read. dated_by_mtime: images
+    and videos without a date of their own, which have that of their last modification. hidden: of
+    the items, those that are hidden.
     """
 
     indexed: int

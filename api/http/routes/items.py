@@ -8,7 +8,7 @@ from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.schemas import ItemList, ItemSchema, ListRequest
 from api.http.search_body import parse_where
 from retrieval.catalog import Item, Snapshot
-from retrieval.errors import NotFoundError
+from retrieval.errors import NotFoundError, UsageError
 from retrieval.search.query import MAX_ITEM_ID
 
 router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[Depends(require("read"))])
@@ -36,6 +36,21 @@ def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) 
     where = parse_where(asked.where)
     space_id = service.engine.space.id
     with service.library.catalog.snapshot() as snapshot:
+        if asked.order == "collection":
+            if where is None or where.collection is None:
+                raise UsageError("The order `collection` needs a filter with a `collection`.")
+            placed = snapshot.items_of_collection(
+                space_id,
+                snapshot.id_of_collection(where.collection),
+                where=where,
+                modality=asked.modality,
+                after=asked.last_id,
+                limit=asked.limit,
+            )
+            listed = ItemList.of([item for _, item in placed], asked.limit)
+            if listed.next_cursor is not None:
+                listed.next_cursor = str(placed[-1][0])
+            return listed
         if asked.by_date:
             items = snapshot.items_by_date(
                 space_id,

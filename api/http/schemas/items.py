@@ -44,10 +44,11 @@ class ListRequest(BaseModel):
         Modality | None, Field(description="image: images, frames and pages; text: chunks of text.")
     ] = None
     order: Annotated[
-        Literal["oldest", "newest", "date", "date-asc"],
+        Literal["oldest", "newest", "date", "date-asc", "collection"],
         Field(
             description="oldest, newest: by the time when they were added; date, date-asc: newest "
-            "or oldest photo first, items without a date last."
+            "or oldest photo first, items without a date last; collection: as they were added to "
+            "the `collection` of the filter."
         ),
     ] = "oldest"
     where: FilterText = None
