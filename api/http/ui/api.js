@@ -42,10 +42,10 @@ async function newKey(refused) {
   session.set("key", key);
 }
 
-export async function request(path, { body, signal, accept = "application/json" } = {}) {
+export async function request(path, { method, body, signal, accept = "application/json" } = {}) {
   for (let attempt = 1; ; attempt += 1) {
     const used = key;
-    const response = await send(path, body, signal, accept);
+    const response = await send(path, method, body, signal, accept);
     if (response.ok) return response;
     if (response.status === 401) {
       await newKey(used);
@@ -58,13 +58,13 @@ export async function request(path, { body, signal, accept = "application/json" 
   }
 }
 
-async function send(path, body, signal, accept) {
+async function send(path, method, body, signal, accept) {
   const headers = { Accept: accept };
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   try {
     return await fetch(addressOf(path), {
-      method: body === undefined ? "GET" : "POST",
+      method: method ?? (body === undefined ? "GET" : "POST"),
       body: body === undefined ? undefined : JSON.stringify(body),
       headers,
       signal,

@@ -8,7 +8,7 @@ import { OF_FILES, hasNoDay, partsOf, whereOf } from "./query.js";
 
 let running = null;
 
-// Resolves to {years, months, folders, cameras, kinds, columns}. Aborts the request before it.
+// Resolves to {years, months, folders, cameras, kinds, collections, columns}. Aborts the request before it.
 export async function readFacets(query) {
   running?.abort();
   running = new AbortController();
@@ -20,11 +20,12 @@ export async function readFacets(query) {
     ...Object.keys(query.columns).map((name) => [name, { columns: withoutColumn(query.columns, name) }]),
     ...OF_FILES.filter((name) => query[name]).map((name) => [name, { [name]: "" }]),
   ];
-  const [dates, folders, cameras, kinds, told, ...columns] = await Promise.all([
+  const [dates, folders, cameras, kinds, collections, told, ...columns] = await Promise.all([
     without(query.from || query.to, { from: "", to: "" }),
     without(query.source, { source: "" }),
     without(query.camera, { camera: "" }),
     without(query.kinds.length, { kinds: [] }),
+    without(query.collection, { collection: "" }),
     all,
     ...setColumns.map(([, part]) => ask(part)),
   ]);
@@ -35,6 +36,7 @@ export async function readFacets(query) {
     folders: folders.folders,
     cameras: cameras.cameras,
     kinds: kinds.kinds,
+    collections: collections.collections,
     columns: {
       ...told.columns,
       ...Object.fromEntries(setColumns.map(([name], at) => [name, columns[at].columns[name] ?? []])),

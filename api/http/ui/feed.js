@@ -83,7 +83,7 @@ export function openFeed(query, { beside = false } = {}) {
         cursor,
         modality: listedModality(query),
         limit: PAGE,
-        order: isByDate(query) ? query.sort : "newest",
+        order: isByDate(query) ? query.sort : query.collection ? "collection" : "newest",
       },
       signal,
     );

@@ -54,6 +54,7 @@ export function showFilters(query, change) {
           )
         : null,
       folder(query, change),
+      collection(query, change),
       ...OF_FILES.filter((name) => isOfFiles(name, query)).map((name) => ofFiles(name, query, change)),
       ...Object.entries(library.columns)
         .filter(([name]) => name in query.columns || !isOfFiles(name, query))
@@ -132,6 +133,14 @@ function folder(query, change) {
   const indented = (path) => "\u2003".repeat(depth(path)) + fileName(path);
   return choice("source", counted(folders, query.source, indented), query.source, (source) =>
     change({ source }),
+  );
+}
+
+function collection(query, change) {
+  const found = choices?.collections ?? [];
+  if (!found.length && !query.collection) return null;
+  return choice("collection", counted(found, query.collection), query.collection, (name) =>
+    change({ collection: name }),
   );
 }
 

@@ -3,6 +3,7 @@
 
 import { byId, element, fileName, icon, iconButton } from "./dom.js";
 import { clock, month, t } from "./i18n.js";
+import { selectable } from "./selection.js";
 import { sharpSize, showThumbnail } from "./thumbnails.js";
 
 // Narrower or wider ones are cut, so that a panorama does not fill a row by itself.
@@ -99,7 +100,7 @@ function makeCell(hit, actions) {
       element("span", { class: "chunk-text", dir: "auto" }, hit.text ?? ""),
       element("span", { class: "chunk-file" }, [name, ...marksOf(hit)].join(" · ")),
     );
-    return element("li", { class: "chunk" }, link, like);
+    return selectable(element("li", { class: "chunk" }, link, like), hit);
   }
   const ratio = Math.min(WIDEST, Math.max(NARROWEST, ratioOf(hit)));
   const cell = element("li", { class: "hit" }, link, like);
@@ -108,7 +109,7 @@ function makeCell(hit, actions) {
   const row = parseFloat(getComputedStyle(list).getPropertyValue("--row"));
   showThumbnail(image, hit, sharpSize(ratio, row * 1.15));
   link.append(image, badges(hit), element("span", { class: "hit-name", "aria-hidden": "true" }, nameOf(hit)));
-  return cell;
+  return selectable(cell, hit);
 }
 
 // Of a page that was found by its words, with these.

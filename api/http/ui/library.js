@@ -16,6 +16,7 @@ export const library = {
   noted: 0,
   passedOver: { endings: {}, system_folders: {} },
   datedByMtime: 0,
+  canWrite: false,
 };
 
 export async function readLibrary() {
@@ -32,6 +33,7 @@ export async function readLibrary() {
     noted: told.files_noted,
     passedOver: told.passed_over,
     datedByMtime: told.files_dated_by_mtime,
+    canWrite: told.scopes.includes("write"),
   });
 }
 

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { showChips } from "./chips.js";
+import { listenToCollections, showHead } from "./collections.js";
 import { byId, element, fileName } from "./dom.js";
 import { listenForPictures } from "./drop.js";
 import { isQuickerFirst, listedModality, openFeed } from "./feed.js";
@@ -41,6 +42,8 @@ import {
   toAddress,
   whereOf,
 } from "./query.js";
+import { listenToSelectionBar, showBar } from "./selection-bar.js";
+import { listenToSuggestions, noteSearch } from "./suggestions.js";
 import { closeViewer, isOpen, listenToViewer, openViewer } from "./viewer.js";
 
 const TYPING_PAUSE_MS = 150;
@@ -74,12 +77,15 @@ function showQuestion() {
   showTheChips();
   showFilters(query, change);
   showSorts();
-  document.title = readText(query.text).plus ? `${query.text} – mmsearch` : "mmsearch";
+  showHead(query);
+  const title = readText(query.text).plus ? query.text : query.collection;
+  document.title = title ? `${title} – mmsearch` : "mmsearch";
 }
 
 // Without a query there is no relevance: the page then shows what was added last.
 function showSorts() {
-  const plain = partsOf(query).length ? "sort_relevance" : "sort_added";
+  const listed = query.collection ? "sort_collection" : "sort_added";
+  const plain = partsOf(query).length ? "sort_relevance" : listed;
   byId("sort").replaceChildren(
     ...SORTS.map((value) =>
       element(
@@ -108,6 +114,7 @@ async function ask() {
     if (!library.known) {
       await readLibrary();
       showFilters(query, change);
+      showHead(query);
       showUnread();
       asked.min = minRelevanceOf(query);
     }
@@ -176,8 +183,9 @@ function clearHits() {
 
 function showAnswer(asked, answer) {
   answered = query;
+  noteSearch(query);
   hideMessage();
-  byId("hello").hidden = asked.isSearch;
+  byId("hello").hidden = asked.isSearch || Boolean(query.collection || query.hidden);
   setModality(asked.isSearch ? query.modality : listedModality(query));
   understood = answer.understood ?? [];
   showTheChips();
@@ -204,7 +212,7 @@ function tell(asked, answer) {
   const kind = query.modality === "text" ? "Chunks" : "";
   const n = asked.hits.length;
   byId("status").textContent = !asked.isSearch
-    ? t(isByDate(query) ? "library" : "newest")
+    ? t(isByDate(query) ? "library" : query.collection ? "asCollected" : query.hidden ? "areHidden" : "newest")
     : [t(asked.done ? `counted${kind}` : `countedMore${kind}`, { n })]
         .concat(asked.passages.length ? t("countedTexts", { n: asked.passages.length }) : [])
         .join(" · ");
@@ -234,6 +242,9 @@ function explainNothing(asked) {
       text: t("noneAnyway"),
       run: () => change({ min: 0 }),
     });
+  } else if (query.collection && JSON.stringify(whereOf(query)) === JSON.stringify({ collection: query.collection })) {
+    byId("status").textContent = "";
+    showMessage(t("emptyCollection"), t("emptyCollectionHint"));
   } else if (whereOf(query)) {
     byId("hello").hidden = true;
     showMessage(t("filteredTitle"), t("filteredHint"), {
@@ -292,6 +303,7 @@ function askForMoreIfNear() {
 const hitActions = {
   addressOf: (hit) => toAddress(query, hit.item_id),
   open: (id) => {
+    noteSearch(query, { now: true });
     history.pushState(null, "", toAddress(query, id));
     viewerPushed = true;
     showItem(id);
@@ -355,6 +367,32 @@ listenToViewer({
     leaveViewer({ text: "", things: [{ type: "item", id, weight: 1 }], sort: EMPTY.sort }),
   add: (id) => leaveViewer({ things: [...query.things, { type: "item", id, weight: 1 }] }),
 });
+
+// ---- Selecting, collections, suggestions
+
+// Takes hits out of the page where it is; returns how to bring them back.
+function leaveOut(ids) {
+  const asked = feed;
+  const before = [[...asked.hits], [...asked.passages]];
+  const gone = new Set(ids);
+  const show = (lists) => {
+    [asked.hits, asked.passages].forEach((hits, at) => hits.splice(0, hits.length, ...lists[at]));
+    showHits(asked.hits, hitActions, { byDate: isByDate(query) });
+    showPassages(asked.passages, hitActions);
+    tell(asked, null);
+    askForMoreIfNear();
+  };
+  show(before.map((hits) => hits.filter((hit) => !gone.has(hit.item_id))));
+  return () => (asked === feed ? show(before) : ask());
+}
+
+listenToSelectionBar({
+  loaded: () => (feed ? [...feed.passages, ...feed.hits].map((hit) => hit.item_id) : []),
+  query: () => query,
+  leaveOut,
+});
+listenToCollections({ open: (wanted) => change(wanted) });
+listenToSuggestions({ query: () => query, open: (wanted) => change(wanted) });
 
 // ---- Typing
 
@@ -457,6 +495,7 @@ byId("theme").addEventListener("click", () => {
 byId("language").addEventListener("click", () => {
   switchLanguage();
   showTexts();
+  showBar();
   showQuestion();
   ask();
 });

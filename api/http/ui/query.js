@@ -17,6 +17,8 @@ export const EMPTY = Object.freeze({
   label: "",
   keyword: "",
   person: "",
+  collection: "",
+  hidden: "",
   columns: {},
   literal: [],
   min: null,
@@ -38,6 +40,8 @@ const PLAIN = {
   to: "to",
   camera: "camera",
   source: "source",
+  collection: "collection",
+  hidden: "hidden",
   ...Object.fromEntries(OF_FILES.map((name) => [name, name])),
 };
 const MINUS = /(^|\s)[-−－](?:"([^"]+)"|([^\s"−－-]\S*))/gu;
@@ -152,6 +156,8 @@ export function whereOf(query) {
   }
   if (query.camera) where.camera = query.camera;
   if (query.source) where.source = query.source;
+  if (query.collection) where.collection = query.collection;
+  if (query.hidden) where.hidden = true;
   for (const name of ["person", "keyword", "label"]) if (query[name]) where[name] = query[name];
   if (query.rating) where.rating = query.rating === REJECTED ? { max: -1 } : { min: Number(query.rating) };
   const columns = Object.entries(query.columns);
@@ -172,7 +178,7 @@ function dayAfter(day) {
 }
 
 export function filterCount(query) {
-  const plain = ["from", "to", "size", "camera", "source", "group", ...OF_FILES];
+  const plain = ["from", "to", "size", "camera", "source", "collection", "hidden", "group", ...OF_FILES];
   return (
     plain.filter((field) => query[field]).length +
     Number(query.kinds.length > 0) +
