@@ -195,6 +195,12 @@ class Filter(_Condition):
         return self.hidden is not None or any(part.says_hidden for part in self.parts)
 
     @property
+    def collections(self) -> set[str]:
+        """Names of the collections in it."""
+        own = set() if self.collection is None else {self.collection}
+        return own.union(*(part.collections for part in self.parts))
+
+    @property
     def is_empty(self) -> bool:
         """Return whether the filter matches everything."""
         return self == Filter()

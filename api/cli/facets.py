@@ -10,6 +10,7 @@ from api.cli.filter_options import (
     AfterOption,
     BeforeOption,
     CameraOption,
+    CollectionOption,
     KeywordOption,
     KindFilterOption,
     LabelOption,
@@ -18,6 +19,7 @@ from api.cli.filter_options import (
     RatingOption,
     SourceFilterOption,
     WhereOption,
+    WithHiddenOption,
     parse_filter,
 )
 from api.cli.options import (
@@ -72,6 +74,8 @@ def facets(
     person: PersonOption = None,
     label: LabelOption = None,
     min_rating: RatingOption = None,
+    collection: CollectionOption = None,
+    with_hidden: WithHiddenOption = False,
     where: WhereOption = None,
     server: ServerOption = None,
     library: LibraryOption = None,

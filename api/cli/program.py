@@ -42,6 +42,12 @@ COMMANDS = {
         "api.cli.index_info:build_index",
         "Rebuild the search index now. `mmsearch index` does this automatically when it is due.",
     ),
+    "collections": Entry(
+        "api.cli.collections:collections",
+        "List the collections of a library; commands: show, add, remove, rename, delete.",
+    ),
+    "hide": Entry("api.cli.collections:hide", "Hide items or files from searches and lists."),
+    "unhide": Entry("api.cli.collections:unhide", "Show hidden items or files again."),
     "status": Entry("api.cli.library:status", "Show what a library holds."),
     "check": Entry(
         "api.cli.check:check",

@@ -558,6 +558,11 @@ class Snapshot:
         """Return the id of a collection; raises NotFoundError for an unknown name."""
         return collections.id_of_collection(self._connection, name)
 
+    def require_collections(self, where: Filter | None) -> None:
+        """Raise NotFoundError for a collection of a filter that is not there."""
+        for name in sorted(where.collections) if where is not None else ():
+            self.id_of_collection(name)
+
     def saved_searches(self) -> list[SavedSearch]:
         """List the saved searches by name."""
         return [require_types(one) for one in collections.read_saved(self._connection)]

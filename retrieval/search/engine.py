@@ -333,6 +333,7 @@ class Engine:
                 all_hits = replace(query, k=MAX_K, cursor=None, group_by_file=False, diversity=0.0)
                 found = self.search(all_hits, Reranking("none"))
         with self._lock, self._cache.snapshot() as snapshot:
+            snapshot.require_collections(where)
             table = self._cache.item_table(snapshot, modality)
             files, columns, collections = self._cache.facets(snapshot)
             of_items = [collections, *columns.values()]
@@ -439,6 +440,7 @@ class Engine:
         row_count = self._cache.row_count(snapshot, query.modality)
         row_limit = min(cursor.row_limit, row_count) if cursor else row_count
         where = None if query.where is None or query.where.is_empty else query.where
+        snapshot.require_collections(where)
         if where is None:
             live = self._cache.live_rows_if_few(query.modality)
         else:

@@ -36,6 +36,7 @@ def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) 
     where = parse_where(asked.where)
     space_id = service.engine.space.id
     with service.library.catalog.snapshot() as snapshot:
+        snapshot.require_collections(where)
         if asked.order == "collection":
             if where is None or where.collection is None:
                 raise UsageError("The order `collection` needs a filter with a `collection`.")
