@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import tomli_w
 
 from retrieval.catalog import Catalog
+from retrieval.catalog.curation import Collections, SavedSearches
 from retrieval.catalog.dialects.base import lost_commits_message
-from retrieval.collections import Collections, SavedSearches
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.encoders.base import Space
 from retrieval.encoders.trust import require_inside

@@ -29,16 +29,7 @@ ONLY_IN = {
 LAYERS = [
     {"errors", "files", "machine"},
     {"catalog", "embeddings", "encoders", "filters", "media"},
-    {
-        "collections",
-        "duplicates",
-        "indices",
-        "integrity",
-        "library",
-        "relocation",
-        "rerankers",
-        "spaces",
-    },
+    {"duplicates", "indices", "integrity", "library", "relocation", "rerankers", "spaces"},
     {"search"},
     {"training"},
 ]
@@ -46,6 +37,7 @@ LAYERS = [
 
 NO_MODULE_OF_THEIR_NAME = {
     "tests/api/cli/test_index_tokens.py",
+    "tests/api/http/routes/test_page_collections.py",
     "tests/api/test_local_days.py",
     "tests/benchmarks/metrics/test_oracles.py",
     "tests/indexer/test_changing_folder.py",

@@ -10,6 +10,7 @@ import typer
 
 from api.cli.options import JsonOption, LibraryOption, print_json
 from retrieval.catalog import Collection
+from retrieval.catalog.curation import Collections
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.filters import Filter
 from retrieval.library import Library, open_library
@@ -91,10 +92,7 @@ def add(
     """Add items at the end of a collection, which is created if there is none of that name."""
     opened = open_library(library, upgrade=True)
     item_ids = _item_ids(opened, items)
-    try:
-        opened.collections.get(name)
-    except NotFoundError:
-        opened.collections.create(name)
+    _create_if_needed(opened.collections, name)
     changed = opened.collections.add(name, item_ids)
     _tell_change(opened.collections.get(name), changed, "added", as_json=as_json)
 
@@ -159,6 +157,13 @@ def unhide(
     """Show hidden items or files again."""
     opened = open_library(library, upgrade=True)
     _tell_hidden(opened.unhide(_item_ids(opened, items)), "shown again", as_json=as_json)
+
+
+def _create_if_needed(collections: Collections, name: str) -> None:
+    try:
+        collections.get(name)
+    except NotFoundError:
+        collections.create(name)
 
 
 def _item_ids(library: Library, given: Sequence[str]) -> list[int]:

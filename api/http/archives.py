@@ -9,7 +9,7 @@ import secrets
 import time
 import unicodedata
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -75,7 +75,9 @@ def one_item_a_file(items: Sequence[Item]) -> list[Item]:
     return list(first.values())
 
 
-def zip_of(items: Sequence[Item], files: ItemFiles, missing: Sequence[int] = ()) -> Iterator[bytes]:
+def zip_of(
+    items: Sequence[Item], files: ItemFiles, missing: Sequence[int] = ()
+) -> Generator[bytes, None, None]:
     """Write the files of items as a ZIP archive, part by part.
 
     Photos and videos are compressed already, so nothing is compressed again. What cannot be read
@@ -157,6 +159,9 @@ class _Sink:
 
     def flush(self) -> None:
         """Do nothing: what is written is there."""
+
+    def close(self) -> None:
+        """Do nothing: what was written last is still to be taken."""
 
     def take(self) -> bytes:
         taken, self._parts = b"".join(self._parts), []

@@ -7,7 +7,8 @@ each call is a short transaction of the catalog.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from retrieval.catalog import Catalog, Collection, Item, SavedSearch
+from retrieval.catalog.database import Catalog
+from retrieval.catalog.records import Collection, Item, SavedSearch
 from retrieval.errors import NotFoundError
 from retrieval.filters import Filter
 
