@@ -70,9 +70,8 @@ def read_members(connection: sa.Connection, dialect: Dialect) -> ColumnFacet:
     query = sa.select(CollectionRecord.id, CollectionRecord.name).order_by(CollectionRecord.folded)
     names: dict[int, str] = dict(connection.execute(query).all())
     codes = {collection_id: code for code, collection_id in enumerate(names)}
-    members: sa.Select[Any] = sa.select(
-        CollectedItemRecord.collection_id, CollectedItemRecord.item_id
-    )
+    pair: tuple[Any, Any] = (CollectedItemRecord.collection_id, CollectedItemRecord.item_id)
+    members = sa.select(*pair)
     pairs = [
         np.column_stack((item_ids, np.full(len(item_ids), codes[collection_id])))
         for collection_id, item_ids in dialect.read_groups(connection, members)
