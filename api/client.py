@@ -25,6 +25,14 @@ from api.http.schemas import (
     ServedAnswer,
 )
 from api.http.schemas.batch import BatchAnswer
+from api.http.schemas.collections import (
+    ArchiveSchema,
+    Changed,
+    CollectionList,
+    CollectionSchema,
+    SavedSearchList,
+    SavedSearchSchema,
+)
 from api.http.schemas.embeddings import Embeddings
 from api.http.schemas.facets import FacetsSchema, FacetValuesSchema
 from api.http.schemas.folders import FolderList
@@ -219,7 +227,7 @@ class Client:
         limit: int = 100,
         cursor: str | None = None,
         offset: int = 0,
-        order: Literal["oldest", "newest", "date", "date-asc", "name"] = "oldest",
+        order: Literal["oldest", "newest", "date", "date-asc", "name", "collection"] = "oldest",
     ) -> ItemList:
         """List items in the order in which they were added, by date or by name.
 
@@ -230,7 +238,8 @@ class Client:
             cursor: `next_cursor` of the previous page.
             offset: Number of items to skip, after the cursor.
             order: `oldest` or `newest` addition first; `date` (newest first) or `date-asc` of the
-                photos; `name`: by path.
+                photos; `name`: by path; `collection`: as they were added to the collection of the
+                filter.
         """
         condition = where.model_dump_json(by_alias=True, exclude_none=True) if where else None
         asked = {
@@ -404,6 +413,79 @@ class Client:
         """
         asked = _given({"limit": limit, "reason": reason})
         return self._read(NoteList, "GET", "/v1/notes", params=asked)
+
+    def collections(self) -> CollectionList:
+        """List the collections by name."""
+        return self._read(CollectionList, "GET", "/v1/collections")
+
+    def create_collection(self, name: str, items: Sequence[int] = ()) -> CollectionSchema:
+        """Create a collection, of some items."""
+        body = {"name": name, "items": list(items)}
+        return self._read(CollectionSchema, "POST", "/v1/collections", json=body)
+
+    def rename_collection(self, collection_id: int, name: str) -> CollectionSchema:
+        """Give a collection another name."""
+        path = f"/v1/collections/{collection_id}"
+        return self._read(CollectionSchema, "PATCH", path, json={"name": name})
+
+    def delete_collection(self, collection_id: int) -> None:
+        """Delete a collection; its items stay in the library."""
+        self._request("DELETE", f"/v1/collections/{collection_id}")
+
+    def add_to_collection(self, collection_id: int, items: Sequence[int]) -> int:
+        """Add items at the end of a collection; returns how many were not in it."""
+        path = f"/v1/collections/{collection_id}/items"
+        return self._read(Changed, "POST", path, json={"items": list(items)}).changed
+
+    def remove_from_collection(self, collection_id: int, items: Sequence[int]) -> int:
+        """Take items out of a collection, at most 1000; returns how many were in it."""
+        path = f"/v1/collections/{collection_id}/items"
+        return self._read(Changed, "DELETE", path, params={"item": list(items)}).changed
+
+    def hide(self, items: Sequence[int]) -> int:
+        """Hide items from searches and lists; returns how many were not hidden."""
+        return self._read(Changed, "POST", "/v1/hidden", json={"items": list(items)}).changed
+
+    def unhide(self, items: Sequence[int]) -> int:
+        """Show hidden items again, at most 1000; returns how many were hidden."""
+        return self._read(Changed, "DELETE", "/v1/hidden", params={"item": list(items)}).changed
+
+    def saved_searches(self) -> SavedSearchList:
+        """List the saved searches by name."""
+        return self._read(SavedSearchList, "GET", "/v1/searches")
+
+    def save_search(self, name: str, request: SearchRequest) -> SavedSearchSchema:
+        """Save a search under a name, in place of one that has it."""
+        asked = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        body = {"name": name, "request": asked}
+        return self._read(SavedSearchSchema, "POST", "/v1/searches", json=body)
+
+    def delete_saved_search(self, search_id: int) -> None:
+        """Delete a saved search."""
+        self._request("DELETE", f"/v1/searches/{search_id}")
+
+    def download(
+        self,
+        file: str | os.PathLike[str],
+        *,
+        items: Sequence[int] | None = None,
+        collection: str | None = None,
+    ) -> ArchiveSchema:
+        """Download the files of items, or of a collection, as a ZIP archive.
+
+        file: where to write it. Returns what is in it.
+        """
+        body = _given({"items": None if items is None else list(items), "collection": collection})
+        archive = self._read(ArchiveSchema, "POST", "/v1/archives", json=body)
+        try:
+            with self._http.stream("GET", archive.url) as answer, Path(file).open("wb") as output:
+                if answer.is_error:
+                    answer.read()
+                    raise _error(answer)
+                output.writelines(answer.iter_bytes())
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        return archive
 
     def stats(self) -> Stats:
         """Return the contents of the library, its indices, and the scopes of this client."""

@@ -155,11 +155,19 @@ def index_sources(
             run.summary.interrupted = done < total or not run.refresh(
                 pool, on_progress, should_stop
             )
-        library.catalog.dialect.seal(most_bytes=_MOST_SEALED_BYTES)
+        _settle(library, is_complete=not run.summary.interrupted)
     if partial is None and not refresh_metadata:
         run.advise()
     run.summary.seconds = time.perf_counter() - start
     return run.summary
+
+
+def _settle(library: Library, *, is_complete: bool) -> None:
+    """End a run. is_complete: it found all that were moved, so that others are gone."""
+    if is_complete:
+        with library.catalog.transaction() as transaction:
+            transaction.hand_over_to_copies()
+    library.catalog.dialect.seal(most_bytes=_MOST_SEALED_BYTES)
 
 
 def default_workers() -> int:
@@ -185,6 +193,7 @@ def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> i
                         f"The library knows nothing at {root}; nothing was removed."
                     )
                 removed += transaction.mark_removed(known)
+            transaction.hand_over_to_copies()
         library.catalog.dialect.seal(most_bytes=_MOST_SEALED_BYTES)
     return removed
 

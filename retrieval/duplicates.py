@@ -14,6 +14,7 @@ from retrieval.catalog import FileEntry, Item, Snapshot
 from retrieval.embeddings import RowChecker, Rows
 from retrieval.encoders.base import Space, Vectors
 from retrieval.errors import UsageError
+from retrieval.filters import Filter
 from retrieval.library import Library
 from retrieval.media import Modality
 from retrieval.media.items import status_as_indexed
@@ -154,7 +155,7 @@ def find_near(
     # A snapshot held during the whole comparison would block checkpoints of the WAL.
     with library.catalog.snapshot() as snapshot:
         wanted = np.union1d(similar.first, similar.second).tolist()
-        items = snapshot.items_at(space.id, Modality.IMAGE, wanted)
+        items = snapshot.items_at(space.id, Modality.IMAGE, wanted, Filter(hidden="any"))
     shown = {
         row: min(present, key=attrgetter("path"))
         for row, found in items.items()

@@ -39,6 +39,10 @@ class LibraryLockedError(LibraryError):
     """Another process is writing to the library."""
 
 
+class ReadOnlyLibraryError(LibraryError):
+    """A library may only be read."""
+
+
 class SpaceMismatchError(LibraryError):
     """The encoder is not the one that made the vectors of the library."""
 

@@ -4,7 +4,7 @@ import json
 import re
 from datetime import datetime
 from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -137,6 +137,9 @@ class Filter(_Condition):
         label: Colour label of a photo program, not case-sensitive.
         keyword: A whole keyword, or a level of one in levels, not case-sensitive.
         person: Whole name of a person, not case-sensitive.
+        collection: Name of a collection, not case-sensitive.
+        hidden: Whether the items are hidden ones; `any`: both. Where no part of a filter says so,
+            hidden items do not pass it as a whole.
         columns: Conditions on table columns, by name.
     """
 
@@ -156,6 +159,8 @@ class Filter(_Condition):
     label: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     keyword: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     person: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    collection: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    hidden: bool | Literal["any"] | None = None
     columns: Annotated[dict[str, ColumnTest] | None, Field(max_length=20)] = None
     all_of: Annotated[tuple["Filter", ...] | None, Field(alias="and", min_length=1)] = None
     any_of: Annotated[tuple["Filter", ...] | None, Field(alias="or", min_length=1)] = None
@@ -185,6 +190,17 @@ class Filter(_Condition):
         """Number of conditions and filters, including this one."""
         fields = self.model_fields_set - {"all_of", "any_of", "none_of"}
         return 1 + len(fields) + len(self.columns or {}) + sum(part.size for part in self.parts)
+
+    @property
+    def says_hidden(self) -> bool:
+        """Return whether some part says whether items are hidden."""
+        return self.hidden is not None or any(part.says_hidden for part in self.parts)
+
+    @property
+    def collections(self) -> set[str]:
+        """Names of the collections in it."""
+        own = set() if self.collection is None else {self.collection}
+        return own.union(*(part.collections for part in self.parts))
 
     @property
     def is_empty(self) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import tomli_w
 
 from retrieval.catalog import Catalog
+from retrieval.catalog.curation import Collections, SavedSearches
 from retrieval.catalog.dialects.base import lost_commits_message
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.encoders.base import Space
@@ -201,6 +202,30 @@ class Library:
     def tokens(self) -> TokenCache:
         """Token cache of the rerankers, with a maximum size."""
         return TokenCache(self.path / "tokens")
+
+    @property
+    def collections(self) -> Collections:
+        """Named collections of items."""
+        return Collections(self.catalog, self.manifest.default_space)
+
+    @property
+    def saved_searches(self) -> SavedSearches:
+        """Searches that were given names."""
+        return SavedSearches(self.catalog)
+
+    def hide(self, item_ids: Iterable[int]) -> int:
+        """Hide items from searches and lists, with those of the same pages.
+
+        The filter `hidden` finds them all the same. Returns how many were not hidden; raises
+        NotFoundError for an unknown item, and hides nothing then.
+        """
+        with self.catalog.transaction() as transaction:
+            return transaction.hide_items(tuple(item_ids))
+
+    def unhide(self, item_ids: Iterable[int]) -> int:
+        """Show hidden items again; returns how many were hidden."""
+        with self.catalog.transaction() as transaction:
+            return transaction.unhide_items(tuple(item_ids))
 
     def missing(self) -> LibraryGoneError | None:
         """Return an error if the directory does not hold the library any more that was opened."""

@@ -49,6 +49,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/api/http/test_examples.py",
     "tests/api/http/routes/test_page_grid.py",
     "tests/api/http/routes/test_page_viewer.py",
+    "tests/api/http/routes/test_page_collections.py",
     "tests/api/test_local_days.py",
     "tests/api/http/routes/test_page_manage.py",
     "tests/benchmarks/metrics/test_oracles.py",

@@ -12,6 +12,7 @@ from api.cli.filter_options import (
     AfterOption,
     BeforeOption,
     CameraOption,
+    CollectionOption,
     KeywordOption,
     KindFilterOption,
     LabelOption,
@@ -20,6 +21,7 @@ from api.cli.filter_options import (
     RatingOption,
     SourceFilterOption,
     WhereOption,
+    WithHiddenOption,
     parse_filter,
 )
 from api.cli.options import (
@@ -103,6 +105,8 @@ def facets(
     person: PersonOption = None,
     label: LabelOption = None,
     min_rating: RatingOption = None,
+    collection: CollectionOption = None,
+    with_hidden: WithHiddenOption = False,
     where: WhereOption = None,
     server: ServerOption = None,
     library: LibraryOption = None,

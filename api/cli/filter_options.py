@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
 from api.cli.completion import KINDS, list_of
 from api.cli.options import option
 from retrieval.errors import UsageError, first_problem
@@ -48,6 +50,12 @@ PersonOption = Annotated[
 LabelOption = Annotated[
     str | None, option("--label", "TEXT", "Only items with a colour label, in any case: red.")
 ]
+CollectionOption = Annotated[
+    str | None, option("--collection", "NAME", "Only items of a collection, in any case: summer.")
+]
+WithHiddenOption = Annotated[
+    bool, typer.Option("--with-hidden", help="Also hidden items, which are left out otherwise.")
+]
 RatingOption = Annotated[
     float | None,
     option("--min-rating", "STARS", "Only items with at least this rating.", min=-1, max=5),
@@ -76,6 +84,8 @@ def parse_filter(
     person: str | None = None,
     label: str | None = None,
     min_rating: float | None = None,
+    collection: str | None = None,
+    with_hidden: bool = False,
     where: str | None = None,
 ) -> "Filter | None":
     """Build a filter that requires all given options; None without options.
@@ -91,6 +101,8 @@ def parse_filter(
         person: Whole name of a person.
         label: Colour label.
         min_rating: Stars.
+        collection: Name of a collection.
+        with_hidden: Also hidden items.
         where: Filter as JSON.
 
     Raises:
@@ -107,7 +119,10 @@ def parse_filter(
     if after is not None or before is not None:
         wanted["taken_at"] = {"since": _date("--after", after), "before": _date("--before", before)}
     named = {"camera": camera, "keyword": keyword, "person": person, "label": label}
+    named["collection"] = collection
     wanted |= {field: text for field, text in named.items() if text is not None}
+    if with_hidden:
+        wanted["hidden"] = "any"
     if min_rating is not None:
         wanted["rating"] = {"min": min_rating}
     if where is not None:

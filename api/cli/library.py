@@ -63,6 +63,7 @@ def status(
         "files_noted": counts.noted,
         "files_removed": counts.removed,
         "files_dated_by_mtime": counts.dated_by_mtime,
+        "items_hidden": counts.hidden,
         "passed_over": {"endings": seen.endings, "system_folders": seen.system_folders},
         "bytes": storage.total,
         "storage": vars(storage),
@@ -86,6 +87,7 @@ def status(
         "Failed": f"{counts.failed:,}" + (" (mmsearch status --failed)" if counts.failed else ""),
         "Noted": f"{counts.noted:,}" + (" (mmsearch status --notes)" if counts.noted else ""),
         "File date": f"{counts.dated_by_mtime:,} images and videos have no date of their own",
+        **({"Hidden": f"{counts.hidden:,} of these"} if counts.hidden else {}),
         "On disk": f"{facts['bytes'] / 1e6:,.1f} MB",
         "Tokens": f"{usage.images:,} images, {usage.bytes / 1e6:,.1f} MB of at most "
         f"{settings.limit_bytes / 1e6:,.1f} MB, {settings.precision}",

@@ -43,6 +43,17 @@ COMMANDS = {
         "Find duplicates: identical files, and images that look the same. Nothing is deleted.",
         panel=EVERYDAY,
     ),
+    "collections": Entry(
+        "api.cli.collections:collections",
+        "List the collections of a library; commands: show, add, remove, rename, delete.",
+        panel=EVERYDAY,
+    ),
+    "hide": Entry(
+        "api.cli.collections:hide", "Hide items or files from searches and lists.", panel=EVERYDAY
+    ),
+    "unhide": Entry(
+        "api.cli.collections:unhide", "Show hidden items or files again.", panel=EVERYDAY
+    ),
     "remove": Entry(
         "api.cli.library:remove",
         "Remove directories and files from a library; the files themselves stay.",

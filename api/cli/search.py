@@ -16,6 +16,7 @@ from api.cli.filter_options import (
     AfterOption,
     BeforeOption,
     CameraOption,
+    CollectionOption,
     KeywordOption,
     KindFilterOption,
     LabelOption,
@@ -24,6 +25,7 @@ from api.cli.filter_options import (
     RatingOption,
     SourceFilterOption,
     WhereOption,
+    WithHiddenOption,
     parse_filter,
 )
 from api.cli.lazy_group import without_collections
@@ -132,6 +134,8 @@ def search(
     person: PersonOption = None,
     label: LabelOption = None,
     min_rating: RatingOption = None,
+    collection: CollectionOption = None,
+    with_hidden: WithHiddenOption = False,
     where: WhereOption = None,
     mode: Annotated[
         str,

@@ -25,7 +25,9 @@ from api.http.middleware.tickets import Tickets
 from api.http.openapi import install_description
 from api.http.problems import install_problem_handlers
 from api.http.routes import (
+    archives,
     batch_search,
+    collections,
     embed,
     explain,
     facets,
@@ -111,6 +113,8 @@ def create_app(
         items,
         item_media,
         map_points,
+        collections,
+        archives,
         uploads,
         embed,
         jobs,
@@ -153,7 +157,7 @@ def service_middleware(
             Middleware(
                 CORSMiddleware,
                 allow_origins=origins,
-                allow_methods=["GET", "POST", "DELETE"],
+                allow_methods=["GET", "POST", "PATCH", "DELETE"],
                 allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
                 expose_headers=["Retry-After"],
             )

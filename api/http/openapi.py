@@ -25,7 +25,7 @@ _ERRORS = {
     "404": "Not found",
     "405": "The path has no such method: `Allow` lists those that it has",
     "408": "The body did not arrive in time",
-    "409": "The job has finished already",
+    "409": "The job has finished already, or the library may only be read",
     "413": "The body is too large",
     "415": "The media type of the body is not supported",
     "416": "The range is outside of the file",
@@ -40,6 +40,15 @@ _ERRORS = {
 _OF_OPERATION = {
     ("post", "/v1/items"): ("507",),
     ("delete", "/v1/jobs/{job_id}"): ("409",),
+    ("post", "/v1/collections"): ("409",),
+    ("patch", "/v1/collections/{collection_id}"): ("409",),
+    ("delete", "/v1/collections/{collection_id}"): ("409",),
+    ("post", "/v1/collections/{collection_id}/items"): ("409",),
+    ("delete", "/v1/collections/{collection_id}/items"): ("409",),
+    ("post", "/v1/hidden"): ("409",),
+    ("delete", "/v1/hidden"): ("409",),
+    ("post", "/v1/searches"): ("409",),
+    ("delete", "/v1/searches/{search_id}"): ("409",),
 }
 _ALWAYS = ("307", "400", "403", "404", "405", "421", "422", "429", "500", "503", "504")
 

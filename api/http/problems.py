@@ -27,6 +27,7 @@ from retrieval.errors import (
     LibraryLockedError,
     MMSearchError,
     NotFoundError,
+    ReadOnlyLibraryError,
     UnreadableFileError,
     UsageError,
 )
@@ -45,6 +46,7 @@ _STATUS_OF_ERRORS: list[tuple[type[MMSearchError], HTTPStatus]] = [
     (NotReadyError, HTTPStatus.SERVICE_UNAVAILABLE),
     (LibraryGoneError, HTTPStatus.SERVICE_UNAVAILABLE),
     (LibraryLockedError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (ReadOnlyLibraryError, HTTPStatus.CONFLICT),
     (PastDeadlineError, HTTPStatus.GATEWAY_TIMEOUT),
     (ClientGoneError, HTTPStatus.REQUEST_TIMEOUT),
 ]

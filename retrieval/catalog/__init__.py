@@ -5,6 +5,7 @@ The only package that uses SQL; `dialects` has what only one database understand
 
 from retrieval.catalog.database import Catalog
 from retrieval.catalog.records import (
+    Collection,
     Counts,
     FailedFile,
     FileDetails,
@@ -18,6 +19,7 @@ from retrieval.catalog.records import (
     MapPoint,
     NotedFile,
     Relocated,
+    SavedSearch,
     Seen,
     TakenFrom,
     WordMatch,
@@ -31,6 +33,7 @@ __all__ = [
     "SCHEMA_REVISION",
     "Base",
     "Catalog",
+    "Collection",
     "Counts",
     "FailedFile",
     "FileDetails",
@@ -44,6 +47,7 @@ __all__ = [
     "MapPoint",
     "NotedFile",
     "Relocated",
+    "SavedSearch",
     "Seen",
     "Snapshot",
     "TakenFrom",

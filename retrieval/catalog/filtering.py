@@ -13,11 +13,15 @@ import sqlalchemy as sa
 from retrieval.catalog import cells
 from retrieval.catalog.dialects.base import Condition, Dialect
 from retrieval.catalog.path_glob import literal_prefix, split_pattern
+from retrieval.catalog.records import folded_name
 from retrieval.catalog.schema import (
     CellValueRecord,
+    CollectedItemRecord,
+    CollectionRecord,
     FileCellRecord,
     FileRecord,
     FolderRecord,
+    HiddenItemRecord,
     ItemCellRecord,
     ItemRecord,
     at_or_below,
@@ -25,6 +29,14 @@ from retrieval.catalog.schema import (
 from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def shown(where: Filter | None, dialect: Dialect) -> Condition:
+    """Translate a filter for a few known items, without hidden ones unless it speaks of them."""
+    wanted = condition(where, dialect)
+    if where is not None and where.says_hidden:
+        return wanted
+    return sa.and_(wanted, ~_is_hidden())
 
 
 def condition(
@@ -46,6 +58,7 @@ def condition(
         *_path_conditions(where, dialect, by_index=by_index),
         *_content_conditions(where, dialect, by_index=by_index),
         *_column_conditions(where, dialect, by_index=by_index, of_files=of_files),
+        *_membership(where, by_index=by_index),
         *map(parts_of, where.all_of or ()),
     ]
     if where.any_of:
@@ -61,7 +74,8 @@ def is_of_file(where: Filter, *, with_columns: bool = False) -> bool:
     with_columns: whether columns are of files, since no item has any.
     """
     of_columns = where.columns or where.rating or where.label or where.keyword or where.person
-    is_of_item = where.width or where.height or (of_columns and not with_columns)
+    is_of_member = where.collection is not None or isinstance(where.hidden, bool)
+    is_of_item = where.width or where.height or is_of_member or (of_columns and not with_columns)
     return not is_of_item and all(
         is_of_file(part, with_columns=with_columns) for part in where.parts
     )
@@ -117,6 +131,28 @@ def _column_conditions(
             yield FileRecord.id.in_(_owners(FileCellRecord.file_id, values))
         else:
             yield _of_many(values) if by_index else _of_few(values)
+
+
+def _membership(where: Filter, *, by_index: bool) -> Iterator[Condition]:
+    """Test the collections of an item, and whether it is hidden."""
+    if where.collection is not None:
+        of_name = sa.select(CollectionRecord.id).where(
+            CollectionRecord.folded == folded_name(where.collection)
+        )
+        collected = CollectedItemRecord.collection_id == of_name.scalar_subquery()
+        if by_index:
+            yield ItemRecord.id.in_(sa.select(CollectedItemRecord.item_id).where(collected))
+        else:
+            of_item = CollectedItemRecord.item_id == ItemRecord.id
+            yield sa.exists().where(collected, of_item).correlate(ItemRecord)
+    if where.hidden is True:
+        yield (ItemRecord.id.in_(sa.select(HiddenItemRecord.item_id)) if by_index else _is_hidden())
+    elif where.hidden is False:
+        yield ~_is_hidden()
+
+
+def _is_hidden() -> sa.Exists:
+    return sa.exists().where(HiddenItemRecord.item_id == ItemRecord.id).correlate(ItemRecord)
 
 
 def _is_true(column: Any, condition: Condition) -> Condition:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -26,6 +27,11 @@ _EPOCH = datetime(1970, 1, 1)
 def local_time(seconds: int) -> datetime:
     """Return a date and time without a zone, from its seconds since 1970 by its own clock."""
     return _EPOCH + timedelta(seconds=seconds)
+
+
+def folded_name(name: str) -> str:
+    """Fold the name of a collection or a saved search to what it is compared by."""
+    return unicodedata.normalize("NFKC", name.strip().casefold())
 
 
 class TakenFrom(StrEnum):
@@ -313,11 +319,32 @@ class Relocated:
 
 
 @dataclass(frozen=True, slots=True)
+class Collection:
+    """A named collection. created_at: seconds since 1970. items: how many of it can be found."""
+
+    id: int
+    name: str
+    created_at: int
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSearch:
+    """A search with a name. query: what it asks, as JSON. created_at: seconds since 1970."""
+
+    id: int
+    name: str
+    query: dict[str, Any]
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """Numbers of files by state, and of items of one space that can be found, by modality.
 
     noted: of the indexed files, those of which something could not be read. dated_by_mtime: images
-    and videos without a date of their own, which have that of their last modification.
+    and videos without a date of their own, which have that of their last modification. hidden: of
+    the items, those that are hidden.
     """
 
     indexed: int
@@ -326,3 +353,4 @@ class Counts:
     items: Mapping[Modality, int]
     noted: int = 0
     dated_by_mtime: int = 0
+    hidden: int = 0

@@ -16,7 +16,7 @@ from retrieval.media import MediaKind, Modality
 
 _T = TypeVar("_T")
 
-SCHEMA_REVISION = "0012"
+SCHEMA_REVISION = "0013"
 """The newest migration; a test compares it with the scripts."""
 
 METADATA_VERSION = 2
@@ -248,6 +248,48 @@ class CodesRecord(Base):
     __tablename__ = "codes"
     first_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     codes: Mapped[bytes] = mapped_column(sa.LargeBinary)
+
+
+class CollectionRecord(Base):
+    """A named collection of items. folded: the name as names are compared."""
+
+    __tablename__ = "collections"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(sa.Text)
+    folded: Mapped[str] = mapped_column(sa.Text, unique=True)
+    created_at: Mapped[int] = mapped_column(sa.BigInteger)
+
+
+class CollectedItemRecord(Base):
+    """An item of a collection; ids in the order in which items were added."""
+
+    __tablename__ = "collected_items"
+    __table_args__ = (
+        sa.Index("ix_collected_items_collection_item", "collection_id", "item_id", unique=True),
+        sa.Index("ix_collected_items_item_id", "item_id"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    collection_id: Mapped[int] = mapped_column(sa.ForeignKey("collections.id"))
+    item_id: Mapped[int] = mapped_column(sa.ForeignKey("items.id"))
+
+
+class HiddenItemRecord(Base):
+    """An item that searches and lists leave out unless they ask for it."""
+
+    __tablename__ = "hidden_items"
+    item_id: Mapped[int] = mapped_column(sa.ForeignKey("items.id"), primary_key=True)
+    hidden_at: Mapped[int] = mapped_column(sa.BigInteger)
+
+
+class SavedSearchRecord(Base):
+    """A search that was given a name. folded: the name as names are compared."""
+
+    __tablename__ = "saved_searches"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(sa.Text)
+    folded: Mapped[str] = mapped_column(sa.Text, unique=True)
+    query: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    created_at: Mapped[int] = mapped_column(sa.BigInteger)
 
 
 class ExtentRecord(Base):

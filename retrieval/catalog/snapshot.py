@@ -13,6 +13,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from retrieval.catalog import collections
 from retrieval.catalog.derived import date_of
 from retrieval.catalog.dialects.base import Dialect
 from retrieval.catalog.facets import (
@@ -22,10 +23,11 @@ from retrieval.catalog.facets import (
     read_column_facets,
     read_file_facets,
 )
-from retrieval.catalog.filtering import condition, is_of_file
+from retrieval.catalog.filtering import condition, is_of_file, shown
 from retrieval.catalog.fulltext.search import TextSearch
 from retrieval.catalog.fulltext.words import terms
 from retrieval.catalog.records import (
+    Collection,
     Counts,
     FailedFile,
     FileDetails,
@@ -37,6 +39,7 @@ from retrieval.catalog.records import (
     KnownFile,
     MapPoint,
     NotedFile,
+    SavedSearch,
     Seen,
     WordMatch,
     is_in,
@@ -49,10 +52,12 @@ from retrieval.catalog.schema import (
     ITEM_COLUMNS,
     AnnotationRecord,
     CellValueRecord,
+    CollectedItemRecord,
     EmbeddedFileRecord,
     ExtentRecord,
     FileRecord,
     FolderRecord,
+    HiddenItemRecord,
     ItemCellRecord,
     ItemRecord,
     NoteRecord,
@@ -237,11 +242,29 @@ class Snapshot:
     def passing(
         self, space_id: str, modality: Modality, table: ItemTable, where: Filter | None
     ) -> NDArray[np.bool_]:
-        """Return which items of a table pass a filter, (n,) bool.
+        """Return which items of a table pass a filter, (n,) bool; no hidden ones by default.
 
         Takes time by the number of those that pass where it asks for a folder, a kind, a date, a
         camera or a place; by the number of folders where it asks for a pattern of them.
         """
+        if where is not None and where.says_hidden:
+            return self._passing(space_id, modality, table, where)
+        rows, file_ids = self._numbers(
+            _rows_of(space_id, modality, RowRecord.row, RowRecord.file_id).where(
+                RowRecord.item_id.in_(sa.select(HiddenItemRecord.item_id))
+            )
+        )
+        passes = self._passing(space_id, modality, table, where)
+        if len(rows):
+            hidden = set(zip(rows.tolist(), file_ids.tolist(), strict=True))
+            for place in np.flatnonzero(is_in(table.rows, rows)).tolist():
+                if (int(table.rows[place]), int(table.file_ids[place])) in hidden:
+                    passes[place] = False
+        return passes
+
+    def _passing(
+        self, space_id: str, modality: Modality, table: ItemTable, where: Filter | None
+    ) -> NDArray[np.bool_]:
         if where is None or where.is_empty:
             return np.ones(len(table.rows), np.bool_)
         has_columns = self._connection.scalar(sa.select(ItemCellRecord.id).limit(1)) is not None
@@ -347,7 +370,7 @@ class Snapshot:
     def items_at(
         self, space_id: str, modality: Modality, rows: Sequence[int], where: Filter | None = None
     ) -> dict[int, list[Item]]:
-        """Return the current items at some rows.
+        """Return the current items at some rows; of hidden ones only those that a filter asks for.
 
         Args:
             space_id: Space of the rows.
@@ -369,11 +392,10 @@ class Snapshot:
                     RowRecord.space_id == space_id,
                     RowRecord.modality == modality,
                     RowRecord.row.in_(chunk),
+                    shown(where, self._dialect),
                 )
                 .order_by(ItemRecord.id)
             )
-            if where is not None:
-                query = query.where(condition(where, self._dialect))
             for row, *values in self._connection.execute(query):
                 found.setdefault(row, []).append(item_of(values))
         return found
@@ -610,7 +632,7 @@ class Snapshot:
             .where(
                 CAN_BE_FOUND,
                 condition(inside, self._dialect, by_index=True),
-                condition(where, self._dialect),
+                shown(where, self._dialect),
             )
             .group_by(FileRecord.id)
             .subquery()
@@ -630,6 +652,62 @@ class Snapshot:
             require_types(MapPoint(lat, lon - 360 if lon > 180 else lon, number, item_id))
             for lat, lon, number, item_id in self._connection.execute(query)
         ]
+
+    def items_of_collection(
+        self,
+        space_id: str,
+        collection_id: int,
+        *,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        after: int = 0,
+        limit: int,
+    ) -> list[tuple[int, Item]]:
+        """List current items of a collection in the order in which they were added, page by page.
+
+        Args:
+            space_id: Space in which items must have a vector.
+            collection_id: The collection.
+            where: Filter that the items must pass.
+            modality: Modality of the items; None for all.
+            after: Place of the last item of the page before; 0 for the first page.
+            limit: Maximum number of items.
+
+        Returns:
+            Each item with its place, a number that grows with the order.
+        """
+        items = (
+            select_items(CollectedItemRecord.id)
+            .join(CollectedItemRecord, CollectedItemRecord.item_id == ItemRecord.id)
+            .where(
+                CollectedItemRecord.collection_id == collection_id, CollectedItemRecord.id > after
+            )
+            .order_by(CollectedItemRecord.id)
+            .limit(limit)
+        )
+        found = self._connection.execute(self._listed(items, space_id, where, modality))
+        return [(place, item_of(fields)) for place, *fields in found]
+
+    def collections(self) -> list[Collection]:
+        """List the collections by name, with the number of their items that a list shows."""
+        return [require_types(one) for one in collections.read_collections(self._connection)]
+
+    def collection_members(self) -> ColumnFacet:
+        """Read what facets count of collections."""
+        return collections.read_members(self._connection, self._dialect)
+
+    def id_of_collection(self, name: str) -> int:
+        """Return the id of a collection; raises NotFoundError for an unknown name."""
+        return collections.id_of_collection(self._connection, name)
+
+    def require_collections(self, where: Filter | None) -> None:
+        """Raise NotFoundError for a collection of a filter that is not there."""
+        for name in sorted(where.collections) if where is not None else ():
+            self.id_of_collection(name)
+
+    def saved_searches(self) -> list[SavedSearch]:
+        """List the saved searches by name."""
+        return [require_types(one) for one in collections.read_saved(self._connection)]
 
     def pictures(self, space_id: str) -> list[Item]:
         """List every image, frame and page that a search in the space can find, by row."""
@@ -913,6 +991,12 @@ class Snapshot:
                 )
             )
             or 0,
+            hidden=self._connection.scalar(
+                select_current(space_id, None, sa.func.count()).join(
+                    HiddenItemRecord, HiddenItemRecord.item_id == ItemRecord.id
+                )
+            )
+            or 0,
         )
 
     def files_behind(self, space_id: str) -> int:
@@ -1022,7 +1106,7 @@ class Snapshot:
     ) -> sa.Select[Any]:
         """Keep the selected items that a list shows. modality: None for all."""
         query = items.where(
-            CAN_BE_FOUND, row_in(space_id).is_not(None), condition(where, self._dialect)
+            CAN_BE_FOUND, row_in(space_id).is_not(None), shown(where, self._dialect)
         )
         return query if modality is None else query.where(ItemRecord.modality == modality)
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from retrieval.catalog import cells, derived, facets
+from retrieval.catalog import cells, collections, derived, facets
 from retrieval.catalog.fulltext import index as text_index
 from retrieval.catalog.paths import is_at_or_below, reroot
 from retrieval.catalog.records import (
@@ -16,6 +16,7 @@ from retrieval.catalog.records import (
     FileUpdate,
     ItemEntry,
     Relocated,
+    SavedSearch,
     Seen,
 )
 from retrieval.catalog.schema import (
@@ -119,6 +120,7 @@ class Transaction(Snapshot):
         refreshed = {old_paths[path] for path in moved}
         self._refresh_derived(refreshed)
         self._refresh_said({*old_paths.values(), *self._ids_of_files(annotated).values()})
+        self.hand_over_to_copies()
         found = sum(state == FileState.INDEXED and i in refreshed for i, _, state in files)
         return Relocated(found, count)
 
@@ -390,6 +392,52 @@ class Transaction(Snapshot):
         self._refresh_annotated(removed)
         return count
 
+    def create_collection(self, name: str) -> int:
+        """Create a collection; returns its id. Raises UsageError for a name that is taken."""
+        return collections.create(self._connection, name)
+
+    def rename_collection(self, collection_id: int, name: str) -> None:
+        """Give a collection another name; raises UsageError for one that is taken."""
+        collections.rename(self._connection, collection_id, name)
+
+    def delete_collection(self, collection_id: int) -> None:
+        """Delete a collection; its items stay in the library."""
+        collections.delete(self._connection, collection_id)
+
+    def collect(self, collection_id: int, item_ids: Sequence[int]) -> int:
+        """Add items at the end of a collection; returns how many were not in it.
+
+        Raises NotFoundError for an unknown item.
+        """
+        return collections.collect(self._connection, collection_id, item_ids)
+
+    def uncollect(self, collection_id: int, item_ids: Sequence[int]) -> int:
+        """Take items out of a collection; returns how many were in it."""
+        return collections.uncollect(self._connection, collection_id, item_ids)
+
+    def hide_items(self, item_ids: Sequence[int]) -> int:
+        """Hide items, with those of the same pages; returns how many were not hidden.
+
+        Raises NotFoundError for an unknown item.
+        """
+        return collections.hide(self._connection, item_ids)
+
+    def unhide_items(self, item_ids: Sequence[int]) -> int:
+        """Show hidden items, with those of the same pages; returns how many were hidden."""
+        return collections.unhide(self._connection, item_ids)
+
+    def save_search(self, name: str, query: dict[str, Any]) -> SavedSearch:
+        """Save a search under a name, in place of one that has it."""
+        return collections.save(self._connection, name, query)
+
+    def delete_saved_search(self, saved_id: int) -> bool:
+        """Delete a saved search; returns whether there was one."""
+        return collections.delete_saved(self._connection, saved_id)
+
+    def hand_over_to_copies(self) -> None:
+        """Let copies take the places of removed files in collections and among hidden items."""
+        collections.hand_over_to_copies(self._connection)
+
     def _refresh_annotated(self, paths: Sequence[str]) -> None:
         """Update the text index for the files that some tables annotate."""
         self._refresh_said(text_index.annotated_files(self._connection, paths))
@@ -408,6 +456,7 @@ class Transaction(Snapshot):
         item_ids = sa.select(ItemRecord.id).where(condition)
         text_index.forget_items(self._connection, item_ids)
         cells.forget_items(self._connection, item_ids)
+        collections.forget_items(self._connection, item_ids)
         self._connection.execute(sa.delete(ItemRecord).where(condition))
 
     def _save_files(self, values_by_path: Mapping[str, dict[str, Any]]) -> dict[str, int]:

@@ -54,7 +54,7 @@ class CatalogCache:
         self._orders: cachetools.LRUCache[tuple[Order, Modality | None, Filter | None], ItemOrder]
         self._orders = cachetools.LRUCache(_ORDER_BYTES, lambda order: order.nbytes + 200)
         self._item_ids: dict[Modality, NDArray[np.int64]] = {}
-        self._facets: tuple[FileFacets, dict[str, ColumnFacet]] | None = None
+        self._facets: tuple[FileFacets, dict[str, ColumnFacet], ColumnFacet] | None = None
         self._row_counts: dict[Modality, int] = {}
         self._checksum_counts: dict[Modality, int] = {}
         self._live: dict[Modality, RowSet] = {}
@@ -149,10 +149,9 @@ class CatalogCache:
         return LibraryWords(snapshot, self._words)
 
     def live_rows(self, snapshot: Snapshot, modality: Modality) -> RowSet:
-        """Which of the committed rows are not of removed or changed files, (n,) bool."""
+        """Which of the committed rows hold items that are neither gone nor hidden, (n,) bool."""
         if modality not in self._live:
-            table = self.item_table(snapshot, modality)
-            self._live[modality] = table.row_set(self.row_count(snapshot, modality))
+            self._live[modality] = self._matches(snapshot, modality, None)[1]
         return self._live[modality]
 
     def item_ids(self, snapshot: Snapshot, modality: Modality) -> NDArray[np.int64]:
@@ -187,10 +186,14 @@ class CatalogCache:
                 self._orders[key] = found
         return found
 
-    def facets(self, snapshot: Snapshot) -> tuple[FileFacets, dict[str, ColumnFacet]]:
-        """Return what facets count."""
+    def facets(self, snapshot: Snapshot) -> tuple[FileFacets, dict[str, ColumnFacet], ColumnFacet]:
+        """Return what facets count: of files, of columns by name, of collections."""
         if self._facets is None:
-            self._facets = snapshot.file_facets(), snapshot.column_facets()
+            self._facets = (
+                snapshot.file_facets(),
+                snapshot.column_facets(),
+                snapshot.collection_members(),
+            )
         return self._facets
 
     def live_rows_if_few(self, modality: Modality) -> RowSet | None:

@@ -194,6 +194,7 @@ class _Counted(NamedTuple):
     item_ids: NDArray[np.int64]
     files: FileFacets
     columns: Mapping[str, ColumnFacet]
+    collections: ColumnFacet
     is_partial: bool
     left_out: int
 
@@ -361,6 +362,7 @@ class Engine:
                 counted.item_ids,
                 counted.files,
                 counted.columns,
+                counted.collections,
                 limit=limit,
                 is_partial=counted.is_partial,
             )
@@ -387,7 +389,12 @@ class Engine:
         name = asked.facet.removeprefix(COLUMN) if asked.facet.startswith(COLUMN) else None
         with self._counted(query, where, modality, column=(name, asked.contains)) as counted:
             found = list_values(
-                asked, counted.file_ids, counted.item_ids, counted.files, counted.columns
+                asked,
+                counted.file_ids,
+                counted.item_ids,
+                counted.files,
+                counted.columns,
+                counted.collections,
             )
         left_out = found.left_out + counted.left_out
         return replace(found, left_out=left_out, is_partial=counted.is_partial)
@@ -413,13 +420,15 @@ class Engine:
             else:
                 where = self.parse(query, (modality,)).query.where
         with self._lock, self._cache.snapshot() as snapshot:
+            snapshot.require_collections(where)
             table = self._cache.item_table(snapshot, modality)
-            files, columns = self._cache.facets(snapshot)
+            files, columns, collections = self._cache.facets(snapshot)
             left_out = 0
             if column[0] is not None and column[0] not in columns:
                 facet, left_out = snapshot.column_facet(column[0], column[1])
                 columns = {column[0]: facet}
-            if found is not None or any(len(column.of_items) for column in columns.values()):
+            of_items = [collections, *columns.values()]
+            if found is not None or any(len(each.of_items) for each in of_items):
                 item_ids = self._cache.item_ids(snapshot, modality)
             else:
                 item_ids = np.zeros_like(table.file_ids)  # nothing is looked up by them
@@ -433,6 +442,7 @@ class Engine:
                 item_ids[counted],
                 files,
                 columns,
+                collections,
                 is_partial=found is not None and len(found.hits) == MAX_K,
                 left_out=left_out,
             )
@@ -564,6 +574,7 @@ class Engine:
         row_count = self._cache.row_count(snapshot, query.modality)
         row_limit = min(cursor.row_limit, row_count) if cursor else row_count
         where = None if query.where is None or query.where.is_empty else query.where
+        snapshot.require_collections(where)
         if where is None:
             live = self._cache.live_rows_if_few(query.modality)
         else:

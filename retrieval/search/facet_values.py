@@ -79,6 +79,7 @@ def list_values(
     item_ids: NDArray[np.int64],
     files: FileFacets,
     columns: Mapping[str, ColumnFacet],
+    collections: ColumnFacet,
 ) -> FacetValues:
     """Count the items of values.
 
@@ -88,6 +89,7 @@ def list_values(
         item_ids: (n,), the items.
         files: what is known of files.
         columns: what tables say, of the column that is asked for at least.
+        collections: which items are in which collections.
 
     Returns:
         The values: dates newest first, folders by path, the others the most frequent first.
@@ -97,6 +99,9 @@ def list_values(
     if asked.facet.startswith(COLUMN):
         column = columns.get(asked.facet.removeprefix(COLUMN))
         counted = column.count(file_ids, item_ids) if column else []
+        found = [NestedValue(value, count) for value, count in counted if holds(str(value))]
+    elif asked.facet == "collections":
+        counted = collections.count(file_ids, item_ids)
         found = [NestedValue(value, count) for value, count in counted if holds(str(value))]
     elif asked.facet in {"years", "months"}:
         found = _dates(asked, files.months.count(file_ids), holds)

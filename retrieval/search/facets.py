@@ -14,7 +14,7 @@ DEFAULT_VALUES = 100
 MAX_VALUES = 1000
 """Values of a facet, the most frequent."""
 
-OF_FILES = ("years", "months", "folders", "places", "cameras", "kinds")
+OF_FILES = ("years", "months", "folders", "places", "cameras", "kinds", "collections")
 """The facets that are not of columns, in the order in which they are shown."""
 
 _Value = TypeVar("_Value", str, ColumnValue)
@@ -45,6 +45,7 @@ class Facets:
     places: tuple[FacetValue[str], ...] = ()
     cameras: tuple[FacetValue[str], ...] = ()
     kinds: tuple[FacetValue[str], ...] = ()
+    collections: tuple[FacetValue[str], ...] = ()
     columns: Mapping[str, tuple[FacetValue[ColumnValue], ...]] = field(default_factory=dict)
 
 
@@ -53,6 +54,7 @@ def count_facets(
     item_ids: NDArray[np.int64],
     files: FileFacets,
     columns: Mapping[str, ColumnFacet],
+    collections: ColumnFacet,
     *,
     limit: int = DEFAULT_VALUES,
     is_partial: bool = False,
@@ -64,6 +66,7 @@ def count_facets(
         item_ids: (n,), the items.
         files: what is known of files.
         columns: what tables say.
+        collections: which items are in which collections.
         limit: Maximum number of values of each facet.
         is_partial: whether these are only some of the hits of a query.
 
@@ -85,6 +88,7 @@ def count_facets(
         places=_most_frequent(_by_line(labels.get("place", [])), limit),
         cameras=_most_frequent(labels["camera"], limit),
         kinds=_most_frequent(labels["kind"], limit),
+        collections=_most_frequent(collections.count(file_ids, item_ids), limit),
         columns={
             name: values
             for name, facet in columns.items()

@@ -15,13 +15,21 @@ _NO_DATE = np.iinfo(np.int64).max
 
 
 class Order(StrEnum):
-    """The order of a list: by the time when items were added, by date, or by path."""
+    """The order of a list: by the time when items were added to the library or a collection, by
+    date, or by path.
+    """
 
     OLDEST = "oldest"
     NEWEST = "newest"
     DATE = "date"
     DATE_ASC = "date-asc"
     NAME = "name"
+    COLLECTION = "collection"
+
+    @property
+    def can_skip(self) -> bool:
+        """Return whether a list can begin anywhere: not where only the catalog knows the ranks."""
+        return self not in {Order.NAME, Order.COLLECTION}
 
     @property
     def is_by_date(self) -> bool:
@@ -60,7 +68,7 @@ class ItemOrder:
         """Sort n items.
 
         Args:
-            order: The order; not by path, whose rank only the catalog knows.
+            order: The order, one that can skip.
             ids: (n,), of the items.
             seconds: (n,), their dates; not looked at where there is none.
             is_dated: (n,), which of them have a date.

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import ClassVar
 
@@ -151,6 +152,30 @@ def test_links_neighbours_and_the_map(client, service, photos):
     assert (world.total, world.points) == (0, [])
     box = GeoBox(south=0, north=1, west=0, east=1)
     assert client.map_points(box, cells=2, where=Filter(kind=("image",))).total == 0
+
+
+def test_collections_hiding_and_saved_searches(client, tmp_path):
+    first, second, *_ = [item.item_id for item in client.items().items]
+    made = client.create_collection("Summer", [second])
+    assert client.add_to_collection(made.id, [second, first]) == 1
+    listed = client.items(where=Filter(collection="summer"), order="collection").items
+    assert [item.item_id for item in listed] == [second, first]
+    told = client.download(tmp_path / "summer.zip", collection="Summer")
+    with zipfile.ZipFile(tmp_path / "summer.zip") as archive:
+        assert (len(archive.namelist()), archive.testzip()) == (told.files, None)
+    client.download(tmp_path / "first.zip", items=[first])
+    assert client.remove_from_collection(made.id, [first]) == 1
+    assert client.rename_collection(made.id, "Winter") == client.collections().collections[0]
+    client.delete_collection(made.id)
+    assert client.collections().collections == []
+    assert (client.hide([first]), client.stats().items_hidden) == (1, 1)
+    assert client.unhide([first, second]) == 1
+    saved = client.save_search("Red", search_request({"text": "red", "k": 3}))
+    assert client.saved_searches().searches == [saved]
+    assert len(client.ask(saved.request).hits) == 3
+    client.delete_saved_search(saved.id)
+    with pytest.raises(NotFoundError):
+        client.delete_saved_search(saved.id)
 
 
 def test_embedding_gives_the_encoders_unit_vectors(client, tiny_encoder):

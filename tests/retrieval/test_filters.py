@@ -32,6 +32,8 @@ ONE_OF_EACH = {
     "label": "Red",
     "keyword": "beach",
     "person": "Ann Lee",
+    "collection": "Summer",
+    "hidden": "any",
     "columns": {"shelf": ColumnTest(equals="blue"), "year": ColumnTest(min=1990)},
     "all_of": (Filter(columns={"a": ColumnTest(contains="b")}),),
     "any_of": (Filter(camera="x"), Filter(kind=(MediaKind.IMAGE,))),

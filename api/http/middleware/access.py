@@ -28,6 +28,9 @@ OWN_LIBRARY = "own_library"
 PUBLIC_FOLDER = "/ui/"
 """The files of the page, which contain no data: a browser loads them before it has a key."""
 
+ARCHIVES = "/v1/archives/"
+"""Their addresses are secrets that a client with a key got: a plain download cannot send a key."""
+
 
 class Authentication:
     """ASGI middleware that refuses requests without a valid key.
@@ -86,7 +89,7 @@ def is_own_user(scope: ASGIScope) -> bool:
 
 def is_public(path: str) -> bool:
     """Return whether a path needs no key."""
-    return path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDER)
+    return path in PUBLIC_PATHS or path.startswith((PUBLIC_FOLDER, ARCHIVES))
 
 
 def require(scope: Literal["read", "write"]) -> Callable[[Request], Awaitable[None]]:

@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar, cast
 from cachetools import LRUCache
 from fastapi import Depends, Request
 
+from api.http.archives import Tickets
 from api.http.batching import Inference, NoLibraryError
 from api.http.decode_pool import DecodePool
 from api.http.files import ItemFiles
@@ -56,6 +57,7 @@ class Service:
         self.settings = settings
         self.metrics = metrics
         self.files = ItemFiles(library)
+        self.archives = Tickets()
         self.decoding = DecodePool(settings.deadline_s)
         self.jobs = jobs
         self.uploads = uploads

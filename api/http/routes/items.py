@@ -36,10 +36,9 @@ def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) 
     """List the items that can be found, in the order of their addition, by date or by name."""
     where = parse_where(asked.where)
     space_id = service.engine.space.id
-    is_by_name = asked.order is Order.NAME
-    if is_by_name and asked.offset:
-        raise UsageError("`offset` is for the other orders: by name, follow `next_cursor`.")
-    after = None if is_by_name else asked.after
+    if asked.offset and not asked.order.can_skip:
+        raise UsageError(f"`offset` is not for the order {asked.order}: follow `next_cursor`.")
+    after = None if asked.order is Order.NAME else asked.after
     if asked.offset:
         after = service.engine.skip_items(
             asked.offset,
@@ -49,7 +48,23 @@ def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) 
             after=after,
         )
     with service.library.catalog.snapshot() as snapshot:
-        if is_by_name:
+        snapshot.require_collections(where)
+        if asked.order is Order.COLLECTION:
+            if where is None or where.collection is None:
+                raise UsageError("The order `collection` needs a filter with a `collection`.")
+            placed = snapshot.items_of_collection(
+                space_id,
+                snapshot.id_of_collection(where.collection),
+                where=where,
+                modality=asked.modality,
+                after=after.item_id if after else 0,
+                limit=asked.limit,
+            )
+            listed = ItemList.of([item for _, item in placed], asked.limit)
+            if listed.next_cursor is not None:
+                listed.next_cursor = str(placed[-1][0])
+            return listed
+        if asked.order is Order.NAME:
             items = snapshot.items_by_name(
                 space_id,
                 where=where,

@@ -46,6 +46,7 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         files_failed=counts.failed,
         files_noted=counts.noted,
         files_removed=counts.removed,
+        items_hidden=counts.hidden,
         files_dated_by_mtime=counts.dated_by_mtime,
         passed_over=PassedOver(endings=seen.endings, system_folders=seen.system_folders),
         sources=[valid_text(source) for source in sources],

@@ -117,6 +117,9 @@ class FacetsSchema(BaseModel):
     places: Annotated[list[FacetValueSchema[str]], Field(description="Names of places.")]
     cameras: Annotated[list[FacetValueSchema[str]], Field(description="Names of cameras.")]
     kinds: Annotated[list[FacetValueSchema[MediaKind]], Field(description="Kinds of files.")]
+    collections: Annotated[
+        list[FacetValueSchema[str]], Field(description="Names of collections.")
+    ] = []
     columns: Annotated[
         dict[str, list[FacetValueSchema[str | int | float | bool]]],
         Field(description="Values of table columns, by name of the column."),

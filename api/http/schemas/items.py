@@ -58,7 +58,8 @@ class ListRequest(BaseModel):
         Order,
         Field(
             description="oldest, newest: by the time when they were added; date, date-asc: newest "
-            "or oldest photo first, items without a date last; name: by path."
+            "or oldest photo first, items without a date last; name: by path; "
+            "collection: as they were added to the `collection` of the filter."
         ),
     ] = Order.OLDEST
     where: FilterText = None

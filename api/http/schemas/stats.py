@@ -48,6 +48,9 @@ class Stats(BaseModel):
         int, Field(description="Indexed files of which something could not be read.")
     ] = 0
     files_removed: int
+    items_hidden: Annotated[
+        int, Field(description="Of the images and texts, those that are hidden.")
+    ] = 0
     files_dated_by_mtime: Annotated[
         int,
         Field(description="Images and videos whose only date is that of their modification."),

@@ -8,23 +8,25 @@ import { hasNoDay, partsOf, whereOf } from "./query.js";
 
 let running = null;
 
-// Resolves to {total, isPartial, kinds, hasPlaces, columns}. Aborts the request before it.
+// Resolves to {total, isPartial, kinds, hasPlaces, collections, columns}. Aborts the request before it.
 export async function readFacets(query) {
   running?.abort();
   running = new AbortController();
   const { signal } = running;
   const ask = (part) => facets(bodyOf({ ...query, ...part }), signal);
   const all = ask({});
-  const [found, kinds, ratings] = await Promise.all([
+  const [found, kinds, ratings, collections] = await Promise.all([
     all,
     query.kinds.length ? ask({ kinds: [] }) : all,
     query.rating ? ask({ rating: "" }) : all,
+    query.collection ? ask({ collection: "" }) : all,
   ]);
   signal.throwIfAborted();
   return {
     total: found.total,
     isPartial: found.is_partial,
     kinds: kinds.kinds,
+    collections: collections.collections,
     hasPlaces: found.places.length > 0,
     columns: { ...found.columns, rating: ratings.columns.rating ?? [] },
   };

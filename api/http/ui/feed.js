@@ -42,7 +42,7 @@ export function openFeed(query, { beside = false } = {}) {
   const { signal } = controller;
   const parts = partsOf(query);
   const isSearch = parts.length > 0;
-  const order = isSorted(query) ? query.sort : "newest";
+  const order = isSorted(query) ? query.sort : query.collection ? "collection" : "newest";
   const isInOrder = isSearch || !ANYWHERE.includes(order);
   const seen = new Set();
   const pages = new Map(); // of the library: the first index of each page that was asked for, and its promise

@@ -48,6 +48,7 @@ export function showFilters(query, change) {
         query.size,
         (value) => change({ size: Number(value) }),
       ),
+      collection(query, change),
       relevance(query, change),
       element(
         "div",
@@ -107,6 +108,19 @@ function done(query) {
 const bare = (value) => ({ value });
 
 const withCount = (name, n) => (n === undefined ? name : t("withCount", { name, n }));
+
+function collection(query, change) {
+  const found = choices?.collections ?? [];
+  if (!found.length && !query.collection) return null;
+  const isKnown = !query.collection || found.some(({ value }) => value === query.collection);
+  const all = isKnown ? found : [...found, bare(query.collection)];
+  return choice(
+    "collection",
+    all.map(({ value, count }) => [value, withCount(value, count)]),
+    query.collection,
+    (name) => change({ collection: name }),
+  );
+}
 
 // Whether a column says what files say of themselves. One of a table may be of the same name.
 function isOfFiles(name, query) {

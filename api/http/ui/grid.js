@@ -4,6 +4,7 @@
 
 import { byId, element, fileName, icon, iconButton } from "./dom.js";
 import { clock, monthOf, t } from "./i18n.js";
+import { selectable } from "./selection.js";
 import { dropThumbnail, hurry, returnThumbnail, sharpSize, showThumbnail } from "./thumbnails.js";
 import { virtualList } from "./virtual.js";
 
@@ -156,7 +157,7 @@ function makeCell(hit, actions) {
       element("span", { class: "chunk-text", dir: "auto" }, hit.text ?? ""),
       element("span", { class: "chunk-file" }, [name, ...marksOf(hit)].join(" · ")),
     );
-    return element("li", { class: "chunk" }, link, like);
+    return selectable(element("li", { class: "chunk" }, link, like), hit);
   }
   const ratio = Math.min(WIDEST, Math.max(NARROWEST, ratioOf(hit)));
   const cell = element("li", { class: "hit" }, link, like);
@@ -164,7 +165,7 @@ function makeCell(hit, actions) {
   const image = element("img", { alt: [name, ...marksOf(hit)].join(", "), decoding: "async" });
   showThumbnail(image, hit, sharpSize(ratio, grid.row() * 1.15));
   link.append(image, badges(hit), element("span", { class: "hit-name", "aria-hidden": "true" }, nameOf(hit)));
-  return cell;
+  return selectable(cell, hit);
 }
 
 // Of a page that was found by its words, with these.

@@ -18,6 +18,7 @@ export const library = {
   passedOver: { endings: {}, system_folders: {} },
   datedByMtime: 0,
   languages: null,
+  canWrite: false,
 };
 
 export async function readLibrary() {
@@ -36,6 +37,7 @@ export async function readLibrary() {
     passedOver: told.passed_over,
     datedByMtime: told.files_dated_by_mtime,
     languages: told.languages,
+    canWrite: told.scopes.includes("write"),
   });
 }
 

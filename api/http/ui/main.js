@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { showChips } from "./chips.js";
 import { joinCloser, read, startReading, takeBetter } from "./closer.js";
+import { listenToCollections, showHead } from "./collections.js";
 import { byId, element, fileName } from "./dom.js";
 import { listenForPictures } from "./drop.js";
 import { isCloserLookQuick, listedModality, openFeed } from "./feed.js";
@@ -43,6 +44,7 @@ import {
   fromAddress,
   hasNoDay,
   isByDate,
+  isSorted,
   itemOfAddress,
   lacksPicture,
   literalIn,
@@ -53,6 +55,8 @@ import {
 } from "./query.js";
 import { momentsOf } from "./moments.js";
 import { moveScrubber, showScrubber } from "./scrubber.js";
+import { listenToSelectionBar, showBar } from "./selection-bar.js";
+import { listenToSuggestions, noteSearch } from "./suggestions.js";
 import { closeViewer, isOpen, listenToViewer, openViewer, placeShown, placeViewer } from "./viewer.js";
 
 const TYPING_PAUSE_MS = 150;
@@ -60,8 +64,8 @@ const CLOSER_LOOK_PAUSE_S = 0.4;
 const COUNT_PAUSE_S = 0.3;
 // Keystrokes nearer than this to each other are one entry of the history.
 const SAME_THOUGHT_MS = 1500;
-// What a list without a search is called, if it is not by date.
-const LISTED = { relevance: "newest", name: "libraryByName" };
+// What a sorted list without a search is called, if it is not by date.
+const LISTED = { name: "libraryByName" };
 const IDEAS = ["idea1", "idea2", "idea3", "idea4"];
 
 const text = byId("text");
@@ -89,12 +93,15 @@ function showQuestion() {
   showTheChips();
   showFilters(query, change);
   showSorts();
-  document.title = readText(query.text).plus ? `${query.text} – mmsearch` : "mmsearch";
+  showHead(query);
+  const title = readText(query.text).plus ? query.text : query.collection;
+  document.title = title ? `${title} – mmsearch` : "mmsearch";
 }
 
 // Without a query there is no relevance: the page then shows what was added last.
 function showSorts() {
-  const plain = partsOf(query).length ? "sort_relevance" : "sort_added";
+  const listed = query.collection ? "sort_collection" : "sort_added";
+  const plain = partsOf(query).length ? "sort_relevance" : listed;
   byId("sort").replaceChildren(
     ...SORTS.map((value) =>
       element(
@@ -125,6 +132,7 @@ async function ask(place = null) {
       await readLibrary();
       showFilters(query, change);
       showIdeas();
+      showHead(query);
       showUnread();
       asked.min = minRelevanceOf(query);
     }
@@ -263,8 +271,9 @@ function clearHits() {
 
 function showAnswer(asked, answer) {
   answered = query;
+  noteSearch(query);
   hideMessage();
-  byId("hello").hidden = asked.isSearch;
+  byId("hello").hidden = asked.isSearch || Boolean(query.collection || query.hidden);
   setModality(asked.isSearch ? query.modality : listedModality(query));
   understood = answer.understood ?? [];
   tellUnknownLanguage(answer);
@@ -308,6 +317,13 @@ function tell(asked, answer) {
   byId("details-list").replaceChildren(...details.map((text) => element("li", {}, text)));
 }
 
+// What is listed without a search.
+function listName() {
+  if (isSorted(query)) return LISTED[query.sort] ?? "library";
+  if (query.collection) return "asCollected";
+  return query.hidden ? "areHidden" : "newest";
+}
+
 function tellCount(asked) {
   const kind = query.modality === "text" ? "Chunks" : "";
   const isKnown = asked.done || asked.total !== null;
@@ -316,7 +332,7 @@ function tellCount(asked) {
   const told = (
     asked.isSearch
       ? [counted, ...(asked.passages.length ? [t("countedTexts", { n: asked.passages.length })] : [])]
-      : [t(LISTED[query.sort] ?? "library"), ...(isKnown && listedModality(query) === "image" ? [counted] : [])]
+      : [t(listName()), ...(isKnown && listedModality(query) === "image" ? [counted] : [])]
   ).concat(asked.isReordered ? [t("reordered")] : []);
   if (byId("status").textContent !== told.join(" · ")) byId("status").textContent = told.join(" · ");
   byId("anyway").hidden = !(asked.isSearch && asked.done && asked.min !== 0 && found(asked));
@@ -339,6 +355,9 @@ function explainNothing(asked) {
       text: t("noneAnyway"),
       run: () => change({ min: 0 }),
     });
+  } else if (query.collection && JSON.stringify(whereOf(query)) === JSON.stringify({ collection: query.collection })) {
+    byId("status").textContent = "";
+    showMessage(t("emptyCollection"), t("emptyCollectionHint"));
   } else if (whereOf(query)) {
     byId("hello").hidden = true;
     showMessage(t("filteredTitle"), t("filteredHint"), {
@@ -368,6 +387,7 @@ const hitActions = {
   addressOf: (hit) => toAddress(query, hit.item_id),
   open: (id) => {
     keepPlace();
+    noteSearch(query, { now: true });
     history.pushState(null, "", toAddress(query, id));
     viewerPushed = true;
     showItem(id);
@@ -452,6 +472,33 @@ listenToViewer({
   search: (part) => leaveViewer({ ...EMPTY, ...part }),
   addressOfSearch: (part) => toAddress({ ...EMPTY, ...part }),
 });
+
+// ---- Selecting, collections, suggestions
+
+// Takes hits out of the page where it is; returns how to bring them back.
+function leaveOut(ids) {
+  const asked = feed;
+  const back = asked.leaveOut(ids);
+  const show = () => {
+    hitsChanged();
+    showPassages(asked.passages, hitActions);
+    tellCount(asked);
+  };
+  show();
+  return () => {
+    if (asked !== feed) return ask();
+    back();
+    return show();
+  };
+}
+
+listenToSelectionBar({
+  loaded: () => (feed ? [...feed.passages, ...feed.hits].filter(Boolean).map((hit) => hit.item_id) : []),
+  query: () => query,
+  leaveOut,
+});
+listenToCollections({ open: (wanted) => change(wanted) });
+listenToSuggestions({ query: () => query, open: (wanted) => change(wanted) });
 
 // ---- Typing
 
@@ -559,6 +606,7 @@ byId("language").addEventListener("change", async () => {
   await switchLanguage(byId("language").value);
   forgetHits();
   showTexts();
+  showBar();
   showQuestion();
   ask();
 });

@@ -19,6 +19,8 @@ export const EMPTY = Object.freeze({
   label: [],
   keyword: [],
   person: [],
+  collection: "",
+  hidden: "",
   columns: {},
   ranges: {},
   literal: [],
@@ -42,6 +44,8 @@ const PLAIN = {
   from: "from",
   to: "to",
   rating: "rating",
+  collection: "collection",
+  hidden: "hidden",
 };
 // Filters of several values, of which one is enough: their names in the address, and what one of them is for
 // the service. Dates are years and months; places are names from the country on, joined by `INSIDE`.
@@ -182,6 +186,8 @@ export function whereOf(query) {
     if (query.from) where.taken_at.since = `${query.from}T00:00:00`;
     if (query.to) where.taken_at.before = dayAfter(query.to);
   }
+  if (query.collection) where.collection = query.collection;
+  if (query.hidden) where.hidden = true;
   if (query.rating) where.rating = query.rating === REJECTED ? { max: -1 } : { min: Number(query.rating) };
   if (query.near) where.gps = boxAround(query.near);
   const all = Object.keys(where).length ? [where] : [];
@@ -248,7 +254,7 @@ function dayAfter(day) {
 }
 
 export function filterCount(query) {
-  const plain = ["from", "to", "size", "near", "group", "rating"];
+  const plain = ["from", "to", "size", "near", "group", "rating", "collection", "hidden"];
   return (
     plain.filter((field) => query[field]).length +
     Object.keys(SEVERAL).filter((field) => several(query[field]).length).length +

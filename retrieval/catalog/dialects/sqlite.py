@@ -35,7 +35,13 @@ from retrieval.catalog.dialects.commit_record import (
 )
 from retrieval.catalog.fulltext.words import Phrase, Term
 from retrieval.catalog.schema import FILE_WORDS, ITEM_WORDS, WEIGHTS
-from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedError, UsageError
+from retrieval.errors import (
+    DamagedLibraryError,
+    LibraryError,
+    LibraryLockedError,
+    ReadOnlyLibraryError,
+    UsageError,
+)
 from retrieval.files import follow_folder
 
 _WRITER_LOCK = "writer.lock"
@@ -102,6 +108,11 @@ class SQLite(Dialect):
     @contextmanager
     def connect(self, *, write: bool) -> Iterator[sa.Connection]:
         """Run a transaction on a connection of its own."""
+        if write and self._is_read_only:
+            raise ReadOnlyLibraryError(
+                f"{self.location} may only be read here: nothing was changed. Ask its owner, or "
+                "check the permissions of the library's directory."
+            )
         if write and not self._path.exists():
             # SQLite gives the files that it makes beside it the same permissions.
             with suppress(OSError):

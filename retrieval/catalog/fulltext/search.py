@@ -10,7 +10,7 @@ from math import log
 import sqlalchemy as sa
 
 from retrieval.catalog.dialects.base import Condition, Dialect
-from retrieval.catalog.filtering import condition
+from retrieval.catalog.filtering import shown
 from retrieval.catalog.fulltext.words import Phrase, Term
 from retrieval.catalog.records import WordMatch
 from retrieval.catalog.schema import (
@@ -79,7 +79,7 @@ class TextSearch:
     @cached_property
     def _wanted(self) -> Condition:
         """Say which items may be found; joined files and items outside."""
-        passing = condition(self._where, self._dialect)
+        passing = shown(self._where, self._dialect)
         return sa.and_(CAN_BE_FOUND, ItemRecord.modality == self._modality, passing)
 
     def best(

@@ -42,7 +42,7 @@ def catalogs(draw):
 def ask(known, facet, below=(), contains="", limit=100):
     facts, files = known
     ids = np.arange(1, len(facts) + 1)
-    return list_values(FacetQuestion(facet, below, contains, limit), ids, ids, files, {})
+    return list_values(FacetQuestion(facet, below, contains, limit), ids, ids, files, {}, NONE)
 
 
 def counted(found):
@@ -128,9 +128,9 @@ def test_values_of_a_column():
     files = FileFacets(labels([""], []), labels([""], []), {}, [])
     asked = FacetQuestion("columns.album")
     ids = np.array([1, 2, 2]), np.array([4, 5, 6])
-    found = list_values(asked, *ids, files, {"album": column})
+    found = list_values(asked, *ids, files, {"album": column}, NONE)
     assert [(v.value, v.count) for v in found.values] == [("Alps", 3), (2019, 2), (True, 1)]
-    assert list_values(FacetQuestion("columns.b"), *ids, files, {}).values == ()
+    assert list_values(FacetQuestion("columns.b"), *ids, files, {}, NONE).values == ()
 
 
 @pytest.mark.parametrize(
