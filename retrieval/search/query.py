@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import xxhash
+from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.errors import UnreadableFileError, UsageError
@@ -62,6 +64,42 @@ class ItemPart:
     weight: float = 1.0
 
 
+@dataclass(frozen=True, eq=False)
+class VectorPart:
+    """A vector of the searched space to be near to (weight > 0) or far from (weight < 0).
+
+    vector: (d,) numbers that are finite and not all zero; its length does not matter.
+
+    Raises UsageError for another shape or other values.
+    """
+
+    vector: NDArray[Any]
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        vector = np.asarray(self.vector, np.float64)
+        if vector.ndim != 1 or not len(vector):
+            raise UsageError(f"A query vector has one dimension, not the shape {vector.shape}.")
+        length = np.linalg.norm(vector)
+        if not np.isfinite(length) or length == 0:
+            raise UsageError("A query vector has values that are finite and not all zero.")
+
+    @cached_property
+    def unit(self) -> NDArray[np.float32]:
+        """Return the vector scaled to unit length, (d,) float32."""
+        vector = np.asarray(self.vector, np.float64)
+        unit: NDArray[np.float32] = (vector / np.linalg.norm(vector)).astype(np.float32)
+        return unit
+
+    @cached_property
+    def digest(self) -> str:
+        """Return a short digest of the unit vector."""
+        return xxhash.xxh3_128(self.unit.tobytes()).hexdigest()
+
+
+Part = TextPart | ImagePart | ItemPart | VectorPart
+
+
 class Mode(StrEnum):
     """A search mode: by embeddings, by words (BM25), or by both.
 
@@ -102,7 +140,7 @@ class Query:
     there are none, diverse hits in the order of their dates, and what is beyond a limit.
     """
 
-    parts: tuple[TextPart | ImagePart | ItemPart, ...]
+    parts: tuple[Part, ...]
     k: int = 10
     modality: Modality = Modality.IMAGE
     where: Filter | None = None
@@ -251,7 +289,7 @@ class Reranking:
             )
 
 
-def _check_part(part: TextPart | ImagePart | ItemPart) -> None:
+def _check_part(part: Part) -> None:
     if isinstance(part, TextPart):
         if not part.text.strip():
             raise UsageError("The query text is empty. Say in a few words what to look for.")
@@ -322,7 +360,7 @@ def read_parts(
     *,
     minus: Iterable[str] = (),
     like: Iterable[int] = (),
-) -> tuple[TextPart | ImagePart | ItemPart, ...]:
+) -> tuple[Part, ...]:
     """Make the parts of the common question: a text, an image, or both with equal weight.
 
     minus: texts to be far from. like: ids of items to be near to. Raises UsageError for an image
@@ -330,7 +368,7 @@ def read_parts(
     """
     from retrieval.media.images import read_image
 
-    parts: list[TextPart | ImagePart | ItemPart] = []
+    parts: list[Part] = []
     if text is not None:
         parts.append(TextPart(text))
     parts += [TextPart(unwanted, -1.0) for unwanted in minus]
