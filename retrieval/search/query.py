@@ -154,6 +154,7 @@ class Query:
     literal: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_filter(self.where)
         if not self.parts:
             raise UsageError("The query is empty: give a text, an image, or both.")
         if len(self.parts) > MAX_PARTS:
@@ -289,6 +290,13 @@ class Reranking:
             )
 
 
+def _check_filter(where: object) -> None:
+    if where is not None and not isinstance(where, Filter):
+        raise TypeError(
+            f"where is a Filter, not {type(where).__name__}: Filter.model_validate(...) makes one."
+        )
+
+
 def _check_part(part: Part) -> None:
     if isinstance(part, TextPart):
         if not part.text.strip():
@@ -370,12 +378,22 @@ def read_parts(
 
     parts: list[Part] = []
     if text is not None:
+        if not isinstance(text, str):
+            raise TypeError(
+                f"text is a str, not {type(text).__name__}. `mmsearch.open` gives a library that "
+                "answers a list of queries."
+            )
         parts.append(TextPart(text))
     parts += [TextPart(unwanted, -1.0) for unwanted in minus]
     parts += [ItemPart(item_id) for item_id in like]
     if isinstance(image, Image.Image):
         parts.append(ImagePart(image))
     elif image is not None:
+        if not isinstance(image, str | os.PathLike):
+            raise TypeError(
+                f"image is a path or a PIL image, not {type(image).__name__}. `mmsearch.open` "
+                "gives a library that takes bytes and arrays, too."
+            )
         try:
             parts.append(ImagePart(read_image(image)))
         except (OSError, UnreadableFileError) as error:
