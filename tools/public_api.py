@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 RECORD = Path(__file__).resolve().parents[1] / "tests" / "public_api.txt"
-PACKAGES = ("mmsearch",)
+PACKAGES = ("mmsearch", "mmsearch_client")
 
 
 def public_api(packages: tuple[str, ...] = PACKAGES) -> str:
