@@ -20,7 +20,7 @@ from indexer.vectors.add import (
     annotate_files,
     clean_columns,
 )
-from indexer.vectors.spaces import choose_space
+from indexer.vectors.spaces import choose_space, find_space
 from indexer.vectors.stored import stored_items, stored_vectors
 from mmsearch.encoder import Encoder
 from mmsearch.inputs import (
@@ -37,7 +37,7 @@ from mmsearch.progress import bar
 from retrieval.catalog import Item
 from retrieval.encoders.base import Space
 from retrieval.encoders.deferred import DeferredEncoder
-from retrieval.encoders.given import given_space, name_of_given
+from retrieval.encoders.given import given_space
 from retrieval.encoders.registry import choose_encoder, load_encoder
 from retrieval.errors import MMSearchError, NotFoundError, UsageError
 from retrieval.indices.maintenance import build_index, needs_rebuild
@@ -616,15 +616,14 @@ class Library:
 
     def _space_id(self, name: str) -> str:
         """Return the id of a space by it or by its own name; an unknown name as it is."""
-        if name in (known := self._library.space_ids()):
+        try:
+            return find_space(self._library, name).id
+        except UsageError:
             return name
-        spaces = map(self._library.space, known)
-        named = [one.id for one in spaces if one.is_given and name_of_given(one) == name]
-        return named[0] if len(named) == 1 else name
 
     def _space(self, name: str | None) -> Space:
         require("space", name, str, type(None))
-        return self._library.space(self._space_id(name) if name is not None else None)
+        return find_space(self._library, name)
 
     def _deferred(self, space: Space) -> DeferredEncoder:
         def load() -> Any:
