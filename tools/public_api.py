@@ -8,6 +8,7 @@ a minor version, one that changes or goes a major one (before 1.0: a minor one).
 
 import ast
 import inspect
+import sys
 import textwrap
 from collections.abc import Iterator
 from importlib import import_module
@@ -15,7 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-RECORD = Path(__file__).resolve().parents[1] / "tests" / "public_api.txt"
+ROOT = Path(__file__).resolve().parents[1]
+RECORD = ROOT / "tests" / "public_api.txt"
 PACKAGES = ("mmsearch", "mmsearch_client")
 
 
@@ -79,4 +81,5 @@ def _parsed(value: Any) -> ast.AST:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT / "clients" / "python"))
     RECORD.write_text(public_api(), encoding="utf-8")
