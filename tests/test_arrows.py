@@ -51,6 +51,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/retrieval/test_kept_library.py",
     "tests/test_arrows.py",
     "tests/test_docs.py",
+    "tests/test_packaging.py",
     "tests/test_words.py",
 }
 """Tests of what several modules do together, as are all in tests/faults."""

@@ -249,11 +249,11 @@ class _Awaiting(ast.NodeTransformer):
         self.generic_visit(node)
         called = ast.unparse(node.func)
         if called == "time.sleep":
-            return ast.Await(ast.Call(ast.parse("asyncio.sleep").body[0].value, node.args, []))
-        if called.endswith(".iter_lines"):
+            return ast.Await(ast.Call(ast.Name("asyncio.sleep"), node.args, []))
+        if isinstance(node.func, ast.Attribute) and called.endswith(".iter_lines"):
             node.func.attr = "aiter_lines"
             return node
-        if called in _AWAITED:
+        if isinstance(node.func, ast.Attribute) and called in _AWAITED:
             node.func.attr = _AWAITED[called]
             return ast.Await(node)
         is_asking = called == "self._http.request" or called.removeprefix("self.") in self._asking

@@ -131,9 +131,10 @@ def _schema(pa: Any, dimension: int) -> Any:
         "width": pa.int64(),
         "height": pa.int64(),
     }
-    names = ("id", "path", "kind", "modality", "part", "page", "time_s", "width", "height", "text")
-    names = (*names, "taken_local", "taken_from", "columns")
-    fields = [pa.field(name, kinds.get(name, pa.string())) for name in names]
+    names = (
+        "id path kind modality part page time_s width height text taken_local taken_from columns"
+    )
+    fields = [pa.field(name, kinds.get(name, pa.string())) for name in names.split()]
     return pa.schema([*fields, pa.field("vector", pa.list_(pa.float32(), dimension))])
 
 
@@ -179,8 +180,8 @@ def find_vectors(path: Path) -> VectorFile:
             raise UsageError(
                 f"{path} has {len(files):,} files of vectors and {len(tables):,} of metadata."
             )
-        told = tables or [_told_beside(file) for file in files]
-        parts = tuple(zip(files, told, strict=True))
+        told: list[Path | None] = [*tables] or [_told_beside(file) for file in files]
+        parts: tuple[tuple[Path, Path | None], ...] = tuple(zip(files, told, strict=True))
     elif path.suffix in ENDINGS:
         parts = ((path, _told_beside(path)),)
     else:
@@ -362,5 +363,6 @@ def _is_text(told: Mapping[str, Any], name: str) -> bool:
 
 def _number(told: Mapping[str, Any], name: str, kind: type) -> Any:
     value = told.get(name)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return kind(value) if is_number and np.isfinite(value) else None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not np.isfinite(value):
+        return None
+    return kind(value)
