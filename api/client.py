@@ -1,4 +1,7 @@
-"""HTTP client of the service, on httpx: returns the service's models, raises errors."""
+"""HTTP client of the service, on httpx: returns the service's models, raises errors.
+
+`python -m tools.client_package` makes the thin client of it, `clients/python`.
+"""
 
 import base64
 import email.utils
@@ -8,13 +11,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
+from typing import IO, Any, Literal, Protocol, Self, TypedDict, TypeVar, Unpack
 
 import httpx
-from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from api.http.schemas import (
+    ExplanationSchema,
     FileLink,
     ItemList,
     ItemSchema,
@@ -44,7 +47,15 @@ from retrieval.errors import MMSearchError, NotFoundError, UsageError, first_pro
 from retrieval.filters import Filter, GeoBox
 from retrieval.search.facets import DEFAULT_VALUES
 
-ImageLike = str | os.PathLike[str] | bytes | Image.Image
+
+class PictureLike(Protocol):
+    """What can write itself as a PNG file, such as a PIL image."""
+
+    def save(self, fp: IO[bytes], format: str | None = None) -> None:  # noqa: A002 - as in PIL
+        """Write the picture to a stream."""
+
+
+ImageLike = str | os.PathLike[str] | bytes | PictureLike
 """Path of an image file, its content, or a PIL image."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -302,6 +313,11 @@ class Client:
         body = {"texts": list(texts), "images": [in_base64(image) for image in images]}
         return self._read(Embeddings, "POST", "/v1/embed", json=body)
 
+    def explain(self, text: str, item_id: int) -> ExplanationSchema:
+        """Explain why a text and an item match: what each word adds, and where it looked."""
+        asked = {"text": text, "item": item_id}
+        return self._read(ExplanationSchema, "GET", "/v1/explain", params=asked)
+
     def upload(
         self, *paths: str | os.PathLike[str], wait: bool = True, idempotency_key: str | None = None
     ) -> JobSchema:
@@ -538,12 +554,18 @@ class Client:
 
 def in_base64(image: ImageLike) -> str:
     """Encode an image file, or a PIL image as PNG, in base64."""
-    if isinstance(image, Image.Image):
+    if isinstance(image, bytes):
+        content = image
+    elif isinstance(image, str | os.PathLike):
+        content = Path(image).read_bytes()
+    elif hasattr(image, "save"):
         stream = io.BytesIO()
         image.save(stream, "PNG")
         content = stream.getvalue()
     else:
-        content = image if isinstance(image, bytes) else Path(image).read_bytes()
+        raise TypeError(
+            f"An image is a path, the bytes of a file or a PIL image, not {type(image).__name__}."
+        )
     return base64.b64encode(content).decode()
 
 

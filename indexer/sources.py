@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from indexer.scan import WalkOptions
-from retrieval.catalog.paths import below, is_at_or_below, is_there
+from retrieval.catalog.paths import below, is_at_or_below, is_there, is_virtual
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.library import Library
 from retrieval.media import MediaKind
@@ -112,7 +112,12 @@ def remember_sources(library: Library, sources: Mapping[str, SourceOptions]) -> 
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Spell a path from the root of the file system; links stay as they are named."""
+    """Spell a path from the root of the file system; links stay as they are named.
+
+    What names an item that is of no file stays as it is.
+    """
+    if isinstance(path, str) and is_virtual(path):
+        return path
     return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 

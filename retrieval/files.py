@@ -25,6 +25,10 @@ SHARED_FOLDER = 0o2770
 UNFINISHED_SUFFIX = ".new"
 """Suffix of a file that is being written; a killed process may leave one behind."""
 
+GIVEN = "vectors:"
+"""Begins the encoder's name of a space whose vectors were added, and the paths of items that are of
+no file."""
+
 _MOST_TOML_BYTES = 1 << 16
 
 

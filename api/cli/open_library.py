@@ -81,8 +81,12 @@ def encoder_of(library: Library, space: Space, device: str) -> Encoder:
 
 
 def other_encoders(library: Library, space_id: str, device: str) -> list[Encoder]:
-    """List the encoders of the spaces but one, loaded when they are first used."""
+    """List the encoders of the spaces but one, loaded when they are first used.
+
+    Spaces of added vectors have none.
+    """
     from retrieval.spaces import ordered_space_ids
 
     others = [one for one in ordered_space_ids(library) if one != space_id]
+    others = [one for one in others if not library.space(one).is_given]
     return [deferred_encoder(library, one, device) for one in others]

@@ -54,6 +54,14 @@ COMMANDS = {
     "unhide": Entry(
         "api.cli.collections:unhide", "Show hidden items or files again.", panel=EVERYDAY
     ),
+    "export": Entry(
+        "api.cli.vectors:export",
+        "Export vectors with ids, paths and metadata: .npy with .jsonl, .parquet or .lance.",
+    ),
+    "import": Entry(
+        "api.cli.vectors:import_",
+        "Import vectors with ids, paths and metadata into a space of a library.",
+    ),
     "remove": Entry(
         "api.cli.library:remove",
         "Remove directories and files from a library; the files themselves stay.",

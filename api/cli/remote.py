@@ -16,12 +16,13 @@ from retrieval.rerankers.registry import AUTO, NONE
 from retrieval.search.answer import Answer, Hit
 from retrieval.search.query import (
     ANY,
-    ImagePart,
     ItemPart,
     JointQuery,
+    Part,
     Reranking,
     TextPart,
     UnderstoodPart,
+    VectorPart,
 )
 
 
@@ -77,7 +78,9 @@ def picture_of(client: Client, item: Item) -> Image.Image:
     return Image.open(io.BytesIO(content)).convert("RGB")
 
 
-def _part(part: TextPart | ImagePart | ItemPart) -> dict[str, str | int | float]:
+def _part(part: Part) -> dict[str, str | int | float]:
+    if isinstance(part, VectorPart):
+        raise UsageError("A service cannot be asked by a vector.")
     if isinstance(part, TextPart):
         return {"text": part.text, "weight": part.weight}
     if isinstance(part, ItemPart):

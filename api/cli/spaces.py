@@ -98,7 +98,8 @@ def complete(
     from retrieval.spaces import ordered_space_ids
 
     opened = open_library(library, upgrade=True)
-    wanted = [opened.space(space_id).id] if space_id else ordered_space_ids(opened)
+    known = [opened.space(space_id)] if space_id else map(opened.space, ordered_space_ids(opened))
+    wanted = [space.id for space in known if not space.is_given]
     encoders = [deferred_encoder(opened, one, device) for one in wanted]
     with stop_on_signal(note=STOPPING) as stop:
 

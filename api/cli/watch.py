@@ -57,7 +57,11 @@ def watch(
         device=device,
         has_paths=bool(paths),
     )
-    if others := [one for one in opened.space_ids() if one != encoder.space.id]:
+    if others := [
+        one
+        for one in opened.space_ids()
+        if one != encoder.space.id and not opened.space(one).is_given
+    ]:
         complain(
             f"Only the default space is kept up to date, not {', '.join(others)}. `mmsearch spaces "
             "complete` embeds in those what they lack."

@@ -3,6 +3,8 @@
 import os
 import re
 
+from retrieval.files import GIVEN
+
 _OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]?|\\\\")
 
 
@@ -37,6 +39,11 @@ def reroot(path: str, old: str, new: str) -> str:
     """Return where a path at or below `old` lies when that is found at `new`."""
     rest = "" if path == old else path.removeprefix(below(old))
     return below(new) + rest.replace(separator_of(old), separator_of(new)) if rest else new
+
+
+def is_virtual(path: str) -> bool:
+    """Return whether a path names an item that was added with its vector, and no file."""
+    return path.startswith(GIVEN)
 
 
 def is_there(path: str) -> bool:

@@ -100,6 +100,14 @@ class Item:
     taken_local: datetime | None = None
     taken_from: TakenFrom | None = None
 
+    def __repr__(self) -> str:
+        place = ""
+        if self.page is not None:
+            place = f", page {self.page}"
+        elif self.time_s is not None:
+            place = f", {self.time_s:g} s"
+        return f"Item({self.id}, {self.path!r}, {self.modality}{place})"
+
     @property
     def has_picture(self) -> bool:
         """Whether there is an image of it; of a text there is one if it lies on a page."""

@@ -72,6 +72,7 @@ from retrieval.catalog.schema import (
     select_items,
 )
 from retrieval.errors import DamagedLibraryError
+from retrieval.files import GIVEN
 from retrieval.filters import ColumnValue, Filter, GeoBox
 from retrieval.media import MediaKind, Metadata, Modality, clock_seconds
 
@@ -215,6 +216,30 @@ class Snapshot:
         query = sa.select(*_FILE).where(FileRecord.state == FileState.INDEXED)
         for file in self._connection.execute(query.order_by(FileRecord.path)):
             yield _file_entry(file)
+
+    def indexed_at(self, paths: Sequence[str]) -> dict[str, FileEntry]:
+        """Return those of some paths that are files that can be found; metadata is left out."""
+        query = sa.select(*_FILE).where(FileRecord.state == FileState.INDEXED)
+        return {
+            entry.path: entry
+            for chunk in chunks(paths)
+            for entry in map(
+                _file_entry, self._connection.execute(query.where(FileRecord.path.in_(chunk)))
+            )
+        }
+
+    def items_in(self, paths: Sequence[str]) -> dict[tuple[str, Modality, str], int]:
+        """Return the ids of the items of some files, by path, modality and part."""
+        query = sa.select(
+            FileRecord.path, ItemRecord.modality, ItemRecord.part, ItemRecord.id
+        ).join(ItemRecord, ItemRecord.file_id == FileRecord.id)
+        return {
+            (path, Modality(modality), part): item_id
+            for chunk in chunks(paths)
+            for path, modality, part, item_id in self._connection.execute(
+                query.where(FileRecord.path.in_(chunk))
+            )
+        }
 
     def live_rows(self, space_id: str, modality: Modality) -> NDArray[np.bool_]:
         """Return which of the committed rows hold a current item, (row_count,) bool."""
@@ -750,6 +775,21 @@ class Snapshot:
         taken_at = date_of(metadata.taken_at, file.mtime_ns)
         return FileDetails(metadata, taken_at, file.size, list(annotations), self._notes(file.id))
 
+    def said_of(self, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return what tables say of some files, by path; of one column the last row counts."""
+        query = (
+            sa.select(AnnotationRecord.image_path, AnnotationRecord.columns)
+            .join(FileRecord, FileRecord.id == AnnotationRecord.file_id)
+            .where(FileRecord.state == FileState.INDEXED)
+            .order_by(AnnotationRecord.id)
+        )
+        said: dict[str, dict[str, Any]] = {}
+        for chunk in chunks(paths):
+            of_chunk = query.where(AnnotationRecord.image_path.in_(chunk))
+            for path, columns in self._connection.execute(of_chunk):
+                said.setdefault(path, {}).update(columns)
+        return said
+
     def files_of_same_content(self) -> Iterator[FileEntry]:
         """Yield non-empty files that share their content, by its hash, then path.
 
@@ -1000,8 +1040,12 @@ class Snapshot:
         )
 
     def files_behind(self, space_id: str) -> int:
-        """Count the files that can be found, but were not embedded as they are in a space."""
-        query = sa.select(sa.func.count()).where(CAN_BE_FOUND, ~_is_embedded(space_id))
+        """Count the files that can be found, but were not embedded as they are in a space.
+
+        Items that were added with their vectors are of no files.
+        """
+        is_file = sa.or_(FileRecord.path < GIVEN, FileRecord.path >= GIVEN[:-1] + ";")
+        query = sa.select(sa.func.count()).where(CAN_BE_FOUND, is_file, ~_is_embedded(space_id))
         return self._connection.scalar(query.select_from(FileRecord)) or 0
 
     def kinds(self) -> dict[MediaKind, int]:

@@ -272,6 +272,37 @@ class Transaction(Snapshot):
             known_files,
         )
 
+    def set_rows(self, space_id: str, modality: Modality, rows: Mapping[int, int]) -> None:
+        """Give known items, by their ids, other vectors in a space, which must be committed.
+
+        Of the present contents of their files; what is known of the items stays.
+        """
+        for chunk in chunks(sorted(rows)):
+            of_items = sa.select(ItemRecord.id, ItemRecord.file_id, FileRecord.content_hash).join(
+                FileRecord, FileRecord.id == ItemRecord.file_id
+            )
+            found = self._connection.execute(of_items.where(ItemRecord.id.in_(chunk))).all()
+            self._delete(RowRecord.item_id, chunk, RowRecord.space_id == space_id)
+            self._dialect.insert_rows(
+                self._connection,
+                RowRecord,
+                ("space_id", "item_id", "modality", "row", "content_hash", "file_id"),
+                [
+                    (space_id, item_id, modality, rows[item_id], content_hash, file_id)
+                    for item_id, file_id, content_hash in found
+                ],
+            )
+
+    def annotate(self, table: str, columns_by_path: Mapping[str, dict[str, Any]]) -> None:
+        """Let a known table say something of files, in place of what it said of these before."""
+        table_id = self._ids_of_files([table])[table]
+        paths = list(columns_by_path)
+        self._delete(AnnotationRecord.image_path, paths, AnnotationRecord.file_id == table_id)
+        said = [(table_id, path, columns) for path, columns in columns_by_path.items() if columns]
+        names = ("file_id", "image_path", "columns")
+        self._dialect.insert_rows(self._connection, AnnotationRecord, names, said)
+        self._refresh_said(self._ids_of_files(paths).values())
+
     def remove_space(self, space_id: str) -> None:
         """Delete the rows of a space, and the items that no other space has a row of."""
         for record in (RowRecord, EmbeddedFileRecord, ExtentRecord):

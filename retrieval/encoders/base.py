@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.errors import UsageError
+from retrieval.files import GIVEN
 from retrieval.media import Modality
 
 Vectors = NDArray[np.float32]
@@ -64,6 +65,11 @@ class Space:
     def __post_init__(self) -> None:
         if not 0 < self.dimension <= _MOST_DIMENSIONS:
             raise ValueError(f"A space cannot have {self.dimension} dimensions.")
+
+    @property
+    def is_given(self) -> bool:
+        """Return whether its vectors were added, so that nothing here can encode in it."""
+        return self.encoder.startswith(GIVEN)
 
     @cached_property
     def id(self) -> str:

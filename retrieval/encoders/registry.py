@@ -20,10 +20,12 @@ from retrieval.encoders.exports.store import (
     has_pytorch,
     missing_int8,
 )
+from retrieval.encoders.given import load_given
 from retrieval.encoders.languages import language_name, languages_of, measured_encoders
 from retrieval.encoders.trust import require_trusted_encoder, trust_named_encoder
 from retrieval.encoders.weight_files import FIRST_STARTER_WEIGHTS
 from retrieval.errors import EncoderUnavailableError, UsageError, left_out_packages_explained
+from retrieval.files import GIVEN
 
 STARTER = "starter"
 FIRST_STARTER = "starter:1"
@@ -229,6 +231,7 @@ LOADERS: dict[str, Callable[[str, str, str | None], Encoder]] = {
     FIRST_STARTER: _load_first_starter,
     "open_clip:": _load_open_clip,
     "local-dir:": _load_open_clip,
+    GIVEN: load_given,
 }
 """By the name, or its part up to the colon: called with name, device and expected checksum.
 

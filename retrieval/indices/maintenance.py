@@ -73,6 +73,10 @@ def build_index(
     _require_whole(library, space, modality, rows)
 
     def queries() -> Mapping[Modality, TuningQueries]:
+        if space.is_given:  # which is asked by vectors and items
+            chosen = _sample(len(rows))
+            vectors = rows[chosen].astype(np.float32)
+            return {Modality.IMAGE: TuningQueries(vectors, source_rows=chosen)}
         texts = encoded_texts(
             directory,
             space.dimension,

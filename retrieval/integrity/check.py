@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.catalog import FileState
-from retrieval.catalog.paths import is_there
+from retrieval.catalog.paths import is_there, is_virtual
 from retrieval.embeddings import NO_CHECKSUM, are_damaged
 from retrieval.encoders.base import Space
 from retrieval.errors import LibraryError, MMSearchError
@@ -304,7 +304,7 @@ def _check_files(
     library: Library, report: Report, on_progress: Progress, should_stop: Callable[[], bool]
 ) -> None:
     with library.catalog.snapshot() as snapshot:
-        known = list(snapshot.indexed_files())
+        known = [entry for entry in snapshot.indexed_files() if not is_virtual(entry.path)]
     changed = gone = 0
     for done, entry in enumerate(known, start=1):
         if should_stop():

@@ -2,15 +2,18 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from retrieval.catalog import Item
+from retrieval.errors import UsageError, import_errors_as
 from retrieval.search.query import Mode, UnderstoodPart
 
 if TYPE_CHECKING:  # so that clients and `--help` do without the indices
+    import pandas as pd
+
     from retrieval.search.candidates import Candidates
     from retrieval.search.ordering import Groups
 
@@ -38,6 +41,14 @@ class Hit:
     def path(self) -> str:
         """Return the file of the item."""
         return self.item.path
+
+    def __repr__(self) -> str:
+        scores = [
+            f"{name}={value:.3g}"
+            for name in ("similarity", "match", "relevance", "words")
+            if (value := getattr(self, name)) is not None
+        ]
+        return f"Hit({self.rank}, {self.item!r}, {', '.join(scores)})"
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,30 @@ class Answer:
 
     def __getitem__(self, place: int) -> Hit:
         return self.hits[place]
+
+    def __repr__(self) -> str:
+        more = ", more follow" if self.next_cursor else ""
+        first = f", first {self.hits[0]!r}" if self.hits else ""
+        return f"<Answer: {len(self.hits)} hits by {self.mode}{more}{first}>"
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return the hits as a pandas DataFrame, a row a hit with its scores and its item's fields.
+
+        Raises UsageError where pandas is not installed.
+        """
+        records = []
+        for hit in self.hits:
+            told = {name: value for name, value in vars(hit).items() if name != "item"}
+            item = {each.name: getattr(hit.item, each.name) for each in fields(Item)}
+            records.append({"rank": told.pop("rank"), "path": item.pop("path"), **told, **item})
+        return data_frame(records)
+
+
+def data_frame(records: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
+    """Return records as a pandas DataFrame; raises UsageError where pandas is not installed."""
+    with import_errors_as(UsageError("DataFrames need pandas: pip install pandas")):
+        import pandas as pd
+    return pd.DataFrame.from_records(records)
 
 
 def make_hits(

@@ -8,11 +8,12 @@ import cachetools
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.encoders.base import Encoder, Tokens
+from retrieval.encoders.base import Encoder, Space, Tokens
+from retrieval.encoders.given import no_encoder
 from retrieval.errors import MMSearchError, NotFoundError, UsageError
 from retrieval.media import Modality
 from retrieval.rerankers.base import Reranker
-from retrieval.search.query import ImagePart, ItemPart, Query, TextPart
+from retrieval.search.query import ImagePart, ItemPart, Part, Query, TextPart, VectorPart
 
 _VECTOR_BYTES = 16_000_000
 _TOKEN_BYTES = 48_000_000
@@ -23,6 +24,8 @@ UNWANTED_TEXT = 0.75
 Of 335 pairs of words of Flickr8k's `val`, of which the first ten hits for the one show the other
 in 28%: with this factor 9% do, while 38% show the wanted word, of 44%. With 1 it is 6% and 33%.
 """
+
+_MODALITIES = {TextPart: Modality.TEXT, ImagePart: Modality.IMAGE}
 
 _T = TypeVar("_T")
 
@@ -153,9 +156,12 @@ def encode(
     """Encode all that is new of several queries at once, and join the parts of each.
 
     item_vectors: unit vectors of the items that queries name, by id. What is wrong with a query
-    stands in its place: UsageError for parts that cancel out, NotFoundError for an unknown item.
+    stands in its place: UsageError for parts that cancel out, that the space has no encoder
+    for, and for vectors of another dimension; NotFoundError for an unknown item.
     """
-    parts = [part for query in queries for part in query.parts]
+    refusals = [_refusal(query, encoder.space) for query in queries]
+    taken = [query for query, error in zip(queries, refusals, strict=True) if error is None]
+    parts = [part for query in taken for part in query.parts]
     texts = vectors.of_texts(part.text for part in parts if isinstance(part, TextPart))
     images: dict[str, Vector] = {}
     if pictures := [part for part in parts if isinstance(part, ImagePart)]:
@@ -164,24 +170,17 @@ def encode(
 
     limit = encoder.context_length
     encoded: list[EncodedQuery | MMSearchError] = []
-    for query in queries:
-        joined: list[Vector] = []
-        warnings = []
+    for query, refusal in zip(queries, refusals, strict=True):
         try:
-            for part in query.parts:
-                if isinstance(part, ItemPart):
-                    joined.append(item_vectors[part.item_id])
-                elif isinstance(part, ImagePart):
-                    joined.append(images[part.digest])
-                else:
-                    text = texts[part.text]
-                    joined.append(text.vector)
-                    if text.token_count > limit:
-                        warnings.append(
-                            f"The text has {text.token_count:,} tokens, but "
-                            f"{encoder.space.encoder} reads only {limit}: its end was not "
-                            "searched for."
-                        )
+            if refusal is not None:
+                raise refusal
+            joined = [_vector(part, texts, images, item_vectors) for part in query.parts]
+            warnings = [
+                f"The text has {texts[part.text].token_count:,} tokens, but "
+                f"{encoder.space.encoder} reads only {limit}: its end was not searched for."
+                for part in query.text_parts
+                if texts[part.text].token_count > limit
+            ]
             join_parts([part.weight for part in query.parts], joined)  # raises if they cancel out
             weights = [_weight(part) for part in query.parts]
             vector = join_parts(weights, joined)
@@ -198,7 +197,34 @@ def encode(
     return encoded
 
 
-def _weight(part: TextPart | ImagePart | ItemPart) -> float:
+def _vector(
+    part: Part,
+    texts: Mapping[str, EncodedText],
+    images: Mapping[str, Vector],
+    item_vectors: Mapping[int, Vector],
+) -> Vector:
+    """Return the unit vector of a part; raises KeyError for an unknown item."""
+    if isinstance(part, ItemPart):
+        return item_vectors[part.item_id]
+    if isinstance(part, VectorPart):
+        return part.unit
+    return images[part.digest] if isinstance(part, ImagePart) else texts[part.text].vector
+
+
+def _refusal(query: Query, space: Space) -> UsageError | None:
+    """Say what of a query does not belong to a space; None: nothing."""
+    for part in query.parts:
+        if isinstance(part, VectorPart) and len(part.unit) != space.dimension:
+            return UsageError(
+                f"The query vector has {len(part.unit):,} dimensions, but the space {space.id} has "
+                f"{space.dimension:,}."
+            )
+        if space.is_given and isinstance(part, TextPart | ImagePart):
+            return no_encoder(space, _MODALITIES[type(part)])
+    return None
+
+
+def _weight(part: Part) -> float:
     is_unwanted_text = isinstance(part, TextPart) and part.weight < 0
     return UNWANTED_TEXT * part.weight if is_unwanted_text else part.weight
 

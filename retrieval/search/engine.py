@@ -883,7 +883,7 @@ class Engine:
             if isinstance(part, ImagePart)
             else item_tokens(plan.items[part.item_id], reranker, self._tokens, self._max_pixels)
             for part in plan.query.parts
-            if not isinstance(part, TextPart)
+            if isinstance(part, ImagePart | ItemPart)
         ]
         known = [tokens for tokens in images if tokens is not None]
         if len(known) < len(images):

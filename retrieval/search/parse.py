@@ -16,10 +16,9 @@ from pydantic import ValidationError
 from retrieval.filters import Filter, TimeRange
 from retrieval.search.library_words import Folder, LibraryWords, topmost
 from retrieval.search.query import (
-    ImagePart,
-    ItemPart,
     Mode,
     ParsedQuery,
+    Part,
     PartKind,
     Query,
     TextPart,
@@ -147,8 +146,8 @@ def parse_query(
     """
     understood: list[UnderstoodPart] = []
     warnings: list[str] = []
-    parts: list[TextPart | ImagePart | ItemPart] = []
-    empty: list[TextPart | ImagePart | ItemPart] = []
+    parts: list[Part] = []
+    empty: list[Part] = []
     for part in query.parts:
         if not isinstance(part, TextPart) or part.weight < 0:
             parts.append(part)

@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import xxhash
+from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval.errors import UnreadableFileError, UsageError
@@ -74,6 +76,42 @@ class ItemPart:
     weight: float = 1.0
 
 
+@dataclass(frozen=True, eq=False)
+class VectorPart:
+    """A vector of the searched space to be near to (weight > 0) or far from (weight < 0).
+
+    vector: (d,) numbers that are finite and not all zero; its length does not matter.
+
+    Raises UsageError for another shape or other values.
+    """
+
+    vector: NDArray[Any]
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        vector = np.asarray(self.vector, np.float64)
+        if vector.ndim != 1 or not len(vector):
+            raise UsageError(f"A query vector has one dimension, not the shape {vector.shape}.")
+        length = np.linalg.norm(vector)
+        if not np.isfinite(length) or length == 0:
+            raise UsageError("A query vector has values that are finite and not all zero.")
+
+    @cached_property
+    def unit(self) -> NDArray[np.float32]:
+        """Return the vector scaled to unit length, (d,) float32."""
+        vector = np.asarray(self.vector, np.float64)
+        unit: NDArray[np.float32] = (vector / np.linalg.norm(vector)).astype(np.float32)
+        return unit
+
+    @cached_property
+    def digest(self) -> str:
+        """Return a short digest of the unit vector."""
+        return xxhash.xxh3_128(self.unit.tobytes()).hexdigest()
+
+
+Part = TextPart | ImagePart | ItemPart | VectorPart
+
+
 class Mode(StrEnum):
     """A search mode: by embeddings, by words (BM25), or by both.
 
@@ -116,7 +154,7 @@ class Query:
     there are none, diverse hits in another order than by relevance, and what is beyond a limit.
     """
 
-    parts: tuple[TextPart | ImagePart | ItemPart, ...]
+    parts: tuple[Part, ...]
     k: int = 10
     modality: Modality = Modality.IMAGE
     where: Filter | None = None
@@ -130,6 +168,7 @@ class Query:
     literal: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_filter(self.where)
         if not self.parts:
             raise UsageError("The query is empty: give a text, an image, or both.")
         if len(self.parts) > MAX_PARTS:
@@ -265,7 +304,14 @@ class Reranking:
             )
 
 
-def _check_part(part: TextPart | ImagePart | ItemPart) -> None:
+def _check_filter(where: object) -> None:
+    if where is not None and not isinstance(where, Filter):
+        raise TypeError(
+            f"where is a Filter, not {type(where).__name__}: Filter.model_validate(...) makes one."
+        )
+
+
+def _check_part(part: Part) -> None:
     if isinstance(part, TextPart):
         if not part.text.strip():
             raise UsageError("The query text is empty. Say in a few words what to look for.")
@@ -336,7 +382,7 @@ def read_parts(
     *,
     minus: Iterable[str] = (),
     like: Iterable[int] = (),
-) -> tuple[TextPart | ImagePart | ItemPart, ...]:
+) -> tuple[Part, ...]:
     """Make the parts of the common question: a text, an image, or both with equal weight.
 
     minus: texts to be far from. like: ids of items to be near to. Raises UsageError for an image
@@ -344,14 +390,24 @@ def read_parts(
     """
     from retrieval.media.images import read_image
 
-    parts: list[TextPart | ImagePart | ItemPart] = []
+    parts: list[Part] = []
     if text is not None:
+        if not isinstance(text, str):
+            raise TypeError(
+                f"text is a str, not {type(text).__name__}. `mmsearch.open` gives a library that "
+                "answers a list of queries."
+            )
         parts.append(TextPart(text))
     parts += [TextPart(unwanted, -1.0) for unwanted in minus]
     parts += [ItemPart(item_id) for item_id in like]
     if isinstance(image, Image.Image):
         parts.append(ImagePart(image))
     elif image is not None:
+        if not isinstance(image, str | os.PathLike):
+            raise TypeError(
+                f"image is a path or a PIL image, not {type(image).__name__}. `mmsearch.open` "
+                "gives a library that takes bytes and arrays, too."
+            )
         try:
             parts.append(ImagePart(read_image(image)))
         except (OSError, UnreadableFileError) as error:

@@ -1,9 +1,8 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from PIL import Image
 
+from retrieval.encoders.base import Space
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.media import Modality
 from retrieval.rerankers.cross_attention import CrossAttentionReranker
@@ -84,7 +83,7 @@ class Axes:
     """An encoder of two texts, each along an axis; longer texts than one word are cut."""
 
     context_length = 1
-    space = SimpleNamespace(encoder="axes")
+    space = Space("axes", "w", "p", 2)
 
     def __init__(self):
         self.calls = []

@@ -20,6 +20,7 @@ PLACES = [
     "Hamburg\nGermany",
 ]
 CAMERAS = ["", "iPhone 12", "iPhone 12 Pro", "Canon EOS R5"]
+NONE = ColumnFacet((), *np.zeros((2, 0, 2), np.int64))
 ALL = (FOLDERS, MONTHS, PLACES, CAMERAS)
 SOURCES = ["/s", "/s/2019", "/t/x", "/one.jpg"]
 

@@ -1,0 +1,649 @@
+"""Requests and answers of the service.
+
+`python -m tools.client_package` writes this module; do not edit it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+JobKind = Literal["index", "upload"]
+JobState = Literal["waiting", "running", "succeeded", "failed", "cancelled"]
+MediaKind = Literal["image", "video", "document", "text", "table"]
+Modality = Literal["image", "text"]
+Mode = Literal["auto", "vector", "text", "hybrid"]
+PartKind = Literal["time", "place", "camera", "folder"]
+Sort = Literal["relevance", "date", "date-asc"]
+TakenFrom = Literal["metadata", "mtime"]
+ThumbnailFormat = Literal["webp", "jpeg"]
+ThumbnailSize = Literal[160, 320, 640, 1280]
+
+
+class CacheStats(BaseModel):
+    """Hits and misses of the cache of query vectors, since the start."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    hits: int
+    misses: int
+
+
+class ColumnTest(BaseModel):
+    """Condition on a table column, in the row of the item itself or in a row about its file."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    equals: str | int | float | bool | None = None
+    contains: str | None = None
+    min: float | None = None
+    max: float | None = None
+
+
+class EmbedRequest(BaseModel):
+    """Texts and images to embed, at least one."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    texts: list[str] = []
+    images: list[str] = []
+    """Image files in base64."""
+
+
+class Embeddings(BaseModel):
+    """Vectors of unit L2 norm in one space, in the order of the request.
+
+    Eight significant digits: float32 to within one unit in the last place."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    space: str
+    """Vectors of other spaces cannot be compared."""
+    dimension: int
+    texts: list[list[float]]
+    images: list[list[float]]
+
+
+class Explanation(BaseModel):
+    """Explanation why a text and an image match; words in the order of the text."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    text: str
+    match: float
+    """Logit of the reranker; 0 means even odds."""
+    similarity: float
+    """Cosine of both vectors, -1 to 1."""
+    words: list[Word]
+    heat: list[list[float]]
+    """Attention over the view: rows from top to bottom, not negative, sum 1. Four significant digits."""
+    view: tuple[float, float, float, float]
+    """Box that the heat maps cover: left, top, right and bottom in pixels of the upright image."""
+
+
+class FacetValueMediaKind(BaseModel):
+    """As the service describes it."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    value: MediaKind
+    count: int
+
+
+class FacetValueUnionStrIntFloatBool(BaseModel):
+    """As the service describes it."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    value: str | int | float | bool
+    count: int
+
+
+class FacetValueStr(BaseModel):
+    """As the service describes it."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    value: str
+    count: int
+
+
+class Facets(BaseModel):
+    """Counts of items by value, each facet with its most frequent values."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    total: int
+    """Number of items that were counted."""
+    is_partial: bool
+    """Whether the query has more hits than were counted."""
+    years: list[FacetValueStr]
+    """As `2019`, the newest first."""
+    months: list[FacetValueStr]
+    """As `2019-05`, the newest first."""
+    folders: list[FacetValueStr]
+    """Sources and the first two levels of folders in them, by path."""
+    places: list[FacetValueStr]
+    """Names of places."""
+    cameras: list[FacetValueStr]
+    """Names of cameras."""
+    kinds: list[FacetValueMediaKind]
+    """Kinds of files."""
+    columns: dict[str, list[FacetValueUnionStrIntFloatBool]]
+    """Values of table columns, by name of the column."""
+
+
+class Failure(BaseModel):
+    """A file that could not be read."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    path: str
+    """Bytes that are not valid UTF-8 are escaped."""
+    reason: str
+
+
+class Filter(BaseModel):
+    """Filter of items; all given fields must hold. An empty filter matches everything.
+
+    At most 8 levels and 100 conditions in total."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    source: str | None = None
+    path: str | None = None
+    kind: list[MediaKind] | None = None
+    taken_at: TimeRange | None = None
+    width: Range | None = None
+    height: Range | None = None
+    camera: str | None = None
+    place: str | None = None
+    gps: GeoBox | None = None
+    rating: Range | None = None
+    label: str | None = None
+    keyword: str | None = None
+    person: str | None = None
+    columns: dict[str, ColumnTest] | None = None
+    all_of: list[Filter] | None = Field(default=None, alias="and")
+    any_of: list[Filter] | None = Field(default=None, alias="or")
+    none_of: Filter | None = Field(default=None, alias="not")
+
+
+class GeoBox(BaseModel):
+    """Bounding box in degrees; west > east if it crosses the 180th meridian."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    south: float
+    north: float
+    west: float
+    east: float
+
+
+class Health(BaseModel):
+    """Status of the service, and its encoder; without a library, what to do."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    status: str
+    encoder: str | None = None
+    detail: str | None = None
+    first_command: str | None = None
+
+
+class IndexRequest(BaseModel):
+    """Paths to index."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    paths: list[str] | None = None
+    """Absolute paths in the library's sources; null: all sources."""
+
+
+class IndexStats(BaseModel):
+    """Index of one modality."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    modality: Modality
+    kind: str
+    """`exact`, or the FAISS factory string of the index."""
+    rows: int
+    """Number of vectors, including removed items."""
+    rows_covered: int
+    """Rows in the index; the others are searched exactly."""
+    generation: int | None
+    """Generation of the index."""
+    created: str | None
+    reasons: list[str]
+    """Reasons for this kind of index."""
+
+
+class ItemList(BaseModel):
+    """A page of items."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    items: list[ListedItem]
+    next_cursor: str | None
+    """null: this is the last page."""
+
+
+class Item(BaseModel):
+    """An item and the metadata of its file."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    item_id: int
+    path: str
+    """Bytes that are not valid UTF-8 are escaped."""
+    kind: MediaKind
+    modality: Modality
+    width: int | None
+    height: int | None
+    page: int | None
+    """Page of a document, from 1."""
+    time_s: float | None
+    """Time of a video frame in seconds."""
+    text: str | None
+    """The chunk of text."""
+    columns: dict[str, Any] | None
+    """Other values of the table row."""
+    taken_local: str | None
+    """Date and time that the camera's clock showed, without a time zone."""
+    taken_from: TakenFrom | None
+    """metadata: of the file; mtime: its modification time, for want of a date."""
+    bytes: int
+    """Size of the file."""
+    thumbnail: str | None
+    """URL of the thumbnail, cacheable for ever; null: none."""
+    taken_at: datetime | None
+    """Instant of the date in the file (taken as UTC where it tells no time zone), else its modification time; null until the next run if the file had only just changed when it was indexed."""
+    camera: str | None
+    latitude: float | None
+    longitude: float | None
+    place: str | None
+    """Names of the place, one per line: cities, county, region, country."""
+    duration_s: float | None
+    description: str | None
+    """Title, description and keywords of the file, one per line."""
+    annotations: list[dict[str, Any]]
+    """Table rows about the file."""
+    date_source: str | None = None
+    """What tells the date: exif, gps, xmp, iptc, text (of a PNG), pdf, video, sidecar; null: nothing does."""
+    notes: list[str] = []
+    """What of the file could not be read."""
+
+
+class JobList(BaseModel):
+    """Jobs of this service since its start, newest first."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    jobs: list[Job]
+
+
+class JobProgress(BaseModel):
+    """Progress of a job, in files to read, or in steps of building an index."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    stage: str
+    """`files`, or a stage of building an index."""
+    done: int
+    total: int | None
+    """null while directories are scanned."""
+    failed: int
+    """Files that could not be read."""
+
+
+class JobResult(BaseModel):
+    """Counts of a job, also of a cancelled one; in files, except `embedded`."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    found: int
+    added: int
+    changed: int
+    unchanged: int
+    moved: int
+    duplicates: int
+    removed: int
+    failed: int
+    embedded: int
+    """Number of embedded images and chunks."""
+    seconds: float
+    interrupted: bool
+    relocated: int = 0
+    """Files re-rooted with a source that was moved as a whole."""
+    refreshed: int = 0
+    """Unchanged, but their metadata was read again."""
+    noted: int = 0
+    """Indexed files of which something could not be read."""
+    notes: list[str] = []
+    """Sources that were moved or are missing, and what to do."""
+    endings: dict[str, int] = {}
+    """Number of files of other kinds passed over, by ending."""
+    system_folders: dict[str, int] = {}
+    """Number of system folders passed over, by name."""
+    indices: list[str] = []
+    """Indices that were built."""
+    problems: list[str] = []
+    """Problems that did not fail the job."""
+    files: list[UploadedFile] | None = None
+    """Files of an upload."""
+
+
+class Job(BaseModel):
+    """A background job. `succeeded`, `failed`, `cancelled` are final."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    id: str
+    kind: JobKind
+    state: JobState
+    cancelling: bool
+    """Whether it ends after the current batch."""
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    progress: JobProgress
+    result: JobResult | None
+    error: str | None
+    """Reason of a failure."""
+
+
+class ListedItem(BaseModel):
+    """An item. Sizes are in pixels, upright."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    item_id: int
+    path: str
+    """Bytes that are not valid UTF-8 are escaped."""
+    kind: MediaKind
+    modality: Modality
+    width: int | None
+    height: int | None
+    page: int | None
+    """Page of a document, from 1."""
+    time_s: float | None
+    """Time of a video frame in seconds."""
+    text: str | None
+    """The chunk of text."""
+    columns: dict[str, Any] | None
+    """Other values of the table row."""
+    taken_local: str | None
+    """Date and time that the camera's clock showed, without a time zone."""
+    taken_from: TakenFrom | None
+    """metadata: of the file; mtime: its modification time, for want of a date."""
+    bytes: int
+    """Size of the file."""
+    thumbnail: str | None
+    """URL of the thumbnail, cacheable for ever; null: none."""
+
+
+class NoteList(BaseModel):
+    """The files that failed, and those that were read in part, by path."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    failures: list[Failure]
+    notes: list[Notes]
+    files_failed: int
+    """All failed files, also those not listed."""
+    files_noted: int
+    """All files with notes, also those not listed."""
+    passed_over: PassedOver
+
+
+class Notes(BaseModel):
+    """A file that is indexed, and what could not be read of it."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    path: str
+    """Bytes that are not valid UTF-8 are escaped."""
+    notes: list[str]
+
+
+class Part(BaseModel):
+    """A query part: a text, an image or an item, with a signed weight."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    text: str | None = None
+    """Text to search for."""
+    image: str | None = None
+    """An image file, in base64."""
+    item: int | None = None
+    """The id of an item."""
+    weight: float = 1.0
+    """Below 0: hits should be unlike it. Not 0."""
+
+
+class PassedOver(BaseModel):
+    """What the last walks of the sources passed over."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    endings: dict[str, int]
+    """Number of files of other kinds, by ending."""
+    system_folders: dict[str, int]
+    """Number of folders of NAS boxes, systems and programs, by name."""
+
+
+class Problem(BaseModel):
+    """Problem details (RFC 9457)."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    title: str
+    status: int
+    detail: str
+    type: str = "about:blank"
+
+
+class Range(BaseModel):
+    """Between two numbers, inclusive."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    min: float | None = None
+    max: float | None = None
+
+
+class Removal(BaseModel):
+    """An item whose file is hidden from every search, with all its other items."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    item_id: int
+    path: str
+    file_deleted: bool
+    """Whether the file was deleted: only uploaded files are."""
+    comes_back: bool
+    """The file is still in a source: the next indexing finds it again."""
+
+
+class SearchRequest(BaseModel):
+    """A query as JSON."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    text: str | None = None
+    """Text to search for: a part of weight 1."""
+    image: str | None = None
+    """An image file, in base64: a part of weight 1."""
+    item: int | None = None
+    """The id of an item: as a part."""
+    parts: list[Part] = []
+    """Parts, summed by weight."""
+    k: int = 10
+    """Maximum number of hits."""
+    cursor: str | None = None
+    """`next_cursor` of an earlier answer to the same query."""
+    modality: Modality | Literal["any"] = "image"
+    """image: images, frames and pages; text: chunks of text; any: both, joined by rank fusion, where the text of a page finds the page."""
+    spaces: list[str] = []
+    """Ids of the vector spaces to search, of those that the service was started with; several are joined by rank fusion. Default: the first of them."""
+    where: Filter | None = None
+    """Filter of the hits."""
+    mode: Mode = "auto"
+    """vector: by embeddings; text: by words; hybrid: both; auto: hybrid if some file has a telling word of the query, else vector."""
+    min_relevance: float | Literal["auto"] | None = None
+    """Minimum relevance of a hit; auto: found by query, by the highest expected F1; null: 0, or auto when sorted by date. Hits that telling words found stay."""
+    group_by_file: bool = False
+    """Collapse by file: the best frame, page or chunk of each file."""
+    diversity: float = 0.0
+    """Diversify: difference from earlier hits."""
+    parse: bool = True
+    """Turn words of the texts that say when, where or with which camera into filters; false: all words are searched for as they are."""
+    literal: list[str] = []
+    """Words that are not to become filters, as `understood` has them."""
+    rerank: Literal["auto", "none"] = "auto"
+    """auto: with the reranker of the service."""
+    rerank_depth: int | None = None
+    """Number of candidates to rerank; null: the reranker's default."""
+    rerank_budget_ms: float = 2000.0
+    """Time limit of reranking, in ms."""
+    sort: Sort = "relevance"
+    """relevance: best first; date: newest first, of the hits above the minimum relevance; date-asc: oldest first."""
+
+
+class Answer(BaseModel):
+    """Hits in their order, with the wall time of each stage in milliseconds."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    query: str | None
+    """Text of the query."""
+    mode: Mode
+    """How the hits were found; never auto."""
+    timings_ms: dict[str, float]
+    """Wall time of each stage."""
+    hits: list[Hit]
+    warnings: list[str] = []
+    reranker: str | None = None
+    """Name of the reranker; `/v1/explain` can explain hits of `fusion`."""
+    reranked: int = 0
+    """Number of candidates that it scored; they rank before all others."""
+    next_cursor: str | None = None
+    """Repeat the query with this `cursor` for the next hits."""
+    understood: list[Understood] = []
+    """Words that became filters; the others were searched for."""
+    expected: float | None = None
+    """Expected number of right items in the library, by their relevances."""
+    left_out: int = 0
+    """About how many items `min_relevance` left out of the answer."""
+
+
+class Hit(BaseModel):
+    """A hit in an HTTP answer."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    rank: int
+    item_id: int
+    path: str
+    """Bytes that are not valid UTF-8 are escaped."""
+    kind: MediaKind
+    modality: Modality
+    similarity: float
+    """Cosine with the query, -1 to 1."""
+    page: int | None = None
+    """Of a document, from 1."""
+    time_s: float | None = None
+    """Of a video's frame, in seconds."""
+    text: str | None = None
+    """Text of a chunk; of a page, the chunk that was found."""
+    columns: dict[str, Any] | None = None
+    """Other values of a table's row."""
+    width: int | None = None
+    """In pixels, upright."""
+    height: int | None = None
+    """In pixels, upright."""
+    taken_local: str | None = None
+    """Date and time that the camera's clock showed, without a time zone."""
+    taken_from: TakenFrom | None = None
+    """metadata: of the file; mtime: its modification time, for want of a date."""
+    match: float | None = None
+    """The reranker's logit, 0 at even odds."""
+    relevance: float | None = None
+    """Calibrated, 0 to 1."""
+    words: float | None = None
+    """Lexical score: BM25, or inverse document frequency."""
+    group: list[int] = []
+    """Ids of the other items of the same file."""
+    thumbnail: str | None = None
+    """Address of its thumbnail, immutable; null: no picture."""
+
+
+class Stats(BaseModel):
+    """The library, its indices, and the permissions of the caller."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    version: str
+    images: int
+    """Searchable images, frames and pages."""
+    texts: int
+    """Searchable chunks of text."""
+    files_indexed: int
+    files_failed: int
+    files_removed: int
+    files_dated_by_mtime: int
+    """Images and videos whose only date is that of their modification."""
+    passed_over: PassedOver
+    sources: list[str]
+    missing_sources: list[str]
+    """Sources that are not there, or are empty folders."""
+    kinds: dict[str, int]
+    """Searchable files by kind."""
+    taken_between: tuple[int, int] | None
+    """Unix times when the first and the last file was taken."""
+    cameras: list[str]
+    """Camera names, for filters."""
+    columns: dict[str, list[str | int | float | bool]]
+    """Table columns with some of their values, for filters."""
+    space: str
+    spaces: list[str]
+    """Ids of all spaces of the library."""
+    searched_spaces: list[str]
+    """Ids of those that a search can name, the default one first."""
+    encoder: str
+    dimension: int
+    reranker: str | None
+    """Name of the reranker; null: none."""
+    default_min_relevance: float | Literal["auto"]
+    """Minimum relevance of the page for hits of a text; auto: by query."""
+    indices: list[IndexStats]
+    vector_cache: CacheStats
+    uploads: bool
+    """Whether `POST /v1/items` accepts files."""
+    scopes: list[str]
+    """Scopes of the API key of this request."""
+    jobs_waiting: int
+    """Number of unfinished jobs, with the running one."""
+    files_noted: int = 0
+    """Indexed files of which something could not be read."""
+
+
+class TimeRange(BaseModel):
+    """At or after `since` and before `before`.
+
+    A time without a time zone is what the camera's clock showed; one with a zone is an instant. A
+    day, month or year alone begins at midnight by that clock. recorded: Only dates that the file
+    holds itself, not its modification time."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    since: datetime | None = None
+    before: datetime | None = None
+    recorded: bool = False
+
+
+class Understood(BaseModel):
+    """Words of the query that became a filter."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    words: str
+    """As they were written."""
+    kind: PartKind
+    label: str
+    """What they mean, for people."""
+    where: dict[str, Any]
+    """The filter, as in a request."""
+
+
+class UploadedFile(BaseModel):
+    """An uploaded file and its items."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    path: str
+    """Path where it is stored."""
+    item_ids: list[int]
+    """Its image, frames, pages or chunks."""
+    failure: str | None = None
+    """Reason why it could not be indexed; it was deleted again."""
+
+
+class Word(BaseModel):
+    """A word of the text, `text[start:end]` in Unicode code points."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    word: str
+    start: int
+    end: int
+    contribution: float
+    """How much the match falls without the word."""
+    heat: list[list[float]]
+    """Attention over the view: rows from top to bottom, not negative, sum 1. Four significant digits."""
