@@ -494,11 +494,13 @@ class Client:
         body = _given({"items": None if items is None else list(items), "collection": collection})
         archive = self._read(ArchiveSchema, "POST", "/v1/archives", json=body)
         try:
-            with self._http.stream("GET", archive.url) as answer, Path(file).open("wb") as output:
+            with self._http.stream("GET", archive.url) as answer:
                 if answer.is_error:
                     answer.read()
                     raise _error(answer)
-                output.writelines(answer.iter_bytes())
+                with Path(file).open("wb") as output:
+                    for part in answer.iter_bytes():
+                        output.write(part)
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         return archive

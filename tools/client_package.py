@@ -241,7 +241,8 @@ class _Awaiting(ast.NodeTransformer):
 
     def visit_For(self, node: ast.For) -> ast.AST:
         self.generic_visit(node)
-        if isinstance(node.iter, ast.Call) and ast.unparse(node.iter.func).endswith("aiter_lines"):
+        streamed = ("aiter_lines", "aiter_bytes")
+        if isinstance(node.iter, ast.Call) and ast.unparse(node.iter.func).endswith(streamed):
             return ast.AsyncFor(node.target, node.iter, node.body, node.orelse)
         return node
 

@@ -31,14 +31,14 @@ def main(output: Path) -> None:
             source = Path(skimage.data_dir) / name
             shutil.copy(source, photos / f"IMG_{number:04}{source.suffix}")
         program = [sys.executable, "-c", "from api.cli import main; main()"]
-        library = ["--library", folder / "library"]
-        subprocess.run([*program, "index", photos, "--encoder", "starter", *library], check=True)
-        rows = []
+        library = ["--library", str(folder / "library")]
+        subprocess.run([*program, "index", str(photos), "--encoder", "starter", *library], check=True)
+        rows: list[list[Image.Image]] = []
         for queries in QUERIES:
-            sheets = []
+            sheets: list[Image.Image] = []
             for query in queries:
                 path = folder / f"{len(rows)}-{len(sheets)}.png"
-                shown = ["--min-relevance", "auto", "--contact-sheet", path]
+                shown = ["--min-relevance", "auto", "--contact-sheet", str(path)]
                 subprocess.run([*program, "search", query, *shown, *library], check=True)
                 sheets.append(Image.open(path).convert("RGB"))
             rows.append(sheets)

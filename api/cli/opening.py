@@ -119,7 +119,8 @@ def _serve_page(library: Path | None, question: str) -> None:
     address = f"http://127.0.0.1:{port}/{question}"
     complain(f"{address} (Ctrl-C ends it)")
     threading.Thread(target=_open_when_ready, args=(port, address), daemon=True).start()
-    serve(library=library, host="127.0.0.1", port=port, log_level="warning")
+    named = None if library is None else [str(library)]
+    serve(library=named, host="127.0.0.1", port=port, log_level="warning")
 
 
 def _open_when_ready(port: int, address: str) -> None:

@@ -98,6 +98,7 @@ def create_app(
         ),
         docs_url=None,  # its scripts come from another server
         redoc_url=None,
+        separate_input_output_schemas=False,  # a saved search is answered as it is asked
         middleware=service_middleware(chosen, keys, tickets, metrics),
     )
     app.state.metrics = metrics

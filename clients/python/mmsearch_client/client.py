@@ -20,19 +20,35 @@ from pydantic import BaseModel, ValidationError
 from mmsearch_client.errors import MMSearchError, NotFoundError, UsageError, first_problem
 from mmsearch_client.models import (
     Answer,
+    Archive,
+    BatchAnswer,
+    Changed,
+    Changes,
+    Collection,
+    CollectionList,
+    Creation,
     Embeddings,
     Explanation,
     Facets,
+    FacetValues,
+    FileLink,
     Filter,
+    FolderList,
+    GeoBox,
     Item,
     ItemList,
     Job,
     JobList,
+    MapPoints,
+    Neighbours,
     NoteList,
     Part,
     Removal,
+    SavedSearch,
+    SavedSearchList,
     SearchRequest,
     Stats,
+    Storage,
 )
 
 DEFAULT_VALUES = 100
@@ -103,7 +119,7 @@ class SearchOptions(TypedDict, total=False):
     rerank: Literal["auto", "none"]
     rerank_depth: int | None
     rerank_budget_ms: float
-    sort: Literal["relevance", "date", "date-asc"]
+    sort: Literal["relevance", "date", "date-asc", "name"]
 
 
 class Client:
@@ -155,6 +171,23 @@ class Client:
         body = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return self._read(Answer, "POST", "/v1/search", json=body)
 
+    def search_many(self, requests: Sequence[SearchRequest]) -> list[Answer | MMSearchError]:
+        """Send several searches in one request; one that fails has an error in its place."""
+        body = {
+            "queries": [
+                one.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+                for one in requests
+            ]
+        }
+        batch = self._read(BatchAnswer, "POST", "/v1/search/batch", json=body)
+        found: list[Answer | MMSearchError] = []
+        for entry in batch.answers:
+            if entry.problem:
+                found.append(_error_of(entry.problem.status, entry.problem.detail))
+            elif entry.answer:
+                found.append(entry.answer)
+        return found
+
     def facets(
         self,
         text: str | None = None,
@@ -175,6 +208,31 @@ class Client:
         body = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return self._read(Facets, "POST", "/v1/facets", json=body, params={"limit": limit})
 
+    def facet_values(
+        self,
+        facet: str,
+        text: str | None = None,
+        *,
+        below: Sequence[str] = (),
+        contains: str = "",
+        limit: int = DEFAULT_VALUES,
+        **options: Unpack[SearchOptions],
+    ) -> FacetValues:
+        """List the values of one facet among the hits of a search, or what passes its filter.
+
+        Args:
+            facet: `years`, `months`, `folders`, `places`, `cameras`, `kinds` or `columns.NAME`.
+            text: As of `facets`.
+            below: The year of months, the path of a folder, or a country and a region.
+            contains: Part of the names of the values.
+            limit: Maximum number of values.
+            options: The fields of `SearchRequest`.
+        """
+        request = search_request({"text": text, **options})
+        body = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        asked = {"facet": facet, "below": list(below), "contains": contains, "limit": limit}
+        return self._read(FacetValues, "POST", "/v1/facets/values", json=body, params=_given(asked))
+
     def items(
         self,
         *,
@@ -182,22 +240,26 @@ class Client:
         modality: Literal["image", "text"] | None = None,
         limit: int = 100,
         cursor: str | None = None,
-        order: Literal["oldest", "newest", "date", "date-asc"] = "oldest",
+        offset: int = 0,
+        order: Literal["oldest", "newest", "date", "date-asc", "name", "collection"] = "oldest",
     ) -> ItemList:
-        """List items in the order in which they were added, or by date.
+        """List items in the order in which they were added, by date or by name.
 
         Args:
             where: Filter of the items.
             modality: Only items of this modality.
             limit: Maximum number of items, 1 to 1000.
             cursor: `next_cursor` of the previous page.
+            offset: Number of items to skip, after the cursor.
             order: `oldest` or `newest` addition first; `date` (newest first) or `date-asc` of the
-                photos.
+                photos; `name`: by path; `collection`: as they were added to the collection of the
+                filter.
         """
         condition = where.model_dump_json(by_alias=True, exclude_none=True) if where else None
         asked = {
             "limit": limit,
             "cursor": cursor,
+            "offset": offset or None,
             "modality": modality,
             "where": condition,
             "order": order,
@@ -211,13 +273,36 @@ class Client:
     def thumbnail(
         self, item_id: int, *, size: int = 320, form: Literal["webp", "jpeg"] = "webp"
     ) -> bytes:
-        """Download a thumbnail, its longer side at most `size` pixels (160, 320, 640 or 1280)."""
+        """Download a thumbnail, its longer side at most `size` pixels.
+
+        size: 160, 320, 640, 1280 or 2560.
+        """
         asked = {"size": size, "format": form}
         return self._request("GET", f"/v1/items/{item_id}/thumbnail", params=asked).content
 
     def file(self, item_id: int) -> bytes:
         """Download the file of an item."""
         return self._request("GET", f"/v1/items/{item_id}/file").content
+
+    def link(self, item_id: int) -> FileLink:
+        """Make an address of the file of an item that needs no API key, for players and links."""
+        return self._read(FileLink, "POST", f"/v1/items/{item_id}/link")
+
+    def neighbours(self, item_id: int, *, before: int = 1, after: int = 1) -> Neighbours:
+        """List the chunks, pages or frames before and after an item in its file."""
+        asked = {"before": before, "after": after}
+        return self._read(Neighbours, "GET", f"/v1/items/{item_id}/neighbours", params=asked)
+
+    def map_points(
+        self, box: GeoBox | None = None, *, cells: int = 40, where: Filter | None = None
+    ) -> MapPoints:
+        """Count the files with coordinates in a box, by cells of a grid over it.
+
+        box: None for the whole world. cells: number of cells along each side of the box.
+        """
+        condition = where.model_dump_json(by_alias=True, exclude_none=True) if where else None
+        asked = {**(box.model_dump() if box else {}), "cells": cells, "where": condition}
+        return self._read(MapPoints, "GET", "/v1/map", params=_given(asked))
 
     def similar(
         self, item_id: int, *, k: int = 10, cursor: str | None = None, rerank: str = "auto"
@@ -265,10 +350,46 @@ class Client:
         """Hide the file of an item from searches; delete it if it was uploaded."""
         return self._read(Removal, "DELETE", f"/v1/items/{item_id}")
 
-    def index(self, paths: Sequence[str] | None = None) -> Job:
-        """Update the library from all its sources, or from some paths in them."""
-        body = {"paths": list(paths) if paths else None}
+    def index(
+        self,
+        paths: Sequence[str] | None = None,
+        *,
+        retry_failed: bool = False,
+        kinds: Sequence[str] | None = None,
+        hidden: bool | None = None,
+    ) -> Job:
+        """Update the library from all its sources, or from some paths in them.
+
+        Args:
+            paths: Absolute paths in sources, or new ones that the service allows.
+            retry_failed: Also read files again that failed and have not changed.
+            kinds: Kinds of files that the sources named by `paths` are to have.
+            hidden: Whether these sources are to have hidden files and folders.
+        """
+        body = {
+            "paths": list(paths) if paths else None,
+            "retry_failed": retry_failed,
+            "kinds": list(kinds) if kinds else None,
+            "hidden": hidden,
+        }
         return self._read(Job, "POST", "/v1/index", json=body)
+
+    def folders(self, path: str | None = None) -> FolderList:
+        """List folders that may be added: those of `--index-below`, or those in one of them."""
+        asked = _given({"path": path})
+        return self._read(FolderList, "GET", "/v1/folders", params=asked)
+
+    def create_library(self, language: str | None = None) -> Creation:
+        """Create the library that the service waits for; language: that of the queries."""
+        return self._read(Creation, "POST", "/v1/library", json={"language": language})
+
+    def changes(self, after: int = 0) -> Changes:
+        """Tell whether the library has changed, and how much was added after an item."""
+        return self._read(Changes, "GET", "/v1/changes", params={"after": after})
+
+    def storage(self) -> Storage:
+        """Measure what the library takes on disk, and describe its spaces."""
+        return self._read(Storage, "GET", "/v1/storage")
 
     def jobs(self) -> JobList:
         """List jobs, newest first."""
@@ -304,9 +425,86 @@ class Client:
                 raise self._unreachable(error) from error
             time.sleep(_FIRST_PAUSE_S)
 
-    def notes(self, limit: int = 1000) -> NoteList:
-        """List the files that could not be read, and what could not be read of the others."""
-        return self._read(NoteList, "GET", "/v1/notes", params={"limit": limit})
+    def notes(self, limit: int = 1000, *, reason: str | None = None) -> NoteList:
+        """List the files that could not be read, and what could not be read of the others.
+
+        reason: Only the files that failed for this reason.
+        """
+        asked = _given({"limit": limit, "reason": reason})
+        return self._read(NoteList, "GET", "/v1/notes", params=asked)
+
+    def collections(self) -> CollectionList:
+        """List the collections by name."""
+        return self._read(CollectionList, "GET", "/v1/collections")
+
+    def create_collection(self, name: str, items: Sequence[int] = ()) -> Collection:
+        """Create a collection, of some items."""
+        body = {"name": name, "items": list(items)}
+        return self._read(Collection, "POST", "/v1/collections", json=body)
+
+    def rename_collection(self, collection_id: int, name: str) -> Collection:
+        """Give a collection another name."""
+        path = f"/v1/collections/{collection_id}"
+        return self._read(Collection, "PATCH", path, json={"name": name})
+
+    def delete_collection(self, collection_id: int) -> None:
+        """Delete a collection; its items stay in the library."""
+        self._request("DELETE", f"/v1/collections/{collection_id}")
+
+    def add_to_collection(self, collection_id: int, items: Sequence[int]) -> int:
+        """Add items at the end of a collection; returns how many were not in it."""
+        path = f"/v1/collections/{collection_id}/items"
+        return self._read(Changed, "POST", path, json={"items": list(items)}).changed
+
+    def remove_from_collection(self, collection_id: int, items: Sequence[int]) -> int:
+        """Take items out of a collection, at most 1000; returns how many were in it."""
+        path = f"/v1/collections/{collection_id}/items"
+        return self._read(Changed, "DELETE", path, params={"item": list(items)}).changed
+
+    def hide(self, items: Sequence[int]) -> int:
+        """Hide items from searches and lists; returns how many were not hidden."""
+        return self._read(Changed, "POST", "/v1/hidden", json={"items": list(items)}).changed
+
+    def unhide(self, items: Sequence[int]) -> int:
+        """Show hidden items again, at most 1000; returns how many were hidden."""
+        return self._read(Changed, "DELETE", "/v1/hidden", params={"item": list(items)}).changed
+
+    def saved_searches(self) -> SavedSearchList:
+        """List the saved searches by name."""
+        return self._read(SavedSearchList, "GET", "/v1/searches")
+
+    def save_search(self, name: str, request: SearchRequest) -> SavedSearch:
+        """Save a search under a name, in place of one that has it."""
+        asked = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        body = {"name": name, "request": asked}
+        return self._read(SavedSearch, "POST", "/v1/searches", json=body)
+
+    def delete_saved_search(self, search_id: int) -> None:
+        """Delete a saved search."""
+        self._request("DELETE", f"/v1/searches/{search_id}")
+
+    def download(
+        self,
+        file: str | os.PathLike[str],
+        *,
+        items: Sequence[int] | None = None,
+        collection: str | None = None,
+    ) -> Archive:
+        """Download the files of items, or of a collection, as a ZIP archive.
+
+        file: where to write it. Returns what is in it.
+        """
+        body = _given({"items": None if items is None else list(items), "collection": collection})
+        archive = self._read(Archive, "POST", "/v1/archives", json=body)
+        try:
+            with self._http.stream("GET", archive.url) as answer, Path(file).open("wb") as output:
+                if answer.is_error:
+                    answer.read()
+                    raise _error(answer)
+                output.writelines(answer.iter_bytes())
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        return archive
 
     def stats(self) -> Stats:
         """Return the contents of the library, its indices, and the scopes of this client."""
@@ -406,6 +604,23 @@ class AsyncClient:
         body = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return await self._read(Answer, "POST", "/v1/search", json=body)
 
+    async def search_many(self, requests: Sequence[SearchRequest]) -> list[Answer | MMSearchError]:
+        """Send several searches in one request; one that fails has an error in its place."""
+        body = {
+            "queries": [
+                one.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+                for one in requests
+            ]
+        }
+        batch = await self._read(BatchAnswer, "POST", "/v1/search/batch", json=body)
+        found: list[Answer | MMSearchError] = []
+        for entry in batch.answers:
+            if entry.problem:
+                found.append(_error_of(entry.problem.status, entry.problem.detail))
+            elif entry.answer:
+                found.append(entry.answer)
+        return found
+
     async def facets(
         self,
         text: str | None = None,
@@ -428,6 +643,33 @@ class AsyncClient:
         body = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return await self._read(Facets, "POST", "/v1/facets", json=body, params={"limit": limit})
 
+    async def facet_values(
+        self,
+        facet: str,
+        text: str | None = None,
+        *,
+        below: Sequence[str] = (),
+        contains: str = "",
+        limit: int = DEFAULT_VALUES,
+        **options: Unpack[SearchOptions],
+    ) -> FacetValues:
+        """List the values of one facet among the hits of a search, or what passes its filter.
+
+        Args:
+            facet: `years`, `months`, `folders`, `places`, `cameras`, `kinds` or `columns.NAME`.
+            text: As of `facets`.
+            below: The year of months, the path of a folder, or a country and a region.
+            contains: Part of the names of the values.
+            limit: Maximum number of values.
+            options: The fields of `SearchRequest`.
+        """
+        request = search_request({"text": text, **options})
+        body = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        asked = {"facet": facet, "below": list(below), "contains": contains, "limit": limit}
+        return await self._read(
+            FacetValues, "POST", "/v1/facets/values", json=body, params=_given(asked)
+        )
+
     async def items(
         self,
         *,
@@ -435,22 +677,26 @@ class AsyncClient:
         modality: Literal["image", "text"] | None = None,
         limit: int = 100,
         cursor: str | None = None,
-        order: Literal["oldest", "newest", "date", "date-asc"] = "oldest",
+        offset: int = 0,
+        order: Literal["oldest", "newest", "date", "date-asc", "name", "collection"] = "oldest",
     ) -> ItemList:
-        """List items in the order in which they were added, or by date.
+        """List items in the order in which they were added, by date or by name.
 
         Args:
             where: Filter of the items.
             modality: Only items of this modality.
             limit: Maximum number of items, 1 to 1000.
             cursor: `next_cursor` of the previous page.
+            offset: Number of items to skip, after the cursor.
             order: `oldest` or `newest` addition first; `date` (newest first) or `date-asc` of the
-                photos.
+                photos; `name`: by path; `collection`: as they were added to the collection of the
+                filter.
         """
         condition = where.model_dump_json(by_alias=True, exclude_none=True) if where else None
         asked = {
             "limit": limit,
             "cursor": cursor,
+            "offset": offset or None,
             "modality": modality,
             "where": condition,
             "order": order,
@@ -464,13 +710,36 @@ class AsyncClient:
     async def thumbnail(
         self, item_id: int, *, size: int = 320, form: Literal["webp", "jpeg"] = "webp"
     ) -> bytes:
-        """Download a thumbnail, its longer side at most `size` pixels (160, 320, 640 or 1280)."""
+        """Download a thumbnail, its longer side at most `size` pixels.
+
+        size: 160, 320, 640, 1280 or 2560.
+        """
         asked = {"size": size, "format": form}
         return (await self._request("GET", f"/v1/items/{item_id}/thumbnail", params=asked)).content
 
     async def file(self, item_id: int) -> bytes:
         """Download the file of an item."""
         return (await self._request("GET", f"/v1/items/{item_id}/file")).content
+
+    async def link(self, item_id: int) -> FileLink:
+        """Make an address of the file of an item that needs no API key, for players and links."""
+        return await self._read(FileLink, "POST", f"/v1/items/{item_id}/link")
+
+    async def neighbours(self, item_id: int, *, before: int = 1, after: int = 1) -> Neighbours:
+        """List the chunks, pages or frames before and after an item in its file."""
+        asked = {"before": before, "after": after}
+        return await self._read(Neighbours, "GET", f"/v1/items/{item_id}/neighbours", params=asked)
+
+    async def map_points(
+        self, box: GeoBox | None = None, *, cells: int = 40, where: Filter | None = None
+    ) -> MapPoints:
+        """Count the files with coordinates in a box, by cells of a grid over it.
+
+        box: None for the whole world. cells: number of cells along each side of the box.
+        """
+        condition = where.model_dump_json(by_alias=True, exclude_none=True) if where else None
+        asked = {**(box.model_dump() if box else {}), "cells": cells, "where": condition}
+        return await self._read(MapPoints, "GET", "/v1/map", params=_given(asked))
 
     async def similar(
         self, item_id: int, *, k: int = 10, cursor: str | None = None, rerank: str = "auto"
@@ -520,10 +789,46 @@ class AsyncClient:
         """Hide the file of an item from searches; delete it if it was uploaded."""
         return await self._read(Removal, "DELETE", f"/v1/items/{item_id}")
 
-    async def index(self, paths: Sequence[str] | None = None) -> Job:
-        """Update the library from all its sources, or from some paths in them."""
-        body = {"paths": list(paths) if paths else None}
+    async def index(
+        self,
+        paths: Sequence[str] | None = None,
+        *,
+        retry_failed: bool = False,
+        kinds: Sequence[str] | None = None,
+        hidden: bool | None = None,
+    ) -> Job:
+        """Update the library from all its sources, or from some paths in them.
+
+        Args:
+            paths: Absolute paths in sources, or new ones that the service allows.
+            retry_failed: Also read files again that failed and have not changed.
+            kinds: Kinds of files that the sources named by `paths` are to have.
+            hidden: Whether these sources are to have hidden files and folders.
+        """
+        body = {
+            "paths": list(paths) if paths else None,
+            "retry_failed": retry_failed,
+            "kinds": list(kinds) if kinds else None,
+            "hidden": hidden,
+        }
         return await self._read(Job, "POST", "/v1/index", json=body)
+
+    async def folders(self, path: str | None = None) -> FolderList:
+        """List folders that may be added: those of `--index-below`, or those in one of them."""
+        asked = _given({"path": path})
+        return await self._read(FolderList, "GET", "/v1/folders", params=asked)
+
+    async def create_library(self, language: str | None = None) -> Creation:
+        """Create the library that the service waits for; language: that of the queries."""
+        return await self._read(Creation, "POST", "/v1/library", json={"language": language})
+
+    async def changes(self, after: int = 0) -> Changes:
+        """Tell whether the library has changed, and how much was added after an item."""
+        return await self._read(Changes, "GET", "/v1/changes", params={"after": after})
+
+    async def storage(self) -> Storage:
+        """Measure what the library takes on disk, and describe its spaces."""
+        return await self._read(Storage, "GET", "/v1/storage")
 
     async def jobs(self) -> JobList:
         """List jobs, newest first."""
@@ -561,9 +866,93 @@ class AsyncClient:
                 raise self._unreachable(error) from error
             await asyncio.sleep(_FIRST_PAUSE_S)
 
-    async def notes(self, limit: int = 1000) -> NoteList:
-        """List the files that could not be read, and what could not be read of the others."""
-        return await self._read(NoteList, "GET", "/v1/notes", params={"limit": limit})
+    async def notes(self, limit: int = 1000, *, reason: str | None = None) -> NoteList:
+        """List the files that could not be read, and what could not be read of the others.
+
+        reason: Only the files that failed for this reason.
+        """
+        asked = _given({"limit": limit, "reason": reason})
+        return await self._read(NoteList, "GET", "/v1/notes", params=asked)
+
+    async def collections(self) -> CollectionList:
+        """List the collections by name."""
+        return await self._read(CollectionList, "GET", "/v1/collections")
+
+    async def create_collection(self, name: str, items: Sequence[int] = ()) -> Collection:
+        """Create a collection, of some items."""
+        body = {"name": name, "items": list(items)}
+        return await self._read(Collection, "POST", "/v1/collections", json=body)
+
+    async def rename_collection(self, collection_id: int, name: str) -> Collection:
+        """Give a collection another name."""
+        path = f"/v1/collections/{collection_id}"
+        return await self._read(Collection, "PATCH", path, json={"name": name})
+
+    async def delete_collection(self, collection_id: int) -> None:
+        """Delete a collection; its items stay in the library."""
+        await self._request("DELETE", f"/v1/collections/{collection_id}")
+
+    async def add_to_collection(self, collection_id: int, items: Sequence[int]) -> int:
+        """Add items at the end of a collection; returns how many were not in it."""
+        path = f"/v1/collections/{collection_id}/items"
+        return (await self._read(Changed, "POST", path, json={"items": list(items)})).changed
+
+    async def remove_from_collection(self, collection_id: int, items: Sequence[int]) -> int:
+        """Take items out of a collection, at most 1000; returns how many were in it."""
+        path = f"/v1/collections/{collection_id}/items"
+        return (await self._read(Changed, "DELETE", path, params={"item": list(items)})).changed
+
+    async def hide(self, items: Sequence[int]) -> int:
+        """Hide items from searches and lists; returns how many were not hidden."""
+        return (
+            await self._read(Changed, "POST", "/v1/hidden", json={"items": list(items)})
+        ).changed
+
+    async def unhide(self, items: Sequence[int]) -> int:
+        """Show hidden items again, at most 1000; returns how many were hidden."""
+        return (
+            await self._read(Changed, "DELETE", "/v1/hidden", params={"item": list(items)})
+        ).changed
+
+    async def saved_searches(self) -> SavedSearchList:
+        """List the saved searches by name."""
+        return await self._read(SavedSearchList, "GET", "/v1/searches")
+
+    async def save_search(self, name: str, request: SearchRequest) -> SavedSearch:
+        """Save a search under a name, in place of one that has it."""
+        asked = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        body = {"name": name, "request": asked}
+        return await self._read(SavedSearch, "POST", "/v1/searches", json=body)
+
+    async def delete_saved_search(self, search_id: int) -> None:
+        """Delete a saved search."""
+        await self._request("DELETE", f"/v1/searches/{search_id}")
+
+    async def download(
+        self,
+        file: str | os.PathLike[str],
+        *,
+        items: Sequence[int] | None = None,
+        collection: str | None = None,
+    ) -> Archive:
+        """Download the files of items, or of a collection, as a ZIP archive.
+
+        file: where to write it. Returns what is in it.
+        """
+        body = _given({"items": None if items is None else list(items), "collection": collection})
+        archive = await self._read(Archive, "POST", "/v1/archives", json=body)
+        try:
+            async with (
+                self._http.stream("GET", archive.url) as answer,
+                Path(file).open("wb") as output,
+            ):
+                if answer.is_error:
+                    await answer.aread()
+                    raise _error(answer)
+                output.writelines(answer.iter_bytes())
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        return archive
 
     async def stats(self) -> Stats:
         """Return the contents of the library, its indices, and the scopes of this client."""
@@ -641,7 +1030,10 @@ def _error(answer: httpx.Response) -> MMSearchError:
         message = str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
         message = f"{answer.url} answered {answer.status_code} {answer.reason_phrase}."
-    status = answer.status_code
+    return _error_of(answer.status_code, message)
+
+
+def _error_of(status: int, message: str) -> MMSearchError:
     if status == 404:
         return NotFoundError(message)
     if status in {401, 403}:

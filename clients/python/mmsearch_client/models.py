@@ -15,11 +15,63 @@ JobState = Literal["waiting", "running", "succeeded", "failed", "cancelled"]
 MediaKind = Literal["image", "video", "document", "text", "table"]
 Modality = Literal["image", "text"]
 Mode = Literal["auto", "vector", "text", "hybrid"]
+Order = Literal["oldest", "newest", "date", "date-asc", "name", "collection"]
 PartKind = Literal["time", "place", "camera", "folder"]
-Sort = Literal["relevance", "date", "date-asc"]
+Sort = Literal["relevance", "date", "date-asc", "name"]
 TakenFrom = Literal["metadata", "mtime"]
 ThumbnailFormat = Literal["webp", "jpeg"]
-ThumbnailSize = Literal[160, 320, 640, 1280]
+ThumbnailSize = Literal[160, 320, 640, 1280, 2560]
+
+
+class ArchiveRequest(BaseModel):
+    """Files to download as one archive: those of some items, or of a collection."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    items: list[int] | None = None
+    """Ids of items."""
+    collection: str | None = None
+    """Name of a collection."""
+
+
+class Archive(BaseModel):
+    """An archive that is made while it is downloaded."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    url: str
+    """Where it is; needs no API key."""
+    name: str
+    """Name of the file."""
+    files: int
+    """Number of files in it."""
+    bytes: int
+    """Size of these files."""
+    seconds: int
+    """How long the URL can be used."""
+
+
+class BatchAnswer(BaseModel):
+    """One entry a query, in the order of the queries."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    answers: list[BatchEntry]
+
+
+class BatchEntry(BaseModel):
+    """The answer to one query, or why there is none."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    answer: Answer | None = None
+    """null: it failed."""
+    problem: Problem | None = None
+    """null: it was answered."""
+
+
+class BatchRequest(BaseModel):
+    """Queries, each as the body of a search."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    queries: list[SearchRequest]
+    """Bodies of searches."""
 
 
 class CacheStats(BaseModel):
@@ -30,6 +82,48 @@ class CacheStats(BaseModel):
     misses: int
 
 
+class Changed(BaseModel):
+    """What a request changed."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    changed: int
+    """Number of items that were not so before."""
+
+
+class Changes(BaseModel):
+    """Whether the library has changed, and what was added."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    revision: int
+    """Differs from that of an earlier answer if the library has changed."""
+    last_item: int
+    """Id of the item that was added last; 0: none."""
+    images: int
+    """Images, frames and pages added after `after`; at most 10,000."""
+    texts: int
+    """Chunks added after `after`; at most 10,000."""
+    jobs: int
+    """Number of unfinished jobs of this service."""
+
+
+class CollectionList(BaseModel):
+    """All collections, by name."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    collections: list[Collection]
+
+
+class Collection(BaseModel):
+    """A named collection of items."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    id: int
+    name: str
+    created_at: datetime
+    items: int
+    """Number of items that it shows."""
+
+
 class ColumnTest(BaseModel):
     """Condition on a table column, in the row of the item itself or in a row about its file."""
 
@@ -38,6 +132,14 @@ class ColumnTest(BaseModel):
     contains: str | None = None
     min: float | None = None
     max: float | None = None
+
+
+class Creation(BaseModel):
+    """A library that was created, or was there already."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    created: bool
+    encoder: str
 
 
 class EmbedRequest(BaseModel):
@@ -102,6 +204,19 @@ class FacetValueStr(BaseModel):
     count: int
 
 
+class FacetValues(BaseModel):
+    """Values of one facet: folders by path, dates newest first, others the most frequent first."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    total: int
+    """Number of items that were counted."""
+    is_partial: bool
+    """Whether the query has more hits than were counted."""
+    values: list[NestedValue]
+    left_out: int
+    """Number of values that are not in the answer. Of a column with more than 1,000, those that `contains` finds are counted alone."""
+
+
 class Facets(BaseModel):
     """Counts of items by value, each facet with its most frequent values."""
 
@@ -124,6 +239,8 @@ class Facets(BaseModel):
     """Kinds of files."""
     columns: dict[str, list[FacetValueUnionStrIntFloatBool]]
     """Values of table columns, by name of the column."""
+    collections: list[FacetValueStr] = []
+    """Names of collections."""
 
 
 class Failure(BaseModel):
@@ -133,6 +250,16 @@ class Failure(BaseModel):
     path: str
     """Bytes that are not valid UTF-8 are escaped."""
     reason: str
+
+
+class FileLink(BaseModel):
+    """An address of a file that needs no API key."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    url: str
+    """Add `&download=true` or `?download=true` to save it."""
+    expires_at: datetime | None
+    """When it stops to be valid; null: the service has no keys."""
 
 
 class Filter(BaseModel):
@@ -148,16 +275,45 @@ class Filter(BaseModel):
     width: Range | None = None
     height: Range | None = None
     camera: str | None = None
+    camera_name: str | None = None
     place: str | None = None
     gps: GeoBox | None = None
     rating: Range | None = None
     label: str | None = None
     keyword: str | None = None
     person: str | None = None
+    collection: str | None = None
+    hidden: bool | Literal["any"] | None = None
     columns: dict[str, ColumnTest] | None = None
     all_of: list[Filter] | None = Field(default=None, alias="and")
     any_of: list[Filter] | None = Field(default=None, alias="or")
     none_of: Filter | None = Field(default=None, alias="not")
+
+
+class Folder(BaseModel):
+    """A folder of the machine of the service."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    name: str
+    path: str
+    is_source: bool
+    """Whether it is a source, or lies in one."""
+
+
+class FolderList(BaseModel):
+    """The folders in a folder, or those that all others lie in."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    path: str | None
+    """null: the folders of `--index-below`."""
+    parent: str | None
+    """null: none, or one that may not be indexed."""
+    folders: list[Folder]
+    """By name, without hidden ones and links."""
+    files: int
+    """Files right in it whose names are of known formats; at most 10,000"""
+    is_cut: bool
+    """Whether there are more than are listed."""
 
 
 class GeoBox(BaseModel):
@@ -178,14 +334,21 @@ class Health(BaseModel):
     encoder: str | None = None
     detail: str | None = None
     first_command: str | None = None
+    may_create: bool | None = None
 
 
 class IndexRequest(BaseModel):
-    """Paths to index."""
+    """Paths to index, and how."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
     paths: list[str] | None = None
     """Absolute paths in the library's sources; null: all sources."""
+    retry_failed: bool = False
+    """Also read files again that failed and have not changed."""
+    kinds: list[MediaKind] | None = None
+    """Kinds of files to index, remembered by the sources that are named."""
+    hidden: bool | None = None
+    """Whether to index hidden files and folders, remembered by the sources that are named."""
 
 
 class IndexStats(BaseModel):
@@ -260,6 +423,14 @@ class Item(BaseModel):
     """What of the file could not be read."""
 
 
+class ItemsBody(BaseModel):
+    """Items to do something with."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    items: list[int]
+    """Ids of items."""
+
+
 class JobList(BaseModel):
     """Jobs of this service since its start, newest first."""
 
@@ -332,6 +503,28 @@ class Job(BaseModel):
     result: JobResult | None
     error: str | None
     """Reason of a failure."""
+    paths: list[str] = []
+    """What is indexed; empty: all sources."""
+    retry_failed: bool = False
+    """Whether files that failed are read again."""
+
+
+class KnownLanguages(BaseModel):
+    """Languages of queries."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    known: list[str]
+    """ISO 639 codes, sorted."""
+    are_all: bool
+    """Whether the encoder knows no others."""
+
+
+class LibraryRequest(BaseModel):
+    """How to create the library of the service."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    language: str | None = None
+    """Code of the language of the queries, by which the encoder is chosen."""
 
 
 class ListedItem(BaseModel):
@@ -363,6 +556,78 @@ class ListedItem(BaseModel):
     """URL of the thumbnail, cacheable for ever; null: none."""
 
 
+class MapPoint(BaseModel):
+    """Files that were taken near each other, in a cell of the box."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    latitude: float
+    """Mean of the files, in degrees."""
+    longitude: float
+    """Mean of the files, in degrees."""
+    count: int
+    """Number of files."""
+    item_id: int
+    """An item of one of them."""
+
+
+class MapPoints(BaseModel):
+    """Where the files of a library were taken; those of most files first."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    total: int
+    """Number of files inside the box."""
+    points: list[MapPoint]
+
+
+class Neighbours(BaseModel):
+    """Items of the same file and modality, in the order in which they lie in it."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    before: list[ListedItem]
+    after: list[ListedItem]
+
+
+class NestedValue(BaseModel):
+    """A value, the number of items that have it, and where it is."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    value: str | int | float | bool
+    count: int
+    within: list[str] = []
+    """Of a place: the larger ones it is in, the country first."""
+    has_more: bool = False
+    """Whether smaller values are `below` it."""
+
+
+class NewCollection(BaseModel):
+    """A collection to create, and its first items."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    name: str
+    """One line; compared in any case."""
+    items: list[int] = []
+    """Ids of items."""
+
+
+class NewName(BaseModel):
+    """Another name of a collection."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    name: str
+    """One line; compared in any case."""
+
+
+class NewSearch(BaseModel):
+    """A search to save: the address of the page, or the body of a search."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    name: str
+    """One line; compared in any case."""
+    address: str | None = None
+    """What follows the `?` in the page's address, such as `q=dog&kind=video`."""
+    request: SearchRequest | None = None
+
+
 class NoteList(BaseModel):
     """The files that failed, and those that were read in part, by path."""
 
@@ -374,6 +639,8 @@ class NoteList(BaseModel):
     files_noted: int
     """All files with notes, also those not listed."""
     passed_over: PassedOver
+    reasons: dict[str, int] = {}
+    """Number of failed files by reason, most first; at most 100 reasons."""
 
 
 class Notes(BaseModel):
@@ -439,6 +706,24 @@ class Removal(BaseModel):
     """The file is still in a source: the next indexing finds it again."""
 
 
+class SavedSearchList(BaseModel):
+    """All saved searches, by name."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    searches: list[SavedSearch]
+
+
+class SavedSearch(BaseModel):
+    """A search with a name."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    id: int
+    name: str
+    created_at: datetime
+    address: str | None
+    request: SearchRequest | None
+
+
 class SearchRequest(BaseModel):
     """A query as JSON."""
 
@@ -480,7 +765,7 @@ class SearchRequest(BaseModel):
     rerank_budget_ms: float = 2000.0
     """Time limit of reranking, in ms."""
     sort: Sort = "relevance"
-    """relevance: best first; date: newest first, of the hits above the minimum relevance; date-asc: oldest first."""
+    """relevance: best first; date: newest first, of the hits above the minimum relevance; date-asc: oldest first; name: by path."""
 
 
 class Answer(BaseModel):
@@ -495,6 +780,8 @@ class Answer(BaseModel):
     """Wall time of each stage."""
     hits: list[Hit]
     warnings: list[str] = []
+    technical: list[str] = []
+    """Those of the warnings that only tell how the search ran, such as that the time for reranking was up."""
     reranker: str | None = None
     """Name of the reranker; `/v1/explain` can explain hits of `fusion`."""
     reranked: int = 0
@@ -507,6 +794,8 @@ class Answer(BaseModel):
     """Expected number of right items in the library, by their relevances."""
     left_out: int = 0
     """About how many items `min_relevance` left out of the answer."""
+    unknown_language: str | None = None
+    """Language or script of the query, if the encoder does not know it."""
 
 
 class Hit(BaseModel):
@@ -547,6 +836,22 @@ class Hit(BaseModel):
     """Ids of the other items of the same file."""
     thumbnail: str | None = None
     """Address of its thumbnail, immutable; null: no picture."""
+
+
+class Space(BaseModel):
+    """A vector space of the library."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    id: str
+    encoder: str
+    dimension: int
+    is_default: bool
+    is_searched: bool
+    """Whether a search of this service can name it."""
+    images: int
+    texts: int
+    files_behind: int
+    """Indexed files that were not embedded in it as they are now."""
 
 
 class Stats(BaseModel):
@@ -596,6 +901,49 @@ class Stats(BaseModel):
     """Number of unfinished jobs, with the running one."""
     files_noted: int = 0
     """Indexed files of which something could not be read."""
+    items_hidden: int = 0
+    """Of the images and texts, those that are hidden."""
+    languages: KnownLanguages | None = None
+    """Languages that the encoder knows; null: nothing is known of them."""
+    max_upload_bytes: int = 0
+    """Maximum size of a request, and so of an uploaded file."""
+    index_below: list[str] = []
+    """Folders below which new sources may be added, for keys that write."""
+    first_command: str = ""
+    """What adds a folder to this library in a terminal."""
+    warnings: list[str] = []
+    """Damage of the library as a whole, and what to do."""
+
+
+class StorageBytes(BaseModel):
+    """Bytes on disk, by part of the library."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    catalog: int
+    embeddings: int
+    """Vectors of all spaces, with their checksums."""
+    indices: int
+    thumbnails: int
+    """They can be made again."""
+    token_cache: int
+    """Of rerankers; it can be made again."""
+    other: int
+    total: int
+
+
+class Storage(BaseModel):
+    """What the library takes on disk, its spaces, and what is wrong with it as a whole."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    library: str
+    """Directory of the library."""
+    bytes: StorageBytes
+    token_cache_limit: int
+    """Maximum bytes of the token cache."""
+    spaces: list[Space]
+    """The default one first."""
+    warnings: list[str]
+    """Damage of the library as a whole, and what to do."""
 
 
 class TimeRange(BaseModel):
@@ -620,7 +968,7 @@ class Understood(BaseModel):
     kind: PartKind
     label: str
     """What they mean, for people."""
-    where: dict[str, Any]
+    where: Filter
     """The filter, as in a request."""
 
 
