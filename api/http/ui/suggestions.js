@@ -50,7 +50,7 @@ function recent() {
 }
 
 // A picture of this window cannot be searched with again.
-const canBeKept = (query) => query.text.trim() && !query.things.some(({ type }) => type === "picture");
+const canBeKept = (query) => query.text.trim() !== "" && !query.things.some(({ type }) => type === "picture");
 
 export function noteSearch(query, { now = false } = {}) {
   clearTimeout(looked);
