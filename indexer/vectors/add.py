@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from indexer.sources import absolute
 from retrieval.catalog import FileEntry, FileUpdate, ItemEntry, Snapshot, Transaction
 from retrieval.catalog.paths import is_virtual
+from retrieval.catalog.schema import SIDECARS_NOT_READ
 from retrieval.encoders.base import Space, Vectors
 from retrieval.encoders.given import name_of_given
 from retrieval.errors import LibraryError, UsageError
@@ -296,9 +297,10 @@ def _record(
             item.text,
             None if is_of_file else item.columns,
         )
-        update = updates.get(path) or FileUpdate(
-            places.files[path], is_first=path in places.new, is_complete=False
-        )
+        file, is_new = places.files[path], path in places.new
+        # A picture is one item; what else a file has, a run of the indexer finds.
+        is_whole = is_new and is_of_file and file.kind is MediaKind.IMAGE and not item.part
+        update = updates.get(path) or FileUpdate(file, (), is_new, is_whole)
         updates[path] = replace(update, items=[*update.items, entry])
     for modality, of_modality in kept.items():
         transaction.set_rows(space.id, modality, of_modality)
@@ -340,4 +342,6 @@ def _entry(path: str, modality: Modality, kind: MediaKind | None = None) -> File
     except OSError as error:
         raise LibraryError(f"{valid_text(path)} cannot be read: {error.strerror}.") from error
     kind = format_of_indexed(path).kind
-    return FileEntry(path, kind, status.st_size, status.st_mtime_ns, digest, NO_METADATA)
+    known = status.st_size, status.st_mtime_ns, digest, NO_METADATA
+    # Its metadata is read by the next run of the indexer that meets it.
+    return FileEntry(path, kind, *known, SIDECARS_NOT_READ)

@@ -174,7 +174,7 @@ def test_a_file_that_the_library_does_not_know_is_recorded(tmp_path, library, ve
     with library.catalog.snapshot() as snapshot:
         [known] = snapshot.files_below([str(photos["cat"])], SPACE.id)
     assert known.state is FileState.INDEXED
-    assert not known.embedded  # the indexer would read it
+    assert known.embedded  # so that the indexer need not
 
 
 def test_what_was_said_of_files_is_replaced(library, picture_folder, tiny_encoder, vectors):
