@@ -32,7 +32,9 @@ def main(output: Path) -> None:
             shutil.copy(source, photos / f"IMG_{number:04}{source.suffix}")
         program = [sys.executable, "-c", "from api.cli import main; main()"]
         library = ["--library", str(folder / "library")]
-        subprocess.run([*program, "index", str(photos), "--encoder", "starter", *library], check=True)
+        subprocess.run(
+            [*program, "index", str(photos), "--encoder", "starter", *library], check=True
+        )
         rows: list[list[Image.Image]] = []
         for queries in QUERIES:
             sheets: list[Image.Image] = []

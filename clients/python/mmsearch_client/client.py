@@ -497,11 +497,12 @@ class Client:
         body = _given({"items": None if items is None else list(items), "collection": collection})
         archive = self._read(Archive, "POST", "/v1/archives", json=body)
         try:
-            with self._http.stream("GET", archive.url) as answer, Path(file).open("wb") as output:
+            with self._http.stream("GET", archive.url) as answer:
                 if answer.is_error:
                     answer.read()
                     raise _error(answer)
-                output.writelines(answer.iter_bytes())
+                with Path(file).open("wb") as output:
+                    output.writelines(answer.iter_bytes())
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         return archive
@@ -942,14 +943,12 @@ class AsyncClient:
         body = _given({"items": None if items is None else list(items), "collection": collection})
         archive = await self._read(Archive, "POST", "/v1/archives", json=body)
         try:
-            async with (
-                self._http.stream("GET", archive.url) as answer,
-                Path(file).open("wb") as output,
-            ):
+            async with self._http.stream("GET", archive.url) as answer:
                 if answer.is_error:
                     await answer.aread()
                     raise _error(answer)
-                output.writelines(answer.iter_bytes())
+                with Path(file).open("wb") as output:
+                    output.writelines(answer.iter_bytes())
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         return archive
