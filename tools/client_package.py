@@ -251,8 +251,8 @@ class _Awaiting(ast.NodeTransformer):
         called = ast.unparse(node.func)
         if called == "time.sleep":
             return ast.Await(ast.Call(ast.Name("asyncio.sleep"), node.args, []))
-        if isinstance(node.func, ast.Attribute) and called.endswith(".iter_lines"):
-            node.func.attr = "aiter_lines"
+        if isinstance(node.func, ast.Attribute) and node.func.attr in {"iter_bytes", "iter_lines"}:
+            node.func.attr = f"a{node.func.attr}"
             return node
         if isinstance(node.func, ast.Attribute) and called in _AWAITED:
             node.func.attr = _AWAITED[called]

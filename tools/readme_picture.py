@@ -31,17 +31,15 @@ def main(output: Path) -> None:
             source = Path(skimage.data_dir) / name
             shutil.copy(source, photos / f"IMG_{number:04}{source.suffix}")
         program = [sys.executable, "-c", "from api.cli import main; main()"]
-        library = ["--library", str(folder / "library")]
-        subprocess.run(
-            [*program, "index", str(photos), "--encoder", "starter", *library], check=True
-        )
+        library = ["--library", str(folder / "library"), "--encoder", "starter"]
+        subprocess.run([*program, "index", str(photos), *library], check=True)
         rows: list[list[Image.Image]] = []
         for queries in QUERIES:
             sheets: list[Image.Image] = []
             for query in queries:
                 path = folder / f"{len(rows)}-{len(sheets)}.png"
                 shown = ["--min-relevance", "auto", "--contact-sheet", str(path)]
-                subprocess.run([*program, "search", query, *shown, *library], check=True)
+                subprocess.run([*program, "search", query, *shown, *library[:2]], check=True)
                 sheets.append(Image.open(path).convert("RGB"))
             rows.append(sheets)
         width = max(sum(sheet.width for sheet in row) for row in rows)

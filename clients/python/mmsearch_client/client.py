@@ -948,7 +948,7 @@ class AsyncClient:
                     await answer.aread()
                     raise _error(answer)
                 with Path(file).open("wb") as output:
-                    output.writelines(answer.iter_bytes())
+                    output.writelines(answer.aiter_bytes())
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         return archive
