@@ -27,6 +27,7 @@ SORTS = {
     "relevance": "the best first",
     "date": "the newest first",
     "date-asc": "the oldest first",
+    "name": "by path",
 }
 RERANKERS = {
     "auto": "the one shipped for the encoder",

@@ -49,7 +49,9 @@ COMMANDS = {
         panel=EVERYDAY,
     ),
     "hide": Entry(
-        "api.cli.collections:hide", "Hide items or files from searches and lists.", panel=EVERYDAY
+        "api.cli.collections:hide",
+        "Hide items or files from searches and lists; `--with-hidden` finds them all the same.",
+        panel=EVERYDAY,
     ),
     "unhide": Entry(
         "api.cli.collections:unhide", "Show hidden items or files again.", panel=EVERYDAY

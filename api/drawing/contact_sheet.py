@@ -42,7 +42,7 @@ def write_contact_sheet(
     sheet = Image.new("RGB", (width, head + rows * (_CELL + _CAPTION + _GAP)), "white")
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines):
-        draw.text((_GAP, _GAP + number * _LINE), line, _INK, font_for(line, 22))
+        draw.text((_GAP, _GAP + number * _LINE), line, _INK, font_for(title, 22))
     for position, hit in enumerate(hits):
         row, column = divmod(position, columns)
         left = _GAP + column * (_CELL + _GAP)

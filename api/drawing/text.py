@@ -8,6 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from retrieval.errors import MMSearchError, UsageError
 
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 _WIDE_FONTS = (
     "NotoSansCJK-Regular.ttc",
@@ -51,7 +53,7 @@ def save_picture(picture: Image.Image, output: Path) -> None:
 
 
 @cache
-def _font(size: int, script: str = "latin") -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+def _font(size: int, script: str = "latin") -> Font:
     """Load the default font of Pillow, or a system font for other scripts."""
     if script != "latin":
         for name in _WIDE_FONTS:
@@ -60,33 +62,41 @@ def _font(size: int, script: str = "latin") -> ImageFont.ImageFont | ImageFont.F
     return ImageFont.load_default(size)
 
 
-def font_for(text: str, size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+def font_for(text: str, size: int) -> Font:
     """Return a font of a size in pixels that has the letters of a text, if one is installed."""
     return _font(size, "latin" if max(text, default=" ") < "\u0250" else "any")
 
 
 def fit(draw: ImageDraw.ImageDraw, text: str, width: int, size: int) -> str:
     """Truncate a text to a width in pixels; unprintable characters become question marks."""
-    font = font_for(text, size)  # of the whole text, as its caller draws with
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    [line] = wrap(draw, text, width, size, lines=1)
+    return line
+
+
+def wrap(draw: ImageDraw.ImageDraw, text: str, width: int, size: int, lines: int) -> list[str]:
+    """Break a text between words into lines of a width in pixels, of which the last is truncated.
+
+    All are as wide as they may be in `font_for` of the whole text. Unprintable characters become
+    question marks.
+    """
+    font = font_for(text, size)
+    rest = "".join(letter if letter.isprintable() else "?" for letter in text)
+    broken: list[str] = []
+    while len(broken) < lines - 1 and draw.textlength(rest, font) > width:
+        line, _, after = rest.rpartition(" ")
+        while line and draw.textlength(line, font) > width:
+            line, _, word = line.rpartition(" ")
+            after = f"{word} {after}"
+        if not line:
+            break
+        broken.append(line)
+        rest = after
+    return [*broken, _cut(draw, rest, width, font)]
+
+
+def _cut(draw: ImageDraw.ImageDraw, text: str, width: int, font: Font) -> str:
     if draw.textlength(text, font) <= width:
         return text
     while text and draw.textlength(f"{text}...", font) > width:
         text = text[:-1]
     return f"{text}..."
-
-
-def wrap(draw: ImageDraw.ImageDraw, text: str, width: int, size: int, lines: int) -> list[str]:
-    """Break a text between words into lines of a width in pixels; the last one is truncated."""
-    words = text.split()
-    broken: list[str] = []
-    while words and len(broken) < lines:
-        taken = len(words)
-        while taken > 1 and len(broken) < lines - 1:
-            line = " ".join(words[:taken])
-            if draw.textlength(line, font_for(line, size)) <= width:
-                break
-            taken -= 1
-        broken.append(fit(draw, " ".join(words[:taken]), width, size))
-        words = words[taken:]
-    return broken

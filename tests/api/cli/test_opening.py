@@ -72,7 +72,7 @@ def test_the_page_is_served_and_opened(indexed, run, launched, monkeypatch, tmp_
         "api.cli.opening._open_when_ready", lambda _, address: launched.append(address)
     )
     assert run("search", "a dog", "--open", "--library", tmp_path / "library").code == 0
-    assert served["library"] == tmp_path / "library"
+    assert served["library"] == [str(tmp_path / "library")]
     [address] = launched
     assert address == f"http://127.0.0.1:{served['port']}/?q=a+dog"
 

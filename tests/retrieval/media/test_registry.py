@@ -151,6 +151,7 @@ WRITTEN_NOT_READ = {
     "api/drawing/text.py": "what pictures are saved as",
     "api/http/routes/page.py": "the page's own files",
     "benchmarks/quality/relevance.py": "what plots are saved as",
+    "indexer/vectors/files.py": "what vectors are saved as",
     "retrieval/integrity/thumbnails.py": "what thumbnails are saved as",
 }
 

@@ -152,7 +152,7 @@ def test_hits_by_date_are_cut_unless_told_otherwise():
 
 def test_orders_have_names():
     assert parse_sort("date-asc") is Sort.DATE_ASC
-    with pytest.raises(UsageError, match="sorted by relevance, date, date-asc, not 'size'"):
+    with pytest.raises(UsageError, match="sorted by relevance, date, date-asc, name, not 'size'"):
         parse_sort("size")
 
 
