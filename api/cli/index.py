@@ -47,7 +47,7 @@ def index(
             "--encoder",
             "NAME",
             "Encoder: auto, starter, open_clip:MODEL/PRETRAINED or local-dir:DIR. "
-            "(default: the library's own; auto for a new library)",
+            "(default: the library's own; for a new one $MMSEARCH_ENCODER, else auto)",
             autocompletion=one_of(ENCODERS),
         ),
     ] = None,

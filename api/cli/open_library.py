@@ -1,5 +1,6 @@
 """Open or create the library that a command writes to, with its encoder."""
 
+import os
 from pathlib import Path
 
 from retrieval.encoders.base import Encoder, Space
@@ -7,6 +8,9 @@ from retrieval.encoders.deferred import DeferredEncoder
 from retrieval.encoders.trust import trust_named_encoder
 from retrieval.errors import UsageError
 from retrieval.library import Library, create_library, library_exists, open_library
+
+ENCODER_VARIABLE = "MMSEARCH_ENCODER"
+"""Environment variable: the encoder of new libraries."""
 
 
 def library_and_encoder(
@@ -23,7 +27,8 @@ def library_and_encoder(
 
     Args:
         path: Directory of the library.
-        encoder_name: Name of the encoder. (default: the library's; for a new library, `auto`)
+        encoder_name: Name of the encoder. (default: the library's; for a new library that of
+            `MMSEARCH_ENCODER`, else `auto`)
         space_id: Id of the space, or `new` to add one. (default: the default space)
         device: Device of the encoder.
         has_paths: Whether there is something to index; only then a library is created.
@@ -44,7 +49,7 @@ def library_and_encoder(
             open_library(path)  # raises: there is nothing to update
         if space_id not in {None, "new"}:
             raise UsageError(f"{path} is not a library yet, so it has no space {space_id!r}.")
-        choice = choose_encoder(encoder_name or AUTO, language)
+        choice = choose_encoder(encoder_name or os.environ.get(ENCODER_VARIABLE) or AUTO, language)
         console.err.print(f"Encoder: {choice.name} ({choice.reason}).", markup=False)
         encoder = load_encoder(choice.name, device)
         return create_library(path, encoder.space), encoder

@@ -54,6 +54,7 @@ SETTINGS = {
     "device": Setting(str, "device of encoders", in_library=False),
     "library": Setting(str, "default library", "MMSEARCH_LIBRARY", in_library=False),
     "server": Setting(str, "service to search on", "MMSEARCH_SERVER", in_library=False),
+    "encoder": Setting(str, "encoder of new libraries", "MMSEARCH_ENCODER", in_library=False),
     "language": Setting(
         str, "language that encoders are chosen for", "MMSEARCH_LANGUAGE", in_library=False
     ),

@@ -2,7 +2,7 @@
 // a query.
 
 import { fileName } from "./dom.js";
-import { listed, month, t } from "./i18n.js";
+import { listed, monthOf, t } from "./i18n.js";
 import { library } from "./library.js";
 import { INSIDE, several } from "./query.js";
 
@@ -16,7 +16,7 @@ const plain = (name, query, facet) => ({
   textOf: (key) => key,
 });
 
-export const dateText = (date) => (date.length === 4 ? date : month(`${date}-01T00:00:00`));
+export const dateText = (date) => (date.length === 4 ? date : monthOf(date));
 
 export const dates = (query) => ({
   ...plain("dates", query),

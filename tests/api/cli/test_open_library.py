@@ -41,6 +41,18 @@ def test_nothing_to_index_makes_no_library(tmp_path, tiny_checkpoint):
     assert not (tmp_path / "new").exists()
 
 
+def test_the_environment_names_the_encoder_of_new_libraries(
+    tmp_path, indexed_library, tiny_checkpoint, monkeypatch
+):
+    monkeypatch.setenv("MMSEARCH_ENCODER", f"local-dir:{tiny_checkpoint}")
+    library, _ = library_and_encoder(tmp_path / "new", None, None, "cpu", True)
+    assert library.space().encoder == f"local-dir:{tiny_checkpoint}"
+    monkeypatch.setenv("MMSEARCH_ENCODER", "no such encoder")
+    library_and_encoder(indexed_library.path, None, None, "cpu", True)
+    with pytest.raises(UsageError, match="no such encoder"):
+        library_and_encoder(tmp_path / "other", None, None, "cpu", True)
+
+
 def test_the_encoder_of_a_library_is_loaded_when_it_is_used(indexed_library):
     """An update that finds nothing new need not wait for a model."""
     space = indexed_library.space()
