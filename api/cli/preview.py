@@ -1,5 +1,6 @@
 """Show pictures in a terminal: by sixels or kitty's protocol where it has them, else in blocks."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -28,6 +29,8 @@ def picture_printer(
     if not console.is_terminal or console.is_dumb_terminal or not _has_size():
         complain("No pictures are shown, since the output is no terminal that can show them.")
         return None
+    # A terminal that says nothing of its cells is no news, and no traceback.
+    logging.getLogger("textual_image").setLevel(logging.ERROR)
     try:
         # The first asks the terminal what it can show, and reads the answer where one is typed.
         module = "textual_image.renderable" + ("" if sys.stdin.isatty() else ".halfcell")

@@ -38,8 +38,9 @@ def test_without_a_terminal_or_the_package_a_note_says_so(indexed, run, monkeypa
         (KITTY, "\U0010eeee".encode(), b"\x1bP"),
         (SIXEL, b"\x1bP", "\U0010eeee".encode()),
         (PLAIN, "▀".encode(), b"\x1bP"),
+        ([], "▀".encode(), b"Traceback"),
     ],
-    ids=["kitty", "sixel", "others"],
+    ids=["kitty", "sixel", "others", "silent"],
 )
 def test_each_terminal_gets_what_it_can_show(answers, mark, lacks):
     pytest.importorskip("textual_image")
@@ -68,9 +69,7 @@ def in_terminal(answers: list[tuple[bytes, bytes]], size: tuple[int, int] = (24,
     termios.tcsetwinsize(theirs, size)
     command = [sys.executable, "-c", PROGRAM]
     surroundings = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
-    with subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL, env=surroundings
-    ):
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=surroundings):
         os.close(theirs)
         shown, open_questions, end = b"", list(answers), time.monotonic() + 120
         while time.monotonic() < end:

@@ -16,9 +16,9 @@ _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w.-]+)";', re.MULTILINE)
 
 
 def exported(source: str) -> set[str]:
-    return {
-        name for one, several in _EXPORT.findall(source) for name in [one, *several.split(", ")]
-    }
+    found = _EXPORT.findall(source)
+    named = re.findall(r"^export \{ (?:\w+ as )?(\w+) \};", source, re.MULTILINE)
+    return {*named, *(name for one, several in found for name in [one, *several.split(", ")])}
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
