@@ -28,7 +28,7 @@ type_it 'mmsearch "一只猫" -k 1'
 type_it 'mmsearch "a hot drink on a table" -k 1 -p'
 SESSION
 cd "$folder"
-export HOME=$folder XDG_DATA_HOME=$folder/data XDG_CONFIG_HOME=$folder/config LC_ALL=C.UTF-8
+export TERM=xterm-256color COLORTERM=truecolor HOME=$folder XDG_DATA_HOME=$folder/data XDG_CONFIG_HOME=$folder/config LC_ALL=C.UTF-8
 mmsearch config set encoder starter >/dev/null
 asciinema rec --quiet --overwrite --cols 84 --rows 24 --command "bash session.sh" session.cast
 termtosvg render session.cast "$output" --min-frame-duration 40 --loop-delay 4000

@@ -259,7 +259,7 @@ def search(
         raise UsageError("--page counts from the first page: use it or --cursor, not both.")
     query = Query(
         parse_parts(text, text_may_be_image=here, **options_of(parse_parts, given)),
-        k=min(k * page, MAX_K) if k > 0 else k,
+        k=min(k * page, MAX_K) if 0 < k <= MAX_K else k,
         mode=parse_mode(mode),
         min_relevance=None if min_relevance is None else parse_min_relevance(min_relevance),
         group_by_file=group,
