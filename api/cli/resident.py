@@ -1,6 +1,7 @@
 """Ask the service that runs for a library on this machine, if there is one."""
 
 import http.client
+import os
 import socket
 from collections.abc import Callable
 from importlib.metadata import version
@@ -43,17 +44,18 @@ def search(
 
     Whatever goes wrong there, the search is made here, where errors are told.
     """
-    from api.cli.remote import answer_of, request_of
-    from api.http.schemas import ServedAnswer
 
     def ask() -> "Answer | None":
+        from api.cli.remote import answer_of, request_of
+        from api.http.schemas import ServedAnswer
+
         request = request_of(joint, reranking)
         if not request.spaces:  # a service may have another default
             request = request.model_copy(update={"spaces": [library.space().id]})
         answer = _ask(library, "/v1/search", request, ServedAnswer)
         return None if answer is None else answer_of(answer)
 
-    return _answered(ask, device)
+    return _answered(ask, library, device)
 
 
 def facets(
@@ -62,14 +64,15 @@ def facets(
     """Let the service of a library count the hits of a request; None if none can."""
     from api.http.schemas.facets import FacetsSchema
 
-    return _answered(
-        lambda: _ask(library, f"/v1/facets?limit={limit}", request, FacetsSchema), device
-    )
+    def ask() -> FacetsSchema | None:
+        return _ask(library, f"/v1/facets?limit={limit}", request, FacetsSchema)
+
+    return _answered(ask, library, device)
 
 
-def _answered(ask: Callable[[], _T | None], device: str) -> _T | None:
+def _answered(ask: Callable[[], _T | None], library: "Library", device: str) -> _T | None:
     found = None
-    if device == _AUTO_DEVICE and is_possible():
+    if device == _AUTO_DEVICE and is_possible() and any(map(os.path.lexists, _places(library))):
         try:
             found = ask()
         except (MMSearchError, OSError, http.client.HTTPException, ValidationError):
@@ -79,12 +82,16 @@ def _answered(ask: Callable[[], _T | None], device: str) -> _T | None:
     return found
 
 
+def _places(library: "Library") -> list[str]:
+    return library_sockets(str(library.path), version("mmsearch"))
+
+
 def _ask(
     library: "Library", path: str, request: "SearchRequest", model: type[_Model]
 ) -> _Model | None:
     """Post a request; None without a service, or where it answers with an error."""
     body = request.model_dump_json(by_alias=True, exclude_defaults=True)
-    for place in library_sockets(str(library.path), version("mmsearch")):
+    for place in _places(library):
         if (connected := connect(place, _CONNECT_S)) is None:
             continue
         connection = _Connection(connected)
