@@ -140,7 +140,7 @@ def test_by_date_come_the_same_hits_in_another_order(engine, mode, least):
         query = Query((TextPart("dog"),), mode=mode, sort=sort, min_relevance=least, k=MAX_K)
         return [hit.item for hit in engine.search(query, Reranking("none"))]
 
-    by_relevance, newest, oldest = map(answer, Sort)
+    by_relevance, newest, oldest = map(answer, (Sort.RELEVANCE, Sort.DATE, Sort.DATE_ASC))
     for items, is_reversed in ((newest, True), (oldest, False)):
         assert {item.id for item in items} == {item.id for item in by_relevance}
         dates = [item.taken_local for item in items]

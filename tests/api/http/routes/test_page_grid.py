@@ -160,7 +160,7 @@ def test_back_and_reload_lead_to_the_place(page, address, query):
     expect(link).to_be_focused()
     assert top_place(page) == pytest.approx(before, abs=2)
     page.goto(f"{address}/?q=something+else")
-    expect(page.get_by_role("textbox", name="Search by meaning")).to_have_value("something else")
+    expect(page.locator("#text")).to_have_value("something else")
     page.go_back()
     expect(link).to_be_focused()
     assert top_place(page) == pytest.approx(before, abs=2)
@@ -259,7 +259,7 @@ def order(page: Page) -> list[str]:
 def test_a_closer_look_moves_nothing_that_was_seen(page, address):
     page.goto(address)
     look = CloserLook(page)
-    page.get_by_role("textbox", name="Search by meaning").fill("noise")
+    page.locator("#text").fill("noise")
     page.wait_for_function("() => document.querySelector('#hello').hidden")
     page.goto(f"{address}/?q=noise&min=0")
     expect(page.locator("#hits li").first).to_be_visible()
