@@ -106,7 +106,10 @@ export async function focusHit(id) {
   const passage = passages.get(id);
   if (passage) return passage.querySelector("a").focus();
   const index = shownFeed?.hits.findIndex((hit) => hit?.item_id === id) ?? -1;
-  return index < 0 ? null : focusIndex(index);
+  if (index < 0) return null;
+  // What can be seen, if only in part, is focused where it is.
+  const cell = grid.seen(index);
+  return cell ? cell.querySelector("a").focus({ preventScroll: true }) : focusIndex(index);
 }
 
 async function focusIndex(index) {

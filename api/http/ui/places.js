@@ -44,12 +44,9 @@ export async function returnTo(place, shown, changed) {
   await shown.load(Math.max(0, place.index - NEAR), place.index + NEAR);
   const found = shown.hits.findIndex((hit) => hit && hit.item_id === place.id);
   if (place.offset !== null) await grid.reveal(found < 0 ? place.index : found, { offset: place.offset });
-  if (place.focused === undefined || document.activeElement !== document.body) return;
-  // What was under the bar is focused there, so that nothing moves.
-  const at = shown.hits.findIndex((hit) => hit && hit.item_id === place.focused);
-  const link = byId("hits").querySelector(`li[aria-posinset="${at + 1}"] a`);
-  if (link) link.focus({ preventScroll: true });
-  else await focusHit(place.focused);
+  if (place.focused !== undefined && document.activeElement === document.body) {
+    await focusHit(place.focused);
+  }
 }
 
 function later() {

@@ -388,6 +388,14 @@ export function virtualList(list, { cellOf, ratioOf, forget, headingOf, shown, h
       else render();
       return rendered.get(index) ?? null;
     },
+    // The cell of a hit of which a part is below the bar and inside the window; null: there is none.
+    seen(index) {
+      if (!source.hits[index]) return null;
+      const { top, height: tall } = boxOf(index);
+      const y = top - viewTop();
+      const isSeen = y + tall > barHeight() + 8 && y < innerHeight - 8;
+      return isSeen ? rendered.get(index) ?? null : null;
+    },
     // The neighbour of a hit above or below, as the eye sees it; null at the ends.
     inNextRow(index, step) {
       const here = boxOf(index);
