@@ -21,6 +21,9 @@ MAX_DEPTH = 8
 MAX_CONDITIONS = 100
 
 _TIME = TypeAdapter(datetime)
+_NUMBER = re.compile(
+    r"[+-]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.IGNORECASE
+)
 _SHORT_DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
 
 Degrees = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
@@ -51,6 +54,8 @@ def _whole_date(value: object) -> object:
     """Read a time, or make a day, month or year (`2023-05`) the time at which it begins."""
     if not isinstance(value, str):
         return value
+    if _NUMBER.fullmatch(value.strip()) and not _SHORT_DATE.fullmatch(value.strip()):
+        raise ValueError("a number is no date; write it as 2023, 2023-05 or 2023-05-17")
     try:
         if found := _SHORT_DATE.fullmatch(value.strip()):
             return datetime(*(int(part or 1) for part in found.groups()))  # type: ignore[arg-type]

@@ -105,7 +105,7 @@ def test_the_command_line_says_that_the_disk_is_full(
     disk: Path, photos: Path, tiny_checkpoint: Path, run_mmsearch: Callable[..., object]
 ) -> None:
     where = disk / "library"
-    ballast = fill(disk, 500)
+    ballast = fill(disk, 640)
     command = ("index", photos, "--encoder", f"local-dir:{tiny_checkpoint}", "--batch-size", 8)
     stopped = run_mmsearch(where, *command)
     assert stopped.returncode == 1

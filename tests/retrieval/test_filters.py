@@ -139,3 +139,12 @@ def test_a_range_that_cannot_hold_anything_is_refused(since, before):
 
 def test_the_cameras_clock_and_an_instant_are_not_compared():
     TimeRange(since=datetime(2024, 1, 1, 5), before=datetime(2024, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    "number", ["2.5e-129", "1700000000", "12345.5", "-1", ".5", "nan", "Infinity"]
+)
+def test_a_number_is_no_date(number):
+    """Not the seconds since 1970 that Pydantic would take it for."""
+    with pytest.raises(ValidationError, match="a number is no date"):
+        TimeRange(since=number)
