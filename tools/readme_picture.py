@@ -21,25 +21,32 @@ QUERIES = [
 """The queries of each row; all hits that `--min-relevance auto` shows are drawn."""
 
 
+PROGRAM = [sys.executable, "-c", "from api.cli import main; main()"]
+
+
+def copy_photos(folder: Path) -> Path:
+    """Copy the photos to a new folder, under names of a camera; returns the folder."""
+    folder.mkdir()
+    for number, name in enumerate(PHOTOS.split(), 1):
+        source = Path(skimage.data_dir) / name
+        shutil.copy(source, folder / f"IMG_{number:04}{source.suffix}")
+    return folder
+
+
 def main(output: Path) -> None:
     """Index the photos, search them with the program, and put its contact sheets together."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        photos = folder / "photos"
-        photos.mkdir()
-        for number, name in enumerate(PHOTOS.split(), 1):
-            source = Path(skimage.data_dir) / name
-            shutil.copy(source, photos / f"IMG_{number:04}{source.suffix}")
-        program = [sys.executable, "-c", "from api.cli import main; main()"]
+        photos = copy_photos(folder / "photos")
         library = ["--library", str(folder / "library"), "--encoder", "starter"]
-        subprocess.run([*program, "index", str(photos), *library], check=True)
+        subprocess.run([*PROGRAM, "index", str(photos), *library], check=True)
         rows: list[list[Image.Image]] = []
         for queries in QUERIES:
             sheets: list[Image.Image] = []
             for query in queries:
                 path = folder / f"{len(rows)}-{len(sheets)}.png"
                 shown = ["--min-relevance", "auto", "--contact-sheet", str(path)]
-                subprocess.run([*program, "search", query, *shown, *library[:2]], check=True)
+                subprocess.run([*PROGRAM, "search", query, *shown, *library[:2]], check=True)
                 sheets.append(Image.open(path).convert("RGB"))
             rows.append(sheets)
         width = max(sum(sheet.width for sheet in row) for row in rows)

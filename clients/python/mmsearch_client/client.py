@@ -502,8 +502,7 @@ class Client:
                     answer.read()
                     raise _error(answer)
                 with Path(file).open("wb") as output:
-                    for part in answer.iter_bytes():
-                        output.write(part)
+                    output.writelines(answer.iter_bytes())
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         return archive
