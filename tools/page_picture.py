@@ -14,12 +14,12 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize, sync_playwright
 
 from tools.readme_picture import PROGRAM, copy_photos
 
 PORT = 8931
-SIZE = {"width": 1100, "height": 760}
+WIDTH, HEIGHT = 1100, 760
 
 
 def wait_for(address: str) -> None:
@@ -48,7 +48,7 @@ def main(output: Path) -> None:
                 browser = playwright.chromium.launch(
                     executable_path=shutil.which("chromium"), args=["--no-sandbox"]
                 )
-                page = browser.new_page(viewport=SIZE)
+                page = browser.new_page(viewport=ViewportSize(width=WIDTH, height=HEIGHT))
                 page.goto(f"http://localhost:{PORT}/", wait_until="load")
                 page.locator("#hits img.shown").nth(5).wait_for()
                 page.wait_for_timeout(1000)
@@ -63,9 +63,9 @@ def main(output: Path) -> None:
             finally:
                 service.terminate()
         shots = [Image.open(folder / name).convert("RGB") for name in ("start.png", "opened.png")]
-    whole = Image.new("RGB", (SIZE["width"] * 2 + 20, SIZE["height"]), "white")
+    whole = Image.new("RGB", (WIDTH * 2 + 20, HEIGHT), "white")
     for number, shot in enumerate(shots):
-        whole.paste(shot, (number * (SIZE["width"] + 20), 0))
+        whole.paste(shot, (number * (WIDTH + 20), 0))
     whole.quantize(256).save(output, optimize=True)
 
 
