@@ -502,7 +502,8 @@ class Client:
                     answer.read()
                     raise _error(answer)
                 with Path(file).open("wb") as output:
-                    output.writelines(answer.iter_bytes())
+                    for part in answer.iter_bytes():
+                        output.write(part)
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         return archive
