@@ -6,6 +6,7 @@ user's data directory, where a registry says which folder has which library.
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -155,4 +156,6 @@ def _in_default_library(folder: str) -> FolderLibrary | None:
 
 
 def _is_mine(path: Path) -> bool:
-    return os.name != "posix" or path.stat().st_uid == os.geteuid()
+    """Return whether a directory is this user's. A link is not: it may lead to another library."""
+    found = path.lstat()
+    return stat.S_ISDIR(found.st_mode) and (os.name != "posix" or found.st_uid == os.geteuid())

@@ -2,23 +2,36 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from api.cli.folder_library import FolderLibrary, find_library, place_for_library, register
+from api.cli.folder_library import (
+    FolderLibrary,
+    find_library,
+    place_for_library,
+    register,
+    registered_folders,
+)
 from api.cli.open_library import deferred_encoder, library_and_encoder
 from api.cli.options import complain, stop_on_signal
 from retrieval.catalog.paths import is_at_or_below
 from retrieval.errors import LibraryLockedError, MMSearchError, NotFoundError, UsageError
-from retrieval.library import Library, library_exists, open_library, read_sources
+from retrieval.library import (
+    Library,
+    default_library_path,
+    library_exists,
+    open_library,
+    read_sources,
+)
 
 if TYPE_CHECKING:
     from indexer.partial_scan import PartialScan
     from indexer.progress import Summary
+    from indexer.sources import SourceOptions
     from retrieval.encoders.base import Encoder
 
 MOST_FILES = 20_000
@@ -88,7 +101,12 @@ def _update(found: FolderLibrary, device: str) -> None:
             for root, options in choose_sources(library, []).items()
             if is_at_or_below(found.folder, root)
         }
-        if sources:
+        if _leads_beyond(found, sources):
+            complain(
+                "The options of this library's sources lead beyond the current folder, so nothing "
+                f"was indexed. If the library is yours: mmsearch index --library {found.path}"
+            )
+        elif sources:
             paths = narrowed([found.folder], sources)
             _index(library, encoder, [], PartialScan(sources, paths), device=device)
         else:
@@ -97,6 +115,19 @@ def _update(found: FolderLibrary, device: str) -> None:
         complain("Another process is indexing: what it has not done yet is not searched.")
     except MMSearchError as error:
         complain(f"The library could not be brought up to date: {error}")
+
+
+def _leads_beyond(found: FolderLibrary, sources: "Mapping[str, SourceOptions]") -> bool:
+    """Return whether a library that may be a stranger's names sources that are walked as a whole.
+
+    Those that follow links, or stay on one file system, are not narrowed to the current folder.
+    """
+    if found.path in {default_library_path(), *registered_folders().values()}:
+        return False
+    return any(
+        options.follow or (options.one_file_system and root != found.folder)
+        for root, options in sources.items()
+    )
 
 
 def _index(

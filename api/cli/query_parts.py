@@ -1,6 +1,7 @@
 """Read the parts of a query from the command line: texts and images, with weights."""
 
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -122,15 +123,17 @@ def _fetch(address: str) -> "Image.Image":
             httpx.stream("GET", address, follow_redirects=True, timeout=_TIME_LIMIT_S) as answer,
         ):
             answer.raise_for_status()
-            size = 0
+            size, end = 0, time.monotonic() + _TIME_LIMIT_S
             for chunk in answer.iter_bytes():
                 size += len(chunk)
                 if size > _MOST_BYTES:
                     raise UsageError(f"{address} is larger than {_MOST_BYTES >> 20} MiB.")
+                if time.monotonic() > end:  # the time limit of HTTPX begins anew with each byte
+                    raise UsageError(f"{address} took longer than {_TIME_LIMIT_S:g} s.")
                 file.write(chunk)
             file.flush()
             return _read(file.name)
     except httpx.HTTPStatusError as error:
         raise UsageError(f"{address} answers {error.response.status_code}.") from error
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise UsageError(f"{address} cannot be downloaded: {error}.") from error

@@ -6,6 +6,7 @@ and gets an address that nobody can guess and that is valid for a while.
 
 import os
 import secrets
+import threading
 import time
 import unicodedata
 import zipfile
@@ -52,16 +53,19 @@ class Tickets:
 
     def __init__(self, seconds: float = TICKET_S) -> None:
         self._tickets: TTLCache[str, Ticket] = TTLCache(_MOST_TICKETS, seconds)
+        self._lock = threading.Lock()  # routes run on several threads, which no cache allows
 
     def add(self, ticket: Ticket) -> str:
         """Return a token that nobody can guess."""
         token = secrets.token_urlsafe(32)
-        self._tickets[token] = ticket
+        with self._lock:
+            self._tickets[token] = ticket
         return token
 
     def get(self, token: str) -> Ticket:
         """Return what a token is for; raises NotFoundError for one that is unknown or too old."""
-        found = self._tickets.get(token)
+        with self._lock:
+            found = self._tickets.get(token)
         if found is None:
             raise NotFoundError("This address of an archive is not valid any more. Ask again.")
         return found
@@ -173,15 +177,19 @@ class Names:
 
     def __init__(self) -> None:
         self._used: set[str] = set()
+        self._last: dict[str, int] = {}
 
     def unique(self, path: str) -> str:
         """Return the name of a file for the archive, numbered if it is taken."""
         name = safe_name(path)
         stem, ending = os.path.splitext(name)  # noqa: PTH122 - also of a name that begins with a dot
-        number = 1
+        wanted = _same(name)
+        # Thousands of files may have one name: their numbers are not tried from 1 on each time.
+        number = self._last.get(wanted, 1)
         while _same(name) in self._used:
             number += 1
             name = f"{stem} ({number}){ending}"
+        self._last[wanted] = number
         self._used.add(_same(name))
         return name
 

@@ -81,7 +81,9 @@ def connect(place: str, timeout_s: float) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(timeout_s)
     try:
-        if os.lstat(place).st_uid == os.geteuid():
+        found = os.lstat(place)
+        # A link in a library of a stranger could lead to a socket of another library or program.
+        if stat.S_ISSOCK(found.st_mode) and found.st_uid == os.geteuid():
             connection.connect(place)
             if is_of_this_user(connection):
                 return connection

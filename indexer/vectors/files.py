@@ -25,6 +25,9 @@ from retrieval.files import valid_text
 from retrieval.media import Modality
 
 BATCH_ROWS = 4096
+MOST_DIMENSIONS = 32_768
+"""A row of a table that is longer would make each batch of rows as wide, in memory."""
+_MOST_NUMBER = (1 << 63) - 1
 ENDINGS = (".npy", ".parquet", ".lance")
 
 _VECTOR_COLUMNS = ("vector", "embedding", "embeddings", "image_embedding", "text_embedding", "emb")
@@ -215,6 +218,8 @@ def _mapped(file: Path) -> NDArray[Any]:
         array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(f"{file} is no array of NumPy: {error}.") from error
+    if not isinstance(array, np.ndarray):
+        raise UsageError(f"{file} is an archive of arrays, .npz; vectors are one array, .npy.")
     if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.shape[1]:
         raise UsageError(
             f"{file} has {array.dtype} of the shape {array.shape}; vectors are numbers, (n, d)."
@@ -234,10 +239,15 @@ def read_vectors(found: VectorFile, *, batch_rows: int = BATCH_ROWS) -> Iterator
         else:
             batches = _arrow_vectors(file, batch_rows)
         for records, vectors in batches:
-            items = [
-                _item(record, next(numbers), found.modality)
-                for record in records or [{}] * len(vectors)
-            ]
+            try:
+                items = [
+                    _item(record, next(numbers), found.modality)
+                    for record in records or [{}] * len(vectors)
+                ]
+            except TypeError as error:
+                raise UsageError(f"{told or file}: {error}") from error
+            except RecursionError as error:
+                raise UsageError(f"{told or file}: a row is nested too deeply.") from error
             yield items, vectors
 
 
@@ -265,7 +275,7 @@ def _records(told: Path) -> Iterator[Mapping[str, Any]]:
         for number, line in enumerate(file, start=1):
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UsageError(f"{told}, line {number}: {error}.") from error
             if not isinstance(record, dict):
                 raise UsageError(f"{told}, line {number}: a row is a JSON object.")
@@ -317,6 +327,10 @@ def _vector_column(file: Path, batch: Any) -> tuple[str, NDArray[Any]]:
         )
     column = batch.column(named[0])
     width = max((len(value) for value in column if value.is_valid), default=0)
+    if width > MOST_DIMENSIONS:
+        raise UsageError(
+            f"{file} has a vector of {width:,} dimensions; at most {MOST_DIMENSIONS:,} are read."
+        )
     vectors = np.full((len(column), width), np.nan, np.float32)
     for number, value in enumerate(column):
         if value.is_valid and len(value) == width:
@@ -363,6 +377,7 @@ def _is_text(told: Mapping[str, Any], name: str) -> bool:
 
 def _number(told: Mapping[str, Any], name: str, kind: type) -> Any:
     value = told.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not np.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return kind(value)
+    # Also no NaN, nor what a database cannot keep.
+    return kind(value) if -_MOST_NUMBER <= value <= _MOST_NUMBER else None

@@ -162,7 +162,8 @@ def hide(connection: sa.Connection, item_ids: Sequence[int]) -> int:
     The picture of a page and the passages on it are hidden together: each finds the page.
     """
     wanted = _with_their_pages(connection, _existing(connection, item_ids))
-    new = [i for i in wanted if i not in _members(connection, HiddenItemRecord, wanted)]
+    hidden = _members(connection, HiddenItemRecord, wanted)
+    new = [item_id for item_id in wanted if item_id not in hidden]
     if new:
         now = int(time.time())
         connection.execute(
@@ -223,7 +224,11 @@ def forget_items(connection: sa.Connection, item_ids: sa.Select[Any]) -> None:
 
 
 def hand_over_to_copies(connection: sa.Connection) -> None:
-    """Let items of files with the same content take the place of those of removed files."""
+    """Let items of files with the same content take the place of those of removed files.
+
+    Of hidden ones only later items do, as those of a file that was moved: of two copies, the hidden
+    one may have been deleted, and the other one is to stay.
+    """
     copy, of_copy = sa.orm.aliased(FileRecord), sa.orm.aliased(ItemRecord)
     for record in _MEMBERS:
         query = (
@@ -249,6 +254,8 @@ def hand_over_to_copies(connection: sa.Connection) -> None:
             .where(FileRecord.state == FileState.REMOVED)
             .group_by(record.item_id)
         )
+        if record is HiddenItemRecord:
+            query = query.where(of_copy.id > record.item_id)
         for item_id, copied_id in connection.execute(query).all():
             _replace(connection, record, item_id, copied_id)
 

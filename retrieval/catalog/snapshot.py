@@ -450,6 +450,18 @@ class Snapshot:
         fields = self._connection.execute(query).one_or_none()
         return item_of(fields) if fields else None
 
+    def items_of_ids(self, item_ids: Sequence[int]) -> dict[int, Item]:
+        """Return those of some items whose files are there, by id, in the order that is given."""
+        query = select_items().where(FileRecord.state == FileState.INDEXED)
+        found = {
+            item.id: item
+            for chunk in chunks(item_ids)
+            for item in map(
+                item_of, self._connection.execute(query.where(ItemRecord.id.in_(chunk)))
+            )
+        }
+        return {item_id: found[item_id] for item_id in item_ids if item_id in found}
+
     def page_pictures(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Item]:
         """Return the pictures of those of some pages, given by path and number, that have one."""
         wanted = set(places)

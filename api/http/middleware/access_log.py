@@ -8,6 +8,7 @@ from http import HTTPStatus
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.metrics import ServiceMetrics
+from api.http.middleware.access import ARCHIVES
 from api.http.problems import library_gone_problem, problem
 
 _log = logging.getLogger("mmsearch")
@@ -46,9 +47,9 @@ class AccessLog:
         except Exception as error:
             answer = library_gone_problem(scope.get("app"))
             if answer:  # whatever it is, it comes of that
-                _log.warning("%s %s failed: %r", scope["method"], scope["path"], error)
+                _log.warning("%s %s failed: %r", scope["method"], _path(scope), error)
             else:
-                _log.exception("%s %s failed", scope["method"], scope["path"])
+                _log.exception("%s %s failed", scope["method"], _path(scope))
             if status:
                 raise  # the answer has begun: the server must close the connection
             answer = answer or problem(
@@ -73,9 +74,15 @@ def _line(scope: Scope, route: str, status: int, seconds: float, size: int) -> s
             "key": client.name if client else None,
             "method": scope["method"],
             "route": route,
-            "path": scope["path"],
+            "path": _path(scope),
             "status": status,
             "ms": round(seconds * 1000, 2),
             "bytes": size,
         }
     )
+
+
+def _path(scope: Scope) -> str:
+    """Return the path of a request without a token: whoever reads the log has no key."""
+    path: str = scope["path"]
+    return f"{ARCHIVES}..." if path.startswith(ARCHIVES) else path

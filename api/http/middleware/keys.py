@@ -31,10 +31,15 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class Client:
-    """An authenticated client. name: name of the key; None if no keys are configured."""
+    """An authenticated client.
+
+    name: name of the key; None if no keys are configured. only: mark of the one file that it may
+    read, of a ticket; None: any.
+    """
 
     name: str | None
     scopes: frozenset[Scope]
+    only: str | None = None
 
 
 ANYONE = Client(None, frozenset(Scope))

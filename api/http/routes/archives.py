@@ -9,7 +9,13 @@ from starlette.types import Receive, Scope, Send
 from api.http.archives import TICKET_S, Ticket, one_item_a_file, safe_name, zip_of
 from api.http.files import content_disposition
 from api.http.root_path import at_root_path
-from api.http.routes.dependencies import CurrentService, Service, require
+from api.http.routes.dependencies import (
+    CurrentService,
+    NoLibrary,
+    PossibleService,
+    Service,
+    require,
+)
 from api.http.schemas.collections import MOST_ITEMS, ArchiveRequest, ArchiveSchema
 from retrieval.catalog import Item, Snapshot
 from retrieval.errors import NotFoundError, UsageError
@@ -27,8 +33,8 @@ def create_archive(asked: ArchiveRequest, service: CurrentService) -> ArchiveSch
     """
     with service.library.catalog.snapshot() as snapshot:
         if asked.collection is None:
-            items = [item for i in asked.items or () if (item := snapshot.item(i)) is not None]
             item_ids = list(dict.fromkeys(asked.items or ()))
+            items = list(snapshot.items_of_ids(item_ids).values())
         else:
             items = _collected(service, snapshot, asked.collection)
             item_ids = [item.id for item in one_item_a_file(items)]
@@ -56,11 +62,16 @@ def create_archive(asked: ArchiveRequest, service: CurrentService) -> ArchiveSch
         }
     },
 )
-def get_archive(token: Token, service: CurrentService) -> Response:
+def get_archive(token: Token, service: PossibleService) -> Response:
     """Download an archive. Files that cannot be read any more are listed in a text inside."""
+    # Who has no token, and perhaps no key, is not told where the library is, nor that it is gone.
+    if isinstance(service, NoLibrary):
+        raise NotFoundError("This address of an archive is not valid any more. Ask again.")
     ticket = service.archives.get(token)
+    if gone := service.library.missing():
+        raise gone
     with service.library.catalog.snapshot() as snapshot:
-        found = {i: item for i in ticket.item_ids if (item := snapshot.item(i)) is not None}
+        found = snapshot.items_of_ids(ticket.item_ids)
     missing = [item_id for item_id in ticket.item_ids if item_id not in found]
     return _Archive(service, one_item_a_file(list(found.values())), missing, ticket.name)
 

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.http.files import content_type, file_headers, matches, not_modified, respond
 from api.http.middleware.keys import Client
-from api.http.middleware.tickets import Tickets
+from api.http.middleware.tickets import Tickets, mark_of
 from api.http.root_path import at_root_path
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.routes.items import ItemId, current_item
@@ -17,6 +17,7 @@ from api.http.schemas import FileLink, FileRequest, ThumbnailRequest
 from api.http.schemas.items import ThumbnailFormat
 from api.http.thumbnails import thumbnail
 from retrieval.catalog import Item
+from retrieval.errors import NotFoundError
 
 router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[Depends(require("read"))])
 
@@ -73,6 +74,7 @@ async def get_thumbnail(
     },
 )
 async def get_file(
+    request: Request,
     item_id: ItemId,
     asked: Annotated[FileRequest, Query()],
     service: CurrentService,
@@ -84,7 +86,8 @@ async def get_file(
 
     Only if it is unchanged since it was indexed, and lies below a source of the library.
     """
-    item, file, headers = await run_in_threadpool(_open, service, item_id, asked.download)
+    opened = await run_in_threadpool(_open, service, item_id, asked.download, request.state.client)
+    item, file, headers = opened
     given = {"range": range_, "if-range": if_range, "if-none-match": if_none_match}
     return respond(
         file, item.size, headers, {name: value for name, value in given.items() if value}
@@ -93,10 +96,14 @@ async def get_file(
 
 @router.head("/{item_id}/file", response_class=Response)
 async def head_file(
-    item_id: ItemId, asked: Annotated[FileRequest, Query()], service: CurrentService
+    request: Request,
+    item_id: ItemId,
+    asked: Annotated[FileRequest, Query()],
+    service: CurrentService,
 ) -> Response:
     """Return size and type of the file of an item."""
-    item, file, headers = await run_in_threadpool(_open, service, item_id, asked.download)
+    opened = await run_in_threadpool(_open, service, item_id, asked.download, request.state.client)
+    item, file, headers = opened
     file.close()
     return Response(headers={**headers, "Content-Length": str(item.size)})
 
@@ -107,21 +114,23 @@ async def make_link(item_id: ItemId, request: Request, service: CurrentService) 
 
     It is valid for that file alone, for twelve hours, and no longer than the key or the service.
     """
-    await run_in_threadpool(current_item, service, item_id)
+    item = await run_in_threadpool(current_item, service, item_id)
     path = request.scope["path"].removesuffix("/link") + "/file"
     client: Client = request.state.client
     if client.name is None:
         return FileLink(url=at_root_path(path), expires_at=None)
     tickets: Tickets = request.app.state.tickets
-    ticket, ends = tickets.issue(client, path)
+    ticket, ends = tickets.issue(client, path, item.path)
     address = f"{at_root_path(path)}?{urlencode({'ticket': ticket})}"
     return FileLink(url=address, expires_at=datetime.fromtimestamp(ends, UTC))
 
 
 def _open(
-    service: Service, item_id: int, as_download: bool
+    service: Service, item_id: int, as_download: bool, client: Client
 ) -> tuple[Item, BinaryIO, dict[str, str]]:
     item = current_item(service, item_id)
+    if client.only not in {None, mark_of(item.path)}:
+        raise NotFoundError(f"Item {item_id} is of another file than when its address was made.")
     file = service.files.open(item)
     try:
         headers = file_headers(

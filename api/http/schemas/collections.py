@@ -1,9 +1,10 @@
 """Schemas of collections, hidden items, saved searches and archives."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from api.http.schemas.search import SearchRequest
 from retrieval.catalog import Collection, SavedSearch
@@ -14,6 +15,8 @@ MOST_ITEMS = 10_000
 """Items of one request."""
 MOST_IN_A_QUERY = 1000
 LONGEST_ADDRESS = 8000
+LONGEST_SEARCH = 100_000
+"""Characters of a saved request as JSON: all saved searches are listed at once."""
 
 Name = Annotated[
     str,
@@ -96,6 +99,10 @@ class NewSearch(_Body):
     def _is_one(self) -> Self:
         if (self.address is None) == (self.request is None):
             raise ValueError("give either `address` or `request`")
+        if self.request is not None:
+            size = len(self.request.model_dump_json(by_alias=True, exclude_defaults=True))
+            if size > LONGEST_SEARCH:
+                raise ValueError(f"a saved `request` has at most {LONGEST_SEARCH:,} characters")
         return self
 
 
@@ -110,17 +117,22 @@ class SavedSearchSchema(BaseModel):
 
     @classmethod
     def of(cls, saved: SavedSearch) -> Self:
-        """Convert a saved search of the catalog."""
-        created_at = datetime.fromtimestamp(saved.created_at, UTC)
-        address, request = saved.query.get("address"), saved.query.get("request")
-        return cls.model_validate(
-            {
-                "id": saved.id,
-                "name": saved.name,
-                "created_at": created_at,
-                "address": address,
-                "request": request,
-            }
+        """Convert a saved search of the catalog.
+
+        What another version or program saved, and this one cannot ask, has neither `address` nor
+        `request`: it hides no others, and can be deleted.
+        """
+        query = saved.query if isinstance(saved.query, dict) else {}
+        address, request = query.get("address"), None
+        with suppress(ValidationError):
+            if query.get("request") is not None:
+                request = SearchRequest.model_validate(query["request"])
+        return cls(
+            id=saved.id,
+            name=saved.name,
+            created_at=datetime.fromtimestamp(saved.created_at, UTC),
+            address=address if isinstance(address, str) else None,
+            request=request,
         )
 
 

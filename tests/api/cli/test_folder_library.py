@@ -133,3 +133,10 @@ def test_a_folder_names_its_library(made, tree, monkeypatch):
 def test_a_library_that_was_deleted_is_none(tree):
     register(place_for_library(tree))
     assert find_library(tree) is None
+
+
+def test_a_link_to_a_library_of_this_user_is_not_followed(tree, tmp_path, tiny_encoder):
+    private = tmp_path / "private"
+    create_library(private, tiny_encoder.space)
+    (tree / INSIDE).symlink_to(private)
+    assert find_library(tree) is None

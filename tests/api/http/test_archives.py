@@ -1,6 +1,9 @@
 import io
 import os
+import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import PureWindowsPath
 
 import pytest
@@ -153,3 +156,27 @@ def test_tickets_are_of_no_use_for_ever():
     assert tickets.add(Ticket("a.zip", [1])) != token
     with pytest.raises(NotFoundError):
         tickets.get("guess")
+
+
+def test_thousands_of_files_may_have_one_name():
+    names = Names()
+    found = [names.unique(f"/{folder}/cover.jpg") for folder in range(10_000)]
+    assert found[0] == "cover.jpg"
+    assert len(set(found)) == 10_000
+
+
+def test_tickets_are_asked_for_on_several_threads():
+    tickets = Tickets(seconds=0.002)
+
+    def ask(_number):
+        for _ in range(300):
+            with suppress(NotFoundError):
+                tickets.get(tickets.add(Ticket("name", ())))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(ask, range(8)))
+    finally:
+        sys.setswitchinterval(before)

@@ -2,6 +2,7 @@ import random
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from retrieval.catalog import Catalog, FileEntry, FileUpdate, ItemEntry
 from retrieval.catalog.collections import LONGEST_NAME, plain_name
@@ -269,3 +270,19 @@ def test_saved_searches_are_replaced_by_name(catalog):
         assert transaction.delete_saved_search(first.id)
         assert not transaction.delete_saved_search(first.id)
         assert len(transaction.saved_searches()) == 1
+
+
+def test_hiding_many_asks_a_few_questions(catalog):
+    ids = [*record(catalog, {f"/{number}": str(number) for number in range(50)}).values()]
+    asked = []
+
+    def note(_connection, _cursor, statement, *_):
+        asked.append(statement)
+
+    sa.event.listen(sa.engine.Engine, "before_cursor_execute", note)
+    try:
+        with catalog.transaction() as transaction:
+            assert transaction.hide_items(ids) == 50
+    finally:
+        sa.event.remove(sa.engine.Engine, "before_cursor_execute", note)
+    assert len(asked) < 25

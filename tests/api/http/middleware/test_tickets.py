@@ -55,7 +55,7 @@ def test_a_ticket_is_for_one_file(locked, link, method, path):
 
 
 def test_a_changed_ticket_is_none(locked, link):
-    path, ends, signature = re.fullmatch(r"(.*=)(\d+)\.(\w+)", link).groups()
+    path, ends, signature = re.fullmatch(r"(.*=)(\d+)\.(\w+\.\w+)", link).groups()
     later = int(ends) + 1
     flipped = ("1" if signature[0] == "0" else "0") + signature[1:]
     for other in (
