@@ -69,12 +69,12 @@ PathLike = str | os.PathLike[str]
 
 _MEANT = {
     **dict.fromkeys(("top_k", "topk", "limit", "n", "top", "num_results", "size", "count"), "k"),
-    **dict.fromkeys(("filter", "filters", "query_filter"), "where"),
+    **dict.fromkeys(("filter", "filters", "query_filter", "collection", "kind"), "where"),
     **dict.fromkeys(("threshold", "min_score", "score_threshold"), "min_relevance"),
     **dict.fromkeys(("negative", "without", "exclude"), "minus"),
     **dict.fromkeys(("embedding", "query_vector"), "vector"),
     **dict.fromkeys(("offset", "page"), "cursor"),
-    **dict.fromkeys(("collection", "space"), "spaces"),
+    "space": "spaces",
 }
 """What other tools call the options of a search."""
 
@@ -96,7 +96,7 @@ class SearchOptions(TypedDict, total=False):
     literal: str | Iterable[str]
     rerank: str
     rerank_depth: int | None
-    sort: Literal["relevance", "date", "date-asc"]
+    sort: Literal["relevance", "date", "date-asc", "name"]
     spaces: str | Iterable[str]
 
 
@@ -379,7 +379,7 @@ class Library:
         literal: str | Iterable[str] = (),
         rerank: str = "auto",
         rerank_depth: int | None = None,
-        sort: Literal["relevance", "date", "date-asc"] = "relevance",
+        sort: Literal["relevance", "date", "date-asc", "name"] = "relevance",
         spaces: str | Iterable[str] = (),
         **unknown: Any,
     ) -> Answer | list[Answer]:
@@ -401,7 +401,7 @@ class Library:
             where: Filter of the items, or a dict, as in `POST /v1/search`.
             mode: `vector` (by meaning), `text` (by words), `hybrid` (both) or `auto`.
             min_relevance: Minimum relevance of hits, 0 to 1; `auto`: the best cut, by query.
-                (default: 0; sorted by date: `auto`)
+                (default: 0; by date or name: `auto`)
             group_by_file: Collapse by file: only the best item of each file.
             diversity: Result diversity, 0 to 1.
             cursor: `next_cursor` of an earlier answer to the same query.
@@ -409,7 +409,7 @@ class Library:
             literal: Words that are not to become filters.
             rerank: Name of the reranker, `auto` or `none`.
             rerank_depth: Number of candidates to rerank. (default: the reranker's)
-            sort: `relevance`, `date` (newest first) or `date-asc`.
+            sort: `relevance`, `date` (newest first), `date-asc` or `name` (by path).
             spaces: Ids of the vector spaces to search, or names of your own. (default: the
                 library's default space)
             unknown: Raises TypeError, which names the right one.

@@ -92,8 +92,13 @@ def add(
     """Add items at the end of a collection, which is created if there is none of that name."""
     opened = open_library(library, upgrade=True)
     item_ids = _item_ids(opened, items)
-    _create_if_needed(opened.collections, name)
-    changed = opened.collections.add(name, item_ids)
+    is_new = _create_if_needed(opened.collections, name)
+    try:
+        changed = opened.collections.add(name, item_ids)
+    except NotFoundError:
+        if is_new:
+            opened.collections.delete(name)
+        raise
     _tell_change(opened.collections.get(name), changed, "added", as_json=as_json)
 
 
@@ -159,17 +164,21 @@ def unhide(
     _tell_hidden(opened.unhide(_item_ids(opened, items)), "shown again", as_json=as_json)
 
 
-def _create_if_needed(collections: Collections, name: str) -> None:
+def _create_if_needed(collections: Collections, name: str) -> bool:
+    """Return whether there was no collection of this name, and one was created."""
     try:
         collections.get(name)
     except NotFoundError:
         collections.create(name)
+        return True
+    return False
 
 
 def _item_ids(library: Library, given: Sequence[str]) -> list[int]:
     """Find items by their ids, and by the paths of files and directories.
 
-    Raises NotFoundError for a path that the library knows nothing at.
+    Raises NotFoundError for a path that the library knows nothing at, UsageError for a number that
+    is an id, and the name of a file or directory here as well.
     """
     words = list(_words(given))
     space_id = library.space().id
@@ -177,6 +186,11 @@ def _item_ids(library: Library, given: Sequence[str]) -> list[int]:
     with library.catalog.snapshot() as snapshot:
         for word in words:
             if word.isascii() and word.isdecimal():
+                if os.path.lexists(word):
+                    raise UsageError(
+                        f"{word} is the id of an item, and a file or directory here. Write "
+                        f"./{word} for what is here, or go elsewhere for the item."
+                    )
                 found.append(int(word))
                 continue
             path = os.path.abspath(os.path.expanduser(word))  # noqa: PTH100, PTH111

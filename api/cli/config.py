@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli.options import JsonOption, complain, option, print_json
+from api.cli.options import JsonOption, complain, library_directory, option, print_json
 from api.cli.settings import (
     FILE,
     SETTINGS,
@@ -25,7 +25,13 @@ config = typer.Typer(
 )
 
 _LibraryOption = Annotated[
-    Path | None, option("--library", "DIR", "The file of this library, in place of your own.")
+    Path | None,
+    option(
+        "--library",
+        "DIR",
+        "The file of this library, in place of your own.",
+        callback=library_directory,
+    ),
 ]
 _KeyArgument = Annotated[
     str,
@@ -38,7 +44,12 @@ def show(
     context: typer.Context,
     library: Annotated[
         Path | None,
-        option("--library", "DIR", "Show what counts for this library. (default: the default one)"),
+        option(
+            "--library",
+            "DIR",
+            "Show what counts for this library. (default: the default one)",
+            callback=library_directory,
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

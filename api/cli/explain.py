@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli.options import DeviceOption, JsonOption, option, print_json
+from api.cli.options import DeviceOption, JsonOption, library_directory, option, print_json
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +34,13 @@ def explain(
         ),
     ] = None,
     library: Annotated[
-        Path | None, option("--library", "DIR", "Use the encoder of this library instead.")
+        Path | None,
+        option(
+            "--library",
+            "DIR",
+            "Use the encoder of this library instead.",
+            callback=library_directory,
+        ),
     ] = None,
     rerank: Annotated[
         str,

@@ -117,7 +117,7 @@ def _headings(style: Style, *, has_match: bool) -> str:
     if style.is_verbose:
         columns += f"{'similarity':>10}  " + ("  match  " if has_match else "")
     if style.with_dates:
-        columns += f"{'date':<26}"
+        columns += f"{'date':<28}"
     return f"{columns}path"
 
 
@@ -132,7 +132,7 @@ def _line(hit: Hit, style: Style, *, has_match: bool) -> Text:
         if has_match:
             line.append(f"{'-':>7}  " if hit.match is None else f"{hit.match:>+7.2f}  ", "cyan")
     if style.with_dates:
-        line.append(f"{_date_of(hit.item):<26}", "cyan")
+        line.append(f"{_date_of(hit.item):<26}  ", "cyan")
     said = ""
     if hit.group:
         said += f"  and {len(hit.group):,} more of this file"

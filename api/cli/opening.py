@@ -78,21 +78,55 @@ def open_chosen(
         _launch(path)
     if PAGE in chosen:
         question = page_query(joint)
+        if left := left_out_of_page(joint):
+            complain(f"The page shows the query without its {' and '.join(left)}.")
         if address:
             _launch(f"{address.rstrip('/')}/{question}")
         else:
             _serve_page(library, question)
 
 
+def left_out_of_page(joint: "JointQuery") -> list[str]:
+    """Name the parts of a query that the address of the page has no words for."""
+    from retrieval.search.query import ImagePart
+
+    query, where = joint.query, joint.query.where
+    left = ["images"] if any(isinstance(part, ImagePart) for part in query.parts) else []
+    if any(abs(part.weight) != 1 for part in query.parts):
+        left.append("weights")
+    if where is not None and (
+        where.model_fields_set
+        - {"source", "collection", "person", "keyword", "label", "kind", "rating"}
+    ):
+        left.append("other filters")
+    return left
+
+
 def page_query(joint: "JointQuery") -> str:
-    """Write texts, folder, kinds and order of a query as the address of the page has them."""
+    """Write a query as the address of the page has it, with the filters that the page knows."""
+    from retrieval.search.query import ItemPart
+
     query = joint.query
     unwanted = (part.text for part in query.text_parts if part.weight < 0)
     words = [query.words, *(f'-"{text}"' if " " in text else f"-{text}" for text in unwanted)]
     given = [("q", text) for text in [" ".join(filter(None, words))] if text]
+    given += [
+        ("like", f"{'-' * (part.weight < 0)}{part.item_id}")
+        for part in query.parts
+        if isinstance(part, ItemPart)
+    ]
+    if len(joint.modalities) == 1:
+        given += [("what", joint.modalities[0])]
     if query.where is not None:
-        given += [("source", query.where.source)] if query.where.source else []
-        given += [("kind", kind) for kind in query.where.kind or ()]
+        where = query.where
+        for name in ("source", "collection", "person", "keyword", "label"):
+            given += [(name, getattr(where, name))] if getattr(where, name) else []
+        given += [("kind", kind) for kind in where.kind or ()]
+        if where.rating and where.rating.min is not None:
+            given += [("rating", f"{where.rating.min:g}")]
+    if isinstance(query.min_relevance, float | int):
+        given += [("min", f"{query.min_relevance:g}")]
+    given += [("group", "1")] if query.group_by_file else []
     given += [("sort", query.sort)] if query.sort != "relevance" else []
     return f"?{urlencode(given)}" if given else ""
 

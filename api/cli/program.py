@@ -5,13 +5,19 @@ import os
 import sys
 import traceback
 import warnings
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from api.cli.lazy_group import Entry, lazy_group
 from api.cli.query_group import QueryGroup
-from retrieval.errors import MMSearchError, UsageError, left_out_packages_explained
+from retrieval.errors import (
+    MMSearchError,
+    NotFoundError,
+    UsageError,
+    left_out_packages_explained,
+)
 
 EVERYDAY, SERVICE, TUNING, RESEARCH = "Everyday", "Service", "Tuning", "Research"
 
@@ -163,7 +169,7 @@ def main() -> None:
     except MMSearchError as error:
         if _debug:
             raise
-        _complain(str(error))
+        _complain(f"{error}{_hint_of_folder(error)}")
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
         _complain("Interrupted.")
@@ -172,6 +178,29 @@ def main() -> None:
         # The reader of the output has ended (`| head`); avoid a second error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _hint_of_folder(error: MMSearchError) -> str:
+    """Say that the current folder has a library, where a command finds no default one."""
+    if not isinstance(error, NotFoundError):
+        return ""
+    from shlex import quote
+
+    from api.cli.console import display_path
+    from api.cli.folder_library import find_library, library_of
+    from retrieval.library import default_library_path, library_exists
+
+    try:
+        default = default_library_path()
+        if library_exists(default) or f"There is no library at {default}." not in str(error):
+            return ""
+        found = find_library(Path.cwd())
+    except (OSError, MMSearchError):
+        return ""
+    if found is None:
+        return ""
+    named = found.root if library_of(Path(found.root)) == found.path else str(found.path)
+    return f" This folder has a library of its own: `--library {quote(display_path(named))}`."
 
 
 def _make_all_names_printable() -> None:

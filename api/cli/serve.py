@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.options import DeviceOption, complain, option, options_of
+from api.cli.options import DeviceOption, complain, library_directory, option, options_of
 from retrieval.errors import LibraryError, MMSearchError, UsageError
 from retrieval.library import default_library_path, is_place_for_library, open_library
 
@@ -35,8 +35,9 @@ def serve(
         option(
             "--library",
             "[NAME=]DIR",
-            "Library directory. With names, several libraries, each below /libraries/NAME/: "
-            "repeatable. (default: $MMSEARCH_LIBRARY, else one in your data directory)",
+            "Library directory, or a folder that `mmsearch QUERY` has indexed. With names, several "
+            "libraries, each below /libraries/NAME/: repeatable. (default: $MMSEARCH_LIBRARY, else "
+            "one in your data directory)",
         ),
     ] = None,
     host: Annotated[
@@ -246,7 +247,8 @@ def parse_libraries(given: list[str]) -> dict[str, Path]:
             )
         if name in named:
             raise UsageError(f"--library: the name {name} is given twice.")
-        named[name] = Path(directory).expanduser()
+        path = Path(directory).expanduser()
+        named[name] = library_directory(path) or path
     return named
 
 
@@ -257,7 +259,10 @@ def _is_named(text: str) -> bool:
 
 
 def _only_path(given: list[str] | None) -> Path:
-    return Path(given[0]) if given else default_library_path()
+    if not given:
+        return default_library_path()
+    path = Path(given[0])
+    return library_directory(path) or path
 
 
 def _open_named(

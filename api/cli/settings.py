@@ -40,7 +40,7 @@ SETTINGS = {
     "kind": Setting(str, "comma-separated file kinds"),
     "modality": Setting(str, "modality to find: image, text or any"),
     "mode": Setting(str, "search mode: vector, text, hybrid or auto"),
-    "sort": Setting(str, "order of hits: relevance, date or date-asc"),
+    "sort": Setting(str, "order of hits: relevance, date, date-asc or name"),
     "min_relevance": Setting(str, "minimum relevance of hits, 0 to 1, or auto"),
     "group": Setting(bool, "collapse by file"),
     "diversity": Setting(float, "result diversity, 0 to 1"),
@@ -146,7 +146,7 @@ def library_defaults(library: Path) -> dict[str, Any]:
 def _problem(key: str, value: Any, of_library: bool) -> str | None:
     """Say what is wrong with a setting; None: nothing."""
     if key not in SETTINGS:
-        return f"there is no setting {key!r}. There are: {', '.join(SETTINGS)}."
+        return f"There is no setting {key!r}. There are: {', '.join(SETTINGS)}."
     setting = SETTINGS[key]
     is_number = setting.kind is float and type(value) is int
     if type(value) is not setting.kind and not is_number:

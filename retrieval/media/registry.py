@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from retrieval.catalog import Item
 
 UNKNOWN_TYPE = "application/octet-stream"
-_TEXT_TYPE = "text/plain; charset=utf-8"
 
 Renderer = Callable[[str | BinaryIO, "Item", int | None, int | None], "Image.Image"]
 """Renders an item from its file as RGB: path or open file, item, least side in pixels or None, and

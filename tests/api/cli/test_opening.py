@@ -5,11 +5,11 @@ from urllib.parse import parse_qs
 import pytest
 import typer
 
-from api.cli.opening import PAGE, page_query, parse_choices, with_page
+from api.cli.opening import PAGE, left_out_of_page, page_query, parse_choices, with_page
 from retrieval.errors import UsageError
 from retrieval.filters import Filter
 from retrieval.media import MediaKind, Modality
-from retrieval.search.query import JointQuery, Query, Sort, TextPart
+from retrieval.search.query import ItemPart, JointQuery, Query, Sort, TextPart
 
 
 @pytest.fixture
@@ -79,6 +79,7 @@ def test_the_page_is_served_and_opened(indexed, run, launched, monkeypatch, tmp_
 
 def test_the_page_asks_the_same():
     parts = (TextPart("a dog"), TextPart("snow", -1.0), TextPart("a cat", -2.0))
+    parts = (TextPart("a dog"), TextPart("snow", -1.0), TextPart("a cat", -2.0))
     where = Filter(source="/photos", kind=[MediaKind.IMAGE])
     query = Query(parts, where=where, sort=Sort.DATE)
     said = parse_qs(page_query(JointQuery(query, tuple(Modality)))[1:])
@@ -88,3 +89,22 @@ def test_the_page_asks_the_same():
         "kind": ["image"],
         "sort": ["date"],
     }
+
+
+def test_the_page_gets_filters_and_what_it_cannot_show_is_named():
+    where = Filter(collection="summer", rating={"min": 4}, camera="canon")
+    query = Query(
+        (TextPart("a dog", 2.0), ItemPart(3)), where=where, min_relevance=0.5, group_by_file=True
+    )
+    joint = JointQuery(query, (Modality.IMAGE,))
+    said = parse_qs(page_query(joint)[1:])
+    assert said == {
+        "q": ["a dog"],
+        "like": ["3"],
+        "what": ["image"],
+        "collection": ["summer"],
+        "rating": ["4"],
+        "min": ["0.5"],
+        "group": ["1"],
+    }
+    assert left_out_of_page(joint) == ["weights", "other filters"]
