@@ -412,6 +412,7 @@ def _require_place(library: Library, directory: Path) -> None:
         raise UsageError(f"{directory} is a file. Name a new directory.")
     # What an interrupted first backup leaves is none of another program.
     ours = {_LOCK, "spaces"}
+    ours |= {file.name for file in directory.glob(f"{_MANIFEST}.*{UNFINISHED_SUFFIX}")}
     names = [entry.name for entry in directory.iterdir()]
     foreign = [name for name in names if name not in ours and not _number_of(name)]
     if foreign or library_exists(directory):

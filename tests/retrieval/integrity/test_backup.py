@@ -141,6 +141,16 @@ def test_other_directories_are_refused(indexed_library, tmp_path, picture_folder
         restore(picture_folder, tmp_path / "new")
 
 
+def test_what_a_killed_first_backup_leaves_is_no_other_program_s(indexed_library, tmp_path):
+    """A kill while the manifest is written leaves all of it under a name of its own."""
+    place = tmp_path / "backup"
+    back_up(indexed_library, place)
+    (place / "backup.json").rename(place / "backup.json.0123abcd.new")
+    summary = back_up(indexed_library, place)
+    assert summary.rows == summary.copied_rows > 0
+    assert not list(place.glob("*.new"))
+
+
 def test_a_failure_anywhere_leaves_the_former_backup(
     indexed_library, tmp_path, write_files, monkeypatch
 ):
