@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -527,5 +527,9 @@ def test_swiping_and_pinching_on_a_phone(browser, address):  # noqa: F811
         expect(close).to_have_count(1)
         assert close.bounding_box()["y"] < 60, "it stands at the top"
         assert Axe().run(page).violations_count == 0
-        close.tap()
+        for _ in range(3):  # a slow machine takes a tap for a long press
+            close.tap()
+            with suppress(AssertionError):
+                expect(page.get_by_role("dialog")).to_be_hidden(timeout=5000)
+                break
         expect(page.get_by_role("dialog")).to_be_hidden()
