@@ -7,7 +7,7 @@ from shlex import quote
 from rich.text import Text
 
 from api.cli.console import display_path, out
-from api.cli.folder_library import find_library, library_of
+from api.cli.folder_library import find_library
 from retrieval.errors import MMSearchError
 from retrieval.library import default_library_path, library_exists
 
@@ -35,9 +35,7 @@ def first_steps() -> list[tuple[str, str]]:
         found, has_default = None, False
     if found is not None:
         where = display_path(found.root) if found.folder != found.root else "this folder"
-        is_of_tree = library_of(Path(found.root)) == found.path
-        named = found.root if is_of_tree else str(found.path)
-        serve = f"mmsearch serve --library {quote(display_path(named))}"
+        serve = f"mmsearch serve --library {quote(display_path(found.name))}"
         return [
             (_EXAMPLE, f"search {where}, which is indexed"),
             (f"{_EXAMPLE} --open", "the same in your browser"),

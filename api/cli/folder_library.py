@@ -41,6 +41,11 @@ class FolderLibrary:
         """Whether the library lies in the tree, and so may come from whoever made the tree."""
         return self.path.name == INSIDE and str(self.path.parent) == self.root
 
+    @property
+    def name(self) -> str:
+        """What `--library` takes for it: the top of the tree, where that is enough."""
+        return self.root if library_of(Path(self.root)) == self.path else str(self.path)
+
 
 def find_library(folder: Path) -> FolderLibrary | None:
     """Find the library that a folder belongs to; None if there is none yet.

@@ -187,7 +187,7 @@ def _hint_of_folder(error: MMSearchError) -> str:
     from shlex import quote
 
     from api.cli.console import display_path
-    from api.cli.folder_library import find_library, library_of
+    from api.cli.folder_library import find_library
     from retrieval.library import default_library_path, library_exists
 
     try:
@@ -199,8 +199,8 @@ def _hint_of_folder(error: MMSearchError) -> str:
         return ""
     if found is None:
         return ""
-    named = found.root if library_of(Path(found.root)) == found.path else str(found.path)
-    return f" This folder has a library of its own: `--library {quote(display_path(named))}`."
+    named = quote(display_path(found.name))
+    return f" This folder has a library of its own: `--library {named}`."
 
 
 def _make_all_names_printable() -> None:

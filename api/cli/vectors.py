@@ -2,11 +2,11 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from api.cli.filter_options import WhereOption
+from api.cli.filter_options import WhereOption, parse_filter
 from api.cli.options import (
     STOPPING,
     JsonOption,
@@ -17,9 +17,6 @@ from api.cli.options import (
     stop_on_signal,
 )
 from retrieval.library import default_library_path, library_exists, open_library
-
-if TYPE_CHECKING:
-    from retrieval.filters import Filter
 
 _NAMED = 10
 
@@ -60,7 +57,7 @@ def export(
     batches = stored_vectors(
         opened,
         chosen,
-        where=_filter(where),
+        where=parse_filter(where=where),
         modality=Modality(modality) if modality else None,
     )
     count = write_vectors(file, batches, chosen.dimension)
@@ -75,18 +72,6 @@ def export(
         f"Exported {count:,} vectors of {chosen.dimension:,} dimensions to {file}{beside}.",
         markup=False,
     )
-
-
-def _filter(where: str | None) -> "Filter | None":
-    from pydantic import ValidationError
-
-    from retrieval.errors import UsageError, first_problem
-    from retrieval.filters import Filter
-
-    try:
-        return None if where is None else Filter.model_validate_json(where)
-    except ValidationError as error:
-        raise UsageError(f"--where: {first_problem(error)}") from None
 
 
 def import_(
