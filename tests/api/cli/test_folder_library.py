@@ -16,8 +16,10 @@ from api.cli.folder_library import (
     registered_folders,
 )
 from api.cli.options import library_directory
+from api.cli.program import _hint_of_folder
 from indexer.pipeline import index_sources
-from retrieval.library import create_library
+from retrieval.errors import NotFoundError
+from retrieval.library import create_library, open_library
 
 
 @pytest.fixture
@@ -128,6 +130,17 @@ def test_a_folder_names_its_library(made, tree, monkeypatch):
     assert library_directory(Path("2019")) == Path("2019")
     assert library_directory(Path("new")) == Path("new")
     assert library_directory(None) is None
+    assert find_library(tree / "2019").name == str(tree)
+
+
+def test_a_command_without_a_library_names_that_of_the_folder(made, tree, monkeypatch):
+    monkeypatch.chdir(tree / "2019")
+    with pytest.raises(NotFoundError) as raised:
+        open_library()
+    assert str(tree.name) in _hint_of_folder(raised.value)
+    monkeypatch.chdir(tree.parent)
+    assert _hint_of_folder(raised.value) == ""
+    assert _hint_of_folder(NotFoundError("There is no item 7.")) == ""
 
 
 def test_a_library_that_was_deleted_is_none(tree):
