@@ -25,7 +25,7 @@ def test_status_lists_notes_on_files_that_were_read_in_part(indexed, run, pictur
     assert "Nothing to note" in run("status", "--notes").out
     path = picture_folder / "cut \x1b[31m.jpg"
     Image.effect_noise((90, 90), 60).save(path)
-    path.write_bytes(path.read_bytes()[:-2])
+    path.write_bytes(path.read_bytes()[:-1000])
     assert "1 file was read in part: mmsearch status --notes" in run("index", picture_folder).out
     status = run("status", "--notes", "--failed", "--json").json
     assert (status["files_noted"], status["failures"]) == (1, [])

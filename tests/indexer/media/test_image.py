@@ -77,6 +77,6 @@ def test_pages_that_cannot_be_read_are_noted(tmp_path):
 def test_a_damaged_file_is_noted(tmp_path):
     path = tmp_path / "a.jpg"
     Image.effect_noise((80, 80), 50).save(path)
-    path.write_bytes(path.read_bytes()[:-2])
+    path.write_bytes(path.read_bytes()[:-1000])
     [note] = read(str(path), 0, ReadOptions()).notes
     assert "cut off" in note
