@@ -35,8 +35,9 @@ from mmsearch.inputs import (
 )
 from mmsearch.progress import bar
 from retrieval.catalog import Item
+from retrieval.catalog.curation import Collections, SavedSearches
 from retrieval.encoders.base import Space
-from retrieval.encoders.deferred import DeferredEncoder
+from retrieval.encoders.deferred import deferred_encoder, encoder_of
 from retrieval.encoders.given import given_space
 from retrieval.encoders.registry import choose_encoder, load_encoder
 from retrieval.errors import MMSearchError, NotFoundError, UsageError
@@ -44,6 +45,7 @@ from retrieval.indices.maintenance import build_index, needs_rebuild
 from retrieval.library import Library as LibraryOnDisk
 from retrieval.library import create_library, library_exists, open_library
 from retrieval.search.answer import Answer, data_frame
+from retrieval.search.facet_values import FacetValues
 from retrieval.search.facets import Facets
 from retrieval.search.joint import JointEngine
 from retrieval.search.query import (
@@ -196,7 +198,7 @@ class Library:
         for path in paths:
             _require_path("paths", path)
         others = [self._library.space(one.id) for one in self.spaces]
-        encoders = [self._deferred(one) for one in others if not one.is_given]
+        encoders = [deferred_encoder(self._library, one) for one in others if not one.is_given]
         if not encoders:
             raise UsageError(
                 f"{self.path} has vectors of your own only, and no encoder for files. Add these "
@@ -499,6 +501,67 @@ class Library:
             query, where=as_filter(where), modality=parse_modality(modality), limit=limit
         )
 
+    def facet_values(
+        self,
+        facet: str,
+        text: str | None = None,
+        *,
+        below: Sequence[str] = (),
+        contains: str = "",
+        modality: Literal["image", "text"] = "image",
+        where: FilterLike | None = None,
+        min_relevance: float | Literal["auto"] = 0.0,
+        limit: int = 100,
+    ) -> FacetValues:
+        """Count the values of one facet, below a value of it or with a part of their names.
+
+        Args:
+            facet: `years`, `months`, `folders`, `places`, `cameras`, `kinds`, `collections`, or
+                `columns.NAME` of a table column.
+            text: Count the hits of this text. (default: all items)
+            below: What the values are in: the year of months; the path of a folder; a country, then
+                a region of it. (default: sources, countries)
+            contains: Part of their names, not case-sensitive; all levels are looked through.
+            modality: As of `facets`.
+            where: As of `facets`.
+            min_relevance: As of `facets`.
+            limit: Maximum number of values.
+        """
+        require("text", text, str, type(None))
+        require("limit", limit, int)
+        return self._library.facet_values(
+            facet,
+            text,
+            below=tuple(as_list("below", below, str)),
+            contains=contains,
+            modality=modality,
+            where=as_filter(where),
+            min_relevance=min_relevance,
+            limit=limit,
+        )
+
+    @property
+    def collections(self) -> Collections:
+        """Named collections of items."""
+        return self._library.collections
+
+    @property
+    def saved_searches(self) -> SavedSearches:
+        """Searches that were given names."""
+        return self._library.saved_searches
+
+    def hide(self, items: ItemLike | Iterable[ItemLike]) -> int:
+        """Hide items from searches and lists, with those of the same pages.
+
+        The filter `hidden` finds them all the same. Returns how many were not hidden; raises
+        NotFoundError for an unknown item, and hides nothing then.
+        """
+        return self._library.hide([as_item_id(one) for one in _items(items)])
+
+    def unhide(self, items: ItemLike | Iterable[ItemLike]) -> int:
+        """Show hidden items again; returns how many were hidden."""
+        return self._library.unhide([as_item_id(one) for one in _items(items)])
+
     def item(self, item_id: int) -> Item:
         """Return an item by its id; raises NotFoundError for an unknown one."""
         number = as_item_id(item_id)
@@ -625,17 +688,9 @@ class Library:
         require("space", name, str, type(None))
         return find_space(self._library, name)
 
-    def _deferred(self, space: Space) -> DeferredEncoder:
-        def load() -> Any:
-            encoder = load_encoder(space.encoder, "auto", space.weights)
-            self._library.require_space(encoder.space, among=space)
-            return encoder
-
-        return DeferredEncoder(space, load)
-
     def _build_due(self, space: Space) -> None:
         for modality in needs_rebuild(self._library, space):
-            build_index(self._library, modality, lambda: self._deferred(space), space)
+            build_index(self._library, modality, lambda: encoder_of(self._library, space), space)
 
     def _add_files(
         self,

@@ -78,8 +78,8 @@ def _repair(
 ) -> "Repaired":
     from api.cli import console
     from api.cli.index_info import build_due_indices
-    from api.cli.open_library import deferred_encoder, encoder_of
     from indexer.repair import repair
+    from retrieval.encoders.deferred import deferred_encoder, encoder_of
 
     with console.indexing_progress(quiet=as_json) as bar:
         done = repair(
@@ -95,7 +95,7 @@ def _repair(
         if not done.interrupted:
             build_due_indices(
                 library,
-                deferred_encoder(library, space_id, device),
+                deferred_encoder(library, library.space(space_id), device),
                 device=device,
                 is_quiet=as_json,
                 should_stop=should_stop,

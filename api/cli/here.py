@@ -16,9 +16,10 @@ from api.cli.folder_library import (
     register,
     registered_folders,
 )
-from api.cli.open_library import deferred_encoder, library_and_encoder
+from api.cli.open_library import library_and_encoder
 from api.cli.options import complain, stop_on_signal
 from retrieval.catalog.paths import is_at_or_below
+from retrieval.encoders.deferred import deferred_encoder
 from retrieval.errors import LibraryLockedError, MMSearchError, NotFoundError, UsageError
 from retrieval.library import (
     Library,
@@ -95,7 +96,7 @@ def _update(found: FolderLibrary, device: str) -> None:
         return
     try:
         library = open_library(found.path, upgrade=True)
-        encoder = deferred_encoder(library, library.space().id, device)
+        encoder = deferred_encoder(library, library.space(), device)
         sources = {
             root: options
             for root, options in choose_sources(library, []).items()

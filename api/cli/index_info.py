@@ -66,7 +66,7 @@ def build_index(
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild the search index now. `mmsearch index` does this automatically when it is due."""
-    from api.cli.open_library import encoder_of
+    from retrieval.encoders.deferred import encoder_of
     from retrieval.indices.build import BuildOptions
     from retrieval.library import open_library
     from retrieval.media import Modality

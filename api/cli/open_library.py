@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from retrieval.encoders.base import Encoder, Space
-from retrieval.encoders.deferred import DeferredEncoder
+from retrieval.encoders.base import Encoder
+from retrieval.encoders.deferred import deferred_encoder
 from retrieval.encoders.trust import trust_named_encoder
 from retrieval.errors import UsageError
 from retrieval.library import Library, create_library, library_exists, open_library
@@ -64,25 +64,10 @@ def library_and_encoder(
     if encoder_name is None or encoder_name in {AUTO, space.encoder}:
         if encoder_name is not None:
             trust_named_encoder(encoder_name)
-        return library, deferred_encoder(library, space.id, device)
+        return library, deferred_encoder(library, space, device)
     encoder = load_encoder(encoder_name, device)
     library.require_space(encoder.space, among=space)
     return library, encoder
-
-
-def deferred_encoder(library: Library, space_id: str, device: str) -> Encoder:
-    """Return the encoder of a space, which is loaded when it is first used."""
-    space = library.space(space_id)
-    return DeferredEncoder(space, lambda: encoder_of(library, space, device))
-
-
-def encoder_of(library: Library, space: Space, device: str) -> Encoder:
-    """Load the encoder of a space; raises SpaceMismatchError if its weights have changed."""
-    from retrieval.encoders.registry import load_encoder
-
-    encoder = load_encoder(space.encoder, device, space.weights)
-    library.require_space(encoder.space, among=space)
-    return encoder
 
 
 def other_encoders(library: Library, space_id: str, device: str) -> list[Encoder]:
@@ -92,6 +77,5 @@ def other_encoders(library: Library, space_id: str, device: str) -> list[Encoder
     """
     from retrieval.spaces import ordered_space_ids
 
-    others = [one for one in ordered_space_ids(library) if one != space_id]
-    others = [one for one in others if not library.space(one).is_given]
-    return [deferred_encoder(library, one, device) for one in others]
+    others = [library.space(one) for one in ordered_space_ids(library) if one != space_id]
+    return [deferred_encoder(library, one, device) for one in others if not one.is_given]

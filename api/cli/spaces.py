@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.open_library import deferred_encoder
 from api.cli.options import (
     STOPPING,
     DeviceOption,
@@ -95,12 +94,12 @@ def complete(
     from api.cli.index_info import build_due_indices
     from indexer.pipeline import index_sources
     from indexer.spaces import index_spaces
+    from retrieval.encoders.deferred import deferred_encoder
     from retrieval.spaces import ordered_space_ids
 
     opened = open_library(library, upgrade=True)
     known = [opened.space(space_id)] if space_id else map(opened.space, ordered_space_ids(opened))
-    wanted = [space.id for space in known if not space.is_given]
-    encoders = [deferred_encoder(opened, one, device) for one in wanted]
+    encoders = [deferred_encoder(opened, one, device) for one in known if not one.is_given]
     with stop_on_signal(note=STOPPING) as stop:
 
         def index_in(encoder: "Encoder") -> "Summary":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli.open_library import encoder_of, library_and_encoder
+from api.cli.open_library import library_and_encoder
 from api.cli.options import (
     BatchSizeOption,
     DeviceOption,
@@ -47,6 +47,7 @@ def watch(
     """Watch directories and index changes within seconds."""
     from api.cli import console
     from indexer.watch import Updated, watch_sources
+    from retrieval.encoders.deferred import encoder_of
     from retrieval.indices.maintenance import BackgroundBuilder
 
     require_paths(paths or [])

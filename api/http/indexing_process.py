@@ -175,7 +175,8 @@ class IndexingProcess:
                 stdout=asyncio.subprocess.PIPE,
                 limit=_LINE_BYTES,
                 # Ctrl-C goes to the whole process group of a terminal; the service decides instead.
-                process_group=0,
+                # uvloop, which servers choose where it is installed, knows no `process_group`.
+                start_new_session=True,
             )
         except OSError as error:
             raise IndexingFailedError(
@@ -305,17 +306,14 @@ class _Indexing:
         return outcome
 
     def _opened(self, setting: dict[str, str]) -> "tuple[Library, Encoder]":
-        from api.cli.open_library import encoder_of
-        from retrieval.encoders.deferred import DeferredEncoder
+        from retrieval.encoders.deferred import deferred_encoder
         from retrieval.library import open_library
 
         if self._library is None or self._encoder is None:
             library = open_library(setting["library"], upgrade=True)
-            space = library.space(setting["space"])
             self._library = library
-            self._encoder = DeferredEncoder(
-                space, lambda: encoder_of(library, space, setting["device"])
-            )
+            space = library.space(setting["space"])
+            self._encoder = deferred_encoder(library, space, setting["device"])
         return self._library, self._encoder
 
     def _others(self, library: "Library", setting: dict[str, str]) -> "list[Encoder]":

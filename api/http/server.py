@@ -321,6 +321,7 @@ class Server(uvicorn.Server):
             application,
             host=settings.host,
             port=settings.port,
+            loop="asyncio",  # the same for all, also where another package brought uvloop
             http=partial(BoundedProtocol, limits=self.limits),  # type: ignore[arg-type]
             ws="none",
             backlog=_BACKLOG,

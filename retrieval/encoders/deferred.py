@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -16,6 +17,9 @@ from retrieval.encoders.base import (
     require_tokens,
 )
 from retrieval.media import Modality
+
+if TYPE_CHECKING:
+    from retrieval.library import Library
 
 
 class DeferredEncoder:
@@ -86,3 +90,17 @@ class DeferredEncoder:
     def token_count(self, text: str) -> int:
         """As of the encoder."""
         return self.loaded.token_count(text)
+
+
+def deferred_encoder(library: "Library", space: Space, device: str = "auto") -> DeferredEncoder:
+    """Return the encoder of a space of a library, which is loaded when it is first used."""
+    return DeferredEncoder(space, lambda: encoder_of(library, space, device))
+
+
+def encoder_of(library: "Library", space: Space, device: str = "auto") -> Encoder:
+    """Load the encoder of a space; raises SpaceMismatchError if its weights have changed."""
+    from retrieval.encoders.registry import load_encoder
+
+    encoder = load_encoder(space.encoder, device, space.weights)
+    library.require_space(encoder.space, among=space)
+    return encoder

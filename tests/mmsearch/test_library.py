@@ -280,3 +280,25 @@ def test_an_encoders_name_chooses_its_space(own_library, tiny_encoder, monkeypat
     red = own_library.encoder.encode("red")
     [item_id] = own_library.add(vectors=red, ids=["red"], space="open_clip:tiny")
     assert own_library.search("red", k=1)[0].item.id == item_id
+
+
+def test_items_are_hidden_and_collected(own_library):
+    library = own_library
+    first, second, *_ = library.items()
+    library.collections.create("Summer")
+    assert library.collections.add("summer", [second.id, first.id]) == 2
+    assert [item.id for item in library.collections.items("Summer")] == [second.id, first.id]
+    assert library.hide(first) == 1
+    assert first.id not in {hit.item.id for hit in library.search("red", k=10)}
+    assert library.unhide([first.id, second]) == 1
+    assert first.id in {hit.item.id for hit in library.search("red", k=10)}
+    library.saved_searches.save("reds", {"text": "red"})
+    assert [one.name for one in library.saved_searches.all()] == ["reds"]
+
+
+def test_the_values_of_a_facet_are_counted(library):
+    values = library.facet_values("kinds").values
+    assert sum(one.count for one in values) == library.facets().total
+    assert library.facet_values("kinds", where={"kind": ["video"]}).values == ()
+    with pytest.raises(mmsearch.UsageError, match="facet"):
+        library.facet_values("nothing")

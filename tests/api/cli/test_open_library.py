@@ -1,14 +1,12 @@
 """Which library and which encoder a command writes with."""
 
 import shutil
-from dataclasses import replace
 
 import pytest
 
-from api.cli.open_library import encoder_of, library_and_encoder
+from api.cli.open_library import library_and_encoder
 from retrieval.encoders.deferred import DeferredEncoder
-from retrieval.encoders.trust import trust
-from retrieval.errors import NotFoundError, SpaceMismatchError, UsageError
+from retrieval.errors import NotFoundError, UsageError
 
 
 def test_another_encoder_than_the_librarys(indexed, run, picture_folder, tiny_checkpoint, tmp_path):
@@ -62,17 +60,3 @@ def test_the_encoder_of_a_library_is_loaded_when_it_is_used(indexed_library):
         assert isinstance(encoder, DeferredEncoder)
     with pytest.raises(UsageError, match="needs `--encoder NAME`"):
         library_and_encoder(indexed_library.path, None, "new", "cpu", True)
-
-
-def test_an_encoder_that_has_changed_is_refused(indexed_library, tiny_checkpoint, tmp_path):
-    """Its vectors could not be compared with those in the library."""
-    space = indexed_library.space()
-    assert encoder_of(indexed_library, space, "cpu").space == space
-    other = tmp_path / "other"
-    shutil.copytree(tiny_checkpoint, other)
-    (other / "open_clip_config.json").write_text(
-        (other / "open_clip_config.json").read_text().replace(": {}", ': {"mean": [0, 0, 0]}')
-    )
-    trust(other)
-    with pytest.raises(SpaceMismatchError):
-        encoder_of(indexed_library, replace(space, encoder=f"local-dir:{other}"), "cpu")

@@ -1,8 +1,14 @@
+import shutil
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from PIL import Image
 
 from retrieval.encoders.base import Encoder, importable_preprocess, least_side
-from retrieval.encoders.deferred import DeferredEncoder
+from retrieval.encoders.deferred import DeferredEncoder, encoder_of
+from retrieval.encoders.trust import trust
+from retrieval.errors import SpaceMismatchError
 from retrieval.media import Modality
 
 
@@ -45,3 +51,17 @@ def test_it_answers_as_the_encoder_does(tiny_encoder):
     assert importable_preprocess(deferred) is importable_preprocess(tiny_encoder) is None
     assert deferred.token_spans("a dog") == tiny_encoder.token_spans("a dog")
     assert deferred.view(40, 30) == tiny_encoder.view(40, 30)
+
+
+def test_an_encoder_that_has_changed_is_refused(indexed_library, tiny_checkpoint, tmp_path):
+    """Its vectors could not be compared with those in the library."""
+    space = indexed_library.space()
+    assert encoder_of(indexed_library, space, "cpu").space == space
+    other = tmp_path / "other"
+    shutil.copytree(tiny_checkpoint, other)
+    (other / "open_clip_config.json").write_text(
+        (other / "open_clip_config.json").read_text().replace(": {}", ': {"mean": [0, 0, 0]}')
+    )
+    trust(other)
+    with pytest.raises(SpaceMismatchError):
+        encoder_of(indexed_library, replace(space, encoder=f"local-dir:{other}"), "cpu")
