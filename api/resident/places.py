@@ -59,10 +59,10 @@ def listen(place: str) -> socket.socket | None:
     A socket that nobody listens on any more is replaced. Raises OSError where there can be none.
     """
     if os.path.lexists(place):
-        if not stat.S_ISSOCK(os.lstat(place).st_mode):
-            raise FileExistsError(f"{place} is no socket")
-        if (other := connect(place, 1.0)) is not None:
-            other.close()
+        found = os.lstat(place)
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+            raise FileExistsError(f"{place} is no socket of this user")
+        if _has_listener(place):
             return None
         os.unlink(place)
     listening = socket.socket(socket.AF_UNIX)
@@ -91,6 +91,19 @@ def connect(place: str, timeout_s: float) -> socket.socket | None:
         pass
     connection.close()
     return None
+
+
+def _has_listener(place: str) -> bool:
+    """Return whether a process listens on a socket; one that is too busy to answer does."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1.0)
+        try:
+            connection.connect(place)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+        return True
 
 
 def is_of_this_user(connection: socket.socket) -> bool:

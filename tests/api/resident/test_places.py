@@ -1,5 +1,6 @@
 """Sockets of running services: where they lie, and who may use them."""
 
+import contextlib
 import os
 import socket
 import stat
@@ -75,6 +76,22 @@ def test_one_process_listens_and_one_that_has_ended_makes_room(tmp_path):
     second = listen(place)
     assert second is not None
     second.close()
+
+
+def test_a_process_that_is_too_busy_to_answer_keeps_its_socket(tmp_path):
+    place = str(tmp_path / "busy.sock")
+    with socket.socket(socket.AF_UNIX) as busy, contextlib.ExitStack() as waiting:
+        busy.bind(place)
+        busy.listen(0)
+        while True:  # until no more connections may wait
+            one = waiting.enter_context(socket.socket(socket.AF_UNIX))
+            one.settimeout(0.01)
+            try:
+                one.connect(place)
+            except OSError:
+                break
+        assert listen(place) is None
+        assert os.path.exists(place)
 
 
 def test_no_file_of_another_kind_is_replaced(tmp_path):
