@@ -32,7 +32,7 @@ class Style:
 
     is_verbose: with similarity and match. are_here: the files are on this machine. with_dates: with
     the dates. picture_of: reads the pictures that are shown; None: none are. next_page: the number
-    of the page that follows.
+    of the page that follows. before: the hits of the pages before.
     """
 
     is_verbose: bool = False
@@ -41,6 +41,7 @@ class Style:
     is_ranked: bool = True
     picture_of: "Callable[[Item], Image.Image] | None" = None
     next_page: int = 2
+    before: Sequence[Hit] = ()
 
 
 def print_hits(answer: Answer, style: Style) -> None:
@@ -56,16 +57,13 @@ def print_hits(answer: Answer, style: Style) -> None:
     has_match = any(hit.match is not None for hit in answer.hits)
     if out.is_terminal:
         out.print(_headings(style, has_match=has_match), style="dim")
-    of_texts = [hit.item.modality is Modality.TEXT for hit in answer.hits]
-    sections = (
-        [hit for hit, is_text in zip(answer.hits, of_texts, strict=True) if is_text == wanted]
-        for wanted in (False, True)
-    )
+    pictures, passages = _sections(answer.hits)
     show = _picture_printer(style)
-    for number, hits in enumerate(sections):
-        if number and hits and not all(of_texts):
+    for hits, before in zip((pictures, passages), _sections(style.before), strict=True):
+        if pictures and hits and hits is passages:
             out.print("[bold]Texts[/bold]")
-        for hit in shared_out(hits) if style.is_ranked and not style.is_verbose else hits:
+        is_shared = style.is_ranked and not style.is_verbose
+        for hit in shared_out(hits, before) if is_shared else hits:
             out.print(_line(hit, style, has_match=has_match))
             if show and hit.item.has_picture:
                 show(hit.item)
@@ -73,6 +71,12 @@ def print_hits(answer: Answer, style: Style) -> None:
         out.print(f"{answer.left_out:,} less relevant left out.", style="dim")
     if out.is_terminal and answer.next_cursor:
         out.print(f"More: the same with [bold]--page {style.next_page}[/bold]", style="dim")
+
+
+def _sections(hits: Sequence[Hit]) -> tuple[list[Hit], list[Hit]]:
+    """Divide hits into pictures and passages of texts."""
+    pictures = [hit for hit in hits if hit.item.modality is not Modality.TEXT]
+    return pictures, [hit for hit in hits if hit.item.modality is Modality.TEXT]
 
 
 def _picture_printer(style: Style) -> "Callable[[Item], None] | None":
@@ -83,12 +87,16 @@ def _picture_printer(style: Style) -> "Callable[[Item], None] | None":
     return picture_printer(out, style.picture_of)
 
 
-def shared_out(hits: Sequence[Hit]) -> list[Hit]:
+def shared_out(hits: Sequence[Hit], before: Sequence[Hit] = ()) -> list[Hit]:
     """Share out the relevances among hits in their order, which a reranker may have chosen.
 
-    As the search by meaning and words does by itself, so that percentages fall down the list.
+    As the search by meaning and words does by itself, so that percentages fall down the list. None
+    exceeds those of the hits before.
     """
-    relevances = sorted((h.relevance for h in hits if h.relevance is not None), reverse=True)
+    most = min((h.relevance for h in before if h.relevance is not None), default=1.0)
+    relevances = sorted(
+        (min(h.relevance, most) for h in hits if h.relevance is not None), reverse=True
+    )
     if len(relevances) < len(hits):
         return list(hits)
     return [

@@ -306,6 +306,7 @@ def search(
                 is_ranked=query.sort is Sort.RELEVANCE and not diversity,
                 picture_of=searched.read if preview else None,
                 next_page=page + 1,
+                before=searched.answer.hits[: k * (page - 1)],
             )
             print_hits(answer, style)
             if not answer.hits:

@@ -98,6 +98,14 @@ def test_percentages_fall_down_the_list():
     assert shared_out(partly) == partly
 
 
+def test_percentages_do_not_rise_from_page_to_page(terminal):
+    first = hit(1, relevance=0.4)
+    passage = hit(2, relevance=0.8, modality=Modality.TEXT)
+    answer = Answer((hit(3, relevance=0.7), hit(4, relevance=0.2)), {})
+    _, *lines = terminal(answer, Style(before=[first, passage]))
+    assert [line.split()[1] for line in lines] == ["40%", "20%"]
+
+
 def test_a_terminal_gets_headings_and_how_to_see_more(terminal):
     answer = Answer((hit(relevance=0.87, words=1.0),), {}, next_cursor="opaque", left_out=1200)
     heading, line, left_out, more = terminal(answer)
