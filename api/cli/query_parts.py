@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.errors import UsageError
+from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.search.query import ImagePart, ItemPart, TextPart, read_parts
 
 if TYPE_CHECKING:
@@ -113,27 +113,24 @@ def _read(name: str) -> "Image.Image":
 
 def _fetch(address: str) -> "Image.Image":
     """Download an image that the user named, up to a size and a time; it is kept in no file."""
-    import tempfile
-
     import httpx
 
+    from retrieval.media.images import read_image
+
+    content, end = bytearray(), time.monotonic() + _TIME_LIMIT_S
     try:
-        with (
-            tempfile.NamedTemporaryFile(suffix=Path(httpx.URL(address).path).suffix) as file,
-            httpx.stream("GET", address, follow_redirects=True, timeout=_TIME_LIMIT_S) as answer,
-        ):
+        with httpx.stream("GET", address, follow_redirects=True, timeout=_TIME_LIMIT_S) as answer:
             answer.raise_for_status()
-            size, end = 0, time.monotonic() + _TIME_LIMIT_S
             for chunk in answer.iter_bytes():
-                size += len(chunk)
-                if size > _MOST_BYTES:
+                content += chunk
+                if len(content) > _MOST_BYTES:
                     raise UsageError(f"{address} is larger than {_MOST_BYTES >> 20} MiB.")
                 if time.monotonic() > end:  # the time limit of HTTPX begins anew with each byte
                     raise UsageError(f"{address} took longer than {_TIME_LIMIT_S:g} s.")
-                file.write(chunk)
-            file.flush()
-            return _read(file.name)
+        return read_image(bytes(content), name=httpx.URL(address).path)
     except httpx.HTTPStatusError as error:
         raise UsageError(f"{address} answers {error.response.status_code}.") from error
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UsageError(f"{address} cannot be downloaded: {error}.") from error
+    except UnreadableFileError as error:
+        raise UsageError(f"The query image {address}: {error}.") from error
