@@ -7,13 +7,13 @@ import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import file_digest
 from typing import BinaryIO
 
 import xxhash
 
 from indexer.media import document, image, table, text, video
 from indexer.media.base import Decoded, Reader, ReadOptions
+from retrieval.files import checksum_of_opened
 from retrieval.media import (
     NO_METADATA,
     UNTRUSTED_MTIME,
@@ -95,7 +95,7 @@ def read_first(
             held = file.read(size)
             digest = xxhash.xxh3_128_hexdigest(held)
         else:
-            digest = file_digest(file, xxhash.xxh3_128).hexdigest()
+            digest = checksum_of_opened(file)
     is_lasting = before.etag is not None or is_stable(before.st_mtime_ns, now_ns)
     mtime_ns = before.st_mtime_ns if is_lasting else UNTRUSTED_MTIME
     content = Content(size, mtime_ns, digest, before.etag)

@@ -249,7 +249,7 @@ def _encode(
     for modality, pieces in new.items():
         rows = encoder.encode(modality, [piece.payload for piece in pieces.values()])
         halves = np.asarray(rows, np.float16)
-        is_finite = np.isfinite(halves).all(axis=1)
+        is_finite = np.logical_and.reduce(np.isfinite(halves), axis=1)
         found = zip(pieces, halves, is_finite, strict=True)
         vectors.update((key, half) for key, half, usable in found if usable)
     return vectors

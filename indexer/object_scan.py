@@ -8,7 +8,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import xxhash
 
@@ -79,8 +79,7 @@ def _walk_below(
         yield found
     else:
         for entry in _ObjectWalk(root, options).entries(rules):
-            is_nested = is_part and isinstance(entry, EmptyRoot)
-            yield EmptyRoot(entry.path, nested=True) if is_nested else entry
+            yield replace(entry, nested=True) if isinstance(entry, EmptyRoot) and is_part else entry
 
 
 def require_reachable(uri: str) -> None:

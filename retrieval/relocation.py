@@ -6,15 +6,12 @@ Nothing is embedded for that: paths are re-rooted in the catalog, in one transac
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
-
-import xxhash
 
 from retrieval.catalog import Catalog, FileState, KnownFile, Relocated
 from retrieval.catalog.paths import is_at_or_below, is_there, reroot, separator_of
 from retrieval.errors import NotFoundError, UnreadableFileError, UsageError
-from retrieval.files import has_home
+from retrieval.files import checksum_of_opened, has_home
 from retrieval.objects.opening import open_path, status_of
 from retrieval.objects.paths import given_uri, is_object
 
@@ -207,6 +204,6 @@ def _real(path: str | os.PathLike[str]) -> str:
 def _hash(path: str) -> str | None:
     try:
         with open_path(path) as file:
-            return file_digest(file, xxhash.xxh3_128).hexdigest()
+            return checksum_of_opened(file)
     except (OSError, UnreadableFileError):
         return None

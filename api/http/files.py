@@ -13,12 +13,10 @@ import re
 import stat
 import unicodedata
 from collections.abc import AsyncIterator, Mapping
-from hashlib import file_digest
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-import xxhash
 from fastapi import HTTPException, Response
 from fastapi.responses import StreamingResponse
 from PIL import Image
@@ -28,6 +26,7 @@ from starlette.types import Receive, Scope, Send
 from retrieval.catalog import Item
 from retrieval.catalog.paths import is_at_or_below
 from retrieval.errors import NotFoundError, UnreadableFileError
+from retrieval.files import checksum_of_opened
 from retrieval.library import Library
 from retrieval.media import MediaKind, is_as_read
 from retrieval.media.images import TooLargeImageError
@@ -310,7 +309,7 @@ def _require_regular(status: os.stat_result) -> None:
 
 def _hash(file: BinaryIO) -> str:
     """Hash a file's content; rewinds the file."""
-    digest = file_digest(file, xxhash.xxh3_128).hexdigest()  # type: ignore[arg-type]
+    digest = checksum_of_opened(file)
     file.seek(0)
     return digest
 

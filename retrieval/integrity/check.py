@@ -3,11 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import file_digest
 from pathlib import Path
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from retrieval.catalog import FileState
@@ -15,7 +13,7 @@ from retrieval.catalog.paths import is_there, is_virtual
 from retrieval.embeddings import NO_CHECKSUM, are_damaged
 from retrieval.encoders.base import Space
 from retrieval.errors import LibraryError, MMSearchError, UnreadableFileError
-from retrieval.files import valid_text
+from retrieval.files import checksum_of_opened, valid_text
 from retrieval.indices import generations, tuning_queries
 from retrieval.integrity import thumbnails
 from retrieval.integrity.checksums import add_missing_checksums, are_no_vectors
@@ -315,7 +313,7 @@ def _check_files(
         try:
             status = status_of(entry.path)
             with open_path(entry.path, status) as file:
-                digest = file_digest(file, xxhash.xxh3_128).hexdigest()
+                digest = checksum_of_opened(file)
         except FileNotFoundError:
             gone += 1
         except (OSError, UnreadableFileError) as error:

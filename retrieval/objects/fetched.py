@@ -7,7 +7,8 @@ import io
 import os
 import tempfile
 import threading
-from typing import BinaryIO
+import weakref
+from typing import Any, BinaryIO
 
 from retrieval.errors import UnreadableFileError
 
@@ -24,6 +25,7 @@ class FetchedObject:
         self._held = held
         self._lock = threading.Lock()
         self.size = size
+        weakref.finalize(self, held.close)
 
     def open(self) -> BinaryIO:
         """Open it from its beginning, for one thread."""
@@ -37,7 +39,13 @@ class FetchedObject:
             return io.BytesIO(
                 self._held.getvalue() if whole else self._held.getbuffer()[start : start + size]
             )
-        return io.BufferedReader(_Part(self._held, self._lock, start, size))
+        return io.BufferedReader(_Part(self, start, size))
+
+    def read_at(self, place: int, size: int) -> bytes:
+        """Read at most so many bytes at a place of it; for any number of threads."""
+        with self._lock:
+            self._held.seek(place)
+            return self._held.read(size)
 
 
 class Fetcher:
@@ -46,12 +54,13 @@ class Fetcher:
     def __init__(self) -> None:
         self._held = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115
         self._size = 0
+        self._close = weakref.finalize(self, self._held.close)
 
     def write(self, part: bytes) -> None:
         """Take in a part; raises UnreadableFileError where it all gets too large."""
         self._size += len(part)
         if self._size > MOST_BYTES:
-            self._held.close()
+            self._close()
             raise UnreadableFileError(f"it is larger than {MOST_BYTES >> 30} GiB")
         self._held.write(part)
 
@@ -59,20 +68,20 @@ class Fetcher:
         """Return what was taken in."""
         if self._size > IN_MEMORY_BYTES:
             self._held.rollover()
+            self._close.detach()
             return FetchedObject(self._held, self._size)  # type: ignore[arg-type]
         self._held.seek(0)
         content = self._held.read()
-        self._held.close()
+        self._close()
         return FetchedObject(io.BytesIO(content), self._size)
 
 
 class _Part(io.RawIOBase):
-    """Bytes of a file that several readers share, each with a place of its own."""
+    """Bytes of an object that several readers share, each with a place of its own."""
 
-    def __init__(self, file: BinaryIO, lock: threading.Lock, start: int, size: int) -> None:
+    def __init__(self, whole: FetchedObject, start: int, size: int) -> None:
         super().__init__()
-        self._file = file
-        self._lock = lock
+        self._whole = whole
         self._start = start
         self._size = size
         self._place = 0
@@ -93,11 +102,9 @@ class _Part(io.RawIOBase):
     def tell(self) -> int:
         return self._place
 
-    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:
         wanted = max(0, min(len(buffer), self._size - self._place))
-        with self._lock:
-            self._file.seek(self._start + self._place)
-            content = self._file.read(wanted)
+        content = self._whole.read_at(self._start + self._place, wanted)
         buffer[: len(content)] = content
         self._place += len(content)
         return len(content)

@@ -5,9 +5,9 @@ neither kept nor printed. No request waits longer than MMSEARCH_SOURCE_TIMEOUT f
 """
 
 import errno
+import io
 import os
 import re
-import threading
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -99,7 +99,7 @@ class RemoteFolder:
         """Open an object, of which parts are read as they are asked for; as `Source`."""
         with _errors_as_os(path):
             opened = self._system.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead")
-        return cast("BinaryIO", _Guarded(opened, path))
+        return io.BufferedReader(_Guarded(opened, path))
 
     def fetch(self, path: str, size: int) -> FetchedObject:
         """Read an object whole, of `size` bytes or -1; UnreadableFileError for a too large one."""
@@ -344,24 +344,13 @@ def _host(path: str) -> str:
     return urlsplit(path).netloc if is_web(path) else path.partition("://")[2].partition("/")[0]
 
 
-class _Guarded:
+class _Guarded(io.RawIOBase):
     """An open object whose errors are OSErrors."""
 
     def __init__(self, opened: Any, path: str) -> None:
+        super().__init__()
         self._opened = opened
         self._path = path
-        self._lock = threading.Lock()
-
-    def read(self, size: int = -1) -> bytes:
-        with self._lock, _errors_as_os(self._path):
-            return cast("bytes", self._opened.read(size))
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        with self._lock, _errors_as_os(self._path):
-            return cast("int", self._opened.seek(offset, whence))
-
-    def tell(self) -> int:
-        return cast("int", self._opened.tell())
 
     def readable(self) -> bool:
         return True
@@ -369,11 +358,19 @@ class _Guarded:
     def seekable(self) -> bool:
         return True
 
+    def readinto(self, buffer: Any) -> int:
+        with _errors_as_os(self._path):
+            content = self._opened.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with _errors_as_os(self._path):
+            return cast("int", self._opened.seek(offset, whence))
+
+    def tell(self) -> int:
+        return cast("int", self._opened.tell())
+
     def close(self) -> None:
         self._opened.close()
-
-    def __enter__(self) -> "_Guarded":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().close()
