@@ -100,11 +100,11 @@ def _rules_between(source: str, path: str, options: WalkOptions) -> IgnoreRules 
         if options.ignore_files:
             rules, _ = with_ignore_file(rules, f"{place}/{IGNORE_FILE_NAME}")
         place = f"{place}/{name}"
-        is_last = number == len(names)
+        is_file = number == len(names) and (format_of(name) is not None or is_shard(name))
         is_system = not options.system_folders and is_system_folder(name, inside)
         if name.startswith(".") and not options.hidden:
             return None
-        if (is_system and not is_last) or rules.ignores(place, is_directory=not is_last):
+        if (is_system and not is_file) or rules.ignores(place, is_directory=not is_file):
             return None
         inside = name
     return rules

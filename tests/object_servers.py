@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import re
-import signal
 import subprocess
 import sys
 import tarfile
@@ -97,18 +96,18 @@ def s3_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     pytest.importorskip("s3fs", reason="the extra `cluster` is not installed")
     pytest.importorskip("moto.server", reason="moto is not installed")
     log = tmp_path_factory.mktemp("s3") / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _START_S3], stdout=subprocess.PIPE, stderr=output
-        )
+    command = [sys.executable, "-c", _START_S3]
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output) as process,
+    ):
         try:
             assert process.stdout is not None
             address = f"http://127.0.0.1:{int(process.stdout.readline())}"
             _wait_for(address)
             yield S3Server(address, log)
         finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.kill()
 
 
 _START_S3 = """
@@ -171,6 +170,7 @@ class WebServer:
     has_times: bool = True
     has_ranges: bool = True
     statuses: dict[str, int] = field(default_factory=dict)
+    unreadable: set[str] = field(default_factory=set)
     redirects: dict[str, str] = field(default_factory=dict)
     stalls: set[str] = field(default_factory=set)
     address: str = ""
@@ -212,6 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(302, b"", {"Location": web.redirects[path]}, with_body=with_body)
         elif path in web.statuses:
             self._send(web.statuses[path], b"no", {}, with_body=with_body)
+        elif with_body and path in web.unreadable:
+            self._send(503, b"no", {}, with_body=True)
         elif path in web.files:
             self._send_file(path, with_body=with_body)
         elif any(name.startswith(path) for name in web.files) and path.endswith("/"):

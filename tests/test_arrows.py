@@ -58,6 +58,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/indexer/test_changing_folder.py",
     "tests/indexer/test_crash_safety.py",
     "tests/indexer/test_new_modality.py",
+    "tests/indexer/test_object_sources.py",
     "tests/retrieval/indices/test_conformance.py",
     "tests/retrieval/search/test_finding.py",
     "tests/retrieval/search/test_paging.py",

@@ -60,9 +60,9 @@ def _fetched(path: str, status: FileStatus) -> "FetchedObject":
     """Read an object whole; the last one is kept, since a long one is read in several calls."""
     shard = shard_of(path)
     if shard is not None and _is_shard(shard[0]):
-        from retrieval.objects.shards import Shard
+        from retrieval.objects.shards import shard_at
 
-        return Shard(shard[0]).fetch(path)
+        return shard_at(shard[0], status.etag).fetch(path)
     from retrieval.objects.remote import remote_of
 
     return remote_of(path).fetch(path, status.st_size)
@@ -71,9 +71,9 @@ def _fetched(path: str, status: FileStatus) -> "FetchedObject":
 def _source_of(path: str) -> "Source":
     shard = shard_of(path)
     if shard is not None and _is_shard(shard[0]):
-        from retrieval.objects.shards import Shard
+        from retrieval.objects.shards import shard_at
 
-        return Shard(shard[0])
+        return shard_at(shard[0])
     from retrieval.objects.remote import source_of
 
     return source_of(path)

@@ -52,6 +52,10 @@ def timeout_s() -> float:
     return seconds
 
 
+class _AnswerError(Exception):
+    """What a web server answered, as number and reason of an OSError."""
+
+
 def source_of(uri: str) -> Source:
     """Return what lists and opens a URI. Raises PermissionError where nobody trusts it."""
     return remote_of(uri)
@@ -166,12 +170,12 @@ class WebFolder(RemoteFolder):
         async with session.get(self._system.encode_url(address)) as response:
             _require_found(response)
             if "html" not in response.headers.get("Content-Type", "text/html"):
-                raise NotADirectoryError(errno.ENOTDIR, "it has no index page")
+                raise _AnswerError(errno.ENOTDIR, "it has no index page")
             content = await response.content.read(1)
             while len(content) <= _MOST_PAGE_BYTES and (part := await response.content.readany()):
                 content += part
             if len(content) > _MOST_PAGE_BYTES:
-                raise OSError(errno.EFBIG, f"its index page is larger than {_MOST_PAGE_BYTES:,} B")
+                raise _AnswerError(errno.EFBIG, "its index page is too large")
             encoding = response.charset or "utf-8"
             try:
                 return content.decode(encoding, "replace"), str(response.url)
@@ -224,7 +228,10 @@ def _file_system(scheme: str, timeout: float) -> "AsyncFileSystem":
 
         options = _options(scheme, timeout)
         return cast(
-            "AsyncFileSystem", fsspec.filesystem(scheme, use_listings_cache=False, **options)
+            "AsyncFileSystem",
+            fsspec.filesystem(
+                scheme, use_listings_cache=False, skip_instance_cache=True, **options
+            ),
         )
 
 
@@ -262,18 +269,18 @@ async def _require_same_host(_session: object, _context: object, asked: Any) -> 
             "https",
         )
         if not is_upgrade:
-            raise PermissionError(
+            raise _AnswerError(
                 errno.EACCES, f"it leads to another server ({target.host}), which was not asked"
             )
 
 
 def _require_found(response: Any) -> None:
     if response.status in {404, 410}:
-        raise FileNotFoundError(errno.ENOENT, "it is not there")
+        raise _AnswerError(errno.ENOENT, "it is not there")
     if response.status in {401, 403}:
-        raise PermissionError(errno.EACCES, f"access is denied (HTTP {response.status})")
+        raise _AnswerError(errno.EACCES, f"access is denied (HTTP {response.status})")
     if response.status >= 300:
-        raise OSError(errno.EIO, f"its server answered with HTTP {response.status}")
+        raise _AnswerError(errno.EIO, f"its server answered with HTTP {response.status}")
 
 
 def _status_of_headers(headers: Any) -> FileStatus:
@@ -316,10 +323,10 @@ def _errors_as_os(path: str) -> Iterator[None]:
         raise FileNotFoundError(errno.ENOENT, "it is not there") from error
     except MMSearchError:
         raise
+    except _AnswerError as error:
+        # By its number, Python makes it a FileNotFoundError, PermissionError and so on.
+        raise OSError(*error.args) from None
     except OSError as error:
-        known = isinstance(error, PermissionError | NotADirectoryError | IsADirectoryError)
-        if known and error.strerror and not error.filename:
-            raise
         if isinstance(error, PermissionError):
             raise PermissionError(errno.EACCES, "access is denied") from None
         kind = TimeoutError if isinstance(error, TimeoutError) else OSError

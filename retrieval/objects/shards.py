@@ -25,8 +25,7 @@ from retrieval.objects.paths import is_uri, is_web
 from retrieval.objects.remote import remote_of
 
 _MOST_MEMBERS = 5_000_000
-_STATUS_S = 30.0
-"""For how long a process takes the state of a shard on a server as known."""
+_MOST_SEEN = 64
 _CLOCK_STEP_NS = 2_000_000_000
 """As in `indexer.decode`: what is younger may change without its time showing it."""
 _CHUNK = 1 << 20
@@ -109,16 +108,26 @@ class Shard:
         return FileStatus(member.size, mtime_ns, f"{_stamp(self.status)}@{member.offset}")
 
 
+_seen: dict[str, Shard] = {}
+"""Shards by path, as they were when this process last looked at them."""
+
+
+def shard_at(path: str, etag: str | None = None) -> Shard:
+    """Look at a shard, or take it as it was when a member had this etag, a moment ago."""
+    seen = _seen.get(path)
+    if etag is not None and seen is not None and etag.partition("@")[0] == _stamp(seen.status):
+        return seen
+    if len(_seen) >= _MOST_SEEN:
+        _seen.clear()
+    _seen[path] = shard = Shard(path)
+    return shard
+
+
 def _status_of_shard(path: str) -> FileStatus:
     if is_uri(path):
-        return _known_status(path, int(time.monotonic() / _STATUS_S))
+        return remote_of(path).stat(path)
     found = os.stat(path)  # noqa: PTH116 - names need not be valid text
     return FileStatus(found.st_size, found.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _known_status(path: str, _moment: int) -> FileStatus:
-    return remote_of(path).stat(path)
 
 
 def _stamp(status: FileStatus) -> str:
