@@ -8,7 +8,8 @@ import typer
 from api.cli.options import JsonOption, print_json
 from retrieval.errors import LibraryError, NotFoundError, UsageError
 from retrieval.objects.paths import given_uri
-from retrieval.objects.trust import distrust_uri, trust_uri, trusted_uris
+from retrieval.objects.trust import VARIABLE, distrust_uri, record_uri, trusted_uris
+from retrieval.objects.trust import record_file as sources_file
 
 PathsArgument = Annotated[
     list[Path] | None,
@@ -21,7 +22,7 @@ PathsArgument = Annotated[
 
 def _of_source(uri: str, *, remove: bool) -> None:
     if not remove:
-        trust_uri(uri)
+        record_uri(uri)
     elif not distrust_uri(uri):
         raise NotFoundError(f"{uri} is not among the allowed sources.")
 
@@ -38,9 +39,11 @@ def trust(
 
     if remove and not paths:
         raise UsageError("`--remove` needs the PATH of what to allow no longer.")
+    file, variable = record.record_file(), record.VARIABLE
     try:
         for path in paths or []:
             if (uri := given_uri(path)) is not None:
+                variable, file = VARIABLE, sources_file()
                 _of_source(uri, remove=remove)
             elif remove:
                 if not record.distrust(path):
@@ -51,8 +54,7 @@ def trust(
                 record.trust(path)
     except OSError as error:
         raise LibraryError(
-            f"{record.record_file()} cannot be written: {error.strerror}. Set {record.VARIABLE} "
-            "to the paths instead."
+            f"{file} cannot be written: {error.strerror}. Set {variable} to the paths instead."
         ) from error
     allowed = [valid_text(path) for path in map(str, record.trusted_paths())]
     allowed += trusted_uris()

@@ -40,8 +40,16 @@ def trust_uri(uri: str) -> None:
     if is_trusted_uri(uri):
         return
     os.environ[VARIABLE] = " ".join([*_of_process(), uri])
-    with suppress(OSError, RuntimeError):  # the last: this user has no home
+    with suppress(OSError):
+        record_uri(uri)
+
+
+def record_uri(uri: str) -> None:
+    """Record a URI as trusted by this user; raises OSError where that is not possible."""
+    try:
         _write({*_recorded(), uri})
+    except RuntimeError as error:  # this user has no home
+        raise OSError(errno.ENOENT, "this user has no home directory") from error
 
 
 def distrust_uri(uri: str) -> bool:
