@@ -150,7 +150,9 @@ def relocate(
     """Give a moved or renamed directory, or a drive, its new path, without indexing it again."""
     from api.cli import console
     from api.http.schemas import valid_text
+    from indexer.sources import trust_named
 
+    trust_named([new])
     opened = open_library(library, upgrade=not dry_run)
     done = opened.relocate(old, new, dry_run=dry_run, force=force)
     presence = done.presence
