@@ -1,49 +1,24 @@
-"""From steps through files to the library: encode what is new, write it, record everything."""
+"""Record in a library what was read and encoded: rows first, then what the catalog says of them."""
 
 import os
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from indexer.decode import Content, is_stable
-from indexer.media.base import Decoded, Piece
-from indexer.media.chunking import split
+from indexer.decode import Content
+from indexer.encode import EncodedStep, FileStep, VectorKey, encode_steps
 from indexer.progress import Summary
 from indexer.scan import Comparison, FoundFile
-from retrieval.catalog import FailedFile, FileEntry, FileState, FileUpdate, ItemEntry, Transaction
+from retrieval.catalog import FileEntry, FileState, FileUpdate, ItemEntry, Transaction
 from retrieval.catalog.paths import is_at_or_below, is_gone, is_there
 from retrieval.catalog.schema import SIDECARS_NOT_READ
-from retrieval.encoders.base import Encoder, Vectors
-from retrieval.errors import LibraryError, MissingExtraError, UnreadableFileError
+from retrieval.encoders.base import Encoder, Space
+from retrieval.errors import LibraryError
 from retrieval.library import Library
 from retrieval.media import NO_METADATA, Metadata, Modality
-from retrieval.media.places import place_name
-
-_Key = tuple[str, Modality, str]
-"""What a vector is of: content hash, modality, part."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileStep:
-    """One step through a file: what it gave, with payloads as the encoder takes them.
-
-    Long texts are not split yet. content is None where the file could not be read, for the reason
-    in `failure`. decoded is None there, and where the content was known before.
-    """
-
-    found: FoundFile
-    content: Content | None = None
-    decoded: Decoded | None = None
-    failure: FailedFile | None = None
-    is_first: bool = True
-
-    @property
-    def next(self) -> int | None:
-        """Return where the next step begins; None: this was the last."""
-        return self.decoded.next if self.decoded else None
 
 
 @dataclass
@@ -64,16 +39,6 @@ class Batch:
         return max(self.counts.values(), default=0) >= size or len(self.steps) >= 4 * size
 
 
-def failed_file(found: FoundFile, error: OSError | UnreadableFileError) -> FailedFile:
-    """Record why a file failed; a reason that may pass by itself has it tried at the next run."""
-    if isinstance(error, OSError):
-        return FailedFile(found.path, (error.strerror or str(error)).lower())
-    is_lasting = is_stable(found.mtime_ns, time.time_ns())
-    if isinstance(error, MissingExtraError) or not is_lasting:
-        return FailedFile(found.path, str(error))
-    return FailedFile(found.path, str(error), found.size, found.mtime_ns)
-
-
 def commit(
     library: Library, encoder: Encoder, batch: Batch, comparison: Comparison, summary: Summary
 ) -> list[FoundFile]:
@@ -90,88 +55,78 @@ def commit(
         The files to be read again: their content was known when they were read, but is not any
         more, since the file that held it has changed in an earlier batch of the run.
     """
-    space = encoder.space
-    steps = [_with_chunks(step, encoder) for step in batch.steps if step.decoded]
+    hashes = {step.content.hash for step in batch.steps if step.content and step.decoded}
     with library.catalog.snapshot() as snapshot:
-        rows = snapshot.rows_of_contents(space.id, {_content(step).hash for step in steps})
+        rows = snapshot.rows_of_contents(encoder.space.id, hashes)
+    encoded = encode_steps(encoder, batch.steps, rows.keys())
+    return record(library, encoder.space, encoded, rows, comparison, summary)
+
+
+def record(
+    library: Library,
+    space: Space,
+    steps: Sequence[EncodedStep],
+    rows: dict[VectorKey, int],
+    comparison: Comparison,
+    summary: Summary,
+) -> list[FoundFile]:
+    """Give vectors their rows, write and flush them, and only then name them in the catalog.
+
+    Args:
+        library: the library to write to.
+        space: what the vectors are of.
+        steps: what was encoded.
+        rows: of the vectors that the library has already; those of new ones are added.
+        comparison: what the scan found, to recognise moved files.
+        summary: counts, which are updated.
+
+    Returns:
+        The files to be read again, as `commit`.
+    """
+    with library.catalog.snapshot() as snapshot:
         ends = {modality: snapshot.row_count(space.id, modality) for modality in Modality}
-    counts = {}
-    for modality, vectors in _encode(encoder, steps, set(rows)).items():
-        first = ends[modality]
-        usable = {key: vector for key, vector in vectors.items() if np.isfinite(vector).all()}
-        rows.update(zip(usable, range(first, first + len(usable)), strict=True))
-        counts[modality] = len(usable)
-        if usable:
-            _write(library, encoder, modality, list(usable.values()), first)
-    updates, incomplete = _updates(steps, rows)
-    failures = [*(step.failure for step in batch.steps if step.failure), *incomplete]
+    new: dict[Modality, list[NDArray[np.float16]]] = {}
+    for step in steps:
+        for piece in step.pieces:
+            key = step.key_of(piece)
+            if key not in rows and piece.vector is not None:
+                of_modality = new.setdefault(piece.modality, [])
+                rows[key] = ends[piece.modality] + len(of_modality)
+                of_modality.append(piece.vector)
+    for modality, vectors in new.items():
+        _write(library, space, modality, vectors, ends[modality])
+    updates = _updates(steps, rows)
+    failures = [step.failure for step in steps if step.failure]
     to_read_again = []
     with library.catalog.transaction() as transaction:
-        for modality, count in counts.items():
-            transaction.extend_rows(space.id, modality, ends[modality], count)
+        for modality, vectors in new.items():
+            transaction.extend_rows(space.id, modality, ends[modality], len(vectors))
         # First those that take over vectors, which changed files are about to let go.
-        for step in batch.steps:
-            if step.content and not step.decoded:
+        for step in steps:
+            if step.is_known:
                 recorded = _record_known(transaction, space.id, step, comparison, summary)
                 to_read_again += [] if recorded else [step.found]
         transaction.record_files(space.id, updates)
         transaction.record_failures(failures)
-    summary.embedded += sum(counts.values())
+    summary.embedded += sum(len(vectors) for vectors in new.values())
     summary.failed += len(failures)
     failed = {failure.path for failure in failures}
     summary.noted += sum(bool(update.notes) for update in updates)
     for step in steps:
-        if step.next is None and step.found.path not in failed:
+        if step.is_last and not step.is_known and step.found.path not in failed:
             _count(step, comparison, summary)
     return to_read_again
 
 
-def _with_chunks(step: FileStep, encoder: Encoder) -> FileStep:
-    """Split long texts into chunks that the encoder reads whole, each a piece of its own."""
-    pieces: list[Piece] = []
-    for piece in _decoded(step).pieces:
-        if piece.modality is not Modality.TEXT:
-            pieces.append(piece)
-            continue
-        chunks = split(piece.payload, encoder.token_count, encoder.context_length)
-        for chunk in chunks:
-            locator = piece.locator
-            if len(chunks) > 1:
-                locator = replace(locator, part=f"{locator.part}x{chunk.start}")
-            pieces.append(Piece(Modality.TEXT, chunk.text, locator))
-    return replace(step, decoded=replace(_decoded(step), pieces=tuple(pieces)))
-
-
-def _encode(
-    encoder: Encoder, steps: Sequence[FileStep], known: set[_Key]
-) -> dict[Modality, dict[_Key, Vectors]]:
-    """Vectors of what has none yet; contents that several files share are encoded once."""
-    new: dict[Modality, dict[_Key, Piece]] = {}
-    for step in steps:
-        for key, piece in _pieces(step):
-            if key not in known:
-                new.setdefault(piece.modality, {})[key] = piece
-    return {
-        modality: dict(
-            zip(
-                pieces,
-                encoder.encode(modality, [piece.payload for piece in pieces.values()]),
-                strict=True,
-            )
-        )
-        for modality, pieces in new.items()
-    }
-
-
 def _write(
     library: Library,
-    encoder: Encoder,
+    space: Space,
     modality: Modality,
-    vectors: Sequence[Vectors],
+    vectors: Sequence[NDArray[np.float16]],
     first_row: int,
 ) -> None:
     try:
-        library.embeddings(encoder.space, modality).write(np.stack(vectors), first_row)
+        library.embeddings(space, modality).write(np.stack(vectors), first_row)
     except OSError as error:
         raise LibraryError(
             f"{library.path} cannot be written: {error.strerror}. What was committed before is "
@@ -179,44 +134,35 @@ def _write(
         ) from error
 
 
-def _updates(
-    steps: Sequence[FileStep], rows: dict[_Key, int]
-) -> tuple[list[FileUpdate], list[FailedFile]]:
-    """Collect the updates to record, one a file, and the files that lack a vector."""
+def _updates(steps: Sequence[EncodedStep], rows: dict[VectorKey, int]) -> list[FileUpdate]:
+    """Collect the updates to record, one a file."""
     updates: dict[str, FileUpdate] = {}
-    failures = []
     for step in steps:
-        decoded = _decoded(step)
+        if step.content is None or step.is_known:
+            continue
         items = [
             ItemEntry(
-                piece.modality,
-                rows[key],
-                text=piece.payload if piece.modality is Modality.TEXT else None,
-                **vars(piece.locator),
+                piece.modality, rows[step.key_of(piece)], text=piece.text, **vars(piece.locator)
             )
-            for key, piece in _pieces(step)
-            if key in rows
+            for piece in step.pieces
         ]
-        if len(items) < len(decoded.pieces):
-            reason = "the encoder gave no finite vector"
-            failures.append(failed_file(step.found, UnreadableFileError(reason)))
         update = FileUpdate(
-            _read_file(step, with_place(decoded.metadata)),
+            _read_file(step, step.metadata),
             items,
             step.is_first,
-            step.next is None,
-            [(said.image_path, said.columns) for said in decoded.annotations],
-            decoded.notes,
+            step.is_last,
+            [(said.image_path, said.columns) for said in step.annotations],
+            step.notes,
         )
         before = updates.get(step.found.path)
         updates[step.found.path] = _joined(before, update) if before else update
-    return list(updates.values()), failures
+    return list(updates.values())
 
 
 def _record_known(
     transaction: Transaction,
     space_id: str,
-    step: FileStep,
+    step: EncodedStep,
     comparison: Comparison,
     summary: Summary,
 ) -> bool:
@@ -294,7 +240,7 @@ def _source_is_there(path: str, sources: Sequence[str]) -> bool:
     return bool(above) and all(is_there(folder if s == path else s) for s in above)
 
 
-def _count(step: FileStep, comparison: Comparison, summary: Summary) -> None:
+def _count(step: EncodedStep, comparison: Comparison, summary: Summary) -> None:
     before = comparison.known.get(step.found.path)
     is_change = (
         before is not None
@@ -305,32 +251,15 @@ def _count(step: FileStep, comparison: Comparison, summary: Summary) -> None:
     summary.changed += is_change
 
 
-def _content(step: FileStep) -> Content:
+def _content(step: EncodedStep) -> Content:
     assert step.content is not None
     return step.content
 
 
-def _decoded(step: FileStep) -> Decoded:
-    assert step.decoded is not None
-    return step.decoded
-
-
-def _pieces(step: FileStep) -> Iterator[tuple[_Key, Piece]]:
-    for piece in _decoded(step).pieces:
-        yield (_content(step).hash, piece.modality, piece.locator.part), piece
-
-
-def with_place(metadata: Metadata) -> Metadata:
-    """Name the place of a file that has coordinates."""
-    if metadata.latitude is None or metadata.longitude is None:
-        return metadata
-    return replace(metadata, place=place_name(metadata.latitude, metadata.longitude))
-
-
-def _read_file(step: FileStep, metadata: Metadata = NO_METADATA) -> FileEntry:
+def _read_file(step: EncodedStep, metadata: Metadata = NO_METADATA) -> FileEntry:
     found, content = step.found, _content(step)
     known = found.path, found.kind, content.size, content.mtime_ns, content.hash
-    return FileEntry(*known, metadata, found.sidecars_state)
+    return FileEntry(*known, metadata, found.sidecars_state, content.etag)
 
 
 def _joined(first: FileUpdate, second: FileUpdate) -> FileUpdate:

@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 
-from indexer.commit import Batch, FileStep, commit, failed_file, with_place
-from indexer.decode import has_pages, read_first, read_metadata, read_on
+from indexer.commit import Batch, commit
+from indexer.decode import has_pages, read_metadata
 from indexer.decoder_pool import DecoderPool
-from indexer.media.base import Decoded, ReadOptions
+from indexer.encode import FileStep, read_options, read_step, ready, with_place
 from indexer.moved_sources import MoveOptions, Moves, advice_on_missing, follow_moves
 from indexer.partial_scan import PartialScan
 from indexer.progress import Progress, Summary
@@ -28,21 +28,20 @@ from indexer.sources import (
 )
 from retrieval.catalog import Seen
 from retrieval.catalog.paths import is_there
-from retrieval.encoders.base import Encoder, cannot_encode, importable_preprocess, least_side
+from retrieval.encoders.base import Encoder
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.integrity.checksums import add_missing_checksums
 from retrieval.library import Library
-from retrieval.media import MediaKind, Metadata, Modality, metadata_notes
-from retrieval.media.images import default_max_pixels
+from retrieval.media import MediaKind, Metadata, metadata_notes
 from retrieval.media.registry import TIFF, format_of_indexed
+from retrieval.objects.paths import is_uri
 
 DEFAULT_BATCH_SIZE = 64
 DEFAULT_LIMIT_S = 60.0
 _LOOKED_UP_AT_ONCE = 256
 _MOST_SEALED_BYTES = 128 << 20
 """Size of a catalog whose checksum is computed after each run, in a tenth of a second or so."""
-_SHARE_OF_LIMIT = 0.4
-"""Of the time limit of one read: after it a reader ends with what it has."""
+_UNREACHED_NAMED = 3
 _FILES_A_STEP = 8
 """How many files are read between two events of progress."""
 _WEIGHT_OF_MANY_PIECES = 32
@@ -208,6 +207,18 @@ def hide_files(library: Library, paths: Sequence[str]) -> int:
         return transaction.mark_removed(paths)
 
 
+def _unreached(comparison: Comparison) -> list[str]:
+    """Say which sources, or parts of them, could not be reached; a few are named."""
+    of_servers = [failed for failed in comparison.unlisted if is_uri(failed.path)]
+    notes = [
+        f"{failed.path}: {failed.failure}; what was indexed from it stays."
+        for failed in of_servers[:_UNREACHED_NAMED]
+    ]
+    if more := len(of_servers) - len(notes):
+        notes.append(f"{more:,} more could not be reached: see `mmsearch status --failed`.")
+    return notes
+
+
 def _tallied(entries: Iterable[Entry], seen: Seen) -> Iterator[Entry]:
     """Count in passing what a walk did not take in."""
     for entry in entries:
@@ -295,6 +306,7 @@ class _Run:
             told = "\n".join(self.summary.notes)
             emptied = (path for path in comparison.emptied if path not in told)
             self.summary.notes += [f"{path} {why_kept(path)}" for path in emptied]
+        self.summary.notes += _unreached(comparison)
         joined = Seen.joined(one.to_json() for one in seen.values())
         self.summary.endings = dict(joined.endings)
         self.summary.system_folders = dict(joined.system_folders)
@@ -447,25 +459,9 @@ class _Run:
 
         known: content hashes that spare the reading.
         """
-        options = self._options(found)
-        decoded: Decoded | None
-        try:
-            if before is None or before.content is None or before.next is None:
-                content, decoded = processes.submit(
-                    read_first, found.path, known, options, found.sidecars
-                ).result()
-            else:
-                content = before.content
-                decoded = processes.submit(
-                    read_on, found.path, before.next, content, options
-                ).result()
-        except (OSError, UnreadableFileError) as error:
-            if before is not None and before.content and isinstance(error, UnreadableFileError):
-                rest = Decoded((), notes=(f"the rest could not be read: {error}",))
-                return FileStep(found, before.content, rest, is_first=False)
-            return FileStep(found, failure=failed_file(found, error))
-        step = FileStep(found, content, is_first=before is None)
-        return self._prepared(step, decoded, options) if decoded else step
+        source = self._sources[source_above(found.path, list(self._sources))]
+        options = read_options(self._encoder, source, self._limit_s, self._max_pixels)
+        return ready(read_step(processes, found, options, known, before), self._encoder)
 
     def _read_to_the_end(
         self, processes: DecoderPool, threads: ThreadPoolExecutor, step: FileStep
@@ -476,32 +472,3 @@ class _Run:
             yield step
             step = future.result()
         yield step
-
-    def _prepared(self, step: FileStep, decoded: Decoded, options: ReadOptions) -> FileStep:
-        """Leave out what the encoder does not take; turn images into its input.
-
-        A file of whose first pieces it takes none has failed.
-        """
-        taken = [piece for piece in decoded.pieces if piece.modality in self._encoder.modalities]
-        if step.is_first and decoded.pieces and not taken:
-            error = UnreadableFileError(
-                str(cannot_encode(self._encoder, decoded.pieces[0].modality))
-            )
-            return FileStep(step.found, failure=failed_file(step.found, error))
-        decoded = replace(decoded, pieces=tuple(taken))
-        if options.preprocess is None:
-            decoded = decoded.preprocessed(self._encoder.preprocess)
-        return replace(step, decoded=decoded)
-
-    def _options(self, found: FoundFile) -> ReadOptions:
-        source = self._sources[source_above(found.path, list(self._sources))]
-        takes_images = Modality.IMAGE in self._encoder.modalities
-        return ReadOptions(
-            least_side=least_side(self._encoder),
-            max_pixels=self._max_pixels or source.max_pixels or default_max_pixels(),
-            preprocess=importable_preprocess(self._encoder) if takes_images else None,
-            seconds=_SHARE_OF_LIMIT * self._limit_s,
-            text_column=source.text_column,
-            image_column=source.image_column,
-            text_encoding=source.text_encoding,
-        )

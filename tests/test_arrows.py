@@ -28,7 +28,7 @@ ONLY_IN = {
     "rich": ("api/", "mmsearch/progress.py"),
 }
 LAYERS = [
-    {"errors", "files", "machine"},
+    {"errors", "files", "machine", "objects"},
     {"catalog", "embeddings", "encoders", "filters", "media"},
     {
         "duplicates",
@@ -46,8 +46,10 @@ LAYERS = [
 """Of `retrieval`, from the bottom: a layer imports itself and those before it."""
 
 NO_MODULE_OF_THEIR_NAME = {
+    "tests/api/cli/test_index_objects.py",
     "tests/api/cli/test_index_tokens.py",
     "tests/api/http/test_examples.py",
+    "tests/api/http/test_object_files.py",
     "tests/api/http/routes/test_page_grid.py",
     "tests/api/http/routes/test_page_viewer.py",
     "tests/api/http/routes/test_page_collections.py",
@@ -58,6 +60,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/indexer/test_changing_folder.py",
     "tests/indexer/test_crash_safety.py",
     "tests/indexer/test_new_modality.py",
+    "tests/indexer/test_object_sources.py",
     "tests/retrieval/indices/test_conformance.py",
     "tests/retrieval/search/test_finding.py",
     "tests/retrieval/search/test_paging.py",

@@ -15,6 +15,7 @@ from retrieval.errors import NotFoundError, UsageError
 from retrieval.filters import Filter
 from retrieval.library import Library, open_library
 from retrieval.media import Modality
+from retrieval.objects.paths import given_uri
 
 _MOST_OF_A_PATH = 1_000_000
 
@@ -193,7 +194,7 @@ def _item_ids(library: Library, given: Sequence[str]) -> list[int]:
                     )
                 found.append(int(word))
                 continue
-            path = os.path.abspath(os.path.expanduser(word))  # noqa: PTH100, PTH111
+            path = given_uri(word) or os.path.abspath(os.path.expanduser(word))  # noqa: PTH100, PTH111
             below = Filter(source=path, hidden="any")
             # Pictures of pages stand for the passages on them.
             for modality in (Modality.IMAGE, Modality.TEXT):

@@ -150,7 +150,9 @@ def relocate(
     """Give a moved or renamed directory, or a drive, its new path, without indexing it again."""
     from api.cli import console
     from api.http.schemas import valid_text
+    from indexer.sources import trust_named
 
+    trust_named([new])
     opened = open_library(library, upgrade=not dry_run)
     done = opened.relocate(old, new, dry_run=dry_run, force=force)
     presence = done.presence
@@ -189,7 +191,8 @@ def remove(
     """Remove directories and files from a library; the files themselves stay."""
     from api.cli import console
     from indexer.pipeline import remove_paths
-    from retrieval.catalog.paths import is_there
+    from indexer.sources import absolute
+    from retrieval.catalog.paths import is_at_or_below, is_there
 
     opened = open_library(library)
     removed = remove_paths(opened, paths)
@@ -199,8 +202,8 @@ def remove(
     console.out.print(f"{removed:,} files removed from the library.")
     with opened.catalog.snapshot() as snapshot:
         sources = snapshot.sources()
-    for path in filter(is_there, map(str, paths)):
-        containing = [s for s in sources if Path(s) in Path(path).absolute().parents]
+    for path in filter(is_there, map(absolute, paths)):
+        containing = [s for s in sources if s != path and is_at_or_below(path, s)]
         for source in containing:
             console.out.print(
                 f"{path} is in the source {source}: the next `mmsearch index` will find it again.",

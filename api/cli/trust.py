@@ -7,13 +7,24 @@ import typer
 
 from api.cli.options import JsonOption, print_json
 from retrieval.errors import LibraryError, NotFoundError, UsageError
+from retrieval.objects.paths import given_uri
+from retrieval.objects.trust import VARIABLE, distrust_uri, record_uri, trusted_uris
+from retrieval.objects.trust import record_file as sources_file
 
 PathsArgument = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[PATH]...", help="Folders or files to allow. (default: list what is allowed)"
+        metavar="[PATH]...",
+        help="Folders, files or addresses of sources to allow. (default: list what is allowed)",
     ),
 ]
+
+
+def _of_source(uri: str, *, remove: bool) -> None:
+    if not remove:
+        record_uri(uri)
+    elif not distrust_uri(uri):
+        raise NotFoundError(f"{uri} is not among the allowed sources.")
 
 
 def trust(
@@ -21,16 +32,20 @@ def trust(
     remove: Annotated[bool, typer.Option("--remove", help="Allow these paths no longer.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Allow libraries to use an encoder's files, or a link's target, outside of them."""
+    """Allow libraries to use an encoder's files, a link's target or a server outside of them."""
     from api.cli import console
     from api.http.schemas import valid_text
     from retrieval.encoders import trust as record
 
     if remove and not paths:
         raise UsageError("`--remove` needs the PATH of what to allow no longer.")
+    file, variable = record.record_file(), record.VARIABLE
     try:
         for path in paths or []:
-            if remove:
+            if (uri := given_uri(path)) is not None:
+                variable, file = VARIABLE, sources_file()
+                _of_source(uri, remove=remove)
+            elif remove:
                 if not record.distrust(path):
                     raise NotFoundError(f"{path.absolute()} is not among the allowed paths.")
             elif not path.exists():
@@ -39,10 +54,10 @@ def trust(
                 record.trust(path)
     except OSError as error:
         raise LibraryError(
-            f"{record.record_file()} cannot be written: {error.strerror}. Set {record.VARIABLE} "
-            "to the paths instead."
+            f"{file} cannot be written: {error.strerror}. Set {variable} to the paths instead."
         ) from error
     allowed = [valid_text(path) for path in map(str, record.trusted_paths())]
+    allowed += trusted_uris()
     if as_json:
         print_json({"trusted": allowed})
         return

@@ -324,6 +324,8 @@ class Server(uvicorn.Server):
             loop="asyncio",  # the same for all, also where another package brought uvloop
             http=partial(BoundedProtocol, limits=self.limits),  # type: ignore[arg-type]
             ws="none",
+            # Not uvloop, which some packages install: it starts no process in a group of its own.
+            loop="asyncio",
             backlog=_BACKLOG,
             log_level=settings.log_level,
             access_log=False,

@@ -19,7 +19,7 @@ import numpy as np
 import pillow_heif
 import pytest
 
-import indexer.pipeline
+import indexer.encode
 from indexer.pipeline import index_sources
 from indexer.progress import Summary
 from retrieval.encoders.base import Encoder
@@ -450,7 +450,7 @@ def index_by_fate(
     (tmp_path / "modules" / "fateful_reading.py").write_text(FATEFUL_READING)
     monkeypatch.syspath_prepend(tmp_path / "modules")
     fateful = importlib.import_module("fateful_reading")
-    monkeypatch.setattr(indexer.pipeline, "read_first", fateful.read_first)
+    monkeypatch.setattr(indexer.encode, "read_first", fateful.read_first)
     yield lambda library, folder: index_sources(
         library, tiny_encoder, [folder], workers=2, limit_s=4, batch_size=8
     )

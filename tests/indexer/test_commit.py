@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from indexer.commit import Batch, FileStep, commit, failed_file
+from indexer.commit import Batch, commit
 from indexer.decode import Content
+from indexer.encode import FileStep, failed_file
 from indexer.media.base import Decoded, Locator, Piece
 from indexer.progress import Summary
 from indexer.scan import Comparison, FoundFile

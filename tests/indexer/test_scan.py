@@ -15,6 +15,8 @@ from indexer.scan import (
     PassedOver,
     Unlisted,
     WalkOptions,
+    _pack,
+    _unpack,
     compare,
     walk,
 )
@@ -397,3 +399,33 @@ def test_a_former_mount_keeps_its_files_whatever_is_left_in_its_place(tmp_path, 
     assert compare(walk(str(tmp_path)), known).gone == [f"{usb}/a.jpg"]
     found = [MountPoint(usb)]
     assert compare(found, known, former_mounts=[usb]).gone == [f"{usb}/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("found", "before", "is_read"),
+    [
+        ((1, 5, "v1"), (1, 5, "v1"), False),
+        ((1, 6, "v1"), (1, 5, "v1"), False),  # written again as it was
+        ((1, 5, "v2"), (1, 5, "v1"), True),
+        ((2, 5, "v1"), (1, 5, "v1"), True),
+        ((-1, -1, "v1"), (1, 5, "v1"), False),  # a server that tells no size
+        ((1, 5, "v1"), (1, 5, None), True),
+        ((1, 5, None), (1, 5, "v1"), False),
+        ((1, 6, None), (1, 5, "v1"), True),
+        ((1, -1, None), (1, -1, None), True),
+    ],
+)
+def test_an_object_changes_with_its_etag_or_size(found, before, is_read):
+    path = "s3://bucket/a.jpg"
+    entry = FoundFile(path, found[0], found[1], MediaKind.IMAGE, etag=found[2])
+    known = KnownFile(path, FileState.INDEXED, *before[:2], "hash", True, etag=before[2])
+    comparison = compare([entry], [known])
+    assert bool(comparison.to_read) is is_read
+    assert comparison.gone == []
+
+
+@given(st.none() | st.text(), st.none() | st.just("0" * 32))
+def test_what_is_known_of_a_file_is_packed_and_unpacked(etag, content_hash):
+    etag = (etag and etag.replace("\0", "")) or None
+    known = KnownFile("/a", FileState.INDEXED, 1, 2, content_hash, True, 3, 2, etag)
+    assert _unpack("/a", _pack(known)) == known

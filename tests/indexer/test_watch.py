@@ -27,6 +27,8 @@ from retrieval.catalog import FileState
 from retrieval.errors import LibraryLockedError, NotFoundError
 from retrieval.filters import Filter, Range
 from retrieval.library import Library, create_library
+from retrieval.objects.trust import trust_uri
+from tests.object_servers import clean_sources, web  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.slow
 
@@ -176,7 +178,7 @@ def test_edited_sidecar_is_read_without_embedding(watched, folder):
 
 def test_the_limit_of_indexing_holds_while_watching(library, tiny_encoder, folder, monkeypatch):
     index_sources(library, tiny_encoder, [folder], max_pixels=24 * 24)
-    monkeypatch.setattr("indexer.pipeline.default_max_pixels", lambda: 24 * 24 - 1)
+    monkeypatch.setattr("indexer.encode.default_max_pixels", lambda: 24 * 24 - 1)
     known = folder / "a.png", folder / "sub" / "b.png"
     with watching(library, tiny_encoder) as watcher:
         eventually(lambda: bool(watcher.of(Watching)))
@@ -392,3 +394,26 @@ def relocated(library: Library, old: Path, new: Path) -> bool:
     with suppress(LibraryLockedError):
         return library.relocate(old, new).relocated == 2
     return False
+
+
+def test_a_source_on_a_server_is_polled(tmp_path, tiny_encoder, web):  # noqa: F811
+    web.files["/p/a.png"] = picture(tmp_path / "a.png", 1).read_bytes()
+    root = web.address + "/p"
+    trust_uri(root)
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+
+    def found() -> set[str]:
+        with library.catalog.snapshot() as snapshot:
+            known = snapshot.files_below([root], library.space().id)
+            return {f.path for f in known if f.state is FileState.INDEXED}
+
+    with watching(library, tiny_encoder, root) as watcher:
+        eventually(lambda: bool(watcher.of(Watching)))
+        assert found() == {f"{root}/a.png"}
+        assert watcher.of(Watching)[0].polled == (root,)
+    with watching(library, tiny_encoder, root, poll=0.2):
+        web.files["/p/b.png"] = picture(tmp_path / "b.png", 2).read_bytes()
+        eventually(lambda: len(found()) == 2)
+        del web.files["/p/a.png"]
+        eventually(lambda: found() == {f"{root}/b.png"})
+    library.close()

@@ -15,6 +15,7 @@ from retrieval.indices import generations
 from retrieval.indices.build import reasons_for
 from retrieval.indices.maintenance import committed_rows
 from retrieval.media import Modality
+from retrieval.objects.paths import given_uri
 from retrieval.search.cut import AUTO
 
 router = APIRouter(prefix="/v1", tags=["library"], dependencies=[Depends(require("read"))])
@@ -72,7 +73,9 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         uploads=service.uploads is not None,
         max_upload_bytes=int(service.settings.max_body_mb * 1e6),
         index_below=[
-            valid_text(str(folder)) for folder in service.settings.index_below if "write" in scopes
+            valid_text(given_uri(folder) or str(folder))
+            for folder in service.settings.index_below
+            if "write" in scopes
         ],
         first_command=valid_text(
             f"mmsearch index ~/Pictures --library {quote(str(service.library.path))}"

@@ -3,6 +3,7 @@
 import pytest
 
 from retrieval.encoders import trust
+from retrieval.objects import trust as sources
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,17 @@ def test_what_is_not_there_is_an_error(run, tmp_path):
     assert run("trust", tmp_path / "nothing").code == 1
     assert run("trust", "--remove", tmp_path).code == 1
     assert run("trust", "--remove").code == 2
+
+
+def test_a_source_on_a_server_is_allowed_listed_and_forgotten(run, monkeypatch):
+    monkeypatch.setenv(sources.VARIABLE, "")
+    assert run("trust", "s3://bucket/photos/").out == "s3://bucket/photos\n"
+    assert run("trust", "--json").json == {"trusted": ["s3://bucket/photos"]}
+    assert run("trust", "--remove", "s3://bucket/photos", "--json").json == {"trusted": []}
+    assert run("trust", "--remove", "s3://bucket/photos").code == 1
+    assert run("trust", "https://name:word@host/x").code == 2
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/dev/null/nowhere")
+    assert sources.VARIABLE in run("trust", "s3://bucket").err
 
 
 def test_where_nothing_can_be_recorded_the_variable_is_named(run, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from api.http.settings import ServiceSettings
+from retrieval.objects.paths import given_uri
 
 
 def test_the_service_listens_on_the_loopback_interface_by_default():
@@ -90,3 +91,10 @@ def test_a_tilde_is_the_home_directory(monkeypatch, tmp_path):
     assert settings.uploads == tmp_path / "uploads"
     assert settings.api_keys_file == tmp_path / "keys"
     assert settings.index_below == (tmp_path / "a", Path("/b"))
+
+
+def test_addresses_of_sources_are_told_from_the_paths_of_a_list(monkeypatch):
+    monkeypatch.setenv("MMSEARCH_INDEX_BELOW", "/a:s3://bucket/x:https://host:8443/y:/b")
+    assert [given_uri(path) or str(path) for path in ServiceSettings().index_below] == [
+        *("/a", "s3://bucket/x", "https://host:8443/y", "/b")
+    ]

@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from indexer.media.table_images import ImageFiles
+from indexer.media.table_images import ImageFiles, ObjectNames, image_files_of
 
 
 def made(tmp_path, *names):
@@ -55,3 +55,26 @@ def test_an_image_of_another_folder_is_another_image(tmp_path):
     path, problem = made(tmp_path, "val/a.jpg").find("train/a.jpg")
     assert path == str(tmp_path / "train" / "a.jpg")
     assert problem == "its image 'train/a.jpg' was not found"
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("a.jpg", "s3://bucket/sets/one/a.jpg"),
+        ("sub\\a.jpg", "s3://bucket/sets/one/sub/a.jpg"),
+        ("../two/a.jpg", "s3://bucket/sets/two/a.jpg"),
+        ("../../../../a.jpg", "s3://bucket/a.jpg"),
+        ("/etc/passwd", "s3://bucket/sets/one/etc/passwd"),
+    ],
+)
+def test_a_table_on_a_server_names_what_is_in_its_bucket(name, path):
+    files = image_files_of("s3://bucket/sets/one/captions.jsonl")
+    assert isinstance(files, ObjectNames)
+    assert files.find(name) == (path, None)
+
+
+def test_a_table_in_a_shard_names_what_is_in_the_shard(tmp_path):
+    shard = str(tmp_path / "0.tar")
+    files = image_files_of(f"{shard}/sub/captions.jsonl")
+    assert files.find("a.jpg") == (f"{shard}/sub/a.jpg", None)
+    assert files.find("../../../a.jpg") == (f"{shard}/a.jpg", None)

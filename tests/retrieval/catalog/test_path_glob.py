@@ -136,3 +136,11 @@ def test_a_pattern_is_split_into_folder_and_name(pattern, folder, name, is_exact
 @pytest.mark.parametrize("pattern", ["[ab].jpg", "a**b", "a/b**", "a/"])
 def test_other_patterns_are_not_split(pattern):
     assert split_pattern(pattern) is None
+
+
+def test_globs_match_uris():
+    path = b"s3://bucket/album/a.jpg"
+    for pattern in ("s3://bucket/*/*.jpg", "s3://bucket/**", "album/*.jpg", "a.jpg", "**/a.jpg"):
+        assert matches(pattern, path), pattern
+    for pattern in ("s3://other/**", "s3://bucket/*.jpg", "/bucket/**"):
+        assert not matches(pattern, path), pattern

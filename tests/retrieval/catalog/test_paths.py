@@ -76,3 +76,19 @@ def test_whatever_has_a_name_is_not_gone(tmp_path, kind):
     ]()
     assert not is_gone(str(path))
     assert is_gone(str(path / "below"))
+
+
+def test_uris_are_paths_below_each_other_and_their_servers_are_not_asked():
+    assert below("s3://bucket") == "s3://bucket/"
+    assert reroot("s3://bucket/a/b.jpg", "s3://bucket/a", "/photos") == "/photos/b.jpg"
+    assert reroot("/photos/b.jpg", "/photos", "s3://bucket/a") == "s3://bucket/a/b.jpg"
+    assert is_there("https://127.0.0.1:9/a.jpg")
+    assert not is_gone("https://127.0.0.1:9/a.jpg")
+
+
+def test_a_member_is_there_as_long_as_its_shard(tmp_path):
+    (tmp_path / "0.tar").write_bytes(b"")
+    path = str(tmp_path / "0.tar" / "a.jpg")
+    assert (is_there(path), is_gone(path)) == (True, False)
+    (tmp_path / "0.tar").unlink()
+    assert (is_there(path), is_gone(path)) == (False, True)
