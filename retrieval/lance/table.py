@@ -6,6 +6,8 @@ compaction, and is never used again.
 """
 
 import os
+import random
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +18,11 @@ from retrieval.encoders.base import Space
 from retrieval.errors import LibraryError, NotFoundError, SpaceMismatchError, UsageError
 from retrieval.lance.location import parse
 from retrieval.lance.schema import (
+    IDENTITY,
     KEY,
-    SOURCES,
     lance,
+    metadata_of_sources,
     schema_of,
-    sources_as_json,
     sources_of,
     space_of,
 )
@@ -149,15 +151,36 @@ class LanceTable:
             return int(self.dataset.latest_version)
 
     @property
+    def identity(self) -> str:
+        """What tells this table from another one that was made at the same place."""
+        found = self.dataset.schema.metadata.get(IDENTITY.encode(), b"")
+        return str(found.decode("ascii", "replace"))
+
+    @property
     def sources(self) -> dict[str, dict[str, Any] | None]:
         """The sources of the library, with their options."""
         return sources_of(self.dataset.schema.metadata)
 
     def set_sources(self, sources: Mapping[str, dict[str, Any] | None]) -> None:
         """Say which sources the library has; changes nothing where these are known."""
-        if self.sources != dict(sources):
-            with self._errors():
-                self.dataset.update_schema_metadata({SOURCES: sources_as_json(sources)})
+        before, after = metadata_of_sources(self.sources), metadata_of_sources(sources)
+        changes: dict[str, str | None] = {
+            name: after.get(name)
+            for name in before.keys() | after.keys()
+            if before.get(name) != after.get(name)
+        }
+        attempt = 0
+        while changes:
+            try:
+                self.dataset.update_schema_metadata(changes)
+                break
+            except (OSError, ValueError, RuntimeError) as error:
+                attempt += 1
+                # Of two writers at once one has to try again; Lance does so for rows only.
+                if "concurrent transaction" not in str(error) or attempt == _CONFLICT_RETRIES:
+                    raise _failed(self.location, error) from error
+            time.sleep(random.random() * 0.05 * attempt)
+            self.refresh()
 
     def require_space(self, space: Space) -> None:
         """Raise SpaceMismatchError unless the vectors are of a space."""
