@@ -233,6 +233,24 @@ class Snapshot:
         """
         return read_stored_files(self._connection, space_id, METADATA, after, limit)
 
+    def item_places(self, space_id: str) -> list[tuple[int, str, str, str]]:
+        """List id, path, modality and part of the items that a search in a space can find."""
+        query = select_current(
+            space_id, None, ItemRecord.id, FileRecord.path, ItemRecord.modality, ItemRecord.part
+        )
+        return [(i, path, str(m), part) for i, path, m, part in self._connection.execute(query)]
+
+    def files_without_items(self, space_id: str) -> list[FileEntry]:
+        """List the files that can be found, or failed, but have no items in a space."""
+        has_items = sa.exists().where(
+            ItemRecord.file_id == FileRecord.id,
+            RowRecord.item_id == ItemRecord.id,
+            RowRecord.space_id == space_id,
+            RowRecord.content_hash == FileRecord.content_hash,
+        )
+        query = sa.select(*_FILE).where(FileRecord.state != FileState.REMOVED, ~has_items)
+        return [_file_entry(file) for file in self._connection.execute(query)]
+
     def states_of(self, paths: Sequence[str]) -> dict[str, FileState]:
         """Return the states of those of some paths that are known files."""
         query = sa.select(FileRecord.path, FileRecord.state)

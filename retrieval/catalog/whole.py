@@ -38,13 +38,15 @@ class StoredItem:
     """An item with its vector, (d,) float16 of unit length.
 
     entry: its row is that of the vector in the library's embeddings, -1 outside of a library.
-    vector: None until it is read. collections: the names of those that it is in.
+    vector: None until it is read. collections: the names of those that it is in. id: of the item;
+    0: not known.
     """
 
     entry: ItemEntry
     vector: NDArray[np.float16] | None = None
     hidden: bool = False
     collections: Sequence[str] = ()
+    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,7 @@ def _items(
                 None,
                 hidden is not None,
                 tuple(collected.get(item_id, ())),
+                item_id,
             ),
         )
         for file_id, item_id, modality, row, hidden, *rest in rows

@@ -79,7 +79,7 @@ _OF_METADATA = {
 DETAIL_COLUMNS = ("path", "path_bytes", "said", "notes", "size", "mtime_ns", *_OF_METADATA)
 """What `details_of` reads."""
 
-_NOT_COMPARED = {VECTOR, "digest", KEY}
+_NOT_COMPARED = {VECTOR, "digest", KEY, "etag"}
 
 
 def stored_file(file: FileEntry, items: Sequence[StoredItem], **known: Any) -> StoredFile:
@@ -107,7 +107,7 @@ def table_of(files: Iterable[StoredFile], space: Space, sources: Iterable[str] =
         sources: paths of the library's sources, at which the words of folders begin.
     """
     pa = arrow()
-    schema = schema_of(space)
+    schema = schema_of(space).remove_metadata()
     folders = Folders(sources)
     rows = [row for file in files for row in _rows_of(file, folders)]
     columns = [pa.array([r[f.name] for r in rows], f.type) for f in list(schema)[:-1]]
@@ -226,7 +226,8 @@ def vectors_of(rows: Any) -> NDArray[np.float16]:
 def files_of(rows: Any) -> list[StoredFile]:
     """Return the files of rows with all columns: an Arrow table or batch.
 
-    Rows of a file need not follow each other. Raises DamagedLibraryError for values that cannot be.
+    Rows of a file need not follow each other. With `_rowid`, items have their ids. Raises
+    DamagedLibraryError for values that cannot be.
     """
     vectors = vectors_of(rows)
     found: dict[str, tuple[StoredFile, list[StoredItem]]] = {}
@@ -239,7 +240,8 @@ def files_of(rows: Any) -> list[StoredFile]:
             if row["modality"] is not None:
                 entry = require_types(_entry_of(row))
                 collections = tuple(row["collections"] or ())
-                item = StoredItem(entry, vector, bool(row["hidden"]), collections)
+                item_id = item_id_of(row["_rowid"]) if "_rowid" in row else 0
+                item = StoredItem(entry, vector, bool(row["hidden"]), collections, item_id)
                 found[path][1].append(item)
     return [replace(stored, items=items) for stored, items in found.values()]
 

@@ -30,6 +30,8 @@ from retrieval.lance.schema import (
 ROW_ID = "_rowid"
 CHANGED_AT = "_row_last_updated_at_version"
 """A column of every row: the version in which it was added or last changed."""
+CREATED_AT = "_row_created_at_version"
+"""A column of every row: the version in which it was added."""
 
 _CONFLICT_RETRIES = 30
 _RETRY_TIMEOUT = timedelta(minutes=5)
@@ -268,17 +270,24 @@ class LanceTable:
         predicate: str | None = None,
         *,
         batch_rows: int | None = None,
+        offset: int = 0,
         in_order: bool = True,
     ) -> Iterator[Any]:
         """Yield rows that pass a predicate as Arrow batches.
 
-        columns: may name `_rowid` and `CHANGED_AT`. in_order: as the rows lie in the table.
+        Args:
+            columns: may name `_rowid`, `CHANGED_AT` and `CREATED_AT`.
+            predicate: of the rows; None: all.
+            batch_rows: maximum number of rows of a batch; None: by Lance.
+            offset: how many of the rows to leave out first.
+            in_order: as the rows lie in the table, which stays the same in a version.
         """
         with self._errors():
             yield from self.dataset.scanner(
                 columns=list(columns),
                 filter=predicate,
                 batch_size=batch_rows,
+                offset=offset or None,
                 scan_in_order=in_order,
             ).to_batches()
 
