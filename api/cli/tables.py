@@ -1,6 +1,8 @@
 """Whole libraries as Lance tables: export to one, import of one, and copies that follow one."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +22,7 @@ from retrieval.lance.location import is_lance
 
 if TYPE_CHECKING:
     from retrieval.lance.copies import Copied, TableCopy
+    from retrieval.library import Library
 
 ShardOption = Annotated[
     str | None,
@@ -145,6 +148,118 @@ def copy(
     if needs_rebuild(library, space):
         encoder = encoder_of(library, space, device)
         build_due_indices(library, encoder, device=device, is_quiet=as_json)
+
+
+def copied_library(
+    libraries: list[str] | None,
+    copy: Path | None,
+    shard: str | None,
+    poll: float | None,
+    device: str,
+) -> tuple[str | None, list[str] | None]:
+    """Return the table that a service follows and its copy, which is made if there is none yet.
+
+    Without `--copy` there is no table, and the libraries stay. Raises UsageError for options of a
+    copy without a table.
+    """
+    if copy is None:
+        if shard is not None or poll is not None:
+            raise UsageError("`--shard` and `--poll` are of a copy: `--copy DIR`.")
+        return None, libraries
+    parse_shard(shard)
+    if not libraries or len(libraries) != 1 or not is_lance(libraries[0]):
+        raise UsageError(
+            "`--copy DIR` is the copy of one Lance table: `--library lance+s3://BUCKET/PREFIX`."
+        )
+    _make_first_copy(libraries[0], copy, shard, device)
+    return libraries[0], [str(copy)]
+
+
+def _make_first_copy(location: str, directory: Path, shard: str | None, device: str) -> None:
+    """Copy a table before it is served, if there is no copy yet, and build its index."""
+    from api.cli import console
+    from api.cli.index_info import build_due_indices
+    from api.cli.open_library import encoder_of
+    from retrieval.indices.maintenance import needs_rebuild
+    from retrieval.lance.follower import first_copy
+    from retrieval.library import open_library
+
+    with stop_on_signal(note=STOPPING) as stop, console.stage_progress(quiet=False) as show:
+        done = first_copy(
+            location,
+            directory,
+            shard=parse_shard(shard),
+            on_progress=lambda rows, total: show("Rows", rows, total),
+            should_stop=stop.is_set,
+        )
+    if stop.is_set():
+        raise typer.Exit(130)
+    if done is None:
+        return
+    _complain_of_damaged(done.damaged)
+    library = open_library(directory)
+    if needs_rebuild(library, library.space()):
+        encoder = encoder_of(library, library.space(), device)
+        build_due_indices(library, encoder, device=device, is_quiet=False)
+    library.close()
+
+
+@contextmanager
+def following(
+    location: str | None,
+    library: "Library | Path | None",
+    shard: str | None,
+    poll: float | None,
+    device: str,
+) -> Iterator[None]:
+    """Let a copy follow its table while it is served; None: there is none."""
+    if location is None or library is None or isinstance(library, Path):
+        yield
+        return
+    import logging
+
+    from api.cli.open_library import encoder_of
+    from retrieval.lance.follower import POLL_S, TableFollower
+
+    logger = logging.getLogger("mmsearch")
+    is_behind = False
+
+    def tell(reason: str | None) -> None:
+        nonlocal is_behind
+        if reason is None and is_behind:
+            logger.info("The copy of %s is in step again.", location)
+        elif reason is not None and not is_behind:
+            logger.warning("%s", reason)
+        is_behind = reason is not None
+        # Not the reason, as clients need not know where the store is.
+        behind = "The library may lack what is new: the table that it follows cannot be read now."
+        library.set_warning("table", behind if is_behind else None)
+
+    def log(done: "Copied") -> None:
+        logger.info(
+            "Version %d of %s: %d rows taken, %d removed.",
+            done.version,
+            location,
+            done.rows,
+            done.removed,
+        )
+
+    follower = TableFollower(
+        location,
+        library,
+        shard=parse_shard(shard),
+        poll_s=poll or POLL_S,
+        encoder=lambda space: encoder_of(library, space, device),
+        device=device,
+        on_update=log,
+        on_problem=tell,
+        on_index_problem=lambda reason: logger.warning("%s", reason),
+    )
+    follower.start()
+    try:
+        yield
+    finally:
+        follower.stop()
 
 
 def _update(copy: "TableCopy", *, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """A space and files for tables of tests."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,3 +54,20 @@ def make_file() -> Callable[..., StoredFile]:
 def rich(tmp_path: Path, tiny_encoder: Encoder) -> Library:
     """A library that holds something of everything."""
     return rich_library(tmp_path / "photos", tmp_path / "library", tiny_encoder)
+
+
+@pytest.fixture(scope="session")
+def unit_file(make_file: Callable[..., StoredFile]) -> Callable[..., StoredFile]:
+    """As `make_file`, with vectors of unit length."""
+
+    def make(path: str, parts: int = 1, **known: object) -> StoredFile:
+        file = make_file(path, parts, **known)
+        items = []
+        for item in file.items:
+            vector = item.vector.astype(np.float32)
+            items.append(
+                dataclasses.replace(item, vector=(vector / np.linalg.norm(vector)).astype("f2"))
+            )
+        return dataclasses.replace(file, items=items)
+
+    return make

@@ -24,23 +24,6 @@ def table(tmp_path, space):
     return LanceTable.create(f"lance:{tmp_path}/table", space, {"/p": None})
 
 
-@pytest.fixture(scope="session")
-def unit_file(make_file):
-    """As `make_file`, with vectors of unit length."""
-
-    def make(path: str, parts: int = 1, **known: object) -> StoredFile:
-        file = make_file(path, parts, **known)
-        items = []
-        for item in file.items:
-            vector = item.vector.astype(np.float32)
-            items.append(
-                dataclasses.replace(item, vector=(vector / np.linalg.norm(vector)).astype("f2"))
-            )
-        return dataclasses.replace(file, items=items)
-
-    return make
-
-
 def ids_in(table: LanceTable) -> dict:
     rows = table.read([ROW_ID, "path", "part"], "modality IS NOT NULL").to_pylist()
     return {(row["path"], row["part"]): row[ROW_ID] + 1 for row in rows}
@@ -117,6 +100,25 @@ def test_what_a_user_did_with_a_copy_stays(table, tmp_path, space, unit_file):
         counted = {one.name: one.items for one in snapshot.collections()}
     assert counted == {"Mine": 1, "Sea": 0}
     assert ids_of(copy.library).keys() == {("/p/b", "")}
+
+
+def test_a_copy_follows_a_table_back(table, tmp_path, space, unit_file):
+    table.append(table_of([unit_file("/p/a"), unit_file("/p/b")], space))
+    old = table.version
+    table.merge(table_of([unit_file("/p/a", seed=1)], space))
+    table.delete_files([file_key_of("/p/b")])
+    table.append(table_of([unit_file("/p/c")], space))
+    copy = open_copy(LanceTable.open(table.location), tmp_path / "copy")
+    copy.update()
+    table.at(old).dataset.restore()
+    table.refresh()
+    assert copy.is_outdated()
+    copy.update()
+    assert ids_of(copy.library) == ids_in(table)
+    assert ids_of(copy.library).keys() == {("/p/a", ""), ("/p/b", "")}
+    whole = open_copy(LanceTable.open(table.location), tmp_path / "whole")
+    whole.update()
+    assert contents_of(copy.library) == contents_of(whole.library)
 
 
 @pytest.mark.slow
