@@ -75,7 +75,7 @@ def connected(address: str, *, cpus: int | None = None) -> Iterator[Resources]:
     """
     if address not in {LOCAL, AUTO} and ":" not in address:
         raise UsageError(
-            f"{address!r} is not the address of a Ray cluster: write ray://HOST:PORT, auto or local."
+            f"{address!r} is not the address of a cluster: write ray://HOST:PORT, auto or local."
         )
     module = ray()
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
@@ -123,7 +123,7 @@ def _folder() -> Iterator[Path]:
     """Make a folder for sockets and logs, with a short path, and delete it in the end."""
     below = tempfile.gettempdir()
     if len(os.fsencode(below)) > _LONGEST_FOLDER:
-        below = "/tmp"  # noqa: S108 - the folder itself has a name of its own, and is private
+        below = "/tmp"
     folder = Path(tempfile.mkdtemp(prefix="mmsearch-ray-", dir=below))
     try:
         yield folder
