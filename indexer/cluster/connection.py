@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,12 @@ from retrieval.errors import MMSearchError, UsageError, import_errors_as
 
 LOCAL = "local"
 AUTO = "auto"
+CLIENT = "ray://"
 
 LEAST_CPUS = 2
 """One to read files and one to encode: with fewer, one of the two would wait for ever."""
 
+_ANSWER_S = 10.0
 _LONGEST_FOLDER = 30
 """Ray puts sockets below its folder, whose paths may have 107 bytes."""
 
@@ -53,6 +56,8 @@ class Resources:
 def ray() -> Any:
     """Import Ray; raises UsageError, which says what to install, without it."""
     missing = UsageError("Clusters need extra packages: pip install 'mmsearch[cluster]'")
+    # What Ray's own processes log stays in its files.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     with import_errors_as(missing):
         import ray
         import ray.data
@@ -73,13 +78,11 @@ def connected(address: str, *, cpus: int | None = None) -> Iterator[Resources]:
         UsageError: Ray is not installed, or the address is none.
         ClusterError: there is no cluster at the address.
     """
-    if address not in {LOCAL, AUTO} and ":" not in address:
-        raise UsageError(
-            f"{address!r} is not the address of a cluster: write ray://HOST:PORT, auto or local."
-        )
     module = ray()
+    _require_answer(address)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with contextlib.ExitStack() as stack:
         if address == LOCAL:
             settings = _local_settings(stack.enter_context(_folder()), cpus) | quiet
@@ -104,6 +107,21 @@ def resources() -> Resources:
     return Resources(
         int(total.get("CPU", 0)), int(total.get("GPU", 0)), int(total.get("memory", 0)), len(alive)
     )
+
+
+def _require_answer(address: str) -> None:
+    """Raise ClusterError at once where nothing listens, which Ray would wait minutes for."""
+    if address in {LOCAL, AUTO}:
+        return
+    host, _, port = address.removeprefix(CLIENT).rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UsageError(
+            f"{address!r} is not the address of a cluster: write ray://HOST:PORT, auto or local."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+    except OSError as error:
+        raise _unreachable(address, error) from error
 
 
 def _local_settings(folder: Path, cpus: int | None) -> dict[str, Any]:

@@ -244,15 +244,16 @@ class _Job:
                 self.summary.interrupted = True
                 return
             yield list(measured.steps)
+            done = set(measured.paths)
+            files = [file for file in files if file.found.path not in done]
             self._plan = plan_job(
                 self._resources,
                 measured,
                 uses_gpu=uses_gpu,
+                left=len(files),
                 encoders=self._options.encoders,
                 readers=self._options.readers,
             )
-            done = set(measured.paths)
-            files = [file for file in files if file.found.path not in done]
             if files:
                 self._on_note(
                     f"Cluster: {self._resources}; {self._plan.encoders} encoders, "

@@ -1,6 +1,7 @@
 """The Ray Data job: how many read and how many encode, and what comes out of it."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ _WEIGHT_OF_TASK = 32
 """Images that one task reads, at most; other files count as several."""
 _FILES_OF_JOB = 200_000
 """Files of one Ray Data job; more are worked through one job after the other."""
+_LEAST_BATCHES = 4
+"""That an encoder is started for."""
 _SHARE_OF_MEMORY = 0.7
 """Of a node's memory that encoders may take."""
 _TELL_AFTER_S = 15.0
@@ -55,6 +58,7 @@ def plan_job(
     measured: Measured,
     *,
     uses_gpu: bool,
+    left: int,
     encoders: int | None = None,
     readers: int | None = None,
 ) -> Plan:
@@ -64,6 +68,7 @@ def plan_job(
         resources: of the cluster.
         measured: what the first files took.
         uses_gpu: whether encoders have a GPU each.
+        left: number of files that are to be read.
         encoders: number of them; None: by the measurement, or one a GPU.
         readers: files read at once; None: as many as there is room for.
 
@@ -75,13 +80,16 @@ def plan_job(
         f"A file is read in {measured.read_s * 1e3:.0f} ms and encoded in "
         f"{measured.encode_s * 1e3:.0f} ms (measured, batches of {measured.batch_size})."
     )
+    # One that encodes only few batches would take longer to start than to work.
+    useful = max(1, left // (_LEAST_BATCHES * measured.batch_size))
     if uses_gpu:
-        wanted = encoders or min(resources.gpus, resources.cpus - 1)
+        wanted = encoders or min(resources.gpus, resources.cpus - 1, useful)
         why = f"One encoder a GPU: {wanted}."
     else:
         share = measured.encode_s / max(1e-9, measured.encode_s + measured.read_s)
         most = max(1, int(resources.memory_bytes * _SHARE_OF_MEMORY) // measured.memory_bytes)
         by_rate = min(resources.cpus - 1, max(1, round(resources.cpus * share)))
+        by_rate = min(by_rate, useful)
         wanted = encoders or min(by_rate, most)
         why = f"{wanted} of {resources.cpus} CPUs encode, the others read."
     # A cluster whose encoders hold all CPUs waits for ever for files.
@@ -181,7 +189,7 @@ def _run(files: Sequence[FileToRead], task: Task, plan: Plan) -> Iterator[list[N
         memory=plan.memory_bytes,
         compute=data.ActorPoolStrategy(size=plan.encoders),
     )
-    with errors_explained():
+    with errors_explained(), warnings.catch_warnings(action="ignore"):
         for batch in encoded.iter_batches(batch_size=None, batch_format="numpy"):
             yield unpack_steps(batch)
 
