@@ -6,6 +6,8 @@ compaction, and is never used again.
 """
 
 import os
+import random
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +18,11 @@ from retrieval.encoders.base import Space
 from retrieval.errors import LibraryError, NotFoundError, SpaceMismatchError, UsageError
 from retrieval.lance.location import parse
 from retrieval.lance.schema import (
+    IDENTITY,
     KEY,
-    SOURCES,
     lance,
+    metadata_of_sources,
     schema_of,
-    sources_as_json,
     sources_of,
     space_of,
 )
@@ -28,6 +30,8 @@ from retrieval.lance.schema import (
 ROW_ID = "_rowid"
 CHANGED_AT = "_row_last_updated_at_version"
 """A column of every row: the version in which it was added or last changed."""
+CREATED_AT = "_row_created_at_version"
+"""A column of every row: the version in which it was added."""
 
 _CONFLICT_RETRIES = 30
 _RETRY_TIMEOUT = timedelta(minutes=5)
@@ -149,15 +153,36 @@ class LanceTable:
             return int(self.dataset.latest_version)
 
     @property
+    def identity(self) -> str:
+        """What tells this table from another one that was made at the same place."""
+        found = self.dataset.schema.metadata.get(IDENTITY.encode(), b"")
+        return str(found.decode("ascii", "replace"))
+
+    @property
     def sources(self) -> dict[str, dict[str, Any] | None]:
         """The sources of the library, with their options."""
         return sources_of(self.dataset.schema.metadata)
 
     def set_sources(self, sources: Mapping[str, dict[str, Any] | None]) -> None:
         """Say which sources the library has; changes nothing where these are known."""
-        if self.sources != dict(sources):
-            with self._errors():
-                self.dataset.update_schema_metadata({SOURCES: sources_as_json(sources)})
+        before, after = metadata_of_sources(self.sources), metadata_of_sources(sources)
+        changes: dict[str, str | None] = {
+            name: after.get(name)
+            for name in before.keys() | after.keys()
+            if before.get(name) != after.get(name)
+        }
+        attempt = 0
+        while changes:
+            try:
+                self.dataset.update_schema_metadata(changes)
+                break
+            except (OSError, ValueError, RuntimeError) as error:
+                attempt += 1
+                # Of two writers at once one has to try again; Lance does so for rows only.
+                if "concurrent transaction" not in str(error) or attempt == _CONFLICT_RETRIES:
+                    raise _failed(self.location, error) from error
+            time.sleep(random.random() * 0.05 * attempt)
+            self.refresh()
 
     def require_space(self, space: Space) -> None:
         """Raise SpaceMismatchError unless the vectors are of a space."""
@@ -245,17 +270,24 @@ class LanceTable:
         predicate: str | None = None,
         *,
         batch_rows: int | None = None,
+        offset: int = 0,
         in_order: bool = True,
     ) -> Iterator[Any]:
         """Yield rows that pass a predicate as Arrow batches.
 
-        columns: may name `_rowid` and `CHANGED_AT`. in_order: as the rows lie in the table.
+        Args:
+            columns: may name `_rowid`, `CHANGED_AT` and `CREATED_AT`.
+            predicate: of the rows; None: all.
+            batch_rows: maximum number of rows of a batch; None: by Lance.
+            offset: how many of the rows to leave out first.
+            in_order: as the rows lie in the table, which stays the same in a version.
         """
         with self._errors():
             yield from self.dataset.scanner(
                 columns=list(columns),
                 filter=predicate,
                 batch_size=batch_rows,
+                offset=offset or None,
                 scan_in_order=in_order,
             ).to_batches()
 

@@ -1,14 +1,17 @@
 """A space and files for tables of tests."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from retrieval.catalog import FileEntry, ItemEntry
-from retrieval.encoders.base import Space
+from retrieval.encoders.base import Encoder, Space
 from retrieval.lance.records import StoredFile, StoredItem, stored_file
+from retrieval.library import Library
 from retrieval.media import MediaKind, Metadata, Modality
+from tests.rich_library import rich_library
 
 pytest.importorskip("lance", reason="needs Lance: pip install 'mmsearch[cluster]'")
 
@@ -44,3 +47,9 @@ def make_file() -> Callable[..., StoredFile]:
         return stored_file(entry, items, **known)
 
     return make
+
+
+@pytest.fixture
+def rich(tmp_path: Path, tiny_encoder: Encoder) -> Library:
+    """A library that holds something of everything."""
+    return rich_library(tmp_path / "photos", tmp_path / "library", tiny_encoder)
