@@ -259,7 +259,7 @@ def _content(step: EncodedStep) -> Content:
 def _read_file(step: EncodedStep, metadata: Metadata = NO_METADATA) -> FileEntry:
     found, content = step.found, _content(step)
     known = found.path, found.kind, content.size, content.mtime_ns, content.hash
-    return FileEntry(*known, metadata, found.sidecars_state)
+    return FileEntry(*known, metadata, found.sidecars_state, content.etag)
 
 
 def _joined(first: FileUpdate, second: FileUpdate) -> FileUpdate:

@@ -4,17 +4,16 @@ To add a format, see `retrieval.media.registry`.
 """
 
 import io
-import os
-import stat
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import file_digest
+from typing import BinaryIO
 
 import xxhash
 
 from indexer.media import document, image, table, text, video
 from indexer.media.base import Decoded, Reader, ReadOptions
+from retrieval.files import checksum_of_opened
 from retrieval.media import (
     NO_METADATA,
     UNTRUSTED_MTIME,
@@ -28,6 +27,9 @@ from retrieval.media.pdf import open_document
 from retrieval.media.registry import PDF, Format, format_of_indexed
 from retrieval.media.sidecars import with_sidecars
 from retrieval.media.video import open_video
+from retrieval.objects.base import FileStatus
+from retrieval.objects.opening import open_path, status_of
+from retrieval.objects.paths import is_object
 
 READERS: dict[Format | MediaKind, Reader] = {
     MediaKind.IMAGE: image.read,
@@ -56,12 +58,13 @@ class ChangedWhileReadError(OSError):
 class Content:
     """What a file held when it was read. A mtime_ns of -1: too fresh to be trusted later.
 
-    hash: XXH3 of 128 bits in hexadecimal.
+    hash: XXH3 of 128 bits in hexadecimal. etag: what its server says of its state, of an object.
     """
 
     size: int
     mtime_ns: int
     hash: str
+    etag: str | None = None
 
 
 def reader_of(format_: Format) -> Reader:
@@ -83,20 +86,19 @@ def read_first(
     Raises as `indexer.media.base.Reader`, and ChangedWhileReadError.
     """
     now_ns = time.time_ns()
-    before = os.stat(path)  # noqa: PTH116 - names need not be valid text
-    if not stat.S_ISREG(before.st_mode):
-        raise OSError("it is not a regular file any more")
+    before = status_of(path)
     read = reader_of(format_of_indexed(path))
     held = None
-    with open(path, "rb") as file:  # noqa: PTH123
-        if read is image.read and before.st_size <= _MOST_HELD_BYTES:
-            held = file.read(before.st_size)
+    with open_path(path, before) as file:
+        size = _size(path, file, before)
+        if read is image.read and size <= _MOST_HELD_BYTES:
+            held = file.read(size)
             digest = xxhash.xxh3_128_hexdigest(held)
         else:
-            digest = file_digest(file, xxhash.xxh3_128).hexdigest()
-    is_lasting = is_stable(before.st_mtime_ns, now_ns)
+            digest = checksum_of_opened(file)
+    is_lasting = before.etag is not None or is_stable(before.st_mtime_ns, now_ns)
     mtime_ns = before.st_mtime_ns if is_lasting else UNTRUSTED_MTIME
-    content = Content(before.st_size, mtime_ns, digest)
+    content = Content(size, mtime_ns, digest, before.etag)
     if content.hash in known:
         _require_same(path, before)
         return content, None
@@ -124,8 +126,9 @@ def read_on(path: str, start: int, content: Content, options: ReadOptions) -> De
 
     Raises as `indexer.media.base.Reader`, and ChangedWhileReadError.
     """
-    before = os.stat(path)  # noqa: PTH116
-    if not is_as_read(before, content.size, content.mtime_ns):
+    before = status_of(path)
+    is_same = is_as_read(before, content.size, content.mtime_ns) or before.st_size < 0
+    if not is_same or before.etag != content.etag:
         raise ChangedWhileReadError
     decoded = reader_of(format_of_indexed(path))(path, start, options)
     _require_same(path, before)
@@ -145,7 +148,7 @@ def read_metadata(path: str, sidecars: Sequence[str] = ()) -> tuple[Metadata, tu
 
 def has_pages(path: str) -> bool:
     """Return whether a file is a TIFF of several pages. Raises OSError."""
-    with open(path, "rb") as file:  # noqa: PTH123
+    with open_path(path) as file:
         return image.count_pages(file, path) > 1
 
 
@@ -177,7 +180,21 @@ def _as_asked(decoded: Decoded, options: ReadOptions) -> Decoded:
     return decoded.preprocessed(options.preprocess) if options.preprocess else decoded
 
 
-def _require_same(path: str, before: os.stat_result) -> None:
-    after = os.stat(path)  # noqa: PTH116
-    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+def _size(path: str, file: BinaryIO, status: FileStatus) -> int:
+    """Return the size of what was opened: of an object its server need not tell it, or the truth.
+
+    Raises ChangedWhileReadError for an object that has another size than a moment ago.
+    """
+    if not is_object(path):
+        return status.st_size
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if status.st_size not in {-1, size}:
+        raise ChangedWhileReadError
+    return size
+
+
+def _require_same(path: str, before: FileStatus) -> None:
+    # What was read of an object is one copy of it; that it changed meanwhile shows in its ETag.
+    if not is_object(path) and status_of(path) != before:
         raise ChangedWhileReadError

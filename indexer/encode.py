@@ -205,10 +205,10 @@ def failed_file(found: FoundFile, error: OSError | UnreadableFileError) -> Faile
     """Record why a file failed; a reason that may pass by itself has it tried at the next run."""
     if isinstance(error, OSError):
         return FailedFile(found.path, (error.strerror or str(error)).lower())
-    is_lasting = is_stable(found.mtime_ns, time.time_ns())
+    is_lasting = found.etag is not None or is_stable(found.mtime_ns, time.time_ns())
     if isinstance(error, MissingExtraError) or not is_lasting:
         return FailedFile(found.path, str(error))
-    return FailedFile(found.path, str(error), found.size, found.mtime_ns)
+    return FailedFile(found.path, str(error), found.size, found.mtime_ns, found.etag)
 
 
 def with_place(metadata: Metadata) -> Metadata:
@@ -249,7 +249,7 @@ def _encode(
     for modality, pieces in new.items():
         rows = encoder.encode(modality, [piece.payload for piece in pieces.values()])
         halves = np.asarray(rows, np.float16)
-        is_finite = np.isfinite(halves).all(axis=1)
+        is_finite = np.logical_and.reduce(np.isfinite(halves), axis=1)
         found = zip(pieces, halves, is_finite, strict=True)
         vectors.update((key, half) for key, half, usable in found if usable)
     return vectors

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from pathspec import GitIgnoreSpec
 
+from retrieval.objects.opening import open_path
+from retrieval.objects.paths import is_uri
+
 IGNORE_FILE_NAME = ".mmsearchignore"
 
 
@@ -100,9 +103,9 @@ def with_ignore_file(above: IgnoreRules, path: str) -> tuple[IgnoreRules, str | 
 def _read(path: str) -> tuple[tuple[_Pattern, ...], str | None]:
     try:
         # What is a pipe would be waited for without end.
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - names need not be valid text
+        if not is_uri(path) and not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
             return (), None
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open_path(path) as file:
             content = file.read()
     except (FileNotFoundError, NotADirectoryError):
         return (), None

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
+from indexer.object_scan import walk_objects
 from indexer.scan import (
     LIBRARY_FILES,
     EmptyRoot,
@@ -19,6 +20,7 @@ from indexer.scan import (
 from indexer.sources import SourceOptions
 from indexer.write_stability import WriteStability
 from retrieval.catalog.paths import below, is_at_or_below
+from retrieval.objects.paths import is_object
 
 _MOST_PATHS = 100
 
@@ -40,6 +42,8 @@ class PartialScan:
         for path in self.paths:
             if path == root:
                 yield from walk(root, options)
+            elif is_object(path) and is_at_or_below(path, root):
+                yield from walk_objects(path, options, source=root)
             elif is_at_or_below(path, root):
                 yield from _walk_below(root, path, options)
 

@@ -34,12 +34,14 @@ from retrieval.integrity.checksums import add_missing_checksums
 from retrieval.library import Library
 from retrieval.media import MediaKind, Metadata, metadata_notes
 from retrieval.media.registry import TIFF, format_of_indexed
+from retrieval.objects.paths import is_uri
 
 DEFAULT_BATCH_SIZE = 64
 DEFAULT_LIMIT_S = 60.0
 _LOOKED_UP_AT_ONCE = 256
 _MOST_SEALED_BYTES = 128 << 20
 """Size of a catalog whose checksum is computed after each run, in a tenth of a second or so."""
+_UNREACHED_NAMED = 3
 _FILES_A_STEP = 8
 """How many files are read between two events of progress."""
 _WEIGHT_OF_MANY_PIECES = 32
@@ -205,6 +207,18 @@ def hide_files(library: Library, paths: Sequence[str]) -> int:
         return transaction.mark_removed(paths)
 
 
+def _unreached(comparison: Comparison) -> list[str]:
+    """Say which sources, or parts of them, could not be reached; a few are named."""
+    of_servers = [failed for failed in comparison.unlisted if is_uri(failed.path)]
+    notes = [
+        f"{failed.path}: {failed.failure}; what was indexed from it stays."
+        for failed in of_servers[:_UNREACHED_NAMED]
+    ]
+    if more := len(of_servers) - len(notes):
+        notes.append(f"{more:,} more could not be reached: see `mmsearch status --failed`.")
+    return notes
+
+
 def _tallied(entries: Iterable[Entry], seen: Seen) -> Iterator[Entry]:
     """Count in passing what a walk did not take in."""
     for entry in entries:
@@ -292,6 +306,7 @@ class _Run:
             told = "\n".join(self.summary.notes)
             emptied = (path for path in comparison.emptied if path not in told)
             self.summary.notes += [f"{path} {why_kept(path)}" for path in emptied]
+        self.summary.notes += _unreached(comparison)
         joined = Seen.joined(one.to_json() for one in seen.values())
         self.summary.endings = dict(joined.endings)
         self.summary.system_folders = dict(joined.system_folders)

@@ -20,6 +20,7 @@ from retrieval.files import valid_text
 from retrieval.media import UNTRUSTED_MTIME, MediaKind
 from retrieval.media.registry import Format, format_of, format_of_indexed, read_head
 from retrieval.media.sidecars import SIDECAR_ENDINGS, SidecarNames
+from retrieval.objects.paths import is_object, is_shard
 
 ALL_KINDS = frozenset(MediaKind)
 SYSTEM_FOLDERS = frozenset(
@@ -41,7 +42,7 @@ _PACKAGE_ORIGINALS = {".photoslibrary": ("originals", "masters"), ".aplibrary": 
 
 LIBRARY_FILES = frozenset({"library.toml", "catalog.sqlite"})
 """A directory with files of all these names is a library."""
-_DESCRIBED = frozenset({MediaKind.IMAGE, MediaKind.VIDEO, MediaKind.DOCUMENT})
+DESCRIBED = frozenset({MediaKind.IMAGE, MediaKind.VIDEO, MediaKind.DOCUMENT})
 """The kinds of files that have metadata, and may have sidecars."""
 _STATES = tuple(FileState)
 _PACKED = struct.Struct("<qqB??qb")
@@ -54,7 +55,8 @@ class WalkOptions:
     hidden: names that begin with a dot too. follow: enter symbolic links to directories.
     one_file_system: stay on the root's device. ignore_files: honour `.mmsearchignore`.
     system_folders: enter folders that systems and programs keep for themselves, see
-    `is_system_folder`. kinds: the families of formats that are looked for.
+    `is_system_folder`. archives: enter shards (`.tar`), which a source that is one always is.
+    kinds: the families of formats that are looked for.
     """
 
     hidden: bool = False
@@ -62,6 +64,7 @@ class WalkOptions:
     one_file_system: bool = False
     ignore_files: bool = True
     system_folders: bool = False
+    archives: bool = False
     kinds: frozenset[MediaKind] = ALL_KINDS
 
 
@@ -73,7 +76,8 @@ class FoundFile:
     """A file, of a kind by its name, as the walk met it. Bytes, and nanoseconds since 1970.
 
     sidecars: paths of the files that describe it, the most important first; sidecars_state: a
-    number that changes with their names, sizes and times; None without any.
+    number that changes with their names, sizes and times; None without any. etag: what its server
+    says of its state, of an object. A size of -1: its server does not tell it.
     """
 
     path: str
@@ -82,6 +86,7 @@ class FoundFile:
     kind: MediaKind
     sidecars: tuple[str, ...] = ()
     sidecars_state: int | None = None
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +217,8 @@ def _is_signed(path: str, format_: Format) -> bool:
         return False
 
 
-def _ending(name: str) -> str:
+def ending_of(name: str) -> str:
+    """Return the ending of a name in lower case, or words that say that it has none."""
     ending = os.path.splitext(name)[1].lower()  # noqa: PTH122
     if not 1 < len(ending) <= _LONGEST_ENDING or not ending.isprintable():
         return "without an ending"
@@ -228,17 +234,23 @@ def walk(root: str, options: WalkOptions = DEFAULT_WALK) -> Iterator[Entry]:
     file nor directory. Symbolic links to files are always followed. With `follow`, those to
     directories are entered after everything that is reached without them, and a directory that was
     already entered is not entered again: no link can loop, and what has a path
-    without links is found under that one.
+    without links is found under that one. Of URIs and shards see `indexer.object_scan`.
     """
+    if is_object(root) or (is_shard(root) and os.path.isfile(root)):  # noqa: PTH113
+        # Here: it imports what speaks to servers.
+        from indexer.object_scan import walk_objects
+
+        yield from walk_objects(root, options)
+        return
     try:
         status = os.stat(root)  # noqa: PTH116 - names need not be valid text
     except OSError as error:
-        yield Unlisted(root, _reason(error))
+        yield Unlisted(root, reason_of(error))
         return
     if not stat.S_ISDIR(status.st_mode):
         kind = format_of_indexed(root).kind
         folder, name = os.path.split(root)
-        sidecars = _sidecar_names(folder).of(name) if kind in _DESCRIBED else ()
+        sidecars = _sidecar_names(folder).of(name) if kind in DESCRIBED else ()
         yield _found(root, status, kind, [below(folder) + sidecar for sidecar in sidecars])
         return
     yield from _Walk(root, status.st_dev, options).entries()
@@ -305,7 +317,7 @@ class _Refresh:
     current: list[FoundFile] = field(default_factory=list)
 
     def consider(self, entry: FoundFile, before: KnownFile) -> None:
-        if before.state is not FileState.INDEXED or entry.kind not in _DESCRIBED:
+        if before.state is not FileState.INDEXED or entry.kind not in DESCRIBED:
             return
         if entry.sidecars_state != before.sidecars or before.metadata_version == 0:
             self.needed.append(entry)
@@ -357,6 +369,7 @@ class _Listing:
     """Those that say something of the directory itself."""
     files: list[str] = field(default_factory=list)
     sidecars: list[str] = field(default_factory=list)
+    shards: list[str] = field(default_factory=list)
     directories: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     endings: Counter[str] = field(default_factory=Counter)
@@ -391,7 +404,7 @@ class _Walk:
                     continue
                 listing = self._list(directory.path)
             except OSError as error:
-                yield Unlisted(directory.path, f"cannot be listed: {_reason(error)}")
+                yield Unlisted(directory.path, f"cannot be listed: {reason_of(error)}")
                 continue
             if device != directory.device:
                 yield MountPoint(directory.path)
@@ -419,7 +432,7 @@ class _Walk:
             inside = os.path.basename(path)  # noqa: PTH119
             for entry in entries:
                 self._sort_in(entry, listing, inside)
-        for names in (listing.files, listing.directories, listing.links):
+        for names in (listing.files, listing.shards, listing.directories, listing.links):
             names.sort()
         return listing
 
@@ -432,18 +445,18 @@ class _Walk:
         if name.startswith(".") and not self._options.hidden:
             return
         if entry.is_dir(follow_symlinks=False):
-            if not self._options.system_folders and is_system_folder(name, inside):
-                listing.system_folders.append(name)
-            else:
-                listing.directories.append(name)
+            is_system = not self._options.system_folders and is_system_folder(name, inside)
+            (listing.system_folders if is_system else listing.directories).append(name)
         elif self._options.follow and entry.is_symlink():
             listing.links.append(name)
+        elif self._options.archives and is_shard(name) and entry.is_file():
+            listing.shards.append(name)
         elif is_of_kinds(entry.path, self._options.kinds):
             listing.files.append(name)
         elif name.lower().endswith(SIDECAR_ENDINGS):
             listing.sidecars.append(name)
         elif (format_ := format_of(name)) is None or format_.only_signed:
-            listing.endings[_ending(name)] += 1
+            listing.endings[ending_of(name)] += 1
 
     def _look_into(self, directory: _Directory, listing: _Listing) -> Iterator[Entry]:
         prefix = below(directory.path)
@@ -464,20 +477,30 @@ class _Walk:
                 beside = sidecars.of(name) if sidecars else ()
                 lone.difference_update(beside)
                 yield from self._look_at(prefix + name, [prefix + sidecar for sidecar in beside])
-        listing.endings.update(map(_ending, lone))
+        listing.endings.update(map(ending_of, lone))
         if listing.endings or listing.system_folders:
             yield PassedOver(listing.endings, tuple(listing.system_folders))
+        yield from self._look_into_shards(prefix, rules, listing.shards)
         for name in reversed(listing.directories):
             if not rules.ignores(prefix + name, is_directory=True):
                 self._pending.append(_Directory(prefix + name, rules, directory.device))
         for name in listing.links:
             yield from self._look_through(prefix + name, rules)
 
+    def _look_into_shards(
+        self, prefix: str, rules: IgnoreRules, names: Sequence[str]
+    ) -> Iterator[Entry]:
+        for name in names:
+            if not rules.ignores(prefix + name, is_directory=False):
+                from indexer.object_scan import walk_shard
+
+                yield from walk_shard(prefix + name, self._options, rules)
+
     def _look_at(self, path: str, sidecars: Sequence[str] = ()) -> Iterator[FoundFile | Unlisted]:
         try:
             status = os.stat(path)  # noqa: PTH116
         except OSError as error:
-            yield Unlisted(path, _reason(error))
+            yield Unlisted(path, reason_of(error))
             return
         if stat.S_ISREG(status.st_mode) and is_of_kinds(path, self._options.kinds):
             yield _found(path, status, format_of_indexed(path).kind, sidecars)
@@ -499,7 +522,7 @@ def _found(
     """Describe a file, with those of its sidecars that are there."""
     there: list[str] = []
     digest = xxhash.xxh3_64()
-    for sidecar in sidecars if kind in _DESCRIBED else ():
+    for sidecar in sidecars if kind in DESCRIBED else ():
         try:
             beside = os.stat(sidecar)  # noqa: PTH116 - names need not be valid text
         except OSError:
@@ -555,18 +578,23 @@ def _pack(file: KnownFile) -> bytes:
     has_hash = file.content_hash is not None
     # Of no sidecars 0, which is the state of some with a chance of one in 2**64.
     described = file.sidecars or 0, max(file.metadata_version, -1)
-    return _PACKED.pack(*fields, has_hash, *described) + (file.content_hash or "").encode()
+    rest = f"{file.content_hash or ''}\0{file.etag or ''}"
+    return _PACKED.pack(*fields, has_hash, *described) + rest.encode("utf-8", "surrogateescape")
 
 
 def _unpack(path: str, packed: bytes) -> KnownFile:
     size, mtime_ns, state, embedded, has_hash, sidecars, version = _PACKED.unpack_from(packed)
-    content_hash = packed[_PACKED.size :].decode() if has_hash else None
-    known = size, mtime_ns, content_hash, embedded, sidecars or None, version
-    return KnownFile(path, _STATES[state], *known)
+    rest = packed[_PACKED.size :].decode("utf-8", "surrogateescape")
+    content_hash, _, etag = rest.partition("\0")
+    known = size, mtime_ns, content_hash if has_hash else None, embedded, sidecars or None, version
+    return KnownFile(path, _STATES[state], *known, etag or None)
 
 
 def _is_unchanged(found: FoundFile, before: KnownFile, retry_failed: bool) -> bool:
-    if before.mtime_ns == UNTRUSTED_MTIME or (before.size, before.mtime_ns) != (
+    if found.etag is not None:
+        if before.etag != found.etag or found.size not in {-1, before.size}:
+            return False
+    elif before.mtime_ns == UNTRUSTED_MTIME or (before.size, before.mtime_ns) != (
         found.size,
         found.mtime_ns,
     ):
@@ -596,7 +624,12 @@ def why_kept(folder: str) -> str:
     )
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: Exception) -> str:
+    """Say why something could not be looked at, as the end of a sentence."""
+    if not isinstance(error, OSError):
+        return str(error)
     if error.errno == errno.ENAMETOOLONG:
         return "its path is longer than this system can open"
+    if error.errno == errno.EIO or isinstance(error, TimeoutError):
+        return error.strerror or str(error)  # of a server, whose words are left as they are
     return (error.strerror or str(error)).lower()

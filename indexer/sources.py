@@ -2,15 +2,18 @@
 
 import codecs
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from indexer.object_scan import require_reachable
 from indexer.scan import WalkOptions
 from retrieval.catalog.paths import below, is_at_or_below, is_there, is_virtual
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.library import Library
 from retrieval.media import MediaKind
+from retrieval.objects.paths import given_uri, is_object, is_uri
+from retrieval.objects.trust import trust_uri
 from retrieval.relocation import way_beside
 
 Changes = Mapping[str, Any]
@@ -80,7 +83,7 @@ def choose_sources(
     """Say what to walk and how: absolute paths, none below another one, with their options.
 
     No paths: all sources. Options that `changes` omits stay as remembered, there or above.
-    Raises NotFoundError for a path that does not exist.
+    Raises NotFoundError for a path that does not exist, or a new URI that cannot be reached.
     """
     with library.catalog.snapshot() as snapshot:
         return choose_among(snapshot.source_options(), paths, changes)
@@ -95,7 +98,9 @@ def choose_among(
     remembered = {path: SourceOptions.from_json(chosen or {}) for path, chosen in known.items()}
     roots = [absolute(path) for path in paths] if paths else list(remembered)
     for root in roots if paths else ():
-        if not os.path.lexists(root):
+        if is_uri(root) and root not in remembered:
+            require_reachable(root)
+        if not (os.path.lexists(root) or is_object(root)):
             raise NotFoundError(
                 f"There is nothing at {root}. If it was deleted or is not mounted now, what "
                 "was indexed from it is still in the library; remove it with `mmsearch remove`. "
@@ -118,13 +123,26 @@ def remember_sources(library: Library, sources: Mapping[str, SourceOptions]) -> 
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Spell a path from the root of the file system; links stay as they are named.
+    """Spell a path from the root of the file system, or a URI; links stay as they are named.
 
-    What names an item that is of no file stays as it is.
+    What names an item that is of no file stays as it is. Raises UsageError for a URI that cannot be
+    a source.
     """
     if isinstance(path, str) and is_virtual(path):
         return path
+    if (uri := given_uri(path)) is not None:
+        return uri
     return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
+
+
+def trust_named(paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Allow this program to connect to the URIs among paths that its user has named.
+
+    Raises UsageError for a URI that cannot be a source.
+    """
+    for path in paths:
+        if (uri := given_uri(path)) is not None:
+            trust_uri(uri)
 
 
 def source_above(path: str, sources: Sequence[str]) -> str:

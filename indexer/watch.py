@@ -29,6 +29,7 @@ from retrieval.encoders.base import Encoder
 from retrieval.errors import LibraryLockedError, MMSearchError, NotFoundError
 from retrieval.library import Library
 from retrieval.media.sidecars import SIDECAR_ENDINGS
+from retrieval.objects.paths import is_uri
 
 DEFAULT_POLL_S = 30.0
 """How often a source is walked from which no notifications can be had."""
@@ -121,7 +122,7 @@ def watch_sources(
         on_event: called with what happened, in this thread.
         stop_event: ends the watch; a run that is in progress ends with its batch.
         poll: seconds between walks of the sources, for network file systems, which report no
-            changes of other computers; None: be notified.
+            changes of other computers; None: be notified, but of URIs, which are always polled.
         batch_size, workers, limit_s, max_pixels, on_progress: as for `index_sources`.
 
     Raises:
@@ -168,6 +169,8 @@ class _Identity:
 
     @classmethod
     def of(cls, path: str) -> "_Identity | None":
+        if is_uri(path):
+            return cls(0, 0, is_directory=False)
         try:
             status = os.stat(path)  # noqa: PTH116
         except OSError:
@@ -198,7 +201,7 @@ class _Watch:
         self._tell = on_event
         self._stop = stop
         self._poll_s = poll if poll is not None else DEFAULT_POLL_S
-        self._polled = set() if poll is None else set(sources)
+        self._polled = {root for root in sources if poll is not None or is_uri(root)}
         self._next_poll = 0.0
         self._due: dict[str, float] = {}
         self._not_before = 0.0

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from indexer.scan import FoundFile
+from retrieval.objects.paths import is_object
 
 LASTING_S = 2.1
 """From this age on, a modification time can be remembered (`indexer.decode.is_stable`)."""
@@ -36,7 +37,9 @@ class WriteStability:
         )
 
     def admit(self, found: FoundFile) -> bool:
-        """Return whether to read a file in the run that begins."""
+        """Return whether to read a file in the run that begins; objects are there as a whole."""
+        if is_object(found.path):
+            return True
         if not self._is_written(found.path, found.size, found.mtime_ns):
             return False
         age_s = (time.time_ns() - found.mtime_ns) / 1e9

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from indexer.pipeline import index_sources, remove_paths
 from indexer.progress import Progress, Summary
-from indexer.sources import absolute
+from indexer.sources import absolute, trust_named
 from indexer.spaces import index_spaces
 from indexer.vectors.add import (
     BATCH_ROWS,
@@ -183,7 +183,8 @@ class Library:
         indices that are due are built.
 
         Args:
-            paths: Folders and files.
+            paths: Folders and files, or addresses of sources such as `s3://bucket/photos`, which
+                this program may connect to from then on.
             show_progress: Show a progress bar.
 
         Returns:
@@ -195,6 +196,7 @@ class Library:
         """
         for path in paths:
             _require_path("paths", path)
+        trust_named(paths)
         others = [self._library.space(one.id) for one in self.spaces]
         encoders = [self._deferred(one) for one in others if not one.is_given]
         if not encoders:

@@ -18,6 +18,7 @@ from retrieval.filters import Filter
 from retrieval.library import Library
 from retrieval.media import Modality
 from retrieval.media.items import status_as_indexed
+from retrieval.objects.paths import is_object, is_uri
 
 DEFAULT_THRESHOLD = 0.9
 """Measured with `starter`: of different photos, only shots of one scene are as similar."""
@@ -159,7 +160,7 @@ def find_near(
     shown = {
         row: min(present, key=attrgetter("path"))
         for row, found in items.items()
-        if (present := [item for item in found if status_as_indexed(item)])
+        if (present := [item for item in found if _is_present(item)])
     }
     pairs = [
         NearPair(similarity, *_larger_first(shown[first], shown[second]))
@@ -279,12 +280,21 @@ def _one_name_each(files: Sequence[FileEntry]) -> list[str]:
     name_of: dict[tuple[int, int] | str, str] = {}
     by_path = sorted(files, key=lambda file: (os.path.islink(file.path), file.path))  # noqa: PTH114
     for file in by_path:
-        if status := status_as_indexed(file):
-            identity = (
-                (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(file.path)
-            )
-            name_of.setdefault(identity, file.path)
+        if _is_present(file):
+            name_of.setdefault(_identity(file.path), file.path)
     return sorted(name_of.values())
+
+
+def _is_present(file: Item | FileEntry) -> bool:
+    """Return whether a file is as it was indexed; of a server's objects that is not asked."""
+    return is_uri(file.path) or status_as_indexed(file) is not None
+
+
+def _identity(path: str) -> tuple[int, int] | str:
+    if is_object(path):
+        return path
+    status = os.stat(path)  # noqa: PTH116 - names need not be valid text
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
 
 
 def _larger_first(a: Item, b: Item) -> tuple[Item, Item]:

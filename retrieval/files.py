@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import platformdirs
 import xxhash
@@ -160,7 +160,12 @@ def unsealed(stored: bytes) -> bytes | None:
 def checksum_of_file(file: str | os.PathLike[str]) -> str:
     """Compute xxh3-128 of a file, in hexadecimal; raises OSError."""
     with open(file, "rb") as stream:  # noqa: PTH123 - names need not be valid text
-        return file_digest(stream, xxhash.xxh3_128).hexdigest()
+        return checksum_of_opened(stream)
+
+
+def checksum_of_opened(file: BinaryIO) -> str:
+    """Compute xxh3-128 of an open file from where it is read next, in hexadecimal."""
+    return file_digest(file, xxhash.xxh3_128).hexdigest()  # type: ignore[arg-type]
 
 
 def make_directories(folder: Path) -> None:

@@ -4,15 +4,16 @@ Nothing is embedded for that: paths are re-rooted in the catalog, in one transac
 """
 
 import os
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from retrieval.catalog import Catalog, FileState, KnownFile, Relocated
 from retrieval.catalog.paths import is_at_or_below, is_there, reroot, separator_of
-from retrieval.errors import NotFoundError, UsageError
-from retrieval.files import checksum_of_file, has_home
+from retrieval.errors import NotFoundError, UnreadableFileError, UsageError
+from retrieval.files import checksum_of_opened, has_home
+from retrieval.objects.opening import open_path, status_of
+from retrieval.objects.paths import given_uri, is_object
 
 _MOST_HASHED = 64
 """Files that are hashed to tell whether those of the same name and size have the same content."""
@@ -58,10 +59,8 @@ def presence_at(files: Iterable[KnownFile], old: str, new: str) -> Presence:
         count += 1
         path = reroot(file.path, old, new)
         try:
-            status = os.stat(path)  # noqa: PTH116 - names need not be valid text
-        except (OSError, ValueError):
-            continue
-        if not stat.S_ISREG(status.st_mode):
+            status = status_of(path)
+        except (OSError, UnreadableFileError, ValueError):
             continue
         there += 1
         if status.st_size != file.size or file.content_hash is None:
@@ -95,7 +94,7 @@ def plan_relocation(
     """
     target = _absolute(new)
     with catalog.snapshot() as snapshot:
-        given = os.fspath(old)
+        given = given_uri(old) or os.fspath(old)
         source = given.rstrip(separator_of(given)) or given
         files = [*snapshot.files_below([source], "")]
         if not files and source not in snapshot.sources():
@@ -110,7 +109,7 @@ def plan_relocation(
         at_target = snapshot.content_hashes([reroot(file.path, source, target) for file in found])
     if source == target:
         raise UsageError(f"{source} is the old path and the new one.")
-    if not os.path.lexists(target) and not force:
+    if not (os.path.lexists(target) or is_object(target)) and not force:
         raise NotFoundError(f"There is nothing at {target}. `--force` relocates all the same.")
     presence = presence_at(files, source, target)
     if presence.files and not presence.there and not force:
@@ -180,7 +179,7 @@ def way_beside(library: Path, source: str) -> str | None:
     None unless there is something at the source, and a folder that holds both is neither the root
     of the file system nor the user's home, nor above that.
     """
-    if not is_there(source):
+    if is_object(source) or not is_there(source):
         return None
     here, there = _real(library), _real(source)
     try:
@@ -193,6 +192,8 @@ def way_beside(library: Path, source: str) -> str | None:
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
+    if (uri := given_uri(path)) is not None:
+        return uri
     return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - as links are named
 
 
@@ -202,6 +203,7 @@ def _real(path: str | os.PathLike[str]) -> str:
 
 def _hash(path: str) -> str | None:
     try:
-        return checksum_of_file(path)
-    except OSError:
+        with open_path(path) as file:
+            return checksum_of_opened(file)
+    except (OSError, UnreadableFileError):
         return None

@@ -29,7 +29,7 @@ ONLY_IN = {
     "rich": ("api/", "mmsearch/progress.py"),
 }
 LAYERS = [
-    {"errors", "files", "machine"},
+    {"errors", "files", "machine", "objects"},
     {"catalog", "embeddings", "encoders", "filters", "media"},
     {
         "duplicates",

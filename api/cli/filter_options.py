@@ -12,6 +12,7 @@ from api.cli.completion import KINDS, list_of
 from api.cli.options import option
 from retrieval.errors import UsageError, first_problem
 from retrieval.media import MediaKind
+from retrieval.objects.paths import given_uri
 
 if TYPE_CHECKING:
     from retrieval.filters import Filter
@@ -111,7 +112,7 @@ def parse_filter(
     wanted: dict[str, Any] = {}
     if source is not None:
         # Like the sources of the indexer: symlinks are not resolved.
-        wanted["source"] = os.path.abspath(source.expanduser())  # noqa: PTH100
+        wanted["source"] = given_uri(source) or os.path.abspath(source.expanduser())  # noqa: PTH100
     if path is not None:
         wanted["path"] = path
     if kind is not None:

@@ -132,6 +132,13 @@ def index(
             help="Include folders of NAS boxes, systems and photo programs, such as @eaDir.",
         ),
     ] = None,
+    archives: Annotated[
+        bool | None,
+        typer.Option(
+            "--archives/--no-archives",
+            help="Enter tar files (WebDataset shards) in directories.",
+        ),
+    ] = None,
     text_column: Annotated[
         str | None,
         option(

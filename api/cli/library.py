@@ -189,7 +189,8 @@ def remove(
     """Remove directories and files from a library; the files themselves stay."""
     from api.cli import console
     from indexer.pipeline import remove_paths
-    from retrieval.catalog.paths import is_there
+    from indexer.sources import absolute
+    from retrieval.catalog.paths import is_at_or_below, is_there
 
     opened = open_library(library)
     removed = remove_paths(opened, paths)
@@ -199,8 +200,8 @@ def remove(
     console.out.print(f"{removed:,} files removed from the library.")
     with opened.catalog.snapshot() as snapshot:
         sources = snapshot.sources()
-    for path in filter(is_there, map(str, paths)):
-        containing = [s for s in sources if Path(s) in Path(path).absolute().parents]
+    for path in filter(is_there, map(absolute, paths)):
+        containing = [s for s in sources if s != path and is_at_or_below(path, s)]
         for source in containing:
             console.out.print(
                 f"{path} is in the source {source}: the next `mmsearch index` will find it again.",

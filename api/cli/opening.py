@@ -14,6 +14,7 @@ import typer
 
 from api.cli.options import complain
 from retrieval.errors import NotFoundError, UsageError
+from retrieval.objects.paths import is_object
 
 if TYPE_CHECKING:
     from retrieval.search.answer import Answer
@@ -73,7 +74,8 @@ def open_chosen(
             raise NotFoundError(f"There is no hit {rank} to open.")
         path = by_rank[rank]
         if not os.path.exists(path):  # noqa: PTH110 - names need not be valid text
-            elsewhere = " on this machine; open the page instead: --open page" if address else ""
+            is_elsewhere = bool(address) or is_object(path)
+            elsewhere = " on this machine; open the page instead: --open page" * is_elsewhere
             raise NotFoundError(f"{path} is not there{elsewhere}.")
         _launch(path)
     if PAGE in chosen:

@@ -19,6 +19,8 @@ import typer
 from api.cli.completion import ENCODERS, MODALITIES, RERANKERS, one_of, spaces
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.files import user_cache_directory
+from retrieval.objects.paths import given_uri
+from retrieval.objects.trust import trust_uri
 from retrieval.search.limits import MAX_RERANK_BUDGET_MS, MAX_RERANK_DEPTH
 
 
@@ -48,7 +50,11 @@ LibraryOption = Annotated[
 ]
 SourcesArgument = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="PATH...", help="Directories and files. (default: all known sources)"),
+    typer.Argument(
+        metavar="PATH...",
+        help="Directories and files, or addresses: s3://, gs://, az://, https://. (default: all "
+        "known sources)",
+    ),
 ]
 SplitOption = Annotated[
     str | None, typer.Option("--split", help="Dataset split. (default: its only one, or test)")
@@ -191,9 +197,14 @@ def split_list(names: str, separator: str = ",") -> tuple[str, ...]:
 
 
 def require_paths(paths: Iterable[Path]) -> None:
-    """Raise NotFoundError for a missing path, before anything is created or loaded."""
+    """Raise NotFoundError for a missing path, before anything is created or loaded.
+
+    The user has named them: what is on a server may be connected to from now on.
+    """
     for path in paths:
-        if not os.path.lexists(path):
+        if (uri := given_uri(path)) is not None:
+            trust_uri(uri)
+        elif not os.path.lexists(path):
             raise NotFoundError(f"There is nothing at {path}.")
 
 

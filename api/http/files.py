@@ -13,13 +13,10 @@ import re
 import stat
 import unicodedata
 from collections.abc import AsyncIterator, Mapping
-from hashlib import file_digest
-from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-import xxhash
 from fastapi import HTTPException, Response
 from fastapi.responses import StreamingResponse
 from PIL import Image
@@ -29,11 +26,14 @@ from starlette.types import Receive, Scope, Send
 from retrieval.catalog import Item
 from retrieval.catalog.paths import is_at_or_below
 from retrieval.errors import NotFoundError, UnreadableFileError
+from retrieval.files import checksum_of_opened
 from retrieval.library import Library
 from retrieval.media import MediaKind, is_as_read
 from retrieval.media.images import TooLargeImageError
 from retrieval.media.items import read_item_image
 from retrieval.media.registry import UNKNOWN_TYPE, format_of_content, read_head
+from retrieval.objects.opening import open_parts, open_path, status_of
+from retrieval.objects.paths import is_object, is_uri, shard_of
 
 _CAN_WALK = os.open in os.supports_dir_fd and os.stat in os.supports_dir_fd
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
@@ -82,19 +82,21 @@ class ItemFiles:
         self._roots: dict[str, str] = {}
         self._resolved_sources()
 
-    def open(self, item: Item) -> BufferedReader:
+    def open(self, item: Item) -> BinaryIO:
         """Open the file of an item to read it.
 
         Raises NotFoundError where it is not below a source after links are resolved, is not a
-        regular file, has another size or time than when it was indexed, or cannot be opened.
+        regular file, has another size or time than when it was indexed, or cannot be opened. What
+        lies on a server is read with the credentials of this service, from servers that its user
+        has named.
         """
+        if is_object(item.path):
+            return self._open_object(item)
         sources = self._resolved_sources()
         try:
             real = os.path.realpath(item.path)
             if not any(is_at_or_below(real, source) for source in sources):
-                raise NotFoundError(
-                    f"The file of item {item.id} does not lie below a source of the library."
-                )
+                raise _outside(item)
             file = os.fdopen(_open_regular(real), "rb")
         except (OSError, ValueError) as error:
             raise NotFoundError(f"The file of item {item.id} cannot be opened any more.") from error
@@ -127,10 +129,48 @@ class ItemFiles:
                     f"The picture of item {item.id} cannot be read: {reason}."
                 ) from error
 
+    def _open_object(self, item: Item) -> BinaryIO:
+        """Open an object: the whole of an image, which is hashed, of others what is asked for."""
+        with self._library.catalog.snapshot() as snapshot:
+            sources = snapshot.sources()
+        if not any(is_at_or_below(item.path, source) for source in sources):
+            raise _outside(item)
+        shard = shard_of(item.path)
+        if shard is not None and not is_uri(item.path):
+            self._require_inside(item, shard[0])
+        try:
+            status = status_of(item.path)
+            is_same = status.st_size < 0 or is_as_read(status, item.size, item.mtime_ns)
+            if not is_same:
+                raise _changed(item)
+            if item.kind is MediaKind.IMAGE:
+                return open_path(item.path, status)
+            return open_parts(item.path)
+        except (OSError, UnreadableFileError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise NotFoundError(
+                f"The file of item {item.id} cannot be opened: {reason}."
+            ) from error
+
+    def _require_inside(self, item: Item, shard: str) -> None:
+        """Raise NotFoundError for a shard of this machine that is no file below a source."""
+        try:
+            real = os.path.realpath(shard)
+            sources = self._resolved_sources()
+            if not any(is_at_or_below(real, source) for source in sources):
+                raise _outside(item)
+            os.close(_open_regular(real))
+        except (OSError, ValueError) as error:
+            raise NotFoundError(f"The file of item {item.id} cannot be opened any more.") from error
+
     def _resolved_sources(self) -> list[str]:
         with self._library.catalog.snapshot() as snapshot:
             sources = snapshot.sources()
-        return [self._roots.setdefault(source, os.path.realpath(source)) for source in sources]
+        return [
+            self._roots.setdefault(source, os.path.realpath(source))
+            for source in sources
+            if not is_uri(source)
+        ]
 
 
 def content_type(file: BinaryIO, item: Item) -> str:
@@ -267,11 +307,15 @@ def _require_regular(status: os.stat_result) -> None:
         raise OSError("not a regular file")
 
 
-def _hash(file: BufferedReader) -> str:
+def _hash(file: BinaryIO) -> str:
     """Hash a file's content; rewinds the file."""
-    digest = file_digest(file, xxhash.xxh3_128).hexdigest()
+    digest = checksum_of_opened(file)
     file.seek(0)
     return digest
+
+
+def _outside(item: Item) -> NotFoundError:
+    return NotFoundError(f"The file of item {item.id} does not lie below a source of the library.")
 
 
 def _changed(item: Item) -> NotFoundError:

@@ -22,6 +22,7 @@ from api.http.routes.dependencies import NoLibrary, Service
 from api.http.routes.uploads import resume
 from api.http.settings import ServiceSettings
 from api.http.uploads import UploadFolder, open_upload_folder
+from indexer.sources import trust_named
 from retrieval.library import Library, is_place_for_library, library_exists, open_library
 from retrieval.rerankers.registry import AUTO
 from retrieval.search.joint import JointEngine
@@ -48,6 +49,7 @@ class Lifespan:
     @asynccontextmanager
     async def __call__(self, app: FastAPI) -> AsyncIterator[None]:
         """Serve the library, or wait for one."""
+        trust_named(self.settings.index_below)
         stopping = asyncio.Event()
         waiting = None
         try:

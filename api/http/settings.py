@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from api.http.middleware.proxies import parse_network
 from api.http.root_path import parse_root_path
 from retrieval.files import expand_home
+from retrieval.objects.paths import given_uri
 
 WordList = Annotated[tuple[str, ...], NoDecode]
 """In the environment: separated by commas or spaces."""
@@ -130,12 +131,12 @@ class ServiceSettings(BaseSettings):
     @field_validator("index_below")
     @classmethod
     def _all_paths(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
-        return tuple(map(expand_home, value))
+        return tuple(Path(given_uri(path) or expand_home(path)) for path in value)
 
     @field_validator("index_below", mode="before")
     @classmethod
     def _paths(cls, value: object) -> object:
-        paths = value.split(os.pathsep) if isinstance(value, str) else value
+        paths = _BETWEEN_PATHS.split(value) if isinstance(value, str) else value
         return [path for path in paths if path] if isinstance(paths, list) else paths
 
     @property
@@ -144,6 +145,8 @@ class ServiceSettings(BaseSettings):
         return is_loopback_name(self.host)
 
 
+_BETWEEN_PATHS = re.compile(rf"{re.escape(os.pathsep)}(?!//|\d+(?:/|$))")
+"""Not the colons of `s3://` and `https://host:8443/`."""
 _NAME = re.compile(r"([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?\.?)*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

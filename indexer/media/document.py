@@ -11,6 +11,7 @@ from retrieval.media.dates import parse_date
 from retrieval.media.exif import descriptions_of, joined, metadata_of
 from retrieval.media.images import reduced
 from retrieval.media.pdf import Document, open_document
+from retrieval.objects.opening import open_path
 
 _PAGES_A_CALL = 16
 _MOST_TEXT = 10_000
@@ -52,7 +53,7 @@ def read_metadata(document: Document, path: str) -> tuple[Metadata, list[str]]:
 
     path: of the file, which is read for XMP. Returns what of it is damaged, too.
     """
-    with open(path, "rb") as file:  # noqa: PTH123 - names need not be valid text
+    with open_path(path) as file:
         packet = find_pdf_packet(file)
     blocks = Blocks(xmp=[packet] if packet else [])
     metadata = joined(_of_information(document), metadata_of(descriptions_of(blocks)))

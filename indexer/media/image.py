@@ -1,7 +1,6 @@
 """Read image files: one image each, or the pages of a TIFF file."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import BinaryIO
 
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
@@ -10,6 +9,7 @@ from retrieval.media import NO_METADATA, Metadata, Modality, metadata_notes
 from retrieval.media.exif import read_noted
 from retrieval.media.images import Picture, read_picture
 from retrieval.media.registry import RAW, TIFF, format_of, read_head
+from retrieval.objects.opening import open_path
 
 _PAGES_A_CALL = 16
 
@@ -20,7 +20,7 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
     A TIFF file of several pages gives a piece a page, at most 16 a call, after the first `start`.
     Satisfies `base.Reader`.
     """
-    with Path(path).open("rb") as file:
+    with open_path(path) as file:
         return read_opened(file, path, options, start)
 
 

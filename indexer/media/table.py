@@ -18,11 +18,13 @@ from decimal import Decimal
 from typing import Any, BinaryIO, NamedTuple
 
 from indexer.media.base import Annotation, Decoded, Locator, Piece, ReadOptions
-from indexer.media.table_images import ImageFiles
+from indexer.media.table_images import ImageFiles, ObjectNames, image_files_of
 from indexer.media.text import UNIT_BYTES, guess_encoding_at, marked_encoding
 from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
 from retrieval.media import MediaKind, Modality
 from retrieval.media.registry import CSV, JSON_ARRAY, JSON_LINES, TSV, format_of, kind_of
+from retrieval.objects.opening import open_path, status_of
+from retrieval.objects.paths import is_object
 
 _TEXT_NAMES = (
     *("caption", "captions", "text", "description", "title"),
@@ -94,9 +96,8 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
     MissingExtraError for Parquet where pyarrow is not installed.
     """
     format_ = format_of(path)
-    # Not by `pathlib`: names need not be valid text.
-    batch = _Batch(ImageFiles(os.path.dirname(os.path.abspath(path))), options)  # noqa: PTH100, PTH120
-    with open(path, "rb") as file:  # noqa: PTH123
+    batch = _Batch(image_files_of(path), options)
+    with open_path(path) as file:
         if not file.read(1):
             raise UnreadableFileError("the file is empty")
         place = _Place.unpack(start)
@@ -159,7 +160,7 @@ class _Batch:
     bad: rows of the table that could not be read, those of earlier calls too. notes: the reasons.
     """
 
-    images: ImageFiles
+    images: ImageFiles | ObjectNames
     options: ReadOptions
     rows: int = 0
     bad: int = 0
@@ -729,7 +730,7 @@ class _ParquetRows:
 
     def __init__(self, path: str, identity: tuple[object, ...], start: int) -> None:
         self.identity = identity
-        self._file = open(path, "rb")  # noqa: PTH123, SIM115 - as in read; closed by close()
+        self._file = open_path(path)
         try:
             with _parquet_errors():
                 self._begin(start)
@@ -787,8 +788,8 @@ def _read_parquet(path: str, start: int, batch: _Batch) -> Decoded:
     each call at its start would take quadratic time.
     """
     batch.bad, start = divmod(start, _LIMB)
-    stat = os.stat(path)  # noqa: PTH116 - names need not be valid text
-    identity = (os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)  # noqa: PTH100
+    inode = 0 if is_object(path) else os.stat(path).st_ino  # noqa: PTH116
+    identity = (os.path.abspath(path), *status_of(path), inode)  # noqa: PTH100 - not valid text
     rows: _ParquetRows | None = getattr(_of_thread, "rows", None)
     _of_thread.rows = None
     if rows is not None and (rows.identity != identity or rows.done > start):

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from retrieval.media import MediaKind
 from retrieval.media.registry import kind_of
+from retrieval.objects.paths import is_uri, shard_of
 
 _MOST_FILES = 500_000
 """Files below a table's folder that are looked through for other spellings."""
@@ -76,6 +77,32 @@ class ImageFiles:
                 if common == length:
                     best.append(path)
         return best
+
+
+class ObjectNames:
+    """The images that a table names which is an object: by its folder, without asking for each.
+
+    Names lead nowhere but to what is in the same bucket, on the same server or in the same shard.
+    """
+
+    def __init__(self, path: str) -> None:
+        shard = shard_of(path)
+        root = shard[0] if shard else path[: path.index("/", path.index("://") + 3)]
+        self._root = root
+        self._folder = path[len(root) + 1 :].rpartition("/")[0]
+
+    def find(self, name: str) -> tuple[str, str | None]:
+        """Return the path of a row's image; as `ImageFiles`."""
+        plain = name.strip().replace("\\", "/").lstrip("/")
+        way = os.path.normpath("/" + os.path.join(self._folder, plain)).lstrip("/")  # noqa: PTH118
+        return f"{self._root}/{way}", None
+
+
+def image_files_of(table: str) -> ImageFiles | ObjectNames:
+    """Return what finds the images of a table by its path."""
+    if is_uri(table) or shard_of(table) is not None:
+        return ObjectNames(table)
+    return ImageFiles(os.path.dirname(os.path.abspath(table)))  # noqa: PTH100, PTH120
 
 
 def _spellings(name: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from retrieval.errors import UnreadableFileError
 from retrieval.media import Metadata, Modality
 from retrieval.media.registry import HTML, MARKDOWN, format_of
+from retrieval.objects.opening import open_path
 
 _CHUNK_BYTES = 200_000
 _LONGEST_HTML_BYTES = 20_000_000
@@ -95,7 +96,7 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
     Raises UnreadableFileError for empty and binary files, and HTML of more than 20 MB.
     """
     format_ = format_of(path)
-    with open(path, "rb") as file:  # noqa: PTH123 - names need not be valid text
+    with open_path(path) as file:
         if not file.read(1):
             raise UnreadableFileError("the file is empty")
         if format_ is HTML:

@@ -15,6 +15,7 @@ from retrieval.media.blocks import find_blocks
 from retrieval.media.exif import descriptions_of, joined, metadata_of
 from retrieval.media.images import reduced
 from retrieval.media.video import Choice, Frame, Video, open_video, why_no_frame
+from retrieval.objects.opening import open_path
 
 WINDOW_MS = 15_000
 """Window length: the first frame of each window is sampled, at least four a minute."""
@@ -132,7 +133,7 @@ def read_metadata(video: Video, path: str) -> tuple[Metadata, list[str]]:
 
     path: of the file, which is read for XMP. Returns what of it is damaged, too.
     """
-    with open(path, "rb") as file:  # noqa: PTH123 - names need not be valid text
+    with open_path(path) as file:
         blocks = find_blocks(file)
     return joined(metadata_of(descriptions_of(blocks)), _of_tags(video)), blocks.problems
 

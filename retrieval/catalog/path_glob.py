@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+from retrieval.objects.paths import is_uri
+
 _WILD = frozenset("*?[")
 _COMPOSED_FROM_OTHERS = frozenset("K;`")
 """ASCII that NFC makes of other characters, too: of the Kelvin sign, for one."""
@@ -94,7 +96,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 def _tokens(pattern: str) -> list[str]:
     """Expressions of single characters, stars, and double stars."""
-    tokens = [] if pattern.startswith("/") else [_STARS, "/"]
+    tokens = [] if pattern.startswith("/") or is_uri(pattern) else [_STARS, "/"]
     place = 0
     while place < len(pattern):
         character = pattern[place]

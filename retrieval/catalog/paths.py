@@ -4,13 +4,15 @@ import os
 import re
 
 from retrieval.files import GIVEN
+from retrieval.objects import opening
+from retrieval.objects.paths import is_object, is_uri
 
 _OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]?|\\\\")
 
 
 def separator_of(path: str) -> str:
     """Return what separates the names of an absolute path, of this system or another one."""
-    if path.startswith("/"):
+    if path.startswith("/") or is_uri(path):
         return "/"
     return "\\" if _OF_WINDOWS.match(path) else os.sep
 
@@ -49,8 +51,11 @@ def is_virtual(path: str) -> bool:
 def is_there(path: str) -> bool:
     """Return whether there is a file or a non-empty folder at a path, or something unreadable.
 
-    An empty folder is what the place of a drive that is not mounted looks like.
+    An empty folder is what the place of a drive that is not mounted looks like. A server is not
+    asked: what lies there counts as there.
     """
+    if is_object(path):
+        return opening.is_there(path)
     try:
         with os.scandir(path) as entries:
             return next(entries, None) is not None
@@ -63,7 +68,12 @@ def is_there(path: str) -> bool:
 
 
 def is_gone(path: str) -> bool:
-    """Return whether there is certainly nothing at a path, also no broken symlink."""
+    """Return whether there is certainly nothing at a path, also no broken symlink.
+
+    Of what lies on a server that is not certain.
+    """
+    if is_object(path):
+        return not opening.is_there(path)
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError, ValueError):

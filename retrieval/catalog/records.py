@@ -201,7 +201,8 @@ class KnownFile:
     """A file as a scan compares it with the disk.
 
     embedded: its content was embedded completely in the space. mtime_ns: -1 if not to be trusted.
-    sidecars: their state when they were read. metadata_version: what was read of it.
+    sidecars: their state when they were read. metadata_version: what was read of it. etag: what its
+    server said of its state, of an object.
     """
 
     path: str
@@ -212,11 +213,15 @@ class KnownFile:
     embedded: bool
     sidecars: int | None = None
     metadata_version: int = 0
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file as it is recorded. sidecars: the state of those that its metadata was read with."""
+    """A file as it is recorded.
+
+    sidecars: the state of those that its metadata was read with. etag: as of `KnownFile`.
+    """
 
     path: str
     kind: MediaKind
@@ -225,6 +230,7 @@ class FileEntry:
     content_hash: str
     metadata: Metadata = NO_METADATA
     sidecars: int | None = None
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,12 +308,16 @@ class WordMatch:
 
 @dataclass(frozen=True, slots=True)
 class FailedFile:
-    """A file that could not be read, and why. mtime_ns: -1 to try again at the next run."""
+    """A file that could not be read, and why.
+
+    mtime_ns: -1 to try again at the next run, but of an object with an etag.
+    """
 
     path: str
     failure: str
     size: int = -1
     mtime_ns: int = -1
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

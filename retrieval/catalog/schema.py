@@ -16,7 +16,7 @@ from retrieval.media import MediaKind, Modality
 
 _T = TypeVar("_T")
 
-SCHEMA_REVISION = "0013"
+SCHEMA_REVISION = "0014"
 """The newest migration; a test compares it with the scripts."""
 
 METADATA_VERSION = 2
@@ -100,6 +100,8 @@ class FileRecord(Base):
     date_source: Mapped[str | None] = mapped_column(sa.String(16))
     # The state of its sidecars when they were read, as a number; NULL without any.
     sidecars: Mapped[int | None] = mapped_column(sa.BigInteger)
+    # What its server said of the state of an object; NULL of files.
+    etag: Mapped[str | None] = mapped_column(sa.Text)
     place: Mapped[str | None] = mapped_column(sa.Text, index=True)
     folder_id: Mapped[int | None] = mapped_column(index=True)
     date: Mapped[int | None] = mapped_column(sa.BigInteger, index=True)

@@ -876,6 +876,7 @@ class Snapshot:
             _is_embedded(space_id),
             FileRecord.sidecars,
             FileRecord.metadata_version,
+            FileRecord.etag,
         )
         for chunk in chunks(roots, _ROOTS_PER_STATEMENT):
             below = query.where(sa.or_(*(at_or_below(root) for root in chunk)))

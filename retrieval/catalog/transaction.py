@@ -384,6 +384,7 @@ class Transaction(Snapshot):
                     "failure": failed.failure,
                     "size": failed.size,
                     "mtime_ns": failed.mtime_ns,
+                    "etag": failed.etag,
                     "content_hash": None,
                 }
                 for failed in failures
@@ -740,6 +741,7 @@ def _values_of_content(file: FileEntry) -> dict[str, Any]:
         "size": file.size,
         "mtime_ns": file.mtime_ns,
         "content_hash": file.content_hash,
+        "etag": file.etag,
     }
 
 

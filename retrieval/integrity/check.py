@@ -1,6 +1,5 @@
 """Check everything in a library: catalog, vectors, indices, caches, and the files on demand."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,13 +12,14 @@ from retrieval.catalog import FileState
 from retrieval.catalog.paths import is_there, is_virtual
 from retrieval.embeddings import NO_CHECKSUM, are_damaged
 from retrieval.encoders.base import Space
-from retrieval.errors import LibraryError, MMSearchError
-from retrieval.files import checksum_of_file, valid_text
+from retrieval.errors import LibraryError, MMSearchError, UnreadableFileError
+from retrieval.files import checksum_of_opened, valid_text
 from retrieval.indices import generations, tuning_queries
 from retrieval.integrity import thumbnails
 from retrieval.integrity.checksums import add_missing_checksums, are_no_vectors
 from retrieval.library import Library
 from retrieval.media import UNTRUSTED_MTIME, Modality, is_as_read
+from retrieval.objects.opening import open_path, status_of
 
 _BLOCK_ROWS = 1 << 14
 _NAMED_FILES = 5
@@ -311,12 +311,14 @@ def _check_files(
             report.interrupted = True
             return
         try:
-            status = os.stat(entry.path)  # noqa: PTH116 - names need not be valid text
-            digest = checksum_of_file(Path(entry.path))
+            status = status_of(entry.path)
+            with open_path(entry.path, status) as file:
+                digest = checksum_of_opened(file)
         except FileNotFoundError:
             gone += 1
-        except OSError as error:
-            description = f"It cannot be read: {error.strerror}."
+        except (OSError, UnreadableFileError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            description = f"It cannot be read: {reason}."
             report.add("file", entry.path, description, repairable=False)
         else:
             report.files += 1

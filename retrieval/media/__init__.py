@@ -1,12 +1,11 @@
 """Kinds of files and modalities of items, and the metadata that files hold."""
 
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 UNTRUSTED_MTIME = -1
 """Recorded for a file just written when it was read: it may change again within the same time."""
@@ -75,7 +74,21 @@ def metadata_notes(problems: Iterable[str]) -> tuple[str, ...]:
     return tuple(METADATA_NOTE + problem for problem in dict.fromkeys(problems))
 
 
-def is_as_read(status: os.stat_result, size: int, mtime_ns: int) -> bool:
+class HasSizeAndTime(Protocol):
+    """The status of a file, as `os.stat` gives it."""
+
+    @property
+    def st_size(self) -> int:
+        """Return its size in bytes."""
+        ...
+
+    @property
+    def st_mtime_ns(self) -> int:
+        """Return its modification time, nanoseconds since 1970."""
+        ...
+
+
+def is_as_read(status: HasSizeAndTime, size: int, mtime_ns: int) -> bool:
     """Check that a file has the size and modification time of when it was read, if trusted."""
     return status.st_size == size and mtime_ns in {UNTRUSTED_MTIME, status.st_mtime_ns}
 

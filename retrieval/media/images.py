@@ -8,7 +8,6 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import xxhash
@@ -31,6 +30,7 @@ from retrieval.media.registry import (
     read_head,
 )
 from retrieval.media.svg import MOST_SVG_BYTES, draw_svg, parse_svg
+from retrieval.objects.opening import open_path, status_of
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
 
@@ -173,7 +173,8 @@ def read_unchanged(
     """
     try:
         # What is a pipe by now would be waited for without end.
-        content = Path(path).read_bytes() if Path(path).is_file() else b""
+        with open_path(path, status_of(path)) as file:
+            content = file.read()
         if xxhash.xxh3_128_hexdigest(content) != content_hash:
             return None
         return read_image(
@@ -190,7 +191,7 @@ def opened(source: Source, name: str | None = None) -> Iterator[tuple[BinaryIO, 
     Only a file opened from a path is closed afterwards. Raises OSError when it cannot be opened.
     """
     if isinstance(source, str | os.PathLike):
-        with Path(source).open("rb") as opened_file:
+        with open_path(os.fspath(source)) as opened_file:
             yield opened_file, name or os.fspath(source)
         return
     file = io.BytesIO(source) if isinstance(source, bytes) else source

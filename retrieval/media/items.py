@@ -1,6 +1,5 @@
 """Read the image of an item from its file again: an image file, a video frame, a page."""
 
-import os
 from typing import BinaryIO
 
 from PIL import Image
@@ -10,13 +9,15 @@ from retrieval.errors import UnreadableFileError
 from retrieval.media import MediaKind, is_as_read
 from retrieval.media.images import LEAST_SIDE, read_unchanged
 from retrieval.media.registry import format_of_indexed
+from retrieval.objects.base import FileStatus
+from retrieval.objects.opening import status_of
 
 
-def status_as_indexed(file: Item | FileEntry) -> os.stat_result | None:
+def status_as_indexed(file: Item | FileEntry) -> FileStatus | None:
     """Return the status of a file; None if it was changed or removed since it was indexed."""
     try:
-        status = os.stat(file.path)  # noqa: PTH116 - names need not be valid text
-    except (OSError, ValueError):
+        status = status_of(file.path)
+    except (OSError, UnreadableFileError, ValueError):
         return None
     return status if is_as_read(status, file.size, file.mtime_ns) else None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from PIL import Image
 
 from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
+from retrieval.objects.opening import open_path
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
@@ -104,7 +105,7 @@ def open_document(source: str | BinaryIO) -> Iterator[Document]:
     with import_errors_as(MissingExtraError("PDF documents", "pdf")):
         from pypdfium2 import PdfDocument, PdfiumError
     # An open file instead of its name: names need not be valid text.
-    with open(source, "rb") if isinstance(source, str) else source as file, _PDFIUM:  # noqa: PTH123
+    with open_path(source) if isinstance(source, str) else source as file, _PDFIUM:
         if not file.read(1):
             raise UnreadableFileError("the file is empty")
         try:

@@ -7,10 +7,14 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from retrieval.errors import UnreadableFileError
 from retrieval.media import FIRST_SECOND, LAST_SECOND, Metadata
+from retrieval.media.captions import with_caption
 from retrieval.media.dates import Moment
 from retrieval.media.exif import joined, metadata_of
 from retrieval.media.xmp import Description, read_xmp
+from retrieval.objects.opening import open_path
+from retrieval.objects.paths import shard_of
 
 SIDECAR_ENDINGS = (".xmp", ".json")
 
@@ -103,7 +107,8 @@ def with_sidecars(metadata: Metadata, paths: Sequence[str]) -> tuple[Metadata, t
     What a person changed in a program stands in the XMP file: its date, place, title, rating and
     label come first, as in Immich, digiKam and darktable. A service's JSON adds what the file does
     not say; its date counts before the file's where they differ by more than a day, as it was
-    changed there then. Words, keywords and persons are united.
+    changed there then. Words, keywords and persons are united. Of a member of a shard they are its
+    captions, see `retrieval.media.captions`.
 
     Args:
         metadata: of the file itself.
@@ -117,18 +122,21 @@ def with_sidecars(metadata: Metadata, paths: Sequence[str]) -> tuple[Metadata, t
         name = os.path.basename(path)  # noqa: PTH119
         try:
             data = _content(path)
-            if path.lower().endswith(".json"):
+            if shard_of(path) is not None:
+                is_json = path.lower().endswith(".json")
+                metadata = with_caption(metadata, data, is_json=is_json)
+            elif path.lower().endswith(".json"):
                 told = _of_json(data)
                 metadata = _with_service(metadata, told) if told else metadata
             else:
                 metadata = joined(metadata_of([("sidecar", read_xmp(data))]), metadata)
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, UnreadableFileError, ValueError, RecursionError) as error:
             notes.append(f"its sidecar {name} cannot be read ({str(error)[:100]})")
     return metadata, tuple(notes)
 
 
 def _content(path: str) -> bytes:
-    with open(path, "rb") as file:  # noqa: PTH123 - names need not be valid text
+    with open_path(path) as file:
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         raise ValueError(f"larger than {_MOST_BYTES >> 20} MiB")

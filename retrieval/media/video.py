@@ -16,6 +16,7 @@ from PIL import Image
 
 from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
 from retrieval.media.hdr import tone_mapped
+from retrieval.objects.opening import open_path
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -93,8 +94,7 @@ class Video:
         """Open a file by its path, or take an open one; see `open_video`."""
         self.damage: str | None = None
         self._max_pixels = max_pixels or Image.MAX_IMAGE_PIXELS or 2**27
-        # By `open`, not by a Path: names need not be valid text.
-        self._file = open(source, "rb") if isinstance(source, str) else source  # noqa: PTH123, SIM115
+        self._file = open_path(source) if isinstance(source, str) else source
         try:
             self._open()
         except BaseException:

@@ -21,6 +21,7 @@ from indexer.media.base import Decoded, ReadOptions
 from retrieval.errors import UnreadableFileError
 from retrieval.media import NO_METADATA
 from retrieval.media.registry import FORMATS, UNNAMED_IMAGE
+from retrieval.objects import opening
 
 OPTIONS = ReadOptions()
 
@@ -68,13 +69,13 @@ def test_texts_are_not_preprocessed(tmp_path):
 
 
 def test_hash_pixels_and_metadata_are_of_one_reading(picture, monkeypatch):
-    opened, open_path = [], Path.open
+    opened, open_file = [], Path.open
 
     def counted(path, mode):
         opened.append(path)
-        return open_path(Path(path), mode)
+        return open_file(Path(path), mode)
 
-    monkeypatch.setattr(reading, "open", counted, raising=False)
+    monkeypatch.setattr(opening, "open", counted, raising=False)
     monkeypatch.setattr(Path, "open", counted)
     _, read = read_first(str(picture), frozenset(), OPTIONS)
     assert read.pieces

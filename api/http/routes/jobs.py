@@ -14,7 +14,9 @@ from api.http.indexing_process import IndexingRequest
 from api.http.jobs import Job, JobRunner
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.schemas.jobs import IndexRequest, JobKind, JobList, JobSchema
+from retrieval.catalog.paths import is_at_or_below
 from retrieval.errors import UsageError
+from retrieval.objects.paths import given_uri
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
@@ -118,9 +120,10 @@ def _allowed(service: Service, paths: list[str], *, has_options: bool = False) -
         sources = snapshot.sources()
     within, new = [], []
     for path in paths:
-        if not os.path.isabs(path):  # noqa: PTH117 - need not be valid text
+        uri = given_uri(path)
+        if uri is None and not os.path.isabs(path):  # noqa: PTH117 - need not be valid text
             raise UsageError(f"{path} is not an absolute path.")
-        normalized = os.path.normpath(path)
+        normalized = uri or os.path.normpath(path)
         if has_options and normalized in sources:
             new.append(normalized)
         elif has_options and lies_in(normalized, sources):
@@ -141,7 +144,12 @@ def _allowed(service: Service, paths: list[str], *, has_options: bool = False) -
 
 
 def lies_in(path: str, folders: list[str]) -> bool:
-    """Check that a path is at or below a folder, by name and after resolving symlinks."""
+    """Check that a path is at or below a folder, by name and after resolving symlinks.
+
+    Of addresses by name alone; what a service may connect to is what its owner has named.
+    """
+    if (uri := given_uri(path)) is not None:
+        return any(is_at_or_below(uri, root) for folder in folders if (root := given_uri(folder)))
     return any(
         _is_below(path, folder) and _is_below(os.path.realpath(path), os.path.realpath(folder))
         for folder in folders

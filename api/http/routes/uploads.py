@@ -17,7 +17,7 @@ from api.http.schemas.jobs import JobKind, JobSchema, Removal
 from api.http.uploads import Received, Upload, UploadFolder
 from indexer.pipeline import hide_files
 from retrieval.catalog import Item
-from retrieval.catalog.paths import is_at_or_below
+from retrieval.catalog.paths import is_at_or_below, is_there
 from retrieval.errors import LibraryError, NotFoundError
 from retrieval.filters import Filter
 
@@ -91,7 +91,7 @@ def remove(item_id: ItemId, service: CurrentService) -> Removal:
         item_id=item_id,
         path=valid_text(item.path),
         file_deleted=is_uploaded,
-        comes_back=is_in_source and os.path.lexists(item.path),
+        comes_back=is_in_source and is_there(item.path),
     )
 
 
