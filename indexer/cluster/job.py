@@ -21,10 +21,12 @@ from retrieval.catalog import Seen
 from retrieval.catalog.paths import is_at_or_below, is_there
 from retrieval.encoders.base import Encoder
 from retrieval.lance.table import LanceTable
+from retrieval.objects.paths import is_uri
+from retrieval.objects.trust import is_trusted_uri
 
 DEFAULT_LIMIT_S = 60.0
-_ROWS_A_COMMIT = 50_000
-_SECONDS_A_COMMIT = 20.0
+ROWS_A_COMMIT = 50_000
+SECONDS_A_COMMIT = 20.0
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ class _Job:
             files = [self._to_read(one) for one in again]
         if not self.summary.interrupted:
             recorder.finish()
-        self._table.create_indices()
+        if recorder.has_written:
+            self._table.create_indices()
 
     def _compare(self, known: KnownFiles) -> Comparison:
         seen = Seen()
@@ -188,8 +191,8 @@ class _Job:
                     self._read += len(whole)
                     self._tell()
                     rows = sum(len(step.pieces) for of_file in waiting for step in of_file)
-                    is_due = time.monotonic() - committed_at > _SECONDS_A_COMMIT
-                    if waiting and (is_due or rows >= _ROWS_A_COMMIT):
+                    is_due = time.monotonic() - committed_at > SECONDS_A_COMMIT
+                    if waiting and (is_due or rows >= ROWS_A_COMMIT):
                         pending = commit()
                     if self._should_stop():
                         self.summary.interrupted = True
@@ -230,6 +233,7 @@ class _Job:
             },
             self._options.limit_s,
             "cuda" if uses_gpu else device,
+            trusted=tuple(root for root in self._sources if is_uri(root) and is_trusted_uri(root)),
         )
         if self._plan is None:
             measured = measure_first(

@@ -14,15 +14,8 @@ from indexer.encode import EncodedStep
 from indexer.progress import Summary
 from indexer.scan import Comparison, FoundFile
 from retrieval.catalog import FailedFile, FileEntry, FileState, ItemEntry, KnownFile
-from retrieval.lance.records import (
-    Said,
-    StoredFile,
-    StoredItem,
-    files_of,
-    said_in,
-    stored_file,
-    table_of,
-)
+from retrieval.catalog.whole import Said, StoredFile, StoredItem
+from retrieval.lance.records import files_of, said_in, stored_file, table_of
 from retrieval.lance.schema import file_key_of
 from retrieval.lance.table import LanceTable, of_files, quoted
 from retrieval.media import MediaKind
@@ -30,7 +23,7 @@ from retrieval.media.registry import format_of_indexed
 
 _KNOWN_COLUMNS = (
     *("path", "path_bytes", "kind", "size", "mtime_ns", "content_hash", "failure"),
-    *("is_complete", "sidecars", "metadata_version"),
+    *("is_complete", "sidecars", "metadata_version", "etag"),
 )
 _FILES_AT_ONCE = 2000
 """Files that one predicate names."""
@@ -77,6 +70,7 @@ class KnownFiles:
             is_embedded,
             row["sidecars"],
             row["metadata_version"] or 0,
+            row["etag"],
         )
         if is_embedded:
             self.contents.setdefault((row["size"], row["kind"]), set()).add(content)
@@ -126,6 +120,8 @@ class Recorder:
         self._summary = summary
         self._gone = set(comparison.gone)
         self._moved: set[str] = set()
+        self.has_written = False
+        """Whether the table has changed."""
         self._said: dict[str, list[Said]] = {}
         self._tables_read: set[str] = set()
 
@@ -155,6 +151,7 @@ class Recorder:
     def finish(self) -> None:
         """Delete what is gone, and add what tables say of images."""
         gone = sorted(self._gone)
+        self.has_written |= bool(gone)
         tables = {path for path in gone if format_of_indexed(path).kind is MediaKind.TABLE}
         self._annotate(self._tables_read | tables)
         for some in _parts(gone):
@@ -178,6 +175,7 @@ class Recorder:
             content.hash,
             first.metadata,
             first.found.sidecars_state,
+            content.etag,
         )
         items = [
             StoredItem(
@@ -198,7 +196,7 @@ class Recorder:
         self._summary.added += not is_change
         self._summary.noted += bool(notes)
         self._summary.embedded += len(items)
-        return stored_file(entry, items, notes=notes)
+        return stored_file(entry, items, notes=notes, etag=content.etag)
 
     def _note_annotations(self, steps: Sequence[EncodedStep]) -> None:
         table = steps[0].found
@@ -296,6 +294,7 @@ class Recorder:
 
     def _write(self, files: Iterable[StoredFile]) -> None:
         by_path = {file.file.path: file for file in files}
+        self.has_written |= bool(by_path)
         known = [path for path in by_path if path in self._comparison.known]
         new = [file for path, file in by_path.items() if path not in self._comparison.known]
         if new:
@@ -330,13 +329,13 @@ def _as_at(step: EncodedStep, holder: StoredFile, *, keeps: bool) -> StoredFile:
     items = holder.items
     if not keeps:
         items = [replace(item, hidden=False, collections=()) for item in items]
-    return replace(holder, file=file, items=items, said=said)
+    return replace(holder, file=file, items=items, said=said, etag=step.content.etag)
 
 
 def _failed(failed: FailedFile) -> StoredFile:
     kind = format_of_indexed(failed.path).kind
     entry = FileEntry(failed.path, kind, failed.size, failed.mtime_ns, "")
-    return stored_file(entry, (), failure=failed.failure)
+    return stored_file(entry, (), failure=failed.failure, etag=failed.etag)
 
 
 def _parts(paths: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -23,6 +23,7 @@ from retrieval.encoders.trust import VARIABLE, path_of_encoder
 from retrieval.errors import MMSearchError, SpaceMismatchError
 from retrieval.machine import limit_threads
 from retrieval.media import MediaKind
+from retrieval.objects.trust import trust_in_process
 
 Rows = Mapping[str, Any]
 """Columns of a block: arrays, or lists."""
@@ -51,7 +52,8 @@ class Task:
     """What all machines are told: how files are read, and in which space they are encoded.
 
     options: of each source. device: where it is encoded, as torch names it. threads: of an encoder
-    on a CPU. version: of mmsearch where the job was started.
+    on a CPU. trusted: addresses of sources that the user of the job has named. version: of mmsearch
+    where the job was started.
     """
 
     space: Space
@@ -59,6 +61,7 @@ class Task:
     limit_s: float
     device: str = "cpu"
     threads: int = 1
+    trusted: tuple[str, ...] = ()
     version: str = field(default_factory=lambda: version("mmsearch"))
 
     def require_same_version(self) -> None:
@@ -105,7 +108,7 @@ def read_files(rows: Rows, task: Task) -> Iterator[dict[str, list[Any]]]:
     A codec that crashes or hangs costs only its file: a process of its own reads it.
     """
     task.require_same_version()
-    pool = _decoders(task.limit_s)
+    pool = _decoders(task)
     for packed in rows["file"]:
         file: FileToRead = pickle.loads(packed)
         steps = read_steps(pool, file.found, task.options[file.source], file.known)
@@ -142,7 +145,7 @@ def measure(files: Sequence[FileToRead], task: Task, batch_size: int | None) -> 
     """Read and encode the first files, and say how long both take; batch_size None: find it."""
     task.require_same_version()
     encoder = _load(task)
-    pool = _decoders(task.limit_s)
+    pool = _decoders(task)
     steps: list[FileStep] = []
     numbers: list[int] = []
     paths: list[str] = []
@@ -231,8 +234,11 @@ def _load(task: Task) -> Encoder:
 _pools: dict[float, DecoderPool] = {}
 
 
-def _decoders(limit_s: float) -> DecoderPool:
+def _decoders(task: Task) -> DecoderPool:
     """Return the process that reads files for this one; started once, it ends with this one."""
-    if limit_s not in _pools:
-        _pools[limit_s] = DecoderPool(1, limit_s=limit_s)
-    return _pools[limit_s]
+    pool = _pools.get(task.limit_s)
+    if pool is None:
+        for uri in task.trusted:
+            trust_in_process(uri)
+        pool = _pools[task.limit_s] = DecoderPool(1, limit_s=task.limit_s)
+    return pool

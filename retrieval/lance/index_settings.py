@@ -113,8 +113,8 @@ def choose_index(
     most = rows // _LEAST_ROWS
     if partitions and partitions > most:
         raise UsageError(
-            f"Each list needs {_LEAST_ROWS} vectors to be trained on: of {rows:,}, at most {most:,} "
-            f"lists can be made, not {partitions:,}."
+            f"{rows:,} vectors can train {most:,} lists at most, {_LEAST_ROWS} each, and not "
+            f"{partitions:,}."
         )
     lists = partitions or max(1, min(most, round(math.sqrt(rows))))
     reasons = [

@@ -39,9 +39,14 @@ def trust_uri(uri: str) -> None:
     """Trust a URI from now on; where it cannot be recorded, in this process and its children."""
     if is_trusted_uri(uri):
         return
-    os.environ[VARIABLE] = " ".join([*_of_process(), uri])
+    trust_in_process(uri)
     with suppress(OSError, RuntimeError):  # the last: this user has no home
         _write({*_recorded(), uri})
+
+
+def trust_in_process(uri: str) -> None:
+    """Trust a URI in this process and its children, without recording it."""
+    os.environ[VARIABLE] = " ".join([*_of_process(), uri])
 
 
 def distrust_uri(uri: str) -> bool:
