@@ -87,6 +87,7 @@ class RayCluster:
 _ENVIRONMENT = {
     "PYTHONPATH": str(REPOSITORY),
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",  # else only the user of the head could connect
     "OMP_NUM_THREADS": "1",
 }
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -21,6 +22,7 @@ CLIENT = "ray://"
 LEAST_CPUS = 2
 """One to read files and one to encode: with fewer, one of the two would wait for ever."""
 
+_TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _ANSWER_S = 10.0
 _LONGEST_FOLDER = 30
 """Ray puts sockets below its folder, whose paths may have 107 bytes."""
@@ -78,8 +80,9 @@ def connected(address: str, *, cpus: int | None = None) -> Iterator[Resources]:
         UsageError: Ray is not installed, or the address is none.
         ClusterError: there is no cluster at the address.
     """
-    module = ray()
     _require_answer(address)
+    _choose_token(address)
+    module = ray()
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -122,6 +125,21 @@ def _require_answer(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
     except OSError as error:
         raise _unreachable(address, error) from error
+
+
+def _choose_token(address: str) -> None:
+    """Say with which token Ray is asked, unless the user has said so.
+
+    A cluster of this command has one of its own, as whoever can reach its ports could run code.
+    For others it is the user's, which Ray by itself would not send.
+    """
+    if any(os.environ.get(name) for name in _TOKEN_VARIABLES):
+        return
+    if address == LOCAL:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    elif not (Path.home() / ".ray" / "auth_token").is_file():
+        return
+    os.environ["RAY_AUTH_MODE"] = "token"
 
 
 def _local_settings(folder: Path, cpus: int | None) -> dict[str, Any]:

@@ -37,6 +37,9 @@ METRIC = "cosine"
 NAME = "vector_idx"
 HAS_VECTOR = "modality IS NOT NULL"
 
+_SAMPLE_RATE = 256
+"""Vectors that Lance trains each list and each code of a product quantiser with, by default."""
+_CODES = 256
 _QUERIES = 200
 _BLOCK_ROWS = 50_000
 
@@ -96,7 +99,7 @@ def build_table_index(
         settings["num_bits"] = 1
     else:
         settings["num_sub_vectors"] = choice.parts
-    workers = _build(table, choice.kind, settings, options.workers)
+    workers = _build(table, choice.kind, settings, options.workers, rows)
     seconds = time.perf_counter() - began
     table.refresh()
     found = TableIndexSettings(
@@ -116,7 +119,7 @@ def build_table_index(
     return found
 
 
-def _build(table: LanceTable, kind: str, settings: dict[str, Any], workers: int) -> int:
+def _build(table: LanceTable, kind: str, settings: dict[str, Any], workers: int, rows: int) -> int:
     """Build with Lance alone, or on a cluster; returns the number of processes that built it."""
     dataset = table.dataset
     try:
@@ -137,6 +140,7 @@ def _build(table: LanceTable, kind: str, settings: dict[str, Any], workers: int)
             replace=True,
             num_workers=count,
             storage_options=store,
+            sample_rate=max(2, min(_SAMPLE_RATE, rows // _CODES)),
             **settings,
         )
     except (OSError, RuntimeError, ValueError) as error:
