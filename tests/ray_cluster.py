@@ -88,6 +88,7 @@ _ENVIRONMENT = {
     "PYTHONPATH": str(REPOSITORY),
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",  # else only the user of the head could connect
+    "RAY_worker_niceness": "0",  # by default workers have next to no share of a busy machine
     "OMP_NUM_THREADS": "1",
 }
 

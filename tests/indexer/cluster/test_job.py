@@ -24,7 +24,7 @@ from tests.ray_cluster import RayCluster, running_cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-_PICTURES = 130
+_PICTURES = 110
 
 
 @pytest.fixture(scope="module")
