@@ -1,5 +1,6 @@
-"""`mmsearch index --cluster`: index into a Lance table on the machines of a Ray cluster."""
+"""Index into a Lance table on a Ray cluster, and build the index of a table, there or here."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +11,12 @@ import typer
 from api.cli.open_library import ENCODER_VARIABLE
 from api.cli.options import STOPPING, complain, print_json, stop_on_signal
 from retrieval.errors import NotFoundError, UsageError
+from retrieval.media import Modality
 
 if TYPE_CHECKING:
     from indexer.sources import Changes
-    from retrieval.encoders.base import Encoder
+    from retrieval.encoders.base import Encoder, Vectors
+    from retrieval.lance.index_settings import TableIndexSettings
     from retrieval.lance.table import LanceTable
 
 _OF_ONE_MACHINE = {
@@ -29,23 +32,30 @@ _OF_ONE_MACHINE = {
 """Options of `mmsearch index` that mean nothing here, by the names of their values."""
 
 
-def table_location(library: Path | None) -> str:
-    """Return the location of the table that `--library` names; raises UsageError for another one.
-
-    A path has one slash where `lance+s3://` has two.
-    """
-    from retrieval.lance.location import is_lance
-
+def spelled(library: Path | None) -> str:
+    """Spell what `--library` names; a path has one slash where `lance+s3://` has two."""
     named = "" if library is None else os.fspath(library)
     scheme, colon, rest = named.partition(":")
     if colon and scheme.startswith("lance+") and rest.startswith("/"):
-        named = f"{scheme}://{rest.lstrip('/')}"
-    if not is_lance(named):
+        return f"{scheme}://{rest.lstrip('/')}"
+    return named
+
+
+def is_table(library: Path | None) -> bool:
+    """Return whether `--library` names a Lance table."""
+    from retrieval.lance.location import is_lance
+
+    return is_lance(spelled(library))
+
+
+def table_location(library: Path | None) -> str:
+    """Return the location that `--library` names; raises UsageError unless it is of a table."""
+    if not is_table(library):
         raise UsageError(
-            "A cluster writes a library in a Lance table: `--library lance:DIR`, in a directory "
+            "This is done for a library in a Lance table: `--library lance:DIR`, in a directory "
             "that this machine writes to, or `--library lance+s3://BUCKET/PREFIX`."
         )
-    return named
+    return spelled(library)
 
 
 def index_on_cluster(given: Mapping[str, Any], changes: "Changes") -> None:
@@ -158,3 +168,102 @@ def _table_and_encoder(
     encoder = load_encoder(encoder_name, "cpu")
     table.require_space(encoder.space)
     return table, encoder
+
+
+def build_index(
+    library: Path | None,
+    kind: str | None,
+    partitions: int | None,
+    target_recall: float | None,
+    cluster: str | None,
+    factory: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Build the vector index of a table and tune it, here or on a cluster; options by their names.
+
+    Raises UsageError for a library that is no table, and for `--factory`, which is FAISS's.
+    """
+    from api.cli import console
+    from indexer.cluster.connection import connected
+    from retrieval.encoders.registry import load_encoder
+    from retrieval.encoders.trust import require_trusted_encoder
+    from retrieval.lance.index_build import TableIndexOptions, build_table_index
+    from retrieval.lance.table import LanceTable
+
+    location = table_location(library)
+    if factory is not None:
+        raise UsageError("`--factory` is of FAISS; the index of a table has a `--kind`.")
+    table = LanceTable.open(location)
+    space = table.space
+
+    def encode(texts: list[str]) -> "Vectors":
+        require_trusted_encoder(space.encoder)
+        return load_encoder(space.encoder, "auto", space.weights).encode(Modality.TEXT, texts)
+
+    with contextlib.ExitStack() as stack:
+        workers = 0
+        if cluster is not None:
+            resources = stack.enter_context(connected(cluster))
+            resources.require_enough()
+            workers = resources.cpus - 1
+        show = stack.enter_context(console.stage_progress(quiet=as_json))
+        built = build_table_index(
+            table,
+            None if space.is_given else encode,
+            TableIndexOptions(kind, partitions, target_recall, workers),
+            on_progress=show,
+        )
+    if as_json:
+        print_json({"library": location, "built": [built.to_json()] if built else []})
+    elif built is None:
+        console.out.print(
+            "Nothing to build: so few vectors are compared one by one. `--kind IVF_PQ` forces an "
+            "index."
+        )
+    else:
+        console.out.print(
+            f"Index of {built.rows:,} vectors built in {built.seconds:,.1f} s by "
+            f"{built.workers} process{'' if built.workers == 1 else 'es'}: {built.kind}, "
+            f"{built.partitions:,} lists.",
+            markup=False,
+        )
+        _tell_efforts(built)
+
+
+def tell_index(library: Path | None, *, as_json: bool) -> None:
+    """Show the vector index of a table: its kind, why it was chosen, its settings and recall."""
+    from api.cli import console
+    from retrieval.lance.index_settings import HAS_VECTOR, choose_index, settings_of
+    from retrieval.lance.table import LanceTable
+
+    location = table_location(library)
+    table = LanceTable.open(location)
+    found = settings_of(table)
+    rows = table.count(HAS_VECTOR)
+    reasons = found.reasons if found else choose_index(rows, table.space.dimension).reasons
+    if as_json:
+        facts = {"rows": rows, "index": found.to_json() if found else None, "reasons": reasons}
+        print_json({"library": location, "space": table.space.id, **facts})
+        return
+    console.out.print(
+        f"Index     {found.kind if found else 'none: vectors are compared one by one'}"
+    )
+    past = f", {rows - found.rows:,} more now" if found else ""
+    console.out.print(f"Vectors   {found.rows if found else rows:,}{past}")
+    if found:
+        _tell_efforts(found)
+    for reason in reasons:
+        console.out.print(f"Why       {reason}", markup=False)
+
+
+def _tell_efforts(built: "TableIndexSettings") -> None:
+    from api.cli import console
+
+    for modality, effort in built.efforts.items():
+        recall = "not measured" if effort.recall is None else f"recall@10 {effort.recall:.3f}"
+        console.out.print(
+            f"{modality.capitalize()} queries: {effort.breadth:,} probes, {effort.overfetch} "
+            f"candidates per hit: {recall} (target: {built.target_recall:g})",
+            markup=False,
+        )

@@ -21,6 +21,7 @@ from retrieval.indices.tuning import (
     without_sources,
 )
 from retrieval.lance.index_settings import (
+    HAS_VECTOR,
     IVF_RQ,
     TableIndexSettings,
     choose_index,
@@ -35,7 +36,6 @@ from retrieval.media import Modality
 
 METRIC = "cosine"
 NAME = "vector_idx"
-HAS_VECTOR = "modality IS NOT NULL"
 
 _SAMPLE_RATE = 256
 """Vectors that Lance trains each list and each code of a product quantiser with, by default."""

@@ -13,6 +13,8 @@ from retrieval.media import Modality
 
 INDEX = "mmsearch.index"
 """Key of the schema's metadata."""
+HAS_VECTOR = "modality IS NOT NULL"
+"""Predicate of the rows that are searched."""
 
 IVF_PQ, IVF_RQ = "IVF_PQ", "IVF_RQ"
 KINDS = (IVF_PQ, IVF_RQ)
