@@ -86,10 +86,16 @@ def choose_sources(
     Raises NotFoundError for a path that does not exist, or a new URI that cannot be reached.
     """
     with library.catalog.snapshot() as snapshot:
-        remembered = {
-            path: SourceOptions.from_json(chosen or {})
-            for path, chosen in snapshot.source_options().items()
-        }
+        return choose_among(snapshot.source_options(), paths, changes)
+
+
+def choose_among(
+    known: Mapping[str, dict[str, Any] | None],
+    paths: Sequence[str | os.PathLike[str]],
+    changes: Changes | None = None,
+) -> dict[str, SourceOptions]:
+    """As `choose_sources`, with the known sources and their options as a library stores them."""
+    remembered = {path: SourceOptions.from_json(chosen or {}) for path, chosen in known.items()}
     roots = [absolute(path) for path in paths] if paths else list(remembered)
     for root in roots if paths else ():
         if is_uri(root) and root not in remembered:

@@ -14,7 +14,9 @@ from api.cli.open_library import library_and_encoder, other_encoders
 from api.cli.options import (
     STOPPING,
     BatchSizeOption,
+    ClusterOption,
     DeviceOption,
+    EncodersOption,
     JsonOption,
     LibraryOption,
     SourcesArgument,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from api.cli.console import IndexingBar
     from indexer.moved_sources import PossibleMove
     from indexer.progress import Summary
+    from indexer.spaces import SpaceRun
     from retrieval.encoders.base import Encoder
     from retrieval.rerankers.base import Reranker
 
@@ -203,14 +206,14 @@ def index(
             "(default: only you can, if you created it)",
         ),
     ] = False,
+    cluster: ClusterOption = None,
+    encoders: EncodersOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Index directories, or update their index: images, videos, PDF, texts, tables."""
     given = locals()
     from api.cli import console
-    from api.cli.spaces import report_other_spaces
-    from api.http.schemas import valid_text
     from indexer.moved_sources import MoveOptions
     from indexer.pipeline import index_sources
     from indexer.sources import SourceOptions, parse_changes
@@ -220,6 +223,11 @@ def index(
     require_paths(paths or [])
     given["max_pixels"] = None if max_pixels is None else int(max_pixels * 1e6)
     changes = parse_changes(options_of(SourceOptions, given))
+    if cluster is not None or encoders is not None:
+        from api.cli.cluster import index_on_cluster
+
+        index_on_cluster(given, changes)
+        return
     token_settings = _token_settings(token_cache, token_precision)
     opened, loaded = library_and_encoder(
         library or default_library_path(),
@@ -259,27 +267,7 @@ def index(
 
         others = [] if space else other_encoders(opened, loaded.space.id, device)
         first, *runs = index_spaces([loaded, *others], index_in)
-    summary = first.summary
-    facts: dict[str, Any] = {}
-    if as_json:
-        passed_over = {"endings", "system_folders"}
-        counts = {name: value for name, value in vars(summary).items() if name not in passed_over}
-        facts = {
-            "library": str(opened.path),
-            "space": loaded.space.id,
-            **counts,
-            "passed_over": {
-                "endings": summary.endings,
-                "system_folders": summary.system_folders,
-            },
-            "notes": [valid_text(note) for note in summary.notes],
-            "items_per_second": round(summary.items_per_second, 2),
-            "other_spaces": report_other_spaces(opened, loaded.space.id, runs, is_quiet=True),
-        }
-    else:
-        _tell_summary(summary, opened, paths or ())
-        report_other_spaces(opened, loaded.space.id, runs)
-        _tell_of_default(opened, loaded, is_new=space == "new")
+    facts = _report(opened, first, runs, paths or (), is_new=space == "new", as_json=as_json)
     is_stopped, tokens = any(run.summary.interrupted for run in (first, *runs)), None
     if reranker and not is_stopped:
         tokens = _prepare_tokens(opened, loaded, reranker, batch_size, workers, as_json)
@@ -297,6 +285,38 @@ def index(
             "Stopped: run the same command again to continue; embedded items are in the library."
         )
         raise typer.Exit(130)
+
+
+def _report(
+    library: Library,
+    first: "SpaceRun",
+    others: Sequence["SpaceRun"],
+    paths: Sequence[Path],
+    *,
+    is_new: bool,
+    as_json: bool,
+) -> dict[str, Any]:
+    """Print what was done, or return the fields of `--json`. first: the run in the space asked."""
+    from api.cli.spaces import report_other_spaces
+    from api.http.schemas import valid_text
+
+    summary, space_id = first.summary, first.encoder.space.id
+    if not as_json:
+        _tell_summary(summary, library, paths)
+        report_other_spaces(library, space_id, others)
+        _tell_of_default(library, first.encoder, is_new=is_new)
+        return {}
+    passed_over = {"endings", "system_folders"}
+    counts = {name: value for name, value in vars(summary).items() if name not in passed_over}
+    return {
+        "library": str(library.path),
+        "space": space_id,
+        **counts,
+        "passed_over": {"endings": summary.endings, "system_folders": summary.system_folders},
+        "notes": [valid_text(note) for note in summary.notes],
+        "items_per_second": round(summary.items_per_second, 2),
+        "other_spaces": report_other_spaces(library, space_id, others, is_quiet=True),
+    }
 
 
 def _tell_of_default(library: Library, encoder: "Encoder", *, is_new: bool) -> None:

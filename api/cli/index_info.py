@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 from api.cli.options import (
+    ClusterOption,
     DeviceOption,
     JsonOption,
     LibraryOption,
@@ -27,9 +28,13 @@ def index_info(
     library: LibraryOption = None, space: SpaceOption = None, as_json: JsonOption = False
 ) -> None:
     """Show the search index: its kind, why it was chosen, its settings and recall."""
+    from api.cli import cluster as of_tables
     from retrieval.library import open_library
     from retrieval.media import Modality
 
+    if of_tables.is_table(library):
+        of_tables.tell_index(library, as_json=as_json)
+        return
     opened = open_library(library)
     chosen = opened.space(space)
     facts = {modality.value: _facts(opened, chosen, modality) for modality in Modality}
@@ -60,17 +65,42 @@ def build_index(
             "--factory", "STRING", "FAISS factory string, such as IVF4096,PQ64. (default: by size)"
         ),
     ] = None,
+    kind: Annotated[
+        str | None,
+        option(
+            "--kind",
+            "IVF_PQ|IVF_RQ",
+            "Kind of index of a library in a Lance table: product quantisation, or RaBitQ. "
+            "(default: by size)",
+        ),
+    ] = None,
+    partitions: Annotated[
+        int | None,
+        option(
+            "--partitions",
+            "N",
+            "Number of inverted lists of a library in a Lance table. (default: by size)",
+            min=1,
+        ),
+    ] = None,
+    cluster: ClusterOption = None,
     library: LibraryOption = None,
     space: SpaceOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild the search index now. `mmsearch index` does this automatically when it is due."""
+    from api.cli import cluster as of_tables
     from retrieval.encoders.deferred import encoder_of
     from retrieval.indices.build import BuildOptions
     from retrieval.library import open_library
     from retrieval.media import Modality
 
+    if of_tables.is_table(library) or kind or partitions or cluster:
+        of_tables.build_index(
+            library, kind, partitions, target_recall, cluster, factory, as_json=as_json
+        )
+        return
     opened = open_library(library)
     chosen = opened.space(space)
     options = BuildOptions(factory, target_recall, force=True)

@@ -97,6 +97,24 @@ WorkersOption = Annotated[
         "--workers", min=1, help="Number of decoder processes. (default: one per core, at most 16)"
     ),
 ]
+ClusterOption = Annotated[
+    str | None,
+    option(
+        "--cluster",
+        "ADDRESS",
+        "Work on a Ray cluster, into a library in a Lance table: ray://HOST:PORT, auto (the one of "
+        "this machine) or local (started for this command).",
+    ),
+]
+EncodersOption = Annotated[
+    int | None,
+    option(
+        "--encoders",
+        "N",
+        "Number of encoders in the cluster. (default: one per GPU, else by measurement)",
+        min=1,
+    ),
+]
 SpaceOption = Annotated[
     str | None,
     option(

@@ -1,7 +1,7 @@
 """Tuning: find the cheapest effort that reaches a target recall, by measurement."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ TARGET_RECALL = 0.98
 OVERFETCH = (1, 2, 3, 5, 10, 20, 40)
 
 _MOST_BREADTH_OF_GRAPHS = 1024
-_TIMED_QUERIES = 50
+TIMED_QUERIES = 50
 _REPETITIONS = 3
 
 
@@ -87,12 +87,39 @@ def _tune(
     vectors, sources = queries.vectors, queries.source_rows
     _, exact = nearest(vectors, rows, k + (sources is not None))
     if sources is not None:
-        exact = _without(exact, sources)
+        exact = without_sources(exact, sources)
+
+    def seconds(effort: Effort) -> float:
+        return seconds_of(
+            lambda query: search_refined(index, rows, query, k, effort), vectors[:TIMED_QUERIES]
+        )
+
+    return choose_effort(index, vectors, exact, target_recall, k, seconds)
+
+
+def choose_effort(
+    index: VectorIndex,
+    queries: Vectors,
+    exact: NDArray[np.int64],
+    target_recall: float,
+    k: int,
+    seconds: Callable[[Effort], float],
+) -> Effort:
+    """Find the cheapest effort for queries of one modality, as `tune`.
+
+    Args:
+        index: what proposes rows.
+        queries: (m, d) float32, unit.
+        exact: (m, k) rows that exact search finds, -1 where there are fewer.
+        target_recall: 0..1.
+        k: length of the lists.
+        seconds: measures a single query with an effort, refine included.
+    """
     enough: list[_Point] = []
     best: _Point | None = None
     for breadth in _breadths(index):
-        depth = min(len(rows), k * OVERFETCH[-1])
-        _, found = index.search(vectors, depth, None, Effort(breadth))
+        depth = min(len(index), k * OVERFETCH[-1])
+        _, found = index.search(queries, depth, None, Effort(breadth))
         for point in _points(found, exact, breadth, k):
             if best is None or point.recall > best.recall:
                 best = point
@@ -108,7 +135,7 @@ def _tune(
         if best is None:
             raise ValueError("there is nothing to tune")
         return best.effort
-    return min(enough, key=lambda point: _seconds(index, rows, vectors, point.effort, k)).effort
+    return min(enough, key=lambda point: seconds(point.effort)).effort
 
 
 def _points(
@@ -133,19 +160,18 @@ def _breadths(index: VectorIndex) -> list[int]:
     return sorted(steps)
 
 
-def _seconds(index: VectorIndex, rows: Rows, queries: Vectors, effort: Effort, k: int) -> float:
+def seconds_of(search: Callable[[Vectors], object], queries: Vectors) -> float:
     """Wall time of a single query, the least of a few runs: what disturbs only ever adds."""
-    timed = queries[:_TIMED_QUERIES]
     runs = []
     for _ in range(_REPETITIONS):
         start = time.perf_counter()
-        for query in timed:
-            search_refined(index, rows, query[None], k, effort)
+        for query in queries:
+            search(query[None])
         runs.append(time.perf_counter() - start)
-    return min(runs) / len(timed)
+    return min(runs) / len(queries)
 
 
-def _without(found: NDArray[np.int64], sources: NDArray[np.int64]) -> NDArray[np.int64]:
+def without_sources(found: NDArray[np.int64], sources: NDArray[np.int64]) -> NDArray[np.int64]:
     """Lists of one row less: without the row that the query was taken from, or the last."""
     is_source = found == sources[:, None]
     is_source[:, -1] |= ~is_source.any(axis=1)

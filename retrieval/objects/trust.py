@@ -39,7 +39,7 @@ def trust_uri(uri: str) -> None:
     """Trust a URI from now on; where it cannot be recorded, in this process and its children."""
     if is_trusted_uri(uri):
         return
-    os.environ[VARIABLE] = " ".join([*_of_process(), uri])
+    trust_in_process(uri)
     with suppress(OSError):
         record_uri(uri)
 
@@ -50,6 +50,11 @@ def record_uri(uri: str) -> None:
         _write({*_recorded(), uri})
     except RuntimeError as error:  # this user has no home
         raise OSError(errno.ENOENT, "this user has no home directory") from error
+
+
+def trust_in_process(uri: str) -> None:
+    """Trust a URI in this process and its children, without recording it."""
+    os.environ[VARIABLE] = " ".join([*_of_process(), uri])
 
 
 def distrust_uri(uri: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import EncoderUnavailableError
+from retrieval.machine import threads_of_networks
 
 Array = NDArray[Any]
 
@@ -26,7 +27,7 @@ class OnnxModel:
     Args:
         source: The file, or its content.
         device: "cpu", or "cuda", "cuda:1", "coreml" where ONNX Runtime has that provider.
-        threads: Threads of one call; 0: as many as there are cores.
+        threads: Threads of one call; 0: as `limit_threads` said, else as many as there are cores.
         initializers: Weights that the file refers to by name and does not hold.
 
     Raises:
@@ -44,7 +45,7 @@ class OnnxModel:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or threads_of_networks()
         options.log_severity_level = 3
         # Threads that wait for the next call by spinning take the cores from all other work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
