@@ -26,6 +26,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LARGEST = 2**31 - 1
 """More than the pixels of any picture."""
 _HIDDEN = "(hidden IS NOT NULL AND hidden)"
+_SCALAR = (str, int, float)
 _TRUE, _FALSE = "true", "false"
 
 
@@ -107,13 +108,13 @@ def at_or_below(root: str, column: str = "path") -> str:
     return f"({column} = {literal(root)} OR {is_below})"
 
 
-def cell_value(written: str, name: str) -> ColumnValue | None:
-    """Read the value of a column from an entry of `cells`; None where it is of another column."""
+def cell_in(written: str) -> tuple[str, ColumnValue] | None:
+    """Read the name of a column and a value from an entry of `cells`; None for what is none."""
     try:
-        found, value = json.loads(written)
+        name, value = json.loads(written)
     except (ValueError, TypeError):
         return None
-    return value if found == name and isinstance(value, str | int | float) else None
+    return (name, value) if isinstance(name, str) and isinstance(value, _SCALAR) else None
 
 
 def glob_expression(pattern: str) -> str:
@@ -331,8 +332,8 @@ def _folded(value: ColumnValue) -> str:
 def _with_cells(name: str, values: TableValues, passes: Callable[[ColumnValue], bool]) -> str:
     wanted = []
     for written in values.distinct("cells"):
-        value = cell_value(written, name)
-        if value is not None and passes(value):
+        found = cell_in(written)
+        if found is not None and found[0] == name and passes(found[1]):
             wanted.append(written)
     return _holding(wanted)
 

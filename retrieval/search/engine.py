@@ -531,7 +531,7 @@ class Engine:
                 if not searcher.are_whole(np.array([row]))[0]:
                     continue
                 items[item_id] = item
-                vector = searcher.rows[row].astype(np.float32)
+                [vector] = self._vectors_at(modality, np.array([row]))
                 vectors[item_id] = vector / np.linalg.norm(vector)
         return items, vectors
 
@@ -549,12 +549,13 @@ class Engine:
         from retrieval.search.parse import parse_query  # its lists of words take a while
 
         def matches(where: Filter) -> bool:
-            return any(
-                self._cache.rows_matching(snapshot, modality, where).any()
-                for modality in modalities
-            )
+            return any(self._has_any(modality, where, snapshot) for modality in modalities)
 
         return parse_query(query, self._cache.words(snapshot), matches, date.today())
+
+    def _has_any(self, modality: Modality, where: Filter, snapshot: Snapshot) -> bool:
+        """Return whether some item passes a filter."""
+        return bool(self._cache.rows_matching(snapshot, modality, where).any())
 
     def _plan(
         self,
@@ -571,15 +572,11 @@ class Engine:
         reranker = self.reranker(reranking.name)
         if isinstance(encoded, MMSearchError):
             raise encoded
-        row_count = self._cache.row_count(snapshot, query.modality)
-        row_limit = min(cursor.row_limit, row_count) if cursor else row_count
         where = None if query.where is None or query.where.is_empty else query.where
         snapshot.require_collections(where)
-        if where is None:
-            live = self._cache.live_rows_if_few(query.modality)
-        else:
-            live = self._cache.rows_matching(snapshot, query.modality, where)
-        allowed = first_rows(live, row_limit, row_count) if cursor else live
+        row_limit, allowed, allowed_are_live = self._allowed(
+            query.modality, where, cursor, snapshot
+        )
         item_parts = [part for part in query.parts if isinstance(part, ItemPart)]
         named = {part.item_id: items[part.item_id] for part in item_parts}
         is_text = any(isinstance(part, TextPart) for part in query.parts) or any(
@@ -610,8 +607,8 @@ class Engine:
             kind,
             where,
             row_limit,
-            None if allowed is None else AllowedRows(allowed, where),
-            live is not None,
+            allowed,
+            allowed_are_live,
             mode,
             text,
             seen_ids,
@@ -630,6 +627,23 @@ class Engine:
             is_plain=_is_plain(query, named),
             unknown_language=None if mode is Mode.TEXT else self._unknown_language(query.words),
         )
+
+    def _allowed(
+        self, modality: Modality, where: Filter | None, cursor: Cursor | None, snapshot: Snapshot
+    ) -> tuple[int, AllowedRows | None, bool]:
+        """Say which rows may be found: their limit, those allowed, whether these are live.
+
+        cursor: of the page before, whose limit holds.
+        """
+        row_count = self._cache.row_count(snapshot, modality)
+        row_limit = min(cursor.row_limit, row_count) if cursor else row_count
+        if where is None:
+            live = self._cache.live_rows_if_few(modality)
+        else:
+            live = self._cache.rows_matching(snapshot, modality, where)
+        allowed = first_rows(live, row_limit, row_count) if cursor else live
+        is_known = live is not None
+        return row_limit, None if allowed is None else AllowedRows(allowed, where), is_known
 
     @property
     def languages(self) -> Languages | None:
@@ -748,17 +762,21 @@ class Engine:
             by_text = _NO_CANDIDATES
             if plan.text.scores:
                 with timer("refine"):
-                    rows, similarity = best_text_matches(
-                        plan.vector, plan.text, searcher.rows, plan.count
-                    )
-                    is_whole = searcher.are_whole(rows)
-                    rows, similarity = rows[is_whole], similarity[is_whole]
+                    rows, similarity = self._best_by_text(plan, searcher)
                 with timer("catalog"):
                     at = at | self._cache.items_at(snapshot, modality, rows.tolist(), plan.where)
                 by_text = with_words(at_rows(rows, similarity, at), plan.text)
             items = {item.id: item for at_row in at.values() for item in at_row}
             found[place] = _Found(candidates, exhausted, by_text, items)
         return found
+
+    def _best_by_text(
+        self, plan: _Plan, searcher: Searcher
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the best rows that the words of a query find, and their similarities."""
+        rows, similarity = best_text_matches(plan.vector, plan.text, searcher.rows, plan.count)
+        is_whole = searcher.are_whole(rows)
+        return rows[is_whole], similarity[is_whole]
 
     def _judge(
         self, plans: Mapping[int, _Plan], found: Mapping[int, _Found]
@@ -769,17 +787,28 @@ class Engine:
             alike.setdefault((plan.query.modality, plan.row_limit), []).append(place)
         relevance = {}
         for (modality, limit), places in alike.items():
-            searcher = self._searchers[modality]
-            sample = self._cache.sample(modality, searcher.rows[:limit], searcher.are_whole)
+            sample = self._sample(modality, limit)
             cohorts = np.stack([plans[place].vector for place in places]) @ sample.T
             for place, cohort in zip(places, cohorts, strict=True):
                 plan = plans[place]
                 calibration = self._calibration(plan.kind, pictures=plan.is_plain)
                 usual = 0.0 if plan.unwanted is None else np.median(sample @ plan.unwanted)
                 curve = _curve(plan, cohort, calibration, np.float32(usual))
-                outlook = _outlook(plan, found[place], cohort, curve)
+                passes = self._sample_passes(plan)
+                outlook = _outlook(plan, found[place], cohort, curve, passes)
                 relevance[place] = _Relevance(curve, _cut(plan, outlook, calibration))
         return relevance
+
+    def _sample(self, modality: Modality, row_limit: int) -> NDArray[np.float32]:
+        """Return the vectors of a sample of the first rows, (m, d)."""
+        searcher = self._searchers[modality]
+        return self._cache.sample(modality, searcher.rows[:row_limit], searcher.are_whole)
+
+    def _sample_passes(self, plan: _Plan) -> NDArray[np.bool_] | None:
+        """Return which of the sample pass the filter of a query, (m,); None: all."""
+        if plan.allowed is None:
+            return None
+        return plan.allowed.bitmap[_sample_rows(plan.row_limit)]
 
     def _nearest(
         self,
@@ -941,9 +970,9 @@ class Engine:
     ) -> Answer:
         """Cut the page of hits, and make the cursor of the next."""
         ordered, groups, exhausted, _, kept = ordering
-        query, searcher = plan.query, self._searchers[plan.query.modality]
+        query = plan.query
         if query.diversity and len(ordered):
-            pool = searcher.rows[ordered.rows[:DIVERSE_POOL]].astype(np.float32)
+            pool = self._vectors_at(query.modality, ordered.rows[:DIVERSE_POOL])
             ordered = diversify(ordered, pool, query.diversity)
         left = exclude(ordered, plan.seen_ids, groups)
         page = left.take(slice(plan.k))
@@ -953,8 +982,7 @@ class Engine:
         technical = (
             *self.library.warnings,
             *(reranked.warnings if reranked else ()),
-            *((searcher.problem,) if searcher.problem else ()),
-            *((searcher.damage,) if searcher.damage else ()),
+            *self._troubles(query.modality),
         )
         next_cursor = None
         if len(page) and (len(left) > len(page) or not exhausted) and len(seen_ids) < MAX_K:
@@ -988,6 +1016,16 @@ class Engine:
             unknown_language=plan.unknown_language,
             technical=technical,
         )
+
+    def _vectors_at(self, modality: Modality, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the vectors of n rows that were found, (n, d)."""
+        vectors: NDArray[np.float32] = self._searchers[modality].rows[rows].astype(np.float32)
+        return vectors
+
+    def _troubles(self, modality: Modality) -> tuple[str, ...]:
+        """Say what was wrong with the search of a modality, for the user."""
+        searcher = self._searchers[modality]
+        return tuple(text for text in (searcher.problem, searcher.damage) if text)
 
     def _doubts(self, plan: _Plan, *, is_unsure: bool) -> tuple[str, ...]:
         """Warn that hits are likely wrong: by the query's language, else without a reason."""
@@ -1041,13 +1079,22 @@ def _curve(plan: _Plan, cohort: Vector, calibration: AnyCalibration, usual: np.f
     return lambda similarity: curve(length * similarity + usual)
 
 
-def _outlook(plan: _Plan, found: _Found, cohort: Vector, curve: Curve) -> Outlook:
-    """Say how relevant the nearest are, and by a sample of the library all others."""
+def _outlook(
+    plan: _Plan,
+    found: _Found,
+    cohort: Vector,
+    curve: Curve,
+    passes: NDArray[np.bool_] | None,
+) -> Outlook:
+    """Say how relevant the nearest are, and by a sample of the library all others.
+
+    passes: which of the sample pass the filter of the query; None: all.
+    """
     pool = found.nearest.similarity[:CUT_POOL]
     # Clearly below: the last of the nearest is in the sample, too, with another rounding.
     others = cohort < pool[-1] - _ROUNDING if len(pool) else np.ones(len(cohort), np.bool_)
-    if plan.allowed is not None:
-        others &= plan.allowed.bitmap[_sample_rows(plan.row_limit)]
+    if passes is not None:
+        others &= passes
     is_all = found.exhausted and len(pool) and len(pool) == len(found.nearest)
     return Outlook.of(curve(pool), curve(cohort[others]), 0 if is_all else plan.total - len(pool))
 
