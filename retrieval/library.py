@@ -101,8 +101,15 @@ def read_sources(path: Path) -> list[str]:
         catalog.close()
 
 
+def is_table(path: str | os.PathLike[str]) -> bool:
+    """Return whether a library is named as a table of Lance: `lance:DIR`, `lance+s3://...`."""
+    return re.match(r"lance(\+[a-z0-9]+)?:", os.fspath(path)) is not None
+
+
 def is_place_for_library(path: Path) -> bool:
     """Return whether there is no library yet in a directory, and one can be created there."""
+    if is_table(path):
+        return False
     try:
         return not library_exists(path) and not (path.exists() and _foreign_entries(path))
     except OSError:  # not a directory, or not readable: opening it says so
@@ -128,6 +135,10 @@ def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = 
     DamagedLibraryError if its files cannot be read or are inconsistent.
     """
     directory = Path(path) if path is not None else default_library_path()
+    if is_table(path if path is not None else directory):
+        from retrieval.lance.library import open_table
+
+        return open_table(path if path is not None else directory)
     if not directory.exists():
         raise NotFoundError(
             f"There is no library at {directory}. Create one with `mmsearch index PATH...`, or "
@@ -179,6 +190,9 @@ class Library:
 
     Use `open_library` or `create_library` to get one.
     """
+
+    is_table = False
+    """Whether it is a table of Lance, and has no directory."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path.absolute()

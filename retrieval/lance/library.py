@@ -147,6 +147,8 @@ class TableCatalog(Catalog):
 class LanceLibrary(Library):
     """A library in a Lance table. Use `open_table` to get one."""
 
+    is_table = True
+
     def __init__(self, location: str, table: LanceTable, *, is_pinned: bool = False) -> None:
         self.location = location
         self.path = Path(location)

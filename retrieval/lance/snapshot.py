@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from retrieval.catalog import Item, Snapshot
 from retrieval.catalog.records import (
     Collection,
@@ -41,7 +44,9 @@ from retrieval.lance.records import (
     items_of,
     row_id_of,
 )
+from retrieval.lance.schema import VECTOR
 from retrieval.lance.table import ROW_ID, LanceTable
+from retrieval.lance.vector_index import REFINE, vector_index_of
 from retrieval.media import MediaKind, Modality, clock_seconds
 
 _T = TypeVar("_T")
@@ -220,10 +225,9 @@ class LanceSnapshot(Snapshot):
         newest_first: bool = False,
     ) -> list[Item]:
         """List items by id, page by page; see `Snapshot.items`."""
-        begins = None
-        if after:
-            begins = f"{ROW_ID} {'<' if newest_first else '>'} {row_id_of(after)}"
-        order = f"{ROW_ID} DESC" if newest_first else ROW_ID
+        begins, order = _position(
+            (None, after) if after else None, by_date=False, descending=newest_first
+        )
         return self._listed(where, modality, begins, order, limit)
 
     def items_by_date(
@@ -237,19 +241,7 @@ class LanceSnapshot(Snapshot):
         oldest_first: bool = False,
     ) -> list[Item]:
         """List items by their local date, then id, page by page; see `Snapshot.items_by_date`."""
-        begins = None
-        sign = ">" if oldest_first else "<"
-        if after is not None:
-            date, last_id = after
-            is_behind = f"{ROW_ID} {sign} {row_id_of(last_id)}"
-            if date is None:
-                begins = all_of(["taken_local IS NULL", is_behind])
-            else:
-                last = clock_seconds(date)
-                tied = f"(taken_local = {last} AND {is_behind})"
-                begins = any_of([f"taken_local {sign} {last}", tied, "taken_local IS NULL"])
-        way = "ASC" if oldest_first else "DESC"
-        order = f"taken_local {way} NULLS LAST, {ROW_ID} {way}"
+        begins, order = _position(after, by_date=True, descending=not oldest_first)
         return self._listed(where, modality, begins, order, limit)
 
     def items_by_name(
@@ -266,22 +258,35 @@ class LanceSnapshot(Snapshot):
         if after is not None:
             path, last_id = literal(after[0]), row_id_of(after[1])
             begins = f"(path > {path} OR (path = {path} AND {ROW_ID} > {last_id}))"
-        return self._listed(where, modality, begins, f"path, {ROW_ID}", limit)
+        return self._listed(where, modality, begins, f"ORDER BY path, {ROW_ID}", limit)
 
     def skip(
-        self, count: int, where: Filter | None, modality: Modality | None, begins: str | None, order: str
+        self,
+        count: int,
+        where: Filter | None,
+        modality: Modality | None,
+        *,
+        by_date: bool,
+        descending: bool,
+        after: tuple[datetime | None, int] | None,
     ) -> Item | None:
         """Return the item that stands at a place of a list, counting from 1, or the last one.
 
-        begins, order: as of `_listed`.
+        Args:
+            count: The place, behind `after`.
+            where: Filter of the list.
+            modality: Of its items; None for all.
+            by_date: Whether it is sorted by date, and not by id.
+            descending: Whether the newest come first.
+            after: Date and id of an item of the list; None: it begins with the first one.
         """
+        begins, order = _position(after, by_date=by_date, descending=descending)
         passing = all_of([self.predicate(where, modality), begins])
-        total = self.table.count(passing)
-        place = min(count, total)
+        place = min(count, self.table.count(passing))
         if place < 1:
             return None
-        ids = self.query(f"SELECT {ROW_ID}", passing, f"ORDER BY {order} LIMIT 1 OFFSET {place - 1}")
-        return self.item(item_id_of(int(ids[0][ROW_ID])))
+        found = self.query(f"SELECT {ROW_ID}", passing, f"{order} LIMIT 1 OFFSET {place - 1}")
+        return self.item(item_id_of(int(found[0][ROW_ID])))
 
     def _listed(
         self,
@@ -294,7 +299,7 @@ class LanceSnapshot(Snapshot):
         """List items in an order. begins: predicate of those that are not on a page before."""
         passing = all_of([self.predicate(where, modality), begins])
         # The order first, then what is shown of a page: the others' texts need not be read.
-        ids = self.query(f"SELECT {ROW_ID}", passing, f"ORDER BY {order} LIMIT {int(limit)}")
+        ids = self.query(f"SELECT {ROW_ID}", passing, f"{order} LIMIT {int(limit)}")
         found = self.items_of_ids([item_id_of(int(row[ROW_ID])) for row in ids])
         return list(found.values())
 
@@ -355,6 +360,31 @@ class LanceSnapshot(Snapshot):
             )
             for point in points
         ]
+
+    def nearest(
+        self, vector: NDArray[np.float32], k: int, predicate: str, *, is_exact: bool
+    ) -> Any:
+        """Find the k items nearest to a vector, among the rows that pass a predicate.
+
+        is_exact: compare all of them, which is faster where they are few.
+
+        Returns:
+            Rows with `OF_ITEMS` and the vectors, in no order.
+        """
+        wanted: dict[str, Any] = {"column": VECTOR, "q": vector, "k": k, "use_index": not is_exact}
+        index = self.once("index", lambda: vector_index_of(self.table))
+        if index is None or is_exact:
+            wanted["metric"] = "dot"  # of unit vectors
+        else:
+            wanted |= {"metric": index.metric, "nprobes": index.probes(k), "refine_factor": REFINE}
+        with self.table.errors():
+            return self.table.dataset.scanner(
+                columns=[*OF_ITEMS, VECTOR],
+                nearest=wanted,
+                filter=predicate,
+                prefilter=True,
+                disable_scoring_autoprojection=True,
+            ).to_table()
 
     # Files.
 
@@ -563,6 +593,28 @@ class LanceSnapshot(Snapshot):
 
 _HAS_NOTES = "(notes IS NOT NULL AND cardinality(notes) > 0)"
 _BY_MODALITY = "GROUP BY modality"
+
+
+def _position(
+    after: tuple[datetime | None, int] | None, *, by_date: bool, descending: bool
+) -> tuple[str | None, str]:
+    """Say what lies behind an item of a list, and in which order; of dates, None comes last."""
+    sign, way = ("<", "DESC") if descending else (">", "ASC")
+    order = f"ORDER BY taken_local {way} NULLS LAST, {ROW_ID} {way}"
+    if not by_date:
+        order = f"ORDER BY {ROW_ID} {way}"
+    if after is None:
+        return None, order
+    date, last_id = after
+    is_behind = f"{ROW_ID} {sign} {row_id_of(last_id)}"
+    if not by_date:
+        return is_behind, order
+    if date is None:
+        return all_of(["taken_local IS NULL", is_behind]), order
+    last = clock_seconds(date)
+    tied = f"(taken_local = {last} AND {is_behind})"
+    later = f"(taken_local IS NOT NULL AND taken_local {sign} {last})"
+    return any_of([later, tied, "taken_local IS NULL"]), order
 
 
 def path_of(row: Mapping[str, Any]) -> str:

@@ -145,7 +145,7 @@ class LanceTable:
     @property
     def newest_version(self) -> int:
         """The newest version of the table, which the store is asked for."""
-        with self._errors():
+        with self.errors():
             return int(self.dataset.latest_version)
 
     @property
@@ -156,7 +156,7 @@ class LanceTable:
     def set_sources(self, sources: Mapping[str, dict[str, Any] | None]) -> None:
         """Say which sources the library has; changes nothing where these are known."""
         if self.sources != dict(sources):
-            with self._errors():
+            with self.errors():
                 self.dataset.update_schema_metadata({SOURCES: sources_as_json(sources)})
 
     def require_space(self, space: Space) -> None:
@@ -174,7 +174,7 @@ class LanceTable:
 
     def versions(self) -> list[TableVersion]:
         """List the versions that are kept, the oldest first."""
-        with self._errors():
+        with self.errors():
             return [
                 TableVersion(
                     one["version"], one["timestamp"], int(one["metadata"].get("total_rows", 0))
@@ -185,7 +185,7 @@ class LanceTable:
     def refresh(self) -> bool:
         """Go to the newest version; returns whether it is another one."""
         before = self.version
-        with self._errors():
+        with self.errors():
             self.dataset.checkout_latest()
         return self.version != before
 
@@ -194,13 +194,13 @@ class LanceTable:
 
         Not idempotent: use `merge` where the rows may be there already.
         """
-        with self._errors():
+        with self.errors():
             self.dataset = lance().write_dataset(rows, self.dataset, mode="append")
 
     def merge(self, rows: Any) -> None:
         """Add rows, or replace those of the same keys, which keep their ids, in one commit."""
         if rows.num_rows:
-            with self._errors():
+            with self.errors():
                 self._merging().execute(rows)
 
     def replace_files(self, file_keys: Sequence[str], rows: Any) -> None:
@@ -212,7 +212,7 @@ class LanceTable:
         if not rows.num_rows:
             self.delete_files(file_keys)
             return
-        with self._errors():
+        with self.errors():
             merging = self._merging()
             if file_keys:
                 merging = merging.when_not_matched_by_source_delete(of_files(file_keys))
@@ -234,7 +234,7 @@ class LanceTable:
 
     def delete(self, predicate: str) -> None:
         """Delete the rows that pass a predicate, in one commit."""
-        with self._errors():
+        with self.errors():
             self.dataset.delete(
                 predicate, conflict_retries=_CONFLICT_RETRIES, retry_timeout=_RETRY_TIMEOUT
             )
@@ -251,7 +251,7 @@ class LanceTable:
 
         columns: may name `_rowid` and `CHANGED_AT`. in_order: as the rows lie in the table.
         """
-        with self._errors():
+        with self.errors():
             yield from self.dataset.scanner(
                 columns=list(columns),
                 filter=predicate,
@@ -261,12 +261,12 @@ class LanceTable:
 
     def read(self, columns: Sequence[str], predicate: str | None = None) -> Any:
         """Return the rows that pass a predicate as an Arrow table; see `scan`."""
-        with self._errors():
+        with self.errors():
             return self.dataset.to_table(columns=list(columns), filter=predicate)
 
     def count(self, predicate: str | None = None) -> int:
         """Count the rows that pass a predicate."""
-        with self._errors():
+        with self.errors():
             return int(self.dataset.count_rows(filter=predicate))
 
     def compact(self, *, target_rows: int = 1 << 20, keep: timedelta | None = None) -> None:
@@ -275,7 +275,7 @@ class LanceTable:
         keep: also delete the files of versions that are older than this; None: every version can
         still be opened.
         """
-        with self._errors():
+        with self.errors():
             self.dataset.optimize.compact_files(target_rows_per_fragment=target_rows)
             self.dataset.optimize.optimize_indices()
             if keep is not None:
@@ -284,7 +284,7 @@ class LanceTable:
 
     def create_indices(self) -> None:
         """Create the scalar indices and that of the words, or bring them up to date."""
-        with self._errors():
+        with self.errors():
             if not self.dataset.count_rows():
                 return
             indices = self.dataset.describe_indices()
@@ -297,7 +297,8 @@ class LanceTable:
             self.dataset.optimize.optimize_indices()
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
+        """Raise LibraryError, which says what to do, where the store fails in a block."""
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:

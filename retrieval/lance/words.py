@@ -12,6 +12,7 @@ from functools import cached_property
 from math import log
 from typing import Any
 
+import cachetools
 import sqlalchemy as sa
 
 from retrieval.catalog.fulltext.index import MOST_ANNOTATIONS, Folders, words_of_file, words_of_item
@@ -28,6 +29,7 @@ from retrieval.media import Modality
 
 _MOST_READ = 20_000
 """Rows of a word that are read; the telling ones of a query are in fewer."""
+_MOST_KNOWN = 50_000
 _AT_ONCE = 5_000
 _SAMPLE = 2_000
 _K1, _B = 1.2, 0.75
@@ -73,7 +75,7 @@ class _Table:
 
     def __init__(self, snapshot: LanceSnapshot) -> None:
         self._snapshot = snapshot
-        self._known: dict[int, _Document] = {}
+        self._known: cachetools.LRUCache[int, _Document] = cachetools.LRUCache(_MOST_KNOWN)
         self._rows: dict[Phrase, tuple[int, ...]] = {}
         self._file_ids: dict[str, int] = {}
         self._file_keys: list[str] = []
@@ -117,11 +119,12 @@ class _Table:
 
     def read(self, rows: Sequence[int]) -> list[_Document]:
         """Return the documents of some rows, in their order."""
-        missing = [row for row in rows if row not in self._known]
-        for chunk in chunks(missing, _AT_ONCE):
-            for row in self._snapshot.table.read(_COLUMNS, rows_in(chunk)).to_pylist():
-                self._known[row[ROW_ID]] = self._document(row)
-        return [self._known[row] for row in rows]
+        found = {row: self._known[row] for row in rows if row in self._known}
+        for chunk in chunks([row for row in rows if row not in found], _AT_ONCE):
+            for one in self._snapshot.table.read(_COLUMNS, rows_in(chunk)).to_pylist():
+                row = one[ROW_ID]
+                found[row] = self._known[row] = self._document(one)
+        return [found[row] for row in rows]
 
     def _document(self, row: dict[str, Any]) -> _Document:
         said = [columns for _, columns in said_in(row["said"])][:MOST_ANNOTATIONS]

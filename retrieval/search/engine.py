@@ -138,7 +138,7 @@ _UNREADABLE = (
 
 
 @dataclass(frozen=True, eq=False)
-class _Plan:
+class Plan:
     """A query against the library as it is: which rows may be hits, and how they are found.
 
     digest: of the query as it was asked, for its cursors. understood: words of it that became
@@ -184,7 +184,7 @@ class _Plan:
         return self.row_limit if self.allowed is None else self.allowed.count
 
 
-class _Counted(NamedTuple):
+class Counted(NamedTuple):
     """The items that facets count, each with its file, and what is known of files.
 
     is_partial: whether a query has more hits. left_out: values of a column that were not read.
@@ -304,7 +304,7 @@ class Engine:
         """
         timer = StageTimer()
         answers: dict[int, Answer | MMSearchError] = {}
-        plans: dict[int, _Plan] = {}
+        plans: dict[int, Plan] = {}
         with self._lock, timer("total"):
             with timer("load"):
                 encoder = self.encoder
@@ -406,7 +406,7 @@ class Engine:
         where: Filter | None,
         modality: Modality,
         column: tuple[str | None, str] = (None, ""),
-    ) -> Iterator[_Counted]:
+    ) -> Iterator[Counted]:
         """Find the items that facets count, while the engine is locked.
 
         column: name and part of the values of a column that is wanted, be it a facet or not.
@@ -437,7 +437,7 @@ class Engine:
             else:
                 ids = np.array([hit.item.id for hit in found.hits], np.int64)
                 counted = is_in(item_ids, ids)
-            yield _Counted(
+            yield Counted(
                 table.file_ids[counted],
                 item_ids[counted],
                 files,
@@ -564,7 +564,7 @@ class Engine:
         encoded: EncodedQuery | MMSearchError,
         items: Mapping[int, Item],
         snapshot: Snapshot,
-    ) -> _Plan:
+    ) -> Plan:
         """Decide which rows may be hits, how they are found, and whether they are reranked."""
         query = parsed.query
         digest = digest_of(parsed.asked, self._space_id, reranking.name, reranking.depth)
@@ -594,7 +594,7 @@ class Engine:
         seen_ids = cursor.seen_ids if cursor else frozenset()
         excluded_ids = frozenset(named if len(item_parts) == len(query.parts) else ())
         k = min(query.k, MAX_K - len(seen_ids))
-        return _Plan(
+        return Plan(
             query,
             digest,
             parsed.understood,
@@ -699,7 +699,7 @@ class Engine:
         return TextMatches(scores, relevance, exhausted=len(matches) < limit)
 
     def _answer(
-        self, plans: Mapping[int, _Plan], snapshot: Snapshot, timer: StageTimer
+        self, plans: Mapping[int, Plan], snapshot: Snapshot, timer: StageTimer
     ) -> dict[int, Answer]:
         """Find, rerank and order candidates until each page is full, or nothing is left."""
         answers: dict[int, Answer] = {}
@@ -743,7 +743,7 @@ class Engine:
         return answers
 
     def _find(
-        self, modality: Modality, plans: Mapping[int, _Plan], snapshot: Snapshot, timer: StageTimer
+        self, modality: Modality, plans: Mapping[int, Plan], snapshot: Snapshot, timer: StageTimer
     ) -> dict[int, _Found]:
         """Find the candidates of queries for one modality, by vector and by text."""
         with timer("candidates"):
@@ -771,7 +771,7 @@ class Engine:
         return found
 
     def _best_by_text(
-        self, plan: _Plan, searcher: Searcher
+        self, plan: Plan, searcher: Searcher
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the best rows that the words of a query find, and their similarities."""
         rows, similarity = best_text_matches(plan.vector, plan.text, searcher.rows, plan.count)
@@ -779,7 +779,7 @@ class Engine:
         return rows[is_whole], similarity[is_whole]
 
     def _judge(
-        self, plans: Mapping[int, _Plan], found: Mapping[int, _Found]
+        self, plans: Mapping[int, Plan], found: Mapping[int, _Found]
     ) -> dict[int, _Relevance]:
         """Say how relevant items are to each query, by a sample of the library."""
         alike: dict[tuple[Modality, int], list[int]] = {}
@@ -804,7 +804,7 @@ class Engine:
         searcher = self._searchers[modality]
         return self._cache.sample(modality, searcher.rows[:row_limit], searcher.are_whole)
 
-    def _sample_passes(self, plan: _Plan) -> NDArray[np.bool_] | None:
+    def _sample_passes(self, plan: Plan) -> NDArray[np.bool_] | None:
         """Return which of the sample pass the filter of a query, (m,); None: all."""
         if plan.allowed is None:
             return None
@@ -813,7 +813,7 @@ class Engine:
     def _nearest(
         self,
         searcher: Searcher,
-        plans: Mapping[int, _Plan],
+        plans: Mapping[int, Plan],
         snapshot: Snapshot,
         timer: StageTimer,
     ) -> dict[int, tuple[Candidates, bool, dict[int, tuple[Item, ...]]]]:
@@ -866,7 +866,7 @@ class Engine:
         return found | self._nearest(searcher, repeated, snapshot, timer)
 
     def _rerank(
-        self, plans: Mapping[int, _Plan], found: Mapping[int, _Found]
+        self, plans: Mapping[int, Plan], found: Mapping[int, _Found]
     ) -> dict[int, RerankOutcome]:
         """Match the best candidates with their queries, within the time that it may take.
 
@@ -901,7 +901,7 @@ class Engine:
         return self.library.max_pixels
 
     def _scorer(
-        self, plan: _Plan, reranker: Reranker, text_tokens: Mapping[str, Tokens]
+        self, plan: Plan, reranker: Reranker, text_tokens: Mapping[str, Tokens]
     ) -> Scorer | None:
         """Make the scorer of a query's images; None if the picture of one of its items is gone."""
         if texts := plan.query.text_parts:
@@ -921,7 +921,7 @@ class Engine:
 
     def _order(
         self,
-        plan: _Plan,
+        plan: Plan,
         found: _Found,
         relevance: _Relevance,
         reranked: RerankOutcome | None,
@@ -961,7 +961,7 @@ class Engine:
 
     def _page(
         self,
-        plan: _Plan,
+        plan: Plan,
         found: _Found,
         cut: Cut,
         ordering: _Ordering,
@@ -1027,13 +1027,13 @@ class Engine:
         searcher = self._searchers[modality]
         return tuple(text for text in (searcher.problem, searcher.damage) if text)
 
-    def _doubts(self, plan: _Plan, *, is_unsure: bool) -> tuple[str, ...]:
+    def _doubts(self, plan: Plan, *, is_unsure: bool) -> tuple[str, ...]:
         """Warn that hits are likely wrong: by the query's language, else without a reason."""
         if plan.unknown_language:
             return (self._language_warning(plan.unknown_language),)
         return (_UNSURE,) if is_unsure else ()
 
-    def _widen(self, plan: _Plan, snapshot: Snapshot) -> _Plan:
+    def _widen(self, plan: Plan, snapshot: Snapshot) -> Plan:
         """Fetch several times as many candidates."""
         count, text = min(_MAX_CANDIDATES, _WIDEN * plan.count), plan.text
         if plan.mode is Mode.TEXT:
@@ -1069,7 +1069,7 @@ _ROUNDING = 1e-5
 """Of similarities that are computed one by one or many at once."""
 
 
-def _curve(plan: _Plan, cohort: Vector, calibration: AnyCalibration, usual: np.float32) -> Curve:
+def _curve(plan: Plan, cohort: Vector, calibration: AnyCalibration, usual: np.float32) -> Curve:
     """Return the curve of a query's relevances over its similarities.
 
     usual: what its unwanted parts take off from most items, which is no reason to doubt these.
@@ -1080,7 +1080,7 @@ def _curve(plan: _Plan, cohort: Vector, calibration: AnyCalibration, usual: np.f
 
 
 def _outlook(
-    plan: _Plan,
+    plan: Plan,
     found: _Found,
     cohort: Vector,
     curve: Curve,
@@ -1099,7 +1099,7 @@ def _outlook(
     return Outlook.of(curve(pool), curve(cohort[others]), 0 if is_all else plan.total - len(pool))
 
 
-def _cut(plan: _Plan, outlook: Outlook, calibration: AnyCalibration) -> Cut:
+def _cut(plan: Plan, outlook: Outlook, calibration: AnyCalibration) -> Cut:
     """Decide from which relevance hits of a query are shown."""
     least = plan.query.least
     if plan.cursor:
