@@ -9,7 +9,7 @@ import json
 import math
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import Protocol
@@ -35,6 +35,9 @@ class TableValues(Protocol):
 
     def distinct(self, column: str, predicate: str | None = None) -> Iterable[str]:
         """List the distinct texts of a column, or of its lists, in rows that pass a predicate."""
+
+    def escaped_paths(self) -> Mapping[str, bytes]:
+        """Return the paths that are not valid UTF-8, by how they are escaped in `path`."""
 
 
 def predicate_of(where: Filter | None, values: TableValues) -> str:
@@ -215,15 +218,17 @@ def _glob(pattern: str, values: TableValues) -> str:
         within = f"(path >= {literal(prefix)} AND path < {literal(past_last)})"
     matches = f"regexp_like(path, {literal(glob_expression(pattern))})"
     may_compose = f"regexp_like(path, {literal(_may_compose())})"
+    escaped = values.escaped_paths()
     others = [
         path
         for path in values.distinct("path", may_compose)
-        if path_glob.matches(pattern, path.encode("utf-8", "surrogateescape"))
+        if path not in escaped and path_glob.matches(pattern, path.encode())
     ]
-    if not others:
-        return all_of([within, f"(NOT {may_compose})", matches])
-    plain = all_of([f"(NOT {may_compose})", matches])
-    return all_of([within, any_of([plain, one_of("path", others)])])
+    others += [path for path, octets in escaped.items() if path_glob.matches(pattern, octets)]
+    plain = all_of(["path_bytes IS NULL", f"(NOT {may_compose})", matches])
+    found = any_of([plain, one_of("path", others)])
+    # What is escaped does not begin as it is written.
+    return found if escaped else all_of([within, found])
 
 
 @cache

@@ -107,6 +107,15 @@ class LanceSnapshot(Snapshot):
 
         return self.once(("distinct", column, predicate), read)
 
+    def escaped_paths(self) -> dict[str, bytes]:
+        """Return the paths that are not valid UTF-8, by how they are escaped in `path`."""
+
+        def read() -> dict[str, bytes]:
+            rows = self.table.read(("path", "path_bytes"), "path_bytes IS NOT NULL").to_pylist()
+            return {row["path"]: row["path_bytes"] for row in rows}
+
+        return self.once("escaped paths", read)
+
     def query(self, select: str, predicate: str | None, rest: str = "") -> list[dict[str, Any]]:
         """Answer a query of the rows that pass a predicate.
 
