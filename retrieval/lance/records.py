@@ -6,7 +6,7 @@ A path that is not valid UTF-8 stands escaped in `path`, and as its bytes in `pa
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from retrieval.catalog.cells import cells_in
 from retrieval.catalog.derived import date_of, folder_of
 from retrieval.catalog.fulltext.index import MOST_ANNOTATIONS, Folders, words_of_file, words_of_item
 from retrieval.catalog.records import require_types
-from retrieval.catalog.schema import METADATA_VERSION
+from retrieval.catalog.whole import Said, StoredFile, StoredItem
 from retrieval.encoders.base import Space
 from retrieval.errors import DamagedLibraryError
 from retrieval.files import valid_text
@@ -39,8 +39,23 @@ from retrieval.media import (
     local_clock_seconds,
 )
 
-Said = tuple[str, dict[str, Any]]
-"""The path of a table, or of the file itself, and what it says of the file."""
+__all__ = [
+    "DETAIL_COLUMNS",
+    "ITEM_COLUMNS",
+    "Said",
+    "StoredFile",
+    "StoredItem",
+    "cell_of",
+    "details_of",
+    "files_of",
+    "item_id_of",
+    "items_of",
+    "row_id_of",
+    "said_in",
+    "stored_file",
+    "table_of",
+    "vectors_of",
+]
 
 ITEM_COLUMNS = (
     *("path", "path_bytes", "kind", "modality", "content_hash", "size", "mtime_ns", "part"),
@@ -64,36 +79,7 @@ _OF_METADATA = {
 DETAIL_COLUMNS = ("path", "path_bytes", "said", "notes", "size", "mtime_ns", *_OF_METADATA)
 """What `details_of` reads."""
 
-_NOT_COMPARED = {VECTOR, "digest", KEY}
-
-
-@dataclass(frozen=True, slots=True)
-class StoredItem:
-    """An item with its vector, (d,) float16 of unit length; the row of its entry means nothing."""
-
-    entry: ItemEntry
-    vector: NDArray[np.float16]
-    hidden: bool = False
-    collections: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file with its items.
-
-    file: what it says of itself is in `said`, and its metadata has no columns. said: by it and by
-    tables, in this order, so that the last says what counts. failure: why it could not be read.
-    is_complete: all that it holds was embedded. etag: its version in an object store.
-    """
-
-    file: FileEntry
-    items: Sequence[StoredItem] = ()
-    said: Sequence[Said] = ()
-    notes: Sequence[str] = ()
-    failure: str | None = None
-    is_complete: bool = True
-    metadata_version: int = METADATA_VERSION
-    etag: str | None = None
+_NOT_COMPARED = {VECTOR, "digest", KEY, "etag"}
 
 
 def stored_file(file: FileEntry, items: Sequence[StoredItem], **known: Any) -> StoredFile:
@@ -121,7 +107,7 @@ def table_of(files: Iterable[StoredFile], space: Space, sources: Iterable[str] =
         sources: paths of the library's sources, at which the words of folders begin.
     """
     pa = arrow()
-    schema = schema_of(space)
+    schema = schema_of(space).remove_metadata()
     folders = Folders(sources)
     rows = [row for file in files for row in _rows_of(file, folders)]
     columns = [pa.array([r[f.name] for r in rows], f.type) for f in list(schema)[:-1]]
@@ -190,7 +176,7 @@ def _of_item(item: StoredItem | None) -> dict[str, Any]:
         "columns": None if entry.columns is None else json.dumps(entry.columns),
         "hidden": item.hidden,
         "collections": list(item.collections),
-        VECTOR: np.ascontiguousarray(item.vector, np.float16),
+        VECTOR: None if item.vector is None else np.ascontiguousarray(item.vector, np.float16),
     }
 
 
@@ -240,7 +226,8 @@ def vectors_of(rows: Any) -> NDArray[np.float16]:
 def files_of(rows: Any) -> list[StoredFile]:
     """Return the files of rows with all columns: an Arrow table or batch.
 
-    Rows of a file need not follow each other. Raises DamagedLibraryError for values that cannot be.
+    Rows of a file need not follow each other. With `_rowid`, items have their ids. Raises
+    DamagedLibraryError for values that cannot be.
     """
     vectors = vectors_of(rows)
     found: dict[str, tuple[StoredFile, list[StoredItem]]] = {}
@@ -253,7 +240,8 @@ def files_of(rows: Any) -> list[StoredFile]:
             if row["modality"] is not None:
                 entry = require_types(_entry_of(row))
                 collections = tuple(row["collections"] or ())
-                item = StoredItem(entry, vector, bool(row["hidden"]), collections)
+                item_id = item_id_of(row["_rowid"]) if "_rowid" in row else 0
+                item = StoredItem(entry, vector, bool(row["hidden"]), collections, item_id)
                 found[path][1].append(item)
     return [replace(stored, items=items) for stored, items in found.values()]
 

@@ -7,6 +7,7 @@ of a file stands in each of its rows.
 
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -20,7 +21,9 @@ FORMAT_VERSION = 1
 
 SPACE = "mmsearch.space"
 FORMAT = "mmsearch.format"
-SOURCES = "mmsearch.sources"
+IDENTITY = "mmsearch.id"
+_SOURCE = "mmsearch.source."
+"""Begins the name of what the schema says of a source; then its path in hexadecimal bytes."""
 
 KEY = "key"
 VECTOR = "vector"
@@ -104,7 +107,8 @@ def schema_of(space: Space, sources: Mapping[str, dict[str, Any] | None] | None 
         metadata={
             FORMAT: str(FORMAT_VERSION),
             SPACE: json.dumps(asdict(space)),
-            SOURCES: sources_as_json(sources or {}),
+            IDENTITY: uuid.uuid4().hex,
+            **metadata_of_sources(sources or {}),
         },
     )
 
@@ -141,21 +145,27 @@ def space_of(metadata: Mapping[bytes, bytes] | None, location: str) -> Space:
     return space
 
 
-def sources_as_json(sources: Mapping[str, dict[str, Any] | None]) -> str:
-    """Write sources with their options; paths as bytes in hexadecimal, as any may be one."""
-    return json.dumps({os.fsencode(path).hex(): options for path, options in sources.items()})
+def metadata_of_sources(sources: Mapping[str, dict[str, Any] | None]) -> dict[str, str]:
+    """Return what the schema says of sources with their options: one name each."""
+    return {
+        _SOURCE + os.fsencode(path).hex(): json.dumps(options) for path, options in sources.items()
+    }
 
 
 def sources_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, dict[str, Any] | None]:
     """Read the sources of a table; raises DamagedLibraryError where they are damaged."""
+    prefix = _SOURCE.encode()
     try:
-        stored = json.loads((metadata or {}).get(SOURCES.encode(), b"{}"))
-        sources = {os.fsdecode(bytes.fromhex(path)): options for path, options in stored.items()}
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        sources = None
-    if sources is None or not all(isinstance(one, dict | None) for one in sources.values()):
+        sources = {
+            os.fsdecode(bytes.fromhex(name.removeprefix(prefix).decode())): json.loads(options)
+            for name, options in (metadata or {}).items()
+            if name.startswith(prefix)
+        }
+    except (ValueError, RecursionError):
+        sources = {"": 0}
+    if not all(isinstance(options, dict | None) for options in sources.values()):
         raise DamagedLibraryError("The sources that the table names are damaged.")
-    return sources
+    return dict(sorted(sources.items()))
 
 
 def key_of(path: str, modality: str | None, part: str) -> str:

@@ -6,6 +6,8 @@ compaction, and is never used again.
 """
 
 import os
+import random
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +18,11 @@ from retrieval.encoders.base import Space
 from retrieval.errors import LibraryError, NotFoundError, SpaceMismatchError, UsageError
 from retrieval.lance.location import parse
 from retrieval.lance.schema import (
+    IDENTITY,
     KEY,
-    SOURCES,
     lance,
+    metadata_of_sources,
     schema_of,
-    sources_as_json,
     sources_of,
     space_of,
 )
@@ -28,6 +30,8 @@ from retrieval.lance.schema import (
 ROW_ID = "_rowid"
 CHANGED_AT = "_row_last_updated_at_version"
 """A column of every row: the version in which it was added or last changed."""
+CREATED_AT = "_row_created_at_version"
+"""A column of every row: the version in which it was added."""
 
 _CONFLICT_RETRIES = 30
 _RETRY_TIMEOUT = timedelta(minutes=5)
@@ -145,8 +149,14 @@ class LanceTable:
     @property
     def newest_version(self) -> int:
         """The newest version of the table, which the store is asked for."""
-        with self.errors():
+        with self._errors():
             return int(self.dataset.latest_version)
+
+    @property
+    def identity(self) -> str:
+        """What tells this table from another one that was made at the same place."""
+        found = self.dataset.schema.metadata.get(IDENTITY.encode(), b"")
+        return str(found.decode("ascii", "replace"))
 
     @property
     def sources(self) -> dict[str, dict[str, Any] | None]:
@@ -155,9 +165,24 @@ class LanceTable:
 
     def set_sources(self, sources: Mapping[str, dict[str, Any] | None]) -> None:
         """Say which sources the library has; changes nothing where these are known."""
-        if self.sources != dict(sources):
-            with self.errors():
-                self.dataset.update_schema_metadata({SOURCES: sources_as_json(sources)})
+        before, after = metadata_of_sources(self.sources), metadata_of_sources(sources)
+        changes: dict[str, str | None] = {
+            name: after.get(name)
+            for name in before.keys() | after.keys()
+            if before.get(name) != after.get(name)
+        }
+        attempt = 0
+        while changes:
+            try:
+                self.dataset.update_schema_metadata(changes)
+                break
+            except (OSError, ValueError, RuntimeError) as error:
+                attempt += 1
+                # Of two writers at once one has to try again; Lance does so for rows only.
+                if "concurrent transaction" not in str(error) or attempt == _CONFLICT_RETRIES:
+                    raise _failed(self.location, error) from error
+            time.sleep(random.random() * 0.05 * attempt)
+            self.refresh()
 
     def require_space(self, space: Space) -> None:
         """Raise SpaceMismatchError unless the vectors are of a space."""
@@ -174,7 +199,7 @@ class LanceTable:
 
     def versions(self) -> list[TableVersion]:
         """List the versions that are kept, the oldest first."""
-        with self.errors():
+        with self._errors():
             return [
                 TableVersion(
                     one["version"], one["timestamp"], int(one["metadata"].get("total_rows", 0))
@@ -185,7 +210,7 @@ class LanceTable:
     def refresh(self) -> bool:
         """Go to the newest version; returns whether it is another one."""
         before = self.version
-        with self.errors():
+        with self._errors():
             self.dataset.checkout_latest()
         return self.version != before
 
@@ -194,13 +219,13 @@ class LanceTable:
 
         Not idempotent: use `merge` where the rows may be there already.
         """
-        with self.errors():
+        with self._errors():
             self.dataset = lance().write_dataset(rows, self.dataset, mode="append")
 
     def merge(self, rows: Any) -> None:
         """Add rows, or replace those of the same keys, which keep their ids, in one commit."""
         if rows.num_rows:
-            with self.errors():
+            with self._errors():
                 self._merging().execute(rows)
 
     def replace_files(self, file_keys: Sequence[str], rows: Any) -> None:
@@ -212,7 +237,7 @@ class LanceTable:
         if not rows.num_rows:
             self.delete_files(file_keys)
             return
-        with self.errors():
+        with self._errors():
             merging = self._merging()
             if file_keys:
                 merging = merging.when_not_matched_by_source_delete(of_files(file_keys))
@@ -234,7 +259,7 @@ class LanceTable:
 
     def delete(self, predicate: str) -> None:
         """Delete the rows that pass a predicate, in one commit."""
-        with self.errors():
+        with self._errors():
             self.dataset.delete(
                 predicate, conflict_retries=_CONFLICT_RETRIES, retry_timeout=_RETRY_TIMEOUT
             )
@@ -245,28 +270,35 @@ class LanceTable:
         predicate: str | None = None,
         *,
         batch_rows: int | None = None,
+        offset: int = 0,
         in_order: bool = True,
     ) -> Iterator[Any]:
         """Yield rows that pass a predicate as Arrow batches.
 
-        columns: may name `_rowid` and `CHANGED_AT`. in_order: as the rows lie in the table.
+        Args:
+            columns: may name `_rowid`, `CHANGED_AT` and `CREATED_AT`.
+            predicate: of the rows; None: all.
+            batch_rows: maximum number of rows of a batch; None: by Lance.
+            offset: how many of the rows to leave out first.
+            in_order: as the rows lie in the table, which stays the same in a version.
         """
-        with self.errors():
+        with self._errors():
             yield from self.dataset.scanner(
                 columns=list(columns),
                 filter=predicate,
                 batch_size=batch_rows,
+                offset=offset or None,
                 scan_in_order=in_order,
             ).to_batches()
 
     def read(self, columns: Sequence[str], predicate: str | None = None) -> Any:
         """Return the rows that pass a predicate as an Arrow table; see `scan`."""
-        with self.errors():
+        with self._errors():
             return self.dataset.to_table(columns=list(columns), filter=predicate)
 
     def count(self, predicate: str | None = None) -> int:
         """Count the rows that pass a predicate."""
-        with self.errors():
+        with self._errors():
             return int(self.dataset.count_rows(filter=predicate))
 
     def compact(self, *, target_rows: int = 1 << 20, keep: timedelta | None = None) -> None:
@@ -275,7 +307,7 @@ class LanceTable:
         keep: also delete the files of versions that are older than this; None: every version can
         still be opened.
         """
-        with self.errors():
+        with self._errors():
             self.dataset.optimize.compact_files(target_rows_per_fragment=target_rows)
             self.dataset.optimize.optimize_indices()
             if keep is not None:
@@ -284,7 +316,7 @@ class LanceTable:
 
     def create_indices(self) -> None:
         """Create the scalar indices and that of the words, or bring them up to date."""
-        with self.errors():
+        with self._errors():
             if not self.dataset.count_rows():
                 return
             indices = self.dataset.describe_indices()
@@ -297,12 +329,14 @@ class LanceTable:
             self.dataset.optimize.optimize_indices()
 
     @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Raise LibraryError, which says what to do, where the store fails in a block."""
+    def _errors(self) -> Iterator[None]:
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
             raise _failed(self.location, error) from error
+
+    errors = _errors
+    """Errors of the store as LibraryError, for who asks `dataset` itself."""
 
 
 def of_files(file_keys: Iterable[str]) -> str:

@@ -43,9 +43,14 @@ def test_a_damaged_description_is_refused(space, written):
     metadata = dict(schema_of(space).metadata) | {b"mmsearch.space": written.encode()}
     with pytest.raises(DamagedLibraryError):
         space_of(metadata, "lance:x")
-    if written not in {"{}", "[]"}:
+    if written not in {"{}", '{"encoder": 1}', json.dumps({"encoder": "a"})}:
         with pytest.raises(DamagedLibraryError):
-            sources_of({b"mmsearch.sources": written.encode()})
+            sources_of({b"mmsearch.source.2f61": written.encode()})
+
+
+def test_a_damaged_path_of_a_source_is_refused():
+    with pytest.raises(DamagedLibraryError):
+        sources_of({b"mmsearch.source.zz": b"null"})
 
 
 def test_a_space_of_impossible_dimensions_is_refused(space):

@@ -148,7 +148,11 @@ def test_sources_are_said_once(tmp_path, space):
     version = table.version
     table.set_sources({"/a": {"follow": True}})
     assert table.version == version
-    assert LanceTable.open(f"lance:{tmp_path}/t").sources == {"/a": {"follow": True}}
+    other = LanceTable.open(f"lance:{tmp_path}/t")
+    assert other.sources == {"/a": {"follow": True}}
+    table.set_sources({"/b": None})
+    other.set_sources({"/a": {"follow": True}, "/c": None})  # of another writer, at once
+    assert LanceTable.open(f"lance:{tmp_path}/t").sources == {"/b": None, "/c": None}
 
 
 def test_quotes_cannot_be_broken(tmp_path, space, make_file):
