@@ -23,7 +23,7 @@ from retrieval.catalog.schema import FILE_WORDS, WEIGHTS, chunks
 from retrieval.filters import Filter
 from retrieval.lance.predicates import all_of, literal
 from retrieval.lance.records import item_id_of, row_id_of, said_in
-from retrieval.lance.snapshot import LanceSnapshot, path_of, rows_in
+from retrieval.lance.snapshot import IS_READ, LanceSnapshot, path_of, rows_in
 from retrieval.lance.table import ROW_ID
 from retrieval.media import Modality
 
@@ -95,7 +95,7 @@ class _Table:
     @cached_property
     def sizes(self) -> tuple[int, int]:
         """Numbers of files and of items that have words."""
-        [files] = self._snapshot.query("SELECT count(DISTINCT file_key) AS n", None)
+        [files] = self._snapshot.query("SELECT count(DISTINCT file_key) AS n", IS_READ)
         has_words = "(text IS NOT NULL AND text <> '') OR columns IS NOT NULL"
         return int(files["n"]), self._snapshot.table.count(has_words)
 
@@ -103,7 +103,7 @@ class _Table:
     def mean_lengths(self) -> tuple[float, float]:
         """Mean number of words of files, and of items that have any, by a sample."""
         first = self._snapshot.query(
-            f"SELECT min({ROW_ID}) AS first", None, f"GROUP BY file_key ORDER BY first LIMIT {_SAMPLE}"
+            f"SELECT min({ROW_ID}) AS first", IS_READ, f"GROUP BY file_key ORDER BY first LIMIT {_SAMPLE}"
         )
         files = [
             sum(len(column.split()) for column in one.of_file)
@@ -190,8 +190,10 @@ class _LanceTextSearch(TextSearch):
             return self._table.sizes[0 if table is FILE_WORDS else 1]
         rows = self._rows_with_all(all_of)
         if len(rows) >= _MOST_READ:  # counted as they come, which is all that there are
-            return len(rows) if table is FILE_WORDS else 0
-        return len(self._documents(table, rows, all_of))
+            count = len(rows) if table is FILE_WORDS else 0
+        else:
+            count = len(self._documents(table, rows, all_of))
+        return count if most is None else min(count, most)
 
     def _masks(
         self, table: sa.TableClause, words: Sequence[Any], wanted: Sequence[Sequence[Sequence[Phrase]]]

@@ -117,13 +117,15 @@ class LanceEngine(Engine):
         assert snapshot is not None
 
         def choose() -> NDArray[np.int64]:
-            of_modality = all_of([snapshot.predicate(_ALL, modality), f"{ROW_ID} < {row_limit}"])
+            passing = all_of([snapshot.predicate(_ALL, modality), f"{ROW_ID} < {row_limit}"])
             if row_limit > _MOST_LISTED:
-                generator = np.random.default_rng(0)
-                drawn = generator.integers(0, row_limit, 8 * SAMPLE_ROWS)
-                of_modality = all_of([of_modality, rows_in(np.unique(drawn).tolist())])
-            rows = snapshot.table.read((ROW_ID,), of_modality).column(ROW_ID).to_numpy()
-            ids = np.sort(rows.astype(np.int64))
+                drawn = np.random.default_rng(0).integers(0, row_limit, 8 * SAMPLE_ROWS)
+                passing = all_of([passing, rows_in(np.unique(drawn).tolist())])
+            # Copies of a file have the same vector, which counts once.
+            rows = snapshot.query(
+                f"SELECT min({ROW_ID}) AS first", passing, "GROUP BY content_hash, part"
+            )
+            ids = np.sort(np.array([row["first"] for row in rows], np.int64))
             return ids[sample_rows(len(ids))]
 
         return snapshot.once(("sample", modality, row_limit), choose)
