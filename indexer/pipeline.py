@@ -1,6 +1,7 @@
 """Read -> batch -> encode -> commit: brings a library up to date with its sources."""
 
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -31,6 +32,7 @@ from retrieval.catalog.paths import is_there
 from retrieval.encoders.base import Encoder, cannot_encode, importable_preprocess, least_side
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.integrity.checksums import add_missing_checksums
+from retrieval.lance.library import as_table
 from retrieval.library import Library
 from retrieval.media import MediaKind, Metadata, Modality, metadata_notes
 from retrieval.media.images import default_max_pixels
@@ -181,6 +183,8 @@ def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> i
     Returns how many files were hidden. Raises NotFoundError, and removes nothing, when the library
     knows nothing at one of the paths.
     """
+    if library.is_table:
+        return as_table(library).remove([_as_known(path) for path in paths])
     removed = 0
     with library.writer():
         with library.catalog.transaction() as transaction:
@@ -198,12 +202,21 @@ def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> i
     return removed
 
 
+def _as_known(path: str | os.PathLike[str]) -> str:
+    """Return a path as a table knows it: absolute, or a URI, of which `Path` joins the slashes."""
+    text = os.fspath(path)
+    uri = re.fullmatch(r"([a-z][a-z0-9+.-]+):/{1,2}([^/].*)", text, re.DOTALL)
+    return f"{uri[1]}://{uri[2]}" if uri else absolute(path)
+
+
 def hide_files(library: Library, paths: Sequence[str]) -> int:
     """Hide files from every search at once, also while another process indexes.
 
     Sources stay: the next run that finds the files shows them again, without reading them again.
-    Returns how many were not hidden before.
+    Returns how many were not hidden before. From a table they are deleted.
     """
+    if library.is_table:
+        return as_table(library).remove(paths)
     with library.catalog.transaction() as transaction:
         return transaction.mark_removed(paths)
 

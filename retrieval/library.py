@@ -161,6 +161,11 @@ def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
 
     Raises UsageError if the directory has other files, LibraryError if it cannot be written.
     """
+    if is_table(path):
+        raise UsageError(
+            f"{path} is to be a table, which takes what `mmsearch index SOURCE --cluster local "
+            "--library lance:...` embeds, or `mmsearch export --lance` writes."
+        )
     directory = Path(path)
     try:
         make_directories(directory)

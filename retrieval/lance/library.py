@@ -11,17 +11,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
+from datetime import timedelta
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
 from retrieval.catalog import Catalog
+from retrieval.catalog.paths import is_at_or_below
 from retrieval.catalog.transaction import Transaction
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.encoders.base import Space
 from retrieval.errors import LibraryGoneError, NotFoundError, UsageError
 from retrieval.files import user_cache_directory
 from retrieval.lance.location import parse
+from retrieval.lance.predicates import any_of, at_or_below
 from retrieval.lance.snapshot import LanceSnapshot, not_in_tables
 from retrieval.lance.table import LanceTable
 from retrieval.library import FORMAT_VERSION, Library, Manifest
@@ -85,6 +88,10 @@ class TableDialect:
     def lost_commits(self) -> int:
         """Return 0: a commit of a table is never lost."""
         return 0
+
+    def __getattr__(self, name: str) -> Any:
+        """Tell what a table does not have, where something else is asked of its database."""
+        raise not_in_tables("database")
 
 
 class TableCatalog(Catalog):
@@ -155,6 +162,7 @@ class LanceLibrary(Library):
         self.manifest = Manifest(
             FORMAT_VERSION, table.space.id, f"mmsearch {version_of('mmsearch')}"
         )
+        self.is_pinned = is_pinned
         self.catalog: TableCatalog = TableCatalog(table, is_pinned=is_pinned)
         self._warnings = []
         self._space = table.space
@@ -220,22 +228,61 @@ class LanceLibrary(Library):
         """Raise UsageError: who may read a store, its own settings say."""
         raise UsageError("Who may read a table, its store or directory says: set it there.")
 
+    def compact(self, *, keep: timedelta | None = None) -> None:
+        """Join what many commits left, drop deleted rows, and bring the indices up to date.
+
+        keep: delete the versions that are older than this; None: all can still be opened.
+        """
+        self._require_newest()
+        newest = LanceTable.open(self.location)
+        newest.compact(keep=keep)
+        newest.create_indices()
+        self.refresh()
+
+    def _require_newest(self) -> None:
+        if self.is_pinned:
+            raise UsageError(
+                f"Version {self.version} of {self.location} was opened, and versions do not "
+                "change: leave the @ and the number out."
+            )
+
     def remove(self, paths: Sequence[str]) -> int:
         """Delete files and folders from the table, in one commit; returns the number of files.
 
-        Raises NotFoundError, and deletes nothing, where the table knows nothing of one.
+        Sources among them are forgotten. Raises NotFoundError, and deletes nothing, where the table
+        knows nothing of one; UsageError where it was opened at an earlier version.
         """
-        from retrieval.lance.predicates import any_of, at_or_below
-
+        self._require_newest()
         with self.catalog.snapshot() as snapshot:
             for path in paths:
                 if not self.table.count(at_or_below(path)):
                     raise NotFoundError(f"{self.location} knows nothing at or below {path}.")
             wanted = any_of(at_or_below(path) for path in paths)
             [row] = snapshot.query("SELECT count(DISTINCT file_key) AS n", wanted)
-        if row["n"]:
-            LanceTable.open(self.location).delete(wanted)
-            self.refresh()
+        newest = LanceTable.open(self.location)
+        left = {
+            source: options
+            for source, options in newest.sources.items()
+            if not any(is_at_or_below(source, path) for path in paths)
+        }
+        newest.set_sources(left)
+        newest.delete(wanted)
+        self.refresh()
         return int(row["n"])
 
 
+def table_of(library: Library) -> LanceTable:
+    """Return the table that a library is, at the version that is searched.
+
+    Raises UsageError for a library in a directory.
+    """
+    return as_table(library).table
+
+
+def as_table(library: Library) -> LanceLibrary:
+    """Return a library as the table that it is; raises UsageError for one in a directory."""
+    if not isinstance(library, LanceLibrary):
+        raise UsageError(
+            f"{library.path} is a library in a directory; this is for tables: --library lance:DIR."
+        )
+    return library

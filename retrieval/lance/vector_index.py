@@ -1,11 +1,12 @@
 """The index of a table's vectors: what it is, and how hard to search it."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from retrieval.lance.schema import VECTOR
 from retrieval.lance.table import LanceTable
+from retrieval.media import Modality
 
 REFINE = 20
 """Candidates compared exactly for each that is wanted."""
@@ -60,3 +61,48 @@ def _described(dataset: Any, index: Any) -> TableIndex:
         [first, *_] = dataset.index_statistics(index.name)["indices"]
         metric, partitions = first["metric_type"], int(first["num_partitions"])
     return TableIndex(index.name, column, str(index.index_type), index.num_rows_indexed, metric, partitions)
+
+
+def facts_of(table: LanceTable, modality: Modality) -> dict[str, Any]:
+    """Describe how the vectors of a modality are searched, as `mmsearch index-info` tells it.
+
+    An index of a table is of the vectors of all modalities.
+    """
+    rows = table.count(f"modality = '{modality.value}'")
+    index = vector_index_of(table)
+    covered = 0
+    if index is not None:
+        total = table.count("modality IS NOT NULL")
+        covered = min(rows, round(rows * index.rows / total)) if total else 0
+    return {
+        "kind": index.kind if index else "exact",
+        "rows": rows,
+        "rows_covered": covered,
+        "rows_past": rows - covered,
+        "embeddings_bytes": rows * table.space.dimension * 2,
+        "next": _NEXT,
+        "problems": [],
+        "index": None,
+        "reasons": _reasons(index, rows),
+        "table_indices": [vars_of(one) for one in indices_of(table)],
+    }
+
+
+_NEXT = (
+    "Indices of a table are built by `mmsearch build-index --cluster`; `mmsearch compact` adds "
+    "what came since."
+)
+
+
+def _reasons(index: TableIndex | None, rows: int) -> list[str]:
+    if index is None:
+        return [f"The table has no index of its vectors: all {rows:,} are compared."]
+    return [
+        f"The table has an index of the kind {index.kind} with {index.partitions:,} lists, of which "
+        f"{index.probes(_TUNED_K):,} are searched; the best {REFINE} a hit are compared exactly."
+    ]
+
+
+def vars_of(index: TableIndex) -> dict[str, Any]:
+    """Return the fields of an index as JSON has them."""
+    return {field.name: getattr(index, field.name) for field in fields(index)}

@@ -14,6 +14,8 @@ from retrieval.catalog.paths import is_there
 from retrieval.indices import generations
 from retrieval.indices.build import reasons_for
 from retrieval.indices.maintenance import committed_rows
+from retrieval.lance.library import table_of
+from retrieval.lance.vector_index import facts_of
 from retrieval.media import Modality
 from retrieval.search.cut import AUTO
 
@@ -50,7 +52,11 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         files_dated_by_mtime=counts.dated_by_mtime,
         passed_over=PassedOver(endings=seen.endings, system_folders=seen.system_folders),
         sources=[valid_text(source) for source in sources],
-        missing_sources=[valid_text(source) for source in sources if not is_there(source)],
+        missing_sources=[
+            valid_text(source)
+            for source in sources
+            if "://" not in source and not is_there(source)
+        ],
         kinds=kinds,
         taken_between=taken_between,
         cameras=cameras,
@@ -85,6 +91,17 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
 
 def _index(service: Service, modality: Modality) -> IndexStats:
     space = service.engine.space
+    if service.library.is_table:
+        facts = facts_of(table_of(service.library), modality)
+        return IndexStats(
+            modality=modality,
+            kind=facts["kind"],
+            rows=facts["rows"],
+            rows_covered=facts["rows_covered"],
+            generation=None,
+            created=None,
+            reasons=facts["reasons"],
+        )
     rows = committed_rows(service.library, space, modality)
     present = generations.latest(service.library.space_directory(space), modality, rows)
     return IndexStats(
