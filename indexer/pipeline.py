@@ -1,7 +1,6 @@
 """Read -> batch -> encode -> commit: brings a library up to date with its sources."""
 
 import os
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -184,7 +183,7 @@ def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> i
     knows nothing at one of the paths.
     """
     if library.is_table:
-        return as_table(library).remove([_as_known(path) for path in paths])
+        return as_table(library).remove([absolute(path) for path in paths])
     removed = 0
     with library.writer():
         with library.catalog.transaction() as transaction:
@@ -200,13 +199,6 @@ def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> i
             transaction.hand_over_to_copies()
         library.catalog.dialect.seal(most_bytes=_MOST_SEALED_BYTES)
     return removed
-
-
-def _as_known(path: str | os.PathLike[str]) -> str:
-    """Return a path as a table knows it: absolute, or a URI, of which `Path` joins the slashes."""
-    text = os.fspath(path)
-    uri = re.fullmatch(r"([a-z][a-z0-9+.-]+):/{1,2}([^/].*)", text, re.DOTALL)
-    return f"{uri[1]}://{uri[2]}" if uri else absolute(path)
 
 
 def hide_files(library: Library, paths: Sequence[str]) -> int:

@@ -155,7 +155,7 @@ def find_near(
     shown = {
         row_of[number]: min(present, key=attrgetter("path"))
         for number, found in items.items()
-        if (present := [item for item in found if _is_as_indexed(item)])
+        if (present := [item for item in found if status_as_indexed(item)])
     }
     pairs = [
         NearPair(similarity, *_larger_first(shown[first], shown[second]))
@@ -197,17 +197,12 @@ def _compared(library: Library, space: Space, frames: bool) -> _Compared:
 
 def _compared_in_table(library: Library, frames: bool) -> _Compared:
     """Read the vectors of a table's pictures into memory."""
-    from retrieval.lance.pictures import distinct_pictures
+    from retrieval.lance.vectors import distinct_pictures
 
     numbers, hashes, embeddings = distinct_pictures(library, frames=frames)
     rows = np.arange(len(numbers))
     contents = _distinct(zip(rows.tolist(), hashes, strict=True))[1]
     return _Compared(embeddings, rows, contents, numbers=numbers)
-
-
-def _is_as_indexed(file: Item | FileEntry) -> bool:
-    """Return whether a file is what was indexed; of one in a store, nobody asks the store."""
-    return "://" in file.path or status_as_indexed(file) is not None
 
 
 def similar_rows(

@@ -207,6 +207,11 @@ class Library:
         self._opened_file = _identity(self.path / _CATALOG)
 
     @property
+    def location(self) -> str:
+        """Where the library is, as `open_library` takes it."""
+        return str(self.path)
+
+    @property
     def warnings(self) -> list[str]:
         """What is wrong with the library as a whole, and what to do."""
         of_catalog = self.catalog.dialect.warning
@@ -216,6 +221,9 @@ class Library:
     def thumbnails(self) -> Path:
         """Directory of cached thumbnails; they can be generated again."""
         return self.path / "thumbnails"
+
+    def kept_thumbnail(self, size: int) -> None:
+        """Note that a thumbnail of some bytes was cached: those of a directory all stay."""
 
     @cached_property
     def tokens(self) -> TokenCache:

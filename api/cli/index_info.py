@@ -34,7 +34,7 @@ def index_info(
     chosen = opened.space(space)
     facts = {modality.value: _facts(opened, chosen, modality) for modality in Modality}
     if as_json:
-        print_json({"library": str(opened.path), "space": chosen.id, "indices": facts})
+        print_json({"library": opened.location, "space": chosen.id, "indices": facts})
         return
     for name, of_modality in facts.items():
         if of_modality["rows"]:

@@ -47,11 +47,11 @@ def status(
         listed = _listed_files(snapshot, failed=failed, notes=notes)
         kinds = snapshot.kinds()
         seen = snapshot.seen()
-    missing = [source for source in sources if "://" not in source and not is_there(source)]
+    missing = [source for source in sources if not is_there(source)]
     usage, settings = opened.tokens.usage(), opened.tokens.settings
     storage = measure_storage(opened)
     facts: dict[str, Any] = {
-        "library": str(opened.path),
+        "library": opened.location,
         "encoder": space.encoder,
         "space": space.id,
         "spaces": opened.space_ids(),
@@ -80,7 +80,7 @@ def status(
             console.out.print(line, markup=False)
         return
     lines = {
-        "Library": str(opened.path),
+        "Library": opened.location,
         **({"Version": f"{facts['version']:,} of the table"} if opened.is_table else {}),
         "Encoder": f"{space.encoder} (space {space.id})",
         "Sources": "\n          ".join(map(one_line, sources)) or "none",
@@ -159,7 +159,7 @@ def relocate(
     presence = done.presence
     if as_json:
         facts: dict[str, Any] = {
-            "library": str(opened.path),
+            "library": opened.location,
             "old": valid_text(done.old),
             "new": valid_text(done.new),
             **asdict(presence),
@@ -197,7 +197,7 @@ def remove(
     opened = open_library(library)
     removed = remove_paths(opened, paths)
     if as_json:
-        print_json({"library": str(opened.path), "removed": removed})
+        print_json({"library": opened.location, "removed": removed})
         return
     console.out.print(f"{removed:,} files removed from the library.")
     with opened.catalog.snapshot() as snapshot:

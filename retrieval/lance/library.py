@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from datetime import timedelta
 from importlib.metadata import version as version_of
@@ -34,6 +34,28 @@ from retrieval.rerankers.token_cache import TokenCache
 _VERSIONED = re.compile(r"(.*)@(\d{1,18})", re.DOTALL)
 _LOOK_AGAIN_S = 1.0
 """A table in a store is asked for newer versions no more often."""
+
+
+THUMBNAIL_BYTES = 1_000_000_000
+"""Maximum size of the thumbnails of a table that this machine keeps."""
+_SLACK = 0.1
+"""Share of the limit that may be written before the thumbnails are counted again."""
+
+
+def drop_oldest(folder: Path, most_bytes: int) -> None:
+    """Delete the files of a folder that were written first, until the others are small enough."""
+    found = []
+    for path in folder.glob("*"):
+        with suppress(OSError):
+            status = path.stat()
+            found.append((status.st_mtime_ns, status.st_size, path))
+    found.sort(reverse=True)
+    for place, (_, size, path) in enumerate(found):
+        most_bytes -= size
+        if most_bytes < 0:
+            for _, _, old in found[place:]:
+                old.unlink(missing_ok=True)
+            return
 
 
 def spelled(location: str | os.PathLike[str]) -> str:
@@ -83,7 +105,11 @@ class TableDialect:
 
     def writer(self) -> AbstractContextManager[None]:
         """Tell that what takes the lock of a library is not for a table."""
-        raise not_in_tables("such settings")
+        raise UsageError(
+            f"{self.location} is a table. `mmsearch index SOURCE --cluster local`, `mmsearch export "
+            "--lance`, `mmsearch remove` and `mmsearch compact` write tables; all else that a "
+            "library can be told is for a copy: `mmsearch serve --copy DIR`."
+        )
 
     def lost_commits(self) -> int:
         """Return 0: a commit of a table is never lost."""
@@ -157,8 +183,7 @@ class LanceLibrary(Library):
     is_table = True
 
     def __init__(self, location: str, table: LanceTable, *, is_pinned: bool = False) -> None:
-        self.location = location
-        self.path = Path(location)
+        self._location = location
         self.manifest = Manifest(
             FORMAT_VERSION, table.space.id, f"mmsearch {version_of('mmsearch')}"
         )
@@ -166,6 +191,9 @@ class LanceLibrary(Library):
         self.catalog: TableCatalog = TableCatalog(table, is_pinned=is_pinned)
         self._warnings = []
         self._space = table.space
+        self._lock = threading.Lock()
+        # Those of earlier runs are counted at the first thumbnail.
+        self._kept_bytes = THUMBNAIL_BYTES
 
     @property
     def table(self) -> LanceTable:
@@ -177,10 +205,20 @@ class LanceLibrary(Library):
         """The version that is searched."""
         return self.table.version
 
+    @property
+    def location(self) -> str:
+        """Where the table is, as `open_library` takes it."""
+        return f"{self._location}@{self.version}" if self.is_pinned else self._location
+
+    @cached_property
+    def path(self) -> Path:  # type: ignore[override]
+        """Directory of what belongs to the opened table on this machine; it need not be there."""
+        return self.cache / (f"version-{self.version}" if self.is_pinned else "newest")
+
     @cached_property
     def cache(self) -> Path:
         """Directory of what this machine remembers of the table; it can be made again."""
-        uri, _ = parse(self.location)
+        uri, _ = parse(self._location)
         name = hashlib.sha256(uri.encode("utf-8", "surrogateescape")).hexdigest()[:24]
         return user_cache_directory() / "tables" / name
 
@@ -188,6 +226,18 @@ class LanceLibrary(Library):
     def thumbnails(self) -> Path:
         """Directory of cached thumbnails."""
         return self.cache / "thumbnails"
+
+    def kept_thumbnail(self, size: int) -> None:
+        """Note that a thumbnail of some bytes was cached; above a limit, the oldest go.
+
+        THUMBNAIL_BYTES: the limit.
+        """
+        with self._lock:
+            self._kept_bytes += size
+            if self._kept_bytes < THUMBNAIL_BYTES * _SLACK:
+                return
+            self._kept_bytes = 0
+        drop_oldest(self.thumbnails, THUMBNAIL_BYTES)
 
     @cached_property
     def tokens(self) -> TokenCache:
@@ -234,7 +284,7 @@ class LanceLibrary(Library):
         keep: delete the versions that are older than this; None: all can still be opened.
         """
         self._require_newest()
-        newest = LanceTable.open(self.location)
+        newest = LanceTable.open(self._location)
         newest.compact(keep=keep)
         newest.create_indices()
         self.refresh()
@@ -242,7 +292,7 @@ class LanceLibrary(Library):
     def _require_newest(self) -> None:
         if self.is_pinned:
             raise UsageError(
-                f"Version {self.version} of {self.location} was opened, and versions do not "
+                f"Version {self.version} of {self._location} was opened, and versions do not "
                 "change: leave the @ and the number out."
             )
 
@@ -259,7 +309,7 @@ class LanceLibrary(Library):
                     raise NotFoundError(f"{self.location} knows nothing at or below {path}.")
             wanted = any_of(at_or_below(path) for path in paths)
             [row] = snapshot.query("SELECT count(DISTINCT file_key) AS n", wanted)
-        newest = LanceTable.open(self.location)
+        newest = LanceTable.open(self._location)
         left = {
             source: options
             for source, options in newest.sources.items()

@@ -26,6 +26,7 @@ from retrieval.catalog.records import (
 from retrieval.catalog.schema import chunks
 from retrieval.catalog.snapshot import add_samples
 from retrieval.errors import NotFoundError, UsageError
+from retrieval.files import valid_text
 from retrieval.filters import ColumnValue, Filter, GeoBox
 from retrieval.lance.predicates import (
     all_of,
@@ -43,6 +44,7 @@ from retrieval.lance.records import (
     item_id_of,
     items_of,
     row_id_of,
+    said_in,
 )
 from retrieval.lance.schema import VECTOR
 from retrieval.lance.table import ROW_ID, LanceTable
@@ -206,7 +208,7 @@ class LanceSnapshot(Snapshot):
         found = {}
         for chunk in chunks(sorted(paths), _AT_ONCE):
             pictures = [f"modality = {literal(Modality.IMAGE)}", "page IS NOT NULL"]
-            for item in self._read_items(all_of([*pictures, one_of("path", chunk)])):
+            for item in self._read_items(all_of([*pictures, one_of("path", map(valid_text, chunk))])):
                 if item.page is not None and (item.path, item.page) in wanted:
                     found[item.path, item.page] = item
         return found
@@ -220,7 +222,7 @@ class LanceSnapshot(Snapshot):
         return {
             (item.path, item.modality, item.part): item.id
             for chunk in chunks(paths, _AT_ONCE)
-            for item in self._read_items(all_of([IS_ITEM, one_of("path", chunk)]))
+            for item in self._read_items(all_of([IS_ITEM, one_of("path", map(valid_text, chunk))]))
         }
 
     def items(
@@ -265,7 +267,7 @@ class LanceSnapshot(Snapshot):
         """List items by path, then id, page by page; see `Snapshot.items_by_name`."""
         begins = None
         if after is not None:
-            path, last_id = literal(after[0]), row_id_of(after[1])
+            path, last_id = literal(valid_text(after[0])), row_id_of(after[1])
             begins = f"(path > {path} OR (path = {path} AND {ROW_ID} > {last_id}))"
         return self._listed(where, modality, begins, f"ORDER BY path, {ROW_ID}", limit)
 
@@ -330,7 +332,7 @@ class LanceSnapshot(Snapshot):
         self, space_id: str, item: Item, *, before: int = 0, after: int = 0
     ) -> list[Item]:
         """List items of the same file and modality before or after one; see `Snapshot`."""
-        passing = all_of([self.predicate(None, item.modality), one_of("path", [item.path])])
+        passing = all_of([self.predicate(None, item.modality), one_of("path", [valid_text(item.path)])])
 
         def place(one: Item) -> tuple[int, float, int]:
             return one.page or 0, one.time_s or 0.0, one.id
@@ -403,6 +405,17 @@ class LanceSnapshot(Snapshot):
         if not found:
             raise NotFoundError(f"There is no item {item.id}.")
         return found[0]
+
+    def said_of(self, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return what is said of some files, by path; of one column the last row counts."""
+        found: dict[str, dict[str, Any]] = {}
+        columns = ("path", "path_bytes", "said")
+        for chunk in chunks([valid_text(path) for path in paths], _AT_ONCE):
+            wanted = all_of(["said IS NOT NULL", one_of("path", chunk)])
+            for row in self.table.read(columns, wanted).to_pylist():
+                for _, said in said_in(row["said"]):
+                    found.setdefault(path_of(row), {}).update(said)
+        return found
 
     def files_of_same_content(self) -> Iterator[FileEntry]:
         """Yield non-empty files that share their content, by its hash, then path."""

@@ -31,9 +31,9 @@ from retrieval.indices.base import AllowedRows
 from retrieval.indices.searcher import FEW_ROWS, Searcher
 from retrieval.lance.predicates import all_of, cell_in
 from retrieval.lance.records import items_of, row_id_of, vectors_of
-from retrieval.lance.schema import VECTOR
 from retrieval.lance.snapshot import OF_ITEMS, LanceSnapshot, rows_in
 from retrieval.lance.table import ROW_ID
+from retrieval.lance.vectors import vectors_at
 from retrieval.library import Library
 from retrieval.media import Modality, clock_seconds
 from retrieval.search.answer import StageTimer
@@ -103,13 +103,7 @@ class LanceEngine(Engine):
     def _fetch(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return the vectors of rows, (n, d), in their order; of those that are gone, zeros."""
         assert self._snapshot_used is not None
-        vectors = np.zeros((len(rows), self.space.dimension), np.float16)
-        if len(rows):
-            found = self._snapshot_used.table.read((ROW_ID, VECTOR), rows_in(rows.tolist()))
-            places = {row: place for place, row in enumerate(rows.tolist())}
-            at = [places[row] for row in found.column(ROW_ID).to_pylist()]
-            vectors[at] = vectors_of(found)
-        return vectors
+        return vectors_at(self._snapshot_used.table, rows.tolist())[0]
 
     def _sample_ids(self, modality: Modality, row_limit: int) -> NDArray[np.int64]:
         """Choose the rows of the sample, (m,), ascending: always the same of a version."""

@@ -52,11 +52,7 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         files_dated_by_mtime=counts.dated_by_mtime,
         passed_over=PassedOver(endings=seen.endings, system_folders=seen.system_folders),
         sources=[valid_text(source) for source in sources],
-        missing_sources=[
-            valid_text(source)
-            for source in sources
-            if "://" not in source and not is_there(source)
-        ],
+        missing_sources=[valid_text(source) for source in sources if not is_there(source)],
         kinds=kinds,
         taken_between=taken_between,
         cameras=cameras,
@@ -81,7 +77,7 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
             valid_text(str(folder)) for folder in service.settings.index_below if "write" in scopes
         ],
         first_command=valid_text(
-            f"mmsearch index ~/Pictures --library {quote(str(service.library.path))}"
+            f"mmsearch index ~/Pictures --library {quote(service.library.location)}"
         ),
         warnings=[valid_text(warning) for warning in service.library.warnings],
         scopes=scopes,

@@ -1,4 +1,6 @@
-"""The pictures of a table with their vectors, for what compares all of them."""
+"""Read the vectors of a table: of some rows, and of all pictures, for what compares them."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,11 +10,24 @@ from retrieval.lance.library import table_of
 from retrieval.lance.predicates import all_of
 from retrieval.lance.records import vectors_of
 from retrieval.lance.schema import VECTOR
-from retrieval.lance.snapshot import IS_READ
-from retrieval.lance.table import ROW_ID
+from retrieval.lance.snapshot import IS_READ, rows_in
+from retrieval.lance.table import ROW_ID, LanceTable
 from retrieval.library import Library
 
 MOST_PICTURES = 2_000_000
+"""They are compared in memory."""
+
+
+def vectors_at(table: LanceTable, rows: Sequence[int]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+    """Read the vectors of some rows, (n, d), and which of them are there, (n,)."""
+    vectors = np.zeros((len(rows), table.space.dimension), np.float16)
+    is_there = np.zeros(len(rows), np.bool_)
+    if len(rows):
+        found = table.read((ROW_ID, VECTOR), rows_in(rows))
+        place_of = {row: place for place, row in enumerate(rows)}
+        places = [place_of[row] for row in found.column(ROW_ID).to_pylist()]
+        vectors[places], is_there[places] = vectors_of(found), True
+    return vectors, is_there
 
 
 def distinct_pictures(
