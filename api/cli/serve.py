@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.options import DeviceOption, complain, library_directory, option, options_of
+from api.cli.tables import ShardOption, copied_library, following
 from retrieval.errors import LibraryError, MMSearchError, UsageError
 from retrieval.library import default_library_path, is_place_for_library, open_library
 
@@ -38,6 +39,24 @@ def serve(
             "Library directory, or a folder that `mmsearch QUERY` has indexed. With names, several "
             "libraries, each below /libraries/NAME/: repeatable. (default: $MMSEARCH_LIBRARY, else "
             "one in your data directory)",
+        ),
+    ] = None,
+    copy: Annotated[
+        Path | None,
+        option(
+            "--copy",
+            "DIR",
+            "Serve a copy of the Lance table that is named with `--library`, which follows it.",
+        ),
+    ] = None,
+    shard: ShardOption = None,
+    poll: Annotated[
+        float | None,
+        option(
+            "--poll",
+            "S",
+            "Seconds between two looks for a new version of the table. (default: 5)",
+            min=0.1,
         ),
     ] = None,
     host: Annotated[
@@ -189,6 +208,7 @@ def serve(
         print(make_key())  # noqa: T201
         return
     settings = _settings(given)
+    table, library = copied_library(library, copy, shard, poll, device)
     named = parse_libraries(library or [])
     opened = None if named else _open(_only_path(library), settings)
     if settings.socket_only:
@@ -221,7 +241,8 @@ def serve(
     # A terminal that closes ends the service; a service manager asks it to read the keys again.
     if hasattr(signal, "SIGHUP") and (settings.api_keys_file or not sys.stdin.isatty()):
         signal.signal(signal.SIGHUP, lambda *_: _reload_keys(application))
-    server.run(sockets)
+    with following(table, opened, shard, poll, device):
+        server.run(sockets)
     if failures:
         raise failures[0]
     if signal.SIGINT in signals:

@@ -9,6 +9,7 @@ is theirs: the table adds to it, and takes nothing away.
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ BATCH_ROWS = 4096
 _LONGEST_STATE = 1 << 20
 _LARGEST_ERROR = 0.01
 """Of the length of a vector of half precision that should be 1."""
+_UNKNOWN = -1
 _SAID = "said-"
 """Begins the content hash of a table that is named, but is not in the copy."""
 
@@ -152,6 +154,8 @@ class TableCopy:
             else:
                 return
         self.table.refresh()
+        if state.version and self.table.was_rewritten_since(state.version):
+            self._save(version=0, rows=_UNKNOWN)
         self._save(target=self.table.version, done=0)
 
     def _take(
@@ -187,7 +191,7 @@ class TableCopy:
 
     def _save(self, **changes: Any) -> None:
         self._state = replace(self._state, **changes)
-        states = _read_states(self.library.path) | {self.table.identity: self._state}
+        states = read_states(self.library.path) | {self.table.identity: self._state}
         content = json.dumps({name: asdict(state) for name, state in states.items()}, indent=1)
         write_atomically(self.library.path / STATE_FILE, content.encode())
 
@@ -324,13 +328,16 @@ class _Places:
 
 
 def open_copy(
-    table: LanceTable, directory: str | os.PathLike[str], *, shard: tuple[int, int] = (0, 1)
+    table: LanceTable,
+    directory: str | os.PathLike[str] | Library,
+    *,
+    shard: tuple[int, int] = (0, 1),
 ) -> TableCopy:
     """Open the copy of a table in a directory, or begin one.
 
     Args:
         table: the table.
-        directory: of the copy: a library that nothing else writes to.
+        directory: of the copy, a library that nothing else writes to; or this library, opened.
         shard: which shard of how many, counted from 0, by the hash of contents.
 
     Raises:
@@ -339,15 +346,15 @@ def open_copy(
     number, shards = shard
     if not 0 <= number < shards <= BUCKETS:
         raise UsageError(f"There is no shard {number} of {shards}: the first is 0.")
-    path = Path(directory)
+    path = directory.path if isinstance(directory, Library) else Path(directory)
     wanted = State(table.location, shard=number, shards=shards)
     if not library_exists(path):
         library = create_library(path, table.space)
         copy = TableCopy(library, table, wanted)
         copy._save()
         return copy
-    library = open_library(path, upgrade=True)
-    state = _read_states(path).get(table.identity)
+    library = directory if isinstance(directory, Library) else open_library(path, upgrade=True)
+    state = read_states(path).get(table.identity)
     if state is None and _is_empty(library) and library.space() == table.space:
         state = wanted  # which was killed when it began
     if state is None or not state.keeps_ids:
@@ -392,7 +399,7 @@ def open_import(
                 "compared: add a second space with `--space new`, or import into a new library."
             )
         library.add_space(table.space)
-    state = _read_states(path).get(table.identity, State(table.location, keeps_ids=False))
+    state = read_states(path).get(table.identity, State(table.location, keeps_ids=False))
     if state.keeps_ids:
         raise UsageError(
             f"{path} is a copy of {table.location}, which `mmsearch copy` keeps in step. Import "
@@ -401,7 +408,7 @@ def open_import(
     return TableCopy(library, table, replace(state, location=table.location))
 
 
-def _read_states(directory: Path) -> dict[str, State]:
+def read_states(directory: Path) -> dict[str, State]:
     """Read how far a library is in step with tables, by their identities."""
     file = directory / STATE_FILE
     try:
@@ -423,6 +430,22 @@ def _read_states(directory: Path) -> dict[str, State]:
             "table in another directory."
         )
     return states
+
+
+def writer_of_own(library: Library) -> AbstractContextManager[None]:
+    """Hold the writer lock of a library that takes items from anywhere.
+
+    Raises UsageError for a copy of a table, which takes them from there only, and
+    LibraryLockedError as `Library.writer` does.
+    """
+    for state in read_states(library.path).values():
+        if state.keeps_ids:
+            raise UsageError(
+                f"{library.path} is a copy of {state.location}, and follows it. Change the table, "
+                "or import it into a library of your own: `mmsearch import "
+                f"{state.location} --library NEW_DIR`."
+            )
+    return library.writer()
 
 
 def _is_empty(library: Library) -> bool:

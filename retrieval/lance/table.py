@@ -35,6 +35,7 @@ CREATED_AT = "_row_created_at_version"
 
 _CONFLICT_RETRIES = 30
 _RETRY_TIMEOUT = timedelta(minutes=5)
+_REWRITES = ("Restore", "Overwrite")
 _NOT_FOUND = ("was not found", "not found", "does not exist", "No such file")
 
 SCALAR_INDICES = {
@@ -213,6 +214,21 @@ class LanceTable:
         with self._errors():
             self.dataset.checkout_latest()
         return self.version != before
+
+    def was_rewritten_since(self, version: int) -> bool:
+        """Return whether rows may have changed since a version without a sign of it.
+
+        An earlier version was restored, or what was done is not known any more, as the versions in
+        between were deleted. Takes a request to the store for each of them.
+        """
+        try:
+            for one in range(version + 1, self.version + 1):
+                done = self.dataset.read_transaction(one)
+                if done is None or type(done.operation).__name__ in _REWRITES:
+                    return True
+        except (OSError, ValueError, RuntimeError):
+            return True
+        return False
 
     def append(self, rows: Any) -> None:
         """Add rows, an Arrow table of the schema, in one commit.

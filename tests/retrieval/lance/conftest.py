@@ -1,14 +1,18 @@
 """A space and files for tables of tests."""
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from retrieval.catalog import FileEntry, ItemEntry
-from retrieval.encoders.base import Space
+from retrieval.encoders.base import Encoder, Space
 from retrieval.lance.records import StoredFile, StoredItem, stored_file
+from retrieval.library import Library
 from retrieval.media import MediaKind, Metadata, Modality
+from tests.rich_library import rich_library
 
 pytest.importorskip("lance", reason="needs Lance: pip install 'mmsearch[cluster]'")
 
@@ -42,5 +46,28 @@ def make_file() -> Callable[..., StoredFile]:
         metadata = Metadata(camera="Canon", text="ein Hund", columns={"rating": 5})
         entry = FileEntry(path, MediaKind.IMAGE, 10, 5_000_000_000, f"{seed}-{path[-3:]}", metadata)
         return stored_file(entry, items, **known)
+
+    return make
+
+
+@pytest.fixture
+def rich(tmp_path: Path, tiny_encoder: Encoder) -> Library:
+    """A library that holds something of everything."""
+    return rich_library(tmp_path / "photos", tmp_path / "library", tiny_encoder)
+
+
+@pytest.fixture(scope="session")
+def unit_file(make_file: Callable[..., StoredFile]) -> Callable[..., StoredFile]:
+    """As `make_file`, with vectors of unit length."""
+
+    def make(path: str, parts: int = 1, **known: object) -> StoredFile:
+        file = make_file(path, parts, **known)
+        items = []
+        for item in file.items:
+            vector = item.vector.astype(np.float32)
+            items.append(
+                dataclasses.replace(item, vector=(vector / np.linalg.norm(vector)).astype("f2"))
+            )
+        return dataclasses.replace(file, items=items)
 
     return make

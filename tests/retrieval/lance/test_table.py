@@ -2,6 +2,7 @@ import dataclasses
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
@@ -103,6 +104,26 @@ def test_a_version_is_read_as_it_was(location, space, make_file):
     assert [one.rows for one in table.versions()] == [0, 1, 0]
     with pytest.raises(NotFoundError, match="version 99"):
         table.at(99)
+
+
+def test_what_rewrites_rows_without_a_sign_is_known(tmp_path, space, make_file):
+    table = LanceTable.create(f"lance:{tmp_path}/t", space)
+    table.append(table_of([make_file("/a")], space))
+    old = table.version
+    table.merge(table_of([make_file("/b")], space))
+    table.delete("path = '/a'")
+    table.compact()
+    table.create_indices()
+    assert not table.was_rewritten_since(1)
+    last = table.version
+    table.at(old).dataset.restore()
+    table.refresh()
+    assert table.was_rewritten_since(last)
+    assert not table.was_rewritten_since(table.version)
+    table.append(table_of([make_file("/c")], space))
+    assert not table.was_rewritten_since(table.version - 1)
+    table.compact(keep=timedelta(0))
+    assert table.was_rewritten_since(1)
 
 
 def test_words_are_found_as_they_were_split(location, space, make_file):
