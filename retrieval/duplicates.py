@@ -133,8 +133,10 @@ def find_near(
     """
     if not 0 <= threshold <= 1:
         raise UsageError(f"The threshold is a cosine between 0 and 1, not {threshold}.")
-    compared = _compared_in_table(library, frames) if library.is_table else _compared(
-        library, space, frames
+    compared = (
+        _compared_in_table(library, frames)
+        if library.is_table
+        else _compared(library, space, frames)
     )
     embeddings, rows, contents = compared.embeddings, compared.rows, compared.contents
     on_plan(len(rows))

@@ -67,5 +67,3 @@ def compact(
         "before.",
         markup=False,
     )
-
-

@@ -141,7 +141,7 @@ def _batch(
 ) -> StoredBatch:
     kept = vectors[is_whole]
     kept /= np.linalg.norm(kept, axis=1, keepdims=True)
-    return StoredBatch([items[n] for n in np.flatnonzero(is_whole)], kept, said)
+    return StoredBatch([items[n] for n in np.flatnonzero(is_whole).tolist()], kept, said)
 
 
 class _Reader:

@@ -50,7 +50,7 @@ def drop_oldest(folder: Path, most_bytes: int) -> None:
             status = path.stat()
             found.append((status.st_mtime_ns, status.st_size, path))
     found.sort(reverse=True)
-    for place, (_, size, path) in enumerate(found):
+    for place, (_, size, _) in enumerate(found):
         most_bytes -= size
         if most_bytes < 0:
             for _, _, old in found[place:]:
@@ -190,6 +190,7 @@ class LanceLibrary(Library):
         self.is_pinned = is_pinned
         self.catalog: TableCatalog = TableCatalog(table, is_pinned=is_pinned)
         self._warnings = []
+        self._passing_warnings = {}
         self._space = table.space
         self._lock = threading.Lock()
         # Those of earlier runs are counted at the first thumbnail.

@@ -241,10 +241,10 @@ def _may_compose() -> str:
     found: list[list[int]] = [[0x1161, 0x1175], [0x11A8, 0x11C2]]
     for code in range(0x80, sys.maxunicode + 1):
         character = chr(code)
-        if unicodedata.is_normalized("NFC", character) and not unicodedata.combining(character):
-            if unicodedata.category(character) not in {"Mn", "Mc"}:
-                continue
-        if 0xD800 <= code <= 0xDFFF:
+        is_mark = unicodedata.category(character) in {"Mn", "Mc", "Me"}
+        if 0xD800 <= code <= 0xDFFF or (
+            unicodedata.is_normalized("NFC", character) and not is_mark
+        ):
             continue
         if found[-1][1] == code - 1:
             found[-1][1] = code
@@ -299,7 +299,11 @@ def _tested(name: str, test: ColumnTest, values: TableValues) -> str:
     """Match rows with a value that passes all of a test; see `catalog.cells.values_that_pass`."""
     name = writable(name)
     is_of_text = isinstance(test.equals, str) and number_of(test.equals) is None
-    if is_of_text and truth_of(test.equals or "") is None and test == ColumnTest(equals=test.equals):
+    if (
+        is_of_text
+        and truth_of(test.equals or "") is None
+        and test == ColumnTest(equals=test.equals)
+    ):
         # Only one value is equal to it: no others need to be looked through.
         return _holding([cell_of(name, json.dumps(test.equals))])
     return _with_cells(name, values, partial(_passes, test))

@@ -1,4 +1,4 @@
-"""Read a version of a table as a catalog is read: the queries that its callers ask of `Snapshot`."""
+"""Read a version of a table as a catalog is read: what its callers ask of `Snapshot`."""
 
 import os
 from collections import Counter
@@ -208,7 +208,9 @@ class LanceSnapshot(Snapshot):
         found = {}
         for chunk in chunks(sorted(paths), _AT_ONCE):
             pictures = [f"modality = {literal(Modality.IMAGE)}", "page IS NOT NULL"]
-            for item in self._read_items(all_of([*pictures, one_of("path", map(valid_text, chunk))])):
+            for item in self._read_items(
+                all_of([*pictures, one_of("path", map(valid_text, chunk))])
+            ):
                 if item.page is not None and (item.path, item.page) in wanted:
                     found[item.path, item.page] = item
         return found
@@ -239,7 +241,7 @@ class LanceSnapshot(Snapshot):
         begins, order = _position(
             (None, after) if after else None, by_date=False, descending=newest_first
         )
-        return self._listed(where, modality, begins, order, limit)
+        return self._in_order(where, modality, begins, order, limit)
 
     def items_by_date(
         self,
@@ -253,7 +255,7 @@ class LanceSnapshot(Snapshot):
     ) -> list[Item]:
         """List items by their local date, then id, page by page; see `Snapshot.items_by_date`."""
         begins, order = _position(after, by_date=True, descending=not oldest_first)
-        return self._listed(where, modality, begins, order, limit)
+        return self._in_order(where, modality, begins, order, limit)
 
     def items_by_name(
         self,
@@ -269,7 +271,7 @@ class LanceSnapshot(Snapshot):
         if after is not None:
             path, last_id = literal(valid_text(after[0])), row_id_of(after[1])
             begins = f"(path > {path} OR (path = {path} AND {ROW_ID} > {last_id}))"
-        return self._listed(where, modality, begins, f"ORDER BY path, {ROW_ID}", limit)
+        return self._in_order(where, modality, begins, f"ORDER BY path, {ROW_ID}", limit)
 
     def skip(
         self,
@@ -299,7 +301,7 @@ class LanceSnapshot(Snapshot):
         found = self.query(f"SELECT {ROW_ID}", passing, f"{order} LIMIT 1 OFFSET {place - 1}")
         return self.item(item_id_of(int(found[0][ROW_ID])))
 
-    def _listed(
+    def _in_order(
         self,
         where: Filter | None,
         modality: Modality | None,
@@ -332,7 +334,9 @@ class LanceSnapshot(Snapshot):
         self, space_id: str, item: Item, *, before: int = 0, after: int = 0
     ) -> list[Item]:
         """List items of the same file and modality before or after one; see `Snapshot`."""
-        passing = all_of([self.predicate(None, item.modality), one_of("path", [valid_text(item.path)])])
+        passing = all_of(
+            [self.predicate(None, item.modality), one_of("path", [valid_text(item.path)])]
+        )
 
         def place(one: Item) -> tuple[int, float, int]:
             return one.page or 0, one.time_s or 0.0, one.id
@@ -348,7 +352,9 @@ class LanceSnapshot(Snapshot):
         east = box.east + 360 if crosses else box.east
         longitude = "longitude"
         if crosses:
-            longitude = f"(CASE WHEN longitude < {box.west!r} THEN longitude + 360 ELSE longitude END)"
+            longitude = (
+                f"(CASE WHEN longitude < {box.west!r} THEN longitude + 360 ELSE longitude END)"
+            )
         high, wide = (box.north - box.south) / cells or 1.0, (east - box.west) / cells or 1.0
         row = f"floor((latitude - {box.south!r}) / {high!r})"
         column = f"floor(({longitude} - {box.west!r}) / {wide!r})"
@@ -428,7 +434,9 @@ class LanceSnapshot(Snapshot):
         for chunk in chunks([row["hash"] for row in shared], _AT_ONCE):
             rows = self.table.read(_OF_FILES, all_of([files, one_of("content_hash", chunk)]))
             found = {path_of(row): row for row in rows.to_pylist()}
-            for path, row in sorted(found.items(), key=lambda one: (one[1]["content_hash"], one[0])):
+            for path, row in sorted(
+                found.items(), key=lambda one: (one[1]["content_hash"], one[0])
+            ):
                 kind, content = MediaKind(row["kind"]), row["content_hash"]
                 yield FileEntry(path, kind, row["size"], row["mtime_ns"], content)
 
@@ -473,12 +481,19 @@ class LanceSnapshot(Snapshot):
     def _count_all(self) -> Counts:
         files = "SELECT count(DISTINCT file_key) AS n"
         of_pictures = one_of("kind", [MediaKind.IMAGE, MediaKind.VIDEO])
-        items = self.query("SELECT modality, count(*) AS n", all_of([IS_ITEM, IS_READ]), _BY_MODALITY)
+        items = self.query(
+            "SELECT modality, count(*) AS n", all_of([IS_ITEM, IS_READ]), _BY_MODALITY
+        )
         by_modality = {Modality(one["modality"]): int(one["n"]) for one in items}
         undated = all_of([IS_READ, of_pictures, "taken_at IS NULL"])
         indexed, failed, noted, dated_by_mtime = (
             int(self.query(files, predicate)[0]["n"])
-            for predicate in (IS_READ, "failure IS NOT NULL", all_of([IS_READ, _HAS_NOTES]), undated)
+            for predicate in (
+                IS_READ,
+                "failure IS NOT NULL",
+                all_of([IS_READ, _HAS_NOTES]),
+                undated,
+            )
         )
         return Counts(
             indexed=indexed,

@@ -37,7 +37,8 @@ class TableIndex:
         """Return the number of lists to search for k items."""
         lists = self.partitions or 1
         wanted = max(_LEAST_PROBES, lists * _SHARE_OF_LISTS)
-        return min(lists, round(wanted * max(1.0, k / _TUNED_K) ** _BREADTH_BY_K))
+        breadth: float = wanted * max(1.0, k / _TUNED_K) ** _BREADTH_BY_K
+        return min(lists, round(breadth))
 
 
 def indices_of(table: LanceTable) -> list[TableIndex]:
@@ -60,7 +61,9 @@ def _described(dataset: Any, index: Any) -> TableIndex:
         os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
         [first, *_] = dataset.index_statistics(index.name)["indices"]
         metric, partitions = first["metric_type"], int(first["num_partitions"])
-    return TableIndex(index.name, column, str(index.index_type), index.num_rows_indexed, metric, partitions)
+    return TableIndex(
+        index.name, column, str(index.index_type), index.num_rows_indexed, metric, partitions
+    )
 
 
 def facts_of(table: LanceTable, modality: Modality) -> dict[str, Any]:
@@ -98,8 +101,8 @@ def _reasons(index: TableIndex | None, rows: int) -> list[str]:
     if index is None:
         return [f"The table has no index of its vectors: all {rows:,} are compared."]
     return [
-        f"The table has an index of the kind {index.kind} with {index.partitions:,} lists, of which "
-        f"{index.probes(_TUNED_K):,} are searched; the best {REFINE} a hit are compared exactly."
+        f"The table has an index of the kind {index.kind} with {index.partitions:,} lists, of "
+        f"which {index.probes(_TUNED_K):,} are searched; the best {REFINE} a hit are compared exactly."
     ]
 
 

@@ -18,7 +18,9 @@ MOST_PICTURES = 2_000_000
 """They are compared in memory."""
 
 
-def vectors_at(table: LanceTable, rows: Sequence[int]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+def vectors_at(
+    table: LanceTable, rows: Sequence[int]
+) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
     """Read the vectors of some rows, (n, d), and which of them are there, (n,)."""
     vectors = np.zeros((len(rows), table.space.dimension), np.float16)
     is_there = np.zeros(len(rows), np.bool_)
@@ -63,4 +65,8 @@ def distinct_pictures(
                 vectors.append(of_batch[place])
     order = np.argsort(np.array(rows, np.int64), kind="stable")
     found = np.stack(vectors) if vectors else np.empty((0, table.space.dimension), np.float16)
-    return np.array(rows, np.int64)[order], [hashes[place] for place in order.tolist()], found[order]
+    return (
+        np.array(rows, np.int64)[order],
+        [hashes[place] for place in order.tolist()],
+        found[order],
+    )

@@ -6,14 +6,14 @@ counted by its rows; the mean length of documents is that of a sample of the tab
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
-from typing import Any
+from typing import Any, TypeVar
 
 import cachetools
-import sqlalchemy as sa
+
 
 from retrieval.catalog.fulltext.index import MOST_ANNOTATIONS, Folders, words_of_file, words_of_item
 from retrieval.catalog.fulltext.search import Place, TextSearch
@@ -21,7 +21,7 @@ from retrieval.catalog.fulltext.words import Phrase, Term, terms
 from retrieval.catalog.records import WordMatch
 from retrieval.catalog.schema import FILE_WORDS, WEIGHTS, chunks
 from retrieval.filters import Filter
-from retrieval.lance.predicates import all_of, literal
+from retrieval.lance.predicates import all_of, literal, one_of
 from retrieval.lance.records import item_id_of, row_id_of, said_in
 from retrieval.lance.snapshot import IS_READ, LanceSnapshot, path_of, rows_in
 from retrieval.lance.table import ROW_ID
@@ -36,6 +36,8 @@ _K1, _B = 1.2, 0.75
 """Of BM25, as SQLite has them."""
 _LEAST_IDF = 1e-6
 
+_Score = TypeVar("_Score", float, tuple[float, float])
+
 _COLUMNS = (
     *("path", "path_bytes", "file_key", "described", "camera", "place", "said", "text", "columns"),
     ROW_ID,
@@ -49,7 +51,9 @@ def text_matches(
     asked = terms(text)
     if not asked or limit < 1:
         return []
-    return _search(snapshot, modality, where).best(asked, limit)
+    search = _search(snapshot, modality, where)
+    found = search.with_copies(dict(search.best(asked, limit)))
+    return sorted(found.items(), key=lambda one: (-one[1], one[0]))
 
 
 def telling_matches(
@@ -57,7 +61,11 @@ def telling_matches(
 ) -> list[WordMatch]:
     """Find the rows of items that hold telling words of a text, in no order."""
     asked = terms(text)
-    return _search(snapshot, modality, where).telling(asked) if asked else []
+    if not asked:
+        return []
+    search = _search(snapshot, modality, where)
+    found = search.with_copies({one.row: (one.share, one.score) for one in search.telling(asked)})
+    return [WordMatch(row, score, share) for row, (share, score) in found.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +111,18 @@ class _Table:
     def mean_lengths(self) -> tuple[float, float]:
         """Mean number of words of files, and of items that have any, by a sample."""
         first = self._snapshot.query(
-            f"SELECT min({ROW_ID}) AS first", IS_READ, f"GROUP BY file_key ORDER BY first LIMIT {_SAMPLE}"
+            f"SELECT min({ROW_ID}) AS first",
+            IS_READ,
+            f"GROUP BY file_key ORDER BY first LIMIT {_SAMPLE}",
         )
         files = [
             sum(len(column.split()) for column in one.of_file)
             for one in self.read([int(row["first"]) for row in first])
         ]
         has_words = "(text IS NOT NULL AND text <> '') OR columns IS NOT NULL"
-        rows = self._snapshot.query(f"SELECT {ROW_ID}", has_words, f"ORDER BY {ROW_ID} LIMIT {_SAMPLE}")
+        rows = self._snapshot.query(
+            f"SELECT {ROW_ID}", has_words, f"ORDER BY {ROW_ID} LIMIT {_SAMPLE}"
+        )
         items = [
             sum(len(column.split()) for column in one.of_item)
             for one in self.read([int(row[ROW_ID]) for row in rows])
@@ -180,9 +192,28 @@ class _LanceTextSearch(TextSearch):
     _table: _Table
     _passing: str
 
+    def with_copies(self, found: Mapping[int, _Score]) -> dict[int, _Score]:
+        """Let the copies of what was found have the best score of any of them.
+
+        They have one vector, and in a library of a directory one row.
+        """
+        columns = (ROW_ID, "content_hash", "part")
+        best: dict[tuple[str, str], Any] = {}
+        for chunk in chunks(list(found), _AT_ONCE):
+            for one in self._snapshot.table.read(columns, rows_in(chunk)).to_pylist():
+                key = (one["content_hash"], one["part"])
+                best[key] = max(found[one[ROW_ID]], best.get(key, found[one[ROW_ID]]))
+        scores: dict[int, _Score] = {}
+        for contents in chunks(sorted({content for content, _ in best}), _AT_ONCE):
+            passing = all_of([self._passing, one_of("content_hash", contents)])
+            for one in self._snapshot.table.read(columns, passing).to_pylist():
+                if (key := (one["content_hash"], one["part"])) in best:
+                    scores[one[ROW_ID]] = best[key]
+        return scores
+
     def _count(
         self,
-        table: sa.TableClause,
+        table: Any,
         all_of: Sequence[Sequence[Phrase]] = (),
         most: int | None = None,
     ) -> int:
@@ -196,11 +227,14 @@ class _LanceTextSearch(TextSearch):
         return count if most is None else min(count, most)
 
     def _masks(
-        self, table: sa.TableClause, words: Sequence[Any], wanted: Sequence[Sequence[Sequence[Phrase]]]
+        self,
+        table: Any,
+        words: Sequence[Any],
+        wanted: Sequence[Sequence[Sequence[Phrase]]],
     ) -> dict[int, int]:
         documents: set[int] = set()
-        for all_of in wanted:
-            documents |= self._documents(table, self._rows_with_all(all_of), all_of).keys()
+        for together in wanted:
+            documents |= self._documents(table, self._rows_with_all(together), together).keys()
         masks: dict[int, int] = {}
         for place, word in enumerate(words):
             rows = self._rows_with_all([word.phrases])
@@ -209,7 +243,7 @@ class _LanceTextSearch(TextSearch):
         return masks
 
     def _scores(
-        self, table: sa.TableClause, terms: Sequence[Term], *, any_of: Sequence[Term] = ()
+        self, table: Any, terms: Sequence[Term], *, any_of: Sequence[Term] = ()
     ) -> dict[int, float]:
         phrases = [phrase for term in terms for phrase in term.phrases]
         size = self._table.sizes[0 if table is FILE_WORDS else 1]
@@ -239,7 +273,7 @@ class _LanceTextSearch(TextSearch):
         return sorted(found or ())
 
     def _documents(
-        self, table: sa.TableClause, rows: Sequence[int], all_of: Sequence[Sequence[Phrase]]
+        self, table: Any, rows: Sequence[int], all_of: Sequence[Sequence[Phrase]]
     ) -> dict[int, tuple[str, ...]]:
         """Return those of some rows' documents that hold one phrase of each, with their columns."""
         found: dict[int, tuple[str, ...]] = {}
@@ -273,9 +307,7 @@ class _LanceTextSearch(TextSearch):
             yield Place(item_id_of(row[ROW_ID]), file_id, row[ROW_ID])
 
 
-def _search(
-    snapshot: LanceSnapshot, modality: Modality, where: Filter | None
-) -> _LanceTextSearch:
+def _search(snapshot: LanceSnapshot, modality: Modality, where: Filter | None) -> _LanceTextSearch:
     table = snapshot.once("words", lambda: _Table(snapshot))
     return _LanceTextSearch(snapshot, table, modality, where)
 

@@ -63,7 +63,7 @@ class PassingRows(AllowedRows):
     passing: int = 0
 
     @property
-    def count(self) -> int:  # type: ignore[override]
+    def count(self) -> int:
         """Return the number of rows allowed."""
         return self.passing
 
@@ -185,9 +185,10 @@ class LanceEngine(Engine):
         similarity = vectors_of(rows).astype(np.float32) @ plan.vector
         # Of equals the older row first, as everywhere.
         order = np.lexsort((ids, -similarity))[: plan.count]
-        at = {row_id_of(item.id): (item,) for item in items_of(rows.select(OF_ITEMS))}
+        at: _At = {row_id_of(item.id): (item,) for item in items_of(rows.select(OF_ITEMS))}
         candidates = Candidates.of(ids[order] + 1, ids[order], similarity[order])
-        return candidates, rows.num_rows < wanted and len(order) == rows.num_rows, at
+        is_all = bool(rows.num_rows < wanted and len(order) == rows.num_rows)
+        return candidates, is_all, at
 
     @contextmanager
     def _counted(
@@ -298,7 +299,7 @@ class _CountedColumn(ColumnFacet):
 
 
 def _labels(counts: Counts) -> Labels:
-    return _Counted(lambda code: str(code), np.empty(0, np.int32), sorted(counts))
+    return _Counted(str, np.empty(0, np.int32), sorted(counts))
 
 
 def _counts_of(counts: Mapping[Any, int]) -> ColumnFacet:
