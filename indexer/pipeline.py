@@ -32,6 +32,7 @@ from retrieval.encoders.base import Encoder
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.integrity.checksums import add_missing_checksums
 from retrieval.lance.copies import writer_of_own
+from retrieval.lance.library import as_table
 from retrieval.library import Library
 from retrieval.media import MediaKind, Metadata, metadata_notes
 from retrieval.media.registry import TIFF, format_of_indexed
@@ -181,6 +182,8 @@ def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> i
     Returns how many files were hidden. Raises NotFoundError, and removes nothing, when the library
     knows nothing at one of the paths.
     """
+    if library.is_table:
+        return as_table(library).remove([absolute(path) for path in paths])
     removed = 0
     with writer_of_own(library):
         with library.catalog.transaction() as transaction:
@@ -202,8 +205,10 @@ def hide_files(library: Library, paths: Sequence[str]) -> int:
     """Hide files from every search at once, also while another process indexes.
 
     Sources stay: the next run that finds the files shows them again, without reading them again.
-    Returns how many were not hidden before.
+    Returns how many were not hidden before. From a table they are deleted.
     """
+    if library.is_table:
+        return as_table(library).remove(paths)
     with library.catalog.transaction() as transaction:
         return transaction.mark_removed(paths)
 

@@ -42,6 +42,7 @@ from retrieval.encoders.given import given_space
 from retrieval.encoders.registry import choose_encoder, load_encoder
 from retrieval.errors import MMSearchError, NotFoundError, UsageError
 from retrieval.indices.maintenance import build_index, needs_rebuild
+from retrieval.lance.library import as_table
 from retrieval.library import Library as LibraryOnDisk
 from retrieval.library import create_library, library_exists, open_library
 from retrieval.search.answer import Answer, data_frame
@@ -105,6 +106,9 @@ class SearchOptions(TypedDict, total=False):
 def open(path: PathLike | None = None) -> "Library":  # noqa: A001 - `mmsearch.open`
     """Open a library. path: its directory. (default: `MMSEARCH_LIBRARY`, else the user's own)
 
+    A table of Lance is opened where it is: `lance:DIR`, `lance+s3://BUCKET/PREFIX`; `lance:DIR@3`
+    is its version 3.
+
     Raises NotFoundError if it does not exist, LibraryError if it cannot be opened.
     """
     _require_path("path", path, optional=True)
@@ -162,6 +166,19 @@ class Library:
     def path(self) -> Path:
         """Directory of the library."""
         return self._library.path
+
+    @property
+    def location(self) -> str:
+        """Where the library is, as `open` takes it: its directory, or `lance:...` of a table."""
+        return self._library.location
+
+    @property
+    def version(self) -> int | None:
+        """The version of the table that is searched; None for a library in a directory.
+
+        Newer ones are taken up by themselves, unless one was opened by its number.
+        """
+        return as_table(self._library).version if self._library.is_table else None
 
     @property
     def warnings(self) -> list[str]:
@@ -673,7 +690,7 @@ class Library:
         with self._library.catalog.snapshot() as snapshot:
             counts = snapshot.counts(space.id).items
         told = ", ".join(f"{count:,} {name}s" for name, count in counts.items() if count)
-        return f"<mmsearch.Library {self.path}: {told or 'empty'}, {space.encoder}>"
+        return f"<mmsearch.Library {self.location}: {told or 'empty'}, {space.encoder}>"
 
     @cached_property
     def _engine(self) -> JointEngine:

@@ -134,16 +134,12 @@ def find_near(
     """
     if not 0 <= threshold <= 1:
         raise UsageError(f"The threshold is a cosine between 0 and 1, not {threshold}.")
-    with library.catalog.snapshot() as snapshot:
-        row_count = snapshot.row_count(space.id, Modality.IMAGE)
-        checksum_count = snapshot.checksum_count(space.id, Modality.IMAGE)
-        rows, contents = _distinct(snapshot.picture_rows(space.id, parts=frames))
-    file = library.embeddings(space, Modality.IMAGE)
-    embeddings = file.rows(row_count)
-    checker = RowChecker(file)
-    checker.extend(embeddings, checksum_count)
-    is_whole = ~checker.are_damaged(rows)
-    rows, contents = rows[is_whole], contents[is_whole]
+    compared = (
+        _compared_in_table(library, frames)
+        if library.is_table
+        else _compared(library, space, frames)
+    )
+    embeddings, rows, contents = compared.embeddings, compared.rows, compared.contents
     on_plan(len(rows))
     similar = similar_rows(
         embeddings,
@@ -155,11 +151,13 @@ def find_near(
     )
     # A snapshot held during the whole comparison would block checkpoints of the WAL.
     with library.catalog.snapshot() as snapshot:
-        wanted = np.union1d(similar.first, similar.second).tolist()
-        items = snapshot.items_at(space.id, Modality.IMAGE, wanted, Filter(hidden="any"))
+        wanted = np.union1d(similar.first, similar.second)
+        numbers = wanted if compared.numbers is None else compared.numbers[wanted]
+        row_of = dict(zip(numbers.tolist(), wanted.tolist(), strict=True))
+        items = snapshot.items_at(space.id, Modality.IMAGE, list(row_of), Filter(hidden="any"))
     shown = {
-        row: min(present, key=attrgetter("path"))
-        for row, found in items.items()
+        row_of[number]: min(present, key=attrgetter("path"))
+        for number, found in items.items()
         if (present := [item for item in found if _is_present(item)])
     }
     pairs = [
@@ -173,7 +171,41 @@ def find_near(
         if first in shown and second in shown
     ]
     outdated = len(similar.similarity) - len(pairs)
-    return NearDuplicates(tuple(pairs), len(rows), similar.found, outdated, checker.damaged_count)
+    return NearDuplicates(tuple(pairs), len(rows), similar.found, outdated, compared.damaged)
+
+
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    """Pictures to compare. numbers: by row, the rows that the catalog knows; None: these."""
+
+    embeddings: Rows
+    rows: NDArray[np.int64]
+    contents: NDArray[np.int64]
+    damaged: int = 0
+    numbers: NDArray[np.int64] | None = None
+
+
+def _compared(library: Library, space: Space, frames: bool) -> _Compared:
+    with library.catalog.snapshot() as snapshot:
+        row_count = snapshot.row_count(space.id, Modality.IMAGE)
+        checksum_count = snapshot.checksum_count(space.id, Modality.IMAGE)
+        rows, contents = _distinct(snapshot.picture_rows(space.id, parts=frames))
+    file = library.embeddings(space, Modality.IMAGE)
+    embeddings = file.rows(row_count)
+    checker = RowChecker(file)
+    checker.extend(embeddings, checksum_count)
+    is_whole = ~checker.are_damaged(rows)
+    return _Compared(embeddings, rows[is_whole], contents[is_whole], checker.damaged_count)
+
+
+def _compared_in_table(library: Library, frames: bool) -> _Compared:
+    """Read the vectors of a table's pictures into memory."""
+    from retrieval.lance.vectors import distinct_pictures
+
+    numbers, hashes, embeddings = distinct_pictures(library, frames=frames)
+    rows = np.arange(len(numbers))
+    contents = _distinct(zip(rows.tolist(), hashes, strict=True))[1]
+    return _Compared(embeddings, rows, contents, numbers=numbers)
 
 
 def similar_rows(

@@ -101,8 +101,15 @@ def read_sources(path: Path) -> list[str]:
         catalog.close()
 
 
+def is_table(path: str | os.PathLike[str]) -> bool:
+    """Return whether a library is named as a table of Lance: `lance:DIR`, `lance+s3://...`."""
+    return re.match(r"lance(\+[a-z0-9]+)?:", os.fspath(path)) is not None
+
+
 def is_place_for_library(path: Path) -> bool:
     """Return whether there is no library yet in a directory, and one can be created there."""
+    if is_table(path):
+        return False
     try:
         return not library_exists(path) and not (path.exists() and _foreign_entries(path))
     except OSError:  # not a directory, or not readable: opening it says so
@@ -128,6 +135,10 @@ def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = 
     DamagedLibraryError if its files cannot be read or are inconsistent.
     """
     directory = Path(path) if path is not None else default_library_path()
+    if is_table(path if path is not None else directory):
+        from retrieval.lance.library import open_table
+
+        return open_table(path if path is not None else directory)
     if not directory.exists():
         raise NotFoundError(
             f"There is no library at {directory}. Create one with `mmsearch index PATH...`, or "
@@ -150,6 +161,11 @@ def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
 
     Raises UsageError if the directory has other files, LibraryError if it cannot be written.
     """
+    if is_table(path):
+        raise UsageError(
+            f"{path} is to be a table, which takes what `mmsearch index SOURCE --cluster local "
+            "--library lance:...` embeds, or `mmsearch export --lance` writes."
+        )
     directory = Path(path)
     try:
         make_directories(directory)
@@ -180,6 +196,9 @@ class Library:
     Use `open_library` or `create_library` to get one.
     """
 
+    is_table = False
+    """Whether it is a table of Lance, and has no directory."""
+
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path.absolute()
         self.manifest = manifest
@@ -187,6 +206,11 @@ class Library:
         self._warnings: list[str] = []
         self._passing_warnings: dict[str, str] = {}
         self._opened_file = _identity(self.path / _CATALOG)
+
+    @property
+    def location(self) -> str:
+        """Where the library is, as `open_library` takes it."""
+        return str(self.path)
 
     @property
     def warnings(self) -> list[str]:
@@ -204,6 +228,9 @@ class Library:
     def thumbnails(self) -> Path:
         """Directory of cached thumbnails; they can be generated again."""
         return self.path / "thumbnails"
+
+    def kept_thumbnail(self, size: int) -> None:
+        """Note that a thumbnail of some bytes was cached: those of a directory all stay."""
 
     @cached_property
     def tokens(self) -> TokenCache:

@@ -67,7 +67,7 @@ def duplicates(
     if as_json:
         print_json(
             {
-                "library": str(opened.path),
+                "library": opened.location,
                 "space": chosen.id,
                 "threshold": threshold,
                 **_exact_facts(exact),

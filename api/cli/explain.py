@@ -96,9 +96,9 @@ def _with_library(
     text: str, image: "Image.Image", library: Path, rerank: str, device: str
 ) -> "Explanation":
     from retrieval.library import open_library
-    from retrieval.search.engine import Engine
+    from retrieval.search.joint import engine_of
 
-    return Engine(open_library(library), device=device).explain(text, image, rerank)
+    return engine_of(open_library(library), device=device).explain(text, image, rerank)
 
 
 def _with_encoder(

@@ -183,10 +183,10 @@ def _count_here(
         answered = resident.facets(library, request, asked.limit, device)
         if answered is not None:
             return answered
-    from retrieval.search.engine import Engine
+    from retrieval.search.joint import engine_of
     from retrieval.search.query import Query, TextPart
 
-    engine = Engine(library, space_id=space, device=device)
+    engine = engine_of(library, space_id=space, device=device)
     query = None
     if asked.text is not None:
         query = Query(

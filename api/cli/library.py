@@ -36,6 +36,7 @@ def status(
     from api.cli import console
     from api.http.schemas import valid_text
     from indexer.moved_sources import advice_on_missing
+    from retrieval.lance.library import as_table
     from retrieval.integrity.storage import measure_storage
 
     opened = open_library(library)
@@ -50,7 +51,7 @@ def status(
     usage, settings = opened.tokens.usage(), opened.tokens.settings
     storage = measure_storage(opened)
     facts: dict[str, Any] = {
-        "library": str(opened.path),
+        "library": opened.location,
         "encoder": space.encoder,
         "space": space.id,
         "spaces": opened.space_ids(),
@@ -68,6 +69,7 @@ def status(
         "bytes": storage.total,
         "storage": vars(storage),
         "token_cache": {**vars(usage), **vars(settings)},
+        **({"version": as_table(opened).version} if opened.is_table else {}),
     }
     if as_json:
         print_json(facts | listed)
@@ -78,7 +80,8 @@ def status(
             console.out.print(line, markup=False)
         return
     lines = {
-        "Library": str(opened.path),
+        "Library": opened.location,
+        **({"Version": f"{facts['version']:,} of the table"} if opened.is_table else {}),
         "Encoder": f"{space.encoder} (space {space.id})",
         "Sources": "\n          ".join(map(one_line, sources)) or "none",
         "Files": ", ".join(f"{count:,} {_kind_name(kind, count)}" for kind, count in kinds.items())
@@ -88,7 +91,7 @@ def status(
         "Noted": f"{counts.noted:,}" + (" (mmsearch status --notes)" if counts.noted else ""),
         "File date": f"{counts.dated_by_mtime:,} images and videos have no date of their own",
         **({"Hidden": f"{counts.hidden:,} of these"} if counts.hidden else {}),
-        "On disk": f"{facts['bytes'] / 1e6:,.1f} MB",
+        "In store" if opened.is_table else "On disk": f"{facts['bytes'] / 1e6:,.1f} MB",
         "Tokens": f"{usage.images:,} images, {usage.bytes / 1e6:,.1f} MB of at most "
         f"{settings.limit_bytes / 1e6:,.1f} MB, {settings.precision}",
     }
@@ -158,7 +161,7 @@ def relocate(
     presence = done.presence
     if as_json:
         facts: dict[str, Any] = {
-            "library": str(opened.path),
+            "library": opened.location,
             "old": valid_text(done.old),
             "new": valid_text(done.new),
             **asdict(presence),
@@ -197,7 +200,7 @@ def remove(
     opened = open_library(library)
     removed = remove_paths(opened, paths)
     if as_json:
-        print_json({"library": str(opened.path), "removed": removed})
+        print_json({"library": opened.location, "removed": removed})
         return
     console.out.print(f"{removed:,} files removed from the library.")
     with opened.catalog.snapshot() as snapshot:

@@ -7,7 +7,7 @@ from retrieval.encoders.base import Encoder
 from retrieval.encoders.deferred import deferred_encoder
 from retrieval.encoders.trust import trust_named_encoder
 from retrieval.errors import UsageError
-from retrieval.library import Library, create_library, library_exists, open_library
+from retrieval.library import Library, create_library, is_table, library_exists, open_library
 
 ENCODER_VARIABLE = "MMSEARCH_ENCODER"
 """Environment variable: the encoder of new libraries."""
@@ -44,6 +44,11 @@ def library_and_encoder(
     from api.cli import console
     from retrieval.encoders.registry import AUTO, choose_encoder, load_encoder
 
+    if is_table(path):
+        raise UsageError(
+            f"{path} is a table, which only runs with `--cluster` write: `mmsearch index SOURCE "
+            "--cluster local --library lance:...`, again whenever there is something new."
+        )
     if not library_exists(path):
         if not has_paths:
             open_library(path)  # raises: there is nothing to update

@@ -111,6 +111,16 @@ COMMANDS = {
         "Check a library: catalog, vectors, indices and caches; exit code 1 if something is wrong.",
         panel=SERVICE,
     ),
+    "versions": Entry(
+        "api.cli.table:versions",
+        "List the versions of a library in Lance; `--library lance:DIR@N` opens one of them.",
+        panel=SERVICE,
+    ),
+    "compact": Entry(
+        "api.cli.table:compact",
+        "Compact a library in Lance: join small fragments, drop deleted rows, update its indices.",
+        panel=SERVICE,
+    ),
     "trust": Entry(
         "api.cli.trust:trust",
         "Allow libraries to use an encoder's files, or a link's target, outside of them.",

@@ -334,6 +334,11 @@ def _open(path: Path, settings: "ServiceSettings") -> "Library | Path":
         )
         return path
     opened = open_library(path)
+    if opened.is_table and (settings.index_below or settings.uploads):
+        raise UsageError(
+            f"{opened.location} is a table, which a service only reads: leave `--index-below` and "
+            "`--uploads` out, or serve a library in a directory."
+        )
     for space_id in settings.spaces:
         opened.space(space_id)  # raises for an unknown one, before anything is loaded
     for warning in opened.warnings:

@@ -48,7 +48,7 @@ def list_all(
     opened = open_library(library)
     statuses = list_spaces(opened)
     if as_json:
-        print_json({"library": str(opened.path), "spaces": [_facts(one) for one in statuses]})
+        print_json({"library": opened.location, "spaces": [_facts(one) for one in statuses]})
         return
     for status in statuses:
         counts = ", ".join(f"{count:,} {modality}s" for modality, count in status.items.items())
@@ -70,7 +70,7 @@ def default(
     opened.set_default_space(space_id)
     status = next(one for one in list_spaces(opened) if one.is_default)
     if as_json:
-        print_json({"library": str(opened.path), "default": status.id})
+        print_json({"library": opened.location, "default": status.id})
     else:
         _say(f"Searches use {status.id} now. Restart services that run.")
     if not status.is_complete:
@@ -115,7 +115,7 @@ def complete(
                 )
     facts = report_other_spaces(opened, None, runs, is_quiet=as_json)
     if as_json:
-        print_json({"library": str(opened.path), "spaces": facts})
+        print_json({"library": opened.location, "spaces": facts})
     if any(run.summary.interrupted for run in runs):
         complain("Stopped: run the same command again to continue.")
         raise typer.Exit(130)
@@ -141,7 +141,7 @@ def remove(
         )
     opened.remove_space(space_id)
     if as_json:
-        print_json({"library": str(opened.path), "removed": space_id})
+        print_json({"library": opened.location, "removed": space_id})
     else:
         _say(f"The space {space_id} was removed.")
 

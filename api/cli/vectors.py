@@ -96,7 +96,7 @@ def export(
     count = write_vectors(path, batches, chosen.dimension)
     if as_json:
         facts = {"file": str(path.absolute()), "space": chosen.id, "dimension": chosen.dimension}
-        print_json({"library": str(opened.path), **facts, "vectors": count})
+        print_json({"library": opened.location, **facts, "vectors": count})
         return
     from api.cli import console
 
@@ -172,7 +172,7 @@ def import_(
         )
     if as_json:
         skipped = [{"item": name, "reason": reason} for name, reason in added.skipped]
-        facts = {"library": str(opened.path), "space": chosen.id, "dimension": chosen.dimension}
+        facts = {"library": opened.location, "space": chosen.id, "dimension": chosen.dimension}
         counts = {"vectors": added.count, "skipped_count": added.skipped_count}
         print_json({**facts, **counts, "skipped": skipped})
     else:

@@ -40,4 +40,5 @@ def thumbnail(
     with suppress(OSError):  # a full disk or a read-only library costs the cache, not the answer
         make_directories(library.thumbnails)
         write_atomically(cached, sealed(stream.getvalue()))
+        library.kept_thumbnail(len(stream.getvalue()))
     return stream.getvalue()

@@ -1,6 +1,6 @@
 """Read the vectors of a library with their items, page by page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,9 @@ from retrieval.embeddings import EmbeddingsFile, RowChecker
 from retrieval.encoders.base import Space, Vectors
 from retrieval.files import valid_text
 from retrieval.filters import Filter
+from retrieval.lance.library import table_of
+from retrieval.lance.records import row_id_of
+from retrieval.lance.vectors import vectors_at
 from retrieval.library import Library
 from retrieval.media import Modality
 
@@ -93,6 +96,9 @@ def stored_vectors(
         batch_rows: maximum number of items that are held at a time.
     """
     pages = stored_items(library, space, where=where, modality=modality, batch_rows=batch_rows)
+    if library.is_table:
+        yield from _of_table(library, pages)
+        return
     readers = {one: _Reader(library.embeddings(space, one)) for one in Modality}
     for items in pages:
         ids = [item.id for item in items]
@@ -114,9 +120,28 @@ def stored_vectors(
             if placed:
                 numbers, rows = np.array(placed, np.int64).T
                 vectors[numbers], is_whole[numbers] = reader.read(rows)
-        kept = vectors[is_whole]
-        kept /= np.linalg.norm(kept, axis=1, keepdims=True)
-        yield StoredBatch([items[n] for n in np.flatnonzero(is_whole)], kept, said)
+        yield _batch(items, vectors, is_whole, said)
+
+
+def _of_table(library: Library, pages: Iterable[list[Item]]) -> Iterator[StoredBatch]:
+    """Read the vectors of items from the table that they are in."""
+    table = table_of(library)
+    for items in pages:
+        with library.catalog.snapshot() as snapshot:
+            said = snapshot.said_of(sorted({item.path for item in items}))
+        vectors, is_there = vectors_at(table, [row_id_of(item.id) for item in items])
+        yield _batch(items, vectors.astype(np.float32), is_there, said)
+
+
+def _batch(
+    items: Sequence[Item],
+    vectors: Vectors,
+    is_whole: NDArray[np.bool_],
+    said: dict[str, dict[str, Any]],
+) -> StoredBatch:
+    kept = vectors[is_whole]
+    kept /= np.linalg.norm(kept, axis=1, keepdims=True)
+    return StoredBatch([items[n] for n in np.flatnonzero(is_whole).tolist()], kept, said)
 
 
 class _Reader:

@@ -146,7 +146,7 @@ def refresh_codes(connection: sa.Connection, file_ids: Iterable[int]) -> None:
         ids, folders, dates, *values = zip(*files, strict=True)
         codes = np.zeros((len(files), _WIDTH), _CODE)
         codes[:, 0] = [folder_id or 0 for folder_id in folders]
-        codes[:, 1] = _months(dates)
+        codes[:, 1] = months_of(dates)
         for place, (facet, of_files) in enumerate(zip(LABELS, values, strict=True), 2):
             label_ids = _label_ids(connection, facet, set(of_files) - {None, ""})
             codes[:, place] = [label_ids.get(value, 0) for value in of_files]
@@ -158,7 +158,7 @@ def fill(connection: sa.Connection) -> None:
     refresh_codes(connection, connection.scalars(sa.select(FileRecord.id)).all())
 
 
-def _months(dates: Sequence[int | None]) -> NDArray[np.int64]:
+def months_of(dates: Sequence[int | None]) -> NDArray[np.int64]:
     """Return months since the year 0, counting from 1; 0 for dates that cannot be written."""
     is_known = [date is not None and FIRST_SECOND <= date <= LAST_SECOND for date in dates]
     known = [date if fits else 0 for date, fits in zip(dates, is_known, strict=True)]
@@ -166,7 +166,7 @@ def _months(dates: Sequence[int | None]) -> NDArray[np.int64]:
     return np.where(is_known, months + _MONTHS_TO_1970 + 1, 0)
 
 
-def _month_name(code: int) -> str:
+def month_name(code: int) -> str:
     """Name a month as 2019-05."""
     year, month = divmod(code - 1, 12)
     return f"{year:04}-{month + 1:02}"
@@ -227,7 +227,7 @@ def read_file_facets(connection: sa.Connection) -> FileFacets:
     names = dict(connection.execute(sa.select(LabelRecord.id, LabelRecord.value)).all())
     folder_paths = dict(connection.execute(sa.select(FolderRecord.id, FolderRecord.path)).all())
     return FileFacets(
-        Labels(_month_name, months),
+        Labels(month_name, months),
         Labels(folder_paths.__getitem__, folders),
         {
             facet: Labels(names.__getitem__, of_files)

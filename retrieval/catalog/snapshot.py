@@ -1177,11 +1177,11 @@ class Snapshot:
         for row in self._first_rows_of_tables():
             for name, value in row.items():
                 if name in found or len(found) < _MOST_NAMES:
-                    _add_samples(found.setdefault(name, []), value)
+                    add_samples(found.setdefault(name, []), value)
         for name in OF_FILES:
             said = sa.select(CellValueRecord.value).where(CellValueRecord.name == name)
             for value in self._connection.scalars(said.limit(_SAMPLES)):
-                _add_samples(found.setdefault(name, []), json.loads(value))
+                add_samples(found.setdefault(name, []), json.loads(value))
         return dict(sorted(found.items()))
 
     def _first_rows_of_tables(self) -> Iterator[dict[str, Any]]:
@@ -1256,7 +1256,8 @@ def _metadata(file: Any) -> Metadata:
     return require_types(Metadata(**known | undated))
 
 
-def _add_samples(samples: list[ColumnValue], value: Any) -> None:
+def add_samples(samples: list[ColumnValue], value: Any) -> None:
+    """Add a value of a column to its samples, or those of a list, while they are few."""
     for single in value if isinstance(value, list) else [value]:
         is_fit = isinstance(single, int | float) or (
             isinstance(single, str) and 0 < len(single) <= _LONGEST_SAMPLE

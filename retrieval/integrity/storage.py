@@ -31,6 +31,10 @@ class Storage:
 
 def measure_storage(library: Library) -> Storage:
     """Add up the sizes of all files of a library, which takes as long as there are files."""
+    if library.is_table:
+        from retrieval.lance.storage import measure_table
+
+        return measure_table(library)
     of_catalog = tuple(library.catalog.dialect.file_names)
     sizes = dict.fromkeys(vars(Storage()), 0)
     for path, size in _files_below(library.path):
@@ -43,6 +47,11 @@ def measure_storage(library: Library) -> Storage:
             part = {"thumbnails": "thumbnails", "tokens": "token_cache"}.get(folder, "other")
         sizes[part] += size
     return Storage(**sizes)
+
+
+def size_of_folder(folder: Path) -> int:
+    """Add up the sizes of the files below a folder, which need not be there."""
+    return sum(size for _, size in _files_below(folder))
 
 
 def _files_below(folder: Path) -> Iterator[tuple[Path, int]]:

@@ -351,6 +351,9 @@ class LanceTable:
         except (OSError, ValueError, RuntimeError) as error:
             raise _failed(self.location, error) from error
 
+    errors = _errors
+    """Errors of the store as LibraryError, for who asks `dataset` itself."""
+
 
 def of_files(file_keys: Iterable[str]) -> str:
     """Return the predicate of the rows of some files, by `file_key_of`."""

@@ -138,7 +138,7 @@ _UNREADABLE = (
 
 
 @dataclass(frozen=True, eq=False)
-class _Plan:
+class Plan:
     """A query against the library as it is: which rows may be hits, and how they are found.
 
     digest: of the query as it was asked, for its cursors. understood: words of it that became
@@ -184,7 +184,7 @@ class _Plan:
         return self.row_limit if self.allowed is None else self.allowed.count
 
 
-class _Counted(NamedTuple):
+class Counted(NamedTuple):
     """The items that facets count, each with its file, and what is known of files.
 
     is_partial: whether a query has more hits. left_out: values of a column that were not read.
@@ -304,7 +304,7 @@ class Engine:
         """
         timer = StageTimer()
         answers: dict[int, Answer | MMSearchError] = {}
-        plans: dict[int, _Plan] = {}
+        plans: dict[int, Plan] = {}
         with self._lock, timer("total"):
             with timer("load"):
                 encoder = self.encoder
@@ -406,7 +406,7 @@ class Engine:
         where: Filter | None,
         modality: Modality,
         column: tuple[str | None, str] = (None, ""),
-    ) -> Iterator[_Counted]:
+    ) -> Iterator[Counted]:
         """Find the items that facets count, while the engine is locked.
 
         column: name and part of the values of a column that is wanted, be it a facet or not.
@@ -437,7 +437,7 @@ class Engine:
             else:
                 ids = np.array([hit.item.id for hit in found.hits], np.int64)
                 counted = is_in(item_ids, ids)
-            yield _Counted(
+            yield Counted(
                 table.file_ids[counted],
                 item_ids[counted],
                 files,
@@ -531,7 +531,7 @@ class Engine:
                 if not searcher.are_whole(np.array([row]))[0]:
                     continue
                 items[item_id] = item
-                vector = searcher.rows[row].astype(np.float32)
+                [vector] = self._vectors_at(modality, np.array([row]))
                 vectors[item_id] = vector / np.linalg.norm(vector)
         return items, vectors
 
@@ -549,12 +549,13 @@ class Engine:
         from retrieval.search.parse import parse_query  # its lists of words take a while
 
         def matches(where: Filter) -> bool:
-            return any(
-                self._cache.rows_matching(snapshot, modality, where).any()
-                for modality in modalities
-            )
+            return any(self._has_any(modality, where, snapshot) for modality in modalities)
 
         return parse_query(query, self._cache.words(snapshot), matches, date.today())
+
+    def _has_any(self, modality: Modality, where: Filter, snapshot: Snapshot) -> bool:
+        """Return whether some item passes a filter."""
+        return bool(self._cache.rows_matching(snapshot, modality, where).any())
 
     def _plan(
         self,
@@ -563,7 +564,7 @@ class Engine:
         encoded: EncodedQuery | MMSearchError,
         items: Mapping[int, Item],
         snapshot: Snapshot,
-    ) -> _Plan:
+    ) -> Plan:
         """Decide which rows may be hits, how they are found, and whether they are reranked."""
         query = parsed.query
         digest = digest_of(parsed.asked, self._space_id, reranking.name, reranking.depth)
@@ -571,15 +572,11 @@ class Engine:
         reranker = self.reranker(reranking.name)
         if isinstance(encoded, MMSearchError):
             raise encoded
-        row_count = self._cache.row_count(snapshot, query.modality)
-        row_limit = min(cursor.row_limit, row_count) if cursor else row_count
         where = None if query.where is None or query.where.is_empty else query.where
         snapshot.require_collections(where)
-        if where is None:
-            live = self._cache.live_rows_if_few(query.modality)
-        else:
-            live = self._cache.rows_matching(snapshot, query.modality, where)
-        allowed = first_rows(live, row_limit, row_count) if cursor else live
+        row_limit, allowed, allowed_are_live = self._allowed(
+            query.modality, where, cursor, snapshot
+        )
         item_parts = [part for part in query.parts if isinstance(part, ItemPart)]
         named = {part.item_id: items[part.item_id] for part in item_parts}
         is_text = any(isinstance(part, TextPart) for part in query.parts) or any(
@@ -597,7 +594,7 @@ class Engine:
         seen_ids = cursor.seen_ids if cursor else frozenset()
         excluded_ids = frozenset(named if len(item_parts) == len(query.parts) else ())
         k = min(query.k, MAX_K - len(seen_ids))
-        return _Plan(
+        return Plan(
             query,
             digest,
             parsed.understood,
@@ -610,8 +607,8 @@ class Engine:
             kind,
             where,
             row_limit,
-            None if allowed is None else AllowedRows(allowed, where),
-            live is not None,
+            allowed,
+            allowed_are_live,
             mode,
             text,
             seen_ids,
@@ -630,6 +627,23 @@ class Engine:
             is_plain=_is_plain(query, named),
             unknown_language=None if mode is Mode.TEXT else self._unknown_language(query.words),
         )
+
+    def _allowed(
+        self, modality: Modality, where: Filter | None, cursor: Cursor | None, snapshot: Snapshot
+    ) -> tuple[int, AllowedRows | None, bool]:
+        """Say which rows may be found: their limit, those allowed, whether these are live.
+
+        cursor: of the page before, whose limit holds.
+        """
+        row_count = self._cache.row_count(snapshot, modality)
+        row_limit = min(cursor.row_limit, row_count) if cursor else row_count
+        if where is None:
+            live = self._cache.live_rows_if_few(modality)
+        else:
+            live = self._cache.rows_matching(snapshot, modality, where)
+        allowed = first_rows(live, row_limit, row_count) if cursor else live
+        is_known = live is not None
+        return row_limit, None if allowed is None else AllowedRows(allowed, where), is_known
 
     @property
     def languages(self) -> Languages | None:
@@ -685,7 +699,7 @@ class Engine:
         return TextMatches(scores, relevance, exhausted=len(matches) < limit)
 
     def _answer(
-        self, plans: Mapping[int, _Plan], snapshot: Snapshot, timer: StageTimer
+        self, plans: Mapping[int, Plan], snapshot: Snapshot, timer: StageTimer
     ) -> dict[int, Answer]:
         """Find, rerank and order candidates until each page is full, or nothing is left."""
         answers: dict[int, Answer] = {}
@@ -729,7 +743,7 @@ class Engine:
         return answers
 
     def _find(
-        self, modality: Modality, plans: Mapping[int, _Plan], snapshot: Snapshot, timer: StageTimer
+        self, modality: Modality, plans: Mapping[int, Plan], snapshot: Snapshot, timer: StageTimer
     ) -> dict[int, _Found]:
         """Find the candidates of queries for one modality, by vector and by text."""
         with timer("candidates"):
@@ -748,11 +762,7 @@ class Engine:
             by_text = _NO_CANDIDATES
             if plan.text.scores:
                 with timer("refine"):
-                    rows, similarity = best_text_matches(
-                        plan.vector, plan.text, searcher.rows, plan.count
-                    )
-                    is_whole = searcher.are_whole(rows)
-                    rows, similarity = rows[is_whole], similarity[is_whole]
+                    rows, similarity = self._best_by_text(plan, searcher)
                 with timer("catalog"):
                     at = at | self._cache.items_at(snapshot, modality, rows.tolist(), plan.where)
                 by_text = with_words(at_rows(rows, similarity, at), plan.text)
@@ -760,8 +770,16 @@ class Engine:
             found[place] = _Found(candidates, exhausted, by_text, items)
         return found
 
+    def _best_by_text(
+        self, plan: Plan, searcher: Searcher
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the best rows that the words of a query find, and their similarities."""
+        rows, similarity = best_text_matches(plan.vector, plan.text, searcher.rows, plan.count)
+        is_whole = searcher.are_whole(rows)
+        return rows[is_whole], similarity[is_whole]
+
     def _judge(
-        self, plans: Mapping[int, _Plan], found: Mapping[int, _Found]
+        self, plans: Mapping[int, Plan], found: Mapping[int, _Found]
     ) -> dict[int, _Relevance]:
         """Say how relevant items are to each query, by a sample of the library."""
         alike: dict[tuple[Modality, int], list[int]] = {}
@@ -769,22 +787,33 @@ class Engine:
             alike.setdefault((plan.query.modality, plan.row_limit), []).append(place)
         relevance = {}
         for (modality, limit), places in alike.items():
-            searcher = self._searchers[modality]
-            sample = self._cache.sample(modality, searcher.rows[:limit], searcher.are_whole)
+            sample = self._sample(modality, limit)
             cohorts = np.stack([plans[place].vector for place in places]) @ sample.T
             for place, cohort in zip(places, cohorts, strict=True):
                 plan = plans[place]
                 calibration = self._calibration(plan.kind, pictures=plan.is_plain)
                 usual = 0.0 if plan.unwanted is None else np.median(sample @ plan.unwanted)
                 curve = _curve(plan, cohort, calibration, np.float32(usual))
-                outlook = _outlook(plan, found[place], cohort, curve)
+                passes = self._sample_passes(plan)
+                outlook = _outlook(plan, found[place], cohort, curve, passes)
                 relevance[place] = _Relevance(curve, _cut(plan, outlook, calibration))
         return relevance
+
+    def _sample(self, modality: Modality, row_limit: int) -> NDArray[np.float32]:
+        """Return the vectors of a sample of the first rows, (m, d)."""
+        searcher = self._searchers[modality]
+        return self._cache.sample(modality, searcher.rows[:row_limit], searcher.are_whole)
+
+    def _sample_passes(self, plan: Plan) -> NDArray[np.bool_] | None:
+        """Return which of the sample pass the filter of a query, (m,); None: all."""
+        if plan.allowed is None:
+            return None
+        return plan.allowed.bitmap[_sample_rows(plan.row_limit)]
 
     def _nearest(
         self,
         searcher: Searcher,
-        plans: Mapping[int, _Plan],
+        plans: Mapping[int, Plan],
         snapshot: Snapshot,
         timer: StageTimer,
     ) -> dict[int, tuple[Candidates, bool, dict[int, tuple[Item, ...]]]]:
@@ -837,7 +866,7 @@ class Engine:
         return found | self._nearest(searcher, repeated, snapshot, timer)
 
     def _rerank(
-        self, plans: Mapping[int, _Plan], found: Mapping[int, _Found]
+        self, plans: Mapping[int, Plan], found: Mapping[int, _Found]
     ) -> dict[int, RerankOutcome]:
         """Match the best candidates with their queries, within the time that it may take.
 
@@ -872,7 +901,7 @@ class Engine:
         return self.library.max_pixels
 
     def _scorer(
-        self, plan: _Plan, reranker: Reranker, text_tokens: Mapping[str, Tokens]
+        self, plan: Plan, reranker: Reranker, text_tokens: Mapping[str, Tokens]
     ) -> Scorer | None:
         """Make the scorer of a query's images; None if the picture of one of its items is gone."""
         if texts := plan.query.text_parts:
@@ -892,7 +921,7 @@ class Engine:
 
     def _order(
         self,
-        plan: _Plan,
+        plan: Plan,
         found: _Found,
         relevance: _Relevance,
         reranked: RerankOutcome | None,
@@ -932,7 +961,7 @@ class Engine:
 
     def _page(
         self,
-        plan: _Plan,
+        plan: Plan,
         found: _Found,
         cut: Cut,
         ordering: _Ordering,
@@ -941,9 +970,9 @@ class Engine:
     ) -> Answer:
         """Cut the page of hits, and make the cursor of the next."""
         ordered, groups, exhausted, _, kept = ordering
-        query, searcher = plan.query, self._searchers[plan.query.modality]
+        query = plan.query
         if query.diversity and len(ordered):
-            pool = searcher.rows[ordered.rows[:DIVERSE_POOL]].astype(np.float32)
+            pool = self._vectors_at(query.modality, ordered.rows[:DIVERSE_POOL])
             ordered = diversify(ordered, pool, query.diversity)
         left = exclude(ordered, plan.seen_ids, groups)
         page = left.take(slice(plan.k))
@@ -953,8 +982,7 @@ class Engine:
         technical = (
             *self.library.warnings,
             *(reranked.warnings if reranked else ()),
-            *((searcher.problem,) if searcher.problem else ()),
-            *((searcher.damage,) if searcher.damage else ()),
+            *self._troubles(query.modality),
         )
         next_cursor = None
         if len(page) and (len(left) > len(page) or not exhausted) and len(seen_ids) < MAX_K:
@@ -989,13 +1017,23 @@ class Engine:
             technical=technical,
         )
 
-    def _doubts(self, plan: _Plan, *, is_unsure: bool) -> tuple[str, ...]:
+    def _vectors_at(self, modality: Modality, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the vectors of n rows that were found, (n, d)."""
+        vectors: NDArray[np.float32] = self._searchers[modality].rows[rows].astype(np.float32)
+        return vectors
+
+    def _troubles(self, modality: Modality) -> tuple[str, ...]:
+        """Say what was wrong with the search of a modality, for the user."""
+        searcher = self._searchers[modality]
+        return tuple(text for text in (searcher.problem, searcher.damage) if text)
+
+    def _doubts(self, plan: Plan, *, is_unsure: bool) -> tuple[str, ...]:
         """Warn that hits are likely wrong: by the query's language, else without a reason."""
         if plan.unknown_language:
             return (self._language_warning(plan.unknown_language),)
         return (_UNSURE,) if is_unsure else ()
 
-    def _widen(self, plan: _Plan, snapshot: Snapshot) -> _Plan:
+    def _widen(self, plan: Plan, snapshot: Snapshot) -> Plan:
         """Fetch several times as many candidates."""
         count, text = min(_MAX_CANDIDATES, _WIDEN * plan.count), plan.text
         if plan.mode is Mode.TEXT:
@@ -1031,7 +1069,7 @@ _ROUNDING = 1e-5
 """Of similarities that are computed one by one or many at once."""
 
 
-def _curve(plan: _Plan, cohort: Vector, calibration: AnyCalibration, usual: np.float32) -> Curve:
+def _curve(plan: Plan, cohort: Vector, calibration: AnyCalibration, usual: np.float32) -> Curve:
     """Return the curve of a query's relevances over its similarities.
 
     usual: what its unwanted parts take off from most items, which is no reason to doubt these.
@@ -1041,18 +1079,27 @@ def _curve(plan: _Plan, cohort: Vector, calibration: AnyCalibration, usual: np.f
     return lambda similarity: curve(length * similarity + usual)
 
 
-def _outlook(plan: _Plan, found: _Found, cohort: Vector, curve: Curve) -> Outlook:
-    """Say how relevant the nearest are, and by a sample of the library all others."""
+def _outlook(
+    plan: Plan,
+    found: _Found,
+    cohort: Vector,
+    curve: Curve,
+    passes: NDArray[np.bool_] | None,
+) -> Outlook:
+    """Say how relevant the nearest are, and by a sample of the library all others.
+
+    passes: which of the sample pass the filter of the query; None: all.
+    """
     pool = found.nearest.similarity[:CUT_POOL]
     # Clearly below: the last of the nearest is in the sample, too, with another rounding.
     others = cohort < pool[-1] - _ROUNDING if len(pool) else np.ones(len(cohort), np.bool_)
-    if plan.allowed is not None:
-        others &= plan.allowed.bitmap[_sample_rows(plan.row_limit)]
+    if passes is not None:
+        others &= passes
     is_all = found.exhausted and len(pool) and len(pool) == len(found.nearest)
     return Outlook.of(curve(pool), curve(cohort[others]), 0 if is_all else plan.total - len(pool))
 
 
-def _cut(plan: _Plan, outlook: Outlook, calibration: AnyCalibration) -> Cut:
+def _cut(plan: Plan, outlook: Outlook, calibration: AnyCalibration) -> Cut:
     """Decide from which relevance hits of a query are shown."""
     least = plan.query.least
     if plan.cursor:

@@ -139,7 +139,7 @@ class JointEngine:
                 f"{', '.join(self._space_ids)}. `mmsearch serve --space ID` adds others."
             )
         if space_id not in self._engines:
-            self._engines[space_id] = Engine(self.library, space_id=space_id, device=self._device)
+            self._engines[space_id] = engine_of(self.library, space_id, device=self._device)
         return self._engines[space_id]
 
     def _rankings(self, joint: JointQuery) -> list[Ranking]:
@@ -528,6 +528,18 @@ class _Search:
         is_cut = self.parsed.query.least != 0
         left_out = sum(answer.left_out for answer in of_modality.values()) if is_cut else 0
         return sum(expected) if expected else None, left_out
+
+
+def engine_of(library: Library, space_id: str | None = None, *, device: str = "auto") -> Engine:
+    """Make the engine of a space of a library, by where the library is. (default space: its own)
+
+    Raises UsageError for an unknown space.
+    """
+    if library.is_table:
+        from retrieval.search.lance_engine import LanceEngine
+
+        return LanceEngine(library, space_id=space_id, device=device)
+    return Engine(library, space_id=space_id, device=device)
 
 
 def _as_joint(asked: Asked) -> JointQuery:

@@ -36,6 +36,11 @@ async def index(
     One job runs at a time, the others wait; a request equal to a waiting job returns that job.
     `kinds` and `hidden` are options of whole sources, so they need paths of sources, old or new.
     """
+    if service.library.is_table:
+        raise UsageError(
+            "This library is a table, which `mmsearch index SOURCE --cluster local` writes. The "
+            "service takes up what is new by itself."
+        )
     wanted = request or IndexRequest()
     if wanted.has_options and not wanted.paths:
         raise UsageError("`kinds` and `hidden` need the `paths` of the sources that they are for.")

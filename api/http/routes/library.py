@@ -85,7 +85,7 @@ def storage(service: CurrentService) -> StorageSchema:
     measured = measure_storage(library)
     searched = service.settings.spaces or (service.engine.space.id,)
     return StorageSchema(
-        library=valid_text(str(library.path)),
+        library=valid_text(library.location),
         bytes=StorageBytes(**vars(measured), total=measured.total),
         token_cache_limit=library.tokens.settings.limit_bytes,
         spaces=[

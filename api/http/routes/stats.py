@@ -14,6 +14,8 @@ from retrieval.catalog.paths import is_there
 from retrieval.indices import generations
 from retrieval.indices.build import reasons_for
 from retrieval.indices.maintenance import committed_rows
+from retrieval.lance.library import table_of
+from retrieval.lance.vector_index import facts_of
 from retrieval.media import Modality
 from retrieval.objects.paths import given_uri
 from retrieval.search.cut import AUTO
@@ -78,7 +80,7 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
             if "write" in scopes
         ],
         first_command=valid_text(
-            f"mmsearch index ~/Pictures --library {quote(str(service.library.path))}"
+            f"mmsearch index ~/Pictures --library {quote(service.library.location)}"
         ),
         warnings=[valid_text(warning) for warning in service.library.warnings],
         scopes=scopes,
@@ -88,6 +90,17 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
 
 def _index(service: Service, modality: Modality) -> IndexStats:
     space = service.engine.space
+    if service.library.is_table:
+        facts = facts_of(table_of(service.library), modality)
+        return IndexStats(
+            modality=modality,
+            kind=facts["kind"],
+            rows=facts["rows"],
+            rows_covered=facts["rows_covered"],
+            generation=None,
+            created=None,
+            reasons=facts["reasons"],
+        )
     rows = committed_rows(service.library, space, modality)
     present = generations.latest(service.library.space_directory(space), modality, rows)
     return IndexStats(

@@ -48,7 +48,7 @@ _PREFIX_TRUST = 0.4
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """An item that may be found: its file and its row."""
 
     item_id: int
@@ -234,9 +234,9 @@ class TextSearch:
         query = self._dialect.text_scores(table, terms, any_of=any_of)
         return dict(raw_rows(self._connection, query))
 
-    def _items(self, scores: dict[int, float], limit: int) -> list[tuple[_Place, float]]:
+    def _items(self, scores: dict[int, float], limit: int) -> list[tuple[Place, float]]:
         """Return the best items by their own words; more than `limit`, as files' words may add."""
-        found: list[tuple[_Place, float]] = []
+        found: list[tuple[Place, float]] = []
         for chunk in _growing(list(scores)):
             places = {place.item_id: place for place in self._places(chunk)}
             found += [(places[item], scores[item]) for item in chunk if item in places]
@@ -244,7 +244,7 @@ class TextSearch:
                 break
         return found
 
-    def _first_items(self, file_ids: Sequence[int]) -> Iterator[_Place]:
+    def _first_items(self, file_ids: Sequence[int]) -> Iterator[Place]:
         """Yield the first item that may be found of each of some files, in their order."""
         # The row of the least id goes through `min` in its low bits, which spares a second query.
         first = sa.func.min(ItemRecord.id * _ROWS + row_in(self._space_id))
@@ -259,9 +259,9 @@ class TextSearch:
             for file_id in chunk:
                 if (both := firsts.get(file_id)) is not None:
                     item_id, row = divmod(both, _ROWS)
-                    yield _Place(item_id, file_id, row)
+                    yield Place(item_id, file_id, row)
 
-    def _places(self, item_ids: Sequence[int]) -> Iterator[_Place]:
+    def _places(self, item_ids: Sequence[int]) -> Iterator[Place]:
         """Yield the files and rows of those of some items that may be found."""
         query = (
             sa.select(ItemRecord.id, ItemRecord.file_id, row_in(self._space_id))
@@ -270,7 +270,7 @@ class TextSearch:
         )
         for item_id, file_id, row in raw_rows(self._connection, query):
             if row is not None:
-                yield _Place(item_id, file_id, row)
+                yield Place(item_id, file_id, row)
 
 
 def _growing(ids: Sequence[int]) -> Iterator[Sequence[int]]:
