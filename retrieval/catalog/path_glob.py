@@ -18,11 +18,21 @@ _COMPOSED_FROM_OTHERS = frozenset("K;`")
 _STAR = "*"
 _STARS = "**"
 _BEFORE_SLASH = "(?=/)"
+_NOTHING = "(?!)"
 
 
 def matches(pattern: str, path: bytes) -> bool:
     """True if an absolute path matches."""
     return _compiled(pattern).fullmatch(_composed(os.fsdecode(path))) is not None
+
+
+def posix_expression(pattern: str) -> str:
+    """Return an extended regular expression of POSIX with lookahead that says the same.
+
+    For engines that do not backtrack, such as that of PostgreSQL; of composed text (NFC).
+    """
+    written = {_STARS: ".*", _STAR: "[^/]*", _NOTHING: "(?=a)b"}
+    return "".join(["^", *(written.get(each, each) for each in _tokens(_composed(pattern))), "$"])
 
 
 def literal_prefix(pattern: str) -> str:
@@ -132,7 +142,7 @@ def _one_of(inside: str) -> str:
         if first <= last:
             ranges.append(f"{re.escape(first)}-{re.escape(last)}")
     if not ranges:
-        return "[^/]" if is_negated else "(?!)"
+        return "[^/]" if is_negated else _NOTHING
     return f"(?!/)[{'^' if is_negated else ''}{''.join(ranges)}]"
 
 

@@ -8,13 +8,21 @@ from retrieval.catalog.dialects.base import Dialect
 from retrieval.catalog.dialects.sqlite import SQLite
 from retrieval.errors import UsageError
 
-DIALECTS: dict[str, type[Dialect]] = {"sqlite": SQLite}
-"""By SQLAlchemy's name of the database."""
+DIALECTS = ("sqlite", "postgresql")
+"""SQLAlchemy's names of the databases."""
 
 
 def dialect_of(connection: sa.Connection) -> type[Dialect]:
     """Return the dialect of a connection's database."""
-    return DIALECTS[connection.dialect.name]
+    return _dialect(connection.dialect.name)
+
+
+def _dialect(name: str) -> type[Dialect]:
+    if name == "sqlite":
+        return SQLite
+    from retrieval.catalog.dialects.postgresql.dialect import PostgreSQL  # few need it
+
+    return PostgreSQL
 
 
 def open_dialect(location: str | os.PathLike[str]) -> Dialect:
@@ -34,4 +42,4 @@ def open_dialect(location: str | os.PathLike[str]) -> Dialect:
         raise UsageError(
             f"Unsupported database {name!r} for a catalog. Supported: {', '.join(DIALECTS)}."
         )
-    return DIALECTS[name](url)
+    return _dialect(name)(url)

@@ -84,6 +84,13 @@ class Dialect(ABC):
         repair: first make again what follows from the rest, such as indices.
         """
 
+    def claim(self, directory: Path) -> None:  # noqa: B027 - few need it
+        """Record that this is the catalog of the library in a directory, which is new.
+
+        Raises UsageError where it is that of another one. Nothing to do where a catalog lies in the
+        directory of its library.
+        """
+
     def lost_commits(self) -> int:
         """Count commits that were made, and that the database does not know of any more.
 
@@ -138,11 +145,20 @@ class Dialect(ABC):
 
     @staticmethod
     @abstractmethod
+    def truncated(number: Any) -> Any:
+        """Return the integer part of a number, which is the nearer one to 0."""
+
+    @staticmethod
     def distinct(column: Any) -> sa.Select[Any]:
         """Select the distinct values of a column, by its index; NULL may be among them.
 
-        Takes time by the number of the values.
+        Takes time by the number of the values: looks for the least value above the last, where
+        databases go through all rows for DISTINCT.
         """
+        found = sa.select(sa.func.min(column).label("value")).cte(recursive=True)
+        above = sa.select(sa.func.min(column)).where(column > found.c.value).scalar_subquery()
+        found = found.union_all(sa.select(above).where(found.c.value.is_not(None)))
+        return sa.select(found.c.value)
 
     @staticmethod
     @abstractmethod

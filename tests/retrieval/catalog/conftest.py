@@ -1,19 +1,23 @@
 """A catalog in each database that can hold one: the tests of this folder are run for all."""
 
+from itertools import count
+
 import pytest
 
 from retrieval.catalog import Catalog
-from retrieval.catalog.dialects import DIALECTS
 
-NEW_LOCATION = {
-    "sqlite": lambda folder: folder / "catalog.sqlite",
-}
-"""By dialect: name a database that does not exist yet."""
+_schemas = count()
 
 
-@pytest.fixture(scope="session", params=DIALECTS)
+@pytest.fixture(
+    scope="session", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+)
 def new_location(request):
-    return NEW_LOCATION[request.param]
+    """Name a database that does not exist yet, given a folder of its own."""
+    if request.param == "sqlite":
+        return lambda folder: folder / "catalog.sqlite"
+    server = request.getfixturevalue("postgresql_server")
+    return lambda _: f"{server}&schema=catalog_{next(_schemas)}"
 
 
 @pytest.fixture
