@@ -196,6 +196,15 @@ def index(
             "(default: only you can, if you created it)",
         ),
     ] = False,
+    catalog: Annotated[
+        str | None,
+        option(
+            "--catalog",
+            "URL",
+            "Database for the catalog of a new library: postgresql://USER@HOST/DATABASE?schema="
+            "NAME, without a password. (default: an SQLite file in the library)",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -221,6 +230,7 @@ def index(
         device,
         bool(paths),
         language_code(language) if language else None,
+        catalog,
     )
     if shared:
         opened.share()

@@ -12,6 +12,11 @@ DIALECTS = ("sqlite", "postgresql")
 """SQLAlchemy's names of the databases."""
 
 
+def is_url(location: str | os.PathLike[str]) -> bool:
+    """Return whether a catalog is named by the URL of a database, and not as a file."""
+    return isinstance(location, str) and "://" in location
+
+
 def dialect_of(connection: sa.Connection) -> type[Dialect]:
     """Return the dialect of a connection's database."""
     return _dialect(connection.dialect.name)
@@ -31,8 +36,8 @@ def open_dialect(location: str | os.PathLike[str]) -> Dialect:
     Raises UsageError for a URL that cannot be parsed or names an unsupported database.
     """
     try:
-        if isinstance(location, str) and "://" in location:
-            url = sa.make_url(location)
+        if is_url(location):
+            url = sa.make_url(str(location))
         else:
             url = sa.URL.create("sqlite", database=os.fspath(location))
     except (sa.exc.ArgumentError, ValueError) as error:

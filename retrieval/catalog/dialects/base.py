@@ -36,6 +36,8 @@ class Dialect(ABC):
     """Names the database in messages."""
     file_names: frozenset[str] = frozenset()
     """Files in the directory of the library; others of the database have names that begin so."""
+    has_password: bool = False
+    """Whether the URL that it was opened by has one."""
     warning: str | None = None
     """What readers cannot see of the database as it is now, and why."""
 
@@ -111,7 +113,8 @@ class Dialect(ABC):
         """
         raise LibraryError(
             f"{self.location} is not a file: `mmsearch backup` cannot copy it. Back it up with the "
-            "tools of its database (`pg_dump` for PostgreSQL), then copy the library's directory."
+            "tools of its database (`pg_dump --schema=NAME` for PostgreSQL), and copy the "
+            "library's directory after it: what the catalog names is in there."
         )
 
     @abstractmethod

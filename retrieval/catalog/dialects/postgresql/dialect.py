@@ -42,6 +42,7 @@ class PostgreSQL(Dialect):
     def __init__(self, url: sa.URL) -> None:
         self._schema = schema_of(url)
         self.location = shown(url)
+        self.has_password = bool(url.password)
         self._engine = new_engine(url)
         self._reading = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -102,7 +103,9 @@ class PostgreSQL(Dialect):
                 f"{self.location} has the encoding {encoding}. A catalog needs a database of UTF8: "
                 "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0."
             )
-        connection.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
+        there = sa.text("SELECT to_regnamespace(:schema) IS NOT NULL")
+        if not connection.scalar(there, {"schema": self._schema}):
+            connection.exec_driver_sql(f'CREATE SCHEMA "{self._schema}"')
         connection.exec_driver_sql(
             f'CREATE TABLE {STATE} (commits bigint NOT NULL, library text COLLATE "C" NOT NULL)'
         )
