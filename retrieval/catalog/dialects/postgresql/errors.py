@@ -10,9 +10,9 @@ from retrieval.errors import (
 _UNREACHABLE = (
     LibraryError,
     (
-        "Cannot use the catalog {location}: {reason}. Check that the server runs and can be reached, "
-        "and that user, password (PGPASSWORD or ~/.pgpass) and database are right. What was committed "
-        "is kept."
+        "Cannot use the catalog {location}: {reason}. Check that the server runs and can be "
+        "reached, and that user, password (PGPASSWORD or ~/.pgpass) and database are right. What "
+        "was committed is kept."
     ),
 )
 _MEANINGS: dict[tuple[str, ...], tuple[type[LibraryError], str]] = {
