@@ -2,6 +2,7 @@
 
 import pytest
 
+from retrieval.catalog import trusted
 from retrieval.encoders import trust
 
 
@@ -9,6 +10,7 @@ from retrieval.encoders import trust
 def no_record(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr(trust, "_named", set())
+    monkeypatch.setenv(trusted.VARIABLE, "")
 
 
 def test_a_path_is_allowed_listed_and_forgotten(run, tmp_path):
@@ -30,3 +32,14 @@ def test_where_nothing_can_be_recorded_the_variable_is_named(run, tmp_path, monk
     result = run("trust", tmp_path)
     assert result.code == 1
     assert trust.VARIABLE in result.err
+
+
+def test_a_catalog_is_allowed_listed_and_forgotten(run):
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    url = "postgresql:///media?schema=photos"
+    assert run("trust", url).out == f"{url}\n"
+    assert run("trust", "--remove", url, "--json").json == {"trusted": []}
+    assert run("trust", "--remove", url).code == 1
+    result = run("trust", "postgresql://me:hidden@host/db")
+    assert result.code == 2
+    assert "hidden" not in result.out + result.err

@@ -45,7 +45,7 @@ class _Types(PGTypeCompiler):
 
 class _Tables(PGDDLCompiler):
     def get_column_specification(self, column: Any, **options: Any) -> str:
-        written = super().get_column_specification(column, **options)
+        written: str = super().get_column_specification(column, **options)  # type: ignore[no-untyped-call]
         return f'{written} COLLATE "C"' if isinstance(column.type, sa.String) else written
 
 

@@ -6,6 +6,7 @@ only writer holds another one, for as long as it is connected.
 """
 
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,11 +51,14 @@ class PostgreSQL(Dialect):
         self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._key = xxhash.xxh32_intdigest(self._schema.encode()) - 2**31
         self._is_ready = False
-        self._observer: sa.Connection | None = None
+        self._observer: list[sa.Connection] = []
+        """One connection, or none yet."""
         self._observer_lock = threading.Lock()
         self._writer: sa.Connection | None = None
         """What holds the lock of the library's only writer."""
         self._writer_lock = threading.Lock()
+        # Commands leave a library open to the end of the process.
+        weakref.finalize(self, _close, self._engine, self._observer)
 
     def exists(self) -> bool:
         """True if the schema exists."""
@@ -130,13 +134,14 @@ class PostgreSQL(Dialect):
         with self._observer_lock, self._errors_explained():
             for is_last in (False, True):
                 try:
-                    if self._observer is None:
-                        self._observer = self._single.connect()
+                    if not self._observer:
+                        self._observer.append(self._single.connect())
+                    [observer] = self._observer
                     return int(
-                        self._observer.exec_driver_sql(f"SELECT commits FROM {STATE}").scalar_one()
+                        observer.exec_driver_sql(f"SELECT commits FROM {STATE}").scalar_one()
                     )
                 except sa.exc.DBAPIError as error:
-                    self._close_observer()
+                    _release(self._observer)
                     if is_last or not error.connection_invalidated:
                         raise
         raise AssertionError
@@ -224,20 +229,14 @@ class PostgreSQL(Dialect):
     def close(self) -> None:
         """Close all connections."""
         with self._observer_lock:
-            self._close_observer()
-        self._engine.dispose()
-
-    def _close_observer(self) -> None:
-        if self._observer is not None:
-            with suppress(sa.exc.DBAPIError):
-                self._observer.close()
-            self._observer = None
+            _close(self._engine, self._observer)
 
     @staticmethod
     def path_matches(path: Any, pattern: str) -> Condition:
         """Compare the path as text, composed, with a regular expression."""
         text = _call(matching.PATH_TEXT, _bytes_of(path))
-        return text.op("~", is_comparison=True)(matching.path_expression(pattern))
+        matched: Condition = text.op("~", is_comparison=True)(matching.path_expression(pattern))
+        return matched
 
     @staticmethod
     def contains(text: Any, part: str) -> Condition:
@@ -257,7 +256,8 @@ class PostgreSQL(Dialect):
         wanted = pattern if ends_so else f"*/{pattern}"
         written = wanted.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
         like = sa.literal(written.replace("*", "%").encode(), sa.LargeBinary)
-        return _bytes_of(path).op("LIKE", is_comparison=True)(like)
+        matched: Condition = _bytes_of(path).op("LIKE", is_comparison=True)(like)
+        return matched
 
     @staticmethod
     def unindexed(column: Any) -> Any:
@@ -352,6 +352,17 @@ class PostgreSQL(Dialect):
             raise LibraryLockedError(
                 f"All connections to {self.location} are in use. Try again."
             ) from error
+
+
+def _close(engine: sa.Engine, connections: list[sa.Connection]) -> None:
+    _release(connections)
+    engine.dispose()
+
+
+def _release(connections: list[sa.Connection]) -> None:
+    while connections:
+        with suppress(sa.exc.SQLAlchemyError):
+            connections.pop().close()
 
 
 def _bytes_of(path: Any) -> Any:
