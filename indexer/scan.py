@@ -40,8 +40,8 @@ _SYSTEM_ENDINGS = (".lrdata",)
 _PACKAGE_ORIGINALS = {".photoslibrary": ("originals", "masters"), ".aplibrary": ("masters",)}
 """Ending of a photo program's package: the folders in it that hold originals."""
 
-LIBRARY_FILES = frozenset({"library.toml", "catalog.sqlite"})
-"""A directory with files of all these names is a library."""
+LIBRARY_FILES = frozenset({"library.toml", "spaces"})
+"""A directory with entries of all these names is a library."""
 DESCRIBED = frozenset({MediaKind.IMAGE, MediaKind.VIDEO, MediaKind.DOCUMENT})
 """The kinds of files that have metadata, and may have sidecars."""
 _STATES = tuple(FileState)

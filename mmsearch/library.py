@@ -44,7 +44,12 @@ from retrieval.errors import MMSearchError, NotFoundError, UsageError
 from retrieval.indices.maintenance import build_index, needs_rebuild
 from retrieval.lance.library import as_table
 from retrieval.library import Library as LibraryOnDisk
-from retrieval.library import create_library, library_exists, open_library
+from retrieval.library import (
+    create_library,
+    library_exists,
+    open_library,
+    trust_named_catalog,
+)
 from retrieval.search.answer import Answer, data_frame
 from retrieval.search.facet_values import FacetValues
 from retrieval.search.facets import Facets
@@ -122,6 +127,7 @@ def create(
     space: str | None = None,
     dimension: int | None = None,
     device: str = "auto",
+    catalog: str | None = None,
 ) -> "Library":
     """Create a library, or open the one that is there.
 
@@ -131,6 +137,8 @@ def create(
         space: Instead of an encoder, a name for vectors of your own, which you add.
         dimension: Number of values of these.
         device: Device of the encoder.
+        catalog: URL of a database for the catalog of a new library, without a password:
+            `postgresql://USER@HOST/DATABASE?schema=NAME`. (default: an SQLite file in it)
 
     Raises:
         UsageError: The directory has other files; `space` without `dimension`; unknown encoder.
@@ -141,11 +149,13 @@ def create(
     if (space is None) != (dimension is None):
         raise UsageError("Vectors of your own need both a name (space=) and a dimension=.")
     if library_exists(Path(path)):
+        if catalog is not None:
+            trust_named_catalog(Path(path), catalog)
         return open(path)
     if space is not None and dimension is not None:
-        return Library(create_library(path, given_space(space, dimension)))
+        return Library(create_library(path, given_space(space, dimension), catalog=catalog))
     made = load_encoder(choose_encoder(encoder).name, device)
-    return Library(create_library(path, made.space))
+    return Library(create_library(path, made.space, catalog=catalog))
 
 
 class Library:

@@ -17,6 +17,7 @@ import tomli_w
 from retrieval.catalog import Catalog
 from retrieval.catalog.curation import Collections, SavedSearches
 from retrieval.catalog.dialects.base import lost_commits_message
+from retrieval.catalog.trusted import CATALOGS, given_catalog, require_trusted_catalog
 from retrieval.embeddings import EmbeddingsFile
 from retrieval.encoders.base import Space
 from retrieval.encoders.trust import require_inside
@@ -58,18 +59,22 @@ FORMAT_VERSION = 1
 _MANIFEST = "library.toml"
 _CATALOG = "catalog.sqlite"
 _DIRECTORIES = {"spaces", "thumbnails", "tokens"}
+_OPTIONAL = {"catalog": ""}
+"""Fields of the manifest that `library.toml` may lack, with what stands for them."""
 
 
 @dataclass(frozen=True)
 class Manifest:
     """Content of `library.toml`; `default_space` is the id of the space that searches use.
 
+    catalog: the URL of the catalog where it is in a database server; "" for a file of the library.
     Raises ValueError for values that cannot be.
     """
 
     format_version: int
     default_space: str
     created_by: str
+    catalog: str = ""
 
     def __post_init__(self) -> None:
         if self.format_version < 1 or not _is_space_id(self.default_space):
@@ -93,7 +98,13 @@ def library_exists(path: Path) -> bool:
 
 def read_sources(path: Path) -> list[str]:
     """Read the sources of a library that any version made; raises MMSearchError if that fails."""
-    catalog = Catalog(path / _CATALOG)
+    try:
+        elsewhere = str(read_toml(path / _MANIFEST).get("catalog", ""))
+    except (OSError, ValueError):
+        elsewhere = ""
+    if elsewhere:
+        require_trusted_catalog(elsewhere, path)
+    catalog = Catalog(elsewhere or path / _CATALOG)
     try:
         with catalog.snapshot() as snapshot:
             return snapshot.sources()
@@ -146,6 +157,8 @@ def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = 
         )
     require_inside(directory, _paths_of(directory))
     manifest = _read_manifest(directory)
+    if manifest.catalog:
+        require_trusted_catalog(manifest.catalog, directory)
     library = Library(directory, manifest)
     library.catalog.check_schema(upgrade=upgrade)
     library.space()
@@ -154,12 +167,21 @@ def open_library(path: str | os.PathLike[str] | None = None, *, upgrade: bool = 
     return library
 
 
-def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
+def create_library(
+    path: str | os.PathLike[str], space: Space, *, catalog: str | None = None
+) -> "Library":
     """Create a library with one space, or complete one whose creation was interrupted.
 
     Only its owner can read its files; `Library.share` changes that.
 
-    Raises UsageError if the directory has other files, LibraryError if it cannot be written.
+    Args:
+        path: Directory: new or empty.
+        space: Its first space, and the default one.
+        catalog: URL of a database for the catalog, `postgresql://USER@HOST/DATABASE?schema=NAME`;
+            each library has a schema of its own. (default: an SQLite file in the directory)
+
+    Raises UsageError if the directory has other files, or the schema the catalog of another
+    library; LibraryError if one of them cannot be written.
     """
     if is_table(path):
         raise UsageError(
@@ -167,9 +189,12 @@ def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
             "--library lance:...` embeds, or `mmsearch export --lance` writes."
         )
     directory = Path(path)
+    url = given_catalog(catalog) if catalog is not None else ""
+    if url:
+        CATALOGS.add(url)
     try:
         make_directories(directory)
-        manifest = Manifest(FORMAT_VERSION, space.id, f"mmsearch {version('mmsearch')}")
+        manifest = Manifest(FORMAT_VERSION, space.id, f"mmsearch {version('mmsearch')}", url)
         library = Library(directory, manifest)
         if foreign := _foreign_entries(directory):
             raise UsageError(
@@ -182,12 +207,28 @@ def create_library(path: str | os.PathLike[str], space: Space) -> "Library":
             if library_exists(directory):  # another process was faster
                 return open_library(directory)
             library.catalog.migrate()
+            library.catalog.dialect.claim(library.path)
+            _require_embeddings(library)
             library.add_space(space)
             make_directories(directory / "thumbnails")
             _write_toml(directory / _MANIFEST, manifest)
     except OSError as error:
         raise LibraryError(f"Cannot create a library in {directory}: {error.strerror}.") from error
     return library
+
+
+def trust_named_catalog(path: Path, url: str) -> None:
+    """Trust the catalog of a library, which the user has named.
+
+    Raises UsageError where the library has another one.
+    """
+    named, known = given_catalog(url), _read_manifest(path).catalog
+    if named != known:
+        raise UsageError(
+            f"{path} has its catalog in {known or _CATALOG} already. `--catalog` is for new "
+            "libraries (`--library NEW_DIR`)."
+        )
+    CATALOGS.add(named)
 
 
 class Library:
@@ -202,10 +243,11 @@ class Library:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path.absolute()
         self.manifest = manifest
-        self.catalog = Catalog(self.path / _CATALOG)
+        self.catalog = Catalog(manifest.catalog or self.path / _CATALOG)
         self._warnings: list[str] = []
         self._passing_warnings: dict[str, str] = {}
-        self._opened_file = _identity(self.path / _CATALOG)
+        self._file = self.path if manifest.catalog else self.path / _CATALOG
+        self._opened_file = _identity(self._file)
 
     @property
     def location(self) -> str:
@@ -263,8 +305,7 @@ class Library:
 
     def missing(self) -> LibraryGoneError | None:
         """Return an error if the directory does not hold the library any more that was opened."""
-        file = self.path / _CATALOG
-        found = _identity(file)
+        found = _identity(self._file)
         if self._opened_file is None:  # it was created since
             self._opened_file = found
         if found is None:
@@ -619,6 +660,19 @@ class Library:
         self.catalog.close()
 
 
+def _require_embeddings(library: Library) -> None:
+    """Raise UsageError where the catalog of a new library has vectors that are not there."""
+    if not library.manifest.catalog or any(library.path.glob("spaces/*/*.f16")):
+        return
+    with library.catalog.snapshot() as snapshot:
+        if snapshot.extents():
+            raise UsageError(
+                f"{library.manifest.catalog} is the catalog of a library whose vectors are not in "
+                f"{library.path}. Drop its schema if that library is gone, or name another one: "
+                "postgresql://HOST/DATABASE?schema=NAME."
+            )
+
+
 def _counted(
     text: str | None,
     modality: str,
@@ -677,7 +731,7 @@ def _load_toml(file: Path) -> dict[str, Any]:
 
 
 def _parse(kind: type[_T], file: Path) -> _T:
-    fields: dict[str, Any] = _load_toml(file)
+    fields: dict[str, Any] = (_OPTIONAL if kind is Manifest else {}) | _load_toml(file)
     expected: dict[str, type] = kind.__annotations__
     wrong = [
         name
@@ -710,4 +764,10 @@ def _paths_of(directory: Path) -> Iterator[Path]:
 
 
 def _write_toml(file: Path, facts: Manifest | Space) -> None:
-    write_atomically(file, tomli_w.dumps(asdict(facts)).encode(), durable=True)
+    # Versions that do not know an option can read the file where it is not used.
+    written = {
+        name: value
+        for name, value in asdict(facts).items()
+        if not isinstance(facts, Manifest) or _OPTIONAL.get(name) != value
+    }
+    write_atomically(file, tomli_w.dumps(written).encode(), durable=True)

@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 
 from retrieval.objects import remote
-from retrieval.objects.trust import VARIABLE
+from retrieval.objects.trust import SOURCES
 
 _ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "key",
@@ -156,7 +156,7 @@ def clean_sources(
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.setenv(SOURCES.variable, "")
 
 
 @dataclass

@@ -208,6 +208,15 @@ def index(
     ] = False,
     cluster: ClusterOption = None,
     encoders: EncodersOption = None,
+    catalog: Annotated[
+        str | None,
+        option(
+            "--catalog",
+            "URL",
+            "Database for the catalog of a new library: postgresql://USER@HOST/DATABASE?schema="
+            "NAME, without a password. (default: an SQLite file in the library)",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -236,6 +245,7 @@ def index(
         device,
         bool(paths),
         language_code(language) if language else None,
+        catalog,
     )
     if shared:
         opened.share()

@@ -36,8 +36,8 @@ def status(
     from api.cli import console
     from api.http.schemas import valid_text
     from indexer.moved_sources import advice_on_missing
-    from retrieval.lance.library import as_table
     from retrieval.integrity.storage import measure_storage
+    from retrieval.lance.library import as_table
 
     opened = open_library(library)
     space = opened.space()
@@ -52,6 +52,7 @@ def status(
     storage = measure_storage(opened)
     facts: dict[str, Any] = {
         "library": opened.location,
+        "catalog": opened.catalog.dialect.location,
         "encoder": space.encoder,
         "space": space.id,
         "spaces": opened.space_ids(),
@@ -82,6 +83,7 @@ def status(
     lines = {
         "Library": opened.location,
         **({"Version": f"{facts['version']:,} of the table"} if opened.is_table else {}),
+        **({"Catalog": opened.manifest.catalog} if opened.manifest.catalog else {}),
         "Encoder": f"{space.encoder} (space {space.id})",
         "Sources": "\n          ".join(map(one_line, sources)) or "none",
         "Files": ", ".join(f"{count:,} {_kind_name(kind, count)}" for kind, count in kinds.items())

@@ -7,7 +7,14 @@ from retrieval.encoders.base import Encoder
 from retrieval.encoders.deferred import deferred_encoder
 from retrieval.encoders.trust import trust_named_encoder
 from retrieval.errors import UsageError
-from retrieval.library import Library, create_library, is_table, library_exists, open_library
+from retrieval.library import (
+    Library,
+    create_library,
+    is_table,
+    library_exists,
+    open_library,
+    trust_named_catalog,
+)
 
 ENCODER_VARIABLE = "MMSEARCH_ENCODER"
 """Environment variable: the encoder of new libraries."""
@@ -20,6 +27,7 @@ def library_and_encoder(
     device: str,
     has_paths: bool,
     language: str | None = None,
+    catalog: str | None = None,
 ) -> tuple[Library, Encoder]:
     """Open or create the library, with the encoder of the space to write to.
 
@@ -33,6 +41,7 @@ def library_and_encoder(
         device: Device of the encoder.
         has_paths: Whether there is something to index; only then a library is created.
         language: Code of the language that `auto` chooses the encoder of a new space for.
+        catalog: URL of the database for the catalog of a new library. (default: a file of it)
 
     Raises:
         NotFoundError: The library does not exist and `has_paths` is false.
@@ -57,7 +66,9 @@ def library_and_encoder(
         choice = choose_encoder(encoder_name or os.environ.get(ENCODER_VARIABLE) or AUTO, language)
         console.err.print(f"Encoder: {choice.name} ({choice.reason}).", markup=False)
         encoder = load_encoder(choice.name, device)
-        return create_library(path, encoder.space), encoder
+        return create_library(path, encoder.space, catalog=catalog), encoder
+    if catalog is not None:
+        trust_named_catalog(path, catalog)
     library = open_library(path, upgrade=True)
     if space_id == "new":
         if encoder_name is None:

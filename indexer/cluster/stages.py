@@ -23,7 +23,7 @@ from retrieval.encoders.trust import VARIABLE, path_of_encoder
 from retrieval.errors import MMSearchError, SpaceMismatchError
 from retrieval.machine import limit_threads
 from retrieval.media import MediaKind
-from retrieval.objects.trust import trust_in_process
+from retrieval.objects.trust import SOURCES
 
 Rows = Mapping[str, Any]
 """Columns of a block: arrays, or lists."""
@@ -239,6 +239,6 @@ def _decoders(task: Task) -> DecoderPool:
     pool = _pools.get(task.limit_s)
     if pool is None:
         for uri in task.trusted:
-            trust_in_process(uri)
+            SOURCES.add_to_process(uri)
         pool = _pools[task.limit_s] = DecoderPool(1, limit_s=task.limit_s)
     return pool

@@ -4,7 +4,8 @@
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -184,8 +185,11 @@ class Number(sa.types.TypeDecorator[float]):
     impl = sa.Numeric
     cache_ok = True
 
-    def bind_processor(self, dialect: sa.Dialect) -> None:
-        """Leave integers as they are."""
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any] | None:
+        """Leave integers as they are; PostgreSQL would take a double for the nearest decimal."""
+        if dialect.name == "sqlite":
+            return None
+        return lambda value: Decimal(value) if isinstance(value, float) else value
 
     def result_processor(self, dialect: sa.Dialect, coltype: object) -> None:
         """Make no decimals."""

@@ -698,8 +698,8 @@ class Snapshot:
         if box.west > box.east:  # it crosses the 180th meridian
             longitude = sa.case((longitude < box.west, longitude + 360), else_=longitude)
         sizes = (box.north - box.south) / cells or 1.0, (east - box.west) / cells or 1.0
-        row = sa.cast((FileRecord.latitude - box.south) / sizes[0], sa.Integer)
-        column = sa.cast((longitude - box.west) / sizes[1], sa.Integer)
+        row = self._dialect.truncated((FileRecord.latitude - box.south) / sizes[0])
+        column = self._dialect.truncated((longitude - box.west) / sizes[1])
         files = (
             sa.select(
                 FileRecord.latitude.label("latitude"),
@@ -1149,7 +1149,7 @@ class Snapshot:
 
         In days since 1970, sorted.
         """
-        day = sa.cast(FileRecord.taken_local / 86_400, sa.BigInteger)
+        day = self._dialect.truncated(FileRecord.taken_local / 86_400)
         query = sa.select(day).where(FileRecord.taken_at.is_not(None), CAN_BE_FOUND).distinct()
         return sorted(self._connection.scalars(query))
 

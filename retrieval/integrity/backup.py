@@ -121,6 +121,8 @@ def back_up(
         DamagedLibraryError: the catalog or a file of embeddings is damaged.
     """
     directory = Path(destination).absolute()
+    if library.manifest.catalog:  # raises: nothing is begun that cannot be done
+        library.catalog.dialect.back_up(directory / _CATALOG)
     _require_place(library, directory)
     try:
         make_directories(directory)

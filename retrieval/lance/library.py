@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import cached_property
 from datetime import timedelta
+from functools import cached_property
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any

@@ -6,67 +6,24 @@ trust` or `--index-below`, all of which are recorded for this user, or in MMSEAR
 """
 
 import errno
-import json
-import os
-from contextlib import suppress
-from pathlib import Path
 
-import platformdirs
-
-from retrieval.files import write_atomically
 from retrieval.objects.paths import given_uri
+from retrieval.trusted_addresses import TrustedAddresses
 
-VARIABLE = "MMSEARCH_TRUSTED_SOURCES"
-"""Environment variable: trusted URIs, separated by blanks. Child processes have it, too."""
-
-
-def record_file() -> Path:
-    """Where the URIs are recorded that this user has named."""
-    return platformdirs.user_config_path("mmsearch", appauthor=False) / "trusted-sources.json"
-
-
-def trusted_uris() -> list[str]:
-    """List the URIs that the user has named, sorted."""
-    return sorted({*_recorded(), *_of_process()})
+SOURCES = TrustedAddresses("MMSEARCH_TRUSTED_SOURCES", "trusted-sources.json")
+"""URIs of sources that the user has named."""
 
 
 def is_trusted_uri(uri: str) -> bool:
     """Return whether a URI is a trusted one or lies below one."""
-    return any(uri == each or uri.startswith(each + "/") for each in trusted_uris())
+    trusted = (given_uri(each) for each in SOURCES.all())
+    return any(uri == each or uri.startswith(f"{each}/") for each in trusted if each is not None)
 
 
 def trust_uri(uri: str) -> None:
-    """Trust a URI from now on; where it cannot be recorded, in this process and its children."""
-    if is_trusted_uri(uri):
-        return
-    trust_in_process(uri)
-    with suppress(OSError):
-        record_uri(uri)
-
-
-def record_uri(uri: str) -> None:
-    """Record a URI as trusted by this user; raises OSError where that is not possible."""
-    try:
-        _write({*_recorded(), uri})
-    except RuntimeError as error:  # this user has no home
-        raise OSError(errno.ENOENT, "this user has no home directory") from error
-
-
-def trust_in_process(uri: str) -> None:
-    """Trust a URI in this process and its children, without recording it."""
-    os.environ[VARIABLE] = " ".join([*_of_process(), uri])
-
-
-def distrust_uri(uri: str) -> bool:
-    """Forget a URI; returns whether it was recorded. Raises OSError."""
-    kept = [each for each in _of_process() if each != uri]
-    if VARIABLE in os.environ:
-        os.environ[VARIABLE] = " ".join(kept)
-    recorded = _recorded()
-    if uri not in recorded:
-        return False
-    _write(recorded - {uri})
-    return True
+    """Trust a URI from now on; where that cannot be recorded, in this process and its children."""
+    if not is_trusted_uri(uri):
+        SOURCES.add(uri)
 
 
 def require_trusted_uri(uri: str) -> None:
@@ -76,24 +33,5 @@ def require_trusted_uri(uri: str) -> None:
             errno.EACCES,
             "it was not connected to, since you have never named it; if you know where this "
             "library is from, allow its source once with `mmsearch trust URI`, for a service "
-            f"with {VARIABLE}",
+            f"with {SOURCES.variable}",
         )
-
-
-def _of_process() -> list[str]:
-    uris = os.environ.get(VARIABLE, "").split()
-    return [uri for uri in map(given_uri, uris) if uri is not None]
-
-
-def _recorded() -> set[str]:
-    try:
-        uris = json.loads(record_file().read_text(encoding="utf-8"))
-        return {uri for uri in uris if isinstance(uri, str)}
-    except (OSError, ValueError, TypeError, RuntimeError):
-        return set()
-
-
-def _write(uris: set[str]) -> None:
-    file = record_file()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps(sorted(uris), indent=1).encode(), durable=True)

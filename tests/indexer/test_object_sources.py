@@ -271,8 +271,8 @@ index_sources(library, encoder, [source], batch_size=4, workers=1, on_progress=t
 def test_a_library_from_a_stranger_connects_to_nothing(web, index, library, monkeypatch):  # noqa: F811
     web.files["/p/a.png"] = picture(1)
     index(web.address + "/p")
-    for uri in trust.trusted_uris():
-        trust.distrust_uri(uri)
+    for uri in trust.SOURCES.all():
+        trust.SOURCES.remove(uri)
     web.asked.clear()
     assert len(library.search("anything").hits) == 1
     summary = index()

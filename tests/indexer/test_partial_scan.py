@@ -20,7 +20,7 @@ FILES = [
     ".hidden/x/a.png",
     "lib/a.png",
     "lib/library.toml",
-    "lib/catalog.sqlite",
+    "lib/spaces/x",
     "no/x/a.png",
 ]
 

@@ -67,7 +67,7 @@ def test_hidden_files_and_folders_are_passed_over_unless_asked_for(tmp_path, mak
 
 
 def test_a_library_among_the_photos_is_passed_over(tmp_path, make):
-    make(tmp_path, "lib/library.toml", "lib/catalog.sqlite", "lib/thumbnails/x.jpg", "seen.jpg")
+    make(tmp_path, "lib/library.toml", "lib/spaces/x/y", "lib/thumbnails/x.jpg", "seen.jpg")
     assert found_names(tmp_path) == ["seen.jpg"]
 
 

@@ -7,17 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retrieval.catalog.trusted import CATALOGS
 from retrieval.encoders.base import Space
 from retrieval.errors import (
     DamagedLibraryError,
     LibraryError,
+    LibraryGoneError,
     LibraryLockedError,
     NotFoundError,
     SpaceMismatchError,
     UsageError,
 )
 from retrieval.files import set_permissions
-from retrieval.library import create_library, default_library_path, open_library
+from retrieval.integrity.backup import back_up
+from retrieval.integrity.check import check_library
+from retrieval.library import (
+    create_library,
+    default_library_path,
+    open_library,
+    read_sources,
+    trust_named_catalog,
+)
 from retrieval.media import Modality
 
 SPACE = Space("starter", "sha256:1", "squash", 8)
@@ -231,3 +241,102 @@ def test_a_library_of_before_keeps_its_permissions(library):
         assert modes(open_library(library.path)) == {(True, 0o755), (False, 0o644)}
     finally:
         os.umask(before)
+
+
+ELSEWHERE = "postgresql://me@db.invalid/db?schema=photos"
+
+
+@pytest.fixture
+def nothing_trusted(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv(CATALOGS.variable, "")
+
+
+def test_the_manifest_of_a_library_with_a_file_says_nothing_of_a_catalog(library):
+    assert "catalog" not in (library.path / "library.toml").read_text()
+    library.add_space(OTHER)
+    library.set_default_space(OTHER.id)
+    assert "catalog" not in (library.path / "library.toml").read_text()
+
+
+def test_nothing_is_sent_to_a_server_that_a_strange_library_names(library, nothing_trusted):
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    with (library.path / "library.toml").open("a") as manifest:
+        manifest.write(f'catalog = "{ELSEWHERE}"\n')
+    for attempt in (open_library, read_sources):
+        with pytest.raises(LibraryError, match=r"never named. Nothing was sent there"):
+            attempt(library.path)
+    CATALOGS.add(ELSEWHERE)
+    for attempt in (open_library, read_sources):
+        with pytest.raises(LibraryError, match="Cannot use the catalog"):
+            attempt(library.path)
+
+
+def test_a_library_has_the_catalog_that_it_was_made_with(library, nothing_trusted):
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    with pytest.raises(UsageError, match=r"has its catalog in catalog.sqlite already"):
+        trust_named_catalog(library.path, ELSEWHERE)
+    with pytest.raises(UsageError, match="Leave the password out"):
+        create_library(library.path, SPACE, catalog="postgresql://me:hidden@host/db")
+
+
+@pytest.mark.slow
+def test_a_library_remembers_its_catalog_in_postgresql(
+    postgresql_server, tmp_path, nothing_trusted, monkeypatch
+):
+    url = f"{postgresql_server}&schema=library_a"
+    made = create_library(tmp_path / "a", SPACE, catalog=url)
+    with made.catalog.transaction() as transaction:
+        transaction.add_sources({"/photos": None})
+    made.close()
+    assert sorted(entry.name for entry in made.path.iterdir()) == [
+        "library.toml",
+        "spaces",
+        "thumbnails",
+    ]
+    moved = made.path.rename(tmp_path / "moved")
+    library = open_library(moved)
+    assert read_sources(moved) == ["/photos"]
+    assert library.catalog.dialect.location == library.manifest.catalog
+    library.add_space(OTHER)
+    library.set_default_space(OTHER.id)
+    assert open_library(moved).manifest.catalog == library.manifest.catalog
+    assert check_library(library).is_whole
+    with pytest.raises(LibraryError, match="pg_dump"):
+        back_up(library, tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()
+    with pytest.raises(UsageError, match="catalog of another library already"):
+        create_library(tmp_path / "b", SPACE, catalog=url)
+    assert not (tmp_path / "b" / "library.toml").exists()
+    other = create_library(tmp_path / "b", SPACE, catalog=url.replace("_a", "_b"))
+    with other.catalog.snapshot() as snapshot:
+        assert snapshot.sources() == []
+    assert library.missing() is None
+    moved.rename(tmp_path / "away")
+    assert isinstance(library.missing(), LibraryGoneError)
+    for each in (library, other):
+        each.close()
+    with monkeypatch.context() as patched:
+        patched.setenv("XDG_CONFIG_HOME", str(tmp_path / "other user"))
+        patched.setenv(CATALOGS.variable, "")
+        with pytest.raises(LibraryError, match="never named"):
+            open_library(tmp_path / "away")
+
+
+@pytest.mark.slow
+def test_a_creation_that_was_interrupted_is_completed_in_postgresql(
+    postgresql_server, tmp_path, nothing_trusted
+):
+    url = f"{postgresql_server}&schema=interrupted"
+    made = create_library(tmp_path / "a", SPACE, catalog=url)
+    (made.path / "library.toml").unlink()
+    made.close()
+    again = create_library(tmp_path / "a", SPACE, catalog=url)
+    with again.writer(), again.catalog.transaction() as transaction:
+        again.embeddings(SPACE, Modality.IMAGE).write(np.full((1, 8), 8**-0.5, np.float32), 0)
+        transaction.extend_rows(SPACE.id, Modality.IMAGE, 0, 1)
+    again.close()
+    for entry in ("library.toml", f"spaces/{SPACE.id}/image.f16"):
+        (again.path / entry).unlink()
+    with pytest.raises(UsageError, match=r"whose vectors are not in .*Drop its schema"):
+        create_library(tmp_path / "a", SPACE, catalog=url)

@@ -8,13 +8,26 @@ from retrieval.catalog.dialects.base import Dialect
 from retrieval.catalog.dialects.sqlite import SQLite
 from retrieval.errors import UsageError
 
-DIALECTS: dict[str, type[Dialect]] = {"sqlite": SQLite}
-"""By SQLAlchemy's name of the database."""
+DIALECTS = ("sqlite", "postgresql")
+"""SQLAlchemy's names of the databases."""
+
+
+def is_url(location: str | os.PathLike[str]) -> bool:
+    """Return whether a catalog is named by the URL of a database, and not as a file."""
+    return isinstance(location, str) and "://" in location
 
 
 def dialect_of(connection: sa.Connection) -> type[Dialect]:
     """Return the dialect of a connection's database."""
-    return DIALECTS[connection.dialect.name]
+    return _dialect(connection.dialect.name)
+
+
+def _dialect(name: str) -> type[Dialect]:
+    if name == "sqlite":
+        return SQLite
+    from retrieval.catalog.dialects.postgresql.dialect import PostgreSQL  # few need it
+
+    return PostgreSQL
 
 
 def open_dialect(location: str | os.PathLike[str]) -> Dialect:
@@ -23,8 +36,8 @@ def open_dialect(location: str | os.PathLike[str]) -> Dialect:
     Raises UsageError for a URL that cannot be parsed or names an unsupported database.
     """
     try:
-        if isinstance(location, str) and "://" in location:
-            url = sa.make_url(location)
+        if is_url(location):
+            url = sa.make_url(str(location))
         else:
             url = sa.URL.create("sqlite", database=os.fspath(location))
     except (sa.exc.ArgumentError, ValueError) as error:
@@ -34,4 +47,4 @@ def open_dialect(location: str | os.PathLike[str]) -> Dialect:
         raise UsageError(
             f"Unsupported database {name!r} for a catalog. Supported: {', '.join(DIALECTS)}."
         )
-    return DIALECTS[name](url)
+    return _dialect(name)(url)

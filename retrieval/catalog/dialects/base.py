@@ -36,6 +36,8 @@ class Dialect(ABC):
     """Names the database in messages."""
     file_names: frozenset[str] = frozenset()
     """Files in the directory of the library; others of the database have names that begin so."""
+    has_password: bool = False
+    """Whether the URL that it was opened by has one."""
     warning: str | None = None
     """What readers cannot see of the database as it is now, and why."""
 
@@ -84,6 +86,13 @@ class Dialect(ABC):
         repair: first make again what follows from the rest, such as indices.
         """
 
+    def claim(self, directory: Path) -> None:  # noqa: B027 - few need it
+        """Record that this is the catalog of the library in a directory, which is new.
+
+        Raises UsageError where it is that of another one. Nothing to do where a catalog lies in the
+        directory of its library.
+        """
+
     def lost_commits(self) -> int:
         """Count commits that were made, and that the database does not know of any more.
 
@@ -104,7 +113,8 @@ class Dialect(ABC):
         """
         raise LibraryError(
             f"{self.location} is not a file: `mmsearch backup` cannot copy it. Back it up with the "
-            "tools of its database (`pg_dump` for PostgreSQL), then copy the library's directory."
+            "tools of its database (`pg_dump --schema=NAME` for PostgreSQL), and copy the "
+            "library's directory after it: what the catalog names is in there."
         )
 
     @abstractmethod
@@ -138,11 +148,20 @@ class Dialect(ABC):
 
     @staticmethod
     @abstractmethod
+    def truncated(number: Any) -> Any:
+        """Return the integer part of a number, which is the nearer one to 0."""
+
+    @staticmethod
     def distinct(column: Any) -> sa.Select[Any]:
         """Select the distinct values of a column, by its index; NULL may be among them.
 
-        Takes time by the number of the values.
+        Takes time by the number of the values: looks for the least value above the last, where
+        databases go through all rows for DISTINCT.
         """
+        found = sa.select(sa.func.min(column).label("value")).cte(recursive=True)
+        above = sa.select(sa.func.min(column)).where(column > found.c.value).scalar_subquery()
+        found = found.union_all(sa.select(above).where(found.c.value.is_not(None)))
+        return sa.select(found.c.value)
 
     @staticmethod
     @abstractmethod

@@ -366,12 +366,9 @@ class SQLite(Dialect):
         return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
 
     @staticmethod
-    def distinct(column: Any) -> sa.Select[Any]:
-        """Look for the least value above the last: SQLite goes through all for DISTINCT."""
-        found = sa.select(sa.func.min(column).label("value")).cte(recursive=True)
-        above = sa.select(sa.func.min(column)).where(column > found.c.value).scalar_subquery()
-        found = found.union_all(sa.select(above).where(found.c.value.is_not(None)))
-        return sa.select(found.c.value)
+    def truncated(number: Any) -> Any:
+        """Cast it."""
+        return sa.cast(number, sa.BigInteger)
 
     @staticmethod
     def read_integers(

@@ -133,3 +133,25 @@ def test_ctrl_c_finishes_the_batch_and_the_next_run_goes_on(run, encoder_name, t
     assert 0 < before < 200
     summary = run("index", folder, "--json").json
     assert (summary["unchanged"], summary["added"]) == (before, 200 - before)
+
+
+@pytest.mark.slow
+def test_a_catalog_in_postgresql(run, encoder_name, picture_folder, postgresql_server):
+    url = f"{postgresql_server}&schema=of_the_terminal"
+    refused = run("index", picture_folder, "--encoder", encoder_name, "--catalog", "db.example")
+    assert refused.code == 2
+    made = run("index", picture_folder, "--encoder", encoder_name, "--catalog", url)
+    assert "6 added" in made.out
+    status = run("status", "--json").json
+    assert status["catalog"].startswith("postgresql://")
+    assert status["files_indexed"] == 6
+    assert status["catalog"] in run("status").out
+    next(picture_folder.rglob("*.png")).unlink()
+    assert "5 unchanged, 1 removed" in run("index").out
+    other = run("index", "--catalog", url.replace("terminal", "nobody"))
+    assert other.code == 2
+    assert "has its catalog in postgresql" in other.err
+    assert run("index", "--catalog", url).code == 0
+    assert len(run("search", "noise", "--json").json["hits"]) == 5
+    assert run("check").code == 0
+    assert "pg_dump" in run("backup", picture_folder.parent / "backup").err

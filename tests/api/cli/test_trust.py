@@ -2,14 +2,16 @@
 
 import pytest
 
+from retrieval.catalog.trusted import CATALOGS
 from retrieval.encoders import trust
-from retrieval.objects import trust as sources
+from retrieval.objects.trust import SOURCES
 
 
 @pytest.fixture(autouse=True)
 def no_record(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr(trust, "_named", set())
+    monkeypatch.setenv(CATALOGS.variable, "")
 
 
 def test_a_path_is_allowed_listed_and_forgotten(run, tmp_path):
@@ -27,14 +29,14 @@ def test_what_is_not_there_is_an_error(run, tmp_path):
 
 
 def test_a_source_on_a_server_is_allowed_listed_and_forgotten(run, monkeypatch):
-    monkeypatch.setenv(sources.VARIABLE, "")
+    monkeypatch.setenv(SOURCES.variable, "")
     assert run("trust", "s3://bucket/photos/").out == "s3://bucket/photos\n"
     assert run("trust", "--json").json == {"trusted": ["s3://bucket/photos"]}
     assert run("trust", "--remove", "s3://bucket/photos", "--json").json == {"trusted": []}
     assert run("trust", "--remove", "s3://bucket/photos").code == 1
     assert run("trust", "https://name:word@host/x").code == 2
     monkeypatch.setenv("XDG_CONFIG_HOME", "/dev/null/nowhere")
-    assert sources.VARIABLE in run("trust", "s3://bucket").err
+    assert SOURCES.variable in run("trust", "s3://bucket").err
 
 
 def test_where_nothing_can_be_recorded_the_variable_is_named(run, tmp_path, monkeypatch):
@@ -42,3 +44,14 @@ def test_where_nothing_can_be_recorded_the_variable_is_named(run, tmp_path, monk
     result = run("trust", tmp_path)
     assert result.code == 1
     assert trust.VARIABLE in result.err
+
+
+def test_a_catalog_is_allowed_listed_and_forgotten(run):
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    url = "postgresql:///media?schema=photos"
+    assert run("trust", url).out == f"{url}\n"
+    assert run("trust", "--remove", url, "--json").json == {"trusted": []}
+    assert run("trust", "--remove", url).code == 1
+    result = run("trust", "postgresql://me:hidden@host/db")
+    assert result.code == 2
+    assert "hidden" not in result.out + result.err

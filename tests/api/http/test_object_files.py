@@ -99,8 +99,8 @@ def test_a_service_asks_no_server_that_its_user_never_named(web, serve, library)
     web.files["/p/a.png"] = picture(1)
     _, ids = serve(web.address + "/p")
     [item_id] = ids.values()
-    for uri in trust.trusted_uris():
-        trust.distrust_uri(uri)
+    for uri in trust.SOURCES.all():
+        trust.SOURCES.remove(uri)
     web.asked.clear()
     client, _ = serve()
     [hit] = client.post("/v1/search", json={"text": "noise", "k": 1}).json()["hits"]

@@ -15,8 +15,9 @@ from retrieval.errors import DamagedLibraryError, LibraryError, LibraryLockedErr
 
 
 def is_in_models(name: str | None, kind: str, _parents: object) -> bool:
-    """Whether a table is one of the models': the full-text index has none."""
-    return kind != "table" or not str(name).startswith(("file_words", "item_words"))
+    """Whether a table is one of the models': the full-text index and the dialect have none."""
+    others = ("file_words", "item_words", "catalog_state")
+    return kind != "table" or not str(name).startswith(others)
 
 
 def set_revision(catalog: Catalog, revision: str) -> None:
@@ -72,7 +73,8 @@ def test_the_version_changes_with_every_commit_of_anybody(catalog, location):
 
 
 def test_a_second_writer_is_told_so(catalog, location, monkeypatch):
-    monkeypatch.setattr("retrieval.catalog.dialects.sqlite._BUSY_TIMEOUT_S", 0.05)
+    for dialect in ("sqlite", "postgresql.dialect"):
+        monkeypatch.setattr(f"retrieval.catalog.dialects.{dialect}._BUSY_TIMEOUT_S", 0.05)
     second = Catalog(location)
     with (
         catalog.transaction(),

@@ -283,7 +283,8 @@ def test_metadata_that_is_read_again_takes_the_place_of_the_old(catalog):
         assert details.annotations == [{"keyword": ["dog"]}]
         kept = replace(before, columns=None, taken_local=local_clock_seconds(70))
         assert transaction.details(second).metadata == kept
-        assert [file.sidecars for file in transaction.files_below(["/"], SPACE)] == [77, None]
+        known = {file.path: file.sidecars for file in transaction.files_below(["/"], SPACE)}
+        assert known == {"/a.jpg": 77, "/b.jpg": None}
         assert found_where(transaction, {"keyword": {"equals": "dog"}}) == ["/a.jpg"]
         assert found_where(transaction, {"rating": {"min": 1}}) == ["/b.jpg"]
 
