@@ -321,7 +321,6 @@ class Server(uvicorn.Server):
             application,
             host=settings.host,
             port=settings.port,
-            loop="asyncio",  # the same for all, also where another package brought uvloop
             http=partial(BoundedProtocol, limits=self.limits),  # type: ignore[arg-type]
             ws="none",
             # Not uvloop, which some packages install: it starts no process in a group of its own.
