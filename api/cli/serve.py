@@ -208,23 +208,11 @@ def serve(
     """Run the HTTP API and the web page."""
     given = locals()
     if new_key:
-        from api.http.middleware.keys import keep_private
-        from api.http.middleware.keys import new_key as make_key
-
-        if keep_private(sys.stdout):
-            complain("Only you can read the file (its permissions are 600 now).")
-        print(make_key())  # noqa: T201
+        _print_new_key()
         return
     settings = _settings(given)
-    if cluster is not None:
-        from api.cli.serve_cluster import ClusterOptions, serve_on_cluster
-
-        options = ClusterOptions(cluster, replicas or 2, shards or 1, shards_in)
-        serve_on_cluster(library or [], settings, options, device)
+    if _served_on_cluster(library or [], settings, given):
         return
-    for value, name in [(replicas, "--replicas"), (shards, "--shards"), (shards_in, "--shards-in")]:
-        if value is not None:
-            raise UsageError(f"`{name}` is for a service on Ray Serve: add `--cluster local`.")
     named = parse_libraries(library or [])
     opened = None if named else _open(only_path(library), settings)
     if settings.socket_only:
@@ -266,6 +254,34 @@ def serve(
         raise typer.Exit(1)  # the server has logged the reason
 
 
+def _print_new_key() -> None:
+    from api.http.middleware.keys import keep_private, new_key
+
+    if keep_private(sys.stdout):
+        complain("Only you can read the file (its permissions are 600 now).")
+    print(new_key())  # noqa: T201
+
+
+def _served_on_cluster(
+    library: list[str], settings: "ServiceSettings", given: dict[str, Any]
+) -> bool:
+    """Serve on a cluster, if one is given; returns whether it is."""
+    cluster, *of_cluster = (given[name] for name in ("cluster", "replicas", "shards", "shards_in"))
+    if cluster is None:
+        for value, name in zip(of_cluster, ("replicas", "shards", "shards-in"), strict=True):
+            if value is not None:
+                raise UsageError(
+                    f"`--{name}` is for a service on Ray Serve: add `--cluster local`."
+                )
+        return False
+    from api.cli.serve_cluster import ClusterOptions, serve_on_cluster
+
+    replicas, shards, shards_in = of_cluster
+    options = ClusterOptions(cluster, replicas or 2, shards or 1, shards_in)
+    serve_on_cluster(library, settings, options, given["device"])
+    return True
+
+
 def parse_libraries(given: list[str]) -> dict[str, Path]:
     """Parse several NAME=DIR, or one; an empty result is for one library without a name.
 
@@ -295,6 +311,7 @@ def _is_named(text: str) -> bool:
 
 
 def only_path(given: list[str] | None) -> Path:
+    """Return the directory of the one library that is given, or of the default one."""
     if not given:
         return default_library_path()
     path = Path(given[0])

@@ -66,7 +66,8 @@ def connected(address: str, *, cpus: int) -> Iterator[None]:
     import_serve()
     import ray
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with contextlib.ExitStack() as stack:
         if address == LOCAL:

@@ -71,7 +71,7 @@ class ShardedEngine(Engine):
     ) -> None:
         super().__init__(library, space_id=space_id, device=device)
         self._shards = SpaceOfShards(library.shards, self._space_id)
-        self._cache: Any = _ShardedCache(self._shards)
+        self._cache: Any = _ShardedCache(self._shards, library)
 
     def skip_items(
         self,
@@ -339,8 +339,9 @@ class _ShardedCache:
     owners: the shard of each row that was found lately.
     """
 
-    def __init__(self, shards: SpaceOfShards) -> None:
+    def __init__(self, shards: SpaceOfShards, library: ShardedLibrary) -> None:
         self._shards = shards
+        self._catalog = library.catalog
         self.states: Sequence[ShardState] = ()
         self.owners: dict[int, int] = {}
         self._samples: cachetools.LRUCache[Any, Sample] = cachetools.LRUCache(_SAMPLES)
@@ -360,7 +361,8 @@ class _ShardedCache:
             for kept in (self.owners, self._samples, self._passing, self._counts, self._words):
                 kept.clear()
         self.states = states
-        yield ShardedSnapshot(self._shards.shards, states)
+        with self._catalog.snapshot() as snapshot:
+            yield snapshot
 
     def row_count(self, snapshot: Any, modality: Modality) -> int:
         """Return the number after that of the last row of all."""

@@ -1,5 +1,6 @@
 """A library in shards, as the engine and the service see it: one library that is only read."""
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from retrieval.media import Modality
 from retrieval.search.ordering import places_in_order
 from retrieval.search.query import Sort
 from retrieval.shards.callers import Call, Shards
-from retrieval.shards.shard import ShardState, spaces_of
+from retrieval.shards.shard import spaces_of
 
 _T = TypeVar("_T")
 
@@ -33,12 +34,12 @@ class ShardedLibrary(Library):
 
     def __init__(self, shards: Shards) -> None:
         described = shards.call([Call(shard, "describe") for shard in range(len(shards))])
-        self._folder = tempfile.TemporaryDirectory(prefix="mmsearch-shards-")
-        self.path = Path(self._folder.name)
+        self.path = Path(tempfile.mkdtemp(prefix="mmsearch-shards-"))
         self.shards = shards
         self._spaces = spaces_of(described[0])
         self.manifest = Manifest(FORMAT_VERSION, described[0]["default_space"], "")
-        self.catalog: Any = ShardedCatalog(shards)
+        sources = sorted({path for one in described for path in one["sources"]})
+        self.catalog: Any = ShardedCatalog(shards, sources)
         limits = [one["max_pixels"] for one in described if one["max_pixels"] is not None]
         self._max_pixels = max(limits, default=None)
         self._warnings = list(dict.fromkeys(text for one in described for text in one["warnings"]))
@@ -78,19 +79,20 @@ class ShardedLibrary(Library):
 
     def close(self) -> None:
         """Remove the temporary directory."""
-        self._folder.cleanup()
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 class ShardedCatalog:
-    """The catalogs of all shards, to read."""
+    """The catalogs of all shards, to read. sources: paths, which do not change in shards."""
 
-    def __init__(self, shards: Shards) -> None:
+    def __init__(self, shards: Shards, sources: Sequence[str]) -> None:
         self._shards = shards
+        self._sources = sources
 
     @contextmanager
     def snapshot(self) -> Iterator["ShardedSnapshot"]:
         """Read as far as this is one instant of each shard by itself."""
-        yield ShardedSnapshot(self._shards)
+        yield ShardedSnapshot(self._shards, self._sources)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -100,21 +102,18 @@ class ShardedCatalog:
 
 
 class ShardedSnapshot:
-    """What is read of all shards, joined as if it were of one; as of `Snapshot`.
+    """What is read of all shards, joined as if it were of one; as of `Snapshot`."""
 
-    states: of the engines of one space, by shard; empty outside of the engine.
-    """
-
-    def __init__(self, shards: Shards, states: Sequence[ShardState] = ()) -> None:
+    def __init__(self, shards: Shards, sources: Sequence[str]) -> None:
         self._shards = shards
-        self.states = states
+        self._sources = sources
 
     def _read(self, method: str, *given: Any) -> list[Any]:
         return self._shards.call(
             [Call(shard, "read", (method, *given)) for shard in range(len(self._shards))]
         )
 
-    def _list(self, method: str, options: dict[str, Any]) -> list[list[Item]]:
+    def _list(self, method: str, options: dict[str, Any]) -> list[list[Any]]:
         calls = [Call(shard, "listed", (method, options)) for shard in range(len(self._shards))]
         return self._shards.call(calls)
 
@@ -131,7 +130,7 @@ class ShardedSnapshot:
 
     def sources(self) -> list[str]:
         """List the paths of the sources."""
-        return self._union("sources")
+        return list(self._sources)
 
     def places(self) -> list[str]:
         """List places: names, a line each."""
@@ -145,6 +144,17 @@ class ShardedSnapshot:
         """Return whether most of the shards are of the south."""
         told = self._read("is_southern")
         return 2 * sum(told) > len(told)
+
+    def item(self, item_id: int) -> Item | None:
+        """Return an item by its id; None if its file was removed or failed."""
+        return self.items_of_ids([item_id]).get(item_id)
+
+    def items_of_ids(self, item_ids: Sequence[int]) -> dict[int, Item]:
+        """Return those of some items whose files are there, by id, in the order that is given."""
+        found: dict[int, Item] = {}
+        for items in self._read("items_of_ids", item_ids):
+            found.update(items)
+        return {item_id: found[item_id] for item_id in item_ids if item_id in found}
 
     def paths_of_items(self, item_ids: Sequence[int]) -> set[str]:
         """Return the files of some items."""
@@ -191,6 +201,19 @@ class ShardedSnapshot:
         options |= {"space_id": space_id, "limit": limit}
         listed = [item for items in self._list("items_by_name", options) for item in items]
         return [listed[place] for place in places_in_order(listed, Sort.NAME)[:limit]]
+
+    def items_of_collection(
+        self, space_id: str, collection_id: int, *, limit: int, **options: Any
+    ) -> list[tuple[int, Item]]:
+        """List items of a collection in the order in which they were added, with their places."""
+        options |= {"space_id": space_id, "collection_id": collection_id, "limit": limit}
+        placed = self._list("items_of_collection", options)
+        return _merged(placed, limit, lambda one: one[0])
+
+    def id_of_collection(self, name: str) -> int:
+        """Return the id of a collection; raises NotFoundError for an unknown name."""
+        [found] = self._shards.call([Call(0, "read", ("id_of_collection", name))])
+        return int(found)
 
     def row_count(self, space_id: str, modality: Modality) -> int:
         """Count the rows of all shards."""

@@ -37,9 +37,9 @@ _EVERY_VALUE = 2**31
 
 READ = frozenset(
     (
-        *("cameras", "folders", "sources", "places", "days", "is_southern"),
-        *("items", "items_by_date", "items_by_name", "paths_of_items", "page_pictures"),
-        "require_collections",
+        *("cameras", "folders", "places", "days", "is_southern"),
+        *("items", "items_by_date", "items_by_name", "items_of_ids", "paths_of_items"),
+        *("page_pictures", "require_collections", "id_of_collection", "items_of_collection"),
     )
 )
 """Methods of a snapshot that `Shard.read` calls."""
@@ -116,7 +116,10 @@ class Shard:
     def describe(self) -> dict[str, Any]:
         """Say what the shards of a library have in common."""
         library = self.library
+        with library.catalog.snapshot() as snapshot:
+            sources = snapshot.sources()
         return {
+            "sources": sources,
             "spaces": [library.space(space_id) for space_id in library.space_ids()],
             "default_space": library.space().id,
             "max_pixels": library.max_pixels,
