@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +43,8 @@ def require_address(address: str) -> None:
 def import_serve() -> Any:
     """Import Ray Serve; raises UsageError, which says what to install, without it."""
     missing = UsageError("`--cluster` needs extra packages: pip install 'mmsearch[cluster]'")
-    with import_errors_as(missing):
+    with import_errors_as(missing), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of how it uses Pydantic
         from ray import serve
     return serve
 

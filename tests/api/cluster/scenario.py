@@ -89,9 +89,10 @@ async def compare(whole: httpx.AsyncClient, sharded: httpx.AsyncClient) -> list[
                 body["cursor"] = cursor
     for address in READ:
         answers = [await client.get(address) for client in (whole, sharded)]
-        if len({one.status_code for one in answers}) > 1 or len(
-            {json.dumps(rounded(one.json()), sort_keys=True) for one in answers}
-        ) > 1:
+        if (
+            len({one.status_code for one in answers}) > 1
+            or len({json.dumps(rounded(one.json()), sort_keys=True) for one in answers}) > 1
+        ):
             differing.append([address, *(one.text for one in answers)])
     return differing
 
@@ -193,7 +194,7 @@ async def run(library: Path, folder: Path) -> dict[str, Any]:
 
 def say(stage: str) -> None:
     """Tell how far it is, for who looks why it takes so long."""
-    print(f"{time.monotonic():.0f} {stage}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"{time.monotonic():.0f} {stage}", file=sys.stderr, flush=True)
 
 
 async def _until(holds: Callable[[], bool], seconds: float = 60) -> None:
@@ -204,4 +205,4 @@ async def _until(holds: Callable[[], bool], seconds: float = 60) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(run(Path(sys.argv[1]), Path(sys.argv[2])))))  # noqa: T201
+    print(json.dumps(asyncio.run(run(Path(sys.argv[1]), Path(sys.argv[2])))))

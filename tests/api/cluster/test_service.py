@@ -17,7 +17,7 @@ from retrieval.encoders.base import Encoder
 from retrieval.library import create_library
 from tests.conftest import REPOSITORY
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 _COLORS = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (40, 50, 210)}
 _PICTURES = 45
@@ -48,7 +48,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, starter: Encoder) -> dict[str
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        timeout=600,
+        timeout=850,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-5000:]

@@ -232,9 +232,10 @@ def test_lists_begin_anywhere(
 
 def test_lists_are_merged(engines: tuple[JointEngine, ShardedJointEngine]) -> None:
     space_id = engines[0].main.space.id
-    with engines[0].library.catalog.snapshot() as whole, engines[
-        1
-    ].library.catalog.snapshot() as sharded:
+    with (
+        engines[0].library.catalog.snapshot() as whole,
+        engines[1].library.catalog.snapshot() as sharded,
+    ):
         for newest_first in (False, True):
             options = {"limit": 11, "after": 30, "newest_first": newest_first}
             assert sharded.items(space_id, **options) == whole.items(space_id, **options)  # type: ignore[arg-type]
