@@ -195,28 +195,52 @@ def serve(
             "--access-log/--no-access-log", help="Log each request as a JSON line. (default: no)"
         ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        option(
+            "--cluster",
+            "ADDRESS",
+            "Run replicas on Ray Serve: `local` starts Ray here, `auto` or HOST:PORT is a cluster.",
+        ),
+    ] = None,
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            "--replicas",
+            min=1,
+            max=1000,
+            help="Replicas of the library or each shard. (default: 2)",
+        ),
+    ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            "--shards", min=1, help="Shards of the library, made by content hash. (default: 1)"
+        ),
+    ] = None,
+    shards_in: Annotated[
+        Path | None,
+        option("--shards-in", "DIR", "Where to make shards. (default: LIBRARY.shards)"),
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Run the HTTP API and the web page."""
     given = locals()
     if new_key:
-        from api.http.middleware.keys import keep_private
-        from api.http.middleware.keys import new_key as make_key
-
-        if keep_private(sys.stdout):
-            complain("Only you can read the file (its permissions are 600 now).")
-        print(make_key())  # noqa: T201
+        _print_new_key()
         return
     settings = _settings(given)
+    if _served_on_cluster(library or [], settings, given):
+        return
     table, library = copied_library(library, copy, shard, poll, device)
     named = parse_libraries(library or [])
-    opened = None if named else _open(_only_path(library), settings)
+    opened = None if named else _open(only_path(library), settings)
     if settings.socket_only:
         _require_sockets()
         sockets = []
     else:
-        _check_exposure(settings)
-        sockets = _listen(settings)  # raises for a port in use, before anything is loaded
+        check_exposure(settings)
+        sockets = listen(settings)  # raises for a port in use, before anything is loaded
 
     from api.http.app import create_app
     from api.http.server import Server
@@ -237,7 +261,7 @@ def serve(
         )
     signals: list[int] = []
     server = Server(application, settings, signals.append)
-    _configure_logs(settings)
+    configure_logs(settings)
     # A terminal that closes ends the service; a service manager asks it to read the keys again.
     if hasattr(signal, "SIGHUP") and (settings.api_keys_file or not sys.stdin.isatty()):
         signal.signal(signal.SIGHUP, lambda *_: _reload_keys(application))
@@ -249,6 +273,34 @@ def serve(
         raise KeyboardInterrupt  # the one raised by uvicorn can get lost
     if not server.started:
         raise typer.Exit(1)  # the server has logged the reason
+
+
+def _print_new_key() -> None:
+    from api.http.middleware.keys import keep_private, new_key
+
+    if keep_private(sys.stdout):
+        complain("Only you can read the file (its permissions are 600 now).")
+    print(new_key())  # noqa: T201
+
+
+def _served_on_cluster(
+    library: list[str], settings: "ServiceSettings", given: dict[str, Any]
+) -> bool:
+    """Serve on a cluster, if one is given; returns whether it is."""
+    cluster, *of_cluster = (given[name] for name in ("cluster", "replicas", "shards", "shards_in"))
+    if cluster is None:
+        for value, name in zip(of_cluster, ("replicas", "shards", "shards-in"), strict=True):
+            if value is not None:
+                raise UsageError(
+                    f"`--{name}` is for a service on Ray Serve: add `--cluster local`."
+                )
+        return False
+    from api.cli.serve_cluster import ClusterOptions, serve_on_cluster
+
+    replicas, shards, shards_in = of_cluster
+    options = ClusterOptions(cluster, replicas or 2, shards or 1, shards_in)
+    serve_on_cluster(library, settings, options, given["device"])
+    return True
 
 
 def parse_libraries(given: list[str]) -> dict[str, Path]:
@@ -279,7 +331,8 @@ def _is_named(text: str) -> bool:
     return bool(equals) and bool(_NAME.fullmatch(name)) and not Path(text).exists()
 
 
-def _only_path(given: list[str] | None) -> Path:
+def only_path(given: list[str] | None) -> Path:
+    """Return the directory of the one library that is given, or of the default one."""
     if not given:
         return default_library_path()
     path = Path(given[0])
@@ -356,7 +409,7 @@ def _require_sockets() -> None:
         )
 
 
-def _listen(settings: "ServiceSettings") -> list[socket.socket]:
+def listen(settings: "ServiceSettings") -> list[socket.socket]:
     """Listen on all addresses of the host; raises UsageError if that cannot be."""
     host, port = settings.host, settings.port
     sockets: list[socket.socket] = []
@@ -398,7 +451,7 @@ def _bind(family: int, address: Any) -> socket.socket:
     return listening
 
 
-def _check_exposure(settings: "ServiceSettings") -> None:
+def check_exposure(settings: "ServiceSettings") -> None:
     """Refuse a non-loopback address without API keys; warn if others can read the key file."""
     from api.http.middleware.keys import may_be_read_by_others, read_keys
 
@@ -415,7 +468,7 @@ def _check_exposure(settings: "ServiceSettings") -> None:
         complain(f"Warning: other users of this machine can read {file}. Run `chmod 600` on it.")
 
 
-def _configure_logs(settings: "ServiceSettings") -> None:
+def configure_logs(settings: "ServiceSettings") -> None:
     """Log in the format of Uvicorn, but requests as plain JSON lines."""
     from api.printable import PrintableFormatter
 

@@ -1,6 +1,6 @@
 """Build the FastAPI application of the HTTP service."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from api.http.lifespan import Lifespan
+from api.http.lifespan import Lifespan, MakeEngine
 from api.http.metrics import ServiceMetrics
 from api.http.middleware.access import Authentication
 from api.http.middleware.access_log import AccessLog
@@ -48,6 +48,7 @@ from api.http.routes import library as library_routes
 from api.http.settings import ServiceSettings
 from retrieval.errors import UsageError
 from retrieval.library import Library
+from retrieval.search.joint import JointEngine
 
 
 def create_app(
@@ -57,6 +58,8 @@ def create_app(
     device: str = "auto",
     load_in_background: bool = False,
     on_failed: Callable[[Exception], None] = lambda _: None,
+    make_engine: MakeEngine = JointEngine,
+    guards: Sequence[Middleware] | None = None,
 ) -> FastAPI:
     """Build the application of one library.
 
@@ -71,6 +74,9 @@ def create_app(
         load_in_background: Start at once and answer searches with 503 until the models are
             loaded; otherwise start when they are loaded, or raise the error of loading.
         on_failed: Called with the error of loading in the background.
+        make_engine: Makes the engine of a library, its spaces and a device.
+        guards: What requests pass before the routes; None: all of `service_middleware`. Others are
+            for what stands behind a service that has let them pass.
 
     Raises:
         UsageError: Invalid API keys, an invalid rate limit, or CORS for every origin without keys.
@@ -95,11 +101,14 @@ def create_app(
             load_in_background,
             on_failed,
             names_library=not keys,
+            make_engine=make_engine,
         ),
         docs_url=None,  # its scripts come from another server
         redoc_url=None,
         separate_input_output_schemas=False,  # a saved search is answered as it is asked
-        middleware=service_middleware(chosen, keys, tickets, metrics),
+        middleware=(
+            service_middleware(chosen, keys, tickets, metrics) if guards is None else list(guards)
+        ),
     )
     app.state.metrics = metrics
     app.state.keys = keys

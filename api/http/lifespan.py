@@ -4,11 +4,12 @@ A service may start before there is a library: it opens the library as soon as t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
+from typing import Protocol
 
 from fastapi import FastAPI
 from PIL import Image
@@ -31,6 +32,16 @@ from retrieval.search.query import Query, Reranking, TextPart
 _LIBRARY_CHECK_S = 1.0
 
 
+class MakeEngine(Protocol):
+    """Makes the engine of a library."""
+
+    def __call__(
+        self, library: Library, space_ids: Sequence[str] | None, *, device: str
+    ) -> JointEngine:
+        """Make the engine of some spaces, the first by default."""
+        ...
+
+
 @dataclass(frozen=True)
 class Lifespan:
     """The lifespan of an application; arguments as of `create_app`.
@@ -45,6 +56,7 @@ class Lifespan:
     load_in_background: bool
     on_failed: Callable[[Exception], None]
     names_library: bool
+    make_engine: MakeEngine = JointEngine
 
     @asynccontextmanager
     async def __call__(self, app: FastAPI) -> AsyncIterator[None]:
@@ -102,7 +114,9 @@ class Lifespan:
         stopping: asyncio.Event,
     ) -> None:
         chosen = self.settings
-        joint = JointEngine(library, chosen.spaces or (library.space().id,), device=self.device)
+        joint = self.make_engine(
+            library, chosen.spaces or (library.space().id,), device=self.device
+        )
         engine = joint.main
         self.metrics.watch_engine(engine)
         inference = Inference(

@@ -4,7 +4,7 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from retrieval.catalog.facets import (
     read_file_facets,
 )
 from retrieval.catalog.filtering import condition, is_of_file, shown
-from retrieval.catalog.fulltext.search import TextSearch
+from retrieval.catalog.fulltext.search import DocumentCount, TextSearch
 from retrieval.catalog.fulltext.words import terms
 from retrieval.catalog.records import (
     Collection,
@@ -48,8 +48,10 @@ from retrieval.catalog.records import (
 from retrieval.catalog.schema import (
     CAN_BE_FOUND,
     CURRENT,
+    FILE_WORDS,
     IS_OLD_METADATA,
     ITEM_COLUMNS,
+    ITEM_WORDS,
     AnnotationRecord,
     CellValueRecord,
     CollectedItemRecord,
@@ -84,6 +86,7 @@ OF_FILES = ("rating", "label", "keyword", "person")
 
 _ROOTS_PER_STATEMENT = 200
 """Below SQLite's limit of 1,000 levels of an expression."""
+_TEXT_TABLES = {table.name: table for table in (FILE_WORDS, ITEM_WORDS)}
 _MOST_NAMES = 1000
 _MOST_PLACES = 10_000
 _MOST_TABLES = 1000
@@ -416,7 +419,13 @@ class Snapshot:
         return search.best(asked, limit)
 
     def telling_matches(
-        self, space_id: str, modality: Modality, text: str, *, where: Filter | None = None
+        self,
+        space_id: str,
+        modality: Modality,
+        text: str,
+        *,
+        where: Filter | None = None,
+        counts: Mapping[DocumentCount, int] | None = None,
     ) -> list[WordMatch]:
         """Find all rows of current items that hold telling words of a text, in no order.
 
@@ -429,11 +438,24 @@ class Snapshot:
             modality: Modality of the items.
             text: Words to search for, as in `text_matches`.
             where: Filter that the items must pass.
+            counts: How many documents hold the words, in all shards of a library; None: in this.
         """
         asked = terms(text)
         if not asked:
             return []
-        return TextSearch(self._connection, self._dialect, space_id, modality, where).telling(asked)
+        search = TextSearch(self._connection, self._dialect, space_id, modality, where, counts)
+        return search.telling(asked)
+
+    def document_counts(self, asked: Sequence[DocumentCount]) -> list[int]:
+        """Count documents of the full-text index that hold words, as `telling_matches` needs it."""
+        return [
+            int(
+                self._connection.scalar(
+                    self._dialect.document_count(_TEXT_TABLES[name], held, most)
+                )
+            )
+            for name, held, most in asked
+        ]
 
     def items_at(
         self, space_id: str, modality: Modality, rows: Sequence[int], where: Filter | None = None

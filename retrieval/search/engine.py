@@ -138,7 +138,7 @@ _UNREADABLE = (
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class QueryPlan:
     """A query against the library as it is: which rows may be hits, and how they are found.
 
     digest: of the query as it was asked, for its cursors. understood: words of it that became
@@ -198,8 +198,28 @@ class Counted(NamedTuple):
     is_partial: bool
     left_out: int
 
+    def facets(self, limit: int) -> Facets:
+        """Count each value. limit: Maximum number of values of each facet."""
+        return count_facets(
+            self.file_ids,
+            self.item_ids,
+            self.files,
+            self.columns,
+            self.collections,
+            limit=limit,
+            is_partial=self.is_partial,
+        )
 
-class _Found(NamedTuple):
+    def values(self, asked: FacetQuestion) -> FacetValues:
+        """List the values of one facet."""
+        found = list_values(
+            asked, self.file_ids, self.item_ids, self.files, self.columns, self.collections
+        )
+        left_out = found.left_out + self.left_out
+        return replace(found, left_out=left_out, is_partial=self.is_partial)
+
+
+class FoundItems(NamedTuple):
     """What there is for a query: items near to its vector, and those of its words.
 
     exhausted: there are no others near to it. items: by id, those of all candidates.
@@ -304,7 +324,7 @@ class Engine:
         """
         timer = StageTimer()
         answers: dict[int, Answer | MMSearchError] = {}
-        plans: dict[int, Plan] = {}
+        plans: dict[int, QueryPlan] = {}
         with self._lock, timer("total"):
             with timer("load"):
                 encoder = self.encoder
@@ -356,16 +376,8 @@ class Engine:
         Raises:
             As `search`.
         """
-        with self._counted(query, where, modality) as counted:
-            return count_facets(
-                counted.file_ids,
-                counted.item_ids,
-                counted.files,
-                counted.columns,
-                counted.collections,
-                limit=limit,
-                is_partial=counted.is_partial,
-            )
+        with self._selected(*self._to_count(query, where, modality)) as counted:
+            return counted.facets(limit)
 
     def facet_values(
         self,
@@ -386,64 +398,62 @@ class Engine:
         Raises:
             As `search`.
         """
-        name = asked.facet.removeprefix(COLUMN) if asked.facet.startswith(COLUMN) else None
-        with self._counted(query, where, modality, column=(name, asked.contains)) as counted:
-            found = list_values(
-                asked,
-                counted.file_ids,
-                counted.item_ids,
-                counted.files,
-                counted.columns,
-                counted.collections,
-            )
-        left_out = found.left_out + counted.left_out
-        return replace(found, left_out=left_out, is_partial=counted.is_partial)
+        with self._selected(*self._to_count(query, where, modality), asked) as counted:
+            return counted.values(asked)
+
+    def _to_count(
+        self, query: Query | None, where: Filter | None, modality: Modality
+    ) -> tuple[Modality, Filter | None, NDArray[np.int64] | None]:
+        """Say what facets count: items of a modality that pass a filter, or the hits of a query."""
+        if query is None:
+            return modality, where, None
+        if query.least or query.mode is Mode.TEXT:
+            all_hits = replace(query, k=MAX_K, cursor=None, group_by_file=False, diversity=0.0)
+            hits = self.search(all_hits, Reranking("none")).hits
+            ids = np.array([hit.item.id for hit in hits], np.int64)
+            return query.modality, query.where, ids
+        return query.modality, self.parse(query, (query.modality,)).query.where, None
 
     @contextmanager
-    def _counted(
+    def _selected(
         self,
-        query: Query | None,
-        where: Filter | None,
         modality: Modality,
-        column: tuple[str | None, str] = (None, ""),
+        where: Filter | None,
+        item_ids: NDArray[np.int64] | None,
+        asked: FacetQuestion | None = None,
     ) -> Iterator[Counted]:
         """Find the items that facets count, while the engine is locked.
 
-        column: name and part of the values of a column that is wanted, be it a facet or not.
+        item_ids: only these are counted, whatever the filter. asked: values that are wanted, which
+        may be of a column that is no facet.
         """
-        found = None
-        if query is not None:
-            where, modality = query.where, query.modality
-            if query.least or query.mode is Mode.TEXT:
-                all_hits = replace(query, k=MAX_K, cursor=None, group_by_file=False, diversity=0.0)
-                found = self.search(all_hits, Reranking("none"))
-            else:
-                where = self.parse(query, (modality,)).query.where
+        column, part = None, ""
+        if asked is not None and asked.facet.startswith(COLUMN):
+            column, part = asked.facet.removeprefix(COLUMN), asked.contains
         with self._lock, self._cache.snapshot() as snapshot:
             snapshot.require_collections(where)
             table = self._cache.item_table(snapshot, modality)
             files, columns, collections = self._cache.facets(snapshot)
             left_out = 0
-            if column[0] is not None and column[0] not in columns:
-                facet, left_out = snapshot.column_facet(column[0], column[1])
-                columns = {column[0]: facet}
+            if column is not None and column not in columns:
+                facet, left_out = snapshot.column_facet(column, part)
+                columns = {column: facet}
             of_items = [collections, *columns.values()]
-            if found is not None or any(len(each.of_items) for each in of_items):
-                item_ids = self._cache.item_ids(snapshot, modality)
+            if item_ids is not None or any(len(each.of_items) for each in of_items):
+                of_table = self._cache.item_ids(snapshot, modality)
             else:
-                item_ids = np.zeros_like(table.file_ids)  # nothing is looked up by them
-            if found is None:
+                of_table = np.zeros_like(table.file_ids)  # nothing is looked up by them
+            if item_ids is None:
                 counted = self._cache.items_matching(snapshot, modality, where)
             else:
-                ids = np.array([hit.item.id for hit in found.hits], np.int64)
-                counted = is_in(item_ids, ids)
+                counted = is_in(of_table, item_ids)
             yield Counted(
                 table.file_ids[counted],
-                item_ids[counted],
+                of_table[counted],
                 files,
                 columns,
                 collections,
-                is_partial=found is not None and len(found.hits) == MAX_K,
+                is_partial=item_ids is not None and len(item_ids) == MAX_K,
                 left_out=left_out,
             )
 
@@ -564,7 +574,7 @@ class Engine:
         encoded: EncodedQuery | MMSearchError,
         items: Mapping[int, Item],
         snapshot: Snapshot,
-    ) -> Plan:
+    ) -> QueryPlan:
         """Decide which rows may be hits, how they are found, and whether they are reranked."""
         query = parsed.query
         digest = digest_of(parsed.asked, self._space_id, reranking.name, reranking.depth)
@@ -594,7 +604,7 @@ class Engine:
         seen_ids = cursor.seen_ids if cursor else frozenset()
         excluded_ids = frozenset(named if len(item_parts) == len(query.parts) else ())
         k = min(query.k, MAX_K - len(seen_ids))
-        return Plan(
+        return QueryPlan(
             query,
             digest,
             parsed.understood,
@@ -699,7 +709,7 @@ class Engine:
         return TextMatches(scores, relevance, exhausted=len(matches) < limit)
 
     def _answer(
-        self, plans: Mapping[int, Plan], snapshot: Snapshot, timer: StageTimer
+        self, plans: Mapping[int, QueryPlan], snapshot: Snapshot, timer: StageTimer
     ) -> dict[int, Answer]:
         """Find, rerank and order candidates until each page is full, or nothing is left."""
         answers: dict[int, Answer] = {}
@@ -707,7 +717,7 @@ class Engine:
         reranked: dict[int, RerankOutcome] = {}
         pending = dict(plans)
         while pending:
-            found: dict[int, _Found] = {}
+            found: dict[int, FoundItems] = {}
             for modality in Modality:
                 if alike := {p: x for p, x in pending.items() if x.query.modality is modality}:
                     found |= self._find(modality, alike, snapshot, timer)
@@ -743,8 +753,12 @@ class Engine:
         return answers
 
     def _find(
-        self, modality: Modality, plans: Mapping[int, Plan], snapshot: Snapshot, timer: StageTimer
-    ) -> dict[int, _Found]:
+        self,
+        modality: Modality,
+        plans: Mapping[int, QueryPlan],
+        snapshot: Snapshot,
+        timer: StageTimer,
+    ) -> dict[int, FoundItems]:
         """Find the candidates of queries for one modality, by vector and by text."""
         with timer("candidates"):
             searcher = self._searcher(modality, snapshot)
@@ -767,11 +781,11 @@ class Engine:
                     at = at | self._cache.items_at(snapshot, modality, rows.tolist(), plan.where)
                 by_text = with_words(at_rows(rows, similarity, at), plan.text)
             items = {item.id: item for at_row in at.values() for item in at_row}
-            found[place] = _Found(candidates, exhausted, by_text, items)
+            found[place] = FoundItems(candidates, exhausted, by_text, items)
         return found
 
     def _best_by_text(
-        self, plan: Plan, searcher: Searcher
+        self, plan: QueryPlan, searcher: Searcher
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the best rows that the words of a query find, and their similarities."""
         rows, similarity = best_text_matches(plan.vector, plan.text, searcher.rows, plan.count)
@@ -779,7 +793,7 @@ class Engine:
         return rows[is_whole], similarity[is_whole]
 
     def _judge(
-        self, plans: Mapping[int, Plan], found: Mapping[int, _Found]
+        self, plans: Mapping[int, QueryPlan], found: Mapping[int, FoundItems]
     ) -> dict[int, _Relevance]:
         """Say how relevant items are to each query, by a sample of the library."""
         alike: dict[tuple[Modality, int], list[int]] = {}
@@ -804,7 +818,7 @@ class Engine:
         searcher = self._searchers[modality]
         return self._cache.sample(modality, searcher.rows[:row_limit], searcher.are_whole)
 
-    def _sample_passes(self, plan: Plan) -> NDArray[np.bool_] | None:
+    def _sample_passes(self, plan: QueryPlan) -> NDArray[np.bool_] | None:
         """Return which of the sample pass the filter of a query, (m,); None: all."""
         if plan.allowed is None:
             return None
@@ -813,7 +827,7 @@ class Engine:
     def _nearest(
         self,
         searcher: Searcher,
-        plans: Mapping[int, Plan],
+        plans: Mapping[int, QueryPlan],
         snapshot: Snapshot,
         timer: StageTimer,
     ) -> dict[int, tuple[Candidates, bool, dict[int, tuple[Item, ...]]]]:
@@ -866,7 +880,7 @@ class Engine:
         return found | self._nearest(searcher, repeated, snapshot, timer)
 
     def _rerank(
-        self, plans: Mapping[int, Plan], found: Mapping[int, _Found]
+        self, plans: Mapping[int, QueryPlan], found: Mapping[int, FoundItems]
     ) -> dict[int, RerankOutcome]:
         """Match the best candidates with their queries, within the time that it may take.
 
@@ -901,7 +915,7 @@ class Engine:
         return self.library.max_pixels
 
     def _scorer(
-        self, plan: Plan, reranker: Reranker, text_tokens: Mapping[str, Tokens]
+        self, plan: QueryPlan, reranker: Reranker, text_tokens: Mapping[str, Tokens]
     ) -> Scorer | None:
         """Make the scorer of a query's images; None if the picture of one of its items is gone."""
         if texts := plan.query.text_parts:
@@ -921,8 +935,8 @@ class Engine:
 
     def _order(
         self,
-        plan: Plan,
-        found: _Found,
+        plan: QueryPlan,
+        found: FoundItems,
         relevance: _Relevance,
         reranked: RerankOutcome | None,
     ) -> _Ordering:
@@ -961,8 +975,8 @@ class Engine:
 
     def _page(
         self,
-        plan: Plan,
-        found: _Found,
+        plan: QueryPlan,
+        found: FoundItems,
         cut: Cut,
         ordering: _Ordering,
         reranked: RerankOutcome | None,
@@ -1027,13 +1041,13 @@ class Engine:
         searcher = self._searchers[modality]
         return tuple(text for text in (searcher.problem, searcher.damage) if text)
 
-    def _doubts(self, plan: Plan, *, is_unsure: bool) -> tuple[str, ...]:
+    def _doubts(self, plan: QueryPlan, *, is_unsure: bool) -> tuple[str, ...]:
         """Warn that hits are likely wrong: by the query's language, else without a reason."""
         if plan.unknown_language:
             return (self._language_warning(plan.unknown_language),)
         return (_UNSURE,) if is_unsure else ()
 
-    def _widen(self, plan: Plan, snapshot: Snapshot) -> Plan:
+    def _widen(self, plan: QueryPlan, snapshot: Snapshot) -> QueryPlan:
         """Fetch several times as many candidates."""
         count, text = min(_MAX_CANDIDATES, _WIDEN * plan.count), plan.text
         if plan.mode is Mode.TEXT:
@@ -1069,7 +1083,9 @@ _ROUNDING = 1e-5
 """Of similarities that are computed one by one or many at once."""
 
 
-def _curve(plan: Plan, cohort: Vector, calibration: AnyCalibration, usual: np.float32) -> Curve:
+def _curve(
+    plan: QueryPlan, cohort: Vector, calibration: AnyCalibration, usual: np.float32
+) -> Curve:
     """Return the curve of a query's relevances over its similarities.
 
     usual: what its unwanted parts take off from most items, which is no reason to doubt these.
@@ -1080,8 +1096,8 @@ def _curve(plan: Plan, cohort: Vector, calibration: AnyCalibration, usual: np.fl
 
 
 def _outlook(
-    plan: Plan,
-    found: _Found,
+    plan: QueryPlan,
+    found: FoundItems,
     cohort: Vector,
     curve: Curve,
     passes: NDArray[np.bool_] | None,
@@ -1099,7 +1115,7 @@ def _outlook(
     return Outlook.of(curve(pool), curve(cohort[others]), 0 if is_all else plan.total - len(pool))
 
 
-def _cut(plan: Plan, outlook: Outlook, calibration: AnyCalibration) -> Cut:
+def _cut(plan: QueryPlan, outlook: Outlook, calibration: AnyCalibration) -> Cut:
     """Decide from which relevance hits of a query are shown."""
     least = plan.query.least
     if plan.cursor:

@@ -112,12 +112,20 @@ def list_values(
     else:
         labels = files.labels[asked.facet.removesuffix("s")]
         found = [NestedValue(*pair) for pair in labels.count(file_ids) if holds(pair[0])]
+    best, left_out = best_values(asked, found)
+    return FacetValues(len(file_ids), best, left_out)
+
+
+def best_values(
+    asked: FacetQuestion, found: Sequence[NestedValue]
+) -> tuple[tuple[NestedValue, ...], int]:
+    """Keep the most frequent values, in the order of their facet, and count those left out."""
     best = sorted(found, key=lambda value: (-value.count, str(value.value)))[: asked.limit]
     if asked.facet == "folders":
         best.sort(key=lambda value: str(value.value))
     elif asked.facet in {"years", "months"}:
         best.sort(key=lambda value: str(value.value), reverse=True)
-    return FacetValues(len(file_ids), tuple(best), len(found) - len(best))
+    return tuple(best), len(found) - len(best)
 
 
 def _test_of(part: str) -> Callable[[str], bool]:

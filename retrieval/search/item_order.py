@@ -90,12 +90,7 @@ class ItemOrder:
 
         after: from where; None: from the beginning. Returns None at the beginning.
         """
-        start = 0
-        if after is not None:
-            key = self._key(after)
-            left = int(np.searchsorted(self.first, key[0]))
-            right = int(np.searchsorted(self.first, key[0], side="right"))
-            start = left + int(np.searchsorted(self.second[left:right], key[1], side="right"))
+        start = 0 if after is None else self.rank(after)
         last = min(start + count, len(self.first)) - 1
         if last < 0:
             return after
@@ -103,7 +98,19 @@ class ItemOrder:
         is_dated = self.order.is_by_date and first != _NO_DATE
         return Place(item_id, self.sign * first if is_dated else None)
 
-    def _key(self, place: Place) -> tuple[int, int]:
+    def rank(self, place: Place) -> int:
+        """Count the items up to a place, with that at the place itself."""
+        key = self.key(place)
+        left = int(np.searchsorted(self.first, key[0]))
+        right = int(np.searchsorted(self.first, key[0], side="right"))
+        return left + int(np.searchsorted(self.second[left:right], key[1], side="right"))
+
+    def precedes(self, place: Place, other: Place) -> bool:
+        """Return whether a place comes before another in this order."""
+        return self.key(place) < self.key(other)
+
+    def key(self, place: Place) -> tuple[int, int]:
+        """Return what places are compared by."""
         if not self.order.is_by_date:
             return 0, self.sign * place.item_id
         first = _NO_DATE if place.second is None else self.sign * place.second

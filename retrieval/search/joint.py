@@ -139,8 +139,11 @@ class JointEngine:
                 f"{', '.join(self._space_ids)}. `mmsearch serve --space ID` adds others."
             )
         if space_id not in self._engines:
-            self._engines[space_id] = engine_of(self.library, space_id, device=self._device)
+            self._engines[space_id] = self._make_engine(space_id)
         return self._engines[space_id]
+
+    def _make_engine(self, space_id: str) -> Engine:
+        return engine_of(self.library, space_id, device=self._device)
 
     def _rankings(self, joint: JointQuery) -> list[Ranking]:
         """List the rankings that a query joins, pictures first."""

@@ -7,7 +7,7 @@ every answer is of one version.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -44,9 +44,10 @@ from retrieval.search.candidates import (
     with_spare,
 )
 from retrieval.search.cursor import Cursor
-from retrieval.search.engine import Counted, Engine, Plan
+from retrieval.search.engine import Counted, Engine, QueryPlan
+from retrieval.search.facet_values import COLUMN, FacetQuestion
 from retrieval.search.item_order import Order, Place
-from retrieval.search.query import MAX_K, Mode, Query, Reranking
+from retrieval.search.query import MAX_K
 from retrieval.search.relevance import SAMPLE_ROWS, sample_rows
 
 _MOST_LISTED = 1_000_000
@@ -132,7 +133,7 @@ class LanceEngine(Engine):
             ("vectors", modality, row_limit), lambda: self._fetch(ids).astype(np.float32)
         )
 
-    def _sample_passes(self, plan: Plan) -> NDArray[np.bool_] | None:
+    def _sample_passes(self, plan: QueryPlan) -> NDArray[np.bool_] | None:
         snapshot = self._snapshot_used
         assert snapshot is not None
         modality = plan.query.modality
@@ -147,7 +148,7 @@ class LanceEngine(Engine):
         return snapshot.once(("passes", plan.where, modality, plan.row_limit), read)
 
     def _best_by_text(
-        self, plan: Plan, searcher: Searcher
+        self, plan: QueryPlan, searcher: Searcher
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         rows = np.array(sorted(plan.text.scores), np.int64)
         numbered = {place: plan.text.scores[row] for place, row in enumerate(rows.tolist())}
@@ -159,7 +160,7 @@ class LanceEngine(Engine):
     def _nearest(
         self,
         searcher: Searcher,
-        plans: Mapping[int, Plan],
+        plans: Mapping[int, QueryPlan],
         snapshot: Snapshot,
         timer: StageTimer,
     ) -> dict[int, tuple[Candidates, bool, _At]]:
@@ -169,7 +170,7 @@ class LanceEngine(Engine):
                 found[place] = self._nearest_to(plan, _of(snapshot))
         return found
 
-    def _nearest_to(self, plan: Plan, snapshot: LanceSnapshot) -> tuple[Candidates, bool, _At]:
+    def _nearest_to(self, plan: QueryPlan, snapshot: LanceSnapshot) -> tuple[Candidates, bool, _At]:
         """Find the items nearest to a vector, whether there are no others, and items by row."""
         assert plan.allowed is not None
         wanted = with_spare(plan.count)
@@ -191,30 +192,25 @@ class LanceEngine(Engine):
         return candidates, is_all, at
 
     @contextmanager
-    def _counted(
+    def _selected(
         self,
-        query: Query | None,
-        where: Filter | None,
         modality: Modality,
-        column: tuple[str | None, str] = (None, ""),
+        where: Filter | None,
+        item_ids: NDArray[np.int64] | None,
+        asked: FacetQuestion | None = None,
     ) -> Iterator[Counted]:
-        found = None
-        if query is not None:
-            where, modality = query.where, query.modality
-            if query.least or query.mode is Mode.TEXT:
-                all_hits = replace(query, k=MAX_K, cursor=None, group_by_file=False, diversity=0.0)
-                found = self.search(all_hits, Reranking("none"))
-            else:
-                where = self.parse(query, (modality,)).query.where
+        column, part = None, ""
+        if asked is not None and asked.facet.startswith(COLUMN):
+            column, part = asked.facet.removeprefix(COLUMN), asked.contains
         with self._cache.snapshot() as snapshot:
             table = _of(snapshot)
             table.require_collections(where)
             counted = table.predicate(where, modality)
-            if found is not None:
-                rows = [row_id_of(hit.item.id) for hit in found.hits]
+            if item_ids is not None:
+                rows = list(map(row_id_of, item_ids.tolist()))
                 counted = all_of([counted, rows_in(rows)]) if rows else "false"
             total = table.table.count(counted)
-            columns, left_out = _column_facets(table, counted, *column)
+            columns, left_out = _column_facets(table, counted, column, part)
             ids = np.broadcast_to(np.int64(0), total)
             yield Counted(
                 ids,
@@ -222,7 +218,7 @@ class LanceEngine(Engine):
                 _file_facets(table, counted),
                 columns,
                 _counts_of(table.collected(counted)),
-                is_partial=found is not None and len(found.hits) == MAX_K,
+                is_partial=item_ids is not None and len(item_ids) == MAX_K,
                 left_out=left_out,
             )
 

@@ -426,12 +426,12 @@ def sample_rows(row_count: int, live: NDArray[np.bool_] | None = None) -> NDArra
     rows = np.arange(row_count) if live is None else np.flatnonzero(live[:row_count])
     if len(rows) <= SAMPLE_ROWS:
         return rows.astype(np.int64)
-    chosen = np.argpartition(_hashes(rows), SAMPLE_ROWS)[:SAMPLE_ROWS]
+    chosen = np.argpartition(hashes(rows), SAMPLE_ROWS)[:SAMPLE_ROWS]
     return np.sort(rows[chosen]).astype(np.int64)
 
 
-def _hashes(rows: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """SplitMix64 (Steele et al. 2014) of row numbers."""
+def hashes(rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Hash row numbers by SplitMix64 (Steele et al. 2014); `sample_rows` takes the lowest."""
     mixed = (rows.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -135,7 +135,7 @@ def rerank(
         if not start and since is None:
             deadline = time.monotonic() + budget_s
         start = end
-    return RerankOutcome(match[:start], scorer.weight, _warnings(match, start, budget_s))
+    return RerankOutcome(match[:start], scorer.weight, warnings_of(match, start, budget_s))
 
 
 def item_tokens(
@@ -187,7 +187,8 @@ def stack_tokens(tokens: Sequence[TokenValues]) -> Tokens:
     return Tokens(stacked, mask)
 
 
-def _warnings(match: Scores, taken_up: int, budget_s: float) -> tuple[str, ...]:
+def warnings_of(match: Scores, taken_up: int, budget_s: float) -> tuple[str, ...]:
+    """Say how many candidates were not reranked, and why. match: of all candidates."""
     total = len(match)
     warnings = []
     if taken_up < total:

@@ -1,7 +1,7 @@
 """Full-text search: find the rows whose items, or whose files, hold the words of a query."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import accumulate
@@ -29,6 +29,9 @@ from retrieval.media import Modality
 _TABLES = (ITEM_WORDS, FILE_WORDS)
 _All = Sequence[Sequence[Phrase]]
 """A document must hold one phrase of each."""
+
+DocumentCount = tuple[str, tuple[tuple[Phrase, ...], ...], int | None]
+"""What is counted: documents of a table that hold a phrase of each, and up to how many."""
 
 _ROWS = 2**31
 """More than a library has rows."""
@@ -68,13 +71,18 @@ class _Word:
 
 @dataclass(frozen=True, eq=False)
 class TextSearch:
-    """A search of the current items of a space and modality that pass a filter."""
+    """A search of the current items of a space and modality that pass a filter.
+
+    _counts: how many documents there are, of a library that this catalog holds a part of; None: it
+    is the whole.
+    """
 
     _connection: sa.Connection
     _dialect: Dialect
     _space_id: str
     _modality: Modality
     _where: Filter | None
+    _counts: Mapping[DocumentCount, int] | None = None
 
     @cached_property
     def _wanted(self) -> Condition:
@@ -221,6 +229,8 @@ class TextSearch:
         return rare if len(rare) < len(terms) else []
 
     def _count(self, table: sa.TableClause, all_of: _All = (), most: int | None = None) -> int:
+        if self._counts is not None:
+            return self._counts[table.name, tuple(map(tuple, all_of)), most]
         return int(self._connection.scalar(self._dialect.document_count(table, all_of, most)))
 
     def _scores(

@@ -1,0 +1,1 @@
+"""The service on Ray Serve: replicas, shards, and the gateway before them."""
