@@ -27,6 +27,7 @@ from retrieval.indices.faiss.reading import (
     require_known_kind,
     transforms_of,
 )
+from retrieval.indices.refine import probes_for
 
 LEAST_POINTS_PER_CENTROID = 39
 """What FAISS asks for; with fewer, centroids follow single points of the sample."""
@@ -36,16 +37,6 @@ _LEAST_POINTS = 65_536
 """Training points for product quantisers and rotations: 256 a centroid of each."""
 
 _ROTATION_ROUNDS = 10
-
-
-def probes_for(nprobe: int, selectivity: float) -> int:
-    """Return the number of lists to visit where this share of the rows, 0..1, is allowed.
-
-    The best of a share s of the rows are among the best k/s of all, which lie in more lists, but
-    not in 1/s times as many. With the power 1/2, recall@10 among a million rows fell to 0.94 where
-    the filter and the query were of different topics; 1 cost twice as much as 3/4 for 0.01 more.
-    """
-    return math.ceil(nprobe * math.pow(max(selectivity, 1e-4), -0.75))
 
 
 def training_rows(available: int, lists: int) -> int:
