@@ -43,12 +43,14 @@ class Effort:
     breadth: how much of the index a query visits, in the engine's own unit: inverted lists (nprobe)
     or, in a graph, the length of the candidate list (ef). overfetch: candidates proposed for each
     wanted hit, before exact refine. recall: share of the exact best that was found with it when it
-    was tuned, 0..1; None: not tuned.
+    was tuned, 0..1; None: not tuned. query_bits: of each dimension of a query that is compared with
+    codes of signs (RaBitQ); None: the engine's default.
     """
 
     breadth: int = 16
     overfetch: int = 10
     recall: float | None = None
+    query_bits: int | None = None
 
     def widened(self, factor: float) -> "Effort":
         """Visit `factor` times as much."""
@@ -111,6 +113,8 @@ class VectorIndex(ABC):
     capabilities: ClassVar[Capabilities] = Capabilities()
     effort = Effort()
     """Effort of searches that bring none."""
+    query_bits: tuple[int | None, ...] = (None,)
+    """Values of `Effort.query_bits` that tuning tries."""
     problem: str | None = None
     """Why it is not searched on the device that was asked for, for the user."""
 

@@ -42,6 +42,7 @@ _T = TypeVar("_T")
 _FINGERPRINT_ROWS = 256
 _MOST_DESCRIPTION_BYTES = 1 << 20
 _MOST_EFFORT = 2**31 - 1
+_MOST_QUERY_BITS = 8
 
 
 class BadGenerationError(Exception):
@@ -119,7 +120,11 @@ class Generation:
         for name, value in asdict(self).items():
             facts |= value if name == "details" else {_NAMES_ON_DISK.get(name, name): value}
         facts["tuning"]["settings"] = {
-            modality: {_NAMES_ON_DISK.get(name, name): value for name, value in effort.items()}
+            modality: {
+                _NAMES_ON_DISK.get(name, name): value
+                for name, value in effort.items()
+                if (name, value) != ("query_bits", None)  # other kinds' descriptions stay as before
+            }
             for modality, effort in facts["tuning"]["settings"].items()
         }
         if self.engine == "faiss":
@@ -431,11 +436,13 @@ def _parse(file: Path) -> Generation:
             for effort in generation.tuning.settings.values()
             for value in (effort.breadth, effort.overfetch)
         ]
-        numbers = [generation.rows, generation.size, generation.training.of_rows, *efforts]
+        bits = [effort.query_bits or 8 for effort in generation.tuning.settings.values()]
+        numbers = [generation.rows, generation.size, generation.training.of_rows, *efforts, *bits]
         texts = [generation.kind, generation.version, *generation.training.reasons]
         if (
             not all(isinstance(number, int) and number > 0 for number in numbers)
             or max(efforts, default=0) > _MOST_EFFORT
+            or max(bits, default=0) > _MOST_QUERY_BITS
             or not all(isinstance(text, str) for text in texts)
         ):
             raise BadGenerationError(f"{file} is damaged: it has impossible numbers")

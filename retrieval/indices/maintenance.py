@@ -103,13 +103,15 @@ def build_index(
         with library.catalog.snapshot() as snapshot:
             return snapshot.fields_of_rows(space.id, modality, first, last)
 
+    half = (memory_bytes() or _ASSUMED_MEMORY) // 2  # the other one for the pages of the rows
     with suppress(BuildCancelled):
         return build(
             directory,
             modality,
             rows,
             queries,
-            memory_bytes=(memory_bytes() or _ASSUMED_MEMORY) // 2,
+            memory_bytes=half,
+            cache_bytes=half,
             options=options or BuildOptions(),
             device=device,
             fields_of=fields_of,

@@ -59,6 +59,8 @@ def tune(
     queries: Mapping[Modality, TuningQueries],
     target_recall: float,
     k: int = 10,
+    *,
+    read_s: float = 0.0,
 ) -> dict[Modality, Effort]:
     """Find an effort for each modality of queries by comparison with exact search.
 
@@ -68,6 +70,7 @@ def tune(
         queries: a few hundred of each modality.
         target_recall: 0..1, of recall@k after exact refine.
         k: length of the lists.
+        read_s: what reading a candidate's row takes besides, in seconds, where it is not in memory.
 
     Returns:
         Among efforts whose recall, less its standard error, reaches the target, that of the fastest
@@ -75,25 +78,58 @@ def tune(
     """
     rows = rows[: len(index)]
     return {
-        modality: _tune(index, rows, asked, target_recall, k)
+        modality: _tune(index, rows, asked, target_recall, k, read_s)
         for modality, asked in queries.items()
         if len(asked.vectors)
     }
 
 
 def _tune(
-    index: VectorIndex, rows: Rows, queries: TuningQueries, target_recall: float, k: int
+    index: VectorIndex,
+    rows: Rows,
+    queries: TuningQueries,
+    target_recall: float,
+    k: int,
+    read_s: float,
 ) -> Effort:
     vectors, sources = queries.vectors, queries.source_rows
     _, exact = nearest(vectors, rows, k + (sources is not None))
     if sources is not None:
         exact = _without(exact, sources)
     enough: list[_Point] = []
+    best: list[_Point] = []
+    for bits in index.query_bits:
+        good, highest = _sweep(index, vectors, exact, target_recall, bits)
+        enough += good
+        best.append(highest)
+    if not enough:
+        return max(best, key=lambda point: point.recall).effort
+
+    def cost(point: _Point) -> float:
+        reading = k * point.effort.overfetch * read_s
+        return _seconds(index, rows, vectors, point.effort, k) + reading
+
+    return min(enough, key=cost).effort
+
+
+def _sweep(
+    index: VectorIndex,
+    vectors: Vectors,
+    exact: NDArray[np.int64],
+    target_recall: float,
+    bits: int | None,
+) -> tuple[list[_Point], _Point]:
+    """Widen a search until it spares no candidates: points of enough recall, and that of the most.
+
+    exact: (m, k) rows. bits: `Effort.query_bits`.
+    """
+    k = exact.shape[1]
+    enough: list[_Point] = []
     best: _Point | None = None
     for breadth in _breadths(index):
-        depth = min(len(rows), k * OVERFETCH[-1])
-        _, found = index.search(vectors, depth, None, Effort(breadth))
-        for point in _points(found, exact, breadth, k):
+        depth = min(len(index), k * OVERFETCH[-1])
+        _, found = index.search(vectors, depth, None, Effort(breadth, query_bits=bits))
+        for point in _points(found, exact, breadth, bits):
             if best is None or point.recall > best.recall:
                 best = point
             if point.safe_recall >= target_recall:
@@ -104,24 +140,23 @@ def _tune(
             or (len(enough) > 2 and enough[-1].effort.overfetch == enough[-2].effort.overfetch)
         ):
             break  # More breadth would not spare candidates.
-    if not enough:
-        if best is None:
-            raise ValueError("there is nothing to tune")
-        return best.effort
-    return min(enough, key=lambda point: _seconds(index, rows, vectors, point.effort, k)).effort
+    if best is None:
+        raise ValueError("there is nothing to tune")
+    return enough, best
 
 
 def _points(
-    found: NDArray[np.int64], exact: NDArray[np.int64], breadth: int, k: int
+    found: NDArray[np.int64], exact: NDArray[np.int64], breadth: int, bits: int | None
 ) -> Iterator[_Point]:
     """Recall at each over-fetch: refine puts back whatever is among the candidates."""
+    k = exact.shape[1]
     for overfetch in OVERFETCH:
         hits = [
             np.isin(want[want >= 0], got[: overfetch * k]).mean()
             for want, got in zip(exact, found, strict=True)
         ]
         error = float(np.std(hits) / np.sqrt(len(hits)))
-        yield _Point(Effort(breadth, overfetch, float(np.mean(hits))), error)
+        yield _Point(Effort(breadth, overfetch, float(np.mean(hits)), bits), error)
 
 
 def _breadths(index: VectorIndex) -> list[int]:
