@@ -388,6 +388,8 @@ class Library:
         A kill in between leaves files that the catalog does not name; removing the space again, or
         adding it again, takes them away. Raises UsageError for the default space and an unknown id.
         """
+        from retrieval.indices.generations import discard_all
+
         directory = self.path / "spaces" / space_id
         with self.writer():
             if space_id == _read_manifest(self.path).default_space:
@@ -401,6 +403,7 @@ class Library:
                 transaction.remove_space(space_id)
             try:
                 (directory / "space.toml").unlink(missing_ok=True)
+                discard_all(directory)
                 shutil.rmtree(directory)
             except OSError as error:
                 raise LibraryError(

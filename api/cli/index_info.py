@@ -1,5 +1,6 @@
 """`mmsearch build-index` and `mmsearch index-info`: build and show vector indices."""
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 from api.cli.options import (
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
     from retrieval.indices.generations import Generation
     from retrieval.library import Library
     from retrieval.media import Modality
+
+
+class IndexEngine(StrEnum):
+    """Engines of the index of a library."""
+
+    FAISS = "faiss"
+    MILVUS = "milvus"
+    PGVECTOR = "pgvector"
 
 
 def index_info(
@@ -62,7 +71,19 @@ def build_index(
     factory: Annotated[
         str | None,
         option(
-            "--factory", "STRING", "FAISS factory string, such as IVF4096,PQ64. (default: by size)"
+            "--factory",
+            "STRING",
+            "What to build: a FAISS factory string, such as IVF4096,PQ64, or a kind of another "
+            "engine. (default: by size)",
+        ),
+    ] = None,
+    engine: Annotated[
+        IndexEngine | None,
+        option(
+            "--engine",
+            "NAME",
+            "faiss; milvus or pgvector, whose server MMSEARCH_MILVUS or MMSEARCH_PGVECTOR names. "
+            "(default: as before, or faiss)",
         ),
     ] = None,
     kind: Annotated[
@@ -108,7 +129,9 @@ def build_index(
             "`mmsearch serve --copy DIR`."
         )
     chosen = opened.space(space)
-    options = BuildOptions(factory, target_recall, force=True)
+    options = BuildOptions(
+        factory, target_recall, force=True, engine=engine.value if engine else None
+    )
     modalities = [m for m in Modality if _facts(opened, chosen, m)["rows"]]
     if not modalities:
         raise UsageError(f"{opened.path} holds no vectors yet: mmsearch index PATH...")
@@ -196,9 +219,10 @@ def _build(
             should_stop=should_stop,
         )
     if generation is not None and not is_quiet:
+        server = generation.details.get("server")
         console.out.print(
             f"Index of {generation.rows:,} {modality} vectors built: {generation.kind}, "
-            f"{generation.size / 1e6:,.1f} MB.",
+            f"{generation.size / 1e6:,.1f} MB{f' beside {server}' if server else ''}.",
             markup=False,
         )
     return generation
@@ -248,13 +272,17 @@ def _print(name: str, facts: dict[str, Any]) -> None:
         lines["Columns"] = ", ".join(f"{one['column']} ({one['kind']})" for one in of_table)
     if index := facts["index"]:
         training, tuning = index["training"], index["tuning"]
-        lists = f"{index['lists']:,} lists, " if index["lists"] else ""
-        lines["Codes"] = f"{lists}{index['code_bytes']} bytes per row"
-        lines["Memory"] = (
-            f"{index['size'] / 1e6:,.1f} MB ({index['bytes_per_row']:.1f} bytes per row in total)"
-        )
-        lines["Trained"] = f"on {training['sample']:,} of {training['of_rows']:,} rows"
-        lines["Built"] = f"{index['created']}, generation {index['number']}, FAISS {index['faiss']}"
+        engine = index.get("engine", "faiss")
+        if engine == "faiss":
+            lists = f"{index['lists']:,} lists, " if index["lists"] else ""
+            lines["Codes"] = f"{lists}{index['code_bytes']} bytes per row"
+            size = f"{index['size'] / 1e6:,.1f} MB"
+            lines["Memory"] = f"{size} ({index['bytes_per_row']:.1f} bytes per row in total)"
+            lines["Trained"] = f"on {training['sample']:,} of {training['of_rows']:,} rows"
+        else:
+            lines["Server"] = f"{engine} at {index['server']}, collection {index['collection']}"
+        version = f"{'FAISS' if engine == 'faiss' else engine} {index['faiss']}".strip()
+        lines["Built"] = f"{index['created']}, generation {index['number']}, {version}"
         for modality, settings in tuning["settings"].items():
             recall = settings["recall"]
             found = "not measured" if recall is None else f"recall@10 {recall:.3f}"

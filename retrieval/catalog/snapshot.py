@@ -215,6 +215,27 @@ class Snapshot:
                 found.append((row, _file_entry(file), FileState(state)))
         return found
 
+    def fields_of_rows(
+        self, space_id: str, modality: Modality, first: int, last: int
+    ) -> list[tuple[Any, ...]]:
+        """List the current items at rows first .. last-1, several where a row has several.
+
+        Of each: row, width, height, taken_local, date, kind, camera, path; None for what it lacks.
+        """
+        query = select_current(
+            space_id,
+            modality,
+            RowRecord.row,
+            ItemRecord.width,
+            ItemRecord.height,
+            FileRecord.taken_local,
+            FileRecord.date,
+            FileRecord.kind,
+            FileRecord.camera,
+            FileRecord.path,
+        ).where(RowRecord.row >= first, RowRecord.row < last)
+        return [tuple(fields) for fields in self._connection.execute(query)]
+
     def indexed_files(self) -> Iterator[FileEntry]:
         """Yield the files that can be found, by path; their metadata is left out."""
         query = sa.select(*_FILE).where(FileRecord.state == FileState.INDEXED)

@@ -5,7 +5,7 @@ removed files are left out of the allowed rows, until the library is compacted.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from retrieval.embeddings import Rows
 from retrieval.encoders.base import Vectors
+from retrieval.errors import LibraryError
 from retrieval.filters import Filter
 
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -27,7 +28,9 @@ ENGINES = {
     "faiss": "retrieval.indices.faiss.ivf:FactoryIndex",
     "hnswlib": "retrieval.indices.hnswlib:HnswlibIndex",
     "lancedb": "retrieval.indices.lancedb:LancedbIndex",
+    "milvus": "retrieval.indices.milvus:MilvusIndex",
     "milvus-lite": "retrieval.indices.milvus_lite:MilvusLiteIndex",
+    "pgvector": "retrieval.indices.pgvector:PgvectorIndex",
     "usearch": "retrieval.indices.usearch:UsearchIndex",
 }
 """Class of each engine by name; a module is imported when its engine is asked for."""
@@ -40,12 +43,14 @@ class Effort:
     breadth: how much of the index a query visits, in the engine's own unit: inverted lists (nprobe)
     or, in a graph, the length of the candidate list (ef). overfetch: candidates proposed for each
     wanted hit, before exact refine. recall: share of the exact best that was found with it when it
-    was tuned, 0..1; None: not tuned.
+    was tuned, 0..1; None: not tuned. query_bits: of each dimension of a query that is compared with
+    codes of signs (RaBitQ); None: the engine's default.
     """
 
     breadth: int = 16
     overfetch: int = 10
     recall: float | None = None
+    query_bits: int | None = None
 
     def widened(self, factor: float) -> "Effort":
         """Visit `factor` times as much."""
@@ -108,6 +113,8 @@ class VectorIndex(ABC):
     capabilities: ClassVar[Capabilities] = Capabilities()
     effort = Effort()
     """Effort of searches that bring none."""
+    query_bits: tuple[int | None, ...] = (None,)
+    """Values of `Effort.query_bits` that tuning tries."""
     problem: str | None = None
     """Why it is not searched on the device that was asked for, for the user."""
 
@@ -167,8 +174,14 @@ class VectorEngine(VectorIndex):
     """The name of what searches, as users know it."""
     reads_untrusted: ClassVar[bool] = False
     """Whether `open` checks all that a file says, as a library from a stranger needs."""
+    on_server: ClassVar[bool] = False
+    """Whether the vectors are on a server, which may be away."""
     detail_names: ClassVar[tuple[str, ...]] = ()
     """Names of the facts of `details`."""
+    is_extendable: bool = True
+    """Whether `add` may follow on `open`; the index of a copied library belongs to the first."""
+    fields_of: Callable[[int, int], Sequence[tuple[Any, ...]]] | None = None
+    """Reads what engines filter by of rows first .. last-1: `Snapshot.fields_of_rows`."""
     training_reasons: tuple[str, ...] = ()
     """Sentences about how the index was trained, for the user."""
     threads: int = 0
@@ -236,6 +249,17 @@ class VectorEngine(VectorIndex):
     def save(self, path: Path) -> None:
         """Make the index durable; an engine in one file writes that, others their own path."""
 
+    def abandon(self) -> None:
+        """Remove what `add` left elsewhere than in the file that `save` would have written."""
+
+    @classmethod
+    def discard(cls, path: Path, kept: Path | None = None) -> bool:
+        """Remove what belongs to a file and lies elsewhere, but not what a kept file needs.
+
+        Returns False where that cannot be done now.
+        """
+        return True
+
     def close(self) -> None:
         """Release what an engine on disk holds; nothing can be searched then."""
 
@@ -257,6 +281,10 @@ class VectorEngine(VectorIndex):
         It grows when new rows differ from those that the index was trained on.
         """
         return 0.0
+
+
+class IndexUnavailableError(LibraryError):
+    """The server that holds an index is away, or no longer holds it."""
 
 
 class UnsafeIndexError(RuntimeError):

@@ -20,6 +20,15 @@ BYTES_PER_ROW = 80
 _SPARE_BYTES = 2
 """Spare part of these: lists are not equally long, and codebooks take some memory too."""
 
+_ROW_BYTES = 2
+"""Of a dimension in the embeddings file."""
+
+_FACTOR_BYTES = 8
+"""Two factors of a row's code of signs."""
+
+_LEAST_SIGNS = 128
+"""Dimensions from which codes of signs are chosen: their error falls with the dimension."""
+
 _ID_BYTES = 8
 _BLOCK_ROWS = 32
 """Rows of a block of fast-scan codes; the last block of a list is half empty on average."""
@@ -42,7 +51,13 @@ class Choice:
     memory_bytes: int = 0
 
 
-def choose(rows: int, dimension: int, memory_bytes: int, device: str = "cpu") -> Choice:
+def choose(
+    rows: int,
+    dimension: int,
+    memory_bytes: int,
+    device: str = "cpu",
+    cache_bytes: int | None = None,
+) -> Choice:
     """Choose an index for a number of rows of a dimension.
 
     Args:
@@ -50,6 +65,7 @@ def choose(rows: int, dimension: int, memory_bytes: int, device: str = "cpu") ->
         dimension: of each row.
         memory_bytes: limit for the index; codes are shortened to keep to it.
         device: `cpu` or `cuda`.
+        cache_bytes: memory for the pages of the embeddings file; None: enough.
     """
     if rows <= EXACT_UP_TO_ROWS:
         return Choice(
@@ -62,6 +78,10 @@ def choose(rows: int, dimension: int, memory_bytes: int, device: str = "cpu") ->
     from retrieval.indices.faiss.ivf import training_rows
 
     on_gpu = device.startswith("cuda")
+    if not on_gpu and exceeds_cache(rows, dimension, cache_bytes):
+        signs = _choose_signs(rows, dimension, memory_bytes, cache_bytes or 0)
+        if signs.memory_bytes <= memory_bytes and dimension >= _LEAST_SIGNS:
+            return signs
     halvings = 0
     while True:
         code = _Code.of(dimension, halvings, on_gpu)
@@ -77,6 +97,37 @@ def choose(rows: int, dimension: int, memory_bytes: int, device: str = "cpu") ->
         training_rows=training_rows(rows, lists),
         memory_bytes=needed,
         reasons=_reasons(rows, dimension, lists, code, needed, memory_bytes),
+    )
+
+
+def exceeds_cache(rows: int, dimension: int, cache_bytes: int | None) -> bool:
+    """Tell whether the rows of an embeddings file are more than the memory for its pages."""
+    return cache_bytes is not None and _ROW_BYTES * dimension * rows > cache_bytes
+
+
+def _choose_signs(rows: int, dimension: int, memory_bytes: int, cache_bytes: int) -> Choice:
+    """Choose codes of signs (RaBitQ; Gao and Long, 2024)."""
+    from retrieval.indices.faiss.ivf import training_rows
+
+    code_bytes = math.ceil(dimension / 8) + _FACTOR_BYTES
+    lists = max(1, int(4 * math.sqrt(rows)))
+    needed = rows * (code_bytes + _ID_BYTES) + 4 * dimension * (lists + dimension)
+    return Choice(
+        factory=f"RR{dimension},IVF{lists},RaBitQ",
+        lists=lists,
+        code_bytes=code_bytes,
+        training_rows=training_rows(rows, lists),
+        memory_bytes=needed,
+        reasons=(
+            f"{_ROW_BYTES * dimension * rows / 1e6:,.0f} MB of vectors are more than the "
+            f"{cache_bytes / 1e6:,.0f} MB of memory that the system may keep them in: each "
+            "candidate that is compared exactly may be a read from the disk. Codes of signs "
+            "(RaBitQ) need fewer candidates than those of a product quantiser.",
+            f"{lists:,} inverted lists: four times the square root of {rows:,}.",
+            f"Codes of {code_bytes} bytes: a sign of each dimension after a random rotation, and "
+            f"{_FACTOR_BYTES} bytes that correct the estimate.",
+            f"{needed / 1e6:,.0f} MB of memory, {needed / rows:.0f} bytes a row.",
+        ),
     )
 
 

@@ -21,7 +21,14 @@ import xxhash
 from retrieval.embeddings import Rows
 from retrieval.errors import LibraryError, LibraryLockedError
 from retrieval.files import checksum_of_file, replacing, write_atomically
-from retrieval.indices.base import ENGINES, Effort, UnsafeIndexError, VectorEngine, load_engine
+from retrieval.indices.base import (
+    ENGINES,
+    Effort,
+    IndexUnavailableError,
+    UnsafeIndexError,
+    VectorEngine,
+    load_engine,
+)
 from retrieval.indices.faiss import MISSING
 from retrieval.media import Modality
 
@@ -35,6 +42,7 @@ _T = TypeVar("_T")
 _FINGERPRINT_ROWS = 256
 _MOST_DESCRIPTION_BYTES = 1 << 20
 _MOST_EFFORT = 2**31 - 1
+_MOST_QUERY_BITS = 8
 
 
 class BadGenerationError(Exception):
@@ -112,7 +120,11 @@ class Generation:
         for name, value in asdict(self).items():
             facts |= value if name == "details" else {_NAMES_ON_DISK.get(name, name): value}
         facts["tuning"]["settings"] = {
-            modality: {_NAMES_ON_DISK.get(name, name): value for name, value in effort.items()}
+            modality: {
+                _NAMES_ON_DISK.get(name, name): value
+                for name, value in effort.items()
+                if (name, value) != ("query_bits", None)  # other kinds' descriptions stay as before
+            }
             for modality, effort in facts["tuning"]["settings"].items()
         }
         if self.engine == "faiss":
@@ -204,8 +216,12 @@ def load(directory: Path, generation: Generation, rows: Rows) -> VectorEngine:
         )
     try:
         index = engine.open(file, rows, generation.kind)
-    except ImportError as error:
-        raise BadGenerationError(f"{file} needs the package {engine.package}") from error
+    except (ImportError, IndexUnavailableError) as error:
+        is_away = isinstance(error, IndexUnavailableError)
+        reason = (
+            f"cannot be searched: {error}" if is_away else f"needs the package {engine.package}"
+        )
+        raise BadGenerationError(f"{file} {reason}") from error
     except UnsafeIndexError as error:
         raise BadGenerationError(f"{file} is refused: {error}") from error
     except OSError as error:
@@ -242,12 +258,16 @@ def find_damage(directory: Path, modality: str, rows: Rows) -> list[tuple[int, s
 
 def remove_generation(directory: Path, modality: str, number: int) -> None:
     """Delete the files of a generation; the next build makes another. Call it while `building`."""
-    for other, name in sorted(
-        _files(directory, modality), key=lambda file: not file[1].endswith(".json")
-    ):
+    for other, name in _descriptions_first(directory, modality):
         if other == number:
-            with suppress(OSError):
-                (directory / name).unlink()
+            _remove(directory / name)
+
+
+def discard_all(directory: Path) -> None:
+    """Drop what servers hold of a space that is removed, where they can be reached."""
+    for modality in Modality:
+        for _, name in _descriptions_first(directory, modality):
+            _remove(directory / name)
 
 
 @contextmanager
@@ -323,7 +343,7 @@ def write(
         raise LibraryError(
             f"{index_file} cannot be written: {error.strerror}. Searches go on without it."
         ) from error
-    _remove_others(directory, modality, number)
+    _remove_others(directory, modality, index_file)
     return generation
 
 
@@ -359,14 +379,27 @@ def _files(directory: Path, modality: str) -> list[tuple[int, str]]:
     return []
 
 
-def _remove_others(directory: Path, modality: str, number: int) -> None:
-    # The description first: a reader must not meet one without its index.
-    for other, name in sorted(
-        _files(directory, modality), key=lambda file: not file[1].endswith(".json")
-    ):
-        if other != number:
-            with suppress(OSError):  # Windows keeps files that are open; the next build tries again
-                (directory / name).unlink()
+def _remove_others(directory: Path, modality: str, kept: Path) -> None:
+    for _, name in _descriptions_first(directory, modality):
+        if Path(name).stem != kept.stem:
+            _remove(directory / name, kept)
+
+
+def _descriptions_first(directory: Path, modality: str) -> list[tuple[int, str]]:
+    """List files as they are removed: no reader must meet a description without its index."""
+    return sorted(_files(directory, modality), key=lambda file: not file[1].endswith(".json"))
+
+
+def _remove(file: Path, kept: Path | None = None) -> None:
+    """Remove a file of a generation, and what a server holds for it, but not what `kept` needs.
+
+    Where that fails the file stays: the next build tries again.
+    """
+    engine = file.suffix[1:]
+    if engine in ENGINES and not load_engine(engine).discard(file, kept):
+        return
+    with suppress(OSError):  # Windows keeps files that are open
+        file.unlink()
 
 
 def _engine(name: str, file: Path) -> type[VectorEngine]:
@@ -403,11 +436,13 @@ def _parse(file: Path) -> Generation:
             for effort in generation.tuning.settings.values()
             for value in (effort.breadth, effort.overfetch)
         ]
-        numbers = [generation.rows, generation.size, generation.training.of_rows, *efforts]
+        bits = [effort.query_bits or 8 for effort in generation.tuning.settings.values()]
+        numbers = [generation.rows, generation.size, generation.training.of_rows, *efforts, *bits]
         texts = [generation.kind, generation.version, *generation.training.reasons]
         if (
             not all(isinstance(number, int) and number > 0 for number in numbers)
             or max(efforts, default=0) > _MOST_EFFORT
+            or max(bits, default=0) > _MOST_QUERY_BITS
             or not all(isinstance(text, str) for text in texts)
         ):
             raise BadGenerationError(f"{file} is damaged: it has impossible numbers")

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,15 +99,22 @@ def build_index(
             )
         return found
 
+    def fields_of(first: int, last: int) -> list[tuple[Any, ...]]:
+        with library.catalog.snapshot() as snapshot:
+            return snapshot.fields_of_rows(space.id, modality, first, last)
+
+    half = (memory_bytes() or _ASSUMED_MEMORY) // 2  # the other one for the pages of the rows
     with suppress(BuildCancelled):
         return build(
             directory,
             modality,
             rows,
             queries,
-            memory_bytes=(memory_bytes() or _ASSUMED_MEMORY) // 2,
+            memory_bytes=half,
+            cache_bytes=half,
             options=options or BuildOptions(),
             device=device,
+            fields_of=fields_of,
             on_progress=on_progress,
             should_stop=should_stop,
         )

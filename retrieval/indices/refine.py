@@ -134,6 +134,16 @@ def keep_allowed(found: Found, k: int, allowed: AllowedRows) -> Found:
     return scores, rows
 
 
+def probes_for(nprobe: int, selectivity: float) -> int:
+    """Return the number of lists to visit where this share of the rows, 0..1, is allowed.
+
+    The best of a share s of the rows are among the best k/s of all, which lie in more lists, but
+    not in 1/s times as many. With the power 1/2, recall@10 among a million rows fell to 0.94 where
+    the filter and the query were of different topics; 1 cost twice as much as 3/4 for 0.01 more.
+    """
+    return math.ceil(nprobe * math.pow(max(selectivity, 1e-4), -0.75))
+
+
 def _fetch(index: VectorIndex, k: int, effort: Effort, available: int) -> int:
     if index.capabilities.refines:
         return k

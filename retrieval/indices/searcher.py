@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from retrieval.embeddings import EmbeddingsFile, RowChecker, Rows
 from retrieval.encoders.base import Vectors
 from retrieval.indices import generations
-from retrieval.indices.base import AllowedRows, Found, VectorIndex
+from retrieval.indices.base import (
+    AllowedRows,
+    Found,
+    IndexUnavailableError,
+    VectorIndex,
+    load_engine,
+)
 from retrieval.indices.exact import ExactIndex, nearest
 from retrieval.indices.generations import Generation
 from retrieval.indices.refine import propose_rows, refine_all
@@ -23,6 +29,9 @@ from retrieval.media import Modality
 
 FEW_ROWS = 4096
 """Up to this number of allowed rows, all are scored: exact, and measured to be faster."""
+
+_RETRY_S = 30
+"""Time for which a server that was away is not asked again."""
 
 _LONGEST_TICK_NS = 3_000_000_000
 """FAT keeps times of every other second; nothing in use is coarser."""
@@ -75,6 +84,7 @@ class Searcher:
         self._listed_mtime_ns: int | None = None
         self._loading: threading.Thread | None = None
         self._problem: str | None = None
+        self._retry_at: float | None = None
 
     @property
     def rows(self) -> Rows:
@@ -93,10 +103,12 @@ class Searcher:
             return self._state.index.problem
         if self._problem is None:
             return None
-        return (
-            f"{self._problem}. It was not used: all vectors were searched exactly, which is "
-            "slower. `mmsearch build-index` rebuilds it."
+        told = (
+            f"{self._problem}. It was not used: all vectors were searched exactly, which is slower"
         )
+        if self._retry_at is not None:
+            return f"{told}, until the server answers again."
+        return f"{told}. `mmsearch build-index` rebuilds it."
 
     @property
     def damage(self) -> str | None:
@@ -130,7 +142,7 @@ class Searcher:
                 self._state = self._state.over(rows)
             if row_count == 0 or not self._is_outdated():
                 return
-            if self._state.generation is None:
+            if self._state.generation is None and self._retry_at is None:
                 self._load_latest()
             else:
                 self._loading = threading.Thread(target=self._load_latest, name="mmsearch-index")
@@ -177,7 +189,11 @@ class Searcher:
         if allowed is not None:
             in_index = allowed.part(0, state.covered)
             in_tail = allowed.part(state.covered, len(state.rows))
-        proposed = propose_rows(state.index, queries, k, in_index, effort)
+        try:
+            proposed = propose_rows(state.index, queries, k, in_index, effort)
+        except IndexUnavailableError as error:
+            self._do_without(state.generation, error)
+            return self.candidates(queries, k, allowed, query_modality)
         proposed[proposed >= 0] = np.where(
             self.are_whole(proposed[proposed >= 0]), proposed[proposed >= 0], -1
         )
@@ -217,6 +233,8 @@ class Searcher:
         """Tell whether there is a generation to try: a new one, or one that lacked rows."""
         if self._loading is not None and self._loading.is_alive():
             return False
+        if self._retry_at is not None:
+            return time.monotonic() >= self._retry_at
         mtime_ns = self.directory.stat().st_mtime_ns
         if mtime_ns == self._listed_mtime_ns and self._problem is None:
             return False
@@ -235,6 +253,14 @@ class Searcher:
         self._tried = numbers, rows
         return is_promising
 
+    def _do_without(self, generation: Generation, error: IndexUnavailableError) -> None:
+        """Search exactly for a while, since a server is away."""
+        with self._lock:
+            if self._state.generation == generation:
+                self._state = _State.of(self._state.rows)
+            self._problem = f"{generation.index_file(self.directory)} cannot be searched: {error}"
+            self._retry_at = time.monotonic() + _RETRY_S
+
     def _load_latest(self) -> None:
         """Load the newest usable generation and swap it in."""
         problems: list[str] = []
@@ -242,8 +268,15 @@ class Searcher:
             self.directory, self.modality, self._state.rows, problems.append
         )
         placed = loaded and (loaded[0], loaded[1].on_device(self._device))
+        is_away = bool(problems) and self._is_on_server()
         with self._lock:
             self._problem = problems[0] if problems else None
+            self._retry_at = time.monotonic() + _RETRY_S if is_away else None
             in_use = self._state.generation
             if placed and (in_use is None or in_use.number < placed[0].number):
                 self._state = _State.of(self._state.rows, *placed)
+
+    def _is_on_server(self) -> bool:
+        """Return whether the newest generation is on a server."""
+        newest = generations.latest(self.directory, self.modality, self._state.rows)
+        return newest is not None and load_engine(newest.engine).on_server

@@ -59,6 +59,8 @@ def tune(
     queries: Mapping[Modality, TuningQueries],
     target_recall: float,
     k: int = 10,
+    *,
+    read_s: float = 0.0,
 ) -> dict[Modality, Effort]:
     """Find an effort for each modality of queries by comparison with exact search.
 
@@ -68,6 +70,7 @@ def tune(
         queries: a few hundred of each modality.
         target_recall: 0..1, of recall@k after exact refine.
         k: length of the lists.
+        read_s: what reading a candidate's row takes besides, in seconds, where it is not in memory.
 
     Returns:
         Among efforts whose recall, less its standard error, reaches the target, that of the fastest
@@ -75,14 +78,19 @@ def tune(
     """
     rows = rows[: len(index)]
     return {
-        modality: _tune(index, rows, asked, target_recall, k)
+        modality: _tune(index, rows, asked, target_recall, k, read_s)
         for modality, asked in queries.items()
         if len(asked.vectors)
     }
 
 
 def _tune(
-    index: VectorIndex, rows: Rows, queries: TuningQueries, target_recall: float, k: int
+    index: VectorIndex,
+    rows: Rows,
+    queries: TuningQueries,
+    target_recall: float,
+    k: int,
+    read_s: float,
 ) -> Effort:
     vectors, sources = queries.vectors, queries.source_rows
     _, exact = nearest(vectors, rows, k + (sources is not None))
@@ -90,11 +98,12 @@ def _tune(
         exact = without_sources(exact, sources)
 
     def seconds(effort: Effort) -> float:
-        return seconds_of(
+        searching = seconds_of(
             lambda query: search_refined(index, rows, query, k, effort), vectors[:TIMED_QUERIES]
         )
+        return searching + k * effort.overfetch * read_s
 
-    return choose_effort(index, vectors, exact, target_recall, k, seconds)
+    return choose_effort(index, vectors, exact, target_recall, seconds)
 
 
 def choose_effort(
@@ -102,7 +111,6 @@ def choose_effort(
     queries: Vectors,
     exact: NDArray[np.int64],
     target_recall: float,
-    k: int,
     seconds: Callable[[Effort], float],
 ) -> Effort:
     """Find the cheapest effort for queries of one modality, as `tune`.
@@ -112,15 +120,37 @@ def choose_effort(
         queries: (m, d) float32, unit.
         exact: (m, k) rows that exact search finds, -1 where there are fewer.
         target_recall: 0..1.
-        k: length of the lists.
         seconds: measures a single query with an effort, refine included.
     """
+    enough: list[_Point] = []
+    best: list[_Point] = []
+    for bits in index.query_bits:
+        good, highest = _sweep(index, queries, exact, target_recall, bits)
+        enough += good
+        best.append(highest)
+    if not enough:
+        return max(best, key=lambda point: point.recall).effort
+    return min(enough, key=lambda point: seconds(point.effort)).effort
+
+
+def _sweep(
+    index: VectorIndex,
+    vectors: Vectors,
+    exact: NDArray[np.int64],
+    target_recall: float,
+    bits: int | None,
+) -> tuple[list[_Point], _Point]:
+    """Widen a search until it spares no candidates: points of enough recall, and that of the most.
+
+    exact: (m, k) rows. bits: `Effort.query_bits`.
+    """
+    k = exact.shape[1]
     enough: list[_Point] = []
     best: _Point | None = None
     for breadth in _breadths(index):
         depth = min(len(index), k * OVERFETCH[-1])
-        _, found = index.search(queries, depth, None, Effort(breadth))
-        for point in _points(found, exact, breadth, k):
+        _, found = index.search(vectors, depth, None, Effort(breadth, query_bits=bits))
+        for point in _points(found, exact, breadth, bits):
             if best is None or point.recall > best.recall:
                 best = point
             if point.safe_recall >= target_recall:
@@ -131,24 +161,23 @@ def choose_effort(
             or (len(enough) > 2 and enough[-1].effort.overfetch == enough[-2].effort.overfetch)
         ):
             break  # More breadth would not spare candidates.
-    if not enough:
-        if best is None:
-            raise ValueError("there is nothing to tune")
-        return best.effort
-    return min(enough, key=lambda point: seconds(point.effort)).effort
+    if best is None:
+        raise ValueError("there is nothing to tune")
+    return enough, best
 
 
 def _points(
-    found: NDArray[np.int64], exact: NDArray[np.int64], breadth: int, k: int
+    found: NDArray[np.int64], exact: NDArray[np.int64], breadth: int, bits: int | None
 ) -> Iterator[_Point]:
     """Recall at each over-fetch: refine puts back whatever is among the candidates."""
+    k = exact.shape[1]
     for overfetch in OVERFETCH:
         hits = [
             np.isin(want[want >= 0], got[: overfetch * k]).mean()
             for want, got in zip(exact, found, strict=True)
         ]
         error = float(np.std(hits) / np.sqrt(len(hits)))
-        yield _Point(Effort(breadth, overfetch, float(np.mean(hits))), error)
+        yield _Point(Effort(breadth, overfetch, float(np.mean(hits)), bits), error)
 
 
 def _breadths(index: VectorIndex) -> list[int]:

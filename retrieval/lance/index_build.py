@@ -237,7 +237,7 @@ def _tuned(
         timed = queries.vectors[:TIMED_QUERIES]
         return seconds_of(lambda query: index.refined(query, k, effort), timed)
 
-    return choose_effort(index, queries.vectors, exact, target, k, seconds)
+    return choose_effort(index, queries.vectors, exact, target, seconds)
 
 
 def _queries(

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from retrieval.encoders.base import Vectors
 from retrieval.indices.base import AllowedRows, Effort, Found, VectorIndex
 from retrieval.indices.faiss.gpu import MOST_SELECTED, Placing
-from retrieval.indices.faiss.ivf import FactoryIndex, probes_for
-from retrieval.indices.refine import filtered_fetch, keep_allowed
+from retrieval.indices.faiss.ivf import FactoryIndex
+from retrieval.indices.refine import filtered_fetch, keep_allowed, probes_for
 
 _BLOCK_QUERIES = 1024
 """Queries given to the GPU at a time, which bounds what a search takes of its memory."""

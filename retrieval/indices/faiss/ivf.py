@@ -1,4 +1,4 @@
-"""An index by its FAISS factory string: `IVF1024,PQ64`, `OPQ64_256,IVF256,PQ64x4fs`, `HNSW32`."""
+"""An index by its FAISS factory string: `IVF1024,PQ64`, `RR512,IVF1024,RaBitQ`, `HNSW32`."""
 
 import math
 from pathlib import Path
@@ -27,6 +27,7 @@ from retrieval.indices.faiss.reading import (
     require_known_kind,
     transforms_of,
 )
+from retrieval.indices.refine import probes_for
 
 LEAST_POINTS_PER_CENTROID = 39
 """What FAISS asks for; with fewer, centroids follow single points of the sample."""
@@ -36,16 +37,8 @@ _LEAST_POINTS = 65_536
 """Training points for product quantisers and rotations: 256 a centroid of each."""
 
 _ROTATION_ROUNDS = 10
-
-
-def probes_for(nprobe: int, selectivity: float) -> int:
-    """Return the number of lists to visit where this share of the rows, 0..1, is allowed.
-
-    The best of a share s of the rows are among the best k/s of all, which lie in more lists, but
-    not in 1/s times as many. With the power 1/2, recall@10 among a million rows fell to 0.94 where
-    the filter and the query were of different topics; 1 cost twice as much as 3/4 for 0.01 more.
-    """
-    return math.ceil(nprobe * math.pow(max(selectivity, 1e-4), -0.75))
+_QUERY_BITS = (4, 8)
+"""Of a dimension of a query (RaBitQ): 8 lose nothing that could be measured, 4 are faster."""
 
 
 def training_rows(available: int, lists: int) -> int:
@@ -150,7 +143,7 @@ class FactoryIndex(VectorEngine):
     def on_device(self, device: str) -> VectorIndex:
         """Copy the index to the GPUs of a device, if FAISS sees any and the index has lists."""
         numbers = gpus(device)
-        if not numbers or self.lists is None:
+        if not numbers or self.lists is None or self._of_signs:  # GPUs have no RaBitQ
             return self
         from retrieval.indices.faiss.gpu_index import GpuIndex
 
@@ -210,7 +203,7 @@ class FactoryIndex(VectorEngine):
         finds rows too that are allowed just where the query is not.
         """
         if allowed is None:
-            return self._probe(queries, k, effort.breadth, None)
+            return self._probe(queries, k, effort.breadth, None, effort.query_bits)
         bitmap = np.packbits(allowed.bitmap, bitorder="little")
         selector = faiss.IDSelectorBitmap(len(bitmap), faiss.swig_ptr(bitmap))
         nprobe = probes_for(effort.breadth, allowed.count / len(self))
@@ -218,11 +211,12 @@ class FactoryIndex(VectorEngine):
             nprobe = max(nprobe, math.ceil(k * len(self) / allowed.count))
         limit = self.max_breadth
         best = min(allowed.count, max(1, k // effort.overfetch))
-        scores, rows = self._probe(queries, k, nprobe, selector)
+        bits = effort.query_bits
+        scores, rows = self._probe(queries, k, nprobe, selector, bits)
         changing = np.arange(len(queries))
         while nprobe < limit and changing.size:
             nprobe *= 2
-            more_scores, more_rows = self._probe(queries[changing], k, nprobe, selector)
+            more_scores, more_rows = self._probe(queries[changing], k, nprobe, selector, bits)
             is_changed = (more_rows[:, :best] != rows[changing, :best]).any(axis=1)
             is_short = more_rows[:, min(k, allowed.count) - 1] < 0
             scores[changing], rows[changing] = more_scores, more_rows
@@ -240,12 +234,19 @@ class FactoryIndex(VectorEngine):
         squared, _ = self._inverted.quantizer.search(vectors, 1)
         return float(squared.mean())
 
-    def _probe(self, queries: Vectors, k: int, nprobe: int, selector: Any) -> Found:
-        squared, rows = self._index.search(queries, k, params=self._parameters(nprobe, selector))
+    def _probe(
+        self, queries: Vectors, k: int, nprobe: int, selector: Any, bits: int | None
+    ) -> Found:
+        parameters = self._parameters(nprobe, selector, bits or _QUERY_BITS[-1])
+        squared, rows = self._index.search(queries, k, params=parameters)
         return np.where(rows < 0, -np.inf, 1 - squared / 2).astype(np.float32), rows
 
-    def _parameters(self, nprobe: int, selector: Any) -> Any:
-        if self._inverted is not None:
+    def _parameters(self, nprobe: int, selector: Any, bits: int) -> Any:
+        if self._of_signs:
+            parameters = faiss.IVFRaBitQSearchParameters(
+                nprobe=min(nprobe, self._inverted.nlist), sel=selector, qb=bits
+            )
+        elif self._inverted is not None:
             parameters = faiss.SearchParametersIVF(
                 nprobe=min(nprobe, self._inverted.nlist), sel=selector
             )
@@ -266,6 +267,11 @@ class FactoryIndex(VectorEngine):
         self._index = index
         self._inner = inner_of(index)
         self._inverted = self._inner if isinstance(self._inner, faiss.IndexIVF) else None
+        self._of_signs = isinstance(
+            self._inner, faiss.IndexIVFRaBitQ | faiss.IndexIVFRaBitQFastScan
+        )
+        if self._of_signs:
+            self.query_bits = _QUERY_BITS
 
     def _drop_tables(self) -> None:
         """Do without tables of distances between centroids and codewords.

@@ -247,6 +247,7 @@ def _check_rabitq(index: Any) -> None:
     _require(index.rabitq.code_size == index.code_size, "its codes")
     fresh = faiss.RaBitQuantizer(index.d, index.metric_type, getattr(index.rabitq, "nb_bits", 1))
     _require(fresh.code_size == index.code_size, "its codes")
+    _require(0 < index.qb <= 8, "its settings")  # FAISS ends the process for others
 
 
 def _check_fast_scan(index: Any) -> None:

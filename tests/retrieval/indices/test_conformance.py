@@ -12,7 +12,12 @@ from retrieval.indices.refine import propose_rows, search_index, search_refined
 from retrieval.indices.searcher import Searcher
 
 ROWS, DIMENSION, K = 1500, 32, 10
-KINDS = {"faiss": ("IVF16,PQ16", "IVF16,PQ16x4fs", "HNSW16"), "usearch": ("f16", "i8")}
+KINDS = {
+    "faiss": ("IVF16,PQ16", "IVF16,PQ16x4fs", "HNSW16", "RR32,IVF16,RaBitQ"),
+    "milvus": ("IVF_SQ8,nlist=16",),
+    "pgvector": ("IVFFLAT,lists=16", "HNSW", "HNSW_BITS"),
+    "usearch": ("f16", "i8"),
+}
 
 
 def is_installed(name):
@@ -20,9 +25,13 @@ def is_installed(name):
     return package is None or find_spec(package) is not None
 
 
-ASKED = [(name, kind) for name in filter(is_installed, ENGINES) for kind in KINDS.get(name, ("",))]
+ASKED = [
+    pytest.param((name, kind), marks=[pytest.mark.slow] if load_engine(name).on_server else [])
+    for name in filter(is_installed, ENGINES)
+    for kind in KINDS.get(name, ("",))
+]
 THOROUGH = Effort(breadth=256, overfetch=10)
-IN_ONE_FILE = ("faiss", "hnswlib", "usearch")
+IN_ONE_FILE = ("faiss", "hnswlib", "milvus", "pgvector", "usearch")
 """What can be a generation of a library."""
 
 
@@ -64,7 +73,14 @@ class Store:
 
 @pytest.fixture(scope="module", params=ASKED, ids=lambda asked: "-".join(filter(None, asked)))
 def engine(request):
-    return request.param
+    name = request.param[0]
+    if not load_engine(name).on_server:
+        yield request.param
+        return
+    address = request.getfixturevalue(f"{name}_server")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(load_engine(name).variable, address)
+        yield request.param
 
 
 @pytest.fixture
@@ -111,7 +127,7 @@ def assert_is_well_formed(scores, found, count, k):
 def test_every_engine_is_tested(name):
     if not is_installed(name):
         pytest.skip(f"{load_engine(name).package} is not installed")
-    assert name in {asked for asked, _ in ASKED}
+    assert name in {asked.values[0][0] for asked in ASKED}
 
 
 def test_it_is_described(index, engine, rows):
