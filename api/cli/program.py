@@ -131,6 +131,11 @@ COMMANDS = {
         "Rebuild the search index now. `mmsearch index` does this automatically when it is due.",
         panel=TUNING,
     ),
+    "plan": Entry(
+        "api.cli.plan:plan",
+        "Plan a library of any size: machines, hours, bytes, money, where one machine ends.",
+        panel=TUNING,
+    ),
     "explain": Entry(
         "api.cli.explain:explain",
         "Explain a match: the words that carried it, and the image regions they attended to.",
