@@ -60,7 +60,7 @@ def export(
         where=parse_filter(where=where),
         modality=Modality(modality) if modality else None,
     )
-    count = write_vectors(file, batches, chosen.dimension)
+    count = write_vectors(file, batches, chosen)
     if as_json:
         facts = {"file": str(file.absolute()), "space": chosen.id, "dimension": chosen.dimension}
         print_json({"library": str(opened.path), **facts, "vectors": count})
@@ -88,7 +88,8 @@ def import_(
             "--space",
             "NAME",
             "Name for a space of these vectors, or the encoder that made them, such as starter, or "
-            "the id of a space. (default: the default space; in a new library, the file's name)",
+            "the id of a space. (default: the space that the file names, or the default one if it "
+            "is of added vectors; in a new library, the file's name)",
         ),
     ] = None,
     modality: Annotated[
@@ -104,7 +105,7 @@ def import_(
     from api.cli import console
     from indexer.vectors.add import add_vectors
     from indexer.vectors.files import find_vectors, read_vectors
-    from indexer.vectors.spaces import choose_space, space_of_new_library
+    from indexer.vectors.spaces import choose_space_of_file, space_of_new_library
     from retrieval.library import create_library
     from retrieval.media import Modality
 
@@ -114,7 +115,7 @@ def import_(
     path = library or default_library_path()
     if library_exists(path):
         opened = open_library(path, upgrade=True)
-        chosen = choose_space(opened, space, found.dimension)
+        chosen = choose_space_of_file(opened, space, found.space, found.dimension)
     else:
         chosen = space_of_new_library(space or source.stem, found.dimension)
         opened = create_library(path, chosen)

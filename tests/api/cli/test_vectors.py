@@ -37,7 +37,11 @@ def test_vectors_are_imported_and_exported_again(run, tmp_path, vectors):
 def test_vectors_go_into_a_space_beside_others(run, tmp_path, tiny_encoder, vectors):
     library = create_library(tmp_path / "library", tiny_encoder.space)
     library.close()
-    assert run("import", vectors).code == 2  # 5 dimensions, not 32
+    np.save(tmp_path / "as-wide.npy", np.eye(2, 32, dtype=np.float32))
+    refused = run("import", tmp_path / "as-wide.npy")  # another model has 32 dimensions, too
+    assert refused.code == 2
+    assert "do not say their space" in refused.err
+    assert run("import", vectors, "--space", tiny_encoder.space.encoder).code == 2  # 5, not 32
     assert run("import", vectors, "--space", "shop").code == 0
     spaces = run("spaces", "--json").json["spaces"]
     assert {one["encoder"]: one["images"] for one in spaces} == {
