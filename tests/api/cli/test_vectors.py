@@ -73,3 +73,16 @@ def test_errors_say_what_to_do(run, tmp_path, vectors):
     assert (wrong.code, ".parquet" in wrong.err) == (2, True)
     assert "--where" in run("export", tmp_path / "v.npy", "--where", "{").err
     assert "There is nothing at" in run("import", tmp_path / "nothing.npy").err
+
+
+def test_spaces_of_added_vectors_are_searched_by_their_names(run, vectors):
+    assert run("import", vectors).code == 0
+    by_name = run("search", "--like", "1", "--space", "shop", "--json")
+    assert (by_name.code, len(by_name.json["hits"])) == (0, 4)  # and not itself
+    space_id = run("export", vectors.with_name("all.npy"), "--json").json["space"]
+    by_id = run("search", "--like", "1", "--space", space_id, "--json").json
+    assert [hit["item_id"] for hit in by_name.json["hits"]] == [h["item_id"] for h in by_id["hits"]]
+    for command in (["facets"], ["duplicates"], ["index-info"]):
+        assert run(*command, "--space", "shop").code == 0, command
+    unknown = run("search", "--like", "1", "--space", "shops")
+    assert (unknown.code, "shops" in unknown.err) == (2, True)
