@@ -51,7 +51,7 @@ COMMANDS = {
     ),
     "collections": Entry(
         "api.cli.collections:collections",
-        "List the collections of a library; commands: show, add, remove, rename, delete.",
+        "List the collections of a library; commands: list, show, add, remove, rename, delete.",
         panel=EVERYDAY,
     ),
     "hide": Entry(
