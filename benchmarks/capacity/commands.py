@@ -21,12 +21,13 @@ def commands_of(plan: Plan) -> tuple[str, ...]:
     ]
     serving = plan.serving
     if serving.shards == 1:
-        made.append(f"mmsearch serve --library {TABLE} --copy /nvme/mmsearch")
+        made.append(f"mmsearch serve --library {TABLE} --copy /nvme/library")
     else:
-        made.append(
-            f"mmsearch serve --library {TABLE} --copy /nvme/mmsearch --cluster ray://HEAD:10001 "
-            f"--shards {serving.shards} --replicas {serving.replicas}"
-        )
+        made += [
+            f"mmsearch copy {TABLE} /nvme/library",
+            f"mmsearch serve --library /nvme/library --cluster auto --shards {serving.shards} "
+            f"--replicas {serving.replicas}",
+        ]
     return tuple(made)
 
 

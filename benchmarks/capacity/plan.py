@@ -57,7 +57,7 @@ def make_plan(
     is_one_machine = not any(limit.is_passed for limit in ends)
     serving = _serving(wanted, dimension, machine, measured, 1 if is_one_machine else 2)
     places = bytes_of(wanted, dimension, image, serving, is_one_machine=is_one_machine)
-    build = build_core_s(wanted.rows, dimension, measured.vectors) / 3600
+    build = serving.nodes * serving.build_hours * machine.cores
     return Plan(
         wanted=wanted,
         dimension=dimension,
@@ -151,6 +151,7 @@ def _serving(
         core_s=core_s,
         reads=reads,
         queries_per_second=replicas * of_replica,
+        build_hours=build_core_s(rows, dimension, measured.vectors) / 3600 / machine.cores,
     )
 
 
@@ -173,7 +174,7 @@ def _costs(
         )
         for job in work
     ]
-    once.append(Cost("build the index", build_core_hours * prices.core_hour, monthly=False))
+    once.append(Cost("build the indices", build_core_hours * prices.core_hour, monthly=False))
     if has_objects:
         millions = wanted.images / 1e6
         once.append(Cost("requests for originals", millions * prices.million_gets, monthly=False))

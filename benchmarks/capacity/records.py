@@ -93,6 +93,7 @@ class Serving:
 
     memory_bytes, disk_bytes: of one node, used. core_s: of a query, over all shards of a replica.
     reads: of rows from a disk a query. queries_per_second: of all nodes, at their utilisation.
+    build_hours: until a node has built its index, with all its cores.
     """
 
     shards: int
@@ -102,6 +103,7 @@ class Serving:
     core_s: float
     reads: float
     queries_per_second: float
+    build_hours: float
 
     @property
     def nodes(self) -> int:
@@ -133,7 +135,7 @@ class Plan:
     """All that a library takes.
 
     encoding: what an image takes, with its source. limits: of one machine, the first one first;
-    is_one_machine: none is passed.
+    is_one_machine: none is passed. build_core_hours: of the indices of all query nodes.
     """
 
     wanted: Wanted

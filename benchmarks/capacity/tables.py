@@ -7,6 +7,7 @@ from benchmarks.capacity.constants import constants
 from benchmarks.capacity.measurements import Measurements
 from benchmarks.capacity.records import CACHE, DISK, MEMORY, READ, STORED, Plan, Work
 from benchmarks.capacity.storage import index_kinds
+from retrieval.indices.choice import EXACT_UP_TO_ROWS
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
@@ -41,7 +42,10 @@ def plan_text(plan: Plan) -> str:
         *_aligned(
             (
                 (job.name, number_text(job.gpu_hours or job.core_hours), _unit(job.gpu_hours))
-                for job in (*plan.work, Work("build the index", plan.build_core_hours))
+                for job in (
+                    *plan.work,
+                    Work("build the indices of query nodes", plan.build_core_hours),
+                )
             ),
             right={1},
         ),
@@ -68,6 +72,9 @@ def plan_text(plan: Plan) -> str:
         f"  a node: {size_text(serving.memory_bytes)} of memory, {size_text(serving.disk_bytes)} "
         f"of disk; a query: {serving.core_s * 1000:,.1f} ms of a core, "
         f"{number_text(serving.reads)} reads of the disk",
+        f"  a node builds its index in {number_text(serving.build_hours)} hours"
+        if serving.build_hours
+        else f"  a node needs no index: up to {EXACT_UP_TO_ROWS:,} vectors are compared one by one",
         "",
         "Money, in the currency of the prices",
         *_aligned(
@@ -110,7 +117,7 @@ def plans_markdown(plans: Sequence[Plan]) -> str:
         ("read and decode, core-hours", [_of_work(plan, "read", gpu=False) for plan in plans]),
         ("encode, GPU-hours", [_of_work(plan, "encode", gpu=True) for plan in plans]),
         ("encode, core-hours", [_of_work(plan, "encode", gpu=False) for plan in plans]),
-        ("build the index, core-hours", [number_text(plan.build_core_hours) for plan in plans]),
+        ("build the indices, core-hours", [number_text(plan.build_core_hours) for plan in plans]),
         (
             f"to embed in {plans[0].wanted.hours:g} hours",
             [

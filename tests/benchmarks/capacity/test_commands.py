@@ -20,7 +20,7 @@ def test_a_large_one_is_a_table_that_query_nodes_copy(planned):
 
 def test_a_huge_one_is_searched_in_shards(planned):
     plan = planned(10**10)
-    assert f"--shards {plan.serving.shards} " in commands_of(plan)[-1]
+    assert f"--shards {plan.serving.shards} --replicas 2" in commands_of(plan)[-1]
 
 
 @pytest.mark.parametrize(
