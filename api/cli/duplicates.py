@@ -53,12 +53,11 @@ def duplicates(
             "--exact-only excludes near-duplicates: use it, or --threshold, --frames and --limit, "
             "not both."
         )
-    from indexer.vectors.spaces import find_space
     from retrieval.duplicates import DEFAULT_THRESHOLD, find_exact
     from retrieval.library import open_library
 
     opened = open_library(library)
-    chosen = find_space(opened, space)
+    chosen = opened.space(space)
     with opened.catalog.snapshot() as snapshot:
         exact = find_exact(snapshot)
     near = None

@@ -183,11 +183,10 @@ def _count_here(
         answered = resident.facets(library, request, asked.limit, device)
         if answered is not None:
             return answered
-    from indexer.vectors.spaces import find_space
     from retrieval.search.engine import Engine
     from retrieval.search.query import Query, TextPart
 
-    engine = Engine(library, space_id=find_space(library, space).id, device=device)
+    engine = Engine(library, space_id=space, device=device)
     query = None
     if asked.text is not None:
         query = Query(

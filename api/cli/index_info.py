@@ -27,12 +27,11 @@ def index_info(
     library: LibraryOption = None, space: SpaceOption = None, as_json: JsonOption = False
 ) -> None:
     """Show the search index: its kind, why it was chosen, its settings and recall."""
-    from indexer.vectors.spaces import find_space
     from retrieval.library import open_library
     from retrieval.media import Modality
 
     opened = open_library(library)
-    chosen = find_space(opened, space)
+    chosen = opened.space(space)
     facts = {modality.value: _facts(opened, chosen, modality) for modality in Modality}
     if as_json:
         print_json({"library": str(opened.path), "space": chosen.id, "indices": facts})
@@ -68,13 +67,12 @@ def build_index(
 ) -> None:
     """Rebuild the search index now. `mmsearch index` does this automatically when it is due."""
     from api.cli.open_library import encoder_of
-    from indexer.vectors.spaces import find_space
     from retrieval.indices.build import BuildOptions
     from retrieval.library import open_library
     from retrieval.media import Modality
 
     opened = open_library(library)
-    chosen = find_space(opened, space)
+    chosen = opened.space(space)
     options = BuildOptions(factory, target_recall, force=True)
     modalities = [m for m in Modality if _facts(opened, chosen, m)["rows"]]
     if not modalities:

@@ -368,9 +368,7 @@ def _by_ids(opened: "Library", joint: "JointQuery") -> "JointQuery":
     """Name the spaces of a query by their ids, where they are named as `mmsearch import` does."""
     if not joint.space_ids:
         return joint
-    from indexer.vectors.spaces import find_space
-
-    return replace(joint, space_ids=tuple(find_space(opened, one).id for one in joint.space_ids))
+    return replace(joint, space_ids=tuple(opened.space(one).id for one in joint.space_ids))
 
 
 def _open(path: Path | None) -> "Library":

@@ -89,10 +89,6 @@ def find_space(library: Library, name: str | None) -> Space:
 
     Raises UsageError for an unknown one.
     """
-    if name is not None:
-        for space in map(library.space, library.space_ids()):
-            if space.is_given and name == name_of_given(space):
-                return space
     return library.space(name)
 
 
