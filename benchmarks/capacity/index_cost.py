@@ -32,9 +32,10 @@ def rabitq_bytes(rows: int, dimension: int) -> int:
 
 
 def pq_bytes(rows: int, dimension: int) -> int:
-    """Compute the bytes of Lance's IVF_PQ with a byte for each eight dimensions."""
-    code = math.ceil(dimension / 8)
-    return rows * (code + int(value("row_id_bytes"))) + _centroid_bytes(rows, dimension)
+    """Compute the bytes of Lance's IVF_PQ with a byte for each eight dimensions, and its codebook."""
+    code, codebook = math.ceil(dimension / 8), 256 * dimension * 2
+    rows_bytes = rows * (code + int(value("row_id_bytes")))
+    return rows_bytes + _centroid_bytes(rows, dimension) + codebook
 
 
 def _centroid_bytes(rows: int, dimension: int) -> int:

@@ -24,7 +24,12 @@ from benchmarks.capacity.records import (
     Wanted,
     Work,
 )
-from benchmarks.capacity.storage import VECTOR_VALUE_BYTES, array_bytes_per_row, bytes_of
+from benchmarks.capacity.storage import (
+    VECTOR_VALUE_BYTES,
+    array_bytes_per_row,
+    bytes_of,
+    catalog_bytes,
+)
 from retrieval.errors import UsageError
 
 
@@ -129,7 +134,7 @@ def _serving(
     wanted: Wanted, dimension: int, machine: Machine, measured: Measurements, fewest: int
 ) -> Serving:
     vectors = wanted.rows * dimension * VECTOR_VALUE_BYTES
-    copy = vectors + faiss_bytes(wanted.rows, dimension)
+    copy = vectors + catalog_bytes(wanted) + faiss_bytes(wanted.rows, dimension)
     shards = shards_for(wanted.rows, dimension, machine, copy)
     rows = math.ceil(wanted.rows / shards)
     index = faiss_bytes(rows, dimension)

@@ -43,6 +43,12 @@ def catalog_bytes(wanted: Wanted) -> float:
     return wanted.images * files + wanted.texts * chunks
 
 
+def table_bytes(wanted: Wanted) -> float:
+    """Estimate the bytes of the same in a Lance table: its columns and their indices."""
+    files, chunks = value("table_bytes_per_file"), value("table_bytes_per_chunk")
+    return wanted.images * files + wanted.texts * chunks
+
+
 def bytes_of(
     wanted: Wanted, dimension: int, image: Decoding, serving: Serving, *, is_one_machine: bool
 ) -> tuple[Bytes, ...]:
@@ -69,7 +75,12 @@ def bytes_of(
             wanted.images * (wanted.image_bytes or image.file_bytes),
         ),
         Bytes("vectors", f"float16, {dimension} dimensions", STORED, vectors),
-        Bytes("catalog", "metadata and words", STORED, catalog_bytes(wanted)),
+        Bytes(
+            "catalog",
+            "metadata and words",
+            STORED,
+            catalog_bytes(wanted) if is_one_machine else table_bytes(wanted),
+        ),
         Bytes(
             "thumbnails",
             f"JPEG, {side} pixels" if side else "none",
@@ -91,6 +102,9 @@ def bytes_of(
         found += [
             Bytes("index of the table", "IVF_RQ, 1 bit", STORED, lance),
             Bytes("copies of the vectors", "float16", DISK, vectors * serving.replicas),
+            Bytes(
+                "copies of the catalog", "SQLite", DISK, catalog_bytes(wanted) * serving.replicas
+            ),
         ]
     return tuple(found)
 

@@ -25,7 +25,8 @@ def test_more_images_take_no_less_of_anything(images, more, encoder, texts):
         assert getattr(small.fleet, name) <= getattr(large.fleet, name)
     assert small.serving.shards <= large.serving.shards
     assert small.serving.nodes <= large.serving.nodes
-    assert small.bytes_at(STORED) <= large.bytes_at(STORED)
+    if small.is_one_machine == large.is_one_machine:  # a table's catalog is smaller
+        assert small.bytes_at(STORED) <= large.bytes_at(STORED)
     assert small.bytes_at(MEMORY) <= large.bytes_at(MEMORY)
     assert small.total(monthly=True) <= large.total(monthly=True)
     if small.serving.shards == large.serving.shards:  # smaller shards have fewer lists each

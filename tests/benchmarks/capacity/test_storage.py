@@ -7,7 +7,7 @@ from PIL import Image
 from api.http.files import ItemFiles
 from api.http.schemas.items import ThumbnailSize
 from api.http.thumbnails import thumbnail
-from benchmarks.capacity.index_cost import faiss_bytes
+from benchmarks.capacity.index_cost import faiss_bytes, rabitq_bytes
 from benchmarks.capacity.records import CACHE, DISK, MEMORY, READ, STORED, Wanted
 from benchmarks.capacity.storage import catalog_bytes, index_kinds, thumbnail_bytes
 from benchmarks.catalog.library_maker import make_library
@@ -41,6 +41,7 @@ def test_a_larger_one_is_a_table_with_copies(planned):
     assert found[DISK, "copies of the vectors"] == replicas * found[STORED, "vectors"]
     assert found[DISK, "index"] == found[MEMORY, "index"]
     assert (STORED, "index of the table") in found
+    assert found[DISK, "copies of the catalog"] > replicas * found[STORED, "catalog"]
     assert found[READ, "originals"] == pytest.approx(10**9 * plan.image.file_bytes)
     assert by_name(planned(10**9, image_bytes=5e6))[READ, "originals"] == pytest.approx(5e15)
     assert len(index_kinds(plan)) == 3
@@ -92,6 +93,21 @@ def test_a_real_catalog_takes_what_is_foreseen(tmp_path):
         sizes[items] = measure_storage(library).catalog
     a_file = (sizes[6_000] - sizes[2_000]) / 4_000
     assert a_file == pytest.approx(catalog_bytes(Wanted(1)), rel=1 / 3)
+
+
+@pytest.mark.slow
+def test_a_real_index_of_a_table_takes_what_is_foreseen(tmp_path, rng):
+    """Within a fifth: ids are packed."""
+    lance = pytest.importorskip("lance", reason="tables need the extra cluster")
+    pa = pytest.importorskip("pyarrow")
+    rows, dimension = 20_000, 256
+    vectors = rng.normal(size=(rows, dimension)).astype(np.float16)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dimension)
+    table = lance.write_dataset(pa.table({"vector": column}), tmp_path / "table.lance")
+    table.create_index("vector", "IVF_RQ", num_bits=1, num_partitions=3, metric="cosine")
+    files = [file for file in (tmp_path / "table.lance" / "_indices").rglob("*") if file.is_file()]
+    real = sum(file.stat().st_size for file in files)
+    assert real == pytest.approx(rabitq_bytes(rows, dimension), rel=0.2)
 
 
 @pytest.mark.slow
