@@ -32,7 +32,7 @@ def rabitq_bytes(rows: int, dimension: int) -> int:
 
 
 def pq_bytes(rows: int, dimension: int) -> int:
-    """Compute the bytes of Lance's IVF_PQ with a byte for each eight dimensions, and its codebook."""
+    """Compute the bytes of IVF_PQ in Lance: a byte for eight dimensions, and its codebook."""
     code, codebook = math.ceil(dimension / 8), 256 * dimension * 2
     rows_bytes = rows * (code + int(value("row_id_bytes")))
     return rows_bytes + _centroid_bytes(rows, dimension) + codebook
