@@ -343,18 +343,16 @@ class Library:
         return sorted(filter(_is_space_id, names))
 
     def space(self, space_id: str | None = None) -> Space:
-        """Return a space by its id, or the default one.
+        """Return a space by its id, or that of added vectors by its name; None: the default one.
 
-        Raises UsageError for an unknown id, DamagedLibraryError if its description cannot be read
+        Raises UsageError for an unknown one, DamagedLibraryError if its description cannot be read
         or does not match the name of its directory.
         """
         wanted = space_id or self.manifest.default_space
-        if not _is_space_id(wanted):
-            raise self._unknown_space(wanted[:80])
         file = self.path / "spaces" / wanted / "space.toml"
-        if not file.exists():
+        if not _is_space_id(wanted) or not file.exists():
             if space_id:
-                raise self._unknown_space(space_id)
+                return self._space_of_name(space_id)
             raise DamagedLibraryError(f"{file} is missing. Restore it from a backup.")
         space = _parse(Space, file)
         if space.id != wanted:
@@ -363,6 +361,15 @@ class Library:
                 "Restore it from a backup."
             )
         return space
+
+    def _space_of_name(self, name: str) -> Space:
+        """Return the space of added vectors of a name; raises UsageError for an unknown one."""
+        from retrieval.encoders.given import name_of_given
+
+        for space in map(self.space, self.space_ids()):
+            if space.is_given and name == name_of_given(space):
+                return space
+        raise self._unknown_space(name[:80])
 
     def add_space(self, space: Space) -> None:
         """Add a space; the default space stays the same."""

@@ -72,6 +72,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/test_arrows.py",
     "tests/test_docs.py",
     "tests/test_packaging.py",
+    "tests/test_scale.py",
     "tests/test_site.py",
     "tests/test_words.py",
 }

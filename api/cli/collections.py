@@ -31,7 +31,7 @@ ItemsArgument = Annotated[
 ]
 
 collections = typer.Typer(
-    help="List the collections of a library; commands: show, add, remove, rename, delete.",
+    help="List the collections of a library; commands: list, show, add, remove, rename, delete.",
     invoke_without_command=True,
 )
 
@@ -40,11 +40,17 @@ collections = typer.Typer(
 def list_all(
     context: typer.Context, library: LibraryOption = None, as_json: JsonOption = False
 ) -> None:
-    """List the collections of a library; commands: show, add, remove, rename, delete."""
+    """List the collections of a library; commands: list, show, add, remove, rename, delete."""
     if context.invoked_subcommand is not None:
         if library is not None or as_json:
             raise UsageError("Give `--library` and `--json` after the command.")
         return
+    list_collections(library, as_json)
+
+
+@collections.command("list")
+def list_collections(library: LibraryOption = None, as_json: JsonOption = False) -> None:
+    """List the collections of a library, as `mmsearch collections` alone does."""
     found = open_library(library).collections.all()
     if as_json:
         print_json({"collections": [_facts(one) for one in found]})

@@ -120,7 +120,7 @@ SpaceOption = Annotated[
     option(
         "--space",
         "ID",
-        "Id of the vector space to use, if the library has several.",
+        "Id or name of the vector space to use, if the library has several.",
         autocompletion=spaces,
     ),
 ]
@@ -145,8 +145,8 @@ SpacesOption = Annotated[
     option(
         "--space",
         "ID",
-        "Id of the vector space to search, if there are several. Repeatable: rank fusion of the "
-        "answers.",
+        "Id or name of the vector space to search, if there are several. Repeatable: rank fusion "
+        "of the answers.",
         autocompletion=spaces,
     ),
 ]

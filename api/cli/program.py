@@ -51,7 +51,7 @@ COMMANDS = {
     ),
     "collections": Entry(
         "api.cli.collections:collections",
-        "List the collections of a library; commands: show, add, remove, rename, delete.",
+        "List the collections of a library; commands: list, show, add, remove, rename, delete.",
         panel=EVERYDAY,
     ),
     "hide": Entry(
@@ -144,6 +144,11 @@ COMMANDS = {
     "build-index": Entry(
         "api.cli.index_info:build_index",
         "Rebuild the search index now. `mmsearch index` does this automatically when it is due.",
+        panel=TUNING,
+    ),
+    "plan": Entry(
+        "api.cli.plan:plan",
+        "Plan a library of any size: machines, hours, bytes, money, where one machine ends.",
         panel=TUNING,
     ),
     "explain": Entry(

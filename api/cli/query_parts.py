@@ -49,10 +49,14 @@ def parse_parts(
         text_may_be_image: A text that names an image file, or is its address, is the image.
 
     Raises:
-        UsageError: An image cannot be read, or a weight is not above 0.
+        UsageError: An image cannot be read, or a weight is not above 0, or is of no text.
     """
     if not weight > 0:
         raise UsageError("--weight takes a number above 0; --subtract makes hits unlike a part.")
+    if weight != 1 and text is None:
+        raise UsageError(
+            "--weight is that of the text: give one, or weigh a part, as in 2:cat.jpg."
+        )
     parts: list[Part] = []
     if text is not None:
         main = _text_or_image(text, literal) if text_may_be_image else _text(text, literal)

@@ -352,6 +352,7 @@ def _in_library(
     """Let the service that runs for a library here search it, or do so in this process."""
     from api.cli import resident
 
+    joint = _by_ids(opened, joint)
     answer = resident.search(opened, joint, reranking, device)
     with without_collections():
         from retrieval.media.items import read_item_image
@@ -362,6 +363,13 @@ def _in_library(
             answer = JointEngine(opened, joint.space_ids, device=device).search(joint, reranking)
     read = partial(read_item_image, max_pixels=opened.max_pixels)
     return _Searched(answer, read, lambda: _why_nothing(opened, joint))
+
+
+def _by_ids(opened: "Library", joint: "JointQuery") -> "JointQuery":
+    """Name the spaces of a query by their ids, where they are named as `mmsearch import` does."""
+    if not joint.space_ids:
+        return joint
+    return replace(joint, space_ids=tuple(opened.space(one).id for one in joint.space_ids))
 
 
 def _open(path: Path | None) -> "Library":

@@ -7,14 +7,17 @@ results are found and shown.
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import platformdirs
 import tomli_w
 
+from api.cli.completion import ENCODERS, MODALITIES, MODES, RERANKERS, SORTS
 from retrieval.errors import LibraryError, UsageError
 from retrieval.files import read_toml, write_atomically
+from retrieval.search.limits import MAX_K, MAX_RERANK_BUDGET_MS, MAX_RERANK_DEPTH
 
 VARIABLE = "MMSEARCH_CONFIG"
 """Environment variable: the user's file, in place of the one in the configuration directory."""
@@ -26,37 +29,113 @@ class Setting(NamedTuple):
 
     kind: type of its value. meaning: in a few words. variable: environment variable that it stands
     for; None: it is the default of the option of `mmsearch search` of the same name. in_library:
-    whether a library may set it, or the values that it may set.
+    whether a library may set it, or the values that it may set. complaint: of a value of this type,
+    says what it must be, None: it is valid.
     """
 
     kind: type
     meaning: str
     variable: str | None = None
     in_library: bool | frozenset[str] = True
+    complaint: Callable[[Any], str | None] = lambda _: None
+
+
+def _between(least: float, most: float) -> Callable[[Any], str | None]:
+    wanted = f"a number from {least:g} to {most:g}"
+    return lambda value: None if least <= value <= most else wanted
+
+
+def _one_of(names: dict[str, str], *with_more: str) -> Callable[[Any], str | None]:
+    """Take one of some names; with_more: those that may go on after a colon."""
+    wanted = f"one of {', '.join(names)}"
+
+    def complaint(value: str) -> str | None:
+        name, _, more = value.partition(":")
+        is_valid = value in names or (name in with_more and bool(more))
+        return None if is_valid else wanted
+
+    return complaint
+
+
+def _relevance(value: str) -> str | None:
+    try:
+        is_valid = value == "auto" or 0 <= float(value) <= 1
+    except ValueError:
+        is_valid = False
+    return None if is_valid else "a number from 0 to 1, or auto"
+
+
+def _kinds(value: str) -> str | None:
+    from api.cli.filter_options import parse_filter
+
+    try:
+        parse_filter(kind=value)
+    except UsageError:
+        from retrieval.media import MediaKind
+
+        return f"a comma-separated list of {', '.join(MediaKind)}"
+    return None
+
+
+def _language(value: str) -> str | None:
+    from retrieval.encoders.languages import language_code
+
+    try:
+        language_code(value)
+    except UsageError:
+        return "the code of a language, such as en, de or zh (ISO 639)"
+    return None
+
+
+def _encoder(value: str) -> str | None:
+    kind, colon, more = value.partition(":")
+    if more and kind + colon in ENCODERS:
+        return None
+    is_whole = value in ENCODERS and not colon
+    return None if is_whole or value == "starter:1" else f"one of {', '.join(ENCODERS)}..."
 
 
 SETTINGS = {
-    "k": Setting(int, "number of hits"),
-    "kind": Setting(str, "comma-separated file kinds"),
-    "modality": Setting(str, "modality to find: image, text or any"),
-    "mode": Setting(str, "search mode: vector, text, hybrid or auto"),
-    "sort": Setting(str, "order of hits: relevance, date, date-asc or name"),
-    "min_relevance": Setting(str, "minimum relevance of hits, 0 to 1, or auto"),
+    "k": Setting(int, "number of hits", complaint=_between(1, MAX_K)),
+    "kind": Setting(str, "comma-separated file kinds", complaint=_kinds),
+    "modality": Setting(str, "modality to find: image, text or any", complaint=_one_of(MODALITIES)),
+    "mode": Setting(str, "search mode: vector, text, hybrid or auto", complaint=_one_of(MODES)),
+    "sort": Setting(
+        str, "order of hits: relevance, date, date-asc or name", complaint=_one_of(SORTS)
+    ),
+    "min_relevance": Setting(
+        str, "minimum relevance of hits, 0 to 1, or auto", complaint=_relevance
+    ),
     "group": Setting(bool, "collapse by file"),
-    "diversity": Setting(float, "result diversity, 0 to 1"),
+    "diversity": Setting(float, "result diversity, 0 to 1", complaint=_between(0, 1)),
     "literal": Setting(bool, "turn no words into filters or weights"),
     "verbose": Setting(bool, "print the scores"),
     "preview": Setting(bool, "show the pictures in the terminal"),
-    "rerank": Setting(str, "reranker", in_library=frozenset({"auto", "none"})),
-    "rerank_depth": Setting(int, "number of candidates to rerank"),
-    "rerank_budget": Setting(float, "maximum reranking time in milliseconds"),
+    "rerank": Setting(
+        str,
+        "reranker",
+        in_library=frozenset({"auto", "none"}),
+        complaint=_one_of({**RERANKERS, "fusion": ""}, "cross-attention", "fusion", "blip-itm"),
+    ),
+    "rerank_depth": Setting(
+        int, "number of candidates to rerank", complaint=_between(1, MAX_RERANK_DEPTH)
+    ),
+    "rerank_budget": Setting(
+        float, "maximum reranking time in milliseconds", complaint=_between(0, MAX_RERANK_BUDGET_MS)
+    ),
     "update": Setting(bool, "index before a search of a folder", in_library=False),
     "device": Setting(str, "device of encoders", in_library=False),
     "library": Setting(str, "default library", "MMSEARCH_LIBRARY", in_library=False),
     "server": Setting(str, "service to search on", "MMSEARCH_SERVER", in_library=False),
-    "encoder": Setting(str, "encoder of new libraries", "MMSEARCH_ENCODER", in_library=False),
+    "encoder": Setting(
+        str, "encoder of new libraries", "MMSEARCH_ENCODER", in_library=False, complaint=_encoder
+    ),
     "language": Setting(
-        str, "language that encoders are chosen for", "MMSEARCH_LANGUAGE", in_library=False
+        str,
+        "language that encoders are chosen for",
+        "MMSEARCH_LANGUAGE",
+        in_library=False,
+        complaint=_language,
     ),
 }
 
@@ -152,6 +231,8 @@ def _problem(key: str, value: Any, of_library: bool) -> str | None:
     if type(value) is not setting.kind and not is_number:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         return f"{key} takes {names[setting.kind]}, not {value!r}."
+    if wanted := setting.complaint(value):
+        return f"{key} takes {wanted}, not {value!r}."
     allowed = setting.in_library
     if of_library and (allowed is False or (allowed is not True and value not in allowed)):
         return f"A library cannot set {key}" + (f" to {value!r}." if allowed else ".")

@@ -93,7 +93,7 @@ def export(
         where=parse_filter(where=where),
         modality=Modality(modality) if modality else None,
     )
-    count = write_vectors(path, batches, chosen.dimension)
+    count = write_vectors(path, batches, chosen)
     if as_json:
         facts = {"file": str(path.absolute()), "space": chosen.id, "dimension": chosen.dimension}
         print_json({"library": opened.location, **facts, "vectors": count})
@@ -122,8 +122,9 @@ def import_(
             "--space",
             "NAME",
             "Name for a space of these vectors, or the encoder that made them, such as starter, or "
-            "the id of a space; of a table, `new` adds its space. (default: the default space; in "
-            "a new library, the file's name; of a table, its space)",
+            "the id of a space; of a table, `new` adds its space. (default: the space that the file "
+            "names, or the default one if it is of added vectors; in a new library, the file's "
+            "name; of a table, its space)",
         ),
     ] = None,
     modality: Annotated[
@@ -140,7 +141,7 @@ def import_(
     from api.cli.tables import import_table, is_table, location_of
     from indexer.vectors.add import add_vectors
     from indexer.vectors.files import find_vectors, read_vectors
-    from indexer.vectors.spaces import choose_space, space_of_new_library
+    from indexer.vectors.spaces import choose_space_of_file, space_of_new_library
     from retrieval.lance.location import is_lance
     from retrieval.library import create_library
     from retrieval.media import Modality
@@ -157,7 +158,7 @@ def import_(
         found = replace(found, modality=Modality(modality))
     if library_exists(path):
         opened = open_library(path, upgrade=True)
-        chosen = choose_space(opened, space, found.dimension)
+        chosen = choose_space_of_file(opened, space, found.space, found.dimension)
     else:
         chosen = space_of_new_library(space or file.stem, found.dimension)
         opened = create_library(path, chosen)

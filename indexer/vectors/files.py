@@ -2,6 +2,7 @@
 
 A file of our own has a row an item: `vector`, and what `indexer.vectors.stored.record_of` tells;
 `columns` is JSON text. Of `vectors.npy` the rows stand in `vectors.jsonl`, in the same order.
+`.parquet` and `.lance` name the space of their vectors in the metadata of their schema.
 Folders are those of clip-retrieval (`img_emb/*.npy` or `text_emb/*.npy` beside
 `metadata/*.parquet`) and of autofaiss (`.npy` alone, or `.parquet` with a column of vectors).
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from indexer.vectors.add import GivenItem, clean_columns
 from indexer.vectors.stored import StoredBatch
+from retrieval.encoders.base import Space
 from retrieval.errors import MMSearchError, NotFoundError, UsageError, import_errors_as
 from retrieval.files import valid_text
 from retrieval.media import Modality
@@ -29,6 +31,7 @@ MOST_DIMENSIONS = 32_768
 """A row of a table that is longer would make each batch of rows as wide, in memory."""
 _MOST_NUMBER = (1 << 63) - 1
 ENDINGS = (".npy", ".parquet", ".lance")
+_SPACE_KEY = b"mmsearch.space"
 
 _VECTOR_COLUMNS = ("vector", "embedding", "embeddings", "image_embedding", "text_embedding", "emb")
 _PATH_COLUMNS = ("path", "image_path", "file_name", "filename", "file", "image")
@@ -48,13 +51,14 @@ class VectorFile:
     """Where vectors are, and how many.
 
     parts: pairs of a file of vectors and the file that tells of its rows, if there is one.
-    modality: of rows that do not say it.
+    modality: of rows that do not say it. space: id of their space, where they say it.
     """
 
     path: Path
     parts: tuple[tuple[Path, Path | None], ...]
     dimension: int
     modality: Modality = Modality.IMAGE
+    space: str | None = None
 
 
 def _pyarrow() -> Any:
@@ -69,8 +73,13 @@ def _lance() -> Any:
     return lance
 
 
-def write_vectors(path: Path, batches: Iterable[StoredBatch], dimension: int) -> int:
+def write_vectors(path: Path, batches: Iterable[StoredBatch], space: Space) -> int:
     """Write items with their vectors to a file by its ending, float32; returns their number.
+
+    Args:
+        path: of the file.
+        batches: items with vectors of the space.
+        space: named in the files that can name it.
 
     Raises UsageError for another ending, and where a package is missing.
     """
@@ -78,7 +87,7 @@ def write_vectors(path: Path, batches: Iterable[StoredBatch], dimension: int) ->
     if path.suffix not in writers:
         raise UsageError(f"Vectors are written to {', '.join(ENDINGS)}, not to {path.name!r}.")
     try:
-        return writers[path.suffix](path, batches, dimension)
+        return writers[path.suffix](path, batches, space)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from error
 
@@ -88,8 +97,8 @@ def sidecar_of(path: Path) -> Path:
     return path.with_suffix(".jsonl")
 
 
-def _write_npy(path: Path, batches: Iterable[StoredBatch], dimension: int) -> int:
-    count = 0
+def _write_npy(path: Path, batches: Iterable[StoredBatch], space: Space) -> int:
+    count, dimension = 0, space.dimension
     with path.open("wb") as file, sidecar_of(path).open("w", encoding="utf-8") as told:
         _write_npy_header(file, 0, dimension)
         begin = file.tell()
@@ -112,10 +121,10 @@ def _write_npy_header(file: Any, count: int, dimension: int) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _tables(batches: Iterable[StoredBatch], dimension: int) -> Iterator[Any]:
+def _tables(batches: Iterable[StoredBatch], space: Space) -> Iterator[Any]:
     """Yield record batches of Arrow, all of one schema."""
-    pa = _pyarrow()
-    schema = _schema(pa, dimension)
+    pa, dimension = _pyarrow(), space.dimension
+    schema = _schema(pa, space)
     for batch in batches:
         records = batch.records()
         for record in records:
@@ -126,7 +135,7 @@ def _tables(batches: Iterable[StoredBatch], dimension: int) -> Iterator[Any]:
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _schema(pa: Any, dimension: int) -> Any:
+def _schema(pa: Any, space: Space) -> Any:
     kinds = {
         "id": pa.int64(),
         "page": pa.int64(),
@@ -138,27 +147,28 @@ def _schema(pa: Any, dimension: int) -> Any:
         "id path kind modality part page time_s width height text taken_local taken_from columns"
     )
     fields = [pa.field(name, kinds.get(name, pa.string())) for name in names.split()]
-    return pa.schema([*fields, pa.field("vector", pa.list_(pa.float32(), dimension))])
+    vector = pa.field("vector", pa.list_(pa.float32(), space.dimension))
+    return pa.schema([*fields, vector], metadata={_SPACE_KEY: space.id.encode()})
 
 
-def _write_parquet(path: Path, batches: Iterable[StoredBatch], dimension: int) -> int:
+def _write_parquet(path: Path, batches: Iterable[StoredBatch], space: Space) -> int:
     pa, count = _pyarrow(), 0
-    with pa.parquet.ParquetWriter(path, _schema(pa, dimension)) as writer:
-        for table in _tables(batches, dimension):
+    with pa.parquet.ParquetWriter(path, _schema(pa, space)) as writer:
+        for table in _tables(batches, space):
             writer.write_batch(table)
             count += table.num_rows
     return count
 
 
-def _write_lance(path: Path, batches: Iterable[StoredBatch], dimension: int) -> int:
+def _write_lance(path: Path, batches: Iterable[StoredBatch], space: Space) -> int:
     lance, pa, counts = _lance(), _pyarrow(), [0]
 
     def counted() -> Iterator[Any]:
-        for table in _tables(batches, dimension):
+        for table in _tables(batches, space):
             counts.append(table.num_rows)
             yield table
 
-    reader = pa.RecordBatchReader.from_batches(_schema(pa, dimension), counted())
+    reader = pa.RecordBatchReader.from_batches(_schema(pa, space), counted())
     lance.write_dataset(reader, str(path), mode="overwrite")
     return sum(counts)
 
@@ -194,7 +204,10 @@ def find_vectors(path: Path) -> VectorFile:
     dimensions = {_dimension(file) for file, _ in parts}
     if len(dimensions) > 1:
         raise UsageError(f"{path} has vectors of several dimensions: {sorted(dimensions)}.")
-    return VectorFile(path, parts, dimensions.pop(), modality)
+    spaces = {_space(file) for file, _ in parts}
+    return VectorFile(
+        path, parts, dimensions.pop(), modality, spaces.pop() if len(spaces) == 1 else None
+    )
 
 
 def _told_beside(file: Path) -> Path | None:
@@ -211,6 +224,15 @@ def _dimension(file: Path) -> int:
     if first is None:
         raise UsageError(f"{file} has no rows.")
     return int(_vector_column(file, first)[1].shape[1])
+
+
+def _space(file: Path) -> str | None:
+    """Return the id of the space that a file names in the metadata of its schema."""
+    if file.suffix == ".npy":
+        return None
+    batch = next(iter(_arrow_batches(file, 1)))
+    named = (batch.schema.metadata or {}).get(_SPACE_KEY)
+    return None if named is None else valid_text(named.decode("utf-8", "replace"))
 
 
 def _mapped(file: Path) -> NDArray[Any]:

@@ -1,6 +1,7 @@
 """Choose the space that vectors are added to, by its id, its own name, or the encoder's."""
 
 import re
+import shlex
 
 from retrieval.encoders.base import Space
 from retrieval.encoders.given import given_space, name_of_given
@@ -38,6 +39,34 @@ def _named(library: Library, name: str | None, dimension: int) -> Space:
     return load_encoder(name).space if _is_encoder(name) else given_space(name, dimension)
 
 
+def choose_space_of_file(
+    library: Library, name: str | None, said: str | None, dimension: int
+) -> Space:
+    """Return the space for vectors of a file, which another model may have made.
+
+    Args:
+        library: the library.
+        name: as of `choose_space`.
+        said: id of the space that the file names; None: it names none.
+        dimension: number of values of the vectors.
+
+    Raises:
+        UsageError: neither the user nor the file names a space that is here, and the default one is
+            an encoder's; and as `choose_space`.
+    """
+    if name is None and said in library.space_ids():
+        name = said
+    default = library.space()
+    if name is None and (said is not None or not default.is_given):
+        whose = f"are of the space {said}, which is not here" if said else "do not say their space"
+        raise UsageError(
+            f"The vectors {whose}. Vectors of another model would be found by chance: if "
+            f"{default.encoder} made them, give `--space {shlex.quote(default.encoder)}`; else "
+            "`--space NAME`, a name that you choose for a space of their own."
+        )
+    return choose_space(library, name, dimension)
+
+
 def space_of_new_library(name: str, dimension: int) -> Space:
     """Return the space for vectors in a library that is to be created.
 
@@ -60,10 +89,6 @@ def find_space(library: Library, name: str | None) -> Space:
 
     Raises UsageError for an unknown one.
     """
-    if name is not None:
-        for space in map(library.space, library.space_ids()):
-            if space.is_given and name == name_of_given(space):
-                return space
     return library.space(name)
 
 

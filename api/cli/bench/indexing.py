@@ -65,7 +65,7 @@ def throughput(
     Each encoder is measured by every runtime and precision by which it can be run here.
     """
     from benchmarks.speed.throughput import measure_throughput
-    from retrieval.encoders.registry import load_runtimes
+    from retrieval.encoders.registry import load_runtimes, resolve_device
 
     require_paths([photos])
     sizes: Sequence[float | None] = [None]
@@ -96,7 +96,11 @@ def throughput(
             ),
         )
     ]
-    body = {"encoder": ", ".join(names), "sizes": [asdict(result) for result in results]}
+    body = {
+        "encoder": ", ".join(names),
+        "device": resolve_device(device),
+        "sizes": [asdict(result) for result in results],
+    }
     print_result(body, lambda: _throughput_text(results, rounds), as_json=as_json)
 
 

@@ -30,6 +30,8 @@ def test_a_collection_from_its_making_to_its_end(indexed, picture_folder, run, m
     run("collections", "remove", "Summer", shown[0]["item_id"])
     assert run("collections", "rename", "Summer", "Winter").code == 0
     assert run("collections").out.split() == ["2", "Winter"]
+    assert run("collections", "list") == run("collections")
+    assert run("collections", "list", "--json") == run("collections", "--json")
     unknown = run("search", "anything", "--collection", "Summer")
     assert (unknown.code, "There is no collection 'Summer'" in unknown.err) == (1, True)
     assert run("collections", "delete", "winter", "--yes").code == 0

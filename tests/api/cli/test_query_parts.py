@@ -31,6 +31,12 @@ def test_a_weight_stands_before_a_text(text, part):
     assert parse_parts(text, literal=True) == (TextPart(text),)
 
 
+def test_a_weight_of_no_text_is_refused():
+    with pytest.raises(UsageError, match=r"--weight is that of the text.*2:cat\.jpg"):
+        parse_parts(None, like=[7], weight=2)
+    assert parse_parts(None, like=[7], weight=1) == (ItemPart(7),)
+
+
 def test_all_parts_have_weights():
     assert parse_parts(
         "2:cat", add=["0.5:night"], subtract=["snow", "3:rain"], minus=["2:dog"], like=[7], weight=3

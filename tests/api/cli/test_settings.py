@@ -89,6 +89,52 @@ def test_values_are_read_as_what_they_are():
             parse_setting(key, text)
 
 
+REFUSED = {
+    "k": ["0", "10001", "-1"],
+    "kind": ["music", "image,music"],
+    "modality": ["sound", "ANY"],
+    "mode": ["fast"],
+    "sort": ["size"],
+    "min_relevance": ["2", "-0.1", "nan", "high"],
+    "diversity": ["1.5", "-1", "nan"],
+    "rerank": ["blip", "none:x", "blip-itm:"],
+    "rerank_depth": ["0"],
+    "rerank_budget": ["-1", "60001", "inf"],
+    "encoder": ["clip", "open_clip:", "vit-l-14"],
+    "language": ["klingon", "1"],
+}
+ACCEPTED = {
+    "k": ["1", "10000"],
+    "kind": ["image,photos", "video"],
+    "modality": ["any", "text"],
+    "mode": ["hybrid"],
+    "sort": ["date-asc"],
+    "min_relevance": ["auto", "0", "1"],
+    "diversity": ["0", "1"],
+    "rerank": ["none", "blip-itm", "blip-itm:/models/blip", "cross-attention:f.safetensors"],
+    "rerank_depth": ["30"],
+    "rerank_budget": ["0", "500.5"],
+    "encoder": ["auto", "starter:1", "open_clip:ViT-L-14/openai", "local-dir:/models/mine"],
+    "language": ["zh", "zh-CN"],
+}
+
+
+@pytest.mark.parametrize(("key", "text"), [(k, t) for k, texts in REFUSED.items() for t in texts])
+def test_values_that_a_search_would_refuse_are_refused_when_set(key, text, file):
+    with pytest.raises(UsageError, match=f"^{key} takes .*not "):
+        parse_setting(key, text)
+    toml = text if SETTINGS[key].kind is not str else repr(text)
+    file.write_text(f"{key} = {toml}\n")
+    with pytest.raises(UsageError, match=f"{key} takes .*mmsearch config edit"):
+        read_settings(file)
+    assert read_settings(file, of_library=True) == {}
+
+
+@pytest.mark.parametrize(("key", "text"), [(k, t) for k, texts in ACCEPTED.items() for t in texts])
+def test_values_that_a_search_takes_can_be_set(key, text):
+    assert str(parse_setting(key, text)) == str(SETTINGS[key].kind(text))
+
+
 @given(st.text())
 def test_any_text_can_be_written_and_read(tmp_path_factory, text):
     file = tmp_path_factory.mktemp("config") / "config.toml"

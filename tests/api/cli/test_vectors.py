@@ -37,7 +37,11 @@ def test_vectors_are_imported_and_exported_again(run, tmp_path, vectors):
 def test_vectors_go_into_a_space_beside_others(run, tmp_path, tiny_encoder, vectors):
     library = create_library(tmp_path / "library", tiny_encoder.space)
     library.close()
-    assert run("import", vectors).code == 2  # 5 dimensions, not 32
+    np.save(tmp_path / "as-wide.npy", np.eye(2, 32, dtype=np.float32))
+    refused = run("import", tmp_path / "as-wide.npy")  # another model has 32 dimensions, too
+    assert refused.code == 2
+    assert "do not say their space" in refused.err
+    assert run("import", vectors, "--space", tiny_encoder.space.encoder).code == 2  # 5, not 32
     assert run("import", vectors, "--space", "shop").code == 0
     spaces = run("spaces", "--json").json["spaces"]
     assert {one["encoder"]: one["images"] for one in spaces} == {
@@ -69,3 +73,16 @@ def test_errors_say_what_to_do(run, tmp_path, vectors):
     assert (wrong.code, ".parquet" in wrong.err) == (2, True)
     assert "--where" in run("export", tmp_path / "v.npy", "--where", "{").err
     assert "There is nothing at" in run("import", tmp_path / "nothing.npy").err
+
+
+def test_spaces_of_added_vectors_are_searched_by_their_names(run, vectors):
+    assert run("import", vectors).code == 0
+    by_name = run("search", "--like", "1", "--space", "shop", "--json")
+    assert (by_name.code, len(by_name.json["hits"])) == (0, 4)  # and not itself
+    space_id = run("export", vectors.with_name("all.npy"), "--json").json["space"]
+    by_id = run("search", "--like", "1", "--space", space_id, "--json").json
+    assert [hit["item_id"] for hit in by_name.json["hits"]] == [h["item_id"] for h in by_id["hits"]]
+    for command in (["facets"], ["duplicates"], ["index-info"]):
+        assert run(*command, "--space", "shop").code == 0, command
+    unknown = run("search", "--like", "1", "--space", "shops")
+    assert (unknown.code, "shops" in unknown.err) == (2, True)

@@ -55,9 +55,10 @@ def test_what_is_exported_and_imported_answers_the_same(library, tmp_path, endin
         pytest.importorskip("lance" if ending == ".lance" else "pyarrow")
     file = tmp_path / f"vectors{ending}"
     batches = stored_vectors(library, SPACE, batch_rows=batch_rows)
-    assert write_vectors(file, batches, SPACE.dimension) == 40
+    assert write_vectors(file, batches, SPACE) == 40
     found = find_vectors(file)
     assert found.dimension == 8
+    assert found.space == (None if ending == ".npy" else SPACE.id)
     other = create_library(tmp_path / "other", SPACE)
     added = add_vectors(other, SPACE, read_vectors(found, batch_rows=batch_rows))
     assert (added.count, added.skipped) == (40, [])
@@ -83,7 +84,7 @@ def test_what_is_exported_and_imported_answers_the_same(library, tmp_path, endin
 
 def test_an_array_is_what_numpy_reads(library, tmp_path):
     file = tmp_path / "vectors.npy"
-    write_vectors(file, stored_vectors(library, SPACE, batch_rows=9), 8)
+    write_vectors(file, stored_vectors(library, SPACE, batch_rows=9), SPACE)
     array = np.load(file, allow_pickle=False)
     assert (array.shape, array.dtype) == ((40, 8), np.float32)
     lines = sidecar_of(file).read_text(encoding="utf-8").splitlines()
@@ -164,7 +165,7 @@ def test_what_is_no_file_of_vectors_is_explained(tmp_path, library):
     with pytest.raises(UsageError, match=r"cannot be read|need pyarrow"):
         find_vectors(tmp_path / "broken.parquet")
     with pytest.raises(UsageError, match="written to"):
-        write_vectors(tmp_path / "a.csv", [], 8)
+        write_vectors(tmp_path / "a.csv", [], SPACE)
 
 
 @pytest.mark.parametrize("lines", [1, 3])

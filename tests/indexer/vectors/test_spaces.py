@@ -2,7 +2,7 @@
 
 import pytest
 
-from indexer.vectors.spaces import choose_space
+from indexer.vectors.spaces import choose_space, choose_space_of_file
 from retrieval.encoders.given import given_space
 from retrieval.errors import UsageError
 from retrieval.library import create_library
@@ -34,3 +34,28 @@ def test_vectors_of_another_dimension_are_refused(library):
     for name in (None, "things"):
         with pytest.raises(UsageError, match="The vectors have 9 dimensions"):
             choose_space(library, name, 9)
+
+
+def test_a_file_goes_where_it_is_named_or_says_that_it_belongs(library, tiny_encoder):
+    own, things = tiny_encoder.space, given_space("things", 8)
+    for name, said, space in [
+        (None, own.id, own),
+        (None, things.id, things),
+        (things.id, own.id, things),
+        (own.encoder, None, own),
+        ("others", "elsewhere", given_space("others", 8)),
+    ]:
+        assert choose_space_of_file(library, name, said, space.dimension) == space
+
+
+@pytest.mark.parametrize("said", [None, "elsewhere", "../../etc"])
+def test_vectors_of_any_model_do_not_get_into_the_space_of_an_encoder(library, said):
+    with pytest.raises(UsageError, match=r"if local-dir:.* made them, give `--space local-dir:"):
+        choose_space_of_file(library, None, said, 32)
+
+
+def test_a_library_of_added_vectors_takes_more_of_them(tmp_path):
+    things = given_space("things", 8)
+    library = create_library(tmp_path / "things", things)
+    assert choose_space_of_file(library, None, None, 8) == things
+    library.close()
