@@ -136,7 +136,7 @@ def copy(
 ) -> None:
     """Copy a Lance table into a library, or what has changed in it, and build its search index."""
     from api.cli.index_info import build_due_indices
-    from api.cli.open_library import encoder_of
+    from retrieval.encoders.deferred import encoder_of
     from retrieval.indices.maintenance import needs_rebuild
     from retrieval.lance.copies import open_copy
     from retrieval.lance.table import LanceTable
@@ -180,7 +180,7 @@ def _make_first_copy(location: str, directory: Path, shard: str | None, device: 
     """Copy a table before it is served, if there is no copy yet, and build its index."""
     from api.cli import console
     from api.cli.index_info import build_due_indices
-    from api.cli.open_library import encoder_of
+    from retrieval.encoders.deferred import encoder_of
     from retrieval.indices.maintenance import needs_rebuild
     from retrieval.lance.follower import first_copy
     from retrieval.library import open_library
@@ -219,7 +219,7 @@ def following(
         return
     import logging
 
-    from api.cli.open_library import encoder_of
+    from retrieval.encoders.deferred import encoder_of
     from retrieval.lance.follower import POLL_S, TableFollower
 
     logger = logging.getLogger("mmsearch")

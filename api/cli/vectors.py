@@ -122,9 +122,9 @@ def import_(
             "--space",
             "NAME",
             "Name for a space of these vectors, or the encoder that made them, such as starter, or "
-            "the id of a space; of a table, `new` adds its space. (default: the space that the file "
-            "names, or the default one if it is of added vectors; in a new library, the file's "
-            "name; of a table, its space)",
+            "the id of a space; of a table, `new` adds its space. (default: the space that the "
+            "file names, or the default one if it is of added vectors; in a new library, the "
+            "file's name; of a table, its space)",
         ),
     ] = None,
     modality: Annotated[
