@@ -112,3 +112,32 @@ def test_nonsense_is_refused(run, options, message):
 )
 def test_numbers_out_of_range_are_refused(run, options):
     assert run("plan", "--images", "1e6", *options).code == 2
+
+
+@pytest.mark.slow
+def test_what_the_benchmarks_print_is_taken(run, tmp_path, picture_folder, encoder_name):
+    commands = {
+        "throughput": (
+            *("throughput", picture_folder, "--encoder", encoder_name, "--limit", 2),
+            *("--megapixels", "0.002,0.02", "--rounds", 1, "--workers", 1),
+        ),
+        "vectors": (
+            *("vectors", "--growth", "400,800", "--queries", 100, "--threads", 1),
+            *("--dimension", 32, "--cache", tmp_path / "cache"),
+        ),
+        "catalog": ("catalog", "--items", 300, "--rounds", 1),
+    }
+    options = []
+    for name, command in commands.items():
+        printed = run("bench", *command, "--json")
+        assert printed.code == 0, printed.err
+        (tmp_path / name).write_text(printed.out)
+        options += ["--measured", tmp_path / name]
+    options += ["--encoder", encoder_name, "--dimension", 32, "--megapixels", 0.01]
+    [plan] = json.loads(ran(run, "--images", "1e6", "--json", *options))["plans"]
+    assert plan["encoding"]["source"] == str(tmp_path / "throughput")
+    told = json.loads((tmp_path / "throughput").read_text())["sizes"]
+    sizes = sorted(size["file_bytes"] for size in told)
+    assert sizes[0] < plan["image"]["file_bytes"] < sizes[1]
+    text = ran(run, "--images", "1e6", "--explain", *options)
+    assert all(str(tmp_path / name) in text for name in commands)
