@@ -1,5 +1,6 @@
 """Append-only file of the vectors of one space and modality, float16 rows, and their checksums."""
 
+import mmap
 import os
 import threading
 from collections.abc import Iterable, Sequence
@@ -125,6 +126,16 @@ class EmbeddingsFile:
             "or replaced. `mmsearch check --repair` makes them again from the files that were "
             "indexed, or restore the library from a backup (`mmsearch restore`)."
         )
+
+
+def read_singly(rows: Rows) -> None:
+    """Let the system read from the disk no more than the pages of the mapped rows that are used.
+
+    It would read far around each: of 100 candidates among 60,000 rows, all of their 61 MB.
+    """
+    mapped = getattr(rows, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)
 
 
 class RowChecker:

@@ -1,5 +1,6 @@
 """Ways to search vectors that are measured side by side: an engine, what it builds, and efforts."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -142,9 +143,14 @@ def make_method(name: str) -> Method:
     return METHODS[name]
 
 
-def is_installed(method: Method) -> bool:
-    """Return whether the package that a method needs is installed."""
-    return method.package is None or find_spec(method.package) is not None
+def missing(method: Method) -> str | None:
+    """Say what a method needs that is not there: a package, or the address of a server."""
+    if method.package is not None and find_spec(method.package) is None:
+        return f"{method.package} is not installed"
+    variable = getattr(load_engine(method.engine), "variable", None)
+    if variable is not None and not os.environ.get(variable):
+        return f"{variable} names no server"
+    return None
 
 
 def _faiss(
@@ -211,6 +217,24 @@ METHODS = {
             builds="milvus-lite",
             setting_names=("nprobe",),
             breadths=(4, 8, 16, 32, 64, 128),
+        ),
+        Method(
+            "milvus",
+            "milvus",
+            builds="milvus",
+            setting_names=("nprobe", "overfetch"),
+            breadths=(4, 8, 16, 32, 64, 128),
+            overfetch=(3, 10),
+            refined=True,
+        ),
+        Method(
+            "pgvector",
+            "pgvector",
+            builds="pgvector",
+            setting_names=("probes", "overfetch"),
+            breadths=(2, 4, 8, 16, 32, 64),
+            overfetch=(3, 10),
+            refined=True,
         ),
         _graph("usearch-f16", "usearch", "f16"),
         _graph("usearch-i8", "usearch", "i8"),

@@ -19,8 +19,9 @@ from typing import Any
 from benchmarks.speed.memory import MeasurementError
 from benchmarks.speed.processes import run_measured
 from benchmarks.vectors.measurement import Point
-from benchmarks.vectors.peers import is_installed, make_method
+from benchmarks.vectors.peers import make_method, missing
 from benchmarks.vectors.workload import Workload
+from retrieval.indices.base import load_engine
 
 KS = (10, 100)
 
@@ -146,6 +147,10 @@ def measure_vectors(
         results += [
             _join(name, workload, *built[name], rounds) for name, rounds in searched.items()
         ]
+        if indices is None:
+            for name, (folder, _) in built.items():
+                engine = load_engine(make_method(name).engine)
+                engine.discard(folder / f"index.{engine.name}")
     return VectorResult(
         workload=workload.name,
         rows=len(workload.rows),
@@ -169,8 +174,8 @@ def _build(
     """Build what is installed; returns folders and the builders' answers by method name."""
     built: dict[str, tuple[Path, dict[str, Any]]] = {}
     for method in [make_method(name) for name in methods]:
-        if not is_installed(method):
-            skipped[method.name] = f"{method.package} is not installed"
+        if (lacking := missing(method)) is not None:
+            skipped[method.name] = lacking
             continue
         folder = place / re.sub(r"[^a-z0-9]+", "-", method.builds.lower())
         answer = folder.with_name(folder.name + ".json")

@@ -76,8 +76,8 @@ class AllowedRows:
     """The only rows that may be found, in every form that an engine may understand.
 
     bitmap: (n,) bool, over the rows of the index. filter: a condition that says the same, for
-    engines of several machines, which hold the fields of a filter beside the vectors; None where
-    there is none. No engine here reads it: all are of one machine, and take the bitmap.
+    engines on servers, which hold the fields of a filter beside the vectors; None where there is
+    none. The bitmap decides.
     """
 
     bitmap: NDArray[np.bool_]

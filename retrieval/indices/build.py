@@ -208,7 +208,7 @@ def build(
                     present.tuning.target_recall if present else TARGET_RECALL
                 )
                 on_progress("Tuning", 0, 1)
-                is_cold = exceeds_cache(*rows.shape, cache_bytes)
+                is_cold = exceeds_cache(len(rows), rows.shape[1], cache_bytes)
                 settings = tune(
                     index.on_device(device),
                     rows,
@@ -266,7 +266,7 @@ def _choose(
         kind, reasons = "", (f"{load_engine(name).library} was asked for.",)
     else:
         kind_of_device = "cuda" if gpus(device) else "cpu"
-        choice = choose(*rows.shape, memory[0], kind_of_device, memory[1])
+        choice = choose(len(rows), rows.shape[1], memory[0], kind_of_device, memory[1])
         kind, reasons = choice.factory, choice.reasons
     return (
         name,

@@ -436,7 +436,8 @@ def _parse(file: Path) -> Generation:
             for effort in generation.tuning.settings.values()
             for value in (effort.breadth, effort.overfetch)
         ]
-        bits = [effort.query_bits or 8 for effort in generation.tuning.settings.values()]
+        chosen = [effort.query_bits for effort in generation.tuning.settings.values()]
+        bits = [number for number in chosen if number is not None]
         numbers = [generation.rows, generation.size, generation.training.of_rows, *efforts, *bits]
         texts = [generation.kind, generation.version, *generation.training.reasons]
         if (

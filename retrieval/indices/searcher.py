@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.embeddings import EmbeddingsFile, RowChecker, Rows
+from retrieval.embeddings import EmbeddingsFile, RowChecker, Rows, read_singly
 from retrieval.encoders.base import Vectors
 from retrieval.indices import generations
 from retrieval.indices.base import (
@@ -25,6 +25,7 @@ from retrieval.indices.base import (
 from retrieval.indices.exact import ExactIndex, nearest
 from retrieval.indices.generations import Generation
 from retrieval.indices.refine import propose_rows, refine_all
+from retrieval.machine import memory_bytes
 from retrieval.media import Modality
 
 FEW_ROWS = 4096
@@ -50,6 +51,8 @@ class _State:
     def of(
         cls, rows: Rows, generation: Generation | None = None, index: VectorIndex | None = None
     ) -> "_State":
+        if index is not None and 2 * rows.nbytes > (memory_bytes() or 0) > 0:
+            read_singly(rows)
         tail = ExactIndex(rows.shape[1])
         tail.add(rows[0 if index is None else len(index) :])
         return cls(rows, generation, index, tail)

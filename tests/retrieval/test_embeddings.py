@@ -4,7 +4,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from retrieval.embeddings import LOST, NO_CHECKSUM, EmbeddingsFile, RowChecker, checksums_of
+from retrieval.embeddings import (
+    LOST,
+    NO_CHECKSUM,
+    EmbeddingsFile,
+    RowChecker,
+    checksums_of,
+    read_singly,
+)
 from retrieval.errors import DamagedLibraryError
 
 DIMENSION = 4
@@ -168,3 +175,14 @@ def test_cleared_rows_are_zero_and_lost_ones_stay_damaged(written):
     assert checked(written, 100, 100) == [7]
     assert written.checksums(121)[[7, 120]].tolist() == [LOST, LOST]
     assert written.checksums(121)[110] == NO_CHECKSUM
+
+
+def test_rows_that_are_read_singly_are_the_same(tmp_path):
+    file = EmbeddingsFile(tmp_path / "image.f16", DIMENSION)
+    rows = np.random.default_rng(0).random((5000, DIMENSION)).astype(np.float16)
+    file.write(rows, 0)
+    mapped = file.rows(len(rows))
+    read_singly(mapped)
+    read_singly(mapped[10:])
+    read_singly(rows)  # in memory
+    np.testing.assert_array_equal(mapped, rows)

@@ -108,18 +108,28 @@ def vectors(
             min=1,
         ),
     ] = None,
+    cold: Annotated[
+        bool,
+        typer.Option(
+            "--cold",
+            help="Measure exact refine with a cold page cache instead, of FAISS indices. "
+            "(with --methods: of these; else of the one by size, and of signs)",
+        ),
+    ] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Compare vector engines: recall against queries per second, build time and memory."""
     from benchmarks.datasets import load_dataset
+    from benchmarks.vectors.cold import COLD_METHODS, cold_body, cold_markdown, measure_cold
     from benchmarks.vectors.peers import METHODS, make_method
     from benchmarks.vectors.search import measure_vectors
     from benchmarks.vectors.tables import growth_markdown, methods_markdown
 
-    names = list(split_list(methods, ";")) if methods else list(METHODS)
-    for name in names:
+    usual = COLD_METHODS if cold else tuple(METHODS)
+    names = list(split_list(methods, ";") if methods else usual)
+    for name in {*names}.difference(COLD_METHODS if cold else ()):
         make_method(name)
     counts = whole_numbers(threads, "--threads")
     sizes = [rows]
@@ -127,13 +137,22 @@ def vectors(
         sizes = _sizes(growth, data)
         names = names[:1] if methods else ["mmsearch"]
     cache = cache_directory(cache_folder, "benchmarks")
+
+    def workload_of(size: int) -> "Workload":
+        if data.startswith(_SYNTHETIC):
+            return _synthetic(cache, data, size, dimension, queries, seed)
+        photos = load_dataset(data, split, language)
+        return _embedded(cache, photos, encoder, device, queries)
+
+    if cold:
+        measured = measure_cold(
+            workload_of(rows), names, target_recall=target_recall, seed=seed, on_step=complain
+        )
+        print_result(cold_body(measured), lambda: cold_markdown(measured), as_json=as_json)
+        return
     results = []
     for size in sizes:
-        if data.startswith(_SYNTHETIC):
-            workload = _synthetic(cache, data, size, dimension, queries, seed)
-        else:
-            photos = load_dataset(data, split, language)
-            workload = _embedded(cache, photos, encoder, device, queries)
+        workload = workload_of(size)
         result = measure_vectors(
             workload,
             names,
@@ -146,8 +165,7 @@ def vectors(
             on_step=complain,
         )
         results.append(result)
-        for name, reason in result.skipped.items():
-            complain(f"{name} is left out: {reason}")
+        _tell_skipped(result)
         if output:
             _write(result, output / str(size) if growth else output)
     grown = _growth(results, counts, target_recall) if growth else None
@@ -158,6 +176,11 @@ def vectors(
 
     body = {"results": [asdict(result) for result in results]}
     print_result(body | {"growth": asdict(grown) if grown else None}, tables, as_json=as_json)
+
+
+def _tell_skipped(result: "VectorResult") -> None:
+    for name, reason in result.skipped.items():
+        complain(f"{name} is left out: {reason}")
 
 
 def _write(result: "VectorResult", folder: Path) -> None:

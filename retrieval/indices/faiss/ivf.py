@@ -242,7 +242,7 @@ class FactoryIndex(VectorEngine):
         return np.where(rows < 0, -np.inf, 1 - squared / 2).astype(np.float32), rows
 
     def _parameters(self, nprobe: int, selector: Any, bits: int) -> Any:
-        if self._of_signs:
+        if self._of_signs and self._inverted is not None:
             parameters = faiss.IVFRaBitQSearchParameters(
                 nprobe=min(nprobe, self._inverted.nlist), sel=selector, qb=bits
             )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.vectors.measurement import count_hits
-from benchmarks.vectors.peers import METHODS, is_installed, make_method
+from benchmarks.vectors.peers import METHODS, make_method, missing
 from benchmarks.vectors.workload import synthetic_workload
 from retrieval.errors import UsageError
 
@@ -21,8 +21,8 @@ def workload(tmp_path_factory):
 @pytest.mark.slow
 def test_the_most_thorough_setting_finds_the_nearest_rows(name, workload, tmp_path):
     method = make_method(name)
-    if not is_installed(method):
-        pytest.skip(f"{method.package} is not installed")
+    if (lacking := missing(method)) is not None:
+        pytest.skip(lacking)
     rows = workload.rows
     built = method.build(rows, tmp_path, threads=1, seed=0)
     index = method.open(rows, tmp_path, built, threads=1)
@@ -50,5 +50,13 @@ def test_a_package_that_is_not_there_is_seen():
     class Absent(type(make_method("exact"))):
         package = "mmsearch_no_such_package"
 
-    assert not is_installed(Absent("absent", "exact"))
-    assert is_installed(make_method("mmsearch"))
+    assert missing(Absent("absent", "exact")) == "mmsearch_no_such_package is not installed"
+    assert missing(make_method("mmsearch")) is None
+
+
+def test_a_server_that_nobody_names_is_seen(monkeypatch):
+    pytest.importorskip("pymilvus")
+    monkeypatch.delenv("MMSEARCH_MILVUS", raising=False)
+    assert missing(make_method("milvus")) == "MMSEARCH_MILVUS names no server"
+    monkeypatch.setenv("MMSEARCH_MILVUS", "http://127.0.0.1:1")
+    assert missing(make_method("milvus")) is None

@@ -351,3 +351,17 @@ def test_map_points_count_every_file_with_coordinates_once(catalog, cells):
         assert snapshot.item(video.item_id).path == "/long.mp4"
         here = GeoBox(south=52.5, north=52.5, west=13.4, east=13.4)
         assert [point.count for point in snapshot.map_points(here, cells=cells)] == [2]
+
+
+def test_fields_of_rows_are_those_of_their_current_items(filled):
+    with filled.snapshot() as snapshot:
+        first, second = snapshot.fields_of_rows(SPACE, Modality.IMAGE, 0, 2)
+        assert first == (0, 10, 20, 100, 100, "image", "Canon", "/a.jpg")
+        assert second[:3] + second[5:] == (1, 30, 20, "image", "", "/b.jpg")
+        assert snapshot.fields_of_rows(SPACE, Modality.IMAGE, 1, 2) == [second]
+        texts = snapshot.fields_of_rows(SPACE, Modality.TEXT, 0, 3)  # one file of two rows
+        assert [(row, kind, path) for row, *_, kind, _, path in texts] == [
+            (0, "table", "/t.csv"),
+            (1, "table", "/t.csv"),
+        ]
+        assert snapshot.fields_of_rows("other", Modality.IMAGE, 0, 9) == []

@@ -63,3 +63,26 @@ def test_the_reasons_name_the_figures():
     assert "Codes of 64 bytes" in text
     assert f"{choice.memory_bytes / 1e6:,.0f} MB" in text
     assert all(reason.endswith(".") for reason in choice.reasons)
+
+
+def test_rows_that_do_not_fit_the_page_cache_get_codes_of_signs():
+    choice = choose(10_000_000, 512, PLENTY, cache_bytes=8 << 30)
+    assert choice.factory == "RR512,IVF12649,RaBitQ"
+    assert choice.code_bytes == 72
+    assert choice.memory_bytes <= 85 * 10_000_000
+    assert "more than the 8,590 MB of memory" in choice.reasons[0]
+    fast_scan = choose(10_000_000, 512, PLENTY).factory
+    assert "PQ128x4fs" in fast_scan
+    assert choose(10_000_000, 512, PLENTY, cache_bytes=16 << 30).factory == fast_scan
+    # Neither where the codes have no room, nor for few dimensions, nor on a GPU.
+    assert "PQ" in choose(10_000_000, 512, 10**9 // 2, cache_bytes=1).factory
+    assert "PQ" in choose(10_000_000, 64, PLENTY, cache_bytes=1).factory
+    assert "PQ" in choose(10_000_000, 512, PLENTY, "cuda", cache_bytes=1).factory
+
+
+@pytest.mark.slow
+def test_codes_of_signs_can_be_built():
+    choice = choose(60_000, 128, PLENTY, cache_bytes=0)
+    rows = np.random.default_rng(0).normal(size=(500, 128)).astype(np.float16)
+    index = FactoryIndex(choice.factory.replace(f"IVF{choice.lists}", "IVF4"), rows)
+    assert index.code_bytes == choice.code_bytes

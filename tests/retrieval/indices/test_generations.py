@@ -248,3 +248,19 @@ def test_a_directory_that_cannot_be_written_is_told(tmp_path, rows):
     index = index_over(rows)
     with pytest.raises(LibraryError, match="cannot be written"):
         write(tmp_path / "nowhere", "image", index, rows, TRAINING, TUNING)
+
+
+def test_the_bits_of_a_query_are_kept_and_others_know_of_none(tmp_path, rows):
+    tuned = Tuning(2000, 0.98, {"text": Effort(8, 10, 0.99, 4)})
+    written = write(tmp_path, "image", index_over(rows), rows, TRAINING, tuned)
+    assert latest(tmp_path, "image", rows).effort_for("text").query_bits == 4
+    assert "query_bits" in written.facts()["tuning"]["settings"]["text"]
+    file = tmp_path / "image-1.json"
+    for wrong in ("0", "9", "-4", '"4"', "4.5"):
+        told = json.dumps(written.facts())
+        file.write_text(told.replace('"query_bits": 4', f'"query_bits": {wrong}'))
+        problems = []
+        assert latest(tmp_path, "image", rows, problems.append) is None, wrong
+        assert "damaged" in problems[0]
+    plain = write(tmp_path, "image", index_over(rows), rows, TRAINING, TUNING)
+    assert "query_bits" not in str(plain.facts())

@@ -105,3 +105,24 @@ def test_settings_are_written_as_json():
 
     settings = Effort(breadth=8, overfetch=5, recall=0.97)
     assert Effort(**json.loads(json.dumps(asdict(settings)))) == settings
+
+
+@pytest.mark.slow
+def test_the_bits_of_a_query_are_tuned(rows, queries):
+    index = FactoryIndex("RR32,IVF64,RaBitQ", rows)
+    index.add(rows)
+    settings = tune(index, rows, tuning_queries(**queries), 0.9)
+    for modality, chosen in settings.items():
+        assert chosen.query_bits in {4, 8}
+        assert recall(index, rows, queries[modality], chosen) == pytest.approx(
+            chosen.recall, abs=2e-3
+        )
+
+
+@pytest.mark.slow
+def test_slow_reads_spare_candidates(index, rows, queries):
+    asked = tuning_queries(text=queries["text"])
+    slow = tune(index, rows, asked, 0.95, read_s=1.0)["text"]
+    fast = tune(index, rows, asked, 0.95)["text"]
+    assert slow.overfetch <= fast.overfetch
+    assert slow.recall >= 0.95
