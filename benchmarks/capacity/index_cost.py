@@ -12,14 +12,17 @@ from retrieval.indices.choice import EXACT_UP_TO_ROWS, choose
 _UNLIMITED = 1 << 62
 
 
-def faiss_bytes(rows: int, dimension: int, memory_bytes: int = _UNLIMITED) -> int:
-    """Return the bytes of the FAISS index that this program builds; 0 where it builds none."""
-    return choose(rows, dimension, memory_bytes).memory_bytes
+def faiss_bytes(rows: int, dimension: int, cache_bytes: int | None = None) -> int:
+    """Return the bytes of the FAISS index that this program builds; 0 where it builds none.
+
+    cache_bytes: memory for the pages of the vectors, which decides its kind; None: enough.
+    """
+    return choose(rows, dimension, _UNLIMITED, cache_bytes=cache_bytes).memory_bytes
 
 
-def faiss_kind(rows: int, dimension: int, memory_bytes: int = _UNLIMITED) -> str:
+def faiss_kind(rows: int, dimension: int, cache_bytes: int | None = None) -> str:
     """Return its factory string, or `exact`."""
-    return choose(rows, dimension, memory_bytes).factory or "exact"
+    return choose(rows, dimension, _UNLIMITED, cache_bytes=cache_bytes).factory or "exact"
 
 
 def rabitq_bytes(rows: int, dimension: int) -> int:

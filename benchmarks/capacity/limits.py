@@ -39,13 +39,15 @@ def limits_of(
         (
             "index",
             f"{memory / 1e9:,.0f} GB, {value('index_memory_share'):.0%} of the memory",
-            most_rows(lambda count: faiss_bytes(count, dimension) <= memory),
+            most_rows(lambda count: faiss_bytes(count, dimension, memory) <= memory),
         ),
         (
             "disk",
             f"{machine.disk_bytes / 1e12:g} TB for vectors, catalog, index and thumbnails",
             most_rows(
-                lambda count: count * a_row + faiss_bytes(count, dimension) <= machine.disk_bytes
+                lambda count: (
+                    count * a_row + faiss_bytes(count, dimension, memory) <= machine.disk_bytes
+                )
             ),
         ),
     ]

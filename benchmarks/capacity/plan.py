@@ -61,7 +61,9 @@ def make_plan(
     ends = limits_of(wanted, dimension, work, machine, measured)
     is_one_machine = not any(limit.is_passed for limit in ends)
     serving = _serving(wanted, dimension, machine, measured, 1 if is_one_machine else 2)
-    places = bytes_of(wanted, dimension, image, serving, is_one_machine=is_one_machine)
+    places = bytes_of(
+        wanted, dimension, image, serving, half_of(machine), is_one_machine=is_one_machine
+    )
     build = serving.nodes * serving.build_hours * machine.cores
     return Plan(
         wanted=wanted,
@@ -123,10 +125,15 @@ def fleet_for(work: tuple[Work, ...], wanted: Wanted, machine: Machine) -> Fleet
     return Fleet(machines, gpus, hours)
 
 
+def half_of(machine: Machine) -> int:
+    """Return the bytes of memory that an index may take, and the pages of the vectors."""
+    return int(value("index_memory_share") * machine.memory_bytes)
+
+
 def shards_for(rows: int, dimension: int, machine: Machine, node_bytes: float) -> int:
     """Return the number of machines that hold an index of whole codes, and the files, together."""
-    memory = value("index_memory_share") * machine.memory_bytes
-    index = faiss_bytes(rows, dimension)
+    memory = half_of(machine)
+    index = faiss_bytes(rows, dimension, memory)
     return max(1, math.ceil(index / memory), math.ceil(node_bytes / machine.disk_bytes))
 
 
@@ -134,10 +141,10 @@ def _serving(
     wanted: Wanted, dimension: int, machine: Machine, measured: Measurements, fewest: int
 ) -> Serving:
     vectors = wanted.rows * dimension * VECTOR_VALUE_BYTES
-    copy = vectors + catalog_bytes(wanted) + faiss_bytes(wanted.rows, dimension)
+    copy = vectors + catalog_bytes(wanted) + faiss_bytes(wanted.rows, dimension, half_of(machine))
     shards = shards_for(wanted.rows, dimension, machine, copy)
     rows = math.ceil(wanted.rows / shards)
-    index = faiss_bytes(rows, dimension)
+    index = faiss_bytes(rows, dimension, half_of(machine))
     memory = value("process_bytes") + index + rows * array_bytes_per_row()
     cached = min(1.0, max(0.0, machine.memory_bytes - memory) / (vectors / shards))
     reads = value("candidates") * (1 - cached)

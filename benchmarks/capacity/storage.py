@@ -50,7 +50,13 @@ def table_bytes(wanted: Wanted) -> float:
 
 
 def bytes_of(
-    wanted: Wanted, dimension: int, image: Decoding, serving: Serving, *, is_one_machine: bool
+    wanted: Wanted,
+    dimension: int,
+    image: Decoding,
+    serving: Serving,
+    half: int,
+    *,
+    is_one_machine: bool,
 ) -> tuple[Bytes, ...]:
     """List the bytes of a library by kind and place.
 
@@ -59,13 +65,14 @@ def bytes_of(
         dimension: of its vectors.
         image: what one original is.
         serving: the query nodes that hold copies.
+        half: bytes of a node's memory for the pages of the vectors.
         is_one_machine: whether it is a directory of that machine; otherwise a table of Lance, of
             which query nodes have copies.
     """
     rows, of_shard = wanted.rows, math.ceil(wanted.rows / serving.shards)
     vectors = rows * dimension * VECTOR_VALUE_BYTES
-    index = serving.shards * faiss_bytes(of_shard, dimension)
-    kind = faiss_kind(of_shard, dimension)
+    index = serving.shards * faiss_bytes(of_shard, dimension, half)
+    kind = faiss_kind(of_shard, dimension, half)
     side = wanted.thumbnails
     found = [
         Bytes(
@@ -114,6 +121,7 @@ def index_kinds(plan: Plan) -> Mapping[str, float]:
     rows, dimension = plan.wanted.rows, plan.dimension
     return {
         f"FAISS {faiss_kind(rows, dimension)}": faiss_bytes(rows, dimension),
+        f"FAISS {faiss_kind(rows, dimension, 0)}": faiss_bytes(rows, dimension, 0),
         "Lance IVF_RQ, 1 bit": rabitq_bytes(rows, dimension),
         "Lance IVF_PQ, 8 bits for 8 dimensions": pq_bytes(rows, dimension),
     }

@@ -42,6 +42,12 @@ def test_bytes_a_row():
     assert pq_bytes(10**6, 512) / 10**6 == pytest.approx(512 / 8 + 8, abs=1.5)
 
 
+def test_vectors_that_do_not_fit_the_page_cache_get_codes_of_signs():
+    assert faiss_kind(10**9, 768, 10**12 * 2).endswith("PQ128x4fs")
+    assert faiss_kind(10**9, 768, 10**12).endswith("RaBitQ")
+    assert faiss_bytes(10**9, 768, 10**12) == pytest.approx(rabitq_bytes(10**9, 768), rel=0.01)
+
+
 def test_building_what_was_measured_takes_what_was_measured():
     largest = VECTORS[-1].method
     assert build_core_s(largest.rows, 512, VECTORS) == pytest.approx(largest.build_core_s)

@@ -44,7 +44,7 @@ def test_a_larger_one_is_a_table_with_copies(planned):
     assert found[DISK, "copies of the catalog"] > replicas * found[STORED, "catalog"]
     assert found[READ, "originals"] == pytest.approx(10**9 * plan.image.file_bytes)
     assert by_name(planned(10**9, image_bytes=5e6))[READ, "originals"] == pytest.approx(5e15)
-    assert len(index_kinds(plan)) == 3
+    assert len(index_kinds(plan)) == 4
 
 
 def test_thumbnails_grow_with_their_side():
