@@ -8,6 +8,7 @@ trust` or `--index-below`, all of which are recorded for this user, or in MMSEAR
 import errno
 import json
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import platformdirs
 from retrieval.files import write_atomically
 from retrieval.objects.paths import given_uri
 
+_BETWEEN_URIS = re.compile(r"\s+(?=[A-Za-z0-9]+://)")
+"""Keys of a store may hold blanks."""
 VARIABLE = "MMSEARCH_TRUSTED_SOURCES"
 """Environment variable: trusted URIs, separated by blanks. Child processes have it, too."""
 
@@ -76,7 +79,7 @@ def require_trusted_uri(uri: str) -> None:
 
 
 def _of_process() -> list[str]:
-    uris = os.environ.get(VARIABLE, "").split()
+    uris = _BETWEEN_URIS.split(os.environ.get(VARIABLE, "").strip())
     return [uri for uri in map(given_uri, uris) if uri is not None]
 
 

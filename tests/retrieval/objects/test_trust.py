@@ -47,8 +47,11 @@ def test_trust_is_recorded_and_can_be_taken_back(monkeypatch):
 
 
 def test_a_variable_names_sources_for_services(monkeypatch):
-    monkeypatch.setenv(VARIABLE, "s3://bucket/a https://Host.example/b/")
-    assert trusted_uris() == ["https://host.example/b", "s3://bucket/a"]
+    monkeypatch.setenv(VARIABLE, " s3://bucket/my photos https://Host.example/b/\ngs://x ")
+    assert trusted_uris() == ["gs://x", "https://host.example/b", "s3://bucket/my photos"]
+    trust_uri("s3://bucket/more of them")
+    assert "s3://bucket/more of them" in trusted_uris()
+    assert not is_trusted_uri("s3://bucket/more")
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"a": 1}', "[1, null]", "3"])
