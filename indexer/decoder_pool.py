@@ -63,6 +63,10 @@ class WorkerStartError(MMSearchError):
     """No process for reading files can be started on this machine; no file is to blame."""
 
 
+class ReadTimeoutError(UnreadableFileError):
+    """A file took longer to read than the limit."""
+
+
 class DecoderPool:
     """Up to `count` processes, started when there is work, that make calls and give the results.
 
@@ -120,7 +124,7 @@ class DecoderPool:
         if answer is None:
             cause = self._bury(worker)
             if worker.gave_up:
-                raise UnreadableFileError(f"reading it was given up after {self.limit_s:g} s")
+                raise ReadTimeoutError(f"reading it was given up after {self.limit_s:g} s")
             raise UnreadableFileError(f"the process that read it {cause}")
         worker.has_answered = True
         self._idle.append(worker)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.decode import Content, is_stable, read_first, read_on
-from indexer.decoder_pool import DecoderPool
+from indexer.decoder_pool import DecoderPool, ReadTimeoutError
 from indexer.media.base import Annotation, Decoded, Locator, Piece, ReadOptions
 from indexer.media.chunking import split
 from indexer.scan import FoundFile
@@ -24,6 +24,7 @@ from retrieval.errors import MissingExtraError, UnreadableFileError
 from retrieval.media import NO_METADATA, Metadata, Modality
 from retrieval.media.images import default_max_pixels
 from retrieval.media.places import place_name
+from retrieval.objects.paths import is_uri
 
 VectorKey = tuple[str, Modality, str]
 """What a vector is of: content hash, modality, part."""
@@ -206,7 +207,8 @@ def failed_file(found: FoundFile, error: OSError | UnreadableFileError) -> Faile
     if isinstance(error, OSError):
         return FailedFile(found.path, (error.strerror or str(error)).lower())
     is_lasting = found.etag is not None or is_stable(found.mtime_ns, time.time_ns())
-    if isinstance(error, MissingExtraError) or not is_lasting:
+    is_slow = isinstance(error, ReadTimeoutError) and is_uri(found.path)  # perhaps its server
+    if isinstance(error, MissingExtraError) or is_slow or not is_lasting:
         return FailedFile(found.path, str(error))
     return FailedFile(found.path, str(error), found.size, found.mtime_ns, found.etag)
 

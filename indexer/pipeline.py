@@ -216,12 +216,13 @@ def hide_files(library: Library, paths: Sequence[str]) -> int:
 def _unreached(comparison: Comparison) -> list[str]:
     """Say which sources, or parts of them, could not be reached; a few are named."""
     of_servers = [failed for failed in comparison.unlisted if is_uri(failed.path)]
+    of_servers += comparison.unreached
     notes = [
         f"{failed.path}: {failed.failure}; what was indexed from it stays."
         for failed in of_servers[:_UNREACHED_NAMED]
     ]
     if more := len(of_servers) - len(notes):
-        notes.append(f"{more:,} more could not be reached: see `mmsearch status --failed`.")
+        notes.append(f"{more:,} more files or folders on servers could not be reached.")
     return notes
 
 

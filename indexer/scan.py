@@ -20,7 +20,7 @@ from retrieval.files import valid_text
 from retrieval.media import UNTRUSTED_MTIME, MediaKind
 from retrieval.media.registry import Format, format_of, format_of_indexed, read_head
 from retrieval.media.sidecars import SIDECAR_ENDINGS, SidecarNames
-from retrieval.objects.paths import is_object, is_shard
+from retrieval.objects.paths import is_object, is_shard, is_uri
 
 ALL_KINDS = frozenset(MediaKind)
 SYSTEM_FOLDERS = frozenset(
@@ -137,6 +137,7 @@ class Comparison:
     to_read: new, changed, or not yet embedded, in the order of the walk. known: what the catalog
     remembers of each path to read. to_refresh: unchanged files whose metadata is to be read again,
     as their sidecars changed or somebody asked for it. gone: paths that are no longer there.
+    unreached: objects that are known, and of which their server told nothing.
     mounts: folders that are other file systems, now or, where what was indexed of them is absent,
     at an earlier run.
     emptied: roots and folders that are there with nothing in them, of which what was indexed stays.
@@ -151,6 +152,7 @@ class Comparison:
     still_failed: int = 0
     gone: list[str] = field(default_factory=list)
     unlisted: list[FailedFile] = field(default_factory=list)
+    unreached: list[FailedFile] = field(default_factory=list)
     mounts: list[str] = field(default_factory=list)
     emptied: list[str] = field(default_factory=list)
     maybe_moved: dict[tuple[int, str], list[KnownFile]] = field(default_factory=dict)
@@ -290,7 +292,12 @@ def compare(
         packed = remembered.pop(entry.path, None)
         before = _unpack(entry.path, packed) if packed else None
         if isinstance(entry, Unlisted):
-            result.unlisted.append(FailedFile(entry.path, entry.reason))
+            if before and before.state is FileState.INDEXED and is_uri(entry.path):
+                # Its server may answer the next time.
+                result.unreached.append(FailedFile(entry.path, entry.reason))
+                result.unchanged += 1
+            else:
+                result.unlisted.append(FailedFile(entry.path, entry.reason))
         elif before and _is_unchanged(entry, before, retry_failed):
             is_indexed = before.state is FileState.INDEXED
             result.unchanged += is_indexed

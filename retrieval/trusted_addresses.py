@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import platformdirs
 
 from retrieval.files import write_atomically
+
+_BETWEEN = re.compile(r"\s+(?=[A-Za-z0-9+.-]+://)")
+"""Keys of an object store may hold blanks."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class TrustedAddresses:
 
     def of_process(self) -> list[str]:
         """List the addresses that the environment names."""
-        return os.environ.get(self.variable, "").split()
+        return [one for one in _BETWEEN.split(os.environ.get(self.variable, "").strip()) if one]
 
     def _recorded(self) -> set[str]:
         try:

@@ -171,6 +171,7 @@ class WebServer:
     has_ranges: bool = True
     statuses: dict[str, int] = field(default_factory=dict)
     unreadable: set[str] = field(default_factory=set)
+    slow: set[str] = field(default_factory=set)
     redirects: dict[str, str] = field(default_factory=dict)
     stalls: set[str] = field(default_factory=set)
     address: str = ""
@@ -206,7 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, with_body: bool) -> None:
         web, path = self.web, unquote(self.path)
         web.asked.append((self.command, path))
-        if path in web.stalls:
+        if path in web.stalls or (with_body and path in web.slow):
             web.end.wait(60)
         if path in web.redirects:
             self._send(302, b"", {"Location": web.redirects[path]}, with_body=with_body)

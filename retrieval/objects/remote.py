@@ -5,6 +5,7 @@ neither kept nor printed. No request waits longer than MMSEARCH_SOURCE_TIMEOUT f
 """
 
 import errno
+import importlib
 import io
 import os
 import re
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
 
 from retrieval.errors import MissingExtraError, MMSearchError, UsageError, import_errors_as
@@ -22,9 +23,6 @@ from retrieval.objects.fetched import IN_MEMORY_BYTES, FetchedObject, Fetcher
 from retrieval.objects.paths import is_web
 from retrieval.objects.trust import require_trusted_uri
 from retrieval.objects.web import links_of
-
-if TYPE_CHECKING:
-    from fsspec.asyn import AsyncFileSystem
 
 _T = TypeVar("_T")
 
@@ -155,7 +153,7 @@ class WebFolder(RemoteFolder):
         return self._run(path, self._read_range(path, start, size)) if size else b""
 
     def _run(self, path: str, work: Awaitable[_T], limit_s: float | None = None) -> _T:
-        from fsspec.asyn import sync
+        sync = importlib.import_module("fsspec.asyn").sync
 
         async def run() -> _T:
             return await work
@@ -221,17 +219,13 @@ class WebFolder(RemoteFolder):
             return content[:size]
 
 
-def _file_system(scheme: str, timeout: float) -> "AsyncFileSystem":
+def _file_system(scheme: str, timeout: float) -> Any:
     what = f"Sources with {scheme}:// addresses"
     with import_errors_as(MissingExtraError(what, _EXTRAS.get(scheme, "cluster"))):
-        import fsspec
-
+        fsspec = importlib.import_module("fsspec")
         options = _options(scheme, timeout)
-        return cast(
-            "AsyncFileSystem",
-            fsspec.filesystem(
-                scheme, use_listings_cache=False, skip_instance_cache=True, **options
-            ),
+        return fsspec.filesystem(
+            scheme, use_listings_cache=False, skip_instance_cache=True, **options
         )
 
 

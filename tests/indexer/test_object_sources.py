@@ -172,6 +172,28 @@ def test_an_object_that_fails_for_now_is_tried_again(web, index, library):  # no
     assert len(paths_of(library)) == 2
 
 
+def test_a_server_that_stalls_costs_no_more_than_the_limit(web, index, library):  # noqa: F811
+    web.files |= {"/p/a.png": picture(1), "/p/b.png": picture(2)}
+    web.slow.add("/p/a.png")
+    root = web.address + "/p"
+    index(root, limit_s=5)
+    assert failures(library)[f"{root}/a.png"] == "reading it was given up after 5 s"
+    web.slow.clear()
+    index()  # a server may be faster the next time
+    assert paths_of(library) == {f"{root}/a.png", f"{root}/b.png"}
+
+
+def test_an_object_whose_server_tells_nothing_for_now_stays(web, index, library):  # noqa: F811
+    web.files |= {"/p/a.png": picture(1), "/p/b.png": picture(2)}
+    root = web.address + "/p"
+    index(root)
+    web.statuses["/p/a.png"] = 500
+    summary = index()
+    assert (summary.unchanged, summary.removed, summary.failed) == (2, 0, 0)
+    assert any("HTTP 500" in note for note in summary.notes)
+    assert len(paths_of(library)) == 2
+
+
 def test_shards_are_indexed_with_their_captions(s3, index, library, tmp_path):  # noqa: F811
     members = {f"{n}.png": picture(n) for n in range(3)} | {
         "0.txt": b"a xylophone",

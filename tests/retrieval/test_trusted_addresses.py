@@ -30,6 +30,8 @@ def test_an_address_is_recorded_and_can_be_taken_back(monkeypatch):
 
 
 def test_a_variable_names_addresses_for_services(monkeypatch):
+    monkeypatch.setenv(TRUSTED.variable, " s3://bucket/my photos\ns3+x://y ")
+    assert TRUSTED.all() == ["s3+x://y", "s3://bucket/my photos"]
     monkeypatch.setenv(TRUSTED.variable, f"{ADDRESS} postgresql://host/b")
     assert TRUSTED.all() == ["postgresql://host/b", ADDRESS]
     assert not TRUSTED.remove(ADDRESS)

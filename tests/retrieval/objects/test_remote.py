@@ -1,13 +1,15 @@
 """Object stores and web servers, really asked: what is there, what it holds, what goes wrong."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.objects import fetched, remote
 from retrieval.objects.remote import TIMEOUT_VARIABLE, remote_of, source_of, timeout_s
-from retrieval.objects.trust import trust_uri
+from retrieval.objects.trust import VARIABLE, trust_uri
 from tests.object_servers import (  # noqa: F401 - fixtures
     clean_sources,
     other_web,
@@ -194,3 +196,35 @@ def test_a_time_limit_is_a_number_of_seconds(monkeypatch, given):
 )
 def test_stores_tell_their_status_in_words_of_their_own(info, expected):
     assert remote._status(info) == expected
+
+
+@pytest.mark.parametrize(
+    ("scheme", "package", "extra"),
+    [
+        ("s3", "s3fs", "cluster"),
+        ("http", "aiohttp", "cluster"),
+        ("gs", "gcsfs", "gcs"),
+        ("az", "adlfs", "azure"),
+        ("s3", "fsspec", "cluster"),
+    ],
+)
+def test_a_missing_package_is_told_with_its_extra(scheme, package, extra):
+    uri = f"{scheme}://place"
+    program = f"""
+import os, sys
+sys.modules[{package!r}] = None
+from retrieval.objects.remote import source_of
+try:
+    source_of({uri!r})
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, VARIABLE: uri},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert told.startswith("MissingExtraError")
+    assert f"pip install 'mmsearch[{extra}]'" in told
