@@ -40,8 +40,7 @@ def test_trust_is_recorded_and_can_be_taken_back(monkeypatch):
 
 
 def test_a_variable_names_sources_for_services(monkeypatch):
-    monkeypatch.setenv(SOURCES.variable, " s3://bucket/my photos https://Host.example/b/
-gs://x ")
+    monkeypatch.setenv(SOURCES.variable, " s3://bucket/my photos https://Host.example/b/\ngs://x ")
     for uri in ("https://host.example/b/x", "s3://bucket/my photos/x", "gs://x"):
         assert is_trusted_uri(uri)
     trust_uri("s3://bucket/more of them")
