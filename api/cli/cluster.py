@@ -65,7 +65,7 @@ def index_on_cluster(given: Mapping[str, Any], changes: "Changes") -> None:
     """
     from api.cli import console
     from indexer.cluster import job
-    from indexer.cluster.connection import connected
+    from indexer.cluster.connection import connected, require_answer
     from indexer.pipeline import DEFAULT_BATCH_SIZE
     from retrieval.encoders.languages import language_code
 
@@ -75,6 +75,7 @@ def index_on_cluster(given: Mapping[str, Any], changes: "Changes") -> None:
         if given[name]:
             raise UsageError(f"`{option}` cannot be used with `--cluster`.")
     location = table_location(given["library"])
+    require_answer(given["cluster"])  # before a table is made
     paths = given["paths"] or []
     language = given["language"]
     table, encoder = _table_and_encoder(

@@ -80,7 +80,7 @@ def connected(address: str, *, cpus: int | None = None) -> Iterator[Resources]:
         UsageError: Ray is not installed, or the address is none.
         ClusterError: there is no cluster at the address.
     """
-    _require_answer(address)
+    require_answer(address)
     _choose_token(address)
     module = ray()
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
@@ -112,7 +112,7 @@ def resources() -> Resources:
     )
 
 
-def _require_answer(address: str) -> None:
+def require_answer(address: str) -> None:
     """Raise ClusterError at once where nothing listens, which Ray would wait minutes for."""
     if address in {LOCAL, AUTO}:
         return

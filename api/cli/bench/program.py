@@ -44,6 +44,10 @@ BENCHMARKS = {
         "api.cli.bench.gpu:gpu",
         "Compare the same index on GPU and CPU: build time, recall and speed.",
     ),
+    "table-index": Entry(
+        "api.cli.bench.table_index:table_index",
+        "Measure the index of a Lance table: build time, recall and speed, beside that of FAISS.",
+    ),
     "throughput": Entry(
         "api.cli.bench.indexing:throughput",
         "Measure indexing speed: decoding, encoding and committing alone, and whole runs.",
