@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from indexer.pipeline import index_sources
+from retrieval.catalog import Item
 from retrieval.encoders.base import Encoder
 from retrieval.library import Library, create_library
 from retrieval.media import Modality
@@ -67,18 +68,41 @@ def write_rich_folder(folder: Path, *, seed: int = 0, pictures: int = 12) -> Non
             record: dict[str, Any] = {"text": f"Row {number} of a table about whales", "n": number}
             table.write(json.dumps(record | {"ok": number % 2 == 0, "list": ["a", number]}) + "\n")
 
+    set_times(folder)
+
+
+def set_times(folder: Path) -> None:
+    """Let no file be as new as now: its time is not trusted then, and it has no date."""
+    moment = 1_650_000_000
+    for number, path in enumerate(sorted(folder.rglob("*"))):
+        if path.is_file():
+            os.utime(path, (moment, moment + 86_400 * (number % 50)))
+
 
 def rich_library(folder: Path, directory: Path, encoder: Encoder, **options: Any) -> Library:
     """Index a rich folder; hide an item of it, and collect three."""
     write_rich_folder(folder, **options)
     library = create_library(directory, encoder.space)
     index_sources(library, encoder, [folder], workers=1)
-    with library.catalog.transaction() as transaction:
-        pictures = transaction.items(encoder.space.id, modality=Modality.IMAGE, limit=100)
-        ids = [item.id for item in pictures]
-        transaction.hide_items(ids[4:5])
-        transaction.collect(transaction.create_collection("Holidays"), ids[:3])
+    collect(library)
     return library
+
+
+def collect(library: Library) -> None:
+    """Hide a picture, and collect three: always the same ones, by their paths."""
+    space_id = library.space().id
+    with library.catalog.transaction() as transaction:
+        if "Holidays" not in [one.name for one in transaction.collections()]:
+            transaction.create_collection("Holidays")
+        pictures = transaction.items(space_id, modality=Modality.IMAGE, limit=1000)
+        ids = [item.id for item in sorted(pictures, key=lambda item: (item.path, item.part))]
+        transaction.hide_items([i for i in ids if i in _with_name(pictures, "IMG_0_008")])
+        chosen = [i for i in ids if i in _with_name(pictures, "IMG_0_000", "pages0", "odd0")]
+        transaction.collect(transaction.id_of_collection("Holidays"), chosen)
+
+
+def _with_name(items: list[Item], *parts: str) -> set[int]:
+    return {item.id for item in items if any(part in item.path for part in parts)}
 
 
 def contents_of(library: Library, space_id: str | None = None) -> dict[str, Any]:

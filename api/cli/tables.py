@@ -141,8 +141,9 @@ def copy(
     from retrieval.lance.copies import open_copy
     from retrieval.lance.table import LanceTable
 
+    chosen = parse_shard(shard)
     opened = LanceTable.open(location_of(table))
-    copied = open_copy(opened, directory, shard=parse_shard(shard))
+    copied = open_copy(opened, directory, shard=chosen)
     _update(copied, as_json=as_json)
     library, space = copied.library, copied.library.space(opened.space.id)
     if needs_rebuild(library, space):

@@ -242,13 +242,12 @@ class Snapshot:
 
     def files_without_items(self, space_id: str) -> list[FileEntry]:
         """List the files that can be found, or failed, but have no items in a space."""
-        has_items = sa.exists().where(
-            ItemRecord.file_id == FileRecord.id,
-            RowRecord.item_id == ItemRecord.id,
-            RowRecord.space_id == space_id,
-            RowRecord.content_hash == FileRecord.content_hash,
+        # Not by an `exists`, for which SQLite would go through all rows for each file.
+        with_rows = sa.select(RowRecord.file_id).where(RowRecord.space_id == space_id)
+        query = sa.select(*_FILE).where(
+            FileRecord.state != FileState.REMOVED,
+            sa.or_(FileRecord.state == FileState.FAILED, FileRecord.id.not_in(with_rows)),
         )
-        query = sa.select(*_FILE).where(FileRecord.state != FileState.REMOVED, ~has_items)
         return [_file_entry(file) for file in self._connection.execute(query)]
 
     def states_of(self, paths: Sequence[str]) -> dict[str, FileState]:

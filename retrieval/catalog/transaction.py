@@ -309,6 +309,13 @@ class Transaction(Snapshot):
             self._delete(RowRecord.item_id, chunk)
             self._delete_items(ItemRecord.id.in_(chunk))
 
+    def forget_words(self, paths: Iterable[str]) -> None:
+        """Delete the words of files, which count in the scores of others until then.
+
+        Recording a file again brings them back.
+        """
+        text_index.forget_files(self._connection, self._ids_of_files(paths).values())
+
     def set_metadata_versions(self, versions: Mapping[str, int]) -> None:
         """Say with which `METADATA_VERSION` known files were read, by path."""
         self._save_files({path: {"metadata_version": one} for path, one in versions.items()})

@@ -315,6 +315,8 @@ class TableCopy:
             else:
                 transaction.delete_items(i for i, path in gone.items() if path in left)
             transaction.mark_removed(removed)
+            if state.keeps_ids:  # as if it had never been there
+                transaction.forget_words(removed)
         return len(gone) + len(removed)
 
 

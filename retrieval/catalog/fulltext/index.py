@@ -112,6 +112,12 @@ def refresh_items(
         )
 
 
+def forget_files(connection: sa.Connection, file_ids: Iterable[int]) -> None:
+    """Delete the documents of files."""
+    for chunk in chunks(list(file_ids)):
+        _forget(connection, FILE_WORDS, chunk)
+
+
 def forget_items(connection: sa.Connection, item_ids: sa.Select[Any]) -> None:
     """Delete the documents of items before they are deleted, as ids may be used again."""
     connection.execute(sa.delete(ITEM_WORDS).where(ITEM_WORDS.c.rowid.in_(item_ids)))
