@@ -36,8 +36,8 @@ def status(
     from api.cli import console
     from api.http.schemas import valid_text
     from indexer.moved_sources import advice_on_missing
-    from retrieval.lance.library import as_table
     from retrieval.integrity.storage import measure_storage
+    from retrieval.lance.library import as_table
 
     opened = open_library(library)
     space = opened.space()

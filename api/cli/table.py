@@ -3,7 +3,6 @@
 from datetime import timedelta
 from typing import Annotated
 
-
 from api.cli.options import JsonOption, LibraryOption, option, print_json
 from retrieval.library import open_library
 

@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import cached_property
 from datetime import timedelta
+from functools import cached_property
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
@@ -106,9 +106,9 @@ class TableDialect:
     def writer(self) -> AbstractContextManager[None]:
         """Tell that what takes the lock of a library is not for a table."""
         raise UsageError(
-            f"{self.location} is a table. `mmsearch index SOURCE --cluster local`, `mmsearch export "
-            "--lance`, `mmsearch remove` and `mmsearch compact` write tables; all else that a "
-            "library can be told is for a copy: `mmsearch serve --copy DIR`."
+            f"{self.location} is a table. `mmsearch index SOURCE --cluster local`, `mmsearch "
+            "export --lance`, `mmsearch remove` and `mmsearch compact` write tables; all else that "
+            "a library can be told is for a copy: `mmsearch serve --copy DIR`."
         )
 
     def lost_commits(self) -> int:

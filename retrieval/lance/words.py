@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import cachetools
 
-
 from retrieval.catalog.fulltext.index import MOST_ANNOTATIONS, Folders, words_of_file, words_of_item
 from retrieval.catalog.fulltext.search import Place, TextSearch
 from retrieval.catalog.fulltext.words import Phrase, Term, terms

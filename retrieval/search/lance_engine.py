@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.catalog import Item, Snapshot
+from retrieval.catalog.column_condition import folded, writable
 from retrieval.catalog.facets import (
     LONGEST_VALUE,
     MOST_COLUMNS,
@@ -25,7 +26,6 @@ from retrieval.catalog.facets import (
     month_name,
     months_of,
 )
-from retrieval.catalog.column_condition import folded, writable
 from retrieval.filters import ColumnValue, Filter
 from retrieval.indices.base import AllowedRows
 from retrieval.indices.searcher import FEW_ROWS, Searcher

@@ -135,7 +135,7 @@ def test_what_a_table_does_not_have_is_told_with_the_way(location):
         lambda: library.set_default_space(library.space().id),
         library.share,
         library.writer,
-        lambda: library.catalog.dialect.find_damage(),
+        lambda: library.catalog.dialect.find_damage,
     ):
         with pytest.raises((LibraryError, UsageError)):
             change()

@@ -76,9 +76,7 @@ def test_lists_are_those_of_the_catalog_page_by_page(both, space_id, where, moda
         while page := other.items_by_date(space_id, after=place, **options):
             dated += page
             place = page[-1].taken_local, page[-1].id
-        expected = one.items_by_date(
-            space_id, limit=1000, oldest_first=oldest_first, **wanted
-        )
+        expected = one.items_by_date(space_id, limit=1000, oldest_first=oldest_first, **wanted)
         assert [item.taken_local for item in dated] == [item.taken_local for item in expected]
         assert sorted(names_of(dated)) == sorted(names)
 
@@ -118,13 +116,12 @@ def test_files_of_the_same_content_are_those_of_the_catalog(both):
 
 @pytest.mark.parametrize("box", [WHOLE, GeoBox(south=40, north=60, west=20, east=14)])
 def test_a_map_counts_the_files_that_the_catalog_counts(both, box):
-    one, other = both
     expected, found = (
         [(p.latitude, p.longitude, p.count) for p in snapshot.map_points(box, cells=8)]
         for snapshot in both
     )
     assert found == [pytest.approx(point) for point in expected]
-    assert other.map_points(box, cells=8, where=Filter(path="/nowhere/*")) == []
+    assert both[1].map_points(box, cells=8, where=Filter(path="/nowhere/*")) == []
 
 
 def test_added_items_are_counted(both, space_id):
@@ -144,7 +141,9 @@ def test_what_is_not_there_is_told(both, space_id):
     with pytest.raises(NotFoundError, match="no collection 'x'"):
         other.id_of_collection("x")
     other.require_collections(Filter(collection="HOLIDAYS"))
-    [(_, item), *_] = other.items_of_collection(space_id, other.id_of_collection("Holidays"), limit=9)
+    [(_, item), *_] = other.items_of_collection(
+        space_id, other.id_of_collection("Holidays"), limit=9
+    )
     assert item.modality is Modality.IMAGE
     with pytest.raises(UsageError, match="--copy"):
         other.rows_in_use(space_id, Modality.IMAGE)

@@ -35,7 +35,9 @@ def test_the_indices_of_a_table_are_described(tmp_path, space):
     facts = facts_of(table, Modality.IMAGE)
     assert (facts["kind"], facts["rows"], facts["rows_past"]) == ("exact", 600, 600)
     table.create_indices()
-    table.dataset.create_index("vector", "IVF_PQ", metric="cosine", num_partitions=2, num_sub_vectors=4)
+    table.dataset.create_index(
+        "vector", "IVF_PQ", metric="cosine", num_partitions=2, num_sub_vectors=4
+    )
     table = LanceTable.open(table.location)
     index = vector_index_of(table)
     assert index is not None
