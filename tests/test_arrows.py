@@ -56,6 +56,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/api/http/routes/test_page_viewer.py",
     "tests/api/http/routes/test_page_collections.py",
     "tests/api/http/ui/test_modules.py",
+    "tests/api/http/routes/test_opened_table.py",
     "tests/api/test_local_days.py",
     "tests/api/http/routes/test_page_manage.py",
     "tests/benchmarks/metrics/test_oracles.py",

@@ -106,9 +106,9 @@ class TableDialect:
     def writer(self) -> AbstractContextManager[None]:
         """Tell that what takes the lock of a library is not for a table."""
         raise UsageError(
-            f"{self.location} is a table. `mmsearch index SOURCE --cluster local`, `mmsearch export "
-            "--lance`, `mmsearch remove` and `mmsearch compact` write tables; all else that a "
-            "library can be told is for a copy: `mmsearch serve --copy DIR`."
+            f"{self.location} is a table. `mmsearch index SOURCE --cluster local`, `mmsearch "
+            "export --lance`, `mmsearch remove` and `mmsearch compact` write tables; all else that "
+            "a library can be told is for a copy: `mmsearch serve --copy DIR`."
         )
 
     def lost_commits(self) -> int:

@@ -59,7 +59,7 @@ def _described(dataset: Any, index: Any) -> TableIndex:
     if column == VECTOR:
         # Else its answer holds all centroids.
         os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
-        [first, *_] = dataset.index_statistics(index.name)["indices"]
+        [first, *_] = dataset.stats.index_stats(index.name)["indices"]
         metric, partitions = first["metric_type"], int(first["num_partitions"])
     return TableIndex(
         index.name, column, str(index.index_type), index.num_rows_indexed, metric, partitions

@@ -50,8 +50,8 @@ def distinct_pictures(
     count = table.count(pictures)
     if count > MOST_PICTURES:
         raise UsageError(
-            f"{count:,} images are too many to compare each with each. --exact-only finds identical "
-            "files of a library of any size."
+            f"{count:,} images are too many to compare each with each. --exact-only finds "
+            "identical files of a library of any size."
         )
     rows, hashes, vectors, seen = [], [], [], set()
     for batch in table.scan((ROW_ID, "content_hash", "part", VECTOR), pictures):

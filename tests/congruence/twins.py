@@ -78,8 +78,31 @@ class TableImports(TableCopies):
         return taken.library
 
 
+class OpenedTable(TableCopies):
+    """The library as a Lance table, searched where it is."""
+
+    def follow(self) -> Library:
+        from retrieval.lance.export import export_library
+        from retrieval.lance.table import LanceTable
+        from retrieval.library import open_library
+
+        export_library(self._library, self.location)
+        LanceTable.open(self.location).create_indices()
+        if self._copy is None:
+            self._copy = open_library(self.location)
+        self._copy.refresh()
+        opened: Library = self._copy
+        return opened
+
+
+class OpenedStore(OpenedTable, StoreCopies):
+    """The same in an object store."""
+
+
 TWINS: dict[str, Callable[[Library, Path, pytest.FixtureRequest], Twin]] = {
     "copy of a table": TableCopies,
     "copy of a table in a store": StoreCopies,
     "import of a table": TableImports,
+    "table that is opened": OpenedTable,
+    "table in a store that is opened": OpenedStore,
 }

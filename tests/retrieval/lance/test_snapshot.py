@@ -116,13 +116,12 @@ def test_files_of_the_same_content_are_those_of_the_catalog(both):
 
 @pytest.mark.parametrize("box", [WHOLE, GeoBox(south=40, north=60, west=20, east=14)])
 def test_a_map_counts_the_files_that_the_catalog_counts(both, box):
-    one, other = both
     expected, found = (
         [(p.latitude, p.longitude, p.count) for p in snapshot.map_points(box, cells=8)]
         for snapshot in both
     )
     assert found == [pytest.approx(point) for point in expected]
-    assert other.map_points(box, cells=8, where=Filter(path="/nowhere/*")) == []
+    assert both[1].map_points(box, cells=8, where=Filter(path="/nowhere/*")) == []
 
 
 def test_added_items_are_counted(both, space_id):
