@@ -31,6 +31,7 @@ from retrieval.catalog.paths import is_there
 from retrieval.encoders.base import Encoder, cannot_encode, importable_preprocess, least_side
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.integrity.checksums import add_missing_checksums
+from retrieval.lance.copies import writer_of_own
 from retrieval.library import Library
 from retrieval.media import MediaKind, Metadata, Modality, metadata_notes
 from retrieval.media.images import default_max_pixels
@@ -104,7 +105,7 @@ def index_sources(
         LibraryError: the disk is full.
     """
     start = time.perf_counter()
-    with library.writer():
+    with writer_of_own(library):
         library.space(encoder.space.id)  # raises if it was removed meanwhile
         changes = {**(changes or {}), **parse_changes({"max_pixels": max_pixels})}
         add_missing_checksums(library, encoder.space)
@@ -182,7 +183,7 @@ def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> i
     knows nothing at one of the paths.
     """
     removed = 0
-    with library.writer():
+    with writer_of_own(library):
         with library.catalog.transaction() as transaction:
             for path in paths:
                 root = absolute(path)

@@ -185,13 +185,20 @@ class Library:
         self.manifest = manifest
         self.catalog = Catalog(self.path / _CATALOG)
         self._warnings: list[str] = []
+        self._passing_warnings: dict[str, str] = {}
         self._opened_file = _identity(self.path / _CATALOG)
 
     @property
     def warnings(self) -> list[str]:
         """What is wrong with the library as a whole, and what to do."""
         of_catalog = self.catalog.dialect.warning
-        return [*self._warnings, *([of_catalog] if of_catalog else [])]
+        passing = self._passing_warnings.values()
+        return [*self._warnings, *passing, *([of_catalog] if of_catalog else [])]
+
+    def set_warning(self, about: str, text: str | None) -> None:
+        """Set the warning about something that may pass; None: it has passed."""
+        kept = {name: one for name, one in self._passing_warnings.items() if name != about}
+        self._passing_warnings = kept | ({about: text} if text else {})
 
     @property
     def thumbnails(self) -> Path:

@@ -29,6 +29,7 @@ from retrieval.encoders.trust import trust
 from retrieval.library import Library, create_library
 from retrieval.media import UNTRUSTED_MTIME, MediaKind, Modality
 from retrieval.relocation import way_beside
+from tests.object_store import ObjectStore, running_store
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -168,6 +169,23 @@ def record_source() -> Callable[..., None]:
             transaction.record_files(space.id, updates)
 
     return record
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """A server with the semantics of S3, of the whole run of tests."""
+    pytest.importorskip("moto", reason="needs moto: pip install 'moto[s3]' flask flask-cors")
+    pytest.importorskip("flask_cors", reason="needs flask-cors, as moto's server does")
+    with running_store() as store:
+        yield store
+
+
+@pytest.fixture
+def bucket(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new bucket of the object store, which the environment leads to."""
+    for name, value in object_store.environment.items():
+        monkeypatch.setenv(name, value)
+    return object_store.new_bucket()
 
 
 @pytest.fixture(scope="session")

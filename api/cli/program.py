@@ -64,11 +64,16 @@ COMMANDS = {
     ),
     "export": Entry(
         "api.cli.vectors:export",
-        "Export vectors with ids, paths and metadata: .npy with .jsonl, .parquet or .lance.",
+        "Export vectors to .npy, .parquet or .lance, or a whole library to a Lance table.",
     ),
     "import": Entry(
         "api.cli.vectors:import_",
-        "Import vectors with ids, paths and metadata into a space of a library.",
+        "Import vectors with ids, paths and metadata into a space of a library, or a Lance table.",
+    ),
+    "copy": Entry(
+        "api.cli.tables:copy",
+        "Copy a Lance table into a library, or what has changed in it, and build its search index.",
+        panel=SERVICE,
     ),
     "remove": Entry(
         "api.cli.library:remove",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.options import DeviceOption, complain, library_directory, option, options_of
+from api.cli.tables import ShardOption, copied_library, following
 from retrieval.errors import LibraryError, MMSearchError, UsageError
 from retrieval.library import default_library_path, is_place_for_library, open_library
 
@@ -38,6 +39,24 @@ def serve(
             "Library directory, or a folder that `mmsearch QUERY` has indexed. With names, several "
             "libraries, each below /libraries/NAME/: repeatable. (default: $MMSEARCH_LIBRARY, else "
             "one in your data directory)",
+        ),
+    ] = None,
+    copy: Annotated[
+        Path | None,
+        option(
+            "--copy",
+            "DIR",
+            "Serve a copy of the Lance table that is named with `--library`, which follows it.",
+        ),
+    ] = None,
+    shard: ShardOption = None,
+    poll: Annotated[
+        float | None,
+        option(
+            "--poll",
+            "S",
+            "Seconds between two looks for a new version of the table. (default: 5)",
+            min=0.1,
         ),
     ] = None,
     host: Annotated[
@@ -201,7 +220,9 @@ def serve(
     ] = None,
     shards_in: Annotated[
         Path | None,
-        option("--shards-in", "DIR", "Where to make shards. (default: LIBRARY.shards)"),
+        option(
+            "--shards-in", "DIR", "Where to make shards of a library. (default: LIBRARY.shards)"
+        ),
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -213,6 +234,7 @@ def serve(
     settings = _settings(given)
     if _served_on_cluster(library or [], settings, given):
         return
+    table, library = copied_library(library, copy, shard, poll, device)
     named = parse_libraries(library or [])
     opened = None if named else _open(only_path(library), settings)
     if settings.socket_only:
@@ -245,7 +267,8 @@ def serve(
     # A terminal that closes ends the service; a service manager asks it to read the keys again.
     if hasattr(signal, "SIGHUP") and (settings.api_keys_file or not sys.stdin.isatty()):
         signal.signal(signal.SIGHUP, lambda *_: _reload_keys(application))
-    server.run(sockets)
+    with following(table, opened, shard, poll, device):
+        server.run(sockets)
     if failures:
         raise failures[0]
     if signal.SIGINT in signals:
@@ -276,8 +299,11 @@ def _served_on_cluster(
         return False
     from api.cli.serve_cluster import ClusterOptions, serve_on_cluster
 
+    for name in ("shard", "poll"):
+        if given[name] is not None:
+            raise UsageError(f"`--{name}` is for one copy: with `--cluster` say `--shards N`.")
     replicas, shards, shards_in = of_cluster
-    options = ClusterOptions(cluster, replicas or 2, shards or 1, shards_in)
+    options = ClusterOptions(cluster, replicas or 2, shards or 1, shards_in, given["copy"])
     serve_on_cluster(library, settings, options, given["device"])
     return True
 

@@ -1,4 +1,4 @@
-"""`mmsearch export` and `mmsearch import`: vectors with their items, as files."""
+"""`mmsearch export` and `mmsearch import`: vectors with their items, as files or Lance tables."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,7 @@ from api.cli.options import (
     print_json,
     stop_on_signal,
 )
+from retrieval.errors import UsageError
 from retrieval.library import default_library_path, library_exists, open_library
 
 _NAMED = 10
@@ -30,8 +31,22 @@ class ModalityName(StrEnum):
 
 def export(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="File to write: .npy, .parquet or .lance.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="FILE",
+            help="File to write: .npy, .parquet or .lance; or a table for the whole library, as "
+            "for `--lance`.",
+        ),
+    ] = None,
+    lance: Annotated[
+        str | None,
+        option(
+            "--lance",
+            "TABLE",
+            "Bring a Lance table in step with the whole library: lance:DIR or "
+            "lance+s3://BUCKET/PREFIX.",
+        ),
+    ] = None,
     space: Annotated[
         str | None,
         option(
@@ -46,7 +61,25 @@ def export(
     library: LibraryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Export vectors with ids, paths and metadata: .npy with .jsonl, .parquet or .lance."""
+    """Export vectors to .npy, .parquet or .lance, or a whole library to a Lance table."""
+    from api.cli.tables import export_table, is_table, location_of
+    from retrieval.lance.location import is_lance
+
+    if (lance is None) == (file is None):
+        raise UsageError("Give a FILE, or a table with `--lance TABLE`.")
+    if lance is not None or (file is not None and is_lance(file)):
+        if modality or where:
+            raise UsageError(
+                "A table holds the whole library: `--modality` and `--where` are for files."
+            )
+        export_table(location_of(lance or file or ""), space, library, as_json=as_json)
+        return
+    path = Path(file or "")
+    if path.suffix == ".lance" and is_table(path):
+        raise UsageError(
+            f"{path} is a whole library as a Lance table, which plain vectors would replace. "
+            f"Bring it in step with `mmsearch export lance:{path}`, or choose another file."
+        )
     from indexer.vectors.files import sidecar_of, write_vectors
     from indexer.vectors.spaces import find_space
     from indexer.vectors.stored import stored_vectors
@@ -60,26 +93,27 @@ def export(
         where=parse_filter(where=where),
         modality=Modality(modality) if modality else None,
     )
-    count = write_vectors(file, batches, chosen.dimension)
+    count = write_vectors(path, batches, chosen.dimension)
     if as_json:
-        facts = {"file": str(file.absolute()), "space": chosen.id, "dimension": chosen.dimension}
+        facts = {"file": str(path.absolute()), "space": chosen.id, "dimension": chosen.dimension}
         print_json({"library": str(opened.path), **facts, "vectors": count})
         return
     from api.cli import console
 
-    beside = f" and {sidecar_of(file).name}" if file.suffix == ".npy" else ""
+    beside = f" and {sidecar_of(path).name}" if path.suffix == ".npy" else ""
     console.out.print(
-        f"Exported {count:,} vectors of {chosen.dimension:,} dimensions to {file}{beside}.",
+        f"Exported {count:,} vectors of {chosen.dimension:,} dimensions to {path}{beside}.",
         markup=False,
     )
 
 
 def import_(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="FILE",
-            help="A .npy, .parquet or .lance file, or a folder of clip-retrieval or autofaiss.",
+            help="A .npy, .parquet or .lance file, a folder of clip-retrieval or autofaiss, or a "
+            "library as a Lance table: lance:DIR or lance+s3://BUCKET/PREFIX.",
         ),
     ],
     space: Annotated[
@@ -88,7 +122,8 @@ def import_(
             "--space",
             "NAME",
             "Name for a space of these vectors, or the encoder that made them, such as starter, or "
-            "the id of a space. (default: the default space; in a new library, the file's name)",
+            "the id of a space; of a table, `new` adds its space. (default: the default space; in "
+            "a new library, the file's name; of a table, its space)",
         ),
     ] = None,
     modality: Annotated[
@@ -98,32 +133,40 @@ def import_(
     library: LibraryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Import vectors with ids, paths and metadata into a space of a library."""
+    """Import vectors with ids, paths and metadata into a space of a library, or a Lance table."""
     from dataclasses import replace
 
     from api.cli import console
+    from api.cli.tables import import_table, is_table, location_of
     from indexer.vectors.add import add_vectors
     from indexer.vectors.files import find_vectors, read_vectors
     from indexer.vectors.spaces import choose_space, space_of_new_library
+    from retrieval.lance.location import is_lance
     from retrieval.library import create_library
     from retrieval.media import Modality
 
-    found = find_vectors(source)
+    path = library or default_library_path()
+    if is_lance(source) or is_table(Path(source)):
+        if modality:
+            raise UsageError("A table says the modality of its rows: leave out `--modality`.")
+        import_table(location_of(source), space, path, as_json=as_json)
+        return
+    file = Path(source)
+    found = find_vectors(file)
     if modality:
         found = replace(found, modality=Modality(modality))
-    path = library or default_library_path()
     if library_exists(path):
         opened = open_library(path, upgrade=True)
         chosen = choose_space(opened, space, found.dimension)
     else:
-        chosen = space_of_new_library(space or source.stem, found.dimension)
+        chosen = space_of_new_library(space or file.stem, found.dimension)
         opened = create_library(path, chosen)
     with stop_on_signal(note=STOPPING) as stop, console.stage_progress(quiet=as_json) as show:
         added = add_vectors(
             opened,
             chosen,
             read_vectors(found),
-            folder=source.absolute().parent,
+            folder=file.absolute().parent,
             on_progress=lambda count: show("Vectors", count, count),
             should_stop=stop.is_set,
         )

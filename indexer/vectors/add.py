@@ -27,6 +27,7 @@ from retrieval.encoders.base import Space, Vectors
 from retrieval.encoders.given import name_of_given
 from retrieval.errors import LibraryError, UsageError
 from retrieval.files import GIVEN, checksum_of_file, valid_text
+from retrieval.lance.copies import writer_of_own
 from retrieval.library import Library
 from retrieval.media import NO_METADATA, UNTRUSTED_MTIME, MediaKind, Modality
 from retrieval.media.registry import format_of_indexed
@@ -115,7 +116,7 @@ def add_vectors(
     """
     added = Added()
     base = os.fspath(folder) if folder is not None else ""
-    with library.writer():
+    with writer_of_own(library):
         if space.id not in library.space_ids():
             library.add_space(space)
         for items, vectors in batches:

@@ -55,7 +55,7 @@ def refresh_files(connection: sa.Connection, file_ids: Iterable[int]) -> None:
     for chunk in chunks(sorted(set(file_ids)), _AT_ONCE):
         cells: dict[int, set[Cell]] = {}
         for file_id, columns in connection.execute(annotated.where(FileRecord.id.in_(chunk))):
-            cells.setdefault(file_id, set()).update(_cells_in(columns))
+            cells.setdefault(file_id, set()).update(cells_in(columns))
         old = _delete(connection, FileCellRecord, FileCellRecord.file_id.in_(chunk))
         _insert(connection, FileCellRecord, cells, old)
 
@@ -66,7 +66,7 @@ def refresh_items(
     """Replace the cells of some items by those of their columns, given by id."""
     for chunk in chunks(list(columns_of_items), _AT_ONCE):
         cells = {
-            item_id: set(_cells_in(columns))
+            item_id: set(cells_in(columns))
             for item_id in chunk
             if (columns := columns_of_items[item_id])
         }
@@ -140,7 +140,8 @@ def _equals(name: str, wanted: ColumnValue) -> Condition:
     )
 
 
-def _cells_in(columns: Mapping[str, Any]) -> Iterable[Cell]:
+def cells_in(columns: Mapping[str, Any]) -> Iterable[Cell]:
+    """Yield the cells of columns; a list has one for each of its elements."""
     for name, value in columns.items():
         for single in value if isinstance(value, list) else (value,):
             if isinstance(single, _SCALAR):

@@ -73,6 +73,7 @@ from retrieval.catalog.schema import (
     select_current,
     select_items,
 )
+from retrieval.catalog.whole import StoredFile, read_stored_files
 from retrieval.errors import DamagedLibraryError
 from retrieval.files import GIVEN
 from retrieval.filters import ColumnValue, Filter, GeoBox
@@ -219,6 +220,48 @@ class Snapshot:
         query = sa.select(*_FILE).where(FileRecord.state == FileState.INDEXED)
         for file in self._connection.execute(query.order_by(FileRecord.path)):
             yield _file_entry(file)
+
+    def stored_files(
+        self, space_id: str, *, after: int = 0, limit: int
+    ) -> tuple[int, list[StoredFile]]:
+        """Read all that is known of the files that can be found, or failed, page by page.
+
+        Args:
+            space_id: Space in which items must have a vector.
+            after: What the page before returned first; 0 for the first page.
+            limit: Maximum number of files.
+
+        Returns:
+            Where the next page begins, and the files; an empty page is the last.
+        """
+        return read_stored_files(self._connection, space_id, METADATA, after, limit)
+
+    def item_places(self, space_id: str) -> list[tuple[int, str, str, str]]:
+        """List id, path, modality and part of the items that a search in a space can find."""
+        query = select_current(
+            space_id, None, ItemRecord.id, FileRecord.path, ItemRecord.modality, ItemRecord.part
+        )
+        return [(i, path, str(m), part) for i, path, m, part in self._connection.execute(query)]
+
+    def files_without_items(self, space_id: str) -> list[FileEntry]:
+        """List the files that can be found, or failed, but have no items in a space."""
+        has_items = sa.exists().where(
+            ItemRecord.file_id == FileRecord.id,
+            RowRecord.item_id == ItemRecord.id,
+            RowRecord.space_id == space_id,
+            RowRecord.content_hash == FileRecord.content_hash,
+        )
+        query = sa.select(*_FILE).where(FileRecord.state != FileState.REMOVED, ~has_items)
+        return [_file_entry(file) for file in self._connection.execute(query)]
+
+    def states_of(self, paths: Sequence[str]) -> dict[str, FileState]:
+        """Return the states of those of some paths that are known files."""
+        query = sa.select(FileRecord.path, FileRecord.state)
+        return {
+            path: FileState(state)
+            for chunk in chunks(paths)
+            for path, state in self._connection.execute(query.where(FileRecord.path.in_(chunk)))
+        }
 
     def indexed_at(self, paths: Sequence[str]) -> dict[str, FileEntry]:
         """Return those of some paths that are files that can be found; metadata is left out."""

@@ -38,6 +38,7 @@ from retrieval.catalog.schema import (
     next_id,
 )
 from retrieval.catalog.snapshot import METADATA, Snapshot
+from retrieval.catalog.whole import Said
 from retrieval.errors import DamagedLibraryError
 from retrieval.media import (
     METADATA_NOTE,
@@ -193,10 +194,25 @@ class Transaction(Snapshot):
         """Have the next run read some files again, in every space; until then they are found."""
         self._delete(EmbeddedFileRecord.file_id, self._ids_of_files(paths).values())
 
-    def record_files(self, space_id: str, updates: Sequence[FileUpdate]) -> None:
+    def record_files(
+        self,
+        space_id: str,
+        updates: Sequence[FileUpdate],
+        *,
+        said: Mapping[str, Sequence[Said]] | None = None,
+        item_ids: Mapping[tuple[str, Modality, str], int] | None = None,
+    ) -> None:
         """Record files, their items and the rows of these, which `extend_rows` must have committed.
 
         The earlier content of a changed file is no longer found. At most one update a file.
+
+        Args:
+            space_id: Space of the rows.
+            updates: Files with their items.
+            said: Of a copy of another library: all that tables, and the files themselves, say of
+                these files, by path, in place of what they said before. None: what tables say of
+                files stays, and what these tables say is that of their updates.
+            item_ids: Ids of new items, by path, modality and part. None: the next ones.
         """
         # Nothing is known of files and items with ids from here on.
         first_file = next_id(self._connection, FileRecord)
@@ -210,7 +226,9 @@ class Transaction(Snapshot):
         known_files = {file_id for file_id in file_ids.values() if file_id < first_file}
         self._drop_stale_rows(known_files)
         again = {file_ids[update.file.path] for update in updates if update.is_first}
-        with_words = set(file_ids.values()) | self._drop_annotations(list(again & known_files))
+        with_words = set(file_ids.values())
+        if said is None:
+            with_words |= self._drop_annotations(list(again & known_files))
         wanted = {
             (file_ids[update.file.path], item.modality, item.part): (update.file, item)
             for update in updates
@@ -227,26 +245,39 @@ class Transaction(Snapshot):
                 ItemRecord.file_id.in_(chunk), ItemRecord.part == ""
             )
             self._connection.execute(sa.delete(RowRecord).where(RowRecord.item_id.in_(whole)))
-        item_ids = self._save_items(
+        ids = self._save_items(
             {key: item for key, (_, item) in wanted.items()},
             self._ids_of_items(key for key in wanted if key[0] in known_files),
+            None
+            if item_ids is None
+            else {
+                key: item_ids[file.path, item.modality, item.part]
+                for key, (file, item) in wanted.items()
+            },
         )
-        known_items = [item_id for item_id in item_ids.values() if item_id < first_item]
+        known_items = [item_id for item_id in ids.values() if item_id < first_item]
         self._delete(RowRecord.item_id, known_items, RowRecord.space_id == space_id)
         self._dialect.insert_rows(
             self._connection,
             RowRecord,
             ("space_id", "item_id", "modality", "row", "content_hash", "file_id"),
             [
-                (space_id, item_ids[key], item.modality, item.row, file.content_hash, key[0])
+                (space_id, ids[key], item.modality, item.row, file.content_hash, key[0])
                 for key, (file, item) in wanted.items()
             ],
         )
-        if annotations := [
+        annotations = [
             (file_ids[update.file.path], path, columns)
             for update in updates
             for path, columns in (*_own_annotation(update), *update.annotations)
-        ]:
+        ]
+        if said is not None:
+            self._delete(AnnotationRecord.image_path, said)
+            tables = self._ids_of_files({of for told in said.values() for of, _ in told})
+            annotations = [
+                (tables[of], path, columns) for path, told in said.items() for of, columns in told
+            ]
+        if annotations:
             names = ("file_id", "image_path", "columns")
             self._dialect.insert_rows(self._connection, AnnotationRecord, names, annotations)
             annotated = {path for _, path, _ in annotations}
@@ -255,13 +286,13 @@ class Transaction(Snapshot):
         noted = [(file_ids[update.file.path], note) for update in updates for note in update.notes]
         self._dialect.insert_rows(self._connection, NoteRecord, ("file_id", "note"), noted)
         self._refresh_said(with_words)
-        said = {
-            item_ids[key]: (item.text, item.columns)
+        texts = {
+            ids[key]: (item.text, item.columns)
             for key, (_, item) in wanted.items()
-            if item_ids[key] < first_item or item.text or item.columns
+            if ids[key] < first_item or item.text or item.columns
         }
-        text_index.refresh_items(self._connection, said)
-        cells.refresh_items(self._connection, {i: columns for i, (_, columns) in said.items()})
+        text_index.refresh_items(self._connection, texts)
+        cells.refresh_items(self._connection, {i: columns for i, (_, columns) in texts.items()})
         self._record_embedded(
             space_id,
             {
@@ -271,6 +302,23 @@ class Transaction(Snapshot):
             },
             known_files,
         )
+
+    def delete_items(self, item_ids: Iterable[int]) -> None:
+        """Delete items, by their ids, with their rows in every space; their files stay."""
+        for chunk in chunks(sorted(item_ids)):
+            self._delete(RowRecord.item_id, chunk)
+            self._delete_items(ItemRecord.id.in_(chunk))
+
+    def forget_words(self, paths: Iterable[str]) -> None:
+        """Delete the words of files, which count in the scores of others until then.
+
+        Recording a file again brings them back.
+        """
+        text_index.forget_files(self._connection, self._ids_of_files(paths).values())
+
+    def set_metadata_versions(self, versions: Mapping[str, int]) -> None:
+        """Say with which `METADATA_VERSION` known files were read, by path."""
+        self._save_files({path: {"metadata_version": one} for path, one in versions.items()})
 
     def set_rows(self, space_id: str, modality: Modality, rows: Mapping[int, int]) -> None:
         """Give known items, by their ids, other vectors in a space, which must be committed.
@@ -508,12 +556,13 @@ class Transaction(Snapshot):
         self,
         items: Mapping[tuple[int, Modality, str], ItemEntry],
         known: Mapping[tuple[int, Modality, str], int],
+        new_ids: Mapping[tuple[int, Modality, str], int] | None,
     ) -> dict[tuple[int, Modality, str], int]:
         """Insert or update items by file, modality and part; returns their ids."""
         names = ("file_id", "modality", "part")
         values = {key: _values_of_item(item) for key, item in items.items()}
         return self._save(
-            ItemRecord, values, known, lambda key, _: dict(zip(names, key, strict=True))
+            ItemRecord, values, known, lambda key, _: dict(zip(names, key, strict=True)), new_ids
         )
 
     def _save(
@@ -522,8 +571,12 @@ class Transaction(Snapshot):
         values: Mapping[_Key, dict[str, Any]],
         known: Mapping[_Key, int],
         columns_of: Callable[[_Key, dict[str, Any]], dict[str, Any]],
+        new_ids: Mapping[_Key, int] | None = None,
     ) -> dict[_Key, int]:
-        """Update the known records and insert the others, whose values are all of the same."""
+        """Update the known records and insert the others, whose values are all of the same.
+
+        new_ids: of those that are inserted; None: the next ones.
+        """
         if updates := [
             {"known_id": known[key], **new} for key, new in values.items() if key in known
         ]:
@@ -531,7 +584,9 @@ class Transaction(Snapshot):
                 sa.update(record).where(record.id == sa.bindparam("known_id")), updates
             )
         new = [key for key in values if key not in known]
-        ids = range(first := next_id(self._connection, record), first + len(new))
+        ids: Iterable[int] = range(first := next_id(self._connection, record), first + len(new))
+        if new_ids is not None:
+            ids = [new_ids[key] for key in new]
         inserts = [
             {"id": new_id} | columns_of(key, values[key]) | values[key]
             for new_id, key in zip(ids, new, strict=True)

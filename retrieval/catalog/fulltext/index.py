@@ -28,17 +28,18 @@ from retrieval.catalog.schema import (
     chunks,
 )
 
-_MOST_ANNOTATIONS = 100
+MOST_ANNOTATIONS = 100
+"""Of what is said of a file, the first, whose words are indexed."""
 _LONGEST_TEXT = 100_000
 """Characters of a field that are indexed; the rest is ignored."""
 _FILES_AT_ONCE = 1000
 
 
-class _Folders:
+class Folders:
     """The words of folders, from the outermost source that holds them down."""
 
-    def __init__(self, connection: sa.Connection) -> None:
-        self._sources = frozenset(connection.scalars(sa.select(SourceRecord.path)))
+    def __init__(self, sources: Iterable[str]) -> None:
+        self._sources = frozenset(sources)
         self._known: dict[str, str] = {}
 
     def words(self, folder: str) -> str:
@@ -64,12 +65,12 @@ def fill(connection: sa.Connection) -> None:
         sa.or_(ItemRecord.text.is_not(None), ItemRecord.columns.is_not(None))
     )
     for rows in connection.execute(items).partitions(_FILES_AT_ONCE):
-        _insert(connection, ITEM_WORDS, (_of_item(*row) for row in rows))
+        _insert(connection, ITEM_WORDS, ((row[0], *words_of_item(*row[1:])) for row in rows))
 
 
 def refresh_files(connection: sa.Connection, file_ids: Iterable[int]) -> None:
     """Replace the documents of some files."""
-    folders = _Folders(connection)
+    folders = Folders(connection.scalars(sa.select(SourceRecord.path)))
     for chunk in chunks(sorted(set(file_ids)), _FILES_AT_ONCE):
         files = connection.execute(
             sa.select(
@@ -85,7 +86,10 @@ def refresh_files(connection: sa.Connection, file_ids: Iterable[int]) -> None:
         _insert(
             connection,
             FILE_WORDS,
-            (_of_file(*file, annotations.get(file.path, ()), folders) for file in files),
+            (
+                (file[0], *words_of_file(*file[1:], annotations.get(file.path, ()), folders))
+                for file in files
+            ),
         )
 
 
@@ -101,7 +105,17 @@ def refresh_items(
     """Replace the documents of some items, given their texts and columns by id."""
     for chunk in chunks(list(items)):
         _forget(connection, ITEM_WORDS, chunk)
-        _insert(connection, ITEM_WORDS, (_of_item(item_id, *items[item_id]) for item_id in chunk))
+        _insert(
+            connection,
+            ITEM_WORDS,
+            ((item_id, *words_of_item(*items[item_id])) for item_id in chunk),
+        )
+
+
+def forget_files(connection: sa.Connection, file_ids: Iterable[int]) -> None:
+    """Delete the documents of files."""
+    for chunk in chunks(list(file_ids)):
+        _forget(connection, FILE_WORDS, chunk)
 
 
 def forget_items(connection: sa.Connection, item_ids: sa.Select[Any]) -> None:
@@ -137,20 +151,20 @@ def _annotations_of(
     found: dict[str, list[dict[str, Any]]] = {}
     for path, columns in connection.execute(query):
         annotations = found.setdefault(path, [])
-        if len(annotations) < _MOST_ANNOTATIONS:
+        if len(annotations) < MOST_ANNOTATIONS:
             annotations.append(columns)
     return found
 
 
-def _of_file(
-    file_id: int,
+def words_of_file(
     path: str,
     text: str | None,
     camera: str | None,
     place: str | None,
     annotations: Iterable[dict[str, Any]],
-    folders: _Folders,
-) -> tuple[Any, ...]:
+    folders: Folders,
+) -> tuple[str, ...]:
+    """Return the words of a file for each column of `FILE_WORDS`, separated by spaces."""
     folder, name = os.path.split(path)
     known = (
         _texts_in(annotations),
@@ -158,11 +172,12 @@ def _of_file(
         [camera or "", place or ""],
         [without_ending(name)],
     )
-    return file_id, *map(_words, known), folders.words(folder)
+    return *map(_words, known), folders.words(folder)
 
 
-def _of_item(item_id: int, text: str | None, columns: dict[str, Any] | None) -> tuple[Any, ...]:
-    return item_id, _words([text or ""]), _words(_texts_in(columns))
+def words_of_item(text: str | None, columns: dict[str, Any] | None) -> tuple[str, ...]:
+    """Return the words of an item for each column of `ITEM_WORDS`, separated by spaces."""
+    return _words([text or ""]), _words(_texts_in(columns))
 
 
 def _texts_in(value: Any) -> Iterator[str]:

@@ -1,0 +1,83 @@
+import json
+
+import pytest
+
+from retrieval.encoders.base import Space
+from retrieval.errors import DamagedLibraryError, LibraryError, UsageError
+from retrieval.lance.schema import (
+    BUCKETS,
+    bucket_of,
+    file_key_of,
+    key_of,
+    schema_of,
+    sources_of,
+    space_of,
+)
+
+
+def test_the_schema_says_the_space_and_the_sources(space):
+    sources = {"/photos": None, "/b\udcff": {"hidden": True}}
+    metadata = schema_of(space, sources).metadata
+    assert space_of(metadata, "lance:x") == space
+    assert sources_of(metadata) == sources
+
+
+def test_a_table_of_something_else_is_refused():
+    with pytest.raises(UsageError, match="none that mmsearch wrote"):
+        space_of({b"other": b"1"}, "lance:x")
+    with pytest.raises(UsageError):
+        space_of(None, "lance:x")
+
+
+def test_a_newer_format_is_refused(space):
+    metadata = dict(schema_of(space).metadata) | {b"mmsearch.format": b"2"}
+    with pytest.raises(LibraryError, match="newer version"):
+        space_of(metadata, "lance:x")
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "{", "[]", "{}", '{"encoder": 1}', json.dumps({"encoder": "a"}), "[" * 100_000],
+)
+def test_a_damaged_description_is_refused(space, written):
+    metadata = dict(schema_of(space).metadata) | {b"mmsearch.space": written.encode()}
+    with pytest.raises(DamagedLibraryError):
+        space_of(metadata, "lance:x")
+    if written not in {"{}", '{"encoder": 1}', json.dumps({"encoder": "a"})}:
+        with pytest.raises(DamagedLibraryError):
+            sources_of({b"mmsearch.source.2f61": written.encode()})
+
+
+def test_a_damaged_path_of_a_source_is_refused():
+    with pytest.raises(DamagedLibraryError):
+        sources_of({b"mmsearch.source.zz": b"null"})
+
+
+def test_a_space_of_impossible_dimensions_is_refused(space):
+    facts = json.loads(schema_of(space).metadata[b"mmsearch.space"]) | {"dimension": -1}
+    metadata = dict(schema_of(space).metadata) | {b"mmsearch.space": json.dumps(facts).encode()}
+    with pytest.raises(DamagedLibraryError):
+        space_of(metadata, "lance:x")
+
+
+def test_keys_tell_items_apart():
+    keys = {
+        key_of(path, modality, part)
+        for path in ("/a", "/a\udcff", "/a\\xff")
+        for modality in (None, "image", "text")
+        for part in ("", "p1", "imagep1")
+    }
+    assert len(keys) == 27
+    assert file_key_of("/a\udcff") != file_key_of("/a\\xff")
+
+
+def test_files_of_one_content_are_of_one_bucket():
+    assert bucket_of("abc", "/a") == bucket_of("abc", "/b")
+    assert bucket_of(None, "/a") == bucket_of("", "/a")
+    buckets = [bucket_of(str(number), "") for number in range(2000)]
+    assert set(buckets) <= set(range(BUCKETS))
+    assert abs(sum(bucket < BUCKETS // 2 for bucket in buckets) - 1000) < 150
+
+
+def test_the_dimension_is_that_of_the_space():
+    assert schema_of(Space("toy", "w", "p", 32)).field("vector").type.list_size == 32
