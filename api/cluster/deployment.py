@@ -13,6 +13,10 @@ from api.http.settings import ServiceSettings
 _SURGE_PERCENT = 50
 """Replicas that a rolling update may start before it ends old ones."""
 
+_HEALTH_EVERY_S = 2
+_HEALTH_WITHIN_S = 30
+"""A machine that is very busy, as while new replicas start, is no reason to end old ones."""
+
 _OF_GATEWAY = {
     *("host", "port", "socket_only", "idle_exit_minutes", "api_keys", "api_keys_file"),
     *("allowed_hosts", "root_path", "trusted_proxies", "cors_origins", "rate_limit"),
@@ -74,8 +78,8 @@ def _deployment(plan: Plan, replica: type, name: str, *, cpus: int) -> Any:
         num_replicas=plan.replicas,
         ray_actor_options={"num_cpus": cpus},
         max_ongoing_requests=plan.settings.queue,
-        health_check_period_s=2,
-        health_check_timeout_s=10,
+        health_check_period_s=_HEALTH_EVERY_S,
+        health_check_timeout_s=_HEALTH_WITHIN_S,
         graceful_shutdown_wait_loop_s=0.5,
         graceful_shutdown_timeout_s=plan.settings.shutdown_s,
         max_surge_percent=_SURGE_PERCENT,

@@ -45,7 +45,9 @@ def keep_shard(connection: sa.Connection, index: int, count: int) -> Extents:
     known = connection.execute(
         sa.select(FileRecord.id, FileRecord.path, FileRecord.content_hash, FileRecord.kind)
     ).all()
-    elsewhere, foreign_tables, gone_paths = [], [], []
+    elsewhere: list[int] = []
+    foreign_tables: list[int] = []
+    gone_paths = []
     for file_id, path, content_hash, kind in known:
         if shard_of(content_hash or str(path), count) != index:
             (foreign_tables if kind == MediaKind.TABLE else elsewhere).append(file_id)
