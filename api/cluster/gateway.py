@@ -150,7 +150,7 @@ class Replicas:
         self._deadline_s = deadline_s + _GRACE_S
         self._refused = [*_REFUSED, *(_REFUSED_OF_SHARDS if is_sharded else [])]
         self._lost = lost_replica_errors()
-        self._failures = (*self._lost, TimeoutError)
+        self._failures: tuple[type[BaseException], ...] = (*self._lost, TimeoutError)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
