@@ -43,6 +43,7 @@ LAYERS = [
         "spaces",
     },
     {"search"},
+    {"shards"},
     {"training"},
 ]
 """Of `retrieval`, from the bottom: a layer imports itself and those before it."""

@@ -220,7 +220,9 @@ def serve(
     ] = None,
     shards_in: Annotated[
         Path | None,
-        option("--shards-in", "DIR", "Where to make shards. (default: LIBRARY.shards)"),
+        option(
+            "--shards-in", "DIR", "Where to make shards of a library. (default: LIBRARY.shards)"
+        ),
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -297,8 +299,11 @@ def _served_on_cluster(
         return False
     from api.cli.serve_cluster import ClusterOptions, serve_on_cluster
 
+    for name in ("shard", "poll"):
+        if given[name] is not None:
+            raise UsageError(f"`--{name}` is for one copy: with `--cluster` say `--shards N`.")
     replicas, shards, shards_in = of_cluster
-    options = ClusterOptions(cluster, replicas or 2, shards or 1, shards_in)
+    options = ClusterOptions(cluster, replicas or 2, shards or 1, shards_in, given["copy"])
     serve_on_cluster(library, settings, options, given["device"])
     return True
 

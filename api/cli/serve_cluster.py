@@ -12,8 +12,9 @@ import typer
 from api.cli.options import complain, library_directory
 from api.cli.serve import check_exposure, configure_logs, listen, only_path
 from retrieval.errors import UsageError
+from retrieval.lance.location import is_lance
 from retrieval.library import open_library
-from retrieval.shards.partition import make_shards, require_shards
+from retrieval.shards.partition import make_shards, require_shards, shard_directories
 
 if TYPE_CHECKING:
     from api.cluster.deployment import Plan
@@ -28,6 +29,7 @@ class ClusterOptions:
     replicas: int
     shards: int
     shards_in: Path | None
+    copy: Path | None = None
 
 
 def serve_on_cluster(
@@ -47,7 +49,11 @@ def serve_on_cluster(
     require_address(options.cluster)
     import_serve()
     _require_possible(settings)
-    directories = _directories(library, options, settings.spaces)
+    table = _table(library, options)
+    if table is not None and options.copy is not None:  # each machine makes its own copies
+        directories = shard_directories(options.copy, options.shards)
+    else:
+        directories = _directories(library, options, settings.spaces)
     check_exposure(settings)
     sockets = listen(settings)  # raises for a port in use, before anything is started
     plan = Plan(
@@ -56,6 +62,7 @@ def serve_on_cluster(
         options.replicas,
         settings,
         device,
+        table=table,
     )
     signals: list[int] = []
     complain(f"Starting {_described(plan)} on Ray Serve.")
@@ -85,6 +92,23 @@ def _require_possible(settings: "ServiceSettings") -> None:
             f"`{names[0]}` is for a service without replicas: leave it out, or leave out "
             "`--cluster`."
         )
+
+
+def _table(given: list[str], options: ClusterOptions) -> str | None:
+    """Return the location of the Lance table that is served, if it is one."""
+    from api.cli.tables import location_of
+
+    is_table = len(given) == 1 and is_lance(given[0])
+    if is_table and options.copy is None:
+        raise UsageError(
+            "Replicas of a Lance table have copies of it: name a directory for them with `--copy "
+            "DIR`, on a disk of each machine."
+        )
+    if options.copy is not None and not is_table:
+        raise UsageError(
+            "`--copy DIR` is the copy of one Lance table: `--library lance+s3://BUCKET/PREFIX`."
+        )
+    return location_of(given[0]) if is_table else None
 
 
 def _directories(given: list[str], options: ClusterOptions, spaces: Sequence[str]) -> list[Path]:

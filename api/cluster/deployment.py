@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from api.cluster.places import Place
 from api.cluster.runtime import ClusterError, import_serve
 from api.http.settings import ServiceSettings
 
 _SURGE_PERCENT = 50
 """Replicas that a rolling update may start before it ends old ones."""
+
+_HEALTH_EVERY_S = 2
+_HEALTH_WITHIN_S = 30
+"""A machine that is very busy, as while new replicas start, is no reason to end old ones."""
 
 _OF_GATEWAY = {
     *("host", "port", "socket_only", "idle_exit_minutes", "api_keys", "api_keys_file"),
@@ -24,7 +29,8 @@ _OF_GATEWAY = {
 class Plan:
     """What runs: a library by some replicas, or its shards by some replicas each.
 
-    directories: of the library, or of all shards in their order.
+    directories: of the library, or of all shards in their order. table: location of the Lance table
+    that they are copies of; they are made where replicas run.
     """
 
     directories: Sequence[Path]
@@ -33,6 +39,7 @@ class Plan:
     settings: ServiceSettings
     device: str = "auto"
     name: str = "mmsearch"
+    table: str | None = None
 
     @property
     def cpus(self) -> int:
@@ -46,15 +53,19 @@ def application(plan: Plan) -> Any:
     from api.cluster import replicas
 
     chosen = plan.settings.model_dump(mode="json", exclude=_OF_GATEWAY)
-    paths = [str(path.absolute()) for path in plan.directories]
+    count = len(plan.directories)
+    places = [
+        Place(str(path.absolute()), plan.table, (index, count))
+        for index, path in enumerate(plan.directories)
+    ]
     if not plan.is_sharded:
         whole = _deployment(plan, replicas.WholeReplica, plan.name, cpus=1)
-        return whole.bind(paths[0], chosen, plan.device)
+        return whole.bind(places[0], chosen, plan.device)
     shards = [
         _deployment(plan, replicas.ShardReplica, f"shard-{number}", cpus=1).bind(
-            path, chosen, plan.device
+            place, chosen, plan.device
         )
-        for number, path in enumerate(paths, start=1)
+        for number, place in enumerate(places, start=1)
     ]
     over_all = _deployment(plan, replicas.FanOutReplica, plan.name, cpus=0)
     return over_all.bind(shards, chosen | {"background_tokens": False}, plan.device)
@@ -67,8 +78,8 @@ def _deployment(plan: Plan, replica: type, name: str, *, cpus: int) -> Any:
         num_replicas=plan.replicas,
         ray_actor_options={"num_cpus": cpus},
         max_ongoing_requests=plan.settings.queue,
-        health_check_period_s=2,
-        health_check_timeout_s=10,
+        health_check_period_s=_HEALTH_EVERY_S,
+        health_check_timeout_s=_HEALTH_WITHIN_S,
         graceful_shutdown_wait_loop_s=0.5,
         graceful_shutdown_timeout_s=plan.settings.shutdown_s,
         max_surge_percent=_SURGE_PERCENT,

@@ -150,6 +150,7 @@ class Replicas:
         self._deadline_s = deadline_s + _GRACE_S
         self._refused = [*_REFUSED, *(_REFUSED_OF_SHARDS if is_sharded else [])]
         self._lost = lost_replica_errors()
+        self._failures: tuple[type[BaseException], ...] = (*self._lost, TimeoutError)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -165,7 +166,7 @@ class Replicas:
             async for piece in self.pieces(asked):
                 await send_piece(piece, send, scope)
                 begun = True
-        except (*self._lost, TimeoutError) as error:
+        except self._failures as error:
             if begun:  # the connection is cut: the client sees that the answer is not whole
                 raise
             await self._failed(asked, error)(scope, receive, send)

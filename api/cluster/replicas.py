@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
+from api.cluster.places import Place
 from api.cluster.remote_shards import RemoteShards
 from api.cluster.requests import Asked, Piece, answer, whole_answer
 from api.cluster.shard_routes import ShardRoutes
@@ -21,13 +21,16 @@ from api.http.middleware.disconnect import DisconnectDetection
 from api.http.routes.dependencies import Service
 from api.http.settings import ServiceSettings
 from retrieval.errors import MMSearchError
-from retrieval.library import Library, open_library
+from retrieval.library import Library
 from retrieval.search.engine import Engine
 from retrieval.search.joint import JointEngine
 from retrieval.shards.callers import Call
 from retrieval.shards.engine import ShardedJointEngine
 from retrieval.shards.library import ShardedLibrary
 from retrieval.shards.shard import Shard, ShardEngine
+
+if TYPE_CHECKING:
+    from retrieval.lance.follower import TableFollower
 
 _STARTS_WITHIN_S = 600.0
 
@@ -37,6 +40,12 @@ class _Replica:
 
     service: Service
     app: ASGIApp
+
+    _follower: "TableFollower | None" = None
+
+    async def _open(self, place: Place, device: str) -> Library:
+        library, self._follower = await asyncio.to_thread(place.open, device)
+        return library
 
     async def _start(
         self, library: Library, settings: dict[str, Any], device: str, make_engine: MakeEngine
@@ -73,6 +82,8 @@ class _Replica:
 
     async def __del__(self) -> None:
         """End the service; Ray Serve calls this when the last request is answered."""
+        if self._follower is not None:
+            await asyncio.to_thread(self._follower.stop)
         if context := self.__dict__.pop("_context", None):
             await context.__aexit__(None, None, None)
 
@@ -80,16 +91,16 @@ class _Replica:
 class WholeReplica(_Replica):
     """A whole service of a library or of a copy of one."""
 
-    async def __init__(self, directory: str, settings: dict[str, Any], device: str) -> None:  # type: ignore[misc]
-        library = await asyncio.to_thread(open_library, Path(directory))
+    async def __init__(self, place: Place, settings: dict[str, Any], device: str) -> None:  # type: ignore[misc]
+        library = await self._open(place, device)
         await self._start(library, settings, device, JointEngine)
 
 
 class ShardReplica(_Replica):
     """One shard: what the search over all asks, and a service of its own for its items."""
 
-    async def __init__(self, directory: str, settings: dict[str, Any], device: str) -> None:  # type: ignore[misc]
-        library = await asyncio.to_thread(open_library, Path(directory))
+    async def __init__(self, place: Place, settings: dict[str, Any], device: str) -> None:  # type: ignore[misc]
+        library = await self._open(place, device)
         engines: dict[str, ShardEngine] = {}
 
         class Joint(JointEngine):

@@ -45,7 +45,9 @@ def keep_shard(connection: sa.Connection, index: int, count: int) -> Extents:
     known = connection.execute(
         sa.select(FileRecord.id, FileRecord.path, FileRecord.content_hash, FileRecord.kind)
     ).all()
-    elsewhere, foreign_tables, gone_paths = [], [], []
+    elsewhere: list[int] = []
+    foreign_tables: list[int] = []
+    gone_paths = []
     for file_id, path, content_hash, kind in known:
         if shard_of(content_hash or str(path), count) != index:
             (foreign_tables if kind == MediaKind.TABLE else elsewhere).append(file_id)
@@ -57,8 +59,8 @@ def keep_shard(connection: sa.Connection, index: int, count: int) -> Extents:
         _delete(connection, FileCellRecord, FileCellRecord.file_id.in_(chunk))
         _delete(connection, EmbeddedFileRecord, EmbeddedFileRecord.file_id.in_(chunk))
         connection.execute(sa.delete(FILE_WORDS).where(FILE_WORDS.c.rowid.in_(chunk)))
-    for chunk in chunks(gone_paths):
-        _delete(connection, AnnotationRecord, AnnotationRecord.image_path.in_(chunk))
+    for paths in chunks(gone_paths):
+        _delete(connection, AnnotationRecord, AnnotationRecord.image_path.in_(paths))
     for chunk in chunks(elsewhere):
         _delete(connection, AnnotationRecord, AnnotationRecord.file_id.in_(chunk))
         _delete(connection, FileRecord, FileRecord.id.in_(chunk))

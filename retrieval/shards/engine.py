@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.catalog import Item, Snapshot
+from retrieval.catalog.fulltext.counting import count_documents
 from retrieval.catalog.fulltext.search import DocumentCount
 from retrieval.encoders.base import Tokens
 from retrieval.errors import MMSearchError
@@ -44,7 +45,6 @@ from retrieval.shards.library import ShardedLibrary, ShardedSnapshot
 from retrieval.shards.merging import best_first, merge_facets, merge_values
 from retrieval.shards.rows import AllowedAnywhere, MatchingRows, RemoteRows, Sample
 from retrieval.shards.shard import FoundHere, QueryTokens, ShardState, Wanted
-from retrieval.shards.words import count_documents
 
 _OWNERS = 200_000
 _SAMPLES = 8
@@ -225,8 +225,8 @@ class ShardedEngine(Engine):
     def _merged(self, plan: QueryPlan, parts: Sequence[FoundHere]) -> FoundItems:
         """Join what the shards found for a query."""
         for shard, part in enumerate(parts):
-            rows = [*part.nearest.rows.tolist(), *part.by_text.rows.tolist()]
-            self._cache.owners.update(dict.fromkeys(rows, shard))
+            here = [*part.nearest.rows.tolist(), *part.by_text.rows.tolist()]
+            self._cache.owners.update(dict.fromkeys(here, shard))
         rows, similarity, at = best_first([part.nearest for part in parts])
         candidates = at_rows(rows, similarity, at)
         exhausted = all(part.exhausted for part in parts) and len(candidates) <= plan.count

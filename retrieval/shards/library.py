@@ -143,7 +143,7 @@ class ShardedSnapshot:
     def is_southern(self) -> bool:
         """Return whether most of the shards are of the south."""
         told = self._read("is_southern")
-        return 2 * sum(told) > len(told)
+        return bool(2 * sum(told) > len(told))
 
     def item(self, item_id: int) -> Item | None:
         """Return an item by its id; None if its file was removed or failed."""

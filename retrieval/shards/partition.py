@@ -9,7 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +64,7 @@ def make_shards(
     with library.writer():  # nothing changes meanwhile
         origin = _state_of(library)
         made = []
-        for index in range(count):
-            path = directory / f"shard-{index + 1}-of-{count}"
+        for index, path in enumerate(shard_directories(directory, count)):
             facts = ShardFacts(index, count, origin)
             if read_facts(path) != facts:
                 _make_shard(library, path, facts)
@@ -74,13 +73,34 @@ def make_shards(
     return made
 
 
+def shard_directories(directory: Path, count: int) -> list[Path]:
+    """List the directories of the shards below one; of a single one that itself."""
+    if count == 1:
+        return [directory]
+    return [directory / f"shard-{index + 1}-of-{count}" for index in range(count)]
+
+
 def read_facts(directory: Path) -> ShardFacts | None:
-    """Read which shard a directory holds; None: none, or one of another version."""
+    """Read which shard a directory holds; None: none, or one of another version.
+
+    A copy of a part of a Lance table is one, too.
+    """
+    if not (directory / _SHARD).exists():
+        return _facts_of_copy(directory)
     try:
         facts = ShardFacts(**json.loads((directory / _SHARD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     return facts if facts.format == _FORMAT else None
+
+
+def _facts_of_copy(directory: Path) -> ShardFacts | None:
+    from retrieval.lance.copies import read_states
+
+    copies = [state for state in read_states(directory).values() if state.keeps_ids]
+    if len(copies) != 1:
+        return None
+    return ShardFacts(copies[0].shard, copies[0].shards, copies[0].location)
 
 
 def require_shards(directories: Sequence[Path]) -> None:
@@ -105,14 +125,21 @@ def require_shards(directories: Sequence[Path]) -> None:
 
 
 class RowNumbers:
-    """The numbers that the rows of a shard have in the whole library."""
+    """The numbers that the rows of a shard have in the whole library.
+
+    Shards that are copies of a table have no whole library, and grow: their rows take turns.
+    """
 
     def __init__(self, library: Library) -> None:
         self._library = library
         self._numbers = cache(self._read)
+        self._of_copy = lru_cache(4)(self._in_turn)
+        self._is_made = (library.path / _SHARD).exists()
 
     def of(self, space_id: str, modality: Modality, count: int) -> NDArray[np.int64]:
         """Return the numbers of the first rows, (count,) ascending."""
+        if not self._is_made:
+            return self._of_copy(count)
         numbers = self._numbers(space_id, modality)
         if len(numbers) < count:
             raise DamagedLibraryError(
@@ -120,6 +147,10 @@ class RowNumbers:
                 "after it was made. Delete it, and make the shards again."
             )
         return numbers[:count]
+
+    def _in_turn(self, count: int) -> NDArray[np.int64]:
+        facts = read_facts(self._library.path) or ShardFacts(0, 1, "")
+        return np.arange(count, dtype=np.int64) * facts.count + facts.index
 
     def _read(self, space_id: str, modality: Modality) -> NDArray[np.int64]:
         file = self._library.path / _numbers_file(space_id, modality)

@@ -326,7 +326,9 @@ class ShardEngine(Engine):
         """Return what a reranker needs of an item's picture; None if it cannot be read."""
         with self._lock:
             chosen = self.reranker(reranker)
-            return chosen and item_tokens(item, chosen, self._tokens, self._max_pixels)
+            if chosen is None:
+                return None
+            return item_tokens(item, chosen, self._tokens, self._max_pixels)
 
     def score(
         self,

@@ -1,6 +1,6 @@
 """What a service of two shards by two replicas goes through; run apart, in a network of its own.
 
-Prints as JSON what `test_service.py` looks at: python scenario.py LIBRARY FOLDER
+Prints as JSON what `test_replicas.py` looks at: python scenario.py LIBRARY FOLDER
 """
 
 import asyncio

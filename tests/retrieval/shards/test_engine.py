@@ -93,7 +93,10 @@ def in_shards(library: Library, directory: Path, count: int) -> ShardedJointEngi
     return ShardedJointEngine(ShardedLibrary(LocalShards(shards)))
 
 
-@pytest.fixture(scope="module", params=[1, 2, 5])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(5, marks=pytest.mark.slow)],
+)
 def engines(
     request: pytest.FixtureRequest, library: Library, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[JointEngine, ShardedJointEngine]]:

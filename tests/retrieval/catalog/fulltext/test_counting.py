@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from retrieval.catalog.fulltext.counting import count_documents
 from retrieval.catalog.fulltext.search import DocumentCount
-from retrieval.shards.words import count_documents
 
 
 def test_words_are_counted_in_few_questions() -> None:
