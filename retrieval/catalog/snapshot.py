@@ -83,6 +83,7 @@ OF_FILES = ("rating", "label", "keyword", "person")
 
 _ROOTS_PER_STATEMENT = 200
 """Below SQLite's limit of 1,000 levels of an expression."""
+_ROWS_AT_ONCE = 5000
 _MOST_NAMES = 1000
 _MOST_PLACES = 10_000
 _MOST_TABLES = 1000
@@ -214,7 +215,7 @@ class Snapshot:
     def indexed_files(self) -> Iterator[FileEntry]:
         """Yield the files that can be found, by path; their metadata is left out."""
         query = sa.select(*_FILE).where(FileRecord.state == FileState.INDEXED)
-        for file in self._connection.execute(query.order_by(FileRecord.path)):
+        for file in self._stream(query.order_by(FileRecord.path)):
             yield _file_entry(file)
 
     def indexed_at(self, paths: Sequence[str]) -> dict[str, FileEntry]:
@@ -769,7 +770,7 @@ class Snapshot:
         )
         if not parts:
             query = query.where(ItemRecord.part == "")
-        for first_row, content_hash in self._connection.execute(query):  # noqa: UP028
+        for first_row, content_hash in self._stream(query):  # noqa: UP028
             yield first_row, content_hash
 
     def details(self, item: Item) -> FileDetails:
@@ -819,7 +820,7 @@ class Snapshot:
             .where(of_content, FileRecord.content_hash.in_(shared))
             .order_by(FileRecord.content_hash, FileRecord.path)
         )
-        for file in self._connection.execute(query):
+        for file in self._stream(query):
             yield _file_entry(file)
 
     def files_below(self, roots: Sequence[str], space_id: str) -> Iterator[KnownFile]:
@@ -836,7 +837,7 @@ class Snapshot:
         )
         for chunk in chunks(roots, _ROOTS_PER_STATEMENT):
             below = query.where(sa.or_(*(at_or_below(root) for root in chunk)))
-            for path, state, *rest in self._connection.execute(below):
+            for path, state, *rest in self._stream(below):
                 known: list[Any] = rest
                 yield KnownFile(path, FileState(state), *known)
 
@@ -1165,6 +1166,10 @@ class Snapshot:
             CAN_BE_FOUND, row_in(space_id).is_not(None), shown(where, self._dialect)
         )
         return query if modality is None else query.where(ItemRecord.modality == modality)
+
+    def _stream(self, query: sa.Select[Any]) -> Iterable[Any]:
+        """Read rows a few at a time, where a server would send all of them at once."""
+        return self._connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})
 
     def _numbers(self, query: sa.Select[Any]) -> tuple[NDArray[np.int64], ...]:
         return self._dialect.read_integers(self._connection, query)
