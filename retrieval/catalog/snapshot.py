@@ -87,6 +87,7 @@ OF_FILES = ("rating", "label", "keyword", "person")
 _ROOTS_PER_STATEMENT = 200
 """Below SQLite's limit of 1,000 levels of an expression."""
 _TEXT_TABLES = {table.name: table for table in (FILE_WORDS, ITEM_WORDS)}
+_ROWS_AT_ONCE = 5000
 _MOST_NAMES = 1000
 _MOST_PLACES = 10_000
 _MOST_TABLES = 1000
@@ -239,7 +240,7 @@ class Snapshot:
     def indexed_files(self) -> Iterator[FileEntry]:
         """Yield the files that can be found, by path; their metadata is left out."""
         query = sa.select(*_FILE).where(FileRecord.state == FileState.INDEXED)
-        for file in self._connection.execute(query.order_by(FileRecord.path)):
+        for file in self._stream(query.order_by(FileRecord.path)):
             yield _file_entry(file)
 
     def stored_files(
@@ -854,7 +855,7 @@ class Snapshot:
         )
         if not parts:
             query = query.where(ItemRecord.part == "")
-        for first_row, content_hash in self._connection.execute(query):  # noqa: UP028
+        for first_row, content_hash in self._stream(query):  # noqa: UP028
             yield first_row, content_hash
 
     def details(self, item: Item) -> FileDetails:
@@ -904,7 +905,7 @@ class Snapshot:
             .where(of_content, FileRecord.content_hash.in_(shared))
             .order_by(FileRecord.content_hash, FileRecord.path)
         )
-        for file in self._connection.execute(query):
+        for file in self._stream(query):
             yield _file_entry(file)
 
     def files_below(self, roots: Sequence[str], space_id: str) -> Iterator[KnownFile]:
@@ -922,7 +923,7 @@ class Snapshot:
         )
         for chunk in chunks(roots, _ROOTS_PER_STATEMENT):
             below = query.where(sa.or_(*(at_or_below(root) for root in chunk)))
-            for path, state, *rest in self._connection.execute(below):
+            for path, state, *rest in self._stream(below):
                 known: list[Any] = rest
                 yield KnownFile(path, FileState(state), *known)
 
@@ -1251,6 +1252,10 @@ class Snapshot:
             CAN_BE_FOUND, row_in(space_id).is_not(None), shown(where, self._dialect)
         )
         return query if modality is None else query.where(ItemRecord.modality == modality)
+
+    def _stream(self, query: sa.Select[Any]) -> Iterable[Any]:
+        """Read rows a few at a time, where a server would send all of them at once."""
+        return self._connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})
 
     def _numbers(self, query: sa.Select[Any]) -> tuple[NDArray[np.int64], ...]:
         return self._dialect.read_integers(self._connection, query)

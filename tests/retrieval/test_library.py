@@ -340,6 +340,8 @@ def test_a_creation_that_was_interrupted_is_completed_in_postgresql(
         (again.path / entry).unlink()
     with pytest.raises(UsageError, match=r"whose vectors are not in .*Drop its schema"):
         create_library(tmp_path / "a", SPACE, catalog=url)
+
+
 def test_a_warning_that_passes_is_told_until_then(library):
     library.set_warning("table", "It is away.")
     library.set_warning("other", "Another one.")

@@ -98,8 +98,6 @@ def text_scores(
     phrases = list(times)
     needed = {phrase for term in (any_of or terms) for phrase in term.phrases}
     columns = _columns(table)
-    # Between two spaces each, words that follow each other are found one by one.
-    apart = ", ".join(f"' ' || replace({name}, ' ', '  ') || ' ' AS {name}" for name in columns)
     frequencies = [
         " + ".join(
             f"{weight} * {query.count(name, phrase)}"
@@ -124,8 +122,7 @@ def text_scores(
     return query.text(
         "WITH found AS MATERIALIZED (SELECT rowid, tokens::float8 AS tokens, "
         + ", ".join(f"({said})::float8 AS f{place}" for place, said in enumerate(frequencies))
-        + f" FROM (SELECT rowid, tokens, {apart} FROM {table.name} "
-        f"WHERE words @@ CAST({wanted} AS tsquery) OFFSET 0) AS document), held AS (SELECT "
+        + f" FROM {table.name} WHERE words @@ CAST({wanted} AS tsquery)), held AS (SELECT "
         + ", ".join(f"({said})::float8 AS n{place}" for place, said in enumerate(counts))
         + " FROM found), size AS (SELECT documents::float8 AS documents, "
         f"tokens::float8 AS tokens FROM "
@@ -166,19 +163,21 @@ class _Query:
         return f"({by_index} AND ({exact}))"
 
     def count(self, column: str, phrase: Phrase) -> str:
-        """Write how often a column, its words apart, holds a phrase."""
+        """Write how often a column holds a phrase."""
         words = phrase.words.split(" ")
         end = "" if phrase.is_prefix else " "
+        # Between two spaces each, words that follow each other are found one by one.
+        apart = f"(' ' || replace({column}, ' ', '  ') || ' ')"
         if _may_overlap(words, is_prefix=phrase.is_prefix):
             first, *others = words
             pattern = self.bind(f" {first} (?= {'  '.join(others)}{end})")
-            return f"(SELECT count(*) FROM regexp_matches({column}, {pattern}, 'g'))"
-        wanted = f" {'  '.join(words)}{end}"
-        written = f"CAST({self.bind(wanted)} AS text)"
-        return (
-            f"(octet_length({column}) - octet_length(replace({column}, {written}, ''))) "
-            f"/ {len(wanted.encode())}"
-        )
+            times = f"(SELECT count(*) FROM regexp_matches({apart}, {pattern}, 'g'))"
+        else:
+            wanted = f" {'  '.join(words)}{end}"
+            rest = f"replace({apart}, {self.bind(wanted)}, '')"
+            times = f"(octet_length({apart}) - octet_length({rest})) / {len(wanted.encode())}"
+        # Most columns hold none, which is seen in a tenth of the time.
+        return f"CASE WHEN strpos({column}, {self.bind(phrase.words)}) = 0 THEN 0 ELSE {times} END"
 
     def _holds(self, phrase: Phrase) -> str:
         if " " not in phrase.words:
