@@ -12,7 +12,7 @@ import typer
 from api.cli.options import complain, library_directory
 from api.cli.serve import check_exposure, configure_logs, listen, only_path
 from retrieval.errors import UsageError
-from retrieval.lance.location import is_lance
+from retrieval.lance.location import is_lance, spelled
 from retrieval.library import open_library
 from retrieval.shards.partition import make_shards, require_shards, shard_directories
 
@@ -96,8 +96,6 @@ def _require_possible(settings: "ServiceSettings") -> None:
 
 def _table(given: list[str], options: ClusterOptions) -> str | None:
     """Return the location of the Lance table that is served, if it is one."""
-    from api.cli.tables import location_of
-
     is_table = len(given) == 1 and is_lance(given[0])
     if is_table and options.copy is None:
         raise UsageError(
@@ -108,7 +106,7 @@ def _table(given: list[str], options: ClusterOptions) -> str | None:
         raise UsageError(
             "`--copy DIR` is the copy of one Lance table: `--library lance+s3://BUCKET/PREFIX`."
         )
-    return location_of(given[0]) if is_table else None
+    return spelled(given[0]) if is_table else None
 
 
 def _directories(given: list[str], options: ClusterOptions, spaces: Sequence[str]) -> list[Path]:

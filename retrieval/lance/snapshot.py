@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.catalog import Item, Snapshot
+from retrieval.catalog.fulltext.search import DocumentCount
 from retrieval.catalog.records import (
     Collection,
     Counts,
@@ -573,9 +574,18 @@ class LanceSnapshot(Snapshot):
         return text_matches(self, modality, text, limit, where)
 
     def telling_matches(
-        self, space_id: str, modality: Modality, text: str, *, where: Filter | None = None
+        self,
+        space_id: str,
+        modality: Modality,
+        text: str,
+        *,
+        where: Filter | None = None,
+        counts: Mapping[DocumentCount, int] | None = None,
     ) -> list[WordMatch]:
-        """Find the rows of items that hold telling words of a text; see `Snapshot`."""
+        """Find the rows of items that hold telling words of a text; see `Snapshot`.
+
+        counts: none are wanted, as a table is searched as a whole.
+        """
         from retrieval.lance.words import telling_matches
 
         return telling_matches(self, modality, text, where)
