@@ -9,7 +9,7 @@ from api.cli.options import JsonOption, print_json
 from retrieval.errors import LibraryError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from retrieval.trusted_addresses import TrustedAddresses
+    from retrieval.objects.trusted_addresses import TrustedAddresses
 
 PathsArgument = Annotated[
     list[str] | None,

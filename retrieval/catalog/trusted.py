@@ -11,7 +11,7 @@ from shlex import quote
 
 from retrieval.catalog.dialects import is_url, open_dialect
 from retrieval.errors import LibraryError, UsageError
-from retrieval.trusted_addresses import TrustedAddresses
+from retrieval.objects.trusted_addresses import TrustedAddresses
 
 CATALOGS = TrustedAddresses("MMSEARCH_TRUSTED_CATALOGS", "trusted-catalogs.json")
 """URLs of databases that the user has named."""

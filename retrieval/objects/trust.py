@@ -8,7 +8,7 @@ trust` or `--index-below`, all of which are recorded for this user, or in MMSEAR
 import errno
 
 from retrieval.objects.paths import given_uri
-from retrieval.trusted_addresses import TrustedAddresses
+from retrieval.objects.trusted_addresses import TrustedAddresses
 
 SOURCES = TrustedAddresses("MMSEARCH_TRUSTED_SOURCES", "trusted-sources.json")
 """URIs of sources that the user has named."""

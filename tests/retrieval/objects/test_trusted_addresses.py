@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from retrieval.trusted_addresses import TrustedAddresses
+from retrieval.objects.trusted_addresses import TrustedAddresses
 
 TRUSTED = TrustedAddresses("MMSEARCH_TEST_TRUSTED", "trusted-by-tests.json")
 ADDRESS = "s3://bucket/photos"
