@@ -100,7 +100,7 @@ def test_commands_and_options_in_a_guide_exist(guide):
     for line in [*code.splitlines(), *re.findall(r"`(mmsearch [^`]+)`", told)]:
         for part in re.split(r"&&|\|", line):
             _, called, arguments = part.partition("mmsearch ")
-            if not called or part.lstrip().startswith(("docker", "pip")):
+            if not called or part.lstrip().startswith(("docker", "kubectl", "pip")):
                 continue
             words = shlex.split(arguments, comments=True)
             command = max(
