@@ -15,7 +15,7 @@ from tests.congruence.questions import asked, differences, questions
 from tests.congruence.twins import TWINS
 from tests.rich_library import collect, rich_library, set_times, write_rich_folder
 
-COUNT = int(os.environ.get("MMSEARCH_TEST_QUESTIONS", "60"))
+COUNT = int(os.environ.get("MMSEARCH_TEST_QUESTIONS", "40"))
 
 pytestmark = pytest.mark.slow
 
