@@ -106,3 +106,12 @@ def test_indexing_builds_what_is_due_and_a_failure_harms_nothing(
     assert "The index was not built: Another process" in capsys.readouterr().err
     [built] = commands.build_due_indices(library, tiny_encoder, is_quiet=True)
     assert built.rows == 300
+
+
+def test_an_engine_on_a_server_needs_its_address(library, monkeypatch):
+    monkeypatch.delenv("MMSEARCH_PGVECTOR", raising=False)
+    with pytest.raises(UsageError, match="set MMSEARCH_PGVECTOR="):
+        run("build-index", "--engine", "pgvector", "--library", library.path)
+    result = run("build-index", "--engine", "nosuch", "--library", library.path)
+    assert result.exit_code == 2
+    assert facts(library)["index"] is None
