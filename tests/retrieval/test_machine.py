@@ -31,3 +31,12 @@ def test_idle_threads_leave_the_cores_to_others_unless_the_user_says_otherwise(b
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == after
+
+
+def test_threads_of_networks_are_limited_in_a_process():
+    code = (
+        "from retrieval.machine import limit_threads, threads_of_networks as threads; "
+        "before = threads(); limit_threads(3); print(before, threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "3"]

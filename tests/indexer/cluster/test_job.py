@@ -16,12 +16,16 @@ pytest.importorskip("lance", reason="needs Lance: pip install 'mmsearch[cluster]
 
 from indexer.pipeline import index_sources
 from indexer.vectors.stored import stored_vectors
+from retrieval.catalog import FileEntry, ItemEntry
+from retrieval.catalog.whole import StoredItem
+from retrieval.encoders.base import Space
 from retrieval.encoders.registry import load_encoder
 from retrieval.lance.index_settings import HAS_VECTOR
-from retrieval.lance.records import vectors_of
+from retrieval.lance.records import stored_file, table_of, vectors_of
 from retrieval.lance.table import LanceTable
 from retrieval.library import create_library
-from tests.ray_cluster import RayCluster, running_cluster
+from retrieval.media import MediaKind, Modality
+from tests.ray_cluster import ADDRESS, RayCluster, running_cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -98,6 +102,32 @@ def _require_equal(table: Path, folder: Path, local: dict[Any, Any]) -> None:
     [failed] = [place for place, key in enumerate(keys) if key[1] is None]
     assert keys[failed][0] == str(folder / "bad.jpg")
     assert rows.column("failure")[failed].as_py()
+
+
+def test_index_built_by_several_processes(cluster: RayCluster, tmp_path: Path) -> None:
+    space = Space("vectors:toy", "none", "none", 16)
+    location = f"lance:{tmp_path / 'table'}"
+    table = LanceTable.create(location, space)
+    vectors = np.random.default_rng(0).normal(size=(900, 16)).astype(np.float16)
+    for part in range(3):
+        files = [
+            stored_file(
+                FileEntry(f"/{row}.jpg", MediaKind.IMAGE, 1, 1, f"{row:032x}"),
+                [StoredItem(ItemEntry(Modality.IMAGE, -1), vectors[row])],
+            )
+            for row in range(300 * part, 300 * part + 300)
+        ]
+        table.append(table_of(files, space))
+    command = [str(Path(sys.executable).with_name("mmsearch")), "build-index", "--json"]
+    command += ["--library", location, "--kind", "IVF_RQ", "--cluster", ADDRESS]
+    done = cluster.run(command, stdout=subprocess.PIPE)
+    assert done.returncode == 0
+    told = done.stdout[done.stdout.index(b"{\n") :]
+    [built] = json.loads(told)["built"]
+    assert (built["rows"], built["workers"]) == (900, 3)
+    table.refresh()
+    [index] = [one for one in table.dataset.describe_indices() if one.field_names == ["vector"]]
+    assert (index.index_type, index.num_rows_indexed) == ("IVF_RQ", 900)
 
 
 def test_job_killed_and_run_again(
