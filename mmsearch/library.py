@@ -41,7 +41,11 @@ from retrieval.encoders.given import given_space
 from retrieval.encoders.registry import choose_encoder, load_encoder
 from retrieval.errors import MMSearchError, NotFoundError, UsageError
 from retrieval.indices.maintenance import build_index, needs_rebuild
+from retrieval.lance.copies import open_import
+from retrieval.lance.export import export_library
 from retrieval.lance.library import as_table
+from retrieval.lance.location import spelled
+from retrieval.lance.table import LanceTable
 from retrieval.library import Library as LibraryOnDisk
 from retrieval.library import create_library, library_exists, open_library
 from retrieval.search.answer import Answer, data_frame
@@ -609,6 +613,44 @@ class Library:
                     record["vector"] = vector
             records += added
         return data_frame(records)
+
+    def export_table(self, table: str, *, space: str | None = None) -> int:
+        """Bring a Lance table in step with the library, as `mmsearch export --lance` does.
+
+        Args:
+            table: `lance:DIR`, `lance+s3://BUCKET/PREFIX`, or the directory or URI alone.
+            space: Id or own name of the space of the vectors. (default: the library's)
+
+        Returns:
+            The version of the table.
+
+        Raises:
+            SpaceMismatchError: The table has vectors of another space.
+            UsageError: There is something else, or packages are missing.
+            LibraryError: The store cannot be written.
+        """
+        _require_path("table", table)
+        done = export_library(self._library, spelled(table), self._space(space))
+        return done.version
+
+    def import_table(self, table: str, *, new_space: bool = False) -> int:
+        """Take a Lance table into the library, or what has changed in it, as `mmsearch import`.
+
+        Args:
+            table: As of `export_table`.
+            new_space: Add the space of the table, if the library lacks it.
+
+        Returns:
+            The version of the table that the library has now.
+
+        Raises:
+            NotFoundError: There is no table.
+            SpaceMismatchError: The library has no such space.
+            LibraryLockedError: Another process is writing.
+        """
+        _require_path("table", table)
+        opened = LanceTable.open(spelled(table))
+        return open_import(opened, self._library, new_space=new_space).update().version
 
     def close(self) -> None:
         """Close the library."""

@@ -18,7 +18,7 @@ from api.cli.options import (
     stop_on_signal,
 )
 from retrieval.errors import UsageError
-from retrieval.lance.location import is_lance
+from retrieval.lance.location import is_lance, spelled
 
 if TYPE_CHECKING:
     from retrieval.lance.copies import Copied, TableCopy
@@ -33,13 +33,6 @@ ShardOption = Annotated[
         "(default: all)",
     ),
 ]
-
-
-def location_of(text: str) -> str:
-    """Spell the location of a table, which may be given as a directory or a URI of a store."""
-    if is_lance(text):
-        return text
-    return f"lance+{text}" if "://" in text else f"lance:{text}"
 
 
 def is_table(path: Path) -> bool:
@@ -142,7 +135,7 @@ def copy(
     from retrieval.lance.table import LanceTable
 
     chosen = parse_shard(shard)
-    opened = LanceTable.open(location_of(table))
+    opened = LanceTable.open(spelled(table))
     copied = open_copy(opened, directory, shard=chosen)
     _update(copied, as_json=as_json)
     library, space = copied.library, copied.library.space(opened.space.id)

@@ -62,8 +62,8 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Export vectors to .npy, .parquet or .lance, or a whole library to a Lance table."""
-    from api.cli.tables import export_table, is_table, location_of
-    from retrieval.lance.location import is_lance
+    from api.cli.tables import export_table, is_table
+    from retrieval.lance.location import is_lance, spelled
 
     if (lance is None) == (file is None):
         raise UsageError("Give a FILE, or a table with `--lance TABLE`.")
@@ -72,7 +72,7 @@ def export(
             raise UsageError(
                 "A table holds the whole library: `--modality` and `--where` are for files."
             )
-        export_table(location_of(lance or file or ""), space, library, as_json=as_json)
+        export_table(spelled(lance or file or ""), space, library, as_json=as_json)
         return
     path = Path(file or "")
     if path.suffix == ".lance" and is_table(path):
@@ -137,11 +137,11 @@ def import_(
     from dataclasses import replace
 
     from api.cli import console
-    from api.cli.tables import import_table, is_table, location_of
+    from api.cli.tables import import_table, is_table
     from indexer.vectors.add import add_vectors
     from indexer.vectors.files import find_vectors, read_vectors
     from indexer.vectors.spaces import choose_space, space_of_new_library
-    from retrieval.lance.location import is_lance
+    from retrieval.lance.location import is_lance, spelled
     from retrieval.library import create_library
     from retrieval.media import Modality
 
@@ -149,7 +149,7 @@ def import_(
     if is_lance(source) or is_table(Path(source)):
         if modality:
             raise UsageError("A table says the modality of its rows: leave out `--modality`.")
-        import_table(location_of(source), space, path, as_json=as_json)
+        import_table(spelled(source), space, path, as_json=as_json)
         return
     file = Path(source)
     found = find_vectors(file)

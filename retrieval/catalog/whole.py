@@ -101,16 +101,12 @@ def read_stored_files(
             .order_by(NoteRecord.id)
         )
     )
-    complete = dict(
-        map(
-            tuple,
-            connection.execute(
-                sa.select(EmbeddedFileRecord.file_id, EmbeddedFileRecord.content_hash)
-                .join(FileRecord, FileRecord.id == EmbeddedFileRecord.file_id)
-                .where(ids, EmbeddedFileRecord.space_id == space_id)
-            ),
-        )
+    embedded = connection.execute(
+        sa.select(EmbeddedFileRecord.file_id, EmbeddedFileRecord.content_hash)
+        .join(FileRecord, FileRecord.id == EmbeddedFileRecord.file_id)
+        .where(ids, EmbeddedFileRecord.space_id == space_id)
     )
+    complete: dict[int, str] = {file_id: content for file_id, content in embedded}  # noqa: C416
     items = _items(connection, space_id, ids)
     found = []
     for record in records:

@@ -373,7 +373,10 @@ def open_copy(
 
 
 def open_import(
-    table: LanceTable, directory: str | os.PathLike[str], *, new_space: bool = False
+    table: LanceTable,
+    directory: str | os.PathLike[str] | Library,
+    *,
+    new_space: bool = False,
 ) -> TableCopy:
     """Open the library that a table is imported into, or create it.
 
@@ -381,18 +384,20 @@ def open_import(
 
     Args:
         table: the table.
-        directory: of the library.
+        directory: of the library; or this library, opened.
         new_space: add the space of the table, if the library lacks it.
 
     Raises:
         SpaceMismatchError: the library has no such space.
         UsageError: the library is a copy of the table.
     """
-    path = Path(directory)
-    if not library_exists(path):
-        library = create_library(path, table.space)
-    else:
+    path = directory.path if isinstance(directory, Library) else Path(directory)
+    if isinstance(directory, Library):
+        library = directory
+    elif library_exists(path):
         library = open_library(path, upgrade=True)
+    else:
+        library = create_library(path, table.space)
     if table.space.id not in library.space_ids():
         if not new_space:
             raise SpaceMismatchError(

@@ -27,6 +27,14 @@ def is_lance(location: str | os.PathLike[str]) -> bool:
     return _LOCATION.fullmatch(os.fspath(location)) is not None
 
 
+def spelled(text: str | os.PathLike[str]) -> str:
+    """Spell the location of a table, which may be given as a directory or a URI of a store."""
+    text = os.fspath(text)
+    if is_lance(text):
+        return text
+    return f"lance+{text}" if "://" in text else f"lance:{text}"
+
+
 def parse(location: str | os.PathLike[str]) -> tuple[str, dict[str, str]]:
     """Return the URI of a table and the options of its store, from the environment.
 

@@ -248,6 +248,19 @@ def test_items_and_vectors_are_read_out(library):
             assert nearest.item.id == item.id
 
 
+def test_a_library_goes_to_a_table_and_back(library, tmp_path):
+    pytest.importorskip("lance", reason="needs Lance: pip install 'mmsearch[cluster]'")
+    version = library.export_table(str(tmp_path / "table"))
+    with mmsearch.create(tmp_path / "new", library.encoder.name) as other:
+        assert other.import_table(f"lance:{tmp_path}/table") == version
+        assert [item.path for item in other] == [item.path for item in library]
+    with mmsearch.create(tmp_path / "own", space="own", dimension=3) as other:
+        with pytest.raises(mmsearch.SpaceMismatchError):
+            other.import_table(f"lance:{tmp_path}/table")
+        assert other.import_table(f"lance:{tmp_path}/table", new_space=True) == version
+        assert len(other.spaces) == 2
+
+
 def test_data_frames(library):
     pandas = pytest.importorskip("pandas")
     frame = library.to_pandas(vectors=True)

@@ -231,3 +231,12 @@ def test_a_library_of_before_keeps_its_permissions(library):
         assert modes(open_library(library.path)) == {(True, 0o755), (False, 0o644)}
     finally:
         os.umask(before)
+
+
+def test_a_warning_that_passes_is_told_until_then(library):
+    library.set_warning("table", "It is away.")
+    library.set_warning("other", "Another one.")
+    assert library.warnings == ["It is away.", "Another one."]
+    library.set_warning("table", None)
+    library.set_warning("unknown", None)
+    assert library.warnings == ["Another one."]

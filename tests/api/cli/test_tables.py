@@ -11,7 +11,7 @@ import time
 import httpx
 import pytest
 
-from api.cli.tables import is_table, location_of, parse_shard
+from api.cli.tables import is_table, parse_shard
 from indexer.pipeline import index_sources
 from retrieval.errors import UsageError
 from retrieval.library import create_library, open_library
@@ -121,10 +121,7 @@ def test_copies_take_items_from_their_table_only(run, filled, tmp_path, tiny_enc
         index_sources(open_library(tmp_path / "copy1"), tiny_encoder, [tmp_path])
 
 
-def test_locations_and_shards_are_parsed():
-    assert location_of("s3://a/b") == "lance+s3://a/b"
-    assert location_of("lance+gs://a/b") == "lance+gs://a/b"
-    assert location_of("/a/b") == "lance:/a/b"
+def test_shards_are_parsed():
     assert parse_shard(None) == (0, 1)
     assert parse_shard("3/4") == (3, 4)
     for wrong in ("", "4/4", "1", "a/b", "-1/2", "0/0", "1/2/3"):

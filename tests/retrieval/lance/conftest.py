@@ -14,8 +14,6 @@ from retrieval.library import Library
 from retrieval.media import MediaKind, Metadata, Modality
 from tests.rich_library import rich_library
 
-pytest.importorskip("lance", reason="needs Lance: pip install 'mmsearch[cluster]'")
-
 
 @pytest.fixture(scope="session")
 def space() -> Space:

@@ -18,6 +18,8 @@ from retrieval.library import create_library, open_library
 from retrieval.media import MediaKind, Metadata, Modality
 from tests.rich_library import contents_of
 
+pytest.importorskip("lance", reason="needs Lance: pip install 'mmsearch[cluster]'")
+
 
 @pytest.fixture
 def table(tmp_path, space):

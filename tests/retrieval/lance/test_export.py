@@ -13,6 +13,8 @@ from retrieval.library import create_library
 from retrieval.media import Modality
 from tests.rich_library import contents_of, rich_library
 
+pytest.importorskip("lance", reason="needs Lance: pip install 'mmsearch[cluster]'")
+
 pytestmark = pytest.mark.slow
 
 

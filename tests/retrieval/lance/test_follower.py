@@ -10,6 +10,8 @@ from retrieval.lance.records import table_of
 from retrieval.lance.table import LanceTable
 from retrieval.library import create_library, open_library
 
+pytest.importorskip("lance", reason="needs Lance: pip install 'mmsearch[cluster]'")
+
 
 def wait_for(holds: Callable[[], object]) -> None:
     for _ in range(3000):

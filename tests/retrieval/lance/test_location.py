@@ -1,7 +1,7 @@
 import pytest
 
 from retrieval.errors import UsageError
-from retrieval.lance.location import is_lance, parse
+from retrieval.lance.location import is_lance, parse, spelled
 
 
 def test_a_directory_is_made_absolute(tmp_path, monkeypatch):
@@ -56,3 +56,10 @@ def test_a_location_that_leads_nowhere_is_refused(location):
     assert is_lance(location)
     with pytest.raises(UsageError):
         parse(location)
+
+
+def test_a_directory_or_a_uri_is_spelled_as_a_location(tmp_path):
+    assert spelled("s3://a/b") == "lance+s3://a/b"
+    assert spelled("lance+gs://a/b") == "lance+gs://a/b"
+    assert spelled("/a/b") == "lance:/a/b"
+    assert spelled(tmp_path) == f"lance:{tmp_path}"

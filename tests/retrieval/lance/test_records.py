@@ -24,6 +24,8 @@ from retrieval.lance.records import (
 from retrieval.lance.schema import arrow
 from retrieval.media import MediaKind, Metadata, Modality
 
+pytest.importorskip("lance", reason="needs Lance: pip install 'mmsearch[cluster]'")
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 PATHS = st.binary(min_size=1, max_size=12).map(
     lambda octets: "/" + octets.replace(b"\0", b"x").decode("utf-8", "surrogateescape")

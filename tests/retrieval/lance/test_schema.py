@@ -14,6 +14,8 @@ from retrieval.lance.schema import (
     space_of,
 )
 
+pytest.importorskip("lance", reason="needs Lance: pip install 'mmsearch[cluster]'")
+
 
 def test_the_schema_says_the_space_and_the_sources(space):
     sources = {"/photos": None, "/b\udcff": {"hidden": True}}

@@ -13,6 +13,8 @@ from retrieval.lance.schema import arrow, file_key_of, lance
 from retrieval.lance.table import CHANGED_AT, ROW_ID, LanceTable, quoted
 from tests.conftest import REPOSITORY
 
+pytest.importorskip("lance", reason="needs Lance: pip install 'mmsearch[cluster]'")
+
 
 @pytest.fixture(params=["directory", pytest.param("bucket", marks=pytest.mark.slow)])
 def location(request, tmp_path):
