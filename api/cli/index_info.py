@@ -48,7 +48,7 @@ def index_info(
     chosen = opened.space(space)
     facts = {modality.value: _facts(opened, chosen, modality) for modality in Modality}
     if as_json:
-        print_json({"library": opened.location, "space": chosen.id, "indices": facts})
+        print_json({"library": str(opened.path), "space": chosen.id, "indices": facts})
         return
     for name, of_modality in facts.items():
         if of_modality["rows"]:
@@ -123,11 +123,6 @@ def build_index(
         )
         return
     opened = open_library(library)
-    if opened.is_table:
-        raise UsageError(
-            "Indices of a table are built by `mmsearch build-index --cluster`, or of a copy of it: "
-            "`mmsearch serve --copy DIR`."
-        )
     chosen = opened.space(space)
     options = BuildOptions(
         factory, target_recall, force=True, engine=engine.value if engine else None
@@ -234,11 +229,6 @@ def _facts(library: "Library", space: "Space", modality: "Modality") -> dict[str
     from retrieval.indices.generations import latest
     from retrieval.indices.maintenance import committed_rows
 
-    if library.is_table:
-        from retrieval.lance.library import table_of
-        from retrieval.lance.vector_index import facts_of
-
-        return facts_of(table_of(library), modality)
     rows = committed_rows(library, space, modality)
     problems: list[str] = []
     generation = latest(library.space_directory(space), modality, rows, problems.append)
@@ -267,9 +257,6 @@ def _print(name: str, facts: dict[str, Any]) -> None:
         f"since, searched exactly"
     )
     lines["Vectors"] = f"{facts['embeddings_bytes'] / 1e6:,.1f} MB, memory-mapped"
-    if of_table := facts.get("table_indices"):
-        lines["Vectors"] = f"{facts['embeddings_bytes'] / 1e6:,.1f} MB, in the table"
-        lines["Columns"] = ", ".join(f"{one['column']} ({one['kind']})" for one in of_table)
     if index := facts["index"]:
         training, tuning = index["training"], index["tuning"]
         engine = index.get("engine", "faiss")

@@ -58,7 +58,7 @@ def drop_oldest(folder: Path, most_bytes: int) -> None:
             return
 
 
-def spelled(location: str | os.PathLike[str]) -> str:
+def with_slashes(location: str | os.PathLike[str]) -> str:
     """Return the location of a table as it was written, though `Path` has joined its slashes."""
     return re.sub(r"^(lance\+[a-z0-9]+):/+", r"\1://", os.fspath(location))
 
@@ -75,7 +75,7 @@ def open_table(location: str | os.PathLike[str]) -> "LanceLibrary":
     Raises NotFoundError where there is no table or no such version, UsageError for one that is no
     library, LibraryError where the store cannot be read.
     """
-    place, version = split_version(spelled(location))
+    place, version = split_version(with_slashes(location))
     try:
         table = LanceTable.open(place, version)
     except NotFoundError as error:

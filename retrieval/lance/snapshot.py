@@ -49,7 +49,7 @@ from retrieval.lance.records import (
 )
 from retrieval.lance.schema import VECTOR
 from retrieval.lance.table import ROW_ID, LanceTable
-from retrieval.lance.vector_index import REFINE, vector_index_of
+from retrieval.lance.vector_index import vector_index_of
 from retrieval.media import MediaKind, Modality, clock_seconds
 
 _T = TypeVar("_T")
@@ -380,11 +380,22 @@ class LanceSnapshot(Snapshot):
         ]
 
     def nearest(
-        self, vector: NDArray[np.float32], k: int, predicate: str, *, is_exact: bool
+        self,
+        vector: NDArray[np.float32],
+        k: int,
+        predicate: str,
+        *,
+        kind: Modality,
+        is_exact: bool,
     ) -> Any:
         """Find the k items nearest to a vector, among the rows that pass a predicate.
 
-        is_exact: compare all of them, which is faster where they are few.
+        Args:
+            vector: (d,), unit.
+            k: Number of items.
+            predicate: Of the rows that may be found.
+            kind: Modality of the query, for which the index was tuned.
+            is_exact: Compare all of these rows, which is faster where they are few.
 
         Returns:
             Rows with `OF_ITEMS` and the vectors, in no order.
@@ -394,7 +405,9 @@ class LanceSnapshot(Snapshot):
         if index is None or is_exact:
             wanted["metric"] = "dot"  # of unit vectors
         else:
-            wanted |= {"metric": index.metric, "nprobes": index.probes(k), "refine_factor": REFINE}
+            effort = index.effort(k, kind)
+            wanted |= {"metric": index.metric, "nprobes": effort.breadth}
+            wanted["refine_factor"] = effort.overfetch
         with self.table.errors():
             return self.table.dataset.scanner(
                 columns=[*OF_ITEMS, VECTOR],

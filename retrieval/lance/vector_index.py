@@ -1,9 +1,12 @@
 """The index of a table's vectors: what it is, and how hard to search it."""
 
+import json
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from retrieval.indices.base import Effort
 from retrieval.lance.schema import VECTOR
 from retrieval.lance.table import LanceTable
 from retrieval.media import Modality
@@ -11,6 +14,8 @@ from retrieval.media import Modality
 REFINE = 20
 """Candidates compared exactly for each that is wanted."""
 
+_SETTINGS = b"mmsearch.index"
+"""Key of the schema's metadata: how the index was built and tuned, as JSON."""
 _LEAST_PROBES = 32
 _SHARE_OF_LISTS = 1 / 8
 _TUNED_K = 10
@@ -22,8 +27,8 @@ _BREADTH_BY_K = 0.6
 class TableIndex:
     """An index of a table, of a column.
 
-    kind: as Lance names it. rows: covered by it. metric, partitions: of an index of
-    vectors.
+    kind: as Lance names it. rows: covered by it. metric, partitions: of an index of vectors.
+    tuned: how hard that is searched, by the modality of queries.
     """
 
     name: str
@@ -32,13 +37,19 @@ class TableIndex:
     rows: int
     metric: str | None = None
     partitions: int | None = None
+    tuned: Mapping[Modality, Effort] = field(default_factory=dict)
 
-    def probes(self, k: int) -> int:
-        """Return the number of lists to search for k items."""
+    def effort(self, k: int, kind: Modality) -> Effort:
+        """Return how hard to search for k items, by the modality of the query.
+
+        It is what the index was tuned to, else enough for most; raised for longer lists.
+        """
         lists = self.partitions or 1
-        wanted = max(_LEAST_PROBES, lists * _SHARE_OF_LISTS)
-        breadth: float = wanted * max(1.0, k / _TUNED_K) ** _BREADTH_BY_K
-        return min(lists, round(breadth))
+        effort = self.tuned.get(kind) or Effort(
+            max(_LEAST_PROBES, round(lists * _SHARE_OF_LISTS)), REFINE
+        )
+        wider = effort.widened(max(1.0, k / _TUNED_K) ** _BREADTH_BY_K)
+        return replace(wider, breadth=min(lists, wider.breadth))
 
 
 def indices_of(table: LanceTable) -> list[TableIndex]:
@@ -55,15 +66,28 @@ def vector_index_of(table: LanceTable) -> TableIndex | None:
 
 def _described(dataset: Any, index: Any) -> TableIndex:
     [column, *_] = index.field_names
-    metric = partitions = None
+    metric, partitions, tuned = None, None, {}
     if column == VECTOR:
         # Else its answer holds all centroids.
         os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
         [first, *_] = dataset.stats.index_stats(index.name)["indices"]
         metric, partitions = first["metric_type"], int(first["num_partitions"])
-    return TableIndex(
-        index.name, column, str(index.index_type), index.num_rows_indexed, metric, partitions
-    )
+        tuned = _tuned(dataset.schema.metadata or {})
+    kind, rows = str(index.index_type), index.num_rows_indexed
+    return TableIndex(index.name, column, kind, rows, metric, partitions, tuned)
+
+
+def _tuned(metadata: Mapping[bytes, bytes]) -> dict[Modality, Effort]:
+    """Read what the index was tuned to when it was built; nothing where that is not known."""
+    try:
+        efforts = json.loads(metadata[_SETTINGS])["efforts"]
+        found = {
+            Modality(kind): Effort(int(one["nprobes"]), int(one["refine_factor"]))
+            for kind, one in efforts.items()
+        }
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {kind: one for kind, one in found.items() if one.breadth > 0 and one.overfetch > 0}
 
 
 def facts_of(table: LanceTable, modality: Modality) -> dict[str, Any]:
@@ -87,7 +111,6 @@ def facts_of(table: LanceTable, modality: Modality) -> dict[str, Any]:
         "problems": [],
         "index": None,
         "reasons": _reasons(index, rows),
-        "table_indices": [vars_of(one) for one in indices_of(table)],
     }
 
 
@@ -100,12 +123,9 @@ _NEXT = (
 def _reasons(index: TableIndex | None, rows: int) -> list[str]:
     if index is None:
         return [f"The table has no index of its vectors: all {rows:,} are compared."]
+    effort = index.effort(_TUNED_K, Modality.TEXT)
     return [
         f"The table has an index of the kind {index.kind} with {index.partitions:,} lists, of "
-        f"which {index.probes(_TUNED_K):,} are searched; the best {REFINE} a hit are compared exactly."
+        f"which {effort.breadth:,} are searched for a text; the best {effort.overfetch} a hit are "
+        "compared exactly."
     ]
-
-
-def vars_of(index: TableIndex) -> dict[str, Any]:
-    """Return the fields of an index as JSON has them."""
-    return {field.name: getattr(index, field.name) for field in fields(index)}

@@ -180,7 +180,11 @@ class LanceEngine(Engine):
             [snapshot.predicate(plan.where, plan.query.modality), f"{ROW_ID} < {plan.row_limit}"]
         )
         rows = snapshot.nearest(
-            plan.vector, wanted, passing, is_exact=plan.allowed.count <= FEW_ROWS
+            plan.vector,
+            wanted,
+            passing,
+            kind=plan.kind,
+            is_exact=plan.allowed.count <= FEW_ROWS,
         )
         ids = rows.column(ROW_ID).to_numpy().astype(np.int64)
         similarity = vectors_of(rows).astype(np.float32) @ plan.vector

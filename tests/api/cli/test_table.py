@@ -63,7 +63,7 @@ def test_facets_and_duplicates_are_those_of_the_library(run, twins):
         assert other == one
 
 
-def test_status_and_index_info_describe_the_table(run, twins):
+def test_status_describes_the_table(run, twins):
     one, other = answers(run, twins, "status")
     assert other["library"] == twins.table.location
     assert other["version"] >= 2
@@ -74,10 +74,6 @@ def test_status_and_index_info_describe_the_table(run, twins):
     assert "Version   " in shown
     assert "In store" in shown
     assert "broken0.jpg" in run("status", "--failed")
-    facts = json.loads(run("index-info", "--json"))["indices"]
-    assert facts["image"]["kind"] == "exact"
-    assert facts["image"]["rows"] == one["images"]
-    assert "words (Inverted)" in run("index-info")
 
 
 def test_versions_are_listed_and_opened_by_their_numbers(run, twins):
@@ -110,7 +106,6 @@ def test_files_are_removed_and_the_table_is_compacted(run, tmp_path, tiny_encode
     [
         ["hide", "1"],
         ["collections", "add", "x", "1"],
-        ["build-index"],
         ["check"],
         ["backup", "/nowhere/backup"],
         ["watch", "/nowhere"],

@@ -9,9 +9,9 @@ from retrieval.lance.library import (
     LanceLibrary,
     as_table,
     drop_oldest,
-    spelled,
     split_version,
     table_of,
+    with_slashes,
 )
 from retrieval.lance.records import table_of as rows_of
 from retrieval.lance.table import LanceTable
@@ -52,7 +52,7 @@ def test_a_table_is_opened_like_a_directory(location, space):
 
 @pytest.mark.parametrize("text", ["lance+s3://bucket/a/b", "lance:/a/b", "lance:a", "/a/lance:b"])
 def test_a_location_is_spelled_as_it_was_before_path_joined_its_slashes(text):
-    assert spelled(Path(text)) == text
+    assert with_slashes(Path(text)) == text
 
 
 def test_a_version_is_named_behind_an_at_sign():

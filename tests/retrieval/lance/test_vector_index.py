@@ -1,10 +1,19 @@
+import json
+
 import numpy as np
 import pytest
 
 from retrieval.catalog import FileEntry, ItemEntry
+from retrieval.indices.base import Effort
 from retrieval.lance.records import StoredItem, stored_file, table_of
 from retrieval.lance.table import LanceTable
-from retrieval.lance.vector_index import TableIndex, facts_of, indices_of, vector_index_of
+from retrieval.lance.vector_index import (
+    REFINE,
+    TableIndex,
+    facts_of,
+    indices_of,
+    vector_index_of,
+)
 from retrieval.media import MediaKind, Modality
 
 pytest.importorskip("lance", reason="needs Lance: pip install 'mmsearch[cluster]'")
@@ -12,10 +21,31 @@ pytest.importorskip("lance", reason="needs Lance: pip install 'mmsearch[cluster]
 
 def test_more_lists_are_searched_for_more_hits_but_never_more_than_there_are():
     index = TableIndex("i", "vector", "IVF_PQ", 10, "cosine", 1000)
-    assert index.probes(10) == index.probes(1) == 125
-    assert 125 < index.probes(100) < 1000
-    assert index.probes(10**9) == 1000
-    assert TableIndex("i", "vector", "IVF_PQ", 10, "cosine", 8).probes(10) == 8
+    text = Modality.TEXT
+    assert index.effort(10, text) == index.effort(1, text) == Effort(125, REFINE)
+    assert 125 < index.effort(100, text).breadth < 1000
+    assert index.effort(10**9, text).breadth == 1000
+    assert TableIndex("i", "vector", "IVF_PQ", 10, "cosine", 8).effort(10, text).breadth == 8
+
+
+@pytest.mark.parametrize(
+    "settings", ["", "[]", "{", '{"efforts": {"x": 1}}', '{"efforts": {"text": {"nprobes": -1}}}']
+)
+def test_an_index_is_searched_as_it_was_tuned(tmp_path, space, make_file, settings):
+    table = LanceTable.create(f"lance:{tmp_path}/table", space)
+    files = [make_file(f"/{number}.jpg") for number in range(300)]
+    table.append(table_of(files, space))
+    table.dataset.create_index("vector", "IVF_PQ", num_partitions=1, num_sub_vectors=4)
+    table = LanceTable.open(table.location)
+    table.dataset.update_schema_metadata({"mmsearch.index": settings})
+    index = vector_index_of(LanceTable.open(table.location))
+    assert index is not None
+    assert index.tuned == {}
+    tuned = {"efforts": {"text": {"nprobes": 7, "refine_factor": 3, "recall": 0.99}}}
+    table.dataset.update_schema_metadata({"mmsearch.index": json.dumps(tuned)})
+    index = vector_index_of(LanceTable.open(table.location))
+    assert index is not None
+    assert index.tuned == {Modality.TEXT: Effort(7, 3)}
 
 
 @pytest.mark.slow

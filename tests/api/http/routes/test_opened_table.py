@@ -67,7 +67,7 @@ def test_items_come_with_thumbnails_and_files(clients):
     client = clients[1]
     listed = client.get("/v1/items", params={"limit": 5, "modality": "image"}).json()["items"]
     assert len(listed) == 5
-    item = listed[0]["id"]
+    item = listed[0]["item_id"]
     described = client.get(f"/v1/items/{item}").json()
     assert described["path"] == listed[0]["path"]
     for _ in range(2):  # made, then cached
