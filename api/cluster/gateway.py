@@ -6,8 +6,8 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from api.cluster.shard_routes import refuse, send_piece
 from api.http.app import service_middleware
 from api.http.metrics import CONTENT_TYPE, ServiceMetrics
 from api.http.middleware.access import require
+from api.http.middleware.disconnect import client_left
 from api.http.middleware.keys import Client, KeyStore
 from api.http.middleware.rates import Rate
 from api.http.middleware.tickets import Tickets
@@ -162,16 +163,22 @@ class Replicas:
                 return
         asked = Asked.of(scope, await Request(scope, receive).body())
         begun = False
+        departure = asyncio.ensure_future(client_left())
         try:
-            async for piece in self.pieces(asked):
-                await send_piece(piece, send, scope)
-                begun = True
+            async with aclosing(self.pieces(asked)) as pieces:
+                async for piece in pieces:
+                    await send_piece(piece, send, scope)
+                    begun = True
+                    if departure.done():  # nobody takes the rest of a long file
+                        return
         except self._failures as error:
             if begun:  # the connection is cut: the client sees that the answer is not whole
                 raise
             await self._failed(asked, error)(scope, receive, send)
+        finally:
+            departure.cancel()
 
-    async def pieces(self, asked: Asked) -> AsyncIterator[Piece]:
+    async def pieces(self, asked: Asked) -> AsyncGenerator[Piece, None]:
         """Ask, again if need be, and yield the answer; raises TimeoutError and Ray's errors."""
         deadline = time.monotonic() + self._deadline_s
         begun = False

@@ -25,6 +25,9 @@ _LONGEST_FOLDER = 30
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Without it, as on Windows, a Ray that is started here is reached through 127.0.0.1 alone."""
 
+_NICENESS = "RAY_worker_niceness"
+"""Ray lets its processes give way to all others (15), which is not for a service."""
+
 
 class ClusterError(MMSearchError):
     """A Ray cluster cannot be reached, or cannot run the service."""
@@ -65,6 +68,7 @@ def connected(address: str, *, cpus: int) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of what runs here
     if address == LOCAL:
         os.environ[_LOOPBACK] = "0"
+        os.environ.setdefault(_NICENESS, "0")
     import_serve()
     import ray
 
