@@ -202,8 +202,12 @@ def _points(
     points = []
     for modality in MODALITIES:
         effort = efforts[modality]
+
+        def search_so(asked: Vectors, effort: Effort = effort) -> NDArray[np.int64]:
+            return search(asked, effort)
+
         measured = measure_search(
-            lambda asked, effort=effort: search(asked, effort),
+            search_so,
             queries[modality][half:],
             truth[modality][half:],
             _K,

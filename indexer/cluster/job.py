@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -219,7 +219,7 @@ class _Job:
             Progress(self._recorded, self._total, self.summary.failed, max(self._read, 0))
         )
 
-    def _steps(self, files: Sequence[FileToRead]) -> Iterator[list[NumberedStep]]:
+    def _steps(self, files: Sequence[FileToRead]) -> Generator[list[NumberedStep]]:
         """Give the steps through files: those of the first as they are measured."""
         uses_gpu = self._resources.gpus > 0 and self._options.device != "cpu"
         device = self._options.device if self._options.device != "auto" else "cpu"

@@ -212,7 +212,8 @@ def exact_neighbours(table: LanceTable, queries: Vectors, k: int) -> NDArray[np.
         scores = np.concatenate([scores, found_scores], axis=1)
         ids = np.concatenate([ids, of_rows[found]], axis=1)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        scores, ids = (np.take_along_axis(one, order, axis=1) for one in (scores, ids))
+        scores = np.take_along_axis(scores, order, axis=1)
+        ids = np.take_along_axis(ids, order, axis=1)
     return ids
 
 
