@@ -259,10 +259,7 @@ class _Job:
                 readers=self._options.readers,
             )
             if files:
-                self._on_note(
-                    f"Cluster: {self._resources}; {self._plan.encoders} encoders, "
-                    f"{self._plan.readers} readers. {' '.join(self._plan.reasons)}"
-                )
+                self._on_note(f"Cluster: {self._resources}. {' '.join(self._plan.reasons)}")
         if files:
             yield from run(files, task, self._plan)
 

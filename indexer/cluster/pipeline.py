@@ -91,7 +91,7 @@ def plan_job(
         by_rate = min(resources.cpus - 1, max(1, round(resources.cpus * share)))
         by_rate = min(by_rate, useful)
         wanted = encoders or min(by_rate, most)
-        why = f"{wanted} of {resources.cpus} CPUs encode, the others read."
+        why = f"Of {resources.cpus} CPUs, {wanted} encode; up to {resources.cpus - wanted} read."
     # A cluster whose encoders hold all CPUs waits for ever for files.
     threads = 1
     if not encoders and not uses_gpu and wanted < by_rate:
