@@ -15,31 +15,23 @@ _WILD = frozenset("*?[")
 _COMPOSED_FROM_OTHERS = frozenset("K;`")
 """ASCII that NFC makes of other characters, too: of the Kelvin sign, for one."""
 
-_STAR = "*"
-_STARS = "**"
-_BEFORE_SLASH = "(?=/)"
-_NOTHING = "(?!)"
+STAR = "*"
+STARS = "**"
+BEFORE_SLASH = "(?=/)"
+NOT_SLASH = "(?!/)"
+NOTHING = "(?!)"
 
 
 def matches(pattern: str, path: bytes) -> bool:
     """True if an absolute path matches."""
-    return _compiled(pattern).fullmatch(_composed(os.fsdecode(path))) is not None
-
-
-def posix_expression(pattern: str) -> str:
-    """Return an extended regular expression of POSIX with lookahead that says the same.
-
-    For engines that do not backtrack, such as that of PostgreSQL; of composed text (NFC).
-    """
-    written = {_STARS: ".*", _STAR: "[^/]*", _NOTHING: "(?=a)b"}
-    return "".join(["^", *(written.get(each, each) for each in _tokens(_composed(pattern))), "$"])
+    return _compiled(pattern).fullmatch(composed(os.fsdecode(path))) is not None
 
 
 def literal_prefix(pattern: str) -> str:
     """Return what every matching path begins with, in ASCII; "" if unknown."""
     prefix = ""
     if pattern.startswith("/"):
-        for character in _composed(pattern):
+        for character in composed(pattern):
             if character in _WILD | _COMPOSED_FROM_OTHERS or not character.isascii():
                 break
             prefix += character
@@ -62,20 +54,21 @@ def split_pattern(pattern: str) -> SplitPattern | None:
     """Split a glob at its last slash; None where that is not possible."""
     if "[" in pattern:
         return None
-    if pattern.endswith(f"/{_STARS}"):
-        return SplitPattern(pattern, _STAR, is_exact=True)
+    if pattern.endswith(f"/{STARS}"):
+        return SplitPattern(pattern, STAR, is_exact=True)
     head, slash, name = pattern.rpartition("/")
-    if _STARS in name or not name:
+    if STARS in name or not name:
         return None
     unknown = _COMPOSED_FROM_OTHERS | {"?"}
-    known = [c if c.isascii() and c not in unknown else _STAR for c in name]
-    simple = re.sub(r"\*+", _STAR, "".join(known))
+    known = [c if c.isascii() and c not in unknown else STAR for c in name]
+    simple = re.sub(r"\*+", STAR, "".join(known))
     # After a star the rest needs to be there only at the end, wherever characters begin.
-    is_exact = simple == name and name.startswith(_STAR) and name.count(_STAR) == 1
+    is_exact = simple == name and name.startswith(STAR) and name.count(STAR) == 1
     return SplitPattern(head + slash, simple, is_exact)
 
 
-def _composed(text: str) -> str:
+def composed(text: str) -> str:
+    """Compose characters (NFC)."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
@@ -87,8 +80,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     most room, so that no later place needs to be tried: hence the atomic groups. Only the start of
     what follows the last `**` must be searched for, as that has to reach the end.
     """
-    tokens = _tokens(_composed(pattern))
-    runs = [_pieces(run) for run in _split(tokens, _STARS)]
+    tokens = tokens_of(composed(pattern))
+    runs = [_pieces(run) for run in _split(tokens, STARS)]
     expression = ""
     for number, (first, *others) in enumerate(runs):
         is_last = number == len(runs) - 1
@@ -102,9 +95,9 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(expression, re.DOTALL)
 
 
-def _tokens(pattern: str) -> list[str]:
-    """Expressions of single characters, stars, and double stars."""
-    tokens = [] if pattern.startswith("/") else [_STARS, "/"]
+def tokens_of(pattern: str) -> list[str]:
+    """Split a composed glob into expressions of single characters, stars, and double stars."""
+    tokens = [] if pattern.startswith("/") else [STARS, "/"]
     place = 0
     while place < len(pattern):
         character = pattern[place]
@@ -114,8 +107,8 @@ def _tokens(pattern: str) -> list[str]:
                 end += 1
             is_double = end - place > 1
             if is_double and tokens[-1:] == ["/"] and pattern[end : end + 1] == "/":
-                tokens[-1] = _BEFORE_SLASH  # `a/**/b` is `a/b`, too
-            tokens.append(_STARS if is_double else _STAR)
+                tokens[-1] = BEFORE_SLASH  # `a/**/b` is `a/b`, too
+            tokens.append(STARS if is_double else STAR)
         elif character == "[" and (closing := _closing(pattern, place)) > 0:
             tokens.append(_one_of(pattern[place + 1 : closing]))
             end = closing + 1
@@ -142,8 +135,8 @@ def _one_of(inside: str) -> str:
         if first <= last:
             ranges.append(f"{re.escape(first)}-{re.escape(last)}")
     if not ranges:
-        return "[^/]" if is_negated else _NOTHING
-    return f"(?!/)[{'^' if is_negated else ''}{''.join(ranges)}]"
+        return "[^/]" if is_negated else NOTHING
+    return f"{NOT_SLASH}[{'^' if is_negated else ''}{''.join(ranges)}]"
 
 
 def _split(tokens: Iterable[str], separator: str) -> list[list[str]]:
@@ -157,7 +150,7 @@ def _split(tokens: Iterable[str], separator: str) -> list[list[str]]:
 
 
 def _pieces(run: Iterable[str]) -> list[str]:
-    return ["".join(piece) for piece in _split(run, _STAR)]
+    return ["".join(piece) for piece in _split(run, STAR)]
 
 
 def _each_at_once(pieces: Iterable[str]) -> str:

@@ -1167,7 +1167,7 @@ class Snapshot:
         )
         return query if modality is None else query.where(ItemRecord.modality == modality)
 
-    def _stream(self, query: sa.Select[Any]) -> Iterable[Any]:
+    def _stream(self, query: sa.Executable) -> Iterable[Any]:
         """Read rows a few at a time, where a server would send all of them at once."""
         return self._connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})
 
