@@ -29,15 +29,6 @@ def matches(pattern: str, path: bytes) -> bool:
     return _compiled(pattern).fullmatch(composed(os.fsdecode(path))) is not None
 
 
-def posix_expression(pattern: str) -> str:
-    """Return an extended regular expression of POSIX with lookahead that says the same.
-
-    For engines that do not backtrack, such as that of PostgreSQL; of composed text (NFC).
-    """
-    written = {STARS: ".*", STAR: "[^/]*", NOTHING: "(?=a)b"}
-    return "".join(["^", *(written.get(each, each) for each in tokens_of(composed(pattern))), "$"])
-
-
 def literal_prefix(pattern: str) -> str:
     """Return what every matching path begins with, in ASCII; "" if unknown."""
     prefix = ""
