@@ -175,7 +175,8 @@ class IndexingProcess:
                 stdout=asyncio.subprocess.PIPE,
                 limit=_LINE_BYTES,
                 # Ctrl-C goes to the whole process group of a terminal; the service decides instead.
-                process_group=0,
+                # Not `process_group`, which uvloop does not know.
+                start_new_session=True,
             )
         except OSError as error:
             raise IndexingFailedError(
