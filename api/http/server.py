@@ -323,8 +323,7 @@ class Server(uvicorn.Server):
             port=settings.port,
             http=partial(BoundedProtocol, limits=self.limits),  # type: ignore[arg-type]
             ws="none",
-            # Not uvloop, which some packages install: it starts no process in a group of its own.
-            loop="asyncio",
+            loop="asyncio",  # not uvloop, wherever other packages have installed it
             backlog=_BACKLOG,
             log_level=settings.log_level,
             access_log=False,
