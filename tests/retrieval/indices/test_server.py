@@ -165,7 +165,7 @@ def assert_congruent(library, folder, queries=4):
 def test_a_library_finds_the_same_through_additions_and_deletions(
     library, engine, tmp_path, monkeypatch
 ):
-    def most_thorough(index, *_):
+    def most_thorough(index, *_, **__):
         return {Modality.IMAGE: Effort(index.max_breadth, 40)}
 
     monkeypatch.setattr(build_module, "tune", most_thorough)
