@@ -1,12 +1,13 @@
 """The index of a table's vectors: what it is, and how hard to search it."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from retrieval.errors import DamagedLibraryError
 from retrieval.indices.base import Effort
+from retrieval.lance.index_settings import settings_of
 from retrieval.lance.schema import VECTOR
 from retrieval.lance.table import LanceTable
 from retrieval.media import Modality
@@ -14,8 +15,6 @@ from retrieval.media import Modality
 REFINE = 20
 """Candidates compared exactly for each that is wanted."""
 
-_SETTINGS = b"mmsearch.index"
-"""Key of the schema's metadata: how the index was built and tuned, as JSON."""
 _LEAST_PROBES = 32
 _SHARE_OF_LISTS = 1 / 8
 _TUNED_K = 10
@@ -55,7 +54,7 @@ class TableIndex:
 def indices_of(table: LanceTable) -> list[TableIndex]:
     """List the indices of a version of a table, by column."""
     with table.errors():
-        found = [_described(table.dataset, one) for one in table.dataset.describe_indices()]
+        found = [_described(table, one) for one in table.dataset.describe_indices()]
     return sorted(found, key=lambda index: (index.column != VECTOR, index.column))
 
 
@@ -64,30 +63,27 @@ def vector_index_of(table: LanceTable) -> TableIndex | None:
     return next((index for index in indices_of(table) if index.column == VECTOR), None)
 
 
-def _described(dataset: Any, index: Any) -> TableIndex:
+def _described(table: LanceTable, index: Any) -> TableIndex:
     [column, *_] = index.field_names
-    metric, partitions, tuned = None, None, {}
+    metric, partitions = None, None
+    tuned: Mapping[Modality, Effort] = {}
     if column == VECTOR:
         # Else its answer holds all centroids.
         os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
-        [first, *_] = dataset.stats.index_stats(index.name)["indices"]
+        [first, *_] = table.dataset.stats.index_stats(index.name)["indices"]
         metric, partitions = first["metric_type"], int(first["num_partitions"])
-        tuned = _tuned(dataset.schema.metadata or {})
+        tuned = _tuned(table)
     kind, rows = str(index.index_type), index.num_rows_indexed
     return TableIndex(index.name, column, kind, rows, metric, partitions, tuned)
 
 
-def _tuned(metadata: Mapping[bytes, bytes]) -> dict[Modality, Effort]:
+def _tuned(table: LanceTable) -> Mapping[Modality, Effort]:
     """Read what the index was tuned to when it was built; nothing where that is not known."""
     try:
-        efforts = json.loads(metadata[_SETTINGS])["efforts"]
-        found = {
-            Modality(kind): Effort(int(one["nprobes"]), int(one["refine_factor"]))
-            for kind, one in efforts.items()
-        }
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        found = settings_of(table)
+    except DamagedLibraryError:
         return {}
-    return {kind: one for kind, one in found.items() if one.breadth > 0 and one.overfetch > 0}
+    return found.efforts if found else {}
 
 
 def facts_of(table: LanceTable, modality: Modality) -> dict[str, Any]:
@@ -115,8 +111,7 @@ def facts_of(table: LanceTable, modality: Modality) -> dict[str, Any]:
 
 
 _NEXT = (
-    "Indices of a table are built by `mmsearch build-index --cluster`; `mmsearch compact` adds "
-    "what came since."
+    "`mmsearch build-index` builds the index of a table; `mmsearch compact` adds what came since."
 )
 
 

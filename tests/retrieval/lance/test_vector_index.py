@@ -1,10 +1,9 @@
-import json
-
 import numpy as np
 import pytest
 
 from retrieval.catalog import FileEntry, ItemEntry
 from retrieval.indices.base import Effort
+from retrieval.lance.index_settings import TableIndexSettings, keep_settings
 from retrieval.lance.records import StoredItem, stored_file, table_of
 from retrieval.lance.table import LanceTable
 from retrieval.lance.vector_index import (
@@ -41,11 +40,11 @@ def test_an_index_is_searched_as_it_was_tuned(tmp_path, space, make_file, settin
     index = vector_index_of(LanceTable.open(table.location))
     assert index is not None
     assert index.tuned == {}
-    tuned = {"efforts": {"text": {"nprobes": 7, "refine_factor": 3, "recall": 0.99}}}
-    table.dataset.update_schema_metadata({"mmsearch.index": json.dumps(tuned)})
+    tuned = {Modality.TEXT: Effort(7, 3, 0.99)}
+    keep_settings(table, TableIndexSettings("IVF_PQ", 1, 4, 300, 0.98, (), tuned))
     index = vector_index_of(LanceTable.open(table.location))
     assert index is not None
-    assert index.tuned == {Modality.TEXT: Effort(7, 3)}
+    assert index.tuned == tuned
 
 
 @pytest.mark.slow
