@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from api.cluster.places import Place
-from api.cluster.runtime import ClusterError, import_serve
+from api.cluster.runtime import import_serve
 from api.http.settings import ServiceSettings
+from indexer.cluster.connection import ClusterError
 
 _SURGE_PERCENT = 50
 """Replicas that a rolling update may start before it ends old ones."""

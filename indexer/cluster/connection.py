@@ -23,6 +23,8 @@ LEAST_CPUS = 2
 """One to read files and one to encode: with fewer, one of the two would wait for ever."""
 
 _TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Without it, as on Windows, a Ray that is started here is reached through 127.0.0.1 alone."""
 _ANSWER_S = 10.0
 _LONGEST_FOLDER = 30
 """Ray puts sockets below its folder, whose paths may have 107 bytes."""
@@ -62,12 +64,13 @@ def ray() -> Any:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     with import_errors_as(missing):
         import ray
-        import ray.data
     return ray
 
 
 @contextmanager
-def connected(address: str, *, cpus: int | None = None) -> Iterator[Resources]:
+def connected(
+    address: str, *, cpus: int | None = None, object_store_bytes: int | None = None
+) -> Iterator[Resources]:
     """Connect to a cluster, and leave it in the end.
 
     Args:
@@ -75,6 +78,7 @@ def connected(address: str, *, cpus: int | None = None) -> Iterator[Resources]:
             of its nodes; `auto`: the cluster that runs on this machine; `local`: Ray is started
             here, and ended afterwards.
         cpus: logical CPUs of `local`; None: one a core, but at least as many as a job needs.
+        object_store_bytes: memory of Ray's object store of `local`; None: a share of the machine's.
 
     Raises:
         UsageError: Ray is not installed, or the address is none.
@@ -84,11 +88,12 @@ def connected(address: str, *, cpus: int | None = None) -> Iterator[Resources]:
     _choose_token(address)
     module = ray()
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
-    for name in ("ray", "ray.data"):
+    for name in ("ray", "ray.data", "ray.serve"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with contextlib.ExitStack() as stack:
         if address == LOCAL:
             settings = _local_settings(stack.enter_context(_folder()), cpus) | quiet
+            settings["object_store_memory"] = object_store_bytes
         else:
             settings = {"address": address} | quiet
             if address.startswith(("127.", "localhost:")):
@@ -145,6 +150,7 @@ def _choose_token(address: str) -> None:
 def _local_settings(folder: Path, cpus: int | None) -> dict[str, Any]:
     # Nobody is told of what runs on this machine.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ[_LOOPBACK] = "0"
     return {
         "address": "local",
         "num_cpus": cpus or max(os.cpu_count() or 1, LEAST_CPUS + 1),

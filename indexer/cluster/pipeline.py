@@ -161,7 +161,9 @@ def run(files: Sequence[FileToRead], task: Task, plan: Plan) -> Iterator[list[Nu
 
 
 def _run(files: Sequence[FileToRead], task: Task, plan: Plan) -> Iterator[list[NumberedStep]]:
-    data = ray().data
+    ray()  # says what to install where it is not
+    from ray import data
+
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
