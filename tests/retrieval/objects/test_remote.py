@@ -9,7 +9,7 @@ import pytest
 from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.objects import fetched, remote
 from retrieval.objects.remote import TIMEOUT_VARIABLE, remote_of, source_of, timeout_s
-from retrieval.objects.trust import VARIABLE, trust_uri
+from retrieval.objects.trust import SOURCES, trust_uri
 from tests.object_servers import (  # noqa: F401 - fixtures
     clean_sources,
     other_web,
@@ -221,7 +221,7 @@ except Exception as error:
 """
     told = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, VARIABLE: uri},
+        env={**os.environ, SOURCES.variable: uri},
         check=True,
         capture_output=True,
         text=True,
