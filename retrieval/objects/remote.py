@@ -256,7 +256,9 @@ async def _client(**options: Any) -> Any:
 
 async def _require_same_host(_session: object, _context: object, asked: Any) -> None:
     """Stop at a redirection: a server may not lead into the network of whoever asks it."""
-    target = asked.url.join(type(asked.url)(asked.response.headers.get("Location", "")))
+    headers = asked.response.headers
+    # aiohttp goes where `URI` leads in the absence of `Location`.
+    target = asked.url.join(type(asked.url)(headers.get("Location") or headers.get("URI") or ""))
     if (target.host, target.port) != (asked.url.host, asked.url.port):
         is_upgrade = target.host == asked.url.host and (asked.url.scheme, target.scheme) == (
             "http",

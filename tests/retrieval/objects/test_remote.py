@@ -138,7 +138,9 @@ def test_what_a_web_server_answers_is_told(web, status, error, words):  # noqa: 
         assert isinstance(refused.value, FileNotFoundError) is (status == 404)
 
 
-def test_a_redirection_to_another_server_is_not_followed(web, other_web):  # noqa: F811
+@pytest.mark.parametrize("header", ["Location", "URI"])
+def test_a_redirection_to_another_server_is_not_followed(web, other_web, header):  # noqa: F811
+    web.redirect_header = header
     other_web.files["/secret"] = b"of the network inside"
     web.redirects |= {"/a.jpg": other_web.address + "/secret", "/b.jpg": "/c.jpg"}
     web.files["/c.jpg"] = b"abc"
