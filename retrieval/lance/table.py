@@ -136,6 +136,7 @@ class LanceTable:
                 raise NotFoundError(f"There is no {what} at {os.fspath(location)}.") from error
             raise _failed(location, error) from error
         table = cls(os.fspath(location), dataset)
+        table._require_own_files()
         if not dataset.has_stable_row_ids:
             raise UsageError(
                 f"{table.location} was not written by mmsearch: its rows have no stable ids."
@@ -213,7 +214,19 @@ class LanceTable:
         before = self.version
         with self._errors():
             self.dataset.checkout_latest()
+        self._require_own_files()
         return self.version != before
+
+    def _require_own_files(self) -> None:
+        """Raise UsageError for a table whose files may lie elsewhere, as those of a clone do.
+
+        Who sends one could name any server or directory, which would be read as this user.
+        """
+        if self.dataset.base_paths():
+            raise UsageError(
+                f"{self.location} has files in other places, which are not read: it is a shallow "
+                "clone, or not by mmsearch. Copy the table as a whole."
+            )
 
     def was_rewritten_since(self, version: int) -> bool:
         """Return whether rows may have changed since a version without a sign of it.
