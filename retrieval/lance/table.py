@@ -22,6 +22,7 @@ from retrieval.lance.schema import (
     KEY,
     lance,
     metadata_of_sources,
+    require_columns,
     schema_of,
     sources_of,
     space_of,
@@ -136,7 +137,7 @@ class LanceTable:
                 raise NotFoundError(f"There is no {what} at {os.fspath(location)}.") from error
             raise _failed(location, error) from error
         table = cls(os.fspath(location), dataset)
-        table._require_own_files()
+        table._require_whole()
         if not dataset.has_stable_row_ids:
             raise UsageError(
                 f"{table.location} was not written by mmsearch: its rows have no stable ids."
@@ -214,14 +215,16 @@ class LanceTable:
         before = self.version
         with self._errors():
             self.dataset.checkout_latest()
-        self._require_own_files()
+        self._require_whole()
         return self.version != before
 
-    def _require_own_files(self) -> None:
-        """Raise UsageError for a table whose files may lie elsewhere, as those of a clone do.
+    def _require_whole(self) -> None:
+        """Raise DamagedLibraryError where columns are missing, UsageError for files elsewhere.
 
-        Who sends one could name any server or directory, which would be read as this user.
+        Those of a shallow clone are elsewhere: who sends one could name any server or directory,
+        which would be read as this user.
         """
+        require_columns(self.dataset.schema, self.space, self.location)
         if self.dataset.base_paths():
             raise UsageError(
                 f"{self.location} has files in other places, which are not read: it is a shallow "
