@@ -123,7 +123,7 @@ COMMANDS = {
     ),
     "trust": Entry(
         "api.cli.trust:trust",
-        "Allow libraries to use an encoder's files, or a link's target, outside of them.",
+        "Allow libraries to use an encoder's files, a link's target, a server or a database.",
         panel=SERVICE,
     ),
     "encoders": Entry(
@@ -148,7 +148,7 @@ COMMANDS = {
     ),
     "plan": Entry(
         "api.cli.plan:plan",
-        "Plan a library of any size: machines, hours, bytes, money, where one machine ends.",
+        "Plan a library of any size: machines, hours, bytes, money, and where one machine ends.",
         panel=TUNING,
     ),
     "explain": Entry(

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 from indexer.cluster.connection import ClusterError, Resources, ray
@@ -161,9 +162,7 @@ def run(files: Sequence[FileToRead], task: Task, plan: Plan) -> Iterator[list[Nu
 
 
 def _run(files: Sequence[FileToRead], task: Task, plan: Plan) -> Iterator[list[NumberedStep]]:
-    ray()  # says what to install where it is not
-    from ray import data
-
+    data: Any = import_module("ray.data")
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -121,7 +121,7 @@ def back_up(
         DamagedLibraryError: the catalog or a file of embeddings is damaged.
     """
     directory = Path(destination).absolute()
-    if library.manifest.catalog:  # raises: nothing is begun that cannot be done
+    if library.manifest.catalog or library.is_table:  # raises: nothing is begun that cannot be done
         library.catalog.dialect.back_up(directory / _CATALOG)
     _require_place(library, directory)
     try:

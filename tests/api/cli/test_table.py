@@ -107,7 +107,6 @@ def test_files_are_removed_and_the_table_is_compacted(run, tmp_path, tiny_encode
         ["hide", "1"],
         ["collections", "add", "x", "1"],
         ["check"],
-        ["backup", "/nowhere/backup"],
         ["watch", "/nowhere"],
         ["relocate", "/a", "/b"],
         ["spaces", "default", "x"],
@@ -117,6 +116,11 @@ def test_what_tables_do_not_have_is_told(run, command):
     told = run(*command, code=1)
     assert "table" in told or "Lance" in told or "/nowhere" in told
     assert "Traceback" not in told
+
+
+def test_a_backup_of_a_table_is_not_begun(run, tmp_path):
+    assert "table" in run("backup", tmp_path / "backup", code=1)
+    assert not (tmp_path / "backup").exists()
 
 
 def test_versions_are_for_tables(run, twins):
