@@ -169,7 +169,7 @@ class WebFolder(RemoteFolder):
             _require_found(response)
             if "html" not in response.headers.get("Content-Type", "text/html"):
                 raise _AnswerError(errno.ENOTDIR, "it has no index page")
-            content = await response.content.read(1)
+            content = bytearray(await response.content.read(1))
             while len(content) <= _MOST_PAGE_BYTES and (part := await response.content.readany()):
                 content += part
             if len(content) > _MOST_PAGE_BYTES:
@@ -213,10 +213,10 @@ class WebFolder(RemoteFolder):
             _require_found(response)
             if response.status == _NO_RANGES:
                 return None
-            content: bytes = await response.content.read(size)
+            content = bytearray(await response.content.read(size))
             while len(content) < size and (part := await response.content.readany()):
                 content += part
-            return content[:size]
+            return bytes(content[:size])
 
 
 def _file_system(scheme: str, timeout: float) -> Any:
