@@ -193,7 +193,7 @@ def _listed(path: str, size: int) -> dict[str, Member]:
                     members[name] = Member(header.offset_data, header.size, int(header.mtime))
                 if len(members) > _MOST_MEMBERS:
                     raise OSError(errno.EFBIG, f"it has more than {_MOST_MEMBERS:,} members")
-                shard.members.clear()  # type: ignore[attr-defined]
+                shard.members.clear()
     except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise OSError(errno.EIO, f"it is no whole tar file: {error}") from error
     except UnreadableFileError as error:
