@@ -260,10 +260,9 @@ async def _require_same_host(_session: object, _context: object, asked: Any) -> 
     # aiohttp goes where `URI` leads in the absence of `Location`.
     target = asked.url.join(type(asked.url)(headers.get("Location") or headers.get("URI") or ""))
     if (target.host, target.port) != (asked.url.host, asked.url.port):
-        is_upgrade = target.host == asked.url.host and (asked.url.scheme, target.scheme) == (
-            "http",
-            "https",
-        )
+        schemes = (asked.url.scheme, target.scheme)
+        is_same_host = target.host == asked.url.host
+        is_upgrade = is_same_host and schemes == ("http", "https") and target.is_default_port()
         if not is_upgrade:
             raise _AnswerError(
                 errno.EACCES, f"it leads to another server ({target.host}), which was not asked"
