@@ -173,6 +173,7 @@ class WebServer:
     unreadable: set[str] = field(default_factory=set)
     slow: set[str] = field(default_factory=set)
     redirects: dict[str, str] = field(default_factory=dict)
+    redirect_header: str = "Location"
     stalls: set[str] = field(default_factory=set)
     address: str = ""
     end: threading.Event = field(default_factory=threading.Event)
@@ -210,7 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path in web.stalls or (with_body and path in web.slow):
             web.end.wait(60)
         if path in web.redirects:
-            self._send(302, b"", {"Location": web.redirects[path]}, with_body=with_body)
+            leads = {web.redirect_header: web.redirects[path]}
+            self._send(302, b"", leads, with_body=with_body)
         elif path in web.statuses:
             self._send(web.statuses[path], b"no", {}, with_body=with_body)
         elif with_body and path in web.unreadable:

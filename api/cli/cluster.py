@@ -11,6 +11,7 @@ import typer
 from api.cli.open_library import ENCODER_VARIABLE
 from api.cli.options import STOPPING, complain, print_json, stop_on_signal
 from retrieval.errors import NotFoundError, UsageError
+from retrieval.library import is_table
 from retrieval.media import Modality
 
 if TYPE_CHECKING:
@@ -32,30 +33,16 @@ _OF_ONE_MACHINE = {
 """Options of `mmsearch index` that mean nothing here, by the names of their values."""
 
 
-def spelled(library: Path | None) -> str:
-    """Spell what `--library` names; a path has one slash where `lance+s3://` has two."""
-    named = "" if library is None else os.fspath(library)
-    scheme, colon, rest = named.partition(":")
-    if colon and scheme.startswith("lance+") and rest.startswith("/"):
-        return f"{scheme}://{rest.lstrip('/')}"
-    return named
-
-
-def is_table(library: Path | None) -> bool:
-    """Return whether `--library` names a Lance table."""
-    from retrieval.lance.location import is_lance
-
-    return is_lance(spelled(library))
-
-
 def table_location(library: Path | None) -> str:
     """Return the location that `--library` names; raises UsageError unless it is of a table."""
-    if not is_table(library):
+    from retrieval.lance.library import with_slashes
+
+    if library is None or not is_table(library):
         raise UsageError(
             "This is done for a library in a Lance table: `--library lance:DIR`, in a directory "
             "that this machine writes to, or `--library lance+s3://BUCKET/PREFIX`."
         )
-    return spelled(library)
+    return with_slashes(library)
 
 
 def index_on_cluster(given: Mapping[str, Any], changes: "Changes") -> None:

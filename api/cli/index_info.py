@@ -38,10 +38,10 @@ def index_info(
 ) -> None:
     """Show the search index: its kind, why it was chosen, its settings and recall."""
     from api.cli import cluster as of_tables
-    from retrieval.library import open_library
+    from retrieval.library import is_table, open_library
     from retrieval.media import Modality
 
-    if of_tables.is_table(library):
+    if library is not None and is_table(library):
         of_tables.tell_index(library, as_json=as_json)
         return
     opened = open_library(library)
@@ -114,10 +114,11 @@ def build_index(
     from api.cli import cluster as of_tables
     from retrieval.encoders.deferred import encoder_of
     from retrieval.indices.build import BuildOptions
-    from retrieval.library import open_library
+    from retrieval.library import is_table, open_library
     from retrieval.media import Modality
 
-    if of_tables.is_table(library) or kind or partitions or cluster:
+    is_of_table = library is not None and is_table(library)
+    if is_of_table or kind or partitions or cluster:
         of_tables.build_index(
             library, kind, partitions, target_recall, cluster, factory, as_json=as_json
         )

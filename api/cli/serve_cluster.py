@@ -43,11 +43,10 @@ def serve_on_cluster(
     """
     from api.cluster.deployment import Plan, deployed
     from api.cluster.gateway import create_gateway
-    from api.cluster.runtime import connected, import_serve, require_address
+    from api.cluster.runtime import connected, prepare
     from api.http.server import Server
 
-    require_address(options.cluster)
-    import_serve()
+    prepare(options.cluster)
     _require_possible(settings)
     table = _table(library, options)
     if table is not None and options.copy is not None:  # each machine makes its own copies

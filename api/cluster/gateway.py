@@ -123,7 +123,11 @@ def create_gateway(handle: Any, settings: ServiceSettings, *, is_sharded: bool) 
     async def make_link(item_id: ItemId, request: Request) -> Response:
         """Make an address as a service without replicas does: only the gateway knows the keys."""
         path = f"/v1/items/{item_id}"
-        item = await replicas.whole(Asked.of({**request.scope, "method": "GET", "path": path}, b""))
+        asked = Asked.of({**request.scope, "method": "GET", "path": path}, b"")
+        try:
+            item = await replicas.whole(asked)
+        except replicas.failures as error:
+            return replicas.failed(asked, error)
         if item.status != HTTPStatus.OK:
             return Response(item.body, item.status, dict(_texts(item.headers)))
         file = f"{path}/file"
@@ -151,7 +155,7 @@ class Replicas:
         self._deadline_s = deadline_s + _GRACE_S
         self._refused = [*_REFUSED, *(_REFUSED_OF_SHARDS if is_sharded else [])]
         self._lost = lost_replica_errors()
-        self._failures: tuple[type[BaseException], ...] = (*self._lost, TimeoutError)
+        self.failures: tuple[type[BaseException], ...] = (*self._lost, TimeoutError)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -171,10 +175,10 @@ class Replicas:
                     begun = True
                     if departure.done():  # nobody takes the rest of a long file
                         return
-        except self._failures as error:
+        except self.failures as error:
             if begun:  # the connection is cut: the client sees that the answer is not whole
                 raise
-            await self._failed(asked, error)(scope, receive, send)
+            await self.failed(asked, error)(scope, receive, send)
         finally:
             departure.cancel()
 
@@ -206,7 +210,8 @@ class Replicas:
         pieces = [piece async for piece in self.pieces(asked)]
         return pieces[0]._replace(body=b"".join(piece.body for piece in pieces), more=False)
 
-    def _failed(self, asked: Asked, error: BaseException) -> Any:
+    def failed(self, asked: Asked, error: BaseException) -> Response:
+        """Build the answer to a request that none of the replicas has answered."""
         if isinstance(error, TimeoutError):
             return problem(
                 HTTPStatus.GATEWAY_TIMEOUT,

@@ -5,12 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from api.cluster.failures import lost_replica_errors, waits
+from api.http.batching import NotReadyError
 from retrieval.errors import MMSearchError
 from retrieval.shards.callers import Call
 
+_RETRY_S = 5
 
-class LostShardError(MMSearchError):
+
+class LostShardError(NotReadyError):
     """No replica of a shard answers."""
+
+    reason = "lost_shard"
 
 
 class RemoteShards:
@@ -52,11 +57,16 @@ class RemoteShards:
                 return response.result(timeout_s=max(left, 0.001))
             except TimeoutError as error:
                 raise LostShardError(
-                    f"The shard {call.shard + 1} has not answered within {self._deadline_s:g} s."
+                    f"The shard {call.shard + 1} has not answered within {self._deadline_s:g} s.",
+                    _RETRY_S,
                 ) from error
-            except self._lost:
+            except self._lost as error:
                 if time.monotonic() + wait > deadline:
-                    raise
+                    raise LostShardError(
+                        f"All replicas of the shard {call.shard + 1} are away; they are started "
+                        "again.",
+                        _RETRY_S,
+                    ) from error
                 time.sleep(wait)
                 response = self._send(call)
         raise AssertionError

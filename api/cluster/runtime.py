@@ -36,6 +36,18 @@ def import_serve() -> Any:
     return serve
 
 
+def prepare(address: str) -> None:
+    """Choose how the Ray of an address is asked, then import it: it reads that as it is imported.
+
+    Raises UsageError as `require_address` and `import_serve`.
+    """
+    require_address(address)
+    connection.prepare(address)
+    if address == LOCAL:
+        os.environ.setdefault(_NICENESS, "0")
+    import_serve()
+
+
 @contextmanager
 def connected(address: str, *, cpus: int) -> Iterator[None]:
     """Connect to a cluster, and leave it at the end.
@@ -48,9 +60,6 @@ def connected(address: str, *, cpus: int) -> Iterator[None]:
         UsageError: Ray is not installed, or the address is none.
         ClusterError: There is no cluster at the address.
     """
-    require_address(address)
-    if address == LOCAL:
-        os.environ.setdefault(_NICENESS, "0")
-    import_serve()
+    prepare(address)
     with connection.connected(address, cpus=cpus, object_store_bytes=_OBJECT_BYTES):
         yield

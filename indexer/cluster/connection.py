@@ -85,7 +85,7 @@ def connected(
         ClusterError: there is no cluster at the address.
     """
     require_answer(address)
-    _choose_token(address)
+    prepare(address)
     module = ray()
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     for name in ("ray", "ray.data", "ray.serve"):
@@ -132,12 +132,17 @@ def require_answer(address: str) -> None:
         raise _unreachable(address, error) from error
 
 
-def _choose_token(address: str) -> None:
-    """Say with which token Ray is asked, unless the user has said so.
+def prepare(address: str) -> None:
+    """Say how Ray is started or asked, unless the user has said so. Call it before Ray's import.
 
-    A cluster of this command has one of its own, as whoever can reach its ports could run code.
-    For others it is the user's, which Ray by itself would not send.
+    A cluster of this command is reached from this machine alone, with a token of its own, as
+    whoever can reach its ports could run code. For others it is the user's token, which Ray by
+    itself would not send.
     """
+    if address == LOCAL:
+        # Nobody is told of what runs on this machine.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ[_LOOPBACK] = "0"
     if any(os.environ.get(name) for name in _TOKEN_VARIABLES):
         return
     if address == LOCAL:
@@ -148,9 +153,6 @@ def _choose_token(address: str) -> None:
 
 
 def _local_settings(folder: Path, cpus: int | None) -> dict[str, Any]:
-    # Nobody is told of what runs on this machine.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ[_LOOPBACK] = "0"
     return {
         "address": "local",
         "num_cpus": cpus or max(os.cpu_count() or 1, LEAST_CPUS + 1),

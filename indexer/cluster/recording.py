@@ -17,6 +17,7 @@ from retrieval.catalog import FailedFile, FileEntry, FileState, ItemEntry, Known
 from retrieval.catalog.whole import Said, StoredFile, StoredItem
 from retrieval.lance.records import files_of, said_in, stored_file, table_of
 from retrieval.lance.schema import file_key_of
+from retrieval.lance.snapshot import path_of
 from retrieval.lance.table import LanceTable, of_files, quoted
 from retrieval.media import MediaKind
 from retrieval.media.registry import format_of_indexed
@@ -74,12 +75,6 @@ class KnownFiles:
         )
         if is_embedded:
             self.contents.setdefault((row["size"], row["kind"]), set()).add(content)
-
-
-def path_of(row: Mapping[str, Any]) -> str:
-    """Return the path of a row, which need not be valid text."""
-    raw = row["path_bytes"]
-    return str(row["path"]) if raw is None else os.fsdecode(raw)
 
 
 class Steps:

@@ -20,6 +20,7 @@ from retrieval.embeddings import RowChecker
 from retrieval.encoders.base import Space
 from retrieval.errors import DamagedLibraryError
 from retrieval.lance.records import table_of
+from retrieval.lance.snapshot import path_of
 from retrieval.lance.table import LanceTable
 from retrieval.library import Library
 from retrieval.media import Modality
@@ -264,9 +265,7 @@ def _delete_gone(
         numbers = _numbers(rows.column("file_key")).tolist()
         for number, row in zip(numbers, rows.to_pylist(), strict=True):
             if number in gone:
-                octets = row["path_bytes"]
-                path = row["path"] if octets is None else os.fsdecode(octets)
-                found[row["file_key"]] = path
+                found[row["file_key"]] = path_of(row)
     removed = snapshot.states_of(sorted(set(found.values())))
     chosen = [
         key

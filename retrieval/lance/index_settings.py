@@ -8,6 +8,7 @@ from typing import Any
 
 from retrieval.errors import DamagedLibraryError, UsageError
 from retrieval.indices.base import Effort
+from retrieval.indices.tuning import OVERFETCH
 from retrieval.lance.table import LanceTable
 from retrieval.media import Modality
 
@@ -22,6 +23,7 @@ KINDS = (IVF_PQ, IVF_RQ)
 EXACT_UP_TO_ROWS = 20_000
 """Comparing all of them reads 20 MB at 512 dimensions."""
 _PQ_UP_TO_ROWS = 1_000_000
+_MOST = 2**31 - 1
 _DIMENSIONS_A_PART = 8
 _LEAST_ROWS = 256
 """Rows that Lance wants for each list that it trains."""
@@ -171,7 +173,7 @@ def settings_of(table: LanceTable) -> TableIndexSettings | None:
         efforts = {
             Modality(name): Effort(
                 _positive(one["nprobes"]),
-                _positive(one["refine_factor"]),
+                _positive(one["refine_factor"], OVERFETCH[-1]),
                 None if one["recall"] is None else float(one["recall"]),
             )
             for name, one in facts["efforts"].items()
@@ -199,7 +201,8 @@ def keep_settings(table: LanceTable, settings: TableIndexSettings) -> None:
     table.dataset.update_schema_metadata({INDEX: json.dumps(settings.to_json())})
 
 
-def _positive(value: Any) -> int:
-    if type(value) is not int or value < 1:
+def _positive(value: Any, most: int = _MOST) -> int:
+    """Return a number that Lance allocates memory by."""
+    if type(value) is not int or not 1 <= value <= most:
         raise ValueError(f"{value!r:.20} is no effort")
     return value

@@ -25,7 +25,7 @@ from retrieval.errors import LibraryGoneError, NotFoundError, UsageError
 from retrieval.files import user_cache_directory
 from retrieval.lance.location import parse
 from retrieval.lance.predicates import any_of, at_or_below
-from retrieval.lance.snapshot import LanceSnapshot, not_in_tables
+from retrieval.lance.snapshot import LanceSnapshot, Memory, not_in_tables
 from retrieval.lance.table import LanceTable
 from retrieval.library import FORMAT_VERSION, Library, Manifest
 from retrieval.media import Modality
@@ -131,7 +131,7 @@ class TableCatalog(Catalog):
     def __init__(self, table: LanceTable, *, is_pinned: bool) -> None:
         self.location = table.location
         self._is_pinned = is_pinned
-        self._current: tuple[LanceTable, dict[Any, Any]] = table, {}
+        self._current: tuple[LanceTable, Memory] = table, Memory()
         self._looked_at = time.monotonic()
         self._lock = threading.Lock()
         self.dialect = TableDialect(self)
@@ -156,7 +156,7 @@ class TableCatalog(Catalog):
                 newest = table.newest_version
                 self._looked_at = time.monotonic()
                 if newest != table.version:
-                    self._current = LanceTable.open(self.location), {}
+                    self._current = LanceTable.open(self.location), Memory()
             return self._current[0].version
 
     @contextmanager

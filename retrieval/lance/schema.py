@@ -145,6 +145,17 @@ def space_of(metadata: Mapping[bytes, bytes] | None, location: str) -> Space:
     return space
 
 
+def require_columns(schema: Any, space: Space, location: str) -> None:
+    """Raise DamagedLibraryError for a table that lacks columns, or has others in their place."""
+    found = {field.name: field.type for field in schema}
+    for field in schema_of(space):
+        if found.get(field.name) != field.type:
+            raise DamagedLibraryError(
+                f"{location} has no column {field.name!r} of the type {field.type}. Open an "
+                "earlier version of it, or export the library again."
+            )
+
+
 def metadata_of_sources(sources: Mapping[str, dict[str, Any] | None]) -> dict[str, str]:
     """Return what the schema says of sources with their options: one name each."""
     return {

@@ -1,11 +1,13 @@
 """Read a version of a table as a catalog is read: what its callers ask of `Snapshot`."""
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
+import cachetools
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,6 +62,7 @@ OF_ITEMS = (*ITEM_COLUMNS, ROW_ID)
 _OF_FILES = ("path", "path_bytes", "kind", "size", "mtime_ns", "content_hash")
 
 _AT_ONCE = 10_000
+_MOST_REMEMBERED = 500
 _MOST_NAMES = 1000
 _MOST_PLACES = 10_000
 _SECONDS_A_DAY = 86_400
@@ -75,6 +78,24 @@ def not_in_tables(what: str) -> UsageError:
     return UsageError(COPY.format(what=what))
 
 
+class Memory:
+    """What was asked of a version last. For any threads."""
+
+    def __init__(self) -> None:
+        self._known: cachetools.LRUCache[Any, Any] = cachetools.LRUCache(_MOST_REMEMBERED)
+        self._lock = threading.Lock()
+
+    def once(self, key: Any, read: Callable[[], _T]) -> _T:
+        """Return what was read under a key, else read it now."""
+        with self._lock:
+            if key in self._known:
+                return cast("_T", self._known[key])
+        found = read()
+        with self._lock:
+            self._known[key] = found
+        return found
+
+
 class LanceSnapshot(Snapshot):
     """A version of a table, read as the catalog of one space.
 
@@ -83,13 +104,13 @@ class LanceSnapshot(Snapshot):
     memory: what is remembered of this version, of all of its snapshots.
     """
 
-    def __init__(self, table: LanceTable, memory: dict[Any, Any]) -> None:
+    def __init__(self, table: LanceTable, memory: Memory) -> None:
         # A snapshot of a database is frozen, and so is this one.
         object.__setattr__(self, "table", table)
         object.__setattr__(self, "_memory", memory)
 
     table: LanceTable
-    _memory: dict[Any, Any]
+    _memory: Memory
 
     def __getattribute__(self, name: str) -> Any:
         """Tell what a table does not have, where something asks the database of a catalog."""
@@ -149,9 +170,7 @@ class LanceSnapshot(Snapshot):
 
     def once(self, key: Any, read: Callable[[], _T]) -> _T:
         """Return what was read of this version before, else read it now."""
-        if key not in self._memory:
-            self._memory[key] = read()
-        return cast("_T", self._memory[key])
+        return self._memory.once(key, read)
 
     # Items.
 

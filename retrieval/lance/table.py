@@ -22,6 +22,7 @@ from retrieval.lance.schema import (
     KEY,
     lance,
     metadata_of_sources,
+    require_columns,
     schema_of,
     sources_of,
     space_of,
@@ -136,6 +137,7 @@ class LanceTable:
                 raise NotFoundError(f"There is no {what} at {os.fspath(location)}.") from error
             raise _failed(location, error) from error
         table = cls(os.fspath(location), dataset)
+        table._require_whole()
         if not dataset.has_stable_row_ids:
             raise UsageError(
                 f"{table.location} was not written by mmsearch: its rows have no stable ids."
@@ -213,7 +215,21 @@ class LanceTable:
         before = self.version
         with self._errors():
             self.dataset.checkout_latest()
+        self._require_whole()
         return self.version != before
+
+    def _require_whole(self) -> None:
+        """Raise DamagedLibraryError where columns are missing, UsageError for files elsewhere.
+
+        Those of a shallow clone are elsewhere: who sends one could name any server or directory,
+        which would be read as this user.
+        """
+        require_columns(self.dataset.schema, self.space, self.location)
+        if self.dataset.base_paths():
+            raise UsageError(
+                f"{self.location} has files in other places, which are not read: it is a shallow "
+                "clone, or not by mmsearch. Copy the table as a whole."
+            )
 
     def was_rewritten_since(self, version: int) -> bool:
         """Return whether rows may have changed since a version without a sign of it.

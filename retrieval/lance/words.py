@@ -29,6 +29,8 @@ from retrieval.media import Modality
 _MOST_READ = 20_000
 """Rows of a word that are read; the telling ones of a query are in fewer."""
 _MOST_KNOWN = 50_000
+_MOST_PHRASES = 100
+"""Phrases whose rows are remembered, up to 0.7 MB each."""
 _AT_ONCE = 5_000
 _SAMPLE = 2_000
 _K1, _B = 1.2, 0.75
@@ -83,7 +85,9 @@ class _Table:
     def __init__(self, snapshot: LanceSnapshot) -> None:
         self._snapshot = snapshot
         self._known: cachetools.LRUCache[int, _Document] = cachetools.LRUCache(_MOST_KNOWN)
-        self._rows: dict[Phrase, tuple[int, ...]] = {}
+        self._rows: cachetools.LRUCache[Phrase, tuple[int, ...]] = cachetools.LRUCache(
+            _MOST_PHRASES
+        )
         self._file_ids: dict[str, int] = {}
         self._file_keys: list[str] = []
         self._folders = Folders(snapshot.sources())

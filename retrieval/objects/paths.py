@@ -68,6 +68,20 @@ def given_uri(path: str | os.PathLike[str]) -> str | None:
     return f"{scheme}://" + "/".join([authority, *names])
 
 
+def is_ambiguous(uri: str) -> bool:
+    """Return whether a client may ask for another place than the one below which a URI lies.
+
+    Clients resolve `..`, also where it is written with percent signs or control characters.
+    """
+    if not is_web(uri):
+        return not {".", ".."}.isdisjoint(uri.split("/"))
+    try:
+        given_uri(uri)
+    except UsageError:
+        return True
+    return False
+
+
 def parent_of(uri: str) -> str | None:
     """Return the URI of the folder that an object is in; None of a bucket or host itself."""
     above, _, name = uri.rpartition("/")

@@ -169,7 +169,7 @@ class WebFolder(RemoteFolder):
             _require_found(response)
             if "html" not in response.headers.get("Content-Type", "text/html"):
                 raise _AnswerError(errno.ENOTDIR, "it has no index page")
-            content = await response.content.read(1)
+            content = bytearray(await response.content.read(1))
             while len(content) <= _MOST_PAGE_BYTES and (part := await response.content.readany()):
                 content += part
             if len(content) > _MOST_PAGE_BYTES:
@@ -213,10 +213,10 @@ class WebFolder(RemoteFolder):
             _require_found(response)
             if response.status == _NO_RANGES:
                 return None
-            content: bytes = await response.content.read(size)
+            content = bytearray(await response.content.read(size))
             while len(content) < size and (part := await response.content.readany()):
                 content += part
-            return content[:size]
+            return bytes(content[:size])
 
 
 def _file_system(scheme: str, timeout: float) -> Any:
@@ -256,12 +256,13 @@ async def _client(**options: Any) -> Any:
 
 async def _require_same_host(_session: object, _context: object, asked: Any) -> None:
     """Stop at a redirection: a server may not lead into the network of whoever asks it."""
-    target = asked.url.join(type(asked.url)(asked.response.headers.get("Location", "")))
+    headers = asked.response.headers
+    # aiohttp goes where `URI` leads in the absence of `Location`.
+    target = asked.url.join(type(asked.url)(headers.get("Location") or headers.get("URI") or ""))
     if (target.host, target.port) != (asked.url.host, asked.url.port):
-        is_upgrade = target.host == asked.url.host and (asked.url.scheme, target.scheme) == (
-            "http",
-            "https",
-        )
+        schemes = (asked.url.scheme, target.scheme)
+        is_same_host = target.host == asked.url.host
+        is_upgrade = is_same_host and schemes == ("http", "https") and target.is_default_port()
         if not is_upgrade:
             raise _AnswerError(
                 errno.EACCES, f"it leads to another server ({target.host}), which was not asked"

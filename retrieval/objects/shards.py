@@ -29,6 +29,10 @@ _MOST_SEEN = 64
 _CLOCK_STEP_NS = 2_000_000_000
 """As in `indexer.decode`: what is younger may change without its time showing it."""
 _CHUNK = 1 << 20
+_MOST_AT_ONCE = 64 << 20
+"""Bytes of a member that a server is asked for at a time."""
+_LONGEST_HEADER = 1 << 20
+"""Longer ones, which tar allows, would be read into memory whatever they claim to be."""
 
 
 class Member(NamedTuple):
@@ -85,15 +89,23 @@ class Shard:
                     fetcher.write(part)
                     left -= len(part)
         else:
-            content = remote_of(self.path).read_range(self.path, member.offset, member.size)
-            if content is None:
-                with _whole(self.path, self.status).part(member.offset, member.size) as part_file:
-                    content = part_file.read()
-            fetcher.write(content)
+            for part in self._remote_parts(member):
+                fetcher.write(part)
         done = fetcher.done()
         if done.size < member.size:
             raise OSError(errno.EIO, "its shard ends early")
         return done
+
+    def _remote_parts(self, member: Member) -> Iterator[bytes]:
+        remote, end = remote_of(self.path), member.offset + member.size
+        for start in range(member.offset, end, _MOST_AT_ONCE):
+            content = remote.read_range(self.path, start, min(_MOST_AT_ONCE, end - start))
+            if content is None:
+                with _whole(self.path, self.status).part(start, end - start) as file:
+                    while part := file.read(_CHUNK):
+                        yield part
+                return
+            yield content
 
     def _member(self, path: str) -> Member:
         member = self.members().get(path[len(self.path) + 1 :])
@@ -166,19 +178,40 @@ def _listed(path: str, size: int) -> dict[str, Member]:
     if size % tarfile.BLOCKSIZE:
         raise OSError(errno.EIO, "it is no whole tar file")
     try:
-        with closing(_opened(path)) as file, tarfile.open(fileobj=file, mode="r:") as shard:
+        with (
+            closing(_opened(path)) as file,
+            tarfile.open(fileobj=_Headers(file), mode="r:") as shard,  # type: ignore[call-overload]
+        ):
+            last = -1
             for header in shard:
+                # Python before 3.11.14 follows a negative size back, and for ever.
+                if header.size < 0 or header.offset_data <= last:
+                    raise OSError(errno.EIO, "it is no whole tar file: a member has no size")
+                last = header.offset_data
                 name = _plain_name(header.name)
                 if header.isreg() and not header.issparse() and name is not None:
                     members[name] = Member(header.offset_data, header.size, int(header.mtime))
                 if len(members) > _MOST_MEMBERS:
                     raise OSError(errno.EFBIG, f"it has more than {_MOST_MEMBERS:,} members")
-                shard.members.clear()  # type: ignore[attr-defined]
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+                shard.members.clear()
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise OSError(errno.EIO, f"it is no whole tar file: {error}") from error
     except UnreadableFileError as error:
         raise OSError(errno.EFBIG, str(error)) from error
     return members
+
+
+class _Headers:
+    """A shard of which no more is read at once than a header may have."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _LONGEST_HEADER:
+            raise OSError(errno.EIO, "it is no whole tar file: a header is too long")
+        return self._file.read(size)
 
 
 def _opened(path: str) -> BinaryIO:

@@ -7,7 +7,7 @@ trust` or `--index-below`, all of which are recorded for this user, or in MMSEAR
 
 import errno
 
-from retrieval.objects.paths import given_uri
+from retrieval.objects.paths import given_uri, is_ambiguous
 from retrieval.objects.trusted_addresses import TrustedAddresses
 
 SOURCES = TrustedAddresses("MMSEARCH_TRUSTED_SOURCES", "trusted-sources.json")
@@ -15,7 +15,9 @@ SOURCES = TrustedAddresses("MMSEARCH_TRUSTED_SOURCES", "trusted-sources.json")
 
 
 def is_trusted_uri(uri: str) -> bool:
-    """Return whether a URI is a trusted one or lies below one."""
+    """Return whether a URI is a trusted one or lies below one, also where `..` has led."""
+    if is_ambiguous(uri):
+        return False
     trusted = (given_uri(each) for each in SOURCES.all())
     return any(uri == each or uri.startswith(f"{each}/") for each in trusted if each is not None)
 
@@ -28,6 +30,10 @@ def trust_uri(uri: str) -> None:
 
 def require_trusted_uri(uri: str) -> None:
     """Raise PermissionError for a URI that a library names and the user never did."""
+    if is_ambiguous(uri):
+        raise PermissionError(
+            errno.EACCES, "it was not connected to, since its address may lead elsewhere"
+        )
     if not is_trusted_uri(uri):
         raise PermissionError(
             errno.EACCES,

@@ -128,7 +128,7 @@ def test_a_bucket_is_walked_as_a_folder_is(s3):  # noqa: F811
             "p/.mmsearchignore": b"ignored/\n*.gif\n",
             "p/g.gif": b"1",
             "p/lib/library.toml": b"",
-            "p/lib/catalog.sqlite": b"",
+            "p/lib/spaces/x": b"",
             "p/lib/thumb.jpg": b"",
             "p/x.json": b"{}",
             "p/s.tar": shard({"m.jpg": b"1"}),

@@ -95,9 +95,10 @@ def test_an_answer_that_breaks_off_is_cut() -> None:
 
 def test_replicas_that_stay_away_are_told_of() -> None:
     handle = _Handle(lambda *_: [_lost()])
-    answer = _client(handle, deadline_s=0.01).get("/v1/items/1")
-    assert answer.status_code == 503
-    assert answer.headers["Retry-After"] == "1"
+    client = _client(handle, deadline_s=0.01)
+    for answer in (client.get("/v1/items/1"), client.post("/v1/items/1/link")):
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "1"
 
 
 def test_keys_are_checked_and_kept_here(tmp_path: Path) -> None:

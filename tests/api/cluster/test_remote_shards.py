@@ -1,11 +1,13 @@
 """Calls of shards: made again where a replica is lost, given up at the deadline."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import pytest
 
 from api.cluster.remote_shards import LostShardError, RemoteShards
+from api.http.problems import status_of
 from retrieval.errors import NotFoundError
 from retrieval.shards.callers import Call
 
@@ -61,6 +63,7 @@ def test_a_shard_that_does_not_answer_is_given_up() -> None:
 
 def test_replicas_that_stay_away_are_given_up() -> None:
     handle = _Handle(lambda _: ray.exceptions.ActorDiedError())
-    with pytest.raises(ray.exceptions.ActorDiedError):
+    with pytest.raises(LostShardError, match="replicas of the shard 1 are away") as lost:
         RemoteShards([handle], 0.2).call([Call(0, "which", ([],))])
     assert len(handle.calls) > 1
+    assert status_of(lost.value) == HTTPStatus.SERVICE_UNAVAILABLE

@@ -1,6 +1,8 @@
 """Which index a table gets, and that what is known of it comes back from the table."""
 
+import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,20 @@ def test_settings_come_back(tmp_path: Path) -> None:
     assert opened.space == space
     assert opened.sources == {"/photos": {}}
     assert kept.effort(Modality.TEXT) == efforts[Modality.TEXT]
+
+
+@pytest.mark.parametrize(("name", "most"), [("nprobes", 2**31 - 1), ("refine_factor", 40)])
+def test_efforts_that_would_take_all_memory_are_damage(
+    tmp_path: Path, name: str, most: int
+) -> None:
+    table = LanceTable.create(f"lance:{tmp_path / 'table'}", Space("toy", "sha256:0", "none", 8))
+    efforts = {Modality.TEXT: Effort(16, 5, 0.98)}
+    facts = TableIndexSettings(IVF_RQ, 31, 0, 1000, 0.95, (), efforts).to_json()
+    for value, is_damaged in ((most, False), (most + 1, True)):
+        facts["efforts"]["text"][name] = value
+        table.dataset.update_schema_metadata({INDEX: json.dumps(facts)})
+        with pytest.raises(DamagedLibraryError) if is_damaged else nullcontext():
+            settings_of(LanceTable.open(table.location))
 
 
 @pytest.mark.parametrize("stored", ["", "[]", '{"efforts": {"text": {"nprobes": 0}}}', "[" * 9999])

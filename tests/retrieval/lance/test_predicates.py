@@ -12,7 +12,7 @@ from retrieval.encoders.base import Space
 from retrieval.filters import ColumnTest, Filter
 from retrieval.lance.predicates import glob_expression, literal, predicate_of, shown
 from retrieval.lance.records import StoredItem, stored_file, table_of
-from retrieval.lance.snapshot import LanceSnapshot
+from retrieval.lance.snapshot import LanceSnapshot, Memory
 from retrieval.lance.table import ROW_ID, LanceTable
 from retrieval.media import Metadata, Modality
 from tests.retrieval.catalog.test_filtering import PIECES, filters, make, matching_rows
@@ -56,7 +56,7 @@ def twins(request, tmp_path_factory):
         files.append(stored_file(file, [item], said=said))
     table = LanceTable.create(f"lance:{folder}/table", space)
     table.append(table_of(files, space))
-    yield catalog, truth, LanceSnapshot(table, {})
+    yield catalog, truth, LanceSnapshot(table, Memory())
     catalog.close()
 
 
@@ -152,7 +152,7 @@ def test_hidden_items_pass_only_where_a_filter_speaks_of_them(tmp_path, space, m
     table = LanceTable.create(f"lance:{tmp_path}/table", space)
     table.append(table_of([make_file("/a"), make_file("/b")], space))
     table.dataset.update({"hidden": "true"}, where="path = '/b'")
-    snapshot = LanceSnapshot(table, {})
+    snapshot = LanceSnapshot(table, Memory())
 
     def paths(where: Filter | None) -> list[str]:
         return table.read(("path", ROW_ID), shown(where, snapshot)).column("path").to_pylist()

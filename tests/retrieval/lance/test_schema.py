@@ -6,9 +6,11 @@ from retrieval.encoders.base import Space
 from retrieval.errors import DamagedLibraryError, LibraryError, UsageError
 from retrieval.lance.schema import (
     BUCKETS,
+    arrow,
     bucket_of,
     file_key_of,
     key_of,
+    require_columns,
     schema_of,
     sources_of,
     space_of,
@@ -83,3 +85,20 @@ def test_files_of_one_content_are_of_one_bucket():
 
 def test_the_dimension_is_that_of_the_space():
     assert schema_of(Space("toy", "w", "p", 32)).field("vector").type.list_size == 32
+
+
+def test_a_table_without_the_columns_of_a_library_is_refused(space):
+    pa = arrow()
+    whole = schema_of(space)
+    require_columns(whole.append(pa.field("of_a_later_version", pa.string())), space, "lance:x")
+    place = whole.get_field_index("vector")
+    for vectors in (
+        pa.list_(pa.float32(), space.dimension),
+        pa.list_(pa.float16(), space.dimension // 2),
+        pa.list_(pa.float16()),
+        pa.string(),
+    ):
+        with pytest.raises(DamagedLibraryError, match="no column 'vector' of the type"):
+            require_columns(whole.set(place, pa.field("vector", vectors)), space, "lance:x")
+    with pytest.raises(DamagedLibraryError, match="no column 'path'"):
+        require_columns(whole.remove(whole.get_field_index("path")), space, "lance:x")

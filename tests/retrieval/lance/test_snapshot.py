@@ -5,6 +5,7 @@ import pytest
 
 from retrieval.errors import NotFoundError, UsageError
 from retrieval.filters import Filter, GeoBox
+from retrieval.lance import snapshot
 from retrieval.lance.library import as_table
 from retrieval.media import Modality
 from tests.opened_tables import FILTERS, name_of, names_of, rich_twins
@@ -175,3 +176,12 @@ def test_a_place_in_a_list_is_found_without_the_items_before(both, space_id):
     after: tuple[datetime | None, int] = (third.taken_local, third.id)
     assert other.skip(2, None, None, by_date=True, descending=True, after=after) == listed[4]
     assert other.skip(0, None, None, by_date=False, descending=False, after=None) is None
+
+
+def test_what_is_remembered_has_a_limit():
+    memory = snapshot.Memory()
+    asked = []
+    for number in [*range(2 * snapshot._MOST_REMEMBERED), 2 * snapshot._MOST_REMEMBERED - 1, 0]:
+        assert memory.once(number, lambda n=number: asked.append(n) or str(n)) == str(number)
+    assert asked == [*range(2 * snapshot._MOST_REMEMBERED), 0]
+    assert len(memory._known) == snapshot._MOST_REMEMBERED

@@ -49,6 +49,17 @@ def test_rows_keep_their_ids_through_changes_and_compaction(location, space, mak
     assert (again.space, again.sources) == (space, {"/p": None})
 
 
+def test_a_table_with_files_in_other_places_is_refused(tmp_path, space, make_file):
+    table = LanceTable.create(f"lance:{tmp_path}/theirs", space)
+    table.append(table_of([make_file("/a")], space))
+    table.dataset.shallow_clone(f"{tmp_path}/clone", table.version)
+    with pytest.raises(UsageError, match="files in other places"):
+        LanceTable.open(f"lance:{tmp_path}/clone")
+    table.dataset.add_bases([lance().DatasetBasePath("s3://of-somebody/x", name="other")])
+    with pytest.raises(UsageError, match="files in other places"):
+        table.refresh()
+
+
 def test_files_are_replaced_in_one_commit(location, space, make_file):
     table = LanceTable.create(location, space)
     table.append(table_of([make_file("/a", 3), make_file("/b"), make_file("/c", 2)], space))

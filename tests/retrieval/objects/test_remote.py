@@ -1,8 +1,11 @@
 """Object stores and web servers, really asked: what is there, what it holds, what goes wrong."""
 
+import asyncio
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
@@ -138,7 +141,9 @@ def test_what_a_web_server_answers_is_told(web, status, error, words):  # noqa: 
         assert isinstance(refused.value, FileNotFoundError) is (status == 404)
 
 
-def test_a_redirection_to_another_server_is_not_followed(web, other_web):  # noqa: F811
+@pytest.mark.parametrize("header", ["Location", "URI"])
+def test_a_redirection_to_another_server_is_not_followed(web, other_web, header):  # noqa: F811
+    web.redirect_header = header
     other_web.files["/secret"] = b"of the network inside"
     web.redirects |= {"/a.jpg": other_web.address + "/secret", "/b.jpg": "/c.jpg"}
     web.files["/c.jpg"] = b"abc"
@@ -148,6 +153,29 @@ def test_a_redirection_to_another_server_is_not_followed(web, other_web):  # noq
             ask(web.address + "/a.jpg")
     assert other_web.asked == []
     assert source_of(web.address).open(web.address + "/b.jpg").read() == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("asked", "target", "is_followed"),
+    [
+        ("http://host/a", "https://host/a", True),
+        ("http://host:8080/a", "https://host/a", True),
+        ("http://host/a", "//HOST/b", True),
+        ("http://host/a", "https://host:6443/a", False),
+        ("https://host/a", "http://host/a", False),
+        ("http://host/a", "http://host:8080/a", False),
+        ("http://host/a", "//other/a", False),
+        ("http://host/a", "https://host@other/a", False),
+    ],
+)
+def test_only_the_same_server_is_followed_or_its_encrypted_one(asked, target, is_followed):
+    yarl = pytest.importorskip("yarl", reason="the extra `cluster` is not installed")
+    response = SimpleNamespace(headers={"Location": target})
+    followed = remote._require_same_host(
+        None, None, SimpleNamespace(url=yarl.URL(asked), response=response)
+    )
+    with nullcontext() if is_followed else pytest.raises(remote._AnswerError):
+        asyncio.run(followed)
 
 
 def test_a_server_that_gives_no_answer_is_given_up(web, monkeypatch):  # noqa: F811

@@ -102,6 +102,35 @@ def test_what_is_no_tar_file_is_refused(place, content):
         list(Shard(path := place(content)).list(path))
 
 
+def header_of(name, size, kind=tarfile.REGTYPE):
+    """Write the header of a member, also of one with a negative size."""
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = (
+        b"\xff" + (256**11 + size).to_bytes(12, "big")[-11:] if size < 0 else b"%011o\0" % size
+    )
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header_of("b.jpg", 512) + bytes(512) + header_of("a.jpg", -512),
+        header_of("a.jpg", -512),
+        header_of("x", 0, tarfile.XHDTYPE) * 2000 + header_of("a.jpg", 0),
+        header_of("x", 2 << 20, tarfile.GNUTYPE_LONGNAME) + bytes(2 << 20) + header_of("a.jpg", 0),
+    ],
+    ids=["a size that leads back", "a negative size", "headers of headers", "a long header"],
+)
+def test_headers_that_take_time_or_memory_without_end_are_refused(place, content):
+    path = place(content + bytes(1024))
+    with pytest.raises(OSError, match="no whole tar"):
+        list(Shard(path).list(path))
+
+
 def test_links_devices_and_names_that_lead_elsewhere_are_left_out(place):
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
@@ -133,8 +162,9 @@ def test_no_name_leads_out_of_its_shard(name):
 
 
 @pytest.mark.slow
-def test_members_of_a_store_are_read_in_parts(s3):  # noqa: F811
-    s3.put("bucket", {"000.tar": shard({**MEMBERS, "large.bin": bytes(200_000)})})
+def test_members_of_a_store_are_read_in_parts(s3, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(shards, "_MOST_AT_ONCE", 4)
+    s3.put("bucket", {"000.tar": shard({**MEMBERS, "large.bin": bytes(200)})})
     trust_uri("s3://bucket")
     path = "s3://bucket/000.tar"
     assert content_of(path)["sub/b.txt"] == b"second one"
@@ -143,7 +173,12 @@ def test_members_of_a_store_are_read_in_parts(s3):  # noqa: F811
 
 @pytest.mark.slow
 @pytest.mark.parametrize("has_ranges", [True, False])
-def test_members_of_the_web_are_read_with_and_without_parts(web, has_ranges):  # noqa: F811
+def test_members_of_the_web_are_read_with_and_without_parts(
+    web,  # noqa: F811
+    has_ranges,
+    monkeypatch,
+):
+    monkeypatch.setattr(shards, "_MOST_AT_ONCE", 4)
     web.files["/000.tar"] = shard(MEMBERS)
     web.has_ranges = has_ranges
     trust_uri(web.address)

@@ -30,6 +30,30 @@ def test_what_nobody_named_is_not_connected_to():
         require_trusted_uri("http://169.254.169.254/latest")
 
 
+OF_ALL = ["../x", "a/..", "a/./x"]
+OF_THE_WEB = ["%2e%2e/x", ".%2E/x", ".\t./x", "a?x=1", "a#x", "a%2f..%2fx"]
+
+
+@pytest.mark.parametrize(
+    ("root", "below"),
+    [
+        *(("s3://bucket/photos", below) for below in OF_ALL),
+        *(("https://host.example/photos", below) for below in OF_ALL + OF_THE_WEB),
+    ],
+)
+def test_nothing_leads_out_of_what_was_named(root, below):
+    trust_uri(root)
+    assert not is_trusted_uri(f"{root}/{below}")
+    with pytest.raises(PermissionError, match="lead elsewhere"):
+        require_trusted_uri(f"{root}/{below}")
+
+
+def test_keys_of_objects_are_not_decoded():
+    trust_uri("s3://bucket/photos")
+    for below in OF_THE_WEB:
+        assert is_trusted_uri(f"s3://bucket/photos/{below}")
+
+
 def test_trust_is_recorded_and_can_be_taken_back(monkeypatch):
     trust_uri("s3://bucket/photos")
     monkeypatch.setenv(SOURCES.variable, "")
