@@ -31,7 +31,7 @@ from retrieval.catalog.paths import is_there
 from retrieval.encoders.base import Encoder
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.integrity.checksums import add_missing_checksums
-from retrieval.lance.copies import writer_of_own
+from retrieval.lance.copies import require_own, writer_of_own
 from retrieval.lance.library import as_table
 from retrieval.library import Library
 from retrieval.media import MediaKind, Metadata, metadata_notes
@@ -206,9 +206,11 @@ def hide_files(library: Library, paths: Sequence[str]) -> int:
 
     Sources stay: the next run that finds the files shows them again, without reading them again.
     Returns how many were not hidden before. From a table they are deleted.
+    Raises UsageError for a copy of a table, which takes what it holds from there.
     """
     if library.is_table:
         return as_table(library).remove(paths)
+    require_own(library)
     with library.catalog.transaction() as transaction:
         return transaction.mark_removed(paths)
 

@@ -100,7 +100,7 @@ def connected(
                 settings["_node_ip_address"] = "127.0.0.1"
         try:
             module.init(**settings)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except Exception as error:  # bare ones of Ray, too, such as of a start that takes too long
             module.shutdown()
             raise _unreachable(address, error) from error
         stack.callback(module.shutdown)

@@ -442,9 +442,14 @@ def read_states(directory: Path) -> dict[str, State]:
 def writer_of_own(library: Library) -> AbstractContextManager[None]:
     """Hold the writer lock of a library that takes items from anywhere.
 
-    Raises UsageError for a copy of a table, which takes them from there only, and
-    LibraryLockedError as `Library.writer` does.
+    Raises UsageError for a copy of a table, and LibraryLockedError as `Library.writer` does.
     """
+    require_own(library)
+    return library.writer()
+
+
+def require_own(library: Library) -> None:
+    """Raise UsageError for a copy of a table, which takes its items and files from there only."""
     for state in read_states(library.path).values():
         if state.keeps_ids:
             raise UsageError(
@@ -452,7 +457,6 @@ def writer_of_own(library: Library) -> AbstractContextManager[None]:
                 "or import it into a library of your own: `mmsearch import "
                 f"{state.location} --library NEW_DIR`."
             )
-    return library.writer()
 
 
 def _is_empty(library: Library) -> bool:

@@ -133,13 +133,17 @@ class _Table:
         return tuple(sum(found) / len(found) if found else 1.0 for found in (files, items))  # type: ignore[return-value]
 
     def read(self, rows: Sequence[int]) -> list[_Document]:
-        """Return the documents of some rows, in their order."""
+        """Return the documents of those of some rows that there are, in their order.
+
+        After compaction the index of the words still names rows that were deleted before
+        (https://github.com/lance-format/lance/issues/6262).
+        """
         found = {row: self._known[row] for row in rows if row in self._known}
         for chunk in chunks([row for row in rows if row not in found], _AT_ONCE):
             for one in self._snapshot.table.read(_COLUMNS, rows_in(chunk)).to_pylist():
                 row = one[ROW_ID]
                 found[row] = self._known[row] = self._document(one)
-        return [found[row] for row in rows]
+        return [found[row] for row in rows if row in found]
 
     def _document(self, row: dict[str, Any]) -> _Document:
         said = [columns for _, columns in said_in(row["said"])][:MOST_ANNOTATIONS]

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from api.cli.tables import is_table, parse_shard
-from indexer.pipeline import index_sources
+from indexer.pipeline import hide_files, index_sources
 from retrieval.errors import UsageError
 from retrieval.library import create_library, open_library
 from tests.rich_library import contents_of
@@ -119,6 +119,8 @@ def test_copies_take_items_from_their_table_only(run, filled, tmp_path, tiny_enc
     assert (refused.code, "follows it" in refused.err) == (2, True)
     with pytest.raises(UsageError, match="is a copy"):
         index_sources(open_library(tmp_path / "copy1"), tiny_encoder, [tmp_path])
+    with pytest.raises(UsageError, match="is a copy"):
+        hide_files(open_library(tmp_path / "copy1"), ["/p"])
 
 
 def test_shards_are_parsed():

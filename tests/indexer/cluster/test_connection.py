@@ -27,6 +27,16 @@ def test_nothing_listens() -> None:
         pass
 
 
+def test_slow_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_settings: object) -> None:
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002 - Ray's
+
+    monkeypatch.setattr("ray.init", init)
+    told = pytest.raises(ClusterError, match=r"cannot be started on this machine .The current node")
+    with told, connected("local"):
+        pass
+
+
 def test_too_few_processors() -> None:
     Resources(cpus=2, gpus=0, memory_bytes=1 << 30, nodes=1).require_enough()
     with pytest.raises(ClusterError, match="1 logical CPU, and indexing needs at least 2"):

@@ -1,5 +1,9 @@
 import pytest
 
+from retrieval.lance.library import as_table
+from retrieval.lance.records import table_of as rows_of
+from retrieval.lance.table import LanceTable
+from retrieval.library import open_library
 from retrieval.media import Modality
 from tests.opened_tables import FILTERS, name_of, rich_twins
 
@@ -70,3 +74,22 @@ def test_the_best_come_first_and_no_more_than_wanted_but_for_ties(twins):
         assert scores == sorted(scores, reverse=True)
         assert len(ranked) >= 3
         assert snapshot.text_matches(space_id, Modality.TEXT, "paragraph", limit=0) == []
+
+
+def test_what_was_removed_is_not_found_after_compaction(tmp_path, space, make_file):
+    table = LanceTable.create(f"lance:{tmp_path}/table", space, {"/photos": None})
+    names = [f"{animal} {number}" for animal in ("dog", "cat", "cow") for number in range(4)]
+    files = [make_file(f"/photos/{name}.jpg", seed=seed) for seed, name in enumerate(names)]
+    table.append(rows_of(files, space))
+    table.create_indices()
+    library = as_table(open_library(table.location))
+    library.remove(["/photos/dog 1.jpg", "/photos/cow 1.jpg"])  # enough to be worth a compaction
+    library.compact()
+    with library.catalog.snapshot() as snapshot:
+        telling = snapshot.telling_matches(space.id, Modality.IMAGE, "dog")
+        rows = [one.row for one in telling]
+        found = names_at_rows(snapshot, space.id, Modality.IMAGE, rows, None)
+        ranked = snapshot.text_matches(space.id, Modality.IMAGE, "dog", limit=10)
+    paths = sorted(path for of in found.values() for path, _, _ in of)
+    assert paths == [f"/photos/dog {number}.jpg" for number in (0, 2, 3)]
+    assert sorted(row for row, _ in ranked) == sorted(rows)
