@@ -111,7 +111,7 @@ def index_on_cluster(given: Mapping[str, Any], changes: "Changes") -> None:
             }
         )
     elif not console.err.quiet:
-        console.print_summary(summary, Path(location))
+        console.print_summary(summary, location)
         for line in console.passed_over(summary.endings, summary.system_folders):
             console.out.print(line, markup=False)
         for note in summary.notes:

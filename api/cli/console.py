@@ -77,7 +77,7 @@ def file_counts(summary: Summary, names: Iterable[str]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count > 0)
 
 
-def print_summary(summary: Summary, library: Path) -> None:
+def print_summary(summary: Summary, library: Path | str) -> None:
     """Print what an indexing run did."""
     counts = file_counts(summary, _COUNTS) or "Nothing to do"
     out.print(f"[bold]{counts}[/bold] in {summary.seconds:.1f} s", end="")

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from api.cli.console import display_path, file_counts, place_in_file
+from api.cli.console import display_path, file_counts, place_in_file, print_summary
 from indexer.progress import Summary
 from retrieval.catalog import Item
 from retrieval.media import MediaKind, Modality
@@ -61,3 +61,8 @@ def test_counts_that_are_zero_are_left_out():
     summary = Summary(added=1200, failed=2, unchanged=5)
     assert file_counts(summary, ("added", "changed", "failed")) == "1,200 added, 2 failed"
     assert file_counts(Summary(), ("added", "failed")) == ""
+
+
+def test_a_summary_names_a_store_as_it_was_given(capsys):
+    print_summary(Summary(), "lance+s3://bucket/library")
+    assert "Library: lance+s3://bucket/library\n" in capsys.readouterr().out
