@@ -38,6 +38,8 @@ from retrieval.objects.shards import Shard
 
 _ASKED_AT_ONCE = 16
 """Objects of a web server whose status is asked for at the same time."""
+_DEEPEST = 64
+"""Folders below a source: a page of links can lead to ever new ones."""
 _CAPTION_ENDINGS = ("txt", "json")
 
 
@@ -224,6 +226,9 @@ class _ObjectWalk:
         self._pending.append((self._root, rules))
         while self._pending:
             folder, rules = self._pending.pop()
+            if folder.count("/") - self._root.count("/") > _DEEPEST:
+                yield Unlisted(folder, f"lies deeper than {_DEEPEST} folders")
+                continue
             try:
                 listed = sorted(self._source.list(folder), key=lambda one: one.path)
             except (OSError, MMSearchError) as error:

@@ -61,14 +61,14 @@ def index_on_cluster(given: Mapping[str, Any], changes: "Changes") -> None:
     for name, option in _OF_ONE_MACHINE.items():
         if given[name]:
             raise UsageError(f"`{option}` cannot be used with `--cluster`.")
+    if not given["paths"]:  # a stranger's table could name folders of this machine
+        raise UsageError("Name the sources: `mmsearch index SOURCE... --cluster ADDRESS`.")
     location = table_location(given["library"])
     require_answer(given["cluster"])  # before a table is made
-    paths = given["paths"] or []
     language = given["language"]
     table, encoder = _table_and_encoder(
         location,
         given["encoder"],
-        has_paths=bool(paths),
         language=language_code(language) if language else None,
     )
     as_json = given["as_json"]
@@ -89,7 +89,7 @@ def index_on_cluster(given: Mapping[str, Any], changes: "Changes") -> None:
         summary = job.index_on_cluster(
             table,
             encoder,
-            paths,
+            given["paths"],
             resources,
             changes=changes,
             options=options,
@@ -122,7 +122,7 @@ def index_on_cluster(given: Mapping[str, Any], changes: "Changes") -> None:
 
 
 def _table_and_encoder(
-    location: str, encoder_name: str | None, *, has_paths: bool, language: str | None
+    location: str, encoder_name: str | None, *, language: str | None
 ) -> "tuple[LanceTable, Encoder]":
     """Open or create the table, with the encoder of its space, as `library_and_encoder` does."""
     from api.cli import console
@@ -134,8 +134,6 @@ def _table_and_encoder(
     try:
         table = LanceTable.open(location)
     except NotFoundError:
-        if not has_paths:
-            raise
         choice = choose_encoder(encoder_name or os.environ.get(ENCODER_VARIABLE) or AUTO, language)
         console.err.print(f"Encoder: {choice.name} ({choice.reason}).", markup=False)
         encoder = load_encoder(choice.name, "cpu")

@@ -192,6 +192,15 @@ def test_the_web_is_walked_by_its_index_pages(web, monkeypatch):  # noqa: F811
 
 
 @pytest.mark.slow
+def test_folders_without_end_are_told(s3):  # noqa: F811
+    s3.put("bucket", {f"{'deeper/' * 70}a.png": b"", "near/b.png": b""})
+    trust_uri("s3://bucket")
+    found = list(walk("s3://bucket"))
+    assert [one.path for one in found if isinstance(one, FoundFile)] == ["s3://bucket/near/b.png"]
+    [told] = [one for one in found if isinstance(one, Unlisted)]
+    assert told.reason == "lies deeper than 64 folders"
+
+
 def test_what_cannot_be_listed_is_told(s3, web):  # noqa: F811
     s3.put("bucket", {"x/y": b""})
     for uri in ("s3://bucket/none", "s3://missing-bucket", web.address + "/none"):

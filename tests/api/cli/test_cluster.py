@@ -48,6 +48,16 @@ def test_options_that_do_not_fit(
     assert said in done.err
 
 
+def test_sources_of_a_table_are_not_read_unless_they_are_named(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    space = Space("starter", "none", "none", 16)
+    LanceTable.create(f"lance:{tmp_path / 'table'}", space, {str(tmp_path): None})
+    done = run("index", "--cluster", "local", "--library", f"lance:{tmp_path / 'table'}")
+    assert done.code == 2
+    assert "Name the sources" in done.err
+
+
 def test_index_of_a_table(run: Callable[..., Any], tmp_path: Path) -> None:
     space = Space("vectors:toy", "none", "none", 16)
     location = f"lance:{tmp_path / 'table'}"
