@@ -35,6 +35,12 @@ _LEAST_BATCHES = 4
 _SHARE_OF_MEMORY = 0.7
 """Of a node's memory that encoders may take."""
 _TELL_AFTER_S = 15.0
+_ENCODER_SHARE, _READER_CPUS = 0.93, 0.01
+"""What Ray is asked for, of the CPUs that an encoder and a reader use.
+
+Encoders that were on a lost node start again on the others, as many as there is room for. With
+whole CPUs they would hold all of them, and wait for ever for files that nobody reads.
+"""
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,7 @@ def _run(files: Sequence[FileToRead], task: Task, plan: Plan) -> Iterator[list[N
         batch_size=None,
         batch_format="numpy",
         fn_kwargs={"task": task},
-        num_cpus=1,
+        num_cpus=_READER_CPUS,
         compute=data.TaskPoolStrategy(size=plan.readers),
     )
     encoded = steps.map_batches(
@@ -184,7 +190,7 @@ def _run(files: Sequence[FileToRead], task: Task, plan: Plan) -> Iterator[list[N
         batch_size=plan.batch_size,
         batch_format="numpy",
         fn_constructor_kwargs={"task": encoding},
-        num_cpus=plan.cpus_an_encoder,
+        num_cpus=plan.cpus_an_encoder * _ENCODER_SHARE,
         num_gpus=1 if plan.uses_gpu else None,
         # Asking for memory also keeps Ray from joining this stage with the one before.
         memory=plan.memory_bytes,

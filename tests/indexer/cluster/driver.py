@@ -21,7 +21,7 @@ def main() -> None:
     job.SECONDS_A_COMMIT = 0.5
     encoder = load_encoder("starter", "cpu")
     table = LanceTable.create(location, encoder.space)
-    options = job.JobOptions(batch_size=8, encoders=2, readers=1)
+    options = job.JobOptions(batch_size=8, encoders=4, readers=1)  # more than one node has
     with connected(ADDRESS) as resources:
         summary = job.index_on_cluster(
             table, encoder, [folder], resources, options=options, on_progress=_tell
