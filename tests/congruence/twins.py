@@ -60,7 +60,8 @@ class StoreCopies(TableCopies):
 
     def __init__(self, library: Library, work: Path, request: pytest.FixtureRequest) -> None:
         super().__init__(library, work, request)
-        self.location = f"lance+s3://{request.getfixturevalue('module_bucket')}/table"
+        bucket = request.getfixturevalue("module_bucket")
+        self.location = f"lance+s3://{bucket}/{type(self).__name__}"
 
 
 class TableImports(TableCopies):
