@@ -3,7 +3,6 @@
 import atexit
 import hashlib
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -46,17 +45,6 @@ os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 hypothesis.settings.register_profile("any-machine", deadline=None)
 hypothesis.settings.load_profile("any-machine")
-
-
-@pytest.fixture(autouse=True)
-def heard_logs() -> None:
-    """Let each test hear the log, whatever a service or a package of an earlier one has set."""
-    logging.disable(logging.NOTSET)
-    for name in ("mmsearch", "mmsearch.access"):
-        logger = logging.getLogger(name)
-        logger.disabled, logger.propagate = False, True
-        logger.handlers.clear()
-        logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from retrieval.files import has_home
 
 HUB_TIMEOUT_S = 5.0
+
+_settings: dict[tuple[object, str], list[Any]] = {}
+"""Constants that are set now: how many blocks want it, and what they were before."""
+_settings_lock = threading.Lock()
 
 
 def can_reach(url: str, timeout_s: float = HUB_TIMEOUT_S) -> bool:
@@ -86,13 +91,20 @@ def without_remote_code() -> AbstractContextManager[None]:
 
 @contextmanager
 def _setting(module: object, name: str, value: object) -> Iterator[None]:
-    """Set a constant of a module for as long as the block runs."""
-    before = getattr(module, name)
-    setattr(module, name, value)
+    """Set a constant of a module for as long as the block runs, or another one in any thread."""
+    key = module, name
+    with _settings_lock:
+        if key not in _settings:
+            _settings[key] = [0, getattr(module, name)]
+        _settings[key][0] += 1
+        setattr(module, name, value)
     try:
         yield
     finally:
-        setattr(module, name, before)
+        with _settings_lock:
+            _settings[key][0] -= 1
+            if not _settings[key][0]:
+                setattr(module, name, _settings.pop(key)[1])
 
 
 def is_repository_name(name: str) -> bool:

@@ -16,6 +16,7 @@ from PIL import Image
 from retrieval.encoders import hub
 from retrieval.encoders.base import REDUCTION, ImageTextEncoder, Pixels, Space, Tokens, Vectors
 from retrieval.encoders.exports.store import BF16, LOCAL_DIR, OPEN_CLIP, canonical_name
+from retrieval.encoders.quiet_log import quiet_log
 from retrieval.errors import EncoderUnavailableError, SpaceMismatchError, UsageError
 
 _T = TypeVar("_T")
@@ -220,11 +221,9 @@ def _load(
 
 def _offline_first(name: str, is_file: bool, load: Callable[[], _T]) -> _T:
     """Load from this machine, and where that fails and it is no file, from the hub."""
-    quiet = logging.getLogger()
-    level = quiet.level
-    quiet.setLevel(logging.CRITICAL)  # open_clip logs an expected miss of the cache as an error
     try:
-        with hub.without_remote_code():
+        # open_clip logs an expected miss of the cache as an error.
+        with quiet_log(logging.CRITICAL), hub.without_remote_code():
             try:
                 with hub.offline():
                     return load()
@@ -239,8 +238,6 @@ def _offline_first(name: str, is_file: bool, load: Callable[[], _T]) -> _T:
             return load()
     except (OSError, RuntimeError, ValueError) as error:
         raise EncoderUnavailableError(f"{name} cannot be loaded: {error}") from error
-    finally:
-        quiet.setLevel(level)
 
 
 def _check_config(name: str, file: Path) -> None:

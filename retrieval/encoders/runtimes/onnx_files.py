@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retrieval.encoders.quiet_log import quiet_log
 from retrieval.encoders.runtimes.onnx_runtime import Array
 from retrieval.errors import EncoderUnavailableError
 
@@ -133,27 +134,22 @@ def quantise_file(
         def get_next(self) -> Mapping[str, Array] | None:
             return next(left, None)
 
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns of what was done a line before
     prepared = target.with_name("prepared.onnx")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            quant_pre_process(source, prepared, skip_symbolic_shape=True)
-            quantize_static(
-                prepared,
-                target,
-                Samples(),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=operations,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                extra_options=dict(options or {}),
-            )
-    finally:
-        logger.setLevel(level)
+    # It warns of what was done a line before.
+    with quiet_log(logging.ERROR), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            target,
+            Samples(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=operations,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options=dict(options or {}),
+        )
     prepared.unlink()
 
 

@@ -17,3 +17,16 @@ def test_silence_ends_after_the_time_limit(silent):
     start = time.monotonic()
     assert not hub.can_reach(silent, timeout_s=0.3)
     assert time.monotonic() - start < 3
+
+
+def test_blocks_that_overlap_leave_nothing_behind():
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    first, second = hub.offline(), hub.offline()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert constants.HF_HUB_OFFLINE is True
+    second.__exit__(None, None, None)
+    assert constants.HF_HUB_OFFLINE is before
