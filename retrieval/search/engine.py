@@ -60,7 +60,6 @@ from retrieval.search.encode import (
     encode,
 )
 from retrieval.search.facet_values import (
-    COLUMN,
     FacetQuestion,
     FacetValues,
     list_values,
@@ -427,9 +426,7 @@ class Engine:
         item_ids: only these are counted, whatever the filter. asked: values that are wanted, which
         may be of a column that is no facet.
         """
-        column, part = None, ""
-        if asked is not None and asked.facet.startswith(COLUMN):
-            column, part = asked.facet.removeprefix(COLUMN), asked.contains
+        column, part = (asked.column, asked.contains) if asked else (None, "")
         with self._lock, self._cache.snapshot() as snapshot:
             snapshot.require_collections(where)
             table = self._cache.item_table(snapshot, modality)

@@ -34,7 +34,7 @@ class FacetQuestion:
     limit: int = DEFAULT_VALUES
 
     def __post_init__(self) -> None:
-        if self.facet not in OF_FILES and not self.facet.startswith(COLUMN):
+        if self.facet not in OF_FILES and self.column is None:
             raise UsageError(
                 f"The facets are {', '.join(OF_FILES)} and {COLUMN}NAME, not {self.facet!r}."
             )
@@ -44,6 +44,11 @@ class FacetQuestion:
                 f"{self.facet} can be below {levels or 'no'} value{'s' * (levels != 1)}, not "
                 f"{len(self.below)}."
             )
+
+    @property
+    def column(self) -> str | None:
+        """Name of the table column whose values are wanted; None: a facet of files."""
+        return self.facet.removeprefix(COLUMN) if self.facet.startswith(COLUMN) else None
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,8 @@ def list_values(
     """
     holds = _test_of(asked.contains)
     found: list[NestedValue]
-    if asked.facet.startswith(COLUMN):
-        column = columns.get(asked.facet.removeprefix(COLUMN))
+    if asked.column is not None:
+        column = columns.get(asked.column)
         counted = column.count(file_ids, item_ids) if column else []
         found = [NestedValue(value, count) for value, count in counted if holds(str(value))]
     elif asked.facet == "collections":

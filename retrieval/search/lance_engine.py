@@ -45,7 +45,7 @@ from retrieval.search.candidates import (
 )
 from retrieval.search.cursor import Cursor
 from retrieval.search.engine import Counted, Engine, QueryPlan
-from retrieval.search.facet_values import COLUMN, FacetQuestion
+from retrieval.search.facet_values import FacetQuestion
 from retrieval.search.item_order import Order, Place
 from retrieval.search.query import MAX_K
 from retrieval.search.relevance import SAMPLE_ROWS, sample_rows
@@ -203,9 +203,7 @@ class LanceEngine(Engine):
         item_ids: NDArray[np.int64] | None,
         asked: FacetQuestion | None = None,
     ) -> Iterator[Counted]:
-        column, part = None, ""
-        if asked is not None and asked.facet.startswith(COLUMN):
-            column, part = asked.facet.removeprefix(COLUMN), asked.contains
+        column, part = (asked.column, asked.contains) if asked else (None, "")
         with self._cache.snapshot() as snapshot:
             table = _of(snapshot)
             table.require_collections(where)

@@ -26,6 +26,21 @@ def lost_commits_message(location: str, lost: int) -> str:
     )
 
 
+def columns_for_driver(
+    connection: sa.Connection,
+    table: sa.TableClause,
+    names: Sequence[str],
+    rows: Iterable[tuple[Any, ...]],
+) -> list[Iterable[Any]]:
+    """Turn rows of values as Python has them into columns of values as the driver takes them."""
+    columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
+    for place, name in enumerate(names if columns else ()):
+        kind = table.c[name].type.dialect_impl(connection.dialect)
+        if processor := kind.bind_processor(connection.dialect):
+            columns[place] = map(processor, columns[place])
+    return columns
+
+
 class Dialect(ABC):
     """An open database, and the SQL that only databases of its kind understand.
 

@@ -26,7 +26,12 @@ from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
 from retrieval.catalog import column_condition, path_glob
-from retrieval.catalog.dialects.base import Condition, Dialect, lost_commits_message
+from retrieval.catalog.dialects.base import (
+    Condition,
+    Dialect,
+    columns_for_driver,
+    lost_commits_message,
+)
 from retrieval.catalog.dialects.commit_record import (
     CommitRecord,
     read_record,
@@ -394,14 +399,10 @@ class SQLite(Dialect):
         connection: sa.Connection, table: Any, names: Sequence[str], rows: Iterable[tuple[Any, ...]]
     ) -> None:
         """Convert values a column at a time, and give the driver the rows as tuples."""
-        columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
+        clause: sa.TableClause = getattr(table, "__table__", table)
+        columns = columns_for_driver(connection, clause, names, rows)
         if not columns:
             return
-        clause: sa.TableClause = getattr(table, "__table__", table)
-        for place, name in enumerate(names):
-            kind = clause.c[name].type.dialect_impl(connection.dialect)
-            if processor := kind.bind_processor(connection.dialect):
-                columns[place] = map(processor, columns[place])
         statement = sa.insert(clause).values({name: sa.bindparam(name) for name in names})
         compiled = statement.compile(dialect=connection.dialect)
         in_order = [columns[names.index(name)] for name in compiled.positiontup or ()]

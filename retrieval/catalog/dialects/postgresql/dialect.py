@@ -19,7 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from retrieval.catalog import column_condition
-from retrieval.catalog.dialects.base import Condition, Dialect
+from retrieval.catalog.dialects.base import Condition, Dialect, columns_for_driver
 from retrieval.catalog.dialects.postgresql import matching, text_index
 from retrieval.catalog.dialects.postgresql.connection import new_engine
 from retrieval.catalog.dialects.postgresql.errors import explain
@@ -292,14 +292,10 @@ class PostgreSQL(Dialect):
         connection: sa.Connection, table: Any, names: Sequence[str], rows: Iterable[tuple[Any, ...]]
     ) -> None:
         """Convert values a column at a time, and send them by COPY."""
-        columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
+        clause: sa.TableClause = getattr(table, "__table__", table)
+        columns = columns_for_driver(connection, clause, names, rows)
         if not columns:
             return
-        clause: sa.TableClause = getattr(table, "__table__", table)
-        for place, name in enumerate(names):
-            kind = clause.c[name].type.dialect_impl(connection.dialect)
-            if processor := kind.bind_processor(connection.dialect):
-                columns[place] = map(processor, columns[place])
         driver = connection.connection.driver_connection
         assert driver is not None
         quote = connection.dialect.identifier_preparer.quote
