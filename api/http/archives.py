@@ -5,6 +5,7 @@ and gets an address that nobody can guess and that is valid for a while.
 """
 
 import os
+import re
 import secrets
 import threading
 import time
@@ -201,10 +202,11 @@ def _same(name: str) -> str:
 
 def safe_name(path: str) -> str:
     """Return the last part of a path as a file name that every system accepts."""
-    name = os.fsencode(os.path.basename(path)).decode("utf-8", "replace")  # noqa: PTH119
+    # Surrogates, which no encoding has, stand for bytes that are not UTF-8.
+    name = re.sub("[\ud800-\udfff]", "\ufffd", os.path.basename(path))  # noqa: PTH119
     # Control characters, and marks of direction, which would hide the ending.
     safe = "".join(
-        "_" if c in _FORBIDDEN or unicodedata.category(c) in {"Cc", "Cf", "Cs"} else c for c in name
+        "_" if c in _FORBIDDEN or unicodedata.category(c) in {"Cc", "Cf"} else c for c in name
     ).strip(" ")
     stem, ending = os.path.splitext(safe.rstrip(". ") or "_")  # noqa: PTH122
     if stem.partition(".")[0].strip().casefold() in _RESERVED:

@@ -140,6 +140,7 @@ def test_names_are_safe_and_unique_whatever_files_are_called(names):
         ("/a/cod\u202egnp.exe", "cod_gnp.exe"),
         ("/a/" + "x" * 300 + ".jpeg", "x" * 145 + ".jpeg"),
         (os.fsdecode(b"/a/caf\xe9.png"), "caf\ufffd.png"),
+        ("/a/\ud800.png", "\ufffd.png"),
     ],
 )
 def test_names_that_some_system_would_refuse(path, name):
