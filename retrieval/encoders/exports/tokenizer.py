@@ -103,10 +103,11 @@ class ExportedTokenizer:
             return [(start, end) for start, end in offsets[: self.context_length]]
         count = self.count(text)
         # Usually the text as it is gives its tokens; cleaned up as a whole, it always does.
-        for form in (text, self._clean(text)):
+        # A word that is clean in its text may not be so alone: clean texts are not cleaned again.
+        for form, clean in ((text, self._clean), (self._clean(text), str)):
             found = [(0, 0)]
             for word in self._words.finditer(form):
-                found += [word.span()] * len(self._encode_words(self._clean(word.group())))
+                found += [word.span()] * len(self._encode_words(clean(word.group())))
             if len(found) + 1 == count:
                 break
         return [*found[: self.context_length - 1], (0, 0)]

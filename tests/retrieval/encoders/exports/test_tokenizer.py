@@ -65,6 +65,12 @@ def test_spans_are_those_of_the_encoder(folder, tiny_encoder):
         assert exported.spans(text) == tiny_encoder.token_spans(text)
 
 
+def test_words_of_a_clean_text_are_not_cleaned_alone(folder):
+    _, exported = pair("lower", folder)
+    text = "\xf0\xac\xa2"  # clean as a whole; its last two letters alone look like broken UTF-8
+    assert len(exported.spans(text)) == exported.count(text) == 7
+
+
 def hub_tokenizer(**changed):
     """A tokenizer of the hub as open_clip wraps it, of words, with special tokens at both ends."""
     from transformers import PreTrainedTokenizerFast
