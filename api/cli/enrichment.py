@@ -1,7 +1,6 @@
 """Options and output of the pass that looks for texts in pictures and speech."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from indexer.enrichment.tasks import Recognizers
     from indexer.progress import Progress
     from indexer.spaces import SpaceRun
-
-DEFAULT_OCR = "rapidocr"
 
 OcrOption = Annotated[
     bool | None,
@@ -84,6 +81,8 @@ def chosen_models(
     Raises UsageError for options that contradict each other. Folders are trusted, as the user has
     named them.
     """
+    from indexer.enrichment.tasks import DEFAULT_OCR, named_model
+
     if (transcribe and no_transcribe) or (captions and no_captions):
         raise UsageError("An option and its `--no-` form contradict each other: leave one out.")
     models: dict[Task, str | None] = {}
@@ -96,7 +95,7 @@ def chosen_models(
         if is_off:
             models[task] = None
         elif name is not None:
-            models[task] = _named(name)
+            models[task] = named_model(name)
     return models
 
 
@@ -166,16 +165,3 @@ def sentence(summary: "EnrichmentSummary") -> str:
 def as_facts(summaries: "Sequence[EnrichmentSummary]") -> list[dict[str, Any]]:
     """Return what runs did, as `--json` prints it."""
     return [vars(summary) | {"task": str(summary.task)} for summary in summaries]
-
-
-def _named(name: str) -> str:
-    """Return the name of a model for the library to remember; a folder by its whole path."""
-    from retrieval.encoders.trust import trust_folder
-
-    if not name.strip():
-        raise UsageError("A model needs a name or a folder.")
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        return name
-    trust_folder(folder.absolute())
-    return str(folder.absolute())
