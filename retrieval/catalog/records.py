@@ -110,8 +110,8 @@ class Item:
 
     @property
     def has_picture(self) -> bool:
-        """Whether there is an image of it; of a text there is one if it lies on a page."""
-        return self.modality is Modality.IMAGE or (
+        """Whether there is an image of it: of sound its waveform, of a text on a page the page."""
+        return self.modality is not Modality.TEXT or (
             self.page is not None and format_of_indexed(self.path).render is not None
         )
 

@@ -20,6 +20,7 @@ class Modality(StrEnum):
 
     IMAGE = "image"
     TEXT = "text"
+    AUDIO = "audio"
 
 
 class MediaKind(StrEnum):
@@ -31,6 +32,7 @@ class MediaKind(StrEnum):
 
     IMAGE = "image"
     VIDEO = "video"
+    AUDIO = "audio"
     DOCUMENT = "document"
     TEXT = "text"
     TABLE = "table"
@@ -44,11 +46,12 @@ class Metadata:
     taken_local: the local date and time, which the camera's clock showed: its seconds since
     1970-01-01 00:00 by that clock; None also where only the instant is known.
     latitude, longitude: degrees, north and east positive.
-    text: title, description and keywords, a line each.
+    text: title, description and keywords, a line each; of sound also artist and album.
     place: names of the place, a line each, as `retrieval.media.places` gives them.
     date_source: what says the date: `exif`, `gps`, `xmp`, `iptc`, `text` (of PNG), `pdf`, `video`,
-    `sidecar`; None without a date of its own.
-    columns: rating (number), label, keyword and person (lists), as a table's row would say them.
+    `audio`, `sidecar`; None without a date of its own.
+    columns: rating (number), label, keyword and person (lists), of sound artist, album and genre,
+    as a table's row would say them.
     """
 
     taken_at: int | None = None
