@@ -16,7 +16,7 @@ LAST_SECOND = 253_402_300_799
 
 
 class Modality(StrEnum):
-    """What kind of thing an item is. Another modality begins with one more line here."""
+    """What kind of thing an item is: of sound a window. Another one begins with a line here."""
 
     IMAGE = "image"
     TEXT = "text"
