@@ -107,7 +107,8 @@ def _clock(seconds: float | None) -> Callable[[], bool]:
 
 def _piece(window: Window) -> Piece:
     part = f"s{round(1000 * window.start_s)}"
-    locator = Locator(part, time_s=window.start_s)
+    start, end = round(window.start_s, 3), round(window.end_s, 3)
+    locator = Locator(part, time_s=start, start_s=start, end_s=end)
     return Piece(Modality.AUDIO, window.samples, locator)
 
 
