@@ -8,14 +8,11 @@ import numpy as np
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from indexer.media.video import parse_moment
 from retrieval.errors import UnreadableFileError
-from retrieval.media import Metadata, Modality
-from retrieval.media.audio import Sound, SoundInput, Window, open_sound, why_no_sound
+from retrieval.media import SILENCE, Metadata, Modality, SoundInput
+from retrieval.media.audio import Sound, Window, open_sound, why_no_sound
 
 _WINDOWS_A_CALL = 8
 """About 15 MB of samples, of windows of ten seconds at 48 kHz."""
-
-SILENCE = 0.001
-"""Peak amplitude, -60 dB, below which a window is silent and no item: it says nothing."""
 
 SILENT = "it is silent"
 """Note of a sound without any window that is not silent."""

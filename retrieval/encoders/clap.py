@@ -15,8 +15,8 @@ from retrieval.encoders.base import Inputs, Pixels, Space, Vectors, cannot_encod
 from retrieval.encoders.checkpoints import CheckpointKind, read_config
 from retrieval.encoders.modalities import CLAP, modalities_of
 from retrieval.errors import EncoderUnavailableError, SpaceMismatchError
-from retrieval.media import Modality
-from retrieval.media.audio import Samples, SoundInput
+from retrieval.media import Modality, SoundInput
+from retrieval.media.audio import Samples
 
 EXAMPLE = "laion/clap-htsat-unfused"
 
@@ -68,14 +68,11 @@ class ClapEncoder:
         name = f"{CLAP}{folder or checkpoint}"
         folder = folder or _KIND.hub_folder(checkpoint)
         model, self._extractor, self._tokenizer = _load(name, folder, weights)
-        self.context_length = min(
-            _CONTEXT_LENGTH,
-            int(self._tokenizer.model_max_length),
-            # RoBERTa counts positions from behind that of its padding.
-            int(model.config.text_config.max_position_embeddings)
-            - self._tokenizer.pad_token_id
-            - 1,
-        )
+        # RoBERTa counts positions from behind that of its padding.
+        first = int(self._tokenizer.pad_token_id) + 1
+        positions = int(model.config.text_config.max_position_embeddings) - first
+        longest = int(self._tokenizer.model_max_length)
+        self.context_length = min(_CONTEXT_LENGTH, longest, positions)
         self.sound_input = SoundInput(
             int(self._extractor.sampling_rate), int(self._extractor.nb_max_samples)
         )

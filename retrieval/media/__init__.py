@@ -22,6 +22,11 @@ class Modality(StrEnum):
     TEXT = "text"
     AUDIO = "audio"
 
+    @property
+    def plural(self) -> str:
+        """Name several items of it."""
+        return "sounds" if self is Modality.AUDIO else f"{self}s"
+
 
 class MediaKind(StrEnum):
     """The family of formats that a file belongs to.
@@ -36,6 +41,18 @@ class MediaKind(StrEnum):
     DOCUMENT = "document"
     TEXT = "text"
     TABLE = "table"
+
+
+SILENCE = 0.001
+"""Peak amplitude, -60 dB, below which a sound is silent."""
+
+
+@dataclass(frozen=True)
+class SoundInput:
+    """What an encoder hears at once: `length` samples at `rate` samples a second."""
+
+    rate: int
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
