@@ -134,7 +134,10 @@ def write_video(
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=5)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        sound = container.add_stream("aac", rate=rate) if samples is not None else None
+        sound = None
+        if samples is not None:
+            sound = container.add_stream("aac", rate=rate)
+            sound.layout = "mono"
         for number in range(5 * seconds):
             colour = np.full((48, 64, 3), (80 * (number // 5)) % 256, np.uint8)
             frame = av.VideoFrame.from_ndarray(colour)
@@ -142,7 +145,6 @@ def write_video(
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if sound is not None:
-            sound.layout = "mono"
             _encode(container, sound, samples, rate)
     return path
 

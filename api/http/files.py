@@ -69,8 +69,8 @@ INLINE_TYPES = frozenset(
 """What a browser shows by itself and cannot run; all else is offered as a download."""
 
 _INERT = "sandbox; default-src 'none'"
-# A browser shows a video or a sound in a document of its own, which loads the file again: from an origin that
-# is the service's, as a sandboxed document's is not.
+# A browser shows a video or a sound in a document of its own, which loads the file again: from an
+# origin that is the service's, as a sandboxed document's is not.
 _PLAYER = "default-src 'none'; media-src 'self'"
 # The viewer of a browser shows a PDF, and runs nothing of it in the service's origin.
 _PDF_VIEWER = "default-src 'none'; object-src 'self'"
