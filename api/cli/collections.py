@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import product
 from typing import Annotated, Any
 
 import typer
@@ -187,8 +188,10 @@ def _item_ids(library: Library, given: Sequence[str]) -> list[int]:
     Raises NotFoundError for a path that the library knows nothing at, UsageError for a number that
     is an id, and the name of a file or directory here as well.
     """
+    from retrieval.search.routes import default_spaces
+
     words = list(_words(given))
-    space_id = library.space().id
+    space_ids = default_spaces(library)
     found: list[int] = []
     with library.catalog.snapshot() as snapshot:
         for word in words:
@@ -202,14 +205,18 @@ def _item_ids(library: Library, given: Sequence[str]) -> list[int]:
                 continue
             path = given_uri(word) or os.path.abspath(os.path.expanduser(word))  # noqa: PTH100, PTH111
             below = Filter(source=path, hidden="any")
-            # Pictures of pages stand for the passages on them.
-            for modality in (Modality.IMAGE, Modality.TEXT):
-                items = snapshot.items(
+            items = [
+                item
+                for space_id, modality in product(space_ids, (Modality.IMAGE, Modality.AUDIO))
+                for item in snapshot.items(
                     space_id, where=below, modality=modality, limit=_MOST_OF_A_PATH
                 )
-                if items:
-                    break
-            else:
+            ]
+            # Pictures of pages stand for the passages on them.
+            items = items or snapshot.items(
+                space_ids[0], where=below, modality=Modality.TEXT, limit=_MOST_OF_A_PATH
+            )
+            if not items:
                 raise NotFoundError(
                     f"The library has no items at {path}. `mmsearch index` adds what is there."
                 )
