@@ -78,6 +78,7 @@ class Conditions(BaseModel):
     camera: Annotated[str | None, Field(description="Part of the camera's name.")] = None
     person: Annotated[str | None, Field(description="Name of a person in the metadata.")] = None
     keyword: Annotated[str | None, Field(description="A keyword of the metadata.")] = None
+    has_text: Annotated[bool | None, Field(description="Whether text is seen in them.")] = None
     path: Annotated[str | None, Field(description="Glob of paths: **/holiday/**.")] = None
     where: Annotated[
         dict[str, Any] | None, Field(description="A filter as mmsearch's `--where` takes it.")
@@ -87,7 +88,7 @@ class Conditions(BaseModel):
         """Convert to a filter of the engine; raises UsageError."""
         wanted: dict[str, Any] = {
             name: value
-            for name in ("kind", "place", "camera", "person", "keyword", "path")
+            for name in ("kind", "place", "camera", "person", "keyword", "has_text", "path")
             if (value := getattr(self, name)) is not None
         }
         if self.since is not None or self.before is not None:
