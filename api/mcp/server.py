@@ -193,13 +193,18 @@ class LibraryTools:
         self, text: Annotated[str, Field(min_length=1)], item_id: ItemId
     ) -> Annotated[CallToolResult, ExplanationSchema]:
         """Explain which words of a text match a picture, and where each looked (a heat map)."""
-        image = self._files.picture(self._item(item_id))
+        item = self._item(item_id)
+        image = self._files.picture(item)
         explanation = self.engine.main.explain(text, image, self._rerank)
-        told = ExplanationSchema.of(explanation)
+        with self._library.catalog.snapshot() as snapshot:
+            texts = snapshot.enrichments_of(item)
+        found = found_text(text, (one for one in texts if one.task.is_of_pictures))
+        told = ExplanationSchema.of(explanation, found)
         words = ", ".join(f"{word.word} {word.contribution:+.2f}" for word in told.words)
-        drawn = draw_heat_map(explanation, image)
+        drawn = draw_heat_map(explanation, image, found)
         drawn.thumbnail((1280, 1280))
-        said = TextContent(type="text", text=f"match {told.match:+.2f}: {words}")
+        lines = "".join(f"\n{one.task}: {one.line}" for one in told.found_text)
+        said = TextContent(type="text", text=f"match {told.match:+.2f}: {words}{lines}")
         return CallToolResult(content=[said, _jpeg(drawn)], structured_content=_plain(told))
 
     def facets(
