@@ -167,8 +167,5 @@ def _print(explanation: "Explanation", found: "list[FoundText]") -> None:
         )
     for one in found:
         line = "".join(c if c.isprintable() else " " for c in one.segment.text)
-        out.print(
-            Text.assemble(
-                ("  in the picture: " if one.task == "ocr" else "  in its caption: ", "bold"), line
-            )
-        )
+        place = "in the picture" if one.segment.box else "in its caption"
+        out.print(Text.assemble((f"  {place}: ", "bold"), line))

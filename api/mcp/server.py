@@ -33,6 +33,7 @@ from retrieval.library import Library
 from retrieval.media import MediaKind, Modality
 from retrieval.media.images import LEAST_SIDE
 from retrieval.search.answer import Answer
+from retrieval.search.found_text import found_text
 from retrieval.search.joint import JointEngine
 from retrieval.search.query import (
     JointQuery,

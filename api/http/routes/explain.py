@@ -8,7 +8,7 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from api.drawing.heat_map import draw_heat_map
-from api.http.routes.dependencies import CurrentService, require
+from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.routes.items import current_item
 from api.http.schemas import ExplainRequest, ExplanationSchema
 from retrieval.catalog import Item
@@ -42,7 +42,7 @@ async def explain(
     return Response(picture, media_type="image/png")
 
 
-def _found(service: ServiceState, item: Item, text: str) -> list[FoundText]:
+def _found(service: Service, item: Item, text: str) -> list[FoundText]:
     """Find the lines of the item's picture that hold words of a text."""
     with service.library.catalog.snapshot() as snapshot:
         found = snapshot.enrichments_of(item)
