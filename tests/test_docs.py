@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from api.cli import app
 from api.http.app import create_app
-from api.http.schemas import ExplanationSchema, HitSchema, SearchAnswer
+from api.http.schemas import ExplanationSchema, FoundTextInPicture, HitSchema, SearchAnswer
 from api.http.schemas.explain import WordSchema
 from api.http.schemas.search import UnderstoodSchema
 from api.http.settings import ServiceSettings
@@ -67,7 +67,7 @@ def documented_keys(command: str) -> set[str]:
     ("command", "models"),
     [
         ("search", [SearchAnswer, HitSchema, UnderstoodSchema]),
-        ("explain", [ExplanationSchema, WordSchema]),
+        ("explain", [ExplanationSchema, WordSchema, FoundTextInPicture]),
     ],
 )
 def test_every_json_key_is_in_the_reference(command, models):

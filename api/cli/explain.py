@@ -1,7 +1,7 @@
 """`mmsearch explain`: why a text and an image match."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from retrieval.rerankers.explanation import Explanation
+    from retrieval.search.found_text import FoundText
 
 _BAR = 30
 
@@ -48,6 +49,9 @@ def explain(
             "--rerank", "NAME", "Reranker: auto (shipped for the encoder) or cross-attention:FILE."
         ),
     ] = "auto",
+    ocr: Annotated[
+        bool, typer.Option("--ocr", help="Recognise the text in the image, too.")
+    ] = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -69,16 +73,17 @@ def explain(
         explanation = _with_library(text, picture, library, rerank, device)
     else:
         explanation = _with_encoder(text, picture, encoder or "starter", rerank, device)
+    found = _found(text, picture, image, library, ocr)
     if as_json:
         from api.http.schemas import ExplanationSchema
 
-        print_json(ExplanationSchema.of(explanation).model_dump())
+        print_json(ExplanationSchema.of(explanation, found).model_dump())
     else:
-        _print(explanation)
+        _print(explanation, found)
     if output:
         from api.drawing.heat_map import write_heat_map
 
-        write_heat_map(explanation, picture, output)
+        write_heat_map(explanation, picture, output, found)
 
 
 def _read(image: Path) -> "Image.Image":
@@ -112,7 +117,34 @@ def _with_encoder(
     return explain(load_reranker(rerank, encoder, device), encoder, text, image)
 
 
-def _print(explanation: "Explanation") -> None:
+def _found(
+    text: str, picture: "Image.Image", path: Path, library: Path | None, ocr: bool
+) -> "list[FoundText]":
+    """Find lines with words of the text in what is recognised now, or what the library has."""
+    from retrieval.catalog import Enrichment
+    from retrieval.recognition.base import Task
+    from retrieval.recognition.registry import load_recognizer
+    from retrieval.search.found_text import found_text
+
+    if ocr:
+        recognizer: Any = load_recognizer(Task.OCR, "rapidocr")
+        [read] = recognizer.recognize([picture])
+        read_now = Enrichment(Task.OCR, "", recognizer.identity, read.segments, read.failure)
+        return found_text(text, [read_now])
+    if library is None:
+        return []
+    import xxhash
+
+    from retrieval.library import open_library
+
+    key = xxhash.xxh3_128_hexdigest(path.read_bytes())
+    with open_library(library).catalog.snapshot() as snapshot:
+        of_pictures = [task for task in Task if task.is_of_pictures]
+        known = [one for task in of_pictures for one in snapshot.enrichments(task, [key]).values()]
+    return found_text(text, known)
+
+
+def _print(explanation: "Explanation", found: "list[FoundText]") -> None:
     from rich.cells import cell_len, set_cell_size
     from rich.text import Text
 
@@ -133,3 +165,7 @@ def _print(explanation: "Explanation") -> None:
                 (block * round(_BAR * share), "magenta" if word.contribution > 0 else "dim"),
             )
         )
+    for one in found:
+        line = "".join(c if c.isprintable() else " " for c in one.segment.text)
+        place = "in the picture" if one.segment.box else "in its caption"
+        out.print(Text.assemble((f"  {place}: ", "bold"), line))

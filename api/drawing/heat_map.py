@@ -1,5 +1,6 @@
 """Draw an explanation: the image with heat maps, one of all words and one per word."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from api.drawing.text import fit, font_for, save_picture
+from retrieval.recognition.base import Box as Corners
 from retrieval.rerankers.explanation import Box, Explanation, HeatMap, WordExplanation
+from retrieval.search.found_text import FoundText
 
 MAX_WORDS = 12
 """Maximum number of words with a panel."""
@@ -39,20 +42,34 @@ _MAGMA = np.array(
 """Equally spaced colours of matplotlib's perceptually uniform colour map `magma`."""
 
 
-def write_heat_map(explanation: Explanation, image: Image.Image, output: Path) -> None:
+def write_heat_map(
+    explanation: Explanation,
+    image: Image.Image,
+    output: Path,
+    found: Sequence[FoundText] = (),
+) -> None:
     """Draw an explanation into an image file; its ending sets the format.
 
-    image: the upright RGB image that was explained. Raises as `save_picture`.
+    Args:
+        explanation: What is drawn.
+        image: The upright RGB image that was explained.
+        output: The file.
+        found: Lines of text in the image whose boxes are drawn.
+
+    Raises as `save_picture`.
     """
-    save_picture(draw_heat_map(explanation, image), output)
+    save_picture(draw_heat_map(explanation, image, found), output)
 
 
-def draw_heat_map(explanation: Explanation, image: Image.Image) -> Image.Image:
+def draw_heat_map(
+    explanation: Explanation, image: Image.Image, found: Sequence[FoundText] = ()
+) -> Image.Image:
     """Draw an explanation as an RGB image.
 
     image: the upright RGB image that was explained. It is drawn at left with the heat map of all
     words, followed by a panel for each of the 12 words that contribute most, in the order of the
-    text, with the word and its contribution.
+    text, with the word and its contribution. found: lines of text in the image, whose boxes are
+    drawn at left.
     """
     words = words_to_draw(explanation)
     rows = 1 if not words else 2 if len(words) <= 8 else 3
@@ -73,7 +90,9 @@ def draw_heat_map(explanation: Explanation, image: Image.Image) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     title = _one_line(explanation.text)
     draw.text((_GAP, _GAP), fit(draw, title, sheet.width - 2 * _GAP, 22), _INK, font_for(title, 22))
-    sheet.paste(overlay(image, explanation.heat, explanation.view, main), (_GAP, top))
+    whole = overlay(image, explanation.heat, explanation.view, main)
+    _outline(whole, [one.segment.box for one in found])
+    sheet.paste(whole, (_GAP, top))
     scores = f"match {explanation.match:.2f}   similarity {explanation.similarity:.3f}"
     draw.text(
         (_GAP, top + main[1] + 6), fit(draw, scores, main_width, 15), _FAINT, font_for(scores, 15)
@@ -86,6 +105,16 @@ def draw_heat_map(explanation: Explanation, image: Image.Image) -> Image.Image:
         sheet.paste(overlay(image, word.heat, explanation.view, panel), (left, under - panel[1]))
         _caption(draw, word, (left, under + 4), cell[0], longest)
     return sheet
+
+
+def _outline(picture: Image.Image, boxes: Iterable[Corners | None]) -> None:
+    """Draw the boxes of text, fractions of the picture."""
+    draw = ImageDraw.Draw(picture)
+    for box in boxes:
+        if box is not None:
+            corners = [(x * picture.width, y * picture.height) for x, y in box]
+            draw.line([*corners, corners[0]], "white", 5, "curve")
+            draw.line([*corners, corners[0]], _FOR, 3, "curve")
 
 
 def words_to_draw(explanation: Explanation) -> list[WordExplanation]:

@@ -33,6 +33,7 @@ from retrieval.library import Library
 from retrieval.media import MediaKind, Modality
 from retrieval.media.images import LEAST_SIDE
 from retrieval.search.answer import Answer
+from retrieval.search.found_text import found_text
 from retrieval.search.joint import JointEngine
 from retrieval.search.query import (
     JointQuery,
@@ -82,6 +83,7 @@ class Conditions(BaseModel):
     camera: Annotated[str | None, Field(description="Part of the camera's name.")] = None
     person: Annotated[str | None, Field(description="Name of a person in the metadata.")] = None
     keyword: Annotated[str | None, Field(description="A keyword of the metadata.")] = None
+    has_text: Annotated[bool | None, Field(description="Whether text is seen in them.")] = None
     path: Annotated[str | None, Field(description="Glob of paths: **/holiday/**.")] = None
     where: Annotated[
         dict[str, Any] | None, Field(description="A filter as mmsearch's `--where` takes it.")
@@ -91,7 +93,7 @@ class Conditions(BaseModel):
         """Convert to a filter of the engine; raises UsageError."""
         wanted: dict[str, Any] = {
             name: value
-            for name in ("kind", "place", "camera", "person", "keyword", "path")
+            for name in ("kind", "place", "camera", "person", "keyword", "has_text", "path")
             if (value := getattr(self, name)) is not None
         }
         if self.since is not None or self.before is not None:
@@ -197,13 +199,18 @@ class LibraryTools:
         self, text: Annotated[str, Field(min_length=1)], item_id: ItemId
     ) -> Annotated[CallToolResult, ExplanationSchema]:
         """Explain which words of a text match a picture, and where each looked (a heat map)."""
-        image = self._files.picture(self._item(item_id))
+        item = self._item(item_id)
+        image = self._files.picture(item)
         explanation = self.engine.main.explain(text, image, self._rerank)
-        told = ExplanationSchema.of(explanation)
+        with self._library.catalog.snapshot() as snapshot:
+            texts = snapshot.enrichments_of(item)
+        found = found_text(text, (one for one in texts if one.task.is_of_pictures))
+        told = ExplanationSchema.of(explanation, found)
         words = ", ".join(f"{word.word} {word.contribution:+.2f}" for word in told.words)
-        drawn = draw_heat_map(explanation, image)
+        drawn = draw_heat_map(explanation, image, found)
         drawn.thumbnail((1280, 1280))
-        said = TextContent(type="text", text=f"match {told.match:+.2f}: {words}")
+        lines = "".join(f"\n{one.task}: {one.line}" for one in told.found_text)
+        said = TextContent(type="text", text=f"match {told.match:+.2f}: {words}{lines}")
         return CallToolResult(content=[said, _jpeg(drawn)], structured_content=_plain(told))
 
     def facets(

@@ -32,6 +32,10 @@ BENCHMARKS = {
         "api.cli.bench.reranking:explanations",
         "Test explanations: does painting over the most attended region lower the match?",
     ),
+    "ocr": Entry(
+        "api.cli.bench.ocr:ocr",
+        "Measure characters right on rendered pages, seconds a photo, and photos skipped cheaply.",
+    ),
     "vectors": Entry(
         "api.cli.bench.vectors:vectors",
         "Compare vector engines: recall against queries per second, build time and memory.",

@@ -8,11 +8,13 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from api.drawing.heat_map import draw_heat_map
-from api.http.routes.dependencies import CurrentService, require
+from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.routes.items import current_item
 from api.http.schemas import ExplainRequest, ExplanationSchema
+from retrieval.catalog import Item
 from retrieval.errors import UsageError
 from retrieval.rerankers.explanation import Explanation
+from retrieval.search.found_text import FoundText, found_text
 
 router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require("read"))])
 
@@ -33,13 +35,21 @@ async def explain(
     explanation = await service.on_inference_thread(
         lambda: service.engine.explain(asked.text, image)
     )
+    found = await run_in_threadpool(_found, service, item, asked.text)
     if asked.format == "json":
-        return ExplanationSchema.of(explanation)
-    picture = await service.decoding.run(lambda: _png(explanation, image))
+        return ExplanationSchema.of(explanation, found)
+    picture = await service.decoding.run(lambda: _png(explanation, image, found))
     return Response(picture, media_type="image/png")
 
 
-def _png(explanation: Explanation, image: Image.Image) -> bytes:
+def _found(service: Service, item: Item, text: str) -> list[FoundText]:
+    """Find the lines of the item's picture that hold words of a text."""
+    with service.library.catalog.snapshot() as snapshot:
+        found = snapshot.enrichments_of(item)
+    return found_text(text, (one for one in found if one.task.is_of_pictures))
+
+
+def _png(explanation: Explanation, image: Image.Image, found: list[FoundText]) -> bytes:
     stream = io.BytesIO()
-    draw_heat_map(explanation, image).save(stream, "PNG")
+    draw_heat_map(explanation, image, found).save(stream, "PNG")
     return stream.getvalue()

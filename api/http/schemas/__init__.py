@@ -1,6 +1,6 @@
 """Pydantic models of the HTTP API and of `--json`, one module per subject."""
 
-from api.http.schemas.explain import ExplainRequest, ExplanationSchema
+from api.http.schemas.explain import ExplainRequest, ExplanationSchema, FoundTextInPicture
 from api.http.schemas.facets import FacetsRequest, FacetsSchema
 from api.http.schemas.health import Health
 from api.http.schemas.items import (
@@ -33,6 +33,7 @@ __all__ = [
     "FacetsSchema",
     "FileLink",
     "FileRequest",
+    "FoundTextInPicture",
     "FoundTextSchema",
     "Health",
     "HitSchema",

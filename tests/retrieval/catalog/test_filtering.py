@@ -12,6 +12,7 @@ from retrieval.catalog import Catalog, FileEntry, FileUpdate, ItemEntry
 from retrieval.catalog.path_glob import matches
 from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
 from retrieval.media import UNTRUSTED_MTIME, MediaKind, Metadata, Modality
+from retrieval.recognition.base import Recognized, Segment, Task
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +46,11 @@ OWN = [
     {"label": "ROT", "person": ["ÉVA", "ann"], "keyword": ["ÉTÉ"]},
 ]
 """What files say of themselves."""
+RECOGNIZED = {
+    "": Recognized(),
+    "failed": Recognized(failure="it is broken"),
+    "STOP": Recognized([Segment("STOP", 0.9)]),
+}
 CAMERAS = ["Canon EOS R5", "ÉCLAIR 3", "café", "", None]
 
 
@@ -72,6 +78,7 @@ def make(catalog: Catalog, seed: int) -> list[dict]:
             "columns": columns if columns and seed < 2 else None,
             "annotations": [],
             "own": draw.choice(OWN),
+            "recognized": draw.choice([None, "failed", "", "STOP"]),
         }
         truth.append(fact)
         latitude, longitude = fact["place"]
@@ -100,6 +107,11 @@ def make(catalog: Catalog, seed: int) -> list[dict]:
         said = {draw.choice(NAMES): draw.choice(VALUES)}
         fact["annotations"].append(said)
         annotations.append((fact["path"], said))
+    recognized = {
+        f"content {place}": RECOGNIZED[fact["recognized"]]
+        for place, fact in enumerate(truth)
+        if fact["recognized"] is not None
+    }
     table = FileEntry("/table.csv", MediaKind.TABLE, 10, 0, "table")
     gone = FileEntry("/gone.csv", MediaKind.TABLE, 10, 0, "gone")
     with catalog.transaction() as transaction:
@@ -107,6 +119,7 @@ def make(catalog: Catalog, seed: int) -> list[dict]:
         updates.append(FileUpdate(table, annotations=annotations))
         updates.append(FileUpdate(gone, annotations=[(fact["path"], {"a": 3}) for fact in truth]))
         transaction.record_files(SPACE, updates)
+        transaction.record_enrichments(Task.OCR, "model", recognized)
         removed = [fact["path"] for fact in draw.sample(truth, 5)]
         transaction.mark_removed([*removed, "/gone.csv"])
     for fact in truth:
@@ -205,6 +218,8 @@ def expected(fact: dict, where: Filter) -> bool:  # noqa: C901, PLR0912, PLR0915
         holds.append(where.camera.casefold() in (fact["camera"] or "").casefold())
     if where.camera_name is not None:
         holds.append(where.camera_name == fact["camera"])
+    if where.has_text is not None:
+        holds.append((fact["recognized"] == "STOP") is where.has_text)
     if where.gps is not None:
         box, (latitude, longitude) = where.gps, fact["place"]
         if latitude is None or longitude is None:
@@ -296,6 +311,7 @@ leaves = st.one_of(
     st.builds(Filter, label=st.sampled_from(["red", "Rot", "ROT", "re", "dog"])),
     st.builds(Filter, keyword=st.sampled_from(["dog", "HOT DOG", "été", "STRASSE", "%", "hot"])),
     st.builds(Filter, person=st.sampled_from(["éva", "ANN", "ann lee", "lee", "_nn"])),
+    st.builds(Filter, has_text=st.booleans()),
     st.builds(Filter, columns=st.dictionaries(st.sampled_from(NAMES), tests, max_size=2)),
     st.builds(Filter),
 )

@@ -21,4 +21,5 @@ def test_numbers_are_written_with_four_digits():
         "words": [{"word": "dog", "start": 2, "end": 5, "contribution": 0.5, "heat": rows}],
         "heat": rows,
         "view": [0.0, 0.0, 4.0, 2.5],
+        "found_text": [],
     }

@@ -1,0 +1,1 @@
+"""Benchmarks of what models find in pictures."""
