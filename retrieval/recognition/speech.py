@@ -4,6 +4,7 @@ import bisect
 import logging
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,54 @@ import numpy as np
 from retrieval.errors import EncoderUnavailableError, UnreadableFileError, UsageError
 from retrieval.machine import threads_of_networks
 from retrieval.media.audio import NoSoundError, Samples, open_sound
-from retrieval.recognition.base import MOST_SEGMENTS, Recognized, Segment, Task
+from retrieval.recognition.base import MOST_SEGMENTS, Recognized, Segment, SpeechRecognizer, Task
 from retrieval.recognition.sound_parts import RATE, parts_of
 from retrieval.recognition.whisper_files import digest_of, find_model
 
+SIDECAR = "sidecar"
+"""In place of a model: subtitles that lie beside files, or in them, are all that is taken."""
+
 _SURE = 0.8
 """Probability from which another language than before is believed of a later part of a file."""
+
+_WITH_LANGUAGE = re.compile(r"(.+)@([a-z]{2,3})")
+
+
+def load_recognizer(name: str, *, is_of_user: bool = True) -> SpeechRecognizer:
+    """Return the recogniser of a name: `sidecar`, or a model of Whisper as `find_model` has it.
+
+    `NAME@zh` tells the language that is spoken. Raises as `find_model`.
+    """
+    plain, language = name_and_language(name)
+    if plain == SIDECAR:
+        return SubtitlesAlone(language)
+    return WhisperRecognizer(plain, language=language, is_of_user=is_of_user)
+
+
+def name_and_language(name: str) -> tuple[str, str | None]:
+    """Split `NAME@zh` into the name and the code of a language; None: it is detected."""
+    found = _WITH_LANGUAGE.fullmatch(name)
+    return (found[1], found[2]) if found else (name, None)
+
+
+class SubtitlesAlone:
+    """Hears nothing: for users who have subtitles, which the indexer takes before a model."""
+
+    task = Task.SPEECH
+    identity = SIDECAR
+
+    def __init__(self, language: str | None = None) -> None:
+        self.language = language
+
+    def transcribe(
+        self,
+        path: str,
+        *,
+        on_progress: Callable[[float], None] = lambda _: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Recognized | None:
+        """Find nothing, in any file."""
+        return Recognized()
 
 
 class WhisperRecognizer:
@@ -52,10 +95,11 @@ class WhisperRecognizer:
         self._folder = find_model(name, is_of_user=is_of_user)
         is_folder = self._folder == Path(name).expanduser().absolute()
         label = self._folder.name if is_folder else name
-        self.identity = f"whisper:{label[:120]}@{digest_of(self._folder)}"
+        spoken = f"@{language}" if language else ""
+        self.identity = f"whisper:{label[-120:]}{spoken} {digest_of(self._folder)}"
         self._name = name
         self._device = device
-        self._language = language
+        self.language = language
         self._loaded: Any = None
 
     def transcribe(
@@ -71,7 +115,7 @@ class WhisperRecognizer:
         gives what can be decoded of it.
         """
         segments: list[Segment] = []
-        language = self._language
+        language = self.language
         try:
             with open_sound(path) as sound:
                 for start_s, samples in parts_of(sound):
@@ -108,7 +152,7 @@ class WhisperRecognizer:
         if not spans:
             return iter(()), language
         speech = np.concatenate([samples[start:end] for start, end in spans])
-        heard, info = self._run(speech, self._language)
+        heard, info = self._run(speech, self.language)
         if info.language_probability >= _SURE:
             language = info.language
         elif language not in {None, info.language}:
@@ -127,10 +171,10 @@ class WhisperRecognizer:
         if self._loaded is None:
             self._loaded = _load(self._folder, self._name, self._device)
             known = self._loaded.supported_languages
-            if self._language not in {None, *known}:
+            if self.language not in {None, *known}:
                 raise UsageError(
                     f"The speech model {self._name} does not know the language "
-                    f"{self._language!r}; it knows {', '.join(sorted(known))}."
+                    f"{self.language!r}; it knows {', '.join(sorted(known))}."
                 )
         return self._loaded
 
