@@ -397,8 +397,14 @@ class Library:
 
     @property
     def enrichment(self) -> dict[Task, str]:
-        """The models that look for texts in what is indexed, by task, as they were named."""
-        named = self.manifest.enrichment
+        """The models that look for texts in what is indexed, by task, as they were named.
+
+        As they are now: another process may have chosen others since the library was opened.
+        """
+        try:
+            named = _read_manifest(self.path).enrichment
+        except (LibraryError, NotFoundError):
+            named = self.manifest.enrichment
         return {task: named[setting] for task, setting in SETTINGS.items() if setting in named}
 
     def set_enrichment(self, models: Mapping[Task, str | None]) -> None:
@@ -406,6 +412,8 @@ class Library:
 
         Texts that were found stay.
         """
+        if not models:
+            return
         with self.writer():
             manifest = _read_manifest(self.path)  # another process may have changed it
             named = dict(manifest.enrichment)

@@ -66,6 +66,17 @@ class EnrichmentSummary:
     problem: str | None = None
     interrupted: bool = False
 
+    def add(self, other: "EnrichmentSummary") -> None:
+        """Add what another run of the task did."""
+        for name in ("looked_at", "with_text", "failed", "skipped", "passages", "seconds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.interrupted = self.interrupted or other.interrupted
+
+    @property
+    def did_something(self) -> bool:
+        """Whether the library has changed."""
+        return self.looked_at > 0 or self.passages > 0
+
 
 def enrich(
     library: Library,
