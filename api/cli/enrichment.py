@@ -1,12 +1,12 @@
 """Options and output of the pass that looks for texts in pictures and speech."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from api.cli.options import STOPPING, complain, option, stop_on_signal
+from api.printable import one_line
 from retrieval.errors import UsageError
 from retrieval.library import Library
 from retrieval.recognition.base import Task
@@ -32,8 +32,10 @@ TranscribeOption = Annotated[
     option(
         "--transcribe",
         "NAME|DIR",
-        "Write down what is said in sound files and videos, from now on, with a Whisper model. "
-        "(default: as before; at first not)",
+        "Write down what is said in sound files and videos, from now on, with a Whisper model: a "
+        "size such as `base` or `large-v3`, a repository of the hub, or the folder of one for "
+        "CTranslate2; `sidecar`: subtitles beside the files alone. `NAME@zh`: the language that is "
+        "spoken. (default: as before; at first not)",
     ),
 ]
 NoTranscribeOption = Annotated[
@@ -107,7 +109,7 @@ def load_chosen(models: Mapping[Task, str | None]) -> "Recognizers":
     recognizers = Recognizers()
     for task, name in models.items():
         if name:
-            recognizers.get(task, name)
+            recognizers.get(task, name, may_download=True)
     return recognizers
 
 
@@ -134,7 +136,7 @@ def enrich_and_tell(
     with console.stage_progress(quiet=as_json) as show, stop_on_signal(note=STOPPING) as stop:
 
         def tell(task: Task, event: "Progress") -> None:
-            show(LABELS[task], event.done, event.total or 0)
+            show(LABELS[task], event.done, event.total or 0, one_line(event.detail))
 
         summaries = enrich_library(
             library,
@@ -170,12 +172,12 @@ def as_facts(summaries: "Sequence[EnrichmentSummary]") -> list[dict[str, Any]]:
 
 def _named(name: str) -> str:
     """Return the name of a model for the library to remember; a folder by its whole path."""
-    from retrieval.encoders.trust import trust_folder
+    from retrieval.encoders.trust import folder_of_model, trust_folder
 
     if not name.strip():
         raise UsageError("A model needs a name or a folder.")
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
+    folder, language = folder_of_model(name)
+    if folder is None:
         return name
-    trust_folder(folder.absolute())
-    return str(folder.absolute())
+    trust_folder(folder)
+    return f"{folder}{language}"

@@ -17,16 +17,19 @@ OnProgress = Callable[[Task, Progress], None]
 class Recognizers:
     """Recognisers, each loaded once, when there is something to look at."""
 
-    def __init__(self, load: Callable[[Task, str], Recognizer] = load_recognizer) -> None:
+    def __init__(self, load: Callable[[Task, str, bool], Recognizer] = load_recognizer) -> None:
         self._load = load
         self._loaded: dict[Task, tuple[str, Recognizer]] = {}
 
-    def get(self, task: Task, name: str) -> Recognizer:
-        """Return the recogniser of a task; raises MMSearchError where it cannot be loaded."""
+    def get(self, task: Task, name: str, *, may_download: bool = False) -> Recognizer:
+        """Return the recogniser of a task; raises MMSearchError where it cannot be loaded.
+
+        may_download: the user has just named it; else it is what a library says.
+        """
         if task not in self._loaded or self._loaded[task][0] != name:
             self._loaded.pop(task, None)  # before another one takes its memory
             require_trusted_model(name)
-            self._loaded[task] = name, self._load(task, name)
+            self._loaded[task] = name, self._load(task, name, may_download)
         return self._loaded[task][1]
 
 

@@ -27,7 +27,7 @@ _SURE = 0.8
 _WITH_LANGUAGE = re.compile(r"(.+)@([a-z]{2,3})")
 
 
-def load_recognizer(name: str, *, is_of_user: bool = True) -> SpeechRecognizer:
+def load_recognizer(name: str) -> SpeechRecognizer:
     """Return the recogniser of a name: `sidecar`, or a model of Whisper as `find_model` has it.
 
     `NAME@zh` tells the language that is spoken. Raises as `find_model`.
@@ -35,12 +35,12 @@ def load_recognizer(name: str, *, is_of_user: bool = True) -> SpeechRecognizer:
     plain, language = name_and_language(name)
     if plain == SIDECAR:
         return SubtitlesAlone(language)
-    return WhisperRecognizer(plain, language=language, is_of_user=is_of_user)
+    return WhisperRecognizer(plain, language=language)
 
 
 def name_and_language(name: str) -> tuple[str, str | None]:
     """Split `NAME@zh` into the name and the code of a language; None: it is detected."""
-    found = _WITH_LANGUAGE.fullmatch(name)
+    found = None if Path(name).expanduser().is_dir() else _WITH_LANGUAGE.fullmatch(name)
     return (found[1], found[2]) if found else (name, None)
 
 
@@ -90,9 +90,8 @@ class WhisperRecognizer:
         *,
         device: str = "auto",
         language: str | None = None,
-        is_of_user: bool = True,
     ) -> None:
-        self._folder = find_model(name, is_of_user=is_of_user)
+        self._folder = find_model(name)
         is_folder = self._folder == Path(name).expanduser().absolute()
         label = self._folder.name if is_folder else name
         spoken = f"@{language}" if language else ""

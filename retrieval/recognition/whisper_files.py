@@ -1,13 +1,11 @@
 """Find the files of a Whisper model by its name: a folder of this machine, or a model of the hub."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import xxhash
 
 from retrieval.encoders import hub
-from retrieval.encoders.trust import VARIABLE, is_trusted, trust
 from retrieval.errors import EncoderUnavailableError, MissingExtraError, UsageError, import_errors_as
 
 _WEIGHTS = "model.bin"
@@ -22,14 +20,14 @@ _PARTS = {
 _SAMPLED_BYTES = 1 << 16
 
 
-def find_model(name: str, *, is_of_user: bool = True) -> Path:
+def find_model(name: str) -> Path:
     """Return the folder of a model in the format of CTranslate2, downloading one of the hub.
+
+    Within `hub.offline` nothing is downloaded. A hub that does not answer fails within 5 seconds.
 
     Args:
         name: a size of Whisper that faster-whisper knows, such as `base`, a repository of the hub,
             or a folder.
-        is_of_user: the user has named it, just now or at another time on this machine. Otherwise
-            it is what a library says: nothing is downloaded, and only trusted folders are read.
 
     Raises:
         UsageError: there is no such folder, and no such model can be on the hub.
@@ -41,16 +39,7 @@ def find_model(name: str, *, is_of_user: bool = True) -> Path:
     sizes = faster_whisper.available_models()
     folder = _local_folder(name, sizes)
     if folder is None:
-        return _of_hub(name, is_of_user)
-    if is_of_user:
-        with suppress(OSError):  # then for this process
-            trust(folder)
-    elif not is_trusted(folder):
-        raise EncoderUnavailableError(
-            f"The library names the speech model {folder}, which you have never named with "
-            "`--transcribe`. Nothing of it was read. If you know where it is from, name it: "
-            f"`--transcribe {folder}` (for a service, set {VARIABLE}), or use `--no-transcribe`."
-        )
+        return _of_hub(name)
     if missing := _missing_part(folder):
         raise EncoderUnavailableError(f"{folder} has no {missing}. {_how_to_convert(folder)}")
     return folder
@@ -86,8 +75,8 @@ def _local_folder(name: str, sizes: list[str]) -> Path | None:
     )
 
 
-def _of_hub(name: str, is_of_user: bool) -> Path:
-    """Find a model in the hub's cache; else download it, if the user has named it."""
+def _of_hub(name: str) -> Path:
+    """Find a model in the hub's cache; else download it."""
     from faster_whisper import download_model
 
     try:
@@ -96,15 +85,16 @@ def _of_hub(name: str, is_of_user: bool) -> Path:
         cached = None
     if cached is not None and _missing_part(cached) is None:
         return cached
-    if not is_of_user:
-        raise EncoderUnavailableError(
-            f"The library names the speech model {name}, which is not on this machine. Nothing is "
-            f"downloaded unless you name it: `--transcribe {name}`, or use `--no-transcribe`."
-        )
     ways_out = (
         "name the folder of a model that you have (`--transcribe DIR`), use subtitles that lie "
         "beside the files (`--transcribe sidecar`), or `--no-transcribe`"
     )
+    if hub.is_switched_off():
+        raise EncoderUnavailableError(
+            f"The speech model {name} is not on this machine. Nothing is downloaded while "
+            "HF_HUB_OFFLINE is set, nor for a library that names a model. Name it yourself, "
+            f"`--transcribe {name}`, to download it; else {ways_out}."
+        )
     if not hub.hub_is_reachable():
         raise EncoderUnavailableError(
             f"The speech model {name} is not on this machine and the model hub does not answer. "
