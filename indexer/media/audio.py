@@ -8,14 +8,11 @@ import numpy as np
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from indexer.media.video import parse_moment
 from retrieval.errors import UnreadableFileError
-from retrieval.media import Metadata, Modality
-from retrieval.media.audio import Sound, SoundInput, Window, open_sound, why_no_sound
+from retrieval.media import SILENCE, Metadata, Modality, SoundInput
+from retrieval.media.audio import Sound, Window, open_sound, why_no_sound
 
 _WINDOWS_A_CALL = 8
 """About 15 MB of samples, of windows of ten seconds at 48 kHz."""
-
-SILENCE = 0.001
-"""Peak amplitude, -60 dB, below which a window is silent and no item: it says nothing."""
 
 SILENT = "it is silent"
 """Note of a sound without any window that is not silent."""
@@ -107,7 +104,8 @@ def _clock(seconds: float | None) -> Callable[[], bool]:
 
 def _piece(window: Window) -> Piece:
     part = f"s{round(1000 * window.start_s)}"
-    locator = Locator(part, time_s=window.start_s)
+    start, end = round(window.start_s, 3), round(window.end_s, 3)
+    locator = Locator(part, time_s=start, start_s=start, end_s=end)
     return Piece(Modality.AUDIO, window.samples, locator)
 
 

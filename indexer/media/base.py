@@ -6,8 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from retrieval.media import NO_METADATA, Metadata, Modality
-from retrieval.media.audio import SoundInput
+from retrieval.media import NO_METADATA, Metadata, Modality, SoundInput
 
 Columns = dict[str, Any]
 """Values of a table's row that JSON can hold: text, numbers, booleans, None, lists of these."""

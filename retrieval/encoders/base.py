@@ -15,8 +15,7 @@ from PIL import Image
 
 from retrieval.errors import UsageError
 from retrieval.files import GIVEN
-from retrieval.media import Modality
-from retrieval.media.audio import SoundInput
+from retrieval.media import Modality, SoundInput
 
 Vectors = NDArray[np.float32]
 """(n, d) float32, rows of unit L2 norm."""
@@ -110,7 +109,7 @@ class Encoder(Protocol):
     `preprocess` may be called from several threads at once; the other methods are called from
     one thread at a time. Empty input gives empty output of the right width.
 
-    One that takes sound has an attribute `sound_input`, a `retrieval.media.audio.SoundInput`.
+    One that takes sound has an attribute `sound_input`, a `retrieval.media.SoundInput`.
 
     Where `preprocess` is a function of a module (`preprocess = staticmethod(resize)`), it is called
     in the processes that read files, so that no whole pictures are passed between processes. Its

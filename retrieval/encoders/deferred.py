@@ -18,8 +18,7 @@ from retrieval.encoders.base import (
     sound_input,
 )
 from retrieval.encoders.modalities import modalities_of
-from retrieval.media import Modality
-from retrieval.media.audio import SoundInput
+from retrieval.media import Modality, SoundInput
 
 if TYPE_CHECKING:
     from retrieval.library import Library

@@ -16,11 +16,16 @@ LAST_SECOND = 253_402_300_799
 
 
 class Modality(StrEnum):
-    """What kind of thing an item is. Another modality begins with one more line here."""
+    """What kind of thing an item is: of sound a window. Another one begins with a line here."""
 
     IMAGE = "image"
     TEXT = "text"
     AUDIO = "audio"
+
+    @property
+    def plural(self) -> str:
+        """Name several items of it."""
+        return "sounds" if self is Modality.AUDIO else f"{self}s"
 
 
 class MediaKind(StrEnum):
@@ -36,6 +41,18 @@ class MediaKind(StrEnum):
     DOCUMENT = "document"
     TEXT = "text"
     TABLE = "table"
+
+
+SILENCE = 0.001
+"""Peak amplitude, -60 dB, below which a sound is silent."""
+
+
+@dataclass(frozen=True)
+class SoundInput:
+    """What an encoder hears at once: `length` samples at `rate` samples a second."""
+
+    rate: int
+    length: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Decode sound: files of it and the sound tracks of videos, mono at any rate, with times."""
 
 import io
+import wave
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
+from retrieval.media import SILENCE, SoundInput
 from retrieval.media.containers import decoding_errors, open_container, reason_of
 from retrieval.media.video import CONTAINER_FORMATS, is_cover
 from retrieval.objects.opening import open_path
@@ -40,14 +42,6 @@ MAX_SECONDS = 48 * 3600
 
 class NoSoundError(UnreadableFileError):
     """A file that can be opened and has no sound track."""
-
-
-@dataclass(frozen=True)
-class SoundInput:
-    """What an encoder hears at once: `length` samples at `rate` samples a second."""
-
-    rate: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +281,18 @@ def open_sound(source: str | BinaryIO) -> Iterator[Sound]:
         yield sound
 
 
+def cut_windows(samples: Samples, length: int, rate: int) -> list[Samples]:
+    """Cut samples into windows of a length as `Sound.windows` does, without the silent ones."""
+    tail = len(samples) % length
+    starts = list(range(0, len(samples) - tail, length))
+    if not starts:
+        starts = [0]
+    elif tail >= _SHORTEST_TAIL_S * rate:
+        starts.append(len(samples) - length)
+    found = (samples[start : start + length] for start in starts)
+    return [window for window in found if np.abs(window).max(initial=0.0) >= SILENCE]
+
+
 def read_samples(
     source: str | BinaryIO | bytes, rate: int, *, start_s: float = 0.0, seconds: float
 ) -> Samples:
@@ -324,6 +330,17 @@ def resample(samples: Samples, rate: int, wanted: int) -> Samples:
     resampler = AudioResampler("flt", "mono", wanted)
     blocks = [*_resampled(resampler, frame), *_resampled(resampler, None)]
     return np.concatenate([np.empty(0, np.float32), *blocks])
+
+
+def as_wave(samples: Samples, rate: int) -> bytes:
+    """Write a mono sound as a WAVE file of 16 bits; what is louder than 1 is cut off."""
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((32_767 * np.clip(samples, -1, 1)).round().astype("<i2").tobytes())
+    return content.getvalue()
 
 
 def _resampled(resampler: Any, frame: "AudioFrame | None") -> list[Samples]:
