@@ -47,5 +47,6 @@ def _advice(kind: MediaKind, count: int) -> str:
     )
     return (
         f"{count:,} {name}{'' if count == 1 else 's'} {were} left out: no encoder of this library "
-        f"takes {what}. `mmsearch index --encoder {encoder} --space new` adds one that does.{speech}"
+        f"takes {what}. `mmsearch index --encoder {encoder} --space new` adds one that does."
+        f"{speech}"
     )

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from indexer.progress import Progress
     from indexer.spaces import SpaceRun
 
-DEFAULT_OCR = "rapidocr"
-
 OcrOption = Annotated[
     bool | None,
     typer.Option(
@@ -86,6 +84,8 @@ def chosen_models(
     Raises UsageError for options that contradict each other. Folders are trusted, as the user has
     named them.
     """
+    from indexer.enrichment.tasks import DEFAULT_OCR, named_model
+
     if (transcribe and no_transcribe) or (captions and no_captions):
         raise UsageError("An option and its `--no-` form contradict each other: leave one out.")
     models: dict[Task, str | None] = {}
@@ -98,7 +98,7 @@ def chosen_models(
         if is_off:
             models[task] = None
         elif name is not None:
-            models[task] = _named(name)
+            models[task] = named_model(name)
     return models
 
 
@@ -168,16 +168,3 @@ def sentence(summary: "EnrichmentSummary") -> str:
 def as_facts(summaries: "Sequence[EnrichmentSummary]") -> list[dict[str, Any]]:
     """Return what runs did, as `--json` prints it."""
     return [vars(summary) | {"task": str(summary.task)} for summary in summaries]
-
-
-def _named(name: str) -> str:
-    """Return the name of a model for the library to remember; a folder by its whole path."""
-    from retrieval.encoders.trust import folder_of_model, trust_folder
-
-    if not name.strip():
-        raise UsageError("A model needs a name or a folder.")
-    folder, language = folder_of_model(name)
-    if folder is None:
-        return name
-    trust_folder(folder)
-    return f"{folder}{language}"

@@ -259,9 +259,7 @@ class _Run:
         results = {key: result for key, (_, result) in found.items()}
         self._record(_model(recognizer), results, texts)
 
-    def _record(
-        self, model: str, found: dict[str, Recognized], texts: list[FoundText]
-    ) -> None:
+    def _record(self, model: str, found: dict[str, Recognized], texts: list[FoundText]) -> None:
         """Record what was found: vectors first, then in one transaction all that is known."""
         if not found:
             return
@@ -342,9 +340,7 @@ class _Run:
             self._tell()
         return True
 
-    def _hear(
-        self, recognizer: SpeechRecognizer, file: FileEntry
-    ) -> tuple[Recognized | None, str]:
+    def _hear(self, recognizer: SpeechRecognizer, file: FileEntry) -> tuple[Recognized | None, str]:
         """Take the subtitles of a file, else hear it; None where it was stopped. And by whom."""
         name = os.path.basename(file.path)  # noqa: PTH119 - names need not be valid text
 

@@ -5,13 +5,30 @@ from collections.abc import Callable, Collection, Sequence
 from indexer.enrichment.run import EnrichmentSummary, enrich
 from indexer.progress import Progress
 from retrieval.encoders.base import Encoder
-from retrieval.encoders.trust import require_trusted_model
-from retrieval.errors import LibraryError, MMSearchError
+from retrieval.encoders.trust import folder_of_model, require_trusted_model, trust_folder
+from retrieval.errors import LibraryError, MMSearchError, UsageError
 from retrieval.library import Library
 from retrieval.recognition.base import Recognizer, Task
 from retrieval.recognition.registry import load_recognizer
 
+DEFAULT_OCR = "rapidocr"
+"""Its package carries its models."""
+
 OnProgress = Callable[[Task, Progress], None]
+
+
+def named_model(name: str) -> str:
+    """Return how a library remembers a model that the user has named, and trust a folder.
+
+    Folders are remembered by their whole path. Raises UsageError for an empty name.
+    """
+    if not name.strip():
+        raise UsageError("A model needs a name or a folder.")
+    folder, language = folder_of_model(name)
+    if folder is None:
+        return name
+    trust_folder(folder)
+    return f"{folder}{language}"
 
 
 class Recognizers:

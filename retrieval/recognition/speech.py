@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from retrieval.encoders import hub
 from retrieval.errors import EncoderUnavailableError, UnreadableFileError, UsageError
 from retrieval.machine import threads_of_networks
 from retrieval.media.audio import NoSoundError, Samples, open_sound
@@ -229,36 +230,40 @@ def _load(folder: Path, name: str, device: str) -> Any:
 
 
 def _load_on(folder: Path, name: str, device: str) -> Any:
-    import ctranslate2
-    from faster_whisper import WhisperModel
-
-    from retrieval.encoders import hub
-
-    kind, _, index = device.partition(":")
     try:
-        fast = "float16" if kind == "cuda" else "int8"
-        can = ctranslate2.get_supported_compute_types(kind, int(index or 0))
-        with hub.offline():
-            model = WhisperModel(
-                str(folder),
-                device=kind,
-                device_index=int(index or 0),
-                compute_type=fast if fast in can else "float32",
-                cpu_threads=_threads(),
-            )
-        if (bands := model.feature_extractor.mel_filters.shape[0]) != model.model.n_mels:
-            raise ValueError(
-                f"its preprocessor_config.json is missing or is that of another model: it says "
-                f"{bands} mel bands, the weights take {model.model.n_mels}"
-            )
-        if kind == "cuda":  # only a first run tells whether cuBLAS and cuDNN are there
-            model.encode(np.zeros((bands, model.feature_extractor.nb_max_frames), np.float32))
+        return _open(folder, device)
     except Exception as error:  # each library underneath has errors of its own
         reason = str(error).strip().partition("\n")[0].rstrip(".: ") or type(error).__name__
         raise EncoderUnavailableError(
             f"The speech model {name} cannot be loaded on {device}: {reason}. Check that {folder} "
             "holds a complete Whisper model in the format of CTranslate2."
         ) from error
+
+
+def _open(folder: Path, device: str) -> Any:
+    import ctranslate2
+    from faster_whisper import WhisperModel
+
+    kind, _, number = device.partition(":")
+    index = int(number or 0)
+    fast = "float16" if kind == "cuda" else "int8"
+    can = ctranslate2.get_supported_compute_types(kind, index)
+    with hub.offline():
+        model = WhisperModel(
+            str(folder),
+            device=kind,
+            device_index=index,
+            compute_type=fast if fast in can else "float32",
+            cpu_threads=_threads(),
+        )
+    bands = model.feature_extractor.mel_filters.shape[0]
+    if bands != model.model.n_mels:
+        raise ValueError(
+            "its preprocessor_config.json is missing or is that of another model: it says "
+            f"{bands} mel bands, the weights take {model.model.n_mels}"
+        )
+    if kind == "cuda":  # only a first run tells whether cuBLAS and cuDNN are there
+        model.encode(np.zeros((bands, model.feature_extractor.nb_max_frames), np.float32))
     return model
 
 

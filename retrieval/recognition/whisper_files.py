@@ -1,4 +1,4 @@
-"""Find the files of a Whisper model by its name: a folder of this machine, or a model of the hub."""
+"""Find the files of a Whisper model by its name: a local folder, or a model of the hub."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,12 @@ from pathlib import Path
 import xxhash
 
 from retrieval.encoders import hub
-from retrieval.errors import EncoderUnavailableError, MissingExtraError, UsageError, import_errors_as
+from retrieval.errors import (
+    EncoderUnavailableError,
+    MissingExtraError,
+    UsageError,
+    import_errors_as,
+)
 
 _WEIGHTS = "model.bin"
 _PARTS = {
