@@ -82,6 +82,16 @@ def save_video(path: Path, sound: np.ndarray | None = None, seconds: float = 2.0
     return path
 
 
+def save_model(folder: Path, **files: str | None) -> Path:
+    """Write the files of a model of speech, which can be found and not be loaded."""
+    folder.mkdir(parents=True, exist_ok=True)
+    usual = {"model.bin": "weights", "config.json": "{}", "tokenizer.json": "{}"}
+    for name, content in {**usual, "vocabulary.json": "[]", **files}.items():
+        if content is not None:
+            (folder / name).write_text(content)
+    return folder
+
+
 def make_whisper(folder: Path, said: Sequence[tuple[str, float, float]] = SAID) -> Path:
     """Make a tiny Whisper with `transformers` and convert it for CTranslate2; returns its folder.
 
@@ -151,7 +161,7 @@ def make_whisper(folder: Path, said: Sequence[tuple[str, float, float]] = SAID) 
     return converted
 
 
-def _tokenizer(words: set[str]):  # noqa: ANN202 - of a package that is imported late
+def _tokenizer(words: set[str]):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -159,10 +169,8 @@ def _tokenizer(words: set[str]):  # noqa: ANN202 - of a package that is imported
     tokenizer = Tokenizer(models.BPE(vocab={each: n for n, each in enumerate(known)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    names = (
-        "endoftext startoftranscript en translate transcribe startoflm startofprev nospeech"
-        " notimestamps"
-    ).split()
+    names = ("endoftext", "startoftranscript", "en", "translate", "transcribe", "startoflm")
+    names += ("startofprev", "nospeech", "notimestamps")
     times = (f"{place * 0.02:.2f}" for place in range(1501))
     tokenizer.add_special_tokens([f"<|{name}|>" for name in (*names, *times)])
     return tokenizer
