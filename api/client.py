@@ -280,6 +280,11 @@ class Client:
         """List what models found in the picture or the speech of an item."""
         return self._read(ItemTexts, "GET", f"/v1/items/{item_id}/texts")
 
+    def transcript(self, item_id: int, form: Literal["vtt", "srt", "txt"] = "vtt") -> str:
+        """Download what is said in the file of an item, as WebVTT, SubRip or plain text."""
+        answer = self._request("GET", f"/v1/items/{item_id}/transcript.{form}")
+        return answer.content.decode("utf-8")
+
     def thumbnail(
         self, item_id: int, *, size: int = 320, form: Literal["webp", "jpeg"] = "webp"
     ) -> bytes:

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping
 
 from retrieval.encoders.modalities import kinds_of
+from retrieval.library import Library
 from retrieval.media import MediaKind, Modality
+from retrieval.recognition.base import Task
 
 _NAMES = {
     MediaKind.AUDIO: ("sound file", "sound", "clap:NAME_OR_DIR"),
@@ -29,10 +31,22 @@ def advice_on_left_out(
     ]
 
 
+def kinds_heard(library: Library) -> frozenset[MediaKind]:
+    """Return the kinds of files that are taken for what is said in them, whatever the encoder."""
+    is_heard = Task.SPEECH in library.enrichment
+    return frozenset({MediaKind.AUDIO}) if is_heard else frozenset()
+
+
 def _advice(kind: MediaKind, count: int) -> str:
     name, what, encoder = _NAMES.get(kind, (f"{kind} file", f"{kind}s", "auto"))
     were = "was" if count == 1 else "were"
+    speech = (
+        " `mmsearch index --transcribe base` writes down what is said in them."
+        if kind is MediaKind.AUDIO
+        else ""
+    )
     return (
         f"{count:,} {name}{'' if count == 1 else 's'} {were} left out: no encoder of this library "
         f"takes {what}. `mmsearch index --encoder {encoder} --space new` adds one that does."
+        f"{speech}"
     )

@@ -13,7 +13,7 @@ from indexer.commit import Batch, commit
 from indexer.decode import has_pages, read_metadata
 from indexer.decoder_pool import DecoderPool
 from indexer.encode import FileStep, read_options, read_step, ready, with_place
-from indexer.left_out import advice_on_left_out
+from indexer.left_out import advice_on_left_out, kinds_heard
 from indexer.moved_sources import MoveOptions, Moves, advice_on_missing, follow_moves
 from indexer.partial_scan import PartialScan
 from indexer.progress import Progress, Summary
@@ -298,7 +298,7 @@ class _Run:
                 retry_failed=retry_failed,
                 former_mounts=snapshot.seen().mounts,
                 refresh_metadata=refresh_metadata,
-                kinds=kinds_of(self._encoder.modalities),
+                kinds=kinds_of(self._encoder.modalities) | kinds_heard(self._library),
             )
         if partial:
             comparison.to_read = [file for file in comparison.to_read if partial.is_ready(file)]

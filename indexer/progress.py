@@ -8,13 +8,15 @@ class Progress:
     """How far a run is, in files that have to be read.
 
     done: files in the library. total: None while folders are walked. read: files read so far, of
-    which those of the last batch are not in the library yet.
+    which those of the last batch are not in the library yet. detail: where it is in what takes
+    long, such as `talk.mp4 at 3:20`.
     """
 
     done: int
     total: int | None
     failed: int = 0
     read: int = 0
+    detail: str = ""
 
 
 @dataclass

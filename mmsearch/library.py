@@ -300,7 +300,7 @@ class Library:
         recognizers = Recognizers()
         for task, chosen in models.items():
             if chosen:
-                recognizers.get(task, chosen)
+                recognizers.get(task, chosen, may_download=True)
         self._library.set_enrichment(models)
         spaces = [self._library.space(one.id) for one in self.spaces]
         encoders = [deferred_encoder(self._library, one) for one in spaces if not one.is_given]

@@ -459,3 +459,13 @@ def running_service() -> Callable[..., AbstractContextManager[Running]]:
             yield Running(client, library, photos, app)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def whisper_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Whisper, which says the same of each speech; see `tests.made_speech`."""
+    pytest.importorskip("faster_whisper", reason="speech is heard by faster-whisper")
+    pytest.importorskip("transformers", reason="it makes the checkpoint")
+    from tests.made_speech import make_whisper
+
+    return make_whisper(tmp_path_factory.mktemp("whisper"))

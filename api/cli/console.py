@@ -190,8 +190,8 @@ class IndexingBar:
 
 
 @contextmanager
-def stage_progress(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a callback (name, done, total) that shows a bar per stage on standard error.
+def stage_progress(*, quiet: bool = False) -> Iterator[Callable[..., None]]:
+    """Yield a callback (name, done, total, detail) that shows a bar per stage on standard error.
 
     quiet: whether it shows nothing.
     """
@@ -214,9 +214,10 @@ def stage_progress(*, quiet: bool = False) -> Iterator[Callable[[str, int, int],
     ) as progress:
         tasks: dict[str, TaskID] = {}
 
-        def show(what: str, done: int, total: int) -> None:
+        def show(what: str, done: int, total: int, detail: str = "") -> None:
             if what not in tasks:
                 tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)
+            told = escape(f"{what} ({detail})" if detail else what)
+            progress.update(tasks[what], completed=done, total=total, description=told)
 
         yield show

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.options import STOPPING, complain, option, stop_on_signal
+from api.printable import one_line
 from retrieval.errors import UsageError
 from retrieval.library import Library
 from retrieval.recognition.base import Task
@@ -29,8 +30,10 @@ TranscribeOption = Annotated[
     option(
         "--transcribe",
         "NAME|DIR",
-        "Write down what is said in sound files and videos, from now on, with a Whisper model. "
-        "(default: as before; at first not)",
+        "Write down what is said in sound files and videos, from now on, with a Whisper model: a "
+        "size such as `base` or `large-v3`, a repository of the hub, or the folder of one for "
+        "CTranslate2; `sidecar`: subtitles beside the files alone. `NAME@zh`: the language that is "
+        "spoken. (default: as before; at first not)",
     ),
 ]
 NoTranscribeOption = Annotated[
@@ -106,7 +109,7 @@ def load_chosen(models: Mapping[Task, str | None]) -> "Recognizers":
     recognizers = Recognizers()
     for task, name in models.items():
         if name:
-            recognizers.get(task, name)
+            recognizers.get(task, name, may_download=True)
     return recognizers
 
 
@@ -133,7 +136,7 @@ def enrich_and_tell(
     with console.stage_progress(quiet=as_json) as show, stop_on_signal(note=STOPPING) as stop:
 
         def tell(task: Task, event: "Progress") -> None:
-            show(LABELS[task], event.done, event.total or 0)
+            show(LABELS[task], event.done, event.total or 0, one_line(event.detail))
 
         summaries = enrich_library(
             library,

@@ -43,6 +43,7 @@ from api.http.routes import (
     search,
     simple_search,
     stats,
+    transcripts,
     uploads,
 )
 from api.http.routes import library as library_routes
@@ -124,6 +125,7 @@ def create_app(
         items,
         item_media,
         item_texts,
+        transcripts,
         map_points,
         collections,
         archives,

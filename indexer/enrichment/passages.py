@@ -1,7 +1,7 @@
 """Found texts as items: chunks that the text tower of an encoder reads whole."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.commit import write_rows
-from indexer.media.chunking import split
+from indexer.media.chunking import Chunk, split
 from retrieval.catalog import Item, ItemEntry, Transaction
 from retrieval.catalog.records import found_part
 from retrieval.encoders.base import Encoder
@@ -18,6 +18,8 @@ from retrieval.media import Modality
 from retrieval.recognition.base import Segment, Task
 
 _ENCODED_AT_ONCE = 64
+_PAUSE_S = 3.0
+_LONGEST_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +72,9 @@ def passages_of(text: FoundText, task: Task, encoder: Encoder) -> Iterator[Passa
     A chunk of speech lasts from its first to its last segment; one of a picture lies where the
     picture does, and is shown by it.
     """
-    lines = [" ".join(segment.text.split()) for segment in text.segments]
-    kept = [(line, segment) for line, segment in zip(lines, text.segments, strict=True) if line]
-    starts = list(accumulate((len(line) + 1 for line, _ in kept), initial=0))
-    joined = "\n".join(line for line, _ in kept)
     taken: set[int] = set()
-    for chunk in split(joined, encoder.token_count, encoder.context_length):
-        first = bisect_right(starts, chunk.start) - 1
-        last = bisect_right(starts, chunk.end - 1) - 1
-        segments = [segment for _, segment in kept[first : last + 1]]
+    groups = [list(text.segments)] if text.item else list(utterances(text.segments))
+    for chunk, segments in (found for group in groups for found in _chunks(group, encoder)):
         number = chunk.start
         start_s = end_s = None
         if text.item is None:
@@ -99,6 +95,40 @@ def passages_of(text: FoundText, task: Task, encoder: Encoder) -> Iterator[Passa
             end_s=item.end_s if item else end_s,
         )
         yield Passage(text, entry)
+
+
+def utterances(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
+    """Group segments of speech into passages: up to a pause of 3 s, and at most 30 s long.
+
+    A single segment that is longer is a passage, and so is each without times.
+    """
+    group: list[Segment] = []
+    for segment in segments:
+        if group and not _goes_on(group, segment):
+            yield group
+            group = []
+        group.append(segment)
+    if group:
+        yield group
+
+
+def _goes_on(group: Sequence[Segment], segment: Segment) -> bool:
+    begin, before, start, end = group[0].start_s, group[-1].end_s, segment.start_s, segment.end_s
+    if begin is None or before is None or start is None or end is None:
+        return False
+    return start - before < _PAUSE_S and end - begin <= _LONGEST_S
+
+
+def _chunks(segments: Sequence[Segment], encoder: Encoder) -> Iterator[tuple[Chunk, list[Segment]]]:
+    """Cut the joined text of segments into chunks, each with the segments that it is of."""
+    lines = [" ".join(segment.text.split()) for segment in segments]
+    kept = [(line, segment) for line, segment in zip(lines, segments, strict=True) if line]
+    starts = list(accumulate((len(line) + 1 for line, _ in kept), initial=0))
+    joined = "\n".join(line for line, _ in kept)
+    for chunk in split(joined, encoder.token_count, encoder.context_length):
+        first = bisect_right(starts, chunk.start) - 1
+        last = bisect_right(starts, chunk.end - 1) - 1
+        yield chunk, [segment for _, segment in kept[first : last + 1]]
 
 
 def embed_passages(

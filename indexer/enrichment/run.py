@@ -16,6 +16,7 @@ from indexer.enrichment.passages import (
     record_passages,
     write_passages,
 )
+from indexer.enrichment.subtitles import subtitles_of
 from indexer.progress import Progress
 from retrieval.catalog import FileEntry, Item
 from retrieval.encoders.base import Encoder
@@ -33,6 +34,7 @@ from retrieval.recognition.base import (
     Task,
     tidy,
 )
+from retrieval.recognition.speech import SIDECAR
 
 DEFAULT_BATCH_SIZE = 8
 """Pictures that are recognised together, unless the recogniser says otherwise."""
@@ -216,8 +218,8 @@ class _Run:
             self.summary.passages += len(passages.found)
         self.summary.interrupted = True
 
-    def _tell(self) -> None:
-        self._on_progress(Progress(self._done, self.total, self.summary.failed))
+    def _tell(self, detail: str = "") -> None:
+        self._on_progress(Progress(self._done, self.total, self.summary.failed, detail=detail))
 
     def _look_at_pictures(self, recognizer: PictureRecognizer) -> bool:
         """Return whether all of them were looked at."""
@@ -271,11 +273,10 @@ class _Run:
             if result.text
             for item in items
         ]
-        self._record(recognizer, {key: result for key, (_, result) in found.items()}, texts)
+        results = {key: result for key, (_, result) in found.items()}
+        self._record(_model(recognizer), results, texts)
 
-    def _record(
-        self, recognizer: Recognizer, found: dict[str, Recognized], texts: list[FoundText]
-    ) -> None:
+    def _record(self, model: str, found: dict[str, Recognized], texts: list[FoundText]) -> None:
         """Record what was found: vectors first, then in one transaction all that is known."""
         if not found:
             return
@@ -283,7 +284,7 @@ class _Run:
         passages = embed_passages(library, self._encoder, self._task, texts)
         first_row = write_passages(library, self._encoder, passages) if passages else 0
         with library.catalog.transaction() as transaction:
-            transaction.record_enrichments(self._task, _model(recognizer), found)
+            transaction.record_enrichments(self._task, model, found)
             if passages:
                 record_passages(transaction, space_id, self._task, passages, first_row)
         self.summary.looked_at += len(found)
@@ -345,19 +346,33 @@ class _Run:
             if status_as_indexed(file) is None:
                 self.summary.skipped += 1
             else:
-                try:
-                    heard = recognizer.transcribe(file.path, should_stop=self._should_stop)
-                except (OSError, UnreadableFileError) as error:
-                    heard = Recognized(failure=str(error))
+                heard, model = self._hear(recognizer, file)
                 if heard is None:
                     return False
                 result = tidy(heard)
                 text = FoundText(None, file.path, file.content_hash, result.segments)
                 texts = [text] if result.text else []
-                self._record(recognizer, {file.content_hash: result}, texts)
+                self._record(model, {file.content_hash: result}, texts)
             self._done += 1
             self._tell()
         return True
+
+    def _hear(self, recognizer: SpeechRecognizer, file: FileEntry) -> tuple[Recognized | None, str]:
+        """Take the subtitles of a file, else hear it; None where it was stopped. And by whom."""
+        name = os.path.basename(file.path)  # noqa: PTH119 - names need not be valid text
+
+        def tell(seconds: float) -> None:
+            self._tell(f"{name} at {int(seconds) // 60}:{int(seconds) % 60:02}")
+
+        try:
+            if given := subtitles_of(file.path, getattr(recognizer, "language", None)):
+                return Recognized(given), SIDECAR
+            heard = recognizer.transcribe(
+                file.path, on_progress=tell, should_stop=self._should_stop
+            )
+        except (OSError, UnreadableFileError) as error:
+            heard = Recognized(failure=str(error))
+        return heard, _model(recognizer)
 
     def _files(self) -> Iterator[FileEntry]:
         after = ""

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from indexer.enrichment.run import EnrichmentSummary, enrich, restore_passages
 from indexer.progress import Progress
 from retrieval.encoders.base import Encoder
-from retrieval.encoders.trust import require_trusted_model, trust_folder
+from retrieval.encoders.trust import folder_of_model, require_trusted_model, trust_folder
 from retrieval.errors import EncoderUnavailableError, LibraryError, MMSearchError, UsageError
 from retrieval.library import Library
 from retrieval.recognition.base import Recognizer, Task
@@ -26,26 +25,29 @@ def named_model(name: str) -> str:
     """
     if not name.strip():
         raise UsageError("A model needs a name or a folder.")
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
+    folder, language = folder_of_model(name)
+    if folder is None:
         return name
-    trust_folder(folder.absolute())
-    return str(folder.absolute())
+    trust_folder(folder)
+    return f"{folder}{language}"
 
 
 class Recognizers:
     """Recognisers, each loaded once, when there is something to look at."""
 
-    def __init__(self, load: Callable[[Task, str], Recognizer] = load_recognizer) -> None:
+    def __init__(self, load: Callable[[Task, str, bool], Recognizer] = load_recognizer) -> None:
         self._load = load
         self._loaded: dict[Task, tuple[str, Recognizer]] = {}
 
-    def get(self, task: Task, name: str) -> Recognizer:
-        """Return the recogniser of a task; raises MMSearchError where it cannot be loaded."""
+    def get(self, task: Task, name: str, *, may_download: bool = False) -> Recognizer:
+        """Return the recogniser of a task; raises MMSearchError where it cannot be loaded.
+
+        may_download: the user has just named it; else it is what a library says.
+        """
         if task not in self._loaded or self._loaded[task][0] != name:
             self._loaded.pop(task, None)  # before another one takes its memory
             require_trusted_model(name)
-            self._loaded[task] = name, self._load(task, name)
+            self._loaded[task] = name, self._load(task, name, may_download)
         return self._loaded[task][1]
 
 

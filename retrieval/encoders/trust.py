@@ -7,6 +7,7 @@ for this user, or in `MMSEARCH_TRUSTED`, for services and users without a home.
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -77,10 +78,23 @@ def trust_folder(path: Path) -> None:
             trust(path)
 
 
+def folder_of_model(name: str) -> tuple[Path | None, str]:
+    """Return the folder that the name of a recogniser stands for, and what follows it.
+
+    What follows is the language of `DIR@zh`. None for names that are no folder.
+    """
+    language = re.search(r"@[a-z]{2,3}$", name)
+    for plain in (name, name[: language.start()]) if language else (name,):
+        folder = Path(plain).expanduser()
+        if folder.is_dir():
+            return folder.absolute(), name[len(plain) :]
+    return None, ""
+
+
 def require_trusted_model(name: str) -> None:
     """Raise UsageError for a folder of a model that a library names and the user never did."""
-    path = Path(name).expanduser().absolute()
-    if not path.is_dir() or is_trusted(path):
+    path, _ = folder_of_model(name)
+    if path is None or is_trusted(path):
         return
     raise UsageError(
         f"The library names a model in {path}, which you have never named with an option. Nothing "

@@ -40,6 +40,10 @@ MAX_SECONDS = 48 * 3600
 """What is behind is not listened to."""
 
 
+class NoSoundError(UnreadableFileError):
+    """A file that can be opened and has no sound track."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A stretch of sound. number: counts from 0. start_s, end_s: seconds from the beginning."""
@@ -162,7 +166,7 @@ class Sound:
         stream = self._container.streams.best("audio")
         if stream is None:
             self._container.close()
-            raise UnreadableFileError("has no sound")
+            raise NoSoundError("has no sound")
         self._stream: AudioStream = stream  # type: ignore[assignment]
         if self._stream.codec_context is None:
             self._container.close()
@@ -267,7 +271,8 @@ class _Mixer:
 def open_sound(source: str | BinaryIO) -> Iterator[Sound]:
     """Open a file to decode its sound, by its path; an open one is closed in the end.
 
-    Raises UnreadableFileError for what has no sound, MissingExtraError without PyAV, OSError when
+    Raises UnreadableFileError for what has no sound (NoSoundError where it is a container all the
+    same), MissingExtraError without PyAV, OSError when
     the file cannot be opened.
     """
     with import_errors_as(MissingExtraError("Sounds", "audio")):

@@ -1,8 +1,11 @@
 """Which module loads the recogniser of a task. Models are named `NAME` or by a directory."""
 
+from contextlib import nullcontext
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
+from retrieval.encoders import hub
 from retrieval.recognition.base import PictureRecognizer, Recognizer, SpeechRecognizer, Task
 
 LOADERS = {
@@ -17,8 +20,15 @@ not, and says what to do.
 """
 
 
-def load_recognizer(task: Task, name: str) -> Recognizer:
-    """Load the model of a task; imports the package that it needs. Raises MMSearchError."""
+def load_recognizer(task: Task, name: str, may_download: bool = False) -> Recognizer:
+    """Load the model of a task; imports the package that it needs. Raises MMSearchError.
+
+    may_download: fetch it from the hub if it is not on this machine; only for a name that the user
+    has given, not for one that a library says.
+    """
     module: Any = import_module(LOADERS[task])
-    recognizer: PictureRecognizer | SpeechRecognizer = module.load_recognizer(name)
+    # Without the package no loader can download anything.
+    can_download = find_spec("huggingface_hub") is not None
+    with nullcontext() if may_download or not can_download else hub.offline():
+        recognizer: PictureRecognizer | SpeechRecognizer = module.load_recognizer(name)
     return recognizer
