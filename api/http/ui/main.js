@@ -324,22 +324,28 @@ function listName() {
   return query.hidden ? "areHidden" : "newest";
 }
 
+// What the texts that count hits of a modality are named after.
+function countedAs(modality) {
+  if (modality === "any" && library.hasSounds) return "Mixed";
+  return { text: "Chunks", audio: "Sounds" }[modality] ?? "";
+}
+
 function tellCount(asked) {
-  const kind = query.modality === "text" ? "Chunks" : "";
+  const kind = countedAs(asked.isSearch ? query.modality : listedModality(query));
   const isKnown = asked.done || asked.total !== null;
   const n = isKnown ? asked.total ?? asked.hits.length : asked.hits.length;
   const counted = t(isKnown ? `counted${kind}` : `countedMore${kind}`, { n });
   const told = (
     asked.isSearch
       ? [counted, ...(asked.passages.length ? [t("countedTexts", { n: asked.passages.length })] : [])]
-      : [t(listName()), ...(isKnown && listedModality(query) === "image" ? [counted] : [])]
+      : [t(listName()), ...(isKnown && listedModality(query) !== "text" ? [counted] : [])]
   ).concat(asked.isReordered ? [t("reordered")] : []);
   if (byId("status").textContent !== told.join(" · ")) byId("status").textContent = told.join(" · ");
   byId("anyway").hidden = !(asked.isSearch && asked.done && asked.min !== 0 && found(asked));
 }
 
 function explainNothing(asked) {
-  byId("status").textContent = t(query.modality === "text" ? "countedChunks" : "counted", { n: 0 });
+  byId("status").textContent = t(`counted${countedAs(query.modality)}`, { n: 0 });
   if (!asked.isSearch && !whereOf(query)) {
     byId("hello").hidden = true;
     byId("status").textContent = "";

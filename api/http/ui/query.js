@@ -21,6 +21,7 @@ export const EMPTY = Object.freeze({
   person: [],
   collection: "",
   hidden: "",
+  hasText: false,
   columns: {},
   ranges: {},
   literal: [],
@@ -101,12 +102,13 @@ export function fromAddress(address) {
     const isBound = ["min", "max"].includes(what) && value.trim() && Number.isFinite(Number(value));
     if (isBound) query.ranges[column] = { ...query.ranges[column], [what]: Number(value) };
   }
-  if (["image", "text"].includes(given.get("what"))) query.modality = given.get("what");
+  if (["image", "audio", "text"].includes(given.get("what"))) query.modality = given.get("what");
   if (!/^(-1|[1-5])$/.test(query.rating)) query.rating = "";
   if (!boxAround(query.near)) query.near = "";
   query.size = Number(given.get("size")) || 0;
   if (given.has("min")) query.min = Math.min(1, Math.max(0, Number(given.get("min")) || 0));
   query.group = given.has("group");
+  query.hasText = given.has("text");
   query.rerank = given.get("rerank") !== "none";
   if (SORTS.includes(given.get("sort"))) query.sort = given.get("sort");
   return query;
@@ -141,6 +143,7 @@ export function toAddress(query, item = null) {
   }
   if (query.min !== null) given.set("min", query.min);
   if (query.group) given.set("group", "1");
+  if (query.hasText) given.set("text", "1");
   if (!query.rerank) given.set("rerank", "none");
   if (query.sort !== "relevance") given.set("sort", query.sort);
   if (item !== null) given.set("item", item);
@@ -189,6 +192,7 @@ export function whereOf(query) {
   if (query.collection) where.collection = query.collection;
   if (query.hidden) where.hidden = true;
   if (query.rating) where.rating = query.rating === REJECTED ? { max: -1 } : { min: Number(query.rating) };
+  if (query.hasText) where.has_text = true;
   if (query.near) where.gps = boxAround(query.near);
   const all = Object.keys(where).length ? [where] : [];
   if (query.size) all.push({ or: [{ width: { min: query.size } }, { height: { min: query.size } }] });
@@ -254,7 +258,7 @@ function dayAfter(day) {
 }
 
 export function filterCount(query) {
-  const plain = ["from", "to", "size", "near", "group", "rating", "collection", "hidden"];
+  const plain = ["from", "to", "size", "near", "group", "rating", "collection", "hidden", "hasText"];
   return (
     plain.filter((field) => query[field]).length +
     Object.keys(SEVERAL).filter((field) => several(query[field]).length).length +
