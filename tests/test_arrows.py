@@ -30,7 +30,7 @@ ONLY_IN = {
 }
 LAYERS = [
     {"errors", "files", "machine", "objects"},
-    {"catalog", "embeddings", "encoders", "filters", "media"},
+    {"catalog", "embeddings", "encoders", "filters", "media", "recognition"},
     {
         "duplicates",
         "folder_library",

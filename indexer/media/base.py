@@ -40,8 +40,11 @@ class Locator:
 
     part: names the piece inside its file and modality for good, of letters and digits: "" for a
     whole file, `t12480` for the frame at 12,480 ms, `p3` for the third page, `r17` for a table's
-    seventeenth row, with `r17n2` for the second text of that row. width, height: of an upright
-    original image, in pixels. page counts from 1. columns: the other values of a table's row.
+    seventeenth row, with `r17n2` for the second text of that row. What a recogniser found has the
+    part of its origin, a hyphen, the task and a number: `p3-ocr0`, `-speech12480`. width, height:
+    of an upright original image, in pixels. page counts from 1. time_s: the moment that is shown;
+    start_s, end_s: from when to when it lasts; all in seconds from the beginning. columns: the
+    other values of a table's row.
     """
 
     part: str = ""
@@ -50,6 +53,8 @@ class Locator:
     page: int | None = None
     time_s: float | None = None
     columns: Columns | None = None
+    start_s: float | None = None
+    end_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from retrieval.catalog.database import Catalog
 from retrieval.catalog.records import (
     Collection,
     Counts,
+    Enrichment,
+    EnrichmentCounts,
     FailedFile,
     FileDetails,
     FileEntry,
@@ -35,6 +37,8 @@ __all__ = [
     "Catalog",
     "Collection",
     "Counts",
+    "Enrichment",
+    "EnrichmentCounts",
     "FailedFile",
     "FileDetails",
     "FileEntry",

@@ -14,7 +14,13 @@ import sqlalchemy as sa
 
 from retrieval.catalog.dialects.base import Dialect
 from retrieval.catalog.facets import ColumnFacet
-from retrieval.catalog.records import Collection, FileState, SavedSearch, folded_name
+from retrieval.catalog.records import (
+    Collection,
+    FileState,
+    SavedSearch,
+    folded_name,
+    picture_part,
+)
 from retrieval.catalog.schema import (
     CAN_BE_FOUND,
     CollectedItemRecord,
@@ -27,6 +33,7 @@ from retrieval.catalog.schema import (
     next_id,
 )
 from retrieval.errors import NotFoundError, UsageError
+from retrieval.media import Modality
 
 LONGEST_NAME = 200
 MOST_NAMED = 1000
@@ -300,7 +307,7 @@ def _existing(connection: sa.Connection, item_ids: Sequence[int]) -> list[int]:
 
 
 def _with_their_pages(connection: sa.Connection, item_ids: Sequence[int]) -> list[int]:
-    """Add to items all that lie on the same pages of their files."""
+    """Add to items all that lie on the same pages of their files, and what was found in them."""
     of_page = sa.orm.aliased(ItemRecord)
     query = sa.select(of_page.id).join(
         ItemRecord,
@@ -311,7 +318,50 @@ def _with_their_pages(connection: sa.Connection, item_ids: Sequence[int]) -> lis
         for chunk in chunks(list(item_ids))
         for item_id in connection.scalars(query.where(ItemRecord.id.in_(chunk)))
     ]
-    return list(dict.fromkeys([*item_ids, *found]))
+    return list(dict.fromkeys([*item_ids, *found, *_found_with(connection, item_ids)]))
+
+
+def hide_with_origins(connection: sa.Connection, item_ids: Sequence[int]) -> None:
+    """Hide those of some found texts whose pictures are hidden."""
+    hidden = set()
+    for chunk in chunks(_found_with(connection, item_ids)):
+        hidden |= _members(connection, HiddenItemRecord, chunk)
+    places = {place for _, place in _origins(connection, sorted(hidden))}
+    known = _members(connection, HiddenItemRecord, item_ids)
+    new = [i for i, place in _origins(connection, item_ids) if place in places and i not in known]
+    if new:
+        now = int(time.time())
+        connection.execute(
+            sa.insert(HiddenItemRecord), [{"item_id": i, "hidden_at": now} for i in new]
+        )
+
+
+def _found_with(connection: sa.Connection, item_ids: Sequence[int]) -> list[int]:
+    """Return the pictures and the texts found in them, of which some items are one."""
+    places = {place for _, place in _origins(connection, item_ids)}
+    query = sa.select(ItemRecord.id, ItemRecord.file_id, ItemRecord.part).where(
+        sa.or_(ItemRecord.modality == Modality.IMAGE, ItemRecord.part.like("%-%"))
+    )
+    return [
+        item_id
+        for chunk in chunks(sorted({file_id for file_id, _ in places}))
+        for item_id, file_id, part in connection.execute(query.where(ItemRecord.file_id.in_(chunk)))
+        if (file_id, picture_part(part)) in places
+    ]
+
+
+def _origins(
+    connection: sa.Connection, item_ids: Sequence[int]
+) -> list[tuple[int, tuple[int, str]]]:
+    """List pictures and found texts by id, with the file and the part of the picture."""
+    query = sa.select(ItemRecord.id, ItemRecord.file_id, ItemRecord.part).where(
+        sa.or_(ItemRecord.modality == Modality.IMAGE, ItemRecord.part.like("%-%"))
+    )
+    return [
+        (item_id, (file_id, picture_part(part)))
+        for chunk in chunks(list(item_ids))
+        for item_id, file_id, part in connection.execute(query.where(ItemRecord.id.in_(chunk)))
+    ]
 
 
 def _members(

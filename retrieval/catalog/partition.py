@@ -7,6 +7,7 @@ import sqlalchemy as sa
 import xxhash
 from numpy.typing import NDArray
 
+from retrieval.catalog import enrichments
 from retrieval.catalog.fulltext.index import forget_items
 from retrieval.catalog.schema import (
     FILE_WORDS,
@@ -64,6 +65,7 @@ def keep_shard(connection: sa.Connection, index: int, count: int) -> Extents:
     for chunk in chunks(elsewhere):
         _delete(connection, AnnotationRecord, AnnotationRecord.file_id.in_(chunk))
         _delete(connection, FileRecord, FileRecord.id.in_(chunk))
+    enrichments.forget_unused(connection)
     if index:  # what walks met is of no file
         connection.execute(sa.update(SourceRecord).values(seen=None))
     for (space_id, modality), numbers in extents.items():

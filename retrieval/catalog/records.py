@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from retrieval.errors import DamagedLibraryError
 from retrieval.files import require_plain_name, valid_text
 from retrieval.media import NO_METADATA, MediaKind, Metadata, Modality
 from retrieval.media.registry import format_of_indexed
+from retrieval.recognition.base import Recognized, Segment, Task
 
 _Record = TypeVar("_Record")
 
@@ -27,6 +29,26 @@ _EPOCH = datetime(1970, 1, 1)
 def local_time(seconds: int) -> datetime:
     """Return a date and time without a zone, from its seconds since 1970 by its own clock."""
     return _EPOCH + timedelta(seconds=seconds)
+
+
+_FOUND_PART = re.compile(rf"([^-]*)-({'|'.join(Task)})(\d*)")
+
+
+def found_part(origin: str, task: Task, number: int) -> str:
+    """Name a found text inside its file: the part that it was found in, task and number."""
+    return f"{origin}-{task}{number}"
+
+
+def found_in_part(part: str) -> tuple[str, Task | None]:
+    """Split what `found_part` gives into the part of the origin and the task; None: it is none."""
+    found = _FOUND_PART.fullmatch(part)
+    return (found[1], Task(found[2])) if found else (part, None)
+
+
+def picture_part(part: str) -> str:
+    """Return the part of the picture that a text was found in; of other items their own."""
+    origin, task = found_in_part(part)
+    return origin if task is not None and task.is_of_pictures else part
 
 
 def folded_name(name: str) -> str:
@@ -79,8 +101,10 @@ class Item:
 
     size, mtime_ns: of the file, in bytes, and nanoseconds since 1970. part: names it inside its
     file, "" for the whole. width, height: pixels, upright. page: counts from 1. text: the chunk, of
-    a text. columns: values of a table's row. taken_local: date and time of the file by the clock of
-    its camera, without a zone; None if its date is unknown. taken_from: where that comes from.
+    a text. columns: values of a table's row. time_s: the moment that is shown; start_s, end_s: from
+    when to when it lasts; in seconds from the beginning of its file. taken_local: date and time of
+    the file by the clock of its camera, without a zone; None if its date is unknown. taken_from:
+    where that comes from.
     """
 
     id: int
@@ -97,6 +121,8 @@ class Item:
     time_s: float | None = None
     text: str | None = None
     columns: dict[str, Any] | None = None
+    start_s: float | None = None
+    end_s: float | None = None
     taken_local: datetime | None = None
     taken_from: TakenFrom | None = None
 
@@ -110,10 +136,19 @@ class Item:
 
     @property
     def has_picture(self) -> bool:
-        """Whether there is an image of it; of a text there is one if it lies on a page."""
+        """Whether there is an image of it; of a text there is one if it lies on a page.
+
+        A text that a model found has the picture that it was found in.
+        """
         return self.modality is Modality.IMAGE or (
-            self.page is not None and format_of_indexed(self.path).render is not None
+            (self.page is not None or self.found_by is not None)
+            and format_of_indexed(self.path).render is not None
         )
+
+    @property
+    def found_by(self) -> Task | None:
+        """The task whose recogniser found this text; None for what a file itself holds."""
+        return found_in_part(self.part)[1] if self.modality is Modality.TEXT else None
 
     @property
     def picture_key(self) -> str:
@@ -121,8 +156,13 @@ class Item:
 
         Raises DamagedLibraryError where it is none.
         """
-        key = f"{self.content_hash}-{self.part}" if self.part else self.content_hash
-        return require_plain_name(key)
+        part = picture_part(self.part) if self.found_by else self.part
+        return require_plain_name(f"{self.content_hash}-{part}" if part else self.content_hash)
+
+    @property
+    def origin_part(self) -> str:
+        """The part of what a found text was found in; of other items their own."""
+        return self.part if self.found_by is None else found_in_part(self.part)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,6 +286,41 @@ class ItemEntry:
     time_s: float | None = None
     text: str | None = None
     columns: dict[str, Any] | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enrichment:
+    """What a recogniser found in one picture or file; see `Recognized`.
+
+    key: `Item.picture_key` of a picture, the content hash of a file. model: its `identity`.
+    """
+
+    task: Task
+    key: str
+    model: str
+    segments: Sequence[Segment] = ()
+    failure: str | None = None
+
+    @property
+    def text(self) -> str | None:
+        """All that was found, a line a segment; None where nothing was."""
+        return Recognized(self.segments).text
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichmentCounts:
+    """Numbers of pictures, or files for speech, of the files that can be found.
+
+    looked_at: what a recogniser was given. with_text: in which it found some. failed: where it
+    could not look. models: by whom, sorted.
+    """
+
+    looked_at: int = 0
+    with_text: int = 0
+    failed: int = 0
+    models: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

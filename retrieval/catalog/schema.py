@@ -17,7 +17,7 @@ from retrieval.media import MediaKind, Modality
 
 _T = TypeVar("_T")
 
-SCHEMA_REVISION = "0014"
+SCHEMA_REVISION = "0015"
 """The newest migration; a test compares it with the scripts."""
 
 METADATA_VERSION = 2
@@ -128,6 +128,8 @@ class ItemRecord(Base):
     time_s: Mapped[float | None] = mapped_column(sa.Double)
     text: Mapped[str | None] = mapped_column(sa.Text)
     columns: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
+    start_s: Mapped[float | None] = mapped_column(sa.Double)
+    end_s: Mapped[float | None] = mapped_column(sa.Double)
 
 
 class RowRecord(Base):
@@ -168,6 +170,22 @@ class AnnotationRecord(Base):
     file_id: Mapped[int] = mapped_column(sa.ForeignKey("files.id"), index=True)
     image_path: Mapped[str] = mapped_column(FilePath, index=True)
     columns: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+
+
+class EnrichmentRecord(Base):
+    """What a model found in one picture, or heard in one file; `retrieval.catalog.enrichments`.
+
+    key: `Item.picture_key` of a picture, the content hash of a file. text: all of its segments;
+    NULL where it found nothing, or failed.
+    """
+
+    __tablename__ = "enrichments"
+    task: Mapped[str] = mapped_column(sa.String(16), primary_key=True)
+    key: Mapped[str] = mapped_column(sa.String(128), primary_key=True)
+    model: Mapped[str] = mapped_column(sa.Text)
+    text: Mapped[str | None] = mapped_column(sa.Text)
+    segments: Mapped[list[dict[str, Any]]] = mapped_column(sa.JSON)
+    failure: Mapped[str | None] = mapped_column(sa.Text)
 
 
 class NoteRecord(Base):
@@ -389,6 +407,8 @@ ITEM_COLUMNS = (
     ItemRecord.time_s,
     ItemRecord.text,
     ItemRecord.columns,
+    ItemRecord.start_s,
+    ItemRecord.end_s,
 )
 """In the order of the fields of `Item` and `ItemEntry`."""
 

@@ -13,7 +13,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from retrieval.catalog import collections
+from retrieval.catalog import collections, enrichments
 from retrieval.catalog.derived import date_of
 from retrieval.catalog.dialects.base import Dialect
 from retrieval.catalog.facets import (
@@ -29,6 +29,8 @@ from retrieval.catalog.fulltext.words import terms
 from retrieval.catalog.records import (
     Collection,
     Counts,
+    Enrichment,
+    EnrichmentCounts,
     FailedFile,
     FileDetails,
     FileEntry,
@@ -78,6 +80,7 @@ from retrieval.errors import DamagedLibraryError
 from retrieval.files import GIVEN
 from retrieval.filters import ColumnValue, Filter, GeoBox
 from retrieval.media import MediaKind, Metadata, Modality, clock_seconds
+from retrieval.recognition.base import Segment, Task
 
 METADATA = tuple(field.name for field in fields(Metadata) if field.name != "columns")
 """The fields of metadata that are columns of files; the others are annotations of the file."""
@@ -841,6 +844,110 @@ class Snapshot:
             .order_by(RowRecord.row, ItemRecord.id)
         )
         return [item_of(fields) for fields in self._connection.execute(query)]
+
+    def enrichments(self, task: Task, keys: Iterable[str]) -> dict[str, Enrichment]:
+        """Return what a task found in some pictures or files, by key; see `Enrichment`."""
+        return enrichments.read(self._connection, task, keys)
+
+    def enrichments_of(self, item: Item) -> list[Enrichment]:
+        """List what was found in an item's picture, and what is said in its file, by task."""
+        return enrichments.of_item(self._connection, item)
+
+    def enrichment_counts(self) -> dict[Task, EnrichmentCounts]:
+        """Count what each task has looked at; tasks that have looked at nothing are left out."""
+        if not enrichments.exist(self._connection):
+            return {}
+        found = {task: enrichments.count(self._connection, task) for task in Task}
+        return {task: counts for task, counts in found.items() if counts.looked_at}
+
+    def pictures_to_enrich(
+        self,
+        space_id: str,
+        task: Task,
+        *,
+        model: str | None = None,
+        retry_failed: bool = False,
+        after: int = 0,
+        limit: int,
+    ) -> list[Item]:
+        """List pictures that a task has not looked at, by id, page by page.
+
+        Several have the same `picture_key` where files have the same content. Pages with a text of
+        their own are not for OCR, and pages of documents get no captions.
+
+        Args:
+            space_id: Space in which the pictures must have a vector.
+            task: The task.
+            model: Also list what another model than this one has looked at.
+            retry_failed: Also list those at which it could not look.
+            after: Id of the last item of the page before; 0 for the first page.
+            limit: Maximum number of items.
+        """
+        return enrichments.missing_pictures(
+            self._connection,
+            space_id,
+            task,
+            model=model,
+            retry_failed=retry_failed,
+            after=after,
+            limit=limit,
+        )
+
+    def files_to_enrich(
+        self,
+        task: Task,
+        *,
+        model: str | None = None,
+        retry_failed: bool = False,
+        after: str = "",
+        limit: int,
+    ) -> list[FileEntry]:
+        """List files of sound, videos too, that a task has not heard, by path, page by page.
+
+        Args:
+            task: The task.
+            model: Also list what another model than this one has heard.
+            retry_failed: Also list those that it could not hear.
+            after: Path of the last file of the page before.
+            limit: Maximum number of files.
+        """
+        found = enrichments.missing_files(
+            self._connection,
+            task,
+            model=model,
+            retry_failed=retry_failed,
+            after=after,
+            limit=limit,
+        )
+        return [
+            FileEntry(path, MediaKind(kind), size, mtime_ns, digest)
+            for path, kind, digest, size, mtime_ns in found
+        ]
+
+    def count_to_enrich(
+        self, space_id: str, task: Task, *, model: str | None = None, retry_failed: bool = False
+    ) -> int:
+        """Count the distinct pictures, or contents of files, that a task has not looked at."""
+        return enrichments.count_missing(self._connection, space_id, task, model, retry_failed)
+
+    def without_passages(
+        self, space_id: str, task: Task, *, after: int = 0, limit: int
+    ) -> list[tuple[int, Item | None, str, str, list[Segment]]]:
+        """List found texts that are no items of a space yet, page by page.
+
+        Args:
+            space_id: The space; of pictures only those that it has a vector of.
+            task: Whose texts.
+            after: The number of the last of the page before; 0 for the first page.
+            limit: Maximum number.
+
+        Returns:
+            Of each a number that grows, the picture (None: a file that was heard), the path and
+            the content hash of its file, and the segments.
+        """
+        return enrichments.without_passages(
+            self._connection, space_id, task, after=after, limit=limit
+        )
 
     def picture_rows(self, space_id: str, *, parts: bool = False) -> Iterator[tuple[int, str]]:
         """Yield one row and the content hash of each distinct image that can be found, by row.

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
 
-from retrieval.catalog import cells, collections, derived, facets
+from retrieval.catalog import cells, collections, derived, enrichments, facets
 from retrieval.catalog.fulltext import index as text_index
 from retrieval.catalog.paths import is_at_or_below, reroot
 from retrieval.catalog.records import (
@@ -26,6 +27,7 @@ from retrieval.catalog.schema import (
     PARAMETERS_PER_STATEMENT,
     AnnotationRecord,
     EmbeddedFileRecord,
+    EnrichmentRecord,
     ExtentRecord,
     FileRecord,
     ItemRecord,
@@ -48,6 +50,7 @@ from retrieval.media import (
     Modality,
     local_clock_seconds,
 )
+from retrieval.recognition.base import Recognized, Task
 
 _Key = TypeVar("_Key")
 
@@ -238,7 +241,8 @@ class Transaction(Snapshot):
         paged = [
             file_ids[update.file.path]
             for update in updates
-            if update.file.kind is MediaKind.IMAGE and any(item.part for item in update.items)
+            if update.file.kind is MediaKind.IMAGE
+            and any(item.part and item.modality is Modality.IMAGE for item in update.items)
         ]
         for chunk in chunks(sorted(known_files.intersection(paged))):
             whole = sa.select(ItemRecord.id).where(
@@ -286,10 +290,11 @@ class Transaction(Snapshot):
         noted = [(file_ids[update.file.path], note) for update in updates for note in update.notes]
         self._dialect.insert_rows(self._connection, NoteRecord, ("file_id", "note"), noted)
         self._refresh_said(with_words)
+        has_found_texts = enrichments.exist(self._connection)
         texts = {
             ids[key]: (item.text, item.columns)
             for key, (_, item) in wanted.items()
-            if ids[key] < first_item or item.text or item.columns
+            if ids[key] < first_item or item.text or item.columns or has_found_texts
         }
         text_index.refresh_items(self._connection, texts)
         cells.refresh_items(self._connection, {i: columns for i, (_, columns) in texts.items()})
@@ -302,6 +307,135 @@ class Transaction(Snapshot):
             },
             known_files,
         )
+
+    def record_enrichments(self, task: Task, model: str, found: Mapping[str, Recognized]) -> None:
+        """Record what a recogniser found, by key, in place of what is known; its words count now.
+
+        Items of texts that were found before are deleted; `record_passages` makes new ones.
+
+        Args:
+            task: The task.
+            model: `identity` of the recogniser.
+            found: By `Item.picture_key` or, of speech, the content hash of the file.
+        """
+        known = enrichments.read(self._connection, task, found)
+        enrichments.record(self._connection, task, model, found)
+        if task.is_of_pictures:
+            item_ids = enrichments.items_of_keys(self._connection, found)
+            text_index.refresh_known_items(self._connection, item_ids)
+            origins = enrichments.items_of_keys(self._connection, known)
+            self._delete_passages(task, origins)
+            return
+        text_index.refresh_files(
+            self._connection, enrichments.files_of_contents(self._connection, found)
+        )
+        for chunk in chunks(enrichments.files_of_contents(self._connection, known)):
+            passages = enrichments.passages_of(task, sa.literal(""))
+            self._delete_found(sa.and_(ItemRecord.file_id.in_(chunk), passages))
+
+    def record_passages(
+        self,
+        space_id: str,
+        task: Task,
+        passages: Mapping[tuple[str, str], tuple[str, Sequence[ItemEntry]]],
+    ) -> None:
+        """Record found texts as items, in place of those of the same origin in the space.
+
+        Nothing is recorded for a file that has another content by now, or cannot be found. Texts of
+        a hidden picture are hidden.
+
+        Args:
+            space_id: Space of their rows, which `extend_rows` must have committed.
+            task: Who found them.
+            passages: By the path of the file and the part of the origin: the content hash of the
+                file, and the items, whose parts `found_part` gives.
+        """
+        files = self.indexed_at(sorted({path for path, _ in passages}))
+        current = {
+            place: entries
+            for place, (content_hash, entries) in passages.items()
+            if place[0] in files and files[place[0]].content_hash == content_hash
+        }
+        file_ids = self._ids_of_files({path for path, _ in current})
+        for (path, origin), entries in current.items():
+            before = sa.and_(
+                ItemRecord.file_id == file_ids[path],
+                ItemRecord.modality == Modality.TEXT,
+                enrichments.passages_of(task, sa.literal(origin)),
+                ItemRecord.part.not_in([entry.part for entry in entries]),
+            )
+            former = self._connection.scalars(sa.select(ItemRecord.id).where(before)).all()
+            self._delete(RowRecord.item_id, former, RowRecord.space_id == space_id)
+            # Another space may have other chunks, as its encoder reads more or less at once.
+            in_no_space = ~sa.exists().where(RowRecord.item_id == ItemRecord.id)
+            self._delete_items(sa.and_(ItemRecord.id.in_(former), in_no_space))
+        wanted = {
+            (file_ids[path], entry.modality, entry.part): (files[path], entry)
+            for (path, _), entries in current.items()
+            for entry in entries
+        }
+        ids = self._save_items(
+            {key: entry for key, (_, entry) in wanted.items()}, self._ids_of_items(wanted), None
+        )
+        self._delete(RowRecord.item_id, ids.values(), RowRecord.space_id == space_id)
+        self._dialect.insert_rows(
+            self._connection,
+            RowRecord,
+            ("space_id", "item_id", "modality", "row", "content_hash", "file_id"),
+            [
+                (space_id, ids[key], entry.modality, entry.row, file.content_hash, key[0])
+                for key, (file, entry) in wanted.items()
+            ],
+        )
+        texts = {ids[key]: (entry.text, entry.columns) for key, (_, entry) in wanted.items()}
+        text_index.refresh_items(self._connection, texts)
+        collections.hide_with_origins(self._connection, list(texts))
+
+    def forget_enrichments(self, task: Task) -> None:
+        """Delete all that a task found: texts, words and items."""
+        if task.is_of_pictures:
+            found = self._connection.scalars(
+                sa.select(ItemRecord.id)
+                .join_from(ItemRecord, FileRecord, FileRecord.id == ItemRecord.file_id)
+                .join(EnrichmentRecord, EnrichmentRecord.key == enrichments.PICTURE_KEY)
+                .where(EnrichmentRecord.task == task, ItemRecord.modality == Modality.IMAGE)
+            ).all()
+            enrichments.forget(self._connection, task)
+            text_index.refresh_known_items(self._connection, found)
+        else:
+            heard = self._connection.scalars(
+                sa.select(FileRecord.id)
+                .join(EnrichmentRecord, EnrichmentRecord.key == FileRecord.content_hash)
+                .where(EnrichmentRecord.task == task)
+            ).all()
+            enrichments.forget(self._connection, task)
+            text_index.refresh_files(self._connection, heard)
+        self._delete_found(enrichments.passages_of(task, sa.literal("%")))
+
+    def forget_unused_enrichments(self) -> int:
+        """Delete what was found in contents that no file has any more; returns of how many."""
+        return enrichments.forget_unused(self._connection)
+
+    def _delete_passages(self, task: Task, origins: Sequence[int]) -> None:
+        """Delete the found texts of some pictures, given by their ids."""
+        origin = aliased(ItemRecord)
+        for chunk in chunks(origins):
+            of_origins = (
+                sa.select(ItemRecord.id)
+                .join(origin, origin.file_id == ItemRecord.file_id)
+                .where(
+                    origin.id.in_(chunk),
+                    ItemRecord.modality == Modality.TEXT,
+                    enrichments.passages_of(task, origin.part),
+                )
+            )
+            self._delete_found(ItemRecord.id.in_(list(self._connection.scalars(of_origins))))
+
+    def _delete_found(self, condition: sa.ColumnElement[bool]) -> None:
+        """Delete found texts, with their rows in every space."""
+        passages = sa.and_(ItemRecord.modality == Modality.TEXT, condition)
+        ids = self._connection.scalars(sa.select(ItemRecord.id).where(passages)).all()
+        self.delete_items(ids)
 
     def delete_items(self, item_ids: Iterable[int]) -> None:
         """Delete items, by their ids, with their rows in every space; their files stay."""

@@ -24,6 +24,7 @@ from retrieval.errors import DamagedLibraryError
 from retrieval.files import valid_text
 from retrieval.lance.schema import (
     KEY,
+    LATER_COLUMNS,
     VECTOR,
     arrow,
     bucket_of,
@@ -60,6 +61,7 @@ __all__ = [
 ITEM_COLUMNS = (
     *("path", "path_bytes", "kind", "modality", "content_hash", "size", "mtime_ns", "part"),
     *("width", "height", "page", "time_s", "text", "columns", "taken_local", "taken_at"),
+    *LATER_COLUMNS,
 )
 """What `items_of` reads, besides `_rowid`."""
 
@@ -163,13 +165,16 @@ def _rows_of(stored: StoredFile, folders: Folders) -> Iterator[dict[str, Any]]:
 def _of_item(item: StoredItem | None) -> dict[str, Any]:
     if item is None:
         names = ("modality", "page", "time_s", "width", "height", "text", "columns", VECTOR)
-        return {**dict.fromkeys(names), "part": "", "hidden": False, "collections": []}
+        none = dict.fromkeys((*names, *LATER_COLUMNS))
+        return {**none, "part": "", "hidden": False, "collections": []}
     entry = item.entry
     return {
         "modality": str(entry.modality),
         "part": entry.part,
         "page": entry.page,
         "time_s": entry.time_s,
+        "start_s": entry.start_s,
+        "end_s": entry.end_s,
         "width": entry.width,
         "height": entry.height,
         "text": entry.text,
@@ -192,7 +197,11 @@ def _said_as_json(said: Sequence[Said]) -> str | None:
 
 def _digest(row: Mapping[str, Any]) -> int:
     """Compute a checksum, 64 bits with sign, of all that a row says."""
-    told = [value for name, value in row.items() if name not in _NOT_COMPARED]
+    told = [
+        value
+        for name, value in row.items()
+        if name not in _NOT_COMPARED and not (name in LATER_COLUMNS and value is None)
+    ]
     digest = xxhash.xxh3_64(repr(told).encode("utf-8", "surrogatepass"))
     if row[VECTOR] is not None:
         digest.update(row[VECTOR].tobytes())
@@ -305,6 +314,7 @@ def _columns(written: str | None) -> dict[str, Any] | None:
 
 def _entry_of(row: Mapping[str, Any]) -> ItemEntry:
     known = {name: row[name] for name in ("width", "height", "page", "time_s", "text")}
+    known |= {name: row.get(name) for name in LATER_COLUMNS}
     modality = Modality(row["modality"])
     return ItemEntry(modality, -1, row["part"], columns=_columns(row["columns"]), **known)
 
@@ -333,6 +343,8 @@ def _item_of(row: Mapping[str, Any]) -> Item:
         entry.time_s,
         entry.text,
         entry.columns,
+        entry.start_s,
+        entry.end_s,
         *dated,
     )
     return require_types(item)

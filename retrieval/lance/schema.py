@@ -27,6 +27,8 @@ _SOURCE = "mmsearch.source."
 
 KEY = "key"
 VECTOR = "vector"
+LATER_COLUMNS = ("start_s", "end_s")
+"""Columns that tables of earlier versions lack until they are written to again."""
 BUCKETS = 1 << 16
 """Numbers of `bucket`, the hash of a content by which tables are divided."""
 
@@ -95,6 +97,8 @@ def schema_of(space: Space, sources: Mapping[str, dict[str, Any] | None] | None 
         "hidden": pa.bool_(),
         "collections": pa.list_(text),
         "digest": number,
+        "start_s": real,
+        "end_s": real,
     }
     # Lance finds by this that two writers insert the same row.
     primary = {"lance-schema:unenforced-primary-key": "true"}
@@ -149,6 +153,8 @@ def require_columns(schema: Any, space: Space, location: str) -> None:
     """Raise DamagedLibraryError for a table that lacks columns, or has others in their place."""
     found = {field.name: field.type for field in schema}
     for field in schema_of(space):
+        if field.name in LATER_COLUMNS and field.name not in found:
+            continue
         if found.get(field.name) != field.type:
             raise DamagedLibraryError(
                 f"{location} has no column {field.name!r} of the type {field.type}. Open an "

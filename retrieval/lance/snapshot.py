@@ -429,7 +429,7 @@ class LanceSnapshot(Snapshot):
             wanted["refine_factor"] = effort.overfetch
         with self.table.errors():
             return self.table.dataset.scanner(
-                columns=[*OF_ITEMS, VECTOR],
+                columns=self.table.known_columns([*OF_ITEMS, VECTOR]),
                 nearest=wanted,
                 filter=predicate,
                 prefilter=True,

@@ -20,6 +20,8 @@ from retrieval.lance.location import parse
 from retrieval.lance.schema import (
     IDENTITY,
     KEY,
+    LATER_COLUMNS,
+    arrow,
     lance,
     metadata_of_sources,
     require_columns,
@@ -251,12 +253,14 @@ class LanceTable:
 
         Not idempotent: use `merge` where the rows may be there already.
         """
+        self._add_later_columns()
         with self._errors():
             self.dataset = lance().write_dataset(rows, self.dataset, mode="append")
 
     def merge(self, rows: Any) -> None:
         """Add rows, or replace those of the same keys, which keep their ids, in one commit."""
         if rows.num_rows:
+            self._add_later_columns()
             with self._errors():
                 self._merging().execute(rows)
 
@@ -269,11 +273,25 @@ class LanceTable:
         if not rows.num_rows:
             self.delete_files(file_keys)
             return
+        self._add_later_columns()
         with self._errors():
             merging = self._merging()
             if file_keys:
                 merging = merging.when_not_matched_by_source_delete(of_files(file_keys))
             merging.execute(rows)
+
+    def _add_later_columns(self) -> None:
+        """Bring a table of an earlier version to the columns of this one, whose values are NULL."""
+        known = schema_of(self.space)
+        missing = [name for name in LATER_COLUMNS if name not in self.dataset.schema.names]
+        if missing:
+            with self._errors():
+                self.dataset.add_columns(arrow().schema([known.field(name) for name in missing]))
+
+    def known_columns(self, names: Sequence[str]) -> list[str]:
+        """Leave out columns that a table of an earlier version lacks."""
+        known = self.dataset.schema.names
+        return [name for name in names if name not in LATER_COLUMNS or name in known]
 
     def _merging(self) -> Any:
         return (
@@ -316,7 +334,7 @@ class LanceTable:
         """
         with self._errors():
             yield from self.dataset.scanner(
-                columns=list(columns),
+                columns=self.known_columns(columns),
                 filter=predicate,
                 batch_size=batch_rows,
                 offset=offset or None,
@@ -326,7 +344,7 @@ class LanceTable:
     def read(self, columns: Sequence[str], predicate: str | None = None) -> Any:
         """Return the rows that pass a predicate as an Arrow table; see `scan`."""
         with self._errors():
-            return self.dataset.to_table(columns=list(columns), filter=predicate)
+            return self.dataset.to_table(columns=self.known_columns(columns), filter=predicate)
 
     def count(self, predicate: str | None = None) -> int:
         """Count the rows that pass a predicate."""

@@ -190,7 +190,8 @@ class LanceEngine(Engine):
         similarity = vectors_of(rows).astype(np.float32) @ plan.vector
         # Of equals the older row first, as everywhere.
         order = np.lexsort((ids, -similarity))[: plan.count]
-        at: _At = {row_id_of(item.id): (item,) for item in items_of(rows.select(OF_ITEMS))}
+        of_items = rows.select(snapshot.table.known_columns(OF_ITEMS))
+        at: _At = {row_id_of(item.id): (item,) for item in items_of(of_items)}
         candidates = Candidates.of(ids[order] + 1, ids[order], similarity[order])
         is_all = bool(rows.num_rows < wanted and len(order) == rows.num_rows)
         return candidates, is_all, at

@@ -15,6 +15,7 @@ from retrieval.catalog import FileDetails, Item, TakenFrom
 from retrieval.errors import UsageError
 from retrieval.files import valid_text
 from retrieval.media import FIRST_SECOND, LAST_SECOND, MediaKind, Modality, clock_seconds
+from retrieval.recognition.base import Task
 from retrieval.search.item_order import Order, Place
 from retrieval.search.query import MAX_ITEM_ID
 
@@ -173,7 +174,12 @@ class ThumbnailRequest(BaseModel):
 def item_facts(item: Item) -> dict[str, Any]:
     """Fields of an item by their names in answers; models ignore those that they lack."""
     facts = {name: getattr(item, name) for name in _ITEM_FIELDS}
-    return facts | {"item_id": item.id, "bytes": item.size, "thumbnail": thumbnail_url(item)}
+    return facts | {
+        "item_id": item.id,
+        "found_by": item.found_by,
+        "bytes": item.size,
+        "thumbnail": thumbnail_url(item),
+    }
 
 
 ServedPath = Annotated[
@@ -195,6 +201,15 @@ DateSource = Annotated[
 ]
 
 
+FoundBy = Annotated[
+    Task | None,
+    Field(
+        description="Of a text that a model found: in a picture (ocr), in speech, or of what a "
+        "picture shows (caption); null: it stands in the file."
+    ),
+]
+
+
 class ListedItem(BaseModel):
     """An item. Sizes are in pixels, upright."""
 
@@ -206,7 +221,10 @@ class ListedItem(BaseModel):
     height: int | None
     page: Annotated[int | None, Field(description="Page of a document, from 1.")]
     time_s: Annotated[float | None, Field(description="Time of a video frame in seconds.")]
+    start_s: Annotated[float | None, Field(description="When it begins, in seconds of its file.")]
+    end_s: Annotated[float | None, Field(description="When it ends, in seconds of its file.")]
     text: Annotated[str | None, Field(description="The chunk of text.")]
+    found_by: FoundBy
     columns: Annotated[dict[str, Any] | None, Field(description="Other values of the table row.")]
     taken_local: TakenLocal
     taken_from: DateSource

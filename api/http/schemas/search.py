@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_valid
 from api.http.schemas.items import (
     MOST_IN_AN_ADDRESS,
     DateSource,
+    FoundBy,
     ServedPath,
     TakenLocal,
     item_facts,
@@ -212,9 +213,12 @@ class HitSchema(BaseModel):
     modality: Modality
     page: Annotated[int | None, Field(description="Of a document, from 1.")] = None
     time_s: Annotated[float | None, Field(description="Of a video's frame, in seconds.")] = None
+    start_s: Annotated[float | None, Field(description="When it begins, in seconds.")] = None
+    end_s: Annotated[float | None, Field(description="When it ends, in seconds.")] = None
     text: Annotated[
         str | None, Field(description="Text of a chunk; of a page, the chunk that was found.")
     ] = None
+    found_by: FoundBy = None
     columns: Annotated[
         dict[str, Any] | None, Field(description="Other values of a table's row.")
     ] = None

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
+from retrieval.catalog import enrichments
 from retrieval.catalog.dialects import dialect_of
 from retrieval.catalog.fulltext.words import indexed, without_ending
 from retrieval.catalog.records import FileState
@@ -60,7 +61,7 @@ class Folders:
 def fill(connection: sa.Connection) -> None:
     """Index all files and items of a catalog whose text index is empty."""
     file_ids = connection.scalars(sa.select(FileRecord.id).order_by(FileRecord.id)).all()
-    refresh_files(connection, file_ids)
+    refresh_files(connection, file_ids, with_found=False)
     items = sa.select(ItemRecord.id, ItemRecord.text, ItemRecord.columns).where(
         sa.or_(ItemRecord.text.is_not(None), ItemRecord.columns.is_not(None))
     )
@@ -68,8 +69,14 @@ def fill(connection: sa.Connection) -> None:
         _insert(connection, ITEM_WORDS, ((row[0], *words_of_item(*row[1:])) for row in rows))
 
 
-def refresh_files(connection: sa.Connection, file_ids: Iterable[int]) -> None:
-    """Replace the documents of some files."""
+def refresh_files(
+    connection: sa.Connection, file_ids: Iterable[int], *, with_found: bool = True
+) -> None:
+    """Replace the documents of some files.
+
+    with_found: with what is said in them; a migration has no table of it yet.
+    """
+    with_found = with_found and enrichments.exist(connection)
     folders = Folders(connection.scalars(sa.select(SourceRecord.path)))
     for chunk in chunks(sorted(set(file_ids)), _FILES_AT_ONCE):
         files = connection.execute(
@@ -82,12 +89,23 @@ def refresh_files(connection: sa.Connection, file_ids: Iterable[int]) -> None:
             ).where(FileRecord.id.in_(chunk))
         ).all()
         annotations = _annotations_of(connection, [file.path for file in files])
+        heard = enrichments.texts_of_files(connection, chunk) if with_found else {}
         _forget(connection, FILE_WORDS, chunk)
         _insert(
             connection,
             FILE_WORDS,
             (
-                (file[0], *words_of_file(*file[1:], annotations.get(file.path, ()), folders))
+                (
+                    file.id,
+                    *words_of_file(
+                        file.path,
+                        "\n".join(filter(None, [file.text, *heard.get(file.id, ())])),
+                        file.camera,
+                        file.place,
+                        annotations.get(file.path, ()),
+                        folders,
+                    ),
+                )
                 for file in files
             ),
         )
@@ -102,14 +120,27 @@ def refresh_files_below(connection: sa.Connection, root: str) -> None:
 def refresh_items(
     connection: sa.Connection, items: Mapping[int, tuple[str | None, dict[str, Any] | None]]
 ) -> None:
-    """Replace the documents of some items, given their texts and columns by id."""
+    """Replace the documents of some items, given their texts and columns by id.
+
+    What was found in their pictures is among their words.
+    """
+    has_found = enrichments.exist(connection)
     for chunk in chunks(list(items)):
+        found = enrichments.texts_of_items(connection, chunk) if has_found else {}
         _forget(connection, ITEM_WORDS, chunk)
         _insert(
             connection,
             ITEM_WORDS,
-            ((item_id, *words_of_item(*items[item_id])) for item_id in chunk),
+            ((i, *words_of_item(*items[i], found=found.get(i, ()))) for i in chunk),
         )
+
+
+def refresh_known_items(connection: sa.Connection, item_ids: Sequence[int]) -> None:
+    """Replace the documents of some items, by what the catalog has of them."""
+    query = sa.select(ItemRecord.id, ItemRecord.text, ItemRecord.columns)
+    for chunk in chunks(item_ids):
+        found = connection.execute(query.where(ItemRecord.id.in_(chunk)))
+        refresh_items(connection, {i: (text, columns) for i, text, columns in found})
 
 
 def forget_files(connection: sa.Connection, file_ids: Iterable[int]) -> None:
@@ -175,9 +206,14 @@ def words_of_file(
     return *map(_words, known), folders.words(folder)
 
 
-def words_of_item(text: str | None, columns: dict[str, Any] | None) -> tuple[str, ...]:
-    """Return the words of an item for each column of `ITEM_WORDS`, separated by spaces."""
-    return _words([text or ""]), _words(_texts_in(columns))
+def words_of_item(
+    text: str | None, columns: dict[str, Any] | None, found: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Return the words of an item for each column of `ITEM_WORDS`, separated by spaces.
+
+    found: what was found in its picture.
+    """
+    return _words([text or "", *found]), _words(_texts_in(columns))
 
 
 def _texts_in(value: Any) -> Iterator[str]:

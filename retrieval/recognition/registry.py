@@ -1,0 +1,24 @@
+"""Which module loads the recogniser of a task. Models are named `NAME` or by a directory."""
+
+from importlib import import_module
+from typing import Any
+
+from retrieval.recognition.base import PictureRecognizer, Recognizer, SpeechRecognizer, Task
+
+LOADERS = {
+    Task.OCR: "retrieval.recognition.ocr",
+    Task.SPEECH: "retrieval.recognition.speech",
+    Task.CAPTION: "retrieval.recognition.captions",
+}
+"""Modules with a function `load_recognizer(name) -> Recognizer`.
+
+It raises MissingExtraError where a package is not installed, UsageError for a name that there is
+not, and says what to do.
+"""
+
+
+def load_recognizer(task: Task, name: str) -> Recognizer:
+    """Load the model of a task; imports the package that it needs. Raises MMSearchError."""
+    module: Any = import_module(LOADERS[task])
+    recognizer: PictureRecognizer | SpeechRecognizer = module.load_recognizer(name)
+    return recognizer
