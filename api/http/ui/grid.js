@@ -158,7 +158,13 @@ function makeCell(hit, actions) {
   });
   const like = iconButton("like", t("like", { name }), () => actions.like(hit.item_id), "hit-like");
   if (hit.modality === "text") {
+    // What a model found in a picture, a video or a sound is shown with it.
+    const isFound = Boolean(hit.found_by && hit.thumbnail);
+    const picture = isFound ? element("img", { class: "chunk-picture", alt: "", decoding: "async" }) : null;
+    if (picture) showThumbnail(picture, hit, 160);
+    link.classList.toggle("with-picture", isFound);
     link.append(
+      ...[picture].filter(Boolean),
       element("span", { class: "chunk-text", dir: "auto" }, hit.text ?? ""),
       element("span", { class: "chunk-file" }, [name, ...marksOf(hit)].join(" · ")),
     );
@@ -167,18 +173,22 @@ function makeCell(hit, actions) {
   const ratio = Math.min(WIDEST, Math.max(NARROWEST, ratioOf(hit)));
   const cell = element("li", { class: isSound(hit) ? "hit of-sound" : "hit" }, link, like);
   cell.style.setProperty("--ratio", ratio.toFixed(4));
-  const image = element("img", { alt: [name, ...marksOf(hit)].join(", "), decoding: "async" });
+  const image = element("img", { alt: [shortened(hit.text), name, ...marksOf(hit)].filter(Boolean).join(", "), decoding: "async" });
   showThumbnail(image, hit, sharpSize(ratio, grid.row() * 1.15));
   link.append(image, badges(hit), element("span", { class: "hit-name", "aria-hidden": "true" }, nameOf(hit)));
   return selectable(cell, hit);
 }
+
+const MOST_SAID = 160;
+const shortened = (text) => (text?.length > MOST_SAID ? `${text.slice(0, MOST_SAID)}…` : text);
 
 // Of a page that was found by its words, with these.
 const nameOf = (hit) => [fileName(hit.path), hit.text].filter(Boolean).join(" · ");
 
 function marksOf(hit) {
   const marks = [];
-  if (timeOf(hit)) marks.push(timeOf(hit));
+  const time = timeOf(hit);
+  if (time) marks.push(hit.modality === "text" ? t("atTime", { time }) : time);
   if (hit.page) marks.push(t("pageShort", { n: hit.page }));
   return marks;
 }

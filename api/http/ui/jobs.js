@@ -18,6 +18,8 @@ const COUNTS = [
   "failed",
   "noted",
 ];
+// Others are those of building an index.
+const STAGES = { files: "jobsFiles", ocr: "jobs_ocr", speech: "jobs_speech", caption: "jobs_caption" };
 const PAUSE_S = 2;
 const LIST_S = 4;
 // The rate is that of the last half minute, since files differ.
@@ -192,7 +194,7 @@ function progressOf({ progress }, seen) {
   const { stage, done, total, failed } = progress;
   if (stage.startsWith("waiting")) return t("jobsLocked");
   if (!total) return t("jobsScanning");
-  const parts = [t(stage === "files" ? "jobsFiles" : "jobsIndex", { done, n: total })];
+  const parts = [t(STAGES[stage] ?? "jobsIndex", { done, n: total })];
   const now = performance.now();
   if (seen.length && (seen[0].stage !== stage || seen[0].total !== total)) seen.length = 0;
   seen.push({ now, done, stage, total });

@@ -62,6 +62,7 @@ export default {
   understood_folder: "Folder: {name}",
   asWords: "Search for “{name}” as words",
   page: "page {n}",
+  atTime: "at {time}",
   pageShort: "p. {n}",
   sameFile: { one: "{n} more from this file", other: "{n} more from this file" },
 
@@ -275,6 +276,9 @@ export default {
   jobsScanning: "Looking through the folders …",
   jobsLocked: "Waits for another program that is writing to the library.",
   jobsFiles: { one: "{done} of {n} file", other: "{done} of {n} files" },
+  jobs_ocr: "Reading text in pictures: {done} of {n}",
+  jobs_speech: { one: "Writing down what is said: {done} of {n} file", other: "Writing down what is said: {done} of {n} files" },
+  jobs_caption: "Describing pictures: {done} of {n}",
   jobsIndex: "The search index is being built: {done} of {n}",
   jobsRate: "{rate} a second",
   jobsLeft: "about {time} left",

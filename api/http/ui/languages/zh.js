@@ -59,6 +59,7 @@ export default {
   understood_folder: "文件夹：{name}",
   asWords: "把“{name}”当作普通词语搜索",
   page: "第 {n} 页",
+  atTime: "{time} 处",
   pageShort: "第 {n} 页",
   sameFile: { other: "此文件另有 {n} 项" },
 
@@ -265,6 +266,9 @@ export default {
   jobsScanning: "正在浏览文件夹…",
   jobsLocked: "正在等待另一个写入图库的程序。",
   jobsFiles: { other: "{done} / {n} 个文件" },
+  jobs_ocr: "正在识别图片中的文字：{done} / {n}",
+  jobs_speech: { other: "正在转写语音：{done} / {n} 个文件" },
+  jobs_caption: "正在为图片生成说明：{done} / {n}",
   jobsIndex: "正在建立搜索索引：{done} / {n}",
   jobsRate: "每秒 {rate} 个",
   jobsLeft: "大约还需 {time}",
