@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import xxhash
 
-from indexer.media import document, image, table, text, video
+from indexer.media import audio, document, image, sound_track, table, text, video
 from indexer.media.base import Decoded, Reader, ReadOptions
 from retrieval.files import checksum_of_opened
 from retrieval.media import (
@@ -23,6 +23,7 @@ from retrieval.media import (
     is_as_read,
     metadata_notes,
 )
+from retrieval.media.audio import open_sound
 from retrieval.media.pdf import open_document
 from retrieval.media.registry import PDF, Format, format_of_indexed
 from retrieval.media.sidecars import with_sidecars
@@ -33,7 +34,8 @@ from retrieval.objects.paths import is_object
 
 READERS: dict[Format | MediaKind, Reader] = {
     MediaKind.IMAGE: image.read,
-    MediaKind.VIDEO: video.read,
+    MediaKind.VIDEO: sound_track.read,
+    MediaKind.AUDIO: audio.read,
     PDF: document.read,
     MediaKind.TEXT: text.read,
     MediaKind.TABLE: table.read,
@@ -136,7 +138,7 @@ def read_on(path: str, start: int, content: Content, options: ReadOptions) -> De
 
 
 def read_metadata(path: str, sidecars: Sequence[str] = ()) -> tuple[Metadata, tuple[str, ...]]:
-    """Read only the metadata of an image, a video or a PDF; of other files there is none to read.
+    """Read only the metadata of an image, a video, a sound or a PDF; other files have none.
 
     sidecars: paths of the files that describe it. Returns notes of what is damaged, too. Raises
     UnreadableFileError, MissingExtraError and OSError.
@@ -160,6 +162,9 @@ def _read_own_metadata(path: str) -> tuple[Metadata, Sequence[str]]:
     if format_.kind is MediaKind.VIDEO:
         with open_video(path) as opened_video:
             return video.read_metadata(opened_video, path)
+    if format_.kind is MediaKind.AUDIO:
+        with open_sound(path) as opened_sound:
+            return audio.read_metadata(opened_sound), ()
     if format_.kind is MediaKind.IMAGE:
         return exif.read_noted(path)
     return NO_METADATA, ()

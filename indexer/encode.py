@@ -19,7 +19,7 @@ from indexer.media.chunking import split
 from indexer.scan import FoundFile
 from indexer.sources import SourceOptions
 from retrieval.catalog import FailedFile
-from retrieval.encoders.base import Encoder, cannot_encode, importable_preprocess, least_side
+from retrieval.encoders.base import Encoder, importable_preprocess, least_side, sound_input
 from retrieval.errors import MissingExtraError, UnreadableFileError
 from retrieval.media import NO_METADATA, Metadata, Modality
 from retrieval.media.images import default_max_pixels
@@ -105,13 +105,15 @@ def read_options(
     """
     takes_images = Modality.IMAGE in encoder.modalities
     return ReadOptions(
-        least_side=least_side(encoder),
+        least_side=least_side(encoder) if takes_images else None,
         max_pixels=max_pixels or source.max_pixels or default_max_pixels(),
         preprocess=importable_preprocess(encoder) if takes_images else None,
         seconds=_SHARE_OF_LIMIT * limit_s,
         text_column=source.text_column,
         image_column=source.image_column,
         text_encoding=source.text_encoding,
+        pictures=takes_images,
+        sound=sound_input(encoder),
     )
 
 
@@ -168,15 +170,12 @@ def read_steps(
 def ready(step: FileStep, encoder: Encoder) -> FileStep:
     """Leave out what an encoder does not take; turn images into its input, if they are not yet.
 
-    A file of whose first pieces it takes none has failed. May be called from several threads.
+    May be called from several threads.
     """
     decoded = step.decoded
     if decoded is None:
         return step
     taken = [piece for piece in decoded.pieces if piece.modality in encoder.modalities]
-    if step.is_first and decoded.pieces and not taken:
-        error = UnreadableFileError(str(cannot_encode(encoder, decoded.pieces[0].modality)))
-        return FileStep(step.found, failure=failed_file(step.found, error))
     decoded = replace(decoded, pieces=tuple(taken))
     is_preprocessed = Modality.IMAGE in encoder.modalities and importable_preprocess(encoder)
     return replace(

@@ -41,6 +41,7 @@ _ASKED_AT_ONCE = 16
 _DEEPEST = 64
 """Folders below a source: a page of links can lead to ever new ones."""
 _CAPTION_ENDINGS = ("txt", "json")
+_CAPTIONED = frozenset({MediaKind.IMAGE, MediaKind.VIDEO, MediaKind.AUDIO})
 
 
 def walk_objects(root: str, options: WalkOptions, source: str | None = None) -> Iterator[Entry]:
@@ -130,7 +131,7 @@ def walk_shard(
         groups.setdefault(_key(one.path), []).append(one)
     about: dict[str, list[Listed]] = {}
     for key, members in groups.items():
-        is_shown = any(_kind(one.path) in {MediaKind.IMAGE, MediaKind.VIDEO} for one in members)
+        is_shown = any(_kind(one.path) in _CAPTIONED for one in members)
         captions = [one for one in members if one.path[len(key) + 1 :].lower() in _CAPTION_ENDINGS]
         if is_shown and captions:
             about[key] = captions
@@ -143,7 +144,7 @@ def walk_shard(
         if kind is None:
             endings[ending_of(one.path)] += 1
         elif kind in options.kinds and one.status is not None:
-            is_described = kind in {MediaKind.IMAGE, MediaKind.VIDEO}
+            is_described = kind in _CAPTIONED
             yield _found(one.path, one.status, kind, captions if is_described else ())
     if endings:
         yield PassedOver(endings)

@@ -13,6 +13,7 @@ from indexer.commit import Batch, commit
 from indexer.decode import has_pages, read_metadata
 from indexer.decoder_pool import DecoderPool
 from indexer.encode import FileStep, read_options, read_step, ready, with_place
+from indexer.left_out import advice_on_left_out
 from indexer.moved_sources import MoveOptions, Moves, advice_on_missing, follow_moves
 from indexer.partial_scan import PartialScan
 from indexer.progress import Progress, Summary
@@ -29,12 +30,13 @@ from indexer.sources import (
 from retrieval.catalog import Seen
 from retrieval.catalog.paths import is_there
 from retrieval.encoders.base import Encoder
+from retrieval.encoders.modalities import kinds_of, modalities_of
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.integrity.checksums import add_missing_checksums
 from retrieval.lance.copies import require_own, writer_of_own
 from retrieval.lance.library import as_table
 from retrieval.library import Library
-from retrieval.media import MediaKind, Metadata, metadata_notes
+from retrieval.media import MediaKind, Metadata, Modality, metadata_notes
 from retrieval.media.registry import TIFF, format_of_indexed
 from retrieval.objects.paths import is_uri
 
@@ -296,6 +298,7 @@ class _Run:
                 retry_failed=retry_failed,
                 former_mounts=snapshot.seen().mounts,
                 refresh_metadata=refresh_metadata,
+                kinds=kinds_of(self._encoder.modalities),
             )
         if partial:
             comparison.to_read = [file for file in comparison.to_read if partial.is_ready(file)]
@@ -315,6 +318,7 @@ class _Run:
             told = "\n".join(self.summary.notes)
             emptied = (path for path in comparison.emptied if path not in told)
             self.summary.notes += [f"{path} {why_kept(path)}" for path in emptied]
+            self.summary.notes += advice_on_left_out(comparison.left_out, self._modalities())
         self.summary.notes += _unreached(comparison)
         joined = Seen.joined(one.to_json() for one in seen.values())
         self.summary.endings = dict(joined.endings)
@@ -325,6 +329,12 @@ class _Run:
         self.summary.unchanged = comparison.unchanged
         self.summary.failed = comparison.still_failed + len(comparison.unlisted)
         return comparison
+
+    def _modalities(self) -> frozenset[Modality]:
+        """Return what any encoder of the library takes."""
+        spaces = map(self._library.space, self._library.space_ids())
+        of_others = [modalities_of(space.encoder) for space in spaces if not space.is_given]
+        return self._encoder.modalities.union(*of_others)
 
     def refresh(
         self,

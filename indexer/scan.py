@@ -43,7 +43,7 @@ _PACKAGE_ORIGINALS = {".photoslibrary": ("originals", "masters"), ".aplibrary": 
 LIBRARY_FILES = frozenset({"library.toml", "spaces"})
 """A directory with entries of all these names is a library."""
 DESCRIBED = frozenset({MediaKind.IMAGE, MediaKind.VIDEO, MediaKind.DOCUMENT})
-"""The kinds of files that have metadata, and may have sidecars."""
+"""The kinds of files that have metadata, and may have sidecars; sounds have tags alone."""
 _STATES = tuple(FileState)
 _PACKED = struct.Struct("<qqB??qb")
 
@@ -141,6 +141,7 @@ class Comparison:
     mounts: folders that are other file systems, now or, where what was indexed of them is absent,
     at an earlier run.
     emptied: roots and folders that are there with nothing in them, of which what was indexed stays.
+    left_out: number of new files of which the encoder takes nothing, by kind.
     maybe_moved: files that were indexed and are gone (now, or since an earlier run), by size in
     bytes and content hash, for the sizes of paths in `to_read` that the catalog has never heard of.
     """
@@ -155,6 +156,7 @@ class Comparison:
     unreached: list[FailedFile] = field(default_factory=list)
     mounts: list[str] = field(default_factory=list)
     emptied: list[str] = field(default_factory=list)
+    left_out: Counter[MediaKind] = field(default_factory=Counter)
     maybe_moved: dict[tuple[int, str], list[KnownFile]] = field(default_factory=dict)
 
     def take_moved(self, path: str, size: int, content_hash: str) -> KnownFile | None:
@@ -265,8 +267,12 @@ def compare(
     retry_failed: bool = False,
     former_mounts: Iterable[str] = (),
     refresh_metadata: bool = False,
+    kinds: frozenset[MediaKind] = ALL_KINDS,
 ) -> Comparison:
     """Sort what was found into what must be read, what is unchanged, and what is gone.
+
+    kinds: those of which the encoder takes anything. Files of others are not read: those that are
+    known are unchanged, and the others are left out.
 
     A file of the same size and modification time is unchanged; so is one that failed before, unless
     `retry_failed`. With `refresh_metadata` the metadata of unchanged files is to be read again: of
@@ -298,6 +304,8 @@ def compare(
                 result.unchanged += 1
             else:
                 result.unlisted.append(FailedFile(entry.path, entry.reason))
+        elif entry.kind not in kinds:
+            _leave(entry, before, result)
         elif before and _is_unchanged(entry, before, retry_failed):
             is_indexed = before.state is FileState.INDEXED
             result.unchanged += is_indexed
@@ -314,6 +322,16 @@ def compare(
     return result
 
 
+def _leave(found: FoundFile, before: KnownFile | None, result: Comparison) -> None:
+    """Count a file of which the encoder takes nothing; another encoder may have read it."""
+    if before is None or before.state is FileState.REMOVED:
+        result.left_out[found.kind] += 1
+    else:
+        is_indexed = before.state is FileState.INDEXED
+        result.unchanged += is_indexed
+        result.still_failed += not is_indexed
+
+
 @dataclass
 class _Refresh:
     """Chooses the unchanged files whose metadata is to be read again; `compare` says which."""
@@ -324,7 +342,8 @@ class _Refresh:
     current: list[FoundFile] = field(default_factory=list)
 
     def consider(self, entry: FoundFile, before: KnownFile) -> None:
-        if before.state is not FileState.INDEXED or entry.kind not in DESCRIBED:
+        has_metadata = entry.kind in DESCRIBED or entry.kind is MediaKind.AUDIO
+        if before.state is not FileState.INDEXED or not has_metadata:
             return
         if entry.sidecars_state != before.sidecars or before.metadata_version == 0:
             self.needed.append(entry)

@@ -167,7 +167,7 @@ class Encoder:
                 chosen.setdefault(Modality.IMAGE, []).append((place, image))
         for modality, placed in chosen.items():
             if modality not in self._modalities:
-                raise UsageError(f"The encoder {self.name} takes no {modality}s.")
+                raise UsageError(f"The encoder {self.name} takes no {modality.plural}.")
             places, values = zip(*placed, strict=True)
             vectors[list(places)] = self._encode(modality, values)
         return vectors

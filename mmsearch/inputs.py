@@ -14,9 +14,13 @@ from retrieval.errors import UnreadableFileError, UsageError, first_problem
 from retrieval.filters import Filter
 from retrieval.media.images import read_image, reduced
 from retrieval.search.answer import Hit
+from retrieval.search.query import AudioPart, read_sound
 
 ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
 """Path of an image file, its content, a PIL image, or an array of uint8, (H, W, 3)."""
+
+AudioLike: TypeAlias = str | os.PathLike[str] | bytes
+"""Path of a sound file, or its content."""
 
 FilterLike: TypeAlias = Filter | Mapping[str, Any]
 """A filter, or what it is as JSON: `{"kind": ["video"], "taken_at": {"since": "2024"}}`."""
@@ -44,6 +48,18 @@ def as_image(value: ImageLike, least_side: int | None = None) -> Image.Image:
         "An image is a path, the bytes of a file, a PIL image or an array of uint8, (H, W, 3); not "
         f"{_kind(value)}."
     )
+
+
+def as_sound(value: AudioLike) -> AudioPart:
+    """Return a sound as a part of a query.
+
+    Raises TypeError for what is no sound, UsageError for a file that cannot be read.
+    """
+    if isinstance(value, str | os.PathLike):
+        return read_sound(value, f"The sound {os.fspath(value)}")
+    if isinstance(value, bytes | bytearray | memoryview):
+        return read_sound(bytes(value), "The sound")
+    raise TypeError(f"A sound is a path or the bytes of a file; not {_kind(value)}.")
 
 
 def _read(source: str | os.PathLike[str] | bytes, name: str, least_side: int | None) -> Image.Image:

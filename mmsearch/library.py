@@ -26,6 +26,7 @@ from indexer.vectors.spaces import choose_space, find_space
 from indexer.vectors.stored import stored_items, stored_vectors
 from mmsearch.encoder import Encoder
 from mmsearch.inputs import (
+    AudioLike,
     FilterLike,
     ImageLike,
     ItemLike,
@@ -33,6 +34,7 @@ from mmsearch.inputs import (
     as_image,
     as_item_id,
     as_list,
+    as_sound,
     require,
 )
 from mmsearch.progress import bar
@@ -100,7 +102,7 @@ class SearchOptions(TypedDict, total=False):
     minus: str | Iterable[str]
     like: ItemLike | Iterable[ItemLike]
     k: int
-    modality: Literal["image", "text", "any"]
+    modality: Literal["image", "text", "audio", "any"]
     where: FilterLike | None
     mode: Literal["auto", "vector", "text", "hybrid"]
     min_relevance: float | Literal["auto"] | None
@@ -166,7 +168,7 @@ def create(
 
 
 class Library:
-    """A library of pictures and texts; `mmsearch.open` and `mmsearch.create` give one.
+    """A library of pictures, texts and sounds; `mmsearch.open` and `mmsearch.create` give one.
 
     It may be used from several threads; searches of one library wait for one another.
 
@@ -340,7 +342,7 @@ class Library:
         texts: Iterable[str | None] | None = None,
         payload: Mapping[str, Any] | Iterable[Mapping[str, Any] | None] | None = None,
         space: str | None = None,
-        modality: Literal["image", "text"] = "image",
+        modality: Literal["image", "text", "audio"] = "image",
     ) -> list[int | None]: ...
 
     def add(
@@ -352,7 +354,7 @@ class Library:
         texts: Iterable[str | None] | None = None,
         payload: Mapping[str, Any] | Iterable[Mapping[str, Any] | None] | None = None,
         space: str | None = None,
-        modality: Literal["image", "text"] = "image",
+        modality: Literal["image", "text", "audio"] = "image",
     ) -> list[int | None]:
         """Add files with payload, or vectors of your own with their items.
 
@@ -369,7 +371,7 @@ class Library:
             payload: For each item a dict of texts, numbers, booleans, dates and lists.
             space: Of vectors: a name for a space of your own, the name of an encoder that made
                 them, such as `starter`, or the id of a space. (default: that of the library)
-            modality: Of vectors: `image` or `text`.
+            modality: Of vectors: `image`, `text` or `audio`.
 
         Returns:
             The ids of the items, in their order; None for those that were left out. Of files: the
@@ -439,6 +441,7 @@ class Library:
         query: str | ImageLike | None = None,
         *,
         image: ImageLike | None = None,
+        audio: AudioLike | None = None,
         vector: ArrayLike | None = None,
         **options: Unpack[SearchOptions],
     ) -> Answer: ...
@@ -449,6 +452,18 @@ class Library:
         query: list[Any] | tuple[Any, ...],
         *,
         image: ImageLike | list[Any] | tuple[Any, ...] | None = None,
+        audio: AudioLike | list[Any] | tuple[Any, ...] | None = None,
+        vector: ArrayLike | None = None,
+        **options: Unpack[SearchOptions],
+    ) -> list[Answer]: ...
+
+    @overload
+    def search(
+        self,
+        query: None = None,
+        *,
+        image: None = None,
+        audio: list[Any] | tuple[Any, ...],
         vector: ArrayLike | None = None,
         **options: Unpack[SearchOptions],
     ) -> list[Answer]: ...
@@ -459,6 +474,7 @@ class Library:
         query: None = None,
         *,
         image: list[Any] | tuple[Any, ...],
+        audio: AudioLike | list[Any] | tuple[Any, ...] | None = None,
         vector: ArrayLike | None = None,
         **options: Unpack[SearchOptions],
     ) -> list[Answer]: ...
@@ -468,11 +484,12 @@ class Library:
         query: str | ImageLike | list[Any] | tuple[Any, ...] | None = None,
         *,
         image: ImageLike | list[Any] | tuple[Any, ...] | None = None,
+        audio: AudioLike | list[Any] | tuple[Any, ...] | None = None,
         vector: ArrayLike | None = None,
         minus: str | Iterable[str] = (),
         like: ItemLike | Iterable[ItemLike] = (),
         k: int = 10,
-        modality: Literal["image", "text", "any"] = "image",
+        modality: Literal["image", "text", "audio", "any"] = "image",
         where: FilterLike | None = None,
         mode: Literal["auto", "vector", "text", "hybrid"] = "auto",
         min_relevance: float | Literal["auto"] | None = None,
@@ -487,7 +504,7 @@ class Library:
         spaces: str | Iterable[str] = (),
         **unknown: Any,
     ) -> Answer | list[Answer]:
-        """Search by texts, images, vectors and items; several queries are answered together.
+        """Search by texts, images, sounds, vectors and items; several are answered together.
 
         A list of queries gives a list of answers, in less time than one by one. What is not a
         list belongs to each of them. The encoder is loaded at the first call.
@@ -496,12 +513,14 @@ class Library:
             query: Text to search for; or an image, as `image` but for paths as texts.
             image: Find items similar to this image: a path, bytes, a PIL image, or an array of
                 uint8, (H, W, 3).
+            audio: Find items similar to this sound: a path, or the bytes of a file. Its first
+                minute is searched for.
             vector: Find items near to a vector of the searched space, (d,); or (n, d), to several.
             minus: Find items dissimilar to these texts.
             like: Find items similar to these: ids, items or hits.
             k: Maximum number of hits.
-            modality: `image` finds images, frames and pages; `text` finds chunks of text; `any`
-                finds both.
+            modality: `image` finds images, frames and pages; `text` chunks of text; `audio` windows
+                of sound; `any` finds all.
             where: Filter of the items, or a dict, as in `POST /v1/search`.
             mode: `vector` (by meaning), `text` (by words), `hybrid` (both) or `auto`.
             min_relevance: Minimum relevance of hits, 0 to 1; `auto`: the best cut, by query.
@@ -515,7 +534,7 @@ class Library:
             rerank_depth: Number of candidates to rerank. (default: the reranker's)
             sort: `relevance`, `date` (newest first), `date-asc` or `name` (by path).
             spaces: Ids of the vector spaces to search, or names of your own. (default: the
-                library's default space)
+                library's default space, and for what its encoder does not take another one)
             unknown: Raises TypeError, which names the right one.
 
         Returns:
@@ -535,7 +554,7 @@ class Library:
         require("cursor", cursor, str, type(None))
         for name, value in (("modality", modality), ("mode", mode), ("sort", sort)):
             require(name, value, str)
-        parts, is_many = _queries(query, image, vector)
+        parts, is_many = _queries(query, image, audio, vector)
         common: list[Part] = [TextPart(text, -1.0) for text in as_list("minus", minus, str)]
         common += [ItemPart(as_item_id(one)) for one in _items(like)]
         filters = as_filter(where)
@@ -575,7 +594,7 @@ class Library:
         self,
         text: str | None = None,
         *,
-        modality: Literal["image", "text"] = "image",
+        modality: Literal["image", "text", "audio"] = "image",
         where: FilterLike | None = None,
         min_relevance: float | Literal["auto"] = 0.0,
         limit: int = 100,
@@ -584,7 +603,8 @@ class Library:
 
         Args:
             text: Count the hits of this text. (default: all items)
-            modality: `image` counts images, frames and pages; `text` counts chunks of text.
+            modality: `image` counts images, frames and pages; `text` chunks of text; `audio`
+                windows of sound.
             where: Filter of the items, or a dict.
             min_relevance: Minimum relevance of hits, 0 to 1, or `auto`; with 0, all items are hits.
             limit: Maximum number of values of each facet.
@@ -599,9 +619,9 @@ class Library:
                 where=as_filter(where),
                 min_relevance=min_relevance,
             )
-        return self._engine.main.facets(
-            query, where=as_filter(where), modality=parse_modality(modality), limit=limit
-        )
+        wanted = parse_modality(modality)
+        engine = self._engine.engine_for(wanted)
+        return engine.facets(query, where=as_filter(where), modality=wanted, limit=limit)
 
     def facet_values(
         self,
@@ -610,7 +630,7 @@ class Library:
         *,
         below: Sequence[str] = (),
         contains: str = "",
-        modality: Literal["image", "text"] = "image",
+        modality: Literal["image", "text", "audio"] = "image",
         where: FilterLike | None = None,
         min_relevance: float | Literal["auto"] = 0.0,
         limit: int = 100,
@@ -681,14 +701,14 @@ class Library:
         self,
         *,
         where: FilterLike | None = None,
-        modality: Literal["image", "text"] | None = None,
+        modality: Literal["image", "text", "audio"] | None = None,
         space: str | None = None,
     ) -> Iterator[Item]:
         """Yield items by their ids; a few thousand are held at a time.
 
         Args:
             where: Filter of the items, or a dict.
-            modality: `image` or `text`. (default: both)
+            modality: `image`, `text` or `audio`. (default: all)
             space: Id or own name of the space that items have a vector in. (default: the
                 library's)
         """
@@ -702,7 +722,7 @@ class Library:
         self,
         *,
         where: FilterLike | None = None,
-        modality: Literal["image", "text"] | None = None,
+        modality: Literal["image", "text", "audio"] | None = None,
         space: str | None = None,
         batch_size: int = BATCH_ROWS,
     ) -> Iterator[tuple[list[Item], NDArray[np.float32]]]:
@@ -710,7 +730,7 @@ class Library:
 
         Args:
             where: Filter of the items, or a dict.
-            modality: `image` or `text`. (default: both)
+            modality: `image`, `text` or `audio`. (default: all)
             space: Id or own name of the space of the vectors. (default: the library's)
             batch_size: Maximum number of items of a batch.
         """
@@ -729,7 +749,7 @@ class Library:
         self,
         *,
         where: FilterLike | None = None,
-        modality: Literal["image", "text"] | None = None,
+        modality: Literal["image", "text", "audio"] | None = None,
         space: str | None = None,
         vectors: bool = False,
     ) -> "pd.DataFrame":
@@ -739,7 +759,7 @@ class Library:
 
         Args:
             where: Filter of the items, or a dict.
-            modality: `image` or `text`. (default: both)
+            modality: `image`, `text` or `audio`. (default: all)
             space: Id or own name of a space. (default: the library's)
             vectors: Add the column `vector`, of (d,) float32 arrays.
 
@@ -810,7 +830,7 @@ class Library:
         space = self._library.space()
         with self._library.catalog.snapshot() as snapshot:
             counts = snapshot.counts(space.id).items
-        told = ", ".join(f"{count:,} {name}s" for name, count in counts.items() if count)
+        told = ", ".join(f"{count:,} {name.plural}" for name, count in counts.items() if count)
         return f"<mmsearch.Library {self.location}: {told or 'empty'}, {space.encoder}>"
 
     @cached_property
@@ -855,7 +875,7 @@ class Library:
 
 
 def _queries(
-    query: Any, image: Any, vector: ArrayLike | None
+    query: Any, image: Any, audio: Any, vector: ArrayLike | None
 ) -> tuple[list[tuple[Part, ...]], bool]:
     """Return the parts of each query, and whether there may be several."""
     columns: list[tuple[list[Part], bool]] = []
@@ -865,6 +885,9 @@ def _queries(
     if image is not None:
         many = _is_list(image)
         columns.append(([ImagePart(as_image(one)) for one in (image if many else [image])], many))
+    if audio is not None:
+        many = _is_list(audio)
+        columns.append(([as_sound(one) for one in (audio if many else [audio])], many))
     if vector is not None:
         array = np.asarray(vector)
         if array.dtype.kind not in "fiu" or array.ndim not in {1, 2}:

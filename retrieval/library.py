@@ -644,7 +644,7 @@ class Library:
 
         Args:
             text: Count the hits of this text. (default: all items)
-            modality: `image` counts images, frames and pages; `text` counts chunks of text.
+            modality: `image` counts images, frames, pages; `text` chunks of text; `audio` sounds.
             where: Filter of the items.
             min_relevance: Minimum relevance of hits, 0 to 1, or `auto`; with 0, all items are hits.
             limit: Maximum number of values of each facet.
@@ -656,7 +656,7 @@ class Library:
             UsageError: Empty text, unknown modality.
         """
         counted = _counted(text, modality, where, min_relevance)
-        return self._engine.main.facets(limit=limit, **counted)
+        return self._engine.engine_for(counted["modality"]).facets(limit=limit, **counted)
 
     def facet_values(
         self,
@@ -694,7 +694,7 @@ class Library:
 
         asked = FacetQuestion(facet, tuple(below), contains, limit)
         counted = _counted(text, modality, where, min_relevance)
-        return self._engine.main.facet_values(asked, **counted)
+        return self._engine.engine_for(counted["modality"]).facet_values(asked, **counted)
 
     @cached_property
     def _engine(self) -> "JointEngine":

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from retrieval.encoders.modalities import kinds_of, modalities_of
 from retrieval.library import Library
 from retrieval.media import Modality
 
@@ -39,7 +40,9 @@ def list_spaces(library: Library) -> list[SpaceStatus]:
                 space.dimension,
                 space.id == default,
                 snapshot.counts(space.id).items,
-                0 if space.is_given else snapshot.files_behind(space.id),
+                0
+                if space.is_given
+                else snapshot.files_behind(space.id, kinds_of(modalities_of(space.encoder))),
             )
             for space in map(library.space, ordered_space_ids(library))
         ]

@@ -8,14 +8,16 @@ from typing import Any
 KINDS = {
     "image": "photos and other pictures",
     "video": "videos",
+    "audio": "sounds",
     "document": "PDF files",
     "text": "texts",
     "table": "tables",
 }
 MODALITIES = {
-    "any": "pictures and passages of texts",
+    "any": "pictures, passages of texts and sounds",
     "image": "images, video frames and pages",
     "text": "chunks of text",
+    "audio": "sounds, also of videos",
 }
 MODES = {
     "auto": "hybrid if some file has a telling word",
@@ -40,6 +42,7 @@ ENCODERS = {
     "starter": "needs no download",
     "open_clip:": "MODEL/PRETRAINED of open_clip",
     "local-dir:": "a folder with a model",
+    "clap:": "NAME_OR_DIR of a CLAP model: sound and text",
 }
 _Completed = list[tuple[str, str]]
 

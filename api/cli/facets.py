@@ -88,8 +88,9 @@ def facets(
         str,
         option(
             "--modality",
-            "image|text",
-            "Modality to count: image (with video frames and pages) or text (chunks of text).",
+            "image|text|audio",
+            "Modality to count: image (with video frames and pages), text (chunks of text) or "
+            "audio (windows of sound).",
             autocompletion=one_of(
                 {name: said for name, said in MODALITIES.items() if name != "any"}
             ),
@@ -183,10 +184,13 @@ def _count_here(
         answered = resident.facets(library, request, asked.limit, device)
         if answered is not None:
             return answered
-    from retrieval.search.joint import engine_of
+    from retrieval.search.joint import JointEngine, engine_of
     from retrieval.search.query import Query, TextPart
 
-    engine = engine_of(library, space_id=space, device=device)
+    if space is None:
+        engine = JointEngine(library, device=device).engine_for(asked.modality)
+    else:
+        engine = engine_of(library, space_id=space, device=device)
     query = None
     if asked.text is not None:
         query = Query(

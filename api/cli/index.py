@@ -61,8 +61,9 @@ def index(
         option(
             "--encoder",
             "NAME",
-            "Encoder: auto, starter, open_clip:MODEL/PRETRAINED or local-dir:DIR. "
-            "(default: the library's own; for a new one $MMSEARCH_ENCODER, else auto)",
+            "Encoder: auto, starter, open_clip:MODEL/PRETRAINED, local-dir:DIR or "
+            "clap:NAME_OR_DIR (sound and text). (default: the library's own; for a new one "
+            "$MMSEARCH_ENCODER, else auto)",
             autocompletion=one_of(ENCODERS),
         ),
     ] = None,
@@ -116,7 +117,8 @@ def index(
         option(
             "--kinds",
             "LIST",
-            "Comma-separated file kinds: image, video, document, text, table. (default: all)",
+            "Comma-separated file kinds: image, video, audio, document, text, table. (default: "
+            "all)",
             autocompletion=list_of(KINDS),
         ),
     ] = None,
@@ -238,7 +240,7 @@ def index(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Index directories, or update their index: images, videos, PDF, texts, tables."""
+    """Index directories, or update their index: images, videos, sounds, PDF, texts, tables."""
     given = locals()
     from api.cli import console
     from indexer.moved_sources import MoveOptions

@@ -58,7 +58,7 @@ def status(
         "spaces": opened.space_ids(),
         "sources": sources,
         "missing_sources": missing,
-        **{f"{modality}s": count for modality, count in counts.items.items()},
+        **{modality.plural: count for modality, count in counts.items.items()},
         "files_indexed": counts.indexed,
         "kinds": {str(kind): count for kind, count in kinds.items()},
         "files_failed": counts.failed,
@@ -88,7 +88,7 @@ def status(
         "Sources": "\n          ".join(map(one_line, sources)) or "none",
         "Files": ", ".join(f"{count:,} {_kind_name(kind, count)}" for kind, count in kinds.items())
         or "none",
-        **{f"{modality}s".title(): f"{count:,}" for modality, count in counts.items.items()},
+        **{modality.plural.title(): f"{count:,}" for modality, count in counts.items.items()},
         "Failed": f"{counts.failed:,}" + (" (mmsearch status --failed)" if counts.failed else ""),
         "Noted": f"{counts.noted:,}" + (" (mmsearch status --notes)" if counts.noted else ""),
         "File date": f"{counts.dated_by_mtime:,} images and videos have no date of their own",

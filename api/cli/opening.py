@@ -90,10 +90,11 @@ def open_chosen(
 
 def left_out_of_page(joint: "JointQuery") -> list[str]:
     """Name the parts of a query that the address of the page has no words for."""
-    from retrieval.search.query import ImagePart
+    from retrieval.search.query import AudioPart, ImagePart
 
     query, where = joint.query, joint.query.where
-    left = ["images"] if any(isinstance(part, ImagePart) for part in query.parts) else []
+    kinds = (("images", ImagePart), ("sounds", AudioPart))
+    left = [name for name, kind in kinds if any(isinstance(part, kind) for part in query.parts)]
     if any(abs(part.weight) != 1 for part in query.parts):
         left.append("weights")
     if where is not None and (

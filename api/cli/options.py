@@ -128,9 +128,9 @@ ModalityOption = Annotated[
     str,
     option(
         "--modality",
-        "any|image|text",
-        "Modality to find: image (with video frames and pages), text (chunks of text), or any, "
-        "where the text of a page finds the page.",
+        "any|image|text|audio",
+        "Modality to find: image (with video frames and pages), text (chunks of text), audio "
+        "(windows of sound), or any, where the text of a page finds the page.",
         autocompletion=one_of(MODALITIES),
     ),
 ]

@@ -1,4 +1,4 @@
-"""Read the parts of a query from the command line: texts and images, with weights."""
+"""Read the parts of a query from the command line: texts, images and sounds, with weights."""
 
 import re
 import time
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrieval.errors import UnreadableFileError, UsageError
-from retrieval.search.query import ImagePart, ItemPart, TextPart, read_parts
+from retrieval.media import MediaKind
+from retrieval.search.query import AudioPart, ImagePart, ItemPart, TextPart, read_parts, read_sound
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Part = TextPart | ImagePart | ItemPart
+Part = TextPart | ImagePart | AudioPart | ItemPart
 
 # No digit may follow: 16:9 and 10:30 are words.
 _WEIGHTED = re.compile(
@@ -27,6 +28,7 @@ def parse_parts(
     text: str | None,
     *,
     image: str | None = None,
+    audio: str | None = None,
     add: Iterable[str] = (),
     subtract: Iterable[str] = (),
     minus: Iterable[str] = (),
@@ -40,16 +42,18 @@ def parse_parts(
     Args:
         text: Text to search for.
         image: File or address of an image to search for.
-        add: Further texts, files and addresses of images.
-        subtract: Texts and images that hits should be unlike.
+        audio: File of a sound to search for.
+        add: Further texts, files of images and sounds, and addresses of images.
+        subtract: Texts, images and sounds that hits should be unlike.
         minus: Texts that hits should be unlike.
         like: Ids of items to be near to.
         weight: Factor of the weight of the text.
         literal: Take `2:cat` as it is, not as `cat` with the weight 2.
-        text_may_be_image: A text that names an image file, or is its address, is the image.
+        text_may_be_image: A text that names a file of an image or a sound, or is the address of an
+            image, is that.
 
     Raises:
-        UsageError: An image cannot be read, or a weight is not above 0, or is of no text.
+        UsageError: An image or a sound cannot be read; a weight is not above 0, or is of no text.
     """
     if not weight > 0:
         raise UsageError("--weight takes a number above 0; --subtract makes hits unlike a part.")
@@ -59,13 +63,16 @@ def parse_parts(
         )
     parts: list[Part] = []
     if text is not None:
-        main = _text_or_image(text, literal) if text_may_be_image else _text(text, literal)
+        main = _text_or_file(text, literal) if text_may_be_image else _text(text, literal)
         parts.append(replace(main, weight=main.weight * weight))
     if image is not None:
         factor, name = _split(image, literal=literal)
         parts.append(ImagePart(_read(name), factor))
-    parts += [_text_or_image(one, literal) for one in add]
-    unwanted = (_text_or_image(one, literal) for one in subtract)
+    if audio is not None:
+        factor, name = _split(audio, literal=literal)
+        parts.append(_read_sound(name, factor))
+    parts += [_text_or_file(one, literal) for one in add]
+    unwanted = (_text_or_file(one, literal) for one in subtract)
     parts += [replace(part, weight=-part.weight) for part in unwanted]
     parts += [TextPart(one, -1.0) for one in minus]
     parts += [ItemPart(item_id) for item_id in like]
@@ -77,11 +84,12 @@ def _text(text: str, literal: bool) -> TextPart:
     return TextPart(rest, weight)
 
 
-def _text_or_image(text: str, literal: bool) -> TextPart | ImagePart:
+def _text_or_file(text: str, literal: bool) -> TextPart | ImagePart | AudioPart:
     weight, rest = _split(text, literal=literal)
-    if _is_address(rest) or _is_image_file(rest):
+    kind = None if _is_address(rest) else _kind_of_file(rest)
+    if _is_address(rest) or kind is MediaKind.IMAGE:
         return ImagePart(_read(rest), weight)
-    return TextPart(rest, weight)
+    return _read_sound(rest, weight) if kind is MediaKind.AUDIO else TextPart(rest, weight)
 
 
 def _split(text: str, *, literal: bool) -> tuple[float, str]:
@@ -94,17 +102,18 @@ def _is_address(text: str) -> bool:
     return text.lower().startswith(("http://", "https://")) and " " not in text.strip()
 
 
-def _is_image_file(text: str) -> bool:
-    from retrieval.media import MediaKind
-    from retrieval.media.registry import format_of
+def _kind_of_file(text: str) -> MediaKind | None:
+    """Return the kind of a file that is there; None: it is no file, or of no known format."""
+    from retrieval.media.registry import kind_of
 
-    found = format_of(text)
-    if found is None or found.kind is not MediaKind.IMAGE:
-        return False
     try:
-        return Path(text).expanduser().is_file()
+        return kind_of(text) if Path(text).expanduser().is_file() else None
     except (OSError, RuntimeError, ValueError):
-        return False
+        return None
+
+
+def _read_sound(name: str, weight: float) -> AudioPart:
+    return read_sound(Path(name).expanduser(), f"The query sound {name}", weight)
 
 
 def _read(name: str) -> "Image.Image":

@@ -11,11 +11,14 @@ from api.http.schemas import SearchRequest, ServedAnswer
 from api.http.schemas.search import ServedHit
 from retrieval.catalog import Item
 from retrieval.errors import MMSearchError, UnreadableFileError, UsageError
+from retrieval.media.audio import as_wave
 from retrieval.media.images import LEAST_SIDE, reduced
 from retrieval.rerankers.registry import AUTO, NONE
 from retrieval.search.answer import Answer, Hit
 from retrieval.search.query import (
     ANY,
+    SOUND_RATE,
+    AudioPart,
     ItemPart,
     JointQuery,
     Part,
@@ -81,6 +84,8 @@ def picture_of(client: Client, item: Item) -> Image.Image:
 def _part(part: Part) -> dict[str, str | int | float]:
     if isinstance(part, VectorPart):
         raise UsageError("A service cannot be asked by a vector.")
+    if isinstance(part, AudioPart):
+        return {"audio": in_base64(as_wave(part.samples, SOUND_RATE)), "weight": part.weight}
     if isinstance(part, TextPart):
         return {"text": part.text, "weight": part.weight}
     if isinstance(part, ItemPart):

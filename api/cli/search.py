@@ -95,13 +95,18 @@ def search(
     image: Annotated[
         str | None, option("--image", "FILE", "Find items similar to this image, a file or URL.")
     ] = None,
+    audio: Annotated[
+        str | None, option("--audio", "FILE", "Find items similar to this sound.")
+    ] = None,
     add: Annotated[
         list[str],
-        option("--add", "TEXT|FILE", "Add a text or an image to the query. Repeatable."),
+        option("--add", "TEXT|FILE", "Add a text, an image or a sound to the query. Repeatable."),
     ] = [],  # noqa: B006 - Typer needs a list, and it is not changed
     subtract: Annotated[
         list[str],
-        option("--subtract", "TEXT|FILE", "Find items dissimilar to a text or image. Repeatable."),
+        option(
+            "--subtract", "TEXT|FILE", "Find items dissimilar to text, image or sound. Repeatable."
+        ),
     ] = [],  # noqa: B006
     minus: Annotated[
         list[str], option("--minus", "TEXT", "Find items dissimilar to this text. Repeatable.")
@@ -239,7 +244,7 @@ def search(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Search for images or texts by a text, an image, or both."""
+    """Search for images, texts and sounds by a text, an image, a sound, or several of them."""
     given = locals()
     from api.cli.hits import Style, print_hits, print_paths
     from api.cli.query_parts import parse_parts
@@ -314,7 +319,7 @@ def search(
         if contact_sheet and answer.hits:
             from api.drawing.contact_sheet import write_contact_sheet
 
-            title = text or (image or f"like {', '.join(map(str, like))}")
+            title = text or (image or audio or f"like {', '.join(map(str, like))}")
             pictures = [hit for hit in answer.hits if hit.item.has_picture]
             write_contact_sheet(pictures or answer.hits, title, contact_sheet, searched.read)
     open_chosen(chosen, answer, joint, address, library)
@@ -407,7 +412,7 @@ def _why_nothing(library: "Library", joint: "JointQuery") -> str:
         spaces = joint.space_ids or (library.space().id,)
         counts = [snapshot.counts(space_id).items for space_id in spaces]
     if not any(items[modality] for items in counts for modality in joint.modalities):
-        first, *others = (f"{modality}s" for modality in joint.modalities)
+        first, *others = (modality.plural for modality in joint.modalities)
         missing = f"no {first} yet" + "".join(f", and no {other}" for other in others)
         return f"The library has {missing}. Add some with `mmsearch index PATH...`."
     if joint.query.cursor:

@@ -98,7 +98,9 @@ def _encoder(value: str) -> str | None:
 SETTINGS = {
     "k": Setting(int, "number of hits", complaint=_between(1, MAX_K)),
     "kind": Setting(str, "comma-separated file kinds", complaint=_kinds),
-    "modality": Setting(str, "modality to find: image, text or any", complaint=_one_of(MODALITIES)),
+    "modality": Setting(
+        str, "modality to find: image, text, audio or any", complaint=_one_of(MODALITIES)
+    ),
     "mode": Setting(str, "search mode: vector, text, hybrid or auto", complaint=_one_of(MODES)),
     "sort": Setting(
         str, "order of hits: relevance, date, date-asc or name", complaint=_one_of(SORTS)

@@ -43,6 +43,7 @@ def list_all(
             raise UsageError("Give `--library` and `--json` after the command.")
         return
     from api.cli import console
+    from retrieval.media import Modality
     from retrieval.spaces import list_spaces
 
     opened = open_library(library)
@@ -51,7 +52,11 @@ def list_all(
         print_json({"library": opened.location, "spaces": [_facts(one) for one in statuses]})
         return
     for status in statuses:
-        counts = ", ".join(f"{count:,} {modality}s" for modality, count in status.items.items())
+        counts = ", ".join(
+            f"{count:,} {modality.plural}"
+            for modality, count in status.items.items()
+            if count or modality is not Modality.AUDIO
+        )
         state = "complete" if status.is_complete else f"{_files(status.files_behind)} behind"
         mark = "*" if status.is_default else " "
         console.out.print(f"{mark} {status.id}  {status.encoder}  {counts}  {state}", markup=False)
@@ -184,7 +189,7 @@ def _facts(status: "SpaceStatus") -> dict[str, Any]:
         "encoder": status.encoder,
         "dimension": status.dimension,
         "default": status.is_default,
-        **{f"{modality}s": count for modality, count in status.items.items()},
+        **{modality.plural: count for modality, count in status.items.items()},
         "complete": status.is_complete,
         "files_behind": status.files_behind,
     }

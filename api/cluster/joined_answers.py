@@ -39,7 +39,7 @@ def _stats(answers: Sequence[Answer]) -> Answer:
     counts = [name for name in answers[0] if name.startswith("files_")]
     joined = _joined(
         answers,
-        ["images", "texts", "items_hidden", "kinds", *counts],
+        ["images", "texts", "sounds", "items_hidden", "kinds", *counts],
         ["sources", "missing_sources", "cameras", "warnings"],
     )
     times = [answer["taken_between"] for answer in answers if answer["taken_between"]]
@@ -61,14 +61,14 @@ def _stats(answers: Sequence[Answer]) -> Answer:
 def _storage(answers: Sequence[Answer]) -> Answer:
     joined = _joined(answers, ["bytes", "token_cache_limit"], ["warnings"])
     joined["spaces"] = [
-        _joined(spaces, ["images", "texts", "files_behind"])
+        _joined(spaces, ["images", "texts", "sounds", "files_behind"])
         for spaces in zip(*(answer["spaces"] for answer in answers), strict=True)
     ]
     return joined
 
 
 def _changes(answers: Sequence[Answer]) -> Answer:
-    joined = _joined(answers, ["revision", "images", "texts", "jobs"])
+    joined = _joined(answers, ["revision", "images", "texts", "sounds", "jobs"])
     joined["last_item"] = max(answer["last_item"] for answer in answers)
     return joined
 

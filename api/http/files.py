@@ -58,12 +58,18 @@ INLINE_TYPES = frozenset(
         "video/ogg",
         "video/quicktime",
         "video/webm",
+        "audio/wav",
+        "audio/flac",
+        "audio/ogg",
+        "audio/mp4",
+        "audio/mpeg",
+        "audio/aac",
     }
 )
 """What a browser shows by itself and cannot run; all else is offered as a download."""
 
 _INERT = "sandbox; default-src 'none'"
-# A browser shows a video in a document of its own, which loads the file again: from an origin that
+# A browser shows a video or a sound in a document of its own, which loads the file again: from an origin that
 # is the service's, as a sandboxed document's is not.
 _PLAYER = "default-src 'none'; media-src 'self'"
 # The viewer of a browser shows a PDF, and runs nothing of it in the service's origin.
@@ -223,7 +229,7 @@ def file_headers(
 def _policy_of(content_type: str) -> str:
     if content_type == "application/pdf":
         return _PDF_VIEWER
-    return _PLAYER if content_type.startswith("video/") else _INERT
+    return _PLAYER if content_type.startswith(("video/", "audio/")) else _INERT
 
 
 def content_disposition(path: str, *, inline: bool) -> str:

@@ -396,7 +396,7 @@ class _Indexing:
                 outcome.problems.append(f"The index was not built: {error}")
                 continue
             if generation is not None:
-                built = f"{generation.rows:,} {modality}s: {generation.kind}"
+                built = f"{generation.rows:,} {modality.plural}: {generation.kind}"
                 outcome.indices.append(built)
 
     def _step(self, step: Step) -> None:

@@ -4,6 +4,7 @@ A service may start before there is a library: it opens the library as soon as t
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -24,10 +25,13 @@ from api.http.routes.uploads import resume
 from api.http.settings import ServiceSettings
 from api.http.uploads import UploadFolder, open_upload_folder
 from indexer.sources import trust_named
+from retrieval.errors import EncoderUnavailableError, SpaceMismatchError
 from retrieval.library import Library, is_place_for_library, library_exists, open_library
+from retrieval.media import Modality
 from retrieval.rerankers.registry import AUTO
 from retrieval.search.joint import JointEngine
 from retrieval.search.query import Query, Reranking, TextPart
+from retrieval.search.routes import default_spaces
 
 _LIBRARY_CHECK_S = 1.0
 
@@ -114,9 +118,8 @@ class Lifespan:
         stopping: asyncio.Event,
     ) -> None:
         chosen = self.settings
-        joint = self.make_engine(
-            library, chosen.spaces or (library.space().id,), device=self.device
-        )
+        spaces = chosen.spaces or default_spaces(library)
+        joint = self.make_engine(library, spaces, device=self.device)
         engine = joint.main
         self.metrics.watch_engine(engine)
         inference = Inference(
@@ -134,14 +137,14 @@ class Lifespan:
 
         runner = JobRunner(process, stopping, texts_wait)
         service = Service(
-            library, engine, inference, chosen, self.metrics, runner, uploads, stopping
+            library, joint, inference, chosen, self.metrics, runner, uploads, stopping
         )
         app.state.service = service
         if uploads:
             resume(service, uploads)
         await runner.find_texts()
         loaded = await inference.start(
-            lambda: _warm(joint, chosen.rerank),
+            lambda: _warm(joint, chosen.rerank, chosen.spaces),
             lambda: self.on_failed(inference.failure) if inference.failure else None,
         )
         if self.load_in_background:
@@ -183,8 +186,16 @@ def _open_uploads(settings: ServiceSettings, library: Path) -> UploadFolder | No
     return open_upload_folder(settings.uploads, library, int(settings.max_pixels * 1e6))
 
 
-def _warm(joint: JointEngine, rerank: str) -> None:
+def _warm(joint: JointEngine, rerank: str, named: Sequence[str]) -> None:
+    """Load the encoders. named: ids of the spaces that must be searched, beside the default one."""
     for engine in joint.engines:
         reranking = Reranking(rerank if engine is joint.main else AUTO)
-        engine.search(Query((TextPart("a first query"),), k=1), reranking)
-        engine.encode_images([Image.new("RGB", (64, 64))])
+        try:
+            engine.search(Query((TextPart("a first query"),), k=1), reranking)
+        except (EncoderUnavailableError, SpaceMismatchError) as error:
+            if engine is joint.main or engine.space.id in named:
+                raise
+            logging.getLogger(__name__).warning("%s is not searched: %s", engine.space.id, error)
+            continue
+        if Modality.IMAGE in engine.encoder.modalities:
+            engine.encode_images([Image.new("RGB", (64, 64))])

@@ -30,11 +30,16 @@ def read_query_images(
     return [_read(name, content, max_pixels, least_side) for name, content in images]
 
 
-def _read(name: str, content: str | bytes, max_pixels: float, least_side: int | None) -> Pixels:
+def content_of(name: str, content: str | bytes) -> bytes:
+    """Return the bytes of a file, which a text has in base64; raises UsageError for others."""
     try:
-        data = base64.b64decode(content, validate=True) if isinstance(content, str) else content
+        return base64.b64decode(content, validate=True) if isinstance(content, str) else content
     except (binascii.Error, ValueError) as error:
         raise UsageError(f"{name}: not valid base64.") from error
+
+
+def _read(name: str, content: str | bytes, max_pixels: float, least_side: int | None) -> Pixels:
+    data = content_of(name, content)
     try:
         image = read_image(data, least_side=least_side, max_pixels=int(max_pixels * 1e6))
     except UnreadableFileError as error:

@@ -1,4 +1,4 @@
-"""Parse JSON that FastAPI does not: the body of a search, alone or in a form with image files."""
+"""Parse JSON that FastAPI does not: the body of a search, alone or in a form with files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +13,23 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from api.http.query_images import MAX_IMAGES, Pixels
+from api.http.query_sounds import Samples
 from api.http.schemas import SearchRequest
 from retrieval.errors import UsageError
 from retrieval.filters import Filter
-from retrieval.search.query import MAX_PARTS, ImagePart, ItemPart, TextPart
+from retrieval.search.query import MAX_PARTS, AudioPart, ImagePart, ItemPart, TextPart
 
 JSON = "application/json"
 FORM = "multipart/form-data"
 _MAX_FIELD = 64 * 1024 * 1024
 _LARGE = 64 * 1024
 """Size in bytes from which JSON is parsed on another thread than the event loop."""
+
+_NAMES = {"image": "image", "audio": "sound"}
+"""What the files of a field are called."""
+
+NamedFile = tuple[str, str | bytes]
+"""Its name for errors, and its content, in base64 if it is a text."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -68,6 +75,12 @@ BODY: dict[str, Any] = {
                         "items": {"type": "string", "format": "binary"},
                         "description": "Image files, each a part of weight 1.",
                     },
+                    "audio": {
+                        "type": "array",
+                        "maxItems": MAX_IMAGES,
+                        "items": {"type": "string", "format": "binary"},
+                        "description": "Sound files, each a part of weight 1.",
+                    },
                 },
             },
             "encoding": {"request": {"contentType": JSON}},
@@ -79,56 +92,66 @@ BODY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class SearchBody:
-    """A search request, its parts and its uploaded image files.
+    """A search request, its parts and its uploaded files.
 
-    parts: field (`text`, `image` or `item`), value and weight of each, shorthands first.
+    parts: field (`text`, `image`, `audio` or `item`), value and weight of each, shorthands first,
+    then the files that were uploaded.
     """
 
     request: SearchRequest
     parts: list[tuple[str, Any, float]]
-    uploads: tuple[bytes, ...] = ()
 
     @property
-    def images(self) -> list[tuple[str, str | bytes]]:
-        """List name and content of the image files of the parts, then of those uploaded.
+    def images(self) -> list[NamedFile]:
+        """List name and content of the image files of the parts; raises UsageError for too many."""
+        return self._files("image")
 
-        Raises UsageError for too many parts.
-        """
-        images = [
-            (f"The image of part {number}", value)
+    @property
+    def sounds(self) -> list[NamedFile]:
+        """List name and content of the sound files of the parts; raises UsageError for too many."""
+        return self._files("audio")
+
+    def _files(self, field: str) -> list[NamedFile]:
+        files = [
+            (f"The {_NAMES[field]} of part {number}", value)
             for number, (kind, value, _) in enumerate(self.parts, start=1)
-            if kind == "image"
+            if kind == field
         ]
-        images += [
-            (f"The uploaded image {number}", upload)
-            for number, upload in enumerate(self.uploads, start=1)
-        ]
-        if len(images) > MAX_IMAGES or len(self.parts) + len(self.uploads) > MAX_PARTS:
-            raise UsageError(f"A query has at most {MAX_PARTS} parts, {MAX_IMAGES} of them images.")
-        return images
+        if len(files) > MAX_IMAGES or len(self.parts) > MAX_PARTS:
+            raise UsageError(
+                f"A query has at most {MAX_PARTS} parts, {MAX_IMAGES} of them {_NAMES[field]}s."
+            )
+        return files
 
-    def query_parts(self, images: Sequence[Pixels]) -> tuple[TextPart | ImagePart | ItemPart, ...]:
-        """Build the parts of the query. images: decoded, in the order of `images`."""
-        decoded = iter([Image.fromarray(pixels) for pixels in images])
-        parts: list[TextPart | ImagePart | ItemPart] = []
+    def query_parts(
+        self, images: Sequence[Pixels], sounds: Sequence[Samples] = ()
+    ) -> tuple[TextPart | ImagePart | AudioPart | ItemPart, ...]:
+        """Build the parts of the query.
+
+        images, sounds: decoded, in the order of `images` and `sounds`.
+        """
+        shown, heard = iter(images), iter(sounds)
+        parts: list[TextPart | ImagePart | AudioPart | ItemPart] = []
         for kind, value, weight in self.parts:
-            if kind == "text":
-                parts.append(TextPart(value, weight))
-            elif kind == "item":
-                parts.append(ItemPart(value, weight))
-            else:
-                parts.append(ImagePart(next(decoded), weight))
-        return (*parts, *map(ImagePart, decoded))
+            match kind:
+                case "text":
+                    parts.append(TextPart(value, weight))
+                case "item":
+                    parts.append(ItemPart(value, weight))
+                case "audio":
+                    parts.append(AudioPart(next(heard), weight))
+                case _:
+                    parts.append(ImagePart(Image.fromarray(next(shown)), weight))
+        return tuple(parts)
 
     @property
     def query(self) -> str | None:
         """Describe the query: its text if it has no other part, else all parts with signs."""
-        if not self.uploads and len(self.parts) == 1 and self.parts[0][2] == 1:
+        if len(self.parts) == 1 and self.parts[0][2] == 1:
             kind, value, _ = self.parts[0]
             return str(value) if kind == "text" else None
-        names = {"text": '"{}"', "image": "image", "item": "item {}"}
+        names = {"text": '"{}"', "item": "item {}", **_NAMES}
         spelled = [(weight, names[kind].format(value)) for kind, value, weight in self.parts]
-        spelled += [(1.0, "image") for _ in self.uploads]
         words = " ".join(
             f"{'-' if weight < 0 else '+'} {'' if abs(weight) == 1 else f'{abs(weight):g} '}{name}"
             for weight, name in spelled
@@ -145,7 +168,7 @@ async def read_search_body(request: Request) -> SearchBody:
     if _media_type(request) == FORM:
         # The files of a form are closed and deleted when its context ends.
         async with request.form(
-            max_files=MAX_IMAGES + 1, max_fields=2, max_part_size=_MAX_FIELD
+            max_files=2 * MAX_IMAGES + 1, max_fields=2, max_part_size=_MAX_FIELD
         ) as form:
             content, uploads = await _read_form(form)
     else:
@@ -177,15 +200,15 @@ async def _parsed(model: type[_Model], content: str | bytes, place: str) -> _Mod
     return await run_in_threadpool(parse_json, model, content, place)
 
 
-def search_body(asked: SearchRequest, uploads: tuple[bytes, ...] = ()) -> SearchBody:
-    """List the parts of a request."""
+def search_body(asked: SearchRequest, uploads: Sequence[tuple[str, bytes]] = ()) -> SearchBody:
+    """List the parts of a request. uploads: field and content of uploaded files."""
     parts = [
         (kind, value, getattr(part, "weight", 1.0))
         for part in (asked, *asked.parts)
-        for kind in ("text", "image", "item")
+        for kind in ("text", "image", "audio", "item")
         if (value := getattr(part, kind)) is not None
     ]
-    return SearchBody(asked, parts, uploads)
+    return SearchBody(asked, [*parts, *((field, content, 1.0) for field, content in uploads)])
 
 
 def parse_json(model: type[_Model], content: str | bytes, place: str) -> _Model:
@@ -216,19 +239,20 @@ def _invalid(place: str, message: str) -> RequestValidationError:
     return RequestValidationError([{"loc": (place,), "msg": message, "type": "value_error"}])
 
 
-async def _read_form(form: FormData) -> tuple[bytes, tuple[bytes, ...]]:
-    """Read the JSON of a form and its image files."""
-    if unknown := set(form) - {"request", "image"}:
-        raise _invalid("body", f"there is no field {min(unknown)!r}; use request and image")
+async def _read_form(form: FormData) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """Read the JSON of a form and its files, each with the name of its field."""
+    if unknown := set(form) - {"request", *_NAMES}:
+        raise _invalid("body", f"there is no field {min(unknown)!r}; use request, image and audio")
     asked = form.getlist("request")
     if len(asked) > 1:
         raise _invalid("request", "give it once")
     uploads = []
-    for value in form.getlist("image"):
-        if not isinstance(value, UploadFile):
-            raise _invalid("image", "send it as a file, with a file name")
-        uploads.append(await value.read())
+    for field in _NAMES:
+        for value in form.getlist(field):
+            if not isinstance(value, UploadFile):
+                raise _invalid(field, "send it as a file, with a file name")
+            uploads.append((field, await value.read()))
     content = b"{}"
     for value in asked:
         content = value.encode() if isinstance(value, str) else await value.read()
-    return content, tuple(uploads)
+    return content, uploads

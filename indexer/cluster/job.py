@@ -13,6 +13,7 @@ from indexer.cluster.pipeline import Plan, measure_first, plan_job, run
 from indexer.cluster.recording import KnownFiles, Recorder, Steps
 from indexer.cluster.stages import FileToRead, NumberedStep, Task
 from indexer.encode import EncodedStep, read_options
+from indexer.left_out import advice_on_left_out
 from indexer.moved_sources import advice_on_missing
 from indexer.progress import Progress, Summary
 from indexer.scan import Comparison, Entry, FoundFile, PassedOver, compare, walk, why_kept
@@ -20,6 +21,7 @@ from indexer.sources import Changes, SourceOptions, choose_among, parse_changes,
 from retrieval.catalog import Seen
 from retrieval.catalog.paths import is_at_or_below, is_there
 from retrieval.encoders.base import Encoder
+from retrieval.encoders.modalities import kinds_of
 from retrieval.lance.table import LanceTable
 from retrieval.objects.paths import is_uri
 from retrieval.objects.trust import is_trusted_uri
@@ -151,8 +153,12 @@ class _Job:
             for path, file in known.by_path.items()
             if any(is_at_or_below(path, root) for root in roots)
         ]
-        comparison = compare(found, below, retry_failed=self._options.retry_failed)
+        modalities = self._encoder.modalities
+        comparison = compare(
+            found, below, retry_failed=self._options.retry_failed, kinds=kinds_of(modalities)
+        )
         summary = self.summary
+        summary.notes += advice_on_left_out(comparison.left_out, modalities)
         comparison.known.update(
             (file.path, known.by_path[file.path]) for file in comparison.to_refresh
         )

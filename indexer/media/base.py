@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from retrieval.media import NO_METADATA, Metadata, Modality
+from retrieval.media import NO_METADATA, Metadata, Modality, SoundInput
 
 Columns = dict[str, Any]
 """Values of a table's row that JSON can hold: text, numbers, booleans, None, lists of these."""
@@ -20,6 +20,8 @@ class ReadOptions:
     many pixels; None: never. max_pixels: larger pictures are refused by their header.
     preprocess: makes an encoder's input of each picture; importable by module and name; None: they
     stay pictures.
+    pictures: the encoder takes pictures; False: readers need not decode or draw any. sound: what an
+    encoder hears at once; None: it takes no sound.
     seconds: after which a call ends with what it has read so far, if that is anything; None: never.
     text_column, image_column: of tables; None: found by their usual names. text_encoding: of texts
     and tables that are not UTF-8 and have no byte order mark; None: detected.
@@ -32,6 +34,8 @@ class ReadOptions:
     text_column: str | None = None
     image_column: str | None = None
     text_encoding: str | None = None
+    pictures: bool = True
+    sound: SoundInput | None = None
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,11 @@ class Locator:
 
     part: names the piece inside its file and modality for good, of letters and digits: "" for a
     whole file, `t12480` for the frame at 12,480 ms, `p3` for the third page, `r17` for a table's
-    seventeenth row, with `r17n2` for the second text of that row. What a recogniser found has the
-    part of its origin, a hyphen, the task and a number: `p3-ocr0`, `-speech12480`. width, height:
-    of an upright original image, in pixels. page counts from 1. time_s: the moment that is shown;
-    start_s, end_s: from when to when it lasts; all in seconds from the beginning. columns: the
-    other values of a table's row.
+    seventeenth row, with `r17n2` for the second text of that row, `s20000` for the window of sound
+    that begins at 20,000 ms. What a recogniser found has the part of its origin, a hyphen, the task
+    and a number: `p3-ocr0`, `-speech12480`. width, height: of an upright original image, in pixels.
+    page counts from 1. time_s: the moment that is shown; start_s, end_s: from when to when it
+    lasts; all in seconds from the beginning. columns: the other values of a table's row.
     """
 
     part: str = ""

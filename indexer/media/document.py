@@ -98,11 +98,13 @@ def parse_pdf_date(text: str) -> tuple[int, int | None] | None:
 
 
 def _page(document: Document, page: int, options: ReadOptions) -> list[Piece]:
-    image = document.picture(page)
-    width, height = image.size
     part = f"p{page}"
-    locator = Locator(part, width, height, page)
-    pieces = [Piece(Modality.IMAGE, reduced(image, options.least_side), locator)]
+    pieces = []
+    if options.pictures:
+        image = document.picture(page)
+        width, height = image.size
+        locator = Locator(part, width, height, page)
+        pieces.append(Piece(Modality.IMAGE, reduced(image, options.least_side), locator))
     if text := document.text(page):
         pieces.append(Piece(Modality.TEXT, text, Locator(part, page=page)))
     return pieces

@@ -39,7 +39,11 @@ BATCH_ROWS = 4096
 MOST_NAMED = 1000
 """Of the vectors that were left out, those that are named."""
 _MOST_ID = 1000
-_KINDS = {Modality.IMAGE: MediaKind.IMAGE, Modality.TEXT: MediaKind.TEXT}
+_KINDS = {
+    Modality.IMAGE: MediaKind.IMAGE,
+    Modality.TEXT: MediaKind.TEXT,
+    Modality.AUDIO: MediaKind.AUDIO,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,11 +136,11 @@ class Item:
 
     @property
     def has_picture(self) -> bool:
-        """Whether there is an image of it; of a text there is one if it lies on a page.
+        """Whether there is an image of it: of sound its waveform, of a text on a page the page.
 
         A text that a model found has the picture that it was found in.
         """
-        return self.modality is Modality.IMAGE or (
+        return self.modality is not Modality.TEXT or (
             (self.page is not None or self.found_by is not None)
             and format_of_indexed(self.path).render is not None
         )

@@ -364,7 +364,7 @@ SIDECARS_NOT_READ = 1
 
 IS_OLD_METADATA = sa.and_(
     FileRecord.state == FileState.INDEXED,
-    FileRecord.kind.in_([MediaKind.IMAGE, MediaKind.VIDEO, MediaKind.DOCUMENT]),
+    FileRecord.kind.in_([MediaKind.IMAGE, MediaKind.VIDEO, MediaKind.AUDIO, MediaKind.DOCUMENT]),
     FileRecord.metadata_version.between(1, METADATA_VERSION - 1),
 )
 """Of a file: an earlier version read less of it, and nobody was told so."""

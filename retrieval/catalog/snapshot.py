@@ -1262,13 +1262,15 @@ class Snapshot:
             or 0,
         )
 
-    def files_behind(self, space_id: str) -> int:
+    def files_behind(self, space_id: str, kinds: Iterable[MediaKind] = tuple(MediaKind)) -> int:
         """Count the files that can be found, but were not embedded as they are in a space.
 
-        Items that were added with their vectors are of no files.
+        kinds: those of which it takes anything. Items that were added with their vectors are of no
+        files.
         """
         is_file = sa.or_(FileRecord.path < GIVEN, FileRecord.path >= GIVEN[:-1] + ";")
         query = sa.select(sa.func.count()).where(CAN_BE_FOUND, is_file, ~_is_embedded(space_id))
+        query = query.where(FileRecord.kind.in_([str(kind) for kind in kinds]))
         return self._connection.scalar(query.select_from(FileRecord)) or 0
 
     def kinds(self) -> dict[MediaKind, int]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from retrieval.errors import UsageError
 from retrieval.files import GIVEN
-from retrieval.media import Modality
+from retrieval.media import Modality, SoundInput
 
 Vectors = NDArray[np.float32]
 """(n, d) float32, rows of unit L2 norm."""
@@ -109,6 +109,8 @@ class Encoder(Protocol):
     `preprocess` may be called from several threads at once; the other methods are called from
     one thread at a time. Empty input gives empty output of the right width.
 
+    One that takes sound has an attribute `sound_input`, a `retrieval.media.SoundInput`.
+
     Where `preprocess` is a function of a module (`preprocess = staticmethod(resize)`), it is called
     in the processes that read files, so that no whole pictures are passed between processes. Its
     module should import little. An encoder may also have `reduced_to_sides`.
@@ -138,8 +140,9 @@ class Encoder(Protocol):
     def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
         """Encode n inputs of one modality, (n, d) float32 of unit L2 norm.
 
-        Images are given as `preprocess` returns them, texts as strings, any other modality as its
-        reader in `indexer.media` gives it. Raises UsageError for a modality not in `modalities`.
+        Images are given as `preprocess` returns them, texts as strings, sound as windows of samples
+        of at most the length of `sound_input`, (m,) float32, not empty. Raises UsageError for a
+        modality not in `modalities`.
         """
         ...
 
@@ -206,6 +209,14 @@ def least_side(encoder: Encoder) -> int:
     """Return the pixels that both sides of a picture keep when it is reduced for an encoder."""
     sides: int = getattr(encoder, "reduced_to_sides", REDUCED_TO_SIDES)
     return sides * encoder.input_side
+
+
+def sound_input(encoder: Encoder) -> SoundInput | None:
+    """Return what an encoder hears at once; None: it takes no sound."""
+    if Modality.AUDIO not in encoder.modalities:
+        return None
+    heard: SoundInput = encoder.sound_input  # type: ignore[attr-defined]
+    return heard
 
 
 def importable_preprocess(encoder: Encoder) -> Callable[[Image.Image], Pixels] | None:

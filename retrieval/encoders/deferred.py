@@ -15,8 +15,10 @@ from retrieval.encoders.base import (
     Vectors,
     least_side,
     require_tokens,
+    sound_input,
 )
-from retrieval.media import Modality
+from retrieval.encoders.modalities import modalities_of
+from retrieval.media import Modality, SoundInput
 
 if TYPE_CHECKING:
     from retrieval.library import Library
@@ -44,8 +46,13 @@ class DeferredEncoder:
 
     @property
     def modalities(self) -> frozenset[Modality]:
-        """As of the encoder."""
-        return self.loaded.modalities
+        """As of the encoder, by its name."""
+        return modalities_of(self.space.encoder)
+
+    @property
+    def sound_input(self) -> SoundInput | None:
+        """As of the encoder; None: it takes no sound."""
+        return sound_input(self.loaded)
 
     @property
     def context_length(self) -> int:

@@ -15,6 +15,7 @@ from shlex import quote
 import platformdirs
 
 from retrieval.encoders.exports.store import BF16, LOCAL_DIR, OPEN_CLIP
+from retrieval.encoders.modalities import CLAP
 from retrieval.errors import EncoderUnavailableError, LibraryError, UsageError
 from retrieval.files import write_atomically
 
@@ -120,6 +121,9 @@ def path_of_encoder(name: str) -> Path | None:
     plain = name.removesuffix(BF16)
     if plain.startswith(LOCAL_DIR):
         return Path(plain.removeprefix(LOCAL_DIR)).absolute()
+    folder = Path(plain.removeprefix(CLAP)).expanduser()
+    if plain.startswith(CLAP):
+        return folder.absolute() if folder.is_absolute() or folder.is_dir() else None
     file = Path(plain.removeprefix(OPEN_CLIP).partition("/")[2])
     if plain.startswith(OPEN_CLIP) and (file.is_absolute() or file.is_file()):
         return file.absolute()

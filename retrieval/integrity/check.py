@@ -217,7 +217,7 @@ def _check_rows(
             is_used[part] & are_no_vectors(block)
         )
         report.rows += len(block)
-        on_progress(f"Vectors ({modality}s)", begin + len(block), count)
+        on_progress(f"Vectors ({modality.plural})", begin + len(block), count)
     unsealed = ~damaged & (checksums == NO_CHECKSUM)
     unsealed[checksum_count:] = False
     found = DamagedRows(

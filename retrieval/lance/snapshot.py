@@ -560,7 +560,7 @@ class LanceSnapshot(Snapshot):
             hidden=self.table.count(all_of([IS_ITEM, IS_READ, "hidden"])),
         )
 
-    def files_behind(self, space_id: str) -> int:
+    def files_behind(self, space_id: str, kinds: Iterable[MediaKind] = ()) -> int:
         """Return 0: a table has one space."""
         return 0
 

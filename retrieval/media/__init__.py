@@ -16,10 +16,16 @@ LAST_SECOND = 253_402_300_799
 
 
 class Modality(StrEnum):
-    """What kind of thing an item is. Another modality begins with one more line here."""
+    """What kind of thing an item is: of sound a window. Another one begins with a line here."""
 
     IMAGE = "image"
     TEXT = "text"
+    AUDIO = "audio"
+
+    @property
+    def plural(self) -> str:
+        """Name several items of it."""
+        return "sounds" if self is Modality.AUDIO else f"{self}s"
 
 
 class MediaKind(StrEnum):
@@ -31,9 +37,22 @@ class MediaKind(StrEnum):
 
     IMAGE = "image"
     VIDEO = "video"
+    AUDIO = "audio"
     DOCUMENT = "document"
     TEXT = "text"
     TABLE = "table"
+
+
+SILENCE = 0.001
+"""Peak amplitude, -60 dB, below which a sound is silent."""
+
+
+@dataclass(frozen=True)
+class SoundInput:
+    """What an encoder hears at once: `length` samples at `rate` samples a second."""
+
+    rate: int
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +63,12 @@ class Metadata:
     taken_local: the local date and time, which the camera's clock showed: its seconds since
     1970-01-01 00:00 by that clock; None also where only the instant is known.
     latitude, longitude: degrees, north and east positive.
-    text: title, description and keywords, a line each.
+    text: title, description and keywords, a line each; of sound also artist and album.
     place: names of the place, a line each, as `retrieval.media.places` gives them.
     date_source: what says the date: `exif`, `gps`, `xmp`, `iptc`, `text` (of PNG), `pdf`, `video`,
-    `sidecar`; None without a date of its own.
-    columns: rating (number), label, keyword and person (lists), as a table's row would say them.
+    `audio`, `sidecar`; None without a date of its own.
+    columns: rating (number), label, keyword and person (lists), of sound artist, album and genre,
+    as a table's row would say them.
     """
 
     taken_at: int | None = None

@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, BinaryIO
 
-from retrieval.media import MediaKind
+from retrieval.media import MediaKind, Modality
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,9 +39,19 @@ def _render_image(
     )
 
 
-def _render_frame(
-    source: str | BinaryIO, item: "Item", _least_side: int | None, max_pixels: int | None
+def _render_sound(
+    source: str | BinaryIO, item: "Item", _least_side: int | None, _max_pixels: int | None
 ) -> "Image.Image":
+    from retrieval.media.waveform import draw_sound
+
+    return draw_sound(source, item.time_s or 0.0, item.end_s)
+
+
+def _render_frame(
+    source: str | BinaryIO, item: "Item", least_side: int | None, max_pixels: int | None
+) -> "Image.Image":
+    if item.modality is Modality.AUDIO:
+        return _render_sound(source, item, least_side, max_pixels)
     from retrieval.media.video import frame_at
 
     return frame_at(source, item.time_s or 0.0, max_pixels=max_pixels)
@@ -65,7 +75,8 @@ class Format:
     content_type: for HTTP. HTML and other markup is plain text, so that no browser runs it.
     magic: regular expression of a file's first bytes; empty: detected by the file's name.
     kind: the family that users filter by.
-    render: decodes an item's image, frame or page; None: its items have no images.
+    render: decodes an item's image, frame or page, or draws its sound; None: its items have no
+        images.
     extra: of the packages that read it, as in `pip install 'mmsearch[pdf]'`.
     only_signed: a folder's files of these endings are taken only if they have the signature, since
         other formats share the endings.
@@ -96,6 +107,7 @@ def _signature(magic: bytes) -> re.Pattern[bytes]:
 
 _image = partial(Format, kind=MediaKind.IMAGE, render=_render_image)
 _video = partial(Format, kind=MediaKind.VIDEO, render=_render_frame, extra="video")
+_audio = partial(Format, kind=MediaKind.AUDIO, render=_render_sound, extra="audio")
 _text = partial(Format, content_type="text/plain; charset=utf-8", kind=MediaKind.TEXT)
 _table = partial(_text, kind=MediaKind.TABLE, no_upload="describes other files")
 
@@ -209,6 +221,25 @@ register(
         )
         for name, *endings in (one.split(".") for one in _RARE_IMAGES.split())
     ),
+    _audio("WAVE", (".wav", ".wave"), "audio/wav", rb"(?:RIFF|RF64).{4}WAVE"),
+    _audio("FLAC", (".flac",), "audio/flac", rb"fLaC"),
+    # Streams of these codecs alone; beside video they come second.
+    _audio(
+        "Ogg audio",
+        (".ogg", ".oga", ".opus", ".spx"),
+        "audio/ogg",
+        rb"OggS.{24}(?:\x01vorbis|OpusHead|\x7fFLAC|Speex   )",
+    ),
+    _audio("M4A", (".m4a", ".m4b"), "audio/mp4", rb".{4}ftypM4[AB] "),
+    _audio("AIFF", (".aif", ".aiff", ".aifc"), "audio/aiff", rb"FORM.{4}AIF[FC]"),
+    # A header of ASF that declares a stream of sound, and none of video.
+    _audio(
+        "WMA",
+        (".wma",),
+        "audio/x-ms-wma",
+        rb"\x30\x26\xb2\x75(?!.*\xc0\xef\x19\xbc\x4d\x5b\xcf\x11)"
+        rb".*\x40\x9e\x69\xf8\x4d\x5b\xcf\x11",
+    ),
     _video("QuickTime", (".mov", ".qt"), "video/quicktime", rb".{4}ftypqt  "),
     _video("MP4", (".mp4", ".m4v", ".3gp", ".3g2", ".f4v"), "video/mp4", rb".{4}ftyp(?!crx )"),
     _video("WebM", (".webm",), "video/webm", rb"\x1a\x45\xdf\xa3.{0,56}webm"),
@@ -232,6 +263,9 @@ register(
     _video("Ogg", (".ogv",), "video/ogg", rb"OggS"),
     _video("FLV", (".flv",), "video/x-flv", rb"FLV\x01"),
     _video("WMV", (".wmv", ".asf"), "video/x-ms-wmv", rb"\x30\x26\xb2\x75"),
+    # After all others: two bytes tell little. ID3 tags stand before AAC and FLAC, too.
+    _audio("MP3", (".mp3", ".mp2"), "audio/mpeg", rb"ID3[\x02-\x04]|\xff[\xfa-\xfd\xf2-\xf5]"),
+    _audio("AAC", (".aac",), "audio/aac", rb"\xff[\xf0\xf1\xf8\xf9]"),
     PDF,
     _text("plain text", (".txt", ".text")),
     MARKDOWN,

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
+from retrieval.media.containers import decoding_errors, open_container, reason_of
 from retrieval.media.hdr import tone_mapped
 from retrieval.objects.opening import open_path
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
-_CONTAINER_FORMATS = "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg"
+CONTAINER_FORMATS = "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg"
 """Formats of one self-contained file. Playlists (HLS, DASH, concat) and scripts, which name other
 files or addresses, are not among them."""
 
@@ -168,27 +168,9 @@ class Video:
         yield from self._decode(choice)
 
     def _open(self) -> None:
-        import av
-
-        try:
-            # Handing over an open file, and refusing to open more, keeps whatever a file names out
-            # of reach, even if some format should follow references.
-            self._container: InputContainer = av.open(
-                self._file,
-                mode="r",
-                container_options={
-                    "format_whitelist": _CONTAINER_FORMATS,
-                    "protocol_whitelist": "",
-                },
-                metadata_errors="replace",
-                io_open=_refuse_to_open,
-            )
-        except _decoding_errors() as error:
-            self._file.seek(0)
-            reason = _reason(error) if self._file.read(1) else "the file is empty"
-            raise UnreadableFileError(f"cannot be opened as a video: {reason}") from None
+        self._container: InputContainer = open_container(self._file, "a video", CONTAINER_FORMATS)
         stream = self._container.streams.best("video")
-        if stream is None or _is_cover(stream):
+        if stream is None or is_cover(stream):
             self._container.close()
             raise UnreadableFileError("has no video")
         self._stream: VideoStream = stream  # type: ignore[assignment]
@@ -206,7 +188,7 @@ class Video:
         moment = self._begin + Fraction(milliseconds, 1000)
         try:
             self._container.seek(int(moment / unit), stream=self._stream)
-        except _decoding_errors():
+        except decoding_errors():
             return False
         return True
 
@@ -266,15 +248,15 @@ class Video:
                 packet = next(packets, None)
                 if packet is None:
                     return
-            except _decoding_errors() as error:
-                self.damage = _reason(error)
+            except decoding_errors() as error:
+                self.damage = reason_of(error)
                 return
             try:
                 frames = packet.decode()
             except av.error.EOFError:
                 continue
-            except _decoding_errors() as error:
-                self.damage = _reason(error)
+            except decoding_errors() as error:
+                self.damage = reason_of(error)
                 continue
             yield from (frame for frame in frames if not frame.is_corrupt)
 
@@ -318,22 +300,11 @@ def why_no_frame(video: Video) -> str:
     return f"not one frame can be decoded: {video.damage or 'it has none'}"
 
 
-def _is_cover(stream: Any) -> bool:
+def is_cover(stream: Any) -> bool:
     """Return whether a stream is the cover art of a piece of music."""
     import av
 
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-
-def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
-    raise PermissionError(f"a video may not open other files: {os.fsdecode(url)}")
-
-
-def _decoding_errors() -> tuple[type[Exception], ...]:
-    """List the errors of broken content; OSError where an offset points outside the file."""
-    import av
-
-    return av.error.FFmpegError, OSError, ValueError, OverflowError, MemoryError
 
 
 def _display_signs(decoded: "VideoFrame") -> tuple[int, int, int, int]:
@@ -343,7 +314,3 @@ def _display_signs(decoded: "VideoFrame") -> tuple[int, int, int, int]:
     a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
     scale = max(abs(value) for value in (a, b, c, d)) or 1
     return round(a / scale), round(b / scale), round(c / scale), round(d / scale)
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

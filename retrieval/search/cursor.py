@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 
 from retrieval.errors import UsageError
-from retrieval.search.query import MAX_K, ImagePart, Mode, Query, VectorPart
+from retrieval.search.query import MAX_K, AudioPart, ImagePart, Mode, Query, VectorPart
 
 _DIGEST_BYTES = 8
 _MODES = (Mode.VECTOR, Mode.TEXT, Mode.HYBRID)
@@ -112,7 +112,7 @@ def digest_of(query: Query, *context: object) -> bytes:
     parts = [
         (
             type(part).__name__,
-            part.digest if isinstance(part, ImagePart | VectorPart) else vars(part),
+            part.digest if isinstance(part, ImagePart | AudioPart | VectorPart) else vars(part),
             part.weight,
         )
         for part in query.parts

@@ -8,12 +8,22 @@ import cachetools
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.encoders.base import Encoder, Space, Tokens
+from retrieval.encoders.base import Encoder, Tokens, cannot_encode, sound_input
 from retrieval.encoders.given import no_encoder
 from retrieval.errors import MMSearchError, NotFoundError, UsageError
 from retrieval.media import Modality
+from retrieval.media.audio import cut_windows, resample
 from retrieval.rerankers.base import Reranker
-from retrieval.search.query import ImagePart, ItemPart, Part, Query, TextPart, VectorPart
+from retrieval.search.query import (
+    SOUND_RATE,
+    AudioPart,
+    ImagePart,
+    ItemPart,
+    Part,
+    Query,
+    TextPart,
+    VectorPart,
+)
 
 _VECTOR_BYTES = 16_000_000
 _TOKEN_BYTES = 48_000_000
@@ -25,7 +35,12 @@ Of 335 pairs of words of Flickr8k's `val`, of which the first ten hits for the o
 in 28%: with this factor 9% do, while 38% show the wanted word, of 44%. With 1 it is 6% and 33%.
 """
 
-_MODALITIES = {TextPart: Modality.TEXT, ImagePart: Modality.IMAGE}
+MODALITIES = {
+    TextPart: Modality.TEXT,
+    ImagePart: Modality.IMAGE,
+    AudioPart: Modality.AUDIO,
+}
+"""What an encoder must take, by the type of a part."""
 
 _T = TypeVar("_T")
 
@@ -73,10 +88,10 @@ class EncodedText:
 
 
 class QueryVectors:
-    """What the encoder and the rerankers make of texts and images of queries.
+    """What the encoder and the rerankers make of texts, images and sounds of queries.
 
-    All that is not known of a call's texts is encoded at once, and so with its images. Call it
-    from one thread at a time.
+    All that is not known of a call's texts is encoded at once, and so with its images and sounds.
+    Call it from one thread at a time.
 
     encoder: asked for when there is something to encode.
     """
@@ -87,6 +102,9 @@ class QueryVectors:
             _VECTOR_BYTES, lambda text: text.vector.nbytes + 200
         )
         self.images: CountedCache[Vector] = CountedCache(
+            _VECTOR_BYTES, lambda vector: vector.nbytes + 200
+        )
+        self.sounds: CountedCache[Vector] = CountedCache(
             _VECTOR_BYTES, lambda vector: vector.nbytes + 200
         )
         self._tokens: CountedCache[Vector] = CountedCache(
@@ -102,6 +120,14 @@ class QueryVectors:
         by_digest = {part.digest: part for part in parts}
         found = self.images.get_many(
             by_digest, lambda missing: self._encode([by_digest[digest] for digest in missing])
+        )
+        return [found[part.digest] for part in parts]
+
+    def of_sounds(self, parts: Sequence[AudioPart]) -> list[Vector]:
+        """Vectors of sounds, in their order: of several windows the mean, as a unit vector."""
+        by_digest = {part.digest: part for part in parts}
+        found = self.sounds.get_many(
+            by_digest, lambda missing: [self._encode_sound(by_digest[one]) for one in missing]
         )
         return [found[part.digest] for part in parts]
 
@@ -131,6 +157,14 @@ class QueryVectors:
         pixels = np.stack([self._encoder().preprocess(part.image) for part in parts])
         return [vector.copy() for vector in self._encoder().encode(Modality.IMAGE, pixels)]
 
+    def _encode_sound(self, part: AudioPart) -> Vector:
+        heard = sound_input(self._encoder())
+        assert heard is not None  # others were refused before
+        samples = resample(part.samples, SOUND_RATE, heard.rate)
+        windows = cut_windows(samples, heard.length, heard.rate)
+        vectors = self._encoder().encode(Modality.AUDIO, windows)
+        return join_parts([1.0] * len(vectors), vectors)
+
 
 @dataclass(frozen=True, eq=False)
 class EncodedQuery:
@@ -159,14 +193,17 @@ def encode(
     stands in its place: UsageError for parts that cancel out, that the space has no encoder
     for, and for vectors of another dimension; NotFoundError for an unknown item.
     """
-    refusals = [_refusal(query, encoder.space) for query in queries]
+    refusals = [_refusal(query, encoder) for query in queries]
     taken = [query for query, error in zip(queries, refusals, strict=True) if error is None]
     parts = [part for query in taken for part in query.parts]
     texts = vectors.of_texts(part.text for part in parts if isinstance(part, TextPart))
-    images: dict[str, Vector] = {}
+    shown: dict[str, Vector] = {}
     if pictures := [part for part in parts if isinstance(part, ImagePart)]:
         found = vectors.of_images(pictures)
-        images = dict(zip((part.digest for part in pictures), found, strict=True))
+        shown |= zip((part.digest for part in pictures), found, strict=True)
+    if sounds := [part for part in parts if isinstance(part, AudioPart)]:
+        found = vectors.of_sounds(sounds)
+        shown |= zip((part.digest for part in sounds), found, strict=True)
 
     limit = encoder.context_length
     encoded: list[EncodedQuery | MMSearchError] = []
@@ -174,7 +211,7 @@ def encode(
         try:
             if refusal is not None:
                 raise refusal
-            joined = [_vector(part, texts, images, item_vectors) for part in query.parts]
+            joined = [_vector(part, texts, shown, item_vectors) for part in query.parts]
             warnings = [
                 f"The text has {texts[part.text].token_count:,} tokens, but "
                 f"{encoder.space.encoder} reads only {limit}: its end was not searched for."
@@ -200,27 +237,34 @@ def encode(
 def _vector(
     part: Part,
     texts: Mapping[str, EncodedText],
-    images: Mapping[str, Vector],
+    shown: Mapping[str, Vector],
     item_vectors: Mapping[int, Vector],
 ) -> Vector:
-    """Return the unit vector of a part; raises KeyError for an unknown item."""
+    """Return the unit vector of a part; raises KeyError for an unknown item.
+
+    shown: those of images and sounds, by digest.
+    """
     if isinstance(part, ItemPart):
         return item_vectors[part.item_id]
     if isinstance(part, VectorPart):
         return part.unit
-    return images[part.digest] if isinstance(part, ImagePart) else texts[part.text].vector
+    return texts[part.text].vector if isinstance(part, TextPart) else shown[part.digest]
 
 
-def _refusal(query: Query, space: Space) -> UsageError | None:
-    """Say what of a query does not belong to a space; None: nothing."""
+def _refusal(query: Query, encoder: Encoder) -> UsageError | None:
+    """Say what of a query does not belong to the space of an encoder; None: nothing."""
+    space = encoder.space
     for part in query.parts:
         if isinstance(part, VectorPart) and len(part.unit) != space.dimension:
             return UsageError(
                 f"The query vector has {len(part.unit):,} dimensions, but the space {space.id} has "
                 f"{space.dimension:,}."
             )
-        if space.is_given and isinstance(part, TextPart | ImagePart):
-            return no_encoder(space, _MODALITIES[type(part)])
+        modality = MODALITIES.get(type(part))
+        if modality is not None and space.is_given:
+            return no_encoder(space, modality)
+        if modality is not None and modality not in encoder.modalities:
+            return cannot_encode(encoder, modality)
     return None
 
 

@@ -52,6 +52,7 @@ from retrieval.search.cursor import Cursor, digest_of
 from retrieval.search.cut import AUTO as AUTO_CUT
 from retrieval.search.cut import CUT_POOL, Cut, Outlook
 from retrieval.search.encode import (
+    MODALITIES,
     CountedCache,
     EncodedQuery,
     EncodedText,
@@ -586,10 +587,7 @@ class Engine:
         )
         item_parts = [part for part in query.parts if isinstance(part, ItemPart)]
         named = {part.item_id: items[part.item_id] for part in item_parts}
-        is_text = any(isinstance(part, TextPart) for part in query.parts) or any(
-            item.modality is Modality.TEXT for item in named.values()
-        )
-        kind = Modality.TEXT if is_text else Modality.IMAGE
+        kind = _query_kind(query, named)
         mode, text = cursor.mode if cursor else query.mode, NO_TEXT_MATCHES
         if mode is not Mode.VECTOR:
             text = self._match_text(query, mode, where, row_limit, _FIRST_BY_TEXT, snapshot)
@@ -1122,6 +1120,14 @@ def _cut(plan: QueryPlan, outlook: Outlook, calibration: AnyCalibration) -> Cut:
     if least != AUTO_CUT:
         return outlook.at(least)
     return outlook.best(known=calibration.known(plan.query.words))
+
+
+def _query_kind(query: Query, named: Mapping[int, Item]) -> QueryKind:
+    """Say what a query is of: of text if any part of it is, else of sound if any is."""
+    found = {MODALITIES[type(part)] for part in query.parts if type(part) in MODALITIES}
+    found.update(item.modality for item in named.values())
+    kinds = Modality.TEXT, Modality.AUDIO
+    return next((kind for kind in kinds if kind in found), Modality.IMAGE)
 
 
 def _is_plain(query: Query, named: Mapping[int, Item]) -> bool:

@@ -12,32 +12,45 @@ of any size fit together.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from itertools import product
 from typing import Any, Literal
 
 from retrieval.catalog import Item
-from retrieval.errors import MMSearchError, UsageError
+from retrieval.encoders.base import Space
+from retrieval.errors import (
+    EncoderUnavailableError,
+    MMSearchError,
+    NotFoundError,
+    SpaceMismatchError,
+    UsageError,
+)
 from retrieval.library import Library
 from retrieval.media import Modality
 from retrieval.rerankers.registry import AUTO, NONE
 from retrieval.search.answer import Answer, Hit, StageTimer
 from retrieval.search.cursor import Cursor, digest_of
 from retrieval.search.cut import AUTO as AUTO_CUT
+from retrieval.search.encode import MODALITIES
 from retrieval.search.engine import Engine
 from retrieval.search.ordering import places_in_order
 from retrieval.search.query import (
     MAX_K,
+    AudioPart,
     ItemPart,
     JointQuery,
     Mode,
     ParsedQuery,
+    Part,
     Query,
     Reranking,
     Sort,
 )
 from retrieval.search.rank_fusion import reciprocal_rank_fusion
 from retrieval.search.relevance import is_calibrated
+from retrieval.search.routes import choose_routes, require_takers, routes_in
+from retrieval.search.through_text import MOST_TEXTS, ask_by_texts, own_texts
+from retrieval.spaces import ordered_space_ids
 
 MIN_PASSAGE_RELEVANCE = 0.25
 """Below it, a passage without the words of the query does not stand beside pictures.
@@ -103,10 +116,11 @@ class JointEngine:
         rankings: dict[int, list[Ranking]] = {}
         searches: dict[int, _Search] = {}
         joints = [_as_joint(asked) for asked, _ in requests]
+        doubts: dict[int, tuple[str, ...]] = {}
         for place, joint in enumerate(joints):
             try:
-                rankings[place] = self._rankings(joint)
-            except UsageError as error:
+                joints[place], rankings[place], doubts[place] = self._routed(joint)
+            except (UsageError, NotFoundError) as error:
                 answers[place] = error
         counts = self._row_counts() if any(len(of) > 1 for of in rankings.values()) else {}
         for place, of_query in rankings.items():
@@ -119,6 +133,7 @@ class JointEngine:
                     of_query,
                     self._preferred(of_query),
                     counts,
+                    doubts[place],
                 )
             except UsageError as error:
                 answers[place] = error
@@ -145,12 +160,77 @@ class JointEngine:
     def _make_engine(self, space_id: str) -> Engine:
         return engine_of(self.library, space_id, device=self._device)
 
-    def _rankings(self, joint: JointQuery) -> list[Ranking]:
-        """List the rankings that a query joins, pictures first."""
-        spaces = joint.space_ids or (self.main.space.id,)
-        for space_id in spaces:
-            self._engine(space_id)
-        return [Ranking(space, modality) for modality, space in product(joint.modalities, spaces)]
+    def engine_for(self, modality: Modality) -> Engine:
+        """Return the engine of the space in which items of a modality are found by default."""
+        [(space_id, _)] = choose_routes([modality], (), self._spaces, self._has_rows)
+        return self._engine(space_id)
+
+    def _routed(self, joint: JointQuery) -> tuple[JointQuery, list[Ranking], tuple[str, ...]]:
+        """List the rankings that a query joins, pictures first, and what is to be known of them.
+
+        A query that no encoder takes beside what is wanted is asked by texts of the library.
+        """
+        needed = self._needed(joint.query)
+        if joint.space_ids:
+            spaces = [self._engine(space_id).space for space_id in joint.space_ids]
+            routes = routes_in(spaces, joint.modalities, needed)
+            return joint, [Ranking(*route) for route in routes], ()
+        spaces = self._spaces
+        doubts: tuple[str, ...] = ()
+        routes = choose_routes(joint.modalities, needed, spaces, self._has_rows)
+        if not routes:
+            require_takers(needed, spaces)
+            joint, doubt = ask_by_texts(joint, needed, self._texts_of)
+            doubts = (doubt,)
+            routes = choose_routes(joint.modalities, (), spaces, self._has_rows)
+        rankings = []
+        for space_id, modality in routes:
+            try:
+                if space_id != self.main.space.id:
+                    self._engine(space_id).encoder  # noqa: B018 - loads it
+            except (EncoderUnavailableError, SpaceMismatchError) as error:
+                if len(routes) == 1:
+                    raise
+                doubts += (f"No {modality} was searched for: {error}",)
+                continue
+            rankings.append(Ranking(space_id, modality))
+        return joint, rankings, doubts
+
+    @cached_property
+    def _spaces(self) -> list[Space]:
+        """List the spaces that may be searched, the default one first."""
+        main = self.main.space
+        others = self._space_ids or ordered_space_ids(self.library)
+        return [main, *(self.library.space(one) for one in others if one != main.id)]
+
+    def _has_rows(self, space_id: str, modality: Modality) -> bool:
+        with self.library.catalog.snapshot() as snapshot:
+            return snapshot.row_count(space_id, modality) > 0
+
+    def _needed(self, query: Query) -> set[Modality]:
+        """List what an encoder must take for the parts of a query."""
+        needed = {MODALITIES[type(part)] for part in query.parts if type(part) in MODALITIES}
+        named = [part.item_id for part in query.parts if isinstance(part, ItemPart)]
+        if named and len(self._spaces) > 1:
+            with self.library.catalog.snapshot() as snapshot:
+                needed.update(item.modality for item in snapshot.items_of_ids(named).values())
+        return needed
+
+    def _texts_of(self, part: Part) -> list[str]:
+        """Return the texts that stand for a part of a query: its own, else those nearest to it."""
+        if isinstance(part, ItemPart):
+            with self.library.catalog.snapshot() as snapshot:
+                item = snapshot.item(part.item_id)
+                own = [] if item is None else own_texts(item, snapshot)
+            if own:
+                return own
+        nearest = Query((part,), k=MOST_TEXTS, modality=Modality.TEXT, mode=Mode.VECTOR)
+        needed = self._needed(nearest)
+        routes = choose_routes([Modality.TEXT], needed, self._spaces, self._has_rows)
+        if not routes:
+            return []
+        found = self._engine(routes[0][0]).search(nearest, Reranking(NONE))
+        return [hit.item.text for hit in found if hit.item.text]
 
     def _parse(self, joint: JointQuery, rankings: Sequence[Ranking]) -> ParsedQuery:
         """Turn words of a query into filters, the same for all of several rankings."""
@@ -296,6 +376,7 @@ class _Search:
 
     parsed: the query, whose words became filters if it joins several rankings. alone: the only
     ranking that has any items, whose answer is given as it is; the others of `rankings` have none.
+    lead: the modality whose hits need no relevance. doubts: what is to be known of the query.
     """
 
     joint: JointQuery
@@ -307,6 +388,8 @@ class _Search:
     position: _Position
     alone: Ranking | None
     cursor: str | None
+    lead: Modality
+    doubts: tuple[str, ...] = ()
     hits: list[Hit] = field(default_factory=list)
     answers: list[tuple[Ranking, Answer]] = field(default_factory=list)
 
@@ -319,12 +402,21 @@ class _Search:
         rankings: Sequence[Ranking],
         preferred: Sequence[str],
         counts: Mapping[Ranking, int],
+        doubts: tuple[str, ...] = (),
     ) -> "_Search":
         """Begin, or go on from the query's cursor. counts: rows of each ranking, if several."""
         query = joint.query
-        begun = partial(cls, joint, parsed, reranking, rankings, preferred)
+        lead = _lead(joint, rankings, counts)
+        begun = partial(
+            cls, joint, parsed, reranking, rankings, preferred, lead=lead, doubts=doubts
+        )
         if len(rankings) == 1:
-            return begun(b"", _Position((_BEGIN,)), rankings[0], query.cursor)
+            return begun(
+                digest=b"",
+                position=_Position((_BEGIN,)),
+                alone=rankings[0],
+                cursor=query.cursor,
+            )
         context = [[r.space_id, r.modality] for r in rankings]
         digest = digest_of(query, "joint", context, reranking.name, reranking.depth)
         alone, cursor = None, query.cursor
@@ -340,7 +432,7 @@ class _Search:
             alone, position = known[number], _Position((_ENDED,) * len(rankings))
         else:
             position = _Position.decode(cursor, digest, len(rankings))
-        return begun(digest, position, alone, cursor)
+        return begun(digest=digest, position=position, alone=alone, cursor=cursor)
 
     def queries(self) -> dict[Ranking, Query | ParsedQuery]:
         """Make the queries of the next block, one for each ranking that goes on."""
@@ -374,12 +466,12 @@ class _Search:
         return replace(self.parsed, asked=asked, query=replace(self.parsed.query, **how))
 
     def _needs_relevance(self, ranking: Ranking) -> bool:
-        """Return whether a ranking is of passages beside pictures.
+        """Return whether a ranking is of passages or sounds beside pictures.
 
         They need the words of the query, or a relevance: however few texts a library has, the least
         unlike of them would stand among its first hits.
         """
-        return ranking.modality is Modality.TEXT and len(self.joint.modalities) > 1
+        return ranking.modality is not self.lead and len(self.joint.modalities) > 1
 
     def _least(self, ranking: Ranking) -> float | Literal["auto"]:
         """Say from what relevance on hits of a ranking are asked for."""
@@ -411,7 +503,8 @@ class _Search:
                 block[ranking] = answer if self.alone else self._relevant(ranking, answer)
         self.answers += block.items()
         if self.alone:
-            return self._alone(block[self.alone])
+            answer = self._alone(block[self.alone])
+            return replace(answer, warnings=(*self.doubts, *answer.warnings))
         with timer("join"):
             entries = self._joined(block, library)
             position = replace(self.position, starts=self._starts(block, begin=True))
@@ -513,7 +606,7 @@ class _Search:
         return Answer(
             tuple(self.hits),
             timer.timings_ms,
-            tuple(dict.fromkeys(text for answer in answers for text in answer.warnings)),
+            tuple(dict.fromkeys((*self.doubts, *(w for a in answers for w in a.warnings)))),
             reranker=next((a.reranker for a in answers if a.reranker), None),
             reranked=max((answer.reranked for answer in answers), default=0),
             mode=modes.pop() if len(modes) == 1 else Mode.HYBRID if modes else Mode.VECTOR,
@@ -537,6 +630,20 @@ class _Search:
         is_cut = self.parsed.query.least != 0
         left_out = sum(answer.left_out for answer in of_modality.values()) if is_cut else 0
         return sum(expected) if expected else None, left_out
+
+
+def _lead(
+    joint: JointQuery, rankings: Sequence[Ranking], counts: Mapping[Ranking, int]
+) -> Modality:
+    """Return the modality whose hits need no relevance.
+
+    It is that of pictures; of sounds where a sound is asked for, or there are no pictures.
+    """
+    filled = {ranking.modality for ranking in rankings if counts.get(ranking)}
+    is_sound = any(isinstance(part, AudioPart) for part in joint.query.parts)
+    if is_sound or (Modality.AUDIO in filled and Modality.IMAGE not in filled):
+        return Modality.AUDIO
+    return Modality.IMAGE
 
 
 def engine_of(library: Library, space_id: str | None = None, *, device: str = "auto") -> Engine:

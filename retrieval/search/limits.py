@@ -12,3 +12,7 @@ MAX_LITERAL = 50
 MAX_RERANK_DEPTH = MAX_K
 MAX_RERANK_BUDGET_MS = 60_000.0
 DEFAULT_BUDGET_MS = 2000.0
+MAX_SOUND_S = 60
+"""Seconds of a sound that are searched for, from its beginning."""
+SOUND_RATE = 48_000
+"""Samples a second of a sound to search for; CLAP models hear as many."""

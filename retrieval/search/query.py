@@ -1,4 +1,4 @@
-"""What can be asked: texts, images and items with signed weights, and how hits are chosen."""
+"""What can be asked: texts, images, sounds and items with signed weights, and which hits."""
 
 import os
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from PIL import Image
 
 from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.filters import Filter
-from retrieval.media import Modality
+from retrieval.media import SILENCE, Modality
 from retrieval.rerankers.registry import AUTO
 from retrieval.search.cut import AUTO as AUTO_CUT
 from retrieval.search.limits import (
@@ -25,9 +25,11 @@ from retrieval.search.limits import (
     MAX_PARTS,
     MAX_RERANK_BUDGET_MS,
     MAX_RERANK_DEPTH,
+    MAX_SOUND_S,
     MAX_SPACES,
     MAX_TEXT_LENGTH,
     MAX_WEIGHT,
+    SOUND_RATE,
 )
 
 # The limits of queries are imported from here, too.
@@ -39,9 +41,11 @@ __all__ = [
     "MAX_PARTS",
     "MAX_RERANK_BUDGET_MS",
     "MAX_RERANK_DEPTH",
+    "MAX_SOUND_S",
     "MAX_SPACES",
     "MAX_TEXT_LENGTH",
     "MAX_WEIGHT",
+    "SOUND_RATE",
 ]
 
 
@@ -66,6 +70,31 @@ class ImagePart:
         digest = xxhash.xxh3_128(repr((self.image.size, self.image.mode)).encode())
         digest.update(self.image.tobytes())
         return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class AudioPart:
+    """A sound to be near to (weight > 0) or far from (weight < 0).
+
+    samples: (n,) float32, mono, at `SOUND_RATE`; not silent.
+
+    Raises UsageError for another shape, for silence and for values that are not finite.
+    """
+
+    samples: NDArray[np.float32]
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.samples.ndim != 1 or not len(self.samples):
+            raise UsageError(f"A sound has one channel, not the shape {self.samples.shape}.")
+        loudest = float(np.abs(self.samples).max())
+        if not np.isfinite(loudest) or loudest < SILENCE:
+            raise UsageError("The sound to search for is silent.")
+
+    @cached_property
+    def digest(self) -> str:
+        """Return a short digest of the samples."""
+        return xxhash.xxh3_128(np.ascontiguousarray(self.samples, np.float32).tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -109,7 +138,7 @@ class VectorPart:
         return xxhash.xxh3_128(self.unit.tobytes()).hexdigest()
 
 
-Part = TextPart | ImagePart | ItemPart | VectorPart
+Part = TextPart | ImagePart | AudioPart | ItemPart | VectorPart
 
 
 class Mode(StrEnum):
@@ -256,7 +285,7 @@ class ParsedQuery:
 
 
 ANY = "any"
-"""What can be found where a query names no modality: pictures and passages, joined."""
+"""What can be found where a query names no modality: pictures, passages and sounds, joined."""
 
 
 @dataclass(frozen=True)
@@ -264,11 +293,12 @@ class JointQuery:
     """A query whose answer joins those for several modalities, or from several spaces.
 
     modalities: what to find; they take the place of the query's own. space_ids: of the spaces to
-    search, whose answers are joined; none: the default space.
+    search, whose answers are joined; none: the default space, and for what its encoder does not
+    take another one of the library.
     """
 
     query: Query
-    modalities: tuple[Modality, ...] = (Modality.IMAGE, Modality.TEXT)
+    modalities: tuple[Modality, ...] = tuple(Modality)
     space_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -340,7 +370,7 @@ def parse_modalities(name: str) -> tuple[Modality, ...]:
     """Say which modalities a name means, where `any` is all; raises UsageError for an unknown one.
 
     >>> [str(modality) for modality in parse_modalities("any")]
-    ['image', 'text']
+    ['image', 'text', 'audio']
     """
     if name != ANY and name not in set(Modality):
         raise UsageError(f"What can be found is {', '.join(Modality)} or {ANY}, not {name!r}.")
@@ -380,13 +410,14 @@ def read_parts(
     text: str | None = None,
     image: str | os.PathLike[str] | Image.Image | None = None,
     *,
+    audio: str | os.PathLike[str] | None = None,
     minus: Iterable[str] = (),
     like: Iterable[int] = (),
 ) -> tuple[Part, ...]:
-    """Make the parts of the common question: a text, an image, or both with equal weight.
+    """Make the parts of the common question: a text, an image, a sound, all with equal weight.
 
-    minus: texts to be far from. like: ids of items to be near to. Raises UsageError for an image
-    file that does not exist or cannot be read.
+    audio: path of a file of sound. minus: texts to be far from. like: ids of items to be near to.
+    Raises UsageError for an image or a sound that does not exist or cannot be read.
     """
     from retrieval.media.images import read_image
 
@@ -413,4 +444,28 @@ def read_parts(
         except (OSError, UnreadableFileError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise UsageError(f"The query image {os.fspath(image)}: {reason}.") from error
+    if audio is not None:
+        parts.append(read_sound(audio, f"The query sound {os.fspath(audio)}"))
     return tuple(parts)
+
+
+def read_sound(source: str | os.PathLike[str] | bytes, name: str, weight: float = 1.0) -> AudioPart:
+    """Make a part of a sound: of a file's first minute, or of its content.
+
+    Args:
+        source: Path, or the content of a file.
+        name: Names it in errors.
+        weight: Of the part.
+
+    Raises:
+        UsageError: It cannot be read, or is silent.
+    """
+    from retrieval.media.audio import read_samples
+
+    given = source if isinstance(source, bytes) else os.fspath(source)
+    try:
+        samples = read_samples(given, SOUND_RATE, seconds=MAX_SOUND_S)
+    except (OSError, UnreadableFileError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{name}: {reason}.") from error
+    return AudioPart(samples, weight)

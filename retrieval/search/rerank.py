@@ -15,7 +15,7 @@ from retrieval.encoders.base import Pixels, Tokens
 from retrieval.media import Modality
 from retrieval.media.items import read_item_image_if_unchanged
 from retrieval.rerankers.base import ImageSimilarityReranker, Reranker, Scores
-from retrieval.search.query import Mode, Query, VectorPart
+from retrieval.search.query import AudioPart, Mode, Query, VectorPart
 from retrieval.search.relevance import QueryKind
 
 _LOOKS_AT_MOST = 64
@@ -69,7 +69,7 @@ def can_rerank(reranker: Reranker, query: Query, mode: Mode, kind: QueryKind) ->
     return bool(query.text_parts) or (
         kind is Modality.IMAGE
         and isinstance(reranker, ImageSimilarityReranker)
-        and not any(isinstance(part, VectorPart) for part in query.parts)
+        and not any(isinstance(part, VectorPart | AudioPart) for part in query.parts)
     )
 
 

@@ -22,7 +22,7 @@ from api.http.token_maker import TokenMaker
 from api.http.uploads import UploadFolder
 from retrieval.catalog import Item
 from retrieval.library import Library
-from retrieval.search.engine import Engine
+from retrieval.search.joint import JointEngine
 
 __all__ = ["CurrentService", "NoLibrary", "PossibleService", "Service", "require"]
 
@@ -43,7 +43,7 @@ class Service:
     def __init__(
         self,
         library: Library,
-        engine: Engine,
+        joint: JointEngine,
         inference: Inference,
         settings: ServiceSettings,
         metrics: ServiceMetrics,
@@ -52,7 +52,8 @@ class Service:
         stopping: asyncio.Event,
     ) -> None:
         self.library = library
-        self.engine = engine
+        self.engine = engine = joint.main
+        self.engine_for = joint.engine_for
         self.inference = inference
         self.settings = settings
         self.metrics = metrics

@@ -27,7 +27,8 @@ router = APIRouter(prefix="/v1/facets", tags=["search"], dependencies=[Depends(r
 async def facets(asked: Annotated[FacetsRequest, Query()], service: CurrentService) -> FacetsSchema:
     """Count all items, those that pass a filter, or the hits of a text."""
     counted = _counted(asked)
-    count = partial(service.engine.facets, limit=asked.limit, **counted)
+    engine = service.engine_for(counted["modality"])
+    count = partial(engine.facets, limit=asked.limit, **counted)
     return FacetsSchema.of(await service.on_inference_thread(count))
 
 
@@ -40,7 +41,8 @@ async def search_facets(
     Of `any`, pictures are counted.
     """
     counted = await _counted_by_body(request, service)
-    count = partial(service.engine.facets, limit=asked.limit, **counted)
+    engine = service.engine_for(counted["modality"])
+    count = partial(engine.facets, limit=asked.limit, **counted)
     return FacetsSchema.of(await service.on_inference_thread(count))
 
 
@@ -49,7 +51,8 @@ async def facet_values(
     asked: Annotated[FacetValuesOfText, Query()], service: CurrentService
 ) -> FacetValuesSchema:
     """List the values of one facet, level by level or by a part of their names."""
-    count = partial(service.engine.facet_values, asked.question, **_counted(asked))
+    engine = service.engine_for(asked.modality)
+    count = partial(engine.facet_values, asked.question, **_counted(asked))
     return FacetValuesSchema.of(await service.on_inference_thread(count))
 
 
@@ -60,7 +63,8 @@ async def search_facet_values(
     """List the values of one facet among the hits of a search, whose body this is."""
     question = asked.question
     counted = await _counted_by_body(request, service)
-    count = partial(service.engine.facet_values, question, **counted)
+    engine = service.engine_for(counted["modality"])
+    count = partial(engine.facet_values, question, **counted)
     return FacetValuesSchema.of(await service.on_inference_thread(count))
 
 
@@ -80,9 +84,8 @@ def _counted(asked: CountedItems) -> dict[str, Any]:
 
 async def _counted_by_body(request: Request, service: Service) -> dict[str, Any]:
     body = await read_search_body(request)
-    has_parts = body.parts or body.uploads
     return {
-        "query": await read_question(service, body) if has_parts else None,
+        "query": await read_question(service, body) if body.parts else None,
         "where": body.request.where,
         "modality": parse_modalities(body.request.modality)[0],
     }

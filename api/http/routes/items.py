@@ -35,12 +35,13 @@ def item_in(snapshot: Snapshot, item_id: int) -> Item:
 def list_items(asked: Annotated[ListRequest, Query()], service: CurrentService) -> ItemList:
     """List the items that can be found, in the order of their addition, by date or by name."""
     where = parse_where(asked.where)
-    space_id = service.engine.space.id
+    engine = service.engine_for(asked.modality) if asked.modality else service.engine
+    space_id = engine.space.id
     if asked.offset and not asked.order.can_skip:
         raise UsageError(f"`offset` is not for the order {asked.order}: follow `next_cursor`.")
     after = None if asked.order is Order.NAME else asked.after
     if asked.offset:
-        after = service.engine.skip_items(
+        after = engine.skip_items(
             asked.offset,
             order=asked.order,
             modality=asked.modality,
@@ -106,9 +107,9 @@ def get_neighbours(
     item_id: ItemId, asked: Annotated[NeighboursRequest, Query()], service: CurrentService
 ) -> Neighbours:
     """List the chunks, pages or frames that come before and after an item in its file."""
-    space_id = service.engine.space.id
     with service.library.catalog.snapshot() as snapshot:
         item = item_in(snapshot, item_id)
+        space_id = service.engine_for(item.modality).space.id
         return Neighbours.of(
             snapshot.neighbours(space_id, item, before=asked.before),
             snapshot.neighbours(space_id, item, after=asked.after),

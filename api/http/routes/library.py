@@ -21,6 +21,7 @@ from retrieval.errors import UsageError
 from retrieval.integrity.storage import measure_storage
 from retrieval.library import create_library
 from retrieval.media import Modality
+from retrieval.search.routes import default_spaces
 from retrieval.spaces import list_spaces
 
 router = APIRouter(prefix="/v1", tags=["library"])
@@ -69,11 +70,16 @@ def changes(service: CurrentService, after: After = 0) -> Changes:
     revision = service.library.catalog.dialect.version()
     with service.library.catalog.snapshot() as snapshot:
         last, added = snapshot.added_after(service.engine.space.id, after, _MOST_ADDED)
+        of_sound = service.engine_for(Modality.AUDIO)
+        if of_sound is not service.engine:
+            last_sound, added_there = snapshot.added_after(of_sound.space.id, after, _MOST_ADDED)
+            last, added[Modality.AUDIO] = max(last, last_sound), added_there[Modality.AUDIO]
     return Changes(
         revision=revision,
         last_item=last,
         images=added[Modality.IMAGE],
         texts=added[Modality.TEXT],
+        sounds=added[Modality.AUDIO],
         jobs=sum(not job.is_finished for job in service.jobs.jobs()),
     )
 
@@ -83,7 +89,7 @@ def storage(service: CurrentService) -> StorageSchema:
     """Measure what the library takes on disk, and describe its spaces."""
     library = service.library
     measured = measure_storage(library)
-    searched = service.settings.spaces or (service.engine.space.id,)
+    searched = service.settings.spaces or default_spaces(library)
     return StorageSchema(
         library=valid_text(library.location),
         bytes=StorageBytes(**vars(measured), total=measured.total),
@@ -97,6 +103,7 @@ def storage(service: CurrentService) -> StorageSchema:
                 is_searched=space.id in searched,
                 images=space.items[Modality.IMAGE],
                 texts=space.items[Modality.TEXT],
+                sounds=space.items[Modality.AUDIO],
                 files_behind=space.files_behind,
             )
             for space in list_spaces(library)

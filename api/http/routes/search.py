@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.http.middleware.access import is_own_user
 from api.http.query_images import Pixels, read_query_images
+from api.http.query_sounds import Samples, read_query_sounds
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.routes.items import ItemId, current_item
 from api.http.schemas import SearchRequest, ServedAnswer, SimilarRequest
@@ -29,9 +30,10 @@ router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require(
 
 @router.post("/search", response_model=ServedAnswer, openapi_extra={"requestBody": BODY})
 async def search(request: Request, service: CurrentService) -> Response:
-    """Find images or chunks of text by texts, images and items with signed weights.
+    """Find images, chunks of text and sounds by texts, images, sounds and items with weights.
 
-    The body is JSON, or a form with that JSON in the field `request` and image files in `image`.
+    The body is JSON, or a form with that JSON in the field `request`, image files in `image` and
+    sound files in `audio`.
     """
     clock = StageTimer()
     with clock("decode"):
@@ -79,8 +81,11 @@ async def read_question(service: Service, body: SearchBody) -> Question:
         pixels = await service.decoding.run_apart(
             read_query_images, images, service.settings.max_pixels, LEAST_SIDE
         )
+    samples: list[Samples] = []
+    if sounds := body.sounds:
+        samples = await service.decoding.run_apart(read_query_sounds, sounds)
     return Question(
-        body.query_parts(pixels),
+        body.query_parts(pixels, samples),
         k=asked.k,
         modality=parse_modalities(asked.modality)[0],
         where=asked.where,

@@ -38,6 +38,10 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
     space, cache = service.engine.space, service.engine.vector_cache
     with service.library.catalog.snapshot() as snapshot:
         counts = snapshot.counts(space.id)
+        of_sound = service.engine_for(Modality.AUDIO).space
+        sounds = counts.items[Modality.AUDIO]
+        if of_sound != space:
+            sounds = snapshot.counts(of_sound.id).items[Modality.AUDIO]
         sources, seen = snapshot.sources(), snapshot.seen()
         kinds, taken_between = snapshot.kinds(), snapshot.taken_between()
         cameras, columns = snapshot.cameras(), snapshot.columns()
@@ -45,6 +49,7 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         version=version("mmsearch"),
         images=counts.items[Modality.IMAGE],
         texts=counts.items[Modality.TEXT],
+        sounds=sounds,
         files_indexed=counts.indexed,
         files_failed=counts.failed,
         files_noted=counts.noted,

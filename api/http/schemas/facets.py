@@ -45,7 +45,8 @@ class CountedItems(BaseModel):
         ),
     ] = 0.0
     modality: Annotated[
-        Modality, Field(description="image: images, frames and pages; text: chunks of text.")
+        Modality,
+        Field(description="image: images, frames, pages; text: chunks of text; audio: sounds."),
     ] = Modality.IMAGE
     where: FilterText = None
 

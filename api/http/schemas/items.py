@@ -53,7 +53,8 @@ class ListRequest(BaseModel):
         Field(ge=0, le=MAX_ITEM_ID, description="Number of items to skip, after the cursor."),
     ] = 0
     modality: Annotated[
-        Modality | None, Field(description="image: images, frames and pages; text: chunks of text.")
+        Modality | None,
+        Field(description="image: images, frames, pages; text: chunks of text; audio: sounds."),
     ] = None
     order: Annotated[
         Order,

@@ -37,6 +37,9 @@ class Changes(BaseModel):
         int, Field(description="Images, frames and pages added after `after`; at most 10,000.")
     ]
     texts: Annotated[int, Field(description="Chunks added after `after`; at most 10,000.")]
+    sounds: Annotated[
+        int, Field(description="Windows of sound added after `after`; at most 10,000.")
+    ] = 0
     jobs: Annotated[int, Field(description="Number of unfinished jobs of this service.")]
 
 
@@ -62,6 +65,7 @@ class SpaceSchema(BaseModel):
     is_searched: Annotated[bool, Field(description="Whether a search of this service can name it.")]
     images: int
     texts: int
+    sounds: int = 0
     files_behind: Annotated[
         int, Field(description="Indexed files that were not embedded in it as they are now.")
     ]

@@ -25,6 +25,7 @@ from retrieval.search.query import (
     MAX_PARTS,
     MAX_RERANK_BUDGET_MS,
     MAX_RERANK_DEPTH,
+    MAX_SOUND_S,
     MAX_SPACES,
     MAX_TEXT_LENGTH,
     MAX_WEIGHT,
@@ -38,6 +39,7 @@ QueryText = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH)]
 Base64Image = Annotated[
     str, Field(min_length=1, json_schema_extra={"contentEncoding": "base64", "format": "byte"})
 ]
+Base64Sound = Base64Image
 Cursor = Annotated[str, Field(min_length=1, max_length=MAX_CURSOR_LENGTH)]
 
 HitCount = Annotated[int, Field(ge=1, le=MAX_K, description="Maximum number of hits.")]
@@ -50,12 +52,13 @@ Rerank = Annotated[
 
 
 class PartSchema(BaseModel):
-    """A query part: a text, an image or an item, with a signed weight."""
+    """A query part: a text, an image, a sound or an item, with a signed weight."""
 
     model_config = ConfigDict(extra="forbid")
 
     text: Annotated[QueryText | None, Field(description="Text to search for.")] = None
     image: Annotated[Base64Image | None, Field(description="An image file, in base64.")] = None
+    audio: Annotated[Base64Sound | None, Field(description="A sound file, in base64.")] = None
     item: Annotated[ItemNumber | None, Field(description="The id of an item.")] = None
     weight: Annotated[
         float,
@@ -66,8 +69,9 @@ class PartSchema(BaseModel):
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Self:
-        if sum(value is not None for value in (self.text, self.image, self.item)) != 1:
-            raise ValueError("a part is a text, an image or an item: give one of them")
+        given = (self.text, self.image, self.audio, self.item)
+        if sum(value is not None for value in given) != 1:
+            raise ValueError("a part is a text, an image, a sound or an item: give one of them")
         return self
 
 
@@ -85,6 +89,13 @@ class SearchRequest(BaseModel):
     image: Annotated[
         Base64Image | None, Field(description="An image file, in base64: a part of weight 1.")
     ] = None
+    audio: Annotated[
+        Base64Sound | None,
+        Field(
+            description="A sound file, in base64: a part of weight 1. The first "
+            f"{MAX_SOUND_S} seconds are searched for."
+        ),
+    ] = None
     item: Annotated[ItemNumber | None, Field(description="The id of an item: as a part.")] = None
     parts: Annotated[
         list[PartSchema], Field(max_length=MAX_PARTS, description="Parts, summed by weight.")
@@ -97,8 +108,8 @@ class SearchRequest(BaseModel):
     modality: Annotated[
         Modality | Literal["any"],
         Field(
-            description="image: images, frames and pages; text: chunks of text; any: both, joined "
-            "by rank fusion, where the text of a page finds the page."
+            description="image: images, frames and pages; text: chunks of text; audio: windows of "
+            "sound; any: all, joined by rank fusion, where the text of a page finds the page."
         ),
     ] = Modality.IMAGE
     spaces: Annotated[
@@ -106,7 +117,8 @@ class SearchRequest(BaseModel):
         Field(
             max_length=MAX_SPACES,
             description="Ids of the vector spaces to search, of those that the service was started "
-            "with; several are joined by rank fusion. Default: the first of them.",
+            "with; several are joined by rank fusion. Default: the first of them, and for what its "
+            "encoder does not take the first other one that does.",
         ),
     ] = []
     where: Annotated[Filter | None, Field(description="Filter of the hits.")] = None
@@ -182,7 +194,7 @@ class SimilarRequest(BaseModel):
         ),
     ] = None
     modality: Annotated[
-        Modality | None, Field(description="image or text; default: that of the item.")
+        Modality | None, Field(description="image, text or audio; default: that of the item.")
     ] = None
     group_by_file: GroupByFile = False
     rerank: Rerank = "auto"

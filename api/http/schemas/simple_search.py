@@ -37,7 +37,10 @@ class SimpleSearch(BaseModel):
     ] = None
     modality: Annotated[
         Modality | Literal["any"],
-        Field(description="image: images, frames and pages; text: chunks of text; any: both."),
+        Field(
+            description="image: images, frames and pages; text: chunks of text; audio: windows of "
+            "sound; any: all."
+        ),
     ] = Modality.IMAGE
     mode: Annotated[Mode, Field(description="As in the body of a search.")] = Mode.AUTO
     min_relevance: Annotated[

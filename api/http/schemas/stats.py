@@ -42,6 +42,7 @@ class Stats(BaseModel):
     version: str
     images: Annotated[int, Field(description="Searchable images, frames and pages.")]
     texts: Annotated[int, Field(description="Searchable chunks of text.")]
+    sounds: Annotated[int, Field(description="Searchable windows of sound.")] = 0
     files_indexed: int
     files_failed: int
     files_noted: Annotated[
