@@ -134,6 +134,8 @@ class Filter(_Condition):
             date; instants, where the filter's times have a zone.
         width: Pixels, upright.
         height: Pixels, upright.
+        has_text: Whether text was recognised in the picture, the page has a text of its own, or the
+            item is a text.
         camera: Part of the camera name, not case-sensitive.
         camera_name: Whole camera name, as facets have it.
         place: Name of the city, region or country of the place, not case-sensitive.
@@ -156,6 +158,7 @@ class Filter(_Condition):
     taken_at: TimeRange | None = None
     width: Range | None = None
     height: Range | None = None
+    has_text: bool | None = None
     camera: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     camera_name: Annotated[str | None, Field(min_length=1, max_length=1000)] = None
     place: Annotated[str | None, Field(min_length=1, max_length=200)] = None

@@ -57,6 +57,12 @@ CollectionOption = Annotated[
 WithHiddenOption = Annotated[
     bool, typer.Option("--with-hidden", help="Also hidden items, which are left out otherwise.")
 ]
+HasTextOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--has-text/--no-text", help="Only items that show text, or none; see `index --ocr`."
+    ),
+]
 RatingOption = Annotated[
     float | None,
     option("--min-rating", "STARS", "Only items with at least this rating.", min=-1, max=5),
@@ -86,6 +92,7 @@ def parse_filter(
     label: str | None = None,
     min_rating: float | None = None,
     collection: str | None = None,
+    has_text: bool | None = None,
     with_hidden: bool = False,
     where: str | None = None,
 ) -> "Filter | None":
@@ -103,6 +110,7 @@ def parse_filter(
         label: Colour label.
         min_rating: Stars.
         collection: Name of a collection.
+        has_text: Whether text was recognised in them, or they have text of their own.
         with_hidden: Also hidden items.
         where: Filter as JSON.
 
@@ -121,7 +129,8 @@ def parse_filter(
         wanted["taken_at"] = {"since": _date("--after", after), "before": _date("--before", before)}
     named = {"camera": camera, "keyword": keyword, "person": person, "label": label}
     named["collection"] = collection
-    wanted |= {field: text for field, text in named.items() if text is not None}
+    given = {**named, "has_text": has_text}
+    wanted |= {field: value for field, value in given.items() if value is not None}
     if with_hidden:
         wanted["hidden"] = "any"
     if min_rating is not None:

@@ -17,6 +17,7 @@ from api.cli.filter_options import (
     BeforeOption,
     CameraOption,
     CollectionOption,
+    HasTextOption,
     KeywordOption,
     KindFilterOption,
     LabelOption,
@@ -140,6 +141,7 @@ def search(
     label: LabelOption = None,
     min_rating: RatingOption = None,
     collection: CollectionOption = None,
+    has_text: HasTextOption = None,
     with_hidden: WithHiddenOption = False,
     where: WhereOption = None,
     mode: Annotated[

@@ -26,6 +26,7 @@ from retrieval.catalog.schema import (
     ItemRecord,
     at_or_below,
 )
+from retrieval.catalog.shown_text import shows_text
 from retrieval.filters import ColumnTest, Filter, GeoBox, Range, TimeRange
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,7 +76,8 @@ def is_of_file(where: Filter, *, with_columns: bool = False) -> bool:
     """
     of_columns = where.columns or where.rating or where.label or where.keyword or where.person
     is_of_member = where.collection is not None or isinstance(where.hidden, bool)
-    is_of_item = where.width or where.height or is_of_member or (of_columns and not with_columns)
+    is_of_picture = where.width or where.height or where.has_text is not None
+    is_of_item = is_of_picture or is_of_member or (of_columns and not with_columns)
     return not is_of_item and all(
         is_of_file(part, with_columns=with_columns) for part in where.parts
     )
@@ -102,6 +104,8 @@ def _content_conditions(where: Filter, dialect: Dialect, *, by_index: bool) -> I
     for column, limits in ((ItemRecord.width, where.width), (ItemRecord.height, where.height)):
         if limits is not None:
             yield from _between(column, limits)
+    if where.has_text is not None:
+        yield shows_text() if where.has_text else ~shows_text()
     if where.camera is not None:
         yield _camera(where.camera, dialect, by_index=by_index)
     if where.camera_name is not None:

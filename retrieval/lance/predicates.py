@@ -18,6 +18,7 @@ from retrieval.catalog import path_glob
 from retrieval.catalog.column_condition import folded, number_of, truth_of, writable
 from retrieval.catalog.paths import below
 from retrieval.catalog.records import folded_name
+from retrieval.errors import UsageError
 from retrieval.files import valid_text
 from retrieval.filters import ColumnTest, ColumnValue, Filter, GeoBox, Range, TimeRange
 from retrieval.lance.records import cell_of
@@ -43,10 +44,16 @@ class TableValues(Protocol):
 def predicate_of(where: Filter | None, values: TableValues) -> str:
     """Translate a filter; None lets everything pass.
 
-    values: of the table whose rows are filtered, at the version that is searched.
+    values: of the table whose rows are filtered, at the version that is searched. Raises UsageError
+    for what tables do not know.
     """
     if where is None:
         return _TRUE
+    if where.has_text is not None:
+        raise UsageError(
+            "Lance tables do not know which pictures show text: the filter `has_text` works in the "
+            "library that the table was exported from, and in copies of the table."
+        )
     parts_of = partial(predicate_of, values=values)
     wanted = [
         *_of_paths(where, values),
