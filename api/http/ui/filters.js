@@ -54,7 +54,9 @@ export function showFilters(query, change) {
         "div",
         { class: "filter-wide" },
         toggle("group", query.group, (group) => change({ group })),
-        library.hasFoundText || query.hasText ? toggle("hasText", query.hasText, (hasText) => change({ hasText })) : null,
+        choices?.withText || query.hasText
+          ? toggle("hasText", query.hasText, (hasText) => change({ hasText }), withCount(t("hasText"), choices?.withText))
+          : null,
         toggle("rerank", query.rerank, (rerank) => change({ rerank })),
         filterCount(query)
           ? element(
@@ -244,7 +246,7 @@ function relevance(query, change) {
   return field(t("relevance"), input, " ", shown);
 }
 
-function toggle(name, on, choose) {
+function toggle(name, on, choose, label = t(name)) {
   const box = element("input", {
     type: "checkbox",
     role: "switch",
@@ -252,5 +254,5 @@ function toggle(name, on, choose) {
     checked: on,
     onchange: () => choose(box.checked),
   });
-  return element("label", { class: "switch" }, box, element("span", {}, t(name)));
+  return element("label", { class: "switch" }, box, element("span", {}, label));
 }

@@ -25,7 +25,7 @@ export async function showFoundTexts(section, { hit, frame, words, player, switc
   }
   if (signal.aborted) return null;
   const find = finderOf(words);
-  const of = (task) => texts.filter((found) => found.task === task && found.text.trim());
+  const of = (task) => texts.filter((found) => found.task === task && found.text);
   const recognised = of("ocr");
   const lines = recognised.flatMap(({ segments }) => segments);
   const boxes = frame && lines.some(({ box }) => box) ? drawBoxes(frame, lines) : null;
@@ -40,13 +40,16 @@ export async function showFoundTexts(section, { hit, frame, words, player, switc
   return switchOf(boxes, player, hit, switched);
 }
 
-// Lines with words of the query; else, those of the passage that was found.
+// Lines with words of the query; else, those of the passage that was found, by its meaning.
 function numbersOf(lines, find, hit) {
   const numbers = (test) => new Set(lines.flatMap(({ text }, number) => (test(text) ? [number] : [])));
   const withWords = numbers((text) => find(text).length);
-  if (withWords.size || hit.modality !== "text") return withWords;
-  return numbers((text) => text.trim() && (hit.text ?? "").includes(text.trim()));
+  if (withWords.size || !hit.text) return withWords;
+  const passage = oneSpaced(hit.text);
+  return numbers((text) => passage.includes(oneSpaced(text)));
 }
+
+const oneSpaced = (text) => text.replace(/\s+/g, " ").trim();
 
 // The picture that boxes lie on is one moment of a video.
 function hideElsewhere(frame, player, hit) {

@@ -185,6 +185,7 @@ function jobRow(first, mayCancel, goTo) {
 
 function titleOf({ kind, paths, retry_failed: again }) {
   if (kind === "upload") return t("jobUpload");
+  if (kind === "texts") return t("jobTexts");
   const place = paths.length > 1 ? t("jobPlaces", { name: paths[0], n: paths.length - 1 }) : paths[0];
   if (again) return place ? t("jobAgain", { name: place }) : t("jobAgainAll");
   return place ? t("jobIndex", { name: place }) : t("jobIndexAll");
@@ -218,6 +219,10 @@ function resultOf(job, goTo) {
   const counts = COUNTS.filter((name) => result[name]).map((name) =>
     t(`jobCount_${name}`, { n: result[name] }),
   );
+  for (const { task, looked_at: of, with_text: n, failed } of result.texts ?? []) {
+    counts.push(t(`jobTexts_${task}`, { n, of }));
+    if (failed) counts.push(t("jobCount_failed", { n: failed }));
+  }
   told.unshift(quiet([counts.join(" · ") || t("jobNothing"), duration(result.seconds)].join(" · ")));
   for (const note of [...result.notes, ...result.problems]) told.push(said(note));
   for (const file of result.files ?? [])

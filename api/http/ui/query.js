@@ -1,7 +1,7 @@
 // The query as one plain object, and its conversion to and from the URL of the page and to a request.
-// `things` are images and items besides the text: {type, id, weight}, weight 1 or -1.
+// `things` are pictures, sounds and items besides the text: {type, id, weight}, weight 1 or -1.
 
-import { pictureBase64 } from "./query-pictures.js";
+import { fileBase64 } from "./query-files.js";
 
 export const EMPTY = Object.freeze({
   text: "",
@@ -95,7 +95,7 @@ export function fromAddress(address) {
   query.dates = query.dates.filter((date) => /^\d{4}(-(0[1-9]|1[0-2]))?$/.test(date));
   for (const [field, name] of Object.entries(PLAIN)) query[field] = given.get(name) ?? "";
   for (const [name, value] of given) {
-    const thing = { like: "item", picture: "picture" }[name];
+    const thing = { like: "item", picture: "picture", sound: "sound" }[name];
     if (thing) query.things.push(readThing(thing, value));
     const [what, column] = [name.slice(0, name.indexOf(".")), name.slice(name.indexOf(".") + 1)];
     if (what === "column") query.columns[column] = [...several(query.columns[column]), value];
@@ -126,7 +126,7 @@ export function toAddress(query, item = null) {
     if (query[field]) given.set(name, query[field]);
   }
   for (const { type, id, weight } of query.things) {
-    given.append(type === "item" ? "like" : "picture", weight < 0 ? `-${id}` : id);
+    given.append(type === "item" ? "like" : type, weight < 0 ? `-${id}` : id);
   }
   if (query.modality !== "any") given.set("what", query.modality);
   for (const kind of query.kinds) given.append("kind", kind);
@@ -166,13 +166,12 @@ export function partsOf(query) {
   parts.push(...minus.map((text) => ({ text, weight: -1 })));
   for (const { type, id, weight } of query.things) {
     if (type === "item") parts.push({ item: id, weight });
-    else if (pictureBase64(id)) parts.push({ image: pictureBase64(id), weight });
+    else if (fileBase64(id)) parts.push({ [type === "sound" ? "audio" : "image"]: fileBase64(id), weight });
   }
   return parts;
 }
 
-export const lacksPicture = (query) =>
-  query.things.some(({ type, id }) => type === "picture" && !pictureBase64(id));
+export const lacksFile = (query) => query.things.some(({ type, id }) => type !== "item" && !fileBase64(id));
 
 // Days in the wrong order, for which the service has an error.
 export const hasNoDay = ({ from, to }) => Boolean(from && to && from > to);
