@@ -1,6 +1,7 @@
 """Which module loads the recogniser of a task. Models are named `NAME` or by a directory."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from retrieval.recognition.base import PictureRecognizer, Recognizer, SpeechRecognizer, Task
@@ -22,3 +23,8 @@ def load_recognizer(task: Task, name: str) -> Recognizer:
     module: Any = import_module(LOADERS[task])
     recognizer: PictureRecognizer | SpeechRecognizer = module.load_recognizer(name)
     return recognizer
+
+
+def can_find_text_in_pictures() -> bool:
+    """Return whether the packages that find text in pictures are installed."""
+    return all(find_spec(name) is not None for name in ("rapidocr", "onnxruntime"))

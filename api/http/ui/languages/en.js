@@ -233,6 +233,7 @@ export default {
   addThisFolder: "Add this folder",
   addOptions: "Options",
   addHidden: "Also hidden files and folders",
+  addOcr: "Find the text in pictures of the whole library, which takes longer",
   browseFolders: "Folders",
   browseRoots: "Folders that may be added, or folders in them:",
   browseHere: { one: "{name} – with {n} file to read, not counting its folders:", other: "{name} – with {n} files to read, not counting its folders:" },

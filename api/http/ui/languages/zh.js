@@ -226,6 +226,7 @@ export default {
   addThisFolder: "添加此文件夹",
   addOptions: "选项",
   addHidden: "包括隐藏的文件和文件夹",
+  addOcr: "识别整个图库中图片里的文字（耗时更长）",
   browseFolders: "文件夹",
   browseRoots: "可以添加以下文件夹或其中的文件夹：",
   browseHere: { other: "{name}：含 {n} 个可读取的文件（不计其中的文件夹）" },
