@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from indexer.progress import Summary
     from retrieval.encoders.base import Encoder
     from retrieval.library import Library
+    from retrieval.recognition.base import Task
 
 _LINE_BYTES = 1 << 20
 _BATCH_ON_CPU = 16
@@ -59,7 +60,7 @@ class IndexingRequest:
     known sources, where the same files are indexed as by a run over the whole source. Neither: all
     sources. retry_failed: also read files again that failed and have not changed. kinds, hidden:
     options that `sources` get; empty, None: those that they have. texts: index nothing, but let the
-    library's models look for texts.
+    library's models look for texts. ocr: whether text in pictures is looked for from now on.
     """
 
     sources: tuple[str, ...] = ()
@@ -68,6 +69,7 @@ class IndexingRequest:
     kinds: tuple[str, ...] = ()
     hidden: bool | None = None
     texts: bool = False
+    ocr: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,7 @@ class _Indexing:
             tuple(run["kinds"]),
             run["hidden"],
             run["texts"],
+            run["ocr"],
         )
         try:
             if request.texts:
@@ -265,6 +268,7 @@ class _Indexing:
         from retrieval.encoders.registry import resolve_device
 
         library, encoder = self._opened(setting)
+        library.set_enrichment(_chosen_models(request))
         self._readers = self._readers or DecoderPool(default_workers())
 
         chosen = {"kinds": request.kinds or None, "hidden": request.hidden}
@@ -416,6 +420,14 @@ def _at_low_priority(work: Callable[[], Outcome]) -> Outcome:
 
     with ThreadPoolExecutor(1, thread_name_prefix="texts", initializer=lower) as thread:
         return thread.submit(work).result()
+
+
+def _chosen_models(request: IndexingRequest) -> "dict[Task, str | None]":
+    """Return which models the request chooses to look for texts, by task; None: none any more."""
+    from indexer.enrichment.tasks import DEFAULT_OCR
+    from retrieval.recognition.base import Task
+
+    return {} if request.ocr is None else {Task.OCR: DEFAULT_OCR if request.ocr else None}
 
 
 def _total(summaries: "Sequence[Summary]") -> "Summary":

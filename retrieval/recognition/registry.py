@@ -32,3 +32,8 @@ def load_recognizer(task: Task, name: str, may_download: bool = False) -> Recogn
     with nullcontext() if may_download or not can_download else hub.offline():
         recognizer: PictureRecognizer | SpeechRecognizer = module.load_recognizer(name)
     return recognizer
+
+
+def can_find_text_in_pictures() -> bool:
+    """Return whether the packages that find text in pictures are installed."""
+    return all(find_spec(name) is not None for name in ("rapidocr", "onnxruntime"))

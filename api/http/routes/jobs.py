@@ -15,8 +15,9 @@ from api.http.jobs import Job, JobRunner
 from api.http.routes.dependencies import CurrentService, Service, require
 from api.http.schemas.jobs import IndexRequest, JobKind, JobList, JobSchema
 from retrieval.catalog.paths import is_at_or_below
-from retrieval.errors import UsageError
+from retrieval.errors import MissingExtraError, UsageError
 from retrieval.objects.paths import given_uri
+from retrieval.recognition.registry import can_find_text_in_pictures
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
@@ -42,6 +43,8 @@ async def index(
             "service takes up what is new by itself."
         )
     wanted = request or IndexRequest()
+    if wanted.ocr and not can_find_text_in_pictures():
+        raise UsageError(str(MissingExtraError("Texts in pictures", "ocr")))
     if wanted.has_options and not wanted.paths:
         raise UsageError("`kinds` and `hidden` need the `paths` of the sources that they are for.")
     asked = IndexingRequest()
@@ -54,6 +57,7 @@ async def index(
         retry_failed=wanted.retry_failed,
         kinds=tuple(sorted(wanted.kinds or ())),
         hidden=wanted.hidden,
+        ocr=wanted.ocr,
     )
     job = service.jobs.submit(JobKind.INDEX, asked)
     response.headers["Location"] = f"/v1/jobs/{job.id}"

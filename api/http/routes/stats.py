@@ -18,6 +18,7 @@ from retrieval.lance.library import table_of
 from retrieval.lance.vector_index import facts_of
 from retrieval.media import Modality
 from retrieval.objects.paths import given_uri
+from retrieval.recognition.registry import can_find_text_in_pictures
 from retrieval.search.cut import AUTO
 
 router = APIRouter(prefix="/v1", tags=["library"], dependencies=[Depends(require("read"))])
@@ -77,6 +78,8 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         default_min_relevance=AUTO,
         indices=[_index(service, modality) for modality in Modality],
         vector_cache=CacheStats(hits=cache.hits, misses=cache.misses),
+        texts_by={} if service.library.is_table else service.library.enrichment,
+        can_find_text_in_pictures=can_find_text_in_pictures(),
         uploads=service.uploads is not None,
         max_upload_bytes=int(service.settings.max_body_mb * 1e6),
         index_below=[

@@ -69,6 +69,14 @@ class IndexRequest(BaseModel):
         ),
     ] = None
 
+    ocr: Annotated[
+        bool | None,
+        Field(
+            description="Whether to find the text in pictures, video frames and scanned pages of "
+            "the whole library, from now on; null: as before, at first not."
+        ),
+    ] = None
+
     @property
     def has_options(self) -> bool:
         """Return whether it changes options of sources."""

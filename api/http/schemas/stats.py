@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from api.http.schemas.notes import PassedOver
 from retrieval.media import MediaKind, Modality
+from retrieval.recognition.base import Task
 
 
 class IndexStats(BaseModel):
@@ -89,6 +90,13 @@ class Stats(BaseModel):
     ]
     indices: list[IndexStats]
     vector_cache: CacheStats
+    texts_by: Annotated[
+        dict[Task, str],
+        Field(description="Names of the models that look for texts in what is indexed, by task."),
+    ] = {}
+    can_find_text_in_pictures: Annotated[
+        bool, Field(description="Whether `ocr` of `POST /v1/index` can be true here.")
+    ] = False
     uploads: Annotated[bool, Field(description="Whether `POST /v1/items` accepts files.")]
     max_upload_bytes: Annotated[
         int, Field(description="Maximum size of a request, and so of an uploaded file.")

@@ -23,7 +23,7 @@ export async function addPanel(place, { signal, goTo }) {
     return;
   }
   const parts = [element("h3", {}, t("addFolder"))];
-  if (told.index_below.length) parts.push(folderForm(signal, goTo));
+  if (told.index_below.length) parts.push(folderForm(told, signal, goTo));
   else
     parts.push(
       quiet(t("addFolderNot")),
@@ -76,7 +76,7 @@ function sources(told, goTo) {
   ];
 }
 
-function folderForm(signal, goTo) {
+function folderForm(told, signal, goTo) {
   const path = element("input", {
     type: "text",
     name: "path",
@@ -92,6 +92,8 @@ function folderForm(signal, goTo) {
     element("input", { type: "checkbox", checked: true, value: kind }),
   ]);
   const hidden = element("input", { type: "checkbox", role: "switch" });
+  const readsText = Boolean(told.texts_by?.ocr);
+  const ocr = element("input", { type: "checkbox", role: "switch", checked: readsText });
   const submit = element("button", { type: "submit", class: "button primary" }, t("addThisFolder"));
   const form = element(
     "form",
@@ -118,6 +120,9 @@ function folderForm(signal, goTo) {
         ),
       ),
       element("label", { class: "switch" }, hidden, element("span", {}, t("addHidden"))),
+      told.can_find_text_in_pictures || readsText
+        ? element("label", { class: "switch" }, ocr, element("span", {}, t("addOcr")))
+        : null,
     ),
   );
   form.addEventListener("submit", async (event) => {
@@ -127,6 +132,7 @@ function folderForm(signal, goTo) {
     const body = { paths: [path.value.trim()] };
     if (chosen.length && chosen.length < KINDS.length) body.kinds = chosen;
     if (hidden.checked) body.hidden = true;
+    if (ocr.checked !== readsText) body.ocr = ocr.checked;
     submit.disabled = true;
     try {
       await api.index(body);

@@ -116,6 +116,7 @@ export const index = (body) => json("/v1/index", { body });
 export const jobs = (signal) => json("/v1/jobs", { signal });
 export const cancelJob = (id) => json(`/v1/jobs/${id}`, { method: "DELETE" });
 export const item = (id, signal) => json(`/v1/items/${id}`, { signal });
+export const textsOfItem = (id, signal) => json(`/v1/items/${id}/texts`, { signal });
 export const explain = (text, id, signal) =>
   json(`/v1/explain?${new URLSearchParams({ text, item: id })}`, { signal });
 

@@ -1,17 +1,17 @@
-// The chips below the search field: pictures and items that are searched with, each wanted or not,
+// The chips below the search field: pictures, sounds and items that are searched with, each wanted or not,
 // the words after a minus, the words that were understood as a date, a place or a camera, and the filters.
 
-import { byId, element, iconButton } from "./dom.js";
+import { byId, element, icon, iconButton } from "./dom.js";
 import { activeFilters } from "./filter-chips.js";
 import { number, t } from "./i18n.js";
-import { pictureAddress } from "./query-pictures.js";
+import { fileAddress } from "./query-files.js";
 import { readNear, readText, withoutMinusWord } from "./query.js";
 import { showThumbnail } from "./thumbnails.js";
 
 // `change(part of a query)` is called when a chip is switched or removed; `nameOf(item id)` says
 // the file name of an item, where it is known; `understood` is that of the answer.
 export function showChips(query, { change, nameOf, understood }) {
-  const things = query.things.filter((thing) => thing.type === "item" || pictureAddress(thing.id));
+  const things = query.things.filter((thing) => thing.type === "item" || fileAddress(thing.id));
   const words = readText(query.text).minus;
   const filters = activeFilters(query);
   const list = byId("chips");
@@ -27,10 +27,11 @@ export function showChips(query, { change, nameOf, understood }) {
 
 function thingChip(thing, query, change, nameOf) {
   const wanted = thing.weight > 0;
-  const name = thing.type === "item" ? nameOf(thing.id) : t("yourPicture");
-  const picture = element("img", { alt: "" });
+  const isSound = thing.type === "sound";
+  const name = thing.type === "item" ? nameOf(thing.id) : t(isSound ? "yourSound" : "yourPicture");
+  const picture = isSound ? element("span", { class: "chip-sound" }, icon("sound")) : element("img", { alt: "" });
   if (thing.type === "item") showThumbnail(picture, { item_id: thing.id }, 160, { lazy: false });
-  else picture.src = pictureAddress(thing.id);
+  else if (!isSound) picture.src = fileAddress(thing.id);
   const replace = (other) =>
     change({ things: query.things.flatMap((each) => (each === thing ? other : [each])) });
   const sign = element(

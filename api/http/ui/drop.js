@@ -1,9 +1,9 @@
-// Pictures that are dropped on the page, pasted, or picked from the disk.
+// Pictures, sounds and videos that are dropped on the page, pasted, or picked from the disk.
 
 import { byId } from "./dom.js";
 
 // `take(file)` is called for each, unless `takesDrop(event)` has taken what was dropped.
-export function listenForPictures(take, takesDrop = () => false) {
+export function listenForFiles(take, takesDrop = () => false) {
   const curtain = byId("drop");
   let depth = 0;
   const hasFiles = (event) => event.dataTransfer?.types.includes("Files");

@@ -3,23 +3,26 @@
 
 import { facets } from "./api.js";
 import { listedModality } from "./feed.js";
-import { minRelevanceOf } from "./library.js";
+import { library, minRelevanceOf } from "./library.js";
 import { hasNoDay, partsOf, whereOf } from "./query.js";
 
 let running = null;
 
-// Resolves to {total, isPartial, kinds, hasPlaces, collections, columns}. Aborts the request before it.
+// Resolves to {total, isPartial, kinds, hasPlaces, collections, columns, withText}, the last one the number of
+// those in whose pictures there is text. Aborts the request before it.
 export async function readFacets(query) {
   running?.abort();
   running = new AbortController();
   const { signal } = running;
   const ask = (part) => facets(bodyOf({ ...query, ...part }), signal);
   const all = ask({});
-  const [found, kinds, ratings, collections] = await Promise.all([
+  const [found, kinds, ratings, collections, withText] = await Promise.all([
     all,
     query.kinds.length ? ask({ kinds: [] }) : all,
     query.rating ? ask({ rating: "" }) : all,
     query.collection ? ask({ collection: "" }) : all,
+    // What was recognised is among the texts of a library.
+    library.told?.texts && listedModality(query) === "image" && !query.hasText ? ask({ hasText: true }) : all,
   ]);
   signal.throwIfAborted();
   return {
@@ -27,6 +30,7 @@ export async function readFacets(query) {
     isPartial: found.is_partial,
     kinds: kinds.kinds,
     collections: collections.collections,
+    withText: withText === found && !query.hasText ? 0 : withText.total,
     hasPlaces: found.places.length > 0,
     columns: { ...found.columns, rating: ratings.columns.rating ?? [] },
   };

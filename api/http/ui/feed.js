@@ -20,10 +20,11 @@ let rerankingIsQuick = false;
 
 const running = [];
 
-// What is listed without a search: pictures, or the texts of a library that has no pictures.
+// What is listed without a search: pictures, or the sounds or texts of a library that has no pictures.
 export function listedModality({ modality }) {
   if (modality !== "any") return modality;
-  return library.hasPictures ? "image" : "text";
+  if (library.hasPictures) return "image";
+  return library.hasSounds ? "audio" : "text";
 }
 
 // Whether the closer look at a query takes no longer than a moment, as the last one did.

@@ -42,6 +42,7 @@ export function activeFilters(query) {
     if (max !== undefined) bounds.push(`≤ ${number(max)}`);
     found.push([t("filterOf", { name, value: listed(bounds) }), { ranges }]);
   }
+  if (query.hasText) found.push([t("hasText"), { hasText: false }]);
   if (query.size) found.push([t("sizeMin", { n: query.size }), { size: 0 }]);
   if (query.min !== null) found.push([t("relevanceOf", { n: percent(query.min) }), { min: null }]);
   if (query.group) found.push([t("group"), { group: false }]);

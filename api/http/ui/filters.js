@@ -36,7 +36,7 @@ export function showFilters(query, change) {
     element(
       "div",
       { class: "filter-grid" },
-      pills("what", ["any", "image", "text"], [query.modality], ([modality]) => change({ modality }), "radio"),
+      pills("what", modalities(query), [query.modality], ([modality]) => change({ modality }), "radio"),
       library.kinds.length > 1
         ? pills("kind", library.kinds, query.kinds, (kinds) => change({ kinds }), "checkbox", choices?.kinds)
         : null,
@@ -54,6 +54,9 @@ export function showFilters(query, change) {
         "div",
         { class: "filter-wide" },
         toggle("group", query.group, (group) => change({ group })),
+        choices?.withText || query.hasText
+          ? toggle("hasText", query.hasText, (hasText) => change({ hasText }), withCount(t("hasText"), choices?.withText))
+          : null,
         toggle("rerank", query.rerank, (rerank) => change({ rerank })),
         filterCount(query)
           ? element(
@@ -71,6 +74,9 @@ export function showFilters(query, change) {
   count.hidden = !filterCount(query);
   count.textContent = number(filterCount(query));
 }
+
+const modalities = ({ modality }) =>
+  ["any", "image", library.hasSounds || modality === "audio" ? "audio" : null, "text"].filter(Boolean);
 
 function facetSpecs(query, change) {
   const days = element("div", { class: "facet-days" }, day("from", query, change), day("to", query, change));
@@ -101,7 +107,7 @@ function done(query) {
   return element(
     "button",
     { type: "button", class: "button primary", id: "filters-done", onclick: () => byId("filters-button").click() },
-    isCounted ? t(`showCounted${more}`, { n: choices.total }) : t("done"),
+    isCounted ? t(library.hasSounds ? `showResults${more}` : `showCounted${more}`, { n: choices.total }) : t("done"),
   );
 }
 
@@ -240,7 +246,7 @@ function relevance(query, change) {
   return field(t("relevance"), input, " ", shown);
 }
 
-function toggle(name, on, choose) {
+function toggle(name, on, choose, label = t(name)) {
   const box = element("input", {
     type: "checkbox",
     role: "switch",
@@ -248,5 +254,5 @@ function toggle(name, on, choose) {
     checked: on,
     onchange: () => choose(box.checked),
   });
-  return element("label", { class: "switch" }, box, element("span", {}, t(name)));
+  return element("label", { class: "switch" }, box, element("span", {}, label));
 }

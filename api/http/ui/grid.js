@@ -3,14 +3,15 @@
 // window is in the document.
 
 import { byId, element, fileName, icon, iconButton } from "./dom.js";
-import { clock, monthOf, t } from "./i18n.js";
+import { isSound, timeOf } from "./file-times.js";
+import { monthOf, t } from "./i18n.js";
 import { selectable } from "./selection.js";
 import { dropThumbnail, hurry, returnThumbnail, sharpSize, showThumbnail } from "./thumbnails.js";
 import { virtualList } from "./virtual.js";
 
 // Narrower or wider ones are cut, so that a panorama does not fill a row by itself.
 const [NARROWEST, WIDEST] = [0.55, 2.6];
-const RATIO_OF_UNKNOWN = { document: 0.75, video: 16 / 9, text: 1, table: 1, image: 1 };
+const RATIO_OF_UNKNOWN = { document: 0.75, video: 16 / 9, text: 1, table: 1, image: 1, audio: 2 };
 const KEPT_CELLS = 400;
 
 const list = byId("hits");
@@ -139,7 +140,8 @@ function cellOf(hit) {
 }
 
 export function ratioOf(hit) {
-  return hit.width && hit.height ? hit.width / hit.height : RATIO_OF_UNKNOWN[hit.kind];
+  if (hit.width && hit.height) return hit.width / hit.height;
+  return RATIO_OF_UNKNOWN[isSound(hit) ? "audio" : hit.kind];
 }
 
 function makeCell(hit, actions) {
@@ -156,34 +158,46 @@ function makeCell(hit, actions) {
   });
   const like = iconButton("like", t("like", { name }), () => actions.like(hit.item_id), "hit-like");
   if (hit.modality === "text") {
+    // What a model found in a picture, a video or a sound is shown with it.
+    const isFound = Boolean(hit.found_by && hit.thumbnail);
+    const picture = isFound ? element("img", { class: "chunk-picture", alt: "", decoding: "async" }) : null;
+    if (picture) showThumbnail(picture, hit, 160);
+    link.classList.toggle("with-picture", isFound);
     link.append(
+      ...[picture].filter(Boolean),
       element("span", { class: "chunk-text", dir: "auto" }, hit.text ?? ""),
       element("span", { class: "chunk-file" }, [name, ...marksOf(hit)].join(" · ")),
     );
     return selectable(element("li", { class: "chunk" }, link, like), hit);
   }
   const ratio = Math.min(WIDEST, Math.max(NARROWEST, ratioOf(hit)));
-  const cell = element("li", { class: "hit" }, link, like);
+  const cell = element("li", { class: isSound(hit) ? "hit of-sound" : "hit" }, link, like);
   cell.style.setProperty("--ratio", ratio.toFixed(4));
-  const image = element("img", { alt: [name, ...marksOf(hit)].join(", "), decoding: "async" });
+  const image = element("img", { alt: [shortened(hit.text), name, ...marksOf(hit)].filter(Boolean).join(", "), decoding: "async" });
   showThumbnail(image, hit, sharpSize(ratio, grid.row() * 1.15));
   link.append(image, badges(hit), element("span", { class: "hit-name", "aria-hidden": "true" }, nameOf(hit)));
   return selectable(cell, hit);
 }
+
+const MOST_SAID = 160;
+const shortened = (text) => (text?.length > MOST_SAID ? `${text.slice(0, MOST_SAID)}…` : text);
 
 // Of a page that was found by its words, with these.
 const nameOf = (hit) => [fileName(hit.path), hit.text].filter(Boolean).join(" · ");
 
 function marksOf(hit) {
   const marks = [];
-  if (hit.time_s !== null && hit.time_s !== undefined) marks.push(clock(hit.time_s));
+  const time = timeOf(hit);
+  if (time) marks.push(hit.modality === "text" ? t("atTime", { time }) : time);
   if (hit.page) marks.push(t("pageShort", { n: hit.page }));
   return marks;
 }
 
+const iconOf = (hit) => (isSound(hit) ? icon("sound") : hit.kind === "video" ? icon("play") : null);
+
 function badges(hit) {
   const marks = marksOf(hit).map((mark) =>
-    element("span", { class: "badge" }, hit.kind === "video" ? icon("play") : null, mark),
+    element("span", { class: "badge" }, iconOf(hit), mark),
   );
   if (hit.taken_from === "mtime") {
     marks.push(element("span", { class: "badge file-date", title: t("fileDateHint") }, t("fileDate")));

@@ -18,6 +18,8 @@ const COUNTS = [
   "failed",
   "noted",
 ];
+// Others are those of building an index.
+const STAGES = { files: "jobsFiles", ocr: "jobs_ocr", speech: "jobs_speech", caption: "jobs_caption" };
 const PAUSE_S = 2;
 const LIST_S = 4;
 // The rate is that of the last half minute, since files differ.
@@ -183,6 +185,7 @@ function jobRow(first, mayCancel, goTo) {
 
 function titleOf({ kind, paths, retry_failed: again }) {
   if (kind === "upload") return t("jobUpload");
+  if (kind === "texts") return t("jobTexts");
   const place = paths.length > 1 ? t("jobPlaces", { name: paths[0], n: paths.length - 1 }) : paths[0];
   if (again) return place ? t("jobAgain", { name: place }) : t("jobAgainAll");
   return place ? t("jobIndex", { name: place }) : t("jobIndexAll");
@@ -192,7 +195,7 @@ function progressOf({ progress }, seen) {
   const { stage, done, total, failed } = progress;
   if (stage.startsWith("waiting")) return t("jobsLocked");
   if (!total) return t("jobsScanning");
-  const parts = [t(stage === "files" ? "jobsFiles" : "jobsIndex", { done, n: total })];
+  const parts = [t(STAGES[stage] ?? "jobsIndex", { done, n: total })];
   const now = performance.now();
   if (seen.length && (seen[0].stage !== stage || seen[0].total !== total)) seen.length = 0;
   seen.push({ now, done, stage, total });
@@ -216,6 +219,10 @@ function resultOf(job, goTo) {
   const counts = COUNTS.filter((name) => result[name]).map((name) =>
     t(`jobCount_${name}`, { n: result[name] }),
   );
+  for (const { task, looked_at: of, with_text: n, failed } of result.texts ?? []) {
+    counts.push(t(`jobTexts_${task}`, { n, of }));
+    if (failed) counts.push(t("jobCount_failed", { n: failed }));
+  }
   told.unshift(quiet([counts.join(" · ") || t("jobNothing"), duration(result.seconds)].join(" · ")));
   for (const note of [...result.notes, ...result.problems]) told.push(said(note));
   for (const file of result.files ?? [])

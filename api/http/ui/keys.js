@@ -21,6 +21,7 @@ export const KEYS = [
       [["←", "→"], "keyStep"],
       [["+", "-"], "keyZoom"],
       [["0"], "keyFit"],
+      [["T"], "keyBoxes"],
       [["F"], "keyFull"],
       [["S"], "keySlideshow"],
       [["D"], "keyDownload"],

@@ -9,6 +9,7 @@ export const library = {
   told: null, // all that the service says of it
   minRelevance: "auto",
   hasPictures: true,
+  hasSounds: false,
   kinds: [],
   cameras: [],
   sources: [],
@@ -27,7 +28,8 @@ export async function readLibrary() {
     known: true,
     told,
     minRelevance: told.default_min_relevance,
-    hasPictures: told.images > 0 || told.texts === 0,
+    hasPictures: told.images > 0 || (told.texts === 0 && !(told.sounds > 0)),
+    hasSounds: told.sounds > 0,
     cameras: told.cameras,
     sources: told.sources,
     columns: told.columns,

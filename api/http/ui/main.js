@@ -5,7 +5,7 @@ import { showChips } from "./chips.js";
 import { joinCloser, read, startReading, takeBetter } from "./closer.js";
 import { listenToCollections, showHead } from "./collections.js";
 import { byId, element, fileName } from "./dom.js";
-import { listenForPictures } from "./drop.js";
+import { listenForFiles } from "./drop.js";
 import { isCloserLookQuick, listedModality, openFeed } from "./feed.js";
 import { installServiceWorker } from "./install.js";
 import { readChoices, showFilters } from "./filters.js";
@@ -35,7 +35,7 @@ import {
 } from "./messages.js";
 import { showUnread } from "./notes.js";
 import { followPlacesOf, keepPlace, keptPlace, returnTo } from "./places.js";
-import { addPicture } from "./query-pictures.js";
+import { addFile } from "./query-files.js";
 import { languageOfIdeas, tellUnknownLanguage } from "./query-language.js";
 import {
   EMPTY,
@@ -46,7 +46,7 @@ import {
   isByDate,
   isSorted,
   itemOfAddress,
-  lacksPicture,
+  lacksFile,
   literalIn,
   partsOf,
   readText,
@@ -131,6 +131,7 @@ async function ask(place = null) {
     if (!library.known) {
       await readLibrary();
       showFilters(query, change);
+      showPick();
       showIdeas();
       showHead(query);
       showUnread();
@@ -308,7 +309,7 @@ function tell(asked, answer) {
   tellCount(asked);
   const notes = [];
   if (answer.left_out && found(asked)) notes.push(t("leftOut", { n: answer.left_out }));
-  if (lacksPicture(query)) notes.push(t("lostPicture"));
+  if (lacksFile(query)) notes.push(t("lostPicture"));
   const technical = new Set(answer.technical ?? []);
   notes.push(...(answer.warnings ?? []).filter((warning) => !technical.has(warning)));
   byId("note").textContent = notes.join(" · ");
@@ -324,22 +325,28 @@ function listName() {
   return query.hidden ? "areHidden" : "newest";
 }
 
+// What the texts that count hits of a modality are named after.
+function countedAs(modality) {
+  if (modality === "any" && library.hasSounds) return "Mixed";
+  return { text: "Chunks", audio: "Sounds" }[modality] ?? "";
+}
+
 function tellCount(asked) {
-  const kind = query.modality === "text" ? "Chunks" : "";
+  const kind = countedAs(asked.isSearch ? query.modality : listedModality(query));
   const isKnown = asked.done || asked.total !== null;
   const n = isKnown ? asked.total ?? asked.hits.length : asked.hits.length;
   const counted = t(isKnown ? `counted${kind}` : `countedMore${kind}`, { n });
   const told = (
     asked.isSearch
       ? [counted, ...(asked.passages.length ? [t("countedTexts", { n: asked.passages.length })] : [])]
-      : [t(listName()), ...(isKnown && listedModality(query) === "image" ? [counted] : [])]
+      : [t(listName()), ...(isKnown && listedModality(query) !== "text" ? [counted] : [])]
   ).concat(asked.isReordered ? [t("reordered")] : []);
   if (byId("status").textContent !== told.join(" · ")) byId("status").textContent = told.join(" · ");
   byId("anyway").hidden = !(asked.isSearch && asked.done && asked.min !== 0 && found(asked));
 }
 
 function explainNothing(asked) {
-  byId("status").textContent = t(query.modality === "text" ? "countedChunks" : "counted", { n: 0 });
+  byId("status").textContent = t(`counted${countedAs(query.modality)}`, { n: 0 });
   if (!asked.isSearch && !whereOf(query)) {
     byId("hello").hidden = true;
     byId("status").textContent = "";
@@ -555,13 +562,13 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-listenForPictures(async (file) => {
+listenForFiles(async (file) => {
   closeViewer();
   try {
-    const id = await addPicture(file);
-    change({ things: [...query.things, { type: "picture", id, weight: 1 }] });
+    const thing = await addFile(file, library.hasSounds);
+    change({ things: [...query.things, { ...thing, weight: 1 }] });
   } catch {
-    byId("note").textContent = t("notAPicture");
+    byId("note").textContent = t(library.hasSounds ? "notASound" : "notAPicture");
   }
 }, (event) => takesDrop(event, () => manage("add")));
 
@@ -613,8 +620,15 @@ byId("language").addEventListener("change", async () => {
 
 function showTexts() {
   translate();
+  showPick();
   showUnread();
   showIdeas();
+}
+
+// What can be searched with.
+function showPick() {
+  byId("pick").title = t(library.hasSounds ? "pickAny" : "pick");
+  byId("pick").setAttribute("aria-label", byId("pick").title);
 }
 
 // In the language of the page, unless the library would not understand it.

@@ -1,7 +1,7 @@
 // The query as one plain object, and its conversion to and from the URL of the page and to a request.
-// `things` are images and items besides the text: {type, id, weight}, weight 1 or -1.
+// `things` are pictures, sounds and items besides the text: {type, id, weight}, weight 1 or -1.
 
-import { pictureBase64 } from "./query-pictures.js";
+import { fileBase64 } from "./query-files.js";
 
 export const EMPTY = Object.freeze({
   text: "",
@@ -21,6 +21,7 @@ export const EMPTY = Object.freeze({
   person: [],
   collection: "",
   hidden: "",
+  hasText: false,
   columns: {},
   ranges: {},
   literal: [],
@@ -94,19 +95,20 @@ export function fromAddress(address) {
   query.dates = query.dates.filter((date) => /^\d{4}(-(0[1-9]|1[0-2]))?$/.test(date));
   for (const [field, name] of Object.entries(PLAIN)) query[field] = given.get(name) ?? "";
   for (const [name, value] of given) {
-    const thing = { like: "item", picture: "picture" }[name];
+    const thing = { like: "item", picture: "picture", sound: "sound" }[name];
     if (thing) query.things.push(readThing(thing, value));
     const [what, column] = [name.slice(0, name.indexOf(".")), name.slice(name.indexOf(".") + 1)];
     if (what === "column") query.columns[column] = [...several(query.columns[column]), value];
     const isBound = ["min", "max"].includes(what) && value.trim() && Number.isFinite(Number(value));
     if (isBound) query.ranges[column] = { ...query.ranges[column], [what]: Number(value) };
   }
-  if (["image", "text"].includes(given.get("what"))) query.modality = given.get("what");
+  if (["image", "audio", "text"].includes(given.get("what"))) query.modality = given.get("what");
   if (!/^(-1|[1-5])$/.test(query.rating)) query.rating = "";
   if (!boxAround(query.near)) query.near = "";
   query.size = Number(given.get("size")) || 0;
   if (given.has("min")) query.min = Math.min(1, Math.max(0, Number(given.get("min")) || 0));
   query.group = given.has("group");
+  query.hasText = given.has("text");
   query.rerank = given.get("rerank") !== "none";
   if (SORTS.includes(given.get("sort"))) query.sort = given.get("sort");
   return query;
@@ -124,7 +126,7 @@ export function toAddress(query, item = null) {
     if (query[field]) given.set(name, query[field]);
   }
   for (const { type, id, weight } of query.things) {
-    given.append(type === "item" ? "like" : "picture", weight < 0 ? `-${id}` : id);
+    given.append(type === "item" ? "like" : type, weight < 0 ? `-${id}` : id);
   }
   if (query.modality !== "any") given.set("what", query.modality);
   for (const kind of query.kinds) given.append("kind", kind);
@@ -141,6 +143,7 @@ export function toAddress(query, item = null) {
   }
   if (query.min !== null) given.set("min", query.min);
   if (query.group) given.set("group", "1");
+  if (query.hasText) given.set("text", "1");
   if (!query.rerank) given.set("rerank", "none");
   if (query.sort !== "relevance") given.set("sort", query.sort);
   if (item !== null) given.set("item", item);
@@ -163,13 +166,12 @@ export function partsOf(query) {
   parts.push(...minus.map((text) => ({ text, weight: -1 })));
   for (const { type, id, weight } of query.things) {
     if (type === "item") parts.push({ item: id, weight });
-    else if (pictureBase64(id)) parts.push({ image: pictureBase64(id), weight });
+    else if (fileBase64(id)) parts.push({ [type === "sound" ? "audio" : "image"]: fileBase64(id), weight });
   }
   return parts;
 }
 
-export const lacksPicture = (query) =>
-  query.things.some(({ type, id }) => type === "picture" && !pictureBase64(id));
+export const lacksFile = (query) => query.things.some(({ type, id }) => type !== "item" && !fileBase64(id));
 
 // Days in the wrong order, for which the service has an error.
 export const hasNoDay = ({ from, to }) => Boolean(from && to && from > to);
@@ -189,6 +191,7 @@ export function whereOf(query) {
   if (query.collection) where.collection = query.collection;
   if (query.hidden) where.hidden = true;
   if (query.rating) where.rating = query.rating === REJECTED ? { max: -1 } : { min: Number(query.rating) };
+  if (query.hasText) where.has_text = true;
   if (query.near) where.gps = boxAround(query.near);
   const all = Object.keys(where).length ? [where] : [];
   if (query.size) all.push({ or: [{ width: { min: query.size } }, { height: { min: query.size } }] });
@@ -254,7 +257,7 @@ function dayAfter(day) {
 }
 
 export function filterCount(query) {
-  const plain = ["from", "to", "size", "near", "group", "rating", "collection", "hidden"];
+  const plain = ["from", "to", "size", "near", "group", "rating", "collection", "hidden", "hasText"];
   return (
     plain.filter((field) => query[field]).length +
     Object.keys(SEVERAL).filter((field) => several(query[field]).length).length +

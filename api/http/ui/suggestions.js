@@ -49,8 +49,8 @@ function recent() {
   }
 }
 
-// A picture of this window cannot be searched with again.
-const canBeKept = (query) => query.text.trim() !== "" && !query.things.some(({ type }) => type === "picture");
+// A picture or a sound of this window cannot be searched with again.
+const canBeKept = (query) => query.text.trim() !== "" && !query.things.some(({ type }) => type !== "item");
 
 export function noteSearch(query, { now = false } = {}) {
   clearTimeout(looked);

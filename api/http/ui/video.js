@@ -1,6 +1,7 @@
 // A video in the viewer: it stands over the still of the moment that was found, and begins there.
 
 import { element, fileName } from "./dom.js";
+import { startOf } from "./file-times.js";
 import { clock, t } from "./i18n.js";
 import { local } from "./storage.js";
 import { showThumbnail } from "./thumbnails.js";
@@ -22,7 +23,7 @@ export function makePlayer(frame, hit, links, { signal, cannot }) {
     "aria-label": fileName(hit.path),
     muted: local.get("sound") !== "on",
   });
-  const start = hit.time_s ?? 0;
+  const start = startOf(hit);
   video.addEventListener("loadedmetadata", () => {
     if (!video.videoWidth) return fail(); // it can decode the sound alone
     seek(video, start);

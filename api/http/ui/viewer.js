@@ -4,22 +4,24 @@ import * as api from "./api.js";
 import { copy } from "./clipboard.js";
 import { byId, element, fileName, iconButton } from "./dom.js";
 import { linksTo } from "./file-links.js";
+import { isSound, spanOf, timeOf } from "./file-times.js";
+import { showFoundTexts } from "./found-texts.js";
 import { ratioOf } from "./grid.js";
 import { drawHeat } from "./heat.js";
 import { clock, date, fileSize, listed, number, percent, t } from "./i18n.js";
 import { showKeys } from "./keys.js";
 import { showMap } from "./map.js";
+import { isMedia, showMedia } from "./media.js";
 import { showPages, showPassage } from "./passage.js";
 import { OF_FILES } from "./query.js";
 import { makeSharper } from "./sharper.js";
 import { makeSlideshow } from "./slideshow.js";
 import { showThumbnail } from "./thumbnails.js";
-import { makePlayer, seek, showMoments } from "./video.js";
 import { makeZoom } from "./zoom.js";
 
 const COPIED_MS = 2000;
 // Smaller pictures are enlarged to this width; a player needs room for its buttons.
-const [LEAST_PX, LEAST_VIDEO_PX] = [480, 800];
+const [LEAST_PX, LEAST_MEDIA_PX] = [480, 800];
 
 const dialog = byId("viewer");
 // These stay while what they hold changes: full screen and gestures go on.
@@ -29,6 +31,7 @@ let shown = null;
 let shownPlace = null;
 let player = null;
 let sharper = null;
+let switchBoxes = null;
 let running = new AbortController();
 
 // The viewer's wishes: step(by) resolves to whether there was one; show(item) shows another item of
@@ -75,7 +78,8 @@ export function listenToViewer(given) {
     wishes.closed(shown);
   });
   dialog.addEventListener("click", (event) => {
-    if (event.target === dialog || (event.target === stage && zoom.scale() === 1)) dialog.close();
+    const isBeside = event.target === stage || event.target.matches(".media");
+    if (event.target === dialog || (isBeside && zoom.scale() === 1)) dialog.close();
   });
   dialog.addEventListener("keydown", pressed);
   document.addEventListener("fullscreenchange", () => {
@@ -94,6 +98,7 @@ function pressed(event) {
   const steps = { ArrowLeft: -1, ArrowRight: 1 };
   const keys = {
     f: toggleFullScreen,
+    t: () => switchBoxes?.(),
     s: () => slideshow.toggle(),
     d: () => side.querySelector('[data-name="download"]')?.click(),
     c: () => side.querySelector('[data-name="copy-link"]')?.click(),
@@ -127,16 +132,20 @@ export function openViewer(hit, place, words, explains) {
   const focused = dialog.contains(document.activeElement) ? document.activeElement.dataset.name : null;
   shown = hit.item_id;
   player = null;
+  switchBoxes = null;
   const links = linksTo(hit, signal);
   links.catch(() => {}); // what needs them says so
   const name = fileName(hit.path);
-  const isText = hit.modality === "text";
-  const content = isText ? showPassage(hit, signal) : picture(hit);
+  const note = element("p", { class: "viewer-note", role: "status" });
+  const isText = isRead(hit);
+  const frame = isText ? null : picture(hit);
+  const media = frame && isMedia(hit) ? play(hit, frame, links, note, signal) : null;
+  player = media?.player ?? null;
+  const content = media?.content ?? frame ?? showPassage(hit, signal);
   const facts = element("dl", { class: "facts" });
-  const [looked, moments, pages, where] = ["looked", "moments-of", "pages", "where"].map((kind) =>
+  const [looked, pages, found, where] = ["looked", "pages", "found-in-item", "where"].map((kind) =>
     element("section", { class: kind }),
   );
-  const note = element("p", { class: "viewer-note", role: "status" });
   stage.replaceChildren(content, stepper("previous", -1), stepper("next", 1), tools(hit));
   side.replaceChildren(
     ...[
@@ -151,7 +160,8 @@ export function openViewer(hit, place, words, explains) {
       note,
       actions(hit, links),
       pages,
-      moments,
+      media?.side,
+      found,
       scores(hit),
       looked,
       element("h3", {}, t("about")),
@@ -166,19 +176,37 @@ export function openViewer(hit, place, words, explains) {
     dialog.showModal();
   }
   side.scrollTop = 0;
-  sharper = isText ? null : makeSharper(content, hit, links, signal);
-  zoom.show(isText || hit.kind === "video" ? null : content, hit.width);
-  if (hit.kind === "video" && !isText) play(hit, content, links, note, moments, signal);
+  sharper = frame ? makeSharper(frame, hit, links, signal) : null;
+  zoom.show(media ? null : frame, hit.width);
   slideshow.shown(player);
   focusOn(focused);
-  tellFacts(facts, where, content, hit, signal);
+  tellFacts(facts, where, frame, hit, signal);
+  tellTexts(found, frame, hit, words, signal);
   if (hit.kind === "document" && hit.page && !isText) {
     showPages(pages, hit, wishes.show, signal).then(() => {
       if (focused?.startsWith("page-") && !signal.aborted) focusOn(focused);
     });
   }
   if (isText && hit.thumbnail) showPageOf(pages, hit, links);
-  if (words && explains && !isText) offerHeat(looked, content, hit, words, signal);
+  if (words && explains && hit.modality === "image") offerHeat(looked, frame, hit, words, signal);
+}
+
+// Whether it is shown as a text among those beside it, not as the picture, video or sound in which a model found it.
+const isRead = (hit) => hit.modality === "text" && !hit.found_by;
+
+async function tellTexts(section, frame, hit, words, signal) {
+  const button = toolNamed("boxes");
+  const isRecognised = await showFoundTexts(section, {
+    hit,
+    frame,
+    words,
+    player,
+    switched: (isOn) => button?.setAttribute("aria-pressed", String(isOn)),
+    signal,
+  });
+  if (signal.aborted || !isRecognised) return;
+  switchBoxes = isRecognised;
+  button.hidden = false;
 }
 
 const isSeen = (node) => node.getClientRects().length > 0;
@@ -196,7 +224,7 @@ export function placeViewer(hit, place) {
   if (hit.item_id !== shown) return;
   shownPlace = place;
   const name = fileName(hit.path);
-  dialog.setAttribute("aria-label", place ? t("viewer", { ...place, name }) : name);
+  dialog.setAttribute("aria-label", place ? t(isSound(hit) ? "viewerSound" : "viewer", { ...place, name }) : name);
   side.querySelector(".viewer-what").textContent = what(hit, place);
   stage.querySelector(".step-previous").disabled = !place || place.n <= 1;
   stage.querySelector(".step-next").disabled = !place || !(place.n < place.of || place.more);
@@ -205,7 +233,7 @@ export function placeViewer(hit, place) {
 export const placeShown = () => shownPlace;
 
 function tools(hit) {
-  const isPicture = hit.modality !== "text" && hit.kind !== "video";
+  const isPicture = !isRead(hit) && !isMedia(hit);
   const tool = (name, label, run, properties = {}) => {
     const button = named(name, iconButton(name, t(label), run));
     for (const [key, value] of Object.entries(properties)) button.setAttribute(key, value);
@@ -216,6 +244,7 @@ function tools(hit) {
     { class: "viewer-tools", role: "toolbar", "aria-label": t("viewerTools") },
     isPicture ? tool("zoom-out", "zoomOut", () => zoom.by(-1)) : null,
     isPicture ? tool("zoom-in", "zoomIn", () => zoom.by(1)) : null,
+    isRead(hit) ? null : tool("boxes", "boxes", () => switchBoxes?.(), { "aria-pressed": "false", hidden: "" }),
     tool("slideshow", "slideshow", () => slideshow.toggle(), { "aria-pressed": slideshow.isRunning() }),
     document.fullscreenEnabled
       ? tool("full-screen", "fullScreen", toggleFullScreen, { "aria-pressed": document.fullscreenElement === stage })
@@ -239,27 +268,18 @@ async function showPageOf(section, hit, links) {
   link.href = (await links).file;
 }
 
-function play(hit, frame, links, note, moments, signal) {
-  let canPlay = true;
-  player = makePlayer(frame, hit, links, {
-    signal,
-    cannot: () => {
+function play(hit, frame, links, note, signal) {
+  return showMedia(frame, hit, {
+    links,
+    moments: wishes.moments(hit, signal),
+    show: wishes.show,
+    cannot: (why) => {
       player = null;
-      canPlay = false;
       slideshow.shorten();
-      note.textContent = t("cannotPlay");
+      note.textContent = why;
     },
+    signal,
   });
-  const choose = (moment) => {
-    if (!canPlay) return wishes.show(moment);
-    frame.classList.remove("looked-at");
-    seek(player, moment.time_s);
-    player.play().catch(() => {});
-  };
-  wishes
-    .moments(hit, signal)
-    .then((hits) => signal.aborted || showMoments(moments, hits, hit.item_id, choose))
-    .catch(() => {}); // the video is there without them
 }
 
 function named(name, node) {
@@ -270,7 +290,7 @@ function named(name, node) {
 function what(hit, place) {
   const parts = [];
   if (place) parts.push(`${number(place.n)} / ${number(place.of)}${place.more ? "+" : ""}`);
-  if (isNumber(hit.time_s)) parts.push(clock(hit.time_s));
+  if (timeOf(hit)) parts.push(timeOf(hit));
   if (hit.page) parts.push(t("page", { n: hit.page }));
   if (hit.group?.length) parts.push(t("sameFile", { n: hit.group.length }));
   return parts.join(" · ");
@@ -285,13 +305,18 @@ function stepper(name, step) {
 // The small picture, which is there already, stands in until the large one is.
 function picture(hit) {
   const frame = element("figure", { class: "viewer-frame" });
-  frame.style.setProperty("--ratio", ratioOf(hit).toFixed(4));
-  const least = hit.kind === "video" ? LEAST_VIDEO_PX : LEAST_PX;
+  const fit = (ratio) => frame.style.setProperty("--ratio", ratio.toFixed(4));
+  fit(ratioOf(hit));
+  const least = isMedia(hit) ? LEAST_MEDIA_PX : LEAST_PX;
   if (hit.width) frame.style.setProperty("--most", `${Math.max(hit.width, least)}px`);
   const small = element("img", { alt: "" });
   const large = element("img", { alt: fileName(hit.path), class: "large" });
-  showThumbnail(small, hit, 320, { lazy: false });
-  showThumbnail(large, hit, 1280, { lazy: false });
+  // Of a passage that was recognised, nothing but its picture says how large that is.
+  if (!hit.width) small.addEventListener("load", () => fit(small.naturalWidth / small.naturalHeight));
+  if (hit.thumbnail !== null) {
+    showThumbnail(small, hit, 320, { lazy: false });
+    showThumbnail(large, hit, 1280, { lazy: false });
+  }
   const canvas = element("canvas", { hidden: true, "aria-hidden": "true" });
   frame.append(small, large, canvas, element("figcaption", {}, t("missing")));
   return frame;
@@ -372,7 +397,7 @@ function scores(hit) {
   return element("section", {}, element("h3", {}, t("scores")), list);
 }
 
-async function tellFacts(list, where, content, hit, signal) {
+async function tellFacts(list, where, frame, hit, signal) {
   let told = hit;
   try {
     told = { ...hit, ...(await api.item(hit.item_id, signal)) };
@@ -381,7 +406,7 @@ async function tellFacts(list, where, content, hit, signal) {
   }
   if (signal.aborted) return;
   const caption = captionOf(told);
-  const picture = content.querySelector(".large");
+  const picture = frame?.querySelector(".large");
   if (caption && picture) picture.alt = caption;
   const place = isNumber(told.latitude)
     ? [placeName(told.place), coordinates(told.latitude, told.longitude)].filter(Boolean).join(" · ")
@@ -394,7 +419,7 @@ async function tellFacts(list, where, content, hit, signal) {
     ["taken", takenOf(told)],
     ["camera", told.camera ? filterLink(told.camera, { camera: told.camera }) : null],
     ["place", place],
-    ["time", isNumber(told.time_s) ? clock(told.time_s) : null],
+    ["time", isNumber(told.end_s) ? spanOf(told) : isNumber(told.time_s) ? clock(told.time_s) : null],
     ["duration", isNumber(told.duration_s) ? clock(told.duration_s) : null],
     ["page", told.page ? number(told.page) : null],
     ["size", size],

@@ -67,7 +67,7 @@ export function makeZoom(stage, wishes) {
     const box = stage.getBoundingClientRect();
     return [clientX - box.left - box.width / 2, clientY - box.top - box.height / 2];
   };
-  const isControl = (target) => target.closest("button, a, video, blockquote");
+  const isControl = (target) => target.closest("button, a, video, audio, blockquote, .storyboard, .wave");
 
   stage.addEventListener(
     "wheel",

@@ -74,7 +74,7 @@ def read(address: str, tmp_path: Path):
         pytest.skip("there is no Node.js to run a module of the page")
     (tmp_path / "package.json").write_text('{"type": "module"}')
     shutil.copy(QUERY, tmp_path)
-    (tmp_path / "query-pictures.js").write_text("export const pictureBase64 = () => null;")
+    (tmp_path / "query-files.js").write_text("export const fileBase64 = () => null;")
     program = f"""
         import {{ fromAddress, toAddress, whereOf }} from "./query.js";
         const query = fromAddress({json.dumps(address)});
