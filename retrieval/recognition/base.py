@@ -32,6 +32,10 @@ class Task(StrEnum):
         return self is not Task.SPEECH
 
 
+SETTINGS = {Task.OCR: "ocr", Task.SPEECH: "speech", Task.CAPTION: "captions"}
+"""What the models of the tasks are called where a library remembers them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A piece of found text with its place.
