@@ -63,7 +63,7 @@ def describe(
     as_json: JsonOption = False,
 ) -> None:
     """Describe images in words, with an image-to-text model that you name."""
-    captioner = _captioner(model, device)
+    captioner = captioner_of(model, device)
     captioner.require_captions()
     _print_texts(
         captioner,
@@ -95,7 +95,7 @@ def ask(
         raise UsageError(
             'Name the images first and the question last: mmsearch ask dogs.jpg "how many dogs?"'
         )
-    captioner = _captioner(model, device)
+    captioner = captioner_of(model, device)
     captioner.require_answers()
     _print_texts(
         captioner,
@@ -110,7 +110,8 @@ def ask(
     )
 
 
-def _captioner(name: str | None, device: str) -> "Captioner":
+def captioner_of(name: str | None, device: str) -> "Captioner":
+    """Load the model that was named, or the configured one; raises UsageError without either."""
     chosen = name or os.environ.get(VARIABLE)
     if not chosen:
         raise UsageError(

@@ -32,6 +32,10 @@ BENCHMARKS = {
         "api.cli.bench.reranking:explanations",
         "Test explanations: does painting over the most attended region lower the match?",
     ),
+    "captions": Entry(
+        "api.cli.bench.captions:captions",
+        "Measure captions by BLEU and CIDEr, and answers to questions by the accuracy of VQA.",
+    ),
     "vectors": Entry(
         "api.cli.bench.vectors:vectors",
         "Compare vector engines: recall against queries per second, build time and memory.",

@@ -1,16 +1,13 @@
 """Checkpoints of image-to-text models: a local folder or a repository of the model hub."""
 
 import json
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import xxhash
 
 from retrieval.encoders import hub
-from retrieval.encoders.trust import VARIABLE, is_trusted, trust
 from retrieval.errors import EncoderUnavailableError, UsageError
 
 EXAMPLE = "Salesforce/blip-image-captioning-base"
@@ -71,32 +68,6 @@ def find_checkpoint(name: str) -> Path:
             "formats are converted by loading them and `save_pretrained`."
         )
     return folder
-
-
-def require_usable(name: str, *, is_of_user: bool) -> None:
-    """Trust the folder that a user names; raise EncoderUnavailableError for a stranger's model.
-
-    is_of_user: False for a name that a library tells: a folder must have been named by the user
-    before, a repository must be in the hub's cache.
-    """
-    name = absolute_name(name)
-    folder = Path(name)
-    if is_of_user:
-        if folder.is_dir() and not is_trusted(folder):
-            with suppress(OSError):  # then for this process
-                trust(folder)
-        return
-    if folder.is_dir() and not is_trusted(folder):
-        raise EncoderUnavailableError(
-            f"The library names the image-to-text model {name}, which you have never named. "
-            "Nothing of it was read. If you know where it is from, allow it once: `mmsearch trust "
-            f"{quote(name)}` (for a service, set {VARIABLE})."
-        )
-    if not folder.is_dir() and not hub.is_cached(name, "config.json"):
-        raise EncoderUnavailableError(
-            f"The library names the image-to-text model {name}, which is not on this machine. To "
-            f"download it, name it yourself: `mmsearch index --captions {name}`."
-        )
 
 
 def family_of(folder: Path) -> Family:

@@ -5,7 +5,6 @@ import time
 import pytest
 from huggingface_hub import constants
 
-from retrieval.encoders.trust import distrust
 from retrieval.errors import EncoderUnavailableError, UsageError
 from retrieval.recognition.captions.checkpoint import (
     Family,
@@ -13,7 +12,6 @@ from retrieval.recognition.captions.checkpoint import (
     digest,
     family_of,
     find_checkpoint,
-    require_usable,
     weight_bytes,
 )
 
@@ -136,17 +134,6 @@ def test_the_digest_is_of_what_is_loaded(folder):
     assert digest(folder) == before
     (folder / "tokenizer.json").write_text('{"other": 1}')
     assert digest(folder) != before
-
-
-def test_a_model_that_a_library_names_must_be_known(folder, monkeypatch, tmp_path):
-    with pytest.raises(EncoderUnavailableError, match="mmsearch trust"):
-        require_usable(str(folder), is_of_user=False)
-    require_usable(str(folder), is_of_user=True)
-    require_usable(str(folder), is_of_user=False)
-    distrust(folder)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(EncoderUnavailableError, match="name it yourself"):
-        require_usable("somebody/model", is_of_user=False)
 
 
 def test_without_a_network_a_repository_fails_within_seconds(monkeypatch, tmp_path):
