@@ -30,6 +30,7 @@ from retrieval.library import Library, create_library
 from retrieval.media import UNTRUSTED_MTIME, MediaKind, Modality
 from retrieval.relocation import way_beside
 from tests.object_store import ObjectStore, running_store
+from tests.tiny_captioners import make_captioner
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -73,6 +74,19 @@ def postgresql_server() -> Iterator[str]:
     yield server.get_uri()
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_captioner(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the folder of a tiny image-to-text model of a kind, made when first asked for."""
+    folder = tmp_path_factory.mktemp("captioners")
+
+    def tiny_captioner(kind: str) -> Path:
+        if not (folder / kind).exists():
+            make_captioner(kind, folder / kind)
+        return folder / kind
+
+    return tiny_captioner
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,16 @@ COMMANDS = {
         "Find duplicates: identical files, and images that look the same. Nothing is deleted.",
         panel=EVERYDAY,
     ),
+    "describe": Entry(
+        "api.cli.describe:describe",
+        "Describe images in words, with an image-to-text model that you name.",
+        panel=EVERYDAY,
+    ),
+    "ask": Entry(
+        "api.cli.describe:ask",
+        "Answer a question about images, with an image-to-text model that you name.",
+        panel=EVERYDAY,
+    ),
     "collections": Entry(
         "api.cli.collections:collections",
         "List the collections of a library; commands: list, show, add, remove, rename, delete.",

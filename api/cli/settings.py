@@ -132,6 +132,12 @@ SETTINGS = {
     "encoder": Setting(
         str, "encoder of new libraries", "MMSEARCH_ENCODER", in_library=False, complaint=_encoder
     ),
+    "captioner": Setting(
+        str,
+        "image-to-text model of describe and ask",
+        "MMSEARCH_CAPTIONER",
+        in_library=False,
+    ),
     "language": Setting(
         str,
         "language that encoders are chosen for",

@@ -36,6 +36,10 @@ BENCHMARKS = {
         "api.cli.bench.ocr:ocr",
         "Measure characters right on rendered pages, seconds a photo, and photos skipped cheaply.",
     ),
+    "captions": Entry(
+        "api.cli.bench.captions:captions",
+        "Measure captions by BLEU and CIDEr, and answers to questions by the accuracy of VQA.",
+    ),
     "vectors": Entry(
         "api.cli.bench.vectors:vectors",
         "Compare vector engines: recall against queries per second, build time and memory.",

@@ -1,0 +1,1 @@
+"""Measure generated captions and answers against those of people."""
