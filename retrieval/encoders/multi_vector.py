@@ -111,7 +111,7 @@ class MultiVectorModel:
         """
         records = []
         for text in texts:
-            inputs = self._query(text)
+            inputs = self._inputs(self._cleaned(text))
             inputs.pop("offset_mapping")
             records.append({key: value.numpy() for key, value in inputs.items()})
         lengths = [record["input_ids"].shape for record in records]
@@ -119,18 +119,18 @@ class MultiVectorModel:
 
     def token_count(self, text: str) -> int:
         """Count the tokens of a text, with those around it, before truncation."""
-        own = self._processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return len(own) + int(self._query("")["input_ids"].shape[1])
+        whole = without_marks(self._processor.tokenizer, text)
+        return int(self._inputs(whole)["input_ids"].shape[1])
 
     @property
     def context_length(self) -> int:
         """Longest text, in tokens with those around it."""
-        return MOST_TEXT_TOKENS + int(self._query("")["input_ids"].shape[1])
+        return MOST_TEXT_TOKENS + self.token_count("")
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Locate each of a text's vectors in it; (0, 0) for those around it."""
         cleaned = self._cleaned(text)
-        offsets = self._query(text)["offset_mapping"][0].tolist()
+        offsets = self._inputs(cleaned)["offset_mapping"][0].tolist()
         behind = f"{self._processor.query_augmentation_token * 10}\n"
         begin = offsets[-1][1] - len(behind) - len(cleaned)
         spans = [(max(a - begin, 0), min(b - begin, len(cleaned))) for a, b in offsets]
@@ -156,11 +156,8 @@ class MultiVectorModel:
         tokenizer = self._processor.tokenizer
         return truncated(tokenizer, without_marks(tokenizer, text), MOST_TEXT_TOKENS)
 
-    def _query(self, text: str) -> dict[str, torch.Tensor]:
-        inputs = self._processor.process_queries(
-            text=[self._cleaned(text)], return_offsets_mapping=True
-        )
-        return dict(inputs)
+    def _inputs(self, text: str) -> dict[str, torch.Tensor]:
+        return dict(self._processor.process_queries(text=[text], return_offsets_mapping=True))
 
     def _encode(
         self, records: Sequence[dict[str, NDArray[Any]]], keys: Sequence[Hashable], most: int
@@ -209,12 +206,7 @@ def padded_to_ratio(image: Image.Image, most: int = MOST_RATIO) -> Image.Image:
 def without_marks(tokenizer: Any, text: str) -> str:
     """Leave out what a tokenizer takes for marks of the model, such as places of images."""
     marks = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
-    if not marks:
-        return text
-    pattern = "|".join(map(regex.escape, marks))
-    while regex.search(pattern, text):  # leaving one out may make another
-        text = regex.sub(pattern, " ", text)
-    return text
+    return regex.sub("|".join(map(regex.escape, marks)), " ", text) if marks else text
 
 
 def truncated(tokenizer: Any, text: str, most: int) -> str:

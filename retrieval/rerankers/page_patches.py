@@ -10,9 +10,9 @@ from retrieval.encoders.base import Pixels, Tokens
 from retrieval.encoders.checkpoints import CheckpointKind
 from retrieval.encoders.multi_vector import EXAMPLE, LATE_INTERACTION, MultiVectorModel
 from retrieval.rerankers.base import Scores
+from retrieval.rerankers.late_interaction import text_max_sim
 
 _KIND = CheckpointKind(LATE_INTERACTION, "--rerank", EXAMPLE, "`--rerank none`")
-_IMAGES_AT_ONCE = 32
 
 
 class LateInteractionReranker:
@@ -63,16 +63,7 @@ class LateInteractionReranker:
 
     def match(self, texts: Tokens, images: Tokens) -> Scores:
         """Compute MaxSim of all pairs, (m, n) float32."""
-        scores = np.zeros((len(texts.values), len(images.values)), np.float32)
-        for start in range(0, scores.shape[1], _IMAGES_AT_ONCE):
-            columns = slice(start, start + _IMAGES_AT_ONCE)
-            pages = images.values[columns].astype(np.float32)
-            absent = ~images.mask[columns, :, np.newaxis]
-            for row, (values, mask) in enumerate(zip(texts.values, texts.mask, strict=True)):
-                products = pages @ values[mask].astype(np.float32).T
-                products[np.broadcast_to(absent, products.shape)] = -np.inf
-                scores[row, columns] = products.max(axis=1).sum(axis=1)
-        return scores
+        return text_max_sim(texts, images)
 
     def text_query_weight(self, texts: Tokens) -> Scores:
         """Return 1 for each text."""
