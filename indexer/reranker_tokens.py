@@ -11,7 +11,6 @@ from functools import partial
 from itertools import islice
 
 import numpy as np
-from PIL import Image
 
 from indexer.pipeline import DEFAULT_BATCH_SIZE
 from indexer.progress import Progress
@@ -20,7 +19,7 @@ from retrieval.encoders.base import Encoder, Pixels
 from retrieval.errors import LibraryError, UsageError
 from retrieval.library import Library
 from retrieval.media.items import read_item_image_if_unchanged
-from retrieval.rerankers.base import Reranker
+from retrieval.rerankers.base import Reranker, image_token_shape
 from retrieval.rerankers.token_cache import TokenCacheSettings
 
 
@@ -94,8 +93,7 @@ def plan_tokens(
     cache = library.tokens
     missing = {key: found for key, found in items.items() if (reranker.identity, key) not in cache}
     settings = settings or cache.settings
-    blank = reranker.preprocess(Image.new("RGB", (64, 64)))
-    _, tokens, channels = reranker.image_tokens(blank[np.newaxis]).values.shape
+    tokens, channels = image_token_shape(reranker)
     return TokensPlan(
         missing=missing,
         present=len(items) - len(missing),

@@ -23,6 +23,7 @@ from benchmarks.datasets.jsonl import jsonl_languages, load_jsonl
 from benchmarks.datasets.karpathy import load_karpathy
 from benchmarks.datasets.parquet_table import load_parquet
 from benchmarks.datasets.table import ColumnNames
+from benchmarks.datasets.vidore import load_vidore
 from retrieval.errors import UsageError
 
 __all__ = [
@@ -44,6 +45,7 @@ FORMATS: dict[str, Callable[..., RetrievalDataset]] = {
     "csv": load_csv,
     "parquet": load_parquet,
     "beir": load_beir,
+    "vidore": load_vidore,
 }
 """Loader of each format; its keyword arguments are the options of the format."""
 
@@ -56,7 +58,7 @@ def options_of(format_name: str) -> list[str]:
     columns = ColumnNames.__annotations__ if "columns" in parameters else ()
     not_options = {"path", "split", "language", "columns", "extra"}
     options = [*columns, *(name for name in parameters if name not in not_options)]
-    return options if format_name == "beir" else [*options, _CAPTIONS]
+    return options if format_name in {"beir", "vidore"} else [*options, _CAPTIONS]
 
 
 def load_dataset(

@@ -76,9 +76,10 @@ class RetrievalDataset:
 
     `captions` pairs texts with images they describe: a text may describe several images and an
     image may have several texts. `classes` has the class of each image, if there are classes.
-    `query_texts` and `relevance` are the queries of text collections with separate queries (BEIR),
-    and their gains over `texts`. `problems` lists every entry that was excluded or changed, and
-    images without texts, which remain as distractors. `specification` is the argument of
+    `query_texts` and `relevance` are the queries of collections that have them apart (BEIR,
+    ViDoRe), and their gains over `images` where there are any, else over `texts`. `problems` lists
+    every entry that was excluded or changed, and images without texts, which remain as distractors.
+    `specification` is the argument of
     `load_dataset`.
     """
 
@@ -99,10 +100,11 @@ class RetrievalDataset:
         """Directions with relevance judgements."""
         images_with_text = Counter(image for _, image in self.captions)
         defined: dict[Direction, bool] = {
-            "t2i": bool(self.captions),
+            "t2i": bool(self.captions) or self._has_separate_queries("t2i"),
             "i2t": bool(self.captions),
             "i2i": any(count > 1 for count in Counter(self.classes.values()).values()),
-            "t2t": bool(self.relevance) or any(count > 1 for count in images_with_text.values()),
+            "t2t": self._has_separate_queries("t2t")
+            or any(count > 1 for count in images_with_text.values()),
         }
         return tuple(direction for direction in DIRECTIONS if defined[direction])
 
@@ -110,7 +112,8 @@ class RetrievalDataset:
         """Return the relevant items of each query of a direction.
 
         t2i and i2t: the pairs of `captions`. i2i: the other images of the same class. t2t: the
-        gains of the dataset if it has separate queries, else the other texts of the same image.
+        other texts of the same image. t2i or t2t: the gains of the dataset if it has separate
+        queries for images or texts.
         Queries without relevant items have no entry.
 
         In i2i and t2t, exclude the item with the id of the query from the ranking, as BEIR does.
@@ -118,6 +121,8 @@ class RetrievalDataset:
         Raises UsageError if the direction is not defined for this dataset.
         """
         self._require(direction)
+        if self._has_separate_queries(direction):
+            return {query: dict(gains) for query, gains in self.relevance.items()}
         match direction:
             case "t2i":
                 return _grouped(self.captions)
@@ -125,8 +130,6 @@ class RetrievalDataset:
                 return _grouped((image, text) for text, image in self.captions)
             case "i2i":
                 return _companions((name, image) for image, name in self.classes.items())
-            case _ if self.relevance:
-                return {query: dict(gains) for query, gains in self.relevance.items()}
             case _:
                 return _companions((image, text) for text, image in self.captions)
 
@@ -135,8 +138,11 @@ class RetrievalDataset:
         asked = self.qrels(direction)
         if direction.startswith("i"):
             return {query: self.images[query] for query in asked}
-        texts = self.query_texts if direction == "t2t" and self.relevance else self.texts
+        texts = self.query_texts if self._has_separate_queries(direction) else self.texts
         return {query: texts[query] for query in asked}
+
+    def _has_separate_queries(self, direction: str) -> bool:
+        return bool(self.relevance) and direction == ("t2i" if self.images else "t2t")
 
     def items(self, direction: str) -> dict[str, str] | dict[str, Path]:
         """Return all items of a direction by id."""
@@ -230,8 +236,17 @@ class RetrievalDataset:
     def _restricted_to(self, images: Collection[str]) -> "RetrievalDataset":
         captions = tuple(pair for pair in self.captions if pair[1] in images)
         orphaned = {text for text, _ in self.captions} - {text for text, _ in captions}
+        relevance = self.relevance
+        if self._has_separate_queries("t2i"):
+            kept = (
+                (query, {image: gain for image, gain in gains.items() if image in images})
+                for query, gains in relevance.items()
+            )
+            relevance = {query: gains for query, gains in kept if gains}
         return replace(
             self,
+            query_texts={query: self.query_texts[query] for query in relevance},
+            relevance=relevance,
             images={image: path for image, path in self.images.items() if image in images},
             texts={text: words for text, words in self.texts.items() if text not in orphaned},
             captions=captions,

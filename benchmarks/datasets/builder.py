@@ -81,7 +81,7 @@ class DatasetBuilder:
         Raises NotFoundError, with `fetch_hint` at its end, if all image files are missing.
         """
         described = {image for _, image in self.captions}
-        for image in self.images:
+        for image in self.images if not self.relevance else ():
             if image not in described:
                 self.report(
                     ProblemKind.IMAGE_WITHOUT_TEXT, image, "stays among the images to be found"

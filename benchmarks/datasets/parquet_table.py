@@ -41,9 +41,7 @@ def load_parquet(
         UsageError: pyarrow is not installed; invalid Parquet file; unknown column, split or
             language; embedded images without `images`, the folder to extract them to.
     """
-    needs = UsageError("Reading Parquet needs pyarrow: pip install 'mmsearch[parquet]'.")
-    with import_errors_as(needs):
-        parquet = importlib.import_module("pyarrow.parquet")
+    parquet = _pyarrow_parquet()
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files or not is_file(files[0]):
         raise NotFoundError(f"{path} is neither a Parquet file nor a folder of *.parquet.")
@@ -56,7 +54,7 @@ def load_parquet(
         rows += [
             TableRow.of(
                 where,
-                _image_name(row[chosen.image], unpacked, file),
+                image_name(row[chosen.image], unpacked, file),
                 _texts(row[chosen.text], file),
                 row,
                 chosen,
@@ -66,6 +64,23 @@ def load_parquet(
     return dataset_from_rows(
         rows, path if path.is_file() else files[0], split=split, language=language, images=images
     )
+
+
+def read_parquet(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows of a file as records, each with its place.
+
+    Raises UsageError where pyarrow is not installed, or for an invalid file.
+    """
+    parquet = _pyarrow_parquet()
+    with _parquet_errors(file):
+        table = parquet.ParquetFile(file)
+    yield from _read(table, table.schema_arrow.names, file)
+
+
+def _pyarrow_parquet() -> Any:
+    needs = UsageError("Reading Parquet needs pyarrow: pip install 'mmsearch[parquet]'.")
+    with import_errors_as(needs):
+        return importlib.import_module("pyarrow.parquet")
 
 
 def _read(table: Any, columns: list[str], file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -99,7 +114,14 @@ def _texts(cell: object, file: Path) -> list[str | None]:
     return texts
 
 
-def _image_name(cell: object, folder: Path | None, file: Path) -> str:
+def image_name(cell: object, folder: Path | None, file: Path | str) -> str:
+    """Return the name of an image's file, writing an embedded one into a folder.
+
+    Args:
+        cell: name, bytes, or a record of `bytes` and `path`.
+        folder: where embedded images are extracted to, each under the hash of its content.
+        file: where the cell is, for errors.
+    """
     record = cell if isinstance(cell, dict) else {"path": cell}
     content, name = record.get("bytes"), record.get("path")
     if isinstance(name, bytes):

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from benchmarks.quality.keyed_rows import KeyedRows, key_of
 from retrieval.encoders.base import Tokens
 from retrieval.media.images import read_image
-from retrieval.rerankers.base import Reranker
+from retrieval.rerankers.base import Reranker, image_token_shape
 from retrieval.search.rerank import stack_tokens
 
 _IMAGES_PER_BATCH = 32
@@ -21,8 +20,8 @@ class TokenStore:
     """The tokens that a reranker needs of a dataset.
 
     Image tokens are float16 rows below a folder, by the reranker's identity and the content of the
-    file, so that a run at another depth finds them. All images of a reranker have tokens of one
-    shape. Text tokens stay float32: a reranker promises half precision for images alone.
+    file, so that a run at another depth finds them. Rows are as long as the most tokens of an
+    image. Text tokens stay float32: a reranker promises half precision for images alone.
     """
 
     def __init__(
@@ -30,8 +29,7 @@ class TokenStore:
     ) -> None:
         self._reranker = reranker
         self._key_of_file = key_of_file
-        blank = reranker.preprocess(Image.new("RGB", (64, 64)))
-        self._positions, self._width = reranker.image_tokens(blank[np.newaxis]).values.shape[1:]
+        self._positions, self._width = image_token_shape(reranker)
         stem = folder / "tokens" / key_of(reranker.identity.encode())
         self._images = KeyedRows(stem, self._positions * (self._width + 1))
         self._texts: dict[str, NDArray[np.float32]] = {}
@@ -54,9 +52,12 @@ class TokenStore:
             batch = keys[start : start + _IMAGES_PER_BATCH]
             pixels = [self._reranker.preprocess(read_image(missing[key])) for key in batch]
             tokens = self._reranker.image_tokens(np.stack(pixels))
-            values = tokens.values.reshape(len(batch), -1)
+            absent = ((0, 0), (0, self._positions - tokens.mask.shape[1]))
+            values = np.pad(tokens.values, (*absent, (0, 0))).reshape(len(batch), -1)
             # The mask stands behind the values, so that both are flushed together.
-            self._images.append(batch, np.hstack([values, tokens.mask.astype(np.float32)]))
+            self._images.append(
+                batch, np.hstack([values, np.pad(tokens.mask, absent).astype(np.float32)])
+            )
             on_progress(start + len(batch), len(keys))
 
     def add_texts(self, texts: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.encoders.base import Pixels, TokenEncoder, Tokens
+from retrieval.encoders.base import Pixels, Tokens
 
 Scores = NDArray[np.float32]
 
@@ -80,12 +80,34 @@ class ImageSimilarityReranker(Reranker, Protocol):
 class ExplainableReranker(Reranker, Protocol):
     """A reranker that can attribute a match to tokens."""
 
-    encoder: TokenEncoder
-    """The encoder whose tokens it reads."""
-
     def attribution(self, text: Tokens, image: Tokens) -> NDArray[np.float32]:
         """Attribute the match of one text and one image to pairs of their tokens, (t, u)."""
         ...
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Locate each of a text's `text_tokens` in it; (0, 0) for special tokens."""
+        ...
+
+    def view(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Return the part of an image that the grid covers: left, top, right, bottom (px)."""
+        ...
+
+    def grid(self, pixels: Pixels, count: int) -> NDArray[np.int64]:
+        """Find the cells of a preprocessed image among its tokens, (rows, columns) of places.
+
+        count: number of its tokens. Raises UsageError where they are no grid.
+        """
+        ...
+
+
+def image_token_shape(reranker: Reranker) -> tuple[int, int]:
+    """Return how many tokens an image has, at most, and their width.
+
+    Rerankers whose images differ in this say the largest number as `most_image_tokens`.
+    """
+    blank = reranker.preprocess(Image.new("RGB", (64, 64)))
+    _, tokens, width = reranker.image_tokens(np.stack([blank])).values.shape
+    return getattr(reranker, "most_image_tokens", tokens), width
 
 
 def join(similarity: Scores, match: Scores, weight: float) -> Scores:

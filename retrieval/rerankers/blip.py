@@ -1,9 +1,7 @@
 """Rerank with BLIP's image-text matching, through `transformers`."""
 
 import json
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +11,14 @@ import xxhash
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval.encoders import hub
 from retrieval.encoders.base import Pixels, Tokens
-from retrieval.errors import EncoderUnavailableError, UsageError
+from retrieval.encoders.checkpoints import CheckpointKind, read_config
 from retrieval.rerankers.base import Scores
 
 BLIP_ITM = "blip-itm"
 DEFAULT_CHECKPOINT = "Salesforce/blip-itm-base-coco"
 
-# A checkpoint needs any one file of each kind.
-_PARTS = {
-    "configuration": ("config.json",),
-    "weights in safetensors format": ("model.safetensors", "model.safetensors.index.json"),
-    "image preprocessing": ("preprocessor_config.json", "processor_config.json"),
-    "tokenizer": ("tokenizer.json", "vocab.txt"),
-}
-_WAYS_OUT = f"use a folder with the checkpoint (`--rerank {BLIP_ITM}:DIR`), or `--rerank none`"
+_KIND = CheckpointKind(BLIP_ITM, "--rerank", DEFAULT_CHECKPOINT, "`--rerank none`")
 
 _IMAGES_PER_BATCH = 8
 _PAIRS_PER_BATCH = 16
@@ -64,13 +54,13 @@ class BlipItmReranker:
 
     def __init__(self, name_or_dir: str | None = None, *, device: str = "cpu") -> None:
         checkpoint = name_or_dir or DEFAULT_CHECKPOINT
-        directory = _local_folder(checkpoint)
+        directory = _KIND.local_folder(checkpoint)
         if directory:
             checkpoint = str(directory)
         self.name = f"{BLIP_ITM}:{checkpoint}" if name_or_dir else BLIP_ITM
-        transformers = _import_transformers(self.name)
-        directory = directory or _hub_folder(checkpoint)
-        model, self._processor, self._tokenizer = _load(transformers, self.name, directory)
+        _KIND.import_transformers(self.name)
+        directory = directory or _KIND.hub_folder(checkpoint)
+        model, self._processor, self._tokenizer = _load(self.name, directory)
         self._device = torch.device(device)
         self.context_length = min(
             int(self._tokenizer.model_max_length),
@@ -163,132 +153,25 @@ class BlipItmReranker:
         return int(self._model.vision_model.embeddings.num_positions)
 
 
-def _local_folder(checkpoint: str) -> Path | None:
-    """Resolve a checkpoint name to a local folder; None for a repository of the hub."""
-    directory = Path(checkpoint).expanduser()
-    if directory.is_dir():
-        return directory.absolute()
-    # The hub's rule for names; paths such as ./blip and ../blip do not match.
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", checkpoint, re.ASCII):
-        raise UsageError(
-            f"{BLIP_ITM}:{checkpoint}: there is no folder {directory}. Name a folder as "
-            "`save_pretrained` writes it, or a repository of the model hub such as "
-            f"{DEFAULT_CHECKPOINT}."
-        )
-    return None
-
-
-def _hub_folder(repository: str) -> Path:
-    """Find a repository in the hub's cache, downloading it if it is missing."""
-    from huggingface_hub import snapshot_download
-
-    # Neither pickled weights nor those of other frameworks.
-    wanted = ["*.json", "*.txt", "*.safetensors"]
-    if hub.is_cached(repository, "config.json"):
-        cached = Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=True))
-        if _missing_part(cached) is None:
-            return cached
-    if not hub.hub_is_reachable():
-        raise EncoderUnavailableError(
-            f"The weights of {BLIP_ITM}:{repository} are not on this machine and the model hub "
-            f"does not answer. Connect to the network, {_WAYS_OUT}."
-        )
-    try:
-        return Path(snapshot_download(repository, allow_patterns=wanted))
-    except Exception as error:  # several libraries' network errors have no common base
-        raise EncoderUnavailableError(
-            f"{BLIP_ITM}:{repository} cannot be downloaded: {_first_line(error)}. Check "
-            f"the name, {_WAYS_OUT}."
-        ) from error
-
-
-def _missing_part(directory: Path) -> str | None:
-    for part, files in _PARTS.items():
-        if not any((directory / file).is_file() for file in files):
-            return f"{part} ({' or '.join(files)})"
-    return None
-
-
-def _import_transformers(name: str) -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise EncoderUnavailableError(
-            f"{name} needs the package transformers, which cannot be imported ({error}). Install "
-            "it again: `pip install --force-reinstall transformers`, or use `--rerank none`."
-        ) from error
-    return transformers
-
-
-def _load(transformers: Any, name: str, directory: Path) -> tuple[Any, Any, Any]:
+def _load(name: str, directory: Path) -> tuple[Any, Any, Any]:
     """Load the model in float32, the image processor and the tokenizer from a folder."""
-    missing = _missing_part(directory)
-    if missing:
-        raise EncoderUnavailableError(
-            f"{name} cannot be loaded: {directory} has no {missing}. Name a folder as "
-            "`save_pretrained` writes it, with the processor's files."
+    with _KIND.loading(name, directory) as transformers:
+        model_type = read_config(directory).get("model_type")
+        if model_type != "blip":
+            raise ValueError(f"config.json is of the model type {model_type!r}, not 'blip'")
+        # BLIP was trained on images that Pillow had resized. Its class has this name since
+        # version 5 of transformers.
+        processor_class = getattr(
+            transformers, "BlipImageProcessorPil", transformers.BlipImageProcessor
         )
-    # BLIP was trained on images that Pillow had resized. The class has this name since version 5.
-    processor_class = getattr(
-        transformers, "BlipImageProcessorPil", transformers.BlipImageProcessor
-    )
-    try:
-        _check_model_type(directory)
-        with _quiet(transformers), hub.offline():
-            processor = processor_class.from_pretrained(directory)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                directory, trust_remote_code=False
-            )
-            model, report = transformers.BlipForImageTextRetrieval.from_pretrained(
-                directory, use_safetensors=True, local_files_only=True, output_loading_info=True
-            )
-    except Exception as error:  # each library underneath has errors of its own
-        raise EncoderUnavailableError(
-            f"{name} cannot be loaded: {_first_line(error)}. Check that {directory} holds a "
-            f"complete BLIP checkpoint, {_WAYS_OUT}."
-        ) from error
-    # A weight that is not in the file would be random, and so would every score.
-    unset = sorted(key for key in report["missing_keys"] if not key.endswith("position_ids"))
-    if unset:
-        raise EncoderUnavailableError(
-            f"{name} cannot be loaded: {directory} lacks {len(unset)} weights of image-text "
-            f"matching, such as {unset[0]}. Use a checkpoint of BlipForImageTextRetrieval such as "
-            f"{DEFAULT_CHECKPOINT}."
+        processor = processor_class.from_pretrained(directory)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+        model, report = transformers.BlipForImageTextRetrieval.from_pretrained(
+            directory, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
+        missing = (key for key in report["missing_keys"] if not key.endswith("position_ids"))
+        _KIND.require_weights(name, directory, missing)
     return model.float().eval(), processor, tokenizer
-
-
-def _first_line(error: Exception) -> str:
-    """Shorten an error message: `transformers` lists every weight of a wrong shape."""
-    return str(error).strip().partition("\n")[0].rstrip(".: ") or type(error).__name__
-
-
-def _check_model_type(directory: Path) -> None:
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    model_type = config.get("model_type") if isinstance(config, dict) else None
-    if model_type != "blip":
-        raise ValueError(f"config.json is of the model type {model_type!r}, not 'blip'")
-
-
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Keep `transformers` from logging and from drawing progress bars."""
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
-
-    logging = transformers.utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    no_hub_bars = are_progress_bars_disabled()
-    logging.set_verbosity(logging.CRITICAL)
-    if bars:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-            if no_hub_bars:  # transformers switches those of the hub with its own
-                disable_progress_bars()
 
 
 def _digest(model: Any, processor: Any, tokenizer: Any, context_length: int) -> str:

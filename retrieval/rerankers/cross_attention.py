@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -208,6 +209,21 @@ class CrossAttentionReranker:
             text.values[0, text.mask[0]].astype(np.float32),
             image.values[0, image.mask[0]].astype(np.float32),
         )
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Locate each of a text's tokens in it; (0, 0) for special tokens."""
+        return self.encoder.token_spans(text)
+
+    def view(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Return the part of an image that the encoder sees: left, top, right, bottom (px)."""
+        return self.encoder.view(width, height)
+
+    def grid(self, _: Pixels, count: int) -> NDArray[np.int64]:
+        """Lay the tokens of an image out as the square that they are, (rows, columns)."""
+        side = math.isqrt(count)
+        if side * side != count:
+            raise UsageError(f"The {count} image tokens of this encoder are no square grid.")
+        return np.arange(count).reshape(side, side)
 
 
 def _mean_state(tokens: Tokens) -> NDArray[np.float32]:

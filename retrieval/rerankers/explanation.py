@@ -1,6 +1,5 @@
 """Explain a match: each word's contribution and its attention over the image."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,10 +59,12 @@ def explain(
     """Explain the match of a text and an upright RGB image.
 
     The contribution of a word is the difference in the match without it (leave one out); its heat
-    map is attention times gradient (`CrossAttentionModel.attribution`).
+    map is attention times gradient (`CrossAttentionModel.attribution`), or how near its tokens are
+    to each patch (`LateInteractionReranker.attribution`).
 
     Args:
-        reranker: a reranker with attention, such as the cross-attention model of the encoder.
+        reranker: one that can attribute its match: the cross-attention model of the encoder, or
+            late interaction.
         encoder: the encoder of the reranker's space.
         text: the query.
         image: the upright RGB image.
@@ -75,19 +76,21 @@ def explain(
         raise UsageError("The text is empty: say what to look for in the image.")
     if not isinstance(reranker, ExplainableReranker):
         raise UsageError(
-            "Only a cross-attention model can explain a match, and there is none for "
-            f"{encoder.space.encoder!r}. Train one with `mmsearch train reranker`, or use the "
-            "encoder `starter`."
+            "Only a cross-attention model or late interaction can explain a match, and there is "
+            f"none for {encoder.space.encoder!r}. Train one with `mmsearch train reranker`, use "
+            "`--rerank late-interaction:NAME_OR_DIR`, or the encoder `starter`."
         )
-    pixels = encoder.preprocess(image)[np.newaxis]
-    seen = reranker.image_tokens(pixels)
+    prepared = reranker.preprocess(image)
+    seen = reranker.image_tokens(np.stack([prepared]))
+    grid = reranker.grid(prepared, int(seen.mask.sum()))
     spans = [word.span() for word in _WORD.finditer(text)] or [(0, len(text))]
     without = [f"{text[:start].rstrip()} {text[end:].lstrip()}".strip() for start, end in spans]
     matches = np.array(
         [reranker.match(reranker.text_tokens([each]), seen)[0, 0] for each in (text, *without)]
     )
     raised = reranker.attribution(reranker.text_tokens([text]), seen)
-    tokens = reranker.encoder.token_spans(text)
+    tokens = reranker.token_spans(text)
+    pixels = np.stack([encoder.preprocess(image)])
     vectors = encoder.encode(Modality.TEXT, [text]), encoder.encode(Modality.IMAGE, pixels)
     return Explanation(
         text=text,
@@ -100,22 +103,18 @@ def explain(
                 end=end,
                 contribution=float(matches[0] - match),
                 heat=_heat_map(
-                    raised[[i for i, (a, b) in enumerate(tokens) if a < end and b > start]]
+                    raised[[i for i, (a, b) in enumerate(tokens) if a < end and b > start]], grid
                 ),
             )
             for (start, end), match in zip(spans, matches[1:], strict=True)
         ),
-        heat=_heat_map(raised),
-        view=reranker.encoder.view(image.width, image.height),
+        heat=_heat_map(raised, grid),
+        view=reranker.view(image.width, image.height),
     )
 
 
-def _heat_map(raised: NDArray[np.float32]) -> HeatMap:
-    """Add up (t, u) over the tokens and lay it out as the square grid that the image tokens are."""
-    heat = raised.sum(0)
-    side = math.isqrt(heat.size)
-    if side * side != heat.size:
-        raise UsageError(f"The {heat.size} image tokens of this encoder are no square grid.")
+def _heat_map(raised: NDArray[np.float32], grid: NDArray[np.int64]) -> HeatMap:
+    """Add up (t, u) over the tokens and lay it out as the image tokens lie on the image."""
+    heat: HeatMap = raised.sum(0)[grid]
     total = heat.sum()
-    spread: HeatMap = heat / total if total > 0 else np.full_like(heat, 1 / heat.size)
-    return spread.reshape(side, side)
+    return heat / total if total > 0 else np.full_like(heat, 1 / heat.size)

@@ -1,10 +1,30 @@
-"""Late interaction: image similarity token by token (MaxSim)."""
+"""Late interaction token by token (MaxSim): of two images, and of texts with images."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.encoders.base import Tokens
 from retrieval.rerankers.base import Scores
+
+_IMAGES_AT_ONCE = 32
+
+
+def text_max_sim(texts: Tokens, images: Tokens) -> Scores:
+    """Compute for each text the sum over its tokens of the largest dot product with an image's.
+
+    MaxSim of ColBERT (Khattab and Zaharia 2020), (m, n) float32 for texts (m, t, c) and images
+    (n, u, c), each with a token at least. Masked tokens take no part.
+    """
+    scores = np.zeros((len(texts.values), len(images.values)), np.float32)
+    for start in range(0, scores.shape[1], _IMAGES_AT_ONCE):
+        columns = slice(start, start + _IMAGES_AT_ONCE)
+        values = images.values[columns].astype(np.float32)
+        absent = ~images.mask[columns]
+        for row, (text, mask) in enumerate(zip(texts.values, texts.mask, strict=True)):
+            products = values @ text[mask].astype(np.float32).T
+            products[absent] = -np.inf
+            scores[row, columns] = products.max(axis=1).sum(axis=1)
+    return scores
 
 
 def max_sim(image: Tokens, images: Tokens, centre: NDArray[np.float32]) -> Scores:

@@ -11,6 +11,8 @@ CROSS_ATTENTION = "cross-attention"
 FUSION = "fusion"
 """The earlier name of `cross-attention`, still valid."""
 BLIP_ITM = "blip-itm"
+LATE_INTERACTION = "late-interaction"
+VLM = "vlm"
 
 
 def load_reranker(name: str, encoder: Encoder, device: str = "auto") -> Reranker | None:
@@ -20,7 +22,9 @@ def load_reranker(name: str, encoder: Encoder, device: str = "auto") -> Reranker
         name: `auto` (the cross-attention model shipped for this space, if there is one, else
             `none`), `cross-attention`, `cross-attention:FILE` (or a folder of exported networks),
             `blip-itm` or
-            `blip-itm:NAME_OR_DIR` (BLIP through `transformers`, for any space) or `none`.
+            `blip-itm:NAME_OR_DIR` (BLIP through `transformers`, for any space),
+            `late-interaction:NAME_OR_DIR` (ColPali or ColQwen2, likewise), `vlm:NAME_OR_DIR`
+            (BLIP-2, Qwen3-VL-Reranker or jina-reranker-m0, likewise) or `none`.
         encoder: the encoder whose candidates are reranked.
         device: `cpu`, `cuda` or `auto`.
 
@@ -51,7 +55,15 @@ def _load(name: str, encoder: Encoder, device: str) -> Reranker | None:
         from retrieval.rerankers.blip import BlipItmReranker
 
         return BlipItmReranker(which or None, device=resolve_device(device))
+    if kind == LATE_INTERACTION and which:
+        from retrieval.rerankers.page_patches import LateInteractionReranker
+
+        return LateInteractionReranker(which, device=resolve_device(device))
+    if kind == VLM and which:
+        from retrieval.rerankers.vlm import load_vlm
+
+        return load_vlm(which, resolve_device(device))
     raise UsageError(
         f"There is no reranker {name!r}. Use auto, cross-attention, cross-attention:FILE, "
-        "blip-itm, blip-itm:NAME_OR_DIR or none."
+        "blip-itm, blip-itm:NAME_OR_DIR, late-interaction:NAME_OR_DIR, vlm:NAME_OR_DIR or none."
     )

@@ -20,7 +20,11 @@ from retrieval.search.relevance import QueryKind
 
 _LOOKS_AT_MOST = 64
 _DECODES_AT_MOST = 8
-"""Candidates a step: the clock is read between steps, and reading images is what takes time."""
+"""Candidates a step: the clock is read between steps, and reading images is what takes time.
+
+Where scoring takes longer, rerankers have smaller steps: `images_per_step` without tokens in the
+store, `pairs_per_step` of all.
+"""
 
 TokenValues = NDArray[np.floating]
 
@@ -216,13 +220,15 @@ def _next_tokens(
     """Tokens of the next candidates by place, None where they cannot be had; where to go on."""
     tokens: dict[int, TokenValues | None] = {}
     missing: list[int] = []
+    looks_at_most = getattr(reranker, "pairs_per_step", _LOOKS_AT_MOST)
+    decodes_at_most = getattr(reranker, "images_per_step", _DECODES_AT_MOST)
     place = start
-    while place < len(items) and place - start < _LOOKS_AT_MOST:
+    while place < len(items) and place - start < looks_at_most:
         tokens[place] = store.get(reranker.identity, items[place].picture_key)
         if tokens[place] is None:
             missing.append(place)
         place += 1
-        if len(missing) == _DECODES_AT_MOST:
+        if len(missing) == decodes_at_most:
             break
     if missing:
         wanted = {place: items[place] for place in missing}

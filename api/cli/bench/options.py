@@ -25,7 +25,8 @@ DatasetOption = Annotated[
     option(
         "--dataset",
         "FORMAT:PATH",
-        "Dataset; formats: jsonl, karpathy, coco, flickr30k-csv, image-folder, csv, parquet, beir.",
+        "Dataset; formats: jsonl, karpathy, coco, flickr30k-csv, image-folder, csv, parquet, beir, "
+        "vidore.",
     ),
 ]
 NprobeOption = Annotated[

@@ -52,12 +52,13 @@ def test_values_may_be_percent_encoded_and_paths_hold_question_marks(folder):
 
 def test_beir_has_no_options():
     assert options_of("beir") == []
+    assert options_of("vidore") == ["images"]
     assert options_of("karpathy") == ["images", "captions"]
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_a_missing_path_is_named(format_name, tmp_path):
-    if format_name == "parquet":
+    if format_name in {"parquet", "vidore"}:
         pytest.importorskip("pyarrow")
     missing = tmp_path / "nowhere"
     with pytest.raises(NotFoundError, match="nowhere"):
@@ -71,6 +72,7 @@ def test_a_missing_path_is_named(format_name, tmp_path):
         ("coco", "cocodataset.org"),
         ("flickr30k-csv", "shannon.cs.illinois.edu/DenotationGraph"),
         ("beir", "github.com/beir-cellar/beir"),
+        ("vidore", "huggingface.co/vidore"),
     ],
 )
 def test_where_public_data_is_had_is_said(format_name, page, tmp_path):
