@@ -53,6 +53,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/api/cli/test_index_tokens.py",
     "tests/api/http/test_examples.py",
     "tests/api/http/test_object_files.py",
+    "tests/api/http/test_text_in_pictures.py",
     "tests/api/http/routes/test_page_grid.py",
     "tests/api/http/routes/test_page_viewer.py",
     "tests/api/http/routes/test_page_collections.py",

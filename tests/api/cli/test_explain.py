@@ -8,14 +8,15 @@ import sys
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from starlette.testclient import TestClient
 
 from api import cli
 from api.http.app import create_app
 from indexer.pipeline import index_sources
 from retrieval.encoders.registry import load_encoder
-from retrieval.library import create_library
+from retrieval.library import create_library, open_library
+from retrieval.recognition.base import Recognized, Segment, Task
 from retrieval.rerankers import cross_attention as reranker
 from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
 
@@ -127,6 +128,41 @@ def test_the_command_and_the_service_agree(run, served, photos):
     code, out, err = run(TEXT, photos["coffee"], "--json", "--library", library, "--device", "cpu")
     assert code == 0, err
     require_same(json.loads(out), printed)
+
+
+def test_recognised_lines_with_words_of_the_text_are_told(run, served, tmp_path):
+    client, items, library = served
+    box = ((0.1, 0.2), (0.6, 0.2), (0.6, 0.3), (0.1, 0.3))
+    lines = [Segment("Coffee to go", 0.9, box), Segment("Open")]
+    with open_library(library).catalog.snapshot() as snapshot:
+        item = snapshot.item(items["coffee"])
+    with open_library(library).catalog.transaction() as transaction:
+        transaction.record_enrichments(Task.OCR, "m", {item.picture_key: Recognized(lines)})
+    asked = {"text": "a cup of coffee", "item": item.id}
+    line = {
+        "task": "ocr",
+        "line": "Coffee to go",
+        "found_words": ["coffee"],
+        "confidence": 0.9,
+        "box": [[0.1, 0.2], [0.6, 0.2], [0.6, 0.3], [0.1, 0.3]],
+    }
+    assert client.get("/v1/explain", params=asked).json()["found_text"] == [line]
+    code, out, err = run("coffee", item.path, "--library", library, "--device", "cpu")
+    assert code == 0, err
+    assert out.splitlines()[-1] == "  in the picture: Coffee to go"
+    code, out, err = run("coffee", item.path, "--json", "--device", "cpu")
+    assert json.loads(out)["found_text"] == []
+
+
+def test_text_is_recognised_when_asked_for(run, tmp_path):
+    pytest.importorskip("rapidocr", reason="the extra `ocr` is not installed")
+    picture = Image.new("RGB", (400, 200), "white")
+    ImageDraw.Draw(picture).text((40, 60), "COFFEE BAR", "black", ImageFont.load_default(48))
+    picture.save(tmp_path / "bar.png")
+    code, out, err = run("coffee", tmp_path / "bar.png", "--ocr", "--json", "--device", "cpu")
+    assert code == 0, err
+    [found] = json.loads(out)["found_text"]
+    assert (found["line"], found["found_words"]) == ("COFFEE BAR", ["coffee"])
 
 
 def require_same(one: dict, other: dict) -> None:

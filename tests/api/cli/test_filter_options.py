@@ -21,6 +21,12 @@ def test_no_options_make_no_filter():
     assert parse_filter() is None
 
 
+@pytest.mark.parametrize("has_text", [True, False])
+def test_text_is_asked_for_or_ruled_out(has_text):
+    assert parse_filter(has_text=has_text) == Filter(has_text=has_text)
+    assert parse_filter(has_text=has_text) != Filter(has_text=not has_text)
+
+
 def test_all_options_must_hold(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     wanted = parse_filter(

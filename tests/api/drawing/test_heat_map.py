@@ -10,7 +10,9 @@ from PIL import Image
 
 from api.drawing.heat_map import MAX_WORDS, draw_heat_map, overlay, words_to_draw, write_heat_map
 from retrieval.errors import MMSearchError, UsageError
+from retrieval.recognition.base import Segment, Task
 from retrieval.rerankers.explanation import Explanation, WordExplanation
+from retrieval.search.found_text import FoundText
 
 
 def spot(row: int, column: int, size: int = 9) -> np.ndarray:
@@ -58,6 +60,20 @@ def test_what_the_model_does_not_see_is_faded_and_has_no_colour():
         assert np.ptp(outside, axis=2).max() == 0
         assert outside.min() > 150
     assert np.ptp(drawn[:, 102:498], axis=2).min() > 0
+
+
+def test_boxes_of_found_text_are_outlined():
+    image, explanation = Image.new("RGB", (400, 300), "grey"), explanation_of("exit", (400, 300))
+    box = ((0.25, 0.5), (0.75, 0.5), (0.75, 0.8), (0.25, 0.8))
+    found = [FoundText(Task.OCR, Segment("EXIT", 0.9, box), ("exit",))]
+    found.append(FoundText(Task.CAPTION, Segment("an exit"), ("exit",)))
+    plain = np.asarray(draw_heat_map(explanation, image), np.int16)
+    changed = np.abs(np.asarray(draw_heat_map(explanation, image, found), np.int16) - plain).max(2)
+    rows, columns = np.nonzero(changed > 40)
+    width, height = columns.max() - columns.min(), rows.max() - rows.min()
+    assert width / height == pytest.approx((0.5 * 400) / (0.3 * 300), rel=0.1)
+    middle = changed[rows.min() + 8 : rows.max() - 8, columns.min() + 8 : columns.max() - 8]
+    assert not middle.any()
 
 
 def test_an_even_look_stays_even_and_a_nearly_even_one_is_not_stretched():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from retrieval.catalog import Catalog, FileEntry, ItemEntry
 from retrieval.catalog.path_glob import matches
 from retrieval.encoders.base import Space
+from retrieval.errors import UsageError
 from retrieval.filters import ColumnTest, Filter
 from retrieval.lance.predicates import glob_expression, literal, predicate_of, shown
 from retrieval.lance.records import StoredItem, stored_file, table_of
@@ -161,3 +162,9 @@ def test_hidden_items_pass_only_where_a_filter_speaks_of_them(tmp_path, space, m
     assert paths(Filter(hidden=True)) == ["/b"]
     assert paths(Filter(hidden="any")) == ["/a", "/b"]
     assert paths(Filter(none_of=Filter(hidden=True))) == ["/a"]
+
+
+@pytest.mark.parametrize("where", [{"has_text": True}, {"not": {"has_text": False}}])
+def test_what_tables_do_not_know_is_refused(where):
+    with pytest.raises(UsageError, match="do not know which pictures show text"):
+        predicate_of(Filter.model_validate(where), None)

@@ -16,6 +16,7 @@ from retrieval.errors import NotFoundError
 from retrieval.filters import Filter
 from retrieval.library import Library, create_library, open_library
 from retrieval.media import MediaKind, Metadata, Modality
+from retrieval.recognition.base import Recognized, Segment, Task
 from retrieval.search.answer import Answer
 from retrieval.search.facet_values import FacetQuestion
 from retrieval.search.item_order import Order
@@ -81,6 +82,9 @@ def fill(library: Library, *, seed: int = 0) -> None:
         library.embeddings(space, Modality.IMAGE).write(vectors[:row], 0)
         transaction.extend_rows(space.id, Modality.IMAGE, 0, row)
         transaction.record_files(space.id, updates)
+        with_text = {update.file.content_hash or "" for update in updates[::4]}
+        found = Recognized([Segment("stop")])
+        transaction.record_enrichments(Task.OCR, "model", dict.fromkeys(with_text, found))
 
 
 def in_shards(library: Library, directory: Path, count: int) -> ShardedJointEngine:
@@ -149,6 +153,7 @@ WHERE: Sequence[Filter | None] = (
     Filter(path="**dog**"),
     Filter(camera="camera 1"),
     Filter(source="/photos/2016"),
+    Filter(has_text=True),
     Filter(path="nothing"),
 )
 
