@@ -73,6 +73,7 @@ _KIND_NAMES = {
     **{f"{kind}s": kind for kind in MediaKind},
     **dict.fromkeys(("photo", "photos", "picture", "pictures"), MediaKind.IMAGE),
     **dict.fromkeys(("pdf", "pdfs"), MediaKind.DOCUMENT),
+    **dict.fromkeys(("sound", "sounds"), MediaKind.AUDIO),
 }
 """Other names that people use."""
 

@@ -14,6 +14,7 @@ from api.printable import one_line
 from retrieval.catalog.paths import is_there
 from retrieval.errors import UsageError
 from retrieval.library import open_library
+from retrieval.media import MediaKind, Modality
 
 if TYPE_CHECKING:
     from retrieval.catalog import Snapshot
@@ -39,11 +40,16 @@ def status(
     from indexer.moved_sources import advice_on_missing
     from retrieval.integrity.storage import measure_storage
     from retrieval.lance.library import as_table
+    from retrieval.search.routes import default_spaces
 
     opened = open_library(library)
     space = opened.space()
     with opened.catalog.snapshot() as snapshot:
         counts = snapshot.counts(space.id)
+        items = dict(counts.items)
+        for other in default_spaces(opened)[1:]:
+            of_other = snapshot.counts(other).items
+            items.update((m, n) for m, n in of_other.items() if n and not items[m])
         sources = snapshot.sources()
         listed = _listed_files(snapshot, failed=failed, notes=notes)
         kinds = snapshot.kinds()
@@ -60,7 +66,7 @@ def status(
         "spaces": opened.space_ids(),
         "sources": sources,
         "missing_sources": missing,
-        **{modality.plural: count for modality, count in counts.items.items()},
+        **{modality.plural: count for modality, count in items.items()},
         "files_indexed": counts.indexed,
         "kinds": {str(kind): count for kind, count in kinds.items()},
         "files_failed": counts.failed,
@@ -91,7 +97,11 @@ def status(
         "Sources": "\n          ".join(map(one_line, sources)) or "none",
         "Files": ", ".join(f"{count:,} {_kind_name(kind, count)}" for kind, count in kinds.items())
         or "none",
-        **{modality.plural.title(): f"{count:,}" for modality, count in counts.items.items()},
+        **{
+            modality.plural.title(): f"{count:,}"
+            for modality, count in items.items()
+            if count or modality is not Modality.AUDIO
+        },
         "Failed": f"{counts.failed:,}" + (" (mmsearch status --failed)" if counts.failed else ""),
         "Noted": f"{counts.noted:,}" + (" (mmsearch status --notes)" if counts.noted else ""),
         "File date": f"{counts.dated_by_mtime:,} images and videos have no date of their own",
@@ -117,7 +127,8 @@ def status(
 
 
 def _kind_name(kind: str, count: int) -> str:
-    return kind if count == 1 else f"{kind}s"
+    name = "sound" if kind == MediaKind.AUDIO else kind
+    return name if count == 1 else f"{name}s"
 
 
 def _listed_files(snapshot: "Snapshot", *, failed: bool, notes: bool) -> dict[str, Any]:

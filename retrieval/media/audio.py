@@ -196,6 +196,9 @@ class Sound:
                 yield from mixer.mix(frame, moment)
             except decoding_errors() as error:
                 self.damage = reason_of(error)
+            # Beside video a sound may pause.
+            if mixer.has_gap and self.damage is None and self.is_alone:
+                self.damage = "parts are missing"
         if mixer is not None:
             yield from mixer.rest()
 
@@ -230,7 +233,8 @@ class Sound:
 class _Mixer:
     """Mixes frames to mono at one rate, and tells the place of what it gives.
 
-    start_s: when the first frame begins, in seconds from the beginning of the file.
+    start_s: when the first frame begins, in seconds from the beginning of the file. has_gap: frames
+    were missing between others.
     """
 
     def __init__(self, rate: int, start_s: Fraction) -> None:
@@ -239,6 +243,7 @@ class _Mixer:
         self._setup: tuple[str, str, int] | None = None
         self._place = round(start_s * rate)
         self._heard_s = start_s
+        self.has_gap = False
 
     def mix(self, frame: "AudioFrame", moment: Fraction | None) -> Iterator[tuple[int, Samples]]:
         """Give what a frame adds. moment: when it begins; None: where the last one ended."""
@@ -250,6 +255,7 @@ class _Mixer:
             yield from self.rest()
             self._resampler, self._setup = AudioResampler("flt", "mono", self._rate), setup
         if is_gap and moment is not None:
+            self.has_gap = True
             self._heard_s, self._place = moment, round(moment * self._rate)
         self._heard_s += Fraction(frame.samples, frame.sample_rate)
         frame.pts = None  # the resampler would refuse times that jump

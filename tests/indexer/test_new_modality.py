@@ -1,4 +1,4 @@
-"""A third modality takes a reader, an encoder that knows it, and a line in each of four lists.
+"""Another modality takes a reader, an encoder that knows it, and a line in each of five lists.
 
 Here they are toys: files of numbers, an encoder that hears their pitch, and the lines are added for
 a test. Library, catalog, embeddings, exact index and engine are those of the product.
@@ -17,6 +17,7 @@ from indexer.decode import READERS
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
 from indexer.pipeline import index_sources
 from indexer.progress import Summary
+from retrieval.encoders import modalities
 from retrieval.encoders.base import Encoder, Inputs, Pixels, Space, Vectors, cannot_encode
 from retrieval.encoders.registry import LOADERS
 from retrieval.library import Library, create_library
@@ -33,7 +34,7 @@ def read_tune(path: str, start: int, _: ReadOptions) -> Decoded:
     """Read the windows of a file of numbers, two a call."""
     windows = np.loadtxt(path, np.float32).reshape(-1, WINDOW)[start : start + 2]
     pieces = [
-        Piece(Modality("audio"), window, Locator(f"t{1000 * second}", time_s=float(second)))
+        Piece(Modality("signal"), window, Locator(f"t{1000 * second}", time_s=float(second)))
         for second, window in enumerate(windows, start)
     ]
     return Decoded(tuple(pieces), next=start + 2 if len(windows) == 2 else None)
@@ -74,9 +75,10 @@ def add_member(patch: pytest.MonkeyPatch, kinds: type[StrEnum], value: str) -> S
 
 
 @pytest.fixture
-def audio(monkeypatch: pytest.MonkeyPatch) -> Modality:
-    modality = add_member(monkeypatch, Modality, "audio")
-    kind = add_member(monkeypatch, MediaKind, "audio")
+def signal(monkeypatch: pytest.MonkeyPatch) -> Modality:
+    modality = add_member(monkeypatch, Modality, "signal")
+    kind = add_member(monkeypatch, MediaKind, "signal")
+    monkeypatch.setitem(modalities._PIECES, kind, {modality})
     monkeypatch.setattr(formats, "FORMATS", list(formats.FORMATS))
     monkeypatch.setattr(formats, "_by_ending", dict(formats._by_ending))
     formats.register(formats.Format("Tune", kind=kind, endings=(".tune",)))
@@ -110,38 +112,38 @@ def index(library: Library, folder: Path) -> Callable[[Encoder], Summary]:
     def run(encoder: Encoder) -> Summary:
         # In this process, since a worker would know nothing of the toys.
         with _Threads(1) as readers:
-            changes = {"kinds": frozenset({MediaKind("audio")})}
+            changes = {"kinds": frozenset({MediaKind("signal")})}
             return index_sources(library, encoder, [folder], changes=changes, readers=readers)
 
     return run
 
 
 def found(engine: Engine, parts: Sequence[object], k: int = 2) -> list[tuple[str, float]]:
-    hits = engine.search(Query(tuple(parts), k=k, modality=Modality("audio"))).hits
+    hits = engine.search(Query(tuple(parts), k=k, modality=Modality("signal"))).hits
     return [(Path(hit.path).stem, hit.item.time_s) for hit in hits]
 
 
-def test_items_of_a_new_modality_are_found_by_text_and_by_item(audio, library, index, monkeypatch):
+def test_items_of_a_new_modality_are_found_by_text_and_by_item(signal, library, index, monkeypatch):
     encoder = Listener()
-    encoder.modalities = frozenset({Modality.TEXT, audio})
+    encoder.modalities = frozenset({Modality.TEXT, signal})
     summary = index(encoder)
     assert (summary.added, summary.embedded, summary.failed) == (3, 7, 0)
     assert index(encoder).unchanged == 3
-    assert (library.space_directory(encoder.space) / "audio.f16").exists()
+    assert (library.space_directory(encoder.space) / "signal.f16").exists()
     monkeypatch.setitem(LOADERS, "listener", lambda *_: encoder)
     engine = Engine(library, device="cpu")
     assert sorted(found(engine, [TextPart("5 waves")])) == [("both", 0), ("low", 2)]
     assert sorted(found(engine, [TextPart("20 waves")])) == [("both", 1), ("high", 0)]
-    [hit] = engine.search(Query((TextPart("4"),), k=1, modality=audio)).hits
-    assert (hit.item.modality, hit.item.part) == (audio, "t1000")
+    [hit] = engine.search(Query((TextPart("4"),), k=1, modality=signal)).hits
+    assert (hit.item.modality, hit.item.part) == (signal, "t1000")
     [(name, second), *_] = found(engine, [ItemPart(hit.item.id), TextPart("21")], k=3)
     assert (name, second) in {("low", 1), ("high", 1)}
     assert not engine.search(Query((TextPart("5"),), modality=Modality.IMAGE)).hits
 
 
-def test_a_file_of_which_the_encoder_takes_nothing_fails_with_the_reason(audio, library, index):
-    assert index(Listener()).failed == 3
-    with library.catalog.snapshot() as snapshot:
-        reasons = {failure.failure for failure in snapshot.failures()}
-    [reason] = reasons
-    assert "'listener' takes text, not audio" in reason
+def test_files_of_which_no_encoder_takes_anything_are_left_out_with_advice(signal, library, index):
+    summary = index(Listener())
+    assert (summary.added, summary.failed) == (0, 0)
+    [note] = summary.notes
+    assert "3 signal files were left out: no encoder of this library takes signals" in note
+    assert "--space new" in note
