@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO
 
-from indexer.media.text import guess_encoding
+from indexer.media.text import guess_encoding, marked_encoding
 from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
 from retrieval.media.containers import decoding_errors, open_container
 from retrieval.media.video import CONTAINER_FORMATS
@@ -91,7 +91,8 @@ def _read(path: str) -> list[Segment]:
             raw = file.read(_MOST_BYTES + 1)
         if len(raw) > _MOST_BYTES:
             return []
-        text = raw.decode(guess_encoding(raw), "replace")
+        marked, mark_bytes = marked_encoding(raw[:4])
+        text = raw[mark_bytes:].decode(marked or guess_encoding(raw), "replace")
     except (OSError, UnreadableFileError):
         return []
     format_ = _FORMATS[os.path.splitext(path)[1].lower()]  # noqa: PTH122

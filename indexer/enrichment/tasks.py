@@ -1,7 +1,7 @@
 """Look for texts with all the models that a library remembers, in each of its spaces."""
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from indexer.enrichment.run import EnrichmentSummary, enrich, restore_passages
 from indexer.progress import Progress
@@ -10,7 +10,7 @@ from retrieval.encoders.trust import folder_of_model, require_trusted_model, tru
 from retrieval.errors import EncoderUnavailableError, LibraryError, MMSearchError, UsageError
 from retrieval.library import Library
 from retrieval.recognition.base import Recognizer, Task
-from retrieval.recognition.registry import load_recognizer
+from retrieval.recognition.registry import load_recognizer, without_downloads
 
 DEFAULT_OCR = "rapidocr"
 """Its package carries its models."""
@@ -35,7 +35,7 @@ def named_model(name: str) -> str:
 class Recognizers:
     """Recognisers, each loaded once, when there is something to look at."""
 
-    def __init__(self, load: Callable[[Task, str, bool], Recognizer] = load_recognizer) -> None:
+    def __init__(self, load: Callable[[Task, str], Recognizer] = load_recognizer) -> None:
         self._load = load
         self._loaded: dict[Task, tuple[str, Recognizer]] = {}
 
@@ -47,7 +47,8 @@ class Recognizers:
         if task not in self._loaded or self._loaded[task][0] != name:
             self._loaded.pop(task, None)  # before another one takes its memory
             require_trusted_model(name)
-            self._loaded[task] = name, self._load(task, name, may_download)
+            with nullcontext() if may_download else without_downloads():
+                self._loaded[task] = name, self._load(task, name)
         return self._loaded[task][1]
 
 

@@ -1,6 +1,6 @@
 """Which module loads the recogniser of a task. Models are named `NAME` or by a directory."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -20,20 +20,19 @@ not, and says what to do.
 """
 
 
-def load_recognizer(task: Task, name: str, may_download: bool = False) -> Recognizer:
-    """Load the model of a task; imports the package that it needs. Raises MMSearchError.
-
-    may_download: fetch it from the hub if it is not on this machine; only for a name that the user
-    has given, not for one that a library says.
-    """
+def load_recognizer(task: Task, name: str) -> Recognizer:
+    """Load the model of a task; imports the package that it needs. Raises MMSearchError."""
     module: Any = import_module(LOADERS[task])
-    # Without the package no loader can download anything.
-    can_download = find_spec("huggingface_hub") is not None
-    with nullcontext() if may_download or not can_download else hub.offline():
-        recognizer: PictureRecognizer | SpeechRecognizer = module.load_recognizer(name)
+    recognizer: PictureRecognizer | SpeechRecognizer = module.load_recognizer(name)
     return recognizer
 
 
 def can_find_text_in_pictures() -> bool:
     """Return whether the packages that find text in pictures are installed."""
     return all(find_spec(name) is not None for name in ("rapidocr", "onnxruntime"))
+
+
+def without_downloads() -> AbstractContextManager[None]:
+    """Let no model be fetched: for names that a library says, and no user has just given."""
+    # Without the package no loader can fetch anything.
+    return hub.offline() if find_spec("huggingface_hub") else nullcontext()

@@ -1,0 +1,152 @@
+"""Speech of sounds and videos, from the file to the search: subtitles, then a tiny Whisper."""
+
+import numpy as np
+import pytest
+
+from indexer.enrichment.passages import utterances
+from indexer.enrichment.run import enrich
+from indexer.pipeline import index_sources
+from retrieval.library import create_library
+from retrieval.recognition.base import Segment, Task
+from retrieval.recognition.registry import load_recognizer
+from retrieval.search.joint import engine_of
+from retrieval.search.query import Query
+from tests.made_speech import SAID, babble, save_sound, save_video, silence
+
+pytest.importorskip("av", reason="sound is read by PyAV")
+
+SRT = """1
+00:00:01,000 --> 00:00:02,500
+一只狗在沙滩上跑
+
+2
+00:00:02,600 --> 00:00:04,000
+孩子们在公园里踢足球
+
+3
+00:01:10,000 --> 00:01:12,000
+再见
+"""
+
+
+def library_of(tmp_path, encoder, name="sidecar"):
+    library = create_library(tmp_path / "library", encoder.space)
+    library.set_enrichment({Task.SPEECH: name})
+    index_sources(library, encoder, [tmp_path / "files"])
+    return library
+
+
+def heard_by(library, encoder, name, **how):
+    return enrich(library, encoder, Task.SPEECH, lambda: load_recognizer(Task.SPEECH, name), **how)
+
+
+def found(library, text, k=3):
+    return engine_of(library, device="cpu").search(Query(text), k=k).hits
+
+
+@pytest.fixture
+def files(tmp_path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    return folder
+
+
+def test_subtitles_become_passages_with_their_times(files, tmp_path, tiny_encoder):
+    save_video(files / "film.mp4")
+    (files / "film.srt").write_text(SRT)
+    library = library_of(tmp_path, tiny_encoder)
+
+    summary = heard_by(library, tiny_encoder, "sidecar")
+
+    assert (summary.looked_at, summary.with_text) == (1, 1)
+    passages = [hit.item for hit in found(library, "再见", k=20) if hit.item.found_by]
+    assert len(passages) == summary.passages > 1
+    assert passages[0].text == "再见"
+    assert (passages[0].time_s, passages[0].start_s, passages[0].end_s) == (70.0, 70.0, 72.0)
+    assert {item.start_s for item in passages} <= {1.0, 2.6, 70.0}
+    [hit, *_] = [hit for hit in found(library, "沙滩", k=20) if hit.item.found_by]
+    with library.catalog.snapshot() as snapshot:
+        [enrichment] = snapshot.enrichments_of(hit.item)
+    assert enrichment.model == "sidecar"
+    assert [segment.start_s for segment in enrichment.segments] == [1.0, 2.6, 70.0]
+
+
+def test_sounds_are_indexed_for_what_is_said_in_them(files, tmp_path, tiny_encoder):
+    save_sound(files / "talk.wav", silence(1))
+    (files / "talk.vtt").write_text("WEBVTT\n\n00:00.000 --> 00:01.000\nhello harbour\n")
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+
+    before = index_sources(library, tiny_encoder, [files])
+    library.set_enrichment({Task.SPEECH: "sidecar"})
+    after = index_sources(library, tiny_encoder, [files])
+    heard_by(library, tiny_encoder, "sidecar")
+
+    assert (before.added, after.added) == (0, 1)
+    assert any("--transcribe" in note for note in before.notes)
+    assert not after.notes
+    assert found(library, "harbour")[0].item.path == str(files / "talk.wav")
+
+
+@pytest.mark.slow
+def test_a_model_hears_what_has_no_subtitles(files, tmp_path, tiny_encoder, whisper_folder):
+    save_sound(files / "talk.wav", silence(2), babble(4, 1))
+    save_sound(files / "copy.wav", silence(2), babble(4, 1))
+    save_video(files / "spoken.mp4", np.concatenate([silence(1), babble(4, 2)]), 5)
+    save_video(files / "silent-film.mp4")
+    save_video(files / "film.mp4", babble(2, 3))
+    (files / "film.srt").write_text(SRT)
+    name = str(whisper_folder)
+    from retrieval.encoders.trust import trust_folder
+
+    trust_folder(whisper_folder)
+    library = library_of(tmp_path, tiny_encoder, name)
+    told: list[str] = []
+
+    def tell(event):
+        told.append(event.detail)
+
+    stopped = heard_by(
+        library, tiny_encoder, name, on_progress=tell, should_stop=lambda: len(told) > 2
+    )
+    first = heard_by(library, tiny_encoder, name, on_progress=tell)
+    again = heard_by(library, tiny_encoder, name)
+
+    assert stopped.interrupted
+    assert stopped.looked_at + first.looked_at == 4  # the copy is heard once
+    assert first.failed == again.looked_at == 0
+    assert any(detail.startswith("talk.wav at 0:0") for detail in told)
+    hits = [hit for hit in found(library, "bridge dog", k=20) if hit.item.found_by is Task.SPEECH]
+    names = {hit.item.path.rpartition("/")[2]: hit.item for hit in hits}
+    assert {"talk.wav", "copy.wav", "spoken.mp4"} <= set(names)
+    assert names["talk.wav"].text in "\n".join(text for text, _, _ in SAID)
+    assert 1.5 < names["talk.wav"].time_s < 4.5
+    with library.catalog.snapshot() as snapshot:
+        counts = snapshot.enrichment_counts()[Task.SPEECH]
+    assert (counts.looked_at, counts.with_text, counts.failed) == (4, 3, 0)
+    assert [model.partition(" ")[0] for model in counts.models] == [
+        "sidecar",
+        "whisper:tiny-whisper",
+    ]
+
+
+def segments(*times):
+    return [Segment("so", start_s=start, end_s=end) for start, end in times]
+
+
+@pytest.mark.parametrize(
+    ("times", "sizes"),
+    [
+        ([], []),
+        ([(0, 2), (2, 4), (4, 6)], [3]),
+        ([(0, 2), (4.9, 6)], [2]),
+        ([(0, 2), (5, 6)], [1, 1]),
+        ([(0, 12), (12, 24), (24, 31), (31, 40)], [2, 2]),
+        ([(0, 90), (90, 100)], [1, 1]),
+    ],
+)
+def test_passages_of_speech_end_at_pauses_and_after_half_a_minute(times, sizes):
+    assert list(map(len, utterances(segments(*times)))) == sizes
+
+
+def test_segments_without_times_are_passages_of_their_own():
+    assert list(map(len, utterances([Segment("a"), Segment("b")]))) == [1, 1]
