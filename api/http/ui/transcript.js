@@ -8,6 +8,9 @@ import { local } from "./storage.js";
 // Of a segment without an end, in a caption.
 const UNTIL_THE_NEXT_S = 5;
 
+// What a file of subtitles or the video itself says, no model has heard.
+const isOfSubtitles = (model) => model.startsWith("sidecar");
+
 export function showTranscript(place, { segments, model }, find, player, hit) {
   const spoken = segments.filter(({ start_s: start, text }) => Number.isFinite(start) && text.trim());
   if (!spoken.length) return;
@@ -36,7 +39,7 @@ export function showTranscript(place, { segments, model }, find, player, hit) {
       {},
       element("h3", {}, t("transcript")),
       list,
-      element("small", { class: "hint" }, t("transcribedBy", { name: model })),
+      element("small", { class: "hint" }, isOfSubtitles(model) ? t("fromSubtitles") : t("transcribedBy", { name: model })),
     ),
   );
   const at = (seconds) => spoken.findLastIndex(({ start_s: start }) => start <= seconds + 0.05);

@@ -372,6 +372,7 @@ export default {
   generatedBy: "Written by a model, {name}",
   transcript: "What is said",
   transcribedBy: "Transcribed by a model, {name}",
+  fromSubtitles: "From its subtitles",
   playFrom: "Play from {time}",
   shots: "Shots of this video",
   windows: "Parts of this sound",

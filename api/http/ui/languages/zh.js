@@ -362,6 +362,7 @@ export default {
   generatedBy: "由模型 {name} 生成",
   transcript: "语音文字",
   transcribedBy: "由模型 {name} 转写",
+  fromSubtitles: "来自字幕",
   playFrom: "从 {time} 开始播放",
   shots: "此视频的镜头",
   windows: "此音频的片段",

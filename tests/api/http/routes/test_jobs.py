@@ -87,3 +87,12 @@ def test_a_source_that_gets_other_options_is_indexed_as_one(coloured_library, ph
         service = app.state.service
         asked = _allowed(service, [str(photos)], has_options=True)
         assert asked == IndexingRequest(sources=(str(photos),))
+
+
+def test_text_in_pictures_needs_its_package(client, monkeypatch):
+    monkeypatch.setattr("retrieval.recognition.registry.find_spec", lambda _: None)
+    answer = client.post("/v1/index", json={"ocr": True})
+    assert answer.status_code == 422
+    assert "pip install 'mmsearch[ocr]'" in answer.json()["detail"]
+    assert client.get("/v1/jobs").json() == {"jobs": []}
+    assert client.get("/v1/stats").json()["can_find_text_in_pictures"] is False

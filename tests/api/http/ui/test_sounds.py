@@ -113,7 +113,7 @@ def test_a_sound_as_the_query(browser, address, tmp_path):
     asked = []
     with opened(browser, f"{address}/?what=audio&min=0") as page:
         expect(page.locator("#hits li").first).to_be_visible()
-        page.on("request", asked.append)
+        page.on("request", lambda request: asked.append(request))  # noqa: PLW0108
         expect(page.locator("#pick")).to_have_accessible_name(re.compile("a sound or a video"))
         sound = write_sound(tmp_path / "mine.wav", tones(880))
         drop(page, "drop", sound.read_bytes(), "audio/wav")
