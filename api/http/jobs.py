@@ -165,7 +165,12 @@ class JobRunner:
         known = [*self._waiting, *([self._running] if self._running else [])]
         if any(job.kind is JobKind.TEXTS for job in known) or self._stopping.is_set():
             return
-        if await self._texts_wait() and not self._stopping.is_set():
+        try:
+            do_wait = await self._texts_wait()
+        except MMSearchError as error:
+            logging.getLogger("mmsearch").warning("no texts are looked for: %s", error)
+            return
+        if do_wait and not self._stopping.is_set():
             self.submit(JobKind.TEXTS, IndexingRequest(texts=True), is_accepted=True)
 
     def _enqueue(self, job: Job) -> None:
@@ -266,8 +271,11 @@ class JobRunner:
         while not self._stopping.is_set():
             if self._waiting:
                 self._running = self._waiting.popleft()
-                await self._run(self._running)
+                job = self._running
+                await self._run(job)
                 self._running = None
+                if job.kind is not JobKind.TEXTS and job.state is JobState.SUCCEEDED:
+                    await self.find_texts()
                 continue
             self._has_work.clear()
             try:
@@ -299,8 +307,6 @@ class JobRunner:
                 self._waiting.append(job)
                 return True
             job.change(state=state, result=result, finished_at=time.time())
-            if job.kind is not JobKind.TEXTS and state is JobState.SUCCEEDED:
-                await self.find_texts()
         except LibraryLockedError as error:
             if not job.is_cancelling:
                 return False

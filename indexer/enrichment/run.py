@@ -131,6 +131,23 @@ def enrich(
     return run.summary
 
 
+def restore_passages(
+    library: Library,
+    encoder: Encoder,
+    task: Task,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> EnrichmentSummary:
+    """Make the passages of texts that were found, where a space lacks them; looks at nothing.
+
+    Args and errors as of `enrich`.
+    """
+    run = _Run(library, encoder, task, False, None, lambda _: None, should_stop)
+    with writer_of_own(library):
+        run.make_passages()
+    return run.summary
+
+
 @dataclass(frozen=True, slots=True)
 class _Picture:
     """A distinct picture, its items and what could be read of it: None: it has changed."""

@@ -1,13 +1,14 @@
 """Look for texts with all the models that a library remembers, in each of its spaces."""
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from indexer.enrichment.run import EnrichmentSummary, enrich
+from indexer.enrichment.run import EnrichmentSummary, enrich, restore_passages
 from indexer.progress import Progress
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.trust import require_trusted_model, trust_folder
-from retrieval.errors import LibraryError, MMSearchError, UsageError
+from retrieval.errors import EncoderUnavailableError, LibraryError, MMSearchError, UsageError
 from retrieval.library import Library
 from retrieval.recognition.base import Recognizer, Task
 from retrieval.recognition.registry import load_recognizer
@@ -84,7 +85,14 @@ def enrich_library(
         UsageError: the library is a copy of a table.
     """
     summaries = []
-    for task, name in library.enrichment.items():
+    remembered = library.enrichment
+    with library.catalog.snapshot() as snapshot:
+        others = [task for task in snapshot.enrichment_counts() if task not in remembered]
+    for task in others:  # texts stay when a task has ended
+        for encoder in encoders:
+            with suppress(EncoderUnavailableError):  # its space was left behind
+                restore_passages(library, encoder, task, should_stop=should_stop)
+    for task, name in remembered.items():
         total = EnrichmentSummary(task)
         summaries.append(total)
         for place, encoder in enumerate(encoders):
