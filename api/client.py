@@ -37,6 +37,7 @@ from api.http.schemas.collections import (
     SavedSearchList,
     SavedSearchSchema,
 )
+from api.http.schemas.descriptions import GeneratedText
 from api.http.schemas.embeddings import Embeddings
 from api.http.schemas.facets import FacetsSchema, FacetValuesSchema
 from api.http.schemas.folders import FolderList
@@ -330,6 +331,32 @@ class Client:
         """Embed texts and images as unit vectors."""
         body = {"texts": list(texts), "images": [in_base64(image) for image in images]}
         return self._read(Embeddings, "POST", "/v1/embed", json=body)
+
+    def describe(
+        self,
+        image: ImageLike | None = None,
+        *,
+        item_id: int | None = None,
+        prompt: str | None = None,
+        max_tokens: int = 64,
+    ) -> GeneratedText:
+        """Describe an image, or the picture of an item, where the service has a model for it."""
+        asked = {"item": item_id, "prompt": prompt, "max_tokens": max_tokens}
+        body = _given({**asked, "image": None if image is None else in_base64(image)})
+        return self._read(GeneratedText, "POST", "/v1/describe", json=body)
+
+    def ask_about(
+        self,
+        question: str,
+        image: ImageLike | None = None,
+        *,
+        item_id: int | None = None,
+        max_tokens: int = 64,
+    ) -> GeneratedText:
+        """Ask a question about an image or an item, where the service has a model for it."""
+        asked = {"item": item_id, "question": question, "max_tokens": max_tokens}
+        body = _given({**asked, "image": None if image is None else in_base64(image)})
+        return self._read(GeneratedText, "POST", "/v1/ask", json=body)
 
     def explain(self, text: str, item_id: int) -> ExplanationSchema:
         """Explain why a text and an item match: what each word adds, and where it looked."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from indexer.enrichment.run import EnrichmentSummary
     from indexer.progress import Summary
+    from mmsearch.captioner import Captioner
     from mmsearch.encoder import Encoder
     from mmsearch.library import Library, create, open  # noqa: A004
     from retrieval.catalog import Enrichment, Item
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "indexer.enrichment.run": ("EnrichmentSummary",),
     "indexer.progress": ("Summary",),
+    "mmsearch.captioner": ("Captioner",),
     "mmsearch.encoder": ("Encoder",),
     "mmsearch.library": ("Library", "create", "open"),
     "retrieval.catalog": ("Enrichment", "Item"),
@@ -65,6 +67,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Answer",
+    "Captioner",
     "DamagedLibraryError",
     "Encoder",
     "EncoderUnavailableError",

@@ -113,7 +113,7 @@ class Encoder:
             TypeError: An input is neither text nor image.
             UsageError: An image cannot be read, or the encoder does not take it.
         """
-        is_one = _is_one(inputs)
+        is_one = is_one_input(inputs)
         vectors = self._encoded([inputs] if is_one else inputs, batch_size, show_progress)
         return vectors.reshape(-1) if is_one else vectors
 
@@ -125,7 +125,7 @@ class Encoder:
         show_progress: bool = False,
     ) -> NDArray[np.float32]:
         """Encode images as `encode` does; texts are paths of image files."""
-        is_one = _is_one(images)
+        is_one = is_one_input(images)
         given = [images] if is_one else images
         vectors = self._encoded(given, batch_size, show_progress, strings_are_paths=True)
         return vectors.reshape(-1) if is_one else vectors
@@ -176,7 +176,7 @@ class Encoder:
         return f"Encoder({self.name!r}, dimension={self.dimension})"
 
 
-def _is_one(inputs: object) -> bool:
+def is_one_input(inputs: object) -> bool:
     """Return whether this is one input: an array of three dimensions is one image."""
     if isinstance(inputs, np.ndarray):
         return inputs.ndim == 3

@@ -134,6 +134,15 @@ def serve(
             help="Make what the reranker needs of shown items while nobody asks. (default: yes)",
         ),
     ] = None,
+    captions: Annotated[
+        str | None,
+        option(
+            "--captions",
+            "NAME|DIR",
+            "Image-to-text model that describes images and answers questions for clients. "
+            "(default: none)",
+        ),
+    ] = None,
     spaces: Annotated[
         list[str] | None,
         option(

@@ -83,6 +83,7 @@ def _require_possible(settings: "ServiceSettings") -> None:
     given = [
         ("--uploads", settings.uploads is not None),
         ("--index-below", bool(settings.index_below)),
+        ("--captions", settings.captions is not None),
         ("--resident", settings.socket_only),
         ("--idle-exit", settings.idle_exit_minutes is not None),
     ]

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fastapi import FastAPI
 from PIL import Image
@@ -32,6 +32,12 @@ from retrieval.rerankers.registry import AUTO
 from retrieval.search.joint import JointEngine
 from retrieval.search.query import Query, Reranking, TextPart
 from retrieval.search.routes import default_spaces
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from api.http.captioning import Captioning
+    from retrieval.recognition.captions.captioner import Captioner
 
 _LIBRARY_CHECK_S = 1.0
 
@@ -136,8 +142,9 @@ class Lifespan:
             return await run_in_threadpool(_texts_wait, library, engine.space.id)
 
         runner = JobRunner(process, stopping, texts_wait)
+        captioning = self._captioning()
         service = Service(
-            library, joint, inference, chosen, self.metrics, runner, uploads, stopping
+            library, joint, inference, chosen, self.metrics, runner, uploads, stopping, captioning
         )
         app.state.service = service
         if uploads:
@@ -153,9 +160,28 @@ class Lifespan:
             await loaded
             if inference.failure:
                 raise inference.failure
+            if captioning:
+                await asyncio.wrap_future(captioning.loaded)
+
+    def _captioning(self) -> "Captioning | None":
+        """Begin to load the image-to-text model, if there is one."""
+        if self.settings.captions is None:
+            return None
+        from api.http.captioning import Captioning
+
+        captioning = Captioning(self.settings.captions, self.device)
+
+        def tell(loaded: "Future[Captioner]") -> None:
+            if not loaded.cancelled() and isinstance(error := loaded.exception(), Exception):
+                self.on_failed(error)
+
+        captioning.loaded.add_done_callback(tell)
+        return captioning
 
     async def _end(self, service: Service) -> None:
         service.stop()
+        if service.captioning:
+            service.captioning.close()
         await service.jobs.close(service.seconds_to_stop)
         await run_in_threadpool(service.decoding.close)
         if service.uploads:

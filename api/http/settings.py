@@ -41,6 +41,8 @@ class ServiceSettings(BaseSettings):
     rerank: str = "auto"
     background_tokens: bool = True
     """Make what the reranker needs of the items that are shown, while nobody asks."""
+    captions: str | None = None
+    """Image-to-text model that describes images for clients; None: none."""
     spaces: WordList = ()
     """Ids of the vector spaces that can be searched, the first by default; none: the library's."""
     uploads: Path | None = None

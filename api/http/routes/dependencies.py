@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 from cachetools import LRUCache
 from fastapi import Depends, Request
@@ -23,6 +23,9 @@ from api.http.uploads import UploadFolder
 from retrieval.catalog import Item
 from retrieval.library import Library
 from retrieval.search.joint import JointEngine
+
+if TYPE_CHECKING:
+    from api.http.captioning import Captioning
 
 __all__ = ["CurrentService", "NoLibrary", "PossibleService", "Service", "require"]
 
@@ -50,6 +53,7 @@ class Service:
         jobs: JobRunner,
         uploads: UploadFolder | None,
         stopping: asyncio.Event,
+        captioning: "Captioning | None" = None,
     ) -> None:
         self.library = library
         self.engine = engine = joint.main
@@ -63,6 +67,7 @@ class Service:
         self.jobs = jobs
         self.uploads = uploads
         self.stopping = stopping
+        self.captioning = captioning
         self._tokens: TokenMaker | None = None
         if settings.background_tokens:
             self._tokens = TokenMaker(engine, inference, metrics, settings.rerank)

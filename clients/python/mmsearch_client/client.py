@@ -34,6 +34,7 @@ from mmsearch_client.models import (
     FileLink,
     Filter,
     FolderList,
+    GeneratedText,
     GeoBox,
     Item,
     ItemList,
@@ -320,6 +321,32 @@ class Client:
         """Embed texts and images as unit vectors."""
         body = {"texts": list(texts), "images": [in_base64(image) for image in images]}
         return self._read(Embeddings, "POST", "/v1/embed", json=body)
+
+    def describe(
+        self,
+        image: ImageLike | None = None,
+        *,
+        item_id: int | None = None,
+        prompt: str | None = None,
+        max_tokens: int = 64,
+    ) -> GeneratedText:
+        """Describe an image, or the picture of an item, where the service has a model for it."""
+        asked = {"item": item_id, "prompt": prompt, "max_tokens": max_tokens}
+        body = _given({**asked, "image": None if image is None else in_base64(image)})
+        return self._read(GeneratedText, "POST", "/v1/describe", json=body)
+
+    def ask_about(
+        self,
+        question: str,
+        image: ImageLike | None = None,
+        *,
+        item_id: int | None = None,
+        max_tokens: int = 64,
+    ) -> GeneratedText:
+        """Ask a question about an image or an item, where the service has a model for it."""
+        asked = {"item": item_id, "question": question, "max_tokens": max_tokens}
+        body = _given({**asked, "image": None if image is None else in_base64(image)})
+        return self._read(GeneratedText, "POST", "/v1/ask", json=body)
 
     def explain(self, text: str, item_id: int) -> Explanation:
         """Explain why a text and an item match: what each word adds, and where it looked."""
@@ -765,6 +792,32 @@ class AsyncClient:
         """Embed texts and images as unit vectors."""
         body = {"texts": list(texts), "images": [in_base64(image) for image in images]}
         return await self._read(Embeddings, "POST", "/v1/embed", json=body)
+
+    async def describe(
+        self,
+        image: ImageLike | None = None,
+        *,
+        item_id: int | None = None,
+        prompt: str | None = None,
+        max_tokens: int = 64,
+    ) -> GeneratedText:
+        """Describe an image, or the picture of an item, where the service has a model for it."""
+        asked = {"item": item_id, "prompt": prompt, "max_tokens": max_tokens}
+        body = _given({**asked, "image": None if image is None else in_base64(image)})
+        return await self._read(GeneratedText, "POST", "/v1/describe", json=body)
+
+    async def ask_about(
+        self,
+        question: str,
+        image: ImageLike | None = None,
+        *,
+        item_id: int | None = None,
+        max_tokens: int = 64,
+    ) -> GeneratedText:
+        """Ask a question about an image or an item, where the service has a model for it."""
+        asked = {"item": item_id, "question": question, "max_tokens": max_tokens}
+        body = _given({**asked, "image": None if image is None else in_base64(image)})
+        return await self._read(GeneratedText, "POST", "/v1/ask", json=body)
 
     async def explain(self, text: str, item_id: int) -> Explanation:
         """Explain why a text and an item match: what each word adds, and where it looked."""

@@ -50,6 +50,19 @@ class Archive(BaseModel):
     """How long the URL can be used."""
 
 
+class AskRequest(BaseModel):
+    """A question about an image: an item of the library, or an image file."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    question: str
+    item: int | None = None
+    """Id of an item with a picture."""
+    image: str | None = None
+    """An image file in base64."""
+    max_tokens: int = 64
+    """Maximum length of the text in tokens."""
+
+
 class BatchAnswer(BaseModel):
     """One entry a query, in the order of the queries."""
 
@@ -141,6 +154,20 @@ class Creation(BaseModel):
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
     created: bool
     encoder: str
+
+
+class DescribeRequest(BaseModel):
+    """An image to describe: an item of the library, or an image file."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    item: int | None = None
+    """Id of an item with a picture."""
+    image: str | None = None
+    """An image file in base64."""
+    max_tokens: int = 64
+    """Maximum length of the text in tokens."""
+    prompt: str | None = None
+    """What to write, for models with a chat template; how it begins, for BLIP."""
 
 
 class EmbedRequest(BaseModel):
@@ -330,6 +357,15 @@ class FoundText(BaseModel):
     segments: list[Segment]
     failure: str | None = None
     """Why the model could not look."""
+
+
+class GeneratedText(BaseModel):
+    """What a model has written about an image; it may be wrong."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    model: str
+    """Name of the model that wrote the text."""
+    text: str
 
 
 class GeoBox(BaseModel):

@@ -22,6 +22,7 @@ from retrieval.recognition.captions.checkpoint import Family
 
 DEFAULT_NEW_TOKENS = 64
 MOST_NEW_TOKENS = 512
+"""Tokens of a text."""
 MAX_QUESTION_LENGTH = 2_000
 """Characters of a question or a prompt."""
 
