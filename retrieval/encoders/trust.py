@@ -21,6 +21,9 @@ from retrieval.files import write_atomically
 VARIABLE = "MMSEARCH_TRUSTED"
 """Environment variable: trusted paths, separated as in PATH."""
 
+LATE_INTERACTION = "late-interaction:"
+"""Begins the names of encoders of page images, ColPali and ColQwen2."""
+
 _named: set[Path] = set()
 """Paths that this process was given."""
 
@@ -102,6 +105,9 @@ def path_of_encoder(name: str) -> Path | None:
     plain = name.removesuffix(BF16)
     if plain.startswith(LOCAL_DIR):
         return Path(plain.removeprefix(LOCAL_DIR)).absolute()
+    if plain.startswith(LATE_INTERACTION):
+        folder = Path(plain.removeprefix(LATE_INTERACTION)).expanduser()
+        return folder.absolute() if folder.is_absolute() or folder.is_dir() else None
     file = Path(plain.removeprefix(OPEN_CLIP).partition("/")[2])
     if plain.startswith(OPEN_CLIP) and (file.is_absolute() or file.is_file()):
         return file.absolute()
