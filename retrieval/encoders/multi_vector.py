@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import regex
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from retrieval.encoders.base import Pixels, Tokens
+from retrieval.encoders.base import Inputs, Pixels, Tokens
 from retrieval.encoders.checkpoints import CheckpointKind, checkpoint_digest, read_config
 
 LATE_INTERACTION = "late-interaction"
@@ -64,7 +65,7 @@ class MultiVectorModel:
         dtype = torch.float32 if self._device.type == "cpu" else "auto"
         self._model, self._processor, self._is_qwen = _load(kind, self.name, directory, dtype)
         self._model.to(self._device)
-        self.digest = checkpoint_digest(directory, MOST_TEXT_TOKENS, MOST_RATIO, self._model.dtype)
+        self.digest = checkpoint_digest(directory, MOST_TEXT_TOKENS, MOST_RATIO)
         self.dimension = int(self._model.embedding_dim)
 
     @property
@@ -97,9 +98,12 @@ class MultiVectorModel:
         pixels[()] = record
         return pixels
 
-    def image_vectors(self, pixels: Pixels) -> Tokens:
+    def image_vectors(self, pixels: Inputs) -> Tokens:
         """Encode n images as `preprocess` gives them, (n,), to (n, t, d) float32 unit vectors."""
-        records: list[dict[str, NDArray[Any]]] = list(pixels)
+        # Of an array its elements, of a list arrays of one.
+        records: list[dict[str, NDArray[Any]]] = [
+            each[()] if isinstance(each, np.ndarray) else each for each in pixels
+        ]
         sizes = [tuple(value.shape for value in record.values()) for record in records]
         return self._encode(records, sizes, _IMAGES_PER_BATCH)
 
@@ -181,6 +185,21 @@ class MultiVectorModel:
         for place, values in enumerate(encoded):
             padded[place, : len(values)] = values
         return Tokens.padded(padded, lengths)
+
+
+_loaded: WeakValueDictionary[tuple[str, str], MultiVectorModel] = WeakValueDictionary()
+
+
+def load_multi_vector(kind: CheckpointKind, name: str, device: str = "cpu") -> MultiVectorModel:
+    """Load a model, or return the one that is loaded: encoder and reranker may share it.
+
+    Raises as `MultiVectorModel`.
+    """
+    key = str(kind.local_folder(name) or name), device
+    model = _loaded.get(key)
+    if model is None:
+        model = _loaded[key] = MultiVectorModel(kind, name, device)
+    return model
 
 
 def alike_batches(keys: Sequence[Hashable], most: int) -> Iterator[list[int]]:

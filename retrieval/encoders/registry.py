@@ -23,7 +23,7 @@ from retrieval.encoders.exports.store import (
 from retrieval.encoders.given import load_given
 from retrieval.encoders.languages import language_name, languages_of, measured_encoders
 from retrieval.encoders.modalities import CLAP
-from retrieval.encoders.trust import require_trusted_encoder, trust_named_encoder
+from retrieval.encoders.trust import LATE_INTERACTION, require_trusted_encoder, trust_named_encoder
 from retrieval.encoders.weight_files import FIRST_STARTER_WEIGHTS
 from retrieval.errors import EncoderUnavailableError, UsageError, left_out_packages_explained
 from retrieval.files import GIVEN
@@ -183,8 +183,8 @@ def load_encoder(name: str, device: str = "auto", weights: str | None = None) ->
     if load is None:
         raise UsageError(
             f"There is no encoder {name!r}. Use auto, starter, starter:1, "
-            "open_clip:MODEL/PRETRAINED, local-dir:DIR or clap:NAME_OR_DIR; `mmsearch encoders` "
-            "lists what can be used here."
+            "open_clip:MODEL/PRETRAINED, local-dir:DIR, clap:NAME_OR_DIR or "
+            "late-interaction:NAME_OR_DIR; `mmsearch encoders` lists what can be used here."
         )
     with left_out_packages_explained(f"The encoder {name!r}"):
         return load(name, device, weights)
@@ -200,6 +200,20 @@ def _load_first_starter(_: str, device: str, _weights: str | None) -> Encoder:
     from retrieval.encoders.starter_first import FirstStarterEncoder
 
     return FirstStarterEncoder(resolve_device(device))
+
+
+def _load_late_interaction(name: str, device: str, weights: str | None) -> Encoder:
+    if not has_pytorch():
+        raise EncoderUnavailableError(
+            f"{name} needs PyTorch, which is not installed: `pip install torch transformers`."
+        )
+    if weights is not None:
+        require_trusted_encoder(name)
+    from retrieval.encoders.late_interaction import LateInteractionEncoder
+
+    encoder = LateInteractionEncoder(name, resolve_device(device))
+    trust_named_encoder(name)
+    return encoder
 
 
 def _load_open_clip(name: str, device: str, weights: str | None) -> Encoder:
@@ -247,6 +261,7 @@ LOADERS: dict[str, Callable[[str, str, str | None], Encoder]] = {
     "open_clip:": _load_open_clip,
     "local-dir:": _load_open_clip,
     CLAP: _load_clap,
+    LATE_INTERACTION: _load_late_interaction,
     GIVEN: load_given,
 }
 """By the name, or its part up to the colon: called with name, device and expected checksum.

@@ -23,6 +23,9 @@ from retrieval.files import write_atomically
 VARIABLE = "MMSEARCH_TRUSTED"
 """Environment variable: trusted paths, separated as in PATH."""
 
+LATE_INTERACTION = "late-interaction:"
+"""Begins the names of encoders of page images, ColPali and ColQwen2."""
+
 _named: set[Path] = set()
 """Paths that this process was given."""
 
@@ -135,9 +138,10 @@ def path_of_encoder(name: str) -> Path | None:
     plain = name.removesuffix(BF16)
     if plain.startswith(LOCAL_DIR):
         return Path(plain.removeprefix(LOCAL_DIR)).absolute()
-    folder = Path(plain.removeprefix(CLAP)).expanduser()
-    if plain.startswith(CLAP):
-        return folder.absolute() if folder.is_absolute() or folder.is_dir() else None
+    for prefix in (CLAP, LATE_INTERACTION):
+        if plain.startswith(prefix):
+            folder = Path(plain.removeprefix(prefix)).expanduser()
+            return folder.absolute() if folder.is_absolute() or folder.is_dir() else None
     file = Path(plain.removeprefix(OPEN_CLIP).partition("/")[2])
     if plain.startswith(OPEN_CLIP) and (file.is_absolute() or file.is_file()):
         return file.absolute()

@@ -8,7 +8,7 @@ from PIL import Image
 
 from retrieval.encoders.base import Pixels, Tokens
 from retrieval.encoders.checkpoints import CheckpointKind
-from retrieval.encoders.multi_vector import EXAMPLE, LATE_INTERACTION, MultiVectorModel
+from retrieval.encoders.multi_vector import EXAMPLE, LATE_INTERACTION, load_multi_vector
 from retrieval.rerankers.base import Scores
 from retrieval.rerankers.late_interaction import text_max_sim
 
@@ -44,7 +44,7 @@ class LateInteractionReranker:
     """Candidates without cached tokens between two looks at the clock."""
 
     def __init__(self, name_or_dir: str, *, device: str = "cpu") -> None:
-        self._model = MultiVectorModel(_KIND, name_or_dir, device)
+        self._model = load_multi_vector(_KIND, name_or_dir, device)
         self.name = self._model.name
         self.identity = f"{LATE_INTERACTION}-{self._model.digest}"
         self.most_image_tokens = self._model.most_image_tokens

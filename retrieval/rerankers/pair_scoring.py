@@ -43,8 +43,8 @@ class PairReranker(ABC):
 
     def __init__(self, name: str, directory: Path, model: Any, device: torch.device) -> None:
         self.name = name
-        settings = MOST_QUERY_TOKENS, MOST_IMAGE_TOKENS, model.dtype
-        self.identity = f"{VLM}-{checkpoint_digest(directory, *settings)}"
+        digest = checkpoint_digest(directory, MOST_QUERY_TOKENS, MOST_IMAGE_TOKENS)
+        self.identity = f"{VLM}-{digest}"
         self._model = model.eval().to(device)
         self._device = device
 
