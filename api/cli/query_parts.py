@@ -27,6 +27,7 @@ def parse_parts(
     text: str | None,
     *,
     image: str | None = None,
+    video: str | None = None,
     add: Iterable[str] = (),
     subtract: Iterable[str] = (),
     minus: Iterable[str] = (),
@@ -40,6 +41,7 @@ def parse_parts(
     Args:
         text: Text to search for.
         image: File or address of an image to search for.
+        video: File of a video to search for; its frames have the weight of one part together.
         add: Further texts, files and addresses of images.
         subtract: Texts and images that hits should be unlike.
         minus: Texts that hits should be unlike.
@@ -49,7 +51,7 @@ def parse_parts(
         text_may_be_image: A text that names an image file, or is its address, is the image.
 
     Raises:
-        UsageError: An image cannot be read, or a weight is not above 0, or is of no text.
+        UsageError: An image or a video cannot be read, or a weight is not above 0, or is of no text.
     """
     if not weight > 0:
         raise UsageError("--weight takes a number above 0; --subtract makes hits unlike a part.")
@@ -64,6 +66,12 @@ def parse_parts(
     if image is not None:
         factor, name = _split(image, literal=literal)
         parts.append(ImagePart(_read(name), factor))
+    if video is not None:
+        from indexer.media.video_query import read_query_frames
+
+        factor, name = _split(video, literal=literal)
+        frames = read_query_frames(Path(name).expanduser())
+        parts += [ImagePart(frame, factor / len(frames)) for frame in frames]
     parts += [_text_or_image(one, literal) for one in add]
     unwanted = (_text_or_image(one, literal) for one in subtract)
     parts += [replace(part, weight=-part.weight) for part in unwanted]

@@ -95,6 +95,10 @@ def search(
     image: Annotated[
         str | None, option("--image", "FILE", "Find items similar to this image, a file or URL.")
     ] = None,
+    video: Annotated[
+        str | None,
+        option("--video", "FILE", "Find this video or similar ones, the best moment of each."),
+    ] = None,
     add: Annotated[
         list[str],
         option("--add", "TEXT|FILE", "Add a text or an image to the query. Repeatable."),
@@ -262,7 +266,7 @@ def search(
         k=min(k * page, MAX_K) if 0 < k <= MAX_K else k,
         mode=parse_mode(mode),
         min_relevance=None if min_relevance is None else parse_min_relevance(min_relevance),
-        group_by_file=group,
+        group_by_file=group or video is not None,
         diversity=diversity,
         cursor=cursor,
         where=parse_filter(**options_of(parse_filter, given)),
@@ -314,7 +318,7 @@ def search(
         if contact_sheet and answer.hits:
             from api.drawing.contact_sheet import write_contact_sheet
 
-            title = text or (image or f"like {', '.join(map(str, like))}")
+            title = text or (image or video or f"like {', '.join(map(str, like))}")
             pictures = [hit for hit in answer.hits if hit.item.has_picture]
             write_contact_sheet(pictures or answer.hits, title, contact_sheet, searched.read)
     open_chosen(chosen, answer, joint, address, library)
