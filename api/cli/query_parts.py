@@ -51,7 +51,7 @@ def parse_parts(
         text_may_be_image: A text that names an image file, or is its address, is the image.
 
     Raises:
-        UsageError: An image or a video cannot be read, or a weight is not above 0, or is of no text.
+        UsageError: An image or a video cannot be read, a weight is not above 0, or is of no text.
     """
     if not weight > 0:
         raise UsageError("--weight takes a number above 0; --subtract makes hits unlike a part.")

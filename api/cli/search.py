@@ -173,7 +173,7 @@ def search(
     group: Annotated[
         bool,
         typer.Option(
-            "--group", help="Collapse by file: only the best frame, page or chunk of each."
+            "--group", help="Collapse by file: only the best shot, page or chunk of each."
         ),
     ] = False,
     diversity: Annotated[
