@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from indexer.enrichment.run import EnrichmentSummary
 from indexer.enrichment.tasks import DEFAULT_OCR, Recognizers, enrich_library, named_model
+from indexer.media.video_query import read_query_frames
 from indexer.pipeline import index_sources, remove_paths
 from indexer.progress import Progress, Summary
 from indexer.sources import absolute, trust_named
@@ -99,6 +100,7 @@ _MEANT = {
 class SearchOptions(TypedDict, total=False):
     """The options of `Library.search` that hold for all of its queries."""
 
+    video: PathLike | None
     minus: str | Iterable[str]
     like: ItemLike | Iterable[ItemLike]
     k: int
@@ -486,6 +488,7 @@ class Library:
         image: ImageLike | list[Any] | tuple[Any, ...] | None = None,
         audio: AudioLike | list[Any] | tuple[Any, ...] | None = None,
         vector: ArrayLike | None = None,
+        video: PathLike | None = None,
         minus: str | Iterable[str] = (),
         like: ItemLike | Iterable[ItemLike] = (),
         k: int = 10,
@@ -516,6 +519,7 @@ class Library:
             audio: Find items similar to this sound: a path, or the bytes of a file. Its first
                 minute is searched for.
             vector: Find items near to a vector of the searched space, (d,); or (n, d), to several.
+            video: Find items similar to the video of this path; with `group_by_file` each once.
             minus: Find items dissimilar to these texts.
             like: Find items similar to these: ids, items or hits.
             k: Maximum number of hits.
@@ -542,7 +546,7 @@ class Library:
 
         Raises:
             TypeError: A value of a wrong type.
-            UsageError: Empty query, unknown option value, unreadable image.
+            UsageError: Empty query, unknown option value, unreadable image or video.
             NotFoundError: Unknown item.
         """
         _refuse_unknown(unknown)
@@ -555,7 +559,8 @@ class Library:
         for name, value in (("modality", modality), ("mode", mode), ("sort", sort)):
             require(name, value, str)
         parts, is_many = _queries(query, image, audio, vector)
-        common: list[Part] = [TextPart(text, -1.0) for text in as_list("minus", minus, str)]
+        common: list[Part] = _frames(video) if video is not None else []
+        common += [TextPart(text, -1.0) for text in as_list("minus", minus, str)]
         common += [ItemPart(as_item_id(one)) for one in _items(like)]
         filters = as_filter(where)
         reranking = Reranking(rerank, rerank_depth)
@@ -905,6 +910,12 @@ def _queries(
     count = counts.pop() if counts else 1
     rows = [values if many else values * count for values, many in columns]
     return [tuple(of_row[n] for of_row in rows) for n in range(count)], any(m for _, m in columns)
+
+
+def _frames(video: PathLike) -> list[Part]:
+    _require_path("video", video)
+    frames = read_query_frames(video)
+    return [ImagePart(frame, 1 / len(frames)) for frame in frames]
 
 
 def _part(one: Any) -> Part:

@@ -63,12 +63,21 @@ def place_in_file(item: Item) -> str:
     if item.page is not None:
         position += f"  page {item.page}"
     if item.time_s is not None:
-        minutes, seconds = divmod(int(item.time_s), 60)
-        position += f"  at {minutes}:{seconds:02}"
+        start_s = item.time_s if item.start_s is None else item.start_s
+        position += f"  at {_clock(start_s)}"
+        if item.end_s is not None and int(item.end_s) > int(start_s):
+            dash = "–" if out.encoding.lower().startswith("utf") else "-"
+            position += f"{dash}{_clock(item.end_s)}"
     if item.text is not None:
         words = "".join(c if c.isprintable() else " " for c in item.text)
         position += f"  {shorten(words, _CHUNK_CHARACTERS, placeholder=' ...')}"
     return position
+
+
+def _clock(seconds: float) -> str:
+    """Format a time as minutes and seconds."""
+    minutes, left = divmod(int(seconds), 60)
+    return f"{minutes}:{left:02}"
 
 
 def file_counts(summary: Summary, names: Iterable[str]) -> str:

@@ -29,6 +29,7 @@ def parse_parts(
     *,
     image: str | None = None,
     audio: str | None = None,
+    video: str | None = None,
     add: Iterable[str] = (),
     subtract: Iterable[str] = (),
     minus: Iterable[str] = (),
@@ -43,6 +44,7 @@ def parse_parts(
         text: Text to search for.
         image: File or address of an image to search for.
         audio: File of a sound to search for.
+        video: File of a video to search for; its frames have the weight of one part together.
         add: Further texts, files of images and sounds, and addresses of images.
         subtract: Texts, images and sounds that hits should be unlike.
         minus: Texts that hits should be unlike.
@@ -53,7 +55,8 @@ def parse_parts(
             image, is that.
 
     Raises:
-        UsageError: An image or a sound cannot be read; a weight is not above 0, or is of no text.
+        UsageError: An image, a sound or a video cannot be read; a weight is not above 0, or is of
+            no text.
     """
     if not weight > 0:
         raise UsageError("--weight takes a number above 0; --subtract makes hits unlike a part.")
@@ -71,6 +74,12 @@ def parse_parts(
     if audio is not None:
         factor, name = _split(audio, literal=literal)
         parts.append(_read_sound(name, factor))
+    if video is not None:
+        from indexer.media.video_query import read_query_frames
+
+        factor, name = _split(video, literal=literal)
+        frames = read_query_frames(Path(name).expanduser())
+        parts += [ImagePart(frame, factor / len(frames)) for frame in frames]
     parts += [_text_or_file(one, literal) for one in add]
     unwanted = (_text_or_file(one, literal) for one in subtract)
     parts += [replace(part, weight=-part.weight) for part in unwanted]

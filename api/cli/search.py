@@ -99,6 +99,10 @@ def search(
     audio: Annotated[
         str | None, option("--audio", "FILE", "Find items similar to this sound.")
     ] = None,
+    video: Annotated[
+        str | None,
+        option("--video", "FILE", "Find this video or similar ones, the best moment of each."),
+    ] = None,
     add: Annotated[
         list[str],
         option("--add", "TEXT|FILE", "Add a text, an image or a sound to the query. Repeatable."),
@@ -176,7 +180,7 @@ def search(
     group: Annotated[
         bool,
         typer.Option(
-            "--group", help="Collapse by file: only the best frame, page or chunk of each."
+            "--group", help="Collapse by file: only the best shot, page or chunk of each."
         ),
     ] = False,
     diversity: Annotated[
@@ -269,7 +273,7 @@ def search(
         k=min(k * page, MAX_K) if 0 < k <= MAX_K else k,
         mode=parse_mode(mode),
         min_relevance=None if min_relevance is None else parse_min_relevance(min_relevance),
-        group_by_file=group,
+        group_by_file=group or video is not None,
         diversity=diversity,
         cursor=cursor,
         where=parse_filter(**options_of(parse_filter, given)),
@@ -321,7 +325,7 @@ def search(
         if contact_sheet and answer.hits:
             from api.drawing.contact_sheet import write_contact_sheet
 
-            title = text or (image or audio or f"like {', '.join(map(str, like))}")
+            title = text or (image or audio or video or f"like {', '.join(map(str, like))}")
             pictures = [hit for hit in answer.hits if hit.item.has_picture]
             write_contact_sheet(pictures or answer.hits, title, contact_sheet, searched.read)
     open_chosen(chosen, answer, joint, address, library)

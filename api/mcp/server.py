@@ -353,6 +353,8 @@ def _summary(answer: Answer) -> TextContent:
             place = f", page {hit.item.page}"
         elif hit.item.time_s is not None:
             place = f", at {hit.item.time_s:.1f} s"
+            if hit.item.start_s is not None and hit.item.end_s is not None:
+                place += f" of {hit.item.start_s:.1f} to {hit.item.end_s:.1f} s"
         relevance = "" if hit.relevance is None else f", relevance {hit.relevance:.0%}"
         lines.append(f"{hit.rank}. item {hit.item.id}: {valid_text(hit.path)}{place}{relevance}")
         if hit.item.text:

@@ -1,4 +1,4 @@
-"""Read videos: frames sampled by scene change."""
+"""Read videos: the best frame of each shot."""
 
 import math
 import re
@@ -6,9 +6,8 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-import numpy as np
-
 from indexer.media.base import Decoded, Locator, Piece, ReadOptions
+from indexer.media.shots import Shot, find_shots
 from retrieval.errors import UnreadableFileError
 from retrieval.media import NO_METADATA, Metadata, Modality, clock_seconds, metadata_notes
 from retrieval.media.blocks import find_blocks
@@ -17,19 +16,12 @@ from retrieval.media.images import reduced
 from retrieval.media.video import Choice, Frame, Video, open_video, why_no_frame
 from retrieval.objects.opening import open_path
 
-WINDOW_MS = 15_000
-"""Window length: the first frame of each window is sampled, at least four a minute."""
-
-SPACING_MS = 2_000
-"""Minimum distance of other sampled frames: at most eight a window, 32 a minute."""
-
-_LOOK_MS = 200
-_DIFFERENCE = 20.0
-_SKETCH_SIDE = 16
 _DENSE_KEYFRAMES_S = 3.0
+_LAST_FRAME_MS = 3_000
+"""Most that is left behind the last frame that was looked at, as with keyframes alone."""
 
-_FRAMES_A_CALL = 32
-_WINDOWS_A_CALL = 8
+_SHOTS_A_CALL = 32
+_MILLISECONDS_A_CALL = 120_000
 _PIXELS_A_CALL = 2**26
 
 _MOST_TEXT = 10_000
@@ -37,41 +29,43 @@ _ISO_6709 = re.compile(r"([+-])(\d{2,6})(\.\d+)?([+-])(\d{3,7})(\.\d+)?")
 
 
 def read(path: str, start: int, options: ReadOptions) -> Decoded:
-    """Sample the frames of a video by scene change, from a time in milliseconds on.
+    """Give the best frame of each shot of a video, from a time in milliseconds on.
 
-    Gives at most 32 frames of at most two minutes a call. Where the file's index shows a keyframe
-    at least every three seconds, keyframes alone are looked at: encoders put them at cuts. A
-    damaged video gives what can be decoded; so does one that takes too long, of large frames with
-    few keyframes: a call that gives no frame in its time is the last. Raises as the readers of
-    `indexer.media.base` do.
+    `start` is 0, or where a call said to go on: there a shot begins. Gives at most 32 shots a call,
+    and none that begins two minutes after the first. Where the file's index shows a keyframe at
+    least every three seconds, keyframes alone are looked at: encoders put them at cuts. A damaged
+    video gives what can be decoded; so does one that takes too long, of large frames with few
+    keyframes, whose shot ends where the time does if it is the only one: a call that gives no frame
+    in its time is the last. Raises as the readers of `indexer.media.base` do.
     """
     pieces: list[Piece] = []
     held_pixels = 0
     go_on: int | None = None
     notes: tuple[str, ...] = ()
-    first_window = start // WINDOW_MS
     with open_video(path, max_pixels=options.max_pixels) as video:
         dense = video.keyframes_at_least_every(_DENSE_KEYFRAMES_S)
         choice = Choice.KEYFRAMES if dense else Choice.REFERENCED
         clock = _Clock(options.seconds)
-        frames = clock.limited(video.frames(first_window * WINDOW_MS, choice))
-        for frame in sample(frames, start):
-            windows = frame.milliseconds // WINDOW_MS - first_window
-            if pieces and (
-                len(pieces) == _FRAMES_A_CALL
-                or windows >= _WINDOWS_A_CALL
+        for shot in find_shots(clock.limited(video.frames(start, choice)), start):
+            end_ms = shot.end_ms
+            if end_ms is None:
+                end_ms = clock.ended_at
+                if end_ms is not None and pieces:
+                    go_on = shot.start_ms
+                    break
+                go_on = end_ms
+            pieces.append(_piece(shot, end_ms or _end_of(video, clock), options.least_side))
+            held_pixels += pieces[-1].payload.width * pieces[-1].payload.height
+            if shot.end_ms is not None and (
+                len(pieces) == _SHOTS_A_CALL
+                or shot.end_ms - start >= _MILLISECONDS_A_CALL
                 or held_pixels >= _PIXELS_A_CALL
             ):
-                go_on = frame.milliseconds
+                go_on = shot.end_ms
                 break
-            pieces.append(_piece(frame, options.least_side))
-            held_pixels += pieces[-1].payload.width * pieces[-1].payload.height
         if clock.ended_at is not None and go_on is None:
-            if pieces and clock.ended_at > start:
-                go_on = clock.ended_at
-            else:
-                at = max(start, clock.ended_at) // 1000
-                notes = (f"the rest from {at // 60}:{at % 60:02} on takes too long to decode",)
+            at = max(start, clock.ended_at) // 1000
+            notes = (f"the rest from {at // 60}:{at % 60:02} on takes too long to decode",)
         if not pieces and start == 0:
             raise UnreadableFileError(notes[0] if notes else why_no_frame(video))
         metadata: Metadata = NO_METADATA
@@ -82,11 +76,15 @@ def read(path: str, start: int, options: ReadOptions) -> Decoded:
 
 
 class _Clock:
-    """Ends a sequence of frames after some seconds. ended_at: of the first frame left, in ms."""
+    """Ends a sequence of frames after some seconds; milliseconds from the beginning of the video.
+
+    ended_at: of the first frame left; None: none was. latest: of the last one given.
+    """
 
     def __init__(self, seconds: float | None) -> None:
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self.ended_at: int | None = None
+        self.latest = 0
 
     def limited(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Give the frames until the time is over."""
@@ -94,38 +92,14 @@ class _Clock:
             if self._deadline is not None and time.monotonic() > self._deadline:
                 self.ended_at = frame.milliseconds
                 return
+            self.latest = frame.milliseconds
             yield frame
 
 
-def sample(frames: Iterable[Frame], start_ms: int = 0) -> Iterator[Frame]:
-    """Sample frames by scene change, and yield those at or after `start_ms`.
-
-    Time is cut into windows of 15 seconds. The first frame of a window is kept. After that a frame
-    is kept if at least two seconds have passed since the last kept one and the mean absolute
-    difference of their sketches (16 x 16 pixels, RGB) is at least 20 of 255; five frames a second
-    are looked at. No decision depends on another window, so the frames chosen are the same wherever
-    reading begins, given frames from the beginning of the window of `start_ms` on. Frames whose
-    time does not grow are passed over.
-    """
-    latest = start_ms // WINDOW_MS * WINDOW_MS - 1
-    window = -1
-    kept_ms = looked_ms = 0
-    kept_sketch = np.zeros((_SKETCH_SIDE, _SKETCH_SIDE, 3), np.int16)
-    for frame in frames:
-        now = frame.milliseconds
-        if now <= latest:
-            continue
-        latest = now
-        in_old_window = now // WINDOW_MS == window
-        if in_old_window and (now - kept_ms < SPACING_MS or now - looked_ms < _LOOK_MS):
-            continue
-        looked_ms = now
-        sketch = frame.sketch(_SKETCH_SIDE)
-        if in_old_window and float(np.abs(sketch - kept_sketch).mean()) < _DIFFERENCE:
-            continue
-        window, kept_ms, kept_sketch = now // WINDOW_MS, now, sketch
-        if now >= start_ms:
-            yield frame
+def _end_of(video: Video, clock: _Clock) -> int:
+    """Return when the last shot ends: as the file says, if it does not end early."""
+    told = math.ceil((video.duration_s or 0) * 1000)
+    return max(clock.latest, min(told, clock.latest + _LAST_FRAME_MS))
 
 
 def read_metadata(video: Video, path: str) -> tuple[Metadata, list[str]]:
@@ -207,10 +181,18 @@ def _degrees(sign: str, digits: str, fraction: str | None, *, whole: int) -> flo
     return math.copysign(value, -1 if sign == "-" else 1)
 
 
-def _piece(frame: Frame, least_side: int | None) -> Piece:
-    image = frame.picture()
+def _piece(shot: Shot, end_ms: int, least_side: int | None) -> Piece:
+    image = shot.frame.picture()
     width, height = image.size
-    locator = Locator(f"t{frame.milliseconds}", width, height, time_s=frame.milliseconds / 1000)
+    best_ms = shot.frame.milliseconds
+    locator = Locator(
+        f"t{best_ms}",
+        width,
+        height,
+        time_s=best_ms / 1000,
+        start_s=shot.start_ms / 1000,
+        end_s=end_ms / 1000,
+    )
     return Piece(Modality.IMAGE, reduced(image, least_side), locator)
 
 

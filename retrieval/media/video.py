@@ -63,6 +63,11 @@ class Frame:
     _scaler: "VideoReformatter"
     _pixel_shape: Fraction = Fraction(1)
 
+    @property
+    def pixels(self) -> int:
+        """Return the number of pixels."""
+        return self._decoded.width * self._decoded.height
+
     def picture(self) -> Image.Image:
         """Convert the frame to upright RGB with square pixels."""
         width = max(1, round(self._decoded.width * self._pixel_shape))

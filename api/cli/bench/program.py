@@ -20,6 +20,10 @@ BENCHMARKS = {
         "api.cli.bench.queries:queries",
         "Measure words, phrases and captions as queries: ranking, what is shown, and relevance.",
     ),
+    "moments": Entry(
+        "api.cli.bench.moments:moments",
+        "Measure how captions find moments of videos, composed of photos, and clips their video.",
+    ),
     "relevance": Entry(
         "api.cli.bench.relevance:relevance",
         "Measure the calibration of relevance: reliability curve, and what thresholds keep.",

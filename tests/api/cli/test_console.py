@@ -48,6 +48,8 @@ def test_paths_below_the_current_directory_are_relative(tmp_path, monkeypatch):
         ({"page": 3}, "  page 3"),
         ({"time_s": 65.9}, "  at 1:05"),
         ({"time_s": 3600.0}, "  at 60:00"),
+        ({"time_s": 44.0, "start_s": 41.2, "end_s": 47.5}, "  at 0:41–0:47"),
+        ({"time_s": 41.5, "start_s": 41.2, "end_s": 41.9}, "  at 0:41"),
         ({"page": 1, "text": "two\nlines\x1b[31m"}, "  page 1  two lines [31m"),
         ({"text": "word " * 40}, "  " + "word " * 19 + "..."),
     ],
