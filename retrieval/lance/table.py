@@ -8,7 +8,7 @@ compaction, and is never used again.
 import os
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -262,7 +262,7 @@ class LanceTable:
         if rows.num_rows:
             self._add_later_columns()
             with self._errors():
-                self._merging().execute(rows)
+                _until_committed(lambda: self._merging().execute(rows))
 
     def replace_files(self, file_keys: Sequence[str], rows: Any) -> None:
         """Let some files have these rows, and no others, in one commit.
@@ -278,7 +278,7 @@ class LanceTable:
             merging = self._merging()
             if file_keys:
                 merging = merging.when_not_matched_by_source_delete(of_files(file_keys))
-            merging.execute(rows)
+            _until_committed(lambda: merging.execute(rows))
 
     def _add_later_columns(self) -> None:
         """Bring a table of an earlier version to the columns of this one, whose values are NULL."""
@@ -387,6 +387,21 @@ class LanceTable:
 
     errors = _errors
     """Errors of the store as LibraryError, for who asks `dataset` itself."""
+
+
+def _until_committed(write: Callable[[], object]) -> None:
+    """Repeat a write that lost every race for its commit: Lance itself tries for 30 seconds only.
+
+    Nothing of such a write is in the table. write: puts rows in place of those of the same keys.
+    """
+    end = time.monotonic() + _RETRY_TIMEOUT.total_seconds()
+    while True:
+        try:
+            write()
+            return
+        except OSError as error:
+            if "Too many concurrent writers" not in str(error) or time.monotonic() > end:
+                raise
 
 
 def of_files(file_keys: Iterable[str]) -> str:

@@ -47,7 +47,8 @@ def told(tmp_path_factory: pytest.TempPathFactory, starter: Encoder) -> dict[str
         [*apart, sys.executable, script, str(folder / "library"), str(folder / "shards")],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        # What else runs on the machine may fill its memory: Ray would end replicas for it.
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "RAY_memory_monitor_refresh_ms": "0"},
         timeout=850,
         check=False,
     )
