@@ -19,7 +19,7 @@ from retrieval.media import Modality
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # one fixture starts fifty runs
 
 PROGRAM = Path(__file__).with_name("repeated_kills.py")
-KILLS = 50
+KILLS = 25
 PHOTOS = 500
 ROWS = 1200
 
