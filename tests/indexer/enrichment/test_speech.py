@@ -10,7 +10,7 @@ from retrieval.library import create_library
 from retrieval.recognition.base import Segment, Task
 from retrieval.recognition.registry import load_recognizer
 from retrieval.search.joint import engine_of
-from retrieval.search.query import Query
+from retrieval.search.query import Query, TextPart
 from tests.made_speech import SAID, babble, save_sound, save_video, silence
 
 pytest.importorskip("av", reason="sound is read by PyAV")
@@ -41,7 +41,7 @@ def heard_by(library, encoder, name, **how):
 
 
 def found(library, text, k=3):
-    return engine_of(library, device="cpu").search(Query(text), k=k).hits
+    return engine_of(library, device="cpu").search(Query((TextPart(text),)), k=k).hits
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_model_hears_what_has_no_subtitles(files, tmp_path, tiny_encoder, whis
     assert stopped.interrupted
     assert stopped.looked_at + first.looked_at == 4  # the copy is heard once
     assert first.failed == again.looked_at == 0
-    assert any(detail.startswith("talk.wav at 0:0") for detail in told)
+    assert any(detail.startswith("copy.wav at 0:0") for detail in told)
     hits = [hit for hit in found(library, "bridge dog", k=20) if hit.item.found_by is Task.SPEECH]
     names = {hit.item.path.rpartition("/")[2]: hit.item for hit in hits}
     assert {"talk.wav", "copy.wav", "spoken.mp4"} <= set(names)
