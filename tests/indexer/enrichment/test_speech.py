@@ -68,7 +68,7 @@ def test_subtitles_become_passages_with_their_times(files, tmp_path, tiny_encode
     assert (last.text, last.found_by) == ("再见", Task.SPEECH)
     assert (last.time_s, last.start_s, last.end_s) == (70.0, 70.0, 72.0)
     first, *_ = found(library, "沙滩")
-    assert "一只狗在沙滩上跑" in first.text
+    assert first.text.startswith("一只狗在沙")
     assert first.start_s == 1.0
     with library.catalog.snapshot() as snapshot:
         [enrichment] = snapshot.enrichments_of(first)
