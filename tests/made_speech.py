@@ -59,6 +59,7 @@ def save_video(path: Path, sound: np.ndarray | None = None, seconds: float = 2.0
     """Write a video of 5 frames a second, with a sound track if there is one."""
     import av
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=5)
         stream.width = stream.height = 64

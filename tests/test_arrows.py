@@ -64,6 +64,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/benchmarks/metrics/test_oracles.py",
     "tests/indexer/test_changing_folder.py",
     "tests/indexer/test_crash_safety.py",
+    "tests/indexer/enrichment/test_speech.py",
     "tests/indexer/test_new_modality.py",
     "tests/indexer/test_object_sources.py",
     "tests/retrieval/indices/test_conformance.py",

@@ -5,20 +5,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.options import JsonOption, LibraryOption, print_json
-from retrieval.errors import NotFoundError
+from api.cli.options import JsonOption, LibraryOption, option, print_json
+from retrieval.errors import NotFoundError, UsageError
+from retrieval.recognition.base import Task
+from retrieval.recognition.transcripts import WRITERS, TranscriptForm
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from retrieval.catalog import Enrichment
 
 
 def texts(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="An indexed file.")],
     library: LibraryOption = None,
+    transcript: Annotated[
+        TranscriptForm | None,
+        option(
+            "--transcript", "vtt|srt|txt", "Print what is said in it as WebVTT, SubRip or text."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the texts that models found in a file: in its pictures, in speech, as captions."""
-    from api.cli import console
     from api.http.schemas import FoundTextSchema, valid_text
     from indexer.sources import absolute
     from retrieval.library import default_library_path, open_library
@@ -36,13 +45,33 @@ def texts(
                 place = item if one.task.is_of_pictures else None
                 told = {name: getattr(place, name, None) for name in ("page", "time_s")}
                 found.setdefault((one.task, one.key), (told, one))
+    if transcript is not None:
+        if as_json:
+            raise UsageError("--transcript and --json each print another form: leave one out.")
+        _print_transcript(path, [one for _, one in found.values()], transcript)
+        return
     if as_json:
         listed = [
             told | FoundTextSchema.of(one).model_dump(mode="json") for told, one in found.values()
         ]
         print_json({"path": valid_text(where), "texts": listed})
         return
-    for told, one in found.values():
+    _print(list(found.values()))
+
+
+def _print_transcript(path: Path, found: "Sequence[Enrichment]", form: TranscriptForm) -> None:
+    heard = next((one for one in found if one.task is Task.SPEECH and one.segments), None)
+    if heard is None:
+        raise NotFoundError(
+            f"There is no transcript of {path}: `mmsearch index --transcribe NAME` writes one."
+        )
+    typer.echo(WRITERS[form][1](heard.segments), nl=False)
+
+
+def _print(found: "Sequence[tuple[dict[str, Any], Enrichment]]") -> None:
+    from api.cli import console
+
+    for told, one in found:
         where_in = f", page {told['page']}" if told["page"] else ""
         where_in = where_in or (f", {told['time_s']:.1f} s" if told["time_s"] is not None else "")
         console.out.print(f"{one.task}{where_in} ({one.model})", style="bold", markup=False)

@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ class _Clock:
 
     def __init__(self, spans: list[tuple[int, int]], start_s: float) -> None:
         lengths = [end - start for start, end in spans]
-        self._begins = [0, *np.cumsum(lengths[:-1]).tolist()]
+        self._begins: list[int] = list(accumulate(lengths[:-1], initial=0))
         self._spans = spans
         self._start_s = start_s
 

@@ -1,6 +1,7 @@
 """Write transcripts of speech as WebVTT, SubRip or plain text."""
 
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from html import escape
 
 from retrieval.recognition.base import Segment
@@ -31,12 +32,20 @@ def as_text(segments: Iterable[Segment]) -> str:
     return "".join(f"{_line(segment)}\n" for segment in segments)
 
 
-WRITERS: dict[str, tuple[str, Callable[[Iterable[Segment]], str]]] = {
-    "vtt": ("text/vtt; charset=utf-8", as_vtt),
-    "srt": ("application/x-subrip; charset=utf-8", as_srt),
-    "txt": ("text/plain; charset=utf-8", as_text),
+class TranscriptForm(StrEnum):
+    """Form of a transcript, as the ending of its file."""
+
+    VTT = "vtt"
+    SRT = "srt"
+    TXT = "txt"
+
+
+WRITERS: dict[TranscriptForm, tuple[str, Callable[[Iterable[Segment]], str]]] = {
+    TranscriptForm.VTT: ("text/vtt; charset=utf-8", as_vtt),
+    TranscriptForm.SRT: ("application/x-subrip; charset=utf-8", as_srt),
+    TranscriptForm.TXT: ("text/plain; charset=utf-8", as_text),
 }
-"""Content type and function by the ending of a file."""
+"""Content type and function of each form."""
 
 
 def _cues(segments: Iterable[Segment]) -> Iterable[tuple[float, float, str]]:

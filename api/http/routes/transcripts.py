@@ -1,6 +1,5 @@
 """Transcripts of speech as files: WebVTT for the `track` of a player, SubRip, plain text."""
 
-from enum import StrEnum
 from typing import Any
 
 from fastapi import APIRouter, Depends, Response
@@ -9,17 +8,9 @@ from api.http.routes.dependencies import CurrentService, require
 from api.http.routes.items import ItemId, item_in
 from retrieval.errors import NotFoundError
 from retrieval.recognition.base import Task
-from retrieval.recognition.transcripts import WRITERS
+from retrieval.recognition.transcripts import WRITERS, TranscriptForm
 
 router = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[Depends(require("read"))])
-
-
-class TranscriptForm(StrEnum):
-    """Form of a transcript, as the ending of its file."""
-
-    VTT = "vtt"
-    SRT = "srt"
-    TXT = "txt"
 
 
 _AS_FILE: dict[int | str, dict[str, Any]] = {

@@ -66,6 +66,8 @@ class PictureLike(Protocol):
 
 ImageLike = str | os.PathLike[str] | bytes | PictureLike
 "Path of an image file, its content, or a PIL image."
+AudioLike = str | os.PathLike[str] | bytes
+"Path of a sound file, or its content."
 _Model = TypeVar("_Model", bound=BaseModel)
 _RETRYABLE = frozenset({429, 503})
 _FIRST_PAUSE_S = 0.5
@@ -109,7 +111,7 @@ class SearchOptions(TypedDict, total=False):
     parts: list[Part]
     k: int
     cursor: str | None
-    modality: Literal["image", "text", "any"]
+    modality: Literal["image", "text", "audio", "any"]
     spaces: list[str]
     where: Filter | None
     mode: Literal["auto", "vector", "text", "hybrid"]
@@ -162,11 +164,16 @@ class Client:
         text: str | None = None,
         *,
         image: ImageLike | None = None,
+        audio: AudioLike | None = None,
         **options: Unpack[SearchOptions],
     ) -> Answer:
-        """Search by a text, an image, or both; options are the fields of `SearchRequest`."""
-        encoded = None if image is None else in_base64(image)
-        return self.ask(search_request({"text": text, "image": encoded, **options}))
+        """Search by a text, an image, a sound or several; options as fields of `SearchRequest`."""
+        given = {
+            "text": text,
+            "image": None if image is None else in_base64(image),
+            "audio": None if audio is None else in_base64(audio),
+        }
+        return self.ask(search_request({**given, **options}))
 
     def ask(self, request: SearchRequest) -> Answer:
         """Send a search request."""
@@ -239,7 +246,7 @@ class Client:
         self,
         *,
         where: Filter | None = None,
-        modality: Literal["image", "text"] | None = None,
+        modality: Literal["image", "text", "audio"] | None = None,
         limit: int = 100,
         cursor: str | None = None,
         offset: int = 0,
@@ -275,6 +282,11 @@ class Client:
     def texts(self, item_id: int) -> ItemTexts:
         """List what models found in the picture or the speech of an item."""
         return self._read(ItemTexts, "GET", f"/v1/items/{item_id}/texts")
+
+    def transcript(self, item_id: int, form: Literal["vtt", "srt", "txt"] = "vtt") -> str:
+        """Download what is said in the file of an item, as WebVTT, SubRip or plain text."""
+        answer = self._request("GET", f"/v1/items/{item_id}/transcript.{form}")
+        return answer.content.decode("utf-8")
 
     def thumbnail(
         self, item_id: int, *, size: int = 320, form: Literal["webp", "jpeg"] = "webp"
@@ -627,11 +639,16 @@ class AsyncClient:
         text: str | None = None,
         *,
         image: ImageLike | None = None,
+        audio: AudioLike | None = None,
         **options: Unpack[SearchOptions],
     ) -> Answer:
-        """Search by a text, an image, or both; options are the fields of `SearchRequest`."""
-        encoded = None if image is None else in_base64(image)
-        return await self.ask(search_request({"text": text, "image": encoded, **options}))
+        """Search by a text, an image, a sound or several; options as fields of `SearchRequest`."""
+        given = {
+            "text": text,
+            "image": None if image is None else in_base64(image),
+            "audio": None if audio is None else in_base64(audio),
+        }
+        return await self.ask(search_request({**given, **options}))
 
     async def ask(self, request: SearchRequest) -> Answer:
         """Send a search request."""
@@ -708,7 +725,7 @@ class AsyncClient:
         self,
         *,
         where: Filter | None = None,
-        modality: Literal["image", "text"] | None = None,
+        modality: Literal["image", "text", "audio"] | None = None,
         limit: int = 100,
         cursor: str | None = None,
         offset: int = 0,
@@ -744,6 +761,11 @@ class AsyncClient:
     async def texts(self, item_id: int) -> ItemTexts:
         """List what models found in the picture or the speech of an item."""
         return await self._read(ItemTexts, "GET", f"/v1/items/{item_id}/texts")
+
+    async def transcript(self, item_id: int, form: Literal["vtt", "srt", "txt"] = "vtt") -> str:
+        """Download what is said in the file of an item, as WebVTT, SubRip or plain text."""
+        answer = await self._request("GET", f"/v1/items/{item_id}/transcript.{form}")
+        return answer.content.decode("utf-8")
 
     async def thumbnail(
         self, item_id: int, *, size: int = 320, form: Literal["webp", "jpeg"] = "webp"

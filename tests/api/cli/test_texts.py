@@ -4,7 +4,9 @@ from indexer.enrichment.run import enrich
 from indexer.pipeline import index_sources
 from retrieval.library import create_library
 from retrieval.recognition.base import Task
+from retrieval.recognition.speech import SubtitlesAlone
 from tests.block_codes import BlockEncoder, BlockReader, draw, save
+from tests.made_speech import save_video
 
 
 @pytest.mark.slow
@@ -35,3 +37,21 @@ def test_what_was_found_in_a_file_is_shown_and_counted(run, tmp_path):
         "models": ["blocks/1"],
     }
     assert "in 1 of 2 (blocks/1)" in run("status", "--library", library.path).out
+
+
+@pytest.mark.slow
+def test_what_is_said_is_printed_as_a_transcript(run, tmp_path, tiny_encoder):
+    pytest.importorskip("av", reason="videos are read by PyAV")
+    film = save_video(tmp_path / "films" / "talk.mp4")
+    silent = save_video(tmp_path / "films" / "silent-film.mp4")
+    said = "1\n00:00:01,000 --> 00:00:02,500\nTwo dogs run.\n"
+    film.with_suffix(".srt").write_text(said)
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [tmp_path / "films"], workers=1)
+    enrich(library, tiny_encoder, Task.SPEECH, SubtitlesAlone)
+    texts = ("texts", "--library", library.path, "--transcript")
+
+    assert run(*texts, "srt", film).out == said
+    assert run(*texts, "txt", film).out == "Two dogs run.\n"
+    assert run(*texts, "vtt", silent).code == 1
+    assert run(*texts, "vtt", film, "--json").code == 2

@@ -7,10 +7,11 @@ from indexer.enrichment.passages import utterances
 from indexer.enrichment.run import enrich
 from indexer.pipeline import index_sources
 from retrieval.library import create_library
+from retrieval.media import Modality
 from retrieval.recognition.base import Segment, Task
 from retrieval.recognition.registry import load_recognizer
 from retrieval.search.joint import engine_of
-from retrieval.search.query import Query
+from retrieval.search.query import Mode, Query, TextPart
 from tests.made_speech import SAID, babble, save_sound, save_video, silence
 
 pytest.importorskip("av", reason="sound is read by PyAV")
@@ -40,8 +41,10 @@ def heard_by(library, encoder, name, **how):
     return enrich(library, encoder, Task.SPEECH, lambda: load_recognizer(Task.SPEECH, name), **how)
 
 
-def found(library, text, k=3):
-    return engine_of(library, device="cpu").search(Query(text), k=k).hits
+def found(library, text):
+    """Find texts by their words, the best first."""
+    query = Query((TextPart(text),), modality=Modality.TEXT, mode=Mode.TEXT)
+    return [hit.item for hit in engine_of(library, device="cpu").search(query)]
 
 
 @pytest.fixture
@@ -51,6 +54,7 @@ def files(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_subtitles_become_passages_with_their_times(files, tmp_path, tiny_encoder):
     save_video(files / "film.mp4")
     (files / "film.srt").write_text(SRT)
@@ -59,18 +63,20 @@ def test_subtitles_become_passages_with_their_times(files, tmp_path, tiny_encode
     summary = heard_by(library, tiny_encoder, "sidecar")
 
     assert (summary.looked_at, summary.with_text) == (1, 1)
-    passages = [hit.item for hit in found(library, "再见", k=20) if hit.item.found_by]
-    assert len(passages) == summary.passages > 1
-    assert passages[0].text == "再见"
-    assert (passages[0].time_s, passages[0].start_s, passages[0].end_s) == (70.0, 70.0, 72.0)
-    assert {item.start_s for item in passages} <= {1.0, 2.6, 70.0}
-    [hit, *_] = [hit for hit in found(library, "沙滩", k=20) if hit.item.found_by]
+    assert summary.passages > 1
+    last, *_ = found(library, "再见")
+    assert (last.text, last.found_by) == ("再见", Task.SPEECH)
+    assert (last.time_s, last.start_s, last.end_s) == (70.0, 70.0, 72.0)
+    first, *_ = found(library, "沙滩")
+    assert first.text.startswith("一只狗在沙")
+    assert first.start_s == 1.0
     with library.catalog.snapshot() as snapshot:
-        [enrichment] = snapshot.enrichments_of(hit.item)
+        [enrichment] = snapshot.enrichments_of(first)
     assert enrichment.model == "sidecar"
     assert [segment.start_s for segment in enrichment.segments] == [1.0, 2.6, 70.0]
 
 
+@pytest.mark.slow
 def test_sounds_are_indexed_for_what_is_said_in_them(files, tmp_path, tiny_encoder):
     save_sound(files / "talk.wav", silence(1))
     (files / "talk.vtt").write_text("WEBVTT\n\n00:00.000 --> 00:01.000\nhello harbour\n")
@@ -84,7 +90,8 @@ def test_sounds_are_indexed_for_what_is_said_in_them(files, tmp_path, tiny_encod
     assert (before.added, after.added) == (0, 1)
     assert any("--transcribe" in note for note in before.notes)
     assert not after.notes
-    assert found(library, "harbour")[0].item.path == str(files / "talk.wav")
+    [passage] = found(library, "harbour")
+    assert passage.path == str(files / "talk.wav")
 
 
 @pytest.mark.slow
@@ -114,10 +121,9 @@ def test_a_model_hears_what_has_no_subtitles(files, tmp_path, tiny_encoder, whis
     assert stopped.interrupted
     assert stopped.looked_at + first.looked_at == 4  # the copy is heard once
     assert first.failed == again.looked_at == 0
-    assert any(detail.startswith("talk.wav at 0:0") for detail in told)
-    hits = [hit for hit in found(library, "bridge dog", k=20) if hit.item.found_by is Task.SPEECH]
-    names = {hit.item.path.rpartition("/")[2]: hit.item for hit in hits}
-    assert {"talk.wav", "copy.wav", "spoken.mp4"} <= set(names)
+    assert any(detail.startswith("copy.wav at 0:0") for detail in told)
+    names = {item.path.rpartition("/")[2]: item for item in found(library, "bridge")}
+    assert set(names) == {"talk.wav", "copy.wav", "spoken.mp4"}
     assert names["talk.wav"].text in "\n".join(text for text, _, _ in SAID)
     assert 1.5 < names["talk.wav"].time_s < 4.5
     with library.catalog.snapshot() as snapshot:
