@@ -304,7 +304,7 @@ def passages_of(task: Task, origin: Any, part: Any = None) -> sa.ColumnElement[b
 
 def texts_of_items(connection: sa.Connection, item_ids: Sequence[int]) -> dict[int, list[str]]:
     """Return what was found in the pictures of some items, by id."""
-    query: sa.Select[Any] = (
+    query = (
         sa.select(ItemRecord.id, EnrichmentRecord.text)
         .join_from(ItemRecord, FileRecord, FileRecord.id == ItemRecord.file_id)
         .join(EnrichmentRecord, EnrichmentRecord.key == PICTURE_KEY)
@@ -320,7 +320,7 @@ def texts_of_items(connection: sa.Connection, item_ids: Sequence[int]) -> dict[i
 
 def texts_of_files(connection: sa.Connection, file_ids: Sequence[int]) -> dict[int, list[str]]:
     """Return what is said in some files, by id."""
-    query: sa.Select[Any] = (
+    query = (
         sa.select(FileRecord.id, EnrichmentRecord.text)
         .join(EnrichmentRecord, EnrichmentRecord.key == FileRecord.content_hash)
         .where(EnrichmentRecord.task == Task.SPEECH, EnrichmentRecord.text.is_not(None))
@@ -329,7 +329,7 @@ def texts_of_files(connection: sa.Connection, file_ids: Sequence[int]) -> dict[i
 
 
 def _texts(
-    connection: sa.Connection, query: sa.Select[Any], column: Any, ids: Sequence[int]
+    connection: sa.Connection, query: Any, column: Any, ids: Sequence[int]
 ) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for chunk in chunks(ids):
