@@ -71,7 +71,7 @@ class Segment:
         if corners is not None and len(corners) != 4:
             raise ValueError(f"a box of {len(corners)} corners")
         confidence, start_s, end_s = numbers
-        return cls(text, confidence, corners, start_s, end_s)  # type: ignore[arg-type]
+        return cls(text, confidence, corners, start_s, end_s)
 
 
 @dataclass(frozen=True, slots=True)
