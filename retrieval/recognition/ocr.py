@@ -37,9 +37,11 @@ _METHOD = 1
 """Number of what is done here with the models; part of the identity, since texts depend on it."""
 
 GLANCE_PIXELS = 160_000
-"""Of the picture that is looked at first."""
+"""Of the picture that is looked at first; long ones, as receipts are, may have more."""
 GLANCE_SCORE = 0.4
 """Least score of a box there for the picture to be read."""
+_LEAST_CONTRAST = 12
+"""Between the least and the largest value of a colour; an even area is taken for text otherwise."""
 LEAST_PIXELS = 250_000
 """Of a picture in which text is detected; smaller ones are enlarged."""
 MOST_PIXELS = 4_000_000
@@ -148,18 +150,24 @@ class RapidOcr:
         return len(self._glance(image)) > 0
 
     def _recognized(self, image: Image.Image) -> Recognized:
+        import cv2
         from rapidocr.inference_engine.onnxruntime.main import ONNXRuntimeError
 
         try:
             glanced = self._glance(image)
             return Recognized(self._read(image, glanced) if len(glanced) else ())
-        except (ValueError, ArithmeticError, MemoryError, ONNXRuntimeError) as error:
+        except (ValueError, ArithmeticError, MemoryError, cv2.error, ONNXRuntimeError) as error:
             return Recognized(failure=f"its text cannot be recognised: {error}"[:300])
 
     def _glance(self, image: Image.Image) -> Corners:
         """Find boxes that may be text in the reduced picture, in pixels of the whole one."""
-        scale = min(1.0, math.sqrt(GLANCE_PIXELS / (image.width * image.height)))
-        return _boxes(self._glancer, _scaled(image, scale)) / np.float32(scale)
+        shorter, longer = sorted(image.size)
+        pixels = GLANCE_PIXELS * max(1.0, longer / shorter / 2)
+        scale = min(1.0, math.sqrt(pixels / (shorter * longer)))
+        page = _scaled(image, scale)
+        if int(np.ptp(page, axis=(0, 1)).max()) < _LEAST_CONTRAST:
+            return np.empty((0, 4, 2), np.float32)
+        return _boxes(self._glancer, page) / np.float32(scale)
 
     def _read(self, image: Image.Image, glanced: Corners) -> list[Segment]:
         scale = _useful_scale(image, glanced)

@@ -209,6 +209,8 @@ class Explanation(BaseModel):
     """Attention over the view: rows from top to bottom, not negative, sum 1. Four significant digits."""
     view: tuple[float, float, float, float]
     """Box that the heat maps cover: left, top, right and bottom in pixels of the upright image."""
+    found_text: list[FoundTextInPicture]
+    """Lines that models found, with words of the text, in reading order."""
 
 
 class FacetValueMediaKind(BaseModel):
@@ -305,6 +307,7 @@ class Filter(BaseModel):
     taken_at: TimeRange | None = None
     width: Range | None = None
     height: Range | None = None
+    has_text: bool | None = None
     camera: str | None = None
     camera_name: str | None = None
     place: str | None = None
@@ -345,6 +348,22 @@ class FolderList(BaseModel):
     """Files right in it whose names are of known formats; at most 10,000"""
     is_cut: bool
     """Whether there are more than are listed."""
+
+
+class FoundTextInPicture(BaseModel):
+    """A line of recognised text, or of a caption, that holds words of the text to explain."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    task: Task
+    """ocr: in the picture; caption: of what it shows."""
+    line: str
+    """The line as the model found it."""
+    found_words: list[str]
+    """Words of the text that are in it."""
+    confidence: float | None
+    """Of the model, 0 to 1."""
+    box: list[tuple[float, float]] | None
+    """Its four corners (x, y), clockwise from the upper left of the text, as fractions of the upright picture's width and height; null: of no place."""
 
 
 class FoundText(BaseModel):

@@ -52,7 +52,7 @@ def read(reader: ocr.RapidOcr, image: Image.Image):
     [("en", 14, 0), ("en", 20, 90), ("zh", 16, 180), ("zh", 28, -6), ("en", 40, 270)],
 )
 def test_pages_are_read_at_every_size_and_angle(reader, language, size, angle):
-    lines = page_lines(language)[:6]
+    lines = page_lines(language)[:4]
     found = read(reader, render_page(lines, font(language), size, angle))
     assert character_error_rate([" ".join(lines)], [found.text or ""]) <= 0.02
     assert all(segment.confidence >= ocr.LEAST_CONFIDENCE for segment in found.segments)
@@ -79,7 +79,7 @@ def test_boxes_enclose_the_text_and_begin_at_its_upper_left(reader, turns):
 
 def test_long_receipts_are_read_in_tiles_each_line_once(reader, monkeypatch):
     monkeypatch.setattr(ocr, "MOST_PIXELS", 300_000)
-    lines = [f"Item number {number}: {number * 7}.50 EUR" for number in range(70)]
+    lines = [f"Item number {number}: {number * 7}.50 EUR" for number in range(50)]
     receipt = render_page(lines, font("en"), 22)
     assert len(ocr._tiles(receipt.height)) >= 2
     found = read(reader, receipt)
