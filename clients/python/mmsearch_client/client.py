@@ -64,6 +64,8 @@ class PictureLike(Protocol):
 
 ImageLike = str | os.PathLike[str] | bytes | PictureLike
 "Path of an image file, its content, or a PIL image."
+AudioLike = str | os.PathLike[str] | bytes
+"Path of a sound file, or its content."
 _Model = TypeVar("_Model", bound=BaseModel)
 _RETRYABLE = frozenset({429, 503})
 _FIRST_PAUSE_S = 0.5
@@ -107,7 +109,7 @@ class SearchOptions(TypedDict, total=False):
     parts: list[Part]
     k: int
     cursor: str | None
-    modality: Literal["image", "text", "any"]
+    modality: Literal["image", "text", "audio", "any"]
     spaces: list[str]
     where: Filter | None
     mode: Literal["auto", "vector", "text", "hybrid"]
@@ -160,11 +162,16 @@ class Client:
         text: str | None = None,
         *,
         image: ImageLike | None = None,
+        audio: AudioLike | None = None,
         **options: Unpack[SearchOptions],
     ) -> Answer:
-        """Search by a text, an image, or both; options are the fields of `SearchRequest`."""
-        encoded = None if image is None else in_base64(image)
-        return self.ask(search_request({"text": text, "image": encoded, **options}))
+        """Search by a text, an image, a sound or several; options as fields of `SearchRequest`."""
+        given = {
+            "text": text,
+            "image": None if image is None else in_base64(image),
+            "audio": None if audio is None else in_base64(audio),
+        }
+        return self.ask(search_request({**given, **options}))
 
     def ask(self, request: SearchRequest) -> Answer:
         """Send a search request."""
@@ -237,7 +244,7 @@ class Client:
         self,
         *,
         where: Filter | None = None,
-        modality: Literal["image", "text"] | None = None,
+        modality: Literal["image", "text", "audio"] | None = None,
         limit: int = 100,
         cursor: str | None = None,
         offset: int = 0,
@@ -595,11 +602,16 @@ class AsyncClient:
         text: str | None = None,
         *,
         image: ImageLike | None = None,
+        audio: AudioLike | None = None,
         **options: Unpack[SearchOptions],
     ) -> Answer:
-        """Search by a text, an image, or both; options are the fields of `SearchRequest`."""
-        encoded = None if image is None else in_base64(image)
-        return await self.ask(search_request({"text": text, "image": encoded, **options}))
+        """Search by a text, an image, a sound or several; options as fields of `SearchRequest`."""
+        given = {
+            "text": text,
+            "image": None if image is None else in_base64(image),
+            "audio": None if audio is None else in_base64(audio),
+        }
+        return await self.ask(search_request({**given, **options}))
 
     async def ask(self, request: SearchRequest) -> Answer:
         """Send a search request."""
@@ -676,7 +688,7 @@ class AsyncClient:
         self,
         *,
         where: Filter | None = None,
-        modality: Literal["image", "text"] | None = None,
+        modality: Literal["image", "text", "audio"] | None = None,
         limit: int = 100,
         cursor: str | None = None,
         offset: int = 0,

@@ -12,13 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 JobKind = Literal["index", "upload"]
 JobState = Literal["waiting", "running", "succeeded", "failed", "cancelled"]
-MediaKind = Literal["image", "video", "document", "text", "table"]
-Modality = Literal["image", "text"]
+MediaKind = Literal["image", "video", "audio", "document", "text", "table"]
+Modality = Literal["image", "text", "audio"]
 Mode = Literal["auto", "vector", "text", "hybrid"]
 Order = Literal["oldest", "newest", "date", "date-asc", "name", "collection"]
 PartKind = Literal["time", "place", "camera", "folder"]
 Sort = Literal["relevance", "date", "date-asc", "name"]
 TakenFrom = Literal["metadata", "mtime"]
+Task = Literal["ocr", "speech", "caption"]
 ThumbnailFormat = Literal["webp", "jpeg"]
 ThumbnailSize = Literal[160, 320, 640, 1280, 2560]
 
@@ -104,6 +105,8 @@ class Changes(BaseModel):
     """Chunks added after `after`; at most 10,000."""
     jobs: int
     """Number of unfinished jobs of this service."""
+    sounds: int = 0
+    """Windows of sound added after `after`; at most 10,000."""
 
 
 class CollectionList(BaseModel):
@@ -393,8 +396,14 @@ class Item(BaseModel):
     """Page of a document, from 1."""
     time_s: float | None
     """Time of a video frame in seconds."""
+    start_s: float | None
+    """When it begins, in seconds of its file."""
+    end_s: float | None
+    """When it ends, in seconds of its file."""
     text: str | None
     """The chunk of text."""
+    found_by: Task | None
+    """Of a text that a model found: in a picture (ocr), in speech, or of what a picture shows (caption); null: it stands in the file."""
     columns: dict[str, Any] | None
     """Other values of the table row."""
     taken_local: str | None
@@ -542,8 +551,14 @@ class ListedItem(BaseModel):
     """Page of a document, from 1."""
     time_s: float | None
     """Time of a video frame in seconds."""
+    start_s: float | None
+    """When it begins, in seconds of its file."""
+    end_s: float | None
+    """When it ends, in seconds of its file."""
     text: str | None
     """The chunk of text."""
+    found_by: Task | None
+    """Of a text that a model found: in a picture (ocr), in speech, or of what a picture shows (caption); null: it stands in the file."""
     columns: dict[str, Any] | None
     """Other values of the table row."""
     taken_local: str | None
@@ -653,13 +668,15 @@ class Notes(BaseModel):
 
 
 class Part(BaseModel):
-    """A query part: a text, an image or an item, with a signed weight."""
+    """A query part: a text, an image, a sound or an item, with a signed weight."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
     text: str | None = None
     """Text to search for."""
     image: str | None = None
     """An image file, in base64."""
+    audio: str | None = None
+    """A sound file, in base64."""
     item: int | None = None
     """The id of an item."""
     weight: float = 1.0
@@ -732,6 +749,8 @@ class SearchRequest(BaseModel):
     """Text to search for: a part of weight 1."""
     image: str | None = None
     """An image file, in base64: a part of weight 1."""
+    audio: str | None = None
+    """A sound file, in base64: a part of weight 1. The first 60 seconds are searched for."""
     item: int | None = None
     """The id of an item: as a part."""
     parts: list[Part] = []
@@ -741,9 +760,9 @@ class SearchRequest(BaseModel):
     cursor: str | None = None
     """`next_cursor` of an earlier answer to the same query."""
     modality: Modality | Literal["any"] = "image"
-    """image: images, frames and pages; text: chunks of text; any: both, joined by rank fusion, where the text of a page finds the page."""
+    """image: images, frames and pages; text: chunks of text; audio: windows of sound; any: all, joined by rank fusion, where the text of a page finds the page."""
     spaces: list[str] = []
-    """Ids of the vector spaces to search, of those that the service was started with; several are joined by rank fusion. Default: the first of them."""
+    """Ids of the vector spaces to search, of those that the service was started with; several are joined by rank fusion. Default: the first of them, and for what its encoder does not take the first other one that does."""
     where: Filter | None = None
     """Filter of the hits."""
     mode: Mode = "auto"
@@ -814,8 +833,14 @@ class Hit(BaseModel):
     """Of a document, from 1."""
     time_s: float | None = None
     """Of a video's frame, in seconds."""
+    start_s: float | None = None
+    """When it begins, in seconds."""
+    end_s: float | None = None
+    """When it ends, in seconds."""
     text: str | None = None
     """Text of a chunk; of a page, the chunk that was found."""
+    found_by: Task | None = None
+    """Of a text that a model found: in a picture (ocr), in speech, or of what a picture shows (caption); null: it stands in the file."""
     columns: dict[str, Any] | None = None
     """Other values of a table's row."""
     width: int | None = None
@@ -852,6 +877,7 @@ class Space(BaseModel):
     texts: int
     files_behind: int
     """Indexed files that were not embedded in it as they are now."""
+    sounds: int = 0
 
 
 class Stats(BaseModel):
@@ -899,6 +925,8 @@ class Stats(BaseModel):
     """Scopes of the API key of this request."""
     jobs_waiting: int
     """Number of unfinished jobs, with the running one."""
+    sounds: int = 0
+    """Searchable windows of sound."""
     files_noted: int = 0
     """Indexed files of which something could not be read."""
     items_hidden: int = 0

@@ -94,8 +94,9 @@ def test_a_damaged_sound_keeps_what_can_be_decoded_at_its_time(tmp_path):
 
 
 def test_what_has_no_sound_says_so(tmp_path):
-    with pytest.raises(UnreadableFileError, match="has no sound"), open_sound(
-        str(write_video(tmp_path / "mute.mp4", None))
+    with (
+        pytest.raises(UnreadableFileError, match="has no sound"),
+        open_sound(str(write_video(tmp_path / "mute.mp4", None))),
     ):
         pass
     (tmp_path / "text.mp3").write_text("no sound")
