@@ -87,8 +87,8 @@ def test_text_finds_sound_in_the_order_of_the_model(library, clap):
     of_files = [place for place in named(found) if place in cosines]
     assert len(of_files) == len(cosines)
     similarity = {place: hit.similarity for place, hit in zip(named(found), found, strict=True)}
-    for place in cosines:
-        assert similarity[place] == pytest.approx(cosines[place], abs=0.01)
+    for place, cosine in cosines.items():
+        assert similarity[place] == pytest.approx(cosine, abs=0.01)
     assert [hit.similarity for hit in found] == sorted(similarity.values(), reverse=True)
     assert {start for name, start in named(found) if name == "clip.mp4"} == {0, 1, 2}
 
@@ -122,9 +122,11 @@ def test_facets_count_sounds(library):
 
 
 def test_a_library_of_pictures_says_how_to_take_sound(folder, tmp_path):
-    with mmsearch.create(tmp_path / "pictures", "starter") as pictures:
-        with pytest.raises(UsageError, match="--encoder clap:NAME_OR_DIR --space new"):
-            pictures.search(audio=folder / "low.wav", modality="any")
+    with (
+        mmsearch.create(tmp_path / "pictures", "starter") as pictures,
+        pytest.raises(UsageError, match="--encoder clap:NAME_OR_DIR --space new"),
+    ):
+        pictures.search(audio=folder / "low.wav", modality="any")
 
 
 def test_the_terminal_searches_by_a_sound(path, folder):

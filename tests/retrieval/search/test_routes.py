@@ -50,5 +50,5 @@ def test_spaces_that_are_named_are_asked_for_all_unless_they_do_not_take_the_que
 
 def test_what_no_space_takes_says_how_to_add_one_that_does():
     require_takers({AUDIO, IMAGE}, BOTH)
-    with pytest.raises(UsageError, match="takes audio.*clap:NAME_OR_DIR --space new"):
+    with pytest.raises(UsageError, match=r"takes audio.*clap:NAME_OR_DIR --space new"):
         require_takers({AUDIO}, [PICTURES])
