@@ -137,7 +137,10 @@ def test_the_terminal_searches_by_a_sound(path, folder):
 
 
 def test_the_service_finds_draws_and_plays_sounds(path, folder):
-    with TestClient(create_app(path, ServiceSettings(), device="cpu")) as service:
+    settings = ServiceSettings(deadline_s=60)
+    with TestClient(
+        create_app(path, settings, device="cpu"), base_url="http://localhost"
+    ) as service:
         content = (folder / "high.flac").read_bytes()
         answer = service.post(
             "/v1/search",
