@@ -95,11 +95,12 @@ class SearchBody:
     """A search request, its parts and its uploaded files.
 
     parts: field (`text`, `image`, `audio` or `item`), value and weight of each, shorthands first,
-    then the files that were uploaded.
+    then the files that were uploaded. uploaded: number of these.
     """
 
     request: SearchRequest
     parts: list[tuple[str, Any, float]]
+    uploaded: int = 0
 
     @property
     def images(self) -> list[NamedFile]:
@@ -112,10 +113,16 @@ class SearchBody:
         return self._files("audio")
 
     def _files(self, field: str) -> list[NamedFile]:
+        given = len(self.parts) - self.uploaded
         files = [
             (f"The {_NAMES[field]} of part {number}", value)
-            for number, (kind, value, _) in enumerate(self.parts, start=1)
+            for number, (kind, value, _) in enumerate(self.parts[:given], start=1)
             if kind == field
+        ]
+        uploads = [value for kind, value, _ in self.parts[given:] if kind == field]
+        files += [
+            (f"The uploaded {_NAMES[field]} {number}", value)
+            for number, value in enumerate(uploads, start=1)
         ]
         if len(files) > MAX_IMAGES or len(self.parts) > MAX_PARTS:
             raise UsageError(
@@ -208,7 +215,8 @@ def search_body(asked: SearchRequest, uploads: Sequence[tuple[str, bytes]] = ())
         for kind in ("text", "image", "audio", "item")
         if (value := getattr(part, kind)) is not None
     ]
-    return SearchBody(asked, [*parts, *((field, content, 1.0) for field, content in uploads)])
+    parts += [(field, content, 1.0) for field, content in uploads]
+    return SearchBody(asked, parts, len(uploads))
 
 
 def parse_json(model: type[_Model], content: str | bytes, place: str) -> _Model:

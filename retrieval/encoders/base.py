@@ -215,7 +215,7 @@ def sound_input(encoder: Encoder) -> SoundInput | None:
     """Return what an encoder hears at once; None: it takes no sound."""
     if Modality.AUDIO not in encoder.modalities:
         return None
-    heard: SoundInput = encoder.sound_input  # type: ignore[attr-defined]
+    heard: SoundInput | None = getattr(encoder, "sound_input", None)
     return heard
 
 

@@ -1,7 +1,7 @@
 """CLAP models of `transformers`: sound and text in one space."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -92,6 +92,7 @@ class ClapEncoder:
 
     def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
         """Encode n windows of sound or n strings -> (n, d), unit L2 norm."""
+        encode: Callable[[Any], Vectors]
         match modality:
             case Modality.AUDIO:
                 encode, size = self._encode_sounds, _SOUNDS_PER_BATCH

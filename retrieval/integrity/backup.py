@@ -394,7 +394,7 @@ def _copy_rows(
         damaged += int(np.count_nonzero(are_damaged(new, checksums[begin + len(held) : end])))
         if len(new):
             to.copy(new, checksums[begin + len(held) : end], begin + len(held))
-        on_progress(f"Vectors ({part.modality.plural})", end, part.rows)
+        on_progress(f"Vectors ({Modality(part.modality).plural})", end, part.rows)
     return damaged
 
 

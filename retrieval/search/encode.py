@@ -163,7 +163,7 @@ class QueryVectors:
         samples = resample(part.samples, SOUND_RATE, heard.rate)
         windows = cut_windows(samples, heard.length, heard.rate)
         vectors = self._encoder().encode(Modality.AUDIO, windows)
-        return join_parts([1.0] * len(vectors), vectors)
+        return join_parts([1.0] * len(vectors), list(vectors))
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,8 +25,8 @@ def choose_routes(
 ) -> list[Route]:
     """Choose a space for each modality that is wanted: the default one, if its encoder takes it.
 
-    Else it is the first other one that has vectors of it. Where none is, and other modalities are
-    wanted, too, sound is left out, and so is everything where no encoder takes the query.
+    Else it is the first other one that has vectors of it. What only encoders find that do not take
+    the query is left out; so is sound that no space has, if other modalities are wanted, too.
 
     Args:
         modalities: What is to be found.
@@ -39,9 +39,16 @@ def choose_routes(
     for wanted in modalities:
         able = [space for space in spaces if _takes(space, {wanted, *needed})]
         chosen = [s for s in able if s is default or (not s.is_given and has_rows(s.id, wanted))]
+        is_elsewhere = any(
+            _takes(s, {wanted}) and has_rows(s.id, wanted)
+            for s in spaces[1:]
+            if not s.is_given and not chosen
+        )
         if chosen:
             routes.append((chosen[0].id, wanted))
-        elif _takes(default, needed) and (wanted is not Modality.AUDIO or len(modalities) == 1):
+        elif is_elsewhere or not _takes(default, needed):
+            continue
+        elif wanted is not Modality.AUDIO or len(modalities) == 1:
             routes.append((default.id, wanted))
     return routes
 

@@ -49,7 +49,7 @@ def test_images_are_found_in_a_fixed_order(tmp_path, make):
 
 
 def test_every_kind_is_found_unless_only_some_are_asked_for(tmp_path, make):
-    make(tmp_path, "a.jpg", "b.mp4", "c.pdf", "d.txt", "e.csv", "f.exe")
+    make(tmp_path, "a.jpg", "b.mp4", "bc.mp3", "c.pdf", "d.txt", "e.csv", "f.exe")
     kinds = [entry.kind for entry in walk(str(tmp_path)) if isinstance(entry, FoundFile)]
     assert kinds == list(MediaKind)
     some = WalkOptions(kinds=frozenset({MediaKind.TEXT, MediaKind.VIDEO}))

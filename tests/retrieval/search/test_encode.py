@@ -82,6 +82,8 @@ def test_parts_are_weighted_and_scaled_to_unit_length():
 class Axes:
     """An encoder of two texts, each along an axis; longer texts than one word are cut."""
 
+    modalities = frozenset({Modality.IMAGE, Modality.TEXT})
+
     context_length = 1
     space = Space("axes", "w", "p", 2)
 

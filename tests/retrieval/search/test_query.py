@@ -123,12 +123,12 @@ def test_names_of_modes_and_modalities():
     with pytest.raises(UsageError, match="auto, vector, text, hybrid, not 'HYBRID'"):
         parse_mode("HYBRID")
     assert parse_modality("text") == "text"
-    with pytest.raises(UsageError, match="image or text, not 'any'"):
+    with pytest.raises(UsageError, match="image or text or audio, not 'any'"):
         parse_modality("any")
     assert parse_modalities("text") == (Modality.TEXT,)
     assert parse_modalities("any") == tuple(Modality)
-    with pytest.raises(UsageError, match="image, text or any, not 'audio'"):
-        parse_modalities("audio")
+    with pytest.raises(UsageError, match="image, text, audio or any, not 'smell'"):
+        parse_modalities("smell")
 
 
 @pytest.mark.parametrize(
