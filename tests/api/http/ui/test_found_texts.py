@@ -367,20 +367,8 @@ def job(number: int, **facts) -> dict:
 )
 def test_jobs_say_what_is_looked_for(browser, address, locale, running, done):
     found = {"task": "ocr", "looked_at": 100, "with_text": 12, "failed": 0}
-    counts = dict.fromkeys(
-        [
-            "found",
-            "added",
-            "changed",
-            "unchanged",
-            "moved",
-            "duplicates",
-            "removed",
-            "failed",
-            "embedded",
-        ],
-        0,
-    )
+    files = ["found", "added", "changed", "unchanged", "moved", "duplicates", "removed", "failed"]
+    counts = dict.fromkeys([*files, "embedded"], 0)
     result = JobResult(seconds=9, interrupted=False, notes=[], texts=[found], **counts)
     jobs = [
         job(2, state="running"),
