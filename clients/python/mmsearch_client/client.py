@@ -37,7 +37,6 @@ from mmsearch_client.models import (
     GeoBox,
     Item,
     ItemList,
-    ItemTexts,
     Job,
     JobList,
     MapPoints,
@@ -65,8 +64,6 @@ class PictureLike(Protocol):
 
 ImageLike = str | os.PathLike[str] | bytes | PictureLike
 "Path of an image file, its content, or a PIL image."
-AudioLike = str | os.PathLike[str] | bytes
-"Path of a sound file, or its content."
 _Model = TypeVar("_Model", bound=BaseModel)
 _RETRYABLE = frozenset({429, 503})
 _FIRST_PAUSE_S = 0.5
@@ -110,7 +107,7 @@ class SearchOptions(TypedDict, total=False):
     parts: list[Part]
     k: int
     cursor: str | None
-    modality: Literal["image", "text", "audio", "any"]
+    modality: Literal["image", "text", "any"]
     spaces: list[str]
     where: Filter | None
     mode: Literal["auto", "vector", "text", "hybrid"]
@@ -163,16 +160,11 @@ class Client:
         text: str | None = None,
         *,
         image: ImageLike | None = None,
-        audio: AudioLike | None = None,
         **options: Unpack[SearchOptions],
     ) -> Answer:
-        """Search by a text, an image, a sound or several; options as fields of `SearchRequest`."""
-        given = {
-            "text": text,
-            "image": None if image is None else in_base64(image),
-            "audio": None if audio is None else in_base64(audio),
-        }
-        return self.ask(search_request({**given, **options}))
+        """Search by a text, an image, or both; options are the fields of `SearchRequest`."""
+        encoded = None if image is None else in_base64(image)
+        return self.ask(search_request({"text": text, "image": encoded, **options}))
 
     def ask(self, request: SearchRequest) -> Answer:
         """Send a search request."""
@@ -245,7 +237,7 @@ class Client:
         self,
         *,
         where: Filter | None = None,
-        modality: Literal["image", "text", "audio"] | None = None,
+        modality: Literal["image", "text"] | None = None,
         limit: int = 100,
         cursor: str | None = None,
         offset: int = 0,
@@ -277,10 +269,6 @@ class Client:
     def item(self, item_id: int) -> Item:
         """Describe an item."""
         return self._read(Item, "GET", f"/v1/items/{item_id}")
-
-    def texts(self, item_id: int) -> ItemTexts:
-        """List what models found in the picture or the speech of an item."""
-        return self._read(ItemTexts, "GET", f"/v1/items/{item_id}/texts")
 
     def thumbnail(
         self, item_id: int, *, size: int = 320, form: Literal["webp", "jpeg"] = "webp"
@@ -369,7 +357,6 @@ class Client:
         retry_failed: bool = False,
         kinds: Sequence[str] | None = None,
         hidden: bool | None = None,
-        ocr: bool | None = None,
     ) -> Job:
         """Update the library from all its sources, or from some paths in them.
 
@@ -378,14 +365,12 @@ class Client:
             retry_failed: Also read files again that failed and have not changed.
             kinds: Kinds of files that the sources named by `paths` are to have.
             hidden: Whether these sources are to have hidden files and folders.
-            ocr: Whether to find the text in pictures of the whole library from now on.
         """
         body = {
             "paths": list(paths) if paths else None,
             "retry_failed": retry_failed,
             "kinds": list(kinds) if kinds else None,
             "hidden": hidden,
-            **({} if ocr is None else {"ocr": ocr}),
         }
         return self._read(Job, "POST", "/v1/index", json=body)
 
@@ -610,16 +595,11 @@ class AsyncClient:
         text: str | None = None,
         *,
         image: ImageLike | None = None,
-        audio: AudioLike | None = None,
         **options: Unpack[SearchOptions],
     ) -> Answer:
-        """Search by a text, an image, a sound or several; options as fields of `SearchRequest`."""
-        given = {
-            "text": text,
-            "image": None if image is None else in_base64(image),
-            "audio": None if audio is None else in_base64(audio),
-        }
-        return await self.ask(search_request({**given, **options}))
+        """Search by a text, an image, or both; options are the fields of `SearchRequest`."""
+        encoded = None if image is None else in_base64(image)
+        return await self.ask(search_request({"text": text, "image": encoded, **options}))
 
     async def ask(self, request: SearchRequest) -> Answer:
         """Send a search request."""
@@ -696,7 +676,7 @@ class AsyncClient:
         self,
         *,
         where: Filter | None = None,
-        modality: Literal["image", "text", "audio"] | None = None,
+        modality: Literal["image", "text"] | None = None,
         limit: int = 100,
         cursor: str | None = None,
         offset: int = 0,
@@ -728,10 +708,6 @@ class AsyncClient:
     async def item(self, item_id: int) -> Item:
         """Describe an item."""
         return await self._read(Item, "GET", f"/v1/items/{item_id}")
-
-    async def texts(self, item_id: int) -> ItemTexts:
-        """List what models found in the picture or the speech of an item."""
-        return await self._read(ItemTexts, "GET", f"/v1/items/{item_id}/texts")
 
     async def thumbnail(
         self, item_id: int, *, size: int = 320, form: Literal["webp", "jpeg"] = "webp"
@@ -822,7 +798,6 @@ class AsyncClient:
         retry_failed: bool = False,
         kinds: Sequence[str] | None = None,
         hidden: bool | None = None,
-        ocr: bool | None = None,
     ) -> Job:
         """Update the library from all its sources, or from some paths in them.
 
@@ -831,14 +806,12 @@ class AsyncClient:
             retry_failed: Also read files again that failed and have not changed.
             kinds: Kinds of files that the sources named by `paths` are to have.
             hidden: Whether these sources are to have hidden files and folders.
-            ocr: Whether to find the text in pictures of the whole library from now on.
         """
         body = {
             "paths": list(paths) if paths else None,
             "retry_failed": retry_failed,
             "kinds": list(kinds) if kinds else None,
             "hidden": hidden,
-            **({} if ocr is None else {"ocr": ocr}),
         }
         return await self._read(Job, "POST", "/v1/index", json=body)
 

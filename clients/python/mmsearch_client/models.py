@@ -10,16 +10,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-JobKind = Literal["index", "upload", "texts"]
+JobKind = Literal["index", "upload"]
 JobState = Literal["waiting", "running", "succeeded", "failed", "cancelled"]
-MediaKind = Literal["image", "video", "audio", "document", "text", "table"]
-Modality = Literal["image", "text", "audio"]
+MediaKind = Literal["image", "video", "document", "text", "table"]
+Modality = Literal["image", "text"]
 Mode = Literal["auto", "vector", "text", "hybrid"]
 Order = Literal["oldest", "newest", "date", "date-asc", "name", "collection"]
 PartKind = Literal["time", "place", "camera", "folder"]
 Sort = Literal["relevance", "date", "date-asc", "name"]
 TakenFrom = Literal["metadata", "mtime"]
-Task = Literal["ocr", "speech", "caption"]
 ThumbnailFormat = Literal["webp", "jpeg"]
 ThumbnailSize = Literal[160, 320, 640, 1280, 2560]
 
@@ -105,8 +104,6 @@ class Changes(BaseModel):
     """Chunks added after `after`; at most 10,000."""
     jobs: int
     """Number of unfinished jobs of this service."""
-    sounds: int = 0
-    """Windows of sound added after `after`; at most 10,000."""
 
 
 class CollectionList(BaseModel):
@@ -277,7 +274,6 @@ class Filter(BaseModel):
     taken_at: TimeRange | None = None
     width: Range | None = None
     height: Range | None = None
-    has_text: bool | None = None
     camera: str | None = None
     camera_name: str | None = None
     place: str | None = None
@@ -320,21 +316,6 @@ class FolderList(BaseModel):
     """Whether there are more than are listed."""
 
 
-class FoundText(BaseModel):
-    """What one task found."""
-
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
-    task: Task
-    """ocr: in the picture; speech: in the whole file; caption: generated, of what the picture shows."""
-    model: str
-    """The model that found it, with its version."""
-    text: str
-    """All of it, a line a segment; empty: nothing."""
-    segments: list[Segment]
-    failure: str | None = None
-    """Why the model could not look."""
-
-
 class GeoBox(BaseModel):
     """Bounding box in degrees; west > east if it crosses the 180th meridian."""
 
@@ -368,8 +349,6 @@ class IndexRequest(BaseModel):
     """Kinds of files to index, remembered by the sources that are named."""
     hidden: bool | None = None
     """Whether to index hidden files and folders, remembered by the sources that are named."""
-    ocr: bool | None = None
-    """Whether to find the text in pictures, video frames and scanned pages of the whole library, from now on; null: as before, at first not."""
 
 
 class IndexStats(BaseModel):
@@ -414,14 +393,8 @@ class Item(BaseModel):
     """Page of a document, from 1."""
     time_s: float | None
     """Time of a video frame in seconds."""
-    start_s: float | None
-    """When it begins, in seconds of its file."""
-    end_s: float | None
-    """When it ends, in seconds of its file."""
     text: str | None
     """The chunk of text."""
-    found_by: Task | None
-    """Of a text that a model found: in a picture (ocr), in speech, or of what a picture shows (caption); null: it stands in the file."""
     columns: dict[str, Any] | None
     """Other values of the table row."""
     taken_local: str | None
@@ -450,13 +423,6 @@ class Item(BaseModel):
     """What of the file could not be read."""
 
 
-class ItemTexts(BaseModel):
-    """Texts that models found in an item; tasks that have not looked at it are left out."""
-
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
-    texts: list[FoundText]
-
-
 class ItemsBody(BaseModel):
     """Items to do something with."""
 
@@ -473,11 +439,11 @@ class JobList(BaseModel):
 
 
 class JobProgress(BaseModel):
-    """Progress of a job, in files to read, pictures to look at, or steps of building an index."""
+    """Progress of a job, in files to read, or in steps of building an index."""
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
     stage: str
-    """`files`; of `texts` jobs the task: `ocr`, `speech` or `caption`; or a stage of building an index."""
+    """`files`, or a stage of building an index."""
     done: int
     total: int | None
     """null while directories are scanned."""
@@ -519,8 +485,6 @@ class JobResult(BaseModel):
     """Problems that did not fail the job."""
     files: list[UploadedFile] | None = None
     """Files of an upload."""
-    texts: list[TaskResult] = []
-    """Of a `texts` job, by task."""
 
 
 class Job(BaseModel):
@@ -578,14 +542,8 @@ class ListedItem(BaseModel):
     """Page of a document, from 1."""
     time_s: float | None
     """Time of a video frame in seconds."""
-    start_s: float | None
-    """When it begins, in seconds of its file."""
-    end_s: float | None
-    """When it ends, in seconds of its file."""
     text: str | None
     """The chunk of text."""
-    found_by: Task | None
-    """Of a text that a model found: in a picture (ocr), in speech, or of what a picture shows (caption); null: it stands in the file."""
     columns: dict[str, Any] | None
     """Other values of the table row."""
     taken_local: str | None
@@ -695,15 +653,13 @@ class Notes(BaseModel):
 
 
 class Part(BaseModel):
-    """A query part: a text, an image, a sound or an item, with a signed weight."""
+    """A query part: a text, an image or an item, with a signed weight."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
     text: str | None = None
     """Text to search for."""
     image: str | None = None
     """An image file, in base64."""
-    audio: str | None = None
-    """A sound file, in base64."""
     item: int | None = None
     """The id of an item."""
     weight: float = 1.0
@@ -776,8 +732,6 @@ class SearchRequest(BaseModel):
     """Text to search for: a part of weight 1."""
     image: str | None = None
     """An image file, in base64: a part of weight 1."""
-    audio: str | None = None
-    """A sound file, in base64: a part of weight 1. The first 60 seconds are searched for."""
     item: int | None = None
     """The id of an item: as a part."""
     parts: list[Part] = []
@@ -787,9 +741,9 @@ class SearchRequest(BaseModel):
     cursor: str | None = None
     """`next_cursor` of an earlier answer to the same query."""
     modality: Modality | Literal["any"] = "image"
-    """image: images, frames and pages; text: chunks of text; audio: windows of sound; any: all, joined by rank fusion, where the text of a page finds the page."""
+    """image: images, frames and pages; text: chunks of text; any: both, joined by rank fusion, where the text of a page finds the page."""
     spaces: list[str] = []
-    """Ids of the vector spaces to search, of those that the service was started with; several are joined by rank fusion. Default: the first of them, and for what its encoder does not take the first other one that does."""
+    """Ids of the vector spaces to search, of those that the service was started with; several are joined by rank fusion. Default: the first of them."""
     where: Filter | None = None
     """Filter of the hits."""
     mode: Mode = "auto"
@@ -812,21 +766,6 @@ class SearchRequest(BaseModel):
     """Time limit of reranking, in ms."""
     sort: Sort = "relevance"
     """relevance: best first; date: newest first, of the hits above the minimum relevance; date-asc: oldest first; name: by path."""
-
-
-class Segment(BaseModel):
-    """A piece of found text and where it is."""
-
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
-    text: str
-    confidence: float | None
-    """Of the model, 0 to 1."""
-    box: list[list[float]] | None
-    """Its four corners (x, y), clockwise from the upper left of the text, as fractions of the upright picture's width and height; null: of no place."""
-    start_s: float | None
-    """When it begins to be said, in seconds."""
-    end_s: float | None
-    """When it has been said, in seconds."""
 
 
 class Answer(BaseModel):
@@ -875,14 +814,8 @@ class Hit(BaseModel):
     """Of a document, from 1."""
     time_s: float | None = None
     """Of a video's frame, in seconds."""
-    start_s: float | None = None
-    """When it begins, in seconds."""
-    end_s: float | None = None
-    """When it ends, in seconds."""
     text: str | None = None
     """Text of a chunk; of a page, the chunk that was found."""
-    found_by: Task | None = None
-    """Of a text that a model found: in a picture (ocr), in speech, or of what a picture shows (caption); null: it stands in the file."""
     columns: dict[str, Any] | None = None
     """Other values of a table's row."""
     width: int | None = None
@@ -919,7 +852,6 @@ class Space(BaseModel):
     texts: int
     files_behind: int
     """Indexed files that were not embedded in it as they are now."""
-    sounds: int = 0
 
 
 class Stats(BaseModel):
@@ -967,18 +899,12 @@ class Stats(BaseModel):
     """Scopes of the API key of this request."""
     jobs_waiting: int
     """Number of unfinished jobs, with the running one."""
-    sounds: int = 0
-    """Searchable windows of sound."""
     files_noted: int = 0
     """Indexed files of which something could not be read."""
     items_hidden: int = 0
     """Of the images and texts, those that are hidden."""
     languages: KnownLanguages | None = None
     """Languages that the encoder knows; null: nothing is known of them."""
-    texts_by: dict[str, str] = {}
-    """Names of the models that look for texts in what is indexed, by task."""
-    can_find_text_in_pictures: bool = False
-    """Whether `ocr` of `POST /v1/index` can be true here."""
     max_upload_bytes: int = 0
     """Maximum size of a request, and so of an uploaded file."""
     index_below: list[str] = []
@@ -1018,16 +944,6 @@ class Storage(BaseModel):
     """The default one first."""
     warnings: list[str]
     """Damage of the library as a whole, and what to do."""
-
-
-class TaskResult(BaseModel):
-    """What a model found in a `texts` job; in pictures, for speech in files."""
-
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
-    task: Task
-    looked_at: int
-    with_text: int
-    failed: int
 
 
 class TimeRange(BaseModel):
