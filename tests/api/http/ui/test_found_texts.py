@@ -281,6 +281,7 @@ def test_passages_lead_to_their_moment_and_to_their_lines(browser, address):
         is_playing(page, 0)
         page.keyboard.press("Escape")
         page.locator("#text").fill("coffee")
+        expect(page).to_have_url(re.compile("q=coffee"))
         card = page.locator("#hits li.chunk", has_text="1 coffee")
         card.get_by_role("link").click()
         box = page.locator(".boxes polygon.found")
