@@ -6,7 +6,7 @@ import { t } from "./i18n.js";
 import { asking, button, command, mayWrite, quiet, wrong } from "./manage-parts.js";
 import { uploadSection } from "./uploads.js";
 
-const KINDS = ["image", "video", "document", "text", "table"];
+const KINDS = ["image", "video", "audio", "document", "text", "table"];
 
 export async function addPanel(place, { signal, goTo }) {
   place.append(quiet(t("loading")));

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -12,12 +13,13 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Locator, Page, expect
 
+from api.http.schemas.jobs import JobResult, JobSchema
 from indexer.enrichment.run import enrich
 from indexer.pipeline import index_sources
 from retrieval.library import create_library
 from retrieval.recognition.base import Recognized, Segment, Task
 from tests.api.http.routes.test_page import opened, serving
-from tests.api.http.routes.test_page_manage import JOB_MS, clean
+from tests.api.http.routes.test_page_manage import clean, loose
 from tests.api.http.routes.test_page_viewer import SCENES, film, is_playing, seconds
 
 pytestmark = pytest.mark.slow
@@ -279,6 +281,7 @@ def test_passages_lead_to_their_moment_and_to_their_lines(browser, address):
         is_playing(page, 0)
         page.keyboard.press("Escape")
         page.locator("#text").fill("coffee")
+        expect(page).to_have_url(re.compile("q=coffee"))
         card = page.locator("#hits li.chunk", has_text="1 coffee")
         card.get_by_role("link").click()
         box = page.locator(".boxes polygon.found")
@@ -308,9 +311,11 @@ def test_the_filter_for_text_in_pictures(browser, address, scheme, locale):
 SIGN = ["OPENING HOURS", "Monday to Friday", "closed on holidays"]
 
 
-def test_text_in_pictures_is_found_from_the_page_on(browser, served, tmp_path, tiny_encoder):
-    """Adding a folder, its job, and the answer, with the models of RapidOCR."""
+def test_text_that_is_read_in_a_picture_is_outlined(browser, served, tmp_path, tiny_encoder):
+    """With the models of RapidOCR; the page asks for them when a folder is added."""
     pytest.importorskip("rapidocr", reason="the test needs rapidocr")
+    from retrieval.recognition.ocr import load_recognizer
+
     image = Image.new("RGB", (900, 600), (240, 235, 220))
     for number, line in enumerate(SIGN):
         font = ImageFont.load_default(56)
@@ -318,30 +323,61 @@ def test_text_in_pictures_is_found_from_the_page_on(browser, served, tmp_path, t
     folder = tmp_path / "signs"
     folder.mkdir()
     image.save(folder / "sign.png")
-    Image.new("RGB", (300, 200), "green").save(folder / "lawn.png")
-    empty = create_library(tmp_path / "library", tiny_encoder.space)
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    index_sources(library, tiny_encoder, [folder])
+    enrich(library, tiny_encoder, Task.OCR, lambda: load_recognizer("rapidocr"))
     settings = {"index_below": (folder,), "rerank": "none", "rate_limit": "1000/second"}
-    with (
-        serving(served, empty, **settings) as address,
-        opened(browser, f"{address}/?manage=add") as page,
-    ):
-        page.get_by_label("Path of a folder").fill(str(folder))
-        page.get_by_text("Options", exact=True).click()
-        switch = page.get_by_role("switch", name="Find the text in pictures")
-        expect(switch).not_to_be_checked()
-        switch.check()
+    with serving(served, library, **settings) as address:
+        with opened(browser, f"{address}/?q=opening&min=0") as page:
+            page.locator("#hits a[href*=item]").first.click()
+            expect(page.locator(".found-lines mark")).to_have_text(["OPENING"])
+            box = page.locator(".boxes polygon.found")
+            expect(box).to_have_count(1)
+            left, top, width, height = place_in(page.locator(".viewer-frame"), box)
+            assert (left, top) == pytest.approx((0.1, 80 / 600), abs=0.05)
+            assert 0.4 < width < 0.7
+            assert 0.06 < height < 0.16
+        with loose(browser, f"{address}/?manage=add") as page:
+            page.route("**/v1/index", lambda route: route.abort())  # no job is started
+            page.get_by_label("Path of a folder").fill(str(folder))
+            page.get_by_text("Options", exact=True).click()
+            switch = page.get_by_role("switch", name="Find the text in pictures")
+            expect(switch).not_to_be_checked()
+            switch.check()
+            assert clean(page)
+            with page.expect_request("**/v1/index") as asked:
+                page.get_by_role("button", name="Add this folder").click()
+            assert asked.value.post_data_json == {"paths": [str(folder)], "ocr": True}
+
+
+def job(number: int, **facts) -> dict:
+    """A job that looks for texts, as the service tells of it."""
+    made = datetime(2024, 5, 1, tzinfo=UTC)
+    told = {"kind": "texts", "created_at": made, "started_at": made, "finished_at": None}
+    told |= {"cancelling": False, "result": None, "error": None}
+    told |= {"progress": {"stage": "ocr", "done": 120, "total": 1000, "failed": 0}}
+    return JobSchema(id=str(number), **told | facts).model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("locale", "running", "done"),
+    [
+        ("en-US", "Reading text in pictures: 120 of 1,000", "text in 12 of 100 pictures"),
+        ("zh-CN", "正在识别图片中的文字：120 / 1,000", "100 张图片中有 12 张含有文字"),
+    ],
+)
+def test_jobs_say_what_is_looked_for(browser, address, locale, running, done):
+    found = {"task": "ocr", "looked_at": 100, "with_text": 12, "failed": 0}
+    files = ["found", "added", "changed", "unchanged", "moved", "duplicates", "removed", "failed"]
+    counts = dict.fromkeys([*files, "embedded"], 0)
+    result = JobResult(seconds=9, interrupted=False, notes=[], texts=[found], **counts)
+    jobs = [
+        job(2, state="running"),
+        job(1, state="succeeded", finished_at=datetime.now(UTC), result=result),
+    ]
+    with loose(browser, address, locale=locale) as page:
+        page.route("**/v1/jobs", lambda route: route.fulfill(json={"jobs": jobs}))
+        page.goto(f"{address}/?manage=jobs")
+        expect(page.get_by_text(running).first).to_be_visible()
+        expect(page.get_by_text(done)).to_be_visible()
         assert clean(page)
-        page.get_by_role("button", name="Add this folder").click()
-        job = page.locator(".manage-list li", has_text="Looking for text")
-        expect(job).to_contain_text("text in 1 of 2 pictures", timeout=JOB_MS)
-        assert clean(page)
-        page.goto(f"{address}/?q=opening&min=0")
-        page.locator("#hits a[href*=item]").first.click()
-        expect(page.get_by_role("dialog").get_by_role("heading", level=2)).to_have_text("sign.png")
-        expect(page.locator(".found-lines mark")).to_have_text(["OPENING"])
-        box = page.locator(".boxes polygon.found")
-        expect(box).to_have_count(1)
-        left, top, width, height = place_in(page.locator(".viewer-frame"), box)
-        assert (left, top) == pytest.approx((0.1, 80 / 600), abs=0.05)
-        assert 0.4 < width < 0.7
-        assert 0.06 < height < 0.16
