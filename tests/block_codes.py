@@ -59,6 +59,8 @@ class BlockReader:
         if not is_red.any():
             return Recognized()
         y, x = (int(values.min()) for values in np.nonzero(is_red))
+        if not is_red[y : y + _CELL, x : x + _CELL].all():
+            return Recognized()
 
         def bit(place: int) -> int:
             row, column = divmod(place, _CELLS)

@@ -61,6 +61,7 @@ LABELS = {
     Task.SPEECH: "Writing down speech",
     Task.CAPTION: "Writing captions",
 }
+TITLES = {Task.OCR: "Text", Task.SPEECH: "Speech", Task.CAPTION: "Captions"}
 _UNITS = {Task.OCR: "picture", Task.SPEECH: "file", Task.CAPTION: "picture"}
 _DONE = {
     Task.OCR: "text found in {with_text:,} of {looked_at:,} {units}",

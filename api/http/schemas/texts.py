@@ -40,6 +40,17 @@ class FoundTextSchema(BaseModel):
     segments: list[SegmentSchema]
     failure: Annotated[str | None, Field(description="Why the model could not look.")] = None
 
+    @classmethod
+    def of(cls, found: Enrichment) -> Self:
+        """Build from what the catalog has."""
+        return cls(
+            task=found.task,
+            model=found.model,
+            text=found.text or "",
+            segments=[SegmentSchema(**segment.to_json()) for segment in found.segments],
+            failure=found.failure,
+        )
+
 
 class ItemTexts(BaseModel):
     """Texts that models found in an item; tasks that have not looked at it are left out."""
@@ -49,15 +60,4 @@ class ItemTexts(BaseModel):
     @classmethod
     def of(cls, found: Iterable[Enrichment]) -> Self:
         """Build from what the catalog has."""
-        return cls(
-            texts=[
-                FoundTextSchema(
-                    task=one.task,
-                    model=one.model,
-                    text=one.text or "",
-                    segments=[SegmentSchema(**segment.to_json()) for segment in one.segments],
-                    failure=one.failure,
-                )
-                for one in found
-            ]
-        )
+        return cls(texts=[FoundTextSchema.of(one) for one in found])
