@@ -49,9 +49,9 @@ def terminal(monkeypatch):
 @pytest.mark.parametrize(
     ("part", "said"),
     [
-        ("caption0", "  generated caption"),
+        ("-caption0", "  generated caption"),
         ("p1-ocr0", "  text in the picture"),
-        ("speech1200", "  speech"),
+        ("-speech1200", "  speech"),
         ("", ""),
     ],
 )
