@@ -15,6 +15,7 @@ from api.cli.options import complain
 from retrieval.catalog import Item, TakenFrom
 from retrieval.files import valid_text
 from retrieval.media import Modality
+from retrieval.recognition.base import Task
 from retrieval.search.answer import Answer, Hit
 from retrieval.search.cut import FLOOR
 from retrieval.search.query import PartKind
@@ -22,6 +23,11 @@ from retrieval.search.query import PartKind
 if TYPE_CHECKING:
     from PIL import Image
 
+_FOUND_BY = {
+    Task.OCR: "text in the picture",
+    Task.SPEECH: "speech",
+    Task.CAPTION: "generated caption",
+}
 _LEAST_PATH = 16
 _LEAST_PLACE = 12
 
@@ -146,6 +152,8 @@ def _line(hit: Hit, style: Style, *, has_match: bool) -> Text:
         said += f"  and {len(hit.group):,} more of this file"
     if hit.words is not None:
         said += "  by its words"
+    if style.is_verbose and hit.item.found_by is not None:
+        said += f"  {_FOUND_BY[hit.item.found_by]}"
     path, place = display_path(hit.path), place_in_file(hit.item)
     if out.is_terminal:
         room = out.width - line.cell_len - cell_len(said)

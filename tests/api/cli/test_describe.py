@@ -67,6 +67,32 @@ def test_a_question_about_items_with_the_configured_model(
 
 
 @pytest.mark.slow
+def test_captions_of_a_library_are_kept_found_and_told(
+    run, encoder_name, picture_folder, tiny_captioner
+):
+    model = tiny_captioner("qwen2-vl")
+    indexed = run(
+        *("index", picture_folder, "--encoder", encoder_name, "--captions", model),
+        *("--device", "cpu", "--json"),
+    )
+    assert indexed.code == 0, indexed.err
+    [told] = indexed.json["texts"]
+    assert (told["task"], told["failed"]) == ("caption", 0)
+    assert told["looked_at"] == told["with_text"] > 1
+    picture = min(picture_folder.rglob("*.png"))
+    with Image.open(picture) as image:
+        [caption] = Captioner(str(model), device="cpu").caption([image.convert("RGB")])
+    found = run("search", caption, "--mode", "text", "--modality", "image", "--json").json["hits"]
+    assert str(picture) in [hit["path"] for hit in found]
+    passages = run("search", caption, "--modality", "text", "--json").json["hits"]
+    assert {hit["found_by"] for hit in passages} == {"caption"}
+    assert any(hit["path"] == str(picture) and hit["text"] in caption for hit in passages)
+    again = run("index", "--device", "cpu", "--json").json["texts"]  # remembered
+    assert [one["looked_at"] for one in again] == [0]
+    assert run("index", "--no-captions", "--json").json["texts"] == []
+
+
+@pytest.mark.slow
 def test_what_a_model_cannot_do_is_said(run, red, tiny_captioner):
     result = run("ask", red, "what ?", "--model", tiny_captioner("blip"), "--device", "cpu")
     assert result.code == 2

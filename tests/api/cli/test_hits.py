@@ -46,6 +46,25 @@ def terminal(monkeypatch):
     return show
 
 
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("-caption0", "  generated caption"),
+        ("p1-ocr0", "  text in the picture"),
+        ("-speech1200", "  speech"),
+        ("", ""),
+    ],
+)
+def test_verbose_lines_say_which_model_found_a_text(terminal, part, said):
+    found = hit(modality=Modality.TEXT, part=part, text="two dogs")
+    verbose, brief = (
+        terminal(Answer((found,), {}), Style(is_verbose=is_verbose), width=120)[-1]
+        for is_verbose in (True, False)
+    )
+    assert verbose.endswith(said)
+    assert not said or said not in brief
+
+
 def test_a_pipe_gets_rank_relevance_and_path(indexed, run, picture_folder, monkeypatch):
     monkeypatch.chdir(picture_folder)
     lines = run("search", "a dog", "-n", 2).out.splitlines()
