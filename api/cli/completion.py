@@ -34,12 +34,15 @@ RERANKERS = {
     "none": "no reranking",
     "cross-attention": "text and image together",
     "blip-itm": "BLIP, for any space",
+    "late-interaction:": "ColPali or ColQwen2, for page images",
+    "vlm:": "BLIP-2, Qwen3-VL-Reranker or jina-reranker-m0",
 }
 ENCODERS = {
     "auto": "the best one for this machine",
     "starter": "needs no download",
     "open_clip:": "MODEL/PRETRAINED of open_clip",
     "local-dir:": "a folder with a model",
+    "late-interaction:": "ColPali or ColQwen2, for page images",
 }
 _Completed = list[tuple[str, str]]
 
