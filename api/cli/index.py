@@ -49,8 +49,9 @@ def index(
         option(
             "--encoder",
             "NAME",
-            "Encoder: auto, starter, open_clip:MODEL/PRETRAINED or local-dir:DIR. "
-            "(default: the library's own; for a new one $MMSEARCH_ENCODER, else auto)",
+            "Encoder: auto, starter, open_clip:MODEL/PRETRAINED, local-dir:DIR or "
+            "late-interaction:NAME_OR_DIR. (default: the library's own; for a new one "
+            "$MMSEARCH_ENCODER, else auto)",
             autocompletion=one_of(ENCODERS),
         ),
     ] = None,
