@@ -107,7 +107,7 @@ def image_token_shape(reranker: Reranker) -> tuple[int, int]:
     """
     blank = reranker.preprocess(Image.new("RGB", (64, 64)))
     _, tokens, width = reranker.image_tokens(np.stack([blank])).values.shape
-    most: int = getattr(reranker, "most_image_tokens", tokens)
+    most: int = getattr(reranker, "most_image_tokens", int(tokens))
     return most, int(width)
 
 
