@@ -36,6 +36,8 @@ RERANKERS = {
     "none": "no reranking",
     "cross-attention": "text and image together",
     "blip-itm": "BLIP, for any space",
+    "late-interaction:": "ColPali or ColQwen2, for page images",
+    "vlm:": "BLIP-2, Qwen3-VL-Reranker or jina-reranker-m0",
 }
 ENCODERS = {
     "auto": "the best one for this machine",
@@ -43,6 +45,7 @@ ENCODERS = {
     "open_clip:": "MODEL/PRETRAINED of open_clip",
     "local-dir:": "a folder with a model",
     "clap:": "NAME_OR_DIR of a CLAP model: sound and text",
+    "late-interaction:": "ColPali or ColQwen2, for page images",
 }
 _Completed = list[tuple[str, str]]
 

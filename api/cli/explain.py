@@ -46,7 +46,10 @@ def explain(
     rerank: Annotated[
         str,
         option(
-            "--rerank", "NAME", "Reranker: auto (shipped for the encoder) or cross-attention:FILE."
+            "--rerank",
+            "NAME",
+            "Reranker: auto (shipped for the encoder), cross-attention:FILE or "
+            "late-interaction:NAME_OR_DIR.",
         ),
     ] = "auto",
     ocr: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.completion import ENCODERS, KINDS, list_of, one_of
+from api.cli.completion import ENCODERS, KINDS, RERANKERS, list_of, one_of
 from api.cli.enrichment import (
     CaptionsOption,
     NoCaptionsOption,
@@ -62,7 +62,8 @@ def index(
             "--encoder",
             "NAME",
             "Encoder: auto, starter, open_clip:MODEL/PRETRAINED, local-dir:DIR or "
-            "clap:NAME_OR_DIR (sound and text). (default: the library's own; for a new one "
+            "late-interaction:NAME_OR_DIR (pages), clap:NAME_OR_DIR (sound and text). (default: the "
+            "library's own; for a new one "
             "$MMSEARCH_ENCODER, else auto)",
             autocompletion=one_of(ENCODERS),
         ),
@@ -196,6 +197,15 @@ def index(
             "--with-tokens", help="Precompute the reranker's image tokens; prints their size first."
         ),
     ] = False,
+    rerank: Annotated[
+        str,
+        option(
+            "--rerank",
+            "NAME",
+            "Reranker of `--with-tokens`, as of `mmsearch search`.",
+            autocompletion=one_of(RERANKERS),
+        ),
+    ] = "auto",
     token_cache: Annotated[
         str | None,
         option(
@@ -271,7 +281,11 @@ def index(
     )
     if shared:
         opened.share()
-    reranker = _reranker_for_tokens(opened, loaded, device, token_settings) if with_tokens else None
+    reranker = (
+        _reranker_for_tokens(opened, loaded, rerank, device, token_settings)
+        if with_tokens
+        else None
+    )
     _configure_tokens(opened, token_settings)
     opened.set_enrichment(models)
 
@@ -440,13 +454,13 @@ def _configure_tokens(library: Library, asked: dict[str, Any]) -> None:
 
 
 def _reranker_for_tokens(
-    library: Library, encoder: "Encoder", device: str, asked: dict[str, Any]
+    library: Library, encoder: "Encoder", name: str, device: str, asked: dict[str, Any]
 ) -> "Reranker":
     """Load the reranker of a space; raise foreseeable errors before hours of indexing."""
     from indexer.reranker_tokens import plan_tokens
-    from retrieval.rerankers.registry import AUTO, load_reranker
+    from retrieval.rerankers.registry import load_reranker
 
-    reranker = load_reranker(AUTO, encoder, device)
+    reranker = load_reranker(name, encoder, device)
     if reranker is None:
         raise UsageError(
             f"There is no reranker for {encoder.space.encoder}, so no tokens can be precomputed. "

@@ -155,7 +155,8 @@ RerankOption = Annotated[
     option(
         "--rerank",
         "NAME",
-        "Reranker: auto, none, cross-attention[:FILE] or blip-itm[:NAME_OR_DIR].",
+        "Reranker: auto, none, cross-attention[:FILE], blip-itm[:NAME_OR_DIR], "
+        "late-interaction:NAME_OR_DIR or vlm:NAME_OR_DIR.",
         autocompletion=one_of(RERANKERS),
     ),
 ]

@@ -117,7 +117,14 @@ SETTINGS = {
         str,
         "reranker",
         in_library=frozenset({"auto", "none"}),
-        complaint=_one_of({**RERANKERS, "fusion": ""}, "cross-attention", "fusion", "blip-itm"),
+        complaint=_one_of(
+            {**RERANKERS, "fusion": ""},
+            "cross-attention",
+            "fusion",
+            "blip-itm",
+            "late-interaction",
+            "vlm",
+        ),
     ),
     "rerank_depth": Setting(
         int, "number of candidates to rerank", complaint=_between(1, MAX_RERANK_DEPTH)

@@ -107,7 +107,8 @@ def image_token_shape(reranker: Reranker) -> tuple[int, int]:
     """
     blank = reranker.preprocess(Image.new("RGB", (64, 64)))
     _, tokens, width = reranker.image_tokens(np.stack([blank])).values.shape
-    return getattr(reranker, "most_image_tokens", tokens), width
+    most: int = getattr(reranker, "most_image_tokens", int(tokens))
+    return most, int(width)
 
 
 def join(similarity: Scores, match: Scores, weight: float) -> Scores:

@@ -13,7 +13,9 @@ from api.http.routes.items import current_item
 from api.http.schemas import ExplainRequest, ExplanationSchema
 from retrieval.catalog import Item
 from retrieval.errors import UsageError
+from retrieval.rerankers.base import ExplainableReranker
 from retrieval.rerankers.explanation import Explanation
+from retrieval.rerankers.registry import AUTO
 from retrieval.search.found_text import FoundText, found_text
 
 router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require("read"))])
@@ -32,14 +34,20 @@ async def explain(
         raise UsageError("The text is empty. Describe in a few words what the image may show.")
     item = await run_in_threadpool(current_item, service, asked.item)
     image = await service.decoding.run(lambda: service.files.picture(item))
-    explanation = await service.on_inference_thread(
-        lambda: service.engine.explain(asked.text, image)
-    )
+    explanation = await service.on_inference_thread(lambda: _explain(service, asked.text, image))
     found = await run_in_threadpool(_found, service, item, asked.text)
     if asked.format == "json":
         return ExplanationSchema.of(explanation, found)
     picture = await service.decoding.run(lambda: _png(explanation, image, found))
     return Response(picture, media_type="image/png")
+
+
+def _explain(service: Service, text: str, image: Image.Image) -> Explanation:
+    """Explain by the reranker of the service, or by the shipped one where that cannot."""
+    name = service.settings.rerank
+    if not isinstance(service.engine.reranker(name), ExplainableReranker):
+        name = AUTO
+    return service.engine.explain(text, image, name)
 
 
 def _found(service: Service, item: Item, text: str) -> list[FoundText]:

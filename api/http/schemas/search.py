@@ -273,7 +273,10 @@ class _AnswerBase(BaseModel):
     ] = []
     reranker: Annotated[
         str | None,
-        Field(description="Name of the reranker; `/v1/explain` can explain hits of `fusion`."),
+        Field(
+            description="Name of the reranker; `/v1/explain` can explain hits of `fusion` and "
+            "`late-interaction`."
+        ),
     ] = None
     reranked: Annotated[
         int, Field(description="Number of candidates that it scored; they rank before all others.")

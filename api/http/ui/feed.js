@@ -69,7 +69,7 @@ export function openFeed(query, { beside = false } = {}) {
     async next(k = PAGE) {
       const answer = hasNoDay(query) ? NOTHING : await (isSearch ? searched(k) : listed(0, k, cursor));
       signal.throwIfAborted();
-      feed.explains ||= answer.reranker?.startsWith("fusion") ?? false;
+      feed.explains ||= /^(fusion|late-interaction)/.test(answer.reranker ?? "");
       const fresh = answer.hits.filter((hit) => !seen.has(hit.item_id));
       for (const hit of fresh) seen.add(hit.item_id);
       const isPassage = (hit) => isSearch && query.modality === "any" && hit.modality === "text";

@@ -897,7 +897,7 @@ class Answer(BaseModel):
     technical: list[str] = []
     """Those of the warnings that only tell how the search ran, such as that the time for reranking was up."""
     reranker: str | None = None
-    """Name of the reranker; `/v1/explain` can explain hits of `fusion`."""
+    """Name of the reranker; `/v1/explain` can explain hits of `fusion` and `late-interaction`."""
     reranked: int = 0
     """Number of candidates that it scored; they rank before all others."""
     next_cursor: str | None = None
