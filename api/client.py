@@ -21,6 +21,7 @@ from api.http.schemas import (
     FileLink,
     ItemList,
     ItemSchema,
+    ItemTexts,
     MapPoints,
     Neighbours,
     PartSchema,
@@ -266,6 +267,10 @@ class Client:
     def item(self, item_id: int) -> ItemSchema:
         """Describe an item."""
         return self._read(ItemSchema, "GET", f"/v1/items/{item_id}")
+
+    def texts(self, item_id: int) -> ItemTexts:
+        """List what models found in the picture or the speech of an item."""
+        return self._read(ItemTexts, "GET", f"/v1/items/{item_id}/texts")
 
     def thumbnail(
         self, item_id: int, *, size: int = 320, form: Literal["webp", "jpeg"] = "webp"

@@ -94,7 +94,7 @@ def record(
                 rows[key] = ends[piece.modality] + len(of_modality)
                 of_modality.append(piece.vector)
     for modality, vectors in new.items():
-        _write(library, space, modality, vectors, ends[modality])
+        write_rows(library, space, modality, vectors, ends[modality])
     updates = _updates(steps, rows)
     failures = [step.failure for step in steps if step.failure]
     to_read_again = []
@@ -118,13 +118,17 @@ def record(
     return to_read_again
 
 
-def _write(
+def write_rows(
     library: Library,
     space: Space,
     modality: Modality,
     vectors: Sequence[NDArray[np.float16]],
     first_row: int,
 ) -> None:
+    """Write vectors of a space to the disk, before the catalog names them.
+
+    Raises LibraryError where the disk is full or read-only.
+    """
     try:
         library.embeddings(space, modality).write(np.stack(vectors), first_row)
     except OSError as error:

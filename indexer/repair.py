@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.enrichment.run import restore_passages
 from indexer.partial_scan import PartialScan, narrowed
 from indexer.pipeline import index_sources
 from indexer.progress import Progress
@@ -18,6 +19,7 @@ from retrieval.errors import LibraryError, MMSearchError
 from retrieval.indices import generations
 from retrieval.integrity.check import DamagedRows, Report
 from retrieval.library import Library
+from retrieval.recognition.base import Task
 
 
 @dataclass
@@ -116,6 +118,9 @@ def _repair_space(
     )
     done.embedded += summary.embedded
     done.interrupted = done.interrupted or summary.interrupted
+    for task in Task:  # found texts are not read from files
+        restored = restore_passages(library, encoder, task, should_stop=should_stop)
+        done.embedded += restored.passages
 
 
 def _forget(library: Library, found: DamagedRows, *, can_embed: bool) -> set[str]:

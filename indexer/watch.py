@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import watchfiles
 
 from indexer.decoder_pool import DecoderPool
+from indexer.enrichment.run import EnrichmentSummary
 from indexer.ignore_files import IGNORE_FILE_NAME
 from indexer.moved_sources import MoveOptions, follow_moves, missing_sources
 from indexer.partial_scan import PartialScan, names_below, narrowed
@@ -40,6 +41,11 @@ _CHECK_SOURCES_S = 1.0
 _RETRY_LOCKED_S = 1.0
 _RETRY_FAILED_S = 10.0
 _MOST_CHANGES = 5_000
+_LOOK_UP_S = 1.0
+"""How often changes are looked for while models look for texts."""
+
+Enrich = Callable[[Callable[[], bool]], Sequence[EnrichmentSummary]]
+"""Looks for texts until all are found, a limit is reached, or it is asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,21 @@ class Trouble:
     reason: str
 
 
-Event = Watching | Updated | Waiting | SourceGone | SourceBack | Polling | Trouble
+@dataclass(frozen=True)
+class FoundTexts:
+    """Models have looked for texts in what is indexed, while nothing changed.
+
+    problem: why they could not; then they are tried again after the next change.
+    """
+
+    task: str
+    looked_at: int
+    with_text: int
+    failed: int = 0
+    problem: str | None = None
+
+
+Event = FoundTexts | Watching | Updated | Waiting | SourceGone | SourceBack | Polling | Trouble
 
 
 def watch_sources(
@@ -111,6 +131,7 @@ def watch_sources(
     limit_s: float = DEFAULT_LIMIT_S,
     max_pixels: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    enrich: Enrich | None = None,
 ) -> None:
     """Bring paths, or all sources, up to date, and keep them so until `stop_event` is set.
 
@@ -124,6 +145,8 @@ def watch_sources(
         poll: seconds between walks of the sources, for network file systems, which report no
             changes of other computers; None: be notified, but of URIs, which are always polled.
         batch_size, workers, limit_s, max_pixels, on_progress: as for `index_sources`.
+        enrich: looks for texts, a little at a time, when no change waits; it is asked to stop as
+            soon as one does.
 
     Raises:
         NotFoundError: a path does not exist when it begins, or there is no source.
@@ -154,7 +177,7 @@ def watch_sources(
                 remember_sources(library, sources)
 
         passed_over = absolute(library.path)
-        _Watch(sources, passed_over, remember, run, on_event, stop_event, poll).go_on()
+        _Watch(sources, passed_over, remember, run, on_event, stop_event, poll, enrich).go_on()
 
 
 @dataclass(frozen=True)
@@ -192,6 +215,7 @@ class _Watch:
         on_event: Callable[[Event], None],
         stop: threading.Event,
         poll: float | None,
+        enrich: Enrich | None = None,
     ) -> None:
         self._sources = sources
         self._real = {os.path.realpath(root): root for root in sources}
@@ -213,6 +237,10 @@ class _Watch:
         self._is_up_to_date = False
         self._changes: Generator[set[watchfiles.main.FileChange], None, None] | None = None
         self._must_reopen = True
+        self._enrich = enrich
+        self._texts_wait = enrich is not None
+        self._found: dict[str, FoundTexts] = {}
+        self._next_look = 0.0
 
     def go_on(self) -> None:
         """Look and wait until it is to stop."""
@@ -223,9 +251,53 @@ class _Watch:
                 self._look()
                 self._collect()
                 self._poll()
+                self._find_texts()
         finally:
             if self._changes is not None:
                 self._changes.close()
+
+    def _find_texts(self) -> None:
+        """Look for texts for a while, if nothing else is to be done."""
+        now = time.monotonic()
+        if not self._texts_wait or not self._is_up_to_date or self._due or now < self._not_before:
+            return
+        assert self._enrich is not None
+        self._next_look = now + _LOOK_UP_S
+        try:
+            done = self._enrich(self._has_changes)
+        except LibraryLockedError as error:
+            self._put_off(_RETRY_LOCKED_S, Waiting(str(error)))
+            return
+        except MMSearchError as error:
+            self._texts_wait = False
+            self._tell(Trouble(str(error)))
+            return
+        self._last_told = None
+        for one in done:
+            before = self._found.get(one.task, FoundTexts(one.task, 0, 0))
+            self._found[one.task] = FoundTexts(
+                one.task,
+                before.looked_at + one.looked_at,
+                before.with_text + one.with_text,
+                before.failed + one.failed,
+                one.problem,
+            )
+        self._texts_wait = any(one.interrupted for one in done)
+        if not self._texts_wait:
+            for found in self._found.values():
+                if found.looked_at or found.problem:
+                    self._tell(found)
+            self._found.clear()
+
+    def _has_changes(self) -> bool:
+        """Return whether something else is to be done, or the watch is to end."""
+        if self._stop.is_set() or self._due:
+            return True
+        if time.monotonic() >= self._next_look:
+            self._collect()
+            self._check_sources()
+            self._next_look = time.monotonic() + _LOOK_UP_S
+        return bool(self._due) or self._stop.is_set()
 
     def _look_at_all(self) -> None:
         now = time.monotonic()
@@ -421,6 +493,7 @@ class _Watch:
             self._next_poll = now + max(self._poll_s, 3 * (now - start))
         did = summary.added or summary.changed or summary.moved or summary.removed > 0
         did = did or summary.refreshed
+        self._texts_wait = self._enrich is not None and (self._texts_wait or bool(did))
         if did or (summary.failed and self._stability.has_news) or not self._is_up_to_date:
             self._tell(Updated(summary))
         if not self._is_up_to_date and not summary.interrupted:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.metadata import version as _version
 
+    from indexer.enrichment.run import EnrichmentSummary
     from indexer.progress import Summary
     from mmsearch.encoder import Encoder
     from mmsearch.library import Library, create, open  # noqa: A004
-    from retrieval.catalog import Item
+    from retrieval.catalog import Enrichment, Item
     from retrieval.errors import (
         DamagedLibraryError,
         EncoderUnavailableError,
@@ -38,10 +39,11 @@ if TYPE_CHECKING:
     __version__: str = _version("mmsearch")
 
 _HOMES = {
+    "indexer.enrichment.run": ("EnrichmentSummary",),
     "indexer.progress": ("Summary",),
     "mmsearch.encoder": ("Encoder",),
     "mmsearch.library": ("Library", "create", "open"),
-    "retrieval.catalog": ("Item",),
+    "retrieval.catalog": ("Enrichment", "Item"),
     "retrieval.errors": (
         "DamagedLibraryError",
         "EncoderUnavailableError",
@@ -66,6 +68,8 @@ __all__ = [
     "DamagedLibraryError",
     "Encoder",
     "EncoderUnavailableError",
+    "Enrichment",
+    "EnrichmentSummary",
     "Facets",
     "Filter",
     "Hit",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overloa
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from indexer.enrichment.run import EnrichmentSummary
+from indexer.enrichment.tasks import DEFAULT_OCR, Recognizers, enrich_library, named_model
 from indexer.media.video_query import read_query_frames
 from indexer.pipeline import index_sources, remove_paths
 from indexer.progress import Progress, Summary
@@ -35,7 +37,7 @@ from mmsearch.inputs import (
     require,
 )
 from mmsearch.progress import bar
-from retrieval.catalog import Item
+from retrieval.catalog import Enrichment, Item
 from retrieval.catalog.curation import Collections, SavedSearches
 from retrieval.encoders.base import Space
 from retrieval.encoders.deferred import deferred_encoder, encoder_of
@@ -55,6 +57,7 @@ from retrieval.library import (
     open_library,
     trust_named_catalog,
 )
+from retrieval.recognition.base import Task
 from retrieval.search.answer import Answer, data_frame
 from retrieval.search.facet_values import FacetValues
 from retrieval.search.facets import Facets
@@ -250,10 +253,76 @@ class Library:
                     lambda encoder: index_sources(self._library, encoder, paths, on_progress=tell),
                 )
             )
+        if not runs[0].summary.interrupted and self._library.enrichment:
+            self.find_texts(show_progress=show_progress)
         for run in runs:
             if run.problem is None:
                 self._build_due(run.encoder.space)
         return runs[0].summary
+
+    def find_texts(
+        self,
+        *,
+        ocr: bool | None = None,
+        transcribe: PathLike | Literal[False] | None = None,
+        captions: PathLike | Literal[False] | None = None,
+        renew: bool = False,
+        show_progress: bool = False,
+    ) -> list[EnrichmentSummary]:
+        """Find text in pictures and speech with models, so that searches find it.
+
+        Which models look is remembered: later calls of `index` go on with them. What was looked at
+        already costs next to nothing.
+
+        Args:
+            ocr: Find the text in pictures, video frames and scanned pages. (default: as before)
+            transcribe: Name or folder of a Whisper model that writes down speech; False: no
+                more. (default: as before)
+            captions: Name or folder of an image-to-text model that writes captions; False: no
+                more. (default: as before)
+            renew: Look again at what another model, or an earlier version of it, has looked at.
+            show_progress: Show a progress bar.
+
+        Returns:
+            What was done, by task; `problem` says why a model could not be loaded.
+
+        Raises:
+            UnreadableFileError: A package that a chosen model needs is not installed.
+            UsageError: A model that there is not.
+            LibraryLockedError: Another process is writing.
+        """
+        models: dict[Task, str | None] = {}
+        if ocr is not None:
+            models[Task.OCR] = DEFAULT_OCR if ocr else None
+        for task, name in ((Task.SPEECH, transcribe), (Task.CAPTION, captions)):
+            if name is not None:
+                models[task] = named_model(os.fspath(name)) if name else None
+        recognizers = Recognizers()
+        for task, chosen in models.items():
+            if chosen:
+                recognizers.get(task, chosen)
+        self._library.set_enrichment(models)
+        spaces = [self._library.space(one.id) for one in self.spaces]
+        encoders = [deferred_encoder(self._library, one) for one in spaces if not one.is_given]
+        with bar("Finding texts", show_progress) as show:
+            return enrich_library(
+                self._library,
+                encoders,
+                recognizers,
+                renew=tuple(Task) if renew else (),
+                on_progress=lambda _, event: show(event.done, event.total),
+            )
+
+    def texts(self, item_id: int) -> list[Enrichment]:
+        """List what models found in the picture of an item, and in the speech of its file.
+
+        Each has `task` (`ocr`, `speech` or `caption`), `model`, `text` and `segments`, which have
+        `text`, `confidence`, `box`, `start_s` and `end_s`. Raises NotFoundError for an unknown
+        item.
+        """
+        item = self.item(item_id)
+        with self._library.catalog.snapshot() as snapshot:
+            return snapshot.enrichments_of(item)
 
     @overload
     def add(

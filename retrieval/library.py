@@ -3,14 +3,14 @@
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_origin
 
 import tomli_w
 
@@ -40,6 +40,7 @@ from retrieval.files import (
     write_atomically,
 )
 from retrieval.media import Modality
+from retrieval.recognition.base import SETTINGS, Task
 from retrieval.relocation import Relocation, find_moved_beside, plan_relocation, relocate
 from retrieval.rerankers.token_cache import TokenCache
 
@@ -59,7 +60,7 @@ FORMAT_VERSION = 1
 _MANIFEST = "library.toml"
 _CATALOG = "catalog.sqlite"
 _DIRECTORIES = {"spaces", "thumbnails", "tokens"}
-_OPTIONAL = {"catalog": ""}
+_OPTIONAL: dict[str, Any] = {"catalog": "", "enrichment": {}}
 """Fields of the manifest that `library.toml` may lack, with what stands for them."""
 
 
@@ -68,6 +69,7 @@ class Manifest:
     """Content of `library.toml`; `default_space` is the id of the space that searches use.
 
     catalog: the URL of the catalog where it is in a database server; "" for a file of the library.
+    enrichment: names of the models that look for texts, by `SETTINGS` of the tasks.
     Raises ValueError for values that cannot be.
     """
 
@@ -75,10 +77,14 @@ class Manifest:
     default_space: str
     created_by: str
     catalog: str = ""
+    enrichment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.format_version < 1 or not _is_space_id(self.default_space):
             raise ValueError
+        for setting, name in self.enrichment.items():
+            if setting not in SETTINGS.values() or not isinstance(name, str) or not name:
+                raise ValueError
 
 
 def default_library_path() -> Path:
@@ -387,6 +393,37 @@ class Library:
                 raise self._unknown_space(space_id)
             manifest = replace(self.manifest, default_space=space_id)
             _write_toml(self.path / _MANIFEST, manifest)
+        self.manifest = manifest
+
+    @property
+    def enrichment(self) -> dict[Task, str]:
+        """The models that look for texts in what is indexed, by task, as they were named.
+
+        As they are now: another process may have chosen others since the library was opened.
+        """
+        try:
+            named = _read_manifest(self.path).enrichment
+        except (LibraryError, NotFoundError):
+            named = self.manifest.enrichment
+        return {task: named[setting] for task, setting in SETTINGS.items() if setting in named}
+
+    def set_enrichment(self, models: Mapping[Task, str | None]) -> None:
+        """Remember which models look for texts from now on; None: none for this task any more.
+
+        Texts that were found stay.
+        """
+        if not models:
+            return
+        with self.writer():
+            manifest = _read_manifest(self.path)  # another process may have changed it
+            named = dict(manifest.enrichment)
+            for task, name in models.items():
+                named.pop(SETTINGS[task], None)
+                if name:
+                    named[SETTINGS[task]] = name
+            if named != manifest.enrichment:
+                manifest = replace(manifest, enrichment=named)
+                _write_toml(self.path / _MANIFEST, manifest)
         self.manifest = manifest
 
     def remove_space(self, space_id: str) -> None:
@@ -746,7 +783,8 @@ def _parse(kind: type[_T], file: Path) -> _T:
     wrong = [
         name
         for name in {*expected, *fields}
-        if name not in expected or type(fields.get(name)) is not expected[name]
+        if name not in expected
+        or type(fields.get(name)) is not (get_origin(expected[name]) or expected[name])
     ]
     try:
         if not wrong:

@@ -9,6 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.completion import ENCODERS, KINDS, list_of, one_of
+from api.cli.enrichment import (
+    CaptionsOption,
+    NoCaptionsOption,
+    NoTranscribeOption,
+    OcrOption,
+    RenewTextsOption,
+    TranscribeOption,
+    as_facts,
+    chosen_models,
+    enrich_and_tell,
+    load_chosen,
+)
 from api.cli.index_info import build_due_indices
 from api.cli.open_library import library_and_encoder, other_encoders
 from api.cli.options import (
@@ -198,6 +210,12 @@ def index(
             "Storage precision of cached tokens; int8 halves the size. (default: float16)",
         ),
     ] = None,
+    ocr: OcrOption = None,
+    transcribe: TranscribeOption = None,
+    no_transcribe: NoTranscribeOption = False,
+    captions: CaptionsOption = None,
+    no_captions: NoCaptionsOption = False,
+    renew_texts: RenewTextsOption = False,
     shared: Annotated[
         bool,
         typer.Option(
@@ -238,6 +256,8 @@ def index(
         index_on_cluster(given, changes)
         return
     token_settings = _token_settings(token_cache, token_precision)
+    models = chosen_models(ocr, transcribe, no_transcribe, captions, no_captions)
+    recognizers = load_chosen(models)
     opened, loaded = library_and_encoder(
         library or default_library_path(),
         encoder,
@@ -251,6 +271,7 @@ def index(
         opened.share()
     reranker = _reranker_for_tokens(opened, loaded, device, token_settings) if with_tokens else None
     _configure_tokens(opened, token_settings)
+    opened.set_enrichment(models)
 
     with stop_on_signal(note=STOPPING) as stop:
 
@@ -279,6 +300,16 @@ def index(
         first, *runs = index_spaces([loaded, *others], index_in)
     facts = _report(opened, first, runs, paths or (), is_new=space == "new", as_json=as_json)
     is_stopped, tokens = any(run.summary.interrupted for run in (first, *runs)), None
+    texts = enrich_and_tell(
+        opened,
+        () if is_stopped else (first, *runs),
+        recognizers,
+        renew=renew_texts,
+        retry_failed=retry_failed,
+        workers=workers,
+        as_json=as_json,
+    )
+    is_stopped |= any(summary.interrupted for summary in texts)
     if reranker and not is_stopped:
         tokens = _prepare_tokens(opened, loaded, reranker, batch_size, workers, as_json)
         is_stopped = tokens["interrupted"]
@@ -289,6 +320,7 @@ def index(
                     opened, run.encoder, device=device, is_quiet=as_json, should_stop=stop.is_set
                 )
     if as_json:
+        facts["texts"] = as_facts(texts)
         print_json(facts | ({"tokens": tokens} if reranker else {}))
     if is_stopped:
         complain(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from api.cli.enrichment import TITLES
 from api.cli.options import JsonOption, LibraryOption, complain, option, print_json
 from api.printable import one_line
 from retrieval.catalog.paths import is_there
@@ -47,6 +48,7 @@ def status(
         listed = _listed_files(snapshot, failed=failed, notes=notes)
         kinds = snapshot.kinds()
         seen = snapshot.seen()
+        texts = snapshot.enrichment_counts()
     missing = [source for source in sources if not is_there(source)]
     usage, settings = opened.tokens.usage(), opened.tokens.settings
     storage = measure_storage(opened)
@@ -67,6 +69,7 @@ def status(
         "files_dated_by_mtime": counts.dated_by_mtime,
         "items_hidden": counts.hidden,
         "passed_over": {"endings": seen.endings, "system_folders": seen.system_folders},
+        "found_texts": {str(task): asdict(found) for task, found in texts.items()},
         "bytes": storage.total,
         "storage": vars(storage),
         "token_cache": {**vars(usage), **vars(settings)},
@@ -93,6 +96,12 @@ def status(
         "Noted": f"{counts.noted:,}" + (" (mmsearch status --notes)" if counts.noted else ""),
         "File date": f"{counts.dated_by_mtime:,} images and videos have no date of their own",
         **({"Hidden": f"{counts.hidden:,} of these"} if counts.hidden else {}),
+        **{
+            TITLES[task]: f"in {found.with_text:,} of {found.looked_at:,}"
+            + (f", {found.failed:,} failed" if found.failed else "")
+            + f" ({', '.join(found.models)})"
+            for task, found in texts.items()
+        },
         "In store" if opened.is_table else "On disk": f"{facts['bytes'] / 1e6:,.1f} MB",
         "Tokens": f"{usage.images:,} images, {usage.bytes / 1e6:,.1f} MB of at most "
         f"{settings.limit_bytes / 1e6:,.1f} MB, {settings.precision}",

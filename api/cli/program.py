@@ -39,6 +39,11 @@ COMMANDS = {
         panel=EVERYDAY,
     ),
     "status": Entry("api.cli.library:status", "Show what a library holds.", panel=EVERYDAY),
+    "texts": Entry(
+        "api.cli.texts:texts",
+        "Show the texts that models found in a file: in its pictures, in speech, as captions.",
+        panel=EVERYDAY,
+    ),
     "facets": Entry(
         "api.cli.facets:facets",
         "Count items by year, month, folder, place, camera, kind and values of table columns.",

@@ -3,12 +3,14 @@
 import json
 import signal
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli.enrichment import LABELS
 from api.cli.open_library import library_and_encoder
 from api.cli.options import (
     BatchSizeOption,
@@ -21,10 +23,14 @@ from api.cli.options import (
     stop_on_signal,
 )
 from retrieval.library import default_library_path
+from retrieval.recognition.base import Task
 
 if TYPE_CHECKING:
+    from indexer.enrichment.run import EnrichmentSummary
     from indexer.watch import Event
 
+_TEXTS_AT_ONCE = 64
+"""Pictures that models look at before changes are looked for."""
 _COUNTS = ("added", "changed", "moved", "removed", "failed")
 
 
@@ -46,7 +52,8 @@ def watch(
 ) -> None:
     """Watch directories and index changes within seconds."""
     from api.cli import console
-    from indexer.watch import Updated, watch_sources
+    from indexer.enrichment.tasks import Recognizers, enrich_library
+    from indexer.watch import FoundTexts, Updated, watch_sources
     from retrieval.encoders.deferred import encoder_of
     from retrieval.indices.maintenance import BackgroundBuilder
 
@@ -80,12 +87,24 @@ def watch(
 
         def tell(event: "Event") -> None:
             first_run.close()
-            if isinstance(event, Updated):
+            if isinstance(event, Updated | FoundTexts):
                 builder.start_if_due()
             if as_json:
                 _print_json(event)
             else:
                 _print(event)
+
+        recognizers = Recognizers()
+
+        def enrich(should_stop: Callable[[], bool]) -> "Sequence[EnrichmentSummary]":
+            return enrich_library(
+                opened,
+                [encoder],
+                recognizers,
+                limit=_TEXTS_AT_ONCE,
+                workers=1,
+                should_stop=should_stop,
+            )
 
         watch_sources(
             opened,
@@ -96,6 +115,7 @@ def watch(
             on_event=tell,
             stop_event=stop,
             on_progress=bar,
+            enrich=enrich,
         )
     builder.stop()
 
@@ -115,6 +135,13 @@ def _print(event: "Event") -> None:
         case events.Updated(summary):
             counts = console.file_counts(summary, _COUNTS)
             say(counts or f"up to date ({summary.found:,} files)")
+        case events.FoundTexts(task, _, _, _, str(problem)):
+            complain(f"{LABELS[Task(task)]} was left out: {problem}")
+        case events.FoundTexts(task, looked_at, with_text, failed):
+            say(
+                f"{LABELS[Task(task)]}: {with_text:,} of {looked_at:,} have some"
+                + (f", {failed:,} failed" if failed else "")
+            )
         case events.SourceGone(path):
             shown = console.display_path(path)
             say(
@@ -146,6 +173,7 @@ def _print_json(event: "Event") -> None:
 
 
 _EVENT_NAMES = {
+    "FoundTexts": "found_texts",
     "Watching": "watching",
     "Updated": "updated",
     "Waiting": "waiting",

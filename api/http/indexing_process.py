@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -26,6 +27,7 @@ from retrieval.errors import LibraryError, LibraryLockedError, MMSearchError
 
 if TYPE_CHECKING:
     from indexer.decoder_pool import DecoderPool
+    from indexer.enrichment.tasks import Recognizers
     from indexer.progress import Summary
     from retrieval.encoders.base import Encoder
     from retrieval.library import Library
@@ -36,6 +38,7 @@ _BATCH_ON_CPU = 16
 the page, come once a batch."""
 _NICENESS = 10
 """Gives priority to searches if cores are short."""
+_NICENESS_OF_TEXTS = 19
 _Runs = queue.SimpleQueue[tuple[dict[str, Any], threading.Event] | None]
 """Requested runs, each with the event that cancels it; None at the end."""
 _PR_SET_PDEATHSIG = 1
@@ -55,7 +58,8 @@ class IndexingRequest:
     sources: indexed as by `mmsearch index PATH...`, and added to the sources. within: paths in
     known sources, where the same files are indexed as by a run over the whole source. Neither: all
     sources. retry_failed: also read files again that failed and have not changed. kinds, hidden:
-    options that `sources` get; empty, None: those that they have.
+    options that `sources` get; empty, None: those that they have. texts: index nothing, but let the
+    library's models look for texts.
     """
 
     sources: tuple[str, ...] = ()
@@ -63,13 +67,14 @@ class IndexingRequest:
     retry_failed: bool = False
     kinds: tuple[str, ...] = ()
     hidden: bool | None = None
+    texts: bool = False
 
 
 @dataclass(frozen=True)
 class Step:
-    """Progress of a run. stage: `files`, or a stage of building an index. total: None if unknown.
+    """Progress of a run. stage: `files`, a task that looks for texts, or one of building an index.
 
-    failed: number of files that could not be read so far.
+    total: None if unknown. failed: number of files that could not be read so far.
     """
 
     stage: str = "files"
@@ -216,6 +221,7 @@ class _Indexing:
         self._encoder: Encoder | None = None
         self._other_encoders: list[Encoder] = []
         self._readers: DecoderPool | None = None
+        self._recognizers: Recognizers | None = None
 
     def answer(self, run: dict[str, Any], stop: threading.Event) -> None:
         request = IndexingRequest(
@@ -224,9 +230,13 @@ class _Indexing:
             run["retry_failed"],
             tuple(run["kinds"]),
             run["hidden"],
+            run["texts"],
         )
         try:
-            outcome = self._run(request, run, stop.is_set)
+            if request.texts:
+                outcome = _at_low_priority(lambda: self._find_texts(run, stop.is_set))
+            else:
+                outcome = self._run(request, run, stop.is_set)
             self._send({"outcome": asdict(outcome)})
         except LibraryLockedError as error:
             self._send({"locked": str(error)})
@@ -305,6 +315,43 @@ class _Indexing:
                 self._build_due_indices(library, run.encoder, should_stop, outcome)
         return outcome
 
+    def _find_texts(self, setting: dict[str, str], should_stop: Callable[[], bool]) -> Outcome:
+        """Let the library's models look for texts in what is indexed."""
+        from indexer.enrichment.tasks import Recognizers, enrich_library
+        from indexer.progress import Progress, Summary
+        from retrieval.recognition.base import Task
+
+        library, encoder = self._opened(setting)
+        encoders = [encoder, *self._others(library, setting)]
+        self._recognizers = self._recognizers or Recognizers()
+
+        def tell(task: Task, progress: Progress) -> None:
+            self._step(Step(str(task), progress.done, progress.total, progress.failed))
+
+        done = enrich_library(
+            library,
+            encoders,
+            self._recognizers,
+            workers=1,
+            on_progress=tell,
+            should_stop=should_stop,
+        )
+        summary = Summary(
+            seconds=sum(one.seconds for one in done),
+            interrupted=any(one.interrupted for one in done),
+        )
+        outcome = Outcome(vars(summary))
+        outcome.counts["texts"] = [
+            {"task": str(one.task)}
+            | {name: getattr(one, name) for name in ("looked_at", "with_text", "failed")}
+            for one in done
+        ]
+        outcome.problems.extend(f"{one.task}: {one.problem}" for one in done if one.problem)
+        if not summary.interrupted and any(one.passages for one in done):
+            for one in encoders:
+                self._build_due_indices(library, one, should_stop, outcome)
+        return outcome
+
     def _opened(self, setting: dict[str, str]) -> "tuple[Library, Encoder]":
         from retrieval.encoders.deferred import deferred_encoder
         from retrieval.library import open_library
@@ -357,6 +404,18 @@ class _Indexing:
 
     def _send(self, message: dict[str, Any]) -> None:
         print(json.dumps(message), file=self._replies, flush=True)
+
+
+def _at_low_priority(work: Callable[[], Outcome]) -> Outcome:
+    """Run something in a thread that leaves the cores to all else, where a thread can."""
+
+    def lower() -> None:
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS_OF_TEXTS)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="texts", initializer=lower) as thread:
+        return thread.submit(work).result()
 
 
 def _total(summaries: "Sequence[Summary]") -> "Summary":

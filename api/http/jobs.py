@@ -27,6 +27,9 @@ _LOCKED_RETRY_S = 1.0
 LOCKED = "waiting for another process that writes to the library"
 """Stage of a job that is tried again."""
 
+TextsWait = Callable[[], Awaitable[bool]]
+"""Whether models of the library have not looked for texts in all that is indexed."""
+
 Finish = Callable[[Outcome], Awaitable[dict[str, Any]]]
 """Callback after a run; returns further fields of the job's result."""
 
@@ -42,6 +45,10 @@ class TooManyJobsError(OverloadedError):
 
 class FinishedJobError(MMSearchError):
     """A job that cannot be cancelled, because it has finished."""
+
+
+async def _no_texts_wait() -> bool:
+    return False
 
 
 async def _nothing_more(_outcome: Outcome) -> dict[str, Any]:
@@ -101,11 +108,20 @@ class Job:
 class JobRunner:
     """Runs jobs one after another in a separate process; used on one event loop.
 
+    After what was indexed, a job looks for texts in it. It waits for others, and gives way to one
+    that comes while it runs.
+
     stopping: set when the service shuts down; followers stop waiting then.
     """
 
-    def __init__(self, process: IndexingProcess, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        process: IndexingProcess,
+        stopping: asyncio.Event,
+        texts_wait: TextsWait = _no_texts_wait,
+    ) -> None:
         self.process = process
+        self._texts_wait = texts_wait
         self._stopping = stopping
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
@@ -139,10 +155,33 @@ class JobRunner:
             self.require_room()
         job = Job(job_id or new_job_id(), kind, request, time.time(), finish)
         self._jobs[job.id] = job
-        self._waiting.append(job)
+        self._enqueue(job)
         self._forget_old_ones()
         self._has_work.set()
         return job
+
+    async def find_texts(self) -> None:
+        """Queue a job that looks for texts, if there is something to look at and none waits."""
+        known = [*self._waiting, *([self._running] if self._running else [])]
+        if any(job.kind is JobKind.TEXTS for job in known) or self._stopping.is_set():
+            return
+        try:
+            do_wait = await self._texts_wait()
+        except MMSearchError as error:
+            logging.getLogger("mmsearch").warning("no texts are looked for: %s", error)
+            return
+        if do_wait and not self._stopping.is_set():
+            self.submit(JobKind.TEXTS, IndexingRequest(texts=True), is_accepted=True)
+
+    def _enqueue(self, job: Job) -> None:
+        """Queue a job: before one that looks for texts, which ends its batch if it runs."""
+        place = len(self._waiting)
+        if job.kind is not JobKind.TEXTS:
+            while place and self._waiting[place - 1].kind is JobKind.TEXTS:
+                place -= 1
+            if self._running is not None and self._running.kind is JobKind.TEXTS:
+                self.process.cancel()
+        self._waiting.insert(place, job)
 
     def require_room(self) -> None:
         """Raise TooManyJobsError if the queue is full."""
@@ -232,8 +271,11 @@ class JobRunner:
         while not self._stopping.is_set():
             if self._waiting:
                 self._running = self._waiting.popleft()
-                await self._run(self._running)
+                job = self._running
+                await self._run(job)
                 self._running = None
+                if job.kind is not JobKind.TEXTS and job.state is JobState.SUCCEEDED:
+                    await self.find_texts()
                 continue
             self._has_work.clear()
             try:
@@ -259,6 +301,11 @@ class JobRunner:
             result = outcome.counts | {"indices": outcome.indices, "problems": outcome.problems}
             result |= await job.finish(outcome)
             state = JobState.CANCELLED if outcome.is_interrupted else JobState.SUCCEEDED
+            gives_way = job.kind is JobKind.TEXTS and outcome.is_interrupted
+            if gives_way and not job.is_cancelling and not self._stopping.is_set():
+                job.change(state=JobState.WAITING, step=Step())
+                self._waiting.append(job)
+                return True
             job.change(state=state, result=result, finished_at=time.time())
         except LibraryLockedError as error:
             if not job.is_cancelling:

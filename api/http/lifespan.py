@@ -127,13 +127,19 @@ class Lifespan:
             max_waiting=chosen.queue,
             deadline_s=chosen.deadline_s,
         )
-        runner = JobRunner(IndexingProcess(library.path, engine.space.id, self.device), stopping)
+        process = IndexingProcess(library.path, engine.space.id, self.device)
+
+        async def texts_wait() -> bool:
+            return await run_in_threadpool(_texts_wait, library, engine.space.id)
+
+        runner = JobRunner(process, stopping, texts_wait)
         service = Service(
             library, engine, inference, chosen, self.metrics, runner, uploads, stopping
         )
         app.state.service = service
         if uploads:
             resume(service, uploads)
+        await runner.find_texts()
         loaded = await inference.start(
             lambda: _warm(joint, chosen.rerank),
             lambda: self.on_failed(inference.failure) if inference.failure else None,
@@ -161,6 +167,14 @@ def _is_there(directory: Path) -> bool:
         return library_exists(directory)
     except OSError:  # a disk that is away, or may not be read yet
         return False
+
+
+def _texts_wait(library: Library, space_id: str) -> bool:
+    """Return whether models of a library have not looked at all that is indexed."""
+    if library.is_table or not (tasks := library.enrichment):
+        return False
+    with library.catalog.snapshot() as snapshot:
+        return any(snapshot.count_to_enrich(space_id, task) for task in tasks)
 
 
 def _open_uploads(settings: ServiceSettings, library: Path) -> UploadFolder | None:

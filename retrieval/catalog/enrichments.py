@@ -32,6 +32,11 @@ from retrieval.media import MediaKind, Modality
 from retrieval.recognition.base import Recognized, Segment, Task
 
 _KEYS_AT_ONCE = 1000
+_HASH_LENGTH = 32
+"""Characters of a content hash: XXH3 of 128 bits."""
+_GIVEN = "given-"
+"""Begins the content hashes of items of no file; an XXH3 follows."""
+_OF_PICTURES = [task for task in Task if task.is_of_pictures]
 
 OF_SOUND = ("video", "audio")
 """Kinds of the files that are heard."""
@@ -100,8 +105,14 @@ def count(connection: sa.Connection, task: Task) -> EnrichmentCounts:
     return EnrichmentCounts(looked_at, with_text, failed, sorted(models))
 
 
-_HASH = sa.func.substr(EnrichmentRecord.key, 1, sa.func.length(FileRecord.content_hash))
-"""The content hash that a key begins with; those of added vectors are longer than others."""
+_HASH = sa.case(
+    (
+        EnrichmentRecord.key.like(f"{_GIVEN}%"),
+        sa.func.substr(EnrichmentRecord.key, 1, len(_GIVEN) + _HASH_LENGTH),
+    ),
+    else_=sa.func.substr(EnrichmentRecord.key, 1, _HASH_LENGTH),
+)
+"""The content hash that a key begins with: an expression that an index of files is used for."""
 
 
 def missing_pictures(
@@ -252,7 +263,7 @@ def items_of_keys(connection: sa.Connection, keys: Iterable[str]) -> list[int]:
     """Return the ids of the pictures with some keys, of every file that the library knows."""
     contents: dict[str, set[str]] = {}
     for key in keys:
-        content, _, part = key.partition("-") if not key.startswith("given-") else (key, "", "")
+        content, _, part = key.partition("-") if not key.startswith(_GIVEN) else (key, "", "")
         contents.setdefault(content, set()).add(part)
     query = (
         sa.select(ItemRecord.id, FileRecord.content_hash, ItemRecord.part)
@@ -297,7 +308,7 @@ def texts_of_items(connection: sa.Connection, item_ids: Sequence[int]) -> dict[i
         .join(EnrichmentRecord, EnrichmentRecord.key == PICTURE_KEY)
         .where(
             ItemRecord.modality == Modality.IMAGE,
-            EnrichmentRecord.task != Task.SPEECH,
+            EnrichmentRecord.task.in_(_OF_PICTURES),  # not `!=`, which uses no index
             EnrichmentRecord.text.is_not(None),
         )
         .order_by(ItemRecord.id, EnrichmentRecord.task)

@@ -568,6 +568,23 @@ class Snapshot:
                         found[item.path, item.page] = item
         return found
 
+    def found_pictures(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Item]:
+        """Return those of some pictures, given by path and part, that can be found."""
+        wanted = set(places)
+        found: dict[tuple[str, str], Item] = {}
+        for paths in chunks(sorted({path for path, _ in wanted})):
+            for parts in chunks(sorted({part for _, part in wanted})):
+                query = select_items().where(
+                    CAN_BE_FOUND,
+                    FileRecord.path.in_(paths),
+                    ItemRecord.modality == Modality.IMAGE,
+                    ItemRecord.part.in_(parts),
+                )
+                for item in map(item_of, self._connection.execute(query)):
+                    if (item.path, item.part) in wanted:
+                        found[item.path, item.part] = item
+        return found
+
     def paths_of_items(self, item_ids: Sequence[int]) -> set[str]:
         """Return the paths of the files that some items are in."""
         query = sa.select(FileRecord.path).join(ItemRecord, ItemRecord.file_id == FileRecord.id)

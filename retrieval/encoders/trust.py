@@ -15,7 +15,7 @@ from shlex import quote
 import platformdirs
 
 from retrieval.encoders.exports.store import BF16, LOCAL_DIR, OPEN_CLIP
-from retrieval.errors import EncoderUnavailableError, LibraryError
+from retrieval.errors import EncoderUnavailableError, LibraryError, UsageError
 from retrieval.files import write_atomically
 
 VARIABLE = "MMSEARCH_TRUSTED"
@@ -65,9 +65,27 @@ def distrust(path: Path) -> bool:
 def trust_named_encoder(name: str) -> None:
     """Trust the folder or file of an encoder that the user has named, if its name has one."""
     path = path_of_encoder(name)
-    if path is not None and not is_trusted(path):
+    if path is not None:
+        trust_folder(path)
+
+
+def trust_folder(path: Path) -> None:
+    """Trust the folder of a model that the user has named."""
+    if not is_trusted(path):
         with suppress(OSError):  # then for this process
             trust(path)
+
+
+def require_trusted_model(name: str) -> None:
+    """Raise UsageError for a folder of a model that a library names and the user never did."""
+    path = Path(name).expanduser().absolute()
+    if not path.is_dir() or is_trusted(path):
+        return
+    raise UsageError(
+        f"The library names a model in {path}, which you have never named with an option. Nothing "
+        f"of it was read. If you know where it is from, allow it once: `mmsearch trust "
+        f"{quote(str(path))}` (for a service, set {VARIABLE}={quote(str(path))})."
+    )
 
 
 def require_trusted_encoder(name: str) -> None:

@@ -16,6 +16,8 @@ from retrieval.catalog.fulltext.search import DocumentCount
 from retrieval.catalog.records import (
     Collection,
     Counts,
+    Enrichment,
+    EnrichmentCounts,
     FailedFile,
     FileDetails,
     FileEntry,
@@ -53,6 +55,7 @@ from retrieval.lance.schema import VECTOR
 from retrieval.lance.table import ROW_ID, LanceTable
 from retrieval.lance.vector_index import vector_index_of
 from retrieval.media import MediaKind, Modality, clock_seconds
+from retrieval.recognition.base import Task
 
 _T = TypeVar("_T")
 
@@ -234,6 +237,25 @@ class LanceSnapshot(Snapshot):
                 if item.page is not None and (item.path, item.page) in wanted:
                     found[item.path, item.page] = item
         return found
+
+    def found_pictures(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Item]:
+        """Return those of some pictures, given by path and part, that there are."""
+        wanted = set(places)
+        is_image = f"modality = {literal(Modality.IMAGE)}"
+        return {
+            (item.path, item.part): item
+            for chunk in chunks(sorted({path for path, _ in wanted}), _AT_ONCE)
+            for item in self._read_items(all_of([is_image, one_of("path", map(valid_text, chunk))]))
+            if (item.path, item.part) in wanted
+        }
+
+    def enrichments_of(self, _item: Item) -> list[Enrichment]:
+        """Return nothing: a table has the passages alone."""
+        return []
+
+    def enrichment_counts(self) -> dict[Task, EnrichmentCounts]:
+        """Return nothing: a table has the passages alone."""
+        return {}
 
     def paths_of_items(self, item_ids: Sequence[int]) -> set[str]:
         """Return the paths of the files that some items are in."""

@@ -32,6 +32,10 @@ class Task(StrEnum):
         return self is not Task.SPEECH
 
 
+SETTINGS = {Task.OCR: "ocr", Task.SPEECH: "speech", Task.CAPTION: "captions"}
+"""What the models of the tasks are called where a library remembers them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A piece of found text with its place.
@@ -67,7 +71,7 @@ class Segment:
         if corners is not None and len(corners) != 4:
             raise ValueError(f"a box of {len(corners)} corners")
         confidence, start_s, end_s = numbers
-        return cls(text, confidence, corners, start_s, end_s)  # type: ignore[arg-type]
+        return cls(text, confidence, corners, start_s, end_s)
 
 
 @dataclass(frozen=True, slots=True)

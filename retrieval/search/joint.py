@@ -3,7 +3,7 @@
 Similarities of a text with texts and with images are on different scales (modality gap), and so are
 those of two encoders. So scores of two rankings are never compared: `rank_fusion` joins them by
 ranks. Two rankings that name the same item say the same, and a passage of a document says so of the
-picture of its page.
+picture of its page, as a text that a model found does of the picture that it was found in.
 
 The joined ranking is made in blocks: the first 200 of each ranking are joined, then the next 800 of
 each that were not given yet, and so on. What follows never changes what was given, so that pages
@@ -467,13 +467,15 @@ class _Search:
             for hit in answer
             if ranking.modality is Modality.TEXT and hit.item.has_picture
         ]
-        pages, gone = {}, set()
+        pages, pictures, gone = {}, {}, set()
         are_pages_wanted = Modality.IMAGE in self.joint.modalities
         if (passages and are_pages_wanted) or (query.group_by_file and self.position.before):
             with library.catalog.snapshot() as snapshot:
                 if are_pages_wanted:
                     places = [(item.path, item.page) for item in passages if item.page]
                     pages = snapshot.page_pictures(places)
+                    found = [(item.path, item.origin_part) for item in passages if item.found_by]
+                    pictures = snapshot.found_pictures(found) if found else {}
                 if query.group_by_file:
                     gone = snapshot.paths_of_items(sorted(self.position.before))
         entries: dict[int | str, _Entry] = {}
@@ -482,7 +484,11 @@ class _Search:
             of_ranking: dict[int | str, None] = {}
             for hit in answer:
                 item = hit.item
-                shown = pages.get((item.path, item.page or 0), item) if item.text else item
+                shown = item
+                if item.found_by is not None:
+                    shown = pictures.get((item.path, item.origin_part), item)
+                elif item.text:
+                    shown = pages.get((item.path, item.page or 0), item)
                 if shown.id in unwanted or item.path in gone:
                     continue
                 key = item.path if query.group_by_file else shown.id

@@ -167,6 +167,13 @@ class ShardedSnapshot:
             found.update(pictures)
         return found
 
+    def found_pictures(self, places: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Item]:
+        """Return pictures in which texts were found."""
+        found: dict[tuple[str, str], Item] = {}
+        for pictures in self._read("found_pictures", list(places)):
+            found.update(pictures)
+        return found
+
     def require_collections(self, where: Filter | None) -> None:
         """Raise NotFoundError for a collection of a filter that is not there."""
         if where is not None and where.collections:

@@ -39,7 +39,13 @@ READ = frozenset(
     (
         *("cameras", "folders", "places", "days", "is_southern"),
         *("items", "items_by_date", "items_by_name", "items_of_ids", "paths_of_items"),
-        *("page_pictures", "require_collections", "id_of_collection", "items_of_collection"),
+        *(
+            "page_pictures",
+            "found_pictures",
+            "require_collections",
+            "id_of_collection",
+            "items_of_collection",
+        ),
     )
 )
 """Methods of a snapshot that `Shard.read` calls."""

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from indexer.enrichment.tasks import Recognizers, enrich_library
 from indexer.pipeline import index_sources
 from indexer.watch import (
     Event,
+    FoundTexts,
     Polling,
     SourceBack,
     SourceGone,
@@ -28,6 +30,8 @@ from retrieval.errors import LibraryLockedError, NotFoundError
 from retrieval.filters import Filter, Range
 from retrieval.library import Library, create_library
 from retrieval.objects.trust import trust_uri
+from retrieval.recognition.base import Task
+from tests.block_codes import BlockEncoder, BlockReader, save
 from tests.object_servers import clean_sources, web  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.slow
@@ -416,3 +420,38 @@ def test_a_source_on_a_server_is_polled(tmp_path, tiny_encoder, web):  # noqa: F
         del web.files["/p/a.png"]
         eventually(lambda: found() == {f"{root}/b.png"})
     library.close()
+
+
+def test_texts_are_looked_for_while_nothing_changes(tmp_path):
+    """Also when a change comes in between, which is taken up first."""
+    library = create_library(tmp_path / "library", BlockEncoder().space)
+    library.set_enrichment({Task.OCR: "blocks"})
+    photos = tmp_path / "photos"
+    for number in range(12):
+        save(photos / f"{number}.png", f"number {number}")
+    added = threading.Event()
+
+    class Slow(BlockReader):
+        batch_size = 1
+
+        def recognize(self, images):
+            if self.looked_at == 3:
+                save(photos / "new.png", "new")
+                added.set()
+            time.sleep(0.1)
+            return super().recognize(images)
+
+    reader = Slow()
+    recognizers = Recognizers(lambda *_: reader)
+
+    def enrich(should_stop):
+        return enrich_library(
+            library, [BlockEncoder()], recognizers, limit=5, workers=1, should_stop=should_stop
+        )
+
+    with watching(library, BlockEncoder(), photos, enrich=enrich) as watcher:
+        eventually(lambda: sum(event.looked_at for event in watcher.of(FoundTexts)) == 13)
+        assert added.is_set()
+        assert reader.looked_at == 13
+        names = [type(event).__name__ for event in watcher.events]
+        assert names.index("Watching") < names.index("FoundTexts")

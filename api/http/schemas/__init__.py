@@ -23,6 +23,7 @@ from api.http.schemas.search import (
     ServedAnswer,
     SimilarRequest,
 )
+from api.http.schemas.texts import FoundTextSchema, ItemTexts, SegmentSchema
 from retrieval.files import valid_text
 
 __all__ = [
@@ -32,10 +33,12 @@ __all__ = [
     "FacetsSchema",
     "FileLink",
     "FileRequest",
+    "FoundTextSchema",
     "Health",
     "HitSchema",
     "ItemList",
     "ItemSchema",
+    "ItemTexts",
     "ListRequest",
     "MapPoints",
     "MapRequest",
@@ -45,6 +48,7 @@ __all__ = [
     "Problem",
     "SearchAnswer",
     "SearchRequest",
+    "SegmentSchema",
     "ServedAnswer",
     "SimilarRequest",
     "ThumbnailRequest",

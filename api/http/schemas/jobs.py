@@ -8,16 +8,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from retrieval.files import valid_text
 from retrieval.media import MediaKind
+from retrieval.recognition.base import Task
 
 if TYPE_CHECKING:
     from api.http.jobs import Job
 
 
 class JobKind(StrEnum):
-    """Kind of a job."""
+    """Kind of a job; `texts` lets models look for texts in what is indexed."""
 
     INDEX = "index"
     UPLOAD = "upload"
+    TEXTS = "texts"
 
 
 class JobState(StrEnum):
@@ -74,9 +76,15 @@ class IndexRequest(BaseModel):
 
 
 class JobProgress(BaseModel):
-    """Progress of a job, in files to read, or in steps of building an index."""
+    """Progress of a job, in files to read, pictures to look at, or steps of building an index."""
 
-    stage: Annotated[str, Field(description="`files`, or a stage of building an index.")]
+    stage: Annotated[
+        str,
+        Field(
+            description="`files`; of `texts` jobs the task: `ocr`, `speech` or `caption`; or a "
+            "stage of building an index."
+        ),
+    ]
     done: int
     total: Annotated[int | None, Field(description="null while directories are scanned.")]
     failed: Annotated[int, Field(description="Files that could not be read.")]
@@ -90,6 +98,15 @@ class UploadedFile(BaseModel):
     failure: Annotated[
         str | None, Field(description="Reason why it could not be indexed; it was deleted again.")
     ] = None
+
+
+class TaskResult(BaseModel):
+    """What a model found in a `texts` job; in pictures, for speech in files."""
+
+    task: Task
+    looked_at: int
+    with_text: int
+    failed: int
 
 
 class JobResult(BaseModel):
@@ -127,6 +144,7 @@ class JobResult(BaseModel):
     indices: Annotated[list[str], Field(description="Indices that were built.")] = []
     problems: Annotated[list[str], Field(description="Problems that did not fail the job.")] = []
     files: Annotated[list[UploadedFile] | None, Field(description="Files of an upload.")] = None
+    texts: Annotated[list[TaskResult], Field(description="Of a `texts` job, by task.")] = []
 
 
 class JobSchema(BaseModel):

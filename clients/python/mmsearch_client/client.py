@@ -37,6 +37,7 @@ from mmsearch_client.models import (
     GeoBox,
     Item,
     ItemList,
+    ItemTexts,
     Job,
     JobList,
     MapPoints,
@@ -269,6 +270,10 @@ class Client:
     def item(self, item_id: int) -> Item:
         """Describe an item."""
         return self._read(Item, "GET", f"/v1/items/{item_id}")
+
+    def texts(self, item_id: int) -> ItemTexts:
+        """List what models found in the picture or the speech of an item."""
+        return self._read(ItemTexts, "GET", f"/v1/items/{item_id}/texts")
 
     def thumbnail(
         self, item_id: int, *, size: int = 320, form: Literal["webp", "jpeg"] = "webp"
@@ -708,6 +713,10 @@ class AsyncClient:
     async def item(self, item_id: int) -> Item:
         """Describe an item."""
         return await self._read(Item, "GET", f"/v1/items/{item_id}")
+
+    async def texts(self, item_id: int) -> ItemTexts:
+        """List what models found in the picture or the speech of an item."""
+        return await self._read(ItemTexts, "GET", f"/v1/items/{item_id}/texts")
 
     async def thumbnail(
         self, item_id: int, *, size: int = 320, form: Literal["webp", "jpeg"] = "webp"

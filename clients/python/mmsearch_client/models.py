@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-JobKind = Literal["index", "upload"]
+JobKind = Literal["index", "upload", "texts"]
 JobState = Literal["waiting", "running", "succeeded", "failed", "cancelled"]
 MediaKind = Literal["image", "video", "document", "text", "table"]
 Modality = Literal["image", "text"]
@@ -19,6 +19,7 @@ Order = Literal["oldest", "newest", "date", "date-asc", "name", "collection"]
 PartKind = Literal["time", "place", "camera", "folder"]
 Sort = Literal["relevance", "date", "date-asc", "name"]
 TakenFrom = Literal["metadata", "mtime"]
+Task = Literal["ocr", "speech", "caption"]
 ThumbnailFormat = Literal["webp", "jpeg"]
 ThumbnailSize = Literal[160, 320, 640, 1280, 2560]
 
@@ -316,6 +317,21 @@ class FolderList(BaseModel):
     """Whether there are more than are listed."""
 
 
+class FoundText(BaseModel):
+    """What one task found."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    task: Task
+    """ocr: in the picture; speech: in the whole file; caption: generated, of what the picture shows."""
+    model: str
+    """The model that found it, with its version."""
+    text: str
+    """All of it, a line a segment; empty: nothing."""
+    segments: list[Segment]
+    failure: str | None = None
+    """Why the model could not look."""
+
+
 class GeoBox(BaseModel):
     """Bounding box in degrees; west > east if it crosses the 180th meridian."""
 
@@ -393,8 +409,14 @@ class Item(BaseModel):
     """Page of a document, from 1."""
     time_s: float | None
     """Time of a video frame in seconds."""
+    start_s: float | None
+    """When it begins, in seconds of its file."""
+    end_s: float | None
+    """When it ends, in seconds of its file."""
     text: str | None
     """The chunk of text."""
+    found_by: Task | None
+    """Of a text that a model found: in a picture (ocr), in speech, or of what a picture shows (caption); null: it stands in the file."""
     columns: dict[str, Any] | None
     """Other values of the table row."""
     taken_local: str | None
@@ -423,6 +445,13 @@ class Item(BaseModel):
     """What of the file could not be read."""
 
 
+class ItemTexts(BaseModel):
+    """Texts that models found in an item; tasks that have not looked at it are left out."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    texts: list[FoundText]
+
+
 class ItemsBody(BaseModel):
     """Items to do something with."""
 
@@ -439,11 +468,11 @@ class JobList(BaseModel):
 
 
 class JobProgress(BaseModel):
-    """Progress of a job, in files to read, or in steps of building an index."""
+    """Progress of a job, in files to read, pictures to look at, or steps of building an index."""
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
     stage: str
-    """`files`, or a stage of building an index."""
+    """`files`; of `texts` jobs the task: `ocr`, `speech` or `caption`; or a stage of building an index."""
     done: int
     total: int | None
     """null while directories are scanned."""
@@ -485,6 +514,8 @@ class JobResult(BaseModel):
     """Problems that did not fail the job."""
     files: list[UploadedFile] | None = None
     """Files of an upload."""
+    texts: list[TaskResult] = []
+    """Of a `texts` job, by task."""
 
 
 class Job(BaseModel):
@@ -542,8 +573,14 @@ class ListedItem(BaseModel):
     """Page of a document, from 1."""
     time_s: float | None
     """Time of a video frame in seconds."""
+    start_s: float | None
+    """When it begins, in seconds of its file."""
+    end_s: float | None
+    """When it ends, in seconds of its file."""
     text: str | None
     """The chunk of text."""
+    found_by: Task | None
+    """Of a text that a model found: in a picture (ocr), in speech, or of what a picture shows (caption); null: it stands in the file."""
     columns: dict[str, Any] | None
     """Other values of the table row."""
     taken_local: str | None
@@ -768,6 +805,21 @@ class SearchRequest(BaseModel):
     """relevance: best first; date: newest first, of the hits above the minimum relevance; date-asc: oldest first; name: by path."""
 
 
+class Segment(BaseModel):
+    """A piece of found text and where it is."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    text: str
+    confidence: float | None
+    """Of the model, 0 to 1."""
+    box: list[list[float]] | None
+    """Its four corners (x, y), clockwise from the upper left of the text, as fractions of the upright picture's width and height; null: of no place."""
+    start_s: float | None
+    """When it begins to be said, in seconds."""
+    end_s: float | None
+    """When it has been said, in seconds."""
+
+
 class Answer(BaseModel):
     """Hits in their order, with the wall time of each stage in milliseconds."""
 
@@ -814,8 +866,14 @@ class Hit(BaseModel):
     """Of a document, from 1."""
     time_s: float | None = None
     """Of a video's frame, in seconds."""
+    start_s: float | None = None
+    """When it begins, in seconds."""
+    end_s: float | None = None
+    """When it ends, in seconds."""
     text: str | None = None
     """Text of a chunk; of a page, the chunk that was found."""
+    found_by: Task | None = None
+    """Of a text that a model found: in a picture (ocr), in speech, or of what a picture shows (caption); null: it stands in the file."""
     columns: dict[str, Any] | None = None
     """Other values of a table's row."""
     width: int | None = None
@@ -944,6 +1002,16 @@ class Storage(BaseModel):
     """The default one first."""
     warnings: list[str]
     """Damage of the library as a whole, and what to do."""
+
+
+class TaskResult(BaseModel):
+    """What a model found in a `texts` job; in pictures, for speech in files."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    task: Task
+    looked_at: int
+    with_text: int
+    failed: int
 
 
 class TimeRange(BaseModel):

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -23,8 +25,11 @@ from api.http.indexing_process import (
 from api.http.schemas.jobs import JobResult
 from retrieval.encoders.open_clip import OpenClipEncoder
 from retrieval.encoders.trust import trust
-from retrieval.errors import LibraryLockedError
+from retrieval.errors import LibraryLockedError, UsageError
+from retrieval.recognition.base import Task
+from retrieval.recognition.registry import LOADERS
 from retrieval.spaces import list_spaces
+from tests.block_codes import BlockReader
 
 
 @pytest.mark.slow
@@ -101,6 +106,30 @@ def test_all_spaces_are_kept_complete(answered, indexed_library, other_checkpoin
     assert "left behind" in problem
     assert str(folder) in problem
     assert [space.files_behind for space in list_spaces(indexed_library)] == [0, 1]
+
+
+def test_a_run_for_texts_looks_at_what_is_indexed(answered, indexed_library, monkeypatch):
+    module = SimpleNamespace(load_recognizer=lambda _: BlockReader())
+    monkeypatch.setitem(sys.modules, LOADERS[Task.OCR], module)
+
+    def load(name):
+        raise UsageError(f"There is no model {name}.")
+
+    missing = SimpleNamespace(load_recognizer=load)
+    monkeypatch.setitem(sys.modules, LOADERS[Task.CAPTION], missing)
+    indexed_library.set_enrichment({Task.OCR: "blocks", Task.CAPTION: "x"})
+    *steps, last = answered(texts=True)
+    assert steps[-1]["step"] == {"stage": "ocr", "done": 6, "total": 6, "failed": 0}
+    outcome = Outcome(**last["outcome"])
+    assert outcome.counts["texts"][0] == {
+        "task": "ocr",
+        "looked_at": 6,
+        "with_text": 0,
+        "failed": 0,
+    }
+    assert outcome.problems == ["caption: There is no model x."]
+    assert JobResult.model_validate(outcome.counts).texts[0].looked_at == 6
+    assert Outcome(**answered(texts=True, cancelled=True)[-1]["outcome"]).is_interrupted
 
 
 def test_a_run_that_was_cancelled_says_so(answered, picture_folder):

@@ -1,5 +1,6 @@
 """Jobs over real HTTP: indexing in a process beside the service, followed, cancelled, killed."""
 
+import asyncio
 import json
 import os
 import re
@@ -18,6 +19,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from api.http.indexing_process import IndexingRequest, Outcome, Step
+from api.http.jobs import JobRunner
+from api.http.schemas.jobs import JobKind, JobState
 from indexer.pipeline import index_sources
 from retrieval.errors import LibraryLockedError
 from retrieval.library import create_library
@@ -322,3 +326,51 @@ def test_options_are_remembered_by_the_source(service, library):
         shutil.rmtree(photos / ".hidden")
         asked = {"paths": [str(photos)], "hidden": False, "kinds": list(MediaKind)}
         service.finished(service.client.post("/v1/index", json=asked).json())
+
+
+class Process:
+    """Answers as the indexing process does; a run for texts lasts until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.runs: list[IndexingRequest] = []
+        self._cancelled = asyncio.Event()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    async def run(self, request: IndexingRequest, on_step) -> Outcome:
+        self.runs.append(request)
+        interrupted = False
+        if request.texts and sum(run.texts for run in self.runs) == 1:
+            on_step(Step("ocr", 1, 2))
+            await self._cancelled.wait()
+            interrupted = True
+        return Outcome({"interrupted": interrupted})
+
+    async def close(self, limit_s: float = 0.0) -> None:
+        self._cancelled.set()
+
+
+def test_a_job_for_texts_follows_what_was_indexed_and_gives_way_to_others():
+    async def run() -> tuple[list[bool], list[JobState]]:
+        process, stopping = Process(), asyncio.Event()
+        waits = iter([True, True, False])
+
+        async def texts_wait() -> bool:
+            return next(waits, False)
+
+        runner = JobRunner(process, stopping, texts_wait)
+        runner.submit(JobKind.INDEX, IndexingRequest())
+        while not any(job.step.stage == "ocr" for job in runner.jobs()):
+            await asyncio.sleep(0.01)
+        second = runner.submit(JobKind.INDEX, IndexingRequest(retry_failed=True))
+        await runner.wait(second, 5)
+        [texts] = [job for job in runner.jobs() if job.kind is JobKind.TEXTS]
+        await runner.wait(texts, 5)
+        states = [job.state for job in runner.jobs()]
+        await runner.close()
+        return [request.texts for request in process.runs], states
+
+    order, states = asyncio.run(run())
+    assert order == [False, True, False, True]
+    assert states == 3 * [JobState.SUCCEEDED]
