@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -140,13 +141,13 @@ def write_video(path: Path, pictures: Iterator[Image.Image]) -> None:
         import av
     codec = next(name for name in _CODECS if name in av.codecs_available)
     with av.open(os.fspath(path), "w") as container:
-        stream = container.add_stream(codec, rate=FRAMES_A_SECOND)
+        stream: Any = container.add_stream(codec, rate=FRAMES_A_SECOND)
         stream.width, stream.height = SIZE
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
         stream.options = {"preset": "veryfast"} if codec == "libx264" else {}
         for number, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_image(picture)
+            frame: Any = av.VideoFrame.from_image(picture)  # type: ignore[no-untyped-call]
             frame.pts, frame.time_base = number, Fraction(1, FRAMES_A_SECOND)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -7,6 +7,7 @@ that users run.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,7 +199,7 @@ def _pooled(
     queries: Floats,
     vectors: Floats,
     of_video: NDArray[np.int64],
-    weights_of: Callable[[Floats, int], NDArray[np.floating]],
+    weights_of: Callable[[Floats, int], NDArray[Any]],
 ) -> Floats:
     scores = []
     for number in range(int(of_video.max()) + 1):
@@ -250,10 +251,10 @@ def _vectors(library: Library, videos: Sequence[ComposedVideo]) -> tuple[Floats,
     space = library.space()
     numbers = {absolute(video.path): number for number, video in enumerate(videos)}
     with library.catalog.snapshot() as snapshot:
-        rows = range(snapshot.row_count(space.id, Modality.IMAGE))
-        at = snapshot.items_at(space.id, Modality.IMAGE, rows)
+        count = snapshot.row_count(space.id, Modality.IMAGE)
+        at = snapshot.items_at(space.id, Modality.IMAGE, range(count))
     pairs = [(row, numbers[item.path]) for row, items in at.items() for item in items]
-    stored = library.embeddings(space, Modality.IMAGE)
+    stored = library.embeddings(space, Modality.IMAGE).rows(count)
     vectors: Floats = np.asarray(stored[[row for row, _ in pairs]], np.float32)
     return vectors, np.array([number for _, number in pairs])
 

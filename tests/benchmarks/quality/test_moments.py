@@ -26,7 +26,7 @@ def test_poolings_follow_their_formulas():
             similarity = own @ query
             weights = np.exp(similarity / TEMPERATURE)
             attended = (weights[:, None] * own).sum(axis=0) / weights.sum()
-            assert found[0][place, number] == similarity.max()
+            assert found[0][place, number] == pytest.approx(similarity.max(), abs=1e-5)
             assert found[1][place, number] == pytest.approx(unit(attended) @ query, abs=1e-4)
             assert mean[place, number] == pytest.approx(unit(own.mean(axis=0)) @ query, abs=1e-5)
 
