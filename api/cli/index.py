@@ -62,9 +62,8 @@ def index(
             "--encoder",
             "NAME",
             "Encoder: auto, starter, open_clip:MODEL/PRETRAINED, local-dir:DIR or "
-            "late-interaction:NAME_OR_DIR (pages), clap:NAME_OR_DIR (sound and text). (default: the "
-            "library's own; for a new one "
-            "$MMSEARCH_ENCODER, else auto)",
+            "late-interaction:NAME_OR_DIR (pages), clap:NAME_OR_DIR (sound and text). (default: "
+            "the library's own; for a new one $MMSEARCH_ENCODER, else auto)",
             autocompletion=one_of(ENCODERS),
         ),
     ] = None,

@@ -398,10 +398,11 @@ def _until_committed(write: Callable[[], object]) -> None:
     while True:
         try:
             write()
-            return
         except OSError as error:
             if "Too many concurrent writers" not in str(error) or time.monotonic() > end:
                 raise
+        else:
+            return
 
 
 def of_files(file_keys: Iterable[str]) -> str:
