@@ -401,6 +401,7 @@ class Client:
         retry_failed: bool = False,
         kinds: Sequence[str] | None = None,
         hidden: bool | None = None,
+        ocr: bool | None = None,
     ) -> Job:
         """Update the library from all its sources, or from some paths in them.
 
@@ -409,12 +410,14 @@ class Client:
             retry_failed: Also read files again that failed and have not changed.
             kinds: Kinds of files that the sources named by `paths` are to have.
             hidden: Whether these sources are to have hidden files and folders.
+            ocr: Whether to find the text in pictures of the whole library from now on.
         """
         body = {
             "paths": list(paths) if paths else None,
             "retry_failed": retry_failed,
             "kinds": list(kinds) if kinds else None,
             "hidden": hidden,
+            **({} if ocr is None else {"ocr": ocr}),
         }
         return self._read(Job, "POST", "/v1/index", json=body)
 
@@ -882,6 +885,7 @@ class AsyncClient:
         retry_failed: bool = False,
         kinds: Sequence[str] | None = None,
         hidden: bool | None = None,
+        ocr: bool | None = None,
     ) -> Job:
         """Update the library from all its sources, or from some paths in them.
 
@@ -890,12 +894,14 @@ class AsyncClient:
             retry_failed: Also read files again that failed and have not changed.
             kinds: Kinds of files that the sources named by `paths` are to have.
             hidden: Whether these sources are to have hidden files and folders.
+            ocr: Whether to find the text in pictures of the whole library from now on.
         """
         body = {
             "paths": list(paths) if paths else None,
             "retry_failed": retry_failed,
             "kinds": list(kinds) if kinds else None,
             "hidden": hidden,
+            **({} if ocr is None else {"ocr": ocr}),
         }
         return await self._read(Job, "POST", "/v1/index", json=body)
 

@@ -423,6 +423,8 @@ class IndexRequest(BaseModel):
     """Kinds of files to index, remembered by the sources that are named."""
     hidden: bool | None = None
     """Whether to index hidden files and folders, remembered by the sources that are named."""
+    ocr: bool | None = None
+    """Whether to find the text in pictures, video frames and scanned pages of the whole library, from now on; null: as before, at first not."""
 
 
 class IndexStats(BaseModel):
@@ -1028,6 +1030,10 @@ class Stats(BaseModel):
     """Of the images and texts, those that are hidden."""
     languages: KnownLanguages | None = None
     """Languages that the encoder knows; null: nothing is known of them."""
+    texts_by: dict[str, str] = {}
+    """Names of the models that look for texts in what is indexed, by task."""
+    can_find_text_in_pictures: bool = False
+    """Whether `ocr` of `POST /v1/index` can be true here."""
     max_upload_bytes: int = 0
     """Maximum size of a request, and so of an uploaded file."""
     index_below: list[str] = []
