@@ -40,8 +40,8 @@ def complete(run, monkeypatch):
 
 def test_options_complete_their_values(indexed, complete, tmp_path):
     assert complete("mmsearch search --kind vi") == {"video"}
-    assert complete("mmsearch search --modality ") == {"any", "image", "text"}
-    assert complete("mmsearch facets --modality ") == {"image", "text"}
+    assert complete("mmsearch search --modality ") == {"any", "image", "text", "audio"}
+    assert complete("mmsearch facets --modality ") == {"image", "text", "audio"}
     assert complete("mmsearch index --encoder st") == {"starter"}
     assert complete("mmsearch search --sort date") == {"date", "date-asc"}
     assert complete("mmsearch config set rerank_") == {"rerank_depth", "rerank_budget"}
