@@ -73,7 +73,7 @@ def moments(
             loaded,
             Path(folder),
             shots=shots,
-            lengths=Lengths(*seconds, still),
+            lengths=Lengths(seconds[0], seconds[1], still),
             seed=seed,
             on_progress=progress,
         )
