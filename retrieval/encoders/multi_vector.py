@@ -84,11 +84,12 @@ class MultiVectorModel:
             return self._lengths(Image.new("RGB", (64, 64)))
         # The prompt around the patches is the same for all images.
         around = self._lengths(Image.new("RGB", (64, 64)))
-        around -= self.patches(self.preprocess(Image.new("RGB", (64, 64)))).size
+        around -= int(self.patches(self.preprocess(Image.new("RGB", (64, 64)))).size)
         side = processor.patch_size * processor.merge_size
         patches = int(processor.size["longest_edge"]) // side**2
         # A strip is one patch wide, and may have more of them.
-        return around + max(patches, int((patches * MOST_RATIO) ** 0.5) + 1)
+        most: int = max(patches, int((patches * MOST_RATIO) ** 0.5) + 1)
+        return around + most
 
     def preprocess(self, image: Image.Image) -> Pixels:
         """Prepare an upright RGB image; a () array of a record, since sizes differ."""
@@ -101,9 +102,7 @@ class MultiVectorModel:
     def image_vectors(self, pixels: Inputs) -> Tokens:
         """Encode n images as `preprocess` gives them, (n,), to (n, t, d) float32 unit vectors."""
         # Of an array its elements, of a list arrays of one.
-        records: list[dict[str, NDArray[Any]]] = [
-            each[()] if isinstance(each, np.ndarray) else each for each in pixels
-        ]
+        records: list[Any] = [each[()] if isinstance(each, np.ndarray) else each for each in pixels]
         sizes = [tuple(value.shape for value in record.values()) for record in records]
         return self._encode(records, sizes, _IMAGES_PER_BATCH)
 

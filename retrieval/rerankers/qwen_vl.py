@@ -214,12 +214,11 @@ def load_jina(name: str, directory: Path, device: torch.device) -> Reranker:
         "Qwen2VLForConditionalGeneration", name, directory, device, unused=["lm_head.weight"]
     )
     width = int(model.config.text_config.hidden_size)
+    tensors["2.bias"] = tensors["2.bias"].float() - JINA_BIAS
     head = torch.nn.Sequential(
         torch.nn.Linear(width, width), torch.nn.ReLU(), torch.nn.Linear(width, 1)
     )
     head.load_state_dict(tensors)
-    with torch.no_grad():
-        head[2].bias -= JINA_BIAS
     return QwenReranker(
         name,
         directory,

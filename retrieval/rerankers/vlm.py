@@ -93,7 +93,7 @@ class Blip2Reranker(PairReranker):
             query_length=queries.shape[1],
             encoder_hidden_states=seen,
         ).last_hidden_state[:, : queries.shape[1]]
-        logits = self._model.itm_head(states).mean(dim=1)
+        logits: torch.Tensor = self._model.itm_head(states).mean(dim=1)
         return logits[:, 1] - logits[:, 0]
 
 
