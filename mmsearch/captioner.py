@@ -51,7 +51,7 @@ class Captioner:
         return self._model.answers_questions
 
     @overload
-    def describe(
+    def describe(  # type: ignore[overload-overlap]  # a path is a text: one image
         self, images: ImageLike, prompt: str | None = None, *, max_tokens: int = DEFAULT_NEW_TOKENS
     ) -> str: ...
 
@@ -88,7 +88,7 @@ class Captioner:
         """
         if is_one_input(images):
             return self.describe([images], prompt, max_tokens=max_tokens)[0]  # type: ignore[list-item]
-        pictures = (as_image(image, LEAST_SIDE) for image in images)  # type: ignore[union-attr]
+        pictures = (as_image(image, LEAST_SIDE) for image in images)  # type: ignore[union-attr, arg-type]
         return self._model.caption(pictures, prompt, new_tokens=max_tokens)
 
     def ask(self, image: ImageLike, question: str, *, max_tokens: int = DEFAULT_NEW_TOKENS) -> str:

@@ -129,8 +129,12 @@ def load_questions(
 
 def _question(record: Mapping[str, Any], where: str, folder: Path) -> Question:
     image, text, answers = (record.get(name) for name in ("image", "question", "answers"))
-    is_list = isinstance(answers, list) and all(isinstance(one, str) for one in answers)
-    if not isinstance(image, str) or not isinstance(text, str) or not is_list:
+    if (
+        not isinstance(image, str)
+        or not isinstance(text, str)
+        or not isinstance(answers, list)
+        or not all(isinstance(one, str) for one in answers)
+    ):
         raise UsageError(
             f'{where}: expected {{"image": FILE, "question": TEXT, "answers": [TEXT, ...]}}.'
         )
