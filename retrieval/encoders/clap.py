@@ -92,14 +92,13 @@ class ClapEncoder:
 
     def encode(self, modality: Modality, inputs: Inputs) -> Vectors:
         """Encode n windows of sound or n strings -> (n, d), unit L2 norm."""
-        encode: Callable[[Any], Vectors]
-        match modality:
-            case Modality.AUDIO:
-                encode, size = self._encode_sounds, _SOUNDS_PER_BATCH
-            case Modality.TEXT:
-                encode, size = self._encode_texts, _TEXTS_PER_BATCH
-            case _:
-                raise cannot_encode(self, modality)
+        ways: dict[Modality, tuple[Callable[[Any], Vectors], int]] = {
+            Modality.AUDIO: (self._encode_sounds, _SOUNDS_PER_BATCH),
+            Modality.TEXT: (self._encode_texts, _TEXTS_PER_BATCH),
+        }
+        if modality not in ways:
+            raise cannot_encode(self, modality)
+        encode, size = ways[modality]
         with torch.inference_mode():
             vectors = [encode(inputs[n : n + size]) for n in range(0, len(inputs), size)]
         return np.concatenate([np.empty((0, self.space.dimension), np.float32), *vectors])
