@@ -24,13 +24,13 @@ EVERYDAY, SERVICE, TUNING, RESEARCH = "Everyday", "Service", "Tuning", "Research
 COMMANDS = {
     "search": Entry(
         "api.cli.search:search",
-        "Search for images or texts by a text, an image, or both.",
+        "Search for images, texts and sounds by a text, an image, a sound, or several of them.",
         "SearchCommand",
         EVERYDAY,
     ),
     "index": Entry(
         "api.cli.index:index",
-        "Index directories, or update their index: images, videos, PDF, texts, tables.",
+        "Index directories, or update their index: images, videos, sounds, PDF, texts, tables.",
         panel=EVERYDAY,
     ),
     "watch": Entry(

@@ -34,6 +34,7 @@ ONE_OF_EACH = {
     "person": "Ann Lee",
     "collection": "Summer",
     "hidden": "any",
+    "has_text": True,
     "columns": {"shelf": ColumnTest(equals="blue"), "year": ColumnTest(min=1990)},
     "all_of": (Filter(columns={"a": ColumnTest(contains="b")}),),
     "any_of": (Filter(camera="x"), Filter(kind=(MediaKind.IMAGE,))),

@@ -42,7 +42,7 @@ def test_spaces_are_described_the_default_one_first(library, other_encoder, pict
     assert (default.id, default.is_default) == (library.space().id, True)
     assert (other.id, other.is_default) == (other_encoder.space.id, False)
     for status in (default, other):
-        assert status.items == {Modality.IMAGE: 6, Modality.TEXT: 1}
+        assert status.items == {Modality.IMAGE: 6, Modality.TEXT: 1, Modality.AUDIO: 0}
         assert status.is_complete
     Image.new("RGB", (9, 9)).save(picture_folder / "new.png")
     (picture_folder / "folder 0" / "picture-0.png").unlink()
@@ -51,7 +51,7 @@ def test_spaces_are_described_the_default_one_first(library, other_encoder, pict
     index_sources(library, other_encoder)
     default, other = list_spaces(library)
     assert (default.files_behind, other.files_behind) == (2, 0)
-    assert default.items == {Modality.IMAGE: 5, Modality.TEXT: 0}
+    assert default.items == {Modality.IMAGE: 5, Modality.TEXT: 0, Modality.AUDIO: 0}
     library.set_default_space(other.id)
     assert ordered_space_ids(open_library(library.path)) == [other.id, default.id]
 

@@ -22,7 +22,7 @@ BENCHMARKS = {
     ),
     "moments": Entry(
         "api.cli.bench.moments:moments",
-        "Measure how captions find moments of videos, composed of photos, and clips their video.",
+        "Measure how captions find moments of videos that are composed of the captioned photos.",
     ),
     "relevance": Entry(
         "api.cli.bench.relevance:relevance",

@@ -11,6 +11,7 @@ from api.http.schemas import valid_text
 from api.http.schemas.notes import PassedOver
 from api.http.schemas.stats import CacheStats, IndexStats, KnownLanguages, Stats
 from retrieval.catalog.paths import is_there
+from retrieval.encoders.modalities import modalities_of
 from retrieval.indices import generations
 from retrieval.indices.build import reasons_for
 from retrieval.indices.maintenance import committed_rows
@@ -76,7 +77,11 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         ),
         reranker=reranker,
         default_min_relevance=AUTO,
-        indices=[_index(service, modality) for modality in Modality],
+        indices=[
+            _index(service, modality)
+            for modality in Modality
+            if modality in modalities_of(space.encoder)
+        ],
         vector_cache=CacheStats(hits=cache.hits, misses=cache.misses),
         texts_by={} if service.library.is_table else service.library.enrichment,
         can_find_text_in_pictures=can_find_text_in_pictures(),

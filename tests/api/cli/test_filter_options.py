@@ -84,7 +84,7 @@ def test_dates_may_be_short(text, moment):
         ({"after": "2024", "before": "2023"}, r"nothing is taken .* put the earlier date first"),
         ({"after": "2024", "before": "2024"}, r"nothing is taken .* put the earlier date first"),
         ({"after": "2024-01-01T00Z", "before": "2024-01-01T01+02:00"}, r"nothing is taken"),
-        ({"kind": "image,sound"}, r"--kind: there is no kind 'sound'. There are: image, video"),
+        ({"kind": "image,song"}, r"--kind: there is no kind 'song'. There are: image, video"),
         ({"where": "{"}, r"--where: Invalid JSON"),
         ({"where": '{"sauce": "/a"}'}, r"--where: sauce: Extra inputs"),
         ({"where": '{"or": []}'}, r"--where: or: "),

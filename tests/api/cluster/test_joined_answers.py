@@ -12,14 +12,15 @@ def test_collections_of_all_shards_are_counted_once() -> None:
 
 def test_changes_name_the_newest_item_of_all() -> None:
     answers = [
-        {"revision": 3, "last_item": 9, "images": 1, "texts": 0, "jobs": 0},
-        {"revision": 4, "last_item": 7, "images": 2, "texts": 1, "jobs": 0},
+        {"revision": 3, "last_item": 9, "images": 1, "texts": 0, "sounds": 2, "jobs": 0},
+        {"revision": 4, "last_item": 7, "images": 2, "texts": 1, "sounds": 1, "jobs": 0},
     ]
     assert JOINED["/v1/changes"](answers) == {
         "revision": 7,
         "last_item": 9,
         "images": 3,
         "texts": 1,
+        "sounds": 3,
         "jobs": 0,
     }
 

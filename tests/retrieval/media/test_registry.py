@@ -150,8 +150,10 @@ def test_what_was_indexed_is_of_no_other_kind():
 WRITTEN_NOT_READ = {
     "api/drawing/text.py": "what pictures are saved as",
     "api/http/routes/page.py": "the page's own files",
+    "benchmarks/datasets/vidore.py": "files of its datasets",
     "benchmarks/quality/relevance.py": "what plots are saved as",
     "indexer/vectors/files.py": "what vectors are saved as",
+    "retrieval/encoders/checkpoints.py": "files of a model",
     "retrieval/integrity/thumbnails.py": "what thumbnails are saved as",
 }
 

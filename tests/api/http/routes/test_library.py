@@ -32,6 +32,7 @@ def test_what_was_added_is_counted_and_every_change_is_told(tmp_path, tiny_encod
             "last_item": 0,
             "images": 0,
             "texts": 0,
+            "sounds": 0,
             "jobs": 0,
         }
         assert changes() == empty
