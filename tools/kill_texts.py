@@ -34,11 +34,12 @@ from tests.block_codes import BlockEncoder, BlockReader
 class Slow(BlockReader):
     batch_size = 2
     def recognize(self, images):
+        if not self.looked_at:
+            print("begins", flush=True)
         time.sleep(0.1)
         return super().recognize(images)
 
 run._COMMITTED = 4
-print("begins", flush=True)
 run.enrich(open_library(sys.argv[1]), BlockEncoder(), Task.OCR, Slow)
 """
 
@@ -64,7 +65,7 @@ def main() -> None:
             )
             assert process.stdout is not None
             process.stdout.readline()
-            time.sleep(instants.uniform(0.0, 1.5))
+            time.sleep(instants.uniform(0.0, 3.0))
             process.send_signal(signal.SIGKILL)
             process.wait()
             process.stdout.close()

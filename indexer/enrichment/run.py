@@ -204,7 +204,7 @@ class _Run:
             if not found:
                 return
             after = found[-1][0]
-            texts = [FoundText(*of_text) for _, *of_text in found]
+            texts = [FoundText(item, path, digest, said) for _, item, path, digest, said in found]
             passages = embed_passages(
                 self._library, self._encoder, self._task, texts, are_known=True
             )

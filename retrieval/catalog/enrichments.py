@@ -19,6 +19,7 @@ from retrieval.catalog.records import (
     found_part,
 )
 from retrieval.catalog.schema import (
+    CAN_BE_FOUND,
     CURRENT,
     EnrichmentRecord,
     FileRecord,
@@ -32,6 +33,11 @@ from retrieval.media import MediaKind, Modality
 from retrieval.recognition.base import Recognized, Segment, Task
 
 _KEYS_AT_ONCE = 1000
+_HASH_LENGTH = 32
+"""Characters of a content hash: XXH3 of 128 bits."""
+_GIVEN = "given-"
+"""Begins the content hashes of items of no file; an XXH3 follows."""
+_OF_PICTURES = [task for task in Task if task.is_of_pictures]
 
 OF_SOUND = ("video", "audio")
 """Kinds of the files that are heard."""
@@ -69,7 +75,7 @@ def read(connection: sa.Connection, task: Task, keys: Iterable[str]) -> dict[str
 
 def of_item(connection: sa.Connection, item: Item) -> list[Enrichment]:
     """List what was found in an item's picture, and what is said in its file."""
-    found = []
+    found: list[Enrichment] = []
     for task in Task:
         key = item.content_hash
         if task.is_of_pictures:
@@ -84,7 +90,7 @@ def count(connection: sa.Connection, task: Task) -> EnrichmentCounts:
     of_task = sa.and_(
         EnrichmentRecord.task == task,
         sa.exists()
-        .where(FileRecord.state == FileState.INDEXED, FileRecord.content_hash == _HASH)
+        .where(CAN_BE_FOUND, FileRecord.content_hash == _HASH)
         .correlate(EnrichmentRecord),
     )
     looked_at, with_text, failed = connection.execute(
@@ -100,8 +106,14 @@ def count(connection: sa.Connection, task: Task) -> EnrichmentCounts:
     return EnrichmentCounts(looked_at, with_text, failed, sorted(models))
 
 
-_HASH = sa.func.substr(EnrichmentRecord.key, 1, sa.func.length(FileRecord.content_hash))
-"""The content hash that a key begins with; those of added vectors are longer than others."""
+_HASH = sa.case(
+    (
+        EnrichmentRecord.key.like(f"{_GIVEN}%"),
+        sa.func.substr(EnrichmentRecord.key, 1, len(_GIVEN) + _HASH_LENGTH),
+    ),
+    else_=sa.func.substr(EnrichmentRecord.key, 1, _HASH_LENGTH),
+)
+"""The content hash that a key begins with: an expression that an index of files is used for."""
 
 
 def missing_pictures(
@@ -116,9 +128,10 @@ def missing_pictures(
 ) -> list[Item]:
     """List pictures of a space that a task has not looked at, by id; see `Snapshot`."""
     query = _pictures(select_items(), space_id, task).where(
-        ItemRecord.id > after, _is_missing(task, PICTURE_KEY, model, retry_failed)
+        RowRecord.item_id > after, _is_missing(task, PICTURE_KEY, model, retry_failed)
     )
-    found = connection.execute(query.order_by(ItemRecord.id).limit(limit))
+    # By the index of rows, which is in this order.
+    found = connection.execute(query.order_by(RowRecord.item_id).limit(limit))
     return [item_of(fields) for fields in found]
 
 
@@ -178,11 +191,11 @@ def without_passages(
             EnrichmentRecord,
             sa.and_(EnrichmentRecord.task == task, EnrichmentRecord.key == PICTURE_KEY),
         ).where(
-            ItemRecord.id > after,
+            RowRecord.item_id > after,
             EnrichmentRecord.text.is_not(None),
             ~_has_passages(space_id, task, ItemRecord.part),
         )
-        found = connection.execute(query.order_by(ItemRecord.id).limit(limit))
+        found = connection.execute(query.order_by(RowRecord.item_id).limit(limit))
         return [
             (item.id, item, item.path, item.content_hash, _segments(segments))
             for _, segments, *fields in found
@@ -252,7 +265,7 @@ def items_of_keys(connection: sa.Connection, keys: Iterable[str]) -> list[int]:
     """Return the ids of the pictures with some keys, of every file that the library knows."""
     contents: dict[str, set[str]] = {}
     for key in keys:
-        content, _, part = key.partition("-") if not key.startswith("given-") else (key, "", "")
+        content, _, part = key.partition("-") if not key.startswith(_GIVEN) else (key, "", "")
         contents.setdefault(content, set()).add(part)
     query = (
         sa.select(ItemRecord.id, FileRecord.content_hash, ItemRecord.part)
@@ -265,7 +278,7 @@ def items_of_keys(connection: sa.Connection, keys: Iterable[str]) -> list[int]:
         for item_id, content, part in connection.execute(
             query.where(FileRecord.content_hash.in_(chunk))
         )
-        if part in contents[content]
+        if content is not None and part in contents[content]
     ]
 
 
@@ -297,7 +310,7 @@ def texts_of_items(connection: sa.Connection, item_ids: Sequence[int]) -> dict[i
         .join(EnrichmentRecord, EnrichmentRecord.key == PICTURE_KEY)
         .where(
             ItemRecord.modality == Modality.IMAGE,
-            EnrichmentRecord.task != Task.SPEECH,
+            EnrichmentRecord.task.in_(_OF_PICTURES),  # not `!=`, which uses no index
             EnrichmentRecord.text.is_not(None),
         )
         .order_by(ItemRecord.id, EnrichmentRecord.task)
@@ -316,7 +329,7 @@ def texts_of_files(connection: sa.Connection, file_ids: Sequence[int]) -> dict[i
 
 
 def _texts(
-    connection: sa.Connection, query: sa.Select[Any], column: Any, ids: Sequence[int]
+    connection: sa.Connection, query: Any, column: Any, ids: Sequence[int]
 ) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for chunk in chunks(ids):

@@ -474,8 +474,8 @@ class _Search:
                 if are_pages_wanted:
                     places = [(item.path, item.page) for item in passages if item.page]
                     pages = snapshot.page_pictures(places)
-                    found = [(item.path, item.origin_part) for item in passages if item.found_by]
-                    pictures = snapshot.found_pictures(found) if found else {}
+                    origins = [(item.path, item.origin_part) for item in passages if item.found_by]
+                    pictures = snapshot.found_pictures(origins) if origins else {}
                 if query.group_by_file:
                     gone = snapshot.paths_of_items(sorted(self.position.before))
         entries: dict[int | str, _Entry] = {}

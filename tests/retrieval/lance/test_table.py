@@ -8,8 +8,8 @@ import pytest
 
 from retrieval.encoders.base import Space
 from retrieval.errors import LibraryError, NotFoundError, SpaceMismatchError, UsageError
-from retrieval.lance.records import table_of
-from retrieval.lance.schema import arrow, file_key_of, lance
+from retrieval.lance.records import ITEM_COLUMNS, files_of, items_of, table_of
+from retrieval.lance.schema import LATER_COLUMNS, arrow, file_key_of, lance
 from retrieval.lance.table import CHANGED_AT, ROW_ID, LanceTable, quoted
 from tests.conftest import REPOSITORY
 
@@ -58,6 +58,30 @@ def test_a_table_with_files_in_other_places_is_refused(tmp_path, space, make_fil
     table.dataset.add_bases([lance().DatasetBasePath("s3://of-somebody/x", name="other")])
     with pytest.raises(UsageError, match="files in other places"):
         table.refresh()
+
+
+def test_a_table_of_an_earlier_version_is_read_and_gets_its_columns_when_written_to(
+    tmp_path, space, make_file
+):
+    location = f"lance:{tmp_path}/table"
+    table = LanceTable.create(location, space)
+    table.append(table_of([make_file("/a", 2)], space))
+    table.dataset.drop_columns(list(LATER_COLUMNS))
+    earlier = LanceTable.open(location)
+    assert [name for name in LATER_COLUMNS if name in earlier.dataset.schema.names] == []
+    items = items_of(earlier.read((*ITEM_COLUMNS, ROW_ID)))
+    assert [(item.part, item.start_s) for item in items] == [("p0", None), ("p1", None)]
+    [stored] = files_of(earlier.read([*earlier.dataset.schema.names, ROW_ID]))
+    [of_entry, *_] = [item.entry for item in stored.items]
+    assert of_entry.end_s is None
+    timed = make_file("/b")
+    [item] = timed.items
+    entry = dataclasses.replace(item.entry, time_s=2.5, start_s=2.0, end_s=4.5)
+    timed = dataclasses.replace(timed, items=[dataclasses.replace(item, entry=entry)])
+    earlier.merge(table_of([timed], space))
+    found = {item.path: item for item in items_of(earlier.read((*ITEM_COLUMNS, ROW_ID)))}
+    assert (found["/b"].time_s, found["/b"].start_s, found["/b"].end_s) == (2.5, 2.0, 4.5)
+    assert found["/a"].start_s is None
 
 
 def test_files_are_replaced_in_one_commit(location, space, make_file):
