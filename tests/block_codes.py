@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
 from PIL import Image
 
-from retrieval.encoders.base import Space
+from retrieval.encoders.base import Space, Vectors
 from retrieval.media import Modality
 from retrieval.recognition.base import Recognized, Segment, Task
 
@@ -15,7 +16,9 @@ _CELL, _CELLS = 8, 32
 _MARK = (255, 0, 0)
 
 
-def draw(text: str, *, size: tuple[int, int] = (320, 200), at: tuple[int, int] = (24, 16)):
+def draw(
+    text: str, *, size: tuple[int, int] = (320, 200), at: tuple[int, int] = (24, 16)
+) -> Image.Image:
     """Draw a text: a red block, then the bits of its length and its UTF-8, black and white."""
     image = Image.new("RGB", size, (90, 140, 90))
     data = text.encode()
@@ -30,7 +33,7 @@ def draw(text: str, *, size: tuple[int, int] = (320, 200), at: tuple[int, int] =
     return Image.fromarray(pixels)
 
 
-def save(path: Path, text: str, **how) -> Path:
+def save(path: Path, text: str, **how: Any) -> Path:
     """Draw a text into a PNG file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draw(text, **how).save(path)
@@ -101,7 +104,7 @@ class BlockEncoder:
         """Count words."""
         return len(text.split())
 
-    def encode(self, modality: Modality, inputs) -> np.ndarray:
+    def encode(self, modality: Modality, inputs: Any) -> Vectors:
         """Give unit vectors: of colours, and of words by their checksums."""
         vectors = np.full((len(inputs), 64), 1e-3, np.float32)
         for vector, one in zip(vectors, inputs, strict=True):
@@ -110,4 +113,5 @@ class BlockEncoder:
             else:
                 for word in one.lower().split():
                     vector[xxhash.xxh3_64_intdigest(word.encode()) % 64] += 1
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
