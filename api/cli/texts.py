@@ -10,6 +10,8 @@ from retrieval.errors import NotFoundError, UsageError
 from retrieval.recognition.base import Task
 from retrieval.recognition.transcripts import WRITERS, TranscriptForm
 
+_NOWHERE: dict[str, Any] = {"page": None, "time_s": None}
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -37,7 +39,8 @@ def texts(
     with opened.catalog.snapshot() as snapshot:
         known = sorted(snapshot.items_in([where]).values())
         items = snapshot.items_of_ids(known)
-        if not items and where not in snapshot.indexed_at([where]):
+        file = snapshot.indexed_at([where]).get(where)
+        if not items and file is None:
             raise NotFoundError(f"{opened.location} has no file {where}.")
         found: dict[tuple[str, str], tuple[dict[str, Any], Enrichment]] = {}
         for item in items.values():
@@ -45,6 +48,9 @@ def texts(
                 place = item if one.task.is_of_pictures else None
                 told = {name: getattr(place, name, None) for name in ("page", "time_s")}
                 found.setdefault((one.task, one.key), (told, one))
+        if not items and file is not None and not opened.is_table:  # a sound without texts
+            heard = snapshot.enrichments(Task.SPEECH, [file.content_hash])
+            found |= {(one.task, one.key): (_NOWHERE, one) for one in heard.values()}
     if transcript is not None:
         if as_json:
             raise UsageError("--transcript and --json each print another form: leave one out.")

@@ -11,7 +11,7 @@ from indexer.media.text import guess_encoding, marked_encoding
 from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
 from retrieval.media.containers import decoding_errors, open_container
 from retrieval.media.video import CONTAINER_FORMATS
-from retrieval.objects.opening import open_path
+from retrieval.objects.opening import open_path, status_of
 from retrieval.objects.paths import is_uri, shard_of
 from retrieval.recognition.base import MOST_SEGMENTS, Segment
 
@@ -87,6 +87,7 @@ def _subtitles_in(folder: str, _changed: int) -> tuple[str, ...]:
 def _read(path: str) -> list[Segment]:
     """Read a file of subtitles in any encoding; nothing of one that is broken or none."""
     try:
+        status_of(path)  # a pipe of such a name would never end
         with open_path(path) as file:
             raw = file.read(_MOST_BYTES + 1)
         if len(raw) > _MOST_BYTES:

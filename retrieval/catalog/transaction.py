@@ -179,7 +179,8 @@ class Transaction(Snapshot):
     def forget_vectors(self, space_id: str, modality: Modality, rows: Sequence[int]) -> None:
         """Forget the vectors at some rows: the next run of the indexer reads their files again.
 
-        Items keep their ids.
+        Items keep their ids. Of texts that were found in these files, all are forgotten: passages
+        are made again of whole texts only.
         """
         at_rows = sa.and_(RowRecord.space_id == space_id, RowRecord.modality == modality)
         file_ids: set[int] = set()
@@ -191,6 +192,13 @@ class Transaction(Snapshot):
             )
             file_ids.update(self._connection.scalars(query))
         self._delete(RowRecord.row, rows, at_rows)
+        if modality is Modality.TEXT:
+            passages = sa.select(ItemRecord.id).where(
+                ItemRecord.modality == Modality.TEXT, ItemRecord.part.like("%-%")
+            )
+            for chunk in chunks(sorted(file_ids)):
+                of_files = passages.where(ItemRecord.file_id.in_(chunk))
+                self._delete(RowRecord.item_id, self._connection.scalars(of_files).all(), at_rows)
         self._delete(EmbeddedFileRecord.file_id, file_ids, EmbeddedFileRecord.space_id == space_id)
 
     def forget_embedded(self, paths: Sequence[str]) -> None:

@@ -113,7 +113,12 @@ class CheckpointKind:
                 "`save_pretrained` writes it, with the processor's files."
             )
         try:
-            with _quiet(transformers), hub.offline(), hub.without_remote_code():
+            with (
+                _quiet(transformers),
+                hub.offline(),
+                hub.without_remote_code(),
+                hub.without_pickle(),
+            ):
                 yield transformers
         except (EncoderUnavailableError, UsageError):
             raise

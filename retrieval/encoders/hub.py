@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,20 @@ def without_remote_code() -> AbstractContextManager[None]:
     from transformers import dynamic_module_utils
 
     return _setting(dynamic_module_utils, "TIME_OUT_REMOTE_CODE", 0)
+
+
+def without_pickle() -> AbstractContextManager[None]:
+    """Make `transformers` refuse pickled weights, which an index of safetensors files may name."""
+    from transformers import modeling_utils
+
+    name = "check_torch_load_is_safe"
+    if not hasattr(modeling_utils, name):  # before 4.52
+        return nullcontext()
+    return _setting(modeling_utils, name, _refuse_pickle)
+
+
+def _refuse_pickle() -> None:
+    raise ValueError("its list of weights names files that are not in safetensors format")
 
 
 @contextmanager

@@ -35,6 +35,8 @@ _LEADS_S = (1.0, 10.0)
 _GAP_S = 0.1
 """Times that differ by more from the number of samples before mean that some are missing."""
 _SHORTEST_TAIL_S = 1.0
+_LEAST_RATE = 1_000
+"""Samples a second. A frame may claim one, and would be hours at the rate that is asked for."""
 
 MAX_SECONDS = 48 * 3600
 """What is behind is not listened to."""
@@ -227,7 +229,11 @@ class Sound:
             except decoding_errors() as error:
                 self.damage = reason_of(error)
                 continue
-            yield from (frame for frame in frames if frame.samples and frame.sample_rate)
+            for frame in frames:
+                if frame.samples and frame.sample_rate >= _LEAST_RATE:
+                    yield frame
+                elif frame.samples:
+                    self.damage = f"it has {frame.sample_rate} samples a second, too few"
 
 
 class _Mixer:
@@ -309,10 +315,12 @@ def read_samples(
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     first, wanted = round(start_s * rate), round(seconds * rate)
     blocks: list[Samples] = []
+    count = 0
     with open_sound(file) as sound:
         for block in _whole(sound.samples(rate, start_s), first, wanted):
             blocks.append(block)
-            if sum(map(len, blocks)) >= wanted:
+            count += len(block)
+            if count >= wanted:
                 break
         if not blocks:
             raise UnreadableFileError(why_no_sound(sound))

@@ -1,6 +1,7 @@
 """What recognisers take and give: tasks, segments of found text, the two protocols."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,8 @@ MOST_SEGMENTS = 20_000
 """Of one picture or one file: what a model finds beyond them is left out."""
 MOST_CHARACTERS = 5_000
 """Of one segment; the rest is left out."""
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What would be a command to a terminal, and NUL, which PostgreSQL refuses."""
 
 
 class Task(StrEnum):
@@ -143,7 +146,7 @@ def tidy(recognized: Recognized) -> Recognized:
     """
     segments = []
     for segment in recognized.segments[:MOST_SEGMENTS]:
-        text = segment.text.replace("\0", "")[:MOST_CHARACTERS].strip()
+        text = _CONTROLS.sub("", segment.text)[:MOST_CHARACTERS].strip()
         text = text.encode("utf-8", "replace").decode()
         if not text:
             continue

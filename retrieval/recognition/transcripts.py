@@ -1,5 +1,6 @@
 """Write transcripts of speech as WebVTT, SubRip or plain text."""
 
+import re
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from html import escape
@@ -57,7 +58,7 @@ def _cues(segments: Iterable[Segment]) -> Iterable[tuple[float, float, str]]:
 
 def _line(segment: Segment) -> str:
     # An arrow or an empty line inside of a cue would end it.
-    return " ".join(segment.text.replace("-->", "->").split())
+    return " ".join(re.sub("--+>", "->", segment.text).split())
 
 
 def _time(seconds: float, mark: str) -> str:

@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, model_validator
 
+from api.http.schemas.search import ItemNumber
 from retrieval.recognition.captions.captioner import (
     DEFAULT_NEW_TOKENS,
     MAX_QUESTION_LENGTH,
@@ -16,7 +17,7 @@ _Text = Annotated[str, Field(min_length=1, max_length=MAX_QUESTION_LENGTH, patte
 class _OfImage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    item: Annotated[int | None, Field(description="Id of an item with a picture.")] = None
+    item: Annotated[ItemNumber | None, Field(description="Id of an item with a picture.")] = None
     image: Annotated[Base64Bytes | None, Field(description="An image file in base64.")] = None
     max_tokens: Annotated[
         int, Field(ge=1, le=MOST_NEW_TOKENS, description="Maximum length of the text in tokens.")

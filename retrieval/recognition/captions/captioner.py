@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 from PIL import Image
@@ -80,7 +81,9 @@ class Captioner:
                 f"{checkpoint.first_line(error)}. Supported are checkpoints of {_families()}."
             ) from error
         digest = checkpoint.digest(folder)
-        self.identity = f"{self.name[-_MOST_OF_NAME:]} {digest}/{_SETTINGS_VERSION}"
+        # Clients of a service read it: where a folder lies is none of their business.
+        label = Path(self.name).name if Path(self.name).is_absolute() else self.name
+        self.identity = f"{label[-_MOST_OF_NAME:]} {digest}/{_SETTINGS_VERSION}"
         self.batch_size = self._model.batch_size
         self.writes_captions = self._model.writes_captions
         self.answers_questions = self._model.answers_questions

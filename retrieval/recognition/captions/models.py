@@ -63,7 +63,7 @@ def load_model(folder: Path, family: Family, device: str, *, as_float32: bool) -
         Family.CHAT: transformers.AutoModelForImageTextToText,
     }
     options = {"trust_remote_code": False, "local_files_only": True}
-    with quiet(), hub.offline(), hub.without_remote_code():
+    with quiet(), hub.offline(), hub.without_remote_code(), hub.without_pickle():
         if family is Family.CHAT:
             processor = transformers.AutoProcessor.from_pretrained(folder, **options)
         else:

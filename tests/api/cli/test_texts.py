@@ -6,7 +6,7 @@ from retrieval.library import create_library
 from retrieval.recognition.base import Task
 from retrieval.recognition.speech import SubtitlesAlone
 from tests.block_codes import BlockEncoder, BlockReader, draw, save
-from tests.made_speech import save_video
+from tests.made_speech import save_sound, save_video, silence
 
 
 @pytest.mark.slow
@@ -44,11 +44,14 @@ def test_what_is_said_is_printed_as_a_transcript(run, tmp_path, tiny_encoder):
     pytest.importorskip("av", reason="videos are read by PyAV")
     film = save_video(tmp_path / "films" / "talk.mp4")
     silent = save_video(tmp_path / "films" / "silent-film.mp4")
+    hum = save_sound(tmp_path / "films" / "hum.wav", silence(1))
     said = "1\n00:00:01,000 --> 00:00:02,500\nTwo dogs run.\n"
     film.with_suffix(".srt").write_text(said)
     library = create_library(tmp_path / "library", tiny_encoder.space)
+    library.set_enrichment({Task.SPEECH: "sidecar"})
     index_sources(library, tiny_encoder, [tmp_path / "films"], workers=1)
     enrich(library, tiny_encoder, Task.SPEECH, SubtitlesAlone)
+    assert "nothing found" in run("texts", "--library", library.path, hum).out
     texts = ("texts", "--library", library.path, "--transcript")
 
     assert run(*texts, "srt", film).out == said

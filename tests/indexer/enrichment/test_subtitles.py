@@ -1,5 +1,8 @@
 """Subtitles beside files and in them: found, read in any encoding, the best taken."""
 
+import os
+import sys
+
 import pytest
 
 from indexer.enrichment.subtitles import subtitles_of
@@ -157,3 +160,9 @@ def test_new_ones_are_seen(film, tmp_path):
     assert said(film) is None
     film.with_suffix(".srt").write_text(SRT)
     assert said(film) == ["Two dogs run on the beach.", "They swim."]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes with names")
+def test_a_pipe_is_no_file_of_subtitles(film):
+    os.mkfifo(film.with_suffix(".srt"))
+    assert said(film) is None

@@ -213,6 +213,18 @@ def test_a_task_and_contents_that_are_gone_are_forgotten(catalog, record):
     assert matches(catalog, "morning") == []
 
 
+def test_of_damaged_vectors_the_passages_of_a_whole_text_are_made_again(catalog, record):
+    record("/v.mp4", "vv", MediaKind.VIDEO, ("t0",))
+    enrich(catalog, Task.SPEECH, {"vv": found("good", "morning")})
+    passages(catalog, Task.SPEECH, "/v.mp4", "vv", "", ["good", "morning"])
+    with catalog.transaction() as transaction:
+        assert transaction.without_passages(SPACE, Task.SPEECH, limit=9) == []
+        transaction.forget_vectors(SPACE, Modality.TEXT, [1])
+        [(_, _, path, _, _)] = transaction.without_passages(SPACE, Task.SPEECH, limit=9)
+    assert path == "/v.mp4"
+    assert matches(catalog, "good") == [("/v.mp4", "t0")]
+
+
 def test_damaged_segments_are_told_as_damage(catalog, record):
     record("/a.png", "aa")
     enrich(catalog, Task.OCR, {"aa": found("x")})

@@ -125,3 +125,16 @@ def test_a_name_that_is_nowhere_says_what_to_do(monkeypatch, tmp_path):
 def test_a_folder_of_a_library_is_read_only_if_it_was_named(tmp_path):
     assert path_of_encoder(f"clap:{tmp_path}") == tmp_path
     assert path_of_encoder("clap:laion/clap-htsat-unfused") is None
+
+
+def test_an_index_of_weights_may_not_name_pickles(tmp_path):
+    from safetensors.torch import load_file
+
+    make_clap(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(weights, tmp_path / "weights.bin")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "weights.bin")}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(EncoderUnavailableError, match="not in safetensors format"):
+        load_encoder(f"clap:{tmp_path}")

@@ -136,3 +136,9 @@ def test_silent_windows_of_a_query_are_left_out():
     samples = np.concatenate([tones(440), np.zeros(RATE, np.float32)])
     assert len(cut_windows(samples, RATE, RATE)) == 1
     assert not cut_windows(np.zeros(RATE, np.float32), RATE, RATE)
+
+
+def test_a_frame_that_claims_to_last_for_hours_is_not_decoded(tmp_path):
+    path = write_sound(tmp_path / "slow.wav", tones(400)[:500], 1)
+    with pytest.raises(UnreadableFileError, match="1 samples a second"):
+        read_samples(str(path), RATE, seconds=1)

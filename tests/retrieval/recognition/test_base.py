@@ -57,7 +57,7 @@ def test_what_a_model_gives_is_brought_into_the_limits(given_segments):
     for segment in tidy(Recognized(given_segments)).segments:
         assert segment.text == segment.text.strip() != ""
         segment.text.encode()
-        assert "\0" not in segment.text
+        assert not set("\0\x1b\x9b") & set(segment.text)
         assert segment.confidence is None or 0 <= segment.confidence <= 1
         assert segment.box is None or all(0 <= v <= 1 for corner in segment.box for v in corner)
         for seconds in (segment.start_s, segment.end_s):
@@ -74,3 +74,7 @@ def test_the_text_is_a_line_a_segment():
     assert Recognized([Segment("a \n b"), Segment(" "), Segment("c")]).text == "a b\nc"
     assert Recognized().text is None
     assert [task.is_of_pictures for task in Task] == [True, False, True]
+
+
+def test_commands_to_a_terminal_are_left_out():
+    assert tidy(Recognized([Segment("\x1b[2Ja\tb\n两\x9b")])).segments[0].text == "[2Ja\tb\n两"

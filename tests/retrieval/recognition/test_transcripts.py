@@ -9,7 +9,7 @@ from retrieval.recognition.transcripts import as_srt, as_text, as_vtt
 
 SEGMENTS = [
     Segment("Tom & Jerry <run>", start_s=0.0, end_s=1.5),
-    Segment("两只狗 -->\n\n在跑", start_s=3725.25, end_s=3726.0),
+    Segment("两只狗 --->\n\n在跑", start_s=3725.25, end_s=3726.0),
 ]
 
 
