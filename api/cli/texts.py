@@ -37,7 +37,8 @@ def texts(
     with opened.catalog.snapshot() as snapshot:
         known = sorted(snapshot.items_in([where]).values())
         items = snapshot.items_of_ids(known)
-        if not items and where not in snapshot.indexed_at([where]):
+        file = snapshot.indexed_at([where]).get(where)
+        if not items and file is None:
             raise NotFoundError(f"{opened.location} has no file {where}.")
         found: dict[tuple[str, str], tuple[dict[str, Any], Enrichment]] = {}
         for item in items.values():
@@ -45,6 +46,9 @@ def texts(
                 place = item if one.task.is_of_pictures else None
                 told = {name: getattr(place, name, None) for name in ("page", "time_s")}
                 found.setdefault((one.task, one.key), (told, one))
+        if not items and file is not None:  # a sound in which nothing is said
+            heard = snapshot.enrichments(Task.SPEECH, [file.content_hash]).values()
+            found = {(o.task, o.key): ({"page": None, "time_s": None}, o) for o in heard}
     if transcript is not None:
         if as_json:
             raise UsageError("--transcript and --json each print another form: leave one out.")
@@ -81,4 +85,7 @@ def _print(found: "Sequence[tuple[dict[str, Any], Enrichment]]") -> None:
         if not one.segments:
             console.out.print(f"  {one.failure or 'nothing found'}", style="dim", markup=False)
     if not found:
-        console.out.print("No model has looked at it: see `mmsearch index --ocr`.", markup=False)
+        console.out.print(
+            "No model has looked at it: see `mmsearch index --ocr`, `--transcribe`, `--captions`.",
+            markup=False,
+        )
