@@ -28,7 +28,7 @@ KindFilterOption = Annotated[
     option(
         "--kind",
         "LIST",
-        "Comma-separated file kinds: image (or photo), video, document, text, table.",
+        "Comma-separated file kinds: image (or photo), video, audio, document, text, table.",
         autocompletion=list_of(KINDS),
     ),
 ]

@@ -414,12 +414,19 @@ def _from(answer: "Answer", first: int) -> "Answer":
 
 def _why_nothing(library: "Library", joint: "JointQuery") -> str:
     """Explain why a search has no hits."""
+    from retrieval.media import Modality
+
     with library.catalog.snapshot() as snapshot:
         spaces = joint.space_ids or (library.space().id,)
         counts = [snapshot.counts(space_id).items for space_id in spaces]
     if not any(items[modality] for items in counts for modality in joint.modalities):
         first, *others = (modality.plural for modality in joint.modalities)
         missing = f"no {first} yet" + "".join(f", and no {other}" for other in others)
+        if joint.modalities == (Modality.AUDIO,):
+            return (
+                f"The library has {missing}. `mmsearch index --encoder clap:NAME_OR_DIR "
+                "--space new` adds an encoder that takes them."
+            )
         return f"The library has {missing}. Add some with `mmsearch index PATH...`."
     if joint.query.cursor:
         return "No more hits."

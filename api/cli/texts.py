@@ -87,4 +87,7 @@ def _print(found: "Sequence[tuple[dict[str, Any], Enrichment]]") -> None:
         if not one.segments:
             console.out.print(f"  {one.failure or 'nothing found'}", style="dim", markup=False)
     if not found:
-        console.out.print("No model has looked at it: see `mmsearch index --ocr`.", markup=False)
+        console.out.print(
+            "No model has looked at it: see `mmsearch index --ocr`, `--transcribe`, `--captions`.",
+            markup=False,
+        )

@@ -28,7 +28,7 @@ from retrieval.catalog.paths import is_at_or_below
 from retrieval.errors import NotFoundError, UnreadableFileError
 from retrieval.files import checksum_of_opened
 from retrieval.library import Library
-from retrieval.media import MediaKind, is_as_read
+from retrieval.media import MediaKind, Modality, is_as_read
 from retrieval.media.images import TooLargeImageError
 from retrieval.media.items import read_item_image
 from retrieval.media.registry import UNKNOWN_TYPE, format_of_content, read_head
@@ -111,6 +111,12 @@ class ItemFiles:
             file.close()
             raise _changed(item)
         return file
+
+    def scene(self, item: Item) -> Image.Image:
+        """Read what a model of pictures may look at; as `picture`, but a sound has none."""
+        if item.modality is Modality.AUDIO:
+            raise NotFoundError(f"Item {item.id} is a sound, whose waveform shows nothing.")
+        return self.picture(item)
 
     def picture(self, item: Item, *, least_side: int | None = None) -> Image.Image:
         """Read the picture of an item as upright RGB; of a chunk of text, that of its page.

@@ -200,7 +200,7 @@ class LibraryTools:
     ) -> Annotated[CallToolResult, ExplanationSchema]:
         """Explain which words of a text match a picture, and where each looked (a heat map)."""
         item = self._item(item_id)
-        image = self._files.picture(item)
+        image = self._files.scene(item)
         explanation = self.engine.main.explain(text, image, self._rerank)
         with self._library.catalog.snapshot() as snapshot:
             texts = snapshot.enrichments_of(item)

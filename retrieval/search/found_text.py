@@ -1,11 +1,19 @@
 """Which lines of recognised text hold words of a query, to show why it was found."""
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from retrieval.catalog import Enrichment
 from retrieval.catalog.fulltext.words import Term, indexed, terms
 from retrieval.recognition.base import Segment, Task
+
+MIN_LETTERS = 24
+"""Recognised text with fewer letters means too little to be found without its words.
+
+The number on a shirt ("17") or a misread word is near any short query: with `starter` such texts
+were the first hits of "a dog", "people" and "a photo" among photos.
+"""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,15 @@ def found_text(text: str, enrichments: Iterable[Enrichment]) -> list[FoundText]:
             if words:
                 found.append(FoundText(one.task, segment, tuple(dict.fromkeys(words))))
     return found
+
+
+def has_meaning(text: str) -> bool:
+    """Return whether recognised text is long enough to be found by meaning, not by words alone.
+
+    Letters are counted, digits and signs are not; a Chinese, Japanese or Korean one counts twice.
+    """
+    widths = (unicodedata.east_asian_width(letter) for letter in text if letter.isalpha())
+    return sum(2 if width in "WF" else 1 for width in widths) >= MIN_LETTERS
 
 
 def _is_held(term: Term, held: str) -> bool:

@@ -27,12 +27,14 @@ from retrieval.errors import (
 )
 from retrieval.library import Library
 from retrieval.media import Modality
+from retrieval.recognition.base import Task
 from retrieval.rerankers.registry import AUTO, NONE
 from retrieval.search.answer import Answer, Hit, StageTimer
 from retrieval.search.cursor import Cursor, digest_of
 from retrieval.search.cut import AUTO as AUTO_CUT
 from retrieval.search.encode import MODALITIES
 from retrieval.search.engine import Engine
+from retrieval.search.found_text import has_meaning
 from retrieval.search.ordering import places_in_order
 from retrieval.search.query import (
     MAX_K,
@@ -481,10 +483,16 @@ class _Search:
         return max(least, MIN_PASSAGE_RELEVANCE)
 
     def _relevant(self, ranking: Ranking, answer: Answer) -> Answer:
-        """Leave out passages above the cut of their engine that are not relevant enough."""
-        if not self._needs_relevance(ranking) or self.parsed.query.least != AUTO_CUT:
+        """Leave out passages that are not relevant enough to stand beside pictures.
+
+        Those of their engine's own cut may have too little relevance; a few recognised letters
+        have none that could be trusted, without words of the query.
+        """
+        if not self._needs_relevance(ranking):
             return answer
-        hits = [hit for hit in answer if (hit.relevance or 0.0) >= MIN_PASSAGE_RELEVANCE]
+        hits = [hit for hit in answer if hit.words is not None or _can_be_meant(hit.item)]
+        if self.parsed.query.least == AUTO_CUT:
+            hits = [hit for hit in hits if (hit.relevance or 0.0) >= MIN_PASSAGE_RELEVANCE]
         return replace(answer, hits=tuple(hits))
 
     def take(
@@ -630,6 +638,10 @@ class _Search:
         is_cut = self.parsed.query.least != 0
         left_out = sum(answer.left_out for answer in of_modality.values()) if is_cut else 0
         return sum(expected) if expected else None, left_out
+
+
+def _can_be_meant(passage: Item) -> bool:
+    return passage.found_by is not Task.OCR or has_meaning(passage.text or "")
 
 
 def _lead(

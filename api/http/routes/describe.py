@@ -54,7 +54,7 @@ def _captioning(service: Service) -> Captioning:
 async def _image(request: DescribeRequest | AskRequest, service: Service) -> Image.Image:
     if request.item is not None:
         item = await run_in_threadpool(current_item, service, request.item)
-        return await service.decoding.run(lambda: service.files.picture(item))
+        return await service.decoding.run(lambda: service.files.scene(item))
     named = [("image", request.image or b"")]
     [pixels] = await service.decoding.run_apart(
         read_query_images, named, service.settings.max_pixels, LEAST_SIDE

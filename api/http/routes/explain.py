@@ -33,7 +33,7 @@ async def explain(
     if not asked.text.strip():
         raise UsageError("The text is empty. Describe in a few words what the image may show.")
     item = await run_in_threadpool(current_item, service, asked.item)
-    image = await service.decoding.run(lambda: service.files.picture(item))
+    image = await service.decoding.run(lambda: service.files.scene(item))
     explanation = await service.on_inference_thread(lambda: _explain(service, asked.text, image))
     found = await run_in_threadpool(_found, service, item, asked.text)
     if asked.format == "json":

@@ -1,6 +1,7 @@
 """Contents and indices of the library."""
 
 from importlib.metadata import version
+from pathlib import Path
 from shlex import quote
 
 from fastapi import APIRouter, Depends, Request
@@ -17,8 +18,10 @@ from retrieval.indices.build import reasons_for
 from retrieval.indices.maintenance import committed_rows
 from retrieval.lance.library import table_of
 from retrieval.lance.vector_index import facts_of
+from retrieval.library import Library
 from retrieval.media import Modality
 from retrieval.objects.paths import given_uri
+from retrieval.recognition.base import Task
 from retrieval.recognition.registry import can_find_text_in_pictures
 from retrieval.search.cut import AUTO
 
@@ -83,7 +86,7 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
             if modality in modalities_of(space.encoder)
         ],
         vector_cache=CacheStats(hits=cache.hits, misses=cache.misses),
-        texts_by={} if service.library.is_table else service.library.enrichment,
+        texts_by=_models(service.library),
         can_find_text_in_pictures=can_find_text_in_pictures(),
         uploads=service.uploads is not None,
         max_upload_bytes=int(service.settings.max_body_mb * 1e6),
@@ -99,6 +102,17 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         scopes=scopes,
         jobs_waiting=sum(not job.is_finished for job in service.jobs.jobs()),
     )
+
+
+def _models(library: Library) -> dict[Task, str]:
+    """Return the models that look for texts; of one in a folder only the folder's name."""
+    if library.is_table:
+        return {}
+    shown = {}
+    for task, name in library.enrichment.items():
+        folder = Path(name)
+        shown[task] = valid_text(folder.name if folder.is_absolute() else name)
+    return shown
 
 
 def _index(service: Service, modality: Modality) -> IndexStats:

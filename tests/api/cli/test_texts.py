@@ -58,3 +58,21 @@ def test_what_is_said_is_printed_as_a_transcript(run, tmp_path, tiny_encoder):
     assert run(*texts, "txt", film).out == "Two dogs run.\n"
     assert run(*texts, "vtt", silent).code == 1
     assert run(*texts, "vtt", film, "--json").code == 2
+
+
+@pytest.mark.slow
+def test_a_sound_in_which_nothing_is_said_was_listened_to(run, tmp_path, tiny_encoder):
+    pytest.importorskip("av", reason="sound is read by PyAV")
+    (tmp_path / "sounds").mkdir()
+    sound = save_sound(tmp_path / "sounds" / "hum.wav", silence(1))
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    library.set_enrichment({Task.SPEECH: "sidecar"})
+    index_sources(library, tiny_encoder, [tmp_path / "sounds"], workers=1)
+    texts = ("texts", "--library", library.path, sound)
+    assert "No model has looked" in run(*texts).out
+    enrich(library, tiny_encoder, Task.SPEECH, SubtitlesAlone)
+    printed = run(*texts).out
+    assert "speech (sidecar)" in printed
+    assert "nothing found" in printed
+    searched = run("search", "a hum", "--modality", "audio", "--library", library.path)
+    assert "clap:" in searched.err

@@ -20,6 +20,7 @@ from retrieval.integrity.check import check_library
 from retrieval.library import create_library, open_library
 from retrieval.media import MediaKind, Modality
 from retrieval.recognition.base import Recognized, Segment, Task
+from retrieval.search import joint
 from tests.block_codes import BlockEncoder, BlockReader, draw, save
 
 ENCODER = BlockEncoder()
@@ -313,3 +314,17 @@ def test_a_kill_at_any_step_loses_at_most_the_batch_in_flight(library, index, fo
     assert all(found(library, str(number)) == [f"{number}.png"] for number in range(9))
     assert len(texts_of(library)) == 11
     assert check_library(library).problems == []
+
+
+@pytest.mark.slow
+def test_a_few_letters_are_found_by_their_words_alone(library, look, folder, index, monkeypatch):
+    contract = "The tenant pays a deposit\nbefore moving in"
+    save(folder / "contract.png", contract)
+    save(folder / "shirt.png", "Runner 17")
+    index(library)
+    look()
+    monkeypatch.setattr(joint, "MIN_PASSAGE_RELEVANCE", 0.0)
+    for text, has_meaning in [(contract, True), ("Runner 17", False)]:
+        by_meaning = library.search(text, modality="any", mode="vector").hits
+        assert (text in [hit.item.text for hit in by_meaning]) is has_meaning
+        assert text in [hit.item.text for hit in library.search(text, modality="any").hits]

@@ -2,7 +2,7 @@ import pytest
 
 from retrieval.catalog import Enrichment
 from retrieval.recognition.base import Segment, Task
-from retrieval.search.found_text import found_text
+from retrieval.search.found_text import found_text, has_meaning
 
 LINES = ["EMERGENCY EXIT", "Thé à la menthe 3.25", "小心地滑，緊急出口", "of the parking lots"]
 
@@ -47,3 +47,18 @@ def test_lines_stay_in_their_order_and_say_who_found_them():
         (Task.OCR, "exit a"),
         (Task.CAPTION, "an exit"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [
+        ("17", False),
+        ("PYSAC RA BSSICHTNE", False),
+        ("1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16", False),
+        ("The tenant shall pay a deposit", True),
+        ("九号站台", False),
+        ("第三季度销售报告收入增长", True),
+    ],
+)
+def test_only_texts_of_some_letters_have_a_meaning(text, has):
+    assert has_meaning(text) is has
