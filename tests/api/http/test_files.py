@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -11,6 +12,7 @@ from api.http.files import ItemFiles
 from indexer.pipeline import index_sources
 from retrieval.errors import NotFoundError
 from retrieval.library import create_library
+from retrieval.media import Modality
 
 
 @pytest.fixture
@@ -69,6 +71,12 @@ def test_the_file_and_picture_of_an_item(files, item, folder):
     with files.open(item("red.png")) as file:
         assert file.read() == (folder / "red.png").read_bytes()
     assert files.picture(item("blue.png")).getpixel((0, 0)) == (0, 0, 255)
+
+
+def test_a_sound_shows_no_scene(files, item):
+    assert files.scene(item("red.png")).size == (40, 30)
+    with pytest.raises(NotFoundError, match="waveform"):
+        files.scene(replace(item("red.png"), modality=Modality.AUDIO))
 
 
 def test_file_replaced_by_a_link_to_a_secret(files, item, folder, secret):
