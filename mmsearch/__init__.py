@@ -1,4 +1,4 @@
-"""Search pictures, texts and sounds by meaning.
+"""Search pictures, texts, sounds by meaning.
 
 >>> import mmsearch
 >>> library = mmsearch.open("my-library")                           # doctest: +SKIP

@@ -184,7 +184,7 @@ app = lazy_group(
     COMMANDS,
     base=QueryGroup,
     name="mmsearch",
-    help='Search pictures, texts and sounds by meaning. In a folder: `mmsearch "a dog in the snow"`.',
+    help='Search pictures, texts, sounds by meaning. In a folder: `mmsearch "a dog in the snow"`.',
     invoke_without_command=True,
     subcommand_metavar="[QUERY | COMMAND] [ARGS]...",
     pretty_exceptions_enable=False,
