@@ -125,3 +125,8 @@ def first_problem(error: "ValidationError") -> str:
     place = ".".join(map(str, first["loc"]))
     message = str(first["msg"]).removeprefix("Value error, ")
     return f"{place}: {message}." if place else f"{message}."
+
+
+def first_line(error: Exception) -> str:
+    """Shorten the message of a package: some list every weight of a wrong shape."""
+    return str(error).strip().partition("\n")[0].rstrip(".: ") or type(error).__name__

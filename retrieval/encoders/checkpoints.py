@@ -11,7 +11,7 @@ from typing import Any
 import xxhash
 
 from retrieval.encoders import hub
-from retrieval.errors import EncoderUnavailableError, UsageError
+from retrieval.errors import EncoderUnavailableError, UsageError, first_line
 
 _PARTS: dict[str, tuple[str, ...]] = {
     "configuration": ("config.json",),
@@ -114,7 +114,7 @@ class CheckpointKind:
             )
         try:
             with (
-                _quiet(transformers),
+                quiet_transformers(),
                 hub.offline(),
                 hub.without_remote_code(),
                 hub.without_pickle(),
@@ -176,17 +176,12 @@ def checkpoint_digest(directory: Path, *settings: object) -> str:
     return digest.hexdigest()
 
 
-def first_line(error: Exception) -> str:
-    """Shorten an error message: `transformers` lists every weight of a wrong shape."""
-    return str(error).strip().partition("\n")[0].rstrip(".: ") or type(error).__name__
-
-
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep `transformers` from logging and from drawing progress bars."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
+    from transformers.utils import logging
 
-    logging = transformers.utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     no_hub_bars = are_progress_bars_disabled()
     logging.set_verbosity(logging.CRITICAL)

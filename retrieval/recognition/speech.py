@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.encoders import hub
-from retrieval.errors import EncoderUnavailableError, UnreadableFileError, UsageError
+from retrieval.errors import EncoderUnavailableError, UnreadableFileError, UsageError, first_line
 from retrieval.machine import threads_of_networks
 from retrieval.media.audio import NoSoundError, Samples, open_sound
 from retrieval.recognition.base import MOST_SEGMENTS, Recognized, Segment, SpeechRecognizer, Task
@@ -234,7 +234,7 @@ def _load_on(folder: Path, name: str, device: str) -> Any:
     try:
         return _open(folder, device)
     except Exception as error:  # each library underneath has errors of its own
-        reason = str(error).strip().partition("\n")[0].rstrip(".: ") or type(error).__name__
+        reason = first_line(error)
         raise EncoderUnavailableError(
             f"The speech model {name} cannot be loaded on {device}: {reason}. Check that {folder} "
             "holds a complete Whisper model in the format of CTranslate2."

@@ -10,6 +10,7 @@ from retrieval.errors import (
     EncoderUnavailableError,
     MissingExtraError,
     UsageError,
+    first_line,
     import_errors_as,
 )
 
@@ -109,7 +110,7 @@ def _of_hub(name: str) -> Path:
     try:
         folder = Path(download_model(name))
     except Exception as error:  # several libraries' network errors have no common base
-        reason = str(error).strip().partition("\n")[0].rstrip(".: ") or type(error).__name__
+        reason = first_line(error)
         raise EncoderUnavailableError(
             f"The speech model {name} cannot be downloaded: {reason}. Check the name; {ways_out}."
         ) from error

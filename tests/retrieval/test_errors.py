@@ -10,6 +10,7 @@ from retrieval.errors import (
     MissingExtraError,
     UnreadableFileError,
     UsageError,
+    first_line,
     first_problem,
     left_out_packages_explained,
     require_at_least,
@@ -72,3 +73,8 @@ def test_the_first_setting_that_is_no_share_is_named():
         require_share(settings, "dropout", "words", "positions")
     with pytest.raises(UsageError, match=r"not -0\.1"):
         require_share(settings, "positions")
+
+
+def test_first_lines():
+    assert first_line(ValueError("one: \ntwo")) == "one"
+    assert first_line(ValueError()) == "ValueError"

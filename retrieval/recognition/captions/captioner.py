@@ -14,6 +14,7 @@ from retrieval.errors import (
     EncoderUnavailableError,
     UnreadableFileError,
     UsageError,
+    first_line,
     left_out_packages_explained,
 )
 from retrieval.media.images import LEAST_SIDE
@@ -78,7 +79,7 @@ class Captioner:
         except Exception as error:  # each library underneath has errors of its own
             raise EncoderUnavailableError(
                 f"The image-to-text model {self.name} cannot be loaded: "
-                f"{checkpoint.first_line(error)}. Supported are checkpoints of {_families()}."
+                f"{first_line(error)}. Supported are checkpoints of {_families()}."
             ) from error
         digest = checkpoint.digest(folder)
         # Clients of a service read it: where a folder lies is none of their business.
@@ -202,7 +203,7 @@ class Captioner:
                 texts = write([fitted(image) for image in images])
             except Exception as error:  # of processors and networks, on what they cannot take
                 raise UnreadableFileError(
-                    f"the image-to-text model failed: {checkpoint.first_line(error)}"
+                    f"the image-to-text model failed: {first_line(error)}"
                 ) from error
         return [" ".join(text.split()) for text in texts]
 

@@ -8,7 +8,7 @@ from typing import Any
 import xxhash
 
 from retrieval.encoders import hub
-from retrieval.errors import EncoderUnavailableError, UsageError
+from retrieval.errors import EncoderUnavailableError, UsageError, first_line
 
 EXAMPLE = "Salesforce/blip-image-captioning-base"
 
@@ -136,11 +136,6 @@ def _hub_folder(repository: str) -> Path:
             f"The image-to-text model {repository} cannot be downloaded: {first_line(error)}. "
             "Check the name, or name a folder with the checkpoint."
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """Shorten an error message: `transformers` lists every weight of a wrong shape."""
-    return str(error).strip().partition("\n")[0].rstrip(".: ") or type(error).__name__
 
 
 def _missing_part(folder: Path) -> str | None:

@@ -1,7 +1,6 @@
 """Families of image-to-text models behind one interface: pictures and prompts to texts."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +8,7 @@ import torch
 from PIL import Image
 
 from retrieval.encoders import hub
+from retrieval.encoders.checkpoints import quiet_transformers
 from retrieval.recognition.captions.checkpoint import Family
 
 BEAMS = 3
@@ -63,7 +63,7 @@ def load_model(folder: Path, family: Family, device: str, *, as_float32: bool) -
         Family.CHAT: transformers.AutoModelForImageTextToText,
     }
     options = {"trust_remote_code": False, "local_files_only": True}
-    with quiet(), hub.offline(), hub.without_remote_code(), hub.without_pickle():
+    with quiet_transformers(), hub.offline(), hub.without_remote_code(), hub.without_pickle():
         if family is Family.CHAT:
             processor = transformers.AutoProcessor.from_pretrained(folder, **options)
         else:
@@ -226,27 +226,6 @@ class ChatModel:
         ]
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep `transformers` from logging and from drawing progress bars."""
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    no_hub_bars = are_progress_bars_disabled()
-    logging.set_verbosity(logging.CRITICAL)
-    if bars:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-            if no_hub_bars:  # transformers switches those of the hub with its own
-                disable_progress_bars()
-
-
 def _settle(model: Any) -> None:
     """Drop settings of a checkpoint that would contradict those given to `generate`."""
     for part in (model, getattr(model, "text_decoder", None)):
@@ -262,7 +241,7 @@ def _pixels(processor: Any, images: Sequence[Image.Image], model: Any) -> dict[s
 
 
 def _generate(model: Any, inputs: Any, new_tokens: int, beams: int) -> torch.Tensor:
-    with quiet(), torch.inference_mode():
+    with quiet_transformers(), torch.inference_mode():
         written: torch.Tensor = model.generate(
             **inputs,
             max_new_tokens=new_tokens,

@@ -9,7 +9,6 @@ from huggingface_hub import constants
 from retrieval.encoders.checkpoints import (
     CheckpointKind,
     checkpoint_digest,
-    first_line,
     read_config,
 )
 from retrieval.errors import EncoderUnavailableError, UsageError
@@ -80,11 +79,6 @@ def test_errors_while_loading_are_explained_and_others_pass(folder):
     ):
         KIND.require_weights("model:x", folder, ["b", "a"])
     KIND.require_weights("model:x", folder, [])
-
-
-def test_first_lines():
-    assert first_line(ValueError("one: \ntwo")) == "one"
-    assert first_line(ValueError()) == "ValueError"
 
 
 def test_configurations(folder):
