@@ -11,7 +11,7 @@ from typing import Any
 import xxhash
 
 from retrieval.encoders import hub
-from retrieval.errors import EncoderUnavailableError, UsageError, first_line
+from retrieval.errors import EncoderUnavailableError, MMSearchError, UsageError, first_line
 
 _PARTS: dict[str, tuple[str, ...]] = {
     "configuration": ("config.json",),
@@ -120,7 +120,7 @@ class CheckpointKind:
                 hub.without_pickle(),
             ):
                 yield transformers
-        except (EncoderUnavailableError, UsageError):
+        except MMSearchError:
             raise
         except Exception as error:  # each library underneath has errors of its own
             raise EncoderUnavailableError(

@@ -315,7 +315,7 @@ def test_a_picked_picture_and_words_together(page, photos):
     first_hit(page, "cat.jpg")
     page.locator("#text").fill("a motorcycle")
     page.get_by_role("button", name="your picture: included; switch to excluded").click()
-    expect(page.locator("#hits img").first).to_have_attribute("alt", re.compile("^motor"))
+    expect(page.locator("#hits img[alt^=motor]").first).to_be_visible()
     assert "cat.jpg" not in names(page)[:3]
 
 
