@@ -6,22 +6,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
 from retrieval.media import SILENCE, SoundInput
-from retrieval.media.containers import decoding_errors, open_container, reason_of
+from retrieval.media.containers import OpenMedia, decoding_errors, open_container, reason_of
 from retrieval.media.video import CONTAINER_FORMATS, is_cover
-from retrieval.objects.opening import open_path
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.audio.resampler import AudioResampler
     from av.audio.stream import AudioStream
-    from av.container import InputContainer
 
 Samples = NDArray[np.float32]
 """(n,) float32, mono, mostly from -1 to 1."""
@@ -56,32 +54,8 @@ class Window:
     samples: Samples
 
 
-class Sound:
-    """An open file of which the sound is decoded.
-
-    damage: why the part that could not be decoded so far could not; None: no such part.
-    """
-
-    def __init__(self, source: str | BinaryIO) -> None:
-        """Open a file by its path, or take an open one; see `open_sound`."""
-        self.damage: str | None = None
-        self._file = open_path(source) if isinstance(source, str) else source
-        try:
-            self._open()
-        except BaseException:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._container.close()
-        self._file.close()
+class Sound(OpenMedia):
+    """An open file of which the sound is decoded; see `open_sound`."""
 
     @property
     def duration_s(self) -> float | None:
@@ -164,7 +138,7 @@ class Sound:
             yield _window(number, number * length + filled - length, last, heard.rate)
 
     def _open(self) -> None:
-        self._container: InputContainer = open_container(self._file, "sound", _FORMATS)
+        self._container = open_container(self._file, "sound", _FORMATS)
         stream = self._container.streams.best("audio")
         if stream is None:
             self._container.close()

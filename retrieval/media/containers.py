@@ -1,12 +1,47 @@
 """Open containers of video and sound with PyAV: one self-contained file, which names no other."""
 
 import os
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from retrieval.errors import UnreadableFileError
+from retrieval.objects.opening import open_path
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+
+
+class OpenMedia:
+    """An open file of video or sound.
+
+    damage: why the part that could not be decoded so far could not; None: no such part.
+    """
+
+    _container: "InputContainer"
+
+    def __init__(self, source: str | BinaryIO) -> None:
+        """Open a file by its path, or take an open one; it is closed where this fails."""
+        self.damage: str | None = None
+        self._file = open_path(source) if isinstance(source, str) else source
+        try:
+            self._open()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+        self._file.close()
+
+    def _open(self) -> None:
+        """Open the container of the file; raises UnreadableFileError."""
+        raise NotImplementedError
 
 
 def open_container(file: BinaryIO, what: str, formats: str) -> "InputContainer":

@@ -8,18 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
-from retrieval.media.containers import decoding_errors, open_container, reason_of
+from retrieval.media.containers import OpenMedia, decoding_errors, open_container, reason_of
 from retrieval.media.hdr import tone_mapped
-from retrieval.objects.opening import open_path
 
 if TYPE_CHECKING:
-    from av.container import InputContainer
     from av.video.frame import VideoFrame
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
@@ -88,40 +86,23 @@ class Frame:
         return small.to_ndarray().astype(np.int16)
 
 
-class Video:
+class Video(OpenMedia):
     """An open video file.
 
     duration_s: None if the file does not tell. tags: what the file says of itself, by names in
-    lower case. damage: why the part that could not be decoded so far could not; None: no such part.
+    lower case.
     """
 
     def __init__(self, source: str | BinaryIO, *, max_pixels: int | None = None) -> None:
         """Open a file by its path, or take an open one; see `open_video`."""
-        self.damage: str | None = None
         self._max_pixels = max_pixels or Image.MAX_IMAGE_PIXELS or 2**27
-        self._file = open_path(source) if isinstance(source, str) else source
-        try:
-            self._open()
-        except BaseException:
-            self._file.close()
-            raise
+        super().__init__(source)
         if width_height := self._too_large():
             self.close()
             raise UnreadableFileError(
                 f"its frames of {width_height} pixels are larger than the limit of "
                 f"{self._max_pixels / 1e6:g} megapixels"
             )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._container.close()
-        self._file.close()
 
     @property
     def duration_s(self) -> float | None:
@@ -173,7 +154,7 @@ class Video:
         yield from self._decode(choice)
 
     def _open(self) -> None:
-        self._container: InputContainer = open_container(self._file, "a video", CONTAINER_FORMATS)
+        self._container = open_container(self._file, "a video", CONTAINER_FORMATS)
         stream = self._container.streams.best("video")
         if stream is None or is_cover(stream):
             self._container.close()
