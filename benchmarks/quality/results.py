@@ -69,14 +69,19 @@ class QualityRecord:
         return rsum(self.directions["t2i"].judgments, self.directions["i2t"].judgments)
 
     @property
-    def label(self) -> str:
-        """Short name for tables: encoder, index, reranker, language."""
-        setup, language = self.setup, self.dataset["language"]
+    def method(self) -> str:
+        """How items were found: index and reranker."""
         index = next(iter(self.directions.values())).index
-        refined = " refined" if setup["refine"] and index != "flat" else ""
-        name = f"{self.space['encoder']}, {index}{refined}"
+        name = f"{index} refined" if self.setup["refine"] and index != "flat" else index
         if any(direction.reranked for direction in self.directions.values()):
             name += f", rerank {self.reranker['name']}@{self.reranker['depth']}"
+        return name
+
+    @property
+    def label(self) -> str:
+        """Short name for tables: encoder, index, reranker, language."""
+        language = self.dataset["language"]
+        name = f"{self.space['encoder']}, {self.method}"
         return name + (f", {language}" if language else "")
 
 
