@@ -5,11 +5,12 @@ import io
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from benchmarks.metrics import parse_metric
-from benchmarks.quality.results import QualityRecord
+from benchmarks.quality.results import QualityRecord, published_name
 from retrieval.errors import UsageError
 from retrieval.files import write_atomically
 
@@ -39,6 +40,9 @@ def result_body(record: QualityRecord) -> dict[str, Any]:
     search, and a reranker, are named with the model.
     """
     model, pretrained = _model(record)
+    if record.method != "flat":
+        reranker = record.reranker | {"name": published_name(record.reranker.get("name", ""))}
+        model = f"{model}, {replace(record, reranker=reranker).method}"
     measured = {name for each in record.directions.values() for name in each.metrics}
     found = (re.fullmatch(r"hit_recall@(\d+)", name) for name in measured)
     recalls = {
@@ -47,7 +51,7 @@ def result_body(record: QualityRecord) -> dict[str, Any]:
     }
     return {
         "dataset": record.dataset["name"],
-        "model": model if record.method == "flat" else f"{model}, {record.method}",
+        "model": model,
         "pretrained": pretrained,
         "task": "zeroshot_retrieval",
         "metrics": {
@@ -93,8 +97,7 @@ def _model(record: QualityRecord) -> tuple[str, str]:
     if kind == "open_clip":
         model, _, pretrained = which.partition("/")
         return model, PurePath(pretrained).name
-    name = f"{kind}:{PurePath(which).name}" if PurePath(which).is_absolute() else encoder
-    return name, str(record.space["weights"])
+    return published_name(encoder), str(record.space["weights"])
 
 
 def _write(file: Path, text: str) -> None:

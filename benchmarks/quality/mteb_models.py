@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.quality.results import published_name
 from indexer.pipeline import index_sources
 from retrieval.encoders.base import Encoder, Space, Vectors, cannot_encode, sound_input
 from retrieval.encoders.registry import load_encoder
@@ -31,6 +32,7 @@ from retrieval.library import create_library
 from retrieval.media import Modality
 from retrieval.media.audio import cut_windows, resample
 from retrieval.media.color import to_rgb
+from retrieval.rerankers.registry import load_reranker
 from retrieval.search.encode import join_parts
 from retrieval.search.engine import Engine
 from retrieval.search.query import (
@@ -138,7 +140,7 @@ class MtebEngine:
         mode: `vector`; `auto` and `hybrid` also search by words, where queries are texts.
         workers: number of decoder processes; None: by the number of cores.
 
-    Raises as `load_encoder`; UsageError for an unknown reranker, and where `mteb` is not installed.
+    Raises as `load_encoder` and `load_reranker`; UsageError where `mteb` is not installed.
     """
 
     def __init__(
@@ -152,6 +154,7 @@ class MtebEngine:
         workers: int | None = None,
     ) -> None:
         encoder = load_encoder(name, device)
+        load_reranker(rerank, encoder, device)  # refused before anything is indexed
         self._space: Space = encoder.space
         self._device = device
         self._reranking = Reranking(rerank, rerank_depth, budget_ms=None)
@@ -300,8 +303,7 @@ def _model_meta(encoder: Encoder, *settings: str) -> Any:
     with import_errors_as(_NEEDS):
         from mteb.models.model_meta import ModelMeta
     space = encoder.space
-    # Results are published: of a folder only its name, not where it lies.
-    names = (re.sub(r"(?<=:)/.*/", "", name.rstrip("/")) for name in (space.encoder, *settings))
+    names = map(published_name, (space.encoder, *settings))
     return ModelMeta.model_validate(
         {
             "loader": None,

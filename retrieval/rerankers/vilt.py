@@ -31,7 +31,7 @@ class ViltReranker(PairReranker):
     for the same image (softmax), so it orders pairs and is no calibrated logit: 0 is not even odds.
 
     `match_weight`: 1, since ViLT ranks by that score alone; the similarity decides where scores are
-    close. `depth`: 10, since each pair costs a pass of 12 layers over some 270 tokens, 46 GFLOP.
+    close. `depth`: 10, since each pair costs a pass of 12 layers over up to 269 tokens, 48 GFLOP.
     """
 
     def __init__(self, name: str, directory: Path, device: torch.device) -> None:

@@ -88,7 +88,7 @@ def test_what_is_not_plain_search_by_the_model_is_said(record):
             name: replace(each, index="IVF32,PQ64", reranked=20)
             for name, each in record.directions.items()
         },
-        reranker={"name": "vlm:x", "depth": 20},
+        reranker={"name": "vlm:/home/me/my models/x", "depth": 20},
     )
     assert result_body(reranked)["model"] == "ViT-B-32, IVF32,PQ64 refined, rerank vlm:x@20"
 

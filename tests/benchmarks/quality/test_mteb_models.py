@@ -311,18 +311,21 @@ def test_candidates_that_are_given_are_refused(engine, retrieval_task, scores, m
         scores(engine, given)
 
 
-def test_results_are_filed_by_what_was_measured(mteb, encoder, name, tmp_path, tiny_checkpoint):
-    engine = MtebEngine(name, device="cpu", rerank="vlm:/models/mine", rerank_depth=5)
+def test_results_are_filed_by_what_was_measured(encoder, name, tiny_checkpoint, tiny_fusion):
+    rerank = f"cross-attention:{tiny_fusion}"
+    engine = MtebEngine(name, device="cpu", rerank=rerank, rerank_depth=5)
     metas = [encoder.mteb_model_meta, engine.mteb_model_meta]
     own = tiny_checkpoint.name
     assert [meta.name for meta in metas] == [
         f"mmsearch/local-dir-{own}",
-        f"mmsearch/local-dir-{own}-engine-vector-vlm-mine-5",
+        f"mmsearch/local-dir-{own}-engine-vector-cross-attention-{tiny_fusion.name}-5",
     ]
     space = load_encoder(name).space
     assert {meta.revision for meta in metas} == {space.id.rpartition("-")[2]}
     assert metas[0].embed_dim == 32
     assert metas[0].modalities == ["image", "text"]
+    with pytest.raises(UsageError, match="There is no reranker 'best'"):
+        MtebEngine(name, rerank="best")
 
 
 def test_the_library_is_removed(mteb, name, retrieval_task, scores, monkeypatch, tmp_path):
