@@ -179,6 +179,31 @@ def make_blip2(folder: Path) -> None:
     )
 
 
+def make_vilt(folder: Path) -> None:
+    """ViLT with a ranking head: patches of 8 pixels, images with a shorter side of 32."""
+    import transformers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = folder / "vocab.txt"
+    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
+    config = transformers.ViltConfig(
+        vocab_size=32,
+        hidden_size=24,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        max_position_embeddings=24,
+        image_size=32,
+        patch_size=8,
+    )
+    _save(
+        folder,
+        lambda: transformers.ViltForImageAndTextRetrieval(config),
+        transformers.ViltImageProcessor(size={"shortest_edge": 32}, size_divisor=8),
+        transformers.BertTokenizerFast(str(vocabulary)),
+    )
+
+
 def _save(folder, make, *parts):
     """Save a model whose weights all matter: initial ones make scores alike."""
     with torch.random.fork_rng():

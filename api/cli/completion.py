@@ -37,6 +37,7 @@ RERANKERS = {
     "cross-attention": "text and image together",
     "blip-itm": "BLIP, for any space",
     "late-interaction:": "ColPali or ColQwen2, for page images",
+    "vilt:": "ViLT, for any space",
     "vlm:": "BLIP-2, Qwen3-VL-Reranker or jina-reranker-m0",
 }
 ENCODERS = {

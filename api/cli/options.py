@@ -156,7 +156,7 @@ RerankOption = Annotated[
         "--rerank",
         "NAME",
         "Reranker: auto, none, cross-attention[:FILE], blip-itm[:NAME_OR_DIR], "
-        "late-interaction:NAME_OR_DIR or vlm:NAME_OR_DIR.",
+        "late-interaction:NAME_OR_DIR, vilt:NAME_OR_DIR or vlm:NAME_OR_DIR.",
         autocompletion=one_of(RERANKERS),
     ),
 ]

@@ -46,12 +46,13 @@ def _between(least: float, most: float) -> Callable[[Any], str | None]:
 
 
 def _one_of(names: dict[str, str], *with_more: str) -> Callable[[Any], str | None]:
-    """Take one of some names; with_more: those that may go on after a colon."""
+    """Take one of some names; with_more: those that go on after a colon, or may do so."""
     wanted = f"one of {', '.join(names)}"
 
     def complaint(value: str) -> str | None:
         name, _, more = value.partition(":")
-        is_valid = value in names or (name in with_more and bool(more))
+        is_whole = value in names and not value.endswith(":")
+        is_valid = is_whole or (name in with_more and bool(more))
         return None if is_valid else wanted
 
     return complaint
@@ -123,6 +124,7 @@ SETTINGS = {
             "fusion",
             "blip-itm",
             "late-interaction",
+            "vilt",
             "vlm",
         ),
     ),

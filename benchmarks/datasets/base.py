@@ -76,10 +76,10 @@ class RetrievalDataset:
 
     `captions` pairs texts with images they describe: a text may describe several images and an
     image may have several texts. `classes` has the class of each image, if there are classes.
-    `query_texts` and `relevance` are the queries of collections that have them apart (BEIR,
-    ViDoRe), and their gains over `images` where there are any, else over `texts`. `problems` lists
-    every entry that was excluded or changed, and images without texts, which remain as distractors.
-    `specification` is the argument of
+    `judgments` are qrels by direction in place of all others. `query_texts` and `relevance` are the
+    queries of collections that have them apart (BEIR, ViDoRe), and their gains over `images` where
+    there are any, else over `texts`. `problems` lists every entry that was excluded or changed, and
+    images without texts, which remain as distractors. `specification` is the argument of
     `load_dataset`.
     """
 
@@ -92,12 +92,15 @@ class RetrievalDataset:
     classes: dict[str, str] = field(default_factory=dict)
     query_texts: dict[str, str] = field(default_factory=dict)
     relevance: Qrels = field(default_factory=dict)
+    judgments: dict[str, Qrels] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     specification: str = ""
 
     @property
     def directions(self) -> tuple[Direction, ...]:
         """Directions with relevance judgements."""
+        if self.judgments:
+            return tuple(direction for direction in DIRECTIONS if self.judgments.get(direction))
         images_with_text = Counter(image for _, image in self.captions)
         defined: dict[Direction, bool] = {
             "t2i": bool(self.captions) or self._has_separate_queries("t2i"),
@@ -111,9 +114,9 @@ class RetrievalDataset:
     def qrels(self, direction: str) -> Qrels:
         """Return the relevant items of each query of a direction.
 
-        t2i and i2t: the pairs of `captions`. i2i: the other images of the same class. t2t: the
-        other texts of the same image. t2i or t2t: the gains of the dataset if it has separate
-        queries for images or texts.
+        Those of `judgments`, if there are any. Else, of t2i and i2t the pairs of `captions`, of i2i
+        the other images of the same class, of t2t the other texts of the same image, and of t2i or
+        t2t the gains of the dataset if it has separate queries for images or texts.
         Queries without relevant items have no entry.
 
         In i2i and t2t, exclude the item with the id of the query from the ranking, as BEIR does.
@@ -121,6 +124,8 @@ class RetrievalDataset:
         Raises UsageError if the direction is not defined for this dataset.
         """
         self._require(direction)
+        if self.judgments:
+            return {query: dict(gains) for query, gains in self.judgments[direction].items()}
         if self._has_separate_queries(direction):
             return {query: dict(gains) for query, gains in self.relevance.items()}
         match direction:
@@ -162,6 +167,12 @@ class RetrievalDataset:
         of the same size.
         """
         digest = xxhash.xxh3_128()
+        judged = [
+            (direction, query, item, str(gain))
+            for direction, qrels in self.judgments.items()
+            for query, gains in qrels.items()
+            for item, gain in gains.items()
+        ]
         sections: list[Iterable[tuple[str, ...]]] = [
             ((image, str(_size(path))) for image, path in self.images.items()),
             self.texts.items(),
@@ -173,6 +184,7 @@ class RetrievalDataset:
                 for q, gains in self.relevance.items()
                 for item, gain in gains.items()
             ),
+            *([judged] if judged else []),
         ]
         for section in sections:
             digest.update(b"\x1d")
@@ -231,6 +243,7 @@ class RetrievalDataset:
             self,
             captions=tuple(kept),
             texts={text: words for text, words in self.texts.items() if text in named},
+            judgments=_restricted(self.judgments, self.images, named),
         )
 
     def _restricted_to(self, images: Collection[str]) -> "RetrievalDataset":
@@ -243,13 +256,15 @@ class RetrievalDataset:
                 for query, gains in relevance.items()
             )
             relevance = {query: gains for query, gains in kept if gains}
+        texts = {text: words for text, words in self.texts.items() if text not in orphaned}
         return replace(
             self,
             query_texts={query: self.query_texts[query] for query in relevance},
             relevance=relevance,
             images={image: path for image, path in self.images.items() if image in images},
-            texts={text: words for text, words in self.texts.items() if text not in orphaned},
+            texts=texts,
             captions=captions,
+            judgments=_restricted(self.judgments, images, texts),
             classes={image: name for image, name in self.classes.items() if image in images},
         )
 
@@ -279,6 +294,22 @@ def _companions(memberships: Iterable[tuple[str, str]]) -> Qrels:
         for member in members if len(members) > 1 else ():
             qrels.setdefault(member, {}).update({other: 1 for other in members if other != member})
     return qrels
+
+
+def _restricted(
+    judgments: Mapping[str, Qrels], images: Iterable[str], texts: Iterable[str]
+) -> dict[str, Qrels]:
+    """Leave out queries and items that are not among these, and queries without an item."""
+    kept = {"i": set(images), "t": set(texts)}
+    return {
+        direction: {
+            query: found
+            for query, gains in qrels.items()
+            if query in kept[direction[0]]
+            and (found := {i: gain for i, gain in gains.items() if i in kept[direction[2]]})
+        }
+        for direction, qrels in judgments.items()
+    }
 
 
 def _size(path: Path) -> int:

@@ -23,6 +23,7 @@ class DatasetBuilder:
     classes: dict[str, str] = field(default_factory=dict)
     query_texts: dict[str, str] = field(default_factory=dict)
     relevance: Qrels = field(default_factory=dict)
+    judgments: dict[str, Qrels] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def report(self, kind: ProblemKind, where: str, detail: str) -> None:
@@ -49,8 +50,8 @@ class DatasetBuilder:
         self.texts[identifier] = cleaned
         return True
 
-    def add_caption(self, identifier: str, words: str | None, image: str, where: str) -> None:
-        """Add a text that describes an image.
+    def add_caption(self, identifier: str, words: str | None, image: str, where: str) -> bool:
+        """Add a text that describes an image; returns whether it was added.
 
         Args:
             identifier: the id of the text.
@@ -58,8 +59,10 @@ class DatasetBuilder:
             image: the id of the image.
             where: the place in the file, for reports.
         """
-        if self.add_text(identifier, words, where):
+        is_new = self.add_text(identifier, words, where)
+        if is_new:
             self.captions[identifier, image] = None
+        return is_new
 
     def cleaned(self, words: str | None, identifier: str, where: str) -> str | None:
         """Strip and repair a text; returns None, and reports it, if it is empty."""

@@ -12,6 +12,7 @@ from benchmarks.datasets.annotations import (
 )
 from benchmarks.datasets.base import ProblemKind, RetrievalDataset, text_id
 from benchmarks.datasets.builder import DatasetBuilder
+from benchmarks.datasets.coco_judgments import add_judgments
 from retrieval.errors import UsageError
 
 _FETCH = (
@@ -27,12 +28,15 @@ def load_coco(
     split: str | None = None,
     language: str | None = None,
     images: str | None = None,
+    judgments: str | None = None,
+    threshold: str | None = None,
 ) -> RetrievalDataset:
     """Read `captions_SPLIT.json`, or the folder that holds `annotations/captions_SPLIT.json`.
 
     A caption's id ends in its official annotation id. Some images have six or seven captions; see
     `RetrievalDataset.first_captions`. The 5,000 images of Karpathy's test split, which papers
-    report, are others than val2017: that is the format karpathy.
+    report, are others than val2017: that is the format karpathy. With `judgments` (and `threshold`)
+    relevant is what their files say, as of `add_judgments`.
 
     Raises:
         NotFoundError: The file or all images are missing.
@@ -70,6 +74,7 @@ def load_coco(
             builder.report(
                 ProblemKind.DUPLICATE_ID, where, f"{image} again: its captions go to the first"
             )
+    text_ids: dict[int, str] = {}
     for position, annotation in enumerate(annotations):
         where = f"{source.name}: annotations[{position}]"
         described = image_ids.get(annotation["image_id"])
@@ -82,7 +87,9 @@ def load_coco(
             )
             continue
         identifier = text_id(described, annotation["id"])
-        builder.add_caption(identifier, annotation["caption"], described, where)
+        if builder.add_caption(identifier, annotation["caption"], described, where):
+            text_ids[annotation["id"]] = identifier
+    add_judgments(builder, judgments, threshold, image_ids, text_ids)
     return builder.build(fetch_hint=_FETCH)
 
 

@@ -14,6 +14,7 @@ from benchmarks.datasets.annotations import (
 )
 from benchmarks.datasets.base import ProblemKind, RetrievalDataset, text_id
 from benchmarks.datasets.builder import DatasetBuilder, is_file
+from benchmarks.datasets.coco_judgments import add_judgments
 from retrieval.errors import UsageError
 
 _FETCH = (
@@ -40,12 +41,15 @@ def load_karpathy(
     split: str | None = None,
     language: str | None = None,
     images: str | None = None,
+    judgments: str | None = None,
+    threshold: str | None = None,
 ) -> RetrievalDataset:
     """Read `dataset_*.json`, or the folder that holds one: splits train, val, test and restval.
 
     Without `split`, `test`: the 1,000 images of Flickr and the 5,000 of COCO that papers report.
     Images may lie in their `filepath` sub-folder, as COCO has them, or all in one folder.
-    Captions are numbered in the order of an image's sentences, English.
+    Captions are numbered in the order of an image's sentences, English. Of COCO, with `judgments`
+    (and `threshold`), relevant is what their files say, as of `add_judgments`.
 
     Raises:
         NotFoundError: The file or all images are missing.
@@ -71,6 +75,8 @@ def load_karpathy(
     )
     name = content.get("dataset")
     builder = DatasetBuilder(name if isinstance(name, str) else source.stem, split, language)
+    image_ids: dict[int, str] = {}
+    text_ids: dict[int, str] = {}
     for (where, entry), sub_path in zip(chosen, in_sub_folders, strict=True):
         places = [folder / sub_path, folder / entry["filename"]]
         known = len(builder.images)
@@ -78,8 +84,12 @@ def load_karpathy(
         if len(builder.images) == known:
             builder.report(ProblemKind.DUPLICATE_ID, where, f"{image} again: entry left out")
             continue
+        image_ids[entry.get("cocoid", -1)] = image
         for number, sentence in enumerate(entry["sentences"]):
-            builder.add_caption(text_id(image, number), sentence["raw"], image, where)
+            identifier = text_id(image, number)
+            if builder.add_caption(identifier, sentence["raw"], image, where):
+                text_ids[sentence.get("sentid", -1)] = identifier
+    add_judgments(builder, judgments, threshold, image_ids, text_ids)
     return builder.build(fetch_hint=_FETCH)
 
 
@@ -103,6 +113,12 @@ def _is_entry(entry: object) -> bool:
         and bool(entry["filename"])
         and isinstance(entry.get("filepath", ""), str)
         and isinstance(entry.get("split"), str)
+        and isinstance(entry.get("cocoid", 0), int)
         and isinstance(entry.get("sentences"), list)
-        and all(isinstance(s, dict) and isinstance(s.get("raw"), str) for s in entry["sentences"])
+        and all(
+            isinstance(sentence, dict)
+            and isinstance(sentence.get("raw"), str)
+            and isinstance(sentence.get("sentid", 0), int)
+            for sentence in entry["sentences"]
+        )
     )

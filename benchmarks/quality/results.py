@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -69,15 +69,30 @@ class QualityRecord:
         return rsum(self.directions["t2i"].judgments, self.directions["i2t"].judgments)
 
     @property
-    def label(self) -> str:
-        """Short name for tables: encoder, index, reranker, language."""
-        setup, language = self.setup, self.dataset["language"]
+    def method(self) -> str:
+        """How items were found: index and reranker."""
         index = next(iter(self.directions.values())).index
-        refined = " refined" if setup["refine"] and index != "flat" else ""
-        name = f"{self.space['encoder']}, {index}{refined}"
+        name = f"{index} refined" if self.setup["refine"] and index != "flat" else index
         if any(direction.reranked for direction in self.directions.values()):
             name += f", rerank {self.reranker['name']}@{self.reranker['depth']}"
+        return name
+
+    @property
+    def label(self) -> str:
+        """Short name for tables: encoder, index, reranker, language."""
+        language = self.dataset["language"]
+        name = f"{self.space['encoder']}, {self.method}"
         return name + (f", {language}" if language else "")
+
+
+def published_name(name: str) -> str:
+    """Leave out of `KIND:FOLDER` where the folder lies, which is nobody's business elsewhere.
+
+    >>> published_name("local-dir:/home/me/models/mine"), published_name("open_clip:RN50/openai")
+    ('local-dir:mine', 'open_clip:RN50/openai')
+    """
+    kind, _, which = name.partition(":")
+    return f"{kind}:{PurePath(which).name}" if PurePath(which).is_absolute() else name
 
 
 def record_of(result: QualityResult, metrics: tuple[str, ...] = DEFAULT_METRICS) -> QualityRecord:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from retrieval.encoders.base import Tokens
 from retrieval.encoders.checkpoints import CheckpointKind, checkpoint_digest
-from retrieval.encoders.multi_vector import alike_batches
+from retrieval.encoders.multi_vector import alike_batches, without_marks
 from retrieval.errors import EncoderUnavailableError
 from retrieval.rerankers.base import Scores
 
@@ -44,7 +44,7 @@ class PairReranker(ABC):
     def __init__(self, name: str, directory: Path, model: Any, device: torch.device) -> None:
         self.name = name
         digest = checkpoint_digest(directory, MOST_QUERY_TOKENS, MOST_IMAGE_TOKENS)
-        self.identity = f"{VLM}-{digest}"
+        self.identity = f"{name.partition(':')[0]}-{digest}"
         self._model = model.eval().to(device)
         self._device = device
 
@@ -87,6 +87,7 @@ def load_model(
     directory: Path,
     dtype: torch.dtype | str,
     unused: Collection[str] = (),
+    kind: CheckpointKind = KIND,
 ) -> Any:
     """Load a model of a class of `transformers` from a checkpoint.
 
@@ -96,6 +97,7 @@ def load_model(
         directory: the checkpoint.
         dtype: of the weights; `auto`: as they are stored.
         unused: weights that may be missing.
+        kind: of the checkpoint, for errors.
     """
     import transformers
 
@@ -113,8 +115,21 @@ def load_model(
         output_loading_info=True,
     )
     missing = (key for key in report["missing_keys"] if key not in unused)
-    KIND.require_weights(name, directory, missing)
+    kind.require_weights(name, directory, missing)
     return model
+
+
+def text_ids(tokenizer: Any, texts: Sequence[str], most: int) -> Tokens:
+    """Tokenize texts to ids with special tokens, (m, t, 1) float32, at most `most` of each.
+
+    What the tokenizer would take for a special token in a text is left out.
+    """
+    return token_ids(
+        [
+            tokenizer(without_marks(tokenizer, text), truncation=True, max_length=most)["input_ids"]
+            for text in texts
+        ]
+    )
 
 
 def token_ids(rows: Sequence[Sequence[int]]) -> Tokens:

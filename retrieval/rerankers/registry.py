@@ -12,6 +12,7 @@ FUSION = "fusion"
 """The earlier name of `cross-attention`, still valid."""
 BLIP_ITM = "blip-itm"
 LATE_INTERACTION = "late-interaction"
+VILT = "vilt"
 VLM = "vlm"
 
 
@@ -21,10 +22,10 @@ def load_reranker(name: str, encoder: Encoder, device: str = "auto") -> Reranker
     Args:
         name: `auto` (the cross-attention model shipped for this space, if there is one, else
             `none`), `cross-attention`, `cross-attention:FILE` (or a folder of exported networks),
-            `blip-itm` or
-            `blip-itm:NAME_OR_DIR` (BLIP through `transformers`, for any space),
-            `late-interaction:NAME_OR_DIR` (ColPali or ColQwen2, likewise), `vlm:NAME_OR_DIR`
-            (BLIP-2, Qwen3-VL-Reranker or jina-reranker-m0, likewise) or `none`.
+            `none`, or, through `transformers` and for any space, `blip-itm`,
+            `blip-itm:NAME_OR_DIR` (BLIP), `late-interaction:NAME_OR_DIR` (ColPali or ColQwen2),
+            `vilt:NAME_OR_DIR` (ViLT) or `vlm:NAME_OR_DIR` (BLIP-2, Qwen3-VL-Reranker or
+            jina-reranker-m0).
         encoder: the encoder whose candidates are reranked.
         device: `cpu`, `cuda` or `auto`.
 
@@ -59,11 +60,16 @@ def _load(name: str, encoder: Encoder, device: str) -> Reranker | None:
         from retrieval.rerankers.page_patches import LateInteractionReranker
 
         return LateInteractionReranker(which, device=resolve_device(device))
+    if kind == VILT and which:
+        from retrieval.rerankers.vilt import load_vilt
+
+        return load_vilt(which, resolve_device(device))
     if kind == VLM and which:
         from retrieval.rerankers.vlm import load_vlm
 
         return load_vlm(which, resolve_device(device))
     raise UsageError(
         f"There is no reranker {name!r}. Use auto, cross-attention, cross-attention:FILE, "
-        "blip-itm, blip-itm:NAME_OR_DIR, late-interaction:NAME_OR_DIR, vlm:NAME_OR_DIR or none."
+        "blip-itm, blip-itm:NAME_OR_DIR, late-interaction:NAME_OR_DIR, vilt:NAME_OR_DIR, "
+        "vlm:NAME_OR_DIR or none."
     )

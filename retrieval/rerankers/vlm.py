@@ -9,7 +9,6 @@ from PIL import Image
 
 from retrieval.encoders.base import Pixels, Tokens
 from retrieval.encoders.checkpoints import read_config
-from retrieval.encoders.multi_vector import without_marks
 from retrieval.rerankers.base import Reranker
 from retrieval.rerankers.pair_scoring import (
     KIND,
@@ -17,7 +16,7 @@ from retrieval.rerankers.pair_scoring import (
     VLM,
     PairReranker,
     load_model,
-    token_ids,
+    text_ids,
 )
 from retrieval.rerankers.qwen_vl import load_jina, load_qwen3
 
@@ -75,16 +74,7 @@ class Blip2Reranker(PairReranker):
 
     def text_tokens(self, texts: Sequence[str]) -> Tokens:
         """Tokenize texts to ids with special tokens, (m, t, 1) float32."""
-        return token_ids(
-            [
-                self._tokenizer(
-                    without_marks(self._tokenizer, text),
-                    truncation=True,
-                    max_length=self._context_length,
-                )["input_ids"]
-                for text in texts
-            ]
-        )
+        return text_ids(self._tokenizer, texts, self._context_length)
 
     def _score(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         queries = self._model.query_tokens.expand(len(ids), -1, -1)

@@ -103,6 +103,10 @@ def retrieval(
     qrels_file: Annotated[
         Path | None, option("--qrels", "OUT", "Write the relevance judgements (TREC qrels).")
     ] = None,
+    clip_benchmark: Annotated[
+        Path | None,
+        option("--clip-benchmark", "OUT", "Write a row for CLIP_benchmark's tables (CSV, JSON)."),
+    ] = None,
     report: Annotated[
         Path | None, option("--report", "DIR", "Write a report (HTML and Markdown).")
     ] = None,
@@ -114,6 +118,7 @@ def retrieval(
     """Measure recall, ranks and precision on a dataset with the stages of the search engine."""
     given = locals()
     from benchmarks.metrics import parse_metric
+    from benchmarks.quality.clip_benchmark import check_output, write_rows
     from benchmarks.quality.report import LANGUAGES_METRICS, languages_markdown, markdown
     from benchmarks.quality.results import DEFAULT_METRICS, records_body, write_records
     from benchmarks.quality.retrieval import Setup
@@ -122,11 +127,15 @@ def retrieval(
     for name in names:
         parse_metric(name)
     setup = Setup(**options_of(Setup, given) | {"directions": split_list(directions)})
+    if clip_benchmark:
+        check_output(clip_benchmark, setup.directions)
     chosen = _chosen_languages(dataset, split, languages, captions)
     measured = _Measurement(dataset, split, chosen, limit, encoder, device, cache_folder, captions)
     records = measured.run(setup, names, run_file=run_file, qrels_file=qrels_file, report=report)
     if json_file:
         write_records(records, json_file)
+    if clip_benchmark:
+        write_rows(records, clip_benchmark)
 
     def text() -> str:
         if len(records) == 1:

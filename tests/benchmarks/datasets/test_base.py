@@ -137,6 +137,7 @@ def test_the_fingerprint_depends_on_content_only(dataset, tmp_path):
         {"classes": {}},
         {"query_texts": {"q": "words"}},
         {"relevance": {"q": {"cats": 2}}},
+        {"judgments": {"t2i": {"cats": {"a.jpg": 1}}}},
     ],
 )
 def test_the_fingerprint_changes_with_every_part(dataset, change):
@@ -163,6 +164,27 @@ def test_the_first_images_and_captions(dataset):
     for refuse in (dataset.first_images, dataset.first_captions):
         with pytest.raises(UsageError):
             refuse(0)
+
+
+def test_judgments_stand_in_place_of_captions_and_classes(dataset):
+    judged = replace(
+        dataset,
+        judgments={
+            "t2i": {"cats": {"a.jpg": 1, "c.jpg": 1}, "c.jpg#0": {"c.jpg": 1}},
+            "t2t": {"cats": {"b.jpg#0": 1}, "b.jpg#0": {"cats": 1}},
+        },
+    )
+    assert judged.directions == ("t2i", "t2t")
+    assert judged.qrels("t2i") == judged.judgments["t2i"]
+    assert judged.queries("t2i") == {"cats": "a cat", "c.jpg#0": "a dog"}
+    assert list(judged.items("t2i")) == list(dataset.images)
+    with pytest.raises(UsageError, match="i2t is not defined for pets"):
+        judged.qrels("i2t")
+    small = judged.first_images(2)
+    assert small.judgments["t2i"] == {"cats": {"a.jpg": 1}}
+    assert small.judgments["t2t"] == judged.judgments["t2t"]
+    assert judged.first_captions(1).directions == ("t2i",)
+    assert judged.without_images({"a.jpg": "too large"}).qrels("t2i")["cats"] == {"c.jpg": 1}
 
 
 def test_problems_are_counted_by_kind(dataset):

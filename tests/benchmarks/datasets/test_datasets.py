@@ -53,7 +53,7 @@ def test_values_may_be_percent_encoded_and_paths_hold_question_marks(folder):
 def test_beir_has_no_options():
     assert options_of("beir") == []
     assert options_of("vidore") == ["images"]
-    assert options_of("karpathy") == ["images", "captions"]
+    assert options_of("karpathy") == ["images", "judgments", "threshold", "captions"]
 
 
 @pytest.mark.parametrize("format_name", FORMATS)

@@ -11,7 +11,7 @@ from api.cli.bench.retrieval import _file_of
 from benchmarks.metrics import evaluate
 from benchmarks.quality.embedding_cache import EmbeddingCache
 from benchmarks.quality.report import markdown
-from benchmarks.quality.results import read_records, record_of, write_records
+from benchmarks.quality.results import published_name, read_records, record_of, write_records
 from benchmarks.quality.retrieval import Setup, measure_quality
 from benchmarks.quality.trec import write_qrels, write_run
 from retrieval.errors import NotFoundError, UsageError
@@ -132,3 +132,16 @@ def test_each_direction_gets_a_file_of_its_own(tmp_path):
     both, one = Setup(directions=("t2i", "i2t")), Setup(directions=("t2i",))
     assert _file_of(tmp_path / "run.trec", "t2i", both).name == "run.t2i.trec"
     assert _file_of(tmp_path / "run.trec", "t2i", one).name == "run.trec"
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("vlm:/home/me/my models/best/", "vlm:best"),
+        ("vlm:Qwen/Qwen3-VL-Reranker-2B", "vlm:Qwen/Qwen3-VL-Reranker-2B"),
+        ("starter", "starter"),
+        ("", ""),
+    ],
+)
+def test_published_names_say_nothing_of_folders(name, published):
+    assert published_name(name) == published

@@ -60,6 +60,22 @@ def test_a_result_is_printed_or_written_as_json(run, captioned, tmp_path, spelli
         assert printed["directions"]["t2i"]["metrics"] == body["directions"]["t2i"]["metrics"]
 
 
+def test_a_result_is_written_as_a_row_of_clip_benchmark(run, captioned, tmp_path):
+    common = ("--dataset", captioned, "--cache", tmp_path / "cache", "--metrics", "hit_recall@2")
+    file = tmp_path / "row.json"
+    result = run("retrieval", *common, "--clip-benchmark", file, "--json")
+    assert result.exit_code == 0, result.output
+    measured = json.loads(result.stdout)["directions"]
+    row = json.loads(file.read_text(encoding="utf-8"))
+    assert row["model"] == "starter"
+    for direction, name in (("t2i", "image"), ("i2t", "text")):
+        expected = measured[direction]["metrics"]["hit_recall@2"]["value"]
+        assert row["metrics"][f"{name}_retrieval_recall@2"] == expected
+    refused = run("retrieval", *common, "--clip-benchmark", file, "--directions", "t2i")
+    assert isinstance(refused.exception, UsageError)
+    assert "add i2t to --directions" in str(refused.exception)
+
+
 @pytest.mark.slow
 def test_languages_are_rows_of_one_table(run, captioned, tmp_path, tiny_checkpoint):
     folder = Path(captioned.partition(":")[2])
