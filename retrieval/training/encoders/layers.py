@@ -75,10 +75,9 @@ def layers_of(model: nn.Module) -> ModelLayers:
     names = [name for name, _ in model.named_parameters()]
     scales = tuple(name for name in names if name in {"logit_scale", "logit_bias"})
     visual, text = getattr(model, "visual", None), getattr(model, "text", None)
+    blocks = r"transformer\.resblocks\.(\d+)\."
     if isinstance(visual, VisionTransformer):
-        image = _by_blocks(
-            visual, r"transformer\.resblocks\.(\d+)\.", r"ln_post|attn_pool", "proj$"
-        )
+        image = _by_blocks(visual, blocks, r"ln_post|attn_pool", r"proj$")
     elif isinstance(visual, ModifiedResNet):
         image = _by_blocks(visual, r"(layer\d+\.\d+)\.", None, r"attnpool\.")
     elif isinstance(visual, TimmModel):

@@ -36,7 +36,8 @@ class Tuned:
 
     groups: parameter groups for AdamW; each has `lr`, `weight_decay` and `rate`, its factor of the
     learning rate, which a schedule keeps. They hold what is trained at any time of the run.
-    frozen: leading layers of the image and of the text tower that are never trained.
+    layers: the parts of the model. frozen: leading layers of the image and of the text tower that
+    are never trained, nor anything in them.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Tuned:
         model: nn.Module,
         mode: TuningMode,
         layers: ModelLayers,
-        frozen: tuple[int, int],
+        first: tuple[int, int],
         *,
         gradual: bool,
         layer_norms: bool,
@@ -53,7 +54,8 @@ class Tuned:
         self.model = model
         self.mode = mode
         self.layers = layers
-        self.frozen = frozen
+        self.frozen = (0, 0)
+        self._first = first
         self.groups: list[dict[str, Any]] = []
         self._gradual = gradual
         self._layer_norms = layer_norms
@@ -97,8 +99,8 @@ class Tuned:
 
     def _trained_names(self, epoch: int) -> Iterator[str]:
         yield from self.layers.scales
-        for tower, frozen in zip(self.layers.towers, self.frozen, strict=True):
-            first = max(frozen, len(tower.layers) - epoch) if self._gradual else frozen
+        for tower, lowest in zip(self.layers.towers, self._first, strict=True):
+            first = max(lowest, len(tower.layers) - epoch) if self._gradual else lowest
             for place, layer in enumerate(tower.layers):
                 whole = self.mode != "lora" and place >= first
                 for name in layer.parameters:
@@ -161,7 +163,7 @@ def tune(
     """
     _check(mode, learning_rate, weight_decay, layers, layer_norms, gradual)
     parts = layers_of(model)
-    frozen = _first_trained(mode, parts, layers)
+    first = _first_trained(mode, parts, layers)
     if mode == "layerwise" and not 0 < layer_decay <= 1:
         raise UsageError(f"layer_decay must be above 0 and at most 1, not {layer_decay}.")
     if mode == "linear" and not (parts.image.head.parameters or parts.text.head.parameters):
@@ -170,17 +172,18 @@ def tune(
         model,
         mode,
         parts,
-        frozen,
+        first,
         gradual=gradual,
         layer_norms=layer_norms,
         heads=heads or mode != "lora",
     )
     if mode == "lora":
-        _adapt(model, parts, frozen, rank, alpha, dropout)
+        _adapt(model, parts, first, rank, alpha, dropout)
     # All that is ever trained: the last epoch of gradual unfreezing comes after the last layer.
     tuned.unfreeze(max(len(tower.layers) for tower in parts.towers))
     rates = _rates(parts, layer_decay if mode == "layerwise" else 1.0)
     tuned.groups = list(_groups(model, rates, learning_rate, weight_decay))
+    tuned.frozen = (_frozen_layers(model, parts.image), _frozen_layers(model, parts.text))
     tuned.unfreeze(0)
     return tuned
 
@@ -230,7 +233,7 @@ def _first_trained(
 def _adapt(
     model: nn.Module,
     parts: ModelLayers,
-    frozen: tuple[int, int],
+    lowest: tuple[int, int],
     rank: int,
     alpha: float,
     dropout: float,
@@ -242,11 +245,24 @@ def _adapt(
     if not 0 <= dropout < 1:
         raise UsageError(f"dropout must be at least 0 and less than 1, not {dropout}.")
     adapted: list[Layer] = []
-    for tower, first in zip(parts.towers, frozen, strict=True):
+    for tower, first in zip(parts.towers, lowest, strict=True):
         adapted += tower.layers[first:]
     names = [name for layer in adapted for name in layer.modules]
     if not lora.adapt(model, names, rank=rank, alpha=alpha, dropout=dropout):
         raise UsageError("No layer is left to be adapted; choose at least 1 of a tower.")
+
+
+def _frozen_layers(model: nn.Module, tower: Tower) -> int:
+    """Count the leading layers in which nothing is trained."""
+
+    def is_trained(layer: Layer) -> bool:
+        trained = [parameter_of(model, name) for name in layer.parameters]
+        for name in layer.modules:
+            trained += model.get_submodule(name).parameters()  # updates of low rank are among them
+        return any(parameter.requires_grad for parameter in trained)
+
+    trained = [is_trained(layer) for layer in tower.layers]
+    return trained.index(True) if any(trained) else len(trained)
 
 
 def _rates(parts: ModelLayers, decay: float) -> dict[str, float]:
