@@ -390,9 +390,13 @@ class DamagedImages:
     def add(self, batch: Batch) -> None:
         """Note the damaged images of a batch."""
         for image, reason in batch.damaged:
-            if image not in self._seen and len(self.reasons) < REASONS_KEPT:
-                self.reasons.append(f"{image}: {reason}")
-            self._seen.add(image)
+            self.note(image, reason)
+
+    def note(self, image: str, reason: str) -> None:
+        """Note that an image, or what was to give images, cannot be read."""
+        if image not in self._seen and len(self.reasons) < REASONS_KEPT:
+            self.reasons.append(f"{image}: {reason}")
+        self._seen.add(image)
 
     def __str__(self) -> str:
         """Say how many there are, and the first reasons; empty where there are none."""
@@ -400,7 +404,7 @@ class DamagedImages:
             return ""
         more = len(self._seen) - len(self.reasons)
         tail = f"; and {more:,} more" if more else ""
-        return f"{len(self._seen):,} images cannot be read: {'; '.join(self.reasons)}{tail}"
+        return f"{len(self._seen):,} cannot be read: {'; '.join(self.reasons)}{tail}"
 
 
 def decoded_batches(
