@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +25,8 @@ from api.cli.options import (
     split_list,
     stop_on_signal,
 )
+from retrieval.encoders.exports.store import LOCAL_DIR
+from retrieval.encoders.modalities import ASSEMBLED
 from retrieval.encoders.registry import RECOMMENDED
 from retrieval.errors import UsageError
 from retrieval.files import write_atomically
@@ -40,9 +42,15 @@ if TYPE_CHECKING:
         EncoderTraining,
     )
     from retrieval.training.encoders.model_card import Comparison, Measured
+    from retrieval.training.encoders.models import DualModel
     from retrieval.training.encoders.pairs import PairSource
     from retrieval.training.validation import Recalls
 
+AUGMENTATIONS: dict[str, int | None] = {"none": None, "light": 0, "strong": 2}
+"""Operations of RandAugment on an image."""
+
+START_NAME = "start"
+"""Folder of an encoder from parts as training begins, inside of the output."""
 RESULT_NAME = "result.json"
 METRICS = {"hit_recall@1": "R@1", "hit_recall@5": "R@5", "hit_recall@10": "R@10"}
 DIRECTIONS = {"t2i": "text to image", "i2t": "image to text"}
@@ -107,6 +115,47 @@ def encoder(
     ] = "",
     captions: CaptionsOption = [],  # noqa: B006
     languages: LanguagesOption = "",
+    validation: Annotated[
+        str | None,
+        option(
+            "--validation",
+            "FORMAT:PATH",
+            "Dataset for validation. (default: the split for it, else a tenth of the photos)",
+        ),
+    ] = None,
+    pairs_an_epoch: Annotated[
+        int | None,
+        option("--pairs-an-epoch", "N", "Pairs an epoch, of streamed shards (webdataset:).", min=2),
+    ] = None,
+    captions_a_photo: Annotated[
+        int | None,
+        option("--captions-a-photo", "N", "Captions of a photo an epoch. (default: all)", min=1),
+    ] = None,
+    balance: Annotated[
+        float,
+        typer.Option(
+            "--balance",
+            min=0,
+            max=1,
+            help="Class-balanced sampling of datasets with classes: 0 as they are, 1 all alike.",
+        ),
+    ] = 0.0,
+    augmentation: Annotated[
+        str,
+        typer.Option(
+            "--augmentation",
+            help="Of images: none, light (crop and mirror) or strong (RandAugment too).",
+        ),
+    ] = "light",
+    word_dropout: Annotated[
+        float, typer.Option("--word-dropout", min=0, max=0.9, help="Share of words left out.")
+    ] = 0.0,
+    join_captions: Annotated[
+        float,
+        typer.Option(
+            "--join-captions", min=0, max=1, help="Share of captions joined with another."
+        ),
+    ] = 0.0,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Maximum number of epochs.")] = 10,
     patience: Annotated[
         int,
@@ -146,7 +195,7 @@ def encoder(
         option(
             "--layers",
             "N|IMAGE,TEXT",
-            "Last layers of each tower to train, for modes partial and lora. (default: 2; lora: all)",
+            "Last layers of each tower for modes partial and lora. (default: 2; lora: all)",
         ),
     ] = "",
     layer_norms: Annotated[
@@ -174,6 +223,29 @@ def encoder(
             "--interpolation",
             "auto|SHARE",
             "Share of the new weights in the result, 0 to 1 (WiSE-FT); auto: best on validation.",
+        ),
+    ] = "auto",
+    dimension: Annotated[
+        int | None,
+        option("--dimension", "N", "Of the space of assembled: encoders. (default: 512)", min=1),
+    ] = None,
+    projection: Annotated[
+        str | None,
+        option(
+            "--projection", "linear|mlp", "Projections of assembled: encoders. (default: linear)"
+        ),
+    ] = None,
+    pooling: Annotated[
+        str | None,
+        option(
+            "--pooling", "mean|cls", "Pooling of the tokens by assembled: encoders. (default: mean)"
+        ),
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            help="float32, bfloat16, or auto: on a GPU, the faster one by measurement.",
         ),
     ] = "auto",
     workers: Annotated[
@@ -215,77 +287,136 @@ def encoder(
 def train(given: Mapping[str, Any], processes: "Processes") -> dict[str, Any]:
     """Train an encoder with the options of the command, and measure it before and after.
 
-    Returns what `result.json` says.
+    Returns what `result.json` says; empty in all processes but the first one.
     """
-    from api.cli import console
-    from api.cli.training_data import load_other, load_training_data
+    from api.cli.training_data import load_other
     from benchmarks.quality.embedding_cache import EmbeddingCache
-    from retrieval.training.encoders.fine_tuning import (
-        EncoderTraining,
-        TrainingStoppedError,
-        train_encoder,
-    )
     from retrieval.training.encoders.models import load_trainable
 
     began = time.monotonic()
-    languages, captions, seed = given["languages"], given["captions"], given["seed"]
-    data = [load_training_data(each, languages, captions, seed) for each in given["dataset"]]
+    # What is wrong with the settings is said before data and weights are read.
+    _settings(given, processes, "contrastive")
+    data = load_data(given)
     others = [load_other(each) for each in given["also_measure"]]
-    options = options_of(EncoderTraining, given) | {"device": processes.device}
-    if options["loss"] == "auto":
-        # Checked before the encoder is loaded, which can take long.
-        EncoderTraining(**options | {"loss": "contrastive"})
-    dual = load_trainable(given["encoder"])
-    if options["loss"] == "auto":
-        has_bias = getattr(dual.model, "logit_bias", None) is not None
-        options["loss"] = "sigmoid" if has_bias else "contrastive"
-    config = EncoderTraining(**options)
-    source = pair_source(data, given)
-    validation = [photo for each in data for photo in each.validation]
-    is_quiet = not processes.is_first
-    measured = Measurement(
-        data, others, config.device, EmbeddingCache(cache_directory(None, "benchmarks"))
-    )
+    named = ("dimension", "projection", "pooling")
+    parts = {name: given[name] for name in named if given[name] is not None}
+    if given["encoder"].startswith(ASSEMBLED):
+        parts["seed"] = given["seed"]
+    dual = load_trainable(given["encoder"], **parts)
+    has_bias = getattr(dual.model, "logit_bias", None) is not None
+    config = _settings(given, processes, "sigmoid" if has_bias else "contrastive")
+    source = pair_source(data, given, dual.input_side)
+    start = given["encoder"]
+    if processes.is_first and start.startswith(ASSEMBLED):
+        # As a folder it can be measured: what it begins with is drawn by the seed.
+        dual.save(config.output / START_NAME)
+        start = f"{LOCAL_DIR}{config.output / START_NAME}"
+    cache = EmbeddingCache(cache_directory(None, "benchmarks"))
+    measured = Measurement(data, others, config.device, cache)
     before: dict[str, dict[str, Measured]] = {}
     if processes.is_first:
         for each in data:
             complain(_of_data(each))
-        before = measured.run(given["encoder"])
+        before = measured.run(start)
         for name, figures in before.items():
             complain(f"Before, {name}: {_in_a_line(figures)}")
     processes.wait()
+    result = _train(config, dual, source, data, processes)
+    body: dict[str, Any] = {}
+    if processes.is_first:
+        comparisons = _comparisons(before, measured.run(f"{LOCAL_DIR}{result.encoder}"))
+        seconds = time.monotonic() - began
+        write_card(config, dual.checksum, data, result, comparisons, seconds)
+        body = _body(result, comparisons, seconds)
+        write_atomically(config.output / RESULT_NAME, (json.dumps(body, indent=2) + "\n").encode())
+    processes.wait()
+    return body
+
+
+def _settings(given: Mapping[str, Any], processes: "Processes", loss: str) -> "EncoderTraining":
+    """Make the settings of a run; loss: what `auto` stands for."""
+    from retrieval.training.encoders.fine_tuning import EncoderTraining
+
+    options = options_of(EncoderTraining, given) | {"device": processes.device}
+    return EncoderTraining(**options | ({"loss": loss} if options["loss"] == "auto" else {}))
+
+
+def _train(
+    config: "EncoderTraining",
+    dual: "DualModel",
+    source: "PairSource",
+    data: Sequence["TrainingData"],
+    processes: "Processes",
+) -> "EncoderResult":
+    """Train, show how far it is, and stop on a signal with a checkpoint."""
+    from api.cli import console
+    from retrieval.training.encoders.fine_tuning import TrainingStoppedError, train_encoder
+
+    is_quiet = not processes.is_first
 
     def tell(epoch: "EncoderEpoch") -> None:
         if processes.is_first:
             complain(_epoch_line(epoch))
 
-    with console.stage_progress(quiet=is_quiet) as progress:
+    note = "" if is_quiet else STOPPING
+    with (
+        console.stage_progress(quiet=is_quiet) as progress,
+        stop_on_signal(signal.SIGTERM, note=note) as stop,
+    ):
         try:
-            with stop_on_signal(signal.SIGTERM, note="" if is_quiet else STOPPING) as stop:
-                result = train_encoder(
-                    config,
-                    dual,
-                    source,
-                    validation,
-                    processes=processes,
-                    on_epoch=tell,
-                    on_progress=progress,
-                    should_stop=stop.is_set,
-                )
+            return train_encoder(
+                config,
+                dual,
+                source,
+                [photo for each in data for photo in each.validation],
+                processes=processes,
+                on_epoch=tell,
+                on_progress=progress,
+                should_stop=stop.is_set,
+            )
         except TrainingStoppedError as stopped:
             if processes.is_first:
                 complain(str(stopped))
             raise typer.Exit(130) from stopped
-    body: dict[str, Any] = {}
-    if processes.is_first:
-        after = measured.run(f"local-dir:{result.encoder}")
-        figures = _comparisons(before, after)
-        seconds = time.monotonic() - began
-        write_card(config, dual.checksum, data, result, figures, seconds)
-        body = _body(result, figures, seconds)
-        write_atomically(config.output / RESULT_NAME, (json.dumps(body, indent=2) + "\n").encode())
-    processes.wait()
-    return body
+
+
+def load_data(given: Mapping[str, Any]) -> "list[TrainingData]":
+    """Load what `--dataset` and `--validation` name.
+
+    Raises UsageError where shards are not alone, or lack a dataset for validation.
+    """
+    from api.cli.training_data import (
+        WEBDATASET,
+        load_training_data,
+        load_validation,
+        streamed_data,
+    )
+
+    named, other = given["dataset"], given["validation"]
+    shards = [each for each in named if each.startswith(WEBDATASET)]
+    if shards and (len(named) > 1 or other is None or given["pairs_an_epoch"] is None):
+        raise UsageError(
+            "Shards (webdataset:) are the only --dataset of a run, with a --validation "
+            "FORMAT:PATH and the --pairs-an-epoch N."
+        )
+    if given["pairs_an_epoch"] is not None and not shards:
+        raise UsageError("--pairs-an-epoch is of shards (webdataset:); see --captions-a-photo.")
+    if shards:
+        data = [streamed_data(shards[0])]
+    else:
+        data = [
+            load_training_data(
+                each,
+                given["languages"],
+                given["captions"],
+                given["seed"],
+                has_validation=other is None,
+            )
+            for each in named
+        ]
+    if other is not None:
+        data[0] = replace(data[0], validation=load_validation(other))
+    return data
 
 
 def parse_interpolation(text: str) -> float | None:
@@ -326,10 +457,32 @@ def parse_weights(text: str, datasets: int) -> list[float] | None:
     return found
 
 
-def pair_source(data: Sequence["TrainingData"], given: Mapping[str, Any]) -> "PairSource":
-    """Make pairs of the photos of the datasets."""
+def pair_source(
+    data: Sequence["TrainingData"], given: Mapping[str, Any], side: int
+) -> "PairSource":
+    """Make pairs of the photos of the datasets; side: of the encoder's input, in pixels."""
+    from api.cli.training_data import WEBDATASET
+    from retrieval.training.encoders.image_augmentation import RandomAugmentation
     from retrieval.training.encoders.pairs import PhotoPairs, PhotoSet
+    from retrieval.training.encoders.text_augmentation import CaptionAugmentation
+    from retrieval.training.encoders.webdataset_pairs import WebDatasetPairs
 
+    strength = given["augmentation"]
+    if strength not in AUGMENTATIONS:
+        raise UsageError(f"--augmentation takes {', '.join(AUGMENTATIONS)}, not {strength!r}.")
+    operations = AUGMENTATIONS[strength]
+    image = None if operations is None else RandomAugmentation(side, operations=operations)
+    text = None
+    if given["word_dropout"] or given["join_captions"]:
+        text = CaptionAugmentation(given["word_dropout"], given["join_captions"])
+    if given["pairs_an_epoch"] is not None:
+        return WebDatasetPairs(
+            data[0].specification.removeprefix(WEBDATASET),
+            seed=given["seed"],
+            size=given["pairs_an_epoch"],
+            augment_image=image,
+            augment_text=text,
+        )
     shares = given["weights"] or [None] * len(data)
     return PhotoPairs(
         [
@@ -337,6 +490,10 @@ def pair_source(data: Sequence["TrainingData"], given: Mapping[str, Any]) -> "Pa
             for each, weight in zip(data, shares, strict=True)
         ],
         seed=given["seed"],
+        captions_a_photo=given["captions_a_photo"],
+        balance=given["balance"],
+        augment_image=image,
+        augment_text=text,
     )
 
 
@@ -357,6 +514,7 @@ class Measurement:
                 each.validation, each.name, each.specification, each.languages
             )
             for each in data
+            if each.validation
         }
         self._datasets |= {f"{each.name} ({each.split or 'all'}, other)": each for each in others}
         self._device = device
@@ -413,7 +571,7 @@ def write_card(
     if result.damaged:
         notes.append(result.damaged)
     card = ModelCard(
-        encoder=f"local-dir:{result.encoder}",
+        encoder=f"{LOCAL_DIR}{result.encoder}",
         base=config.encoder,
         base_weights=weights,
         command=shlex.join(["mmsearch", *sys.argv[1:]]),
@@ -462,7 +620,7 @@ def _body(
     result: "EncoderResult", figures: "Sequence[Comparison]", seconds: float
 ) -> dict[str, Any]:
     return {
-        "encoder": f"local-dir:{result.encoder}",
+        "encoder": f"{LOCAL_DIR}{result.encoder}",
         "output": str(result.encoder.parent),
         "share": result.share,
         "trials": [{"share": t.share, "mean_recall": t.recalls.mean} for t in result.trials],
@@ -497,6 +655,8 @@ def _report(body: Mapping[str, Any]) -> str:
 
 def _of_data(data: "TrainingData") -> str:
     captions = sum(len(photo.captions) for photo in data.train)
+    if not data.train:
+        return f"{data.name}: streamed; {len(data.validation):,} photos for validation"
     told = (
         f"{data.name}: {len(data.train):,} photos with {captions:,} captions to train on, "
         f"{len(data.validation):,} photos for validation"

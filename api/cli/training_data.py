@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from benchmarks.datasets import RetrievalDataset, languages_of, load_dataset, sa
 from retrieval.errors import UsageError
 from retrieval.files import write_atomically
 from retrieval.training.captions import CaptionedPhoto
+
+WEBDATASET = "webdataset:"
+"""Begins the names of datasets that are streamed from tar files."""
 
 VALIDATION_SHARE = 0.1
 """Share of the photos of a dataset without splits that are for validation."""
@@ -69,6 +72,8 @@ def load_training_data(
     languages: Sequence[str] = (),
     captions: Sequence[Path] = (),
     seed: int = 0,
+    *,
+    has_validation: bool = True,
 ) -> TrainingData:
     """Load the photos with captions of a dataset, to train on and to validate on.
 
@@ -81,6 +86,7 @@ def load_training_data(
         languages: of the captions, or `all`. (default: the dataset's default)
         captions: files of further captions, for the format jsonl.
         seed: of the division.
+        has_validation: whether photos are to be validated on, too.
 
     Raises:
         NotFoundError: a file is missing.
@@ -98,15 +104,16 @@ def load_training_data(
     train = _load(specification, first or [None], languages, captions)
     test = [name for name in splits if name.startswith("test")]
     tested = _load(specification, test, languages, captions).photos if test else ()
-    if second:
+    validation: tuple[CaptionedPhoto, ...] = ()
+    kept = train.photos
+    if has_validation and second:
         validation = _load(specification, second, languages, captions).photos
-        kept: Iterable[CaptionedPhoto] = train.photos
-    else:
+    elif has_validation:
         validation, kept = _divide(train.photos, seed, specification)
     # A dataset can name a photo in several of its splits.
     elsewhere = {photo.path for photo in (*validation, *tested)}
     photos = tuple(photo for photo in kept if photo.path not in elsewhere)
-    if len(photos) < 2 or len(validation) < 2:
+    if len(photos) < 2 or (has_validation and len(validation) < 2):
         raise UsageError(
             f"{specification} has {len(photos):,} photos with captions to train on and "
             f"{len(validation):,} for validation; there must be two of each."
@@ -116,13 +123,25 @@ def load_training_data(
         specification=specification,
         name=train.name,
         train=photos,
-        validation=tuple(validation),
-        test=tuple(tested),
+        validation=validation,
+        test=tested,
         classes=classes if len(classes) == len(photos) else (),
         languages=train.languages,
-        is_divided=not second,
+        is_divided=has_validation and not second,
         problems=train.problems,
     )
+
+
+def load_validation(specification: str) -> tuple[CaptionedPhoto, ...]:
+    """Load the photos of another dataset for validation: as `load_other` chooses them."""
+    dataset = load_other(specification, order=("val", "dev", "test"))
+    return tuple(CaptionedPhoto(path, tuple(texts)) for path, texts in _captions(dataset).items())
+
+
+def streamed_data(specification: str) -> TrainingData:
+    """Describe shards, whose photos are not known before they are read."""
+    name = Path(specification.removeprefix(WEBDATASET)).name
+    return TrainingData(specification, name, (), (), (), (), (), is_divided=False, problems=0)
 
 
 def to_measure(
@@ -146,17 +165,16 @@ def to_measure(
     )
 
 
-def load_other(specification: str, language: str | None = None) -> RetrievalDataset:
-    """Load a second dataset to measure on: its test split, else that for validation, else all.
+def load_other(
+    specification: str, *, order: Sequence[str] = ("test", "val", "dev")
+) -> RetrievalDataset:
+    """Load a second dataset to measure on: its first split in an order, else all of it.
 
     Raises as `load_dataset`; UsageError where there is nothing to measure.
     """
     splits = splits_of(specification)
-    order = ("test", "val", "dev")
     chosen = next((name for start in order for name in splits if name.startswith(start)), None)
     dataset = load_dataset(specification, split=chosen or ("all" if len(splits) > 1 else None))
-    if language is not None and language in languages_of(specification, dataset.split):
-        dataset = load_dataset(specification, split=dataset.split, language=language)
     if not {"t2i", "i2t"} <= set(dataset.directions):
         raise UsageError(f"{specification} has no images with captions to measure on.")
     return dataset

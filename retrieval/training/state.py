@@ -217,6 +217,13 @@ class TrainingState(Generic[_Model, _Epoch]):
         """Take over what `weights` returned."""
         self.learned.load_state_dict(weights)
 
+    def chosen(self) -> dict[str, str]:
+        """Return what the run has chosen for itself, which a resumed one takes over."""
+        return {}
+
+    def take_over(self, chosen: dict[str, str]) -> None:
+        """Take over what `chosen` returned."""
+
     def save(self, path: Path) -> None:
         """Write a checkpoint in one atomic step."""
         checkpoint = {
@@ -227,6 +234,7 @@ class TrainingState(Generic[_Model, _Epoch]):
             "steps": self.steps,
             "begun": self.begun,
             "losses": self.losses,
+            "chosen": self.chosen(),
             "epochs": json.dumps([asdict(epoch) for epoch in self.epochs]),
         }
         with replacing(path) as unfinished:
@@ -255,6 +263,7 @@ class TrainingState(Generic[_Model, _Epoch]):
         self.optimizer.load_state_dict(saved["optimizer"])
         self.steps = saved["steps"]
         self.begun, self.losses = saved.get("begun", 0), saved.get("losses", 0.0)
+        self.take_over(saved.get("chosen", {}))
         self.epochs = [self.read_epoch(row) for row in json.loads(saved["epochs"])]
 
 

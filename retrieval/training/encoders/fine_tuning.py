@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -24,7 +23,9 @@ from retrieval.errors import MMSearchError, UnreadableFileError, UsageError, req
 from retrieval.files import replacing
 from retrieval.media.images import LEAST_SIDE, read_image
 from retrieval.training.captions import CaptionedPhoto, digest_of_texts
+from retrieval.training.encoders.acceleration import autocast, fastest_precision
 from retrieval.training.encoders.distributed import Processes
+from retrieval.training.encoders.gradient_cache import PairEncoder, backward_in_parts
 from retrieval.training.encoders.interpolation import (
     SHARES,
     Interpolation,
@@ -60,6 +61,9 @@ LEARNING_RATES: Mapping[TuningMode, float] = {
 }
 """Peak learning rates by mode of tuning, where none is chosen."""
 
+AUTO = "auto"
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 _MOST_SCALE = math.log(100)
 """Logarithm of the highest inverse temperature, as of CLIP (Radford et al. 2021)."""
 _BETAS = 0.9, 0.98
@@ -85,7 +89,7 @@ class EncoderTraining(RunConfig):
     layer_norms, gradual, layer_decay, rank: as for `tune`.
     interpolation: share of the new weights in the result, 0 to 1; None: the best on validation.
     workers: processes that decode images; 0: the training one does.
-    precision: `float32` or `bfloat16` for the activations.
+    precision: `float32` or `bfloat16` for the activations; `auto`: on a GPU what is faster there.
     checkpoint_seconds: time between checkpoints inside of an epoch.
     tensorboard: whether event files are written beside the CSV file.
     """
@@ -112,7 +116,7 @@ class EncoderTraining(RunConfig):
     averaging: float = 0.0
     interpolation: float | None = None
     workers: int = 0
-    precision: str = "float32"
+    precision: str = "auto"
     checkpoint_seconds: float = 300.0
     tensorboard: bool = False
 
@@ -120,7 +124,7 @@ class EncoderTraining(RunConfig):
         super().__post_init__()
         _require_one_of(self, "mode", TUNING_MODES)
         _require_one_of(self, "loss", PAIR_LOSSES)
-        _require_one_of(self, "precision", ("float32", "bfloat16"))
+        _require_one_of(self, "precision", (AUTO, *PRECISIONS))
         require_at_least(self, 1, "rank")
         require_at_least(self, 0, "workers")
         if self.learning_rate == 0:
@@ -353,30 +357,32 @@ class _Run:
 
     def _gradients(self, state: "_State", batch: Batch, device: str) -> float:
         """Compute the loss of the whole batch, and the gradients, equal in all processes."""
-        processes, model = self.processes, state.learned
+        processes = self.processes
         pixels = batch.images.to(device, non_blocking=True)
         ids = self.dual.tokenize(batch.captions).to(device)
         groups = processes.gather(batch.groups.to(device))
+        arguments: dict[str, Any] = {}
+        if self.config.label_smoothing:
+            arguments["smoothing"] = self.config.label_smoothing
 
-        def loss_of(images: Tensor, texts: Tensor) -> Tensor:
-            arguments: dict[str, Any] = {"bias": getattr(model, "logit_bias", None)}
-            if self.config.label_smoothing:
-                arguments["smoothing"] = self.config.label_smoothing
-            return PAIR_LOSSES[self.config.loss](
-                processes.gather(images.float()),
-                processes.gather(texts.float()),
-                model.logit_scale.exp(),  # type: ignore[operator,union-attr]
-                groups=groups,
-                **arguments,
-            )
+        def loss_of(images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+            images, texts = processes.gather(images), processes.gather(texts)
+            pair_loss = PAIR_LOSSES[self.config.loss]
+            return pair_loss(images, texts, scale, bias=bias, groups=groups, **arguments)
 
+        encoder = PairEncoder(state.learned)
+        part = self.config.chunk_size or len(ids)
+        precision = self._precision(state, encoder, pixels[:part], ids[:part])
         state.optimizer.zero_grad()
-        with self._precision():
-            images = model.encode_image(pixels, normalize=True)  # type: ignore[operator]
-            texts = model.encode_text(ids, normalize=True)  # type: ignore[operator]
-        loss = loss_of(images, texts)
-        loss.backward()  # type: ignore[no-untyped-call]
-        value = float(loss.detach())
+        loss = backward_in_parts(
+            encoder,
+            pixels,
+            ids,
+            loss_of,
+            part=part,
+            autocast=partial(autocast, torch.device(device), precision),
+        )
+        value = float(loss)
         if not math.isfinite(value):
             raise UsageError(
                 f"The loss is {value} in step {state.steps + 1}. Choose a lower learning rate."
@@ -384,11 +390,21 @@ class _Run:
         processes.average_gradients(state.trained)
         return value
 
-    def _precision(self) -> AbstractContextManager[Any]:
-        if self.config.precision == "float32":
-            return nullcontext()
-        kind = torch.device(self.processes.device).type
-        return torch.autocast(kind, dtype=torch.bfloat16)
+    def _precision(
+        self, state: "_State", encoder: PairEncoder, images: Tensor, texts: Tensor
+    ) -> torch.dtype:
+        """Choose the precision in the first step of a run."""
+        if not state.precision:
+            choice = self.config.precision
+            if choice == AUTO and images.device.type == "cpu":
+                choice = "float32"
+            if choice == AUTO:
+                fastest = fastest_precision(encoder, images, texts)
+                # All processes take what the first one has found.
+                told = torch.tensor([fastest == torch.bfloat16], device=images.device).float()
+                choice = "bfloat16" if self.processes.gather(told)[0] else "float32"
+            state.precision = choice
+        return PRECISIONS[state.precision]
 
     def _checkpoint(self, state: "_State") -> None:
         """Write a checkpoint when one is due, and stop if that is asked for."""
@@ -471,6 +487,7 @@ class _State(TrainingState[nn.Module, EncoderEpoch]):
             if any(each is t for t in self.trained)
         }
         self._is_first = processes.is_first
+        self.precision = ""
         scale = learned.logit_scale.detach()  # type: ignore[operator,union-attr]
         self._most_scale = max(_MOST_SCALE, float(scale))
 
@@ -494,6 +511,14 @@ class _State(TrainingState[nn.Module, EncoderEpoch]):
         if weights.keys() != self._names:
             raise UsageError("The checkpoint has other weights than are trained.")
         self.learned.load_state_dict(weights, strict=False)
+
+    def chosen(self) -> dict[str, str]:
+        """Return the precision."""
+        return {"precision": self.precision}
+
+    def take_over(self, chosen: dict[str, str]) -> None:
+        """Take over the precision."""
+        self.precision = chosen["precision"]
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, in the first process."""

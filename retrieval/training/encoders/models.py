@@ -40,6 +40,12 @@ class DualModel:
     checksum: str
     config: dict[str, Any]
 
+    @property
+    def input_side(self) -> int:
+        """Shorter side of the image tower's input, in pixels."""
+        side = self.model.visual.image_size  # type: ignore[union-attr]
+        return int(min(side) if isinstance(side, tuple | list) else side)  # type: ignore[arg-type]
+
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Tokenize n texts: (n, context length) int64."""
         ids: Tensor = self.tokenizer(list(texts))
