@@ -19,13 +19,15 @@ from api.cli.options import (
     require_paths,
     split_list,
 )
+from api.cli.train_all import everything
+from api.cli.train_encoder import encoder
+from api.cli.train_encoder import percentages as _percentages
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
     from retrieval.training.heads import EpochResult
     from retrieval.training.relevance import Quality
     from retrieval.training.rerankers import RerankerEpoch
-    from retrieval.training.validation import Recalls
 
 DatasetOption = Annotated[
     Path,
@@ -63,6 +65,10 @@ train = typer.Typer(help="Train the built-in models.", no_args_is_help=True)
 @train.callback()
 def group() -> None:
     """Train the built-in models."""
+
+
+train.command()(encoder)
+train.command("all")(everything)
 
 
 @train.command()
@@ -410,10 +416,3 @@ def _line(epoch: "EpochResult") -> str:
         line += ",".join(shares) + ")"
     line += f" ({epoch.seconds:.0f} s)"
     return f"{line}; also {_percentages(epoch.also)}" if epoch.also else line
-
-
-def _percentages(recalls: "Recalls") -> str:
-    """Recall@1/5/10 of both directions."""
-    to_image = "/".join(f"{100 * share:.1f}" for share in recalls.text_to_image)
-    to_text = "/".join(f"{100 * share:.1f}" for share in recalls.image_to_text)
-    return f"text to image {to_image}, image to text {to_text}"

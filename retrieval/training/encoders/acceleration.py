@@ -23,9 +23,8 @@ def fastest_precision(
 ) -> torch.dtype:
     """Measure a training step in each precision, and return the one that is clearly fastest.
 
-    bfloat16, on CUDA also float16 (with which gradients must be scaled), both by autocast, are
-    compared with float32, in turns. Neither gradients, nor statistics, nor the state of random
-    numbers change.
+    bfloat16 by autocast is compared with float32, in turns; float16, with which gradients must be
+    scaled, is not. Neither gradients, nor statistics, nor the state of random numbers change.
 
     Args:
         encoder: a `PairEncoder`.
@@ -35,8 +34,6 @@ def fastest_precision(
     """
     device = (images if isinstance(images, Tensor) else images[0]).device
     candidates = [torch.float32, torch.bfloat16]
-    if device.type == "cuda":
-        candidates.append(torch.float16)
     trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
     best = dict.fromkeys(candidates, float("inf"))
     devices = [device] if device.type == "cuda" else []
