@@ -236,7 +236,7 @@ def _load(
                 model_name, pretrained=pretrained, precision="fp32", device="cpu"
             ),
         )
-    checksum = _checksum(model)
+    checksum = checksum_of(model)
     if weights not in {None, checksum}:
         raise SpaceMismatchError(
             f"The weights of {name} differ from those of the library: their checksum is "
@@ -332,7 +332,8 @@ def _unreachable(name: str, reason: str) -> EncoderUnavailableError:
     )
 
 
-def _checksum(model: Any) -> str:
+def checksum_of(model: Any) -> str:
+    """Compute the checksum of a model's weights, as `Space.weights` has it."""
     digest = xxhash.xxh3_128()
     for key, tensor in model.state_dict().items():
         digest.update(key.encode())
