@@ -78,7 +78,8 @@ class TextTower(HFTextEncoder):  # type: ignore[misc]
     """A text model of `transformers`, pooled and projected; keys as of open_clip's own.
 
     open_clip's class knows five architectures; this one takes any whose outputs have
-    `last_hidden_state`. Padding behind the longest text of a batch is left out of the work.
+    `last_hidden_state`. Padding behind the longest text of a batch is left out of the work, unless
+    `trims` is False, so that what the layers give has one shape for all batches.
 
     Args:
         transformer: the model, without a pooling layer.
@@ -100,6 +101,7 @@ class TextTower(HFTextEncoder):  # type: ignore[misc]
         self.config: Any = transformer.config
         self.transformer = transformer
         self.output_tokens, self.output_dim = False, dimension
+        self.trims = True
         self.pooler = dict(POOLERS.values())[pooler_type]()
         self.vocab_size = self.config.vocab_size
         self.context_length = context_length
@@ -117,7 +119,7 @@ class TextTower(HFTextEncoder):  # type: ignore[misc]
 
     def forward(self, ids: Tensor) -> Tensor:
         """Project (n, t) token ids to (n, d), not normalised."""
-        if not torch.jit.is_tracing():
+        if self.trims and not torch.jit.is_tracing():
             places = (ids != self.config.pad_token_id).any(0).nonzero()
             ids = ids[:, : int(places.max()) + 1 if len(places) else 1]
         return text_outputs(self, ids)[0]
