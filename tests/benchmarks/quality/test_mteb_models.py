@@ -200,6 +200,7 @@ def test_pictures_with_texts_are_queries_of_both(encoder, engine, retrieval_task
     images = [
         Image.fromarray(generator.integers(0, 256, (40, 30, 3), dtype=np.uint8)) for _ in range(6)
     ]
+    images[5] = images[4]  # each of two that are equal is found
     names = [f"i{number}" for number in range(6)]
     seen = encoder.encode([{"image": images}])
     best = int((seen @ (seen[2] + encoder.encode([{"text": ["snow"]}])[0])).argmax())
@@ -207,10 +208,11 @@ def test_pictures_with_texts_are_queries_of_both(encoder, engine, retrieval_task
         "it2i",
         {"id": ["q"], "image": images[2:3], "text": ["snow"]},
         {"id": names, "image": images},
-        {"q": {names[best]: 1}},
+        {"q": {names[best]: 1, "i4": 1, "i5": 1}},
     )
     for model in (encoder, engine):
-        assert scores(model, task)["ndcg_at_10"] == 1
+        figures = scores(model, task)
+        assert (figures["hit_rate_at_1"], figures["recall_at_10"]) == (1, 1)
     mixed = retrieval_task(
         "i2it",
         {"id": ["q"], "image": images[:1]},
@@ -289,17 +291,19 @@ def test_other_tasks_run_too(mteb, encoder, scores):
     assert math.isfinite(scores(encoder, MockSTSTask())["cosine_spearman"])
 
 
-def test_long_blank_and_equal_texts_by_words_too(name, retrieval_task, scores):
+def test_long_blank_equal_and_unreadable_texts_by_words_too(name, retrieval_task, scores, caplog):
     long = "one of many words. " * 700
+    documents = ["", "red snow", long + "red snow", "red snow", "\0\1 of no format"]
     task = retrieval_task(
         "t2t",
         {"id": ["q1", "q2", "q3"], "text": [" ", long, "red snow"]},
-        {"id": ["d1", "d2", "d3", "d4"], "text": ["", "red snow", long + "red snow", "red snow"]},
-        {"q1": {"d2": 1}, "q2": {"d3": 1}, "q3": {"d2": 1, "d4": 1}},
+        {"id": [f"d{number}" for number in range(5)], "text": documents},
+        {"q1": {"d1": 1}, "q2": {"d2": 1}, "q3": {"d1": 1, "d3": 1}},
     )
     hybrid = MtebEngine(name, device="cpu", mode=Mode.HYBRID, workers=1)
     figures = scores(hybrid, task)
     assert figures["recall_at_10"] == pytest.approx(2 / 3, abs=1e-4)  # a blank query finds nothing
+    assert "2 of 5 documents are empty or cannot be read" in caplog.text
     hybrid.close()
 
 
