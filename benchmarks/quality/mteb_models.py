@@ -11,11 +11,13 @@
 writes results to its own cache. It comes with the extra `mteb`, and is imported here alone.
 """
 
+import logging
 import re
 import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +131,9 @@ class MtebEngine:
     The documents of a task are written as files (PNG, which loses nothing, or text) and indexed
     into a library in a temporary directory; queries are searched for in it as users do: candidates
     from the index of a library of that size, exact refinement, reranking without a time limit.
-    Long texts are found by their best chunk. The scores given to mteb are similarities, lowered
-    where needed so that they descend in the order of the hits.
+    Long texts are found by their best chunk; texts that are found for an image are not reranked.
+    The scores given to mteb are similarities, lowered where needed so that they descend in the
+    order of the hits.
 
     Args:
         name: of an encoder, as `mmsearch index --encoder` takes it.
@@ -197,7 +200,13 @@ class MtebEngine:
                 (files / f"{number}.txt").write_bytes(text)
         library = create_library(folder / "library", self._space)
         engine = Engine(library, device=self._device)
-        index_sources(library, engine.encoder, [files], workers=self._workers)
+        summary = index_sources(library, engine.encoder, [files], workers=self._workers)
+        if summary.failed:
+            logging.getLogger(__name__).warning(
+                "%d of %d documents are empty or cannot be read: no query finds them.",
+                summary.failed,
+                summary.found,
+            )
         build_index(
             library, self._modality, lambda: engine.encoder, self._space, device=self._device
         )
@@ -231,12 +240,10 @@ class MtebEngine:
             raise UsageError(f"The queries of {task_metadata.name} are not texts and images.")
         found: dict[str, dict[str, float]] = {query: {} for query in queries["id"]}
         rows = zip(found, _rows(queries, PromptType.query, task_metadata, num_proc), strict=True)
-        asked = {query: parts for query, row in rows if (parts := _parts(row))}
-        ids = list(asked)
-        for start in range(0, len(ids), _QUERIES_AT_ONCE):
-            block = ids[start : start + _QUERIES_AT_ONCE]
-            requests = [(self._query(asked[query], top_k), self._reranking) for query in block]
-            for query, answer in zip(block, self._engine.search_many(requests), strict=True):
+        while block := list(islice(rows, _QUERIES_AT_ONCE)):  # images of all would fill the memory
+            asked = {query: parts for query, row in block if (parts := _parts(row))}
+            requests = [(self._query(parts, top_k), self._reranking) for parts in asked.values()]
+            for query, answer in zip(asked, self._engine.search_many(requests), strict=True):
                 if isinstance(answer, MMSearchError):
                     raise answer
                 documents = [self._ids[int(Path(hit.path).stem)] for hit in answer]
