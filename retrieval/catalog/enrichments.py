@@ -5,6 +5,7 @@ words of its items (`retrieval.catalog.fulltext.index`) and items of their own, 
 space that has vectors of texts.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -303,7 +304,7 @@ def passages_of(task: Task, origin: Any, part: Any = None) -> sa.ColumnElement[b
 
 
 def texts_of_items(connection: sa.Connection, item_ids: Sequence[int]) -> dict[int, list[str]]:
-    """Return what was found in the pictures of some items, by id."""
+    """Return what was found in the pictures of some items, and what is said while they last."""
     query = (
         sa.select(ItemRecord.id, EnrichmentRecord.text)
         .join_from(ItemRecord, FileRecord, FileRecord.id == ItemRecord.file_id)
@@ -315,27 +316,82 @@ def texts_of_items(connection: sa.Connection, item_ids: Sequence[int]) -> dict[i
         )
         .order_by(ItemRecord.id, EnrichmentRecord.task)
     )
-    return _texts(connection, query, ItemRecord.id, item_ids)
+    files = sa.select(ItemRecord.file_id).distinct().where(_LASTS)
+    found: dict[int, list[str]] = {}
+    for chunk in chunks(item_ids):
+        for item_id, text in connection.execute(query.where(ItemRecord.id.in_(chunk))):
+            found.setdefault(item_id, []).append(text)
+        of_chunk = connection.scalars(files.where(ItemRecord.id.in_(chunk))).all()
+        said, _ = _spoken(connection, of_chunk)
+        for item_id in said.keys() & set(chunk):
+            found.setdefault(item_id, []).extend(said[item_id])
+    return found
 
 
 def texts_of_files(connection: sa.Connection, file_ids: Sequence[int]) -> dict[int, list[str]]:
-    """Return what is said in some files, by id."""
-    query = (
-        sa.select(FileRecord.id, EnrichmentRecord.text)
+    """Return what is said in some files while none of their items lasts, by id."""
+    return _spoken(connection, file_ids)[1]
+
+
+def lasting_items(connection: sa.Connection, file_ids: Sequence[int]) -> list[int]:
+    """Return the ids of the shots and windows of sound of some files."""
+    return [
+        item_id
+        for chunk in chunks(file_ids)
+        for item_id in connection.scalars(
+            sa.select(ItemRecord.id).where(_LASTS, ItemRecord.file_id.in_(chunk))
+        )
+    ]
+
+
+_LASTS = sa.and_(ItemRecord.modality != Modality.TEXT, ItemRecord.start_s.is_not(None))
+"""Of an item: it is a shot, or a window of sound."""
+
+
+def _spoken(
+    connection: sa.Connection, file_ids: Sequence[int]
+) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+    """Return the lines that begin while each item of some files lasts, by the item's id.
+
+    And by the file's id those that begin in none of its items, or have no times.
+    """
+    heard = (
+        sa.select(FileRecord.id, EnrichmentRecord.segments)
         .join(EnrichmentRecord, EnrichmentRecord.key == FileRecord.content_hash)
         .where(EnrichmentRecord.task == Task.SPEECH, EnrichmentRecord.text.is_not(None))
     )
-    return _texts(connection, query, FileRecord.id, file_ids)
+    lasting = sa.select(
+        ItemRecord.file_id, ItemRecord.id, ItemRecord.start_s, ItemRecord.end_s
+    ).where(_LASTS)
+    of_items: dict[int, list[str]] = {}
+    rest: dict[int, list[str]] = {}
+    for chunk in chunks(file_ids, _KEYS_AT_ONCE):
+        lines: dict[int, list[Segment]] = {}
+        for file_id, told in connection.execute(heard.where(FileRecord.id.in_(chunk))):
+            timed = [line for line in _segments(told) if line.start_s is not None]
+            lines[file_id] = sorted(timed, key=_start_of)
+            if untimed := [line.text for line in _segments(told) if line.start_s is None]:
+                rest[file_id] = untimed
+        if not lines:
+            continue
+        taken: dict[int, set[int]] = {file_id: set() for file_id in lines}
+        for file_id, item_id, start, end in connection.execute(
+            lasting.where(ItemRecord.file_id.in_(sorted(lines)))
+        ):
+            said = lines[file_id]
+            first = bisect_left(said, start, key=_start_of)
+            past = len(said) if end is None else bisect_left(said, end, key=_start_of)
+            if first < past:
+                of_items[item_id] = [line.text for line in said[first:past]]
+                taken[file_id].update(range(first, past))
+        for file_id, said in lines.items():
+            if left := [line.text for n, line in enumerate(said) if n not in taken[file_id]]:
+                rest.setdefault(file_id, []).extend(left)
+    return of_items, rest
 
 
-def _texts(
-    connection: sa.Connection, query: Any, column: Any, ids: Sequence[int]
-) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = {}
-    for chunk in chunks(ids):
-        for one, text in connection.execute(query.where(column.in_(chunk))):
-            found.setdefault(one, []).append(text)
-    return found
+def _start_of(line: Segment) -> float:
+    return line.start_s or 0.0
 
 
 def _pictures(query: sa.Select[Any], space_id: str, task: Task) -> sa.Select[Any]:

@@ -334,9 +334,7 @@ class Transaction(Snapshot):
             origins = enrichments.items_of_keys(self._connection, known)
             self._delete_passages(task, origins)
             return
-        text_index.refresh_files(
-            self._connection, enrichments.files_of_contents(self._connection, found)
-        )
+        self._refresh_spoken(enrichments.files_of_contents(self._connection, found))
         for chunk in chunks(enrichments.files_of_contents(self._connection, known)):
             passages = enrichments.passages_of(task, sa.literal(""))
             self._delete_found(sa.and_(ItemRecord.file_id.in_(chunk), passages))
@@ -417,12 +415,18 @@ class Transaction(Snapshot):
                 .where(EnrichmentRecord.task == task)
             ).all()
             enrichments.forget(self._connection, task)
-            text_index.refresh_files(self._connection, heard)
+            self._refresh_spoken(heard)
         self._delete_found(enrichments.passages_of(task, sa.literal("%")))
 
     def forget_unused_enrichments(self) -> int:
         """Delete what was found in contents that no file has any more; returns of how many."""
         return enrichments.forget_unused(self._connection)
+
+    def _refresh_spoken(self, file_ids: Sequence[int]) -> None:
+        """Replace the words of some files, and of the shots and sounds in which they are said."""
+        text_index.refresh_files(self._connection, file_ids)
+        lasting = enrichments.lasting_items(self._connection, file_ids)
+        text_index.refresh_known_items(self._connection, lasting)
 
     def _delete_passages(self, task: Task, origins: Sequence[int]) -> None:
         """Delete the found texts of some pictures, given by their ids."""

@@ -10,8 +10,8 @@ from retrieval.library import create_library
 from retrieval.media import Modality
 from retrieval.recognition.base import Segment, Task
 from retrieval.recognition.registry import load_recognizer
-from retrieval.search.joint import engine_of
-from retrieval.search.query import Mode, Query, TextPart
+from retrieval.search.joint import JointEngine, engine_of
+from retrieval.search.query import JointQuery, Mode, Query, TextPart
 from tests.made_speech import SAID, babble, save_sound, save_video, silence
 
 pytest.importorskip("av", reason="sound is read by PyAV")
@@ -74,6 +74,48 @@ def test_subtitles_become_passages_with_their_times(files, tmp_path, tiny_encode
         [enrichment] = snapshot.enrichments_of(first)
     assert enrichment.model == "sidecar"
     assert [segment.start_s for segment in enrichment.segments] == [1.0, 2.6, 70.0]
+
+
+TALK = """WEBVTT
+
+00:00.500 --> 00:02.000
+good morning
+
+00:04.000 --> 00:05.000
+harbour
+"""
+
+
+@pytest.mark.slow
+def test_what_is_said_is_found_once_where_it_is_said(files, tmp_path, tiny_encoder):
+    noise = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
+    save_video(files / "film.mp4", seconds=6, pictures=[noise[int(n >= 15)] for n in range(30)])
+    (files / "film.vtt").write_text(TALK)
+    library = library_of(tmp_path, tiny_encoder)
+    heard_by(library, tiny_encoder, "sidecar")
+    engine = JointEngine(library, device="cpu")
+
+    def asked(words, mode, *modalities):
+        query = Query((TextPart(words),), mode=mode, parse=False)
+        return engine.search(JointQuery(query, modalities))
+
+    # The passage holds both lines, and each shot one.
+    early, late = sorted(
+        (hit.item for hit in asked("film", Mode.VECTOR, Modality.IMAGE)), key=lambda i: i.start_s
+    )
+    [passage] = [hit.item for hit in asked("harbour", Mode.VECTOR, Modality.TEXT)]
+    assert passage.text == "good morning\nharbour"
+    assert (early.start_s, late.start_s, passage.start_s, passage.end_s) == (0.0, 3.0, 0.5, 5.0)
+
+    [hit] = [h for h in asked("harbour", Mode.HYBRID, Modality.IMAGE, Modality.TEXT) if h.words]
+    assert (hit.item.id, hit.item.start_s, hit.item.end_s) == (late.id, 4.0, late.end_s)
+    assert (hit.item.text, hit.found_by) == (passage.text, Task.SPEECH)
+    [hit] = asked("harbour", Mode.TEXT, Modality.IMAGE)
+    assert (hit.item.id, hit.item.start_s) == (late.id, 4.0)
+    [hit] = asked("harbour", Mode.TEXT, Modality.TEXT)
+    assert (hit.item.id, hit.item.start_s, hit.item.end_s) == (passage.id, 4.0, 5.0)
+    [hit] = asked("morning", Mode.TEXT, Modality.IMAGE)
+    assert (hit.item.id, hit.item.start_s) == (early.id, 0.5)
 
 
 @pytest.mark.slow
