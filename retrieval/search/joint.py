@@ -570,6 +570,31 @@ class _Search:
             return hit
         return replace(hit, item=replace(hit.item, start_s=start_s))
 
+    def _shown_as(self, block: Mapping[Ranking, Answer], library: Library) -> dict[int, Item]:
+        """Return what passages are shown by, by their ids: pictures, pages and shots."""
+        passages = [
+            hit.item
+            for ranking, answer in block.items()
+            for hit in answer
+            if ranking.modality is Modality.TEXT and hit.item.has_picture
+        ]
+        shown: dict[int, Item] = dict(self._shots_of_passages(block))
+        if not passages or Modality.IMAGE not in self.joint.modalities:
+            return shown
+        found = [p for p in passages if p.found_by not in {None, Task.SPEECH}]
+        of_pages = [p for p in passages if p.found_by is None and p.page]
+        with library.catalog.snapshot() as snapshot:
+            pages = snapshot.page_pictures([(p.path, p.page) for p in of_pages if p.page])
+            origins = [(p.path, p.origin_part) for p in found]
+            pictures = snapshot.found_pictures(origins) if origins else {}
+        for p in of_pages:
+            if (page := pages.get((p.path, p.page or 0))) is not None:
+                shown[p.id] = page
+        for p in found:
+            if (picture := pictures.get((p.path, p.origin_part))) is not None:
+                shown[p.id] = picture
+        return shown
+
     def _shots_of_passages(self, block: Mapping[Ranking, Answer]) -> dict[int, Item]:
         """Return the pictures or sounds in which the words of passages are said, by their ids.
 
@@ -609,37 +634,18 @@ class _Search:
         query = self.parsed.query
         asked = [part.item_id for part in query.parts if isinstance(part, ItemPart)]
         unwanted = self.position.before | frozenset(asked if len(asked) == len(query.parts) else ())
-        passages = [
-            hit.item
-            for ranking, answer in block.items()
-            for hit in answer
-            if ranking.modality is Modality.TEXT and hit.item.has_picture
-        ]
-        pages, pictures, gone = {}, {}, set()
-        are_pages_wanted = Modality.IMAGE in self.joint.modalities
-        if (passages and are_pages_wanted) or (query.group_by_file and self.position.before):
+        shown_as = self._shown_as(block, library)
+        gone = set()
+        if query.group_by_file and self.position.before:
             with library.catalog.snapshot() as snapshot:
-                if are_pages_wanted:
-                    places = [(item.path, item.page) for item in passages if item.page]
-                    pages = snapshot.page_pictures(places)
-                    origins = [(item.path, item.origin_part) for item in passages if item.found_by]
-                    pictures = snapshot.found_pictures(origins) if origins else {}
-                if query.group_by_file:
-                    gone = snapshot.paths_of_items(sorted(self.position.before))
-        shots = self._shots_of_passages(block)
+                gone = snapshot.paths_of_items(sorted(self.position.before))
         entries: dict[int | str, _Entry] = {}
         keys: list[list[int | str]] = []
         for ranking, answer in block.items():
             of_ranking: dict[int | str, None] = {}
             for hit in answer:
                 item = hit.item
-                shown = item
-                if item.found_by is Task.SPEECH:
-                    shown = shots.get(item.id, item)
-                elif item.found_by is not None:
-                    shown = pictures.get((item.path, item.origin_part), item)
-                elif item.text:
-                    shown = pages.get((item.path, item.page or 0), item)
+                shown = shown_as.get(item.id, item)
                 if shown.id in unwanted or item.path in gone:
                     continue
                 key = item.path if query.group_by_file else shown.id

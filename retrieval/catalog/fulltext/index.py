@@ -74,7 +74,8 @@ def refresh_files(
 ) -> None:
     """Replace the documents of some files.
 
-    with_found: with what is said in them outside of their items; a migration has no table of it yet.
+    with_found: with what is said in them, but in none of their items; a migration has no table of
+    it yet.
     """
     with_found = with_found and enrichments.exist(connection)
     folders = Folders(connection.scalars(sa.select(SourceRecord.path)))
