@@ -36,6 +36,8 @@ from retrieval.recognition.base import Recognized, Segment, Task
 _KEYS_AT_ONCE = 1000
 _HASH_LENGTH = 32
 """Characters of a content hash: XXH3 of 128 bits."""
+_STATE = "\t"
+"""Between a model's identity and the state of the subtitles that were there, where these were."""
 _GIVEN = "given-"
 """Begins the content hashes of items of no file; an XXH3 follows."""
 _OF_PICTURES = [task for task in Task if task.is_of_pictures]
@@ -66,7 +68,7 @@ def read(connection: sa.Connection, task: Task, keys: Iterable[str]) -> dict[str
         EnrichmentRecord.failure,
     ).where(EnrichmentRecord.task == task)
     return {
-        key: Enrichment(task, key, model, _segments(segments), failure)
+        key: Enrichment(task, key, model.partition(_STATE)[0], _segments(segments), failure)
         for chunk in chunks(sorted(set(keys)), _KEYS_AT_ONCE)
         for key, model, segments, failure in connection.execute(
             query.where(EnrichmentRecord.key.in_(chunk))
@@ -104,7 +106,22 @@ def count(connection: sa.Connection, task: Task) -> EnrichmentCounts:
     models = connection.scalars(
         sa.select(EnrichmentRecord.model).distinct().where(EnrichmentRecord.task == task)
     )
-    return EnrichmentCounts(looked_at, with_text, failed, sorted(models))
+    names = {model.partition(_STATE)[0] for model in models}
+    return EnrichmentCounts(looked_at, with_text, failed, sorted(names))
+
+
+def subtitle_states(connection: sa.Connection) -> list[tuple[str, str, str]]:
+    """List path, content hash and state of subtitles of what was heard; see `Snapshot`."""
+    query = (
+        sa.select(FileRecord.path, FileRecord.content_hash, EnrichmentRecord.model)
+        .join(EnrichmentRecord, EnrichmentRecord.key == FileRecord.content_hash)
+        .where(EnrichmentRecord.task == Task.SPEECH, _is_heard())
+        .order_by(FileRecord.path)
+    )
+    return [
+        (path, digest or "", model.partition(_STATE)[2])
+        for path, digest, model in connection.execute(query)
+    ]
 
 
 _HASH = sa.case(
@@ -226,9 +243,14 @@ def without_passages(
 
 
 def record(
-    connection: sa.Connection, task: Task, model: str, found: Mapping[str, Recognized]
+    connection: sa.Connection,
+    task: Task,
+    model: str,
+    found: Mapping[str, Recognized],
+    subtitles: str = "",
 ) -> None:
     """Record what a recogniser found, by key, in place of what is known."""
+    model = f"{model}{_STATE}{subtitles}" if subtitles else model
     for chunk in chunks(sorted(found), _KEYS_AT_ONCE):
         connection.execute(
             sa.delete(EnrichmentRecord).where(
@@ -426,7 +448,8 @@ def _is_missing(
     """Match what a task has not looked at. model: or what another model has."""
     known = [EnrichmentRecord.task == task, EnrichmentRecord.key == key]
     if model is not None:
-        known.append(EnrichmentRecord.model == model)
+        with_state = EnrichmentRecord.model.startswith(model + _STATE, autoescape=True)
+        known.append(sa.or_(EnrichmentRecord.model == model, with_state))
     if retry_failed:
         known.append(EnrichmentRecord.failure.is_(None))
     return ~sa.exists().where(*known).correlate(ItemRecord, FileRecord)

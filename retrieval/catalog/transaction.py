@@ -316,7 +316,9 @@ class Transaction(Snapshot):
             known_files,
         )
 
-    def record_enrichments(self, task: Task, model: str, found: Mapping[str, Recognized]) -> None:
+    def record_enrichments(
+        self, task: Task, model: str, found: Mapping[str, Recognized], *, subtitles: str = ""
+    ) -> None:
         """Record what a recogniser found, by key, in place of what is known; its words count now.
 
         Items of texts that were found before are deleted; `record_passages` makes new ones.
@@ -325,9 +327,10 @@ class Transaction(Snapshot):
             task: The task.
             model: `identity` of the recogniser.
             found: By `Item.picture_key` or, of speech, the content hash of the file.
+            subtitles: Of speech: the state of the subtitles beside the file.
         """
         known = enrichments.read(self._connection, task, found)
-        enrichments.record(self._connection, task, model, found)
+        enrichments.record(self._connection, task, model, found, subtitles)
         if task.is_of_pictures:
             item_ids = enrichments.items_of_keys(self._connection, found)
             text_index.refresh_known_items(self._connection, item_ids)

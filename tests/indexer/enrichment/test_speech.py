@@ -67,7 +67,7 @@ def test_subtitles_become_passages_with_their_times(files, tmp_path, tiny_encode
     last, *_ = found(library, "再见")
     assert (last.text, last.found_by) == ("再见", Task.SPEECH)
     assert (last.time_s, last.start_s, last.end_s) == (70.0, 70.0, 72.0)
-    first, *_ = found(library, "沙滩")
+    first, *_ = found(library, "一只狗")
     assert first.text.startswith("一只狗在沙")
     assert first.start_s == 1.0
     with library.catalog.snapshot() as snapshot:
@@ -116,6 +116,45 @@ def test_what_is_said_is_found_once_where_it_is_said(files, tmp_path, tiny_encod
     assert (hit.item.id, hit.item.start_s, hit.item.end_s) == (passage.id, 4.0, 5.0)
     [hit] = asked("morning", Mode.TEXT, Modality.IMAGE)
     assert (hit.item.id, hit.item.start_s) == (early.id, 0.5)
+
+
+@pytest.mark.slow
+def test_subtitles_that_come_change_and_go_later_are_taken(files, tmp_path, tiny_encoder):
+    save_video(files / "film.mp4")
+    save_video(files / "other.mp4", seconds=3)
+    (files / "other.srt").write_text(SRT)
+    library = library_of(tmp_path, tiny_encoder)
+
+    def heard():
+        library_summary = index_sources(library, tiny_encoder, [files])
+        summary = heard_by(library, tiny_encoder, "sidecar")
+        with library.catalog.snapshot() as snapshot:
+            [told] = snapshot.enrichments_of(film_shot)
+            assert snapshot.enrichment_counts()[Task.SPEECH].models == ["sidecar"]
+        return summary.looked_at, told.text, library_summary.endings
+
+    heard_by(library, tiny_encoder, "sidecar")
+    with library.catalog.snapshot() as snapshot:
+        [film_shot] = [
+            item
+            for item in snapshot.items_of_ids(list(range(1, 9))).values()
+            if item.path.endswith("film.mp4") and item.modality is Modality.IMAGE
+        ]
+    assert heard() == (0, None, {})
+    (files / "film.en.vtt").write_text(TALK)
+    (files / "lone.srt").write_text(SRT)
+    assert heard() == (1, "good morning\nharbour", {".srt": 1})
+    assert heard()[0] == 0
+    (files / "film.en.vtt").write_text(TALK.replace("harbour", "the lighthouse"))
+    assert heard()[:2] == (1, "good morning\nthe lighthouse")
+    assert found(library, "lighthouse")
+    (files / ".mmsearchignore").write_text("*.vtt\n")
+    assert heard()[:2] == (1, None)
+    assert not found(library, "lighthouse")
+    assert heard()[0] == 0
+
+    library.set_enrichment({Task.SPEECH: None})
+    assert index_sources(library, tiny_encoder, [files]).endings == {".srt": 2, ".vtt": 1}
 
 
 @pytest.mark.slow
