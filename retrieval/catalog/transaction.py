@@ -400,8 +400,8 @@ class Transaction(Snapshot):
         text_index.refresh_items(self._connection, texts)
         collections.hide_with_origins(self._connection, list(texts))
 
-    def forget_enrichments(self, task: Task) -> None:
-        """Delete all that a task found: texts, words and items."""
+    def forget_enrichments(self, task: Task) -> int:
+        """Delete all that a task found: texts, words and items; returns the number of items."""
         if task.is_of_pictures:
             found = self._connection.scalars(
                 sa.select(ItemRecord.id)
@@ -419,10 +419,10 @@ class Transaction(Snapshot):
             ).all()
             enrichments.forget(self._connection, task)
             self._refresh_spoken(heard)
-        self._delete_found(enrichments.passages_of(task, sa.literal("%")))
+        return self._delete_found(enrichments.passages_of(task, sa.literal("%")))
 
     def forget_unused_enrichments(self) -> int:
-        """Delete what was found in contents that no file has any more; returns of how many."""
+        """Delete what was found in contents of removed files alone; returns of how many."""
         return enrichments.forget_unused(self._connection)
 
     def _refresh_spoken(self, file_ids: Sequence[int]) -> None:
@@ -446,11 +446,12 @@ class Transaction(Snapshot):
             )
             self._delete_found(ItemRecord.id.in_(list(self._connection.scalars(of_origins))))
 
-    def _delete_found(self, condition: sa.ColumnElement[bool]) -> None:
-        """Delete found texts, with their rows in every space."""
+    def _delete_found(self, condition: sa.ColumnElement[bool]) -> int:
+        """Delete found texts, with their rows in every space; returns their number."""
         passages = sa.and_(ItemRecord.modality == Modality.TEXT, condition)
         ids = self._connection.scalars(sa.select(ItemRecord.id).where(passages)).all()
         self.delete_items(ids)
+        return len(ids)
 
     def delete_items(self, item_ids: Iterable[int]) -> None:
         """Delete items, by their ids, with their rows in every space; their files stay."""
