@@ -30,6 +30,7 @@ from retrieval.media import MediaKind
 from retrieval.media.images import read_unchanged
 from retrieval.media.items import read_item_image, status_as_indexed
 from retrieval.recognition.base import (
+    SIDECAR,
     PictureRecognizer,
     Recognized,
     Recognizer,
@@ -37,7 +38,6 @@ from retrieval.recognition.base import (
     Task,
     tidy,
 )
-from retrieval.recognition.speech import SIDECAR
 
 DEFAULT_BATCH_SIZE = 8
 """Pictures that are recognised together, unless the recogniser says otherwise."""
