@@ -32,10 +32,11 @@ class FoundText:
 
 
 def found_text(text: str, enrichments: Iterable[Enrichment]) -> list[FoundText]:
-    """List the segments that hold words of a text, in reading order.
+    """List the segments that hold words of a text, in reading order, and all captions.
 
-    Words are compared as in a search by words: by their stems, Chinese by two characters that
-    follow each other; the last one may go on. Function words count only where there are no others.
+    A caption may have found its picture by meaning. Words are compared as in a search by words: by
+    their stems, Chinese by two characters that follow each other; the last one may go on. Function
+    words count only where there are no others.
     """
     said = terms(text)
     telling = [term for term in said if term.weight > 0] or said
@@ -44,7 +45,7 @@ def found_text(text: str, enrichments: Iterable[Enrichment]) -> list[FoundText]:
         for segment in one.segments:
             held = f" {indexed(segment.text)} "
             words = [term.phrases[0].words for term in telling if _is_held(term, held)]
-            if words:
+            if words or one.task is Task.CAPTION:
                 found.append(FoundText(one.task, segment, tuple(dict.fromkeys(words))))
     return found
 
