@@ -129,7 +129,9 @@ class OpenClipEncoder(ImageTextEncoder):
     def _pairs(self, clean: str) -> int:
         """Count the byte pairs of a clean text, with open_clip's own CLIP tokenizer."""
         letters = self._tokenizer.byte_encoder
-        words = ("".join(letters[b] for b in w.encode()) for w in self._tokenizer.pat.findall(clean))
+        words = (
+            "".join(letters[b] for b in w.encode()) for w in self._tokenizer.pat.findall(clean)
+        )
         return sum(len(self._tokenizer.bpe(word).split(" ")) for word in words)
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
