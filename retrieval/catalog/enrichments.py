@@ -346,7 +346,7 @@ def texts_of_items(connection: sa.Connection, item_ids: Sequence[int]) -> dict[i
     found: dict[int, list[str]] = {}
     for chunk in chunks(item_ids):
         for item_id, text in connection.execute(query.where(ItemRecord.id.in_(chunk))):
-            found.setdefault(item_id, []).append(text)
+            found.setdefault(item_id, []).append(text or "")
         of_chunk = connection.scalars(files.where(ItemRecord.id.in_(chunk))).all()
         said, _ = _spoken(connection, of_chunk)
         for item_id in said.keys() & set(chunk):
@@ -405,7 +405,7 @@ def _spoken(
             lasting.where(ItemRecord.file_id.in_(sorted(lines)))
         ):
             said = lines[file_id]
-            first = bisect_left(said, start, key=_start_of)
+            first = bisect_left(said, start or 0.0, key=_start_of)
             past = len(said) if end is None else bisect_left(said, end, key=_start_of)
             if first < past:
                 of_items[item_id] = [line.text for line in said[first:past]]
