@@ -89,6 +89,13 @@ def rules_of_root(root: str) -> tuple[IgnoreRules, list[tuple[str, str]]]:
     return rules, problems
 
 
+def rules_inside(directory: str) -> IgnoreRules:
+    """Read the rules for what lies in a directory, which is not ignored itself."""
+    rules, _ = rules_of_root(directory)
+    path = os.path.join(directory, IGNORE_FILE_NAME)  # noqa: PTH118 - keeps links as named
+    return with_ignore_file(rules, path)[0]
+
+
 def with_ignore_file(above: IgnoreRules, path: str) -> tuple[IgnoreRules, str | None]:
     """Add the ignore file at a path to the rules of the directories above it.
 

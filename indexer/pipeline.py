@@ -39,6 +39,7 @@ from retrieval.library import Library
 from retrieval.media import MediaKind, Metadata, Modality, metadata_notes
 from retrieval.media.registry import TIFF, format_of_indexed
 from retrieval.objects.paths import is_uri
+from retrieval.recognition.base import Task
 
 DEFAULT_BATCH_SIZE = 64
 DEFAULT_LIMIT_S = 60.0
@@ -181,7 +182,8 @@ def default_workers() -> int:
 def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> int:
     """Forget everything at or below some paths: sources, files, items. Files stay on the disk.
 
-    Returns how many files were hidden. Raises NotFoundError, and removes nothing, when the library
+    What models found in them is deleted, too. Returns how many files were hidden. Raises
+    NotFoundError, and removes nothing, when the library
     knows nothing at one of the paths.
     """
     if library.is_table:
@@ -198,6 +200,7 @@ def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> i
                         f"The library knows nothing at {root}; nothing was removed."
                     )
                 removed += transaction.mark_removed(known)
+            transaction.forget_unused_enrichments()
             transaction.hand_over_to_copies()
         library.catalog.dialect.seal(most_bytes=_MOST_SEALED_BYTES)
     return removed
@@ -230,11 +233,13 @@ def _unreached(comparison: Comparison) -> list[str]:
     return notes
 
 
-def _tallied(entries: Iterable[Entry], seen: Seen) -> Iterator[Entry]:
+def _tallied(entries: Iterable[Entry], seen: Seen, *, takes_subtitles: bool) -> Iterator[Entry]:
     """Count in passing what a walk did not take in."""
     for entry in entries:
         if isinstance(entry, PassedOver):
             seen.endings.update(entry.endings)
+            if not takes_subtitles:
+                seen.endings.update(entry.subtitles)
             seen.system_folders.update(entry.folders)
         yield entry
 
@@ -285,12 +290,14 @@ class _Run:
     ) -> Comparison:
         """Walk the sources, or a part of them, and hide what is gone."""
         find = partial.walk if partial else walk
+        takes_subtitles = Task.SPEECH in self._library.enrichment
         with self._library.catalog.snapshot() as snapshot:
             places = partial.paths if partial else list(self._sources)
             known = snapshot.files_below(places, self._encoder.space.id)
             seen = {root: Seen() for root in self._sources}
             found = chain.from_iterable(
-                _tallied(find(root, options), seen[root]) for root, options in self._sources.items()
+                _tallied(find(root, options), seen[root], takes_subtitles=takes_subtitles)
+                for root, options in self._sources.items()
             )
             comparison = compare(
                 found,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import xxhash
 
+from indexer.enrichment.subtitles import SubtitleNames, is_subtitle
 from indexer.ignore_files import IGNORE_FILE_NAME, IgnoreRules, rules_of_root, with_ignore_file
 from retrieval.catalog import FailedFile, FileState, KnownFile
 from retrieval.catalog.paths import below
@@ -44,6 +45,8 @@ LIBRARY_FILES = frozenset({"library.toml", "spaces"})
 """A directory with entries of all these names is a library."""
 DESCRIBED = frozenset({MediaKind.IMAGE, MediaKind.VIDEO, MediaKind.DOCUMENT})
 """The kinds of files that have metadata, and may have sidecars; sounds have tags alone."""
+HEARD = frozenset({MediaKind.VIDEO, MediaKind.AUDIO})
+"""The kinds of files that are heard for speech, and may have subtitles."""
 _STATES = tuple(FileState)
 _PACKED = struct.Struct("<qqB??qb")
 
@@ -119,11 +122,13 @@ class MountPoint:
 class PassedOver:
     """What a walk did not take in, of one directory.
 
-    endings: number of files of other kinds, by ending. folders: names of system folders.
+    endings: number of files of other kinds, by ending. folders: names of system folders. subtitles:
+    number of those beside a video or sound, by ending, which count where nobody asks for speech.
     """
 
     endings: Counter[str]
     folders: tuple[str, ...] = ()
+    subtitles: Counter[str] = field(default_factory=Counter)
 
 
 Entry = FoundFile | Unlisted | EmptyRoot | MountPoint | PassedOver
@@ -395,11 +400,11 @@ class _Listing:
     """Those that say something of the directory itself."""
     files: list[str] = field(default_factory=list)
     sidecars: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    """Files of other kinds."""
     shards: list[str] = field(default_factory=list)
     directories: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
-    endings: Counter[str] = field(default_factory=Counter)
-    """Of files of other kinds."""
     system_folders: list[str] = field(default_factory=list)
     is_empty: bool = True
 
@@ -482,7 +487,7 @@ class _Walk:
         elif name.lower().endswith(SIDECAR_ENDINGS):
             listing.sidecars.append(name)
         elif (format_ := format_of(name)) is None or format_.only_signed:
-            listing.endings[ending_of(name)] += 1
+            listing.others.append(name)
 
     def _look_into(self, directory: _Directory, listing: _Listing) -> Iterator[Entry]:
         prefix = below(directory.path)
@@ -503,9 +508,14 @@ class _Walk:
                 beside = sidecars.of(name) if sidecars else ()
                 lone.difference_update(beside)
                 yield from self._look_at(prefix + name, [prefix + sidecar for sidecar in beside])
-        listing.endings.update(map(ending_of, lone))
-        if listing.endings or listing.system_folders:
-            yield PassedOver(listing.endings, tuple(listing.system_folders))
+        subtitles = _subtitles_used(listing, prefix, rules)
+        lone.update(listing.others)
+        if lone or listing.system_folders:
+            yield PassedOver(
+                Counter(map(ending_of, lone - subtitles)),
+                tuple(listing.system_folders),
+                Counter(map(ending_of, subtitles)),
+            )
         yield from self._look_into_shards(prefix, rules, listing.shards)
         for name in reversed(listing.directories):
             if not rules.ignores(prefix + name, is_directory=True):
@@ -540,6 +550,21 @@ class _Walk:
             self._links.append(_Directory(path, rules, os.stat(path).st_dev))  # noqa: PTH116
         else:
             yield from self._look_at(path)
+
+
+def _subtitles_used(listing: _Listing, prefix: str, rules: IgnoreRules) -> set[str]:
+    """Return the subtitles beside the videos and sounds of a directory."""
+    names = SubtitleNames(
+        name
+        for name in listing.others
+        if is_subtitle(name) and not rules.ignores(prefix + name, is_directory=False)
+    )
+    return {
+        subtitle
+        for name in listing.files
+        if (format_ := format_of(name)) is not None and format_.kind in HEARD
+        for subtitle in names.of(name)
+    }
 
 
 def _found(

@@ -17,6 +17,7 @@ import watchfiles
 
 from indexer.decoder_pool import DecoderPool
 from indexer.enrichment.run import EnrichmentSummary
+from indexer.enrichment.subtitles import is_subtitle
 from indexer.ignore_files import IGNORE_FILE_NAME
 from indexer.moved_sources import MoveOptions, follow_moves, missing_sources
 from indexer.partial_scan import PartialScan, names_below, narrowed
@@ -427,7 +428,7 @@ class _Watch:
             return directory
         is_hidden = any(name.startswith(".") for name in names_below(root, path))
         # What is gone may have been a directory; sidecars are about the files beside them.
-        is_sidecar = name.lower().endswith(SIDECAR_ENDINGS)
+        is_sidecar = name.lower().endswith(SIDECAR_ENDINGS) or is_subtitle(name)
         may_matter = (
             change is watchfiles.Change.deleted
             or is_of_kinds(path, options.kinds)
@@ -436,6 +437,8 @@ class _Watch:
         )
         if not may_matter or (is_hidden and not options.hidden):
             return None
+        if is_subtitle(name):  # speech is written down again, where it is at all
+            self._texts_wait = self._enrich is not None
         return directory if is_sidecar else path
 
     def _poll(self) -> None:

@@ -55,8 +55,16 @@ def save_sound(path: Path, *parts: np.ndarray) -> Path:
     return path
 
 
-def save_video(path: Path, sound: np.ndarray | None = None, seconds: float = 2.0) -> Path:
-    """Write a video of 5 frames a second, with a sound track if there is one."""
+def save_video(
+    path: Path,
+    sound: np.ndarray | None = None,
+    seconds: float = 2.0,
+    pictures: Sequence[np.ndarray] = (),
+) -> Path:
+    """Write a video of 5 frames a second, with a sound track if there is one.
+
+    pictures: of each frame, (64, 64, 3) uint8; none: grey ones.
+    """
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,9 +75,8 @@ def save_video(path: Path, sound: np.ndarray | None = None, seconds: float = 2.0
         track = container.add_stream("aac", rate=RATE, layout="mono") if sound is not None else None
         for number in range(round(seconds * 5)):
             shade = (len(path.name) * 31 + number * 9) % 255
-            frame = av.VideoFrame.from_ndarray(
-                np.full((64, 64, 3), shade, np.uint8), format="rgb24"
-            )
+            picture = pictures[number] if pictures else np.full((64, 64, 3), shade, np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts = number
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.tiny_blip import SPECIAL, image_tower, processors, text_tower
+
 WORDS = [
     "a",
     "the",
@@ -82,33 +84,19 @@ def make_captioner(kind: str, folder: Path) -> None:
 def _blip(folder: Path, class_name: str) -> Any:
     import transformers
 
-    vocabulary = folder / "vocab.txt"
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
-    vocabulary.write_text("\n".join([*special, *WORDS]))
-    transformers.BertTokenizerFast(str(vocabulary), bos_token="[DEC]").save_pretrained(folder)
-    transformers.BlipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    for part in processors(folder, WORDS, more=["[DEC]"], bos_token="[DEC]"):
+        part.save_pretrained(folder)
     config = transformers.BlipConfig(
-        text_config={
-            "vocab_size": len(special) + len(WORDS),
-            "hidden_size": 32,
-            "encoder_hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "max_position_embeddings": 64,
-            "bos_token_id": 5,
-            "eos_token_id": 2,
-            "pad_token_id": 0,
-            "sep_token_id": 3,
-        },
-        vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "image_size": 32,
-            "patch_size": 8,
-        },
+        text_config=text_tower(
+            len(SPECIAL) + 1 + len(WORDS),
+            64,
+            encoder_hidden_size=32,
+            bos_token_id=5,
+            eos_token_id=2,
+            pad_token_id=0,
+            sep_token_id=3,
+        ),
+        vision_config=image_tower(32),
         image_text_hidden_size=16,
     )
     return getattr(transformers, class_name)(config)

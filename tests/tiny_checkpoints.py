@@ -4,6 +4,8 @@ from pathlib import Path
 
 import torch
 
+from tests.tiny_blip import image_tower, processors, text_tower
+
 WORDS = ["a", "the", "of", "on", "two", "cats", "dog", "snow", "red", "page", "yes", "no"]
 QWEN_MARKS = [
     "<|endoftext|>",
@@ -137,26 +139,11 @@ def make_blip2(folder: Path) -> None:
     """BLIP-2 for image-text retrieval: 16 patches and 4 queries."""
     import transformers
 
-    vocabulary = _vocabulary(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    images, tokenizer = processors(folder, WORDS)
     config = transformers.Blip2Config(
-        vision_config={
-            "hidden_size": 24,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 3,
-            "image_size": 32,
-            "patch_size": 8,
-        },
-        qformer_config={
-            "vocab_size": 32,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "max_position_embeddings": 24,
-            "encoder_hidden_size": 24,
-            "use_qformer_text_input": True,
-        },
+        vision_config=image_tower(24),
+        qformer_config=text_tower(32, 24, encoder_hidden_size=24, use_qformer_text_input=True),
         text_config={
             "model_type": "opt",
             "vocab_size": 32,
@@ -172,8 +159,8 @@ def make_blip2(folder: Path) -> None:
     _save(
         folder,
         lambda: transformers.Blip2ForImageTextRetrieval(config),
-        transformers.BlipImageProcessor(size={"height": 32, "width": 32}),
-        transformers.BertTokenizerFast(str(vocabulary)),
+        images,
+        tokenizer,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli.options import JsonOption, LibraryOption, print_json
+from api.cli.options import JsonOption, LibraryOption, YesOption, print_json
 from retrieval.catalog import Collection
 from retrieval.catalog.curation import Collections
 from retrieval.errors import NotFoundError, UsageError
@@ -142,7 +142,7 @@ def rename(
 @collections.command()
 def delete(
     name: NameArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    yes: YesOption = False,
     library: LibraryOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -159,11 +159,20 @@ def enrich_and_tell(
 
 def sentence(summary: "EnrichmentSummary") -> str:
     """Say in one sentence what a run of a task did."""
-    unit = _UNITS[summary.task]
-    units = unit if summary.looked_at == 1 else f"{unit}s"
-    done = _DONE[summary.task].format(**vars(summary), units=units)
-    failed = f", {summary.failed:,} failed" if summary.failed else ""
-    return f"{done[0].upper()}{done[1:]}{failed} in {summary.seconds:,.1f} s."
+    done = counts_of(summary.task, summary.looked_at, summary.with_text, summary.failed)
+    return f"{done[0].upper()}{done[1:]} in {summary.seconds:,.1f} s."
+
+
+def counts_of(task: Task, looked_at: int, with_text: int, failed: int) -> str:
+    """Say how many pictures or files a task has looked at, and in how many it found texts."""
+    units = units_of(task, looked_at)
+    done = _DONE[task].format(looked_at=looked_at, with_text=with_text, units=units)
+    return f"{done}, {failed:,} failed" if failed else done
+
+
+def units_of(task: Task, count: int) -> str:
+    """Name what a task looks at."""
+    return _UNITS[task] if count == 1 else f"{_UNITS[task]}s"
 
 
 def as_facts(summaries: "Sequence[EnrichmentSummary]") -> list[dict[str, Any]]:

@@ -152,8 +152,8 @@ def _line(hit: Hit, style: Style, *, has_match: bool) -> Text:
         said += f"  and {len(hit.group):,} more of this file"
     if hit.words is not None:
         said += "  by its words"
-    if style.is_verbose and hit.item.found_by is not None:
-        said += f"  {_FOUND_BY[hit.item.found_by]}"
+    if style.is_verbose and hit.found_by is not None:
+        said += f"  {_FOUND_BY[hit.found_by]}"
     path, place = display_path(hit.path), place_in_file(hit.item)
     if out.is_terminal:
         room = out.width - line.cell_len - cell_len(said)

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -70,6 +71,7 @@ CaptionsOption = Annotated[
 LanguageOption = Annotated[
     str | None, typer.Option("--language", help="Caption language, if the dataset has several.")
 ]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DeviceOption = Annotated[str, option("--device", "NAME", "Device: auto, cpu, cuda, cuda:1, mps.")]
 EncoderOption = Annotated[
@@ -261,11 +263,28 @@ def complain(message: str) -> None:
     console.err.print(message, markup=False, soft_wrap=not console.err.is_terminal)
 
 
-def print_json(value: dict[str, Any]) -> None:
-    """Print JSON; infinities and NaN, which JSON lacks, become null."""
-    # JSON escapes all control characters but DEL.
-    text = json.dumps(_finite(value), indent=2, default=datetime.isoformat)
-    print(text.replace("\x7f", "\\u007f"))  # noqa: T201
+def print_json(value: dict[str, Any], *, indent: int | None = 2) -> None:
+    """Print JSON; infinities and NaN, which JSON lacks, become null.
+
+    Letters stand as they are where standard output takes UTF-8. What is no printable character is
+    escaped: it could be a command to a terminal.
+    """
+    text = json.dumps(
+        _finite(value),
+        indent=indent,
+        default=datetime.isoformat,
+        ensure_ascii=not (sys.stdout.encoding or "").lower().startswith("utf"),
+    )
+    print(_UNPRINTABLE.sub(_escaped, text), flush=indent is None)  # noqa: T201
+
+
+_UNPRINTABLE = re.compile(r"[^\n -~]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Return a character that is printable, another one as JSON escapes it."""
+    character = found[0]
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 def print_result(body: dict[str, Any], text: Callable[[], str], *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from api.cli.options import (
     DeviceOption,
     JsonOption,
     LibraryOption,
+    YesOption,
     complain,
     print_json,
     stop_on_signal,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 
 SpaceArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of a vector space.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 spaces = typer.Typer(
     help="List the vector spaces of a library, choose the default, complete or remove them.",

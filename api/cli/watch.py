@@ -1,6 +1,5 @@
 """`mmsearch watch`: index changes in directories as they happen."""
 
-import json
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli.enrichment import LABELS
+from api.cli.enrichment import LABELS, counts_of
 from api.cli.open_library import library_and_encoder
 from api.cli.options import (
     BatchSizeOption,
@@ -19,6 +18,7 @@ from api.cli.options import (
     SourcesArgument,
     complain,
     option,
+    print_json,
     require_paths,
     stop_on_signal,
 )
@@ -27,11 +27,12 @@ from retrieval.recognition.base import Task
 
 if TYPE_CHECKING:
     from indexer.enrichment.run import EnrichmentSummary
+    from indexer.progress import Summary
     from indexer.watch import Event
 
 _TEXTS_AT_ONCE = 64
 """Pictures that models look at before changes are looked for."""
-_COUNTS = ("added", "changed", "moved", "removed", "failed")
+_NEWS = ("added", "changed", "moved", "removed")
 
 
 def watch(
@@ -133,15 +134,11 @@ def _print(event: "Event") -> None:
             how = " (polling)" if polled else ""
             say(f"Watching {shown}{how}. Press Ctrl-C to stop.")
         case events.Updated(summary):
-            counts = console.file_counts(summary, _COUNTS)
-            say(counts or f"up to date ({summary.found:,} files)")
+            say(_updated(summary))
         case events.FoundTexts(task, _, _, _, str(problem)):
             complain(f"{LABELS[Task(task)]} was left out: {problem}")
         case events.FoundTexts(task, looked_at, with_text, failed):
-            say(
-                f"{LABELS[Task(task)]}: {with_text:,} of {looked_at:,} have some"
-                + (f", {failed:,} failed" if failed else "")
-            )
+            say(counts_of(Task(task), looked_at, with_text, failed))
         case events.SourceGone(path):
             shown = console.display_path(path)
             say(
@@ -157,6 +154,16 @@ def _print(event: "Event") -> None:
             complain(f"Polling {shown} every {seconds:g} s from now on: {reason}.")
 
 
+def _updated(summary: "Summary") -> str:
+    """Say what a run did. What failed once fails at each start: alone it is no news."""
+    from api.cli import console
+
+    if console.file_counts(summary, _NEWS):
+        return console.file_counts(summary, (*_NEWS, "failed"))
+    unread = f", {summary.failed:,} of them unreadable" if summary.failed else ""
+    return f"up to date ({summary.found:,} files{unread})"
+
+
 def _print_json(event: "Event") -> None:
     from api.http.schemas import valid_text
     from indexer import watch as events
@@ -169,7 +176,7 @@ def _print_json(event: "Event") -> None:
             facts[name] = [valid_text(path) for path in value]
         else:
             facts[name] = valid_text(value) if isinstance(value, str) else value
-    print(json.dumps(facts), flush=True)  # noqa: T201
+    print_json(facts, indent=None)
 
 
 _EVENT_NAMES = {

@@ -27,8 +27,8 @@ _LOCKED_RETRY_S = 1.0
 LOCKED = "waiting for another process that writes to the library"
 """Stage of a job that is tried again."""
 
-TextsWait = Callable[[], Awaitable[bool]]
-"""Whether models of the library have not looked for texts in all that is indexed."""
+TextsWait = Callable[[], Awaitable[str | None]]
+"""Names a task of the library that has not looked for texts in all that is indexed, or None."""
 
 Finish = Callable[[Outcome], Awaitable[dict[str, Any]]]
 """Callback after a run; returns further fields of the job's result."""
@@ -47,8 +47,8 @@ class FinishedJobError(MMSearchError):
     """A job that cannot be cancelled, because it has finished."""
 
 
-async def _no_texts_wait() -> bool:
-    return False
+async def _no_texts_wait() -> str | None:
+    return None
 
 
 async def _nothing_more(_outcome: Outcome) -> dict[str, Any]:
@@ -166,12 +166,13 @@ class JobRunner:
         if any(job.kind is JobKind.TEXTS for job in known) or self._stopping.is_set():
             return
         try:
-            do_wait = await self._texts_wait()
+            task = await self._texts_wait()
         except MMSearchError as error:
             logging.getLogger("mmsearch").warning("no texts are looked for: %s", error)
             return
-        if do_wait and not self._stopping.is_set():
-            self.submit(JobKind.TEXTS, IndexingRequest(texts=True), is_accepted=True)
+        if task is not None and not self._stopping.is_set():
+            job = self.submit(JobKind.TEXTS, IndexingRequest(texts=True), is_accepted=True)
+            job.change(step=Step(task))
 
     def _enqueue(self, job: Job) -> None:
         """Queue a job: before one that looks for texts, which ends its batch if it runs."""
@@ -303,7 +304,7 @@ class JobRunner:
             state = JobState.CANCELLED if outcome.is_interrupted else JobState.SUCCEEDED
             gives_way = job.kind is JobKind.TEXTS and outcome.is_interrupted
             if gives_way and not job.is_cancelling and not self._stopping.is_set():
-                job.change(state=JobState.WAITING, step=Step())
+                job.change(state=JobState.WAITING)
                 self._waiting.append(job)
                 return True
             job.change(state=state, result=result, finished_at=time.time())

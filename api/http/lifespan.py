@@ -25,9 +25,10 @@ from api.http.routes.uploads import resume
 from api.http.settings import ServiceSettings
 from api.http.uploads import UploadFolder, open_upload_folder
 from indexer.sources import trust_named
-from retrieval.errors import EncoderUnavailableError, SpaceMismatchError
+from retrieval.errors import EncoderUnavailableError, MMSearchError, SpaceMismatchError
 from retrieval.library import Library, is_place_for_library, library_exists, open_library
 from retrieval.media import Modality
+from retrieval.recognition.base import Task
 from retrieval.rerankers.registry import AUTO
 from retrieval.search.joint import JointEngine
 from retrieval.search.query import Query, Reranking, TextPart
@@ -138,7 +139,7 @@ class Lifespan:
         )
         process = IndexingProcess(library.path, engine.space.id, self.device)
 
-        async def texts_wait() -> bool:
+        async def texts_wait() -> str | None:
             return await run_in_threadpool(_texts_wait, library, engine.space.id)
 
         runner = JobRunner(process, stopping, texts_wait)
@@ -198,12 +199,28 @@ def _is_there(directory: Path) -> bool:
         return False
 
 
-def _texts_wait(library: Library, space_id: str) -> bool:
-    """Return whether models of a library have not looked at all that is indexed."""
+def _texts_wait(library: Library, space_id: str) -> str | None:
+    """Name a task of a library whose model has not looked at all that is indexed, or None.
+
+    A model that is not there, or must not be loaded, is told in the log.
+    """
     if library.is_table or not (tasks := library.enrichment):
-        return False
+        return None
+    from indexer.enrichment.run import changed_subtitles
+    from retrieval.recognition.registry import require_model
+
     with library.catalog.snapshot() as snapshot:
-        return any(snapshot.count_to_enrich(space_id, task) for task in tasks)
+        waiting = [task for task in tasks if snapshot.count_to_enrich(space_id, task)]
+    if Task.SPEECH in tasks and Task.SPEECH not in waiting and changed_subtitles(library):
+        waiting.append(Task.SPEECH)
+    for task in waiting:
+        try:
+            require_model(task, tasks[task])
+        except MMSearchError as error:
+            logging.getLogger("mmsearch").warning("%s was left out: %s", task, error)
+        else:
+            return str(task)
+    return None
 
 
 def _open_uploads(settings: ServiceSettings, library: Path) -> UploadFolder | None:

@@ -3,10 +3,12 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 from PIL import Image
 
@@ -16,9 +18,10 @@ from indexer.enrichment.passages import (
     record_passages,
     write_passages,
 )
-from indexer.enrichment.subtitles import subtitles_of
+from indexer.enrichment.subtitles import state_beside, subtitles_of
 from indexer.progress import Progress
 from retrieval.catalog import FileEntry, Item
+from retrieval.catalog.paths import is_at_or_below
 from retrieval.encoders.base import Encoder
 from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.lance.copies import writer_of_own
@@ -27,6 +30,7 @@ from retrieval.media import MediaKind
 from retrieval.media.images import read_unchanged
 from retrieval.media.items import read_item_image, status_as_indexed
 from retrieval.recognition.base import (
+    SIDECAR,
     PictureRecognizer,
     Recognized,
     Recognizer,
@@ -34,7 +38,6 @@ from retrieval.recognition.base import (
     Task,
     tidy,
 )
-from retrieval.recognition.speech import SIDECAR
 
 DEFAULT_BATCH_SIZE = 8
 """Pictures that are recognised together, unless the recogniser says otherwise."""
@@ -123,6 +126,9 @@ def enrich(
             run.total = snapshot.count_to_enrich(
                 encoder.space.id, task, model=run.model, retry_failed=retry_failed
             )
+        if task is Task.SPEECH and not renew:
+            run.changed = changed_subtitles(library)
+            run.total += len(run.changed)
         if limit is not None and run.total > limit:
             run.total = limit
             run.is_limited = True
@@ -148,6 +154,40 @@ def restore_passages(
     with writer_of_own(library):
         run.make_passages()
     return run.summary
+
+
+def changed_subtitles(library: Library) -> dict[str, str]:
+    """List what was heard and has other subtitles beside it now, which are to be taken.
+
+    Of several files with a content, the first one with subtitles counts. Returns paths by content
+    hash.
+    """
+    with library.catalog.snapshot() as snapshot:
+        heard = snapshot.subtitle_states()
+        options = snapshot.source_options()
+    files: dict[str, list[str]] = {}
+    recorded: dict[str, str] = {}
+    for path, content_hash, state in heard:
+        recorded[content_hash] = state
+        files.setdefault(content_hash, []).append(path)
+    changed = {}
+    for content_hash, paths in files.items():
+        states = ((path, _state_beside(path, options)) for path in paths)
+        path, now = next((one for one in states if one[1]), (paths[0], ""))
+        # What is away for now has no subtitles for now.
+        if now != recorded[content_hash] and (now or os.path.lexists(path)):
+            changed[content_hash] = path
+    return changed
+
+
+def _state_beside(path: str, sources: Mapping[str, dict[str, Any] | None]) -> str:
+    return state_beside(path, ignore_files=_heeds_ignore_files(path, sources))
+
+
+def _heeds_ignore_files(path: str, sources: Mapping[str, dict[str, Any] | None]) -> bool:
+    above = [source for source in sources if is_at_or_below(path, source)]
+    options = sources[max(above, key=len)] if above else None
+    return bool((options or {}).get("ignore_files", True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +219,7 @@ class _Run:
         self.summary = EnrichmentSummary(task)
         self.model: str | None = None
         self.total = 0
+        self.changed: dict[str, str] = {}
         self.is_limited = False
         self._done = 0
 
@@ -276,7 +317,13 @@ class _Run:
         results = {key: result for key, (_, result) in found.items()}
         self._record(_model(recognizer), results, texts)
 
-    def _record(self, model: str, found: dict[str, Recognized], texts: list[FoundText]) -> None:
+    def _record(
+        self,
+        model: str,
+        found: dict[str, Recognized],
+        texts: list[FoundText],
+        subtitles: str = "",
+    ) -> None:
         """Record what was found: vectors first, then in one transaction all that is known."""
         if not found:
             return
@@ -284,7 +331,7 @@ class _Run:
         passages = embed_passages(library, self._encoder, self._task, texts)
         first_row = write_passages(library, self._encoder, passages) if passages else 0
         with library.catalog.transaction() as transaction:
-            transaction.record_enrichments(self._task, model, found)
+            transaction.record_enrichments(self._task, model, found, subtitles=subtitles)
             if passages:
                 record_passages(transaction, space_id, self._task, passages, first_row)
         self.summary.looked_at += len(found)
@@ -340,24 +387,30 @@ class _Run:
 
     def _hear_files(self, recognizer: SpeechRecognizer) -> bool:
         """Return whether all of them were heard."""
+        with self._library.catalog.snapshot() as snapshot:
+            sources = snapshot.source_options()
         for file in self._files():
             if self._should_stop():
                 return False
             if status_as_indexed(file) is None:
                 self.summary.skipped += 1
             else:
-                heard, model = self._hear(recognizer, file)
+                heeds = _heeds_ignore_files(file.path, sources)
+                subtitles = state_beside(file.path, ignore_files=heeds)
+                heard, model = self._hear(recognizer, file, ignore_files=heeds)
                 if heard is None:
                     return False
                 result = tidy(heard)
                 text = FoundText(None, file.path, file.content_hash, result.segments)
                 texts = [text] if result.text else []
-                self._record(model, {file.content_hash: result}, texts)
+                self._record(model, {file.content_hash: result}, texts, subtitles)
             self._done += 1
             self._tell()
         return True
 
-    def _hear(self, recognizer: SpeechRecognizer, file: FileEntry) -> tuple[Recognized | None, str]:
+    def _hear(
+        self, recognizer: SpeechRecognizer, file: FileEntry, *, ignore_files: bool
+    ) -> tuple[Recognized | None, str]:
         """Take the subtitles of a file, else hear it; None where it was stopped. And by whom."""
         name = os.path.basename(file.path)  # noqa: PTH119 - names need not be valid text
 
@@ -365,7 +418,8 @@ class _Run:
             self._tell(f"{name} at {int(seconds) // 60}:{int(seconds) % 60:02}")
 
         try:
-            if given := subtitles_of(file.path, getattr(recognizer, "language", None)):
+            language = getattr(recognizer, "language", None)
+            if given := subtitles_of(file.path, language, ignore_files=ignore_files):
                 return Recognized(given), SIDECAR
             heard = recognizer.transcribe(
                 file.path, on_progress=tell, should_stop=self._should_stop
@@ -375,8 +429,17 @@ class _Run:
         return heard, _model(recognizer)
 
     def _files(self) -> Iterator[FileEntry]:
-        after = ""
+        """Give the files that are to be heard, each content once."""
         given: set[str] = set()
+        for file in chain(self._unheard_files(), self._files_with_other_subtitles()):
+            if len(given) == self.total:
+                return
+            if file.content_hash not in given:
+                given.add(file.content_hash)
+                yield file
+
+    def _unheard_files(self) -> Iterator[FileEntry]:
+        after = ""
         while True:
             with self._library.catalog.snapshot() as snapshot:
                 page = snapshot.files_to_enrich(
@@ -389,12 +452,11 @@ class _Run:
             if not page:
                 return
             after = page[-1].path
-            for file in page:
-                if len(given) == self.total:
-                    return
-                if file.content_hash not in given:
-                    given.add(file.content_hash)
-                    yield file
+            yield from page
+
+    def _files_with_other_subtitles(self) -> Iterator[FileEntry]:
+        with self._library.catalog.snapshot() as snapshot:
+            yield from snapshot.indexed_at(sorted(self.changed.values())).values()
 
 
 def _model(recognizer: Recognizer) -> str:

@@ -3,10 +3,15 @@
 import io
 import os
 import re
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO
 
+import xxhash
+
+from indexer.ignore_files import IgnoreRules, rules_inside
 from indexer.media.text import guess_encoding, marked_encoding
 from retrieval.errors import MissingExtraError, UnreadableFileError, import_errors_as
 from retrieval.media.containers import decoding_errors, open_container
@@ -30,7 +35,46 @@ _OVERRIDES = re.compile(r"\{\\[^{}]*\}")
 _BREAKS = re.compile(r"\\[Nnh]")
 
 
-def subtitles_of(path: str, language: str | None = None) -> list[Segment] | None:
+class SubtitleNames:
+    """The subtitles of a folder, to be found by the names of the videos and sounds beside them."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._by_stem: dict[str, list[str]] = {}
+        for name in sorted(filter(is_subtitle, names)):
+            stem = os.path.splitext(name)[0]  # noqa: PTH122 - names need not be valid text
+            while stem:  # of `talk.en.forced.srt` also `talk.en` and `talk`
+                self._by_stem.setdefault(stem, []).append(name)
+                stem = stem.rpartition(".")[0]
+
+    def of(self, name: str) -> Sequence[str]:
+        """Return the names of a file's subtitles: `talk.srt`, `talk.en.srt`, `talk.mp4.srt`."""
+        return self._by_stem.get(os.path.splitext(name)[0], ())  # noqa: PTH122
+
+
+def is_subtitle(name: str) -> bool:
+    """Return whether a name ends as those of subtitles do."""
+    return os.path.splitext(name)[1].lower() in _FORMATS  # noqa: PTH122
+
+
+def state_beside(path: str, *, ignore_files: bool = True) -> str:
+    """Return what changes with the subtitles beside a file: their names, sizes and times.
+
+    "" without any. ignore_files: pass over those that `.mmsearchignore` names.
+    """
+    digest = xxhash.xxh3_64()
+    is_any = False
+    for each in sorted(_beside(path, None, ignore_files)):
+        with suppress(OSError):
+            status = os.stat(each)  # noqa: PTH116
+            digest.update(os.fsencode(each))
+            digest.update(struct.pack("<qq", status.st_size, status.st_mtime_ns))
+            is_any = True
+    return digest.hexdigest() if is_any else ""
+
+
+def subtitles_of(
+    path: str, language: str | None = None, *, ignore_files: bool = True
+) -> list[Segment] | None:
     """Read the subtitles of a file: those beside it, else a track inside of it.
 
     Beside `talk.mp4`, `talk.srt` is taken before `talk.en.srt`, and SubRip before WebVTT and SSA.
@@ -38,19 +82,20 @@ def subtitles_of(path: str, language: str | None = None) -> list[Segment] | None
     Args:
         path: of a video or a sound; objects on servers and in archives have tracks alone.
         language: code of the language, such as `zh`, of which subtitles are preferred.
+        ignore_files: pass over files that `.mmsearchignore` names.
 
     Returns:
         Segments with times and without confidence; None where there are no subtitles with text.
     """
     with import_errors_as(MissingExtraError("Subtitles", "video")):
         import av  # noqa: F401
-    for beside in _beside(path, language):
+    for beside in _beside(path, language, ignore_files):
         if found := _read(beside):
             return found
     return _track_inside(path, language) or None
 
 
-def _beside(path: str, language: str | None) -> list[str]:
+def _beside(path: str, language: str | None, ignore_files: bool) -> list[str]:
     """List subtitles with the name of a file, the best first."""
     if is_uri(path) or shard_of(path) is not None:
         return []
@@ -62,26 +107,21 @@ def _beside(path: str, language: str | None) -> list[str]:
         return []
     endings = list(_FORMATS)
     found = []
-    for each in _subtitles_in(folder, changed):
+    for each in _subtitles_in(folder, changed).of(name):
         middle, ending = os.path.splitext(each)  # noqa: PTH122
-        if middle in {stem, name}:
-            marks: list[str] = []
-        elif middle.startswith(f"{stem}."):
-            marks = middle[len(stem) + 1 :].lower().split(".")
-        else:
-            continue
+        is_plain = middle in {stem, name}
+        marks = [] if is_plain else middle[len(stem) + 1 :].lower().split(".")
         is_other = language is not None and not _is_of(marks[0] if marks else "", language)
         rank = is_other, "forced" in marks, len(marks), endings.index(ending.lower()), each
         found.append((rank, os.path.join(folder, each)))  # noqa: PTH118
-    return [each for _, each in sorted(found)]
+    rules = rules_inside(folder) if found and ignore_files else IgnoreRules()
+    return [each for _, each in sorted(found) if not rules.ignores(each, is_directory=False)]
 
 
 @lru_cache(maxsize=8)
-def _subtitles_in(folder: str, _changed: int) -> tuple[str, ...]:
+def _subtitles_in(folder: str, _changed: int) -> SubtitleNames:
     """List the names of subtitles in a folder, which is asked for once for all of its videos."""
-    with os.scandir(folder or ".") as entries:
-        names = (entry.name for entry in entries)
-        return tuple(n for n in names if os.path.splitext(n)[1].lower() in _FORMATS)  # noqa: PTH122
+    return SubtitleNames(os.listdir(folder or "."))  # noqa: PTH208
 
 
 def _read(path: str) -> list[Segment]:

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 
 from indexer.enrichment.run import EnrichmentSummary, enrich, restore_passages
 from indexer.progress import Progress
+from retrieval.catalog.records import EnrichmentCounts
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.trust import folder_of_model, require_trusted_model, trust_folder
 from retrieval.errors import EncoderUnavailableError, LibraryError, MMSearchError, UsageError
+from retrieval.lance.copies import writer_of_own
 from retrieval.library import Library
 from retrieval.recognition.base import Recognizer, Task
 from retrieval.recognition.registry import load_recognizer, without_downloads
@@ -30,6 +33,30 @@ def named_model(name: str) -> str:
         return name
     trust_folder(folder)
     return f"{folder}{language}"
+
+
+@dataclass(frozen=True)
+class ForgottenTexts:
+    """What was forgotten: pictures or files that were looked at, those with text, and passages."""
+
+    task: Task
+    looked_at: int
+    with_text: int
+    passages: int
+
+
+def forget_texts(library: Library, task: Task) -> ForgottenTexts:
+    """Forget all texts that a task found, their words and passages, and look for no more of them.
+
+    Raises LibraryLockedError where another process writes, UsageError for a table or a copy of one.
+    """
+    if library.is_table:
+        raise UsageError("A table has no found texts but its passages, which are rows of it.")
+    library.set_enrichment({task: None})  # so that another process finds no new ones
+    with writer_of_own(library), library.catalog.transaction() as transaction:
+        counts = transaction.enrichment_counts().get(task, EnrichmentCounts())
+        passages = transaction.forget_enrichments(task)
+    return ForgottenTexts(task, counts.looked_at, counts.with_text, passages)
 
 
 class Recognizers:

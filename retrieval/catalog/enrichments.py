@@ -5,6 +5,7 @@ words of its items (`retrieval.catalog.fulltext.index`) and items of their own, 
 space that has vectors of texts.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ from retrieval.recognition.base import Recognized, Segment, Task
 _KEYS_AT_ONCE = 1000
 _HASH_LENGTH = 32
 """Characters of a content hash: XXH3 of 128 bits."""
+_STATE = "\t"
+"""Between a model's identity and the state of the subtitles that were there, where these were."""
 _GIVEN = "given-"
 """Begins the content hashes of items of no file; an XXH3 follows."""
 _OF_PICTURES = [task for task in Task if task.is_of_pictures]
@@ -65,7 +68,7 @@ def read(connection: sa.Connection, task: Task, keys: Iterable[str]) -> dict[str
         EnrichmentRecord.failure,
     ).where(EnrichmentRecord.task == task)
     return {
-        key: Enrichment(task, key, model, _segments(segments), failure)
+        key: Enrichment(task, key, model.partition(_STATE)[0], _segments(segments), failure)
         for chunk in chunks(sorted(set(keys)), _KEYS_AT_ONCE)
         for key, model, segments, failure in connection.execute(
             query.where(EnrichmentRecord.key.in_(chunk))
@@ -103,7 +106,22 @@ def count(connection: sa.Connection, task: Task) -> EnrichmentCounts:
     models = connection.scalars(
         sa.select(EnrichmentRecord.model).distinct().where(EnrichmentRecord.task == task)
     )
-    return EnrichmentCounts(looked_at, with_text, failed, sorted(models))
+    names = {model.partition(_STATE)[0] for model in models}
+    return EnrichmentCounts(looked_at, with_text, failed, sorted(names))
+
+
+def subtitle_states(connection: sa.Connection) -> list[tuple[str, str, str]]:
+    """List path, content hash and state of subtitles of what was heard; see `Snapshot`."""
+    query = (
+        sa.select(FileRecord.path, FileRecord.content_hash, EnrichmentRecord.model)
+        .join(EnrichmentRecord, EnrichmentRecord.key == FileRecord.content_hash)
+        .where(EnrichmentRecord.task == Task.SPEECH, _is_heard())
+        .order_by(FileRecord.path)
+    )
+    return [
+        (path, digest or "", model.partition(_STATE)[2])
+        for path, digest, model in connection.execute(query)
+    ]
 
 
 _HASH = sa.case(
@@ -225,9 +243,14 @@ def without_passages(
 
 
 def record(
-    connection: sa.Connection, task: Task, model: str, found: Mapping[str, Recognized]
+    connection: sa.Connection,
+    task: Task,
+    model: str,
+    found: Mapping[str, Recognized],
+    subtitles: str = "",
 ) -> None:
     """Record what a recogniser found, by key, in place of what is known."""
+    model = f"{model}{_STATE}{subtitles}" if subtitles else model
     for chunk in chunks(sorted(found), _KEYS_AT_ONCE):
         connection.execute(
             sa.delete(EnrichmentRecord).where(
@@ -256,8 +279,12 @@ def forget(connection: sa.Connection, task: Task) -> None:
 
 
 def forget_unused(connection: sa.Connection) -> int:
-    """Delete what was found in contents that no file has; returns of how many."""
-    used = sa.exists().where(FileRecord.content_hash == _HASH).correlate(EnrichmentRecord)
+    """Delete what was found in contents that no file has, or removed ones; returns of how many."""
+    used = (
+        sa.exists()
+        .where(FileRecord.content_hash == _HASH, FileRecord.state != FileState.REMOVED)
+        .correlate(EnrichmentRecord)
+    )
     return connection.execute(sa.delete(EnrichmentRecord).where(~used)).rowcount
 
 
@@ -303,7 +330,7 @@ def passages_of(task: Task, origin: Any, part: Any = None) -> sa.ColumnElement[b
 
 
 def texts_of_items(connection: sa.Connection, item_ids: Sequence[int]) -> dict[int, list[str]]:
-    """Return what was found in the pictures of some items, by id."""
+    """Return what was found in the pictures of some items, and what is said while they last."""
     query = (
         sa.select(ItemRecord.id, EnrichmentRecord.text)
         .join_from(ItemRecord, FileRecord, FileRecord.id == ItemRecord.file_id)
@@ -315,27 +342,82 @@ def texts_of_items(connection: sa.Connection, item_ids: Sequence[int]) -> dict[i
         )
         .order_by(ItemRecord.id, EnrichmentRecord.task)
     )
-    return _texts(connection, query, ItemRecord.id, item_ids)
+    files = sa.select(ItemRecord.file_id).distinct().where(_LASTS)
+    found: dict[int, list[str]] = {}
+    for chunk in chunks(item_ids):
+        for item_id, text in connection.execute(query.where(ItemRecord.id.in_(chunk))):
+            found.setdefault(item_id, []).append(text or "")
+        of_chunk = connection.scalars(files.where(ItemRecord.id.in_(chunk))).all()
+        said, _ = _spoken(connection, of_chunk)
+        for item_id in said.keys() & set(chunk):
+            found.setdefault(item_id, []).extend(said[item_id])
+    return found
 
 
 def texts_of_files(connection: sa.Connection, file_ids: Sequence[int]) -> dict[int, list[str]]:
-    """Return what is said in some files, by id."""
-    query = (
-        sa.select(FileRecord.id, EnrichmentRecord.text)
+    """Return what is said in some files while none of their items lasts, by id."""
+    return _spoken(connection, file_ids)[1]
+
+
+def lasting_items(connection: sa.Connection, file_ids: Sequence[int]) -> list[int]:
+    """Return the ids of the shots and windows of sound of some files."""
+    return [
+        item_id
+        for chunk in chunks(file_ids)
+        for item_id in connection.scalars(
+            sa.select(ItemRecord.id).where(_LASTS, ItemRecord.file_id.in_(chunk))
+        )
+    ]
+
+
+_LASTS = sa.and_(ItemRecord.modality != Modality.TEXT, ItemRecord.start_s.is_not(None))
+"""Of an item: it is a shot, or a window of sound."""
+
+
+def _spoken(
+    connection: sa.Connection, file_ids: Sequence[int]
+) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+    """Return the lines that begin while each item of some files lasts, by the item's id.
+
+    And by the file's id those that begin in none of its items, or have no times.
+    """
+    heard = (
+        sa.select(FileRecord.id, EnrichmentRecord.segments)
         .join(EnrichmentRecord, EnrichmentRecord.key == FileRecord.content_hash)
         .where(EnrichmentRecord.task == Task.SPEECH, EnrichmentRecord.text.is_not(None))
     )
-    return _texts(connection, query, FileRecord.id, file_ids)
+    lasting = sa.select(
+        ItemRecord.file_id, ItemRecord.id, ItemRecord.start_s, ItemRecord.end_s
+    ).where(_LASTS)
+    of_items: dict[int, list[str]] = {}
+    rest: dict[int, list[str]] = {}
+    for chunk in chunks(file_ids, _KEYS_AT_ONCE):
+        lines: dict[int, list[Segment]] = {}
+        for file_id, told in connection.execute(heard.where(FileRecord.id.in_(chunk))):
+            timed = [line for line in _segments(told) if line.start_s is not None]
+            lines[file_id] = sorted(timed, key=_start_of)
+            if untimed := [line.text for line in _segments(told) if line.start_s is None]:
+                rest[file_id] = untimed
+        if not lines:
+            continue
+        taken: dict[int, set[int]] = {file_id: set() for file_id in lines}
+        for file_id, item_id, start, end in connection.execute(
+            lasting.where(ItemRecord.file_id.in_(sorted(lines)))
+        ):
+            said = lines[file_id]
+            first = bisect_left(said, start or 0.0, key=_start_of)
+            past = len(said) if end is None else bisect_left(said, end, key=_start_of)
+            if first < past:
+                of_items[item_id] = [line.text for line in said[first:past]]
+                taken[file_id].update(range(first, past))
+        for file_id, said in lines.items():
+            if left := [line.text for n, line in enumerate(said) if n not in taken[file_id]]:
+                rest.setdefault(file_id, []).extend(left)
+    return of_items, rest
 
 
-def _texts(
-    connection: sa.Connection, query: Any, column: Any, ids: Sequence[int]
-) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = {}
-    for chunk in chunks(ids):
-        for one, text in connection.execute(query.where(column.in_(chunk))):
-            found.setdefault(one, []).append(text)
-    return found
+def _start_of(line: Segment) -> float:
+    return line.start_s or 0.0
 
 
 def _pictures(query: sa.Select[Any], space_id: str, task: Task) -> sa.Select[Any]:
@@ -370,7 +452,8 @@ def _is_missing(
     """Match what a task has not looked at. model: or what another model has."""
     known = [EnrichmentRecord.task == task, EnrichmentRecord.key == key]
     if model is not None:
-        known.append(EnrichmentRecord.model == model)
+        with_state = EnrichmentRecord.model.startswith(model + _STATE, autoescape=True)
+        known.append(sa.or_(EnrichmentRecord.model == model, with_state))
     if retry_failed:
         known.append(EnrichmentRecord.failure.is_(None))
     return ~sa.exists().where(*known).correlate(ItemRecord, FileRecord)

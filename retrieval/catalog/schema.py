@@ -175,8 +175,9 @@ class AnnotationRecord(Base):
 class EnrichmentRecord(Base):
     """What a model found in one picture, or heard in one file; `retrieval.catalog.enrichments`.
 
-    key: `Item.picture_key` of a picture, the content hash of a file. text: all of its segments;
-    NULL where it found nothing, or failed.
+    key: `Item.picture_key` of a picture, the content hash of a file. model: of a file beside which
+    subtitles were, with their state. text: all of its segments; NULL where it found nothing, or
+    failed.
     """
 
     __tablename__ = "enrichments"

@@ -941,6 +941,13 @@ class Snapshot:
             for path, kind, digest, size, mtime_ns in found
         ]
 
+    def subtitle_states(self) -> list[tuple[str, str, str]]:
+        """List path, content hash and state of the subtitles of each file that was heard, by path.
+
+        The state is the one that was recorded with what was heard; "" of none.
+        """
+        return enrichments.subtitle_states(self._connection)
+
     def count_to_enrich(
         self, space_id: str, task: Task, *, model: str | None = None, retry_failed: bool = False
     ) -> int:

@@ -316,7 +316,9 @@ class Transaction(Snapshot):
             known_files,
         )
 
-    def record_enrichments(self, task: Task, model: str, found: Mapping[str, Recognized]) -> None:
+    def record_enrichments(
+        self, task: Task, model: str, found: Mapping[str, Recognized], *, subtitles: str = ""
+    ) -> None:
         """Record what a recogniser found, by key, in place of what is known; its words count now.
 
         Items of texts that were found before are deleted; `record_passages` makes new ones.
@@ -325,18 +327,17 @@ class Transaction(Snapshot):
             task: The task.
             model: `identity` of the recogniser.
             found: By `Item.picture_key` or, of speech, the content hash of the file.
+            subtitles: Of speech: the state of the subtitles beside the file.
         """
         known = enrichments.read(self._connection, task, found)
-        enrichments.record(self._connection, task, model, found)
+        enrichments.record(self._connection, task, model, found, subtitles)
         if task.is_of_pictures:
             item_ids = enrichments.items_of_keys(self._connection, found)
             text_index.refresh_known_items(self._connection, item_ids)
             origins = enrichments.items_of_keys(self._connection, known)
             self._delete_passages(task, origins)
             return
-        text_index.refresh_files(
-            self._connection, enrichments.files_of_contents(self._connection, found)
-        )
+        self._refresh_spoken(enrichments.files_of_contents(self._connection, found))
         for chunk in chunks(enrichments.files_of_contents(self._connection, known)):
             passages = enrichments.passages_of(task, sa.literal(""))
             self._delete_found(sa.and_(ItemRecord.file_id.in_(chunk), passages))
@@ -399,8 +400,8 @@ class Transaction(Snapshot):
         text_index.refresh_items(self._connection, texts)
         collections.hide_with_origins(self._connection, list(texts))
 
-    def forget_enrichments(self, task: Task) -> None:
-        """Delete all that a task found: texts, words and items."""
+    def forget_enrichments(self, task: Task) -> int:
+        """Delete all that a task found: texts, words and items; returns the number of items."""
         if task.is_of_pictures:
             found = self._connection.scalars(
                 sa.select(ItemRecord.id)
@@ -417,12 +418,18 @@ class Transaction(Snapshot):
                 .where(EnrichmentRecord.task == task)
             ).all()
             enrichments.forget(self._connection, task)
-            text_index.refresh_files(self._connection, heard)
-        self._delete_found(enrichments.passages_of(task, sa.literal("%")))
+            self._refresh_spoken(heard)
+        return self._delete_found(enrichments.passages_of(task, sa.literal("%")))
 
     def forget_unused_enrichments(self) -> int:
-        """Delete what was found in contents that no file has any more; returns of how many."""
+        """Delete what was found in contents of removed files alone; returns of how many."""
         return enrichments.forget_unused(self._connection)
+
+    def _refresh_spoken(self, file_ids: Sequence[int]) -> None:
+        """Replace the words of some files, and of the shots and sounds in which they are said."""
+        text_index.refresh_files(self._connection, file_ids)
+        lasting = enrichments.lasting_items(self._connection, file_ids)
+        text_index.refresh_known_items(self._connection, lasting)
 
     def _delete_passages(self, task: Task, origins: Sequence[int]) -> None:
         """Delete the found texts of some pictures, given by their ids."""
@@ -439,11 +446,12 @@ class Transaction(Snapshot):
             )
             self._delete_found(ItemRecord.id.in_(list(self._connection.scalars(of_origins))))
 
-    def _delete_found(self, condition: sa.ColumnElement[bool]) -> None:
-        """Delete found texts, with their rows in every space."""
+    def _delete_found(self, condition: sa.ColumnElement[bool]) -> int:
+        """Delete found texts, with their rows in every space; returns their number."""
         passages = sa.and_(ItemRecord.modality == Modality.TEXT, condition)
         ids = self._connection.scalars(sa.select(ItemRecord.id).where(passages)).all()
         self.delete_items(ids)
+        return len(ids)
 
     def delete_items(self, item_ids: Iterable[int]) -> None:
         """Delete items, by their ids, with their rows in every space; their files stay."""

@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,18 @@ import xxhash
 from retrieval.encoders import hub
 from retrieval.errors import EncoderUnavailableError, MMSearchError, UsageError, first_line
 
-_PARTS: dict[str, tuple[str, ...]] = {
+Parts = Mapping[str, tuple[str, ...]]
+"""What a folder with a model needs: any one file of each part."""
+
+_INDEX = "model.safetensors.index.json"
+PARTS: Parts = {
     "configuration": ("config.json",),
-    "weights in safetensors format": ("model.safetensors", "model.safetensors.index.json"),
+    "weights in safetensors format": ("model.safetensors", _INDEX),
     "image preprocessing": ("preprocessor_config.json", "processor_config.json"),
-    "tokenizer": ("tokenizer.json", "vocab.txt", "vocab.json"),
+    "tokenizer": ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model"),
 }
-"""A checkpoint needs any one file of each kind."""
+"""Of a checkpoint of `transformers` with pictures and texts."""
+_MOST_JSON_BYTES = 64 << 20
 
 _WANTED = ["*.json", "*.txt", "*.safetensors"]
 """Of a hub repository: neither pickled weights nor those of other frameworks, and no code."""
@@ -40,7 +46,7 @@ class CheckpointKind:
     option: str
     example: str
     without: str
-    parts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _PARTS)
+    parts: Parts = field(default_factory=lambda: PARTS)
     separator: str = ":"
 
     def called(self, checkpoint: object) -> str:
@@ -77,33 +83,8 @@ class CheckpointKind:
 
         Raises EncoderUnavailableError, within 5 seconds where the hub does not answer.
         """
-        from huggingface_hub import snapshot_download
-
-        if hub.is_cached(repository, "config.json"):
-            cached = Path(
-                snapshot_download(repository, allow_patterns=_WANTED, local_files_only=True)
-            )
-            if self.missing_part(cached) is None:
-                return cached
-        if not hub.hub_is_reachable():
-            raise EncoderUnavailableError(
-                f"The weights of {self.called(repository)} are not on this machine and the model "
-                f"hub does not answer. Connect to the network, {self.ways_out}."
-            )
-        try:
-            return Path(snapshot_download(repository, allow_patterns=_WANTED))
-        except Exception as error:  # several libraries' network errors have no common base
-            raise EncoderUnavailableError(
-                f"{self.called(repository)} cannot be downloaded: {first_line(error)}. Check "
-                f"the name, {self.ways_out}."
-            ) from error
-
-    def missing_part(self, directory: Path) -> str | None:
-        """Name what a folder lacks of a checkpoint; None: nothing."""
-        for part, files in self.parts.items():
-            if not any((directory / file).is_file() for file in files):
-                return f"{part} ({' or '.join(files)})"
-        return None
+        name = self.called(repository)
+        return of_hub(f"The model {name}", fetching(repository, _WANTED), self.parts, self.ways_out)
 
     @contextmanager
     def loading(self, name: str, directory: Path) -> Iterator[Any]:
@@ -112,7 +93,7 @@ class CheckpointKind:
         Raises EncoderUnavailableError for whatever fails in the block.
         """
         transformers = self.import_transformers(name)
-        missing = self.missing_part(directory)
+        missing = missing_part(directory, self.parts)
         if missing:
             raise EncoderUnavailableError(
                 f"{name} cannot be loaded: {directory} has no {missing}. Name a folder as "
@@ -157,6 +138,82 @@ class CheckpointKind:
                 f"{self.without}."
             ) from error
         return transformers
+
+
+def missing_part(folder: Path, parts: Parts = PARTS) -> str | None:
+    """Name what a folder lacks of a model; None: nothing.
+
+    Weights in several files are those that their index lists, inside of the folder.
+    """
+    for part, files in parts.items():
+        if not any((folder / file).is_file() for file in files):
+            return f"{part} ({' or '.join(files)})"
+    is_sharded = any(_INDEX in files for files in parts.values())
+    if not is_sharded or (folder / "model.safetensors").is_file():
+        return None
+    shards = read_json(folder / _INDEX).get("weight_map")
+    names = set(shards.values()) if isinstance(shards, dict) and shards else {None}
+    for shard in names:
+        # A shard elsewhere is none of the checkpoint's files.
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            return f"list of weights that can be read ({_INDEX})"
+        if not (folder / shard).is_file():
+            return f"weights {shard}"
+    return None
+
+
+def fetching(repository: str, patterns: list[str]) -> Callable[..., str]:
+    """Return what fetches the files of a repository of the hub that match some patterns."""
+    from huggingface_hub import snapshot_download
+
+    return partial(snapshot_download, repository, allow_patterns=patterns)
+
+
+def of_hub(what: str, fetch: Callable[..., str], parts: Parts, ways_out: str) -> Path:
+    """Find a model in the hub's cache, downloading it if it is missing or incomplete.
+
+    Args:
+        what: the model, as errors begin.
+        fetch: returns the folder; with `local_files_only=True` it downloads nothing.
+        parts: what the folder needs.
+        ways_out: what else the user can do, for errors.
+
+    Raises:
+        EncoderUnavailableError: it cannot be had; within 5 seconds where the hub does not answer.
+    """
+    try:
+        cached = Path(fetch(local_files_only=True))
+    except Exception:  # noqa: BLE001 - several libraries' errors have no common base
+        cached = None
+    if cached is not None and missing_part(cached, parts) is None:
+        return cached
+    if hub.is_switched_off():
+        raise EncoderUnavailableError(
+            f"{what} is not on this machine. Nothing is downloaded while HF_HUB_OFFLINE is set, "
+            f"nor for a library that names a model. Name it yourself to download it, {ways_out}."
+        )
+    if not hub.hub_is_reachable():
+        raise EncoderUnavailableError(
+            f"{what} is not on this machine and the model hub does not answer. Connect to the "
+            f"network, {ways_out}."
+        )
+    try:
+        return Path(fetch())
+    except Exception as error:  # several libraries' network errors have no common base
+        raise EncoderUnavailableError(
+            f"{what} cannot be downloaded: {first_line(error)}. Check the name, {ways_out}."
+        ) from error
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read an object; {} of a file that is absent, too large or broken."""
+    try:
+        if file.stat().st_size > _MOST_JSON_BYTES:
+            return {}
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def read_config(directory: Path) -> dict[str, Any]:

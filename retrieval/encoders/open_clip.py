@@ -116,13 +116,23 @@ class OpenClipEncoder(ImageTextEncoder):
             found: list[tuple[int, int]] = [tuple(span) for span in spans["offset_mapping"]]
             return found[: self.context_length]
         # Usually the text as it is gives its tokens; cleaned up as a whole, it always does.
-        for form in (text, self._tokenizer.clean_fn(text)):
+        # A word that is clean in its text may not be so alone: clean texts are not cleaned again.
+        clean = self._tokenizer.clean_fn
+        for form, clean_word in ((text, clean), (clean(text), str)):
             found = [(0, 0)]
             for piece in self._tokenizer.pat.finditer(form):
-                found += [piece.span()] * len(self._tokenizer.encode(piece.group()))
+                found += [piece.span()] * self._pairs(clean_word(piece.group()))
             if len(found) + 1 == self.token_count(text):
                 break
         return [*found[: self.context_length - 1], (0, 0)]
+
+    def _pairs(self, clean: str) -> int:
+        """Count the byte pairs of a clean text, with open_clip's own CLIP tokenizer."""
+        letters = self._tokenizer.byte_encoder
+        words = (
+            "".join(letters[b] for b in w.encode()) for w in self._tokenizer.pat.findall(clean)
+        )
+        return sum(len(self._tokenizer.bpe(word).split(" ")) for word in words)
 
     def view(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Return the part of an image that the transform keeps: left, top, right, bottom (px)."""

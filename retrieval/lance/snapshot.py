@@ -249,6 +249,10 @@ class LanceSnapshot(Snapshot):
             if (item.path, item.part) in wanted
         }
 
+    def enrichments(self, _task: Task, _keys: Iterable[str]) -> dict[str, Enrichment]:
+        """Return nothing: a table has the passages alone."""
+        return {}
+
     def enrichments_of(self, _item: Item) -> list[Enrichment]:
         """Return nothing: a table has the passages alone."""
         return []

@@ -39,6 +39,10 @@ SETTINGS = {Task.OCR: "ocr", Task.SPEECH: "speech", Task.CAPTION: "captions"}
 """What the models of the tasks are called where a library remembers them."""
 
 
+SIDECAR = "sidecar"
+"""In place of a model: subtitles that lie beside files, or in them, are all that is taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A piece of found text with its place.

@@ -3,10 +3,19 @@
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from retrieval.encoders import hub
-from retrieval.recognition.base import PictureRecognizer, Recognizer, SpeechRecognizer, Task
+from retrieval.encoders.trust import folder_of_model, require_trusted_model
+from retrieval.errors import EncoderUnavailableError
+from retrieval.recognition.base import (
+    SIDECAR,
+    PictureRecognizer,
+    Recognizer,
+    SpeechRecognizer,
+    Task,
+)
 
 LOADERS = {
     Task.OCR: "retrieval.recognition.ocr",
@@ -27,9 +36,31 @@ def load_recognizer(task: Task, name: str) -> Recognizer:
     return recognizer
 
 
+_PACKAGES = {
+    Task.OCR: ("rapidocr", "onnxruntime"),
+    Task.SPEECH: ("faster_whisper",),
+    Task.CAPTION: ("transformers",),
+}
+
+
+def require_model(task: Task, name: str) -> None:
+    """Check that the model of a library may be loaded and seems to be there, without loading it.
+
+    Raises UsageError for a folder that is not trusted, EncoderUnavailableError for one that is gone
+    and for packages that are not installed.
+    """
+    require_trusted_model(name)
+    folder, _ = folder_of_model(name)
+    if folder is None and Path(name).is_absolute():
+        raise EncoderUnavailableError(f"There is no model in {name} any more.")
+    missing = [package for package in _PACKAGES[task] if find_spec(package) is None]
+    if missing and name.partition("@")[0] != SIDECAR:
+        raise EncoderUnavailableError(f"{name} needs the package {missing[0]}.")
+
+
 def can_find_text_in_pictures() -> bool:
     """Return whether the packages that find text in pictures are installed."""
-    return all(find_spec(name) is not None for name in ("rapidocr", "onnxruntime"))
+    return all(find_spec(name) is not None for name in _PACKAGES[Task.OCR])
 
 
 def without_downloads() -> AbstractContextManager[None]:

@@ -16,12 +16,16 @@ from retrieval.encoders import hub
 from retrieval.errors import EncoderUnavailableError, UnreadableFileError, UsageError, first_line
 from retrieval.machine import threads_of_networks
 from retrieval.media.audio import NoSoundError, Samples, open_sound
-from retrieval.recognition.base import MOST_SEGMENTS, Recognized, Segment, SpeechRecognizer, Task
+from retrieval.recognition.base import (
+    MOST_SEGMENTS,
+    SIDECAR,
+    Recognized,
+    Segment,
+    SpeechRecognizer,
+    Task,
+)
 from retrieval.recognition.sound_parts import RATE, parts_of
 from retrieval.recognition.whisper_files import digest_of, find_model
-
-SIDECAR = "sidecar"
-"""In place of a model: subtitles that lie beside files, or in them, are all that is taken."""
 
 _SURE = 0.8
 """Probability from which another language than before is believed of a later part of a file."""

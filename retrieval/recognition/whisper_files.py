@@ -1,21 +1,22 @@
 """Find the files of a Whisper model by its name: a local folder, or a model of the hub."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import xxhash
 
 from retrieval.encoders import hub
+from retrieval.encoders.checkpoints import Parts, missing_part, of_hub
 from retrieval.errors import (
     EncoderUnavailableError,
     MissingExtraError,
     UsageError,
-    first_line,
     import_errors_as,
 )
 
 _WEIGHTS = "model.bin"
-_PARTS = {
+_PARTS: Parts = {
     "weights": (_WEIGHTS,),
     "configuration": ("config.json",),
     "tokenizer": ("tokenizer.json",),
@@ -46,7 +47,7 @@ def find_model(name: str) -> Path:
     folder = _local_folder(name, sizes)
     if folder is None:
         return _of_hub(name)
-    if missing := _missing_part(folder):
+    if missing := missing_part(folder, _PARTS):
         raise EncoderUnavailableError(f"{folder} has no {missing}. {_how_to_convert(folder)}")
     return folder
 
@@ -85,48 +86,19 @@ def _of_hub(name: str) -> Path:
     """Find a model in the hub's cache; else download it."""
     from faster_whisper import download_model
 
-    try:
-        cached = Path(download_model(name, local_files_only=True))
-    except Exception:  # noqa: BLE001 - several libraries' errors have no common base
-        cached = None
-    if cached is not None and _missing_part(cached) is None:
-        return cached
-    ways_out = (
-        "name the folder of a model that you have (`--transcribe DIR`), use subtitles that lie "
-        "beside the files (`--transcribe sidecar`), or `--no-transcribe`"
+    folder = of_hub(
+        f"The speech model {name}",
+        partial(download_model, name),
+        _PARTS,
+        "fetch it elsewhere with `hf download` and name its folder (`--transcribe DIR`), use "
+        "subtitles that lie beside the files (`--transcribe sidecar`), or `--no-transcribe`",
     )
-    if hub.is_switched_off():
-        raise EncoderUnavailableError(
-            f"The speech model {name} is not on this machine. Nothing is downloaded while "
-            "HF_HUB_OFFLINE is set, nor for a library that names a model. Name it yourself, "
-            f"`--transcribe {name}`, to download it; else {ways_out}."
-        )
-    if not hub.hub_is_reachable():
-        raise EncoderUnavailableError(
-            f"The speech model {name} is not on this machine and the model hub does not answer. "
-            f"Connect to the network once, or fetch it elsewhere with `hf download` and copy the "
-            f"folder; {ways_out}."
-        )
-    try:
-        folder = Path(download_model(name))
-    except Exception as error:  # several libraries' network errors have no common base
-        reason = first_line(error)
-        raise EncoderUnavailableError(
-            f"The speech model {name} cannot be downloaded: {reason}. Check the name; {ways_out}."
-        ) from error
-    if missing := _missing_part(folder):
+    if missing := missing_part(folder, _PARTS):
         raise EncoderUnavailableError(
             f"The speech model {name} of the hub has no {missing}: it is not in the format of "
             f"CTranslate2. {_how_to_convert(Path('DIR'))}"
         )
     return folder
-
-
-def _missing_part(folder: Path) -> str | None:
-    for part, files in _PARTS.items():
-        if not any((folder / file).is_file() for file in files):
-            return f"{part} ({' or '.join(files)})"
-    return None
 
 
 def _how_to_convert(folder: Path) -> str:

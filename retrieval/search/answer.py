@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrieval.catalog import Item
 from retrieval.errors import UsageError, import_errors_as
+from retrieval.recognition.base import Task
 from retrieval.search.query import Mode, UnderstoodPart
 
 if TYPE_CHECKING:  # so that clients and `--help` do without the indices
@@ -26,7 +27,9 @@ class Hit:
     images alone, its image similarity, -1..1; relevance: calibrated, 0..1; words: lexical score,
     how well the words of the query fit what is known of the file, where the text search found it
     (BM25 in the mode `text`, else the summed inverse document frequencies). group: other items of
-    the same file among the candidates, by their ids, the best first.
+    the same file among the candidates, by their ids, the best first. found_by: the task whose text
+    it was found by: that of a passage, or of a picture with the text of one. Where words were found
+    that are said in it, `item.start_s` is when that line begins.
     """
 
     rank: int
@@ -36,6 +39,7 @@ class Hit:
     relevance: float | None = None
     words: float | None = None
     group: tuple[int, ...] = ()
+    found_by: Task | None = None
 
     @property
     def path(self) -> str:
@@ -124,7 +128,16 @@ def make_hits(
     )
     columns = zip(page.ids.tolist(), page.similarity.tolist(), *known, strict=True)
     return tuple(
-        Hit(rank, items[item_id], similarity, match, relevance, words, groups.get(item_id, ()))
+        Hit(
+            rank,
+            items[item_id],
+            similarity,
+            match,
+            relevance,
+            words,
+            groups.get(item_id, ()),
+            items[item_id].found_by,
+        )
         for rank, (item_id, similarity, match, relevance, words) in enumerate(columns, first_rank)
     )
 

@@ -3,14 +3,15 @@
 Similarities of a text with texts and with images are on different scales (modality gap), and so are
 those of two encoders. So scores of two rankings are never compared: `rank_fusion` joins them by
 ranks. Two rankings that name the same item say the same, and a passage of a document says so of the
-picture of its page, as a text that a model found does of the picture that it was found in.
+picture of its page, as a text that a model found does of the picture that it was found in. A
+passage of speech that words were found in says so of the shot in which they are said.
 
 The joined ranking is made in blocks: the first 200 of each ranking are joined, then the next 800 of
 each that were not given yet, and so on. What follows never changes what was given, so that pages
 of any size fit together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from itertools import product
@@ -34,7 +35,7 @@ from retrieval.search.cursor import Cursor, digest_of
 from retrieval.search.cut import AUTO as AUTO_CUT
 from retrieval.search.encode import MODALITIES
 from retrieval.search.engine import Engine
-from retrieval.search.found_text import has_meaning
+from retrieval.search.found_text import has_meaning, spoken_at
 from retrieval.search.ordering import places_in_order
 from retrieval.search.query import (
     MAX_K,
@@ -347,11 +348,9 @@ class _Entry:
         space_id = min((r.space_id for r, _, _ in self.hits), key=preferred.index)
         _, main, _ = next(one for one in self.hits if one[0].space_id == space_id)
         _, first, shown = self.hits[0]
-        texts = (
-            hit.item.text
-            for _, hit, page in self.hits
-            if hit.item.text is not None and page.id == shown.id
-        )
+        texts = [
+            hit for _, hit, page in self.hits if hit.item.text is not None and page.id == shown.id
+        ]
         group = first.group
         if is_collapsed:
             others = (n for _, hit, _ in self.hits for n in (hit.item.id, *hit.group))
@@ -363,12 +362,13 @@ class _Entry:
         ]
         return Hit(
             rank,
-            replace(shown, text=next(texts, shown.text)),
+            replace(shown, text=texts[0].item.text) if texts else shown,
             main.similarity,
             next((hit.match for _, hit, _ in self.hits if hit.match is not None), None),
             max(relevances, default=None),
             max((hit.words for _, hit, _ in self.hits if hit.words is not None), default=None),
             group,
+            texts[0].found_by if texts else None,
         )
 
 
@@ -379,6 +379,7 @@ class _Search:
     parsed: the query, whose words became filters if it joins several rankings. alone: the only
     ranking that has any items, whose answer is given as it is; the others of `rankings` have none.
     lead: the modality whose hits need no relevance. doubts: what is to be known of the query.
+    spoken: when words of the query are said in what was found by them, by the id of the item.
     """
 
     joint: JointQuery
@@ -392,6 +393,7 @@ class _Search:
     cursor: str | None
     lead: Modality
     doubts: tuple[str, ...] = ()
+    spoken: dict[int, float] = field(default_factory=dict)
     hits: list[Hit] = field(default_factory=list)
     answers: list[tuple[Ranking, Answer]] = field(default_factory=list)
 
@@ -510,8 +512,10 @@ class _Search:
             if answer is not None:
                 block[ranking] = answer if self.alone else self._relevant(ranking, answer)
         self.answers += block.items()
+        self.spoken = self._spoken(block.values(), library)
         if self.alone:
             answer = self._alone(block[self.alone])
+            answer = replace(answer, hits=tuple(map(self._opened, answer.hits)))
             return replace(answer, warnings=(*self.doubts, *answer.warnings))
         with timer("join"):
             entries = self._joined(block, library)
@@ -521,7 +525,8 @@ class _Search:
             is_collapsed = self.joint.query.group_by_file
             for entry in page:
                 rank = position.given + 1
-                self.hits.append(entry.as_hit(rank, self.preferred, is_collapsed=is_collapsed))
+                hit = entry.as_hit(rank, self.preferred, is_collapsed=is_collapsed)
+                self.hits.append(self._opened(hit))
                 position = replace(
                     position, given=rank, inside=position.inside | frozenset(entry.ids)
                 )
@@ -545,6 +550,73 @@ class _Search:
         number = self.rankings.index(self.alone)
         return replace(answer, next_cursor=f"{number}.{answer.next_cursor}")
 
+    def _spoken(self, answers: Iterable[Answer], library: Library) -> dict[int, float]:
+        """Tell when words of the query are said, in those hits that were found by them."""
+        hits = [
+            hit
+            for answer in answers
+            for hit in answer
+            if hit.words is not None and hit.item.start_s is not None
+        ]
+        if not hits:
+            return {}
+        with library.catalog.snapshot() as snapshot:
+            said = snapshot.enrichments(Task.SPEECH, {hit.item.content_hash for hit in hits})
+        return spoken_at(self.parsed.query.words, hits, said)
+
+    def _opened(self, hit: Hit) -> Hit:
+        """Let a hit begin with the line that holds words of the query."""
+        if (start_s := self.spoken.get(hit.item.id)) is None:
+            return hit
+        return replace(hit, item=replace(hit.item, start_s=start_s))
+
+    def _shown_as(self, block: Mapping[Ranking, Answer], library: Library) -> dict[int, Item]:
+        """Return what passages are shown by, by their ids: pictures, pages and shots."""
+        passages = [
+            hit.item
+            for ranking, answer in block.items()
+            for hit in answer
+            if ranking.modality is Modality.TEXT and hit.item.has_picture
+        ]
+        shown: dict[int, Item] = dict(self._shots_of_passages(block))
+        if not passages or Modality.IMAGE not in self.joint.modalities:
+            return shown
+        found = [p for p in passages if p.found_by not in {None, Task.SPEECH}]
+        of_pages = [p for p in passages if p.found_by is None and p.page]
+        with library.catalog.snapshot() as snapshot:
+            pages = snapshot.page_pictures([(p.path, p.page) for p in of_pages if p.page])
+            origins = [(p.path, p.origin_part) for p in found]
+            pictures = snapshot.found_pictures(origins) if origins else {}
+        for p in of_pages:
+            if (page := pages.get((p.path, p.page or 0))) is not None:
+                shown[p.id] = page
+        for p in found:
+            if (picture := pictures.get((p.path, p.origin_part))) is not None:
+                shown[p.id] = picture
+        return shown
+
+    def _shots_of_passages(self, block: Mapping[Ranking, Answer]) -> dict[int, Item]:
+        """Return the pictures or sounds in which the words of passages are said, by their ids.
+
+        Each is that of one passage, which holds the line by which both were found.
+        """
+        hits = [hit for answer in block.values() for hit in answer if hit.item.id in self.spoken]
+        passages: dict[str, dict[int, Item]] = {}
+        for hit in hits:
+            if hit.item.found_by is Task.SPEECH:
+                passages.setdefault(hit.item.path, {})[hit.item.id] = hit.item
+        shots: dict[int, Item] = {}
+        for hit in hits:
+            if hit.item.modality is Modality.TEXT:
+                continue
+            said_s = self.spoken[hit.item.id]
+            for passage in passages.get(hit.item.path, {}).values():
+                begin, end = passage.start_s or 0.0, passage.end_s or 0.0
+                if passage.id not in shots and begin <= said_s <= end:
+                    shots[passage.id] = hit.item
+                    break
+        return shots
+
     def _starts(self, block: Mapping[Ranking, Answer], *, begin: bool) -> tuple[str, ...]:
         """Say where each ranking begins in this block, or in the next one."""
         starts = []
@@ -562,34 +634,18 @@ class _Search:
         query = self.parsed.query
         asked = [part.item_id for part in query.parts if isinstance(part, ItemPart)]
         unwanted = self.position.before | frozenset(asked if len(asked) == len(query.parts) else ())
-        passages = [
-            hit.item
-            for ranking, answer in block.items()
-            for hit in answer
-            if ranking.modality is Modality.TEXT and hit.item.has_picture
-        ]
-        pages, pictures, gone = {}, {}, set()
-        are_pages_wanted = Modality.IMAGE in self.joint.modalities
-        if (passages and are_pages_wanted) or (query.group_by_file and self.position.before):
+        shown_as = self._shown_as(block, library)
+        gone = set()
+        if query.group_by_file and self.position.before:
             with library.catalog.snapshot() as snapshot:
-                if are_pages_wanted:
-                    places = [(item.path, item.page) for item in passages if item.page]
-                    pages = snapshot.page_pictures(places)
-                    origins = [(item.path, item.origin_part) for item in passages if item.found_by]
-                    pictures = snapshot.found_pictures(origins) if origins else {}
-                if query.group_by_file:
-                    gone = snapshot.paths_of_items(sorted(self.position.before))
+                gone = snapshot.paths_of_items(sorted(self.position.before))
         entries: dict[int | str, _Entry] = {}
         keys: list[list[int | str]] = []
         for ranking, answer in block.items():
             of_ranking: dict[int | str, None] = {}
             for hit in answer:
                 item = hit.item
-                shown = item
-                if item.found_by is not None:
-                    shown = pictures.get((item.path, item.origin_part), item)
-                elif item.text:
-                    shown = pages.get((item.path, item.page or 0), item)
+                shown = shown_as.get(item.id, item)
                 if shown.id in unwanted or item.path in gone:
                     continue
                 key = item.path if query.group_by_file else shown.id

@@ -2,20 +2,21 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from heapq import merge
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from retrieval.catalog import Item
+from retrieval.catalog import Enrichment, Item
 from retrieval.encoders.base import Space
 from retrieval.errors import LibraryGoneError, UsageError
 from retrieval.files import make_directories
 from retrieval.filters import Filter
 from retrieval.library import FORMAT_VERSION, Library, Manifest
 from retrieval.media import Modality
+from retrieval.recognition.base import Task
 from retrieval.search.ordering import places_in_order
 from retrieval.search.query import Sort
 from retrieval.shards.callers import Call, Shards
@@ -172,6 +173,13 @@ class ShardedSnapshot:
         found: dict[tuple[str, str], Item] = {}
         for pictures in self._read("found_pictures", list(places)):
             found.update(pictures)
+        return found
+
+    def enrichments(self, task: Task, keys: Iterable[str]) -> dict[str, Enrichment]:
+        """Return what was found in pictures or files, by key."""
+        found: dict[str, Enrichment] = {}
+        for known in self._read("enrichments", task, sorted(keys)):
+            found.update(known)
         return found
 
     def require_collections(self, where: Filter | None) -> None:

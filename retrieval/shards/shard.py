@@ -42,6 +42,7 @@ READ = frozenset(
         *(
             "page_pictures",
             "found_pictures",
+            "enrichments",
             "require_collections",
             "id_of_collection",
             "items_of_collection",

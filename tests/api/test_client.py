@@ -29,6 +29,7 @@ from retrieval.errors import NotFoundError, UsageError
 from retrieval.filters import Filter, GeoBox
 from retrieval.library import create_library, open_library
 from retrieval.media import Modality
+from retrieval.media.audio import as_wave
 from retrieval.search.query import (
     MAX_RERANK_DEPTH,
 )
@@ -113,6 +114,8 @@ def test_facets_are_counted(client):
     assert {kind.value: kind.count for kind in everything.kinds} == {"image": everything.total}
     assert client.facets(where=Filter(path="*-green.*")).total == 1
     assert client.facets("a dog", min_relevance=1.0, limit=1).total == 0
+    with pytest.raises(UsageError, match="sound"):  # of pictures and texts alone
+        client.facets(audio=as_wave(np.zeros(48_000, np.float32), 48_000), min_relevance=0.1)
     with pytest.raises(UsageError):
         client.facets(limit=0)
 

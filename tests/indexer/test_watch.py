@@ -32,6 +32,7 @@ from retrieval.library import Library, create_library
 from retrieval.objects.trust import trust_uri
 from retrieval.recognition.base import Task
 from tests.block_codes import BlockEncoder, BlockReader, save
+from tests.made_speech import save_video
 from tests.object_servers import clean_sources, web  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.slow
@@ -420,6 +421,23 @@ def test_a_source_on_a_server_is_polled(tmp_path, tiny_encoder, web):  # noqa: F
         del web.files["/p/a.png"]
         eventually(lambda: found() == {f"{root}/b.png"})
     library.close()
+
+
+def test_subtitles_that_come_later_are_taken(tmp_path):
+    pytest.importorskip("av", reason="FFmpeg reads subtitles")
+    films = tmp_path / "films"
+    save_video(films / "film.mp4")
+    library = create_library(tmp_path / "library", BlockEncoder().space)
+    library.set_enrichment({Task.SPEECH: "sidecar"})
+    recognizers = Recognizers()
+
+    def enrich(should_stop):
+        return enrich_library(library, [BlockEncoder()], recognizers, should_stop=should_stop)
+
+    with watching(library, BlockEncoder(), films, enrich=enrich) as watcher:
+        eventually(lambda: sum(event.looked_at for event in watcher.of(FoundTexts)) == 1)
+        (films / "film.srt").write_text("1\n00:00:00,500 --> 00:00:01,000\nharbour\n")
+        eventually(lambda: sum(event.with_text for event in watcher.of(FoundTexts)) == 1)
 
 
 def test_texts_are_looked_for_while_nothing_changes(tmp_path):

@@ -88,6 +88,7 @@ def _stats(service: Service, reranker: str | None, scopes: list[str]) -> Stats:
         vector_cache=CacheStats(hits=cache.hits, misses=cache.misses),
         texts_by=_models(service.library),
         can_find_text_in_pictures=can_find_text_in_pictures(),
+        can_describe_images=service.captioning is not None,
         uploads=service.uploads is not None,
         max_upload_bytes=int(service.settings.max_body_mb * 1e6),
         index_below=[

@@ -97,6 +97,9 @@ class Stats(BaseModel):
     can_find_text_in_pictures: Annotated[
         bool, Field(description="Whether `ocr` of `POST /v1/index` can be true here.")
     ] = False
+    can_describe_images: Annotated[
+        bool, Field(description="Whether the service has a model for `POST /v1/describe`.")
+    ] = False
     uploads: Annotated[bool, Field(description="Whether `POST /v1/items` accepts files.")]
     max_upload_bytes: Annotated[
         int, Field(description="Maximum size of a request, and so of an uploaded file.")

@@ -117,6 +117,7 @@ export const jobs = (signal) => json("/v1/jobs", { signal });
 export const cancelJob = (id) => json(`/v1/jobs/${id}`, { method: "DELETE" });
 export const item = (id, signal) => json(`/v1/items/${id}`, { signal });
 export const textsOfItem = (id, signal) => json(`/v1/items/${id}/texts`, { signal });
+export const describe = (id, signal) => json("/v1/describe", { body: { item: id }, signal });
 export const explain = (text, id, signal) =>
   json(`/v1/explain?${new URLSearchParams({ text, item: id })}`, { signal });
 

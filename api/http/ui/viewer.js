@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { copy } from "./clipboard.js";
+import { offerDescription } from "./describe.js";
 import { byId, element, fileName, iconButton } from "./dom.js";
 import { linksTo } from "./file-links.js";
 import { isSound, spanOf, timeOf } from "./file-times.js";
@@ -143,8 +144,8 @@ export function openViewer(hit, place, words, explains) {
   player = media?.player ?? null;
   const content = media?.content ?? frame ?? showPassage(hit, signal);
   const facts = element("dl", { class: "facts" });
-  const [looked, pages, found, where] = ["looked", "pages", "found-in-item", "where"].map((kind) =>
-    element("section", { class: kind }),
+  const [looked, pages, found, described, where] = ["looked", "pages", "found-in-item", "generated", "where"].map(
+    (kind) => element("section", { class: kind }),
   );
   stage.replaceChildren(content, stepper("previous", -1), stepper("next", 1), tools(hit));
   side.replaceChildren(
@@ -162,6 +163,7 @@ export function openViewer(hit, place, words, explains) {
       pages,
       media?.side,
       found,
+      described,
       scores(hit),
       looked,
       element("h3", {}, t("about")),
@@ -182,6 +184,7 @@ export function openViewer(hit, place, words, explains) {
   focusOn(focused);
   tellFacts(facts, where, frame, hit, signal);
   tellTexts(found, frame, hit, words, signal);
+  if (frame && hit.thumbnail && !isSound(hit)) offerDescription(described, hit, signal);
   if (hit.kind === "document" && hit.page && !isText) {
     showPages(pages, hit, wishes.show, signal).then(() => {
       if (focused?.startsWith("page-") && !signal.aborted) focusOn(focused);

@@ -74,7 +74,8 @@ def refresh_files(
 ) -> None:
     """Replace the documents of some files.
 
-    with_found: with what is said in them; a migration has no table of it yet.
+    with_found: with what is said in them, but in none of their items; a migration has no table of
+    it yet.
     """
     with_found = with_found and enrichments.exist(connection)
     folders = Folders(connection.scalars(sa.select(SourceRecord.path)))
@@ -122,7 +123,7 @@ def refresh_items(
 ) -> None:
     """Replace the documents of some items, given their texts and columns by id.
 
-    What was found in their pictures is among their words.
+    What was found in their pictures, and is said while they last, is among their words.
     """
     has_found = enrichments.exist(connection)
     for chunk in chunks(list(items)):
@@ -211,7 +212,7 @@ def words_of_item(
 ) -> tuple[str, ...]:
     """Return the words of an item for each column of `ITEM_WORDS`, separated by spaces.
 
-    found: what was found in its picture.
+    found: what was found in it.
     """
     return _words([text or "", *found]), _words(_texts_in(columns))
 

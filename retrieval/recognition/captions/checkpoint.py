@@ -1,31 +1,20 @@
 """Checkpoints of image-to-text models: a local folder or a repository of the model hub."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import xxhash
 
 from retrieval.encoders import hub
-from retrieval.errors import EncoderUnavailableError, UsageError, first_line
+from retrieval.encoders.checkpoints import PARTS, fetching, missing_part, of_hub, read_json
+from retrieval.errors import EncoderUnavailableError, UsageError
 
 EXAMPLE = "Salesforce/blip-image-captioning-base"
-
-_INDEX = "model.safetensors.index.json"
-_PARTS = {
-    "configuration": ("config.json",),
-    "weights in safetensors format": ("model.safetensors", _INDEX),
-    "image preprocessing": ("preprocessor_config.json", "processor_config.json"),
-    "tokenizer": ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model"),
-}
-"""A checkpoint needs any one file of each part."""
 
 _FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
 """What is fetched and read: neither pickled weights nor code."""
 
 _NAMES_OF_TEMPLATES = ("chat_template.jinja", "chat_template.json")
-_MOST_JSON_BYTES = 64 << 20
 
 
 class Family(StrEnum):
@@ -60,8 +49,15 @@ def find_checkpoint(name: str) -> Path:
     and for what cannot be downloaded; without a network that takes `hub.HUB_TIMEOUT_S` at most.
     """
     name = absolute_name(name)
-    folder = Path(name) if Path(name).is_dir() else _hub_folder(name)
-    if missing := _missing_part(folder):
+    folder = Path(name)
+    if not folder.is_dir():
+        folder = of_hub(
+            f"The image-to-text model {name}",
+            fetching(name, _FILES),
+            PARTS,
+            "or name a folder with the checkpoint",
+        )
+    if missing := missing_part(folder):
         raise EncoderUnavailableError(
             f"The image-to-text model {name} cannot be loaded: {folder} has no {missing}. Name a "
             "folder as `save_pretrained` writes it, with the processor's files; weights in other "
@@ -75,7 +71,7 @@ def family_of(folder: Path) -> Family:
 
     Raises ValueError for a kind of model that is not supported, and for a broken file.
     """
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     kind, classes = config.get("model_type"), config.get("architectures") or []
     if kind == "blip":
         for name, family in {
@@ -116,58 +112,8 @@ def weight_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
-def _hub_folder(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    if hub.is_cached(repository, "config.json"):
-        cached = Path(snapshot_download(repository, allow_patterns=_FILES, local_files_only=True))
-        if _missing_part(cached) is None:
-            return cached
-    if not hub.hub_is_reachable():
-        raise EncoderUnavailableError(
-            f"The image-to-text model {repository} is not on this machine, neither as a folder nor "
-            "in the cache of the model hub, and the hub does not answer. Connect to the network, "
-            "or name a folder with the checkpoint."
-        )
-    try:
-        return Path(snapshot_download(repository, allow_patterns=_FILES))
-    except Exception as error:  # several libraries' network errors have no common base
-        raise EncoderUnavailableError(
-            f"The image-to-text model {repository} cannot be downloaded: {first_line(error)}. "
-            "Check the name, or name a folder with the checkpoint."
-        ) from error
-
-
-def _missing_part(folder: Path) -> str | None:
-    for part, files in _PARTS.items():
-        if not any((folder / file).is_file() for file in files):
-            return f"{part} ({' or '.join(files)})"
-    if (folder / "model.safetensors").is_file():
-        return None
-    shards = _read_json(folder / _INDEX).get("weight_map")
-    names = set(shards.values()) if isinstance(shards, dict) else {None}
-    for shard in names:
-        # A shard elsewhere is none of the checkpoint's files.
-        if not isinstance(shard, str) or Path(shard).name != shard:
-            return f"list of weights that can be read ({_INDEX})"
-        if not (folder / shard).is_file():
-            return f"weights {shard}"
-    return None
-
-
 def _has_chat_template(folder: Path) -> bool:
     if any((folder / name).is_file() for name in _NAMES_OF_TEMPLATES):
         return True
     holders = ("processor_config.json", "tokenizer_config.json")
-    return any(_read_json(folder / name).get("chat_template") for name in holders)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    """Read an object; {} of a file that is absent, too large or broken."""
-    try:
-        if file.stat().st_size > _MOST_JSON_BYTES:
-            return {}
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return any(read_json(folder / name).get("chat_template") for name in holders)

@@ -88,14 +88,37 @@ def load_model(folder: Path, family: Family, device: str, *, as_float32: bool) -
     return PixelCaptions(model, processor, tokenizer)
 
 
-class PixelCaptions:
-    """A model that writes captions from pixels alone: BLIP, ViT with GPT-2."""
+class _FromPixels:
+    """What models that see pixels alone share; each does one of both, and refuses the other."""
 
-    writes_captions, answers_questions, batch_size = True, False, 8
+    writes_captions, answers_questions, batch_size = False, False, 8
 
     def __init__(self, model: Any, image_processor: Any, tokenizer: Any) -> None:
         self._model, self._processor, self._tokenizer = model, image_processor, tokenizer
         _settle(model)
+
+    def captions(
+        self, images: Sequence[Image.Image], prompt: str | None, new_tokens: int
+    ) -> list[str]:
+        """Raise NotImplementedError: it only answers questions."""
+        raise NotImplementedError
+
+    def answers(
+        self,
+        images: Sequence[Image.Image],
+        questions: Sequence[str],
+        new_tokens: int,
+        *,
+        briefly: bool,
+    ) -> list[str]:
+        """Raise NotImplementedError: it takes no questions."""
+        raise NotImplementedError
+
+
+class PixelCaptions(_FromPixels):
+    """A model that writes captions from pixels alone: BLIP, ViT with GPT-2."""
+
+    writes_captions = True
 
     def captions(
         self, images: Sequence[Image.Image], prompt: str | None, new_tokens: int
@@ -110,32 +133,11 @@ class PixelCaptions:
         written = _generate(self._model, inputs, new_tokens, BEAMS)
         return _decoded(self._tokenizer, written)
 
-    def answers(
-        self,
-        images: Sequence[Image.Image],
-        questions: Sequence[str],
-        new_tokens: int,
-        *,
-        briefly: bool,
-    ) -> list[str]:
-        """Raise NotImplementedError: it takes no questions."""
-        raise NotImplementedError
 
-
-class BlipAnswers:
+class BlipAnswers(_FromPixels):
     """BLIP for visual question answering: short answers, no captions."""
 
-    writes_captions, answers_questions, batch_size = False, True, 8
-
-    def __init__(self, model: Any, image_processor: Any, tokenizer: Any) -> None:
-        self._model, self._processor, self._tokenizer = model, image_processor, tokenizer
-        _settle(model)
-
-    def captions(
-        self, images: Sequence[Image.Image], prompt: str | None, new_tokens: int
-    ) -> list[str]:
-        """Raise NotImplementedError: it only answers questions."""
-        raise NotImplementedError
+    answers_questions = True
 
     def answers(
         self,

@@ -26,7 +26,7 @@ def hit(rank: int = 1, path: str = "/photos/a.jpg", **facts) -> Hit:
     scores = {name: facts.pop(name) for name in ("match", "relevance", "words") if name in facts}
     modality = facts.pop("modality", Modality.IMAGE)
     item = Item(rank, path, MediaKind.IMAGE, modality, "h", 1, 1, **facts)
-    return Hit(rank, item, 0.3, **scores)
+    return Hit(rank, item, 0.3, found_by=item.found_by, **scores)
 
 
 @pytest.fixture

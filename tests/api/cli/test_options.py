@@ -1,4 +1,6 @@
 import io
+import json
+import sys
 from contextlib import suppress
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from api.cli import console
 from api.cli.console import PrintableConsole
-from api.cli.options import complain, parse_size
+from api.cli.options import complain, parse_size, print_json
 from retrieval.errors import UsageError
 
 
@@ -66,3 +68,15 @@ def test_messages_are_wrapped_between_words_of_terminals_alone(monkeypatch):
         lines = file.getvalue().splitlines()
         assert [word for line in lines for word in line.split()] == message.split()
         assert all(len(line.rstrip()) <= 30 for line in lines) == is_terminal
+
+
+def test_json_has_letters_as_they_are_and_no_commands_to_a_terminal(capsys, monkeypatch):
+    value = {"said": '两只狗 "é" 🐕', "name": "a\x1b[31m\x7f\x9b\u202e\u2028\udce9.png"}
+    print_json(value)
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == value
+    assert '两只狗 \\"é\\" 🐕' in printed
+    assert all(character.isprintable() or character == "\n" for character in printed)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw := io.BytesIO(), encoding="gbk"))
+    print_json(value, indent=None)
+    assert json.loads(raw.getvalue().decode("ascii")) == value

@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 
 from indexer.enrichment.run import enrich
 from indexer.pipeline import index_sources
 from retrieval.library import create_library
-from retrieval.recognition.base import Task
+from retrieval.recognition.base import Recognized, Segment, Task
 from retrieval.recognition.speech import SubtitlesAlone
 from tests.block_codes import BlockEncoder, BlockReader, draw, save
 from tests.made_speech import save_sound, save_video, silence
@@ -37,6 +38,61 @@ def test_what_was_found_in_a_file_is_shown_and_counted(run, tmp_path):
         "models": ["blocks/1"],
     }
     assert "in 1 of 2 (blocks/1)" in run("status", "--library", library.path).out
+
+
+@pytest.mark.slow
+def test_texts_are_listed_by_task_and_time(run, tmp_path, tiny_encoder):
+    pytest.importorskip("av", reason="videos are read by PyAV")
+    noise = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
+    films = tmp_path / "films"
+    film = save_video(films / "film.mp4", seconds=6, pictures=[noise[n // 15] for n in range(30)])
+    film.with_suffix(".srt").write_text("1\n00:00:01,000 --> 00:00:02,500\n两只狗\n")
+    (films / "broken.mp4").write_bytes(b"no film")
+    library = create_library(tmp_path / "library", tiny_encoder.space)
+    library.set_enrichment({Task.SPEECH: "sidecar"})
+    index_sources(library, tiny_encoder, [films], workers=1)
+    enrich(library, tiny_encoder, Task.SPEECH, SubtitlesAlone)
+    with library.catalog.transaction() as transaction:
+        shots = transaction.pictures_to_enrich(tiny_encoder.space.id, Task.OCR, limit=9)
+        assert len(shots) == 2
+        read = {shot.picture_key: Recognized([Segment(f"at {shot.start_s:g}")]) for shot in shots}
+        transaction.record_enrichments(Task.OCR, "blocks/1", read)
+    texts = ("texts", "--library", library.path)
+
+    told = run(*texts, film, "--json")
+    assert [(one["task"], one["text"]) for one in told.json["texts"]] == [
+        ("ocr", "at 0"),
+        ("ocr", "at 3"),
+        ("speech", "两只狗"),
+    ]
+    assert "两只狗" in told.out
+    failed = run(*texts, films / "broken.mp4")
+    assert (failed.code, "could not be indexed" in failed.err) == (2, True)
+    assert run(*texts, films / "none.mp4").code == 1
+
+
+@pytest.mark.slow
+def test_texts_of_a_kind_are_forgotten(run, tmp_path):
+    encoder = BlockEncoder()
+    folder = tmp_path / "photos"
+    save(folder / "sign.png", "Exit\nto the left")
+    save(folder / "other.png", "Way in")
+    library = create_library(tmp_path / "library", encoder.space)
+    library.set_enrichment({Task.OCR: "blocks"})
+    index_sources(library, encoder, [folder], workers=1)
+    enrich(library, encoder, Task.OCR, BlockReader)
+    texts = ("texts", "--library", library.path)
+    assert run(*texts).code == run(*texts, folder / "sign.png", "--forget", "ocr").code == 2
+
+    assert run("remove", folder / "other.png", "--library", library.path).code == 0
+    with library.catalog.snapshot() as snapshot:
+        assert len(snapshot.enrichment_counts()) == 1
+    told = run(*texts, "--forget", "ocr", "--yes", "--json").json
+    assert told["forgotten"] == {"task": "ocr", "looked_at": 1, "with_text": 1, "passages": 2}
+    assert library.enrichment == {}
+    with library.catalog.snapshot() as snapshot:
+        assert snapshot.enrichment_counts() == {}
+    assert "0 of 0 pictures" in run(*texts, "--forget", "ocr").out
 
 
 @pytest.mark.slow

@@ -354,10 +354,10 @@ class Process:
 def test_a_job_for_texts_follows_what_was_indexed_and_gives_way_to_others():
     async def run() -> tuple[list[bool], list[JobState]]:
         process, stopping = Process(), asyncio.Event()
-        waits = iter([True, True, False])
+        waits = iter(["ocr", "ocr", None])
 
-        async def texts_wait() -> bool:
-            return next(waits, False)
+        async def texts_wait() -> str | None:
+            return next(waits, None)
 
         runner = JobRunner(process, stopping, texts_wait)
         runner.submit(JobKind.INDEX, IndexingRequest())
@@ -366,6 +366,7 @@ def test_a_job_for_texts_follows_what_was_indexed_and_gives_way_to_others():
         second = runner.submit(JobKind.INDEX, IndexingRequest(retry_failed=True))
         await runner.wait(second, 5)
         [texts] = [job for job in runner.jobs() if job.kind is JobKind.TEXTS]
+        assert texts.step.stage == "ocr"  # also before it has begun, and while it waits
         await runner.wait(texts, 5)
         states = [job.state for job in runner.jobs()]
         await runner.close()

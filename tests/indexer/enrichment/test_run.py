@@ -246,7 +246,7 @@ def test_speech_becomes_words_of_its_file_and_passages_with_times(
     assert (summary.looked_at, summary.with_text, summary.failed) == (2, 1, 1)
     [hit] = library.search("morning", modality="text", mode="text").hits
     assert (hit.item.kind, hit.item.found_by) == (MediaKind.VIDEO, Task.SPEECH)
-    assert (hit.item.start_s, hit.item.end_s, hit.item.text) == (0.0, 2.0, "good\nmorning")
+    assert (hit.item.start_s, hit.item.end_s, hit.item.text) == (1.0, 2.0, "good\nmorning")
     assert hit.item.has_picture
 
 

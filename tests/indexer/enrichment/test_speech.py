@@ -10,8 +10,8 @@ from retrieval.library import create_library
 from retrieval.media import Modality
 from retrieval.recognition.base import Segment, Task
 from retrieval.recognition.registry import load_recognizer
-from retrieval.search.joint import engine_of
-from retrieval.search.query import Mode, Query, TextPart
+from retrieval.search.joint import JointEngine, engine_of
+from retrieval.search.query import JointQuery, Mode, Query, TextPart
 from tests.made_speech import SAID, babble, save_sound, save_video, silence
 
 pytest.importorskip("av", reason="sound is read by PyAV")
@@ -67,13 +67,94 @@ def test_subtitles_become_passages_with_their_times(files, tmp_path, tiny_encode
     last, *_ = found(library, "再见")
     assert (last.text, last.found_by) == ("再见", Task.SPEECH)
     assert (last.time_s, last.start_s, last.end_s) == (70.0, 70.0, 72.0)
-    first, *_ = found(library, "沙滩")
+    first, *_ = found(library, "一只狗")
     assert first.text.startswith("一只狗在沙")
     assert first.start_s == 1.0
     with library.catalog.snapshot() as snapshot:
         [enrichment] = snapshot.enrichments_of(first)
     assert enrichment.model == "sidecar"
     assert [segment.start_s for segment in enrichment.segments] == [1.0, 2.6, 70.0]
+
+
+TALK = """WEBVTT
+
+00:00.500 --> 00:02.000
+good morning
+
+00:04.000 --> 00:05.000
+harbour
+"""
+
+
+@pytest.mark.slow
+def test_what_is_said_is_found_once_where_it_is_said(files, tmp_path, tiny_encoder):
+    noise = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
+    save_video(files / "film.mp4", seconds=6, pictures=[noise[int(n >= 15)] for n in range(30)])
+    (files / "film.vtt").write_text(TALK)
+    library = library_of(tmp_path, tiny_encoder)
+    heard_by(library, tiny_encoder, "sidecar")
+    engine = JointEngine(library, device="cpu")
+
+    def asked(words, mode, *modalities):
+        query = Query((TextPart(words),), mode=mode, parse=False)
+        return engine.search(JointQuery(query, modalities))
+
+    # The passage holds both lines, and each shot one.
+    early, late = sorted(
+        (hit.item for hit in asked("film", Mode.VECTOR, Modality.IMAGE)), key=lambda i: i.start_s
+    )
+    [passage] = [hit.item for hit in asked("harbour", Mode.VECTOR, Modality.TEXT)]
+    assert passage.text == "good morning\nharbour"
+    assert (early.start_s, late.start_s, passage.start_s, passage.end_s) == (0.0, 3.0, 0.5, 5.0)
+
+    [hit] = [h for h in asked("harbour", Mode.HYBRID, Modality.IMAGE, Modality.TEXT) if h.words]
+    assert (hit.item.id, hit.item.start_s, hit.item.end_s) == (late.id, 4.0, late.end_s)
+    assert (hit.item.text, hit.found_by) == (passage.text, Task.SPEECH)
+    [hit] = asked("harbour", Mode.TEXT, Modality.IMAGE)
+    assert (hit.item.id, hit.item.start_s) == (late.id, 4.0)
+    [hit] = asked("harbour", Mode.TEXT, Modality.TEXT)
+    assert (hit.item.id, hit.item.start_s, hit.item.end_s) == (passage.id, 4.0, 5.0)
+    [hit] = asked("morning", Mode.TEXT, Modality.IMAGE)
+    assert (hit.item.id, hit.item.start_s) == (early.id, 0.5)
+
+
+@pytest.mark.slow
+def test_subtitles_that_come_change_and_go_later_are_taken(files, tmp_path, tiny_encoder):
+    save_video(files / "film.mp4")
+    save_video(files / "other.mp4", seconds=3)
+    (files / "other.srt").write_text(SRT)
+    library = library_of(tmp_path, tiny_encoder)
+
+    def heard():
+        library_summary = index_sources(library, tiny_encoder, [files])
+        summary = heard_by(library, tiny_encoder, "sidecar")
+        with library.catalog.snapshot() as snapshot:
+            [told] = snapshot.enrichments_of(film_shot)
+            assert snapshot.enrichment_counts()[Task.SPEECH].models == ["sidecar"]
+        return summary.looked_at, told.text, library_summary.endings
+
+    heard_by(library, tiny_encoder, "sidecar")
+    with library.catalog.snapshot() as snapshot:
+        [film_shot] = [
+            item
+            for item in snapshot.items_of_ids(list(range(1, 9))).values()
+            if item.path.endswith("film.mp4") and item.modality is Modality.IMAGE
+        ]
+    assert heard() == (0, None, {})
+    (files / "film.en.vtt").write_text(TALK)
+    (files / "lone.srt").write_text(SRT)
+    assert heard() == (1, "good morning\nharbour", {".srt": 1})
+    assert heard()[0] == 0
+    (files / "film.en.vtt").write_text(TALK.replace("harbour", "the lighthouse"))
+    assert heard()[:2] == (1, "good morning\nthe lighthouse")
+    assert found(library, "lighthouse")
+    (files / ".mmsearchignore").write_text("*.vtt\n")
+    assert heard()[:2] == (1, None)
+    assert not found(library, "lighthouse")
+    assert heard()[0] == 0
+
+    library.set_enrichment({Task.SPEECH: None})
+    assert index_sources(library, tiny_encoder, [files]).endings == {".srt": 2, ".vtt": 1}
 
 
 @pytest.mark.slow

@@ -27,13 +27,17 @@ def record(catalog):
     """Record files with pictures: path, content, kind and the parts of its pictures."""
     rows = iter(range(1000))
 
-    def record(path, content, kind=MediaKind.IMAGE, parts=("",), pages=(None,), texts=()):
+    def record(
+        path, content, kind=MediaKind.IMAGE, parts=("",), pages=(None,), texts=(), spans=None
+    ):
         with catalog.transaction() as transaction:
             items = []
-            for part, page in zip(parts, pages, strict=True):
+            times = spans or [(None, None) for _ in parts]
+            for part, page, (start_s, end_s) in zip(parts, pages, times, strict=True):
                 row = next(rows)
                 transaction.extend_rows(SPACE, Modality.IMAGE, row, 1)
-                items.append(ItemEntry(Modality.IMAGE, row, part, 8, 8, page))
+                place = {"time_s": start_s, "start_s": start_s, "end_s": end_s}
+                items.append(ItemEntry(Modality.IMAGE, row, part, 8, 8, page, **place))
             for page, text in texts:
                 row = transaction.row_count(SPACE, Modality.TEXT)
                 transaction.extend_rows(SPACE, Modality.TEXT, row, 1)
@@ -137,6 +141,29 @@ def test_speech_is_that_of_its_file(catalog, record):
         assert snapshot.without_passages(SPACE, Task.SPEECH, limit=9) == []
         [frame, *_] = snapshot.items(SPACE, limit=9)
         assert [one.text for one in snapshot.enrichments_of(frame)] == ["good morning everybody"]
+
+
+def test_lines_are_words_of_the_shot_in_which_they_begin(catalog, record):
+    shots = {"parts": ("t0", "t5000"), "pages": (None, None), "spans": [(0.0, 5.0), (5.0, 9.0)]}
+    record("/v.mp4", "vv", MediaKind.VIDEO, **shots)
+    lines = [("morning", 1.0), ("noon", 4.9), ("evening", 5.0), ("credits", 20.0), ("ever", None)]
+    said = Recognized([Segment(text, None, None, start, start) for text, start in lines])
+    enrich(catalog, Task.SPEECH, {"vv": said})
+    record("/copy.mp4", "vv", MediaKind.VIDEO, **shots)
+    of_each = {text: [part for _, part in matches(catalog, text)] for text, _ in lines}
+    assert of_each == {
+        "morning": ["t0", "t0"],
+        "noon": ["t0", "t0"],
+        "evening": ["t5000", "t5000"],
+        "credits": ["t0", "t0"],  # of the file, which its first picture stands for
+        "ever": ["t0", "t0"],
+    }
+    enrich(catalog, Task.SPEECH, {"vv": Recognized([Segment("dusk", None, None, 6.0, 7.0)])})
+    assert matches(catalog, "morning") == matches(catalog, "credits") == []
+    assert [part for _, part in matches(catalog, "dusk")] == ["t5000", "t5000"]
+    with catalog.transaction() as transaction:
+        transaction.forget_enrichments(Task.SPEECH)
+    assert matches(catalog, "dusk") == []
 
 
 def test_pages_with_a_text_of_their_own_are_not_for_ocr_and_none_gets_a_caption(catalog, record):

@@ -9,6 +9,7 @@ from huggingface_hub import constants
 from retrieval.encoders.checkpoints import (
     CheckpointKind,
     checkpoint_digest,
+    missing_part,
     read_config,
 )
 from retrieval.errors import EncoderUnavailableError, UsageError
@@ -58,7 +59,7 @@ def test_a_hub_that_does_not_answer_is_said_within_seconds(monkeypatch, tmp_path
 )
 def test_what_a_folder_lacks_is_named(file, part, folder, monkeypatch):
     monkeypatch.setattr(CheckpointKind, "import_transformers", lambda *_: SimpleNamespace())
-    assert KIND.missing_part(folder) is None
+    assert missing_part(folder) is None
     (folder / file).unlink()
     with (
         pytest.raises(EncoderUnavailableError, match=f"has no {part}"),
@@ -96,3 +97,19 @@ def test_the_digest_follows_content_and_settings(folder, tmp_path_factory):
     assert checkpoint_digest(folder, 1) == before
     (folder / "model.safetensors").write_text("other weights")
     assert checkpoint_digest(folder, 1) != before
+
+
+def test_weights_in_several_files_are_all_there_and_inside_of_the_folder(tmp_path):
+    for name in ("config.json", "preprocessor_config.json", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+    index = tmp_path / "model.safetensors.index.json"
+    (tmp_path / "model-1.safetensors").write_bytes(b"")
+    for shards, lacks in (
+        ({"a": "model-1.safetensors", "b": "model-2.safetensors"}, "model-2"),
+        ({"a": "../model-1.safetensors"}, "list of weights"),
+        ({}, "list of weights"),
+        ({"a": "model-1.safetensors"}, None),
+    ):
+        index.write_text(json.dumps({"weight_map": shards}))
+        missing = missing_part(tmp_path)
+        assert missing is None if lacks is None else lacks in (missing or "")

@@ -102,6 +102,7 @@ def test_tokens_are_masked_where_there_is_no_text(tiny_encoder, pixels):
         "été İstanbul 🐕",
         "fish &amp; chips <b>today</b>",
         "word " * 40,
+        "\xf0\xac\xa2",  # its last two letters alone look like broken UTF-8
     ],
 )
 def test_spans_go_with_the_tokens(text, tiny_encoder):

@@ -59,7 +59,9 @@ def test_a_hub_that_does_not_answer_is_told_within_seconds(no_hub, name):
 def test_what_a_library_names_is_not_downloaded(no_hub, monkeypatch):
     monkeypatch.setattr(hub, "can_reach", lambda *_: pytest.fail("the network was asked"))
 
-    named_by_library = pytest.raises(EncoderUnavailableError, match="Name it yourself, `--tran")
+    named_by_library = pytest.raises(
+        EncoderUnavailableError, match="Name it yourself to download it"
+    )
     with named_by_library, without_downloads():
         load_recognizer(Task.SPEECH, "base")
 

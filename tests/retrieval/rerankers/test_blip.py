@@ -19,6 +19,7 @@ from retrieval.errors import EncoderUnavailableError, UsageError
 from retrieval.rerankers.base import ExplainableReranker, ImageSimilarityReranker, Reranker
 from retrieval.rerankers.blip import BlipItmReranker
 from retrieval.rerankers.registry import load_reranker
+from tests.tiny_blip import image_tower, processors, text_tower
 
 pytestmark = pytest.mark.slow
 
@@ -35,28 +36,9 @@ def checkpoint(tmp_path_factory):
     """A folder as `save_pretrained` writes it."""
     transformers = pytest.importorskip("transformers")
     directory = tmp_path_factory.mktemp("tiny-blip")
-    vocabulary = directory / "vocab.txt"
-    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
     config = transformers.BlipConfig(
-        text_config={
-            "vocab_size": 32,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "max_position_embeddings": 24,
-            "bos_token_id": 30,
-            "sep_token_id": 3,
-            "initializer_range": 0.2,
-        },
-        vision_config={
-            "hidden_size": 24,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 3,
-            "image_size": 32,
-            "patch_size": 8,
-        },
+        text_config=text_tower(32, 24, bos_token_id=30, sep_token_id=3, initializer_range=0.2),
+        vision_config=image_tower(24),
         image_text_hidden_size=16,
         initializer_range=0.2,
     )
@@ -67,8 +49,8 @@ def checkpoint(tmp_path_factory):
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.1)
     model.save_pretrained(directory, safe_serialization=True)
-    transformers.BertTokenizerFast(str(vocabulary)).save_pretrained(directory)
-    transformers.BlipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(directory)
+    for part in processors(directory, WORDS):
+        part.save_pretrained(directory)
     return directory
 
 

@@ -62,3 +62,12 @@ def test_lines_stay_in_their_order_and_say_who_found_them():
 )
 def test_only_texts_of_some_letters_have_a_meaning(text, has):
     assert has_meaning(text) is has
+
+
+def test_captions_are_told_also_where_they_hold_no_word_of_the_text():
+    known = [
+        Enrichment(Task.OCR, "key", "model", [Segment("no entry")]),
+        Enrichment(Task.CAPTION, "key", "model", [Segment("two dogs on a beach")]),
+    ]
+    found = [(one.task, one.segment.text, one.words) for one in found_text("animals", known)]
+    assert found == [(Task.CAPTION, "two dogs on a beach", ())]

@@ -368,6 +368,8 @@ export default {
   boxes: "Text in the picture",
   foundText: "Text in the picture",
   copyText: "Copy the text",
+  describe: "Describe",
+  describing: "The model is writing…",
   captionGenerated: "Generated caption",
   generatedBy: "Written by a model, {name}",
   transcript: "What is said",

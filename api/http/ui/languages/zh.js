@@ -358,6 +358,8 @@ export default {
   boxes: "图片中的文字",
   foundText: "图片中的文字",
   copyText: "复制文字",
+  describe: "生成描述",
+  describing: "模型正在撰写…",
   captionGenerated: "自动生成的说明",
   generatedBy: "由模型 {name} 生成",
   transcript: "语音文字",
