@@ -22,11 +22,8 @@ from torch import Tensor
 from retrieval.encoders.base import Encoder, require_tokens
 from retrieval.errors import UsageError, require_at_least, require_share
 from retrieval.rerankers.cross_attention import CrossAttentionCard, load_model, save_model
-from retrieval.rerankers.cross_attention_model import (
-    CrossAttentionConfig,
-    CrossAttentionModel,
-    Kind,
-)
+from retrieval.rerankers.cross_attention_model import CrossAttentionModel
+from retrieval.rerankers.layers import CrossAttentionConfig, Kind
 from retrieval.rerankers.ood import mean_state
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.feature_folder import Progress

@@ -14,7 +14,8 @@ from retrieval.encoders.base import Encoder, Inputs, Pixels, Space, Tokens, Vect
 from retrieval.errors import UsageError
 from retrieval.media import Modality
 from retrieval.rerankers.cross_attention import CrossAttentionReranker, load_model
-from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
+from retrieval.rerankers.cross_attention_model import CrossAttentionModel
+from retrieval.rerankers.layers import CrossAttentionConfig
 from retrieval.training import rerankers as training
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.rerankers import (
