@@ -50,6 +50,8 @@ CANDIDATES = 100
 EPOCH_CANDIDATES = 30
 """Candidates to rerank after each epoch, for one caption a photo and every second photo."""
 _TOTAL = "total"
+_UNTIMED_STEPS, _MOST_TIMED_STEPS = 2, 1000
+"""Of `seconds_per_step`: the first steps allocate memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -399,7 +401,7 @@ def seconds_per_step(
     config: RerankerTraining,
     encoder: Encoder,
     *,
-    steps: int = 12,
+    seconds: float = 5.0,
     on_progress: Progress = lambda *_: None,
 ) -> float:
     """Measure the median time of a training step of a run, which is not begun.
@@ -407,7 +409,7 @@ def seconds_per_step(
     Args:
         config: the settings; nothing is written to `output`.
         encoder: the encoder whose tokens are read, made where the cache lacks them.
-        steps: number of steps that are measured, after two more.
+        seconds: time to measure for, after two more steps; one step at least.
         on_progress: as of `train_reranker`.
 
     Raises:
@@ -417,14 +419,15 @@ def seconds_per_step(
     with torch.random.fork_rng(devices=[]):
         data = _Split(config, encoder, "train", on_progress)
         state = _State(config, data)
-        seconds = []
+        lasted: list[float] = []
         began = time.monotonic()
-        for _ in _steps(config, data, state, steps + 2):
-            if config.device != "cpu":
-                torch.cuda.synchronize()
-            seconds.append(time.monotonic() - began)
+        # Each step ends with reading its loss, for which a GPU has finished.
+        for _ in _steps(config, data, state, _MOST_TIMED_STEPS):
+            lasted.append(time.monotonic() - began)
             began = time.monotonic()
-    return statistics.median(seconds[2:])
+            if len(lasted) > _UNTIMED_STEPS and sum(lasted[_UNTIMED_STEPS:]) >= seconds:
+                break
+    return statistics.median(lasted[_UNTIMED_STEPS:])
 
 
 def _train_epoch(
