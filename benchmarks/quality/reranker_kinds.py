@@ -161,7 +161,7 @@ def layers_of(name: str) -> tuple[Kind, dict[str, int]]:
             f"wanted (cross:2), not {name!r}."
         )
     layers = default_layers(kind) | ({"depth": int(depth)} if colon else {})
-    return cast("Kind", kind), layers
+    return kind, layers
 
 
 def compare_kinds(
@@ -337,8 +337,16 @@ def token_shape(encoder: Encoder) -> tuple[int, int, int]:
 def parameter_count(name: str, tokens: tuple[int, int, int], width: int, heads: int) -> int:
     """Count the trained parameters of a kind for tokens of a `token_shape`."""
     kind, layers = layers_of(name)
-    nowhere = {"dataset": Path(), "output": Path(), "cache": Path()}
-    training = RerankerTraining(**nowhere, kind=kind, width=width, heads=heads, **layers)
+    training = RerankerTraining(
+        dataset=Path(),
+        output=Path(),
+        cache=Path(),
+        kind=kind,
+        width=width,
+        heads=heads,
+        depth=layers["depth"],
+        feed_forward=layers["feed_forward"],
+    )
     with torch.device("meta"):
         model = CrossAttentionModel(training.shape(*tokens))
     return sum(parameter.numel() for parameter in model.parameters())

@@ -55,9 +55,10 @@ class SingleStreamScorer(nn.Module):
             return texts.new_zeros(count, len(texts))
         logits = []
         at_once = max(1, _PAIRS_AT_ONCE // count)
-        for some, present in zip(texts.split(at_once), mask.split(at_once), strict=True):
+        for start in range(0, len(texts), at_once):
             # Pairs in the order of the logits: image by image, each with every text.
-            kept = present.repeat(count, 1)
+            some = texts[start : start + at_once]
+            kept = mask[start : start + at_once].repeat(count, 1)
             patches = images.repeat_interleave(len(some), 0)
             seen = None if image_mask is None else image_mask.repeat_interleave(len(some), 0)
             x, everything = self._join(some.repeat(count, 1, 1), kept, patches, seen)
