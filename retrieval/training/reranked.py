@@ -24,20 +24,26 @@ class Reranked:
     right: NDArray[np.bool_]
 
     def recalls(self, weight: float) -> tuple[float, float, float]:
-        """Compute recall@1, @5 and @10 of the joined scores: any right candidate in the first k.
+        """Compute recall@1, @5 and @10 of the joined scores: any right candidate in the first k."""
+        ranks = self.ranks(weight)
+        first, fifth, tenth = (float((ranks <= k).mean()) for k in DEPTHS)
+        return first, fifth, tenth
 
-        A candidate that ties with the best right one counts as ranked before it.
+    def ranks(self, weight: float) -> NDArray[np.float64]:
+        """Compute the rank of the best right candidate by the joined scores, (q,), from 1.
+
+        Other right candidates are not counted; one that ties with the best right one counts as
+        ranked before it. Infinity where no candidate is right.
         """
         joined = join(self.similarity, self.match, weight)
         best = np.where(self.right, joined, -np.inf).max(1, keepdims=True)
         # Not `>=`: a score that is not a number must never pass for a hit.
         before = (~(joined < best) & ~self.right).sum(1)
-        before = np.where(self.right.any(1), before, self.right.shape[1])
-        first, fifth, tenth = (
-            float((before < k).mean() if k <= self.right.shape[1] else self.right.any(1).mean())
-            for k in DEPTHS
-        )
-        return first, fifth, tenth
+        return np.where(self.right.any(1), before + 1.0, np.inf)
+
+    def part(self, rows: NDArray[np.bool_]) -> "Reranked":
+        """Select some of the queries by a (q,) bool mask."""
+        return Reranked(self.similarity[rows], self.match[rows], self.right[rows])
 
 
 def best_weight(trials: Sequence[Reranked], weights: Sequence[float] = WEIGHTS) -> float:

@@ -32,6 +32,10 @@ BENCHMARKS = {
         "api.cli.bench.reranking:reranking",
         "Measure the time to encode a query and to rerank its candidates.",
     ),
+    "reranker-kinds": Entry(
+        "api.cli.bench.reranking:reranker_kinds",
+        "Compare kinds of rerankers, trained with equal parameters in equal time.",
+    ),
     "explanations": Entry(
         "api.cli.bench.reranking:explanations",
         "Test explanations: does painting over the most attended region lower the match?",

@@ -1,5 +1,6 @@
-"""`mmsearch bench reranking` and `explanations`: its cost, and whether its maps hold."""
+"""`mmsearch bench reranking`, `reranker-kinds` and `explanations`: cost, kinds, heat maps."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -7,12 +8,15 @@ import typer
 
 from api.cli.bench.options import (
     DatasetOption,
+    JsonFileOption,
+    MarkdownOption,
     MostPhotosOption,
     RoundsOption,
     load_chosen_encoder,
     load_chosen_reranker,
 )
 from api.cli.options import (
+    CacheOption,
     DeviceOption,
     EncoderOption,
     JsonOption,
@@ -20,8 +24,13 @@ from api.cli.options import (
     RerankOption,
     SeedOption,
     SplitOption,
+    cache_directory,
+    complain,
+    option,
+    options_of,
     print_result,
     require_paths,
+    split_list,
 )
 from retrieval.errors import UsageError
 
@@ -62,6 +71,96 @@ def reranking(
         ),
         as_json=as_json,
     )
+
+
+def reranker_kinds(
+    dataset: Annotated[
+        Path,
+        option(
+            "--dataset",
+            "DIR",
+            "Dataset directory with captions.jsonl (splits train and val) and images/.",
+        ),
+    ],
+    output: Annotated[
+        Path, option("--output", "DIR", "Directory for the models and what was measured.")
+    ] = Path("reranker-kinds"),
+    kinds: Annotated[
+        str,
+        typer.Option(
+            "--kinds", help="Comma-separated kinds, as KIND or KIND:DEPTH; the first is compared."
+        ),
+    ] = "cross,cross:2,single-stream,concat,gated,bilinear,cosine",
+    encoder: EncoderOption = "starter",
+    cache: CacheOption = None,
+    languages: Annotated[
+        str, typer.Option("--languages", help="Comma-separated caption languages.")
+    ] = "en",
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=2, help="Use only the first N photos of a split.")
+    ] = None,
+    width: Annotated[
+        int,
+        typer.Option(
+            "--width", min=1, help="Channels of the first kind; its parameters are the measure."
+        ),
+    ] = 256,
+    heads: Annotated[int, typer.Option("--heads", min=1, help="Number of attention heads.")] = 4,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0, help="Time to train each kind.")
+    ] = 1800,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, help="Train each kind N steps an epoch instead."),
+    ] = None,
+    epochs: Annotated[
+        int, typer.Option("--epochs", min=1, help="Number of epochs, measured after each.")
+    ] = 4,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=2, help="Photos a step; all pairs are scored.")
+    ] = 16,
+    candidates: Annotated[
+        int, typer.Option("--candidates", min=1, help="Number of candidates to rerank.")
+    ] = 50,
+    rounds: RoundsOption = 20,
+    seed: SeedOption = 0,
+    device: Annotated[str, option("--device", "NAME", "Device: cpu or cuda.")] = "cpu",
+    json_file: JsonFileOption = None,
+    markdown_file: MarkdownOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare kinds of rerankers, trained with equal parameters in equal time.
+
+    A command that was stopped goes on where it was: kinds that are done are not trained again.
+    """
+    given = locals() | {"languages": split_list(languages), "kinds": split_list(kinds)}
+    given |= {"cache": cache_directory(cache, "tokens")}
+    from api.cli import console
+    from benchmarks.quality.reranker_kinds import (
+        KindRecord,
+        KindsComparison,
+        compare_kinds,
+        kinds_json,
+        kinds_markdown,
+    )
+    from retrieval.files import write_atomically
+
+    require_paths([dataset])
+    settings = KindsComparison(**options_of(KindsComparison, given))
+
+    def told(record: KindRecord) -> None:
+        complain(f"{record.plan.name}: {record.plan.steps * epochs:,} steps, done")
+
+    with console.stage_progress() as progress:
+        result = compare_kinds(
+            settings, load_chosen_encoder(encoder, device), on_kind=told, on_progress=progress
+        )
+    body = kinds_json(result)
+    if json_file:
+        write_atomically(json_file, json.dumps(body, indent=2).encode())
+    if markdown_file:
+        write_atomically(markdown_file, kinds_markdown(body).encode())
+    print_result(body, lambda: kinds_markdown(body), as_json=as_json)
 
 
 def explanations(
