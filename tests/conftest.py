@@ -31,6 +31,7 @@ from retrieval.media import UNTRUSTED_MTIME, MediaKind, Modality
 from retrieval.relocation import way_beside
 from tests.object_store import ObjectStore, running_store
 from tests.tiny_captioners import make_captioner
+from tests.warm_starts import warm_catalogs, warm_readers
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -46,6 +47,13 @@ os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 hypothesis.settings.register_profile("any-machine", deadline=None)
 hypothesis.settings.load_profile("any-machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm() -> Iterator[None]:
+    """Save what every new library and every run of the indexer would begin with."""
+    with warm_catalogs(), warm_readers("indexer.pipeline"):
+        yield
 
 
 @pytest.fixture(scope="session")
