@@ -1,4 +1,4 @@
-"""What many tests make again, made once for each process of tests: empty catalogs, reading processes.
+"""What many tests begin with, made once for each process of tests: catalogs, reading processes.
 
 A new catalog goes through all migrations, and each run of the indexer starts processes, which
 import what reads files: together a second of CPU for six small pictures. Both are the real thing
