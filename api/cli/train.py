@@ -19,13 +19,13 @@ from api.cli.options import (
     require_paths,
     split_list,
 )
+from api.cli.train_encoder import encoder, percentages
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
     from retrieval.training.heads import EpochResult
     from retrieval.training.relevance import Quality
     from retrieval.training.rerankers import RerankerEpoch
-    from retrieval.training.validation import Recalls
 
 DatasetOption = Annotated[
     Path,
@@ -63,6 +63,9 @@ train = typer.Typer(help="Train the built-in models.", no_args_is_help=True)
 @train.callback()
 def group() -> None:
     """Train the built-in models."""
+
+
+train.command()(encoder)
 
 
 @train.command()
@@ -271,8 +274,8 @@ def reranker(
             "epochs": [asdict(epoch) for epoch in result.epochs],
         },
         lambda: (
-            f"Encoder alone: {_percentages(result.alone)}\n"
-            f"Reranked:      {_percentages(result.recalls)} (match weight {result.match_weight})\n"
+            f"Encoder alone: {percentages(result.alone)}\n"
+            f"Reranked:      {percentages(result.recalls)} (match weight {result.match_weight})\n"
             f"Model: {result.model}"
         ),
         as_json=as_json,
@@ -397,23 +400,16 @@ def _quality(quality: "Quality") -> str:
 def _reranker_line(epoch: "RerankerEpoch") -> str:
     return (
         f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, weight {epoch.weight}, "
-        f"{_percentages(epoch.recalls)}; alone {_percentages(epoch.alone)} "
+        f"{percentages(epoch.recalls)}; alone {percentages(epoch.alone)} "
         f"({epoch.seconds:.0f} s)"
     )
 
 
 def _line(epoch: "EpochResult") -> str:
-    line = f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, {_percentages(epoch.recalls)}"
+    line = f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, {percentages(epoch.recalls)}"
     if len(epoch.languages) > 1:
         line += " (mean of languages; text to image R@10"
         shares = (f" {name} {100 * r.text_to_image[2]:.1f}" for name, r in epoch.languages.items())
         line += ",".join(shares) + ")"
     line += f" ({epoch.seconds:.0f} s)"
-    return f"{line}; also {_percentages(epoch.also)}" if epoch.also else line
-
-
-def _percentages(recalls: "Recalls") -> str:
-    """Recall@1/5/10 of both directions."""
-    to_image = "/".join(f"{100 * share:.1f}" for share in recalls.text_to_image)
-    to_text = "/".join(f"{100 * share:.1f}" for share in recalls.image_to_text)
-    return f"text to image {to_image}, image to text {to_text}"
+    return f"{line}; also {percentages(epoch.also)}" if epoch.also else line

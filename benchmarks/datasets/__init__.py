@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from benchmarks.datasets.annotations import SplitError
 from benchmarks.datasets.base import ProblemKind, RetrievalDataset, safe_id
 from benchmarks.datasets.beir import load_beir
 from benchmarks.datasets.coco import load_coco
@@ -34,6 +35,7 @@ __all__ = [
     "load_dataset",
     "options_of",
     "safe_id",
+    "splits_of",
 ]
 
 FORMATS: dict[str, Callable[..., RetrievalDataset]] = {
@@ -50,6 +52,8 @@ FORMATS: dict[str, Callable[..., RetrievalDataset]] = {
 """Loader of each format; its keyword arguments are the options of the format."""
 
 _CAPTIONS = "captions"
+_NO_SPLIT = "(none)"
+"""Name that no split has."""
 
 
 def options_of(format_name: str) -> list[str]:
@@ -112,6 +116,15 @@ def languages_of(
     if extra:
         _require_jsonl(format_name)
     return (None,)
+
+
+def splits_of(specification: str) -> tuple[str, ...]:
+    """List the splits of a dataset, none where it is not divided. Raises as `load_dataset`."""
+    try:
+        load_dataset(specification, split=_NO_SPLIT)
+    except SplitError as error:
+        return error.splits
+    return ()
 
 
 def _require_jsonl(format_name: str) -> None:

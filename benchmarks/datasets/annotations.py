@@ -134,15 +134,23 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{path.name}:{number}", row
 
 
+class SplitError(UsageError):
+    """A split that a dataset does not have; `splits` are those that it has."""
+
+    def __init__(self, message: str, splits: Iterable[str]) -> None:
+        super().__init__(message)
+        self.splits = tuple(splits)
+
+
 def choose_split(sizes: Mapping[str, int], wanted: str | None, where: Path) -> str | None:
     """Choose the split to load: the requested one, else the only one, else `test`.
 
     `sizes` has the number of images or queries of each split; it is empty for formats without
-    splits. `all` means all splits. Raises UsageError with a list of the splits.
+    splits. `all` means all splits. Raises SplitError with a list of the splits.
     """
     if not sizes:
         if wanted is not None:
-            raise UsageError(f"{where} has no splits: leave '{wanted}' out.")
+            raise SplitError(f"{where} has no splits: leave '{wanted}' out.", ())
         return None
     if wanted is None:
         if len(sizes) == 1:
@@ -153,7 +161,7 @@ def choose_split(sizes: Mapping[str, int], wanted: str | None, where: Path) -> s
         return wanted
     problem = f"{where} has no split '{wanted}'" if wanted else f"{where} needs a split"
     listing = ", ".join(f"{name} ({size})" for name, size in sizes.items())
-    raise UsageError(f"{problem}. There are: {listing}; or '{ALL_SPLITS}'.")
+    raise SplitError(f"{problem}. There are: {listing}; or '{ALL_SPLITS}'.", sizes)
 
 
 def in_split(row_split: str | None, chosen: str | None) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.datasets.annotations import (
+    SplitError,
     annotation_file,
     choose_split,
     image_folder,
@@ -92,9 +93,9 @@ def _choose_file(path: Path, split: str | None) -> Path:
     found = sorted([*path.glob("captions_*.json"), *path.glob("annotations/captions_*.json")])
     sizes = {_split_of(file): 1 for file in found}
     if split is not None and found and split not in sizes:
-        raise UsageError(f"{path} has no split '{split}'. There are: {', '.join(sizes)}.")
+        raise SplitError(f"{path} has no split '{split}'. There are: {', '.join(sizes)}.", sizes)
     if split is None and len(found) > 1:
-        raise UsageError(f"{path} has several splits: {', '.join(sizes)}. Name one of them.")
+        raise SplitError(f"{path} has several splits: {', '.join(sizes)}. Name one of them.", sizes)
     name = f"captions_{split or '*'}.json"
     return annotation_file(path, [name, f"annotations/{name}"], _FETCH)
 

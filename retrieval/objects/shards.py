@@ -174,14 +174,27 @@ def _read(file: Path) -> dict[str, Member] | None:
 
 def _listed(path: str, size: int) -> dict[str, Member]:
     """Read the headers of a shard."""
-    members: dict[str, Member] = {}
     if size % tarfile.BLOCKSIZE:
         raise OSError(errno.EIO, "it is no whole tar file")
+    members: dict[str, Member] = {}
     try:
-        with (
-            closing(_opened(path)) as file,
-            tarfile.open(fileobj=_Headers(file), mode="r:") as shard,  # type: ignore[call-overload]
-        ):
+        with closing(_opened(path)) as file:
+            for name, member in members_of(file):
+                members[name] = member
+                if len(members) > _MOST_MEMBERS:
+                    raise OSError(errno.EFBIG, f"it has more than {_MOST_MEMBERS:,} members")
+    except UnreadableFileError as error:
+        raise OSError(errno.EFBIG, str(error)) from error
+    return members
+
+
+def members_of(file: BinaryIO) -> Iterator[tuple[str, Member]]:
+    """Yield the names and places of the regular files in an open shard, from its position on.
+
+    Names that lead out of it are left out. Raises OSError where it is damaged.
+    """
+    try:
+        with tarfile.open(fileobj=_Headers(file), mode="r:") as shard:  # type: ignore[call-overload]
             last = -1
             for header in shard:
                 # Python before 3.11.14 follows a negative size back, and for ever.
@@ -190,15 +203,10 @@ def _listed(path: str, size: int) -> dict[str, Member]:
                 last = header.offset_data
                 name = _plain_name(header.name)
                 if header.isreg() and not header.issparse() and name is not None:
-                    members[name] = Member(header.offset_data, header.size, int(header.mtime))
-                if len(members) > _MOST_MEMBERS:
-                    raise OSError(errno.EFBIG, f"it has more than {_MOST_MEMBERS:,} members")
+                    yield name, Member(header.offset_data, header.size, int(header.mtime))
                 shard.members.clear()
     except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise OSError(errno.EIO, f"it is no whole tar file: {error}") from error
-    except UnreadableFileError as error:
-        raise OSError(errno.EFBIG, str(error)) from error
-    return members
 
 
 class _Headers:

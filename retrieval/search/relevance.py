@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.encoders.base import Space
+from retrieval.encoders.exports.store import LOCAL_DIR
+from retrieval.encoders.trust import is_trusted
 from retrieval.errors import UsageError
 from retrieval.media import Modality
 from retrieval.search.vocabulary import Known, KnownWords, Vocabulary, Word
@@ -386,11 +388,12 @@ def calibration_for(
 ) -> AnyCalibration:
     """Return the calibration of a space for a kind of query, or that for texts.
 
-    own: the space's directory, whose `relevance.json` goes before those of the package. A space
-    that no file is for gets the generic one, which was learned with the scores of `starter` too,
-    but uses nothing of their scale: how well it fits another encoder was not measured. So does
-    what the files were not learned on: searches for other than pictures, and queries that mix texts
-    with images or items (pictures: False).
+    own: the space's directory, whose `relevance.json` goes before that of the encoder's folder (of
+    `local-dir:`, if the user trusts it), and before those of the package. A space that no file is
+    for gets the generic one, which was learned with the scores of `starter` too, but uses nothing
+    of their scale: how well it fits another encoder was not measured. So does what the files were
+    not learned on: searches for other than pictures, and queries that mix texts with images or
+    items (pictures: False).
     """
     generic = _read(_GENERIC)
     file = _file_for(space, own) or generic
@@ -410,10 +413,19 @@ def is_calibrated(space: Space, own: Path | None = None) -> bool:
 
 def _file_for(space: Space, own: Path | None) -> CalibrationFile | None:
     """Find the file that was learned with the scores of a space."""
-    paths = [own / OWN_FILE] if own and (own / OWN_FILE).exists() else []
+    folders = [own, _folder_of_encoder(space.encoder)]
+    paths = [each / OWN_FILE for each in folders if each and (each / OWN_FILE).exists()]
     paths += [path for path in sorted(_SHIPPED.glob("*.json")) if path != _GENERIC]
     space_id = space.id
     return next((file for file in map(_read, paths) if file.space_id == space_id), None)
+
+
+def _folder_of_encoder(name: str) -> Path | None:
+    """Return the folder of a `local-dir:` encoder, unless a library alone names it."""
+    if not name.startswith(LOCAL_DIR):
+        return None
+    folder = Path(name.removeprefix(LOCAL_DIR))
+    return folder if (folder / OWN_FILE).exists() and is_trusted(folder) else None
 
 
 def sample_rows(row_count: int, live: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:

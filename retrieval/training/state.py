@@ -8,36 +8,35 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from retrieval.errors import UsageError, require_at_least
+from retrieval.errors import UsageError, first_line, require_at_least
 from retrieval.files import replacing
 from retrieval.training.validation import Recalls
 
 CHECKPOINT_NAME = "checkpoint.pt"
+
+_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, UnpicklingError)
 
 _Model = TypeVar("_Model", bound=nn.Module)
 _Epoch = TypeVar("_Epoch", bound=Any)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """Settings that all training runs have.
+class RunConfig:
+    """Settings of the loop of a training run.
 
-    dataset: directory with `captions.jsonl` and `images/`; its splits `train` and `val` are used.
-    captions: further files of captions of its photos, as for `read_captioned_photos`.
     output: directory for the weights and the checkpoint.
-    cache: directory for the outputs of the frozen network.
-    languages: caption languages to train on.
     epochs: each draws every caption about once.
     batch_size: photos a step, one caption each.
     patience: early stopping after this number of epochs without a better mean recall on `val`.
-    variants: augmented copies of each training photo, itself included.
-    averaging: decay of the moving average of the weights, which is measured and saved.
-    resume: resume after the last epoch in `output`.
+    averaging: decay of the moving average of the weights, which is measured and saved; 0: the
+        weights themselves are.
+    resume: go on from the checkpoint in `output`.
     """
 
     warm_up_steps: ClassVar[int]
@@ -45,38 +44,58 @@ class TrainingConfig:
     """Gradients of a larger L2 norm are scaled down to it."""
     local_names: ClassVar[frozenset[str]] = frozenset()
     """Further settings that a resumed run need not share with the first one."""
+    _places: ClassVar[frozenset[str]] = frozenset({"output", "device", "resume"})
 
-    dataset: Path
-    captions: tuple[Path, ...] = ()
     output: Path
-    cache: Path
-    languages: tuple[str, ...] = ("en",)
     epochs: int
     batch_size: int
     learning_rate: float
     weight_decay: float = 0.05
     patience: int = 3
-    variants: int
     averaging: float
     seed: int = 0
     device: str = "cpu"
     resume: bool = False
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "epochs", "patience", "variants")
+        require_at_least(self, 1, "epochs", "patience")
         require_at_least(self, 2, "batch_size")
-        if not self.languages:
-            raise UsageError("languages must name at least one language of the captions.")
 
     def recipe(self) -> str:
         """Serialise the settings that a resumed run must share with the first one, as JSON."""
-        where = {"output", "cache", "device", "resume", "dataset", "captions", *self.local_names}
+        where = self._places | self.local_names
         settings = {name: value for name, value in asdict(self).items() if name not in where}
         return json.dumps(settings, sort_keys=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(RunConfig):
+    """Settings of runs that read a directory of photos and captions.
+
+    dataset: directory with `captions.jsonl` and `images/`; its splits `train` and `val` are used.
+    captions: further files of captions of its photos, as for `read_captioned_photos`.
+    cache: directory for the outputs of the frozen network.
+    languages: caption languages to train on.
+    variants: augmented copies of each training photo, itself included.
+    """
+
+    _places: ClassVar[frozenset[str]] = RunConfig._places | {"cache", "dataset", "captions"}
+
+    dataset: Path
+    captions: tuple[Path, ...] = ()
+    cache: Path
+    languages: tuple[str, ...] = ("en",)
+    variants: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 1, "variants")
+        if not self.languages:
+            raise UsageError("languages must name at least one language of the captions.")
+
+
 @contextmanager
-def training_run(config: TrainingConfig) -> Iterator[None]:
+def training_run(config: RunConfig) -> Iterator[None]:
     """Make the output directory, and leave torch's random state as it was.
 
     Raises UsageError where the directory holds another run.
@@ -93,6 +112,7 @@ def training_run(config: TrainingConfig) -> Iterator[None]:
 class TrainingState(Generic[_Model, _Epoch]):
     """Trained weights, their moving average, the optimizer, and the epochs so far.
 
+    begun: steps taken of an unfinished epoch, whose losses so far add up to `losses`.
     recipe: settings and data of the run; a checkpoint of another recipe is refused. An epoch is a
     dataclass with its number, `epoch`, its `recalls`, whether they are the `best` so far, and the
     `seconds` that it took.
@@ -100,17 +120,20 @@ class TrainingState(Generic[_Model, _Epoch]):
 
     def __init__(
         self,
-        config: TrainingConfig,
+        config: RunConfig,
         learned: _Model,
         optimizer: torch.optim.Optimizer,
         recipe: str,
     ) -> None:
         self._config = config
         self.learned = learned
-        self.averaged = copy.deepcopy(learned).eval().requires_grad_(False)
+        self.averaged = learned
+        if config.averaging:
+            self.averaged = copy.deepcopy(learned).eval().requires_grad_(False)
         self.optimizer = optimizer
         self.epochs: list[_Epoch] = []
         self.steps = 0
+        self.begun, self.losses = 0, 0.0
         self._recipe = recipe
 
     @property
@@ -146,15 +169,23 @@ class TrainingState(Generic[_Model, _Epoch]):
             torch.manual_seed(config.seed * 100_003 + len(self.epochs) + 1)
             epoch = replace(run_epoch(), seconds=time.monotonic() - started)
             self.epochs.append(epoch)
+            self.begun, self.losses = 0, 0.0
             if epoch.best:
                 save_best(epoch)
             self.save(checkpoint)
             on_epoch(epoch)
 
     def step(self, loss: Tensor, steps_an_epoch: int) -> None:
-        """Take one step: the rate rises linearly, then falls to zero as a half cosine.
+        """Take one step down the gradient of a loss."""
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.update(steps_an_epoch)
 
-        A parameter group's own `rate` is a factor of it.
+    def update(self, steps_an_epoch: int) -> float:
+        """Take one step with the gradients that there are; returns its learning rate.
+
+        The rate rises linearly, then falls to zero as a half cosine. A parameter group's own `rate`
+        is a factor of it.
         """
         config = self._config
         self.steps += 1
@@ -163,11 +194,11 @@ class TrainingState(Generic[_Model, _Epoch]):
         rate = config.learning_rate * warm * (1 + math.cos(math.pi * self.steps / total)) / 2
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("rate", 1.0)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.learned.parameters(), config.most_gradient)
         self.optimizer.step()
-        self._average()
+        if config.averaging:
+            self._average()
+        return rate
 
     def _average(self) -> None:
         """Update the moving average, with a lower decay over the first steps."""
@@ -178,14 +209,32 @@ class TrainingState(Generic[_Model, _Epoch]):
             ):
                 mean.lerp_(value, 1 - decay)
 
+    def weights(self) -> dict[str, Tensor]:
+        """Return the trained weights, as a checkpoint has them."""
+        return self.learned.state_dict()
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Take over what `weights` returned."""
+        self.learned.load_state_dict(weights)
+
+    def chosen(self) -> dict[str, str]:
+        """Return what the run has chosen for itself, which a resumed one takes over."""
+        return {}
+
+    def take_over(self, chosen: dict[str, str]) -> None:
+        """Take over what `chosen` returned."""
+
     def save(self, path: Path) -> None:
         """Write a checkpoint in one atomic step."""
         checkpoint = {
             "recipe": self._recipe,
-            "learned": self.learned.state_dict(),
-            "averaged": self.averaged.state_dict(),
+            "learned": self.weights(),
+            "averaged": self.averaged.state_dict() if self._config.averaging else {},
             "optimizer": self.optimizer.state_dict(),
             "steps": self.steps,
+            "begun": self.begun,
+            "losses": self.losses,
+            "chosen": self.chosen(),
             "epochs": json.dumps([asdict(epoch) for epoch in self.epochs]),
         }
         with replacing(path) as unfinished:
@@ -197,14 +246,53 @@ class TrainingState(Generic[_Model, _Epoch]):
 
     def load(self, path: Path) -> None:
         """Read a checkpoint; raises UsageError for one made with other settings or data."""
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        if saved["recipe"] != self._recipe:
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            recipe = saved["recipe"]
+        except _UNREADABLE as error:
+            raise _damaged(path, error) from error
+        if recipe != self._recipe:
             raise UsageError(
-                f"{path} was made with other settings or data ({saved['recipe']}, now "
-                f"{self._recipe}). Resume with the same ones, or choose another output."
+                f"{path} was made with other settings or data "
+                f"({_differences(recipe, self._recipe)}). Resume with the same ones, or choose "
+                "another output."
             )
-        self.learned.load_state_dict(saved["learned"])
-        self.averaged.load_state_dict(saved["averaged"])
+        self.load_weights(saved["learned"])
+        if self._config.averaging:
+            self.averaged.load_state_dict(saved["averaged"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.steps = saved["steps"]
+        self.begun, self.losses = saved.get("begun", 0), saved.get("losses", 0.0)
+        self.take_over(saved.get("chosen", {}))
         self.epochs = [self.read_epoch(row) for row in json.loads(saved["epochs"])]
+
+
+def _damaged(path: Path, error: Exception) -> UsageError:
+    return UsageError(
+        f"{path} is no checkpoint of a training run ({first_line(error)}). Remove it to begin "
+        "again, or choose another output."
+    )
+
+
+def _differences(saved: str, now: str) -> str:
+    """Say what differs between two recipes; where they are no JSON, both of them whole."""
+    try:
+        first, second = (dict(_leaves(json.loads(recipe))) for recipe in (saved, now))
+    except ValueError:
+        return f"{saved}, now {now}"
+    missing = "none"
+    return ", ".join(
+        f"{name} {first.get(name, missing)}, now {second.get(name, missing)}"
+        for name in sorted(first.keys() | second.keys())
+        if first.get(name, missing) != second.get(name, missing)
+    )
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """List what JSON holds, by its path: `data.0.name`."""
+    if isinstance(value, dict | list):
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, each in inner:
+            yield from _leaves(each, f"{name}.{key}" if name else f"{key}")
+    else:
+        yield name, value

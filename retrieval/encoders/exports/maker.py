@@ -210,6 +210,8 @@ def _trace_tower(
 def _tower(model: Any, *, with_tokens: bool, is_image: bool) -> "nn.Module":
     from torch import nn
 
+    from retrieval.encoders.open_clip import last_block
+
     side = "image" if is_image else "text"
 
     class Tower(nn.Module):
@@ -221,12 +223,8 @@ def _tower(model: Any, *, with_tokens: bool, is_image: bool) -> "nn.Module":
             if not with_tokens:
                 encode = model.encode_image if is_image else model.encode_text
                 return encode(inputs, normalize=True)
-            outputs = model.forward_intermediates(
-                **{side: inputs, f"{side}_indices": 1}, normalize_intermediates=True
-            )
-            [last] = outputs[f"{side}_intermediates"]
-            tokens = last.flatten(2).transpose(1, 2) if is_image else last
-            return outputs[f"{side}_features"], tokens
+            vectors, last = last_block(model, side, inputs)
+            return vectors, last.flatten(2).transpose(1, 2) if is_image else last
 
     return Tower()
 

@@ -1,0 +1,1 @@
+"""Fine-tune dual encoders on pairs of images and captions."""
